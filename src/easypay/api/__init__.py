@@ -1,0 +1,1 @@
+"""The HTTP edge: routes, schemas, problems, authentication, paging, documentation."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, group commit, migrations, partitions, the embedded server."""

@@ -1,0 +1,82 @@
+"""Ids: UUIDv7 inside, typed text outside, and the reference a processor sees.
+
+A UUIDv7 begins with its millisecond, so ids sort by time, month bounds are id bounds, and
+a time filter is an id range. Outside the gateway an id is its kind and 32 hexadecimal digits
+(`pay_019a…`), which sorts the same way and can be pasted into psql as a uuid.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+PAYMENT: Final = "pay"
+OPERATION: Final = "op"
+REFUND: Final = "re"
+EVENT: Final = "evt"
+MERCHANT: Final = "mer"
+API_KEY: Final = "key"
+
+REFERENCE_LENGTH: Final = 20
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_REFERENCE_SHIFT: Final = 128 - 5 * REFERENCE_LENGTH
+
+new_id = uuid7
+
+
+def typed(kind: str, value: UUID) -> str:
+    """`typed("pay", id)` is `pay_` and the id's 32 hexadecimal digits."""
+    return f"{kind}_{value.hex}"
+
+
+def parse(kind: str, text: str) -> UUID | None:
+    """The id inside a typed id, or None for anything that `typed(kind, ...)` cannot have made."""
+    head, _, digits = text.partition("_")
+    if head != kind or len(digits) != 32:
+        return None
+    try:
+        value = UUID(hex=digits)
+    except ValueError:
+        return None
+    return value if value.hex == digits else None
+
+
+def reference(operation_id: UUID) -> str:
+    """The 20 characters by which a processor knows an operation (invoice number, refId).
+
+    They are the first 100 bits of the id in Crockford's base 32, so a reference leads back to
+    its operation by a primary-key range: see `reference_bounds`.
+    """
+    bits = operation_id.int >> _REFERENCE_SHIFT
+    return "".join(_CROCKFORD[(bits >> shift) & 31] for shift in range(95, -1, -5))
+
+
+def reference_bounds(text: str) -> tuple[UUID, UUID]:
+    """The lowest and highest operation id that `reference` turns into this text.
+
+    Raises ValueError for a text that is not a reference.
+    """
+    if len(text) != REFERENCE_LENGTH:
+        raise ValueError(f"a reference has {REFERENCE_LENGTH} characters, not {len(text)}")
+    bits = 0
+    for character in text:
+        bits = bits << 5 | _CROCKFORD.index(character)
+    low = bits << _REFERENCE_SHIFT
+    return UUID(int=low), UUID(int=low | (1 << _REFERENCE_SHIFT) - 1)
+
+
+def lowest_id_at(moment: datetime) -> UUID:
+    """The smallest UUIDv7-ordered value of that millisecond: a bound for time filters and months."""
+    return UUID(int=_milliseconds(moment) << 80)
+
+
+def moment_of(value: UUID) -> datetime:
+    """When a UUIDv7 was made, to the millisecond, in UTC."""
+    return datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
+
+
+def _milliseconds(moment: datetime) -> int:
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    delta = moment.astimezone(UTC) - epoch
+    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000

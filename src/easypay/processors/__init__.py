@@ -1,0 +1,1 @@
+"""Card processors. Knows nothing of payments: requests in, outcomes out."""

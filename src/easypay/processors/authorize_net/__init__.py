@@ -1,0 +1,1 @@
+"""Authorize.Net over its JSON API."""
