@@ -21,6 +21,9 @@ class Approved(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     code: str | None = None
     message: str | None = None
     network_transaction_id: str | None = None
+    card_brand: str | None = None
+    """visa, mastercard, amex, discover, jcb, diners, unionpay, where the reply names it."""
+    card_last4: str | None = None
 
 
 class Declined(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -32,6 +35,8 @@ class Declined(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     transaction_id: str | None = None
     avs_result: str | None = None
     cvv_result: str | None = None
+    card_brand: str | None = None
+    card_last4: str | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -39,6 +44,8 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     code: str
     message: str
+    decline_code: str | None = None
+    """Our word for the reason, as on a decline (`expired_card`), where the reason is known."""
 
 
 class HeldForReview(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -50,6 +57,8 @@ class HeldForReview(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     cvv_result: str | None = None
     code: str | None = None
     message: str | None = None
+    card_brand: str | None = None
+    card_last4: str | None = None
 
 
 class NotSent(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -1,0 +1,117 @@
+"""Connections: dedicated ones for prepared statements, and a small pool for everything else.
+
+A `Lane` is one connection that runs one prepared statement, again and again: asyncpg's pool
+would send a RESET at every release, which costs more than the statement. Its session prefers
+index lookups, because every hot statement is a lookup by key: that keeps plans the same on an
+empty database and a full one, and locks rows in the order in which they were asked for.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from easypay.errors import DatabaseUnavailable
+
+
+class ConnectionLost(Exception):
+    """The connection went away, and with it the answer: the statement may have committed."""
+
+
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+    TimeoutError,
+)
+
+_SESSION = {
+    "jit": "off",
+    "statement_timeout": "10000",
+    "idle_in_transaction_session_timeout": "10000",
+}
+_LOOKUPS = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
+CONNECT_TIMEOUT_S = 5.0
+
+
+class Lane:
+    """One dedicated connection and its one prepared statement. Opened when first used."""
+
+    def __init__(self, dsn: str, name: str, sql: str, *, custom_plans: bool) -> None:
+        self._dsn = dsn
+        self._sql = sql
+        self._settings = {
+            **_SESSION,
+            **_LOOKUPS,
+            "application_name": f"easypay {name}",
+            "plan_cache_mode": "force_custom_plan" if custom_plans else "auto",
+        }
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._statement: Any = None
+
+    async def fetch(self, arguments: Sequence[object]) -> list[asyncpg.Record]:
+        """Run the statement once, in a transaction of its own: one round trip, one commit.
+
+        Raises ConnectionLost where the answer, and perhaps the commit, is lost. Other database
+        errors pass through and mean that nothing was written.
+        """
+        try:
+            if self._statement is None:
+                await self.open()
+            rows: list[asyncpg.Record] = await self._statement.fetch(*arguments)
+        except LOST as error:
+            self._discard()
+            raise ConnectionLost(f"{type(error).__name__}: {error}") from error
+        except asyncio.CancelledError:
+            self._discard()  # the protocol is between two states: start afresh
+            raise
+        return rows
+
+    async def open(self) -> None:
+        """Connect and prepare."""
+        self._connection = await asyncpg.connect(
+            self._dsn,
+            timeout=CONNECT_TIMEOUT_S,
+            server_settings=self._settings,
+            target_session_attrs="read-write",
+        )
+        self._statement = await self._connection.prepare(self._sql)
+
+    async def close(self) -> None:
+        """Say goodbye to the server."""
+        connection, self._connection, self._statement = self._connection, None, None
+        if connection is not None:
+            try:
+                await connection.close(timeout=1)
+            except LOST:
+                connection.terminate()
+
+    def _discard(self) -> None:
+        connection, self._connection, self._statement = self._connection, None, None
+        if connection is not None:
+            connection.terminate()
+
+
+async def open_pool(dsn: str, *, size: int) -> "asyncpg.Pool[asyncpg.Record]":
+    """A small pool for cold reads, the resolver and administration.
+
+    Raises DatabaseUnavailable where no connection can be made.
+    """
+    try:
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=10,
+            server_settings={**_SESSION, "application_name": "easypay pool"},
+        )
+    except LOST as error:
+        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error

@@ -1,0 +1,190 @@
+"""Group commit: what arrives while a statement runs forms the next group; one commit for all.
+
+There is no timer. An idle committer starts at once, so it adds no delay; a busy one gathers. A
+group is one round trip over one lane. At most as many groups run as there are lanes.
+
+The rules that keep a group from being worse than its members:
+
+- an item may name the things it touches; no two items with a thing in common run at the same time
+  in this process, neither in one group (an UPDATE joined to two rows would apply one) nor in two
+  (opposite orders would deadlock). Across processes rows are locked in sorted order;
+- where a group fails, its items run singly, so one bad row fails alone;
+- a caller that goes away takes nothing with it: the item stays in its group;
+- the queue is bounded; past it `submit` refuses at once, before anything is written;
+- where the connection is lost, perhaps after the commit, the group runs again: every statement
+  here can be repeated with the same ids and does its work once.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+import asyncpg
+
+from easypay.clock import monotonic
+from easypay.db.connections import ConnectionLost, Lane
+from easypay.errors import DatabaseUnavailable, Overloaded
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.QueryCanceledError)
+MOST_RETRIES = 5
+
+
+class GroupCommitter(Generic[Item, Result]):
+    """Runs one statement for many items at a time.
+
+    `arguments(items)` gives the statement's parameters for a group and `results(items, rows)` one
+    result per item, in order. `touches(item)` names what the item may not share with another that
+    is running. `order(item)` sorts a group. `limit` bounds the queue (None: unbounded).
+    `patience_s` is how long an item waits for a lost database before DatabaseUnavailable.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        lanes: Sequence[Lane],
+        *,
+        arguments: Callable[[Sequence[Item]], Sequence[object]],
+        results: Callable[[Sequence[Item], list[asyncpg.Record]], Sequence[Result]],
+        order: Callable[[Item], object],
+        touches: Callable[[Item], Sequence[Hashable]] | None = None,
+        size: int,
+        limit: int | None,
+        patience_s: float,
+    ) -> None:
+        self.name = name
+        self.groups = 0
+        self.items = 0
+        self._lanes = list(lanes)
+        self._free = list(lanes)
+        self._arguments = arguments
+        self._results = results
+        self._order = order
+        self._touches = touches
+        self._size = size
+        self._limit = limit
+        self._patience_s = patience_s
+        self._waiting: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
+        self._touched: set[Hashable] = set()
+        self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many items stand in the queue."""
+        return len(self._waiting)
+
+    async def submit(self, item: Item) -> Result:
+        """Take part in the next group and wait for its commit.
+
+        Raises Overloaded where the queue is full, DatabaseUnavailable where the database stays
+        away, and whatever the item's own statement raised.
+        """
+        if self._limit is not None and len(self._waiting) >= self._limit:
+            raise Overloaded(
+                f"{len(self._waiting)} requests are waiting for the database; nothing was written. "
+                "Repeat the request with the same Idempotency-Key.",
+                retry_after_s=1,
+            )
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future, monotonic()))
+        self._start()
+        return await future
+
+    async def close(self) -> None:
+        """Wait for what runs and waits, then close the lanes."""
+        while self._running:
+            await asyncio.wait(self._running)
+        for lane in self._lanes:
+            await lane.close()
+
+    def _start(self) -> None:
+        if self._free and self._waiting:
+            lane = self._free.pop()
+            task = asyncio.get_running_loop().create_task(self._work(lane))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _work(self, lane: Lane) -> None:
+        """Run groups over one lane until nothing is waiting."""
+        try:
+            while group := self._next_group():
+                self._start()  # what was left behind may go at once over another lane
+                try:
+                    await self._run_group(lane, group)
+                finally:
+                    if self._touches is not None:
+                        for item, _, _ in group:
+                            self._touched.difference_update(self._touches(item))
+        finally:
+            self._free.append(lane)
+            self._start_if_possible()
+
+    def _start_if_possible(self) -> None:
+        # Items held back by what the last group touched can run now.
+        if self._waiting and (self._touches is None or self._runnable()):
+            self._start()
+
+    def _runnable(self) -> bool:
+        assert self._touches is not None
+        return any(self._touched.isdisjoint(self._touches(item)) for item, _, _ in self._waiting)
+
+    def _next_group(self) -> list[tuple[Item, "asyncio.Future[Result]", float]]:
+        if self._touches is None:
+            take = min(self._size, len(self._waiting))
+            return [self._waiting.popleft() for _ in range(take)]
+        group: list[tuple[Item, asyncio.Future[Result], float]] = []
+        held: list[tuple[Item, asyncio.Future[Result], float]] = []
+        while self._waiting and len(group) < self._size:
+            entry = self._waiting.popleft()
+            things = self._touches(entry[0])
+            if self._touched.isdisjoint(things):
+                self._touched.update(things)
+                group.append(entry)
+            else:
+                held.append(entry)
+        self._waiting.extendleft(reversed(held))
+        return group
+
+    async def _run_group(
+        self, lane: Lane, group: list[tuple[Item, "asyncio.Future[Result]", float]]
+    ) -> None:
+        group.sort(key=lambda entry: self._order(entry[0]))  # type: ignore[arg-type,return-value]
+        self.groups += 1
+        self.items += len(group)
+        try:
+            results = await self._run(lane, [item for item, _, _ in group], group[0][2])
+        except Exception as error:  # noqa: BLE001 - it is handed to the callers
+            if len(group) == 1 or isinstance(error, DatabaseUnavailable):
+                for _, future, _ in group:
+                    if not future.done():
+                        future.set_exception(error)
+            else:
+                for entry in group:
+                    await self._run_group(lane, [entry])
+            return
+        for (_, future, _), result in zip(group, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    async def _run(self, lane: Lane, items: list[Item], since: float) -> Sequence[Result]:
+        retries = 0
+        while True:
+            try:
+                rows = await lane.fetch(self._arguments(items))
+                return self._results(items, rows)
+            except ConnectionLost as error:
+                if monotonic() - since > self._patience_s:
+                    raise DatabaseUnavailable(
+                        "The database cannot be reached. Repeat the request with the same "
+                        "Idempotency-Key: it finds out what became of this one.",
+                        retry_after_s=2,
+                    ) from error
+            except RETRYABLE:
+                if len(items) > 1 or retries >= MOST_RETRIES:
+                    raise
+            retries += 1
+            await asyncio.sleep(min(0.5, 0.02 * 2**retries) * (0.5 + random.random()))  # noqa: S311

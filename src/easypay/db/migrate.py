@@ -1,0 +1,82 @@
+"""Migrations: plain SQL files, forward only, applied in order of their names under one lock.
+
+A file runs in one transaction; one whose first line is `-- no-transaction` (for CREATE INDEX
+CONCURRENTLY) runs statement by statement. An applied file must not change: its checksum is kept.
+Every migration must leave a schema that the gateway before it can still work with.
+"""
+
+import hashlib
+from importlib import resources
+
+import asyncpg
+
+from easypay.errors import EasyPayError
+
+_LOCK = 0x65617379  # "easy": one migrator at a time, in any process
+_NO_TRANSACTION = "-- no-transaction"
+
+
+class MigrationFailed(EasyPayError):
+    """A migration could not be applied, or an applied one has been edited."""
+
+    code, http_status, title = "migration_failed", 500, "The database could not be migrated"
+
+
+def files() -> list[tuple[str, str]]:
+    """Every migration: (name, SQL), in the order in which they apply."""
+    folder = resources.files("easypay.db") / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(name, (folder / name).read_text()) for name in names]
+
+
+async def migrate(dsn: str) -> list[str]:
+    """Apply what is missing and return its names. Safe to run from many processes at once.
+
+    Raises MigrationFailed where an applied file has changed since or a statement fails (then
+    nothing of its file is left behind, unless it is marked `-- no-transaction`).
+    """
+    connection = await asyncpg.connect(
+        dsn, timeout=10, server_settings={"application_name": "easypay migrate"}
+    )
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute("SET lock_timeout = '5s'")
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY,"
+            " checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        applied = {
+            row["name"]: row["checksum"]
+            for row in await connection.fetch("SELECT name, checksum FROM migrations")
+        }
+        return [
+            name for name, sql in files() if await _apply(connection, name, sql, applied.get(name))
+        ]
+    finally:
+        await connection.close()
+
+
+async def _apply(
+    connection: "asyncpg.Connection[asyncpg.Record]", name: str, sql: str, applied: str | None
+) -> bool:
+    checksum = hashlib.sha256(sql.encode()).hexdigest()
+    if applied is not None:
+        if applied != checksum:
+            raise MigrationFailed(
+                f"{name} was changed after it had been applied. Restore it and put the change "
+                "into a new file."
+            )
+        return False
+    note = "INSERT INTO migrations (name, checksum) VALUES ($1, $2)"
+    try:
+        if sql.startswith(_NO_TRANSACTION):
+            for statement in filter(None, map(str.strip, sql.split(";\n"))):
+                await connection.execute(statement)
+            await connection.execute(note, name, checksum)
+        else:
+            async with connection.transaction():
+                await connection.execute(sql)
+                await connection.execute(note, name, checksum)
+    except asyncpg.PostgresError as error:
+        raise MigrationFailed(f"{name}: {error}") from error
+    return True

@@ -1,0 +1,223 @@
+"""Merchants, processor accounts and keys: what the command line and /api/v1/admin do.
+
+Every function takes an asyncpg connection or pool. Each change moves `configuration.version` (a
+trigger sees to it), by which every gateway process drops its cached copy within a second.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from easypay import clock, ids
+from easypay.errors import FieldError, NotFound, ValidationFailed
+from easypay.merchants.model import MODES, SCOPES, ApiKey, Merchant, digest_of, new_key
+from easypay.merchants.vault import Credentials, Vault
+from easypay.money import EXPONENT
+
+Runner = Any
+_MERCHANT: Final = ", ".join(Merchant.__struct_fields__)
+_API_KEY: Final = ", ".join(ApiKey.__struct_fields__)
+
+
+async def create_merchant(
+    runner: Runner,
+    *,
+    name: str,
+    currencies: Sequence[str] = ("USD",),
+    allow_raw_cards: bool = False,
+) -> Merchant:
+    """A new tenant. Raises ValidationFailed for an empty name or an unknown currency."""
+    _check_merchant(name, currencies)
+    row = await runner.fetchrow(
+        "INSERT INTO merchants (merchant_id, name, currencies, allow_raw_cards)"
+        f" VALUES ($1, $2, $3, $4) RETURNING {_MERCHANT}",
+        ids.new_id(),
+        name,
+        list(currencies),
+        allow_raw_cards,
+    )
+    return Merchant(*row)
+
+
+async def update_merchant(
+    runner: Runner,
+    merchant_id: UUID,
+    *,
+    name: str | None = None,
+    currencies: Sequence[str] | None = None,
+    allow_raw_cards: bool | None = None,
+    disabled: bool | None = None,
+) -> Merchant:
+    """Change what is given, keep the rest. A disabled merchant's keys stop working.
+
+    Raises NotFound, or ValidationFailed as `create_merchant` does.
+    """
+    before = await get_merchant(runner, merchant_id)
+    _check_merchant(name or before.name, currencies or before.currencies)
+    row = await runner.fetchrow(
+        "UPDATE merchants SET name = coalesce($2, name), currencies = coalesce($3, currencies),"
+        " allow_raw_cards = coalesce($4, allow_raw_cards),"
+        " disabled_at = CASE WHEN $5 THEN coalesce(disabled_at, now())"
+        "                    WHEN NOT $5 THEN NULL ELSE disabled_at END,"
+        f" updated_at = now() WHERE merchant_id = $1 RETURNING {_MERCHANT}",
+        merchant_id,
+        name,
+        None if currencies is None else list(currencies),
+        allow_raw_cards,
+        disabled,
+    )
+    return Merchant(*row)
+
+
+async def get_merchant(runner: Runner, merchant_id: UUID) -> Merchant:
+    """One merchant. Raises NotFound."""
+    row = await runner.fetchrow(
+        f"SELECT {_MERCHANT} FROM merchants WHERE merchant_id = $1", merchant_id
+    )
+    if row is None:
+        raise NotFound(f"there is no merchant {ids.typed(ids.MERCHANT, merchant_id)}")
+    return Merchant(*row)
+
+
+async def list_merchants(runner: Runner) -> list[Merchant]:
+    """All of them, oldest first."""
+    rows = await runner.fetch(f"SELECT {_MERCHANT} FROM merchants ORDER BY merchant_id")
+    return [Merchant(*row) for row in rows]
+
+
+async def set_processor_account(
+    runner: Runner,
+    vault: Vault,
+    merchant_id: UUID,
+    mode: str,
+    *,
+    login_id: str,
+    transaction_key: str,
+) -> None:
+    """Store (or replace) the Authorize.Net credentials of one mode, encrypted.
+
+    Raises ValidationFailed for lengths the processor cannot take, NotFound for the merchant.
+    """
+    _check_mode(mode)
+    if not 1 <= len(login_id) <= 25:
+        raise _invalid("login_id", "An API login id has 1 to 25 characters (20 as issued).")
+    if not 1 <= len(transaction_key) <= 16:
+        raise _invalid("transaction_key", "A transaction key has 1 to 16 characters.")
+    await get_merchant(runner, merchant_id)
+    sealed = vault.seal(Credentials(login_id, transaction_key), merchant_id, mode)
+    await runner.execute(
+        "INSERT INTO processor_accounts (merchant_id, mode, credentials) VALUES ($1, $2, $3)"
+        " ON CONFLICT (merchant_id, mode) DO UPDATE"
+        " SET credentials = excluded.credentials, updated_at = now()",
+        merchant_id,
+        mode,
+        sealed,
+    )
+
+
+async def create_key(
+    runner: Runner,
+    merchant_id: UUID,
+    *,
+    mode: str,
+    name: str = "default",
+    scopes: Sequence[str] = SCOPES,
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
+    """A new key and its secret, which is shown this once and never stored.
+
+    Raises NotFound for the merchant, ValidationFailed for an unknown mode or scope.
+    """
+    _check_mode(mode)
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        raise _invalid("scopes", f"Scopes are {', '.join(SCOPES)}; not {', '.join(unknown)}.")
+    if not 1 <= len(name) <= 100:
+        raise _invalid("name", "A name has 1 to 100 characters.")
+    await get_merchant(runner, merchant_id)
+    secret = new_key(mode)
+    row = await runner.fetchrow(
+        "INSERT INTO api_keys (merchant_id, id, mode, name, digest, last4, scopes, expires_at)"
+        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_API_KEY}",
+        merchant_id,
+        ids.new_id(),
+        mode,
+        name,
+        digest_of(secret),
+        secret[-4:],
+        list(scopes),
+        expires_at,
+    )
+    return ApiKey(*row), secret
+
+
+async def rotate_key(
+    runner: Runner, merchant_id: UUID, key_id: UUID, *, overlap_s: int = 86_400
+) -> tuple[ApiKey, str]:
+    """A successor with the same mode, name and scopes; the old key works `overlap_s` longer.
+
+    Raises NotFound where there is no such key, or it is already revoked or expired.
+    """
+    old = await _get_key(runner, merchant_id, key_id)
+    now = clock.now()
+    if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+        raise NotFound("that key no longer works; create a new one")
+    made = await create_key(runner, merchant_id, mode=old.mode, name=old.name, scopes=old.scopes)
+    await runner.execute(
+        "UPDATE api_keys SET expires_at = least(expires_at, $3) WHERE merchant_id = $1 AND id = $2",
+        merchant_id,
+        key_id,
+        now + timedelta(seconds=overlap_s),
+    )
+    return made
+
+
+async def revoke_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
+    """Stop a key, in every process within a second. Idempotent. Raises NotFound."""
+    await _get_key(runner, merchant_id, key_id)
+    row = await runner.fetchrow(
+        "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())"
+        f" WHERE merchant_id = $1 AND id = $2 RETURNING {_API_KEY}",
+        merchant_id,
+        key_id,
+    )
+    return ApiKey(*row)
+
+
+async def list_keys(runner: Runner, merchant_id: UUID | None = None) -> list[ApiKey]:
+    """Keys of one merchant, or of all, oldest first. Never their secrets."""
+    rows = await runner.fetch(
+        f"SELECT {_API_KEY} FROM api_keys WHERE $1::uuid IS NULL OR merchant_id = $1"
+        " ORDER BY merchant_id, id",
+        merchant_id,
+    )
+    return [ApiKey(*row) for row in rows]
+
+
+async def _get_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
+    row = await runner.fetchrow(
+        f"SELECT {_API_KEY} FROM api_keys WHERE merchant_id = $1 AND id = $2", merchant_id, key_id
+    )
+    if row is None:
+        raise NotFound(f"there is no key {ids.typed(ids.API_KEY, key_id)}")
+    return ApiKey(*row)
+
+
+def _check_merchant(name: str, currencies: Sequence[str]) -> None:
+    if not 1 <= len(name) <= 100:
+        raise _invalid("name", "A name has 1 to 100 characters.")
+    unknown = [code for code in currencies if code not in EXPONENT]
+    if unknown or not currencies:
+        raise _invalid("currencies", f"Use ISO 4217 codes; not {', '.join(unknown) or 'none'}.")
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise _invalid("mode", "The mode is test or live.")
+
+
+def _invalid(field: str, detail: str) -> ValidationFailed:
+    return ValidationFailed(
+        f"{field}: {detail}", fields=(FieldError(f"#/{field}", "invalid", detail),)
+    )

@@ -1,0 +1,92 @@
+"""What a merchant, an API key and a caller are; how a key is made and read."""
+
+import hashlib
+import re
+import secrets
+import zlib
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from easypay.processors.base import Account
+
+MODES: Final = ("test", "live")
+SCOPES: Final = ("payments:read", "payments:write", "refunds:write")
+
+KEY_PATTERN: Final = re.compile(r"ep_(test|live)_sk_[0-9A-Za-z]{8}_[0-9A-Za-z]{32}[0-9A-Za-z]{6}")
+"""Every key we ever made matches this: give it to your secret scanner."""
+
+_BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class Merchant(msgspec.Struct, frozen=True):
+    """One row of `merchants`."""
+
+    merchant_id: UUID
+    name: str
+    currencies: list[str]
+    allow_raw_cards: bool
+    created_at: datetime
+    updated_at: datetime
+    disabled_at: datetime | None
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """One row of `api_keys`, without its digest."""
+
+    merchant_id: UUID
+    id: UUID
+    mode: str
+    name: str
+    last4: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who is asking: a merchant in one mode, through one key, with what that key may do."""
+
+    merchant_id: UUID
+    mode: str
+    key_id: UUID
+    scopes: frozenset[str]
+    currencies: frozenset[str]
+    allow_raw_cards: bool
+    expires_at: datetime | None
+    account: Account | None
+    """The processor account of that mode; None until one is set."""
+
+
+def new_key(mode: str) -> str:
+    """A fresh bearer key: `ep_test_sk_<8>_<32 random characters><6 characters of CRC-32>`.
+
+    The checksum lets a scanner or a support engineer tell a typing error from a revoked key.
+    """
+    body = f"ep_{mode}_sk_{_random(8)}_{_random(32)}"
+    return body + _checksum(body)
+
+
+def is_well_formed(key: str) -> bool:
+    """Is this a key's form, with a matching checksum? Says nothing of whether it exists."""
+    return KEY_PATTERN.fullmatch(key) is not None and _checksum(key[:-6]) == key[-6:]
+
+
+def digest_of(key: str) -> bytes:
+    """What is stored in place of a key. Its 190 random bits need no slow hash."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_BASE62) for _ in range(length))
+
+
+def _checksum(text: str) -> str:
+    value, digits = zlib.crc32(text.encode()), ""
+    for _ in range(6):
+        value, digit = divmod(value, 62)
+        digits = _BASE62[digit] + digits
+    return digits

@@ -1,0 +1,559 @@
+"""Begin, call, record: how a payment is taken, captured, voided and refunded.
+
+Two short commits with a network call between them. No connection, lock or transaction is held
+while the processor is asked. A reply leaves only after the commit it speaks of.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from easypay import clock, ids
+from easypay.clock import monotonic
+from easypay.db.group_commit import GroupCommitter
+from easypay.errors import (
+    AmountExceedsAuthorized,
+    AmountExceedsCaptured,
+    IdempotencyKeyReused,
+    InvalidState,
+    NotFound,
+    PreconditionFailed,
+    ProcessorUnavailable,
+    RequestInProgress,
+    ValidationFailed,
+)
+from easypay.failpoints import reach
+from easypay.merchants.model import Caller
+from easypay.payments import store
+from easypay.payments.cards import brand_of
+from easypay.payments.model import Operation, Payment
+from easypay.payments.recorder import Recorder
+from easypay.payments.requests import AcceptTokenMethod, CardMethod, CreatePayment
+from easypay.payments.resolver import Resolver
+from easypay.processors.base import (
+    AcceptToken,
+    Account,
+    Address,
+    AuthorizeRequest,
+    CaptureRequest,
+    Card,
+    Deadline,
+    NotSent,
+    Outcome,
+    Processor,
+    RefundRequest,
+    VoidRequest,
+)
+
+log = logging.getLogger(__name__)
+_json = msgspec.json.Encoder()
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One money request: who asks, under which key, and the fingerprint of what is asked."""
+
+    caller: Caller
+    key: str
+    fingerprint: bytes
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What the merchant is answered, and how long the parts took (seconds; None: did not run)."""
+
+    status: int
+    body: bytes
+    payment_id: UUID
+    replayed: bool = False
+    begin_s: float | None = None
+    processor_s: float | None = None
+    record_s: float | None = None
+
+
+class Payments:
+    """The flows over their committers. One per process."""
+
+    def __init__(
+        self,
+        *,
+        begin: GroupCommitter[store.NewPayment, bool],
+        follow_up: GroupCommitter[store.FollowUp, Payment | None],
+        read: GroupCommitter[store.PaymentKey, Payment | None],
+        recorder: Recorder,
+        resolver: Resolver,
+        processor: Processor,
+        pool: Any,
+        card_fingerprint: Callable[[str], bytes],
+        deadline_s: float,
+    ) -> None:
+        self._begin = begin
+        self._follow_up = follow_up
+        self._read = read
+        self._recorder = recorder
+        self._resolver = resolver
+        self._processor = processor
+        self._pool = pool
+        self._card_fingerprint = card_fingerprint
+        self._deadline_s = deadline_s
+        self._running: set[asyncio.Task[Reply]] = set()
+
+    @property
+    def running(self) -> int:
+        """How many money requests are between their begin and their reply."""
+        return len(self._running)
+
+    async def drain(self) -> None:
+        """Wait for every running flow: none is abandoned between its call and its record."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    # what merchants ask ----------------------------------------------------------------------
+
+    async def get(self, caller: Caller, payment_id: UUID) -> Payment:
+        """One payment of the caller's, in the key's mode. Raises NotFound."""
+        key = store.PaymentKey(caller.merchant_id, caller.mode, payment_id)
+        payment = await self._read.submit(key)
+        if payment is None:
+            raise _no_payment(payment_id)
+        return payment
+
+    async def create(self, ask: Ask, body: CreatePayment) -> Reply:
+        """Take a payment (`capture: automatic`) or hold it. The body has passed its checks.
+
+        Raises what refuses it; a decline or an unknown outcome is a Reply.
+        """
+        return await self._shielded(self._create(ask, body))
+
+    async def capture(
+        self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
+    ) -> Reply:
+        """Capture all (`amount` None) or part of an authorization. `version` is If-Match's."""
+        return await self._shielded(self._follow(ask, "capture", payment_id, amount, version))
+
+    async def void(self, ask: Ask, payment_id: UUID, version: int | None) -> Reply:
+        """Undo an authorization, or a capture that has not settled."""
+        return await self._shielded(self._follow(ask, "void", payment_id, None, version))
+
+    async def refund(
+        self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
+    ) -> Reply:
+        """Give back `amount`, or all that is left."""
+        return await self._shielded(self._follow(ask, "refund", payment_id, amount, version))
+
+    # how it is done --------------------------------------------------------------------------
+
+    async def _shielded(self, flow: Coroutine[Any, Any, Reply]) -> Reply:
+        """Run to the end even where the caller goes away: what was sent must be recorded."""
+        task = asyncio.get_running_loop().create_task(flow)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Reply]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may be gone; that is no reason for a warning at exit
+
+    async def _create(self, ask: Ask, body: CreatePayment) -> Reply:
+        started, at = monotonic(), clock.now()
+        caller = ask.caller
+        account = _account_of(caller)
+        payment, operation = self._intent(caller, body, at)
+        method = body.payment_method
+        card = method.card if isinstance(method, CardMethod) else None
+        claimed = await self._begin.submit(
+            store.NewPayment(
+                merchant_id=caller.merchant_id,
+                mode=caller.mode,
+                key=ask.key,
+                fingerprint=ask.fingerprint,
+                payment_id=payment.id,
+                operation_id=operation.id,
+                kind=operation.kind,
+                amount_minor=body.amount,
+                currency=body.currency,
+                capture=body.capture,
+                method_type=payment.method_type,
+                card_brand=payment.card_brand,
+                card_last4=payment.card_last4,
+                card_exp_month=payment.card_exp_month,
+                card_exp_year=payment.card_exp_year,
+                card_fingerprint=None if card is None else self._card_fingerprint(card.number),
+                processor=self._processor.name,
+                order_reference=body.order_reference,
+                customer_reference=payment.customer_reference,
+                description=body.description,
+                statement_descriptor=body.statement_descriptor,
+                customer=_text(body.customer),
+                billing_address=_text(body.billing_address),
+                metadata=payment.metadata,
+                reference=operation.reference,
+                at=at,
+            )
+        )
+        if not claimed:
+            standing = await self._standing(ask, operation.id)
+            if isinstance(standing, Reply):
+                return standing
+            operation = standing
+            payment = await self._payment_of(operation)
+        request = _authorize_request(account, operation, body)
+        return await self._call_and_record(
+            operation,
+            payment,
+            lambda deadline: self._processor.authorize(request, deadline),
+            started,
+        )
+
+    def _intent(
+        self, caller: Caller, body: CreatePayment, at: datetime
+    ) -> tuple[Payment, Operation]:
+        """The rows as `begin` writes them."""
+        payment_id, operation_id = ids.new_id(), ids.new_id()
+        method = body.payment_method
+        card = method.card if isinstance(method, CardMethod) else None
+        kind = "sale" if body.capture == "automatic" else "authorize"
+        payment = Payment(
+            merchant_id=caller.merchant_id,
+            id=payment_id,
+            mode=caller.mode,
+            status="processing",
+            amount_minor=body.amount,
+            authorized_minor=0,
+            captured_minor=0,
+            refunded_minor=0,
+            refund_reserved_minor=0,
+            version=1,
+            currency=body.currency,
+            capture=body.capture,
+            active_operation=operation_id,
+            method_type="accept_token" if card is None else "card",
+            card_brand=None if card is None else brand_of(card.number),
+            card_last4=None if card is None else card.number[-4:],
+            card_exp_month=None if card is None else card.exp_month,
+            card_exp_year=None if card is None else card.exp_year,
+            decline_code=None,
+            processor=self._processor.name,
+            transaction_id=None,
+            network_transaction_id=None,
+            auth_code=None,
+            avs_result=None,
+            cvv_result=None,
+            processor_code=None,
+            processor_message=None,
+            order_reference=body.order_reference,
+            customer_reference=_customer_reference(body),
+            description=body.description,
+            statement_descriptor=body.statement_descriptor,
+            metadata=_text(body.metadata) if body.metadata else None,
+            settled_at=None,
+            created_at=at,
+            updated_at=at,
+        )
+        return payment, _operation(payment, operation_id, kind, body.amount, at)
+
+    async def _follow(
+        self, ask: Ask, kind: str, payment_id: UUID, amount: int | None, version: int | None
+    ) -> Reply:
+        started = monotonic()
+        account = _account_of(ask.caller)
+        operation_id = ids.new_id()
+        payment = await self._take(ask, kind, payment_id, operation_id, amount, version)
+        if payment is None:
+            standing = await self._standing(ask, operation_id)
+            if isinstance(standing, Reply):
+                return standing
+            operation = standing
+            payment = await self._payment_of(operation)
+        else:
+            asked = payment.amount_minor if kind == "void" else amount
+            if asked is None:
+                asked = (
+                    payment.authorized_minor if kind == "capture" else payment.refund_reserved_minor
+                )
+            operation = _operation(payment, operation_id, kind, asked, clock.now())
+        call = self._follow_up_call(account, kind, operation, payment)
+        return await self._call_and_record(operation, payment, call, started)
+
+    async def _take(
+        self,
+        ask: Ask,
+        kind: str,
+        payment_id: UUID,
+        operation_id: UUID,
+        amount: int | None,
+        version: int | None,
+    ) -> Payment | None:
+        """Begin: the payment as taken, or None where the key was used before.
+
+        Raises why not. An unknown on the payment is asked about first, and then it is tried once
+        more.
+        """
+        for last_try in (False, True):
+            whole = kind == "refund" and amount is None
+            asked = amount
+            if whole:
+                asked = (await self.get(ask.caller, payment_id)).refundable_minor
+            payment = None
+            if not whole or asked:
+                payment = await self._follow_up.submit(
+                    store.FollowUp(
+                        merchant_id=ask.caller.merchant_id,
+                        mode=ask.caller.mode,
+                        key=ask.key,
+                        fingerprint=ask.fingerprint,
+                        payment_id=payment_id,
+                        operation_id=operation_id,
+                        kind=kind,
+                        amount_minor=asked,
+                        whole=whole,
+                        expected_version=version,
+                        reference=ids.reference(operation_id),
+                        at=clock.now(),
+                    )
+                )
+            if payment is not None:
+                return payment
+            use = await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)
+            if use is not None:
+                return None
+            if last_try or not await self._resolver.resolve_payment(
+                store.PaymentKey(ask.caller.merchant_id, ask.caller.mode, payment_id)
+            ):
+                break
+        raise await self._why_not(ask.caller, kind, payment_id, amount, version)
+
+    async def _why_not(
+        self, caller: Caller, kind: str, payment_id: UUID, amount: int | None, version: int | None
+    ) -> Exception:
+        """Put into words which condition of BEGIN_FOLLOW_UPS the payment does not meet."""
+        payment = await self.get(caller, payment_id)
+        shown = ids.typed(ids.PAYMENT, payment_id)
+        if payment.active_operation is not None:
+            return RequestInProgress(
+                f"Another operation on {shown} is in progress. Ask again when it is done.",
+                retry_after_s=2,
+            )
+        if version is not None and payment.version != version:
+            return PreconditionFailed(
+                f"{shown} is at version {payment.version}, not {version}. Read it again."
+            )
+        needs = {"capture": "authorized", "refund": "captured"}.get(kind)
+        if needs is not None and payment.status != needs:
+            return InvalidState(
+                f"{shown} is {payment.status}; only an {needs} payment can be {kind}d."
+                if needs == "authorized"
+                else f"{shown} is {payment.status}; only a {needs} payment can be {kind}ed."
+            )
+        if kind == "capture":
+            return AmountExceedsAuthorized(
+                f"{amount} is more than the {payment.authorized_minor} authorized on {shown}."
+            )
+        if kind == "refund":
+            return AmountExceedsCaptured(
+                f"{shown} has {payment.refundable_minor} left to refund "
+                f"({payment.captured_minor} captured, {payment.refunded_minor} refunded, "
+                f"{payment.refund_reserved_minor} being refunded)."
+            )
+        if payment.status not in ("authorized", "captured", "in_review"):
+            return InvalidState(f"{shown} is {payment.status} and cannot be voided.")
+        if payment.settled_at is not None or payment.refunded_minor:
+            return InvalidState(f"{shown} has settled or was refunded: refund it instead.")
+        return RequestInProgress(f"{shown} changed just now. Try again.", retry_after_s=1)
+
+    async def _standing(self, ask: Ask, operation_id: UUID) -> Reply | Operation:
+        """What stands under a key that was used before: its reply, or an operation to carry on.
+
+        The operation is our own where the begin had committed though its answer was lost, or one
+        that was proven never sent, taken up again. Raises IdempotencyKeyReused for another
+        request's key and RequestInProgress while the first is running.
+        """
+        use = await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)
+        if use is None:
+            raise RequestInProgress("The key was released just now. Try again.", retry_after_s=1)
+        operation = use.operation
+        if use.fingerprint != ask.fingerprint:
+            raise IdempotencyKeyReused(
+                "This key belongs to another request, with another body or path. "
+                "Use a new key for a new request."
+            )
+        if operation.id == operation_id:
+            return operation
+        if operation.reply_status is not None and operation.reply_body is not None:
+            return Reply(
+                status=operation.reply_status,
+                body=operation.reply_body,
+                payment_id=operation.payment_id,
+                replayed=True,
+            )
+        if operation.state == "not_sent":
+            reopened = await store.reopen(self._pool, operation.merchant_id, operation.id)
+            if reopened is not None:
+                return reopened
+        raise RequestInProgress(
+            "The first request with this key is still running.", retry_after_s=1
+        )
+
+    async def _payment_of(self, operation: Operation) -> Payment:
+        key = store.PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
+        payment = await store.find_payment(self._pool, key)
+        assert payment is not None, "an operation and its payment are written together"
+        return payment
+
+    async def _call_and_record(
+        self,
+        operation: Operation,
+        payment: Payment,
+        call: Callable[[Deadline], Awaitable[Outcome]],
+        started: float,
+    ) -> Reply:
+        reach("after_begin")
+        begun = monotonic()
+        reach("before_send")
+        outcome = await call(Deadline(started + self._deadline_s))
+        reach("after_reply")
+        answered = monotonic()
+        recorded = await self._recorder.record(
+            operation, payment, outcome, processor_us=int((answered - begun) * 1e6)
+        )
+        reach("after_record")
+        if recorded.reply_status is None or recorded.reply_body is None:
+            if isinstance(outcome, NotSent):
+                raise ProcessorUnavailable(
+                    f"The request never left ({outcome.reason}): no money moved. Repeat it with "
+                    "the same Idempotency-Key.",
+                    retry_after_s=2,
+                )
+            raise RequestInProgress("Another process is finishing this request.", retry_after_s=2)
+        return Reply(
+            status=recorded.reply_status,
+            body=recorded.reply_body,
+            payment_id=operation.payment_id,
+            begin_s=begun - started,
+            processor_s=answered - begun,
+            record_s=monotonic() - answered,
+        )
+
+    def _follow_up_call(
+        self, account: Account, kind: str, operation: Operation, payment: Payment
+    ) -> Callable[[Deadline], Awaitable[Outcome]]:
+        transaction_id = payment.transaction_id
+        assert transaction_id is not None, "only what the processor took can be followed up"
+        match kind:
+            case "capture":
+                capture = CaptureRequest(
+                    account=account,
+                    reference=operation.reference,
+                    transaction_id=transaction_id,
+                    amount_minor=operation.amount_minor,
+                    currency=operation.currency,
+                )
+                return lambda deadline: self._processor.capture(capture, deadline)
+            case "void":
+                void = VoidRequest(
+                    account=account, reference=operation.reference, transaction_id=transaction_id
+                )
+                return lambda deadline: self._processor.void(void, deadline)
+            case _:
+                refund = RefundRequest(
+                    account=account,
+                    reference=operation.reference,
+                    transaction_id=transaction_id,
+                    amount_minor=operation.amount_minor,
+                    currency=operation.currency,
+                    card_last4=payment.card_last4 or "",
+                )
+                return lambda deadline: self._processor.refund(refund, deadline)
+
+
+def _operation(
+    payment: Payment, operation_id: UUID, kind: str, amount_minor: int, at: datetime
+) -> Operation:
+    return Operation(
+        merchant_id=payment.merchant_id,
+        id=operation_id,
+        payment_id=payment.id,
+        mode=payment.mode,
+        kind=kind,
+        state="in_flight",
+        attempt=1,
+        amount_minor=amount_minor,
+        currency=payment.currency,
+        reference=ids.reference(operation_id),
+        parent_transaction_id=payment.transaction_id,
+        transaction_id=None,
+        auth_code=None,
+        decline_code=None,
+        processor_code=None,
+        processor_message=None,
+        evidence=None,
+        processor_us=None,
+        reply_status=None,
+        reply_body=None,
+        begun_at=at,
+        finished_at=None,
+    )
+
+
+def _authorize_request(
+    account: Account, operation: Operation, body: CreatePayment
+) -> AuthorizeRequest:
+    method = body.payment_method
+    address = body.billing_address
+    customer = body.customer
+    return AuthorizeRequest(
+        account=account,
+        reference=operation.reference,
+        amount_minor=body.amount,
+        currency=body.currency,
+        capture=operation.kind == "sale",
+        method=(
+            AcceptToken(
+                descriptor=method.accept_token.data_descriptor,
+                value=method.accept_token.data_value,
+            )
+            if isinstance(method, AcceptTokenMethod)
+            else Card(
+                number=method.card.number,
+                exp_month=method.card.exp_month,
+                exp_year=method.card.exp_year,
+                cvc=method.card.cvc,
+            )
+        ),
+        description=body.description,
+        statement_descriptor=body.statement_descriptor,
+        customer_reference=_customer_reference(body),
+        customer_email=None if customer is None else customer.email,
+        customer_ip=None if customer is None else customer.ip_address,
+        order_reference=body.order_reference,
+        billing_address=None
+        if address is None
+        else Address(**{name: getattr(address, name) for name in address.__struct_fields__}),
+    )
+
+
+def _customer_reference(body: CreatePayment) -> str | None:
+    if body.customer_reference is None and body.customer is not None:
+        return body.customer.reference
+    return body.customer_reference
+
+
+def _account_of(caller: Caller) -> Account:
+    if caller.account is None:
+        raise ValidationFailed(
+            f"This merchant has no {caller.mode} processor account yet. Set one with "
+            f"`easypay merchant account` or PUT /api/v1/admin/merchants/{{id}}/accounts/{caller.mode}."
+        )
+    return caller.account
+
+
+def _no_payment(payment_id: UUID) -> NotFound:
+    return NotFound(f"there is no payment {ids.typed(ids.PAYMENT, payment_id)}")
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else _json.encode(value).decode()

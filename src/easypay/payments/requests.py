@@ -1,0 +1,236 @@
+"""What a merchant may ask, as types, and the rules that types cannot say.
+
+Unknown fields are refused. A card's repr hides it, so that no traceback or log can show it.
+"""
+
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from easypay.errors import FieldError, ValidationFailed
+from easypay.money import EXPONENT, MAX_MINOR
+from easypay.payments.cards import brand_of, contains_card_number, passes_luhn
+
+_NO_CONTROL = r"^[^\x00-\x1f\x7f\ud800-\udfff]*$"
+
+
+def _text(longest: int, description: str) -> Meta:
+    return Meta(min_length=1, max_length=longest, pattern=_NO_CONTROL, description=description)
+
+
+Amount = Annotated[
+    int, Meta(ge=1, le=MAX_MINOR, description="Minor units of the currency: 2500 is USD 25.00.")
+]
+
+
+class CardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A raw card. Only for merchants whose settings allow it; never stored, logged or queued."""
+
+    number: Annotated[str, Meta(pattern=r"^\d{12,19}$", description="Digits only.")]
+    exp_month: Annotated[int, Meta(ge=1, le=12)]
+    exp_year: Annotated[int, Meta(ge=2000, le=2099, description="Four digits.")]
+    cvc: Annotated[str, Meta(pattern=r"^\d{3,4}$")] | None = None
+
+    def __repr__(self) -> str:
+        return "CardBody(***)"
+
+
+class AcceptTokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What Accept.js gave the browser (`opaqueData`). Good for one payment, within 15 minutes."""
+
+    data_descriptor: Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_CONTROL)]
+    data_value: Annotated[str, Meta(min_length=1, max_length=8192, pattern=_NO_CONTROL)]
+
+    def __repr__(self) -> str:
+        return "AcceptTokenBody(***)"
+
+
+class CardMethod(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="card", tag_field="type"
+):
+    """`{"type": "card", "card": {...}}`"""
+
+    card: CardBody
+
+
+class AcceptTokenMethod(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="accept_token", tag_field="type"
+):
+    """`{"type": "accept_token", "accept_token": {...}}`"""
+
+    accept_token: AcceptTokenBody
+
+
+class Customer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Who pays, as the merchant knows them."""
+
+    reference: Annotated[str, _text(20, "The merchant's id of the customer.")] | None = None
+    email: (
+        Annotated[str, Meta(max_length=255, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$")] | None
+    ) = None
+    ip_address: Annotated[str, Meta(max_length=45, pattern=r"^[0-9A-Fa-f.:]+$")] | None = None
+
+
+class BillingAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where the card's statements go. Street and postal code feed the address check (AVS)."""
+
+    first_name: Annotated[str, _text(50, "")] | None = None
+    last_name: Annotated[str, _text(50, "")] | None = None
+    company: Annotated[str, _text(50, "")] | None = None
+    line1: Annotated[str, _text(60, "Street and number.")] | None = None
+    city: Annotated[str, _text(40, "")] | None = None
+    state: Annotated[str, _text(40, "")] | None = None
+    postal_code: Annotated[str, _text(20, "")] | None = None
+    country: Annotated[str, _text(60, "")] | None = None
+    phone: Annotated[str, _text(25, "")] | None = None
+
+
+Metadata = Annotated[
+    dict[
+        Annotated[str, Meta(min_length=1, max_length=40, pattern=_NO_CONTROL)],
+        Annotated[str, Meta(max_length=500, pattern=r"^[^\x00\ud800-\udfff]*$")],
+    ],
+    Meta(max_length=50, description="Up to 50 of the merchant's own keys and values."),
+]
+
+
+class CreatePayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Take a payment, or hold the money to capture it later."""
+
+    amount: Amount
+    currency: Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217, upper case.")]
+    payment_method: CardMethod | AcceptTokenMethod
+    capture: Literal["automatic", "manual"] = "automatic"
+    customer: Customer | None = None
+    customer_reference: Annotated[str, _text(20, "Short for `customer.reference`.")] | None = None
+    billing_address: BillingAddress | None = None
+    order_reference: Annotated[str, _text(64, "The merchant's order number.")] | None = None
+    description: Annotated[str, _text(255, "What was bought.")] | None = None
+    statement_descriptor: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=22, pattern=r"^[A-Za-z0-9 .*&'-]+$",
+                 description="What the cardholder reads on the statement."),
+        ]
+        | None
+    ) = None  # fmt: skip
+    metadata: Metadata | None = None
+
+
+class CapturePayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Take what was authorized, or less of it: the rest of the hold is released."""
+
+    amount: Amount | UnsetType = UNSET
+
+
+class VoidPayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing to say: a void is of the whole payment."""
+
+
+class RefundPayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Give back an amount, or, without one, all that is left."""
+
+    amount: Amount | UnsetType = UNSET
+
+
+_FREE_TEXT: Final = ("order_reference", "customer_reference", "description", "statement_descriptor")
+
+
+def check_payment(
+    body: CreatePayment, *, currencies: frozenset[str], raw_cards: bool, at: datetime
+) -> None:
+    """The rules types cannot say. Raises ValidationFailed naming every field that breaks one.
+
+    `currencies` are those the merchant's account takes; `at` decides whether a card has expired
+    (good through the last day of its month, and a day longer somewhere on earth).
+    """
+    errors: list[FieldError] = []
+    if body.currency not in EXPONENT:
+        errors.append(
+            FieldError("#/currency", "unknown_currency", "Use an ISO 4217 code such as USD.")
+        )
+    elif body.currency not in currencies:
+        errors.append(
+            FieldError(
+                "#/currency",
+                "currency_not_accepted",
+                f"This account takes {', '.join(sorted(currencies))}.",
+            )
+        )
+    if isinstance(body.payment_method, CardMethod):
+        errors += _check_card(body.payment_method.card, raw_cards=raw_cards, at=at)
+    if (
+        body.customer is not None
+        and body.customer.reference is not None
+        and body.customer_reference is not None
+        and body.customer.reference != body.customer_reference
+    ):
+        errors.append(
+            FieldError(
+                "#/customer_reference",
+                "contradiction",
+                "It differs from customer.reference; send one of the two.",
+            )
+        )
+    errors += [
+        FieldError(
+            pointer,
+            "card_number_in_text",
+            "This looks like a card number. Card numbers belong in payment_method only.",
+        )
+        for pointer, text in _texts(body)
+        if contains_card_number(text)
+    ]
+    if errors:
+        raise ValidationFailed(
+            "; ".join(f"{error.pointer[2:]}: {error.detail}" for error in errors),
+            fields=tuple(errors),
+        )
+
+
+def _check_card(card: CardBody, *, raw_cards: bool, at: datetime) -> list[FieldError]:
+    at_card = "#/payment_method/card"
+    if not raw_cards:
+        return [
+            FieldError(
+                "#/payment_method/type",
+                "raw_cards_not_allowed",
+                "This merchant takes tokens only: use accept_token, or allow raw cards in the "
+                "merchant's settings.",
+            )
+        ]
+    errors = []
+    if not passes_luhn(card.number) or not 13 <= len(card.number) <= 19:
+        errors.append(
+            FieldError(
+                f"{at_card}/number", "invalid_card_number", "The check digit does not match."
+            )
+        )
+    if (card.exp_year, card.exp_month) < (at.year, at.month):
+        errors.append(FieldError(f"{at_card}/exp_year", "expired_card", "The card has expired."))
+    if card.cvc is not None and (len(card.cvc) == 4) != (brand_of(card.number) == "amex"):
+        errors.append(
+            FieldError(
+                f"{at_card}/cvc",
+                "invalid_cvc",
+                "American Express codes have four digits, all others three.",
+            )
+        )
+    return errors
+
+
+def _texts(body: CreatePayment) -> list[tuple[str, str]]:
+    """Every free text of at least 13 characters, with its pointer."""
+    texts = [(f"#/{name}", getattr(body, name)) for name in _FREE_TEXT]
+    for name in ("customer", "billing_address"):
+        part = getattr(body, name)
+        if part is not None:
+            texts += [
+                (f"#/{name}/{field}", getattr(part, field)) for field in part.__struct_fields__
+            ]
+    for key, value in (body.metadata or {}).items():
+        pointer = "#/metadata/" + key.replace("~", "~0").replace("/", "~1")
+        texts += [("#/metadata", key), (pointer, value)]
+    return [(pointer, text) for pointer, text in texts if text is not None and len(text) >= 13]

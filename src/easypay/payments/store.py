@@ -1,0 +1,512 @@
+"""The SQL of payments: group statements for the hot path, plain queries for the rest.
+
+Group statements take one array per column and run through `db/group_commit.py`. Each carries the
+lowest and highest id of its group, so the planner visits only the months they lie in.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from easypay import ids
+from easypay.payments.model import Change, Operation, Payment
+
+# Loosely typed on purpose: a pool, a connection and a pooled connection all run queries.
+Runner = Any
+
+PAYMENT_COLUMNS: Final = ", ".join(Payment.__struct_fields__)
+OPERATION_COLUMNS: Final = ", ".join(Operation.__struct_fields__)
+
+
+def _p(columns: str) -> str:
+    return ", ".join(f"p.{column}" for column in columns.split(", "))
+
+
+# begin: claim the key, write the intent -------------------------------------------------------
+
+
+class NewPayment(msgspec.Struct, frozen=True, kw_only=True):
+    """One payment's intent. Field order is the order of BEGIN_PAYMENTS' parameters."""
+
+    merchant_id: UUID
+    mode: str
+    key: str
+    fingerprint: bytes
+    payment_id: UUID
+    operation_id: UUID
+    kind: str
+    amount_minor: int
+    currency: str
+    capture: str
+    method_type: str
+    card_brand: str | None
+    card_last4: str | None
+    card_exp_month: int | None
+    card_exp_year: int | None
+    card_fingerprint: bytes | None
+    processor: str
+    order_reference: str | None
+    customer_reference: str | None
+    description: str | None
+    statement_descriptor: str | None
+    customer: str | None
+    billing_address: str | None
+    metadata: str | None
+    reference: str
+    at: datetime
+
+
+BEGIN_PAYMENTS: Final = """
+    WITH input AS (
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::uuid[],
+            $6::uuid[], $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[],
+            $12::text[], $13::text[], $14::smallint[], $15::smallint[], $16::bytea[], $17::text[],
+            $18::text[], $19::text[], $20::text[], $21::text[], $22::jsonb[], $23::jsonb[],
+            $24::jsonb[], $25::text[], $26::timestamptz[])
+          AS i(merchant_id, mode, key, fingerprint, payment_id,
+            operation_id, kind, amount_minor, currency, capture, method_type,
+            card_brand, card_last4, card_exp_month, card_exp_year, card_fingerprint, processor,
+            order_reference, customer_reference, description, statement_descriptor, customer,
+            billing_address, metadata, reference, at)
+    ), claimed AS (
+        INSERT INTO idempotency_keys
+            (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
+        SELECT merchant_id, mode, key, fingerprint, operation_id, payment_id, at FROM input
+        ON CONFLICT DO NOTHING
+        RETURNING operation_id
+    ), fresh AS (
+        SELECT i.* FROM input i JOIN claimed USING (operation_id)
+    ), new_payments AS (
+        INSERT INTO payments (merchant_id, id, mode, status, amount_minor, currency, capture,
+            active_operation, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
+            card_fingerprint, processor, order_reference, customer_reference, description,
+            statement_descriptor, customer, billing_address, metadata, created_at, updated_at)
+        SELECT merchant_id, payment_id, mode, 'processing', amount_minor, currency, capture,
+            operation_id, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
+            card_fingerprint, processor, order_reference, customer_reference, description,
+            statement_descriptor, customer, billing_address, metadata, at, at
+          FROM fresh
+    ), new_operations AS (
+        INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
+            currency, reference, begun_at)
+        SELECT merchant_id, operation_id, payment_id, mode, kind, 'in_flight', amount_minor,
+            currency, reference, now()
+          FROM fresh
+    )
+    SELECT operation_id FROM claimed
+"""
+
+
+def begin_payments_arguments(items: Sequence[NewPayment]) -> Sequence[object]:
+    """One list per column."""
+    return list(zip(*map(msgspec.structs.astuple, items), strict=True))
+
+
+def begin_payments_results(
+    items: Sequence[NewPayment], rows: list[asyncpg.Record]
+) -> Sequence[bool]:
+    """For each item: was its key claimed by it?"""
+    claimed = {row[0] for row in rows}
+    return [item.operation_id in claimed for item in items]
+
+
+class FollowUp(msgspec.Struct, frozen=True, kw_only=True):
+    """The intent to capture, void or refund. Field order is BEGIN_FOLLOW_UPS' parameters'."""
+
+    merchant_id: UUID
+    mode: str
+    key: str
+    fingerprint: bytes
+    payment_id: UUID
+    operation_id: UUID
+    kind: str
+    amount_minor: int | None
+    """None captures all that was authorized; a refund names its amount."""
+    whole: bool
+    """A refund of all that is left: refused where that is no longer `amount_minor`."""
+    expected_version: int | None
+    reference: str
+    at: datetime
+
+
+# The check and the change are one act: the conditions stand in the UPDATE that takes the payment
+# (or reserves the refund), and the key is claimed only where it succeeds, so a refusal burns no
+# key. Two claims of one key in two processes end in a unique violation: the group falls apart into
+# single statements and the later one finds the earlier one's key.
+BEGIN_FOLLOW_UPS: Final = f"""
+    WITH input AS (
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::uuid[],
+            $6::uuid[], $7::text[], $8::bigint[], $9::bool[], $10::int[], $11::text[],
+            $12::timestamptz[])
+          AS i(merchant_id, mode, key, fingerprint, payment_id,
+            operation_id, kind, asked_minor, whole, expected_version, reference,
+            at)
+    ), taken AS (
+        UPDATE payments p
+           SET active_operation = CASE WHEN i.kind <> 'refund' THEN i.operation_id END,
+               refund_reserved_minor = p.refund_reserved_minor
+                   + CASE WHEN i.kind = 'refund' THEN i.asked_minor ELSE 0 END
+          FROM input i
+         WHERE p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
+           AND p.id BETWEEN $13 AND $14
+           AND p.active_operation IS NULL
+           AND (i.expected_version IS NULL OR p.version = i.expected_version)
+           AND NOT EXISTS (SELECT FROM idempotency_keys k WHERE k.merchant_id = i.merchant_id
+                              AND k.mode = i.mode AND k.key = i.key)
+           AND CASE i.kind
+               WHEN 'capture' THEN p.status = 'authorized'
+                   AND coalesce(i.asked_minor, p.authorized_minor) <= p.authorized_minor
+               WHEN 'void' THEN p.status IN ('authorized', 'captured', 'in_review')
+                   AND p.refunded_minor + p.refund_reserved_minor = 0 AND p.settled_at IS NULL
+               WHEN 'refund' THEN p.status = 'captured'
+                   AND p.refunded_minor + p.refund_reserved_minor + i.asked_minor
+                       <= p.captured_minor
+                   AND (NOT i.whole OR p.refunded_minor + p.refund_reserved_minor + i.asked_minor
+                       = p.captured_minor)
+               END
+        RETURNING i.operation_id, i.key, i.fingerprint, i.kind, i.asked_minor, i.reference, i.at,
+            {_p(PAYMENT_COLUMNS)}
+    ), claimed AS (
+        INSERT INTO idempotency_keys
+            (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
+        SELECT merchant_id, mode, key, fingerprint, operation_id, id, at FROM taken
+    ), new_operations AS (
+        INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
+            currency, reference, parent_transaction_id, begun_at)
+        SELECT merchant_id, operation_id, id, mode, kind, 'in_flight',
+            coalesce(asked_minor, authorized_minor), currency, reference, transaction_id, now()
+          FROM taken
+    )
+    SELECT operation_id, {PAYMENT_COLUMNS} FROM taken
+"""
+
+
+def begin_follow_ups_arguments(items: Sequence[FollowUp]) -> Sequence[object]:
+    """One list per column, then the bounds of the payments' ids."""
+    columns: list[object] = list(zip(*map(msgspec.structs.astuple, items), strict=True))
+    payments = [item.payment_id for item in items]
+    return [*columns, min(payments), max(payments)]
+
+
+def begin_follow_ups_results(
+    items: Sequence[FollowUp], rows: list[asyncpg.Record]
+) -> Sequence[Payment | None]:
+    """For each item: its payment as it was taken, or None where it was refused."""
+    taken = {row[0]: Payment(*row[1:]) for row in map(tuple, rows)}
+    return [taken.get(item.operation_id) for item in items]
+
+
+# record: the one door --------------------------------------------------------------------------
+
+# The operation is locked first, the payment second, here and everywhere both are changed. The
+# state named in from_states is checked on the locked row, so of two that learned of the same
+# operation exactly one gets through, and only its changes reach the payment.
+RECORD: Final = """
+    WITH input AS (
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::int[],
+            $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
+            $12::text[], $13::jsonb[], $14::int[], $15::smallint[], $16::bytea[],
+            $17::timestamptz[], $18::bool[], $19::bool[], $20::text[], $21::text[],
+            $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
+            $26::text[], $27::text[], $28::text[], $29::text[], $30::text[],
+            $31::uuid[], $32::text[], $33::bigint[], $34::text[], $35::timestamptz[],
+            $36::timestamptz[])
+          AS i(merchant_id, mode, payment_id, operation_id, attempt,
+            from_states, state, transaction_id, auth_code, decline_code, processor_code,
+            processor_message, evidence, processor_us, reply_status, reply_body,
+            finished_at, moves_payment, describes_payment, status_from, status_to,
+            authorized_minor, captured_minor, refunded_delta, reserved_delta,
+            network_transaction_id, avs_result, cvv_result, card_brand, card_last4,
+            event_id, event_type, amount_minor, currency, changed_at,
+            next_inquiry_at)
+    ), finished AS (
+        UPDATE operations o
+           SET state = i.state,
+               transaction_id = i.transaction_id,
+               auth_code = i.auth_code,
+               decline_code = i.decline_code,
+               processor_code = i.processor_code,
+               processor_message = i.processor_message,
+               evidence = coalesce(i.evidence, o.evidence),
+               processor_us = coalesce(i.processor_us, o.processor_us),
+               reply_status = coalesce(o.reply_status, i.reply_status),
+               reply_body = coalesce(o.reply_body, i.reply_body),
+               finished_at = i.finished_at
+          FROM input i
+         WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
+           AND o.id BETWEEN $37 AND $38
+           AND o.attempt = i.attempt
+           AND o.state = ANY (string_to_array(i.from_states, ' '))
+        RETURNING i.operation_id
+    ), moved AS (
+        UPDATE payments p
+           SET status = i.status_to,
+               version = p.version + 1,
+               active_operation = nullif(p.active_operation, i.operation_id),
+               authorized_minor = i.authorized_minor,
+               captured_minor = i.captured_minor,
+               refunded_minor = p.refunded_minor + i.refunded_delta,
+               refund_reserved_minor = p.refund_reserved_minor + i.reserved_delta,
+               decline_code = CASE WHEN i.describes_payment THEN i.decline_code
+                                   ELSE p.decline_code END,
+               transaction_id = CASE WHEN i.describes_payment THEN i.transaction_id
+                                     ELSE p.transaction_id END,
+               network_transaction_id = CASE WHEN i.describes_payment
+                   THEN i.network_transaction_id ELSE p.network_transaction_id END,
+               auth_code = CASE WHEN i.describes_payment THEN i.auth_code ELSE p.auth_code END,
+               avs_result = CASE WHEN i.describes_payment THEN i.avs_result ELSE p.avs_result END,
+               cvv_result = CASE WHEN i.describes_payment THEN i.cvv_result ELSE p.cvv_result END,
+               processor_code = CASE WHEN i.describes_payment THEN i.processor_code
+                                     ELSE p.processor_code END,
+               processor_message = CASE WHEN i.describes_payment THEN i.processor_message
+                                        ELSE p.processor_message END,
+               card_brand = coalesce(p.card_brand, i.card_brand),
+               card_last4 = coalesce(p.card_last4, i.card_last4),
+               updated_at = i.changed_at
+          FROM input i JOIN finished USING (operation_id)
+         WHERE i.moves_payment
+           AND p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
+           AND p.id BETWEEN $39 AND $40
+           AND p.status = i.status_from
+           AND (p.active_operation = i.operation_id OR p.active_operation IS NULL)
+        RETURNING i.operation_id
+    ), happened AS (
+        INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
+            amount_minor, currency, created_at)
+        SELECT i.merchant_id, i.event_id, i.payment_id, i.operation_id, i.mode, i.event_type,
+            i.status_to, i.amount_minor, i.currency, i.changed_at
+          FROM input i JOIN finished USING (operation_id)
+         WHERE i.event_id IS NOT NULL
+    ), unresolved AS (
+        INSERT INTO unresolved_operations
+            (merchant_id, operation_id, payment_id, since, next_inquiry_at)
+        SELECT i.merchant_id, i.operation_id, i.payment_id, i.changed_at, i.next_inquiry_at
+          FROM input i JOIN finished USING (operation_id)
+         WHERE i.next_inquiry_at IS NOT NULL
+        ON CONFLICT (merchant_id, operation_id) DO UPDATE
+            SET next_inquiry_at = excluded.next_inquiry_at, absences = 0
+    )
+    SELECT operation_id
+      FROM finished JOIN input i USING (operation_id) LEFT JOIN moved m USING (operation_id)
+     WHERE CASE WHEN i.moves_payment AND m.operation_id IS NULL
+                THEN refuse('operation ' || operation_id || ' could not move its payment from '
+                            || i.status_from || ' to ' || i.status_to)
+                ELSE true END
+"""
+
+
+def record_arguments(items: Sequence[Change]) -> Sequence[object]:
+    """One list per column, then the bounds of the operations' and the payments' ids."""
+    columns: list[object] = list(zip(*map(msgspec.structs.astuple, items), strict=True))
+    operations = [item.operation_id for item in items]
+    payments = [item.payment_id for item in items]
+    return [*columns, min(operations), max(operations), min(payments), max(payments)]
+
+
+def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Sequence[bool]:
+    """For each item: did it get through the door? False: somebody had recorded before."""
+    recorded = {row[0] for row in rows}
+    return [item.operation_id in recorded for item in items]
+
+
+# reads by id -----------------------------------------------------------------------------------
+
+
+class PaymentKey(msgspec.Struct, frozen=True):
+    """Whose payment, and which."""
+
+    merchant_id: UUID
+    mode: str
+    payment_id: UUID
+
+
+READ_PAYMENTS: Final = f"""
+    SELECT {_p(PAYMENT_COLUMNS)}
+      FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS i(merchant_id, mode, payment_id)
+      JOIN payments p ON p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
+       AND p.id BETWEEN $4 AND $5
+"""
+
+
+def read_payments_arguments(items: Sequence[PaymentKey]) -> Sequence[object]:
+    """One list per column, then the bounds."""
+    distinct = set(items)
+    payments = [item.payment_id for item in distinct]
+    columns = zip(*map(msgspec.structs.astuple, distinct), strict=True)
+    return [*columns, min(payments), max(payments)]
+
+
+def read_payments_results(
+    items: Sequence[PaymentKey], rows: list[asyncpg.Record]
+) -> Sequence[Payment | None]:
+    """For each item its payment, or None."""
+    found = {(row[0], row[2], row[1]): Payment(*row) for row in rows}
+    return [found.get((item.merchant_id, item.mode, item.payment_id)) for item in items]
+
+
+# the rest: cold ----------------------------------------------------------------------------------
+
+
+class KeyUse(msgspec.Struct, frozen=True):
+    """What became of an idempotency key."""
+
+    fingerprint: bytes
+    created_at: datetime
+    operation: Operation
+
+
+async def find_key(runner: Runner, merchant_id: UUID, mode: str, key: str) -> KeyUse | None:
+    """The operation a key was used for, with the reply that was given, or None."""
+    claimed = await runner.fetchrow(
+        "SELECT fingerprint, created_at, operation_id FROM idempotency_keys"
+        " WHERE merchant_id = $1 AND mode = $2 AND key = $3",
+        merchant_id,
+        mode,
+        key,
+    )
+    if claimed is None:
+        return None
+    operation = await find_operation(runner, merchant_id, claimed["operation_id"])
+    assert operation is not None, "a key and its operation are written together"
+    return KeyUse(claimed["fingerprint"], claimed["created_at"], operation)
+
+
+async def find_operation(runner: Runner, merchant_id: UUID, operation_id: UUID) -> Operation | None:
+    """One operation, or None."""
+    row = await runner.fetchrow(
+        f"SELECT {OPERATION_COLUMNS} FROM operations WHERE merchant_id = $1 AND id = $2",
+        merchant_id,
+        operation_id,
+    )
+    return None if row is None else Operation(*row)
+
+
+async def find_payment(runner: Runner, key: PaymentKey) -> Payment | None:
+    """One payment, or None."""
+    row = await runner.fetchrow(
+        f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE merchant_id = $1 AND mode = $2 AND id = $3",
+        key.merchant_id,
+        key.mode,
+        key.payment_id,
+    )
+    return None if row is None else Payment(*row)
+
+
+async def find_operation_by_reference(
+    runner: Runner, merchant_id: UUID, reference: str
+) -> Operation | None:
+    """The operation behind a reference, through the range of ids it stands for."""
+    low, high = ids.reference_bounds(reference)
+    row = await runner.fetchrow(
+        f"SELECT {OPERATION_COLUMNS} FROM operations"
+        " WHERE merchant_id = $1 AND id BETWEEN $2 AND $3",
+        merchant_id,
+        low,
+        high,
+    )
+    return None if row is None else Operation(*row)
+
+
+LIST_PAYMENTS: Final = f"""
+    SELECT {PAYMENT_COLUMNS} FROM payments
+     WHERE merchant_id = $1 AND mode = $2 AND id < $3 AND id >= $4
+     ORDER BY id DESC
+     LIMIT $5
+"""
+
+
+async def list_payments(
+    runner: Runner, merchant_id: UUID, mode: str, *, below: UUID, floor: UUID, limit: int
+) -> list[Payment]:
+    """Payments with `floor <= id < below`, newest first, at most `limit`."""
+    rows = await runner.fetch(LIST_PAYMENTS, merchant_id, mode, below, floor, limit)
+    return [Payment(*row) for row in rows]
+
+
+async def list_operations(
+    runner: Runner,
+    merchant_id: UUID,
+    payment_id: UUID,
+    *,
+    kind: str | None,
+    after: UUID,
+    limit: int,
+) -> list[Operation]:
+    """A payment's operations, oldest first, at most `limit`, with ids above `after`."""
+    after = max(after, _earliest_child(payment_id))
+    rows = await runner.fetch(
+        f"SELECT {OPERATION_COLUMNS} FROM operations"
+        " WHERE merchant_id = $1 AND payment_id = $2 AND id > $3"
+        " AND ($4::text IS NULL OR kind = $4) ORDER BY id LIMIT $5",
+        merchant_id,
+        payment_id,
+        after,
+        kind,
+        limit,
+    )
+    return [Operation(*row) for row in rows]
+
+
+def _earliest_child(payment_id: UUID) -> UUID:
+    """A bound that spares older months. Clocks of two hosts may differ, by less than a day."""
+    return ids.lowest_id_at(ids.moment_of(payment_id) - timedelta(days=1))
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """One row of `events`."""
+
+    id: UUID
+    payment_id: UUID
+    operation_id: UUID
+    type: str
+    status: str
+    amount_minor: int
+    currency: str
+    created_at: datetime
+
+
+async def list_events(
+    runner: Runner, merchant_id: UUID, payment_id: UUID, *, after: UUID, limit: int
+) -> list[Happened]:
+    """A payment's events, oldest first, at most `limit`, with ids above `after`."""
+    after = max(after, _earliest_child(payment_id))
+    rows = await runner.fetch(
+        "SELECT id, payment_id, operation_id, type, status, amount_minor, currency, created_at"
+        "  FROM events WHERE merchant_id = $1 AND payment_id = $2 AND id > $3"
+        " ORDER BY id LIMIT $4",
+        merchant_id,
+        payment_id,
+        after,
+        limit,
+    )
+    return [Happened(*row) for row in rows]
+
+
+async def reopen(runner: Runner, merchant_id: UUID, operation_id: UUID) -> Operation | None:
+    """Take up an operation that was proven never sent. None where another was quicker."""
+    row = await runner.fetchrow(
+        "UPDATE operations SET state = 'in_flight', attempt = attempt + 1, begun_at = now()"
+        " WHERE merchant_id = $1 AND id = $2 AND state = 'not_sent'"
+        f" RETURNING {OPERATION_COLUMNS}",
+        merchant_id,
+        operation_id,
+    )
+    return None if row is None else Operation(*row)
+
+
+async def age_of(runner: Runner, operation: Operation) -> float:
+    """Seconds since an operation began, by the database's clock, which stamped it."""
+    age: float = await runner.fetchval(
+        "SELECT extract(epoch FROM now() - $1)::float8", operation.begun_at
+    )
+    return age
+
+
+async def purge_keys(runner: Runner, before: datetime) -> int:
+    """Forget idempotency keys older than `before`; their operations stay. Returns how many."""
+    status: str = await runner.execute("DELETE FROM idempotency_keys WHERE created_at < $1", before)
+    return int(status.rpartition(" ")[2])

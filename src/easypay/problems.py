@@ -1,0 +1,55 @@
+"""RFC 9457 problem details: how a refusal looks on the wire, rendered in one place."""
+
+from typing import Any, Final
+
+import msgspec
+
+from easypay.errors import EasyPayError
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class BadField(msgspec.Struct, frozen=True):
+    """One bad field: a JSON pointer into the request, a stable code, and what to do."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A refusal. `code` is stable and is what programs should read."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str | None = None
+    errors: list[BadField] = []
+    payment_id: str | None = None
+    operation_id: str | None = None
+    processor_code: str | None = None
+    processor_message: str | None = None
+    decline_code: str | None = None
+
+
+_json = msgspec.json.Encoder()
+
+
+def problem(error: EasyPayError, **more: Any) -> Problem:
+    """The problem of an error; `more` are any of the optional members."""
+    return Problem(
+        type=f"/problems/{error.code}",
+        title=error.title,
+        status=error.http_status,
+        detail=error.detail,
+        code=error.code,
+        errors=[BadField(field.pointer, field.code, field.detail) for field in error.fields],
+        **more,
+    )
+
+
+def render(error: EasyPayError, **more: Any) -> bytes:
+    """The problem as JSON."""
+    return _json.encode(problem(error, **more))
