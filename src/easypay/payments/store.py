@@ -506,7 +506,9 @@ async def age_of(runner: Runner, operation: Operation) -> float:
     return age
 
 
-async def purge_keys(runner: Runner, before: datetime) -> int:
-    """Forget idempotency keys older than `before`; their operations stay. Returns how many."""
-    status: str = await runner.execute("DELETE FROM idempotency_keys WHERE created_at < $1", before)
+async def purge_keys(runner: Runner, *, days: int) -> int:
+    """Forget idempotency keys older than `days`; their operations stay. Returns how many."""
+    status: str = await runner.execute(
+        "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(days => $1)", days
+    )
     return int(status.rpartition(" ")[2])

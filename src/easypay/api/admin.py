@@ -1,0 +1,235 @@
+"""Administration over HTTP: merchants, processor accounts and keys, under the admin key."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, get_args
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from easypay import ids
+from easypay.api.auth import require_admin
+from easypay.api.http import Request, Response, decode, encode
+from easypay.clock import rfc3339
+from easypay.errors import NotFound
+from easypay.merchants import admin
+from easypay.merchants.model import ApiKey, Merchant
+from easypay.merchants.vault import Vault
+
+Scope = Literal["payments:read", "payments:write", "refunds:write"]
+
+
+class CreateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new merchant."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    currencies: list[str] = msgspec.field(default_factory=lambda: ["USD"])
+    allow_raw_cards: bool = False
+
+
+class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is given changes, what is not stays."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    currencies: list[str] | None = None
+    allow_raw_cards: bool | None = None
+    disabled: bool | None = None
+
+
+class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Authorize.Net credentials. Stored encrypted, shown never."""
+
+    login_id: Annotated[str, Meta(min_length=1, max_length=25)]
+    transaction_key: Annotated[str, Meta(min_length=1, max_length=16)]
+
+    def __repr__(self) -> str:
+        return "SetAccount(***)"
+
+
+class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new API key."""
+
+    mode: Literal["test", "live"]
+    name: Annotated[str, Meta(min_length=1, max_length=100)] = "default"
+    scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: list(get_args(Scope))
+    )
+    expires_at: datetime | None = None
+
+
+class RotateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the old key goes on working beside its successor: a day unless told."""
+
+    overlap_seconds: Annotated[int, Meta(ge=0, le=30 * 86_400)] = 86_400
+
+
+class MerchantView(msgspec.Struct, frozen=True):
+    """A merchant."""
+
+    id: str
+    name: str
+    currencies: list[str]
+    allow_raw_cards: bool
+    disabled: bool
+    created_at: str
+    updated_at: str
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """An API key without its secret."""
+
+    id: str
+    merchant_id: str
+    mode: str
+    name: str
+    last4: str
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class NewKeyView(msgspec.Struct, frozen=True):
+    """A new key with its secret, which is shown this once."""
+
+    key: KeyView
+    secret: str
+
+
+def merchant_view(merchant: Merchant) -> MerchantView:
+    """A merchant as the API and the command line show it."""
+    return MerchantView(
+        id=ids.typed(ids.MERCHANT, merchant.merchant_id),
+        name=merchant.name,
+        currencies=merchant.currencies,
+        allow_raw_cards=merchant.allow_raw_cards,
+        disabled=merchant.disabled_at is not None,
+        created_at=rfc3339(merchant.created_at),
+        updated_at=rfc3339(merchant.updated_at),
+    )
+
+
+def key_view(key: ApiKey) -> KeyView:
+    """A key as the API and the command line show it."""
+    return KeyView(
+        id=ids.typed(ids.API_KEY, key.id),
+        merchant_id=ids.typed(ids.MERCHANT, key.merchant_id),
+        mode=key.mode,
+        name=key.name,
+        last4=key.last4,
+        scopes=key.scopes,
+        created_at=rfc3339(key.created_at),
+        expires_at=None if key.expires_at is None else rfc3339(key.expires_at),
+        revoked_at=None if key.revoked_at is None else rfc3339(key.revoked_at),
+    )
+
+
+_create_merchant = msgspec.json.Decoder(CreateMerchant)
+_update_merchant = msgspec.json.Decoder(UpdateMerchant)
+_set_account = msgspec.json.Decoder(SetAccount)
+_create_key = msgspec.json.Decoder(CreateKey)
+_rotate_key = msgspec.json.Decoder(RotateKey)
+
+
+class AdminApi:
+    """The handlers, with what they need. `admin_digest` None closes the surface."""
+
+    def __init__(self, *, pool: Any, vault: Vault, admin_digest: bytes | None) -> None:
+        self._pool = pool
+        self._vault = vault
+        self._admin_digest = admin_digest
+
+    async def create_merchant(self, request: Request) -> Response:
+        require_admin(request, self._admin_digest)
+        body = decode(request, _create_merchant)
+        merchant = await admin.create_merchant(
+            self._pool,
+            name=body.name,
+            currencies=body.currencies,
+            allow_raw_cards=body.allow_raw_cards,
+        )
+        return Response(201, encode(merchant_view(merchant)))
+
+    async def list_merchants(self, request: Request) -> Response:
+        require_admin(request, self._admin_digest)
+        request.query()
+        data = [merchant_view(merchant) for merchant in await admin.list_merchants(self._pool)]
+        return Response(200, encode({"data": data, "has_more": False, "next_cursor": None}))
+
+    async def get_merchant(self, request: Request) -> Response:
+        require_admin(request, self._admin_digest)
+        merchant = await admin.get_merchant(self._pool, _id(request, ids.MERCHANT, "id"))
+        return Response(200, encode(merchant_view(merchant)))
+
+    async def update_merchant(self, request: Request) -> Response:
+        require_admin(request, self._admin_digest)
+        body = decode(request, _update_merchant)
+        merchant = await admin.update_merchant(
+            self._pool,
+            _id(request, ids.MERCHANT, "id"),
+            name=body.name,
+            currencies=body.currencies,
+            allow_raw_cards=body.allow_raw_cards,
+            disabled=body.disabled,
+        )
+        return Response(200, encode(merchant_view(merchant)))
+
+    async def set_account(self, request: Request) -> Response:
+        require_admin(request, self._admin_digest)
+        body = decode(request, _set_account)
+        await admin.set_processor_account(
+            self._pool,
+            self._vault,
+            _id(request, ids.MERCHANT, "id"),
+            request.params["mode"],
+            login_id=body.login_id,
+            transaction_key=body.transaction_key,
+        )
+        return Response(204)
+
+    async def create_key(self, request: Request) -> Response:
+        require_admin(request, self._admin_digest)
+        body = decode(request, _create_key)
+        key, secret = await admin.create_key(
+            self._pool,
+            _id(request, ids.MERCHANT, "id"),
+            mode=body.mode,
+            name=body.name,
+            scopes=body.scopes,
+            expires_at=body.expires_at,
+        )
+        return Response(201, encode(NewKeyView(key_view(key), secret)))
+
+    async def list_keys(self, request: Request) -> Response:
+        require_admin(request, self._admin_digest)
+        merchant_id = _id(request, ids.MERCHANT, "id")
+        await admin.get_merchant(self._pool, merchant_id)
+        data = [key_view(key) for key in await admin.list_keys(self._pool, merchant_id)]
+        return Response(200, encode({"data": data, "has_more": False, "next_cursor": None}))
+
+    async def rotate_key(self, request: Request) -> Response:
+        require_admin(request, self._admin_digest)
+        body = decode(request, _rotate_key, may_be_empty=True)
+        key, secret = await admin.rotate_key(
+            self._pool,
+            _id(request, ids.MERCHANT, "id"),
+            _id(request, ids.API_KEY, "key_id"),
+            overlap_s=body.overlap_seconds,
+        )
+        return Response(201, encode(NewKeyView(key_view(key), secret)))
+
+    async def revoke_key(self, request: Request) -> Response:
+        require_admin(request, self._admin_digest)
+        key = await admin.revoke_key(
+            self._pool,
+            _id(request, ids.MERCHANT, "id"),
+            _id(request, ids.API_KEY, "key_id"),
+        )
+        return Response(200, encode(key_view(key)))
+
+
+def _id(request: Request, kind: str, name: str) -> UUID:
+    value = ids.parse(kind, request.params[name])
+    if value is None:
+        raise NotFound(f"there is no such {'merchant' if kind == ids.MERCHANT else 'key'}")
+    return value

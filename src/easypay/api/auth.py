@@ -1,0 +1,33 @@
+"""Who is asking: bearer keys of merchants, and the one admin key."""
+
+import hmac
+
+from easypay.api.http import Request
+from easypay.errors import Forbidden, InvalidApiKey
+from easypay.merchants.directory import Directory
+from easypay.merchants.model import Caller, digest_of
+
+
+async def caller_of(directory: Directory, request: Request, scope: str) -> Caller:
+    """The merchant behind the request's key. Raises InvalidApiKey, or Forbidden for the scope."""
+    caller = await directory.caller(bearer(request))
+    if scope not in caller.scopes:
+        raise Forbidden(
+            f"The key has the scopes {', '.join(sorted(caller.scopes))}; this needs {scope}."
+        )
+    return caller
+
+
+def require_admin(request: Request, admin_digest: bytes | None) -> None:
+    """Raises InvalidApiKey unless the request carries the admin key."""
+    given = digest_of(bearer(request))
+    if admin_digest is None or not hmac.compare_digest(given, admin_digest):
+        raise InvalidApiKey("This needs the admin key (EASYPAY_ADMIN_KEY).")
+
+
+def bearer(request: Request) -> str:
+    """The key of `Authorization: Bearer <key>`. Raises InvalidApiKey where there is none."""
+    scheme, _, key = request.headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"bearer" or not key:
+        raise InvalidApiKey("Send your key as Authorization: Bearer ep_test_….")
+    return key.strip().decode("latin-1")

@@ -1,0 +1,241 @@
+"""One way for every route: read the request, say who asks, run the handler, send one answer.
+
+Pure ASGI. A route's handler takes a `Request` and gives a `Response`, or raises an EasyPayError,
+which becomes a problem here and nowhere else.
+"""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from easypay import ids
+from easypay.errors import (
+    BodyTooLarge,
+    EasyPayError,
+    FieldError,
+    Internal,
+    MalformedBody,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from easypay.payments.cards import scrub
+from easypay.problems import MEDIA_TYPE, render
+
+log = logging.getLogger(__name__)
+
+MAX_BODY: Final = 64 * 1024
+JSON: Final = b"application/json"
+_PROBLEM: Final = MEDIA_TYPE.encode()
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
+
+T = TypeVar("T")
+Headers = list[tuple[bytes, bytes]]
+
+
+class Request(msgspec.Struct):
+    """What a handler needs of a request. Header names are lower case."""
+
+    method: str
+    path: str
+    params: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
+    query_string: bytes
+    body: bytes
+    id: str
+
+    def query(self, *allowed: str) -> dict[str, str]:
+        """The query's parameters. Raises ValidationFailed for one that is not allowed or repeated."""
+        found: dict[str, str] = {}
+        for name, value in parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True):
+            if name not in allowed or name in found:
+                problem = "given twice" if name in found else "not a parameter of this call"
+                raise invalid_query(scrub(name)[:64], f"It is {problem}: {', '.join(allowed)}.")
+            found[name] = value
+        return found
+
+
+class Response(msgspec.Struct):
+    """What a handler answers. `headers` come on top of those every answer has."""
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = JSON
+    headers: Headers = []
+    cache_control: bytes = b"no-store"
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def invalid_query(name: str, detail: str) -> ValidationFailed:
+    """A bad query parameter, named."""
+    return ValidationFailed(
+        f"query parameter {name}: {detail}", fields=(FieldError(f"?{name}", "invalid", detail),)
+    )
+
+
+class Endpoint:
+    """The ASGI application of one route."""
+
+    def __init__(
+        self, handler: Handler, *, takes_body: bool, is_draining: Callable[[], bool]
+    ) -> None:
+        self._handler = handler
+        self._takes_body = takes_body
+        self._is_draining = is_draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(
+            method=scope["method"],
+            path=scope["path"],
+            params=scope.get("path_params", {}),
+            headers=dict(scope["headers"]),
+            query_string=scope["query_string"],
+            body=b"",
+            id=f"req_{ids.new_id().hex}",
+        )
+        try:
+            if self._takes_body:
+                request.body = await _read_body(request.headers, receive)
+            response = await self._handler(request)
+        except EasyPayError as error:
+            response = problem_response(error, request.id)
+        except _Gone:
+            return
+        except Exception:
+            log.exception("request %s failed", request.id)
+            response = problem_response(
+                Internal(
+                    "The request met a bug. Nothing is lost: repeat it with the same "
+                    "Idempotency-Key to learn what became of it.",
+                    retry_after_s=1,
+                ),
+                request.id,
+            )
+        await respond(send, response, request.id, close=self._is_draining())
+
+
+def problem_response(error: EasyPayError, request_id: str) -> Response:
+    """A refusal on the wire."""
+    headers: Headers = []
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(error.retry_after_s).encode()))
+    if error.http_status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return Response(
+        status=error.http_status,
+        body=render(error, request_id=request_id),
+        content_type=_PROBLEM,
+        headers=headers,
+    )
+
+
+async def respond(send: Send, response: Response, request_id: str, *, close: bool) -> None:
+    """Send one answer."""
+    headers: Headers = [
+        (b"content-type", response.content_type),
+        (b"content-length", str(len(response.body)).encode()),
+        (b"cache-control", response.cache_control),
+        _NO_SNIFF,
+        (b"request-id", request_id.encode()),
+        *response.headers,
+    ]
+    if close:
+        headers.append((b"connection", b"close"))
+    start: Message = {"type": "http.response.start", "status": response.status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": response.body})
+
+
+class _Gone(Exception):
+    """The client went away before its request was whole; nothing was done and nobody listens."""
+
+
+async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise _too_large()
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        if len(body) > MAX_BODY:
+            raise _too_large()
+        return body
+    parts = [body]
+    size = len(body)
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MAX_BODY:
+            raise _too_large()
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(f"The body has more than {MAX_BODY} bytes. Send less metadata.")
+
+
+# Bodies --------------------------------------------------------------------------------------
+
+
+def decode(request: Request, decoder: msgspec.json.Decoder[T], *, may_be_empty: bool = False) -> T:
+    """The body as its type.
+
+    Raises UnsupportedMediaType, MalformedBody, or ValidationFailed pointing at the bad field.
+    """
+    body = request.body
+    if not body and may_be_empty:
+        body = b"{}"
+    elif not request.headers.get(b"content-type", b"").lower().startswith(JSON):
+        raise UnsupportedMediaType("Send the body as JSON with Content-Type: application/json.")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _validation_failed(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedBody(f"The body is not JSON: {scrub(str(error))}") from None
+
+
+def _validation_failed(message: str) -> ValidationFailed:
+    """msgspec's message, `what - at `$.path``, as a problem with a JSON pointer."""
+    what, _, where = message.partition(" - at `$")
+    pointer = "#" + where.rstrip("`").replace(".", "/").replace("[...]", "").replace("[", "/")
+    pointer = pointer.replace("]", "")
+    code = "invalid"
+    for start, name in (
+        ("Object missing required field `", "missing"),
+        ("Object contains unknown field `", "unknown_field"),
+    ):
+        if what.startswith(start):
+            code = name
+            pointer += "/" + what[len(start) :].rstrip("`")
+    detail = scrub(what.replace("`", "")) + "."
+    pointer = scrub(pointer)
+    return ValidationFailed(
+        f"{pointer[2:] or 'body'}: {detail}", fields=(FieldError(pointer, code, detail),)
+    )
+
+
+def encode(value: Any) -> bytes:
+    """A body as JSON."""
+    return _json.encode(value)
+
+
+def dumps_pretty(value: Any) -> bytes:
+    """JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode()
+
+
+_json = msgspec.json.Encoder()

@@ -1,0 +1,92 @@
+"""Keyset pages: opaque cursors, signed over what they belong to."""
+
+import base64
+import binascii
+import hmac
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+import msgspec
+
+from easypay.api.http import Request, Response, encode, invalid_query
+from easypay.merchants.model import Caller
+
+DEFAULT_LIMIT: Final = 20
+MAX_LIMIT: Final = 100
+_SIGNATURE: Final = 16
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of a list. `next_cursor` is null on the last one."""
+
+    data: list[Any]
+    has_more: bool
+    next_cursor: Annotated[str | None, msgspec.Meta(description="Pass as ?cursor= for the next.")]
+
+
+class Cursors:
+    """Makes and reads cursors. One is good only for the caller, list and filters it came from."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def read(self, text: str, caller: Caller, scope: str) -> UUID:
+        """The id a cursor stands for. Raises ValidationFailed for one that is not ours."""
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except (binascii.Error, ValueError):
+            raw = b""
+        last, signature = raw[:16], raw[16:]
+        if len(last) != 16 or not hmac.compare_digest(signature, self._sign(last, caller, scope)):
+            raise invalid_query(
+                "cursor", "Use next_cursor of the page before, with the same filters and key."
+            )
+        return UUID(bytes=last)
+
+    def write(self, last: UUID, caller: Caller, scope: str) -> str:
+        """The cursor that continues after `last`."""
+        raw = last.bytes + self._sign(last.bytes, caller, scope)
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    def _sign(self, last: bytes, caller: Caller, scope: str) -> bytes:
+        said = b"\x00".join((caller.merchant_id.bytes, caller.mode.encode(), scope.encode(), last))
+        return hmac.digest(self._key, said, "sha256")[:_SIGNATURE]
+
+
+def limit_of(query: dict[str, str]) -> int:
+    """How many a page holds: 1 to 100, 20 unless told."""
+    text = query.get("limit", str(DEFAULT_LIMIT))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LIMIT:
+        raise invalid_query("limit", f"Use a whole number from 1 to {MAX_LIMIT}.")
+    return int(text)
+
+
+def moment_of(query: dict[str, str], name: str) -> datetime | None:
+    """An RFC 3339 moment from the query, or None where it is not given."""
+    text = query.get(name)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None  # type: ignore[assignment]
+    if moment is None or moment.tzinfo is None or not 1970 <= moment.year <= 9000:
+        raise invalid_query(name, "Use RFC 3339 with an offset, such as 2026-11-24T00:00:00Z.")
+    return moment.astimezone(UTC)
+
+
+def page_response(request: Request, data: list[Any], next_cursor: str | None) -> Response:
+    """A page, with the next one's address in a Link header (RFC 8288)."""
+    response = Response(200, encode(Page(data, next_cursor is not None, next_cursor)))
+    response.cache_control = b"private, no-cache"
+    if next_cursor is not None:
+        kept = [
+            part
+            for part in request.query_string.decode("latin-1").split("&")
+            if part and not part.startswith("cursor=")
+        ]
+        target = "&".join([*kept, f"cursor={quote(next_cursor)}"])
+        response.headers = [(b"link", f'<{request.path}?{target}>; rel="next"'.encode("latin-1"))]
+    return response

@@ -1,0 +1,303 @@
+"""Payments over HTTP: thin translations between requests, the flows, and answers."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from easypay import clock, ids
+from easypay.api.auth import caller_of
+from easypay.api.http import Headers, Request, Response, decode, encode
+from easypay.api.idempotency import check_key, fingerprint, key_of
+from easypay.api.paging import Cursors, limit_of, moment_of, page_response
+from easypay.clock import rfc3339
+from easypay.db.partitions import month_start
+from easypay.errors import NotFound, PreconditionFailed
+from easypay.merchants.directory import Directory
+from easypay.merchants.model import Caller
+from easypay.payments import store
+from easypay.payments.flows import Ask, Payments, Reply
+from easypay.payments.model import operation_view, payment_view, refund_view
+from easypay.payments.requests import (
+    CapturePayment,
+    CreatePayment,
+    RefundPayment,
+    VoidPayment,
+    check_payment,
+)
+
+PATH: Final = "/api/v1/payments"
+_create = msgspec.json.Decoder(CreatePayment)
+_capture = msgspec.json.Decoder(CapturePayment)
+_void = msgspec.json.Decoder(VoidPayment)
+_refund = msgspec.json.Decoder(RefundPayment)
+
+_LAST_ID: Final = UUID(int=(1 << 128) - 1)
+_FIRST_ID: Final = UUID(int=0)
+UNKNOWN_RETRY_S: Final = 5
+"""An unknown outcome is asked about for the first time after this many seconds."""
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """Something that happened to a payment, with the payment's status after it."""
+
+    id: str
+    type: str
+    payment_id: str
+    operation_id: str
+    status: str
+    amount: int
+    currency: str
+    created_at: str
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """What became of an idempotency key. `reply_status` is null while nothing was answered."""
+
+    key: str
+    payment_id: str
+    operation_id: str
+    kind: str
+    state: str
+    reply_status: int | None
+    created_at: str
+    expires_at: str
+
+
+class PaymentsApi:
+    """The handlers, with what they need."""
+
+    def __init__(
+        self,
+        *,
+        payments: Payments,
+        directory: Directory,
+        pool: Any,
+        cursors: Cursors,
+        fingerprint_key: bytes,
+        key_days: int,
+    ) -> None:
+        self._payments = payments
+        self._directory = directory
+        self._pool = pool
+        self._cursors = cursors
+        self._fingerprint_key = fingerprint_key
+        self._key_days = key_days
+
+    async def create(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, "payments:write")
+        key = key_of(request)
+        body = decode(request, _create)
+        check_payment(
+            body,
+            currencies=caller.currencies,
+            raw_cards=caller.allow_raw_cards,
+            at=clock.now() - timedelta(days=1),
+        )
+        ask = Ask(caller, key, fingerprint(self._fingerprint_key, request, body))
+        return _answer(await self._payments.create(ask, body))
+
+    async def capture(self, request: Request) -> Response:
+        ask, payment_id, body = await self._money(request, "payments:write", _capture)
+        reply = await self._payments.capture(
+            ask, payment_id, _given(body.amount), _expected_version(request)
+        )
+        return _answer(reply)
+
+    async def void(self, request: Request) -> Response:
+        ask, payment_id, _ = await self._money(request, "payments:write", _void)
+        return _answer(await self._payments.void(ask, payment_id, _expected_version(request)))
+
+    async def refund(self, request: Request) -> Response:
+        ask, payment_id, body = await self._money(request, "refunds:write", _refund)
+        reply = await self._payments.refund(
+            ask, payment_id, _given(body.amount), _expected_version(request)
+        )
+        return _answer(reply, suffix="/refunds")
+
+    async def get(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, "payments:read")
+        payment = await self._payments.get(caller, _payment_id(request))
+        tag = f'"v{payment.version}"'.encode()
+        if _matches(request.headers.get(b"if-none-match"), tag):
+            return Response(304, headers=[(b"etag", tag)], cache_control=b"private, no-cache")
+        return Response(
+            200,
+            encode(payment_view(payment)),
+            headers=[(b"etag", tag)],
+            cache_control=b"private, no-cache",
+        )
+
+    async def list(self, request: Request) -> Response:
+        """Newest first. The newest two months are asked first, and older ones only if needed."""
+        caller = await caller_of(self._directory, request, "payments:read")
+        query = request.query("limit", "cursor", "created_from", "created_to")
+        limit = limit_of(query)
+        since, until = moment_of(query, "created_from"), moment_of(query, "created_to")
+        scope = f"payments {query.get('created_from')} {query.get('created_to')}"
+        floor = _FIRST_ID if since is None else ids.lowest_id_at(since)
+        below = _LAST_ID if until is None else ids.lowest_id_at(until)
+        if "cursor" in query:
+            below = min(below, self._cursors.read(query["cursor"], caller, scope))
+
+        newest = min(below, ids.lowest_id_at(clock.now() + timedelta(days=1)))
+        near = max(floor, ids.lowest_id_at(month_start(ids.moment_of(newest), -1)))
+        rows = await store.list_payments(
+            self._pool, caller.merchant_id, caller.mode, below=below, floor=near, limit=limit + 1
+        )
+        if len(rows) <= limit and near > floor:
+            rows += await store.list_payments(
+                self._pool,
+                caller.merchant_id,
+                caller.mode,
+                below=near,
+                floor=floor,
+                limit=limit + 1 - len(rows),
+            )
+        data = [payment_view(payment) for payment in rows[:limit]]
+        more = len(rows) > limit
+        last = self._cursors.write(rows[limit - 1].id, caller, scope) if more else None
+        return page_response(request, data, last)
+
+    async def refunds(self, request: Request) -> Response:
+        return await self._operations(request, "refund", refund_view)
+
+    async def operations(self, request: Request) -> Response:
+        return await self._operations(request, None, operation_view)
+
+    async def events(self, request: Request) -> Response:
+        caller, payment_id, limit, after, scope = await self._child_page(request, "events")
+        rows = await store.list_events(
+            self._pool, caller.merchant_id, payment_id, after=after, limit=limit + 1
+        )
+        data = [
+            EventView(
+                id=ids.typed(ids.EVENT, row.id),
+                type=row.type,
+                payment_id=ids.typed(ids.PAYMENT, row.payment_id),
+                operation_id=ids.typed(ids.OPERATION, row.operation_id),
+                status=row.status,
+                amount=row.amount_minor,
+                currency=row.currency,
+                created_at=rfc3339(row.created_at),
+            )
+            for row in rows[:limit]
+        ]
+        more = len(rows) > limit
+        last = self._cursors.write(rows[limit - 1].id, caller, scope) if more else None
+        return page_response(request, data, last)
+
+    async def key(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, "payments:read")
+        key = check_key(request.params["key"])
+        use = await store.find_key(self._pool, caller.merchant_id, caller.mode, key)
+        if use is None:
+            raise NotFound("This key was never used, or longer ago than keys are kept.")
+        operation = use.operation
+        view = KeyView(
+            key=key,
+            payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
+            operation_id=ids.typed(ids.OPERATION, operation.id),
+            kind=operation.kind,
+            state=operation.state,
+            reply_status=operation.reply_status,
+            created_at=rfc3339(use.created_at),
+            expires_at=rfc3339(use.created_at + timedelta(days=self._key_days)),
+        )
+        return Response(200, encode(view))
+
+    async def _money(
+        self, request: Request, scope: str, decoder: "msgspec.json.Decoder[Any]"
+    ) -> tuple[Ask, UUID, Any]:
+        """What capture, void and refund have in common."""
+        caller = await caller_of(self._directory, request, scope)
+        key = key_of(request)
+        payment_id = _payment_id(request)
+        body = decode(request, decoder, may_be_empty=True)
+        ask = Ask(caller, key, fingerprint(self._fingerprint_key, request, body))
+        return ask, payment_id, body
+
+    async def _operations(
+        self, request: Request, kind: str | None, view: Callable[[Any], Any]
+    ) -> Response:
+        caller, payment_id, limit, after, scope = await self._child_page(
+            request, kind or "operations"
+        )
+        rows = await store.list_operations(
+            self._pool, caller.merchant_id, payment_id, kind=kind, after=after, limit=limit + 1
+        )
+        data = [view(row) for row in rows[:limit]]
+        more = len(rows) > limit
+        last = self._cursors.write(rows[limit - 1].id, caller, scope) if more else None
+        return page_response(request, data, last)
+
+    async def _child_page(self, request: Request, name: str) -> tuple[Caller, UUID, int, UUID, str]:
+        caller = await caller_of(self._directory, request, "payments:read")
+        payment_id = _payment_id(request)
+        query = request.query("limit", "cursor")
+        limit = limit_of(query)
+        await self._payments.get(caller, payment_id)
+        scope = f"{name} {payment_id.hex}"
+        after = _FIRST_ID
+        if "cursor" in query:
+            after = self._cursors.read(query["cursor"], caller, scope)
+        return caller, payment_id, limit, after, scope
+
+
+def _answer(reply: Reply, *, suffix: str = "") -> Response:
+    location = f"{PATH}/{ids.typed(ids.PAYMENT, reply.payment_id)}{suffix}".encode()
+    headers: Headers = [(b"server-timing", _timing(reply))]
+    if reply.status < 300:
+        headers.append((b"location", location))
+    if reply.status == 202:
+        headers.append((b"retry-after", str(UNKNOWN_RETRY_S).encode()))
+    if reply.replayed:
+        headers.append((b"idempotency-replayed", b"true"))
+    problem = reply.status >= 400
+    return Response(
+        status=reply.status,
+        body=reply.body,
+        content_type=b"application/problem+json" if problem else b"application/json",
+        headers=headers,
+    )
+
+
+def _timing(reply: Reply) -> bytes:
+    """Server-Timing in milliseconds: our two commits, and the processor between them."""
+    parts = (("begin", reply.begin_s), ("processor", reply.processor_s), ("record", reply.record_s))
+    said = ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in parts if seconds)
+    return (said or "replay").encode()
+
+
+def _payment_id(request: Request) -> UUID:
+    shown = request.params["id"]
+    payment_id = ids.parse(ids.PAYMENT, shown)
+    if payment_id is None:
+        raise NotFound("there is no such payment")
+    return payment_id
+
+
+def _given(amount: int | UnsetType) -> int | None:
+    return None if amount is UNSET else amount
+
+
+def _expected_version(request: Request) -> int | None:
+    """If-Match: the version the caller read. A tag that cannot be ours matches nothing."""
+    tag = request.headers.get(b"if-match")
+    if tag is None or tag == b"*":
+        return None
+    digits = tag[2:-1]
+    if tag[:2] != b'"v' or tag[-1:] != b'"' or not digits.isdigit() or len(digits) > 9:
+        raise PreconditionFailed('Send the payment\'s ETag, such as "v2", as you received it.')
+    return int(digits)
+
+
+def _matches(header: bytes | None, tag: bytes) -> bool:
+    if header is None:
+        return False
+    return header.strip() == b"*" or tag in (
+        part.strip().removeprefix(b"W/") for part in header.split(b",")
+    )

@@ -1,0 +1,411 @@
+"""The table of every call: what it is named, who may make it, what it takes and gives.
+
+It drives routing and documentation alike, so neither can say what the other does not.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.routing import Route as StarletteRoute
+from starlette.routing import Router
+from starlette.types import Receive, Scope, Send
+
+from easypay import errors, ids
+from easypay.api import admin, payments
+from easypay.api.http import Endpoint, Handler, problem_response, respond
+from easypay.api.paging import Page
+from easypay.errors import EasyPayError, MethodNotAllowed, NotFound
+from easypay.payments import requests
+from easypay.payments.model import OperationView, PaymentView, RefundView
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One call. `handler` names a method of `api` ("payments", "admin" or "system")."""
+
+    method: str
+    path: str
+    api: str
+    handler: str
+    summary: str
+    description: str
+    body: type | None = None
+    replies: dict[int, type | None]
+    page_of: type | None = None
+    """For lists: what `data` holds."""
+    query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    scope: str | None = None
+    """A key's scope, "admin", or None where no key is needed."""
+    errors: tuple[type[EasyPayError], ...] = ()
+
+    @property
+    def operation_id(self) -> str:
+        """Unique, stable, and what a generated client calls it."""
+        return f"{self.api}_{self.handler}"
+
+
+_BODY: Final = (
+    errors.MalformedBody,
+    errors.BodyTooLarge,
+    errors.UnsupportedMediaType,
+    errors.ValidationFailed,
+)
+_KEY: Final = (errors.InvalidApiKey, errors.Forbidden)
+_MONEY: Final = (
+    *_KEY,
+    *_BODY,
+    errors.IdempotencyKeyMissing,
+    errors.IdempotencyKeyInvalid,
+    errors.IdempotencyKeyReused,
+    errors.RequestInProgress,
+    errors.ProcessorRejected,
+    errors.ProcessorUnavailable,
+    errors.Overloaded,
+    errors.DatabaseUnavailable,
+    errors.Internal,
+)
+_FOLLOW_UP: Final = (
+    *_MONEY,
+    errors.NotFound,
+    errors.InvalidState,
+    errors.PreconditionFailed,
+    errors.NotExecuted,
+)
+_READ: Final = (*_KEY, errors.NotFound, errors.DatabaseUnavailable)
+_ADMIN: Final = (errors.InvalidApiKey, errors.DatabaseUnavailable)
+_ONE: Final = "/api/v1/payments/{id}"
+_MERCHANT: Final = "/api/v1/admin/merchants/{id}"
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        method="POST",
+        path="/api/v1/payments",
+        api="payments",
+        handler="create",
+        summary="Take a payment",
+        description=(
+            "Takes the money at once (`capture: automatic`) or holds it (`manual`). 201 carries "
+            "the outcome, and a decline is one: `status: declined` with a `decline_code`. 202 "
+            "means that the processor's answer is not known yet: the payment is `processing`, and "
+            "GET on Location tells the rest. Repeat a request only with its own Idempotency-Key."
+        ),
+        body=requests.CreatePayment,
+        replies={201: PaymentView, 202: PaymentView},
+        headers=("Idempotency-Key",),
+        scope="payments:write",
+        errors=_MONEY,
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/payments",
+        api="payments",
+        handler="list",
+        summary="List payments",
+        description="Newest first, of the key's merchant and mode.",
+        replies={200: Page},
+        page_of=PaymentView,
+        query=("limit", "cursor", "created_from", "created_to"),
+        scope="payments:read",
+        errors=(*_KEY, errors.ValidationFailed, errors.DatabaseUnavailable),
+    ),
+    Route(
+        method="GET",
+        path=_ONE,
+        api="payments",
+        handler="get",
+        summary="Read a payment",
+        description="With an ETag; If-None-Match answers 304 while nothing has changed.",
+        replies={200: PaymentView, 304: None},
+        headers=("If-None-Match",),
+        scope="payments:read",
+        errors=_READ,
+    ),
+    Route(
+        method="POST",
+        path=_ONE + "/capture",
+        api="payments",
+        handler="capture",
+        summary="Capture an authorization",
+        description=(
+            "All of it, or `amount` of it: the rest of the hold is released. Once per payment."
+        ),
+        body=requests.CapturePayment,
+        replies={201: PaymentView, 202: PaymentView},
+        headers=("Idempotency-Key", "If-Match"),
+        scope="payments:write",
+        errors=(*_FOLLOW_UP, errors.AmountExceedsAuthorized),
+    ),
+    Route(
+        method="POST",
+        path=_ONE + "/void",
+        api="payments",
+        handler="void",
+        summary="Void a payment",
+        description="Releases an authorization, or undoes a capture that has not settled yet.",
+        body=requests.VoidPayment,
+        replies={201: PaymentView, 202: PaymentView},
+        headers=("Idempotency-Key", "If-Match"),
+        scope="payments:write",
+        errors=_FOLLOW_UP,
+    ),
+    Route(
+        method="POST",
+        path=_ONE + "/refunds",
+        api="payments",
+        handler="refund",
+        summary="Refund a payment",
+        description=(
+            "Gives back `amount`, or all that is left. Several partial refunds are possible, "
+            "never more together than was captured. The processor refunds settled payments; "
+            "void one that has not settled."
+        ),
+        body=requests.RefundPayment,
+        replies={201: RefundView, 202: RefundView},
+        headers=("Idempotency-Key", "If-Match"),
+        scope="refunds:write",
+        errors=(*_FOLLOW_UP, errors.AmountExceedsCaptured),
+    ),
+    Route(
+        method="GET",
+        path=_ONE + "/refunds",
+        api="payments",
+        handler="refunds",
+        summary="List a payment's refunds",
+        description="Oldest first.",
+        replies={200: Page},
+        page_of=RefundView,
+        query=("limit", "cursor"),
+        scope="payments:read",
+        errors=(*_READ, errors.ValidationFailed),
+    ),
+    Route(
+        method="GET",
+        path=_ONE + "/operations",
+        api="payments",
+        handler="operations",
+        summary="List a payment's operations",
+        description="Every call to the processor, oldest first, with its reference and evidence.",
+        replies={200: Page},
+        page_of=OperationView,
+        query=("limit", "cursor"),
+        scope="payments:read",
+        errors=(*_READ, errors.ValidationFailed),
+    ),
+    Route(
+        method="GET",
+        path=_ONE + "/events",
+        api="payments",
+        handler="events",
+        summary="List a payment's events",
+        description="What happened to it, oldest first.",
+        replies={200: Page},
+        page_of=payments.EventView,
+        query=("limit", "cursor"),
+        scope="payments:read",
+        errors=(*_READ, errors.ValidationFailed),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/idempotency-keys/{key:path}",
+        api="payments",
+        handler="key",
+        summary="What became of an idempotency key",
+        description="The payment and operation it made, and what was answered. Kept 30 days.",
+        replies={200: payments.KeyView},
+        scope="payments:read",
+        errors=(*_READ, errors.IdempotencyKeyInvalid),
+    ),
+    Route(
+        method="POST",
+        path="/api/v1/admin/merchants",
+        api="admin",
+        handler="create_merchant",
+        summary="Create a merchant",
+        description="A tenant of its own: nothing of it is visible to another.",
+        body=admin.CreateMerchant,
+        replies={201: admin.MerchantView},
+        scope="admin",
+        errors=(*_ADMIN, *_BODY),
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/admin/merchants",
+        api="admin",
+        handler="list_merchants",
+        summary="List merchants",
+        description="All of them, oldest first.",
+        replies={200: Page},
+        page_of=admin.MerchantView,
+        scope="admin",
+        errors=_ADMIN,
+    ),
+    Route(
+        method="GET",
+        path=_MERCHANT,
+        api="admin",
+        handler="get_merchant",
+        summary="Read a merchant",
+        description="Its settings.",
+        replies={200: admin.MerchantView},
+        scope="admin",
+        errors=(*_ADMIN, errors.NotFound),
+    ),
+    Route(
+        method="PATCH",
+        path=_MERCHANT,
+        api="admin",
+        handler="update_merchant",
+        summary="Change a merchant",
+        description="In force in every process within a second. `disabled` stops all its keys.",
+        body=admin.UpdateMerchant,
+        replies={200: admin.MerchantView},
+        scope="admin",
+        errors=(*_ADMIN, *_BODY, errors.NotFound),
+    ),
+    Route(
+        method="PUT",
+        path=_MERCHANT + "/accounts/{mode}",
+        api="admin",
+        handler="set_account",
+        summary="Set a processor account",
+        description="Authorize.Net credentials for `test` or `live`. Encrypted at rest.",
+        body=admin.SetAccount,
+        replies={204: None},
+        scope="admin",
+        errors=(*_ADMIN, *_BODY, errors.NotFound),
+    ),
+    Route(
+        method="POST",
+        path=_MERCHANT + "/keys",
+        api="admin",
+        handler="create_key",
+        summary="Create an API key",
+        description="The secret is in this answer and nowhere else.",
+        body=admin.CreateKey,
+        replies={201: admin.NewKeyView},
+        scope="admin",
+        errors=(*_ADMIN, *_BODY, errors.NotFound),
+    ),
+    Route(
+        method="GET",
+        path=_MERCHANT + "/keys",
+        api="admin",
+        handler="list_keys",
+        summary="List a merchant's keys",
+        description="Revoked ones too. Never their secrets.",
+        replies={200: Page},
+        page_of=admin.KeyView,
+        scope="admin",
+        errors=(*_ADMIN, errors.NotFound),
+    ),
+    Route(
+        method="POST",
+        path=_MERCHANT + "/keys/{key_id}/rotate",
+        api="admin",
+        handler="rotate_key",
+        summary="Rotate a key",
+        description="A successor with the same scopes; the old one works on for the overlap.",
+        body=admin.RotateKey,
+        replies={201: admin.NewKeyView},
+        scope="admin",
+        errors=(*_ADMIN, *_BODY, errors.NotFound),
+    ),
+    Route(
+        method="POST",
+        path=_MERCHANT + "/keys/{key_id}/revoke",
+        api="admin",
+        handler="revoke_key",
+        summary="Revoke a key",
+        description="It stops working in every process within a second. Idempotent.",
+        replies={200: admin.KeyView},
+        scope="admin",
+        errors=(*_ADMIN, errors.NotFound),
+    ),
+    Route(
+        method="GET",
+        path="/livez",
+        api="system",
+        handler="livez",
+        summary="Is the process alive?",
+        description="Says nothing of what it depends on.",
+        replies={200: None},
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        api="system",
+        handler="readyz",
+        summary="Should it get traffic?",
+        description="503 while the database is away or the process is draining.",
+        replies={200: None, 503: None},
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        api="system",
+        handler="openapi",
+        summary="This API as OpenAPI 3.1",
+        description="Generated from the code.",
+        replies={200: None},
+    ),
+    Route(
+        method="GET",
+        path="/docs",
+        api="system",
+        handler="docs",
+        summary="This API, readable",
+        description="One page, no scripts from elsewhere.",
+        replies={200: None},
+    ),
+    Route(
+        method="GET",
+        path="/problems/{code}",
+        api="system",
+        handler="problem",
+        summary="What a problem means",
+        description="The page behind a problem's `type`.",
+        replies={200: None},
+        errors=(errors.NotFound,),
+    ),
+)
+
+
+def build_router(apis: dict[str, Any], is_draining: Callable[[], bool]) -> Router:
+    """The ASGI router of ROUTES. `apis` are the objects whose methods the table names."""
+
+    async def no_route(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            refused = NotFound(f"there is no {scope['path']}; see /docs for what there is")
+            await _refuse(send, refused, is_draining)
+
+    routes = []
+    for route in ROUTES:
+        handler: Handler = getattr(apis[route.api], route.handler)
+        endpoint = Endpoint(
+            handler, takes_body=route.method in ("POST", "PUT", "PATCH"), is_draining=is_draining
+        )
+        routes.append(
+            StarletteRoute(route.path, endpoint, methods=[route.method], name=route.operation_id)
+        )
+    return Router(routes=routes, redirect_slashes=False, default=no_route)
+
+
+async def refuse_method(
+    scope: Scope, send: Send, error: HTTPException, is_draining: Callable[[], bool]
+) -> None:
+    """Answer a method the path does not have."""
+    allowed = (error.headers or {}).get("Allow", "")
+    refused = MethodNotAllowed(f"{scope['path']} takes {allowed}, not {scope['method']}.")
+    await _refuse(send, refused, is_draining, allow=allowed)
+
+
+async def _refuse(
+    send: Send, error: EasyPayError, is_draining: Callable[[], bool], allow: str = ""
+) -> None:
+    request_id = f"req_{ids.new_id().hex}"
+    response = problem_response(error, request_id)
+    if allow:
+        response.headers = [(b"allow", allow.encode())]
+    await respond(send, response, request_id, close=is_draining())

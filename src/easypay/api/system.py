@@ -1,0 +1,52 @@
+"""Health and documentation."""
+
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+
+from easypay.api.http import Request, Response
+from easypay.errors import NotFound
+
+TEXT = b"text/plain; charset=utf-8"
+HTML = b"text/html; charset=utf-8"
+
+
+class SystemApi:
+    """`is_ready` says why not, or None where the process should get traffic."""
+
+    def __init__(self, *, is_ready: Callable[[], Awaitable[str | None]]) -> None:
+        self._is_ready = is_ready
+
+    async def livez(self, request: Request) -> Response:
+        return Response(200, b"alive\n", TEXT)
+
+    async def readyz(self, request: Request) -> Response:
+        why_not = await self._is_ready()
+        if why_not is None:
+            return Response(200, b"ready\n", TEXT)
+        return Response(503, f"not ready: {why_not}\n".encode(), TEXT)
+
+    async def openapi(self, request: Request) -> Response:
+        return Response(200, self._openapi, cache_control=b"public, max-age=300")
+
+    async def docs(self, request: Request) -> Response:
+        return Response(200, self._docs, HTML, cache_control=b"public, max-age=300")
+
+    async def problem(self, request: Request) -> Response:
+        from easypay.api.docs import problem_page
+
+        page = problem_page(request.params["code"])
+        if page is None:
+            raise NotFound("there is no such problem; see /docs")
+        return Response(200, page, HTML, cache_control=b"public, max-age=300")
+
+    @cached_property
+    def _openapi(self) -> bytes:
+        from easypay.api.openapi import openapi_json
+
+        return openapi_json()
+
+    @cached_property
+    def _docs(self) -> bytes:
+        from easypay.api.docs import docs_page
+
+        return docs_page()

@@ -1,0 +1,270 @@
+"""Composition: builds one gateway process's parts, hands them down, starts and stops them."""
+
+import asyncio
+import hmac
+import logging
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import asyncpg
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from easypay import clock, failpoints
+from easypay.api.admin import AdminApi
+from easypay.api.paging import Cursors
+from easypay.api.payments import PaymentsApi
+from easypay.api.routes import build_router, refuse_method
+from easypay.api.system import SystemApi
+from easypay.db import partitions
+from easypay.db.connections import LOST, Lane, open_pool
+from easypay.db.group_commit import GroupCommitter
+from easypay.errors import EasyPayError
+from easypay.merchants.directory import Directory
+from easypay.merchants.model import digest_of
+from easypay.merchants.vault import Vault
+from easypay.payments import store
+from easypay.payments.flows import Payments
+from easypay.payments.recorder import Recorder
+from easypay.payments.resolver import Resolver
+from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_DATABASE_PATIENCE_S: Final = 5.0
+_MAINTENANCE_EVERY_S: Final = 24 * 3600.0
+
+
+class Gateway:
+    """The ASGI application of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.draining = False
+        self.open_requests = 0
+        self._router: Any = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._committers: list[GroupCommitter[Any, Any]] = []
+        self._lanes: list[Lane] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        scope["app"] = self
+        self.open_requests += 1
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:
+            await refuse_method(scope, send, error, lambda: self.draining)
+        finally:
+            self.open_requests -= 1
+
+    def begin_drain(self) -> None:
+        """Readiness goes, and every answer asks its connection to close."""
+        self.draining = True
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._start()
+        except (EasyPayError, asyncpg.PostgresError, OSError) as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> None:
+        settings = self.settings
+        failpoints.arm(settings.failpoint)
+        vault = Vault(settings.encryption_key.get_secret_value())
+        dsn = settings.database_url.get_secret_value()
+        self._pool = await open_pool(dsn, size=max(3, settings.database_connections - 5))
+        async with self._pool.acquire() as connection:
+            await partitions.ensure(
+                connection, at=clock.now(), months_ahead=settings.partitions_ahead_months
+            )
+        self._directory = Directory(
+            self._pool,
+            vault,
+            {"test": settings.authorize_net_test_url, "live": settings.authorize_net_live_url},
+            lease_s=settings.cache_lease_s,
+        )
+        self._processor = AuthorizeNet(
+            connect_timeout_s=settings.processor_connect_timeout_s,
+            max_connections=settings.processor_connections,
+            after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
+        )
+        record = self._committer(
+            dsn,
+            "record",
+            store.RECORD,
+            arguments=store.record_arguments,
+            results=store.record_results,
+            order=lambda change: change.operation_id,
+            touches=lambda change: (change.payment_id,),
+            limit=None,
+            patience_s=math.inf,
+        )
+        recorder = Recorder(record, self._pool, first_inquiry_s=settings.unknown_first_inquiry_s)
+        resolver = Resolver(
+            pool=self._pool,
+            recorder=recorder,
+            processor=self._processor,
+            account_of=self._directory.account,
+            deadline_s=settings.processor_deadline_s,
+            interval_s=settings.unknown_interval_s,
+            absent_after_s=settings.unknown_absent_after_s,
+            poll_s=settings.resolver_poll_s,
+        )
+        card_key = vault.derive("card fingerprint")
+        self._payments = Payments(
+            begin=self._committer(
+                dsn,
+                "begin",
+                store.BEGIN_PAYMENTS,
+                arguments=store.begin_payments_arguments,
+                results=store.begin_payments_results,
+                order=lambda new: (new.merchant_id, new.mode, new.key),
+                touches=lambda new: ((new.merchant_id, new.mode, new.key),),
+            ),
+            follow_up=self._committer(
+                dsn,
+                "follow-up",
+                store.BEGIN_FOLLOW_UPS,
+                arguments=store.begin_follow_ups_arguments,
+                results=store.begin_follow_ups_results,
+                order=lambda item: item.payment_id,
+                touches=lambda item: (
+                    item.payment_id,
+                    (item.merchant_id, item.mode, item.key),
+                ),
+            ),
+            read=self._committer(
+                dsn,
+                "read",
+                store.READ_PAYMENTS,
+                arguments=store.read_payments_arguments,
+                results=store.read_payments_results,
+                order=lambda key: key.payment_id,
+            ),
+            recorder=recorder,
+            resolver=resolver,
+            processor=self._processor,
+            pool=self._pool,
+            card_fingerprint=lambda number: hmac.digest(card_key, number.encode(), "sha256"),
+            deadline_s=settings.processor_deadline_s,
+        )
+        admin_key = settings.admin_key
+        apis = {
+            "payments": PaymentsApi(
+                payments=self._payments,
+                directory=self._directory,
+                pool=self._pool,
+                cursors=Cursors(vault.derive("cursors")),
+                fingerprint_key=vault.derive("request fingerprint"),
+                key_days=settings.idempotency_key_days,
+            ),
+            "admin": AdminApi(
+                pool=self._pool,
+                vault=vault,
+                admin_digest=None if admin_key is None else digest_of(admin_key.get_secret_value()),
+            ),
+            "system": SystemApi(is_ready=self._why_not_ready),
+        }
+        self._router = build_router(apis, lambda: self.draining)
+        for lane in self._lanes:
+            await lane.open()
+        self._tasks = [
+            asyncio.create_task(self._directory.watch()),
+            asyncio.create_task(resolver.run()),
+            asyncio.create_task(self._maintain()),
+        ]
+
+    async def _stop(self) -> None:
+        """Nothing that was sent is left unrecorded: flows end first, then what carries them."""
+        self.begin_drain()
+        await self._payments.drain()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        for committer in self._committers:
+            await committer.close()
+        await self._processor.close()
+        await self._pool.close()
+
+    def _committer(
+        self,
+        dsn: str,
+        name: str,
+        sql: str,
+        *,
+        arguments: Any,
+        results: Any,
+        order: Callable[[Any], object],
+        touches: Any = None,
+        limit: int | None = -1,
+        patience_s: float = _DATABASE_PATIENCE_S,
+    ) -> GroupCommitter[Any, Any]:
+        settings = self.settings
+        lanes = [
+            Lane(dsn, f"{name} {number + 1}", sql, custom_plans=name != "begin")
+            for number in range(settings.groups_in_flight)
+        ]
+        self._lanes += lanes
+        committer: GroupCommitter[Any, Any] = GroupCommitter(
+            name,
+            lanes,
+            arguments=arguments,
+            results=results,
+            order=order,
+            touches=touches,
+            size=settings.group_size,
+            limit=settings.max_queued if limit == -1 else limit,
+            patience_s=patience_s,
+        )
+        self._committers.append(committer)
+        return committer
+
+    async def _why_not_ready(self) -> str | None:
+        if self.draining:
+            return "draining"
+        try:
+            await asyncio.wait_for(self._pool.fetchval("SELECT 1"), 1)
+        except (*LOST, asyncpg.PostgresError):
+            return "the database does not answer"
+        return None
+
+    async def _maintain(self) -> None:
+        """Daily: months ahead, idempotency keys past their time, an alarm for strays."""
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    await partitions.ensure(
+                        connection,
+                        at=clock.now(),
+                        months_ahead=self.settings.partitions_ahead_months,
+                    )
+                    strays = await partitions.strays(connection)
+                    await store.purge_keys(connection, days=self.settings.idempotency_key_days)
+                if any(strays.values()):
+                    log.critical("rows outside every month, is a clock far off? %s", strays)
+            except (*LOST, asyncpg.PostgresError) as error:
+                log.error("maintenance failed and is tried again in a minute: %s", error)
+                await asyncio.sleep(60)
+                continue
+            await asyncio.sleep(_MAINTENANCE_EVERY_S)
+
+
+def build_app(settings: Settings) -> Gateway:
+    """The ASGI application of one gateway process. It connects when its lifespan starts."""
+    return Gateway(settings)
