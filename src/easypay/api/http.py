@@ -211,8 +211,8 @@ def decode(request: Request, decoder: msgspec.json.Decoder[T], *, may_be_empty: 
 def _validation_failed(message: str) -> ValidationFailed:
     """msgspec's message, `what - at `$.path``, as a problem with a JSON pointer."""
     what, _, where = message.partition(" - at `$")
-    pointer = "#" + where.rstrip("`").replace(".", "/").replace("[...]", "").replace("[", "/")
-    pointer = pointer.replace("]", "")
+    path = where.rstrip("`").replace("[...]", "").replace("]", "").replace("[", ".")
+    pointer = "#" + path.replace(".", "/")
     code = "invalid"
     for start, name in (
         ("Object missing required field `", "missing"),

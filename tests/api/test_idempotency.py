@@ -1,0 +1,155 @@
+"""However often and from wherever a request is repeated, it happens once."""
+
+import asyncio
+import uuid
+from collections import Counter
+from typing import Any
+
+from harness import Gateway, Shop, Stack, audit, card
+
+
+async def test_a_replay_is_the_same_byte_for_byte(shared_stack: Stack, shop: Shop) -> None:
+    first = await shop.pay(key="order-1")
+    again = await shop.pay(key='"order-1"')  # the structured form of the same key
+    assert first.status_code == again.status_code == 201
+    assert again.content == first.content
+    assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["location"] == first.headers["location"]
+    assert len(await shared_stack.simulator.truth(login=shop.login)) == 1
+
+
+async def test_every_money_post_replays(shared_stack: Stack, shop: Shop) -> None:
+    held = await shop.paid(capture="manual")
+    first = await shop.capture(held["id"], 900, key="capture-1")
+    assert (await shop.capture(held["id"], 900, key="capture-1")).content == first.content
+    await shared_stack.simulator.post("/settle")
+    refund = await shop.refund(held["id"], 500, key="refund-1")
+    assert refund.status_code == 201
+    assert (await shop.refund(held["id"], 500, key="refund-1")).content == refund.content
+    other = await shop.paid()
+    void = await shop.void(other["id"], key="void-1")
+    assert (await shop.void(other["id"], key="void-1")).content == void.content
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_the_same_key_for_another_request_is_refused(shop: Shop) -> None:
+    payment = await shop.paid(100, key="one", capture="manual")
+    for answer in (
+        await shop.pay(101, key="one", capture="manual"),
+        await shop.pay(100, key="one"),
+        await shop.capture(payment["id"], key="one"),
+        await shop.pay(100, key="one", capture="manual", payment_method=card(exp_month=1)),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    assert (await shop.payment(payment["id"]))["status"] == "authorized"
+
+
+async def test_a_body_written_differently_is_the_same_request(shop: Shop) -> None:
+    plain = await shop.pay(100, key="spelling")
+    text = (
+        '{ "payment_method": {"card": {"cvc": "907", "exp_year": 2035, "exp_month": 12, '
+        '"number": "4111111111111111"}, "type": "card"}, "currency": "USD", "amount": 100, '
+        '"capture": "automatic" }'
+    )
+    spelled = await shop.client.post(
+        "/payments",
+        content=text,
+        headers={"idempotency-key": "spelling", "content-type": "application/json; charset=utf-8"},
+    )
+    assert spelled.content == plain.content
+
+
+async def test_keys_of_two_merchants_are_two_keys(
+    shared_stack: Stack, gateway: Gateway, shop: Shop
+) -> None:
+    other = await shared_stack.shop(gateway)
+    mine, theirs = await shop.paid(key="same"), await other.paid(key="same")
+    assert mine["id"] != theirs["id"]
+    assert await audit(shared_stack, shop) == await audit(shared_stack, other) == []
+
+
+async def test_a_crowd_with_one_key_pays_once(shared_stack: Stack, shop: Shop) -> None:
+    """64 at once: one effect; the others get the same bytes, or are told to wait."""
+    await shared_stack.simulator.post("/faults", kind="latency", distribution="constant", ms=50, login=shop.login)  # fmt: skip
+    answers = await asyncio.gather(*(shop.pay(key="crowd") for _ in range(64)))
+    statuses = Counter(answer.status_code for answer in answers)
+    assert set(statuses) <= {201, 409}
+    assert statuses[201] >= 1
+    for answer in answers:
+        if answer.status_code == 409:
+            assert answer.json()["code"] == "request_in_progress"
+            assert int(answer.headers["retry-after"]) >= 1
+    later = [await shop.pay(key="crowd") for _ in range(3)]
+    bodies = {answer.content for answer in [*answers, *later] if answer.status_code == 201}
+    assert len(bodies) == 1
+    assert len(await shared_stack.simulator.truth(login=shop.login)) == 1
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_a_crowd_with_one_key_for_one_refund_refunds_once(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    payment = await shop.paid(5000)
+    await shared_stack.simulator.post("/settle")
+    answers = await asyncio.gather(
+        *(shop.refund(payment["id"], 1000, key="refund") for _ in range(32))
+    )
+    assert set(answer.status_code for answer in answers) <= {201, 409}
+    assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
+    assert (await shop.payment(payment["id"]))["refunded_amount"] == 1000
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_two_processes_and_one_key_pay_once(shared_stack: Stack, shop: Shop) -> None:
+    second = shop.at((await shared_stack.gateway()).url)
+    for round_ in range(5):
+        key = str(uuid.uuid4())
+        answers = await asyncio.gather(
+            *(asker.pay(100 + round_, key=key) for asker in (shop, second) for _ in range(8))
+        )
+        assert {answer.status_code for answer in answers} <= {201, 409}
+        assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
+    assert len(await shared_stack.simulator.truth(login=shop.login)) == 5
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_what_became_of_a_key(shop: Shop) -> None:
+    payment = await shop.paid(key="order/17")
+    answer = await shop.client.get("/idempotency-keys/order/17")
+    told: dict[str, Any] = answer.json()
+    assert answer.status_code == 200
+    assert told["payment_id"] == payment["id"]
+    assert (told["kind"], told["state"], told["reply_status"]) == ("sale", "approved", 201)
+    assert told["expires_at"][:10] > told["created_at"][:10]
+    unknown = await shop.client.get("/idempotency-keys/never-used")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+
+
+async def test_a_client_that_hangs_up_changes_nothing(shared_stack: Stack, shop: Shop) -> None:
+    """The connection is cut while the processor works: the payment is taken, the retry learns it."""
+    await shared_stack.simulator.post("/faults", kind="latency", distribution="constant", ms=300, login=shop.login)  # fmt: skip
+    hasty = asyncio.create_task(shop.pay(key="hasty"))
+
+    async def begun() -> bool:
+        return bool(
+            await shared_stack.fetch(
+                "SELECT 1 FROM idempotency_keys WHERE merchant_id = $1", shop.merchant_id
+            )
+        )
+
+    from harness import until
+
+    await until(begun)
+    hasty.cancel()
+    await asyncio.gather(hasty, return_exceptions=True)
+
+    async def answered() -> Any:
+        answer = await shop.pay(key="hasty")
+        return answer if answer.status_code == 201 else None
+
+    answer = await until(answered)
+    assert answer.headers["idempotency-replayed"] == "true"
+    assert answer.json()["status"] == "captured"
+    assert len(await shared_stack.simulator.truth(login=shop.login)) == 1
+    assert await audit(shared_stack, shop) == []

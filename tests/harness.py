@@ -1,0 +1,541 @@
+"""The stack a test drives from outside: PostgreSQL, the simulator, gateway processes, shops.
+
+Everything is real and runs as processes of its own. `audit` asks the database and the simulator's
+truth table whether the money rules hold; it is the judge of every test here.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import httpx
+
+from easypay import ids
+from easypay.db import migrate
+from easypay.merchants import admin
+from easypay.merchants.vault import Vault, new_encryption_key
+from easypay.money import parse_decimal
+
+VISA = "4111111111111111"
+MASTERCARD = "5424000000000015"
+AMEX = "370000000000002"
+CVC = "907"  # not one of the simulator's triggers
+ADMIN_KEY = "ep_admin_for_tests_only"
+ENCRYPTION_KEY = new_encryption_key()
+QUICK = {
+    # The resolver's schedule, fast enough for a test to watch it.
+    "unknown_first_inquiry_s": "0.2",
+    "unknown_interval_s": "0.2",
+    "unknown_absent_after_s": "1.5",
+    "resolver_poll_s": "0.1",
+    "processor_deadline_s": "1.0",
+    "drain_s": "0.3",
+}
+
+
+def free_port() -> int:
+    """A port nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def card(number: str = VISA, **over: Any) -> dict[str, Any]:
+    """A card payment method, as the API takes it."""
+    details = {"number": number, "exp_month": 12, "exp_year": 2035, "cvc": CVC, **over}
+    return {"type": "card", "card": details}
+
+
+async def until(
+    condition: Callable[[], Awaitable[Any]], *, within_s: float = 20, what: str = ""
+) -> Any:
+    """Wait until the condition gives something true, and return it."""
+    ends = time.monotonic() + within_s
+    while True:
+        value = await condition()
+        if value:
+            return value
+        assert time.monotonic() < ends, f"not within {within_s} s: {what or condition}"
+        await asyncio.sleep(0.02)
+
+
+class Process:
+    """A child process with its log in a file."""
+
+    def __init__(self, arguments: list[str], env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                env={**os.environ, **env},
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self) -> str:
+        """Everything it wrote to its log."""
+        return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """kill -9, and reap it."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM, wait, and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+class Simulator(Process):
+    """The other side of the wire, and its truth."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.wire = f"{self.url}/xml/v1/request.api"
+        super().__init__(
+            [
+                "authorizenet_simulator",
+                "--port",
+                str(self.port),
+                "--state-file",
+                str(folder / "simulator.log"),
+            ],
+            {},
+            folder / "simulator.out",
+        )
+        self.client = httpx.AsyncClient(base_url=f"{self.url}/simulator", timeout=30)
+
+    async def ready(self) -> "Simulator":
+        async def answers() -> bool:
+            assert self.process.poll() is None, self.said()
+            try:
+                return (await self.client.get("/livez")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(answers, what="the simulator starts")
+        return self
+
+    async def truth(self, **filters: str) -> list[dict[str, Any]]:
+        """The truth table's rows, oldest first."""
+        answer = await self.client.get("/transactions", params=filters)
+        answer.raise_for_status()
+        rows: list[dict[str, Any]] = answer.json()
+        return rows
+
+    async def post(self, path: str, **body: Any) -> Any:
+        answer = await self.client.post(path, json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    async def clear_faults(self) -> None:
+        (await self.client.delete("/faults")).raise_for_status()
+
+
+class Gateway(Process):
+    """One gateway process."""
+
+    def __init__(
+        self, folder: Path, dsn: str, simulator: Simulator, *, port: int | None = None, **over: str
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        settings = {
+            "database_url": dsn,
+            "encryption_key": ENCRYPTION_KEY,
+            "admin_key": ADMIN_KEY,
+            "authorize_net_test_url": simulator.wire,
+            "authorize_net_live_url": simulator.wire,
+            **over,
+        }
+        super().__init__(
+            ["easypay", "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+            {f"EASYPAY_{name.upper()}": value for name, value in settings.items()},
+            folder / f"gateway-{self.port}.log",
+        )
+
+    async def ready(self) -> "Gateway":
+        async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
+
+            async def answers() -> bool:
+                assert self.process.poll() is None, self.said()
+                try:
+                    return (await client.get("/readyz")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await until(answers, what="the gateway starts")
+        return self
+
+
+class Shop:
+    """A merchant with a key and a processor login of its own, and a client that uses them."""
+
+    def __init__(self, merchant_id: uuid.UUID, secret: str, login: str, url: str) -> None:
+        self.merchant_id = merchant_id
+        self.secret = secret
+        self.login = login
+        self.client = httpx.AsyncClient(
+            base_url=f"{url}/api/v1",
+            headers={"authorization": f"Bearer {secret}"},
+            timeout=30,
+            limits=httpx.Limits(max_connections=200),
+        )
+
+    def at(self, url: str) -> "Shop":
+        """The same shop, talking to another gateway process."""
+        return Shop(self.merchant_id, self.secret, self.login, url)
+
+    async def post(self, path: str, body: Any = None, *, key: str | None = None) -> httpx.Response:
+        """A money POST. A fresh Idempotency-Key unless one is given."""
+        headers = {"idempotency-key": key or str(uuid.uuid4())}
+        return await self.client.post(path, json=body or {}, headers=headers)
+
+    async def pay(
+        self, amount: int = 2500, *, key: str | None = None, **over: Any
+    ) -> httpx.Response:
+        """POST /payments with a card."""
+        body = {"amount": amount, "currency": "USD", "payment_method": card(), **over}
+        return await self.post("/payments", body, key=key)
+
+    async def paid(self, amount: int = 2500, **over: Any) -> dict[str, Any]:
+        """A payment that must succeed."""
+        answer = await self.pay(amount, **over)
+        assert answer.status_code == 201, answer.text
+        payment: dict[str, Any] = answer.json()
+        return payment
+
+    async def capture(
+        self, payment_id: str, amount: int | None = None, *, key: str | None = None
+    ) -> httpx.Response:
+        return await self.post(f"/payments/{payment_id}/capture", _amount(amount), key=key)
+
+    async def void(self, payment_id: str, *, key: str | None = None) -> httpx.Response:
+        return await self.post(f"/payments/{payment_id}/void", key=key)
+
+    async def refund(
+        self, payment_id: str, amount: int | None = None, *, key: str | None = None
+    ) -> httpx.Response:
+        return await self.post(f"/payments/{payment_id}/refunds", _amount(amount), key=key)
+
+    async def payment(self, payment_id: str) -> dict[str, Any]:
+        """GET one payment."""
+        answer = await self.client.get(f"/payments/{payment_id}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def all(self, path: str) -> list[dict[str, Any]]:
+        """Every row of a list, page by page."""
+        rows: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            params = {"limit": "100"} | ({"cursor": cursor} if cursor else {})
+            answer = await self.client.get(path, params=params)
+            assert answer.status_code == 200, answer.text
+            rows += answer.json()["data"]
+            cursor = answer.json()["next_cursor"]
+            if cursor is None:
+                return rows
+
+    async def becomes(
+        self, payment_id: str, *statuses: str, within_s: float = 20
+    ) -> dict[str, Any]:
+        """Wait until a payment has one of these statuses."""
+
+        async def there() -> dict[str, Any] | None:
+            found = await self.payment(payment_id)
+            return found if found["status"] in statuses else None
+
+        found: dict[str, Any] = await until(
+            there, within_s=within_s, what=f"{payment_id} becomes {' or '.join(statuses)}"
+        )
+        return found
+
+
+def _amount(amount: int | None) -> dict[str, int]:
+    return {} if amount is None else {"amount": amount}
+
+
+class Stack:
+    """A database of its own, the simulator, and the gateways a test starts."""
+
+    def __init__(self, dsn: str, simulator: Simulator, folder: Path) -> None:
+        self.dsn = dsn
+        self.simulator = simulator
+        self.folder = folder
+        self.processes: list[Process] = []
+
+    async def gateway(self, *, port: int | None = None, **over: str) -> Gateway:
+        """Start a gateway process on this stack's database and wait until it is ready."""
+        started = Gateway(self.folder, self.dsn, self.simulator, port=port, **over)
+        self.processes.append(started)
+        return await started.ready()
+
+    async def shop(
+        self,
+        gateway: Gateway,
+        *,
+        mode: str = "test",
+        raw_cards: bool = True,
+        currencies: tuple[str, ...] = ("USD",),
+    ) -> Shop:
+        """A new merchant whose processor login nobody else has."""
+        login = f"t{uuid.uuid4().hex[:16]}"
+        await self.simulator.post(
+            "/accounts", login=login, transaction_key="simulated-key-1", currencies=list(currencies)
+        )
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            merchant = await admin.create_merchant(
+                connection, name=login, allow_raw_cards=raw_cards, currencies=currencies
+            )
+            await admin.set_processor_account(
+                connection,
+                Vault(ENCRYPTION_KEY),
+                merchant.merchant_id,
+                mode,
+                login_id=login,
+                transaction_key="simulated-key-1",
+            )
+            _, secret = await admin.create_key(connection, merchant.merchant_id, mode=mode)
+        finally:
+            await connection.close()
+        return Shop(merchant.merchant_id, secret, login, gateway.url)
+
+    async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask this stack's database."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
+            return rows
+        finally:
+            await connection.close()
+
+    def stop(self) -> None:
+        """Kill whatever this stack started and is still running."""
+        for process in self.processes:
+            process.kill()
+
+
+@contextmanager
+def stopping(stack: Stack) -> Iterator[Stack]:
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+async def new_database(server_dsn: str, template: str | None) -> str:
+    """A database of its own on the server: a copy of the template, or empty. Returns its DSN."""
+    name = f"t_{uuid.uuid4().hex[:16]}"
+    connection = await asyncpg.connect(server_dsn)
+    try:
+        source = f" TEMPLATE {template} STRATEGY FILE_COPY" if template else ""
+        await connection.execute(f"CREATE DATABASE {name}{source}")
+    finally:
+        await connection.close()
+    return with_database(server_dsn, name)
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The DSN with another database's name."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+async def migrated(dsn: str) -> None:
+    """The whole schema with this year's months."""
+    from easypay import clock
+    from easypay.db import partitions
+
+    await migrate.migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    try:
+        await partitions.ensure(connection, at=clock.now(), months_ahead=3)
+    finally:
+        await connection.close()
+
+
+# The judge ---------------------------------------------------------------------------------------
+
+_SUCCESS = {"1", "4"}
+_TYPE = {
+    "sale": "authCaptureTransaction",
+    "authorize": "authOnlyTransaction",
+    "capture": "priorAuthCaptureTransaction",
+    "void": "voidTransaction",
+    "refund": "refundTransaction",
+}
+
+
+async def audit(stack: Stack, shop: Shop, *, settled: bool = True) -> list[str]:
+    """Every broken money rule of one shop, in words; empty when all hold.
+
+    `settled`: all outcomes should be known by now, so the processor's truth and ours must agree
+    row by row. Without it, only rules that hold at every commit are asked.
+    """
+    connection = await asyncpg.connect(stack.dsn)
+    try:
+        payments = {
+            row["id"]: row
+            for row in await connection.fetch(
+                "SELECT * FROM payments WHERE merchant_id = $1", shop.merchant_id
+            )
+        }
+        operations = await connection.fetch(
+            "SELECT * FROM operations WHERE merchant_id = $1 ORDER BY id", shop.merchant_id
+        )
+        keys = await connection.fetch(
+            "SELECT * FROM idempotency_keys WHERE merchant_id = $1", shop.merchant_id
+        )
+        events = await connection.fetch(
+            "SELECT * FROM events WHERE merchant_id = $1", shop.merchant_id
+        )
+    finally:
+        await connection.close()
+    truth = await stack.simulator.truth(login=shop.login)
+    wrong: list[str] = []
+
+    by_payment: dict[Any, list[Any]] = {}
+    for operation in operations:
+        by_payment.setdefault(operation["payment_id"], []).append(operation)
+        if operation["payment_id"] not in payments:
+            wrong.append(f"operation {operation['id']} has no payment")
+    if len(keys) != len(operations):
+        wrong.append(f"{len(keys)} keys but {len(operations)} operations")
+    if len({key["operation_id"] for key in keys}) != len(keys):
+        wrong.append("two keys share an operation")
+    finished = [o for o in operations if o["state"] not in ("in_flight", "unknown", "not_sent")]
+    for operation in finished:
+        count = sum(event["operation_id"] == operation["id"] for event in events)
+        if count < 1:
+            wrong.append(f"{operation['kind']} {operation['id']} has {count} events")
+
+    for payment_id, payment in payments.items():
+        mine = by_payment.get(payment_id, [])
+        creates = [o for o in mine if o["kind"] in ("sale", "authorize")]
+        if len(creates) != 1:
+            wrong.append(f"{payment_id} has {len(creates)} creating operations")
+            continue
+        wrong += _check_payment(payment, mine, settled=settled)
+
+    references = {o["reference"]: o for o in operations}
+    wrong += _check_truth(truth, references, settled=settled)
+    return wrong
+
+
+def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]:
+    wrong: list[str] = []
+    name = f"payment {payment['id']} ({payment['status']})"
+    refunded = sum(
+        o["amount_minor"] for o in mine if o["kind"] == "refund" and o["state"] == "approved"
+    )
+    reserved = sum(
+        o["amount_minor"]
+        for o in mine
+        if o["kind"] == "refund" and o["state"] in ("in_flight", "unknown", "not_sent", "held")
+    )
+    if refunded != payment["refunded_minor"]:
+        wrong.append(f"{name}: refunds sum to {refunded}, it says {payment['refunded_minor']}")
+    if reserved != payment["refund_reserved_minor"]:
+        wrong.append(
+            f"{name}: open refunds {reserved}, reserved {payment['refund_reserved_minor']}"
+        )
+    if refunded + reserved > payment["captured_minor"]:
+        wrong.append(f"{name}: more refunded than captured")
+    approved = {o["kind"]: o for o in mine if o["state"] == "approved"}
+    if payment["status"] == "captured":
+        taken = approved.get("sale") or approved.get("capture")
+        if taken is None or taken["amount_minor"] != payment["captured_minor"]:
+            wrong.append(
+                f"{name}: captured {payment['captured_minor']} without an operation for it"
+            )
+    if payment["status"] == "voided" and "void" not in approved:
+        wrong.append(f"{name}: voided without a void")
+    if payment["status"] in ("declined", "failed") and {"sale", "authorize"} & set(approved):
+        wrong.append(f"{name}: its operation was approved")
+    if settled and payment["active_operation"] is not None:
+        wrong.append(f"{name}: still held by {payment['active_operation']}")
+    if settled and payment["status"] == "processing":
+        wrong.append(f"{name}: outcome still unknown")
+    return wrong
+
+
+def _check_truth(
+    truth: list[dict[str, Any]], references: dict[str, Any], *, settled: bool
+) -> list[str]:
+    wrong: list[str] = []
+    done: dict[str, list[dict[str, Any]]] = {}
+    for row in truth:
+        if row["response_code"] in _SUCCESS:
+            done.setdefault(row["invoice_number"], []).append(row)
+    for reference, rows in done.items():
+        operation = references.get(reference)
+        if operation is None:
+            wrong.append(f"the processor has {reference}, which we never asked for")
+            continue
+        if len(rows) > 1:
+            wrong.append(f"the processor did {operation['kind']} {reference} {len(rows)} times")
+        row = rows[0]
+        if row["type"] != _TYPE[operation["kind"]]:
+            wrong.append(f"{reference} is a {operation['kind']}, the processor did {row['type']}")
+        minor = parse_decimal(row["amount"], "USD").minor
+        if operation["kind"] != "void" and minor != operation["amount_minor"]:
+            wrong.append(f"{reference}: {operation['amount_minor']} asked, {minor} done")
+        if settled and operation["state"] not in ("approved", "held"):
+            wrong.append(f"{reference} is {operation['state']}, but the processor did it")
+    for reference, operation in references.items():
+        if operation["state"] == "approved" and reference not in done:
+            wrong.append(f"{reference} is approved, but the processor never did it")
+    return wrong
+
+
+def payment_uuid(shown: str) -> uuid.UUID:
+    """The uuid inside `pay_…`."""
+    found = ids.parse(ids.PAYMENT, shown)
+    assert found is not None
+    return found
+
+
+async def mint_token(simulator: Simulator, login: str, number: str = VISA) -> dict[str, str]:
+    """What Accept.js would give the browser for this card, at this shop's processor account."""
+    body = {
+        "securePaymentContainerRequest": {
+            "merchantAuthentication": {"name": login, "transactionKey": "simulated-key-1"},
+            "data": {
+                "type": "TOKEN",
+                "id": str(uuid.uuid4()),
+                "token": {"cardNumber": number, "expirationDate": "122035", "cardCode": CVC},
+            },
+        }
+    }
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(simulator.wire, json=body)
+    opaque = json.loads(answer.content.decode("utf-8-sig"))["opaqueData"]
+    return {"data_descriptor": opaque["dataDescriptor"], "data_value": opaque["dataValue"]}
