@@ -1,0 +1,287 @@
+"""A lean keep-alive HTTP/1.1 client that knows what a failure proves.
+
+It owns the connections to the processor. Every call ends in one of three values:
+
+- `Reply`: a complete answer came, whatever it says;
+- `NotSent`: proven never to have left, because not one byte was handed to a transport;
+- `Unknown`: bytes were handed over and no complete answer came. It is never sent again.
+
+`NotSent` is only ever made before the first write; there is no way back from it. A connection
+goes back to the pool only after one clean, complete answer to the one request it carried, so a
+late or doubled reply can never meet another request.
+"""
+
+import asyncio
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from easypay.processors.authorize_net.connection import Connection, Reply
+from easypay.processors.base import Deadline, NotSent, Unknown
+
+LEAST_TIME_S: Final = 0.2
+"""A call with less time left than this is not begun: its answer could not be waited for."""
+
+MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
+RETRY_PAUSES_S: Final = (0.02, 0.1)
+"""Before the second and third attempt to connect; each is drawn from half to one and a half."""
+
+
+class _Pool:
+    """The connections to one (scheme, host, port). The most recently used is at the right."""
+
+    __slots__ = ("host", "idle", "port", "tls")
+
+    def __init__(self, host: str, port: int, tls: bool) -> None:
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.idle: deque[Connection] = deque()
+
+
+class _Refused(NamedTuple):
+    """No connection came about. It may be tried again: nothing was sent."""
+
+    reason: str
+
+
+class HttpClient:
+    """POSTs JSON over pooled connections. One instance serves a process and its one event loop.
+
+    `connections` bounds those open at once, over all hosts; a call beyond it waits for one, for
+    at most half of its time. `after_write` is called once a request's bytes have been written:
+    a place for a test to kill the process. Times are seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int = 1024,
+        connect_timeout_s: float = 1.0,
+        idle_s: float = 15.0,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
+        ssl_context: ssl.SSLContext | None = None,
+        after_write: Callable[[], None] | None = None,
+    ) -> None:
+        self.max_reply_bytes = max_reply_bytes
+        self.after_write = after_write
+        self._limit = connections
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_s = idle_s
+        self._ssl_context = ssl_context
+        self._pools: dict[tuple[str, str, int], _Pool] = {}
+        self._targets: dict[str, tuple[_Pool, bytes]] = {}
+        self._connections: set[Connection] = set()
+        self._open = 0
+        self._waiting: deque[tuple[_Pool, asyncio.Future[Connection | NotSent | None]]] = deque()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def post(self, url: str, body: bytes, deadline: Deadline) -> Reply | NotSent | Unknown:
+        """Sends `body` to an http or https URL, at most once, and waits until the deadline.
+
+        Raises ValueError for a URL it cannot use, and nothing for what the network does.
+        """
+        target = self._targets.get(url)
+        if target is None:
+            target = self._add_target(url)
+        pool, head = target
+        pauses_s = iter(RETRY_PAUSES_S)
+        while (left_s := deadline.left(monotonic())) >= LEAST_TIME_S:
+            connection = self._take_idle(pool)
+            if connection is None:
+                obtained = await self._obtain(pool, deadline)
+                if isinstance(obtained, NotSent):
+                    return obtained
+                if isinstance(obtained, _Refused):
+                    pause_s = next(pauses_s, None)
+                    if pause_s is None:
+                        return NotSent(reason=obtained.reason)
+                    await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311
+                    continue
+                connection = obtained
+                left_s = deadline.left(monotonic())
+                if left_s < LEAST_TIME_S:
+                    self.connection_free(connection)
+                    break
+            # No await between the last check of the connection and the write inside.
+            return await connection.exchange(b"%b%d\r\n\r\n%b" % (head, len(body), body), left_s)
+        return NotSent(reason="no time left to begin a call")
+
+    async def close(self) -> None:
+        """Closes every connection; a call in flight ends unknown, a later one as not sent."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for _, waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(NotSent(reason="the client is closed"))
+        self._waiting.clear()
+        for connection in tuple(self._connections):
+            connection.fail("the client was closed")
+        await asyncio.sleep(0)  # the transports close in the next turn of the loop
+
+    def connection_free(self, connection: Connection) -> None:
+        """A clean connection: to the first call that waits, else to the pool."""
+        if connection.closed:
+            return
+        while self._waiting:
+            pool, waiter = self._waiting[0]
+            if waiter.done():
+                self._waiting.popleft()
+            elif pool is connection.key:
+                self._waiting.popleft()
+                waiter.set_result(connection)
+                return
+            else:
+                connection.discard()  # another host is waited for: its slot is what is wanted
+                return
+        if self._closed:
+            connection.discard()
+            return
+        connection.idle_since = monotonic()
+        assert isinstance(connection.key, _Pool)
+        connection.key.idle.append(connection)
+        if self._sweeper is None:
+            loop = asyncio.get_running_loop()
+            self._sweeper = loop.call_later(self._idle_s, self._sweep)
+
+    def connection_gone(self, connection: Connection) -> None:
+        """Called once for each connection that closes."""
+        self._connections.discard(connection)
+        self._free_slot()
+
+    def _add_target(self, url: str) -> tuple[_Pool, bytes]:
+        parts = urlsplit(url)
+        host, tls = parts.hostname, parts.scheme == "https"
+        if parts.scheme not in ("http", "https") or not host or not url.isascii() or " " in url:
+            raise ValueError(f"{url!r} is not an http or https address")
+        port = parts.port or (443 if tls else 80)
+        pool = self._pools.setdefault((parts.scheme, host, port), _Pool(host, port, tls))
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        name = f"[{host}]" if ":" in host else host
+        authority = name if parts.port is None else f"{name}:{port}"
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: easypay\r\n"
+            "Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: "
+        ).encode()
+        self._targets[url] = pool, head
+        return pool, head
+
+    def _take_idle(self, pool: _Pool) -> Connection | None:
+        while pool.idle:
+            connection = pool.idle.pop()
+            if monotonic() - connection.idle_since < self._idle_s and connection.usable():
+                return connection
+            connection.discard()
+        return None
+
+    async def _obtain(self, pool: _Pool, deadline: Deadline) -> Connection | _Refused | NotSent:
+        """A new connection, or one that another call just gave back."""
+        if self._closed:
+            return NotSent(reason="the client is closed")
+        if self._open >= self._limit:
+            self._evict_an_idle_one()
+        if self._open < self._limit:
+            self._open += 1
+        else:
+            obtained = await self._wait_for_slot(pool, deadline)
+            if isinstance(obtained, Connection) and not obtained.usable():
+                obtained.discard()
+                return _Refused("the connection was closed while it was handed over")
+            if obtained is not None:
+                return obtained
+        return await self._connect(pool, deadline)
+
+    async def _wait_for_slot(self, pool: _Pool, deadline: Deadline) -> Connection | NotSent | None:
+        """A connection, or None for a slot to open one in, or NotSent after too long a wait."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Connection | NotSent | None] = loop.create_future()
+        self._waiting.append((pool, waiter))
+        timer = loop.call_later(deadline.left(monotonic()) / 2, _give_up, waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                given = waiter.result()
+                if given is None:
+                    self._free_slot()
+                elif isinstance(given, Connection):
+                    self.connection_free(given)
+            raise
+        finally:
+            timer.cancel()
+
+    async def _connect(self, pool: _Pool, deadline: Deadline) -> Connection | _Refused | NotSent:
+        """Opens a connection in a slot that is already ours."""
+        connection = Connection(self, pool)
+        self._connections.add(connection)
+        time_s = min(self._connect_timeout_s, deadline.left(monotonic()) - LEAST_TIME_S)
+        if pool.tls and self._ssl_context is None:
+            self._ssl_context = ssl.create_default_context()
+        try:
+            async with asyncio.timeout(max(time_s, 0)):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection,
+                    pool.host,
+                    pool.port,
+                    ssl=self._ssl_context if pool.tls else None,
+                    server_hostname=pool.host if pool.tls else None,
+                )
+        except TimeoutError:
+            connection.discard()
+            return NotSent(reason="connecting took too long")
+        except (ssl.SSLError, ssl.CertificateError) as error:
+            connection.discard()
+            return NotSent(reason=f"TLS failed: {getattr(error, 'reason', None)}")
+        except (socket.gaierror, UnicodeError) as error:
+            connection.discard()
+            return NotSent(reason=f"no address: {error}")
+        except OSError as error:
+            connection.discard()
+            return _Refused(f"could not connect: {type(error).__name__}: {error}")
+        except BaseException:
+            connection.discard()
+            raise
+        # A new TLS connection may have session tickets to read, so only a plain one is asked.
+        if connection.closed or not (pool.tls or connection.usable()):
+            connection.discard()
+            return _Refused("the new connection was closed before anything was sent")
+        return connection
+
+    def _free_slot(self) -> None:
+        while self._waiting:
+            _, waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._open -= 1
+
+    def _evict_an_idle_one(self) -> None:
+        for pool in self._pools.values():
+            while pool.idle:
+                connection = pool.idle.popleft()
+                if not connection.closed:
+                    connection.discard()
+                    return
+
+    def _sweep(self) -> None:
+        """Closes what has been idle too long, before the other side does."""
+        self._sweeper = None
+        oldest = monotonic() - self._idle_s
+        for pool in self._pools.values():
+            while pool.idle and (pool.idle[0].closed or pool.idle[0].idle_since <= oldest):
+                pool.idle.popleft().discard()
+        if any(pool.idle for pool in self._pools.values()):
+            loop = asyncio.get_running_loop()
+            self._sweeper = loop.call_later(self._idle_s / 2, self._sweep)
+
+
+def _give_up(waiter: "asyncio.Future[Connection | NotSent | None]") -> None:
+    if not waiter.done():
+        waiter.set_result(NotSent(reason="every connection was busy"))

@@ -1,0 +1,316 @@
+"""createTransaction on the wire: pure functions from a request to bytes and from a reply to an
+outcome.
+
+Authorize.Net maps JSON onto an XML sequence, so the keys of every object are written in the
+schema's order. Each operation carries its own reference as `refId` and as invoice number: the
+first is echoed and checked, the second is what an inquiry finds it by. Nothing that comes back
+can raise: what cannot be read is unknown, because the money may have moved.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from easypay.money import Money
+from easypay.processors.authorize_net import codes, wire
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.base import (
+    Account,
+    Address,
+    Approved,
+    AuthorizeRequest,
+    CaptureRequest,
+    Card,
+    Declined,
+    HeldForReview,
+    NotSent,
+    Outcome,
+    RefundRequest,
+    Rejected,
+    Unknown,
+    VoidRequest,
+)
+
+DUPLICATE_WINDOW_S: Final = 28_800
+"""The longest that Authorize.Net allows: a repeat within it is refused with reason 11."""
+
+_WINDOW: Final = {"settingName": "duplicateWindow", "settingValue": str(DUPLICATE_WINDOW_S)}
+# An account's default may be to approve a prepaid card for less than was asked.
+_WHOLE: Final = {"settingName": "allowPartialAuth", "settingValue": "false"}
+_SETTINGS: Final = msgspec.Raw(msgspec.json.encode({"setting": [_WINDOW]}))
+_PAYMENT_SETTINGS: Final = msgspec.Raw(msgspec.json.encode({"setting": [_WHOLE, _WINDOW]}))
+
+
+# Requests.
+
+
+def authorization(request: AuthorizeRequest) -> bytes:
+    """A sale (`capture`) or an authorization. Text is cut to the processor's lengths."""
+    transaction: dict[str, object] = {
+        "transactionType": "authCaptureTransaction" if request.capture else "authOnlyTransaction",
+        "amount": Money(request.amount_minor, request.currency).decimal_string(),
+        "currencyCode": request.currency,
+        "payment": _payment(request),
+        "order": {"invoiceNumber": request.reference},
+    }
+    if description := text(request.description, 255):
+        transaction["order"] = {"invoiceNumber": request.reference, "description": description}
+    order_reference = text(request.order_reference, 26)
+    if order_reference and len(order_reference) <= 25:
+        transaction["poNumber"] = order_reference
+    if customer := _customer(request):
+        transaction["customer"] = customer
+    if request.billing_address and (bill_to := _bill_to(request.billing_address)):
+        transaction["billTo"] = bill_to
+    if customer_ip := text(request.customer_ip, 45):
+        transaction["customerIP"] = customer_ip
+    transaction["transactionSettings"] = _PAYMENT_SETTINGS
+    if descriptor := text(request.statement_descriptor, 255):
+        transaction["merchantDescriptor"] = descriptor
+    return _create_transaction(request.account, request.reference, transaction)
+
+
+def capture(request: CaptureRequest) -> bytes:
+    """Takes the amount of an authorization made before."""
+    return _create_transaction(
+        request.account,
+        request.reference,
+        {
+            "transactionType": "priorAuthCaptureTransaction",
+            "amount": Money(request.amount_minor, request.currency).decimal_string(),
+            "currencyCode": request.currency,
+            "refTransId": request.transaction_id,
+            "order": {"invoiceNumber": request.reference},
+            "transactionSettings": _SETTINGS,
+        },
+    )
+
+
+def void(request: VoidRequest) -> bytes:
+    """Undoes what has not settled."""
+    return _create_transaction(
+        request.account,
+        request.reference,
+        {
+            "transactionType": "voidTransaction",
+            "refTransId": request.transaction_id,
+            "order": {"invoiceNumber": request.reference},
+            "transactionSettings": _SETTINGS,
+        },
+    )
+
+
+def refund(request: RefundRequest) -> bytes:
+    """Returns money of a settled transaction; the card is named by its last four digits."""
+    return _create_transaction(
+        request.account,
+        request.reference,
+        {
+            "transactionType": "refundTransaction",
+            "amount": Money(request.amount_minor, request.currency).decimal_string(),
+            "currencyCode": request.currency,
+            "payment": {"creditCard": {"cardNumber": request.card_last4, "expirationDate": "XXXX"}},
+            "refTransId": request.transaction_id,
+            "order": {"invoiceNumber": request.reference},
+            "transactionSettings": _SETTINGS,
+        },
+    )
+
+
+def authentication(account: Account) -> dict[str, str]:
+    """The first element of every request."""
+    return {"name": account.login_id, "transactionKey": account.transaction_key}
+
+
+def text(value: str | None, limit: int) -> str | None:
+    """Free text as the schema takes it: no control characters, at most `limit` of the others."""
+    if value is None:
+        return None
+    if not value.isprintable():  # XML has no place for these, and a lone surrogate no bytes
+        value = "".join(c if c.isprintable() else " " for c in value)
+    return value[:limit].strip() or None
+
+
+def _create_transaction(account: Account, reference: str, transaction: dict[str, object]) -> bytes:
+    return msgspec.json.encode(
+        {
+            "createTransactionRequest": {
+                "merchantAuthentication": authentication(account),
+                "refId": reference,
+                "transactionRequest": transaction,
+            }
+        }
+    )
+
+
+def _payment(request: AuthorizeRequest) -> dict[str, object]:
+    method = request.method
+    if isinstance(method, Card):
+        card = {
+            "cardNumber": method.number,
+            "expirationDate": f"{method.exp_year:04d}-{method.exp_month:02d}",
+        }
+        if method.cvc:
+            card["cardCode"] = method.cvc
+        return {"creditCard": card}
+    return {"opaqueData": {"dataDescriptor": method.descriptor, "dataValue": method.value}}
+
+
+def _customer(request: AuthorizeRequest) -> dict[str, str]:
+    customer: dict[str, str] = {}
+    if reference := text(request.customer_reference, 20):
+        customer["id"] = reference
+    email = text(request.customer_email, 256)
+    if email and len(email) <= 255:  # an address cut short would be somebody else's
+        customer["email"] = email
+    return customer
+
+
+def _bill_to(address: Address) -> dict[str, str]:
+    fields = (
+        ("firstName", address.first_name, 50),
+        ("lastName", address.last_name, 50),
+        ("company", address.company, 50),
+        ("address", address.line1, 60),
+        ("city", address.city, 40),
+        ("state", address.state, 40),
+        ("zip", address.postal_code, 20),
+        ("country", address.country, 60),
+        ("phoneNumber", address.phone, 25),
+    )
+    return {name: cut for name, value, limit in fields if (cut := text(value, limit))}
+
+
+# Replies.
+
+
+def outcome(
+    reply: Reply | NotSent | Unknown,
+    reference: str,
+    *,
+    currency: str | None = None,
+    parent: str | None = None,
+) -> Outcome:
+    """What a reply to createTransaction proves. Never raises, whatever the reply holds.
+
+    `parent` is the transaction that a capture or void names: an approval must name it too.
+    """
+    if not isinstance(reply, Reply):
+        return reply
+    answer = wire.decode(reply)
+    if isinstance(answer, Unknown):
+        return answer
+    echoed = answer.get("refId")
+    if echoed is not None and echoed != reference:
+        return Unknown(reason="the reply carries another reference")
+    response = answer.get("transactionResponse")
+    if response is None:
+        return _api_failure(answer)
+    if not isinstance(response, dict):
+        return Unknown(reason="an unreadable transaction response")
+    if response.get("responseCode") is None and response.get("transId") is None:
+        return _api_failure(answer)  # an empty shell comes with some schema errors
+    response_code = wire.scalar(response.get("responseCode"))
+    if response_code is None:
+        return Unknown(reason="a transaction response without a readable code")
+    return _judged(response, response_code, currency, parent)
+
+
+def _judged(
+    response: dict[str, Any], response_code: str, currency: str | None, parent: str | None
+) -> Outcome:
+    reason, message = _reason(response)
+    transaction_id = wire.identifier(response.get("transId"))
+    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
+    avs = wire.letter(response.get("avsResultCode"))
+    cvv = wire.letter(response.get("cvvResultCode"))
+    match codes.verdict(response_code, reason):
+        case "approved":
+            if transaction_id is None:
+                return Unknown(reason="approved, but without a transaction id")
+            if parent is not None and parent not in (
+                transaction_id,
+                wire.identifier(response.get("refTransID")),
+            ):
+                return Unknown(reason=f"approved, but for transaction {transaction_id}")
+            amount = _prepaid_amount(response, currency)
+            if isinstance(amount, Unknown):
+                return amount
+            return Approved(
+                transaction_id=transaction_id,
+                amount_minor=amount,
+                auth_code=wire.short(response.get("authCode")),
+                avs_result=avs,
+                cvv_result=cvv,
+                code=reason,
+                message=message,
+                network_transaction_id=wire.short(response.get("networkTransId"), 255),
+                card_brand=brand,
+                card_last4=last4,
+            )
+        case "declined":
+            return Declined(
+                decline_code=codes.decline_code(reason),
+                code=reason or response_code,
+                message=message or "",
+                transaction_id=transaction_id,
+                avs_result=avs,
+                cvv_result=cvv,
+                card_brand=brand,
+                card_last4=last4,
+            )
+        case "rejected":
+            return Rejected(
+                code=reason or response_code,
+                message=message or "",
+                decline_code=codes.decline_code(reason, response_code),
+            )
+        case "held_for_review":
+            if transaction_id is None:
+                return Unknown(reason="held for review, but without a transaction id")
+            return HeldForReview(
+                transaction_id=transaction_id,
+                auth_code=wire.short(response.get("authCode")),
+                avs_result=avs,
+                cvv_result=cvv,
+                code=reason,
+                message=message,
+                card_brand=brand,
+                card_last4=last4,
+            )
+        case "unknown":
+            kind = "duplicate: " if reason == codes.DUPLICATE else ""
+            original = f"; names transaction {transaction_id}" if transaction_id else ""
+            return Unknown(
+                reason=f"{kind}response {response_code}, reason {reason}: {message or ''}{original}"
+            )
+
+
+def _api_failure(answer: dict[str, Any]) -> Rejected | Unknown:
+    ok, found = wire.top_level(answer)
+    if not ok and codes.api_verdict(code for code, _ in found) == "rejected":
+        code, message = found[0]
+        return Rejected(code=code, message=message, decline_code=codes.API_REJECTED[code][0])
+    said = "; ".join(f"{code} {message}" for code, message in found)
+    return Unknown(reason=f"no transaction response: {said}"[:255])
+
+
+def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The reason code and text: of the first error, else of the first message."""
+    for item in wire.records(response.get("errors")):
+        return wire.scalar(item.get("errorCode")) or "", wire.clean(item.get("errorText"))
+    for item in wire.records(response.get("messages")):
+        return wire.scalar(item.get("code")) or "", wire.clean(item.get("description"))
+    return None, None
+
+
+def _prepaid_amount(response: dict[str, Any], currency: str | None) -> int | Unknown | None:
+    """What was approved of a prepaid card, which may be less than was asked."""
+    prepaid = response.get("prePaidCard") or {}
+    approved = prepaid.get("approvedAmount") if isinstance(prepaid, dict) else prepaid
+    if approved in (None, "") or currency is None:
+        return None
+    amount = wire.amount_minor(approved, currency)
+    if amount is None or amount <= 0:
+        return Unknown(reason="approved for an unreadable amount")
+    return amount

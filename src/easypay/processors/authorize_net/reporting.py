@@ -1,0 +1,235 @@
+"""The reporting calls an inquiry makes: pure functions from a question to bytes and from a reply
+to facts.
+
+A reply that cannot be read whole is `Unreadable`: half a list proves nobody absent.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from easypay.processors.authorize_net import wire
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.authorize_net.messages import authentication
+from easypay.processors.base import Account, NotSent, Unknown
+
+PAGE_SIZE: Final = 1000
+"""The most that Authorize.Net puts on one page of transactions."""
+
+NO_RECORDS: Final = "I00004"
+NOT_FOUND: Final = "E00040"
+
+
+class Unreadable(NamedTuple):
+    """A question that got no usable answer, and why."""
+
+    reason: str
+    code: str | None = None
+
+
+class Summary(NamedTuple):
+    """One line of a transaction list."""
+
+    transaction_id: str
+    invoice_number: str | None
+
+
+class Page(NamedTuple):
+    """One page of a transaction list. Times are Unix milliseconds, None where unreadable."""
+
+    items: list[Summary]
+    lines: int
+    first_ms: int | None
+    last_ms: int | None
+    total: int | None
+
+
+class Details(NamedTuple):
+    """One transaction as Authorize.Net now sees it. Amounts are its own, not yet converted."""
+
+    transaction_id: str
+    parent_id: str | None
+    status: str
+    type: str | None
+    response_code: str | None
+    reason_code: str | None
+    reason_text: str | None
+    invoice_number: str | None
+    auth_amount: object
+    settle_amount: object
+    auth_code: str | None
+    avs_result: str | None
+    cvv_result: str | None
+    network_transaction_id: str | None
+    card_brand: str | None
+    card_last4: str | None
+
+
+def unsettled_list(
+    account: Account, reference: str, page: int, status: Literal["pendingApproval"] | None = None
+) -> bytes:
+    """Transactions not yet in a batch, newest first; or, with a status, those held for review."""
+    fields: dict[str, object] = {} if status is None else {"status": status}
+    fields |= _newest_first(page)
+    return _request("getUnsettledTransactionListRequest", account, reference, fields)
+
+
+def batch_list(account: Account, reference: str, span_ms: tuple[int, int] | None = None) -> bytes:
+    """Batches settled in a span of at most 31 days; without one, in their last 24 hours."""
+    fields: dict[str, object] = {}
+    if span_ms is not None:
+        fields = {
+            "firstSettlementDate": _utc(span_ms[0]),
+            "lastSettlementDate": _utc(span_ms[1]),
+        }
+    return _request("getSettledBatchListRequest", account, reference, fields)
+
+
+def batch_transactions(account: Account, reference: str, batch_id: str, page: int) -> bytes:
+    """The transactions of one settled batch."""
+    fields = {"batchId": batch_id, **_newest_first(page)}
+    return _request("getTransactionListRequest", account, reference, fields)
+
+
+def transaction_details(account: Account, reference: str, transaction_id: str) -> bytes:
+    """Everything about one transaction."""
+    fields: dict[str, object] = {"transId": transaction_id}
+    return _request("getTransactionDetailsRequest", account, reference, fields)
+
+
+def read_page(reply: Reply | NotSent | Unknown, reference: str) -> Page | Unreadable:
+    """A page of a transaction list; an empty one where there are no records."""
+    answer = _answer(reply, reference)
+    if isinstance(answer, Unreadable):
+        return answer
+    listed = _listed(answer, "transactions")
+    if isinstance(listed, Unreadable):
+        return listed
+    items: list[Summary] = []
+    for item in listed:
+        transaction_id = wire.identifier(item.get("transId")) if isinstance(item, dict) else None
+        if transaction_id is None:
+            if isinstance(item, dict) and item.get("transId") in ("0", 0):
+                continue  # an error that never became a transaction
+            return Unreadable("a line of the transaction list cannot be read")
+        invoice = item.get("invoiceNumber")
+        items.append(Summary(transaction_id, invoice if isinstance(invoice, str) else None))
+    total = answer.get("totalNumInResultSet")
+    return Page(
+        items,
+        len(listed),
+        _milliseconds(listed[0].get("submitTimeUTC")) if listed else None,
+        _milliseconds(listed[-1].get("submitTimeUTC")) if listed else None,
+        total if isinstance(total, int) else None,
+    )
+
+
+def read_batch_ids(reply: Reply | NotSent | Unknown, reference: str) -> list[str] | Unreadable:
+    """The ids of settled batches; none where there are no records."""
+    answer = _answer(reply, reference)
+    if isinstance(answer, Unreadable):
+        return answer
+    listed = _listed(answer, "batchList")
+    if isinstance(listed, Unreadable):
+        return listed
+    batch_ids: list[str] = []
+    for item in listed:
+        batch_id = wire.identifier(item.get("batchId")) if isinstance(item, dict) else None
+        if batch_id is None:
+            return Unreadable("a line of the batch list cannot be read")
+        batch_ids.append(batch_id)
+    return batch_ids
+
+
+def read_details(
+    reply: Reply | NotSent | Unknown, reference: str, transaction_id: str
+) -> Details | Unreadable:
+    """The transaction asked for; `code` is E00040 where Authorize.Net does not know it."""
+    answer = _answer(reply, reference)
+    if isinstance(answer, Unreadable):
+        return answer
+    found = answer.get("transaction")
+    if not isinstance(found, dict) or wire.identifier(found.get("transId")) != transaction_id:
+        return Unreadable("the details are not of the transaction asked for")
+    status = wire.short(found.get("transactionStatus"), 64)
+    if status is None:
+        return Unreadable("the details name no status")
+    order = found.get("order")
+    invoice = order.get("invoiceNumber") if isinstance(order, dict) else None
+    payment = found.get("payment")
+    credit_card = payment.get("creditCard") if isinstance(payment, dict) else None
+    if not isinstance(credit_card, dict):
+        credit_card = {}
+    brand, last4 = wire.card(credit_card.get("cardType"), credit_card.get("cardNumber"))
+    return Details(
+        transaction_id=transaction_id,
+        parent_id=wire.identifier(found.get("refTransId")),
+        status=status,
+        type=wire.short(found.get("transactionType"), 64),
+        response_code=wire.scalar(found.get("responseCode")),
+        reason_code=wire.scalar(found.get("responseReasonCode")),
+        reason_text=wire.clean(found.get("responseReasonDescription")),
+        invoice_number=invoice if isinstance(invoice, str) else None,
+        auth_amount=found.get("authAmount"),
+        settle_amount=found.get("settleAmount"),
+        auth_code=wire.short(found.get("authCode")),
+        avs_result=wire.letter(found.get("AVSResponse")),
+        cvv_result=wire.letter(found.get("cardCodeResponse")),
+        network_transaction_id=wire.short(found.get("networkTransId"), 255),
+        card_brand=brand,
+        card_last4=last4,
+    )
+
+
+def _request(name: str, account: Account, reference: str, fields: dict[str, object]) -> bytes:
+    head = {"merchantAuthentication": authentication(account), "refId": reference}
+    return msgspec.json.encode({name: {**head, **fields}})
+
+
+def _newest_first(page: int) -> dict[str, object]:
+    return {
+        "sorting": {"orderBy": "submitTimeUTC", "orderDescending": True},
+        "paging": {"limit": PAGE_SIZE, "offset": page},
+    }
+
+
+def _answer(reply: Reply | NotSent | Unknown, reference: str) -> dict[str, Any] | Unreadable:
+    if not isinstance(reply, Reply):
+        return Unreadable(reply.reason)
+    answer = wire.decode(reply)
+    if isinstance(answer, Unknown):
+        return Unreadable(answer.reason)
+    if answer.get("refId") not in (None, reference):
+        return Unreadable("the reply carries another reference")
+    ok, found = wire.top_level(answer)
+    if not ok:
+        said = "; ".join(f"{code} {message}" for code, message in found)
+        return Unreadable(f"refused: {said}"[:255], found[0][0] if found else None)
+    return answer
+
+
+def _listed(answer: dict[str, Any], name: str) -> list[Any] | Unreadable:
+    """The list of that name. That there is none counts only where the reply says so."""
+    listed = answer.get(name)
+    if listed is None:
+        _, found = wire.top_level(answer)
+        empty = answer.get("totalNumInResultSet") == 0 or NO_RECORDS in dict(found)
+        return [] if empty else Unreadable(f"no {name} in the reply")
+    return listed if isinstance(listed, list) else Unreadable(f"{name} is not a list")
+
+
+def _utc(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _milliseconds(value: object) -> int | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,120 @@
+"""Reading what comes over the wire: a body into an object, and its scalars one by one.
+
+Pure, and unable to raise: whatever is not what it should be is None, or `Unknown` for a body.
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from easypay.money import EXPONENT, parse_decimal
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.base import Unknown
+
+BRANDS: Final = {
+    "Visa": "visa",
+    "MasterCard": "mastercard",
+    "AmericanExpress": "amex",
+    "Discover": "discover",
+    "JCB": "jcb",
+    "DinersClub": "diners",
+    "ChinaUnionPay": "unionpay",
+    "UnionPay": "unionpay",
+}
+
+_BOM: Final = b"\xef\xbb\xbf"
+# A float literal stays text, so no amount ever becomes a float.
+_DECODER: Final = msgspec.json.Decoder(float_hook=str)
+_AMOUNT: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
+_QUOTED_VALUE: Final = re.compile(r"The value (?:&#39;|').*(?:&#39;|') is invalid", re.DOTALL)
+_LONG_NUMBER: Final = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
+
+
+def decode(reply: Reply) -> dict[str, Any] | Unknown:
+    """A reply's JSON object, or why there is none. Only the body counts, not its content type."""
+    if reply.status != 200:
+        return Unknown(reason=f"HTTP status {reply.status}")
+    try:
+        answer = _DECODER.decode(reply.body.removeprefix(_BOM))
+    except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
+        return Unknown(reason=f"{len(reply.body)} bytes that are not JSON")
+    return answer if isinstance(answer, dict) else Unknown(reason="JSON, but not an object")
+
+
+def top_level(answer: dict[str, Any]) -> tuple[bool, list[tuple[str, str]]]:
+    """Whether the API says Ok, and its (code, text) messages."""
+    messages = answer.get("messages")
+    if not isinstance(messages, dict):
+        return False, []
+    found = [
+        (scalar(item.get("code")) or "", clean(item.get("text")) or "")
+        for item in records(messages.get("message"))
+    ]
+    return messages.get("resultCode") == "Ok", found
+
+
+# Scalars, each None when it is not what it should be.
+
+
+def records(value: object) -> list[dict[str, Any]]:
+    """A list of objects; a lone object counts as a list of one."""
+    if isinstance(value, dict):
+        return [value]
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def scalar(value: object) -> str | None:
+    """A code, which comes as text in one message and as a number in another."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if -1 < value < 100_000 else None
+    return short(value)
+
+
+def short(value: object, limit: int = 20) -> str | None:
+    """A short text, or None when it is empty, longer than `limit` or not text."""
+    if not isinstance(value, str) or len(value) > limit:
+        return None
+    return value.strip() or None
+
+
+def letter(value: object) -> str | None:
+    """An AVS or CVV result as theirs: one letter."""
+    return short(value, 1)
+
+
+def identifier(value: object) -> str | None:
+    """A transaction id: digits, and not 0, which stands for "none"."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value) if 0 < value < 10**20 else ""
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit():
+        return None
+    return value if len(value) <= 20 and value.strip("0") else None
+
+
+def amount_minor(value: object, currency: str) -> int | None:
+    """`"12.50"`, `12.50` and `12` of USD, in cents; None when it is not an exact amount."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**12:
+        value = str(value)
+    if not isinstance(value, str) or not _AMOUNT.fullmatch(value) or currency not in EXPONENT:
+        return None
+    try:
+        return parse_decimal(value, currency).minor
+    except ValueError:
+        return None
+
+
+def card(brand: object, number: object) -> tuple[str | None, str | None]:
+    """Our word for the brand, and the last four digits of `XXXX1111`."""
+    digits = number[-4:] if isinstance(number, str) else ""
+    last4 = digits if len(digits) == 4 and digits.isascii() and digits.isdigit() else None
+    return BRANDS.get(brand) if isinstance(brand, str) else None, last4
+
+
+def clean(value: object) -> str | None:
+    """Their text, short, and without what it may quote: schema errors repeat the offending
+    value, which can be a card number, a card code or a key."""
+    if not isinstance(value, str):
+        return None
+    value = _QUOTED_VALUE.sub("The value is invalid", value[:4096])
+    return _LONG_NUMBER.sub("(number)", value)[:255].strip() or None

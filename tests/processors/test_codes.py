@@ -1,0 +1,134 @@
+"""Which codes prove what: an unclear one must never pass for a "no", nor anything for a "yes"."""
+
+from pathlib import Path
+
+import pytest
+
+from easypay.processors.authorize_net import codes
+from easypay.processors.authorize_net.reasons import REASONS
+
+PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
+
+
+@pytest.mark.parametrize(
+    ("response_code", "reason", "expected"),
+    [
+        ("1", "1", "approved"),
+        ("1", None, "approved"),
+        ("1", "310", "unknown"),
+        ("1", "311", "unknown"),
+        ("1", "295", "unknown"),
+        ("1", "", "unknown"),
+        ("2", "2", "declined"),
+        ("2", "27", "declined"),
+        ("2", "317", "declined"),
+        ("2", "999", "declined"),
+        ("2", None, "declined"),
+        ("2", "11", "unknown"),
+        ("2", "318", "unknown"),
+        ("3", "6", "rejected"),
+        ("3", "8", "rejected"),
+        ("3", "16", "rejected"),
+        ("3", "54", "rejected"),
+        ("3", "327", "rejected"),
+        ("3", "11", "unknown"),
+        ("3", "235", "unknown"),
+        ("3", "152", "unknown"),
+        ("3", "0", "unknown"),
+        ("3", "1", "unknown"),
+        ("3", "310", "unknown"),
+        ("3", "9999", "unknown"),
+        ("3", None, "unknown"),
+        ("4", "252", "held_for_review"),
+        ("4", "253", "held_for_review"),
+        ("4", "193", "held_for_review"),
+        ("4", "295", "unknown"),
+        ("5", "2000", "unknown"),
+        ("0", None, "unknown"),
+        ("", "1", "unknown"),
+        ("11", "1", "unknown"),
+    ],
+)
+def test_the_two_codes_together_decide(
+    response_code: str, reason: str | None, expected: str
+) -> None:
+    assert codes.verdict(response_code, reason) == expected
+
+
+TRY_AGAIN = (*range(19, 24), 25, 26, *range(57, 64), 120, 121, 122, 180, 181, 261)
+
+
+@pytest.mark.parametrize("reason", TRY_AGAIN)
+def test_a_broken_link_to_the_acquirer_leaves_it_open(reason: int) -> None:
+    assert codes.verdict("3", str(reason)) == "unknown"
+
+
+def test_only_response_code_1_approves() -> None:
+    for response_code in ("0", "2", "3", "4", "5", "6", "", "one"):
+        for reason in (*REASONS, "", None):
+            assert codes.verdict(response_code, reason) != "approved"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (["E00003"], "rejected"),
+        (["E00007"], "rejected"),
+        (["E00114"], "rejected"),
+        (["E00003", "E00013"], "rejected"),
+        (["E00001"], "unknown"),
+        (["E00027"], "unknown"),
+        (["E00049"], "unknown"),
+        (["E00053"], "unknown"),
+        (["E00104"], "unknown"),
+        (["E00003", "E00001"], "unknown"),
+        (["E12345"], "unknown"),
+        (["I00001"], "unknown"),
+        ([""], "unknown"),
+        ([], "unknown"),
+    ],
+)
+def test_a_failure_of_the_api_is_a_no_only_when_all_of_it_says_so(
+    found: list[str], expected: str
+) -> None:
+    assert codes.api_verdict(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("2", "generic_decline"),
+        ("3", "call_issuer"),
+        ("4", "pick_up_card"),
+        ("6", "invalid_card_number"),
+        ("7", "invalid_expiry"),
+        ("8", "expired_card"),
+        ("27", "address_mismatch"),
+        ("28", "card_not_accepted"),
+        ("44", "cvc_mismatch"),
+        ("78", "invalid_cvc"),
+        ("251", "fraud_suspected"),
+        ("317", "expired_card"),
+        ("12345", "generic_decline"),
+        (None, "generic_decline"),
+    ],
+)
+def test_decline_codes_are_ours(reason: str | None, word: str) -> None:
+    assert codes.decline_code(reason) == word
+
+
+def test_every_decline_code_comes_with_advice() -> None:
+    words = {codes.decline_code(reason, rc) for reason in REASONS for rc in "23"}
+    words |= {word for word, _ in codes.API_REJECTED.values()}
+    assert words <= set(codes.RETRY_ADVICE)
+
+
+def test_no_reason_has_two_decline_codes() -> None:
+    listed = [reason for reasons, _ in codes._DECLINE_CODES.values() for reason in reasons]
+    assert len(listed) == len(set(listed))
+    assert set(listed) <= set(REASONS)
+
+
+def test_the_page_is_up_to_date() -> None:
+    page = PAGE.read_text("utf-8")
+    assert codes.renewed(page) == page, "run `python -m easypay.processors.authorize_net.codes`"

@@ -1,0 +1,818 @@
+"""What each failure of the wire proves: never left, or unknown. Over plain TCP and TLS, on both
+event loops, against a server that counts every request it is sent."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import ssl
+import struct
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from time import monotonic
+
+import pytest
+import trustme
+import uvloop
+
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.authorize_net.http_client import HttpClient
+from easypay.processors.base import Deadline, NotSent, Unknown
+
+CA = trustme.CA()
+BODY = b'{"createTransactionRequest":{"refId":"1"}}'
+ANSWER = b'\xef\xbb\xbf{"refId":"1"}'
+
+
+def http(body: bytes = ANSWER, status: str = "200 OK", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class Peer:
+    """The server's end of one connection."""
+
+    def __init__(
+        self, server: "Server", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.server = server
+        self.reader = reader
+        self.writer = writer
+
+    async def request(self) -> bytes:
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        body = await self.reader.readexactly(length)
+        self.server.requests.append(head + body)
+        self.server.asked.set()
+        return body
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def gone(self) -> None:
+        """Returns once the client has closed."""
+        with contextlib.suppress(ConnectionError):
+            while await self.reader.read(65536):
+                pass
+        self.server.closed_by_client.set()
+
+    def reset(self) -> None:
+        connection = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+Act = Callable[[Peer], Awaitable[None]]
+
+
+class Server:
+    """Plays one act on every connection and counts what it was sent."""
+
+    def __init__(self, act: Act, tls: bool, identity: str = "localhost") -> None:
+        self.act = act
+        self.tls = tls
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.open = self.most_open = 0
+        self.asked = asyncio.Event()
+        self.closed_by_client = asyncio.Event()
+        self.context = None
+        if tls:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            CA.issue_cert(identity).configure_cert(self.context)
+
+    async def listen(self, sock: socket.socket | None = None) -> None:
+        if sock is None:
+            sock = socket.socket()
+            sock.bind(("127.0.0.1", 0))
+        self.port = sock.getsockname()[1]
+        self.server = await asyncio.start_server(self._serve, sock=sock, ssl=self.context)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            await self.act(Peer(self, reader, writer))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://localhost:{self.port}/xml/v1/request.api"
+
+    async def close(self) -> None:
+        self.server.close()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def serving(act: Act, tls: bool, identity: str = "localhost") -> AsyncIterator[Server]:
+    server = Server(act, tls, identity)
+    await server.listen()
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    CA.configure_trust(context)
+    return context
+
+
+def within(seconds: float) -> Deadline:
+    return Deadline(monotonic() + seconds)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[object, object, None]], None]:
+    """Runs a story to its end on its own event loop."""
+    loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+    def on_own_loop(story: Coroutine[object, object, None]) -> None:
+        with asyncio.Runner(loop_factory=loops[request.param]) as runner:
+            runner.run(story)
+
+    return on_own_loop
+
+
+Run = Callable[[Coroutine[object, object, None]], None]
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def tls(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+# Acts that end unknown: each has seen the whole request.
+
+
+async def reset_after_request(peer: Peer) -> None:
+    await peer.request()
+    peer.reset()
+
+
+async def close_after_request(peer: Peer) -> None:
+    await peer.request()
+
+
+async def reset_in_headers(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http()[:30])
+    peer.reset()
+
+
+async def close_in_headers(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http()[:30])
+
+
+async def reset_in_body(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http()[:-5])
+    peer.reset()
+
+
+async def truncate(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http()[:-5])
+
+
+async def truncate_chunked(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
+
+
+async def no_length(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + ANSWER)
+
+
+async def stall(peer: Peer) -> None:
+    await peer.request()
+    await peer.gone()
+
+
+async def stall_in_body(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http()[:-5])
+    await peer.gone()
+
+
+async def trickle(peer: Peer) -> None:
+    await peer.request()
+    for byte in http(b" " * 1000):
+        await peer.send(bytes([byte]))
+        await asyncio.sleep(0.02)
+
+
+async def garbage(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(b"\x00\x01\x02 what?\r\n\r\n")
+    await peer.gone()
+
+
+async def bad_chunk(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+    await peer.gone()
+
+
+async def two_lengths(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}\n")
+    await peer.gone()
+
+
+async def huge_body(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http(b"x" * 300_000))
+    await peer.gone()
+
+
+async def endless_headers(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\n")
+    for number in range(10_000):
+        await peer.send(b"X-%d: %s\r\n" % (number, b"x" * 100))
+    await peer.gone()
+
+
+async def upgrade(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    )
+    await peer.gone()
+
+
+UNKNOWN = [
+    reset_after_request,
+    close_after_request,
+    reset_in_headers,
+    close_in_headers,
+    reset_in_body,
+    truncate,
+    truncate_chunked,
+    no_length,
+    stall,
+    stall_in_body,
+    trickle,
+    garbage,
+    bad_chunk,
+    two_lengths,
+    huge_body,
+    endless_headers,
+    upgrade,
+]
+
+
+@pytest.mark.parametrize("act", UNKNOWN, ids=lambda act: act.__name__)
+def test_once_sent_every_failure_is_unknown_and_is_not_sent_again(
+    act: Act, tls: bool, run: Run
+) -> None:
+    async def story() -> None:
+        async with serving(act, tls) as server:
+            client = HttpClient(ssl_context=trusting(), max_reply_bytes=100_000)
+            began = monotonic()
+            time_s = 0.5 if act in (stall, stall_in_body, trickle) else 10
+            outcome = await client.post(server.url, BODY, within(time_s))
+            assert isinstance(outcome, Unknown), outcome
+            assert monotonic() - began < 3
+            assert len(server.requests) == 1
+            assert client._open == 0, "a failed connection must not be kept"
+            await client.close()
+
+    run(story())
+
+
+# Acts that end in a reply.
+
+
+async def keep_answering(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        await peer.send(http())
+
+
+async def byte_by_byte(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        for byte in http():
+            await peer.send(bytes([byte]))
+            await asyncio.sleep(0)
+
+
+async def chunked(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for byte in ANSWER:
+            await peer.send(b"1\r\n%c\r\n" % byte)
+        await peer.send(b"0\r\n\r\n")
+
+
+async def interim_first(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" + http())
+
+
+async def says_close(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http(ANSWER, "200 OK", "Connection: close"))
+
+
+async def closes_without_a_word(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http())
+
+
+async def answers_twice(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        await peer.send(http() + http(b"the other"))
+
+
+async def answers_again_later(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http())
+    await asyncio.sleep(0.02)
+    await peer.send(http(b"the other"))
+    await peer.gone()
+
+
+async def babbles_after(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http() + b"\x00\x01 and so on")
+    await peer.gone()
+
+
+REPLIES = [
+    (keep_answering, 1),
+    (byte_by_byte, 1),
+    (chunked, 1),
+    (interim_first, 1),
+    (says_close, 3),
+    (closes_without_a_word, 3),
+    (answers_twice, 3),
+    (babbles_after, 3),
+]  # with how many connections three calls take
+
+
+@pytest.mark.parametrize(
+    ("act", "connections"), REPLIES, ids=lambda part: getattr(part, "__name__", None)
+)
+def test_a_whole_answer_is_a_reply_and_only_a_clean_connection_is_used_again(
+    act: Act, connections: int, tls: bool, run: Run
+) -> None:
+    async def story() -> None:
+        async with serving(act, tls) as server:
+            client = HttpClient(ssl_context=trusting())
+            for _ in range(3):
+                outcome = await client.post(server.url, BODY, within(2))
+                assert outcome == Reply(200, ANSWER)
+                while connections > 1 and client._open:  # let a close come through
+                    await asyncio.sleep(0)
+            assert [request[-len(BODY) :] for request in server.requests] == [BODY] * 3
+            assert server.connections == connections
+            await client.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (http(b"oops", "500 Internal Server Error"), Reply(500, b"oops")),
+        (http(b"<html>", "200 OK", "Content-Type: text/html"), Reply(200, b"<html>")),
+        (http(b"", "204 No Content"), Reply(204, b"")),
+        (http(b"", "302 Found", "Location: http://elsewhere/"), Reply(302, b"")),
+        (http(b"x" * 90_000), Reply(200, b"x" * 90_000)),
+    ],
+    ids=["500", "html", "204", "redirect", "large"],
+)
+def test_any_status_and_body_is_a_reply(sent: bytes, expected: Reply, tls: bool, run: Run) -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(sent)
+        await peer.gone()
+
+    async def story() -> None:
+        async with serving(answer, tls) as server:
+            client = HttpClient(ssl_context=trusting(), max_reply_bytes=100_000)
+            assert await client.post(server.url, BODY, within(2)) == expected
+            assert len(server.requests) == 1
+            await client.close()
+
+    run(story())
+
+
+def test_a_late_second_answer_ends_the_connection(tls: bool, run: Run) -> None:
+    async def story() -> None:
+        async with serving(answers_again_later, tls) as server:
+            client = HttpClient(ssl_context=trusting())
+            assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
+            await asyncio.wait_for(server.closed_by_client.wait(), 2)
+            assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
+            assert server.connections == 2
+            await client.close()
+
+    run(story())
+
+
+def test_the_request_is_well_formed(run: Run) -> None:
+    async def story() -> None:
+        async with serving(keep_answering, False) as server:
+            client = HttpClient()
+            await client.post(server.url, BODY, within(2))
+            head, _, body = server.requests[0].partition(b"\r\n\r\n")
+            lines = head.decode().split("\r\n")
+            assert lines[0] == "POST /xml/v1/request.api HTTP/1.1"
+            assert lines[1] == f"Host: localhost:{server.port}"
+            assert "Content-Type: application/json" in lines
+            assert lines[-1] == f"Content-Length: {len(BODY)}"
+            assert body == BODY
+            await client.close()
+
+    run(story())
+
+
+# Never left.
+
+
+def unused_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid", "a" * 64 + ".example"])
+def test_no_connection_means_never_left(host: str, tls: bool, run: Run) -> None:
+    async def story() -> None:
+        client = HttpClient(ssl_context=trusting(), connect_timeout_s=0.5)
+        url = f"{'https' if tls else 'http'}://{host}:{unused_port()}/"
+        assert isinstance(await client.post(url, BODY, within(2)), NotSent)
+        assert client._open == 0
+        await client.close()
+
+    run(story())
+
+
+async def never_called(peer: Peer) -> None:
+    await peer.request()
+
+
+def test_a_certificate_nobody_vouches_for_means_never_left(run: Run) -> None:
+    async def story() -> None:
+        async with serving(never_called, True) as server:
+            client = HttpClient()  # the system's authorities only
+            outcome = await client.post(server.url, BODY, within(2))
+            assert isinstance(outcome, NotSent)
+            assert "CERTIFICATE_VERIFY_FAILED" in outcome.reason
+            assert server.requests == []
+            await client.close()
+
+    run(story())
+
+
+def test_a_certificate_of_another_host_means_never_left(run: Run) -> None:
+    async def story() -> None:
+        async with serving(never_called, True, identity="other.example") as server:
+            client = HttpClient(ssl_context=trusting())
+            outcome = await client.post(server.url, BODY, within(2))
+            assert isinstance(outcome, NotSent)
+            assert "CERTIFICATE_VERIFY_FAILED" in outcome.reason
+            assert server.requests == []
+            await client.close()
+
+    run(story())
+
+
+async def greet_in_plain(peer: Peer) -> None:
+    await peer.send(b"220 welcome\r\n")
+    await peer.gone()
+
+
+async def close_at_once(peer: Peer) -> None:
+    pass
+
+
+async def reset_at_once(peer: Peer) -> None:
+    peer.reset()
+
+
+async def say_nothing(peer: Peer) -> None:
+    await peer.gone()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [greet_in_plain, close_at_once, reset_at_once, say_nothing],
+    ids=lambda act: act.__name__,
+)
+def test_a_failed_tls_handshake_means_never_left(act: Act, run: Run) -> None:
+    async def story() -> None:
+        async with serving(act, False) as server:
+            client = HttpClient(ssl_context=trusting(), connect_timeout_s=0.25)
+            url = server.url.replace("http:", "https:")
+            began = monotonic()
+            outcome = await client.post(url, BODY, within(5))
+            assert isinstance(outcome, NotSent), outcome
+            assert monotonic() - began < 3
+            assert client._open == 0
+            await client.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("act", [close_at_once, reset_at_once], ids=lambda act: act.__name__)
+def test_a_connection_closed_at_once_is_not_mistaken_for_an_answer(
+    act: Act, tls: bool, run: Run
+) -> None:
+    async def story() -> None:
+        async with serving(act, tls) as server:
+            client = HttpClient(ssl_context=trusting())
+            outcome = await client.post(server.url, BODY, within(2))
+            assert isinstance(outcome, NotSent | Unknown)
+            assert server.requests == []
+            assert client._open == 0
+            await client.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("left_s", [0.19, 0, -5])
+def test_a_call_with_no_time_left_is_not_begun(left_s: float, run: Run) -> None:
+    async def story() -> None:
+        async with serving(keep_answering, False) as server:
+            client = HttpClient()
+            assert isinstance(await client.post(server.url, BODY, within(left_s)), NotSent)
+            assert server.connections == 0
+            await client.close()
+
+    run(story())
+
+
+def test_a_refused_connection_is_tried_again(tls: bool, run: Run) -> None:
+    async def story() -> None:
+        server = Server(keep_answering, tls)
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))  # bound but not listening: refused
+        server.port = sock.getsockname()[1]
+        client = HttpClient(ssl_context=trusting())
+        call = asyncio.create_task(client.post(server.url, BODY, within(2)))
+        await asyncio.sleep(0.005)
+        await server.listen(sock)
+        assert await call == Reply(200, ANSWER)
+        assert len(server.requests) == 1
+        await client.close()
+        await server.close()
+
+    run(story())
+
+
+def test_a_close_that_only_the_kernel_has_seen_is_noticed_before_writing(
+    tls: bool, run: Run
+) -> None:
+    """The server hangs up behind each answer, and the event loop gets no turn to read that."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    hung_up = threading.Event()
+    requests: list[bytes] = []
+
+    def serve() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        CA.issue_cert("localhost").configure_cert(context)
+        for _ in range(5):
+            connection, _ = listener.accept()
+            with context.wrap_socket(connection, server_side=True) if tls else connection as peer:
+                requests.append(peer.recv(65536))
+                peer.sendall(http())
+            hung_up.set()
+
+    async def story() -> None:
+        client = HttpClient(ssl_context=trusting())
+        url = f"{'https' if tls else 'http'}://localhost:{listener.getsockname()[1]}/"
+        for _ in range(5):
+            assert await client.post(url, BODY, within(2)) == Reply(200, ANSWER)
+            assert hung_up.wait(2)
+            hung_up.clear()
+        assert len(requests) == 5
+        await client.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    run(story())
+    thread.join(2)
+    listener.close()
+
+
+def test_an_address_that_is_none_is_refused_loudly(run: Run) -> None:
+    async def story() -> None:
+        client = HttpClient()
+        for url in ("ftp://host/", "http://", "host/path", "http://host/a b"):
+            with pytest.raises(ValueError, match="not an http or https address"):
+                await client.post(url, BODY, within(1))
+
+    run(story())
+
+
+# The pool.
+
+
+def test_no_more_connections_are_open_than_allowed(tls: bool, run: Run) -> None:
+    async def story() -> None:
+        async with serving(keep_answering, tls) as server:
+            client = HttpClient(ssl_context=trusting(), connections=3)
+            posts = [client.post(server.url, BODY, within(5)) for _ in range(60)]
+            assert await asyncio.gather(*posts) == [Reply(200, ANSWER)] * 60
+            assert server.connections <= 3
+            assert len(server.requests) == 60
+            await client.close()
+
+    run(story())
+
+
+def test_waiting_for_a_connection_ends_in_time_as_never_left(run: Run) -> None:
+    async def story() -> None:
+        async with serving(stall, False) as server:
+            client = HttpClient(connections=1)
+            first = asyncio.create_task(client.post(server.url, BODY, within(0.5)))
+            await server.asked.wait()
+            outcome = await client.post(server.url, BODY, within(0.3))
+            assert outcome == NotSent(reason="every connection was busy")
+            assert isinstance(await first, Unknown)
+            assert len(server.requests) == 1
+            await client.close()
+
+    run(story())
+
+
+def test_a_failed_call_gives_its_slot_to_one_that_waits(run: Run) -> None:
+    async def first_stalls(peer: Peer) -> None:
+        if peer.server.connections == 1:
+            await stall(peer)
+        await keep_answering(peer)
+
+    async def story() -> None:
+        async with serving(first_stalls, False) as server:
+            client = HttpClient(connections=1)
+            first = asyncio.create_task(client.post(server.url, BODY, within(0.6)))
+            await server.asked.wait()
+            second = await client.post(server.url, BODY, within(3))
+            assert isinstance(await first, Unknown)
+            assert second == Reply(200, ANSWER)
+            await client.close()
+
+    run(story())
+
+
+def test_a_cancelled_caller_closes_its_connection_and_frees_its_slot(tls: bool, run: Run) -> None:
+    async def first_stalls(peer: Peer) -> None:
+        if peer.server.connections == 1:
+            await stall(peer)
+        await keep_answering(peer)
+
+    async def story() -> None:
+        async with serving(first_stalls, tls) as server:
+            client = HttpClient(ssl_context=trusting(), connections=1)
+            call = asyncio.create_task(client.post(server.url, BODY, within(10)))
+            await server.asked.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            await asyncio.wait_for(server.closed_by_client.wait(), 2)
+            assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
+            assert len(server.requests) == 2
+            await client.close()
+
+    run(story())
+
+
+def test_cancelling_those_that_wait_loses_no_slot(run: Run) -> None:
+    async def story() -> None:
+        release = asyncio.Event()
+
+        async def answer_when_released(peer: Peer) -> None:
+            while True:
+                await peer.request()
+                await release.wait()
+                await peer.send(http())
+
+        async with serving(answer_when_released, False) as server:
+            client = HttpClient(connections=2)
+            calls = [
+                asyncio.create_task(client.post(server.url, BODY, within(10))) for _ in range(40)
+            ]
+            while len(server.requests) < 2:
+                await asyncio.sleep(0)
+            release.set()
+            for number, call in enumerate(calls):  # at every stage of being handed a connection
+                if number % 2:
+                    call.cancel()
+                await asyncio.sleep(0)
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(
+                result == Reply(200, ANSWER) or isinstance(result, asyncio.CancelledError)
+                for result in results
+            )
+            after = [client.post(server.url, BODY, within(2)) for _ in range(10)]
+            assert await asyncio.gather(*after) == [Reply(200, ANSWER)] * 10
+            assert client._open <= 2
+            assert server.most_open <= 3  # one may still be on its way out
+            await client.close()
+            assert client._open == 0
+
+    run(story())
+
+
+def test_another_host_takes_over_the_slot_of_an_idle_connection(run: Run) -> None:
+    async def story() -> None:
+        async with serving(keep_answering, False) as one:
+            async with serving(keep_answering, False) as other:
+                client = HttpClient(connections=1)
+                for server in (one, other, one, other):
+                    assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
+                assert client._open == 1
+                await client.close()
+
+    run(story())
+
+
+def test_an_idle_connection_is_closed_before_the_other_side_tires_of_it(run: Run) -> None:
+    async def answer_then_watch(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(http())
+        await peer.gone()
+
+    async def story() -> None:
+        async with serving(answer_then_watch, False) as server:
+            client = HttpClient(idle_s=0.05)
+            await client.post(server.url, BODY, within(2))
+            await asyncio.wait_for(server.closed_by_client.wait(), 2)
+            assert client._open == 0
+            await client.close()
+
+    run(story())
+
+
+def test_closing_ends_what_is_in_flight_as_unknown_and_what_comes_later_as_never_left(
+    tls: bool, run: Run
+) -> None:
+    async def story() -> None:
+        async with serving(stall, tls) as server:
+            client = HttpClient(ssl_context=trusting(), connections=1)
+            sent = asyncio.create_task(client.post(server.url, BODY, within(10)))
+            await server.asked.wait()
+            waiting = asyncio.create_task(client.post(server.url, BODY, within(10)))
+            await asyncio.sleep(0)
+            await client.close()
+            assert isinstance(await sent, Unknown)
+            assert isinstance(await waiting, NotSent)
+            assert isinstance(await client.post(server.url, BODY, within(10)), NotSent)
+            assert len(server.requests) == 1
+
+    run(story())
+
+
+KILLED_MID_SEND = """
+import asyncio, json, os, signal, sys, time
+import uvloop
+from easypay.processors.authorize_net.http_client import HttpClient
+from easypay.processors.base import Deadline
+
+async def main():
+    client = HttpClient(after_write=lambda: os.kill(os.getpid(), signal.SIGKILL))
+    await client.post(sys.argv[1], sys.argv[2].encode(), Deadline(time.monotonic() + 5))
+
+loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+with asyncio.Runner(loop_factory=loops[sys.argv[3]]) as runner:
+    runner.run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_process_killed_after_the_write_has_sent_the_whole_request(loop: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        server = Server(stall, False)
+        await server.listen()
+        stack.callback(server.server.close)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", KILLED_MID_SEND, server.url, BODY.decode(), loop
+        )
+        assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
+        await asyncio.wait_for(server.asked.wait(), 5)
+        await asyncio.wait_for(server.closed_by_client.wait(), 5)
+        assert len(server.requests) == 1
+        assert server.requests[0].endswith(BODY)

@@ -1,0 +1,549 @@
+"""A reply is lost; what became of the operation? The simulator's truth table is the judge, and a
+server that plays reports nobody's simulator would give shows what is not believed."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from time import monotonic, time
+from typing import Any
+
+import msgspec
+import pytest
+
+from easypay.ids import new_id, reference
+from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.processors.base import (
+    Absent,
+    Account,
+    Approved,
+    AuthorizeRequest,
+    CaptureRequest,
+    Card,
+    Deadline,
+    Declined,
+    Finding,
+    Found,
+    HeldForReview,
+    Inconclusive,
+    InquiryRequest,
+    NotSent,
+    Outcome,
+    RefundRequest,
+    Rejected,
+    Unknown,
+    VoidRequest,
+)
+
+from .conftest import Wire
+
+CARD = Card(number="4111111111111111", exp_month=12, exp_year=2035, cvc="900")
+
+
+def soon() -> Deadline:
+    return Deadline(monotonic() + 5)
+
+
+@pytest.fixture
+async def processor() -> AsyncIterator[AuthorizeNet]:
+    processor = AuthorizeNet()
+    yield processor
+    await processor.close()
+
+
+class Shop:
+    """Every kind of operation on one account, each under a reference of its own."""
+
+    def __init__(self, processor: AuthorizeNet, account: Account, wire: Wire) -> None:
+        self.processor = processor
+        self.account = account
+        self.wire = wire
+
+    async def pay(self, kind: str, name: str, amount_minor: int = 25_00) -> Outcome:
+        request = AuthorizeRequest(
+            account=self.account,
+            reference=name,
+            amount_minor=amount_minor,
+            currency="USD",
+            capture=kind == "sale",
+            method=CARD,
+        )
+        return await self.processor.authorize(request, soon())
+
+    async def paid(self, kind: str, amount_minor: int = 25_00) -> str:
+        outcome = await self.pay(kind, reference(new_id()), amount_minor)
+        assert isinstance(outcome, Approved), outcome
+        return outcome.transaction_id
+
+    async def settled_sale(self) -> str:
+        parent = await self.paid("sale")
+        await self.wire.call("POST", "/settle", {})
+        return parent
+
+    async def follow_up(self, kind: str, name: str, parent: str, amount: int = 25_00) -> Outcome:
+        if kind == "void":
+            void = VoidRequest(account=self.account, reference=name, transaction_id=parent)
+            return await self.processor.void(void, soon())
+        fields: dict[str, Any] = {
+            "account": self.account,
+            "reference": name,
+            "transaction_id": parent,
+            "amount_minor": amount,
+            "currency": "USD",
+        }
+        if kind == "capture":
+            return await self.processor.capture(CaptureRequest(**fields), soon())
+        return await self.processor.refund(RefundRequest(card_last4="1111", **fields), soon())
+
+    async def ask(
+        self,
+        kind: str,
+        name: str,
+        parent: str | None = None,
+        amount_minor: int = 25_00,
+        ago_s: float = 0,
+    ) -> Finding:
+        request = InquiryRequest(
+            account=self.account,
+            kind=kind,
+            reference=name,
+            amount_minor=amount_minor,
+            currency="USD",
+            transaction_id=parent,
+            sent_at_ms=int((time() - ago_s) * 1000),
+        )
+        return await self.processor.inquire(request, soon())
+
+
+@pytest.fixture
+def till(processor: AuthorizeNet, account: Account, wire: Wire) -> Shop:
+    return Shop(processor, account, wire)
+
+
+def approved(finding: Finding) -> Approved:
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, Approved), finding
+    return finding.outcome
+
+
+DONE_BUT_NOT_TOLD = ["drop_reply", "error_after", "truncate", "garbage"]
+NOT_DONE = ["reset_before", "error_before", "busy"]
+
+
+@pytest.mark.parametrize("fault", DONE_BUT_NOT_TOLD)
+@pytest.mark.parametrize("kind", ["sale", "authorize"])
+async def test_a_payment_whose_reply_is_lost_is_found_and_was_taken_once(
+    till: Shop, fault: str, kind: str
+) -> None:
+    await till.wire.fault(fault, till.account)
+    name = reference(new_id())
+    assert isinstance(await till.pay(kind, name), Unknown)
+    rows = await till.wire.truth(till.account)
+    assert [(row["invoice_number"], row["amount"]) for row in rows] == [(name, "25.00")]
+    outcome = approved(await till.ask(kind, name))
+    assert outcome.transaction_id == rows[0]["trans_id"]
+    assert outcome.amount_minor == 25_00
+    assert (outcome.card_brand, outcome.card_last4) == ("visa", "1111")
+    assert outcome.auth_code is not None
+
+
+@pytest.mark.parametrize("fault", NOT_DONE)
+@pytest.mark.parametrize("kind", ["sale", "authorize"])
+async def test_a_payment_that_never_happened_is_absent(till: Shop, fault: str, kind: str) -> None:
+    await till.wire.fault(fault, till.account)
+    name = reference(new_id())
+    assert isinstance(await till.pay(kind, name), Unknown)
+    assert await till.wire.truth(till.account) == []
+    finding = await till.ask(kind, name)
+    assert isinstance(finding, Absent), finding
+    assert "unsettled" in finding.searched
+
+
+@pytest.mark.parametrize("fault", DONE_BUT_NOT_TOLD)
+@pytest.mark.parametrize("kind", ["capture", "void", "refund"])
+async def test_a_follow_up_whose_reply_is_lost_is_found(till: Shop, fault: str, kind: str) -> None:
+    parent = await till.settled_sale() if kind == "refund" else await till.paid("authorize")
+    name = reference(new_id())
+    await till.wire.fault(fault, till.account)
+    assert isinstance(await till.follow_up(kind, name, parent, 10_00), Unknown)
+    outcome = approved(await till.ask(kind, name, parent, 10_00))
+    assert (outcome.transaction_id == parent) == (kind != "refund")
+    assert outcome.amount_minor == (None if kind == "void" else 10_00)
+    assert len(await till.wire.truth(till.account)) == 2
+
+
+@pytest.mark.parametrize("fault", NOT_DONE)
+@pytest.mark.parametrize("kind", ["capture", "void", "refund"])
+async def test_a_follow_up_that_never_happened_is_absent(till: Shop, fault: str, kind: str) -> None:
+    parent = await till.settled_sale() if kind == "refund" else await till.paid("authorize")
+    name = reference(new_id())
+    await till.wire.fault(fault, till.account)
+    assert isinstance(await till.follow_up(kind, name, parent), Unknown)
+    assert isinstance(await till.ask(kind, name, parent), Absent)
+
+
+async def test_a_sale_that_settled_meanwhile_is_found_in_its_batch(till: Shop) -> None:
+    await till.paid("sale")
+    await till.wire.fault("drop_reply", till.account)
+    name = reference(new_id())
+    assert isinstance(await till.pay("sale", name), Unknown)
+    await till.wire.call("POST", "/settle", {})
+    assert approved(await till.ask("sale", name)).amount_minor == 25_00
+    # An older call's batches are listed by date, in spans the processor allows.
+    assert approved(await till.ask("sale", name, ago_s=75 * 86_400)).amount_minor == 25_00
+
+
+async def test_a_refund_that_settled_meanwhile_is_found_in_its_batch(till: Shop) -> None:
+    parent = await till.settled_sale()
+    await till.wire.fault("drop_reply", till.account)
+    name = reference(new_id())
+    assert isinstance(await till.follow_up("refund", name, parent, 5_00), Unknown)
+    await till.wire.call("POST", "/settle", {})
+    assert approved(await till.ask("refund", name, parent, 5_00)).amount_minor == 5_00
+
+
+async def test_a_payment_held_for_review_is_found_held(till: Shop) -> None:
+    login = till.account.login_id
+    await till.wire.call("POST", "/settings", {"login": login, "held_above": "20.00"})
+    name = reference(new_id())
+    told = await till.pay("sale", name)
+    assert isinstance(told, HeldForReview), told
+    finding = await till.ask("sale", name)
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, HeldForReview)
+    assert finding.outcome.transaction_id == told.transaction_id
+
+
+async def test_a_capture_of_what_was_voided_is_found_rejected(till: Shop) -> None:
+    parent = await till.paid("authorize")
+    await till.follow_up("void", reference(new_id()), parent)
+    finding = await till.ask("capture", reference(new_id()), parent)
+    assert isinstance(finding, Found)
+    assert isinstance(finding.outcome, Rejected)
+    assert finding.outcome.code == "voided"
+
+
+async def test_a_void_of_what_has_settled_is_found_rejected(till: Shop) -> None:
+    parent = await till.settled_sale()
+    told = await till.follow_up("void", reference(new_id()), parent)
+    assert isinstance(told, Rejected), told
+    assert told.decline_code == "not_voidable"
+    finding = await till.ask("void", reference(new_id()), parent)
+    assert isinstance(finding, Found)
+    assert isinstance(finding.outcome, Rejected)
+
+
+@pytest.mark.parametrize("kind", ["void", "capture"])
+async def test_done_before_is_not_a_second_success(till: Shop, kind: str) -> None:
+    parent = await till.paid("authorize")
+    assert isinstance(await till.follow_up(kind, reference(new_id()), parent), Approved)
+    name = reference(new_id())
+    assert isinstance(await till.follow_up(kind, name, parent), Unknown)
+    assert isinstance(await till.ask(kind, name, parent), Found)
+
+
+async def test_a_capture_of_another_amount_is_not_taken_for_ours(till: Shop) -> None:
+    parent = await till.paid("authorize")
+    await till.follow_up("capture", reference(new_id()), parent, 10_00)
+    finding = await till.ask("capture", reference(new_id()), parent, 20_00)
+    assert isinstance(finding, Inconclusive)
+    assert "another amount" in finding.reason
+
+
+async def test_a_repeat_is_refused_as_a_duplicate_and_leads_to_the_original(till: Shop) -> None:
+    name = reference(new_id())
+    first = await till.pay("sale", name)
+    assert isinstance(first, Approved)
+    again = await till.pay("sale", name)
+    assert isinstance(again, Unknown)
+    assert again.reason.startswith("duplicate")
+    assert approved(await till.ask("sale", name)).transaction_id == first.transaction_id
+    assert len(await till.wire.truth(till.account)) == 1
+
+
+async def test_an_inquiry_that_cannot_be_made_is_inconclusive(till: Shop) -> None:
+    name = reference(new_id())
+    wrong = msgspec.structs.replace(till.account, transaction_key="wrong")
+    nowhere = msgspec.structs.replace(till.account, url="http://127.0.0.1:1/")
+    for kind, parent in (("sale", None), ("capture", "60001"), ("void", "60001"), ("void", None)):
+        for till.account in (wrong, nowhere):
+            assert isinstance(await till.ask(kind, name, parent), Inconclusive)
+
+
+@pytest.mark.parametrize("fault", [*DONE_BUT_NOT_TOLD, *NOT_DONE])
+async def test_a_lookup_that_fails_is_inconclusive_and_never_absent(till: Shop, fault: str) -> None:
+    name = reference(new_id())
+    await till.pay("sale", name)
+    for method in ("getUnsettledTransactionListRequest", "getTransactionDetailsRequest"):
+        await till.wire.fault(fault, till.account, method=method)
+        assert isinstance(await till.ask("sale", name), Inconclusive)
+    await till.wire.fault(fault, till.account, method="getSettledBatchListRequest")
+    assert isinstance(await till.ask("sale", reference(new_id())), Inconclusive)
+    assert approved(await till.ask("sale", name)).amount_minor == 25_00
+
+
+async def test_a_refused_connection_is_not_sent(till: Shop) -> None:
+    till.account = msgspec.structs.replace(till.account, url="http://127.0.0.1:1/")
+    assert isinstance(await till.pay("sale", reference(new_id())), NotSent)
+
+
+# Reports that nobody's simulator gives.
+
+NAME = "01J8Z0000000000000AB"
+OK = {"resultCode": "Ok", "message": [{"code": "I00001", "text": "Successful."}]}
+NONE = {"resultCode": "Ok", "message": [{"code": "I00004", "text": "No records found."}]}
+
+AUTH_ONLY = {"transactionType": "authOnlyTransaction"}
+REFUND = {"transactionType": "refundTransaction"}
+
+Answer = Callable[[str, dict[str, Any]], object]
+
+
+@asynccontextmanager
+async def reporting(answer: Answer) -> AsyncIterator[Account]:
+    """A server that answers each call by its method and its fields."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+                ((method, fields),) = json.loads(await reader.readexactly(length)).items()
+                body = b"\xef\xbb\xbf" + json.dumps(answer(method, fields)).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield Account(url=f"http://127.0.0.1:{port}/", login_id="a", transaction_key="b")
+    finally:
+        server.close()
+
+
+def line(number: int, name: str = "other", at: str = "2999-01-01T00:00:00Z") -> dict[str, Any]:
+    return {"transId": str(number), "invoiceNumber": name, "submitTimeUTC": at}
+
+
+def told(status: str, **fields: object) -> dict[str, Any]:
+    found = {
+        "transId": "60001",
+        "transactionType": "authCaptureTransaction",
+        "transactionStatus": status,
+        "responseCode": 1,
+        "responseReasonCode": 1,
+        "order": {"invoiceNumber": NAME},
+        "authAmount": 25.00,
+        "settleAmount": 25.00,
+    }
+    return {"transaction": {**found, **fields}, "messages": OK}
+
+
+async def asked(
+    processor: AuthorizeNet,
+    unsettled: Callable[[int], object],
+    details: object = None,
+    kind: str = "sale",
+    parent: str | None = None,
+) -> Finding:
+    def answer(method: str, fields: dict[str, Any]) -> object:
+        if method == "getTransactionDetailsRequest":
+            return details
+        if method == "getUnsettledTransactionListRequest" and "status" not in fields:
+            return unsettled(fields["paging"]["offset"])
+        return {"messages": NONE}
+
+    async with reporting(answer) as account:
+        request = InquiryRequest(
+            account=account,
+            kind=kind,
+            reference=NAME,
+            amount_minor=25_00,
+            currency="USD",
+            transaction_id=parent,
+            sent_at_ms=int(time() * 1000),
+        )
+        return await processor.inquire(request, soon())
+
+
+def ours(page: int) -> object:
+    return {"transactions": [line(60_001, NAME)], "totalNumInResultSet": 1, "messages": OK}
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "expected"),
+    [
+        ("sale", told("capturedPendingSettlement"), Approved),
+        ("sale", told("settledSuccessfully"), Approved),
+        ("sale", told("settledSuccessfully", settleAmount="25.00"), Approved),
+        ("sale", told("authorizedPendingCapture"), Inconclusive),
+        ("sale", told("capturedPendingSettlement", settleAmount=24.99), Inconclusive),
+        ("sale", told("capturedPendingSettlement", settleAmount=None), Inconclusive),
+        ("sale", told("capturedPendingSettlement", settleAmount=1e99), Inconclusive),
+        ("sale", told("capturedPendingSettlement", order={"invoiceNumber": "x"}), Inconclusive),
+        ("sale", told("capturedPendingSettlement", transId="60002"), Inconclusive),
+        ("sale", told("capturedPendingSettlement", **REFUND), Inconclusive),
+        ("sale", told("FDSPendingReview"), HeldForReview),
+        ("sale", told("FDSAuthorizedPendingReview"), HeldForReview),
+        ("sale", told("declined", responseCode=2, responseReasonCode=317), Declined),
+        ("sale", told("voided"), Rejected),
+        ("sale", told("expired"), Rejected),
+        ("sale", told("generalError", responseCode=3, responseReasonCode=6), Rejected),
+        ("sale", told("generalError", responseCode=3, responseReasonCode=19), Inconclusive),
+        ("sale", told("communicationError", responseCode=2, responseReasonCode=2), Declined),
+        ("sale", told("communicationError"), Inconclusive),
+        ("sale", told("updatingSettlement"), Inconclusive),
+        ("sale", told("settlementError"), Inconclusive),
+        ("sale", told("somethingNew"), Inconclusive),
+        ("sale", {"messages": OK}, Inconclusive),
+        ("sale", [], Inconclusive),
+        ("sale", None, Inconclusive),
+        ("authorize", told("authorizedPendingCapture", **AUTH_ONLY), Approved),
+        ("authorize", told("capturedPendingSettlement", **AUTH_ONLY), Approved),
+        ("authorize", told("authorizedPendingCapture"), Inconclusive),
+        (
+            "refund",
+            told("refundPendingSettlement", **REFUND, settleAmount=-25),
+            Approved,
+        ),
+        (
+            "refund",
+            told("refundPendingSettlement", **REFUND, refTransId="7"),
+            Inconclusive,
+        ),
+        ("refund", told("settledSuccessfully"), Inconclusive),
+    ],
+)
+async def test_only_what_the_details_prove_is_believed(
+    processor: AuthorizeNet, kind: str, details: object, expected: type
+) -> None:
+    parent = "60000" if kind == "refund" else None
+    finding = await asked(processor, ours, details, kind, parent)
+    got = finding.outcome if isinstance(finding, Found) else finding
+    assert isinstance(got, expected), finding
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "expected"),
+    [
+        ("capture", "capturedPendingSettlement", Approved),
+        ("capture", "settledSuccessfully", Approved),
+        ("capture", "authorizedPendingCapture", Absent),
+        ("capture", "voided", Rejected),
+        ("capture", "expired", Rejected),
+        ("capture", "FDSAuthorizedPendingReview", Inconclusive),
+        ("capture", "settlementError", Inconclusive),
+        ("void", "voided", Approved),
+        ("void", "authorizedPendingCapture", Absent),
+        ("void", "capturedPendingSettlement", Absent),
+        ("void", "refundPendingSettlement", Absent),
+        ("void", "FDSPendingReview", Absent),
+        ("void", "settledSuccessfully", Rejected),
+        ("void", "expired", Rejected),
+        ("void", "updatingSettlement", Inconclusive),
+        ("void", "couldNotVoid", Inconclusive),
+    ],
+)
+async def test_a_parents_status_says_what_became_of_a_capture_or_void(
+    processor: AuthorizeNet, kind: str, status: str, expected: type
+) -> None:
+    finding = await asked(processor, ours, told(status), kind, "60001")
+    got = finding.outcome if isinstance(finding, Found) else finding
+    assert isinstance(got, expected), finding
+
+
+def crowd(page: int, pages: int, total: int | None = None, **last: Any) -> object:
+    """Full pages of others' transactions; the last one ends with ours."""
+    lines = [line(page * 1000 + number, **last) for number in range(1000)]
+    if page == pages:
+        lines = [*lines[:10], line(60_001, NAME)]
+    return {
+        "transactions": lines,
+        "totalNumInResultSet": total or len(lines),
+        "messages": OK,
+    }
+
+
+async def test_a_transaction_on_a_later_page_is_found(processor: AuthorizeNet) -> None:
+    for total in (None, 2011):  # whether the total is of the page or of the whole
+        pages = partial(crowd, pages=3, total=total)
+        finding = await asked(processor, pages, told("settledSuccessfully"))
+        assert approved(finding).transaction_id == "60001"
+
+
+async def test_reading_stops_at_what_is_too_old(processor: AuthorizeNet) -> None:
+    pages: list[int] = []
+
+    def old(page: int) -> object:
+        pages.append(page)
+        return crowd(page, 3, at="2020-01-01T00:00:00Z")
+
+    assert isinstance(await asked(processor, old), Absent)
+    assert pages == [1]
+
+
+async def test_a_list_that_is_not_newest_first_is_read_to_its_end(processor: AuthorizeNet) -> None:
+    def oldest_first(page: int) -> object:
+        answer: Any = crowd(page, 2)
+        if page == 1:
+            answer["transactions"][0]["submitTimeUTC"] = "2019-01-01T00:00:00Z"
+            answer["transactions"][-1]["submitTimeUTC"] = "2020-01-01T00:00:00Z"
+        return answer
+
+    finding = await asked(processor, oldest_first, told("settledSuccessfully"))
+    assert approved(finding).transaction_id == "60001"
+
+
+@pytest.mark.parametrize(
+    "unsettled",
+    [
+        lambda page: {"messages": OK},
+        lambda page: {"transactions": {}, "messages": OK},
+        lambda page: {"transactions": [None], "messages": OK},
+        lambda page: {"transactions": [{"invoiceNumber": "x"}], "messages": OK},
+        lambda page: {"transactions": [line(1)], "totalNumInResultSet": 2, "messages": OK},
+        lambda page: {"transactions": [line(1)], "refId": "another", "messages": OK},
+        lambda page: {"transactions": [line(1)]},
+        lambda page: {"transactions": [line(1)], "messages": {"resultCode": "Error"}},
+        lambda page: crowd(page, 9, total=2500 - 100 * page),
+        lambda page: crowd(page, 99_999),
+    ],
+    ids=[
+        "no list",
+        "no list but an object",
+        "nothing for a line",
+        "a line without an id",
+        "half a list",
+        "of another",
+        "no verdict",
+        "an error",
+        "shrinking",
+        "endless",
+    ],
+)
+async def test_half_a_list_proves_nobody_absent(
+    processor: AuthorizeNet, unsettled: Callable[[int], object]
+) -> None:
+    finding = await asked(processor, unsettled, told("settledSuccessfully"))
+    assert isinstance(finding, Inconclusive), finding
+
+
+async def test_two_transactions_with_one_reference_settle_nothing(processor: AuthorizeNet) -> None:
+    def both(page: int) -> object:
+        return {"transactions": [line(60_001, NAME), line(60_002, NAME)], "messages": OK}
+
+    finding = await asked(processor, both, told("settledSuccessfully"))
+    assert isinstance(finding, Inconclusive)
+    assert "60001, 60002" in finding.reason
+
+
+async def test_a_reference_in_part_or_in_another_case_is_not_ours(processor: AuthorizeNet) -> None:
+    def near(page: int) -> object:
+        names = (NAME.lower(), NAME[:-1], f" {NAME}", "", NAME + "X")
+        return {
+            "transactions": [line(number, name) for number, name in enumerate(names, 1)],
+            "messages": OK,
+        }
+
+    assert isinstance(await asked(processor, near, told("settledSuccessfully")), Absent)

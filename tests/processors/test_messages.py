@@ -1,0 +1,439 @@
+"""Requests in the order the schema wants, and replies read for what they prove."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from easypay.processors.authorize_net import messages
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.base import (
+    AcceptToken,
+    Account,
+    Address,
+    Approved,
+    AuthorizeRequest,
+    CaptureRequest,
+    Card,
+    Declined,
+    HeldForReview,
+    NotSent,
+    RefundRequest,
+    Rejected,
+    Unknown,
+    VoidRequest,
+)
+
+ACCOUNT = Account(url="https://example.test/", login_id="login", transaction_key="key")
+REFERENCE = "01J8Z0000000000000AB"
+VISA = "4111111111111111"
+
+ORDER = {
+    "": "merchantAuthentication clientId refId transactionRequest",
+    "merchantAuthentication": "name transactionKey",
+    "transactionRequest": (
+        "transactionType amount currencyCode payment profile solution callId terminalNumber "
+        "authCode refTransId splitTenderId order lineItems tax duty shipping taxExempt poNumber "
+        "customer billTo shipTo customerIP cardholderAuthentication retail employeeId "
+        "transactionSettings userFields surcharge merchantDescriptor subMerchant tip "
+        "processingOptions subsequentAuthInformation otherTax shipFrom authorizationIndicatorType"
+    ),
+    "payment": "creditCard opaqueData",
+    "creditCard": "cardNumber expirationDate cardCode",
+    "opaqueData": "dataDescriptor dataValue",
+    "order": "invoiceNumber description",
+    "customer": "type id email",
+    "billTo": (
+        "firstName lastName company address city state zip country phoneNumber faxNumber email"
+    ),
+    "transactionSettings": "setting",
+    "setting": "settingName settingValue",
+}
+
+
+def disorder(name: str, value: object) -> list[str]:
+    """The keys of `value` and of all below it that the schema does not expect where they are."""
+    if isinstance(value, list):
+        return [fault for item in value for fault in disorder(name, item)]
+    if not isinstance(value, dict):
+        return []
+    known = ORDER[name].split()
+    places = [known.index(key) if key in known else -1 for key in value]
+    faults = [name] if -1 in places or places != sorted(places) else []
+    return faults + [fault for key, item in value.items() for fault in disorder(key, item)]
+
+
+def sale(**over: Any) -> AuthorizeRequest:
+    full = AuthorizeRequest(
+        account=ACCOUNT,
+        reference=REFERENCE,
+        amount_minor=12_50,
+        currency="USD",
+        capture=True,
+        method=Card(number=VISA, exp_month=3, exp_year=2031, cvc="900"),
+        description="Two chairs",
+        statement_descriptor="CHAIRS",
+        customer_reference="c-1",
+        customer_email="a@example.test",
+        customer_ip="192.0.2.1",
+        order_reference="order-1",
+        billing_address=Address(
+            first_name="Ada",
+            last_name="Byron",
+            company="Engines",
+            line1="1 Street",
+            city="London",
+            state="LDN",
+            postal_code="46282",
+            country="UK",
+            phone="555",
+        ),
+    )
+    return msgspec.structs.replace(full, **over)
+
+
+def sent(body: bytes) -> dict[str, Any]:
+    root = json.loads(body)
+    assert list(root) == ["createTransactionRequest"]
+    request = root["createTransactionRequest"]
+    assert disorder("", request) == []
+    assert request["refId"] == REFERENCE
+    assert request["transactionRequest"]["order"]["invoiceNumber"] == REFERENCE
+    settings = request["transactionRequest"]["transactionSettings"]["setting"]
+    assert {"settingName": "duplicateWindow", "settingValue": "28800"} in settings
+    transaction = request["transactionRequest"]
+    assert isinstance(transaction, dict)
+    return transaction
+
+
+def test_a_full_sale_in_the_schemas_order() -> None:
+    transaction = sent(messages.authorization(sale()))
+    assert transaction["transactionType"] == "authCaptureTransaction"
+    assert transaction["amount"] == "12.50"
+    assert transaction["payment"] == {
+        "creditCard": {"cardNumber": VISA, "expirationDate": "2031-03", "cardCode": "900"}
+    }
+    assert transaction["poNumber"] == "order-1"
+    assert transaction["customer"] == {"id": "c-1", "email": "a@example.test"}
+    assert transaction["billTo"]["zip"] == "46282"
+    assert transaction["customerIP"] == "192.0.2.1"
+    assert transaction["merchantDescriptor"] == "CHAIRS"
+    assert len(transaction["billTo"]) == 9
+
+
+def test_the_least_that_an_authorization_needs() -> None:
+    bare = AuthorizeRequest(
+        account=ACCOUNT,
+        reference=REFERENCE,
+        amount_minor=500,
+        currency="JPY",
+        capture=False,
+        method=AcceptToken(descriptor="COMMON.ACCEPT.INAPP.PAYMENT", value="nonce"),
+    )
+    transaction = sent(messages.authorization(bare))
+    assert transaction["transactionType"] == "authOnlyTransaction"
+    assert transaction["amount"] == "500"
+    assert transaction["payment"] == {
+        "opaqueData": {"dataDescriptor": "COMMON.ACCEPT.INAPP.PAYMENT", "dataValue": "nonce"}
+    }
+    assert not {"poNumber", "customer", "billTo", "customerIP"} & set(transaction)
+
+
+def test_text_is_cut_to_what_the_processor_takes() -> None:
+    long = "x" * 300
+    address = Address(
+        first_name=long,
+        last_name=long,
+        company=long,
+        line1=long,
+        city=long,
+        state=long,
+        postal_code=long,
+        country=long,
+        phone=long,
+    )
+    transaction = sent(
+        messages.authorization(
+            sale(
+                description=long,
+                order_reference=long,
+                customer_reference=long,
+                customer_email=long,
+                billing_address=address,
+            )
+        )
+    )
+    assert len(transaction["order"]["description"]) == 255
+    assert "poNumber" not in transaction
+    assert transaction["customer"] == {"id": "x" * 20}, "half an e-mail address is another's"
+    lengths = [len(value) for value in transaction["billTo"].values()]
+    assert lengths == [50, 50, 50, 60, 40, 40, 20, 60, 25]
+
+
+def test_text_that_xml_cannot_hold_does_not_break_the_request() -> None:
+    transaction = sent(
+        messages.authorization(
+            sale(description="a\x00b\ud800c\nd", customer_reference="\x07", order_reference=" ")
+        )
+    )
+    assert transaction["order"]["description"] == "a b c d"
+    assert "id" not in transaction["customer"]
+    assert "poNumber" not in transaction
+
+
+def test_capture_void_and_refund_name_their_parent() -> None:
+    capture = sent(
+        messages.capture(
+            CaptureRequest(
+                account=ACCOUNT,
+                reference=REFERENCE,
+                transaction_id="60001",
+                amount_minor=1000,
+                currency="USD",
+            )
+        )
+    )
+    assert (capture["transactionType"], capture["amount"], capture["refTransId"]) == (
+        "priorAuthCaptureTransaction",
+        "10.00",
+        "60001",
+    )
+    void = sent(
+        messages.void(VoidRequest(account=ACCOUNT, reference=REFERENCE, transaction_id="60001"))
+    )
+    assert (void["transactionType"], void["refTransId"]) == ("voidTransaction", "60001")
+    assert "amount" not in void
+    refund = sent(
+        messages.refund(
+            RefundRequest(
+                account=ACCOUNT,
+                reference=REFERENCE,
+                transaction_id="60001",
+                amount_minor=5,
+                currency="USD",
+                card_last4="1111",
+            )
+        )
+    )
+    assert (refund["transactionType"], refund["amount"], refund["refTransId"]) == (
+        "refundTransaction",
+        "0.05",
+        "60001",
+    )
+    assert refund["payment"] == {"creditCard": {"cardNumber": "1111", "expirationDate": "XXXX"}}
+
+
+# Replies.
+
+
+def transaction(response_code: object, **fields: object) -> dict[str, Any]:
+    return {
+        "transactionResponse": {
+            "responseCode": response_code,
+            "authCode": "AB12CD",
+            "avsResultCode": "Y",
+            "cvvResultCode": "M",
+            "transId": "60001",
+            "refTransID": "",
+            "accountNumber": "XXXX1111",
+            "accountType": "Visa",
+            "networkTransId": "NET1",
+            **fields,
+        },
+        "refId": REFERENCE,
+        "messages": {
+            "resultCode": "Ok",
+            "message": [{"code": "I00001", "text": "Successful."}],
+        },
+    }
+
+
+def failure(*found: str, **fields: object) -> dict[str, Any]:
+    return {
+        "messages": {
+            "resultCode": "Error",
+            "message": [{"code": code, "text": "Something."} for code in found],
+        },
+        **fields,
+    }
+
+
+def error(code: str, text: str = "An error.") -> dict[str, Any]:
+    return {"errors": [{"errorCode": code, "errorText": text}]}
+
+
+APPROVAL = {"messages": [{"code": "1", "description": "This transaction has been approved."}]}
+
+
+def read(answer: object, **fields: Any) -> Any:
+    body = answer if isinstance(answer, bytes) else b"\xef\xbb\xbf" + json.dumps(answer).encode()
+    return messages.outcome(Reply(200, body), REFERENCE, currency="USD", **fields)
+
+
+def test_an_approval_is_read_whole() -> None:
+    assert read(transaction("1", **APPROVAL)) == Approved(
+        transaction_id="60001",
+        auth_code="AB12CD",
+        avs_result="Y",
+        cvv_result="M",
+        code="1",
+        message="This transaction has been approved.",
+        network_transaction_id="NET1",
+        card_brand="visa",
+        card_last4="1111",
+    )
+
+
+@pytest.mark.parametrize("result_code", ["Ok", "Error"])
+def test_a_decline_is_a_decline_whatever_the_top_level_says(result_code: str) -> None:
+    answer = transaction("2", **error("2", "This transaction has been declined."))
+    answer["messages"]["resultCode"] = result_code
+    assert read(answer) == Declined(
+        decline_code="generic_decline",
+        code="2",
+        message="This transaction has been declined.",
+        transaction_id="60001",
+        avs_result="Y",
+        cvv_result="M",
+        card_brand="visa",
+        card_last4="1111",
+    )
+
+
+def test_a_rejection_keeps_their_code_and_gives_our_word() -> None:
+    answer = transaction("3", transId="0", **error("8", "The credit card has expired."))
+    assert read(answer) == Rejected(
+        code="8", message="The credit card has expired.", decline_code="expired_card"
+    )
+
+
+@pytest.mark.parametrize("code", ["252", "253"])
+def test_held_for_review(code: str) -> None:
+    outcome = read(transaction("4", messages=[{"code": code, "description": "Thank you."}]))
+    assert isinstance(outcome, HeldForReview)
+    assert (outcome.transaction_id, outcome.code) == ("60001", code)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        transaction("1", messages=[{"code": "310", "description": "Already voided."}]),
+        transaction("1", messages=[{"code": "311", "description": "Already captured."}]),
+        transaction("1", transId="0", **APPROVAL),
+        transaction("1", transId="", **APPROVAL),
+        transaction("1", transId=None, **APPROVAL),
+        transaction("1", transId="six", **APPROVAL),
+        transaction("1", **error("8")),
+        transaction("1", prePaidCard={"approvedAmount": "lots"}, **APPROVAL),
+        transaction("1", prePaidCard={"approvedAmount": "0.00"}, **APPROVAL),
+        transaction("3", transId="0", **error("11")),
+        transaction("3", transId="60001", **error("11")),
+        transaction("3", **error("19")),
+        transaction("3", **error("261")),
+        transaction("3", **error("98765")),
+        transaction("3"),
+        transaction("4", transId="0"),
+        transaction("5"),
+        transaction(""),
+        transaction(None),
+        transaction(True),
+        transaction(["1"]),
+        transaction("1", **APPROVAL) | {"refId": "another-operation"},
+        transaction("1", **APPROVAL) | {"refId": 5},
+        {"transactionResponse": [], **failure("E00003")},
+        {"transactionResponse": {"responseCode": {}}, **failure("E00003")},
+        {"transactionResponse": {"transId": "60001"}, **failure("E00003")},
+        failure("E00001"),
+        failure("E00027"),
+        failure("E00053"),
+        failure("E00003", "E00053"),
+        failure(),
+        {"messages": {"resultCode": "Ok", "message": [{"code": "E00003", "text": "?"}]}},
+        {"messages": "Error"},
+        {},
+        [],
+        [transaction("1", **APPROVAL)],
+        "1",
+        1,
+        None,
+        b"",
+        b"\xef\xbb\xbf",
+        b"<html><body>We'll be back</body></html>",
+        b'<?xml version="1.0" encoding="utf-8"?><ErrorResponse/>',
+        json.dumps(transaction("1", **APPROVAL)).encode("utf-16"),
+        json.dumps(transaction("1", **APPROVAL)).encode()[:-1],
+        b"[" * 100_000,
+        b'{"transactionResponse": {"responseCode": "1", "transId": "\xff"}}',
+    ],
+)
+def test_what_leaves_it_open_is_unknown(answer: object) -> None:
+    assert isinstance(read(answer), Unknown)
+
+
+@pytest.mark.parametrize("status", [100, 201, 204, 301, 400, 403, 500, 502, 503, 504])
+def test_any_other_status_is_unknown_even_with_an_answer(status: int) -> None:
+    body = json.dumps(transaction("1", **APPROVAL)).encode()
+    assert isinstance(messages.outcome(Reply(status, body), REFERENCE), Unknown)
+
+
+@pytest.mark.parametrize("code", ["E00003", "E00005", "E00007", "E00008", "E00013", "E00114"])
+def test_what_was_refused_at_the_door_is_rejected(code: str) -> None:
+    for answer in (
+        failure(code),
+        failure(code, transactionResponse={"SupplementalDataQualificationIndicator": 0}),
+        failure(code, refId=REFERENCE),
+    ):
+        outcome = read(answer)
+        assert isinstance(outcome, Rejected)
+        assert outcome.code == code
+
+
+def test_a_partial_approval_says_how_much() -> None:
+    prepaid = {"requestedAmount": "5.00", "approvedAmount": "1.23", "balanceOnCard": ""}
+    assert read(transaction("1", prePaidCard=prepaid, **APPROVAL)).amount_minor == 123
+
+
+def test_a_capture_or_void_of_another_transaction_is_not_ours() -> None:
+    answer = transaction("1", **APPROVAL)
+    assert isinstance(read(answer, parent="60001"), Approved)
+    assert isinstance(read(answer, parent="60002"), Unknown)
+    renumbered = transaction("1", refTransID="60002", **APPROVAL)
+    assert isinstance(read(renumbered, parent="60002"), Approved)
+
+
+def test_what_the_network_gave_passes_through() -> None:
+    for nothing in (NotSent(reason="refused"), Unknown(reason="reset")):
+        assert messages.outcome(nothing, REFERENCE) == nothing
+
+
+@pytest.mark.parametrize("quote", ["'", "&#39;"])
+@pytest.mark.parametrize(
+    ("field", "secret"),
+    [
+        ("cardNumber", "4111 1111 1111 1111 111"),
+        ("cardCode", "98765"),
+        ("transactionKey", "a-key'with-a-quote-in"),
+    ],
+)
+def test_a_schema_error_that_quotes_a_secret_is_kept_without_it(
+    quote: str, field: str, secret: str
+) -> None:
+    text = (
+        f"The 'AnetApi/xml/v1/schema/AnetApiSchema.xsd:{field}' element is invalid - The value "
+        f"{quote}{secret}{quote} is invalid according to its datatype 'String' - The actual "
+        "length is greater than the MaxLength value."
+    )
+    answer = failure("E00003")
+    answer["messages"]["message"][0]["text"] = text
+    outcome = read(answer)
+    assert isinstance(outcome, Rejected)
+    assert secret not in outcome.message
+    assert field in outcome.message
+    assert outcome.message.endswith("MaxLength value.")
+
+
+def test_a_card_number_in_any_text_is_masked() -> None:
+    for number in (VISA, "4111-1111-1111-1111", "4111 1111 1111 1111", "378282246310005"):
+        outcome = read(transaction("3", transId="0", **error("6", f"Bad card {number}!")))
+        assert outcome.message == "Bad card (number)!"

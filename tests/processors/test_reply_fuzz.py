@@ -1,0 +1,231 @@
+"""Nothing the processor sends can raise, and no damage turns a reply into an approval."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any, get_args
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from easypay.processors.authorize_net import messages, reporting
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.authorize_net.inquiry import judge_capture, judge_own, judge_void
+from easypay.processors.authorize_net.reporting import Details, Page, Unreadable
+from easypay.processors.base import (
+    Account,
+    Approved,
+    Declined,
+    Finding,
+    Found,
+    HeldForReview,
+    InquiryRequest,
+    Outcome,
+    Rejected,
+)
+
+from .test_messages import APPROVAL, REFERENCE, error, failure, transaction
+
+REPLIES: list[dict[str, Any]] = [
+    transaction("1", **APPROVAL),
+    transaction("1", messages=[{"code": "311", "description": "Already captured."}]),
+    transaction("2", **error("2", "Declined.")),
+    transaction("3", transId="0", **error("6", "Bad number.")),
+    transaction("3", transId="0", **error("11", "Duplicate.")),
+    transaction("4", messages=[{"code": "253", "description": "Held."}]),
+    failure("E00003"),
+    failure("E00053"),
+]
+
+PAGE: dict[str, Any] = {
+    "transactions": [
+        {
+            "transId": "60001",
+            "submitTimeUTC": "2026-11-24T01:02:03.5Z",
+            "transactionStatus": "capturedPendingSettlement",
+            "invoiceNumber": REFERENCE,
+            "accountType": "Visa",
+            "accountNumber": "XXXX1111",
+            "settleAmount": 12.50,
+        },
+        {"transId": "60000", "submitTimeUTC": "2026-11-24T01:02:03Z", "settleAmount": 1},
+    ],
+    "totalNumInResultSet": 2,
+    "messages": {"resultCode": "Ok", "message": [{"code": "I00001", "text": "Successful."}]},
+}
+
+DETAILS: dict[str, Any] = {
+    "transaction": {
+        "transId": "60001",
+        "refTransId": "60000",
+        "submitTimeUTC": "2026-11-24T01:02:03.5Z",
+        "transactionType": "authCaptureTransaction",
+        "transactionStatus": "capturedPendingSettlement",
+        "responseCode": 1,
+        "responseReasonCode": 1,
+        "responseReasonDescription": "Approval",
+        "authCode": "AB12CD",
+        "AVSResponse": "Y",
+        "cardCodeResponse": "M",
+        "order": {"invoiceNumber": REFERENCE, "description": "x"},
+        "authAmount": 12.50,
+        "settleAmount": 12.50,
+        "payment": {"creditCard": {"cardNumber": "XXXX1111", "cardType": "Visa"}},
+    },
+    "messages": {"resultCode": "Ok", "message": [{"code": "I00001", "text": "Successful."}]},
+}
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=12)
+    | st.sampled_from(
+        ["0", "1", "2", "3", "4", "310", "E00003", "60001", "12.50", "1e400", REFERENCE]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path to everything inside."""
+    steps: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        steps = list(value.items())
+    elif isinstance(value, list):
+        steps = list(enumerate(value))
+    found: list[tuple[Any, ...]] = []
+    for step, item in steps:
+        found += [(*at, step), *places(item, (*at, step))]
+    return found
+
+
+@st.composite
+def damaged(draw: Callable[..., Any], originals: list[dict[str, Any]]) -> Any:
+    """A reply with up to three places dropped, replaced, wrapped or put in another order."""
+    answer = deepcopy(draw(st.sampled_from(originals)))
+    for _ in range(draw(st.integers(0, 3))):
+        found = places(answer)
+        if not found:
+            break
+        *path, last = draw(st.sampled_from(found))
+        parent = answer
+        for step in path:
+            parent = parent[step]
+        match draw(st.sampled_from(["drop", "replace", "list", "lone", "shuffle"])):
+            case "drop":
+                del parent[last]
+            case "replace":
+                parent[last] = draw(anything)
+            case "list":
+                parent[last] = [parent[last]]
+            case "lone":
+                if isinstance(parent[last], list) and parent[last]:
+                    parent[last] = parent[last][0]
+            case "shuffle":
+                if isinstance(parent[last], dict):
+                    parent[last] = dict(draw(st.permutations(list(parent[last].items()))))
+    return answer
+
+
+@st.composite
+def mangled(draw: Callable[..., Any], originals: list[dict[str, Any]]) -> bytes:
+    """A damaged reply's bytes, perhaps cut, changed, doubled or in another encoding."""
+    text = json.dumps(draw(damaged(originals)), ensure_ascii=draw(st.booleans()))
+    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-8", "utf-16", "latin-1", "cp037"]))
+    data = text.encode(encoding, "ignore")
+    match draw(st.sampled_from(["whole", "whole", "cut", "change", "double", "html"])):
+        case "cut":
+            data = data[: draw(st.integers(0, len(data)))]
+        case "change" if data:
+            at = draw(st.integers(0, len(data) - 1))
+            data = data[:at] + draw(st.binary(max_size=4)) + data[at + 1 :]
+        case "double":
+            data += data
+        case "html":
+            data = b"<html>" + data + b"</html>"
+    return data
+
+
+EXPECTED_CODE: dict[type, str] = {Approved: "1", Declined: "2", HeldForReview: "4"}
+
+
+@settings(max_examples=600, deadline=None)
+@given(mangled(REPLIES), st.sampled_from([None, "60001"]), st.sampled_from([200, 200, 200, 500]))
+def test_a_reply_gives_one_of_the_closed_set_and_what_its_code_says(
+    body: bytes, parent: str | None, status: int
+) -> None:
+    outcome = messages.outcome(Reply(status, body), REFERENCE, currency="USD", parent=parent)
+    assert isinstance(outcome, get_args(Outcome))
+    if type(outcome) in EXPECTED_CODE:
+        answer = json.loads(body.decode("utf-8-sig"))
+        code = str(answer["transactionResponse"]["responseCode"]).strip()
+        assert code == EXPECTED_CODE[type(outcome)]
+        assert status == 200
+    if isinstance(outcome, Rejected):
+        answer = json.loads(body.decode("utf-8-sig"))
+        response = answer.get("transactionResponse") or {}
+        assert str(response.get("responseCode", "3")).strip() in ("3", "None")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_bytes_at_random_are_unknown_or_a_failure_of_the_api(body: bytes) -> None:
+    assert not isinstance(messages.outcome(Reply(200, body), REFERENCE), Approved)
+
+
+@settings(max_examples=300, deadline=None)
+@given(mangled([PAGE]))
+def test_a_page_is_whole_or_unreadable(body: bytes) -> None:
+    page = reporting.read_page(Reply(200, body), REFERENCE)
+    assert isinstance(page, Page | Unreadable)
+    if isinstance(page, Page):
+        lines = json.loads(body.decode("utf-8-sig")).get("transactions")
+        named = [line for line in lines or [] if line["transId"] not in ("0", 0)]
+        assert len(page.items) == len(named), "a line passed over could have been the one"
+
+
+@settings(max_examples=200, deadline=None)
+@given(mangled([{"batchList": [{"batchId": "5"}], "messages": PAGE["messages"]}]))
+def test_a_batch_list_is_whole_or_unreadable(body: bytes) -> None:
+    found = reporting.read_batch_ids(Reply(200, body), REFERENCE)
+    if not isinstance(found, Unreadable):
+        batches = json.loads(body.decode("utf-8-sig")).get("batchList")
+        assert len(found) == len(batches or [])
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    mangled([DETAILS]),
+    st.sampled_from(["authorize", "sale", "refund", "capture", "void"]),
+    st.sampled_from(["USD", "JPY", "KWD"]),
+)
+def test_details_are_believed_only_when_the_amount_agrees(
+    body: bytes, kind: str, currency: str
+) -> None:
+    details = reporting.read_details(Reply(200, body), REFERENCE, "60001")
+    if isinstance(details, Unreadable):
+        return
+    assert isinstance(details, Details)
+    request = InquiryRequest(
+        account=Account(url="https://example.test/", login_id="a", transaction_key="b"),
+        kind=kind,
+        reference=REFERENCE,
+        amount_minor=1250,
+        currency=currency,
+        transaction_id="60000",
+        sent_at_ms=0,
+    )
+    judge = {"capture": judge_capture, "void": judge_void}.get(kind, judge_own)
+    finding = judge(request, details)
+    assert isinstance(finding, get_args(Finding))
+    if isinstance(finding, Found) and isinstance(finding.outcome, Approved):
+        told = json.loads(body.decode("utf-8-sig"))["transaction"]
+        amount = told["authAmount" if kind == "authorize" else "settleAmount"]
+        assert kind != "void"
+        assert currency == "USD"
+        assert float(amount) == 12.5
