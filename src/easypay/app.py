@@ -217,7 +217,7 @@ class Gateway:
     ) -> GroupCommitter[Any, Any]:
         settings = self.settings
         lanes = [
-            Lane(dsn, f"{name} {number + 1}", sql, custom_plans=name != "begin")
+            Lane(dsn, f"{name} {number + 1}", sql, lookups=name != "begin")
             for number in range(settings.groups_in_flight)
         ]
         self._lanes += lanes

@@ -14,4 +14,4 @@ def now() -> datetime:
 
 def rfc3339(moment: datetime) -> str:
     """`2026-11-24T04:05:37.123Z`. Takes an aware datetime in UTC."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"

@@ -147,7 +147,7 @@ class ProcessorRejected(EasyPayError):
 
 
 class NotExecuted(EasyPayError):
-    """Proven never to have reached the processor, and closed since. A new request needs a new key."""
+    """Proven never to have reached the processor, and closed. To try again takes a new key."""
 
     code, http_status, title = "not_executed", 502, "The processor never received the request"
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+from uuid_utils import uuid7 as quick_uuid7
 from uuid_utils.compat import uuid7
 
 PAYMENT: Final = "pay"
@@ -21,8 +22,14 @@ API_KEY: Final = "key"
 REFERENCE_LENGTH: Final = 20
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _REFERENCE_SHIFT: Final = 128 - 5 * REFERENCE_LENGTH
+_PAIRS: Final = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
 
 new_id = uuid7
+
+
+def new_request_id() -> str:
+    """What a request is called in answers and logs: `req_` and 32 hexadecimal digits."""
+    return "req_" + quick_uuid7().hex
 
 
 def typed(kind: str, value: UUID) -> str:
@@ -49,7 +56,7 @@ def reference(operation_id: UUID) -> str:
     its operation by a primary-key range: see `reference_bounds`.
     """
     bits = operation_id.int >> _REFERENCE_SHIFT
-    return "".join(_CROCKFORD[(bits >> shift) & 31] for shift in range(95, -1, -5))
+    return "".join([_PAIRS[(bits >> shift) & 1023] for shift in range(90, -1, -10)])
 
 
 def reference_bounds(text: str) -> tuple[UUID, UUID]:
@@ -67,7 +74,7 @@ def reference_bounds(text: str) -> tuple[UUID, UUID]:
 
 
 def lowest_id_at(moment: datetime) -> UUID:
-    """The smallest UUIDv7-ordered value of that millisecond: a bound for time filters and months."""
+    """The smallest id of that millisecond: a bound for time filters and months."""
     return UUID(int=_milliseconds(moment) << 80)
 
 

@@ -50,7 +50,7 @@ class Request(msgspec.Struct):
     id: str
 
     def query(self, *allowed: str) -> dict[str, str]:
-        """The query's parameters. Raises ValidationFailed for one that is not allowed or repeated."""
+        """The query's parameters. Raises ValidationFailed for an unknown or a repeated one."""
         found: dict[str, str] = {}
         for name, value in parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True):
             if name not in allowed or name in found:
@@ -98,7 +98,7 @@ class Endpoint:
             headers=dict(scope["headers"]),
             query_string=scope["query_string"],
             body=b"",
-            id=f"req_{ids.new_id().hex}",
+            id=ids.new_request_id(),
         )
         try:
             if self._takes_body:

@@ -404,7 +404,7 @@ async def refuse_method(
 async def _refuse(
     send: Send, error: EasyPayError, is_draining: Callable[[], bool], allow: str = ""
 ) -> None:
-    request_id = f"req_{ids.new_id().hex}"
+    request_id = ids.new_request_id()
     response = problem_response(error, request_id)
     if allow:
         response.headers = [(b"allow", allow.encode())]

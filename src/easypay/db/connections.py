@@ -44,14 +44,14 @@ CONNECT_TIMEOUT_S = 5.0
 class Lane:
     """One dedicated connection and its one prepared statement. Opened when first used."""
 
-    def __init__(self, dsn: str, name: str, sql: str, *, custom_plans: bool) -> None:
+    def __init__(self, dsn: str, name: str, sql: str, *, lookups: bool) -> None:
         self._dsn = dsn
         self._sql = sql
         self._settings = {
             **_SESSION,
-            **_LOOKUPS,
+            **(_LOOKUPS if lookups else {}),
             "application_name": f"easypay {name}",
-            "plan_cache_mode": "force_custom_plan" if custom_plans else "auto",
+            "plan_cache_mode": "force_generic_plan",
         }
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._statement: Any = None

@@ -5,7 +5,7 @@ column order of the statements in `store.py`.
 """
 
 from datetime import datetime, timedelta
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 import msgspec
@@ -155,7 +155,7 @@ class PaymentView(msgspec.Struct, frozen=True):
 
 
 class RefundView(msgspec.Struct, frozen=True):
-    """A refund: `processing` until the processor's answer is known, then `succeeded` or `failed`."""
+    """A refund: `processing` until its outcome is known, then `succeeded` or `failed`."""
 
     id: str
     payment_id: str
@@ -410,7 +410,11 @@ def _open_change(
         )
     evidence = Evidence(source="reply", finding=learned.reason, at=rfc3339(at))
     return Change(
-        **_identity(operation, payment),
+        merchant_id=operation.merchant_id,
+        mode=operation.mode,
+        payment_id=operation.payment_id,
+        operation_id=operation.id,
+        attempt=operation.attempt,
         from_states="in_flight",
         state="unknown" if unknown else "not_sent",
         transaction_id=None,
@@ -425,6 +429,7 @@ def _open_change(
         finished_at=None,
         moves_payment=False,
         describes_payment=False,
+        status_from=payment.status,
         status_to=payment.status,
         authorized_minor=payment.authorized_minor,
         captured_minor=payment.captured_minor,
@@ -437,6 +442,8 @@ def _open_change(
         card_last4=None,
         event_id=None,
         event_type=None,
+        amount_minor=operation.amount_minor,
+        currency=operation.currency,
         changed_at=at,
         next_inquiry_at=at + timedelta(seconds=first_inquiry_s),
     )
@@ -452,69 +459,38 @@ def _final_change(
 ) -> Change:
     approved = isinstance(learned, Approved)
     late = operation.state == "absent"
-    state, status = _EFFECT[type(learned)][0], Status(payment.status)
-    event = _payment_event(operation, learned, late=late)
-    if event is not None:
-        status = advance(status, event)
-
-    authorized, captured = payment.authorized_minor, payment.captured_minor
-    if approved and operation.kind in CREATES:
-        authorized = operation.amount_minor
-        captured = operation.amount_minor if operation.kind == "sale" else 0
-    elif approved and operation.kind == "capture":
-        captured = operation.amount_minor
-    elif approved and operation.kind == "void":
-        captured = 0
-    if isinstance(learned, HeldForReview):
-        authorized = 0
-
     describes = operation.kind in CREATES
-    said = _said(learned)
-    finished = msgspec.structs.replace(
-        operation,
-        state=state,
-        transaction_id=said["transaction_id"],
-        auth_code=said["auth_code"],
-        decline_code=said["decline_code"],
-        processor_code=said["processor_code"],
-        processor_message=said["processor_message"],
-        finished_at=at,
-    )
-    after = payment
-    if operation.kind != "refund":
-        after = msgspec.structs.replace(
-            payment,
-            status=status,
-            authorized_minor=authorized,
-            captured_minor=captured,
-            version=payment.version + 1,
-            active_operation=None,
-            updated_at=at,
-        )
-        if describes:
-            after = msgspec.structs.replace(
-                after,
-                decline_code=said["decline_code"],
-                transaction_id=said["transaction_id"],
-                auth_code=said["auth_code"],
-                avs_result=said["avs_result"],
-                cvv_result=said["cvv_result"],
-                processor_code=said["processor_code"],
-                processor_message=said["processor_message"],
-                card_brand=payment.card_brand or said["card_brand"],
-                card_last4=payment.card_last4 or said["card_last4"],
-            )
-    reply_status, reply_body = _final_reply(finished, after, learned)
     refund = operation.kind == "refund"
+    state = _EFFECT[type(learned)][0]
+    event = _payment_event(operation, learned, late=late)
+    status = Status(payment.status) if event is None else advance(Status(payment.status), event)
+    authorized, captured = _amounts_after(operation, payment, approved=approved)
+    said = _said(learned)
+    reply_status, reply_body = 201, b""
+    refusal = _refusal(operation, learned)
+    if refusal is not None:
+        reply_status, reply_body = refusal.http_status, _refused(operation, said, refusal)
+    elif refund:
+        reply_body = body_of(refund_view(_operation_after(operation, state, said, at)))
+    else:
+        after = _payment_after(
+            payment, status, authorized, captured, said if describes else None, at
+        )
+        reply_body = body_of(payment_view(after))
+
     return Change(
-        **_identity(operation, payment),
+        merchant_id=operation.merchant_id,
+        mode=operation.mode,
+        payment_id=operation.payment_id,
+        operation_id=operation.id,
+        attempt=operation.attempt,
         from_states="absent" if late else "in_flight unknown not_sent",
         state=state,
-        transaction_id=said["transaction_id"],
-        auth_code=said["auth_code"],
-        decline_code=said["decline_code"],
-        processor_code=said["processor_code"],
-        processor_message=said["processor_message"],
+        transaction_id=said.transaction_id,
+        auth_code=said.auth_code,
+        decline_code=said.decline_code,
+        processor_code=said.code,
+        processor_message=said.message,
         evidence=None if evidence is None else _json.encode(evidence).decode(),
         processor_us=processor_us,
         reply_status=reply_status,
@@ -522,63 +498,164 @@ def _final_change(
         finished_at=at,
         moves_payment=True,
         describes_payment=describes,
+        status_from=payment.status,
         status_to=status,
         authorized_minor=authorized,
         captured_minor=captured,
         refunded_delta=operation.amount_minor if refund and approved else 0,
         reserved_delta=-operation.amount_minor if refund and not late else 0,
-        network_transaction_id=said["network_transaction_id"],
-        avs_result=said["avs_result"],
-        cvv_result=said["cvv_result"],
-        card_brand=said["card_brand"],
-        card_last4=said["card_last4"],
+        network_transaction_id=said.network_transaction_id,
+        avs_result=said.avs_result,
+        cvv_result=said.cvv_result,
+        card_brand=said.card_brand,
+        card_last4=said.card_last4,
         event_id=ids.new_id(),
         event_type=_event_name(operation, state, status),
+        amount_minor=operation.amount_minor,
+        currency=operation.currency,
         changed_at=at,
         next_inquiry_at=None,
     )
 
 
-def _final_reply(operation: Operation, payment: Payment, learned: Learned) -> tuple[int, bytes]:
-    """What the merchant is answered: the resource, or the problem where there is none to show."""
-    refused: EasyPayError | None = None
-    if isinstance(learned, Rejected) or (
-        isinstance(learned, Declined) and operation.kind in ("capture", "void")
-    ):
-        refused = ProcessorRejected(
+def _amounts_after(operation: Operation, payment: Payment, *, approved: bool) -> tuple[int, int]:
+    """(authorized, captured) after an operation, minor units. Refunds change neither."""
+    if not approved:
+        return payment.authorized_minor, payment.captured_minor
+    match operation.kind:
+        case "sale":
+            return operation.amount_minor, operation.amount_minor
+        case "authorize":
+            return operation.amount_minor, 0
+        case "capture":
+            return payment.authorized_minor, operation.amount_minor
+        case "void":
+            return payment.authorized_minor, 0
+        case _:
+            return payment.authorized_minor, payment.captured_minor
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processor said of one operation, its words verbatim; None where it was silent."""
+
+    transaction_id: str | None = None
+    auth_code: str | None = None
+    decline_code: str | None = None
+    code: str | None = None
+    message: str | None = None
+    avs_result: str | None = None
+    cvv_result: str | None = None
+    network_transaction_id: str | None = None
+    card_brand: str | None = None
+    card_last4: str | None = None
+
+
+def _said(learned: Approved | Declined | Rejected | HeldForReview | Absent) -> Said:
+    match learned:
+        case Approved() | HeldForReview():
+            network = learned.network_transaction_id if isinstance(learned, Approved) else None
+            return Said(
+                transaction_id=learned.transaction_id,
+                auth_code=learned.auth_code,
+                code=learned.code,
+                message=learned.message,
+                avs_result=learned.avs_result,
+                cvv_result=learned.cvv_result,
+                network_transaction_id=network,
+                card_brand=learned.card_brand,
+                card_last4=learned.card_last4,
+            )
+        case Declined():
+            return Said(
+                transaction_id=learned.transaction_id,
+                decline_code=learned.decline_code,
+                code=learned.code,
+                message=learned.message,
+                avs_result=learned.avs_result,
+                cvv_result=learned.cvv_result,
+                card_brand=learned.card_brand,
+                card_last4=learned.card_last4,
+            )
+        case Rejected():
+            return Said(
+                decline_code=learned.decline_code, code=learned.code, message=learned.message
+            )
+        case Absent():
+            return Said(message="The processor never received this request.")
+
+
+def _operation_after(operation: Operation, state: str, said: Said, at: datetime) -> Operation:
+    return msgspec.structs.replace(
+        operation,
+        state=state,
+        transaction_id=said.transaction_id,
+        auth_code=said.auth_code,
+        decline_code=said.decline_code,
+        processor_code=said.code,
+        processor_message=said.message,
+        finished_at=at,
+    )
+
+
+def _payment_after(
+    payment: Payment,
+    status: Status,
+    authorized: int,
+    captured: int,
+    said: Said | None,
+    at: datetime,
+) -> Payment:
+    """The payment as RECORD leaves it. `said` is None where it does not describe the payment."""
+    after = msgspec.structs.replace(
+        payment,
+        status=status,
+        authorized_minor=authorized,
+        captured_minor=captured,
+        version=payment.version + 1,
+        active_operation=None,
+        updated_at=at,
+    )
+    if said is None:
+        return after
+    return msgspec.structs.replace(
+        after,
+        decline_code=said.decline_code,
+        transaction_id=said.transaction_id,
+        auth_code=said.auth_code,
+        avs_result=said.avs_result,
+        cvv_result=said.cvv_result,
+        processor_code=said.code,
+        processor_message=said.message,
+        card_brand=payment.card_brand or said.card_brand,
+        card_last4=payment.card_last4 or said.card_last4,
+    )
+
+
+def _refusal(operation: Operation, learned: Learned) -> EasyPayError | None:
+    """The problem where there is no resource to show for the request."""
+    follow_up = operation.kind in ("capture", "void")
+    if isinstance(learned, Rejected) or (isinstance(learned, Declined) and follow_up):
+        return ProcessorRejected(
             f"The processor refused the {operation.kind}: {learned.message} (code {learned.code}). "
             "No money moved. Correct the cause and send a new request with a new Idempotency-Key."
         )
-    elif isinstance(learned, Absent) and operation.kind in ("capture", "void"):
-        refused = NotExecuted(
+    if isinstance(learned, Absent) and follow_up:
+        return NotExecuted(
             f"The {operation.kind} never reached the processor and was given up. "
             "Send a new request with a new Idempotency-Key."
         )
-    if refused is not None:
-        return refused.http_status, render(
-            refused,
-            payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
-            operation_id=ids.typed(ids.OPERATION, operation.id),
-            processor_code=operation.processor_code,
-            processor_message=operation.processor_message,
-            decline_code=operation.decline_code,
-        )
-    if operation.kind == "refund":
-        return 201, body_of(refund_view(operation))
-    return 201, body_of(payment_view(payment))
+    return None
 
 
-def _identity(operation: Operation, payment: Payment) -> dict[str, Any]:
-    return {
-        "merchant_id": operation.merchant_id,
-        "mode": operation.mode,
-        "payment_id": operation.payment_id,
-        "operation_id": operation.id,
-        "attempt": operation.attempt,
-        "status_from": payment.status,
-        "amount_minor": operation.amount_minor,
-        "currency": operation.currency,
-    }
+def _refused(operation: Operation, said: Said, refusal: EasyPayError) -> bytes:
+    return render(
+        refusal,
+        payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
+        operation_id=ids.typed(ids.OPERATION, operation.id),
+        processor_code=said.code,
+        processor_message=said.message,
+        decline_code=said.decline_code,
+    )
 
 
 def _payment_event(operation: Operation, learned: Learned, *, late: bool) -> Event | None:
@@ -599,30 +676,9 @@ def _payment_event(operation: Operation, learned: Learned, *, late: bool) -> Eve
 
 
 def _event_name(operation: Operation, state: str, status: Status) -> str:
-    """`payment.captured`, `refund.succeeded`, `capture.failed`: past tense, from the merchant's side."""
+    """`payment.captured`, `refund.succeeded`, `capture.failed`: past tense, what the merchant sees."""
     if operation.kind in CREATES:
         return f"payment.{status}"
     if operation.kind == "refund":
         return f"refund.{REFUND_STATUS[state]}"
     return f"payment.{status}" if state == "approved" else f"{operation.kind}.failed"
-
-
-_SAID: Final = (
-    "transaction_id",
-    "auth_code",
-    "decline_code",
-    "avs_result",
-    "cvv_result",
-    "network_transaction_id",
-    "card_brand",
-    "card_last4",
-)
-
-
-def _said(learned: Learned) -> dict[str, str | None]:
-    said: dict[str, str | None] = {name: getattr(learned, name, None) for name in _SAID}
-    said["processor_code"] = getattr(learned, "code", None)
-    said["processor_message"] = getattr(learned, "message", None)
-    if isinstance(learned, Absent):
-        said["processor_message"] = "The processor never received this request."
-    return said

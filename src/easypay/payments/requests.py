@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from easypay.errors import FieldError, ValidationFailed
 from easypay.money import EXPONENT, MAX_MINOR
-from easypay.payments.cards import brand_of, contains_card_number, passes_luhn
+from easypay.payments.cards import contains_card_number, passes_luhn
 
 _NO_CONTROL = r"^[^\x00-\x1f\x7f\ud800-\udfff]*$"
 
@@ -135,6 +135,7 @@ class RefundPayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     amount: Amount | UnsetType = UNSET
 
 
+_SHORTEST_NUMBER: Final = 13
 _FREE_TEXT: Final = ("order_reference", "customer_reference", "description", "statement_descriptor")
 
 
@@ -210,7 +211,7 @@ def _check_card(card: CardBody, *, raw_cards: bool, at: datetime) -> list[FieldE
         )
     if (card.exp_year, card.exp_month) < (at.year, at.month):
         errors.append(FieldError(f"{at_card}/exp_year", "expired_card", "The card has expired."))
-    if card.cvc is not None and (len(card.cvc) == 4) != (brand_of(card.number) == "amex"):
+    if card.cvc is not None and (len(card.cvc) == 4) != card.number.startswith(("34", "37")):
         errors.append(
             FieldError(
                 f"{at_card}/cvc",
@@ -222,15 +223,19 @@ def _check_card(card: CardBody, *, raw_cards: bool, at: datetime) -> list[FieldE
 
 
 def _texts(body: CreatePayment) -> list[tuple[str, str]]:
-    """Every free text of at least 13 characters, with its pointer."""
-    texts = [(f"#/{name}", getattr(body, name)) for name in _FREE_TEXT]
-    for name in ("customer", "billing_address"):
-        part = getattr(body, name)
+    """Every free text that is long enough to hold a card number, with its pointer."""
+    texts: list[tuple[str, str]] = []
+    for name in _FREE_TEXT:
+        text = getattr(body, name)
+        if text is not None and len(text) >= _SHORTEST_NUMBER:
+            texts.append((f"#/{name}", text))
+    for name, part in (("customer", body.customer), ("billing_address", body.billing_address)):
         if part is not None:
-            texts += [
-                (f"#/{name}/{field}", getattr(part, field)) for field in part.__struct_fields__
-            ]
+            for field in part.__struct_fields__:
+                text = getattr(part, field)
+                if text is not None and len(text) >= _SHORTEST_NUMBER:
+                    texts.append((f"#/{name}/{field}", text))
     for key, value in (body.metadata or {}).items():
         pointer = "#/metadata/" + key.replace("~", "~0").replace("/", "~1")
         texts += [("#/metadata", key), (pointer, value)]
-    return [(pointer, text) for pointer, text in texts if text is not None and len(text) >= 13]
+    return texts

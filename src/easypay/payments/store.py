@@ -241,61 +241,59 @@ RECORD: Final = """
            AND o.id BETWEEN $37 AND $38
            AND o.attempt = i.attempt
            AND o.state = ANY (string_to_array(i.from_states, ' '))
-        RETURNING i.operation_id
+        RETURNING i.*
     ), moved AS (
         UPDATE payments p
-           SET status = i.status_to,
+           SET status = f.status_to,
                version = p.version + 1,
-               active_operation = nullif(p.active_operation, i.operation_id),
-               authorized_minor = i.authorized_minor,
-               captured_minor = i.captured_minor,
-               refunded_minor = p.refunded_minor + i.refunded_delta,
-               refund_reserved_minor = p.refund_reserved_minor + i.reserved_delta,
-               decline_code = CASE WHEN i.describes_payment THEN i.decline_code
+               active_operation = nullif(p.active_operation, f.operation_id),
+               authorized_minor = f.authorized_minor,
+               captured_minor = f.captured_minor,
+               refunded_minor = p.refunded_minor + f.refunded_delta,
+               refund_reserved_minor = p.refund_reserved_minor + f.reserved_delta,
+               decline_code = CASE WHEN f.describes_payment THEN f.decline_code
                                    ELSE p.decline_code END,
-               transaction_id = CASE WHEN i.describes_payment THEN i.transaction_id
+               transaction_id = CASE WHEN f.describes_payment THEN f.transaction_id
                                      ELSE p.transaction_id END,
-               network_transaction_id = CASE WHEN i.describes_payment
-                   THEN i.network_transaction_id ELSE p.network_transaction_id END,
-               auth_code = CASE WHEN i.describes_payment THEN i.auth_code ELSE p.auth_code END,
-               avs_result = CASE WHEN i.describes_payment THEN i.avs_result ELSE p.avs_result END,
-               cvv_result = CASE WHEN i.describes_payment THEN i.cvv_result ELSE p.cvv_result END,
-               processor_code = CASE WHEN i.describes_payment THEN i.processor_code
+               network_transaction_id = CASE WHEN f.describes_payment
+                   THEN f.network_transaction_id ELSE p.network_transaction_id END,
+               auth_code = CASE WHEN f.describes_payment THEN f.auth_code ELSE p.auth_code END,
+               avs_result = CASE WHEN f.describes_payment THEN f.avs_result ELSE p.avs_result END,
+               cvv_result = CASE WHEN f.describes_payment THEN f.cvv_result ELSE p.cvv_result END,
+               processor_code = CASE WHEN f.describes_payment THEN f.processor_code
                                      ELSE p.processor_code END,
-               processor_message = CASE WHEN i.describes_payment THEN i.processor_message
+               processor_message = CASE WHEN f.describes_payment THEN f.processor_message
                                         ELSE p.processor_message END,
-               card_brand = coalesce(p.card_brand, i.card_brand),
-               card_last4 = coalesce(p.card_last4, i.card_last4),
-               updated_at = i.changed_at
-          FROM input i JOIN finished USING (operation_id)
-         WHERE i.moves_payment
-           AND p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
+               card_brand = coalesce(p.card_brand, f.card_brand),
+               card_last4 = coalesce(p.card_last4, f.card_last4),
+               updated_at = f.changed_at
+          FROM finished f
+         WHERE f.moves_payment
+           AND p.merchant_id = f.merchant_id AND p.mode = f.mode AND p.id = f.payment_id
            AND p.id BETWEEN $39 AND $40
-           AND p.status = i.status_from
-           AND (p.active_operation = i.operation_id OR p.active_operation IS NULL)
-        RETURNING i.operation_id
+           AND p.status = f.status_from
+           AND (p.active_operation = f.operation_id OR p.active_operation IS NULL)
+        RETURNING 1
     ), happened AS (
         INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
             amount_minor, currency, created_at)
-        SELECT i.merchant_id, i.event_id, i.payment_id, i.operation_id, i.mode, i.event_type,
-            i.status_to, i.amount_minor, i.currency, i.changed_at
-          FROM input i JOIN finished USING (operation_id)
-         WHERE i.event_id IS NOT NULL
+        SELECT merchant_id, event_id, payment_id, operation_id, mode, event_type,
+            status_to, amount_minor, currency, changed_at
+          FROM finished
+         WHERE event_id IS NOT NULL
     ), unresolved AS (
         INSERT INTO unresolved_operations
             (merchant_id, operation_id, payment_id, since, next_inquiry_at)
-        SELECT i.merchant_id, i.operation_id, i.payment_id, i.changed_at, i.next_inquiry_at
-          FROM input i JOIN finished USING (operation_id)
-         WHERE i.next_inquiry_at IS NOT NULL
+        SELECT merchant_id, operation_id, payment_id, changed_at, next_inquiry_at
+          FROM finished
+         WHERE next_inquiry_at IS NOT NULL
         ON CONFLICT (merchant_id, operation_id) DO UPDATE
             SET next_inquiry_at = excluded.next_inquiry_at, absences = 0
     )
-    SELECT operation_id
-      FROM finished JOIN input i USING (operation_id) LEFT JOIN moved m USING (operation_id)
-     WHERE CASE WHEN i.moves_payment AND m.operation_id IS NULL
-                THEN refuse('operation ' || operation_id || ' could not move its payment from '
-                            || i.status_from || ' to ' || i.status_to)
-                ELSE true END
+    SELECT operation_id FROM finished
+     WHERE CASE WHEN (SELECT count(*) FROM moved)
+                     = (SELECT count(*) FROM finished WHERE moves_payment) THEN true
+                ELSE refuse('an operation could not move its payment') END
 """
 
 

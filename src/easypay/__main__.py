@@ -1,0 +1,5 @@
+"""`python -m easypay`."""
+
+from easypay.cli import main
+
+main()

@@ -1,0 +1,199 @@
+"""An example of every refusal of every call, raised by the code that refuses where it can be."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from easypay import errors, ids
+from easypay.api import auth, idempotency, paging
+from easypay.api.example_replies import stories
+from easypay.api.examples import (
+    AT,
+    KEY_ID,
+    MERCHANT_ID,
+    PAYMENT_ID,
+    REQUEST_ID,
+    SALE,
+    Example,
+    Examples,
+    example_id,
+)
+from easypay.api.http import MAX_BODY, Request, decode, encode
+from easypay.errors import EasyPayError
+from easypay.payments.requests import CardBody, CardMethod, CreatePayment, check_payment
+from easypay.problems import problem
+
+_OTHER: Final = ids.typed(ids.PAYMENT, example_id(ids.PAYMENT, "another"))
+
+# (detail, Retry-After in seconds) of refusals that need a database or a busy gateway to happen.
+_DETAILS: Final[Mapping[type[EasyPayError], tuple[str, int | None]]] = {
+    errors.InvalidApiKey: ("The key is unknown or was revoked.", None),
+    errors.AmountExceedsAuthorized: (
+        f"15000 is more than the 12500 authorized on {PAYMENT_ID}.",
+        None,
+    ),
+    errors.AmountExceedsCaptured: (
+        f"{PAYMENT_ID} has 1500 left to refund (2500 captured, 1000 refunded, 0 being refunded).",
+        None,
+    ),
+    errors.PreconditionFailed: (f"{PAYMENT_ID} is at version 3, not 2. Read it again.", None),
+    errors.BodyTooLarge: (f"The body has more than {MAX_BODY} bytes. Send less metadata.", None),
+    errors.IdempotencyKeyReused: (
+        "This key belongs to another request, with another body or path. "
+        "Use a new key for a new request.",
+        None,
+    ),
+    errors.ProcessorUnavailable: (
+        "The request never left (connection refused): no money moved. Repeat it with the same "
+        "Idempotency-Key.",
+        2,
+    ),
+    errors.Overloaded: (
+        "2048 requests are waiting for the database; nothing was written. "
+        "Repeat the request with the same Idempotency-Key.",
+        1,
+    ),
+    errors.DatabaseUnavailable: (
+        "The database cannot be reached. Repeat the request with the same Idempotency-Key: it "
+        "finds out what became of this one.",
+        2,
+    ),
+    errors.Internal: (
+        "The request met a bug. Nothing is lost: repeat it with the same Idempotency-Key to learn "
+        "what became of it.",
+        1,
+    ),
+    errors.MethodNotAllowed: ("/api/v1/payments takes GET, POST, not DELETE.", None),
+}
+
+_NOT_FOUND: Final = {
+    "payments": f"there is no payment {_OTHER}",
+    "payments_key": "This key was never used, or longer ago than keys are kept.",
+    "admin": f"there is no merchant {MERCHANT_ID}",
+    "admin_rotate_key": f"there is no key {KEY_ID}",
+    "admin_revoke_key": f"there is no key {KEY_ID}",
+    "system": "there is no such problem; see /docs",
+}
+_WRONG_STATE: Final = {
+    "payments_capture": f"{PAYMENT_ID} is captured; only an authorized payment can be captured.",
+    "payments_void": f"{PAYMENT_ID} has settled or was refunded: refund it instead.",
+    "payments_refund": f"{PAYMENT_ID} is authorized; only a captured payment can be refunded.",
+}
+_BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
+    "payments_create": (
+        ("amount", "An amount of zero", encode({**SALE, "amount": 0})),
+        ("unknown_field", "An unknown field", encode({**SALE, "colour": "red"})),
+        ("missing_field", "A missing field", b'{"amount": 2500, "currency": "USD"}'),
+    ),
+    "payments_capture": (("amount", "An amount of zero", b'{"amount": 0}'),),
+    "payments_void": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
+    "payments_refund": (("amount", "A fraction", b'{"amount": 10.5}'),),
+    "admin_create_merchant": (("name", "An empty name", b'{"name": ""}'),),
+    "admin_update_merchant": (("name", "An empty name", b'{"name": ""}'),),
+    "admin_set_account": (("missing_field", "A missing field", b'{"login_id": "5KP3u95bQpv"}'),),
+    "admin_create_key": (("mode", "A mode that is not one", b'{"mode": "sandbox"}'),),
+    "admin_rotate_key": (("overlap", "A negative time", b'{"overlap_seconds": -1}'),),
+}
+
+
+def problem_examples(
+    operation_id: str, scope: str | None, body: type | None, error: type[EasyPayError]
+) -> Examples:
+    """What the call (its id, its key's scope, its body) answers when it refuses in this way."""
+    if error is errors.ValidationFailed and body is not None:
+        return _validation(operation_id, body)
+    raised = _raised_for(operation_id, scope, error)
+    value = _told(raised) if isinstance(raised, EasyPayError) else raised
+    return {error.code: Example(error.title, value)}
+
+
+def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError]) -> Any:
+    """The error, or the finished problem where a money flow stored one."""
+    ending = {errors.ProcessorRejected: "rejected", errors.NotExecuted: "absent"}.get(error)
+    if ending is not None:
+        kind = operation_id.removeprefix("payments_")
+        told = stories()["rejected" if kind == "create" else f"{kind}_{ending}"]
+        return told.value
+    if error is errors.NotFound:
+        api = operation_id.partition("_")[0]
+        return error(_NOT_FOUND.get(operation_id, _NOT_FOUND[api]))
+    if error is errors.InvalidState:
+        return error(_WRONG_STATE[operation_id])
+    if error is errors.Forbidden:
+        has = "payments:write" if scope == "payments:read" else "payments:read"
+        return error(f"The key has the scopes {has}; this needs {scope}.")
+    if error is errors.InvalidApiKey and scope == "admin":
+        return _raised(lambda: auth.require_admin(_request(), None))
+    if error is errors.RequestInProgress:
+        return error("The first request with this key is still running.", retry_after_s=1)
+    if error in _RAISERS:
+        return _raised(_RAISERS[error])
+    detail, retry_after_s = _DETAILS[error]
+    return error(detail, retry_after_s=retry_after_s)
+
+
+def retry_after_of(error: type[EasyPayError]) -> int | None:
+    """The Retry-After that goes with it, where one does."""
+    if error is errors.RequestInProgress:
+        return 1
+    return _DETAILS[error][1] if error in _DETAILS else None
+
+
+def _validation(operation_id: str, body: type) -> Examples:
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body)
+    found = {
+        name: Example(summary, _told(_raised(partial(decode, _request(sent), decoder))))
+        for name, summary, sent in _BAD_BODIES[operation_id]
+    }
+    if body is CreatePayment:
+        found["card"] = Example("A mistyped card number, and an expired card", _told(_bad_card()))
+        found["raw_cards"] = Example(
+            "A raw card where only tokens are allowed", _told(_refused(raw_cards=False))
+        )
+        found["currency"] = Example(
+            "A currency the account does not take", _told(_refused(currencies=("CAD", "EUR")))
+        )
+    return found
+
+
+def _bad_card() -> EasyPayError:
+    typo = CardMethod(CardBody(number="4111111111111112", exp_month=1, exp_year=2024, cvc="123"))
+    return _refused(payment_method=typo)
+
+
+def _refused(
+    *, currencies: tuple[str, ...] = ("USD",), raw_cards: bool = True, **changed: Any
+) -> EasyPayError:
+    sale = msgspec.structs.replace(msgspec.convert(SALE, CreatePayment), **changed)
+    return _raised(
+        lambda: check_payment(sale, currencies=frozenset(currencies), raw_cards=raw_cards, at=AT)
+    )
+
+
+def _request(body: bytes = b"", headers: Mapping[bytes, bytes] | None = None) -> Request:
+    sent = {b"content-type": b"application/json", b"authorization": b"Bearer no"}
+    return Request("POST", "/", {}, sent if headers is None else headers, b"", body, REQUEST_ID)
+
+
+_ANY: Final = msgspec.json.Decoder(dict[str, Any])
+_RAISERS: Final[Mapping[type[EasyPayError], Callable[[], object]]] = {
+    errors.MalformedBody: lambda: decode(_request(b'{"amount": 2500,}'), _ANY),
+    errors.UnsupportedMediaType: lambda: decode(_request(b"amount=2500", {}), _ANY),
+    errors.IdempotencyKeyMissing: lambda: idempotency.key_of(_request()),
+    errors.IdempotencyKeyInvalid: lambda: idempotency.check_key(""),
+    errors.ValidationFailed: lambda: paging.limit_of({"limit": "1000"}),
+}
+
+
+def _raised(call: Callable[[], object]) -> EasyPayError:
+    try:
+        call()
+    except EasyPayError as error:
+        return error
+    raise AssertionError("an example of a refusal was not refused")
+
+
+def _told(error: EasyPayError) -> Any:
+    return msgspec.to_builtins(problem(error, request_id=REQUEST_ID))

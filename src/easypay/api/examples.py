@@ -1,0 +1,141 @@
+"""Worked examples: what one is, the ids and moments all share, and a body for every call.
+
+The card number is the public test number; ids and moments are fixed, so that generated files are
+stable. What is answered is in `example_replies` and `example_problems`.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from easypay import ids
+from easypay.api import admin
+from easypay.payments.requests import CapturePayment, CreatePayment, RefundPayment, VoidPayment
+
+
+class Example(msgspec.Struct, frozen=True):
+    """A named example: what it shows, and its JSON value (or text, for what is not JSON)."""
+
+    summary: str
+    value: Any
+
+
+Examples = dict[str, Example]
+
+AT: Final = datetime(2026, 11, 24, 9, 41, 5, 123_000, UTC)
+KEY: Final = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+
+
+def example_id(kind: str, name: str, at: datetime = AT) -> UUID:
+    """A fixed UUIDv7 of that moment."""
+    noise = int.from_bytes(sha256(f"{kind} {name}".encode()).digest()[:10], "big")
+    low = noise & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    return UUID(int=ids.lowest_id_at(at).int | low)
+
+
+PAYMENT_ID: Final = ids.typed(ids.PAYMENT, example_id(ids.PAYMENT, "first"))
+MERCHANT_UUID: Final = example_id(ids.MERCHANT, "shop")
+MERCHANT_ID: Final = ids.typed(ids.MERCHANT, MERCHANT_UUID)
+API_KEY_UUID: Final = example_id(ids.API_KEY, "checkout")
+KEY_ID: Final = ids.typed(ids.API_KEY, API_KEY_UUID)
+REQUEST_ID: Final = f"req_{example_id('req', 'first').hex}"
+CURSOR: Final = "AZqyLwFTeDyaUdLwtuhKFz5x0oPq7nYb2kVh1mWc9sE"
+
+# What is asked --------------------------------------------------------------------------------
+
+_CARD: Final = {
+    "type": "card",
+    "card": {"number": "4111111111111111", "exp_month": 12, "exp_year": 2030, "cvc": "123"},
+}
+_TOKEN: Final = {
+    "type": "accept_token",
+    "accept_token": {
+        "data_descriptor": "COMMON.ACCEPT.INAPP.PAYMENT",
+        "data_value": "eyJjb2RlIjoiNTBfMl8wNjAwMDUyN0JEODE4RjQxOUEzRjhGQkIxMkY0MzdGQ",
+    },
+}
+HOLD: Final = {
+    "amount": 12_500,
+    "currency": "USD",
+    "capture": "manual",
+    "payment_method": _CARD,
+    "customer": {"reference": "C-7781", "email": "ada@example.com", "ip_address": "203.0.113.7"},
+    "billing_address": {
+        "first_name": "Ada",
+        "last_name": "Byron",
+        "line1": "12 Analytical Way",
+        "city": "Bellevue",
+        "state": "WA",
+        "postal_code": "98004",
+        "country": "US",
+    },
+    "order_reference": "order-1002",
+    "description": "Two engines",
+    "statement_descriptor": "EXAMPLE SHOP",
+    "metadata": {"cart": "c_5512"},
+}
+SALE: Final = {
+    "amount": 2_500,
+    "currency": "USD",
+    "payment_method": _CARD,
+    "order_reference": "order-1001",
+}
+
+_REQUESTS: Final[Mapping[type, Examples]] = {
+    CreatePayment: {
+        "card": Example("A card, taken at once", SALE),
+        "accept_token": Example("An Accept.js token", {**SALE, "payment_method": _TOKEN}),
+        "hold": Example("Hold the money, capture later; every detail given", HOLD),
+        "declined": Example(
+            "Declined by the simulator and the sandbox: postal code 46282",
+            {**SALE, "billing_address": {"postal_code": "46282"}},
+        ),
+    },
+    CapturePayment: {
+        "all": Example("All of it", {}),
+        "part": Example("Part of it", {"amount": 10_000}),
+    },
+    VoidPayment: {"void": Example("Always the whole payment", {})},
+    RefundPayment: {
+        "part": Example("Part of it", {"amount": 1_000}),
+        "rest": Example("All that is left", {}),
+    },
+    admin.CreateMerchant: {
+        "merchant": Example(
+            "A shop that takes tokens only", {"name": "Example Shop", "currencies": ["USD"]}
+        )
+    },
+    admin.UpdateMerchant: {
+        "disable": Example("Stop all its keys", {"disabled": True}),
+        "raw_cards": Example("Allow raw cards", {"allow_raw_cards": True}),
+    },
+    admin.SetAccount: {
+        "account": Example(
+            "Credentials", {"login_id": "5KP3u95bQpv", "transaction_key": "346HZ32z3fP4hTG2"}
+        )
+    },
+    admin.CreateKey: {
+        "checkout": Example("A test key with every scope", {"mode": "test", "name": "checkout"}),
+        "reports": Example(
+            "Read only, for a year",
+            {
+                "mode": "live",
+                "name": "reports",
+                "scopes": ["payments:read"],
+                "expires_at": "2027-11-24T00:00:00Z",
+            },
+        ),
+    },
+    admin.RotateKey: {
+        "hour": Example("The old key works for another hour", {"overlap_seconds": 3_600})
+    },
+}
+
+
+def request_examples(body: type) -> Examples:
+    """Bodies that the call takes."""
+    return _REQUESTS[body]

@@ -1,0 +1,132 @@
+"""One gateway process: the listening socket, uvicorn, and a stop that loses no request.
+
+On SIGTERM it goes on accepting for `drain_s` while readiness says no and every answer closes its
+connection, so that balancers and clients leave in peace; then it stops listening, lets what is in
+flight end for at most `shutdown_grace_s`, and exits 0. A second signal ends it at once.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import uvicorn
+
+from easypay.observability import logs
+from easypay.settings import Settings
+
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+_logger = logging.getLogger("easypay.serve")
+
+
+class Gateway(Protocol):
+    """What the application tells its server beyond ASGI."""
+
+    open_requests: int
+
+    def begin_drain(self) -> None: ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with our way of stopping."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain_s: float) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._drain_s = drain_s
+        self._asked_to_stop = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals are requests here; the process ends by itself, with status 0."""
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, self._on_signal)
+        try:
+            yield
+        finally:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(each)
+
+    def _on_signal(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        self._asked_to_stop.set()
+
+    async def main_loop(self) -> None:
+        while not self.should_exit:
+            await self.on_tick(0)  # refreshes the Date header
+            try:
+                await asyncio.wait_for(self._asked_to_stop.wait(), 1.0)
+            except TimeoutError:
+                continue
+        await self._drain()
+
+    async def _drain(self) -> None:
+        """Ends sooner when nobody is connected: there is no one to be polite to."""
+        _logger.info("draining: %d requests open", self._gateway.open_requests)
+        self._gateway.begin_drain()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._drain_s
+        while loop.time() < until and self.server_state.connections and not self.force_exit:
+            await asyncio.sleep(0.02)  # noqa: ASYNC110  (uvicorn has no event for it)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Port 0 picks a free one. Raises OSError where it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(BACKLOG)  # a second listener on the same port would otherwise bind unnoticed
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    """`http://127.0.0.1:8000`, with brackets around IPv6."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(settings: Settings, bound: socket.socket, *, log_level: str = "info") -> None:
+    """Runs the gateway on a bound socket until a signal. Raises SystemExit if it cannot start."""
+    from easypay.app import build_app
+
+    logs.configure(log_level.upper())
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    gateway: Gateway = build_app(settings)
+    config = uvicorn.Config(
+        gateway,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
+    # Its type says whole seconds; what it is used for takes any number.
+    config.timeout_graceful_shutdown = settings.shutdown_grace_s  # type: ignore[assignment]
+
+    async def run() -> None:
+        server = Server(config, gateway, settings.drain_s)
+        _logger.info("listening on %s", url_of(bound))
+        await server.serve(sockets=[bound])
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(run())
