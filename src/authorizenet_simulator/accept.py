@@ -1,0 +1,38 @@
+"""Accept nonces: single use, fifteen minutes, one merchant."""
+
+import secrets
+from base64 import b64encode
+from typing import Any, Final
+
+from authorizenet_simulator import instruments, records
+from authorizenet_simulator.answers import ApiError, Reply
+from authorizenet_simulator.instruments import Instrument
+from authorizenet_simulator.ledger import Account, Ledger
+
+DESCRIPTOR: Final = "COMMON.ACCEPT.INAPP.PAYMENT"
+LIFETIME_MS: Final = 15 * 60_000
+
+
+def mint(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Reply:
+    """securePaymentContainerRequest: a nonce in exchange for a card or bank account."""
+    data = body["data"]
+    if (token := data.get("token")) is not None:
+        instrument = instruments.read_card(token, ledger.salt)
+    elif (bank := data.get("bankToken")) is not None:
+        instrument = instruments.read_bank(bank, ledger.salt)
+    else:
+        raise ApiError("E00014", "Token is required.")
+    value = b64encode(f'{{"token":"{secrets.token_hex(16)}","v":"1.1"}}'.encode()).decode()
+    ledger.mint(records.NonceMinted(value, account.login, now + LIFETIME_MS, instrument))
+    return Reply({"opaqueData": {"dataDescriptor": DESCRIPTOR, "dataValue": value}})
+
+
+def redeem(ledger: Ledger, account: Account, value: str, now: int) -> Instrument:
+    """What a nonce stands for; it is gone afterwards. Raises ApiError E00114, E00116."""
+    minted = ledger.nonces.get(value)
+    if minted is None or minted.expires <= now:
+        raise ApiError("E00114")
+    if minted.login != account.login:
+        raise ApiError("E00116")
+    ledger.use_nonce(value)
+    return minted.instrument

@@ -1,0 +1,29 @@
+"""Amounts of the wire as integers of hundredths, and back."""
+
+from functools import lru_cache
+
+import msgspec
+
+
+@lru_cache(4096)
+def parse(text: str) -> int | None:
+    """Hundredths of `text` (a decimal as the schema allows it); None when finer than that."""
+    whole, _, decimals = text.strip().partition(".")
+    negative = whole[:1] == "-"
+    decimals = decimals.rstrip("0")
+    if len(decimals) > 2:
+        return None
+    hundredths = int(whole.lstrip("+-") or "0") * 100 + int(decimals.ljust(2, "0"))
+    return -hundredths if negative else hundredths
+
+
+def text(hundredths: int) -> str:
+    """'12.50': two decimals, always."""
+    sign = "-" if hundredths < 0 else ""
+    whole, rest = divmod(abs(hundredths), 100)
+    return f"{sign}{whole}.{rest:02d}"
+
+
+def number(hundredths: int) -> msgspec.Raw:
+    """12.50 as a JSON number that keeps its two decimals, as reporting writes it."""
+    return msgspec.Raw(text(hundredths).encode())

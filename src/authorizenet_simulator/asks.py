@@ -1,0 +1,207 @@
+"""One transactionRequest, and what every kind of it needs: method, duplicate window, details.
+
+A check that fails raises `Refused`, which becomes a transaction error (response code 3).
+"""
+
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from authorizenet_simulator import accept, amounts, answers, instruments
+from authorizenet_simulator.answers import Reply
+from authorizenet_simulator.instruments import Instrument
+from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.records import Settings
+
+Tree = dict[str, Any]
+SALE: Final = "authCaptureTransaction"
+AUTH: Final = "authOnlyTransaction"
+CAPTURE_ONLY: Final = "captureOnlyTransaction"
+REFUND: Final = "refundTransaction"
+_DEFAULT_WINDOW_S: Final = 120
+_LONGEST_WINDOW_S: Final = 28_800
+_KEPT: Final = frozenset(
+    {
+        "authCode",
+        "order",
+        "lineItems",
+        "tax",
+        "duty",
+        "shipping",
+        "taxExempt",
+        "poNumber",
+        "customer",
+        "billTo",
+        "shipTo",
+        "customerIP",
+        "solution",
+    }
+)
+"""Parts of a request that reporting gives back."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Refused(Exception):
+    """A transaction error (response code 3) with this reason; nothing is stored."""
+
+    def __init__(self, reason: int, text: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.text = text
+
+
+class Ask:
+    """One transactionRequest, with what every kind of it needs."""
+
+    __slots__ = ("account", "instrument", "ledger", "now", "options", "ref_id", "settings", "tree")
+
+    def __init__(self, ledger: Ledger, account: Account, body: Tree, now: int) -> None:
+        self.ledger = ledger
+        self.account = account
+        self.tree: Tree = body["transactionRequest"]
+        self.ref_id: str = body.get("refId", "")
+        self.now = now
+        self.settings: Settings = ledger.settings_of(account)
+        self.instrument: Instrument | None = None
+        """Set once the payment method has been read."""
+        self.options: dict[str, str] = {}
+        if (listed := self.tree.get("transactionSettings")) is not None:
+            for setting in listed.get("setting", ()):
+                self.options[setting.get("settingName", "")] = setting.get("settingValue", "")
+
+    @property
+    def invoice(self) -> str:
+        order = self.tree.get("order")
+        if order is None:
+            return ""
+        return instruments.without_card_numbers(order.get("invoiceNumber", ""))
+
+    @property
+    def user_fields(self) -> list[dict[str, str]] | None:
+        listed = self.tree.get("userFields")
+        return None if listed is None else listed.get("userField")
+
+    def currency(self) -> str:
+        """One of the account's. Raises Refused(39)."""
+        named = self.tree.get("currencyCode")
+        if not named:
+            return self.account.currencies[0]
+        for known in self.account.currencies:
+            if known == named:
+                return known
+        raise Refused(39)
+
+    def amount(self, *, least: int = 1) -> int:
+        """Hundredths. Raises Refused: 5 for what is no amount or too small, 49 for too much."""
+        text = self.tree.get("amount")
+        amount = None if text is None else amounts.parse(text)
+        if amount is None or amount < least:
+            raise Refused(5)
+        if amount > (amounts.parse(self.settings.max_amount) or 0):
+            raise Refused(49)
+        return amount
+
+
+def read_payment(ask: Ask) -> Instrument:
+    """The payment method of the request. Raises Refused, and ApiError for a nonce."""
+    ask.instrument = _read_payment(ask)
+    return ask.instrument
+
+
+def _read_payment(ask: Ask) -> Instrument:
+    payment: Tree = ask.tree.get("payment") or {}
+    salt = ask.ledger.salt
+    if (card := payment.get("creditCard")) is not None:
+        return instruments.read_card(card, salt)
+    if (opaque := payment.get("opaqueData")) is not None:
+        if opaque["dataDescriptor"] != accept.DESCRIPTOR:
+            raise Refused(153)
+        return accept.redeem(ask.ledger, ask.account, opaque["dataValue"], ask.now)
+    if (bank := payment.get("bankAccount")) is not None:
+        return instruments.read_bank(bank, salt)
+    if (track := payment.get("trackData")) is not None:
+        return instruments.read_track(track, salt)
+    if "payPal" in payment:
+        raise Refused(2001)
+    if payment:
+        raise Refused(155)
+    raise Refused(33, "Credit card number is required.")
+
+
+def check_instrument(instrument: Instrument, now: int) -> None:
+    """Raises Refused for a number or expiry that no transaction could use."""
+    if instrument.reason:
+        raise Refused(instrument.reason)
+    if instrument.brand != "eCheck":
+        reason = instruments.expiry_reason(instrument.expiry, now)
+        if reason:
+            raise Refused(reason)
+
+
+def duplicate_of(ask: Ask, digest: int) -> Reply | None:
+    """The answer to a duplicate; None where the request is none."""
+    said = ask.options.get("duplicateWindow")
+    explicit = said is not None and said.strip().isdigit()
+    window_s = min(int(said), _LONGEST_WINDOW_S) if explicit and said else _DEFAULT_WINDOW_S
+    original = ask.ledger.find_duplicate(ask.account, digest, ask.now, window_s)
+    if original is None:
+        return None
+    if not explicit:  # without the setting nothing of the original is told
+        return answers.transaction(ask.account, 3, 11, masked=original.masked, brand=original.brand)
+    return answers.transaction(
+        ask.account,
+        3,
+        11,
+        amount=original.amount,
+        auth=answers.auth_code(original),
+        avs=original.avs,
+        cvv=original.cvv,
+        trans_id=original.trans_id,
+        masked=original.masked,
+        brand=original.brand,
+    )
+
+
+def duplicate_digest(ask: Ask, kind: str, amount: int, instrument: Instrument) -> int:
+    """A keyed digest of the fields that the processor compares."""
+    tree = ask.tree
+    customer: Tree = tree.get("customer") or {}
+    bill_to: Tree = tree.get("billTo") or {}
+    get = bill_to.get
+    order: Tree = tree.get("order") or {}
+    compared = "\x1f".join(
+        (
+            ask.account.login,
+            instrument.fingerprint,
+            instrument.expiry,
+            kind,
+            str(amount),
+            tree.get("poNumber", ""),
+            order.get("invoiceNumber", ""),
+            customer.get("id", ""),
+            get("firstName", ""),
+            get("lastName", ""),
+            get("company", ""),
+            get("address", ""),
+            get("city", ""),
+            get("state", ""),
+            get("zip", ""),
+            get("country", ""),
+        )
+    )
+    digest = blake2b(compared.encode(), key=ask.ledger.salt, digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def details(ask: Ask) -> str:
+    """JSON of what reporting gives back later, free of card numbers and personal numbers."""
+    kept = {key: value for key, value in ask.tree.items() if key in _KEPT}
+    if (customer := kept.get("customer")) is not None:
+        kept["customer"] = {
+            key: customer[key] for key in ("type", "id", "email") if key in customer
+        }
+    if ask.ref_id:
+        kept["refId"] = ask.ref_id
+    return instruments.without_card_numbers(_encode(kept).decode())

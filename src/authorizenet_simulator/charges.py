@@ -1,0 +1,165 @@
+"""Sales, authorizations and captures of what was authorized elsewhere.
+
+The checks come in this order: a nonce, the currency, the amount, the payment method, the
+duplicate window; then the test triggers and the account's filters decide.
+"""
+
+from sys import intern
+from typing import Final
+
+from authorizenet_simulator import amounts, answers, instruments, records
+from authorizenet_simulator.answers import Reply
+from authorizenet_simulator.asks import (
+    AUTH,
+    CAPTURE_ONLY,
+    SALE,
+    Ask,
+    Refused,
+    check_instrument,
+    details,
+    duplicate_digest,
+    duplicate_of,
+    read_payment,
+)
+from authorizenet_simulator.codes import REASONS
+from authorizenet_simulator.instruments import Instrument
+from authorizenet_simulator.records import Txn
+
+_AVS_BY_ZIP: Final = {
+    "46201": "A",
+    "46203": "E",
+    "46204": "G",
+    "46205": "N",
+    "46206": "P",
+    "46207": "R",
+    "46208": "S",
+    "46209": "U",
+    "46211": "W",
+    "46214": "X",
+    "46217": "Z",
+}
+_DECLINED_ZIP: Final = "46282"
+_ECHECK_LIMIT: Final = 100_00
+
+
+def charge(ask: Ask) -> Reply:
+    """A sale, an authorization, or a capture of what was authorized elsewhere."""
+    kind = _KINDS[ask.tree["transactionType"]]
+    instrument = read_payment(ask)
+    currency = ask.currency()
+    amount = ask.amount(least=0 if kind == AUTH else 1)
+    if kind == CAPTURE_ONLY:
+        code = ask.tree.get("authCode", "")
+        if not code:
+            raise Refused(12)
+        if len(code) > 6:
+            raise Refused(72)
+    check_instrument(instrument, ask.now)
+    if amount == 0 and instrument.brand in instruments.NO_ZERO_AUTH:
+        raise Refused(289)
+    digest = duplicate_digest(ask, kind, amount, instrument)
+    if (duplicate := duplicate_of(ask, digest)) is not None:
+        return duplicate
+    if _is_test(ask):
+        return _pretend(ask, instrument)
+    zip_code = (ask.tree.get("billTo") or {}).get("zip", "")
+    is_card = instrument.brand != "eCheck"
+    avs = _AVS_BY_ZIP.get(zip_code, "Y") if is_card else "P"
+    response_code, reason, status = _verdict(ask, kind, amount, instrument, avs, zip_code)
+    txn = Txn(
+        ask.ledger.new_id(),
+        ask.account.login,
+        kind,
+        amount,
+        response_code,
+        reason,
+        status,
+        ask.now,
+        currency,
+        0,
+        ask.invoice,
+        intern(instrument.last4),
+        instrument.brand,
+        avs,
+        instrument.cvv_result,
+        details(ask),
+        amount if status == records.CAPTURED else 0,
+    )
+    ask.ledger.record(txn, digest)
+    auth, network = answers.bank_codes(txn)
+    if kind == CAPTURE_ONLY and response_code == 1:
+        auth = ask.tree["authCode"]
+    return answers.transaction(
+        ask.account,
+        response_code,
+        reason,
+        amount=amount,
+        auth=auth,
+        avs=avs,
+        cvv=instrument.cvv_result,
+        cavv="2" if is_card and response_code == 1 else "",
+        trans_id=txn.trans_id,
+        masked=instrument.masked,
+        brand=instrument.brand,
+        network=network,
+        user_fields=ask.user_fields,
+    )
+
+
+_KINDS: Final = {kind: kind for kind in (SALE, AUTH, CAPTURE_ONLY)}
+"""So that a million transactions share these strings."""
+_FILTERED: Final = {
+    "authAndHold": (4, 253, records.HELD_AUTHORIZED),
+    "hold": (4, 252, records.HELD),
+    "decline": (2, 251, records.DECLINED),
+}
+
+
+def _verdict(
+    ask: Ask, kind: str, amount: int, instrument: Instrument, avs: str, zip_code: str
+) -> tuple[int, int, str]:
+    """Response code, reason and status, by the triggers and the account's filters."""
+    settings = ask.settings
+    if instrument.legacy:
+        reason, cents = divmod(amount, 100)
+        response_code = REASONS.get(reason, (1, ""))[0] if cents == 0 else 1
+        if response_code == 2:
+            return 2, reason, records.DECLINED
+        if response_code == 4:
+            held = records.HELD_AUTHORIZED if reason == 253 else records.HELD
+            return 4, reason, held
+        if response_code != 1:
+            raise Refused(reason)
+    elif zip_code == _DECLINED_ZIP:
+        return 2, 2, records.DECLINED
+    elif instrument.brand == "eCheck":
+        if amount > _ECHECK_LIMIT:
+            return 2, 2, records.DECLINED
+    else:
+        bad_avs = avs in settings.avs_reject
+        bad_cvv = instrument.cvv_result in settings.cvv_reject
+        if bad_avs or bad_cvv:
+            return 2, 45 if bad_avs and bad_cvv else 27 if bad_avs else 65, records.DECLINED
+    if settings.held_above is not None and amount > (amounts.parse(settings.held_above) or 0):
+        filtered = _FILTERED.get(settings.held_action)
+        if filtered is not None:
+            return filtered
+    return 1, 1, records.AUTHORIZED if kind == AUTH else records.CAPTURED
+
+
+def _is_test(ask: Ask) -> bool:
+    return ask.settings.test_mode or ask.options.get("testRequest", "") in ("true", "1")
+
+
+def _pretend(ask: Ask, instrument: Instrument) -> Reply:
+    """Test mode: approved, and nothing kept."""
+    return answers.transaction(
+        ask.account,
+        1,
+        1,
+        text="(TESTMODE) This transaction has been approved.",
+        auth="000000",
+        masked=instrument.masked,
+        brand=instrument.brand,
+        test=True,
+    )

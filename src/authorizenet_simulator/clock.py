@@ -1,0 +1,81 @@
+"""One clock for everything: real, moved, or stopped. Moments are Unix milliseconds."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+DAY_MS: Final = 86_400_000
+_HOUR_MS: Final = 3_600_000
+CUTOFF_HOUR: Final = 16
+"""The account's transaction cut-off, 4 pm Pacific."""
+
+
+class Clock:
+    """`now_ms` is the real time plus an offset, or one fixed moment while it is stopped."""
+
+    __slots__ = ("offset_ms", "stopped_ms")
+
+    def __init__(self) -> None:
+        self.offset_ms = 0
+        self.stopped_ms: int | None = None
+
+    def now_ms(self) -> int:
+        if self.stopped_ms is not None:
+            return self.stopped_ms
+        return time.time_ns() // 1_000_000 + self.offset_ms
+
+
+def pacific_offset_ms(at_ms: int) -> int:
+    """Pacific time minus UTC: daylight saving from the second Sunday of March, 2 am, to the
+    first of November, 2 am."""
+    return _offset_of_hour_ms(at_ms // _HOUR_MS)
+
+
+@lru_cache(1024)
+def _offset_of_hour_ms(hour: int) -> int:
+    moment = datetime.fromtimestamp(hour * 3600, UTC)
+    march = datetime(moment.year, 3, 8, 10, tzinfo=UTC)
+    november = datetime(moment.year, 11, 1, 9, tzinfo=UTC)
+    begins = march + timedelta(days=6 - march.weekday())
+    ends = november + timedelta(days=6 - november.weekday())
+    return (-7 if begins <= moment < ends else -8) * _HOUR_MS
+
+
+def next_cutoff_ms(at_ms: int) -> int:
+    """The first cut-off after `at_ms`."""
+    offset = pacific_offset_ms(at_ms)
+    local = at_ms + offset
+    cutoff = local - local % DAY_MS + CUTOFF_HOUR * _HOUR_MS
+    if cutoff <= local:
+        cutoff += DAY_MS
+    return cutoff - pacific_offset_ms(cutoff - offset)
+
+
+def utc_text(at_ms: int) -> str:
+    """'2026-01-31T08:00:00.25Z': milliseconds without their trailing zeros."""
+    return _text(at_ms) + "Z"
+
+
+def local_text(at_ms: int) -> str:
+    """The same moment on the account's wall clock, without an offset."""
+    return _text(at_ms + pacific_offset_ms(at_ms))
+
+
+def _text(at_ms: int) -> str:
+    seconds, ms = divmod(at_ms, 1000)
+    text = _text_of_second(seconds)
+    return f"{text}.{ms:03d}".rstrip("0") if ms else text
+
+
+@lru_cache(4096)
+def _text_of_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+
+
+def parse(text: str) -> int:
+    """Milliseconds of an RFC 3339 moment; UTC where it names no offset. Raises ValueError."""
+    moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,183 @@
+"""What is done to a transaction afterwards: capture, void, refund, the review of a held one."""
+
+from sys import intern
+from typing import Any, Final
+
+from authorizenet_simulator import answers, records
+from authorizenet_simulator.answers import ApiError, Reply
+from authorizenet_simulator.asks import (
+    REFUND,
+    Ask,
+    Refused,
+    check_instrument,
+    details,
+    duplicate_digest,
+    duplicate_of,
+    read_payment,
+)
+from authorizenet_simulator.clock import DAY_MS
+from authorizenet_simulator.instruments import Instrument
+from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.records import Txn
+
+REFUND_DAYS: Final = 180
+
+
+def _original(ask: Ask) -> Txn:
+    """The account's own transaction that refTransId names. Raises Refused(15), Refused(16)."""
+    ref = records.parse_id(ask.tree.get("refTransId", ""))
+    if ref is None:
+        raise Refused(15)
+    txn = ask.ledger.txns.get(ref)
+    if txn is None or txn.login != ask.account.login:
+        raise Refused(16)
+    return txn
+
+
+def _already(ask: Ask, txn: Txn, reason: int) -> Reply:
+    """Answered as a success, and nothing happened."""
+    return answers.transaction(
+        ask.account, 1, reason, ref=str(txn.trans_id), masked=txn.masked, brand=txn.brand
+    )
+
+
+def _done(ask: Ask, txn: Txn, amount: int) -> Reply:
+    """A capture or void: the id of the answer is the original's."""
+    return answers.transaction(
+        ask.account,
+        1,
+        1,
+        amount=amount,
+        auth=answers.auth_code(txn),
+        trans_id=txn.trans_id,
+        ref=str(txn.trans_id),
+        masked=txn.masked,
+        brand=txn.brand,
+        user_fields=ask.user_fields,
+    )
+
+
+def capture(ask: Ask) -> Reply:
+    """priorAuthCaptureTransaction: once, all or less; what is left of the hold is released."""
+    ask.currency()
+    amount = ask.amount() if "amount" in ask.tree else None
+    txn = _original(ask)
+    if txn.status in (records.CAPTURED, records.SETTLED):
+        return _already(ask, txn, 311)
+    if txn.status == records.DECLINED:
+        raise Refused(64)
+    if txn.status != records.AUTHORIZED:
+        raise Refused(16)
+    if amount is None:
+        amount = txn.amount
+    if amount > txn.amount:
+        raise Refused(47)
+    if amount == 0:
+        raise Refused(5)
+    ask.ledger.capture(txn, amount, ask.invoice, ask.now)
+    return _done(ask, txn, amount)
+
+
+def void(ask: Ask) -> Reply:
+    """voidTransaction: anything that has not settled."""
+    txn = _original(ask)
+    if txn.status == records.VOIDED:
+        return _already(ask, txn, 310)
+    if txn.status in (records.SETTLED, records.REFUND_SETTLED):
+        raise Refused(327)
+    if txn.status not in records.PENDING:
+        raise Refused(16)
+    amount = txn.captured or txn.amount
+    ask.ledger.void(txn, ask.invoice, ask.now)
+    return _done(ask, txn, amount)
+
+
+def refund(ask: Ask) -> Reply:
+    """refundTransaction: of a settled transaction, or unlinked to a full card."""
+    instrument = read_payment(ask)
+    currency = ask.currency()
+    amount = ask.amount()
+    linked = bool(ask.tree.get("refTransId", "").strip())
+    if not linked:
+        if not ask.settings.unlinked_refunds:
+            raise Refused(54)
+        check_instrument(instrument, ask.now)
+    original = _original(ask) if linked else None
+    digest = duplicate_digest(ask, REFUND, amount, instrument)
+    if (duplicate := duplicate_of(ask, digest)) is not None:
+        return duplicate
+    if original is not None:
+        _check_refund(ask, original, amount, currency, instrument)
+    brand = instrument.brand if original is None else original.brand
+    held = original is None and brand == "eCheck"
+    response_code, reason = (4, 193) if held else (1, 1)
+    txn = Txn(
+        ask.ledger.new_id(),
+        ask.account.login,
+        REFUND,
+        amount,
+        response_code,
+        reason,
+        records.UNDER_REVIEW if held else records.REFUND_PENDING,
+        ask.now,
+        currency,
+        0 if original is None else original.trans_id,
+        ask.invoice,
+        intern(instrument.last4),
+        brand,
+        "P",
+        "",
+        details(ask),
+    )
+    ask.ledger.record(txn, digest)
+    return answers.transaction(
+        ask.account,
+        response_code,
+        reason,
+        amount=amount,
+        trans_id=txn.trans_id,
+        ref="" if original is None else str(original.trans_id),
+        masked=txn.masked,
+        brand=brand,
+        user_fields=ask.user_fields,
+    )
+
+
+def _check_refund(
+    ask: Ask, original: Txn, amount: int, currency: str, instrument: Instrument
+) -> None:
+    """Raises Refused: 54 for what cannot be refunded, 55 for more than was settled."""
+    if original.type != REFUND and original.status == records.CAPTURED:
+        raise Refused(ask.settings.unsettled_refund_code)
+    if original.status != records.SETTLED or original.currency != currency:
+        raise Refused(54)
+    settled_at = ask.ledger.batches[original.batch].at
+    if ask.now - settled_at > REFUND_DAYS * DAY_MS:
+        raise Refused(54)
+    if instrument.last4 != original.last4:
+        raise Refused(54)
+    if original.refunded + amount > original.captured:
+        raise Refused(55)
+
+
+def review(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Reply:
+    """updateHeldTransactionRequest: approve or decline what a filter holds. Raises ApiError."""
+    held = body["heldTransactionRequest"]
+    txn = account.held.get(records.parse_id(held["refTransId"]) or 0)
+    if txn is None:
+        raise ApiError("E00040")
+    approved = held["action"] == "approve"
+    ledger.review(txn, approved=approved)
+    return answers.transaction(
+        account,
+        1,
+        1 if approved else 254,
+        amount=txn.amount,
+        auth=answers.auth_code(txn),
+        avs=txn.avs,
+        cvv=txn.cvv,
+        trans_id=txn.trans_id,
+        ref=str(txn.trans_id),
+        masked=txn.masked,
+        brand=txn.brand,
+    )

@@ -1,0 +1,181 @@
+"""What a card or bank account tells, without keeping its number.
+
+A number is turned into a keyed fingerprint and its last four digits as soon as it is read, here,
+and goes no further.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+LEGACY_TEST_CARD: Final = "4222222222222"
+"""With this card the amount, in whole units, is the reason code wanted."""
+
+
+class Instrument(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A payment method as a transaction needs it. `reason` is why its number is no good, or 0."""
+
+    fingerprint: str
+    last4: str
+    brand: str
+    """The wire's accountType; 'eCheck' for a bank account; '' when the number is no good."""
+    expiry: str = ""
+    cvv_result: str = ""
+    reason: int = 0
+    legacy: bool = False
+
+    @property
+    def masked(self) -> str:
+        return f"XXXX{self.last4}" if self.brand else ""
+
+
+_CVV: Final = {"0": "M", "1": "N", "2": "S", "3": "U", "4": "P"}
+_LENGTHS: Final = {
+    "Visa": (13, 16),
+    "MasterCard": (16,),
+    "AmericanExpress": (15,),
+    "Discover": (16,),
+    "JCB": (15, 16),
+    "DinersClub": (14, 16),
+}
+NO_ZERO_AUTH: Final = frozenset({"JCB", "DinersClub"})
+
+
+def read_card(card: Mapping[str, Any], salt: bytes) -> Instrument:
+    """A `creditCard` (or the token of an Accept nonce) of the wire."""
+    number = card["cardNumber"].strip()
+    brand = brand_of(number)
+    good = number.isascii() and number.isdigit() and _luhn(number)
+    if good and brand is None:
+        reason = 17
+    elif not good or len(number) not in _LENGTHS[brand or ""]:
+        reason, brand = 6, None
+    else:
+        reason = 0
+    return Instrument(
+        fingerprint=fingerprint(number, salt),
+        last4=number[-4:],
+        brand=brand or "",
+        expiry=card["expirationDate"],
+        cvv_result=_cvv_result(card.get("cardCode")),
+        reason=reason,
+        legacy=number == LEGACY_TEST_CARD,
+    )
+
+
+def read_track(track: Mapping[str, Any], salt: bytes) -> Instrument:
+    """A `trackData` of the wire: the number and expiry on the stripe."""
+    text = track.get("track1") or track.get("track2") or ""
+    found = re.match(r"%?B?;?(\d{12,19})[\^=](?:[^^]*\^)?(\d\d)(\d\d)", text)
+    if found is None:
+        return Instrument("", "", "", reason=88 if track.get("track1") else 89)
+    number, year, month = found.groups()
+    return read_card({"cardNumber": number, "expirationDate": month + year}, salt)
+
+
+def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
+    """A `bankAccount` of the wire."""
+    routing, number = account["routingNumber"].strip(), account["accountNumber"].strip()
+    if not _aba(routing):
+        reason = 9
+    elif not (number.isascii() and number.isdigit()):
+        reason = 10
+    else:
+        reason = 0
+    return Instrument(
+        fingerprint=fingerprint(f"{routing}:{number}", salt),
+        last4=number[-4:],
+        brand="eCheck",
+        reason=reason,
+    )
+
+
+def fingerprint(number: str, salt: bytes) -> str:
+    return blake2b(number.encode(), key=salt, digest_size=12).hexdigest()
+
+
+def brand_of(number: str) -> str | None:
+    """The wire's name of the card's brand, by its first digits."""
+    if number[:1] == "4":
+        return "Visa"
+    if not number[:4].isdigit():
+        return None
+    four = int(number[:4])
+    if 5100 <= four < 5600 or 2221 <= four <= 2720:
+        return "MasterCard"
+    if four // 100 in (34, 37):
+        return "AmericanExpress"
+    if four == 6011 or four // 10 in range(644, 650) or four // 100 in (62, 65):
+        return "Discover"
+    if 3528 <= four <= 3589 or four == 3088:
+        return "JCB"
+    if four // 100 in (36, 38, 39) or 3000 <= four <= 3059:
+        return "DinersClub"
+    return None
+
+
+def expiry_reason(text: str, now_ms: int) -> int:
+    """0, or 7 (not a date) or 8 (past): a card lasts to the end of its month."""
+    end_ms = _end_of_expiry(text)
+    return 7 if end_ms is None else 8 if now_ms >= end_ms else 0
+
+
+_EXPIRY = re.compile(r"(?:(\d{4})-(\d\d)|(\d\d)[-/]?(\d{4}|\d\d))\Z", re.ASCII)
+
+
+@lru_cache(1024)
+def _end_of_expiry(text: str) -> int | None:
+    """The moment after a card's last month, in milliseconds; None for what is no month."""
+    found = _EXPIRY.match(text.strip())
+    if found is None:
+        return None
+    year_text, month_text, month_first, year_last = found.groups()
+    year, month = int(year_text or year_last), int(month_text or month_first)
+    year += 2000 if year < 100 else 0
+    if not 1 <= month <= 12 or year < 1970:
+        return None
+    after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    return int(after.timestamp() * 1000)
+
+
+def _cvv_result(code: str | None) -> str:
+    if not code:
+        return ""
+    return _CVV.get(code[-1], "P") if code[:-1] in ("90", "900") else "P"
+
+
+_DOUBLED: Final = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
+_PLAIN: Final = bytes.maketrans(b"0123456789", bytes(range(10)))
+
+
+def _luhn(number: str) -> bool:
+    digits = number.encode()
+    plain, doubled = digits[::-2].translate(_PLAIN), digits[-2::-2].translate(_DOUBLED)
+    return (sum(plain) + sum(doubled)) % 10 == 0
+
+
+def _aba(routing: str) -> bool:
+    if len(routing) != 9 or not (routing.isascii() and routing.isdigit()):
+        return False
+    return sum(int(d) * (3, 7, 1)[i % 3] for i, d in enumerate(routing)) % 10 == 0
+
+
+_LONG_DIGITS = re.compile(r"[0-9]{13,}")
+
+
+def without_card_numbers(text: str) -> str:
+    """`text` with anything that looks like a card number masked, for what is kept."""
+    return _LONG_DIGITS.sub(_mask, text)
+
+
+def _mask(found: re.Match[str]) -> str:
+    number = found[0]
+    brand = brand_of(number)
+    if brand is None or len(number) not in _LENGTHS[brand] or not _luhn(number):
+        return number
+    return "X" * (len(number) - 4) + number[-4:]

@@ -1,0 +1,369 @@
+"""The truth: accounts, transactions and what became of them, and the indexes that answer quickly.
+
+Every change is an event that goes to the journal and is applied here; replaying the journal
+applies the same events. Who may change what is decided in `transactions`, not here.
+"""
+
+import random
+import secrets
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from authorizenet_simulator import clock, records
+from authorizenet_simulator.clock import Clock
+from authorizenet_simulator.journal import Journal
+from authorizenet_simulator.records import Action, Batch, Event, Settings, Txn
+
+DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
+AUTHORIZATION_MS: Final = 30 * clock.DAY_MS
+REVIEW_MS: Final = 5 * clock.DAY_MS
+DEFAULT_LOGIN: Final = "easypay-sim"
+DEFAULT_KEY: Final = "sim-secret-key-1"
+
+
+class Account:
+    """A merchant: credentials, and its own indexes."""
+
+    __slots__ = (
+        "batches",
+        "currencies",
+        "held",
+        "login",
+        "older",
+        "recent",
+        "recent_since",
+        "settings",
+        "signature_key",
+        "transaction_key",
+        "unsettled",
+    )
+
+    def __init__(self, added: records.AccountAdded) -> None:
+        self.login = added.login
+        self.transaction_key = added.transaction_key
+        self.currencies = tuple(added.currencies)
+        """The first is meant where a request names none."""
+        self.signature_key = added.signature_key
+        self.settings: Settings | None = None
+        """None: the settings of every account."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop every transaction."""
+        self.unsettled: dict[int, Txn] = {}
+        """Everything not final, oldest first; includes what is held."""
+        self.held: dict[int, Txn] = {}
+        self.batches: list[Batch] = []
+        # Duplicate digests: two generations of at least one longest window each, so that old
+        # ones go without a search.
+        self.recent: dict[int, Txn] = {}
+        self.older: dict[int, Txn] = {}
+        self.recent_since = 0
+
+
+class Ledger:
+    """All accounts' transactions. `seed` decides where ids begin."""
+
+    def __init__(self, journal: Journal, the_clock: Clock, seed: int) -> None:
+        self.journal = journal
+        self.clock = the_clock
+        self.accounts: dict[str, Account] = {}
+        self.settings = Settings()
+        self.nonces: dict[str, records.NonceMinted] = {}
+        """Accept nonces not used yet."""
+        self._forget()
+        begin = random.Random(seed).randrange(40_000_000_000, 80_000_000_000)  # noqa: S311 - ids
+        self.salt = b""
+        """The key of every fingerprint."""
+        self._next_id = self._next_batch = 0
+        self._header(records.Header(secrets.token_hex(16), begin, begin % 9_000_000 + 1_000_000))
+        known = False
+        for event in journal.replay():
+            known = True
+            self._apply(event)
+        if not known:
+            journal.add(self.header)
+        if DEFAULT_LOGIN not in self.accounts:
+            self.add_account(DEFAULT_LOGIN, DEFAULT_KEY, ["USD"], "")
+        self._next_cutoff = clock.next_cutoff_ms(the_clock.now_ms())
+        self._plan()
+        journal.flush()
+
+    def _forget(self) -> None:
+        self.txns: dict[int, Txn] = {}
+        self.rows: list[Txn | Action] = []
+        """One for each request that had an effect or was declined, oldest first."""
+        self.batches: dict[int, Batch] = {}
+        self._aging: deque[Txn] = deque()
+        self._reviewing: deque[Txn] = deque()
+
+    @property
+    def header(self) -> records.Header:
+        return records.Header(self.salt.hex(), self._next_id, self._next_batch)
+
+    def settings_of(self, account: Account) -> Settings:
+        return account.settings or self.settings
+
+    def new_id(self) -> int:
+        made = self._next_id
+        self._next_id = made + 1
+        return made
+
+    # Changes: each is journalled, then applied.
+
+    def add_account(self, login: str, key: str, currencies: list[str], signature_key: str) -> None:
+        self._do(records.AccountAdded(login, key, currencies, signature_key))
+
+    def change_settings(self, login: str, settings: Settings) -> None:
+        self._do(records.SettingsChanged(login, settings))
+
+    def set_clock(self, offset_ms: int, stopped_ms: int | None) -> None:
+        self._do(records.ClockSet(offset_ms, stopped_ms))
+        self.tick()  # moved forward: what fell due meanwhile happens now
+        self._next_cutoff = clock.next_cutoff_ms(self.clock.now_ms())
+        self._plan()
+
+    def record(self, txn: Txn, digest: int) -> None:
+        event = records.Recorded(txn, digest)
+        self.journal.add(event)
+        self._recorded(event)
+        if txn.status in (records.AUTHORIZED, *records.IN_REVIEW):
+            self._plan()
+
+    def capture(self, txn: Txn, amount: int, invoice: str, at: int) -> None:
+        self._do(records.Captured(txn.trans_id, amount, invoice, at))
+
+    def void(self, txn: Txn, invoice: str, at: int) -> None:
+        self._do(records.Voided(txn.trans_id, invoice, at))
+
+    def review(self, txn: Txn, *, approved: bool) -> None:
+        self._do(records.Reviewed(txn.trans_id, approved))
+
+    def settle(self, at: int) -> list[Batch]:
+        """Settle everything captured or refunded; gives the batches this made."""
+        before = self._next_batch
+        self._do(records.Settled(at))
+        return [self.batches[number] for number in range(before, self._next_batch)]
+
+    def mint(self, minted: records.NonceMinted) -> None:
+        self._do(minted)
+
+    def use_nonce(self, value: str) -> None:
+        self._do(records.NonceUsed(value))
+
+    def reset(self, login: str) -> None:
+        """Forget the transactions, duplicates and nonces of one account, or of all ('')."""
+        self._do(records.Reset(login))
+        if not login:  # nothing earlier matters any more, so the file begins anew
+            self.journal.rewrite(self._snapshot())
+
+    def tick(self) -> int:
+        """What the clock brings: the cut-off, the end of authorizations. Gives the time."""
+        now = self.clock.now_ms()
+        if now >= self._due:
+            if now >= self._next_cutoff:
+                if self.settings.auto_settle:
+                    self._do(records.Settled(self._next_cutoff))
+                self._next_cutoff = clock.next_cutoff_ms(now)
+            self._do(records.Expired(now))
+            self._plan()
+        return now
+
+    def _plan(self) -> None:
+        due = self._next_cutoff
+        if self._aging:
+            due = min(due, self._aging[0].at + AUTHORIZATION_MS)
+        if self._reviewing:
+            due = min(due, self._reviewing[0].at + REVIEW_MS)
+        self._due = due
+
+    def find_duplicate(self, account: Account, digest: int, now: int, window_s: int) -> Txn | None:
+        txn = account.recent.get(digest) or account.older.get(digest)
+        if txn is None or now - txn.at >= window_s * 1000:
+            return None
+        return txn
+
+    def _do(self, event: Event) -> None:
+        self.journal.add(event)
+        self._apply(event)
+
+    def _apply(self, event: Event) -> None:
+        match event:
+            case records.Recorded():
+                self._recorded(event)
+            case records.Captured(trans_id, amount, invoice, at):
+                self._captured(self.txns[trans_id], amount, invoice, at)
+            case records.Voided(trans_id, invoice, at):
+                self._voided(self.txns[trans_id], invoice, at)
+            case records.Reviewed(trans_id, approved):
+                self._reviewed(self.txns[trans_id], approved)
+            case records.Settled(at):
+                for account in self.accounts.values():
+                    self._settle_account(account, at)
+            case records.Expired(at):
+                self._expire(at)
+            case records.NonceMinted():
+                self._drop_stale_nonces()
+                self.nonces[event.value] = event
+            case records.NonceUsed(value):
+                self.nonces.pop(value, None)  # a replay may have swept it already
+            case records.AccountAdded():
+                self._account_added(event)
+            case records.SettingsChanged(login, settings):
+                if login:
+                    self.accounts[login].settings = settings
+                else:
+                    self.settings = settings
+            case records.ClockSet(offset_ms, stopped_ms):
+                self.clock.offset_ms, self.clock.stopped_ms = offset_ms, stopped_ms
+            case records.Reset(login):
+                self._reset(login)
+            case records.Header():
+                self._header(event)
+
+    def _header(self, header: records.Header) -> None:
+        self.salt = bytes.fromhex(header.salt)
+        self._next_id = header.next_id
+        self._next_batch = header.next_batch
+
+    def _account_added(self, added: records.AccountAdded) -> None:
+        account = self.accounts.get(added.login)
+        if account is None:
+            self.accounts[added.login] = Account(added)
+        else:
+            account.transaction_key = added.transaction_key
+            account.currencies = tuple(added.currencies)
+            account.signature_key = added.signature_key
+
+    def _recorded(self, event: records.Recorded) -> None:
+        txn = event.txn
+        account = self.accounts[txn.login]
+        txn.login = account.login  # one string for all, also after a replay
+        self.txns[txn.trans_id] = txn
+        self.rows.append(txn)
+        self._next_id = max(self._next_id, txn.trans_id + 1)
+        if txn.at - account.recent_since >= DUPLICATE_WINDOW_MAX_MS:
+            account.older, account.recent = account.recent, {}
+            account.recent_since = txn.at
+        account.recent[event.digest] = txn
+        status = txn.status
+        if status in records.PENDING:
+            account.unsettled[txn.trans_id] = txn
+            if status == records.AUTHORIZED:
+                self._aging.append(txn)
+            elif status in records.IN_REVIEW:
+                account.held[txn.trans_id] = txn
+                self._reviewing.append(txn)
+        if txn.ref and txn.status != records.DECLINED:
+            self.txns[txn.ref].refunded += txn.amount
+
+    def _captured(self, txn: Txn, amount: int, invoice: str, at: int) -> None:
+        txn.status = records.CAPTURED
+        txn.captured = amount
+        self.rows.append(Action(txn, "priorAuthCaptureTransaction", amount, invoice, at))
+
+    def _voided(self, txn: Txn, invoice: str, at: int) -> None:
+        self.rows.append(Action(txn, "voidTransaction", txn.captured or txn.amount, invoice, at))
+        self._close(txn, records.VOIDED)
+
+    def _close(self, txn: Txn, status: str) -> None:
+        """No money moves any more: it leaves the indexes, and a refund gives its share back."""
+        account = self.accounts[txn.login]
+        account.unsettled.pop(txn.trans_id, None)
+        account.held.pop(txn.trans_id, None)
+        if txn.ref and (original := self.txns.get(txn.ref)) is not None:
+            original.refunded -= txn.amount
+        txn.status = status
+        txn.captured = 0
+
+    def _reviewed(self, txn: Txn, approved: bool) -> None:
+        if not approved:
+            self._close(
+                txn, records.VOIDED if txn.status == records.HELD_AUTHORIZED else records.DECLINED
+            )
+            txn.response_code, txn.reason = 2, 254
+            return
+        self.accounts[txn.login].held.pop(txn.trans_id, None)
+        txn.response_code, txn.reason = 1, 1
+        if txn.type == "authOnlyTransaction":
+            txn.status = records.AUTHORIZED
+            self._aging.append(txn)
+        elif txn.type == "refundTransaction":
+            txn.status = records.REFUND_PENDING
+        else:
+            txn.status = records.CAPTURED
+            txn.captured = txn.amount
+
+    def _settle_account(self, account: Account, at: int) -> None:
+        made: dict[str, Batch] = {}
+        remaining: dict[int, Txn] = {}
+        for trans_id, txn in account.unsettled.items():
+            if txn.status == records.CAPTURED:
+                txn.status = records.SETTLED
+            elif txn.status == records.REFUND_PENDING:
+                txn.status = records.REFUND_SETTLED
+            else:
+                remaining[trans_id] = txn
+                continue
+            method = "eCheck" if txn.brand == "eCheck" else "creditCard"
+            batch = made.get(method)
+            if batch is None:
+                batch = made[method] = Batch(self._next_batch, account.login, method, at, [])
+                self._next_batch += 1
+            txn.batch = batch.batch_id
+            batch.txns.append(txn)
+        if made:
+            account.unsettled = remaining
+            for batch in made.values():
+                self.batches[batch.batch_id] = batch
+                account.batches.append(batch)
+
+    def _expire(self, at: int) -> None:
+        while self._aging and self._aging[0].at + AUTHORIZATION_MS <= at:
+            txn = self._aging.popleft()
+            if txn.status == records.AUTHORIZED:
+                self._close(txn, records.EXPIRED)
+        while self._reviewing and self._reviewing[0].at + REVIEW_MS <= at:
+            txn = self._reviewing.popleft()
+            if txn.status in records.IN_REVIEW:
+                held_only = txn.status != records.HELD_AUTHORIZED
+                self._close(txn, records.EXPIRED if held_only else records.VOIDED)
+
+    def _drop_stale_nonces(self) -> None:
+        """They lie in the order of their making: each new one sweeps two."""
+        now = self.clock.now_ms()
+        for value in [value for value, _ in zip(self.nonces, range(2), strict=False)]:
+            if self.nonces[value].expires < now:
+                del self.nonces[value]
+
+    def _reset(self, login: str) -> None:
+        if not login:
+            self._forget()
+            self.nonces.clear()
+            for account in self.accounts.values():
+                account.forget()
+            return
+        account = self.accounts[login]
+        account.forget()
+        self.txns = {key: txn for key, txn in self.txns.items() if txn.login != login}
+        self.rows = [row for row in self.rows if row.login != login]
+        self.batches = {key: made for key, made in self.batches.items() if made.login != login}
+        self._aging = deque(txn for txn in self._aging if txn.login != login)
+        self._reviewing = deque(txn for txn in self._reviewing if txn.login != login)
+        self.nonces = {key: made for key, made in self.nonces.items() if made.login != login}
+
+    def _snapshot(self) -> Iterator[Event]:
+        """The events that make this state when there are no transactions."""
+        yield self.header
+        for account in self.accounts.values():
+            yield records.AccountAdded(
+                account.login,
+                account.transaction_key,
+                list(account.currencies),
+                account.signature_key,
+            )
+            if account.settings is not None:
+                yield records.SettingsChanged(account.login, account.settings)
+        yield records.SettingsChanged("", self.settings)
+        yield records.ClockSet(self.clock.offset_ms, self.clock.stopped_ms)

@@ -1,0 +1,38 @@
+"""A real simulator process, and a merchant of its own for every test."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from simulator.driving import Merchant, Process
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Process]:
+    """The process that tests share while each has a merchant of its own."""
+    process = Process("--seed", "1")
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def shop(shared: Process) -> Iterator[Merchant]:
+    merchant = shared.merchant()
+    yield merchant
+    shared.control("/faults", method="DELETE")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Starts processes of one's own: for the clock, the state file, the seed."""
+    started: list[Process] = []
+
+    def begin(*arguments: str | Path) -> Process:
+        started.append(Process(*map(str, arguments)))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.running:
+            process.stop()
