@@ -36,6 +36,7 @@ class Child:
     ) -> None:
         self.name = name
         self.log_path = log_path
+        self.restarts = 0
         self._program = program
         self._environment = environment
         self._inherit = tuple(inherit)
@@ -114,6 +115,7 @@ class Child:
             )
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+            self.restarts += 1
             await self._spawn()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -72,16 +72,15 @@ def serve(
 
     from pydantic import ValidationError
 
+    from easypay.data_dir import what_is_wrong
     from easypay.serve import listen
     from easypay.serve import serve as run
     from easypay.settings import Settings
 
     try:
-        settings = Settings()
+        settings = Settings()  # type: ignore[call-arg]  # from the environment
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = "EASYPAY_" + "_".join(str(part) for part in first["loc"]).upper()
-        fail(f"{name}: {first['msg'].lower()}")
+        fail(what_is_wrong(error))
     try:
         bound = listen(host, port) if fd is None else socket.socket(fileno=fd)
     except OSError as error:
@@ -96,13 +95,9 @@ def migrate(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     Example: `EASYPAY_DATABASE_URL=postgresql://… easypay migrate`
     """
     from easypay.data_dir import DataDirectory
-    from easypay.db.migrate import MigrationError
     from easypay.db.migrate import migrate as apply
 
-    try:
-        names = asyncio.run(apply(DataDirectory(data_dir).access().database_url))
-    except (MigrationError, LookupError) as error:
-        fail(str(error))
+    names = run_async(lambda: apply(DataDirectory(data_dir).access().database_url))
     show(as_json, {"applied": names}, "Applied: " + ", ".join(names) if names else "Up to date.")
 
 
@@ -136,20 +131,31 @@ def show(as_json: bool, value: Any, text: str) -> None:
 
 def in_database(data_dir: Path, work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
     """Runs `work(connection, vault)` on the database of the environment or the data directory."""
-    import asyncpg
-
     from easypay.data_dir import DataDirectory
-    from easypay.errors import EasyPayError
     from easypay.merchants.vault import Vault
 
     async def run() -> Any:
+        import asyncpg
+
         access = DataDirectory(data_dir).access()
         vault = Vault(access.encryption_key)
-        connection = await asyncpg.connect(access.database_url)
+        connection = await asyncpg.connect(access.database_url, timeout=10)
         try:
             return await work(connection, vault)
         finally:
             await connection.close()
+
+    return run_async(run)
+
+
+def run_async(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Runs it to its end; what a person can solve becomes one clear line."""
+    import asyncpg
+
+    from easypay.errors import EasyPayError
+
+    async def run() -> Any:
+        return await work()
 
     try:
         return asyncio.run(run())
@@ -160,7 +166,7 @@ def in_database(data_dir: Path, work: Callable[[Any, Any], Awaitable[Any]]) -> A
     except asyncpg.UndefinedTableError:
         fail("the database has no EasyPay schema yet: run `easypay migrate`")
     except (OSError, asyncpg.PostgresError) as error:
-        fail(f"cannot use the database: {error}")
+        fail(f"cannot use the database: {error or 'no answer'}")
 
 
 def main() -> None:

@@ -75,8 +75,8 @@ class Server(uvicorn.Server):
         self._gateway.begin_drain()
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_s
-        while loop.time() < until and self.server_state.connections and not self.force_exit:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110  (uvicorn has no event for it)
+        while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -101,12 +101,15 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
 def problem_examples(
     operation_id: str, scope: str | None, body: type | None, error: type[EasyPayError]
 ) -> Examples:
-    """What the call (its id, its key's scope, its body) answers when it refuses in this way."""
+    """What the call (its id, its key's scope, its body) answers when it refuses in this way.
+
+    Empty where it never does: a refund given up is a failed refund, not a problem.
+    """
     if error is errors.ValidationFailed and body is not None:
         return _validation(operation_id, body)
     raised = _raised_for(operation_id, scope, error)
     value = _told(raised) if isinstance(raised, EasyPayError) else raised
-    return {error.code: Example(error.title, value)}
+    return {} if value is None else {error.code: Example(error.title, value)}
 
 
 def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError]) -> Any:
@@ -115,7 +118,7 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
     if ending is not None:
         kind = operation_id.removeprefix("payments_")
         told = stories()["rejected" if kind == "create" else f"{kind}_{ending}"]
-        return told.value
+        return told.value if told.status == error.http_status else None
     if error is errors.NotFound:
         api = operation_id.partition("_")[0]
         return error(_NOT_FOUND.get(operation_id, _NOT_FOUND[api]))

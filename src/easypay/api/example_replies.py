@@ -99,7 +99,7 @@ def _intent(body: CreatePayment, name: str = "first") -> tuple[Payment, Operatio
 
 
 def _operation(payment: Payment, kind: str, amount: int, at: datetime) -> Operation:
-    operation_id = example_id(ids.OPERATION, kind, at)
+    operation_id = example_id(ids.OPERATION, f"{kind} {payment.id}", at)
     return Operation(
         **_blank(Operation)
         | {
@@ -210,7 +210,7 @@ def stories() -> dict[str, Told]:
 
     captured = tell("captured", sale, _YES).payment
     held = tell("authorized", hold, msgspec.structs.replace(_YES, transaction_id="60198237463"))
-    tell("declined", sale, _NO)
+    tell("declined", _intent(msgspec.convert(SALE, CreatePayment), "second"), _NO)
     tell(
         "in_review",
         sale,
@@ -253,7 +253,7 @@ def stories() -> dict[str, Told]:
     tell("refund_failed", refund, msgspec.structs.replace(_NO, avs_result=None, cvv_result=None))
     tell("refund_unknown", refund, _LOST, ms=10_000)
     tell("refund_rejected", refund, _UNSETTLED)
-    tell("refund_absent", refund, _ABSENT)
+    tell("refund_absent", refund, _ABSENT, ms=65_000, evidence=absent)
     return told
 
 
@@ -279,6 +279,7 @@ _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "payments_refund": (
         ("refund", "Refunded"),
         ("refund_failed", "The processor declined the refund: no money moved"),
+        ("refund_absent", "Replayed: unknown at first, then proven never to have happened"),
         ("refund_unknown", "The outcome is not known yet"),
     ),
 }

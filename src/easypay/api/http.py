@@ -38,7 +38,7 @@ T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
 
 
-class Request(msgspec.Struct):
+class Request(msgspec.Struct, gc=False):
     """What a handler needs of a request. Header names are lower case."""
 
     method: str
@@ -60,7 +60,7 @@ class Request(msgspec.Struct):
         return found
 
 
-class Response(msgspec.Struct):
+class Response(msgspec.Struct, gc=False):
     """What a handler answers. `headers` come on top of those every answer has."""
 
     status: int

@@ -80,6 +80,12 @@ class Cluster:
         return self.process.pid
 
     @property
+    def log_path(self) -> Path:
+        """Where the server writes its log."""
+        assert self._plan is not None
+        return self._plan.log_path
+
+    @property
     def tcp_dsn(self) -> str:
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
 

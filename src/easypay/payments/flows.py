@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 _json = msgspec.json.Encoder()
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """One money request: who asks, under which key, and the fingerprint of what is asked."""
 
     caller: Caller
@@ -62,7 +62,7 @@ class Ask(msgspec.Struct, frozen=True):
     fingerprint: bytes
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+class Reply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the merchant is answered, and how long the parts took (seconds; None: did not run)."""
 
     status: int

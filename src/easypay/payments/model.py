@@ -33,7 +33,7 @@ CREATES: Final = frozenset({"authorize", "sale"})
 OPEN_STATES: Final = frozenset({"in_flight", "unknown", "not_sent"})
 
 
-class Payment(msgspec.Struct, frozen=True):
+class Payment(msgspec.Struct, frozen=True, gc=False):
     """One row of `payments`."""
 
     merchant_id: UUID
@@ -78,7 +78,7 @@ class Payment(msgspec.Struct, frozen=True):
         return self.captured_minor - self.refunded_minor - self.refund_reserved_minor
 
 
-class Operation(msgspec.Struct, frozen=True):
+class Operation(msgspec.Struct, frozen=True, gc=False):
     """One row of `operations`: one call to a processor."""
 
     merchant_id: UUID
@@ -108,7 +108,7 @@ class Operation(msgspec.Struct, frozen=True):
 # How they look outside -----------------------------------------------------------------------
 
 
-class PaymentMethodView(msgspec.Struct, frozen=True):
+class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of the card: enough to recognise it, never enough to use it."""
 
     type: str
@@ -118,7 +118,7 @@ class PaymentMethodView(msgspec.Struct, frozen=True):
     exp_year: int | None
 
 
-class ProcessorView(msgspec.Struct, frozen=True):
+class ProcessorView(msgspec.Struct, frozen=True, gc=False):
     """What the processor said, its codes verbatim."""
 
     name: str
@@ -130,7 +130,7 @@ class ProcessorView(msgspec.Struct, frozen=True):
     message: str | None
 
 
-class PaymentView(msgspec.Struct, frozen=True):
+class PaymentView(msgspec.Struct, frozen=True, gc=False):
     """A payment. Amounts are integers of minor units (cents for USD) of `currency`."""
 
     id: str
@@ -154,7 +154,7 @@ class PaymentView(msgspec.Struct, frozen=True):
     updated_at: str
 
 
-class RefundView(msgspec.Struct, frozen=True):
+class RefundView(msgspec.Struct, frozen=True, gc=False):
     """A refund: `processing` until its outcome is known, then `succeeded` or `failed`."""
 
     id: str
@@ -169,7 +169,7 @@ class RefundView(msgspec.Struct, frozen=True):
     updated_at: str
 
 
-class OperationView(msgspec.Struct, frozen=True):
+class OperationView(msgspec.Struct, frozen=True, gc=False):
     """One call to the processor: what was asked, under which reference, and what came of it."""
 
     id: str
@@ -299,7 +299,7 @@ def body_of(view: PaymentView | RefundView) -> bytes:
 # What an outcome changes ---------------------------------------------------------------------
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Everything one learned outcome does to the rows, as data for `store.record`."""
 
     merchant_id: UUID
@@ -342,7 +342,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     next_inquiry_at: datetime | None
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Why an outcome that did not come as the call's own reply is believed."""
 
     source: str
@@ -535,7 +535,7 @@ def _amounts_after(operation: Operation, payment: Payment, *, approved: bool) ->
             return payment.authorized_minor, payment.captured_minor
 
 
-class Said(msgspec.Struct, frozen=True, kw_only=True):
+class Said(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the processor said of one operation, its words verbatim; None where it was silent."""
 
     transaction_id: str | None = None

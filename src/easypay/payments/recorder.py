@@ -19,7 +19,7 @@ from easypay.processors.base import Approved, NotSent, Unknown
 log = logging.getLogger(__name__)
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """The reply that stands for an operation now. No status: not answered yet, or not sent."""
 
     state: str

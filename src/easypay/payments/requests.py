@@ -25,7 +25,7 @@ Amount = Annotated[
 ]
 
 
-class CardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A raw card. Only for merchants whose settings allow it; never stored, logged or queued."""
 
     number: Annotated[str, Meta(pattern=r"^\d{12,19}$", description="Digits only.")]
@@ -37,7 +37,7 @@ class CardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "CardBody(***)"
 
 
-class AcceptTokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AcceptTokenBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What Accept.js gave the browser (`opaqueData`). Good for one payment, within 15 minutes."""
 
     data_descriptor: Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_CONTROL)]
@@ -48,7 +48,7 @@ class AcceptTokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CardMethod(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="card", tag_field="type"
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, tag="card", tag_field="type"
 ):
     """`{"type": "card", "card": {...}}`"""
 
@@ -56,14 +56,21 @@ class CardMethod(
 
 
 class AcceptTokenMethod(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="accept_token", tag_field="type"
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    forbid_unknown_fields=True,
+    tag="accept_token",
+    tag_field="type",
 ):
     """`{"type": "accept_token", "accept_token": {...}}`"""
 
     accept_token: AcceptTokenBody
 
 
-class Customer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Customer(
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
+):
     """Who pays, as the merchant knows them."""
 
     reference: Annotated[str, _text(20, "The merchant's id of the customer.")] | None = None
@@ -73,7 +80,9 @@ class Customer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     ip_address: Annotated[str, Meta(max_length=45, pattern=r"^[0-9A-Fa-f.:]+$")] | None = None
 
 
-class BillingAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class BillingAddress(
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
+):
     """Where the card's statements go. Street and postal code feed the address check (AVS)."""
 
     first_name: Annotated[str, _text(50, "")] | None = None
@@ -96,7 +105,9 @@ Metadata = Annotated[
 ]
 
 
-class CreatePayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class CreatePayment(
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
+):
     """Take a payment, or hold the money to capture it later."""
 
     amount: Amount
@@ -119,17 +130,17 @@ class CreatePayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     metadata: Metadata | None = None
 
 
-class CapturePayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CapturePayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Take what was authorized, or less of it: the rest of the hold is released."""
 
     amount: Amount | UnsetType = UNSET
 
 
-class VoidPayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class VoidPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Nothing to say: a void is of the whole payment."""
 
 
-class RefundPayment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RefundPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Give back an amount, or, without one, all that is left."""
 
     amount: Amount | UnsetType = UNSET

@@ -29,7 +29,7 @@ def _p(columns: str) -> str:
 # begin: claim the key, write the intent -------------------------------------------------------
 
 
-class NewPayment(msgspec.Struct, frozen=True, kw_only=True):
+class NewPayment(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One payment's intent. Field order is the order of BEGIN_PAYMENTS' parameters."""
 
     merchant_id: UUID
@@ -114,7 +114,7 @@ def begin_payments_results(
     return [item.operation_id in claimed for item in items]
 
 
-class FollowUp(msgspec.Struct, frozen=True, kw_only=True):
+class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The intent to capture, void or refund. Field order is BEGIN_FOLLOW_UPS' parameters'."""
 
     merchant_id: UUID
@@ -314,7 +314,7 @@ def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Seque
 # reads by id -----------------------------------------------------------------------------------
 
 
-class PaymentKey(msgspec.Struct, frozen=True):
+class PaymentKey(msgspec.Struct, frozen=True, gc=False):
     """Whose payment, and which."""
 
     merchant_id: UUID
@@ -349,7 +349,7 @@ def read_payments_results(
 # the rest: cold ----------------------------------------------------------------------------------
 
 
-class KeyUse(msgspec.Struct, frozen=True):
+class KeyUse(msgspec.Struct, frozen=True, gc=False):
     """What became of an idempotency key."""
 
     fingerprint: bytes
@@ -454,7 +454,7 @@ def _earliest_child(payment_id: UUID) -> UUID:
     return ids.lowest_id_at(ids.moment_of(payment_id) - timedelta(days=1))
 
 
-class Happened(msgspec.Struct, frozen=True):
+class Happened(msgspec.Struct, frozen=True, gc=False):
     """One row of `events`."""
 
     id: UUID

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 
-class Approved(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """The processor did it."""
 
     transaction_id: str
@@ -26,7 +26,7 @@ class Approved(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     card_last4: str | None = None
 
 
-class Declined(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Declined(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """The issuer said no. `decline_code` is our normalized word, `code` theirs, verbatim."""
 
     decline_code: str
@@ -39,7 +39,7 @@ class Declined(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     card_last4: str | None = None
 
 
-class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Rejected(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """The processor would not take the request, and says so: no money moved."""
 
     code: str
@@ -48,7 +48,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Our word for the reason, as on a decline (`expired_card`), where the reason is known."""
 
 
-class HeldForReview(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class HeldForReview(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """Accepted, and waiting for a person at the processor. Money may be held, none is paid."""
 
     transaction_id: str
@@ -61,13 +61,13 @@ class HeldForReview(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     card_last4: str | None = None
 
 
-class NotSent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class NotSent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """Proven never to have left: connection refused, no name, TLS failed, no time left to start."""
 
     reason: str
 
 
-class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Unknown(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """Bytes left and no clear answer came. Money may have moved; only an inquiry can tell."""
 
     reason: str
@@ -76,14 +76,14 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 Outcome = Approved | Declined | Rejected | HeldForReview | NotSent | Unknown
 
 
-class Absent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Absent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """An inquiry looked everywhere the operation could be and did not find it."""
 
     searched: str
     """Where it looked, for the evidence kept on the operation."""
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Found(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """An inquiry found the operation, and what became of it."""
 
     outcome: Approved | Declined | Rejected | HeldForReview
@@ -91,7 +91,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What the processor said, in its own words, without card data."""
 
 
-class Inconclusive(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Inconclusive(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """An inquiry could not be made, or its answer does not settle the matter. Ask again later."""
 
     reason: str
@@ -100,7 +100,7 @@ class Inconclusive(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 Finding = Found | Absent | Inconclusive
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class Account(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A merchant's credentials at a processor. Never logged: its repr hides the key."""
 
     url: str
@@ -111,7 +111,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
         return f"Account(url={self.url!r}, login_id={self.login_id!r}, transaction_key=***)"
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True):
+class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A raw card, in memory for the length of one call. Its repr hides everything."""
 
     number: str
@@ -123,7 +123,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         return "Card(***)"
 
 
-class AcceptToken(msgspec.Struct, frozen=True, kw_only=True):
+class AcceptToken(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A single-use Accept.js nonce. Its repr hides the value."""
 
     descriptor: str
@@ -133,7 +133,7 @@ class AcceptToken(msgspec.Struct, frozen=True, kw_only=True):
         return "AcceptToken(***)"
 
 
-class Address(msgspec.Struct, frozen=True, kw_only=True):
+class Address(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A billing address; each field is already within the processor's limits or is cut to them."""
 
     first_name: str | None = None
@@ -147,7 +147,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     phone: str | None = None
 
 
-class AuthorizeRequest(msgspec.Struct, frozen=True, kw_only=True):
+class AuthorizeRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Hold money (`capture=False`: authorize) or take it at once (`capture=True`: sale)."""
 
     account: Account
@@ -165,7 +165,7 @@ class AuthorizeRequest(msgspec.Struct, frozen=True, kw_only=True):
     billing_address: Address | None = None
 
 
-class CaptureRequest(msgspec.Struct, frozen=True, kw_only=True):
+class CaptureRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Take `amount_minor` of an authorization; the rest of the hold is released."""
 
     account: Account
@@ -175,7 +175,7 @@ class CaptureRequest(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
 
 
-class VoidRequest(msgspec.Struct, frozen=True, kw_only=True):
+class VoidRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Undo an authorization, or a capture that has not settled."""
 
     account: Account
@@ -183,7 +183,7 @@ class VoidRequest(msgspec.Struct, frozen=True, kw_only=True):
     transaction_id: str
 
 
-class RefundRequest(msgspec.Struct, frozen=True, kw_only=True):
+class RefundRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Return `amount_minor` of a settled transaction to the card it came from."""
 
     account: Account
@@ -194,7 +194,7 @@ class RefundRequest(msgspec.Struct, frozen=True, kw_only=True):
     card_last4: str
 
 
-class InquiryRequest(msgspec.Struct, frozen=True, kw_only=True):
+class InquiryRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What became of one operation? `kind` is authorize, sale, capture, void or refund.
 
     `transaction_id` is the parent's for a capture, void or refund, and None for the others.

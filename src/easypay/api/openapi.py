@@ -1,0 +1,394 @@
+"""This API as OpenAPI 3.1, generated from the table of routes, the types and the examples.
+
+`python -m easypay.api.openapi > docs/openapi.json` renews the checked-in copy.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final
+
+from easypay import errors
+from easypay.api import schemas
+from easypay.api.example_problems import problem_examples, retry_after_of
+from easypay.api.example_replies import reply_examples
+from easypay.api.examples import (
+    CURSOR,
+    KEY,
+    KEY_ID,
+    MERCHANT_ID,
+    PAYMENT_ID,
+    Example,
+    Examples,
+    request_examples,
+)
+from easypay.api.http import JSON, dumps_pretty, encode
+from easypay.api.idempotency import MAX_KEY
+from easypay.api.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from easypay.api.payments import UNKNOWN_RETRY_S
+from easypay.api.routes import ROUTES, Route
+from easypay.api.schemas import REF, Schema
+from easypay.errors import EasyPayError
+from easypay.merchants.model import MODES
+from easypay.problems import MEDIA_TYPE
+
+TAGS: Final[Mapping[str, str]] = {
+    "Payments": "Take money, hold it, give it back, and read what happened.",
+    "Idempotency": "What became of a request whose answer was lost.",
+    "Administration": "Merchants, their processor accounts and their keys.",
+    "System": "Health, and this documentation.",
+}
+
+DESCRIPTION: Final = """\
+EasyPay takes payments through your own card processor account.
+
+- **Money** is an integer of the currency's minor units and an ISO 4217 code: `2500` and `USD` are
+  25.00 dollars, `2500` and `JPY` are 2,500 yen. There are no fractions.
+- **Idempotency.** Every POST that moves money carries an `Idempotency-Key`. Repeat a request
+  whose answer was lost with the same key and body: the money moves once, and the answer is the same, byte
+  for byte, with `Idempotency-Replayed: true`. Keys are kept 30 days, for a merchant and a mode.
+- **A decline is 201**, with `status: declined` and a `decline_code`: it is an outcome, not an
+  error.
+- **An unknown outcome is 202.** The processor has not answered yet, so the payment is
+  `processing`. GET its Location, or repeat the request with the same key; never with a new one, which would
+  be a second payment.
+- **Errors** are RFC 9457 problems (`application/problem+json`). Programs read `code`;
+  `type` leads to a page that says what to do.
+- **Lists** are `{data, has_more, next_cursor}`; pass `next_cursor` as `cursor`.
+- **Growth.** Fields and enum values are added without a new version: accept those you do not
+  know. Requests with fields that we do not know are refused.
+"""
+
+_HEADERS: Final[Mapping[str, Any]] = {
+    "Request-Id": ("Quote it when you ask for help.", {"type": "string"}),
+    "Location": ("Where to read what was made.", {"type": "string", "format": "uri-reference"}),
+    "Retry-After": ("Seconds to wait before asking again.", {"type": "integer", "minimum": 1}),
+    "ETag": ('The version, such as `"v2"`.', {"type": "string"}),
+    "Link": (
+        'The next page, with `rel="next"` (RFC 8288). Absent on the last.',
+        {"type": "string"},
+    ),
+    "Idempotency-Replayed": (
+        "`true` where this is the stored answer to an earlier request with the same key.",
+        {"type": "string", "enum": ["true"]},
+    ),
+    "Server-Timing": (
+        "Where the time went, in milliseconds: `begin` and `record` are ours, `processor` is "
+        "theirs. `replay` where nothing was done again.",
+        {"type": "string"},
+    ),
+    "WWW-Authenticate": ("How to say who you are.", {"type": "string", "enum": ["Bearer"]}),
+}
+
+_ETAG: Final = {"type": "string", "maxLength": 256}
+_PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
+    # name: (where, description, schema, example)
+    "Idempotency-Key": (
+        "header",
+        f"A fresh unique value for every new request, the same one when you repeat it. 1 to "
+        f"{MAX_KEY} printable ASCII characters, plain or as a quoted string; a UUID will do. "
+        "Scoped to the merchant and the mode, kept 30 days.",
+        {"type": "string", "minLength": 1, "maxLength": 2 * MAX_KEY + 2},
+        KEY,
+    ),
+    "If-Match": (
+        "header",
+        "Do it only if the payment still is at the version with this ETag; else 412.",
+        _ETAG,
+        '"v2"',
+    ),
+    "If-None-Match": ("header", "Answer 304 if the payment still has this ETag.", _ETAG, '"v2"'),
+    "limit": (
+        "query",
+        "How many a page holds.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+        20,
+    ),
+    "cursor": (
+        "query",
+        "`next_cursor` of the page before, with the same filters and key. Opaque.",
+        {"type": "string"},
+        CURSOR,
+    ),
+    "created_from": (
+        "query",
+        "Only what was created at or after this moment (RFC 3339).",
+        {"type": "string", "format": "date-time"},
+        "2026-11-01T00:00:00Z",
+    ),
+    "created_to": (
+        "query",
+        "Only what was created before this moment (RFC 3339).",
+        {"type": "string", "format": "date-time"},
+        "2026-12-01T00:00:00Z",
+    ),
+    "key": ("path", "The idempotency key, percent-encoded.", {"type": "string"}, KEY),
+    "mode": ("path", "Which account.", {"type": "string", "enum": list(MODES)}, "test"),
+    "code": ("path", "A problem's code.", {"type": "string"}, "invalid_state"),
+    "key_id": (
+        "path",
+        "The key's id, not its secret.",
+        {"type": "string", "pattern": "^key_[0-9a-f]{32}$"},
+        KEY_ID,
+    ),
+    "payments.id": (
+        "path",
+        "The payment's id.",
+        {"type": "string", "pattern": "^pay_[0-9a-f]{32}$"},
+        PAYMENT_ID,
+    ),
+    "admin.id": (
+        "path",
+        "The merchant's id.",
+        {"type": "string", "pattern": "^mer_[0-9a-f]{32}$"},
+        MERCHANT_ID,
+    ),
+}
+_REQUIRED: Final = ("Idempotency-Key",)
+
+_MEANINGS: Final = {
+    200: "As asked.",
+    201: "Done, and this is the outcome.",
+    202: "Accepted; the outcome is not known yet. Read the Location.",
+    204: "Done.",
+    304: "Nothing has changed since that ETag.",
+}
+_SYSTEM: Final[Mapping[tuple[str, int], tuple[str, str, str]]] = {
+    # (handler, status): (meaning, media type, example)
+    ("livez", 200): ("The process is alive.", "text/plain", "alive\n"),
+    ("readyz", 200): ("Send it traffic.", "text/plain", "ready\n"),
+    ("readyz", 503): ("Send it none, and why.", "text/plain", "not ready: draining\n"),
+    ("openapi", 200): ("This document.", JSON.decode(), ""),
+    ("docs", 200): ("This API, readable.", "text/html", ""),
+    ("problem", 200): ("The problem's page.", "text/html", ""),
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document. Shared: do not change it."""
+    shared = _shared_problems()
+    paths: dict[str, Any] = {}
+    for route in ROUTES:
+        path = route.path.replace(":path}", "}")
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, shared)
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "EasyPay",
+            "version": "1.0.0",
+            "summary": "A payment gateway that you run yourself.",
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/", "description": "The gateway that serves this document"}],
+        "tags": [{"name": name, "description": said} for name, said in TAGS.items()],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "merchantKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "ep_{test|live}_sk_...",
+                    "description": "A merchant's key. Its scopes say what it may do, its mode "
+                    "(`ep_test_`, `ep_live_`) where the money is.",
+                },
+                "adminKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The operator's key, EASYPAY_ADMIN_KEY of the gateway.",
+                },
+            },
+            "headers": {
+                name: {"description": said, "schema": schema}
+                for name, (said, schema) in _HEADERS.items()
+            },
+            "examples": {name: _example(example) for name, example in shared.items()},
+            "schemas": _components(),
+        },
+    }
+
+
+def openapi_json() -> bytes:
+    """The document, compact: what /openapi.json serves."""
+    return encode(document())
+
+
+def _components() -> dict[str, Schema]:
+    pages = sorted({schemas.name_of(route.page_of) for route in ROUTES if route.page_of})
+    types = [
+        kind
+        for route in ROUTES
+        for kind in (route.body, route.page_of, *route.replies.values())
+        if kind is not None
+    ]
+    found = schemas.components(types)
+    page = found.pop(Page.__name__)
+    found |= {f"{name}Page": schemas.page_of(name, page) for name in pages}
+    return dict(sorted(found.items()))
+
+
+def tag_of(route: Route) -> str:
+    """The chapter that the call stands in."""
+    if route.handler == "key":
+        return "Idempotency"
+    return {"payments": "Payments", "admin": "Administration"}.get(route.api, "System")
+
+
+def errors_of(route: Route) -> list[type[EasyPayError]]:
+    """What the call may refuse with, by status: what the table says, and a bug anywhere."""
+    found = dict.fromkeys((*route.errors, errors.Internal) if route.scope else route.errors)
+    return sorted(found, key=lambda error: (error.http_status, error.code))
+
+
+def _operation(route: Route, shared: Mapping[str, Example]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.operation_id,
+        "tags": [tag_of(route)],
+        "summary": route.summary,
+        "description": route.description,
+        "parameters": _parameters(route),
+    }
+    if route.body is not None:
+        examples = request_examples(route.body)
+        optional = any(example.value == {} for example in examples.values())
+        content = _content(JSON.decode(), schemas.name_of(route.body), examples)
+        operation["requestBody"] = {"required": not optional, "content": content}
+    operation["responses"] = {
+        **{str(status): _reply(route, status, kind) for status, kind in route.replies.items()},
+        **_refusals(route, shared),
+    }
+    if route.scope is None:
+        operation["security"] = []
+    elif route.scope == "admin":
+        operation["security"] = [{"adminKey": []}]
+    else:
+        operation["security"] = [{"merchantKey": [route.scope]}]
+    return operation
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    in_path = [
+        part[1:-1].partition(":")[0] for part in route.path.split("/") if part.startswith("{")
+    ]
+    found = []
+    for name in (*in_path, *route.query, *route.headers):
+        key = f"{route.api}.{name}" if name == "id" else name
+        where, said, schema, example = _PARAMETERS[key]
+        found.append(
+            {
+                "name": name,
+                "in": where,
+                "required": where == "path" or name in _REQUIRED,
+                "description": said,
+                "schema": schema,
+                "example": example,
+            }
+        )
+    return found
+
+
+def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
+    headers = ["Request-Id"]
+    money = "Idempotency-Key" in route.headers
+    if money:
+        headers += ["Location", "Idempotency-Replayed", "Server-Timing"]
+    if status == 202:
+        headers.append("Retry-After")
+    if "If-None-Match" in route.headers:
+        headers.append("ETag")
+    if "cursor" in route.query:
+        headers.append("Link")
+    reply: dict[str, Any] = {"description": _MEANINGS.get(status, ""), "headers": _headers(headers)}
+    if status == 202:
+        reply["headers"]["Retry-After"] = _header("Retry-After", UNKNOWN_RETRY_S)
+    if kind is not None:
+        name = f"{schemas.name_of(route.page_of)}Page" if route.page_of else schemas.name_of(kind)
+        examples = reply_examples(route.operation_id, status)
+        reply["content"] = _content(JSON.decode(), name, examples)
+    if (route.handler, status) in _SYSTEM:
+        said, media, text = _SYSTEM[route.handler, status]
+        schema = {"type": "object" if media == JSON.decode() else "string"}
+        reply["description"] = said
+        reply["content"] = {media: {"schema": schema}}
+        if text:
+            reply["content"][media]["examples"] = {route.handler: {"value": text}}
+    return reply
+
+
+def _refusals(route: Route, shared: Mapping[str, Example]) -> dict[str, Any]:
+    """One answer for each status, with an example for each code."""
+    refusals: dict[str, Any] = {}
+    for error in errors_of(route):
+        examples = problem_examples(route.operation_id, route.scope, route.body, error)
+        if not examples:
+            continue
+        status = str(error.http_status)
+        reply = refusals.setdefault(
+            status,
+            {
+                "description": "",
+                "headers": _headers(["Request-Id"]),
+                "content": {MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}, "examples": {}}},
+            },
+        )
+        reply["description"] += f"{' ' * bool(reply['description'])}`{error.code}`: {error.__doc__}"
+        if (retry_after_s := retry_after_of(error)) is not None:
+            reply["headers"].setdefault("Retry-After", _header("Retry-After", retry_after_s))
+        if status == "401":
+            reply["headers"] |= _headers(["WWW-Authenticate"])
+        if "Idempotency-Key" in route.headers and status == "502":
+            reply["headers"] |= _headers(["Idempotency-Replayed", "Server-Timing"])
+        reply["content"][MEDIA_TYPE]["examples"] |= {
+            name: {"$ref": f"#/components/examples/{name}"}
+            if shared.get(name) == example
+            else _example(example)
+            for name, example in examples.items()
+        }
+    return refusals
+
+
+def _shared_problems() -> Examples:
+    """The examples that read the same in several calls: they stand once, under components."""
+    seen: dict[tuple[str, bytes], Example] = {}
+    often: Examples = {}
+    for route in ROUTES:
+        for error in errors_of(route):
+            found = problem_examples(route.operation_id, route.scope, route.body, error)
+            for name, example in found.items():
+                key = name, encode(example)
+                if key in seen:
+                    often.setdefault(name, example)
+                seen[key] = example
+    return dict(sorted(often.items()))
+
+
+def _content(media: str, name: str, examples: Examples) -> dict[str, Any]:
+    return {
+        media: {
+            "schema": {"$ref": REF + name},
+            "examples": {name: _example(example) for name, example in examples.items()},
+        }
+    }
+
+
+def _example(example: Example) -> dict[str, Any]:
+    return {"summary": example.summary, "value": example.value}
+
+
+def _headers(names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _header(name: str, example: Any) -> dict[str, Any]:
+    said, schema = _HEADERS[name]
+    return {"description": said, "schema": schema, "example": example}
+
+
+def main() -> None:
+    """Write the document for people, as docs/openapi.json has it."""
+    sys.stdout.buffer.write(dumps_pretty(document()) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

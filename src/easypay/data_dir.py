@@ -1,0 +1,163 @@
+"""What `easypay up` keeps in its data directory, and what the environment says instead.
+
+postgres/       the embedded cluster             log/        one file per program
+secrets.json    keys, made once (mode 0600)      lock        held while `up` runs
+demo.json       how to reach it all (0600)       children.json  who to stop after a crash
+"""
+
+import fcntl
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LONGEST_LOG: Final = 16 * 1024 * 1024
+"""Bytes; a longer one is put aside (`.1`) at the next start."""
+
+
+class DataDirectoryError(Exception):
+    """The data directory cannot be used as it is, said in one line."""
+
+
+class Environment(BaseSettings):
+    """The variables that stand in for what a data directory holds or `up` would make."""
+
+    model_config = SettingsConfigDict(env_prefix="EASYPAY_", frozen=True, extra="ignore")
+
+    database_url: SecretStr | None = None
+    encryption_key: SecretStr | None = None
+    admin_key: SecretStr | None = None
+    authorize_net_login_id: str | None = None
+    authorize_net_transaction_key: SecretStr | None = None
+    authorize_net_test_url: str | None = None
+
+
+class Access(NamedTuple):
+    """Enough to administer a gateway's database."""
+
+    database_url: str
+    encryption_key: str
+
+
+class DataDirectory:
+    """The files of one data directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.demo_path = self.path / "demo.json"
+        self.children_path = self.path / "children.json"
+        self._secrets_path = self.path / "secrets.json"
+        self._lock: IO[str] | None = None
+
+    def open(self) -> None:
+        """Makes the directory and holds it for this process.
+
+        Raises DataDirectoryError: no permission, not a directory, another `up` uses it.
+        """
+        try:
+            # Root's stand-in for PostgreSQL must pass through; nobody else can list or read.
+            mode = 0o711 if os.geteuid() == 0 else 0o700
+            self.path.mkdir(mode=mode, parents=True, exist_ok=True)
+            (self.path / "log").mkdir(mode=0o700, exist_ok=True)
+            self._lock = (self.path / "lock").open("a")
+        except PermissionError as error:
+            raise DataDirectoryError(
+                f"no permission to write {error.filename}: choose another --data-dir"
+            ) from None
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DataDirectoryError(
+                f"{error.filename} is not a directory: choose another --data-dir"
+            ) from None
+        except OSError as error:
+            raise DataDirectoryError(f"cannot use {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            raise DataDirectoryError(
+                f"another `easypay up` runs on {self.path}: stop it, or choose another --data-dir"
+            ) from None
+
+    def close(self) -> None:
+        """Lets another `up` have the directory."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def log_path(self, name: str) -> Path:
+        """Where one program logs; put aside first when it has grown long."""
+        path = self.path / "log" / f"{name}.log"
+        if path.exists() and path.stat().st_size > LONGEST_LOG:
+            path.replace(path.with_suffix(".log.1"))
+        return path
+
+    def secrets(self) -> dict[str, str]:
+        """The keys kept here, made at the first call. Raises DataDirectoryError if unreadable."""
+        try:
+            kept: dict[str, str] = json.loads(self._secrets_path.read_text())
+        except FileNotFoundError:
+            from easypay.merchants.vault import new_encryption_key
+
+            kept = {
+                "encryption_key": new_encryption_key(),
+                "admin_key": f"ep_admin_{secrets.token_urlsafe(32)}",
+            }
+            self.keep_secrets(kept)
+        except (OSError, ValueError) as error:
+            raise DataDirectoryError(f"cannot read {self._secrets_path}: {error}") from None
+        return kept
+
+    def keep_secrets(self, kept: dict[str, str]) -> None:
+        """Replaces the keys, whole or not at all."""
+        _write_private(self._secrets_path, kept)
+
+    def write_demo(self, demo: dict[str, Any]) -> None:
+        """Says how to reach the running stack, in a file for its owner only."""
+        _write_private(self.demo_path, demo)
+
+    def access(self) -> Access:
+        """The database and key to administer: the environment's, else this directory's.
+
+        Raises LookupError, in one line, where neither knows them.
+        """
+        said = Environment()
+        try:
+            url = (
+                said.database_url.get_secret_value()
+                if said.database_url
+                else json.loads(self.demo_path.read_text())["database_url"]
+            )
+            key = (
+                said.encryption_key.get_secret_value()
+                if said.encryption_key
+                else json.loads(self._secrets_path.read_text())["encryption_key"]
+            )
+        except (OSError, ValueError, KeyError):
+            raise LookupError(
+                f"no database known: start `easypay up` (nothing usable in {self.path}), or set "
+                "EASYPAY_DATABASE_URL and EASYPAY_ENCRYPTION_KEY"
+            ) from None
+        return Access(str(url), str(key))
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The first bad setting, by the name of its variable, without its value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = "_".join(str(part) for part in first["loc"]).upper()
+    return f"EASYPAY_{name}: {first['msg'].lower()}"
+
+
+def _write_private(path: Path, value: dict[str, Any]) -> None:
+    aside = path.with_suffix(".new")
+    aside.unlink(missing_ok=True)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

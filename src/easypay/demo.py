@@ -1,0 +1,76 @@
+"""The demo merchant of `easypay up`: made once, found again, with a key that still works."""
+
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from easypay import ids
+from easypay.errors import EasyPayError
+from easypay.merchants import admin
+from easypay.merchants.model import digest_of
+from easypay.merchants.vault import Vault
+
+NAME: Final = "Demo shop"
+
+
+async def prepare(
+    database_url: str,
+    kept: dict[str, str],
+    *,
+    encryption_key: str,
+    login_id: str,
+    transaction_key: str,
+) -> dict[str, str]:
+    """A merchant that takes USD and raw cards, its test account and one test key.
+
+    `kept` is what an earlier start returned; what is missing from the database is made anew.
+    Returns `demo_merchant` and `demo_api_key`, to be kept. Raises EasyPayError.
+    """
+    connection = await asyncpg.connect(database_url, timeout=10)
+    try:
+        merchant_id = await _existing(connection, kept)
+        if merchant_id is None:
+            made = await admin.create_merchant(
+                connection, name=NAME, currencies=("USD",), allow_raw_cards=True
+            )
+            merchant_id = made.merchant_id
+        await admin.set_processor_account(
+            connection,
+            Vault(encryption_key),
+            merchant_id,
+            "test",
+            login_id=login_id,
+            transaction_key=transaction_key,
+        )
+        secret = kept.get("demo_api_key", "")
+        if not await _works(connection, merchant_id, secret):
+            _, secret = await admin.create_key(connection, merchant_id, mode="test", name="demo")
+    finally:
+        await connection.close()
+    return {"demo_merchant": ids.typed(ids.MERCHANT, merchant_id), "demo_api_key": secret}
+
+
+async def _existing(
+    connection: "asyncpg.Connection[asyncpg.Record]", kept: dict[str, str]
+) -> UUID | None:
+    merchant_id = ids.parse(ids.MERCHANT, kept.get("demo_merchant", ""))
+    if merchant_id is None:
+        return None
+    try:
+        return (await admin.get_merchant(connection, merchant_id)).merchant_id
+    except EasyPayError:
+        return None  # another database than last time
+
+
+async def _works(
+    connection: "asyncpg.Connection[asyncpg.Record]", merchant_id: UUID, secret: str
+) -> bool:
+    return bool(
+        await connection.fetchval(
+            "SELECT true FROM api_keys WHERE digest = $1 AND merchant_id = $2 AND mode = 'test'"
+            " AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+            digest_of(secret),
+            merchant_id,
+        )
+    )
