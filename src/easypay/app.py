@@ -50,6 +50,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._committers: list[GroupCommitter[Any, Any]] = []
         self._lanes: list[Lane] = []
+        self._months = partitions.Months()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -92,6 +93,8 @@ class Gateway:
             await partitions.ensure(
                 connection, at=clock.now(), months_ahead=settings.partitions_ahead_months
             )
+            await self._months.load(connection)
+        month = self._months.of
         self._directory = Directory(
             self._pool,
             vault,
@@ -111,6 +114,7 @@ class Gateway:
             results=store.record_results,
             order=lambda change: change.operation_id,
             touches=lambda change: (change.payment_id,),
+            variant=lambda change: f"{month(change.payment_id)} {month(change.operation_id)}",
             limit=None,
             patience_s=math.inf,
         )
@@ -143,6 +147,7 @@ class Gateway:
                 arguments=store.begin_follow_ups_arguments,
                 results=store.begin_follow_ups_results,
                 order=lambda item: item.payment_id,
+                variant=lambda item: month(item.payment_id),
                 touches=lambda item: (
                     item.payment_id,
                     (item.merchant_id, item.mode, item.key),
@@ -155,6 +160,7 @@ class Gateway:
                 arguments=store.read_payments_arguments,
                 results=store.read_payments_results,
                 order=lambda key: key.payment_id,
+                variant=lambda key: month(key.payment_id),
             ),
             recorder=recorder,
             resolver=resolver,
@@ -214,12 +220,18 @@ class Gateway:
         results: Any,
         order: Callable[[Any], object],
         touches: Any = None,
+        variant: Callable[[Any], str] = lambda _: "",
         limit: int | None = -1,
         patience_s: float = _DATABASE_PATIENCE_S,
     ) -> GroupCommitter[Any, Any]:
         settings = self.settings
         lanes = [
-            Lane(dsn, f"{name} {number + 1}", sql, lookups=name != "begin")
+            Lane(
+                dsn,
+                f"{name} {number + 1}",
+                lambda variant: store.in_months(sql, variant),
+                lookups=name != "begin",
+            )
             for number in range(settings.groups_in_flight)
         ]
         self._lanes += lanes
@@ -230,6 +242,7 @@ class Gateway:
             results=results,
             order=order,
             touches=touches,
+            variant=variant,
             size=settings.group_size,
             limit=settings.max_queued if limit == -1 else limit,
             patience_s=patience_s,
@@ -256,6 +269,7 @@ class Gateway:
                         at=clock.now(),
                         months_ahead=self.settings.partitions_ahead_months,
                     )
+                    await self._months.load(connection)
                     strays = await partitions.strays(connection)
                     await store.purge_keys(connection, days=self.settings.idempotency_key_days)
                 if any(strays.values()):

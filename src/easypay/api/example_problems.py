@@ -145,17 +145,20 @@ def retry_after_of(error: type[EasyPayError]) -> int | None:
 
 
 def _validation(operation_id: str, body: type) -> Examples:
+    code = errors.ValidationFailed.code
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body)
     found = {
-        name: Example(summary, _told(_raised(partial(decode, _request(sent), decoder))))
+        f"{code}_{name}": Example(summary, _told(_raised(partial(decode, _request(sent), decoder))))
         for name, summary, sent in _BAD_BODIES[operation_id]
     }
     if body is CreatePayment:
-        found["card"] = Example("A mistyped card number, and an expired card", _told(_bad_card()))
-        found["raw_cards"] = Example(
+        found[f"{code}_card"] = Example(
+            "A mistyped card number, and an expired card", _told(_bad_card())
+        )
+        found[f"{code}_raw_cards"] = Example(
             "A raw card where only tokens are allowed", _told(_refused(raw_cards=False))
         )
-        found["currency"] = Example(
+        found[f"{code}_currency"] = Example(
             "A currency the account does not take", _told(_refused(currencies=("CAD", "EUR")))
         )
     return found

@@ -45,13 +45,14 @@ EasyPay takes payments through your own card processor account.
 - **Money** is an integer of the currency's minor units and an ISO 4217 code: `2500` and `USD` are
   25.00 dollars, `2500` and `JPY` are 2,500 yen. There are no fractions.
 - **Idempotency.** Every POST that moves money carries an `Idempotency-Key`. Repeat a request
-  whose answer was lost with the same key and body: the money moves once, and the answer is the same, byte
-  for byte, with `Idempotency-Replayed: true`. Keys are kept 30 days, for a merchant and a mode.
+  whose answer was lost with the same key and body: the money moves once, and the answer is the
+  same, byte for byte, with `Idempotency-Replayed: true`. Keys are kept 30 days, for a merchant
+  and a mode.
 - **A decline is 201**, with `status: declined` and a `decline_code`: it is an outcome, not an
   error.
 - **An unknown outcome is 202.** The processor has not answered yet, so the payment is
-  `processing`. GET its Location, or repeat the request with the same key; never with a new one, which would
-  be a second payment.
+  `processing`. GET its Location, or repeat the request with the same key; never with a new one,
+  which would be a second payment.
 - **Errors** are RFC 9457 problems (`application/problem+json`). Programs read `code`;
   `type` leads to a page that says what to do.
 - **Lists** are `{data, has_more, next_cursor}`; pass `next_cursor` as `cursor`.

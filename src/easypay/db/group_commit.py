@@ -39,7 +39,8 @@ class GroupCommitter(Generic[Item, Result]):
 
     `arguments(items)` gives the statement's parameters for a group and `results(items, rows)` one
     result per item, in order. `touches(item)` names what the item may not share with another that
-    is running. `order(item)` sorts a group. `limit` bounds the queue (None: unbounded).
+    is running. `order(item)` sorts a group. A group holds items of one `variant(item)`, which picks
+    the text of the statement. `limit` bounds the queue (None: unbounded).
     `patience_s` is how long an item waits for a lost database before DatabaseUnavailable.
     """
 
@@ -52,6 +53,7 @@ class GroupCommitter(Generic[Item, Result]):
         results: Callable[[Sequence[Item], list[asyncpg.Record]], Sequence[Result]],
         order: Callable[[Item], object],
         touches: Callable[[Item], Sequence[Hashable]] | None = None,
+        variant: Callable[[Item], str] = lambda _: "",
         size: int,
         limit: int | None,
         patience_s: float,
@@ -65,6 +67,7 @@ class GroupCommitter(Generic[Item, Result]):
         self._results = results
         self._order = order
         self._touches = touches
+        self._variant = variant
         self._size = size
         self._limit = limit
         self._patience_s = patience_s
@@ -133,15 +136,16 @@ class GroupCommitter(Generic[Item, Result]):
         return any(self._touched.isdisjoint(self._touches(item)) for item, _, _ in self._waiting)
 
     def _next_group(self) -> list[tuple[Item, "asyncio.Future[Result]", float]]:
-        if self._touches is None:
-            take = min(self._size, len(self._waiting))
-            return [self._waiting.popleft() for _ in range(take)]
+        """What can run now: of one variant, touching nothing that runs, the oldest first."""
         group: list[tuple[Item, asyncio.Future[Result], float]] = []
         held: list[tuple[Item, asyncio.Future[Result], float]] = []
+        variant: str | None = None
         while self._waiting and len(group) < self._size:
             entry = self._waiting.popleft()
-            things = self._touches(entry[0])
-            if self._touched.isdisjoint(things):
+            item = entry[0]
+            things = () if self._touches is None else self._touches(item)
+            if self._touched.isdisjoint(things) and variant in (None, self._variant(item)):
+                variant = self._variant(item)
                 self._touched.update(things)
                 group.append(entry)
             else:
@@ -174,7 +178,7 @@ class GroupCommitter(Generic[Item, Result]):
         retries = 0
         while True:
             try:
-                rows = await lane.fetch(self._arguments(items))
+                rows = await lane.fetch(self._arguments(items), self._variant(items[0]))
                 return self._results(items, rows)
             except ConnectionLost as error:
                 if monotonic() - since > self._patience_s:

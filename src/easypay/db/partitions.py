@@ -3,24 +3,65 @@
 A UUIDv7 begins with its millisecond, so a month is a range of ids. A default partition catches
 what should never happen (a clock far off); anything in it is an alarm. New partitions are made
 beside the parent and attached, which takes no lock that stops readers or writers of the others.
+Whoever detaches a month must rename its tables: running gateways address them by name.
 """
 
+from bisect import bisect_right
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from easypay import ids
 
 PARTITIONED: Final = ("payments", "operations", "events")
 
-# Each payment and operation is rewritten once, when its outcome is known: leave room in the page,
-# so that the new version stays there and no index is touched (a heap-only update).
-_FILLFACTOR: Final = {"payments": 70, "operations": 60, "events": 100}
+# Each payment and operation is rewritten once, when its outcome is known, by a whole group at a
+# time: the page must have room for every row's second version (an operation's carries the stored
+# reply and is four times its first). Then the new version stays on its page and no index is
+# touched (a heap-only update); with PostgreSQL's usual room, half of the updates were not.
+_FILLFACTOR: Final = {"payments": 42, "operations": 18, "events": 100}
 
 
 def month_start(moment: datetime, months: int = 0) -> datetime:
     """The first instant (UTC) of the month `months` after the one `moment` lies in."""
     index = moment.astimezone(UTC).year * 12 + moment.astimezone(UTC).month - 1 + months
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
+
+
+class Months:
+    """Which month's partitions an id lies in, for statements that name them directly.
+
+    A statement on a month's own table plans and runs in the same time however many months there
+    are. Through the parent, each statement opens and locks every month; with a pruning condition
+    PostgreSQL 18 refuses rows that another transaction changed meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._suffixes: list[str] = []
+
+    async def load(self, connection: Any) -> None:
+        """Learn which months are attached to all of PARTITIONED."""
+        attached = await _attached(connection)
+        months = sorted(
+            name.removeprefix("payments_")
+            for name in attached
+            if name.startswith("payments_") and name != "payments_default"
+        )
+        whole = [m for m in months if all(f"{table}_{m}" in attached for table in PARTITIONED)]
+        starts = [datetime(int(m[:4]), int(m[5:]), 1, tzinfo=UTC) for m in whole]
+        edges = [
+            (ids.lowest_id_at(start).int, f"_{m}") for start, m in zip(starts, whole, strict=True)
+        ]
+        ends = [(ids.lowest_id_at(month_start(start, 1)).int, "") for start in starts]
+        known = dict(ends) | dict(edges)
+        self._starts = sorted(known)
+        self._suffixes = [known[start] for start in self._starts]
+
+    def of(self, value: UUID) -> str:
+        """`_2026_11` for an id of that month; empty where only the parent table will do."""
+        index = bisect_right(self._starts, value.int) - 1
+        return self._suffixes[index] if index >= 0 else ""
 
 
 async def ensure(connection: Any, *, at: datetime, months_ahead: int) -> list[str]:
@@ -32,14 +73,7 @@ async def ensure(connection: Any, *, at: datetime, months_ahead: int) -> list[st
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay partitions'))")
         await connection.execute("SET LOCAL lock_timeout = '2s'")
-        present = {
-            row["relname"]
-            for row in await connection.fetch(
-                "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
-                " JOIN pg_class p ON p.oid = i.inhparent WHERE p.relname = ANY ($1)",
-                list(PARTITIONED),
-            )
-        }
+        present = await _attached(connection)
         for table in PARTITIONED:
             wanted: list[tuple[str, str]] = [(f"{table}_default", "DEFAULT")]
             for month in range(-1, months_ahead + 1):
@@ -51,6 +85,15 @@ async def ensure(connection: Any, *, at: datetime, months_ahead: int) -> list[st
                     await _make(connection, table, name, bounds)
                     made.append(name)
     return made
+
+
+async def _attached(connection: Any) -> set[str]:
+    rows = await connection.fetch(
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        " JOIN pg_class p ON p.oid = i.inhparent WHERE p.relname = ANY ($1)",
+        list(PARTITIONED),
+    )
+    return {row["relname"] for row in rows}
 
 
 async def _make(connection: Any, table: str, name: str, bounds: str) -> None:

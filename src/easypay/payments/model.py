@@ -300,7 +300,7 @@ def body_of(view: PaymentView | RefundView) -> bytes:
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Everything one learned outcome does to the rows, as data for `store.record`."""
+    """Everything one learned outcome does to the rows. Field order is recorded_change's."""
 
     merchant_id: UUID
     mode: str

@@ -1,7 +1,10 @@
 """The SQL of payments: group statements for the hot path, plain queries for the rest.
 
-Group statements take one array per column and run through `db/group_commit.py`. Each carries the
-lowest and highest id of its group, so the planner visits only the months they lie in.
+Group statements take one array per column and run through `db/group_commit.py`. Reads carry the
+lowest and highest id of their group, so only the months between are looked at.
+
+Updates carry no such bounds: each row finds its month by its id. Under a generic plan PostgreSQL 18
+loses a row that another transaction was just changing, if parameters pruned partitions at start.
 """
 
 from collections.abc import Sequence
@@ -26,11 +29,24 @@ def _p(columns: str) -> str:
     return ", ".join(f"p.{column}" for column in columns.split(", "))
 
 
+def in_months(sql: str, variant: str) -> str:
+    """A group statement on the tables of one month each, instead of on their parents.
+
+    `variant` is the payments' month and the operations', as `db.partitions.Months` names them:
+    `_2026_11 _2026_11`. Empty: the parents.
+    """
+    payments, _, operations = variant.partition(" ")
+    for verb in ("UPDATE", "JOIN"):
+        sql = sql.replace(f"{verb} payments p", f"{verb} payments{payments} p")
+        sql = sql.replace(f"{verb} operations o", f"{verb} operations{operations} o")
+    return sql
+
+
 # begin: claim the key, write the intent -------------------------------------------------------
 
 
 class NewPayment(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One payment's intent. Field order is the order of BEGIN_PAYMENTS' parameters."""
+    """One payment's intent. Field order is that of the type payment_intent."""
 
     merchant_id: UUID
     mode: str
@@ -62,16 +78,7 @@ class NewPayment(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 BEGIN_PAYMENTS: Final = """
     WITH input AS (
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::uuid[],
-            $6::uuid[], $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[],
-            $12::text[], $13::text[], $14::smallint[], $15::smallint[], $16::bytea[], $17::text[],
-            $18::text[], $19::text[], $20::text[], $21::text[], $22::jsonb[], $23::jsonb[],
-            $24::jsonb[], $25::text[], $26::timestamptz[])
-          AS i(merchant_id, mode, key, fingerprint, payment_id,
-            operation_id, kind, amount_minor, currency, capture, method_type,
-            card_brand, card_last4, card_exp_month, card_exp_year, card_fingerprint, processor,
-            order_reference, customer_reference, description, statement_descriptor, customer,
-            billing_address, metadata, reference, at)
+        SELECT * FROM unnest($1::payment_intent[])
     ), claimed AS (
         INSERT INTO idempotency_keys
             (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
@@ -102,8 +109,8 @@ BEGIN_PAYMENTS: Final = """
 
 
 def begin_payments_arguments(items: Sequence[NewPayment]) -> Sequence[object]:
-    """One list per column."""
-    return list(zip(*map(msgspec.structs.astuple, items), strict=True))
+    """The group as an array of its rows."""
+    return [list(map(msgspec.structs.astuple, items))]
 
 
 def begin_payments_results(
@@ -115,7 +122,7 @@ def begin_payments_results(
 
 
 class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The intent to capture, void or refund. Field order is BEGIN_FOLLOW_UPS' parameters'."""
+    """The intent to capture, void or refund. Field order is follow_up_intent's."""
 
     merchant_id: UUID
     mode: str
@@ -139,12 +146,7 @@ class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 # single statements and the later one finds the earlier one's key.
 BEGIN_FOLLOW_UPS: Final = f"""
     WITH input AS (
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::uuid[],
-            $6::uuid[], $7::text[], $8::bigint[], $9::bool[], $10::int[], $11::text[],
-            $12::timestamptz[])
-          AS i(merchant_id, mode, key, fingerprint, payment_id,
-            operation_id, kind, asked_minor, whole, expected_version, reference,
-            at)
+        SELECT * FROM unnest($1::follow_up_intent[])
     ), taken AS (
         UPDATE payments p
            SET active_operation = CASE WHEN i.kind <> 'refund' THEN i.operation_id END,
@@ -152,7 +154,6 @@ BEGIN_FOLLOW_UPS: Final = f"""
                    + CASE WHEN i.kind = 'refund' THEN i.asked_minor ELSE 0 END
           FROM input i
          WHERE p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
-           AND p.id BETWEEN $13 AND $14
            AND p.active_operation IS NULL
            AND (i.expected_version IS NULL OR p.version = i.expected_version)
            AND NOT EXISTS (SELECT FROM idempotency_keys k WHERE k.merchant_id = i.merchant_id
@@ -186,10 +187,8 @@ BEGIN_FOLLOW_UPS: Final = f"""
 
 
 def begin_follow_ups_arguments(items: Sequence[FollowUp]) -> Sequence[object]:
-    """One list per column, then the bounds of the payments' ids."""
-    columns: list[object] = list(zip(*map(msgspec.structs.astuple, items), strict=True))
-    payments = [item.payment_id for item in items]
-    return [*columns, min(payments), max(payments)]
+    """The group as an array of its rows."""
+    return [list(map(msgspec.structs.astuple, items))]
 
 
 def begin_follow_ups_results(
@@ -207,22 +206,7 @@ def begin_follow_ups_results(
 # operation exactly one gets through, and only its changes reach the payment.
 RECORD: Final = """
     WITH input AS (
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::int[],
-            $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[],
-            $12::text[], $13::jsonb[], $14::int[], $15::smallint[], $16::bytea[],
-            $17::timestamptz[], $18::bool[], $19::bool[], $20::text[], $21::text[],
-            $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
-            $26::text[], $27::text[], $28::text[], $29::text[], $30::text[],
-            $31::uuid[], $32::text[], $33::bigint[], $34::text[], $35::timestamptz[],
-            $36::timestamptz[])
-          AS i(merchant_id, mode, payment_id, operation_id, attempt,
-            from_states, state, transaction_id, auth_code, decline_code, processor_code,
-            processor_message, evidence, processor_us, reply_status, reply_body,
-            finished_at, moves_payment, describes_payment, status_from, status_to,
-            authorized_minor, captured_minor, refunded_delta, reserved_delta,
-            network_transaction_id, avs_result, cvv_result, card_brand, card_last4,
-            event_id, event_type, amount_minor, currency, changed_at,
-            next_inquiry_at)
+        SELECT * FROM unnest($1::recorded_change[])
     ), finished AS (
         UPDATE operations o
            SET state = i.state,
@@ -238,7 +222,7 @@ RECORD: Final = """
                finished_at = i.finished_at
           FROM input i
          WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
-           AND o.id BETWEEN $37 AND $38
+           AND o.payment_id = i.payment_id
            AND o.attempt = i.attempt
            AND o.state = ANY (string_to_array(i.from_states, ' '))
         RETURNING i.*
@@ -270,7 +254,6 @@ RECORD: Final = """
           FROM finished f
          WHERE f.moves_payment
            AND p.merchant_id = f.merchant_id AND p.mode = f.mode AND p.id = f.payment_id
-           AND p.id BETWEEN $39 AND $40
            AND p.status = f.status_from
            AND (p.active_operation = f.operation_id OR p.active_operation IS NULL)
         RETURNING 1
@@ -298,11 +281,8 @@ RECORD: Final = """
 
 
 def record_arguments(items: Sequence[Change]) -> Sequence[object]:
-    """One list per column, then the bounds of the operations' and the payments' ids."""
-    columns: list[object] = list(zip(*map(msgspec.structs.astuple, items), strict=True))
-    operations = [item.operation_id for item in items]
-    payments = [item.payment_id for item in items]
-    return [*columns, min(operations), max(operations), min(payments), max(payments)]
+    """The group as an array of its rows."""
+    return [list(map(msgspec.structs.astuple, items))]
 
 
 def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Sequence[bool]:
@@ -326,16 +306,12 @@ READ_PAYMENTS: Final = f"""
     SELECT {_p(PAYMENT_COLUMNS)}
       FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS i(merchant_id, mode, payment_id)
       JOIN payments p ON p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
-       AND p.id BETWEEN $4 AND $5
 """
 
 
 def read_payments_arguments(items: Sequence[PaymentKey]) -> Sequence[object]:
-    """One list per column, then the bounds."""
-    distinct = set(items)
-    payments = [item.payment_id for item in distinct]
-    columns = zip(*map(msgspec.structs.astuple, distinct), strict=True)
-    return [*columns, min(payments), max(payments)]
+    """One list per column; each payment once, however many ask for it."""
+    return list(zip(*map(msgspec.structs.astuple, set(items)), strict=True))
 
 
 def read_payments_results(

@@ -258,3 +258,93 @@ CREATE TABLE sweeps (
     swept_below  uuid    NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'
 );
 INSERT INTO sweeps DEFAULT VALUES;
+
+
+-- What the gateway hands to its group statements: arrays of these. A statement that needs other
+-- fields gets a new type in a new migration, so that an older gateway goes on working.
+
+CREATE TYPE payment_intent AS (
+    merchant_id           uuid,
+    mode                  text,
+    key                   text,
+    fingerprint           bytea,
+    payment_id            uuid,
+    operation_id          uuid,
+    kind                  text,
+    amount_minor          bigint,
+    currency              text,
+    capture               text,
+    method_type           text,
+    card_brand            text,
+    card_last4            text,
+    card_exp_month        smallint,
+    card_exp_year         smallint,
+    card_fingerprint      bytea,
+    processor             text,
+    order_reference       text,
+    customer_reference    text,
+    description           text,
+    statement_descriptor  text,
+    customer              jsonb,
+    billing_address       jsonb,
+    metadata              jsonb,
+    reference             text,
+    at                    timestamptz
+);
+COMMENT ON TYPE payment_intent IS 'One payment to begin: payments.store.NewPayment, field by field.';
+
+CREATE TYPE follow_up_intent AS (
+    merchant_id       uuid,
+    mode              text,
+    key               text,
+    fingerprint       bytea,
+    payment_id        uuid,
+    operation_id      uuid,
+    kind              text,
+    asked_minor       bigint,
+    whole             boolean,
+    expected_version  integer,
+    reference         text,
+    at                timestamptz
+);
+COMMENT ON TYPE follow_up_intent IS 'One capture, void or refund to begin: payments.store.FollowUp, field by field.';
+
+CREATE TYPE recorded_change AS (
+    merchant_id             uuid,
+    mode                    text,
+    payment_id              uuid,
+    operation_id            uuid,
+    attempt                 integer,
+    from_states             text,
+    state                   text,
+    transaction_id          text,
+    auth_code               text,
+    decline_code            text,
+    processor_code          text,
+    processor_message       text,
+    evidence                jsonb,
+    processor_us            integer,
+    reply_status            smallint,
+    reply_body              bytea,
+    finished_at             timestamptz,
+    moves_payment           boolean,
+    describes_payment       boolean,
+    status_from             text,
+    status_to               text,
+    authorized_minor        bigint,
+    captured_minor          bigint,
+    refunded_delta          bigint,
+    reserved_delta          bigint,
+    network_transaction_id  text,
+    avs_result              text,
+    cvv_result              text,
+    card_brand              text,
+    card_last4              text,
+    event_id                uuid,
+    event_type              text,
+    amount_minor            bigint,
+    currency                text,
+    changed_at              timestamptz,
+    next_inquiry_at         timestamptz
+);
+COMMENT ON TYPE recorded_change IS 'What one learned outcome changes: payments.model.Change, field by field.';

@@ -1,0 +1,109 @@
+"""A TCP proxy before PostgreSQL that counts answers and can swallow one and cut the line."""
+
+import asyncio
+from collections import Counter
+from urllib.parse import urlsplit, urlunsplit
+
+from harness import free_port
+
+_SSL_REQUEST = 80877103
+
+
+class CuttingProxy:
+    """Stands between lanes and the server. A lane is known by the name it gave when connecting."""
+
+    def __init__(self, dsn: str) -> None:
+        parts = urlsplit(dsn)
+        assert parts.hostname is not None
+        self.server_dsn = dsn
+        self._server = (parts.hostname, parts.port or 5432)
+        self._port = free_port()
+        login = parts.netloc.rpartition("@")[0]
+        at = f"{login}@" if login else ""
+        self.dsn = urlunsplit(parts._replace(netloc=f"{at}127.0.0.1:{self._port}"))
+        self.answers: Counter[str] = Counter()
+        """Round trips completed, by the connection's application_name."""
+        self.swallowed: list[str] = []
+        self._to_swallow: list[str] = []
+        self._listener: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> "CuttingProxy":
+        """Listen, at the same port every time."""
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        return self
+
+    async def shut(self) -> None:
+        """Refuse new connections and cut those there are."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for writer in list(self._writers):
+            writer.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def swallow_next(self, name: str) -> None:
+        """The next answer to a connection whose name contains this is lost after its commit."""
+        self._to_swallow.append(name)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            await self._carry(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.transport.abort()
+            self._tasks.discard(task)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        length = await reader.readexactly(4)
+        body = await reader.readexactly(int.from_bytes(length, "big") - 4)
+        if int.from_bytes(body[:4], "big") == _SSL_REQUEST:
+            writer.write(b"N")
+            length = await reader.readexactly(4)
+            body = await reader.readexactly(int.from_bytes(length, "big") - 4)
+        words = body[4:].decode("latin-1").split("\0")
+        named = dict(zip(words[::2], words[1::2], strict=False))
+        upstream_reader, upstream = await asyncio.open_connection(*self._server)
+        upstream.write(length + body)
+        name = named.get("application_name", "")
+        back = asyncio.create_task(self._carry_back(name, upstream_reader, writer))
+        try:
+            while data := await reader.read(65_536):
+                upstream.write(data)
+                await upstream.drain()
+        finally:
+            upstream.close()
+            await back
+
+    async def _carry_back(
+        self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answers go back message by message, but one that is to be lost is held from its
+        BindComplete and thrown away at its ReadyForQuery, which follows the commit."""
+        losing = False
+        try:
+            while True:
+                head = await reader.readexactly(5)
+                message = head + await reader.readexactly(int.from_bytes(head[1:], "big") - 4)
+                if head[:1] == b"2" and any(wanted in name for wanted in self._to_swallow):
+                    losing = True
+                    self._to_swallow = [w for w in self._to_swallow if w not in name]
+                if head[:1] == b"Z":
+                    self.answers[name] += 1
+                    if losing:
+                        self.swallowed.append(name)
+                        return
+                if not losing:
+                    writer.write(message)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort()

@@ -1,0 +1,170 @@
+"""Intents, changes and committers as the gateway composes them, for tests that write rows."""
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from easypay import clock, ids
+from easypay.db.connections import Lane
+from easypay.db.group_commit import GroupCommitter
+from easypay.payments import store
+from easypay.payments.model import Change, Operation, Payment, decide
+from easypay.payments.store import FollowUp, NewPayment
+from easypay.processors.base import Approved
+
+FINGERPRINT = bytes(32)
+
+
+def id_at(moment: datetime) -> UUID:
+    """An id as the gateway would have made it at that moment."""
+    return UUID(int=ids.lowest_id_at(moment).int | 7 << 76 | int.from_bytes(os.urandom(8), "big"))
+
+
+def new_payment(
+    merchant_id: UUID, key: str | None = None, at: datetime | None = None, **over: Any
+) -> NewPayment:
+    """The intent of a sale of 25.00."""
+    moment = at or clock.now()
+    operation_id = ids.new_id() if at is None else id_at(at)
+    columns: dict[str, Any] = {
+        "merchant_id": merchant_id,
+        "mode": "test",
+        "key": key or operation_id.hex,
+        "fingerprint": FINGERPRINT,
+        "payment_id": ids.new_id() if at is None else id_at(at),
+        "operation_id": operation_id,
+        "kind": "sale",
+        "amount_minor": 2500,
+        "currency": "USD",
+        "capture": "automatic",
+        "method_type": "card",
+        "card_brand": "visa",
+        "card_last4": "1111",
+        "card_exp_month": 12,
+        "card_exp_year": 2035,
+        "card_fingerprint": FINGERPRINT,
+        "processor": "authorize_net",
+        "order_reference": None,
+        "customer_reference": None,
+        "description": None,
+        "statement_descriptor": None,
+        "customer": None,
+        "billing_address": None,
+        "metadata": None,
+        "reference": ids.reference(operation_id),
+        "at": moment,
+    }
+    return NewPayment(**{**columns, **over})
+
+
+def refund_of(payment: NewPayment, amount: int, key: str | None = None, **over: Any) -> FollowUp:
+    """The intent to refund an amount."""
+    operation_id = ids.new_id()
+    columns: dict[str, Any] = {
+        "merchant_id": payment.merchant_id,
+        "mode": payment.mode,
+        "key": key or operation_id.hex,
+        "fingerprint": FINGERPRINT,
+        "payment_id": payment.payment_id,
+        "operation_id": operation_id,
+        "kind": "refund",
+        "amount_minor": amount,
+        "whole": False,
+        "expected_version": None,
+        "reference": ids.reference(operation_id),
+        "at": clock.now(),
+    }
+    return FollowUp(**{**columns, **over})
+
+
+def approved(payment: Payment, operation: Operation, at: datetime | None = None) -> Change:
+    """The processor did it."""
+    outcome = Approved(transaction_id="60000000001", auth_code="ABC123", avs_result="Y", code="1")
+    return decide(operation, payment, outcome, at=at or clock.now(), first_inquiry_s=5)
+
+
+async def begun(connection: Any, new: NewPayment) -> tuple[Payment, Operation]:
+    """The rows of an intent, as they stand in the database."""
+    key = store.PaymentKey(new.merchant_id, new.mode, new.payment_id)
+    payment = await store.find_payment(connection, key)
+    operation = await store.find_operation(connection, new.merchant_id, new.operation_id)
+    assert payment is not None
+    assert operation is not None
+    return payment, operation
+
+
+def committer(
+    name: str,
+    dsn: str,
+    *,
+    lanes: int = 2,
+    size: int = 64,
+    limit: int | None = None,
+    patience_s: float = 5.0,
+    order: Callable[[Any], object] | None = None,
+    touches: Any = "as the gateway",
+    watch: Callable[[str, Sequence[Any]], None] | None = None,
+) -> GroupCommitter[Any, Any]:
+    """One of the gateway's committers: begin, follow-up, record or read.
+
+    `watch("begins" | "ends", items)` sees every group.
+    """
+    sql, arguments, results, usual_order, usual_touches = _COMPOSED[name]
+
+    def watched_arguments(items: Sequence[Any]) -> Sequence[object]:
+        if watch is not None:
+            watch("begins", items)
+        return arguments(items)
+
+    def watched_results(items: Sequence[Any], rows: list[asyncpg.Record]) -> Sequence[Any]:
+        if watch is not None:
+            watch("ends", items)
+        return results(items, rows)
+
+    return GroupCommitter(
+        name,
+        [Lane(dsn, f"{name} {n + 1}", sql, custom_plans=name != "begin") for n in range(lanes)],
+        arguments=watched_arguments,
+        results=watched_results,
+        order=order or usual_order,
+        touches=usual_touches if touches == "as the gateway" else touches,
+        size=size,
+        limit=limit,
+        patience_s=patience_s,
+    )
+
+
+_COMPOSED: dict[str, tuple[str, Any, Any, Any, Any]] = {
+    "begin": (
+        store.BEGIN_PAYMENTS,
+        store.begin_payments_arguments,
+        store.begin_payments_results,
+        lambda new: (new.merchant_id, new.mode, new.key),
+        lambda new: ((new.merchant_id, new.mode, new.key),),
+    ),
+    "follow-up": (
+        store.BEGIN_FOLLOW_UPS,
+        store.begin_follow_ups_arguments,
+        store.begin_follow_ups_results,
+        lambda item: item.payment_id,
+        lambda item: (item.payment_id, (item.merchant_id, item.mode, item.key)),
+    ),
+    "record": (
+        store.RECORD,
+        store.record_arguments,
+        store.record_results,
+        lambda change: change.operation_id,
+        lambda change: (change.payment_id,),
+    ),
+    "read": (
+        store.READ_PAYMENTS,
+        store.read_payments_arguments,
+        store.read_payments_results,
+        lambda key: key.payment_id,
+        None,
+    ),
+}

@@ -1,0 +1,530 @@
+"""What a group of many must not do to one: every trap of group commit, on real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+from cutting_proxy import CuttingProxy
+from harness import until
+from rows import approved, begun, committer, new_payment, refund_of
+
+from easypay import ids
+from easypay.clock import monotonic
+from easypay.db.connections import Lane
+from easypay.errors import DatabaseUnavailable, Overloaded
+from easypay.payments import store
+from easypay.payments.store import NewPayment
+
+
+async def count(connection: Any, table: str) -> int:
+    number: int = await connection.fetchval(f"SELECT count(*) FROM {table}")
+    return number
+
+
+async def waiting_for_a_lock(connection: Any, name: str) -> int:
+    """How many lanes of a committer stand before a lock just now."""
+    number: int = await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name LIKE $1 AND wait_event_type = 'Lock'",
+        f"easypay {name} %",
+    )
+    return number
+
+
+@asynccontextmanager
+async def held(dsn: str, sql: str, *arguments: object) -> AsyncIterator[None]:
+    """Hold what this statement locks, so that a group stands still in the middle."""
+    connection = await asyncpg.connect(dsn)
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute(sql, *arguments)
+    try:
+        yield
+    finally:
+        await transaction.rollback()
+        await connection.close()
+
+
+KEYS_LOCKED = "LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE"
+
+
+async def captured(dsn: str, connection: Any, merchant_id: UUID, number: int) -> list[NewPayment]:
+    """Payments of 25.00 that were taken."""
+    begin, record = committer("begin", dsn), committer("record", dsn)
+    new = [new_payment(merchant_id) for _ in range(number)]
+    assert all(await asyncio.gather(*map(begin.submit, new)))
+    changes = [approved(*await begun(connection, each)) for each in new]
+    assert all(await asyncio.gather(*map(record.submit, changes)))
+    await begin.close()
+    await record.close()
+    return new
+
+
+# One key twice ---------------------------------------------------------------------------------
+
+
+async def test_one_key_twice_in_one_statement_makes_one_payment(
+    database: str, connection: Any
+) -> None:
+    merchant = ids.new_id()
+    twins = [new_payment(merchant, key="order-1") for _ in range(5)]
+    lane = Lane(database, "begin 1", store.BEGIN_PAYMENTS, custom_plans=False)
+    rows = await lane.fetch(store.begin_payments_arguments(twins))
+    assert store.begin_payments_results(twins, rows) == [True, False, False, False, False]
+    for table in ("idempotency_keys", "payments", "operations"):
+        assert await count(connection, table) == 1
+    await lane.close()
+
+
+async def test_one_key_many_times_in_two_committers_is_claimed_once(
+    database: str, connection: Any
+) -> None:
+    """Two processes, the same 40 keys in opposite order, each key three times in each."""
+    merchant = ids.new_id()
+    keys = [f"order-{n}" for n in range(40)]
+    first = committer("begin", database, size=16)
+    second = committer("begin", database, size=16)
+    claims = await asyncio.gather(
+        *(first.submit(new_payment(merchant, key)) for key in keys * 3),
+        *(second.submit(new_payment(merchant, key)) for key in keys[::-1] * 3),
+    )
+    assert sum(claims) == 40
+    for table in ("idempotency_keys", "payments", "operations"):
+        assert await count(connection, table) == 40
+    await first.close()
+    await second.close()
+
+
+async def test_one_key_for_two_follow_ups_in_two_committers_is_claimed_once(
+    database: str, connection: Any
+) -> None:
+    """Alone in their groups, on one payment and on two: the later finds the key, nobody fails."""
+    merchant = ids.new_id()
+    payments = await captured(database, connection, merchant, 12)
+    first = committer("follow-up", database)
+    second = committer("follow-up", database)
+    for here, there in [(p, p) for p in payments[:6]] + [*zip(payments[6:9], payments[9:], strict=True)]:
+        key = here.key + " refund"
+        taken = await asyncio.gather(
+            first.submit(refund_of(here, 100, key)), second.submit(refund_of(there, 100, key))
+        )
+        assert [payment is not None for payment in taken].count(True) == 1
+    assert await count(connection, "operations") == 12 + 9
+    reserved = await connection.fetchval("SELECT sum(refund_reserved_minor) FROM payments")
+    assert reserved == 900
+    await first.close()
+    await second.close()
+
+
+async def test_two_refunds_of_one_payment_in_one_statement_take_one(
+    database: str, connection: Any
+) -> None:
+    """The trap itself: an UPDATE joined to two rows applies one. It must be a whole one."""
+    (payment,) = await captured(database, connection, ids.new_id(), 1)
+    items = [refund_of(payment, 1000), refund_of(payment, 700)]
+    lane = Lane(database, "follow-up 1", store.BEGIN_FOLLOW_UPS, custom_plans=True)
+    rows = await lane.fetch(store.begin_follow_ups_arguments(items))
+    results = store.begin_follow_ups_results(items, rows)
+    (winner,) = [item for item, taken in zip(items, results, strict=True) if taken is not None]
+    reserved = await connection.fetchval("SELECT refund_reserved_minor FROM payments")
+    assert reserved == winner.amount_minor
+    refunds = await connection.fetch("SELECT id, amount_minor FROM operations WHERE kind = 'refund'")
+    assert [tuple(row) for row in refunds] == [(winner.operation_id, winner.amount_minor)]
+    assert await count(connection, "idempotency_keys") == 2
+    await lane.close()
+
+
+async def test_refunds_of_one_payment_never_run_together(database: str, connection: Any) -> None:
+    payments = await captured(database, connection, ids.new_id(), 3)
+    running: list[UUID] = []
+    together = 0
+    largest = 0
+
+    def watch(event: str, items: Sequence[Any]) -> None:
+        nonlocal together, largest
+        touched = [item.payment_id for item in items]
+        if event == "begins":
+            running.extend(touched)
+            together += len(running) - len(set(running))
+            largest = max(largest, len(items))
+        else:
+            for each in touched:
+                running.remove(each)
+
+    follow_up = committer("follow-up", database, watch=watch)
+    taken = await asyncio.gather(
+        *(follow_up.submit(refund_of(payment, 100)) for payment in payments for _ in range(40))
+    )
+    assert together == 0
+    assert largest > 1, "refunds of different payments do share a group"
+    assert len([payment for payment in taken if payment is not None]) == 3 * 25
+    rows = await connection.fetch("SELECT captured_minor, refund_reserved_minor FROM payments")
+    assert [tuple(row) for row in rows] == [(2500, 2500)] * 3
+    assert await count(connection, "operations") == 3 * 26
+    await follow_up.close()
+
+
+# A bad row, and good neighbours ----------------------------------------------------------------
+
+
+async def test_a_bad_row_fails_alone(database: str, connection: Any) -> None:
+    merchant = ids.new_id()
+    good = [new_payment(merchant) for _ in range(7)]
+    bad = new_payment(merchant, amount_minor=0)
+    begin = committer("begin", database)
+    results = await asyncio.gather(
+        *map(begin.submit, [*good[:3], bad, *good[3:]]), return_exceptions=True
+    )
+    (refused,) = [result for result in results if result is not True]
+    assert isinstance(refused, asyncpg.CheckViolationError)
+    assert refused.constraint_name == "amount_is_positive"
+    assert begin.groups == 1 + 8, "the group, then each of it alone"
+    for table in ("idempotency_keys", "payments", "operations"):
+        assert await count(connection, table) == 7
+    await begin.close()
+
+
+@pytest.mark.parametrize(
+    "over",
+    [{"description": "\ud800"}, {"amount_minor": 1 << 63}, {"description": "\x00"}],
+    ids=["half a character", "larger than bigint", "NUL"],
+)
+async def test_a_value_that_cannot_be_sent_fails_alone_and_at_once(
+    database: str, connection: Any, over: dict[str, Any]
+) -> None:
+    """The driver refuses some before a byte leaves. That is no lost connection."""
+    merchant = ids.new_id()
+    begin = committer("begin", database)
+    bad = new_payment(merchant, **over)
+    async with asyncio.timeout(3):
+        good, refused, also_good = await asyncio.gather(
+            begin.submit(new_payment(merchant)),
+            begin.submit(bad),
+            begin.submit(new_payment(merchant)),
+            return_exceptions=True,
+        )
+    assert (good, also_good) == (True, True)
+    assert isinstance(refused, Exception)
+    assert not isinstance(refused, DatabaseUnavailable)
+    assert await count(connection, "payments") == 2
+    await begin.close()
+
+
+async def test_a_change_the_status_table_forbids_fails_alone(
+    database: str, connection: Any
+) -> None:
+    merchant = ids.new_id()
+    begin, record = committer("begin", database), committer("record", database)
+    new = [new_payment(merchant) for _ in range(5)]
+    await asyncio.gather(*map(begin.submit, new))
+    changes = [approved(*await begun(connection, each)) for each in new]
+    changes[2] = msgspec.structs.replace(changes[2], status_to="voided", captured_minor=0)
+    results = await asyncio.gather(*map(record.submit, changes), return_exceptions=True)
+    assert [result for result in results if result is True] == [True] * 4
+    assert isinstance(results[2], asyncpg.CheckViolationError)
+    assert results[2].constraint_name == "payment_status_edge"
+    rows = await connection.fetch(
+        "SELECT p.status, o.state FROM payments p JOIN operations o ON o.payment_id = p.id"
+    )
+    assert sorted(tuple(row) for row in rows) == [
+        *[("captured", "approved")] * 4,
+        ("processing", "in_flight"),
+    ]
+    assert await count(connection, "events") == 4
+    await begin.close()
+    await record.close()
+
+
+# Locks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opposite", [False, True], ids=["sorted", "opposite orders"])
+async def test_two_committers_on_the_same_rows_all_finish(
+    database: str, connection: Any, opposite: bool
+) -> None:
+    """Sorted, they never deadlock. Where two did, the server ends one, which then runs singly."""
+    merchant = ids.new_id()
+    begin = committer("begin", database)
+    new = [new_payment(merchant) for _ in range(60)]
+    await asyncio.gather(*map(begin.submit, new))
+    changes = [approved(*await begun(connection, each)) for each in new]
+    orders = [lambda c: c.operation_id.int, lambda c: -c.operation_id.int if opposite else c.operation_id.int]  # fmt: skip
+    records = [committer("record", database, size=60, lanes=1, order=order) for order in orders]
+    for record in records:
+        await _warm(record, changes[0])
+    # One row in the middle is held until both groups have locked what lies before it.
+    before = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")  # fmt: skip
+    middle = changes[30].operation_id
+    async with held(database, "SELECT 1 FROM operations WHERE id = $1 FOR UPDATE", middle):
+        tasks = [
+            asyncio.create_task(record.submit(change)) for record in records for change in changes
+        ]
+
+        async def both_wait() -> bool:
+            return await waiting_for_a_lock(connection, "record") == 2
+
+        await until(both_wait, within_s=5)
+    async with asyncio.timeout(15):
+        results = await asyncio.gather(*tasks)
+    assert sum(results) == 59, "each was recorded by one of the two; the first by the warm-up"
+    assert await count(connection, "events") == 60
+
+    async def deadlocks() -> int:
+        await connection.execute("SELECT pg_stat_clear_snapshot()")
+        now: int = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")  # fmt: skip
+        return now - before
+
+    if opposite:
+        await until(deadlocks, within_s=5, what="the server saw the deadlock that was provoked")
+    else:
+        assert await deadlocks() == 0
+    for each in (begin, *records):
+        await each.close()
+
+
+async def _warm(group_committer: Any, item: Any) -> None:
+    await group_committer.submit(item)
+
+
+# Callers that go away ----------------------------------------------------------------------------
+
+
+async def test_a_caller_that_goes_away_takes_nothing_with_it(
+    database: str, connection: Any
+) -> None:
+    merchant = ids.new_id()
+    begin = committer("begin", database, lanes=1, size=2)
+    assert await begin.submit(new_payment(merchant))
+    async with held(database, KEYS_LOCKED):
+        tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(4)]
+        await until(lambda: _true(waiting_for_a_lock(connection, "begin")), within_s=5)
+        assert begin.waiting == 2
+        running, queued = tasks[0], tasks[3]
+        running.cancel()
+        queued.cancel()
+        await asyncio.wait([running, queued])
+        assert running.cancelled()
+        assert queued.cancelled()
+    assert await asyncio.gather(tasks[1], tasks[2]) == [True, True]
+
+    async def all_written() -> bool:
+        return await count(connection, "payments") == 5
+
+    await until(all_written, what="the work of those who left is done all the same")
+    assert await begin.submit(new_payment(merchant)), "and the lane is as good as before"
+    await begin.close()
+
+
+async def _true(number: Any) -> bool:
+    return bool(await number)
+
+
+# Backpressure -------------------------------------------------------------------------------------
+
+
+async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_written(
+    database: str, connection: Any
+) -> None:
+    merchant = ids.new_id()
+    begin = committer("begin", database, lanes=1, size=4, limit=8)
+    assert await begin.submit(new_payment(merchant))
+    async with held(database, KEYS_LOCKED):
+        first = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(4)]
+        await until(lambda: _true(waiting_for_a_lock(connection, "begin")), within_s=5)
+        more = [new_payment(merchant) for _ in range(20)]
+        tasks = [asyncio.create_task(begin.submit(each)) for each in more]
+        done, _ = await asyncio.wait(tasks, timeout=0)
+        await asyncio.sleep(0)  # every task has had its turn
+        refused = [task for task in tasks if task.done()]
+        assert len(refused) == 12
+        for task in refused:
+            error = task.exception()
+            assert isinstance(error, Overloaded)
+            assert (error.http_status, error.retry_after_s) == (503, 1)
+        assert begin.waiting == 8
+    accepted = [task for task in tasks if task not in refused]
+    assert await asyncio.gather(*first, *accepted) == [True] * 12
+    assert await count(connection, "idempotency_keys") == 13
+    written = {row["key"] for row in await connection.fetch("SELECT key FROM idempotency_keys")}
+    assert not written & {each.key for each, task in zip(more, tasks, strict=True) if task in refused}
+    await begin.close()
+
+
+# No timer, one round trip, no more groups than lanes ----------------------------------------------
+
+
+async def test_a_lone_item_starts_at_once(database: str, connection: Any) -> None:
+    begin = committer("begin", database)
+    await begin.submit(new_payment(ids.new_id()))
+    async with held(database, KEYS_LOCKED):
+        task = asyncio.create_task(begin.submit(new_payment(ids.new_id())))
+        for _ in range(2):
+            await asyncio.sleep(0)  # the task's turn, then the lane's: no timer has run
+        assert (begin.waiting, begin.groups) == (0, 2)
+    assert await task
+    await begin.close()
+
+
+async def test_a_group_is_one_round_trip_and_groups_run_on_their_lanes_only(
+    proxy: CuttingProxy, connection: Any
+) -> None:
+    merchant = ids.new_id()
+    sizes: list[int] = []
+    begin = committer(
+        "begin",
+        proxy.dsn,
+        size=64,
+        watch=lambda event, items: sizes.append(len(items)) if event == "begins" else None,
+    )
+    await asyncio.gather(*(begin.submit(new_payment(merchant)) for _ in range(65)))
+    assert set(proxy.answers) == {"easypay begin 1", "easypay begin 2"}
+    trips, groups = proxy.answers.total(), begin.groups
+    async with held(proxy.server_dsn, KEYS_LOCKED):
+        tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(500)]
+
+        async def both() -> bool:
+            return await waiting_for_a_lock(connection, "begin") == 2
+
+        await until(both, within_s=5)
+        assert begin.waiting == 500 - 2 * 64
+        assert begin.groups - groups == 2, "two lanes, two groups"
+    await asyncio.gather(*tasks)
+    assert begin.groups - groups == 8, "500 in groups of 64"
+    assert proxy.answers.total() - trips == begin.groups - groups
+    assert len(proxy.answers) == 2
+    assert max(sizes) == 64
+    assert await count(connection, "payments") == 565
+    await begin.close()
+
+
+# A database that goes away -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["begin", "follow-up", "record", "read"])
+async def test_an_answer_lost_after_its_commit_means_the_work_is_done_once(
+    proxy: CuttingProxy, connection: Any, name: str
+) -> None:
+    """The commit is ambiguous, so the group runs again, and does nothing twice."""
+    merchant = ids.new_id()
+    payments = await captured(proxy.dsn, connection, merchant, 4)
+    new = [new_payment(merchant) for _ in range(4)]
+    begin = committer("begin", proxy.dsn)
+    items: list[Any]
+    if name == "begin":
+        tested, items = begin, new
+        await begin.submit(new_payment(merchant))
+    elif name == "follow-up":
+        tested, items = committer(name, proxy.dsn), [refund_of(p, 100) for p in payments]
+        await tested.submit(refund_of(payments[0], 1))
+    elif name == "record":
+        await asyncio.gather(*map(begin.submit, new))
+        items = [approved(*await begun(connection, each)) for each in new]
+        tested = committer(name, proxy.dsn)
+        assert not await tested.submit(msgspec.structs.replace(items[0], from_states="absent"))
+    else:
+        tested = committer(name, proxy.dsn)
+        items = [store.PaymentKey(merchant, "test", each.payment_id) for each in payments]
+        await tested.submit(items[0])
+
+    groups = tested.groups
+    proxy.swallow_next(f"easypay {name} ")
+    results = await asyncio.gather(*map(tested.submit, items))
+    assert len(proxy.swallowed) == 1
+    assert tested.groups - groups == 1
+
+    keys = [item.key for item in items] if name in ("begin", "follow-up") else []
+    written = await connection.fetchval(
+        "SELECT count(*) FROM idempotency_keys k JOIN operations o ON o.id = k.operation_id"
+        " WHERE k.key = ANY ($1)",
+        keys,
+    )
+    assert written == len(keys)
+    if name == "begin":
+        assert results == [False] * 4, "the keys are found, under our own operations"
+        operations = await connection.fetch("SELECT operation_id FROM idempotency_keys WHERE key = ANY ($1)", keys)  # fmt: skip
+        assert {row[0] for row in operations} == {item.operation_id for item in items}
+    elif name == "follow-up":
+        assert results == [None] * 4
+        total = await connection.fetchval("SELECT sum(refund_reserved_minor) FROM payments")
+        assert total == 401
+    elif name == "record":
+        assert results == [False] * 4
+        rows = await connection.fetch("SELECT status, captured_minor, version FROM payments WHERE id = ANY ($1)", [each.payment_id for each in new])  # fmt: skip
+        assert [tuple(row) for row in rows] == [("captured", 2500, 2)] * 4
+        assert await count(connection, "events") == 4 + 4
+    else:
+        assert [payment.id for payment in results] == [item.payment_id for item in items]
+    await begin.close()
+    await tested.close()
+
+
+async def test_a_connection_killed_before_its_commit_is_replaced(
+    database: str, connection: Any
+) -> None:
+    merchant = ids.new_id()
+    begin = committer("begin", database)
+    assert await begin.submit(new_payment(merchant))
+    async with held(database, KEYS_LOCKED):
+        tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(8)]
+        await until(lambda: _true(waiting_for_a_lock(connection, "begin")), within_s=5)
+        killed = await connection.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'easypay begin %'"
+        )
+        assert killed >= 1
+    assert await asyncio.gather(*tasks) == [True] * 8
+    assert await count(connection, "payments") == 9
+    await begin.close()
+
+
+async def test_a_database_away_is_waited_for_and_then_the_caller_is_told(
+    proxy: CuttingProxy, connection: Any
+) -> None:
+    merchant = ids.new_id()
+    begin = committer("begin", proxy.dsn, patience_s=0.2)
+    assert await begin.submit(new_payment(merchant))
+    await proxy.shut()
+    started = monotonic()
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await begin.submit(new_payment(merchant))
+    assert 0.2 <= monotonic() - started < 2
+    assert (caught.value.http_status, caught.value.retry_after_s) == (503, 2)
+    await proxy.open()
+    assert await begin.submit(new_payment(merchant))
+    assert await count(connection, "payments") == 2
+    await begin.close()
+
+
+async def test_an_outcome_waits_for_its_database_as_long_as_it_takes(
+    proxy: CuttingProxy, connection: Any
+) -> None:
+    """What the processor said is never dropped for want of a database."""
+    merchant = ids.new_id()
+    begin, record = committer("begin", proxy.dsn), committer("record", proxy.dsn, patience_s=1e9)
+    new = [new_payment(merchant) for _ in range(3)]
+    await asyncio.gather(*map(begin.submit, new))
+    changes = [approved(*await begun(connection, each)) for each in new]
+    await proxy.shut()
+    tasks = [asyncio.create_task(record.submit(change)) for change in changes]
+    done, waiting = await asyncio.wait(tasks, timeout=0.3)
+    assert not done
+    await proxy.open()
+    assert await asyncio.gather(*waiting) == [True] * 3
+    assert await count(connection, "events") == 3
+    await begin.close()
+    await record.close()
+
+
+async def test_closing_waits_for_what_was_accepted(database: str, connection: Any) -> None:
+    merchant = ids.new_id()
+    begin = committer("begin", database, lanes=1, size=3)
+    tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(10)]
+    await asyncio.sleep(0)
+    await begin.close()
+    assert await asyncio.gather(*tasks) == [True] * 10
+    assert await count(connection, "payments") == 10

@@ -1,0 +1,77 @@
+"""Clients that do not give up: they repeat a request with its key until it is answered."""
+
+import asyncio
+import time
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from harness import Shop, Stack, until
+
+ENDS = frozenset({200, 201, 202})
+WAITS = frozenset({409, 503})
+PAUSE_S = 0.1
+
+
+class Storm:
+    """What the clients met on the way: statuses, and the names of lost connections."""
+
+    def __init__(self) -> None:
+        self.met: Counter[str] = Counter()
+        self.answered: dict[str, httpx.Response] = {}
+        """The last word on each key: 201, 202 or a refusal that is not worth repeating."""
+
+    async def insist(
+        self, key: str, ask: Callable[[str], Awaitable[httpx.Response]], *, within_s: float = 40
+    ) -> httpx.Response:
+        """Repeat until the answer is final. A wait that is asked for must say for how long."""
+        ends = time.monotonic() + within_s
+        while True:
+            assert time.monotonic() < ends, f"{key} not answered within {within_s} s: {self.met}"
+            try:
+                answer = await ask(key)
+            except httpx.TransportError as error:
+                self.met[type(error).__name__] += 1
+            else:
+                self.met[str(answer.status_code)] += 1
+                if answer.status_code not in WAITS:
+                    self.answered[key] = answer
+                    return answer
+                assert int(answer.headers["retry-after"]) >= 1, answer.text
+            await asyncio.sleep(PAUSE_S)
+
+    async def blow(self, shop: Shop, *, clients: int, until_stopped: asyncio.Event) -> None:
+        """So many clients pay, one payment after another, until stopped."""
+
+        async def client(number: int) -> None:
+            while not until_stopped.is_set():
+                amount = 100 + number
+                await self.insist(str(uuid.uuid4()), lambda key: shop.pay(amount, key=key))
+
+        await asyncio.gather(*(client(number) for number in range(clients)))
+
+    async def reaches(self, count: int, *, within_s: float = 40) -> None:
+        """Wait until so many more requests are answered."""
+        goal = len(self.answered) + count
+
+        async def there() -> bool:
+            return len(self.answered) >= goal
+
+        await until(there, within_s=within_s, what=f"{count} more answers, met: {self.met}")
+
+
+async def all_known(stack: Stack, shop: Shop, *, within_s: float = 15) -> None:
+    """Wait until no operation of the shop is open and nothing waits for an inquiry."""
+
+    async def known() -> bool:
+        rows = await stack.fetch(
+            "SELECT (SELECT count(*) FROM operations WHERE merchant_id = $1"
+            "          AND state IN ('in_flight', 'unknown', 'not_sent'))"
+            "     + (SELECT count(*) FROM unresolved_operations WHERE merchant_id = $1)",
+            shop.merchant_id,
+        )
+        return bool(rows[0][0] == 0)
+
+    await until(known, within_s=within_s, what="every operation has an outcome")

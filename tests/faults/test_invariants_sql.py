@@ -1,0 +1,155 @@
+"""The money rules stand in the database: whoever writes, the constraint by that name refuses."""
+
+import uuid
+from itertools import product
+
+import asyncpg
+import pytest
+
+from easypay.payments.status import EDGES, Status
+from harness import Shop, Stack, audit, payment_uuid
+
+
+async def refused_by(stack: Stack, sql: str, *arguments: object) -> str | None:
+    """The name of the constraint that refuses the statement, or None. Nothing is kept."""
+    connection = await asyncpg.connect(stack.dsn)
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(sql, *arguments)
+    except (asyncpg.CheckViolationError, asyncpg.UniqueViolationError) as error:
+        return error.constraint_name
+    except asyncpg.NotNullViolationError as error:
+        return f"{error.column_name} is null"
+    else:
+        return None
+    finally:
+        await transaction.rollback()
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ("refunded_minor = 2501", "refund_within_capture"),
+        ("refund_reserved_minor = 2501", "refund_within_capture"),
+        ("refunded_minor = 1251, refund_reserved_minor = 1250", "refund_within_capture"),
+        ("refunded_minor = -1", "refund_within_capture"),
+        ("refund_reserved_minor = -1", "refund_within_capture"),
+        ("refunded_minor = 2600, refund_reserved_minor = -100", "refund_within_capture"),
+        ("captured_minor = 2501", "capture_within_authorization"),
+        ("captured_minor = -1", "capture_within_authorization"),
+        ("authorized_minor = 2501", "authorized_within_amount"),
+        ("authorized_minor = 2499", "capture_within_authorization"),
+        ("authorized_minor = -1, captured_minor = -1", "authorized_within_amount"),
+        ("amount_minor = 0", "amount_is_positive"),
+        ("amount_minor = -2500", "amount_is_positive"),
+        ("amount_minor = 2499", "authorized_within_amount"),
+        ("captured_minor = 0", "captured_means_money"),
+        ("status = 'voided'", "captured_means_money"),
+        ("status = 'paid'", "payment_status_edge"),
+        ("mode = 'both'", "payment_mode"),
+        ("capture = 'sometimes'", "payment_capture"),
+        ("currency = NULL", "currency is null"),
+    ],
+)
+async def test_a_payment_refuses_amounts_that_cannot_be(
+    shared_stack: Stack, shop: Shop, change: str, constraint: str
+) -> None:
+    payment = await shop.paid(2500)
+    sql = f"UPDATE payments SET {change} WHERE merchant_id = $1 AND id = $2"
+    found = await refused_by(shared_stack, sql, shop.merchant_id, payment_uuid(payment["id"]))
+    if constraint in ("amount_is_positive", "authorized_within_amount"):
+        # An amount that is not positive is also less than what was authorized.
+        assert found in ("amount_is_positive", "authorized_within_amount", constraint)
+    else:
+        assert found == constraint
+    assert await shop.payment(payment["id"]) == payment
+
+
+async def test_a_refund_within_what_was_captured_is_no_violation(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    """So that the refusals above are the constraints' and not a mistake in the statement."""
+    payment = await shop.paid(2500)
+    sql = "UPDATE payments SET {} WHERE merchant_id = $1 AND id = $2"
+    for change in (
+        "refunded_minor = 1250, refund_reserved_minor = 1250",
+        "captured_minor = 0, status = 'voided'",
+        "amount_minor = 2501",
+    ):
+        arguments = shop.merchant_id, payment_uuid(payment["id"])
+        assert await refused_by(shared_stack, sql.format(change), *arguments) is None
+
+
+async def test_every_status_edge_that_is_not_in_the_table_is_refused(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    """All 81 pairs, written past the gateway: the database allows exactly the table's edges."""
+    payment_id = payment_uuid((await shop.paid(2500))["id"])
+    connection = await asyncpg.connect(shared_stack.dsn)
+    try:
+        for start, end in product(Status, Status):
+            outer = connection.transaction()
+            await outer.start()
+            # Put it into its first status as only an owner of the table could.
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute(_set_status(start), shop.merchant_id, payment_id)
+            await connection.execute("SET LOCAL session_replication_role = origin")
+            try:
+                await connection.execute(_set_status(end), shop.merchant_id, payment_id)
+                refused = None
+            except asyncpg.CheckViolationError as error:
+                refused = error.constraint_name
+            await outer.rollback()
+            legal = start == end or (start, end) in EDGES
+            assert refused == (None if legal else "payment_status_edge"), (start, end)
+    finally:
+        await connection.close()
+
+
+def _set_status(status: Status) -> str:
+    captured = 2500 if status is Status.CAPTURED else 0
+    return (
+        f"UPDATE payments SET status = '{status}', authorized_minor = 2500,"
+        f" captured_minor = {captured} WHERE merchant_id = $1 AND id = $2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ("state = 'perhaps'", "operation_state"),
+        ("kind = 'chargeback'", "operation_kind"),
+        ("mode = 'both'", "operation_mode"),
+        ("amount_minor = -1", "operation_amount"),
+        ("reference = 'short'", "reference_length"),
+        ("reply_status = NULL", "reply_is_whole"),
+        ("reply_body = NULL", "reply_is_whole"),
+    ],
+)
+async def test_an_operation_refuses_what_cannot_be(
+    shared_stack: Stack, shop: Shop, change: str, constraint: str
+) -> None:
+    await shop.paid(2500)
+    sql = f"UPDATE operations SET {change} WHERE merchant_id = $1"
+    assert await refused_by(shared_stack, sql, shop.merchant_id) == constraint
+
+
+async def test_a_key_stands_for_one_operation(shared_stack: Stack, shop: Shop) -> None:
+    await shop.paid(2500, key="taken")
+    sql = (
+        "INSERT INTO idempotency_keys"
+        " SELECT merchant_id, mode, key, fingerprint, $2, payment_id, created_at"
+        "   FROM idempotency_keys WHERE merchant_id = $1"
+    )
+    refused = await refused_by(shared_stack, sql, shop.merchant_id, uuid.uuid4())
+    assert refused == "idempotency_keys_pkey"
+    for change, constraint in (
+        ("key = ''", "key_length"),
+        ("key = repeat('k', 256)", "key_length"),
+        ("fingerprint = 'short'", "fingerprint_length"),
+    ):
+        change_key = f"UPDATE idempotency_keys SET {change} WHERE merchant_id = $1"
+        assert await refused_by(shared_stack, change_key, shop.merchant_id) == constraint
+    assert await audit(shared_stack, shop) == []

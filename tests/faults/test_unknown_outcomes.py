@@ -1,0 +1,442 @@
+"""The request left and no clear answer came: nothing is guessed, and proof ends it.
+
+Each case is a shop of its own whose processor login meets one fault, so all run at once.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from easypay.db.embedded import Cluster
+from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, new_database, stopping, until
+
+KINDS = ("sale", "authorize", "capture", "void", "refund")
+WIRE_TYPE = {
+    "sale": "authCaptureTransaction",
+    "authorize": "authOnlyTransaction",
+    "capture": "priorAuthCaptureTransaction",
+    "void": "voidTransaction",
+    "refund": "refundTransaction",
+}
+DEADLINE_MS = 1000
+ABSENT_AFTER_S = 3.0
+"""Longer than QUICK's: a charge that comes late must still come before absence is believed."""
+
+DONE: dict[str, dict[str, Any]] = {
+    "drop_reply": {},
+    "late_reply": {"delay_ms": DEADLINE_MS + 300},
+    "error_after": {},
+    "truncate": {},
+    "garbage": {},
+    # The first inquiries find nothing: the charge comes after them, and is found all the same.
+    "late_charge": {"delay_ms": DEADLINE_MS + 600},
+}
+NOT_DONE = ("error_before", "busy", "reset_before")
+
+AFTER = {
+    # kind: the payment's status, captured and refunded amounts when it was done, and when not
+    "sale": (("captured", 2500, 0), ("failed", 0, 0)),
+    "authorize": (("authorized", 0, 0), ("failed", 0, 0)),
+    "capture": (("captured", 2000, 0), ("authorized", 0, 0)),
+    "void": (("voided", 0, 0), ("captured", 2500, 0)),
+    "refund": (("captured", 2500, 900), ("captured", 2500, 0)),
+}
+
+
+@pytest.fixture(scope="module")
+async def patient(
+    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """A stack whose one gateway gives a late charge some time before it believes in absence."""
+    dsn = await new_database(cluster.dsn, template)
+    with stopping(Stack(dsn, simulator, tmp_path_factory.mktemp("patient"))) as stack:
+        await stack.gateway(**QUICK | {"unknown_absent_after_s": str(ABSENT_AFTER_S)})
+        yield stack
+    await simulator.clear_faults()
+
+
+@dataclass
+class Case:
+    """One shop, one kind of operation, and what there is to do it to."""
+
+    stack: Stack
+    shop: Shop
+    kind: str
+    key: str
+    payment_id: str | None = None
+
+    async def ask(self, *, key: str | None = None) -> httpx.Response:
+        """Send the operation. The same key, unless another is given."""
+        key = key or self.key
+        match self.kind:
+            case "sale":
+                return await self.shop.pay(key=key)
+            case "authorize":
+                return await self.shop.pay(key=key, capture="manual")
+            case "capture":
+                return await self.shop.capture(self.target, 2000, key=key)
+            case "void":
+                return await self.shop.void(self.target, key=key)
+            case _:
+                return await self.shop.refund(self.target, 900, key=key)
+
+    @property
+    def target(self) -> str:
+        assert self.payment_id is not None
+        return self.payment_id
+
+    async def meets(self, fault: str, **more: Any) -> None:
+        """The next such call of this shop meets the fault."""
+        await self.stack.simulator.post(
+            "/faults",
+            kind=fault,
+            count=1,
+            login=self.shop.login,
+            transaction_type=WIRE_TYPE[self.kind],
+            **more,
+        )
+
+    async def operation(self) -> dict[str, Any]:
+        """The operation under test, as the API shows it: the payment's first of its kind."""
+        rows = await self.shop.all(f"/payments/{self.target}/operations")
+        return next(row for row in rows if row["kind"] == self.kind)
+
+    async def ends(self, within_s: float = 15) -> dict[str, Any]:
+        """Wait until the outcome is known; the operation then."""
+
+        async def ended() -> dict[str, Any] | None:
+            found = await self.operation()
+            return None if found["state"] in ("in_flight", "unknown", "not_sent") else found
+
+        found: dict[str, Any] = await until(ended, within_s=within_s, what=f"{self.kind} ends")
+        return found
+
+    async def done(self, operation: dict[str, Any]) -> int:
+        """How many times the processor did it."""
+        rows = await self.stack.simulator.truth(
+            login=self.shop.login, invoice_number=operation["reference"]
+        )
+        return len(rows)
+
+    async def unresolved(self) -> int:
+        """How many operations of this shop wait for an inquiry."""
+        rows = await self.stack.fetch(
+            "SELECT 1 FROM unresolved_operations WHERE merchant_id = $1", self.shop.merchant_id
+        )
+        return len(rows)
+
+    async def figures(self) -> tuple[str, int, int]:
+        """The payment's status, captured and refunded amounts."""
+        payment = await self.shop.payment(self.target)
+        return payment["status"], payment["captured_amount"], payment["refunded_amount"]
+
+
+async def prepared(stack: Stack, kinds: list[str]) -> list[Case]:
+    """One case per kind named, each with the payment it needs."""
+    gateway = stack.processes[0]
+    assert isinstance(gateway, Gateway)
+
+    async def one(kind: str) -> Case:
+        shop = await stack.shop(gateway)
+        case = Case(stack, shop, kind, f"{kind}-{uuid.uuid4()}")
+        if kind not in ("sale", "authorize"):
+            capture = "manual" if kind == "capture" else "automatic"
+            case.payment_id = (await shop.paid(capture=capture))["id"]
+        return case
+
+    first = [await one(kind) for kind in kinds if kind == "refund"]
+    if first:
+        await stack.simulator.post("/settle")
+    rest = [await one(kind) for kind in kinds if kind != "refund"]
+    return first + rest
+
+
+def assert_accepted(case: Case, answer: httpx.Response) -> None:
+    """202 with everything a merchant needs to learn the rest."""
+    assert answer.status_code == 202, answer.text
+    body = answer.json()
+    if case.kind == "refund":
+        assert body["status"] == "processing"
+        location = f"/api/v1/payments/{case.target}/refunds"
+    else:
+        case.payment_id = body["id"]
+        location = f"/api/v1/payments/{body['id']}"
+    if case.kind in ("sale", "authorize"):
+        assert body["status"] == "processing"
+    assert answer.headers["location"] == location
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "idempotency-replayed" not in answer.headers
+
+
+async def assert_replays(case: Case, first: httpx.Response) -> None:
+    """The key gives the same answer, byte for byte, and the processor is not asked again."""
+    again = await case.ask()
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.headers.get("location") == first.headers.get("location")
+    assert again.headers.get("retry-after") == first.headers.get("retry-after")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_was_done_without_a_clear_answer_is_found(patient: Stack, kind: str) -> None:
+    async def one(case: Case, fault: str) -> None:
+        await case.meets(fault, **DONE[fault])
+        answer = await case.ask()
+        assert_accepted(case, answer)
+        open_operation = await case.operation()
+        assert open_operation["state"] in ("unknown", "approved")
+        assert open_operation["evidence"]["finding"], fault
+        await assert_replays(case, answer)
+
+        operation = await case.ends()
+        assert operation["state"] == "approved", (fault, operation)
+        evidence = operation["evidence"]
+        assert evidence["source"] == "inquiry"
+        assert evidence["finding"].startswith("found: ")
+        assert operation["processor"]["transaction_id"] in evidence["finding"]
+        if fault == "late_charge":
+            assert evidence["inquiries"] >= 2
+        assert await case.done(operation) == 1, fault
+        assert await case.figures() == AFTER[kind][0]
+        await assert_replays(case, answer)
+        assert await case.unresolved() == 0
+        assert await audit(patient, case.shop) == []
+
+    cases = await prepared(patient, [kind] * len(DONE))
+    await asyncio.gather(*map(one, cases, DONE))
+
+
+async def test_what_was_not_done_ends_by_proof_of_absence(patient: Stack) -> None:
+    """HTTP 500, E00053 and a reset prove nothing at first. Absence, seen twice and late, does."""
+
+    async def one(case: Case, fault: str) -> None:
+        await case.meets(fault)
+        answer = await case.ask()
+        assert_accepted(case, answer)
+        before = await case.operation()
+        assert before["state"] == "unknown"
+        assert before["evidence"]["source"] == "reply"
+        await assert_replays(case, answer)
+
+        operation = await case.ends()
+        assert operation["state"] == "absent", (case.kind, fault, operation)
+        evidence = operation["evidence"]
+        assert evidence["source"] == "inquiry"
+        assert evidence["finding"].startswith("absent: ")
+        assert evidence["inquiries"] >= 2
+        assert await case.done(operation) == 0
+        assert await case.figures() == AFTER[case.kind][1]
+        await assert_replays(case, answer)
+        assert await case.unresolved() == 0
+        assert await audit(patient, case.shop) == []
+
+        again = await case.ask(key="once more")
+        assert again.status_code == 201, (case.kind, fault, again.text)
+        case.payment_id = case.payment_id if case.kind == "refund" else again.json()["id"]
+        assert await case.figures() == AFTER[case.kind][0]
+        assert await audit(patient, case.shop) == []
+
+    faults = [(kind, fault) for kind in KINDS for fault in NOT_DONE]
+    cases = await prepared(patient, [kind for kind, _ in faults])
+    waiting = dict.fromkeys(KINDS, 0)
+    plan = []
+    for case in cases:
+        plan.append((case, NOT_DONE[waiting[case.kind]]))
+        waiting[case.kind] += 1
+    await asyncio.gather(*(one(case, fault) for case, fault in plan))
+
+
+async def test_an_answer_within_the_deadline_is_an_answer(patient: Stack) -> None:
+    async def one(case: Case) -> None:
+        await case.meets("late_reply", delay_ms=DEADLINE_MS * 0.4)
+        answer = await case.ask()
+        assert answer.status_code == 201, answer.text
+        assert await case.unresolved() == 0
+        assert await audit(patient, case.shop) == []
+
+    await asyncio.gather(*map(one, await prepared(patient, list(KINDS))))
+
+
+async def test_what_never_left_may_be_repeated_and_is_done_once(patient: Stack) -> None:
+    """Nobody listens: proven not sent. The same key tries again; unrepeated, it ends as absent."""
+    cases = await prepared(patient, [kind for kind in KINDS for _ in range(2)])
+    control = httpx.AsyncClient(
+        base_url=patient.simulator.client.base_url,
+        limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
+    )
+    async with control:  # the one connection that the simulator keeps while it refuses
+        fault = (await control.post("/faults", json={"kind": "refuse"})).json()["id"]
+        answers = await asyncio.gather(*(case.ask() for case in cases))
+        assert (await control.delete(f"/faults/{fault}")).status_code == 200
+    for case, answer in zip(cases, answers, strict=True):
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["code"] == "processor_unavailable"
+        assert int(answer.headers["retry-after"]) >= 1
+        if case.payment_id is None:
+            use = await case.shop.client.get(f"/idempotency-keys/{case.key}")
+            assert (use.json()["state"], use.json()["reply_status"]) == ("not_sent", None)
+            case.payment_id = use.json()["payment_id"]
+        assert await case.done(await case.operation()) == 0
+
+    async def repeated(case: Case) -> None:
+        crowd = await asyncio.gather(*(case.ask() for _ in range(8)))
+        assert {answer.status_code for answer in crowd} <= {201, 409}, case.kind
+        answer = await case.ask()
+        assert answer.status_code == 201, (case.kind, answer.text)
+        bodies = {each.content for each in crowd if each.status_code == 201}
+        assert bodies == {answer.content}
+        operation = await case.operation()
+        assert (operation["state"], operation["attempt"]) == ("approved", 2)
+        assert await case.done(operation) == 1
+        assert await case.figures() == AFTER[case.kind][0]
+
+    async def given_up(case: Case) -> None:
+        operation = await case.ends()
+        assert operation["state"] == "absent"
+        assert operation["evidence"]["finding"].startswith("absent: nothing")
+        assert await case.done(operation) == 0
+        assert await case.figures() == AFTER[case.kind][1]
+        answer = await case.ask()
+        if case.kind in ("capture", "void"):
+            assert (answer.status_code, answer.json()["code"]) == (502, "not_executed")
+        else:
+            assert (answer.status_code, answer.json()["status"]) == (201, "failed")
+
+    twos = {kind: [case for case in cases if case.kind == kind] for kind in KINDS}
+    await asyncio.gather(
+        *(repeated(pair[0]) for pair in twos.values()),
+        *(given_up(pair[1]) for pair in twos.values()),
+    )
+
+    async def listed() -> bool:
+        # A repeated case stays on the list until the resolver next looks at it.
+        return not any([await case.unresolved() for case in cases])
+
+    await until(listed)
+    for case in cases:
+        assert await audit(patient, case.shop) == []
+
+
+async def test_a_later_operation_asks_about_the_open_one_first(stack: Stack) -> None:
+    """No schedule helps here: only the later request itself can have made the inquiry."""
+    await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "600"})
+
+    async def lost(case: Case) -> str:
+        await case.meets("drop_reply")
+        answer = await case.ask()
+        assert_accepted(case, answer)
+        return case.target
+
+    async def void_after(case: Case) -> None:
+        answer = await case.shop.void(await lost(case))
+        assert (answer.status_code, answer.json()["status"]) == (201, "voided"), answer.text
+
+    async def capture_after_authorize(case: Case) -> None:
+        answer = await case.shop.capture(await lost(case), 700)
+        assert (answer.status_code, answer.json()["captured_amount"]) == (201, 700), answer.text
+
+    async def capture_after_capture(case: Case) -> None:
+        answer = await case.shop.capture(await lost(case), 700)
+        assert (answer.status_code, answer.json()["code"]) == (409, "invalid_state"), answer.text
+        assert await case.figures() == ("captured", 2000, 0)
+
+    async def refund_after_void(case: Case) -> None:
+        answer = await case.shop.refund(await lost(case))
+        assert (answer.status_code, answer.json()["code"]) == (409, "invalid_state"), answer.text
+        assert await case.figures() == ("voided", 0, 0)
+
+    async def refund_after_refund(case: Case) -> None:
+        """900 of 2500 went back, unanswered: 1601 is too much, and so is known to be; 1600 not."""
+        await lost(case)
+        answer = await case.shop.refund(case.target, 1601)
+        assert answer.json()["code"] == "amount_exceeds_captured", answer.text
+        assert await case.figures() == ("captured", 2500, 900)
+        rest = await case.shop.refund(case.target)
+        assert (rest.status_code, rest.json()["amount"]) == (201, 1600), rest.text
+
+    plan = {
+        "refund": [refund_after_refund],
+        "sale": [void_after],
+        "authorize": [void_after, capture_after_authorize],
+        "capture": [void_after, capture_after_capture],
+        "void": [refund_after_void],
+    }
+    cases = await prepared(stack, [kind for kind, steps in plan.items() for _ in steps])
+    steps = [step for steps in plan.values() for step in steps]
+    await asyncio.gather(*(step(case) for step, case in zip(steps, cases, strict=True)))
+
+    # A refund needs a settled capture, and settling is everybody's: so this one goes alone.
+    (late,) = await prepared(stack, ["capture"])
+    payment_id = await lost(late)
+    await stack.simulator.post("/settle")
+    refund = await late.shop.refund(payment_id, 900)
+    assert (refund.status_code, refund.json()["status"]) == (201, "succeeded"), refund.text
+
+    for case in [*cases, late]:
+        assert await audit(stack, case.shop) == []
+
+
+async def test_a_refund_whose_outcome_is_open_keeps_its_amount(stack: Stack) -> None:
+    """Open refunds and new ones never sum to more than was captured, whatever became of them."""
+    await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "600"})
+    cases = await prepared(stack, ["refund", "refund"])
+
+    async def reserved(case: Case) -> int:
+        (row,) = await stack.fetch(
+            "SELECT refund_reserved_minor FROM payments WHERE merchant_id = $1",
+            case.shop.merchant_id,
+        )
+        return int(row[0])
+
+    # Which of the two happened is not known here; both must look the same.
+    for case, fault in zip(cases, ("reset_before", "drop_reply"), strict=True):
+        await case.meets(fault)
+        assert_accepted(case, await case.ask())
+        assert await reserved(case) == 900
+        assert await audit(stack, case.shop, settled=False) == []
+
+    for case in cases:
+        answers = await asyncio.gather(*(case.shop.refund(case.target, 400) for _ in range(10)))
+        given = sum(answer.status_code == 201 for answer in answers)
+        assert given == 4, "\n".join(answer.text for answer in answers)
+        assert {answer.status_code for answer in answers} == {201, 409}
+    truth = [
+        [row["amount"] for row in await stack.simulator.truth(login=case.shop.login)][1:]
+        for case in cases
+    ]
+    assert truth == [["4.00"] * 4, ["9.00"] + ["4.00"] * 4]
+
+    # The absent one gives its reservation back; the other one is a refund.
+    await stack.fetch("UPDATE unresolved_operations SET next_inquiry_at = now()")
+    for case, (state, refunded) in zip(
+        cases, (("absent", 1600), ("approved", 2500)), strict=True
+    ):
+        assert (await case.ends())["state"] == state
+        assert await reserved(case) == 0
+        assert await case.figures() == ("captured", 2500, refunded)
+        assert await audit(stack, case.shop) == []
+
+
+async def test_many_unknowns_at_once_are_all_ended(patient: Stack) -> None:
+    """A minute in which the processor answers every second request into the void."""
+    gateway = patient.processes[0]
+    assert isinstance(gateway, Gateway)
+    shop = await patient.shop(gateway)
+    for fault in ("drop_reply", "error_after", "reset_before"):
+        await patient.simulator.post("/faults", kind=fault, probability=0.2, login=shop.login,
+                                     method="createTransactionRequest")  # fmt: skip
+    answers = await asyncio.gather(
+        *(shop.pay(100 + number, key=f"many-{number}") for number in range(80))
+    )
+    assert {answer.status_code for answer in answers} == {201, 202}
+    for answer in answers:
+        await shop.becomes(answer.json()["id"], "captured", "failed")
+    ended = [(await shop.payment(answer.json()["id"]))["status"] for answer in answers]
+    truth = await patient.simulator.truth(login=shop.login)
+    assert ended.count("captured") == len(truth)
+    assert await audit(patient, shop) == []
