@@ -2,28 +2,21 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
-DataDir = Annotated[
-    Path, typer.Option("--data-dir", help="Where `easypay up` keeps its database, keys and logs.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-DATA_DIR = Path(".easypay")
+from easypay import administer
+from easypay.console import DATA_DIR, DataDir, Json, fail, new_group, run_async, show
 
-app = typer.Typer(
+app = new_group(
+    "EasyPay: a payment gateway that you run yourself.\n\n"
+    "Start everything on this machine with `easypay up`; it prints a curl line that takes a "
+    "payment. In production run `easypay migrate` once and `easypay serve` per process.",
     name="easypay",
-    help="EasyPay: a payment gateway that you run yourself.\n\n"
-    "Start everything on this machine with `easypay up`. It prints a curl line that takes a "
-    "payment.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    add_completion=False,
 )
+app.add_typer(administer.merchants, name="merchant")
+app.add_typer(administer.keys, name="key")
 
 
 @app.command()
@@ -33,7 +26,7 @@ def up(
     port: Annotated[int, typer.Option(help="The gateway's port; 0 picks one.")] = 8000,
     simulator_port: Annotated[int, typer.Option(help="The simulator's port; 0 picks one.")] = 8001,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Gateway processes. [default: half the cores]")
+        int | None, typer.Option(min=1, help="Gateway processes; half the cores if not given.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -77,14 +70,16 @@ def serve(
     from easypay.serve import serve as run
     from easypay.settings import Settings
 
+    if log_level not in ("debug", "info", "warning", "error"):
+        fail("--log-level is debug, info, warning or error")
     try:
         settings = Settings()  # type: ignore[call-arg]  # from the environment
     except ValidationError as error:
         fail(what_is_wrong(error))
     try:
         bound = listen(host, port) if fd is None else socket.socket(fileno=fd)
-    except OSError as error:
-        fail(f"cannot listen on {host}:{port}: {error.strerror} (choose another --port)")
+    except (OSError, OverflowError) as error:
+        fail(f"cannot listen on {host}:{port}: {error} (choose another --port)")
     run(settings, bound, log_level=log_level)
 
 
@@ -97,8 +92,12 @@ def migrate(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     from easypay.data_dir import DataDirectory
     from easypay.db.migrate import migrate as apply
 
-    names = run_async(lambda: apply(DataDirectory(data_dir).access().database_url))
-    show(as_json, {"applied": names}, "Applied: " + ", ".join(names) if names else "Up to date.")
+    try:
+        database_url = DataDirectory(data_dir).database_url()
+    except LookupError as error:
+        fail(str(error))
+    names = run_async(lambda: apply(database_url))
+    show(as_json, {"applied": names}, f"Applied {', '.join(names)}." if names else "Up to date.")
 
 
 @app.command()
@@ -114,68 +113,6 @@ def openapi() -> None:
     print(json.dumps(document(), indent=2))  # noqa: T201
 
 
-def fail(line: str) -> NoReturn:
-    """Ends the program with one clear line on standard error and status 1."""
-    print(f"easypay: {line}", file=sys.stderr)  # noqa: T201
-    sys.exit(1)
-
-
-def show(as_json: bool, value: Any, text: str) -> None:
-    """Prints a result: for scripts, or for people."""
-    if as_json:
-        import msgspec
-
-        text = msgspec.json.encode(value).decode()
-    print(text)  # noqa: T201
-
-
-def in_database(data_dir: Path, work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
-    """Runs `work(connection, vault)` on the database of the environment or the data directory."""
-    from easypay.data_dir import DataDirectory
-    from easypay.merchants.vault import Vault
-
-    async def run() -> Any:
-        import asyncpg
-
-        access = DataDirectory(data_dir).access()
-        vault = Vault(access.encryption_key)
-        connection = await asyncpg.connect(access.database_url, timeout=10)
-        try:
-            return await work(connection, vault)
-        finally:
-            await connection.close()
-
-    return run_async(run)
-
-
-def run_async(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Runs it to its end; what a person can solve becomes one clear line."""
-    import asyncpg
-
-    from easypay.errors import EasyPayError
-
-    async def run() -> Any:
-        return await work()
-
-    try:
-        return asyncio.run(run())
-    except EasyPayError as error:
-        fail(error.detail)
-    except LookupError as error:
-        fail(str(error))
-    except asyncpg.UndefinedTableError:
-        fail("the database has no EasyPay schema yet: run `easypay migrate`")
-    except (OSError, asyncpg.PostgresError) as error:
-        fail(f"cannot use the database: {error or 'no answer'}")
-
-
 def main() -> None:
     """The program `easypay`."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()
+    app()

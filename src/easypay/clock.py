@@ -7,11 +7,10 @@ monotonic = time.monotonic
 
 
 def now() -> datetime:
-    """The current moment in UTC, with the microseconds cut to milliseconds as ids have them."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    """The current moment in UTC."""
+    return datetime.now(UTC)
 
 
 def rfc3339(moment: datetime) -> str:
-    """`2026-11-24T04:05:37.123Z`. Takes an aware datetime in UTC."""
+    """`2026-11-24T04:05:37.123Z`, to the millisecond. Takes an aware datetime in UTC."""
     return moment.isoformat(timespec="milliseconds")[:23] + "Z"

@@ -124,24 +124,25 @@ class DataDirectory:
 
         Raises LookupError, in one line, where neither knows them.
         """
-        said = Environment()
+        key = Environment().encryption_key
+        return Access(
+            self.database_url(),
+            key.get_secret_value() if key else self._kept(self._secrets_path, "encryption_key"),
+        )
+
+    def database_url(self) -> str:
+        """As `access`, for work that needs no key."""
+        url = Environment().database_url
+        return url.get_secret_value() if url else self._kept(self.demo_path, "database_url")
+
+    def _kept(self, path: Path, name: str) -> str:
         try:
-            url = (
-                said.database_url.get_secret_value()
-                if said.database_url
-                else json.loads(self.demo_path.read_text())["database_url"]
-            )
-            key = (
-                said.encryption_key.get_secret_value()
-                if said.encryption_key
-                else json.loads(self._secrets_path.read_text())["encryption_key"]
-            )
+            return str(json.loads(path.read_text())[name])
         except (OSError, ValueError, KeyError):
             raise LookupError(
-                f"no database known: start `easypay up` (nothing usable in {self.path}), or set "
-                "EASYPAY_DATABASE_URL and EASYPAY_ENCRYPTION_KEY"
+                f"no {name.replace('_', ' ')} known: run `easypay up` first (nothing usable in "
+                f"{path}), or set EASYPAY_{name.upper()}"
             ) from None
-        return Access(str(url), str(key))
 
 
 def what_is_wrong(error: ValidationError) -> str:

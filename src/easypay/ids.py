@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from uuid_utils import uuid7 as quick_uuid7
-from uuid_utils.compat import uuid7
+from asyncpg.pgproto.pgproto import UUID as DriverUUID
+from uuid_utils import uuid7
 
 PAYMENT: Final = "pay"
 OPERATION: Final = "op"
@@ -24,12 +24,19 @@ _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _REFERENCE_SHIFT: Final = 128 - 5 * REFERENCE_LENGTH
 _PAIRS: Final = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
 
-new_id = uuid7
+
+def new_id() -> UUID:
+    """A fresh UUIDv7: later ones sort after earlier ones.
+
+    Made as the database driver's own kind of UUID, which it sends without a detour and which is a
+    `uuid.UUID` in every other way; making one costs a third.
+    """
+    return DriverUUID(uuid7().bytes)  # type: ignore[no-any-return]
 
 
 def new_request_id() -> str:
     """What a request is called in answers and logs: `req_` and 32 hexadecimal digits."""
-    return "req_" + quick_uuid7().hex
+    return "req_" + uuid7().hex
 
 
 def typed(kind: str, value: UUID) -> str:

@@ -1,6 +1,7 @@
 """An example of every refusal of every call, raised by the code that refuses where it can be."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -135,6 +136,16 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
         return _raised(_RAISERS[error])
     detail, retry_after_s = _DETAILS[error]
     return error(detail, retry_after_s=retry_after_s)
+
+
+def example_of(error: type[EasyPayError]) -> Any:
+    """One example of it, from the first call that can give it."""
+    for operation_id in ("payments_create", "payments_capture", "payments_refund", "system"):
+        with suppress(KeyError):
+            examples = problem_examples(operation_id, "payments:write", CreatePayment, error)
+            for example in examples.values():
+                return example.value
+    raise AssertionError(f"no example of {error.code}")
 
 
 def retry_after_of(error: type[EasyPayError]) -> int | None:

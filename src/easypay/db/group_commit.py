@@ -30,7 +30,13 @@ from easypay.errors import DatabaseUnavailable, Overloaded
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.QueryCanceledError)
+RETRYABLE = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.QueryCanceledError,
+    # Another process committed the same key while this ran: the second run sees it.
+    asyncpg.UniqueViolationError,
+)
 MOST_RETRIES = 5
 
 
@@ -105,7 +111,10 @@ class GroupCommitter(Generic[Item, Result]):
             await lane.close()
 
     def _start(self) -> None:
-        if self._free and self._waiting:
+        """Begin a group: at once where none runs, beside another only where it is worth a commit
+        of its own, since the cost of a statement is mostly per group."""
+        idle = len(self._free) == len(self._lanes)
+        if self._free and self._waiting and (idle or len(self._waiting) >= self._size // 2):
             lane = self._free.pop()
             task = asyncio.get_running_loop().create_task(self._work(lane))
             self._running.add(task)

@@ -19,7 +19,7 @@ PARTITIONED: Final = ("payments", "operations", "events")
 # time: the page must have room for every row's second version (an operation's carries the stored
 # reply and is four times its first). Then the new version stays on its page and no index is
 # touched (a heap-only update); with PostgreSQL's usual room, half of the updates were not.
-_FILLFACTOR: Final = {"payments": 42, "operations": 18, "events": 100}
+_FILLFACTOR: Final = {"payments": 42, "operations": 15, "events": 100}
 
 
 def month_start(moment: datetime, months: int = 0) -> datetime:

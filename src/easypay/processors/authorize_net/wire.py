@@ -23,6 +23,10 @@ BRANDS: Final = {
     "UnionPay": "unionpay",
 }
 
+# What nearly every reply says; nothing in it to clean.
+_PLAIN: Final = frozenset(
+    {"This transaction has been approved.", "This transaction has been declined.", "Successful."}
+)
 _BOM: Final = b"\xef\xbb\xbf"
 # A float literal stays text, so no amount ever becomes a float.
 _DECODER: Final = msgspec.json.Decoder(float_hook=str)
@@ -116,5 +120,7 @@ def clean(value: object) -> str | None:
     value, which can be a card number, a card code or a key."""
     if not isinstance(value, str):
         return None
+    if value in _PLAIN:
+        return value
     value = _QUOTED_VALUE.sub("The value is invalid", value[:4096])
     return _LONG_NUMBER.sub("(number)", value)[:255].strip() or None
