@@ -1,0 +1,68 @@
+# EasyPay. `make` alone says what there is.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The first Python 3.11 or newer; `make run PYTHON=/path/to/python` chooses another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; \
+	done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help run test check format bench lock clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-8s", $$2; $$1 = $$2 = ""; print }'
+
+run: $(VENV)/.run ## Start everything here: database, simulator, gateway (ARGS="--port 9000")
+	@exec $(BIN)/easypay up $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests (ARGS="tests/api -k refund")
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --verbose > $(VENV)/contracts.log 2>&1 || { cat $(VENV)/contracts.log; exit 1; }
+
+format: $(VENV)/.dev ## Put the code into its form
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Measure payments a second and CPU per payment (ARGS="--help")
+	@exec $(BIN)/easypay-bench $(ARGS)
+
+# Exact versions and their hashes, for every platform, without addresses. Needs uv.
+COMPILE := uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links --quiet
+
+lock: ## Resolve the dependencies again (UP=--upgrade for newer ones)
+	$(COMPILE) $(UP) --output-file requirements.lock
+	$(COMPILE) $(UP) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## Remove what was built; .easypay, the data, stays
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: EasyPay needs Python 3.11 or newer, and none was found; set PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: EasyPay needs Python 3.11 or newer; $(PYTHON) is older" >&2; exit 1; }
+	@echo "Making $(VENV) with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "make: Python's venv module is incomplete; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# The locks hold everything, setuptools included, so nothing is fetched that is not pinned.
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing from requirements.lock"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing from requirements-dev.lock"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.run
