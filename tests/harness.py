@@ -153,6 +153,10 @@ class Simulator(Process):
         assert answer.status_code < 300, answer.text
         return answer.json()
 
+    async def slow(self, login: str, *, ms: int) -> None:
+        """Every call of this account takes so long."""
+        await self.post("/faults", kind="latency", distribution="constant", ms=ms, login=login)
+
     async def clear_faults(self) -> None:
         (await self.client.delete("/faults")).raise_for_status()
 

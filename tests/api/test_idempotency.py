@@ -5,7 +5,7 @@ import uuid
 from collections import Counter
 from typing import Any
 
-from harness import Gateway, Shop, Stack, audit, card
+from harness import Gateway, Shop, Stack, audit, card, until
 
 
 async def test_a_replay_is_the_same_byte_for_byte(shared_stack: Stack, shop: Shop) -> None:
@@ -71,7 +71,7 @@ async def test_keys_of_two_merchants_are_two_keys(
 
 async def test_a_crowd_with_one_key_pays_once(shared_stack: Stack, shop: Shop) -> None:
     """64 at once: one effect; the others get the same bytes, or are told to wait."""
-    await shared_stack.simulator.post("/faults", kind="latency", distribution="constant", ms=50, login=shop.login)  # fmt: skip
+    await shared_stack.simulator.slow(shop.login, ms=50)
     answers = await asyncio.gather(*(shop.pay(key="crowd") for _ in range(64)))
     statuses = Counter(answer.status_code for answer in answers)
     assert set(statuses) <= {201, 409}
@@ -95,7 +95,7 @@ async def test_a_crowd_with_one_key_for_one_refund_refunds_once(
     answers = await asyncio.gather(
         *(shop.refund(payment["id"], 1000, key="refund") for _ in range(32))
     )
-    assert set(answer.status_code for answer in answers) <= {201, 409}
+    assert {answer.status_code for answer in answers} <= {201, 409}
     assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
     assert (await shop.payment(payment["id"]))["refunded_amount"] == 1000
     assert await audit(shared_stack, shop) == []
@@ -127,8 +127,8 @@ async def test_what_became_of_a_key(shop: Shop) -> None:
 
 
 async def test_a_client_that_hangs_up_changes_nothing(shared_stack: Stack, shop: Shop) -> None:
-    """The connection is cut while the processor works: the payment is taken, the retry learns it."""
-    await shared_stack.simulator.post("/faults", kind="latency", distribution="constant", ms=300, login=shop.login)  # fmt: skip
+    """Cut off while the processor works: the payment is taken, and the retry learns it."""
+    await shared_stack.simulator.slow(shop.login, ms=300)
     hasty = asyncio.create_task(shop.pay(key="hasty"))
 
     async def begun() -> bool:
@@ -137,8 +137,6 @@ async def test_a_client_that_hangs_up_changes_nothing(shared_stack: Stack, shop:
                 "SELECT 1 FROM idempotency_keys WHERE merchant_id = $1", shop.merchant_id
             )
         )
-
-    from harness import until
 
     await until(begun)
     hasty.cancel()

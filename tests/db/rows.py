@@ -113,7 +113,7 @@ def committer(
 
     `watch("begins" | "ends", items)` sees every group.
     """
-    sql, arguments, results, usual_order, usual_touches = _COMPOSED[name]
+    _, arguments, results, usual_order, usual_touches, variant = _COMPOSED[name]
 
     def watched_arguments(items: Sequence[Any]) -> Sequence[object]:
         if watch is not None:
@@ -127,24 +127,42 @@ def committer(
 
     return GroupCommitter(
         name,
-        [Lane(dsn, f"{name} {n + 1}", sql, custom_plans=name != "begin") for n in range(lanes)],
+        [lane(name, dsn, n + 1) for n in range(lanes)],
         arguments=watched_arguments,
         results=watched_results,
         order=order or usual_order,
         touches=usual_touches if touches == "as the gateway" else touches,
+        variant=variant,
         size=size,
         limit=limit,
         patience_s=patience_s,
     )
 
 
-_COMPOSED: dict[str, tuple[str, Any, Any, Any, Any]] = {
+def lane(name: str, dsn: str, number: int = 1) -> Lane:
+    """One of the gateway's lanes."""
+    sql = _COMPOSED[name][0]
+    return Lane(
+        dsn,
+        f"{name} {number}",
+        lambda variant: store.in_months(sql, variant),
+        lookups=name != "begin",
+    )
+
+
+def month(value: UUID) -> str:
+    """What `partitions.Months` calls the month of an id whose partition is there."""
+    return f"_{ids.moment_of(value):%Y_%m}"
+
+
+_COMPOSED: dict[str, tuple[str, Any, Any, Any, Any, Any]] = {
     "begin": (
         store.BEGIN_PAYMENTS,
         store.begin_payments_arguments,
         store.begin_payments_results,
         lambda new: (new.merchant_id, new.mode, new.key),
         lambda new: ((new.merchant_id, new.mode, new.key),),
+        lambda _: "",
     ),
     "follow-up": (
         store.BEGIN_FOLLOW_UPS,
@@ -152,6 +170,7 @@ _COMPOSED: dict[str, tuple[str, Any, Any, Any, Any]] = {
         store.begin_follow_ups_results,
         lambda item: item.payment_id,
         lambda item: (item.payment_id, (item.merchant_id, item.mode, item.key)),
+        lambda item: month(item.payment_id),
     ),
     "record": (
         store.RECORD,
@@ -159,6 +178,7 @@ _COMPOSED: dict[str, tuple[str, Any, Any, Any, Any]] = {
         store.record_results,
         lambda change: change.operation_id,
         lambda change: (change.payment_id,),
+        lambda change: f"{month(change.payment_id)} {month(change.operation_id)}",
     ),
     "read": (
         store.READ_PAYMENTS,
@@ -166,5 +186,6 @@ _COMPOSED: dict[str, tuple[str, Any, Any, Any, Any]] = {
         store.read_payments_results,
         lambda key: key.payment_id,
         None,
+        lambda key: month(key.payment_id),
     ),
 }

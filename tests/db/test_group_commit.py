@@ -4,21 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 import msgspec
 import pytest
+import rows
 from cutting_proxy import CuttingProxy
-from harness import until
 from rows import approved, begun, committer, new_payment, refund_of
 
 from easypay import ids
 from easypay.clock import monotonic
-from easypay.db.connections import Lane
+from easypay.db.embedded import Cluster
 from easypay.errors import DatabaseUnavailable, Overloaded
 from easypay.payments import store
 from easypay.payments.store import NewPayment
+from harness import QUICK, Shop, Stack, audit, until, with_database
 
 
 async def count(connection: Any, table: str) -> int:
@@ -65,7 +67,7 @@ async def captured(dsn: str, connection: Any, merchant_id: UUID, number: int) ->
     return new
 
 
-# One key twice ---------------------------------------------------------------------------------
+# One key twice -----------------------------------------------------------------------------------
 
 
 async def test_one_key_twice_in_one_statement_makes_one_payment(
@@ -73,9 +75,9 @@ async def test_one_key_twice_in_one_statement_makes_one_payment(
 ) -> None:
     merchant = ids.new_id()
     twins = [new_payment(merchant, key="order-1") for _ in range(5)]
-    lane = Lane(database, "begin 1", store.BEGIN_PAYMENTS, custom_plans=False)
-    rows = await lane.fetch(store.begin_payments_arguments(twins))
-    assert store.begin_payments_results(twins, rows) == [True, False, False, False, False]
+    lane = rows.lane("begin", database)
+    answer = await lane.fetch(store.begin_payments_arguments(twins))
+    assert store.begin_payments_results(twins, answer) == [True, False, False, False, False]
     for table in ("idempotency_keys", "payments", "operations"):
         assert await count(connection, table) == 1
     await lane.close()
@@ -108,7 +110,9 @@ async def test_one_key_for_two_follow_ups_in_two_committers_is_claimed_once(
     payments = await captured(database, connection, merchant, 12)
     first = committer("follow-up", database)
     second = committer("follow-up", database)
-    for here, there in [(p, p) for p in payments[:6]] + [*zip(payments[6:9], payments[9:], strict=True)]:
+    for here, there in [(p, p) for p in payments[:6]] + [
+        *zip(payments[6:9], payments[9:], strict=True)
+    ]:
         key = here.key + " refund"
         taken = await asyncio.gather(
             first.submit(refund_of(here, 100, key)), second.submit(refund_of(there, 100, key))
@@ -127,13 +131,15 @@ async def test_two_refunds_of_one_payment_in_one_statement_take_one(
     """The trap itself: an UPDATE joined to two rows applies one. It must be a whole one."""
     (payment,) = await captured(database, connection, ids.new_id(), 1)
     items = [refund_of(payment, 1000), refund_of(payment, 700)]
-    lane = Lane(database, "follow-up 1", store.BEGIN_FOLLOW_UPS, custom_plans=True)
-    rows = await lane.fetch(store.begin_follow_ups_arguments(items))
-    results = store.begin_follow_ups_results(items, rows)
+    lane = rows.lane("follow-up", database)
+    answer = await lane.fetch(store.begin_follow_ups_arguments(items))
+    results = store.begin_follow_ups_results(items, answer)
     (winner,) = [item for item, taken in zip(items, results, strict=True) if taken is not None]
     reserved = await connection.fetchval("SELECT refund_reserved_minor FROM payments")
     assert reserved == winner.amount_minor
-    refunds = await connection.fetch("SELECT id, amount_minor FROM operations WHERE kind = 'refund'")
+    refunds = await connection.fetch(
+        "SELECT id, amount_minor FROM operations WHERE kind = 'refund'"
+    )
     assert [tuple(row) for row in refunds] == [(winner.operation_id, winner.amount_minor)]
     assert await count(connection, "idempotency_keys") == 2
     await lane.close()
@@ -163,13 +169,13 @@ async def test_refunds_of_one_payment_never_run_together(database: str, connecti
     assert together == 0
     assert largest > 1, "refunds of different payments do share a group"
     assert len([payment for payment in taken if payment is not None]) == 3 * 25
-    rows = await connection.fetch("SELECT captured_minor, refund_reserved_minor FROM payments")
-    assert [tuple(row) for row in rows] == [(2500, 2500)] * 3
+    found = await connection.fetch("SELECT captured_minor, refund_reserved_minor FROM payments")
+    assert [tuple(row) for row in found] == [(2500, 2500)] * 3
     assert await count(connection, "operations") == 3 * 26
     await follow_up.close()
 
 
-# A bad row, and good neighbours ----------------------------------------------------------------
+# A bad row, and good neighbours ------------------------------------------------------------------
 
 
 async def test_a_bad_row_fails_alone(database: str, connection: Any) -> None:
@@ -228,10 +234,10 @@ async def test_a_change_the_status_table_forbids_fails_alone(
     assert [result for result in results if result is True] == [True] * 4
     assert isinstance(results[2], asyncpg.CheckViolationError)
     assert results[2].constraint_name == "payment_status_edge"
-    rows = await connection.fetch(
+    found = await connection.fetch(
         "SELECT p.status, o.state FROM payments p JOIN operations o ON o.payment_id = p.id"
     )
-    assert sorted(tuple(row) for row in rows) == [
+    assert sorted(tuple(row) for row in found) == [
         *[("captured", "approved")] * 4,
         ("processing", "in_flight"),
     ]
@@ -240,7 +246,7 @@ async def test_a_change_the_status_table_forbids_fails_alone(
     await record.close()
 
 
-# Locks -----------------------------------------------------------------------------------------
+# Locks -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("opposite", [False, True], ids=["sorted", "opposite orders"])
@@ -253,12 +259,19 @@ async def test_two_committers_on_the_same_rows_all_finish(
     new = [new_payment(merchant) for _ in range(60)]
     await asyncio.gather(*map(begin.submit, new))
     changes = [approved(*await begun(connection, each)) for each in new]
-    orders = [lambda c: c.operation_id.int, lambda c: -c.operation_id.int if opposite else c.operation_id.int]  # fmt: skip
-    records = [committer("record", database, size=60, lanes=1, order=order) for order in orders]
+    records = [
+        committer("record", database, size=60, lanes=1, order=lambda c: c.operation_id.int),
+        committer(
+            "record",
+            database,
+            size=60,
+            lanes=1,
+            order=lambda c: c.operation_id.int * (-1 if opposite else 1),
+        ),
+    ]
     for record in records:
-        await _warm(record, changes[0])
+        await record.submit(changes[0])  # its lane is open
     # One row in the middle is held until both groups have locked what lies before it.
-    before = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")  # fmt: skip
     middle = changes[30].operation_id
     async with held(database, "SELECT 1 FROM operations WHERE id = $1 FOR UPDATE", middle):
         tasks = [
@@ -276,8 +289,10 @@ async def test_two_committers_on_the_same_rows_all_finish(
 
     async def deadlocks() -> int:
         await connection.execute("SELECT pg_stat_clear_snapshot()")
-        now: int = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")  # fmt: skip
-        return now - before
+        number: int = await connection.fetchval(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return number
 
     if opposite:
         await until(deadlocks, within_s=5, what="the server saw the deadlock that was provoked")
@@ -285,10 +300,6 @@ async def test_two_committers_on_the_same_rows_all_finish(
         assert await deadlocks() == 0
     for each in (begin, *records):
         await each.close()
-
-
-async def _warm(group_committer: Any, item: Any) -> None:
-    await group_committer.submit(item)
 
 
 # Callers that go away ----------------------------------------------------------------------------
@@ -324,7 +335,7 @@ async def _true(number: Any) -> bool:
     return bool(await number)
 
 
-# Backpressure -------------------------------------------------------------------------------------
+# Backpressure ------------------------------------------------------------------------------------
 
 
 async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_written(
@@ -338,8 +349,7 @@ async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_writte
         await until(lambda: _true(waiting_for_a_lock(connection, "begin")), within_s=5)
         more = [new_payment(merchant) for _ in range(20)]
         tasks = [asyncio.create_task(begin.submit(each)) for each in more]
-        done, _ = await asyncio.wait(tasks, timeout=0)
-        await asyncio.sleep(0)  # every task has had its turn
+        await asyncio.wait(tasks, timeout=0.01)  # every task has its turn
         refused = [task for task in tasks if task.done()]
         assert len(refused) == 12
         for task in refused:
@@ -351,11 +361,13 @@ async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_writte
     assert await asyncio.gather(*first, *accepted) == [True] * 12
     assert await count(connection, "idempotency_keys") == 13
     written = {row["key"] for row in await connection.fetch("SELECT key FROM idempotency_keys")}
-    assert not written & {each.key for each, task in zip(more, tasks, strict=True) if task in refused}
+    assert not written & {
+        each.key for each, task in zip(more, tasks, strict=True) if task in refused
+    }
     await begin.close()
 
 
-# No timer, one round trip, no more groups than lanes ----------------------------------------------
+# No timer, one round trip, no more groups than lanes ---------------------------------------------
 
 
 async def test_a_lone_item_starts_at_once(database: str, connection: Any) -> None:
@@ -402,7 +414,7 @@ async def test_a_group_is_one_round_trip_and_groups_run_on_their_lanes_only(
     await begin.close()
 
 
-# A database that goes away -------------------------------------------------------------------------
+# A database that goes away -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["begin", "follow-up", "record", "read"])
@@ -446,7 +458,9 @@ async def test_an_answer_lost_after_its_commit_means_the_work_is_done_once(
     assert written == len(keys)
     if name == "begin":
         assert results == [False] * 4, "the keys are found, under our own operations"
-        operations = await connection.fetch("SELECT operation_id FROM idempotency_keys WHERE key = ANY ($1)", keys)  # fmt: skip
+        operations = await connection.fetch(
+            "SELECT operation_id FROM idempotency_keys WHERE key = ANY ($1)", keys
+        )
         assert {row[0] for row in operations} == {item.operation_id for item in items}
     elif name == "follow-up":
         assert results == [None] * 4
@@ -454,8 +468,11 @@ async def test_an_answer_lost_after_its_commit_means_the_work_is_done_once(
         assert total == 401
     elif name == "record":
         assert results == [False] * 4
-        rows = await connection.fetch("SELECT status, captured_minor, version FROM payments WHERE id = ANY ($1)", [each.payment_id for each in new])  # fmt: skip
-        assert [tuple(row) for row in rows] == [("captured", 2500, 2)] * 4
+        found = await connection.fetch(
+            "SELECT status, captured_minor, version FROM payments WHERE id = ANY ($1)",
+            [each.payment_id for each in new],
+        )
+        assert [tuple(row) for row in found] == [("captured", 2500, 2)] * 4
         assert await count(connection, "events") == 4 + 4
     else:
         assert [payment.id for payment in results] == [item.payment_id for item in items]
@@ -528,3 +545,93 @@ async def test_closing_waits_for_what_was_accepted(database: str, connection: An
     await begin.close()
     assert await asyncio.gather(*tasks) == [True] * 10
     assert await count(connection, "payments") == 10
+
+
+# The same through a whole gateway ----------------------------------------------------------------
+
+
+async def test_a_gateway_with_a_full_queue_says_503_at_once_and_writes_nothing(
+    stack: Stack,
+) -> None:
+    gateway = await stack.gateway(**QUICK, max_queued="4", group_size="2", groups_in_flight="1")
+    shop = await stack.shop(gateway)
+    await shop.paid()
+    async with held(stack.dsn, KEYS_LOCKED):
+        tasks = {f"order-{n}": asyncio.create_task(shop.pay(key=f"order-{n}")) for n in range(20)}
+
+        async def refused() -> bool:
+            return sum(task.done() for task in tasks.values()) >= 20 - 4 - 2
+
+        await until(refused, within_s=5, what="all that find no place are answered meanwhile")
+    busy = set()
+    for key, task in tasks.items():
+        answer = await task
+        if answer.status_code == 503:
+            assert answer.json()["code"] == "overloaded"
+            assert int(answer.headers["retry-after"]) >= 1
+            busy.add(key)
+        else:
+            assert answer.status_code == 201
+    assert len(busy) in (14, 15), "the first group had one or two"
+    found = await stack.fetch("SELECT key FROM idempotency_keys WHERE key = ANY ($1)", list(busy))
+    assert found == []
+    assert (await shop.pay(key=min(busy))).status_code == 201
+    assert await audit(stack, shop) == []
+    await shop.client.aclose()
+
+
+@pytest.mark.parametrize("name", ["begin", "record", "follow-up"])
+async def test_a_gateway_whose_commit_is_ambiguous_does_the_work_once(
+    stack: Stack, cluster: Cluster, name: str
+) -> None:
+    """The merchant gets the usual answer; the processor has one of each."""
+    at_tcp = with_database(cluster.tcp_dsn, urlsplit(stack.dsn).path.lstrip("/"))
+    proxy = await CuttingProxy(at_tcp).open()
+    direct, stack.dsn = stack.dsn, proxy.dsn
+    gateway = await stack.gateway(**QUICK)
+    shop = await stack.shop(gateway)
+    stack.dsn = direct
+    held_payment = await shop.paid(capture="manual")
+    other = await shop.paid(capture="manual")
+    await shop.void((await shop.paid())["id"])
+    if name != "follow-up":
+        proxy.swallow_next(f"easypay {name} ")
+        answer = await shop.pay(key="ambiguous")
+        assert (answer.status_code, answer.json()["status"]) == (201, "captured"), answer.text
+    else:
+        proxy.swallow_next("easypay follow-up ")
+        answer = await shop.capture(held_payment["id"], 900, key="ambiguous")
+        assert (answer.status_code, answer.json()["captured_amount"]) == (201, 900), answer.text
+        proxy.swallow_next("easypay follow-up ")
+        assert (await shop.void(other["id"])).json()["status"] == "voided"
+        await stack.simulator.post("/settle")
+        for _ in range(2):
+            proxy.swallow_next("easypay follow-up ")
+            refund = await shop.refund(held_payment["id"], 300)
+            assert (refund.status_code, refund.json()["amount"]) == (201, 300), refund.text
+    assert len(proxy.swallowed) == (4 if name == "follow-up" else 1)
+    if name != "follow-up":
+        again = await shop.pay(key="ambiguous")
+        assert again.content == answer.content
+        assert again.headers["idempotency-replayed"] == "true"
+    assert await audit(stack, shop) == []
+    await shop.client.aclose()
+    gateway.kill()
+    await proxy.shut()
+
+
+async def test_two_gateways_and_one_key_refund_once(shared_stack: Stack, shop: Shop) -> None:
+    """Each in a group of its own, on one payment: the later one is told, and none meets a bug."""
+    second = shop.at((await shared_stack.gateway(**QUICK)).url)
+    payments = [await shop.paid() for _ in range(6)]
+    await shared_stack.simulator.post("/settle")
+    for payment in payments:
+        key = f"refund {payment['id']}"
+        answers = await asyncio.gather(
+            *(asker.refund(payment["id"], 700, key=key) for asker in (shop, second) * 3)
+        )
+        assert {answer.status_code for answer in answers} <= {201, 409}
+        assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
+        assert (await shop.payment(payment["id"]))["refunded_amount"] == 700
+    assert await audit(shared_stack, shop) == []
+    await second.client.aclose()

@@ -21,12 +21,15 @@ class Storm:
     def __init__(self) -> None:
         self.met: Counter[str] = Counter()
         self.answered: dict[str, httpx.Response] = {}
-        """The last word on each key: 201, 202 or a refusal that is not worth repeating."""
+        """The last word on each key."""
 
     async def insist(
         self, key: str, ask: Callable[[str], Awaitable[httpx.Response]], *, within_s: float = 40
     ) -> httpx.Response:
-        """Repeat until the answer is final. A wait that is asked for must say for how long."""
+        """Repeat until the answer is final. A wait that is asked for must say for how long.
+
+        What is neither an outcome nor a wait is a bug, here and at once.
+        """
         ends = time.monotonic() + within_s
         while True:
             assert time.monotonic() < ends, f"{key} not answered within {within_s} s: {self.met}"
@@ -37,6 +40,7 @@ class Storm:
             else:
                 self.met[str(answer.status_code)] += 1
                 if answer.status_code not in WAITS:
+                    assert answer.status_code in ENDS, (answer.status_code, answer.text)
                     self.answered[key] = answer
                     return answer
                 assert int(answer.headers["retry-after"]) >= 1, answer.text
@@ -48,7 +52,9 @@ class Storm:
         async def client(number: int) -> None:
             while not until_stopped.is_set():
                 amount = 100 + number
-                await self.insist(str(uuid.uuid4()), lambda key: shop.pay(amount, key=key))
+                await self.insist(
+                    str(uuid.uuid4()), lambda key, amount=amount: shop.pay(amount, key=key)
+                )
 
         await asyncio.gather(*(client(number) for number in range(clients)))
 

@@ -1,12 +1,11 @@
 """What a shop does on an ordinary day, and what the processor has in its books afterwards."""
 
 import pytest
-from harness import AMEX, MASTERCARD, Shop, Stack, audit, card
+
+from harness import AMEX, MASTERCARD, Gateway, Shop, Stack, audit, card, mint_token
 
 
-async def test_a_payment_is_taken_once_and_shown_as_it_is(
-    shared_stack: Stack, shop: Shop
-) -> None:
+async def test_a_payment_is_taken_once_and_shown_as_it_is(shared_stack: Stack, shop: Shop) -> None:
     answer = await shop.pay(
         2599,
         order_reference="order-1001",
@@ -51,8 +50,12 @@ async def test_a_payment_is_taken_once_and_shown_as_it_is(
 
 @pytest.mark.parametrize(
     ("number", "cvc", "brand"),
-    [(MASTERCARD, "900", "mastercard"), (AMEX, "9000", "amex"), ("6011000000000012", "900", "discover")],
-)  # fmt: skip
+    [
+        (MASTERCARD, "900", "mastercard"),
+        (AMEX, "9000", "amex"),
+        ("6011000000000012", "900", "discover"),
+    ],
+)
 async def test_brands_are_recognised(shop: Shop, number: str, cvc: str, brand: str) -> None:
     payment = await shop.paid(payment_method=card(number, cvc=cvc))
     assert payment["payment_method"]["brand"] == brand
@@ -72,12 +75,10 @@ async def test_a_decline_is_an_outcome(shared_stack: Stack, shop: Shop) -> None:
 
 
 async def test_what_the_processor_refuses_is_a_problem_that_replays(
-    shared_stack: Stack, shop: Shop
+    shared_stack: Stack, gateway: Gateway
 ) -> None:
     """JPY at an account the processor knows to take USD only: reason 39, no money moved."""
-    odd = await shared_stack.shop(
-        await _gateway_of(shared_stack), currencies=("USD",)
-    )
+    odd = await shared_stack.shop(gateway, currencies=("USD",))
     await shared_stack.fetch(
         "UPDATE merchants SET currencies = '{USD,JPY}' WHERE merchant_id = $1", odd.merchant_id
     )
@@ -182,8 +183,6 @@ async def test_operations_and_events_tell_the_story(shop: Shop, shared_stack: St
 async def test_an_accept_token_pays_and_shows_the_card_behind_it(
     shared_stack: Stack, shop: Shop
 ) -> None:
-    from harness import mint_token
-
     token = await mint_token(shared_stack.simulator, shop.login)
     payment = await shop.paid(payment_method={"type": "accept_token", "accept_token": token})
     assert payment["payment_method"]["type"] == "accept_token"
@@ -238,7 +237,3 @@ async def test_etags_save_a_body_and_guard_a_change(shop: Shop) -> None:
     assert fresh.status_code == 201
     changed = await shop.client.get(path, headers={"if-none-match": read.headers["etag"]})
     assert changed.status_code == 200
-
-
-async def _gateway_of(stack: Stack):  # type: ignore[no-untyped-def]
-    return stack.processes[0]

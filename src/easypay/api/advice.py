@@ -119,7 +119,8 @@ _ADVICE: Final[Mapping[str, Advice]] = {
     "processor_rejected": Advice(
         NEW_KEY,
         "The processor answered, and would not take the request. No money moved. "
-        "`processor_code` and `processor_message` say why in its own words, `decline_code` in ours.",
+        "`processor_code` and `processor_message` say why in its own words, `decline_code` in "
+        "ours.",
         "Correct the cause: the card, the amount, or the processor account. Then send a new "
         "request with a new key; the old key goes on giving this answer.",
     ),

@@ -114,7 +114,7 @@ def _call(method: str, path: str, operation: dict[str, Any], whole: dict[str, An
         name = content["schema"]["$ref"].removeprefix(REF)
         if "properties" in schemas[name] and schemas[name]["properties"]:
             parts.append(f"<h4>Body</h4>{fields(schemas[name], schemas)}")
-        if len(content["examples"]) > 1 or content["examples"] and not schemas[name]["properties"]:
+        if len(content["examples"]) > 1:
             parts += _examples(content["examples"])
     parts.append("<h4>Replies</h4>")
     refusals = []
@@ -137,7 +137,7 @@ def _who(operation: dict[str, Any]) -> str:
 
 
 def _curl(method: str, path: str, operation: dict[str, Any]) -> str:
-    scheme = next(iter(operation["security"]), {})
+    scheme: dict[str, Any] = next(iter(operation["security"]), {})
     key = "ADMIN_KEY" if "adminKey" in scheme else "KEY" if scheme else ""
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
@@ -169,7 +169,7 @@ def _parameters(parameters: list[dict[str, Any]]) -> str:
 
 
 def _reply(status: str, reply: dict[str, Any]) -> str:
-    media = next(iter(reply.get("content", {}).values()), {})
+    media: dict[str, Any] = next(iter(reply.get("content", {}).values()), {})
     target = media.get("schema", {}).get("$ref", "").removeprefix(REF)
     shown = target.removesuffix("Page")
     what = f'<a href="#schema-{shown}">{shown}</a>' if shown else ""

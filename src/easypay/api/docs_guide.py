@@ -10,12 +10,17 @@ from easypay.api.examples import SALE, request_examples
 from easypay.payments.requests import CreatePayment
 
 SETUP: Final = """\
-demo() { python3 -c 'import json, sys; print(json.load(open(".easypay/demo.json"))[sys.argv[1]])' $1; }
-API=$(demo api_url) KEY=$(demo api_key) ADMIN_KEY=$(demo admin_key) SIMULATOR=$(demo simulator_url)"""
+demo() { python3 -c "import json; print(json.load(open('.easypay/demo.json'))['$1'])"; }
+API=$(demo api_url) KEY=$(demo api_key)
+ADMIN_KEY=$(demo admin_key) SIMULATOR=$(demo simulator_url)"""
 
 _NEWEST: Final = """\
 PAYMENT=$(curl -sS "$API/api/v1/payments?limit=1" -H "Authorization: Bearer $KEY" |
   python3 -c 'import json, sys; print(json.load(sys.stdin)["data"][0]["id"])')"""
+
+_LOSE: Final = """\
+curl -sS "$SIMULATOR/simulator/faults" -H 'Content-Type: application/json' \\
+  -d '{"kind": "drop_reply", "count": 1}'"""
 
 _IDEMPOTENCY: Final = '-H "Idempotency-Key: $(date +%s)-$RANDOM"'
 
@@ -90,16 +95,15 @@ def chapters() -> list[tuple[str, str, str]]:
             "Unknown",
             _parts(
                 "Sometimes no answer comes from the processor in time. The money may or may not "
-                "have moved, and EasyPay does not guess: it answers 202 with `status: processing`, a "
-                "`Location` and `Retry-After`, and goes on asking the processor until there is "
-                "proof. Let the simulator take a payment and lose its reply:",
-                shell(
-                    "curl -sS \"$SIMULATOR/simulator/faults\" -H 'Content-Type: application/json' \\\n"
-                    '  -d \'{"kind": "drop_reply", "count": 1}\'\n' + _take(SALE)
-                ),
+                "have moved, and EasyPay does not guess: it answers 202 with "
+                "`status: processing`, a `Location` and `Retry-After`, and goes on asking the "
+                "processor until there is proof. Let the simulator take a payment and lose its "
+                "reply:",
+                shell(f"{_LOSE}\n{_take(SALE)}"),
                 _shown(payment, 202, "processing", "id", "status", "captured_amount"),
                 "Read the payment again after some seconds, or repeat the request with the "
-                "**same** Idempotency-Key. Never send it with a new one: that would be a second payment.",
+                "**same** Idempotency-Key. Never send it with a new one: that would be a second "
+                "payment.",
                 shell(f"{_NEWEST}\n{curl('GET', '/api/v1/payments/$PAYMENT', 'KEY')}"),
             ),
         ),
@@ -141,8 +145,8 @@ def chapters() -> list[tuple[str, str, str]]:
                         "`Retry-After`.",
                         "The same key with another body or path: 422 `idempotency_key_reused`.",
                         "A key belongs to a merchant and a mode, and is kept for 30 days.",
-                        "A request that was refused before anything was written (400, 401, 403, "
-                        "413, 415, 422) leaves its key unused.",
+                        "A request that was refused (400 to 422) has left nothing behind, and its "
+                        "key is as it was before.",
                         "`GET /api/v1/idempotency-keys/{key}` says what became of a key.",
                     )
                 )

@@ -190,13 +190,14 @@ def _kind(shape: Schema, schemas: dict[str, Schema]) -> str:
     if targets:
         return "text"
     said = shape.get("type", "any")
-    names = [_KINDS.get(name, name) for name in (said if isinstance(said, list) else [said])]
+    words: list[str] = said if isinstance(said, list) else [said]
+    names = [_KINDS.get(word, word) for word in words]
     return escape(" or ".join(names))
 
 
 def _limits(shape: Schema, schemas: dict[str, Schema]) -> str:
     """A field's limits in words."""
-    found = []
+    found: list[str] = []
     targets = _targets(shape)
     if targets and "enum" in schemas[targets[0]]:
         shape = {**schemas[targets[0]], **shape}
@@ -213,7 +214,9 @@ def _limits(shape: Schema, schemas: dict[str, Schema]) -> str:
         found.append(f"<code>{escape(pattern)}</code>")
     if shape.get("default") is not None and shape["default"] != []:
         found.append(f"default <code>{escape(json.dumps(shape['default']))}</code>")
-    return f'<span class="limits">{"; ".join(filter(None, found))}</span>' if found else ""
+    return (
+        f'<span class="limits">{"; ".join(part for part in found if part)}</span>' if found else ""
+    )
 
 
 def _numbers(shape: Schema) -> Iterator[str]:

@@ -14,8 +14,10 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from easypay import ids
+from easypay.db.connections import LOST
 from easypay.errors import (
     BodyTooLarge,
+    DatabaseUnavailable,
     EasyPayError,
     FieldError,
     Internal,
@@ -108,6 +110,16 @@ class Endpoint:
             response = problem_response(error, request.id)
         except _Gone:
             return
+        except LOST as error:
+            log.warning("request %s met a lost database: %s", request.id, error)
+            response = problem_response(
+                DatabaseUnavailable(
+                    "The database cannot be reached. Repeat the request with the same "
+                    "Idempotency-Key: it finds out what became of this one.",
+                    retry_after_s=2,
+                ),
+                request.id,
+            )
         except Exception:
             log.exception("request %s failed", request.id)
             response = problem_response(

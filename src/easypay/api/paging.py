@@ -71,7 +71,7 @@ def moment_of(query: dict[str, str], name: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        moment = None  # type: ignore[assignment]
+        moment = None
     if moment is None or moment.tzinfo is None or not 1970 <= moment.year <= 9000:
         raise invalid_query(name, "Use RFC 3339 with an offset, such as 2026-11-24T00:00:00Z.")
     return moment.astimezone(UTC)

@@ -546,7 +546,7 @@ def _account_of(caller: Caller) -> Account:
     if caller.account is None:
         raise ValidationFailed(
             f"This merchant has no {caller.mode} processor account yet. Set one with "
-            f"`easypay merchant account` or PUT /api/v1/admin/merchants/{{id}}/accounts/{caller.mode}."
+            "`easypay merchant account` or PUT /api/v1/admin/merchants/{id}/accounts/{mode}."
         )
     return caller.account
 

@@ -676,7 +676,7 @@ def _payment_event(operation: Operation, learned: Learned, *, late: bool) -> Eve
 
 
 def _event_name(operation: Operation, state: str, status: Status) -> str:
-    """`payment.captured`, `refund.succeeded`, `capture.failed`: past tense, what the merchant sees."""
+    """`payment.captured`, `refund.succeeded`, `capture.failed`: what the merchant sees."""
     if operation.kind in CREATES:
         return f"payment.{status}"
     if operation.kind == "refund":

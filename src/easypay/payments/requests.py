@@ -28,10 +28,10 @@ Amount = Annotated[
 class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A raw card. Only for merchants whose settings allow it; never stored, logged or queued."""
 
-    number: Annotated[str, Meta(pattern=r"^\d{12,19}$", description="Digits only.")]
+    number: Annotated[str, Meta(pattern=r"^[0-9]{12,19}(?!\n)$", description="Digits only.")]
     exp_month: Annotated[int, Meta(ge=1, le=12)]
     exp_year: Annotated[int, Meta(ge=2000, le=2099, description="Four digits.")]
-    cvc: Annotated[str, Meta(pattern=r"^\d{3,4}$")] | None = None
+    cvc: Annotated[str, Meta(pattern=r"^[0-9]{3,4}(?!\n)$")] | None = None
 
     def __repr__(self) -> str:
         return "CardBody(***)"

@@ -1,0 +1,110 @@
+"""The command behind `make bench`: measures a whole stack on this machine and says what it found.
+
+    python -m easypay_bench                              # a stack of its own, about half a minute
+    python -m easypay_bench --demo .easypay/demo.json    # the one that `easypay up` runs
+
+Times are shown and never judged. The exit status is 1 where money was wrong: an answer that was
+not 201, or a payment without exactly one sale at the processor. It is 2 where nothing could be
+measured.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from easypay.db.postgres_binaries import ClusterError
+from easypay_bench import measure, report
+from easypay_bench.load import LoadFailed
+from easypay_bench.stack import StackFailed, attached, own
+
+RESULTS: Final = Path("bench/results")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and exit with the status said above."""
+    options = _parser().parse_args(arguments)
+    # As Ctrl-C does: every started program is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    try:
+        found = _measure(options, console)
+    except (StackFailed, LoadFailed, ClusterError) as error:
+        sys.exit(_complain(error))
+    report.show(found, console)
+    if options.json:
+        Path(options.json).write_text(report.as_json(found))
+    if options.save:
+        console.print(f"saved as {report.save(found, RESULTS)}")
+    sys.exit(1 if found.wrong else 0)
+
+
+def _measure(options: argparse.Namespace, console: Console) -> report.Findings:
+    plan = measure.Plan(
+        generator=options.generator,
+        connections=options.connections,
+        seconds=options.seconds,
+        warmup_s=options.warmup,
+        unloaded_s=options.unloaded,
+        counted_payments=options.counted,
+        repeat=options.repeat,
+    )
+    with ExitStack() as stack:
+        if options.demo:
+            measured = attached(options.demo)
+        else:
+            directory = options.directory or Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="easypay-bench-"))
+            )
+            measured = stack.enter_context(
+                own(directory, workers=options.workers, settings=_settings(options.set))
+            )
+        return measure.everything(measured, plan, lambda text: console.print(text, style="dim"))
+
+
+def _settings(given: Sequence[str]) -> dict[str, str]:
+    pairs = (each.partition("=") for each in given)
+    return {name.upper().removeprefix("EASYPAY_"): value for name, _, value in pairs}
+
+
+def _complain(error: Exception) -> int:
+    sys.stderr.write(f"easypay-bench: {error}\n")
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="easypay-bench",
+        description="How fast EasyPay is on this machine, and where the time goes.",
+    )
+
+    def option(name: str, **how: Any) -> None:
+        parser.add_argument(name, **how)
+
+    option("--demo", type=Path, metavar="PATH", help="measure the stack of this demo.json")
+    option("--directory", type=Path, help="for the stack's own data (default: a temporary one)")
+    option("--connections", type=int, default=64)
+    option("--seconds", type=float, default=10, help="length of one load")
+    option("--warmup", type=float, default=3, help="seconds of load before it")
+    option("--unloaded", type=float, default=3, help="seconds of one payment at a time")
+    option("--counted", type=int, default=200, help="payments for the counters")
+    option("--repeat", type=int, default=1, help="so many loads; the median one is shown")
+    option("--workers", type=int, default=1, help="gateway processes")
+    option(
+        "--set", action="append", default=[], metavar="NAME=VALUE",
+        help="a gateway setting, such as GROUPS_IN_FLIGHT=4",
+    )  # fmt: skip
+    option("--generator", choices=["auto", "wrk", "python"], default="auto")
+    option("--json", metavar="PATH", help="also write the findings there")
+    option("--save", action="store_true", help=f"also write them under {RESULTS}")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

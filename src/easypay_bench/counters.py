@@ -1,0 +1,183 @@
+"""What a payment costs the database in things that can be counted, whatever the machine does.
+
+Statements, WAL and heap-only updates per payment are the same on a quiet machine and a busy one,
+so a test can hold them; times cannot be held.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+
+_UPDATED_TABLES: Final = ("payments", "operations")
+_STATISTICS_TIMEOUT_S: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement that every payment runs, by its first line."""
+
+    sql: str
+    calls: float
+    rows: float
+    wal_bytes: float
+    wal_full_pages: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Per payment, taken one at a time. Under load a group shares what is counted here."""
+
+    payments: int
+    statements: tuple[Statement, ...] | None
+    """Each a transaction and a round trip of its own. None where the server does not count them:
+    it needs shared_preload_libraries = 'pg_stat_statements', its extension, and a superuser."""
+    wal_bytes: float
+    """All that the server wrote ahead: commits, and whole pages after a checkpoint, included."""
+    hot_ratio: float
+    """The share of updates of payments and operations that touched no index; NaN without any."""
+
+    @property
+    def statements_per_payment(self) -> float | None:
+        """Round trips per payment."""
+        return None if self.statements is None else sum(each.calls for each in self.statements)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the server has counted so far. Updates and commits lag a second behind."""
+
+    wal_bytes: int
+    updates: int
+    hot_updates: int
+    commits: int
+
+
+async def measure(
+    dsn: str, pay: Callable[[], Awaitable[object]], *, payments: int = 100, warmup_s: float = 1.5
+) -> Counters:
+    """Takes so many payments one after the other, and some uncounted ones before and after.
+
+    The warm-up should outlast the gateway's cache lease: what is read again is counted.
+    Nothing else may be using the database. Raises TimeoutError where `pay` leaves no trace in it.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with _counting(connection) as counts:
+            await _checkpoint(connection)
+            warm_at = asyncio.get_running_loop().time() + warmup_s
+            while asyncio.get_running_loop().time() < warm_at:
+                await pay()
+            before = await totals(connection)
+            if counts:
+                await connection.execute("SELECT pg_stat_statements_reset()")
+            for _ in range(payments):
+                await pay()
+            wal_bytes = (await totals(connection)).wal_bytes - before.wal_bytes
+            statements = await _statements(connection, payments) if counts else None
+            after = await _until_told(connection, pay, before.updates + payments)
+    finally:
+        await connection.close()
+    return Counters(payments, statements, wal_bytes / payments, hot_ratio(before, after))
+
+
+def hot_ratio(before: Totals, after: Totals) -> float:
+    """The share of the updates in between that were heap-only; NaN where there was none."""
+    updates = after.updates - before.updates
+    return (after.hot_updates - before.hot_updates) / updates if updates else math.nan
+
+
+async def totals(connection: Connection) -> Totals:
+    """Reads the server's counters."""
+    row = await connection.fetchrow(
+        "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal_bytes,"
+        "       coalesce(sum(n_tup_upd), 0)::bigint AS updates,"
+        "       coalesce(sum(n_tup_hot_upd), 0)::bigint AS hot_updates,"
+        "       (SELECT xact_commit FROM pg_stat_database"
+        "         WHERE datname = current_database()) AS commits"
+        "  FROM pg_stat_user_tables"
+        " WHERE relid IN (SELECT relid FROM unnest($1::text[]) AS name,"
+        "                 LATERAL pg_partition_tree(name::regclass))",
+        list(_UPDATED_TABLES),
+    )
+    assert row is not None
+    return Totals(*row)
+
+
+@asynccontextmanager
+async def _counting(connection: Connection) -> AsyncIterator[bool]:
+    """Lets pg_stat_statements count for the length of the block; False where it cannot."""
+    track = await connection.fetchval("SELECT current_setting('pg_stat_statements.track', true)")
+    preloaded = await connection.fetchval("SELECT current_setting('shared_preload_libraries')")
+    if "pg_stat_statements" not in preloaded:
+        yield False
+        return
+    try:
+        await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        await _track(connection, "top")
+    except asyncpg.InsufficientPrivilegeError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        await _track(connection, track)
+
+
+async def _track(connection: Connection, which: str) -> None:
+    """Sets what is counted, in all sessions. They hear of it after their next statement."""
+    if which not in ("none", "top", "all"):
+        raise ValueError(f"pg_stat_statements.track cannot be {which!r}")
+    await connection.execute(f"ALTER SYSTEM SET pg_stat_statements.track = '{which}'")
+    await connection.execute("SELECT pg_reload_conf()")
+    async with asyncio.timeout(_STATISTICS_TIMEOUT_S):
+        while which != await connection.fetchval("SHOW pg_stat_statements.track"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def _checkpoint(connection: Connection) -> None:
+    """Full pages come after a checkpoint: have it now, and not in the middle."""
+    try:
+        await connection.execute("CHECKPOINT")
+    except asyncpg.InsufficientPrivilegeError:
+        return
+
+
+async def _statements(connection: Connection, payments: int) -> tuple[Statement, ...]:
+    """What ran about once per payment, dearest first. The background's few calls fall away."""
+    rows = await connection.fetch(
+        "SELECT query, calls, rows, wal_bytes, wal_fpi FROM pg_stat_statements"
+        " WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        "   AND calls * 2 >= $1 ORDER BY wal_bytes DESC",
+        payments,
+    )
+    return tuple(
+        Statement(
+            sql=" ".join(row["query"].split())[:80],
+            calls=row["calls"] / payments,
+            rows=row["rows"] / payments,
+            wal_bytes=float(row["wal_bytes"]) / payments,
+            wal_full_pages=row["wal_fpi"] / payments,
+        )
+        for row in rows
+    )
+
+
+async def _until_told(
+    connection: Connection, pay: Callable[[], Awaitable[object]], updates: int
+) -> Totals:
+    """A session tells its counts at the end of a transaction, but only once a second: so go on
+    paying, slowly, until it has told enough."""
+    async with asyncio.timeout(_STATISTICS_TIMEOUT_S):
+        while True:
+            now = await totals(connection)
+            if now.updates >= updates:
+                return now
+            await asyncio.sleep(0.2)
+            await pay()

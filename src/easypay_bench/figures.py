@@ -1,0 +1,86 @@
+"""The arithmetic of the figures, and the bars they are held against. Nothing here measures."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+SHARES: Final[Mapping[str, float]] = {
+    "p50": 0.50,
+    "p75": 0.75,
+    "p90": 0.90,
+    "p95": 0.95,
+    "p99": 0.99,
+    "p99.9": 0.999,
+    "max": 1.0,
+}
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` (0 to 1) of the ascending values do not exceed.
+
+    Raises ValueError where there are no values, or the share lies outside 0 to 1.
+    """
+    if not ordered:
+        raise ValueError("no values, no percentile")
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share lies between 0 and 1, not {share}")
+    # Rounded first: 0.95 * 20 is a hair above 19 and would take the 20th value.
+    rank = math.ceil(round(share * len(ordered), 9))
+    return ordered[max(rank, 1) - 1]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """p50 to max of the values, in their unit; empty where there are none."""
+    ordered = sorted(values)
+    return {name: percentile(ordered, share) for name, share in SHARES.items()} if ordered else {}
+
+
+def per_payment_us(cpu_s: float, payments: int) -> float:
+    """CPU seconds shared among payments: microseconds each. NaN where there are no payments."""
+    return cpu_s * 1e6 / payments if payments else math.nan
+
+
+def median_of(runs: Sequence[float]) -> int:
+    """Which of the runs is the median one (the lower of two); its index."""
+    order = sorted(range(len(runs)), key=lambda index: runs[index])
+    return order[(len(order) - 1) // 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One target: `figure` must be at least, or at most, `limit`."""
+
+    name: str
+    figure: float
+    unit: str
+    limit: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """False too where the figure could not be taken (NaN)."""
+        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
+
+    @property
+    def wanted(self) -> str:
+        """The target in words: `at most 250 µs`."""
+        return f"{'at least' if self.at_least else 'at most'} {self.limit:,g} {self.unit}".strip()
+
+
+def bars(
+    *,
+    payments_per_s: float,
+    gateway_us: float,
+    postgres_us: float,
+    simulator_us: float,
+    own_p50_ms: float,
+) -> list[Bar]:
+    """What this project promises of one payment, everything on two cores."""
+    return [
+        Bar("payments sustained", payments_per_s, "/s", 2500, at_least=True),
+        Bar("gateway CPU per payment", gateway_us, "µs", 250),
+        Bar("PostgreSQL CPU per payment", postgres_us, "µs", 130),
+        Bar("simulator CPU per payment", simulator_us, "µs", 150),
+        Bar("own time, unloaded, p50", own_p50_ms, "ms", 2),
+    ]

@@ -1,0 +1,158 @@
+"""The order of a run: counters, one payment at a time, warm-up, loads, and then the accounts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+import asyncpg
+
+from easypay_bench import counters, cpu, load, report, unloaded
+from easypay_bench.accounting import Account, account, settled
+from easypay_bench.counters import Totals
+from easypay_bench.load import Job
+from easypay_bench.orders import orders
+from easypay_bench.stack import Merchant, Stack, close_shop, open_shop
+
+T = TypeVar("T")
+_NUMBERS_PER_PHASE: Final = 10_000_000
+"""Each phase numbers its requests from a start of its own, so no key is used twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of everything. Times in seconds."""
+
+    generator: str = "auto"
+    connections: int = 64
+    seconds: float = 10
+    warmup_s: float = 3
+    unloaded_s: float = 3
+    counted_payments: int = 200
+    repeat: int = 1
+
+
+def everything(
+    stack: Stack, plan: Plan, say: Callable[[str], None] = lambda text: None
+) -> report.Findings:
+    """Runs the whole plan against a stack, with a merchant of its own.
+
+    Raises LoadFailed or StackFailed where a figure cannot be taken. What is wrong with the money
+    is not raised; it is in the findings.
+    """
+    generator = load.choose(plan.generator)
+    told = report.machine()
+    merchant = open_shop(stack)
+    host = f"{stack.host}:{stack.port}"
+    job = Job(stack.host, stack.port, orders(host, merchant.api_key), plan.connections, 0)
+    try:
+        with closing(unloaded.Payer(job)) as payer:
+            say(f"counting over {plan.counted_payments} payments")
+
+            async def pay() -> None:
+                payer.pay()
+
+            counted = asyncio.run(
+                counters.measure(stack.database_url, pay, payments=plan.counted_payments)
+            )
+            say(f"one payment at a time for {plan.unloaded_s:g} s")
+            alone = unloaded.measure(payer, plan.unloaded_s)
+
+        say(f"warming up for {plan.warmup_s:g} s, {plan.connections} connections by {generator}")
+        warmup = load.run(
+            generator, replace(job, seconds=plan.warmup_s, first_number=_NUMBERS_PER_PHASE)
+        )
+        _settle(stack, merchant)
+        before = _ask(stack, counters.totals)
+        runs = []
+        for number in range(plan.repeat):
+            say(f"load for {plan.seconds:g} s, {plan.connections} connections by {generator}")
+            first_number = (number + 2) * _NUMBERS_PER_PHASE
+            one = replace(job, seconds=plan.seconds, first_number=first_number)
+            runs.append(_load(stack, generator, one))
+            _settle(stack, merchant)
+        after = _ask(stack, counters.totals)
+
+        say("comparing every payment with the processor's truth")
+        loads = [warmup, *(run.load for run in runs)]
+        found = _account(stack, merchant, payer.paid, loads)
+    finally:
+        close_shop(stack, merchant)
+    return report.Findings(
+        machine=told,
+        database=_ask(stack, _database),
+        options={
+            **asdict(plan),
+            "generator": generator,
+            "workers": len(stack.gateway_pids),
+            "gateway_settings": dict(stack.gateway_settings),
+        },
+        unloaded=alone,
+        counters=counted,
+        runs=runs,
+        hot_ratio=counters.hot_ratio(before, after),
+        payments=found.payments,
+        wrong=[*_bad_answers(loads), *found.wrong],
+    )
+
+
+def _load(stack: Stack, generator: str, job: Job) -> report.Run:
+    """One load between two readings of everybody's CPU time."""
+    meter = stack.meter()
+    wal_before = _ask(stack, counters.totals).wal_bytes
+    before: Mapping[str, float] = {}
+
+    def start() -> None:
+        nonlocal before
+        before = meter.read()
+
+    done = load.run(generator, job, start)
+    spent = cpu.spent(before, meter.read())
+    totals: Totals = _ask(stack, counters.totals)
+    return report.Run(done, {**spent, "generator": done.cpu_s}, totals.wal_bytes - wal_before)
+
+
+def _account(stack: Stack, merchant: Merchant, paid: int, loads: list[load.Load]) -> Account:
+    replied = paid + sum(each.replies for each in loads)
+    cut_off = sum(each.cut_off for each in loads)
+    return asyncio.run(account(stack, merchant, replied=replied, cut_off=cut_off))
+
+
+def _bad_answers(loads: list[load.Load]) -> list[str]:
+    return [
+        f"{count} requests under load were not answered 201: {what}"
+        for each in loads
+        for what, count in each.wrong.items()
+    ]
+
+
+def _settle(stack: Stack, merchant: Merchant) -> None:
+    """What the last phase left under way belongs to that phase."""
+
+    async def wait(connection: counters.Connection) -> None:
+        await settled(connection, merchant)
+
+    _ask(stack, wait)
+
+
+async def _database(connection: counters.Connection) -> dict[str, str]:
+    """The settings that decide what a commit costs."""
+    names = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers")
+    settings = {name: str(await connection.fetchval(f"SHOW {name}")) for name in names}
+    directory = await connection.fetchval("SELECT current_setting('data_directory', true)")
+    return {**settings, "file_system": report.file_system(Path(directory or "/"))}
+
+
+def _ask(stack: Stack, question: Callable[[counters.Connection], Awaitable[T]]) -> T:
+    """Asks the stack's database over a connection of its own."""
+
+    async def ask() -> T:
+        connection = await asyncpg.connect(stack.database_url)
+        try:
+            return await question(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())

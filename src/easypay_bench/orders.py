@@ -1,0 +1,71 @@
+"""The request that is sent over and over: one payment by card, each a little different.
+
+Every request has the same length and differs in its Idempotency-Key, amount and order reference,
+so no payment is a duplicate of another, by key or by luck.
+"""
+
+import json
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+PATH: Final = "/api/v1/payments"
+LOWEST_MINOR: Final = 1000
+AMOUNTS: Final = 9000
+"""Amounts run from LOWEST_MINOR through so many values, and then again from there."""
+
+_BODY: Final[Mapping[str, Any]] = {
+    "amount": 0,
+    "currency": "USD",
+    "payment_method": {
+        "type": "card",
+        "card": {"number": "4111111111111111", "exp_month": 12, "exp_year": 2030, "cvc": "900"},
+    },
+    "order_reference": "",
+    "billing_address": {
+        "first_name": "Ada",
+        "last_name": "Lovelace",
+        "line1": "1 Main St",
+        "city": "Springfield",
+        "state": "IL",
+        "postal_code": "62701",
+        "country": "US",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Makes the requests of one run against one gateway.
+
+    `template` is a whole HTTP/1.1 request in the formatting language that Python's bytes and
+    Lua's `string.format` share; it takes `(series, number, amount, series, number)`.
+    """
+
+    template: str = field(repr=False)
+
+    def request(self, series: str, number: int) -> bytes:
+        """The request with a number of its own (0 to 999,999,999) in a series (one letter)."""
+        amount = LOWEST_MINOR + number % AMOUNTS
+        return (self.template % (series, number, amount, series, number)).encode()
+
+
+def orders(host: str, api_key: str) -> Orders:
+    """The requests for a gateway at `host` (`127.0.0.1:8000`), with keys that nobody used yet."""
+    # Letters only: digits next to digits could be taken for a card number, and refused.
+    token = "".join(secrets.choice(string.ascii_lowercase) for _ in range(12))
+    body = json.dumps(_BODY, separators=(",", ":"))
+    body = body.replace('"amount":0', '"amount":%d')
+    body = body.replace('"order_reference":""', '"order_reference":"order-%s-%09d"')
+    length = len(body % (LOWEST_MINOR, "a", 0))
+    return Orders(
+        f"POST {PATH} HTTP/1.1\r\n"
+        f"Host: {host}\r\n"
+        f"Authorization: Bearer {api_key}\r\n"
+        f"Idempotency-Key: bench-{token}-%s-%09d\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+        f"{body}"
+    )

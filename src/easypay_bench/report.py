@@ -1,0 +1,257 @@
+"""What a run found: as a table for people, and as JSON for comparison."""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+from rich.console import Console
+from rich.table import Table
+
+from easypay_bench.counters import Counters
+from easypay_bench.figures import Bar, bars, median_of, per_payment_us
+from easypay_bench.load import Load
+from easypay_bench.unloaded import Unloaded
+
+PARTS = ("gateway", "postgres", "simulator", "generator")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One load, and what it cost each part. CPU in seconds over the load's length."""
+
+    load: Load
+    cpu_s: Mapping[str, float]
+    wal_bytes: int
+
+    @property
+    def payments_per_s(self) -> float:
+        return self.load.replies / self.load.seconds
+
+    def cpu_us(self, part: str) -> float:
+        """Microseconds of CPU per payment."""
+        return per_payment_us(self.cpu_s[part], self.load.replies)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything one `make bench` learned."""
+
+    machine: Mapping[str, Any]
+    database: Mapping[str, str]
+    options: Mapping[str, Any]
+    unloaded: Unloaded
+    counters: Counters
+    runs: Sequence[Run]
+    hot_ratio: float
+    payments: int
+    wrong: Sequence[str]
+
+    @property
+    def typical(self) -> Run:
+        """The run with the median rate."""
+        return self.runs[median_of([run.payments_per_s for run in self.runs])]
+
+    def bars(self) -> list[Bar]:
+        run = self.typical
+        return bars(
+            payments_per_s=run.payments_per_s,
+            gateway_us=run.cpu_us("gateway"),
+            postgres_us=run.cpu_us("postgres"),
+            simulator_us=run.cpu_us("simulator"),
+            own_p50_ms=self.unloaded.own_ms["p50"],
+        )
+
+
+def machine() -> dict[str, Any]:
+    """Where and what this is: enough to tell whether two results may be compared."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "--short=12", "HEAD"),
+        "modified": bool(_git("status", "--porcelain", "--", ":/src")),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cores": _cores(),
+        "memory_mib": psutil.virtual_memory().total >> 20,
+        "load_before": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+    }
+
+
+def as_json(found: Findings) -> str:
+    """The findings as indented JSON; what is not a number becomes null."""
+    data = {
+        "machine": dict(found.machine),
+        "database": dict(found.database),
+        "options": dict(found.options),
+        "bars": [{**dataclasses.asdict(bar), "met": bar.met} for bar in found.bars()],
+        "unloaded": dataclasses.asdict(found.unloaded),
+        "counters": {
+            **dataclasses.asdict(found.counters),
+            "statements_per_payment": found.counters.statements_per_payment,
+            "hot_ratio_under_load": found.hot_ratio,
+        },
+        "runs": [
+            {
+                "payments_per_s": run.payments_per_s,
+                "cpu_us": {part: run.cpu_us(part) for part in PARTS},
+                "cpu_s": dict(run.cpu_s),
+                "wal_bytes_per_payment": run.wal_bytes / run.load.replies,
+                "load": dataclasses.asdict(run.load),
+            }
+            for run in found.runs
+        ],
+        "accounting": {"payments": found.payments, "wrong": list(found.wrong)},
+    }
+    return json.dumps(_rounded(data), indent=1) + "\n"
+
+
+def save(found: Findings, directory: Path) -> Path:
+    """Writes the findings under a name of their own, and returns it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    moment = datetime.fromisoformat(found.machine["at"]).strftime("%Y%m%dT%H%M%SZ")
+    path = directory / f"{moment}-{found.machine['commit'] or 'unknown'}.json"
+    path.write_text(as_json(found))
+    return path
+
+
+def show(found: Findings, console: Console) -> None:
+    """Prints the tables."""
+    run, load = found.typical, found.typical.load
+    told = found.machine
+    console.print(
+        f"\n{told['cpu']}, {told['cores']} cores, {told['system']}; Python {told['python']}, "
+        f"PostgreSQL {found.database['server_version']} on {found.database['file_system']}, "
+        f"fsync {found.database['fsync']}, synchronous_commit "
+        f"{found.database['synchronous_commit']}; commit {told['commit'] or 'unknown'}"
+        f"{' (modified)' if told['modified'] else ''}",
+        highlight=False,
+    )
+    console.print(
+        f"{load.connections} connections, closed loop, {load.seconds:.1f} s by {load.generator}, "
+        f"{found.options['workers']} gateway process(es), processor at 0 ms\n",
+        highlight=False,
+    )
+    console.print(_bars_table(found))
+    console.print(_cpu_table(run))
+    console.print(_latency_table(found.unloaded, load))
+    console.print(_counters_table(found))
+    if len(found.runs) > 1:
+        rates = ", ".join(f"{each.payments_per_s:,.0f}" for each in found.runs)
+        console.print(f"{len(found.runs)} runs: {rates} payments/s; shown is the median one")
+    console.print(
+        "\nTimes are the machine's as much as ours: whatever else ran is in them.", style="dim"
+    )
+    if found.wrong:
+        console.print("WRONG", style="bold red")
+        for complaint in found.wrong:
+            console.print(f"  {complaint}", style="red", highlight=False)
+    else:
+        console.print(
+            f"{found.payments:,} payments: each captured here and sold once there", style="green"
+        )
+
+
+def _bars_table(found: Findings) -> Table:
+    table = Table("bar", "wanted", "here", "", title="Bars", title_justify="left")
+    for bar in found.bars():
+        verdict = "[green]met[/]" if bar.met else "[red]missed[/]"
+        table.add_row(bar.name, bar.wanted, f"{bar.figure:,.4g} {bar.unit}", verdict)
+    return table
+
+
+def _cpu_table(run: Run) -> Table:
+    table = Table("part", "µs per payment", "cores", title="CPU under load", title_justify="left")
+    for part in PARTS:
+        cores = run.cpu_s[part] / run.load.seconds
+        table.add_row(part, f"{run.cpu_us(part):.0f}", f"{cores:.2f}")
+    rest_s = max(0.0, run.cpu_s["machine"] - sum(run.cpu_s[part] for part in PARTS))
+    table.add_row("everything else here", "", f"{rest_s / run.load.seconds:.2f}", style="dim")
+    return table
+
+
+def _latency_table(unloaded: Unloaded, load: Load) -> Table:
+    names = ("p50", "p95", "p99", "p99.9", "max")
+    table = Table("latency, ms", *names, title="Latency", title_justify="left")
+    rows = (
+        ("unloaded: own time", unloaded.own_ms),
+        ("unloaded: begin and record", unloaded.commits_ms),
+        ("unloaded: processor", unloaded.processor_ms),
+        ("unloaded: total", unloaded.total_ms),
+        (f"under load, {load.connections} connections: total", load.latency_ms),
+    )
+    for label, values in rows:
+        table.add_row(label, *(f"{values[name]:.2f}" if values else "-" for name in names))
+    return table
+
+
+def _counters_table(found: Findings) -> Table:
+    counted = found.counters
+    columns = ("per payment", "one at a time", "under load")
+    table = Table(*columns, title="Counted", title_justify="left")
+    statements = counted.statements_per_payment
+    table.add_row("statements", "not counted" if statements is None else f"{statements:.2f}", "")
+    loaded_wal = found.typical.wal_bytes / found.typical.load.replies
+    table.add_row("WAL bytes", f"{counted.wal_bytes:,.0f}", f"{loaded_wal:,.0f}")
+    table.add_row(
+        "updates without index work", f"{counted.hot_ratio:.1%}", f"{found.hot_ratio:.1%}"
+    )
+    return table
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    return value
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout this file lies in; empty where there is none."""
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(Path(__file__).parent), *arguments],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _cores() -> int:
+    """Those this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def file_system(path: Path) -> str:
+    """Its kind (ext4, tmpfs, ...): on one in memory, a durable commit costs nothing."""
+    mounts = psutil.disk_partitions(all=True)
+    holding = [each for each in mounts if path.is_relative_to(each.mountpoint)]
+    if not holding:
+        return "unknown"
+    return str(max(holding, key=lambda each: len(each.mountpoint)).fstype)
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

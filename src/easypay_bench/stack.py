@@ -1,0 +1,324 @@
+"""What is measured: a stack of its own in a temporary directory, or one that already runs.
+
+A stack is PostgreSQL with fsync on, the simulator, and the gateway, all on this machine. Every
+run gets a merchant of its own there, with a processor account of its own, so that what it did can
+be told from everything else afterwards.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import asyncpg
+import psutil  # type: ignore[import-untyped]
+
+from easypay import ids
+from easypay.db import embedded, migrate, postgres_binaries
+from easypay.merchants.vault import new_encryption_key
+from easypay_bench import cpu
+
+START_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 20.0
+PROCESSOR_PATH: Final = "/xml/v1/request.api"
+
+
+class StackFailed(Exception):
+    """The stack cannot be started, reached or measured; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where its parts are, and which processes they are."""
+
+    api_url: str
+    admin_key: str = field(repr=False)
+    simulator_url: str
+    database_url: str = field(repr=False)
+    gateway_pids: Sequence[int]
+    simulator_pids: Sequence[int]
+    postmaster_pid: int
+    gateway_settings: Mapping[str, str] = field(default_factory=dict)
+    """Environment that differs from the default, where the gateway is the bench's own."""
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.api_url).hostname or "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.api_url).port or 80
+
+    def meter(self) -> cpu.Meter:
+        """Reads the CPU time of each part."""
+        return cpu.Meter(
+            {
+                "gateway": cpu.processes(self.gateway_pids),
+                "postgres": lambda: cpu.family_s(self.postmaster_pid),
+                "simulator": cpu.processes(self.simulator_pids),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Merchant:
+    """Who the payments of one run belong to, on both sides of the wire."""
+
+    id: UUID
+    api_key: str = field(repr=False)
+    login: str
+
+
+@contextmanager
+def own(
+    directory: Path, *, workers: int = 1, settings: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """A new stack in `directory`, stopped when the block ends.
+
+    `settings` are the gateway's (`{"GROUPS_IN_FLIGHT": "4"}`). Raises StackFailed, ClusterError.
+    """
+    admin_key = f"ep_admin_{secrets.token_urlsafe(24)}"
+    settings = dict(settings or {})
+    with ExitStack() as stack:
+        cluster = stack.enter_context(
+            embedded.running(directory, settings={"shared_preload_libraries": "pg_stat_statements"})
+        )
+        asyncio.run(_prepare(cluster.dsn))
+        simulator = stack.enter_context(
+            _program(
+                ["authorizenet_simulator", "--port", "0"],
+                {},
+                directory / "simulator.log",
+                said=True,
+            )
+        )
+        simulator_url = _announced(simulator)
+        environment = {
+            "EASYPAY_DATABASE_URL": cluster.dsn,
+            "EASYPAY_ENCRYPTION_KEY": new_encryption_key(),
+            "EASYPAY_ADMIN_KEY": admin_key,
+            "EASYPAY_AUTHORIZE_NET_TEST_URL": simulator_url + PROCESSOR_PATH,
+            **{f"EASYPAY_{name.upper()}": value for name, value in settings.items()},
+        }
+        api_url, pids = stack.enter_context(_gateway(workers, environment, directory))
+        yield Stack(
+            api_url=api_url,
+            admin_key=admin_key,
+            simulator_url=simulator_url,
+            database_url=cluster.dsn,
+            gateway_pids=pids,
+            simulator_pids=[simulator.pid],
+            postmaster_pid=cluster.pid,
+            gateway_settings=settings,
+        )
+
+
+def attached(demo: Path) -> Stack:
+    """The stack that `easypay up` runs, described by its `demo.json`.
+
+    Raises StackFailed where something of it is missing or runs on another machine.
+    """
+    try:
+        said: dict[str, str] = json.loads(demo.read_text())
+        stack = Stack(
+            api_url=said["api_url"],
+            admin_key=said["admin_key"],
+            simulator_url=said["simulator_url"],
+            database_url=said["database_url"],
+            gateway_pids=_listeners(said["api_url"]),
+            simulator_pids=_listeners(said["simulator_url"]),
+            postmaster_pid=asyncio.run(_postmaster(said["database_url"])),
+        )
+    except FileNotFoundError:
+        raise StackFailed(f"there is no {demo}: start `easypay up`, or leave --demo out") from None
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise StackFailed(f"{demo} does not describe a stack with a simulator: {error}") from None
+    except OSError as error:
+        raise StackFailed(f"the stack of {demo} does not answer: {error}") from None
+    return stack
+
+
+def open_shop(stack: Stack) -> Merchant:
+    """A merchant with a key and a processor account that nobody used yet. Raises StackFailed."""
+    login, transaction_key = f"bench-{secrets.token_hex(7)}", secrets.token_hex(8)
+    api = f"{stack.api_url}/api/v1/admin/merchants"
+    call(
+        "POST",
+        f"{stack.simulator_url}/simulator/accounts",
+        {"login": login, "transaction_key": transaction_key, "currencies": ["USD"]},
+    )
+    made = call("POST", api, {"name": login, "allow_raw_cards": True}, bearer=stack.admin_key)
+    account = {"login_id": login, "transaction_key": transaction_key}
+    call("PUT", f"{api}/{made['id']}/accounts/test", account, bearer=stack.admin_key)
+    key = call("POST", f"{api}/{made['id']}/keys", {"mode": "test"}, bearer=stack.admin_key)
+    merchant_id = ids.parse(ids.MERCHANT, made["id"])
+    assert merchant_id is not None
+    return Merchant(merchant_id, key["secret"], login)
+
+
+def close_shop(stack: Stack, merchant: Merchant) -> None:
+    """Stops the merchant's keys; what it did stays on record."""
+    path = f"/api/v1/admin/merchants/{ids.typed(ids.MERCHANT, merchant.id)}"
+    call("PATCH", stack.api_url + path, {"disabled": True}, bearer=stack.admin_key)
+
+
+def call(method: str, url: str, body: object = None, *, bearer: str | None = None) -> Any:
+    """One JSON call and its answer's body, None where that is no JSON. Raises StackFailed."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    headers = {"Content-Type": "application/json"}
+    if bearer is not None:
+        headers["Authorization"] = f"Bearer {bearer}"
+    try:
+        payload = None if body is None else json.dumps(body)
+        connection.request(method, f"{parts.path}?{parts.query}", payload, headers)
+        answer = connection.getresponse()
+        said = answer.read()
+    except OSError as error:
+        raise StackFailed(f"{method} {url}: {error}") from error
+    finally:
+        connection.close()
+    if not 200 <= answer.status < 300:
+        raise StackFailed(f"{method} {url}: {answer.status} {said[:300].decode(errors='replace')}")
+    is_json = answer.headers.get_content_type() == "application/json"
+    return json.loads(said) if said and is_json else None
+
+
+async def _prepare(dsn: str) -> None:
+    await migrate.migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        # It counts when `counters` asks, and costs nothing while times are taken.
+        await connection.execute("ALTER SYSTEM SET pg_stat_statements.track = 'none'")
+        await connection.execute("SELECT pg_reload_conf()")
+    except (asyncpg.FeatureNotSupportedError, asyncpg.UndefinedFileError):
+        pass  # a PostgreSQL without its contrib modules; `counters` counts transactions instead
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def _program(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    log_path: Path,
+    *,
+    said: bool = False,
+    inherit: Sequence[int] = (),
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """A module of ours run as a program that ends with the block, and with us at the latest."""
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603  (our own command line)
+            postgres_binaries.command("same", [sys.executable, "-m", *arguments]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if said else log,
+            stderr=log,
+            env={**os.environ, **environment},
+            pass_fds=tuple(inherit),
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _announced(process: "subprocess.Popen[bytes]") -> str:
+    """The URL in the line `listening on URL`."""
+    output: IO[bytes] | None = process.stdout
+    assert output is not None
+    line = output.readline().decode(errors="replace").strip()
+    _, found, url = line.partition("listening on ")
+    if not found:
+        raise StackFailed(f"the simulator did not start: {line or 'see simulator.log'}")
+    return url
+
+
+@contextmanager
+def _gateway(
+    workers: int, environment: Mapping[str, str], directory: Path
+) -> Iterator[tuple[str, list[int]]]:
+    with ExitStack() as stack:
+        log_path = directory / "gateway.log"
+        bound = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2048))
+        port, number = bound.getsockname()[1], bound.fileno()
+        arguments = ["easypay", "serve", "--fd", str(number)]
+        started = [
+            stack.enter_context(_program(arguments, environment, log_path, inherit=[number]))
+            for _ in range(workers)
+        ]
+        url = f"http://127.0.0.1:{port}"
+        _await(lambda: _is_ready(url, started, log_path), "the gateway does not get ready")
+        yield url, [process.pid for process in started]
+
+
+def _is_ready(url: str, started: "Sequence[subprocess.Popen[bytes]]", log_path: Path) -> bool:
+    if any(process.poll() is not None for process in started):
+        last = log_path.read_text(errors="replace").strip().splitlines()[-1:]
+        raise StackFailed(f"the gateway did not start: {' '.join(last)}")
+    try:
+        call("GET", f"{url}/readyz")
+    except StackFailed:
+        return False
+    return True
+
+
+def _await(condition: Callable[[], bool], complaint: str) -> None:
+    give_up_at = time.monotonic() + START_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > give_up_at:
+            raise StackFailed(f"{complaint} within {START_TIMEOUT_S:.0f} s")
+        time.sleep(0.02)
+
+
+def _listeners(url: str) -> list[int]:
+    """The processes that accept connections on the URL's port. Raises StackFailed: none here."""
+    port = urlsplit(url).port or 80
+    found = []
+    for process in psutil.process_iter():
+        try:
+            listens = any(
+                each.status == psutil.CONN_LISTEN and each.laddr.port == port
+                for each in process.net_connections(kind="tcp")
+            )
+        except psutil.Error:
+            continue  # another user's, or gone
+        if listens:
+            found.append(process.pid)
+    if not found:
+        raise StackFailed(f"no process of this machine listens on {url}")
+    return found
+
+
+async def _postmaster(dsn: str) -> int:
+    """The parent of our own backend."""
+    try:
+        connection = await asyncpg.connect(dsn, timeout=10)
+    except asyncpg.PostgresError as error:
+        raise StackFailed(f"the database does not let us in: {error}") from error
+    try:
+        backend: int = await connection.fetchval("SELECT pg_backend_pid()")
+        return int(psutil.Process(backend).ppid())
+    except psutil.Error as error:
+        raise StackFailed("the database runs on another machine") from error
+    finally:
+        await connection.close()
