@@ -1,0 +1,185 @@
+"""Everything at once, by chance, with a processor that misbehaves: the money rules always hold.
+
+Hypothesis drives the API of a real gateway and the simulator's faults; `audit` is the judge after
+the faults stop and every unknown has ended.
+"""
+
+import asyncio
+import os
+import threading
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from harness import Gateway, Shop, Stack, audit, until
+
+EXAMPLES = int(os.environ.get("EASYPAY_STATEFUL_EXAMPLES", "25"))
+FAULTS = (
+    "drop_reply",
+    "error_after",
+    "error_before",
+    "truncate",
+    "garbage",
+    "reset_before",
+    "busy",
+)
+FINAL = {201, 202, 409, 422, 502}
+amounts = st.integers(min_value=1, max_value=3000)
+
+
+class Loop:
+    """An event loop in a thread of its own: hypothesis is synchronous, the stack is not."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+
+
+def machine(stack: Stack, gateway: Gateway, loop: Loop) -> type[RuleBasedStateMachine]:
+    simulator_url = stack.simulator.url
+
+    class Days(RuleBasedStateMachine):
+        payments = Bundle("payments")
+        asked = Bundle("asked")
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stack = Stack(stack.dsn, Remote(simulator_url), stack.folder)  # type: ignore[arg-type]
+            self.shop: Shop = loop.run(self.stack.shop(gateway))
+
+        def money(self, path: str, body: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+            key = str(uuid.uuid4())
+            answer = loop.run(self.shop.post(path, body, key=key))
+            assert answer.status_code in FINAL | {503}, answer.text
+            return answer, (path, body, key, answer.status_code, answer.content)
+
+        @rule(target=payments, amount=amounts, capture=st.sampled_from(["automatic", "manual"]))
+        def pay(self, amount: int, capture: str) -> Any:
+            answer = loop.run(self.shop.pay(amount, capture=capture))
+            assert answer.status_code in {201, 202, 502, 503}, answer.text
+            if answer.status_code in (201, 202):
+                return answer.json()["id"]
+            return multiple()
+
+        @rule(target=asked, payment=payments, amount=st.none() | amounts)
+        def capture(self, payment: str, amount: int | None) -> Any:
+            body = {} if amount is None else {"amount": amount}
+            return self.money(f"/payments/{payment}/capture", body)[1]
+
+        @rule(target=asked, payment=payments, amount=st.none() | amounts)
+        def refund(self, payment: str, amount: int | None) -> Any:
+            body = {} if amount is None else {"amount": amount}
+            return self.money(f"/payments/{payment}/refunds", body)[1]
+
+        @rule(target=asked, payment=payments)
+        def void(self, payment: str) -> Any:
+            return self.money(f"/payments/{payment}/void", {})[1]
+
+        @rule(request=consumes(asked))
+        def repeat(self, request: tuple[Any, ...]) -> None:
+            path, body, key, status, content = request
+            again = loop.run(self.shop.post(path, body, key=key))
+            if status in (201, 202) or (status == 502 and "rejected" in content.decode()):
+                assert again.content == content
+            reused = loop.run(self.shop.pay(1, key=key))
+            if status in (201, 202):
+                assert reused.status_code == 422
+
+        @rule(kind=st.sampled_from(FAULTS), count=st.integers(1, 2))
+        def misbehave(self, kind: str, count: int) -> None:
+            loop.run(
+                self.stack.simulator.post(
+                    "/faults", kind=kind, count=count, login=self.shop.login,
+                    method="createTransactionRequest",
+                )
+            )  # fmt: skip
+
+        @rule()
+        def settle(self) -> None:
+            loop.run(self.stack.simulator.post("/settle"))
+
+        @invariant()
+        def rules_that_hold_at_every_commit(self) -> None:
+            assert loop.run(audit(self.stack, self.shop, settled=False)) == []
+
+        def teardown(self) -> None:
+            loop.run(self.quiet())
+
+        async def quiet(self) -> None:
+            await self.stack.simulator.clear_faults()
+
+            async def resolved() -> bool:
+                rows = await self.stack.fetch(
+                    "SELECT 1 FROM unresolved_operations WHERE merchant_id = $1",
+                    self.shop.merchant_id,
+                )
+                return not rows
+
+            await until(resolved, what="every unknown ends once the faults have stopped")
+            assert await audit(self.stack, self.shop) == []
+            await self.shop.client.aclose()
+            await self.stack.simulator.client.aclose()
+
+    return Days
+
+
+class Remote:
+    """The running simulator, with a client that belongs to this test's own event loop."""
+
+    def __init__(self, url: str) -> None:
+        import httpx
+
+        self.client = httpx.AsyncClient(base_url=f"{url}/simulator", timeout=30)
+
+    async def truth(self, **filters: str) -> list[dict[str, Any]]:
+        answer = await self.client.get("/transactions", params=filters)
+        rows: list[dict[str, Any]] = answer.json()
+        return rows
+
+    async def post(self, path: str, **body: Any) -> Any:
+        answer = await self.client.post(path, json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    async def clear_faults(self) -> None:
+        (await self.client.delete("/faults")).raise_for_status()
+
+
+@pytest.mark.timeout(300)
+def test_money_adds_up_whatever_happens(shared_stack: Stack, gateway: Gateway) -> None:
+    loop = Loop()
+    try:
+        run_state_machine_as_test(
+            machine(shared_stack, gateway, loop),
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=15,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        loop.stop()

@@ -1,0 +1,168 @@
+"""One merchant never sees another, test never sees live, and a dead key is dead everywhere."""
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from easypay import ids
+from easypay.api.routes import ROUTES
+from easypay.merchants import admin
+from easypay.merchants.vault import Vault
+from harness import ADMIN_KEY, ENCRYPTION_KEY, Gateway, Shop, Stack, until
+
+OF_A_PAYMENT = [
+    route for route in ROUTES if route.path.startswith("/api/v1/payments/{id}")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("route", OF_A_PAYMENT, ids=lambda route: route.operation_id)
+async def test_anothers_payment_looks_like_none(
+    shared_stack: Stack, gateway: Gateway, shop: Shop, route: Any
+) -> None:
+    theirs = await shared_stack.shop(gateway)
+    payment = (await theirs.paid(capture="manual"))["id"]
+    nowhere = ids.typed(ids.PAYMENT, ids.new_id())
+
+    async def ask(payment_id: str) -> tuple[int, dict[str, Any]]:
+        answer = await shop.client.request(
+            route.method,
+            route.path.removeprefix("/api/v1").replace("{id}", payment_id),
+            headers={"idempotency-key": str(uuid.uuid4())},
+        )
+        problem = answer.json()
+        del problem["request_id"]
+        problem["detail"] = problem["detail"].replace(payment_id, "ID")
+        return answer.status_code, problem
+
+    assert await ask(payment) == await ask(nowhere)
+    assert (await ask(payment))[0] == 404
+    assert (await theirs.payment(payment))["status"] == "authorized"
+    assert await shop.all("/payments") == []
+
+
+async def test_test_and_live_never_mix(shared_stack: Stack, gateway: Gateway, shop: Shop) -> None:
+    connection = await asyncpg.connect(shared_stack.dsn)
+    _, live_key = await admin.create_key(connection, shop.merchant_id, mode="live")
+    live = Shop(shop.merchant_id, live_key, shop.login, gateway.url)
+    assert live_key.startswith("ep_live_")
+    refused = await live.pay()
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    await admin.set_processor_account(
+        connection,
+        Vault(ENCRYPTION_KEY),
+        shop.merchant_id,
+        "live",
+        login_id=shop.login,
+        transaction_key="simulated-key-1",
+    )
+    await connection.close()
+
+    async def takes_live() -> Any:
+        answer = await live.pay(key="same")
+        return answer.json() if answer.status_code == 201 else None
+
+    real = await until(takes_live)
+    play = await shop.paid(key="same")
+    assert (real["mode"], play["mode"]) == ("live", "test")
+    assert real["id"] != play["id"]
+    assert (await live.client.get(f"/payments/{play['id']}")).status_code == 404
+    assert (await shop.client.get(f"/payments/{real['id']}")).status_code == 404
+    assert [row["id"] for row in await live.all("/payments")] == [real["id"]]
+
+
+async def test_scopes_are_enforced_on_every_route(
+    shared_stack: Stack, gateway: Gateway, shop: Shop
+) -> None:
+    payment = (await shop.paid())["id"]
+    connection = await asyncpg.connect(shared_stack.dsn)
+    scopes = ("payments:read", "payments:write", "refunds:write")
+    for scope in scopes:
+        _, secret = await admin.create_key(
+            connection, shop.merchant_id, mode="test", scopes=[scope]
+        )
+        narrow = Shop(shop.merchant_id, secret, shop.login, gateway.url)
+        for route in ROUTES:
+            if route.scope not in scopes:
+                continue
+            path = route.path.removeprefix("/api/v1").replace("{id}", payment)
+            answer = await narrow.client.request(route.method, path.replace("{key:path}", "none"))
+            assert (answer.status_code == 403) == (route.scope != scope), (scope, route.path)
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Basic abc", "Bearer nonsense", "Bearer ep_test_sk_x"]
+)
+async def test_without_a_key_there_is_nothing(gateway: Gateway, header: str | None) -> None:
+    headers = {} if header is None else {"authorization": header}
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+        for route in ROUTES:
+            if route.scope is not None:
+                path = route.path.replace("{key:path}", "k")
+                answer = await client.request(route.method, path)
+                assert answer.status_code == 401, route.path
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert answer.json()["code"] == "invalid_api_key"
+
+
+async def test_secrets_are_nowhere_in_the_database(shared_stack: Stack, shop: Shop) -> None:
+    for table in ("api_keys", "processor_accounts", "merchants"):
+        for row in await shared_stack.fetch(f"SELECT t::text AS said FROM {table} t"):
+            assert shop.secret not in row["said"]
+            assert b"simulated-key-1".hex() not in row["said"]
+            assert "simulated-key-1" not in row["said"]
+
+
+async def test_a_revoked_key_is_dead_in_every_process_within_a_second(
+    shared_stack: Stack, gateway: Gateway, shop: Shop
+) -> None:
+    second = await shared_stack.gateway()
+    shops = [shop, shop.at(second.url)]
+    for each in shops:
+        await until(lambda each=each: _works(each))  # both caches are warm
+    async with httpx.AsyncClient(
+        base_url=f"{gateway.url}/api/v1/admin", headers={"authorization": f"Bearer {ADMIN_KEY}"}
+    ) as client:
+        merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
+        keys = (await client.get(f"/merchants/{merchant}/keys")).json()["data"]
+        path = f"/merchants/{merchant}/keys/{keys[0]['id']}"
+        successor = (await client.post(f"{path}/rotate", json={"overlap_seconds": 3600})).json()
+        assert await _works(shop), "the old key works on beside its successor"
+        revoked = await client.post(f"{path}/revoke")
+        since = time.monotonic()
+        assert revoked.status_code == 200
+
+    async def dead(each: Shop) -> float:
+        while await _works(each):
+            assert time.monotonic() - since < 3
+        return time.monotonic() - since
+
+    took = await asyncio.gather(*(dead(each) for each in shops))
+    assert max(took) <= 1.0, took
+    heir = Shop(shop.merchant_id, successor["secret"], shop.login, second.url)
+    assert await _works(heir)
+
+
+async def test_a_disabled_merchant_stops_and_returns(
+    shared_stack: Stack, gateway: Gateway, shop: Shop
+) -> None:
+    connection = await asyncpg.connect(shared_stack.dsn)
+    assert await _works(shop)
+    await admin.update_merchant(connection, shop.merchant_id, disabled=True)
+    await until(lambda: _fails(shop), within_s=1.5)
+    await admin.update_merchant(connection, shop.merchant_id, disabled=False)
+    await until(lambda: _works(shop), within_s=1.5)
+    await connection.close()
+
+
+async def _works(shop: Shop) -> bool:
+    return (await shop.client.get("/payments?limit=1")).status_code == 200
+
+
+async def _fails(shop: Shop) -> bool:
+    return (await shop.client.get("/payments?limit=1")).status_code == 401
