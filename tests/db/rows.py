@@ -72,7 +72,7 @@ def refund_of(payment: NewPayment, amount: int, key: str | None = None, **over: 
         "payment_id": payment.payment_id,
         "operation_id": operation_id,
         "kind": "refund",
-        "amount_minor": amount,
+        "asked_minor": amount,
         "whole": False,
         "expected_version": None,
         "reference": ids.reference(operation_id),

@@ -136,11 +136,11 @@ async def test_two_refunds_of_one_payment_in_one_statement_take_one(
     results = store.begin_follow_ups_results(items, answer)
     (winner,) = [item for item, taken in zip(items, results, strict=True) if taken is not None]
     reserved = await connection.fetchval("SELECT refund_reserved_minor FROM payments")
-    assert reserved == winner.amount_minor
+    assert reserved == winner.asked_minor
     refunds = await connection.fetch(
         "SELECT id, amount_minor FROM operations WHERE kind = 'refund'"
     )
-    assert [tuple(row) for row in refunds] == [(winner.operation_id, winner.amount_minor)]
+    assert [tuple(row) for row in refunds] == [(winner.operation_id, winner.asked_minor)]
     assert await count(connection, "idempotency_keys") == 2
     await lane.close()
 

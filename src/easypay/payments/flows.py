@@ -309,7 +309,7 @@ class Payments:
                         payment_id=payment_id,
                         operation_id=operation_id,
                         kind=kind,
-                        amount_minor=asked,
+                        asked_minor=asked,
                         whole=whole,
                         expected_version=version,
                         reference=ids.reference(operation_id),

@@ -131,7 +131,7 @@ class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     payment_id: UUID
     operation_id: UUID
     kind: str
-    amount_minor: int | None
+    asked_minor: int | None
     """None captures all that was authorized; a refund names its amount."""
     whole: bool
     """A refund of all that is left: refused where that is no longer `amount_minor`."""

@@ -1,0 +1,137 @@
+"""What the code says of the schema, and what the schema says: the same."""
+
+import asyncio
+import re
+from datetime import UTC, datetime
+
+import asyncpg
+import msgspec
+import pytest
+
+from easypay.db import migrate, partitions
+from easypay.db.embedded import Cluster
+from easypay.errors import InvalidState
+from easypay.payments import model, store
+from easypay.payments.status import EDGES, TRANSITIONS, Event, Status, advance
+from harness import Shop, Stack, migrated, new_database, until
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("event", Event)
+def test_every_status_with_every_event(status: Status, event: Event) -> None:
+    if (status, event) in TRANSITIONS:
+        assert advance(status, event) is TRANSITIONS[status, event]
+    else:
+        with pytest.raises(InvalidState, match=f"{status} cannot be {event}"):
+            advance(status, event)
+
+
+async def test_the_database_knows_the_same_edges(shared_stack: Stack) -> None:
+    rows = await shared_stack.fetch(
+        "SELECT pg_get_triggerdef(oid) AS said FROM pg_trigger"
+        " WHERE tgname = 'payment_status_edge' AND tgrelid = 'payments'::regclass"
+    )
+    pairs = re.findall(
+        r"old\.status <> '(\w+)'::text\) OR \(new\.status <> '(\w+)'::text", rows[0]["said"]
+    )
+    assert {(Status(start), Status(end)) for start, end in pairs} == EDGES
+
+
+@pytest.mark.parametrize(
+    ("name", "struct"),
+    [
+        ("payment_intent", store.NewPayment),
+        ("follow_up_intent", store.FollowUp),
+        ("recorded_change", model.Change),
+    ],
+)
+async def test_types_and_structs_have_the_same_fields(
+    shared_stack: Stack, name: str, struct: type[msgspec.Struct]
+) -> None:
+    rows = await shared_stack.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass ORDER BY attnum",
+        name,
+    )
+    assert tuple(row["attname"] for row in rows) == struct.__struct_fields__
+
+
+async def test_migrations_apply_once_however_many_try(cluster: Cluster) -> None:
+    dsn = await new_database(cluster.dsn, None)
+    applied = await asyncio.gather(*(migrate.migrate(dsn) for _ in range(4)))
+    assert sorted(name for names in applied for name in names) == [n for n, _ in migrate.files()]
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("UPDATE migrations SET checksum = 'edited'")
+    await connection.close()
+    with pytest.raises(migrate.MigrationFailed, match="was changed after it had been applied"):
+        await migrate.migrate(dsn)
+
+
+async def test_months_are_made_ahead_once_by_many(cluster: Cluster) -> None:
+    dsn = await new_database(cluster.dsn, None)
+    await migrated(dsn)
+    connections = [await asyncpg.connect(dsn) for _ in range(3)]
+    at = datetime(2029, 12, 31, 23, 59, 59, tzinfo=UTC)
+    made = await asyncio.gather(
+        *(partitions.ensure(each, at=at, months_ahead=1) for each in connections)
+    )
+    assert sorted(name for names in made for name in names) == sorted(
+        f"{table}_{month}"
+        for table in partitions.PARTITIONED
+        for month in ("2029_11", "2029_12", "2030_01")
+    )
+    months = partitions.Months()
+    await months.load(connections[0])
+    assert months.of(store.ids.lowest_id_at(at)) == "_2029_12"
+    assert months.of(store.ids.lowest_id_at(datetime(2030, 1, 1, tzinfo=UTC))) == "_2030_01"
+    assert months.of(store.ids.lowest_id_at(datetime(2030, 2, 1, tzinfo=UTC))) == ""
+    assert await partitions.strays(connections[0]) == dict.fromkeys(partitions.PARTITIONED, 0)
+    for each in connections:
+        await each.close()
+
+
+async def test_recording_an_outcome_touches_no_index(stack: Stack) -> None:
+    """Updates stay heap-only: pages have room for each row's second version."""
+    gateway = await stack.gateway()
+    shop: Shop = await stack.shop(gateway)
+    for _ in range(10):
+        await asyncio.gather(*(shop.paid() for _ in range(40)))
+
+    async def counted() -> dict[str, tuple[int, int]] | None:
+        rows = await stack.fetch(
+            "SELECT relname, n_tup_upd AS all, n_tup_hot_upd AS hot FROM pg_stat_user_tables"
+            " WHERE relname ~ '^(payments|operations)_2' AND n_tup_upd > 0"
+        )
+        said = {row["relname"]: (row["all"], row["hot"]) for row in rows}
+        return said if sum(n for n, _ in said.values()) >= 800 else None
+
+    for table, (updates, hot) in (await until(counted)).items():
+        assert hot / updates >= 0.95, (table, updates, hot)
+
+
+async def test_hot_statements_find_rows_by_index_in_one_month(shared_stack: Stack) -> None:
+    """With the lanes' settings and a month's own tables, no plan reads a table through."""
+    connection = await asyncpg.connect(
+        shared_stack.dsn,
+        server_settings={
+            "enable_seqscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
+            "plan_cache_mode": "force_generic_plan",
+        },
+    )
+    months = partitions.Months()
+    await months.load(connection)
+    month = months.of(store.ids.new_id())
+    assert month
+    for sql, type_name, variant in (
+        (store.RECORD, "recorded_change", f"{month} {month}"),
+        (store.BEGIN_FOLLOW_UPS, "follow_up_intent", month),
+    ):
+        rows = await connection.fetch(
+            "EXPLAIN (COSTS OFF) "
+            + store.in_months(sql, variant).replace("$1", f"'{{}}'::{type_name}[]")
+        )
+        plan = "\n".join(row[0] for row in rows)
+        assert "Seq Scan" not in plan, plan
+        assert set(re.findall(r"Update on (?:payments|operations)(\w*)", plan)) == {month}
+    await connection.close()
