@@ -1,0 +1,148 @@
+"""`easypay up` as a new user meets it: start, pay, stop, start again, die and come back."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from harness import Process, card, free_port, until
+
+
+class Up(Process):
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+        self.data_dir = folder / "data"
+        self.port = port or free_port()
+        options = ["--data-dir", str(self.data_dir), "--port", str(self.port)]
+        super().__init__(
+            ["easypay", "up", *options, "--simulator-port", str(free_port()), "--workers", "2"],
+            {},
+            folder / "up.log",
+        )
+
+    def demo(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads((self.data_dir / "demo.json").read_text())
+        return found
+
+    async def ready(self) -> "Up":
+        async def answers() -> bool:
+            assert self.process.poll() is None, self.said()
+            try:
+                async with httpx.AsyncClient() as client:
+                    answer = await client.get(f"http://127.0.0.1:{self.port}/readyz")
+                return answer.status_code == 200 and "curl" in self.said()
+            except httpx.TransportError:
+                return False
+
+        await until(answers, within_s=60, what="up is ready")
+        return self
+
+    async def pay(self, key: str) -> httpx.Response:
+        demo = self.demo()
+        async with httpx.AsyncClient(timeout=30) as client:
+            return await client.post(
+                f"{demo['api_url']}/api/v1/payments",
+                headers={"authorization": f"Bearer {demo['api_key']}", "idempotency-key": key},
+                json={"amount": 2500, "currency": "USD", "payment_method": card()},
+            )
+
+
+async def test_start_pay_stop_and_start_again(tmp_path: Path) -> None:
+    first = await Up(tmp_path).ready()
+    assert set(first.demo()) == {
+        "api_url",
+        "api_key",
+        "admin_key",
+        "simulator_url",
+        "database_url",
+    }
+    mode = stat.S_IMODE((first.data_dir / "demo.json").stat().st_mode)
+    assert mode & 0o077 == 0, "keys are for their owner's eyes"
+    paid = await first.pay("order-1")
+    assert (paid.status_code, paid.json()["status"]) == (201, "captured")
+    curl = next(line for line in first.said().splitlines() if line.startswith("curl"))
+    pasted = await asyncio.create_subprocess_shell(curl, stdout=asyncio.subprocess.PIPE)
+    out, _ = await pasted.communicate()
+    assert json.loads(out)["status"] == "captured"
+
+    children = psutil.Process(first.pid).children(recursive=True)
+    assert len(children) >= 4
+    assert first.terminate() == 0, first.said()
+    assert not [child for child in children if child.is_running()]
+
+    second = await Up(tmp_path, port=first.port).ready()
+    again = await second.pay("order-1")
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.content == paid.content
+
+    children = psutil.Process(second.pid).children(recursive=True)
+    second.kill()
+
+    async def gone() -> bool:
+        return not [child for child in children if child.is_running() and not _is_zombie(child)]
+
+    await until(gone, what="nothing outlives a killed up for long")
+    third = await Up(tmp_path, port=first.port).ready()
+    assert (await third.pay("order-1")).content == paid.content
+    assert third.terminate() == 0
+
+
+async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        up = Up(tmp_path, port=port)
+        code = await asyncio.to_thread(up.process.wait, 30)
+    assert code == 1
+    assert str(port) in up.said()
+    assert "--port" in up.said()
+    assert "Traceback" not in up.said()
+
+
+async def test_data_of_another_major_version_is_one_clear_line(tmp_path: Path) -> None:
+    up = await Up(tmp_path).ready()
+    assert up.terminate() == 0
+    (version,) = up.data_dir.glob("postgres/data/PG_VERSION")
+    version.write_text("12\n")
+    other = Up(tmp_path)
+    code = await asyncio.to_thread(other.process.wait, 30)
+    said = other.said()
+    assert code == 1
+    assert "12" in said
+    assert "Traceback" not in said
+
+
+async def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
+    up = await Up(tmp_path).ready()
+    workers = [p for p in psutil.Process(up.pid).children() if "serve" in _line(p)]
+    assert len(workers) == 2
+    os.kill(workers[0].pid, signal.SIGKILL)
+
+    async def replaced() -> Any:
+        now = [p for p in psutil.Process(up.pid).children() if "serve" in _line(p)]
+        return len(now) == 2 and workers[0].pid not in {p.pid for p in now}
+
+    await until(replaced, what="the supervisor starts another worker")
+    assert (await up.pay("after")).status_code == 201
+    assert up.terminate() == 0
+
+
+def _line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
