@@ -5,7 +5,7 @@ a time filter is an id range. Outside the gateway an id is its kind and 32 hexad
 (`pay_019a…`), which sorts the same way and can be pasted into psql as a uuid.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +20,7 @@ MERCHANT: Final = "mer"
 API_KEY: Final = "key"
 
 REFERENCE_LENGTH: Final = 20
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _REFERENCE_SHIFT: Final = 128 - 5 * REFERENCE_LENGTH
 _PAIRS: Final = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
@@ -87,10 +88,9 @@ def lowest_id_at(moment: datetime) -> UUID:
 
 def moment_of(value: UUID) -> datetime:
     """When a UUIDv7 was made, to the millisecond, in UTC."""
-    return datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=value.int >> 80)
 
 
 def _milliseconds(moment: datetime) -> int:
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    delta = moment.astimezone(UTC) - epoch
+    delta = moment.astimezone(UTC) - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000

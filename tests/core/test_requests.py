@@ -1,0 +1,164 @@
+"""The rules that types cannot say, and what types must refuse."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from easypay.errors import ValidationFailed
+from easypay.money import EXPONENT, MAX_MINOR
+from easypay.payments.requests import CardBody, CreatePayment, check_payment
+from harness import AMEX, VISA
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+CARD = {"number": VISA, "exp_month": 12, "exp_year": 2030, "cvc": "907"}
+
+
+def body(card: dict[str, Any] | None = None, **over: Any) -> CreatePayment:
+    method = {"type": "card", "card": {**CARD, **(card or {})}}
+    said = {"amount": 100, "currency": "USD", "payment_method": method, **over}
+    return msgspec.convert(said, CreatePayment)
+
+
+def refusals(
+    payment: CreatePayment, *, currencies: str = "USD", raw_cards: bool = True, at: datetime = NOW
+) -> list[tuple[str, str]]:
+    try:
+        check_payment(payment, currencies=frozenset(currencies.split()), raw_cards=raw_cards, at=at)
+    except ValidationFailed as error:
+        return [(field.pointer, field.code) for field in error.fields]
+    return []
+
+
+def test_a_good_payment_passes() -> None:
+    full = body(
+        customer={"reference": "c-1", "email": "a@b.example"},
+        customer_reference="c-1",
+        billing_address={"line1": "1 Main St", "postal_code": "62701", "phone": "+1 555 010 0100"},
+        description="Order 2026-11-24 0001234567",
+        statement_descriptor="SHOP 1",
+        metadata={"": "x"} if False else {"a": "b" * 500},
+    )
+    assert refusals(full) == []
+
+
+@pytest.mark.parametrize(
+    ("month", "year", "at", "good"),
+    [
+        (11, 2026, datetime(2026, 11, 30, 23, 59, tzinfo=UTC), True),
+        (11, 2026, datetime(2026, 12, 1, tzinfo=UTC), False),
+        (12, 2026, datetime(2026, 12, 31, tzinfo=UTC), True),
+        (12, 2026, datetime(2027, 1, 1, tzinfo=UTC), False),
+        (1, 2027, datetime(2026, 12, 31, tzinfo=UTC), True),
+    ],
+)
+def test_a_card_is_good_through_its_month(month: int, year: int, at: datetime, good: bool) -> None:
+    found = refusals(body({"exp_month": month, "exp_year": year}), at=at)
+    assert found == ([] if good else [("#/payment_method/card/exp_year", "expired_card")])
+
+
+@pytest.mark.parametrize(
+    ("number", "cvc", "good"),
+    [
+        (VISA, "907", True),
+        (VISA, "9070", False),
+        (AMEX, "9070", True),
+        (AMEX, "907", False),
+        (VISA, None, True),
+        (AMEX, None, True),
+    ],
+)
+def test_codes_have_the_length_of_their_brand(number: str, cvc: str | None, good: bool) -> None:
+    found = refusals(body({"number": number, "cvc": cvc}))
+    assert found == ([] if good else [("#/payment_method/card/cvc", "invalid_cvc")])
+
+
+@given(st.sampled_from(sorted(EXPONENT)), st.sets(st.sampled_from(sorted(EXPONENT)), min_size=1))
+def test_only_the_account_s_currencies_pass(currency: str, taken: set[str]) -> None:
+    found = refusals(body(currency=currency), currencies=" ".join(taken))
+    assert found == ([] if currency in taken else [("#/currency", "currency_not_accepted")])
+
+
+def test_a_contradiction_is_named() -> None:
+    found = refusals(body(customer={"reference": "a"}, customer_reference="b"))
+    assert found == [("#/customer_reference", "contradiction")]
+
+
+def test_a_shop_of_tokens_says_nothing_about_the_card() -> None:
+    found = refusals(body({"number": "4111111111111112"}), raw_cards=False)
+    assert found == [("#/payment_method/type", "raw_cards_not_allowed")]
+
+
+TEXTS = {
+    "order_reference": "#/order_reference",
+    "customer_reference": "#/customer_reference",
+    "description": "#/description",
+    "statement_descriptor": "#/statement_descriptor",
+}
+
+
+@pytest.mark.parametrize(
+    ("over", "pointer"),
+    [({name: f"x {VISA}"}, pointer) for name, pointer in TEXTS.items()]
+    + [
+        ({"customer": {"reference": VISA}}, "#/customer/reference"),
+        ({"customer": {"email": f"{VISA}@b.example"}}, "#/customer/email"),
+        *[
+            ({"billing_address": {name: VISA}}, f"#/billing_address/{name}")
+            for name in (
+                "first_name",
+                "last_name",
+                "company",
+                "line1",
+                "city",
+                "state",
+                "postal_code",
+                "country",
+                "phone",
+            )
+        ],
+        ({"metadata": {"k": f"is {VISA}."}}, "#/metadata/k"),
+        ({"metadata": {"a~/b": VISA}}, "#/metadata/a~0~1b"),
+        ({"metadata": {VISA: "v"}}, "#/metadata"),
+        ({"description": "3700-000000-00002"}, "#/description"),
+    ],
+)
+def test_a_card_number_anywhere_in_a_text_is_refused(over: dict[str, Any], pointer: str) -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        check_payment(body(**over), currencies=frozenset({"USD"}), raw_cards=True, at=NOW)
+    assert [(f.pointer, f.code) for f in caught.value.fields] == [(pointer, "card_number_in_text")]
+    assert VISA not in caught.value.detail
+
+
+@given(
+    st.one_of(
+        st.integers(max_value=0),
+        st.integers(min_value=MAX_MINOR + 1),
+        st.floats(),
+        st.text(),
+        st.booleans(),
+        st.none(),
+    )
+)
+def test_an_amount_is_a_whole_positive_number_within_the_limit(amount: Any) -> None:
+    raw = msgspec.json.encode(
+        {"amount": amount, "currency": "USD", "payment_method": {"type": "card", "card": CARD}}
+    )
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(raw, type=CreatePayment)
+
+
+def test_card_and_token_never_show_in_a_repr() -> None:
+    shown = repr(body())
+    assert VISA not in shown
+    assert "907" not in shown
+    assert "***" in shown
+    token = {
+        "type": "accept_token",
+        "accept_token": {"data_descriptor": "d", "data_value": "secret"},
+    }
+    assert "secret" not in repr(body(payment_method=token))
+    assert repr(CardBody(VISA, 12, 2030, "907")) == "CardBody(***)"
