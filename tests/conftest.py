@@ -1,10 +1,12 @@
 """One PostgreSQL, one simulator and one gateway for the run; a shop of its own for every test."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
@@ -21,6 +23,11 @@ from harness import (
 )
 
 TEMPLATE = "easypay_template"
+
+# A run is repeatable; EASYPAY_HYPOTHESIS=random goes looking for new examples.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.register_profile("random", deadline=None)
+settings.load_profile(os.environ.get("EASYPAY_HYPOTHESIS", "repeatable"))
 
 
 @pytest.fixture(scope="session")

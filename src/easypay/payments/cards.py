@@ -72,15 +72,16 @@ def _card_numbers(text: str) -> list[tuple[int, int]]:
         for first, (start, _) in enumerate(groups):
             if start < free_from:
                 continue
+            longest = None
             for _, end in groups[first:]:
                 digits = "".join(_GROUP.findall(text, start, end))
                 if len(digits) > _LONGEST:
                     break
                 if len(digits) >= _SHORTEST and _is_card_number(digits):
-                    if not _in_uuid(text, start, end):
-                        found.append((start, end))
-                        free_from = end
-                    break
+                    longest = end
+            if longest is not None and not _in_uuid(text, start, longest):
+                found.append((start, longest))
+                free_from = longest
     return found
 
 
