@@ -32,8 +32,7 @@ class Months:
     """Which month's partitions an id lies in, for statements that name them directly.
 
     A statement on a month's own table plans and runs in the same time however many months there
-    are. Through the parent, each statement opens and locks every month; with a pruning condition
-    PostgreSQL 18 refuses rows that another transaction changed meanwhile.
+    are. Through the parent, each statement opens and locks every month.
     """
 
     def __init__(self) -> None:
