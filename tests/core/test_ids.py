@@ -13,7 +13,7 @@ uuids = st.integers(0, (1 << 128) - 1).map(lambda value: UUID(int=value))
 kinds = st.sampled_from([ids.PAYMENT, ids.OPERATION, ids.REFUND, ids.EVENT, ids.MERCHANT])
 moments = st.datetimes(
     datetime(1970, 1, 1),  # noqa: DTZ001
-    datetime(9000, 1, 1),  # noqa: DTZ001
+    datetime(2240, 1, 1),  # noqa: DTZ001
     timezones=st.just(UTC),
 ).map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000))
 

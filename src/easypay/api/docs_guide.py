@@ -1,6 +1,7 @@
 """The introduction of /docs: take a payment, and what may come of it. Every line can be pasted."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,18 +28,22 @@ _IDEMPOTENCY: Final = '-H "Idempotency-Key: $(date +%s)-$RANDOM"'
 
 def curl(method: str, path: str, key: str, *, money: bool = False, body: Any = None) -> str:
     """A line for a terminal. `path` may hold shell variables; `key` names the one with the key."""
-    parts = ["curl -sS"]
-    if method != ("GET" if body is None else "POST"):
-        parts.append(f"-X {method}")
-    parts.append(f'"$API{path}"')
+    said = "" if method == ("GET" if body is None else "POST") else f" -X {method}"
+    parts = [f'curl -sS{said} "$API{path}"']
     if key:
         parts.append(f'-H "Authorization: Bearer ${key}"')
     if money:
         parts.append(_IDEMPOTENCY)
     if body is not None:
-        said = json.dumps(body).replace("'", "'\\''")
-        parts.append(f"-H 'Content-Type: application/json' -d '{said}'")
+        parts.append("-H 'Content-Type: application/json'")
+        parts.append(f"-d {shlex.quote(_lines(body))}")
     return " \\\n  ".join(parts)
+
+
+def _lines(body: Any) -> str:
+    """JSON with a line for each field, nested ones on their field's line."""
+    lines = [f"    {json.dumps(name)}: {json.dumps(value)}" for name, value in body.items()]
+    return "{\n" + ",\n".join(lines) + "\n  }" if len(lines) > 1 else json.dumps(body)
 
 
 def _take(body: Mapping[str, Any]) -> str:

@@ -48,7 +48,8 @@ code, pre { font: .86em/1.55 ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans M
 code { background: var(--code); border-radius: 4px; padding: .1em .3em; overflow-wrap: anywhere }
 pre { margin: .5rem 0 1rem; padding: .8rem 1rem; overflow-x: auto; background: var(--code);
   border: 1px solid var(--line); border-radius: 8px; font-size: .8rem }
-pre code { background: none; padding: 0; overflow-wrap: normal }
+pre code { background: none; padding: 0; font-size: 1em; overflow-wrap: normal }
+.json { white-space: pre-wrap; overflow-wrap: anywhere }
 .k { color: var(--key) } .s { color: var(--text) } .n { color: var(--number) }
 .call { display: flex; gap: .7rem; align-items: baseline; flex-wrap: wrap; margin: 0 0 .5rem;
   max-width: none } .call code { background: none; padding: 0; font-size: .95rem }
@@ -115,7 +116,7 @@ def json_block(value: Any) -> str:
         parts.append(escape(text[at : found.start()]))
         parts.append(f'<span class="{kind}">{escape(found.group())}</span>')
         at = found.end()
-    return f"<pre><code>{''.join(parts)}{escape(text[at:])}</code></pre>"
+    return f'<pre class="json"><code>{"".join(parts)}{escape(text[at:])}</code></pre>'
 
 
 def folded(summary: str, content: str, *, is_open: bool = False, plain: bool = False) -> str:

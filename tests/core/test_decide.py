@@ -1,0 +1,188 @@
+"""What each outcome of each kind of operation changes: every pair, as a table."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from easypay import ids
+from easypay.errors import InvalidState
+from easypay.payments.model import Change, Learned, Operation, Payment, decide
+from easypay.processors.base import (
+    Absent,
+    Approved,
+    Declined,
+    HeldForReview,
+    NotSent,
+    Rejected,
+    Unknown,
+)
+
+AT = datetime(2026, 11, 24, 4, 5, 6, tzinfo=UTC)
+PAID = Approved(transaction_id="601", auth_code="ABC123", avs_result="Y", code="1")
+LEARNED: dict[str, Learned] = {
+    "approved": PAID,
+    "declined": Declined(decline_code="generic_decline", code="2", message="Declined."),
+    "rejected": Rejected(code="E1", message="No."),
+    "held": HeldForReview(transaction_id="601"),
+    "absent": Absent(searched="everywhere"),
+    "not_sent": NotSent(reason="refused"),
+    "unknown": Unknown(reason="timeout"),
+}
+# kind and learned: the operation's state, the payment's status, authorized, captured,
+# change of refunded and of reserved, the answer's status, the event.
+TABLE = """
+authorize approved approved authorized 2500 0    0 0     201 payment.authorized
+authorize declined declined declined   0    0    0 0     201 payment.declined
+authorize rejected rejected failed     0    0    0 0     502 payment.failed
+authorize held     held     in_review  0    0    0 0     201 payment.in_review
+authorize absent   absent   failed     0    0    0 0     201 payment.failed
+authorize not_sent not_sent processing 0    0    0 0     -   -
+authorize unknown  unknown  processing 0    0    0 0     202 -
+sale      approved approved captured   2500 2500 0 0     201 payment.captured
+sale      declined declined declined   0    0    0 0     201 payment.declined
+sale      rejected rejected failed     0    0    0 0     502 payment.failed
+sale      held     held     in_review  0    0    0 0     201 payment.in_review
+sale      absent   absent   failed     0    0    0 0     201 payment.failed
+sale      not_sent not_sent processing 0    0    0 0     -   -
+sale      unknown  unknown  processing 0    0    0 0     202 -
+capture   approved approved captured   2500 1000 0 0     201 payment.captured
+capture   declined declined authorized 2500 0    0 0     502 capture.failed
+capture   rejected rejected authorized 2500 0    0 0     502 capture.failed
+capture   held     unknown  authorized 2500 0    0 0     202 -
+capture   absent   absent   authorized 2500 0    0 0     502 capture.failed
+capture   not_sent not_sent authorized 2500 0    0 0     -   -
+capture   unknown  unknown  authorized 2500 0    0 0     202 -
+void      approved approved voided     2500 0    0 0     201 payment.voided
+void      declined declined captured   2500 2500 0 0     502 void.failed
+void      rejected rejected captured   2500 2500 0 0     502 void.failed
+void      held     unknown  captured   2500 2500 0 0     202 -
+void      absent   absent   captured   2500 2500 0 0     502 void.failed
+void      not_sent not_sent captured   2500 2500 0 0     -   -
+void      unknown  unknown  captured   2500 2500 0 0     202 -
+refund    approved approved captured   2500 2500 1000 -1000 201 refund.succeeded
+refund    declined declined captured   2500 2500 0 -1000 201 refund.failed
+refund    rejected rejected captured   2500 2500 0 -1000 502 refund.failed
+refund    held     unknown  captured   2500 2500 0 0     202 -
+refund    absent   absent   captured   2500 2500 0 -1000 201 refund.failed
+refund    not_sent not_sent captured   2500 2500 0 0     -   -
+refund    unknown  unknown  captured   2500 2500 0 0     202 -
+"""
+ROWS = [tuple(line.split()) for line in TABLE.strip().splitlines()]
+BEFORE = {
+    "authorize": ("processing", 0, 0),
+    "sale": ("processing", 0, 0),
+    "capture": ("authorized", 2500, 0),
+    "void": ("captured", 2500, 2500),
+    "refund": ("captured", 2500, 2500),
+}
+
+
+def rows_of(kind: str, **over: Any) -> tuple[Operation, Payment]:
+    """An operation of 25.00 (10.00 for captures and refunds) and its payment at its begin."""
+    status, authorized, captured = BEFORE[kind]
+    empty: dict[str, Any] = dict.fromkeys(Payment.__struct_fields__)
+    operation_id = ids.new_id()
+    payment = Payment(
+        **empty
+        | {
+            "merchant_id": UUID(int=1),
+            "id": ids.new_id(),
+            "mode": "test",
+            "status": status,
+            "amount_minor": 2500,
+            "authorized_minor": authorized,
+            "captured_minor": captured,
+            "refunded_minor": 0,
+            "refund_reserved_minor": 1000 if kind == "refund" else 0,
+            "version": 1,
+            "currency": "USD",
+            "capture": "automatic",
+            "active_operation": None if kind == "refund" else operation_id,
+            "method_type": "card",
+            "processor": "authorize_net",
+            "created_at": AT,
+            "updated_at": AT,
+        }
+    )
+    nothing: dict[str, Any] = dict.fromkeys(Operation.__struct_fields__)
+    operation = Operation(
+        **nothing
+        | {
+            "merchant_id": UUID(int=1),
+            "id": operation_id,
+            "payment_id": payment.id,
+            "mode": "test",
+            "kind": kind,
+            "state": "in_flight",
+            "attempt": 1,
+            "amount_minor": 1000 if kind in ("capture", "refund") else 2500,
+            "currency": "USD",
+            "reference": ids.reference(operation_id),
+            "begun_at": AT,
+        }
+        | over
+    )
+    return operation, payment
+
+
+def decided(kind: str, learned: Learned, **over: Any) -> Change:
+    return decide(*rows_of(kind, **over), learned, at=AT, first_inquiry_s=5)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row[0]}-{row[1]}" for row in ROWS])
+def test_what_moves(row: tuple[str, ...]) -> None:
+    kind, what, state, status, authorized, captured, refunded, reserved, reply, event = row
+    change = decided(kind, LEARNED[what])
+    assert (change.state, change.status_to) == (state, status)
+    assert change.status_from == BEFORE[kind][0]
+    assert (change.authorized_minor, change.captured_minor) == (int(authorized), int(captured))
+    assert (change.refunded_delta, change.reserved_delta) == (int(refunded), int(reserved))
+    assert change.reply_status == (None if reply == "-" else int(reply))
+    assert change.event_type == (None if event == "-" else event)
+
+    is_open = state in ("unknown", "not_sent")
+    assert change.moves_payment is not is_open
+    assert (change.finished_at is None) is is_open
+    assert (change.next_inquiry_at is not None) is is_open, "what is open is asked about"
+    assert (change.event_id is None) is is_open
+    assert change.from_states == ("in_flight" if is_open else "in_flight unknown not_sent")
+    assert (change.reply_body is None) is (change.reply_status is None)
+    if change.reply_body is not None:
+        told = msgspec.json.decode(change.reply_body)
+        if change.reply_status == 502:
+            assert told["payment_id"] == ids.typed(ids.PAYMENT, change.payment_id)
+        elif kind == "refund":
+            expected = {"approved": "succeeded", "unknown": "processing"}.get(state, "failed")
+            assert told["status"] == expected
+        else:
+            assert told["status"] == status
+            assert told["captured_amount"] == int(captured)
+
+
+def test_the_table_is_whole() -> None:
+    assert {(row[0], row[1]) for row in ROWS} == {(k, w) for k in BEFORE for w in LEARNED}
+
+
+@pytest.mark.parametrize("kind", ["authorize", "sale"])
+def test_money_found_after_proof_of_absence_counts(kind: str) -> None:
+    operation, payment = rows_of(kind, state="absent")
+    failed = msgspec.structs.replace(payment, status="failed", active_operation=None)
+    change = decide(operation, failed, PAID, at=AT, first_inquiry_s=5)
+    assert change.status_to == ("captured" if kind == "sale" else "authorized")
+    assert change.authorized_minor == 2500
+    assert change.from_states == "absent", "only what was believed absent is corrected"
+
+
+def test_a_refund_found_after_proof_of_absence_has_no_reservation_left_to_give_back() -> None:
+    change = decided("refund", PAID, state="absent")
+    assert (change.refunded_delta, change.reserved_delta) == (1000, 0)
+
+
+def test_an_outcome_the_status_table_forbids_is_refused() -> None:
+    operation, payment = rows_of("capture")
+    voided = msgspec.structs.replace(payment, status="voided")
+    with pytest.raises(InvalidState):
+        decide(operation, voided, PAID, at=AT, first_inquiry_s=5)

@@ -1,0 +1,230 @@
+"""Keys, sealed credentials, cursors, pointers: what is only good where it belongs."""
+
+import base64
+import json
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from easypay.api.http import Request, decode
+from easypay.api.paging import Cursors
+from easypay.errors import EasyPayError, MalformedBody, UnsupportedMediaType, ValidationFailed
+from easypay.merchants.model import (
+    KEY_PATTERN,
+    MODES,
+    Caller,
+    digest_of,
+    is_well_formed,
+    new_key,
+)
+from easypay.merchants.vault import Credentials, Vault, VaultError, new_encryption_key
+from easypay.problems import render
+
+uuids = st.integers(0, (1 << 128) - 1).map(lambda value: UUID(int=value))
+VAULT = Vault(new_encryption_key())
+
+
+# API keys --------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(MODES), st.data())
+def test_one_wrong_character_in_a_key_is_noticed(mode: str, data: st.DataObject) -> None:
+    key = new_key(mode)
+    assert KEY_PATTERN.fullmatch(key)
+    assert is_well_formed(key)
+    assert key.startswith(f"ep_{mode}_sk_")
+    at = data.draw(st.integers(0, len(key) - 1))
+    wrong = data.draw(st.characters(max_codepoint=127).filter(lambda c: c != key[at]))
+    assert not is_well_formed(key[:at] + wrong + key[at + 1 :])
+
+
+@given(st.text(max_size=80))
+def test_junk_is_no_key(text: str) -> None:
+    assert not is_well_formed(text)
+
+
+def test_keys_differ_and_their_digests_do() -> None:
+    keys = {new_key("test") for _ in range(1000)}
+    assert len(keys) == len({digest_of(key) for key in keys}) == 1000
+    assert all(len(digest_of(key)) == 32 for key in keys)
+
+
+# The vault -------------------------------------------------------------------------------------
+
+
+@given(uuids, uuids, st.sampled_from(MODES), st.text(max_size=25), st.text(max_size=16))
+def test_a_sealed_secret_opens_for_its_merchant_and_mode_only(
+    merchant: UUID, other: UUID, mode: str, login: str, key: str
+) -> None:
+    sealed = VAULT.seal(Credentials(login, key), merchant, mode)
+    assert VAULT.open(sealed, merchant, mode) == Credentials(login, key)
+    with pytest.raises(VaultError):
+        VAULT.open(sealed, merchant, "live" if mode == "test" else "test")
+    if other != merchant:
+        with pytest.raises(VaultError):
+            VAULT.open(sealed, other, mode)
+    with pytest.raises(VaultError):
+        Vault(new_encryption_key()).open(sealed, merchant, mode)
+
+
+@given(st.integers(1, 60), st.integers(1, 255))
+def test_a_changed_box_does_not_open(at: int, bits: int) -> None:
+    sealed = bytearray(VAULT.seal(Credentials("login", "transaction-key1"), UUID(int=1), "test"))
+    sealed[at] ^= bits
+    with pytest.raises(VaultError):
+        VAULT.open(bytes(sealed), UUID(int=1), "test")
+
+
+def test_the_same_secret_is_never_sealed_alike_and_never_in_clear() -> None:
+    secret = Credentials("login-id-here", "transaction-key1")
+    boxes = {VAULT.seal(secret, UUID(int=1), "test") for _ in range(100)}
+    assert len(boxes) == 100
+    assert not any(b"login-id-here" in box or b"transaction-key1" in box for box in boxes)
+    assert "login-id-here" not in repr(secret)
+
+
+@pytest.mark.parametrize("key", ["", "short", "A" * 44, base64.b64encode(bytes(31)).decode(), "é"])
+def test_a_bad_encryption_key_is_refused(key: str) -> None:
+    with pytest.raises(VaultError, match="32 random bytes"):
+        Vault(key)
+
+
+def test_every_purpose_has_a_key_of_its_own() -> None:
+    purposes = ("cursors", "request fingerprint", "card fingerprint")
+    assert len({VAULT.derive(purpose) for purpose in purposes}) == 3
+    assert VAULT.derive("cursors") == VAULT.derive("cursors")
+
+
+# Cursors ---------------------------------------------------------------------------------------
+
+CURSORS = Cursors(VAULT.derive("cursors"))
+
+
+def caller(merchant: int = 1, mode: str = "test") -> Caller:
+    return Caller(
+        merchant_id=UUID(int=merchant),
+        mode=mode,
+        key_id=UUID(int=9),
+        scopes=frozenset(),
+        currencies=frozenset(),
+        allow_raw_cards=False,
+        expires_at=None,
+        account=None,
+    )
+
+
+@given(uuids)
+def test_a_cursor_reads_back_for_whom_it_was_made(last: UUID) -> None:
+    text = CURSORS.write(last, caller(), "payments None None")
+    assert CURSORS.read(text, caller(), "payments None None") == last
+    for who, scope in (
+        (caller(2), "payments None None"),
+        (caller(1, "live"), "payments None None"),
+        (caller(), "payments 2026-01-01T00:00:00Z None"),
+        (caller(), "events"),
+    ):
+        with pytest.raises(ValidationFailed, match="cursor"):
+            CURSORS.read(text, who, scope)
+
+
+@given(uuids, st.data())
+def test_a_forged_cursor_is_refused(last: UUID, data: st.DataObject) -> None:
+    text = CURSORS.write(last, caller(), "s")
+    raw = bytearray(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
+    forged = base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode()
+    with pytest.raises(ValidationFailed):
+        CURSORS.read(forged, caller(), "s")
+
+
+@given(st.text(max_size=60))
+def test_junk_is_no_cursor(text: str) -> None:
+    with pytest.raises(ValidationFailed):
+        CURSORS.read(text, caller(), "s")
+
+
+# Bodies and problems -----------------------------------------------------------------------------
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    count: int
+
+
+class Outer(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    inner: Inner | None = None
+    rows: list[Inner] = []
+
+
+DECODER = msgspec.json.Decoder(Outer)
+
+
+def asked(body: bytes, content_type: bytes = b"application/json") -> Request:
+    return Request(
+        method="POST",
+        path="/",
+        params={},
+        headers={b"content-type": content_type},
+        query_string=b"",
+        body=body,
+        id="req_1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        ({}, "#/name", "missing"),
+        ({"name": 1}, "#/name", "invalid"),
+        ({"name": "a", "nmae": 1}, "#/nmae", "unknown_field"),
+        ({"name": "a", "inner": {}}, "#/inner/count", "missing"),
+        ({"name": "a", "inner": {"count": "x"}}, "#/inner/count", "invalid"),
+        ({"name": "a", "inner": {"count": 1, "x": 1}}, "#/inner/x", "unknown_field"),
+        ([], "#", "invalid"),
+    ],
+)
+def test_a_bad_field_has_a_json_pointer(body: Any, pointer: str, code: str) -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        decode(asked(json.dumps(body).encode()), DECODER)
+    (field,) = caught.value.fields
+    assert (field.pointer, field.code) == (pointer, code)
+    assert "`" not in field.detail
+
+
+def test_what_is_no_json_is_malformed() -> None:
+    for body in (b"", b"{", b"\xff", b'{"name": "a"} x'):
+        with pytest.raises(MalformedBody):
+            decode(asked(body), DECODER)
+    with pytest.raises(UnsupportedMediaType):
+        decode(asked(b'{"name": "a"}', b"text/plain"), DECODER)
+    empty = msgspec.json.Decoder(Inner | None)
+    with pytest.raises(ValidationFailed):
+        decode(asked(b"", b""), empty, may_be_empty=True)
+
+
+def _all(kind: type[EasyPayError]) -> list[type[EasyPayError]]:
+    return [kind, *(each for sub in kind.__subclasses__() for each in _all(sub))]
+
+
+def test_every_refusal_renders_and_has_a_code_of_its_own() -> None:
+    kinds = [kind for kind in _all(EasyPayError) if kind.__module__.startswith("easypay.")]
+    assert len(kinds) > 15
+    codes = [kind.code for kind in kinds[1:] if kind.code != "internal"]
+    assert len(codes) == len(set(codes))
+    for kind in kinds:
+        told = json.loads(render(kind("what happened"), request_id="req_1"))
+        assert told["type"] == f"/problems/{kind.code}"
+        assert told["status"] == kind.http_status
+        assert 400 <= kind.http_status < 600
+        assert told["detail"] == "what happened"
+        assert told["title"]
+        assert told["request_id"] == "req_1"
+
+
+def test_a_problem_never_carries_what_it_was_not_given() -> None:
+    told = json.loads(render(EasyPayError("x", retry_after_s=3)))
+    assert set(told) == {"type", "title", "status", "detail", "code"}
