@@ -34,7 +34,7 @@ format: $(VENV)/.dev ## Put the code into its form
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Measure payments a second and CPU per payment (ARGS="--help")
-	@exec $(BIN)/easypay-bench $(ARGS)
+	@PYTHON=$(BIN)/python exec bench/run $(ARGS)
 
 # Exact versions and their hashes, for every platform, without addresses. Needs uv.
 COMPILE := uv pip compile pyproject.toml --group build --universal --python-version 3.11 \

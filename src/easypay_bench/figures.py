@@ -25,7 +25,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
         raise ValueError("no values, no percentile")
     if not 0 <= share <= 1:
         raise ValueError(f"a share lies between 0 and 1, not {share}")
-    # Rounded first: 0.95 * 20 is a hair above 19 and would take the 20th value.
+    # Rounded first: 0.07 * 100 is a hair above 7 and would take the 8th value.
     rank = math.ceil(round(share * len(ordered), 9))
     return ordered[max(rank, 1) - 1]
 

@@ -291,22 +291,23 @@ def _await(condition: Callable[[], bool], complaint: str) -> None:
 
 
 def _listeners(url: str) -> list[int]:
-    """The processes that accept connections on the URL's port. Raises StackFailed: none here."""
+    """The processes that accept connections on the URL's port, without a supervisor that only
+    keeps the socket for its children. Raises StackFailed: none here."""
     port = urlsplit(url).port or 80
-    found = []
+    found: dict[int, int] = {}
     for process in psutil.process_iter():
         try:
             listens = any(
                 each.status == psutil.CONN_LISTEN and each.laddr.port == port
                 for each in process.net_connections(kind="tcp")
             )
+            if listens:
+                found[process.pid] = process.ppid()
         except psutil.Error:
             continue  # another user's, or gone
-        if listens:
-            found.append(process.pid)
     if not found:
         raise StackFailed(f"no process of this machine listens on {url}")
-    return found
+    return [pid for pid in found if pid not in found.values()]
 
 
 async def _postmaster(dsn: str) -> int:
