@@ -80,7 +80,7 @@ def serve(
         bound = listen(host, port) if fd is None else socket.socket(fileno=fd)
     except (OSError, OverflowError) as error:
         fail(f"cannot listen on {host}:{port}: {error} (choose another --port)")
-    run(settings, bound, log_level=log_level)
+    run(settings, bound, shared=fd is not None, log_level=log_level)
 
 
 @app.command()

@@ -19,7 +19,11 @@ from easypay.observability import logs
 from easypay.settings import Settings
 
 KEEP_ALIVE_S = 75
+LAST_WORDS_S = 1.0
+"""How long a stop waits for requests on connections that were let in and have not spoken."""
 BACKLOG = 2048
+DOORWAY_S = 0.1
+"""How long the kernel's queue of connections is emptied before the socket closes."""
 _logger = logging.getLogger("easypay.serve")
 
 
@@ -36,10 +40,18 @@ class Gateway(Protocol):
 class Server(uvicorn.Server):
     """uvicorn, with our way of stopping."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        gateway: Gateway,
+        *,
+        drain_s: float,
+        shared: bool,
+    ) -> None:
         super().__init__(config)
         self._gateway = gateway
         self._drain_s = drain_s
+        self._shared = shared
         self._asked_to_stop = asyncio.Event()
 
     @contextmanager
@@ -73,8 +85,26 @@ class Server(uvicorn.Server):
         """Ends sooner when nobody is connected: there is no one to be polite to."""
         _logger.info("draining: %d requests open", self._gateway.open_requests)
         self._gateway.begin_drain()
+        await self._until_nobody_is_connected(self._drain_s)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Closes the door on nobody who is already in it, then lets uvicorn end the rest."""
+        if not self._shared:
+            # What the kernel has let in and nobody accepted would be reset with the socket: let no
+            # more in than one, and accept those. A socket that others share keeps its queue.
+            for bound in sockets or []:
+                bound.listen(0)
+            await asyncio.sleep(DOORWAY_S)
+        for server in self.servers:
+            server.close()
+        # uvicorn closes a connection at once whose first request it has not read yet.
+        await self._until_nobody_is_connected(LAST_WORDS_S)
+        await super().shutdown(sockets)
+
+    async def _until_nobody_is_connected(self, at_most_s: float) -> None:
+        """Every answer closes its connection by now, so only those that say nothing remain."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._drain_s
+        until = loop.time() + at_most_s
         while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -99,8 +129,13 @@ def url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(settings: Settings, bound: socket.socket, *, log_level: str = "info") -> None:
-    """Runs the gateway on a bound socket until a signal. Raises SystemExit if it cannot start."""
+def serve(
+    settings: Settings, bound: socket.socket, *, shared: bool = False, log_level: str = "info"
+) -> None:
+    """Runs the gateway on a bound socket until a signal. Raises SystemExit if it cannot start.
+
+    `shared`: other processes accept on this socket too, and go on when this one stops.
+    """
     from easypay.app import build_app
 
     logs.configure(log_level.upper())
@@ -124,7 +159,7 @@ def serve(settings: Settings, bound: socket.socket, *, log_level: str = "info") 
     config.timeout_graceful_shutdown = settings.shutdown_grace_s  # type: ignore[assignment]
 
     async def run() -> None:
-        server = Server(config, gateway, settings.drain_s)
+        server = Server(config, gateway, drain_s=settings.drain_s, shared=shared)
         _logger.info("listening on %s", url_of(bound))
         await server.serve(sockets=[bound])
 

@@ -635,3 +635,36 @@ async def test_two_gateways_and_one_key_refund_once(shared_stack: Stack, shop: S
         assert (await shop.payment(payment["id"]))["refunded_amount"] == 700
     assert await audit(shared_stack, shop) == []
     await second.client.aclose()
+
+
+async def test_a_gateway_without_its_database_says_503_and_recovers(
+    stack: Stack, cluster: Cluster
+) -> None:
+    """Reads, lists and payments alike, with cached keys and without."""
+    at_tcp = with_database(cluster.tcp_dsn, urlsplit(stack.dsn).path.lstrip("/"))
+    proxy = await CuttingProxy(at_tcp).open()
+    direct, stack.dsn = stack.dsn, proxy.dsn
+    gateway = await stack.gateway(**QUICK)
+    stack.dsn = direct
+    shop = await stack.shop(gateway)
+    payment = await shop.paid()
+    await proxy.shut()
+    answers = await asyncio.gather(
+        shop.client.get("/payments"),
+        shop.client.get(f"/payments/{payment['id']}"),
+        shop.pay(key="meanwhile"),
+        shop.refund(payment["id"], 1),
+    )
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert int(answer.headers["retry-after"]) >= 1
+    await proxy.open()
+
+    async def back() -> bool:
+        return (await shop.pay(key="meanwhile")).status_code == 201
+
+    await until(back, what="the same key pays once the database is back")
+    assert await audit(stack, shop) == []
+    await shop.client.aclose()
+    gateway.kill()
+    await proxy.shut()

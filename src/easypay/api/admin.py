@@ -11,10 +11,11 @@ from easypay import ids
 from easypay.api.auth import require_admin
 from easypay.api.http import Request, Response, decode, encode
 from easypay.clock import rfc3339
-from easypay.errors import NotFound
+from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants import admin
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.merchants.vault import Vault
+from easypay.payments.cards import contains_card_number
 
 Scope = Literal["payments:read", "payments:write", "refunds:write"]
 
@@ -142,6 +143,7 @@ class AdminApi:
     async def create_merchant(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _create_merchant)
+        _check_name(body.name)
         merchant = await admin.create_merchant(
             self._pool,
             name=body.name,
@@ -164,6 +166,7 @@ class AdminApi:
     async def update_merchant(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _update_merchant)
+        _check_name(body.name)
         merchant = await admin.update_merchant(
             self._pool,
             _id(request, ids.MERCHANT, "id"),
@@ -190,6 +193,7 @@ class AdminApi:
     async def create_key(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _create_key)
+        _check_name(body.name)
         key, secret = await admin.create_key(
             self._pool,
             _id(request, ids.MERCHANT, "id"),
@@ -226,6 +230,14 @@ class AdminApi:
             _id(request, ids.API_KEY, "key_id"),
         )
         return Response(200, encode(key_view(key)))
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and contains_card_number(name):
+        detail = "This looks like a card number, which is no name."
+        raise ValidationFailed(
+            f"name: {detail}", fields=(FieldError("#/name", "card_number_in_text", detail),)
+        )
 
 
 def _id(request: Request, kind: str, name: str) -> UUID:

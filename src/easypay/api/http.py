@@ -142,7 +142,8 @@ def problem_response(error: EasyPayError, request_id: str) -> Response:
         headers.append((b"www-authenticate", b"Bearer"))
     return Response(
         status=error.http_status,
-        body=render(error, request_id=request_id),
+        # A refusal may quote what was sent: no card number among it.
+        body=scrub(render(error, request_id=request_id).decode()).encode(),
         content_type=_PROBLEM,
         headers=headers,
     )

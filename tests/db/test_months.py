@@ -1,0 +1,279 @@
+"""Months: their names and bounds, rows outside them, and statements that visit only their own."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+import rows
+
+from easypay import clock, ids
+from easypay.db import migrate, partitions
+from easypay.db.connections import Lane
+from easypay.db.embedded import Cluster
+from easypay.payments import store
+from easypay.payments.store import NewPayment
+from harness import QUICK, Stack, new_database
+
+
+@pytest.mark.parametrize(
+    ("moment", "months", "start"),
+    [
+        ("2026-01-31T23:59:59.999Z", 1, "2026-02-01"),
+        ("2026-12-31T23:59:59.999Z", 0, "2026-12-01"),
+        ("2026-12-31T23:59:59.999Z", 1, "2027-01-01"),
+        ("2027-01-01T00:00:00Z", -1, "2026-12-01"),
+        ("2028-02-29T12:00:00Z", 12, "2029-02-01"),
+        ("2026-12-31T23:30:00-05:00", 0, "2027-01-01"),
+    ],
+)
+def test_months_begin_on_their_first_instant_in_utc(moment: str, months: int, start: str) -> None:
+    found = partitions.month_start(datetime.fromisoformat(moment), months)
+    assert found == datetime.fromisoformat(f"{start}T00:00:00Z")
+
+
+async def test_a_year_s_turn_is_covered_without_gap_or_overlap(cluster: Cluster) -> None:
+    dsn = await new_database(cluster.dsn, None)
+    await migrate.migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    at = datetime(2026, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+    made = await partitions.ensure(connection, at=at, months_ahead=2)
+    months = ["2026_11", "2026_12", "2027_01", "2027_02"]
+    expected = {
+        f"{table}_{name}" for table in partitions.PARTITIONED for name in [*months, "default"]
+    }
+    assert set(made) == expected
+    assert await partitions.ensure(connection, at=at, months_ahead=2) == []
+    known = partitions.Months()
+    await known.load(connection)
+    merchant = ids.new_id()
+    edges = {
+        at - timedelta(days=31): "_2026_11",
+        at: "_2026_12",
+        at + timedelta(milliseconds=1): "_2027_01",
+        datetime(2027, 2, 28, 23, 59, 59, 999_000, tzinfo=UTC): "_2027_02",
+        datetime(2027, 3, 1, tzinfo=UTC): "",
+        datetime(2026, 10, 31, 23, 59, 59, 999_000, tzinfo=UTC): "",
+    }
+    begin = rows.committer("begin", dsn)
+    for moment, month in edges.items():
+        new = rows.new_payment(merchant, at=moment)
+        assert known.of(new.payment_id) == month
+        assert await begin.submit(new)
+        for table, value in (("payments", new.payment_id), ("operations", new.operation_id)):
+            lies_in = await connection.fetchval(
+                f"SELECT tableoid::regclass::text FROM {table} WHERE id = $1", value
+            )
+            assert lies_in == f"{table}{month or '_default'}"
+    # Two lie outside every month: nothing is lost, and it is said.
+    assert await partitions.strays(connection) == {"payments": 2, "operations": 2, "events": 0}
+    await begin.close()
+    await connection.close()
+
+
+async def test_an_edited_migration_is_refused_and_a_new_one_rolls_back_whole(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn = await new_database(cluster.dsn, None)
+    await migrate.migrate(dsn)
+    real = migrate.files()
+    edited = [(real[0][0], real[0][1] + "\n-- later\n"), *real[1:]]
+    monkeypatch.setattr(migrate, "files", lambda: edited)
+    with pytest.raises(migrate.MigrationFailed, match="was changed after"):
+        await migrate.migrate(dsn)
+    broken = ("9998_broken.sql", "CREATE TABLE half (id int); SELECT 1/0;")
+    monkeypatch.setattr(migrate, "files", lambda: [*real, broken])
+    with pytest.raises(migrate.MigrationFailed, match=r"9998_broken\.sql"):
+        await migrate.migrate(dsn)
+    good = ("9999_good.sql", "CREATE TABLE whole (id int);")
+    monkeypatch.setattr(migrate, "files", lambda: [*real, good])
+    applied = await asyncio.gather(*(migrate.migrate(dsn) for _ in range(4)))
+    assert sorted(applied) == [[], [], [], ["9999_good.sql"]]
+    connection = await asyncpg.connect(dsn)
+    assert await connection.fetchval("SELECT to_regclass('half')") is None
+    await connection.close()
+
+
+async def test_migrating_and_making_months_disturbs_no_running_gateway(stack: Stack) -> None:
+    gateway = await stack.gateway(**QUICK)
+    shop = await stack.shop(gateway)
+    connection = await asyncpg.connect(stack.dsn)
+    stop = asyncio.Event()
+    statuses: list[int] = []
+
+    async def trade() -> None:
+        while not stop.is_set():
+            statuses.append((await shop.pay()).status_code)
+
+    trading = [asyncio.create_task(trade()) for _ in range(4)]
+    for ahead in range(4, 10):
+        assert await migrate.migrate(stack.dsn) == []
+        assert await partitions.ensure(connection, at=clock.now(), months_ahead=ahead)
+    stop.set()
+    await asyncio.gather(*trading)
+    assert statuses
+    assert set(statuses) == {201}
+    await connection.close()
+    await shop.client.aclose()
+
+
+# Which months a statement visits -----------------------------------------------------------------
+
+MONTHS = 12
+EACH = 250
+
+
+@pytest.fixture(scope="module")
+async def a_year(cluster: Cluster) -> tuple[str, list[NewPayment]]:
+    """Thirteen months and more with 250 payments each, of five merchants, and their statistics.
+
+    Gives the DSN and one begun payment a month, oldest first.
+    """
+    dsn = await new_database(cluster.dsn, None)
+    await migrate.migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    oldest = partitions.month_start(clock.now(), -MONTHS)
+    await partitions.ensure(connection, at=oldest, months_ahead=MONTHS + 2)
+    merchants = [ids.new_id() for _ in range(5)]
+    begin, record = rows.committer("begin", dsn), rows.committer("record", dsn)
+    samples: list[NewPayment] = []
+    for month in range(MONTHS):
+        at = partitions.month_start(clock.now(), month - MONTHS) + timedelta(days=14)
+        new = [
+            rows.new_payment(merchants[n % 5], at=at + timedelta(minutes=n)) for n in range(EACH)
+        ]
+        assert all(await asyncio.gather(*map(begin.submit, new)))
+        changes = [
+            rows.approved(*await rows.begun(connection, each), at=each.at) for each in new[1:20]
+        ]
+        assert all(await asyncio.gather(*map(record.submit, changes)))
+        samples.append(new[0])
+    await connection.execute("ANALYZE")
+    await begin.close()
+    await record.close()
+    await connection.close()
+    return dsn, samples
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The parts of a plan that ran."""
+    if plan.get("Actual Loops", 1) > 0:
+        yield plan
+    for part in plan.get("Plans", []):
+        yield from nodes(part)
+
+
+async def visited(lane: Lane, arguments: Any, variant: str = "") -> tuple[set[str], set[str]]:
+    """(tables of months that were looked at, those of them read from end to end)."""
+    answer = await lane.fetch(arguments, variant)
+    ran = list(nodes(json.loads(answer[0][0])[0]["Plan"]))
+    tables = {node["Relation Name"] for node in ran if "Relation Name" in node}
+    whole = {node["Relation Name"] for node in ran if node["Node Type"] == "Seq Scan"}
+    of_months = tuple(f"{table}_" for table in partitions.PARTITIONED)
+    return (
+        {table for table in tables if table.startswith(of_months)},
+        {table for table in whole if table.startswith(of_months)},
+    )
+
+
+def explaining(dsn: str, sql: str) -> Lane:
+    """A lane, session and all, that explains its statement while it runs it."""
+    return Lane(
+        dsn,
+        "explain",
+        lambda variant: f"EXPLAIN (ANALYZE, FORMAT JSON) {store.in_months(sql, variant)}",
+        lookups=True,
+    )
+
+
+async def test_group_statements_look_at_their_own_month_only(
+    a_year: tuple[str, list[NewPayment]],
+) -> None:
+    dsn, samples = a_year
+    connection = await asyncpg.connect(dsn)
+    old = samples[3]
+    month = rows.month(old.payment_id)
+    change = rows.approved(*await rows.begun(connection, old), at=old.at)
+    key = store.PaymentKey(old.merchant_id, "test", old.payment_id)
+    for sql, arguments, variant, tables in (
+        (store.READ_PAYMENTS, store.read_payments_arguments([key]), month, {"payments"}),
+        (
+            store.RECORD,
+            store.record_arguments([change]),
+            f"{month} {month}",
+            {"payments", "operations"},
+        ),
+        (
+            store.BEGIN_FOLLOW_UPS,
+            store.begin_follow_ups_arguments([rows.refund_of(old, 100)]),
+            month,
+            {"payments"},
+        ),
+    ):
+        lane = explaining(dsn, sql)
+        seen, whole = await visited(lane, arguments, variant)
+        assert whole == set()
+        # Inserted rows name their parent, so a plan shows only what is looked up or changed.
+        assert seen <= {f"{table}{month}" for table in (*tables, "operations", "events")}
+        assert {f"{table}{month}" for table in tables} <= seen
+        await lane.close()
+    await connection.close()
+
+
+async def test_pages_and_children_walk_few_months(a_year: tuple[str, list[NewPayment]]) -> None:
+    """Under a custom plan, as the pool's first executions and every pruned one have."""
+    dsn, samples = a_year
+    connection = await asyncpg.connect(dsn)
+    newest, old = samples[-1], samples[3]
+    month = rows.month(old.payment_id)
+
+    async def looked_at(sql: str, *arguments: object) -> tuple[set[str], set[str]]:
+        async with connection.transaction():
+            answer = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *arguments)
+        ran = list(nodes(json.loads(answer)[0]["Plan"]))
+        tables = {n["Relation Name"] for n in ran if "Relation Name" in n}
+        whole = {n["Relation Name"] for n in ran if n["Node Type"] == "Seq Scan"}
+        populated = {
+            f"{table}{rows.month(sample.payment_id)}"
+            for table in partitions.PARTITIONED
+            for sample in samples
+        }
+        return tables & populated, whole & populated
+
+    top = ids.lowest_id_at(clock.now() + timedelta(days=1))
+    floor = ids.lowest_id_at(partitions.month_start(clock.now(), -1))
+    seen, whole = await looked_at(store.LIST_PAYMENTS, newest.merchant_id, "test", top, floor, 21)
+    assert (seen, whole) == ({f"payments{rows.month(newest.payment_id)}"}, set())
+    seen, whole = await looked_at(
+        store.LIST_PAYMENTS, newest.merchant_id, "test", top, ids.lowest_id_at(old.at), 21
+    )
+    assert len(seen) == 1, "newest first, and it stops when the page is full"
+    assert whole == set()
+    seen, whole = await looked_at(
+        "SELECT id FROM payments WHERE merchant_id = $1 AND mode = $2 AND id = $3",
+        old.merchant_id,
+        "test",
+        old.payment_id,
+    )
+    assert (seen, whole) == ({f"payments{month}"}, set())
+    low, high = ids.reference_bounds(old.reference)
+    seen, whole = await looked_at(
+        "SELECT id FROM operations WHERE merchant_id = $1 AND id BETWEEN $2 AND $3",
+        old.merchant_id,
+        low,
+        high,
+    )
+    assert (seen, whole) == ({f"operations{month}"}, set())
+    listed = await store.list_operations(
+        connection,
+        old.merchant_id,
+        old.payment_id,
+        kind=None,
+        after=ids.lowest_id_at(old.at),
+        limit=5,
+    )
+    assert old.operation_id in {operation.id for operation in listed}
+    await connection.close()
