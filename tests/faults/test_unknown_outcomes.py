@@ -309,7 +309,7 @@ async def test_what_never_left_may_be_repeated_and_is_done_once(patient: Stack) 
         # A repeated case stays on the list until the resolver next looks at it.
         return not any([await case.unresolved() for case in cases])
 
-    await until(listed)
+    await until(listed, within_s=40, what="nothing waits for an inquiry")
     for case in cases:
         assert await audit(patient, case.shop) == []
 

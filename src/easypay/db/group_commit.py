@@ -169,7 +169,8 @@ class GroupCommitter(Generic[Item, Result]):
         self.groups += 1
         self.items += len(group)
         try:
-            results = await self._run(lane, [item for item, _, _ in group], group[0][2])
+            oldest = min(since for _, _, since in group)
+            results = await self._run(lane, [item for item, _, _ in group], oldest)
         except Exception as error:  # noqa: BLE001 - it is handed to the callers
             if len(group) == 1 or isinstance(error, DatabaseUnavailable):
                 for _, future, _ in group:

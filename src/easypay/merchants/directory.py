@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.errors import InvalidApiKey
@@ -86,7 +88,7 @@ class Directory:
                 version = await asyncio.wait_for(
                     self._pool.fetchval("SELECT version FROM configuration"), self._lease_s
                 )
-            except LOST as error:
+            except (*LOST, asyncpg.PostgresError) as error:
                 log.warning("key cache suspended: %s", error)
             else:
                 if version != self._version:

@@ -7,10 +7,12 @@ import logging
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from easypay import clock
 from easypay.db.group_commit import GroupCommitter
+from easypay.errors import InvalidState
 from easypay.payments import store
 from easypay.payments.model import Change, Evidence, Learned, Operation, decide
 from easypay.payments.model import Payment as PaymentRow
@@ -95,13 +97,26 @@ class Recorder:
         key = store.PaymentKey(current.merchant_id, current.mode, current.payment_id)
         payment = await store.find_payment(self._pool, key)
         assert payment is not None, "payments are never deleted"
-        return await self.record(
-            current,
-            payment,
-            learned,
-            processor_us=processor_us,
-            evidence=Evidence(source="late reply", finding=f"approved {learned.transaction_id}"),
-        )
+        try:
+            return await self.record(
+                current,
+                payment,
+                learned,
+                processor_us=processor_us,
+                evidence=Evidence(
+                    source="late reply", finding=f"approved {learned.transaction_id}"
+                ),
+            )
+        except (InvalidState, asyncpg.CheckViolationError) as error:
+            # What it was given up for was used otherwise meanwhile: no rule here can mend that.
+            log.critical(
+                "operation %s was approved as %s after all, and the payment has moved on (%s): "
+                "needs a person",
+                current.reference,
+                learned.transaction_id,
+                error,
+            )
+            return Recorded(current.state, current.reply_status, current.reply_body)
 
 
 def is_open(learned: Learned) -> bool:

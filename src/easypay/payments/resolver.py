@@ -248,7 +248,9 @@ class Resolver:
         )
         recorded = await self._recorder.record(operation, payment, learned, evidence=evidence)
         if recorded.state in ("in_flight", "unknown", "not_sent"):
-            return False  # taken up again meanwhile by a request with the same key
+            # A request with the same key took it up again meanwhile: look once more, soon.
+            await self._postpone(case, "taken up again", absent=False)
+            return False
         self.resolved += 1
         await self._close(case)
         log.info("operation %s is %s: %s", operation.reference, recorded.state, evidence.finding)

@@ -1,0 +1,83 @@
+"""As root, as anybody, and where nothing may be written: it runs, or says why in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from easypay.db import embedded
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down")
+
+
+def reachable_by_others(path: Path) -> bool:
+    """May a user with no rights of their own get to this file?"""
+    return all(parent.stat().st_mode & 0o001 for parent in [path, *path.parents])
+
+
+@as_root
+async def test_where_the_databases_user_cannot_reach_the_cluster_goes_where_it_can(
+    tmp_path: Path,
+) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(mode=0o700)
+    before = [parent.stat().st_mode for parent in (hidden, *hidden.parents)]
+    cluster = embedded.start(hidden / "data", identity=f"{NOBODY}:{NOBODY}")
+    try:
+        assert cluster.note is not None
+        assert str(hidden) in cluster.note, "the start-up says where and why"
+        assert hidden not in cluster.home.parents
+        assert [parent.stat().st_mode for parent in (hidden, *hidden.parents)] == before
+        connection = await asyncpg.connect(cluster.tcp_dsn)
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+        assert cluster.home.stat().st_uid == NOBODY
+    finally:
+        cluster.stop()
+    again = embedded.start(hidden / "data", identity=f"{NOBODY}:{NOBODY}")
+    try:
+        assert again.home == cluster.home, "and it is found there again"
+    finally:
+        again.stop()
+        subprocess.run(["rm", "-rf", str(cluster.home)], check=True)
+
+
+@as_root
+async def test_root_keeps_its_files_in_a_user_namespace(tmp_path: Path) -> None:
+    try:
+        cluster = embedded.start(tmp_path / "data", identity="namespace")
+    except embedded.ClusterError as error:
+        pytest.skip(f"user namespaces are not available here: {error}")
+    try:
+        assert cluster.note is None
+        owners = {path.stat().st_uid for path in cluster.home.rglob("*")}
+        assert owners == {0}
+    finally:
+        cluster.stop()
+
+
+def test_no_permission_to_write_is_one_clear_line(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    user = NOBODY if os.geteuid() == 0 else None
+    import easypay
+
+    needed = [Path(sys.executable).resolve(), Path(easypay.__file__), Path(sys.prefix), closed]
+    if user is not None and not all(map(reachable_by_others, needed)):
+        pytest.skip("another user cannot reach this Python, this tree or the temporary directory")
+    told = subprocess.run(
+        [sys.executable, "-m", "easypay", "up", "--data-dir", str(closed / "data"), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        user=user,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert told.stderr.count("\n") == 1, told.stderr
+    assert "no permission to write" in told.stderr
+    assert "--data-dir" in told.stderr
