@@ -20,7 +20,7 @@ from easypay.db.embedded import Cluster
 from easypay.errors import DatabaseUnavailable, Overloaded
 from easypay.payments import store
 from easypay.payments.store import NewPayment
-from harness import QUICK, Shop, Stack, audit, until, with_database
+from harness import QUICK, Shop, Stack, audit, payment_uuid, until, with_database
 
 
 async def count(connection: Any, table: str) -> int:
@@ -668,3 +668,29 @@ async def test_a_gateway_without_its_database_says_503_and_recovers(
     await shop.client.aclose()
     gateway.kill()
     await proxy.shut()
+
+
+async def test_what_waits_does_not_wait_for_somebody_elses_lock(stack: Stack) -> None:
+    """One payment's row is locked from a psql session: the others are recorded at once."""
+    gateway = await stack.gateway(**QUICK)
+    shop = await stack.shop(gateway)
+    held, free = await shop.paid(capture="manual"), await shop.paid(capture="manual")
+    session = await asyncpg.connect(stack.dsn)
+    async with session.transaction():
+        await session.execute(
+            "SELECT 1 FROM payments WHERE merchant_id = $1 AND id = $2 FOR UPDATE",
+            shop.merchant_id,
+            payment_uuid(held["id"]),
+        )
+        blocked = asyncio.create_task(shop.capture(held["id"]))
+
+        async def waits() -> bool:
+            return bool(
+                await stack.fetch("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            )
+
+        await until(waits)
+        assert (await shop.capture(free["id"])).status_code == 201
+        assert not blocked.done()
+    assert (await blocked).status_code in (201, 202)
+    await session.close()

@@ -129,14 +129,21 @@ def machine(stack: Stack, gateway: Gateway, loop: Loop) -> type[RuleBasedStateMa
         async def quiet(self) -> None:
             await self.stack.simulator.clear_faults()
 
+            left: list[Any] = []
+
             async def resolved() -> bool:
-                rows = await self.stack.fetch(
-                    "SELECT 1 FROM unresolved_operations WHERE merchant_id = $1",
+                left[:] = await self.stack.fetch(
+                    "SELECT now(), u.*, o.kind, o.state, o.begun_at FROM unresolved_operations u"
+                    " JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id"
+                    " WHERE u.merchant_id = $1",
                     self.shop.merchant_id,
                 )
-                return not rows
+                return not left
 
-            await until(resolved, what="every unknown ends once the faults have stopped")
+            try:
+                await until(resolved, what="every unknown ends once the faults have stopped")
+            except AssertionError as error:
+                raise AssertionError(f"{error}: {left}") from None
             assert await audit(self.stack, self.shop) == []
             await self.shop.client.aclose()
             await self.stack.simulator.client.aclose()

@@ -38,6 +38,7 @@ RETRYABLE = (
     asyncpg.UniqueViolationError,
 )
 MOST_RETRIES = 5
+LONG_GROUP_S = 0.02
 
 
 class GroupCommitter(Generic[Item, Result]):
@@ -80,6 +81,7 @@ class GroupCommitter(Generic[Item, Result]):
         self._waiting: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
         self._touched: set[Hashable] = set()
         self._running: set[asyncio.Task[None]] = set()
+        self._impatience: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -107,18 +109,31 @@ class GroupCommitter(Generic[Item, Result]):
         """Wait for what runs and waits, then close the lanes."""
         while self._running:
             await asyncio.wait(self._running)
+        if self._impatience is not None:
+            self._impatience.cancel()
         for lane in self._lanes:
             await lane.close()
 
-    def _start(self) -> None:
-        """Begin a group: at once where none runs, beside another only where it is worth a commit
-        of its own, since the cost of a statement is mostly per group."""
+    def _start(self, *, small: bool = False) -> None:
+        """Begin a group: at once where none runs. Beside another only where it is worth a commit
+        of its own, since the cost of a statement is mostly per group, or (`small`) where that
+        other takes long: what waits must not wait for somebody else's lock.
+        """
+        if not self._free or not self._waiting:
+            return
         idle = len(self._free) == len(self._lanes)
-        if self._free and self._waiting and (idle or len(self._waiting) >= self._size // 2):
+        if idle or small or len(self._waiting) >= self._size // 2:
             lane = self._free.pop()
             task = asyncio.get_running_loop().create_task(self._work(lane))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+        elif self._impatience is None:
+            self._impatience = asyncio.get_running_loop().call_later(LONG_GROUP_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._impatience = None
+        if self._waiting and (self._touches is None or self._runnable()):
+            self._start(small=monotonic() - self._waiting[0][2] >= LONG_GROUP_S)
 
     async def _work(self, lane: Lane) -> None:
         """Run groups over one lane until nothing is waiting."""

@@ -12,6 +12,7 @@ for operations whose process died between begin and record. Any number of proces
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -113,23 +114,28 @@ class Resolver:
         self._interval_s = interval_s
         self._absent_after_s = absent_after_s
         self._poll_s = poll_s
+        self._inquiries: set[asyncio.Task[None]] = set()
         self.resolved = 0
         self.inconclusive = 0
 
     async def run(self) -> None:
         """Sweep and inquire until cancelled; a database that is away is waited for."""
         next_wide = monotonic()
-        while True:
-            try:
-                wide = monotonic() >= next_wide
-                await self.sweep(wide=wide)
-                if wide:
-                    next_wide = monotonic() + _WIDE_EVERY_S
-                while await self.inquire_due():
-                    pass
-            except (*LOST, asyncpg.PostgresError, EasyPayError) as error:
-                log.warning("the resolver waits: %s: %s", type(error).__name__, error)
-            await asyncio.sleep(self._poll_s)
+        try:
+            while True:
+                try:
+                    wide = monotonic() >= next_wide
+                    await self.sweep(wide=wide)
+                    if wide:
+                        next_wide = monotonic() + _WIDE_EVERY_S
+                    await self.inquire_due()
+                except (*LOST, asyncpg.PostgresError, EasyPayError) as error:
+                    log.warning("the resolver waits: %s: %s", type(error).__name__, error)
+                await asyncio.sleep(self._poll_s)
+        finally:
+            for task in self._inquiries:
+                task.cancel()
+            await asyncio.gather(*self._inquiries, return_exceptions=True)
 
     async def sweep(self, *, wide: bool = True) -> int:
         """List operations whose process died. Returns how many were new.
@@ -155,21 +161,33 @@ class Resolver:
         return listed
 
     async def inquire_due(self) -> int:
-        """Ask about what is due. Returns how many cases were taken up."""
-        rows = await self._pool.fetch(_CLAIM, _AT_ONCE, _LEASE_S)
-        cases = [Case(*row) for row in rows]
-        results = await asyncio.gather(
-            *(self._inquire(case) for case in cases), return_exceptions=True
-        )
-        for case, result in zip(cases, results, strict=True):
-            if isinstance(result, BaseException):
-                log.error(
-                    "inquiry about operation %s failed: %s: %s",
-                    case.operation_id,
-                    type(result).__name__,
-                    result,
-                )
-        return len(cases)
+        """Begin to ask about what is due, each on its own: a slow answer holds up no other.
+
+        Returns how many cases were taken up.
+        """
+        room = _AT_ONCE - len(self._inquiries)
+        if room <= 0:
+            return 0
+        rows = await self._pool.fetch(_CLAIM, room, _LEASE_S)
+        for row in rows:
+            task = asyncio.create_task(self._inquire_safely(Case(*row)))
+            self._inquiries.add(task)
+            task.add_done_callback(self._inquiries.discard)
+        return len(rows)
+
+    async def _inquire_safely(self, case: Case) -> None:
+        """One inquiry whose failure is the case's own: it is tried again after the interval."""
+        try:
+            await self._inquire(case)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
+            log.error(
+                "inquiry about operation %s failed: %s: %s",
+                case.operation_id,
+                type(error).__name__,
+                error,
+            )
+            with suppress(*LOST, asyncpg.PostgresError):  # the lease ends by itself
+                await self._postpone(case, f"failed: {type(error).__name__}", absent=False)
 
     async def resolve_payment(self, key: store.PaymentKey) -> bool:
         """Ask now about every open operation of a payment that nobody is working on.
