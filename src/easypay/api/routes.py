@@ -129,7 +129,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="capture",
         summary="Capture an authorization",
         description=(
-            "All of it, or `amount` of it: the rest of the hold is released. Once per payment."
+            "All of it, or `amount` of it: the rest of the hold is released. Once per payment. "
+            "202 means that the outcome is not known yet; the payment is shown as it stands."
         ),
         body=requests.CapturePayment,
         replies={201: PaymentView, 202: PaymentView},
@@ -143,7 +144,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="payments",
         handler="void",
         summary="Void a payment",
-        description="Releases an authorization, or undoes a capture that has not settled yet.",
+        description=(
+            "Releases an authorization, or undoes a capture that has not settled yet. "
+            "202 means that the outcome is not known yet; the payment is shown as it stands."
+        ),
         body=requests.VoidPayment,
         replies={201: PaymentView, 202: PaymentView},
         headers=("Idempotency-Key", "If-Match"),

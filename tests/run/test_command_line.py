@@ -1,0 +1,113 @@
+"""The command line an operator types: merchants, accounts, keys, and a database of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from harness import ENCRYPTION_KEY, Gateway, Process, Stack, card, free_port, until
+
+
+class Operator:
+    """Types `easypay …` with the settings of a stack in the environment."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._env = {
+            **os.environ,
+            "EASYPAY_DATABASE_URL": stack.dsn,
+            "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
+        }
+
+    def types(self, *words: str, stdin: str = "", fails: bool = False) -> str:
+        told = subprocess.run(
+            [sys.executable, "-m", "easypay", *words],
+            env=self._env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (told.returncode != 0) == fails, told.stdout + told.stderr
+        assert "Traceback" not in told.stderr
+        return told.stderr if fails else told.stdout
+
+    def asks(self, *words: str, stdin: str = "") -> Any:
+        return json.loads(self.types(*words, "--json", stdin=stdin))
+
+
+async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:
+    gateway: Gateway = await stack.gateway()
+    operator = Operator(stack)
+    made = operator.asks("merchant", "create", "Corner Shop", "--currency", "USD")
+    merchant = made["id"]
+    assert "Corner Shop" in operator.types("merchant", "list")
+    operator.types("merchant", "update", merchant, "--allow-raw-cards")
+    operator.types(
+        "merchant", "account", merchant, "--login-id", "easypay-sim", stdin="sim-secret-key-1\n"
+    )
+    key = operator.asks("key", "create", merchant, "--mode", "test")
+    assert key["secret"].startswith("ep_test_sk_")
+    listed = operator.types("key", "list", merchant, "--json")
+    assert key["secret"] not in listed
+    assert key["key"]["id"] in listed
+
+    async def pays(secret: str) -> int:
+        async with httpx.AsyncClient(base_url=gateway.url) as client:
+            answer = await client.post(
+                "/api/v1/payments",
+                headers={
+                    "authorization": f"Bearer {secret}",
+                    "idempotency-key": os.urandom(8).hex(),
+                },
+                json={"amount": 100, "currency": "USD", "payment_method": card()},
+            )
+        return answer.status_code
+
+    assert await pays(key["secret"]) == 201
+    heir = operator.asks("key", "rotate", merchant, key["key"]["id"])
+    assert await pays(key["secret"]) == await pays(heir["secret"]) == 201
+    operator.types("key", "revoke", merchant, key["key"]["id"])
+
+    async def dead() -> bool:
+        return await pays(key["secret"]) == 401
+
+    await until(dead, within_s=1.5)
+    assert await pays(heir["secret"]) == 201
+    assert "there is no merchant" in operator.types(
+        "merchant", "show", merchant[:-1] + "0", fails=True
+    )
+    assert operator.types("migrate").strip() == "Up to date."
+
+
+async def test_up_on_a_database_of_ones_own(stack: Stack, tmp_path: Path) -> None:
+    port = free_port()
+    options = ["--data-dir", str(tmp_path / "data"), "--port", str(port)]
+    up = Process(
+        ["easypay", "up", *options, "--simulator-port", str(free_port()), "--workers", "1"],
+        {"EASYPAY_DATABASE_URL": stack.dsn},
+        tmp_path / "up.log",
+    )
+    stack.processes.append(up)
+
+    async def ready() -> bool:
+        assert up.process.poll() is None, up.said()
+        return "curl" in up.said()
+
+    await until(ready, within_s=30)
+    demo = json.loads((tmp_path / "data" / "demo.json").read_text())
+    assert demo["database_url"] == stack.dsn
+    assert not (tmp_path / "data" / "postgres").exists()
+    async with httpx.AsyncClient(base_url=demo["api_url"]) as client:
+        answer = await client.post(
+            "/api/v1/payments",
+            headers={"authorization": f"Bearer {demo['api_key']}", "idempotency-key": "own"},
+            json={"amount": 100, "currency": "USD", "payment_method": card()},
+        )
+    assert answer.status_code == 201
+    assert len(await stack.fetch("SELECT 1 FROM payments")) == 1
+    assert up.terminate() == 0
