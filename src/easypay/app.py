@@ -115,7 +115,7 @@ class Gateway:
             order=lambda change: change.operation_id,
             touches=lambda change: (change.payment_id,),
             variant=lambda change: f"{month(change.payment_id)} {month(change.operation_id)}",
-            limit=None,
+            bounded=False,
             patience_s=math.inf,
         )
         recorder = Recorder(record, self._pool, first_inquiry_s=settings.unknown_first_inquiry_s)
@@ -221,7 +221,7 @@ class Gateway:
         order: Callable[[Any], object],
         touches: Any = None,
         variant: Callable[[Any], str] = lambda _: "",
-        limit: int | None = -1,
+        bounded: bool = True,
         patience_s: float = _DATABASE_PATIENCE_S,
     ) -> GroupCommitter[Any, Any]:
         settings = self.settings
@@ -244,7 +244,7 @@ class Gateway:
             touches=touches,
             variant=variant,
             size=settings.group_size,
-            limit=settings.max_queued if limit == -1 else limit,
+            limit=settings.max_queued if bounded else None,
             patience_s=patience_s,
         )
         self._committers.append(committer)
