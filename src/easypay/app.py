@@ -5,7 +5,6 @@ import gc
 import hmac
 import logging
 import math
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,7 +25,7 @@ from easypay.errors import EasyPayError
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Vault
-from easypay.payments import store
+from easypay.payments import statements, store
 from easypay.payments.flows import Payments
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
@@ -88,13 +87,12 @@ class Gateway:
         failpoints.arm(settings.failpoint)
         vault = Vault(settings.encryption_key.get_secret_value())
         dsn = settings.database_url.get_secret_value()
-        self._pool = await open_pool(dsn, size=max(3, settings.database_connections - 5))
+        self._pool = await open_pool(dsn, size=settings.database_pool_size)
         async with self._pool.acquire() as connection:
             await partitions.ensure(
                 connection, at=clock.now(), months_ahead=settings.partitions_ahead_months
             )
             await self._months.load(connection)
-        month = self._months.of
         self._directory = Directory(
             self._pool,
             vault,
@@ -106,18 +104,7 @@ class Gateway:
             max_connections=settings.processor_connections,
             after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
         )
-        record = self._committer(
-            dsn,
-            "record",
-            store.RECORD,
-            arguments=store.record_arguments,
-            results=store.record_results,
-            order=lambda change: change.operation_id,
-            touches=lambda change: (change.payment_id,),
-            variant=lambda change: f"{month(change.payment_id)} {month(change.operation_id)}",
-            bounded=False,
-            patience_s=math.inf,
-        )
+        record = self._committer("record", bounded=False, patience_s=math.inf)
         recorder = Recorder(record, self._pool, first_inquiry_s=settings.unknown_first_inquiry_s)
         resolver = Resolver(
             pool=self._pool,
@@ -131,37 +118,9 @@ class Gateway:
         )
         card_key = vault.derive("card fingerprint")
         self._payments = Payments(
-            begin=self._committer(
-                dsn,
-                "begin",
-                store.BEGIN_PAYMENTS,
-                arguments=store.begin_payments_arguments,
-                results=store.begin_payments_results,
-                order=lambda new: (new.merchant_id, new.mode, new.key),
-                touches=lambda new: ((new.merchant_id, new.mode, new.key),),
-            ),
-            follow_up=self._committer(
-                dsn,
-                "follow-up",
-                store.BEGIN_FOLLOW_UPS,
-                arguments=store.begin_follow_ups_arguments,
-                results=store.begin_follow_ups_results,
-                order=lambda item: item.payment_id,
-                variant=lambda item: month(item.payment_id),
-                touches=lambda item: (
-                    item.payment_id,
-                    (item.merchant_id, item.mode, item.key),
-                ),
-            ),
-            read=self._committer(
-                dsn,
-                "read",
-                store.READ_PAYMENTS,
-                arguments=store.read_payments_arguments,
-                results=store.read_payments_results,
-                order=lambda key: key.payment_id,
-                variant=lambda key: month(key.payment_id),
-            ),
+            begin=self._committer("begin"),
+            follow_up=self._committer("follow-up"),
+            read=self._committer("read"),
             recorder=recorder,
             resolver=resolver,
             processor=self._processor,
@@ -211,38 +170,16 @@ class Gateway:
         await self._pool.close()
 
     def _committer(
-        self,
-        dsn: str,
-        name: str,
-        sql: str,
-        *,
-        arguments: Any,
-        results: Any,
-        order: Callable[[Any], object],
-        touches: Any = None,
-        variant: Callable[[Any], str] = lambda _: "",
-        bounded: bool = True,
-        patience_s: float = _DATABASE_PATIENCE_S,
+        self, name: str, *, bounded: bool = True, patience_s: float = _DATABASE_PATIENCE_S
     ) -> GroupCommitter[Any, Any]:
         settings = self.settings
-        lanes = [
-            Lane(
-                dsn,
-                f"{name} {number + 1}",
-                lambda variant: store.in_months(sql, variant),
-                lookups=name != "begin",
-            )
-            for number in range(settings.groups_in_flight)
-        ]
+        dsn = settings.database_url.get_secret_value()
+        lanes = [statements.lane(name, dsn, n + 1) for n in range(settings.groups_in_flight)]
         self._lanes += lanes
-        committer: GroupCommitter[Any, Any] = GroupCommitter(
+        committer = statements.group_committer(
             name,
             lanes,
-            arguments=arguments,
-            results=results,
-            order=order,
-            touches=touches,
-            variant=variant,
+            month_of=self._months.of,
             size=settings.group_size,
             limit=settings.max_queued if bounded else None,
             patience_s=patience_s,

@@ -1,6 +1,7 @@
 """Every setting, read once from the environment (prefix `EASYPAY_`) and handed down.
 
-No other module reads the environment. Secrets are `SecretStr` and have no default.
+A gateway reads nothing else of the environment; what `easypay up` and the commands take from it
+instead of a data directory is in `data_dir.Environment`. Secrets are `SecretStr` without default.
 """
 
 from pydantic import Field, SecretStr
@@ -29,9 +30,13 @@ class Settings(BaseSettings):
     processor_connect_timeout_s: float = Field(default=1.0, gt=0)
     processor_connections: int = Field(default=1024, gt=0, description="open at most, per process")
 
-    database_connections: int = Field(default=8, ge=3, description="per process")
+    database_pool_size: int = Field(
+        default=3, ge=2, description="connections for cold reads, the resolver and administration"
+    )
     group_size: int = Field(default=64, gt=0, description="most payments in one commit")
-    groups_in_flight: int = Field(default=2, gt=0, description="commits of one kind at once")
+    groups_in_flight: int = Field(
+        default=2, gt=0, description="commits of one kind at once, each on a connection of its own"
+    )
     max_queued: int = Field(default=2048, gt=0, description="requests waiting; past it, 503")
 
     unknown_first_inquiry_s: float = Field(default=5.0, ge=0)
@@ -57,3 +62,8 @@ class Settings(BaseSettings):
     failpoint: str | None = Field(
         default=None, description="tests only: kill -9 this process at a named point of the flow"
     )
+
+    @property
+    def database_connections(self) -> int:
+        """How many connections one process opens: four kinds of group, and the pool."""
+        return 4 * self.groups_in_flight + self.database_pool_size

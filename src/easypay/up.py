@@ -134,10 +134,18 @@ class Stack:
         else:
             simulator_url = await self._start_simulator()
             processor_url = f"{simulator_url}/xml/v1/request.api"
-        local_url, public_url = self._start_database()
         kept = self._directory.secrets()
         encryption_key = _given(said.encryption_key) or kept["encryption_key"]
         admin_key = _given(said.admin_key) or kept["admin_key"]
+        try:
+            settings = Settings(
+                database_url=said.database_url or SecretStr(""),
+                encryption_key=SecretStr(encryption_key),
+            )
+        except ValidationError as error:
+            raise StartError(what_is_wrong(error)) from None
+        self._patience_s = settings.drain_s + settings.shutdown_grace_s + 10
+        local_url, public_url = self._start_database(settings.database_connections)
         try:
             applied = await migrate(local_url)
             found = await demo.prepare(
@@ -147,13 +155,6 @@ class Stack:
             raise StartError(f"cannot use the database: {error or 'no answer'}") from None
         if found.items() - kept.items():
             self._directory.keep_secrets({**kept, **found})
-        try:
-            settings = Settings(
-                database_url=SecretStr(local_url), encryption_key=SecretStr(encryption_key)
-            )
-        except ValidationError as error:
-            raise StartError(what_is_wrong(error)) from None
-        self._patience_s = settings.drain_s + settings.shutdown_grace_s + 10
         gateway_environment = {
             "EASYPAY_DATABASE_URL": local_url,
             "EASYPAY_ENCRYPTION_KEY": encryption_key,
@@ -195,12 +196,12 @@ class Stack:
         for gateway in self._gateways:
             gateway.signal(signal.SIGTERM)
 
-    def _start_database(self) -> tuple[str, str]:
+    def _start_database(self, connections_each: int) -> tuple[str, str]:
         """The DSN for the gateways and the one for everybody else."""
         if self._environment.database_url:
             url = self._environment.database_url.get_secret_value()
             return url, url
-        connections = self._workers() * Settings.model_fields["database_connections"].default
+        connections = self._workers() * connections_each
         self._cluster = embedded.start(
             self._directory.path,
             settings={"max_connections": str(max(100, 2 * connections + 20))},

@@ -9,11 +9,11 @@ from uuid import UUID
 import asyncpg
 
 from easypay import clock, ids
-from easypay.db.connections import Lane
 from easypay.db.group_commit import GroupCommitter
-from easypay.payments import store
-from easypay.payments.model import Change, Operation, Payment, decide
-from easypay.payments.store import FollowUp, NewPayment
+from easypay.payments import statements, store
+from easypay.payments.changes import Change, decide
+from easypay.payments.model import Operation, Payment, PaymentKey
+from easypay.payments.statements import FollowUp, NewPayment
 from easypay.processors.base import Approved
 
 FINGERPRINT = bytes(32)
@@ -89,7 +89,7 @@ def approved(payment: Payment, operation: Operation, at: datetime | None = None)
 
 async def begun(connection: Any, new: NewPayment) -> tuple[Payment, Operation]:
     """The rows of an intent, as they stand in the database."""
-    key = store.PaymentKey(new.merchant_id, new.mode, new.payment_id)
+    key = PaymentKey(new.merchant_id, new.mode, new.payment_id)
     payment = await store.find_payment(connection, key)
     operation = await store.find_operation(connection, new.merchant_id, new.operation_id)
     assert payment is not None
@@ -113,79 +113,37 @@ def committer(
 
     `watch("begins" | "ends", items)` sees every group.
     """
-    _, arguments, results, usual_order, usual_touches, variant = _COMPOSED[name]
+    usual = statements.STATEMENTS[name]
 
     def watched_arguments(items: Sequence[Any]) -> Sequence[object]:
         if watch is not None:
             watch("begins", items)
-        return arguments(items)
+        return usual.arguments(items)
 
     def watched_results(items: Sequence[Any], rows: list[asyncpg.Record]) -> Sequence[Any]:
         if watch is not None:
             watch("ends", items)
-        return results(items, rows)
+        return usual.results(items, rows)
 
-    return GroupCommitter(
+    return statements.group_committer(
         name,
-        [lane(name, dsn, n + 1) for n in range(lanes)],
-        arguments=watched_arguments,
-        results=watched_results,
-        order=order or usual_order,
-        touches=usual_touches if touches == "as the gateway" else touches,
-        variant=variant,
+        [statements.lane(name, dsn, n + 1) for n in range(lanes)],
+        month_of=month,
         size=size,
         limit=limit,
         patience_s=patience_s,
+        statement=usual._replace(
+            arguments=watched_arguments,
+            results=watched_results,
+            order=order or usual.order,
+            touches=usual.touches if touches == "as the gateway" else touches,
+        ),
     )
 
 
-def lane(name: str, dsn: str, number: int = 1) -> Lane:
-    """One of the gateway's lanes."""
-    sql = _COMPOSED[name][0]
-    return Lane(
-        dsn,
-        f"{name} {number}",
-        lambda variant: store.in_months(sql, variant),
-        lookups=name != "begin",
-    )
+lane = statements.lane
 
 
 def month(value: UUID) -> str:
     """What `partitions.Months` calls the month of an id whose partition is there."""
     return f"_{ids.moment_of(value):%Y_%m}"
-
-
-_COMPOSED: dict[str, tuple[str, Any, Any, Any, Any, Any]] = {
-    "begin": (
-        store.BEGIN_PAYMENTS,
-        store.begin_payments_arguments,
-        store.begin_payments_results,
-        lambda new: (new.merchant_id, new.mode, new.key),
-        lambda new: ((new.merchant_id, new.mode, new.key),),
-        lambda _: "",
-    ),
-    "follow-up": (
-        store.BEGIN_FOLLOW_UPS,
-        store.begin_follow_ups_arguments,
-        store.begin_follow_ups_results,
-        lambda item: item.payment_id,
-        lambda item: (item.payment_id, (item.merchant_id, item.mode, item.key)),
-        lambda item: month(item.payment_id),
-    ),
-    "record": (
-        store.RECORD,
-        store.record_arguments,
-        store.record_results,
-        lambda change: change.operation_id,
-        lambda change: (change.payment_id,),
-        lambda change: f"{month(change.payment_id)} {month(change.operation_id)}",
-    ),
-    "read": (
-        store.READ_PAYMENTS,
-        store.read_payments_arguments,
-        store.read_payments_results,
-        lambda key: key.payment_id,
-        None,
-        lambda key: month(key.payment_id),
-    ),
-}

@@ -29,6 +29,12 @@ async def test_keys_are_kept_thirty_days_and_their_payments_for_ever(
             age,
         )
     assert await store.purge_keys(connection, days=30) == 1
+    await connection.executemany(
+        "INSERT INTO idempotency_keys"
+        " VALUES ($1, 'test', $2, $3, $1, $1, now() - interval '40 days')",
+        [(uuid.uuid4(), str(number), bytes(32)) for number in range(12_000)],
+    )
+    assert await store.purge_keys(connection, days=30) == 12_000, "in several batches"
     await connection.close()
     assert (await shop.client.get(f"/idempotency-keys/{old}")).status_code == 404
     assert (await shop.client.get(f"/idempotency-keys/{young}")).status_code == 200

@@ -14,8 +14,9 @@ from easypay import clock, ids
 from easypay.db import migrate, partitions
 from easypay.db.connections import Lane
 from easypay.db.embedded import Cluster
-from easypay.payments import store
-from easypay.payments.store import NewPayment
+from easypay.payments import statements, store
+from easypay.payments.model import PaymentKey
+from easypay.payments.statements import NewPayment
 from harness import QUICK, Stack, new_database
 
 
@@ -184,7 +185,7 @@ def explaining(dsn: str, sql: str) -> Lane:
     return Lane(
         dsn,
         "explain",
-        lambda variant: f"EXPLAIN (ANALYZE, FORMAT JSON) {store.in_months(sql, variant)}",
+        lambda variant: f"EXPLAIN (ANALYZE, FORMAT JSON) {statements.in_months(sql, variant)}",
         lookups=True,
     )
 
@@ -197,18 +198,18 @@ async def test_group_statements_look_at_their_own_month_only(
     old = samples[3]
     month = rows.month(old.payment_id)
     change = rows.approved(*await rows.begun(connection, old), at=old.at)
-    key = store.PaymentKey(old.merchant_id, "test", old.payment_id)
+    key = PaymentKey(old.merchant_id, "test", old.payment_id)
     for sql, arguments, variant, tables in (
-        (store.READ_PAYMENTS, store.read_payments_arguments([key]), month, {"payments"}),
+        (statements.READ_PAYMENTS, statements.read_payments_arguments([key]), month, {"payments"}),
         (
-            store.RECORD,
-            store.record_arguments([change]),
+            statements.RECORD,
+            statements.record_arguments([change]),
             f"{month} {month}",
             {"payments", "operations"},
         ),
         (
-            store.BEGIN_FOLLOW_UPS,
-            store.begin_follow_ups_arguments([rows.refund_of(old, 100)]),
+            statements.BEGIN_FOLLOW_UPS,
+            statements.begin_follow_ups_arguments([rows.refund_of(old, 100)]),
             month,
             {"payments"},
         ),

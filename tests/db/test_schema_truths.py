@@ -11,7 +11,7 @@ import pytest
 from easypay.db import migrate, partitions
 from easypay.db.embedded import Cluster
 from easypay.errors import InvalidState
-from easypay.payments import model, store
+from easypay.payments import changes, statements, store
 from easypay.payments.status import EDGES, TRANSITIONS, Event, Status, advance
 from harness import Shop, Stack, migrated, new_database, until
 
@@ -40,9 +40,9 @@ async def test_the_database_knows_the_same_edges(shared_stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("name", "struct"),
     [
-        ("payment_intent", store.NewPayment),
-        ("follow_up_intent", store.FollowUp),
-        ("recorded_change", model.Change),
+        ("payment_intent", statements.NewPayment),
+        ("follow_up_intent", statements.FollowUp),
+        ("recorded_change", changes.Change),
     ],
 )
 async def test_types_and_structs_have_the_same_fields(
@@ -124,12 +124,12 @@ async def test_hot_statements_find_rows_by_index_in_one_month(shared_stack: Stac
     month = months.of(store.ids.new_id())
     assert month
     for sql, type_name, variant in (
-        (store.RECORD, "recorded_change", f"{month} {month}"),
-        (store.BEGIN_FOLLOW_UPS, "follow_up_intent", month),
+        (statements.RECORD, "recorded_change", f"{month} {month}"),
+        (statements.BEGIN_FOLLOW_UPS, "follow_up_intent", month),
     ):
         rows = await connection.fetch(
             "EXPLAIN (COSTS OFF) "
-            + store.in_months(sql, variant).replace("$1", f"'{{}}'::{type_name}[]")
+            + statements.in_months(sql, variant).replace("$1", f"'{{}}'::{type_name}[]")
         )
         plan = "\n".join(row[0] for row in rows)
         assert "Seq Scan" not in plan, plan

@@ -430,3 +430,21 @@ async def test_many_unknowns_at_once_are_all_ended(patient: Stack) -> None:
     truth = await patient.simulator.truth(login=shop.login)
     assert ended.count("captured") == len(truth)
     assert await audit(patient, shop) == []
+
+
+async def test_another_refund_asks_about_an_unknown_one_first(stack: Stack) -> None:
+    """There is room for both, and still the unknown one is asked about before the next leaves."""
+    gateway = await stack.gateway(**{**QUICK, "unknown_first_inquiry_s": "600"})
+    shop = await stack.shop(gateway)
+    payment = await shop.paid(5000)
+    await stack.simulator.post("/settle")
+    await stack.simulator.post(
+        "/faults", kind="drop_reply", count=1, login=shop.login, method="createTransactionRequest"
+    )
+    unknown = await shop.refund(payment["id"], 1000)
+    assert (unknown.status_code, unknown.json()["status"]) == (202, "processing")
+    second = await shop.refund(payment["id"], 2000)
+    assert (second.status_code, second.json()["status"]) == (201, "succeeded")
+    refunds = await shop.all(f"/payments/{payment['id']}/refunds")
+    assert [refund["status"] for refund in refunds] == ["succeeded", "succeeded"]
+    assert await audit(stack, shop) == []

@@ -30,18 +30,10 @@ from easypay.api.examples import (
 from easypay.api.http import encode
 from easypay.clock import rfc3339
 from easypay.merchants.model import ApiKey, Merchant
-from easypay.payments.model import (
-    Change,
-    Evidence,
-    Learned,
-    Operation,
-    Payment,
-    decide,
-    operation_view,
-    payment_view,
-    refund_view,
-)
+from easypay.payments.changes import Change, Evidence, Learned, decide
+from easypay.payments.model import Operation, Payment
 from easypay.payments.requests import CardMethod, CreatePayment
+from easypay.payments.views import operation_view, payment_view, refund_view
 from easypay.processors.base import Absent, Approved, Declined, HeldForReview, Rejected, Unknown
 
 

@@ -4,7 +4,6 @@ Pure ASGI. A route's handler takes a `Request` and gives a `Response`, or raises
 which becomes a problem here and nowhere else.
 """
 
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -244,11 +243,6 @@ def _validation_failed(message: str) -> ValidationFailed:
 def encode(value: Any) -> bytes:
     """A body as JSON."""
     return _json.encode(value)
-
-
-def dumps_pretty(value: Any) -> bytes:
-    """JSON for people."""
-    return json.dumps(value, indent=2, ensure_ascii=False).encode()
 
 
 _json = msgspec.json.Encoder()

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
+import msgspec
+
 from easypay import errors
 from easypay.api import schemas
 from easypay.api.example_problems import problem_examples, retry_after_of
@@ -22,7 +24,7 @@ from easypay.api.examples import (
     Examples,
     request_examples,
 )
-from easypay.api.http import JSON, dumps_pretty, encode
+from easypay.api.http import JSON, encode
 from easypay.api.idempotency import MAX_KEY
 from easypay.api.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from easypay.api.payments import UNKNOWN_RETRY_S
@@ -388,7 +390,7 @@ def _header(name: str, example: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Write the document for people, as docs/openapi.json has it."""
-    sys.stdout.buffer.write(dumps_pretty(document()) + b"\n")
+    sys.stdout.buffer.write(msgspec.json.format(encode(document()), indent=2) + b"\n")
 
 
 if __name__ == "__main__":

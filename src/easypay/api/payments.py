@@ -1,6 +1,6 @@
 """Payments over HTTP: thin translations between requests, the flows, and answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -20,7 +20,6 @@ from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
 from easypay.payments import store
 from easypay.payments.flows import Ask, Payments, Reply
-from easypay.payments.model import operation_view, payment_view, refund_view
 from easypay.payments.requests import (
     CapturePayment,
     CreatePayment,
@@ -28,6 +27,7 @@ from easypay.payments.requests import (
     VoidPayment,
     check_payment,
 )
+from easypay.payments.views import operation_view, payment_view, refund_view
 
 PATH: Final = "/api/v1/payments"
 _create = msgspec.json.Decoder(CreatePayment)
@@ -157,10 +157,7 @@ class PaymentsApi:
                 floor=floor,
                 limit=limit + 1 - len(rows),
             )
-        data = [payment_view(payment) for payment in rows[:limit]]
-        more = len(rows) > limit
-        last = self._cursors.write(rows[limit - 1].id, caller, scope) if more else None
-        return page_response(request, data, last)
+        return self._page(request, rows, limit, payment_view, caller, scope)
 
     async def refunds(self, request: Request) -> Response:
         return await self._operations(request, "refund", refund_view)
@@ -173,22 +170,7 @@ class PaymentsApi:
         rows = await store.list_events(
             self._pool, caller.merchant_id, payment_id, after=after, limit=limit + 1
         )
-        data = [
-            EventView(
-                id=ids.typed(ids.EVENT, row.id),
-                type=row.type,
-                payment_id=ids.typed(ids.PAYMENT, row.payment_id),
-                operation_id=ids.typed(ids.OPERATION, row.operation_id),
-                status=row.status,
-                amount=row.amount_minor,
-                currency=row.currency,
-                created_at=rfc3339(row.created_at),
-            )
-            for row in rows[:limit]
-        ]
-        more = len(rows) > limit
-        last = self._cursors.write(rows[limit - 1].id, caller, scope) if more else None
-        return page_response(request, data, last)
+        return self._page(request, rows, limit, event_view, caller, scope)
 
     async def key(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:read")
@@ -229,10 +211,21 @@ class PaymentsApi:
         rows = await store.list_operations(
             self._pool, caller.merchant_id, payment_id, kind=kind, after=after, limit=limit + 1
         )
-        data = [view(row) for row in rows[:limit]]
+        return self._page(request, rows, limit, view, caller, scope)
+
+    def _page(
+        self,
+        request: Request,
+        rows: Sequence[Any],
+        limit: int,
+        view: Callable[[Any], Any],
+        caller: Caller,
+        scope: str,
+    ) -> Response:
+        """One row more than `limit` was asked for: it tells whether there is another page."""
         more = len(rows) > limit
         last = self._cursors.write(rows[limit - 1].id, caller, scope) if more else None
-        return page_response(request, data, last)
+        return page_response(request, [view(row) for row in rows[:limit]], last)
 
     async def _child_page(self, request: Request, name: str) -> tuple[Caller, UUID, int, UUID, str]:
         caller = await caller_of(self._directory, request, "payments:read")
@@ -245,6 +238,20 @@ class PaymentsApi:
         if "cursor" in query:
             after = self._cursors.read(query["cursor"], caller, scope)
         return caller, payment_id, limit, after, scope
+
+
+def event_view(row: store.Happened) -> EventView:
+    """An event as the API shows it."""
+    return EventView(
+        id=ids.typed(ids.EVENT, row.id),
+        type=row.type,
+        payment_id=ids.typed(ids.PAYMENT, row.payment_id),
+        operation_id=ids.typed(ids.OPERATION, row.operation_id),
+        status=row.status,
+        amount=row.amount_minor,
+        currency=row.currency,
+        created_at=rfc3339(row.created_at),
+    )
 
 
 def _answer(reply: Reply, *, suffix: str = "") -> Response:

@@ -18,7 +18,7 @@ from easypay.api.http import Endpoint, Handler, problem_response, respond
 from easypay.api.paging import Page
 from easypay.errors import EasyPayError, MethodNotAllowed, NotFound
 from easypay.payments import requests
-from easypay.payments.model import OperationView, PaymentView, RefundView
+from easypay.payments.views import OperationView, PaymentView, RefundView
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

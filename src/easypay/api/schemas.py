@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from easypay.merchants.model import MODES, SCOPES
-from easypay.payments.model import EXCLUSIVE, REFUND_STATUS
+from easypay.payments.model import KINDS
+from easypay.payments.views import REFUND_STATUS
 from easypay.problems import Problem
 
 Schema = dict[str, Any]
@@ -77,7 +78,7 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "finished_at": {"description": "When its outcome was recorded.", "format": "date-time"},
     "expires_at": {"description": "When it ends. RFC 3339, with an offset.", "format": "date-time"},
     "revoked_at": {"description": "When it was revoked, if it was.", "format": "date-time"},
-    "kind": {"description": "What was asked.", "enum": sorted({*EXCLUSIVE, "refund"})},
+    "kind": {"description": "What was asked.", "enum": sorted(KINDS)},
     "state": {"description": _STATES, "enum": list(REFUND_STATUS)},
     "name": {"description": "A name to know it by."},
     "last4": {"description": "The last four digits."},

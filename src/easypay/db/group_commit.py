@@ -1,7 +1,8 @@
 """Group commit: what arrives while a statement runs forms the next group; one commit for all.
 
-There is no timer. An idle committer starts at once, so it adds no delay; a busy one gathers. A
-group is one round trip over one lane. At most as many groups run as there are lanes.
+An idle committer starts at once, so it adds no delay; a busy one gathers, and nothing ever waits
+for a group to fill. A group is one round trip over one lane. At most as many groups run as there
+are lanes; a second runs beside the first only where it is large, or where the first takes long.
 
 The rules that keep a group from being worse than its members:
 
@@ -132,7 +133,7 @@ class GroupCommitter(Generic[Item, Result]):
 
     def _look_again(self) -> None:
         self._impatience = None
-        if self._waiting and (self._touches is None or self._runnable()):
+        if self._runnable():
             self._start(small=monotonic() - self._waiting[0][2] >= LONG_GROUP_S)
 
     async def _work(self, lane: Lane) -> None:
@@ -148,16 +149,16 @@ class GroupCommitter(Generic[Item, Result]):
                             self._touched.difference_update(self._touches(item))
         finally:
             self._free.append(lane)
-            self._start_if_possible()
-
-    def _start_if_possible(self) -> None:
-        # Items held back by what the last group touched can run now.
-        if self._waiting and (self._touches is None or self._runnable()):
-            self._start()
+            if self._runnable():  # items held back by what the last group touched
+                self._start()
 
     def _runnable(self) -> bool:
-        assert self._touches is not None
-        return any(self._touched.isdisjoint(self._touches(item)) for item, _, _ in self._waiting)
+        """Is there anything waiting that touches nothing that runs?"""
+        touches = self._touches
+        return any(
+            touches is None or self._touched.isdisjoint(touches(item))
+            for item, _, _ in self._waiting
+        )
 
     def _next_group(self) -> list[tuple[Item, "asyncio.Future[Result]", float]]:
         """What can run now: of one variant, touching nothing that runs, the oldest first."""

@@ -54,7 +54,10 @@ async def update_merchant(
     Raises NotFound, or ValidationFailed as `create_merchant` does.
     """
     before = await get_merchant(runner, merchant_id)
-    _check_merchant(name or before.name, currencies or before.currencies)
+    _check_merchant(
+        before.name if name is None else name,
+        before.currencies if currencies is None else currencies,
+    )
     row = await runner.fetchrow(
         "UPDATE merchants SET name = coalesce($2, name), currencies = coalesce($3, currencies),"
         " allow_raw_cards = coalesce($4, allow_raw_cards),"
@@ -163,14 +166,22 @@ async def rotate_key(
     now = clock.now()
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
         raise NotFound("that key no longer works; create a new one")
-    made = await create_key(runner, merchant_id, mode=old.mode, name=old.name, scopes=old.scopes)
-    await runner.execute(
-        "UPDATE api_keys SET expires_at = least(expires_at, $3) WHERE merchant_id = $1 AND id = $2",
+    secret = new_key(old.mode)
+    row = await runner.fetchrow(
+        "WITH ending AS (UPDATE api_keys SET expires_at = least(expires_at, $3)"
+        " WHERE merchant_id = $1 AND id = $2 AND revoked_at IS NULL RETURNING *)"
+        " INSERT INTO api_keys (merchant_id, id, mode, name, digest, last4, scopes)"
+        f" SELECT merchant_id, $4, mode, name, $5, $6, scopes FROM ending RETURNING {_API_KEY}",
         merchant_id,
         key_id,
         now + timedelta(seconds=overlap_s),
+        ids.new_id(),
+        digest_of(secret),
+        secret[-4:],
     )
-    return made
+    if row is None:
+        raise NotFound("that key was revoked just now; create a new one")
+    return ApiKey(*row), secret
 
 
 async def revoke_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:

@@ -5,9 +5,7 @@ while the processor is asked. A reply leaves only after the commit it speaks of.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,19 +27,15 @@ from easypay.errors import (
 )
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller
-from easypay.payments import store
-from easypay.payments.cards import brand_of
-from easypay.payments.model import Operation, Payment
+from easypay.payments import statements, store
+from easypay.payments.intents import authorize_request, new_operation, new_payment, text
+from easypay.payments.model import Operation, Payment, PaymentKey
 from easypay.payments.recorder import Recorder
-from easypay.payments.requests import AcceptTokenMethod, CardMethod, CreatePayment
+from easypay.payments.requests import CardMethod, CreatePayment
 from easypay.payments.resolver import Resolver
 from easypay.processors.base import (
-    AcceptToken,
     Account,
-    Address,
-    AuthorizeRequest,
     CaptureRequest,
-    Card,
     Deadline,
     NotSent,
     Outcome,
@@ -49,9 +43,6 @@ from easypay.processors.base import (
     RefundRequest,
     VoidRequest,
 )
-
-log = logging.getLogger(__name__)
-_json = msgspec.json.Encoder()
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -80,9 +71,9 @@ class Payments:
     def __init__(
         self,
         *,
-        begin: GroupCommitter[store.NewPayment, bool],
-        follow_up: GroupCommitter[store.FollowUp, Payment | None],
-        read: GroupCommitter[store.PaymentKey, Payment | None],
+        begin: GroupCommitter[statements.NewPayment, bool],
+        follow_up: GroupCommitter[statements.FollowUp, Payment | None],
+        read: GroupCommitter[PaymentKey, Payment | None],
         recorder: Recorder,
         resolver: Resolver,
         processor: Processor,
@@ -101,11 +92,6 @@ class Payments:
         self._deadline_s = deadline_s
         self._running: set[asyncio.Task[Reply]] = set()
 
-    @property
-    def running(self) -> int:
-        """How many money requests are between their begin and their reply."""
-        return len(self._running)
-
     async def drain(self) -> None:
         """Wait for every running flow: none is abandoned between its call and its record."""
         while self._running:
@@ -115,8 +101,7 @@ class Payments:
 
     async def get(self, caller: Caller, payment_id: UUID) -> Payment:
         """One payment of the caller's, in the key's mode. Raises NotFound."""
-        key = store.PaymentKey(caller.merchant_id, caller.mode, payment_id)
-        payment = await self._read.submit(key)
+        payment = await self._read.submit(_key(caller, payment_id))
         if payment is None:
             raise _no_payment(payment_id)
         return payment
@@ -162,11 +147,11 @@ class Payments:
         started, at = monotonic(), clock.now()
         caller = ask.caller
         account = _account_of(caller)
-        payment, operation = self._intent(caller, body, at)
+        payment, operation = new_payment(caller, body, self._processor.name, at)
         method = body.payment_method
         card = method.card if isinstance(method, CardMethod) else None
         claimed = await self._begin.submit(
-            store.NewPayment(
+            statements.NewPayment(
                 merchant_id=caller.merchant_id,
                 mode=caller.mode,
                 key=ask.key,
@@ -188,20 +173,20 @@ class Payments:
                 customer_reference=payment.customer_reference,
                 description=body.description,
                 statement_descriptor=body.statement_descriptor,
-                customer=_text(body.customer),
-                billing_address=_text(body.billing_address),
+                customer=text(body.customer),
+                billing_address=text(body.billing_address),
                 metadata=payment.metadata,
                 reference=operation.reference,
                 at=at,
             )
         )
         if not claimed:
-            standing = await self._standing(ask, operation.id)
+            standing = await self._standing(ask, operation.id, await self._use_of(ask))
             if isinstance(standing, Reply):
                 return standing
             operation = standing
             payment = await self._payment_of(operation)
-        request = _authorize_request(account, operation, body)
+        request = authorize_request(account, operation, body)
         return await self._call_and_record(
             operation,
             payment,
@@ -209,73 +194,30 @@ class Payments:
             started,
         )
 
-    def _intent(
-        self, caller: Caller, body: CreatePayment, at: datetime
-    ) -> tuple[Payment, Operation]:
-        """The rows as `begin` writes them."""
-        payment_id, operation_id = ids.new_id(), ids.new_id()
-        method = body.payment_method
-        card = method.card if isinstance(method, CardMethod) else None
-        kind = "sale" if body.capture == "automatic" else "authorize"
-        payment = Payment(
-            merchant_id=caller.merchant_id,
-            id=payment_id,
-            mode=caller.mode,
-            status="processing",
-            amount_minor=body.amount,
-            authorized_minor=0,
-            captured_minor=0,
-            refunded_minor=0,
-            refund_reserved_minor=0,
-            version=1,
-            currency=body.currency,
-            capture=body.capture,
-            active_operation=operation_id,
-            method_type="accept_token" if card is None else "card",
-            card_brand=None if card is None else brand_of(card.number),
-            card_last4=None if card is None else card.number[-4:],
-            card_exp_month=None if card is None else card.exp_month,
-            card_exp_year=None if card is None else card.exp_year,
-            decline_code=None,
-            processor=self._processor.name,
-            transaction_id=None,
-            network_transaction_id=None,
-            auth_code=None,
-            avs_result=None,
-            cvv_result=None,
-            processor_code=None,
-            processor_message=None,
-            order_reference=body.order_reference,
-            customer_reference=_customer_reference(body),
-            description=body.description,
-            statement_descriptor=body.statement_descriptor,
-            metadata=_text(body.metadata) if body.metadata else None,
-            settled_at=None,
-            created_at=at,
-            updated_at=at,
-        )
-        return payment, _operation(payment, operation_id, kind, body.amount, at)
-
     async def _follow(
         self, ask: Ask, kind: str, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
         started = monotonic()
         account = _account_of(ask.caller)
         operation_id = ids.new_id()
-        payment = await self._take(ask, kind, payment_id, operation_id, amount, version)
-        if payment is None:
-            standing = await self._standing(ask, operation_id)
+        taken = await self._take(ask, kind, payment_id, operation_id, amount, version)
+        if isinstance(taken, store.KeyUse):
+            standing = await self._standing(ask, operation_id, taken)
             if isinstance(standing, Reply):
                 return standing
             operation = standing
             payment = await self._payment_of(operation)
         else:
+            payment = taken
             asked = payment.amount_minor if kind == "void" else amount
             if asked is None:
                 asked = (
                     payment.authorized_minor if kind == "capture" else payment.refund_reserved_minor
                 )
-            operation = _operation(payment, operation_id, kind, asked, clock.now())
+            operation = new_operation(payment, operation_id, kind, asked, clock.now())
+            if kind == "refund" and payment.refund_reserved_minor > asked:
+                # Other refunds are open; those whose outcome is unknown are asked about first.
+                await self._resolver.resolve_payment(_key(ask.caller, payment_id))
         call = self._follow_up_call(account, kind, operation, payment)
         return await self._call_and_record(operation, payment, call, started)
 
@@ -287,8 +229,8 @@ class Payments:
         operation_id: UUID,
         amount: int | None,
         version: int | None,
-    ) -> Payment | None:
-        """Begin: the payment as taken, or None where the key was used before.
+    ) -> Payment | store.KeyUse:
+        """Begin: the payment as taken, or what the key was used for before.
 
         Raises why not. An unknown on the payment is asked about first, and then it is tried once
         more.
@@ -301,7 +243,7 @@ class Payments:
             payment = None
             if not whole or asked:
                 payment = await self._follow_up.submit(
-                    store.FollowUp(
+                    statements.FollowUp(
                         merchant_id=ask.caller.merchant_id,
                         mode=ask.caller.mode,
                         key=ask.key,
@@ -318,12 +260,10 @@ class Payments:
                 )
             if payment is not None:
                 return payment
-            use = await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)
+            use = await self._use_of(ask)
             if use is not None:
-                return None
-            if last_try or not await self._resolver.resolve_payment(
-                store.PaymentKey(ask.caller.merchant_id, ask.caller.mode, payment_id)
-            ):
+                return use
+            if last_try or not await self._resolver.resolve_payment(_key(ask.caller, payment_id)):
                 break
         raise await self._why_not(ask.caller, kind, payment_id, amount, version)
 
@@ -365,14 +305,18 @@ class Payments:
             return InvalidState(f"{shown} has settled or was refunded: refund it instead.")
         return RequestInProgress(f"{shown} changed just now. Try again.", retry_after_s=1)
 
-    async def _standing(self, ask: Ask, operation_id: UUID) -> Reply | Operation:
+    async def _use_of(self, ask: Ask) -> store.KeyUse | None:
+        return await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)
+
+    async def _standing(
+        self, ask: Ask, operation_id: UUID, use: store.KeyUse | None
+    ) -> Reply | Operation:
         """What stands under a key that was used before: its reply, or an operation to carry on.
 
         The operation is our own where the begin had committed though its answer was lost, or one
         that was proven never sent, taken up again. Raises IdempotencyKeyReused for another
         request's key and RequestInProgress while the first is running.
         """
-        use = await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)
         if use is None:
             raise RequestInProgress("The key was released just now. Try again.", retry_after_s=1)
         operation = use.operation
@@ -399,7 +343,7 @@ class Payments:
         )
 
     async def _payment_of(self, operation: Operation) -> Payment:
-        key = store.PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
+        key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
         payment = await store.find_payment(self._pool, key)
         assert payment is not None, "an operation and its payment are written together"
         return payment
@@ -470,78 +414,6 @@ class Payments:
                 return lambda deadline: self._processor.refund(refund, deadline)
 
 
-def _operation(
-    payment: Payment, operation_id: UUID, kind: str, amount_minor: int, at: datetime
-) -> Operation:
-    return Operation(
-        merchant_id=payment.merchant_id,
-        id=operation_id,
-        payment_id=payment.id,
-        mode=payment.mode,
-        kind=kind,
-        state="in_flight",
-        attempt=1,
-        amount_minor=amount_minor,
-        currency=payment.currency,
-        reference=ids.reference(operation_id),
-        parent_transaction_id=payment.transaction_id,
-        transaction_id=None,
-        auth_code=None,
-        decline_code=None,
-        processor_code=None,
-        processor_message=None,
-        evidence=None,
-        processor_us=None,
-        reply_status=None,
-        reply_body=None,
-        begun_at=at,
-        finished_at=None,
-    )
-
-
-def _authorize_request(
-    account: Account, operation: Operation, body: CreatePayment
-) -> AuthorizeRequest:
-    method = body.payment_method
-    address = body.billing_address
-    customer = body.customer
-    return AuthorizeRequest(
-        account=account,
-        reference=operation.reference,
-        amount_minor=body.amount,
-        currency=body.currency,
-        capture=operation.kind == "sale",
-        method=(
-            AcceptToken(
-                descriptor=method.accept_token.data_descriptor,
-                value=method.accept_token.data_value,
-            )
-            if isinstance(method, AcceptTokenMethod)
-            else Card(
-                number=method.card.number,
-                exp_month=method.card.exp_month,
-                exp_year=method.card.exp_year,
-                cvc=method.card.cvc,
-            )
-        ),
-        description=body.description,
-        statement_descriptor=body.statement_descriptor,
-        customer_reference=_customer_reference(body),
-        customer_email=None if customer is None else customer.email,
-        customer_ip=None if customer is None else customer.ip_address,
-        order_reference=body.order_reference,
-        billing_address=None
-        if address is None
-        else Address(**{name: getattr(address, name) for name in address.__struct_fields__}),
-    )
-
-
-def _customer_reference(body: CreatePayment) -> str | None:
-    if body.customer_reference is None and body.customer is not None:
-        return body.customer.reference
-    return body.customer_reference
-
-
 def _account_of(caller: Caller) -> Account:
     if caller.account is None:
         raise ValidationFailed(
@@ -551,9 +423,9 @@ def _account_of(caller: Caller) -> Account:
     return caller.account
 
 
+def _key(caller: Caller, payment_id: UUID) -> PaymentKey:
+    return PaymentKey(caller.merchant_id, caller.mode, payment_id)
+
+
 def _no_payment(payment_id: UUID) -> NotFound:
     return NotFound(f"there is no payment {ids.typed(ids.PAYMENT, payment_id)}")
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else _json.encode(value).decode()

@@ -4,7 +4,6 @@ Safe to call again with the same outcome, and by two at once: the row decides wh
 """
 
 import logging
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -14,9 +13,9 @@ from easypay import clock
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import InvalidState
 from easypay.payments import store
-from easypay.payments.model import Change, Evidence, Learned, Operation, decide
-from easypay.payments.model import Payment as PaymentRow
-from easypay.processors.base import Approved, NotSent, Unknown
+from easypay.payments.changes import Change, Evidence, Learned, decide
+from easypay.payments.model import Operation, Payment, PaymentKey
+from easypay.processors.base import Approved
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +46,11 @@ class Recorder:
     async def record(
         self,
         operation: Operation,
-        payment: PaymentRow,
+        payment: Payment,
         learned: Learned,
         *,
         processor_us: int | None = None,
         evidence: Evidence | None = None,
-        at: datetime | None = None,
     ) -> Recorded:
         """Commit what was learned and return the reply that stands, ours or an earlier one's.
 
@@ -63,7 +61,7 @@ class Recorder:
             operation,
             payment,
             learned,
-            at=at or clock.now(),
+            at=clock.now(),
             first_inquiry_s=self._first_inquiry_s,
             processor_us=processor_us,
             evidence=evidence,
@@ -94,7 +92,7 @@ class Recorder:
     ) -> Recorded:
         self.corrections += 1
         log.error("operation %s was believed absent and is approved", current.reference)
-        key = store.PaymentKey(current.merchant_id, current.mode, current.payment_id)
+        key = PaymentKey(current.merchant_id, current.mode, current.payment_id)
         payment = await store.find_payment(self._pool, key)
         assert payment is not None, "payments are never deleted"
         try:
@@ -117,8 +115,3 @@ class Recorder:
                 error,
             )
             return Recorded(current.state, current.reply_status, current.reply_body)
-
-
-def is_open(learned: Learned) -> bool:
-    """Does this leave the operation without an outcome?"""
-    return isinstance(learned, Unknown | NotSent)

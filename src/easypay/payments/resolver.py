@@ -25,7 +25,8 @@ from easypay.clock import monotonic, rfc3339
 from easypay.db.connections import LOST
 from easypay.errors import EasyPayError
 from easypay.payments import store
-from easypay.payments.model import CREATES, Evidence, Operation, Payment
+from easypay.payments.changes import Evidence
+from easypay.payments.model import CREATES, Operation, Payment, PaymentKey
 from easypay.payments.recorder import Recorder
 from easypay.processors.base import (
     Absent,
@@ -189,20 +190,18 @@ class Resolver:
             with suppress(*LOST, asyncpg.PostgresError):  # the lease ends by itself
                 await self._postpone(case, f"failed: {type(error).__name__}", absent=False)
 
-    async def resolve_payment(self, key: store.PaymentKey) -> bool:
+    async def resolve_payment(self, key: PaymentKey) -> bool:
         """Ask now about every open operation of a payment that nobody is working on.
 
         Returns whether any was ended, so that the caller may try again.
         """
         rows = await self._pool.fetch(
-            "SELECT operation_id FROM unresolved_operations"
+            "SELECT merchant_id, operation_id, inquiries, absences FROM unresolved_operations"
             " WHERE merchant_id = $1 AND payment_id = $2",
             key.merchant_id,
             key.payment_id,
         )
-        ended = [
-            await self._inquire(Case(key.merchant_id, row["operation_id"], 0, 0)) for row in rows
-        ]
+        ended = [await self._inquire(Case(*row)) for row in rows]
         return any(ended)
 
     async def _inquire(self, case: Case) -> bool:
@@ -212,7 +211,7 @@ class Resolver:
         if operation.state not in ("in_flight", "unknown", "not_sent"):
             await self._close(case)
             return True
-        key = store.PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
+        key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
         payment = await store.find_payment(self._pool, key)
         assert payment is not None, "an operation and its payment are written together"
 

@@ -1,328 +1,27 @@
-"""The SQL of payments: group statements for the hot path, plain queries for the rest.
+"""The SQL of payments off the hot path: reads, lists, the resolver's and the daily chores.
 
-Group statements take one array per column and run through `db/group_commit.py`. Reads carry the
-lowest and highest id of their group, so only the months between are looked at.
-
-Updates carry no such bounds: each row finds its month by its id. Under a generic plan PostgreSQL 18
-loses a row that another transaction was just changing, if parameters pruned partitions at start.
+Every function takes an asyncpg pool or connection.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from easypay import ids
-from easypay.payments.model import Change, Operation, Payment
+from easypay.payments.model import (
+    OPERATION_COLUMNS,
+    PAYMENT_COLUMNS,
+    Operation,
+    Payment,
+    PaymentKey,
+)
+
+_PURGE_BATCH: Final = 5_000
 
 # Loosely typed on purpose: a pool, a connection and a pooled connection all run queries.
 Runner = Any
-
-PAYMENT_COLUMNS: Final = ", ".join(Payment.__struct_fields__)
-OPERATION_COLUMNS: Final = ", ".join(Operation.__struct_fields__)
-
-
-def _p(columns: str) -> str:
-    return ", ".join(f"p.{column}" for column in columns.split(", "))
-
-
-def in_months(sql: str, variant: str) -> str:
-    """A group statement on the tables of one month each, instead of on their parents.
-
-    `variant` is the payments' month and the operations', as `db.partitions.Months` names them:
-    `_2026_11 _2026_11`. Empty: the parents.
-    """
-    payments, _, operations = variant.partition(" ")
-    for verb in ("UPDATE", "JOIN"):
-        sql = sql.replace(f"{verb} payments p", f"{verb} payments{payments} p")
-        sql = sql.replace(f"{verb} operations o", f"{verb} operations{operations} o")
-    return sql
-
-
-# begin: claim the key, write the intent -------------------------------------------------------
-
-
-class NewPayment(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One payment's intent. Field order is that of the type payment_intent."""
-
-    merchant_id: UUID
-    mode: str
-    key: str
-    fingerprint: bytes
-    payment_id: UUID
-    operation_id: UUID
-    kind: str
-    amount_minor: int
-    currency: str
-    capture: str
-    method_type: str
-    card_brand: str | None
-    card_last4: str | None
-    card_exp_month: int | None
-    card_exp_year: int | None
-    card_fingerprint: bytes | None
-    processor: str
-    order_reference: str | None
-    customer_reference: str | None
-    description: str | None
-    statement_descriptor: str | None
-    customer: str | None
-    billing_address: str | None
-    metadata: str | None
-    reference: str
-    at: datetime
-
-
-BEGIN_PAYMENTS: Final = """
-    WITH input AS (
-        SELECT * FROM unnest($1::payment_intent[])
-    ), claimed AS (
-        INSERT INTO idempotency_keys
-            (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
-        SELECT merchant_id, mode, key, fingerprint, operation_id, payment_id, at FROM input
-        ON CONFLICT DO NOTHING
-        RETURNING operation_id
-    ), fresh AS (
-        SELECT i.* FROM input i JOIN claimed USING (operation_id)
-    ), new_payments AS (
-        INSERT INTO payments (merchant_id, id, mode, status, amount_minor, currency, capture,
-            active_operation, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
-            card_fingerprint, processor, order_reference, customer_reference, description,
-            statement_descriptor, customer, billing_address, metadata, created_at, updated_at)
-        SELECT merchant_id, payment_id, mode, 'processing', amount_minor, currency, capture,
-            operation_id, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
-            card_fingerprint, processor, order_reference, customer_reference, description,
-            statement_descriptor, customer, billing_address, metadata, at, at
-          FROM fresh
-    ), new_operations AS (
-        INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
-            currency, reference, begun_at)
-        SELECT merchant_id, operation_id, payment_id, mode, kind, 'in_flight', amount_minor,
-            currency, reference, now()
-          FROM fresh
-    )
-    SELECT operation_id FROM claimed
-"""
-
-
-def begin_payments_arguments(items: Sequence[NewPayment]) -> Sequence[object]:
-    """The group as an array of its rows."""
-    return [list(map(msgspec.structs.astuple, items))]
-
-
-def begin_payments_results(
-    items: Sequence[NewPayment], rows: list[asyncpg.Record]
-) -> Sequence[bool]:
-    """For each item: was its key claimed by it?"""
-    claimed = {row[0] for row in rows}
-    return [item.operation_id in claimed for item in items]
-
-
-class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The intent to capture, void or refund. Field order is follow_up_intent's."""
-
-    merchant_id: UUID
-    mode: str
-    key: str
-    fingerprint: bytes
-    payment_id: UUID
-    operation_id: UUID
-    kind: str
-    asked_minor: int | None
-    """None captures all that was authorized; a refund names its amount."""
-    whole: bool
-    """A refund of all that is left: refused where that is no longer `amount_minor`."""
-    expected_version: int | None
-    reference: str
-    at: datetime
-
-
-# The check and the change are one act: the conditions stand in the UPDATE that takes the payment
-# (or reserves the refund), and the key is claimed only where it succeeds, so a refusal burns no
-# key. Two claims of one key in two processes end in a unique violation: the group falls apart into
-# single statements and the later one finds the earlier one's key.
-BEGIN_FOLLOW_UPS: Final = f"""
-    WITH input AS (
-        SELECT * FROM unnest($1::follow_up_intent[])
-    ), taken AS (
-        UPDATE payments p
-           SET active_operation = CASE WHEN i.kind <> 'refund' THEN i.operation_id END,
-               refund_reserved_minor = p.refund_reserved_minor
-                   + CASE WHEN i.kind = 'refund' THEN i.asked_minor ELSE 0 END
-          FROM input i
-         WHERE p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
-           AND p.active_operation IS NULL
-           AND (i.expected_version IS NULL OR p.version = i.expected_version)
-           AND NOT EXISTS (SELECT FROM idempotency_keys k WHERE k.merchant_id = i.merchant_id
-                              AND k.mode = i.mode AND k.key = i.key)
-           AND CASE i.kind
-               WHEN 'capture' THEN p.status = 'authorized'
-                   AND coalesce(i.asked_minor, p.authorized_minor) <= p.authorized_minor
-               WHEN 'void' THEN p.status IN ('authorized', 'captured', 'in_review')
-                   AND p.refunded_minor + p.refund_reserved_minor = 0 AND p.settled_at IS NULL
-               WHEN 'refund' THEN p.status = 'captured'
-                   AND p.refunded_minor + p.refund_reserved_minor + i.asked_minor
-                       <= p.captured_minor
-                   AND (NOT i.whole OR p.refunded_minor + p.refund_reserved_minor + i.asked_minor
-                       = p.captured_minor)
-               END
-        RETURNING i.operation_id, i.key, i.fingerprint, i.kind, i.asked_minor, i.reference, i.at,
-            {_p(PAYMENT_COLUMNS)}
-    ), claimed AS (
-        INSERT INTO idempotency_keys
-            (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
-        SELECT merchant_id, mode, key, fingerprint, operation_id, id, at FROM taken
-    ), new_operations AS (
-        INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
-            currency, reference, parent_transaction_id, begun_at)
-        SELECT merchant_id, operation_id, id, mode, kind, 'in_flight',
-            coalesce(asked_minor, authorized_minor), currency, reference, transaction_id, now()
-          FROM taken
-    )
-    SELECT operation_id, {PAYMENT_COLUMNS} FROM taken
-"""
-
-
-def begin_follow_ups_arguments(items: Sequence[FollowUp]) -> Sequence[object]:
-    """The group as an array of its rows."""
-    return [list(map(msgspec.structs.astuple, items))]
-
-
-def begin_follow_ups_results(
-    items: Sequence[FollowUp], rows: list[asyncpg.Record]
-) -> Sequence[Payment | None]:
-    """For each item: its payment as it was taken, or None where it was refused."""
-    taken = {row[0]: Payment(*row[1:]) for row in map(tuple, rows)}
-    return [taken.get(item.operation_id) for item in items]
-
-
-# record: the one door --------------------------------------------------------------------------
-
-# The operation is locked first, the payment second, here and everywhere both are changed. The
-# state named in from_states is checked on the locked row, so of two that learned of the same
-# operation exactly one gets through, and only its changes reach the payment.
-RECORD: Final = """
-    WITH input AS (
-        SELECT * FROM unnest($1::recorded_change[])
-    ), finished AS (
-        UPDATE operations o
-           SET state = i.state,
-               transaction_id = i.transaction_id,
-               auth_code = i.auth_code,
-               decline_code = i.decline_code,
-               processor_code = i.processor_code,
-               processor_message = i.processor_message,
-               evidence = coalesce(i.evidence, o.evidence),
-               processor_us = coalesce(i.processor_us, o.processor_us),
-               reply_status = coalesce(o.reply_status, i.reply_status),
-               reply_body = coalesce(o.reply_body, i.reply_body),
-               finished_at = i.finished_at
-          FROM input i
-         WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
-           AND o.payment_id = i.payment_id
-           AND o.attempt = i.attempt
-           AND o.state = ANY (string_to_array(i.from_states, ' '))
-        RETURNING i.*
-    ), moved AS (
-        UPDATE payments p
-           SET status = f.status_to,
-               version = p.version + 1,
-               active_operation = nullif(p.active_operation, f.operation_id),
-               authorized_minor = f.authorized_minor,
-               captured_minor = f.captured_minor,
-               refunded_minor = p.refunded_minor + f.refunded_delta,
-               refund_reserved_minor = p.refund_reserved_minor + f.reserved_delta,
-               decline_code = CASE WHEN f.describes_payment THEN f.decline_code
-                                   ELSE p.decline_code END,
-               transaction_id = CASE WHEN f.describes_payment THEN f.transaction_id
-                                     ELSE p.transaction_id END,
-               network_transaction_id = CASE WHEN f.describes_payment
-                   THEN f.network_transaction_id ELSE p.network_transaction_id END,
-               auth_code = CASE WHEN f.describes_payment THEN f.auth_code ELSE p.auth_code END,
-               avs_result = CASE WHEN f.describes_payment THEN f.avs_result ELSE p.avs_result END,
-               cvv_result = CASE WHEN f.describes_payment THEN f.cvv_result ELSE p.cvv_result END,
-               processor_code = CASE WHEN f.describes_payment THEN f.processor_code
-                                     ELSE p.processor_code END,
-               processor_message = CASE WHEN f.describes_payment THEN f.processor_message
-                                        ELSE p.processor_message END,
-               card_brand = coalesce(p.card_brand, f.card_brand),
-               card_last4 = coalesce(p.card_last4, f.card_last4),
-               updated_at = f.changed_at
-          FROM finished f
-         WHERE f.moves_payment
-           AND p.merchant_id = f.merchant_id AND p.mode = f.mode AND p.id = f.payment_id
-           AND p.status = f.status_from
-           AND (p.active_operation = f.operation_id OR p.active_operation IS NULL)
-        RETURNING 1
-    ), happened AS (
-        INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
-            amount_minor, currency, created_at)
-        SELECT merchant_id, event_id, payment_id, operation_id, mode, event_type,
-            status_to, amount_minor, currency, changed_at
-          FROM finished
-         WHERE event_id IS NOT NULL
-    ), unresolved AS (
-        INSERT INTO unresolved_operations
-            (merchant_id, operation_id, payment_id, since, next_inquiry_at)
-        SELECT merchant_id, operation_id, payment_id, changed_at, next_inquiry_at
-          FROM finished
-         WHERE next_inquiry_at IS NOT NULL
-        ON CONFLICT (merchant_id, operation_id) DO UPDATE
-            SET next_inquiry_at = excluded.next_inquiry_at, absences = 0
-    )
-    SELECT operation_id FROM finished
-     WHERE CASE WHEN (SELECT count(*) FROM moved)
-                     = (SELECT count(*) FROM finished WHERE moves_payment) THEN true
-                ELSE refuse('an operation could not move its payment') END
-"""
-
-
-def record_arguments(items: Sequence[Change]) -> Sequence[object]:
-    """The group as an array of its rows."""
-    return [list(map(msgspec.structs.astuple, items))]
-
-
-def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Sequence[bool]:
-    """For each item: did it get through the door? False: somebody had recorded before."""
-    recorded = {row[0] for row in rows}
-    return [item.operation_id in recorded for item in items]
-
-
-# reads by id -----------------------------------------------------------------------------------
-
-
-class PaymentKey(msgspec.Struct, frozen=True, gc=False):
-    """Whose payment, and which."""
-
-    merchant_id: UUID
-    mode: str
-    payment_id: UUID
-
-
-READ_PAYMENTS: Final = f"""
-    SELECT {_p(PAYMENT_COLUMNS)}
-      FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS i(merchant_id, mode, payment_id)
-      JOIN payments p ON p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
-"""
-
-
-def read_payments_arguments(items: Sequence[PaymentKey]) -> Sequence[object]:
-    """One list per column; each payment once, however many ask for it."""
-    return list(zip(*map(msgspec.structs.astuple, set(items)), strict=True))
-
-
-def read_payments_results(
-    items: Sequence[PaymentKey], rows: list[asyncpg.Record]
-) -> Sequence[Payment | None]:
-    """For each item its payment, or None."""
-    found = {(row[0], row[2], row[1]): Payment(*row) for row in rows}
-    return [found.get((item.merchant_id, item.mode, item.payment_id)) for item in items]
-
-
-# the rest: cold ----------------------------------------------------------------------------------
 
 
 class KeyUse(msgspec.Struct, frozen=True, gc=False):
@@ -481,8 +180,21 @@ async def age_of(runner: Runner, operation: Operation) -> float:
 
 
 async def purge_keys(runner: Runner, *, days: int) -> int:
-    """Forget idempotency keys older than `days`; their operations stay. Returns how many."""
-    status: str = await runner.execute(
-        "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(days => $1)", days
-    )
-    return int(status.rpartition(" ")[2])
+    """Forget idempotency keys older than `days`; their operations stay. Returns how many.
+
+    In batches, each a transaction of its own: a day of a busy gateway is more than one statement
+    may take.
+    """
+    purged = 0
+    while True:
+        status: str = await runner.execute(
+            "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY("
+            "SELECT ctid FROM idempotency_keys"
+            " WHERE created_at < now() - make_interval(days => $1) LIMIT $2))",
+            days,
+            _PURGE_BATCH,
+        )
+        deleted = int(status.rpartition(" ")[2])
+        purged += deleted
+        if deleted < _PURGE_BATCH:
+            return purged

@@ -1,0 +1,412 @@
+"""What a learned outcome changes, as data for `statements.RECORD`. Pure: nothing here waits."""
+
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+from uuid import UUID
+
+import msgspec
+
+from easypay import ids
+from easypay.clock import rfc3339
+from easypay.errors import EasyPayError, NotExecuted, ProcessorRejected
+from easypay.payments.model import CREATES, Operation, Payment
+from easypay.payments.status import Event, Status, advance
+from easypay.payments.views import REFUND_STATUS, body_of, payment_view, refund_view
+from easypay.problems import render
+from easypay.processors.base import (
+    Absent,
+    Approved,
+    Declined,
+    HeldForReview,
+    NotSent,
+    Outcome,
+    Rejected,
+    Unknown,
+)
+
+_json = msgspec.json.Encoder()
+
+
+class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Everything one learned outcome does to the rows. Field order is recorded_change's."""
+
+    merchant_id: UUID
+    mode: str
+    payment_id: UUID
+    operation_id: UUID
+    attempt: int
+    from_states: str
+    """The operation states this may replace, space separated: the fence against a late writer."""
+    state: str
+    transaction_id: str | None
+    auth_code: str | None
+    decline_code: str | None
+    processor_code: str | None
+    processor_message: str | None
+    evidence: str | None
+    processor_us: int | None
+    reply_status: int | None
+    reply_body: bytes | None
+    finished_at: datetime | None
+    moves_payment: bool
+    describes_payment: bool
+    """The processor's words about this operation are the payment's (authorize and sale)."""
+    status_from: str
+    status_to: str
+    authorized_minor: int
+    captured_minor: int
+    refunded_delta: int
+    reserved_delta: int
+    network_transaction_id: str | None
+    avs_result: str | None
+    cvv_result: str | None
+    card_brand: str | None
+    card_last4: str | None
+    event_id: UUID | None
+    event_type: str | None
+    amount_minor: int
+    currency: str
+    changed_at: datetime
+    next_inquiry_at: datetime | None
+
+
+class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """Why an outcome that did not come as the call's own reply is believed."""
+
+    source: str
+    finding: str
+    inquiries: int = 0
+    at: str = ""
+
+
+# (state of the operation, event when it created the payment, when it captured, when it voided)
+_EFFECT: Final[dict[type, tuple[str, Event | None, Event | None, Event | None]]] = {
+    Approved: ("approved", None, Event.CAPTURED, Event.VOIDED),
+    Declined: ("declined", Event.DECLINED, None, None),
+    Rejected: ("rejected", Event.FAILED, None, None),
+    Absent: ("absent", Event.FAILED, None, None),
+    HeldForReview: ("held", Event.HELD_FOR_REVIEW, None, None),
+}
+
+Learned = Outcome | Absent
+"""What can be learned of an operation: a call's outcome, or proof that it never happened."""
+
+
+def decide(
+    operation: Operation,
+    payment: Payment,
+    learned: Learned,
+    *,
+    at: datetime,
+    first_inquiry_s: float,
+    processor_us: int | None = None,
+    evidence: Evidence | None = None,
+) -> Change:
+    """What `learned` changes, given the operation and its payment as they were at its begin.
+
+    `at` stamps the change. `first_inquiry_s` is when the resolver first asks about an unknown.
+    Raises InvalidState where the status table has no such edge.
+    """
+    if isinstance(learned, HeldForReview) and operation.kind not in CREATES:
+        learned = Unknown(reason="held for review, which only an inquiry can end")
+    match learned:
+        case Unknown() | NotSent():
+            return _open_change(operation, payment, learned, at, first_inquiry_s, processor_us)
+        case Approved() | Declined() | Rejected() | HeldForReview() | Absent():
+            return _final_change(operation, payment, learned, at, processor_us, evidence)
+        case _:
+            assert_never(learned)
+
+
+def _open_change(
+    operation: Operation,
+    payment: Payment,
+    learned: Unknown | NotSent,
+    at: datetime,
+    first_inquiry_s: float,
+    processor_us: int | None,
+) -> Change:
+    """Nothing learned, nothing moves. An unknown is answered 202; a not-sent may be repeated."""
+    unknown = isinstance(learned, Unknown)
+    refund = operation.kind == "refund"
+    reply = None
+    if unknown:
+        reply = body_of(
+            refund_view(msgspec.structs.replace(operation, state="unknown"))
+            if refund
+            else payment_view(payment)
+        )
+    evidence = Evidence(source="reply", finding=learned.reason, at=rfc3339(at))
+    return Change(
+        merchant_id=operation.merchant_id,
+        mode=operation.mode,
+        payment_id=operation.payment_id,
+        operation_id=operation.id,
+        attempt=operation.attempt,
+        from_states="in_flight",
+        state="unknown" if unknown else "not_sent",
+        transaction_id=None,
+        auth_code=None,
+        decline_code=None,
+        processor_code=None,
+        processor_message=None,
+        evidence=_json.encode(evidence).decode(),
+        processor_us=processor_us,
+        reply_status=202 if unknown else None,
+        reply_body=reply,
+        finished_at=None,
+        moves_payment=False,
+        describes_payment=False,
+        status_from=payment.status,
+        status_to=payment.status,
+        authorized_minor=payment.authorized_minor,
+        captured_minor=payment.captured_minor,
+        refunded_delta=0,
+        reserved_delta=0,
+        network_transaction_id=None,
+        avs_result=None,
+        cvv_result=None,
+        card_brand=None,
+        card_last4=None,
+        event_id=None,
+        event_type=None,
+        amount_minor=operation.amount_minor,
+        currency=operation.currency,
+        changed_at=at,
+        next_inquiry_at=at + timedelta(seconds=first_inquiry_s),
+    )
+
+
+def _final_change(
+    operation: Operation,
+    payment: Payment,
+    learned: Approved | Declined | Rejected | HeldForReview | Absent,
+    at: datetime,
+    processor_us: int | None,
+    evidence: Evidence | None,
+) -> Change:
+    approved = isinstance(learned, Approved)
+    late = operation.state == "absent"
+    describes = operation.kind in CREATES
+    refund = operation.kind == "refund"
+    state = _EFFECT[type(learned)][0]
+    event = _payment_event(operation, learned, late=late)
+    status = Status(payment.status) if event is None else advance(Status(payment.status), event)
+    authorized, captured = _amounts_after(operation, payment, approved=approved)
+    said = _said(learned)
+    reply_status, reply_body = 201, b""
+    refusal = _refusal(operation, learned)
+    if refusal is not None:
+        reply_status, reply_body = refusal.http_status, _refused(operation, said, refusal)
+    elif refund:
+        reply_body = body_of(refund_view(_operation_after(operation, state, said, at)))
+    else:
+        after = _payment_after(
+            payment, status, authorized, captured, said if describes else None, at
+        )
+        reply_body = body_of(payment_view(after))
+
+    return Change(
+        merchant_id=operation.merchant_id,
+        mode=operation.mode,
+        payment_id=operation.payment_id,
+        operation_id=operation.id,
+        attempt=operation.attempt,
+        from_states="absent" if late else "in_flight unknown not_sent",
+        state=state,
+        transaction_id=said.transaction_id,
+        auth_code=said.auth_code,
+        decline_code=said.decline_code,
+        processor_code=said.code,
+        processor_message=said.message,
+        evidence=None if evidence is None else _json.encode(evidence).decode(),
+        processor_us=processor_us,
+        reply_status=reply_status,
+        reply_body=reply_body,
+        finished_at=at,
+        moves_payment=True,
+        describes_payment=describes,
+        status_from=payment.status,
+        status_to=status,
+        authorized_minor=authorized,
+        captured_minor=captured,
+        refunded_delta=operation.amount_minor if refund and approved else 0,
+        reserved_delta=-operation.amount_minor if refund and not late else 0,
+        network_transaction_id=said.network_transaction_id,
+        avs_result=said.avs_result,
+        cvv_result=said.cvv_result,
+        card_brand=said.card_brand,
+        card_last4=said.card_last4,
+        event_id=ids.new_id(),
+        event_type=_event_name(operation, state, status),
+        amount_minor=operation.amount_minor,
+        currency=operation.currency,
+        changed_at=at,
+        next_inquiry_at=None,
+    )
+
+
+def _amounts_after(operation: Operation, payment: Payment, *, approved: bool) -> tuple[int, int]:
+    """(authorized, captured) after an operation, minor units. Refunds change neither."""
+    if not approved:
+        return payment.authorized_minor, payment.captured_minor
+    match operation.kind:
+        case "sale":
+            return operation.amount_minor, operation.amount_minor
+        case "authorize":
+            return operation.amount_minor, 0
+        case "capture":
+            return payment.authorized_minor, operation.amount_minor
+        case "void":
+            return payment.authorized_minor, 0
+        case _:
+            return payment.authorized_minor, payment.captured_minor
+
+
+class Said(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What the processor said of one operation, its words verbatim; None where it was silent."""
+
+    transaction_id: str | None = None
+    auth_code: str | None = None
+    decline_code: str | None = None
+    code: str | None = None
+    message: str | None = None
+    avs_result: str | None = None
+    cvv_result: str | None = None
+    network_transaction_id: str | None = None
+    card_brand: str | None = None
+    card_last4: str | None = None
+
+
+def _said(learned: Approved | Declined | Rejected | HeldForReview | Absent) -> Said:
+    match learned:
+        case Approved() | HeldForReview():
+            network = learned.network_transaction_id if isinstance(learned, Approved) else None
+            return Said(
+                transaction_id=learned.transaction_id,
+                auth_code=learned.auth_code,
+                code=learned.code,
+                message=learned.message,
+                avs_result=learned.avs_result,
+                cvv_result=learned.cvv_result,
+                network_transaction_id=network,
+                card_brand=learned.card_brand,
+                card_last4=learned.card_last4,
+            )
+        case Declined():
+            return Said(
+                transaction_id=learned.transaction_id,
+                decline_code=learned.decline_code,
+                code=learned.code,
+                message=learned.message,
+                avs_result=learned.avs_result,
+                cvv_result=learned.cvv_result,
+                card_brand=learned.card_brand,
+                card_last4=learned.card_last4,
+            )
+        case Rejected():
+            return Said(
+                decline_code=learned.decline_code, code=learned.code, message=learned.message
+            )
+        case Absent():
+            return Said(message="The processor never received this request.")
+
+
+def _operation_after(operation: Operation, state: str, said: Said, at: datetime) -> Operation:
+    return msgspec.structs.replace(
+        operation,
+        state=state,
+        transaction_id=said.transaction_id,
+        auth_code=said.auth_code,
+        decline_code=said.decline_code,
+        processor_code=said.code,
+        processor_message=said.message,
+        finished_at=at,
+    )
+
+
+def _payment_after(
+    payment: Payment,
+    status: Status,
+    authorized: int,
+    captured: int,
+    said: Said | None,
+    at: datetime,
+) -> Payment:
+    """The payment as RECORD leaves it. `said` is None where it does not describe the payment."""
+    after = msgspec.structs.replace(
+        payment,
+        status=status,
+        authorized_minor=authorized,
+        captured_minor=captured,
+        version=payment.version + 1,
+        active_operation=None,
+        updated_at=at,
+    )
+    if said is None:
+        return after
+    return msgspec.structs.replace(
+        after,
+        decline_code=said.decline_code,
+        transaction_id=said.transaction_id,
+        auth_code=said.auth_code,
+        avs_result=said.avs_result,
+        cvv_result=said.cvv_result,
+        processor_code=said.code,
+        processor_message=said.message,
+        card_brand=payment.card_brand or said.card_brand,
+        card_last4=payment.card_last4 or said.card_last4,
+    )
+
+
+def _refusal(operation: Operation, learned: Learned) -> EasyPayError | None:
+    """The problem where there is no resource to show for the request."""
+    follow_up = operation.kind in ("capture", "void")
+    if isinstance(learned, Rejected) or (isinstance(learned, Declined) and follow_up):
+        return ProcessorRejected(
+            f"The processor refused the {operation.kind}: {learned.message} (code {learned.code}). "
+            "No money moved. Correct the cause and send a new request with a new Idempotency-Key."
+        )
+    if isinstance(learned, Absent) and follow_up:
+        return NotExecuted(
+            f"The {operation.kind} never reached the processor and was given up. "
+            "Send a new request with a new Idempotency-Key."
+        )
+    return None
+
+
+def _refused(operation: Operation, said: Said, refusal: EasyPayError) -> bytes:
+    return render(
+        refusal,
+        payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
+        operation_id=ids.typed(ids.OPERATION, operation.id),
+        processor_code=said.code,
+        processor_message=said.message,
+        decline_code=said.decline_code,
+    )
+
+
+def _payment_event(operation: Operation, learned: Learned, *, late: bool) -> Event | None:
+    _, created, captured, voided = _EFFECT[type(learned)]
+    match operation.kind:
+        case "authorize" if isinstance(learned, Approved):
+            return Event.FOUND_AUTHORIZED if late else Event.AUTHORIZED
+        case "sale" if isinstance(learned, Approved):
+            return Event.FOUND_CAPTURED if late else Event.CAPTURED
+        case "authorize" | "sale":
+            return created
+        case "capture":
+            return captured
+        case "void":
+            return voided
+        case _:
+            return None  # a refund is an amount, not a status
+
+
+def _event_name(operation: Operation, state: str, status: Status) -> str:
+    """`payment.captured`, `refund.succeeded`, `capture.failed`: what the merchant sees."""
+    if operation.kind in CREATES:
+        return f"payment.{status}"
+    if operation.kind == "refund":
+        return f"refund.{REFUND_STATUS[state]}"
+    return f"payment.{status}" if state == "approved" else f"{operation.kind}.failed"

@@ -1,0 +1,198 @@
+"""How payments, refunds and operations look outside."""
+
+from typing import Final
+
+import msgspec
+
+from easypay import ids
+from easypay.clock import rfc3339
+from easypay.payments.model import Operation, Payment
+from easypay.payments.status import Status
+
+
+class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
+    """What is remembered of the card: enough to recognise it, never enough to use it."""
+
+    type: str
+    brand: str | None
+    last4: str | None
+    exp_month: int | None
+    exp_year: int | None
+
+
+class ProcessorView(msgspec.Struct, frozen=True, gc=False):
+    """What the processor said, its codes verbatim."""
+
+    name: str
+    transaction_id: str | None
+    auth_code: str | None
+    avs_result: str | None
+    cvv_result: str | None
+    code: str | None
+    message: str | None
+
+
+class PaymentView(msgspec.Struct, frozen=True, gc=False):
+    """A payment. Amounts are integers of minor units (cents for USD) of `currency`."""
+
+    id: str
+    status: Status
+    amount: int
+    currency: str
+    captured_amount: int
+    refunded_amount: int
+    capture: str
+    payment_method: PaymentMethodView
+    decline_code: str | None
+    processor: ProcessorView
+    order_reference: str | None
+    customer_reference: str | None
+    description: str | None
+    statement_descriptor: str | None
+    metadata: dict[str, str]
+    mode: str
+    version: int
+    created_at: str
+    updated_at: str
+
+
+class RefundView(msgspec.Struct, frozen=True, gc=False):
+    """A refund: `processing` until its outcome is known, then `succeeded` or `failed`."""
+
+    id: str
+    payment_id: str
+    status: str
+    amount: int
+    currency: str
+    decline_code: str | None
+    processor: ProcessorView
+    mode: str
+    created_at: str
+    updated_at: str
+
+
+class OperationView(msgspec.Struct, frozen=True, gc=False):
+    """One call to the processor: what was asked, under which reference, and what came of it."""
+
+    id: str
+    payment_id: str
+    kind: str
+    state: str
+    amount: int
+    currency: str
+    reference: str
+    attempt: int
+    decline_code: str | None
+    processor: ProcessorView
+    processor_ms: float | None
+    evidence: msgspec.Raw | None
+    begun_at: str
+    finished_at: str | None
+
+
+_json = msgspec.json.Encoder()
+_metadata = msgspec.json.Decoder(dict[str, str])
+
+
+def payment_view(payment: Payment) -> PaymentView:
+    """A payment as the API shows it."""
+    return PaymentView(
+        id=ids.typed(ids.PAYMENT, payment.id),
+        status=Status(payment.status),
+        amount=payment.amount_minor,
+        currency=payment.currency,
+        captured_amount=payment.captured_minor,
+        refunded_amount=payment.refunded_minor,
+        capture=payment.capture,
+        payment_method=PaymentMethodView(
+            payment.method_type,
+            payment.card_brand,
+            payment.card_last4,
+            payment.card_exp_month,
+            payment.card_exp_year,
+        ),
+        decline_code=payment.decline_code,
+        processor=ProcessorView(
+            payment.processor,
+            payment.transaction_id,
+            payment.auth_code,
+            payment.avs_result,
+            payment.cvv_result,
+            payment.processor_code,
+            payment.processor_message,
+        ),
+        order_reference=payment.order_reference,
+        customer_reference=payment.customer_reference,
+        description=payment.description,
+        statement_descriptor=payment.statement_descriptor,
+        metadata=_metadata.decode(payment.metadata) if payment.metadata else {},
+        mode=payment.mode,
+        version=payment.version,
+        created_at=rfc3339(payment.created_at),
+        updated_at=rfc3339(payment.updated_at),
+    )
+
+
+REFUND_STATUS: Final = {
+    "in_flight": "processing",
+    "unknown": "processing",
+    "not_sent": "processing",
+    "held": "processing",
+    "approved": "succeeded",
+    "declined": "failed",
+    "rejected": "failed",
+    "absent": "failed",
+}
+
+
+def refund_view(operation: Operation) -> RefundView:
+    """A refund as the API shows it: an operation of kind refund."""
+    return RefundView(
+        id=ids.typed(ids.REFUND, operation.id),
+        payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
+        status=REFUND_STATUS[operation.state],
+        amount=operation.amount_minor,
+        currency=operation.currency,
+        decline_code=operation.decline_code,
+        processor=_operation_processor(operation),
+        mode=operation.mode,
+        created_at=rfc3339(ids.moment_of(operation.id)),
+        updated_at=rfc3339(operation.finished_at or operation.begun_at),
+    )
+
+
+def operation_view(operation: Operation) -> OperationView:
+    """An operation as the API shows it."""
+    return OperationView(
+        id=ids.typed(ids.OPERATION, operation.id),
+        payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
+        kind=operation.kind,
+        state=operation.state,
+        amount=operation.amount_minor,
+        currency=operation.currency,
+        reference=operation.reference,
+        attempt=operation.attempt,
+        decline_code=operation.decline_code,
+        processor=_operation_processor(operation),
+        processor_ms=None if operation.processor_us is None else operation.processor_us / 1000,
+        evidence=None if operation.evidence is None else msgspec.Raw(operation.evidence.encode()),
+        begun_at=rfc3339(operation.begun_at),
+        finished_at=None if operation.finished_at is None else rfc3339(operation.finished_at),
+    )
+
+
+def _operation_processor(operation: Operation) -> ProcessorView:
+    return ProcessorView(
+        "authorize_net",
+        operation.transaction_id,
+        operation.auth_code,
+        None,
+        None,
+        operation.processor_code,
+        operation.processor_message,
+    )
+
+
+def body_of(view: PaymentView | RefundView) -> bytes:
+    """The JSON that is sent and stored, byte for byte."""
+    return _json.encode(view)
