@@ -77,6 +77,15 @@ async def gateway(shared_stack: Stack) -> Gateway:
 
 
 @pytest.fixture
+async def second_gateway(shared_stack: Stack) -> AsyncIterator[Gateway]:
+    """Another process on the shared database, for one test. It resolves unknowns too, so it has
+    the first one's schedule, and it ends with the test."""
+    started = await shared_stack.gateway(**QUICK)
+    yield started
+    started.kill()
+
+
+@pytest.fixture
 async def shop(shared_stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]:
     """A merchant of this test's own, on the shared stack. Its faults end with it."""
     made = await shared_stack.shop(gateway)

@@ -101,8 +101,10 @@ async def test_a_crowd_with_one_key_for_one_refund_refunds_once(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_two_processes_and_one_key_pay_once(shared_stack: Stack, shop: Shop) -> None:
-    second = shop.at((await shared_stack.gateway()).url)
+async def test_two_processes_and_one_key_pay_once(
+    shared_stack: Stack, second_gateway: Gateway, shop: Shop
+) -> None:
+    second = shop.at(second_gateway.url)
     for round_ in range(5):
         key = str(uuid.uuid4())
         answers = await asyncio.gather(

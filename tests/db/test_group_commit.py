@@ -18,9 +18,10 @@ from easypay import ids
 from easypay.clock import monotonic
 from easypay.db.embedded import Cluster
 from easypay.errors import DatabaseUnavailable, Overloaded
-from easypay.payments import store
-from easypay.payments.store import NewPayment
-from harness import QUICK, Shop, Stack, audit, payment_uuid, until, with_database
+from easypay.payments import statements
+from easypay.payments.model import PaymentKey
+from easypay.payments.statements import NewPayment
+from harness import QUICK, Gateway, Shop, Stack, audit, payment_uuid, until, with_database
 
 
 async def count(connection: Any, table: str) -> int:
@@ -76,8 +77,8 @@ async def test_one_key_twice_in_one_statement_makes_one_payment(
     merchant = ids.new_id()
     twins = [new_payment(merchant, key="order-1") for _ in range(5)]
     lane = rows.lane("begin", database)
-    answer = await lane.fetch(store.begin_payments_arguments(twins))
-    assert store.begin_payments_results(twins, answer) == [True, False, False, False, False]
+    answer = await lane.fetch(statements.begin_payments_arguments(twins))
+    assert statements.begin_payments_results(twins, answer) == [True, False, False, False, False]
     for table in ("idempotency_keys", "payments", "operations"):
         assert await count(connection, table) == 1
     await lane.close()
@@ -132,8 +133,8 @@ async def test_two_refunds_of_one_payment_in_one_statement_take_one(
     (payment,) = await captured(database, connection, ids.new_id(), 1)
     items = [refund_of(payment, 1000), refund_of(payment, 700)]
     lane = rows.lane("follow-up", database)
-    answer = await lane.fetch(store.begin_follow_ups_arguments(items))
-    results = store.begin_follow_ups_results(items, answer)
+    answer = await lane.fetch(statements.begin_follow_ups_arguments(items))
+    results = statements.begin_follow_ups_results(items, answer)
     (winner,) = [item for item, taken in zip(items, results, strict=True) if taken is not None]
     reserved = await connection.fetchval("SELECT refund_reserved_minor FROM payments")
     assert reserved == winner.asked_minor
@@ -440,7 +441,7 @@ async def test_an_answer_lost_after_its_commit_means_the_work_is_done_once(
         assert not await tested.submit(msgspec.structs.replace(items[0], from_states="absent"))
     else:
         tested = committer(name, proxy.dsn)
-        items = [store.PaymentKey(merchant, "test", each.payment_id) for each in payments]
+        items = [PaymentKey(merchant, "test", each.payment_id) for each in payments]
         await tested.submit(items[0])
 
     groups = tested.groups
@@ -620,9 +621,11 @@ async def test_a_gateway_whose_commit_is_ambiguous_does_the_work_once(
     await proxy.shut()
 
 
-async def test_two_gateways_and_one_key_refund_once(shared_stack: Stack, shop: Shop) -> None:
+async def test_two_gateways_and_one_key_refund_once(
+    shared_stack: Stack, second_gateway: Gateway, shop: Shop
+) -> None:
     """Each in a group of its own, on one payment: the later one is told, and none meets a bug."""
-    second = shop.at((await shared_stack.gateway(**QUICK)).url)
+    second = shop.at(second_gateway.url)
     payments = [await shop.paid() for _ in range(6)]
     await shared_stack.simulator.post("/settle")
     for payment in payments:
