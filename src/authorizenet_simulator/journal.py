@@ -10,7 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from authorizenet_simulator.records import Event
+from authorizenet_simulator import records
+
+Event = records.Event
+"""Everything that can happen: the transactions' events, and those of each store."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Event).decode

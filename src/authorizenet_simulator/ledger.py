@@ -8,18 +8,43 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, Protocol
 
 from authorizenet_simulator import clock, records
 from authorizenet_simulator.clock import Clock
-from authorizenet_simulator.journal import Journal
-from authorizenet_simulator.records import Action, Batch, Event, Settings, Txn
+from authorizenet_simulator.journal import Event, Journal
+from authorizenet_simulator.records import Action, Batch, Settings, Txn
 
 DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
 AUTHORIZATION_MS: Final = 30 * clock.DAY_MS
 REVIEW_MS: Final = 5 * clock.DAY_MS
 DEFAULT_LOGIN: Final = "easypay-sim"
 DEFAULT_KEY: Final = "sim-secret-key-1"
+
+
+class Store(Protocol):
+    """What a feature remembers beside the transactions: profiles, subscriptions, webhooks.
+
+    It changes only in `apply`, by events of its own types, so that a replay makes it anew.
+    """
+
+    events: tuple[type, ...]
+    """The types of event that are this store's."""
+
+    def apply(self, event: Any) -> None:
+        """Take over what happened."""
+
+    def reset(self, login: str) -> None:
+        """Forget what one account has, or every account ('')."""
+
+    def snapshot(self) -> Iterator[Event]:
+        """The events that make what a reset of everything leaves."""
+
+    def due(self) -> int | None:
+        """When the clock brings something next, Unix milliseconds; None for nothing."""
+
+    def tick(self, ledger: "Ledger", now: int) -> None:
+        """Do what has fallen due at `now`."""
 
 
 class Account:
@@ -72,6 +97,10 @@ class Ledger:
         self.settings = Settings()
         self.nonces: dict[str, records.NonceMinted] = {}
         """Accept nonces not used yet."""
+        self._stores: tuple[Store, ...] = ()
+        self._store_of: dict[type, Store] = {
+            kind: store for store in self._stores for kind in store.events
+        }
         self._forget()
         begin = random.Random(seed).randrange(40_000_000_000, 80_000_000_000)  # noqa: S311 - ids
         self.salt = b""
@@ -167,6 +196,10 @@ class Ledger:
                     self._do(records.Settled(self._next_cutoff))
                 self._next_cutoff = clock.next_cutoff_ms(now)
             self._do(records.Expired(now))
+            for store in self._stores:
+                due = store.due()
+                if due is not None and due <= now:
+                    store.tick(self, now)
             self._plan()
         return now
 
@@ -176,6 +209,8 @@ class Ledger:
             due = min(due, self._aging[0].at + AUTHORIZATION_MS)
         if self._reviewing:
             due = min(due, self._reviewing[0].at + REVIEW_MS)
+        for store in self._stores:
+            due = min(due, store.due() or due)
         self._due = due
 
     def find_duplicate(self, account: Account, digest: int, now: int, window_s: int) -> Txn | None:
@@ -184,11 +219,20 @@ class Ledger:
             return None
         return txn
 
+    def do(self, event: Event) -> None:
+        """A change to one of the stores: journalled, applied, and its due times looked at."""
+        self._do(event)
+        self._plan()
+
     def _do(self, event: Event) -> None:
         self.journal.add(event)
         self._apply(event)
 
     def _apply(self, event: Event) -> None:
+        store = self._store_of.get(type(event))
+        if store is not None:
+            store.apply(event)
+            return
         match event:
             case records.Recorded():
                 self._recorded(event)
@@ -338,6 +382,8 @@ class Ledger:
                 del self.nonces[value]
 
     def _reset(self, login: str) -> None:
+        for store in self._stores:
+            store.reset(login)
         if not login:
             self._forget()
             self.nonces.clear()
@@ -367,3 +413,5 @@ class Ledger:
                 yield records.SettingsChanged(account.login, account.settings)
         yield records.SettingsChanged("", self.settings)
         yield records.ClockSet(self.clock.offset_ms, self.clock.stopped_ms)
+        for store in self._stores:
+            yield from store.snapshot()
