@@ -97,7 +97,7 @@ class Ledger:
         self.settings = Settings()
         self.nonces: dict[str, records.NonceMinted] = {}
         """Accept nonces not used yet."""
-        self._stores: tuple[Store, ...] = ()
+        self._stores: list[Store] = []
         self._store_of: dict[type, Store] = {
             kind: store for store in self._stores for kind in store.events
         }
