@@ -5,6 +5,7 @@ import gc
 import hmac
 import logging
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from easypay import clock, failpoints
 from easypay.api.admin import AdminApi
+from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
-from easypay.api.routes import build_router, refuse_method
+from easypay.api.routes import build_router, refusing_method
 from easypay.api.system import SystemApi
 from easypay.db import partitions
 from easypay.db.connections import LOST, Lane, open_pool
@@ -25,6 +27,11 @@ from easypay.errors import EasyPayError
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Vault
+from easypay.observability import trace
+from easypay.observability.access import AccessLog
+from easypay.observability.instruments import Instruments
+from easypay.observability.measured import MeasuredPool, MeasuredProcessor
+from easypay.observability.vitals import Vitals
 from easypay.payments import statements, store
 from easypay.payments.flows import Payments
 from easypay.payments.recorder import Recorder
@@ -45,6 +52,8 @@ class Gateway:
         self.settings = settings
         self.draining = False
         self.open_requests = 0
+        self.open_connections: Callable[[], int] = lambda: 0
+        """Set by the server, which has them."""
         self._router: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self._committers: list[GroupCommitter[Any, Any]] = []
@@ -62,7 +71,9 @@ class Gateway:
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
-            await refuse_method(scope, send, error, lambda: self.draining)
+            allowed = (error.headers or {}).get("Allow", "")
+            refuse = refusing_method(allowed, lambda: self.draining, self._observer)
+            await refuse(scope, receive, send)
         finally:
             self.open_requests -= 1
 
@@ -87,7 +98,11 @@ class Gateway:
         failpoints.arm(settings.failpoint)
         vault = Vault(settings.encryption_key.get_secret_value())
         dsn = settings.database_url.get_secret_value()
-        self._pool = await open_pool(dsn, size=settings.database_pool_size)
+        instruments = self._instruments = Instruments(settings.metrics_dir)
+        log_lines = AccessLog() if settings.request_log else AccessLog(None)
+        self._observer = RequestObserver(instruments, log_lines)
+        pool = await open_pool(dsn, size=settings.database_pool_size)
+        self._pool = MeasuredPool(pool, instruments)
         async with self._pool.acquire() as connection:
             await partitions.ensure(
                 connection, at=clock.now(), months_ahead=settings.partitions_ahead_months
@@ -99,10 +114,14 @@ class Gateway:
             {"test": settings.authorize_net_test_url, "live": settings.authorize_net_live_url},
             lease_s=settings.cache_lease_s,
         )
-        self._processor = AuthorizeNet(
-            connect_timeout_s=settings.processor_connect_timeout_s,
-            max_connections=settings.processor_connections,
-            after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
+        self._processor = MeasuredProcessor(
+            AuthorizeNet(
+                connect_timeout_s=settings.processor_connect_timeout_s,
+                max_connections=settings.processor_connections,
+                after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
+                more_headers=trace.outbound,
+            ),
+            instruments,
         )
         record = self._committer("record", bounded=False, patience_s=math.inf)
         recorder = Recorder(record, self._pool, first_inquiry_s=settings.unknown_first_inquiry_s)
@@ -128,7 +147,22 @@ class Gateway:
             card_fingerprint=lambda number: hmac.digest(card_key, number.encode(), "sha256"),
             deadline_s=settings.processor_deadline_s,
         )
+        vitals = Vitals(
+            instruments,
+            pool=self._pool,
+            committers=self._committers,
+            directory=self._directory,
+            resolver=resolver,
+            open_requests=lambda: self.open_requests,
+            open_connections=lambda: self.open_connections(),
+        )
+
+        def metrics() -> bytes:
+            vitals.read()
+            return instruments.registry.text()
+
         admin_key = settings.admin_key
+        admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
         apis = {
             "payments": PaymentsApi(
                 payments=self._payments,
@@ -141,17 +175,23 @@ class Gateway:
             "admin": AdminApi(
                 pool=self._pool,
                 vault=vault,
-                admin_digest=None if admin_key is None else digest_of(admin_key.get_secret_value()),
+                admin_digest=admin_digest,
             ),
-            "system": SystemApi(is_ready=self._why_not_ready),
+            "system": SystemApi(
+                is_ready=self._why_not_ready,
+                metrics=metrics,
+                metrics_open=settings.metrics_open,
+                admin_digest=admin_digest,
+            ),
         }
-        self._router = build_router(apis, lambda: self.draining)
+        self._router = build_router(apis, lambda: self.draining, self._observer)
         for lane in self._lanes:
             await lane.open()
         self._tasks = [
             asyncio.create_task(self._directory.watch()),
             asyncio.create_task(resolver.run()),
             asyncio.create_task(self._maintain()),
+            asyncio.create_task(vitals.run()),
         ]
         _spare_the_collector()
 
@@ -183,9 +223,16 @@ class Gateway:
             size=settings.group_size,
             limit=settings.max_queued if bounded else None,
             patience_s=patience_s,
+            watcher=self._watch_group,
         )
         self._committers.append(committer)
         return committer
+
+    def _watch_group(self, name: str, size: int, waited_s: float, took_s: float) -> None:
+        instruments = self._instruments
+        instruments.group_size.observe(size, name)
+        instruments.group_wait.observe(waited_s, name)
+        instruments.database.observe(took_s, name)
 
     async def _why_not_ready(self) -> str | None:
         if self.draining:

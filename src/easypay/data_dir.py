@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -93,6 +94,12 @@ class DataDirectory:
         path = self.path / "log" / f"{name}.log"
         if path.exists() and path.stat().st_size > LONGEST_LOG:
             path.replace(path.with_suffix(".log.1"))
+        return path
+
+    def metrics_path(self) -> Path:
+        """Where the gateways count together; empty at each start, as counters begin at zero."""
+        path = self.path / "metrics"
+        shutil.rmtree(path, ignore_errors=True)
         return path
 
     def secrets(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ class Gateway(Protocol):
     """What the application tells its server beyond ASGI."""
 
     open_requests: int
+    open_connections: Callable[[], int]
 
     def begin_drain(self) -> None: ...
 
@@ -160,6 +161,7 @@ def serve(
 
     async def run() -> None:
         server = Server(config, gateway, drain_s=settings.drain_s, shared=shared)
+        gateway.open_connections = lambda: len(server.server_state.connections)
         _logger.info("listening on %s", url_of(bound))
         await server.serve(sockets=[bound])
 

@@ -4,6 +4,8 @@ A gateway reads nothing else of the environment; what `easypay up` and the comma
 instead of a data directory is in `data_dir.Environment`. Secrets are `SecretStr` without default.
 """
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -59,6 +61,15 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = Field(
         default=15.0, gt=0, description="SIGTERM: for what is in flight"
     )
+    metrics_dir: Path | None = Field(
+        default=None,
+        description="where the gateway processes of one host share their metrics; without it each "
+        "shows its own",
+    )
+    metrics_open: bool = Field(
+        default=False, description="show /metrics to other hosts without the admin key"
+    )
+    request_log: bool = Field(default=True, description="one line of JSON for each request")
     failpoint: str | None = Field(
         default=None, description="tests only: kill -9 this process at a named point of the flow"
     )

@@ -158,6 +158,7 @@ class Stack:
         gateway_environment = {
             "EASYPAY_DATABASE_URL": local_url,
             "EASYPAY_ENCRYPTION_KEY": encryption_key,
+            "EASYPAY_METRICS_DIR": str(self._directory.metrics_path()),
             "EASYPAY_ADMIN_KEY": admin_key,
             "EASYPAY_AUTHORIZE_NET_TEST_URL": processor_url,
         }

@@ -6,13 +6,14 @@ which becomes a problem here and nowhere else.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from easypay import ids
+from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.errors import (
     BodyTooLarge,
@@ -24,6 +25,8 @@ from easypay.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
+from easypay.merchants.model import Caller
+from easypay.observability.trace import Trace, accept, current
 from easypay.payments.cards import scrub
 from easypay.problems import MEDIA_TYPE, render
 
@@ -37,6 +40,8 @@ _NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
+Timing = tuple[tuple[str, float], ...]
+"""What a request spent its time on: names of Server-Timing, and seconds."""
 
 
 class Request(msgspec.Struct, gc=False):
@@ -49,6 +54,11 @@ class Request(msgspec.Struct, gc=False):
     query_string: bytes
     body: bytes
     id: str
+    peer: str = ""
+    """The address at the other end of the connection."""
+    caller: Caller | None = None
+    """Whose key it came with, once that is known."""
+    auth_s: float = 0.0
 
     def query(self, *allowed: str) -> dict[str, str]:
         """The query's parameters. Raises ValidationFailed for an unknown or a repeated one."""
@@ -69,9 +79,22 @@ class Response(msgspec.Struct, gc=False):
     content_type: bytes = JSON
     headers: Headers = []
     cache_control: bytes = b"no-store"
+    # What the log and the metrics are told besides:
+    timing: Timing = ()
+    payment_id: str | None = None
+    problem: str | None = None
+    replayed: bool = False
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Observer(Protocol):
+    """Who is told of every request, answered or not (`response` None: the client left first)."""
+
+    def answered(
+        self, route: str, request: Request, response: Response | None, took_s: float, trace: Trace
+    ) -> None: ...
 
 
 def invalid_query(name: str, detail: str) -> ValidationFailed:
@@ -82,25 +105,56 @@ def invalid_query(name: str, detail: str) -> ValidationFailed:
 
 
 class Endpoint:
-    """The ASGI application of one route."""
+    """The ASGI application of one route. `route` is its template, as the metrics name it."""
 
     def __init__(
-        self, handler: Handler, *, takes_body: bool, is_draining: Callable[[], bool]
+        self,
+        handler: Handler,
+        *,
+        route: str,
+        takes_body: bool,
+        is_draining: Callable[[], bool],
+        observer: Observer,
     ) -> None:
         self._handler = handler
+        self._route = route
         self._takes_body = takes_body
         self._is_draining = is_draining
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = monotonic()
+        headers = dict(scope["headers"])
+        trace = accept(headers.get(b"traceparent"))
+        current.set(trace)
+        client = scope.get("client")
         request = Request(
             method=scope["method"],
             path=scope["path"],
             params=scope.get("path_params", {}),
-            headers=dict(scope["headers"]),
+            headers=headers,
             query_string=scope["query_string"],
             body=b"",
             id=ids.new_request_id(),
+            peer="" if client is None else client[0],
         )
+        response: Response | None = None
+        try:
+            response = await self._answer(request, receive)
+            if response is not None:
+                total_s = monotonic() - started
+                if request.caller is not None:
+                    timing = (("auth", request.auth_s), *response.timing, ("total", total_s))
+                    response.headers = [*response.headers, (b"server-timing", _shown(timing))]
+                if trace.given:
+                    response.headers = [*response.headers, (b"traceparent", trace.header)]
+                await respond(send, response, request.id, close=self._is_draining())
+        finally:  # also where the client left, or the task was cancelled
+            self._observer.answered(self._route, request, response, monotonic() - started, trace)
+
+    async def _answer(self, request: Request, receive: Receive) -> Response | None:
+        """What the handler answers, or the problem it raised; None where nobody listens."""
+        response: Response
         try:
             if self._takes_body:
                 request.body = await _read_body(request.headers, receive)
@@ -108,7 +162,7 @@ class Endpoint:
         except EasyPayError as error:
             response = problem_response(error, request.id)
         except _Gone:
-            return
+            return None
         except LOST as error:
             log.warning("request %s met a lost database: %s", request.id, error)
             response = problem_response(
@@ -129,7 +183,12 @@ class Endpoint:
                 ),
                 request.id,
             )
-        await respond(send, response, request.id, close=self._is_draining())
+        return response
+
+
+def _shown(timing: Timing) -> bytes:
+    """Server-Timing, in milliseconds (https://www.w3.org/TR/server-timing/)."""
+    return ", ".join([f"{name};dur={seconds * 1000:.3f}" for name, seconds in timing]).encode()
 
 
 def problem_response(error: EasyPayError, request_id: str) -> Response:
@@ -145,6 +204,7 @@ def problem_response(error: EasyPayError, request_id: str) -> Response:
         body=scrub(render(error, request_id=request_id).decode()).encode(),
         content_type=_PROBLEM,
         headers=headers,
+        problem=error.code,
     )
 
 

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from easypay import clock, ids
 from easypay.api.auth import caller_of
-from easypay.api.http import Headers, Request, Response, decode, encode
+from easypay.api.http import Headers, Request, Response, Timing, decode, encode
 from easypay.api.idempotency import check_key, fingerprint, key_of
 from easypay.api.paging import Cursors, limit_of, moment_of, page_response
 from easypay.clock import rfc3339
@@ -255,8 +255,9 @@ def event_view(row: store.Happened) -> EventView:
 
 
 def _answer(reply: Reply, *, suffix: str = "") -> Response:
-    location = f"{PATH}/{ids.typed(ids.PAYMENT, reply.payment_id)}{suffix}".encode()
-    headers: Headers = [(b"server-timing", _timing(reply))]
+    payment_id = ids.typed(ids.PAYMENT, reply.payment_id)
+    location = f"{PATH}/{payment_id}{suffix}".encode()
+    headers: Headers = []
     if reply.status < 300:
         headers.append((b"location", location))
     if reply.status == 202:
@@ -269,14 +270,16 @@ def _answer(reply: Reply, *, suffix: str = "") -> Response:
         body=reply.body,
         content_type=b"application/problem+json" if problem else b"application/json",
         headers=headers,
+        timing=_timing(reply),
+        payment_id=payment_id,
+        replayed=reply.replayed,
     )
 
 
-def _timing(reply: Reply) -> bytes:
-    """Server-Timing in milliseconds: our two commits, and the processor between them."""
+def _timing(reply: Reply) -> Timing:
+    """Our two commits, and the processor between them; of a replay there is none."""
     parts = (("begin", reply.begin_s), ("processor", reply.processor_s), ("record", reply.record_s))
-    said = ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in parts if seconds)
-    return (said or "replay").encode()
+    return tuple((name, seconds) for name, seconds in parts if seconds is not None)
 
 
 def _payment_id(request: Request) -> UUID:

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
 
-from easypay import errors, ids
+from easypay import errors
 from easypay.api import admin, payments
-from easypay.api.http import Endpoint, Handler, problem_response, respond
+from easypay.api.http import Endpoint, Handler, Observer, Request, Response, problem_response
 from easypay.api.paging import Page
 from easypay.errors import EasyPayError, MethodNotAllowed, NotFound
 from easypay.payments import requests
@@ -347,6 +345,19 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="GET",
+        path="/metrics",
+        api="system",
+        handler="metrics",
+        summary="Metrics",
+        description=(
+            "In Prometheus' text format, of all processes of this host together. Open to the "
+            "machine itself; from elsewhere it needs the admin key, or EASYPAY_METRICS_OPEN."
+        ),
+        replies={200: None},
+        errors=(errors.InvalidApiKey,),
+    ),
+    Route(
+        method="GET",
         path="/openapi.json",
         api="system",
         handler="openapi",
@@ -376,40 +387,36 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 
 
-def build_router(apis: dict[str, Any], is_draining: Callable[[], bool]) -> Router:
+def build_router(
+    apis: dict[str, Any], is_draining: Callable[[], bool], observer: Observer
+) -> Router:
     """The ASGI router of ROUTES. `apis` are the objects whose methods the table names."""
+    how: dict[str, Any] = {"is_draining": is_draining, "observer": observer}
 
-    async def no_route(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            refused = NotFound(f"there is no {scope['path']}; see /docs for what there is")
-            await _refuse(send, refused, is_draining)
+    async def no_route(request: Request) -> Response:
+        raise NotFound(f"there is no {request.path}; see /docs for what there is")
 
     routes = []
     for route in ROUTES:
         handler: Handler = getattr(apis[route.api], route.handler)
-        endpoint = Endpoint(
-            handler, takes_body=route.method in ("POST", "PUT", "PATCH"), is_draining=is_draining
-        )
+        takes_body = route.method in ("POST", "PUT", "PATCH")
+        endpoint = Endpoint(handler, route=route.path, takes_body=takes_body, **how)
         routes.append(
             StarletteRoute(route.path, endpoint, methods=[route.method], name=route.operation_id)
         )
-    return Router(routes=routes, redirect_slashes=False, default=no_route)
+    unmatched = Endpoint(no_route, route="none", takes_body=False, **how)
+    return Router(routes=routes, redirect_slashes=False, default=unmatched)
 
 
-async def refuse_method(
-    scope: Scope, send: Send, error: HTTPException, is_draining: Callable[[], bool]
-) -> None:
-    """Answer a method the path does not have."""
-    allowed = (error.headers or {}).get("Allow", "")
-    refused = MethodNotAllowed(f"{scope['path']} takes {allowed}, not {scope['method']}.")
-    await _refuse(send, refused, is_draining, allow=allowed)
+def refusing_method(allowed: str, is_draining: Callable[[], bool], observer: Observer) -> Endpoint:
+    """Answers a method that the path does not have."""
 
+    async def refuse(request: Request) -> Response:
+        refused = MethodNotAllowed(f"{request.path} takes {allowed}, not {request.method}.")
+        response = problem_response(refused, request.id)
+        response.headers = [(b"allow", allowed.encode())]
+        return response
 
-async def _refuse(
-    send: Send, error: EasyPayError, is_draining: Callable[[], bool], allow: str = ""
-) -> None:
-    request_id = ids.new_request_id()
-    response = problem_response(error, request_id)
-    if allow:
-        response.headers = [(b"allow", allow.encode())]
-    await respond(send, response, request_id, close=is_draining())
+    return Endpoint(
+        refuse, route="none", takes_body=False, is_draining=is_draining, observer=observer
+    )

@@ -41,6 +41,14 @@ RETRYABLE = (
 MOST_RETRIES = 5
 LONG_GROUP_S = 0.02
 
+Watcher = Callable[[str, int, float, float], None]
+"""Told of every group that came back: its committer's name, its size, how long its oldest item
+waited to start, and how long the database took; seconds."""
+
+
+def _nobody(name: str, size: int, waited_s: float, took_s: float) -> None:
+    pass
+
 
 class GroupCommitter(Generic[Item, Result]):
     """Runs one statement for many items at a time.
@@ -65,10 +73,11 @@ class GroupCommitter(Generic[Item, Result]):
         size: int,
         limit: int | None,
         patience_s: float,
+        watcher: Watcher = _nobody,
     ) -> None:
         self.name = name
         self.groups = 0
-        self.items = 0
+        self._watcher = watcher
         self._lanes = list(lanes)
         self._free = list(lanes)
         self._arguments = arguments
@@ -183,7 +192,6 @@ class GroupCommitter(Generic[Item, Result]):
     ) -> None:
         group.sort(key=lambda entry: self._order(entry[0]))  # type: ignore[arg-type,return-value]
         self.groups += 1
-        self.items += len(group)
         try:
             oldest = min(since for _, _, since in group)
             results = await self._run(lane, [item for item, _, _ in group], oldest)
@@ -203,8 +211,10 @@ class GroupCommitter(Generic[Item, Result]):
     async def _run(self, lane: Lane, items: list[Item], since: float) -> Sequence[Result]:
         retries = 0
         while True:
+            begun = monotonic()
             try:
                 rows = await lane.fetch(self._arguments(items), self._variant(items[0]))
+                self._watcher(self.name, len(items), begun - since, monotonic() - begun)
                 return self._results(items, rows)
             except ConnectionLost as error:
                 if monotonic() - since > self._patience_s:

@@ -381,6 +381,7 @@ def group_committer(
     limit: int | None,
     patience_s: float,
     statement: Statement | None = None,
+    **more: Any,
 ) -> GroupCommitter[Any, Any]:
     """One of STATEMENTS at work. `month_of` is `db.partitions.Months.of`; the rest is
     GroupCommitter's. `statement` stands in for the table's own.
@@ -397,4 +398,5 @@ def group_committer(
         size=size,
         limit=limit,
         patience_s=patience_s,
+        **more,
     )

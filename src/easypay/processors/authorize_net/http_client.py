@@ -55,7 +55,8 @@ class HttpClient:
 
     `connections` bounds those open at once, over all hosts; a call beyond it waits for one, for
     at most half of its time. `after_write` is called once a request's bytes have been written:
-    a place for a test to kill the process. Times are seconds.
+    a place for a test to kill the process. `more_headers` gives whole lines (the trace) for the
+    request that is about to be sent. Times are seconds.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class HttpClient:
         max_reply_bytes: int = MAX_REPLY_BYTES,
         ssl_context: ssl.SSLContext | None = None,
         after_write: Callable[[], None] | None = None,
+        more_headers: Callable[[], bytes] = bytes,
     ) -> None:
         self.max_reply_bytes = max_reply_bytes
+        self._more_headers = more_headers
         self.after_write = after_write
         self._limit = connections
         self._connect_timeout_s = connect_timeout_s
@@ -110,7 +113,8 @@ class HttpClient:
                     self.connection_free(connection)
                     break
             # No await between the last check of the connection and the write inside.
-            return await connection.exchange(b"%b%d\r\n\r\n%b" % (head, len(body), body), left_s)
+            request = b"%b%d\r\n%b\r\n%b" % (head, len(body), self._more_headers(), body)
+            return await connection.exchange(request, left_s)
         return NotSent(reason="no time left to begin a call")
 
     async def close(self) -> None:

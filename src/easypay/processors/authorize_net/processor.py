@@ -31,12 +31,14 @@ class AuthorizeNet:
         max_connections: int = 1024,
         after_write: Callable[[], None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        more_headers: Callable[[], bytes] = bytes,
     ) -> None:
         self._client = HttpClient(
             connect_timeout_s=connect_timeout_s,
             connections=max_connections,
             after_write=after_write,
             ssl_context=ssl_context,
+            more_headers=more_headers,
         )
 
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:

@@ -1,0 +1,63 @@
+"""What is kept of every request once it is over: its metrics and its line in the log."""
+
+from typing import Final
+
+from easypay import clock, ids
+from easypay.api.http import Request, Response
+from easypay.observability.access import AccessLog, Line
+from easypay.observability.instruments import Instruments
+from easypay.observability.trace import Trace
+
+CLIENT_LEFT: Final = 499
+_QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: they are counted, and logged only where they fail."""
+
+
+class RequestObserver:
+    """Counts and logs requests. It runs after the answer has been handed to the server."""
+
+    def __init__(self, instruments: Instruments, log: AccessLog) -> None:
+        self._requests = instruments.requests
+        self._own_time = instruments.own_time
+        self._log = log
+
+    def answered(
+        self, route: str, request: Request, response: Response | None, took_s: float, trace: Trace
+    ) -> None:
+        status = CLIENT_LEFT if response is None else response.status
+        self._requests.observe(took_s, request.method, route, str(status))
+        timing = () if response is None else response.timing
+        spent = dict(timing)
+        if "processor" in spent:
+            self._own_time.observe(took_s - spent["processor"], route)
+        if route in _QUIET and status < 400:
+            return
+        caller = request.caller
+        self._log.write(
+            Line(
+                time=clock.now(),
+                level="error" if status >= 500 else "info",
+                request_id=request.id,
+                trace_id=trace.trace_id.decode(),
+                method=request.method,
+                route=route,
+                status=status,
+                duration_ms=round(took_s * 1000, 3),
+                merchant_id=None if caller is None else ids.typed(ids.MERCHANT, caller.merchant_id),
+                key_id=None if caller is None else ids.typed(ids.API_KEY, caller.key_id),
+                mode=None if caller is None else caller.mode,
+                payment_id=None if response is None else response.payment_id,
+                problem=None if response is None else response.problem,
+                replayed=response is not None and response.replayed,
+                begin_ms=_ms(spent.get("begin")),
+                processor_ms=_ms(spent.get("processor")),
+                record_ms=_ms(spent.get("record")),
+                bytes_in=len(request.body),
+                bytes_out=0 if response is None else len(response.body),
+            ),
+            trace_is_theirs=trace.given,
+        )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)

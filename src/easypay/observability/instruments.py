@@ -1,0 +1,99 @@
+"""Every metric of the gateway, by name. docs/monitoring.md says what to do when one moves.
+
+Names follow OpenTelemetry's semantic conventions in Prometheus' spelling where there is one, and
+begin with `easypay_` where there is none. No label holds an id or anything that a client sends.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from easypay import __version__
+from easypay.observability.metrics import Registry
+
+SECONDS: Final = (
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3,
+    0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+)  # fmt: skip
+"""OpenTelemetry's buckets, finer where the targets lie."""
+SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+
+class Instruments:
+    """One process's metrics. `directory`: where the processes of this host share them."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        registry = self.registry = Registry(directory)
+        counter, gauge, histogram = registry.counter, registry.gauge, registry.histogram
+        self.requests = histogram(
+            "http_server_request_duration_seconds",
+            "Requests answered, by how long they took. Status 499: the client left first.",
+            "http_request_method",
+            "http_route",
+            "http_response_status_code",
+            bounds=SECONDS,
+        )
+        self.own_time = histogram(
+            "easypay_own_time_seconds",
+            "What a money request took less the processor's part: our own time.",
+            "http_route",
+            bounds=SECONDS,
+        )
+        self.open_requests = gauge("easypay_open_requests", "Requests being answered.")
+        self.open_connections = gauge("easypay_open_connections", "Connections of clients.")
+        self.processor_calls = histogram(
+            "easypay_processor_call_duration_seconds",
+            "Calls to a processor, by how long they took.",
+            "processor",
+            "operation",
+            bounds=SECONDS,
+        )
+        self.operations = counter(
+            "easypay_payment_operations_total",
+            "Calls to a processor, by what became of them.",
+            "operation",
+            "outcome",
+        )
+        self.database = histogram(
+            "db_client_operation_duration_seconds",
+            "Statements, by how long the database took. Groups go by their committer's name.",
+            "db_query_summary",
+            bounds=SECONDS,
+        )
+        self.group_size = histogram(
+            "easypay_group_size", "Items that shared one commit.", "group", bounds=SIZES
+        )
+        self.group_wait = histogram(
+            "easypay_group_wait_seconds",
+            "How long the oldest item of a group waited for it to start.",
+            "group",
+            bounds=SECONDS,
+        )
+        self.group_queue = gauge("easypay_group_queue", "Items that wait for their group.", "group")
+        self.pool = gauge(
+            "db_client_connection_count", "Connections of the pool.", "db_client_connection_state"
+        )
+        self.cache = counter(
+            "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
+        )
+        self.unknown = gauge(
+            "easypay_unknown_operations", "Operations whose outcome is not known.", merge="max"
+        )
+        self.unknown_age = gauge(
+            "easypay_unknown_age_seconds", "Age of the oldest unknown outcome.", merge="max"
+        )
+        self.inconclusive = counter(
+            "easypay_inquiries_inconclusive_total", "Inquiries that did not settle the matter."
+        )
+        self.loop_lag = histogram(
+            "easypay_event_loop_lag_seconds",
+            "How late the event loop was, looked at ten times a second.",
+            bounds=SECONDS,
+        )
+        self.process_cpu = counter(
+            "process_cpu_seconds_total", "CPU time of all gateway processes."
+        )
+        self.process_memory = gauge("process_resident_memory_bytes", "Their resident memory.")
+        self.processes = gauge("easypay_processes", "Gateway processes alive on this host.")
+        gauge("easypay_build_info", "1, labelled with the version.", "version", merge="max").set(
+            1, __version__
+        )

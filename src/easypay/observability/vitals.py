@@ -1,0 +1,100 @@
+"""What a process looks at once a second: the loop's lag, its size, and what waits in it."""
+
+import asyncio
+import logging
+import os
+import resource
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from easypay.clock import monotonic
+from easypay.db.connections import LOST
+from easypay.db.group_commit import GroupCommitter
+from easypay.merchants.directory import Directory
+from easypay.observability.instruments import Instruments
+from easypay.payments.resolver import Resolver
+
+log = logging.getLogger(__name__)
+
+LAG_EVERY_S: Final = 0.1
+_UNKNOWN_EVERY_S: Final = 5.0
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+UNKNOWN: Final = """
+    SELECT count(*), coalesce(extract(epoch FROM now() - min(since)), 0)::float8
+      FROM unresolved_operations
+"""
+
+
+class Vitals:
+    """Fills the gauges, and what others count, into the metrics of this process."""
+
+    def __init__(
+        self,
+        instruments: Instruments,
+        *,
+        pool: Any,
+        committers: Sequence[GroupCommitter[Any, Any]],
+        directory: Directory,
+        resolver: Resolver,
+        open_requests: Callable[[], int],
+        open_connections: Callable[[], int],
+    ) -> None:
+        self._instruments = instruments
+        self._pool = pool
+        self._committers = committers
+        self._directory = directory
+        self._resolver = resolver
+        self._open_requests = open_requests
+        self._open_connections = open_connections
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        lag = self._instruments.loop_lag
+        ask_at = 0.0
+        while True:
+            due = monotonic() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            lag.observe(max(0.0, monotonic() - due))
+            self.read()
+            if monotonic() >= ask_at:
+                ask_at = monotonic() + _UNKNOWN_EVERY_S
+                await self._ask_for_unknowns()
+
+    def read(self) -> None:
+        """Everything that costs no waiting."""
+        told = self._instruments
+        told.open_requests.set(self._open_requests())
+        told.open_connections.set(self._open_connections())
+        for committer in self._committers:
+            told.group_queue.set(committer.waiting, committer.name)
+        idle = self._pool.get_idle_size()
+        told.pool.set(idle, "idle")
+        told.pool.set(self._pool.get_size() - idle, "used")
+        told.cache.set(self._directory.hits, "api_keys", "hit")
+        told.cache.set(self._directory.misses, "api_keys", "miss")
+        told.inconclusive.set(self._resolver.inconclusive)
+        told.process_cpu.set(time.process_time())
+        told.process_memory.set(resident_bytes())
+        told.processes.set(1)
+
+    async def _ask_for_unknowns(self) -> None:
+        try:
+            count, age_s = await self._pool.fetchrow(UNKNOWN)
+        except (*LOST, asyncpg.PostgresError) as error:
+            log.warning("cannot count the unknown outcomes: %s", error)
+            return
+        self._instruments.unknown.set(count)
+        self._instruments.unknown_age.set(age_s)
+
+
+def resident_bytes() -> int:
+    """What this process holds in memory; its peak where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except FileNotFoundError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
