@@ -37,6 +37,8 @@ class RequestObserver:
             Line(
                 time=clock.now(),
                 level="error" if status >= 500 else "info",
+                logger="easypay.request",
+                message=f"{request.method} {route} {status}",
                 request_id=request.id,
                 trace_id=trace.trace_id.decode(),
                 method=request.method,

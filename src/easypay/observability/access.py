@@ -21,8 +21,8 @@ class Line(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
 
     time: datetime
     level: str
-    logger: str = "easypay.request"
-    message: str = "request"
+    logger: str
+    message: str
     request_id: str
     trace_id: str
     method: str

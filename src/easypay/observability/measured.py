@@ -100,15 +100,20 @@ class MeasuredPool:
             self._database.observe(monotonic() - begun, summary(sql))
 
 
-_TABLE: Final = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+([a-z_]+)", re.IGNORECASE)
-_VERB: Final = re.compile(r"\b(INSERT|UPDATE|DELETE|SELECT)\b", re.IGNORECASE)
+_LOCK: Final = r"(?<!FOR )"  # SELECT ... FOR UPDATE changes nothing
+_VERB: Final = re.compile(rf"{_LOCK}\b(INSERT|UPDATE|DELETE|SELECT)\b", re.IGNORECASE)
+_TABLE: Final = re.compile(
+    rf"(?:\b(?:FROM|INTO)|{_LOCK}\bUPDATE)\s+([a-z_]+)\b(?!\s*\()", re.IGNORECASE
+)
 
 
 @lru_cache(512)
 def summary(sql: str) -> str:
     """`SELECT payments`: the first verb that changes something, or SELECT, and its table."""
-    verbs = [verb.upper() for verb in _VERB.findall(sql)]
-    verb = next((each for each in verbs if each != "SELECT"), verbs[0] if verbs else "OTHER")
-    at = sql.upper().find(verb)
-    found = _TABLE.search(sql, max(at, 0))
-    return f"{verb} {found[1].lower()}" if found else verb
+    verbs = list(_VERB.finditer(sql))
+    changing = [verb for verb in verbs if verb[1].upper() != "SELECT"]
+    if not verbs:
+        return "OTHER"
+    verb = (changing or verbs)[0]
+    table = _TABLE.search(sql, verb.start())
+    return f"{verb[1].upper()} {table[1].lower()}" if table else verb[1].upper()

@@ -1,0 +1,147 @@
+"""The metrics of many processes read as those of one, whoever is asked and whoever has died."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from easypay.observability.measured import summary
+from easypay.observability.metrics import Registry
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from easypay.observability.metrics import Registry
+registry = Registry(Path(sys.argv[1]))
+calls = registry.counter("calls_total", "calls", "route")
+open_ = registry.gauge("open", "open")
+lag = registry.gauge("lag", "lag", merge="max")
+took = registry.histogram("took_seconds", "took", bounds=(0.1, 1.0))
+for _ in range(int(sys.argv[2])):
+    calls.add("/a")
+open_.set(3)
+lag.set(float(sys.argv[2]))
+took.observe(0.05)
+took.observe(5)
+print("counted", flush=True)
+time.sleep(60)
+"""
+
+
+def registry_with_families(directory: Path | None) -> Registry:
+    registry = Registry(directory)
+    registry.counter("calls_total", "calls", "route").add("/a")
+    registry.gauge("open", "open").set(2)
+    registry.gauge("lag", "lag", merge="max").set(7)
+    registry.histogram("took_seconds", "took", bounds=(0.1, 1.0)).observe(0.1)
+    return registry
+
+
+def samples(registry: Registry) -> dict[str, float]:
+    text = registry.text().decode()
+    return {
+        sample.name + "".join(f"[{value}]" for value in sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def child(directory: Path, calls: int) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(directory), str(calls)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "counted\n"
+    return process
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_alone_a_process_shows_its_own() -> None:
+    found = samples(registry_with_families(None))
+    assert found["calls_total[/a]"] == 1
+    assert found["took_seconds_bucket[0.1]"] == 1, "a bound belongs to its bucket"
+
+
+def test_whoever_is_asked_adds_up_everyone(tmp_path: Path) -> None:
+    others = [child(tmp_path, 10), child(tmp_path, 100)]
+    try:
+        found = samples(registry_with_families(tmp_path))
+    finally:
+        for other in others:
+            end(other)
+    assert found["calls_total[/a]"] == 111
+    assert found["open"] == 8, "a sum"
+    assert found["lag"] == 100, "the worst of all"
+    assert found["took_seconds_bucket[0.1]"] == 3
+    assert found["took_seconds_bucket[1.0]"] == 3, "buckets are cumulative"
+    assert found["took_seconds_bucket[+Inf]"] == found["took_seconds_count"] == 5
+    assert found["took_seconds_sum"] == pytest.approx(10.2)
+
+
+def test_what_the_dead_counted_counts_and_what_they_showed_is_gone(tmp_path: Path) -> None:
+    registry = registry_with_families(tmp_path)
+    end(child(tmp_path, 10))
+    found = samples(registry)
+    assert found["calls_total[/a]"] == 11
+    assert (found["open"], found["lag"]) == (2, 7)
+
+
+def test_files_do_not_pile_up_over_restarts(tmp_path: Path) -> None:
+    for _ in range(4):
+        end(child(tmp_path, 10))
+    registry = registry_with_families(tmp_path)
+    assert samples(registry)["calls_total[/a]"] == 41
+    assert len(list(tmp_path.glob("*.cells"))) == 1, "the dead were folded into one file"
+
+
+def test_a_half_written_line_of_another_process_is_passed_over(tmp_path: Path) -> None:
+    other = child(tmp_path, 10)
+    try:
+        index = next(tmp_path.glob(f"{other.pid}-*.index"))
+        with index.open("a") as file:
+            file.write('["calls_total", ["/b')
+        assert samples(registry_with_families(tmp_path))["calls_total[/a]"] == 11
+    finally:
+        end(other)
+
+
+def test_labels_without_bound_are_refused_loudly() -> None:
+    calls = Registry().counter("calls_total", "calls", "route")
+    for number in range((1 << 16) - 1):
+        calls.add(str(number))
+    with pytest.raises(MemoryError, match="calls_total"):
+        calls.add("one too many")
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("SELECT 1", "SELECT"),
+        ("SELECT a FROM payments WHERE id = $1", "SELECT payments"),
+        ("SELECT extract(epoch FROM now() - since) FROM unresolved_operations", "SELECT"
+         " unresolved_operations"),
+        ("WITH due AS (SELECT x FROM jobs FOR UPDATE SKIP LOCKED) UPDATE jobs j SET a = 1",
+         "UPDATE jobs"),
+        ("insert into keys values (1)", "INSERT keys"),
+        ("DELETE FROM unresolved_operations WHERE a = $1", "DELETE unresolved_operations"),
+        ("VACUUM", "OTHER"),
+    ],
+)  # fmt: skip
+def test_statements_are_named_by_what_they_do(sql: str, said: str) -> None:
+    assert summary(sql) == said
+
+
+def test_the_process_that_asks_is_alive(tmp_path: Path) -> None:
+    registry = registry_with_families(tmp_path)
+    assert next(tmp_path.glob("*.index")).name.startswith(f"{os.getpid()}-")
+    assert samples(registry)["open"] == 2

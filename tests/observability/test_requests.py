@@ -1,0 +1,200 @@
+"""What an operator sees of a request: metrics, one line of log, where its time went, its trace."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from harness import ADMIN_KEY, QUICK, VISA, Gateway, Shop, Stack, until
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+async def counted(url: str, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"{url}/metrics")).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def lines(gateway: Gateway) -> list[dict[str, object]]:
+    """The canonical lines a gateway has written."""
+    said = gateway.said().splitlines()
+    return [line for line in map(json.loads, said) if line["logger"] == "easypay.request"]
+
+
+@pytest.fixture
+async def watched(stack: Stack) -> tuple[Gateway, Gateway, Shop]:
+    """Two processes that share their metrics, and a shop at the first."""
+    shared = str(stack.folder / "metrics")
+    first = await stack.gateway(**QUICK, metrics_dir=shared)
+    second = await stack.gateway(**QUICK, metrics_dir=shared)
+    return first, second, await stack.shop(first)
+
+
+async def test_two_processes_count_as_one_and_a_kill_loses_no_count(
+    stack: Stack, watched: tuple[Gateway, Gateway, Shop]
+) -> None:
+    first, second, shop = watched
+    for asker in (shop, shop.at(second.url)):
+        for _ in range(5):
+            assert (await asker.pay()).status_code == 201
+        declined = await asker.pay(billing_address={"postal_code": "46282"})
+        assert declined.json()["status"] == "declined"
+    paid = {"http_route": "/api/v1/payments", "http_request_method": "POST"}
+    duration = "http_server_request_duration_seconds_count"
+    for url in (first.url, second.url):
+        assert await counted(url, duration, **paid) == 12
+        for outcome, count in (("approved", 10), ("declined", 2)):
+            name = "easypay_payment_operations_total"
+            assert await counted(url, name, operation="sale", outcome=outcome) == count
+    assert await counted(first.url, "easypay_processes") == 2
+    second.kill()
+    assert await counted(first.url, duration, **paid) == 12
+    assert await counted(first.url, "easypay_processes") == 1
+    assert await counted(first.url, "easypay_own_time_seconds_count") == 12
+    assert await counted(first.url, "easypay_group_size_sum", group="begin") == 12
+    assert await counted(first.url, "db_client_operation_duration_seconds_count") >= 24
+    assert await counted(first.url, "easypay_cache_requests_total", cache="api_keys") >= 6
+
+
+async def test_unknown_outcomes_show_their_number_and_age(stack: Stack) -> None:
+    gateway = await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "600"})
+    shop = await stack.shop(gateway)
+    await stack.simulator.post("/faults", kind="drop_reply", count=1, login=shop.login)
+    assert (await shop.pay()).status_code == 202
+
+    async def seen() -> bool:
+        return await counted(gateway.url, "easypay_unknown_operations") == 1
+
+    await until(seen, what="the unknown is counted")
+    assert await counted(gateway.url, "easypay_unknown_age_seconds") > 0
+    unknown = {"operation": "sale", "outcome": "unknown"}
+    assert await counted(gateway.url, "easypay_payment_operations_total", **unknown) == 1
+
+
+async def test_metrics_are_for_this_machine_or_the_admin_key(
+    watched: tuple[Gateway, Gateway, Shop],
+) -> None:
+    url = f"{watched[0].url}/metrics"
+    proxied = {"x-forwarded-for": "203.0.113.9"}
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(url)).status_code == 200
+        assert (await client.get(url, headers=proxied)).status_code == 401
+        key = {"authorization": f"Bearer {ADMIN_KEY}"}
+        assert (await client.get(url, headers=proxied | key)).status_code == 200
+
+
+async def test_no_label_holds_what_a_client_wrote(watched: tuple[Gateway, Gateway, Shop]) -> None:
+    first, _, shop = watched
+    payment = (await shop.pay()).json()["id"]
+    await shop.payment(payment)
+    await shop.client.get(f"/no/such/{VISA}")
+    await shop.client.request("DELETE", f"/payments/{payment}")
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"{first.url}/metrics")).text
+    assert payment not in text
+    assert VISA not in text
+    missed = {"http_route": "none", "http_response_status_code": "404"}
+    assert await counted(first.url, "http_server_request_duration_seconds_count", **missed) == 1
+
+
+async def test_an_answer_says_where_its_time_went_and_only_to_its_owner(shop: Shop) -> None:
+    answer = await shop.pay()
+    said = dict(re.findall(r"(\w+);dur=([\d.]+)", answer.headers["server-timing"]))
+    assert list(said) == ["auth", "begin", "processor", "record", "total"]
+    parts = sum(float(ms) for name, ms in said.items() if name != "total")
+    assert 0 < parts <= float(said["total"])
+    read = await shop.client.get(f"/payments/{answer.json()['id']}")
+    assert re.fullmatch(r"auth;dur=[\d.]+, total;dur=[\d.]+", read.headers["server-timing"])
+    stranger = await shop.client.get("/payments", headers={"authorization": "Bearer ep_test_x"})
+    assert stranger.status_code == 401
+    assert "server-timing" not in stranger.headers
+
+
+async def test_one_line_for_each_request_joins_the_trace(
+    watched: tuple[Gateway, Gateway, Shop],
+) -> None:
+    first, _, shop = watched
+    headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    answer = await shop.client.get("/payments", headers=headers)
+    ours = answer.headers["traceparent"]
+    assert re.fullmatch(rf"00-{TRACE}-[0-9a-f]{{16}}-01", ours)
+    assert "b7ad6b7169203331" not in ours, "a span of our own"
+    paid = await shop.pay(key="order-1")
+    await shop.pay(key="order-1")
+
+    async def written() -> bool:
+        return len(lines(first)) >= 3
+
+    await until(written)
+    listed, created, again = lines(first)[-3:]
+    assert listed["trace_id"] == TRACE
+    assert listed["request_id"] == answer.headers["request-id"]
+    assert (listed["route"], listed["status"], listed["mode"]) == ("/api/v1/payments", 200, "test")
+    assert created["payment_id"] == paid.json()["id"] == again["payment_id"]
+    assert again["replayed"] is True
+    assert 0 < created["processor_ms"] < created["duration_ms"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "00-abc", f"ff-{TRACE}-b7ad6b7169203331-01", f"00-{'0' * 32}-b7ad6b7169203331-01",
+     f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE.upper()}-b7ad6b7169203331-01"],
+)  # fmt: skip
+async def test_a_trace_that_is_none_is_not_joined(shop: Shop, header: str) -> None:
+    answer = await shop.client.get("/payments", headers={"traceparent": header})
+    assert answer.status_code == 200
+    assert "traceparent" not in answer.headers
+
+
+async def test_a_card_number_in_a_trace_is_masked_in_the_log(
+    watched: tuple[Gateway, Gateway, Shop],
+) -> None:
+    first, _, shop = watched
+    trace = f"{VISA}f1b2c3d4e5f6a7b8"
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    assert (await shop.client.get("/payments", headers=headers)).status_code == 200
+    await until(lambda: _has_line(first))
+    assert VISA not in first.said()
+
+
+async def _has_line(gateway: Gateway) -> bool:
+    return any(line["route"] == "/api/v1/payments" for line in lines(gateway))
+
+
+async def test_the_processor_gets_the_trace_of_the_payment(stack: Stack, tmp_path: Path) -> None:
+    """A listener in the processor's place sees our header on its request."""
+    import asyncio
+
+    heads: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}/xml/v1/request.api"
+    gateway = await stack.gateway(
+        **QUICK | {"unknown_first_inquiry_s": "600"}, authorize_net_test_url=url
+    )
+    shop = await stack.shop(gateway)
+    body = {
+        "amount": 100, "currency": "USD",
+        "payment_method": {"type": "card", "card": {"number": VISA, "exp_month": 12,
+                                                    "exp_year": 2035, "cvc": "907"}},
+    }  # fmt: skip
+    headers = {"idempotency-key": "t", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    answer = await shop.client.post("/payments", json=body, headers=headers)
+    assert answer.status_code == 202, "nothing came back: the outcome is not known"
+    assert b"traceparent: 00-" + TRACE.encode() in heads[0]
+    server.close()
