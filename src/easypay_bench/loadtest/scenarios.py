@@ -1,0 +1,181 @@
+"""What a simulated shop does. A new scenario is a coroutine over `Shop` and a line in SCENARIOS."""
+
+import itertools
+import random
+import secrets
+import string
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from easypay_bench.loadtest.connections import Answer
+
+PATH: Final = "/api/v1/payments"
+LOWEST_MINOR: Final = 1000
+AMOUNTS: Final = 9000
+_KNOWN: Final = 10_000
+_CARD: Final = {
+    "type": "card",
+    "card": {"number": "4111111111111111", "exp_month": 12, "exp_year": 2030, "cvc": "900"},
+}
+_ADDRESS: Final = {
+    "first_name": "Ada", "last_name": "Lovelace", "line1": "1 Main St", "city": "Springfield",
+    "state": "IL", "postal_code": "62701", "country": "US",
+}  # fmt: skip
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Unexpected(Exception):
+    """An answer that a scenario cannot go on from; it has been counted."""
+
+
+class Sender(Protocol):
+    """Sends one request and measures it. Raises Unexpected for any status not in `good`."""
+
+    async def __call__(
+        self, name: str, request: bytes, good: Sequence[int], *, keyed: bool
+    ) -> Answer: ...
+
+
+class Memory:
+    """What one generator's shops share: the merchant, the numbers, the payments taken."""
+
+    def __init__(self, host: str, api_key: str, *, seed: int) -> None:
+        self.head = f"Host: {host}\r\nAuthorization: Bearer {api_key}\r\n"
+        # Letters only: digits next to digits could be taken for a card number, and refused.
+        self.run = "".join(secrets.choice(string.ascii_lowercase) for _ in range(12))
+        self.numbers = itertools.count(1)
+        self.random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self.payments: deque[str] = deque(maxlen=_KNOWN)
+        """The ids of the newest payments that succeeded."""
+
+
+class Shop:
+    """One merchant's client, for one turn of a scenario."""
+
+    def __init__(self, memory: Memory, send: Sender) -> None:
+        self._memory = memory
+        self._send = send
+
+    async def pay(self, capture: str = "automatic", **over: Any) -> str:
+        """Take a payment, and give its id."""
+        memory = self._memory
+        number = next(memory.numbers)
+        body = {
+            "amount": LOWEST_MINOR + number % AMOUNTS,
+            "currency": "USD",
+            "capture": capture,
+            "payment_method": _CARD,
+            "order_reference": f"order-{memory.run}-{number}",
+            "billing_address": _ADDRESS,
+            **over,
+        }
+        answer = await self.post("create", PATH, body, good=(201, 202))
+        payment_id: str = _decode(answer.body)["id"]
+        if answer.status == 201:
+            memory.payments.append(payment_id)
+        return payment_id
+
+    async def post(
+        self, name: str, path: str, body: Any, *, good: Sequence[int] = (201, 202)
+    ) -> Answer:
+        """A money POST with an Idempotency-Key that was never used."""
+        content = _encode(body)
+        memory = self._memory
+        key = f"load-{memory.run}-{next(memory.numbers)}"
+        head = (
+            f"POST {path} HTTP/1.1\r\n{memory.head}Idempotency-Key: {key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
+        return await self._send(name, head.encode() + content, good, keyed=True)
+
+    async def get(self, name: str, path: str) -> Answer:
+        head = f"GET {path} HTTP/1.1\r\n{self._memory.head}\r\n"
+        return await self._send(name, head.encode(), (200,), keyed=False)
+
+    async def known(self) -> str:
+        """One of the payments taken so far; the first is taken where there is none."""
+        payments = self._memory.payments
+        return self._memory.random.choice(payments) if payments else await self.pay()
+
+    def remember(self, payment_id: str) -> None:
+        """A payment taken otherwise than by `pay`."""
+        self._memory.payments.append(payment_id)
+
+
+Scenario = Callable[[Shop], Awaitable[None]]
+
+
+async def create(shop: Shop) -> None:
+    """Take a payment."""
+    await shop.pay()
+
+
+async def create_capture(shop: Shop) -> None:
+    """Hold the money, then take it."""
+    payment_id = await shop.pay(capture="manual")
+    await shop.post("capture", f"{PATH}/{payment_id}/capture", {})
+
+
+async def get(shop: Shop) -> None:
+    """Read one payment."""
+    await shop.get("get", f"{PATH}/{await shop.known()}")
+
+
+async def list_(shop: Shop) -> None:
+    """Read the newest 20."""
+    await shop.get("list", f"{PATH}?limit=20")
+
+
+async def refund(shop: Shop) -> None:
+    """Take a payment and give it back at once: the processor voids it."""
+    payment_id = await shop.pay()
+    await shop.post("refund", f"{PATH}/{payment_id}/refunds", {})
+
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "create": create,
+    "create_capture": create_capture,
+    "get": get,
+    "list": list_,
+    "refund": refund,
+}
+
+
+class Line(msgspec.Struct, forbid_unknown_fields=True):
+    """One line of a file to replay. `{payment_id}` in the path becomes one taken in this run."""
+
+    path: str
+    method: str = "POST"
+    body: Any = None
+    name: str | None = None
+
+
+def replaying(lines: Sequence[Line]) -> Scenario:
+    """Sends the lines in turn, each with a key of its own; after the last the first again."""
+    turn = itertools.cycle(lines)
+
+    async def replay(shop: Shop) -> None:
+        line = next(turn)
+        path = line.path
+        if "{payment_id}" in path:
+            path = path.replace("{payment_id}", await shop.known())
+        name = line.name or f"{line.method} {line.path.partition('?')[0]}"
+        if line.method == "GET":
+            await shop.get(name, path)
+            return
+        answer = await shop.post(name, path, line.body or {})
+        if path == PATH and answer.status == 201:
+            shop.remember(_decode(answer.body)["id"])
+
+    return replay
+
+
+def mix(weights: Mapping[str, float], choose: random.Random) -> Callable[[], Scenario]:
+    """Draws scenarios by their weights. Raises KeyError for a name that is none."""
+    scenarios = [SCENARIOS[name] for name in weights]
+    shares = list(itertools.accumulate(weights.values()))
+    return lambda: choose.choices(scenarios, cum_weights=shares)[0]

@@ -1,0 +1,68 @@
+"""When requests are due. Open models follow the clock whatever the answers do; the closed model
+sends when an answer has come, and so finds the peak but hides every pause of the server."""
+
+import math
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+
+MODELS: Final = ("constant", "ramp", "steps", "closed")
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """One stretch of load. Rates are starts of a scenario per second, over all processes."""
+
+    model: Literal["constant", "ramp", "steps", "closed"]
+    seconds: float
+    """Of the whole run; of one step where there are steps."""
+    rate: float = 0.0
+    """constant: the rate. ramp: where it begins. steps: the first step."""
+    to: float = 0.0
+    """ramp: where it ends. steps: the last step at most."""
+    step: float = 0.0
+    """steps: what each adds."""
+
+    def problem(self) -> str | None:
+        """Why it makes no sense, or None."""
+        if self.seconds <= 0:
+            return "--duration must be positive"
+        if self.model != "closed" and self.rate <= 0:
+            return "--rate must be positive"
+        if self.model in ("ramp", "steps") and self.to < self.rate:
+            return f"--to must not be below --rate ({self.rate:g})"
+        if self.model == "steps" and self.step <= 0:
+            return "--step must be positive"
+        return None
+
+    @property
+    def steps(self) -> list[float]:
+        """The rate of each step; of other models, the one rate (0: as fast as answers come)."""
+        if self.model != "steps":
+            return [self.rate]
+        count = int((self.to - self.rate) / self.step + 1e-9) + 1
+        return [self.rate + number * self.step for number in range(count)]
+
+
+def due(schedule: Schedule, *, index: int, processes: int) -> Iterator[float]:
+    """Seconds from the start at which one of several processes has to begin something.
+
+    The processes take turns, so that together they are as even as one. Closed models have none.
+    """
+    number = index
+    while schedule.model != "closed":
+        at = _moment(schedule, number)
+        if at >= schedule.seconds:
+            return
+        yield at
+        number += processes
+
+
+def _moment(schedule: Schedule, number: int) -> float:
+    """When the start with this number is due; the n-th is where the rate's integral reaches n."""
+    if schedule.model == "ramp":
+        slope = (schedule.to - schedule.rate) / schedule.seconds
+        if slope > 0:
+            root = math.sqrt(schedule.rate**2 + 2 * slope * number)
+            return (root - schedule.rate) / slope
+    return number / schedule.rate

@@ -1,0 +1,184 @@
+"""What was measured: histograms by call, and by the second. Two tallies add up to one."""
+
+import math
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+from hdrh.histogram import HdrHistogram
+
+LOWEST_US: Final = 1
+HIGHEST_US: Final = 600_000_000
+DIGITS: Final = 3
+SHARES: Final = {
+    "p50": 50.0, "p75": 75.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0,
+}  # fmt: skip
+
+
+class Histogram:
+    """Durations with three significant digits (HdrHistogram), from a microsecond to ten minutes."""
+
+    __slots__ = ("_hdr", "sum_s")
+
+    def __init__(self, encoded: bytes | None = None, sum_s: float = 0.0) -> None:
+        self._hdr = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
+        if encoded is not None:
+            self._hdr.decode_and_add(encoded)
+        self.sum_s = sum_s
+
+    def record(self, seconds: float) -> None:
+        self._hdr.record_value(min(HIGHEST_US, max(LOWEST_US, round(seconds * 1e6))))
+        self.sum_s += seconds
+
+    @property
+    def count(self) -> int:
+        return int(self._hdr.get_total_count())
+
+    def ms(self, percentile: float) -> float:
+        """The value that so many percent do not exceed, in milliseconds; NaN where there is none."""
+        return (
+            float(self._hdr.get_value_at_percentile(percentile)) / 1000 if self.count else math.nan
+        )
+
+    def spread(self) -> dict[str, float]:
+        """p50 to max, in milliseconds; empty where there are none."""
+        return {name: self.ms(share) for name, share in SHARES.items()} if self.count else {}
+
+    def add(self, other: "Histogram") -> None:
+        self._hdr.add(other._hdr)
+        self.sum_s += other.sum_s
+
+    def encode(self) -> tuple[bytes, float]:
+        """As the constructor takes it: HdrHistogram's own compressed form, and the sum."""
+        return self._hdr.encode(), self.sum_s
+
+
+class Second(msgspec.Struct):
+    """One second of a run, by when its requests were due."""
+
+    due: int = 0
+    done: int = 0
+    wrong: int = 0
+    dropped: int = 0
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class Tally:
+    """Everything one generator measured after the warm-up."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Histogram] = {}
+        """From the moment each was due to its whole answer, by the name of the call."""
+        self.own = Histogram()
+        """The gateway's time without the processor's, by its Server-Timing."""
+        self.processor = Histogram()
+        self.lateness = Histogram()
+        """How late the generator itself began what was due."""
+        self.statuses: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
+        self.seconds: dict[int, Second] = {}
+        self._by_second: dict[int, Histogram] = {}
+        self.due = 0
+        self.dropped = 0
+        self.cpu_s = 0.0
+        self.payments: Counter[str] = Counter()
+        """What the answers said of payments: 'created', 'unknown', 'captured', 'refunded'."""
+
+    @property
+    def total(self) -> Histogram:
+        """All calls together."""
+        whole = Histogram()
+        for each in self.calls.values():
+            whole.add(each)
+        return whole
+
+    def second(self, at_s: float) -> Second:
+        return self.seconds.setdefault(int(at_s), Second())
+
+    def answered(self, name: str, took_s: float, at_s: float) -> None:
+        """A call that was answered with what it should be. `at_s`: when it was due."""
+        histogram = self.calls.get(name)
+        if histogram is None:
+            histogram = self.calls[name] = Histogram()
+        histogram.record(took_s)
+        number = int(at_s)
+        by_second = self._by_second.get(number)
+        if by_second is None:
+            by_second = self._by_second[number] = Histogram()
+        by_second.record(took_s)
+        self.second(at_s).done += 1
+
+    def failed(self, what: str, at_s: float) -> None:
+        self.wrong[what] += 1
+        self.second(at_s).wrong += 1
+
+    def add(self, other: "Tally") -> None:
+        for name, histogram in other.calls.items():
+            self.calls.setdefault(name, Histogram()).add(histogram)
+        for mine, theirs in (
+            (self.own, other.own),
+            (self.processor, other.processor),
+            (self.lateness, other.lateness),
+        ):
+            mine.add(theirs)
+        self.statuses += other.statuses
+        self.wrong += other.wrong
+        self.payments += other.payments
+        self.due += other.due
+        self.dropped += other.dropped
+        self.cpu_s += other.cpu_s
+        for number, second in other.seconds.items():
+            into = self.seconds.setdefault(number, Second())
+            into.due += second.due
+            into.done += second.done
+            into.wrong += second.wrong
+            into.dropped += second.dropped
+        for number, histogram in other._by_second.items():
+            self._by_second.setdefault(number, Histogram()).add(histogram)
+
+    def recent(self) -> dict[str, float]:
+        """The spread over the last three seconds that have any answer."""
+        last = Histogram()
+        for number in sorted(self._by_second)[-3:]:
+            last.add(self._by_second[number])
+        return last.spread()
+
+    def told_seconds(self) -> list[tuple[int, Second]]:
+        """Every second in order, with its percentiles filled in."""
+        for number, histogram in self._by_second.items():
+            self.seconds[number].p50_ms = histogram.ms(50)
+            self.seconds[number].p99_ms = histogram.ms(99)
+        return sorted(self.seconds.items())
+
+    def encode(self) -> dict[str, Any]:
+        """For the way between two processes."""
+        return {
+            "calls": {name: each.encode() for name, each in self.calls.items()},
+            "own": self.own.encode(),
+            "processor": self.processor.encode(),
+            "lateness": self.lateness.encode(),
+            "statuses": self.statuses,
+            "wrong": self.wrong,
+            "payments": self.payments,
+            "due": self.due,
+            "dropped": self.dropped,
+            "cpu_s": self.cpu_s,
+            "seconds": list(self.seconds.items()),
+            "by_second": [(number, each.encode()) for number, each in self._by_second.items()],
+        }
+
+
+def decode(told: dict[str, Any]) -> Tally:
+    """A tally out of `Tally.encode`, after a journey as MessagePack."""
+    tally = Tally()
+    tally.calls = {name: Histogram(*each) for name, each in told["calls"].items()}
+    tally.own = Histogram(*told["own"])
+    tally.processor = Histogram(*told["processor"])
+    tally.lateness = Histogram(*told["lateness"])
+    for name in ("statuses", "wrong", "payments"):
+        setattr(tally, name, Counter(told[name]))
+    tally.due, tally.dropped, tally.cpu_s = told["due"], told["dropped"], told["cpu_s"]
+    tally.seconds = {number: msgspec.convert(each, Second) for number, each in told["seconds"]}
+    tally._by_second = {number: Histogram(*each) for number, each in told["by_second"]}
+    return tally

@@ -1,0 +1,250 @@
+"""One generator process (`python -m easypay_bench.loadtest.worker`).
+
+It takes its order as one JSON line, opens its connections and says so, waits for the moment to
+start, and tells of every second as it passes; at the end it tells its tally. Everything due is
+begun by the clock: where the gateway is slow, or this process is, the wait counts.
+"""
+
+import asyncio
+import base64
+import json
+import random
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter, time
+from typing import Any, Final
+
+import msgspec
+import uvloop
+
+from easypay_bench.generator import cpu_s
+from easypay_bench.loadtest.connections import Answer, Connections, Lost
+from easypay_bench.loadtest.scenarios import (
+    Line,
+    Memory,
+    Scenario,
+    Shop,
+    Unexpected,
+    mix,
+    replaying,
+)
+from easypay_bench.loadtest.schedule import Schedule, due
+from easypay_bench.loadtest.tally import Tally
+
+LAST_ANSWER_S: Final = 30.0
+_TIMING: Final = re.compile(rb"(total|processor);dur=([0-9.]+)")
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What one generator is to do."""
+
+    host: str
+    port: int
+    api_key: str
+    schedule: Schedule
+    weights: dict[str, float]
+    replay: list[Line] = []
+    connections: int
+    max_in_flight: int
+    warmup_s: float
+    index: int = 0
+    processes: int = 1
+    seed: int = 1
+
+
+class Generator:
+    """The load of one process."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.connections = Connections(order.host, order.port)
+        self.tally = Tally()
+        self.in_flight = 0
+        self.started = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        choose = random.Random(order.seed + order.index)  # noqa: S311
+        self._next: Callable[[], Scenario]
+        if order.replay:
+            scenario = replaying(order.replay)
+            self._next = lambda: scenario
+        else:
+            self._next = mix(order.weights, choose)
+        self._memory = Memory(
+            f"{order.host}:{order.port}", order.api_key, seed=order.seed * 1000 + order.index
+        )
+
+    async def run(self) -> None:
+        """The whole schedule, warm-up first; then wait for what is under way."""
+        order = self.order
+        self.started = perf_counter()
+        measured_cpu_s = cpu_s()
+        if order.schedule.model == "closed":
+            end = order.warmup_s + order.schedule.seconds
+            callers = range(order.index, order.connections * order.processes, order.processes)
+            await asyncio.gather(*(self._closed_caller(end) for _ in callers))
+        else:
+            if order.warmup_s:
+                warmup = msgspec.structs.replace(
+                    order.schedule, model="constant", seconds=order.warmup_s
+                )
+                await self._pace(warmup, 0.0)
+            measured_cpu_s = cpu_s()
+            await self._pace(order.schedule, order.warmup_s)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_ANSWER_S)
+        self.tally.cpu_s = cpu_s() - measured_cpu_s
+        self.connections.close()
+
+    async def _pace(self, schedule: Schedule, offset_s: float) -> None:
+        order, loop = self.order, asyncio.get_running_loop()
+        for at in due(schedule, index=order.index, processes=order.processes):
+            moment = self.started + offset_s + at
+            wait_s = moment - perf_counter()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            begin = _Due(self, moment)
+            if begin.counts:
+                self.tally.due += 1
+                self.tally.second(begin.at_s).due += 1
+                self.tally.lateness.record(max(0.0, perf_counter() - moment))
+            if self.in_flight >= order.max_in_flight:
+                if begin.counts:
+                    self.tally.dropped += 1
+                    self.tally.second(begin.at_s).dropped += 1
+                continue
+            task = loop.create_task(self._act(begin))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        # The last due moment is not the end: a rate is over its whole time.
+        rest_s = self.started + offset_s + schedule.seconds - perf_counter()
+        if rest_s > 0:
+            await asyncio.sleep(rest_s)
+
+    async def _closed_caller(self, end_s: float) -> None:
+        while perf_counter() - self.started < end_s:
+            begin = _Due(self)
+            if begin.counts:
+                self.tally.due += 1
+                self.tally.second(begin.at_s).due += 1
+            await self._act(begin)
+
+    async def _act(self, begin: "_Due") -> None:
+        self.in_flight += 1
+        try:
+            await self._next()(Shop(self._memory, begin))
+        except Unexpected:
+            pass  # counted where it happened; the rest of this scenario makes no sense
+        finally:
+            self.in_flight -= 1
+
+
+class _Due:
+    """Sends the calls of one scenario. The first was due when the schedule says; each later one
+    when the one before was answered."""
+
+    __slots__ = ("_generator", "at_s", "counts", "moment")
+
+    def __init__(self, generator: Generator, moment: float | None = None) -> None:
+        self._generator = generator
+        self.moment = perf_counter() if moment is None else moment
+        self.at_s = self.moment - generator.started - generator.order.warmup_s
+        """Seconds since the warm-up ended."""
+        self.counts = self.at_s >= 0
+
+    async def __call__(
+        self, name: str, request: bytes, good: Sequence[int], *, keyed: bool
+    ) -> Answer:
+        generator = self._generator
+        tally = generator.tally
+        moment, at_s = self.moment, self.moment - generator.started - generator.order.warmup_s
+        try:
+            answer = await generator.connections.exchange(request, LAST_ANSWER_S)
+        except (Lost, TimeoutError) as error:
+            what = "no answer" if isinstance(error, TimeoutError) else "connection lost"
+            # Whether it arrived is not known, in the warm-up too.
+            tally.payments["unanswered"] += keyed
+            if self.counts:
+                tally.failed(what, at_s)
+            raise Unexpected(what) from error
+        now = self.moment = perf_counter()
+        if answer.status in good and keyed:
+            tally.payments[name] += 1
+        if not self.counts:
+            if answer.status not in good:
+                raise Unexpected(answer.status)
+            return answer
+        tally.statuses[str(answer.status)] += 1
+        if answer.status not in good:
+            tally.failed(f"status {answer.status}", at_s)
+            raise Unexpected(answer.status)
+        tally.answered(name, now - moment, at_s)
+        told = dict(_TIMING.findall(answer.head))
+        if b"total" in told:
+            processor_s = float(told.get(b"processor", 0)) / 1000
+            tally.own.record(max(0.0, float(told[b"total"]) / 1000 - processor_s))
+            if processor_s:
+                tally.processor.record(processor_s)
+        return answer
+
+
+async def _main() -> None:
+    loop = asyncio.get_running_loop()
+    order = msgspec.json.decode(await loop.run_in_executor(None, sys.stdin.readline), type=Order)
+    generator = Generator(order)
+    try:
+        await generator.connections.connect(order.connections)
+    except OSError as error:
+        _say({"failed": f"cannot open {order.connections} connections: {error}"})
+        return
+    _say({"ready": order.connections})
+    start_at = json.loads(await loop.run_in_executor(None, sys.stdin.readline))["start_at"]
+    await asyncio.sleep(max(0.0, start_at - time()))
+    ticker = loop.create_task(_tell(generator))
+    await generator.run()
+    ticker.cancel()
+    packed = msgspec.msgpack.encode(generator.tally.encode())
+    _say({"tally": base64.b64encode(packed).decode(), "lost": generator.connections.lost})
+
+
+async def _tell(generator: Generator) -> None:
+    """What a watcher wants to see, twice a second."""
+    while True:
+        await asyncio.sleep(0.5)
+        tally = generator.tally
+        _say(
+            {
+                "at": perf_counter() - generator.started,
+                "done": sum(each.count for each in tally.calls.values()),
+                "wrong": sum(tally.wrong.values()),
+                "dropped": tally.dropped,
+                "in_flight": generator.in_flight,
+                "cpu_s": cpu_s(),
+                "recent": tally.recent(),
+            }
+        )
+
+
+def _say(told: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
+def read_replay(path: Path) -> list[Line]:
+    """The lines of a JSONL file. Raises ValueError that names the line which is none."""
+    lines = []
+    for number, text in enumerate(path.read_bytes().splitlines(), 1):
+        if not text.strip():
+            continue
+        try:
+            lines.append(msgspec.json.decode(text, type=Line))
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    if not lines:
+        raise ValueError(f"{path} has no requests")
+    return lines
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())
