@@ -8,6 +8,7 @@ import typer
 
 from easypay import administer
 from easypay.console import DATA_DIR, DataDir, Json, fail, new_group, run_async, show
+from easypay_bench import commands
 
 app = new_group(
     "EasyPay: a payment gateway that you run yourself.\n\n"
@@ -17,6 +18,8 @@ app = new_group(
 )
 app.add_typer(administer.merchants, name="merchant")
 app.add_typer(administer.keys, name="key")
+app.command()(commands.loadtest)
+app.command()(commands.slo)
 
 
 @app.command()

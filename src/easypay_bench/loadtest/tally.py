@@ -35,10 +35,10 @@ class Histogram:
         return int(self._hdr.get_total_count())
 
     def ms(self, percentile: float) -> float:
-        """The value that so many percent do not exceed, in milliseconds; NaN where there is none."""
-        return (
-            float(self._hdr.get_value_at_percentile(percentile)) / 1000 if self.count else math.nan
-        )
+        """The value that so many percent do not exceed, in milliseconds; NaN without any."""
+        if not self.count:
+            return math.nan
+        return float(self._hdr.get_value_at_percentile(percentile)) / 1000
 
     def spread(self) -> dict[str, float]:
         """p50 to max, in milliseconds; empty where there are none."""

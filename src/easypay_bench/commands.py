@@ -1,0 +1,263 @@
+"""`easypay loadtest` and `easypay slo`. What they need is imported when they run."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from easypay_bench.loadtest.run import Gateway
+
+KEY_VARIABLE: Final = "EASYPAY_API_KEY"
+CANNOT: Final = 2
+
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", help="The data directory of the running `easypay up`.")
+]
+Url = Annotated[
+    str | None,
+    typer.Option(help=f"Another gateway; its key comes from {KEY_VARIABLE}."),
+]
+Targets = Annotated[
+    Path | None, typer.Option("--targets", help="A YAML file with performance_targets.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def loadtest(
+    data_dir: DataDir = Path(".easypay"),
+    url: Url = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="constant: one rate. ramp: from --rate to --to. steps: up by --step until the "
+            "knee. closed: as fast as answers come, for the peak."
+        ),
+    ] = "constant",
+    rate: Annotated[float, typer.Option(help="Starts per second.")] = 100,
+    to: Annotated[float, typer.Option(help="ramp, steps: the highest rate.")] = 0,
+    step: Annotated[float, typer.Option(help="steps: what each adds; --rate if not given.")] = 0,
+    duration: Annotated[float, typer.Option(help="Seconds; of each step where steps.")] = 30,
+    warmup: Annotated[float, typer.Option(help="Seconds before, which do not count.")] = 5,
+    connections: Annotated[
+        int, typer.Option(min=1, max=20_000, help="Keep-alive connections, all opened first.")
+    ] = 64,
+    max_in_flight: Annotated[
+        int,
+        typer.Option(min=1, help="What is due beyond so many under way is dropped and counted."),
+    ] = 10_000,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Generator processes.")] = 1,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=WEIGHT]",
+            help="create, create_capture, get, list, refund; may be repeated. Default: create.",
+        ),
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help='JSON lines to send in turn: {"method", "path", "body", "name"}.'),
+    ] = None,
+    targets_file: Targets = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report there.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write everything measured as JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the order in which scenarios are drawn.")] = 1,
+    accounting: Annotated[
+        bool, typer.Option(help="Ask afterwards whether every payment is accounted for.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Load a gateway at a rate, and say how it answered from when each request was due.
+
+    Exit status 0: every target met. 1: one was missed. 2: nothing could be measured. 3: a payment
+    is not accounted for. Test keys only: it takes real payments with whatever the key leads to.
+
+    Example: `easypay loadtest --rate 500 --duration 60 --html report.html`
+
+    Example: `easypay loadtest --model steps --rate 500 --to 4000 --step 500 --duration 10`
+
+    Example: `easypay loadtest --scenario create=7 --scenario get=2 --scenario refund=1`
+    """
+    from rich.console import Console
+
+    from easypay_bench import targets
+    from easypay_bench.load import LoadFailed
+    from easypay_bench.loadtest import run as test
+    from easypay_bench.loadtest import show
+    from easypay_bench.loadtest.page import page
+    from easypay_bench.loadtest.scenarios import SCENARIOS
+    from easypay_bench.loadtest.schedule import MODELS, Schedule
+    from easypay_bench.loadtest.worker import read_replay
+    from easypay_bench.stack import StackFailed
+
+    if model not in MODELS:
+        _fail(f"--model is one of {', '.join(MODELS)}")
+    schedule = Schedule(
+        model=model,  # type: ignore[arg-type]  # one of MODELS
+        seconds=duration,
+        rate=0 if model == "closed" else rate,
+        to=to or (rate * 10 if model in ("ramp", "steps") else 0),
+        step=step or rate,
+    )
+    if (problem := schedule.problem()) is not None:
+        _fail(problem)
+    weights = {}
+    for each in scenario or ["create"]:
+        name, _, weight = each.partition("=")
+        if name not in SCENARIOS:
+            _fail(f"--scenario {name} is not one of {', '.join(SCENARIOS)}")
+        try:
+            weights[name] = float(weight or 1)
+        except ValueError:
+            _fail(f"--scenario {each}: the weight is a number")
+    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 110)
+    try:
+        promised = targets.load(targets_file)
+        plan = test.Plan(
+            schedule=schedule,
+            weights=weights,
+            replay=[] if replay is None else read_replay(replay),
+            connections=connections,
+            max_in_flight=max_in_flight,
+            processes=processes,
+            warmup_s=warmup,
+            seed=seed,
+            accounting=accounting,
+        )
+        gateway, close = _gateway(data_dir, url)
+        steps_s = sum(duration for _ in schedule.steps)
+        try:
+            with show.Watcher(console, steps_s / len(schedule.steps) + warmup) as watcher:
+                result = test.run(
+                    gateway,
+                    plan,
+                    promised,
+                    watch=watcher,
+                    say=lambda text: console.print(text, style="dim", highlight=False),
+                )
+        finally:
+            close()
+    except (StackFailed, LoadFailed, OSError, ValueError) as error:
+        _fail(str(error))
+    if html is not None:
+        html.write_text(page(result))
+    if save is not None:
+        save.write_bytes(show.as_json(result) + b"\n")
+    if as_json:
+        sys.stdout.buffer.write(show.as_json(result) + b"\n")
+    else:
+        show.show(result, console)
+        if html is not None:
+            console.print(f"report: {html}")
+    sys.exit(result.exit_status)
+
+
+def slo(
+    data_dir: DataDir = Path(".easypay"),
+    url: Url = None,
+    targets_file: Targets = None,
+    over: Annotated[
+        float, typer.Option(help="Seconds to look at; 0: everything since the gateway started.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a running gateway's own metrics against the targets, and say what misses.
+
+    Exit status 0: nothing misses. 1: something does. 2: the gateway does not answer.
+
+    Example: `easypay slo --over 60`
+    """
+    import time
+
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from easypay_bench import scrape, targets
+    from easypay_bench.stack import StackFailed
+
+    try:
+        promised = targets.load(targets_file)
+        if url is None:
+            said = _demo(data_dir)
+            url, admin_key = said["api_url"], said["admin_key"]
+        else:
+            admin_key = os.environ.get("EASYPAY_ADMIN_KEY", "")
+        reading = scrape.read(url, admin_key or None)
+        if over > 0:
+            before = reading
+            time.sleep(over)
+            after = scrape.read(url, admin_key or None)
+            reading = scrape.between(before, after)
+            age = "easypay_unknown_age_seconds"
+            reading |= {key: value for key, value in after.items() if key[0] == age}
+    except (StackFailed, OSError, ValueError) as error:
+        _fail(str(error))
+    figures = scrape.figures(reading)
+    if over > 0:
+        answered = scrape.total(reading, f"{scrape.DURATION}_count")
+        figures["throughput.sustained_rps"] = answered / over
+    verdicts = targets.judge(promised, figures)
+    missed = any(verdict.met is False for verdict in verdicts)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode({"data": verdicts, "missed": missed}) + b"\n")
+        sys.exit(int(missed))
+    table = Table("target", "wanted", "measured", "")
+    for verdict in verdicts:
+        words = {True: "[green]met[/]", False: "[red]missed[/]", None: f"[dim]{verdict.why}[/]"}
+        table.add_row(
+            verdict.target.key, verdict.target.wanted, verdict.measured, words[verdict.met]
+        )
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(table)
+    for route, count in sorted(scrape.by_route(reading).items(), key=lambda each: -each[1])[:8]:
+        console.print(f"{count:>10,.0f}  {route}", style="dim", highlight=False)
+    sys.exit(int(missed))
+
+
+def _gateway(data_dir: Path, url: str | None) -> "tuple[Gateway, Callable[[], None]]":
+    """What to test, and how to leave it: with a merchant of its own where we may make one."""
+    from easypay_bench.loadtest.run import Gateway
+    from easypay_bench.stack import attached, close_shop, open_shop
+
+    if url is not None:
+        key = os.environ.get(KEY_VARIABLE)
+        if not key:
+            _fail(f"--url needs a test key in {KEY_VARIABLE}")
+        if not key.startswith("ep_test_"):
+            _fail(f"{KEY_VARIABLE} must hold a test key (ep_test_…): live money is not for tests")
+        return Gateway(url=url.rstrip("/"), api_key=key), lambda: None
+    said = _demo(data_dir)
+    if not said.get("simulator_url"):
+        _fail("this stack pays through the real sandbox, which is not there to be loaded")
+    stack = attached(data_dir / "demo.json")
+    merchant = open_shop(stack)
+    gateway = Gateway(
+        url=said["api_url"],
+        api_key=merchant.api_key,
+        admin_key=said["admin_key"],
+        simulator_url=said["simulator_url"],
+        login=merchant.login,
+        stack=stack,
+    )
+    return gateway, lambda: close_shop(stack, merchant)
+
+
+def _demo(data_dir: Path) -> dict[str, str]:
+    import json
+
+    path = data_dir / "demo.json"
+    try:
+        said: dict[str, str] = json.loads(path.read_text())
+    except FileNotFoundError:
+        _fail(f"there is no {path}: start `easypay up`, or name a gateway with --url")
+    return said
+
+
+def _fail(line: str) -> NoReturn:
+    sys.stderr.write(f"easypay: {line}\n")
+    sys.exit(CANNOT)

@@ -1,0 +1,334 @@
+"""One load test from beginning to end: load, figures, targets, accounts."""
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from easypay_bench import cpu, report, scrape, targets
+from easypay_bench.loadtest import accounts, fleet
+from easypay_bench.loadtest.scenarios import Line
+from easypay_bench.loadtest.schedule import Schedule
+from easypay_bench.loadtest.tally import Second, Tally
+from easypay_bench.loadtest.worker import Order
+from easypay_bench.stack import Stack, StackFailed
+
+LATE_MS: Final = 10.0
+"""A generator that begins its requests later than this, one time in a hundred, is saturated."""
+BUSY: Final = 0.9
+"""So is one that uses this share of a core."""
+KNEE_SHARE: Final = 0.95
+"""A step that gets less than this share of its rate answered is past the knee."""
+KNEE_WRONG: Final = 0.01
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True):
+    """What is tested. `stack` where its processes are on this machine and known."""
+
+    url: str
+    api_key: str
+    admin_key: str | None = None
+    simulator_url: str | None = None
+    login: str | None = None
+    stack: Stack | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done to it. Times in seconds."""
+
+    schedule: Schedule
+    weights: dict[str, float]
+    replay: list[Line] = []
+    connections: int
+    max_in_flight: int
+    processes: int = 1
+    warmup_s: float = 5.0
+    seed: int = 1
+    accounting: bool = True
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One stretch at one rate (0: closed model). Latencies in milliseconds."""
+
+    asked_rps: float
+    due_rps: float
+    answered_rps: float
+    calls: dict[str, dict[str, float]]
+    counts: dict[str, int]
+    total_ms: dict[str, float]
+    own_ms: dict[str, float]
+    processor_ms: dict[str, float]
+    lateness_ms: dict[str, float]
+    statuses: dict[str, int]
+    wrong: dict[str, int]
+    dropped: int
+    saturated: str | None
+    """Why the generator itself was the limit, or None."""
+    seconds: list[tuple[int, Second]]
+    percentiles_ms: list[tuple[float, float]]
+
+    @property
+    def failed_share(self) -> float:
+        answered = sum(self.counts.values())
+        wrong = sum(self.wrong.values()) + self.dropped
+        return wrong / (answered + wrong) if answered + wrong else math.nan
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one load test learned."""
+
+    started_at: str
+    machine: dict[str, Any]
+    url: str
+    plan: Plan
+    steps: list[Step]
+    knee_rps: float | None
+    """The highest rate that was still served well, where steps were taken."""
+    cpu_cores: dict[str, float]
+    """Cores used by each part, over the measured time."""
+    cpu_by_second: list[dict[str, float]]
+    metrics: dict[str, float]
+    verdicts: list[targets.Verdict]
+    payments: int | None
+    wrong_accounts: list[str]
+
+    @property
+    def last_good(self) -> Step:
+        """The step the targets are held against: the last before the knee, or the only one."""
+        good = [step for step in self.steps if self.knee_rps and step.asked_rps <= self.knee_rps]
+        return (good or self.steps)[-1]
+
+    @property
+    def exit_status(self) -> int:
+        """0: all targets met. 1: one missed. 3: money is not accounted for."""
+        if self.wrong_accounts:
+            return 3
+        return int(any(verdict.met is False for verdict in self.verdicts))
+
+
+def run(
+    gateway: Gateway,
+    plan: Plan,
+    promised: list[targets.Target],
+    *,
+    watch: Callable[[float, fleet.Progress], None] = lambda rate, progress: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Raises LoadFailed or StackFailed where nothing can be measured."""
+    started = datetime.now(UTC)
+    since = (started - timedelta(seconds=2)).isoformat(timespec="milliseconds")[:23] + "Z"
+    machine = report.machine()
+    before = _scrape(gateway, say)
+    total, steps = Tally(), []
+    limit_ms = next(
+        (each.limit for each in promised if each.key == "api_response_time.p99"), math.inf
+    )
+    knee: float | None = None
+    with _metered(gateway) as meter:
+        for number, rate in enumerate(plan.schedule.steps):
+            warmup_s = plan.warmup_s if number == 0 else min(1.0, plan.warmup_s)
+            tally = fleet.run(
+                _orders(gateway, plan, rate, warmup_s, number),
+                lambda progress, rate=rate: watch(rate, progress),  # type: ignore[misc]
+            )
+            total.add(tally)
+            step = _step(tally, plan, rate)
+            steps.append(step)
+            if plan.schedule.model == "steps":
+                if _is_past_knee(step, limit_ms):
+                    break
+                knee = rate
+    after = _scrape(gateway, say)
+    figures = _figures(plan, steps, knee, before, after)
+    for name in ("sustained_rps", "peak_rps"):
+        wanted = max((each.limit for each in promised if each.name == name), default=0.0)
+        if plan.schedule.model != "closed" and max(plan.schedule.steps) < wanted:
+            figures.pop(f"throughput.{name}", None)  # it was not even asked for
+    payments: int | None = None
+    wrong: list[str] = []
+    if plan.accounting:
+        say("comparing every payment with the processor's truth")
+        payments, wrong = accounts.check(
+            gateway.url,
+            gateway.api_key,
+            since=since,
+            tally=total,
+            simulator_url=gateway.simulator_url,
+            login=gateway.login,
+        )
+    return Result(
+        started_at=started.isoformat(timespec="seconds"),
+        machine=machine,
+        url=gateway.url,
+        plan=plan,
+        steps=steps,
+        knee_rps=knee,
+        cpu_cores=meter.cores(),
+        cpu_by_second=meter.by_second,
+        metrics=figures,
+        verdicts=targets.judge(promised, figures),
+        payments=payments,
+        wrong_accounts=wrong,
+    )
+
+
+def _orders(gateway: Gateway, plan: Plan, rate: float, warmup_s: float, number: int) -> list[Order]:
+    parts = urlsplit(gateway.url)
+    model = plan.schedule.model
+    schedule = msgspec.structs.replace(
+        plan.schedule, rate=rate, model="constant" if model == "steps" else model
+    )
+    share, more = divmod(plan.connections, plan.processes)
+    return [
+        Order(
+            host=parts.hostname or "127.0.0.1",
+            port=parts.port or 80,
+            api_key=gateway.api_key,
+            schedule=schedule,
+            weights=plan.weights,
+            replay=plan.replay,
+            connections=share + (index < more),
+            max_in_flight=-(-plan.max_in_flight // plan.processes),
+            warmup_s=warmup_s,
+            index=index,
+            processes=plan.processes,
+            seed=plan.seed + number * 1000,
+        )
+        for index in range(plan.processes)
+    ]
+
+
+def _step(tally: Tally, plan: Plan, rate: float) -> Step:
+    seconds = plan.schedule.seconds
+    whole = tally.total
+    counts = {name: each.count for name, each in tally.calls.items()}
+    lateness = tally.lateness.spread()
+    cores = tally.cpu_s / seconds / plan.processes
+    saturated = None
+    if lateness and lateness["p99"] > LATE_MS:
+        saturated = f"it began 1 in 100 requests more than {lateness['p99']:.0f} ms late"
+    elif cores > BUSY:
+        saturated = f"it used {cores:.0%} of a core"
+    shares = [50, 75, 90, 95, 97.5, 99, 99.5, 99.75, 99.9, 99.95, 99.99, 100]
+    return Step(
+        asked_rps=rate,
+        due_rps=tally.due / seconds,
+        answered_rps=whole.count / seconds,
+        calls={name: each.spread() for name, each in tally.calls.items()},
+        counts=counts,
+        total_ms=whole.spread(),
+        own_ms=tally.own.spread(),
+        processor_ms=tally.processor.spread(),
+        lateness_ms=lateness,
+        statuses=dict(tally.statuses),
+        wrong=dict(tally.wrong),
+        dropped=tally.dropped,
+        saturated=saturated,
+        seconds=tally.told_seconds(),
+        percentiles_ms=[(share, whole.ms(share)) for share in shares if whole.count],
+    )
+
+
+def _is_past_knee(step: Step, limit_ms: float) -> bool:
+    answered = sum(step.counts.values())
+    started = step.due_rps or 1
+    kept_up = (answered + sum(step.wrong.values())) and step.answered_rps >= KNEE_SHARE * started
+    return (
+        not kept_up
+        or step.failed_share > KNEE_WRONG
+        or step.total_ms.get("p99", math.inf) > limit_ms
+    )
+
+
+def _figures(
+    plan: Plan,
+    steps: list[Step],
+    knee: float | None,
+    before: scrape.Reading | None,
+    after: scrape.Reading | None,
+) -> dict[str, float]:
+    """What the targets are held against: the client's own view before the gateway's."""
+    told: dict[str, float] = {}
+    if before is not None and after is not None:
+        told = scrape.figures(scrape.between(before, after))
+        told["unknown_outcomes.oldest"] = scrape.figures(after)["unknown_outcomes.oldest"]
+    good = [step for step in steps if knee is None or step.asked_rps <= knee]
+    judged = (good or steps)[-1]
+    told |= {f"api_response_time.{name}": ms for name, ms in judged.total_ms.items()}
+    told |= {f"own_time.{name}": ms for name, ms in judged.own_ms.items()}
+    told["errors.rate"] = judged.failed_share
+    if plan.schedule.model in ("constant", "ramp"):
+        told["throughput.sustained_rps"] = judged.answered_rps
+    else:
+        told["throughput.peak_rps"] = max(step.answered_rps for step in steps)
+        if knee is not None:
+            told["throughput.sustained_rps"] = judged.answered_rps
+    if plan.connections >= 1000:
+        told["throughput.concurrent_users"] = plan.connections
+    return told
+
+
+def _scrape(gateway: Gateway, say: Callable[[str], None]) -> scrape.Reading | None:
+    try:
+        return scrape.read(gateway.url, gateway.admin_key)
+    except StackFailed as error:
+        say(f"without the gateway's own metrics: {error}")
+        return None
+
+
+class _Meter:
+    """CPU by part, read once a second by a thread."""
+
+    def __init__(self, meter: cpu.Meter) -> None:
+        self._meter = meter
+        self._readings: list[tuple[datetime, Mapping[str, float]]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def begin(self) -> None:
+        self._read()
+        self._thread.start()
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._read()
+
+    def _follow(self) -> None:
+        while not self._over.wait(1.0):
+            self._read()
+
+    def _read(self) -> None:
+        self._readings.append((datetime.now(UTC), self._meter.read()))
+
+    def cores(self) -> dict[str, float]:
+        """Cores used on average, by part."""
+        return _used(self._readings[0], self._readings[-1])
+
+    @property
+    def by_second(self) -> list[dict[str, float]]:
+        pairs = zip(self._readings, self._readings[1:], strict=False)
+        return [_used(one, other) for one, other in pairs]
+
+
+def _used(
+    one: tuple[datetime, Mapping[str, float]], other: tuple[datetime, Mapping[str, float]]
+) -> dict[str, float]:
+    took_s = (other[0] - one[0]).total_seconds() or 1
+    return {name: s / took_s for name, s in cpu.spent(one[1], other[1]).items()}
+
+
+@contextmanager
+def _metered(gateway: Gateway) -> Iterator[_Meter]:
+    """The CPU of everything, where its processes are known; else of the machine alone."""
+    meter = _Meter(gateway.stack.meter() if gateway.stack else cpu.Meter({}))
+    meter.begin()
+    try:
+        yield meter
+    finally:
+        meter.end()

@@ -1,0 +1,133 @@
+"""Targets: what a file promises, what was measured, and which promise was missed."""
+
+import math
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+_LIMIT: Final = re.compile(r"\s*([<>]=?)\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*(us|µs|ms|s|%)?\s*")
+_TO_MS: Final = {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1000.0}
+KNOWN: Final[Mapping[str, frozenset[str]]] = {
+    "api_response_time": frozenset({"p50", "p75", "p90", "p95", "p99", "p99.9", "max"}),
+    "own_time": frozenset({"p50", "p75", "p90", "p95", "p99", "p99.9", "max"}),
+    "database_queries": frozenset({"simple_queries", "complex_queries", "batch_operations"}),
+    "external_api_calls": frozenset({"authorize_net", "webhooks", "notifications"}),
+    "throughput": frozenset({"sustained_rps", "peak_rps", "concurrent_users"}),
+    "errors": frozenset({"rate"}),
+    "unknown_outcomes": frozenset({"oldest"}),
+}
+"""What can be promised: section and name."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One promise: the figure named `section.name` is below, or above, the limit.
+
+    `limit` is in milliseconds where `unit` is "ms", a share of 1 where it is "%", else a number.
+    """
+
+    section: str
+    name: str
+    sign: str
+    limit: float
+    unit: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.section}.{self.name}"
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.sign} {shown(self.limit, self.unit)}"
+
+    def holds(self, figure: float) -> bool:
+        """Is the promise kept? Not where the figure is none (NaN)."""
+        match self.sign:
+            case "<":
+                return figure < self.limit
+            case "<=":
+                return figure <= self.limit
+            case ">":
+                return figure > self.limit
+            case _:
+                return figure >= self.limit
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A target beside its figure; `met` None where this run says nothing about it."""
+
+    target: Target
+    figure: float | None
+    met: bool | None
+    why: str = ""
+
+    @property
+    def measured(self) -> str:
+        return "-" if self.figure is None else shown(self.figure, self.target.unit)
+
+
+def load(path: Path | None = None) -> list[Target]:
+    """The targets of a YAML file; without one, those that come with EasyPay.
+
+    Raises ValueError that names what is wrong, OSError where the file cannot be read.
+    """
+    text = (
+        resources.files(__package__).joinpath("targets.yaml").read_text()
+        if path is None
+        else path.read_text()
+    )
+    where = "targets.yaml" if path is None else str(path)
+    try:
+        said: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not YAML: {error}") from None
+    sections = said.get("performance_targets") if isinstance(said, dict) else None
+    if not isinstance(sections, dict):
+        raise ValueError(f"{where} has no performance_targets")
+    targets = []
+    for section, named in sections.items():
+        if section not in KNOWN or not isinstance(named, dict):
+            raise ValueError(f"{where}: {section} is not one of {', '.join(KNOWN)}")
+        for name, limit in named.items():
+            if name not in KNOWN[section]:
+                known = ", ".join(sorted(KNOWN[section]))
+                raise ValueError(f"{where}: {section}.{name} is not one of {known}")
+            targets.append(_target(section, name, str(limit), where))
+    return targets
+
+
+def _target(section: str, name: str, text: str, where: str) -> Target:
+    found = _LIMIT.fullmatch(text)
+    if found is None:
+        raise ValueError(f'{where}: {section}.{name} is {text!r}; write it as "< 200ms" or "> 500"')
+    sign, number, unit = found.groups()
+    value = float(number.replace("_", ""))
+    if unit in _TO_MS:
+        return Target(section, name, sign, value * _TO_MS[unit], "ms")
+    return Target(section, name, sign, value / 100 if unit == "%" else value, unit or "")
+
+
+def judge(targets: list[Target], figures: Mapping[str, float]) -> list[Verdict]:
+    """Each target against `figures["section.name"]`; a figure that is missing judges nothing."""
+    verdicts = []
+    for target in targets:
+        figure = figures.get(target.key)
+        if figure is None:
+            verdicts.append(Verdict(target, None, None, "not measured by this run"))
+        elif math.isnan(figure):
+            verdicts.append(Verdict(target, None, None, "nothing of the kind happened"))
+        else:
+            verdicts.append(Verdict(target, figure, target.holds(figure)))
+    return verdicts
+
+
+def shown(figure: float, unit: str) -> str:
+    """`12.5 ms`, `0.1 %`, `1,000`."""
+    if unit == "%":
+        return f"{figure * 100:.3g} %"
+    digits = f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
+    return f"{digits} {unit}".strip()
