@@ -7,6 +7,7 @@ flight end for at most `shutdown_grace_s`, and exits 0. A second signal ends it 
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -22,6 +23,7 @@ KEEP_ALIVE_S = 75
 LAST_WORDS_S = 1.0
 """How long a stop waits for requests on connections that were let in and have not spoken."""
 BACKLOG = 2048
+MOST_FILES = 65_536
 DOORWAY_S = 0.1
 """How long the kernel's queue of connections is emptied before the socket closes."""
 _logger = logging.getLogger("easypay.serve")
@@ -124,6 +126,14 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
+def _allow_connections() -> None:
+    """As many open files as this user may have: shells often begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def url_of(bound: socket.socket) -> str:
     """`http://127.0.0.1:8000`, with brackets around IPv6."""
     host, port = bound.getsockname()[:2]
@@ -139,6 +149,7 @@ def serve(
     """
     from easypay.app import build_app
 
+    _allow_connections()
     logs.configure(log_level.upper())
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     gateway: Gateway = build_app(settings)

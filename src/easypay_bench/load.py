@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final
@@ -70,14 +70,47 @@ def run(generator: str, job: Job, on_start: Callable[[], None] = lambda: None) -
     return _run_wrk(job, on_start) if generator == "wrk" else _run_python(job, on_start)
 
 
+def run_reads(
+    host: str, port: int, api_key: str, paths: Sequence[str], *, connections: int, seconds: float
+) -> Load:
+    """GETs by wrk, over the paths in turn. Raises LoadFailed where wrk is not there."""
+    choose("wrk")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+        listed.write("\n".join(paths))
+        listed.flush()
+        environment = {"EASYPAY_BENCH_PATHS": listed.name, "EASYPAY_BENCH_KEY": api_key}
+        return _wrk("reads.lua", host, port, connections, seconds, environment, lambda: None)
+
+
 def _run_wrk(job: Job, on_start: Callable[[], None]) -> Load:
+    environment = {
+        "EASYPAY_BENCH_REQUEST": job.orders.template,
+        "EASYPAY_BENCH_LOWEST": str(LOWEST_MINOR),
+        "EASYPAY_BENCH_AMOUNTS": str(AMOUNTS),
+        "EASYPAY_BENCH_FIRST": str(job.first_number),
+    }
+    return _wrk(
+        "payments.lua", job.host, job.port, job.connections, job.seconds, environment, on_start
+    )
+
+
+def _wrk(
+    script_name: str,
+    host: str,
+    port: int,
+    connections: int,
+    seconds: float,
+    environment: Mapping[str, str],
+    on_start: Callable[[], None],
+) -> Load:
+    """What a script needs comes through the environment: it holds an API key."""
     program = shutil.which("wrk") or "wrk"
-    script = resources.files("easypay_bench") / "payments.lua"
+    script = resources.files("easypay_bench") / script_name
     with resources.as_file(script) as path, tempfile.TemporaryFile() as said:
         command = [
-            program, "--threads", "1", "--connections", str(job.connections),
-            "--duration", f"{max(1, round(job.seconds))}s", "--timeout", f"{_REPLY_TIMEOUT_S}s",
-            "--script", str(path), f"http://{job.host}:{job.port}/",
+            program, "--threads", "1", "--connections", str(connections),
+            "--duration", f"{max(1, round(seconds))}s", "--timeout", f"{_REPLY_TIMEOUT_S}s",
+            "--script", str(path), f"http://{host}:{port}/",
         ]  # fmt: skip
         on_start()
         process = subprocess.Popen(  # noqa: S603  (our own command line)
@@ -85,13 +118,7 @@ def _run_wrk(job: Job, on_start: Callable[[], None]) -> Load:
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                "EASYPAY_BENCH_REQUEST": job.orders.template,
-                "EASYPAY_BENCH_LOWEST": str(LOWEST_MINOR),
-                "EASYPAY_BENCH_AMOUNTS": str(AMOUNTS),
-                "EASYPAY_BENCH_FIRST": str(job.first_number),
-            },
+            env={**os.environ, **environment},
         )
         cpu_s = _reap(process)
         said.seek(0)
@@ -103,7 +130,7 @@ def _run_wrk(job: Job, on_start: Callable[[], None]) -> Load:
     wrong = {name: result[name] for name in ("connect", "read", "write", "status", "timeout")}
     return Load(
         generator="wrk",
-        connections=job.connections,
+        connections=connections,
         seconds=result["duration_us"] / 1e6,
         replies=result["requests"] - result["status"],
         cpu_s=cpu_s,
@@ -112,7 +139,7 @@ def _run_wrk(job: Job, on_start: Callable[[], None]) -> Load:
             for name in ("p50", "p75", "p90", "p95", "p99", "p99.9", "max")
         },
         wrong={name: count for name, count in wrong.items() if count},
-        cut_off=job.connections,
+        cut_off=connections,
     )
 
 

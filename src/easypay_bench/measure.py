@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from easypay_bench import counters, cpu, load, report, unloaded
+from easypay_bench import wide as widely
 from easypay_bench.accounting import Account, account, settled
 from easypay_bench.counters import Totals
 from easypay_bench.load import Job
@@ -32,6 +33,8 @@ class Plan:
     unloaded_s: float = 3
     counted_payments: int = 200
     repeat: int = 1
+    wide: widely.Plan | None = None
+    """Also how it does beside the database alone, at rates, and as things grow."""
 
 
 def everything(
@@ -75,9 +78,16 @@ def everything(
             _settle(stack, merchant)
         after = _ask(stack, counters.totals)
 
-        say("comparing every payment with the processor's truth")
         loads = [warmup, *(run.load for run in runs)]
-        found = _account(stack, merchant, payer.paid, loads)
+        replied, measured = payer.paid, None
+        if plan.wide is not None:
+            rest = replace(job, first_number=(plan.repeat + 2) * _NUMBERS_PER_PHASE)
+            measured = widely.measure(stack, merchant, rest, plan.wide, say)
+            loads += measured.loads
+            replied += measured.replied
+            _settle(stack, merchant)
+        say("comparing every payment with the processor's truth")
+        found = _account(stack, merchant, replied, loads)
     finally:
         close_shop(stack, merchant)
     return report.Findings(
@@ -95,6 +105,7 @@ def everything(
         hot_ratio=counters.hot_ratio(before, after),
         payments=found.payments,
         wrong=[*_bad_answers(loads), *found.wrong],
+        wide=None if measured is None else measured.wide,
     )
 
 

@@ -12,14 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.table import Table
 
 from easypay_bench.counters import Counters
-from easypay_bench.figures import Bar, bars, median_of, per_payment_us
+from easypay_bench.figures import Bar, bars, median_of, per_payment_us, wide_bars
 from easypay_bench.load import Load
 from easypay_bench.unloaded import Unloaded
+from easypay_bench.wide import BAR_PROCESSOR_MS, BAR_RATE, IDLE, Wide
 
 PARTS = ("gateway", "postgres", "simulator", "generator")
 
@@ -54,6 +56,7 @@ class Findings:
     hot_ratio: float
     payments: int
     wrong: Sequence[str]
+    wide: Wide | None = None
 
     @property
     def typical(self) -> Run:
@@ -62,13 +65,23 @@ class Findings:
 
     def bars(self) -> list[Bar]:
         run = self.typical
-        return bars(
+        held = bars(
             payments_per_s=run.payments_per_s,
             gateway_us=run.cpu_us("gateway"),
             postgres_us=run.cpu_us("postgres"),
             simulator_us=run.cpu_us("simulator"),
             own_p50_ms=self.unloaded.own_ms["p50"],
         )
+        if self.wide is not None:
+            at_rate = self.wide.at(BAR_RATE, BAR_PROCESSOR_MS)
+            idle = max(self.wide.open, key=lambda run: run.connections)
+            held += wide_bars(
+                pgbench_ratio=self.wide.ratio,
+                own_p99_ms=at_rate.own_ms["p99"],
+                idle_memory_mib=idle.memory_mib if idle.connections >= IDLE else math.nan,
+                idle_p99_ms=idle.total_ms["p99"] if idle.connections >= IDLE else math.nan,
+            )
+        return held
 
 
 def machine() -> dict[str, Any]:
@@ -110,8 +123,14 @@ def as_json(found: Findings) -> str:
             for run in found.runs
         ],
         "accounting": {"payments": found.payments, "wrong": list(found.wrong)},
+        "wide": None if found.wide is None else _wide_as_data(found.wide),
     }
     return json.dumps(_rounded(data), indent=1) + "\n"
+
+
+def _wide_as_data(measured: Wide) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(measured)
+    return {**told, "ratio": measured.ratio}
 
 
 def save(found: Findings, directory: Path) -> Path:
@@ -144,6 +163,9 @@ def show(found: Findings, console: Console) -> None:
     console.print(_cpu_table(run))
     console.print(_latency_table(found.unloaded, load))
     console.print(_counters_table(found))
+    if found.wide is not None:
+        for table in _wide_tables(found.wide):
+            console.print(table)
     if len(found.runs) > 1:
         rates = ", ".join(f"{each.payments_per_s:,.0f}" for each in found.runs)
         console.print(f"{len(found.runs)} runs: {rates} payments/s; shown is the median one")
@@ -205,6 +227,56 @@ def _counters_table(found: Findings) -> Table:
         "updates without index work", f"{counted.hot_ratio:.1%}", f"{found.hot_ratio:.1%}"
     )
     return table
+
+
+def _wide_tables(measured: Wide) -> list[Table]:
+    beside = Table(
+        "pgbench clients", "payments/s", "PostgreSQL µs",
+        title=f"The database alone; the gateway does {measured.ratio:.2f} of its best",
+        title_justify="left",
+    )  # fmt: skip
+    for rate in measured.pgbench:
+        beside.add_row(str(rate.clients), f"{rate.payments_per_s:,.0f}", f"{rate.postgres_us:.0f}")
+    at_rates = Table(
+        "rate", "connections", "processor ms", "own p50", "own p95", "own p99", "total p99", "MiB",
+        title="At a rate, ms", title_justify="left",
+    )  # fmt: skip
+    for run in measured.open:
+        at_rates.add_row(
+            f"{run.rate:g}/s",
+            f"{run.connections:,}",
+            str(run.processor_ms),
+            *(f"{run.own_ms.get(name, math.nan):.2f}" for name in ("p50", "p95", "p99")),
+            f"{run.total_ms.get('p99', math.nan):.2f}",
+            f"{run.memory_mib:.0f}",
+        )
+    reads = Table(
+        "reads", "per s", "gateway µs", "PostgreSQL µs", "p99 ms",
+        title="Reads, 64 connections", title_justify="left",
+    )  # fmt: skip
+    for read in measured.reads:
+        reads.add_row(
+            read.name,
+            f"{read.per_s:,.0f}",
+            f"{read.gateway_us:.0f}",
+            f"{read.postgres_us:.0f}",
+            f"{read.latency_ms.get('p99', math.nan):.2f}",
+        )
+    grid = Table(
+        "processor ms", "connections", "payments/s", "p50 ms", "p99 ms", "gateway µs",
+        "PostgreSQL µs", title="Closed loop", title_justify="left",
+    )  # fmt: skip
+    for cell in measured.grid:
+        grid.add_row(
+            str(cell.processor_ms),
+            str(cell.connections),
+            f"{cell.payments_per_s:,.0f}",
+            f"{cell.p50_ms:.1f}",
+            f"{cell.p99_ms:.1f}",
+            f"{cell.gateway_us:.0f}",
+            f"{cell.postgres_us:.0f}",
+        )
+    return [beside, at_rates, reads, grid]
 
 
 def _rounded(value: Any) -> Any:

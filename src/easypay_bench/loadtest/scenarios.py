@@ -16,11 +16,11 @@ PATH: Final = "/api/v1/payments"
 LOWEST_MINOR: Final = 1000
 AMOUNTS: Final = 9000
 _KNOWN: Final = 10_000
-_CARD: Final = {
+CARD: Final = {
     "type": "card",
     "card": {"number": "4111111111111111", "exp_month": 12, "exp_year": 2030, "cvc": "900"},
 }
-_ADDRESS: Final = {
+ADDRESS: Final = {
     "first_name": "Ada", "last_name": "Lovelace", "line1": "1 Main St", "city": "Springfield",
     "state": "IL", "postal_code": "62701", "country": "US",
 }  # fmt: skip
@@ -68,9 +68,9 @@ class Shop:
             "amount": LOWEST_MINOR + number % AMOUNTS,
             "currency": "USD",
             "capture": capture,
-            "payment_method": _CARD,
+            "payment_method": CARD,
             "order_reference": f"order-{memory.run}-{number}",
-            "billing_address": _ADDRESS,
+            "billing_address": ADDRESS,
             **over,
         }
         answer = await self.post("create", PATH, body, good=(201, 202))

@@ -10,6 +10,7 @@ import base64
 import json
 import random
 import re
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -190,6 +191,9 @@ class _Due:
 
 
 async def _main() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
     loop = asyncio.get_running_loop()
     order = msgspec.json.decode(await loop.run_in_executor(None, sys.stdin.readline), type=Order)
     generator = Generator(order)

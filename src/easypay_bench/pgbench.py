@@ -1,0 +1,245 @@
+"""What the database alone can do: pgbench runs the gateway's own two statements, one payment at a
+time, each a durable commit. A gateway is held against its best rate over several client counts.
+
+The statements are the gateway's text; their one argument, the array of a group, holds one row that
+is written out, with ids that differ from payment to payment and grow with time as ours do.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+
+from easypay import clock, ids
+from easypay.db import partitions, postgres_binaries
+from easypay.merchants.model import Caller
+from easypay.payments import statements
+from easypay.payments.changes import decide
+from easypay.payments.intents import new_payment
+from easypay.payments.requests import CreatePayment
+from easypay.payments.statements import NewPayment
+from easypay.processors.base import Approved
+from easypay_bench.loadtest.scenarios import ADDRESS, CARD
+from easypay_bench.stack import Stack, StackFailed
+
+CLIENTS: Final = (1, 4, 8, 16, 32, 64)
+_TPS: Final = re.compile(r"tps = ([0-9.]+) \(without initial connection time\)")
+_FAILED: Final = re.compile(r"number of failed transactions: ([0-9]+)")
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """Payments a second by so many clients, and PostgreSQL's CPU for each, in microseconds."""
+
+    clients: int
+    payments_per_s: float
+    postgres_us: float
+
+
+def measure(stack: Stack, *, seconds: float, clients: Sequence[int] = CLIENTS) -> list[Rate]:
+    """One rate for each number of clients. Raises StackFailed where pgbench cannot run."""
+    program = _program()
+    merchant_id = uuid4()
+    text = script(asyncio.run(_month(stack.database_url)), merchant_id)
+    meter = stack.meter()
+    rates = []
+    with tempfile.TemporaryDirectory(prefix="easypay-pgbench-") as directory:
+        path = Path(directory) / "payment.sql"
+        path.write_text(text)
+        for number, count in enumerate(clients):
+            before = meter.read()["postgres"]
+            said = _run(program, path, stack.database_url, count, seconds, run=number)
+            spent_s = meter.read()["postgres"] - before
+            found, failed = _TPS.search(said), _FAILED.search(said)
+            if found is None or (failed is not None and failed[1] != "0"):
+                raise StackFailed(f"pgbench: {said.strip()[-400:]}")
+            rate = float(found[1])
+            rates.append(Rate(count, rate, spent_s * 1e6 / (rate * seconds)))
+    asyncio.run(_check(stack.database_url, merchant_id))
+    return rates
+
+
+def best(rates: Sequence[Rate]) -> Rate:
+    """The highest rate, whichever number of clients gave it."""
+    return max(rates, key=lambda rate: rate.payments_per_s)
+
+
+def _program() -> Path:
+    path = postgres_binaries.find().postgres.with_name("pgbench")
+    if not path.exists():
+        raise StackFailed(f"there is no pgbench beside PostgreSQL ({path.parent})")
+    return path
+
+
+def _run(program: Path, script: Path, dsn: str, clients: int, seconds: float, *, run: int) -> str:
+    environment, database = _connection(dsn)
+    # Every run and client has a time of its own to count on from, so ids never meet.
+    base_ms = int(time.time() * 1000)
+    command = [
+        str(program), "--no-vacuum", "--protocol=prepared", f"--client={clients}", "--jobs=1",
+        f"--time={max(1, round(seconds))}", f"--file={script}", "--define=n=0",
+        f"--define=base={base_ms}", f"--define=run={run}", database,
+    ]  # fmt: skip
+    done = subprocess.run(  # noqa: S603 - our own command line
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+        timeout=seconds + 60,
+    )
+    return done.stdout + done.stderr
+
+
+def _connection(dsn: str) -> tuple[dict[str, str], str]:
+    """libpq's variables for a DSN, so that no password stands on a command line."""
+    parts = urlsplit(dsn)
+    query = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
+    host = parts.hostname or query.get("host", "").replace("%2F", "/") or "127.0.0.1"
+    told = {
+        "PGHOST": host,
+        "PGPORT": str(parts.port or query.get("port", "5432")),
+        "PGUSER": parts.username or query.get("user", "postgres"),
+    }
+    if parts.password:
+        told["PGPASSWORD"] = parts.password
+    return told, parts.path.lstrip("/") or "postgres"
+
+
+async def _month(dsn: str) -> str:
+    months = partitions.Months()
+    connection = await asyncpg.connect(dsn)
+    try:
+        await months.load(connection)
+    finally:
+        await connection.close()
+    return months.of(ids.new_id())
+
+
+async def _check(dsn: str, merchant_id: UUID) -> None:
+    """Both statements did their work for every payment, or the rate means nothing."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        taken, captured = await connection.fetchrow(
+            "SELECT count(*), count(*) FILTER (WHERE status = 'captured') FROM payments"
+            " WHERE merchant_id = $1",
+            merchant_id,
+        )
+    finally:
+        await connection.close()
+    # A transaction that the time ran out on may have begun and not recorded.
+    if not taken or taken - captured > max(CLIENTS) * len(CLIENTS):
+        raise StackFailed(f"pgbench began {taken} payments and recorded {captured}")
+
+
+def script(month: str, merchant_id: UUID) -> str:
+    """pgbench's script of one payment on the tables of a month (`_2026_11`)."""
+    begin, record = _rows(merchant_id)
+    return (
+        "\\set n :n + 1\n"
+        f"{_statement(statements.BEGIN_PAYMENTS, '', 'payment_intent', begin)};\n"
+        f"{_statement(statements.RECORD, f'{month} {month}', 'recorded_change', record)};\n"
+    )
+
+
+def _statement(sql: str, variant: str, kind: str, row: str) -> str:
+    text = statements.in_months(sql, variant)
+    text = text.replace(f"$1::{kind}[]", f"ARRAY[ROW({row})::{kind}]")
+    return "\n".join(line for line in text.splitlines() if line.strip())
+
+
+def _rows(merchant_id: UUID) -> tuple[str, str]:
+    """The row to begin with and the row to record, as SQL."""
+    at = clock.now()
+    caller = Caller(
+        merchant_id=merchant_id,
+        mode="test",
+        key_id=uuid4(),
+        scopes=frozenset(),
+        currencies=frozenset({"USD"}),
+        allow_raw_cards=True,
+        expires_at=None,
+        account=None,
+    )
+    body = msgspec.convert(
+        {
+            "amount": 2500,
+            "currency": "USD",
+            "payment_method": CARD,
+            "order_reference": "order-1",
+            "billing_address": ADDRESS,
+        },
+        CreatePayment,
+    )
+    payment, operation = new_payment(caller, body, "authorize_net", at)
+    told: dict[str, Any] = {
+        name: getattr(payment, name, None) for name in NewPayment.__struct_fields__
+    }
+    told |= {
+        "key": "KEY",
+        "fingerprint": bytes(32),
+        "payment_id": payment.id,
+        "operation_id": operation.id,
+        "kind": operation.kind,
+        "card_fingerprint": bytes(32),
+        "billing_address": msgspec.json.encode(ADDRESS).decode(),
+        "reference": "REFERENCE",
+        "at": at,
+    }
+    approved = Approved(
+        transaction_id="60000000001",
+        amount_minor=2500,
+        auth_code="ABC123",
+        avs_result="Y",
+        cvv_result="M",
+        code="1",
+        message="This transaction has been approved.",
+        network_transaction_id="0123456789ABCDEFGHIJKLM",
+    )
+    change = decide(operation, payment, approved, at=at, first_inquiry_s=5, processor_us=500)
+    varying = {payment.id: _id(1), operation.id: _id(2), change.event_id: _id(3)}
+    return _literals(told, varying), _literals(msgspec.structs.asdict(change), varying)
+
+
+def _id(kind: int) -> str:
+    """A UUIDv7 of payment n of a client: its time first, then what tells it from all others."""
+    return (
+        "(lpad(to_hex((:base)::bigint + (:n)::bigint), 12, '0') || '7000'"
+        " || lpad(to_hex(32768 + (:client_id)::int), 4, '0')"
+        f" || lpad(to_hex((:run)::bigint * 16 + {kind}), 12, '0'))::uuid"
+    )
+
+
+def _literals(row: Mapping[str, Any], varying: Mapping[Any, str]) -> str:
+    return ", ".join(_literal(name, value, varying) for name, value in row.items())
+
+
+def _literal(name: str, value: Any, varying: Mapping[Any, str]) -> str:
+    if name in ("key", "reference"):  # a UUID's text is as long as our keys; a reference has 20
+        length = 20 if name == "reference" else 36
+        return f"right({_id(2)}::text, {length})"
+    if isinstance(value, UUID):
+        return varying.get(value, f"'{value}'::uuid")
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, bytes):
+        return f"'\\x{value.hex()}'::bytea"
+    if isinstance(value, datetime):
+        return "now()"
+    # pgbench would take a colon for the start of one of its variables.
+    escaped = str(value).replace("\\", "\\\\").replace("'", "''").replace(":", "\\x3a")
+    return f"E'{escaped}'"
