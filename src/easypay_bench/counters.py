@@ -87,6 +87,27 @@ async def measure(
     return Counters(payments, statements, wal_bytes / payments, hot_ratio(before, after))
 
 
+async def count_statements(
+    dsn: str, act: Callable[[], Awaitable[object]], *, times: int
+) -> tuple[Statement, ...]:
+    """The statements that each of so many acts runs, dearest first.
+
+    The first act is not waited out for caches: do it beforehand. Needs pg_stat_statements; raises
+    RuntimeError where the server does not count. Nothing else may be using the database.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with _counting(connection) as counts:
+            if not counts:
+                raise RuntimeError("the server does not count statements")
+            await connection.execute("SELECT pg_stat_statements_reset()")
+            for _ in range(times):
+                await act()
+            return await _statements(connection, times)
+    finally:
+        await connection.close()
+
+
 def hot_ratio(before: Totals, after: Totals) -> float:
     """The share of the updates in between that were heap-only; NaN where there was none."""
     updates = after.updates - before.updates

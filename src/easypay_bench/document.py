@@ -30,7 +30,8 @@ def page(results: Path) -> str:
         f"{machine['system']}, Python {machine['python']}, PostgreSQL "
         f"{found['database']['server_version']} on {found['database']['file_system']}; "
         f"{options['workers']} gateway process(es); commit {machine['commit']}"
-        f"{' (modified)' if machine['modified'] else ''}, {machine['at'][:10]}, `{path}`.\n",
+        f"{' (modified)' if machine['modified'] else ''}, {machine['at'][:10]}, "
+        f"`bench/results/{path.name}`.\n",
         "## Bars\n",
         _table(
             ["bar", "wanted", "measured", ""],

@@ -120,6 +120,11 @@ class Lane:
             connection.terminate()
 
 
+async def _leave_session(connection: Any) -> None:
+    """Nothing here changes a session (advisory locks and settings end with their transaction), so
+    nothing need be reset: asyncpg's own would be a round trip more for every statement."""
+
+
 async def open_pool(dsn: str, *, size: int) -> "asyncpg.Pool[asyncpg.Record]":
     """A small pool for cold reads, the resolver and administration.
 
@@ -132,6 +137,7 @@ async def open_pool(dsn: str, *, size: int) -> "asyncpg.Pool[asyncpg.Record]":
             max_size=size,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=10,
+            reset=_leave_session,
             server_settings={**_SESSION, "application_name": "easypay pool"},
         )
     except LOST as error:
