@@ -1,6 +1,7 @@
 """One load test from beginning to end: load, figures, targets, accounts."""
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -325,8 +326,10 @@ def _used(
 
 @contextmanager
 def _metered(gateway: Gateway) -> Iterator[_Meter]:
-    """The CPU of everything, where its processes are known; else of the machine alone."""
-    meter = _Meter(gateway.stack.meter() if gateway.stack else cpu.Meter({}))
+    """The CPU of everything whose processes are known; the generator's beside it."""
+    parts = dict(gateway.stack.meter().parts) if gateway.stack else {}
+    parts["generator"] = lambda: cpu.family_s(os.getpid())
+    meter = _Meter(cpu.Meter(parts))
     meter.begin()
     try:
         yield meter
