@@ -36,6 +36,7 @@ _KEPT: Final = frozenset(
         "shipTo",
         "customerIP",
         "solution",
+        "profile",
     }
 )
 """Parts of a request that reporting gives back."""
@@ -55,7 +56,18 @@ class Refused(Exception):
 class Ask:
     """One transactionRequest, with what every kind of it needs."""
 
-    __slots__ = ("account", "instrument", "ledger", "now", "options", "ref_id", "settings", "tree")
+    __slots__ = (
+        "account",
+        "instrument",
+        "ledger",
+        "now",
+        "options",
+        "profile",
+        "ref_id",
+        "settings",
+        "stored",
+        "tree",
+    )
 
     def __init__(self, ledger: Ledger, account: Account, body: Tree, now: int) -> None:
         self.ledger = ledger
@@ -66,6 +78,10 @@ class Ask:
         self.settings: Settings = ledger.settings_of(account)
         self.instrument: Instrument | None = None
         """Set once the payment method has been read."""
+        self.stored: Instrument | None = None
+        """A stored payment method, which stands in the place of `payment`."""
+        self.profile: tuple[int, int] | None = None
+        """Customer profile id and payment profile id of the stored payment method."""
         self.options: dict[str, str] = {}
         if (listed := self.tree.get("transactionSettings")) is not None:
             for setting in listed.get("setting", ()):
@@ -111,6 +127,8 @@ def read_payment(ask: Ask) -> Instrument:
 
 
 def _read_payment(ask: Ask) -> Instrument:
+    if ask.stored is not None:
+        return ask.stored
     payment: Tree = ask.tree.get("payment") or {}
     salt = ask.ledger.salt
     if (card := payment.get("creditCard")) is not None:
@@ -204,4 +222,22 @@ def details(ask: Ask) -> str:
         }
     if ask.ref_id:
         kept["refId"] = ask.ref_id
-    return instruments.without_card_numbers(_encode(kept).decode())
+    instrument = ask.instrument
+    if instrument is not None and instrument.brand == "eCheck":
+        bank = (ask.tree.get("payment") or {}).get("bankAccount")
+        if bank is not None:
+            kept["bank"] = instruments.shown_bank(bank)
+    text = instruments.without_card_numbers(_encode(kept).decode())
+    if instrument is None or ask.tree["transactionType"] == REFUND:
+        return text
+    # Behind the masking, for a fingerprint may look like a card number. A charge's expiry has
+    # been checked, so it needs no escapes.
+    own = f'"i":"{instrument.fingerprint}{instrument.expiry.strip()}"}}'
+    return f"{text[:-1]},{own}" if kept else f"{{{own}"
+
+
+def charged(kept: Tree) -> tuple[str, str]:
+    """Fingerprint and expiry of what was charged, from the details of a transaction that may
+    become a profile; '' where none were kept."""
+    own = kept.get("i", "")
+    return own[: instruments.FINGERPRINT_CHARS], own[instruments.FINGERPRINT_CHARS :]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from authorizenet_simulator import records
+from authorizenet_simulator import profiles, records
 
-Event = records.Event
+Event = records.Event | profiles.Event
 """Everything that can happen: the transactions' events, and those of each store."""
 
 _encode = msgspec.json.Encoder().encode

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from authorizenet_simulator import clock, records
 from authorizenet_simulator.clock import Clock
 from authorizenet_simulator.journal import Event, Journal
+from authorizenet_simulator.profiles import Profiles
 from authorizenet_simulator.records import Action, Batch, Settings, Txn
 
 DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
@@ -97,7 +98,8 @@ class Ledger:
         self.settings = Settings()
         self.nonces: dict[str, records.NonceMinted] = {}
         """Accept nonces not used yet."""
-        self._stores: list[Store] = []
+        self.profiles = Profiles()
+        self._stores: list[Store] = [self.profiles]
         self._store_of: dict[type, Store] = {
             kind: store for store in self._stores for kind in store.events
         }

@@ -90,6 +90,8 @@ def _details(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
         told["customerIP"] = sent["customerIP"]
     told["product"] = _PRODUCT
     told["marketType"] = _MARKET
+    if "profile" in sent:
+        told["profile"] = sent["profile"]
     if network:
         told["networkTransId"] = network
     return told

@@ -5,7 +5,14 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import accept, followups, reporting, schema, transactions
+from authorizenet_simulator import (
+    accept,
+    followups,
+    profiles_api,
+    reporting,
+    schema,
+    transactions,
+)
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.codes import MESSAGES
 from authorizenet_simulator.ledger import Account, Ledger
@@ -136,4 +143,4 @@ METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = {
     "getMerchantDetailsRequest": reporting.merchant_details,
     "securePaymentContainerRequest": accept.mint,
     "authenticateTestRequest": _nothing,
-}
+} | profiles_api.METHODS
