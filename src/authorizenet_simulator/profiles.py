@@ -143,15 +143,24 @@ def _no_subscriptions(profile_id: int, payment_id: int, address_id: int) -> Sequ
 class Shelf:
     """One merchant's profiles, and the indexes that find them."""
 
-    __slots__ = ("by_email", "by_expiry", "by_identity", "by_merchant_id", "profiles")
+    __slots__ = (
+        "_out_of_order",
+        "by_email",
+        "by_identity",
+        "by_merchant_id",
+        "expiring",
+        "profiles",
+    )
 
     def __init__(self) -> None:
         self.profiles: dict[int, Profile] = {}
         self.by_identity: dict[tuple[str, str, str], int] = {}
         self.by_merchant_id: dict[str, tuple[int, ...]] = {}
         self.by_email: dict[str, tuple[int, ...]] = {}
-        self.by_expiry: dict[str, dict[int, int]] = {}
-        """YYYY-MM -> payment profile id -> customer profile id."""
+        self.expiring: dict[str, dict[int, int]] = {}
+        """YYYY-MM -> payment profile id -> customer profile id; read it by `expiring_in`."""
+        self._out_of_order: set[str] = set()
+        """Months whose ids do not ascend, after a card got a new date."""
 
     def add(self, profile: Profile) -> None:
         self.profiles[profile.profile_id] = profile
@@ -185,14 +194,25 @@ class Shelf:
 
     def enter_payment(self, profile: Profile, payment: PaymentProfile) -> None:
         if expiry := payment.instrument.expiry:
-            self.by_expiry.setdefault(expiry, {})[payment.payment_id] = profile.profile_id
+            month = self.expiring.setdefault(expiry, {})
+            if month and next(reversed(month)) > payment.payment_id:
+                self._out_of_order.add(expiry)
+            month[payment.payment_id] = profile.profile_id
 
     def leave_payment(self, payment: PaymentProfile) -> None:
         if expiry := payment.instrument.expiry:
-            month = self.by_expiry[expiry]
+            month = self.expiring[expiry]
             del month[payment.payment_id]
             if not month:
-                del self.by_expiry[expiry]
+                del self.expiring[expiry]
+                self._out_of_order.discard(expiry)
+
+    def expiring_in(self, month: str) -> dict[int, int]:
+        """Payment profile id -> customer profile id, ids ascending."""
+        if month in self._out_of_order:
+            self.expiring[month] = dict(sorted(self.expiring[month].items()))
+            self._out_of_order.remove(month)
+        return self.expiring.get(month, {})
 
 
 _EMPTY: Final = Shelf()

@@ -1,5 +1,6 @@
 """What can be asked of customer profiles: one, its parts, lists; numbers masked."""
 
+from itertools import islice
 from typing import Any, Final
 
 from authorizenet_simulator import accept, instruments
@@ -169,11 +170,12 @@ def expiring(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     if month is None:
         raise ApiError("E00013", "Month is invalid.")
     shelf = ledger.profiles.shelf(account.login)
-    found = shelf.by_expiry.get(month, {})
+    found = shelf.expiring_in(month)
     paging: Tree = body.get("paging") or {}
     limit, page = int(paging.get("limit", _MOST_LISTED)), int(paging.get("offset", 1))
     descending = said((body.get("sorting") or {}).get("orderDescending"))
-    ordered = sorted(found, reverse=descending)[(page - 1) * limit : page * limit]
+    by_id = reversed(found) if descending else iter(found)
+    ordered = list(islice(by_id, (page - 1) * limit, page * limit))
     total = {"totalNumInResultSet": len(found)}
     if not ordered:
         return Reply(total, *NOTHING_FOUND)
