@@ -95,10 +95,15 @@ def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
     )
 
 
+def masked(number: str) -> str:
+    """The eight characters that are shown of a number."""
+    return f"XXXX{number.strip()[-4:]:X>4}"
+
+
 def shown_bank(account: Mapping[str, Any]) -> dict[str, str]:
     """What is shown of a `bankAccount` beside its number, its routing number masked."""
     shown = {key: account[key] for key in _BANK_SHOWN if key in account}
-    return {"routingNumber": f"XXXX{account['routingNumber'].strip()[-4:]}", **shown}
+    return {"routingNumber": masked(account["routingNumber"]), **shown}
 
 
 _BANK_SHOWN: Final = ("accountType", "nameOnAccount", "echeckType", "bankName")

@@ -131,12 +131,12 @@ Event = (
     | IdsGiven
 )
 
-SubscriptionsOf = Callable[[int, int, int], Sequence[str]]
+SubscriptionsOf = Callable[[int, int, int], Sequence[int]]
 """Ids of the active and suspended subscriptions of (customer profile id, payment profile id or 0
 for any, address id or 0 for any)."""
 
 
-def _no_subscriptions(profile_id: int, payment_id: int, address_id: int) -> Sequence[str]:
+def _no_subscriptions(profile_id: int, payment_id: int, address_id: int) -> Sequence[int]:
     return ()
 
 

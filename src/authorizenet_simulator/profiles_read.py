@@ -56,12 +56,12 @@ def payment_profile(
         shown["bankAccount"] = bank
     if (licence := sent.get("driversLicense")) is not None:
         shown["driversLicense"] = {
-            "number": _mask(licence["number"]),
+            "number": instruments.masked(licence["number"]),
             "state": licence["state"],
             "dateOfBirth": "XXXX-XX-XX",
         }
     if "taxId" in sent:
-        shown["taxId"] = _mask(sent["taxId"])
+        shown["taxId"] = instruments.masked(sent["taxId"])
     if (earlier := sent.get("subsequentAuthInformation")) is not None:
         shown |= {
             key: earlier[key]
@@ -81,10 +81,6 @@ def address(sent: Tree | None) -> str:
 
 def _text(value: Tree) -> str:
     return instruments.without_card_numbers(_encode(value).decode()) if value else ""
-
-
-def _mask(text: str) -> str:
-    return f"XXXX{text[-4:]}"
 
 
 def _payment(

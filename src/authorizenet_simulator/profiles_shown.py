@@ -73,7 +73,7 @@ def _with_subscriptions(
 ) -> Reply:
     found = ledger.profiles.subscriptions_of(profile.profile_id, payment_id, address_id)
     if found:
-        payload["subscriptionIds"] = list(found)
+        payload["subscriptionIds"] = list(map(str, found))
     return Reply(payload)
 
 
@@ -87,7 +87,7 @@ def get_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply
     )
     subscriptions = ledger.profiles.subscriptions_of(profile.profile_id, payment.payment_id, 0)
     if subscriptions:
-        told = _in_order({**told, "subscriptionIds": list(subscriptions)})
+        told = _in_order({**told, "subscriptionIds": list(map(str, subscriptions))})
     return Reply({"paymentProfile": told})
 
 
@@ -130,7 +130,7 @@ def _payment_profile(
 
 def _payment(payment: PaymentProfile, bank: Tree | None, *, unmasked: bool) -> Tree:
     instrument = payment.instrument
-    masked = f"XXXX{instrument.last4}"
+    masked = instruments.masked(instrument.last4)
     if instrument.brand == "eCheck":
         bank = bank or {}
         shown: Tree = {} if "accountType" not in bank else {"accountType": bank["accountType"]}
