@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from authorizenet_simulator import profiles, records
+from authorizenet_simulator import profiles, records, sessions
 
-Event = records.Event | profiles.Event
+Event = records.Event | profiles.Event | sessions.Event
 """Everything that can happen: the transactions' events, and those of each store."""
 
 _encode = msgspec.json.Encoder().encode

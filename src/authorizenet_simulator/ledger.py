@@ -15,6 +15,7 @@ from authorizenet_simulator.clock import Clock
 from authorizenet_simulator.journal import Event, Journal
 from authorizenet_simulator.profiles import Profiles
 from authorizenet_simulator.records import Action, Batch, Settings, Txn
+from authorizenet_simulator.sessions import Sessions
 
 DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
 AUTHORIZATION_MS: Final = 30 * clock.DAY_MS
@@ -99,7 +100,8 @@ class Ledger:
         self.nonces: dict[str, records.NonceMinted] = {}
         """Accept nonces not used yet."""
         self.profiles = Profiles()
-        self._stores: list[Store] = [self.profiles]
+        self.sessions = Sessions()
+        self._stores: list[Store] = [self.profiles, self.sessions]
         self._store_of: dict[type, Store] = {
             kind: store for store in self._stores for kind in store.events
         }
