@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authorizenet_simulator import schema, wire, xml_wire
+from authorizenet_simulator.answers import Reply
 from simulator import in_xml
 from simulator.driving import BOM, VISA, WIRE, Merchant, Process
 from simulator.in_xml import (
@@ -339,3 +340,68 @@ def test_amounts_keep_their_decimals_and_booleans_are_words(shop: Merchant) -> N
     listed = call(shop, "getUnsettledTransactionListRequest")
     assert listed.findtext("transactions/transaction/settleAmount") == "5.00"
     assert listed.findtext("totalNumInResultSet") == "1"
+
+
+@pytest.mark.parametrize(
+    ("method", "payload", "root", "written"),
+    [
+        (
+            "getCustomerProfileIdsRequest",
+            {"ids": ["1", "2"]},
+            "getCustomerProfileIdsResponse",
+            "<ids><numericString>1</numericString><numericString>2</numericString></ids>",
+        ),
+        (
+            # It has no response of its own name; the payload comes in the schema's order.
+            "createCustomerProfileFromTransactionRequest",
+            {
+                "validationDirectResponseList": ["1,1,1"],
+                "customerShippingAddressIdList": [],
+                "customerPaymentProfileIdList": ["5"],
+                "customerProfileId": "4",
+            },
+            "createCustomerProfileResponse",
+            "<customerProfileId>4</customerProfileId><customerPaymentProfileIdList><numericString>5"
+            "</numericString></customerPaymentProfileIdList><customerShippingAddressIdList />"
+            "<validationDirectResponseList><string>1,1,1</string></validationDirectResponseList>",
+        ),
+        (
+            "getTransactionListForCustomerRequest",
+            {
+                "transactions": [{"transId": "1", "hasReturnedItems": False}],
+                "totalNumInResultSet": 1,
+            },
+            "getTransactionListResponse",
+            "<transactions><transaction><transId>1</transId><hasReturnedItems>false"
+            "</hasReturnedItems></transaction></transactions>"
+            "<totalNumInResultSet>1</totalNumInResultSet>",
+        ),
+        (
+            # Repeatable elements that lie in nothing of their own, and keys that only JSON has.
+            "getCustomerProfileRequest",
+            {
+                "profile": {
+                    "paymentProfiles": [
+                        {"customerPaymentProfileId": "5", "customerTypeSpecified": True},
+                        {"customerPaymentProfileId": "6", "billTo": None},
+                    ],
+                },
+                "subscriptionIds": ["7"],
+                "note": "JSON only",
+            },
+            "getCustomerProfileResponse",
+            "<profile><paymentProfiles><customerPaymentProfileId>5</customerPaymentProfileId>"
+            "</paymentProfiles><paymentProfiles><customerPaymentProfileId>6"
+            "</customerPaymentProfileId></paymentProfiles></profile>"
+            "<subscriptionIds><subscriptionId>7</subscriptionId></subscriptionIds>",
+        ),
+    ],
+)
+def test_lists_are_written_as_their_types_say(
+    method: str, payload: dict[str, Any], root: str, written: str
+) -> None:
+    """Shapes of JSON that handlers give; no handler says how they look in XML."""
+    answer = xml_wire.render(schema.load(), method, Reply(payload), "r")
+    assert parse(answer).tag == root
+    text = answer.decode()
+    assert text[text.index("</messages>") :] == f"</messages>{written}</{root}>"
