@@ -142,19 +142,24 @@ def facts_of_xml(root: ElementTree.Element) -> list[tuple[str, str]]:
     return sorted(found)
 
 
-TEXT_LISTS = {"cardTypes", "marketTypes", "productCodes", "paymentMethods", "currencies"}
+TEXT_LISTS = {
+    *("cardTypes", "marketTypes", "productCodes", "paymentMethods", "currencies"),
+    *("ids", "customerPaymentProfileIdList", "customerShippingAddressIdList"),
+    *("validationDirectResponseList", "subscriptionIds"),
+}
 
 
 def facts_of_json(tree: Any, name: str = "") -> list[tuple[str, str]]:
     """The same of a JSON answer, whose numbers were read as texts."""
+    children: list[tuple[str, Any]] = []
     if isinstance(tree, dict):
         children = [pair for pair in tree.items() if pair[0] not in ARTEFACTS]
-    elif isinstance(tree, list) and tree:
+    elif isinstance(tree, list):
         children = [(name, each) for each in tree]
-    else:
-        text = {True: "true", False: "false"}.get(tree) if isinstance(tree, bool) else tree
-        return [(name, str(text or ""))]
-    return sorted(fact for key, each in children for fact in facts_of_json(each, key))
+    if children:
+        return sorted(fact for key, each in children for fact in facts_of_json(each, key))
+    text = {True: "true", False: "false"}.get(tree) if isinstance(tree, bool) else tree
+    return [(name, str(text or ""))]
 
 
 def read_json(answer: bytes) -> Any:

@@ -1,7 +1,6 @@
 """The wire in XML: the same facts as in JSON, in the form of the schema, and the same faults."""
 
 import json
-import re
 import time
 from typing import Any
 from xml.etree import ElementTree
@@ -29,6 +28,7 @@ from simulator.in_xml import (
     sale,
 )
 from simulator.schema_trees import REQUESTS, least_of, trees
+from simulator.twins import Twins, steady
 
 
 def test_an_approval_byte_for_byte(shop: Merchant) -> None:
@@ -60,51 +60,13 @@ def test_an_approval_byte_for_byte(shop: Merchant) -> None:
     )
 
 
-# What is one's own in each of two answers to the same request.
-VOLATILE = {
-    *("transId", "refTransId", "refTransID", "authCode", "networkTransId", "batchId"),
-    *("submitTimeUTC", "submitTimeLocal", "settlementTimeUTC", "settlementTimeLocal"),
-    *("sessionToken", "dataValue", "merchantName", "publicClientKey", "gatewayId"),
-    "transHashSha2",
-}
-
-
-def steady(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(name, "*" if name in VOLATILE and text else text) for name, text in facts]
-
-
 def test_the_same_request_gives_the_same_facts_in_both_forms(start: Any) -> None:
     """Two merchants do the same day's work, one in XML and one in JSON."""
     process: Process = start("--seed", "7")
     # The cut-off must not come between the two.
     process.control("/clock", {"now": "2026-07-01T12:00:00Z", "stopped": True})
-    in_json = process.merchant(signature_key="00ff" * 32, currencies=["USD", "CAD"])
-    with_xml = process.merchant(signature_key="00ff" * 32, currencies=["USD", "CAD"])
-    last: dict[str, tuple[str, str]] = {}
-
-    def both(method: str, remember: str = "", **body: Any) -> None:
-        """Send it in both forms; `@name` stands for an id remembered from an earlier answer."""
-        answers = []
-        for index, shop in enumerate((in_json, with_xml)):
-            own = json.loads(
-                re.sub(r'"@(\w+)"', lambda m, i=index: f'"{last[m[1]][i]}"', json.dumps(body))
-            )
-            whole = {"merchantAuthentication": shop.credentials, **own}
-            if shop is in_json:
-                content = process.client.post(WIRE, json={method: whole}).content
-                answers.append(in_xml.facts_of_json(in_xml.read_json(content)))
-            else:
-                root = parse(post(process, document(method, whole)))
-                assert root.tag == method.removesuffix("Request") + "Response"
-                answers.append(in_xml.facts_of_xml(root))
-        first, second = answers
-        assert steady(first) == steady(second)
-        if remember:
-            key = {"batch": "batchId", "nonce": "dataValue"}.get(remember, "transId")
-            last[remember] = dict(first)[key], dict(second)[key]
-
-    def transact(remember: str = "", ref_id: str = "r-1", **request: Any) -> None:
-        both("createTransactionRequest", remember, refId=ref_id, transactionRequest=request)
+    twins = Twins(process, signature_key="00ff" * 32, currencies=["USD", "CAD"])
+    both, transact = twins.call, twins.transact
 
     items = [{"itemId": str(n), "name": "hat", "quantity": "2", "unitPrice": "1.5"} for n in (1, 2)]
     address = {"firstName": "A & B", "lastName": "Müller", "zip": "46282"}
@@ -136,13 +98,13 @@ def test_the_same_request_gives_the_same_facts_in_both_forms(start: Any) -> None
     transact(transactionType="voidTransaction", refTransId="@echeck")
     both(
         "securePaymentContainerRequest",
-        "nonce",
+        {"nonce": "dataValue"},
         data={"type": "TOKEN", "id": "1", "token": {"cardNumber": VISA, "expirationDate": "1240"}},
     )
     opaque = {"dataDescriptor": "COMMON.ACCEPT.INAPP.PAYMENT", "dataValue": "@nonce"}
     transact(**(sale("7") | {"payment": {"opaqueData": opaque}}))
     transact(**(sale("7") | {"payment": {"opaqueData": opaque}}))  # E00114, without a payload
-    for shop in (in_json, with_xml):
+    for shop in (twins.json, twins.xml):
         shop.settings(held_above="100.00")
     transact("held", **sale("250"))
     both("getUnsettledTransactionListRequest", status="pendingApproval")
@@ -158,7 +120,7 @@ def test_the_same_request_gives_the_same_facts_in_both_forms(start: Any) -> None
     both("getTransactionDetailsRequest", transId="1")
     both("getSettledBatchListRequest")
     process.control("/settle")
-    both("getSettledBatchListRequest", "batch", includeStatistics="true")
+    both("getSettledBatchListRequest", {"batch": "batchId"}, includeStatistics="true")
     both("getBatchStatisticsRequest", batchId="@batch")
     both("getTransactionListRequest", batchId="@batch")
     both("getTransactionDetailsRequest", transId="@sale")
@@ -181,7 +143,7 @@ def test_the_same_request_gives_the_same_facts_in_both_forms(start: Any) -> None
     both("getAUJobDetailsRequest", month="2026-07")
     rows = [
         [(row["type"], row["amount"], row["status"], row["invoice_number"]) for row in shop.truth()]
-        for shop in (in_json, with_xml)
+        for shop in (twins.json, twins.xml)
     ]
     assert rows[0] == rows[1]
     assert len(rows[0]) > 10
