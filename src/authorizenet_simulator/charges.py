@@ -64,8 +64,8 @@ def charge(ask: Ask) -> Reply:
         return _pretend(ask, instrument)
     zip_code = (ask.tree.get("billTo") or {}).get("zip", "")
     is_card = instrument.brand != "eCheck"
-    avs = _AVS_BY_ZIP.get(zip_code, "Y") if is_card else "P"
-    response_code, reason, status = _verdict(ask, kind, amount, instrument, avs, zip_code)
+    avs = avs_of(instrument, zip_code)
+    response_code, reason, status = verdict(ask, kind, amount, instrument, avs, zip_code)
     txn = Txn(
         ask.ledger.new_id(),
         ask.account.login,
@@ -115,10 +115,18 @@ _FILTERED: Final = {
 }
 
 
-def _verdict(
+def avs_of(instrument: Instrument, zip_code: str) -> str:
+    """The result of the address check, by the ZIP."""
+    return "P" if instrument.brand == "eCheck" else _AVS_BY_ZIP.get(zip_code, "Y")
+
+
+def verdict(
     ask: Ask, kind: str, amount: int, instrument: Instrument, avs: str, zip_code: str
 ) -> tuple[int, int, str]:
-    """Response code, reason and status, by the triggers and the account's filters."""
+    """Response code, reason and status, by the triggers and the account's filters.
+
+    Raises Refused for the reasons that card 4222222222222 asks for.
+    """
     settings = ask.settings
     if instrument.legacy:
         reason, cents = divmod(amount, 100)

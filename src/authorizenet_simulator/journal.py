@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from authorizenet_simulator import profiles, records, sessions
+from authorizenet_simulator import profiles, records, sessions, subscriptions
 
-Event = records.Event | profiles.Event | sessions.Event
+Event = records.Event | profiles.Event | sessions.Event | subscriptions.Event
 """Everything that can happen: the transactions' events, and those of each store."""
 
 _encode = msgspec.json.Encoder().encode

@@ -10,13 +10,15 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
-from authorizenet_simulator import clock, records
+from authorizenet_simulator import clock, records, subscriptions
 from authorizenet_simulator.clock import Clock
 from authorizenet_simulator.journal import Event, Journal
 from authorizenet_simulator.profiles import Profiles
 from authorizenet_simulator.records import Action, Batch, Settings, Txn
 from authorizenet_simulator.sessions import Sessions
+from authorizenet_simulator.subscriptions import Subscriptions
 
+_NEVER: Final = 1 << 62
 DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
 AUTHORIZATION_MS: Final = 30 * clock.DAY_MS
 REVIEW_MS: Final = 5 * clock.DAY_MS
@@ -46,7 +48,10 @@ class Store(Protocol):
         """When the clock brings something next, Unix milliseconds; None for nothing."""
 
     def tick(self, ledger: "Ledger", now: int) -> None:
-        """Do what has fallen due at `now`."""
+        """Do what has fallen due at `now`: the moment that was due, at or before the clock's.
+
+        Afterwards `due` names a later moment, or else is asked again with the next request only.
+        """
 
 
 class Account:
@@ -99,14 +104,15 @@ class Ledger:
         self.settings = Settings()
         self.nonces: dict[str, records.NonceMinted] = {}
         """Accept nonces not used yet."""
+        begin = random.Random(seed).randrange(40_000_000_000, 80_000_000_000)  # noqa: S311 - ids
+        self.subscriptions = Subscriptions(begin % 5_000_000 + 2_000_000)
         self.profiles = Profiles()
         self.sessions = Sessions()
-        self._stores: list[Store] = [self.profiles, self.sessions]
+        self._stores: list[Store] = [self.profiles, self.sessions, self.subscriptions]
         self._store_of: dict[type, Store] = {
             kind: store for store in self._stores for kind in store.events
         }
         self._forget()
-        begin = random.Random(seed).randrange(40_000_000_000, 80_000_000_000)  # noqa: S311 - ids
         self.salt = b""
         """The key of every fingerprint."""
         self._next_id = self._next_batch = 0
@@ -119,7 +125,10 @@ class Ledger:
             journal.add(self.header)
         if DEFAULT_LOGIN not in self.accounts:
             self.add_account(DEFAULT_LOGIN, DEFAULT_KEY, ["USD"], "")
-        self._next_cutoff = clock.next_cutoff_ms(the_clock.now_ms())
+        # What fell due while the process was down comes at its own moment, and so do the cut-offs
+        # since then.
+        since = min([the_clock.now_ms(), *self._stores_due()])
+        self._next_cutoff = clock.next_cutoff_ms(since)
         self._plan()
         journal.flush()
 
@@ -192,30 +201,47 @@ class Ledger:
             self.journal.rewrite(self._snapshot())
 
     def tick(self) -> int:
-        """What the clock brings: the cut-off, the end of authorizations. Gives the time."""
+        """What the clock brings, each at its own moment and in their order. Gives the time."""
         now = self.clock.now_ms()
-        if now >= self._due:
-            if now >= self._next_cutoff:
-                if self.settings.auto_settle:
-                    self._do(records.Settled(self._next_cutoff))
-                self._next_cutoff = clock.next_cutoff_ms(now)
-            self._do(records.Expired(now))
-            for store in self._stores:
-                due = store.due()
-                if due is not None and due <= now:
-                    store.tick(self, now)
+        while self._due <= now:
+            at = self._due
+            self._bring(at, now)
             self._plan()
+            if self._due <= at:
+                break
         return now
 
+    def _bring(self, at: int, now: int) -> None:
+        """What falls due at `at`: the stores' own, the cut-off, the end of authorizations."""
+        for store in self._stores:
+            due = store.due()
+            if due is not None and due <= at:
+                store.tick(self, at)
+        if self._next_cutoff <= at:
+            if not any(account.unsettled for account in self.accounts.values()):
+                # Nothing to settle until something is due: a clock that is driven over years
+                # does not stop at every day of them.
+                at = max(at, min([now, *self._stores_due()]))
+            elif self.settings.auto_settle:
+                self._do(records.Settled(at))
+            self._next_cutoff = clock.next_cutoff_ms(at)
+        if self._holds_end() <= at:
+            self._do(records.Expired(at))
+
+    def _stores_due(self) -> list[int]:
+        dues = [store.due() for store in self._stores]
+        return [due for due in dues if due is not None]
+
     def _plan(self) -> None:
-        due = self._next_cutoff
-        if self._aging:
-            due = min(due, self._aging[0].at + AUTHORIZATION_MS)
-        if self._reviewing:
-            due = min(due, self._reviewing[0].at + REVIEW_MS)
+        due = min(self._next_cutoff, self._holds_end())
         for store in self._stores:
             due = min(due, store.due() or due)
         self._due = due
+
+    def _holds_end(self) -> int:
+        """When the oldest authorization or held transaction ends."""
+        end = self._aging[0].at + AUTHORIZATION_MS if self._aging else _NEVER
+        return min(end, self._reviewing[0].at + REVIEW_MS) if self._reviewing else end
 
     def find_duplicate(self, account: Account, digest: int, now: int, window_s: int) -> Txn | None:
         txn = account.recent.get(digest) or account.older.get(digest)
@@ -267,6 +293,10 @@ class Ledger:
                 self.clock.offset_ms, self.clock.stopped_ms = offset_ms, stopped_ms
             case records.Reset(login):
                 self._reset(login)
+            case subscriptions.Charged():
+                if event.txn is not None:
+                    self._recorded(records.Recorded(event.txn, event.digest))
+                self.subscriptions.apply(event)
             case records.Header():
                 self._header(event)
 

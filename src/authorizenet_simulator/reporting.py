@@ -47,6 +47,10 @@ def _details(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
         "transactionStatus": txn.status,
         "responseCode": txn.response_code,
         "responseReasonCode": txn.reason,
+    }
+    if (subscription := sent.get("subscription")) is not None:
+        told["subscription"] = subscription
+    told |= {
         "responseReasonDescription": "Approval" if txn.reason == 1 else REASONS[txn.reason][1],
         "authCode": sent.get("authCode") or auth_code,
         "AVSResponse": txn.avs,
@@ -85,7 +89,7 @@ def _details(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
     for name in ("customer", "billTo", "shipTo"):
         if name in sent:
             told[name] = sent[name]
-    told["recurringBilling"] = False
+    told["recurringBilling"] = subscription is not None
     if "customerIP" in sent:
         told["customerIP"] = sent["customerIP"]
     told["product"] = _PRODUCT
@@ -171,18 +175,22 @@ def _summary(txn: Txn) -> Tree:
     }
     if txn.invoice:
         told["invoiceNumber"] = txn.invoice
-    bill_to = _decode(txn.details).get("billTo") or {}
+    sent = _decode(txn.details)
+    bill_to = sent.get("billTo") or {}
     for name in ("firstName", "lastName"):
         if name in bill_to:
             told[name] = bill_to[name]
-    return told | {
+    told |= {
         "accountType": txn.brand,
         "accountNumber": txn.masked,
         "settleAmount": amounts.number(_settle_amount(txn)),
         "marketType": _MARKET,
         "product": _PRODUCT,
-        "hasReturnedItemsSpecified": False,
     }
+    if (subscription := sent.get("subscription")) is not None:
+        told["subscription"] = subscription
+    told["hasReturnedItemsSpecified"] = False
+    return told
 
 
 def settled_batches(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:

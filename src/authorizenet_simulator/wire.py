@@ -7,6 +7,7 @@ import msgspec
 
 from authorizenet_simulator import (
     accept,
+    arb,
     credentials,
     followups,
     plain,
@@ -150,4 +151,4 @@ METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = {
     "decryptPaymentDataRequest": plain.decrypt,
     "getAUJobSummaryRequest": plain.updater_summary,
     "getAUJobDetailsRequest": plain.updater_details,
-} | profiles_api.METHODS
+} | profiles_api.METHODS | arb.METHODS
