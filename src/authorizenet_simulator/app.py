@@ -1,10 +1,10 @@
-"""The ASGI program: the wire at /xml/v1/request.api, the control surface under /simulator."""
+"""The ASGI program: the wire, the pages that a browser opens, the control surface."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from authorizenet_simulator import wire
+from authorizenet_simulator import hosted, wire
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.control import Control
 from authorizenet_simulator.simulator import Connection, Simulator
@@ -62,6 +62,8 @@ class App:
             await self._wire(scope, receive, send)
         elif path.startswith("/simulator"):
             await self._control(scope, receive, send)
+        elif path in hosted.PATHS:
+            await self._hosted(scope, receive, send)
         else:
             await _reply(send, 404, _HTML, b"<html><body><h1>Not Found</h1></body></html>")
 
@@ -128,6 +130,14 @@ class App:
         if kind == "truncate":
             reply = reply[: len(reply) // 2]
         return 200, call.form.header, reply
+
+    async def _hosted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        data = await _body(receive)
+        status, headers, body = hosted.answer(
+            self.simulator, scope["method"], scope["path"], data or b""
+        )
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await _body(receive)

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from authorizenet_simulator import clock, records, subscriptions
 from authorizenet_simulator.clock import Clock
+from authorizenet_simulator.hosted_tokens import HostedPages
 from authorizenet_simulator.journal import Event, Journal
 from authorizenet_simulator.profiles import Profiles
 from authorizenet_simulator.records import Action, Batch, Settings, Txn
@@ -108,7 +109,13 @@ class Ledger:
         self.subscriptions = Subscriptions(begin % 5_000_000 + 2_000_000)
         self.profiles = Profiles()
         self.sessions = Sessions()
-        self._stores: list[Store] = [self.profiles, self.sessions, self.subscriptions]
+        self.pages = HostedPages()
+        self._stores: list[Store] = [
+            self.profiles,
+            self.sessions,
+            self.subscriptions,
+            self.pages,
+        ]
         self._store_of: dict[type, Store] = {
             kind: store for store in self._stores for kind in store.events
         }

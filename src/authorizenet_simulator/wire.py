@@ -10,6 +10,7 @@ from authorizenet_simulator import (
     arb,
     credentials,
     followups,
+    hosted,
     plain,
     profiles_api,
     reporting,
@@ -151,4 +152,4 @@ METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = {
     "decryptPaymentDataRequest": plain.decrypt,
     "getAUJobSummaryRequest": plain.updater_summary,
     "getAUJobDetailsRequest": plain.updater_details,
-} | profiles_api.METHODS | arb.METHODS
+} | profiles_api.METHODS | arb.METHODS | hosted.METHODS

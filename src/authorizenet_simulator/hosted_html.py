@@ -1,0 +1,80 @@
+"""The HTML of hosted pages: plain forms, no script, nothing from elsewhere.
+
+Whatever a request or a buyer said is escaped where it enters a page.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from html import escape
+from typing import Final
+
+_STYLE: Final = (
+    "body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:2rem auto;padding:0 1rem}"
+    "label{display:block;margin:.5rem 0}input,select{display:block;width:100%;padding:.4rem;"
+    "box-sizing:border-box;font:inherit}button{font:inherit;padding:.5rem 1.5rem;margin-top:1rem}"
+    "dt{font-weight:600}dd{margin:0 0 .5rem}.error{border-left:4px solid #b00;padding-left:.5rem}"
+)
+_STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode()
+
+
+def policy(form_to: str | None = None) -> bytes:
+    """The content security policy. A form may lead to one other origin after it is answered."""
+    targets = "'self'" if form_to is None else f"'self' {form_to}"
+    return (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action {targets};"
+        " base-uri 'none'"
+    ).encode()
+
+
+def page(title: str, *parts: str) -> bytes:
+    """A whole page; the parts are HTML already."""
+    shown = escape(title)
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{shown}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{shown}</h1>{''.join(parts)}</body></html>"
+    ).encode()
+
+
+def paragraph(text: str, *, error: bool = False) -> str:
+    kind = ' class="error" role="alert"' if error else ""
+    return f"<p{kind}>{escape(text)}</p>"
+
+
+def facts(told: Iterable[tuple[str, str]]) -> str:
+    """A list of names and values; what has no value is left out."""
+    lines = (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in told if value)
+    return f"<dl>{''.join(lines)}</dl>"
+
+
+def link(url: str, text: str) -> str:
+    """`url` was checked to be a web address."""
+    return f'<p><a href="{escape(url)}" rel="noreferrer">{escape(text)}</a></p>'
+
+
+def form(action: str, hidden: Mapping[str, str], fields: Iterable[str], button: str) -> str:
+    kept = "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
+        for name, value in hidden.items()
+    )
+    return (
+        f'<form method="post" action="{escape(action)}" autocomplete="off">{kept}'
+        f'{"".join(fields)}<button type="submit">{escape(button)}</button></form>'
+    )
+
+
+def field(
+    name: str,
+    label: str,
+    *,
+    value: str = "",
+    longest: int = 50,
+    digits: bool = False,
+    required: bool = False,
+) -> str:
+    marks = (' inputmode="numeric"' if digits else "") + (" required" if required else "")
+    return (
+        f'<label>{escape(label)}<input name="{name}" value="{escape(value)}"'
+        f' maxlength="{longest}"{marks}></label>'
+    )
