@@ -6,7 +6,15 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import amounts, clock, instruments, payers, records, schedule
+from authorizenet_simulator import (
+    amounts,
+    clock,
+    instruments,
+    payers,
+    profiles_read,
+    records,
+    schedule,
+)
 from authorizenet_simulator import subscriptions as store
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
 from authorizenet_simulator.instruments import Instrument
@@ -50,7 +58,7 @@ def subscription(ledger: Ledger, account: Account, body: Tree, now: int) -> Repl
         "amount": amounts.number(terms.amount),
         "trialAmount": amounts.number(terms.trial_amount),
         "status": found.status,
-        "profile": payers.shown(ledger, found),
+        "profile": payers.shown(ledger, account.login, terms.payer),
     }
     if "order" in sent:
         told["order"] = sent["order"]
@@ -104,8 +112,8 @@ def _sort_key(row: Tree, order_by: str) -> Any:
 def _row(ledger: Ledger, account: Account, each: Subscription) -> Tree:
     terms = each.terms
     sent = _decode(terms.details)
-    bill_to = payers.bill_to_of(ledger, account.login, terms)
-    instrument = payers.instrument_of(ledger, each)
+    payment = payers.payment_of(ledger, account.login, terms.payer)
+    bill_to = {} if payment is None else profiles_read.tree(payment.bill_to)
     told: Tree = {"id": each.number}
     if terms.name:
         told["name"] = terms.name
@@ -116,11 +124,10 @@ def _row(ledger: Ledger, account: Account, each: Subscription) -> Tree:
             told[name] = bill_to[name]
     told["totalOccurrences"] = terms.total
     told["pastOccurrences"] = each.past
-    told["paymentMethod"] = (
-        "eCheck" if instrument and instrument.brand == "eCheck" else "creditCard"
-    )
-    if instrument is not None:
-        told["accountNumber"] = instrument.masked
+    is_bank = payment is not None and payment.instrument.brand == "eCheck"
+    told["paymentMethod"] = "eCheck" if is_bank else "creditCard"
+    if payment is not None:
+        told["accountNumber"] = payment.instrument.masked
     if invoice := sent.get("order", {}).get("invoiceNumber"):
         told["invoice"] = invoice
     told["amount"] = amounts.number(terms.amount)

@@ -13,7 +13,6 @@ from authorizenet_simulator import accept, amounts, instruments, schedule
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.instruments import Instrument
 from authorizenet_simulator.ledger import Account, Ledger
-from authorizenet_simulator.payers import instrument_of
 from authorizenet_simulator.subscriptions import Payer, Subscription, Terms
 
 Tree = dict[str, Any]
@@ -29,8 +28,11 @@ _BAD_NUMBER: Final = {
 }
 
 
+NOBODY: Final = Payer(0, 0)
+
+
 def new_terms(tree: Tree, now: int) -> Terms:
-    """Everything but what pays. Raises ApiError."""
+    """Everything but what pays: that is `NOBODY` yet. Raises ApiError."""
     planned: Tree = tree.get("paymentSchedule") or {}
     if not planned:
         raise ApiError("E00030")
@@ -59,8 +61,7 @@ def new_terms(tree: Tree, now: int) -> Terms:
         trial_occurrences=occurrences,
         amount=_amount(tree["amount"], "Amount", least=1),
         trial_amount=trial_amount,
-        instrument=None,
-        payer=Payer(),
+        payer=NOBODY,
         details=_details(tree, {}),
     )
     _check(terms)
@@ -141,9 +142,9 @@ def _amount(text: str, field: str, *, least: int = 0) -> int:
 
 
 def _details(tree: Tree, before: Tree) -> str:
-    """JSON of order, customer and addresses, without personal and card numbers."""
+    """JSON of order and customer, without personal and card numbers."""
     kept = dict(before)
-    for name in ("order", "customer", "billTo", "shipTo"):
+    for name in ("order", "customer"):
         if name in tree:
             told = {key: value for key, value in tree[name].items() if key not in _PERSONAL}
             kept[name] = {**before.get(name, {}), **told}
@@ -169,13 +170,13 @@ def read_payment(ledger: Ledger, account: Account, payment: Tree, now: int) -> I
         found = accept.redeem(ledger, account, opaque["dataValue"], now)
     else:
         raise ApiError("E00016" if payment else "E00029")
-    if found.reason:
-        raise ApiError("E00013", _BAD_NUMBER[found.reason])
-    return msgspec.structs.replace(found, cvv_result="")
+    return found
 
 
-def check_expiry(instrument: Instrument, at: int) -> None:
-    """A card must last until `at`. Raises ApiError."""
+def check_instrument(instrument: Instrument, at: int) -> None:
+    """Its number must be good, and a card must last until `at`. Raises ApiError."""
+    if instrument.reason:
+        raise ApiError("E00013", _BAD_NUMBER.get(instrument.reason))
     if instrument.brand == "eCheck":
         return
     reason = instruments.expiry_reason(instrument.expiry, at)
@@ -185,10 +186,9 @@ def check_expiry(instrument: Instrument, at: int) -> None:
         raise ApiError("E00018")
 
 
-def digest(ledger: Ledger, login: str, terms: Terms, instrument: Instrument) -> str:
+def digest(ledger: Ledger, login: str, terms: Terms, instrument: Instrument, bill_to: Tree) -> str:
     """A keyed digest of the fields by which a second subscription is a duplicate."""
     said = _decode(terms.details)
-    bill_to, order = said.get("billTo", {}), said.get("order", {})
     compared = (
         login,
         instrument.fingerprint,
@@ -199,15 +199,9 @@ def digest(ledger: Ledger, login: str, terms: Terms, instrument: Instrument) -> 
         str(terms.trial_occurrences),
         str(terms.amount),
         str(terms.trial_amount),
-        order.get("invoiceNumber", ""),
+        said.get("order", {}).get("invoiceNumber", ""),
         said.get("customer", {}).get("id", ""),
         bill_to.get("firstName", ""),
         bill_to.get("lastName", ""),
     )
     return blake2b("\x1f".join(compared).encode(), key=ledger.salt, digest_size=12).hexdigest()
-
-
-def same_kind(ledger: Ledger, subscription: Subscription, instrument: Instrument) -> bool:
-    """Whether both are cards, or both bank accounts."""
-    before = instrument_of(ledger, subscription)
-    return before is None or (before.brand == "eCheck") == (instrument.brand == "eCheck")

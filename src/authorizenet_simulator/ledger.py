@@ -108,6 +108,7 @@ class Ledger:
         begin = random.Random(seed).randrange(40_000_000_000, 80_000_000_000)  # noqa: S311 - ids
         self.subscriptions = Subscriptions(begin % 5_000_000 + 2_000_000)
         self.profiles = Profiles()
+        self.profiles.subscriptions_of = self.subscriptions.tied_to
         self.sessions = Sessions()
         self.pages = HostedPages()
         self._stores: list[Store] = [

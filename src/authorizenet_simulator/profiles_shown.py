@@ -203,3 +203,13 @@ def nonce(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     profile = find(ledger, account, body)
     payment = find_payment(profile, body["customerPaymentProfileId"])
     return accept.issue(ledger, account, payment.instrument, now)
+
+
+def masked_payment(profile: Profile, payment: PaymentProfile) -> Tree:
+    """One payment profile as others show it beside their own."""
+    return _payment_profile(profile, payment, unmasked=False)
+
+
+def masked_address(address: Address) -> Tree:
+    """One shipping address, with its id."""
+    return _address(address)

@@ -10,13 +10,20 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import charges, records, subscriptions
-from authorizenet_simulator.asks import SALE, Ask, Refused, check_instrument, details
+from authorizenet_simulator import charges, profiles_charge, records, subscriptions
+from authorizenet_simulator.answers import ApiError
+from authorizenet_simulator.asks import (
+    SALE,
+    Ask,
+    Refused,
+    check_instrument,
+    details,
+    read_payment,
+)
 from authorizenet_simulator.codes import REASONS
 from authorizenet_simulator.ledger import Ledger
-from authorizenet_simulator.payers import instrument_of
 from authorizenet_simulator.records import Txn
-from authorizenet_simulator.subscriptions import Subscription
+from authorizenet_simulator.subscriptions import Payer, Subscription
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _APPROVED: Final = REASONS[1][1]
@@ -57,21 +64,21 @@ def _pay(
     account = ledger.accounts[subscription.login]
     if amount == 0 or ledger.settings_of(account).test_mode:
         return None, "", True
-    sent = _decode(terms.details)
-    tree = sent | {"transactionType": SALE}
+    tree = {"transactionType": SALE, **_decode(terms.details)}
     ask = Ask(ledger, account, {"transactionRequest": tree}, at)
-    instrument = instrument_of(ledger, subscription)
-    if instrument is None:
-        return None, "The payment profile is gone.", False
-    zip_code = (tree.get("billTo") or {}).get("zip", "")
-    avs = charges.avs_of(instrument, zip_code)
     try:
+        profiles_charge.use(ask, _profile(terms.payer))
+        instrument = read_payment(ask)
+        zip_code = ask.tree.get("billTo", {}).get("zip", "")
+        avs = charges.avs_of(instrument, zip_code)
         check_instrument(instrument, at)
         response_code, reason, status = charges.verdict(
             ask, SALE, amount, instrument, avs, zip_code
         )
     except Refused as refused:
         return None, refused.text or REASONS[refused.reason][1], False
+    except ApiError as error:  # the profile is not what it was
+        return None, error.text, False
     told = {"id": subscription.number, "payNum": pay_num}
     txn = Txn(
         ledger.new_id(),
@@ -94,6 +101,15 @@ def _pay(
     )
     approved = response_code == 1
     return txn, _APPROVED if approved else REASONS[reason][1], response_code in (1, 4)
+
+
+def _profile(payer: Payer) -> dict[str, Any]:
+    """As a createTransactionRequest names it."""
+    named: dict[str, Any] = {
+        "customerProfileId": str(payer.profile),
+        "paymentProfile": {"paymentProfileId": str(payer.payment)},
+    }
+    return named | ({"shippingProfileId": str(payer.address)} if payer.address else {})
 
 
 def _digest(ledger: Ledger, subscription: Subscription, pay_num: int) -> int:

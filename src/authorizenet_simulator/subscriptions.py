@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from authorizenet_simulator import schedule
-from authorizenet_simulator.instruments import Instrument
 from authorizenet_simulator.records import Txn
 
 if TYPE_CHECKING:
@@ -28,10 +27,10 @@ RUNNING: Final = frozenset({ACTIVE, SUSPENDED})
 
 
 class Payer(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The stored profile that pays; no ids (0) where there is none."""
+    """The ids of the profile that pays; its address is 0 for none."""
 
-    profile: int = 0
-    payment: int = 0
+    profile: int
+    payment: int
     address: int = 0
 
 
@@ -46,11 +45,9 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
     trial_occurrences: int
     amount: int
     trial_amount: int
-    instrument: Instrument | None
-    """None where the profile of `payer` says what pays."""
     payer: Payer
     details: str
-    """JSON of order, customer and addresses, as they were sent."""
+    """JSON of order and customer, as they were sent."""
 
     def amount_of(self, pay_num: int) -> int:
         """The amount of one payment, counted from 1."""
@@ -168,13 +165,13 @@ class Subscriptions:
         found = self._by_number.get(self._by_digest.get(digest, 0))
         return found if found is not None and found.status in RUNNING else None
 
-    def tied_to(self, profile_id: int, payment_id: int = 0, address_id: int = 0) -> list[int]:
+    def tied_to(self, profile_id: int, payment_id: int = 0, address_id: int = 0) -> list[str]:
         """Ids of those that run and are paid by this customer profile (E00105 to E00107).
 
         With a payment profile or address id only those that use that one.
         """
         return [
-            each.number
+            str(each.number)
             for each in self._by_profile.get(profile_id, {}).values()
             if each.status in RUNNING
             and payment_id in (0, each.terms.payer.payment)
@@ -211,13 +208,15 @@ class Subscriptions:
         self._tie(changed)
 
     def _tie(self, subscription: Subscription) -> None:
-        if profile_id := subscription.terms.payer.profile:
-            tied = self._by_profile.setdefault(profile_id, {})
-            tied[subscription.number] = subscription
+        tied = self._by_profile.setdefault(subscription.terms.payer.profile, {})
+        tied[subscription.number] = subscription
 
     def _untie(self, subscription: Subscription) -> None:
-        if profile_id := subscription.terms.payer.profile:
-            self._by_profile[profile_id].pop(subscription.number, None)
+        profile_id = subscription.terms.payer.profile
+        tied = self._by_profile[profile_id]
+        del tied[subscription.number]
+        if not tied:
+            del self._by_profile[profile_id]
 
     def _charged(self, event: Charged) -> None:
         charged = self._by_number[event.number]

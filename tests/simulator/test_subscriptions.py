@@ -517,3 +517,109 @@ def test_a_clock_driven_over_centuries_answers_soon(subscriber: Subscriber) -> N
     subscriber.drive("2900-01-01T00:00:00Z")
     assert subscriber.status(number) == "expired"
     assert len(subscriber.shop.truth()) == 3
+
+
+def test_a_card_becomes_a_profile_that_the_payments_name(subscriber: Subscriber) -> None:
+    shop = subscriber.shop
+    said = plan("2027-01-11") | {"customer": {"id": "c-1", "email": "jane@shop.example"}}
+    ordered = {key: said[key] for key in ("name", "paymentSchedule", "amount", "payment", "order")}
+    shipped = {"customer": said["customer"], "billTo": JANE, "shipTo": {"address": "1 Main St"}}
+    answer = subscriber.ask(ordered | shipped)
+    number, ids = answer["subscriptionId"], answer["profile"]
+    profile = shop.call("getCustomerProfileRequest", customerProfileId=ids["customerProfileId"])
+    assert profile["subscriptionIds"] == [number]
+    assert profile["profile"]["description"] == f"Profile created by Subscription: {number}"
+    assert profile["profile"]["paymentProfiles"][0]["billTo"] == JANE
+    told = shop.call("ARBGetSubscriptionRequest", subscriptionId=number)["subscription"]["profile"]
+    assert told["merchantCustomerId"] == "c-1"
+    assert told["paymentProfile"]["customerPaymentProfileId"] == ids["customerPaymentProfileId"]
+    assert told["shippingProfile"] == {
+        "address": "1 Main St",
+        "customerAddressId": ids["customerAddressId"],
+    }
+    subscriber.drive("2027-01-11T18:00:00Z")
+    details = shop.details(subscriber.payments(number)[0]["transId"])
+    assert details["profile"] == ids
+    assert (details["customer"]["id"], details["billTo"]) == ("c-1", JANE)
+    assert details["shipTo"] == {"address": "1 Main St"}
+    (row,) = shop.call("ARBGetSubscriptionListRequest", searchType="subscriptionActive")[
+        "subscriptionDetails"
+    ]
+    assert str(row["customerProfileId"]) == ids["customerProfileId"]
+    assert str(row["customerShippingProfileId"]) == ids["customerAddressId"]
+
+
+def stored(shop: Merchant, bill_to: dict[str, str] = JANE, **pays: Any) -> dict[str, str]:
+    """A customer profile with one payment profile."""
+    answer = shop.call(
+        "createCustomerProfileRequest",
+        profile={
+            "email": f"{len(bill_to)}@shop.example",
+            "paymentProfiles": {"billTo": bill_to, "payment": pays or card()},
+        },
+    )
+    return {
+        "customerProfileId": answer["customerProfileId"],
+        "customerPaymentProfileId": answer["customerPaymentProfileIdList"][0],
+    }
+
+
+def test_a_stored_profile_pays_with_what_it_has_when_it_is_due(subscriber: Subscriber) -> None:
+    shop = subscriber.shop
+    ids = stored(shop)
+    number = subscriber.create("2027-01-11", profile=ids)
+    gone = {"customerProfileId": ids["customerProfileId"], "customerPaymentProfileId": "1"}
+    assert code(subscriber.ask(plan("2027-02-11", profile=gone))) == "E00040"
+    stranger = subscriber.process.merchant()
+    answer = stranger.call(
+        "ARBCreateSubscriptionRequest", subscription=plan("2027-02-11", profile=ids)
+    )
+    assert code(answer) == "E00040"
+    nameless = stored(shop, {"firstName": "Jane"})
+    assert code(subscriber.ask(plan("2027-02-11", profile=nameless))) == "E00014"
+
+    subscriber.drive("2027-01-12T18:00:00Z")
+    changed = shop.call(
+        "updateCustomerPaymentProfileRequest",
+        customerProfileId=ids["customerProfileId"],
+        paymentProfile={
+            "billTo": JANE,
+            "payment": card(MASTERCARD),
+            "customerPaymentProfileId": ids["customerPaymentProfileId"],
+        },
+    )
+    assert code(changed) == "I00001"
+    subscriber.drive("2027-02-12T18:00:00Z")
+    numbers = [
+        shop.details(each["transId"])["payment"]["creditCard"]["cardNumber"]
+        for each in subscriber.payments(number)
+    ]
+    assert numbers == ["XXXX1111", "XXXX0015"]
+
+
+def test_a_profile_that_still_pays_cannot_be_deleted(subscriber: Subscriber) -> None:
+    shop = subscriber.shop
+    ids = stored(shop)
+    number = subscriber.create("2027-02-01", profile=ids)
+    whole = {"customerProfileId": ids["customerProfileId"]}
+    assert code(shop.call("deleteCustomerProfileRequest", **whole)) == "E00106"
+    assert code(shop.call("deleteCustomerPaymentProfileRequest", **ids)) == "E00105"
+    other = stored(shop, JANE | {"city": "Lehi"})
+    assert subscriber.update(number, profile=other) == "I00001"
+    assert code(shop.call("deleteCustomerProfileRequest", **whole)) == "I00001"
+    subscriber.cancel(number)
+    del other["customerPaymentProfileId"]
+    assert code(shop.call("deleteCustomerProfileRequest", **other)) == "I00001"
+    told = shop.call("ARBGetSubscriptionRequest", subscriptionId=number)["subscription"]
+    assert (told["status"], told["profile"]) == ("canceled", {})
+    assert subscriber.listed("subscriptionInactive") == [number]
+
+
+def test_a_new_address_goes_to_the_profile(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-01-11")
+    assert subscriber.update(number, billTo={"lastName": "Roe"}, shipTo={"zip": "1"}) == "I00001"
+    subscriber.drive("2027-01-11T18:00:00Z")
+    details = subscriber.shop.details(subscriber.payments(number)[0]["transId"])
+    assert details["billTo"] == {"firstName": "Jane", "lastName": "Roe"}
+    assert details["shipTo"] == {"zip": "1"}
+    assert subscriber.update(number, billTo={"lastName": ""}) == "E00014"
