@@ -9,6 +9,11 @@ from hashlib import sha256
 from html import escape
 from typing import Final
 
+Form = Mapping[str, str]
+"""What a browser sent."""
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""HTTP status, headers, body."""
+
 _STYLE: Final = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:2rem auto;padding:0 1rem}"
     "label{display:block;margin:.5rem 0}input,select{display:block;width:100%;padding:.4rem;"
@@ -18,7 +23,7 @@ _STYLE: Final = (
 _STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
 
-def policy(form_to: str | None = None) -> bytes:
+def policy(form_to: str | None) -> bytes:
     """The content security policy. A form may lead to one other origin after it is answered."""
     targets = "'self'" if form_to is None else f"'self' {form_to}"
     return (
@@ -78,3 +83,50 @@ def field(
         f'<label>{escape(label)}<input name="{name}" value="{escape(value)}"'
         f' maxlength="{longest}"{marks}></label>'
     )
+
+
+def card_fields(*, needs_code: bool) -> list[str]:
+    return [
+        field("cardNumber", "Card number", longest=23, digits=True, required=True),
+        field("expirationDate", "Expires (MM/YY)", longest=7, required=True),
+        field("cardCode", "Card code", longest=4, digits=True, required=needs_code),
+    ]
+
+
+ADDRESS: Final = {
+    "firstName": ("First name", 50),
+    "lastName": ("Last name", 50),
+    "address": ("Address", 60),
+    "city": ("City", 40),
+    "state": ("State", 40),
+    "zip": ("ZIP", 20),
+    "country": ("Country", 60),
+}
+"""The parts of an address that a form asks for: label, and the most characters."""
+
+
+def address_fields(known: Mapping[str, str], *, required: bool) -> list[str]:
+    return [
+        field(name, label, value=known.get(name, ""), longest=longest, required=required)
+        for name, (label, longest) in ADDRESS.items()
+    ]
+
+
+def card_of(form: Form) -> dict[str, str]:
+    """The `creditCard` that the card fields were filled with."""
+    number = form.get("cardNumber", "").replace(" ", "").replace("-", "")
+    card = {"cardNumber": number, "expirationDate": form.get("expirationDate", "")}
+    return card | ({"cardCode": form["cardCode"]} if form.get("cardCode") else {})
+
+
+def answer(body: bytes, status: int = 200, form_to: str | None = None) -> Answer:
+    """A page with the headers that every page has; `form_to` as `policy` takes it."""
+    headers = [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-security-policy", policy(form_to)),
+        (b"cache-control", b"no-store"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    return status, headers, body

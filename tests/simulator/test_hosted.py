@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import msgspec
 import pytest
 
+from authorizenet_simulator import hosted_settings
 from simulator.driving import VISA, Merchant, Process
 
 PAGE = "/payment/payment"
@@ -233,3 +235,83 @@ def test_a_token_ends_after_fifteen_minutes_and_outlives_a_crash(
     fresh = ask(shop)["token"]
     process.control("/reset")
     assert browser.open(fresh).status_code == 404
+
+
+def customer(shop: Merchant) -> str:
+    pays = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}}
+    answer = shop.call(
+        "createCustomerProfileRequest",
+        profile={
+            "email": "jane@shop.example",
+            "paymentProfiles": {"billTo": {"firstName": "<i>Jane</i>"}, "payment": pays},
+        },
+    )
+    found: str = answer["customerProfileId"]
+    return found
+
+
+def manage(shop: Merchant, number: str, *settings: dict[str, str]) -> dict[str, Any]:
+    return shop.call(
+        "getHostedProfilePageRequest",
+        customerProfileId=number,
+        hostedProfileSettings={"setting": list(settings)},
+    )
+
+
+def test_a_customer_sees_what_is_stored_and_adds_a_card(shop: Merchant, browser: Browser) -> None:
+    number = customer(shop)
+    answer = manage(
+        shop,
+        number,
+        setting("hostedProfileReturnUrl", "https://shop.example/account?a=1&b=2"),
+        setting("hostedProfileReturnUrlText", "Back"),
+        setting("hostedProfileValidationMode", "testMode"),
+        setting("hostedProfileCardCodeRequired", "true"),
+    )
+    page = browser.open(answer["token"], "/customer/manage")
+    assert "Visa XXXX1111" in page.text
+    assert "&lt;i&gt;Jane&lt;/i&gt;" in page.text
+    assert 'href="https://shop.example/account?a=1&amp;b=2" rel="noreferrer">Back' in page.text
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    bad = browser.pay(page, number="5424000000000016")
+    assert 'class="error"' in bad.text
+    added = browser.pay(bad, number="5424 0000 0000 0015", firstName="Jane", lastName="Doe")
+    assert "MasterCard XXXX0015" in added.text
+    assert "5424000000000015" not in added.text.replace(" ", "")
+    again = browser.pay(added, number="5424000000000015", firstName="Jane", lastName="Doe")
+    assert "duplicate" in again.text
+    profile = shop.call("getCustomerProfileRequest", customerProfileId=number)["profile"]
+    assert [each["payment"]["creditCard"]["cardNumber"] for each in profile["paymentProfiles"]] == [
+        "XXXX1111",
+        "XXXX0015",
+    ]
+    assert shop.truth() == []
+
+
+def test_a_profile_page_is_for_one_customer_that_exists(
+    shared: Process, shop: Merchant, browser: Browser
+) -> None:
+    number = customer(shop)
+    assert code(manage(shop, "1")) == "E00040"
+    assert code(manage(shared.merchant(), number)) == "E00040"
+    for name, value in (
+        ("hostedProfileReturnUrl", "javascript:alert(1)"),
+        ("hostedProfileValidationMode", "oldLiveMode"),
+        ("hostedProfileHeadingBgColor", "red;}"),
+        ("hostedProfilePageBorderVisible", "maybe"),
+        ("hostedPaymentReturnOptions", "{}"),
+    ):
+        assert code(manage(shop, number, setting(name, value))) == "E00013", name
+    token = manage(shop, number)["token"]
+    assert browser.open(token).status_code == 404
+    assert browser.open(ask(shop)["token"], "/customer/manage").status_code == 404
+    assert browser.open(token, "/customer/manage").status_code == 200
+    shop.call("deleteCustomerProfileRequest", customerProfileId=number)
+    assert browser.open(token, "/customer/manage").status_code == 410
+
+
+def test_every_setting_of_the_schema_has_its_page() -> None:
+    names = hosted_settings.PAYMENT.keys() | hosted_settings.PROFILE.keys()
+    source = files("authorizenet_simulator").joinpath("data/schema.json").read_bytes()
+    known = msgspec.json.decode(source)["simple"]["settingNameEnum"]["enum"]
+    assert names == {name for name in known if name.startswith("hosted")}
