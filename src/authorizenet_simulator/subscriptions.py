@@ -165,13 +165,13 @@ class Subscriptions:
         found = self._by_number.get(self._by_digest.get(digest, 0))
         return found if found is not None and found.status in RUNNING else None
 
-    def tied_to(self, profile_id: int, payment_id: int = 0, address_id: int = 0) -> list[str]:
+    def tied_to(self, profile_id: int, payment_id: int = 0, address_id: int = 0) -> list[int]:
         """Ids of those that run and are paid by this customer profile (E00105 to E00107).
 
         With a payment profile or address id only those that use that one.
         """
         return [
-            str(each.number)
+            each.number
             for each in self._by_profile.get(profile_id, {}).values()
             if each.status in RUNNING
             and payment_id in (0, each.terms.payer.payment)
