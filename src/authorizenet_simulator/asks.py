@@ -40,6 +40,8 @@ _KEPT: Final = frozenset(
     }
 )
 """Parts of a request that reporting gives back."""
+CUSTOMER_KEPT: Final = ("type", "id", "email")
+"""Of a customer; a licence or tax number is kept nowhere."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -217,9 +219,7 @@ def details(ask: Ask) -> str:
     """JSON of what reporting gives back later, free of card numbers and personal numbers."""
     kept = {key: value for key, value in ask.tree.items() if key in _KEPT}
     if (customer := kept.get("customer")) is not None:
-        kept["customer"] = {
-            key: customer[key] for key in ("type", "id", "email") if key in customer
-        }
+        kept["customer"] = {key: customer[key] for key in CUSTOMER_KEPT if key in customer}
     if ask.ref_id:
         kept["refId"] = ask.ref_id
     instrument = ask.instrument

@@ -17,7 +17,7 @@ from authorizenet_simulator import (
 )
 from authorizenet_simulator import hosted_html as html
 from authorizenet_simulator.answers import ApiError, Reply
-from authorizenet_simulator.asks import AUTH, SALE
+from authorizenet_simulator.asks import AUTH, CUSTOMER_KEPT, SALE
 from authorizenet_simulator.hosted_html import Answer, Form
 from authorizenet_simulator.hosted_tokens import LIFETIME_MS, PageMinted
 from authorizenet_simulator.ledger import Account, Ledger
@@ -40,6 +40,8 @@ def payment_page(ledger: Ledger, account: Account, body: Tree, now: int) -> Repl
     if not amounts.parse(asked["amount"]) or asked["amount"].strip().startswith("-"):
         raise ApiError("E00013", "Amount is invalid.")
     kept = {key: value for key, value in asked.items() if key not in ("payment", "profile")}
+    if (customer := kept.get("customer")) is not None:  # what no transaction keeps waits nowhere
+        kept["customer"] = {key: customer[key] for key in customer if key in CUSTOMER_KEPT}
     request = instruments.without_card_numbers(_encode(kept).decode())
     return _mint(ledger, account, body, now, request, 0, settings)
 

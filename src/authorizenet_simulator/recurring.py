@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import charges, profiles_charge, records, subscriptions
+from authorizenet_simulator import amounts, charges, profiles_charge, records, subscriptions
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.asks import (
     SALE,
@@ -64,11 +64,16 @@ def _pay(
     account = ledger.accounts[subscription.login]
     if amount == 0 or ledger.settings_of(account).test_mode:
         return None, "", True
-    tree = {"transactionType": SALE, **_decode(terms.details)}
+    tree = {
+        "transactionType": SALE,
+        "amount": amounts.text(amount),
+        **_decode(terms.details),
+    }
     ask = Ask(ledger, account, {"transactionRequest": tree}, at)
     try:
         profiles_charge.use(ask, _profile(terms.payer))
         instrument = read_payment(ask)
+        ask.amount()  # more than the account takes is refused
         zip_code = ask.tree.get("billTo", {}).get("zip", "")
         avs = charges.avs_of(instrument, zip_code)
         check_instrument(instrument, at)

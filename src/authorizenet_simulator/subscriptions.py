@@ -163,7 +163,9 @@ class Subscriptions:
     def duplicate_of(self, digest: str) -> Subscription | None:
         """One that runs and was asked for in the same words."""
         found = self._by_number.get(self._by_digest.get(digest, 0))
-        return found if found is not None and found.status in RUNNING else None
+        if found is None or found.digest != digest or found.status not in RUNNING:
+            return None
+        return found
 
     def tied_to(self, profile_id: int, payment_id: int = 0, address_id: int = 0) -> list[int]:
         """Ids of those that run and are paid by this customer profile (E00105 to E00107).

@@ -215,12 +215,19 @@ def test_a_token_ends_after_fifteen_minutes_and_outlives_a_crash(
     process.control("/clock", {"now": "2027-01-10T18:00:00Z", "stopped": True})
     card = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}}
     paid, open_still = (
-        ask(shop, payment=card, order={"invoiceNumber": f"inv-{n}"})["token"] for n in range(2)
+        ask(
+            shop,
+            payment=card,
+            order={"invoiceNumber": f"inv-{n}"},
+            customer={"id": "c-1", "taxId": "987654321"},
+        )["token"]
+        for n in range(2)
     )
     browser = Browser(process)
     browser.pay(browser.open(paid))
     process.kill()
     assert VISA.encode() not in file.read_bytes()
+    assert b"987654321" not in file.read_bytes()
     process = start("--state-file", file)
     shop, browser = Merchant(process, shop.login), Browser(process)
     assert browser.open(paid).status_code == 410

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from simulator.driving import Merchant, Process
 from simulator.subscribing import JANE, MASTERCARD, Subscriber, card, code, plan, stored, text
@@ -274,3 +275,52 @@ def test_a_stored_profile_pays_with_what_it_has_when_it_is_due(subscriber: Subsc
         for each in subscriber.payments(number)
     ]
     assert numbers == ["XXXX1111", "XXXX0015"]
+
+
+def test_a_payment_torn_off_the_state_file_is_made_again_and_whole(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    file = tmp_path / "state.jsonl"
+    before = Subscriber(start("--state-file", file))
+    number = before.create("2027-01-11")
+    before.drive("2027-01-11T10:00:00Z")
+    lost = before.payments(number)
+    before.process.kill()
+    written = file.read_bytes()
+    assert written.splitlines()[-1].startswith(b'["subscription_charged"')
+    file.write_bytes(written[:-40])
+    shop = Merchant(start("--state-file", file), before.shop.login)
+    (row,) = shop.truth()
+    assert (row["submitted_at"], row["trans_id"]) == ("2027-01-11T10:00:00Z", lost[0]["transId"])
+    answer = shop.call("ARBGetSubscriptionRequest", subscriptionId=number, includeTransactions=True)
+    assert answer["subscription"]["arbTransactions"] == lost
+
+
+def test_one_step_of_the_clock_does_what_many_do(start: Callable[..., Process]) -> None:
+    def live(step_days: int) -> list[dict[str, Any]]:
+        subscriber = Subscriber(start("--seed", "7"))
+        shop = subscriber.shop
+        subscriber.create("2027-01-31", trial=(1, "1.00"), invoice="monthly")
+        subscriber.create("2027-01-12", length=7, unit="days", total=5, invoice="weekly")
+        broke = JANE | {"zip": "46282"}
+        subscriber.create("2027-01-20", bill_to=broke, invoice="broke")
+        shop.authorize(invoice="held")
+        shop.charge(invoice="sale")
+        for _ in range(81 // step_days):
+            subscriber.process.control("/clock", {"advance_s": step_days * 86_400})
+        rows = shop.truth()
+        batches = [shop.details(row["trans_id"]).get("batch") for row in rows]
+        return [{**row, "batch": batch} for row, batch in zip(rows, batches, strict=True)]
+
+    at_once = live(81)
+    assert len(at_once) == 11
+    assert {row["status"] for row in at_once} == {"expired", "settledSuccessfully", "declined"}
+    assert at_once == live(1)
+
+
+def test_more_than_the_account_takes_is_not_paid(subscriber: Subscriber) -> None:
+    subscriber.shop.settings(max_amount="9.99")
+    number = subscriber.create("2027-01-11")
+    subscriber.drive("2027-01-11T18:00:00Z")
+    assert subscriber.status(number) == "suspended"
+    assert subscriber.shop.truth() == []
