@@ -12,13 +12,7 @@ import msgspec
 
 from authorizenet_simulator import hosted_tokens, profiles, records, sessions, subscriptions
 
-Event = (
-    records.Event
-    | profiles.Event
-    | sessions.Event
-    | subscriptions.Event
-    | hosted_tokens.Event
-)
+Event = records.Event | profiles.Event | sessions.Event | subscriptions.Event | hosted_tokens.Event
 """Everything that can happen: the transactions' events, and those of each store."""
 
 _encode = msgspec.json.Encoder().encode

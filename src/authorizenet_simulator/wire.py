@@ -133,23 +133,28 @@ def _not_here(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     raise ApiError("E00001")
 
 
-METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = {
-    "createTransactionRequest": transactions.create,
-    "updateHeldTransactionRequest": followups.review,
-    "getTransactionDetailsRequest": reporting.transaction_details,
-    "getUnsettledTransactionListRequest": reporting.unsettled,
-    "getSettledBatchListRequest": reporting.settled_batches,
-    "getTransactionListRequest": reporting.batch_transactions,
-    "getBatchStatisticsRequest": reporting.batch_statistics,
-    "getMerchantDetailsRequest": reporting.merchant_details,
-    "updateMerchantDetailsRequest": plain.update_merchant,
-    "securePaymentContainerRequest": accept.mint,
-    "authenticateTestRequest": credentials.accept,
-    "mobileDeviceRegistrationRequest": credentials.register_device,
-    "mobileDeviceLoginRequest": credentials.log_in,
-    "logoutRequest": credentials.log_out,
-    "sendCustomerTransactionReceiptRequest": plain.send_receipt,
-    "decryptPaymentDataRequest": plain.decrypt,
-    "getAUJobSummaryRequest": plain.updater_summary,
-    "getAUJobDetailsRequest": plain.updater_details,
-} | profiles_api.METHODS | arb.METHODS | hosted.METHODS
+METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = (
+    {
+        "createTransactionRequest": transactions.create,
+        "updateHeldTransactionRequest": followups.review,
+        "getTransactionDetailsRequest": reporting.transaction_details,
+        "getUnsettledTransactionListRequest": reporting.unsettled,
+        "getSettledBatchListRequest": reporting.settled_batches,
+        "getTransactionListRequest": reporting.batch_transactions,
+        "getBatchStatisticsRequest": reporting.batch_statistics,
+        "getMerchantDetailsRequest": reporting.merchant_details,
+        "updateMerchantDetailsRequest": plain.update_merchant,
+        "securePaymentContainerRequest": accept.mint,
+        "authenticateTestRequest": credentials.accept,
+        "mobileDeviceRegistrationRequest": credentials.register_device,
+        "mobileDeviceLoginRequest": credentials.log_in,
+        "logoutRequest": credentials.log_out,
+        "sendCustomerTransactionReceiptRequest": plain.send_receipt,
+        "decryptPaymentDataRequest": plain.decrypt,
+        "getAUJobSummaryRequest": plain.updater_summary,
+        "getAUJobDetailsRequest": plain.updater_details,
+    }
+    | profiles_api.METHODS
+    | arb.METHODS
+    | hosted.METHODS
+)
