@@ -19,14 +19,19 @@ from easypay.processors.base import (
     Address,
     Approved,
     AuthorizeRequest,
+    BankAccount,
     CaptureRequest,
     Card,
     Declined,
     HeldForReview,
+    Method,
     NotSent,
     Outcome,
     RefundRequest,
     Rejected,
+    ReviewRequest,
+    StoredCredential,
+    StoredMethod,
     Unknown,
     VoidRequest,
 )
@@ -35,10 +40,25 @@ DUPLICATE_WINDOW_S: Final = 28_800
 """The longest that Authorize.Net allows: a repeat within it is refused with reason 11."""
 
 _WINDOW: Final = {"settingName": "duplicateWindow", "settingValue": str(DUPLICATE_WINDOW_S)}
-# An account's default may be to approve a prepaid card for less than was asked.
-_WHOLE: Final = {"settingName": "allowPartialAuth", "settingValue": "false"}
+_RECURRING: Final = {"settingName": "recurringBilling", "settingValue": "true"}
 _SETTINGS: Final = msgspec.Raw(msgspec.json.encode({"setting": [_WINDOW]}))
-_PAYMENT_SETTINGS: Final = msgspec.Raw(msgspec.json.encode({"setting": [_WHOLE, _WINDOW]}))
+_PAYMENT_SETTINGS: Final = {
+    (partial, recurring): msgspec.Raw(
+        msgspec.json.encode(
+            {
+                "setting": [
+                    {"settingName": "allowPartialAuth", "settingValue": str(partial).lower()},
+                    *([_RECURRING] if recurring else []),
+                    _WINDOW,
+                ]
+            }
+        )
+    )
+    for partial in (False, True)
+    for recurring in (False, True)
+}
+"""By (part of the amount is welcome, recurring). The first is always said: an account's default
+may be to approve a prepaid card for less than was asked."""
 
 
 # Requests.
@@ -50,23 +70,29 @@ def authorization(request: AuthorizeRequest) -> bytes:
         "transactionType": "authCaptureTransaction" if request.capture else "authOnlyTransaction",
         "amount": Money(request.amount_minor, request.currency).decimal_string(),
         "currencyCode": request.currency,
-        "payment": _payment(request),
-        "order": {"invoiceNumber": request.reference},
     }
+    name, method = _method(request.method)
+    transaction[name] = method
+    transaction["order"] = {"invoiceNumber": request.reference}
     if description := text(request.description, 255):
         transaction["order"] = {"invoiceNumber": request.reference, "description": description}
     order_reference = text(request.order_reference, 26)
     if order_reference and len(order_reference) <= 25:
         transaction["poNumber"] = order_reference
-    if customer := _customer(request):
-        transaction["customer"] = customer
-    if request.billing_address and (bill_to := _bill_to(request.billing_address)):
-        transaction["billTo"] = bill_to
+    if not isinstance(request.method, StoredMethod):  # a stored one has its own: sent too, E00091
+        if customer := _customer(request):
+            transaction["customer"] = customer
+        if request.billing_address and (bill_to := _bill_to(request.billing_address)):
+            transaction["billTo"] = bill_to
     if customer_ip := text(request.customer_ip, 45):
         transaction["customerIP"] = customer_ip
-    transaction["transactionSettings"] = _PAYMENT_SETTINGS
+    credential = request.stored_credential
+    recurring = credential is not None and credential.recurring
+    transaction["transactionSettings"] = _PAYMENT_SETTINGS[request.accept_partial, recurring]
     if descriptor := text(request.statement_descriptor, 255):
         transaction["merchantDescriptor"] = descriptor
+    if credential is not None:
+        transaction |= _stored_credential(credential, request.currency)
     return _create_transaction(request.account, request.reference, transaction)
 
 
@@ -101,7 +127,8 @@ def void(request: VoidRequest) -> bytes:
 
 
 def refund(request: RefundRequest) -> bytes:
-    """Returns money of a settled transaction; the card is named by its last four digits."""
+    """Returns money of a settled transaction to where it came from."""
+    name, method = _refunded_to(request)
     return _create_transaction(
         request.account,
         request.reference,
@@ -109,11 +136,28 @@ def refund(request: RefundRequest) -> bytes:
             "transactionType": "refundTransaction",
             "amount": Money(request.amount_minor, request.currency).decimal_string(),
             "currencyCode": request.currency,
-            "payment": {"creditCard": {"cardNumber": request.card_last4, "expirationDate": "XXXX"}},
+            name: method,
             "refTransId": request.transaction_id,
             "order": {"invoiceNumber": request.reference},
             "transactionSettings": _SETTINGS,
         },
+    )
+
+
+def review(request: ReviewRequest) -> bytes:
+    """Lets a held transaction go ahead, or ends it."""
+    held = {
+        "action": "approve" if request.approve else "decline",
+        "refTransId": request.transaction_id,
+    }
+    return msgspec.json.encode(
+        {
+            "updateHeldTransactionRequest": {
+                "merchantAuthentication": authentication(request.account),
+                "refId": request.reference,
+                "heldTransactionRequest": held,
+            }
+        }
     )
 
 
@@ -143,8 +187,8 @@ def _create_transaction(account: Account, reference: str, transaction: dict[str,
     )
 
 
-def _payment(request: AuthorizeRequest) -> dict[str, object]:
-    method = request.method
+def _method(method: Method) -> tuple[str, dict[str, object]]:
+    """The element that names the way of paying, and what is in it."""
     if isinstance(method, Card):
         card = {
             "cardNumber": method.number,
@@ -152,8 +196,78 @@ def _payment(request: AuthorizeRequest) -> dict[str, object]:
         }
         if method.cvc:
             card["cardCode"] = method.cvc
-        return {"creditCard": card}
-    return {"opaqueData": {"dataDescriptor": method.descriptor, "dataValue": method.value}}
+        return "payment", {"creditCard": card}
+    if isinstance(method, StoredMethod):
+        profile: dict[str, object] = {"paymentProfileId": method.payment_profile_id}
+        if method.cvc:
+            profile["cardCode"] = method.cvc
+        stored: dict[str, object] = {
+            "customerProfileId": method.customer_profile_id,
+            "paymentProfile": profile,
+        }
+        if method.shipping_profile_id:
+            stored["shippingProfileId"] = method.shipping_profile_id
+        return "profile", stored
+    if isinstance(method, BankAccount):
+        return "payment", {"bankAccount": _bank_account(method)}
+    token = {"dataDescriptor": method.descriptor, "dataValue": method.value}
+    return "payment", {"opaqueData": token}
+
+
+def _bank_account(account: BankAccount) -> dict[str, str]:
+    fields = {
+        "accountType": account.account_type,
+        "routingNumber": account.routing_number,
+        "accountNumber": account.account_number,
+        "nameOnAccount": text(account.name_on_account, 22) or "",
+    }
+    if account.echeck_type:
+        fields["echeckType"] = account.echeck_type
+    if bank_name := text(account.bank_name, 50):
+        fields["bankName"] = bank_name
+    return fields
+
+
+def _stored_credential(credential: StoredCredential, currency: str) -> dict[str, object]:
+    """What the card networks want to know of a card on file."""
+    if credential.first:
+        kind = "isFirstRecurringPayment" if credential.recurring else "isFirstSubsequentAuth"
+    else:
+        kind = "isStoredCredentials" if credential.initiator == "customer" else "isSubsequentAuth"
+    told: dict[str, object] = {"processingOptions": {kind: True}}
+    if kind != "isSubsequentAuth":
+        return told
+    original: dict[str, object] = {}
+    if network_id := text(credential.network_transaction_id, 255):
+        original["originalNetworkTransId"] = network_id
+    if credential.original_amount_minor is not None:
+        amount = Money(credential.original_amount_minor, currency).decimal_string()
+        original["originalAuthAmount"] = amount
+    if credential.reason:
+        original["reason"] = credential.reason
+    if original:
+        told["subsequentAuthInformation"] = original
+    return told
+
+
+def _refunded_to(request: RefundRequest) -> tuple[str, dict[str, object]]:
+    """Where the money came from: reporting shows a bank account as masked as we name it."""
+    if request.customer_profile_id and request.payment_profile_id:
+        return _method(
+            StoredMethod(
+                customer_profile_id=request.customer_profile_id,
+                payment_profile_id=request.payment_profile_id,
+            )
+        )
+    if request.method_type == "bank_account":
+        account = {
+            "routingNumber": f"XXXX{request.routing_last4 or ''}",
+            "accountNumber": f"XXXX{request.card_last4}",
+            "nameOnAccount": text(request.name_on_account, 22) or "Account holder",
+        }
+        return "payment", {"bankAccount": account}
+    card = {"cardNumber": request.card_last4, "expirationDate": "XXXX"}
+    return "payment", {"creditCard": card}
 
 
 def _customer(request: AuthorizeRequest) -> dict[str, str]:

@@ -14,6 +14,7 @@ from easypay.processors.base import (
     InquiryRequest,
     Outcome,
     RefundRequest,
+    ReviewRequest,
     VoidRequest,
 )
 
@@ -60,6 +61,14 @@ class AuthorizeNet:
         body = messages.refund(request)
         reply = await self._client.post(request.account.url, body, deadline)
         return messages.outcome(reply, request.reference, currency=request.currency)
+
+    async def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Outcome:
+        return await self.refund(request, deadline)
+
+    async def review(self, request: ReviewRequest, deadline: Deadline) -> Outcome:
+        body = messages.review(request)
+        reply = await self._client.post(request.account.url, body, deadline)
+        return messages.outcome(reply, request.reference, parent=request.transaction_id)
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
         return await inquire(self._client, request, deadline)
