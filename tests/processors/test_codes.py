@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from easypay.processors.authorize_net import codes
+from easypay.processors.authorize_net import codes, page
 from easypay.processors.authorize_net.reasons import REASONS
 
 PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
@@ -15,9 +15,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
     [
         ("1", "1", "approved"),
         ("1", None, "approved"),
-        ("1", "310", "unknown"),
-        ("1", "311", "unknown"),
-        ("1", "295", "unknown"),
+        ("1", "310", "done_before"),
+        ("1", "311", "done_before"),
+        ("1", "295", "approved_in_part"),
         ("1", "", "unknown"),
         ("2", "2", "declined"),
         ("2", "27", "declined"),
@@ -42,7 +42,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
         ("4", "252", "held_for_review"),
         ("4", "253", "held_for_review"),
         ("4", "193", "held_for_review"),
-        ("4", "295", "unknown"),
+        ("4", "295", "approved_in_part"),
         ("5", "2000", "unknown"),
         ("0", None, "unknown"),
         ("", "1", "unknown"),
@@ -130,5 +130,5 @@ def test_no_reason_has_two_decline_codes() -> None:
 
 
 def test_the_page_is_up_to_date() -> None:
-    page = PAGE.read_text("utf-8")
-    assert codes.renewed(page) == page, "run `python -m easypay.processors.authorize_net.codes`"
+    text = PAGE.read_text("utf-8")
+    assert page.renewed(text) == text, "run `python -m easypay.processors.authorize_net.page`"

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from easypay.processors.authorize_net import messages
+from easypay.processors.authorize_net import messages, replies
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import (
     AcceptToken,
@@ -268,7 +268,7 @@ APPROVAL = {"messages": [{"code": "1", "description": "This transaction has been
 
 def read(answer: object, **fields: Any) -> Any:
     body = answer if isinstance(answer, bytes) else b"\xef\xbb\xbf" + json.dumps(answer).encode()
-    return messages.outcome(Reply(200, body), REFERENCE, currency="USD", **fields)
+    return replies.outcome(Reply(200, body), REFERENCE, currency="USD", **fields)
 
 
 def test_an_approval_is_read_whole() -> None:
@@ -282,6 +282,8 @@ def test_an_approval_is_read_whole() -> None:
         network_transaction_id="NET1",
         card_brand="visa",
         card_last4="1111",
+        avs="full_match",
+        cvv="match",
     )
 
 
@@ -298,13 +300,20 @@ def test_a_decline_is_a_decline_whatever_the_top_level_says(result_code: str) ->
         cvv_result="M",
         card_brand="visa",
         card_last4="1111",
+        avs="full_match",
+        cvv="match",
+        network_transaction_id="NET1",
+        retry="later",
     )
 
 
 def test_a_rejection_keeps_their_code_and_gives_our_word() -> None:
     answer = transaction("3", transId="0", **error("8", "The credit card has expired."))
     assert read(answer) == Rejected(
-        code="8", message="The credit card has expired.", decline_code="expired_card"
+        code="8",
+        message="The credit card has expired.",
+        decline_code="expired_card",
+        retry="fix_data",
     )
 
 
@@ -374,7 +383,7 @@ def test_what_leaves_it_open_is_unknown(answer: object) -> None:
 @pytest.mark.parametrize("status", [100, 201, 204, 301, 400, 403, 500, 502, 503, 504])
 def test_any_other_status_is_unknown_even_with_an_answer(status: int) -> None:
     body = json.dumps(transaction("1", **APPROVAL)).encode()
-    assert isinstance(messages.outcome(Reply(status, body), REFERENCE), Unknown)
+    assert isinstance(replies.outcome(Reply(status, body), REFERENCE), Unknown)
 
 
 @pytest.mark.parametrize("code", ["E00003", "E00005", "E00007", "E00008", "E00013", "E00114"])
@@ -404,7 +413,7 @@ def test_a_capture_or_void_of_another_transaction_is_not_ours() -> None:
 
 def test_what_the_network_gave_passes_through() -> None:
     for nothing in (NotSent(reason="refused"), Unknown(reason="reset")):
-        assert messages.outcome(nothing, REFERENCE) == nothing
+        assert replies.outcome(nothing, REFERENCE) == nothing
 
 
 @pytest.mark.parametrize("quote", ["'", "&#39;"])

@@ -8,9 +8,8 @@ from typing import Any, get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from easypay.processors.authorize_net import messages, reporting
+from easypay.processors.authorize_net import findings, replies, reporting
 from easypay.processors.authorize_net.connection import Reply
-from easypay.processors.authorize_net.inquiry import judge_capture, judge_own, judge_void
 from easypay.processors.authorize_net.reporting import Details, Page, Unreadable
 from easypay.processors.base import (
     Account,
@@ -159,7 +158,7 @@ EXPECTED_CODE: dict[type, str] = {Approved: "1", Declined: "2", HeldForReview: "
 def test_a_reply_gives_one_of_the_closed_set_and_what_its_code_says(
     body: bytes, parent: str | None, status: int
 ) -> None:
-    outcome = messages.outcome(Reply(status, body), REFERENCE, currency="USD", parent=parent)
+    outcome = replies.outcome(Reply(status, body), REFERENCE, currency="USD", parent=parent)
     assert isinstance(outcome, get_args(Outcome))
     if type(outcome) in EXPECTED_CODE:
         answer = json.loads(body.decode("utf-8-sig"))
@@ -175,7 +174,7 @@ def test_a_reply_gives_one_of_the_closed_set_and_what_its_code_says(
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_at_random_are_unknown_or_a_failure_of_the_api(body: bytes) -> None:
-    assert not isinstance(messages.outcome(Reply(200, body), REFERENCE), Approved)
+    assert not isinstance(replies.outcome(Reply(200, body), REFERENCE), Approved)
 
 
 @settings(max_examples=300, deadline=None)
@@ -220,7 +219,7 @@ def test_details_are_believed_only_when_the_amount_agrees(
         transaction_id="60000",
         sent_at_ms=0,
     )
-    judge = {"capture": judge_capture, "void": judge_void}.get(kind, judge_own)
+    judge = findings.judge if kind in ("capture", "void") else findings.judge_own
     finding = judge(request, details)
     assert isinstance(finding, get_args(Finding))
     if isinstance(finding, Found) and isinstance(finding.outcome, Approved):

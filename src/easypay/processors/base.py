@@ -43,7 +43,6 @@ class CvvResult(StrEnum):
 class CavvResult(StrEnum):
     """What the issuer said of the cardholder's authentication (3-D Secure)."""
 
-    NOT_VALIDATED = "not_validated"
     PASSED = "passed"
     FAILED = "failed"
     NOT_PERFORMED = "not_performed"

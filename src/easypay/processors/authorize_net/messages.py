@@ -1,38 +1,27 @@
-"""createTransaction on the wire: pure functions from a request to bytes and from a reply to an
-outcome.
+"""What moves money, on the wire: pure functions from a request to bytes.
 
 Authorize.Net maps JSON onto an XML sequence, so the keys of every object are written in the
 schema's order. Each operation carries its own reference as `refId` and as invoice number: the
-first is echoed and checked, the second is what an inquiry finds it by. Nothing that comes back
-can raise: what cannot be read is unknown, because the money may have moved.
+first is echoed and checked, the second is what an inquiry finds it by.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from easypay.money import Money
-from easypay.processors.authorize_net import codes, wire
-from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import (
     Account,
     Address,
-    Approved,
     AuthorizeRequest,
     BankAccount,
     CaptureRequest,
     Card,
-    Declined,
-    HeldForReview,
     Method,
-    NotSent,
-    Outcome,
     RefundRequest,
-    Rejected,
     ReviewRequest,
     StoredCredential,
     StoredMethod,
-    Unknown,
     VoidRequest,
 )
 
@@ -59,9 +48,6 @@ _PAYMENT_SETTINGS: Final = {
 }
 """By (part of the amount is welcome, recurring). The first is always said: an account's default
 may be to approve a prepaid card for less than was asked."""
-
-
-# Requests.
 
 
 def authorization(request: AuthorizeRequest) -> bytes:
@@ -293,138 +279,3 @@ def _bill_to(address: Address) -> dict[str, str]:
         ("phoneNumber", address.phone, 25),
     )
     return {name: cut for name, value, limit in fields if (cut := text(value, limit))}
-
-
-# Replies.
-
-
-def outcome(
-    reply: Reply | NotSent | Unknown,
-    reference: str,
-    *,
-    currency: str | None = None,
-    parent: str | None = None,
-) -> Outcome:
-    """What a reply to createTransaction proves. Never raises, whatever the reply holds.
-
-    `parent` is the transaction that a capture or void names: an approval must name it too.
-    """
-    if not isinstance(reply, Reply):
-        return reply
-    answer = wire.decode(reply)
-    if isinstance(answer, Unknown):
-        return answer
-    echoed = answer.get("refId")
-    if echoed is not None and echoed != reference:
-        return Unknown(reason="the reply carries another reference")
-    response = answer.get("transactionResponse")
-    if response is None:
-        return _api_failure(answer)
-    if not isinstance(response, dict):
-        return Unknown(reason="an unreadable transaction response")
-    if response.get("responseCode") is None and response.get("transId") is None:
-        return _api_failure(answer)  # an empty shell comes with some schema errors
-    response_code = wire.scalar(response.get("responseCode"))
-    if response_code is None:
-        return Unknown(reason="a transaction response without a readable code")
-    return _judged(response, response_code, currency, parent)
-
-
-def _judged(
-    response: dict[str, Any], response_code: str, currency: str | None, parent: str | None
-) -> Outcome:
-    reason, message = _reason(response)
-    transaction_id = wire.identifier(response.get("transId"))
-    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
-    avs = wire.letter(response.get("avsResultCode"))
-    cvv = wire.letter(response.get("cvvResultCode"))
-    match codes.verdict(response_code, reason):
-        case "approved":
-            if transaction_id is None:
-                return Unknown(reason="approved, but without a transaction id")
-            if parent is not None and parent not in (
-                transaction_id,
-                wire.identifier(response.get("refTransID")),
-            ):
-                return Unknown(reason=f"approved, but for transaction {transaction_id}")
-            amount = _prepaid_amount(response, currency)
-            if isinstance(amount, Unknown):
-                return amount
-            return Approved(
-                transaction_id=transaction_id,
-                amount_minor=amount,
-                auth_code=wire.short(response.get("authCode")),
-                avs_result=avs,
-                cvv_result=cvv,
-                code=reason,
-                message=message,
-                network_transaction_id=wire.short(response.get("networkTransId"), 255),
-                card_brand=brand,
-                card_last4=last4,
-            )
-        case "declined":
-            return Declined(
-                decline_code=codes.decline_code(reason),
-                code=reason or response_code,
-                message=message or "",
-                transaction_id=transaction_id,
-                avs_result=avs,
-                cvv_result=cvv,
-                card_brand=brand,
-                card_last4=last4,
-            )
-        case "rejected":
-            return Rejected(
-                code=reason or response_code,
-                message=message or "",
-                decline_code=codes.decline_code(reason, response_code),
-            )
-        case "held_for_review":
-            if transaction_id is None:
-                return Unknown(reason="held for review, but without a transaction id")
-            return HeldForReview(
-                transaction_id=transaction_id,
-                auth_code=wire.short(response.get("authCode")),
-                avs_result=avs,
-                cvv_result=cvv,
-                code=reason,
-                message=message,
-                card_brand=brand,
-                card_last4=last4,
-            )
-        case "unknown":
-            kind = "duplicate: " if reason == codes.DUPLICATE else ""
-            original = f"; names transaction {transaction_id}" if transaction_id else ""
-            return Unknown(
-                reason=f"{kind}response {response_code}, reason {reason}: {message or ''}{original}"
-            )
-
-
-def _api_failure(answer: dict[str, Any]) -> Rejected | Unknown:
-    ok, found = wire.top_level(answer)
-    if not ok and codes.api_verdict(code for code, _ in found) == "rejected":
-        code, message = found[0]
-        return Rejected(code=code, message=message, decline_code=codes.API_REJECTED[code][0])
-    said = "; ".join(f"{code} {message}" for code, message in found)
-    return Unknown(reason=f"no transaction response: {said}"[:255])
-
-
-def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:
-    """The reason code and text: of the first error, else of the first message."""
-    for item in wire.records(response.get("errors")):
-        return wire.scalar(item.get("errorCode")) or "", wire.clean(item.get("errorText"))
-    for item in wire.records(response.get("messages")):
-        return wire.scalar(item.get("code")) or "", wire.clean(item.get("description"))
-    return None, None
-
-
-def _prepaid_amount(response: dict[str, Any], currency: str | None) -> int | Unknown | None:
-    """What was approved of a prepaid card, which may be less than was asked."""
-    prepaid = response.get("prePaidCard") or {}
-    approved = prepaid.get("approvedAmount") if isinstance(prepaid, dict) else prepaid
-    if approved in (None, "") or currency is None:
-        return None
-    amount = wire.amount_minor(approved, currency)
-    if amount is None or amount <= 0:
-        return Unknown(reason="approved for an unreadable amount")
-    return amount
