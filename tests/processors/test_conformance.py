@@ -6,6 +6,7 @@ EASYPAY_SANDBOX_TRANSACTION_KEY are set.
 """
 
 import asyncio
+import json
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,8 @@ import msgspec
 import pytest
 
 from easypay.ids import new_id, reference
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     AcceptToken,
@@ -111,6 +114,35 @@ class Merchant:
         }
         request = AuthorizeRequest(**{**fields, **over})
         return await self.processor.authorize(request, self.deadline())
+
+    async def stored(self) -> StoredMethod:
+        """A new customer's card, as the processor keeps it."""
+        if self.wire is None and not self.sandbox:
+            return StoredMethod(customer_profile_id="900000001", payment_profile_id="910000001")
+        card = {"cardNumber": VISA, "expirationDate": "2035-12"}
+        body = {
+            "createCustomerProfileRequest": {
+                "merchantAuthentication": {
+                    "name": self.account.login_id,
+                    "transactionKey": self.account.transaction_key,
+                },
+                "profile": {
+                    "merchantCustomerId": reference(new_id()),
+                    "paymentProfiles": {"payment": {"creditCard": card}},
+                },
+                "validationMode": "none",
+            }
+        }
+        client = HttpClient()
+        url, data = self.account.url, json.dumps(body).encode()
+        reply = await client.post(url, data, self.deadline())
+        await client.close()
+        assert isinstance(reply, Reply)
+        made = json.loads(reply.body.decode("utf-8-sig"))
+        return StoredMethod(
+            customer_profile_id=made["customerProfileId"],
+            payment_profile_id=made["customerPaymentProfileIdList"][0],
+        )
 
     def refund(self, sale: Approved, amount_minor: int, **over: Any) -> RefundRequest:
         fields: dict[str, Any] = {
@@ -371,6 +403,25 @@ async def test_a_bank_account_gets_its_money_back(merchant: Merchant) -> None:
     )
     assert isinstance(outcome, Approved), outcome
     assert not outcome.voided
+
+
+@plays("approved_stored", "refunded", "nothing", "listed_refund", "details_refund")
+async def test_a_stored_method_is_charged_and_gets_its_money_back(merchant: Merchant) -> None:
+    stored, total = await merchant.stored(), amount()
+    sale = await merchant.pay(total, method=stored)
+    assert isinstance(sale, Approved), sale
+    assert (sale.card_brand, sale.card_last4) == ("visa", "1111")
+    await merchant.settle()
+    request = merchant.refund(
+        sale,
+        total,
+        customer_profile_id=stored.customer_profile_id,
+        payment_profile_id=stored.payment_profile_id,
+    )
+    outcome = await merchant.processor.refund(request, merchant.deadline())
+    assert isinstance(outcome, Approved), outcome
+    finding = await merchant.ask("refund", request.reference, total, sale.transaction_id)
+    assert isinstance(finding, Found), finding
 
 
 @plays("refused_stored")
