@@ -9,8 +9,8 @@ inconclusive, to be asked again.
 
 A refund that may have been made as a void (`captured_minor`) and is not found as a refund is done
 when its payment is voided. That is safe to believe: while a refund of the whole is open nothing is
-left for another refund, and no capture or void is begun, so nobody else's void can be taken for this
-one; and were it voided by hand, at the processor, the whole would be back just the same.
+left for another refund, and no capture or void is begun, so nobody else's void can be taken for
+this one; and were it voided by hand, at the processor, the whole would be back just the same.
 
 Reporting may lag behind by some seconds, so one "absent" soon after the call proves little: when
 to believe it is the caller's to decide.
