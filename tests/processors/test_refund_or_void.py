@@ -87,6 +87,7 @@ async def test_a_whole_refund_of_what_has_not_settled_is_a_void(
         ({}, ["refused_54", "details_settled"], [REFUND, DETAILS]),
         ({}, ["refused_54", "details_voided"], [REFUND, DETAILS]),
         ({"amount_minor": 10_00}, ["refused_54", "details_captured"], [REFUND, DETAILS]),
+        ({"amount_minor": 10_00}, ["refused_54", "details_voided"], [REFUND, DETAILS]),
         ({"captured_minor": None}, ["refused_54", "details_captured"], [REFUND, DETAILS]),
         ({}, ["refused_54", "details_updating"], [REFUND, DETAILS]),
         ({}, [LOST], [REFUND]),
@@ -124,6 +125,9 @@ async def test_no_more_is_asked_than_the_answers_allow(
         case "refunded" if asked[-1] == REFUND:
             assert isinstance(outcome, Approved), outcome
             assert not outcome.voided
+        case "details_voided" if over:
+            assert isinstance(outcome, Rejected), outcome
+            assert (outcome.decline_code, outcome.not_settled) == ("not_refundable", False)
         case "details_voided" | "voided_before":
             assert isinstance(outcome, Approved), outcome
             assert (outcome.voided, outcome.code) == (True, "310")
