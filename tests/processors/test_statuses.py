@@ -63,6 +63,7 @@ def details(status: str, kind: str, **over: Any) -> Details:
         reason_code="1",
         reason_text="Approval",
         invoice_number=REFERENCE,
+        requested_amount="25.00",
         auth_amount="25.00",
         settle_amount="25.00",
         auth_code="AB12CD",

@@ -112,6 +112,9 @@ def _part(request: InquiryRequest, details: Details) -> Finding | ApprovedInPart
     authorized = wire.amount_minor(details.auth_amount, request.currency)
     if authorized is None or not 0 < authorized < request.amount_minor:
         return None
+    requested = wire.amount_minor(details.requested_amount, request.currency)
+    if details.requested_amount is not None and requested != request.amount_minor:
+        return None  # not what we asked for, so no part of it either
     settles = wire.amount_minor(details.settle_amount, request.currency)
     if request.kind == "sale" and settles not in (authorized, 0, None):
         return None  # two amounts that do not fit together

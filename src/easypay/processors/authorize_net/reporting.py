@@ -57,6 +57,7 @@ class Details(NamedTuple):
     reason_code: str | None
     reason_text: str | None
     invoice_number: str | None
+    requested_amount: object
     auth_amount: object
     settle_amount: object
     auth_code: str | None
@@ -169,6 +170,7 @@ def read_details(
         reason_code=wire.scalar(found.get("responseReasonCode")),
         reason_text=wire.clean(found.get("responseReasonDescription")),
         invoice_number=invoice if isinstance(invoice, str) else None,
+        requested_amount=found.get("requestedAmount"),
         auth_amount=found.get("authAmount"),
         settle_amount=found.get("settleAmount"),
         auth_code=wire.short(found.get("authCode")),
