@@ -1,7 +1,9 @@
-"""The other side of the wire, played from bodies as Authorize.Net sends them.
+"""The other side of the wire, played from kept bodies.
 
-`recorded.json` holds them by name. What a request decides is filled in: its `refId`, the invoice
-number of the last transaction asked for, and its amount.
+`recorded.json` holds them by name, in the shape that Authorize.Net's are known to have; they were
+put together from its documentation and published examples, not taken from an account. What a
+request decides is filled in: its `refId`, the invoice number of the last transaction asked for, and
+its amount.
 """
 
 import asyncio

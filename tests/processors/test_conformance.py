@@ -1,5 +1,5 @@
-"""The connector against the other side of the wire: the simulator, bodies recorded from it as the
-real one sends them, and the real sandbox where EASYPAY_SANDBOX_LOGIN_ID and
+"""The connector against the other side of the wire: the simulator, kept bodies in the shape that
+Authorize.Net's are known to have, and the real sandbox where EASYPAY_SANDBOX_LOGIN_ID and
 EASYPAY_SANDBOX_TRANSACTION_KEY are set.
 
 `@plays` names the bodies that the recorded side answers with, in order.
