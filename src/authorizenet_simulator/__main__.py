@@ -16,7 +16,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT; status 0 then, 1 when it cannot start."""
     parser = argparse.ArgumentParser(
         prog="authorizenet-simulator",
-        description="A local stand-in for Authorize.Net: its JSON wire, with faults on order.",
+        description="A local stand-in for Authorize.Net: its wire, with faults on order.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=9000, help="0 picks a free one")

@@ -22,6 +22,11 @@ def mint(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Re
         instrument = instruments.read_bank(bank, ledger.salt)
     else:
         raise ApiError("E00014", "Token is required.")
+    return issue(ledger, account, instrument, now)
+
+
+def issue(ledger: Ledger, account: Account, instrument: Instrument, now: int) -> Reply:
+    """A new nonce that stands for `instrument`."""
     value = b64encode(f'{{"token":"{secrets.token_hex(16)}","v":"1.1"}}'.encode()).decode()
     ledger.mint(records.NonceMinted(value, account.login, now + LIFETIME_MS, instrument))
     return Reply({"opaqueData": {"dataDescriptor": DESCRIPTOR, "dataValue": value}})

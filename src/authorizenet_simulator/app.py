@@ -1,13 +1,15 @@
-"""The ASGI program: the wire at /xml/v1/request.api, the control surface under /simulator."""
+"""The ASGI program: the wire, the pages that a browser opens, the control surface."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from authorizenet_simulator import wire
+from authorizenet_simulator import hosted, wire
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.control import Control
 from authorizenet_simulator.simulator import Connection, Simulator
+from authorizenet_simulator.wire import JSON
+from authorizenet_simulator.xml_wire import XML
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -21,8 +23,6 @@ CONNECTION: Final = "simulator.connection"
 """Where the server puts the client's connection, among the scope's extensions."""
 MOST_BYTES: Final = 4 << 20
 """A longer body is answered as an empty one."""
-_JSON: Final = (b"content-type", b"application/json; charset=utf-8")
-_XML: Final = (b"content-type", b"text/xml; charset=utf-8")
 _ALLOWED: Final = (b"access-control-allow-headers", b"content-type")
 _HTML: Final = (b"content-type", b"text/html; charset=utf-8")
 COMMON_HEADERS: Final = (
@@ -30,22 +30,21 @@ COMMON_HEADERS: Final = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET,POST,OPTIONS"),
 )
-_READABLE: Final = frozenset(
-    {b"application/json", b"text/json", b"text/xml", b"application/xml", b""}
-)
+_TEXTS: Final = frozenset({b"application/json", b"text/json", b"text/xml", b"application/xml"})
 _SERVER_ERROR: Final = b"<html><body><h1>Server Error</h1></body></html>"
 _GARBAGE: Final = (
     b"<!DOCTYPE html><html><head><title>One moment</title></head>"
     b"<body>Please wait while your request is being verified.</body></html>"
 )
-_NO_XML: Final = wire.BOM + (
-    b'<?xml version="1.0" encoding="utf-8"?><ErrorResponse'
-    b' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
-    b' xmlns:xsd="http://www.w3.org/2001/XMLSchema"'
-    b' xmlns="AnetApi/xml/v1/schema/AnetApiSchema.xsd"><messages><resultCode>Error</resultCode>'
-    b"<message><code>E00001</code><text>An error occurred during processing. Please try again."
-    b"</text></message></messages></ErrorResponse>"
-)
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+def _unsupported(data: bytes) -> wire.Call:
+    raise ApiError("E00002")
+
+
+_NO_JSON: Final = JSON._replace(read=_unsupported)
+_NO_XML: Final = XML._replace(read=_unsupported)
 
 
 class App:
@@ -63,18 +62,18 @@ class App:
             await self._wire(scope, receive, send)
         elif path.startswith("/simulator"):
             await self._control(scope, receive, send)
+        elif path in hosted.PATHS:
+            await self._hosted(scope, receive, send)
         else:
             await _reply(send, 404, _HTML, b"<html><body><h1>Not Found</h1></body></html>")
 
     def quick_answer(self, headers: list[Header], data: bytes) -> Answer:
         """The answer to a POST on the wire while no fault is on order."""
-        answer = _unreadable(headers, data)
-        if answer is not None:
-            return answer
+        form = _form(headers, data)
         try:
-            return 200, _JSON, self._answer(wire.read(data))
+            return 200, form.header, self._answer(form.read(data))
         except ApiError as error:
-            return 200, _JSON, wire.refusal(error.code, error.text)
+            return 200, form.header, self._refusal(form, "", error)
 
     async def _wire(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await _body(receive)
@@ -83,19 +82,23 @@ class App:
         if scope["method"] == "OPTIONS":
             answer = (200, _ALLOWED, b"")
         elif data is None or scope["method"] != "POST":
-            answer = (200, _JSON, wire.UNREADABLE)
-        elif not self.simulator.faults.active or _unreadable(headers, data) is not None:
+            answer = self.quick_answer(headers, b"")
+        elif not self.simulator.faults.active:
             answer = self.quick_answer(headers, data)
         else:
+            form = _form(headers, data)
             try:
-                answer = await self._faulty(wire.read(data), scope, receive)
+                answer = await self._faulty(form.read(data), scope, receive)
             except ApiError as error:
-                answer = (200, _JSON, wire.refusal(error.code, error.text))
+                answer = (200, form.header, self._refusal(form, "", error))
         if answer is not None:
             await _reply(send, *answer)
 
     def _answer(self, call: wire.Call) -> bytes:
         return wire.answer(self.simulator.ledger, self.simulator.rules, call)
+
+    def _refusal(self, form: wire.Form, method: str, error: ApiError) -> bytes:
+        return form.render(self.simulator.rules, method, wire.refusal(error), None)
 
     async def _faulty(self, call: wire.Call, scope: Scope, receive: Receive) -> Answer | None:
         """The answer with the faults on order; None when the connection was cut."""
@@ -103,7 +106,7 @@ class App:
         if fault is None:
             reply = self._answer(call)
             await asyncio.sleep(latency_s)
-            return 200, _JSON, reply
+            return 200, call.form.header, reply
         kind = fault.kind
         if kind == "reset_before":
             return await _hang_up(scope, receive, reset=True)
@@ -111,7 +114,10 @@ class App:
             return fault.status, _HTML, _SERVER_ERROR
         if kind == "late_charge":
             await asyncio.sleep(fault.delay_ms / 1000)
-        reply = wire.refusal("E00053") if kind == "busy" else self._answer(call)
+        if kind == "busy":
+            reply = self._refusal(call.form, call.method, ApiError("E00053"))
+        else:
+            reply = self._answer(call)
         if kind == "late_reply":
             latency_s += fault.delay_ms / 1000
         await asyncio.sleep(latency_s)
@@ -123,7 +129,15 @@ class App:
             return 200, _HTML, _GARBAGE
         if kind == "truncate":
             reply = reply[: len(reply) // 2]
-        return 200, _JSON, reply
+        return 200, call.form.header, reply
+
+    async def _hosted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        data = await _body(receive)
+        status, headers, body = hosted.answer(
+            self.simulator, scope["method"], scope["path"], data or b""
+        )
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await _body(receive)
@@ -131,7 +145,7 @@ class App:
         status, chunks = await self.control.answer(
             scope["method"], scope["path"], scope["query_string"], data or b"", connection
         )
-        headers = [_JSON, (b"cache-control", b"no-store")]
+        headers = [JSON.header, (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for chunk in chunks:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -151,17 +165,21 @@ async def _body(receive: Receive) -> bytes | None:
     return data
 
 
-def _unreadable(headers: list[Header], data: bytes) -> Answer | None:
-    """The answer to a content type or an XML body that is not understood."""
+def _form(headers: list[Header], data: bytes) -> wire.Form:
+    """The form of a request, by its content type and its first character."""
     kind = _content_type(headers)
     if kind == b"application/json" and data[:1] == b"{":
-        return None
-    if kind not in _READABLE:
-        return 200, _JSON, wire.refusal("E00002")
+        return JSON
     start = data.removeprefix(wire.BOM).lstrip()[:1]
-    if start == b"<" or (kind.endswith(b"xml") and start != b"{"):
-        return 200, _XML, _NO_XML
-    return None
+    if kind in _TEXTS:
+        if start == b"<" or (kind.endswith(b"xml") and start != b"{"):
+            return XML
+        return JSON
+    if kind:
+        return _NO_XML if start == b"<" else _NO_JSON
+    if start == b"<" or data.startswith(_UTF_16):
+        return XML
+    return JSON if start in (b"{", b"") else _NO_JSON
 
 
 def _content_type(headers: list[Header]) -> bytes:

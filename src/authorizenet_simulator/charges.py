@@ -1,13 +1,22 @@
 """Sales, authorizations and captures of what was authorized elsewhere.
 
-The checks come in this order: a nonce, the currency, the amount, the payment method, the
-duplicate window; then the test triggers and the account's filters decide.
+The checks come in this order: a nonce, the currency, the amount, the payment method, what else
+was sent, the duplicate window; then the test triggers and the account's filters decide.
 """
 
 from sys import intern
-from typing import Final
+from typing import Any, Final
 
-from authorizenet_simulator import amounts, answers, instruments, records
+from authorizenet_simulator import (
+    amounts,
+    answers,
+    checks,
+    echecks,
+    instruments,
+    paypal,
+    prepaid,
+    records,
+)
 from authorizenet_simulator.answers import Reply
 from authorizenet_simulator.asks import (
     AUTH,
@@ -39,7 +48,6 @@ _AVS_BY_ZIP: Final = {
     "46217": "Z",
 }
 _DECLINED_ZIP: Final = "46282"
-_ECHECK_LIMIT: Final = 100_00
 
 
 def charge(ask: Ask) -> Reply:
@@ -55,17 +63,28 @@ def charge(ask: Ask) -> Reply:
         if len(code) > 6:
             raise Refused(72)
     check_instrument(instrument, ask.now)
+    checks.check(ask, kind, instrument)
+    if instrument.brand == "eCheck":
+        echecks.check(ask, kind, amount)
     if amount == 0 and instrument.brand in instruments.NO_ZERO_AUTH:
         raise Refused(289)
     digest = duplicate_digest(ask, kind, amount, instrument)
     if (duplicate := duplicate_of(ask, digest)) is not None:
         return duplicate
+    group = prepaid.group_of(ask, amount) if "splitTenderId" in ask.tree else None
     if _is_test(ask):
         return _pretend(ask, instrument)
+    if instrument.brand == instruments.PAYPAL:
+        return paypal.start(ask, kind, amount, currency, digest)
     zip_code = (ask.tree.get("billTo") or {}).get("zip", "")
-    is_card = instrument.brand != "eCheck"
-    avs = _AVS_BY_ZIP.get(zip_code, "Y") if is_card else "P"
-    response_code, reason, status = _verdict(ask, kind, amount, instrument, avs, zip_code)
+    avs = avs_of(instrument, zip_code)
+    decided = verdict(ask, kind, amount, instrument, avs, zip_code)
+    part = None
+    if group is not None or zip_code in prepaid.CARDS:
+        part = prepaid.part(ask, amount, instrument, zip_code, group, decided)
+        if part is not None:
+            amount, decided = part.approved, part.verdict
+    response_code, reason, status = decided
     txn = Txn(
         ask.ledger.new_id(),
         ask.account.login,
@@ -82,28 +101,44 @@ def charge(ask: Ask) -> Reply:
         instrument.brand,
         avs,
         instrument.cvv_result,
-        details(ask),
+        details(ask) if part is None else details(ask, part.kept),
         amount if status == records.CAPTURED else 0,
     )
     ask.ledger.record(txn, digest)
+    also = _also(ask) if part is None else _also(ask) | prepaid.join(ask, part, txn)
     auth, network = answers.bank_codes(txn)
     if kind == CAPTURE_ONLY and response_code == 1:
         auth = ask.tree["authCode"]
+    cavv = ""
+    if txn.response_code == 1:
+        said = ask.tree.get("cardholderAuthentication")
+        cavv = answers.cavv(instrument.brand, said and said["authenticationIndicator"])
     return answers.transaction(
         ask.account,
-        response_code,
-        reason,
+        txn.response_code,
+        txn.reason,
         amount=amount,
         auth=auth,
         avs=avs,
         cvv=instrument.cvv_result,
-        cavv="2" if is_card and response_code == 1 else "",
+        cavv=cavv,
         trans_id=txn.trans_id,
         masked=instrument.masked,
         brand=instrument.brand,
         network=network,
         user_fields=ask.user_fields,
+        also=also,
     )
+
+
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+def _also(ask: Ask) -> dict[str, Any]:
+    """How the card was read, where it was not typed in."""
+    if ask.how is None or "entryMode" not in ask.how:
+        return _NOTHING
+    return {"entryMode": ask.how["entryMode"]}
 
 
 _KINDS: Final = {kind: kind for kind in (SALE, AUTH, CAPTURE_ONLY)}
@@ -115,10 +150,18 @@ _FILTERED: Final = {
 }
 
 
-def _verdict(
+def avs_of(instrument: Instrument, zip_code: str) -> str:
+    """The result of the address check, by the ZIP."""
+    return "P" if instrument.brand == "eCheck" else _AVS_BY_ZIP.get(zip_code, "Y")
+
+
+def verdict(
     ask: Ask, kind: str, amount: int, instrument: Instrument, avs: str, zip_code: str
 ) -> tuple[int, int, str]:
-    """Response code, reason and status, by the triggers and the account's filters."""
+    """Response code, reason and status, by the triggers and the account's filters.
+
+    Raises Refused for the reasons that card 4222222222222 asks for.
+    """
     settings = ask.settings
     if instrument.legacy:
         reason, cents = divmod(amount, 100)
@@ -133,7 +176,7 @@ def _verdict(
     elif zip_code == _DECLINED_ZIP:
         return 2, 2, records.DECLINED
     elif instrument.brand == "eCheck":
-        if amount > _ECHECK_LIMIT:
+        if amount > echecks.LARGEST:
             return 2, 2, records.DECLINED
     else:
         bad_avs = avs in settings.avs_reject

@@ -43,6 +43,8 @@ _LENGTHS: Final = {
     "JCB": (15, 16),
     "DinersClub": (14, 16),
 }
+PAYPAL: Final = "PayPal"
+WITHOUT_EXPIRY: Final = frozenset({"eCheck", PAYPAL})
 NO_ZERO_AUTH: Final = frozenset({"JCB", "DinersClub"})
 
 
@@ -62,7 +64,7 @@ def read_card(card: Mapping[str, Any], salt: bytes) -> Instrument:
         last4=number[-4:],
         brand=brand or "",
         expiry=card["expirationDate"],
-        cvv_result=_cvv_result(card.get("cardCode")),
+        cvv_result=cvv_result(card.get("cardCode")),
         reason=reason,
         legacy=number == LEGACY_TEST_CARD,
     )
@@ -95,15 +97,33 @@ def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
     )
 
 
+def masked(number: str) -> str:
+    """The eight characters that are shown of a number."""
+    return f"XXXX{number.strip()[-4:]:X>4}"
+
+
+def shown_bank(account: Mapping[str, Any]) -> dict[str, str]:
+    """What is shown of a `bankAccount` beside its number, its routing number masked."""
+    shown = {key: account[key] for key in _BANK_SHOWN if key in account}
+    return {"routingNumber": masked(account["routingNumber"]), **shown}
+
+
+_BANK_SHOWN: Final = ("accountType", "nameOnAccount", "echeckType", "bankName")
+
+
+FINGERPRINT_CHARS: Final = 24
+
+
 def fingerprint(number: str, salt: bytes) -> str:
-    return blake2b(number.encode(), key=salt, digest_size=12).hexdigest()
+    digest_size = FINGERPRINT_CHARS // 2
+    return blake2b(number.encode(), key=salt, digest_size=digest_size).hexdigest()
 
 
 def brand_of(number: str) -> str | None:
     """The wire's name of the card's brand, by its first digits."""
     if number[:1] == "4":
         return "Visa"
-    if not number[:4].isdigit():
+    if not (number.isascii() and number[:4].isdigit()):
         return None
     four = int(number[:4])
     if 5100 <= four < 5600 or 2221 <= four <= 2720:
@@ -131,19 +151,32 @@ _EXPIRY = re.compile(r"(?:(\d{4})-(\d\d)|(\d\d)[-/]?(\d{4}|\d\d))\Z", re.ASCII)
 @lru_cache(1024)
 def _end_of_expiry(text: str) -> int | None:
     """The moment after a card's last month, in milliseconds; None for what is no month."""
+    found = _month_of(text)
+    if found is None:
+        return None
+    year, month = found
+    after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    return int(after.timestamp() * 1000)
+
+
+def _month_of(text: str) -> tuple[int, int] | None:
     found = _EXPIRY.match(text.strip())
     if found is None:
         return None
     year_text, month_text, month_first, year_last = found.groups()
     year, month = int(year_text or year_last), int(month_text or month_first)
     year += 2000 if year < 100 else 0
-    if not 1 <= month <= 12 or year < 1970:
-        return None
-    after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
-    return int(after.timestamp() * 1000)
+    return (year, month) if 1 <= month <= 12 and 1970 <= year < 9999 else None
 
 
-def _cvv_result(code: str | None) -> str:
+def year_month(text: str) -> str | None:
+    """'2040-12' for any spelling of an expiry; None for what is no month."""
+    found = _month_of(text)
+    return None if found is None else f"{found[0]}-{found[1]:02d}"
+
+
+def cvv_result(code: str | None) -> str:
+    """The card code's result by the test triggers; '' where none was sent."""
     if not code:
         return ""
     return _CVV.get(code[-1], "P") if code[:-1] in ("90", "900") else "P"

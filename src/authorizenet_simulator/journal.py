@@ -10,9 +10,25 @@ from pathlib import Path
 
 import msgspec
 
-from authorizenet_simulator import records
+from authorizenet_simulator import (
+    hosted_tokens,
+    profiles,
+    records,
+    returns,
+    sessions,
+    splits,
+    subscriptions,
+)
 
-Event = records.Event
+Event = (
+    records.Event
+    | profiles.Event
+    | sessions.Event
+    | subscriptions.Event
+    | hosted_tokens.Event
+    | splits.Event
+    | returns.Event
+)
 """Everything that can happen: the transactions' events, and those of each store."""
 
 _encode = msgspec.json.Encoder().encode

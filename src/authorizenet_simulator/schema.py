@@ -6,14 +6,15 @@ whichever wire it came from. In passing it is brought into one shape, in place: 
 the text that the XML would hold, and every repeatable element a list.
 """
 
-import re
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
 
-NAMESPACE: Final = "AnetApi/xml/v1/schema/AnetApiSchema.xsd"
+from authorizenet_simulator import facets
+from authorizenet_simulator.facets import NAMESPACE, Facets, LeafCheck
+
 _IN_NAMESPACE: Final = f" in namespace '{NAMESPACE}'"
 SECRET: Final = frozenset(
     {
@@ -31,9 +32,29 @@ SECRET: Final = frozenset(
 )
 """Leaves whose value no error text may repeat."""
 
-Facets = dict[str, Any]
-LeafCheck = Callable[[str], "str | None"]
-"""Gives the tail of the .NET message for a bad value, None for a good one."""
+
+TEXT: Final = "#text"
+"""The key of text that lies between the children of an element."""
+
+
+class Stray(str):
+    """A name in a tree that no element of a type answers to, however it reads.
+
+    So XML says what JSON cannot: a name of another namespace, or one that comes again after others.
+    """
+
+    __slots__ = ("namespace",)
+
+    def __new__(cls, name: str, namespace: str) -> "Stray":
+        made = super().__new__(cls, name)
+        made.namespace = namespace
+        return made
+
+    namespace: str
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 class SchemaError(Exception):
@@ -85,7 +106,7 @@ class Complex:
 
 
 class Schema:
-    """Every request's root type, compiled once."""
+    """The root types of requests and responses, compiled once."""
 
     def __init__(self, source: dict[str, Any]) -> None:
         self._types: dict[str, Any] = source["types"]
@@ -96,6 +117,13 @@ class Schema:
             name: self._complex(*definition)
             for name, definition in source["elements"].items()
             if name.endswith("Request") and isinstance(definition, list)
+        }
+        self.responses: dict[str, Complex] = {
+            name: self._named(definition)
+            if isinstance(definition, str)
+            else self._complex(*definition)
+            for name, definition in source["elements"].items()
+            if name.endswith("Response")
         }
 
     def _named(self, name: str) -> Complex:
@@ -131,7 +159,7 @@ class Schema:
             elif isinstance(spec, str) and spec in self._types:
                 field.child = self._named(spec)
             else:
-                field.set_leaf(self._leaf(spec), _lengths(spec))
+                field.set_leaf(self._leaf(spec), facets.lengths(spec))
             made.ranks[-1].append(field)
             made.fields[name] = field
         made.reach = [0] * (len(required) + 1)
@@ -141,12 +169,12 @@ class Schema:
 
     def _leaf(self, spec: str | Facets) -> LeafCheck | None:
         if not isinstance(spec, str):
-            return _facet_check(spec, self._simple, None)
+            return facets.check(spec, self._simple, None)
         if spec not in self._checks:
             if spec in self._simple:
-                self._checks[spec] = _facet_check(self._simple[spec], self._simple, spec)
+                self._checks[spec] = facets.check(self._simple[spec], self._simple, spec)
             else:
-                self._checks[spec] = BASES[spec]
+                self._checks[spec] = facets.BASES[spec]
         return self._checks[spec]
 
     def check(self, method: str, body: dict[str, Any]) -> None:
@@ -168,6 +196,8 @@ def _check(kind: Complex, name: str, body: dict[str, Any]) -> None:
         if field is None or not start <= field.rank <= reach[start]:
             if key[:1] == "@":  # an attribute, such as a namespace
                 continue
+            if key == TEXT:
+                raise _no_text(name, kind.expected(start, last, seen))
             raise _misplaced(kind, name, key, start, last, seen)
         start = field.rank + 1
         last, seen = field, 1
@@ -192,12 +222,10 @@ def _check_many(kind: Complex, name: str, field: Field, key: str, body: dict[str
     """Check a repeatable element, which becomes a list; gives how often it came."""
     value = body[key]
     items = value if type(value) is list else [value]
+    check = _check_leaf if field.child is None else _check_child
+    body[key] = [check(field, key, item, name, kind) for item in items[: field.max]]
     if field.max is not None and len(items) > field.max:
         raise _misplaced(kind, name, key, field.rank + 1, field, field.max)
-    if field.child is not None:
-        body[key] = [_check_child(field, key, item, name, kind) for item in items]
-    else:
-        body[key] = [_check_leaf(field, key, item, name, kind) for item in items]
     return len(items)
 
 
@@ -205,13 +233,9 @@ def _check_child(field: Field, key: str, value: Any, name: str, kind: Complex) -
     assert field.child is not None
     if type(value) is not dict:
         if type(value) is list:
-            value = _single(field, key, value, name, kind)
-            return _check_child(field, key, value, name, kind)
-        if value is not None and value != "":
-            raise SchemaError(
-                f"The element '{key}'{_IN_NAMESPACE} cannot contain text."
-                f"{field.child.expected(0, None, 0)}"
-            )
+            return _single(_check_child, field, key, value, name, kind)  # type: ignore[no-any-return]
+        if value is not None and not (type(value) is str and not value.strip()):
+            raise _no_text(key, field.child.expected(0, None, 0))
         value = {}
     _check(field.child, key, value)
     return value  # type: ignore[no-any-return]
@@ -227,34 +251,52 @@ def _check_leaf(field: Field, key: str, value: Any, name: str, kind: Complex) ->
     elif type(value) is int:
         text = str(value)
     elif type(value) is list:
-        return _check_leaf(field, key, _single(field, key, value, name, kind), name, kind)
-    elif field.check is _anything:
+        return _single(_check_leaf, field, key, value, name, kind)
+    elif field.check is facets.anything:
         return value
     else:
-        child = next(iter(value), "")
+        child = next((name for name in value if name != TEXT), "")
         raise SchemaError(
             f"The element '{key}'{_IN_NAMESPACE} cannot contain child element '{child}'"
-            f"{_IN_NAMESPACE} because the parent element's content model is text only."
+            f"{_space_of(child)} because the parent element's content model is text only."
         )
     if field.check is not None and (wrong := field.check(text)) is not None:
         raise _bad_value(key, text, wrong)
     return text
 
 
-def _single(field: Field, key: str, items: list[Any], name: str, kind: Complex) -> Any:
-    """A JSON list where one element is allowed: fine while it holds one."""
-    if len(items) > 1:
+def _single(
+    check: Callable[..., Any], field: Field, key: str, items: list[Any], name: str, kind: Complex
+) -> Any:
+    """A list where one element is allowed: the first is checked before the second is misplaced."""
+    first: Any = items
+    several = False
+    while type(first) is list:  # a loop: how deep lists lie in lists is up to the client
+        several = several or len(first) > 1
+        first = first[0] if first else None
+    checked = check(field, key, first, name, kind)
+    if several:
         raise _misplaced(kind, name, key, field.rank + 1, field, 1)
-    return items[0] if items else None
+    return checked
 
 
 def _misplaced(
     kind: Complex, name: str, key: str, start: int, last: Field | None, seen: int
 ) -> SchemaError:
     return SchemaError(
-        f"The element '{name}'{_IN_NAMESPACE} has invalid child element '{key}'{_IN_NAMESPACE}."
+        f"The element '{name}'{_IN_NAMESPACE} has invalid child element '{key}'{_space_of(key)}."
         f"{kind.expected(start, last, seen)}"
     )
+
+
+def _no_text(name: str, expected: str) -> SchemaError:
+    return SchemaError(f"The element '{name}'{_IN_NAMESPACE} cannot contain text.{expected}")
+
+
+def _space_of(name: str) -> str:
+    if not isinstance(name, Stray):
+        return _IN_NAMESPACE
+    return f" in namespace '{name.namespace}'" if name.namespace else ""
 
 
 def _bad_value(key: str, value: str, wrong: str) -> SchemaError:
@@ -266,131 +308,3 @@ def _bad_value(key: str, value: str, wrong: str) -> SchemaError:
         f"The '{NAMESPACE}:{key}' element is invalid - The value {shown} is invalid according to"
         f" its datatype {wrong}"
     )
-
-
-_DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)\Z", re.ASCII)
-_INTEGER = re.compile(r"[+-]?\d+\Z", re.ASCII)
-_DATE = r"-?\d{4,}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
-_ZONE = r"(?:Z|[+-]\d\d:\d\d)?\Z"
-_DAY = re.compile(_DATE + _ZONE, re.ASCII)
-_MOMENT = re.compile(_DATE + r"T(?:[01]\d|2[0-4]):[0-5]\d:[0-5]\d(?:\.\d+)?" + _ZONE, re.ASCII)
-
-
-def _xsd(kind: str, clr: str, value: str) -> str:
-    return (
-        f"'http://www.w3.org/2001/XMLSchema:{kind}'"
-        f" - The string &#39;{value}&#39; is not a valid {clr} value."
-    )
-
-
-def _decimal(value: str) -> str | None:
-    text = value.strip()
-    if _DECIMAL.match(text) and len(text) <= 29:
-        return None
-    return _xsd("decimal", "Decimal", value)
-
-
-def _whole(kind: str, clr: str, bits: int) -> LeafCheck:
-    limit = 1 << (bits - 1)
-
-    def check(value: str) -> str | None:
-        text = value.strip()
-        if len(text) < 21 and _INTEGER.match(text) and -limit <= int(text) < limit:
-            return None
-        return _xsd(kind, clr, value)
-
-    return check
-
-
-def _boolean(value: str) -> str | None:
-    if value.strip() in ("true", "false", "1", "0"):
-        return None
-    return _xsd("boolean", "Boolean", value)
-
-
-def _moment(value: str) -> str | None:
-    return None if _MOMENT.match(value.strip()) else _xsd("dateTime", "DateTime", value)
-
-
-def _day(value: str) -> str | None:
-    return None if _DAY.match(value.strip()) else _xsd("date", "Date", value)
-
-
-def _anything(value: str) -> str | None:
-    return None
-
-
-BASES: Final[dict[str, LeafCheck | None]] = {
-    "string": None,
-    "decimal": _decimal,
-    "boolean": _boolean,
-    "int": _whole("int", "Int32", 32),
-    "long": _whole("long", "Int64", 64),
-    "short": _whole("short", "Int16", 16),
-    "dateTime": _moment,
-    "date": _day,
-    "any": _anything,
-}
-_CLR: Final = {"string": "String", "decimal": "Decimal", "int": "Int", "short": "Short"}
-
-
-def _lengths(spec: str | Facets) -> tuple[int, int] | None:
-    """The lengths that are all a leaf asks for; None where it asks for more."""
-    if isinstance(spec, str) or spec["base"] != "string":
-        return None
-    if not spec.keys() <= {"base", "minLength", "maxLength"}:
-        return None
-    return spec.get("minLength", 0), spec.get("maxLength", 1 << 30)
-
-
-def _facet_check(facets: Facets, simple: dict[str, Facets], name: str | None) -> LeafCheck | None:
-    """One function for all facets of a type, in the order in which .NET tries them."""
-    base: str = facets["base"]
-    inner = _facet_check(simple[base], simple, name) if base in simple else BASES[base]
-    own = facets.keys() - {"base"}
-    if not own:
-        return inner
-    shown = f"{NAMESPACE}:{name}" if name else _CLR.get(base, "String")
-    tail = f"'{shown}' - The "
-    pattern = re.compile(facets["pattern"] + r"\Z", re.ASCII) if "pattern" in facets else None
-    enum = frozenset(facets["enum"]) if "enum" in facets else None
-    length, shortest = facets.get("length"), facets.get("minLength", 0)
-    longest = facets.get("maxLength")
-    floor, ceiling = facets.get("minInclusive"), facets.get("maxInclusive")
-    lowest = None if floor is None else float(floor)
-    highest = None if ceiling is None else float(ceiling)
-    fraction, total = facets.get("fractionDigits"), facets.get("totalDigits")
-
-    def check_text(value: str) -> str | None:
-        if inner is not None and (wrong := inner(value)) is not None:
-            return wrong
-        if pattern is not None and not pattern.match(value):
-            return tail + "Pattern constraint failed."
-        if length is not None and len(value) != length:
-            return tail + "actual length is not equal to the specified length."
-        if len(value) < shortest:
-            return tail + "actual length is less than the MinLength value."
-        if longest is not None and len(value) > longest:
-            return tail + "actual length is greater than the MaxLength value."
-        if enum is not None and value not in enum:
-            return tail + "Enumeration constraint failed."
-        return None
-
-    def check_number(value: str) -> str | None:
-        wrong = inner(value) if inner is not None else None
-        if wrong is not None:
-            return wrong
-        number = float(value)  # only compared with small whole limits, never kept
-        if highest is not None and number > highest:
-            return tail + "MaxInclusive constraint failed."
-        if lowest is not None and number < lowest:
-            return tail + "MinInclusive constraint failed."
-        whole, _, decimals = value.strip().lstrip("+-").partition(".")
-        decimals = decimals.rstrip("0")
-        if total is not None and len(whole.lstrip("0") + decimals) > total:
-            return tail + "TotalDigits constraint failed."
-        if fraction is not None and len(decimals) > fraction:
-            return tail + "FractionDigits constraint failed."
-        return None
-
-    return check_number if base in ("decimal", "int", "short", "long") else check_text

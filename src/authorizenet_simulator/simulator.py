@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
-from authorizenet_simulator import schema
+from authorizenet_simulator import recurring, schema
 from authorizenet_simulator.clock import Clock
 from authorizenet_simulator.faults import Faults
 from authorizenet_simulator.journal import Journal
@@ -33,6 +33,7 @@ class Simulator:
     def __init__(self, seed: int, state_file: Path | None) -> None:
         self.clock = Clock()
         self.ledger = Ledger(Journal(state_file), self.clock, seed)
+        self.ledger.subscriptions.collect = recurring.collect
         self.rules = schema.load()
         self.faults = Faults(seed)
         self.listener: Listener | None = None

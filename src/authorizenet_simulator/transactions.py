@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from authorizenet_simulator import answers, charges, followups
+from authorizenet_simulator import answers, charges, followups, paypal, profiles_charge
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import AUTH, CAPTURE_ONLY, REFUND, SALE, Ask, Refused, Tree
 from authorizenet_simulator.ledger import Account, Ledger
@@ -12,27 +12,37 @@ from authorizenet_simulator.ledger import Account, Ledger
 def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     """Answer one createTransactionRequest. Raises ApiError."""
     ask = Ask(ledger, account, body, now)
+    profile = ask.tree.pop("profile", None)
+    if profile is None:
+        return run(ask)
+    if profile.get("createProfile") in ("true", "1"):
+        profiles_charge.check_creation(ask, profile)
+        reply = run(ask)
+        profiles_charge.create_afterwards(ask, reply)
+        return reply
+    profiles_charge.use(ask, profile)
+    reply = run(ask)
+    profiles_charge.show(ask, reply)
+    return reply
+
+
+def run(ask: Ask) -> Reply:
+    """Do the transaction; what is refused becomes its answer. Raises ApiError."""
     handler = HANDLERS.get(ask.tree["transactionType"])
     if handler is None:
         raise ApiError("E00060")
-    if ask.tree.get("profile", {}).get("customerProfileId") is not None:
-        raise ApiError("E00040")  # no customer profiles are kept
     try:
         return handler(ask)
     except Refused as refused:
         shown = ask.instrument
         return answers.transaction(
-            account,
+            ask.account,
             3,
             refused.reason,
             text=refused.text,
             masked=shown.masked if shown else "",
             brand=shown.brand if shown else "",
         )
-
-
-def _paypal(ask: Ask) -> Reply:
-    raise Refused(2001)
 
 
 HANDLERS: Final[dict[str, Callable[[Ask], Reply]]] = {
@@ -42,7 +52,7 @@ HANDLERS: Final[dict[str, Callable[[Ask], Reply]]] = {
     "priorAuthCaptureTransaction": followups.capture,
     "voidTransaction": followups.void,
     REFUND: followups.refund,
-    "authOnlyContinueTransaction": _paypal,
-    "authCaptureContinueTransaction": _paypal,
-    "getDetailsTransaction": _paypal,
+    "authOnlyContinueTransaction": paypal.proceed,
+    "authCaptureContinueTransaction": paypal.proceed,
+    "getDetailsTransaction": paypal.details_of,
 }

@@ -1,32 +1,56 @@
-"""The wire in JSON: from a request's bytes to the method that answers, and back to bytes."""
+"""The wire: from a request's bytes to the method that answers, and back to bytes; here in JSON."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from authorizenet_simulator import accept, followups, reporting, schema, transactions
+from authorizenet_simulator import (
+    accept,
+    arb,
+    credentials,
+    followups,
+    hosted,
+    plain,
+    prepaid,
+    profiles_api,
+    reporting,
+    schema,
+    transactions,
+)
 from authorizenet_simulator.answers import ApiError, Reply
-from authorizenet_simulator.codes import MESSAGES
 from authorizenet_simulator.ledger import Account, Ledger
 
 Tree = dict[str, Any]
 BOM: Final = b"\xef\xbb\xbf"
 _UNREADABLE: Final = "Error reading JToken from JsonReader. Path '', line 0, position 0."
+_ALIVE: Final = "isAliveRequest"
 
 # A JSON number becomes the text that was sent, as it would in XML.
 _decode = msgspec.json.Decoder(float_hook=str).decode
 _encode = msgspec.json.Encoder().encode
 
 
+class Form(NamedTuple):
+    """One of the forms of the wire: JSON or XML. What is asked in one is answered in it."""
+
+    header: tuple[bytes, bytes]
+    """The content type of its answers."""
+    read: Callable[[bytes], "Call"]
+    """Raises ApiError for what it cannot read."""
+    render: Callable[[schema.Schema, str, Reply, str | None], bytes]
+    """From the method, its reply and the request's refId."""
+
+
 class Call:
     """A request that could be read: the method it names and its body, not checked yet."""
 
-    __slots__ = ("body", "method")
+    __slots__ = ("body", "form", "method")
 
-    def __init__(self, method: str, body: Tree) -> None:
+    def __init__(self, method: str, body: Tree, form: Form) -> None:
         self.method = method
         self.body = body
+        self.form = form
 
     @property
     def transaction_type(self) -> str | None:
@@ -52,88 +76,82 @@ def read(data: bytes) -> Call:
     ((method, body),) = tree.items()
     if type(body) is not dict:
         body = {}
-    return Call(method, body)
+    return Call(method, body, JSON)
 
 
 def answer(ledger: Ledger, rules: schema.Schema, call: Call) -> bytes:
     """Do what the request asks; the reply's bytes. Everything it changed is in the journal."""
     now = ledger.tick()
-    body = call.body
-    handler = METHODS.get(call.method)
+    method, body = call.method, call.body
     try:
-        if call.method == "isAliveRequest":
-            rules.check(call.method, body)
-            return render(Reply({}), body.get("refId"))
-        if handler is None:
-            if call.method not in rules.requests:
-                raise ApiError("E00004")
-            rules.check(call.method, body)
-            _authenticate(ledger, call)
-            raise ApiError("E00001")  # a method that this simulator does not know yet
-        rules.check(call.method, body)
-        reply = handler(ledger, _authenticate(ledger, call), body, now)
-        return render(reply, body.get("refId"))
-    except schema.SchemaError as error:  # refId is not echoed: the request was never read
-        return refusal("E00003", str(error))
-    except ApiError as error:
+        if method not in rules.requests:
+            raise ApiError("E00004")
+        rules.check(method, body)
+        if method == _ALIVE:
+            reply = Reply({})
+        else:
+            account = credentials.authenticate(ledger, method, body, now)
+            reply = METHODS.get(method, _not_here)(ledger, account, body, now)
         ref_id = body.get("refId")
-        return refusal(error.code, error.text, ref_id if isinstance(ref_id, str) else None)
+    except schema.SchemaError as error:  # refId is not echoed: the request was never read
+        reply, ref_id = refusal(ApiError("E00003", str(error))), None
+    except ApiError as error:
+        reply, ref_id = refusal(error), body.get("refId")
+        if not isinstance(ref_id, str):
+            ref_id = None
     finally:
         ledger.journal.flush()
+    return call.form.render(rules, method, reply, ref_id)
 
 
-def render(reply: Reply, ref_id: str | None) -> bytes:
-    """Payload, then refId, then messages; a BOM in front."""
-    whole = reply.payload
+def whole(reply: Reply, ref_id: str | None) -> Tree:
+    """The tree of an answer: payload, then refId, then messages."""
+    tree = reply.payload
     if ref_id is not None:
-        whole["refId"] = ref_id
-    whole["messages"] = {
+        tree["refId"] = ref_id
+    tree["messages"] = {
         "resultCode": reply.result,
         "message": [{"code": reply.code, "text": reply.text}],
     }
-    return BOM + _encode(whole)
+    return tree
 
 
-def refusal(code: str, text: str | None = None, ref_id: str | None = None) -> bytes:
+def render(rules: schema.Schema, method: str, reply: Reply, ref_id: str | None) -> bytes:
+    """An answer in JSON, which does not say of which method; a BOM in front."""
+    return BOM + _encode(whole(reply, ref_id))
+
+
+def refusal(error: ApiError) -> Reply:
     """An API error without a payload."""
-    return render(Reply({}, "Error", code, MESSAGES[code] if text is None else text), ref_id)
+    return Reply({}, "Error", error.code, error.text)
 
 
-UNREADABLE: Final = refusal("E00001", _UNREADABLE)
+JSON: Final = Form((b"content-type", b"application/json; charset=utf-8"), read, render)
 
 
-def _authenticate(ledger: Ledger, call: Call) -> Account:
-    """Whose credentials these are. Raises ApiError E00005, E00006, E00007."""
-    said: Tree = call.body["merchantAuthentication"]
-    name = said.get("name")
-    if name is None:
-        raise ApiError("E00006")
-    account = ledger.accounts.get(name)
-    if call.method == "securePaymentContainerRequest" and (key := said.get("clientKey")):
-        expected = "" if account is None else reporting.client_key(account)
-    else:
-        key = said.get("transactionKey")
-        if key is None:
-            raise ApiError("E00005" if len(said) == 1 else "E00007")
-        expected = "" if account is None else account.transaction_key
-    if account is None or key != expected:
-        raise ApiError("E00007")
-    return account
+def _not_here(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
+    """A method of the schema that this simulator does not know yet."""
+    raise ApiError("E00001")
 
 
-def _nothing(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    return Reply({})
-
-
-METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = {
-    "createTransactionRequest": transactions.create,
-    "updateHeldTransactionRequest": followups.review,
-    "getTransactionDetailsRequest": reporting.transaction_details,
-    "getUnsettledTransactionListRequest": reporting.unsettled,
-    "getSettledBatchListRequest": reporting.settled_batches,
-    "getTransactionListRequest": reporting.batch_transactions,
-    "getBatchStatisticsRequest": reporting.batch_statistics,
-    "getMerchantDetailsRequest": reporting.merchant_details,
-    "securePaymentContainerRequest": accept.mint,
-    "authenticateTestRequest": _nothing,
-}
+METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = (
+    {
+        "createTransactionRequest": transactions.create,
+        "updateHeldTransactionRequest": followups.review,
+        "updateSplitTenderGroupRequest": prepaid.update_group,
+        "updateMerchantDetailsRequest": plain.update_merchant,
+        "securePaymentContainerRequest": accept.mint,
+        "authenticateTestRequest": credentials.accept,
+        "mobileDeviceRegistrationRequest": credentials.register_device,
+        "mobileDeviceLoginRequest": credentials.log_in,
+        "logoutRequest": credentials.log_out,
+        "sendCustomerTransactionReceiptRequest": plain.send_receipt,
+        "decryptPaymentDataRequest": plain.decrypt,
+        "getAUJobSummaryRequest": plain.updater_summary,
+        "getAUJobDetailsRequest": plain.updater_details,
+    }
+    | reporting.METHODS
+    | profiles_api.METHODS
+    | arb.METHODS
+    | hosted.METHODS
+)

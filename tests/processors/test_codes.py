@@ -1,11 +1,13 @@
 """Which codes prove what: an unclear one must never pass for a "no", nor anything for a "yes"."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from easypay.processors.authorize_net import codes
+from easypay.processors.authorize_net import api_codes, checks, codes, page
 from easypay.processors.authorize_net.reasons import REASONS
+from easypay.processors.base import Retry
 
 PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
 
@@ -15,9 +17,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
     [
         ("1", "1", "approved"),
         ("1", None, "approved"),
-        ("1", "310", "unknown"),
-        ("1", "311", "unknown"),
-        ("1", "295", "unknown"),
+        ("1", "310", "done_before"),
+        ("1", "311", "done_before"),
+        ("1", "295", "approved_in_part"),
         ("1", "", "unknown"),
         ("2", "2", "declined"),
         ("2", "27", "declined"),
@@ -42,7 +44,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
         ("4", "252", "held_for_review"),
         ("4", "253", "held_for_review"),
         ("4", "193", "held_for_review"),
-        ("4", "295", "unknown"),
+        ("4", "295", "approved_in_part"),
         ("5", "2000", "unknown"),
         ("0", None, "unknown"),
         ("", "1", "unknown"),
@@ -123,6 +125,73 @@ def test_every_decline_code_comes_with_advice() -> None:
     assert words <= set(codes.RETRY_ADVICE)
 
 
+def test_every_no_says_whether_to_try_again() -> None:
+    for reason in REASONS:
+        for response_code in "23":
+            if codes.verdict(response_code, reason) in ("declined", "rejected"):
+                word = codes.decline_code(reason, response_code)
+                assert codes.retry(word) in get_args(Retry)
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [("2", "later"), ("4", "never"), ("8", "fix_data"), ("37", "fix_data"), ("254", "never")],
+)
+def test_a_card_to_be_kept_is_never_tried_again(reason: str, advice: str) -> None:
+    assert codes.retry(codes.decline_code(reason)) == advice
+
+
+@pytest.mark.parametrize(
+    ("response_code", "reason", "expected"),
+    [
+        ("1", "1", "declined"),
+        ("1", "254", "declined"),
+        ("1", None, "declined"),
+        ("1", "310", "unknown"),
+        ("1", "295", "unknown"),
+        ("2", "254", "declined"),
+        ("3", "16", "rejected"),
+        ("3", "11", "unknown"),
+        ("4", "253", "held_for_review"),
+    ],
+)
+def test_the_end_of_a_review_is_told_as_a_success(
+    response_code: str, reason: str | None, expected: str
+) -> None:
+    assert codes.end_of_review_verdict(response_code, reason) == expected
+
+
+def test_every_top_level_code_has_one_meaning() -> None:
+    assert set(api_codes.API_REJECTED) | set(api_codes.API_UNKNOWN) == set(api_codes.TEXTS)
+    assert not set(api_codes.API_REJECTED) & set(api_codes.API_UNKNOWN)
+    assert not [code for code in api_codes.API_REJECTED if code.startswith("I")]
+    assert len(api_codes.TEXTS) == 121
+    assert len(REASONS) == 285
+
+
+LETTERS = [None, "", " ", "?", "y", "YY", 1, "5", "6", *"ABEGNPRSUWXYZM0123456789"]
+
+
+def test_letters_become_words_and_stay_beside_them() -> None:
+    assert {*checks.AVS} == {*"ABEGNPRSUWXYZ"}
+    assert {*checks.CVV} == {*"MNPSU"}
+    for letter in LETTERS:
+        read = checks.read(letter, letter, letter)
+        raw = letter.strip() or None if isinstance(letter, str) and len(letter) == 1 else None
+        assert read["avs_result"] == read["cvv_result"] == read["cavv_result"] == raw
+        assert read["avs"] == checks.AVS.get(raw or "")
+        assert read["cvv"] == checks.CVV.get(raw or "")
+        assert read["cavv"] == checks.CAVV.get(raw or "")
+    assert checks.read("W", "S", "2") == {
+        "avs_result": "W",
+        "cvv_result": "S",
+        "cavv_result": "2",
+        "avs": "postal_code_only",
+        "cvv": "should_have_been_present",
+        "cavv": "passed",
+    }
+
+
 def test_no_reason_has_two_decline_codes() -> None:
     listed = [reason for reasons, _ in codes._DECLINE_CODES.values() for reason in reasons]
     assert len(listed) == len(set(listed))
@@ -130,5 +199,5 @@ def test_no_reason_has_two_decline_codes() -> None:
 
 
 def test_the_page_is_up_to_date() -> None:
-    page = PAGE.read_text("utf-8")
-    assert codes.renewed(page) == page, "run `python -m easypay.processors.authorize_net.codes`"
+    text = PAGE.read_text("utf-8")
+    assert page.renewed(text) == text, "run `python -m easypay.processors.authorize_net.page`"

@@ -1,16 +1,24 @@
-"""The connector against the other side of the wire: the simulator, and the real sandbox where
-EASYPAY_SANDBOX_LOGIN_ID and EASYPAY_SANDBOX_TRANSACTION_KEY are set."""
+"""The connector against the other side of the wire: the simulator, kept bodies in the shape that
+Authorize.Net's are known to have, and the real sandbox where EASYPAY_SANDBOX_LOGIN_ID and
+EASYPAY_SANDBOX_TRANSACTION_KEY are set.
+
+`@plays` names the bodies that the recorded side answers with, in order.
+"""
 
 import asyncio
+import json
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic, time
 from typing import Any
 
+import msgspec
 import pytest
 
 from easypay.ids import new_id, reference
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     AcceptToken,
@@ -18,33 +26,68 @@ from easypay.processors.base import (
     Address,
     Approved,
     AuthorizeRequest,
+    BankAccount,
     CaptureRequest,
     Card,
     Deadline,
     Declined,
     Finding,
     Found,
+    HeldForReview,
     InquiryRequest,
     Outcome,
     RefundRequest,
     Rejected,
+    ReviewRequest,
+    StoredCredential,
+    StoredMethod,
     VoidRequest,
 )
 from easypay.settings import SANDBOX_URL
 
+from .conftest import Wire
+from .player import Player, playing
+
 VISA = "4111111111111111"
+LISTS = ("nothing", "nothing", "no_batches")
+"""How the recorded side says that a reference is nowhere."""
 
 
 class Merchant:
     """One merchant account, and the calls a test makes with it."""
 
-    def __init__(self, processor: AuthorizeNet, account: Account, patience_s: float) -> None:
+    def __init__(
+        self,
+        processor: AuthorizeNet,
+        account: Account,
+        *,
+        sandbox: bool = False,
+        wire: Wire | None = None,
+    ) -> None:
         self.processor = processor
         self.account = account
-        self.patience_s = patience_s
+        self.sandbox = sandbox
+        self.patience_s = 30 if sandbox else 0
+        """For how long reporting may lag."""
+        self.wire = wire
 
     def deadline(self) -> Deadline:
         return Deadline(monotonic() + 20)
+
+    async def settle(self) -> None:
+        """Everything captured settles now. The sandbox does that once a day, so not there."""
+        if self.sandbox:
+            pytest.skip("the sandbox settles once a day")
+        if self.wire is not None:
+            await self.wire.call("POST", "/settle", {})
+
+    async def hold_above(self, amount: str) -> None:
+        """From now on a filter holds what is dearer."""
+        if self.sandbox:
+            pytest.skip("the sandbox's filters are set by hand")
+        if self.wire is not None:
+            said = {"login": self.account.login_id, "held_above": amount}
+            await self.wire.call("POST", "/settings", said)
 
     async def pay(self, amount_minor: int, capture: bool = True, **over: Any) -> Outcome:
         fields: dict[str, Any] = {
@@ -72,8 +115,53 @@ class Merchant:
         request = AuthorizeRequest(**{**fields, **over})
         return await self.processor.authorize(request, self.deadline())
 
+    async def stored(self) -> StoredMethod:
+        """A new customer's card, as the processor keeps it."""
+        if self.wire is None and not self.sandbox:
+            return StoredMethod(customer_profile_id="900000001", payment_profile_id="910000001")
+        card = {"cardNumber": VISA, "expirationDate": "2035-12"}
+        body = {
+            "createCustomerProfileRequest": {
+                "merchantAuthentication": {
+                    "name": self.account.login_id,
+                    "transactionKey": self.account.transaction_key,
+                },
+                "profile": {
+                    "merchantCustomerId": reference(new_id()),
+                    "paymentProfiles": {"payment": {"creditCard": card}},
+                },
+                "validationMode": "none",
+            }
+        }
+        client = HttpClient()
+        url, data = self.account.url, json.dumps(body).encode()
+        reply = await client.post(url, data, self.deadline())
+        await client.close()
+        assert isinstance(reply, Reply)
+        made = json.loads(reply.body.decode("utf-8-sig"))
+        return StoredMethod(
+            customer_profile_id=made["customerProfileId"],
+            payment_profile_id=made["customerPaymentProfileIdList"][0],
+        )
+
+    def refund(self, sale: Approved, amount_minor: int, **over: Any) -> RefundRequest:
+        fields: dict[str, Any] = {
+            "account": self.account,
+            "reference": reference(new_id()),
+            "transaction_id": sale.transaction_id,
+            "amount_minor": amount_minor,
+            "currency": "USD",
+            "card_last4": sale.card_last4,
+        }
+        return RefundRequest(**{**fields, **over})
+
     async def ask(
-        self, kind: str, name: str, amount_minor: int, parent: str | None = None
+        self,
+        kind: str,
+        name: str,
+        amount_minor: int,
+        parent: str | None = None,
+        captured_minor: int | None = None,
     ) -> Finding:
         """Asks until there is a finding that is not "absent", as reporting may lag."""
         until = monotonic() + self.patience_s
@@ -85,6 +173,7 @@ class Merchant:
             currency="USD",
             transaction_id=parent,
             sent_at_ms=int(time() * 1000) - 60_000,
+            captured_minor=captured_minor,
         )
         while True:
             finding = await self.processor.inquire(request, self.deadline())
@@ -93,22 +182,49 @@ class Merchant:
             await asyncio.sleep(1)
 
 
-@pytest.fixture(params=["simulator", pytest.param("sandbox", marks=pytest.mark.sandbox)])
-def target(request: pytest.FixtureRequest) -> tuple[Account, float]:
-    """An account, and for how many seconds its reporting may lag."""
+Test = Callable[..., Awaitable[None]]
+
+
+def plays(*names: str) -> Callable[[Test], Test]:
+    """The bodies of the recorded side. `{}` in a name stands for the id of the test's variant."""
+
+    def mark(test: Test) -> Test:
+        test.__dict__["bodies"] = names
+        return test
+
+    return mark
+
+
+SIDES = ["simulator", "recorded", pytest.param("sandbox", marks=pytest.mark.sandbox)]
+
+
+@pytest.fixture(params=SIDES)
+def target(request: pytest.FixtureRequest) -> Account | Player:
+    """An account of a live side, or the player of a recorded one."""
     if request.param == "simulator":
-        return request.getfixturevalue("account"), 0
+        account = request.getfixturevalue("account")
+        assert isinstance(account, Account)
+        return account
+    if request.param == "recorded":
+        variant = request.node.callspec.id.removeprefix("recorded-")
+        return Player(*(name.format(variant) for name in request.function.bodies))
     login = os.environ.get("EASYPAY_SANDBOX_LOGIN_ID")
     key = os.environ.get("EASYPAY_SANDBOX_TRANSACTION_KEY")
     if not login or not key:
         pytest.skip("EASYPAY_SANDBOX_LOGIN_ID and EASYPAY_SANDBOX_TRANSACTION_KEY are not set")
-    return Account(url=SANDBOX_URL, login_id=login, transaction_key=key), 30
+    return Account(url=SANDBOX_URL, login_id=login, transaction_key=key)
 
 
 @pytest.fixture
-async def merchant(target: tuple[Account, float]) -> AsyncIterator[Merchant]:
+async def merchant(target: Account | Player, wire: Wire) -> AsyncIterator[Merchant]:
     processor = AuthorizeNet()
-    yield Merchant(processor, *target)
+    if isinstance(target, Player):
+        async with playing(target) as account:
+            yield Merchant(processor, account)
+    elif target.url == SANDBOX_URL:
+        yield Merchant(processor, target, sandbox=True)
+    else:
+        yield Merchant(processor, target, wire=wire)
     await processor.close()
 
 
@@ -117,6 +233,7 @@ def amount() -> int:
     return random.randrange(1_00, 400_00)
 
 
+@plays("approved", "nothing", "listed", "details_captured")
 async def test_a_sale_is_approved_and_found_by_its_reference(merchant: Merchant) -> None:
     name, total = reference(new_id()), amount()
     outcome = await merchant.pay(total, reference=name)
@@ -130,6 +247,7 @@ async def test_a_sale_is_approved_and_found_by_its_reference(merchant: Merchant)
     assert finding.outcome.amount_minor == total
 
 
+@plays("approved", "changed", "details_captured", "changed", "details_voided")
 async def test_an_authorization_is_captured_in_part_then_voided(merchant: Merchant) -> None:
     held = await merchant.pay(50_00, capture=False, description=str(amount()))
     assert isinstance(held, Approved), held
@@ -157,6 +275,7 @@ async def test_an_authorization_is_captured_in_part_then_voided(merchant: Mercha
     assert isinstance(finding.outcome, Approved)
 
 
+@plays("approved", "refused_47")
 async def test_capturing_more_than_was_authorized_is_rejected(merchant: Merchant) -> None:
     held = await merchant.pay(amount(), capture=False)
     assert isinstance(held, Approved), held
@@ -174,6 +293,7 @@ async def test_capturing_more_than_was_authorized_is_rejected(merchant: Merchant
     assert outcome.code == "47"
 
 
+@plays("approved", "refused_54")
 async def test_refunding_what_has_not_settled_is_rejected(merchant: Merchant) -> None:
     total = amount()
     sale = await merchant.pay(total)
@@ -193,6 +313,7 @@ async def test_refunding_what_has_not_settled_is_rejected(merchant: Merchant) ->
     assert outcome.decline_code == "not_refundable"
 
 
+@plays("declined")
 async def test_a_decline(merchant: Merchant) -> None:
     outcome = await merchant.pay(amount(), billing_address=Address(postal_code="46282"))
     assert isinstance(outcome, Declined), outcome
@@ -212,8 +333,9 @@ async def test_a_decline(merchant: Merchant) -> None:
             "invalid_payment_token",
         ),
     ],
-    ids=["number", "expired", "cvc", "too-long", "nonce"],
+    ids=["6", "8", "cvc", "too-long", "nonce"],
 )
+@plays("refused_{}")
 async def test_what_can_not_be_taken_is_rejected(
     merchant: Merchant, method: Card | AcceptToken, code: str, word: str | None
 ) -> None:
@@ -225,6 +347,7 @@ async def test_what_can_not_be_taken_is_rejected(
     assert "'12'" not in outcome.message
 
 
+@plays("refused_login")
 async def test_wrong_credentials_are_rejected(merchant: Merchant) -> None:
     wrong = Account(url=merchant.account.url, login_id="nobody", transaction_key="nothing")
     outcome = await merchant.pay(amount(), account=wrong)
@@ -232,8 +355,196 @@ async def test_wrong_credentials_are_rejected(merchant: Merchant) -> None:
     assert outcome.code == "E00007"
 
 
+@plays("approved", "nothing", "nothing", "no_batches")
 async def test_what_was_never_sent_is_absent(merchant: Merchant) -> None:
     assert await merchant.pay(amount())
     merchant.patience_s = 0
     finding = await merchant.ask("sale", reference(new_id()), 100)
     assert type(finding).__name__ == "Absent", finding
+
+
+BANK = BankAccount(
+    account_type="checking",
+    routing_number="121042882",
+    account_number="123456789",
+    name_on_account="Ada Byron",
+)
+
+
+@plays("approved_bank", "nothing", "listed", "details_bank")
+async def test_a_bank_account_is_debited_and_found(merchant: Merchant) -> None:
+    name, total = reference(new_id()), random.randrange(1_00, 99_00)
+    outcome = await merchant.pay(total, reference=name, method=BANK)
+    assert isinstance(outcome, Approved), outcome
+    assert (outcome.card_brand, outcome.card_last4) == (None, "6789")
+    assert outcome.avs == "not_applicable"
+    finding = await merchant.ask("sale", name, total)
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, Approved)
+    assert finding.outcome.card_last4 == "6789"
+
+
+@plays("refused_9")
+async def test_a_bank_account_of_no_bank_is_rejected(merchant: Merchant) -> None:
+    nowhere = msgspec.structs.replace(BANK, routing_number="121042883")
+    outcome = await merchant.pay(amount(), method=nowhere)
+    assert isinstance(outcome, Rejected), outcome
+    assert (outcome.code, outcome.decline_code) == ("9", "invalid_bank_account")
+
+
+@plays("approved_bank", "refunded")
+async def test_a_bank_account_gets_its_money_back(merchant: Merchant) -> None:
+    sale = await merchant.pay(20_00, method=BANK)
+    assert isinstance(sale, Approved), sale
+    await merchant.settle()
+    outcome = await merchant.processor.refund_or_void(
+        merchant.refund(sale, 5_00, captured_minor=20_00, method_type="bank_account"),
+        merchant.deadline(),
+    )
+    assert isinstance(outcome, Approved), outcome
+    assert not outcome.voided
+
+
+@plays("approved_stored", "refunded", "nothing", "listed_refund", "details_refund")
+async def test_a_stored_method_is_charged_and_gets_its_money_back(merchant: Merchant) -> None:
+    stored, total = await merchant.stored(), amount()
+    sale = await merchant.pay(total, method=stored)
+    assert isinstance(sale, Approved), sale
+    assert (sale.card_brand, sale.card_last4) == ("visa", "1111")
+    await merchant.settle()
+    request = merchant.refund(
+        sale,
+        total,
+        customer_profile_id=stored.customer_profile_id,
+        payment_profile_id=stored.payment_profile_id,
+    )
+    outcome = await merchant.processor.refund(request, merchant.deadline())
+    assert isinstance(outcome, Approved), outcome
+    finding = await merchant.ask("refund", request.reference, total, sale.transaction_id)
+    assert isinstance(finding, Found), finding
+
+
+@plays("refused_stored")
+async def test_a_stored_method_nobody_stored_is_rejected(merchant: Merchant) -> None:
+    stored = StoredMethod(customer_profile_id="1", payment_profile_id="2")
+    outcome = await merchant.pay(amount(), method=stored)
+    assert isinstance(outcome, Rejected), outcome
+    assert (outcome.code, outcome.decline_code) == ("E00040", "stored_method_not_found")
+
+
+@plays("approved", "approved")
+async def test_a_card_on_file_is_charged_again_by_the_networks_own_id(merchant: Merchant) -> None:
+    total = amount()
+    first = StoredCredential(initiator="customer", first=True, recurring=False)
+    kept = await merchant.pay(total, stored_credential=first)
+    assert isinstance(kept, Approved), kept
+    assert kept.network_transaction_id
+    again = StoredCredential(
+        initiator="merchant",
+        first=False,
+        recurring=True,
+        network_transaction_id=kept.network_transaction_id,
+        original_amount_minor=total,
+        reason="resubmission",
+    )
+    outcome = await merchant.pay(total, stored_credential=again)
+    assert isinstance(outcome, Approved), outcome
+
+
+@plays("approved", "refused_54", "details_captured", "changed", *LISTS, "details_voided")
+async def test_the_whole_goes_back_before_settlement_and_is_found(merchant: Merchant) -> None:
+    total = amount()
+    sale = await merchant.pay(total)
+    assert isinstance(sale, Approved), sale
+    request = merchant.refund(sale, total, captured_minor=total)
+    outcome = await merchant.processor.refund_or_void(request, merchant.deadline())
+    assert isinstance(outcome, Approved), outcome
+    assert (outcome.voided, outcome.transaction_id) == (True, sale.transaction_id)
+    finding = await merchant.ask("refund", request.reference, total, sale.transaction_id, total)
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, Approved)
+    assert finding.outcome.voided
+
+
+@plays("approved", "refunded", "nothing", "listed_refund", "details_refund")
+async def test_the_whole_goes_back_after_settlement_and_is_found(merchant: Merchant) -> None:
+    total = amount()
+    sale = await merchant.pay(total)
+    assert isinstance(sale, Approved), sale
+    await merchant.settle()
+    request = merchant.refund(sale, total, captured_minor=total)
+    outcome = await merchant.processor.refund_or_void(request, merchant.deadline())
+    assert isinstance(outcome, Approved), outcome
+    assert not outcome.voided
+    assert outcome.transaction_id != sale.transaction_id
+    finding = await merchant.ask("refund", request.reference, total, sale.transaction_id, total)
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, Approved)
+    assert not finding.outcome.voided
+
+
+@plays("approved", "refused_54", "details_captured")
+async def test_a_part_does_not_go_back_before_settlement(merchant: Merchant) -> None:
+    total = amount()
+    sale = await merchant.pay(total)
+    assert isinstance(sale, Approved), sale
+    request = merchant.refund(sale, total - 1, captured_minor=total)
+    outcome = await merchant.processor.refund_or_void(request, merchant.deadline())
+    assert isinstance(outcome, Rejected), outcome
+    assert (outcome.code, outcome.not_settled) == ("54", True)
+
+
+@plays("approved", "changed", "voided_before")
+async def test_a_second_void_has_what_it_asks_for(merchant: Merchant) -> None:
+    held = await merchant.pay(amount(), capture=False)
+    assert isinstance(held, Approved), held
+    for code in ("1", "310"):
+        void = VoidRequest(
+            account=merchant.account,
+            reference=reference(new_id()),
+            transaction_id=held.transaction_id,
+        )
+        outcome = await merchant.processor.void(void, merchant.deadline())
+        assert isinstance(outcome, Approved), outcome
+        assert (outcome.code, outcome.transaction_id) == (code, held.transaction_id)
+
+
+@plays("approved", "changed", "captured_before", "details_captured")
+async def test_a_second_capture_of_the_same_has_what_it_asks_for(merchant: Merchant) -> None:
+    total = amount()
+    held = await merchant.pay(total, capture=False)
+    assert isinstance(held, Approved), held
+    for code in ("1", "311"):
+        capture = CaptureRequest(
+            account=merchant.account,
+            reference=reference(new_id()),
+            transaction_id=held.transaction_id,
+            amount_minor=total,
+            currency="USD",
+        )
+        outcome = await merchant.processor.capture(capture, merchant.deadline())
+        assert isinstance(outcome, Approved), outcome
+        assert outcome.code == code
+
+
+@plays("held", "details_held", "review_{}", "details_{}")
+@pytest.mark.parametrize("approve", [True, False], ids=["approved", "ended"])
+async def test_what_a_filter_holds_is_decided_on(merchant: Merchant, approve: bool) -> None:
+    await merchant.hold_above("20.00")
+    held = await merchant.pay(25_00)
+    assert isinstance(held, HeldForReview), held
+    finding = await merchant.ask("review", reference(new_id()), 25_00, held.transaction_id)
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, HeldForReview)
+    request = ReviewRequest(
+        account=merchant.account,
+        reference=reference(new_id()),
+        transaction_id=held.transaction_id,
+        approve=approve,
+    )
+    outcome = await merchant.processor.review(request, merchant.deadline())
+    expected = Approved if approve else Declined
+    assert isinstance(outcome, expected), outcome
+    finding = await merchant.ask("review", request.reference, 25_00, held.transaction_id)
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, expected)

@@ -234,13 +234,26 @@ async def test_a_void_of_what_has_settled_is_found_rejected(till: Shop) -> None:
     assert isinstance(finding.outcome, Rejected)
 
 
-@pytest.mark.parametrize("kind", ["void", "capture"])
-async def test_done_before_is_not_a_second_success(till: Shop, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "code"), [("void", "310"), ("capture", "311")])
+async def test_what_was_done_before_as_it_is_asked_is_done_and_not_done_twice(
+    till: Shop, kind: str, code: str
+) -> None:
     parent = await till.paid("authorize")
     assert isinstance(await till.follow_up(kind, reference(new_id()), parent), Approved)
-    name = reference(new_id())
-    assert isinstance(await till.follow_up(kind, name, parent), Unknown)
-    assert isinstance(await till.ask(kind, name, parent), Found)
+    again = await till.follow_up(kind, reference(new_id()), parent)
+    assert isinstance(again, Approved), again
+    assert (again.transaction_id, again.code) == (parent, code)
+    assert again.amount_minor == (25_00 if kind == "capture" else None)
+    rows = await till.wire.truth(till.account)
+    assert [row["type"] for row in rows].count(rows[-1]["type"]) == 1
+
+
+async def test_a_capture_done_before_for_another_amount_is_unknown(till: Shop) -> None:
+    parent = await till.paid("authorize")
+    assert isinstance(await till.follow_up("capture", reference(new_id()), parent, 9_00), Approved)
+    again = await till.follow_up("capture", reference(new_id()), parent, 10_00)
+    assert isinstance(again, Unknown), again
+    assert again.code == "311"
 
 
 async def test_a_capture_of_another_amount_is_not_taken_for_ours(till: Shop) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from easypay.processors.authorize_net import messages
+from easypay.processors.authorize_net import messages, replies
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import (
     AcceptToken,
@@ -14,6 +14,7 @@ from easypay.processors.base import (
     Address,
     Approved,
     AuthorizeRequest,
+    BankAccount,
     CaptureRequest,
     Card,
     Declined,
@@ -21,6 +22,8 @@ from easypay.processors.base import (
     NotSent,
     RefundRequest,
     Rejected,
+    StoredCredential,
+    StoredMethod,
     Unknown,
     VoidRequest,
 )
@@ -39,7 +42,16 @@ ORDER = {
         "transactionSettings userFields surcharge merchantDescriptor subMerchant tip "
         "processingOptions subsequentAuthInformation otherTax shipFrom authorizationIndicatorType"
     ),
-    "payment": "creditCard opaqueData",
+    "payment": "creditCard bankAccount opaqueData",
+    "bankAccount": (
+        "accountType routingNumber accountNumber nameOnAccount echeckType bankName checkNumber"
+    ),
+    "profile": "createProfile customerProfileId paymentProfile shippingProfileId",
+    "paymentProfile": "paymentProfileId cardCode",
+    "processingOptions": (
+        "isFirstRecurringPayment isFirstSubsequentAuth isSubsequentAuth isStoredCredentials"
+    ),
+    "subsequentAuthInformation": "originalNetworkTransId originalAuthAmount reason",
     "creditCard": "cardNumber expirationDate cardCode",
     "opaqueData": "dataDescriptor dataValue",
     "order": "invoiceNumber description",
@@ -224,6 +236,122 @@ def test_capture_void_and_refund_name_their_parent() -> None:
     assert refund["payment"] == {"creditCard": {"cardNumber": "1111", "expirationDate": "XXXX"}}
 
 
+def test_a_stored_method_goes_without_what_its_profile_holds() -> None:
+    stored = StoredMethod(customer_profile_id="9001", payment_profile_id="9101", cvc="987")
+    transaction = sent(messages.authorization(sale(method=stored)))
+    assert transaction["profile"] == {
+        "customerProfileId": "9001",
+        "paymentProfile": {"paymentProfileId": "9101", "cardCode": "987"},
+    }
+    for refused_beside_a_profile in ("payment", "billTo", "customer"):
+        assert refused_beside_a_profile not in transaction
+    assert transaction["poNumber"] == "order-1"
+    shipped = msgspec.structs.replace(stored, cvc=None, shipping_profile_id="9201")
+    transaction = sent(messages.authorization(sale(method=shipped)))
+    assert transaction["profile"]["shippingProfileId"] == "9201"
+    assert "cardCode" not in transaction["profile"]["paymentProfile"]
+    assert "987" not in repr(stored)
+
+
+def test_a_bank_account_is_debited() -> None:
+    bank = BankAccount(
+        account_type="checking",
+        routing_number="121042882",
+        account_number="123456789",
+        name_on_account="Ada Augusta Byron, Countess of Lovelace",
+        bank_name="Wells",
+    )
+    transaction = sent(messages.authorization(sale(method=bank)))
+    assert transaction["payment"] == {
+        "bankAccount": {
+            "accountType": "checking",
+            "routingNumber": "121042882",
+            "accountNumber": "123456789",
+            "nameOnAccount": "Ada Augusta Byron, Cou",
+            "echeckType": "WEB",
+            "bankName": "Wells",
+        }
+    }
+    assert transaction["billTo"]["firstName"] == "Ada"
+    assert repr(bank) == "BankAccount(***)"
+
+
+FIRST = {"network_transaction_id": "NET 1", "original_amount_minor": 10_00}
+
+
+@pytest.mark.parametrize(
+    ("initiator", "first", "recurring", "over", "options", "original"),
+    [
+        ("customer", True, False, {}, "isFirstSubsequentAuth", None),
+        ("customer", True, True, {}, "isFirstRecurringPayment", None),
+        ("merchant", True, False, {}, "isFirstSubsequentAuth", None),
+        ("customer", False, False, FIRST, "isStoredCredentials", None),
+        ("merchant", False, False, {}, "isSubsequentAuth", None),
+        (
+            "merchant",
+            False,
+            True,
+            FIRST,
+            "isSubsequentAuth",
+            {"originalNetworkTransId": "NET 1", "originalAuthAmount": "10.00"},
+        ),
+        (
+            "merchant",
+            False,
+            False,
+            {**FIRST, "reason": "noShow"},
+            "isSubsequentAuth",
+            {
+                "originalNetworkTransId": "NET 1",
+                "originalAuthAmount": "10.00",
+                "reason": "noShow",
+            },
+        ),
+    ],
+)
+def test_a_card_on_file_says_who_asks_and_by_what_right(
+    initiator: Any,
+    first: bool,
+    recurring: bool,
+    over: dict[str, Any],
+    options: str,
+    original: dict[str, str] | None,
+) -> None:
+    credential = StoredCredential(initiator=initiator, first=first, recurring=recurring, **over)
+    transaction = sent(messages.authorization(sale(stored_credential=credential)))
+    assert transaction["processingOptions"] == {options: True}
+    assert transaction.get("subsequentAuthInformation") == original
+    setting = {"settingName": "recurringBilling", "settingValue": "true"}
+    assert (setting in transaction["transactionSettings"]["setting"]) == recurring
+
+
+def test_a_refund_names_where_the_money_came_from() -> None:
+    request = RefundRequest(
+        account=ACCOUNT,
+        reference=REFERENCE,
+        transaction_id="60001",
+        amount_minor=5,
+        currency="USD",
+        card_last4="6789",
+        method_type="bank_account",
+    )
+    bank = sent(messages.refund(request))["payment"]["bankAccount"]
+    assert bank["accountNumber"] == "XXXX6789"
+    known = msgspec.structs.replace(request, routing_last4="2882", name_on_account="Ada Byron")
+    assert sent(messages.refund(known))["payment"]["bankAccount"] == {
+        "routingNumber": "XXXX2882",
+        "accountNumber": "XXXX6789",
+        "nameOnAccount": "Ada Byron",
+    }
+    stored = msgspec.structs.replace(request, customer_profile_id="9001", payment_profile_id="9101")
+    transaction = sent(messages.refund(stored))
+    assert "payment" not in transaction
+    assert transaction["profile"] == {
+        "customerProfileId": "9001",
+        "paymentProfile": {"paymentProfileId": "9101"},
+    }
+
+
 # Replies.
 
 
@@ -268,7 +396,7 @@ APPROVAL = {"messages": [{"code": "1", "description": "This transaction has been
 
 def read(answer: object, **fields: Any) -> Any:
     body = answer if isinstance(answer, bytes) else b"\xef\xbb\xbf" + json.dumps(answer).encode()
-    return messages.outcome(Reply(200, body), REFERENCE, currency="USD", **fields)
+    return replies.outcome(Reply(200, body), REFERENCE, currency="USD", **fields)
 
 
 def test_an_approval_is_read_whole() -> None:
@@ -282,6 +410,8 @@ def test_an_approval_is_read_whole() -> None:
         network_transaction_id="NET1",
         card_brand="visa",
         card_last4="1111",
+        avs="full_match",
+        cvv="match",
     )
 
 
@@ -298,13 +428,20 @@ def test_a_decline_is_a_decline_whatever_the_top_level_says(result_code: str) ->
         cvv_result="M",
         card_brand="visa",
         card_last4="1111",
+        avs="full_match",
+        cvv="match",
+        network_transaction_id="NET1",
+        retry="later",
     )
 
 
 def test_a_rejection_keeps_their_code_and_gives_our_word() -> None:
     answer = transaction("3", transId="0", **error("8", "The credit card has expired."))
     assert read(answer) == Rejected(
-        code="8", message="The credit card has expired.", decline_code="expired_card"
+        code="8",
+        message="The credit card has expired.",
+        decline_code="expired_card",
+        retry="fix_data",
     )
 
 
@@ -374,7 +511,7 @@ def test_what_leaves_it_open_is_unknown(answer: object) -> None:
 @pytest.mark.parametrize("status", [100, 201, 204, 301, 400, 403, 500, 502, 503, 504])
 def test_any_other_status_is_unknown_even_with_an_answer(status: int) -> None:
     body = json.dumps(transaction("1", **APPROVAL)).encode()
-    assert isinstance(messages.outcome(Reply(status, body), REFERENCE), Unknown)
+    assert isinstance(replies.outcome(Reply(status, body), REFERENCE), Unknown)
 
 
 @pytest.mark.parametrize("code", ["E00003", "E00005", "E00007", "E00008", "E00013", "E00114"])
@@ -402,9 +539,46 @@ def test_a_capture_or_void_of_another_transaction_is_not_ours() -> None:
     assert isinstance(read(renumbered, parent="60002"), Approved)
 
 
+@pytest.mark.parametrize("name", ["transId", "refTransID"])
+def test_voided_before_is_done_only_for_the_transaction_asked_for(name: str) -> None:
+    said = [{"code": "310", "description": "This transaction has already been voided."}]
+    answer = transaction("1", messages=said, transId="0")
+    done = read(answer, kind="void", parent="60001")
+    assert isinstance(done, Approved)
+    assert (done.transaction_id, done.code) == ("60001", "310")
+    answer["transactionResponse"][name] = "60002"
+    assert isinstance(read(answer, kind="void", parent="60001"), Unknown)
+    assert isinstance(read(answer, kind="void"), Unknown)
+    for kind in ("authorize", "capture", "refund", "approve", "end"):
+        assert isinstance(read(transaction("1", messages=said), kind=kind), Unknown)
+
+
+@pytest.mark.parametrize("kind", ["capture", "void", "refund", "approve", "end"])
+def test_only_an_authorization_can_be_approved_in_part(kind: str) -> None:
+    for response_code in ("1", "4"):
+        said = [{"code": "295", "description": "Partially approved."}]
+        outcome = read(transaction(response_code, messages=said), kind=kind, parent="60001")
+        assert isinstance(outcome, Unknown)
+        assert outcome.code == "295"
+
+
+def test_every_reply_gives_the_network_transaction_id() -> None:
+    for answer in (
+        transaction("1", **APPROVAL),
+        transaction("2", **error("2")),
+        transaction("4", messages=[{"code": "253", "description": "Held."}]),
+    ):
+        assert read(answer).network_transaction_id == "NET1"
+
+
+def test_a_profile_nobody_knows_is_a_stored_method_not_found() -> None:
+    assert read(failure("E00040")).decline_code == "stored_method_not_found"
+    assert read(failure("E00040"), kind="refund").decline_code == "transaction_not_found"
+
+
 def test_what_the_network_gave_passes_through() -> None:
     for nothing in (NotSent(reason="refused"), Unknown(reason="reset")):
-        assert messages.outcome(nothing, REFERENCE) == nothing
+        assert replies.outcome(nothing, REFERENCE) == nothing
 
 
 @pytest.mark.parametrize("quote", ["'", "&#39;"])

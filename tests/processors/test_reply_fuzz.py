@@ -1,32 +1,51 @@
 """Nothing the processor sends can raise, and no damage turns a reply into an approval."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from copy import deepcopy
+from time import monotonic, time
 from typing import Any, get_args
 
-from hypothesis import given, settings
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from easypay.processors.authorize_net import messages, reporting
+from easypay.processors.authorize_net import findings, refunds, replies, reporting, statuses
 from easypay.processors.authorize_net.connection import Reply
-from easypay.processors.authorize_net.inquiry import judge_capture, judge_own, judge_void
+from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.authorize_net.reporting import Details, Page, Unreadable
 from easypay.processors.base import (
+    Absent,
     Account,
     Approved,
+    AuthorizeRequest,
+    CaptureRequest,
+    Card,
+    Deadline,
     Declined,
     Finding,
     Found,
     HeldForReview,
     InquiryRequest,
+    NotSent,
     Outcome,
+    RefundRequest,
     Rejected,
+    ReviewRequest,
+    Unknown,
 )
 
+from .player import LOST, Player, playing
 from .test_messages import APPROVAL, REFERENCE, error, failure, transaction
 
 REPLIES: list[dict[str, Any]] = [
+    transaction("1", messages=[{"code": "310", "description": "Already voided."}], transId="0"),
+    transaction("1", messages=[{"code": "254", "description": "Declined."}]),
+    transaction("4", messages=[{"code": "295", "description": "In part."}]),
+    transaction(
+        "1", prePaidCard={"requestedAmount": "12.50", "approvedAmount": "1.23"}, **APPROVAL
+    ),
     transaction("1", **APPROVAL),
     transaction("1", messages=[{"code": "311", "description": "Already captured."}]),
     transaction("2", **error("2", "Declined.")),
@@ -132,40 +151,92 @@ def damaged(draw: Callable[..., Any], originals: list[dict[str, Any]]) -> Any:
     return answer
 
 
+ENCODINGS = ["utf-8", "utf-8", "utf-8-sig", "utf-8-sig", "utf-16", "utf-32", "latin-1", "cp037"]
+BOM = b"\xef\xbb\xbf"
+NUMBERS = [b"NaN", b"-Infinity", b"1e999", b"-0", b"1" * 5000, b"0.1e-99999", b"9" * 25]
+
+
 @st.composite
-def mangled(draw: Callable[..., Any], originals: list[dict[str, Any]]) -> bytes:
-    """A damaged reply's bytes, perhaps cut, changed, doubled or in another encoding."""
-    text = json.dumps(draw(damaged(originals)), ensure_ascii=draw(st.booleans()))
-    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-8", "utf-16", "latin-1", "cp037"]))
-    data = text.encode(encoding, "ignore")
-    match draw(st.sampled_from(["whole", "whole", "cut", "change", "double", "html"])):
+def spoilt(draw: Callable[..., Any], data: bytes) -> bytes:
+    """Bytes as they may arrive: cut, changed, doubled, wrapped, or in another notation."""
+    damage = [
+        "whole",
+        "whole",
+        "cut",
+        "change",
+        "double",
+        "html",
+        "boms",
+        "number",
+        "deep",
+        "twice",
+    ]
+    match draw(st.sampled_from(damage)):
         case "cut":
-            data = data[: draw(st.integers(0, len(data)))]
+            return data[: draw(st.integers(0, len(data)))]
         case "change" if data:
             at = draw(st.integers(0, len(data) - 1))
-            data = data[:at] + draw(st.binary(max_size=4)) + data[at + 1 :]
+            return data[:at] + draw(st.binary(max_size=4)) + data[at + 1 :]
         case "double":
-            data += data
+            return data + data
         case "html":
-            data = b"<html>" + data + b"</html>"
+            return b"<html>" + data + b"</html>"
+        case "boms":
+            return BOM * draw(st.integers(1, 3)) + data + draw(st.sampled_from([b"", BOM, b"\0"]))
+        case "number" if b": " in data:
+            starts = [at for at in range(len(data)) if data.startswith(b": ", at)]
+            at = draw(st.sampled_from(starts)) + 2
+            ends = [end for end in (data.find(b",", at), data.find(b"}", at)) if end > 0]
+            return data[:at] + draw(st.sampled_from(NUMBERS)) + data[min(ends, default=at) :]
+        case "deep":
+            depth = draw(st.sampled_from([20, 5000]))
+            nested = draw(st.sampled_from([b'{"a":' * depth + b"1" + b"}" * depth, b"[" * depth]))
+            return data.replace(b"{", b'{"x": ' + nested + b", ", 1)
+        case "twice":  # the whole object's keys a second time, the first time empty
+            keys = [b"transactionResponse", b"transaction", b"messages", b"refId"]
+            key = draw(st.sampled_from(keys))
+            return data.replace(b"{", b'{"' + key + b'": {}, ', 1)
     return data
 
 
-EXPECTED_CODE: dict[type, str] = {Approved: "1", Declined: "2", HeldForReview: "4"}
+@st.composite
+def mangled(draw: Callable[..., Any], originals: list[dict[str, Any]]) -> bytes:
+    """A damaged reply's bytes, perhaps spoilt on the way or in another encoding."""
+    text = json.dumps(draw(damaged(originals)), ensure_ascii=draw(st.booleans()))
+    data: bytes = draw(spoilt(text.encode(draw(st.sampled_from(ENCODINGS)), "ignore")))
+    return data
 
 
-@settings(max_examples=600, deadline=None)
-@given(mangled(REPLIES), st.sampled_from([None, "60001"]), st.sampled_from([200, 200, 200, 500]))
+EXPECTED_CODES: dict[type, str] = {Approved: "14", Declined: "12", HeldForReview: "4"}
+ASKED = [("authorize", None)] + [
+    (kind, "60001") for kind in ("capture", "void", "refund", "approve", "end")
+]
+
+
+@settings(max_examples=800, deadline=None)
+@given(mangled(REPLIES), st.sampled_from(ASKED), st.sampled_from([200, 200, 200, 500]))
 def test_a_reply_gives_one_of_the_closed_set_and_what_its_code_says(
-    body: bytes, parent: str | None, status: int
+    body: bytes, asked: tuple[Any, str | None], status: int
 ) -> None:
-    outcome = messages.outcome(Reply(status, body), REFERENCE, currency="USD", parent=parent)
+    kind, parent = asked
+    outcome = replies.outcome(
+        Reply(status, body), REFERENCE, kind=kind, currency="USD", parent=parent
+    )
     assert isinstance(outcome, get_args(Outcome))
-    if type(outcome) in EXPECTED_CODE:
+    assert not isinstance(outcome, NotSent)
+    if type(outcome) in EXPECTED_CODES:
         answer = json.loads(body.decode("utf-8-sig"))
-        code = str(answer["transactionResponse"]["responseCode"]).strip()
-        assert code == EXPECTED_CODE[type(outcome)]
+        response = answer["transactionResponse"]
+        code = str(response["responseCode"]).strip()
+        assert code in EXPECTED_CODES[type(outcome)]
         assert status == 200
+        if isinstance(outcome, Declined) and code == "1":
+            assert kind == "end"
+        if isinstance(outcome, Approved) and code == "4":
+            assert (kind, outcome.code) == ("authorize", "295")
+        if isinstance(outcome, Approved) and parent is not None:
+            named = {str(response.get(name)).strip() for name in ("transId", "refTransID")}
+            assert parent in named or (kind, outcome.code) == ("void", "310")
     if isinstance(outcome, Rejected):
         answer = json.loads(body.decode("utf-8-sig"))
         response = answer.get("transactionResponse") or {}
@@ -175,7 +246,9 @@ def test_a_reply_gives_one_of_the_closed_set_and_what_its_code_says(
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_at_random_are_unknown_or_a_failure_of_the_api(body: bytes) -> None:
-    assert not isinstance(messages.outcome(Reply(200, body), REFERENCE), Approved)
+    for kind, parent in ASKED:
+        outcome = replies.outcome(Reply(200, body), REFERENCE, kind=kind, parent=parent)
+        assert not isinstance(outcome, Approved | NotSent)
 
 
 @settings(max_examples=300, deadline=None)
@@ -201,7 +274,7 @@ def test_a_batch_list_is_whole_or_unreadable(body: bytes) -> None:
 @settings(max_examples=600, deadline=None)
 @given(
     mangled([DETAILS]),
-    st.sampled_from(["authorize", "sale", "refund", "capture", "void"]),
+    st.sampled_from(["authorize", "sale", "refund", "capture", "void", "review"]),
     st.sampled_from(["USD", "JPY", "KWD"]),
 )
 def test_details_are_believed_only_when_the_amount_agrees(
@@ -220,12 +293,241 @@ def test_details_are_believed_only_when_the_amount_agrees(
         transaction_id="60000",
         sent_at_ms=0,
     )
-    judge = {"capture": judge_capture, "void": judge_void}.get(kind, judge_own)
+    judge = findings.judge if kind in ("capture", "void", "review") else findings.judge_own
     finding = judge(request, details)
-    assert isinstance(finding, get_args(Finding))
-    if isinstance(finding, Found) and isinstance(finding.outcome, Approved):
-        told = json.loads(body.decode("utf-8-sig"))["transaction"]
-        amount = told["authAmount" if kind == "authorize" else "settleAmount"]
-        assert kind != "void"
+    assert isinstance(finding, (*get_args(Finding), findings.ApprovedInPart))
+    told = json.loads(body.decode("utf-8-sig"))["transaction"]
+    amount = told.get("authAmount" if kind in ("authorize", "review") else "settleAmount")
+    if isinstance(finding, findings.ApprovedInPart):
+        assert 0 < float(told["authAmount"]) < 1250 * (1 if currency == "JPY" else 0.01)
+        assert told["order"]["invoiceNumber"] == REFERENCE
+    elif isinstance(finding, Found) and isinstance(finding.outcome, Approved) and kind != "void":
         assert currency == "USD"
         assert float(amount) == 12.5
+    absent = Absent(searched="everywhere")
+    instead = findings.judge_voided_payment(request, details, absent)
+    assert isinstance(instead, Found) == (details.status == "voided")
+    refused = Rejected(code="54", message="")
+    step = refunds.after_refusal(REFUND, refused, details)
+    assert (step == "void") <= (statuses.meaning(details.status, "payment") == "unsettled")
+
+
+REFUND = RefundRequest(
+    account=Account(url="https://example.test/", login_id="a", transaction_key="b"),
+    reference=REFERENCE,
+    transaction_id="60198282518",
+    amount_minor=1250,
+    currency="USD",
+    card_last4="1111",
+    captured_minor=1250,
+)
+
+
+# Whole calls, over a real connection: whatever arrives, the money moves at most once.
+
+MOVED = ("refunded", "changed", "approved", "partial", "partial_open", "held", "review_approved")
+"""The bodies of which each says that something was done."""
+
+
+class SpoiltPlayer(Player):
+    """Plays bodies as they were spoilt on the way."""
+
+    def __init__(self, played: list[tuple[str, Callable[[bytes], bytes]]]) -> None:
+        super().__init__(*(name for name, _ in played))
+        self.spoil = [spoil for _, spoil in played]
+        self.moved: list[str] = []
+
+    def answer(self, method: str, fields: dict[str, Any]) -> bytes | None:
+        name = self.names[0] if self.names else ""
+        body = super().answer(method, fields)
+        if name in MOVED:
+            self.moved.append(f"{self.asked[-1]}: {name}")
+        return None if body is None else self.spoil[len(self.asked) - 1](body)
+
+
+def dropped(answer: Any, at: int) -> Any:
+    """Without one of its places: nothing is told that was not so."""
+    found = places(answer)
+    *path, last = found[at % len(found)]
+    parent = answer
+    for step in path:
+        parent = parent[step]
+    del parent[last]
+    return answer
+
+
+@st.composite
+def spoiling(draw: Callable[..., Any]) -> Callable[[bytes], bytes]:
+    """A damage that hides things, and cannot turn a yes into a no or a no into a yes."""
+    number = draw(st.integers(0, 400))
+    encoding = draw(st.sampled_from(["utf-8-sig", "utf-16", "utf-32", "cp037"]))
+    damages: dict[str, Callable[[bytes], bytes]] = {
+        "whole": lambda body: body,
+        "cut": lambda body: body[: number % len(body)],
+        "html": lambda body: b"<html>" + body,
+        "encoding": lambda body: body.decode("utf-8-sig").encode(encoding),
+        "boms": lambda body: BOM * (number % 4) + body,
+        "double": lambda body: body + body,
+        "deep": lambda body: body.replace(b"{", b'{"x": ' + b"[" * 9000 + b", ", 1),
+        "drop": lambda body: json.dumps(dropped(json.loads(body[3:]), number)).encode(),
+        "empty": lambda body: b"",
+    }
+    return damages[draw(st.sampled_from(["whole", *damages]))]
+
+
+def script(*steps: list[str]) -> st.SearchStrategy[list[tuple[str, Callable[[bytes], bytes]]]]:
+    return st.tuples(*(st.tuples(st.sampled_from(names), spoiling()) for names in steps)).map(list)
+
+
+AUTHORIZED = ["approved", "declined", "held", "partial", "partial_open", "refused_6", LOST]
+VOIDED = ["changed", "voided_before", "refused_327", "refused_login", "declined", LOST]
+REFUNDED = ["refunded", "refused_54", "refused_50", "refused_login", LOST]
+SEEN = ["details_captured", "details_settled", "details_voided", "details_updating", LOST]
+
+
+@pytest.fixture
+async def processor() -> AsyncIterator[AuthorizeNet]:
+    processor = AuthorizeNet()
+    yield processor
+    await processor.close()
+
+
+CALLS = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@CALLS
+@given(script(REFUNDED, SEEN, VOIDED, REFUNDED))
+async def test_money_is_returned_at_most_once_whatever_arrives(
+    processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]]
+) -> None:
+    player = SpoiltPlayer(played)
+    async with playing(player, whole=False) as account:
+        request = msgspec.structs.replace(REFUND, account=account)
+        outcome = await processor.refund_or_void(request, Deadline(monotonic() + 5))
+    assert isinstance(outcome, get_args(Outcome))
+    assert len(player.moved) <= 1, "the money went back twice"
+    if player.moved:
+        assert isinstance(outcome, Approved | Unknown), (outcome, player.moved)
+    elif isinstance(outcome, Approved):
+        assert outcome.voided
+        assert "310" in (outcome.code or ""), "only what was voided before"
+
+
+@CALLS
+@given(script(AUTHORIZED, VOIDED), st.booleans(), st.booleans())
+async def test_a_payment_is_never_said_to_be_refused_while_its_money_is_held(
+    processor: AuthorizeNet,
+    played: list[tuple[str, Callable[[bytes], bytes]]],
+    capture: bool,
+    accept_partial: bool,
+) -> None:
+    player = SpoiltPlayer(played)
+    async with playing(player, whole=False) as account:
+        request = AuthorizeRequest(
+            account=account,
+            reference=REFERENCE,
+            amount_minor=1250,
+            currency="USD",
+            capture=capture,
+            method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
+            accept_partial=accept_partial,
+        )
+        outcome = await processor.authorize(request, Deadline(monotonic() + 5))
+    assert isinstance(outcome, get_args(Outcome))
+    first, *rest = played
+    match outcome:
+        case Declined(decline_code="insufficient_funds"):
+            assert first[0] in ("partial", "partial_open")
+            assert rest[0][0] in ("changed", "voided_before"), "the part is still held"
+            assert not accept_partial
+        case Declined() | Rejected():
+            assert not player.moved
+        case HeldForReview():
+            # Without its code a part looks like what is held: it waits, and is asked about.
+            assert first[0] in ("held", "partial_open")
+        case Approved():
+            assert player.moved
+            assert len(player.asked) == 1
+
+
+@CALLS
+@given(
+    script(["review_approved", "review_ended", "review_declined", "refused_stored", LOST]),
+    st.booleans(),
+)
+async def test_a_decision_is_never_reported_that_was_not_carried_out(
+    processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]], approve: bool
+) -> None:
+    player = SpoiltPlayer(played)
+    async with playing(player, whole=False) as account:
+        request = ReviewRequest(
+            account=account,
+            reference=REFERENCE,
+            transaction_id="60198282518",
+            approve=approve,
+        )
+        outcome = await processor.review(request, Deadline(monotonic() + 5))
+    assert isinstance(outcome, get_args(Outcome))
+    name = played[0][0]
+    match outcome:
+        case Approved():
+            assert approve
+            assert name in ("review_approved", "review_ended")
+        case Declined():
+            assert name == "review_declined" or (not approve and name.startswith("review"))
+        case Rejected():
+            assert name == "refused_stored"
+
+
+@CALLS
+@given(script(["changed", "captured_before", "refused_47", LOST], SEEN))
+async def test_a_capture_is_approved_only_for_its_own_amount(
+    processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]]
+) -> None:
+    player = SpoiltPlayer(played)
+    async with playing(player, whole=False) as account:
+        request = CaptureRequest(
+            account=account,
+            reference=REFERENCE,
+            transaction_id="60198282518",
+            amount_minor=1250,
+            currency="USD",
+        )
+        outcome = await processor.capture(request, Deadline(monotonic() + 5))
+    assert isinstance(outcome, get_args(Outcome))
+    if isinstance(outcome, Approved):
+        assert played[0][0] == "changed" or played[1][0] in ("details_captured", "details_settled")
+    if player.moved:
+        assert isinstance(outcome, Approved | Unknown)
+
+
+@CALLS
+@given(
+    script(
+        ["nothing", "listed"],
+        ["nothing", "listed", *SEEN],
+        ["no_batches", *SEEN, *VOIDED],
+        [*SEEN, *VOIDED],
+    ),
+    st.sampled_from(["sale", "refund", "capture", "void", "review"]),
+)
+async def test_an_inquiry_ends_in_a_finding_whatever_arrives(
+    processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]], kind: str
+) -> None:
+    player = SpoiltPlayer(played)
+    player.invoice, player.amount = REFERENCE, "12.50"
+    async with playing(player, whole=False) as account:
+        request = InquiryRequest(
+            account=account,
+            kind=kind,
+            reference=REFERENCE,
+            amount_minor=1250,
+            currency="USD",
+            transaction_id=None if kind == "sale" else "60198282518",
+            sent_at_ms=int(time() * 1000),
+            captured_minor=1250,
+        )
+        finding = await processor.inquire(request, Deadline(monotonic() + 5))
+    assert isinstance(finding, get_args(Finding))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from simulator.driving import Merchant, Process
+from simulator.subscribing import Subscriber
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +37,8 @@ def start() -> Iterator[Callable[..., Process]]:
     for process in started:
         if process.running:
             process.stop()
+
+
+@pytest.fixture
+def subscriber(start: Callable[..., Process]) -> Subscriber:
+    return Subscriber(start("--seed", "1"))

@@ -102,7 +102,7 @@ def test_refused_connections(start: Callable[..., Process]) -> None:
     # The connection that ordered it stays, so that it can be taken back.
     process.control(f"/faults/{number}", method="DELETE")
     assert httpx.get(f"{process.url}/simulator/livez").status_code == 200
-    process.control("/faults", {"kind": "refuse", "duration_ms": 100})
+    process.control("/faults", {"kind": "refuse", "duration_ms": 800})
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{process.url}/simulator/livez")
     deadline = time.monotonic() + 5

@@ -286,6 +286,13 @@ def test_lists_may_come_as_one_object_or_several(shop: Merchant) -> None:
         assert len(listed) == (len(line_item) if isinstance(line_item, list) else 1)
 
 
+@pytest.mark.parametrize("depth", [2, 900, 100_000])
+def test_lists_in_lists_do_not_end_in_a_server_error(shared: Process, depth: int) -> None:
+    answer = raw(shared, b'{"isAliveRequest":{"refId":' + b"[" * depth + b"]" * depth + b"}}")
+    code = json.loads(answer.decode("utf-8-sig"))["messages"]["message"][0]["code"]
+    assert code == ("E00001" if depth > 1000 else "I00001")
+
+
 def exchange(process: Process, sent: bytes) -> bytes:
     """Everything that comes back on one connection until the server closes it."""
     host, port = process.url.removeprefix("http://").split(":")

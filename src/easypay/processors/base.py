@@ -4,9 +4,50 @@ Amounts are integers of minor units. A `reference` is ours, at most 20 character
 one operation; a `transaction_id` is the processor's.
 """
 
-from typing import Protocol
+from enum import StrEnum
+from typing import Literal, Protocol
 
 import msgspec
+
+Retry = Literal["never", "later", "fix_data"]
+"""What a merchant may do after a no: `later` the same again may work another time, `fix_data` it
+may work with other data (another card is other data), `never` it will not."""
+
+
+class AvsResult(StrEnum):
+    """What the issuer said of the billing address."""
+
+    FULL_MATCH = "full_match"
+    ADDRESS_ONLY = "address_only"
+    POSTAL_CODE_ONLY = "postal_code_only"
+    NO_MATCH = "no_match"
+    NOT_PROVIDED = "not_provided"
+    INTERNATIONAL = "international"
+    UNAVAILABLE = "unavailable"
+    NOT_SUPPORTED = "not_supported"
+    NOT_APPLICABLE = "not_applicable"
+    RETRY = "retry"
+    ERROR = "error"
+
+
+class CvvResult(StrEnum):
+    """What the issuer said of the card code."""
+
+    MATCH = "match"
+    NO_MATCH = "no_match"
+    NOT_PROCESSED = "not_processed"
+    SHOULD_HAVE_BEEN_PRESENT = "should_have_been_present"
+    UNAVAILABLE = "unavailable"
+
+
+class CavvResult(StrEnum):
+    """What the issuer said of the cardholder's authentication (3-D Secure)."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_PERFORMED = "not_performed"
+    INFORMATION_ONLY = "information_only"
+    ERROR = "error"
 
 
 class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
@@ -24,6 +65,16 @@ class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     card_brand: str | None = None
     """visa, mastercard, amex, discover, jcb, diners, unionpay, where the reply names it."""
     card_last4: str | None = None
+    """The last four digits of the card, or of the bank account."""
+    avs: str | None = None
+    """An `AvsResult`; `avs_result` is the processor's own letter."""
+    cvv: str | None = None
+    """A `CvvResult`; `cvv_result` is the processor's own letter."""
+    cavv_result: str | None = None
+    cavv: str | None = None
+    """A `CavvResult`; `cavv_result` is the processor's own letter."""
+    voided: bool = False
+    """Of a refund: the money went back by undoing a payment that had not settled."""
 
 
 class Declined(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
@@ -37,6 +88,15 @@ class Declined(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     cvv_result: str | None = None
     card_brand: str | None = None
     card_last4: str | None = None
+    avs: str | None = None
+    """An `AvsResult`; `avs_result` is the processor's own letter."""
+    cvv: str | None = None
+    """A `CvvResult`; `cvv_result` is the processor's own letter."""
+    cavv_result: str | None = None
+    cavv: str | None = None
+    """A `CavvResult`; `cavv_result` is the processor's own letter."""
+    network_transaction_id: str | None = None
+    retry: Retry | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
@@ -46,6 +106,9 @@ class Rejected(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     message: str
     decline_code: str | None = None
     """Our word for the reason, as on a decline (`expired_card`), where the reason is known."""
+    not_settled: bool = False
+    """Of a refund: refused only because the payment has not settled yet; ask again afterwards."""
+    retry: Retry | None = None
 
 
 class HeldForReview(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
@@ -59,6 +122,14 @@ class HeldForReview(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=Tru
     message: str | None = None
     card_brand: str | None = None
     card_last4: str | None = None
+    avs: str | None = None
+    """An `AvsResult`; `avs_result` is the processor's own letter."""
+    cvv: str | None = None
+    """A `CvvResult`; `cvv_result` is the processor's own letter."""
+    cavv_result: str | None = None
+    cavv: str | None = None
+    """A `CavvResult`; `cavv_result` is the processor's own letter."""
+    network_transaction_id: str | None = None
 
 
 class NotSent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
@@ -71,6 +142,8 @@ class Unknown(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """Bytes left and no clear answer came. Money may have moved; only an inquiry can tell."""
 
     reason: str
+    code: str | None = None
+    """The processor's reason code, where it named one."""
 
 
 Outcome = Approved | Declined | Rejected | HeldForReview | NotSent | Unknown
@@ -133,6 +206,54 @@ class AcceptToken(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return "AcceptToken(***)"
 
 
+class StoredMethod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A way of paying that the processor keeps for a customer. Its repr hides the card code."""
+
+    customer_profile_id: str
+    payment_profile_id: str
+    cvc: str | None = None
+    shipping_profile_id: str | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"StoredMethod(customer_profile_id={self.customer_profile_id!r}, "
+            f"payment_profile_id={self.payment_profile_id!r}, cvc=***, "
+            f"shipping_profile_id={self.shipping_profile_id!r})"
+        )
+
+
+class BankAccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A raw bank account (eCheck), in memory for the length of one call. Its repr hides all."""
+
+    account_type: Literal["checking", "savings", "businessChecking"]
+    routing_number: str
+    account_number: str
+    name_on_account: str
+    echeck_type: str | None = "WEB"
+    bank_name: str | None = None
+
+    def __repr__(self) -> str:
+        return "BankAccount(***)"
+
+
+Method = Card | AcceptToken | StoredMethod | BankAccount
+
+
+class StoredCredential(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """That a card is kept on file, and who asks now: the card networks want to know.
+
+    `first`: the payment with which the customer agrees to have it kept. `network_transaction_id`
+    and `original_amount_minor` are those of that payment, `reason` says why a merchant asks.
+    """
+
+    initiator: Literal["customer", "merchant"]
+    first: bool
+    recurring: bool
+    network_transaction_id: str | None = None
+    original_amount_minor: int | None = None
+    reason: Literal["resubmission", "delayedCharge", "reauthorization", "noShow"] | None = None
+
+
 class Address(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A billing address; each field is already within the processor's limits or is cut to them."""
 
@@ -155,7 +276,7 @@ class AuthorizeRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     amount_minor: int
     currency: str
     capture: bool
-    method: Card | AcceptToken
+    method: Method
     description: str | None = None
     statement_descriptor: str | None = None
     customer_reference: str | None = None
@@ -163,6 +284,10 @@ class AuthorizeRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     customer_ip: str | None = None
     order_reference: str | None = None
     billing_address: Address | None = None
+    accept_partial: bool = False
+    """Less than `amount_minor` is welcome (a prepaid card). If not, what was approved in part is
+    given back at once and the outcome is a decline."""
+    stored_credential: StoredCredential | None = None
 
 
 class CaptureRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -184,7 +309,11 @@ class VoidRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class RefundRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Return `amount_minor` of a settled transaction to the card it came from."""
+    """Return `amount_minor` of a settled transaction to where it came from.
+
+    That is named by the last four digits of the card or bank account, or by its stored profiles
+    where both ids are given.
+    """
 
     account: Account
     reference: str
@@ -192,13 +321,32 @@ class RefundRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     amount_minor: int
     currency: str
     card_last4: str
+    method_type: Literal["card", "bank_account"] = "card"
+    customer_profile_id: str | None = None
+    payment_profile_id: str | None = None
+    routing_last4: str | None = None
+    name_on_account: str | None = None
+    """Of a bank account, where known."""
+    captured_minor: int | None = None
+    """The amount captured, when the whole of it may be voided instead: nothing was refunded."""
+
+
+class ReviewRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Let a transaction that is held for review go ahead (`approve`), or end it."""
+
+    account: Account
+    reference: str
+    transaction_id: str
+    approve: bool
 
 
 class InquiryRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What became of one operation? `kind` is authorize, sale, capture, void or refund.
+    """What became of one operation? `kind` is authorize, sale, capture, void, refund or review.
 
-    `transaction_id` is the parent's for a capture, void or refund, and None for the others.
-    `sent_at_ms` is when the call may first have left (Unix milliseconds): nothing older is ours.
+    `transaction_id` is the parent's for a capture, void or refund, the held one's for a review,
+    and None for the others. `sent_at_ms` is when the call may first have left (Unix
+    milliseconds): nothing older is ours. `captured_minor` and `accept_partial` are as in the
+    request that is asked after.
     """
 
     account: Account
@@ -208,6 +356,8 @@ class InquiryRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     currency: str
     transaction_id: str | None
     sent_at_ms: int
+    captured_minor: int | None = None
+    accept_partial: bool = False
 
 
 class Deadline:
@@ -236,6 +386,15 @@ class Processor(Protocol):
     async def void(self, request: VoidRequest, deadline: Deadline) -> Outcome: ...
 
     async def refund(self, request: RefundRequest, deadline: Deadline) -> Outcome: ...
+
+    async def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Outcome:
+        """Returns the money however the settlement allows: a refund, or, when the whole of what
+        was captured is asked for and it has not settled, a void (`Approved.voided`)."""
+        ...
+
+    async def review(self, request: ReviewRequest, deadline: Deadline) -> Outcome:
+        """Decides on a transaction held for review. One that was ended is Declined."""
+        ...
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding: ...
 

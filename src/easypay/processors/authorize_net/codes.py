@@ -1,24 +1,34 @@
-"""What Authorize.Net's codes mean to us: pure tables, and the page generated from them.
+"""What Authorize.Net's reason codes mean to us: pure tables.
 
 `responseCode` (1 approved, 2 declined, 3 error, 4 held) and the reason code beside it decide;
 the top level's `resultCode` never does. Where a code leaves it open whether money moved, the
 verdict is "unknown" and an inquiry settles it: waiting is cheap, a second charge is not.
-
-`python -m easypay.processors.authorize_net.codes [FILE]` prints the table, or renews it in FILE.
 """
 
-import sys
 from collections.abc import Iterable, Mapping
-from itertools import groupby
-from pathlib import Path
 from typing import Final, Literal
 
+from easypay.processors.authorize_net.api_codes import API_REJECTED, Advice
 from easypay.processors.authorize_net.reasons import REASONS
+from easypay.processors.base import Retry
 
-Verdict = Literal["approved", "declined", "rejected", "held_for_review", "unknown"]
-Advice = Literal["never", "other_method", "corrected", "later", "after_setup"]
+Verdict = Literal[
+    "approved",
+    "approved_in_part",
+    "done_before",
+    "declined",
+    "rejected",
+    "held_for_review",
+    "unknown",
+]
 
 DUPLICATE: Final = "11"
+ALREADY_VOIDED: Final = "310"
+ALREADY_CAPTURED: Final = "311"
+PARTIAL: Final = "295"
+NOT_REFUNDABLE: Final = "54"
+NOT_VOIDABLE: Final = "327"
+REVIEW_DECLINED: Final = "254"
 
 
 def _codes(spec: str) -> frozenset[str]:
@@ -78,49 +88,32 @@ _DECLINE_CODE_OF: Final = {
 
 RETRY_ADVICE: Final[Mapping[str, Advice]] = {
     word: advice for word, (_, advice) in _DECLINE_CODES.items()
-} | {"generic_error": "corrected"}
+} | {
+    "generic_error": "corrected",
+    "insufficient_funds": "other_method",  # a prepaid card approved for less than was asked
+    "stored_method_not_found": "other_method",
+}
 """What a merchant may do next, by our decline code. `later`: the same again may work another
 time; `corrected`: with other data; `other_method`: with another card; `after_setup`: once the
 merchant's account is put right; `never`: not at all."""
 
-API_REJECTED: Final[Mapping[str, tuple[str, Advice]]] = {
-    # Refused before any transaction was made: authentication, the shape, or a field.
-    "E00002": ("generic_error", "after_setup"),
-    "E00003": ("generic_error", "corrected"),
-    "E00004": ("generic_error", "after_setup"),
-    "E00005": ("account_not_set_up", "after_setup"),
-    "E00006": ("account_not_set_up", "after_setup"),
-    "E00007": ("account_not_set_up", "after_setup"),
-    "E00008": ("account_not_set_up", "after_setup"),
-    "E00009": ("account_not_set_up", "after_setup"),
-    "E00010": ("account_not_set_up", "after_setup"),
-    "E00011": ("account_not_set_up", "after_setup"),
-    "E00013": ("generic_error", "corrected"),
-    "E00014": ("generic_error", "corrected"),
-    "E00015": ("generic_error", "corrected"),
-    "E00016": ("generic_error", "corrected"),
-    "E00040": ("transaction_not_found", "never"),
-    "E00044": ("account_not_set_up", "after_setup"),
-    "E00045": ("generic_error", "after_setup"),
-    "E00051": ("transaction_not_found", "never"),
-    "E00052": ("generic_error", "corrected"),
-    "E00059": ("account_not_set_up", "after_setup"),
-    "E00060": ("generic_error", "after_setup"),
-    "E00082": ("generic_error", "corrected"),
-    "E00085": ("generic_error", "corrected"),
-    "E00114": ("invalid_payment_token", "other_method"),
-    "E00116": ("invalid_payment_token", "other_method"),
+RETRY: Final[Mapping[Advice, Retry]] = {
+    "never": "never",
+    "other_method": "fix_data",
+    "corrected": "fix_data",
+    "later": "later",
+    "after_setup": "later",
 }
-"""Top-level codes that, with no transactionResponse beside them, prove nothing happened."""
-
-API_UNKNOWN: Final = ("E00001", "E00027", "E00049", "E00053", "E00104")
-"""Top-level codes that do not: failures inside Authorize.Net, and "unsuccessful" without a word
-on the transaction. Any top-level code not named here or above is unknown too."""
+"""The same in the three words that an outcome carries."""
 
 
 def verdict(response_code: str, reason: str | None) -> Verdict:
     """What a transactionResponse's two codes prove."""
     if response_code == "1":
+        if reason in NOTHING_HAPPENED:
+            return "done_before"
+        if reason == PARTIAL:
+            return "approved_in_part"
         return "approved" if reason in (None, "1") else "unknown"
     if response_code == "2":
         return "unknown" if reason in MONEY_MAY_HAVE_MOVED else "declined"
@@ -129,8 +122,17 @@ def verdict(response_code: str, reason: str | None) -> Verdict:
             return "unknown"
         return "unknown" if reason in ("1", *NOTHING_HAPPENED) else "rejected"
     if response_code == "4":
+        if reason == PARTIAL:
+            return "approved_in_part"
         return "unknown" if reason in MONEY_MAY_HAVE_MOVED else "held_for_review"
     return "unknown"
+
+
+def end_of_review_verdict(response_code: str, reason: str | None) -> Verdict:
+    """The same where a person ends what was held: that is told as a success or as a decline."""
+    if response_code == "1":
+        return "declined" if reason in (None, "1", REVIEW_DECLINED) else "unknown"
+    return verdict(response_code, reason)
 
 
 def api_verdict(codes: Iterable[str]) -> Literal["rejected", "unknown"]:
@@ -146,68 +148,6 @@ def decline_code(reason: str | None, response_code: str = "2") -> str:
     return "generic_decline" if response_code == "2" else "generic_error"
 
 
-# The page.
-
-BEGIN: Final = "<!-- made by `python -m easypay.processors.authorize_net.codes`: begin -->"
-END: Final = "<!-- end -->"
-
-
-def table() -> str:
-    """The outcome tables in Markdown."""
-    lines = [
-        "### By `responseCode` and reason code",
-        "",
-        "With `responseCode` 1 a transaction is approved when the reason is 1 or absent, and",
-        "unknown with any other (310 and 311: nothing happened). With 4 it is held for review,",
-        "but for 295 (a partial approval: unknown). With any other `responseCode` it is unknown.",
-        "",
-        "| reason | their text | with 2 | with 3 | our `decline_code` | try again |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    numbered = enumerate(sorted(REASONS, key=int))
-    # Neighbours that say the same share a row: number minus position is one along a run.
-    for (row, _), run in groupby(numbered, key=lambda at: (_row(at[1]), int(at[1]) - at[0])):
-        reasons = [reason for _, reason in run]
-        span = reasons[0] if len(reasons) == 1 else f"{reasons[0]}–{reasons[-1]}"
-        lines.append(f"| {span} | {' | '.join(row)} |")
-    lines += [
-        "| any other | | declined | unknown | generic | |",
-        "",
-        "### Without a transaction response, by top-level code",
-        "",
-        "| code | outcome | our `decline_code` | try again |",
-        "| --- | --- | --- | --- |",
-    ]
-    for code in sorted({*API_REJECTED, *API_UNKNOWN}):
-        if code in API_REJECTED:
-            word, advice = API_REJECTED[code]
-            lines.append(f"| {code} | rejected | {word} | {advice} |")
-        else:
-            lines.append(f"| {code} | unknown | | |")
-    lines += ["| any other, or none | unknown | | |", ""]
-    return "\n".join(lines)
-
-
-def _row(reason: str) -> tuple[str, str, str, str, str]:
-    word = decline_code(reason, "2" if "declined" in REASONS[reason] else "3")
-    if reason == "1" or reason in NOTHING_HAPPENED:
-        return REASONS[reason], verdict("2", reason), verdict("3", reason), "", ""
-    text = REASONS[reason].replace("|", "\\|")
-    return text, verdict("2", reason), verdict("3", reason), word, RETRY_ADVICE[word]
-
-
-def renewed(page: str) -> str:
-    """`page` with the part between the two marks made anew. Raises ValueError without marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError("the page has no marks to put the table between")
-    return f"{before}{BEGIN}\n\n{table()}\n{END}{after}"
-
-
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        page = Path(sys.argv[1])
-        page.write_text(renewed(page.read_text("utf-8")), "utf-8")
-    else:
-        sys.stdout.write(table())
+def retry(word: str) -> Retry:
+    """What may be done after a no of this decline code."""
+    return RETRY[RETRY_ADVICE[word]]

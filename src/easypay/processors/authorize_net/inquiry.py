@@ -1,37 +1,41 @@
-"""What became of one operation: asks Authorize.Net's reporting, and judges by evidence alone.
+"""What became of one operation: asks Authorize.Net's reporting; `findings` judges.
 
 A sale, an authorization and a refund are transactions of their own and are found by their
 reference, which they carry as invoice number: among the unsettled, among those held for review,
 then in every batch settled since the call left. A capture and a void change their parent, so the
-parent is asked. Found means that the reporting names it and its amount agrees; absent means that
-every list was read to its end without it; anything less is inconclusive, to be asked again.
+parent is asked, and so is a transaction under review. Found means that the reporting names it and
+its amount agrees; absent means that every list was read to its end without it; anything less is
+inconclusive, to be asked again.
+
+A refund that may have been made as a void (`captured_minor`) and is not found as a refund is done
+when its payment is voided. That is safe to believe: while a refund of the whole is open nothing is
+left for another refund, and no capture or void is begun, so nobody else's void can be taken for
+this one; and were it voided by hand, at the processor, the whole would be back just the same.
 
 Reporting may lag behind by some seconds, so one "absent" soon after the call proves little: when
 to believe it is the caller's to decide.
 """
 
+import functools
 from collections.abc import Callable
-from functools import partial
 from time import time
 from typing import Final, NamedTuple
 
-from easypay.processors.authorize_net import codes, reporting, wire
+from easypay.processors.authorize_net import findings, messages, partial, replies, reporting
 from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.authorize_net.findings import ApprovedInPart
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.reporting import PAGE_SIZE, Details, Page, Unreadable
 from easypay.processors.base import (
     Absent,
-    Approved,
     Deadline,
-    Declined,
     Finding,
     Found,
-    HeldForReview,
     Inconclusive,
     InquiryRequest,
     NotSent,
-    Rejected,
     Unknown,
+    VoidRequest,
 )
 
 CLOCK_MARGIN_MS: Final = 15 * 60 * 1000
@@ -43,41 +47,17 @@ _SPAN_MS: Final = 30 * _DAY_MS
 
 _MAX_PAGES: Final = 100
 
-SETTLED: Final = frozenset({"settledSuccessfully", "refundSettledSuccessfully"})
-HELD: Final = frozenset({"FDSPendingReview", "FDSAuthorizedPendingReview"})
-GONE: Final = frozenset({"voided", "expired"})
-FAILED: Final = frozenset({"generalError", "communicationError"})
-UNSETTLED: Final = (
-    frozenset({"authorizedPendingCapture", "capturedPendingSettlement", "refundPendingSettlement"})
-    | HELD
-)
-"""What a void can still undo."""
-
-DONE: Final = {
-    "authorize": frozenset(
-        {"authorizedPendingCapture", "capturedPendingSettlement", "settledSuccessfully"}
-    ),
-    "sale": frozenset({"capturedPendingSettlement", "settledSuccessfully"}),
-    "refund": frozenset({"refundPendingSettlement", "refundSettledSuccessfully"}),
-    "capture": frozenset({"capturedPendingSettlement", "settledSuccessfully"}),
-}
-"""The statuses in which each kind of operation has been done."""
-
-_OTHER_TYPES: Final = {
-    "authorize": ("authCaptureTransaction", "refundTransaction"),
-    "sale": ("authOnlyTransaction", "refundTransaction"),
-    "refund": ("authOnlyTransaction", "authCaptureTransaction", "priorAuthCaptureTransaction"),
-}
-
 
 async def inquire(client: HttpClient, request: InquiryRequest, deadline: Deadline) -> Finding:
     """Looks for one operation. Raises ValueError for a kind there is not, and nothing for what
     the network or the processor does."""
     inquiry = _Inquiry(client, request, deadline)
     match request.kind:
-        case "authorize" | "sale" | "refund":
+        case "authorize" | "sale":
             return await inquiry.search()
-        case "capture" | "void":
+        case "refund":
+            return await inquiry.search_refund()
+        case "capture" | "void" | "review":
             return await inquiry.ask_parent()
         case _:
             raise ValueError(f"{request.kind!r} is not a kind of operation")
@@ -95,14 +75,30 @@ class _Inquiry:
         return await self.client.post(self.request.account.url, question, self.deadline)
 
     async def ask_parent(self) -> Finding:
-        """A capture or a void has been done when its parent says so."""
+        """A capture, a void or a review has been done when the transaction it changes says so."""
+        details = await self.parent()
+        if isinstance(details, Inconclusive):
+            return details
+        return findings.judge(self.request, details)
+
+    async def search_refund(self) -> Finding:
+        """A refund, or the void that was made in its place."""
+        finding = await self.search()
+        whole = self.request.captured_minor == self.request.amount_minor
+        if not isinstance(finding, Absent) or not whole:
+            return finding
+        details = await self.parent()
+        if isinstance(details, Inconclusive):
+            return details
+        return findings.judge_voided_payment(self.request, details, finding)
+
+    async def parent(self) -> Details | Inconclusive:
         if self.request.transaction_id is None:
             return Inconclusive(reason="the operation names no parent to ask")
         details = await self.details(self.request.transaction_id)
         if isinstance(details, Unreadable):
             return Inconclusive(reason=f"details of the parent: {details.reason}")
-        judge = judge_capture if self.request.kind == "capture" else judge_void
-        return judge(self.request, details)
+        return details
 
     async def search(self) -> Finding:
         """Every place it could be, in the order in which a transaction moves through them, so
@@ -135,7 +131,7 @@ class _Inquiry:
             finding = await self.search_in(
                 Place(
                     f"batch {batch_id}",
-                    partial(reporting.batch_transactions, account, reference, batch_id),
+                    functools.partial(reporting.batch_transactions, account, reference, batch_id),
                     None,
                 )
             )
@@ -157,7 +153,28 @@ class _Inquiry:
         details = await self.details(matches.pop())
         if isinstance(details, Unreadable):
             return Inconclusive(reason=f"found ({place.name}), but details: {details.reason}")
-        return judge_own(self.request, details)
+        finding = findings.judge_own(self.request, details)
+        if isinstance(finding, ApprovedInPart):
+            return await self.give_back(finding)
+        return finding
+
+    async def give_back(self, part: ApprovedInPart) -> Finding:
+        """Voids what was approved of a payment that wants the whole or nothing."""
+        void = VoidRequest(
+            account=self.request.account,
+            reference=self.request.reference,
+            transaction_id=part.approved.transaction_id,
+        )
+        voided = replies.outcome(
+            await self.ask(messages.void(void)),
+            void.reference,
+            kind="void",
+            parent=void.transaction_id,
+        )
+        outcome = partial.given_back(part.approved, voided, self.request.currency)
+        if isinstance(outcome, Unknown):
+            return Inconclusive(reason=outcome.reason)
+        return Found(outcome=outcome, evidence=f"{part.evidence}; voided")
 
     async def scan(self, place: "Place") -> set[str] | Inconclusive:
         """The transactions of a list that carry the reference."""
@@ -224,132 +241,3 @@ class Place(NamedTuple):
         if self.oldest_ms is None or page.first_ms is None or page.last_ms is None:
             return False
         return page.first_ms >= page.last_ms and page.last_ms < self.oldest_ms
-
-
-# What the evidence proves: pure.
-
-
-def judge_own(request: InquiryRequest, details: Details) -> Finding:
-    """A sale, an authorization or a refund, by the transaction that carries its reference."""
-    evidence = _evidence(details)
-    if details.invoice_number not in (None, request.reference):
-        return Inconclusive(reason=f"the details carry another invoice number: {evidence}")
-    if details.type in _OTHER_TYPES[request.kind]:
-        return Inconclusive(reason=f"not a transaction of this kind: {evidence}")
-    if request.kind == "refund" and details.parent_id not in (None, request.transaction_id):
-        return Inconclusive(reason=f"a refund of another transaction: {evidence}")
-    if details.status in DONE[request.kind]:
-        amount = details.auth_amount if request.kind == "authorize" else details.settle_amount
-        return _approved_if_agreed(request, details, amount)
-    if details.status in HELD:
-        return Found(
-            outcome=HeldForReview(
-                transaction_id=details.transaction_id,
-                auth_code=details.auth_code,
-                avs_result=details.avs_result,
-                cvv_result=details.cvv_result,
-                code=details.reason_code,
-                message=details.reason_text,
-                card_brand=details.card_brand,
-                card_last4=details.card_last4,
-            ),
-            evidence=evidence,
-        )
-    if details.status == "declined" or (
-        details.status in FAILED
-        and codes.verdict(details.response_code or "", details.reason_code) == "declined"
-    ):
-        return Found(
-            outcome=Declined(
-                decline_code=codes.decline_code(details.reason_code),
-                code=details.reason_code or "declined",
-                message=details.reason_text or "",
-                transaction_id=details.transaction_id,
-                avs_result=details.avs_result,
-                cvv_result=details.cvv_result,
-                card_brand=details.card_brand,
-                card_last4=details.card_last4,
-            ),
-            evidence=evidence,
-        )
-    if details.status in GONE:
-        return _rejected(details, "no money moves")
-    if (
-        details.status in FAILED
-        and codes.verdict(details.response_code or "", details.reason_code) == "rejected"
-    ):
-        return Found(
-            outcome=Rejected(
-                code=details.reason_code or details.status,
-                message=details.reason_text or "",
-                decline_code=codes.decline_code(details.reason_code, "3"),
-            ),
-            evidence=evidence,
-        )
-    return Inconclusive(reason=f"this status settles nothing: {evidence}")
-
-
-def judge_capture(request: InquiryRequest, details: Details) -> Finding:
-    """A capture, by its authorization."""
-    if details.status in DONE["capture"]:
-        return _approved_if_agreed(request, details, details.settle_amount)
-    if details.status == "authorizedPendingCapture":
-        return Absent(searched=_evidence(details))
-    if details.status in GONE or details.status == "declined":
-        return _rejected(details, "it cannot be captured")
-    return Inconclusive(reason=f"this status settles nothing: {_evidence(details)}")
-
-
-def judge_void(request: InquiryRequest, details: Details) -> Finding:
-    """A void, by the transaction it was to undo."""
-    if details.status == "voided":
-        return Found(
-            outcome=Approved(transaction_id=details.transaction_id), evidence=_evidence(details)
-        )
-    if details.status in UNSETTLED:
-        return Absent(searched=_evidence(details))
-    if details.status in SETTLED or details.status in ("expired", "declined"):
-        return _rejected(details, "it cannot be voided")
-    return Inconclusive(reason=f"this status settles nothing: {_evidence(details)}")
-
-
-def _approved_if_agreed(request: InquiryRequest, details: Details, amount: object) -> Finding:
-    evidence = _evidence(details)
-    amount_minor = wire.amount_minor(amount, request.currency)
-    if amount_minor is not None and request.kind == "refund":
-        amount_minor = abs(amount_minor)  # some reports show money that goes back as negative
-    if amount_minor != request.amount_minor:
-        return Inconclusive(reason=f"another amount than was asked: {evidence}")
-    return Found(
-        outcome=Approved(
-            transaction_id=details.transaction_id,
-            amount_minor=amount_minor,
-            auth_code=details.auth_code,
-            avs_result=details.avs_result,
-            cvv_result=details.cvv_result,
-            code=details.reason_code,
-            message=details.reason_text,
-            network_transaction_id=details.network_transaction_id,
-            card_brand=details.card_brand,
-            card_last4=details.card_last4,
-        ),
-        evidence=evidence,
-    )
-
-
-def _rejected(details: Details, consequence: str) -> Found:
-    return Found(
-        outcome=Rejected(
-            code=details.status, message=f"The transaction is {details.status}: {consequence}."
-        ),
-        evidence=_evidence(details),
-    )
-
-
-def _evidence(details: Details) -> str:
-    return (
-        f"getTransactionDetails {details.transaction_id}: {details.status}, type {details.type}, "
-        f"response {details.response_code}/{details.reason_code}, "
-        f"authAmount {str(details.auth_amount)[:20]}, "
-        f"settleAmount {str(details.settle_amount)[:20]}, invoice {details.invoice_number}"
-    )

@@ -1,33 +1,27 @@
-"""createTransaction on the wire: pure functions from a request to bytes and from a reply to an
-outcome.
+"""What moves money, on the wire: pure functions from a request to bytes.
 
 Authorize.Net maps JSON onto an XML sequence, so the keys of every object are written in the
 schema's order. Each operation carries its own reference as `refId` and as invoice number: the
-first is echoed and checked, the second is what an inquiry finds it by. Nothing that comes back
-can raise: what cannot be read is unknown, because the money may have moved.
+first is echoed and checked, the second is what an inquiry finds it by.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from easypay.money import Money
-from easypay.processors.authorize_net import codes, wire
-from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import (
     Account,
     Address,
-    Approved,
     AuthorizeRequest,
+    BankAccount,
     CaptureRequest,
     Card,
-    Declined,
-    HeldForReview,
-    NotSent,
-    Outcome,
+    Method,
     RefundRequest,
-    Rejected,
-    Unknown,
+    ReviewRequest,
+    StoredCredential,
+    StoredMethod,
     VoidRequest,
 )
 
@@ -35,13 +29,25 @@ DUPLICATE_WINDOW_S: Final = 28_800
 """The longest that Authorize.Net allows: a repeat within it is refused with reason 11."""
 
 _WINDOW: Final = {"settingName": "duplicateWindow", "settingValue": str(DUPLICATE_WINDOW_S)}
-# An account's default may be to approve a prepaid card for less than was asked.
-_WHOLE: Final = {"settingName": "allowPartialAuth", "settingValue": "false"}
+_RECURRING: Final = {"settingName": "recurringBilling", "settingValue": "true"}
 _SETTINGS: Final = msgspec.Raw(msgspec.json.encode({"setting": [_WINDOW]}))
-_PAYMENT_SETTINGS: Final = msgspec.Raw(msgspec.json.encode({"setting": [_WHOLE, _WINDOW]}))
-
-
-# Requests.
+_PAYMENT_SETTINGS: Final = {
+    (partial, recurring): msgspec.Raw(
+        msgspec.json.encode(
+            {
+                "setting": [
+                    {"settingName": "allowPartialAuth", "settingValue": str(partial).lower()},
+                    *([_RECURRING] if recurring else []),
+                    _WINDOW,
+                ]
+            }
+        )
+    )
+    for partial in (False, True)
+    for recurring in (False, True)
+}
+"""By (part of the amount is welcome, recurring). The first is always said: an account's default
+may be to approve a prepaid card for less than was asked."""
 
 
 def authorization(request: AuthorizeRequest) -> bytes:
@@ -50,23 +56,29 @@ def authorization(request: AuthorizeRequest) -> bytes:
         "transactionType": "authCaptureTransaction" if request.capture else "authOnlyTransaction",
         "amount": Money(request.amount_minor, request.currency).decimal_string(),
         "currencyCode": request.currency,
-        "payment": _payment(request),
-        "order": {"invoiceNumber": request.reference},
     }
+    name, method = _method(request.method)
+    transaction[name] = method
+    transaction["order"] = {"invoiceNumber": request.reference}
     if description := text(request.description, 255):
         transaction["order"] = {"invoiceNumber": request.reference, "description": description}
     order_reference = text(request.order_reference, 26)
     if order_reference and len(order_reference) <= 25:
         transaction["poNumber"] = order_reference
-    if customer := _customer(request):
-        transaction["customer"] = customer
-    if request.billing_address and (bill_to := _bill_to(request.billing_address)):
-        transaction["billTo"] = bill_to
+    if not isinstance(request.method, StoredMethod):  # a stored one has its own: sent too, E00091
+        if customer := _customer(request):
+            transaction["customer"] = customer
+        if request.billing_address and (bill_to := _bill_to(request.billing_address)):
+            transaction["billTo"] = bill_to
     if customer_ip := text(request.customer_ip, 45):
         transaction["customerIP"] = customer_ip
-    transaction["transactionSettings"] = _PAYMENT_SETTINGS
+    credential = request.stored_credential
+    recurring = credential is not None and credential.recurring
+    transaction["transactionSettings"] = _PAYMENT_SETTINGS[request.accept_partial, recurring]
     if descriptor := text(request.statement_descriptor, 255):
         transaction["merchantDescriptor"] = descriptor
+    if credential is not None:
+        transaction |= _stored_credential(credential, request.currency)
     return _create_transaction(request.account, request.reference, transaction)
 
 
@@ -101,7 +113,8 @@ def void(request: VoidRequest) -> bytes:
 
 
 def refund(request: RefundRequest) -> bytes:
-    """Returns money of a settled transaction; the card is named by its last four digits."""
+    """Returns money of a settled transaction to where it came from."""
+    name, method = _refunded_to(request)
     return _create_transaction(
         request.account,
         request.reference,
@@ -109,11 +122,28 @@ def refund(request: RefundRequest) -> bytes:
             "transactionType": "refundTransaction",
             "amount": Money(request.amount_minor, request.currency).decimal_string(),
             "currencyCode": request.currency,
-            "payment": {"creditCard": {"cardNumber": request.card_last4, "expirationDate": "XXXX"}},
+            name: method,
             "refTransId": request.transaction_id,
             "order": {"invoiceNumber": request.reference},
             "transactionSettings": _SETTINGS,
         },
+    )
+
+
+def review(request: ReviewRequest) -> bytes:
+    """Lets a held transaction go ahead, or ends it."""
+    held = {
+        "action": "approve" if request.approve else "decline",
+        "refTransId": request.transaction_id,
+    }
+    return msgspec.json.encode(
+        {
+            "updateHeldTransactionRequest": {
+                "merchantAuthentication": authentication(request.account),
+                "refId": request.reference,
+                "heldTransactionRequest": held,
+            }
+        }
     )
 
 
@@ -143,8 +173,8 @@ def _create_transaction(account: Account, reference: str, transaction: dict[str,
     )
 
 
-def _payment(request: AuthorizeRequest) -> dict[str, object]:
-    method = request.method
+def _method(method: Method) -> tuple[str, dict[str, object]]:
+    """The element that names the way of paying, and what is in it."""
     if isinstance(method, Card):
         card = {
             "cardNumber": method.number,
@@ -152,8 +182,78 @@ def _payment(request: AuthorizeRequest) -> dict[str, object]:
         }
         if method.cvc:
             card["cardCode"] = method.cvc
-        return {"creditCard": card}
-    return {"opaqueData": {"dataDescriptor": method.descriptor, "dataValue": method.value}}
+        return "payment", {"creditCard": card}
+    if isinstance(method, StoredMethod):
+        profile: dict[str, object] = {"paymentProfileId": method.payment_profile_id}
+        if method.cvc:
+            profile["cardCode"] = method.cvc
+        stored: dict[str, object] = {
+            "customerProfileId": method.customer_profile_id,
+            "paymentProfile": profile,
+        }
+        if method.shipping_profile_id:
+            stored["shippingProfileId"] = method.shipping_profile_id
+        return "profile", stored
+    if isinstance(method, BankAccount):
+        return "payment", {"bankAccount": _bank_account(method)}
+    token = {"dataDescriptor": method.descriptor, "dataValue": method.value}
+    return "payment", {"opaqueData": token}
+
+
+def _bank_account(account: BankAccount) -> dict[str, str]:
+    fields = {
+        "accountType": account.account_type,
+        "routingNumber": account.routing_number,
+        "accountNumber": account.account_number,
+        "nameOnAccount": text(account.name_on_account, 22) or "",
+    }
+    if account.echeck_type:
+        fields["echeckType"] = account.echeck_type
+    if bank_name := text(account.bank_name, 50):
+        fields["bankName"] = bank_name
+    return fields
+
+
+def _stored_credential(credential: StoredCredential, currency: str) -> dict[str, object]:
+    """What the card networks want to know of a card on file."""
+    if credential.first:
+        kind = "isFirstRecurringPayment" if credential.recurring else "isFirstSubsequentAuth"
+    else:
+        kind = "isStoredCredentials" if credential.initiator == "customer" else "isSubsequentAuth"
+    told: dict[str, object] = {"processingOptions": {kind: True}}
+    if kind != "isSubsequentAuth":
+        return told
+    original: dict[str, object] = {}
+    if network_id := text(credential.network_transaction_id, 255):
+        original["originalNetworkTransId"] = network_id
+    if credential.original_amount_minor is not None:
+        amount = Money(credential.original_amount_minor, currency).decimal_string()
+        original["originalAuthAmount"] = amount
+    if credential.reason:
+        original["reason"] = credential.reason
+    if original:
+        told["subsequentAuthInformation"] = original
+    return told
+
+
+def _refunded_to(request: RefundRequest) -> tuple[str, dict[str, object]]:
+    """Where the money came from: reporting shows a bank account as masked as we name it."""
+    if request.customer_profile_id and request.payment_profile_id:
+        return _method(
+            StoredMethod(
+                customer_profile_id=request.customer_profile_id,
+                payment_profile_id=request.payment_profile_id,
+            )
+        )
+    if request.method_type == "bank_account":
+        account = {
+            "routingNumber": f"XXXX{request.routing_last4 or ''}",
+            "accountNumber": f"XXXX{request.card_last4}",
+            "nameOnAccount": text(request.name_on_account, 22) or "Account holder",
+        }
+        return "payment", {"bankAccount": account}
+    card = {"cardNumber": request.card_last4, "expirationDate": "XXXX"}
+    return "payment", {"creditCard": card}
 
 
 def _customer(request: AuthorizeRequest) -> dict[str, str]:
@@ -179,138 +279,3 @@ def _bill_to(address: Address) -> dict[str, str]:
         ("phoneNumber", address.phone, 25),
     )
     return {name: cut for name, value, limit in fields if (cut := text(value, limit))}
-
-
-# Replies.
-
-
-def outcome(
-    reply: Reply | NotSent | Unknown,
-    reference: str,
-    *,
-    currency: str | None = None,
-    parent: str | None = None,
-) -> Outcome:
-    """What a reply to createTransaction proves. Never raises, whatever the reply holds.
-
-    `parent` is the transaction that a capture or void names: an approval must name it too.
-    """
-    if not isinstance(reply, Reply):
-        return reply
-    answer = wire.decode(reply)
-    if isinstance(answer, Unknown):
-        return answer
-    echoed = answer.get("refId")
-    if echoed is not None and echoed != reference:
-        return Unknown(reason="the reply carries another reference")
-    response = answer.get("transactionResponse")
-    if response is None:
-        return _api_failure(answer)
-    if not isinstance(response, dict):
-        return Unknown(reason="an unreadable transaction response")
-    if response.get("responseCode") is None and response.get("transId") is None:
-        return _api_failure(answer)  # an empty shell comes with some schema errors
-    response_code = wire.scalar(response.get("responseCode"))
-    if response_code is None:
-        return Unknown(reason="a transaction response without a readable code")
-    return _judged(response, response_code, currency, parent)
-
-
-def _judged(
-    response: dict[str, Any], response_code: str, currency: str | None, parent: str | None
-) -> Outcome:
-    reason, message = _reason(response)
-    transaction_id = wire.identifier(response.get("transId"))
-    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
-    avs = wire.letter(response.get("avsResultCode"))
-    cvv = wire.letter(response.get("cvvResultCode"))
-    match codes.verdict(response_code, reason):
-        case "approved":
-            if transaction_id is None:
-                return Unknown(reason="approved, but without a transaction id")
-            if parent is not None and parent not in (
-                transaction_id,
-                wire.identifier(response.get("refTransID")),
-            ):
-                return Unknown(reason=f"approved, but for transaction {transaction_id}")
-            amount = _prepaid_amount(response, currency)
-            if isinstance(amount, Unknown):
-                return amount
-            return Approved(
-                transaction_id=transaction_id,
-                amount_minor=amount,
-                auth_code=wire.short(response.get("authCode")),
-                avs_result=avs,
-                cvv_result=cvv,
-                code=reason,
-                message=message,
-                network_transaction_id=wire.short(response.get("networkTransId"), 255),
-                card_brand=brand,
-                card_last4=last4,
-            )
-        case "declined":
-            return Declined(
-                decline_code=codes.decline_code(reason),
-                code=reason or response_code,
-                message=message or "",
-                transaction_id=transaction_id,
-                avs_result=avs,
-                cvv_result=cvv,
-                card_brand=brand,
-                card_last4=last4,
-            )
-        case "rejected":
-            return Rejected(
-                code=reason or response_code,
-                message=message or "",
-                decline_code=codes.decline_code(reason, response_code),
-            )
-        case "held_for_review":
-            if transaction_id is None:
-                return Unknown(reason="held for review, but without a transaction id")
-            return HeldForReview(
-                transaction_id=transaction_id,
-                auth_code=wire.short(response.get("authCode")),
-                avs_result=avs,
-                cvv_result=cvv,
-                code=reason,
-                message=message,
-                card_brand=brand,
-                card_last4=last4,
-            )
-        case "unknown":
-            kind = "duplicate: " if reason == codes.DUPLICATE else ""
-            original = f"; names transaction {transaction_id}" if transaction_id else ""
-            return Unknown(
-                reason=f"{kind}response {response_code}, reason {reason}: {message or ''}{original}"
-            )
-
-
-def _api_failure(answer: dict[str, Any]) -> Rejected | Unknown:
-    ok, found = wire.top_level(answer)
-    if not ok and codes.api_verdict(code for code, _ in found) == "rejected":
-        code, message = found[0]
-        return Rejected(code=code, message=message, decline_code=codes.API_REJECTED[code][0])
-    said = "; ".join(f"{code} {message}" for code, message in found)
-    return Unknown(reason=f"no transaction response: {said}"[:255])
-
-
-def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:
-    """The reason code and text: of the first error, else of the first message."""
-    for item in wire.records(response.get("errors")):
-        return wire.scalar(item.get("errorCode")) or "", wire.clean(item.get("errorText"))
-    for item in wire.records(response.get("messages")):
-        return wire.scalar(item.get("code")) or "", wire.clean(item.get("description"))
-    return None, None
-
-
-def _prepaid_amount(response: dict[str, Any], currency: str | None) -> int | Unknown | None:
-    """What was approved of a prepaid card, which may be less than was asked."""
-    prepaid = response.get("prePaidCard") or {}
-    approved = prepaid.get("approvedAmount") if isinstance(prepaid, dict) else prepaid
-    if approved in (None, "") or currency is None:
-        return None
-    amount = wire.amount_minor(approved, currency)
-    if amount is None or amount <= 0:
-        return Unknown(reason="approved for an unreadable amount")
-    return amount

@@ -1,19 +1,35 @@
-"""Authorize.Net as a `Processor`: one call out, one outcome back."""
+"""Authorize.Net as a `Processor`: what is asked, and in which order. Decides nothing."""
 
 import ssl
 from collections.abc import Callable
 
-from easypay.processors.authorize_net import messages
+import msgspec
+
+from easypay.processors.authorize_net import (
+    codes,
+    messages,
+    partial,
+    refunds,
+    replies,
+    reporting,
+)
+from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.inquiry import inquire
 from easypay.processors.base import (
+    Account,
+    Approved,
     AuthorizeRequest,
     CaptureRequest,
     Deadline,
     Finding,
+    Found,
     InquiryRequest,
+    NotSent,
     Outcome,
     RefundRequest,
+    ReviewRequest,
+    Unknown,
     VoidRequest,
 )
 
@@ -42,29 +58,98 @@ class AuthorizeNet:
         )
 
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
-        body = messages.authorization(request)
-        reply = await self._client.post(request.account.url, body, deadline)
-        return messages.outcome(reply, request.reference, currency=request.currency)
+        reply = await self._post(request.account, messages.authorization(request), deadline)
+        outcome = replies.outcome(reply, request.reference, currency=request.currency)
+        if not isinstance(outcome, Approved) or not partial.falls_short(
+            outcome, request.amount_minor
+        ):
+            return outcome
+        if request.accept_partial:
+            return partial.accepted(outcome)
+        void = VoidRequest(
+            account=request.account,
+            reference=request.reference,
+            transaction_id=outcome.transaction_id,
+        )
+        return partial.given_back(outcome, await self.void(void, deadline), request.currency)
 
     async def capture(self, request: CaptureRequest, deadline: Deadline) -> Outcome:
-        body = messages.capture(request)
-        reply = await self._client.post(request.account.url, body, deadline)
-        return messages.outcome(
-            reply, request.reference, currency=request.currency, parent=request.transaction_id
+        reply = await self._post(request.account, messages.capture(request), deadline)
+        outcome = replies.outcome(
+            reply,
+            request.reference,
+            kind="capture",
+            currency=request.currency,
+            parent=request.transaction_id,
         )
+        if isinstance(outcome, Unknown) and outcome.code == codes.ALREADY_CAPTURED:
+            return await self._captured_before(request, outcome, deadline)
+        return outcome
 
     async def void(self, request: VoidRequest, deadline: Deadline) -> Outcome:
-        body = messages.void(request)
-        reply = await self._client.post(request.account.url, body, deadline)
-        return messages.outcome(reply, request.reference, parent=request.transaction_id)
+        reply = await self._post(request.account, messages.void(request), deadline)
+        return replies.outcome(reply, request.reference, kind="void", parent=request.transaction_id)
 
     async def refund(self, request: RefundRequest, deadline: Deadline) -> Outcome:
-        body = messages.refund(request)
-        reply = await self._client.post(request.account.url, body, deadline)
-        return messages.outcome(reply, request.reference, currency=request.currency)
+        reply = await self._post(request.account, messages.refund(request), deadline)
+        return replies.outcome(reply, request.reference, kind="refund", currency=request.currency)
+
+    async def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Outcome:
+        refusal = await self.refund(request, deadline)
+        if not refunds.may_be_unsettled(request, refusal):
+            return refusal
+        question = reporting.transaction_details(
+            request.account, request.reference, request.transaction_id
+        )
+        reply = await self._post(request.account, question, deadline)
+        payment = reporting.read_details(reply, request.reference, request.transaction_id)
+        step = refunds.after_refusal(request, refusal, payment)
+        if step != "void":
+            return step
+        void = VoidRequest(
+            account=request.account,
+            reference=request.reference,
+            transaction_id=request.transaction_id,
+        )
+        after = refunds.after_void(request, await self.void(void, deadline))
+        if after != "refund":
+            return after
+        return refunds.after_second_refusal(request, await self.refund(request, deadline))
+
+    async def review(self, request: ReviewRequest, deadline: Deadline) -> Outcome:
+        reply = await self._post(request.account, messages.review(request), deadline)
+        return replies.outcome(
+            reply,
+            request.reference,
+            kind="approve" if request.approve else "end",
+            parent=request.transaction_id,
+        )
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
         return await inquire(self._client, request, deadline)
+
+    async def _captured_before(
+        self, request: CaptureRequest, unclear: Unknown, deadline: Deadline
+    ) -> Outcome:
+        """ "Already captured" is what was asked for where the amount is ours, and not else."""
+        asked = InquiryRequest(
+            account=request.account,
+            kind="capture",
+            reference=request.reference,
+            amount_minor=request.amount_minor,
+            currency=request.currency,
+            transaction_id=request.transaction_id,
+            sent_at_ms=0,
+        )
+        finding = await inquire(self._client, asked, deadline)
+        if isinstance(finding, Found) and isinstance(finding.outcome, Approved):
+            return msgspec.structs.replace(finding.outcome, code=codes.ALREADY_CAPTURED)
+        return unclear
+
+    async def _post(
+        self, account: Account, body: bytes, deadline: Deadline
+    ) -> Reply | NotSent | Unknown:
+        return await self._client.post(account.url, body, deadline)
 
     async def close(self) -> None:
         await self._client.close()

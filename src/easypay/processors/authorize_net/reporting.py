@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from easypay.processors.authorize_net import wire
+from easypay.processors.authorize_net import checks, wire
+from easypay.processors.authorize_net.checks import Checks
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.messages import authentication
 from easypay.processors.base import Account, NotSent, Unknown
@@ -56,11 +57,13 @@ class Details(NamedTuple):
     reason_code: str | None
     reason_text: str | None
     invoice_number: str | None
+    requested_amount: object
     auth_amount: object
     settle_amount: object
     auth_code: str | None
-    avs_result: str | None
-    cvv_result: str | None
+    checks: Checks
+    filter_action: str | None
+    """What a fraud filter did with it, as `authAndHold`."""
     network_transaction_id: str | None
     card_brand: str | None
     card_last4: str | None
@@ -157,11 +160,7 @@ def read_details(
         return Unreadable("the details name no status")
     order = found.get("order")
     invoice = order.get("invoiceNumber") if isinstance(order, dict) else None
-    payment = found.get("payment")
-    credit_card = payment.get("creditCard") if isinstance(payment, dict) else None
-    if not isinstance(credit_card, dict):
-        credit_card = {}
-    brand, last4 = wire.card(credit_card.get("cardType"), credit_card.get("cardNumber"))
+    brand, last4 = _paid_with(found.get("payment"))
     return Details(
         transaction_id=transaction_id,
         parent_id=wire.identifier(found.get("refTransId")),
@@ -171,15 +170,28 @@ def read_details(
         reason_code=wire.scalar(found.get("responseReasonCode")),
         reason_text=wire.clean(found.get("responseReasonDescription")),
         invoice_number=invoice if isinstance(invoice, str) else None,
+        requested_amount=found.get("requestedAmount"),
         auth_amount=found.get("authAmount"),
         settle_amount=found.get("settleAmount"),
         auth_code=wire.short(found.get("authCode")),
-        avs_result=wire.letter(found.get("AVSResponse")),
-        cvv_result=wire.letter(found.get("cardCodeResponse")),
+        checks=checks.read(
+            found.get("AVSResponse"), found.get("cardCodeResponse"), found.get("CAVVResponse")
+        ),
+        filter_action=wire.short(found.get("FDSFilterAction")),
         network_transaction_id=wire.short(found.get("networkTransId"), 255),
         card_brand=brand,
         card_last4=last4,
     )
+
+
+def _paid_with(payment: object) -> tuple[str | None, str | None]:
+    """The card's brand, and the last four digits of the card or bank account."""
+    if not isinstance(payment, dict):
+        return None, None
+    for element, number in (("creditCard", "cardNumber"), ("bankAccount", "accountNumber")):
+        if isinstance(fields := payment.get(element), dict):
+            return wire.card(fields.get("cardType"), fields.get(number))
+    return None, None
 
 
 def _request(name: str, account: Account, reference: str, fields: dict[str, object]) -> bytes:

@@ -1,0 +1,73 @@
+"""The delimited text in which the older interface tells a transaction: 68 positions."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+Tree = Mapping[str, Any]
+_POSITIONS: Final = 68
+_NAME: Final = ("firstName", "lastName", "company", "address", "city", "state", "zip", "country")
+_BRANDS: Final = {"AmericanExpress": "American Express", "DinersClub": "Diners Club"}
+"""Where this text spells a brand otherwise than the rest of the wire."""
+
+
+class Form(NamedTuple):
+    """How the positions are set apart; the merchant may choose."""
+
+    delimiter: str = ","
+    encapsulation: str = ""
+
+
+PLAIN: Final = Form()
+
+
+def render(response: Tree, asked: Tree, kind: str, form: Form = PLAIN) -> str:
+    """`response` is a transactionResponse, `asked` its transactionRequest, `kind` the older
+    name of the transaction type: auth_capture, auth_only, credit, void, ..."""
+    told = reason(response)
+    order, customer = asked.get("order") or {}, asked.get("customer") or {}
+    bill_to, ship_to = asked.get("billTo") or {}, asked.get("shipTo") or {}
+    tax_exempt = asked.get("taxExempt")
+    brand = response["accountType"]
+    values = [
+        response["responseCode"],
+        "1",
+        *told,
+        response["authCode"],
+        response["avsResultCode"],
+        response["transId"],
+        order.get("invoiceNumber", ""),
+        order.get("description", ""),
+        asked.get("amount", "0.00"),
+        "ECHECK" if brand == "eCheck" else "CC",
+        kind,
+        customer.get("id", ""),
+        *(bill_to.get(name, "") for name in (*_NAME, "phoneNumber", "faxNumber")),
+        bill_to.get("email") or customer.get("email", ""),
+        *(ship_to.get(name, "") for name in _NAME),
+        *((asked.get(name) or {}).get("amount", "") for name in ("tax", "duty", "shipping")),
+        "" if tax_exempt is None else "TRUE" if tax_exempt in ("true", "1") else "FALSE",
+        asked.get("poNumber", ""),
+        response.get("transHash", ""),
+        response.get("cvvResultCode", ""),
+        response.get("cavvResultCode", ""),
+        *[""] * 10,
+        response["accountNumber"],
+        _BRANDS.get(brand, brand),
+    ]
+    values += [""] * (_POSITIONS - len(values))
+    return form.delimiter.join(_set_apart(value, form) for value in values)
+
+
+def reason(response: Tree) -> tuple[str, str]:
+    """Reason code and text of a transactionResponse."""
+    if errors := response.get("errors"):
+        return errors[0]["errorCode"], errors[0]["errorText"]
+    (message,) = response["messages"]
+    return message["code"], message["description"]
+
+
+def _set_apart(value: str, form: Form) -> str:
+    """A value never holds what ends it, so that the positions can be counted."""
+    if form.encapsulation:
+        return form.encapsulation + value.replace(form.encapsulation, "") + form.encapsulation
+    return value.replace(form.delimiter, "")

@@ -1,0 +1,240 @@
+"""What a reply proves: pure functions from what came over the wire to an outcome.
+
+Nothing that comes back can raise: what cannot be read is unknown, because the money may have
+moved.
+"""
+
+from typing import Any, Literal
+
+from easypay.processors.authorize_net import checks, codes, wire
+from easypay.processors.authorize_net.api_codes import API_REJECTED
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.base import (
+    Approved,
+    Declined,
+    HeldForReview,
+    NotSent,
+    Outcome,
+    Rejected,
+    Unknown,
+)
+
+Kind = Literal["authorize", "capture", "void", "refund", "approve", "end"]
+"""What was asked; `approve` and `end` are what a person may say of a held transaction."""
+
+
+def outcome(
+    reply: Reply | NotSent | Unknown,
+    reference: str,
+    *,
+    kind: Kind = "authorize",
+    currency: str | None = None,
+    parent: str | None = None,
+) -> Outcome:
+    """What a reply to createTransaction or updateHeldTransaction proves. Never raises, whatever
+    the reply holds.
+
+    `parent` is the transaction that a capture, void or review names: an approval, and the end of
+    a review, must name it too. An authorization may be approved for less than was asked: then
+    the code is 295 or the amount is the lesser one.
+    """
+    if not isinstance(reply, Reply):
+        return reply
+    answer = wire.decode(reply)
+    if isinstance(answer, Unknown):
+        return answer
+    echoed = answer.get("refId")
+    if echoed is not None and echoed != reference:
+        return Unknown(reason="the reply carries another reference")
+    response = answer.get("transactionResponse")
+    if response is None:
+        return _api_failure(answer, kind)
+    if not isinstance(response, dict):
+        return Unknown(reason="an unreadable transaction response")
+    if response.get("responseCode") is None and response.get("transId") is None:
+        return _api_failure(answer, kind)  # an empty shell comes with some schema errors
+    response_code = wire.scalar(response.get("responseCode"))
+    if response_code is None:
+        return Unknown(reason="a transaction response without a readable code")
+    return _judged(response, response_code, kind, currency, parent)
+
+
+def _judged(
+    response: dict[str, Any],
+    response_code: str,
+    kind: Kind,
+    currency: str | None,
+    parent: str | None,
+) -> Outcome:
+    reason, message = _reason(response)
+    judge = codes.end_of_review_verdict if kind == "end" else codes.verdict
+    match judge(response_code, reason):
+        case "approved":
+            return _approved(response, reason, message, currency, parent)
+        case "approved_in_part" if kind == "authorize":
+            return _approved(response, reason, message, currency, parent)
+        case "done_before" if kind == "void" and reason == codes.ALREADY_VOIDED:
+            return _voided_before(response, message, parent)
+        case "declined":
+            return _declined(response, response_code, reason, message, kind, parent)
+        case "rejected":
+            word = codes.decline_code(reason, response_code)
+            return Rejected(
+                code=reason or response_code,
+                message=message or "",
+                decline_code=word,
+                retry=codes.retry(word),
+            )
+        case "held_for_review":
+            return _held(response, reason, message)
+        case _:
+            return _unclear(response, response_code, reason, message)
+
+
+def _approved(
+    response: dict[str, Any],
+    reason: str | None,
+    message: str | None,
+    currency: str | None,
+    parent: str | None,
+) -> Approved | Unknown:
+    transaction_id = wire.identifier(response.get("transId"))
+    if transaction_id is None:
+        return Unknown(reason="approved, but without a transaction id")
+    if parent is not None and parent not in (
+        transaction_id,
+        wire.identifier(response.get("refTransID")),
+    ):
+        return Unknown(reason=f"approved, but for transaction {transaction_id}")
+    amount = _prepaid_amount(response, currency)
+    if isinstance(amount, Unknown):
+        return amount
+    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
+    return Approved(
+        transaction_id=transaction_id,
+        amount_minor=amount,
+        auth_code=wire.short(response.get("authCode")),
+        code=reason,
+        message=message,
+        network_transaction_id=_network_transaction_id(response),
+        card_brand=brand,
+        card_last4=last4,
+        **_checks(response),
+    )
+
+
+def _voided_before(
+    response: dict[str, Any], message: str | None, parent: str | None
+) -> Approved | Unknown:
+    """A void of what is voided has what it asked for. The answer's own id may be 0."""
+    named = {wire.identifier(response.get(name)) for name in ("transId", "refTransID")}
+    if parent is None or not named <= {parent, None}:
+        return Unknown(reason="voided before, but another transaction", code=codes.ALREADY_VOIDED)
+    return Approved(transaction_id=parent, code=codes.ALREADY_VOIDED, message=message)
+
+
+def _declined(
+    response: dict[str, Any],
+    response_code: str,
+    reason: str | None,
+    message: str | None,
+    kind: Kind,
+    parent: str | None,
+) -> Declined | Unknown:
+    transaction_id = wire.identifier(response.get("transId"))
+    word = codes.decline_code(reason)
+    if kind == "end" and response_code == "1":
+        if parent not in (transaction_id, wire.identifier(response.get("refTransID"))):
+            return Unknown(reason=f"ended, but transaction {transaction_id}")
+        reason, transaction_id = codes.REVIEW_DECLINED, parent
+        word = codes.decline_code(reason)
+    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
+    return Declined(
+        decline_code=word,
+        code=reason or response_code,
+        message=message or "",
+        transaction_id=transaction_id,
+        card_brand=brand,
+        card_last4=last4,
+        network_transaction_id=_network_transaction_id(response),
+        retry=codes.retry(word),
+        **_checks(response),
+    )
+
+
+def _held(
+    response: dict[str, Any], reason: str | None, message: str | None
+) -> HeldForReview | Unknown:
+    transaction_id = wire.identifier(response.get("transId"))
+    if transaction_id is None:
+        return Unknown(reason="held for review, but without a transaction id")
+    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
+    return HeldForReview(
+        transaction_id=transaction_id,
+        auth_code=wire.short(response.get("authCode")),
+        code=reason,
+        message=message,
+        card_brand=brand,
+        card_last4=last4,
+        network_transaction_id=_network_transaction_id(response),
+        **_checks(response),
+    )
+
+
+def _unclear(
+    response: dict[str, Any], response_code: str, reason: str | None, message: str | None
+) -> Unknown:
+    transaction_id = wire.identifier(response.get("transId"))
+    kind = "duplicate: " if reason == codes.DUPLICATE else ""
+    original = f"; names transaction {transaction_id}" if transaction_id else ""
+    return Unknown(
+        reason=f"{kind}response {response_code}, reason {reason}: {message or ''}{original}",
+        code=reason or None,
+    )
+
+
+def _api_failure(answer: dict[str, Any], kind: Kind) -> Rejected | Unknown:
+    ok, found = wire.top_level(answer)
+    if not ok and codes.api_verdict(code for code, _ in found) == "rejected":
+        code, message = found[0]
+        word, advice = API_REJECTED[code]
+        if word == "transaction_not_found" and kind == "authorize":
+            word, advice = "stored_method_not_found", "other_method"  # all that it can name
+        return Rejected(code=code, message=message, decline_code=word, retry=codes.RETRY[advice])
+    said = "; ".join(f"{code} {message}" for code, message in found)
+    return Unknown(
+        reason=f"no transaction response: {said}"[:255], code=found[0][0] or None if found else None
+    )
+
+
+def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The reason code and text: of the first error, else of the first message."""
+    for item in wire.records(response.get("errors")):
+        return wire.scalar(item.get("errorCode")) or "", wire.clean(item.get("errorText"))
+    for item in wire.records(response.get("messages")):
+        return wire.scalar(item.get("code")) or "", wire.clean(item.get("description"))
+    return None, None
+
+
+def _checks(response: dict[str, Any]) -> checks.Checks:
+    return checks.read(
+        response.get("avsResultCode"),
+        response.get("cvvResultCode"),
+        response.get("cavvResultCode"),
+    )
+
+
+def _network_transaction_id(response: dict[str, Any]) -> str | None:
+    return wire.short(response.get("networkTransId"), 255)
+
+
+def _prepaid_amount(response: dict[str, Any], currency: str | None) -> int | Unknown | None:
+    """What was approved of a prepaid card, which may be less than was asked."""
+    prepaid = response.get("prePaidCard") or {}
+    approved = prepaid.get("approvedAmount") if isinstance(prepaid, dict) else prepaid
+    if approved in (None, "") or currency is None:
+        return None
+    amount = wire.amount_minor(approved, currency)
+    if amount is None or amount <= 0:
+        return Unknown(reason="approved for an unreadable amount")
+    return amount

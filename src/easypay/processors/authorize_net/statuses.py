@@ -1,0 +1,99 @@
+"""What a transaction's status means for each kind of operation: one table, and nothing else.
+
+The statuses are those that getTransactionDetails gives. An own transaction (sale, authorization,
+refund, a held one under review) is judged by its own status, a capture and a void by that of the
+transaction they change. The last column is the payment that a refund returns.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal, cast
+
+Kind = Literal["authorize", "sale", "refund", "capture", "void", "review", "payment"]
+Meaning = Literal[
+    "done",
+    "part",
+    "held",
+    "declined",
+    "gone",
+    "by_code",
+    "absent",
+    "impossible",
+    "unclear",
+    "voided",
+    "unsettled",
+    "settling",
+    "other",
+]
+
+KINDS: Final[tuple[Kind, ...]] = (
+    "authorize",
+    "sale",
+    "refund",
+    "capture",
+    "void",
+    "review",
+    "payment",
+)
+
+MEANINGS: Final[Mapping[Meaning, str]] = {
+    "done": "done, if the amount agrees",
+    "part": "approved in part, the rest not asked for yet",
+    "held": "held for review",
+    "declined": "declined",
+    "gone": "voided or expired: no money moves",
+    "by_code": "as its response and reason codes say",
+    "absent": "not done (yet)",
+    "impossible": "not done, and it no longer can be",
+    "unclear": "settles nothing: ask again",
+    "voided": "the money went back by a void",
+    "unsettled": "taken, and a void can still undo it",
+    "settling": "on its way: too late for a void, too early for a refund",
+    "other": "not voided; a refusal to refund it stands",
+}
+
+_TABLE: Final = """
+status                      authorize sale     refund   capture    void       review   payment
+authorizedPendingCapture    done      unclear  unclear  absent     absent     done     other
+capturedPendingSettlement   done      done     unclear  done       absent     done     unsettled
+authorizedPendingRelease    part      part     unclear  absent     absent     unclear  other
+pendingSettlement           done      done     done     done       absent     done     unsettled
+approvedReview              done      done     done     unclear    absent     done     unsettled
+updatingSettlement          unclear   unclear  unclear  unclear    unclear    unclear  settling
+pendingFinalSettlement      done      done     done     done       impossible done     settling
+settledSuccessfully         done      done     unclear  done       impossible done     other
+settlementError             unclear   unclear  unclear  unclear    unclear    unclear  other
+refundPendingSettlement     unclear   unclear  done     unclear    absent     done     unclear
+refundSettledSuccessfully   unclear   unclear  done     unclear    impossible done     unclear
+underReview                 held      held     held     unclear    absent     held     other
+FDSPendingReview            held      held     held     unclear    absent     held     other
+FDSAuthorizedPendingReview  held      held     held     unclear    absent     held     other
+failedReview                declined  declined declined impossible impossible declined other
+declined                    declined  declined declined impossible impossible declined other
+expired                     gone      gone     gone     impossible impossible declined other
+voided                      gone      gone     gone     impossible done       declined voided
+couldNotVoid                unclear   unclear  unclear  unclear    unclear    unclear  other
+generalError                by_code   by_code  by_code  unclear    unclear    unclear  other
+communicationError          by_code   by_code  by_code  unclear    unclear    unclear  other
+returnedItem                done      done     unclear  done       impossible done     other
+chargeback                  done      done     unclear  done       impossible done     other
+chargebackReversal          done      done     unclear  done       impossible done     other
+"""
+
+
+def _read() -> dict[str, dict[Kind, Meaning]]:
+    head, *rows = (line.split() for line in _TABLE.strip().splitlines())
+    assert tuple(head[1:]) == KINDS
+    return {
+        status: dict(zip(KINDS, cast("list[Meaning]", meanings), strict=True))
+        for status, *meanings in rows
+    }
+
+
+STATUSES: Final = _read()
+"""Every status Authorize.Net has a name for, and its meaning by kind."""
+
+
+def meaning(status: str, kind: Kind) -> Meaning:
+    """What a status says of one kind of operation; a status we do not know says nothing."""
+    found = STATUSES.get(status)
+    return "unclear" if found is None else found[kind]

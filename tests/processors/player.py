@@ -1,0 +1,85 @@
+"""The other side of the wire, played from kept bodies.
+
+`recorded.json` holds them by name, in the shape that Authorize.Net's are known to have; they were
+put together from its documentation and published examples, not taken from an account. What a
+request decides is filled in: its `refId`, the invoice number of the last transaction asked for, and
+its amount.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from easypay.processors.base import Account
+
+RECORDED: Final[dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "recorded.json").read_text("utf-8")
+)
+LOST: Final = "lost"
+"""In place of a body's name: the request is read, and the connection closed without a word."""
+
+
+class Player:
+    """Answers each request with the next body; what it was asked is kept, in order."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+        self.asked: list[str] = []
+        """Each request's transactionType, or its method where it has none."""
+        self.requests: list[dict[str, Any]] = []
+        self.unexpected: list[str] = []
+        """What was asked when there was nothing left to play."""
+        self.invoice, self.amount = "", "0.00"
+
+    def answer(self, method: str, fields: dict[str, Any]) -> bytes | None:
+        """The next body; None for a connection to close."""
+        transaction = fields.get("transactionRequest", {})
+        self.asked.append(transaction.get("transactionType", method))
+        self.requests.append(fields)
+        self.invoice = transaction.get("order", {}).get("invoiceNumber", self.invoice)
+        self.amount = transaction.get("amount", self.amount)
+        if not self.names:
+            self.unexpected.append(self.asked[-1])
+            return None
+        name = self.names.pop(0)
+        if name == LOST:
+            return None
+        text = json.dumps(RECORDED[name]).replace('"$number"', self.amount)
+        for mark, value in (
+            ("$refId", fields["refId"]),
+            ("$invoice", self.invoice),
+            ("$amount", self.amount),
+        ):
+            text = text.replace(mark, value)
+        return b"\xef\xbb\xbf" + text.encode()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+                ((method, fields),) = json.loads(await reader.readexactly(length)).items()
+                body = self.answer(method, fields)
+                if body is None:
+                    return
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def playing(player: Player, *, whole: bool = True) -> AsyncIterator[Account]:
+    """An account whose processor is the player. Nothing may be asked beyond what it plays, and all
+    of that must be, unless it need not be played to its end (`whole=False`)."""
+    server = await asyncio.start_server(player.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield Account(url=f"http://127.0.0.1:{port}/", login_id="login", transaction_key="key")
+    finally:
+        server.close()
+    assert not player.unexpected, f"nobody expected {player.unexpected}"
+    assert not whole or not player.names, f"never asked for: {player.names}; asked: {player.asked}"

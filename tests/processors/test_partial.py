@@ -1,0 +1,233 @@
+"""A prepaid card is approved for less than the goods cost. Who wants the whole gets it, or gives
+the part back; nobody is left holding 1.23 of a stranger's money."""
+
+from collections.abc import AsyncIterator
+from time import monotonic, time
+from typing import Any
+
+import pytest
+
+from easypay.ids import new_id, reference
+from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.processors.base import (
+    Account,
+    Approved,
+    AuthorizeRequest,
+    Card,
+    Deadline,
+    Declined,
+    Finding,
+    Found,
+    HeldForReview,
+    Inconclusive,
+    InquiryRequest,
+    Outcome,
+    Unknown,
+)
+
+from .player import LOST, RECORDED, Player, playing
+
+SALE, VOID, DETAILS = (
+    "authCaptureTransaction",
+    "voidTransaction",
+    "getTransactionDetailsRequest",
+)
+
+
+@pytest.fixture
+async def processor() -> AsyncIterator[AuthorizeNet]:
+    processor = AuthorizeNet()
+    yield processor
+    await processor.close()
+
+
+def soon() -> Deadline:
+    return Deadline(monotonic() + 5)
+
+
+async def paid(processor: AuthorizeNet, account: Account, accept_partial: bool = False) -> Outcome:
+    request = AuthorizeRequest(
+        account=account,
+        reference=reference(new_id()),
+        amount_minor=25_00,
+        currency="USD",
+        capture=True,
+        method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
+        accept_partial=accept_partial,
+    )
+    return await processor.authorize(request, soon())
+
+
+@pytest.mark.parametrize("part", ["partial", "partial_open"])
+async def test_an_unwanted_part_is_given_back_and_is_a_decline(
+    processor: AuthorizeNet, part: str
+) -> None:
+    player = Player(part, "changed")
+    async with playing(player) as account:
+        outcome = await paid(processor, account)
+    assert isinstance(outcome, Declined), outcome
+    assert outcome.decline_code == "insufficient_funds"
+    assert "1.23 USD" in outcome.message
+    assert outcome.transaction_id == "60198282518"
+    assert (outcome.avs, outcome.cvv, outcome.card_last4) == ("full_match", "match", "1111")
+    assert outcome.retry == "fix_data"
+    assert player.asked == [SALE, VOID]
+    sale, void = (each["transactionRequest"] for each in player.requests)
+    assert void["refTransId"] == "60198282518"
+    assert {"settingName": "allowPartialAuth", "settingValue": "false"} in sale[
+        "transactionSettings"
+    ]["setting"]
+
+
+@pytest.mark.parametrize("void", [LOST, "refused_327", "refused_login", "declined", "partial_open"])
+@pytest.mark.parametrize("part", ["partial", "partial_open"])
+async def test_a_part_that_may_still_be_held_is_unknown(
+    processor: AuthorizeNet, part: str, void: str
+) -> None:
+    async with playing(Player(part, void)) as account:
+        outcome = await paid(processor, account)
+    assert isinstance(outcome, Unknown), outcome
+    assert "60198282518" in outcome.reason
+
+
+@pytest.mark.parametrize("part", ["partial", "partial_open"])
+async def test_a_welcome_part_is_approved_for_what_it_is(
+    processor: AuthorizeNet, part: str
+) -> None:
+    player = Player(part)
+    async with playing(player) as account:
+        outcome = await paid(processor, account, accept_partial=True)
+    assert isinstance(outcome, Approved), outcome
+    assert outcome.amount_minor == 1_23
+    (sale,) = player.requests
+    settings = sale["transactionRequest"]["transactionSettings"]["setting"]
+    assert {"settingName": "allowPartialAuth", "settingValue": "true"} in settings
+
+
+@pytest.mark.parametrize("accept_partial", [False, True])
+async def test_a_part_of_no_readable_amount_is_never_taken_for_the_whole(
+    processor: AuthorizeNet, accept_partial: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = {**RECORDED["partial_open"]["transactionResponse"]}
+    del response["prePaidCard"]
+    body = {**RECORDED["partial_open"], "transactionResponse": response}
+    monkeypatch.setitem(RECORDED, "no_amount", body)
+    player = Player("no_amount") if accept_partial else Player("no_amount", "changed")
+    async with playing(player) as account:
+        outcome = await paid(processor, account, accept_partial)
+    assert isinstance(outcome, Unknown if accept_partial else Declined), outcome
+
+
+def details(status: str, authorized: object, **fields: object) -> dict[str, Any]:
+    told = RECORDED["details_captured"]
+    found = {
+        **told["transaction"],
+        "transactionStatus": status,
+        "authAmount": authorized,
+        "settleAmount": authorized if status != "voided" else 0,
+    }
+    return {**told, "transaction": {**found, **fields}}
+
+
+async def found(
+    processor: AuthorizeNet,
+    monkeypatch: pytest.MonkeyPatch,
+    told: dict[str, Any],
+    *void: str,
+    accept_partial: bool = False,
+) -> Finding:
+    """The sale's reply is lost, and the details say this of it."""
+    monkeypatch.setitem(RECORDED, "told", told)
+    async with playing(Player(LOST, "nothing", "listed", "told", *void)) as account:
+        sale = AuthorizeRequest(
+            account=account,
+            reference=reference(new_id()),
+            amount_minor=25_00,
+            currency="USD",
+            capture=True,
+            method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
+        )
+        assert isinstance(await processor.authorize(sale, soon()), Unknown)
+        inquiry = InquiryRequest(
+            account=account,
+            kind="sale",
+            reference=sale.reference,
+            amount_minor=25_00,
+            currency="USD",
+            transaction_id=None,
+            sent_at_ms=int(time() * 1000),
+            accept_partial=accept_partial,
+        )
+        return await processor.inquire(inquiry, soon())
+
+
+PENDING = "capturedPendingSettlement"
+
+
+@pytest.mark.parametrize("status", [PENDING, "authorizedPendingRelease"])
+async def test_a_part_found_later_is_given_back_then(
+    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    finding = await found(processor, monkeypatch, details(status, 1.23), "changed")
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, Declined)
+    assert finding.outcome.decline_code == "insufficient_funds"
+    assert "voided" in finding.evidence
+
+
+@pytest.mark.parametrize("void", [LOST, "refused_327", "refused_54"])
+async def test_a_part_found_later_whose_void_is_unclear_is_asked_about_again(
+    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, void: str
+) -> None:
+    finding = await found(processor, monkeypatch, details(PENDING, 1.23), void)
+    assert isinstance(finding, Inconclusive), finding
+
+
+async def test_a_part_that_was_given_back_before_is_a_decline(
+    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = await found(processor, monkeypatch, details("voided", 1.23))
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, Declined)
+    assert finding.outcome.decline_code == "insufficient_funds"
+
+
+async def test_a_welcome_part_found_later_is_approved(
+    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = await found(processor, monkeypatch, details(PENDING, 1.23), accept_partial=True)
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, Approved)
+    assert finding.outcome.amount_minor == 1_23
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        details(PENDING, 25.01),
+        details(PENDING, 0),
+        details(PENDING, "a little"),
+        details(PENDING, 1.23, settleAmount=1.22),
+        details(PENDING, 1.23, requestedAmount=30.00),
+        details(PENDING, 1.23, requestedAmount=1.23),
+        details(PENDING, 1.23, requestedAmount="all"),
+        details(PENDING, 1.23, order={"invoiceNumber": "somebody-else"}),
+        details(PENDING, 1.23, order=None),
+        details(PENDING, 1.23, transactionType="refundTransaction"),
+        details("settlementError", 1.23),
+        details("somethingNew", 1.23),
+    ],
+)
+async def test_nothing_is_voided_that_is_not_surely_a_part_of_ours(
+    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+) -> None:
+    finding = await found(processor, monkeypatch, told)
+    assert isinstance(finding, Inconclusive), finding
+
+
+async def test_a_part_that_is_held_is_only_held(
+    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = await found(processor, monkeypatch, details("FDSPendingReview", 1.23))
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, HeldForReview)

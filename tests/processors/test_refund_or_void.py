@@ -1,0 +1,315 @@
+"""Money goes back once, by a refund or by a void, whatever the settlement does meanwhile."""
+
+from collections.abc import AsyncIterator
+from time import monotonic, time
+from typing import Any
+
+import msgspec
+import pytest
+
+from easypay.ids import new_id, reference
+from easypay.processors.authorize_net import refunds
+from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.processors.base import (
+    Absent,
+    Account,
+    Approved,
+    AuthorizeRequest,
+    Card,
+    Deadline,
+    Declined,
+    Found,
+    HeldForReview,
+    Inconclusive,
+    InquiryRequest,
+    NotSent,
+    Outcome,
+    RefundRequest,
+    Rejected,
+    Unknown,
+)
+
+from .conftest import Wire
+from .player import LOST, Player, playing
+
+PARENT = "60198282518"
+DETAILS = "getTransactionDetailsRequest"
+REFUND, VOID = "refundTransaction", "voidTransaction"
+LISTS = ["nothing", "nothing", "no_batches"]
+
+
+@pytest.fixture
+async def processor() -> AsyncIterator[AuthorizeNet]:
+    processor = AuthorizeNet()
+    yield processor
+    await processor.close()
+
+
+def request(account: Account, **over: Any) -> RefundRequest:
+    whole = RefundRequest(
+        account=account,
+        reference=reference(new_id()),
+        transaction_id=PARENT,
+        amount_minor=25_00,
+        currency="USD",
+        card_last4="1111",
+        captured_minor=25_00,
+    )
+    return msgspec.structs.replace(whole, **over)
+
+
+def soon() -> Deadline:
+    return Deadline(monotonic() + 5)
+
+
+async def returned(processor: AuthorizeNet, player: Player, **over: Any) -> Outcome:
+    async with playing(player) as account:
+        return await processor.refund_or_void(request(account, **over), soon())
+
+
+@pytest.mark.parametrize("refusal", ["refused_54", "refused_50"])
+async def test_a_whole_refund_of_what_has_not_settled_is_a_void(
+    processor: AuthorizeNet, refusal: str
+) -> None:
+    player = Player(refusal, "details_captured", "changed")
+    outcome = await returned(processor, player)
+    assert isinstance(outcome, Approved), outcome
+    assert (outcome.voided, outcome.amount_minor) == (True, 25_00)
+    assert player.asked == [REFUND, DETAILS, VOID]
+    refund, _, void = player.requests
+    assert refund["transactionRequest"]["order"]["invoiceNumber"] == void["refId"]
+
+
+@pytest.mark.parametrize(
+    ("over", "bodies", "asked"),
+    [
+        ({}, ["refunded"], [REFUND]),
+        ({}, ["refused_54", "details_settled"], [REFUND, DETAILS]),
+        ({}, ["refused_54", "details_voided"], [REFUND, DETAILS]),
+        ({"amount_minor": 10_00}, ["refused_54", "details_captured"], [REFUND, DETAILS]),
+        ({"amount_minor": 10_00}, ["refused_54", "details_voided"], [REFUND, DETAILS]),
+        ({"captured_minor": None}, ["refused_54", "details_captured"], [REFUND, DETAILS]),
+        ({}, ["refused_54", "details_updating"], [REFUND, DETAILS]),
+        ({}, [LOST], [REFUND]),
+        ({}, ["refused_54", LOST], [REFUND, DETAILS]),
+        ({}, ["refused_54", "nothing"], [REFUND, DETAILS]),
+        ({}, ["refused_54", "details_captured", LOST], [REFUND, DETAILS, VOID]),
+        ({}, ["refused_54", "details_captured", "declined"], [REFUND, DETAILS, VOID]),
+        ({}, ["refused_54", "details_captured", "voided_before"], [REFUND, DETAILS, VOID]),
+        ({}, ["refused_54", "details_captured", "refused_login"], [REFUND, DETAILS, VOID]),
+        (
+            {},
+            ["refused_54", "details_captured", "refused_327", "refunded"],
+            [REFUND, DETAILS, VOID, REFUND],
+        ),
+        (
+            {},
+            ["refused_54", "details_captured", "refused_327", "refused_54"],
+            [REFUND, DETAILS, VOID, REFUND],
+        ),
+        (
+            {},
+            ["refused_54", "details_captured", "refused_327", LOST],
+            [REFUND, DETAILS, VOID, REFUND],
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+async def test_no_more_is_asked_than_the_answers_allow(
+    processor: AuthorizeNet, over: dict[str, Any], bodies: list[str], asked: list[str]
+) -> None:
+    player = Player(*bodies)
+    outcome = await returned(processor, player, **over)
+    assert player.asked == asked
+    match bodies[-1]:
+        case "refunded" if asked[-1] == REFUND:
+            assert isinstance(outcome, Approved), outcome
+            assert not outcome.voided
+        case "details_voided" if over:
+            assert isinstance(outcome, Rejected), outcome
+            assert (outcome.decline_code, outcome.not_settled) == ("not_refundable", False)
+        case "details_voided" | "voided_before":
+            assert isinstance(outcome, Approved), outcome
+            assert (outcome.voided, outcome.code) == (True, "310")
+            assert outcome.transaction_id == PARENT
+        case "details_settled":
+            assert isinstance(outcome, Rejected), outcome
+            assert (outcome.decline_code, outcome.not_settled) == ("not_refundable", False)
+        case "details_captured" | "details_updating" | "refused_54":
+            assert isinstance(outcome, Rejected), outcome
+            assert (outcome.code, outcome.not_settled, outcome.retry) == ("54", True, "later")
+            assert outcome.decline_code is None
+        case "refused_login":
+            assert isinstance(outcome, Rejected), outcome
+        case _:
+            assert isinstance(outcome, Unknown), outcome
+
+
+async def test_after_an_unclear_void_the_inquiry_finds_it(processor: AuthorizeNet) -> None:
+    player = Player("refused_54", "details_captured", LOST, *LISTS, "details_voided")
+    async with playing(player) as account:
+        asked = request(account)
+        assert isinstance(await processor.refund_or_void(asked, soon()), Unknown)
+        finding = await processor.inquire(inquiry(asked), soon())
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, Approved)
+    assert (finding.outcome.voided, finding.outcome.amount_minor) == (True, 25_00)
+
+
+@pytest.mark.parametrize(
+    ("captured_minor", "details", "expected"),
+    [
+        (25_00, ["details_captured"], Absent),
+        (25_00, ["details_settled"], Absent),
+        (25_00, ["details_updating"], Absent),
+        (25_00, ["details_refund"], Inconclusive),
+        (25_00, [LOST], Inconclusive),
+        (30_00, [], Absent),
+        (None, [], Absent),
+    ],
+)
+async def test_a_refund_not_found_is_a_void_only_of_a_payment_that_is_voided(
+    processor: AuthorizeNet, captured_minor: int | None, details: list[str], expected: type
+) -> None:
+    async with playing(Player(*LISTS, *details)) as account:
+        asked = inquiry(request(account, captured_minor=captured_minor))
+        assert isinstance(await processor.inquire(asked, soon()), expected)
+
+
+def inquiry(asked: RefundRequest) -> InquiryRequest:
+    return InquiryRequest(
+        account=asked.account,
+        kind="refund",
+        reference=asked.reference,
+        amount_minor=asked.amount_minor,
+        currency=asked.currency,
+        transaction_id=asked.transaction_id,
+        sent_at_ms=int(time() * 1000),
+        captured_minor=asked.captured_minor,
+    )
+
+
+async def test_a_void_that_never_left_is_not_sent(processor: AuthorizeNet) -> None:
+    """Everything before it was a definite no, so the whole of it may be asked again."""
+    nothing = NotSent(reason="refused")
+    assert refunds.after_void(request(_nowhere()), nothing) == nothing
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Declined(decline_code="generic_decline", code="2", message=""),
+        HeldForReview(transaction_id=PARENT),
+        Unknown(reason="reset"),
+    ],
+)
+def test_an_answer_that_no_void_has_is_unknown(answer: Outcome) -> None:
+    assert isinstance(refunds.after_void(request(_nowhere()), answer), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "expected"),
+    [
+        ("card", "54", True),
+        ("card", "50", True),
+        ("card", "16", False),
+        ("card", "55", False),
+        ("card", "E00007", False),
+        ("bank_account", "16", True),
+        ("bank_account", "54", True),
+    ],
+)
+def test_which_refusals_may_mean_not_settled(method: str, code: str, expected: bool) -> None:
+    refusal = Rejected(code=code, message="")
+    asked = request(_nowhere(), method_type=method)
+    assert refunds.may_be_unsettled(asked, refusal) is expected
+    for other in (Unknown(reason="", code=code), Approved(transaction_id="1", code=code)):
+        assert not refunds.may_be_unsettled(asked, other)
+
+
+def _nowhere() -> Account:
+    return Account(url="http://127.0.0.1:1/", login_id="a", transaction_key="b")
+
+
+# The simulator keeps the books: what went back, and how often.
+
+
+class Till:
+    """A sale on an account of its own, and what the simulator knows of it."""
+
+    def __init__(self, processor: AuthorizeNet, account: Account, wire: Wire) -> None:
+        self.processor = processor
+        self.account = account
+        self.wire = wire
+
+    async def sale(self) -> str:
+        outcome = await self.processor.authorize(
+            AuthorizeRequest(
+                account=self.account,
+                reference=reference(new_id()),
+                amount_minor=25_00,
+                currency="USD",
+                capture=True,
+                method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
+            ),
+            soon(),
+        )
+        assert isinstance(outcome, Approved), outcome
+        return outcome.transaction_id
+
+    async def moves(self) -> list[str]:
+        """What happened after the sale."""
+        return [row["type"] for row in (await self.wire.truth(self.account))[1:]]
+
+
+@pytest.fixture
+def till(processor: AuthorizeNet, account: Account, wire: Wire) -> Till:
+    return Till(processor, account, wire)
+
+
+async def test_before_settlement_a_void_and_afterwards_a_refund(till: Till) -> None:
+    first = request(till.account, transaction_id=await till.sale())
+    outcome = await till.processor.refund_or_void(first, soon())
+    assert isinstance(outcome, Approved)
+    assert outcome.voided
+    assert await till.moves() == [VOID]
+
+    await till.wire.call("POST", "/reset", {"login": till.account.login_id})
+    second = request(till.account, transaction_id=await till.sale())
+    await till.wire.call("POST", "/settle", {})
+    outcome = await till.processor.refund_or_void(second, soon())
+    assert isinstance(outcome, Approved)
+    assert not outcome.voided
+    assert await till.moves() == [REFUND]
+
+
+async def test_a_part_of_what_has_not_settled_is_rejected_and_nothing_moves(till: Till) -> None:
+    asked = request(till.account, transaction_id=await till.sale(), amount_minor=10_00)
+    outcome = await till.processor.refund_or_void(asked, soon())
+    assert isinstance(outcome, Rejected)
+    assert outcome.not_settled
+    assert await till.moves() == []
+
+
+@pytest.mark.parametrize("fault", ["drop_reply", "error_after", "truncate", "reset_before"])
+@pytest.mark.parametrize("step", [REFUND, DETAILS, VOID])
+async def test_a_lost_reply_at_any_step_returns_the_money_at_most_once(
+    till: Till, fault: str, step: str
+) -> None:
+    asked = request(till.account, transaction_id=await till.sale())
+    where = {"method": step} if step == DETAILS else {"transaction_type": step}
+    await till.wire.fault(fault, till.account, **where)
+    assert isinstance(await till.processor.refund_or_void(asked, soon()), Unknown)
+    done = await till.moves()
+    assert done == ([VOID] if step == VOID and fault != "reset_before" else [])
+    finding = await till.processor.inquire(inquiry(asked), soon())
+    if done:
+        assert isinstance(finding, Found)
+        assert isinstance(finding.outcome, Approved)
+        assert finding.outcome.voided
+    else:
+        assert isinstance(finding, Absent)
+    again = await till.processor.refund_or_void(asked, soon())
+    assert isinstance(again, Approved)
+    assert again.voided
+    assert await till.moves() == [VOID]

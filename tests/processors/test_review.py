@@ -1,0 +1,211 @@
+"""A filter holds a payment, and a person decides on it; here, or at the processor's own pages."""
+
+from collections.abc import AsyncIterator
+from time import monotonic, time
+
+import pytest
+
+from easypay.ids import new_id, reference
+from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.processors.base import (
+    Account,
+    Approved,
+    AuthorizeRequest,
+    Card,
+    Deadline,
+    Declined,
+    Finding,
+    Found,
+    HeldForReview,
+    Inconclusive,
+    InquiryRequest,
+    Outcome,
+    Rejected,
+    ReviewRequest,
+    Unknown,
+    VoidRequest,
+)
+
+from .conftest import Wire
+from .player import LOST, Player, playing
+
+HELD = "60198282518"
+REVIEW = "updateHeldTransactionRequest"
+
+
+@pytest.fixture
+async def processor() -> AsyncIterator[AuthorizeNet]:
+    processor = AuthorizeNet()
+    yield processor
+    await processor.close()
+
+
+def soon() -> Deadline:
+    return Deadline(monotonic() + 5)
+
+
+async def decided(
+    processor: AuthorizeNet, account: Account, approve: bool, held: str = HELD
+) -> Outcome:
+    request = ReviewRequest(
+        account=account, reference=reference(new_id()), transaction_id=held, approve=approve
+    )
+    return await processor.review(request, soon())
+
+
+async def asked(processor: AuthorizeNet, account: Account, held: str = HELD) -> Finding:
+    inquiry = InquiryRequest(
+        account=account,
+        kind="review",
+        reference=reference(new_id()),
+        amount_minor=25_00,
+        currency="USD",
+        transaction_id=held,
+        sent_at_ms=int(time() * 1000),
+    )
+    return await processor.inquire(inquiry, soon())
+
+
+@pytest.mark.parametrize(
+    ("approve", "body", "expected"),
+    [
+        (True, "review_approved", Approved),
+        (True, "review_declined", Declined),  # the issuer said no once it was asked
+        (True, "held", HeldForReview),
+        (True, "refused_stored", Rejected),
+        (True, "refused_login", Rejected),
+        (True, "review_ended", Unknown),
+        (True, "refunded", Approved),
+        (True, "voided_before", Unknown),
+        (True, LOST, Unknown),
+        (False, "review_ended", Declined),
+        (False, "review_approved", Declined),  # how the older answers tell of an end
+        (False, "review_declined", Declined),
+        (False, "voided_before", Unknown),
+        (False, "captured_before", Unknown),
+        (False, "refused_stored", Rejected),
+        (False, LOST, Unknown),
+    ],
+)
+async def test_what_came_of_a_decision(
+    processor: AuthorizeNet, approve: bool, body: str, expected: type
+) -> None:
+    player = Player(body)
+    async with playing(player) as account:
+        outcome = await decided(processor, account, approve)
+    assert isinstance(outcome, expected), outcome
+    (request,) = player.requests
+    assert player.asked == [REVIEW]
+    assert list(request) == ["merchantAuthentication", "refId", "heldTransactionRequest"]
+    action = "approve" if approve else "decline"
+    assert request["heldTransactionRequest"] == {"action": action, "refTransId": HELD}
+    if isinstance(outcome, Declined):
+        assert outcome.transaction_id == HELD
+        if body != "review_declined":
+            assert (outcome.code, outcome.decline_code) == ("254", "fraud_suspected")
+
+
+@pytest.mark.parametrize("approve", [True, False])
+async def test_a_decision_on_another_transaction_is_not_ours(
+    processor: AuthorizeNet, approve: bool
+) -> None:
+    async with playing(Player("review_approved")) as account:
+        outcome = await decided(processor, account, approve, held="60198282519")
+    assert isinstance(outcome, Unknown), outcome
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("details_held", HeldForReview),
+        ("details_ended", Declined),
+        ("details_authorized", Approved),
+        ("details_settled", Approved),
+        ("details_updating", Inconclusive),
+        (LOST, Inconclusive),
+    ],
+)
+async def test_what_became_of_what_was_held(
+    processor: AuthorizeNet, body: str, expected: type
+) -> None:
+    player = Player(body)
+    player.amount = "25.00"
+    async with playing(player) as account:
+        finding = await asked(processor, account)
+    got = finding.outcome if isinstance(finding, Found) else finding
+    assert isinstance(got, expected), finding
+    if isinstance(got, Declined):
+        assert (got.code, got.decline_code, got.retry) == ("254", "fraud_suspected", "never")
+
+
+async def held_at(
+    processor: AuthorizeNet, account: Account, wire: Wire, action: str, capture: bool
+) -> tuple[AuthorizeRequest, str]:
+    settings = {"login": account.login_id, "held_above": "20.00", "held_action": action}
+    await wire.call("POST", "/settings", settings)
+    request = AuthorizeRequest(
+        account=account,
+        reference=reference(new_id()),
+        amount_minor=25_00,
+        currency="USD",
+        capture=capture,
+        method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
+    )
+    outcome = await processor.authorize(request, soon())
+    assert isinstance(outcome, HeldForReview), outcome
+    return request, outcome.transaction_id
+
+
+@pytest.mark.parametrize("approve", [True, False])
+@pytest.mark.parametrize("action", ["hold", "authAndHold"])
+@pytest.mark.parametrize("capture", [True, False])
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_decision_is_carried_out_and_found_again(
+    processor: AuthorizeNet,
+    account: Account,
+    wire: Wire,
+    approve: bool,
+    action: str,
+    capture: bool,
+    lost: bool,
+) -> None:
+    request, held = await held_at(processor, account, wire, action, capture)
+    finding = await asked(processor, account, held)
+    assert isinstance(finding, Found)
+    assert isinstance(finding.outcome, HeldForReview)
+    if lost:
+        await wire.fault("drop_reply", account, method=REVIEW)
+    outcome = await decided(processor, account, approve, held)
+    expected = Approved if approve else Declined
+    assert isinstance(outcome, Unknown if lost else expected), outcome
+
+    finding = await asked(processor, account, held)
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, expected), finding
+    if approve:  # it can also be found as what it was from the start
+        own = InquiryRequest(
+            account=account,
+            kind="sale" if capture else "authorize",
+            reference=request.reference,
+            amount_minor=25_00,
+            currency="USD",
+            transaction_id=None,
+            sent_at_ms=int(time() * 1000),
+        )
+        finding = await processor.inquire(own, soon())
+        assert isinstance(finding, Found), finding
+        assert isinstance(finding.outcome, Approved)
+    again = await decided(processor, account, not approve, held)
+    assert isinstance(again, Rejected), "what is no longer held cannot be decided again"
+
+
+async def test_what_was_held_and_voided_meanwhile_is_found_ended(
+    processor: AuthorizeNet, account: Account, wire: Wire
+) -> None:
+    _, held = await held_at(processor, account, wire, "authAndHold", True)
+    void = VoidRequest(account=account, reference=reference(new_id()), transaction_id=held)
+    assert isinstance(await processor.void(void, soon()), Approved)
+    finding = await asked(processor, account, held)
+    assert isinstance(finding, Found), finding
+    assert isinstance(finding.outcome, Declined)
+    assert isinstance(await decided(processor, account, True, held), Rejected)

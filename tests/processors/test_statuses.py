@@ -1,0 +1,186 @@
+"""Every status Authorize.Net has, against every kind of operation: what is believed of it."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from easypay.processors.authorize_net import findings, statuses
+from easypay.processors.authorize_net.reporting import Details
+from easypay.processors.authorize_net.statuses import KINDS, STATUSES, Kind, meaning
+from easypay.processors.base import (
+    Absent,
+    Account,
+    Approved,
+    Declined,
+    Finding,
+    Found,
+    HeldForReview,
+    Inconclusive,
+    InquiryRequest,
+    Rejected,
+)
+
+ALL = [
+    "authorizedPendingCapture",
+    "capturedPendingSettlement",
+    "communicationError",
+    "refundSettledSuccessfully",
+    "refundPendingSettlement",
+    "approvedReview",
+    "declined",
+    "couldNotVoid",
+    "expired",
+    "generalError",
+    "pendingFinalSettlement",
+    "pendingSettlement",
+    "failedReview",
+    "settledSuccessfully",
+    "settlementError",
+    "underReview",
+    "updatingSettlement",
+    "voided",
+    "FDSPendingReview",
+    "FDSAuthorizedPendingReview",
+    "returnedItem",
+    "chargeback",
+    "chargebackReversal",
+    "authorizedPendingRelease",
+]
+
+REFERENCE = "01J8Z0000000000000AB"
+TYPES = {"authorize": "authOnlyTransaction", "refund": "refundTransaction"}
+NO_CHECKS: Any = dict.fromkeys(("avs_result", "cvv_result", "cavv_result", "avs", "cvv", "cavv"))
+
+
+def details(status: str, kind: str, **over: Any) -> Details:
+    told = Details(
+        transaction_id="60001",
+        parent_id="60000" if kind == "refund" else None,
+        status=status,
+        type=TYPES.get(kind, "authCaptureTransaction"),
+        response_code="1",
+        reason_code="1",
+        reason_text="Approval",
+        invoice_number=REFERENCE,
+        requested_amount="25.00",
+        auth_amount="25.00",
+        settle_amount="25.00",
+        auth_code="AB12CD",
+        checks=NO_CHECKS,
+        filter_action=None,
+        network_transaction_id="NET1",
+        card_brand="visa",
+        card_last4="1111",
+    )
+    return told._replace(**over)
+
+
+def inquiry(kind: str, **over: Any) -> InquiryRequest:
+    own = InquiryRequest(
+        account=Account(url="https://example.test/", login_id="a", transaction_key="b"),
+        kind=kind,
+        reference=REFERENCE,
+        amount_minor=25_00,
+        currency="USD",
+        transaction_id={"refund": "60000", "sale": None, "authorize": None}.get(kind, "60001"),
+        sent_at_ms=0,
+        captured_minor=25_00 if kind == "refund" else None,
+    )
+    return msgspec.structs.replace(own, **over)
+
+
+def found(kind: str, status: str, **over: Any) -> Finding:
+    if kind == "payment":
+        absent = Absent(searched="everywhere")
+        return findings.judge_voided_payment(inquiry("refund"), details(status, "sale"), absent)
+    told = details(status, kind, **over)
+    if kind in ("capture", "void", "review"):
+        return findings.judge(inquiry(kind), told)
+    finding = findings.judge_own(inquiry(kind), told)
+    assert not isinstance(finding, findings.ApprovedInPart)
+    return finding
+
+
+def test_the_table_knows_every_status_and_every_kind() -> None:
+    assert sorted(STATUSES) == sorted(ALL)
+    for meanings in STATUSES.values():
+        assert tuple(meanings) == KINDS
+        assert set(meanings.values()) <= set(statuses.MEANINGS)
+
+
+# What each meaning comes to; the table alone says which meaning it is.
+COMES_TO: dict[str, type] = {
+    "done": Approved,
+    "part": Inconclusive,  # the whole amount, though a part was said
+    "held": HeldForReview,
+    "declined": Declined,
+    "gone": Rejected,
+    "by_code": Inconclusive,
+    "absent": Absent,
+    "impossible": Rejected,
+    "unclear": Inconclusive,
+    "voided": Approved,
+    "unsettled": Absent,
+    "settling": Absent,
+    "other": Absent,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", ALL)
+def test_each_status_is_judged_as_the_table_says(status: str, kind: Kind) -> None:
+    finding = found(kind, status)
+    got = finding.outcome if isinstance(finding, Found) else finding
+    assert type(got) is COMES_TO[meaning(status, kind)], finding
+    if isinstance(got, Approved):
+        assert got.voided == (kind == "payment")
+        assert got.amount_minor == (None if kind == "void" else 25_00)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", ALL)
+def test_another_amount_is_never_believed(status: str, kind: Kind) -> None:
+    finding = found(kind, status, auth_amount="26.00", settle_amount="26.00")
+    if isinstance(finding, Found) and isinstance(finding.outcome, Approved):
+        assert kind in ("void", "payment"), finding
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_status_nobody_knows_settles_nothing(kind: Kind) -> None:
+    assert isinstance(found(kind, "somethingNew"), Inconclusive)
+
+
+def test_money_that_may_lie_there_is_never_absent() -> None:
+    """Absent lets a call be made again: of a payment or refund that exists it is never said."""
+    for status in ALL:
+        for kind in ("authorize", "sale", "refund"):
+            assert not isinstance(found(kind, status), Absent), (kind, status)
+
+
+@pytest.mark.parametrize("status", ["voided", "expired", "failedReview", "declined"])
+@pytest.mark.parametrize("kind", ["authorize", "sale", "review"])
+@pytest.mark.parametrize("reason", ["252", "253", "254"])
+def test_what_was_held_and_came_to_nothing_was_declined_by_review(
+    status: str, kind: str, reason: str
+) -> None:
+    finding = found(kind, status, reason_code=reason, response_code="4")
+    assert isinstance(finding, Found)
+    assert isinstance(finding.outcome, Declined)
+    assert (finding.outcome.code, finding.outcome.decline_code) == ("254", "fraud_suspected")
+
+
+def test_a_hold_is_known_by_its_filter_too() -> None:
+    finding = found("sale", "voided", filter_action="hold")
+    assert isinstance(finding, Found)
+    assert isinstance(finding.outcome, Declined)
+    finding = found("sale", "voided", filter_action="report")
+    assert isinstance(finding, Found)
+    assert isinstance(finding.outcome, Rejected)
+
+
+def test_an_issuers_no_after_a_review_stays_the_issuers() -> None:
+    finding = found("review", "declined", reason_code="4", response_code="2")
+    assert isinstance(finding, Found)
+    assert isinstance(finding.outcome, Declined)
+    assert finding.outcome.decline_code == "pick_up_card"

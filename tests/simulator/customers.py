@@ -1,0 +1,66 @@
+"""Customers of a merchant: the requests that store them, and what their answers say."""
+
+from typing import Any
+
+from simulator.driving import VISA, Merchant
+
+BILL_TO = {"firstName": "Ada", "lastName": "King", "address": "1 Mill Rd", "zip": "98004"}
+SHIP_TO = {"firstName": "Ada", "lastName": "King", "address": "2 Dock St", "zip": "98005"}
+
+
+def card(number: str = VISA, expiry: str = "2040-12") -> dict[str, Any]:
+    return {"creditCard": {"cardNumber": number, "expirationDate": expiry}}
+
+
+def stored(shop: Merchant, email: str = "ada@example.com", **payment: Any) -> tuple[str, str]:
+    """A new customer with one card: customer profile id, payment profile id."""
+    profile = {"email": email, "paymentProfiles": {"billTo": BILL_TO, "payment": card(), **payment}}
+    answer = shop.call("createCustomerProfileRequest", profile=profile)
+    assert message(answer) == ("I00001", "Successful.")
+    return answer["customerProfileId"], answer["customerPaymentProfileIdList"][0]
+
+
+def message(answer: dict[str, Any]) -> tuple[str, str]:
+    """Code and text of the whole answer."""
+    (only,) = answer["messages"]["message"]
+    return only["code"], only["text"]
+
+
+def profile_of(shop: Merchant, profile_id: str, **flags: Any) -> dict[str, Any]:
+    answer = shop.call("getCustomerProfileRequest", customerProfileId=profile_id, **flags)
+    found: dict[str, Any] = answer["profile"]
+    return found
+
+
+def payment_of(shop: Merchant, profile_id: str, payment_id: str, **flags: Any) -> dict[str, Any]:
+    answer = shop.call(
+        "getCustomerPaymentProfileRequest",
+        customerProfileId=profile_id,
+        customerPaymentProfileId=payment_id,
+        **flags,
+    )
+    found: dict[str, Any] = answer["paymentProfile"]
+    return found
+
+
+def through(profile_id: str, payment_id: str, **more: Any) -> dict[str, Any]:
+    """The `profile` of a transactionRequest."""
+    return {
+        "customerProfileId": profile_id,
+        "paymentProfile": {"paymentProfileId": payment_id, **more},
+    }
+
+
+def charge(
+    shop: Merchant, profile: dict[str, Any], amount: str = "10.00", **after: Any
+) -> dict[str, Any]:
+    """The whole answer of a sale through a profile; `after` follows it in the request."""
+    return shop.call(
+        "createTransactionRequest",
+        transactionRequest={
+            "transactionType": "authCaptureTransaction",
+            "amount": amount,
+            "profile": profile,
+            **after,
+        },
+    )
