@@ -16,6 +16,7 @@ from easypay.processors.base import (
     Outcome,
     Processor,
     RefundRequest,
+    ReviewRequest,
     VoidRequest,
 )
 
@@ -44,6 +45,13 @@ class MeasuredProcessor:
 
     async def refund(self, request: RefundRequest, deadline: Deadline) -> Outcome:
         return await self._measured("refund", self._processor.refund(request, deadline))
+
+    async def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Outcome:
+        return await self._measured("refund", self._processor.refund_or_void(request, deadline))
+
+    async def review(self, request: ReviewRequest, deadline: Deadline) -> Outcome:
+        operation = "approve" if request.approve else "decline"
+        return await self._measured(operation, self._processor.review(request, deadline))
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
         return await self._measured("inquiry", self._processor.inquire(request, deadline))
