@@ -7,7 +7,7 @@ duplicate window; then the test triggers and the account's filters decide.
 from sys import intern
 from typing import Final
 
-from authorizenet_simulator import amounts, answers, instruments, records
+from authorizenet_simulator import amounts, answers, instruments, notices, records
 from authorizenet_simulator.answers import Reply
 from authorizenet_simulator.asks import (
     AUTH,
@@ -86,6 +86,7 @@ def charge(ask: Ask) -> Reply:
         amount if status == records.CAPTURED else 0,
     )
     ask.ledger.record(txn, digest)
+    notices.made(ask, txn)
     auth, network = answers.bank_codes(txn)
     if kind == CAPTURE_ONLY and response_code == 1:
         auth = ask.tree["authCode"]

@@ -3,7 +3,7 @@
 from sys import intern
 from typing import Any, Final
 
-from authorizenet_simulator import answers, records
+from authorizenet_simulator import answers, notices, records
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import (
     REFUND,
@@ -75,6 +75,7 @@ def capture(ask: Ask) -> Reply:
     if amount == 0:
         raise Refused(5)
     ask.ledger.capture(txn, amount, ask.invoice, ask.now)
+    notices.changed(ask, txn, "priorAuthCaptureTransaction", amount)
     return _done(ask, txn, amount)
 
 
@@ -89,6 +90,7 @@ def void(ask: Ask) -> Reply:
         raise Refused(16)
     amount = txn.captured or txn.amount
     ask.ledger.void(txn, ask.invoice, ask.now)
+    notices.changed(ask, txn, "voidTransaction", amount)
     return _done(ask, txn, amount)
 
 
@@ -130,6 +132,7 @@ def refund(ask: Ask) -> Reply:
         details(ask),
     )
     ask.ledger.record(txn, digest)
+    notices.made(ask, txn)
     return answers.transaction(
         ask.account,
         response_code,
@@ -167,7 +170,9 @@ def review(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> 
     if txn is None:
         raise ApiError("E00040")
     approved = held["action"] == "approve"
+    reason = txn.reason
     ledger.review(txn, approved=approved)
+    notices.reviewed(ledger, txn, body.get("refId", ""), reason, approved=approved)
     return answers.transaction(
         account,
         1,

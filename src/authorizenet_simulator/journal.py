@@ -10,9 +10,23 @@ from pathlib import Path
 
 import msgspec
 
-from authorizenet_simulator import hosted_tokens, profiles, records, sessions, subscriptions
+from authorizenet_simulator import (
+    hosted_tokens,
+    profiles,
+    records,
+    sessions,
+    subscriptions,
+    webhooks,
+)
 
-Event = records.Event | profiles.Event | sessions.Event | subscriptions.Event | hosted_tokens.Event
+Event = (
+    records.Event
+    | profiles.Event
+    | sessions.Event
+    | subscriptions.Event
+    | hosted_tokens.Event
+    | webhooks.Event
+)
 """Everything that can happen: the transactions' events, and those of each store."""
 
 _encode = msgspec.json.Encoder().encode

@@ -7,7 +7,7 @@ applies the same events. Who may change what is decided in `transactions`, not h
 import random
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from authorizenet_simulator import clock, records, subscriptions
@@ -18,6 +18,7 @@ from authorizenet_simulator.profiles import Profiles
 from authorizenet_simulator.records import Action, Batch, Settings, Txn
 from authorizenet_simulator.sessions import Sessions
 from authorizenet_simulator.subscriptions import Subscriptions
+from authorizenet_simulator.webhooks import Webhooks
 
 _NEVER: Final = 1 << 62
 DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
@@ -111,11 +112,13 @@ class Ledger:
         self.profiles.subscriptions_of = self.subscriptions.tied_to
         self.sessions = Sessions()
         self.pages = HostedPages()
+        self.webhooks = Webhooks()
         self._stores: list[Store] = [
             self.profiles,
             self.sessions,
             self.subscriptions,
             self.pages,
+            self.webhooks,
         ]
         self._store_of: dict[type, Store] = {
             kind: store for store in self._stores for kind in store.events
@@ -173,6 +176,7 @@ class Ledger:
         self.tick()  # moved forward: what fell due meanwhile happens now
         self._next_cutoff = clock.next_cutoff_ms(self.clock.now_ms())
         self._plan()
+        self.webhooks.wake()
 
     def record(self, txn: Txn, digest: int) -> None:
         event = records.Recorded(txn, digest)
@@ -256,6 +260,11 @@ class Ledger:
         if txn is None or now - txn.at >= window_s * 1000:
             return None
         return txn
+
+    def notify(self, login: str, event_type: str, payload: Callable[[], dict[str, Any]]) -> None:
+        """Tell the account's webhooks. `payload` is asked for only where one listens."""
+        if login in self.webhooks.listening:
+            self.webhooks.notify(self, login, event_type, payload)
 
     def do(self, event: Event) -> None:
         """A change to one of the stores: journalled, applied, and its due times looked at."""
