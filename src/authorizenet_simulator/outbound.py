@@ -54,8 +54,12 @@ async def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float)
         raise NoAnswer(f"no answer within {timeout_s:g} s") from None
     except ssl.SSLCertVerificationError as error:
         raise NoAnswer(f"certificate: {error.verify_message}") from None
-    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-        raise NoAnswer(f"{type(error).__name__}: {error}"[:200]) from None
+    except OSError as error:
+        raise NoAnswer(error.strerror or str(error) or type(error).__name__) from None
+    except EOFError:
+        raise NoAnswer("the connection was closed without an answer") from None
+    except (ValueError, asyncio.LimitOverrunError) as error:
+        raise NoAnswer(str(error)[:200]) from None
     return status
 
 
