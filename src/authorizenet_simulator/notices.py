@@ -4,6 +4,7 @@ Nothing is told of a decline, of an error, of a test or of the settlement: those
 the reply and from reporting.
 """
 
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -34,13 +35,16 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 def made(ask: Ask, txn: Txn) -> None:
     """A charge or refund with an id of its own."""
+    if txn.login not in ask.ledger.webhooks.listening:  # most accounts, so nothing is made for it
+        return
     if txn.response_code == 1:
         event = _CREATED[txn.type]
     elif txn.response_code == 4:
         event = _HELD
     else:
         return
-    ask.ledger.notify(txn.login, event, lambda: _payload(txn, txn.amount, ask.ref_id, ask.invoice))
+    payload = partial(_payload, txn, txn.amount, ask.ref_id, ask.invoice)
+    ask.ledger.notify(txn.login, event, payload)
 
 
 def changed(ask: Ask, txn: Txn, kind: str, amount: int) -> None:
