@@ -12,6 +12,14 @@ import pytest
 import trustme
 
 from authorizenet_simulator.deliveries import signature
+from authorizenet_simulator.webhooks import (
+    MOST_KEPT,
+    Attempted,
+    Notification,
+    Notified,
+    Webhooks,
+    WebhookSet,
+)
 from simulator.driving import VISA, Merchant, Process
 from simulator.receiving import EVERYTHING, SIGNATURE_KEY, Receiver, Rest, Told
 
@@ -452,3 +460,20 @@ def test_a_notification_is_late(shop: Merchant, rest: Rest, receiver: Receiver) 
     late, prompt = shop.charge()["transId"], shop.charge()["transId"]
     assert [receiver.next().payload["id"] for _ in range(2)] == [prompt, late]
     assert time.monotonic() - begun >= 0.2
+
+
+def test_an_endpoint_that_stays_away_costs_bounded_memory() -> None:
+    """A load test with a webhook that nobody answers must not eat the machine."""
+    store = Webhooks()
+    store.apply(WebhookSet("w", "shop", "", "http://127.0.0.1:1/", [SALE], True))
+    for number in range(3 * MOST_KEPT):
+        store.apply(Notified(f"n{number}", "w", SALE, number, "{}"))
+        store.apply(Attempted(f"n{number}", number, 0, "refused", 10**15))
+    assert len(store.history["shop"]) == MOST_KEPT
+    assert next(iter(store.history["shop"])) == f"n{2 * MOST_KEPT}"
+    webhook = store.webhooks["w"]
+    assert len(webhook.queue) <= 2 * MOST_KEPT
+    assert store.next_due(webhook, 10**14) == 10**15
+    found = store.next_due(webhook, 10**15)
+    assert isinstance(found, Notification)
+    assert found.event.notification_id == f"n{2 * MOST_KEPT}"
