@@ -36,6 +36,13 @@ _SECRETS: Final = (
     "EncryptedData",
     "taxId",
     "driversLicense",
+    # What the wire does not know, and clients send all the same.
+    "transaction_key",
+    "card_code",
+    "cvv",
+    "cvv2",
+    "cvc",
+    "securityCode",
 )
 """Hidden with everything in them."""
 _NAMES: Final = "|".join(_NUMBERS + _SECRETS)
@@ -60,12 +67,15 @@ _LAST_DIGITS: Final = re.compile(r"[0-9 .\-]+\Z")
 
 
 def mask(body: bytes) -> str:
-    """The text of `body` with every secret and card number masked."""
+    """The text of `body` with every secret and card number masked; of what is neither JSON nor XML
+    (a form, something compressed), where secrets could lie anywhere, its length."""
     if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = body.decode("utf-16", "replace")
     else:
         text = body.decode("utf-8-sig", "replace")
     text = text.replace("\x00", "")
+    if text and text.lstrip()[:1] not in ("{", "[", "<"):
+        return f"({len(body)} bytes that are neither JSON nor XML are not kept)"
     if len(text) > MOST_KEPT:
         text = _LAST_DIGITS.sub("", text[:MOST_KEPT]) + "…"
     if "\\u00" in text or "&#" in text:
