@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from simulator import in_xml
 from simulator.driving import Merchant
 
 ALIVE = "authenticateTestRequest"
@@ -127,3 +128,34 @@ def test_faults_of_notifications_leave_calls_alone(shop: Merchant) -> None:
     assert shop.charge()["responseCode"] == "1"
     (fault,) = shop.process.control("/faults", method="GET")
     assert fault["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ({"kind": "busy"}, "E00053"),
+        ({"kind": "maintenance"}, "E00104"),
+        ({"kind": "throttle", "rate": 0.001}, "E00053"),
+    ],
+)
+def test_a_refusal_has_the_form_of_the_request(
+    shop: Merchant, fault: dict[str, Any], expected: str
+) -> None:
+    shop.fault(**fault)
+    if fault["kind"] == "throttle":
+        in_xml.call(shop, ALIVE)  # the one that it lets pass
+    assert code(shop.call(ALIVE)) == expected
+    root = in_xml.call(shop, ALIVE)
+    assert (root.tag, in_xml.error(root)[0]) == ("ErrorResponse", expected)
+
+
+def test_a_foreign_content_type_hides_a_good_answer_in_xml(shop: Merchant) -> None:
+    shop.fault("wrong_content_type", count=1)
+    shop.fault("slow_body", count=1, step_bytes=100)
+    body = in_xml.document(ALIVE, {"merchantAuthentication": shop.credentials})
+    for kind in ("text/plain", "text/xml; charset=utf-8"):
+        reply = shop.process.client.post(
+            "/xml/v1/request.api", content=body, headers={"content-type": "text/xml"}
+        )
+        assert reply.headers["content-type"] == kind
+        assert in_xml.parse(reply.content).findtext("messages/resultCode") == "Ok"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from authorizenet_simulator.masking import mask
+from simulator import in_xml
 from simulator.driving import VISA, WIRE, Merchant, Process
 
 SECRETS = (VISA, "key-of-the-shop", '"987"')
@@ -45,6 +46,25 @@ def test_a_call_is_shown_as_it_was_without_its_secrets(shop: Merchant) -> None:
     assert request["transactionRequest"]["billTo"] == {"address": "card XXXX1111"}
     assert json.loads(call["reply"])["transactionResponse"]["transId"] == sale["transId"]
     assert not any(secret in json.dumps(call) for secret in SECRETS)
+
+
+def test_a_call_in_xml(shop: Merchant) -> None:
+    card = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12", "cardCode": "987"}}
+    request = in_xml.sale("12.50") | {"payment": card}
+    root = in_xml.call(shop, "createTransactionRequest", transactionRequest=request)
+    (call,) = calls(shop)
+    assert (call["method"], call["transaction_type"], call["login"], call["format"]) == (
+        "createTransactionRequest",
+        "authCaptureTransaction",
+        shop.login,
+        "XML",
+    )
+    assert call["outcome"] == "I00001 1/1"
+    assert "<cardNumber>XXXX1111</cardNumber>" in call["request"]
+    assert "<cardCode>***</cardCode>" in call["request"]
+    assert "<transactionKey>***</transactionKey>" in call["request"]
+    assert f"<transId>{root.findtext('transactionResponse/transId')}</transId>" in call["reply"]
+    assert not any(secret.strip('"') in json.dumps(call) for secret in SECRETS[:2])
 
 
 def test_what_cannot_be_read_is_shown_and_masked_too(shop: Merchant) -> None:
