@@ -11,6 +11,7 @@ from authorizenet_simulator import (
     payers,
     profiles_read,
     schedule,
+    subscription_notices,
     subscriptions,
 )
 from authorizenet_simulator.answers import ApiError, Reply
@@ -51,6 +52,7 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     terms = msgspec.structs.replace(terms, payer=payer)
     made = Subscription(number, account.login, terms, now, digest, next_at=first_at)
     ledger.do(subscriptions.Created(made))
+    subscription_notices.made(ledger, made)
     return Reply({"subscriptionId": str(number), **payers.told(payer)})
 
 
@@ -85,6 +87,7 @@ def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     if status == subscriptions.ACTIVE and terms.ends_with(found.past):
         status = subscriptions.EXPIRED
     ledger.do(subscriptions.Changed(found.number, terms, digest, status))
+    subscription_notices.changed(ledger, found)
     return Reply(payers.told(payer))
 
 
@@ -139,6 +142,7 @@ def cancel(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     if found.status not in subscriptions.RUNNING:
         raise ApiError("E00038", f"Subscriptions that are {found.status} cannot be canceled.")
     ledger.do(subscriptions.Ended(found.number, subscriptions.CANCELED))
+    subscription_notices.ended(ledger, found)
     return Reply({})
 
 

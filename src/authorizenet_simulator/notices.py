@@ -34,17 +34,20 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def made(ask: Ask, txn: Txn) -> None:
+    """A charge or refund with an id of its own, by a request."""
+    if txn.login in ask.ledger.webhooks.listening:  # most are not, so nothing is made for them
+        recorded(ask.ledger, txn, ask.ref_id)
+
+
+def recorded(ledger: Ledger, txn: Txn, ref_id: str = "") -> None:
     """A charge or refund with an id of its own."""
-    if txn.login not in ask.ledger.webhooks.listening:  # most accounts, so nothing is made for it
-        return
     if txn.response_code == 1:
         event = _CREATED[txn.type]
     elif txn.response_code == 4:
         event = _HELD
     else:
         return
-    payload = partial(_payload, txn, txn.amount, ask.ref_id, ask.invoice)
-    ask.ledger.notify(txn.login, event, payload)
+    ledger.notify(txn.login, event, partial(_payload, txn, txn.amount, ref_id, txn.invoice))
 
 
 def changed(ask: Ask, txn: Txn, kind: str, amount: int) -> None:

@@ -4,7 +4,13 @@ from typing import Any
 
 import msgspec
 
-from authorizenet_simulator import instruments, profiles_make, profiles_read, profiles_shown
+from authorizenet_simulator import (
+    customer_notices,
+    instruments,
+    profiles_make,
+    profiles_read,
+    profiles_shown,
+)
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.instruments import Instrument
 from authorizenet_simulator.ledger import Account, Ledger
@@ -86,6 +92,7 @@ def changed(
         payment = _stored(before.payment_id, instrument, sent, before.bill_to, kept)
         profiles_make.check_payment(profile, [], payment)
         ledger.do(PaymentStored(account.login, profile.profile_id, payment, None))
+        customer_notices.payment_profile(ledger, account.login, profile, payment, "updated")
     return _with_address(ledger, account, profile, payer, sent) if "shipTo" in sent else payer
 
 
