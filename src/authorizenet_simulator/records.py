@@ -98,7 +98,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unsettled_refund_code: Literal[50, 54] = 54
     test_mode: bool = False
     reporting_lag_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """How long a new transaction stays hidden from details and the unsettled list."""
+    """How long a new transaction stays hidden from details and the unsettled list, and a new batch
+    from everything that is asked about batches."""
     webhook_retry_s: list[Annotated[float, msgspec.Meta(ge=0, le=1e9)]] = msgspec.field(
         default_factory=lambda: [180.0] * 3 + [28_800.0] * 3 + [172_800.0] * 4
     )
