@@ -4,6 +4,8 @@ import hmac
 import queue
 import ssl
 import threading
+import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,14 @@ EVERYTHING = [
     "net.authorize.payment.fraud.approved",
     "net.authorize.payment.fraud.declined",
 ]
+
+
+def eventually(found: Callable[[], Any]) -> Any:
+    """What `found` gives once it is true."""
+    deadline = time.monotonic() + 5
+    while not (value := found()):
+        assert time.monotonic() < deadline, "it never came"
+    return value
 
 
 class Told:

@@ -3,10 +3,8 @@
 import queue
 import re
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
@@ -21,40 +19,9 @@ from authorizenet_simulator.webhooks import (
     WebhookSet,
 )
 from simulator.driving import VISA, Merchant, Process
-from simulator.receiving import EVERYTHING, SIGNATURE_KEY, Receiver, Rest, Told
+from simulator.receiving import EVERYTHING, SIGNATURE_KEY, Receiver, Rest, Told, eventually
 
 SALE = "net.authorize.payment.authcapture.created"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def shop(shared: Process) -> Iterator[Merchant]:
-    """With a signature key, and retries that nobody waits for."""
-    merchant = shared.merchant(signature_key=SIGNATURE_KEY)
-    yield merchant
-    shared.control("/faults", method="DELETE")
-
-
-@pytest.fixture
-def rest(shop: Merchant) -> Iterator[Rest]:
-    rest = Rest(shop)
-    yield rest
-    for webhook in rest.ask("GET", "webhooks"):
-        rest.ask("DELETE", f"webhooks/{webhook['webhookId']}")
-
-
-def eventually(found: Callable[[], Any]) -> Any:
-    """What `found` gives once it is true."""
-    deadline = time.monotonic() + 5
-    while not (value := found()):
-        assert time.monotonic() < deadline, "it never came"
-    return value
 
 
 def test_the_signature_of_a_real_notification() -> None:
@@ -410,56 +377,6 @@ def test_notifications_page_and_filter(shop: Merchant, rest: Rest) -> None:
     assert len(rest.notifications("?from_date=2020-01-01&to_date=2999-01-01T00:00:00Z")) == 5
     for bad in ("offset=-1", "limit=many", "from_date=yesterday"):
         rest.ask("GET", f"notifications?{bad}", status=400)
-
-
-# Faults on the way.
-
-
-def test_a_notification_comes_twice(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
-    rest.listen(receiver.url)
-    shop.fault("webhook_duplicate", count=1, event_type=SALE)
-    shop.authorize()
-    shop.charge()
-    shop.charge()
-    arrived = [receiver.next().envelope["notificationId"] for _ in range(4)]
-    assert len(set(arrived)) == 3
-    assert len(rest.notifications()) == 3
-
-
-def test_notifications_come_in_reverse(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
-    rest.listen(receiver.url)
-    shop.fault("webhook_reorder", count=3)
-    sent = [shop.charge()["transId"] for _ in range(2)]
-    assert receiver.told.empty()
-    sent.append(shop.charge()["transId"])
-    assert [receiver.next().payload["id"] for _ in range(3)] == sent[::-1]
-    number = shop.fault("webhook_reorder", count=3)
-    sent = [shop.charge()["transId"] for _ in range(2)]
-    shop.process.control(f"/faults/{number}", method="DELETE")  # it need not come to three
-    assert [receiver.next().payload["id"] for _ in range(2)] == sent[::-1]
-
-
-def test_a_notification_is_lost(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
-    rest.listen(receiver.url)
-    shop.fault("webhook_lose", count=1, transaction_type="authCaptureTransaction")
-    authorized = shop.authorize()["transId"]
-    lost, last = shop.charge()["transId"], shop.charge()["transId"]
-    assert {receiver.next().payload["id"] for _ in range(2)} == {authorized, last}
-    delivered = eventually(
-        lambda: len(found := rest.notifications("?deliveryStatus=Delivered")) == 3 and found
-    )
-    told = [rest.ask("GET", f"notifications/{each['notificationId']}") for each in delivered]
-    (quiet,) = [each for each in told if each["payload"]["id"] == lost]
-    assert quiet["retryLog"][0]["message"] == "lost by a fault"
-
-
-def test_a_notification_is_late(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
-    rest.listen(receiver.url)
-    shop.fault("webhook_delay", count=1, delay_ms=200)
-    begun = time.monotonic()
-    late, prompt = shop.charge()["transId"], shop.charge()["transId"]
-    assert [receiver.next().payload["id"] for _ in range(2)] == [prompt, late]
-    assert time.monotonic() - begun >= 0.2
 
 
 def test_an_endpoint_that_stays_away_costs_bounded_memory() -> None:

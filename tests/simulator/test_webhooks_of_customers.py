@@ -1,7 +1,5 @@
 """What webhooks are told of customers and their payment profiles."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from simulator.customers import card, stored
@@ -9,13 +7,6 @@ from simulator.driving import Merchant, Process
 from simulator.receiving import SIGNATURE_KEY, Receiver, Rest
 
 MASTERCARD = "5424000000000015"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.close()
 
 
 @pytest.fixture

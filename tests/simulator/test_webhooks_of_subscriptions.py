@@ -1,18 +1,9 @@
 """What webhooks are told of subscriptions, as the clock goes on."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from simulator.receiving import SIGNATURE_KEY, Receiver, Rest, Told
 from simulator.subscribing import Subscriber, card
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.close()
 
 
 @pytest.fixture
