@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test check format bench growth lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-8s", $$2; $$1 = $$2 = ""; print }'
@@ -35,6 +35,9 @@ format: $(VENV)/.dev ## Put the code into its form
 
 bench: $(VENV)/.dev ## Measure payments a second and CPU per payment (ARGS="--help")
 	@PYTHON=$(BIN)/python exec bench/run $(ARGS)
+
+growth: $(VENV)/.dev ## Measure a million transactions in the simulator (ARGS="--transactions 50000")
+	@exec $(BIN)/python -m easypay_bench.growth $(ARGS)
 
 # Exact versions and their hashes, for every platform, without addresses. Needs uv.
 COMPILE := uv pip compile pyproject.toml --group build --universal --python-version 3.11 \

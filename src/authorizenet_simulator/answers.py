@@ -30,8 +30,59 @@ class Reply(NamedTuple):
 
 NOTHING_FOUND: Final = ("Ok", "I00004", MESSAGES["I00004"])
 
+_ORDER: Final = {
+    name: place
+    for place, name in enumerate(
+        (
+            "responseCode",
+            "authCode",
+            "avsResultCode",
+            "cvvResultCode",
+            "cavvResultCode",
+            "transId",
+            "refTransID",
+            "transHash",
+            "testRequest",
+            "accountNumber",
+            "entryMode",
+            "accountType",
+            "splitTenderId",
+            "prePaidCard",
+            "messages",
+            "errors",
+            "splitTenderPayments",
+            "userFields",
+            "shipTo",
+            "secureAcceptance",
+            "transHashSha2",
+            "profile",
+            "SupplementalDataQualificationIndicator",
+            "networkTransId",
+        )
+    )
+}
+
+
+def _place(item: tuple[str, Any]) -> int:
+    return _ORDER[item[0]]
+
+
+_CAVV: Final = {"05": "2", "02": "2", "06": "8", "01": "8"}
+"""By the card scheme's electronic commerce indicator: authenticated, or only attempted."""
+
+
+def cavv(brand: str, eci: str | None) -> str:
+    """The result of an approved charge; a card that was never authenticated shows 2 as well."""
+    if brand in ("eCheck", "PayPal"):
+        return ""
+    return "2" if eci is None else _CAVV.get(eci.strip().zfill(2), "")
+
+
 _ALPHABET: Final = bytes(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"[i % 36] for i in range(256))
 _CHARGES: Final = frozenset({"authCaptureTransaction", "authOnlyTransaction"})
+_NO_NETWORK: Final = frozenset({"eCheck", "PayPal"})
+_AUTHORIZED: Final = frozenset({253, 295})
+"""Reasons under which a held charge has been authorized by the bank all the same."""
 
 
 def auth_code(txn: Txn) -> str:
@@ -41,9 +92,9 @@ def auth_code(txn: Txn) -> str:
 
 def bank_codes(txn: Txn) -> tuple[str, str]:
     """Authorization code and network transaction id: functions of the id, so nothing is kept."""
-    if txn.type not in _CHARGES or txn.brand == "eCheck":
+    if txn.type not in _CHARGES or txn.brand in _NO_NETWORK:
         return "", ""
-    if txn.response_code != 1 and txn.reason != 253:
+    if txn.response_code != 1 and txn.reason not in _AUTHORIZED:
         return "", ""
     digest = blake2b(b"%d" % txn.trans_id, digest_size=29).digest()
     letters = digest.translate(_ALPHABET).decode()
@@ -68,8 +119,10 @@ def transaction(
     network: str = "",
     test: bool = False,
     user_fields: list[dict[str, str]] | None = None,
+    also: dict[str, Any] | None = None,
 ) -> Reply:
-    """A transactionResponse with its keys in the order of the wire."""
+    """A transactionResponse with its keys in the order of the wire; `also` has those that only
+    some payment methods have."""
     if text is None:
         text = REASONS[reason][1]
     body: dict[str, Any] = {
@@ -95,6 +148,8 @@ def transaction(
     body["SupplementalDataQualificationIndicator"] = 0
     if network:
         body["networkTransId"] = network
+    if also:
+        body = dict(sorted((body | also).items(), key=_place))
     payload = {"transactionResponse": body}
     if response_code == 3:
         return Reply(payload, "Error", "E00027", MESSAGES["E00027"])

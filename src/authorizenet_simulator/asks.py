@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import accept, amounts, answers, instruments
+from authorizenet_simulator import accept, amounts, answers, instruments, wallets
 from authorizenet_simulator.answers import Reply
 from authorizenet_simulator.instruments import Instrument
 from authorizenet_simulator.ledger import Account, Ledger
@@ -19,6 +19,8 @@ SALE: Final = "authCaptureTransaction"
 AUTH: Final = "authOnlyTransaction"
 CAPTURE_ONLY: Final = "captureOnlyTransaction"
 REFUND: Final = "refundTransaction"
+YES: Final = ("true", "1")
+"""A boolean of the wire that is true."""
 _DEFAULT_WINDOW_S: Final = 120
 _LONGEST_WINDOW_S: Final = 28_800
 _KEPT: Final = frozenset(
@@ -37,9 +39,22 @@ _KEPT: Final = frozenset(
         "customerIP",
         "solution",
         "profile",
+        "terminalNumber",
+        "splitTenderId",
+        "retail",
+        "employeeId",
+        "surcharge",
+        "merchantDescriptor",
+        "subMerchant",
+        "tip",
+        "processingOptions",
+        "subsequentAuthInformation",
+        "otherTax",
+        "shipFrom",
+        "authorizationIndicatorType",
     }
 )
-"""Parts of a request that reporting gives back."""
+"""Parts of a request that are kept, most of them for reporting to give back."""
 CUSTOMER_KEPT: Final = ("type", "id", "email")
 """Of a customer; a licence or tax number is kept nowhere."""
 
@@ -60,6 +75,8 @@ class Ask:
 
     __slots__ = (
         "account",
+        "client_id",
+        "how",
         "instrument",
         "ledger",
         "now",
@@ -76,6 +93,7 @@ class Ask:
         self.account = account
         self.tree: Tree = body["transactionRequest"]
         self.ref_id: str = body.get("refId", "")
+        self.client_id: str = body.get("clientId", "")
         self.now = now
         self.settings: Settings = ledger.settings_of(account)
         self.instrument: Instrument | None = None
@@ -84,6 +102,8 @@ class Ask:
         """A stored payment method, which stands in the place of `payment`."""
         self.profile: tuple[int, int] | None = None
         """Customer profile id and payment profile id of the stored payment method."""
+        self.how: Tree | None = None
+        """What reporting tells of a payment method that is no plain card."""
         self.options: dict[str, str] = {}
         if (listed := self.tree.get("transactionSettings")) is not None:
             for setting in listed.get("setting", ()):
@@ -134,15 +154,21 @@ def _read_payment(ask: Ask) -> Instrument:
     payment: Tree = ask.tree.get("payment") or {}
     salt = ask.ledger.salt
     if (card := payment.get("creditCard")) is not None:
+        if "cryptogram" in card or "isPaymentToken" in card:
+            ask.how = wallets.token(card)
         return instruments.read_card(card, salt)
     if (opaque := payment.get("opaqueData")) is not None:
-        if opaque["dataDescriptor"] != accept.DESCRIPTOR:
-            raise Refused(153)
-        return accept.redeem(ask.ledger, ask.account, opaque["dataValue"], ask.now)
+        if opaque["dataDescriptor"] == accept.DESCRIPTOR:
+            return accept.redeem(ask.ledger, ask.account, opaque["dataValue"], ask.now)
+        ask.how = {"isPaymentToken": True}
+        return wallets.read(opaque, salt)
     if (bank := payment.get("bankAccount")) is not None:
         return instruments.read_bank(bank, salt)
     if (track := payment.get("trackData")) is not None:
+        ask.how = {"entryMode": "Swiped"}
         return instruments.read_track(track, salt)
+    if "payPal" in payment and ask.settings.paypal:
+        return Instrument(instruments.fingerprint("paypal", salt), "", instruments.PAYPAL)
     if "payPal" in payment:
         raise Refused(2001)
     if payment:
@@ -154,7 +180,7 @@ def check_instrument(instrument: Instrument, now: int) -> None:
     """Raises Refused for a number or expiry that no transaction could use."""
     if instrument.reason:
         raise Refused(instrument.reason)
-    if instrument.brand != "eCheck":
+    if instrument.brand not in instruments.WITHOUT_EXPIRY:
         reason = instruments.expiry_reason(instrument.expiry, now)
         if reason:
             raise Refused(reason)
@@ -162,9 +188,11 @@ def check_instrument(instrument: Instrument, now: int) -> None:
 
 def duplicate_of(ask: Ask, digest: int) -> Reply | None:
     """The answer to a duplicate; None where the request is none."""
-    said = ask.options.get("duplicateWindow")
-    explicit = said is not None and said.strip().isdigit()
-    window_s = min(int(said), _LONGEST_WINDOW_S) if explicit and said else _DEFAULT_WINDOW_S
+    said = ask.options.get("duplicateWindow", "").strip()
+    explicit = said.isascii() and said.isdigit()
+    window_s = _DEFAULT_WINDOW_S
+    if explicit:  # more digits than a number of seconds ever has are the longest window
+        window_s = min(int(said), _LONGEST_WINDOW_S) if len(said) < 10 else _LONGEST_WINDOW_S
     original = ask.ledger.find_duplicate(ask.account, digest, ask.now, window_s)
     if original is None:
         return None
@@ -215,20 +243,34 @@ def duplicate_digest(ask: Ask, kind: str, amount: int, instrument: Instrument) -
     return int.from_bytes(digest, "big")
 
 
-def details(ask: Ask) -> str:
+def details(ask: Ask, more: Tree | None = None) -> str:
     """JSON of what reporting gives back later, free of card numbers and personal numbers."""
     kept = {key: value for key, value in ask.tree.items() if key in _KEPT}
     if (customer := kept.get("customer")) is not None:
         kept["customer"] = {key: customer[key] for key in CUSTOMER_KEPT if key in customer}
+    if (said := ask.tree.get("cardholderAuthentication")) is not None:
+        kept["eci"] = said["authenticationIndicator"]  # never the value that proves it
+    if ask.options.get("recurringBilling") in YES:
+        kept["recurringBilling"] = True
     if ask.ref_id:
         kept["refId"] = ask.ref_id
+    if ask.client_id:
+        kept["clientId"] = ask.client_id
     instrument = ask.instrument
     if instrument is not None and instrument.brand == "eCheck":
         bank = (ask.tree.get("payment") or {}).get("bankAccount")
         if bank is not None:
             kept["bank"] = instruments.shown_bank(bank)
+    if ask.how is not None:
+        kept["how"] = ask.how
+    if more is not None:
+        kept |= more
     text = instruments.without_card_numbers(_encode(kept).decode())
-    if instrument is None or ask.tree["transactionType"] == REFUND:
+    if (
+        instrument is None
+        or instrument.brand == instruments.PAYPAL
+        or ask.tree["transactionType"] == REFUND
+    ):
         return text
     # Behind the masking, for a fingerprint may look like a card number. A charge's expiry has
     # been checked, so it needs no escapes.

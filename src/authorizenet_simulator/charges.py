@@ -1,13 +1,23 @@
 """Sales, authorizations and captures of what was authorized elsewhere.
 
-The checks come in this order: a nonce, the currency, the amount, the payment method, the
-duplicate window; then the test triggers and the account's filters decide.
+The checks come in this order: a nonce, the currency, the amount, the payment method, what else
+was sent, the duplicate window; then the test triggers and the account's filters decide.
 """
 
 from sys import intern
-from typing import Final
+from typing import Any, Final
 
-from authorizenet_simulator import amounts, answers, instruments, notices, records
+from authorizenet_simulator import (
+    amounts,
+    answers,
+    checks,
+    echecks,
+    instruments,
+    notices,
+    paypal,
+    prepaid,
+    records,
+)
 from authorizenet_simulator.answers import Reply
 from authorizenet_simulator.asks import (
     AUTH,
@@ -39,7 +49,6 @@ _AVS_BY_ZIP: Final = {
     "46217": "Z",
 }
 _DECLINED_ZIP: Final = "46282"
-_ECHECK_LIMIT: Final = 100_00
 
 
 def charge(ask: Ask) -> Reply:
@@ -55,17 +64,28 @@ def charge(ask: Ask) -> Reply:
         if len(code) > 6:
             raise Refused(72)
     check_instrument(instrument, ask.now)
+    checks.check(ask, kind, instrument)
+    if instrument.brand == "eCheck":
+        echecks.check(ask, kind, amount)
     if amount == 0 and instrument.brand in instruments.NO_ZERO_AUTH:
         raise Refused(289)
     digest = duplicate_digest(ask, kind, amount, instrument)
     if (duplicate := duplicate_of(ask, digest)) is not None:
         return duplicate
+    group = prepaid.group_of(ask, amount) if "splitTenderId" in ask.tree else None
     if _is_test(ask):
         return _pretend(ask, instrument)
+    if instrument.brand == instruments.PAYPAL:
+        return paypal.start(ask, kind, amount, currency, digest)
     zip_code = (ask.tree.get("billTo") or {}).get("zip", "")
-    is_card = instrument.brand != "eCheck"
     avs = avs_of(instrument, zip_code)
-    response_code, reason, status = verdict(ask, kind, amount, instrument, avs, zip_code)
+    decided = verdict(ask, kind, amount, instrument, avs, zip_code)
+    part = None
+    if group is not None or zip_code in prepaid.CARDS:
+        part = prepaid.part(ask, amount, instrument, zip_code, group, decided)
+        if part is not None:
+            amount, decided = part.approved, part.verdict
+    response_code, reason, status = decided
     txn = Txn(
         ask.ledger.new_id(),
         ask.account.login,
@@ -82,29 +102,45 @@ def charge(ask: Ask) -> Reply:
         instrument.brand,
         avs,
         instrument.cvv_result,
-        details(ask),
+        details(ask) if part is None else details(ask, part.kept),
         amount if status == records.CAPTURED else 0,
     )
     ask.ledger.record(txn, digest)
+    also = _also(ask) if part is None else _also(ask) | prepaid.join(ask, part, txn)
     notices.made(ask, txn)
     auth, network = answers.bank_codes(txn)
     if kind == CAPTURE_ONLY and response_code == 1:
         auth = ask.tree["authCode"]
+    cavv = ""
+    if txn.response_code == 1:
+        said = ask.tree.get("cardholderAuthentication")
+        cavv = answers.cavv(instrument.brand, said and said["authenticationIndicator"])
     return answers.transaction(
         ask.account,
-        response_code,
-        reason,
+        txn.response_code,
+        txn.reason,
         amount=amount,
         auth=auth,
         avs=avs,
         cvv=instrument.cvv_result,
-        cavv="2" if is_card and response_code == 1 else "",
+        cavv=cavv,
         trans_id=txn.trans_id,
         masked=instrument.masked,
         brand=instrument.brand,
         network=network,
         user_fields=ask.user_fields,
+        also=also,
     )
+
+
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+def _also(ask: Ask) -> dict[str, Any]:
+    """How the card was read, where it was not typed in."""
+    if ask.how is None or "entryMode" not in ask.how:
+        return _NOTHING
+    return {"entryMode": ask.how["entryMode"]}
 
 
 _KINDS: Final = {kind: kind for kind in (SALE, AUTH, CAPTURE_ONLY)}
@@ -142,7 +178,7 @@ def verdict(
     elif zip_code == _DECLINED_ZIP:
         return 2, 2, records.DECLINED
     elif instrument.brand == "eCheck":
-        if amount > _ECHECK_LIMIT:
+        if amount > echecks.LARGEST:
             return 2, 2, records.DECLINED
     else:
         bad_avs = avs in settings.avs_reject

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from authorizenet_simulator import amounts, clock
+from authorizenet_simulator import amounts, clock, levers
 from authorizenet_simulator.faults import Fault
 from authorizenet_simulator.records import Action, Settings, Txn
 from authorizenet_simulator.simulator import Connection, Simulator
@@ -66,6 +66,8 @@ class Control:
             ("POST", "/reset"): self._reset,
             ("GET", "/calls"): self._calls,
             ("GET", "/notifications"): self._notifications,
+            ("POST", "/status"): self._set_status,
+            ("POST", "/returns"): self._return_item,
         }
 
     async def answer(
@@ -171,7 +173,7 @@ class Control:
             raise ValueError("login must be a string")
         merged = msgspec.structs.asdict(self._settings_for(login)) | said
         settings = msgspec.convert(merged, type=Settings)
-        for limit in (settings.held_above, settings.max_amount):
+        for limit in (settings.held_above, settings.max_amount, settings.echeck_monthly_limit):
             if limit is not None and (not _is_amount(limit)):
                 raise ValueError("amounts are strings such as '900.00'")
         self._ledger.change_settings(login or "", settings)
@@ -260,6 +262,12 @@ class Control:
         made = self._ledger.settle(self._ledger.tick())
         batches = [{"batch_id": str(b.batch_id), "transactions": len(b.txns)} for b in made]
         return _json({"batches": batches})
+
+    async def _set_status(self, request: "_Request") -> Answer:
+        return _json(levers.set_status(self._ledger, request.body))
+
+    async def _return_item(self, request: "_Request") -> Answer:
+        return _json(levers.return_item(self._ledger, request.body))
 
     async def _reset(self, request: "_Request") -> Answer:
         """Forget transactions and faults, of one account or of all; accounts, settings and the

@@ -3,7 +3,7 @@
 from sys import intern
 from typing import Any, Final
 
-from authorizenet_simulator import answers, notices, records
+from authorizenet_simulator import answers, checks, notices, records
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import (
     REFUND,
@@ -16,11 +16,13 @@ from authorizenet_simulator.asks import (
     read_payment,
 )
 from authorizenet_simulator.clock import DAY_MS
-from authorizenet_simulator.instruments import Instrument
+from authorizenet_simulator.instruments import PAYPAL, Instrument
 from authorizenet_simulator.ledger import Account, Ledger
 from authorizenet_simulator.records import Txn
+from authorizenet_simulator.statuses import BATCHED, SETTLING
 
 REFUND_DAYS: Final = 180
+_CAPTURED: Final = SETTLING | BATCHED
 
 
 def _original(ask: Ask) -> Txn:
@@ -59,15 +61,17 @@ def _done(ask: Ask, txn: Txn, amount: int) -> Reply:
 
 def capture(ask: Ask) -> Reply:
     """priorAuthCaptureTransaction: once, all or less; what is left of the hold is released."""
-    ask.currency()
+    currency = ask.currency()
     amount = ask.amount() if "amount" in ask.tree else None
     txn = _original(ask)
-    if txn.status in (records.CAPTURED, records.SETTLED):
+    if txn.type != REFUND and txn.status in _CAPTURED:
         return _already(ask, txn, 311)
     if txn.status == records.DECLINED:
         raise Refused(64)
     if txn.status != records.AUTHORIZED:
         raise Refused(16)
+    if "currencyCode" in ask.tree and currency != txn.currency:
+        raise Refused(39)
     if amount is None:
         amount = txn.amount
     if amount > txn.amount:
@@ -84,7 +88,7 @@ def void(ask: Ask) -> Reply:
     txn = _original(ask)
     if txn.status == records.VOIDED:
         return _already(ask, txn, 310)
-    if txn.status in (records.SETTLED, records.REFUND_SETTLED):
+    if txn.status in BATCHED:
         raise Refused(327)
     if txn.status not in records.PENDING:
         raise Refused(16)
@@ -104,6 +108,11 @@ def refund(ask: Ask) -> Reply:
         if not ask.settings.unlinked_refunds:
             raise Refused(54)
         check_instrument(instrument, ask.now)
+        checks.check(ask, REFUND, instrument)
+        if instrument.brand == "eCheck" and not ask.settings.echeck:
+            raise Refused(18)
+        if instrument.brand == PAYPAL:
+            raise Refused(54)
     original = _original(ask) if linked else None
     digest = duplicate_digest(ask, REFUND, amount, instrument)
     if (duplicate := duplicate_of(ask, digest)) is not None:
@@ -150,14 +159,16 @@ def _check_refund(
     ask: Ask, original: Txn, amount: int, currency: str, instrument: Instrument
 ) -> None:
     """Raises Refused: 54 for what cannot be refunded, 55 for more than was settled."""
-    if original.type != REFUND and original.status == records.CAPTURED:
-        raise Refused(ask.settings.unsettled_refund_code)
+    if original.type != REFUND and original.status in SETTLING:
+        raise Refused(16 if original.brand == "eCheck" else ask.settings.unsettled_refund_code)
     if original.status != records.SETTLED or original.currency != currency:
         raise Refused(54)
     settled_at = ask.ledger.batches[original.batch].at
     if ask.now - settled_at > REFUND_DAYS * DAY_MS:
         raise Refused(54)
-    if instrument.last4 != original.last4:
+    if instrument.last4 != original.last4 or (
+        (instrument.brand == "eCheck") is not (original.brand == "eCheck")
+    ):
         raise Refused(54)
     if original.refunded + amount > original.captured:
         raise Refused(55)

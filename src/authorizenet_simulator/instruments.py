@@ -43,6 +43,8 @@ _LENGTHS: Final = {
     "JCB": (15, 16),
     "DinersClub": (14, 16),
 }
+PAYPAL: Final = "PayPal"
+WITHOUT_EXPIRY: Final = frozenset({"eCheck", PAYPAL})
 NO_ZERO_AUTH: Final = frozenset({"JCB", "DinersClub"})
 
 
@@ -121,7 +123,7 @@ def brand_of(number: str) -> str | None:
     """The wire's name of the card's brand, by its first digits."""
     if number[:1] == "4":
         return "Visa"
-    if not number[:4].isdigit():
+    if not (number.isascii() and number[:4].isdigit()):
         return None
     four = int(number[:4])
     if 5100 <= four < 5600 or 2221 <= four <= 2720:

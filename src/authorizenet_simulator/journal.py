@@ -14,7 +14,9 @@ from authorizenet_simulator import (
     hosted_tokens,
     profiles,
     records,
+    returns,
     sessions,
+    splits,
     subscriptions,
     webhooks,
 )
@@ -25,6 +27,8 @@ Event = (
     | sessions.Event
     | subscriptions.Event
     | hosted_tokens.Event
+    | splits.Event
+    | returns.Event
     | webhooks.Event
 )
 """Everything that can happen: the transactions' events, and those of each store."""

@@ -8,15 +8,20 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from authorizenet_simulator import clock, records, subscriptions
+import msgspec
+
+from authorizenet_simulator import batches, clock, moves, records, statuses, subscriptions
 from authorizenet_simulator.clock import Clock
 from authorizenet_simulator.hosted_tokens import HostedPages
 from authorizenet_simulator.journal import Event, Journal
 from authorizenet_simulator.profiles import Profiles
 from authorizenet_simulator.records import Action, Batch, Settings, Txn
+from authorizenet_simulator.returns import Returns
 from authorizenet_simulator.sessions import Sessions
+from authorizenet_simulator.splits import SplitTenders
+from authorizenet_simulator.stores import Store
 from authorizenet_simulator.subscriptions import Subscriptions
 from authorizenet_simulator.webhooks import Webhooks
 
@@ -24,36 +29,13 @@ _NEVER: Final = 1 << 62
 DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
 AUTHORIZATION_MS: Final = 30 * clock.DAY_MS
 REVIEW_MS: Final = 5 * clock.DAY_MS
+AWAITS_PAYER: Final = 5
+"""The response code of a PayPal payment whose payer has not consented yet."""
+_TIMED: Final = records.AGING | records.IN_REVIEW
+_PROFILE: Final = '"profile":'
+"""Is in the details of what was charged to a customer profile, and of nothing else."""
 DEFAULT_LOGIN: Final = "easypay-sim"
 DEFAULT_KEY: Final = "sim-secret-key-1"
-
-
-class Store(Protocol):
-    """What a feature remembers beside the transactions: profiles, subscriptions, webhooks.
-
-    It changes only in `apply`, by events of its own types, so that a replay makes it anew.
-    """
-
-    events: tuple[type, ...]
-    """The types of event that are this store's."""
-
-    def apply(self, event: Any) -> None:
-        """Take over what happened."""
-
-    def reset(self, login: str) -> None:
-        """Forget what one account has, or every account ('')."""
-
-    def snapshot(self) -> Iterator[Event]:
-        """The events that make what a reset of everything leaves."""
-
-    def due(self) -> int | None:
-        """When the clock brings something next, Unix milliseconds; None for nothing."""
-
-    def tick(self, ledger: "Ledger", now: int) -> None:
-        """Do what has fallen due at `now`: the moment that was due, at or before the clock's.
-
-        Afterwards `due` names a later moment, or else is asked again with the next request only.
-        """
 
 
 class Account:
@@ -62,13 +44,18 @@ class Account:
     __slots__ = (
         "batches",
         "currencies",
+        "customers",
+        "disordered",
+        "echecks",
         "held",
+        "latest",
         "login",
         "older",
         "recent",
         "recent_since",
         "settings",
         "signature_key",
+        "tallies",
         "transaction_key",
         "unsettled",
     )
@@ -94,6 +81,19 @@ class Account:
         self.recent: dict[int, Txn] = {}
         self.older: dict[int, Txn] = {}
         self.recent_since = 0
+        self.latest = 0
+        """When its newest transaction was."""
+        self.disordered = False
+        """The clock went back, so the order of ids is no longer that of times."""
+        self.customers: dict[int, list[Txn]] = {}
+        """What was charged to each customer profile, oldest first."""
+        self.echecks = ("", 0)
+        """The month, on the account's calendar, and what its eChecks took so far."""
+        self.tallies: dict[str, list[int]] = {}
+        """Voids, declines and errors that no batch has counted yet, by brand."""
+
+    def count(self, brand: str, what: int) -> None:
+        self.tallies.setdefault(brand, [0, 0, 0])[what] += 1
 
 
 class Ledger:
@@ -112,12 +112,16 @@ class Ledger:
         self.profiles.subscriptions_of = self.subscriptions.tied_to
         self.sessions = Sessions()
         self.pages = HostedPages()
+        self.splits = SplitTenders()
+        self.returns = Returns()
         self.webhooks = Webhooks()
         self._stores: list[Store] = [
             self.profiles,
             self.sessions,
             self.subscriptions,
             self.pages,
+            self.splits,
+            self.returns,
             self.webhooks,
         ]
         self._store_of: dict[type, Store] = {
@@ -126,7 +130,7 @@ class Ledger:
         self._forget()
         self.salt = b""
         """The key of every fingerprint."""
-        self._next_id = self._next_batch = 0
+        self._next_id = self.next_batch = 0
         self._header(records.Header(secrets.token_hex(16), begin, begin % 9_000_000 + 1_000_000))
         known = False
         for event in journal.replay():
@@ -148,12 +152,12 @@ class Ledger:
         self.rows: list[Txn | Action] = []
         """One for each request that had an effect or was declined, oldest first."""
         self.batches: dict[int, Batch] = {}
-        self._aging: deque[Txn] = deque()
-        self._reviewing: deque[Txn] = deque()
+        self.aging: deque[Txn] = deque()
+        self.reviewing: deque[Txn] = deque()
 
     @property
     def header(self) -> records.Header:
-        return records.Header(self.salt.hex(), self._next_id, self._next_batch)
+        return records.Header(self.salt.hex(), self._next_id, self.next_batch)
 
     def settings_of(self, account: Account) -> Settings:
         return account.settings or self.settings
@@ -182,7 +186,7 @@ class Ledger:
         event = records.Recorded(txn, digest)
         self.journal.add(event)
         self._recorded(event)
-        if txn.status in (records.AUTHORIZED, *records.IN_REVIEW):
+        if txn.status in _TIMED:
             self._plan()
 
     def capture(self, txn: Txn, amount: int, invoice: str, at: int) -> None:
@@ -194,11 +198,25 @@ class Ledger:
     def review(self, txn: Txn, *, approved: bool) -> None:
         self._do(records.Reviewed(txn.trans_id, approved))
 
+    def move(self, txn: Txn, status: str, at: int, *, reason: int | None = None) -> None:
+        """Give it another status, and its consequences; the reason is the status's own."""
+        said = statuses.PLACES[status]
+        self._do(
+            records.Moved(
+                txn.trans_id,
+                status,
+                said.response_code,
+                said.reason if reason is None else reason,
+                at,
+            )
+        )
+        self._plan()
+
     def settle(self, at: int) -> list[Batch]:
         """Settle everything captured or refunded; gives the batches this made."""
-        before = self._next_batch
+        before = self.next_batch
         self._do(records.Settled(at))
-        return [self.batches[number] for number in range(before, self._next_batch)]
+        return [self.batches[number] for number in range(before, self.next_batch)]
 
     def mint(self, minted: records.NonceMinted) -> None:
         self._do(minted)
@@ -252,8 +270,8 @@ class Ledger:
 
     def _holds_end(self) -> int:
         """When the oldest authorization or held transaction ends."""
-        end = self._aging[0].at + AUTHORIZATION_MS if self._aging else _NEVER
-        return min(end, self._reviewing[0].at + REVIEW_MS) if self._reviewing else end
+        end = self.aging[0].at + AUTHORIZATION_MS if self.aging else _NEVER
+        return min(end, self.reviewing[0].at + REVIEW_MS) if self.reviewing else end
 
     def find_duplicate(self, account: Account, digest: int, now: int, window_s: int) -> Txn | None:
         txn = account.recent.get(digest) or account.older.get(digest)
@@ -287,11 +305,13 @@ class Ledger:
                 self._captured(self.txns[trans_id], amount, invoice, at)
             case records.Voided(trans_id, invoice, at):
                 self._voided(self.txns[trans_id], invoice, at)
+            case records.Moved():
+                moves.apply(self, event)
             case records.Reviewed(trans_id, approved):
                 self._reviewed(self.txns[trans_id], approved)
             case records.Settled(at):
                 for account in self.accounts.values():
-                    self._settle_account(account, at)
+                    batches.settle(self, account, at)
             case records.Expired(at):
                 self._expire(at)
             case records.NonceMinted():
@@ -320,7 +340,7 @@ class Ledger:
     def _header(self, header: records.Header) -> None:
         self.salt = bytes.fromhex(header.salt)
         self._next_id = header.next_id
-        self._next_batch = header.next_batch
+        self.next_batch = header.next_batch
 
     def _account_added(self, added: records.AccountAdded) -> None:
         account = self.accounts.get(added.login)
@@ -338,20 +358,41 @@ class Ledger:
         self.txns[txn.trans_id] = txn
         self.rows.append(txn)
         self._next_id = max(self._next_id, txn.trans_id + 1)
+        if txn.at < account.latest:
+            account.disordered = True
+        account.latest = txn.at
         if txn.at - account.recent_since >= DUPLICATE_WINDOW_MAX_MS:
             account.older, account.recent = account.recent, {}
             account.recent_since = txn.at
         account.recent[event.digest] = txn
         status = txn.status
         if status in records.PENDING:
-            account.unsettled[txn.trans_id] = txn
-            if status == records.AUTHORIZED:
-                self._aging.append(txn)
+            if txn.response_code != AWAITS_PAYER:  # else nobody's to list or review yet
+                account.unsettled[txn.trans_id] = txn
+            if status in records.AGING:
+                self.aging.append(txn)
             elif status in records.IN_REVIEW:
-                account.held[txn.trans_id] = txn
-                self._reviewing.append(txn)
-        if txn.ref and txn.status != records.DECLINED:
+                self.reviewing.append(txn)
+                if txn.response_code != AWAITS_PAYER:
+                    account.held[txn.trans_id] = txn
+        elif status == records.DECLINED:
+            account.count(txn.brand, statuses.DECLINE)
+        if txn.ref and status != records.DECLINED:
             self.txns[txn.ref].refunded += txn.amount
+        if txn.brand == "eCheck" and not txn.ref and txn.response_code == 1:
+            month = clock.local_text(txn.at)[:7]
+            account.echecks = (
+                month,
+                txn.amount + (account.echecks[1] if account.echecks[0] == month else 0),
+            )
+        if _PROFILE in txn.details:
+            self._index_customer(account, txn)
+
+    def _index_customer(self, account: Account, txn: Txn) -> None:
+        profile = msgspec.json.decode(txn.details).get("profile")
+        number = profile.get("customerProfileId") if profile else None
+        if number is not None:
+            account.customers.setdefault(int(number), []).append(txn)
 
     def _captured(self, txn: Txn, amount: int, invoice: str, at: int) -> None:
         txn.status = records.CAPTURED
@@ -371,6 +412,8 @@ class Ledger:
             original.refunded -= txn.amount
         txn.status = status
         txn.captured = 0
+        if status in statuses.TALLIED:
+            account.count(txn.brand, statuses.TALLIED[status])
 
     def _reviewed(self, txn: Txn, approved: bool) -> None:
         if not approved:
@@ -383,44 +426,20 @@ class Ledger:
         txn.response_code, txn.reason = 1, 1
         if txn.type == "authOnlyTransaction":
             txn.status = records.AUTHORIZED
-            self._aging.append(txn)
+            self.aging.append(txn)
         elif txn.type == "refundTransaction":
             txn.status = records.REFUND_PENDING
         else:
             txn.status = records.CAPTURED
             txn.captured = txn.amount
 
-    def _settle_account(self, account: Account, at: int) -> None:
-        made: dict[str, Batch] = {}
-        remaining: dict[int, Txn] = {}
-        for trans_id, txn in account.unsettled.items():
-            if txn.status == records.CAPTURED:
-                txn.status = records.SETTLED
-            elif txn.status == records.REFUND_PENDING:
-                txn.status = records.REFUND_SETTLED
-            else:
-                remaining[trans_id] = txn
-                continue
-            method = "eCheck" if txn.brand == "eCheck" else "creditCard"
-            batch = made.get(method)
-            if batch is None:
-                batch = made[method] = Batch(self._next_batch, account.login, method, at, [])
-                self._next_batch += 1
-            txn.batch = batch.batch_id
-            batch.txns.append(txn)
-        if made:
-            account.unsettled = remaining
-            for batch in made.values():
-                self.batches[batch.batch_id] = batch
-                account.batches.append(batch)
-
     def _expire(self, at: int) -> None:
-        while self._aging and self._aging[0].at + AUTHORIZATION_MS <= at:
-            txn = self._aging.popleft()
-            if txn.status == records.AUTHORIZED:
+        while self.aging and self.aging[0].at + AUTHORIZATION_MS <= at:
+            txn = self.aging.popleft()
+            if txn.status in records.AGING:
                 self._close(txn, records.EXPIRED)
-        while self._reviewing and self._reviewing[0].at + REVIEW_MS <= at:
-            txn = self._reviewing.popleft()
+        while self.reviewing and self.reviewing[0].at + REVIEW_MS <= at:
+            txn = self.reviewing.popleft()
             if txn.status in records.IN_REVIEW:
                 held_only = txn.status != records.HELD_AUTHORIZED
                 self._close(txn, records.EXPIRED if held_only else records.VOIDED)
@@ -446,8 +465,8 @@ class Ledger:
         self.txns = {key: txn for key, txn in self.txns.items() if txn.login != login}
         self.rows = [row for row in self.rows if row.login != login]
         self.batches = {key: made for key, made in self.batches.items() if made.login != login}
-        self._aging = deque(txn for txn in self._aging if txn.login != login)
-        self._reviewing = deque(txn for txn in self._reviewing if txn.login != login)
+        self.aging = deque(txn for txn in self.aging if txn.login != login)
+        self.reviewing = deque(txn for txn in self.reviewing if txn.login != login)
         self.nonces = {key: made for key, made in self.nonces.items() if made.login != login}
 
     def _snapshot(self) -> Iterator[Event]:

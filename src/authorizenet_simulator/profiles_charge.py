@@ -69,6 +69,8 @@ def _put_payment(ask: Ask, profile: Profile, payment: PaymentProfile, code: str 
     ask.profile = (profile.profile_id, payment.payment_id)
     result = instruments.cvv_result(code)
     ask.stored = msgspec.structs.replace(payment.instrument, cvv_result=result)
+    if (bank := tree(payment.details).get("bankAccount")) is not None:
+        ask.how = {"bank": bank}
     if payment.bill_to:
         ask.tree["billTo"] = tree(payment.bill_to)
     if "customer" not in ask.tree:

@@ -20,10 +20,34 @@ EXPIRED: Final = "expired"
 HELD: Final = "FDSPendingReview"
 HELD_AUTHORIZED: Final = "FDSAuthorizedPendingReview"
 UNDER_REVIEW: Final = "underReview"
+PENDING_RELEASE: Final = "authorizedPendingRelease"
+SETTLEMENT_ERROR: Final = "settlementError"
+RETURNED: Final = "returnedItem"
+CHARGEBACK: Final = "chargeback"
+CHARGEBACK_REVERSAL: Final = "chargebackReversal"
+FAILED_REVIEW: Final = "failedReview"
+GENERAL_ERROR: Final = "generalError"
+COMMUNICATION_ERROR: Final = "communicationError"
 
 PENDING: Final = frozenset(
-    {AUTHORIZED, CAPTURED, REFUND_PENDING, HELD, HELD_AUTHORIZED, UNDER_REVIEW}
+    {
+        AUTHORIZED,
+        CAPTURED,
+        REFUND_PENDING,
+        HELD,
+        HELD_AUTHORIZED,
+        UNDER_REVIEW,
+        PENDING_RELEASE,
+        "approvedReview",
+        "couldNotVoid",
+        "pendingSettlement",
+        "pendingFinalSettlement",
+        "updatingSettlement",
+    }
 )
+"""What the unsettled list shows."""
+AGING: Final = frozenset({AUTHORIZED, PENDING_RELEASE})
+"""What expires when nobody captures it."""
 IN_REVIEW: Final = frozenset({HELD, HELD_AUTHORIZED, UNDER_REVIEW})
 
 
@@ -56,7 +80,7 @@ class Txn(msgspec.Struct, gc=False, array_like=True):
 
     @property
     def masked(self) -> str:
-        return f"XXXX{self.last4}"
+        return f"XXXX{self.last4}" if self.last4 else ""
 
 
 class Action(msgspec.Struct, gc=False):
@@ -81,6 +105,29 @@ class Batch(msgspec.Struct, gc=False):
     method: str
     at: int
     txns: list[Txn]
+    tallies: dict[str, list[int]] = {}
+    """Voids, declines and errors since the batch before, by brand."""
+
+
+Brand = Literal["Visa", "MasterCard", "AmericanExpress", "Discover", "JCB", "DinersClub"]
+EcheckType = Literal["PPD", "WEB", "CCD", "TEL", "ARC", "BOC"]
+RequiredField = Literal[
+    "firstName",
+    "lastName",
+    "company",
+    "address",
+    "city",
+    "state",
+    "zip",
+    "country",
+    "phoneNumber",
+    "email",
+    "customerId",
+    "invoiceNumber",
+    "description",
+    "poNumber",
+    "cardCode",
+]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +143,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_amount: str = "99999999.99"
     unlinked_refunds: bool = True
     unsettled_refund_code: Literal[50, 54] = 54
+    card_types: list[Brand] | None = None
+    """The brands that the account takes, others get 17; none at all: 56. None: every brand."""
+    echeck: bool = True
+    """False: bank accounts get 18."""
+    echeck_types: list[EcheckType] | None = None
+    """The kinds of eCheck allowed, others get 246; None: every kind."""
+    echeck_monthly_limit: str = "5000.00"
+    """More in one month than this: 49."""
+    paypal: bool = False
+    """False: 2001."""
+    required_fields: list[RequiredField] = []
+    """What the account's form demands of a charge: 33."""
+    reporting: bool = True
+    """False: every report is E00011."""
     test_mode: bool = False
     reporting_lag_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How long a new transaction stays hidden from details and the unsettled list, and a new batch
@@ -157,6 +218,16 @@ class Voided(msgspec.Struct, array_like=True, tag="void"):
     at: int
 
 
+class Moved(msgspec.Struct, array_like=True, tag="move"):
+    """It has another status now, with all that this implies."""
+
+    trans_id: int
+    status: str
+    response_code: int
+    reason: int
+    at: int
+
+
 class Reviewed(msgspec.Struct, array_like=True, tag="review"):
     trans_id: int
     approved: bool
@@ -193,6 +264,7 @@ Event = (
     | Recorded
     | Captured
     | Voided
+    | Moved
     | Reviewed
     | Settled
     | Expired

@@ -1,23 +1,28 @@
 """What can be asked afterwards: one transaction, lists, batches, the merchant."""
 
-from collections.abc import Iterable, Iterator, Reversible
+from collections.abc import Callable, Iterable, Iterator, Reversible
 from hashlib import blake2b
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import amounts, answers, clock, records
+from authorizenet_simulator import amounts, clock, records
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
 from authorizenet_simulator.clock import DAY_MS
-from authorizenet_simulator.codes import REASONS
+from authorizenet_simulator.detailed import (
+    FILTER_ACTIONS,
+    MARKET,
+    PRODUCT,
+    batch_state,
+    market_of,
+    settle_amount,
+    told_of,
+)
 from authorizenet_simulator.ledger import Account, Ledger
 from authorizenet_simulator.records import Batch, Txn
 
 Tree = dict[str, Any]
-_PRODUCT: Final = "Card Not Present"
-_MARKET: Final = "eCommerce"
-_NOTHING_SETTLES: Final = frozenset({records.DECLINED, records.VOIDED, records.EXPIRED})
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -28,112 +33,12 @@ def transaction_details(ledger: Ledger, account: Account, body: Tree, now: int) 
     if txn is None or txn.login != account.login or (lag_ms and txn.at > now - lag_ms):
         raise ApiError("E00040")
     sent = _decode(txn.details)
-    ref_id = sent.pop("refId", None)
-    payload: Tree = {"transaction": _details(ledger, txn, sent)}
-    if ref_id is not None:
-        payload["transrefId"] = ref_id
+    payload: Tree = {"transaction": told_of(ledger, txn, sent)}
+    if "clientId" in sent:
+        payload["clientId"] = sent["clientId"]
+    if "refId" in sent:
+        payload["transrefId"] = sent["refId"]
     return Reply(payload)
-
-
-def _details(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
-    auth_code, network = answers.bank_codes(txn)
-    told: Tree = {"transId": str(txn.trans_id)}
-    if txn.ref:
-        told["refTransId"] = str(txn.ref)
-    told |= {
-        "submitTimeUTC": clock.utc_text(txn.at),
-        "submitTimeLocal": clock.local_text(txn.at),
-        "transactionType": _type(txn),
-        "transactionStatus": txn.status,
-        "responseCode": txn.response_code,
-        "responseReasonCode": txn.reason,
-    }
-    if (subscription := sent.get("subscription")) is not None:
-        told["subscription"] = subscription
-    told |= {
-        "responseReasonDescription": "Approval" if txn.reason == 1 else REASONS[txn.reason][1],
-        "authCode": sent.get("authCode") or auth_code,
-        "AVSResponse": txn.avs,
-    }
-    if txn.cvv:
-        told["cardCodeResponse"] = txn.cvv
-    if txn.reason in _FILTER_ACTIONS:
-        action = _FILTER_ACTIONS[txn.reason]
-        told["FDSFilterAction"] = action
-        told["FDSFilters"] = [{"name": "Amount Filter", "action": action}]
-    if txn.batch:
-        batch = ledger.batches[txn.batch]
-        told["batch"] = {
-            "batchId": str(batch.batch_id),
-            "settlementTimeUTC": clock.utc_text(batch.at),
-            "settlementTimeLocal": clock.local_text(batch.at),
-            "settlementState": records.SETTLED,
-        }
-    if (order := sent.get("order")) is not None:
-        told["order"] = {
-            **order,
-            "discountAmount": _number(order.get("discountAmount", "0.00")),
-            "taxIsAfterDiscount": order.get("taxIsAfterDiscount") in ("true", "1"),
-        }
-    told["requestedAmount"] = amounts.number(txn.amount)
-    told["authAmount"] = amounts.number(txn.amount)
-    told["settleAmount"] = amounts.number(_settle_amount(txn))
-    for name in ("tax", "shipping", "duty"):
-        if (charge := sent.get(name)) is not None:
-            told[name] = {**charge, "amount": _number(charge["amount"])}
-    if (items := sent.get("lineItems")) is not None:
-        told["lineItems"] = [_line_item(item) for item in items.get("lineItem", ())]
-    told["taxExempt"] = sent.get("taxExempt") in ("true", "1")
-    told["taxExemptSpecified"] = True
-    told["payment"] = _payment(txn)
-    for name in ("customer", "billTo", "shipTo"):
-        if name in sent:
-            told[name] = sent[name]
-    told["recurringBilling"] = subscription is not None
-    if "customerIP" in sent:
-        told["customerIP"] = sent["customerIP"]
-    told["product"] = _PRODUCT
-    told["marketType"] = _MARKET
-    if "profile" in sent:
-        told["profile"] = sent["profile"]
-    if network:
-        told["networkTransId"] = network
-    return told
-
-
-_FILTER_ACTIONS: Final = {251: "decline", 252: "hold", 253: "authAndHold"}
-
-
-def _type(txn: Txn) -> str:
-    """A captured authorization is reported as its capture."""
-    if txn.type == "authOnlyTransaction" and txn.captured:
-        return "priorAuthCaptureTransaction"
-    return txn.type
-
-
-def _settle_amount(txn: Txn) -> int:
-    return 0 if txn.status in _NOTHING_SETTLES else txn.captured or txn.amount
-
-
-def _number(text: str) -> msgspec.Raw:
-    hundredths = amounts.parse(text)
-    return msgspec.Raw(text.encode()) if hundredths is None else amounts.number(hundredths)
-
-
-def _line_item(item: Tree) -> Tree:
-    return {
-        **item,
-        "quantity": _number(item["quantity"]),
-        "unitPrice": _number(item["unitPrice"]),
-        "taxable": item.get("taxable") in ("true", "1"),
-    }
-
-
-def _payment(txn: Txn) -> Tree:
-    if txn.brand == "eCheck":
-        return {"bankAccount": {"routingNumber": "XXXX", "accountNumber": txn.masked}}
-    card = {"cardNumber": txn.masked, "expirationDate": "XXXX", "cardType": txn.brand}
-    return {"creditCard": card}
 
 
 def unsettled(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
@@ -141,32 +46,61 @@ def unsettled(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     pool = account.held if body.get("status") == "pendingApproval" else account.unsettled
     lag_ms = ledger.settings_of(account).reporting_lag_ms
     if not lag_ms:
-        return _list(body, pool.values(), len(pool))
-    reported = [txn for txn in pool.values() if txn.at <= now - lag_ms]
-    return _list(body, reported, len(reported))
+        return _list(ledger, account, body, pool.values(), len(pool))
+    hidden = sum(1 for _ in takewhile(lambda txn: txn.at > now - lag_ms, reversed(pool.values())))
+    return _list(ledger, account, body, pool.values(), len(pool) - hidden, hidden)
 
 
 def batch_transactions(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     """getTransactionListRequest: what one batch settled. Raises ApiError E00040."""
     txns = _batch(ledger, account, body.get("batchId", "0"), now).txns
-    return _list(body, txns, len(txns))
+    return _list(ledger, account, body, txns, len(txns))
 
 
-def _list(body: Tree, oldest_first: Reversible[Txn], total: int) -> Reply:
-    """One page. What is listed lies in the order of its ids, which is that of its times."""
+def customer_transactions(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
+    """getTransactionListForCustomerRequest: everything charged to a profile, or to one of its
+    payment profiles, whatever became of it."""
+    txns = account.customers.get(records.parse_id(body["customerProfileId"]) or 0, [])
+    if (payment_profile := body.get("customerPaymentProfileId")) is not None:
+        txns = [txn for txn in txns if _payment_profile(txn) == payment_profile.strip()]
+    return _list(ledger, account, body, txns, len(txns))
+
+
+def _payment_profile(txn: Txn) -> str | None:
+    profile: Tree = _decode(txn.details).get("profile") or {}
+    found: str | None = profile.get("customerPaymentProfileId")
+    return found
+
+
+def _list(
+    ledger: Ledger,
+    account: Account,
+    body: Tree,
+    oldest_first: Reversible[Txn],
+    total: int,
+    hidden: int = 0,
+) -> Reply:
+    """One page. What is listed lies in the order of its ids, which is that of its times unless
+    the clock was set back; of the newest, `hidden` are not shown."""
     paging: Tree = body.get("paging") or {}
     limit, page = int(paging.get("limit", 1000)), int(paging.get("offset", 1))
     sorting: Tree = body.get("sorting") or {}
     ascending = sorting.get("orderDescending", "true").strip() in ("false", "0")
+    if account.disordered and sorting.get("orderBy") == "submitTimeUTC":
+        oldest_first = sorted(oldest_first, key=lambda txn: txn.at)
     ordered: Iterable[Txn] = oldest_first if ascending else reversed(oldest_first)
-    start = (page - 1) * limit
-    listed = [_summary(txn) for txn in islice(ordered, start, start + limit)]
+    start, stop = (page - 1) * limit, min(page * limit, total)
+    skipped = 0 if ascending else hidden
+    shown = islice(ordered, start + skipped, max(start, stop) + skipped)
+    listed = [_summary(ledger, txn) for txn in shown]
     if not listed:
         return Reply({"totalNumInResultSet": total}, *NOTHING_FOUND)
     return Reply({"transactions": listed, "totalNumInResultSet": total})
 
 
-def _summary(txn: Txn) -> Tree:
+def _summary(ledger: Ledger, txn: Txn) -> Tree:
+    sent = _decode(txn.details)
+    market, product = market_of(sent)
     told: Tree = {
         "transId": str(txn.trans_id),
         "submitTimeUTC": clock.utc_text(txn.at),
@@ -175,7 +109,6 @@ def _summary(txn: Txn) -> Tree:
     }
     if txn.invoice:
         told["invoiceNumber"] = txn.invoice
-    sent = _decode(txn.details)
     bill_to = sent.get("billTo") or {}
     for name in ("firstName", "lastName"):
         if name in bill_to:
@@ -183,13 +116,23 @@ def _summary(txn: Txn) -> Tree:
     told |= {
         "accountType": txn.brand,
         "accountNumber": txn.masked,
-        "settleAmount": amounts.number(_settle_amount(txn)),
-        "marketType": _MARKET,
-        "product": _PRODUCT,
+        "settleAmount": amounts.number(settle_amount(txn)),
+        "marketType": market,
+        "product": product,
     }
-    if (subscription := sent.get("subscription")) is not None:
-        told["subscription"] = subscription
-    told["hasReturnedItemsSpecified"] = False
+    if "subscription" in sent:
+        told["subscription"] = sent["subscription"]
+    if txn.trans_id in ledger.returns.items:
+        told |= {"hasReturnedItems": True, "hasReturnedItemsSpecified": True}
+    else:
+        told["hasReturnedItemsSpecified"] = False
+    if txn.reason in FILTER_ACTIONS:
+        told["fraudInformation"] = {
+            "fraudFilterList": ["Amount Filter"],
+            "fraudAction": FILTER_ACTIONS[txn.reason],
+        }
+    if "profile" in sent:
+        told["profile"] = sent["profile"]
     return told
 
 
@@ -243,33 +186,55 @@ def _batch_details(batch: Batch, *, with_statistics: bool) -> Tree:
         "batchId": str(batch.batch_id),
         "settlementTimeUTC": clock.utc_text(batch.at),
         "settlementTimeLocal": clock.local_text(batch.at),
-        "settlementState": records.SETTLED,
+        "settlementState": batch_state(batch),
         "paymentMethod": batch.method,
-        "marketType": _MARKET,
-        "product": _PRODUCT,
+        "marketType": MARKET,
+        "product": PRODUCT,
     }
     if with_statistics:
         told["statistics"] = list(_statistics(batch))
     return told
 
 
+_REFUNDED: Final = "refundTransaction"
+
+
 def _statistics(batch: Batch) -> Iterator[Tree]:
-    by_brand: dict[str, list[Txn]] = {}
+    by_brand: dict[str, list[Txn]] = {brand: [] for brand in batch.tallies}
     for txn in batch.txns:
         by_brand.setdefault(txn.brand, []).append(txn)
     for brand, txns in by_brand.items():
-        charges = [txn.captured for txn in txns if txn.status == records.SETTLED]
-        refunds = [txn.amount for txn in txns if txn.status == records.REFUND_SETTLED]
+        voids, declines, errors = batch.tallies.get(brand, (0, 0, 0))
+        failed = sum(1 for txn in txns if txn.status == records.SETTLEMENT_ERROR)
+        settled = [txn for txn in txns if txn.status != records.SETTLEMENT_ERROR]
+        charges = [txn.captured for txn in settled if txn.type != _REFUNDED]
+        refunds = [txn.amount for txn in settled if txn.type == _REFUNDED]
+        returned = [txn for txn in settled if txn.status == records.RETURNED]
+        disputed = [txn.captured for txn in settled if txn.status == records.CHARGEBACK]
+        returned_charges = [txn.captured for txn in returned if txn.type != _REFUNDED]
+        returned_refunds = [txn.amount for txn in returned if txn.type == _REFUNDED]
         yield {
             "accountType": brand,
-            "chargeAmount": amounts.number(sum(charges)),
-            "chargeCount": len(charges),
-            "refundAmount": amounts.number(sum(refunds)),
-            "refundCount": len(refunds),
-            "voidCount": 0,
-            "declineCount": 0,
-            "errorCount": 0,
+            **_sum("charge", charges),
+            **_sum("refund", refunds),
+            "voidCount": voids,
+            "declineCount": declines,
+            "errorCount": errors + failed,
+            **_sum("returnedItem", returned_charges + returned_refunds),
+            **_sum("chargeback", disputed),
+            "correctionNoticeCount": 0,
+            **_sum("chargeChargeBack", disputed),
+            **_sum("refundChargeBack", []),
+            **_sum("chargeReturnedItems", returned_charges),
+            **_sum("refundReturnedItems", returned_refunds),
         }
+
+
+def _sum(name: str, hundredths: list[int]) -> Tree:
+    return {
+        f"{name}Amount": amounts.number(sum(hundredths)),
+        f"{name}Count": len(hundredths),
+    }
 
 
 def client_key(account: Account) -> str:
@@ -277,29 +242,71 @@ def client_key(account: Account) -> str:
     return blake2b(account.login.encode(), digest_size=32, person=b"client-key").hexdigest()
 
 
+_CARD_LETTERS: Final = {
+    "AmericanExpress": "A",
+    "DinersClub": "C",
+    "Discover": "D",
+    "JCB": "J",
+    "MasterCard": "M",
+    "Visa": "V",
+}
+
+
 def merchant_details(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getMerchantDetailsRequest."""
+    """getMerchantDetailsRequest: what the account takes."""
     settings = ledger.settings_of(account)
-    cards = ["A", "D", "J", "M", "V"]
+    taken = _CARD_LETTERS if settings.card_types is None else settings.card_types
+    cards = sorted(taken)
+    methods = [*cards, *["Echeck"] * settings.echeck, *["Paypal"] * settings.paypal]
+    letters = [_CARD_LETTERS[brand] for brand in cards]
     return Reply(
         {
             "isTestMode": settings.test_mode,
-            "processors": [{"name": "First Data Nashville", "id": 2, "cardTypes": cards}],
+            "processors": [{"name": "First Data Nashville", "id": 2, "cardTypes": letters}],
             "merchantName": account.login,
             "gatewayId": str(100_000 + sum(account.login.encode())),
-            "marketTypes": [_MARKET],
+            "marketTypes": [MARKET],
             "productCodes": ["CNP"],
-            "paymentMethods": [
-                "AmericanExpress",
-                "Discover",
-                "JCB",
-                "MasterCard",
-                "Visa",
-                "Echeck",
-            ],
+            "paymentMethods": methods,
             "currencies": list(account.currencies),
             "publicClientKey": client_key(account),
+            "businessInformation": {
+                "company": "Example Shop",
+                "address": "1 Main Street",
+                "city": "Bellevue",
+                "state": "WA",
+                "zip": "98004",
+                "country": "US",
+                "phoneNumber": "425-555-0100",
+            },
             "merchantTimeZone": "America/Los_Angeles",
-            "contactDetails": [],
+            "contactDetails": [
+                {"email": "owner@example.com", "firstName": "Jane", "lastName": "Doe"}
+            ],
         }
     )
+
+
+Handler = Callable[[Ledger, Account, Tree, int], Reply]
+
+
+def _if_allowed(handler: Handler) -> Handler:
+    """Reports need a permission that an account may lack. Raises ApiError E00011."""
+
+    def guarded(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
+        if not ledger.settings_of(account).reporting:
+            raise ApiError("E00011")
+        return handler(ledger, account, body, now)
+
+    return guarded
+
+
+METHODS: Final[dict[str, Handler]] = {
+    "getTransactionDetailsRequest": _if_allowed(transaction_details),
+    "getUnsettledTransactionListRequest": _if_allowed(unsettled),
+    "getSettledBatchListRequest": _if_allowed(settled_batches),
+    "getTransactionListRequest": _if_allowed(batch_transactions),
+    "getBatchStatisticsRequest": _if_allowed(batch_statistics),
+    "getTransactionListForCustomerRequest": _if_allowed(customer_transactions),
+    "getMerchantDetailsRequest": merchant_details,
+}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from authorizenet_simulator import answers, charges, followups, profiles_charge
+from authorizenet_simulator import answers, charges, followups, paypal, profiles_charge
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import AUTH, CAPTURE_ONLY, REFUND, SALE, Ask, Refused, Tree
 from authorizenet_simulator.ledger import Account, Ledger
@@ -45,10 +45,6 @@ def run(ask: Ask) -> Reply:
         )
 
 
-def _paypal(ask: Ask) -> Reply:
-    raise Refused(2001)
-
-
 HANDLERS: Final[dict[str, Callable[[Ask], Reply]]] = {
     SALE: charges.charge,
     AUTH: charges.charge,
@@ -56,7 +52,7 @@ HANDLERS: Final[dict[str, Callable[[Ask], Reply]]] = {
     "priorAuthCaptureTransaction": followups.capture,
     "voidTransaction": followups.void,
     REFUND: followups.refund,
-    "authOnlyContinueTransaction": _paypal,
-    "authCaptureContinueTransaction": _paypal,
-    "getDetailsTransaction": _paypal,
+    "authOnlyContinueTransaction": paypal.proceed,
+    "authCaptureContinueTransaction": paypal.proceed,
+    "getDetailsTransaction": paypal.details_of,
 }

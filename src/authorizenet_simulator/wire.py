@@ -12,6 +12,7 @@ from authorizenet_simulator import (
     followups,
     hosted,
     plain,
+    prepaid,
     profiles_api,
     reporting,
     schema,
@@ -137,12 +138,7 @@ METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = (
     {
         "createTransactionRequest": transactions.create,
         "updateHeldTransactionRequest": followups.review,
-        "getTransactionDetailsRequest": reporting.transaction_details,
-        "getUnsettledTransactionListRequest": reporting.unsettled,
-        "getSettledBatchListRequest": reporting.settled_batches,
-        "getTransactionListRequest": reporting.batch_transactions,
-        "getBatchStatisticsRequest": reporting.batch_statistics,
-        "getMerchantDetailsRequest": reporting.merchant_details,
+        "updateSplitTenderGroupRequest": prepaid.update_group,
         "updateMerchantDetailsRequest": plain.update_merchant,
         "securePaymentContainerRequest": accept.mint,
         "authenticateTestRequest": credentials.accept,
@@ -154,6 +150,7 @@ METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = (
         "getAUJobSummaryRequest": plain.updater_summary,
         "getAUJobDetailsRequest": plain.updater_details,
     }
+    | reporting.METHODS
     | profiles_api.METHODS
     | arb.METHODS
     | hosted.METHODS

@@ -145,7 +145,7 @@ def facts_of_xml(root: ElementTree.Element) -> list[tuple[str, str]]:
 TEXT_LISTS = {
     *("cardTypes", "marketTypes", "productCodes", "paymentMethods", "currencies"),
     *("ids", "customerPaymentProfileIdList", "customerShippingAddressIdList"),
-    *("validationDirectResponseList", "subscriptionIds"),
+    *("validationDirectResponseList", "subscriptionIds", "fraudFilterList"),
 }
 
 

@@ -245,6 +245,8 @@ def test_declines_count_as_originals_and_errors_do_not(shop: Merchant) -> None:
         {"kind": "authOnlyTransaction"},
         {"customer": {"id": "c2"}},
         {"billTo": {"zip": "98005"}},
+        {"billTo": {"company": "Hats"}},
+        {"poNumber": "po-1"},
     ],
 )
 def test_any_compared_field_makes_it_another(shop: Merchant, changed: dict[str, Any]) -> None:
@@ -253,8 +255,17 @@ def test_any_compared_field_makes_it_another(shop: Merchant, changed: dict[str, 
 
 
 def test_what_is_not_compared_does_not(shop: Merchant) -> None:
+    """Only what the processor says it compares: a new phone number is no new order."""
     shop.charge(invoice="one", customerIP="192.0.2.1")
-    assert reason(shop.charge(invoice="one", customerIP="192.0.2.2")) == "11"
+    for other in (
+        {"customerIP": "192.0.2.2"},
+        {"billTo": {"phoneNumber": "425-555-0100"}},
+        {"shipTo": {"zip": "98005"}},
+        {"customer": {"email": "a@example.com"}},
+        {"tax": {"amount": "1.00"}},
+        {"code": "901"},
+    ):
+        assert reason(shop.charge(invoice="one", **other)) == "11", other
 
 
 def mint(shop: Merchant, number: str = VISA) -> dict[str, str]:

@@ -52,6 +52,16 @@ def test_captures_that_cannot_be(shared: Process, shop: Merchant) -> None:
     assert reason(shop.capture(declined["transId"])) == "64"
     shop.void(held["transId"])
     assert reason(shop.capture(held["transId"])) == "16"
+    shop.settings(held_above="1.00")
+    review = shop.authorize("20.00")
+    assert reason(shop.capture(review["transId"])) == "16"  # nobody has approved it yet
+
+
+def test_a_capture_in_another_currency(shared: Process) -> None:
+    shop = shared.merchant(currencies=["USD", "CAD"])
+    held = shop.authorize("10.00")
+    assert reason(shop.capture(held["transId"], amount="5.00", currencyCode="CAD")) == "39"
+    assert shop.capture(held["transId"], amount="5.00", currencyCode="USD")["responseCode"] == "1"
 
 
 def test_voids(shop: Merchant) -> None:

@@ -1,0 +1,121 @@
+"""PayPal: a payment that begins here, is consented to by the payer elsewhere, and is continued.
+
+The payer consents at once: who asks for the details gets the payer's id, and may continue.
+"""
+
+from typing import Any, Final
+
+from authorizenet_simulator import answers, instruments, notices, records
+from authorizenet_simulator.answers import Reply
+from authorizenet_simulator.asks import AUTH, CAPTURE_ONLY, Ask, Refused, details
+from authorizenet_simulator.ledger import AWAITS_PAYER
+from authorizenet_simulator.records import Txn
+
+_CONTINUES: Final = {
+    "authOnlyContinueTransaction": (AUTH, records.AUTHORIZED, 2008),
+    "authCaptureContinueTransaction": ("authCaptureTransaction", records.CAPTURED, 2009),
+}
+"""By type: what it continues, the status then, and the reason when it is no such thing."""
+
+
+def start(ask: Ask, kind: str, amount: int, currency: str, digest: int) -> Reply:
+    """A sale or authorization to be paid by PayPal: response code 5 and where to send the payer.
+
+    Raises Refused: 67, 2004 and 2005 for a missing address to return to, 2007 for nothing to pay.
+    """
+    if kind == CAPTURE_ONLY:
+        raise Refused(67)
+    said = ask.tree["payment"]["payPal"]
+    for name, reason in (("successUrl", 2004), ("cancelUrl", 2005)):
+        if not said.get(name):
+            raise Refused(reason)
+    if amount == 0:
+        raise Refused(2007)
+    txn = Txn(
+        ask.ledger.new_id(),
+        ask.account.login,
+        kind,
+        amount,
+        AWAITS_PAYER,
+        2000,
+        records.UNDER_REVIEW,
+        ask.now,
+        currency,
+        0,
+        ask.invoice,
+        "",
+        instruments.PAYPAL,
+        "P",
+        "",
+        details(ask),
+    )
+    ask.ledger.record(txn, digest)
+    url = f"https://www.sandbox.paypal.com/checkoutnow?token=EC-{txn.trans_id}"
+    return _answer(ask, txn, {"SecureAcceptanceUrl": url})
+
+
+def details_of(ask: Ask) -> Reply:
+    """getDetailsTransaction: who the payer is."""
+    txn = _original(ask, 2008)
+    told = {"PayerID": _payer(txn), "PayerEmail": "payer@example.com"}
+    return _answer(ask, txn, told, response_code=1, reason=1)
+
+
+def proceed(ask: Ask) -> Reply:
+    """The payer has consented: authorize, or take the money. The id stays."""
+    kind, status, unfit = _CONTINUES[ask.tree["transactionType"]]
+    txn = _original(ask, unfit)
+    payer = ((ask.tree.get("payment") or {}).get("payPal") or {}).get("payerID", "")
+    if not payer:
+        raise Refused(2006)
+    if payer != _payer(txn):
+        raise Refused(2105)
+    if txn.response_code != AWAITS_PAYER:
+        raise Refused(2103)
+    if txn.status != records.UNDER_REVIEW or txn.type != kind:
+        raise Refused(unfit)
+    if "amount" in ask.tree and ask.amount() != txn.amount:
+        raise Refused(unfit)
+    ask.ledger.move(txn, status, ask.now)
+    notices.made(ask, txn)
+    return _answer(ask, txn, {"PayerID": payer, "PayerEmail": "payer@example.com"})
+
+
+def _original(ask: Ask, unfit: int) -> Txn:
+    if not ask.settings.paypal:
+        raise Refused(2001)
+    ref = records.parse_id(ask.tree.get("refTransId", ""))
+    if ref is None:
+        raise Refused(15)
+    txn = ask.ledger.txns.get(ref)
+    if txn is None or txn.login != ask.account.login:
+        raise Refused(16)
+    if txn.brand != instruments.PAYPAL:
+        raise Refused(unfit)
+    return txn
+
+
+def _payer(txn: Txn) -> str:
+    """One payer for each payment, made of its id."""
+    return f"PAYER{txn.trans_id}"
+
+
+def _answer(
+    ask: Ask,
+    txn: Txn,
+    acceptance: dict[str, Any],
+    *,
+    response_code: int | None = None,
+    reason: int | None = None,
+) -> Reply:
+    return answers.transaction(
+        ask.account,
+        response_code or txn.response_code,
+        reason or txn.reason,
+        amount=txn.amount,
+        trans_id=txn.trans_id,
+        ref=str(txn.trans_id) if "refTransId" in ask.tree else "",
+        brand=txn.brand,
+        user_fields=ask.user_fields,
+        also={"secureAcceptance": acceptance},
+    )

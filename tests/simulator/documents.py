@@ -1,0 +1,275 @@
+"""Requests made from the schema: a whole one for every message, and every way to spoil it.
+
+It reads `data/schema.json` by itself, so that a mistake of the simulator's own reading shows.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from importlib.resources import files
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import msgspec
+
+Tree = dict[str, Any]
+NAMESPACE = "AnetApi/xml/v1/schema/AnetApiSchema.xsd"
+_SOURCE: Tree = msgspec.json.decode(
+    files("authorizenet_simulator").joinpath("data/schema.json").read_bytes()
+)
+_TYPES: Tree = _SOURCE["types"]
+SIMPLE: Tree = _SOURCE["simple"]
+REQUESTS = sorted(
+    name
+    for name, definition in _SOURCE["elements"].items()
+    if name.endswith("Request") and isinstance(definition, list)
+)
+_DEEPEST = 12
+"""Types that nest without end stop here; every other type is met above."""
+
+
+_MOST_MEMBERS = 7
+"""Of a choice: the payment methods."""
+
+
+class Element(NamedTuple):
+    name: str
+    least: int
+    most: int
+    children: "list[Element] | None"
+    facets: Tree
+    in_choice: bool
+    type_name: str
+
+
+def elements(method: str) -> list[Element]:
+    return _children(*_SOURCE["elements"][method], depth=0)
+
+
+def _children(extends: str | None, fields: list[Any], depth: int) -> list[Element]:
+    inherited = [] if extends is None else _children(*_TYPES[extends], depth=depth)
+    return inherited + [_element(*field, depth=depth + 1) for field in fields]
+
+
+def _element(name: str, least: int, most: int, spec: Any, *choice: int, depth: int) -> Element:
+    children, facets = None, {}
+    if isinstance(spec, list):
+        children = _children(None, spec, depth)
+    elif isinstance(spec, str) and spec in _TYPES:
+        children = _children(*_TYPES[spec], depth=depth) if depth < _DEEPEST else []
+    else:
+        facets = _facets(spec)
+    shown = spec if isinstance(spec, str) else name
+    return Element(name, least, most, children, facets, bool(choice), shown)
+
+
+def _facets(spec: Any) -> Tree:
+    """All facets down to the base, the nearest winning."""
+    if isinstance(spec, str):
+        spec = SIMPLE.get(spec, {"base": spec})
+    base = spec["base"]
+    return {**_facets(base), **spec, "base": _facets(base)["base"]} if base in SIMPLE else spec
+
+
+_GOOD = {
+    "decimal": "1",
+    "int": "1",
+    "long": "1",
+    "short": "1",
+    "boolean": "true",
+    "dateTime": "2026-01-02T03:04:05Z",
+    "date": "2026-01-02",
+}
+_BAD = {
+    "decimal": ("1,5", "Decimal"),
+    "int": ("1.5", "Int32"),
+    "long": ("x", "Int64"),
+    "short": ("70000", "Int16"),
+    "boolean": ("yes", "Boolean"),
+    "dateTime": ("yesterday", "DateTime"),
+    "date": ("2026-13-01", "Date"),
+}
+
+
+def _value(facets: Tree) -> str:
+    if "enum" in facets:
+        return str(facets["enum"][0])
+    if "minInclusive" in facets:
+        return str(facets["minInclusive"])
+    if (base := facets["base"]) in _GOOD:
+        return _GOOD[base]
+    return "1" * max(1, facets.get("length", facets.get("minLength", 1)))
+
+
+def whole(children: list[Element], *, optional: bool = True, pick: int = 0) -> Tree:
+    """A valid content: every element, or only those that must be. Of a choice it has one member,
+    the one at `pick`, or the last where there are fewer."""
+    made: Tree = {}
+    for run in _runs(children):
+        element = run[min(pick, len(run) - 1)]
+        if optional or element.least or element.in_choice:
+            made[element.name] = (
+                _value(element.facets)
+                if element.children is None
+                else whole(element.children, optional=optional, pick=pick)
+            )
+    return made
+
+
+def _runs(children: list[Element]) -> Iterator[list[Element]]:
+    """Elements one by one, the members of a choice together."""
+    for in_choice, group in groupby(children, lambda element: element.in_choice):
+        if in_choice:
+            yield list(group)
+        else:
+            yield from ([element] for element in group)
+
+
+class Spoiled(NamedTuple):
+    """A body with one thing wrong, and what the error must say."""
+
+    what: str
+    body: Tree
+    says: tuple[str, ...]
+
+
+def spoiled(method: str) -> Iterator[Spoiled]:
+    """Every single fault in every element, whichever member of a choice holds it; a type that
+    the same message has in several places is done in one."""
+    root = elements(method)
+    seen: set[str] = set()
+    for pick in range(_MOST_MEMBERS):
+        if pick == 0 or whole(root, pick=pick) != whole(root, pick=pick - 1):
+            body = whole(root, pick=pick)
+            yield from _spoil(method, root, body, body, seen)
+
+
+def _spoil(
+    name: str, children: list[Element], inner: Tree, body: Tree, seen: set[str]
+) -> Iterator[Spoiled]:
+    """`inner` is the element's content within `body`; it is changed, copied and put back."""
+
+    def copy(changed: Tree, what: str, *says: str) -> Spoiled:
+        kept = dict(inner)
+        inner.clear()
+        inner.update(changed)
+        made = deepcopy(body)
+        inner.clear()
+        inner.update(kept)
+        return Spoiled(f"{name}: {what}", made, says)
+
+    element_is = f"The element '{name}' in namespace '{NAMESPACE}'"
+    yield copy(
+        {"bogus": "1", **inner}, "unknown", f"{element_is} has invalid child element 'bogus'"
+    )
+    names = list(inner)
+    if len(names) > 1:
+        turned = {key: inner[key] for key in (*names[1:], names[0])}
+        yield copy(turned, "order", f"{element_is} has invalid child element '")
+    for element in children:
+        if element.name not in inner:
+            continue
+        if element.least and not (element.in_choice and _choice_is_free(children)):
+            rest = {key: value for key, value in inner.items() if key != element.name}
+            yield copy(rest, f"no {element.name}", element_is, element.name)
+        if element.most > 0:
+            too_many = [deepcopy(inner[element.name]) for _ in range(element.most + 1)]
+            yield copy(
+                {**inner, element.name: too_many},
+                f"many {element.name}",
+                f"has invalid child element '{element.name}'",
+            )
+        if element.children is not None:
+            yield copy(
+                {**inner, element.name: "text"},
+                f"text in {element.name}",
+                f"The element '{element.name}' in namespace '{NAMESPACE}' cannot contain text.",
+            )
+            if element.type_name not in seen:
+                seen.add(element.type_name)
+                child = inner[element.name]
+                yield from _spoil(element.name, element.children, child, body, seen)
+            continue
+        if element.facets["base"] != "any":
+            yield copy(
+                {**inner, element.name: {"inner": "1"}},
+                f"element in {element.name}",
+                f"The element '{element.name}'",
+                "cannot contain child element 'inner'",
+            )
+        for value, says in _bad_values(element.facets):
+            yield copy(
+                {**inner, element.name: value},
+                f"{element.name}={value[:20]!r}",
+                f"The '{NAMESPACE}:{element.name}' element is invalid - The value ",
+                says,
+            )
+
+
+def _choice_is_free(children: list[Element]) -> bool:
+    """Another member may be there instead, or none at all."""
+    return any(each.in_choice and not each.least for each in children)
+
+
+def _bad_values(facets: Tree) -> Iterator[tuple[str, str]]:
+    base = facets["base"]
+    if base in _BAD:
+        value, clr = _BAD[base]
+        yield value, f" is not a valid {clr} value."
+    if "enum" in facets:
+        yield "Bogus", "Enumeration constraint failed."
+        return
+    if "pattern" in facets:
+        yield "!", "Pattern constraint failed."
+    if "minInclusive" in facets:
+        low = facets["minInclusive"]
+        yield f"-{float(low) + 1:.0f}", "MinInclusive constraint failed."
+    if "maxInclusive" in facets:
+        yield f"{float(facets['maxInclusive']) + 1:.0f}", "MaxInclusive constraint failed."
+    if "fractionDigits" in facets and "totalDigits" not in facets:
+        text = "1." + "1" * (facets["fractionDigits"] + 1)
+        yield text, "FractionDigits constraint failed."
+    if "totalDigits" in facets and base == "decimal":
+        yield "1" * (facets["totalDigits"] + 1), "TotalDigits constraint failed."
+    if "length" in facets:
+        text = "1" * (facets["length"] + 1)
+        yield text, "actual length is not equal to the specified length."
+    if base in ("string",) and "maxLength" in facets:
+        yield "1" * (facets["maxLength"] + 1), "actual length is greater than the MaxLength value."
+    if base == "string" and facets.get("minLength", 0) > 0 and "pattern" not in facets:
+        text = "1" * (facets["minLength"] - 1)
+        yield text, "actual length is less than the MinLength value."
+
+
+_HOSTILE = (
+    "\u00b2",
+    "\u00b2" * 13,
+    "\uff19\u0663",
+    "9" * 5000,
+    "\x00",
+    "-",
+    " ",
+    "%s{0}",
+    "\N{PILE OF POO}",
+)
+"""Digits that are not ASCII, a number without end, and other things that look harmless."""
+
+
+def hostile(body: Tree, part: Tree | None = None) -> Iterator[bytes]:
+    """The request, each text of it, or of a part of it, replaced in turn by each hostile one; the
+    credentials stay."""
+    for inner, key in list(_leaves(body if part is None else part)):
+        kept = inner[key]
+        for text in _HOSTILE:
+            inner[key] = text
+            yield msgspec.json.encode(body)
+        inner[key] = kept
+
+
+def _leaves(inner: Any) -> Iterator[tuple[Any, Any]]:
+    for key, value in inner.items() if isinstance(inner, dict) else enumerate(inner):
+        if key == "merchantAuthentication":
+            continue
+        if isinstance(value, dict | list):
+            yield from _leaves(value)
+        else:
+            yield inner, key
