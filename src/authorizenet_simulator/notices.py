@@ -57,6 +57,12 @@ def changed(ask: Ask, txn: Txn, kind: str, amount: int) -> None:
     )
 
 
+def voided(ledger: Ledger, txn: Txn, amount: int) -> None:
+    """One of a group that was voided as a whole."""
+    payload = partial(_payload, txn, amount, "", txn.invoice)
+    ledger.notify(txn.login, _CREATED["voidTransaction"], payload)
+
+
 def reviewed(ledger: Ledger, txn: Txn, ref_id: str, reason: int, *, approved: bool) -> None:
     """A held one was approved or declined; `reason` is why it had been held."""
     ledger.notify(
