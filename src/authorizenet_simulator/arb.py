@@ -14,11 +14,12 @@ from authorizenet_simulator import (
     subscription_notices,
     subscriptions,
 )
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.arb_reports import find
 from authorizenet_simulator.codes import MESSAGES
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.subscriptions import Payer, Subscription, Terms
 
 Tree = dict[str, Any]

@@ -4,6 +4,7 @@ from sys import intern
 from typing import Any, Final
 
 from authorizenet_simulator import answers, checks, notices, records
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import (
     REFUND,
@@ -17,7 +18,7 @@ from authorizenet_simulator.asks import (
 )
 from authorizenet_simulator.clock import DAY_MS
 from authorizenet_simulator.instruments import PAYPAL, Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.records import Txn
 from authorizenet_simulator.statuses import BATCHED, SETTLING
 

@@ -11,9 +11,10 @@ from authorizenet_simulator import (
     profiles_read,
     profiles_shown,
 )
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles import (
     Address,
     AddressStored,

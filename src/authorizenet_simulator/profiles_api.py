@@ -11,8 +11,9 @@ from authorizenet_simulator import (
     profiles_shown,
     profiles_validate,
 )
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles import (
     Address,
     AddressDeleted,

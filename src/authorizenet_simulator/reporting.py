@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from authorizenet_simulator import amounts, clock, records
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
 from authorizenet_simulator.clock import DAY_MS
 from authorizenet_simulator.detailed import (
@@ -19,7 +20,7 @@ from authorizenet_simulator.detailed import (
     settle_amount,
     told_of,
 )
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.records import Batch, Txn
 
 Tree = dict[str, Any]

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs
 import msgspec
 
 from authorizenet_simulator import clock, deliveries, outbound
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.instruments import without_card_numbers
-from authorizenet_simulator.ledger import Account
 from authorizenet_simulator.outbound import NoAnswer
 from authorizenet_simulator.simulator import Simulator
 from authorizenet_simulator.webhooks import (
