@@ -105,7 +105,12 @@ class Gateway:
             after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
         )
         record = self._committer("record", bounded=False, patience_s=math.inf)
-        recorder = Recorder(record, self._pool, first_inquiry_s=settings.unknown_first_inquiry_s)
+        recorder = Recorder(
+            record,
+            self._pool,
+            first_inquiry_s=settings.unknown_first_inquiry_s,
+            review_interval_s=settings.review_interval_s,
+        )
         resolver = Resolver(
             pool=self._pool,
             recorder=recorder,
@@ -114,6 +119,7 @@ class Gateway:
             deadline_s=settings.processor_deadline_s,
             interval_s=settings.unknown_interval_s,
             absent_after_s=settings.unknown_absent_after_s,
+            review_interval_s=settings.review_interval_s,
             poll_s=settings.resolver_poll_s,
         )
         card_key = vault.derive("card fingerprint")

@@ -77,6 +77,12 @@ _NOT_FOUND: Final = {
     "admin_revoke_key": f"there is no key {KEY_ID}",
     "system": "there is no such problem; see /docs",
 }
+_STORED: Final[Mapping[type[EasyPayError], str]] = {
+    errors.ProcessorRejected: "rejected",
+    errors.NotExecuted: "absent",
+    errors.NotSettled: "not_settled",
+}
+"""Refusals that a money flow keeps: the end of the story's name."""
 _WRONG_STATE: Final = {
     "payments_capture": f"{PAYMENT_ID} is captured; only an authorized payment can be captured.",
     "payments_void": f"{PAYMENT_ID} has settled or was refunded: refund it instead.",
@@ -115,7 +121,7 @@ def problem_examples(
 
 def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError]) -> Any:
     """The error, or the finished problem where a money flow stored one."""
-    ending = {errors.ProcessorRejected: "rejected", errors.NotExecuted: "absent"}.get(error)
+    ending = _STORED.get(error)
     if ending is not None:
         kind = operation_id.removeprefix("payments_")
         told = stories()["rejected" if kind == "create" else f"{kind}_{ending}"]

@@ -162,14 +162,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Refund a payment",
         description=(
             "Gives back `amount`, or all that is left. Several partial refunds are possible, "
-            "never more together than was captured. The processor refunds settled payments; "
-            "void one that has not settled."
+            "never more together than was captured. All of a payment can be given back at any "
+            "time: until it settles the processor voids it, which `method` says, and the payment "
+            "is `voided`. A part can be given back once it has settled, and is 409 `not_settled` "
+            "before."
         ),
         body=requests.RefundPayment,
         replies={201: RefundView, 202: RefundView},
         headers=("Idempotency-Key", "If-Match"),
         scope="refunds:write",
-        errors=(*_FOLLOW_UP, errors.AmountExceedsCaptured),
+        errors=(*_FOLLOW_UP, errors.AmountExceedsCaptured, errors.NotSettled),
     ),
     Route(
         method="GET",

@@ -5,14 +5,15 @@ that views hold as text, and descriptions. A test keeps both in step.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from easypay.merchants.model import MODES, SCOPES
 from easypay.payments.model import KINDS
-from easypay.payments.views import REFUND_STATUS
+from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
+from easypay.processors.base import AvsResult, CvvResult, Retry
 
 Schema = dict[str, Any]
 
@@ -43,6 +44,9 @@ _STATES: Final = _line("""
 `unknown`: asked, and no clear answer yet. `not_sent`: proven never to have left; the same
 Idempotency-Key sends it again. `absent`: proven never to have arrived.""")
 
+_RETRY: Final = _line("""
+Of what was declined or rejected: may it be tried again? `later`: the same may work another time.
+`fix_data`: with other data, or another card. `never`: it will not. Null where nothing is known.""")
 _CURRENCY: Final = {"description": "ISO 4217, upper case.", "pattern": "^[A-Z]{3}$"}
 _DECLINE: Final = (
     "Why, in one of our words: `generic_decline`, `expired_card`, `cvc_mismatch` and so on. "
@@ -140,7 +144,19 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "Processor.name": {"description": "Which processor."},
     "Processor.auth_code": {"description": "The issuer's authorization code."},
     "Processor.avs_result": {"description": "The address check's letter, verbatim."},
+    "Processor.avs": {
+        "description": "The address check in a word, the same for every processor.",
+        "enum": [*AvsResult, None],
+    },
     "Processor.cvv_result": {"description": "The card code check's letter, verbatim."},
+    "Processor.cvv": {
+        "description": "The card code check in a word, the same for every processor.",
+        "enum": [*CvvResult, None],
+    },
+    "Processor.retry": {
+        "description": _RETRY,
+        "enum": [*get_args(Retry), None],
+    },
     "Processor.code": {"description": "The processor's code, verbatim."},
     "Processor.message": {"description": "The processor's message, verbatim."},
     "Processor.transaction_id": {"description": "The processor's id of it."},
@@ -161,6 +177,12 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "A JSON pointer into the body (`#/amount`), or `?name` of the query."
     },
     "BadField.code": {"description": "A stable word: `missing`, `unknown_field`, `invalid`, ..."},
+    "Refund.method": {
+        "description": _line("""
+            How the money went back: `refund`, or `void` where the payment had not settled and was
+            undone. Null until it has succeeded."""),
+        "enum": [*REFUND_METHODS, None],
+    },
     "Refund.status": {
         "description": "`processing` until the outcome is known.",
         "enum": sorted(set(REFUND_STATUS.values())),

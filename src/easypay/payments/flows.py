@@ -126,7 +126,7 @@ class Payments:
     async def refund(
         self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
-        """Give back `amount`, or all that is left."""
+        """Give back `amount`, or all that is left. What has not settled is voided, all of it."""
         return await self._shielded(self._follow(ask, "refund", payment_id, amount, version))
 
     # how it is done --------------------------------------------------------------------------
@@ -410,8 +410,10 @@ class Payments:
                     amount_minor=operation.amount_minor,
                     currency=operation.currency,
                     card_last4=payment.card_last4 or "",
+                    method_type="bank_account" if payment.method_type == "bank_account" else "card",
+                    captured_minor=payment.voidable_minor,
                 )
-                return lambda deadline: self._processor.refund(refund, deadline)
+                return lambda deadline: self._processor.refund_or_void(refund, deadline)
 
 
 def _account_of(caller: Caller) -> Account:

@@ -59,6 +59,9 @@ def new_payment(
         settled_at=None,
         created_at=at,
         updated_at=at,
+        avs=None,
+        cvv=None,
+        retry=None,
     )
     return payment, new_operation(payment, operation_id, kind, body.amount, at)
 
@@ -90,6 +93,8 @@ def new_operation(
         reply_body=None,
         begun_at=at,
         finished_at=None,
+        voided=False,
+        retry=None,
     )
 
 

@@ -54,6 +54,15 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     settled_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    avs: str | None
+    cvv: str | None
+    retry: str | None
+
+    @property
+    def voidable_minor(self) -> int | None:
+        """What a refund must ask for to be done by a void while the payment has not settled: all
+        that was captured. None where some was refunded, so that it has settled."""
+        return None if self.refunded_minor else self.captured_minor
 
     @property
     def refundable_minor(self) -> int:
@@ -86,6 +95,9 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     reply_body: bytes | None
     begun_at: datetime
     finished_at: datetime | None
+    voided: bool
+    """Of an approved refund: it was done by a void, because the payment had not settled."""
+    retry: str | None
 
 
 class PaymentKey(msgspec.Struct, frozen=True, gc=False):

@@ -201,7 +201,7 @@ def begin_follow_ups_results(
 # operation exactly one gets through, and only its changes reach the payment.
 RECORD: Final = """
     WITH input AS (
-        SELECT * FROM unnest($1::recorded_change[])
+        SELECT * FROM unnest($1::recorded_change_2[])
     ), finished AS (
         UPDATE operations o
            SET state = i.state,
@@ -214,7 +214,9 @@ RECORD: Final = """
                processor_us = coalesce(i.processor_us, o.processor_us),
                reply_status = coalesce(o.reply_status, i.reply_status),
                reply_body = coalesce(o.reply_body, i.reply_body),
-               finished_at = i.finished_at
+               finished_at = i.finished_at,
+               voided = i.voided,
+               retry = i.retry
           FROM input i
          WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
            AND o.payment_id = i.payment_id
@@ -239,6 +241,9 @@ RECORD: Final = """
                auth_code = CASE WHEN f.describes_payment THEN f.auth_code ELSE p.auth_code END,
                avs_result = CASE WHEN f.describes_payment THEN f.avs_result ELSE p.avs_result END,
                cvv_result = CASE WHEN f.describes_payment THEN f.cvv_result ELSE p.cvv_result END,
+               avs = CASE WHEN f.describes_payment THEN f.avs ELSE p.avs END,
+               cvv = CASE WHEN f.describes_payment THEN f.cvv ELSE p.cvv END,
+               retry = CASE WHEN f.describes_payment THEN f.retry ELSE p.retry END,
                processor_code = CASE WHEN f.describes_payment THEN f.processor_code
                                      ELSE p.processor_code END,
                processor_message = CASE WHEN f.describes_payment THEN f.processor_message
@@ -261,12 +266,12 @@ RECORD: Final = """
          WHERE event_id IS NOT NULL
     ), unresolved AS (
         INSERT INTO unresolved_operations
-            (merchant_id, operation_id, payment_id, since, next_inquiry_at)
-        SELECT merchant_id, operation_id, payment_id, changed_at, next_inquiry_at
+            (merchant_id, operation_id, payment_id, since, next_inquiry_at, held)
+        SELECT merchant_id, operation_id, payment_id, changed_at, next_inquiry_at, state = 'held'
           FROM finished
          WHERE next_inquiry_at IS NOT NULL
         ON CONFLICT (merchant_id, operation_id) DO UPDATE
-            SET next_inquiry_at = excluded.next_inquiry_at, absences = 0
+            SET next_inquiry_at = excluded.next_inquiry_at, held = excluded.held, absences = 0
     )
     SELECT operation_id FROM finished
      WHERE CASE WHEN (SELECT count(*) FROM moved)

@@ -30,6 +30,9 @@ class ProcessorView(msgspec.Struct, frozen=True, gc=False):
     cvv_result: str | None
     code: str | None
     message: str | None
+    avs: str | None
+    cvv: str | None
+    retry: str | None
 
 
 class PaymentView(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +65,7 @@ class RefundView(msgspec.Struct, frozen=True, gc=False):
     id: str
     payment_id: str
     status: str
+    method: str | None
     amount: int
     currency: str
     decline_code: str | None
@@ -120,6 +124,9 @@ def payment_view(payment: Payment) -> PaymentView:
             payment.cvv_result,
             payment.processor_code,
             payment.processor_message,
+            payment.avs,
+            payment.cvv,
+            payment.retry,
         ),
         order_reference=payment.order_reference,
         customer_reference=payment.customer_reference,
@@ -151,6 +158,7 @@ def refund_view(operation: Operation) -> RefundView:
         id=ids.typed(ids.REFUND, operation.id),
         payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
         status=REFUND_STATUS[operation.state],
+        method=_refund_method(operation),
         amount=operation.amount_minor,
         currency=operation.currency,
         decline_code=operation.decline_code,
@@ -159,6 +167,16 @@ def refund_view(operation: Operation) -> RefundView:
         created_at=rfc3339(ids.moment_of(operation.id)),
         updated_at=rfc3339(operation.finished_at or operation.begun_at),
     )
+
+
+REFUND_METHODS: Final = ("refund", "void")
+
+
+def _refund_method(operation: Operation) -> str | None:
+    """How the money went back: by a refund, or by undoing what had not settled."""
+    if operation.state != "approved":
+        return None
+    return "void" if operation.voided else "refund"
 
 
 def operation_view(operation: Operation) -> OperationView:
@@ -190,6 +208,9 @@ def _operation_processor(operation: Operation) -> ProcessorView:
         None,
         operation.processor_code,
         operation.processor_message,
+        None,
+        None,
+        operation.retry,
     )
 
 
