@@ -65,6 +65,20 @@ void      held     unknown  captured   2500 2500 0 0     202 -
 void      absent   absent   captured   2500 2500 0 0     502 void.failed
 void      not_sent not_sent captured   2500 2500 0 0     -   -
 void      unknown  unknown  captured   2500 2500 0 0     202 -
+approve   approved approved captured   2500 2500 0 0     201 payment.captured
+approve   declined declined declined   0    0    0 0     201 payment.declined
+approve   rejected rejected in_review  0    0    0 0     502 approve.failed
+approve   held     unknown  in_review  0    0    0 0     202 -
+approve   absent   absent   in_review  0    0    0 0     502 approve.failed
+approve   not_sent not_sent in_review  0    0    0 0     -   -
+approve   unknown  unknown  in_review  0    0    0 0     202 -
+decline   approved rejected captured   2500 2500 0 0     201 payment.captured
+decline   declined approved declined   0    0    0 0     201 payment.declined
+decline   rejected rejected in_review  0    0    0 0     502 decline.failed
+decline   held     unknown  in_review  0    0    0 0     202 -
+decline   absent   absent   in_review  0    0    0 0     502 decline.failed
+decline   not_sent not_sent in_review  0    0    0 0     -   -
+decline   unknown  unknown  in_review  0    0    0 0     202 -
 refund    approved approved captured   2500 2500 1000 -1000 201 refund.succeeded
 refund    declined declined captured   2500 2500 0 -1000 201 refund.failed
 refund    rejected rejected captured   2500 2500 0 -1000 502 refund.failed
@@ -82,6 +96,8 @@ BEFORE = {
     "sale": ("processing", 0, 0),
     "capture": ("authorized", 2500, 0),
     "void": ("captured", 2500, 2500),
+    "approve": ("in_review", 0, 0),
+    "decline": ("in_review", 0, 0),
     "refund": ("captured", 2500, 2500),
 }
 
@@ -263,6 +279,17 @@ def test_a_refund_that_voids_after_proof_of_absence_leaves_no_money_taken() -> N
     change = decided("refund", LEARNED["voided"], state="absent")
     assert (change.status_to, change.captured_minor) == ("voided", 0)
     assert (change.refunded_delta, change.reserved_delta, change.voided) == (0, 0, True)
+
+
+def test_a_hold_that_is_approved_is_a_hold() -> None:
+    operation, payment = rows_of("approve")
+    manual = msgspec.structs.replace(payment, capture="manual")
+    change = decide(operation, manual, PAID, at=AT, first_inquiry_s=5)
+    assert (change.status_to, change.authorized_minor, change.captured_minor) == (
+        "authorized",
+        2500,
+        0,
+    )
 
 
 def test_an_outcome_the_status_table_forbids_is_refused() -> None:

@@ -86,6 +86,8 @@ _STORED: Final[Mapping[type[EasyPayError], str]] = {
 _WRONG_STATE: Final = {
     "payments_capture": f"{PAYMENT_ID} is captured; only an authorized payment can be captured.",
     "payments_void": f"{PAYMENT_ID} has settled or was refunded: refund it instead.",
+    "payments_approve": f"{PAYMENT_ID} is captured; only a payment in review can be approved.",
+    "payments_decline": f"{PAYMENT_ID} is captured; only a payment in review can be declined.",
     "payments_refund": f"{PAYMENT_ID} is authorized; only a captured payment can be refunded.",
 }
 _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
@@ -96,6 +98,8 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     ),
     "payments_capture": (("amount", "An amount of zero", b'{"amount": 0}'),),
     "payments_void": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
+    "payments_approve": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
+    "payments_decline": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
     "payments_refund": (("amount", "A fraction", b'{"amount": 10.5}'),),
     "admin_create_merchant": (("name", "An empty name", b'{"name": ""}'),),
     "admin_update_merchant": (("name", "An empty name", b'{"name": ""}'),),

@@ -187,6 +187,10 @@ _UNSETTLED: Final = Rejected(
 _NO_SUCH: Final = Rejected(
     decline_code="transaction_not_found", code="16", message="The transaction was not found."
 )
+_ENDED: Final = Declined(
+    decline_code="fraud_suspected", code="254", message="This transaction has been declined.",
+    retry="never",
+)  # fmt: skip
 _LOST: Final = Unknown(reason="no answer within the deadline")
 _ABSENT: Final = Absent(searched="unsettled and settled transactions")
 
@@ -205,7 +209,7 @@ def stories() -> dict[str, Told]:
     captured = tell("captured", sale, _YES).payment
     held = tell("authorized", hold, msgspec.structs.replace(_YES, transaction_id="60198237463"))
     tell("declined", _intent(msgspec.convert(SALE, CreatePayment), "second"), _NO)
-    tell(
+    in_review = tell(
         "in_review",
         sale,
         HeldForReview(
@@ -241,6 +245,15 @@ def stories() -> dict[str, Told]:
     tell("void_unknown", void, _LOST, ms=10_000)
     tell("void_rejected", void, _NO_SUCH)
     tell("void_absent", void, _ABSENT)
+    for kind in ("approve", "decline"):
+        reviewed = follow(kind, in_review.payment, in_review.payment.amount_minor)
+        ended = msgspec.structs.replace(
+            _ENDED if kind == "decline" else done, transaction_id="60198237464"
+        )
+        tell(kind, reviewed, ended)
+        tell(f"{kind}_unknown", reviewed, _LOST, ms=10_000)
+        tell(f"{kind}_rejected", reviewed, _NO_SUCH)
+        tell(f"{kind}_absent", reviewed, _ABSENT)
     refund = follow("refund", captured, 1_000)
     given = Approved(transaction_id="60198237465", code="1", message=_YES.message)
     tell("refund", refund, given)
@@ -277,6 +290,14 @@ _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("void", "The hold is released"),
         ("void_capture", "A capture that had not settled is undone"),
         ("void_unknown", "The outcome is not known yet; the payment is shown as it was"),
+    ),
+    "payments_approve": (
+        ("approve", "Approved: the money is taken"),
+        ("approve_unknown", "The outcome is not known yet; the payment is shown as it was"),
+    ),
+    "payments_decline": (
+        ("decline", "Declined: what was held is released"),
+        ("decline_unknown", "The outcome is not known yet; the payment is shown as it was"),
     ),
     "payments_refund": (
         ("refund", "Refunded"),

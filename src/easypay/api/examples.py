@@ -14,7 +14,13 @@ import msgspec
 
 from easypay import ids
 from easypay.api import admin
-from easypay.payments.requests import CapturePayment, CreatePayment, RefundPayment, VoidPayment
+from easypay.payments.requests import (
+    CapturePayment,
+    CreatePayment,
+    RefundPayment,
+    ReviewPayment,
+    VoidPayment,
+)
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -100,6 +106,7 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         "part": Example("Part of it", {"amount": 10_000}),
     },
     VoidPayment: {"void": Example("Always the whole payment", {})},
+    ReviewPayment: {"review": Example("The path says it all", {})},
     RefundPayment: {
         "part": Example("Part of it", {"amount": 1_000}),
         "rest": Example("All that is left", {}),

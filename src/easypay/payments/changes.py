@@ -9,7 +9,7 @@ import msgspec
 from easypay import ids
 from easypay.clock import rfc3339
 from easypay.errors import EasyPayError, NotExecuted, NotSettled, ProcessorRejected
-from easypay.payments.model import CREATES, Operation, Payment
+from easypay.payments.model import CREATES, REVIEWS, Operation, Payment
 from easypay.payments.said import Said, also_said_before, operation_after, payment_after, said_of
 from easypay.payments.status import Event, Status, advance
 from easypay.payments.views import REFUND_STATUS, body_of, payment_view, refund_view
@@ -209,18 +209,23 @@ def _final_change(
     approved = isinstance(learned, Approved)
     late = operation.state == "absent"
     reviewed = operation.state == "held"
-    describes = operation.kind in CREATES
+    ends_review = operation.kind in REVIEWS and isinstance(learned, Approved | Declined)
+    describes = operation.kind in CREATES or ends_review
     refund = operation.kind == "refund"
     voided = refund and isinstance(learned, Approved) and learned.voided
     state = _EFFECT[type(learned)][0]
-    event = _payment_event(operation, learned, late=late)
+    if operation.kind == "decline" and ends_review:
+        state = (
+            "rejected" if approved else "approved"
+        )  # what it asked for is that there is no money
+    event = _payment_event(operation, payment, learned, late=late)
     status = Status(payment.status) if event is None else advance(Status(payment.status), event)
     authorized, captured = _amounts_after(operation, payment, approved=approved, voided=voided)
     said = said_of(learned)
-    if reviewed:
+    if reviewed or ends_review:
         said = also_said_before(said, payment)
     reply_status, reply_body = 201, b""
-    refusal = _refusal(operation, learned)
+    refusal = _refusal(operation, payment, learned)
     if refusal is not None:
         reply_status, reply_body = refusal.http_status, _refused(operation, said, refusal)
     elif refund:
@@ -298,20 +303,30 @@ def _amounts_after(
             return payment.authorized_minor, operation.amount_minor
         case "void":
             return payment.authorized_minor, 0
+        case "approve" | "decline":
+            taken = payment.amount_minor if payment.capture == "automatic" else 0
+            return payment.amount_minor, taken
         case _:
             return payment.authorized_minor, payment.captured_minor
 
 
-def _refusal(operation: Operation, learned: Learned) -> EasyPayError | None:
+_TOO_EARLY: Final = {
+    False: "The payment has not settled yet, and until then only all of it can be given back. No "
+    "money moved. Refund all of it now, or this part once it has settled; either is a new request "
+    "with a new Idempotency-Key.",
+    True: "The payment is being settled just now: too late to void it, too early to refund it. No "
+    "money moved. Refund it when it has settled, with a new Idempotency-Key.",
+}
+"""By whether all of it was to be given back."""
+
+
+def _refusal(operation: Operation, payment: Payment, learned: Learned) -> EasyPayError | None:
     """The problem where there is no resource to show for the request."""
-    follow_up = operation.kind in ("capture", "void")
+    follow_up = operation.kind not in CREATES and operation.kind != "refund"
     if isinstance(learned, Rejected) and learned.not_settled:
-        return NotSettled(
-            "The payment has not settled yet, and until then only all of it can be given back. "
-            "Refund all of it now, or this part once it has settled; either is a new request with "
-            "a new Idempotency-Key. No money moved."
-        )
-    if isinstance(learned, Rejected) or (isinstance(learned, Declined) and follow_up):
+        return NotSettled(_TOO_EARLY[operation.amount_minor == payment.voidable_minor])
+    plain = operation.kind in ("capture", "void")  # of which a decline shows nothing
+    if isinstance(learned, Rejected) or (isinstance(learned, Declined) and plain):
         return ProcessorRejected(
             f"The processor refused the {operation.kind}: {learned.message} (code {learned.code}). "
             "No money moved. Correct the cause and send a new request with a new Idempotency-Key."
@@ -335,7 +350,9 @@ def _refused(operation: Operation, said: Said, refusal: EasyPayError) -> bytes:
     )
 
 
-def _payment_event(operation: Operation, learned: Learned, *, late: bool) -> Event | None:
+def _payment_event(
+    operation: Operation, payment: Payment, learned: Learned, *, late: bool
+) -> Event | None:
     _, created, captured, voided = _EFFECT[type(learned)]
     match operation.kind:
         case "authorize" if isinstance(learned, Approved):
@@ -350,6 +367,10 @@ def _payment_event(operation: Operation, learned: Learned, *, late: bool) -> Eve
             return captured
         case "void":
             return voided
+        case "approve" | "decline":
+            if isinstance(learned, Approved):
+                return Event.CAPTURED if payment.capture == "automatic" else Event.AUTHORIZED
+            return Event.DECLINED if isinstance(learned, Declined) else None
         case _ if isinstance(learned, Approved) and learned.voided:
             return Event.VOIDED
         case _:
@@ -369,4 +390,6 @@ def _event_name(operation: Operation, state: str, status: Status) -> str:
         return f"payment.{status}"
     if operation.kind == "refund":
         return f"refund.{REFUND_STATUS[state]}"
+    if operation.kind in REVIEWS and status != Status.IN_REVIEW:
+        return f"payment.{status}"
     return f"payment.{status}" if state == "approved" else f"{operation.kind}.failed"

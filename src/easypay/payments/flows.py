@@ -1,4 +1,4 @@
-"""Begin, call, record: how a payment is taken, captured, voided and refunded.
+"""Begin, call, record: how a payment is taken, captured, voided, refunded and reviewed.
 
 Two short commits with a network call between them. No connection, lock or transaction is held
 while the processor is asked. A reply leaves only after the commit it speaks of.
@@ -6,7 +6,7 @@ while the processor is asked. A reply leaves only after the commit it speaks of.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -41,8 +41,17 @@ from easypay.processors.base import (
     Outcome,
     Processor,
     RefundRequest,
+    ReviewRequest,
     VoidRequest,
 )
+
+_NEEDS: Final = {
+    "capture": ("authorized", "an authorized payment can be captured"),
+    "refund": ("captured", "a captured payment can be refunded"),
+    "approve": ("in_review", "a payment in review can be approved"),
+    "decline": ("in_review", "a payment in review can be declined"),
+}
+"""By kind: the status that a payment must have, and that in words."""
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -129,6 +138,13 @@ class Payments:
         """Give back `amount`, or all that is left. What has not settled is voided, all of it."""
         return await self._shielded(self._follow(ask, "refund", payment_id, amount, version))
 
+    async def review(
+        self, ask: Ask, payment_id: UUID, version: int | None, *, approve: bool
+    ) -> Reply:
+        """Let a payment in review go ahead, or end it."""
+        kind = "approve" if approve else "decline"
+        return await self._shielded(self._follow(ask, kind, payment_id, None, version))
+
     # how it is done --------------------------------------------------------------------------
 
     async def _shielded(self, flow: Coroutine[Any, Any, Reply]) -> Reply:
@@ -209,11 +225,12 @@ class Payments:
             payment = await self._payment_of(operation)
         else:
             payment = taken
-            asked = payment.amount_minor if kind == "void" else amount
-            if asked is None:
-                asked = (
-                    payment.authorized_minor if kind == "capture" else payment.refund_reserved_minor
-                )
+            if amount is not None:
+                asked = amount
+            elif kind == "capture":
+                asked = payment.authorized_minor
+            else:
+                asked = payment.refund_reserved_minor if kind == "refund" else payment.amount_minor
             operation = new_operation(payment, operation_id, kind, asked, clock.now())
             if kind == "refund" and payment.refund_reserved_minor > asked:
                 # Other refunds are open; those whose outcome is unknown are asked about first.
@@ -282,13 +299,8 @@ class Payments:
             return PreconditionFailed(
                 f"{shown} is at version {payment.version}, not {version}. Read it again."
             )
-        needs = {"capture": "authorized", "refund": "captured"}.get(kind)
-        if needs is not None and payment.status != needs:
-            return InvalidState(
-                f"{shown} is {payment.status}; only an {needs} payment can be {kind}d."
-                if needs == "authorized"
-                else f"{shown} is {payment.status}; only a {needs} payment can be {kind}ed."
-            )
+        if kind in _NEEDS and payment.status != _NEEDS[kind][0]:
+            return InvalidState(f"{shown} is {payment.status}; only {_NEEDS[kind][1]}.")
         if kind == "capture":
             return AmountExceedsAuthorized(
                 f"{amount} is more than the {payment.authorized_minor} authorized on {shown}."
@@ -299,8 +311,10 @@ class Payments:
                 f"({payment.captured_minor} captured, {payment.refunded_minor} refunded, "
                 f"{payment.refund_reserved_minor} being refunded)."
             )
-        if payment.status not in ("authorized", "captured", "in_review"):
+        if kind == "void" and payment.status not in ("authorized", "captured", "in_review"):
             return InvalidState(f"{shown} is {payment.status} and cannot be voided.")
+        if kind == "void" and payment.refund_reserved_minor:
+            return RequestInProgress(f"A refund of {shown} is in progress.", retry_after_s=2)
         if payment.settled_at is not None or payment.refunded_minor:
             return InvalidState(f"{shown} has settled or was refunded: refund it instead.")
         return RequestInProgress(f"{shown} changed just now. Try again.", retry_after_s=1)
@@ -402,6 +416,14 @@ class Payments:
                     account=account, reference=operation.reference, transaction_id=transaction_id
                 )
                 return lambda deadline: self._processor.void(void, deadline)
+            case "approve" | "decline":
+                review = ReviewRequest(
+                    account=account,
+                    reference=operation.reference,
+                    transaction_id=transaction_id,
+                    approve=kind == "approve",
+                )
+                return lambda deadline: self._processor.review(review, deadline)
             case _:
                 refund = RefundRequest(
                     account=account,

@@ -12,7 +12,10 @@ import msgspec
 CREATES: Final = frozenset({"authorize", "sale"})
 """Kinds of operation that make a payment."""
 
-KINDS: Final = CREATES | {"capture", "void", "refund"}
+REVIEWS: Final = frozenset({"approve", "decline"})
+"""Kinds of operation that end a review."""
+
+KINDS: Final = CREATES | REVIEWS | {"capture", "void", "refund"}
 """Every kind. All but refunds hold their payment alone; refunds share it and reserve an amount."""
 
 

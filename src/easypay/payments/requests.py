@@ -140,6 +140,10 @@ class VoidPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=T
     """Nothing to say: a void is of the whole payment."""
 
 
+class ReviewPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Nothing to say: the decision is in the path."""
+
+
 class RefundPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Give back an amount, or, without one, all that is left."""
 

@@ -30,7 +30,7 @@ from easypay.db.connections import LOST
 from easypay.errors import EasyPayError
 from easypay.payments import store
 from easypay.payments.changes import Evidence
-from easypay.payments.model import CREATES, Operation, Payment, PaymentKey
+from easypay.payments.model import CREATES, REVIEWS, Operation, Payment, PaymentKey
 from easypay.payments.recorder import Recorder
 from easypay.processors.base import (
     Absent,
@@ -252,6 +252,12 @@ class Resolver:
         else:
             finding = await self._ask(operation, payment)
             proven = case.absences >= 1 and age_s >= self._absent_after_s
+        if (
+            operation.kind in REVIEWS
+            and isinstance(finding, Found)
+            and isinstance(finding.outcome, HeldForReview)
+        ):
+            finding = Absent(searched=f"what has been decided: {finding.evidence}")
         match finding:
             case Found():
                 return await self._end(case, operation, payment, finding, finding.evidence)
@@ -289,13 +295,14 @@ class Resolver:
         return False
 
     async def _ask(self, operation: Operation, payment: Payment) -> Finding:
+        reviewed = operation.state == "held" or operation.kind in REVIEWS
         account = await self._account_of(operation.merchant_id, operation.mode)
         if account is None:
             return Inconclusive(reason="the merchant has no processor account any more")
         return await self._processor.inquire(
             InquiryRequest(
                 account=account,
-                kind="review" if operation.state == "held" else operation.kind,
+                kind="review" if reviewed else operation.kind,
                 reference=operation.reference,
                 amount_minor=operation.amount_minor,
                 currency=operation.currency,

@@ -117,7 +117,7 @@ def begin_payments_results(
 
 
 class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The intent to capture, void or refund. Field order is follow_up_intent's."""
+    """The intent of one of the calls that follow a payment. Field order is follow_up_intent's."""
 
     merchant_id: UUID
     mode: str
@@ -127,7 +127,7 @@ class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     operation_id: UUID
     kind: str
     asked_minor: int | None
-    """None captures all that was authorized; a refund names its amount."""
+    """None captures all that was authorized; a refund names its amount; others have none."""
     whole: bool
     """A refund of all that is left: refused where that is no longer `asked_minor`."""
     expected_version: int | None
@@ -158,6 +158,8 @@ BEGIN_FOLLOW_UPS: Final = f"""
                    AND coalesce(i.asked_minor, p.authorized_minor) <= p.authorized_minor
                WHEN 'void' THEN p.status IN ('authorized', 'captured', 'in_review')
                    AND p.refunded_minor + p.refund_reserved_minor = 0 AND p.settled_at IS NULL
+               WHEN 'approve' THEN p.status = 'in_review'
+               WHEN 'decline' THEN p.status = 'in_review'
                WHEN 'refund' THEN p.status = 'captured'
                    AND p.refunded_minor + p.refund_reserved_minor + i.asked_minor
                        <= p.captured_minor
@@ -174,7 +176,9 @@ BEGIN_FOLLOW_UPS: Final = f"""
         INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
             currency, reference, parent_transaction_id, begun_at)
         SELECT merchant_id, operation_id, id, mode, kind, 'in_flight',
-            coalesce(asked_minor, authorized_minor), currency, reference, transaction_id, now()
+            coalesce(asked_minor, CASE kind WHEN 'capture' THEN authorized_minor
+                                            ELSE amount_minor END),
+            currency, reference, transaction_id, now()
           FROM taken
     )
     SELECT operation_id, {PAYMENT_COLUMNS} FROM taken
