@@ -244,7 +244,7 @@ def test_how_a_review_ends(row: list[str]) -> None:
         transaction_id="600",
         auth_code="HELD01",
         avs_result="N",
-        avs="no_match",
+        avs_word="no_match",
     )
     change = decide(operation, waiting, ENDS[what], at=AT, first_inquiry_s=5)
     assert (change.status_from, change.status_to) == ("in_review", status)
@@ -255,7 +255,7 @@ def test_how_a_review_ends(row: list[str]) -> None:
     # What was said when it was held is not forgotten where its end says nothing of it.
     assert change.transaction_id == ("601" if what == "approved" else "600")
     assert change.auth_code == ("ABC123" if what == "approved" else "HELD01")
-    assert (change.avs_result, change.avs) == (
+    assert (change.avs_result, change.avs_word) == (
         ("Y", None) if what == "approved" else ("N", "no_match")
     )
 

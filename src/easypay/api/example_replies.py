@@ -148,8 +148,9 @@ def _learn(
 def _after(payment: Payment, change: Change) -> Payment:
     if not change.moves_payment:
         return payment
-    names = ("transaction_id", "auth_code", "avs_result", "avs", "cvv_result", "cvv", "retry",
-             "decline_code", "processor_code", "processor_message")  # fmt: skip
+    names = ("transaction_id", "auth_code", "avs_result", "avs_word", "cvv_result", "cvv_word",
+             "retry", "network_transaction_id", "decline_code", "processor_code",
+             "processor_message")  # fmt: skip
     said = {name: getattr(change, name) for name in names} if change.describes_payment else {}
     return msgspec.structs.replace(
         payment,
@@ -170,6 +171,7 @@ def _json(value: Any) -> Any:
 _YES: Final = Approved(
     transaction_id="60198237461", auth_code="HH5414", avs_result="Y", avs="full_match",
     cvv_result="P", cvv="not_processed", code="1", message="This transaction has been approved.",
+    network_transaction_id="8QZ5VX2MQ1T7B0RLW94KC2D",
 )  # fmt: skip
 _NO: Final = Declined(
     decline_code="generic_decline", code="2", message="This transaction has been declined.",

@@ -57,6 +57,15 @@ _CARD: Final = {
     "type": "card",
     "card": {"number": "4111111111111111", "exp_month": 12, "exp_year": 2030, "cvc": "123"},
 }
+_BANK_ACCOUNT: Final = {
+    "type": "bank_account",
+    "bank_account": {
+        "account_type": "checking",
+        "routing_number": "121042882",
+        "account_number": "123456789",
+        "name_on_account": "Ada Byron",
+    },
+}
 _TOKEN: Final = {
     "type": "accept_token",
     "accept_token": {
@@ -95,6 +104,20 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
     CreatePayment: {
         "card": Example("A card, taken at once", SALE),
         "accept_token": Example("An Accept.js token", {**SALE, "payment_method": _TOKEN}),
+        "bank_account": Example(
+            "A bank account (eCheck)", {**SALE, "payment_method": _BANK_ACCOUNT}
+        ),
+        "stored_credential": Example(
+            "The next of a series, with a card on file",
+            {
+                **SALE,
+                "stored_credential": {
+                    "initiator": "merchant",
+                    "recurring": True,
+                    "network_transaction_id": "8QZ5VX2MQ1T7B0RLW94KC2D",
+                },
+            },
+        ),
         "hold": Example("Hold the money, capture later; every detail given", HOLD),
         "declined": Example(
             "Declined by the simulator and the sandbox: postal code 46282",

@@ -25,6 +25,8 @@ _NAMES: Final[Mapping[str, str]] = {
     "NewKeyView": "NewApiKey",
     "CardBody": "Card",
     "AcceptTokenBody": "AcceptToken",
+    "BankAccountBody": "BankAccount",
+    "StoredCredentialBody": "StoredCredential",
     "Status": "PaymentStatus",
 }
 
@@ -112,6 +114,11 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "AcceptToken.data_value": {"description": "`opaqueData.dataValue`, as received."},
     "AcceptTokenMethod.accept_token": {"description": "The token."},
     "ApiKey.last4": {"description": "The secret's last four characters."},
+    "BankAccount.account_number": {"description": "The account's number. Never stored or logged."},
+    "BankAccount.account_type": {"description": "What kind of account it is."},
+    "BankAccount.name_on_account": {"description": "Whose account it is."},
+    "BankAccount.routing_number": {"description": "The bank's ABA number. Never stored or logged."},
+    "BankAccountMethod.bank_account": {"description": "The bank account (eCheck)."},
     "BillingAddress.state": {"description": "State or province.", "enum": None},
     "BillingAddress.line1": {"description": "Street and number; the address check reads it."},
     "Card.cvc": {"description": "The card code. Never stored."},
@@ -119,6 +126,9 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "CardMethod.card": {"description": "The card."},
     "CreatePayment.billing_address": {"description": "Where the card's statements go."},
     "CreatePayment.customer": {"description": "Who pays."},
+    "CreatePayment.stored_credential": {
+        "description": "For a card that the merchant keeps on file with the customer's consent."
+    },
     "Customer.ip_address": {"description": "Where the customer's request came from, IPv4 or IPv6."},
     "Event.status": {"description": "The payment's status after it."},
     "Event.type": {"description": "What happened: `payment.captured`, `refund.succeeded`, ..."},
@@ -137,9 +147,11 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "Operation.reference": {
         "description": "The 20 characters by which the processor knows it (invoice number)."
     },
-    "PaymentMethod.type": {"description": "`card` or `accept_token`."},
+    "PaymentMethod.type": {"description": "`card`, `accept_token` or `bank_account`."},
     "PaymentMethod.brand": {
-        "description": "`visa`, `mastercard`, `amex`, `discover`, `jcb`, `diners`, `unionpay`."
+        "description": _line("""
+            `visa`, `mastercard`, `amex`, `discover`, `jcb`, `diners`, `unionpay`; `echeck` of a
+            bank account.""")
     },
     "Processor.name": {"description": "Which processor."},
     "Processor.auth_code": {"description": "The issuer's authorization code."},
@@ -159,6 +171,11 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "Processor.code": {"description": "The processor's code, verbatim."},
     "Processor.message": {"description": "The processor's message, verbatim."},
+    "Processor.network_transaction_id": {
+        "description": _line("""
+            The card network's id of it. Keep that of the first payment with a card on file:
+            later ones name it.""")
+    },
     "Processor.transaction_id": {"description": "The processor's id of it."},
     "Problem.type": {
         "description": "The address of the problem's page: /problems/ and the code.",
@@ -186,6 +203,16 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "Refund.status": {
         "description": "`processing` until the outcome is known.",
         "enum": sorted(set(REFUND_STATUS.values())),
+    },
+    "StoredCredential.initiator": {
+        "description": "Who asks: the `customer`, present, or the `merchant`, by agreement."
+    },
+    "StoredCredential.first": {
+        "description": "Whether this is the payment with which the customer agrees to it."
+    },
+    "StoredCredential.recurring": {"description": "Whether it is one of a series."},
+    "StoredCredential.network_transaction_id": {
+        "description": "`processor.network_transaction_id` of the first payment."
     },
     "RotateKey.overlap_seconds": {"description": "How long the old key goes on working."},
     "Page.data": {"description": "This page."},

@@ -71,8 +71,8 @@ class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     next_inquiry_at: datetime | None
     voided: bool
     """A refund that was done by voiding the payment."""
-    avs: str | None
-    cvv: str | None
+    avs_word: str | None
+    cvv_word: str | None
     retry: str | None
 
 
@@ -192,8 +192,8 @@ def _open_change(
         changed_at=at,
         next_inquiry_at=at + timedelta(seconds=first_inquiry_s),
         voided=False,
-        avs=None,
-        cvv=None,
+        avs_word=None,
+        cvv_word=None,
         retry=None,
     )
 
@@ -276,8 +276,8 @@ def _final_change(
         changed_at=at,
         next_inquiry_at=None,
         voided=voided,
-        avs=said.avs,
-        cvv=said.cvv,
+        avs_word=said.avs,
+        cvv_word=said.cvv,
         retry=said.retry,
     )
 

@@ -6,7 +6,7 @@ while the processor is asked. A reply leaves only after the commit it speaks of.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -15,12 +15,8 @@ from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import (
-    AmountExceedsAuthorized,
-    AmountExceedsCaptured,
     IdempotencyKeyReused,
-    InvalidState,
     NotFound,
-    PreconditionFailed,
     ProcessorUnavailable,
     RequestInProgress,
     ValidationFailed,
@@ -28,10 +24,17 @@ from easypay.errors import (
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller
 from easypay.payments import statements, store
-from easypay.payments.intents import authorize_request, new_operation, new_payment, text
+from easypay.payments.intents import (
+    authorize_request,
+    new_operation,
+    new_payment,
+    numbers_of,
+    text,
+)
 from easypay.payments.model import Operation, Payment, PaymentKey
 from easypay.payments.recorder import Recorder
-from easypay.payments.requests import CardMethod, CreatePayment
+from easypay.payments.refusals import why_not
+from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import Resolver
 from easypay.processors.base import (
     Account,
@@ -44,14 +47,6 @@ from easypay.processors.base import (
     ReviewRequest,
     VoidRequest,
 )
-
-_NEEDS: Final = {
-    "capture": ("authorized", "an authorized payment can be captured"),
-    "refund": ("captured", "a captured payment can be refunded"),
-    "approve": ("in_review", "a payment in review can be approved"),
-    "decline": ("in_review", "a payment in review can be declined"),
-}
-"""By kind: the status that a payment must have, and that in words."""
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -164,8 +159,7 @@ class Payments:
         caller = ask.caller
         account = _account_of(caller)
         payment, operation = new_payment(caller, body, self._processor.name, at)
-        method = body.payment_method
-        card = method.card if isinstance(method, CardMethod) else None
+        numbers = numbers_of(body)
         claimed = await self._begin.submit(
             statements.NewPayment(
                 merchant_id=caller.merchant_id,
@@ -183,7 +177,7 @@ class Payments:
                 card_last4=payment.card_last4,
                 card_exp_month=payment.card_exp_month,
                 card_exp_year=payment.card_exp_year,
-                card_fingerprint=None if card is None else self._card_fingerprint(card.number),
+                card_fingerprint=None if numbers is None else self._card_fingerprint(numbers),
                 processor=self._processor.name,
                 order_reference=body.order_reference,
                 customer_reference=payment.customer_reference,
@@ -282,42 +276,8 @@ class Payments:
                 return use
             if last_try or not await self._resolver.resolve_payment(_key(ask.caller, payment_id)):
                 break
-        raise await self._why_not(ask.caller, kind, payment_id, amount, version)
-
-    async def _why_not(
-        self, caller: Caller, kind: str, payment_id: UUID, amount: int | None, version: int | None
-    ) -> Exception:
-        """Put into words which condition of BEGIN_FOLLOW_UPS the payment does not meet."""
-        payment = await self.get(caller, payment_id)
-        shown = ids.typed(ids.PAYMENT, payment_id)
-        if payment.active_operation is not None:
-            return RequestInProgress(
-                f"Another operation on {shown} is in progress. Ask again when it is done.",
-                retry_after_s=2,
-            )
-        if version is not None and payment.version != version:
-            return PreconditionFailed(
-                f"{shown} is at version {payment.version}, not {version}. Read it again."
-            )
-        if kind in _NEEDS and payment.status != _NEEDS[kind][0]:
-            return InvalidState(f"{shown} is {payment.status}; only {_NEEDS[kind][1]}.")
-        if kind == "capture":
-            return AmountExceedsAuthorized(
-                f"{amount} is more than the {payment.authorized_minor} authorized on {shown}."
-            )
-        if kind == "refund":
-            return AmountExceedsCaptured(
-                f"{shown} has {payment.refundable_minor} left to refund "
-                f"({payment.captured_minor} captured, {payment.refunded_minor} refunded, "
-                f"{payment.refund_reserved_minor} being refunded)."
-            )
-        if kind == "void" and payment.status not in ("authorized", "captured", "in_review"):
-            return InvalidState(f"{shown} is {payment.status} and cannot be voided.")
-        if kind == "void" and payment.refund_reserved_minor:
-            return RequestInProgress(f"A refund of {shown} is in progress.", retry_after_s=2)
-        if payment.settled_at is not None or payment.refunded_minor:
-            return InvalidState(f"{shown} has settled or was refunded: refund it instead.")
-        return RequestInProgress(f"{shown} changed just now. Try again.", retry_after_s=1)
+        payment = await self.get(ask.caller, payment_id)
+        raise why_not(payment, kind, amount, version)
 
     async def _use_of(self, ask: Ask) -> store.KeyUse | None:
         return await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)

@@ -57,8 +57,8 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     settled_at: datetime | None
     created_at: datetime
     updated_at: datetime
-    avs: str | None
-    cvv: str | None
+    avs_word: str | None
+    cvv_word: str | None
     retry: str | None
 
     @property

@@ -245,8 +245,8 @@ RECORD: Final = """
                auth_code = CASE WHEN f.describes_payment THEN f.auth_code ELSE p.auth_code END,
                avs_result = CASE WHEN f.describes_payment THEN f.avs_result ELSE p.avs_result END,
                cvv_result = CASE WHEN f.describes_payment THEN f.cvv_result ELSE p.cvv_result END,
-               avs = CASE WHEN f.describes_payment THEN f.avs ELSE p.avs END,
-               cvv = CASE WHEN f.describes_payment THEN f.cvv ELSE p.cvv END,
+               avs_word = CASE WHEN f.describes_payment THEN f.avs_word ELSE p.avs_word END,
+               cvv_word = CASE WHEN f.describes_payment THEN f.cvv_word ELSE p.cvv_word END,
                retry = CASE WHEN f.describes_payment THEN f.retry ELSE p.retry END,
                processor_code = CASE WHEN f.describes_payment THEN f.processor_code
                                      ELSE p.processor_code END,

@@ -11,7 +11,7 @@ from easypay.payments.status import Status
 
 
 class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of the card: enough to recognise it, never enough to use it."""
+    """What is remembered of a card or bank account: enough to know it by, never to use it."""
 
     type: str
     brand: str | None
@@ -33,6 +33,7 @@ class ProcessorView(msgspec.Struct, frozen=True, gc=False):
     avs: str | None
     cvv: str | None
     retry: str | None
+    network_transaction_id: str | None
 
 
 class PaymentView(msgspec.Struct, frozen=True, gc=False):
@@ -124,9 +125,10 @@ def payment_view(payment: Payment) -> PaymentView:
             payment.cvv_result,
             payment.processor_code,
             payment.processor_message,
-            payment.avs,
-            payment.cvv,
+            payment.avs_word,
+            payment.cvv_word,
             payment.retry,
+            payment.network_transaction_id,
         ),
         order_reference=payment.order_reference,
         customer_reference=payment.customer_reference,
@@ -211,6 +213,7 @@ def _operation_processor(operation: Operation) -> ProcessorView:
         None,
         None,
         operation.retry,
+        None,
     )
 
 

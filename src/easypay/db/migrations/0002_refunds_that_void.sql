@@ -17,8 +17,8 @@ ALTER TABLE operations ADD CONSTRAINT operation_kind CHECK (kind IN ('authorize'
 -- The address and card code checks in our words, beside the processor's letters, and what may be
 -- tried after a decline. Null for payments recorded before.
 ALTER TABLE payments
-    ADD COLUMN avs text,
-    ADD COLUMN cvv text,
+    ADD COLUMN avs_word text,
+    ADD COLUMN cvv_word text,
     ADD COLUMN retry text;
 
 -- Operations held for review are asked about too, on a schedule of their own. They are not unknown:
@@ -74,8 +74,8 @@ CREATE TYPE recorded_change_2 AS (
     changed_at              timestamptz,
     next_inquiry_at         timestamptz,
     voided                  boolean,
-    avs                     text,
-    cvv                     text,
+    avs_word                text,
+    cvv_word                text,
     retry                   text
 );
 COMMENT ON TYPE recorded_change_2 IS 'What one learned outcome changes: payments.changes.Change, field by field.';
