@@ -57,6 +57,8 @@ def judge(request: InquiryRequest, details: Details) -> Finding:
             return _approved_if_agreed(request, details)
         case "held":
             return Found(outcome=_held(details), evidence=evidence)
+        case "declined" if _ended_undecided(request, details):
+            return _rejected(details, "nobody decided on it, and no money moves")
         case "declined":
             return Found(outcome=_declined(details), evidence=evidence)
         case "gone" if _was_held(details):
@@ -159,6 +161,12 @@ def _by_code(details: Details) -> Finding:
         case _:
             return Inconclusive(reason=f"this status settles nothing: {_evidence(details)}")
     return Found(outcome=outcome, evidence=_evidence(details))
+
+
+def _ended_undecided(request: InquiryRequest, details: Details) -> bool:
+    """Voided, or left to expire, while it was held: nobody declined it."""
+    undecided = details.reason_code != codes.REVIEW_DECLINED
+    return request.kind == "review" and details.status in ("voided", "expired") and undecided
 
 
 def _was_held(details: Details) -> bool:
