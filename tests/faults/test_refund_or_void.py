@@ -9,7 +9,7 @@ import pytest
 from storm import all_known
 
 from easypay.db.embedded import Cluster
-from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, new_database, stopping
+from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, new_database, stopping, until
 
 STEPS: dict[str, dict[str, str]] = {
     "refund": {"transaction_type": "refundTransaction"},
@@ -85,7 +85,12 @@ async def test_settled_between_the_look_and_the_void_it_is_refunded(patient: Sta
     fault = {"kind": "late_charge", "count": 1, "login": shop.login, **STEPS["void"]}
     await patient.simulator.post("/faults", delay_ms=400, **fault)
     refunding = asyncio.create_task(shop.refund(payment["id"]))
-    await asyncio.sleep(0.2)  # by now the void is on its way, which nothing outside can see
+
+    async def on_its_way() -> bool:
+        faults = (await patient.simulator.client.get("/faults")).json()
+        return not any(each["login"] == shop.login for each in faults)
+
+    await until(on_its_way, what="the void has left, and met its fault")
     assert (await patient.simulator.post("/settle"))["batches"]
     answer = await refunding
     assert (answer.status_code, answer.json()["status"]) == (201, "succeeded"), answer.text
