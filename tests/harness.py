@@ -483,8 +483,8 @@ def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]
             wrong.append(
                 f"{name}: captured {payment['captured_minor']} without an operation for it"
             )
-    unreviewed = any(o["processor_code"] == "voided" for o in mine if o["kind"] in CREATES)
-    if payment["status"] == "voided" and not ("void" in approved or undone or unreviewed):
+    undecided = any(o["state"] == "declined" for o in mine if o["kind"] in CREATES | REVIEWS)
+    if payment["status"] == "voided" and not ("void" in approved or undone or undecided):
         wrong.append(f"{name}: voided without a void")
     if undone and (len(undone) > 1 or payment["status"] != "voided" or payment["captured_minor"]):
         wrong.append(f"{name}: a refund voided it, and money is left, or it did so twice")

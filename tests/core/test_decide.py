@@ -228,8 +228,12 @@ sale      expired  expired    0    0    payment.expired
 sale      undone   voided     0    0    payment.voided
 """
 ENDS = LEARNED | {
-    "expired": Declined(decline_code="generic_decline", code="expired", message="Ran out."),
-    "undone": Rejected(code="voided", message="The transaction is voided: no money moves."),
+    "expired": Declined(
+        decline_code="fraud_suspected", code="254", message="", retry="never", undecided="expired"
+    ),
+    "undone": Declined(
+        decline_code="fraud_suspected", code="254", message="", retry="never", undecided="voided"
+    ),
 }
 
 
@@ -250,6 +254,7 @@ def test_how_a_review_ends(row: list[str]) -> None:
     assert (change.status_from, change.status_to) == ("in_review", status)
     assert (change.authorized_minor, change.captured_minor) == (int(authorized), int(captured))
     assert change.event_type == event
+    assert change.decline_code == ("generic_decline" if what == "declined" else None)
     assert change.from_states == "held", "only what is held is ended by its review"
     assert change.next_inquiry_at is None
     # What was said when it was held is not forgotten where its end says nothing of it.

@@ -174,9 +174,9 @@ async def test_what_an_older_gateway_dropped_from_the_list_is_listed_again(
     successor = await shared_stack.gateway(review_interval_s="0.3", resolver_poll_s="0.1")
     try:
         await shop.becomes(payment["id"], "captured")
+        await ended(shared_stack, shop)
     finally:
         successor.kill()
-    await ended(shared_stack, shop)
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,8 @@ _EFFECT: Final[dict[type, tuple[str, Event | None, Event | None, Event | None]]]
     HeldForReview: ("held", Event.HELD_FOR_REVIEW, None, None),
 }
 
-_UNREVIEWED: Final = {"voided": Event.VOIDED, "expired": Event.EXPIRED}
-"""How a payment in review ends without a decision, by the word in which the processor says so."""
+_UNDECIDED: Final = {"voided": Event.VOIDED, "expired": Event.EXPIRED}
+"""How a payment in review ends without a decision."""
 
 REVIEW_INTERVAL_S: Final = 300.0
 
@@ -370,7 +370,7 @@ def _payment_event(
         case "approve" | "decline":
             if isinstance(learned, Approved):
                 return Event.CAPTURED if payment.capture == "automatic" else Event.AUTHORIZED
-            return Event.DECLINED if isinstance(learned, Declined) else None
+            return _review_event(learned) if isinstance(learned, Declined) else None
         case _ if isinstance(learned, Approved) and learned.voided:
             return Event.VOIDED
         case _:
@@ -379,9 +379,9 @@ def _payment_event(
 
 def _review_event(learned: Learned) -> Event | None:
     """How a payment in review ends, where it was not approved."""
-    if isinstance(learned, Rejected | Declined):
-        return _UNREVIEWED.get(learned.code, Event.DECLINED)
-    return _EFFECT[type(learned)][1]
+    if isinstance(learned, Declined) and learned.undecided is not None:
+        return _UNDECIDED[learned.undecided]
+    return Event.DECLINED if isinstance(learned, Declined | Rejected) else _EFFECT[type(learned)][1]
 
 
 def _event_name(operation: Operation, state: str, status: Status) -> str:

@@ -44,16 +44,17 @@ def said_of(learned: Approved | Declined | Rejected | HeldForReview | Absent) ->
                 card_last4=learned.card_last4,
             )
         case Declined():
+            declined = learned.undecided is None
             return Said(
                 transaction_id=learned.transaction_id,
-                decline_code=learned.decline_code,
+                decline_code=learned.decline_code if declined else None,
                 code=learned.code,
                 message=learned.message,
                 avs_result=learned.avs_result,
                 avs=learned.avs,
                 cvv_result=learned.cvv_result,
                 cvv=learned.cvv,
-                retry=learned.retry,
+                retry=learned.retry if declined else None,
                 network_transaction_id=learned.network_transaction_id,
                 card_brand=learned.card_brand,
                 card_last4=learned.card_last4,
