@@ -27,6 +27,7 @@ from easypay.db import migrate
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault, new_encryption_key
 from easypay.money import parse_decimal
+from easypay.payments.model import CREATES, REVIEWS
 
 VISA = "4111111111111111"
 MASTERCARD = "5424000000000015"
@@ -39,6 +40,7 @@ QUICK = {
     "unknown_first_inquiry_s": "0.2",
     "unknown_interval_s": "0.2",
     "unknown_absent_after_s": "1.5",
+    "review_interval_s": "0.3",
     "resolver_poll_s": "0.1",
     "processor_deadline_s": "1.0",
     "drain_s": "0.3",
@@ -396,6 +398,7 @@ _TYPE = {
     "void": "voidTransaction",
     "refund": "refundTransaction",
 }
+"""A review leaves no row: what it decides is seen on the payment's own."""
 
 
 async def audit(stack: Stack, shop: Shop, *, settled: bool = True) -> list[str]:
@@ -457,9 +460,9 @@ async def audit(stack: Stack, shop: Shop, *, settled: bool = True) -> list[str]:
 def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]:
     wrong: list[str] = []
     name = f"payment {payment['id']} ({payment['status']})"
-    refunded = sum(
-        o["amount_minor"] for o in mine if o["kind"] == "refund" and o["state"] == "approved"
-    )
+    given_back = [o for o in mine if o["kind"] == "refund" and o["state"] == "approved"]
+    refunded = sum(o["amount_minor"] for o in given_back if not o["voided"])
+    undone = [o for o in given_back if o["voided"]]
     reserved = sum(
         o["amount_minor"]
         for o in mine
@@ -475,13 +478,18 @@ def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]
         wrong.append(f"{name}: more refunded than captured")
     approved = {o["kind"]: o for o in mine if o["state"] == "approved"}
     if payment["status"] == "captured":
-        taken = approved.get("sale") or approved.get("capture")
+        taken = approved.get("sale") or approved.get("capture") or approved.get("approve")
         if taken is None or taken["amount_minor"] != payment["captured_minor"]:
             wrong.append(
                 f"{name}: captured {payment['captured_minor']} without an operation for it"
             )
-    if payment["status"] == "voided" and "void" not in approved:
+    undecided = any(o["state"] == "declined" for o in mine if o["kind"] in CREATES | REVIEWS)
+    if payment["status"] == "voided" and not ("void" in approved or undone or undecided):
         wrong.append(f"{name}: voided without a void")
+    if undone and (len(undone) > 1 or payment["status"] != "voided" or payment["captured_minor"]):
+        wrong.append(f"{name}: a refund voided it, and money is left, or it did so twice")
+    if any(o["voided"] for o in mine if o not in undone):
+        wrong.append(f"{name}: something else than a refund says that it voided it")
     if payment["status"] in ("declined", "failed") and {"sale", "authorize"} & set(approved):
         wrong.append(f"{name}: its operation was approved")
     if settled and payment["active_operation"] is not None:
@@ -504,18 +512,27 @@ def _check_truth(
         if operation is None:
             wrong.append(f"the processor has {reference}, which we never asked for")
             continue
-        if len(rows) > 1:
-            wrong.append(f"the processor did {operation['kind']} {reference} {len(rows)} times")
+        kind = operation["kind"]
+        taken_back = [row for row in rows if kind in CREATES and row["type"] == _TYPE["void"]]
+        rows = [row for row in rows if row not in taken_back]
+        if len(rows) != 1:
+            wrong.append(f"the processor did {kind} {reference} {len(rows)} times")
+            continue
         row = rows[0]
-        if row["type"] != _TYPE[operation["kind"]]:
-            wrong.append(f"{reference} is a {operation['kind']}, the processor did {row['type']}")
+        if row["type"] != _TYPE["void" if operation["voided"] else kind]:
+            wrong.append(f"{reference} is a {kind}, the processor did {row['type']}")
         minor = parse_decimal(row["amount"], "USD").minor
-        if operation["kind"] != "void" and minor != operation["amount_minor"]:
+        if kind != "void" and minor != operation["amount_minor"] and not taken_back:
             wrong.append(f"{reference}: {operation['amount_minor']} asked, {minor} done")
-        if settled and operation["state"] not in ("approved", "held"):
+        if taken_back and operation["state"] == "approved":
+            wrong.append(f"{reference} is approved, but was taken back at once")
+        # What was held and then voided or left to expire took no money, whatever it says.
+        over = kind in CREATES and row["status"] in ("voided", "expired")
+        if settled and operation["state"] not in ("approved", "held") and not over:
             wrong.append(f"{reference} is {operation['state']}, but the processor did it")
     for reference, operation in references.items():
-        if operation["state"] == "approved" and reference not in done:
+        by_review = operation["kind"] in REVIEWS
+        if operation["state"] == "approved" and reference not in done and not by_review:
             wrong.append(f"{reference} is approved, but the processor never did it")
     return wrong
 

@@ -5,9 +5,10 @@ from base64 import b64encode
 from typing import Any, Final
 
 from authorizenet_simulator import instruments, records
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 
 DESCRIPTOR: Final = "COMMON.ACCEPT.INAPP.PAYMENT"
 LIFETIME_MS: Final = 15 * 60_000

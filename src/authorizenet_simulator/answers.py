@@ -5,8 +5,8 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from authorizenet_simulator import amounts
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.codes import MESSAGES, REASONS
-from authorizenet_simulator.ledger import Account
 from authorizenet_simulator.records import Txn
 
 

@@ -1,13 +1,18 @@
-"""The ASGI program: the wire, the pages that a browser opens, the control surface."""
+"""The ASGI program: the wire, webhooks under /rest/v1, the pages that a browser opens, the control
+surface under /simulator."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 from authorizenet_simulator import hosted, wire
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.control import Control
+from authorizenet_simulator.faults import Fault
+from authorizenet_simulator.page import PAGE, PAGE_HEADERS
 from authorizenet_simulator.simulator import Connection, Simulator
+from authorizenet_simulator.webhooks_api import PREFIX as REST_PREFIX
+from authorizenet_simulator.webhooks_api import WebhooksApi
 from authorizenet_simulator.wire import JSON
 from authorizenet_simulator.xml_wire import XML
 
@@ -36,6 +41,15 @@ _GARBAGE: Final = (
     b"<!DOCTYPE html><html><head><title>One moment</title></head>"
     b"<body>Please wait while your request is being verified.</body></html>"
 )
+_CDN_PAGE: Final = (
+    b"<!DOCTYPE html><html><head><title>Request blocked</title></head>"
+    b"<body><h1>Request blocked</h1><p>Incident 1234567890</p></body></html>"
+)
+_REFUSED: Final = {"busy": "E00053", "throttle": "E00053", "maintenance": "E00104"}
+"""Faults in which nothing is done, and the code that says so."""
+_NOTHING: Final = (b"content-type", b"")
+_PRIVATE: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_PAGE_PATHS: Final = frozenset({"/simulator", "/simulator/"})
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -53,6 +67,7 @@ class App:
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.control = Control(simulator)
+        self.webhooks = WebhooksApi(simulator)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,8 +75,12 @@ class App:
         path: str = scope["path"]
         if path == WIRE_PATH:
             await self._wire(scope, receive, send)
+        elif path in _PAGE_PATHS and scope["method"] in ("GET", "HEAD"):
+            await _send(send, 200, PAGE_HEADERS, PAGE)
         elif path.startswith("/simulator"):
             await self._control(scope, receive, send)
+        elif path.startswith(REST_PREFIX):
+            await self._rest(scope, receive, send)
         elif path in hosted.PATHS:
             await self._hosted(scope, receive, send)
         else:
@@ -76,9 +95,12 @@ class App:
             return 200, form.header, self._refusal(form, "", error)
 
     async def _wire(self, scope: Scope, receive: Receive, send: Send) -> None:
+        calls = self.simulator.calls
+        begun = calls.begin()
         data = await _body(receive)
         headers: list[Header] = scope["headers"]
         answer: Answer | None
+        fault: Fault | None = None
         if scope["method"] == "OPTIONS":
             answer = (200, _ALLOWED, b"")
         elif data is None or scope["method"] != "POST":
@@ -88,10 +110,18 @@ class App:
         else:
             form = _form(headers, data)
             try:
-                answer = await self._faulty(form.read(data), scope, receive)
+                call = form.read(data)
+                fault, latency_s = self.simulator.faults.plan(call)
+                answer = await self._faulty(call, fault, latency_s, scope, receive)
             except ApiError as error:
                 answer = (200, form.header, self._refusal(form, "", error))
-        if answer is not None:
+        if begun and scope["method"] == "POST":
+            status, kind, body = answer or (0, _NOTHING, b"")
+            client, name = scope["client"], fault.kind if fault else ""
+            calls.end(begun, client, data or b"", status, kind[1], body, name)
+        if answer is not None and fault is not None and fault.kind == "slow_body":
+            await _dribble(send, answer, fault)
+        elif answer is not None:
             await _reply(send, *answer)
 
     def _answer(self, call: wire.Call) -> bytes:
@@ -100,9 +130,15 @@ class App:
     def _refusal(self, form: wire.Form, method: str, error: ApiError) -> bytes:
         return form.render(self.simulator.rules, method, wire.refusal(error), None)
 
-    async def _faulty(self, call: wire.Call, scope: Scope, receive: Receive) -> Answer | None:
-        """The answer with the faults on order; None when the connection was cut."""
-        fault, latency_s = self.simulator.faults.plan(call)
+    async def _faulty(
+        self,
+        call: wire.Call,
+        fault: Fault | None,
+        latency_s: float,
+        scope: Scope,
+        receive: Receive,
+    ) -> Answer | None:
+        """The answer with the fault that it meets; None when the connection was cut."""
         if fault is None:
             reply = self._answer(call)
             await asyncio.sleep(latency_s)
@@ -112,12 +148,15 @@ class App:
             return await _hang_up(scope, receive, reset=True)
         if kind == "error_before":
             return fault.status, _HTML, _SERVER_ERROR
+        if kind == "html":
+            return fault.status, _HTML, _CDN_PAGE
         if kind == "late_charge":
             await asyncio.sleep(fault.delay_ms / 1000)
-        if kind == "busy":
-            reply = self._refusal(call.form, call.method, ApiError("E00053"))
-        else:
+        refused = _REFUSED.get(kind)
+        if refused is None:
             reply = self._answer(call)
+        else:
+            reply = self._refusal(call.form, call.method, ApiError(refused))
         if kind == "late_reply":
             latency_s += fault.delay_ms / 1000
         await asyncio.sleep(latency_s)
@@ -129,7 +168,19 @@ class App:
             return 200, _HTML, _GARBAGE
         if kind == "truncate":
             reply = reply[: len(reply) // 2]
+        if kind == "wrong_content_type":
+            return 200, (b"content-type", fault.content_type.encode()), reply
         return 200, call.form.header, reply
+
+    async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
+        data = await _body(receive)
+        status, body = await self.webhooks.answer(
+            scope["method"], scope["path"], scope["query_string"], scope["headers"], data or b""
+        )
+        headers = [JSON.header, *_PRIVATE]
+        if status == 401:
+            headers.append((b"www-authenticate", b'Basic realm="Authorize.Net"'))
+        await _send(send, status, headers, body)
 
     async def _hosted(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await _body(receive)
@@ -145,7 +196,7 @@ class App:
         status, chunks = await self.control.answer(
             scope["method"], scope["path"], scope["query_string"], data or b"", connection
         )
-        headers = [JSON.header, (b"cache-control", b"no-store")]
+        headers = [JSON.header, *_PRIVATE]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for chunk in chunks:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -190,9 +241,25 @@ def _content_type(headers: list[Header]) -> bytes:
 
 
 async def _reply(send: Send, status: int, kind: Header, body: bytes) -> None:
+    await _send(send, status, [kind, *COMMON_HEADERS], body)
+
+
+async def _send(send: Send, status: int, headers: Iterable[Header], body: bytes) -> None:
+    whole = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": whole})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _dribble(send: Send, answer: Answer, fault: Fault) -> None:
+    """The whole answer, a few bytes at a time."""
+    status, kind, body = answer
     headers = [kind, *COMMON_HEADERS, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    for start in range(0, len(body), fault.step_bytes):
+        await asyncio.sleep(fault.delay_ms / 1000)
+        step = body[start : start + fault.step_bytes]
+        await send({"type": "http.response.body", "body": step, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _hang_up(scope: Scope, receive: Receive, *, reset: bool) -> Answer | None:

@@ -11,13 +11,15 @@ from authorizenet_simulator import (
     payers,
     profiles_read,
     schedule,
+    subscription_notices,
     subscriptions,
 )
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.arb_reports import find
 from authorizenet_simulator.codes import MESSAGES
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.subscriptions import Payer, Subscription, Terms
 
 Tree = dict[str, Any]
@@ -51,6 +53,7 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     terms = msgspec.structs.replace(terms, payer=payer)
     made = Subscription(number, account.login, terms, now, digest, next_at=first_at)
     ledger.do(subscriptions.Created(made))
+    subscription_notices.made(ledger, made)
     return Reply({"subscriptionId": str(number), **payers.told(payer)})
 
 
@@ -85,6 +88,7 @@ def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     if status == subscriptions.ACTIVE and terms.ends_with(found.past):
         status = subscriptions.EXPIRED
     ledger.do(subscriptions.Changed(found.number, terms, digest, status))
+    subscription_notices.changed(ledger, found)
     return Reply(payers.told(payer))
 
 
@@ -139,6 +143,7 @@ def cancel(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     if found.status not in subscriptions.RUNNING:
         raise ApiError("E00038", f"Subscriptions that are {found.status} cannot be canceled.")
     ledger.do(subscriptions.Ended(found.number, subscriptions.CANCELED))
+    subscription_notices.ended(ledger, found)
     return Reply({})
 
 

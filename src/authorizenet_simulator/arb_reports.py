@@ -16,9 +16,10 @@ from authorizenet_simulator import (
     schedule,
 )
 from authorizenet_simulator import subscriptions as store
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.subscriptions import Payment, Subscription
 
 Tree = dict[str, Any]

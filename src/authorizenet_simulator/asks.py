@@ -9,9 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from authorizenet_simulator import accept, amounts, answers, instruments, wallets
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import Reply
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.records import Settings
 
 Tree = dict[str, Any]

@@ -6,7 +6,8 @@ from authorizenet_simulator import records, statuses
 from authorizenet_simulator.records import Batch, Txn
 
 if TYPE_CHECKING:
-    from authorizenet_simulator.ledger import Account, Ledger
+    from authorizenet_simulator.accounts import Account
+    from authorizenet_simulator.ledger import Ledger
 
 
 def settle(ledger: "Ledger", account: "Account", at: int) -> None:

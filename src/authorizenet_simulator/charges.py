@@ -13,6 +13,7 @@ from authorizenet_simulator import (
     checks,
     echecks,
     instruments,
+    notices,
     paypal,
     prepaid,
     records,
@@ -106,6 +107,7 @@ def charge(ask: Ask) -> Reply:
     )
     ask.ledger.record(txn, digest)
     also = _also(ask) if part is None else _also(ask) | prepaid.join(ask, part, txn)
+    notices.made(ask, txn)
     auth, network = answers.bank_codes(txn)
     if kind == CAPTURE_ONLY and response_code == 1:
         auth = ask.tree["authCode"]

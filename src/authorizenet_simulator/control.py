@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qs
 
@@ -13,6 +13,7 @@ from authorizenet_simulator import amounts, clock, levers
 from authorizenet_simulator.faults import Fault
 from authorizenet_simulator.records import Action, Settings, Txn
 from authorizenet_simulator.simulator import Connection, Simulator
+from authorizenet_simulator.webhooks import Notification
 
 Answer = tuple[int, Iterator[bytes]]
 """HTTP status, and the body in pieces."""
@@ -63,6 +64,8 @@ class Control:
             ("POST", "/clock"): self._set_clock,
             ("POST", "/settle"): self._settle,
             ("POST", "/reset"): self._reset,
+            ("GET", "/calls"): self._calls,
+            ("GET", "/notifications"): self._notifications,
             ("POST", "/status"): self._set_status,
             ("POST", "/returns"): self._return_item,
         }
@@ -100,13 +103,45 @@ class Control:
                 if (invoice is None or row.invoice == invoice)
                 and (login is None or row.login == login)
             ]
-        limit = request.get("limit")
-        if limit is not None:
-            count = int(limit)
-            if count < 0:
-                raise ValueError("limit must not be negative")
-            rows = rows[len(rows) - min(count, len(rows)) :]
+        count = _limit(request, len(rows))
+        rows = rows[len(rows) - min(count, len(rows)) :]
         return 200, _array(rows[:])
+
+    async def _calls(self, request: "_Request") -> Answer:
+        """The newest calls, masked, newest first."""
+        calls = self._simulator.calls
+        login, method = request.get("login"), request.get("method")
+        listed = calls.listed(login, method, request.get("contains"), _limit(request, 200))
+        return _json({"not_kept": calls.passed, "calls": listed})
+
+    async def _notifications(self, request: "_Request") -> Answer:
+        """The newest notifications of one account or of all, newest first."""
+        login, history = request.get("login"), self._ledger.webhooks.history
+        chosen = [history.get(login, {})] if login else history.values()
+        limit = _limit(request, 100)
+        newest = chain.from_iterable(islice(reversed(each.values()), limit) for each in chosen)
+        ordered = sorted(newest, key=lambda each: each.event.at, reverse=True)
+        return _json([self._told(each) for each in ordered[:limit]])
+
+    def _told(self, notification: Notification) -> dict[str, Any]:
+        event = notification.event
+        webhook = self._ledger.webhooks.webhooks.get(event.webhook_id)
+        return {
+            "notification_id": event.notification_id,
+            "webhook_id": event.webhook_id,
+            "url": webhook.set.url if webhook else None,
+            "login": notification.login,
+            "event_type": event.event_type,
+            "at": clock.utc_text(event.at),
+            "status": notification.status,
+            "http_status": notification.http_status,
+            "attempts": len(notification.attempts),
+            "problem": notification.attempts[-1].problem if notification.attempts else "",
+            "next_attempt": clock.utc_text(notification.due)
+            if notification.due and notification.status == "RetryPending"
+            else None,
+            "payload": msgspec.Raw(event.payload.encode()),
+        }
 
     async def _accounts(self, request: "_Request") -> Answer:
         accounts = self._ledger.accounts.values()
@@ -186,6 +221,7 @@ class Control:
             active.pop(number, None)
             if (timer := self._timers.pop(number, None)) is not None:
                 timer.cancel()
+        self._ledger.webhooks.wake()  # what a fault held back may go
         listener = self._simulator.listener
         if listener is not None and not any(each.kind == "refuse" for each in active.values()):
             await listener.resume()
@@ -244,6 +280,8 @@ class Control:
         faults = self._simulator.faults.active.values()
         await self._remove([each.id for each in faults if login is None or each.login == login])
         self._ledger.reset(login or "")
+        if login is None:
+            self._simulator.calls.forget()
         return _json({"reset": login or "all"})
 
 
@@ -260,6 +298,14 @@ class _Request:
     def get(self, name: str) -> str | None:
         found = self.query.get(name)
         return None if found is None else found[-1]
+
+
+def _limit(request: _Request, default: int) -> int:
+    text = request.get("limit")
+    limit = default if text is None else int(text)
+    if limit < 0:
+        raise ValueError("limit must not be negative")
+    return limit
 
 
 def _is_amount(text: str) -> bool:

@@ -4,9 +4,10 @@ import secrets
 from typing import Any, Final
 
 from authorizenet_simulator import reporting, sessions
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.codes import MESSAGES
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 
 Tree = dict[str, Any]
 _OTHER_WAYS: Final = frozenset(

@@ -1,11 +1,13 @@
-"""Faults on order: which calls they meet, and how often."""
+"""Faults on order: which calls and notifications they meet, and how often."""
 
 import math
 import random
-from typing import Literal
+import time
+from typing import Final, Literal, get_args
 
 import msgspec
 
+from authorizenet_simulator.notices import TRANSACTION_TYPE
 from authorizenet_simulator.wire import Call
 
 Kind = Literal[
@@ -20,8 +22,24 @@ Kind = Literal[
     "latency",
     "busy",
     "garbage",
+    "throttle",
+    "maintenance",
+    "slow_body",
+    "wrong_content_type",
+    "html",
+    "webhook_duplicate",
+    "webhook_reorder",
+    "webhook_lose",
+    "webhook_delay",
 ]
 Distribution = Literal["constant", "uniform", "lognormal"]
+
+
+_WEBHOOK: Final = "webhook_"
+"""How the kinds begin that meet notifications, not calls."""
+_NO_CALL: Final = frozenset(
+    {"refuse", *(kind for kind in get_args(Kind) if kind.startswith(_WEBHOOK))}
+)
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -34,9 +52,18 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     method: str | None = None
     transaction_type: str | None = None
     login: str | None = None
+    event_type: str | None = None
+    """Of notifications: for the kinds that begin with webhook_."""
     delay_ms: float = 0.0
+    """How late a reply, a charge or a notification is; of slow_body: the wait before each step."""
     status: int = 500
-    """HTTP status of error_after and error_before."""
+    """HTTP status of error_after, error_before and html."""
+    rate: float = 0.0
+    """Calls of a method each second that a throttle lets pass."""
+    step_bytes: int = 64
+    """How much of a slow_body comes at a time."""
+    content_type: str = "text/plain"
+    """What a wrong_content_type says instead."""
     distribution: Distribution = "constant"
     ms: float = 0.0
     """The latency: constant, the upper end of uniform, the median of lognormal."""
@@ -53,8 +80,22 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             return "probability must be between 0 and 1"
         if min(self.delay_ms, self.ms, self.sigma, self.duration_ms or 0) < 0:
             return "times must not be negative"
-        if not 400 <= self.status <= 599:
-            return "status must be between 400 and 599"
+        lowest = 200 if self.kind == "html" else 400
+        if not lowest <= self.status <= 599:
+            return f"status must be between {lowest} and 599"
+        if self.step_bytes < 1:
+            return "step_bytes must be at least 1"
+        if (self.kind == "throttle") != (self.rate > 0):
+            return "a throttle, and nothing else, needs a rate above 0"
+        if not (self.content_type.isascii() and self.content_type.isprintable()):
+            return "content_type must be printable ASCII"
+        if self.kind.startswith(_WEBHOOK):
+            if self.method is not None:
+                return "a notification has no method; event_type says which"
+            if self.kind == "webhook_reorder" and (self.count is None or self.count < 2):
+                return "webhook_reorder needs a count of at least 2"
+        elif self.event_type is not None:
+            return "event_type is for the kinds that begin with webhook_"
         return None
 
     def matches(self, call: Call) -> bool:
@@ -64,6 +105,39 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             and (self.transaction_type is None or self.transaction_type == call.transaction_type)
         )
 
+    def matches_notification(self, login: str, event_type: str) -> bool:
+        return (
+            (self.event_type is None or self.event_type == event_type)
+            and (self.login is None or self.login == login)
+            and (
+                self.transaction_type is None
+                or self.transaction_type == TRANSACTION_TYPE.get(event_type)
+            )
+        )
+
+
+_MOST_BUCKETS: Final = 1000
+
+
+class _Bucket:
+    """What a throttle still lets pass: up to one second's worth, filling as time goes."""
+
+    __slots__ = ("filled_at", "left")
+
+    def __init__(self, rate: float) -> None:
+        self.left = max(1.0, rate)
+        self.filled_at = time.monotonic()
+
+    def is_empty(self, rate: float) -> bool:
+        """Take one call's worth; True where there is none."""
+        now = time.monotonic()
+        self.left = min(max(1.0, rate), self.left + (now - self.filled_at) * rate)
+        self.filled_at = now
+        if self.left < 1:
+            return True
+        self.left -= 1
+        return False
+
 
 class Faults:
     """Those in force, oldest first. Of the kinds other than latency the first match counts."""
@@ -72,6 +146,8 @@ class Faults:
         self.active: dict[str, Fault] = {}
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._made = 0
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        """By throttle and method."""
 
     def add(self, fault: Fault) -> str:
         self._made += 1
@@ -84,21 +160,48 @@ class Faults:
         chosen: Fault | None = None
         latency_s = 0.0
         for fault in list(self.active.values()):
-            if fault.kind == "refuse" or not fault.matches(call):
+            if fault.kind in _NO_CALL or not fault.matches(call):
                 continue
             if fault.kind != "latency" and chosen is not None:
                 continue
-            if fault.probability is not None and self._random.random() >= fault.probability:
+            if fault.kind == "throttle" and not self._is_too_many(fault, call.method):
                 continue
-            if fault.count is not None:
-                fault.count -= 1
-                if fault.count == 0:
-                    del self.active[fault.id]
+            if not self._strikes(fault):
+                continue
             if fault.kind == "latency":
                 latency_s += self._latency_s(fault)
             else:
                 chosen = fault
         return chosen, latency_s
+
+    def plan_notification(self, login: str, event_type: str) -> Fault | None:
+        """The fault that meets a notification before its first delivery; it is used up by one."""
+        for fault in list(self.active.values()):
+            if (
+                fault.kind.startswith(_WEBHOOK)
+                and fault.matches_notification(login, event_type)
+                and self._strikes(fault)
+            ):
+                return fault
+        return None
+
+    def _strikes(self, fault: Fault) -> bool:
+        """By its probability; then it is used up by one."""
+        if fault.probability is not None and self._random.random() >= fault.probability:
+            return False
+        if fault.count is not None:
+            fault.count -= 1
+            if fault.count == 0:
+                del self.active[fault.id]
+        return True
+
+    def _is_too_many(self, fault: Fault, method: str) -> bool:
+        bucket = self._buckets.get((fault.id, method))
+        if bucket is None:
+            if len(self._buckets) >= _MOST_BUCKETS:  # of faults long deleted
+                self._buckets.clear()
+            bucket = self._buckets[fault.id, method] = _Bucket(fault.rate)
+        return bucket.is_empty(fault.rate)
 
     def _latency_s(self, fault: Fault) -> float:
         if fault.distribution == "uniform":

@@ -3,7 +3,8 @@
 from sys import intern
 from typing import Any, Final
 
-from authorizenet_simulator import answers, checks, records
+from authorizenet_simulator import answers, checks, notices, records
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import (
     REFUND,
@@ -17,7 +18,7 @@ from authorizenet_simulator.asks import (
 )
 from authorizenet_simulator.clock import DAY_MS
 from authorizenet_simulator.instruments import PAYPAL, Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.records import Txn
 from authorizenet_simulator.statuses import BATCHED, SETTLING
 
@@ -79,6 +80,7 @@ def capture(ask: Ask) -> Reply:
     if amount == 0:
         raise Refused(5)
     ask.ledger.capture(txn, amount, ask.invoice, ask.now)
+    notices.changed(ask, txn, "priorAuthCaptureTransaction", amount)
     return _done(ask, txn, amount)
 
 
@@ -93,6 +95,7 @@ def void(ask: Ask) -> Reply:
         raise Refused(16)
     amount = txn.captured or txn.amount
     ask.ledger.void(txn, ask.invoice, ask.now)
+    notices.changed(ask, txn, "voidTransaction", amount)
     return _done(ask, txn, amount)
 
 
@@ -139,6 +142,7 @@ def refund(ask: Ask) -> Reply:
         details(ask),
     )
     ask.ledger.record(txn, digest)
+    notices.made(ask, txn)
     return answers.transaction(
         ask.account,
         response_code,
@@ -178,7 +182,9 @@ def review(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> 
     if txn is None:
         raise ApiError("E00040")
     approved = held["action"] == "approve"
+    reason = txn.reason
     ledger.review(txn, approved=approved)
+    notices.reviewed(ledger, txn, body.get("refId", ""), reason, approved=approved)
     return answers.transaction(
         account,
         1,

@@ -16,11 +16,12 @@ from authorizenet_simulator import (
     profiles_shown,
 )
 from authorizenet_simulator import hosted_html as html
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import AUTH, CUSTOMER_KEPT, SALE
 from authorizenet_simulator.hosted_html import Answer, Form
 from authorizenet_simulator.hosted_tokens import LIFETIME_MS, PageMinted
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 
 if TYPE_CHECKING:
     from authorizenet_simulator.simulator import Simulator

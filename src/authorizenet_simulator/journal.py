@@ -18,6 +18,7 @@ from authorizenet_simulator import (
     sessions,
     splits,
     subscriptions,
+    webhooks,
 )
 
 Event = (
@@ -28,6 +29,7 @@ Event = (
     | hosted_tokens.Event
     | splits.Event
     | returns.Event
+    | webhooks.Event
 )
 """Everything that can happen: the transactions' events, and those of each store."""
 

@@ -7,12 +7,13 @@ applies the same events. Who may change what is decided in `transactions`, not h
 import random
 import secrets
 from collections import deque
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import msgspec
 
 from authorizenet_simulator import batches, clock, moves, records, statuses, subscriptions
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.clock import Clock
 from authorizenet_simulator.hosted_tokens import HostedPages
 from authorizenet_simulator.journal import Event, Journal
@@ -23,6 +24,7 @@ from authorizenet_simulator.sessions import Sessions
 from authorizenet_simulator.splits import SplitTenders
 from authorizenet_simulator.stores import Store
 from authorizenet_simulator.subscriptions import Subscriptions
+from authorizenet_simulator.webhooks import Webhooks
 
 _NEVER: Final = 1 << 62
 DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
@@ -35,64 +37,6 @@ _PROFILE: Final = '"profile":'
 """Is in the details of what was charged to a customer profile, and of nothing else."""
 DEFAULT_LOGIN: Final = "easypay-sim"
 DEFAULT_KEY: Final = "sim-secret-key-1"
-
-
-class Account:
-    """A merchant: credentials, and its own indexes."""
-
-    __slots__ = (
-        "batches",
-        "currencies",
-        "customers",
-        "disordered",
-        "echecks",
-        "held",
-        "latest",
-        "login",
-        "older",
-        "recent",
-        "recent_since",
-        "settings",
-        "signature_key",
-        "tallies",
-        "transaction_key",
-        "unsettled",
-    )
-
-    def __init__(self, added: records.AccountAdded) -> None:
-        self.login = added.login
-        self.transaction_key = added.transaction_key
-        self.currencies = tuple(added.currencies)
-        """The first is meant where a request names none."""
-        self.signature_key = added.signature_key
-        self.settings: Settings | None = None
-        """None: the settings of every account."""
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop every transaction."""
-        self.unsettled: dict[int, Txn] = {}
-        """Everything not final, oldest first; includes what is held."""
-        self.held: dict[int, Txn] = {}
-        self.batches: list[Batch] = []
-        # Duplicate digests: two generations of at least one longest window each, so that old
-        # ones go without a search.
-        self.recent: dict[int, Txn] = {}
-        self.older: dict[int, Txn] = {}
-        self.recent_since = 0
-        self.latest = 0
-        """When its newest transaction was."""
-        self.disordered = False
-        """The clock went back, so the order of ids is no longer that of times."""
-        self.customers: dict[int, list[Txn]] = {}
-        """What was charged to each customer profile, oldest first."""
-        self.echecks = ("", 0)
-        """The month, on the account's calendar, and what its eChecks took so far."""
-        self.tallies: dict[str, list[int]] = {}
-        """Voids, declines and errors that no batch has counted yet, by brand."""
-
-    def count(self, brand: str, what: int) -> None:
-        self.tallies.setdefault(brand, [0, 0, 0])[what] += 1
 
 
 class Ledger:
@@ -113,6 +57,7 @@ class Ledger:
         self.pages = HostedPages()
         self.splits = SplitTenders()
         self.returns = Returns()
+        self.webhooks = Webhooks()
         self._stores: list[Store] = [
             self.profiles,
             self.sessions,
@@ -120,6 +65,7 @@ class Ledger:
             self.pages,
             self.splits,
             self.returns,
+            self.webhooks,
         ]
         self._store_of: dict[type, Store] = {
             kind: store for store in self._stores for kind in store.events
@@ -177,6 +123,7 @@ class Ledger:
         self.tick()  # moved forward: what fell due meanwhile happens now
         self._next_cutoff = clock.next_cutoff_ms(self.clock.now_ms())
         self._plan()
+        self.webhooks.wake()
 
     def record(self, txn: Txn, digest: int) -> None:
         event = records.Recorded(txn, digest)
@@ -274,6 +221,11 @@ class Ledger:
         if txn is None or now - txn.at >= window_s * 1000:
             return None
         return txn
+
+    def notify(self, login: str, event_type: str, payload: Callable[[], dict[str, Any]]) -> None:
+        """Tell the account's webhooks. `payload` is asked for only where one listens."""
+        if login in self.webhooks.listening:
+            self.webhooks.notify(self, login, event_type, payload)
 
     def do(self, event: Event) -> None:
         """A change to one of the stores: journalled, applied, and its due times looked at."""

@@ -4,10 +4,17 @@ from typing import Any
 
 import msgspec
 
-from authorizenet_simulator import instruments, profiles_make, profiles_read, profiles_shown
+from authorizenet_simulator import (
+    customer_notices,
+    instruments,
+    profiles_make,
+    profiles_read,
+    profiles_shown,
+)
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles import (
     Address,
     AddressStored,
@@ -86,6 +93,7 @@ def changed(
         payment = _stored(before.payment_id, instrument, sent, before.bill_to, kept)
         profiles_make.check_payment(profile, [], payment)
         ledger.do(PaymentStored(account.login, profile.profile_id, payment, None))
+        customer_notices.payment_profile(ledger, account.login, profile, payment, "updated")
     return _with_address(ledger, account, profile, payer, sent) if "shipTo" in sent else payer
 
 

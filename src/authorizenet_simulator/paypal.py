@@ -5,7 +5,7 @@ The payer consents at once: who asks for the details gets the payer's id, and ma
 
 from typing import Any, Final
 
-from authorizenet_simulator import answers, instruments, records
+from authorizenet_simulator import answers, instruments, notices, records
 from authorizenet_simulator.answers import Reply
 from authorizenet_simulator.asks import AUTH, CAPTURE_ONLY, Ask, Refused, details
 from authorizenet_simulator.ledger import AWAITS_PAYER
@@ -77,6 +77,7 @@ def proceed(ask: Ask) -> Reply:
     if "amount" in ask.tree and ask.amount() != txn.amount:
         raise Refused(unfit)
     ask.ledger.move(txn, status, ask.now)
+    notices.made(ask, txn)
     return _answer(ask, txn, {"PayerID": payer, "PayerEmail": "payer@example.com"})
 
 

@@ -6,8 +6,9 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from authorizenet_simulator import records
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 
 Tree = dict[str, Any]
 _MONTH: Final = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])\Z", re.ASCII)

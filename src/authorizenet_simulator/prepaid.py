@@ -2,12 +2,13 @@
 
 from typing import Any, Final, NamedTuple
 
-from authorizenet_simulator import amounts, answers, records, splits
+from authorizenet_simulator import amounts, answers, notices, records, splits
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import AUTH, YES, Ask, Refused
 from authorizenet_simulator.codes import REASONS
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.records import Txn
 from authorizenet_simulator.splits import Group, Joined
 
@@ -169,5 +170,7 @@ def update_group(ledger: Ledger, account: Account, body: dict[str, Any], now: in
         case "voided":
             ledger.do(splits.Closed(group.split_id, "voided"))
             for txn in _open(ledger, group):
+                amount = txn.captured or txn.amount
                 ledger.void(txn, txn.invoice, now)
+                notices.voided(ledger, txn, amount)
     return Reply({})

@@ -7,10 +7,11 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from authorizenet_simulator import direct_response, profiles_charge, transactions
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import AUTH, CAPTURE_ONLY, REFUND, SALE, Ask
 from authorizenet_simulator.direct_response import Form
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles_read import number
 from authorizenet_simulator.profiles_validate import NO_ADDRESS
 

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from authorizenet_simulator import (
+    customer_notices,
     profile_transactions,
     profiles_charge,
     profiles_make,
     profiles_shown,
     profiles_validate,
 )
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles import (
     Address,
     AddressDeleted,
@@ -104,6 +106,7 @@ def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     profiles_make.check_identity(ledger, account.login, wanted, profile.profile_id)
     kind = sent.get("profileType", profile.kind)
     ledger.do(ProfileChanged(account.login, profile.profile_id, *wanted, kind))
+    customer_notices.customer(ledger, account.login, profile, "updated")
     return Reply({})
 
 
@@ -113,6 +116,7 @@ def delete(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     if ledger.profiles.subscriptions_of(profile.profile_id, 0, 0):
         raise ApiError("E00106")
     ledger.do(ProfileDeleted(account.login, profile.profile_id))
+    customer_notices.customer(ledger, account.login, profile, "deleted")
     return Reply({})
 
 
@@ -167,6 +171,7 @@ def update_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
     if verdict is None or verdict.problem is None:
         default = _default(sent, "defaultPaymentProfile")
         ledger.do(PaymentStored(account.login, profile.profile_id, payment, default))
+        customer_notices.payment_profile(ledger, account.login, profile, payment, "updated")
     if verdict is None:
         return Reply({})
     return judged({"validationDirectResponse": verdict.direct}, verdict)
@@ -179,6 +184,7 @@ def delete_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
     if ledger.profiles.subscriptions_of(profile.profile_id, payment.payment_id, 0):
         raise ApiError("E00105")
     ledger.do(PaymentDeleted(account.login, profile.profile_id, payment.payment_id))
+    customer_notices.payment_profile(ledger, account.login, profile, payment, "deleted")
     return Reply({})
 
 

@@ -5,11 +5,12 @@ from typing import Any, Final
 import msgspec
 
 from authorizenet_simulator import instruments
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import AUTH, CAPTURE_ONLY, REFUND, SALE, Ask, charged
 from authorizenet_simulator.codes import MESSAGES
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles import Address, PaymentProfile, Profile
 from authorizenet_simulator.profiles_make import (
     Duplicate,

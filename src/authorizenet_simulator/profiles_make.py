@@ -5,7 +5,7 @@ What makes a change is checked first and journalled in one event at the end.
 
 from typing import Any, Final, NamedTuple
 
-from authorizenet_simulator import instruments
+from authorizenet_simulator import customer_notices, instruments
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.codes import MESSAGES
 from authorizenet_simulator.ledger import Ledger
@@ -110,6 +110,7 @@ def make(
         default_address,
     )
     ledger.do(ProfileMade(login, profile))
+    customer_notices.customer(ledger, login, profile, "created")
     return profile
 
 
@@ -120,6 +121,7 @@ def add_payment(
     check_payment(profile, [], payment)
     check_room(len(profile.payments) + 1, 0)
     ledger.do(PaymentStored(login, profile.profile_id, payment, default))
+    customer_notices.payment_profile(ledger, login, profile, payment, "created")
 
 
 def add_address(

@@ -7,9 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from authorizenet_simulator import accept, instruments, records
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles import Address, PaymentProfile
 
 Tree = dict[str, Any]

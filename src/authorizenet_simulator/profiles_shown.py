@@ -4,8 +4,9 @@ from itertools import islice
 from typing import Any, Final
 
 from authorizenet_simulator import accept, instruments
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles import Address, PaymentProfile, Profile
 from authorizenet_simulator.profiles_read import number, said, tree
 

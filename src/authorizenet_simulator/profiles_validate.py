@@ -5,11 +5,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from authorizenet_simulator import answers, direct_response, followups, instruments, transactions
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import AUTH, Ask, Refused, check_instrument
 from authorizenet_simulator.codes import REASONS
 from authorizenet_simulator.instruments import Instrument
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles import PaymentProfile
 from authorizenet_simulator.profiles_charge import NOT_FOUND
 from authorizenet_simulator.profiles_make import Identity

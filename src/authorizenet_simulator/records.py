@@ -159,7 +159,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """False: every report is E00011."""
     test_mode: bool = False
     reporting_lag_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """How long a new transaction stays hidden from details and the unsettled list."""
+    """How long a new transaction stays hidden from details and the unsettled list, and a new batch
+    from everything that is asked about batches."""
+    webhook_retry_s: list[Annotated[float, msgspec.Meta(ge=0, le=1e9)]] = msgspec.field(
+        default_factory=lambda: [180.0] * 3 + [28_800.0] * 3 + [172_800.0] * 4
+    )
+    """Waits before each retry of a notification; after the last the webhook turns inactive."""
+    webhook_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
+    recorded_calls_per_s: Annotated[int, msgspec.Meta(ge=0)] = 50
+    """How many calls of each second are kept, masked, for whoever debugs; read from the settings
+    of every account only."""
     auto_settle: bool = True
     """Settle at the daily cut-off; read from the settings of every account only."""
 

@@ -10,7 +10,14 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import amounts, charges, profiles_charge, records, subscriptions
+from authorizenet_simulator import (
+    amounts,
+    charges,
+    profiles_charge,
+    records,
+    subscription_notices,
+    subscriptions,
+)
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.asks import (
     SALE,
@@ -33,6 +40,7 @@ def collect(ledger: Ledger, subscription: Subscription, at: int) -> None:
     """Make the payment that is due at `at`, or end what stayed suspended until then."""
     if subscription.status == subscriptions.SUSPENDED:
         ledger.do(subscriptions.Ended(subscription.number, subscriptions.TERMINATED))
+        subscription_notices.ended(ledger, subscription)
         return
     terms, pay_num = subscription.terms, subscription.past + 1
     txn, response, paid = _pay(ledger, subscription, pay_num, at)
@@ -53,6 +61,7 @@ def collect(ledger: Ledger, subscription: Subscription, at: int) -> None:
             next_at or at,
         )
     )
+    subscription_notices.charged(ledger, subscription, txn, paid=paid)
 
 
 def _pay(

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from authorizenet_simulator import amounts, clock, records
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
 from authorizenet_simulator.clock import DAY_MS
 from authorizenet_simulator.detailed import (
@@ -19,7 +20,7 @@ from authorizenet_simulator.detailed import (
     settle_amount,
     told_of,
 )
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.records import Batch, Txn
 
 Tree = dict[str, Any]
@@ -53,7 +54,7 @@ def unsettled(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
 
 def batch_transactions(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     """getTransactionListRequest: what one batch settled. Raises ApiError E00040."""
-    txns = _batch(ledger, account, body.get("batchId", "0")).txns
+    txns = _batch(ledger, account, body.get("batchId", "0"), now).txns
     return _list(ledger, account, body, txns, len(txns))
 
 
@@ -154,22 +155,31 @@ def settled_batches(ledger: Ledger, account: Account, body: Tree, now: int) -> R
     listed = [
         _batch_details(batch, with_statistics=with_statistics)
         for batch in account.batches
-        if begin <= batch.at <= end
+        if begin <= batch.at <= end and _is_reported(ledger, account, batch, now)
     ]
     return Reply({"batchList": listed}) if listed else Reply({}, *NOTHING_FOUND)
 
 
 def batch_statistics(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     """getBatchStatisticsRequest. Raises ApiError E00040."""
-    batch = _batch(ledger, account, body["batchId"])
+    batch = _batch(ledger, account, body["batchId"], now)
     return Reply({"batch": _batch_details(batch, with_statistics=True)})
 
 
-def _batch(ledger: Ledger, account: Account, number: str) -> Batch:
+def _batch(ledger: Ledger, account: Account, number: str, now: int) -> Batch:
     batch = ledger.batches.get(records.parse_id(number) or 0)
-    if batch is None or batch.login != account.login:
+    if (
+        batch is None
+        or batch.login != account.login
+        or not _is_reported(ledger, account, batch, now)
+    ):
         raise ApiError("E00040")
     return batch
+
+
+def _is_reported(ledger: Ledger, account: Account, batch: Batch, now: int) -> bool:
+    lag_ms = ledger.settings_of(account).reporting_lag_ms
+    return not lag_ms or batch.at <= now - lag_ms
 
 
 def _batch_details(batch: Batch, *, with_statistics: bool) -> Tree:

@@ -59,6 +59,8 @@ class _Connection(HttpToolsProtocol):
             self._answer_at_once(data if len(data) <= MOST_BYTES else b"")
 
     def _answer_at_once(self, data: bytes) -> None:
+        calls = self.app_itself.simulator.calls
+        begun = calls.begin()
         try:
             status, kind, body = self.app_itself.quick_answer(self.headers, data)
         except Exception:
@@ -68,6 +70,8 @@ class _Connection(HttpToolsProtocol):
         self.transport.write(_head(status, kind[1], len(body), keep_alive) + body)
         if not keep_alive:
             self.transport.close()
+        if begun:  # after the answer, which need not wait for it
+            calls.end(begun, self.client, data, status, kind[1], body)
 
     def abort(self, *, reset: bool) -> None:
         if reset and (connected := self.transport.get_extra_info("socket")) is not None:
@@ -118,6 +122,7 @@ class Server(uvicorn.Server):
         )
         self._bound = _bind(host, port)
         self.address: tuple[str, int] = self._bound.getsockname()[:2]
+        self._simulator = simulator
         simulator.listener = self
 
     @property
@@ -130,7 +135,12 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._simulator.deliveries.start()
         print(f"listening on {self.url}", flush=True)  # noqa: T201 - what the caller waits for
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._simulator.deliveries.stop()
+        await super().shutdown(sockets)
 
     def stop(self, spare: Connection | None) -> None:
         for server in self.servers:

@@ -1,10 +1,12 @@
-"""The whole simulator: ledger, rules and faults together."""
+"""The whole simulator: ledger, rules, faults and deliveries together."""
 
 from pathlib import Path
 from typing import Protocol
 
 from authorizenet_simulator import recurring, schema
+from authorizenet_simulator.calls import Calls
 from authorizenet_simulator.clock import Clock
+from authorizenet_simulator.deliveries import Deliveries
 from authorizenet_simulator.faults import Faults
 from authorizenet_simulator.journal import Journal
 from authorizenet_simulator.ledger import Ledger
@@ -36,4 +38,6 @@ class Simulator:
         self.ledger.subscriptions.collect = recurring.collect
         self.rules = schema.load()
         self.faults = Faults(seed)
+        self.deliveries = Deliveries(self.ledger, self.faults)
+        self.calls = Calls(self.ledger)
         self.listener: Listener | None = None

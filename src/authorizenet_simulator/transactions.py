@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Final
 
 from authorizenet_simulator import answers, charges, followups, paypal, profiles_charge
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
 from authorizenet_simulator.asks import AUTH, CAPTURE_ONLY, REFUND, SALE, Ask, Refused, Tree
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 
 
 def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:

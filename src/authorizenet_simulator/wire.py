@@ -18,8 +18,9 @@ from authorizenet_simulator import (
     schema,
     transactions,
 )
+from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError, Reply
-from authorizenet_simulator.ledger import Account, Ledger
+from authorizenet_simulator.ledger import Ledger
 
 Tree = dict[str, Any]
 BOM: Final = b"\xef\xbb\xbf"

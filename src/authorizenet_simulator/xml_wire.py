@@ -13,7 +13,9 @@ _ANSWERED_AS: Final = {
     "getTransactionListForCustomerRequest": "getTransactionListResponse",
 }
 """Requests that have no response of their own name in the schema."""
-_NOT_TAKEN: Final = frozenset({"E00001", "E00002", "E00003", "E00004", "E00045", "E00053"})
+_NOT_TAKEN: Final = frozenset(
+    {"E00001", "E00002", "E00003", "E00004", "E00045", "E00053", "E00104"}
+)
 """Refusals from before any method had the request; they come under a root of their own."""
 _REFUSED: Final = "ErrorResponse"
 

@@ -124,7 +124,12 @@ class Gateway:
             instruments,
         )
         record = self._committer("record", bounded=False, patience_s=math.inf)
-        recorder = Recorder(record, self._pool, first_inquiry_s=settings.unknown_first_inquiry_s)
+        recorder = Recorder(
+            record,
+            self._pool,
+            first_inquiry_s=settings.unknown_first_inquiry_s,
+            review_interval_s=settings.review_interval_s,
+        )
         resolver = Resolver(
             pool=self._pool,
             recorder=recorder,
@@ -133,6 +138,7 @@ class Gateway:
             deadline_s=settings.processor_deadline_s,
             interval_s=settings.unknown_interval_s,
             absent_after_s=settings.unknown_absent_after_s,
+            review_interval_s=settings.review_interval_s,
             poll_s=settings.resolver_poll_s,
         )
         card_key = vault.derive("card fingerprint")

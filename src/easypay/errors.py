@@ -99,6 +99,12 @@ class AmountExceedsCaptured(EasyPayError):
     title = "The amount is more than is left to refund"
 
 
+class NotSettled(EasyPayError):
+    """A part of a payment that has not settled cannot be refunded yet; all of it can."""
+
+    code, http_status, title = "not_settled", 409, "The payment has not settled yet"
+
+
 class RequestInProgress(EasyPayError):
     """The same key, or an operation on the same payment, is still running."""
 

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
         gt=0,
         description="an operation absent this long after its call never happened",
     )
+    review_interval_s: float = Field(
+        default=300.0, gt=0, description="between questions about what is held for review"
+    )
     resolver_poll_s: float = Field(default=1.0, gt=0)
     idempotency_key_days: int = Field(default=30, ge=1)
     partitions_ahead_months: int = Field(default=3, ge=1)

@@ -34,6 +34,7 @@ from easypay_bench.loadtest.scenarios import ADDRESS, CARD
 from easypay_bench.stack import Stack, StackFailed
 
 CLIENTS: Final = (1, 4, 8, 16, 32, 64)
+_GROUP: Final = re.compile(r"\$1::(\w+)\[\]")
 _TPS: Final = re.compile(r"tps = ([0-9.]+) \(without initial connection time\)")
 _FAILED: Final = re.compile(r"number of failed transactions: ([0-9]+)")
 
@@ -147,14 +148,14 @@ def script(month: str, merchant_id: UUID) -> str:
     begin, record = _rows(merchant_id)
     return (
         "\\set n :n + 1\n"
-        f"{_statement(statements.BEGIN_PAYMENTS, '', 'payment_intent', begin)};\n"
-        f"{_statement(statements.RECORD, f'{month} {month}', 'recorded_change', record)};\n"
+        f"{_statement(statements.BEGIN_PAYMENTS, '', begin)};\n"
+        f"{_statement(statements.RECORD, f'{month} {month}', record)};\n"
     )
 
 
-def _statement(sql: str, variant: str, kind: str, row: str) -> str:
+def _statement(sql: str, variant: str, row: str) -> str:
     text = statements.in_months(sql, variant)
-    text = text.replace(f"$1::{kind}[]", f"ARRAY[ROW({row})::{kind}]")
+    text = _GROUP.sub(lambda found: f"ARRAY[ROW({row})::{found[1]}]", text)
     return "\n".join(line for line in text.splitlines() if line.strip())
 
 

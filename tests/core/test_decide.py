@@ -1,6 +1,6 @@
 """What each outcome of each kind of operation changes: every pair, as a table."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,8 +25,10 @@ AT = datetime(2026, 11, 24, 4, 5, 6, tzinfo=UTC)
 PAID = Approved(transaction_id="601", auth_code="ABC123", avs_result="Y", code="1")
 LEARNED: dict[str, Learned] = {
     "approved": PAID,
+    "voided": Approved(transaction_id="601", voided=True),
     "declined": Declined(decline_code="generic_decline", code="2", message="Declined."),
     "rejected": Rejected(code="E1", message="No."),
+    "not_settled": Rejected(code="54", message="Not yet.", not_settled=True),
     "held": HeldForReview(transaction_id="601"),
     "absent": Absent(searched="everywhere"),
     "not_sent": NotSent(reason="refused"),
@@ -63,6 +65,20 @@ void      held     unknown  captured   2500 2500 0 0     202 -
 void      absent   absent   captured   2500 2500 0 0     502 void.failed
 void      not_sent not_sent captured   2500 2500 0 0     -   -
 void      unknown  unknown  captured   2500 2500 0 0     202 -
+approve   approved approved captured   2500 2500 0 0     201 payment.captured
+approve   declined declined declined   0    0    0 0     201 payment.declined
+approve   rejected rejected in_review  0    0    0 0     502 approve.failed
+approve   held     unknown  in_review  0    0    0 0     202 -
+approve   absent   absent   in_review  0    0    0 0     502 approve.failed
+approve   not_sent not_sent in_review  0    0    0 0     -   -
+approve   unknown  unknown  in_review  0    0    0 0     202 -
+decline   approved rejected captured   2500 2500 0 0     201 payment.captured
+decline   declined approved declined   0    0    0 0     201 payment.declined
+decline   rejected rejected in_review  0    0    0 0     502 decline.failed
+decline   held     unknown  in_review  0    0    0 0     202 -
+decline   absent   absent   in_review  0    0    0 0     502 decline.failed
+decline   not_sent not_sent in_review  0    0    0 0     -   -
+decline   unknown  unknown  in_review  0    0    0 0     202 -
 refund    approved approved captured   2500 2500 1000 -1000 201 refund.succeeded
 refund    declined declined captured   2500 2500 0 -1000 201 refund.failed
 refund    rejected rejected captured   2500 2500 0 -1000 502 refund.failed
@@ -70,13 +86,18 @@ refund    held     unknown  captured   2500 2500 0 0     202 -
 refund    absent   absent   captured   2500 2500 0 -1000 201 refund.failed
 refund    not_sent not_sent captured   2500 2500 0 0     -   -
 refund    unknown  unknown  captured   2500 2500 0 0     202 -
+refund    voided   approved voided     2500 0    0 -1000 201 refund.succeeded
+refund    not_settled rejected captured 2500 2500 0 -1000 409 refund.failed
 """
 ROWS = [tuple(line.split()) for line in TABLE.strip().splitlines()]
+OF_REFUNDS = {"voided", "not_settled"}
 BEFORE = {
     "authorize": ("processing", 0, 0),
     "sale": ("processing", 0, 0),
     "capture": ("authorized", 2500, 0),
     "void": ("captured", 2500, 2500),
+    "approve": ("in_review", 0, 0),
+    "decline": ("in_review", 0, 0),
     "refund": ("captured", 2500, 2500),
 }
 
@@ -144,16 +165,22 @@ def test_what_moves(row: tuple[str, ...]) -> None:
     assert change.reply_status == (None if reply == "-" else int(reply))
     assert change.event_type == (None if event == "-" else event)
 
+    assert change.voided is (what == "voided")
+
     is_open = state in ("unknown", "not_sent")
     assert change.moves_payment is not is_open
     assert (change.finished_at is None) is is_open
-    assert (change.next_inquiry_at is not None) is is_open, "what is open is asked about"
+    asked_again = is_open or state == "held"
+    assert (change.next_inquiry_at is not None) is asked_again, "what is open is asked about"
     assert (change.event_id is None) is is_open
     assert change.from_states == ("in_flight" if is_open else "in_flight unknown not_sent")
     assert (change.reply_body is None) is (change.reply_status is None)
     if change.reply_body is not None:
         told = msgspec.json.decode(change.reply_body)
-        if change.reply_status == 502:
+        if change.reply_status >= 400:
+            assert told["code"] == {"not_settled": "not_settled", "absent": "not_executed"}.get(
+                what, "processor_rejected"
+            )
             assert told["payment_id"] == ids.typed(ids.PAYMENT, change.payment_id)
         elif kind == "refund":
             expected = {"approved": "succeeded", "unknown": "processing"}.get(state, "failed")
@@ -164,7 +191,12 @@ def test_what_moves(row: tuple[str, ...]) -> None:
 
 
 def test_the_table_is_whole() -> None:
-    assert {(row[0], row[1]) for row in ROWS} == {(k, w) for k in BEFORE for w in LEARNED}
+    assert {(row[0], row[1]) for row in ROWS} == {
+        (kind, what)
+        for kind in BEFORE
+        for what in LEARNED
+        if kind == "refund" or what not in OF_REFUNDS
+    }
 
 
 @pytest.mark.parametrize("kind", ["authorize", "sale"])
@@ -180,6 +212,89 @@ def test_money_found_after_proof_of_absence_counts(kind: str) -> None:
 def test_a_refund_found_after_proof_of_absence_has_no_reservation_left_to_give_back() -> None:
     change = decided("refund", PAID, state="absent")
     assert (change.refunded_delta, change.reserved_delta) == (1000, 0)
+
+
+# kind and how its review ended: the payment's status, authorized, captured, the event.
+REVIEWED = """
+authorize approved authorized 2500 0    payment.authorized
+authorize declined declined   0    0    payment.declined
+authorize rejected declined   0    0    payment.declined
+authorize expired  expired    0    0    payment.expired
+authorize undone   voided     0    0    payment.voided
+sale      approved captured   2500 2500 payment.captured
+sale      declined declined   0    0    payment.declined
+sale      rejected declined   0    0    payment.declined
+sale      expired  expired    0    0    payment.expired
+sale      undone   voided     0    0    payment.voided
+"""
+ENDS = LEARNED | {
+    "expired": Declined(
+        decline_code="fraud_suspected", code="254", message="", retry="never", undecided="expired"
+    ),
+    "undone": Declined(
+        decline_code="fraud_suspected", code="254", message="", retry="never", undecided="voided"
+    ),
+}
+
+
+@pytest.mark.parametrize("row", [line.split() for line in REVIEWED.strip().splitlines()])
+def test_how_a_review_ends(row: list[str]) -> None:
+    kind, what, status, authorized, captured, event = row
+    operation, payment = rows_of(kind, state="held", reply_status=201, reply_body=b"in review")
+    waiting = msgspec.structs.replace(
+        payment,
+        status="in_review",
+        active_operation=None,
+        transaction_id="600",
+        auth_code="HELD01",
+        avs_result="N",
+        avs_word="no_match",
+    )
+    change = decide(operation, waiting, ENDS[what], at=AT, first_inquiry_s=5)
+    assert (change.status_from, change.status_to) == ("in_review", status)
+    assert (change.authorized_minor, change.captured_minor) == (int(authorized), int(captured))
+    assert change.event_type == event
+    assert change.decline_code == ("generic_decline" if what == "declined" else None)
+    assert change.from_states == "held", "only what is held is ended by its review"
+    assert change.next_inquiry_at is None
+    # What was said when it was held is not forgotten where its end says nothing of it.
+    assert change.transaction_id == ("601" if what == "approved" else "600")
+    assert change.auth_code == ("ABC123" if what == "approved" else "HELD01")
+    assert (change.avs_result, change.avs_word) == (
+        ("Y", None) if what == "approved" else ("N", "no_match")
+    )
+
+
+def test_what_was_seen_held_is_never_absent() -> None:
+    operation, payment = rows_of("sale", state="held")
+    waiting = msgspec.structs.replace(payment, status="in_review", active_operation=None)
+    with pytest.raises(InvalidState):
+        decide(operation, waiting, LEARNED["absent"], at=AT, first_inquiry_s=5)
+
+
+def test_what_is_held_is_asked_about_seldom() -> None:
+    operation, payment = rows_of("sale")
+    change = decide(
+        operation, payment, LEARNED["held"], at=AT, first_inquiry_s=5, review_interval_s=300
+    )
+    assert change.next_inquiry_at == AT + timedelta(seconds=300)
+
+
+def test_a_refund_that_voids_after_proof_of_absence_leaves_no_money_taken() -> None:
+    change = decided("refund", LEARNED["voided"], state="absent")
+    assert (change.status_to, change.captured_minor) == ("voided", 0)
+    assert (change.refunded_delta, change.reserved_delta, change.voided) == (0, 0, True)
+
+
+def test_a_hold_that_is_approved_is_a_hold() -> None:
+    operation, payment = rows_of("approve")
+    manual = msgspec.structs.replace(payment, capture="manual")
+    change = decide(operation, manual, PAID, at=AT, first_inquiry_s=5)
+    assert (change.status_to, change.authorized_minor, change.captured_minor) == (
+        "authorized",
+        2500,
+        0,
+    )
 
 
 def test_an_outcome_the_status_table_forbids_is_refused() -> None:

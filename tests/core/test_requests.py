@@ -82,6 +82,66 @@ def test_only_the_account_s_currencies_pass(currency: str, taken: set[str]) -> N
     assert found == ([] if currency in taken else [("#/currency", "currency_not_accepted")])
 
 
+BANK = {
+    "account_type": "checking",
+    "routing_number": "121042882",
+    "account_number": "123456789",
+    "name_on_account": "Ada Byron",
+}
+
+
+def bank(**over: Any) -> dict[str, Any]:
+    return {"payment_method": {"type": "bank_account", "bank_account": {**BANK, **over}}}
+
+
+@pytest.mark.parametrize(
+    ("routing_number", "good"),
+    [
+        ("121042882", True),
+        ("021000021", True),
+        ("121042883", False),
+        ("121042828", False),
+        ("000000001", False),
+    ],
+)
+def test_a_routing_number_has_a_check_digit(routing_number: str, good: bool) -> None:
+    at = "#/payment_method/bank_account/routing_number"
+    found = refusals(body(**bank(routing_number=routing_number)))
+    assert found == ([] if good else [(at, "invalid_routing_number")])
+
+
+def test_a_bank_account_is_taken_where_raw_cards_are_and_is_no_place_for_a_card() -> None:
+    found = refusals(body(**bank()), raw_cards=False)
+    assert found == [("#/payment_method/type", "raw_cards_not_allowed")]
+    found = refusals(body(**bank(name_on_account=f"x {VISA}")))
+    assert found == [("#/payment_method/bank_account/name_on_account", "card_number_in_text")]
+
+
+@pytest.mark.parametrize(
+    ("credential", "pointer"),
+    [
+        ({"initiator": "customer", "first": True}, None),
+        ({"initiator": "merchant", "recurring": True, "network_transaction_id": "A1"}, None),
+        ({"initiator": "customer", "recurring": True}, None),
+        ({"initiator": "merchant", "first": True}, "#/stored_credential/initiator"),
+        (
+            {"initiator": "customer", "first": True, "network_transaction_id": "A1"},
+            "#/stored_credential/network_transaction_id",
+        ),
+    ],
+)
+def test_a_card_on_file_is_told_without_contradiction(
+    credential: dict[str, Any], pointer: str | None
+) -> None:
+    found = refusals(body(stored_credential=credential))
+    assert found == ([] if pointer is None else [(pointer, "contradiction")])
+
+
+def test_a_bank_account_is_no_card_on_file() -> None:
+    found = refusals(body(**bank(), stored_credential={"initiator": "customer"}))
+    assert found == [("#/stored_credential", "contradiction")]
+
+
 def test_a_contradiction_is_named() -> None:
     found = refusals(body(customer={"reference": "a"}, customer_reference="b"))
     assert found == [("#/customer_reference", "contradiction")]
@@ -162,3 +222,5 @@ def test_card_and_token_never_show_in_a_repr() -> None:
     }
     assert "secret" not in repr(body(payment_method=token))
     assert repr(CardBody(VISA, 12, 2030, "907")) == "CardBody(***)"
+    assert "123456789" not in repr(body(**bank()))
+    assert "121042882" not in repr(body(**bank()))

@@ -42,7 +42,7 @@ async def test_the_database_knows_the_same_edges(shared_stack: Stack) -> None:
     [
         ("payment_intent", statements.NewPayment),
         ("follow_up_intent", statements.FollowUp),
-        ("recorded_change", changes.Change),
+        ("recorded_change_2", changes.Change),
     ],
 )
 async def test_types_and_structs_have_the_same_fields(
@@ -124,7 +124,7 @@ async def test_hot_statements_find_rows_by_index_in_one_month(shared_stack: Stac
     month = months.of(store.ids.new_id())
     assert month
     for sql, type_name, variant in (
-        (statements.RECORD, "recorded_change", f"{month} {month}"),
+        (statements.RECORD, "recorded_change_2", f"{month} {month}"),
         (statements.BEGIN_FOLLOW_UPS, "follow_up_intent", month),
     ):
         rows = await connection.fetch(

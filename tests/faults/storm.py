@@ -69,13 +69,15 @@ class Storm:
 
 
 async def all_known(stack: Stack, shop: Shop, *, within_s: float = 15) -> None:
-    """Wait until no operation of the shop is open and nothing waits for an inquiry."""
+    """Wait until no operation of the shop is open and nothing waits for an inquiry. What is held
+    for review is known to be."""
 
     async def known() -> bool:
         rows = await stack.fetch(
             "SELECT (SELECT count(*) FROM operations WHERE merchant_id = $1"
             "          AND state IN ('in_flight', 'unknown', 'not_sent'))"
-            "     + (SELECT count(*) FROM unresolved_operations WHERE merchant_id = $1)",
+            "     + (SELECT count(*) FROM unresolved_operations WHERE merchant_id = $1"
+            "          AND NOT held)",
             shop.merchant_id,
         )
         return bool(rows[0][0] == 0)

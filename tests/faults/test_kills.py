@@ -22,6 +22,7 @@ WIRE_TYPE = {
     "sale": "authCaptureTransaction",
     "capture": "priorAuthCaptureTransaction",
     "refund": "refundTransaction",
+    "undo": "voidTransaction",
 }
 BUSY = QUICK | {"processor_deadline_s": "30"}
 """A gateway that is to die leaves the other casualties alone: it sweeps none before 32 s."""
@@ -49,6 +50,8 @@ class Casualty:
                     return await shop.pay(key=self.key)
                 case "capture":
                     return await shop.capture(str(self.payment_id), 2000, key=self.key)
+                case "undo":  # all of it, which has not settled
+                    return await shop.refund(str(self.payment_id), key=self.key)
                 case _:
                     return await shop.refund(str(self.payment_id), 900, key=self.key)
         finally:
@@ -74,7 +77,7 @@ async def casualties(stack: Stack, failpoint_names: list[str]) -> list[Casualty]
     """A shop for each kind and name, with the payment it needs; its gateway is gone again."""
     gateway = await stack.gateway(**BUSY)
     made = []
-    for kind in ("refund", "sale", "capture"):
+    for kind in ("refund", "sale", "capture", "undo"):
         for name in failpoint_names:
             shop = await stack.shop(gateway)
             payment_id = None
@@ -97,7 +100,7 @@ async def test_killed_at_any_point_a_request_happens_once_and_is_answered(stack:
             await casualty.ask(gateway)
         assert gateway.process.wait(timeout=10) == -signal.SIGKILL, casualty
 
-    for name in sorted(failpoints.NAMES):  # three at a time: starting costs more than falling
+    for name in sorted(failpoints.NAMES):  # four at a time: starting costs more than falling
         await asyncio.gather(*(falls(each) for each in fallen if each.failpoint == name))
 
     gateway = await stack.gateway(**QUICK)
@@ -130,8 +133,8 @@ async def test_killed_at_any_point_a_request_happens_once_and_is_answered(stack:
             assert (answer.status_code, answer.json()["code"]) == (502, "not_executed")
         else:
             assert answer.status_code == 201, answer.text
-            status = {"sale": "captured", "capture": "captured", "refund": "succeeded"}
-            wanted = status[casualty.kind] if done else "failed"
+            wanted = "captured" if casualty.kind in ("sale", "capture") else "succeeded"
+            wanted = wanted if done else "failed"
             assert answer.json()["status"] == wanted, casualty
         again = await casualty.ask(gateway)
         assert again.content == answer.content

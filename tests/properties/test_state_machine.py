@@ -36,6 +36,7 @@ FAULTS = (
     "reset_before",
     "busy",
 )
+OTHERS = ["getTransactionDetailsRequest", "updateHeldTransactionRequest"]
 FINAL = {201, 202, 409, 422, 502}
 amounts = st.integers(min_value=1, max_value=3000)
 
@@ -67,6 +68,8 @@ def machine(stack: Stack, gateway: Gateway, loop: Loop) -> type[RuleBasedStateMa
             super().__init__()
             self.stack = Stack(stack.dsn, Remote(simulator_url), stack.folder)  # type: ignore[arg-type]
             self.shop: Shop = loop.run(self.stack.shop(gateway))
+            hold = {"login": self.shop.login, "held_above": "26.00"}
+            loop.run(self.stack.simulator.post("/settings", **hold))
 
         def money(self, path: str, body: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
             key = str(uuid.uuid4())
@@ -96,22 +99,30 @@ def machine(stack: Stack, gateway: Gateway, loop: Loop) -> type[RuleBasedStateMa
         def void(self, payment: str) -> Any:
             return self.money(f"/payments/{payment}/void", {})[1]
 
+        @rule(target=asked, payment=payments, action=st.sampled_from(["approve", "decline"]))
+        def decide(self, payment: str, action: str) -> Any:
+            return self.money(f"/payments/{payment}/{action}", {})[1]
+
         @rule(request=consumes(asked))
         def repeat(self, request: tuple[Any, ...]) -> None:
             path, body, key, status, content = request
             again = loop.run(self.shop.post(path, body, key=key))
-            if status in (201, 202) or (status == 502 and "rejected" in content.decode()):
+            kept = any(word in content.decode() for word in ("processor_rejected", "not_settled"))
+            if status in (201, 202) or kept:
                 assert again.content == content
             reused = loop.run(self.shop.pay(1, key=key))
             if status in (201, 202):
                 assert reused.status_code == 422
 
-        @rule(kind=st.sampled_from(FAULTS), count=st.integers(1, 2))
-        def misbehave(self, kind: str, count: int) -> None:
+        @rule(
+            kind=st.sampled_from(FAULTS),
+            count=st.integers(1, 2),
+            method=st.sampled_from(["createTransactionRequest"] * 3 + OTHERS),
+        )
+        def misbehave(self, kind: str, count: int, method: str) -> None:
             loop.run(
                 self.stack.simulator.post(
-                    "/faults", kind=kind, count=count, login=self.shop.login,
-                    method="createTransactionRequest",
+                    "/faults", kind=kind, count=count, login=self.shop.login, method=method,
                 )
             )  # fmt: skip
 
@@ -135,7 +146,7 @@ def machine(stack: Stack, gateway: Gateway, loop: Loop) -> type[RuleBasedStateMa
                 left[:] = await self.stack.fetch(
                     "SELECT now(), u.*, o.kind, o.state, o.begun_at FROM unresolved_operations u"
                     " JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id"
-                    " WHERE u.merchant_id = $1",
+                    " WHERE u.merchant_id = $1 AND NOT u.held",
                     self.shop.merchant_id,
                 )
                 return not left

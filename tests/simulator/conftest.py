@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from simulator.driving import Merchant, Process
+from simulator.receiving import SIGNATURE_KEY, Receiver, Rest
 from simulator.subscribing import Subscriber
 
 
@@ -42,3 +43,22 @@ def start() -> Iterator[Callable[..., Process]]:
 @pytest.fixture
 def subscriber(start: Callable[..., Process]) -> Subscriber:
     return Subscriber(start("--seed", "1"))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """The other end of webhooks."""
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def rest(shop: Merchant) -> Iterator[Rest]:
+    """The shop's webhooks; it has a signature key, and none of them outlives the test."""
+    account = {"login": shop.login, "transaction_key": "key-of-the-shop"}
+    shop.process.control("/accounts", account | {"signature_key": SIGNATURE_KEY})
+    rest = Rest(shop)
+    yield rest
+    for webhook in rest.ask("GET", "webhooks"):
+        rest.ask("DELETE", f"webhooks/{webhook['webhookId']}")

@@ -206,6 +206,20 @@ def test_reporting_may_lag(start: Callable[..., Process]) -> None:
     process.control("/clock", {"advance_s": 5})
     assert shop.call("getUnsettledTransactionListRequest")["totalNumInResultSet"] == 1
     assert shop.status(sale["transId"]) == "capturedPendingSettlement"
+    (made,) = process.control("/settle")["batches"]
+    number = made["batch_id"]
+
+    def codes() -> set[str]:
+        answers = (
+            shop.call("getSettledBatchListRequest"),
+            shop.call("getTransactionListRequest", batchId=number),
+            shop.call("getBatchStatisticsRequest", batchId=number),
+        )
+        return {answer["messages"]["message"][0]["code"] for answer in answers}
+
+    assert codes() == {"I00004", "E00040"}
+    process.control("/clock", {"advance_s": 5})
+    assert codes() == {"I00001"}
 
 
 def test_details_of_what_is_not_ones_own(shared: Process, shop: Merchant) -> None:

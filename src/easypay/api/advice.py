@@ -67,7 +67,8 @@ _ADVICE: Final[Mapping[str, Advice]] = {
     "invalid_state": Advice(
         NO,
         "The payment is in a state in which this cannot be done: an authorized payment can be "
-        "captured or voided, a captured one voided until it settles, and refunded.",
+        "captured or voided, a captured one voided until it settles, and refunded, and one in "
+        "review voided.",
         "Read the payment and decide by its `status`.",
     ),
     "amount_exceeds_authorized": Advice(
@@ -81,6 +82,13 @@ _ADVICE: Final[Mapping[str, Advice]] = {
         "is still open count too.",
         "Refund at most `captured_amount` less `refunded_amount`, and wait for refunds that are "
         "`processing`.",
+    ),
+    "not_settled": Advice(
+        "All of it now, or this part later; with a new key",
+        "The payment was captured, and the processor has not settled it yet. Until it has, all of "
+        "it can be given back and no part of it. No money moved.",
+        "Refund all that was captured now (leave `amount` out), or this part after settlement, "
+        "which is once a day.",
     ),
     "request_in_progress": Advice(
         SAME_KEY,

@@ -116,9 +116,10 @@ def chapters() -> list[tuple[str, str, str]]:
             "refund",
             "Refund",
             _parts(
-                "A payment is refunded in full, or in parts, once it has settled. The processor "
-                "settles once a day; the simulator when you say so. What has not settled is "
-                "voided instead.",
+                "All of a payment can be given back at any time. The processor settles once a day, "
+                "and voids what has not settled: the refund then says `method: void`, and the "
+                "payment is `voided`. A part can be given back once it has settled. The simulator "
+                "settles when you say so:",
                 shell(
                     'curl -sS -X POST "$SIMULATOR/simulator/settle"\n'
                     + curl(
@@ -129,7 +130,7 @@ def chapters() -> list[tuple[str, str, str]]:
                         body={"amount": 1_000},
                     )
                 ),
-                _shown(refund, 201, "refund", "id", "status", "amount"),
+                _shown(refund, 201, "refund", "id", "status", "method", "amount"),
                 "Leave `amount` out to give back all that is left.",
             ),
         ),

@@ -77,9 +77,17 @@ _NOT_FOUND: Final = {
     "admin_revoke_key": f"there is no key {KEY_ID}",
     "system": "there is no such problem; see /docs",
 }
+_STORED: Final[Mapping[type[EasyPayError], str]] = {
+    errors.ProcessorRejected: "rejected",
+    errors.NotExecuted: "absent",
+    errors.NotSettled: "not_settled",
+}
+"""Refusals that a money flow keeps: the end of the story's name."""
 _WRONG_STATE: Final = {
     "payments_capture": f"{PAYMENT_ID} is captured; only an authorized payment can be captured.",
     "payments_void": f"{PAYMENT_ID} has settled or was refunded: refund it instead.",
+    "payments_approve": f"{PAYMENT_ID} is captured; only a payment in review can be approved.",
+    "payments_decline": f"{PAYMENT_ID} is captured; only a payment in review can be declined.",
     "payments_refund": f"{PAYMENT_ID} is authorized; only a captured payment can be refunded.",
 }
 _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
@@ -90,6 +98,8 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     ),
     "payments_capture": (("amount", "An amount of zero", b'{"amount": 0}'),),
     "payments_void": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
+    "payments_approve": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
+    "payments_decline": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
     "payments_refund": (("amount", "A fraction", b'{"amount": 10.5}'),),
     "admin_create_merchant": (("name", "An empty name", b'{"name": ""}'),),
     "admin_update_merchant": (("name", "An empty name", b'{"name": ""}'),),
@@ -115,7 +125,7 @@ def problem_examples(
 
 def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError]) -> Any:
     """The error, or the finished problem where a money flow stored one."""
-    ending = {errors.ProcessorRejected: "rejected", errors.NotExecuted: "absent"}.get(error)
+    ending = _STORED.get(error)
     if ending is not None:
         kind = operation_id.removeprefix("payments_")
         told = stories()["rejected" if kind == "create" else f"{kind}_{ending}"]

@@ -148,8 +148,9 @@ def _learn(
 def _after(payment: Payment, change: Change) -> Payment:
     if not change.moves_payment:
         return payment
-    names = ("transaction_id", "auth_code", "avs_result", "cvv_result", "decline_code",
-             "processor_code", "processor_message")  # fmt: skip
+    names = ("transaction_id", "auth_code", "avs_result", "avs_word", "cvv_result", "cvv_word",
+             "retry", "network_transaction_id", "decline_code", "processor_code",
+             "processor_message")  # fmt: skip
     said = {name: getattr(change, name) for name in names} if change.describes_payment else {}
     return msgspec.structs.replace(
         payment,
@@ -168,23 +169,30 @@ def _json(value: Any) -> Any:
 
 
 _YES: Final = Approved(
-    transaction_id="60198237461", auth_code="HH5414", avs_result="Y", cvv_result="P", code="1",
-    message="This transaction has been approved.",
+    transaction_id="60198237461", auth_code="HH5414", avs_result="Y", avs="full_match",
+    cvv_result="P", cvv="not_processed", code="1", message="This transaction has been approved.",
+    network_transaction_id="8QZ5VX2MQ1T7B0RLW94KC2D",
 )  # fmt: skip
 _NO: Final = Declined(
     decline_code="generic_decline", code="2", message="This transaction has been declined.",
-    transaction_id="60198237462", avs_result="Y", cvv_result="P",
+    transaction_id="60198237462", avs_result="Y", avs="full_match", cvv_result="P",
+    cvv="not_processed", retry="later",
 )  # fmt: skip
 _REFUSED: Final = Rejected(
-    code="8", message="The credit card has expired.", decline_code="expired_card"
+    code="8", message="The credit card has expired.", decline_code="expired_card", retry="fix_data"
 )
 _UNSETTLED: Final = Rejected(
     decline_code="not_refundable", code="54",
     message="The referenced transaction does not meet the criteria for issuing a credit.",
+    retry="later",
 )  # fmt: skip
 _NO_SUCH: Final = Rejected(
     decline_code="transaction_not_found", code="16", message="The transaction was not found."
 )
+_ENDED: Final = Declined(
+    decline_code="fraud_suspected", code="254", message="This transaction has been declined.",
+    retry="never",
+)  # fmt: skip
 _LOST: Final = Unknown(reason="no answer within the deadline")
 _ABSENT: Final = Absent(searched="unsettled and settled transactions")
 
@@ -203,12 +211,12 @@ def stories() -> dict[str, Told]:
     captured = tell("captured", sale, _YES).payment
     held = tell("authorized", hold, msgspec.structs.replace(_YES, transaction_id="60198237463"))
     tell("declined", _intent(msgspec.convert(SALE, CreatePayment), "second"), _NO)
-    tell(
+    in_review = tell(
         "in_review",
         sale,
         HeldForReview(
-            transaction_id="60198237464", auth_code="HH5414", avs_result="N", cvv_result="P",
-            code="252",
+            transaction_id="60198237464", auth_code="HH5414", avs_result="N", avs="no_match",
+            cvv_result="P", cvv="not_processed", code="252",
             message="Your order has been received. Thank you for your business!",
         ),
     )  # fmt: skip
@@ -239,10 +247,27 @@ def stories() -> dict[str, Told]:
     tell("void_unknown", void, _LOST, ms=10_000)
     tell("void_rejected", void, _NO_SUCH)
     tell("void_absent", void, _ABSENT)
+    for kind in ("approve", "decline"):
+        reviewed = follow(kind, in_review.payment, in_review.payment.amount_minor)
+        ended = msgspec.structs.replace(
+            _ENDED if kind == "decline" else done, transaction_id="60198237464"
+        )
+        tell(kind, reviewed, ended)
+        tell(f"{kind}_unknown", reviewed, _LOST, ms=10_000)
+        tell(f"{kind}_rejected", reviewed, _NO_SUCH)
+        tell(f"{kind}_absent", reviewed, _ABSENT)
     refund = follow("refund", captured, 1_000)
     given = Approved(transaction_id="60198237465", code="1", message=_YES.message)
     tell("refund", refund, given)
-    tell("refund_failed", refund, msgspec.structs.replace(_NO, avs_result=None, cvv_result=None))
+    all_of_it = follow("refund", captured, captured.captured_minor)
+    undone = msgspec.structs.replace(done, transaction_id=_YES.transaction_id, voided=True)
+    tell("refund_void", all_of_it, undone)
+    tell("refund_not_settled", refund, msgspec.structs.replace(_UNSETTLED, not_settled=True))
+    tell(
+        "refund_failed",
+        refund,
+        msgspec.structs.replace(_NO, avs_result=None, avs=None, cvv_result=None, cvv=None),
+    )
     tell("refund_unknown", refund, _LOST, ms=10_000)
     tell("refund_rejected", refund, _UNSETTLED)
     tell("refund_absent", refund, _ABSENT, ms=65_000, evidence=absent)
@@ -268,8 +293,17 @@ _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("void_capture", "A capture that had not settled is undone"),
         ("void_unknown", "The outcome is not known yet; the payment is shown as it was"),
     ),
+    "payments_approve": (
+        ("approve", "Approved: the money is taken"),
+        ("approve_unknown", "The outcome is not known yet; the payment is shown as it was"),
+    ),
+    "payments_decline": (
+        ("decline", "Declined: what was held is released"),
+        ("decline_unknown", "The outcome is not known yet; the payment is shown as it was"),
+    ),
     "payments_refund": (
         ("refund", "Refunded"),
+        ("refund_void", "All of it, before it settled: the payment is voided"),
         ("refund_failed", "The processor declined the refund: no money moved"),
         ("refund_absent", "Replayed: unknown at first, then proven never to have happened"),
         ("refund_unknown", "The outcome is not known yet"),

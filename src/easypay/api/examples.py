@@ -14,7 +14,13 @@ import msgspec
 
 from easypay import ids
 from easypay.api import admin
-from easypay.payments.requests import CapturePayment, CreatePayment, RefundPayment, VoidPayment
+from easypay.payments.requests import (
+    CapturePayment,
+    CreatePayment,
+    RefundPayment,
+    ReviewPayment,
+    VoidPayment,
+)
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -50,6 +56,15 @@ CURSOR: Final = "AZqyLwFTeDyaUdLwtuhKFz5x0oPq7nYb2kVh1mWc9sE"
 _CARD: Final = {
     "type": "card",
     "card": {"number": "4111111111111111", "exp_month": 12, "exp_year": 2030, "cvc": "123"},
+}
+_BANK_ACCOUNT: Final = {
+    "type": "bank_account",
+    "bank_account": {
+        "account_type": "checking",
+        "routing_number": "121042882",
+        "account_number": "123456789",
+        "name_on_account": "Ada Byron",
+    },
 }
 _TOKEN: Final = {
     "type": "accept_token",
@@ -89,6 +104,20 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
     CreatePayment: {
         "card": Example("A card, taken at once", SALE),
         "accept_token": Example("An Accept.js token", {**SALE, "payment_method": _TOKEN}),
+        "bank_account": Example(
+            "A bank account (eCheck)", {**SALE, "payment_method": _BANK_ACCOUNT}
+        ),
+        "stored_credential": Example(
+            "The next of a series, with a card on file",
+            {
+                **SALE,
+                "stored_credential": {
+                    "initiator": "merchant",
+                    "recurring": True,
+                    "network_transaction_id": "8QZ5VX2MQ1T7B0RLW94KC2D",
+                },
+            },
+        ),
         "hold": Example("Hold the money, capture later; every detail given", HOLD),
         "declined": Example(
             "Declined by the simulator and the sandbox: postal code 46282",
@@ -100,6 +129,7 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         "part": Example("Part of it", {"amount": 10_000}),
     },
     VoidPayment: {"void": Example("Always the whole payment", {})},
+    ReviewPayment: {"review": Example("The path says it all", {})},
     RefundPayment: {
         "part": Example("Part of it", {"amount": 1_000}),
         "rest": Example("All that is left", {}),

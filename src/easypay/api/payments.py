@@ -24,6 +24,7 @@ from easypay.payments.requests import (
     CapturePayment,
     CreatePayment,
     RefundPayment,
+    ReviewPayment,
     VoidPayment,
     check_payment,
 )
@@ -34,6 +35,7 @@ _create = msgspec.json.Decoder(CreatePayment)
 _capture = msgspec.json.Decoder(CapturePayment)
 _void = msgspec.json.Decoder(VoidPayment)
 _refund = msgspec.json.Decoder(RefundPayment)
+_review = msgspec.json.Decoder(ReviewPayment)
 
 _LAST_ID: Final = UUID(int=(1 << 128) - 1)
 _FIRST_ID: Final = UUID(int=0)
@@ -110,6 +112,17 @@ class PaymentsApi:
     async def void(self, request: Request) -> Response:
         ask, payment_id, _ = await self._money(request, "payments:write", _void)
         return _answer(await self._payments.void(ask, payment_id, _expected_version(request)))
+
+    async def approve(self, request: Request) -> Response:
+        return await self._reviewed(request, approve=True)
+
+    async def decline(self, request: Request) -> Response:
+        return await self._reviewed(request, approve=False)
+
+    async def _reviewed(self, request: Request, *, approve: bool) -> Response:
+        ask, payment_id, _ = await self._money(request, "payments:write", _review)
+        version = _expected_version(request)
+        return _answer(await self._payments.review(ask, payment_id, version, approve=approve))
 
     async def refund(self, request: Request) -> Response:
         ask, payment_id, body = await self._money(request, "refunds:write", _refund)

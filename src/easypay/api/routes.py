@@ -154,20 +154,55 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST",
+        path=_ONE + "/approve",
+        api="payments",
+        handler="approve",
+        summary="Approve a payment in review",
+        description=(
+            "Lets a payment that a fraud filter holds go ahead: it is `captured`, or `authorized` "
+            "where it was made with `capture: manual`. The answer shows what became of it, which "
+            "is `declined` where the processor will not have it after all."
+        ),
+        body=requests.ReviewPayment,
+        replies={201: PaymentView, 202: PaymentView},
+        headers=("Idempotency-Key", "If-Match"),
+        scope="payments:write",
+        errors=_FOLLOW_UP,
+    ),
+    Route(
+        method="POST",
+        path=_ONE + "/decline",
+        api="payments",
+        handler="decline",
+        summary="Decline a payment in review",
+        description=(
+            "Ends a payment that a fraud filter holds: it is `declined`, and what was held is "
+            "released. The answer shows what became of it: another may have approved it before."
+        ),
+        body=requests.ReviewPayment,
+        replies={201: PaymentView, 202: PaymentView},
+        headers=("Idempotency-Key", "If-Match"),
+        scope="payments:write",
+        errors=_FOLLOW_UP,
+    ),
+    Route(
+        method="POST",
         path=_ONE + "/refunds",
         api="payments",
         handler="refund",
         summary="Refund a payment",
         description=(
             "Gives back `amount`, or all that is left. Several partial refunds are possible, "
-            "never more together than was captured. The processor refunds settled payments; "
-            "void one that has not settled."
+            "never more together than was captured. All of a payment can be given back at any "
+            "time: until it settles the processor voids it, which `method` says, and the payment "
+            "is `voided`. A part can be given back once it has settled, and is 409 `not_settled` "
+            "before."
         ),
         body=requests.RefundPayment,
         replies={201: RefundView, 202: RefundView},
         headers=("Idempotency-Key", "If-Match"),
         scope="refunds:write",
-        errors=(*_FOLLOW_UP, errors.AmountExceedsCaptured),
+        errors=(*_FOLLOW_UP, errors.AmountExceedsCaptured, errors.NotSettled),
     ),
     Route(
         method="GET",

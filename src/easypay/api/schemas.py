@@ -5,14 +5,15 @@ that views hold as text, and descriptions. A test keeps both in step.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from easypay.merchants.model import MODES, SCOPES
 from easypay.payments.model import KINDS
-from easypay.payments.views import REFUND_STATUS
+from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
+from easypay.processors.base import AvsResult, CvvResult, Retry
 
 Schema = dict[str, Any]
 
@@ -24,6 +25,8 @@ _NAMES: Final[Mapping[str, str]] = {
     "NewKeyView": "NewApiKey",
     "CardBody": "Card",
     "AcceptTokenBody": "AcceptToken",
+    "BankAccountBody": "BankAccount",
+    "StoredCredentialBody": "StoredCredential",
     "Status": "PaymentStatus",
 }
 
@@ -43,6 +46,9 @@ _STATES: Final = _line("""
 `unknown`: asked, and no clear answer yet. `not_sent`: proven never to have left; the same
 Idempotency-Key sends it again. `absent`: proven never to have arrived.""")
 
+_RETRY: Final = _line("""
+Of what was declined or rejected: may it be tried again? `later`: the same may work another time.
+`fix_data`: with other data, or another card. `never`: it will not. Null where nothing is known.""")
 _CURRENCY: Final = {"description": "ISO 4217, upper case.", "pattern": "^[A-Z]{3}$"}
 _DECLINE: Final = (
     "Why, in one of our words: `generic_decline`, `expired_card`, `cvc_mismatch` and so on. "
@@ -108,6 +114,11 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "AcceptToken.data_value": {"description": "`opaqueData.dataValue`, as received."},
     "AcceptTokenMethod.accept_token": {"description": "The token."},
     "ApiKey.last4": {"description": "The secret's last four characters."},
+    "BankAccount.account_number": {"description": "The account's number. Never stored or logged."},
+    "BankAccount.account_type": {"description": "What kind of account it is."},
+    "BankAccount.name_on_account": {"description": "Whose account it is."},
+    "BankAccount.routing_number": {"description": "The bank's ABA number. Never stored or logged."},
+    "BankAccountMethod.bank_account": {"description": "The bank account (eCheck)."},
     "BillingAddress.state": {"description": "State or province.", "enum": None},
     "BillingAddress.line1": {"description": "Street and number; the address check reads it."},
     "Card.cvc": {"description": "The card code. Never stored."},
@@ -115,6 +126,9 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "CardMethod.card": {"description": "The card."},
     "CreatePayment.billing_address": {"description": "Where the card's statements go."},
     "CreatePayment.customer": {"description": "Who pays."},
+    "CreatePayment.stored_credential": {
+        "description": "For a card that the merchant keeps on file with the customer's consent."
+    },
     "Customer.ip_address": {"description": "Where the customer's request came from, IPv4 or IPv6."},
     "Event.status": {"description": "The payment's status after it."},
     "Event.type": {"description": "What happened: `payment.captured`, `refund.succeeded`, ..."},
@@ -133,16 +147,35 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "Operation.reference": {
         "description": "The 20 characters by which the processor knows it (invoice number)."
     },
-    "PaymentMethod.type": {"description": "`card` or `accept_token`."},
+    "PaymentMethod.type": {"description": "`card`, `accept_token` or `bank_account`."},
     "PaymentMethod.brand": {
-        "description": "`visa`, `mastercard`, `amex`, `discover`, `jcb`, `diners`, `unionpay`."
+        "description": _line("""
+            `visa`, `mastercard`, `amex`, `discover`, `jcb`, `diners`, `unionpay`; `echeck` of a
+            bank account.""")
     },
     "Processor.name": {"description": "Which processor."},
     "Processor.auth_code": {"description": "The issuer's authorization code."},
     "Processor.avs_result": {"description": "The address check's letter, verbatim."},
+    "Processor.avs": {
+        "description": "The address check in a word, the same for every processor.",
+        "enum": [*AvsResult, None],
+    },
     "Processor.cvv_result": {"description": "The card code check's letter, verbatim."},
+    "Processor.cvv": {
+        "description": "The card code check in a word, the same for every processor.",
+        "enum": [*CvvResult, None],
+    },
+    "Processor.retry": {
+        "description": _RETRY,
+        "enum": [*get_args(Retry), None],
+    },
     "Processor.code": {"description": "The processor's code, verbatim."},
     "Processor.message": {"description": "The processor's message, verbatim."},
+    "Processor.network_transaction_id": {
+        "description": _line("""
+            The card network's id of it. Keep that of the first payment with a card on file:
+            later ones name it.""")
+    },
     "Processor.transaction_id": {"description": "The processor's id of it."},
     "Problem.type": {
         "description": "The address of the problem's page: /problems/ and the code.",
@@ -161,9 +194,25 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "A JSON pointer into the body (`#/amount`), or `?name` of the query."
     },
     "BadField.code": {"description": "A stable word: `missing`, `unknown_field`, `invalid`, ..."},
+    "Refund.method": {
+        "description": _line("""
+            How the money went back: `refund`, or `void` where the payment had not settled and was
+            undone. Null until it has succeeded."""),
+        "enum": [*REFUND_METHODS, None],
+    },
     "Refund.status": {
         "description": "`processing` until the outcome is known.",
         "enum": sorted(set(REFUND_STATUS.values())),
+    },
+    "StoredCredential.initiator": {
+        "description": "Who asks: the `customer`, present, or the `merchant`, by agreement."
+    },
+    "StoredCredential.first": {
+        "description": "Whether this is the payment with which the customer agrees to it."
+    },
+    "StoredCredential.recurring": {"description": "Whether it is one of a series."},
+    "StoredCredential.network_transaction_id": {
+        "description": "`processor.network_transaction_id` of the first payment."
     },
     "RotateKey.overlap_seconds": {"description": "How long the old key goes on working."},
     "Page.data": {"description": "This page."},

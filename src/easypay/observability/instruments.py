@@ -81,6 +81,9 @@ class Instruments:
         self.unknown_age = gauge(
             "easypay_unknown_age_seconds", "Age of the oldest unknown outcome.", merge="max"
         )
+        self.held = gauge(
+            "easypay_held_operations", "Payments that wait for a reviewer.", merge="max"
+        )
         self.inconclusive = counter(
             "easypay_inquiries_inconclusive_total", "Inquiries that did not settle the matter."
         )

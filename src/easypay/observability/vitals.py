@@ -23,8 +23,10 @@ LAG_EVERY_S: Final = 0.1
 _UNKNOWN_EVERY_S: Final = 5.0
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
-UNKNOWN: Final = """
-    SELECT count(*), coalesce(extract(epoch FROM now() - min(since)), 0)::float8
+WAITING: Final = """
+    SELECT count(*) FILTER (WHERE NOT held),
+           coalesce(extract(epoch FROM now() - min(since) FILTER (WHERE NOT held)), 0)::float8,
+           count(*) FILTER (WHERE held)
       FROM unresolved_operations
 """
 
@@ -62,7 +64,7 @@ class Vitals:
             self.read()
             if monotonic() >= ask_at:
                 ask_at = monotonic() + _UNKNOWN_EVERY_S
-                await self._ask_for_unknowns()
+                await self._ask_what_waits()
 
     def read(self) -> None:
         """Everything that costs no waiting."""
@@ -81,13 +83,14 @@ class Vitals:
         told.process_memory.set(resident_bytes())
         told.processes.set(1)
 
-    async def _ask_for_unknowns(self) -> None:
+    async def _ask_what_waits(self) -> None:
         try:
-            count, age_s = await self._pool.fetchrow(UNKNOWN)
+            unknown, age_s, held = await self._pool.fetchrow(WAITING)
         except (*LOST, asyncpg.PostgresError) as error:
             log.warning("cannot count the unknown outcomes: %s", error)
             return
-        self._instruments.unknown.set(count)
+        self._instruments.unknown.set(unknown)
+        self._instruments.held.set(held)
         self._instruments.unknown_age.set(age_s)
 
 

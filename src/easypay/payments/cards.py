@@ -40,6 +40,11 @@ def passes_luhn(digits: str) -> bool:
     return total % 10 == 0
 
 
+def passes_aba(routing_number: str) -> bool:
+    """The check digit of a bank's nine-digit routing number (ABA): weights 3, 7 and 1."""
+    return sum(int(digit) * (3, 7, 1)[n % 3] for n, digit in enumerate(routing_number)) % 10 == 0
+
+
 def brand_of(number: str) -> str | None:
     """visa, mastercard, amex, discover, jcb, diners or unionpay, by number range; else None."""
     for pattern, brand in _BRANDS:

@@ -8,8 +8,9 @@ import msgspec
 
 from easypay import ids
 from easypay.clock import rfc3339
-from easypay.errors import EasyPayError, NotExecuted, ProcessorRejected
-from easypay.payments.model import CREATES, Operation, Payment
+from easypay.errors import EasyPayError, NotExecuted, NotSettled, ProcessorRejected
+from easypay.payments.model import CREATES, REVIEWS, Operation, Payment
+from easypay.payments.said import Said, also_said_before, operation_after, payment_after, said_of
 from easypay.payments.status import Event, Status, advance
 from easypay.payments.views import REFUND_STATUS, body_of, payment_view, refund_view
 from easypay.problems import render
@@ -28,7 +29,7 @@ _json = msgspec.json.Encoder()
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Everything one learned outcome does to the rows. Field order is recorded_change's."""
+    """Everything one learned outcome does to the rows. Field order is recorded_change_2's."""
 
     merchant_id: UUID
     mode: str
@@ -68,6 +69,11 @@ class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     currency: str
     changed_at: datetime
     next_inquiry_at: datetime | None
+    voided: bool
+    """A refund that was done by voiding the payment."""
+    avs_word: str | None
+    cvv_word: str | None
+    retry: str | None
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -88,6 +94,11 @@ _EFFECT: Final[dict[type, tuple[str, Event | None, Event | None, Event | None]]]
     HeldForReview: ("held", Event.HELD_FOR_REVIEW, None, None),
 }
 
+_UNDECIDED: Final = {"voided": Event.VOIDED, "expired": Event.EXPIRED}
+"""How a payment in review ends without a decision."""
+
+REVIEW_INTERVAL_S: Final = 300.0
+
 Learned = Outcome | Absent
 """What can be learned of an operation: a call's outcome, or proof that it never happened."""
 
@@ -99,13 +110,15 @@ def decide(
     *,
     at: datetime,
     first_inquiry_s: float,
+    review_interval_s: float = REVIEW_INTERVAL_S,
     processor_us: int | None = None,
     evidence: Evidence | None = None,
 ) -> Change:
     """What `learned` changes, given the operation and its payment as they were at its begin.
 
-    `at` stamps the change. `first_inquiry_s` is when the resolver first asks about an unknown.
-    Raises InvalidState where the status table has no such edge.
+    `at` stamps the change. `first_inquiry_s` is when the resolver first asks about an unknown,
+    `review_interval_s` when it does about what is held for review. Of a held operation, `learned`
+    is how the review ended. Raises InvalidState where the status table has no such edge.
     """
     if isinstance(learned, HeldForReview) and operation.kind not in CREATES:
         learned = Unknown(reason="held for review, which only an inquiry can end")
@@ -113,7 +126,11 @@ def decide(
         case Unknown() | NotSent():
             return _open_change(operation, payment, learned, at, first_inquiry_s, processor_us)
         case Approved() | Declined() | Rejected() | HeldForReview() | Absent():
-            return _final_change(operation, payment, learned, at, processor_us, evidence)
+            change = _final_change(operation, payment, learned, at, processor_us, evidence)
+            if isinstance(learned, HeldForReview):
+                again_at = at + timedelta(seconds=review_interval_s)
+                change = msgspec.structs.replace(change, next_inquiry_at=again_at)
+            return change
         case _:
             assert_never(learned)
 
@@ -174,6 +191,10 @@ def _open_change(
         currency=operation.currency,
         changed_at=at,
         next_inquiry_at=at + timedelta(seconds=first_inquiry_s),
+        voided=False,
+        avs_word=None,
+        cvv_word=None,
+        retry=None,
     )
 
 
@@ -187,21 +208,32 @@ def _final_change(
 ) -> Change:
     approved = isinstance(learned, Approved)
     late = operation.state == "absent"
-    describes = operation.kind in CREATES
+    reviewed = operation.state == "held"
+    ends_review = operation.kind in REVIEWS and isinstance(learned, Approved | Declined)
+    describes = operation.kind in CREATES or ends_review
     refund = operation.kind == "refund"
+    voided = refund and isinstance(learned, Approved) and learned.voided
     state = _EFFECT[type(learned)][0]
-    event = _payment_event(operation, learned, late=late)
+    if operation.kind == "decline" and ends_review:
+        state = (
+            "rejected" if approved else "approved"
+        )  # what it asked for is that there is no money
+    event = _payment_event(operation, payment, learned, late=late)
     status = Status(payment.status) if event is None else advance(Status(payment.status), event)
-    authorized, captured = _amounts_after(operation, payment, approved=approved)
-    said = _said(learned)
+    authorized, captured = _amounts_after(operation, payment, approved=approved, voided=voided)
+    said = said_of(learned)
+    if reviewed or ends_review:
+        said = also_said_before(said, payment)
     reply_status, reply_body = 201, b""
-    refusal = _refusal(operation, learned)
+    refusal = _refusal(operation, payment, learned)
     if refusal is not None:
         reply_status, reply_body = refusal.http_status, _refused(operation, said, refusal)
     elif refund:
-        reply_body = body_of(refund_view(_operation_after(operation, state, said, at)))
+        reply_body = body_of(
+            refund_view(operation_after(operation, state, said, at, voided=voided))
+        )
     else:
-        after = _payment_after(
+        after = payment_after(
             payment, status, authorized, captured, said if describes else None, at
         )
         reply_body = body_of(payment_view(after))
@@ -212,7 +244,7 @@ def _final_change(
         payment_id=operation.payment_id,
         operation_id=operation.id,
         attempt=operation.attempt,
-        from_states="absent" if late else "in_flight unknown not_sent",
+        from_states=("absent" if late else "held" if reviewed else "in_flight unknown not_sent"),
         state=state,
         transaction_id=said.transaction_id,
         auth_code=said.auth_code,
@@ -230,7 +262,7 @@ def _final_change(
         status_to=status,
         authorized_minor=authorized,
         captured_minor=captured,
-        refunded_delta=operation.amount_minor if refund and approved else 0,
+        refunded_delta=operation.amount_minor if refund and approved and not voided else 0,
         reserved_delta=-operation.amount_minor if refund and not late else 0,
         network_transaction_id=said.network_transaction_id,
         avs_result=said.avs_result,
@@ -243,13 +275,25 @@ def _final_change(
         currency=operation.currency,
         changed_at=at,
         next_inquiry_at=None,
+        voided=voided,
+        avs_word=said.avs,
+        cvv_word=said.cvv,
+        retry=said.retry,
     )
 
 
-def _amounts_after(operation: Operation, payment: Payment, *, approved: bool) -> tuple[int, int]:
-    """(authorized, captured) after an operation, minor units. Refunds change neither."""
+def _amounts_after(
+    operation: Operation, payment: Payment, *, approved: bool, voided: bool
+) -> tuple[int, int]:
+    """(authorized, captured) after an operation, minor units.
+
+    A refund changes neither, but for one that voided: then nothing was taken, and so nothing given
+    back either.
+    """
     if not approved:
         return payment.authorized_minor, payment.captured_minor
+    if voided:
+        return payment.authorized_minor, 0
     match operation.kind:
         case "sale":
             return operation.amount_minor, operation.amount_minor
@@ -259,110 +303,30 @@ def _amounts_after(operation: Operation, payment: Payment, *, approved: bool) ->
             return payment.authorized_minor, operation.amount_minor
         case "void":
             return payment.authorized_minor, 0
+        case "approve" | "decline":
+            taken = payment.amount_minor if payment.capture == "automatic" else 0
+            return payment.amount_minor, taken
         case _:
             return payment.authorized_minor, payment.captured_minor
 
 
-class Said(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What the processor said of one operation, its words verbatim; None where it was silent."""
-
-    transaction_id: str | None = None
-    auth_code: str | None = None
-    decline_code: str | None = None
-    code: str | None = None
-    message: str | None = None
-    avs_result: str | None = None
-    cvv_result: str | None = None
-    network_transaction_id: str | None = None
-    card_brand: str | None = None
-    card_last4: str | None = None
+_TOO_EARLY: Final = {
+    False: "The payment has not settled yet, and until then only all of it can be given back. No "
+    "money moved. Refund all of it now, or this part once it has settled; either is a new request "
+    "with a new Idempotency-Key.",
+    True: "The payment is being settled just now: too late to void it, too early to refund it. No "
+    "money moved. Refund it when it has settled, with a new Idempotency-Key.",
+}
+"""By whether all of it was to be given back."""
 
 
-def _said(learned: Approved | Declined | Rejected | HeldForReview | Absent) -> Said:
-    match learned:
-        case Approved() | HeldForReview():
-            network = learned.network_transaction_id if isinstance(learned, Approved) else None
-            return Said(
-                transaction_id=learned.transaction_id,
-                auth_code=learned.auth_code,
-                code=learned.code,
-                message=learned.message,
-                avs_result=learned.avs_result,
-                cvv_result=learned.cvv_result,
-                network_transaction_id=network,
-                card_brand=learned.card_brand,
-                card_last4=learned.card_last4,
-            )
-        case Declined():
-            return Said(
-                transaction_id=learned.transaction_id,
-                decline_code=learned.decline_code,
-                code=learned.code,
-                message=learned.message,
-                avs_result=learned.avs_result,
-                cvv_result=learned.cvv_result,
-                card_brand=learned.card_brand,
-                card_last4=learned.card_last4,
-            )
-        case Rejected():
-            return Said(
-                decline_code=learned.decline_code, code=learned.code, message=learned.message
-            )
-        case Absent():
-            return Said(message="The processor never received this request.")
-
-
-def _operation_after(operation: Operation, state: str, said: Said, at: datetime) -> Operation:
-    return msgspec.structs.replace(
-        operation,
-        state=state,
-        transaction_id=said.transaction_id,
-        auth_code=said.auth_code,
-        decline_code=said.decline_code,
-        processor_code=said.code,
-        processor_message=said.message,
-        finished_at=at,
-    )
-
-
-def _payment_after(
-    payment: Payment,
-    status: Status,
-    authorized: int,
-    captured: int,
-    said: Said | None,
-    at: datetime,
-) -> Payment:
-    """The payment as RECORD leaves it. `said` is None where it does not describe the payment."""
-    after = msgspec.structs.replace(
-        payment,
-        status=status,
-        authorized_minor=authorized,
-        captured_minor=captured,
-        version=payment.version + 1,
-        active_operation=None,
-        updated_at=at,
-    )
-    if said is None:
-        return after
-    return msgspec.structs.replace(
-        after,
-        decline_code=said.decline_code,
-        transaction_id=said.transaction_id,
-        auth_code=said.auth_code,
-        avs_result=said.avs_result,
-        cvv_result=said.cvv_result,
-        processor_code=said.code,
-        processor_message=said.message,
-        card_brand=payment.card_brand or said.card_brand,
-        card_last4=payment.card_last4 or said.card_last4,
-    )
-
-
-def _refusal(operation: Operation, learned: Learned) -> EasyPayError | None:
+def _refusal(operation: Operation, payment: Payment, learned: Learned) -> EasyPayError | None:
     """The problem where there is no resource to show for the request."""
-    follow_up = operation.kind in ("capture", "void")
-    if isinstance(learned, Rejected) or (isinstance(learned, Declined) and follow_up):
+    follow_up = operation.kind not in CREATES and operation.kind != "refund"
+    if isinstance(learned, Rejected) and learned.not_settled:
+        return NotSettled(_TOO_EARLY[operation.amount_minor == payment.voidable_minor])
+    plain = operation.kind in ("capture", "void")  # of which a decline shows nothing
+    if isinstance(learned, Rejected) or (isinstance(learned, Declined) and plain):
         return ProcessorRejected(
             f"The processor refused the {operation.kind}: {learned.message} (code {learned.code}). "
             "No money moved. Correct the cause and send a new request with a new Idempotency-Key."
@@ -386,21 +350,38 @@ def _refused(operation: Operation, said: Said, refusal: EasyPayError) -> bytes:
     )
 
 
-def _payment_event(operation: Operation, learned: Learned, *, late: bool) -> Event | None:
+def _payment_event(
+    operation: Operation, payment: Payment, learned: Learned, *, late: bool
+) -> Event | None:
     _, created, captured, voided = _EFFECT[type(learned)]
     match operation.kind:
         case "authorize" if isinstance(learned, Approved):
             return Event.FOUND_AUTHORIZED if late else Event.AUTHORIZED
         case "sale" if isinstance(learned, Approved):
             return Event.FOUND_CAPTURED if late else Event.CAPTURED
+        case "authorize" | "sale" if operation.state == "held":
+            return _review_event(learned)
         case "authorize" | "sale":
             return created
         case "capture":
             return captured
         case "void":
             return voided
+        case "approve" | "decline":
+            if isinstance(learned, Approved):
+                return Event.CAPTURED if payment.capture == "automatic" else Event.AUTHORIZED
+            return _review_event(learned) if isinstance(learned, Declined) else None
+        case _ if isinstance(learned, Approved) and learned.voided:
+            return Event.VOIDED
         case _:
             return None  # a refund is an amount, not a status
+
+
+def _review_event(learned: Learned) -> Event | None:
+    """How a payment in review ends, where it was not approved."""
+    if isinstance(learned, Declined) and learned.undecided is not None:
+        return _UNDECIDED[learned.undecided]
+    return Event.DECLINED if isinstance(learned, Declined | Rejected) else _EFFECT[type(learned)][1]
 
 
 def _event_name(operation: Operation, state: str, status: Status) -> str:
@@ -409,4 +390,6 @@ def _event_name(operation: Operation, state: str, status: Status) -> str:
         return f"payment.{status}"
     if operation.kind == "refund":
         return f"refund.{REFUND_STATUS[state]}"
+    if operation.kind in REVIEWS and status != Status.IN_REVIEW:
+        return f"payment.{status}"
     return f"payment.{status}" if state == "approved" else f"{operation.kind}.failed"

@@ -1,4 +1,4 @@
-"""Begin, call, record: how a payment is taken, captured, voided and refunded.
+"""Begin, call, record: how a payment is taken, captured, voided, refunded and reviewed.
 
 Two short commits with a network call between them. No connection, lock or transaction is held
 while the processor is asked. A reply leaves only after the commit it speaks of.
@@ -15,12 +15,8 @@ from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import (
-    AmountExceedsAuthorized,
-    AmountExceedsCaptured,
     IdempotencyKeyReused,
-    InvalidState,
     NotFound,
-    PreconditionFailed,
     ProcessorUnavailable,
     RequestInProgress,
     ValidationFailed,
@@ -28,10 +24,17 @@ from easypay.errors import (
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller
 from easypay.payments import statements, store
-from easypay.payments.intents import authorize_request, new_operation, new_payment, text
+from easypay.payments.intents import (
+    authorize_request,
+    new_operation,
+    new_payment,
+    numbers_of,
+    text,
+)
 from easypay.payments.model import Operation, Payment, PaymentKey
 from easypay.payments.recorder import Recorder
-from easypay.payments.requests import CardMethod, CreatePayment
+from easypay.payments.refusals import why_not
+from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import Resolver
 from easypay.processors.base import (
     Account,
@@ -41,6 +44,7 @@ from easypay.processors.base import (
     Outcome,
     Processor,
     RefundRequest,
+    ReviewRequest,
     VoidRequest,
 )
 
@@ -126,8 +130,15 @@ class Payments:
     async def refund(
         self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
-        """Give back `amount`, or all that is left."""
+        """Give back `amount`, or all that is left. What has not settled is voided, all of it."""
         return await self._shielded(self._follow(ask, "refund", payment_id, amount, version))
+
+    async def review(
+        self, ask: Ask, payment_id: UUID, version: int | None, *, approve: bool
+    ) -> Reply:
+        """Let a payment in review go ahead, or end it."""
+        kind = "approve" if approve else "decline"
+        return await self._shielded(self._follow(ask, kind, payment_id, None, version))
 
     # how it is done --------------------------------------------------------------------------
 
@@ -148,8 +159,7 @@ class Payments:
         caller = ask.caller
         account = _account_of(caller)
         payment, operation = new_payment(caller, body, self._processor.name, at)
-        method = body.payment_method
-        card = method.card if isinstance(method, CardMethod) else None
+        numbers = numbers_of(body)
         claimed = await self._begin.submit(
             statements.NewPayment(
                 merchant_id=caller.merchant_id,
@@ -167,7 +177,7 @@ class Payments:
                 card_last4=payment.card_last4,
                 card_exp_month=payment.card_exp_month,
                 card_exp_year=payment.card_exp_year,
-                card_fingerprint=None if card is None else self._card_fingerprint(card.number),
+                card_fingerprint=None if numbers is None else self._card_fingerprint(numbers),
                 processor=self._processor.name,
                 order_reference=body.order_reference,
                 customer_reference=payment.customer_reference,
@@ -209,11 +219,12 @@ class Payments:
             payment = await self._payment_of(operation)
         else:
             payment = taken
-            asked = payment.amount_minor if kind == "void" else amount
-            if asked is None:
-                asked = (
-                    payment.authorized_minor if kind == "capture" else payment.refund_reserved_minor
-                )
+            if amount is not None:
+                asked = amount
+            elif kind == "capture":
+                asked = payment.authorized_minor
+            else:
+                asked = payment.refund_reserved_minor if kind == "refund" else payment.amount_minor
             operation = new_operation(payment, operation_id, kind, asked, clock.now())
             if kind == "refund" and payment.refund_reserved_minor > asked:
                 # Other refunds are open; those whose outcome is unknown are asked about first.
@@ -265,45 +276,8 @@ class Payments:
                 return use
             if last_try or not await self._resolver.resolve_payment(_key(ask.caller, payment_id)):
                 break
-        raise await self._why_not(ask.caller, kind, payment_id, amount, version)
-
-    async def _why_not(
-        self, caller: Caller, kind: str, payment_id: UUID, amount: int | None, version: int | None
-    ) -> Exception:
-        """Put into words which condition of BEGIN_FOLLOW_UPS the payment does not meet."""
-        payment = await self.get(caller, payment_id)
-        shown = ids.typed(ids.PAYMENT, payment_id)
-        if payment.active_operation is not None:
-            return RequestInProgress(
-                f"Another operation on {shown} is in progress. Ask again when it is done.",
-                retry_after_s=2,
-            )
-        if version is not None and payment.version != version:
-            return PreconditionFailed(
-                f"{shown} is at version {payment.version}, not {version}. Read it again."
-            )
-        needs = {"capture": "authorized", "refund": "captured"}.get(kind)
-        if needs is not None and payment.status != needs:
-            return InvalidState(
-                f"{shown} is {payment.status}; only an {needs} payment can be {kind}d."
-                if needs == "authorized"
-                else f"{shown} is {payment.status}; only a {needs} payment can be {kind}ed."
-            )
-        if kind == "capture":
-            return AmountExceedsAuthorized(
-                f"{amount} is more than the {payment.authorized_minor} authorized on {shown}."
-            )
-        if kind == "refund":
-            return AmountExceedsCaptured(
-                f"{shown} has {payment.refundable_minor} left to refund "
-                f"({payment.captured_minor} captured, {payment.refunded_minor} refunded, "
-                f"{payment.refund_reserved_minor} being refunded)."
-            )
-        if payment.status not in ("authorized", "captured", "in_review"):
-            return InvalidState(f"{shown} is {payment.status} and cannot be voided.")
-        if payment.settled_at is not None or payment.refunded_minor:
-            return InvalidState(f"{shown} has settled or was refunded: refund it instead.")
-        return RequestInProgress(f"{shown} changed just now. Try again.", retry_after_s=1)
+        payment = await self.get(ask.caller, payment_id)
+        raise why_not(payment, kind, amount, version)
 
     async def _use_of(self, ask: Ask) -> store.KeyUse | None:
         return await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)
@@ -402,6 +376,14 @@ class Payments:
                     account=account, reference=operation.reference, transaction_id=transaction_id
                 )
                 return lambda deadline: self._processor.void(void, deadline)
+            case "approve" | "decline":
+                review = ReviewRequest(
+                    account=account,
+                    reference=operation.reference,
+                    transaction_id=transaction_id,
+                    approve=kind == "approve",
+                )
+                return lambda deadline: self._processor.review(review, deadline)
             case _:
                 refund = RefundRequest(
                     account=account,
@@ -410,8 +392,10 @@ class Payments:
                     amount_minor=operation.amount_minor,
                     currency=operation.currency,
                     card_last4=payment.card_last4 or "",
+                    method_type="bank_account" if payment.method_type == "bank_account" else "card",
+                    captured_minor=payment.voidable_minor,
                 )
-                return lambda deadline: self._processor.refund(refund, deadline)
+                return lambda deadline: self._processor.refund_or_void(refund, deadline)
 
 
 def _account_of(caller: Caller) -> Account:

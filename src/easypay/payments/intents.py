@@ -1,6 +1,8 @@
 """From what a merchant asks to the rows and the request that mean it. Pure."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -9,8 +11,21 @@ from easypay import ids
 from easypay.merchants.model import Caller
 from easypay.payments.cards import brand_of
 from easypay.payments.model import Operation, Payment
-from easypay.payments.requests import AcceptTokenMethod, CardMethod, CreatePayment
-from easypay.processors.base import AcceptToken, Account, Address, AuthorizeRequest, Card
+from easypay.payments.requests import (
+    AcceptTokenMethod,
+    BankAccountMethod,
+    CardMethod,
+    CreatePayment,
+)
+from easypay.processors.base import (
+    AcceptToken,
+    Account,
+    Address,
+    AuthorizeRequest,
+    BankAccount,
+    Card,
+    StoredCredential,
+)
 
 _json = msgspec.json.Encoder()
 
@@ -20,8 +35,7 @@ def new_payment(
 ) -> tuple[Payment, Operation]:
     """A payment and the operation that makes it, as `begin` writes them."""
     payment_id, operation_id = ids.new_id(), ids.new_id()
-    method = body.payment_method
-    card = method.card if isinstance(method, CardMethod) else None
+    method_type, brand, last4, exp_month, exp_year = _snapshot(body)
     kind = "sale" if body.capture == "automatic" else "authorize"
     payment = Payment(
         merchant_id=caller.merchant_id,
@@ -37,11 +51,11 @@ def new_payment(
         currency=body.currency,
         capture=body.capture,
         active_operation=operation_id,
-        method_type="accept_token" if card is None else "card",
-        card_brand=None if card is None else brand_of(card.number),
-        card_last4=None if card is None else card.number[-4:],
-        card_exp_month=None if card is None else card.exp_month,
-        card_exp_year=None if card is None else card.exp_year,
+        method_type=method_type,
+        card_brand=brand,
+        card_last4=last4,
+        card_exp_month=exp_month,
+        card_exp_year=exp_year,
         decline_code=None,
         processor=processor,
         transaction_id=None,
@@ -59,8 +73,32 @@ def new_payment(
         settled_at=None,
         created_at=at,
         updated_at=at,
+        avs_word=None,
+        cvv_word=None,
+        retry=None,
     )
     return payment, new_operation(payment, operation_id, kind, body.amount, at)
+
+
+def _snapshot(body: CreatePayment) -> tuple[str, str | None, str | None, int | None, int | None]:
+    """What is remembered of the way of paying: type, brand, last four, month and year of expiry."""
+    method = body.payment_method
+    if isinstance(method, CardMethod):
+        card = method.card
+        return "card", brand_of(card.number), card.number[-4:], card.exp_month, card.exp_year
+    if isinstance(method, BankAccountMethod):
+        return "bank_account", "echeck", method.bank_account.account_number[-4:], None, None
+    return "accept_token", None, None, None, None
+
+
+def numbers_of(body: CreatePayment) -> str | None:
+    """What tells one card or bank account from another, to be hashed. None of a token."""
+    method = body.payment_method
+    if isinstance(method, CardMethod):
+        return method.card.number
+    if isinstance(method, BankAccountMethod):
+        return f"{method.bank_account.routing_number}:{method.bank_account.account_number}"
+    return None
 
 
 def new_operation(
@@ -90,6 +128,8 @@ def new_operation(
         reply_body=None,
         begun_at=at,
         finished_at=None,
+        voided=False,
+        retry=None,
     )
 
 
@@ -97,7 +137,6 @@ def authorize_request(
     account: Account, operation: Operation, body: CreatePayment
 ) -> AuthorizeRequest:
     """What the processor is asked. Holds the card for the length of the call."""
-    method = body.payment_method
     address = body.billing_address
     customer = body.customer
     return AuthorizeRequest(
@@ -106,19 +145,7 @@ def authorize_request(
         amount_minor=body.amount,
         currency=body.currency,
         capture=operation.kind == "sale",
-        method=(
-            AcceptToken(
-                descriptor=method.accept_token.data_descriptor,
-                value=method.accept_token.data_value,
-            )
-            if isinstance(method, AcceptTokenMethod)
-            else Card(
-                number=method.card.number,
-                exp_month=method.card.exp_month,
-                exp_year=method.card.exp_year,
-                cvc=method.card.cvc,
-            )
-        ),
+        method=_method(body),
         description=body.description,
         statement_descriptor=body.statement_descriptor,
         customer_reference=_customer_reference(body),
@@ -128,6 +155,46 @@ def authorize_request(
         billing_address=None
         if address is None
         else Address(**{name: getattr(address, name) for name in address.__struct_fields__}),
+        stored_credential=_stored_credential(body),
+    )
+
+
+def _method(body: CreatePayment) -> Card | AcceptToken | BankAccount:
+    match body.payment_method:
+        case CardMethod(card):
+            return Card(
+                number=card.number,
+                exp_month=card.exp_month,
+                exp_year=card.exp_year,
+                cvc=card.cvc,
+            )
+        case BankAccountMethod(account):
+            return BankAccount(
+                account_type=_ACCOUNT_TYPES[account.account_type],
+                routing_number=account.routing_number,
+                account_number=account.account_number,
+                name_on_account=account.name_on_account,
+            )
+        case AcceptTokenMethod(token):
+            return AcceptToken(descriptor=token.data_descriptor, value=token.data_value)
+
+
+_ACCOUNT_TYPES: Final[Mapping[str, Literal["checking", "savings", "businessChecking"]]] = {
+    "checking": "checking",
+    "savings": "savings",
+    "business_checking": "businessChecking",
+}
+
+
+def _stored_credential(body: CreatePayment) -> StoredCredential | None:
+    told = body.stored_credential
+    if told is None:
+        return None
+    return StoredCredential(
+        initiator=told.initiator,
+        first=told.first,
+        recurring=told.recurring,
+        network_transaction_id=told.network_transaction_id,
     )
 
 

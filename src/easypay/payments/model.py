@@ -12,7 +12,10 @@ import msgspec
 CREATES: Final = frozenset({"authorize", "sale"})
 """Kinds of operation that make a payment."""
 
-KINDS: Final = CREATES | {"capture", "void", "refund"}
+REVIEWS: Final = frozenset({"approve", "decline"})
+"""Kinds of operation that end a review."""
+
+KINDS: Final = CREATES | REVIEWS | {"capture", "void", "refund"}
 """Every kind. All but refunds hold their payment alone; refunds share it and reserve an amount."""
 
 
@@ -54,6 +57,15 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     settled_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    avs_word: str | None
+    cvv_word: str | None
+    retry: str | None
+
+    @property
+    def voidable_minor(self) -> int | None:
+        """What a refund must ask for to be done by a void while the payment has not settled: all
+        that was captured. None where some was refunded, so that it has settled."""
+        return None if self.refunded_minor else self.captured_minor
 
     @property
     def refundable_minor(self) -> int:
@@ -86,6 +98,9 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     reply_body: bytes | None
     begun_at: datetime
     finished_at: datetime | None
+    voided: bool
+    """Of an approved refund: it was done by a void, because the payment had not settled."""
+    retry: str | None
 
 
 class PaymentKey(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ from easypay import clock
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import InvalidState
 from easypay.payments import store
-from easypay.payments.changes import Change, Evidence, Learned, decide
+from easypay.payments.changes import REVIEW_INTERVAL_S, Change, Evidence, Learned, decide
 from easypay.payments.model import Operation, Payment, PaymentKey
 from easypay.processors.base import Approved
 
@@ -37,10 +37,12 @@ class Recorder:
         pool: Any,
         *,
         first_inquiry_s: float,
+        review_interval_s: float = REVIEW_INTERVAL_S,
     ) -> None:
         self._committer = committer
         self._pool = pool
         self._first_inquiry_s = first_inquiry_s
+        self._review_interval_s = review_interval_s
         self.corrections = 0
 
     async def record(
@@ -63,6 +65,7 @@ class Recorder:
             learned,
             at=clock.now(),
             first_inquiry_s=self._first_inquiry_s,
+            review_interval_s=self._review_interval_s,
             processor_us=processor_us,
             evidence=evidence,
         )

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from easypay.errors import FieldError, ValidationFailed
 from easypay.money import EXPONENT, MAX_MINOR
-from easypay.payments.cards import contains_card_number, passes_luhn
+from easypay.payments.cards import contains_card_number, passes_aba, passes_luhn
 
 _NO_CONTROL = r"^[^\x00-\x1f\x7f\ud800-\udfff]*$"
 
@@ -47,6 +47,22 @@ class AcceptTokenBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fiel
         return "AcceptTokenBody(***)"
 
 
+class BankAccountBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A raw bank account (eCheck), under the same setting as raw cards. Never stored or logged."""
+
+    account_type: Literal["checking", "savings", "business_checking"]
+    routing_number: Annotated[
+        str, Meta(pattern=r"^[0-9]{9}(?!\n)$", description="The bank's ABA number, nine digits.")
+    ]
+    account_number: Annotated[
+        str, Meta(pattern=r"^[0-9]{4,17}(?!\n)$", description="Digits only. Never stored.")
+    ]
+    name_on_account: Annotated[str, _text(22, "Whose account it is.")]
+
+    def __repr__(self) -> str:
+        return "BankAccountBody(***)"
+
+
 class CardMethod(
     msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, tag="card", tag_field="type"
 ):
@@ -66,6 +82,32 @@ class AcceptTokenMethod(
     """`{"type": "accept_token", "accept_token": {...}}`"""
 
     accept_token: AcceptTokenBody
+
+
+class BankAccountMethod(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    forbid_unknown_fields=True,
+    tag="bank_account",
+    tag_field="type",
+):
+    """`{"type": "bank_account", "bank_account": {...}}`"""
+
+    bank_account: BankAccountBody
+
+
+class StoredCredentialBody(
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
+):
+    """That the card is kept on file, and who asks now: the card networks want to know."""
+
+    initiator: Literal["customer", "merchant"]
+    first: bool = False
+    recurring: bool = False
+    network_transaction_id: (
+        Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9 ]+(?!\n)$")] | None
+    ) = None
 
 
 class Customer(
@@ -112,7 +154,7 @@ class CreatePayment(
 
     amount: Amount
     currency: Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217, upper case.")]
-    payment_method: CardMethod | AcceptTokenMethod
+    payment_method: CardMethod | AcceptTokenMethod | BankAccountMethod
     capture: Literal["automatic", "manual"] = "automatic"
     customer: Customer | None = None
     customer_reference: Annotated[str, _text(20, "Short for `customer.reference`.")] | None = None
@@ -128,6 +170,7 @@ class CreatePayment(
         | None
     ) = None  # fmt: skip
     metadata: Metadata | None = None
+    stored_credential: StoredCredentialBody | None = None
 
 
 class CapturePayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -138,6 +181,10 @@ class CapturePayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_field
 
 class VoidPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Nothing to say: a void is of the whole payment."""
+
+
+class ReviewPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Nothing to say: the decision is in the path."""
 
 
 class RefundPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -171,8 +218,22 @@ def check_payment(
                 f"This account takes {', '.join(sorted(currencies))}.",
             )
         )
-    if isinstance(body.payment_method, CardMethod):
-        errors += _check_card(body.payment_method.card, raw_cards=raw_cards, at=at)
+    method = body.payment_method
+    if not raw_cards and not isinstance(method, AcceptTokenMethod):
+        errors.append(_TOKENS_ONLY)
+    elif isinstance(method, CardMethod):
+        errors += _check_card(method.card, at=at)
+    elif isinstance(method, BankAccountMethod) and not passes_aba(
+        method.bank_account.routing_number
+    ):
+        errors.append(
+            FieldError(
+                "#/payment_method/bank_account/routing_number",
+                "invalid_routing_number",
+                "The check digit does not match.",
+            )
+        )
+    errors += _check_stored_credential(body)
     if (
         body.customer is not None
         and body.customer.reference is not None
@@ -202,17 +263,33 @@ def check_payment(
         )
 
 
-def _check_card(card: CardBody, *, raw_cards: bool, at: datetime) -> list[FieldError]:
+_TOKENS_ONLY: Final = FieldError(
+    "#/payment_method/type",
+    "raw_cards_not_allowed",
+    "This merchant takes tokens only: use accept_token, or allow raw cards in the "
+    "merchant's settings.",
+)
+
+
+def _check_stored_credential(body: CreatePayment) -> list[FieldError]:
+    credential = body.stored_credential
+    if credential is None:
+        return []
+    if isinstance(body.payment_method, BankAccountMethod):
+        pointer, why = "#/stored_credential", "It is about cards; a bank account has none."
+    elif credential.first and credential.initiator == "merchant":
+        pointer = "#/stored_credential/initiator"
+        why = "The first payment is the one with which the customer agrees: customer."
+    elif credential.first and credential.network_transaction_id is not None:
+        pointer = "#/stored_credential/network_transaction_id"
+        why = "It names the first payment, and this is the first."
+    else:
+        return []
+    return [FieldError(pointer, "contradiction", why)]
+
+
+def _check_card(card: CardBody, *, at: datetime) -> list[FieldError]:
     at_card = "#/payment_method/card"
-    if not raw_cards:
-        return [
-            FieldError(
-                "#/payment_method/type",
-                "raw_cards_not_allowed",
-                "This merchant takes tokens only: use accept_token, or allow raw cards in the "
-                "merchant's settings.",
-            )
-        ]
     errors = []
     if not passes_luhn(card.number) or not 13 <= len(card.number) <= 19:
         errors.append(
@@ -246,6 +323,9 @@ def _texts(body: CreatePayment) -> list[tuple[str, str]]:
                 text = getattr(part, field)
                 if text is not None and len(text) >= _SHORTEST_NUMBER:
                     texts.append((f"#/{name}/{field}", text))
+    if isinstance(body.payment_method, BankAccountMethod):
+        name = body.payment_method.bank_account.name_on_account
+        texts.append(("#/payment_method/bank_account/name_on_account", name))
     for key, value in (body.metadata or {}).items():
         pointer = "#/metadata/" + key.replace("~", "~0").replace("/", "~1")
         texts += [("#/metadata", key), (pointer, value)]

@@ -5,8 +5,12 @@
   and the payment fails (or the hold on it is lifted) with the evidence stored.
 - Anything else: it stays as it is, is counted, and is asked about again.
 
-Work comes from `unresolved_operations`: rows written with every unknown, and rows the sweep adds
-for operations whose process died between begin and record. Any number of processes may run this.
+What is held for review is not unknown, and is asked about too, seldom, until somebody at the
+processor has decided or it ran out. It was seen there, so absence proves nothing of it.
+
+Work comes from `unresolved_operations`: rows written with every unknown and everything held, and
+rows the sweep adds for operations whose process died between begin and record. Any number of
+processes may run this.
 """
 
 import asyncio
@@ -26,7 +30,7 @@ from easypay.db.connections import LOST
 from easypay.errors import EasyPayError
 from easypay.payments import store
 from easypay.payments.changes import Evidence
-from easypay.payments.model import CREATES, Operation, Payment, PaymentKey
+from easypay.payments.model import CREATES, REVIEWS, Operation, Payment, PaymentKey
 from easypay.payments.recorder import Recorder
 from easypay.processors.base import (
     Absent,
@@ -34,6 +38,7 @@ from easypay.processors.base import (
     Deadline,
     Finding,
     Found,
+    HeldForReview,
     Inconclusive,
     InquiryRequest,
     Processor,
@@ -66,6 +71,17 @@ _SWEEP: Final = """
     )
     SELECT count(*) FROM listed
 """
+# A gateway of an older version writes no row for what is held, and takes away those it meets.
+_SWEEP_HELD: Final = """
+    INSERT INTO unresolved_operations
+        (merchant_id, operation_id, payment_id, since, next_inquiry_at, held)
+    SELECT o.merchant_id, o.id, o.payment_id, now(), now(), true
+      FROM operations o
+      JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
+     WHERE o.id >= $1 AND o.id < $2 AND o.state = 'held'
+       AND p.id >= $3 AND p.status = 'in_review'
+    ON CONFLICT DO NOTHING
+"""
 _WIDE_EVERY_S: Final = 600.0
 _WIDE: Final = timedelta(hours=6)
 
@@ -79,8 +95,9 @@ _CLAIM: Final = """
        SET next_inquiry_at = now() + make_interval(secs => $2)
       FROM due
      WHERE u.merchant_id = due.merchant_id AND u.operation_id = due.operation_id
-    RETURNING u.merchant_id, u.operation_id, u.inquiries, u.absences
+    RETURNING u.merchant_id, u.operation_id, u.inquiries, u.absences, u.held
 """
+_OPEN: Final = frozenset({"in_flight", "unknown", "not_sent"})
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -90,6 +107,7 @@ class Case(msgspec.Struct, frozen=True):
     operation_id: UUID
     inquiries: int
     absences: int
+    held: bool
 
 
 class Resolver:
@@ -105,6 +123,7 @@ class Resolver:
         deadline_s: float,
         interval_s: float,
         absent_after_s: float,
+        review_interval_s: float,
         poll_s: float,
     ) -> None:
         self._pool = pool
@@ -114,6 +133,7 @@ class Resolver:
         self._abandoned_after_s = deadline_s + _SENT_MARGIN_S
         self._interval_s = interval_s
         self._absent_after_s = absent_after_s
+        self._review_interval_s = review_interval_s
         self._poll_s = poll_s
         self._inquiries: set[asyncio.Task[None]] = set()
         self.resolved = 0
@@ -157,6 +177,13 @@ class Resolver:
                 self._abandoned_after_s,
                 ids.lowest_id_at(now - 2 * abandoned),
             )
+            if wide:
+                await connection.execute(
+                    _SWEEP_HELD,
+                    ids.lowest_id_at(now - _WIDE),
+                    ids.lowest_id_at(now),
+                    ids.lowest_id_at(now - _WIDE - timedelta(days=1)),
+                )
         if listed:
             log.warning("%d operations were left in flight by a process that died", listed)
         return listed
@@ -196,7 +223,8 @@ class Resolver:
         Returns whether any was ended, so that the caller may try again.
         """
         rows = await self._pool.fetch(
-            "SELECT merchant_id, operation_id, inquiries, absences FROM unresolved_operations"
+            "SELECT merchant_id, operation_id, inquiries, absences, held"
+            "  FROM unresolved_operations"
             " WHERE merchant_id = $1 AND payment_id = $2",
             key.merchant_id,
             key.payment_id,
@@ -208,20 +236,28 @@ class Resolver:
         """One inquiry about one operation. Returns whether it is ended."""
         operation = await store.find_operation(self._pool, case.merchant_id, case.operation_id)
         assert operation is not None, "operations are never deleted"
-        if operation.state not in ("in_flight", "unknown", "not_sent"):
+        if operation.state not in (*_OPEN, "held"):
             await self._close(case)
             return True
         key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
         payment = await store.find_payment(self._pool, key)
         assert payment is not None, "an operation and its payment are written together"
+        if operation.state == "held":
+            return await self._inquire_held(case, operation, payment)
 
         age_s = await store.age_of(self._pool, operation)
         if operation.state == "not_sent":
             finding: Finding = Absent(searched="nothing: the request never left this gateway")
             proven = age_s >= self._absent_after_s
         else:
-            finding = await self._ask(operation)
+            finding = await self._ask(operation, payment)
             proven = case.absences >= 1 and age_s >= self._absent_after_s
+        if (
+            operation.kind in REVIEWS
+            and isinstance(finding, Found)
+            and isinstance(finding.outcome, HeldForReview)
+        ):
+            finding = Absent(searched=f"what has been decided: {finding.evidence}")
         match finding:
             case Found():
                 return await self._end(case, operation, payment, finding, finding.evidence)
@@ -234,21 +270,51 @@ class Resolver:
                 await self._postpone(case, finding.reason, absent=False)
         return False
 
-    async def _ask(self, operation: Operation) -> Finding:
+    async def _inquire_held(self, case: Case, operation: Operation, payment: Payment) -> bool:
+        """Has the review ended? Returns whether it has."""
+        if payment.status != "in_review":  # voided, or decided by another operation
+            await self._close(case)
+            return True
+        if payment.active_operation is not None:
+            await self._postpone(case, "another operation has the payment", absent=False)
+            return False
+        finding = await self._ask(operation, payment)
+        match finding:
+            case Found() if isinstance(finding.outcome, HeldForReview):
+                await self._postpone(case, "still held for review", absent=False)
+            case Found():
+                try:
+                    return await self._end(case, operation, payment, finding, finding.evidence)
+                except asyncpg.CheckViolationError:  # taken since it was read: that one goes first
+                    await self._postpone(case, "another operation has the payment", absent=False)
+            case Absent():
+                log.error("operation %s is held, and was not found", operation.reference)
+                await self._postpone(case, f"absent from {finding.searched}", absent=True)
+            case Inconclusive():
+                await self._postpone(case, finding.reason, absent=False)
+        return False
+
+    async def _ask(self, operation: Operation, payment: Payment) -> Finding:
+        reviewed = operation.state == "held" or operation.kind in REVIEWS
         account = await self._account_of(operation.merchant_id, operation.mode)
         if account is None:
             return Inconclusive(reason="the merchant has no processor account any more")
         return await self._processor.inquire(
             InquiryRequest(
                 account=account,
-                kind=operation.kind,
+                kind="review" if reviewed else operation.kind,
                 reference=operation.reference,
                 amount_minor=operation.amount_minor,
                 currency=operation.currency,
                 transaction_id=(
-                    None if operation.kind in CREATES else operation.parent_transaction_id
+                    operation.transaction_id
+                    if operation.state == "held"
+                    else None
+                    if operation.kind in CREATES
+                    else operation.parent_transaction_id
                 ),
                 sent_at_ms=int(operation.begun_at.timestamp() * 1000),
+                captured_minor=payment.voidable_minor if operation.kind == "refund" else None,
             ),
             Deadline(monotonic() + _INQUIRY_DEADLINE_S),
         )
@@ -264,12 +330,13 @@ class Resolver:
             at=rfc3339(clock.now()),
         )
         recorded = await self._recorder.record(operation, payment, learned, evidence=evidence)
-        if recorded.state in ("in_flight", "unknown", "not_sent"):
+        if recorded.state in _OPEN:
             # A request with the same key took it up again meanwhile: look once more, soon.
             await self._postpone(case, "taken up again", absent=False)
             return False
         self.resolved += 1
-        await self._close(case)
+        if recorded.state != "held":  # which stays on the list until its review ends
+            await self._close(case)
         log.info("operation %s is %s: %s", operation.reference, recorded.state, evidence.finding)
         return True
 
@@ -291,5 +358,5 @@ class Resolver:
             case.operation_id,
             finding,
             absent,
-            self._interval_s,
+            self._review_interval_s if case.held else self._interval_s,
         )

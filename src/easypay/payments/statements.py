@@ -117,7 +117,7 @@ def begin_payments_results(
 
 
 class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The intent to capture, void or refund. Field order is follow_up_intent's."""
+    """The intent of one of the calls that follow a payment. Field order is follow_up_intent's."""
 
     merchant_id: UUID
     mode: str
@@ -127,7 +127,7 @@ class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     operation_id: UUID
     kind: str
     asked_minor: int | None
-    """None captures all that was authorized; a refund names its amount."""
+    """None captures all that was authorized; a refund names its amount; others have none."""
     whole: bool
     """A refund of all that is left: refused where that is no longer `asked_minor`."""
     expected_version: int | None
@@ -158,6 +158,8 @@ BEGIN_FOLLOW_UPS: Final = f"""
                    AND coalesce(i.asked_minor, p.authorized_minor) <= p.authorized_minor
                WHEN 'void' THEN p.status IN ('authorized', 'captured', 'in_review')
                    AND p.refunded_minor + p.refund_reserved_minor = 0 AND p.settled_at IS NULL
+               WHEN 'approve' THEN p.status = 'in_review'
+               WHEN 'decline' THEN p.status = 'in_review'
                WHEN 'refund' THEN p.status = 'captured'
                    AND p.refunded_minor + p.refund_reserved_minor + i.asked_minor
                        <= p.captured_minor
@@ -174,7 +176,9 @@ BEGIN_FOLLOW_UPS: Final = f"""
         INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
             currency, reference, parent_transaction_id, begun_at)
         SELECT merchant_id, operation_id, id, mode, kind, 'in_flight',
-            coalesce(asked_minor, authorized_minor), currency, reference, transaction_id, now()
+            coalesce(asked_minor, CASE kind WHEN 'capture' THEN authorized_minor
+                                            ELSE amount_minor END),
+            currency, reference, transaction_id, now()
           FROM taken
     )
     SELECT operation_id, {PAYMENT_COLUMNS} FROM taken
@@ -201,7 +205,7 @@ def begin_follow_ups_results(
 # operation exactly one gets through, and only its changes reach the payment.
 RECORD: Final = """
     WITH input AS (
-        SELECT * FROM unnest($1::recorded_change[])
+        SELECT * FROM unnest($1::recorded_change_2[])
     ), finished AS (
         UPDATE operations o
            SET state = i.state,
@@ -214,7 +218,9 @@ RECORD: Final = """
                processor_us = coalesce(i.processor_us, o.processor_us),
                reply_status = coalesce(o.reply_status, i.reply_status),
                reply_body = coalesce(o.reply_body, i.reply_body),
-               finished_at = i.finished_at
+               finished_at = i.finished_at,
+               voided = i.voided,
+               retry = i.retry
           FROM input i
          WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
            AND o.payment_id = i.payment_id
@@ -239,6 +245,9 @@ RECORD: Final = """
                auth_code = CASE WHEN f.describes_payment THEN f.auth_code ELSE p.auth_code END,
                avs_result = CASE WHEN f.describes_payment THEN f.avs_result ELSE p.avs_result END,
                cvv_result = CASE WHEN f.describes_payment THEN f.cvv_result ELSE p.cvv_result END,
+               avs_word = CASE WHEN f.describes_payment THEN f.avs_word ELSE p.avs_word END,
+               cvv_word = CASE WHEN f.describes_payment THEN f.cvv_word ELSE p.cvv_word END,
+               retry = CASE WHEN f.describes_payment THEN f.retry ELSE p.retry END,
                processor_code = CASE WHEN f.describes_payment THEN f.processor_code
                                      ELSE p.processor_code END,
                processor_message = CASE WHEN f.describes_payment THEN f.processor_message
@@ -261,12 +270,12 @@ RECORD: Final = """
          WHERE event_id IS NOT NULL
     ), unresolved AS (
         INSERT INTO unresolved_operations
-            (merchant_id, operation_id, payment_id, since, next_inquiry_at)
-        SELECT merchant_id, operation_id, payment_id, changed_at, next_inquiry_at
+            (merchant_id, operation_id, payment_id, since, next_inquiry_at, held)
+        SELECT merchant_id, operation_id, payment_id, changed_at, next_inquiry_at, state = 'held'
           FROM finished
          WHERE next_inquiry_at IS NOT NULL
         ON CONFLICT (merchant_id, operation_id) DO UPDATE
-            SET next_inquiry_at = excluded.next_inquiry_at, absences = 0
+            SET next_inquiry_at = excluded.next_inquiry_at, held = excluded.held, absences = 0
     )
     SELECT operation_id FROM finished
      WHERE CASE WHEN (SELECT count(*) FROM moved)

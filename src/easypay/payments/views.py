@@ -11,7 +11,7 @@ from easypay.payments.status import Status
 
 
 class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of the card: enough to recognise it, never enough to use it."""
+    """What is remembered of a card or bank account: enough to know it by, never to use it."""
 
     type: str
     brand: str | None
@@ -30,6 +30,10 @@ class ProcessorView(msgspec.Struct, frozen=True, gc=False):
     cvv_result: str | None
     code: str | None
     message: str | None
+    avs: str | None
+    cvv: str | None
+    retry: str | None
+    network_transaction_id: str | None
 
 
 class PaymentView(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +66,7 @@ class RefundView(msgspec.Struct, frozen=True, gc=False):
     id: str
     payment_id: str
     status: str
+    method: str | None
     amount: int
     currency: str
     decline_code: str | None
@@ -120,6 +125,10 @@ def payment_view(payment: Payment) -> PaymentView:
             payment.cvv_result,
             payment.processor_code,
             payment.processor_message,
+            payment.avs_word,
+            payment.cvv_word,
+            payment.retry,
+            payment.network_transaction_id,
         ),
         order_reference=payment.order_reference,
         customer_reference=payment.customer_reference,
@@ -151,6 +160,7 @@ def refund_view(operation: Operation) -> RefundView:
         id=ids.typed(ids.REFUND, operation.id),
         payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
         status=REFUND_STATUS[operation.state],
+        method=_refund_method(operation),
         amount=operation.amount_minor,
         currency=operation.currency,
         decline_code=operation.decline_code,
@@ -159,6 +169,16 @@ def refund_view(operation: Operation) -> RefundView:
         created_at=rfc3339(ids.moment_of(operation.id)),
         updated_at=rfc3339(operation.finished_at or operation.begun_at),
     )
+
+
+REFUND_METHODS: Final = ("refund", "void")
+
+
+def _refund_method(operation: Operation) -> str | None:
+    """How the money went back: by a refund, or by undoing what had not settled."""
+    if operation.state != "approved":
+        return None
+    return "void" if operation.voided else "refund"
 
 
 def operation_view(operation: Operation) -> OperationView:
@@ -190,6 +210,10 @@ def _operation_processor(operation: Operation) -> ProcessorView:
         None,
         operation.processor_code,
         operation.processor_message,
+        None,
+        None,
+        operation.retry,
+        None,
     )
 
 

@@ -97,6 +97,8 @@ class Declined(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """A `CavvResult`; `cavv_result` is the processor's own letter."""
     network_transaction_id: str | None = None
     retry: Retry | None = None
+    undecided: Literal["voided", "expired"] | None = None
+    """Of a review: how it ended, where nobody declined what was held."""
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):

@@ -4,7 +4,10 @@
 it is, of what kind, and for how much.
 """
 
-from typing import Final, NamedTuple, cast
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, cast
+
+import msgspec
 
 from easypay.processors.authorize_net import codes, partial, statuses, wire
 from easypay.processors.authorize_net.reporting import Details
@@ -27,6 +30,10 @@ _OTHER_TYPES: Final = {
 }
 _HELD_REASONS: Final = frozenset({"252", "253", codes.REVIEW_DECLINED})
 _ENDED: Final = frozenset({"failedReview", "voided", "expired"})
+_WITHOUT_DECISION: Final[Mapping[str, Literal["voided", "expired"]]] = {
+    "voided": "voided",
+    "expired": "expired",
+}
 _HOLDS: Final = frozenset({"hold", "authAndHold"})
 
 
@@ -57,6 +64,9 @@ def judge(request: InquiryRequest, details: Details) -> Finding:
             return _approved_if_agreed(request, details)
         case "held":
             return Found(outcome=_held(details), evidence=evidence)
+        case "declined" if request.kind == "review":
+            ended = msgspec.structs.replace(_declined(details), undecided=_undecided(details))
+            return Found(outcome=ended, evidence=evidence)
         case "declined":
             return Found(outcome=_declined(details), evidence=evidence)
         case "gone" if _was_held(details):
@@ -159,6 +169,13 @@ def _by_code(details: Details) -> Finding:
         case _:
             return Inconclusive(reason=f"this status settles nothing: {_evidence(details)}")
     return Found(outcome=outcome, evidence=_evidence(details))
+
+
+def _undecided(details: Details) -> Literal["voided", "expired"] | None:
+    """Voided, or left to expire, while it was held: nobody declined it."""
+    if details.reason_code == codes.REVIEW_DECLINED:
+        return None
+    return _WITHOUT_DECISION.get(details.status)
 
 
 def _was_held(details: Details) -> bool:

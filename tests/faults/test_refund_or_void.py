@@ -1,0 +1,132 @@
+"""A refund takes several questions before settlement. Each can go wrong; the money moves once."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from storm import all_known
+
+from easypay.db.embedded import Cluster
+from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, new_database, stopping, until
+
+STEPS: dict[str, dict[str, str]] = {
+    "refund": {"transaction_type": "refundTransaction"},
+    "payment": {"method": "getTransactionDetailsRequest"},
+    "void": {"transaction_type": "voidTransaction"},
+}
+LOST = {"drop_reply": {}, "late_reply": {"delay_ms": 1300}, "error_after": {}, "truncate": {}}
+NEVER = {"error_before": {}, "busy": {}, "reset_before": {}}
+FAULTS: dict[str, dict[str, Any]] = {**LOST, **NEVER, "garbage": {}}
+
+
+@pytest.fixture(scope="module")
+async def patient(
+    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """A stack of this file's own, so that nobody settles while a refund is on its way."""
+    dsn = await new_database(cluster.dsn, template)
+    with stopping(Stack(dsn, simulator, tmp_path_factory.mktemp("refund-or-void"))) as stack:
+        await stack.gateway(**QUICK)
+        yield stack
+    await simulator.clear_faults()
+
+
+async def shop_of(stack: Stack) -> Shop:
+    gateway = stack.processes[0]
+    assert isinstance(gateway, Gateway)
+    return await stack.shop(gateway)
+
+
+async def voids(stack: Stack, shop: Shop) -> int:
+    truth = await stack.simulator.truth(login=shop.login)
+    return sum(row["type"] == "voidTransaction" for row in truth)
+
+
+async def test_an_answer_lost_at_any_step_leaves_one_effect_or_none(patient: Stack) -> None:
+    async def one(step: str, fault: str) -> None:
+        shop = await shop_of(patient)
+        payment = await shop.paid(2500)
+        where = {"kind": fault, "count": 1, "login": shop.login, **STEPS[step], **FAULTS[fault]}
+        await patient.simulator.post("/faults", **where)
+        answer = await shop.refund(payment["id"], key="back")
+        assert answer.status_code == 202, (step, fault, answer.text)
+        assert (answer.json()["status"], answer.json()["method"]) == ("processing", None)
+
+        await all_known(patient, shop)
+        (refund,) = await shop.all(f"/payments/{payment['id']}/refunds")
+        after = await shop.payment(payment["id"])
+        done = await voids(patient, shop)
+        assert done == (step == "void" and fault not in NEVER), (step, fault)
+        if done:
+            assert (refund["status"], refund["method"]) == ("succeeded", "void"), (step, fault)
+            assert (after["status"], after["captured_amount"]) == ("voided", 0)
+        else:
+            assert (refund["status"], refund["method"]) == ("failed", None), (step, fault)
+            assert (after["status"], after["captured_amount"]) == ("captured", 2500)
+        assert await audit(patient, shop) == []
+
+        again = await shop.refund(payment["id"], key="back")
+        assert (again.status_code, again.content) == (202, answer.content)
+        if not done:
+            anew = await shop.refund(payment["id"])
+            assert (anew.status_code, anew.json()["method"]) == (201, "void"), anew.text
+        assert await voids(patient, shop) == 1
+        assert await audit(patient, shop) == []
+
+    await asyncio.gather(*itertools.starmap(one, itertools.product(STEPS, FAULTS)))
+
+
+async def test_settled_between_the_look_and_the_void_it_is_refunded(patient: Stack) -> None:
+    """The void leaves, the batch closes, the void arrives: refused, and then it is a refund."""
+    shop = await shop_of(patient)
+    payment = await shop.paid(2500)
+    fault = {"kind": "late_charge", "count": 1, "login": shop.login, **STEPS["void"]}
+    await patient.simulator.post("/faults", delay_ms=400, **fault)
+    refunding = asyncio.create_task(shop.refund(payment["id"]))
+
+    async def on_its_way() -> bool:
+        faults = (await patient.simulator.client.get("/faults")).json()
+        return not any(each["login"] == shop.login for each in faults)
+
+    await until(on_its_way, what="the void has left, and met its fault")
+    assert (await patient.simulator.post("/settle"))["batches"]
+    answer = await refunding
+    assert (answer.status_code, answer.json()["status"]) == (201, "succeeded"), answer.text
+    assert answer.json()["method"] == "refund"
+    after = await shop.payment(payment["id"])
+    assert (after["status"], after["captured_amount"], after["refunded_amount"]) == (
+        "captured",
+        2500,
+        2500,
+    )
+    truth = await patient.simulator.truth(login=shop.login)
+    assert [row["type"] for row in truth] == ["authCaptureTransaction", "refundTransaction"]
+    assert await audit(patient, shop) == []
+
+
+async def test_settled_while_the_void_s_answer_is_lost_it_is_one_or_the_other(
+    patient: Stack,
+) -> None:
+    """The void's answer is lost, before and after the batch closes: the truth decides."""
+
+    async def one(fault: str, *, delay_ms: int) -> Shop:
+        shop = await shop_of(patient)
+        payment = await shop.paid(2500)
+        await patient.simulator.post(
+            "/faults", kind=fault, delay_ms=delay_ms, count=1, login=shop.login, **STEPS["void"]
+        )
+        assert (await shop.refund(payment["id"])).status_code == 202
+        return shop
+
+    shops = await asyncio.gather(one("drop_reply", delay_ms=0), one("late_charge", delay_ms=1300))
+    await patient.simulator.post("/settle")
+    for shop in shops:
+        await all_known(patient, shop)
+        (payment,) = await shop.all("/payments")
+        (refund,) = await shop.all(f"/payments/{payment['id']}/refunds")
+        done = await voids(patient, shop)
+        assert refund["status"] == ("succeeded" if done else "failed")
+        assert payment["status"] == ("voided" if done else "captured")
+        assert await audit(patient, shop) == []

@@ -1,0 +1,99 @@
+"""A payment from a bank account (eCheck): taken, refunded, and its numbers forgotten."""
+
+from typing import Any
+
+from harness import Gateway, Shop, Stack, audit
+
+ACCOUNT, ROUTING = "8675309112233", "121042882"
+
+
+def account(**over: Any) -> dict[str, Any]:
+    details = {
+        "account_type": "business_checking",
+        "routing_number": ROUTING,
+        "account_number": ACCOUNT,
+        "name_on_account": "Byron Engines",
+        **over,
+    }
+    return {"type": "bank_account", "bank_account": details}
+
+
+async def test_a_bank_account_pays_and_is_refunded_by_its_last_four(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    payment = await shop.paid(2500, payment_method=account())
+    assert payment["status"] == "captured"
+    assert payment["payment_method"] == {
+        "type": "bank_account",
+        "brand": "echeck",
+        "last4": ACCOUNT[-4:],
+        "exp_month": None,
+        "exp_year": None,
+    }
+    assert payment == await shop.payment(payment["id"])
+    undone = await shop.paid(2400, payment_method=account())
+    assert (await shop.refund(undone["id"])).json()["method"] == "void"
+    early = await shop.refund(payment["id"], 900)
+    assert (early.status_code, early.json()["code"]) == (409, "not_settled")
+
+    await shared_stack.simulator.post("/settle")
+    for amount in (900, 1600):
+        refund = await shop.refund(payment["id"], amount)
+        assert (refund.status_code, refund.json()["method"]) == (201, "refund"), refund.text
+    assert (await shop.payment(payment["id"]))["refunded_amount"] == 2500
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_its_numbers_are_nowhere_afterwards(
+    shared_stack: Stack, shop: Shop, gateway: Gateway
+) -> None:
+    """Every column of every row of the shop, the gateway's log and the answers."""
+    answers = [
+        await shop.pay(2500, payment_method=account()),
+        await shop.pay(200_00, payment_method=account()),  # declined
+        await shop.pay(2500, payment_method=account(routing_number="121042883")),
+        await shop.pay(2500, payment_method=account(account_number=ACCOUNT + "x")),
+        await shop.pay(2500, payment_method=account(account_number=ACCOUNT * 2)),
+        await shop.pay(2500, payment_method=account(), colour="red"),
+    ]
+    assert [answer.status_code for answer in answers] == [201, 201, 422, 422, 422, 422]
+    said = [answer.text for answer in answers]
+    for table in ("payments", "operations", "events", "idempotency_keys"):
+        rows = await shared_stack.fetch(
+            f"SELECT to_jsonb(t)::text AS row FROM {table} t WHERE merchant_id = $1",
+            shop.merchant_id,
+        )
+        said += [row["row"] for row in rows]
+    rows = await shared_stack.fetch(
+        "SELECT convert_from(reply_body, 'UTF8') AS body FROM operations WHERE merchant_id = $1",
+        shop.merchant_id,
+    )
+    said += [row["body"] for row in rows]
+    said.append(gateway.said())
+    assert len(said) > 12
+    assert not any(number in text for number in (ACCOUNT, ROUTING) for text in said)
+    fingerprints = await shared_stack.fetch(
+        "SELECT card_fingerprint FROM payments WHERE merchant_id = $1", shop.merchant_id
+    )
+    assert len({row[0] for row in fingerprints}) == 1, "the same account is known again"
+
+
+async def test_a_shop_of_tokens_takes_no_bank_account(
+    shared_stack: Stack, gateway: Gateway
+) -> None:
+    careful = await shared_stack.shop(gateway, raw_cards=False)
+    answer = await careful.pay(2500, payment_method=account())
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+    assert answer.json()["errors"][0]["code"] == "raw_cards_not_allowed"
+    assert await careful.all("/payments") == []
+
+
+async def test_the_networks_are_told_of_a_card_on_file(shared_stack: Stack, shop: Shop) -> None:
+    first = await shop.paid(2500, stored_credential={"initiator": "customer", "first": True})
+    network_id = first["processor"]["network_transaction_id"]
+    assert network_id
+    assert first == await shop.payment(first["id"])
+    later = {"initiator": "merchant", "recurring": True, "network_transaction_id": network_id}
+    second = await shop.paid(2600, stored_credential=later)
+    assert second["status"] == "captured"
+    assert await audit(shared_stack, shop) == []

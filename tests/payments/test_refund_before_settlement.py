@@ -1,0 +1,149 @@
+"""All the money back before it has settled: one request, which the processor serves by a void."""
+
+import asyncio
+
+from harness import Shop, Stack, audit
+
+
+async def test_all_of_an_unsettled_payment_goes_back_by_a_void(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    payment = await shop.paid(2500)
+    answer = await shop.refund(payment["id"], key="all of it")
+    assert answer.status_code == 201, answer.text
+    refund = answer.json()
+    assert (refund["status"], refund["method"], refund["amount"]) == ("succeeded", "void", 2500)
+
+    undone = await shop.payment(payment["id"])
+    assert (undone["status"], undone["captured_amount"], undone["refunded_amount"]) == (
+        "voided",
+        0,
+        0,
+    )
+    assert await shop.all(f"/payments/{payment['id']}/refunds") == [refund]
+    operation = (await shop.all(f"/payments/{payment['id']}/operations"))[1]
+    assert (operation["kind"], operation["state"]) == ("refund", "approved")
+    events = await shop.all(f"/payments/{payment['id']}/events")
+    assert [(event["type"], event["status"], event["amount"]) for event in events] == [
+        ("payment.captured", "captured", 2500),
+        ("refund.succeeded", "voided", 2500),
+    ]
+    sale, void = await shared_stack.simulator.truth(login=shop.login)
+    assert (sale["status"], void["type"], void["amount"]) == ("voided", "voidTransaction", "25.00")
+    assert void["invoice_number"] == operation["reference"]
+
+    again = await shop.refund(payment["id"], key="all of it")
+    assert (again.status_code, again.content) == (201, answer.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    for other in (await shop.refund(payment["id"]), await shop.void(payment["id"])):
+        assert (other.status_code, other.json()["code"]) == (409, "invalid_state")
+    assert len(await shared_stack.simulator.truth(login=shop.login)) == 2
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_all_that_was_captured_of_a_hold_goes_back_though_more_was_held(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    held = await shop.paid(5000, capture="manual")
+    await shop.capture(held["id"], 3000)
+    refund = await shop.refund(held["id"], 3000)
+    assert (refund.status_code, refund.json()["method"]) == (201, "void"), refund.text
+    assert (await shop.payment(held["id"]))["status"] == "voided"
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_a_part_of_an_unsettled_payment_has_to_wait(shared_stack: Stack, shop: Shop) -> None:
+    payment = await shop.paid(2500)
+    early = await shop.refund(payment["id"], 900, key="a part")
+    assert (early.status_code, early.json()["code"]) == (409, "not_settled")
+    assert early.headers["content-type"] == "application/problem+json"
+    assert early.json()["payment_id"] == payment["id"]
+    assert "all of it now" in early.json()["detail"]
+    assert (await shop.payment(payment["id"]))["status"] == "captured"
+    (row,) = await shared_stack.fetch(
+        "SELECT refund_reserved_minor FROM payments WHERE merchant_id = $1", shop.merchant_id
+    )
+    assert row[0] == 0, "nothing stays reserved for it"
+
+    await shared_stack.simulator.post("/settle")
+    again = await shop.refund(payment["id"], 900, key="a part")
+    assert (again.status_code, again.content) == (409, early.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    late = await shop.refund(payment["id"], 900)
+    assert (late.status_code, late.json()["method"]) == (201, "refund"), late.text
+    rest = await shop.refund(payment["id"])
+    assert (rest.json()["method"], rest.json()["amount"]) == ("refund", 1600)
+    refunds = await shop.all(f"/payments/{payment['id']}/refunds")
+    assert [(each["status"], each["method"]) for each in refunds] == [
+        ("failed", None),
+        ("succeeded", "refund"),
+        ("succeeded", "refund"),
+    ]
+    assert (await shop.payment(payment["id"]))["refunded_amount"] == 2500
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_forty_refunds_of_all_at_once_are_one(shared_stack: Stack, shop: Shop) -> None:
+    payment = await shop.paid(2500)
+    await shared_stack.simulator.slow(shop.login, ms=50)
+    answers = await asyncio.gather(*(shop.refund(payment["id"]) for _ in range(40)))
+    (given,) = [answer for answer in answers if answer.status_code == 201]
+    assert given.json()["method"] == "void"
+    assert {answer.status_code for answer in answers} == {201, 409}
+    truth = await shared_stack.simulator.truth(login=shop.login)
+    assert [row["type"] for row in truth] == ["authCaptureTransaction", "voidTransaction"]
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_forty_refunds_under_one_key_are_one(shared_stack: Stack, shop: Shop) -> None:
+    payment = await shop.paid(2500)
+    await shared_stack.simulator.slow(shop.login, ms=50)
+    answers = await asyncio.gather(*(shop.refund(payment["id"], key="once") for _ in range(40)))
+    told = {answer.content for answer in answers if answer.status_code == 201}
+    assert len(told) == 1
+    assert all(
+        answer.json()["code"] == "request_in_progress"
+        for answer in answers
+        if answer.status_code != 201
+    )
+    assert len(await shared_stack.simulator.truth(login=shop.login)) == 2
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_parts_at_once_reserve_nothing_for_long(shared_stack: Stack, shop: Shop) -> None:
+    payment = await shop.paid(2500)
+    answers = await asyncio.gather(*(shop.refund(payment["id"], 100) for _ in range(40)))
+    assert {answer.status_code for answer in answers} == {409}
+    assert "not_settled" in {answer.json()["code"] for answer in answers}
+    assert len(await shared_stack.simulator.truth(login=shop.login)) == 1
+    whole = await shop.refund(payment["id"])
+    assert (whole.status_code, whole.json()["amount"]) == (201, 2500), whole.text
+    assert await audit(shared_stack, shop) == []
+
+
+async def test_refund_void_and_capture_at_once_have_one_effect(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    """Three people at three screens. Whoever comes first, the money is given back once."""
+    await shared_stack.simulator.slow(shop.login, ms=20)
+
+    async def one(capture: str) -> str:
+        payment = await shop.paid(2500, capture=capture)
+        requests = [shop.refund, shop.void, shop.capture] * 3
+        answers = await asyncio.gather(*(ask(payment["id"]) for ask in requests))
+        assert {answer.status_code for answer in answers} <= {201, 409}, answers
+        given_back = [
+            answer
+            for ask, answer in zip(requests, answers, strict=True)
+            if ask != shop.capture and answer.status_code == 201
+        ]
+        after = await shop.payment(payment["id"])
+        assert len(given_back) == (after["status"] == "voided")
+        return str(after["status"])
+
+    ends = await asyncio.gather(*(one(kind) for kind in ("automatic", "manual") for _ in range(12)))
+    assert "voided" in ends
+    truth = await shared_stack.simulator.truth(login=shop.login)
+    voids = [row["trans_id"] for row in truth if row["type"] == "voidTransaction"]
+    assert len(voids) == len(set(voids)) == ends.count("voided")
+    assert await audit(shared_stack, shop) == []
