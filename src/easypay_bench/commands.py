@@ -1,9 +1,11 @@
 """`easypay loadtest` and `easypay slo`. What they need is imported when they run."""
 
+import math
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 
@@ -51,11 +53,14 @@ def loadtest(
         typer.Option(min=1, help="What is due beyond so many under way is dropped and counted."),
     ] = 10_000,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Generator processes.")] = 1,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=600, help="Seconds until an answer counts as none.")
+    ] = 30,
     scenario: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME[=WEIGHT]",
-            help="create, create_capture, get, list, refund; may be repeated. Default: create.",
+            help="create (the default), create_capture, get, list, void, refund; may be repeated.",
         ),
     ] = None,
     replay: Annotated[
@@ -105,6 +110,13 @@ def loadtest(
     )
     if (problem := schedule.problem()) is not None:
         _fail(problem)
+    if not 0 <= warmup < math.inf:
+        _fail("--warmup must not be negative")
+    if connections < processes:
+        _fail(f"--connections must be at least --processes ({processes})")
+    for option, path in (("--html", html), ("--save", save)):
+        if path is not None and not os.access(path.parent, os.W_OK):
+            _fail(f"{option} {path}: cannot write into {path.parent}")
     weights = {}
     for each in scenario or ["create"]:
         name, _, weight = each.partition("=")
@@ -113,7 +125,9 @@ def loadtest(
         try:
             weights[name] = float(weight or 1)
         except ValueError:
-            _fail(f"--scenario {each}: the weight is a number")
+            weights[name] = math.nan
+        if not 0 < weights[name] < math.inf:
+            _fail(f"--scenario {each}: the weight is a number above 0")
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 110)
     try:
         promised = targets.load(targets_file)
@@ -125,6 +139,7 @@ def loadtest(
             max_in_flight=max_in_flight,
             processes=processes,
             warmup_s=warmup,
+            answer_within_s=timeout,
             seed=seed,
             accounting=accounting,
         )
@@ -186,7 +201,7 @@ def slo(
             said = _demo(data_dir)
             url, admin_key = said["api_url"], said["admin_key"]
         else:
-            admin_key = os.environ.get("EASYPAY_ADMIN_KEY", "")
+            url, admin_key = _plain(url), os.environ.get("EASYPAY_ADMIN_KEY", "")
         reading = scrape.read(url, admin_key or None)
         if over > 0:
             before = reading
@@ -230,7 +245,7 @@ def _gateway(data_dir: Path, url: str | None) -> "tuple[Gateway, Callable[[], No
             _fail(f"--url needs a test key in {KEY_VARIABLE}")
         if not key.startswith("ep_test_"):
             _fail(f"{KEY_VARIABLE} must hold a test key (ep_test_…): live money is not for tests")
-        return Gateway(url=url.rstrip("/"), api_key=key), lambda: None
+        return Gateway(url=_plain(url), api_key=key), lambda: None
     said = _demo(data_dir)
     if not said.get("simulator_url"):
         _fail("this stack pays through the real sandbox, which is not there to be loaded")
@@ -245,6 +260,14 @@ def _gateway(data_dir: Path, url: str | None) -> "tuple[Gateway, Callable[[], No
         stack=stack,
     )
     return gateway, lambda: close_shop(stack, merchant)
+
+
+def _plain(url: str) -> str:
+    """The URL, where it is one we can speak to: a key must not go out to a port nobody meant."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/"):
+        _fail(f"--url {url}: write http://HOST:PORT, the gateway itself and no proxy with TLS")
+    return url.rstrip("/")
 
 
 def _demo(data_dir: Path) -> dict[str, str]:

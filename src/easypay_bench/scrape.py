@@ -32,8 +32,8 @@ def read(api_url: str, admin_key: str | None = None) -> Reading:
         connection.request("GET", "/metrics", headers=headers)
         answer = connection.getresponse()
         text = answer.read().decode()
-    except OSError as error:
-        raise StackFailed(f"{api_url}/metrics: {error}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise StackFailed(f"{api_url}/metrics: {str(error) or repr(error)}") from None
     finally:
         connection.close()
     if answer.status != 200:

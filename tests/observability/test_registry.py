@@ -104,6 +104,21 @@ def test_files_do_not_pile_up_over_restarts(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.cells"))) == 1, "the dead were folded into one file"
 
 
+def test_a_process_killed_while_it_folds_the_dead_counts_none_of_them_twice(
+    tmp_path: Path,
+) -> None:
+    """The folded file is in place, and those it holds are not deleted yet."""
+    end(child(tmp_path, 10))
+    kept = {path: path.read_bytes() for path in tmp_path.glob("*-*.*")}
+    registry = registry_with_families(tmp_path)
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert samples(registry)["calls_total[/a]"] == 11
+    again = registry_with_families(tmp_path)
+    assert samples(again)["calls_total[/a]"] == 12
+    assert not any(path.exists() for path in kept)
+
+
 def test_a_half_written_line_of_another_process_is_passed_over(tmp_path: Path) -> None:
     other = child(tmp_path, 10)
     try:

@@ -62,8 +62,7 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what is waiting."""
-        if self._out is not None and self._waiting:
-            self._waiting.append(b"")
-            self._out.write(b"\n".join(self._waiting))
+        lines, self._waiting = self._waiting, []  # where writing fails they are lost, not kept
+        if self._out is not None and lines:
+            self._out.write(b"\n".join([*lines, b""]))
             self._out.flush()
-            self._waiting.clear()

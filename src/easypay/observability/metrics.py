@@ -178,9 +178,11 @@ class Registry:
             yield self.cells.own(), True
             return
         with _locked(directory, fcntl.LOCK_SH):
-            yield _retired(directory), False
+            values, folded = _retired(directory)
+            yield values, False
             for index in directory.glob("*.index"):
-                yield _read_file(index), _is_alive(index)
+                if index.stem not in folded:
+                    yield _read_file(index), _is_alive(index)
 
     def text(self) -> bytes:
         """The exposition format, version 0.0.4 (content type: CONTENT_TYPE)."""
@@ -190,12 +192,17 @@ class Registry:
 
 
 def _retire(directory: Path) -> None:
-    """Fold what the dead have counted into one file, so that their number stays bounded."""
+    """Fold what the dead have counted into one file, so that their number stays bounded.
+
+    The file names whom it holds: a process killed before it has deleted them counts none twice.
+    """
     dead = [index for index in directory.glob("*.index") if not _is_alive(index)]
     if not dead:
         return
-    total = _retired(directory)
+    total, folded = _retired(directory)
     for index in dead:
+        if index.stem in folded:
+            continue
         for key, cells in _read_file(index).items():
             so_far = total.get(key)
             if so_far is None or len(so_far) != len(cells):
@@ -203,19 +210,22 @@ def _retire(directory: Path) -> None:
             else:
                 total[key] = [a + b for a, b in zip(so_far, cells, strict=True)]
     fresh = directory / f"{_RETIRED}.new"
-    fresh.write_text(json.dumps([[name, labels, v] for (name, labels), v in total.items()]))
+    values = [[name, labels, cells] for (name, labels), cells in total.items()]
+    fresh.write_text(json.dumps({"folded": [index.stem for index in dead], "values": values}))
     fresh.replace(directory / _RETIRED)
     for index in dead:
+        index.unlink()  # first: an index without its cells could not be read
         index.with_suffix(".cells").unlink(missing_ok=True)
-        index.unlink()
 
 
-def _retired(directory: Path) -> Values:
+def _retired(directory: Path) -> tuple[Values, frozenset[str]]:
+    """What the dead have counted, and whose files are in it already."""
     try:
         said = json.loads((directory / _RETIRED).read_text())
     except FileNotFoundError:
-        return {}
-    return {(name, tuple(labels)): cells for name, labels, cells in said}
+        return {}, frozenset()
+    values = {(name, tuple(labels)): cells for name, labels, cells in said["values"]}
+    return values, frozenset(said["folded"])
 
 
 def _read_file(index: Path) -> Values:

@@ -1,4 +1,4 @@
-"""What a process looks at once a second: the loop's lag, its size, and what waits in it."""
+"""What a process looks at ten times a second: the loop's lag, its size, what waits in it."""
 
 import asyncio
 import logging

@@ -49,7 +49,10 @@ class Connections:
         await loop.create_connection(lambda: _Connection(self), self.host, self.port)
 
     async def exchange(self, request: bytes, timeout_s: float) -> Answer:
-        """Send and wait for the answer. Raises Lost or TimeoutError; then nothing is known."""
+        """Wait for a free connection, send, and wait for the answer, at most `timeout_s` each.
+
+        Raises Lost or TimeoutError; then nothing is known.
+        """
         while self._idle:
             connection = self._idle.popleft()
             if not connection.closed:
@@ -57,7 +60,7 @@ class Connections:
         else:
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
-            connection = await waiter
+            connection = await asyncio.wait_for(waiter, timeout_s)
         return await connection.exchange(request, timeout_s)
 
     def rest(self, connection: "_Connection") -> None:
@@ -136,6 +139,7 @@ class _Connection(asyncio.Protocol):
         if self._length is None or len(self._received) < self._length:
             return
         whole, self._received, self._length = self._received, b"", None
+        status = int(whole[9:12])  # no HTTP: the loop closes the connection, the answer is lost
         answer, self._answer = self._answer, None
         head, _, body = whole.partition(b"\r\n\r\n")
         if b"connection: close" in head.lower():
@@ -143,7 +147,7 @@ class _Connection(asyncio.Protocol):
         else:
             self._owner.rest(self)
         if answer is not None and not answer.done():
-            answer.set_result(Answer(int(whole[9:12]), head, body))
+            answer.set_result(Answer(status, head, body))
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True

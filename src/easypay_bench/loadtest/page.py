@@ -136,7 +136,8 @@ def _verdict(result: Result) -> str:
         return f"<p class=wrong>Not accounted for:</p><ul class=wrong>{items}</ul>"
     lines = []
     if result.payments is not None:
-        lines.append(f"{result.payments:,} payments, each accounted for.")
+        where = "here and at the processor" if result.processor_asked else "here"
+        lines.append(f"{result.payments:,} payments, each accounted for {where}.")
     if result.knee_rps is not None:
         lines.append(f"The knee: {result.knee_rps:,g}/s was still served well.")
     lines += [f"The generator was the limit: {s.saturated}." for s in result.steps if s.saturated]

@@ -49,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: int
     processes: int = 1
     warmup_s: float = 5.0
+    answer_within_s: float = 30.0
     seed: int = 1
     accounting: bool = True
 
@@ -58,7 +59,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     asked_rps: float
     due_rps: float
+    ended_rps: float
+    """Starts that had all their answers before the stretch was over."""
     answered_rps: float
+    """Calls answered before it was over: what is answered later was not done at this rate."""
     calls: dict[str, dict[str, float]]
     counts: dict[str, int]
     total_ms: dict[str, float]
@@ -96,6 +100,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     verdicts: list[targets.Verdict]
     payments: int | None
+    """How many are accounted for; None where nobody asked."""
+    processor_asked: bool
+    """Whether the processor's truth was there to compare them with."""
     wrong_accounts: list[str]
 
     @property
@@ -174,6 +181,7 @@ def run(
         metrics=figures,
         verdicts=targets.judge(promised, figures),
         payments=payments,
+        processor_asked=plan.accounting and gateway.simulator_url is not None,
         wrong_accounts=wrong,
     )
 
@@ -196,6 +204,7 @@ def _orders(gateway: Gateway, plan: Plan, rate: float, warmup_s: float, number: 
             connections=share + (index < more),
             max_in_flight=-(-plan.max_in_flight // plan.processes),
             warmup_s=warmup_s,
+            answer_within_s=plan.answer_within_s,
             index=index,
             processes=plan.processes,
             seed=plan.seed + number * 1000,
@@ -219,7 +228,8 @@ def _step(tally: Tally, plan: Plan, rate: float) -> Step:
     return Step(
         asked_rps=rate,
         due_rps=tally.due / seconds,
-        answered_rps=whole.count / seconds,
+        ended_rps=tally.ended / seconds,
+        answered_rps=tally.in_time / seconds,
         calls={name: each.spread() for name, each in tally.calls.items()},
         counts=counts,
         total_ms=whole.spread(),
@@ -236,11 +246,8 @@ def _step(tally: Tally, plan: Plan, rate: float) -> Step:
 
 
 def _is_past_knee(step: Step, limit_ms: float) -> bool:
-    answered = sum(step.counts.values())
-    started = step.due_rps or 1
-    kept_up = (answered + sum(step.wrong.values())) and step.answered_rps >= KNEE_SHARE * started
     return (
-        not kept_up
+        step.ended_rps < KNEE_SHARE * step.due_rps
         or step.failed_share > KNEE_WRONG
         or step.total_ms.get("p99", math.inf) > limit_ms
     )

@@ -6,7 +6,7 @@ import secrets
 import string
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -33,10 +33,13 @@ class Unexpected(Exception):
 
 
 class Sender(Protocol):
-    """Sends one request and measures it. Raises Unexpected for any status not in `good`."""
+    """Sends one request and measures it. `creates`: it asks for a payment.
+
+    Raises Unexpected for any status not in `good`.
+    """
 
     async def __call__(
-        self, name: str, request: bytes, good: Sequence[int], *, keyed: bool
+        self, name: str, request: bytes, good: Sequence[int], *, creates: bool
     ) -> Answer: ...
 
 
@@ -90,11 +93,11 @@ class Shop:
             f"POST {path} HTTP/1.1\r\n{memory.head}Idempotency-Key: {key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         )
-        return await self._send(name, head.encode() + content, good, keyed=True)
+        return await self._send(name, head.encode() + content, good, creates=path == PATH)
 
     async def get(self, name: str, path: str) -> Answer:
         head = f"GET {path} HTTP/1.1\r\n{self._memory.head}\r\n"
-        return await self._send(name, head.encode(), (200,), keyed=False)
+        return await self._send(name, head.encode(), (200,), creates=False)
 
     async def known(self) -> str:
         """One of the payments taken so far; the first is taken where there is none."""
@@ -130,6 +133,12 @@ async def list_(shop: Shop) -> None:
     await shop.get("list", f"{PATH}?limit=20")
 
 
+async def void(shop: Shop) -> None:
+    """Hold the money, then let it go."""
+    payment_id = await shop.pay(capture="manual")
+    await shop.post("void", f"{PATH}/{payment_id}/void", {})
+
+
 async def refund(shop: Shop) -> None:
     """Take a payment and give it back at once: the processor voids it."""
     payment_id = await shop.pay()
@@ -141,6 +150,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "create_capture": create_capture,
     "get": get,
     "list": list_,
+    "void": void,
     "refund": refund,
 }
 
@@ -148,8 +158,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
 class Line(msgspec.Struct, forbid_unknown_fields=True):
     """One line of a file to replay. `{payment_id}` in the path becomes one taken in this run."""
 
-    path: str
-    method: str = "POST"
+    path: Annotated[str, msgspec.Meta(pattern=r"^/\S*$")]
+    method: Literal["GET", "POST"] = "POST"
     body: Any = None
     name: str | None = None
 

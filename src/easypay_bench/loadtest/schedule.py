@@ -25,10 +25,12 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     def problem(self) -> str | None:
         """Why it makes no sense, or None."""
-        if self.seconds <= 0:
+        if not 0 < self.seconds < math.inf:
             return "--duration must be positive"
-        if self.model != "closed" and self.rate <= 0:
+        if self.model != "closed" and not 0 < self.rate < math.inf:
             return "--rate must be positive"
+        if not (math.isfinite(self.to) and math.isfinite(self.step)):
+            return "--to and --step must be numbers"
         if self.model in ("ramp", "steps") and self.to < self.rate:
             return f"--to must not be below --rate ({self.rate:g})"
         if self.model == "steps" and self.step <= 0:

@@ -81,7 +81,7 @@ def show(result: Result, console: Console) -> None:
         for complaint in result.wrong_accounts:
             console.print(f"  {complaint}", style="red", highlight=False)
     elif result.payments is not None:
-        where = "here and at the processor" if result.plan.accounting else ""
+        where = "here and at the processor" if result.processor_asked else "here"
         console.print(f"{result.payments:,} payments, each accounted for {where}", style="green")
 
 

@@ -1,56 +1,67 @@
 """What was measured: histograms by call, and by the second. Two tallies add up to one."""
 
 import math
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
-from hdrh.histogram import HdrHistogram
 
-LOWEST_US: Final = 1
-HIGHEST_US: Final = 600_000_000
-DIGITS: Final = 3
+_EXACT_BITS: Final = 11
 SHARES: Final = {
     "p50": 50.0, "p75": 75.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0,
 }  # fmt: skip
 
 
 class Histogram:
-    """Durations with three significant digits (HdrHistogram), from a microsecond to ten minutes."""
+    """Durations in microseconds to three significant digits, as HdrHistogram rounds them.
 
-    __slots__ = ("_hdr", "sum_s")
+    Only the buckets that hold something exist, so that a percentile costs a walk over a few
+    hundred and not over all there could be: the generator takes them while it sends.
+    """
 
-    def __init__(self, encoded: bytes | None = None, sum_s: float = 0.0) -> None:
-        self._hdr = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
-        if encoded is not None:
-            self._hdr.decode_and_add(encoded)
-        self.sum_s = sum_s
+    __slots__ = ("_counts", "count")
+
+    def __init__(self, counts: dict[int, int] | None = None) -> None:
+        self._counts = counts or {}
+        """The highest duration of a bucket, in microseconds -> how many lie in it."""
+        self.count = sum(self._counts.values())
 
     def record(self, seconds: float) -> None:
-        self._hdr.record_value(min(HIGHEST_US, max(LOWEST_US, round(seconds * 1e6))))
-        self.sum_s += seconds
-
-    @property
-    def count(self) -> int:
-        return int(self._hdr.get_total_count())
+        us = max(1, round(seconds * 1e6))
+        coarse_bits = us.bit_length() - _EXACT_BITS
+        if coarse_bits > 0:
+            us |= (1 << coarse_bits) - 1
+        self._counts[us] = self._counts.get(us, 0) + 1
+        self.count += 1
 
     def ms(self, percentile: float) -> float:
         """The value that so many percent do not exceed, in milliseconds; NaN without any."""
-        if not self.count:
-            return math.nan
-        return float(self._hdr.get_value_at_percentile(percentile)) / 1000
+        return self._at([percentile])[0]
 
     def spread(self) -> dict[str, float]:
         """p50 to max, in milliseconds; empty where there are none."""
-        return {name: self.ms(share) for name, share in SHARES.items()} if self.count else {}
+        return dict(zip(SHARES, self._at(SHARES.values()), strict=True)) if self.count else {}
+
+    def _at(self, percentiles: Iterable[float]) -> list[float]:
+        durations = sorted(self._counts)
+        if not durations:
+            return [math.nan for _ in percentiles]
+        up_to = list(accumulate(self._counts[us] for us in durations))
+        # Less a little: 99.9 % of 1000 is 999.0000000000001 to a float, and the 999th is meant.
+        ranks = (max(1, math.ceil(self.count * each / 100 - 1e-9)) for each in percentiles)
+        return [durations[bisect_left(up_to, rank)] / 1000 for rank in ranks]
 
     def add(self, other: "Histogram") -> None:
-        self._hdr.add(other._hdr)
-        self.sum_s += other.sum_s
+        for us, count in other._counts.items():
+            self._counts[us] = self._counts.get(us, 0) + count
+        self.count += other.count
 
-    def encode(self) -> tuple[bytes, float]:
-        """As the constructor takes it: HdrHistogram's own compressed form, and the sum."""
-        return self._hdr.encode(), self.sum_s
+    def encode(self) -> dict[int, int]:
+        """As the constructor takes it."""
+        return self._counts
 
 
 class Second(msgspec.Struct):
@@ -80,10 +91,16 @@ class Tally:
         self.seconds: dict[int, Second] = {}
         self._by_second: dict[int, Histogram] = {}
         self.due = 0
+        """Scenarios that were to begin."""
         self.dropped = 0
+        self.ended = 0
+        """Scenarios that had all their answers before the measured time was over."""
+        self.in_time = 0
+        """Calls answered before it was over; the others are in `calls` as well."""
         self.cpu_s = 0.0
         self.payments: Counter[str] = Counter()
-        """What the answers said of payments: 'created', 'unknown', 'captured', 'refunded'."""
+        """Of requests for one, in the warm-up too. 'create': answered with success. 'unanswered':
+        not, or with a 5xx, and there may be a payment all the same."""
 
     @property
     def total(self) -> Histogram:
@@ -127,6 +144,8 @@ class Tally:
         self.payments += other.payments
         self.due += other.due
         self.dropped += other.dropped
+        self.ended += other.ended
+        self.in_time += other.in_time
         self.cpu_s += other.cpu_s
         for number, second in other.seconds.items():
             into = self.seconds.setdefault(number, Second())
@@ -163,6 +182,8 @@ class Tally:
             "payments": self.payments,
             "due": self.due,
             "dropped": self.dropped,
+            "ended": self.ended,
+            "in_time": self.in_time,
             "cpu_s": self.cpu_s,
             "seconds": list(self.seconds.items()),
             "by_second": [(number, each.encode()) for number, each in self._by_second.items()],
@@ -172,13 +193,14 @@ class Tally:
 def decode(told: dict[str, Any]) -> Tally:
     """A tally out of `Tally.encode`, after a journey as MessagePack."""
     tally = Tally()
-    tally.calls = {name: Histogram(*each) for name, each in told["calls"].items()}
-    tally.own = Histogram(*told["own"])
-    tally.processor = Histogram(*told["processor"])
-    tally.lateness = Histogram(*told["lateness"])
+    tally.calls = {name: Histogram(each) for name, each in told["calls"].items()}
+    tally.own = Histogram(told["own"])
+    tally.processor = Histogram(told["processor"])
+    tally.lateness = Histogram(told["lateness"])
     for name in ("statuses", "wrong", "payments"):
         setattr(tally, name, Counter(told[name]))
-    tally.due, tally.dropped, tally.cpu_s = told["due"], told["dropped"], told["cpu_s"]
+    for name in ("due", "dropped", "ended", "in_time", "cpu_s"):
+        setattr(tally, name, told[name])
     tally.seconds = {number: msgspec.convert(each, Second) for number, each in told["seconds"]}
-    tally._by_second = {number: Histogram(*each) for number, each in told["by_second"]}
+    tally._by_second = {number: Histogram(each) for number, each in told["by_second"]}
     return tally

@@ -34,7 +34,6 @@ from easypay_bench.loadtest.scenarios import (
 from easypay_bench.loadtest.schedule import Schedule, due
 from easypay_bench.loadtest.tally import Tally
 
-LAST_ANSWER_S: Final = 30.0
 _TIMING: Final = re.compile(rb"(total|processor);dur=([0-9.]+)")
 
 
@@ -50,6 +49,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     max_in_flight: int
     warmup_s: float
+    answer_within_s: float = 30.0
+    """From when it was sent; then it counts as wrong."""
     index: int = 0
     processes: int = 1
     seed: int = 1
@@ -64,6 +65,7 @@ class Generator:
         self.tally = Tally()
         self.in_flight = 0
         self.started = 0.0
+        self._cpu_from_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         choose = random.Random(order.seed + order.index)  # noqa: S311
         self._next: Callable[[], Scenario]
@@ -80,41 +82,51 @@ class Generator:
         """The whole schedule, warm-up first; then wait for what is under way."""
         order = self.order
         self.started = perf_counter()
-        measured_cpu_s = cpu_s()
         if order.schedule.model == "closed":
-            end = order.warmup_s + order.schedule.seconds
-            callers = range(order.index, order.connections * order.processes, order.processes)
-            await asyncio.gather(*(self._closed_caller(end) for _ in callers))
+            asyncio.get_running_loop().call_later(order.warmup_s, self._note_cpu)
+            await asyncio.gather(*(self._closed_caller() for _ in range(order.connections)))
         else:
             if order.warmup_s:
                 warmup = msgspec.structs.replace(
                     order.schedule, model="constant", seconds=order.warmup_s
                 )
                 await self._pace(warmup, 0.0)
-            measured_cpu_s = cpu_s()
+            self._note_cpu()
             await self._pace(order.schedule, order.warmup_s)
+        self.tally.cpu_s = cpu_s() - self._cpu_from_s
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LAST_ANSWER_S)
-        self.tally.cpu_s = cpu_s() - measured_cpu_s
+            _, unfinished = await asyncio.wait(self._tasks, timeout=order.answer_within_s)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished)
         self.connections.close()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the measured time has passed; answers still come."""
+        return self.after_warmup_s(perf_counter()) >= self.order.schedule.seconds
+
+    def after_warmup_s(self, moment: float) -> float:
+        return moment - self.started - self.order.warmup_s
+
+    def _note_cpu(self) -> None:
+        self._cpu_from_s = cpu_s()
 
     async def _pace(self, schedule: Schedule, offset_s: float) -> None:
         order, loop = self.order, asyncio.get_running_loop()
         for at in due(schedule, index=order.index, processes=order.processes):
             moment = self.started + offset_s + at
-            wait_s = moment - perf_counter()
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
+            # Where it is behind it still lets the answers in: they count from when they came.
+            await asyncio.sleep(max(0.0, moment - perf_counter()))
             begin = _Due(self, moment)
             if begin.counts:
-                self.tally.due += 1
-                self.tally.second(begin.at_s).due += 1
                 self.tally.lateness.record(max(0.0, perf_counter() - moment))
             if self.in_flight >= order.max_in_flight:
                 if begin.counts:
                     self.tally.dropped += 1
                     self.tally.second(begin.at_s).dropped += 1
                 continue
+            self.in_flight += 1
             task = loop.create_task(self._act(begin))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -123,20 +135,21 @@ class Generator:
         if rest_s > 0:
             await asyncio.sleep(rest_s)
 
-    async def _closed_caller(self, end_s: float) -> None:
-        while perf_counter() - self.started < end_s:
-            begin = _Due(self)
-            if begin.counts:
-                self.tally.due += 1
-                self.tally.second(begin.at_s).due += 1
-            await self._act(begin)
+    async def _closed_caller(self) -> None:
+        while not self.is_over:
+            self.in_flight += 1
+            await self._act(_Due(self, perf_counter()))
 
     async def _act(self, begin: "_Due") -> None:
-        self.in_flight += 1
         try:
             await self._next()(Shop(self._memory, begin))
         except Unexpected:
             pass  # counted where it happened; the rest of this scenario makes no sense
+        except (msgspec.MsgspecError, KeyError):
+            if begin.counts:
+                self.tally.failed("unreadable answer", begin.at_s)
+        else:
+            self.tally.ended += begin.counts and not self.is_over
         finally:
             self.in_flight -= 1
 
@@ -147,31 +160,36 @@ class _Due:
 
     __slots__ = ("_generator", "at_s", "counts", "moment")
 
-    def __init__(self, generator: Generator, moment: float | None = None) -> None:
+    def __init__(self, generator: Generator, due_at: float) -> None:
         self._generator = generator
-        self.moment = perf_counter() if moment is None else moment
-        self.at_s = self.moment - generator.started - generator.order.warmup_s
-        """Seconds since the warm-up ended."""
+        # The loop's timers are of whole milliseconds and may fire before the moment. What is sent
+        # early counts from its sending, or that much of the answer's time would vanish.
+        self.moment = min(due_at, perf_counter())
+        self.at_s = generator.after_warmup_s(due_at)
+        """When the call was due, in seconds since the warm-up ended."""
         self.counts = self.at_s >= 0
+        if self.counts:
+            generator.tally.due += 1
+            generator.tally.second(self.at_s).due += 1
 
     async def __call__(
-        self, name: str, request: bytes, good: Sequence[int], *, keyed: bool
+        self, name: str, request: bytes, good: Sequence[int], *, creates: bool
     ) -> Answer:
         generator = self._generator
-        tally = generator.tally
-        moment, at_s = self.moment, self.moment - generator.started - generator.order.warmup_s
+        tally, moment, at_s = generator.tally, self.moment, self.at_s
         try:
-            answer = await generator.connections.exchange(request, LAST_ANSWER_S)
-        except (Lost, TimeoutError) as error:
-            what = "no answer" if isinstance(error, TimeoutError) else "connection lost"
-            # Whether it arrived is not known, in the warm-up too.
-            tally.payments["unanswered"] += keyed
+            answer = await generator.connections.exchange(request, generator.order.answer_within_s)
+        except (Lost, TimeoutError, asyncio.CancelledError) as error:  # cancelled: time is up
+            what = "connection lost" if isinstance(error, Lost) else "no answer"
+            tally.payments["unanswered"] += creates
             if self.counts:
                 tally.failed(what, at_s)
             raise Unexpected(what) from error
         now = self.moment = perf_counter()
-        if answer.status in good and keyed:
-            tally.payments[name] += 1
+        self.at_s = generator.after_warmup_s(now)
+        if creates:  # in the warm-up too: the accounts are of all payments
+            tally.payments["create"] += answer.status in good
+            tally.payments["unanswered"] += answer.status >= 500
         if not self.counts:
             if answer.status not in good:
                 raise Unexpected(answer.status)
@@ -181,6 +199,7 @@ class _Due:
             tally.failed(f"status {answer.status}", at_s)
             raise Unexpected(answer.status)
         tally.answered(name, now - moment, at_s)
+        tally.in_time += not generator.is_over
         told = dict(_TIMING.findall(answer.head))
         if b"total" in told:
             processor_s = float(told.get(b"processor", 0)) / 1000

@@ -1,0 +1,246 @@
+"""`easypay loadtest` and `easypay slo` as they are typed, against the whole stack."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from stand_in import standing_in
+from typer.testing import CliRunner, Result
+
+from easypay.cli import app
+from harness import ADMIN_KEY, VISA, Gateway, Shop, Simulator, Stack, free_port, until
+
+EASY = "performance_targets: {api_response_time: {p99: '< 60s'}, errors: {rate: '<= 100%'}}"
+HARD = "performance_targets: {api_response_time: {p50: '< 1us'}, errors: {rate: '< 1%'}}"
+
+
+class Told(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+async def types(*words: str, **env: str) -> Told:
+    """A command in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "easypay", *words,
+        env={**os.environ, **env}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode is not None
+    return Told(process.returncode, out.decode(), err.decode())
+
+
+def typed(*words: str, **env: str) -> Result:
+    """A command that ends before it starts anything."""
+    return CliRunner().invoke(app, list(words), env={"EASYPAY_API_KEY": None, **env})
+
+
+@pytest.fixture
+def here(
+    shared_stack: Stack, gateway: Gateway, simulator: Simulator, tmp_path: Path
+) -> Iterator[Path]:
+    """A directory with the file by which `easypay up` tells what runs, and two of targets."""
+    demo = {
+        "api_url": gateway.url,
+        "admin_key": ADMIN_KEY,
+        "simulator_url": simulator.url,
+        "database_url": shared_stack.dsn,
+    }
+    (tmp_path / "demo.json").write_text(json.dumps(demo))
+    (tmp_path / "easy.yaml").write_text(EASY)
+    (tmp_path / "hard.yaml").write_text(HARD)
+    return tmp_path
+
+
+async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -> None:
+    told = await types(
+        "loadtest", "--data-dir", str(here), "--rate", "50", "--duration", "3", "--warmup", "1",
+        "--scenario", "create=3", "--scenario", "create_capture", "--scenario", "void",
+        "--scenario", "get", "--scenario", "list", "--targets", str(here / "easy.yaml"),
+        "--html", str(here / "report.html"), "--save", str(here / "all.json"), "--json",
+    )  # fmt: skip
+    assert told.status == 0, told.out + told.err
+    said = json.loads(told.out)
+    assert said == json.loads((here / "all.json").read_text())
+    [step] = said["steps"]
+    assert step["due_rps"] == 50
+    assert (step["wrong"], step["dropped"]) == ({}, 0)
+    assert set(step["counts"]) == {"create", "capture", "void", "get", "list"}
+    assert step["counts"]["create"] >= 150 / 2
+    assert sum(step["statuses"].values()) == sum(step["counts"].values())
+    assert said["payments"] > step["counts"]["create"], "those of the warm-up are among them"
+    assert said["processor_asked"] is True
+    assert said["wrong_accounts"] == []
+    assert [verdict["met"] for verdict in said["verdicts"]] == [True, True]
+    assert 0 < step["own_ms"]["p50"] < step["total_ms"]["p50"] + 0.001
+    assert set(said["cpu_cores"]) >= {"gateway", "postgres", "simulator"}
+
+    page = (here / "report.html").read_text()
+    assert not re.search(r"https?://|//\w|<script|<link|<img|<iframe|@import|url\(|\ssrc=", page)
+    assert page.count("<svg") >= 5
+    assert f"{said['payments']:,} payments, each accounted for here and at the processor" in page
+    for secret in (VISA, "ep_test_", "ep_admin"):
+        assert secret not in page + told.out + told.err
+
+
+async def test_a_file_is_replayed_line_by_line(here: Path) -> None:
+    card = {"number": VISA, "exp_month": 12, "exp_year": 2035, "cvc": "907"}
+    pay = {"amount": 700, "currency": "USD", "payment_method": {"type": "card", "card": card}}
+    lines = [
+        {"path": "/api/v1/payments", "body": pay, "name": "pay"},
+        {"method": "GET", "path": "/api/v1/payments/{payment_id}", "name": "read"},
+        {"method": "GET", "path": "/api/v1/payments?limit=5"},
+    ]
+    (here / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    told = await types(
+        "loadtest", "--data-dir", str(here), "--replay", str(here / "lines.jsonl"),
+        "--rate", "15", "--duration", "1", "--warmup", "0", "--connections", "1",
+        "--targets", str(here / "easy.yaml"), "--json",
+    )  # fmt: skip
+    assert told.status == 0, told.out + told.err
+    said = json.loads(told.out)
+    assert said["steps"][0]["counts"] == {"pay": 5, "read": 5, "GET /api/v1/payments": 5}
+    assert said["payments"] == 5, "whatever the lines are called"
+
+
+async def test_a_charge_that_the_processor_lost_is_status_3(
+    here: Path, simulator: Simulator
+) -> None:
+    """Midway the processor forgets this account's transactions: the gateway has payments that
+    no charge stands behind."""
+
+    async def logins() -> set[str]:
+        return {each["login"] for each in (await simulator.client.get("/accounts")).json()}
+
+    before = await logins()
+    loading = asyncio.create_task(
+        types(
+            "loadtest", "--data-dir", str(here), "--rate", "40", "--duration", "1.5",
+            "--warmup", "0", "--targets", str(here / "hard.yaml"), "--json",
+        )
+    )  # fmt: skip
+
+    async def charged() -> Any:
+        assert not loading.done(), loading.result()
+        for login in await logins() - before:
+            if len(await simulator.truth(login=login)) >= 5:
+                return login
+        return None
+
+    await simulator.post("/reset", login=await until(charged, what="the load begins"))
+    told = await loading
+    assert told.status == 3, "more than a missed target"
+    wrong = json.loads(told.out)["wrong_accounts"]
+    assert any("0 charges at the processor" in each for each in wrong), wrong
+
+
+async def test_another_gateway_with_a_key_of_ones_own(
+    here: Path, gateway: Gateway, shop: Shop
+) -> None:
+    """Nobody can ask its processor, and nobody claims to have."""
+    told = await types(
+        "loadtest", "--url", gateway.url, "--rate", "20", "--duration", "1", "--warmup", "0",
+        "--targets", str(here / "hard.yaml"), EASYPAY_API_KEY=shop.secret,
+    )  # fmt: skip
+    assert told.status == 1, told.out + told.err
+    assert "missed" in told.out
+    assert "20 payments, each accounted for here\n" in told.out
+    assert len(await shop.all("/payments")) == 20
+
+
+LOCAL = "http://127.0.0.1:1"
+TEST_KEY = {"EASYPAY_API_KEY": "ep_test_x"}
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        (["--model", "sine"], {}, "--model is one of constant, ramp, steps, closed"),
+        (["--rate", "0"], {}, "--rate must be positive"),
+        (["--rate", "nan"], {}, "--rate must be positive"),
+        (["--duration", "-1"], {}, "--duration must be positive"),
+        (["--warmup", "-1"], {}, "--warmup must not be negative"),
+        (["--model", "ramp", "--rate", "9", "--to", "3"], {}, "--to must not be below --rate"),
+        (["--connections", "1", "--processes", "2"], {}, "--connections must be at least"),
+        (["--scenario", "steal"], {}, "--scenario steal is not one of create,"),
+        (["--scenario", "get=much"], {}, "--scenario get=much: the weight is a number above 0"),
+        (["--scenario", "get=0"], {}, "--scenario get=0: the weight is a number above 0"),
+        (["--scenario", "get=-1"], {}, "--scenario get=-1: the weight is a number above 0"),
+        (["--html", "/no/such/place/report.html"], {}, "cannot write into /no/such/place"),
+        (["--replay", "/no/such/lines"], {}, "/no/such/lines"),
+        (["--targets", "/no/such/file"], {}, "/no/such/file"),
+        (["--data-dir", "/no/such/place"], {}, "start `easypay up`"),
+        (["--url", LOCAL], {}, "--url needs a test key in EASYPAY_API_KEY"),
+        (["--url", LOCAL], {"EASYPAY_API_KEY": "ep_live_x"}, "must hold a test key"),
+        (["--url", "https://pay.example"], TEST_KEY, "write http://HOST:PORT"),
+        (["--url", "pay.example:8000"], TEST_KEY, "write http://HOST:PORT"),
+        (["--url", "http://pay.example/proxy"], TEST_KEY, "write http://HOST:PORT"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_status_2(
+    words: list[str], env: dict[str, str], said: str
+) -> None:
+    result = typed("loadtest", *words, **env)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("easypay: ")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "has no requests"),
+        ('{"path": "/a"}\nnot json', "line 2"),
+        ('{"body": {}}', "line 1"),
+        ('{"path": "payments"}', "line 1"),
+        ('{"path": "/a", "method": "DELETE"}', "line 1"),
+        ('{"path": "/a", "verb": "GET"}', "line 1"),
+    ],
+)
+def test_a_line_that_cannot_be_replayed_is_named(tmp_path: Path, line: str, said: str) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(line)
+    result = typed("loadtest", "--replay", str(lines))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert said in result.stderr
+
+
+async def test_a_gateway_that_is_not_there_is_status_2() -> None:
+    told = await types("loadtest", "--url", f"http://127.0.0.1:{free_port()}", **TEST_KEY)
+    assert told.status == 2
+    assert "cannot open 64 connections" in told.err
+    assert "Traceback" not in told.err
+
+
+async def test_slo_says_by_its_status_whether_a_promise_is_broken(here: Path, shop: Shop) -> None:
+    await shop.paid()
+    for name, status in (("easy", 0), ("hard", 1)):
+        targets = str(here / f"{name}.yaml")
+        result = typed("slo", "--data-dir", str(here), "--targets", targets, "--json")
+        assert result.exit_code == status, result.output
+        said = json.loads(result.stdout)
+        assert said["missed"] is bool(status)
+        assert [each["target"]["section"] for each in said["data"]] == [
+            "api_response_time",
+            "errors",
+        ]
+    shown = typed("slo", "--data-dir", str(here), "--targets", str(here / "hard.yaml"))
+    assert shown.exit_code == 1
+    assert "missed" in shown.output
+    assert "/api/v1/payments" in shown.output
+
+
+def test_slo_of_what_is_no_gateway_is_status_2() -> None:
+    with standing_in() as server:
+        for url in (f"http://127.0.0.1:{free_port()}", server.url, "https://pay.example"):
+            result = typed("slo", "--url", url)
+            assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+            assert "Traceback" not in result.output

@@ -1,0 +1,123 @@
+"""A file of promises: what it may say, what is wrong with it by name, and how it is judged."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from easypay_bench import scrape
+from easypay_bench.targets import Target, judge, load, shown
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "targets.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_those_that_come_with_easypay_are_all_of_a_known_kind() -> None:
+    found = load()
+    assert len(found) > 10
+    assert Target("api_response_time", "p99", "<", 500.0, "ms") in found
+    assert Target("throughput", "sustained_rps", ">", 500.0, "") in found
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "unit"),
+    [
+        ("< 200ms", 200, "ms"),
+        ("< 0.2 s", 200, "ms"),
+        ("<= 500us", 0.5, "ms"),
+        ("< 500µs", 0.5, "ms"),
+        ("< 0.1%", 0.001, "%"),
+        ("> 10_000", 10_000, ""),
+        (">=1.5", 1.5, ""),
+    ],
+)
+def test_units(tmp_path: Path, text: str, limit: float, unit: str) -> None:
+    path = written(tmp_path, f'performance_targets: {{api_response_time: {{p50: "{text}"}}}}')
+    [target] = load(path)
+    assert target.limit == pytest.approx(limit)
+    assert target.unit == unit
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a: [", "is not YAML"),
+        ("", "no performance_targets"),
+        ("targets: {}", "no performance_targets"),
+        ("performance_targets: []", "no performance_targets"),
+        ("performance_targets: {speed: {p50: '< 1ms'}}", "speed is not one of"),
+        ("performance_targets: {own_time: '< 1ms'}", "own_time is not one of"),
+        ("performance_targets: {own_time: {p42: '< 1ms'}}", "own_time.p42 is not one of"),
+        ("performance_targets: {own_time: {p50: fast}}", "own_time.p50 is 'fast'"),
+        ("performance_targets: {own_time: {p50: '< 1 min'}}", "own_time.p50 is '< 1 min'"),
+        ("performance_targets: {own_time: {p50: 5}}", "own_time.p50 is '5'"),
+        ("performance_targets: {own_time: {p50: }}", "own_time.p50 is 'None'"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ValueError, match=r"targets\.yaml") as caught:
+        load(path)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value).strip() or named == "is not YAML"
+
+
+@pytest.mark.parametrize(
+    ("sign", "figure", "met"),
+    [
+        ("<", 9.9, True), ("<", 10, False), ("<=", 10, True), ("<=", 10.1, False),
+        (">", 10.1, True), (">", 10, False), (">=", 10, True), (">=", 9.9, False),
+    ],
+)  # fmt: skip
+def test_a_limit_is_inside_or_outside_as_its_sign_says(sign: str, figure: float, met: bool) -> None:
+    target = Target("own_time", "p99", sign, 10.0, "ms")
+    [verdict] = judge([target], {"own_time.p99": figure})
+    assert verdict.met is met
+
+
+@pytest.mark.parametrize("figures", [{}, {"own_time.p99": math.nan}])
+def test_what_was_not_measured_is_neither_met_nor_missed(figures: dict[str, float]) -> None:
+    [verdict] = judge([Target("own_time", "p99", "<", 10.0, "ms")], figures)
+    assert verdict.met is None
+    assert verdict.why
+    assert verdict.measured == "-"
+
+
+@pytest.mark.parametrize(
+    ("figure", "unit", "said"),
+    [(12.5, "ms", "12.5 ms"), (0.001, "%", "0.1 %"), (1000, "", "1,000"), (0.25, "ms", "0.25 ms")],
+)
+def test_figures_are_short(figure: float, unit: str, said: str) -> None:
+    assert shown(figure, unit) == said
+
+
+EXPOSED = """
+# TYPE http_server_request_duration_seconds histogram
+http_server_request_duration_seconds_bucket{r="POST",http_route="/p",http_response_status_code="201",le="0.1"} 80
+http_server_request_duration_seconds_bucket{r="POST",http_route="/p",http_response_status_code="201",le="0.2"} 100
+http_server_request_duration_seconds_bucket{r="POST",http_route="/p",http_response_status_code="201",le="+Inf"} 100
+http_server_request_duration_seconds_count{r="POST",http_route="/p",http_response_status_code="201"} 98
+http_server_request_duration_seconds_count{r="POST",http_route="/p",http_response_status_code="500"} 2
+http_server_request_duration_seconds_count{r="GET",http_route="/readyz",http_response_status_code="503"} 7
+easypay_unknown_age_seconds 3
+"""  # noqa: E501
+
+
+def test_the_gateways_metrics_become_figures() -> None:
+    figures = scrape.figures(scrape.parse(EXPOSED))
+    assert figures["api_response_time.p50"] == pytest.approx(62.5)
+    assert figures["api_response_time.p90"] == pytest.approx(150)
+    assert figures["errors.rate"] == pytest.approx(2 / 107), "/readyz says 503 on purpose"
+    assert figures["unknown_outcomes.oldest"] == 3000
+    assert math.isnan(figures["own_time.p99"]), "none was there"
+
+
+def test_a_gateway_that_began_anew_does_not_count_backwards() -> None:
+    def reading(count: int) -> scrape.Reading:
+        return scrape.parse(f"# TYPE calls counter\ncalls_total {count}\n")
+
+    assert scrape.total(scrape.between(reading(5), reading(8)), "calls_total") == 3
+    assert scrape.total(scrape.between(reading(100), reading(8)), "calls_total") == 8

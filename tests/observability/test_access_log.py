@@ -1,0 +1,41 @@
+"""The request log outlives whoever reads it."""
+
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from easypay.observability.access import AccessLog, Line
+
+
+def line(number: int) -> Line:
+    return Line(
+        time=datetime.now(UTC), level="info", logger="easypay.request", message="GET /livez 200",
+        request_id=f"req_{number}", trace_id="0", method="GET", route="/livez", status=200,
+        duration_ms=1.0,
+    )  # fmt: skip
+
+
+class Broken(io.BytesIO):
+    """A pipe whose reader has gone, and comes back."""
+
+    is_open = False
+
+    def write(self, data: object) -> int:
+        if not self.is_open:
+            raise BrokenPipeError
+        return super().write(data)  # type: ignore[arg-type]
+
+
+async def test_a_log_nobody_reads_does_not_pile_up_and_goes_on_when_it_is_read_again() -> None:
+    out = Broken()
+    log = AccessLog(out)
+    log.write(line(1), trace_is_theirs=False)
+    with pytest.raises(BrokenPipeError):
+        log.flush()
+    out.is_open = True
+    log.write(line(2), trace_is_theirs=False)
+    log.flush()
+    [written] = out.getvalue().splitlines()
+    assert json.loads(written)["request_id"] == "req_2"

@@ -1,0 +1,95 @@
+"""docs/monitoring.md names every metric, label, setting and option, and none that is not there."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from easypay.cli import app
+from easypay.observability.access import Line
+from easypay.observability.instruments import SECONDS, Instruments
+from easypay.observability.metrics import Family
+from easypay.settings import Settings
+from easypay_bench import targets
+from easypay_bench.commands import KEY_VARIABLE
+
+PAGE = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+FAMILIES = Instruments().registry.families
+ROWS = {
+    found[1]: line
+    for line in PAGE.splitlines()
+    if (found := re.match(r"\| `((?:http|easypay|db|process)_\w+)` \|", line))
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_every_metric_has_a_row_with_its_labels_and_what_to_do(family: Family) -> None:
+    assert family.name in ROWS, "not on the page"
+    _, _, labels, normal, moves, _ = [cell.strip() for cell in ROWS[family.name].split("|")]
+    assert tuple(re.findall(r"`(\w+)`", labels)) == family.labels
+    assert normal
+    assert moves
+
+
+def test_the_page_names_no_metric_that_is_none() -> None:
+    samples = set(FAMILIES)
+    for family in FAMILIES.values():
+        if family.kind == "histogram":
+            samples |= {f"{family.name}_{end}" for end in ("bucket", "count", "sum")}
+    labels = {label for family in FAMILIES.values() for label in family.labels}
+    named = set(re.findall(r"\b(?:http_server|easypay|db_client|process)_[a-z_]*[a-z]\b", PAGE))
+    assert named - samples - labels <= {"easypay_bench"}
+
+
+def test_queries_select_by_labels_and_bounds_that_exist() -> None:
+    labels = {label for family in FAMILIES.values() for label in family.labels}
+    used = re.findall(r"[{,]\s*(\w+)(?:=~|!=|=)\"", PAGE)
+    assert used
+    assert set(used) <= labels | {"le", "job"}
+    bounds = re.findall(r'le="([^"]+)"', PAGE)
+    assert bounds
+    assert {float(bound) for bound in bounds} <= set(SECONDS)
+
+
+def test_its_settings_exist() -> None:
+    named = set(re.findall(r"EASYPAY_[A-Z_]+", PAGE))
+    known = {f"EASYPAY_{name.upper()}" for name in Settings.model_fields} | {KEY_VARIABLE}
+    assert {"EASYPAY_METRICS_DIR", "EASYPAY_METRICS_OPEN", "EASYPAY_REQUEST_LOG"} <= named
+    assert named <= known
+
+
+def test_its_commands_and_options_exist() -> None:
+    group: Any = typer.main.get_command(app)
+    known = {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in group.commands.items()
+    }
+    typed = re.findall(r"^ {4}.*?\beasypay (loadtest|slo)\b(.*?)(?:#|$)", PAGE, re.MULTILINE)
+    assert {name for name, _ in typed} == {"loadtest", "slo"}
+    for name, words in typed:
+        assert set(re.findall(r"--[a-z-]+", words)) <= known[name], words
+    in_text = set(re.findall(r"`(--[a-z-]+)", PAGE))
+    assert in_text <= known["loadtest"] | known["slo"]
+
+
+def test_the_fields_of_the_log_line_are_all_there_and_the_example_is_one() -> None:
+    section = PAGE[PAGE.index("## One line for each request") : PAGE.index("## In the headers")]
+    rows = "\n".join(line for line in section.splitlines() if line.startswith("| `"))
+    named = {
+        name for row in rows.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    assert named == set(Line.__struct_fields__)
+    example = re.search(r"^ {4}(\{\"time\".*?\})$", section, re.MULTILINE | re.DOTALL)
+    assert example is not None
+    assert set(json.loads(example[1])) <= named
+
+
+def test_the_targets_on_the_page_can_be_used(tmp_path: Path) -> None:
+    found = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None
+    path = tmp_path / "targets.yaml"
+    path.write_text(found[1])
+    assert set(targets.load(path)) <= set(targets.load()), "those that come with EasyPay"
