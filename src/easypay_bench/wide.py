@@ -216,7 +216,7 @@ def _open(
     tally = fleet.run([order], watch)
     run = OpenRun(
         rate=rate,
-        answered_per_s=tally.total.count / seconds,
+        answered_per_s=tally.in_time / seconds,
         connections=connections,
         processor_ms=processor_ms,
         own_ms=tally.own.spread(),
