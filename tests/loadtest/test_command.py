@@ -62,7 +62,7 @@ def here(
 async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -> None:
     told = await types(
         "loadtest", "--data-dir", str(here), "--rate", "50", "--duration", "3", "--warmup", "1",
-        "--scenario", "create=3", "--scenario", "create_capture", "--scenario", "void",
+        "--scenario", "create=3", "--scenario", "create_capture", "--scenario", "void", "--scenario", "refund",
         "--scenario", "get", "--scenario", "list", "--targets", str(here / "easy.yaml"),
         "--html", str(here / "report.html"), "--save", str(here / "all.json"), "--json",
     )  # fmt: skip
@@ -72,7 +72,7 @@ async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -
     [step] = said["steps"]
     assert step["due_rps"] == 50
     assert (step["wrong"], step["dropped"]) == ({}, 0)
-    assert set(step["counts"]) == {"create", "capture", "void", "get", "list"}
+    assert set(step["counts"]) == {"create", "capture", "void", "refund", "get", "list"}
     assert step["counts"]["create"] >= 150 / 2
     assert sum(step["statuses"].values()) == sum(step["counts"].values())
     assert said["payments"] > step["counts"]["create"], "those of the warm-up are among them"
