@@ -62,8 +62,9 @@ def here(
 async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -> None:
     told = await types(
         "loadtest", "--data-dir", str(here), "--rate", "50", "--duration", "3", "--warmup", "1",
-        "--scenario", "create=3", "--scenario", "create_capture", "--scenario", "void", "--scenario", "refund",
-        "--scenario", "get", "--scenario", "list", "--targets", str(here / "easy.yaml"),
+        "--scenario", "create=3", "--scenario", "create_capture", "--scenario", "void",
+        "--scenario", "refund", "--scenario", "get", "--scenario", "list",
+        "--targets", str(here / "easy.yaml"),
         "--html", str(here / "report.html"), "--save", str(here / "all.json"), "--json",
     )  # fmt: skip
     assert told.status == 0, told.out + told.err
