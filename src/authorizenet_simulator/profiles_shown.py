@@ -51,7 +51,6 @@ def get(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
         if not found:
             raise ApiError("E00040")
         profile = shelf.profiles[found[-1]]
-    unmasked = said(body.get("unmaskExpirationDate"))
     named = {
         "merchantCustomerId": profile.merchant_customer_id,
         "description": profile.description,
@@ -61,7 +60,7 @@ def get(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     told["customerProfileId"] = str(profile.profile_id)
     if profile.payments:
         told["paymentProfiles"] = [
-            _payment_profile(profile, payment, unmasked=unmasked) for payment in profile.payments
+            _payment_profile(profile, payment, body) for payment in profile.payments
         ]
     if profile.addresses:
         told["shipToList"] = [_address(address) for address in profile.addresses]
@@ -83,9 +82,7 @@ def get_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply
     profile = find(ledger, account, body)
     default = str(profile.default_payment)
     payment = find_payment(profile, body.get("customerPaymentProfileId", default))
-    told = _payment_profile(
-        profile, payment, unmasked=said(body.get("unmaskExpirationDate")), alone=True
-    )
+    told = _payment_profile(profile, payment, body, alone=True)
     subscriptions = ledger.profiles.subscriptions_of(profile.profile_id, payment.payment_id, 0)
     if subscriptions:
         told = _in_order({**told, "subscriptionIds": list(map(str, subscriptions))})
@@ -113,7 +110,7 @@ def _in_order(told: Tree) -> Tree:
 
 
 def _payment_profile(
-    profile: Profile, payment: PaymentProfile, *, unmasked: bool, alone: bool = False
+    profile: Profile, payment: PaymentProfile, asked: Tree, *, alone: bool = False
 ) -> Tree:
     told = tree(payment.details)
     if payment.bill_to:
@@ -123,13 +120,14 @@ def _payment_profile(
     told["customerPaymentProfileId"] = str(payment.payment_id)
     if profile.default_payment == payment.payment_id:
         told["defaultPaymentProfile"] = True
-    told["payment"] = _payment(payment, told.pop("bankAccount", None), unmasked=unmasked)
+    told["payment"] = _payment(payment, told.pop("bankAccount", None), asked)
     if "excludeFromAccountUpdater" in told:
         told["excludeFromAccountUpdater"] = said(told["excludeFromAccountUpdater"])
     return _in_order(told)
 
 
-def _payment(payment: PaymentProfile, bank: Tree | None, *, unmasked: bool) -> Tree:
+def _payment(payment: PaymentProfile, bank: Tree | None, asked: Tree) -> Tree:
+    """The method as it is shown; the brand of a card only to who asked for `includeIssuerInfo`."""
     instrument = payment.instrument
     masked = instruments.masked(instrument.last4)
     if instrument.brand == "eCheck":
@@ -138,10 +136,13 @@ def _payment(payment: PaymentProfile, bank: Tree | None, *, unmasked: bool) -> T
         shown["routingNumber"] = bank.get("routingNumber", "XXXX")
         shown["accountNumber"] = masked
         shown["nameOnAccount"] = bank.get("nameOnAccount", "")
-        shown |= {key: bank[key] for key in ("echeckType", "bankName") if key in bank}
+        shown["echeckType"] = bank.get("echeckType", "WEB")
+        if "bankName" in bank:
+            shown["bankName"] = bank["bankName"]
         return {"bankAccount": shown}
+    unmasked = said(asked.get("unmaskExpirationDate"))
     card = {"cardNumber": masked, "expirationDate": instrument.expiry if unmasked else "XXXX"}
-    if instrument.brand:
+    if instrument.brand and said(asked.get("includeIssuerInfo")):
         card["cardType"] = instrument.brand
     return {"creditCard": card}
 
@@ -193,7 +194,7 @@ def _list_item(profile: Profile, payment_id: int) -> Tree:
         "customerProfileId": profile.profile_id,
         "billTo": tree(payment.bill_to),
     }
-    shown = _payment_profile(profile, payment, unmasked=False)
+    shown = _payment_profile(profile, payment, {})
     also = ("payment", "originalNetworkTransId", "originalAuthAmount", "excludeFromAccountUpdater")
     return told | {key: shown[key] for key in also if key in shown}
 
@@ -208,7 +209,7 @@ def nonce(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
 
 def masked_payment(profile: Profile, payment: PaymentProfile) -> Tree:
     """One payment profile as others show it beside their own."""
-    return _payment_profile(profile, payment, unmasked=False)
+    return _payment_profile(profile, payment, {})
 
 
 def masked_address(address: Address) -> Tree:

@@ -352,7 +352,6 @@ def test_a_profile_of_an_earlier_transaction(shop: Merchant) -> None:
                 "creditCard": {
                     "cardNumber": "XXXX0015",
                     "expirationDate": "XXXX",
-                    "cardType": "MasterCard",
                 }
             },
         }
