@@ -181,7 +181,7 @@ def check_instrument(instrument: Instrument, now: int) -> None:
     """Raises Refused for a number or expiry that no transaction could use."""
     if instrument.reason:
         raise Refused(instrument.reason)
-    if instrument.brand not in instruments.WITHOUT_EXPIRY:
+    if instrument.brand not in instruments.WITHOUT_EXPIRY and not instrument.swiped:
         reason = instruments.expiry_reason(instrument.expiry, now)
         if reason:
             raise Refused(reason)

@@ -28,6 +28,8 @@ class Instrument(msgspec.Struct, frozen=True, gc=False, array_like=True):
     cvv_result: str = ""
     reason: int = 0
     legacy: bool = False
+    swiped: bool = False
+    """Read from a stripe: the sandbox takes one whatever its expiry says."""
 
     @property
     def masked(self) -> str:
@@ -77,7 +79,8 @@ def read_track(track: Mapping[str, Any], salt: bytes) -> Instrument:
     if found is None:
         return Instrument("", "", "", reason=88 if track.get("track1") else 89)
     number, year, month = found.groups()
-    return read_card({"cardNumber": number, "expirationDate": month + year}, salt)
+    card = read_card({"cardNumber": number, "expirationDate": month + year}, salt)
+    return msgspec.structs.replace(card, swiped=True)
 
 
 def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:

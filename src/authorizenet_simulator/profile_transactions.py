@@ -59,12 +59,22 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
         if option in extra:
             ask.options[setting] = extra[option].lower()
     _use_profile(ask, sent)
+    if kind.type == REFUND:
+        _check_original(ask, sent)
     response = transactions.run(ask).payload["transactionResponse"]
     form = Form(extra.get("x_delim_char") or ",", extra.get("x_encap_char", ""))
     payload = {"directResponse": direct_response.render(response, asked, kind.shown, form)}
     if response["responseCode"] in ("1", "4"):
         return Reply(payload)
     return Reply(payload, "Error", "E00027", direct_response.reason(response)[1])
+
+
+def _check_original(ask: Ask, sent: Tree) -> None:
+    """A refund of nothing is no transaction here, unlike with today's request: E00040."""
+    named = sent.get("transId", "").strip()
+    original = ask.ledger.txns.get(number(named)) if named else None
+    if named and (original is None or original.login != ask.account.login):
+        raise ApiError("E00040")
 
 
 def _transaction(kind: _Kind, sent: Tree, extra: dict[str, str]) -> Tree:

@@ -189,6 +189,8 @@ def test_bank_accounts(shop: Merchant) -> None:
 def test_stripe_data(shop: Merchant) -> None:
     track = "%B4111111111111111^DOE/JANE^40121011000000000000?"
     assert shop.charge(payment={"trackData": {"track1": track}})["accountNumber"] == "XXXX1111"
+    old = "%B378282246310005^LONGSON/LONGBOB^1705101130504392?"  # nobody looks at its expiry
+    assert shop.charge(payment={"trackData": {"track1": old}})["responseCode"] == "1"
     assert reason(shop.charge(payment={"trackData": {"track1": "nonsense"}})) == "88"
 
 

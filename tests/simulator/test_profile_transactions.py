@@ -123,6 +123,10 @@ def test_ids_that_are_not_there(shop: Merchant) -> None:
         assert "directResponse" not in answer
     older.ids = {**good, "customerShippingAddressId": "1"}
     assert message(older.sale()) == ("E00040", "Cannot find the specified shipping address.")
+    refund = older.send(
+        "profileTransRefund", amount="1.00", creditCardNumberMasked="XXXX1111", transId="2235494048"
+    )
+    assert message(refund) == ("E00040", "The record cannot be found.")
     assert shop.truth() == []
 
 
