@@ -1,7 +1,8 @@
 """Accept nonces: single use, fifteen minutes, one merchant."""
 
 import secrets
-from base64 import b64encode
+from base64 import b64decode, b64encode
+from binascii import Error
 from typing import Any, Final
 
 from authorizenet_simulator import instruments, records
@@ -34,7 +35,10 @@ def issue(ledger: Ledger, account: Account, instrument: Instrument, now: int) ->
 
 
 def redeem(ledger: Ledger, account: Account, value: str, now: int) -> Instrument:
-    """What a nonce stands for; it is gone afterwards. Raises ApiError E00114, E00116."""
+    """What a nonce stands for; it is gone afterwards. Raises ApiError: E00117 for what is none,
+    E00114 for one that is used or too old, E00116 for another account's."""
+    if not _is_nonce(value):
+        raise ApiError("E00117")
     minted = ledger.nonces.get(value)
     if minted is None or minted.expires <= now:
         raise ApiError("E00114")
@@ -42,3 +46,10 @@ def redeem(ledger: Ledger, account: Account, value: str, now: int) -> Instrument
         raise ApiError("E00116")
     ledger.use_nonce(value)
     return minted.instrument
+
+
+def _is_nonce(value: str) -> bool:
+    try:
+        return b64decode(value, validate=True).startswith(b'{"token":')
+    except (Error, ValueError):
+        return False

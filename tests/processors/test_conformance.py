@@ -320,6 +320,9 @@ async def test_a_decline(merchant: Merchant) -> None:
     assert (outcome.code, outcome.decline_code) == ("2", "generic_decline")
 
 
+USED_NONCE = "eyJ0b2tlbiI6IjAiLCJ2IjoiMS4xIn0="
+
+
 @pytest.mark.parametrize(
     ("method", "code", "word"),
     [
@@ -328,7 +331,7 @@ async def test_a_decline(merchant: Merchant) -> None:
         (Card(number=VISA, exp_month=12, exp_year=2035, cvc="12"), "E00003", None),
         (Card(number=VISA * 2, exp_month=12, exp_year=2035), "E00003", None),
         (
-            AcceptToken(descriptor="COMMON.ACCEPT.INAPP.PAYMENT", value="no-such-nonce"),
+            AcceptToken(descriptor="COMMON.ACCEPT.INAPP.PAYMENT", value=USED_NONCE),
             "E00114",
             "invalid_payment_token",
         ),

@@ -300,6 +300,8 @@ def test_a_nonce_pays_once(shop: Merchant) -> None:
     response = pay_with(shop, nonce)["transactionResponse"]
     assert (response["responseCode"], response["accountNumber"]) == ("1", "XXXX1111")
     assert response["cvvResultCode"] == "M"
+    garbage = pay_with(shop, {**nonce, "dataValue": "garbage"})["messages"]["message"]
+    assert garbage == [{"code": "E00117", "text": "OTS Service Error 'Field validation error.'"}]
     again = pay_with(shop, nonce)
     assert again == {
         "refId": "nonce",

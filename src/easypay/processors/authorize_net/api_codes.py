@@ -176,6 +176,12 @@ _REJECTED: Final[tuple[tuple[str, str, Advice, str], ...]] = (
     ),
     ("E00114", "invalid_payment_token", "other_method", "Invalid OTS Token."),
     ("E00116", "invalid_payment_token", "other_method", "OTS Token access violation"),
+    (
+        "E00117",
+        "invalid_payment_token",
+        "other_method",
+        "OTS Service Error 'Field validation error.'",
+    ),
 )
 
 _UNKNOWN: Final = (
