@@ -16,7 +16,6 @@ LENGTHS: Final = {DAYS: range(7, 366), MONTHS: range(1, 13)}
 """The intervals that are allowed, by their unit."""
 FOREVER: Final = 9999
 """This many occurrences mean no end."""
-LONGEST_YEARS: Final = 3
 _RUN_HOUR: Final = 2
 """Payments run at about 2 am Pacific."""
 _HOUR_MS: Final = 3_600_000
@@ -72,12 +71,11 @@ def due_ms(start: date, unit: str, length: int, number: int, created_ms: int) ->
 
 
 def too_long(start: date, unit: str, length: int, total: int) -> bool:
-    """Whether the last of `total` payments lies more than three years after the first."""
+    """Whether the last of `total` payments has no date, as it lies beyond the year 9999."""
     if total == FOREVER:
         return False
     try:
-        last = occurrence(start, unit, length, total - 1)
-        limit = occurrence(start, MONTHS, 12 * LONGEST_YEARS, 1)
+        occurrence(start, unit, length, total - 1)
     except (OverflowError, ValueError):
         return True
-    return last > limit
+    return False

@@ -46,7 +46,7 @@ def without(subscription: dict[str, Any], *path: str) -> dict[str, Any]:
         (plan("2027-02-01", length=6, unit="days"), "E00022"),
         (plan("2027-02-01", length=366, unit="days"), "E00022"),
         (plan("2027-02-01", length=13), "E00022"),
-        (plan("2027-02-01", total=38), "E00023"),
+        (plan("2027-02-01", length=12, total=9998), "E00023"),
         (plan("2027-02-01", trial=(None, "1.00")), "E00024"),
         (plan("2027-02-01", trial=(1, None)), "E00026"),
         (plan("2027-02-01", total=3, trial=(3, "1.00")), "E00028"),
