@@ -75,7 +75,8 @@ def cavv(brand: str, eci: str | None) -> str:
     """The result of an approved charge; a card that was never authenticated shows 2 as well."""
     if brand in ("eCheck", "PayPal"):
         return ""
-    return "2" if eci is None else _CAVV.get(eci.strip().zfill(2), "")
+    said = (eci or "").strip()
+    return _CAVV.get(said.zfill(2), "") if said else "2"
 
 
 _ALPHABET: Final = bytes(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"[i % 36] for i in range(256))

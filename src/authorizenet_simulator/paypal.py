@@ -50,8 +50,7 @@ def start(ask: Ask, kind: str, amount: int, currency: str, digest: int) -> Reply
         details(ask),
     )
     ask.ledger.record(txn, digest)
-    url = f"https://www.sandbox.paypal.com/checkoutnow?token=EC-{txn.trans_id}"
-    return _answer(ask, txn, {"SecureAcceptanceUrl": url})
+    return _answer(ask, txn, _consent(txn))
 
 
 def details_of(ask: Ask) -> Reply:
@@ -62,14 +61,15 @@ def details_of(ask: Ask) -> Reply:
 
 
 def proceed(ask: Ask) -> Reply:
-    """The payer has consented: authorize, or take the money. The id stays."""
+    """The payer has consented: authorize, or take the money. The id stays. Of somebody who has
+    not, the consent is still needed, and nothing moves."""
     kind, status, unfit = _CONTINUES[ask.tree["transactionType"]]
     txn = _original(ask, unfit)
     payer = ((ask.tree.get("payment") or {}).get("payPal") or {}).get("payerID", "")
     if not payer:
         raise Refused(2006)
     if payer != _payer(txn):
-        raise Refused(2105)
+        return _answer(ask, txn, _consent(txn), response_code=AWAITS_PAYER, reason=2000)
     if txn.response_code != AWAITS_PAYER:
         raise Refused(2103)
     if txn.status != records.UNDER_REVIEW or txn.type != kind:
@@ -93,6 +93,12 @@ def _original(ask: Ask, unfit: int) -> Txn:
     if txn.brand != instruments.PAYPAL:
         raise Refused(unfit)
     return txn
+
+
+def _consent(txn: Txn) -> dict[str, Any]:
+    """Where the payer consents."""
+    url = f"https://www.sandbox.paypal.com/checkoutnow?token=EC-{txn.trans_id}"
+    return {"SecureAcceptanceUrl": url}
 
 
 def _payer(txn: Txn) -> str:

@@ -151,7 +151,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The kinds of eCheck allowed, others get 246; None: every kind."""
     echeck_monthly_limit: str = "5000.00"
     """More in one month than this: 49."""
-    paypal: bool = False
+    paypal: bool = True
     """False: 2001."""
     required_fields: list[RequiredField] = []
     """What the account's form demands of a charge: 33."""
