@@ -48,7 +48,7 @@ lock: ## Resolve the dependencies again (UP=--upgrade for newer ones)
 	$(COMPILE) $(UP) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## Remove what was built; .easypay, the data, stays
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .interop build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
