@@ -27,3 +27,14 @@ def text(hundredths: int) -> str:
 def number(hundredths: int) -> msgspec.Raw:
     """12.50 as a JSON number that keeps its two decimals, as reporting writes it."""
     return msgspec.Raw(text(hundredths).encode())
+
+
+def as_number(text: str) -> msgspec.Raw:
+    """A JSON number of what the wire takes for a decimal, with two decimals; one that is finer
+    keeps what it has."""
+    hundredths = parse(text)
+    if hundredths is not None:
+        return number(hundredths)
+    whole, _, decimals = text.strip().partition(".")  # '+.125' is 0.125
+    sign = "-" if whole[:1] == "-" else ""
+    return msgspec.Raw(f"{sign}{int(whole.lstrip('+-') or '0')}.{decimals or '0'}".encode())

@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from authorizenet_simulator import amounts, answers, clock, records
-from authorizenet_simulator.asks import YES
+from authorizenet_simulator.asks import CAPTURE_ONLY, YES
 from authorizenet_simulator.codes import REASONS
 from authorizenet_simulator.instruments import PAYPAL
 from authorizenet_simulator.ledger import Ledger
@@ -37,7 +37,7 @@ def told_of(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
         "responseReasonCode": txn.reason,
         "subscription": sent.get("subscription"),
         "responseReasonDescription": "Approval" if txn.reason == 1 else REASONS[txn.reason][1],
-        "authCode": sent.get("authCode") or auth_code,
+        "authCode": sent.get("authCode", "") if txn.type == CAPTURE_ONLY else auth_code,
         "AVSResponse": txn.avs,
         "cardCodeResponse": txn.cvv or None,
         "CAVVResponse": _cavv(txn, sent),
@@ -45,7 +45,9 @@ def told_of(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
         "FDSFilters": filtered and [{"name": "Amount Filter", "action": filtered}],
         "batch": _batch_of(ledger, txn),
         "order": _order(sent),
-        "requestedAmount": _number(sent.get("requestedAmount") or amounts.text(txn.amount)),
+        "requestedAmount": amounts.as_number(
+            sent.get("requestedAmount") or amounts.text(txn.amount)
+        ),
         "authAmount": amounts.number(txn.amount),
         "settleAmount": amounts.number(settle_amount(txn)),
         "tax": _charge(sent.get("tax")),
@@ -141,37 +143,27 @@ def _order(sent: Tree) -> Tree | None:
     for name in ("invoiceNumber", "description"):
         if name in order:
             told[name] = order[name]
-    told["discountAmount"] = _number(order.get("discountAmount", "0.00"))
+    told["discountAmount"] = amounts.as_number(order.get("discountAmount", "0.00"))
     told["taxIsAfterDiscount"] = order.get("taxIsAfterDiscount") in YES
     told |= {name: value for name, value in order.items() if name not in told}
     return told if purchase is None else told | {"purchaseOrderNumber": purchase}
 
 
-def _number(text: str) -> msgspec.Raw:
-    """A JSON number with two decimals; one that is finer keeps what it has."""
-    hundredths = amounts.parse(text)
-    return _plain_number(text) if hundredths is None else amounts.number(hundredths)
-
-
-def _plain_number(text: str) -> msgspec.Raw:
-    """What the wire takes for a decimal, as JSON writes one: '+.125' is 0.125."""
-    whole, _, decimals = text.strip().partition(".")
-    sign = "-" if whole[:1] == "-" else ""
-    return msgspec.Raw(f"{sign}{int(whole.lstrip('+-') or '0')}.{decimals or '0'}".encode())
-
-
 def _optional(text: str | None) -> msgspec.Raw | None:
-    return None if text is None else _number(text)
+    return None if text is None else amounts.as_number(text)
 
 
 def _charge(said: Tree | None) -> Tree | None:
-    return None if said is None else {**said, "amount": _number(said["amount"])}
+    return None if said is None else {**said, "amount": amounts.as_number(said["amount"])}
 
 
 def _other_tax(said: Tree | None) -> Tree | None:
     if said is None:
         return None
-    return {key: each if key == "alternateTaxId" else _number(each) for key, each in said.items()}
+    return {
+        key: each if key == "alternateTaxId" else amounts.as_number(each)
+        for key, each in said.items()
+    }
 
 
 _FLAGS: Final = frozenset({"taxable", "taxIncludedInTotal", "taxIsAfterDiscount"})
@@ -205,7 +197,7 @@ def _line_item(item: Tree) -> Tree:
     told |= item
     for name in told:
         if name in _NUMBERS:
-            told[name] = _number(told[name])
+            told[name] = amounts.as_number(told[name])
         elif name in _FLAGS:
             told[name] = told[name] in YES
     return told

@@ -94,7 +94,7 @@ def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
         reason = 0
     return Instrument(
         fingerprint=fingerprint(f"{routing}:{number}", salt),
-        last4=number[-4:],
+        last4=number[-4:].rjust(4, "X"),  # what is shown has eight characters, always
         brand="eCheck",
         reason=reason,
     )

@@ -61,7 +61,7 @@ def use(ask: Ask, sent: Tree) -> None:
         found = profile.address(number(sent["shippingProfileId"]))
         if found is None:
             raise ApiError("E00098")
-        ask.tree["shipTo"] = _without_contact(tree(found.ship_to))
+        ask.tree["shipTo"] = without_contact(tree(found.ship_to))
         shown["customerAddressId"] = str(found.address_id)
     ask.tree["profile"] = shown
 
@@ -93,7 +93,7 @@ def _check_issued_for(original: Txn, profile: tuple[int, int], instrument: Instr
         raise ApiError("E00051")
 
 
-def _without_contact(ship_to: Tree) -> Tree:
+def without_contact(ship_to: Tree) -> Tree:
     """A transaction's shipping address has no telephone, fax or email."""
     contact = ("phoneNumber", "faxNumber", "email")
     return {key: value for key, value in ship_to.items() if key not in contact}

@@ -3,7 +3,7 @@
 from itertools import islice
 from typing import Any, Final
 
-from authorizenet_simulator import accept, instruments
+from authorizenet_simulator import accept, amounts, instruments
 from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
 from authorizenet_simulator.ledger import Ledger
@@ -123,6 +123,8 @@ def _payment_profile(
     told["payment"] = _payment(payment, told.pop("bankAccount", None), asked)
     if "excludeFromAccountUpdater" in told:
         told["excludeFromAccountUpdater"] = said(told["excludeFromAccountUpdater"])
+    if "originalAuthAmount" in told:
+        told["originalAuthAmount"] = amounts.as_number(told["originalAuthAmount"])
     return _in_order(told)
 
 

@@ -12,7 +12,7 @@ from authorizenet_simulator.codes import REASONS
 from authorizenet_simulator.instruments import Instrument
 from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.profiles import PaymentProfile
-from authorizenet_simulator.profiles_charge import NOT_FOUND
+from authorizenet_simulator.profiles_charge import NOT_FOUND, without_contact
 from authorizenet_simulator.profiles_make import Identity
 from authorizenet_simulator.profiles_read import number, tree
 
@@ -58,7 +58,7 @@ def validate(
     if payment.bill_to:
         asked["billTo"] = tree(payment.bill_to)
     if ship_to:
-        asked["shipTo"] = ship_to
+        asked["shipTo"] = without_contact(ship_to)
     instrument = msgspec.structs.replace(
         payment.instrument, cvv_result=instruments.cvv_result(code)
     )

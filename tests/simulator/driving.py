@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import msgspec
 
+from simulator import fitting
+
 WIRE = "/xml/v1/request.api"
 BOM = b"\xef\xbb\xbf"
 VISA = "4111111111111111"
@@ -27,7 +29,8 @@ class Process:
         line = self._child.stdout.readline()
         assert line.startswith("listening on http://127.0.0.1:"), line
         self.url = line.split()[-1]
-        self.client = httpx.Client(base_url=self.url, timeout=5)
+        hooks = {"response": [fitting.look_at]}
+        self.client = httpx.Client(base_url=self.url, timeout=5, event_hooks=hooks)
         self._logins = itertools.count(1)
 
     @property
