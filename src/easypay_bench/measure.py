@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import asyncpg
+import msgspec
 
 from easypay_bench import counters, cpu, load, report, unloaded
 from easypay_bench import wide as widely
@@ -94,7 +95,8 @@ def everything(
         machine=told,
         database=_ask(stack, _database),
         options={
-            **asdict(plan),
+            **asdict(replace(plan, wide=None)),
+            "wide": None if plan.wide is None else msgspec.to_builtins(plan.wide),
             "generator": generator,
             "workers": len(stack.gateway_pids),
             "gateway_settings": dict(stack.gateway_settings),

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -243,11 +242,3 @@ async def _touched(connection: Any, sql: str, *arguments: object) -> tuple[int, 
             looked = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
             rows += round(looked * node["Actual Loops"])
     return rows, plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-
-
-def test_the_page_says_what_the_newest_result_says() -> None:
-    """docs/performance.md is made out of bench/results, and is not stale."""
-    from easypay_bench import document
-
-    root = Path(__file__).parents[2]
-    assert (root / document.PAGE).read_text() == document.page(root / document.RESULTS)
