@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from authorizenet_simulator import amounts, answers, clock, records
-from authorizenet_simulator.asks import CAPTURE_ONLY, YES
+from authorizenet_simulator.asks import CAPTURE_ONLY, REFUND, YES
 from authorizenet_simulator.codes import REASONS
 from authorizenet_simulator.instruments import PAYPAL
 from authorizenet_simulator.ledger import Ledger
@@ -28,7 +28,8 @@ def told_of(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
     told: Tree = {
         "transId": str(txn.trans_id),
         "refTransId": str(txn.ref) if txn.ref else None,
-        "splitTenderId": sent.get("splitTenderId"),
+        # A refund is in no group, whatever it was sent with.
+        "splitTenderId": None if txn.type == REFUND else sent.get("splitTenderId"),
         "submitTimeUTC": clock.utc_text(txn.at),
         "submitTimeLocal": clock.local_text(txn.at),
         "transactionType": _type(txn),
@@ -110,7 +111,7 @@ def settle_amount(txn: Txn) -> int:
 
 
 def _cavv(txn: Txn, sent: Tree) -> str | None:
-    if txn.response_code != 1 or txn.type == "refundTransaction":
+    if txn.response_code != 1 or txn.type == REFUND:
         return None
     return answers.cavv(txn.brand, sent.get("eci")) or None
 

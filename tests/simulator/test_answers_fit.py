@@ -123,3 +123,14 @@ def test_a_short_account_number_is_masked_to_eight_characters(shop: Merchant) ->
     assert paid["accountNumber"] == "XXXXXX12"
     told = shop.details(paid["transId"])["payment"]["bankAccount"]
     assert told["accountNumber"] == "XXXXXX12"
+
+
+def test_a_refund_is_in_no_group_of_split_tenders(shop: Merchant) -> None:
+    refund = shop.transact(
+        transactionType="refundTransaction",
+        amount="1.00",
+        payment=card(),
+        splitTenderId="no number",
+    )
+    assert refund["responseCode"] == "1"
+    assert "splitTenderId" not in shop.details(refund["transId"])
