@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import hmac
 import logging
 import math
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from easypay.db import partitions
 from easypay.db.connections import LOST, Lane, open_pool
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import EasyPayError
+from easypay.keyed import keyed_digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Vault
@@ -54,7 +54,7 @@ class Gateway:
         self.open_requests = 0
         self.open_connections: Callable[[], int] = lambda: 0
         """Set by the server, which has them."""
-        self._router: Any = None
+        self._answerer: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self._committers: list[GroupCommitter[Any, Any]] = []
         self._lanes: list[Lane] = []
@@ -69,7 +69,7 @@ class Gateway:
         scope["app"] = self
         self.open_requests += 1
         try:
-            await self._router(scope, receive, send)
+            await self._answerer(scope)(scope, receive, send)
         except HTTPException as error:
             allowed = (error.headers or {}).get("Allow", "")
             refuse = refusing_method(allowed, lambda: self.draining, self._observer)
@@ -141,7 +141,7 @@ class Gateway:
             review_interval_s=settings.review_interval_s,
             poll_s=settings.resolver_poll_s,
         )
-        card_key = vault.derive("card fingerprint")
+        card_digest = keyed_digest(vault.derive("card fingerprint"))
         self._payments = Payments(
             begin=self._committer("begin"),
             follow_up=self._committer("follow-up"),
@@ -150,7 +150,7 @@ class Gateway:
             resolver=resolver,
             processor=self._processor,
             pool=self._pool,
-            card_fingerprint=lambda number: hmac.digest(card_key, number.encode(), "sha256"),
+            card_fingerprint=lambda number: card_digest(number.encode()),
             deadline_s=settings.processor_deadline_s,
         )
         vitals = Vitals(
@@ -175,7 +175,7 @@ class Gateway:
                 directory=self._directory,
                 pool=self._pool,
                 cursors=Cursors(vault.derive("cursors")),
-                fingerprint_key=vault.derive("request fingerprint"),
+                fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 key_days=settings.idempotency_key_days,
             ),
             "admin": AdminApi(
@@ -190,7 +190,7 @@ class Gateway:
                 admin_digest=admin_digest,
             ),
         }
-        self._router = build_router(apis, lambda: self.draining, self._observer)
+        self._answerer = build_router(apis, lambda: self.draining, self._observer)
         for lane in self._lanes:
             await lane.open()
         self._tasks = [

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import uvicorn
 
 from easypay.observability import logs
+from easypay.protocol import HttpProtocol
 from easypay.settings import Settings
 
 KEEP_ALIVE_S = 75
@@ -156,7 +157,7 @@ def serve(
     config = uvicorn.Config(
         gateway,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         interface="asgi3",

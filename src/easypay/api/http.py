@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from easypay import ids
 from easypay.clock import monotonic
@@ -28,20 +28,18 @@ from easypay.errors import (
 from easypay.merchants.model import Caller
 from easypay.observability.trace import Trace, accept, current
 from easypay.payments.cards import scrub
+from easypay.payments.model import Spent
 from easypay.problems import MEDIA_TYPE, render
+from easypay.protocol import ANSWER, Answer
 
 log = logging.getLogger(__name__)
 
 MAX_BODY: Final = 64 * 1024
 JSON: Final = b"application/json"
 _PROBLEM: Final = MEDIA_TYPE.encode()
-_NO_STORE: Final = (b"cache-control", b"no-store")
-_NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
-Timing = tuple[tuple[str, float], ...]
-"""What a request spent its time on: names of Server-Timing, and seconds."""
 
 
 class Request(msgspec.Struct, gc=False):
@@ -80,7 +78,7 @@ class Response(msgspec.Struct, gc=False):
     headers: Headers = []
     cache_control: bytes = b"no-store"
     # What the log and the metrics are told besides:
-    timing: Timing = ()
+    spent: Spent | None = None
     payment_id: str | None = None
     problem: str | None = None
     replayed: bool = False
@@ -143,12 +141,15 @@ class Endpoint:
             response = await self._answer(request, receive)
             if response is not None:
                 total_s = monotonic() - started
+                lines = _lines(response, request.id)
                 if request.caller is not None:
-                    timing = (("auth", request.auth_s), *response.timing, ("total", total_s))
-                    response.headers = [*response.headers, (b"server-timing", _shown(timing))]
+                    lines += b"server-timing: %b\r\n" % _server_timing(
+                        request.auth_s, response.spent, total_s
+                    )
                 if trace.given:
-                    response.headers = [*response.headers, (b"traceparent", trace.header)]
-                await respond(send, response, request.id, close=self._is_draining())
+                    lines += b"traceparent: %b\r\n" % trace.header
+                answer: Answer = scope["extensions"][ANSWER]["send"]
+                await answer(response.status, lines, response.body, self._is_draining())
         finally:  # also where the client left, or the task was cancelled
             self._observer.answered(self._route, request, response, monotonic() - started, trace)
 
@@ -186,9 +187,19 @@ class Endpoint:
         return response
 
 
-def _shown(timing: Timing) -> bytes:
-    """Server-Timing, in milliseconds (https://www.w3.org/TR/server-timing/)."""
-    return ", ".join([f"{name};dur={seconds * 1000:.3f}" for name, seconds in timing]).encode()
+def _server_timing(auth_s: float, spent: Spent | None, total_s: float) -> bytes:
+    """In milliseconds (https://www.w3.org/TR/server-timing/)."""
+    if spent is None:
+        return b"auth;dur=%.3f, total;dur=%.3f" % (auth_s * 1000, total_s * 1000)
+    return (
+        b"auth;dur=%.3f, begin;dur=%.3f, processor;dur=%.3f, record;dur=%.3f, total;dur=%.3f"
+    ) % (
+        auth_s * 1000,
+        spent.begin_s * 1000,
+        spent.processor_s * 1000,
+        spent.record_s * 1000,
+        total_s * 1000,
+    )
 
 
 def problem_response(error: EasyPayError, request_id: str) -> Response:
@@ -208,21 +219,22 @@ def problem_response(error: EasyPayError, request_id: str) -> Response:
     )
 
 
-async def respond(send: Send, response: Response, request_id: str, *, close: bool) -> None:
-    """Send one answer."""
-    headers: Headers = [
-        (b"content-type", response.content_type),
-        (b"content-length", str(len(response.body)).encode()),
-        (b"cache-control", response.cache_control),
-        _NO_SNIFF,
-        (b"request-id", request_id.encode()),
-        *response.headers,
-    ]
-    if close:
-        headers.append((b"connection", b"close"))
-    start: Message = {"type": "http.response.start", "status": response.status, "headers": headers}
-    await send(start)
-    await send({"type": "http.response.body", "body": response.body})
+def _lines(response: Response, request_id: str) -> bytes:
+    """The head's lines that every answer has, and its own."""
+    lines = (
+        b"content-type: %b\r\ncontent-length: %d\r\ncache-control: %b\r\n"
+        b"x-content-type-options: nosniff\r\nrequest-id: %b\r\n"
+    ) % (
+        response.content_type,
+        len(response.body),
+        response.cache_control,
+        request_id.encode(),
+    )
+    for name, value in response.headers:
+        if b"\n" in value or b"\r" in value:
+            raise ValueError(f"the header {name!r} would end early")
+        lines += b"%b: %b\r\n" % (name, value)
+    return lines
 
 
 class _Gone(Exception):

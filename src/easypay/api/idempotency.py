@@ -1,12 +1,12 @@
 """The Idempotency-Key header and the fingerprint of what a key was used for."""
 
-import hmac
 from typing import Final
 
 import msgspec
 
 from easypay.api.http import Request
 from easypay.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
+from easypay.keyed import Digest
 from easypay.payments.cards import contains_card_number
 from easypay.payments.requests import CardMethod, CreatePayment
 
@@ -41,8 +41,8 @@ def check_key(text: str) -> str:
     return text
 
 
-def fingerprint(key: bytes, request: Request, body: msgspec.Struct) -> bytes:
-    """Keyed SHA-256 over method, path and the body in one canonical form.
+def fingerprint(digest: Digest, request: Request, body: msgspec.Struct) -> bytes:
+    """Keyed digest over method, path and the body in one canonical form.
 
     Keyed, because it covers a card number, and without the card's code, which may outlive the
     authorization in no form at all (PCI DSS 3.3.1, 3.5.1.1).
@@ -51,4 +51,4 @@ def fingerprint(key: bytes, request: Request, body: msgspec.Struct) -> bytes:
         card = msgspec.structs.replace(body.payment_method.card, cvc=None)
         body = msgspec.structs.replace(body, payment_method=CardMethod(card))
     said = f"{request.method} {request.path}\n".encode() + _json.encode(body)
-    return hmac.digest(key, said, "sha256")
+    return digest(said)

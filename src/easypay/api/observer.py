@@ -26,10 +26,9 @@ class RequestObserver:
     ) -> None:
         status = CLIENT_LEFT if response is None else response.status
         self._requests.observe(took_s, request.method, route, str(status))
-        timing = () if response is None else response.timing
-        spent = dict(timing)
-        if "processor" in spent:
-            self._own_time.observe(took_s - spent["processor"], route)
+        spent = None if response is None else response.spent
+        if spent is not None:
+            self._own_time.observe(took_s - spent.processor_s, route)
         if route in _QUIET and status < 400:
             return
         caller = request.caller
@@ -44,16 +43,16 @@ class RequestObserver:
                 method=request.method,
                 route=route,
                 status=status,
-                duration_ms=round(took_s * 1000, 3),
+                duration_ms=_ms(took_s),
                 merchant_id=None if caller is None else ids.typed(ids.MERCHANT, caller.merchant_id),
                 key_id=None if caller is None else ids.typed(ids.API_KEY, caller.key_id),
                 mode=None if caller is None else caller.mode,
                 payment_id=None if response is None else response.payment_id,
                 problem=None if response is None else response.problem,
                 replayed=response is not None and response.replayed,
-                begin_ms=_ms(spent.get("begin")),
-                processor_ms=_ms(spent.get("processor")),
-                record_ms=_ms(spent.get("record")),
+                begin_ms=None if spent is None else _ms(spent.begin_s),
+                processor_ms=None if spent is None else _ms(spent.processor_s),
+                record_ms=None if spent is None else _ms(spent.record_s),
                 bytes_in=len(request.body),
                 bytes_out=0 if response is None else len(response.body),
             ),
@@ -61,5 +60,6 @@ class RequestObserver:
         )
 
 
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+def _ms(seconds: float) -> float:
+    """To the microsecond. `round` would take three times as long, four times in every line."""
+    return int(seconds * 1e6) / 1000

@@ -10,12 +10,13 @@ from msgspec import UNSET, UnsetType
 
 from easypay import clock, ids
 from easypay.api.auth import caller_of
-from easypay.api.http import Headers, Request, Response, Timing, decode, encode
+from easypay.api.http import Headers, Request, Response, decode, encode
 from easypay.api.idempotency import check_key, fingerprint, key_of
 from easypay.api.paging import Cursors, limit_of, moment_of, page_response
 from easypay.clock import rfc3339
 from easypay.db.partitions import month_start
 from easypay.errors import NotFound, PreconditionFailed
+from easypay.keyed import Digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
 from easypay.payments import store
@@ -79,14 +80,14 @@ class PaymentsApi:
         directory: Directory,
         pool: Any,
         cursors: Cursors,
-        fingerprint_key: bytes,
+        fingerprinting: Digest,
         key_days: int,
     ) -> None:
         self._payments = payments
         self._directory = directory
         self._pool = pool
         self._cursors = cursors
-        self._fingerprint_key = fingerprint_key
+        self._fingerprinting = fingerprinting
         self._key_days = key_days
 
     async def create(self, request: Request) -> Response:
@@ -99,7 +100,7 @@ class PaymentsApi:
             raw_cards=caller.allow_raw_cards,
             at=clock.now() - timedelta(days=1),
         )
-        ask = Ask(caller, key, fingerprint(self._fingerprint_key, request, body))
+        ask = Ask(caller, key, fingerprint(self._fingerprinting, request, body))
         return _answer(await self._payments.create(ask, body))
 
     async def capture(self, request: Request) -> Response:
@@ -212,7 +213,7 @@ class PaymentsApi:
         key = key_of(request)
         payment_id = _payment_id(request)
         body = decode(request, decoder, may_be_empty=True)
-        ask = Ask(caller, key, fingerprint(self._fingerprint_key, request, body))
+        ask = Ask(caller, key, fingerprint(self._fingerprinting, request, body))
         return ask, payment_id, body
 
     async def _operations(
@@ -283,16 +284,10 @@ def _answer(reply: Reply, *, suffix: str = "") -> Response:
         body=reply.body,
         content_type=b"application/problem+json" if problem else b"application/json",
         headers=headers,
-        timing=_timing(reply),
+        spent=reply.spent,
         payment_id=payment_id,
         replayed=reply.replayed,
     )
-
-
-def _timing(reply: Reply) -> Timing:
-    """Our two commits, and the processor between them; of a replay there is none."""
-    parts = (("begin", reply.begin_s), ("processor", reply.processor_s), ("record", reply.record_s))
-    return tuple((name, seconds) for name, seconds in parts if seconds is not None)
 
 
 def _payment_id(request: Request) -> UUID:

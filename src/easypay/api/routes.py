@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
+from starlette.types import ASGIApp, Scope
 
 from easypay import errors
 from easypay.api import admin, payments
@@ -424,14 +425,17 @@ ROUTES: Final[tuple[Route, ...]] = (
 
 def build_router(
     apis: dict[str, Any], is_draining: Callable[[], bool], observer: Observer
-) -> Router:
-    """The ASGI router of ROUTES. `apis` are the objects whose methods the table names."""
+) -> Callable[[Scope], ASGIApp]:
+    """Who answers a request, by ROUTES. `apis` are the objects whose methods the table names.
+
+    A path without parameters is looked up; only the others are matched one after another.
+    """
     how: dict[str, Any] = {"is_draining": is_draining, "observer": observer}
 
     async def no_route(request: Request) -> Response:
         raise NotFound(f"there is no {request.path}; see /docs for what there is")
 
-    routes = []
+    routes, plain = [], {}
     for route in ROUTES:
         handler: Handler = getattr(apis[route.api], route.handler)
         takes_body = route.method in ("POST", "PUT", "PATCH")
@@ -439,8 +443,11 @@ def build_router(
         routes.append(
             StarletteRoute(route.path, endpoint, methods=[route.method], name=route.operation_id)
         )
+        if "{" not in route.path:
+            plain[route.method, route.path] = endpoint
     unmatched = Endpoint(no_route, route="none", takes_body=False, **how)
-    return Router(routes=routes, redirect_slashes=False, default=unmatched)
+    router = Router(routes=routes, redirect_slashes=False, default=unmatched)
+    return lambda scope: plain.get((scope["method"], scope["path"]), router)
 
 
 def refusing_method(allowed: str, is_draining: Callable[[], bool], observer: Observer) -> Endpoint:

@@ -6,6 +6,7 @@ while the processor is asked. A reply leaves only after the commit it speaks of.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -31,7 +32,7 @@ from easypay.payments.intents import (
     numbers_of,
     text,
 )
-from easypay.payments.model import Operation, Payment, PaymentKey
+from easypay.payments.model import Operation, Payment, PaymentKey, Spent
 from easypay.payments.recorder import Recorder
 from easypay.payments.refusals import why_not
 from easypay.payments.requests import CreatePayment
@@ -58,15 +59,13 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What the merchant is answered, and how long the parts took (seconds; None: did not run)."""
+    """What the merchant is answered. `spent` is None where nothing was done: a replay."""
 
     status: int
     body: bytes
     payment_id: UUID
     replayed: bool = False
-    begin_s: float | None = None
-    processor_s: float | None = None
-    record_s: float | None = None
+    spent: Spent | None = None
 
 
 class Payments:
@@ -144,15 +143,25 @@ class Payments:
 
     async def _shielded(self, flow: Coroutine[Any, Any, Reply]) -> Reply:
         """Run to the end even where the caller goes away: what was sent must be recorded."""
-        task = asyncio.get_running_loop().create_task(flow)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(flow)
         self._running.add(task)
-        task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
+        reply: asyncio.Future[Reply] = loop.create_future()
+        task.add_done_callback(partial(self._finished, reply))
+        return await reply
 
-    def _finished(self, task: asyncio.Task[Reply]) -> None:
+    def _finished(self, reply: asyncio.Future[Reply], task: asyncio.Task[Reply]) -> None:
         self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # the caller may be gone; that is no reason for a warning at exit
+        if task.cancelled():
+            reply.cancel()
+            return
+        error = task.exception()
+        if reply.done():  # the caller is gone; that is no reason for a warning at exit
+            return
+        if error is None:
+            reply.set_result(task.result())
+        else:
+            reply.set_exception(error)
 
     async def _create(self, ask: Ask, body: CreatePayment) -> Reply:
         started, at = monotonic(), clock.now()
@@ -351,9 +360,7 @@ class Payments:
             status=recorded.reply_status,
             body=recorded.reply_body,
             payment_id=operation.payment_id,
-            begin_s=begun - started,
-            processor_s=answered - begun,
-            record_s=monotonic() - answered,
+            spent=Spent(begun - started, answered - begun, monotonic() - answered),
         )
 
     def _follow_up_call(

@@ -103,6 +103,15 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     retry: str | None
 
 
+class Spent(msgspec.Struct, frozen=True, gc=False):
+    """What a money request spent its time on, in seconds: our two commits, and the processor
+    between them."""
+
+    begin_s: float
+    processor_s: float
+    record_s: float
+
+
 class PaymentKey(msgspec.Struct, frozen=True, gc=False):
     """Whose payment, and which."""
 

@@ -1,0 +1,28 @@
+"""HMAC-SHA-256 under one key, many times: the key's two blocks are hashed once (RFC 2104).
+
+The same digests as `hmac.digest`, which sets the algorithm up anew for every message and takes
+more than twice as long on those of our size.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+Digest = Callable[[bytes], bytes]
+_BLOCK: Final = 64
+
+
+def keyed_digest(key: bytes) -> Digest:
+    """The function that digests a message under `key` into 32 bytes."""
+    block = hashlib.sha256(key).digest() if len(key) > _BLOCK else key
+    padded = block.ljust(_BLOCK, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def digest(message: bytes) -> bytes:
+        inside, outside = inner.copy(), outer.copy()
+        inside.update(message)
+        outside.update(inside.digest())
+        return outside.digest()
+
+    return digest

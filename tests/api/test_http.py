@@ -1,0 +1,102 @@
+"""HTTP/1.1 itself, byte by byte: what clients and balancers rely on without looking."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from harness import Gateway
+
+GET = b"GET /livez HTTP/1.1\r\nHost: shop\r\n\r\n"
+
+
+class Line:
+    """One connection, spoken to in bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def head(self) -> tuple[bytes, dict[bytes, bytes]]:
+        """The status line, and the headers by name."""
+        said = (await self.reader.readuntil(b"\r\n\r\n"))[:-4]
+        status, *lines = said.split(b"\r\n")
+        return status, dict(line.split(b": ", 1) for line in lines)
+
+    async def answer(self) -> tuple[bytes, dict[bytes, bytes], bytes]:
+        status, headers = await self.head()
+        return status, headers, await self.reader.readexactly(int(headers[b"content-length"]))
+
+
+@asynccontextmanager
+async def dial(gateway: Gateway) -> AsyncIterator[Line]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    try:
+        async with asyncio.timeout(10):
+            yield Line(reader, writer)
+    finally:
+        writer.close()
+
+
+async def test_an_answer_is_whole_in_the_first_read(gateway: Gateway) -> None:
+    """Head and body are one write: the client wakes once."""
+    async with dial(gateway) as line:
+        line.writer.write(GET)
+        said = await line.reader.read(65_536)
+        head, body = said.split(b"\r\n\r\n", 1)
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert f"content-length: {len(body)}".encode() in head
+        assert body
+
+
+async def test_a_head_request_is_answered_without_the_body(gateway: Gateway) -> None:
+    async with dial(gateway) as line:
+        line.writer.write(GET)
+        status, headers, body = await line.answer()
+        line.writer.write(GET.replace(b"GET", b"HEAD", 1) + GET)
+        head_status, head_headers = await line.head()
+        assert head_status == status
+        assert head_headers.keys() == headers.keys()
+        assert int(head_headers[b"content-length"]) == len(body)
+        assert (await line.answer())[2] == body  # the next answer begins where it should
+
+
+async def test_requests_in_one_piece_are_answered_in_their_order(gateway: Gateway) -> None:
+    async with dial(gateway) as line:
+        line.writer.write(GET + GET.replace(b"/livez", b"/nowhere") + GET)
+        statuses = [(await line.answer())[0] for _ in range(3)]
+        assert statuses == [b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not Found", b"HTTP/1.1 200 OK"]
+
+
+async def test_a_client_that_wants_to_close_is_closed(gateway: Gateway) -> None:
+    for request in (
+        GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        GET.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    ):
+        async with dial(gateway) as line:
+            line.writer.write(request)
+            _, headers, _ = await line.answer()
+            assert headers[b"connection"] == b"close"
+            assert await line.reader.read() == b""
+
+
+async def test_a_body_that_waits_to_be_asked_for_is_asked_for(gateway: Gateway) -> None:
+    async with dial(gateway) as line:
+        line.writer.write(
+            b"POST /api/v1/payments HTTP/1.1\r\nHost: shop\r\nExpect: 100-continue\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+        )
+        assert (await line.head())[0] == b"HTTP/1.1 100 Continue"
+        line.writer.write(b"{}")
+        status, headers, _ = await line.answer()
+        assert status == b"HTTP/1.1 401 Unauthorized"
+        assert headers[b"www-authenticate"] == b"Bearer"
+
+
+async def test_what_is_no_http_is_refused_and_the_gateway_goes_on(gateway: Gateway) -> None:
+    async with dial(gateway) as line:
+        line.writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS client\r\n\r\n")
+        status, headers = await line.head()
+        assert status == b"HTTP/1.1 400 Bad Request"
+        assert headers[b"connection"] == b"close"
+    async with dial(gateway) as line:
+        line.writer.write(GET)
+        assert (await line.answer())[0] == b"HTTP/1.1 200 OK"
