@@ -63,8 +63,21 @@ def reference(operation_id: UUID) -> str:
     They are the first 100 bits of the id in Crockford's base 32, so a reference leads back to
     its operation by a primary-key range: see `reference_bounds`.
     """
-    bits = operation_id.int >> _REFERENCE_SHIFT
-    return "".join([_PAIRS[(bits >> shift) & 1023] for shift in range(90, -1, -10)])
+    high, low = divmod(operation_id.int >> _REFERENCE_SHIFT, 1 << 50)
+    return "".join(
+        (
+            _PAIRS[high >> 40],
+            _PAIRS[high >> 30 & 1023],
+            _PAIRS[high >> 20 & 1023],
+            _PAIRS[high >> 10 & 1023],
+            _PAIRS[high & 1023],
+            _PAIRS[low >> 40],
+            _PAIRS[low >> 30 & 1023],
+            _PAIRS[low >> 20 & 1023],
+            _PAIRS[low >> 10 & 1023],
+            _PAIRS[low & 1023],
+        )
+    )
 
 
 def reference_bounds(text: str) -> tuple[UUID, UUID]:

@@ -1,8 +1,9 @@
 """Money: an integer of minor units and an ISO 4217 currency. No float ever touches an amount."""
 
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final
+
+import msgspec
 
 # Exponents other than two are listed in ISO 4217; every other code here has two decimals.
 _EXPONENTS: Final = {
@@ -32,8 +33,7 @@ class CurrencyMismatch(ValueError):
     """Two amounts of different currencies met in one sum."""
 
 
-@dataclass(frozen=True, slots=True)
-class Money:
+class Money(msgspec.Struct, frozen=True, gc=False):
     """An amount in minor units and its ISO 4217 currency code."""
 
     minor: int

@@ -81,6 +81,13 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
         "card_number_in_text",
     ),
     ("NUL", {**GOOD, "description": "a\u0000b"}, "#/description", "invalid"),
+    (
+        "line break",
+        {**GOOD, "billing_address": {"city": "A\r\nB"}},
+        "#/billing_address/city",
+        "invalid",
+    ),
+    ("DEL", {**GOOD, "customer": {"reference": "a\x7f"}}, "#/customer/reference", "invalid"),
     ("long", {**GOOD, "order_reference": "x" * 65}, "#/order_reference", "invalid"),
     ("metadata type", {**GOOD, "metadata": {"a": 1}}, "#/metadata", "invalid"),
     ("email", {**GOOD, "customer": {"email": "nobody"}}, "#/customer/email", "invalid"),
@@ -104,6 +111,15 @@ async def test_a_bad_field_is_named(
     await _nothing_is_left(shop, shared_stack)
     # The key is not burned: the corrected request may use it.
     assert (await shop.post("/payments", GOOD, key="bad")).status_code == 201
+
+
+async def test_texts_that_only_look_bad_side_by_side_are_taken(shop: Shop) -> None:
+    half = VISA[:8]
+    body = {**GOOD, "order_reference": half, "customer_reference": VISA[8:]}
+    body |= {"metadata": {"note": "two\nlines", half: VISA[8:]}, "description": "soft\u00adhyphen"}
+    answer = await shop.post("/payments", body)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["metadata"] == body["metadata"]
 
 
 async def test_every_bad_field_is_named_at_once(shop: Shop) -> None:

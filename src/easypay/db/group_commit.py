@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 import asyncpg
+import msgspec
 
 from easypay.clock import monotonic
 from easypay.db.connections import ConnectionLost, Lane
@@ -50,6 +51,16 @@ def _nobody(name: str, size: int, waited_s: float, took_s: float) -> None:
     pass
 
 
+class _Entry(msgspec.Struct, Generic[Item, Result]):
+    """An item in the queue, with what is asked of it again and again while it waits and runs."""
+
+    item: Item
+    future: "asyncio.Future[Result]"
+    since: float
+    touches: Sequence[Hashable]
+    variant: str
+
+
 class GroupCommitter(Generic[Item, Result]):
     """Runs one statement for many items at a time.
 
@@ -68,7 +79,7 @@ class GroupCommitter(Generic[Item, Result]):
         arguments: Callable[[Sequence[Item]], Sequence[object]],
         results: Callable[[Sequence[Item], list[asyncpg.Record]], Sequence[Result]],
         order: Callable[[Item], object],
-        touches: Callable[[Item], Sequence[Hashable]] | None = None,
+        touches: Callable[[Item], Sequence[Hashable]] = lambda _: (),
         variant: Callable[[Item], str] = lambda _: "",
         size: int,
         limit: int | None,
@@ -88,7 +99,7 @@ class GroupCommitter(Generic[Item, Result]):
         self._size = size
         self._limit = limit
         self._patience_s = patience_s
-        self._waiting: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
+        self._waiting: deque[_Entry[Item, Result]] = deque()
         self._touched: set[Hashable] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._impatience: asyncio.TimerHandle | None = None
@@ -111,7 +122,9 @@ class GroupCommitter(Generic[Item, Result]):
                 retry_after_s=1,
             )
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future, monotonic()))
+        self._waiting.append(
+            _Entry(item, future, monotonic(), self._touches(item), self._variant(item))
+        )
         self._start()
         return await future
 
@@ -143,7 +156,7 @@ class GroupCommitter(Generic[Item, Result]):
     def _look_again(self) -> None:
         self._impatience = None
         if self._runnable():
-            self._start(small=monotonic() - self._waiting[0][2] >= LONG_GROUP_S)
+            self._start(small=monotonic() - self._waiting[0].since >= LONG_GROUP_S)
 
     async def _work(self, lane: Lane) -> None:
         """Run groups over one lane until nothing is waiting."""
@@ -153,9 +166,8 @@ class GroupCommitter(Generic[Item, Result]):
                 try:
                     await self._run_group(lane, group)
                 finally:
-                    if self._touches is not None:
-                        for item, _, _ in group:
-                            self._touched.difference_update(self._touches(item))
+                    for entry in group:
+                        self._touched.difference_update(entry.touches)
         finally:
             self._free.append(lane)
             if self._runnable():  # items held back by what the last group touched
@@ -163,57 +175,50 @@ class GroupCommitter(Generic[Item, Result]):
 
     def _runnable(self) -> bool:
         """Is there anything waiting that touches nothing that runs?"""
-        touches = self._touches
-        return any(
-            touches is None or self._touched.isdisjoint(touches(item))
-            for item, _, _ in self._waiting
-        )
+        return any(self._touched.isdisjoint(entry.touches) for entry in self._waiting)
 
-    def _next_group(self) -> list[tuple[Item, "asyncio.Future[Result]", float]]:
+    def _next_group(self) -> list[_Entry[Item, Result]]:
         """What can run now: of one variant, touching nothing that runs, the oldest first."""
-        group: list[tuple[Item, asyncio.Future[Result], float]] = []
-        held: list[tuple[Item, asyncio.Future[Result], float]] = []
+        group: list[_Entry[Item, Result]] = []
+        held: list[_Entry[Item, Result]] = []
         variant: str | None = None
         while self._waiting and len(group) < self._size:
             entry = self._waiting.popleft()
-            item = entry[0]
-            things = () if self._touches is None else self._touches(item)
-            if self._touched.isdisjoint(things) and variant in (None, self._variant(item)):
-                variant = self._variant(item)
-                self._touched.update(things)
+            if self._touched.isdisjoint(entry.touches) and variant in (None, entry.variant):
+                variant = entry.variant
+                self._touched.update(entry.touches)
                 group.append(entry)
             else:
                 held.append(entry)
         self._waiting.extendleft(reversed(held))
         return group
 
-    async def _run_group(
-        self, lane: Lane, group: list[tuple[Item, "asyncio.Future[Result]", float]]
-    ) -> None:
-        group.sort(key=lambda entry: self._order(entry[0]))  # type: ignore[arg-type,return-value]
+    async def _run_group(self, lane: Lane, group: list[_Entry[Item, Result]]) -> None:
+        group.sort(key=lambda entry: self._order(entry.item))  # type: ignore[arg-type,return-value]
         self.groups += 1
         try:
-            oldest = min(since for _, _, since in group)
-            results = await self._run(lane, [item for item, _, _ in group], oldest)
+            results = await self._run(lane, group)
         except Exception as error:  # noqa: BLE001 - it is handed to the callers
             if len(group) == 1 or isinstance(error, DatabaseUnavailable):
-                for _, future, _ in group:
-                    if not future.done():
-                        future.set_exception(error)
+                for entry in group:
+                    if not entry.future.done():
+                        entry.future.set_exception(error)
             else:
                 for entry in group:
                     await self._run_group(lane, [entry])
             return
-        for (_, future, _), result in zip(group, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+        for entry, result in zip(group, results, strict=True):
+            if not entry.future.done():
+                entry.future.set_result(result)
 
-    async def _run(self, lane: Lane, items: list[Item], since: float) -> Sequence[Result]:
+    async def _run(self, lane: Lane, group: list[_Entry[Item, Result]]) -> Sequence[Result]:
+        items = [entry.item for entry in group]
+        since = min(entry.since for entry in group)
         retries = 0
         while True:
             begun = monotonic()
             try:
-                rows = await lane.fetch(self._arguments(items), self._variant(items[0]))
+                rows = await lane.fetch(self._arguments(items), group[0].variant)
                 self._watcher(self.name, len(items), begun - since, monotonic() - begun)
                 return self._results(items, rows)
             except ConnectionLost as error:

@@ -1,4 +1,5 @@
-"""What a process looks at ten times a second: the loop's lag, its size, what waits in it."""
+"""What a process looks at by itself: ten times a second how late its loop is, once a second its
+size and what waits in it."""
 
 import asyncio
 import logging
@@ -20,6 +21,7 @@ from easypay.payments.resolver import Resolver
 log = logging.getLogger(__name__)
 
 LAG_EVERY_S: Final = 0.1
+_READ_EVERY_S: Final = 1.0
 _UNKNOWN_EVERY_S: Final = 5.0
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -56,14 +58,17 @@ class Vitals:
     async def run(self) -> None:
         """Until cancelled."""
         lag = self._instruments.loop_lag
-        ask_at = 0.0
+        read_at = ask_at = 0.0
         while True:
             due = monotonic() + LAG_EVERY_S
             await asyncio.sleep(LAG_EVERY_S)
-            lag.observe(max(0.0, monotonic() - due))
-            self.read()
-            if monotonic() >= ask_at:
-                ask_at = monotonic() + _UNKNOWN_EVERY_S
+            now = monotonic()
+            lag.observe(max(0.0, now - due))
+            if now >= read_at:
+                read_at = now + _READ_EVERY_S
+                self.read()
+            if now >= ask_at:
+                ask_at = now + _UNKNOWN_EVERY_S
                 await self._ask_what_waits()
 
     def read(self) -> None:

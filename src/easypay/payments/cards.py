@@ -18,6 +18,7 @@ _BRANDS: Final = (
 )  # fmt: skip
 _SHORTEST: Final = 13
 _LONGEST: Final = 19
+_DIGITS_ALONE: Final = bytes(byte if byte in b"0123456789" else 32 for byte in range(256))
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 # Thirteen digits or more, with at most two spaces, dashes or dots between any two of them.
@@ -67,7 +68,11 @@ def scrub(text: str) -> str:
 
 def _card_numbers(text: str) -> list[tuple[int, int]]:
     """Where card numbers stand, whatever digits stand beside them: `4111 1111 1111 1111 12/35`."""
-    if not text.isascii():
+    if text.isascii():
+        runs = text.encode().translate(_DIGITS_ALONE, b" .-").split()
+        if not runs or len(max(runs, key=len)) < _SHORTEST:
+            return []  # nearly always, and found out in a fifth of the time
+    else:
         # Other scripts' digits are digits to whoever reads them.
         text = "".join(str(unicodedata.decimal(c, c)) for c in text)
     found: list[tuple[int, int]] = []

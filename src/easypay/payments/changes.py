@@ -11,7 +11,7 @@ from easypay.clock import rfc3339
 from easypay.errors import EasyPayError, NotExecuted, NotSettled, ProcessorRejected
 from easypay.payments.model import CREATES, REVIEWS, Operation, Payment
 from easypay.payments.said import Said, also_said_before, operation_after, payment_after, said_of
-from easypay.payments.status import Event, Status, advance
+from easypay.payments.status import BY_NAME, Event, Status, advance
 from easypay.payments.views import REFUND_STATUS, body_of, payment_view, refund_view
 from easypay.problems import render
 from easypay.processors.base import (
@@ -209,7 +209,7 @@ def _final_change(
     approved = isinstance(learned, Approved)
     late = operation.state == "absent"
     reviewed = operation.state == "held"
-    ends_review = operation.kind in REVIEWS and isinstance(learned, Approved | Declined)
+    ends_review = operation.kind in REVIEWS and isinstance(learned, (Approved, Declined))
     describes = operation.kind in CREATES or ends_review
     refund = operation.kind == "refund"
     voided = refund and isinstance(learned, Approved) and learned.voided
@@ -219,7 +219,7 @@ def _final_change(
             "rejected" if approved else "approved"
         )  # what it asked for is that there is no money
     event = _payment_event(operation, payment, learned, late=late)
-    status = Status(payment.status) if event is None else advance(Status(payment.status), event)
+    status = BY_NAME[payment.status] if event is None else advance(payment.status, event)
     authorized, captured = _amounts_after(operation, payment, approved=approved, voided=voided)
     said = said_of(learned)
     if reviewed or ends_review:
@@ -322,6 +322,8 @@ _TOO_EARLY: Final = {
 
 def _refusal(operation: Operation, payment: Payment, learned: Learned) -> EasyPayError | None:
     """The problem where there is no resource to show for the request."""
+    if isinstance(learned, Approved):
+        return None
     follow_up = operation.kind not in CREATES and operation.kind != "refund"
     if isinstance(learned, Rejected) and learned.not_settled:
         return NotSettled(_TOO_EARLY[operation.amount_minor == payment.voidable_minor])

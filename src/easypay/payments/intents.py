@@ -152,9 +152,7 @@ def authorize_request(
         customer_email=None if customer is None else customer.email,
         customer_ip=None if customer is None else customer.ip_address,
         order_reference=body.order_reference,
-        billing_address=None
-        if address is None
-        else Address(**{name: getattr(address, name) for name in address.__struct_fields__}),
+        billing_address=None if address is None else Address(**msgspec.structs.asdict(address)),
         stored_credential=_stored_credential(body),
     )
 

@@ -3,6 +3,7 @@
 Unknown fields are refused. A card's repr hides it, so that no traceback or log can show it.
 """
 
+import re
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -17,7 +18,14 @@ _NO_CONTROL = r"^[^\x00-\x1f\x7f\ud800-\udfff]*$"
 
 
 def _text(longest: int, description: str) -> Meta:
-    return Meta(min_length=1, max_length=longest, pattern=_NO_CONTROL, description=description)
+    """Free text. `check_payment` looks for what may not be in it, in all texts at once: a pattern
+    for each would take longer than reading the whole body."""
+    return Meta(
+        min_length=1,
+        max_length=longest,
+        description=description,
+        extra_json_schema={"pattern": _NO_CONTROL},
+    )
 
 
 Amount = Annotated[
@@ -193,8 +201,8 @@ class RefundPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields
     amount: Amount | UnsetType = UNSET
 
 
-_SHORTEST_NUMBER: Final = 13
-_FREE_TEXT: Final = ("order_reference", "customer_reference", "description", "statement_descriptor")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_FREE: Final = ("order_reference", "customer_reference", "description", "statement_descriptor")
 
 
 def check_payment(
@@ -247,15 +255,9 @@ def check_payment(
                 "It differs from customer.reference; send one of the two.",
             )
         )
-    errors += [
-        FieldError(
-            pointer,
-            "card_number_in_text",
-            "This looks like a card number. Card numbers belong in payment_method only.",
-        )
-        for pointer, text in _texts(body)
-        if contains_card_number(text)
-    ]
+    text = _all_text(body)
+    if not text.isprintable() or contains_card_number(text):
+        errors += _check_texts(body)
     if errors:
         raise ValidationFailed(
             "; ".join(f"{error.pointer[2:]}: {error.detail}" for error in errors),
@@ -310,23 +312,48 @@ def _check_card(card: CardBody, *, at: datetime) -> list[FieldError]:
     return errors
 
 
-def _texts(body: CreatePayment) -> list[tuple[str, str]]:
-    """Every free text that is long enough to hold a card number, with its pointer."""
-    texts: list[tuple[str, str]] = []
-    for name in _FREE_TEXT:
-        text = getattr(body, name)
-        if text is not None and len(text) >= _SHORTEST_NUMBER:
-            texts.append((f"#/{name}", text))
+def _all_text(body: CreatePayment) -> str:
+    """All free text in one, parted by what ends a card number and is no control character."""
+    parts = [body.order_reference, body.customer_reference, body.description]
+    if body.customer is not None:
+        parts += msgspec.structs.astuple(body.customer)
+    if body.billing_address is not None:
+        parts += msgspec.structs.astuple(body.billing_address)
+    if body.metadata is not None:
+        parts += (*body.metadata, *body.metadata.values())
+    if isinstance(body.payment_method, BankAccountMethod):
+        parts.append(body.payment_method.bank_account.name_on_account)
+    parts.append(body.statement_descriptor)
+    return "/".join(filter(None, parts))
+
+
+def _check_texts(body: CreatePayment) -> list[FieldError]:
+    """The same, text by text, to name the field."""
+    texts: list[tuple[str, str | None]] = [(f"#/{name}", getattr(body, name)) for name in _FREE]
     for name, part in (("customer", body.customer), ("billing_address", body.billing_address)):
         if part is not None:
-            for field in part.__struct_fields__:
-                text = getattr(part, field)
-                if text is not None and len(text) >= _SHORTEST_NUMBER:
-                    texts.append((f"#/{name}/{field}", text))
+            texts += [(f"#/{name}/{field}", getattr(part, field)) for field in _fields(part)]
     if isinstance(body.payment_method, BankAccountMethod):
         name = body.payment_method.bank_account.name_on_account
         texts.append(("#/payment_method/bank_account/name_on_account", name))
-    for key, value in (body.metadata or {}).items():
+    errors = [
+        FieldError(pointer, "invalid", "Line breaks and the like have no place here.")
+        for pointer, text in texts
+        if text is not None and _CONTROL.search(text)
+    ]
+    for key, value in (body.metadata or {}).items():  # where values may have several lines
         pointer = "#/metadata/" + key.replace("~", "~0").replace("/", "~1")
         texts += [("#/metadata", key), (pointer, value)]
-    return texts
+    return errors + [
+        FieldError(
+            pointer,
+            "card_number_in_text",
+            "This looks like a card number. Card numbers belong in payment_method only.",
+        )
+        for pointer, text in texts
+        if text is not None and contains_card_number(text)
+    ]
+
+
+def _fields(part: msgspec.Struct) -> tuple[str, ...]:
+    return part.__struct_fields__

@@ -329,7 +329,7 @@ class Statement(NamedTuple):
     results: Callable[[Sequence[Any], list[asyncpg.Record]], Sequence[Any]]
     order: Callable[[Any], Any]
     """Rows are locked in this order, in every process."""
-    touches: Callable[[Any], Sequence[Hashable]] | None
+    touches: Callable[[Any], Sequence[Hashable]]
     """What two items that run at the same time may not have in common."""
     months: Callable[[Any], tuple[UUID, ...]] = lambda _: ()
     """The ids whose months the statement names: the payment's, then the operation's."""
@@ -364,7 +364,7 @@ STATEMENTS: Final[dict[str, Statement]] = {
         read_payments_arguments,
         read_payments_results,
         order=lambda key: key.payment_id,
-        touches=None,
+        touches=lambda _: (),
         months=lambda key: (key.payment_id,),
     ),
 }

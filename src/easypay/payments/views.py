@@ -7,7 +7,7 @@ import msgspec
 from easypay import ids
 from easypay.clock import rfc3339
 from easypay.payments.model import Operation, Payment
-from easypay.payments.status import Status
+from easypay.payments.status import BY_NAME, Status
 
 
 class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
@@ -103,7 +103,7 @@ def payment_view(payment: Payment) -> PaymentView:
     """A payment as the API shows it."""
     return PaymentView(
         id=ids.typed(ids.PAYMENT, payment.id),
-        status=Status(payment.status),
+        status=BY_NAME[payment.status],
         amount=payment.amount_minor,
         currency=payment.currency,
         captured_amount=payment.captured_minor,

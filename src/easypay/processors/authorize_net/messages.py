@@ -266,16 +266,21 @@ def _customer(request: AuthorizeRequest) -> dict[str, str]:
     return customer
 
 
+_BILL_TO: Final = {
+    "first_name": ("firstName", 50),
+    "last_name": ("lastName", 50),
+    "company": ("company", 50),
+    "line1": ("address", 60),
+    "city": ("city", 40),
+    "state": ("state", 40),
+    "postal_code": ("zip", 20),
+    "country": ("country", 60),
+    "phone": ("phoneNumber", 25),
+}
+"""Our field: (its element, the most characters of it). In the schema's order, which is ours too."""
+assert tuple(_BILL_TO) == Address.__struct_fields__
+
+
 def _bill_to(address: Address) -> dict[str, str]:
-    fields = (
-        ("firstName", address.first_name, 50),
-        ("lastName", address.last_name, 50),
-        ("company", address.company, 50),
-        ("address", address.line1, 60),
-        ("city", address.city, 40),
-        ("state", address.state, 40),
-        ("zip", address.postal_code, 20),
-        ("country", address.country, 60),
-        ("phoneNumber", address.phone, 25),
-    )
-    return {name: cut for name, value, limit in fields if (cut := text(value, limit))}
+    values = zip(_BILL_TO.values(), msgspec.structs.astuple(address), strict=True)
+    return {name: cut for (name, most), value in values if value and (cut := text(value, most))}
