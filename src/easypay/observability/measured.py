@@ -1,7 +1,8 @@
 """Stand-ins that measure: a processor and a database pool that count what goes through them."""
 
+import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -78,10 +79,15 @@ def _word(kind: type) -> str:
 
 
 class MeasuredPool:
-    """A pool whose statements are timed, named as OpenTelemetry's `db.query.summary` would."""
+    """A pool whose statements are timed, named as OpenTelemetry's `db.query.summary` would.
+
+    They run in the order in which they came. asyncpg's own pool gives a connection that is free
+    again to whoever asks next, and sends the one that has waited longest back to the end.
+    """
 
     def __init__(self, pool: Any, instruments: Instruments) -> None:
         self._pool = pool
+        self._turns = asyncio.Semaphore(pool.get_max_size())
         self._database = instruments.database
         self.acquire = pool.acquire
         self.close = pool.close
@@ -89,23 +95,26 @@ class MeasuredPool:
         self.get_idle_size = pool.get_idle_size
 
     async def fetch(self, sql: str, *arguments: object) -> Any:
-        return await self._timed(sql, self._pool.fetch(sql, *arguments))
+        return await self._timed(self._pool.fetch, sql, arguments)
 
     async def fetchrow(self, sql: str, *arguments: object) -> Any:
-        return await self._timed(sql, self._pool.fetchrow(sql, *arguments))
+        return await self._timed(self._pool.fetchrow, sql, arguments)
 
     async def fetchval(self, sql: str, *arguments: object) -> Any:
-        return await self._timed(sql, self._pool.fetchval(sql, *arguments))
+        return await self._timed(self._pool.fetchval, sql, arguments)
 
     async def execute(self, sql: str, *arguments: object) -> Any:
-        return await self._timed(sql, self._pool.execute(sql, *arguments))
+        return await self._timed(self._pool.execute, sql, arguments)
 
-    async def _timed(self, sql: str, statement: Awaitable[Any]) -> Any:
-        begun = monotonic()
-        try:
-            return await statement
-        finally:
-            self._database.observe(monotonic() - begun, summary(sql))
+    async def _timed(
+        self, run: Callable[..., Awaitable[Any]], sql: str, arguments: Sequence[object]
+    ) -> Any:
+        async with self._turns:
+            begun = monotonic()
+            try:
+                return await run(sql, *arguments)
+            finally:
+                self._database.observe(monotonic() - begun, summary(sql))
 
 
 _LOCK: Final = r"(?<!FOR )"  # SELECT ... FOR UPDATE changes nothing

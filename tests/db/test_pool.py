@@ -1,0 +1,48 @@
+"""Cold reads share a few connections: nobody waits while others go round again."""
+
+import asyncio
+
+import asyncpg
+
+from easypay.db.connections import open_pool
+from easypay.observability.instruments import Instruments
+from easypay.observability.measured import MeasuredPool
+from harness import Stack
+
+
+async def test_the_pool_serves_in_the_order_of_asking(shared_stack: Stack) -> None:
+    """Readers arrive while others wait. asyncpg alone gives a free connection to whoever asks at
+    that moment, and whoever was woken for it goes back to the end of the line."""
+    pool = MeasuredPool(await open_pool(shared_stack.dsn, size=1), Instruments())
+    served: list[int] = []
+
+    async def read(number: int) -> None:
+        await pool.fetchval("SELECT 1")
+        served.append(number)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as readers:
+        for number in range(400):
+            readers.create_task(read(number))
+            await asyncio.sleep(0)  # one more in every turn of the loop
+    await pool.close()
+    assert served == sorted(served)
+
+
+async def test_a_statement_that_fails_gives_its_turn_back(shared_stack: Stack) -> None:
+    pool = MeasuredPool(await open_pool(shared_stack.dsn, size=1), Instruments())
+    for _ in range(3):
+        try:
+            await pool.execute("SELECT nonsense")
+        except asyncpg.UndefinedColumnError:
+            pass
+        else:
+            raise AssertionError("it has no such column")
+    reading = asyncio.create_task(pool.fetchval("SELECT pg_sleep(5)"))
+    waiting = asyncio.create_task(pool.fetchval("SELECT 2"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    reading.cancel()
+    await asyncio.wait((reading, waiting))
+    async with asyncio.timeout(10):
+        assert await pool.fetchval("SELECT 3") == 3
+    await pool.close()
