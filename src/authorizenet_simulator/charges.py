@@ -152,6 +152,15 @@ _FILTERED: Final = {
 }
 
 
+_EXAMPLES: Final = {
+    33: REASONS[33][1].replace("%s", "Invoice Number"),
+    270: REASONS[270][1].replace("%1", "1"),
+    271: REASONS[271][1].replace("%1", str(checks.MOST_LINE_ITEMS)),
+    351: REASONS[351][1].replace("%x", "4"),
+}
+"""Texts with a gap in them, as a reason that was asked for by its number fills it."""
+
+
 def avs_of(instrument: Instrument, zip_code: str) -> str:
     """The result of the address check, by the ZIP."""
     return "P" if instrument.brand == "eCheck" else _AVS_BY_ZIP.get(zip_code, "Y")
@@ -174,7 +183,7 @@ def verdict(
             held = records.HELD_AUTHORIZED if reason == 253 else records.HELD
             return 4, reason, held
         if response_code != 1:
-            raise Refused(reason)
+            raise Refused(reason, _EXAMPLES.get(reason))
     elif zip_code == _DECLINED_ZIP:
         return 2, 2, records.DECLINED
     elif instrument.brand == "eCheck":
