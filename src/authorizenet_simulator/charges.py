@@ -194,6 +194,8 @@ def verdict(
         bad_cvv = instrument.cvv_result in settings.cvv_reject
         if bad_avs or bad_cvv:
             return 2, 45 if bad_avs and bad_cvv else 27 if bad_avs else 65, records.DECLINED
+    if settings.blocked_ips and ask.tree.get("customerIP") in settings.blocked_ips:
+        return 2, 250, records.DECLINED
     if settings.held_above is not None and amount > (amounts.parse(settings.held_above) or 0):
         filtered = _FILTERED.get(settings.held_action)
         if filtered is not None:

@@ -141,6 +141,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """AVS results that the account's filter declines (27)."""
     cvv_reject: list[str] = []
     """Card code results that the account's filter declines (65)."""
+    blocked_ips: list[str] = []
+    """Charges with one of these as `customerIP` are declined (250)."""
     max_amount: str = "99999999.99"
     unlinked_refunds: bool = True
     unsettled_refund_code: Literal[50, 54] = 54

@@ -364,3 +364,36 @@ RAISED["E00103"] = (
     profile_of(payment=PAYPAL),
     f"{FAILED} This payment method does not support profile creation.",
 )
+
+
+# Codes with more than one text ------------------------------------------------------------------
+
+
+def stored_twice(shop: Merchant) -> Answer:
+    profile_id, _ = stored(shop)
+    same = {"billTo": BILL_TO, "payment": card()}
+    return shop.call(
+        "createCustomerPaymentProfileRequest", customerProfileId=profile_id, paymentProfile=same
+    )
+
+
+def nobodys_card(shop: Merchant) -> Answer:
+    profile_id, _ = stored(shop)
+    profile = through(profile_id, "1")
+    said = {"transactionType": "authCaptureTransaction", "amount": "1.00", "profile": profile}
+    return shop.call("createTransactionRequest", transactionRequest=said)
+
+
+def nobodys_address(shop: Merchant) -> Answer:
+    profile_id, _ = stored(shop)
+    address = {"city": "Oslo", "customerAddressId": "1"}
+    return shop.call(
+        "updateCustomerShippingAddressRequest", customerProfileId=profile_id, address=address
+    )
+
+
+ALSO: list[tuple[str, Callable[[Merchant], Answer], str]] = [
+    ("E00039", stored_twice, "A duplicate customer payment profile already exists."),
+    ("E00040", nobodys_card, "Customer Profile ID or Customer Payment Profile ID not found."),
+    ("E00040", nobodys_address, "Cannot find the specified shipping address."),
+]

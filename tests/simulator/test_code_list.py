@@ -3,16 +3,16 @@
 A code that nothing raises can still be ordered, so that a client can be tried with each of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from authorizenet_simulator.codes import MESSAGES, REASONS
+from authorizenet_simulator.codes import MESSAGES
 from simulator import in_xml, raising_arb
 from simulator.customers import card, message
 from simulator.driving import Merchant, Process, reason
-from simulator.raising import PAYPAL, RAISED, sale
+from simulator.raising import ALSO, RAISED, Answer, sale
 
 _BOARDING = "opens or changes merchants' accounts, which is not among the requests of the schema"
 _SCHEMA = "a request that is not as the schema wants it is E00003"
@@ -69,6 +69,13 @@ def test_what_raises_a_code(shop: Merchant, code: str) -> None:
     assert answer["messages"]["resultCode"] == ("Ok" if code.startswith("I") else "Error")
 
 
+@pytest.mark.parametrize(("code", "act", "text"), ALSO)
+def test_what_a_code_says_elsewhere(
+    shop: Merchant, code: str, act: Callable[[Merchant], Answer], text: str
+) -> None:
+    assert message(act(shop)) == (code, text)
+
+
 def test_any_code_can_be_ordered(shop: Merchant) -> None:
     for code, text in MESSAGES.items():
         shop.fault("code_before", code=code, count=1)
@@ -111,57 +118,6 @@ def test_an_order_for_a_code_that_is_none(shop: Merchant, order: dict[str, Any])
     reply = shop.process.client.post("/simulator/faults", json=order)
     assert reply.status_code == 400
     assert "code" in reply.json()["error"]
-
-
-# Reasons of a transaction -----------------------------------------------------------------------
-
-NATURAL = {
-    1: "an approval",
-    295: "a part that a prepaid card has paid",
-    310: "a second void",
-    311: "a second capture",
-    2000: "PayPal, which has no card",
-}
-"""Reasons with response code 1 or 5: no amount asks for these."""
-GAPS = {
-    33: "Invoice Number cannot be left blank.",
-    270: "Line item 1 is invalid.",
-    271: "The number of line items submitted is not allowed. A maximum of 30 line items can be"
-    " submitted.",
-    351: "Employee ID must be 1 to 4 characters in length.",
-}
-"""The texts of the list that have a gap, filled."""
-
-
-def test_the_old_test_card_gives_every_reason_by_its_number(shop: Merchant) -> None:
-    for number, (response_code, text) in REASONS.items():
-        if number in NATURAL:
-            continue
-        kind = "authCaptureTransaction" if number else "authOnlyTransaction"
-        found = shop.charge(f"{number}.00", kind=kind, number="4222222222222")
-        said = GAPS.get(number, text)
-        assert found["responseCode"] == str(response_code), number
-        if response_code == 4:
-            assert found["messages"] == [{"code": str(number), "description": said}]
-        else:
-            assert found["errors"] == [{"errorCode": str(number), "errorText": said}]
-
-
-def test_the_reasons_that_no_amount_asks_for(shop: Merchant) -> None:
-    said = {}
-    paid = shop.charge("2.00")
-    said[1] = paid
-    said[311] = shop.capture(paid["transId"])
-    shop.void(paid["transId"])
-    said[310] = shop.void(paid["transId"])
-    partly = {"setting": {"settingName": "allowPartialAuth", "settingValue": "true"}}
-    said[295] = shop.charge("9.00", billTo={"zip": "46225"}, transactionSettings=partly)
-    said[2000] = shop.charge(payment=PAYPAL)
-    assert said.keys() == NATURAL.keys()
-    for number, found in said.items():
-        (told,) = found["messages"]
-        assert told == {"code": str(number), "description": REASONS[number][1]}
-    assert said[2000]["responseCode"] == "5"
 
 
 @pytest.mark.parametrize(
