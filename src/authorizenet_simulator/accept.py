@@ -14,7 +14,7 @@ from authorizenet_simulator.ledger import Ledger
 DESCRIPTOR: Final = "COMMON.ACCEPT.INAPP.PAYMENT"
 LIFETIME_MS: Final = 15 * 60_000
 _NUMBER_DIGITS: Final = 22
-_BEGINNING: Final = b64encode(b'{"code":').decode()[:8]
+_BEGINNINGS: Final = tuple(b64encode(text).decode()[:8] for text in (b'{"code', b'{"token'))
 
 
 def mint(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Reply:
@@ -57,8 +57,8 @@ def _is_nonce(value: str) -> bool:
     characters before it, or the number that a nonce once was."""
     if len(value) == _NUMBER_DIGITS and value.isascii() and value.isdigit():
         return True
-    start = value.find(_BEGINNING)
-    if start not in (0, 3):
+    start = 0 if value.startswith(_BEGINNINGS) else 3
+    if not value.startswith(_BEGINNINGS, start):
         return False
     try:
         return bool(b64decode(value[start:], validate=True))

@@ -324,7 +324,7 @@ def test_a_nonce_from_elsewhere_is_one_all_the_same(shop: Merchant) -> None:
     for value in (foreign.decode(), f"119{foreign.decode()}", "1" * 22):
         answer = pay_with(shop, {**nonce, "dataValue": value})
         assert answer["messages"]["message"][0]["code"] == "E00114"
-    for value in ("1" * 21, f"11{foreign.decode()}", foreign.decode()[:-1], "eyJ0b2tlbiI6IjEifQ=="):
+    for value in ("1" * 21, f"11{foreign.decode()}", foreign.decode()[:-1], "eyJhIjoiMSJ9"):
         answer = pay_with(shop, {**nonce, "dataValue": value})
         assert answer["messages"]["message"][0]["code"] == "E00117"
     assert pay_with(shop, nonce)["transactionResponse"]["responseCode"] == "1"
