@@ -152,10 +152,11 @@ class App:
             return fault.status, _HTML, _CDN_PAGE
         if kind == "late_charge":
             await asyncio.sleep(fault.delay_ms / 1000)
-        refused = _REFUSED.get(kind)
-        if refused is None:
+        refused = fault.code or _REFUSED.get(kind)
+        reply = b""
+        if refused is None or kind == "code_after":
             reply = self._answer(call)
-        else:
+        if refused is not None:
             reply = self._refusal(call.form, call.method, ApiError(refused))
         if kind == "late_reply":
             latency_s += fault.delay_ms / 1000

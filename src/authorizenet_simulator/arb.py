@@ -9,6 +9,7 @@ from authorizenet_simulator import (
     arb_reports,
     arb_terms,
     payers,
+    places,
     profiles_read,
     schedule,
     subscription_notices,
@@ -31,6 +32,7 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     Raises ApiError.
     """
     tree: Tree = body["subscription"]
+    places.check(ledger.settings_of(account), tree)
     terms = arb_terms.new_terms(tree, now)
     _check_payer(tree)
     first_at = terms.due_ms(1, now)
@@ -45,6 +47,7 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
         bill_to = tree.get("billTo") or {}
         arb_terms.check_names(bill_to)
         instrument = arb_terms.read_payment(ledger, account, tree["payment"], now)
+    arb_terms.check_taken(ledger.settings_of(account), instrument)
     arb_terms.check_instrument(instrument, schedule.run_ms(terms.start))
     digest = _digest(ledger, account, terms, instrument, bill_to, None)
     number = ledger.subscriptions.next_number
@@ -63,6 +66,7 @@ def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     if found.status not in subscriptions.RUNNING:
         raise ApiError("E00037", f"Subscriptions that are {found.status} cannot be updated.")
     tree: Tree = body["subscription"]
+    places.check(ledger.settings_of(account), tree)
     terms = arb_terms.changed_terms(found, tree)
     payer = terms.payer
     before, bill_to = _paid_by(ledger, account, payer)
@@ -108,7 +112,7 @@ def _check_payer(tree: Tree) -> None:
             raise ApiError("E00029")
         return
     if "payment" in tree:
-        raise ApiError("E00090")
+        raise ApiError("E00091" if "customerPaymentProfileId" in profile else "E00090")
     if "billTo" in tree:
         raise ApiError("E00093")
     if "shipTo" in tree and "customerAddressId" in profile:

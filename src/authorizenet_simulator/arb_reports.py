@@ -10,6 +10,7 @@ from authorizenet_simulator import (
     amounts,
     clock,
     instruments,
+    paging,
     payers,
     profiles_read,
     records,
@@ -84,7 +85,8 @@ def _moment(at: int) -> str:
 
 
 def listing(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """ARBGetSubscriptionListRequest: one page, by id where no order is asked for."""
+    """ARBGetSubscriptionListRequest: one page, by id where no order is asked for. Raises ApiError
+    E00094."""
     wanted = _SEARCHES[body["searchType"]]
     month = schedule.today(now)
     rows = [
@@ -97,9 +99,8 @@ def listing(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
         order_by = sorting["orderBy"]
         descending = sorting["orderDescending"].strip() in _TRUE
         rows.sort(key=lambda row: _sort_key(row, order_by), reverse=descending)
-    paging: Tree = body.get("paging") or {}
-    limit, page = int(paging.get("limit", 1000)), int(paging.get("offset", 1))
-    listed = rows[(page - 1) * limit : page * limit]
+    start, stop = paging.bounds(body, len(rows))
+    listed = rows[start:stop]
     if not listed:
         return Reply({"totalNumInResultSet": len(rows)}, *NOTHING_FOUND)
     return Reply({"totalNumInResultSet": len(rows), "subscriptionDetails": listed})

@@ -14,6 +14,7 @@ from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.instruments import Instrument
 from authorizenet_simulator.ledger import Ledger
+from authorizenet_simulator.records import Settings
 from authorizenet_simulator.subscriptions import Payer, Subscription, Terms
 
 Tree = dict[str, Any]
@@ -172,6 +173,15 @@ def read_payment(ledger: Ledger, account: Account, payment: Tree, now: int) -> I
     else:
         raise ApiError("E00016" if payment else "E00029")
     return found
+
+
+def check_taken(settings: Settings, instrument: Instrument) -> None:
+    """Raises ApiError E00020, E00021 for a payment method that the account does not take at all."""
+    if instrument.brand == "eCheck":
+        if not settings.echeck:
+            raise ApiError("E00020")
+    elif settings.card_types == []:
+        raise ApiError("E00021")
 
 
 def check_instrument(instrument: Instrument, at: int) -> None:

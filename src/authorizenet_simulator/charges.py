@@ -152,6 +152,15 @@ _FILTERED: Final = {
 }
 
 
+_EXAMPLES: Final = {
+    33: REASONS[33][1].replace("%s", "Invoice Number"),
+    270: REASONS[270][1].replace("%1", "1"),
+    271: REASONS[271][1].replace("%1", str(checks.MOST_LINE_ITEMS)),
+    351: REASONS[351][1].replace("%x", "4"),
+}
+"""Texts with a gap in them, as a reason that was asked for by its number fills it."""
+
+
 def avs_of(instrument: Instrument, zip_code: str) -> str:
     """The result of the address check, by the ZIP."""
     return "P" if instrument.brand == "eCheck" else _AVS_BY_ZIP.get(zip_code, "Y")
@@ -174,7 +183,7 @@ def verdict(
             held = records.HELD_AUTHORIZED if reason == 253 else records.HELD
             return 4, reason, held
         if response_code != 1:
-            raise Refused(reason)
+            raise Refused(reason, _EXAMPLES.get(reason))
     elif zip_code == _DECLINED_ZIP:
         return 2, 2, records.DECLINED
     elif instrument.brand == "eCheck":
@@ -185,6 +194,8 @@ def verdict(
         bad_cvv = instrument.cvv_result in settings.cvv_reject
         if bad_avs or bad_cvv:
             return 2, 45 if bad_avs and bad_cvv else 27 if bad_avs else 65, records.DECLINED
+    if settings.blocked_ips and ask.tree.get("customerIP") in settings.blocked_ips:
+        return 2, 250, records.DECLINED
     if settings.held_above is not None and amount > (amounts.parse(settings.held_above) or 0):
         filtered = _FILTERED.get(settings.held_action)
         if filtered is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from authorizenet_simulator import wallets
+from authorizenet_simulator import places, wallets
 from authorizenet_simulator.asks import YES, Ask, Refused
 from authorizenet_simulator.codes import REASONS
 from authorizenet_simulator.instruments import Instrument
@@ -13,7 +13,8 @@ MOST_LINE_ITEMS: Final = 30
 
 
 def check(ask: Ask, kind: str, instrument: Instrument) -> None:
-    """Raises Refused for what the account does not take, and for parts that make no sense."""
+    """Raises Refused for what the account does not take, and for parts that make no sense; ApiError
+    E00082, E00085 where it has countries and states looked at."""
     settings = ask.settings
     if settings.card_types is not None and instrument.brand not in ("eCheck", "PayPal"):
         if not settings.card_types:
@@ -22,6 +23,8 @@ def check(ask: Ask, kind: str, instrument: Instrument) -> None:
             raise Refused(17)
     if settings.required_fields:
         _check_required(ask)
+    if settings.places_checked:
+        places.check(settings, ask.tree)
     for name in ask.tree.keys() & _CHECKS.keys():
         _CHECKS[name](ask, ask.tree[name])
     card = (ask.tree.get("payment") or {}).get("creditCard")

@@ -24,7 +24,8 @@ _PERMISSIONS: Final = (
 
 
 def authenticate(ledger: Ledger, method: str, body: Tree, now: int) -> Account:
-    """Whose credentials a checked request carries. Raises ApiError E00005, E00006, E00007."""
+    """Whose credentials a checked request carries. Raises ApiError E00005, E00006, E00007, and
+    E00059 for a browser's key with a method that is not for browsers."""
     said: Tree = body["merchantAuthentication"]
     if (token := said.get("sessionToken")) is not None:
         return _of_session(ledger, said, token, now)
@@ -37,6 +38,8 @@ def authenticate(ledger: Ledger, method: str, body: Tree, now: int) -> Account:
     else:
         key = said.get("transactionKey")
         if key is None:
+            if account is not None and said.get("clientKey") == reporting.client_key(account):
+                raise ApiError("E00059")
             raise ApiError("E00005" if _OTHER_WAYS.isdisjoint(said) else "E00007")
         expected = "" if account is None else account.transaction_key
     if account is None or key != expected:

@@ -7,6 +7,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
+from authorizenet_simulator.codes import MESSAGES
 from authorizenet_simulator.notices import TRANSACTION_TYPE
 from authorizenet_simulator.wire import Call
 
@@ -16,6 +17,8 @@ Kind = Literal[
     "late_charge",
     "error_after",
     "error_before",
+    "code_after",
+    "code_before",
     "truncate",
     "reset_before",
     "refuse",
@@ -37,6 +40,7 @@ Distribution = Literal["constant", "uniform", "lognormal"]
 
 _WEBHOOK: Final = "webhook_"
 """How the kinds begin that meet notifications, not calls."""
+_CODED: Final = frozenset({"code_after", "code_before"})
 _NO_CALL: Final = frozenset(
     {"refuse", *(kind for kind in get_args(Kind) if kind.startswith(_WEBHOOK))}
 )
@@ -62,6 +66,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Calls of a method each second that a throttle lets pass."""
     step_bytes: int = 64
     """How much of a slow_body comes at a time."""
+    code: str = ""
+    """What code_after and code_before answer, of the whole request: `E00049`."""
     content_type: str = "text/plain"
     """What a wrong_content_type says instead."""
     distribution: Distribution = "constant"
@@ -83,6 +89,10 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         lowest = 200 if self.kind == "html" else 400
         if not lowest <= self.status <= 599:
             return f"status must be between {lowest} and 599"
+        if self.kind in _CODED and self.code not in MESSAGES:
+            return f"{self.kind} needs a code of the processor's list, such as E00049"
+        if self.code and self.kind not in _CODED:
+            return "code is for code_after and code_before"
         if self.step_bytes < 1:
             return "step_bytes must be at least 1"
         if (self.kind == "throttle") != (self.rate > 0):

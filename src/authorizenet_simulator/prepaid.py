@@ -155,13 +155,16 @@ def _payment(ledger: Ledger, member: Joined) -> dict[str, str]:
 
 
 def update_group(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Reply:
-    """updateSplitTenderGroupRequest: be content with what is paid, or give it all back.
+    """updateSplitTenderGroupRequest: be content with what is paid, or give it all back. An order
+    that is closed that way already stays so, and that is no error.
 
-    Raises ApiError: E00040 for an unknown order, E00027 for one that is closed.
+    Raises ApiError: E00040 for an unknown order, E00027 for one that is closed the other way.
     """
     group = ledger.splits.groups.get(records.parse_id(body["splitTenderId"]) or 0)
     if group is None or group.login != account.login:
         raise ApiError("E00040")
+    if group.status == body["splitTenderStatus"]:
+        return Reply({})
     if group.status != "held":
         raise ApiError("E00027", REASONS[298][1])
     match body["splitTenderStatus"]:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from authorizenet_simulator import (
     customer_notices,
+    places,
     profile_transactions,
     profiles_charge,
     profiles_make,
@@ -67,6 +68,7 @@ def _create(ledger: Ledger, account: Account, body: Tree, now: int, payload: Tre
             default_payment = payment_id
     addresses: list[Address] = []
     for address_id, each in enumerate(addressed, ledger.profiles.next_address):
+        _check_place(ledger, account, each)
         address = Address(address_id, address_text(each))
         profiles_make.check_address(None, addresses, address)
         addresses.append(address)
@@ -192,6 +194,7 @@ def create_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
     """createCustomerShippingAddressRequest. A duplicate is answered with the id that is there.
     Raises ApiError E00040, E00043."""
     profile = find(ledger, account, body)
+    _check_place(ledger, account, body["address"])
     address = Address(ledger.profiles.next_address, address_text(body["address"]))
     default = _default(body, "defaultShippingAddress")
     payload: Tree = {"customerProfileId": str(profile.profile_id)}
@@ -209,6 +212,7 @@ def update_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
     profile = find(ledger, account, body)
     sent = dict(body["address"])
     before = _find_address(profile, sent.pop("customerAddressId", None), NO_ADDRESS)
+    _check_place(ledger, account, sent)
     address = Address(before.address_id, address_text(sent))
     profiles_make.check_address(profile, [], address)
     default = _default(body, "defaultShippingAddress")
@@ -224,6 +228,11 @@ def delete_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
         raise ApiError("E00107")
     ledger.do(AddressDeleted(account.login, profile.profile_id, address.address_id))
     return Reply({})
+
+
+def _check_place(ledger: Ledger, account: Account, address: Tree) -> None:
+    """Raises ApiError E00082, E00085."""
+    places.check(ledger.settings_of(account), {"shipTo": address})
 
 
 def _find_address(profile: Profile, address_id: str | None, text: str | None) -> Address:

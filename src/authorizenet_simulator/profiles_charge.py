@@ -23,6 +23,7 @@ from authorizenet_simulator.profiles_make import (
 )
 from authorizenet_simulator.profiles_read import address as address_text
 from authorizenet_simulator.profiles_read import number, said, tree
+from authorizenet_simulator.profiles_shown import default_payment
 from authorizenet_simulator.records import Txn
 
 Tree = dict[str, Any]
@@ -32,11 +33,15 @@ _CHARGES: Final = frozenset({SALE, AUTH, CAPTURE_ONLY})
 
 def use(ask: Ask, sent: Tree) -> None:
     """Put the stored payment method and addresses that `sent` names into the request. Raises
-    ApiError: E00040 for ids that are not there, E00051 for another profile's transaction, E00090
-    to E00093 for what is sent beside it, E00098 for a shipping address that is not there."""
+    ApiError: E00040 for ids that are not there, E00051 for another profile's transaction, E00090,
+    E00092 and E00093 for what is sent beside it, E00095 for a card without the shipping address
+    that it is to be sent to, E00098 for one that is not there, E00121 where the profile alone is
+    named and has no default payment method."""
     paying: Tree | None = sent.get("paymentProfile")
-    if "payment" in ask.tree and (paying is not None or "customerProfileId" in sent):
-        raise ApiError("E00091" if paying is None else "E00090")
+    if "payment" in ask.tree and paying is not None:
+        raise ApiError("E00090")
+    if "payment" in ask.tree and "customerProfileId" in sent and "shippingProfileId" not in sent:
+        raise ApiError("E00095")
     if "shippingProfileId" in sent and "shipTo" in ask.tree:
         raise ApiError("E00092")
     if paying is not None and "billTo" in ask.tree:
@@ -55,8 +60,10 @@ def use(ask: Ask, sent: Tree) -> None:
             raise ApiError("E00040", NOT_FOUND)
         _put_payment(ask, profile, payment, paying.get("cardCode"))
         shown["customerPaymentProfileId"] = str(payment.payment_id)
-    elif ask.tree["transactionType"] in (*_CHARGES, REFUND):
-        raise ApiError("E00040", NOT_FOUND)
+    elif "payment" not in ask.tree and ask.tree["transactionType"] in (*_CHARGES, REFUND):
+        payment = default_payment(profile)
+        _put_payment(ask, profile, payment, None)
+        shown["customerPaymentProfileId"] = str(payment.payment_id)
     if "shippingProfileId" in sent:
         found = profile.address(number(sent["shippingProfileId"]))
         if found is None:
@@ -134,6 +141,8 @@ def create_afterwards(ask: Ask, reply: Reply) -> None:
 
 
 def _create_of_charge(ask: Ask) -> Profile:
+    if "cim" in ask.settings.switched_off:
+        raise ApiError("E00044")
     if ask.tree["transactionType"] not in _CHARGES:
         raise ApiError("E00100")
     if ask.instrument is None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import accept, instruments, records
+from authorizenet_simulator import accept, instruments, places, records
 from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.instruments import Instrument
@@ -44,7 +44,9 @@ def payment_profile(
     before: PaymentProfile | None = None,
 ) -> PaymentProfile:
     """What is stored of `sent`. With `before`, masked values and a payment method left out mean
-    what that one has. Raises ApiError E00013, E00014, E00015, and those of a nonce."""
+    what that one has. Raises ApiError E00013, E00014, E00015, E00082, E00085, and those of a
+    nonce."""
+    places.check(ledger.settings_of(account), sent)
     shown: Tree = {key: sent[key] for key in _AS_SENT if key in sent}
     kept = {} if before is None else tree(before.details)
     if "payment" in sent:

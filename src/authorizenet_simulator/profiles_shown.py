@@ -3,7 +3,7 @@
 from itertools import islice
 from typing import Any, Final
 
-from authorizenet_simulator import accept, amounts, instruments
+from authorizenet_simulator import accept, amounts, instruments, paging
 from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
 from authorizenet_simulator.ledger import Ledger
@@ -11,7 +11,6 @@ from authorizenet_simulator.profiles import Address, PaymentProfile, Profile
 from authorizenet_simulator.profiles_read import number, said, tree
 
 Tree = dict[str, Any]
-_MOST_LISTED: Final = 1000
 
 
 def find(ledger: Ledger, account: Account, body: Tree) -> Profile:
@@ -27,6 +26,14 @@ def find_payment(profile: Profile, payment_id: str | None) -> PaymentProfile:
     payment = profile.payment(number(payment_id))
     if payment is None:
         raise ApiError("E00040")
+    return payment
+
+
+def default_payment(profile: Profile) -> PaymentProfile:
+    """The one meant where a request names none. Raises ApiError E00121."""
+    payment = profile.payment(profile.default_payment)
+    if payment is None:
+        raise ApiError("E00121")
     return payment
 
 
@@ -78,10 +85,13 @@ def _with_subscriptions(
 
 
 def get_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getCustomerPaymentProfileRequest; without an id the default one. Raises ApiError E00040."""
+    """getCustomerPaymentProfileRequest; without an id the default one. Raises ApiError E00040,
+    E00121."""
     profile = find(ledger, account, body)
-    default = str(profile.default_payment)
-    payment = find_payment(profile, body.get("customerPaymentProfileId", default))
+    if "customerPaymentProfileId" in body:
+        payment = find_payment(profile, body["customerPaymentProfileId"])
+    else:
+        payment = default_payment(profile)
     told = _payment_profile(profile, payment, body, alone=True)
     subscriptions = ledger.profiles.subscriptions_of(profile.profile_id, payment.payment_id, 0)
     if subscriptions:
@@ -154,12 +164,13 @@ def _address(address: Address) -> Tree:
 
 
 def get_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getCustomerShippingAddressRequest; without an id the default one. Raises ApiError E00040."""
+    """getCustomerShippingAddressRequest; without an id the default one. Raises ApiError E00040,
+    E00121."""
     profile = find(ledger, account, body)
-    default = str(profile.default_address)
-    address = profile.address(number(body.get("customerAddressId", default)))
+    named = body.get("customerAddressId")
+    address = profile.address(profile.default_address if named is None else number(named))
     if address is None:
-        raise ApiError("E00040")
+        raise ApiError("E00121" if named is None else "E00040")
     payload: Tree = {
         "defaultShippingAddress": address.address_id == profile.default_address,
         "address": _address(address),
@@ -169,17 +180,16 @@ def get_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply
 
 def expiring(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     """getCustomerPaymentProfileListRequest: cards that expire in one month, one page of them, by
-    id. Raises ApiError E00013."""
+    id. Raises ApiError E00013, E00094."""
     month = instruments.year_month(body["month"])
     if month is None:
         raise ApiError("E00013", "Month is invalid.")
     shelf = ledger.profiles.shelf(account.login)
     found = shelf.expiring_in(month)
-    paging: Tree = body.get("paging") or {}
-    limit, page = int(paging.get("limit", _MOST_LISTED)), int(paging.get("offset", 1))
+    start, stop = paging.bounds(body, len(found))
     descending = said((body.get("sorting") or {}).get("orderDescending"))
     by_id = reversed(found) if descending else iter(found)
-    ordered = list(islice(by_id, (page - 1) * limit, page * limit))
+    ordered = list(islice(by_id, start, stop))
     total = {"totalNumInResultSet": len(found)}
     if not ordered:
         return Reply(total, *NOTHING_FOUND)

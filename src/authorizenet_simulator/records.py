@@ -111,6 +111,7 @@ class Batch(msgspec.Struct, gc=False):
 
 Brand = Literal["Visa", "MasterCard", "AmericanExpress", "Discover", "JCB", "DinersClub"]
 EcheckType = Literal["PPD", "WEB", "CCD", "TEL", "ARC", "BOC"]
+Service = Literal["account", "api", "arb", "cim"]
 RequiredField = Literal[
     "firstName",
     "lastName",
@@ -140,6 +141,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """AVS results that the account's filter declines (27)."""
     cvv_reject: list[str] = []
     """Card code results that the account's filter declines (65)."""
+    blocked_ips: list[str] = []
+    """Charges with one of these as `customerIP` are declined (250)."""
     max_amount: str = "99999999.99"
     unlinked_refunds: bool = True
     unsettled_refund_code: Literal[50, 54] = 54
@@ -157,6 +160,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the account's form demands of a charge: 33."""
     reporting: bool = True
     """False: every report is E00011."""
+    switched_off: list[Service] = []
+    """The account itself (E00008), its use of the API (E00010), subscriptions (E00025), customer
+    profiles (E00044)."""
+    places_checked: bool = False
+    """Whether a country must be one (E00082), and an American or Canadian state (E00085)."""
     test_mode: bool = False
     reporting_lag_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How long a new transaction stays hidden from details and the unsettled list, and a new batch

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import amounts, clock, records
+from authorizenet_simulator import amounts, clock, paging, records
 from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import NOTHING_FOUND, ApiError, Reply
 from authorizenet_simulator.clock import DAY_MS
@@ -53,8 +53,9 @@ def unsettled(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
 
 
 def batch_transactions(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getTransactionListRequest: what one batch settled. Raises ApiError E00040."""
-    txns = _batch(ledger, account, body.get("batchId", "0"), now).txns
+    """getTransactionListRequest: what one batch settled; nothing, where there is no such batch."""
+    batch = _batch(ledger, account, body.get("batchId", "0"), now)
+    txns = [] if batch is None else batch.txns
     return _list(ledger, account, body, txns, len(txns))
 
 
@@ -82,15 +83,13 @@ def _list(
     hidden: int = 0,
 ) -> Reply:
     """One page. What is listed lies in the order of its ids, which is that of its times unless
-    the clock was set back; of the newest, `hidden` are not shown."""
-    paging: Tree = body.get("paging") or {}
-    limit, page = int(paging.get("limit", 1000)), int(paging.get("offset", 1))
+    the clock was set back; of the newest, `hidden` are not shown. Raises ApiError E00094."""
+    start, stop = paging.bounds(body, total)
     sorting: Tree = body.get("sorting") or {}
     ascending = sorting.get("orderDescending", "true").strip() in ("false", "0")
     if account.disordered and sorting.get("orderBy") == "submitTimeUTC":
         oldest_first = sorted(oldest_first, key=lambda txn: txn.at)
     ordered: Iterable[Txn] = oldest_first if ascending else reversed(oldest_first)
-    start, stop = (page - 1) * limit, min(page * limit, total)
     skipped = 0 if ascending else hidden
     shown = islice(ordered, start + skipped, max(start, stop) + skipped)
     listed = [_summary(ledger, txn) for txn in shown]
@@ -161,20 +160,19 @@ def settled_batches(ledger: Ledger, account: Account, body: Tree, now: int) -> R
 
 
 def batch_statistics(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getBatchStatisticsRequest. Raises ApiError E00040."""
+    """getBatchStatisticsRequest: no records, where there is no such batch."""
     batch = _batch(ledger, account, body["batchId"], now)
+    if batch is None:
+        return Reply({}, *NOTHING_FOUND)
     return Reply({"batch": _batch_details(batch, with_statistics=True)})
 
 
-def _batch(ledger: Ledger, account: Account, number: str, now: int) -> Batch:
+def _batch(ledger: Ledger, account: Account, number: str, now: int) -> Batch | None:
+    """The account's own batch of that number, once it is reported."""
     batch = ledger.batches.get(records.parse_id(number) or 0)
-    if (
-        batch is None
-        or batch.login != account.login
-        or not _is_reported(ledger, account, batch, now)
-    ):
-        raise ApiError("E00040")
-    return batch
+    if batch is None or batch.login != account.login:
+        return None
+    return batch if _is_reported(ledger, account, batch, now) else None
 
 
 def _is_reported(ledger: Ledger, account: Account, batch: Batch, now: int) -> bool:

@@ -21,6 +21,8 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
         reply = run(ask)
         profiles_charge.create_afterwards(ask, reply)
         return reply
+    if "cim" in ask.settings.switched_off:
+        raise ApiError("E00044")
     profiles_charge.use(ask, profile)
     reply = run(ask)
     profiles_charge.show(ask, reply)

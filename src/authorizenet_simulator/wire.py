@@ -11,6 +11,7 @@ from authorizenet_simulator import (
     credentials,
     followups,
     hosted,
+    permissions,
     plain,
     prepaid,
     profiles_api,
@@ -92,6 +93,9 @@ def answer(ledger: Ledger, rules: schema.Schema, call: Call) -> bytes:
             reply = Reply({})
         else:
             account = credentials.authenticate(ledger, method, body, now)
+            settings = ledger.settings_of(account)
+            if settings.switched_off or settings.test_mode:
+                permissions.check(settings, method)
             reply = METHODS[method](ledger, account, body, now)
         ref_id = body.get("refId")
     except schema.SchemaError as error:  # refId is not echoed: the request was never read
@@ -123,8 +127,8 @@ def render(rules: schema.Schema, method: str, reply: Reply, ref_id: str | None) 
 
 
 def refusal(error: ApiError) -> Reply:
-    """An API error without a payload."""
-    return Reply({}, "Error", error.code, error.text)
+    """An API error without a payload; a code of the I kind is no error."""
+    return Reply({}, "Ok" if error.code.startswith("I") else "Error", error.code, error.text)
 
 
 JSON: Final = Form((b"content-type", b"application/json; charset=utf-8"), read, render)

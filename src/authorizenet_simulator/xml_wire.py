@@ -36,7 +36,9 @@ def read(data: bytes) -> Call:
 
 def render(rules: Schema, method: str, reply: Reply, ref_id: str | None) -> bytes:
     """refId, messages, payload, under the response's root; a BOM in front."""
-    root = _REFUSED if reply.code in _NOT_TAKEN else _root(method)
+    root = _root(method)
+    if reply.code in _NOT_TAKEN or root not in rules.responses:
+        root = _REFUSED
     tree: dict[str, Any] = whole(reply, ref_id)
     return BOM + xml_writer.write(root, rules.responses[root], tree)
 

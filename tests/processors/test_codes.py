@@ -78,6 +78,7 @@ def test_only_response_code_1_approves() -> None:
         (["E00007"], "rejected"),
         (["E00114"], "rejected"),
         (["E00117"], "rejected"),
+        (["E00121"], "rejected"),
         (["E00003", "E00013"], "rejected"),
         (["E00001"], "unknown"),
         (["E00027"], "unknown"),
@@ -166,7 +167,7 @@ def test_every_top_level_code_has_one_meaning() -> None:
     assert set(api_codes.API_REJECTED) | set(api_codes.API_UNKNOWN) == set(api_codes.TEXTS)
     assert not set(api_codes.API_REJECTED) & set(api_codes.API_UNKNOWN)
     assert not [code for code in api_codes.API_REJECTED if code.startswith("I")]
-    assert len(api_codes.TEXTS) == 122
+    assert len(api_codes.TEXTS) == 123
     assert len(REASONS) == 285
 
 

@@ -508,9 +508,25 @@ async def test_a_list_that_is_not_newest_first_is_read_to_its_end(processor: Aut
     assert approved(finding).transaction_id == "60001"
 
 
+def behind_the_last(page: int, pages: int, total: int | None = None) -> object:
+    """Full pages of others' transactions, and no page after them."""
+    if page <= pages:
+        return crowd(page, pages=9, total=total)
+    said = {"code": "E00094", "text": "Paging Offset exceeds the maximum allowed value."}
+    return {"messages": {"resultCode": "Error", "message": [said]}}
+
+
+async def test_a_full_page_may_be_the_last(processor: AuthorizeNet) -> None:
+    for total in (None, 2000):  # whether the total is of the page or of the whole
+        pages = partial(behind_the_last, pages=2, total=total)
+        assert isinstance(await asked(processor, pages), Absent)
+
+
 @pytest.mark.parametrize(
     "unsettled",
     [
+        lambda page: behind_the_last(page, 0),
+        lambda page: behind_the_last(page, 1, total=2500),
         lambda page: {"messages": OK},
         lambda page: {"transactions": {}, "messages": OK},
         lambda page: {"transactions": [None], "messages": OK},
@@ -523,6 +539,8 @@ async def test_a_list_that_is_not_newest_first_is_read_to_its_end(processor: Aut
         lambda page: crowd(page, 99_999),
     ],
     ids=[
+        "no first page",
+        "fewer pages than there were",
         "no list",
         "no list but an object",
         "nothing for a line",

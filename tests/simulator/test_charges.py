@@ -1,5 +1,7 @@
 """What decides a charge: triggers, filters, bad payment methods, duplicates, nonces."""
 
+import json
+from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
@@ -311,6 +313,21 @@ def test_a_nonce_pays_once(shop: Merchant) -> None:
         },
     }
     assert len(shop.truth()) == 1
+
+
+def test_a_nonce_from_elsewhere_is_one_all_the_same(shop: Merchant) -> None:
+    """What tutorials and old logs have must be told from what is no nonce."""
+    nonce = mint(shop)
+    told = json.loads(b64decode(nonce["dataValue"]))
+    assert told.keys() == {"code", "token", "v"}
+    foreign = b64encode(json.dumps(told | {"token": "1" * 22}, separators=(",", ":")).encode())
+    for value in (foreign.decode(), f"119{foreign.decode()}", "1" * 22):
+        answer = pay_with(shop, {**nonce, "dataValue": value})
+        assert answer["messages"]["message"][0]["code"] == "E00114"
+    for value in ("1" * 21, f"11{foreign.decode()}", foreign.decode()[:-1], "eyJhIjoiMSJ9"):
+        answer = pay_with(shop, {**nonce, "dataValue": value})
+        assert answer["messages"]["message"][0]["code"] == "E00117"
+    assert pay_with(shop, nonce)["transactionResponse"]["responseCode"] == "1"
 
 
 def test_a_nonce_of_another_merchant(shared: Process, shop: Merchant) -> None:

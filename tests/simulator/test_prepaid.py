@@ -130,7 +130,9 @@ def test_an_order_is_given_up_or_taken_as_it_is(shared: Process, shop: Merchant)
     assert close(shop, given_up["splitTenderId"], "voided") == "I00001"
     assert shop.status(given_up["transId"]) == "voided"
     assert reason(pay(shop, "8.77", split=given_up["splitTenderId"])) == "298"
+    assert close(shop, given_up["splitTenderId"], "voided") == "I00001"  # as it was already
     assert close(shop, given_up["splitTenderId"], "completed") == "E00027"
+    assert [row["type"] for row in shop.truth()] == ["authCaptureTransaction", "voidTransaction"]
     taken = pay(shop, "20.00", zip_code="46225")
     assert close(shop, taken["splitTenderId"], "completed") == "I00001"
     assert shop.status(taken["transId"]) == "capturedPendingSettlement"

@@ -112,15 +112,49 @@ def test_what_may_not_come_with_a_profile(shop: Merchant, more: dict[str, Any], 
     assert shop.truth() == []
 
 
+def test_the_profile_alone_means_its_default_payment_method(shop: Merchant) -> None:
+    none = "E00121", "No default payment/shipping profile found."
+    profile_id, _ = stored(shop)
+    alone = {"customerProfileId": profile_id}
+    assert message(charge(shop, alone)) == none  # one that is not the default is no default
+    assert message(shop.call("getCustomerPaymentProfileRequest", **alone)) == none
+    assert shop.truth() == []
+    payment_id = shop.call(
+        "createCustomerPaymentProfileRequest",
+        customerProfileId=profile_id,
+        paymentProfile={"payment": card("5424000000000015"), "defaultPaymentProfile": True},
+    )["customerPaymentProfileId"]
+    response = charge(shop, alone)["transactionResponse"]
+    assert (response["responseCode"], response["accountNumber"]) == ("1", "XXXX0015")
+    assert response["profile"] == alone | {"customerPaymentProfileId": payment_id}
+
+
+def test_a_card_is_charged_and_a_stored_address_gets_the_parcel(shop: Merchant) -> None:
+    profile_id, _ = stored(shop)
+    whole = {"customerProfileId": profile_id, "shippingProfileId": with_address(shop, profile_id)}
+    sent = {"transactionType": "authCaptureTransaction", "amount": "1.00", "payment": card()}
+    paid = shop.transact(**sent, profile=whole, billTo={"zip": "46201"})
+    assert (paid["responseCode"], paid["avsResultCode"]) == ("1", "A")
+    assert shop.details(paid["transId"])["shipTo"] == SHIP_TO
+    answer = shop.call(
+        "createTransactionRequest",
+        transactionRequest={**sent, "profile": {"customerProfileId": profile_id}},
+    )
+    assert message(answer) == (
+        "E00095",
+        "ShippingProfileId is not provided within Customer Profile.",
+    )
+    assert len(shop.truth()) == 1
+
+
 def test_ids_that_are_not_there_charge_nothing(shop: Merchant) -> None:
     profile_id, payment_id = stored(shop)
-    other_profile, other_payment = stored(shop, "other@example.com")
+    _, other_payment = stored(shop, "other@example.com")
     for profile in (
         through("1", payment_id),
         through(profile_id, "1"),
         through(profile_id, other_payment),
         through("9" * 5000, payment_id),
-        {"customerProfileId": other_profile},
     ):
         answer = charge(shop, profile)
         assert message(answer) == NOT_FOUND

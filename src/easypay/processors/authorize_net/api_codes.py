@@ -182,6 +182,12 @@ _REJECTED: Final[tuple[tuple[str, str, Advice, str], ...]] = (
         "other_method",
         "OTS Service Error 'Field validation error.'",
     ),
+    (
+        "E00121",
+        "stored_method_not_found",
+        "other_method",
+        "No default payment/shipping profile found.",
+    ),
 )
 
 _UNKNOWN: Final = (

@@ -185,6 +185,8 @@ class _Inquiry:
                 await self.ask(place.question(number)), self.request.reference
             )
             if isinstance(page, Unreadable):
+                if page.code == reporting.NO_SUCH_PAGE and number > 1 and lines >= first_total:
+                    return matches  # the page before was full, and the last
                 return Inconclusive(reason=f"{place.name}: {page.reason}")
             matches.update(
                 item.transaction_id

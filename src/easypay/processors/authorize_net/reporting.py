@@ -20,6 +20,7 @@ PAGE_SIZE: Final = 1000
 
 NO_RECORDS: Final = "I00004"
 NOT_FOUND: Final = "E00040"
+NO_SUCH_PAGE: Final = "E00094"
 
 
 class Unreadable(NamedTuple):
