@@ -85,8 +85,7 @@ def _moment(at: int) -> str:
 
 
 def listing(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """ARBGetSubscriptionListRequest: one page, by id where no order is asked for. Raises ApiError
-    E00094."""
+    """ARBGetSubscriptionListRequest: one page, by id where no order is asked for."""
     wanted = _SEARCHES[body["searchType"]]
     month = schedule.today(now)
     rows = [

@@ -180,7 +180,7 @@ def get_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply
 
 def expiring(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     """getCustomerPaymentProfileListRequest: cards that expire in one month, one page of them, by
-    id. Raises ApiError E00013, E00094."""
+    id. Raises ApiError E00013."""
     month = instruments.year_month(body["month"])
     if month is None:
         raise ApiError("E00013", "Month is invalid.")

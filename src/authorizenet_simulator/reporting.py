@@ -83,7 +83,7 @@ def _list(
     hidden: int = 0,
 ) -> Reply:
     """One page. What is listed lies in the order of its ids, which is that of its times unless
-    the clock was set back; of the newest, `hidden` are not shown. Raises ApiError E00094."""
+    the clock was set back; of the newest, `hidden` are not shown."""
     start, stop = paging.bounds(body, total)
     sorting: Tree = body.get("sorting") or {}
     ascending = sorting.get("orderDescending", "true").strip() in ("false", "0")

@@ -191,13 +191,6 @@ RAISED["E00060"] = (
 entry("E00040", "The record cannot be found.", "getTransactionDetailsRequest", transId="1")
 
 
-@raises("E00094", "Paging Offset exceeds the maximum allowed value.")
-def a_page_behind_the_last(shop: Merchant) -> Answer:
-    sale(shop)
-    paging = {"limit": 1, "offset": 2}
-    return shop.call("getUnsettledTransactionListRequest", paging=paging)
-
-
 def nonce(shop: Merchant) -> dict[str, str]:
     token = {"cardNumber": VISA, "expirationDate": "122040"}
     data = {"type": "TOKEN", "id": "11111111-2222-3333-4444-555555555555", "token": token}

@@ -37,6 +37,7 @@ NEVER_RAISED = {
     **dict.fromkeys(("E00079", "E00080", "E00081"), _OTHER_WAYS),
     **dict.fromkeys(("E00083", "E00084", "E00086"), _BOARDING),
     "E00087": "a list of subscriptions with none in it is I00004",
+    "E00094": "an offset above the schema's 100,000 is E00003, and a page behind the last is empty",
     **dict.fromkeys(("E00096", "E00097"), _OTHER_WAYS),
 }
 

@@ -171,10 +171,11 @@ def test_the_unsettled_list(shop: Merchant) -> None:
             paging={"limit": 2, "offset": offset},
         )
         assert answer["totalNumInResultSet"] == 5
-        return [each["transId"] for each in answer["transactions"]]
+        return [each["transId"] for each in answer.get("transactions", [])]
 
     assert page(True, 1) == [ids[4], ids[3]]
     assert page(True, 3) == [ids[0]]
+    assert page(True, 4) == []
     assert page(False, 2) == [ids[2], ids[3]]
     newest = shop.call("getUnsettledTransactionListRequest")["transactions"][0]
     assert newest == {

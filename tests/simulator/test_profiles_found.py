@@ -82,7 +82,8 @@ def test_cards_that_expire_in_a_month(shop: Merchant) -> None:
         ids[1][1],
     ]
     beyond = page(paging={"limit": 2, "offset": 4})
-    assert message(beyond) == ("E00094", "Paging Offset exceeds the maximum allowed value.")
+    assert message(beyond) == ("I00004", "No records found.")
+    assert beyond["totalNumInResultSet"] == 5
     shop.call("deleteCustomerProfileRequest", customerProfileId=ids[0][0])
     shop.call(
         "updateCustomerPaymentProfileRequest",
