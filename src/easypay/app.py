@@ -17,13 +17,13 @@ from easypay.api.admin import AdminApi
 from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
-from easypay.api.routes import build_router, refusing_method
+from easypay.api.routing import build_router, refusing_method
 from easypay.api.system import SystemApi
 from easypay.db import partitions
 from easypay.db.connections import LOST, Lane, open_pool
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import EasyPayError
-from easypay.keyed import keyed_digest
+from easypay.keyed import Digest, keyed_digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Vault
@@ -97,12 +97,13 @@ class Gateway:
         settings = self.settings
         failpoints.arm(settings.failpoint)
         vault = Vault(settings.encryption_key.get_secret_value())
-        dsn = settings.database_url.get_secret_value()
-        instruments = self._instruments = Instruments(settings.metrics_dir)
+        self._instruments = Instruments(settings.metrics_dir)
         log_lines = AccessLog() if settings.request_log else AccessLog(None)
-        self._observer = RequestObserver(instruments, log_lines)
-        pool = await open_pool(dsn, size=settings.database_pool_size)
-        self._pool = MeasuredPool(pool, instruments)
+        self._observer = RequestObserver(self._instruments, log_lines)
+        pool = await open_pool(
+            settings.database_url.get_secret_value(), size=settings.database_pool_size
+        )
+        self._pool = MeasuredPool(pool, self._instruments)
         async with self._pool.acquire() as connection:
             await partitions.ensure(
                 connection, at=clock.now(), months_ahead=settings.partitions_ahead_months
@@ -121,11 +122,35 @@ class Gateway:
                 after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
                 more_headers=trace.outbound,
             ),
-            instruments,
+            self._instruments,
         )
-        record = self._committer("record", bounded=False, patience_s=math.inf)
+        resolver = self._build_flows(keyed_digest(vault.derive("card fingerprint")))
+        vitals = Vitals(
+            self._instruments,
+            pool=self._pool,
+            committers=self._committers,
+            directory=self._directory,
+            resolver=resolver,
+            open_requests=lambda: self.open_requests,
+            open_connections=lambda: self.open_connections(),
+        )
+        apis = self._build_apis(vault, vitals)
+        self._answerer = build_router(apis, lambda: self.draining, self._observer)
+        for lane in self._lanes:
+            await lane.open()
+        self._tasks = [
+            asyncio.create_task(self._directory.watch()),
+            asyncio.create_task(resolver.run()),
+            asyncio.create_task(self._maintain()),
+            asyncio.create_task(vitals.run()),
+        ]
+        _spare_the_collector()
+
+    def _build_flows(self, card_digest: Digest) -> Resolver:
+        """What takes payments; returned is what finds out about those that are unknown."""
+        settings = self.settings
         recorder = Recorder(
-            record,
+            self._committer("record", bounded=False, patience_s=math.inf),
             self._pool,
             first_inquiry_s=settings.unknown_first_inquiry_s,
             review_interval_s=settings.review_interval_s,
@@ -141,7 +166,6 @@ class Gateway:
             review_interval_s=settings.review_interval_s,
             poll_s=settings.resolver_poll_s,
         )
-        card_digest = keyed_digest(vault.derive("card fingerprint"))
         self._payments = Payments(
             begin=self._committer("begin"),
             follow_up=self._committer("follow-up"),
@@ -153,23 +177,19 @@ class Gateway:
             card_fingerprint=lambda number: card_digest(number.encode()),
             deadline_s=settings.processor_deadline_s,
         )
-        vitals = Vitals(
-            instruments,
-            pool=self._pool,
-            committers=self._committers,
-            directory=self._directory,
-            resolver=resolver,
-            open_requests=lambda: self.open_requests,
-            open_connections=lambda: self.open_connections(),
-        )
+        return resolver
+
+    def _build_apis(self, vault: Vault, vitals: Vitals) -> dict[str, object]:
+        """The objects whose methods answer, by the name that the table of routes has for them."""
+        settings = self.settings
+        admin_key = settings.admin_key
+        admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
 
         def metrics() -> bytes:
             vitals.read()
-            return instruments.registry.text()
+            return self._instruments.registry.text()
 
-        admin_key = settings.admin_key
-        admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
-        apis = {
+        return {
             "payments": PaymentsApi(
                 payments=self._payments,
                 directory=self._directory,
@@ -178,11 +198,7 @@ class Gateway:
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 key_days=settings.idempotency_key_days,
             ),
-            "admin": AdminApi(
-                pool=self._pool,
-                vault=vault,
-                admin_digest=admin_digest,
-            ),
+            "admin": AdminApi(pool=self._pool, vault=vault, admin_digest=admin_digest),
             "system": SystemApi(
                 is_ready=self._why_not_ready,
                 metrics=metrics,
@@ -190,16 +206,6 @@ class Gateway:
                 admin_digest=admin_digest,
             ),
         }
-        self._answerer = build_router(apis, lambda: self.draining, self._observer)
-        for lane in self._lanes:
-            await lane.open()
-        self._tasks = [
-            asyncio.create_task(self._directory.watch()),
-            asyncio.create_task(resolver.run()),
-            asyncio.create_task(self._maintain()),
-            asyncio.create_task(vitals.run()),
-        ]
-        _spare_the_collector()
 
     async def _stop(self) -> None:
         """Nothing that was sent is left unrecorded: flows end first, then what carries them."""

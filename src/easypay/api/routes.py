@@ -3,19 +3,14 @@
 It drives routing and documentation alike, so neither can say what the other does not.
 """
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from starlette.routing import Route as StarletteRoute
-from starlette.routing import Router
-from starlette.types import ASGIApp, Scope
 
 from easypay import errors
 from easypay.api import admin, payments
-from easypay.api.http import Endpoint, Handler, Observer, Request, Response, problem_response
 from easypay.api.paging import Page
-from easypay.errors import EasyPayError, MethodNotAllowed, NotFound
+from easypay.errors import EasyPayError
 from easypay.payments import requests
 from easypay.payments.views import OperationView, PaymentView, RefundView
 
@@ -77,6 +72,50 @@ _ADMIN: Final = (errors.InvalidApiKey, errors.DatabaseUnavailable)
 _ONE: Final = "/api/v1/payments/{id}"
 _MERCHANT: Final = "/api/v1/admin/merchants/{id}"
 
+
+def _follow_up(
+    handler: str,
+    body: type,
+    summary: str,
+    description: str,
+    *more: type[EasyPayError],
+    path: str | None = None,
+    view: type = PaymentView,
+    scope: str = "payments:write",
+) -> Route:
+    """A call that follows a payment and may move money. `path` is `/handler` unless given."""
+    return Route(
+        method="POST",
+        path=_ONE + (path or f"/{handler}"),
+        api="payments",
+        handler=handler,
+        summary=summary,
+        description=description,
+        body=body,
+        replies={201: view, 202: view},
+        headers=("Idempotency-Key", "If-Match"),
+        scope=scope,
+        errors=(*_FOLLOW_UP, *more),
+    )
+
+
+def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
+    """A list of what belongs to a payment."""
+    return Route(
+        method="GET",
+        path=f"{_ONE}/{handler}",
+        api="payments",
+        handler=handler,
+        summary=summary,
+        description=description,
+        replies={200: Page},
+        page_of=view,
+        query=("limit", "cursor"),
+        scope="payments:read",
+        errors=(*_READ, errors.ValidationFailed),
+    )
+
+
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST",
@@ -121,128 +160,68 @@ ROUTES: Final[tuple[Route, ...]] = (
         scope="payments:read",
         errors=_READ,
     ),
-    Route(
-        method="POST",
-        path=_ONE + "/capture",
-        api="payments",
-        handler="capture",
-        summary="Capture an authorization",
-        description=(
-            "All of it, or `amount` of it: the rest of the hold is released. Once per payment. "
-            "202 means that the outcome is not known yet; the payment is shown as it stands."
-        ),
-        body=requests.CapturePayment,
-        replies={201: PaymentView, 202: PaymentView},
-        headers=("Idempotency-Key", "If-Match"),
-        scope="payments:write",
-        errors=(*_FOLLOW_UP, errors.AmountExceedsAuthorized),
+    _follow_up(
+        "capture",
+        requests.CapturePayment,
+        "Capture an authorization",
+        "All of it, or `amount` of it: the rest of the hold is released. Once per payment. "
+        "202 means that the outcome is not known yet; the payment is shown as it stands.",
+        errors.AmountExceedsAuthorized,
     ),
-    Route(
-        method="POST",
-        path=_ONE + "/void",
-        api="payments",
-        handler="void",
-        summary="Void a payment",
-        description=(
-            "Releases an authorization, or undoes a capture that has not settled yet. "
-            "202 means that the outcome is not known yet; the payment is shown as it stands."
-        ),
-        body=requests.VoidPayment,
-        replies={201: PaymentView, 202: PaymentView},
-        headers=("Idempotency-Key", "If-Match"),
-        scope="payments:write",
-        errors=_FOLLOW_UP,
+    _follow_up(
+        "void",
+        requests.VoidPayment,
+        "Void a payment",
+        "Releases an authorization, or undoes a capture that has not settled yet. "
+        "202 means that the outcome is not known yet; the payment is shown as it stands.",
     ),
-    Route(
-        method="POST",
-        path=_ONE + "/approve",
-        api="payments",
-        handler="approve",
-        summary="Approve a payment in review",
-        description=(
-            "Lets a payment that a fraud filter holds go ahead: it is `captured`, or `authorized` "
-            "where it was made with `capture: manual`. The answer shows what became of it, which "
-            "is `declined` where the processor will not have it after all."
-        ),
-        body=requests.ReviewPayment,
-        replies={201: PaymentView, 202: PaymentView},
-        headers=("Idempotency-Key", "If-Match"),
-        scope="payments:write",
-        errors=_FOLLOW_UP,
+    _follow_up(
+        "approve",
+        requests.ReviewPayment,
+        "Approve a payment in review",
+        "Lets a payment that a fraud filter holds go ahead: it is `captured`, or `authorized` "
+        "where it was made with `capture: manual`. The answer shows what became of it, which "
+        "is `declined` where the processor will not have it after all.",
     ),
-    Route(
-        method="POST",
-        path=_ONE + "/decline",
-        api="payments",
-        handler="decline",
-        summary="Decline a payment in review",
-        description=(
-            "Ends a payment that a fraud filter holds: it is `declined`, and what was held is "
-            "released. The answer shows what became of it: another may have approved it before."
-        ),
-        body=requests.ReviewPayment,
-        replies={201: PaymentView, 202: PaymentView},
-        headers=("Idempotency-Key", "If-Match"),
-        scope="payments:write",
-        errors=_FOLLOW_UP,
+    _follow_up(
+        "decline",
+        requests.ReviewPayment,
+        "Decline a payment in review",
+        "Ends a payment that a fraud filter holds: it is `declined`, and what was held is "
+        "released. The answer shows what became of it: another may have approved it before.",
     ),
-    Route(
-        method="POST",
-        path=_ONE + "/refunds",
-        api="payments",
-        handler="refund",
-        summary="Refund a payment",
-        description=(
-            "Gives back `amount`, or all that is left. Several partial refunds are possible, "
-            "never more together than was captured. All of a payment can be given back at any "
-            "time: until it settles the processor voids it, which `method` says, and the payment "
-            "is `voided`. A part can be given back once it has settled, and is 409 `not_settled` "
-            "before."
-        ),
-        body=requests.RefundPayment,
-        replies={201: RefundView, 202: RefundView},
-        headers=("Idempotency-Key", "If-Match"),
+    _follow_up(
+        "refund",
+        requests.RefundPayment,
+        "Refund a payment",
+        "Gives back `amount`, or all that is left. Several partial refunds are possible, "
+        "never more together than was captured. All of a payment can be given back at any "
+        "time: until it settles the processor voids it, which `method` says, and the payment "
+        "is `voided`. A part can be given back once it has settled, and is 409 `not_settled` "
+        "before.",
+        errors.AmountExceedsCaptured,
+        errors.NotSettled,
+        path="/refunds",
+        view=RefundView,
         scope="refunds:write",
-        errors=(*_FOLLOW_UP, errors.AmountExceedsCaptured, errors.NotSettled),
     ),
-    Route(
-        method="GET",
-        path=_ONE + "/refunds",
-        api="payments",
-        handler="refunds",
-        summary="List a payment's refunds",
-        description="Oldest first.",
-        replies={200: Page},
-        page_of=RefundView,
-        query=("limit", "cursor"),
-        scope="payments:read",
-        errors=(*_READ, errors.ValidationFailed),
+    _list_of(
+        RefundView,
+        "refunds",
+        "List a payment's refunds",
+        "Oldest first.",
     ),
-    Route(
-        method="GET",
-        path=_ONE + "/operations",
-        api="payments",
-        handler="operations",
-        summary="List a payment's operations",
-        description="Every call to the processor, oldest first, with its reference and evidence.",
-        replies={200: Page},
-        page_of=OperationView,
-        query=("limit", "cursor"),
-        scope="payments:read",
-        errors=(*_READ, errors.ValidationFailed),
+    _list_of(
+        OperationView,
+        "operations",
+        "List a payment's operations",
+        "Every call to the processor, oldest first, with its reference and evidence.",
     ),
-    Route(
-        method="GET",
-        path=_ONE + "/events",
-        api="payments",
-        handler="events",
-        summary="List a payment's events",
-        description="What happened to it, oldest first.",
-        replies={200: Page},
-        page_of=payments.EventView,
-        query=("limit", "cursor"),
-        scope="payments:read",
-        errors=(*_READ, errors.ValidationFailed),
+    _list_of(
+        payments.EventView,
+        "events",
+        "List a payment's events",
+        "What happened to it, oldest first.",
     ),
     Route(
         method="GET",
@@ -421,44 +400,3 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(errors.NotFound,),
     ),
 )
-
-
-def build_router(
-    apis: dict[str, Any], is_draining: Callable[[], bool], observer: Observer
-) -> Callable[[Scope], ASGIApp]:
-    """Who answers a request, by ROUTES. `apis` are the objects whose methods the table names.
-
-    A path without parameters is looked up; only the others are matched one after another.
-    """
-    how: dict[str, Any] = {"is_draining": is_draining, "observer": observer}
-
-    async def no_route(request: Request) -> Response:
-        raise NotFound(f"there is no {request.path}; see /docs for what there is")
-
-    routes, plain = [], {}
-    for route in ROUTES:
-        handler: Handler = getattr(apis[route.api], route.handler)
-        takes_body = route.method in ("POST", "PUT", "PATCH")
-        endpoint = Endpoint(handler, route=route.path, takes_body=takes_body, **how)
-        routes.append(
-            StarletteRoute(route.path, endpoint, methods=[route.method], name=route.operation_id)
-        )
-        if "{" not in route.path:
-            plain[route.method, route.path] = endpoint
-    unmatched = Endpoint(no_route, route="none", takes_body=False, **how)
-    router = Router(routes=routes, redirect_slashes=False, default=unmatched)
-    return lambda scope: plain.get((scope["method"], scope["path"]), router)
-
-
-def refusing_method(allowed: str, is_draining: Callable[[], bool], observer: Observer) -> Endpoint:
-    """Answers a method that the path does not have."""
-
-    async def refuse(request: Request) -> Response:
-        refused = MethodNotAllowed(f"{request.path} takes {allowed}, not {request.method}.")
-        response = problem_response(refused, request.id)
-        response.headers = [(b"allow", allowed.encode())]
-        return response
-
-    return Endpoint(
-        refuse, route="none", takes_body=False, is_draining=is_draining, observer=observer
-    )

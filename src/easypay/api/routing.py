@@ -1,0 +1,50 @@
+"""Who answers a request: the table of routes at work."""
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Scope
+
+from easypay.api.http import Endpoint, Handler, Observer, Request, Response, problem_response
+from easypay.api.routes import ROUTES
+from easypay.errors import MethodNotAllowed, NotFound
+
+
+def build_router(
+    apis: dict[str, Any], is_draining: Callable[[], bool], observer: Observer
+) -> Callable[[Scope], ASGIApp]:
+    """Who answers a request, by ROUTES. `apis` are the objects whose methods the table names.
+
+    A path without parameters is looked up; only the others are matched one after another.
+    """
+    how: dict[str, Any] = {"is_draining": is_draining, "observer": observer}
+
+    async def no_route(request: Request) -> Response:
+        raise NotFound(f"there is no {request.path}; see /docs for what there is")
+
+    routes, plain = [], {}
+    for route in ROUTES:
+        handler: Handler = getattr(apis[route.api], route.handler)
+        takes_body = route.method in ("POST", "PUT", "PATCH")
+        endpoint = Endpoint(handler, route=route.path, takes_body=takes_body, **how)
+        routes.append(Route(route.path, endpoint, methods=[route.method], name=route.operation_id))
+        if "{" not in route.path:
+            plain[route.method, route.path] = endpoint
+    unmatched = Endpoint(no_route, route="none", takes_body=False, **how)
+    router = Router(routes=routes, redirect_slashes=False, default=unmatched)
+    return lambda scope: plain.get((scope["method"], scope["path"]), router)
+
+
+def refusing_method(allowed: str, is_draining: Callable[[], bool], observer: Observer) -> Endpoint:
+    """Answers a method that the path does not have."""
+
+    async def refuse(request: Request) -> Response:
+        refused = MethodNotAllowed(f"{request.path} takes {allowed}, not {request.method}.")
+        response = problem_response(refused, request.id)
+        response.headers = [(b"allow", allowed.encode())]
+        return response
+
+    return Endpoint(
+        refuse, route="none", takes_body=False, is_draining=is_draining, observer=observer
+    )
