@@ -209,8 +209,9 @@ def _api_failure(answer: dict[str, Any], kind: Kind) -> Rejected | Unknown:
 
 def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:
     """The reason code and text: of the first error, else of the first message."""
-    for item in wire.records(response.get("errors")):
-        return wire.scalar(item.get("errorCode")) or "", wire.clean(item.get("errorText"))
+    if errors := response.get("errors"):
+        for item in wire.records(errors):
+            return wire.scalar(item.get("errorCode")) or "", wire.clean(item.get("errorText"))
     for item in wire.records(response.get("messages")):
         return wire.scalar(item.get("code")) or "", wire.clean(item.get("description"))
     return None, None

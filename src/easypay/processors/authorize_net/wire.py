@@ -70,9 +70,11 @@ def records(value: object) -> list[dict[str, Any]]:
 
 def scalar(value: object) -> str | None:
     """A code, which comes as text in one message and as a number in another."""
+    if isinstance(value, str):
+        return short(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if -1 < value < 100_000 else None
-    return short(value)
+    return None
 
 
 def short(value: object, limit: int = 20) -> str | None:
