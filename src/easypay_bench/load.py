@@ -79,7 +79,7 @@ def run_reads(
         listed.write("\n".join(paths))
         listed.flush()
         environment = {"EASYPAY_BENCH_PATHS": listed.name, "EASYPAY_BENCH_KEY": api_key}
-        return _wrk("reads.lua", host, port, connections, seconds, environment, lambda: None)
+        return _wrk("reads.lua", host, port, connections, seconds, environment)
 
 
 def _run_wrk(job: Job, on_start: Callable[[], None]) -> Load:
@@ -101,16 +101,21 @@ def _wrk(
     connections: int,
     seconds: float,
     environment: Mapping[str, str],
-    on_start: Callable[[], None],
+    on_start: Callable[[], None] = lambda: None,
 ) -> Load:
     """What a script needs comes through the environment: it holds an API key."""
     program = shutil.which("wrk") or "wrk"
-    script = resources.files("easypay_bench") / script_name
-    with resources.as_file(script) as path, tempfile.TemporaryFile() as said:
+    parts = [resources.files("easypay_bench") / name for name in (script_name, "done.lua")]
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".lua") as script,
+        tempfile.TemporaryFile() as said,
+    ):
+        script.write("\n".join(part.read_text() for part in parts))
+        script.flush()
         command = [
             program, "--threads", "1", "--connections", str(connections),
             "--duration", f"{max(1, round(seconds))}s", "--timeout", f"{_REPLY_TIMEOUT_S}s",
-            "--script", str(path), f"http://{host}:{port}/",
+            "--script", script.name, f"http://{host}:{port}/",
         ]  # fmt: skip
         on_start()
         process = subprocess.Popen(  # noqa: S603  (our own command line)
