@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 from urllib.parse import urlsplit
@@ -10,9 +11,13 @@ from urllib.parse import urlsplit
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+
+    from rich.console import Console
 
     from easypay_bench.loadtest.run import Gateway
+    from easypay_bench.loadtest.schedule import Schedule
+    from easypay_bench.scrape import Reading
 
 KEY_VARIABLE: Final = "EASYPAY_API_KEY"
 CANNOT: Final = 2
@@ -87,29 +92,15 @@ def loadtest(
 
     Example: `easypay loadtest --scenario create=7 --scenario get=2 --scenario refund=1`
     """
-    from rich.console import Console
-
     from easypay_bench import targets
     from easypay_bench.load import LoadFailed
     from easypay_bench.loadtest import run as test
     from easypay_bench.loadtest import show
     from easypay_bench.loadtest.page import page
-    from easypay_bench.loadtest.scenarios import SCENARIOS
-    from easypay_bench.loadtest.schedule import MODELS, Schedule
     from easypay_bench.loadtest.worker import read_replay
     from easypay_bench.stack import StackFailed
 
-    if model not in MODELS:
-        _fail(f"--model is one of {', '.join(MODELS)}")
-    schedule = Schedule(
-        model=model,  # type: ignore[arg-type]  # one of MODELS
-        seconds=duration,
-        rate=0 if model == "closed" else rate,
-        to=to or (rate * 10 if model in ("ramp", "steps") else 0),
-        step=step or rate,
-    )
-    if (problem := schedule.problem()) is not None:
-        _fail(problem)
+    schedule = _schedule(model, duration, rate, to, step)
     if not 0 <= warmup < math.inf:
         _fail("--warmup must not be negative")
     if connections < processes:
@@ -117,18 +108,8 @@ def loadtest(
     for option, path in (("--html", html), ("--save", save)):
         if path is not None and not os.access(path.parent, os.W_OK):
             _fail(f"{option} {path}: cannot write into {path.parent}")
-    weights = {}
-    for each in scenario or ["create"]:
-        name, _, weight = each.partition("=")
-        if name not in SCENARIOS:
-            _fail(f"--scenario {name} is not one of {', '.join(SCENARIOS)}")
-        try:
-            weights[name] = float(weight or 1)
-        except ValueError:
-            weights[name] = math.nan
-        if not 0 < weights[name] < math.inf:
-            _fail(f"--scenario {each}: the weight is a number above 0")
-    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 110)
+    weights = _weights(scenario or ["create"])
+    console = _console(stderr=as_json)
     try:
         promised = targets.load(targets_file)
         plan = test.Plan(
@@ -143,19 +124,17 @@ def loadtest(
             seed=seed,
             accounting=accounting,
         )
-        gateway, close = _gateway(data_dir, url)
-        steps_s = sum(duration for _ in schedule.steps)
-        try:
-            with show.Watcher(console, steps_s / len(schedule.steps) + warmup) as watcher:
-                result = test.run(
-                    gateway,
-                    plan,
-                    promised,
-                    watch=watcher,
-                    say=lambda text: console.print(text, style="dim", highlight=False),
-                )
-        finally:
-            close()
+        with (
+            _gateway(data_dir, url) as gateway,
+            show.Watcher(console, duration + warmup) as watcher,
+        ):
+            result = test.run(
+                gateway,
+                plan,
+                promised,
+                watch=watcher,
+                say=lambda text: console.print(text, style="dim", highlight=False),
+            )
     except (StackFailed, LoadFailed, OSError, ValueError) as error:
         _fail(str(error))
     if html is not None:
@@ -186,13 +165,10 @@ def slo(
 
     Example: `easypay slo --over 60`
     """
-    import time
-
     import msgspec
-    from rich.console import Console
-    from rich.table import Table
 
     from easypay_bench import scrape, targets
+    from easypay_bench.loadtest import show
     from easypay_bench.stack import StackFailed
 
     try:
@@ -202,14 +178,7 @@ def slo(
             url, admin_key = said["api_url"], said["admin_key"]
         else:
             url, admin_key = _plain(url), os.environ.get("EASYPAY_ADMIN_KEY", "")
-        reading = scrape.read(url, admin_key or None)
-        if over > 0:
-            before = reading
-            time.sleep(over)
-            after = scrape.read(url, admin_key or None)
-            reading = scrape.between(before, after)
-            age = "easypay_unknown_age_seconds"
-            reading |= {key: value for key, value in after.items() if key[0] == age}
+        reading = _reading(url, admin_key or None, over)
     except (StackFailed, OSError, ValueError) as error:
         _fail(str(error))
     figures = scrape.figures(reading)
@@ -221,21 +190,68 @@ def slo(
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode({"data": verdicts, "missed": missed}) + b"\n")
         sys.exit(int(missed))
-    table = Table("target", "wanted", "measured", "")
-    for verdict in verdicts:
-        words = {True: "[green]met[/]", False: "[red]missed[/]", None: f"[dim]{verdict.why}[/]"}
-        table.add_row(
-            verdict.target.key, verdict.target.wanted, verdict.measured, words[verdict.met]
-        )
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(table)
+    console = _console()
+    console.print(show.verdicts(verdicts))
     for route, count in sorted(scrape.by_route(reading).items(), key=lambda each: -each[1])[:8]:
         console.print(f"{count:>10,.0f}  {route}", style="dim", highlight=False)
     sys.exit(int(missed))
 
 
-def _gateway(data_dir: Path, url: str | None) -> "tuple[Gateway, Callable[[], None]]":
-    """What to test, and how to leave it: with a merchant of its own where we may make one."""
+def _schedule(model: str, duration: float, rate: float, to: float, step: float) -> "Schedule":
+    from easypay_bench.loadtest.schedule import MODELS, Schedule
+
+    if model not in MODELS:
+        _fail(f"--model is one of {', '.join(MODELS)}")
+    schedule = Schedule(
+        model=model,  # type: ignore[arg-type]  # one of MODELS
+        seconds=duration,
+        rate=0 if model == "closed" else rate,
+        to=to or (rate * 10 if model in ("ramp", "steps") else 0),
+        step=step or rate,
+    )
+    if (problem := schedule.problem()) is not None:
+        _fail(problem)
+    return schedule
+
+
+def _weights(scenarios: list[str]) -> dict[str, float]:
+    """`["create=3", "get"]` as names and weights."""
+    from easypay_bench.loadtest.scenarios import SCENARIOS
+
+    weights = {}
+    for each in scenarios:
+        name, _, weight = each.partition("=")
+        if name not in SCENARIOS:
+            _fail(f"--scenario {name} is not one of {', '.join(SCENARIOS)}")
+        try:
+            weights[name] = float(weight or 1)
+        except ValueError:
+            weights[name] = math.nan
+        if not 0 < weights[name] < math.inf:
+            _fail(f"--scenario {each}: the weight is a number above 0")
+    return weights
+
+
+def _reading(url: str, admin_key: str | None, over: float) -> "Reading":
+    """What a gateway has counted since it started, or (`over`) counts in so many seconds."""
+    import time
+
+    from easypay_bench import scrape
+
+    before = scrape.read(url, admin_key)
+    if over <= 0:
+        return before
+    time.sleep(over)
+    after = scrape.read(url, admin_key)
+    age = "easypay_unknown_age_seconds"  # not a count: as it is now
+    return scrape.between(before, after) | {
+        key: value for key, value in after.items() if key[0] == age
+    }
+
+
+@contextmanager
+def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
+    """What to test: with a merchant of its own, for so long, where we may make one."""
     from easypay_bench.loadtest.run import Gateway
     from easypay_bench.stack import attached, close_shop, open_shop
 
@@ -245,21 +261,24 @@ def _gateway(data_dir: Path, url: str | None) -> "tuple[Gateway, Callable[[], No
             _fail(f"--url needs a test key in {KEY_VARIABLE}")
         if not key.startswith("ep_test_"):
             _fail(f"{KEY_VARIABLE} must hold a test key (ep_test_…): live money is not for tests")
-        return Gateway(url=_plain(url), api_key=key), lambda: None
+        yield Gateway(url=_plain(url), api_key=key)
+        return
     said = _demo(data_dir)
     if not said.get("simulator_url"):
         _fail("this stack pays through the real sandbox, which is not there to be loaded")
     stack = attached(data_dir / "demo.json")
     merchant = open_shop(stack)
-    gateway = Gateway(
-        url=said["api_url"],
-        api_key=merchant.api_key,
-        admin_key=said["admin_key"],
-        simulator_url=said["simulator_url"],
-        login=merchant.login,
-        stack=stack,
-    )
-    return gateway, lambda: close_shop(stack, merchant)
+    try:
+        yield Gateway(
+            url=said["api_url"],
+            api_key=merchant.api_key,
+            admin_key=said["admin_key"],
+            simulator_url=said["simulator_url"],
+            login=merchant.login,
+            stack=stack,
+        )
+    finally:
+        close_shop(stack, merchant)
 
 
 def _plain(url: str) -> str:
@@ -279,6 +298,12 @@ def _demo(data_dir: Path) -> dict[str, str]:
     except FileNotFoundError:
         _fail(f"there is no {path}: start `easypay up`, or name a gateway with --url")
     return said
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr, width=None if sys.stdout.isatty() else 110)
 
 
 def _fail(line: str) -> NoReturn:

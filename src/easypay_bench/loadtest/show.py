@@ -1,6 +1,7 @@
 """A load test in the terminal: while it runs, and when it is over."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from easypay_bench.loadtest.fleet import Progress
 from easypay_bench.loadtest.run import Result, Step
+from easypay_bench.targets import Verdict
 
 _NAMES: Final = ("p50", "p90", "p95", "p99", "p99.9", "max")
 
@@ -64,7 +66,12 @@ class Watcher:
 def show(result: Result, console: Console) -> None:
     """The tables at the end."""
     console.print()
-    for table in (_rates(result), _latencies(result.last_good), _cpu(result), _targets(result)):
+    for table in (
+        _rates(result),
+        _latencies(result.last_good),
+        _cpu(result),
+        verdicts(result.verdicts, "Targets"),
+    ):
         if table.row_count:
             console.print(table)
     for step in result.steps:
@@ -83,6 +90,17 @@ def show(result: Result, console: Console) -> None:
     elif result.payments is not None:
         where = "here and at the processor" if result.processor_asked else "here"
         console.print(f"{result.payments:,} payments, each accounted for {where}", style="green")
+
+
+def verdicts(judged: Sequence[Verdict], title: str | None = None) -> Table:
+    """Each target beside what was measured."""
+    table = Table("target", "wanted", "measured", "", title=title, title_justify="left")
+    for verdict in judged:
+        said = {True: "[green]met[/]", False: "[red]missed[/]", None: f"[dim]{verdict.why}[/]"}
+        table.add_row(
+            verdict.target.key, verdict.target.wanted, verdict.measured, said[verdict.met]
+        )
+    return table
 
 
 def as_json(result: Result) -> bytes:
@@ -139,16 +157,6 @@ def _cpu(result: Result) -> Table:
     table = Table("part", "cores", title="CPU", title_justify="left")
     for name, cores in result.cpu_cores.items():
         table.add_row(name, f"{cores:.2f}")
-    return table
-
-
-def _targets(result: Result) -> Table:
-    table = Table("target", "wanted", "measured", "", title="Targets", title_justify="left")
-    for verdict in result.verdicts:
-        said = {True: "[green]met[/]", False: "[red]missed[/]", None: f"[dim]{verdict.why}[/]"}
-        table.add_row(
-            verdict.target.key, verdict.target.wanted, verdict.measured, said[verdict.met]
-        )
     return table
 
 
