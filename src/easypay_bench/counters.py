@@ -51,12 +51,11 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the server has counted so far. Updates and commits lag a second behind."""
+    """What the server has counted so far. Updates lag a second behind."""
 
     wal_bytes: int
     updates: int
     hot_updates: int
-    commits: int
 
 
 async def measure(
@@ -119,9 +118,7 @@ async def totals(connection: Connection) -> Totals:
     row = await connection.fetchrow(
         "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal_bytes,"
         "       coalesce(sum(n_tup_upd), 0)::bigint AS updates,"
-        "       coalesce(sum(n_tup_hot_upd), 0)::bigint AS hot_updates,"
-        "       (SELECT xact_commit FROM pg_stat_database"
-        "         WHERE datname = current_database()) AS commits"
+        "       coalesce(sum(n_tup_hot_upd), 0)::bigint AS hot_updates"
         "  FROM pg_stat_user_tables"
         " WHERE relid IN (SELECT relid FROM unnest($1::text[]) AS name,"
         "                 LATERAL pg_partition_tree(name::regclass))",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 SHARES: Final[Mapping[str, float]] = {
     "p50": 0.50,
@@ -45,6 +45,17 @@ def median_of(runs: Sequence[float]) -> int:
     """Which of the runs is the median one (the lower of two); its index."""
     order = sorted(range(len(runs)), key=lambda index: runs[index])
     return order[(len(order) - 1) // 2]
+
+
+def finite(value: Any) -> Any:
+    """Plain data for JSON: floats rounded, and None for what is not a number."""
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import asyncpg
 import msgspec
 
-from easypay_bench import counters, cpu, load, report, unloaded
+from easypay_bench import counters, cpu, load, machine, report, unloaded
 from easypay_bench import wide as widely
 from easypay_bench.accounting import Account, account, settled
 from easypay_bench.counters import Totals
@@ -47,7 +47,7 @@ def everything(
     is not raised; it is in the findings.
     """
     generator = load.choose(plan.generator)
-    told = report.machine()
+    told = machine.facts()
     merchant = open_shop(stack)
     host = f"{stack.host}:{stack.port}"
     job = Job(stack.host, stack.port, orders(host, merchant.api_key), plan.connections, 0)
@@ -155,7 +155,7 @@ async def _database(connection: counters.Connection) -> dict[str, str]:
     names = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers")
     settings = {name: str(await connection.fetchval(f"SHOW {name}")) for name in names}
     directory = await connection.fetchval("SELECT current_setting('data_directory', true)")
-    return {**settings, "file_system": report.file_system(Path(directory or "/"))}
+    return {**settings, "file_system": machine.file_system(Path(directory or "/"))}
 
 
 def _ask(stack: Stack, question: Callable[[counters.Connection], Awaitable[T]]) -> T:

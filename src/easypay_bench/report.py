@@ -3,22 +3,18 @@
 import dataclasses
 import json
 import math
-import os
-import platform
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.table import Table
 
 from easypay_bench.counters import Counters
-from easypay_bench.figures import Bar, bars, median_of, per_payment_us, wide_bars
+from easypay_bench.figures import Bar, bars, finite, median_of, per_payment_us, wide_bars
 from easypay_bench.load import Load
 from easypay_bench.unloaded import Unloaded
 from easypay_bench.wide import BAR_PROCESSOR_MS, BAR_RATE, IDLE, Wide
@@ -84,21 +80,6 @@ class Findings:
         return held
 
 
-def machine() -> dict[str, Any]:
-    """Where and what this is: enough to tell whether two results may be compared."""
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "--short=12", "HEAD"),
-        "modified": bool(_git("status", "--porcelain", "--", ":/src")),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": _cpu_name(),
-        "cores": _cores(),
-        "memory_mib": psutil.virtual_memory().total >> 20,
-        "load_before": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-    }
-
-
 def as_json(found: Findings) -> str:
     """The findings as indented JSON; what is not a number becomes null."""
     data = {
@@ -125,7 +106,7 @@ def as_json(found: Findings) -> str:
         "accounting": {"payments": found.payments, "wrong": list(found.wrong)},
         "wide": None if found.wide is None else _wide_as_data(found.wide),
     }
-    return json.dumps(_rounded(data), indent=1) + "\n"
+    return json.dumps(finite(data), indent=1) + "\n"
 
 
 def _wide_as_data(measured: Wide) -> dict[str, Any]:
@@ -182,27 +163,43 @@ def show(found: Findings, console: Console) -> None:
         )
 
 
-def _bars_table(found: Findings) -> Table:
-    table = Table("bar", "wanted", "here", "", title="Bars", title_justify="left")
-    for bar in found.bars():
-        verdict = "[green]met[/]" if bar.met else "[red]missed[/]"
-        table.add_row(bar.name, bar.wanted, f"{bar.figure:,.4g} {bar.unit}", verdict)
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(*head, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
+def _bars_table(found: Findings) -> Table:
+    return _table(
+        "Bars",
+        ("bar", "wanted", "here", ""),
+        (
+            (
+                bar.name,
+                bar.wanted,
+                f"{bar.figure:,.4g} {bar.unit}",
+                "[green]met[/]" if bar.met else "[red]missed[/]",
+            )
+            for bar in found.bars()
+        ),
+    )
+
+
 def _cpu_table(run: Run) -> Table:
-    table = Table("part", "µs per payment", "cores", title="CPU under load", title_justify="left")
-    for part in PARTS:
-        cores = run.cpu_s[part] / run.load.seconds
-        table.add_row(part, f"{run.cpu_us(part):.0f}", f"{cores:.2f}")
+    seconds = run.load.seconds
+    table = _table(
+        "CPU under load",
+        ("part", "µs per payment", "cores"),
+        ((part, f"{run.cpu_us(part):.0f}", f"{run.cpu_s[part] / seconds:.2f}") for part in PARTS),
+    )
     rest_s = max(0.0, run.cpu_s["machine"] - sum(run.cpu_s[part] for part in PARTS))
-    table.add_row("everything else here", "", f"{rest_s / run.load.seconds:.2f}", style="dim")
+    table.add_row("everything else here", "", f"{rest_s / seconds:.2f}", style="dim")
     return table
 
 
 def _latency_table(unloaded: Unloaded, load: Load) -> Table:
     names = ("p50", "p95", "p99", "p99.9", "max")
-    table = Table("latency, ms", *names, title="Latency", title_justify="left")
     rows = (
         ("unloaded: own time", unloaded.own_ms),
         ("unloaded: begin and record", unloaded.commits_ms),
@@ -210,120 +207,85 @@ def _latency_table(unloaded: Unloaded, load: Load) -> Table:
         ("unloaded: total", unloaded.total_ms),
         (f"under load, {load.connections} connections: total", load.latency_ms),
     )
-    for label, values in rows:
-        table.add_row(label, *(f"{values[name]:.2f}" if values else "-" for name in names))
-    return table
+    return _table(
+        "Latency",
+        ("latency, ms", *names),
+        (
+            (label, *(f"{values[name]:.2f}" if values else "-" for name in names))
+            for label, values in rows
+        ),
+    )
 
 
 def _counters_table(found: Findings) -> Table:
     counted = found.counters
-    columns = ("per payment", "one at a time", "under load")
-    table = Table(*columns, title="Counted", title_justify="left")
     statements = counted.statements_per_payment
-    table.add_row("statements", "not counted" if statements is None else f"{statements:.2f}", "")
     loaded_wal = found.typical.wal_bytes / found.typical.load.replies
-    table.add_row("WAL bytes", f"{counted.wal_bytes:,.0f}", f"{loaded_wal:,.0f}")
-    table.add_row(
-        "updates without index work", f"{counted.hot_ratio:.1%}", f"{found.hot_ratio:.1%}"
+    return _table(
+        "Counted",
+        ("per payment", "one at a time", "under load"),
+        [
+            ("statements", "not counted" if statements is None else f"{statements:.2f}", ""),
+            ("WAL bytes", f"{counted.wal_bytes:,.0f}", f"{loaded_wal:,.0f}"),
+            ("updates without index work", f"{counted.hot_ratio:.1%}", f"{found.hot_ratio:.1%}"),
+        ],
     )
-    return table
 
 
-def _wide_tables(measured: Wide) -> list[Table]:
-    beside = Table(
-        "pgbench clients", "payments/s", "PostgreSQL µs",
-        title=f"The database alone; the gateway does {measured.ratio:.2f} of its best",
-        title_justify="left",
+def _wide_tables(measured: Wide) -> Iterable[Table]:
+    yield _table(
+        f"The database alone; the gateway does {measured.ratio:.2f} of its best",
+        ("pgbench clients", "payments/s", "PostgreSQL µs"),
+        (
+            (str(rate.clients), f"{rate.payments_per_s:,.0f}", f"{rate.postgres_us:.0f}")
+            for rate in measured.pgbench
+        ),
+    )
+    shown = ("p50", "p95", "p99")
+    yield _table(
+        "At a rate, ms",
+        ("rate", "connections", "processor ms", *(f"own {name}" for name in shown), "total p99",
+         "MiB"),
+        (
+            (
+                f"{run.rate:g}/s",
+                f"{run.connections:,}",
+                str(run.processor_ms),
+                *(f"{run.own_ms.get(name, math.nan):.2f}" for name in shown),
+                f"{run.total_ms.get('p99', math.nan):.2f}",
+                f"{run.memory_mib:.0f}",
+            )
+            for run in measured.open
+        ),
     )  # fmt: skip
-    for rate in measured.pgbench:
-        beside.add_row(str(rate.clients), f"{rate.payments_per_s:,.0f}", f"{rate.postgres_us:.0f}")
-    at_rates = Table(
-        "rate", "connections", "processor ms", "own p50", "own p95", "own p99", "total p99", "MiB",
-        title="At a rate, ms", title_justify="left",
+    yield _table(
+        "Reads, 64 connections",
+        ("reads", "per s", "gateway µs", "PostgreSQL µs", "p99 ms"),
+        (
+            (
+                read.name,
+                f"{read.per_s:,.0f}",
+                f"{read.gateway_us:.0f}",
+                f"{read.postgres_us:.0f}",
+                f"{read.latency_ms.get('p99', math.nan):.2f}",
+            )
+            for read in measured.reads
+        ),
+    )
+    yield _table(
+        "Closed loop",
+        ("processor ms", "connections", "payments/s", "p50 ms", "p99 ms", "gateway µs",
+         "PostgreSQL µs"),
+        (
+            (
+                str(cell.processor_ms),
+                str(cell.connections),
+                f"{cell.payments_per_s:,.0f}",
+                f"{cell.p50_ms:.1f}",
+                f"{cell.p99_ms:.1f}",
+                f"{cell.gateway_us:.0f}",
+                f"{cell.postgres_us:.0f}",
+            )
+            for cell in measured.grid
+        ),
     )  # fmt: skip
-    for run in measured.open:
-        at_rates.add_row(
-            f"{run.rate:g}/s",
-            f"{run.connections:,}",
-            str(run.processor_ms),
-            *(f"{run.own_ms.get(name, math.nan):.2f}" for name in ("p50", "p95", "p99")),
-            f"{run.total_ms.get('p99', math.nan):.2f}",
-            f"{run.memory_mib:.0f}",
-        )
-    reads = Table(
-        "reads", "per s", "gateway µs", "PostgreSQL µs", "p99 ms",
-        title="Reads, 64 connections", title_justify="left",
-    )  # fmt: skip
-    for read in measured.reads:
-        reads.add_row(
-            read.name,
-            f"{read.per_s:,.0f}",
-            f"{read.gateway_us:.0f}",
-            f"{read.postgres_us:.0f}",
-            f"{read.latency_ms.get('p99', math.nan):.2f}",
-        )
-    grid = Table(
-        "processor ms", "connections", "payments/s", "p50 ms", "p99 ms", "gateway µs",
-        "PostgreSQL µs", title="Closed loop", title_justify="left",
-    )  # fmt: skip
-    for cell in measured.grid:
-        grid.add_row(
-            str(cell.processor_ms),
-            str(cell.connections),
-            f"{cell.payments_per_s:,.0f}",
-            f"{cell.p50_ms:.1f}",
-            f"{cell.p99_ms:.1f}",
-            f"{cell.gateway_us:.0f}",
-            f"{cell.postgres_us:.0f}",
-        )
-    return [beside, at_rates, reads, grid]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(each) for each in value]
-    return value
-
-
-def _git(*arguments: str) -> str:
-    """What git says of the checkout this file lies in; empty where there is none."""
-    try:
-        done = subprocess.run(  # noqa: S603
-            ["git", "-C", str(Path(__file__).parent), *arguments],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _cores() -> int:
-    """Those this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def file_system(path: Path) -> str:
-    """Its kind (ext4, tmpfs, ...): on one in memory, a durable commit costs nothing."""
-    mounts = psutil.disk_partitions(all=True)
-    holding = [each for each in mounts if path.is_relative_to(each.mountpoint)]
-    if not holding:
-        return "unknown"
-    return str(max(holding, key=lambda each: len(each.mountpoint)).fstype)
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -102,8 +102,8 @@ def test_children_that_have_ended_still_count() -> None:
 
 
 def test_the_share_of_heap_only_updates() -> None:
-    before = Totals(wal_bytes=0, updates=100, hot_updates=100, commits=0)
-    after = Totals(wal_bytes=0, updates=300, hot_updates=250, commits=0)
+    before = Totals(wal_bytes=0, updates=100, hot_updates=100)
+    after = Totals(wal_bytes=0, updates=300, hot_updates=250)
 
     assert hot_ratio(before, after) == pytest.approx(0.75)
     assert math.isnan(hot_ratio(after, after))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from easypay_bench import cpu, report, scrape, targets
+from easypay_bench import cpu, machine, scrape, targets
 from easypay_bench.loadtest import accounts, fleet
 from easypay_bench.loadtest.scenarios import Line
 from easypay_bench.loadtest.schedule import Schedule
@@ -108,8 +108,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def last_good(self) -> Step:
         """The step the targets are held against: the last before the knee, or the only one."""
-        good = [step for step in self.steps if self.knee_rps and step.asked_rps <= self.knee_rps]
-        return (good or self.steps)[-1]
+        return _last_good(self.steps, self.knee_rps)
 
     @property
     def exit_status(self) -> int:
@@ -130,7 +129,7 @@ def run(
     """Raises LoadFailed or StackFailed where nothing can be measured."""
     started = datetime.now(UTC)
     since = (started - timedelta(seconds=2)).isoformat(timespec="milliseconds")[:23] + "Z"
-    machine = report.machine()
+    where = machine.facts()
     before = _scrape(gateway, say)
     total, steps = Tally(), []
     limit_ms = next(
@@ -171,7 +170,7 @@ def run(
         )
     return Result(
         started_at=started.isoformat(timespec="seconds"),
-        machine=machine,
+        machine=where,
         url=gateway.url,
         plan=plan,
         steps=steps,
@@ -245,6 +244,11 @@ def _step(tally: Tally, plan: Plan, rate: float) -> Step:
     )
 
 
+def _last_good(steps: list[Step], knee: float | None) -> Step:
+    good = [step for step in steps if knee is not None and step.asked_rps <= knee]
+    return (good or steps)[-1]
+
+
 def _is_past_knee(step: Step, limit_ms: float) -> bool:
     return (
         step.ended_rps < KNEE_SHARE * step.due_rps
@@ -265,8 +269,7 @@ def _figures(
     if before is not None and after is not None:
         told = scrape.figures(scrape.between(before, after))
         told["unknown_outcomes.oldest"] = scrape.figures(after)["unknown_outcomes.oldest"]
-    good = [step for step in steps if knee is None or step.asked_rps <= knee]
-    judged = (good or steps)[-1]
+    judged = _last_good(steps, knee)
     told |= {f"api_response_time.{name}": ms for name, ms in judged.total_ms.items()}
     told |= {f"own_time.{name}": ms for name, ms in judged.own_ms.items()}
     told["errors.rate"] = judged.failed_share

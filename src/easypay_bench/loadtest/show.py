@@ -1,14 +1,14 @@
 """A load test in the terminal: while it runs, and when it is over."""
 
-import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from easypay_bench.figures import finite
 from easypay_bench.loadtest.fleet import Progress
 from easypay_bench.loadtest.run import Result, Step
 from easypay_bench.targets import Verdict
@@ -105,17 +105,7 @@ def verdicts(judged: Sequence[Verdict], title: str | None = None) -> Table:
 
 def as_json(result: Result) -> bytes:
     """The result as indented JSON; what is not a number becomes null."""
-    return msgspec.json.format(msgspec.json.encode(_finite(msgspec.to_builtins(result))), indent=1)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return value
+    return msgspec.json.format(msgspec.json.encode(finite(msgspec.to_builtins(result))), indent=1)
 
 
 def _rates(result: Result) -> Table:
