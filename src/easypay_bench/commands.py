@@ -253,7 +253,7 @@ def _reading(url: str, admin_key: str | None, over: float) -> "Reading":
 def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
     """What to test: with a merchant of its own, for so long, where we may make one."""
     from easypay_bench.loadtest.run import Gateway
-    from easypay_bench.stack import attached, close_shop, open_shop
+    from easypay_bench.stack import attached, shop
 
     if url is not None:
         key = os.environ.get(KEY_VARIABLE)
@@ -267,8 +267,7 @@ def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
     if not said.get("simulator_url"):
         _fail("this stack pays through the real sandbox, which is not there to be loaded")
     stack = attached(data_dir / "demo.json")
-    merchant = open_shop(stack)
-    try:
+    with shop(stack) as merchant:
         yield Gateway(
             url=said["api_url"],
             api_key=merchant.api_key,
@@ -277,8 +276,6 @@ def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
             login=merchant.login,
             stack=stack,
         )
-    finally:
-        close_shop(stack, merchant)
 
 
 def _plain(url: str) -> str:

@@ -12,11 +12,11 @@ import msgspec
 
 from easypay_bench import counters, cpu, load, machine, report, unloaded
 from easypay_bench import wide as widely
-from easypay_bench.accounting import Account, account, settled
+from easypay_bench.accounting import account, settled
 from easypay_bench.counters import Totals
 from easypay_bench.load import Job
 from easypay_bench.orders import orders
-from easypay_bench.stack import Merchant, Stack, close_shop, open_shop
+from easypay_bench.stack import Merchant, Stack, shop
 
 T = TypeVar("T")
 _NUMBERS_PER_PHASE: Final = 10_000_000
@@ -47,23 +47,13 @@ def everything(
     is not raised; it is in the findings.
     """
     generator = load.choose(plan.generator)
-    told = machine.facts()
-    merchant = open_shop(stack)
-    host = f"{stack.host}:{stack.port}"
-    job = Job(stack.host, stack.port, orders(host, merchant.api_key), plan.connections, 0)
-    try:
+    where = machine.facts()
+    with shop(stack) as merchant:
+        host = f"{stack.host}:{stack.port}"
+        job = Job(stack.host, stack.port, orders(host, merchant.api_key), plan.connections, 0)
         with closing(unloaded.Payer(job)) as payer:
-            say(f"counting over {plan.counted_payments} payments")
-
-            async def pay() -> None:
-                payer.pay()
-
-            counted = asyncio.run(
-                counters.measure(stack.database_url, pay, payments=plan.counted_payments)
-            )
-            say(f"one payment at a time for {plan.unloaded_s:g} s")
-            alone = unloaded.measure(payer, plan.unloaded_s)
-
+            counted, alone = _one_at_a_time(stack, payer, plan, say)
+        replied = payer.paid
         say(f"warming up for {plan.warmup_s:g} s, {plan.connections} connections by {generator}")
         warmup = load.run(
             generator, replace(job, seconds=plan.warmup_s, first_number=_NUMBERS_PER_PHASE)
@@ -78,21 +68,26 @@ def everything(
             runs.append(_load(stack, generator, one))
             _settle(stack, merchant)
         after = _ask(stack, counters.totals)
-
         loads = [warmup, *(run.load for run in runs)]
-        replied, measured = payer.paid, None
+        unanswered, measured = 0, None
         if plan.wide is not None:
             rest = replace(job, first_number=(plan.repeat + 2) * _NUMBERS_PER_PHASE)
             measured = widely.measure(stack, merchant, rest, plan.wide, say)
             loads += measured.loads
             replied += measured.replied
+            unanswered = measured.unanswered
             _settle(stack, merchant)
         say("comparing every payment with the processor's truth")
-        found = _account(stack, merchant, replied, loads)
-    finally:
-        close_shop(stack, merchant)
+        found = asyncio.run(
+            account(
+                stack,
+                merchant,
+                replied=replied + sum(each.replies for each in loads),
+                cut_off=unanswered + sum(each.cut_off for each in loads),
+            )
+        )
     return report.Findings(
-        machine=told,
+        machine=where,
         database=_ask(stack, _database),
         options={
             **asdict(replace(plan, wide=None)),
@@ -111,6 +106,18 @@ def everything(
     )
 
 
+def _one_at_a_time(
+    stack: Stack, payer: unloaded.Payer, plan: Plan, say: Callable[[str], None]
+) -> tuple[counters.Counters, unloaded.Unloaded]:
+    async def pay() -> None:
+        payer.pay()
+
+    say(f"counting over {plan.counted_payments} payments")
+    counted = asyncio.run(counters.measure(stack.database_url, pay, payments=plan.counted_payments))
+    say(f"one payment at a time for {plan.unloaded_s:g} s")
+    return counted, unloaded.measure(payer, plan.unloaded_s)
+
+
 def _load(stack: Stack, generator: str, job: Job) -> report.Run:
     """One load between two readings of everybody's CPU time."""
     meter = stack.meter()
@@ -125,12 +132,6 @@ def _load(stack: Stack, generator: str, job: Job) -> report.Run:
     spent = cpu.spent(before, meter.read())
     totals: Totals = _ask(stack, counters.totals)
     return report.Run(done, {**spent, "generator": done.cpu_s}, totals.wal_bytes - wal_before)
-
-
-def _account(stack: Stack, merchant: Merchant, paid: int, loads: list[load.Load]) -> Account:
-    replied = paid + sum(each.replies for each in loads)
-    cut_off = sum(each.cut_off for each in loads)
-    return asyncio.run(account(stack, merchant, replied=replied, cut_off=cut_off))
 
 
 def _bad_answers(loads: list[load.Load]) -> list[str]:

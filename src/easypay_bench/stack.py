@@ -150,8 +150,12 @@ def attached(demo: Path) -> Stack:
     return stack
 
 
-def open_shop(stack: Stack) -> Merchant:
-    """A merchant with a key and a processor account that nobody used yet. Raises StackFailed."""
+@contextmanager
+def shop(stack: Stack) -> Iterator[Merchant]:
+    """A merchant with a key and a processor account that nobody used yet. Raises StackFailed.
+
+    Its keys stop with the block; what it did stays on record.
+    """
     login, transaction_key = f"bench-{secrets.token_hex(7)}", secrets.token_hex(8)
     api = f"{stack.api_url}/api/v1/admin/merchants"
     call(
@@ -165,13 +169,10 @@ def open_shop(stack: Stack) -> Merchant:
     key = call("POST", f"{api}/{made['id']}/keys", {"mode": "test"}, bearer=stack.admin_key)
     merchant_id = ids.parse(ids.MERCHANT, made["id"])
     assert merchant_id is not None
-    return Merchant(merchant_id, key["secret"], login)
-
-
-def close_shop(stack: Stack, merchant: Merchant) -> None:
-    """Stops the merchant's keys; what it did stays on record."""
-    path = f"/api/v1/admin/merchants/{ids.typed(ids.MERCHANT, merchant.id)}"
-    call("PATCH", stack.api_url + path, {"disabled": True}, bearer=stack.admin_key)
+    try:
+        yield Merchant(merchant_id, key["secret"], login)
+    finally:
+        call("PATCH", f"{api}/{made['id']}", {"disabled": True}, bearer=stack.admin_key)
 
 
 def call(method: str, url: str, body: object = None, *, bearer: str | None = None) -> Any:

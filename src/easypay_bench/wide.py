@@ -30,7 +30,7 @@ Spread = dict[str, float]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How much of everything; seconds. Nothing at all where `pairs` is 0."""
+    """How much of everything; seconds."""
 
     pairs: int = 3
     pair_s: float = 5
@@ -105,14 +105,10 @@ class Wide(msgspec.Struct, frozen=True, kw_only=True):
         """The gateway's rate as a share of pgbench's best: the median of the pairs."""
         return statistics.median(pair.ratio for pair in self.pairs)
 
-    def at(self, rate: float, processor_ms: int, *, connections: int | None = None) -> OpenRun:
+    def at(self, rate: float, processor_ms: int) -> OpenRun:
         """The open run at a rate. Raises StopIteration where there was none."""
-        return next(
-            run
-            for run in self.open
-            if (run.rate, run.processor_ms) == (rate, processor_ms)
-            and connections in (None, run.connections)
-        )
+        asked = rate, processor_ms
+        return next(run for run in self.open if (run.rate, run.processor_ms) == asked)
 
 
 class Measured(msgspec.Struct):
@@ -122,6 +118,7 @@ class Measured(msgspec.Struct):
     loads: list[Load]
     replied: int
     unanswered: int
+    """Requests of the open runs that may have made a payment all the same."""
 
 
 def measure(

@@ -21,7 +21,7 @@ from easypay.db import partitions
 from easypay.payments import statements, store
 from easypay.payments.model import PaymentKey
 from easypay_bench import counters, scrape
-from easypay_bench.stack import Merchant, Stack, call, open_shop, own
+from easypay_bench.stack import Merchant, Stack, call, own, shop
 from harness import card, until
 
 TIMES = 20
@@ -74,17 +74,18 @@ def counting_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 async def asker(counting_stack: Stack) -> AsyncIterator[Asker]:
-    made = Asker(counting_stack, open_shop(counting_stack))
+    with shop(counting_stack) as merchant:
+        made = Asker(counting_stack, merchant)
 
-    async def key_is_cached() -> bool:
-        before = scrape.read(counting_stack.api_url)
-        await made.get("/payments?limit=1")
-        counted = scrape.between(before, scrape.read(counting_stack.api_url))
-        return scrape.total(counted, "easypay_cache_requests_total", result="hit") > 0
+        async def key_is_cached() -> bool:
+            before = scrape.read(counting_stack.api_url)
+            await made.get("/payments?limit=1")
+            counted = scrape.between(before, scrape.read(counting_stack.api_url))
+            return scrape.total(counted, "easypay_cache_requests_total", result="hit") > 0
 
-    await until(key_is_cached)
-    yield made
-    await made.client.aclose()
+        await until(key_is_cached)
+        yield made
+        await made.client.aclose()
 
 
 Prepared = Callable[[Asker], Awaitable[Callable[[], Awaitable[object]]]]
