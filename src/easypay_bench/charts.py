@@ -1,9 +1,10 @@
 """Line charts as SVG text, for pages that must work without anything from elsewhere."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 WIDTH: Final = 640
 HEIGHT: Final = 260
@@ -12,6 +13,7 @@ _RIGHT: Final = 12
 _TOP: Final = 14
 _BOTTOM: Final = 34
 COLOURS: Final = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#64748b")
+_Scale: TypeAlias = Callable[[float], float]
 
 
 class Line(NamedTuple):
@@ -19,6 +21,14 @@ class Line(NamedTuple):
 
     name: str
     points: Sequence[tuple[float, float | None]]
+
+
+class _Curve(NamedTuple):
+    """A line that has points, in its colour."""
+
+    name: str
+    colour: str
+    points: Sequence[tuple[float, float]]
 
 
 def chart(
@@ -31,67 +41,79 @@ def chart(
     log_y: bool = False,
 ) -> str:
     """One chart with its legend, as an HTML figure. x and y are plain numbers in these units."""
-    drawn = [
-        Line(line.name, [(x, y) for x, y in line.points if y is not None and math.isfinite(y)])
-        for line in lines
-    ]
-    drawn = [line for line in drawn if line.points]
-    if not drawn:
+    curves = _curves(lines)
+    if not curves:
         return ""
-    xs = [x for line in drawn for x, _ in line.points]
-    ys = [y for line in drawn for _, y in line.points if y is not None]
-    x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
-    if log_y:
-        low = 10 ** math.floor(math.log10(max(1e-6, min(y for y in ys if y > 0) if any(ys) else 1)))
-        high = 10 ** math.ceil(math.log10(max(max(ys), low * 10)))
-    else:
-        low, high = 0.0, _nice(max(ys) or 1)
+    xs = [x for curve in curves for x, _ in curve.points]
+    left, right = min(xs), max(max(xs), min(xs) + 1e-9)
+    low, high = _y_range([y for curve in curves for _, y in curve.points], log=log_y)
+    x_at = _scale(left, right, _LEFT, WIDTH - _RIGHT)
     y_at = _scale(low, high, HEIGHT - _BOTTOM, _TOP, log=log_y)
-    x_at = _scale(x_low, x_high, _LEFT, WIDTH - _RIGHT)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for value in _y_ticks(low, high, log=log_y):
-        y = y_at(value)
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{WIDTH - _RIGHT}" y2="{y:.1f}"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>'
-        )
-    ticks = x_ticks or [(x_low + (x_high - x_low) * n / 5, "") for n in range(6)]
-    for value, label in ticks:
-        if x_low <= value <= x_high:
-            parts.append(
-                f'<text x="{x_at(value):.1f}" y="{HEIGHT - 16}" text-anchor="middle">'
-                f"{escape(label or _short(value))}</text>"
-            )
-    parts.append(
-        f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_unit)}</text>'
-    )
-    for number, line in enumerate(drawn):
-        colour = COLOURS[number % len(COLOURS)]
-        path = " ".join(f"{x_at(x):.1f},{y_at(y or low):.1f}" for x, y in line.points)
-        parts.append(
-            f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" points="{path}"/>'
-        )
-        if len(line.points) <= 40:
-            parts += [
-                f'<circle cx="{x_at(x):.1f}" cy="{y_at(y or low):.1f}" r="2.4" fill="{colour}">'
-                f"<title>{escape(line.name)}: {_short(y or 0)} {escape(y_unit)}</title></circle>"
-                for x, y in line.points
-            ]
-    parts.append("</svg>")
+    ticks = x_ticks or [(left + (right - left) * n / 5, "") for n in range(6)]
+    parts = [
+        *(_rule(y_at(value), _short(value)) for value in _y_ticks(low, high, log=log_y)),
+        *(
+            _text(x_at(value), HEIGHT - 16, "middle", label or _short(value))
+            for value, label in ticks
+            if left <= value <= right
+        ),
+        _text(WIDTH - _RIGHT, HEIGHT - 3, "end", x_unit),
+        *(_drawn(curve, x_at, y_at, y_unit) for curve in curves),
+    ]
     legend = "".join(
-        f'<span><i style="background:{COLOURS[number % len(COLOURS)]}"></i>{escape(line.name)}'
-        "</span>"
-        for number, line in enumerate(drawn)
+        f'<span><i style="background:{curve.colour}"></i>{escape(curve.name)}</span>'
+        for curve in curves
     )
     return (
         f"<figure><figcaption>{escape(title)} <small>{escape(y_unit)}</small></figcaption>"
-        f"{''.join(parts)}<div class=legend>{legend}</div></figure>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg><div class=legend>{legend}</div></figure>"
     )
 
 
-def _scale(
-    low: float, high: float, start: float, end: float, *, log: bool = False
-) -> Callable[[float], float]:
+def _curves(lines: Sequence[Line]) -> list[_Curve]:
+    colours = itertools.cycle(COLOURS)
+    found = (
+        (line.name, [(x, y) for x, y in line.points if y is not None and math.isfinite(y)])
+        for line in lines
+    )
+    return [_Curve(name, next(colours), points) for name, points in found if points]
+
+
+def _y_range(ys: Sequence[float], *, log: bool) -> tuple[float, float]:
+    if not log:
+        return 0.0, _nice(max(ys) or 1)
+    low = 10 ** math.floor(math.log10(max(1e-6, min((y for y in ys if y > 0), default=1))))
+    return low, 10 ** math.ceil(math.log10(max(max(ys), low * 10)))
+
+
+def _text(x: float, y: float, anchor: str, text: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _rule(y: float, label: str) -> str:
+    """A line of the grid, and what it stands for."""
+    return (
+        f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{WIDTH - _RIGHT}" y2="{y:.1f}"/>'
+        f"{_text(_LEFT - 6, y + 4, 'end', label)}"
+    )
+
+
+def _drawn(curve: _Curve, x_at: _Scale, y_at: _Scale, y_unit: str) -> str:
+    """The line; few points are marked, and say their value."""
+    at = [(f"{x_at(x):.1f}", f"{y_at(y):.1f}") for x, y in curve.points]
+    path = " ".join(",".join(place) for place in at)
+    line = f'<polyline fill="none" stroke="{curve.colour}" stroke-width="1.8" points="{path}"/>'
+    if len(at) > 40:
+        return line
+    return line + "".join(
+        f'<circle cx="{x}" cy="{y}" r="2.4" fill="{curve.colour}">'
+        f"<title>{escape(curve.name)}: {_short(value)} {escape(y_unit)}</title></circle>"
+        for (x, y), (_, value) in zip(at, curve.points, strict=True)
+    )
+
+
+def _scale(low: float, high: float, start: float, end: float, *, log: bool = False) -> _Scale:
     if not log:
         return lambda value: start + (end - start) * (value - low) / ((high - low) or 1)
     span = math.log10(high / low) or 1
