@@ -1,5 +1,6 @@
 """One load test from beginning to end: load, figures, targets, accounts."""
 
+import functools
 import math
 import os
 import threading
@@ -131,25 +132,11 @@ def run(
     since = (started - timedelta(seconds=2)).isoformat(timespec="milliseconds")[:23] + "Z"
     where = machine.facts()
     before = _scrape(gateway, say)
-    total, steps = Tally(), []
     limit_ms = next(
         (each.limit for each in promised if each.key == "api_response_time.p99"), math.inf
     )
-    knee: float | None = None
     with _metered(gateway) as meter:
-        for number, rate in enumerate(plan.schedule.steps):
-            warmup_s = plan.warmup_s if number == 0 else min(1.0, plan.warmup_s)
-            tally = fleet.run(
-                _orders(gateway, plan, rate, warmup_s, number),
-                lambda progress, rate=rate: watch(rate, progress),  # type: ignore[misc]
-            )
-            total.add(tally)
-            step = _step(tally, plan, rate)
-            steps.append(step)
-            if plan.schedule.model == "steps":
-                if _is_past_knee(step, limit_ms):
-                    break
-                knee = rate
+        total, steps, knee = _load(gateway, plan, limit_ms, watch)
     after = _scrape(gateway, say)
     figures = _figures(plan, steps, knee, before, after)
     for name in ("sustained_rps", "peak_rps"):
@@ -183,6 +170,31 @@ def run(
         processor_asked=plan.accounting and gateway.simulator_url is not None,
         wrong_accounts=wrong,
     )
+
+
+def _load(
+    gateway: Gateway,
+    plan: Plan,
+    limit_ms: float,
+    watch: Callable[[float, fleet.Progress], None],
+) -> tuple[Tally, list[Step], float | None]:
+    """Every step up to the first past the knee; the knee where there are steps."""
+    total, steps = Tally(), []
+    knee: float | None = None
+    for number, rate in enumerate(plan.schedule.steps):
+        warmup_s = plan.warmup_s if number == 0 else min(1.0, plan.warmup_s)
+        tally = fleet.run(
+            _orders(gateway, plan, rate, warmup_s, number),
+            functools.partial(watch, rate),
+        )
+        total.add(tally)
+        step = _step(tally, plan, rate)
+        steps.append(step)
+        if plan.schedule.model == "steps":
+            if _is_past_knee(step, limit_ms):
+                break
+            knee = rate
+    return total, steps, knee
 
 
 def _orders(gateway: Gateway, plan: Plan, rate: float, warmup_s: float, number: int) -> list[Order]:
