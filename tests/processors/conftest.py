@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
+from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import Account
 
 _NUMBERS = itertools.count(1)
@@ -73,3 +74,10 @@ async def account(wire: Wire) -> Account:
     body = {"login": account.login_id, "transaction_key": account.transaction_key}
     await wire.call("POST", "/accounts", body)
     return account
+
+
+@pytest.fixture
+async def processor() -> AsyncIterator[AuthorizeNet]:
+    processor = AuthorizeNet()
+    yield processor
+    await processor.close()

@@ -25,7 +25,6 @@ from easypay.processors.base import (
     Account,
     Address,
     Approved,
-    AuthorizeRequest,
     BankAccount,
     CaptureRequest,
     Card,
@@ -34,7 +33,6 @@ from easypay.processors.base import (
     Finding,
     Found,
     HeldForReview,
-    InquiryRequest,
     Outcome,
     RefundRequest,
     Rejected,
@@ -45,10 +43,10 @@ from easypay.processors.base import (
 )
 from easypay.settings import SANDBOX_URL
 
+from .asking import VISA, inquiry, payment
 from .conftest import Wire
 from .player import Player, playing
 
-VISA = "4111111111111111"
 LISTS = ("nothing", "nothing", "no_batches")
 """How the recorded side says that a reference is nowhere."""
 
@@ -92,9 +90,7 @@ class Merchant:
     async def pay(self, amount_minor: int, capture: bool = True, **over: Any) -> Outcome:
         fields: dict[str, Any] = {
             "account": self.account,
-            "reference": reference(new_id()),
             "amount_minor": amount_minor,
-            "currency": "USD",
             "capture": capture,
             "method": Card(number=VISA, exp_month=12, exp_year=2035, cvc="900"),
             "description": "Two chairs, größer",
@@ -112,7 +108,7 @@ class Merchant:
                 country="US",
             ),
         }
-        request = AuthorizeRequest(**{**fields, **over})
+        request = payment(**{**fields, **over})
         return await self.processor.authorize(request, self.deadline())
 
     async def stored(self) -> StoredMethod:
@@ -165,12 +161,11 @@ class Merchant:
     ) -> Finding:
         """Asks until there is a finding that is not "absent", as reporting may lag."""
         until = monotonic() + self.patience_s
-        request = InquiryRequest(
-            account=self.account,
-            kind=kind,
-            reference=name,
+        request = inquiry(
+            self.account,
+            kind,
+            name,
             amount_minor=amount_minor,
-            currency="USD",
             transaction_id=parent,
             sent_at_ms=int(time() * 1000) - 60_000,
             captured_minor=captured_minor,
@@ -216,8 +211,9 @@ def target(request: pytest.FixtureRequest) -> Account | Player:
 
 
 @pytest.fixture
-async def merchant(target: Account | Player, wire: Wire) -> AsyncIterator[Merchant]:
-    processor = AuthorizeNet()
+async def merchant(
+    processor: AuthorizeNet, target: Account | Player, wire: Wire
+) -> AsyncIterator[Merchant]:
     if isinstance(target, Player):
         async with playing(target) as account:
             yield Merchant(processor, account)
@@ -225,7 +221,6 @@ async def merchant(target: Account | Player, wire: Wire) -> AsyncIterator[Mercha
         yield Merchant(processor, target, sandbox=True)
     else:
         yield Merchant(processor, target, wire=wire)
-    await processor.close()
 
 
 def amount() -> int:

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from time import monotonic, time
+from time import time
 from typing import Any
 
 import msgspec
@@ -18,16 +18,13 @@ from easypay.processors.base import (
     Absent,
     Account,
     Approved,
-    AuthorizeRequest,
     CaptureRequest,
     Card,
-    Deadline,
     Declined,
     Finding,
     Found,
     HeldForReview,
     Inconclusive,
-    InquiryRequest,
     NotSent,
     Outcome,
     RefundRequest,
@@ -36,20 +33,10 @@ from easypay.processors.base import (
     VoidRequest,
 )
 
+from .asking import inquiry, payment, soon
 from .conftest import Wire
 
 CARD = Card(number="4111111111111111", exp_month=12, exp_year=2035, cvc="900")
-
-
-def soon() -> Deadline:
-    return Deadline(monotonic() + 5)
-
-
-@pytest.fixture
-async def processor() -> AsyncIterator[AuthorizeNet]:
-    processor = AuthorizeNet()
-    yield processor
-    await processor.close()
 
 
 class Shop:
@@ -61,11 +48,10 @@ class Shop:
         self.wire = wire
 
     async def pay(self, kind: str, name: str, amount_minor: int = 25_00) -> Outcome:
-        request = AuthorizeRequest(
-            account=self.account,
+        request = payment(
+            self.account,
             reference=name,
             amount_minor=amount_minor,
-            currency="USD",
             capture=kind == "sale",
             method=CARD,
         )
@@ -104,12 +90,11 @@ class Shop:
         amount_minor: int = 25_00,
         ago_s: float = 0,
     ) -> Finding:
-        request = InquiryRequest(
-            account=self.account,
-            kind=kind,
-            reference=name,
+        request = inquiry(
+            self.account,
+            kind,
+            name,
             amount_minor=amount_minor,
-            currency="USD",
             transaction_id=parent,
             sent_at_ms=int((time() - ago_s) * 1000),
         )
@@ -368,16 +353,8 @@ async def asked(
         return {"messages": NONE}
 
     async with reporting(answer) as account:
-        request = InquiryRequest(
-            account=account,
-            kind=kind,
-            reference=NAME,
-            amount_minor=25_00,
-            currency="USD",
-            transaction_id=parent,
-            sent_at_ms=int(time() * 1000),
-        )
-        return await processor.inquire(request, soon())
+        question = inquiry(account, kind, NAME, transaction_id=parent)
+        return await processor.inquire(question, soon())
 
 
 def ours(page: int) -> object:

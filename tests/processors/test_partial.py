@@ -1,30 +1,24 @@
 """A prepaid card is approved for less than the goods cost. Who wants the whole gets it, or gives
 the part back; nobody is left holding 1.23 of a stranger's money."""
 
-from collections.abc import AsyncIterator
-from time import monotonic, time
 from typing import Any
 
 import pytest
 
-from easypay.ids import new_id, reference
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     Account,
     Approved,
-    AuthorizeRequest,
-    Card,
-    Deadline,
     Declined,
     Finding,
     Found,
     HeldForReview,
     Inconclusive,
-    InquiryRequest,
     Outcome,
     Unknown,
 )
 
+from .asking import inquiry, payment, soon
 from .player import LOST, RECORDED, Player, playing
 
 SALE, VOID, DETAILS = (
@@ -34,28 +28,8 @@ SALE, VOID, DETAILS = (
 )
 
 
-@pytest.fixture
-async def processor() -> AsyncIterator[AuthorizeNet]:
-    processor = AuthorizeNet()
-    yield processor
-    await processor.close()
-
-
-def soon() -> Deadline:
-    return Deadline(monotonic() + 5)
-
-
 async def paid(processor: AuthorizeNet, account: Account, accept_partial: bool = False) -> Outcome:
-    request = AuthorizeRequest(
-        account=account,
-        reference=reference(new_id()),
-        amount_minor=25_00,
-        currency="USD",
-        capture=True,
-        method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
-        accept_partial=accept_partial,
-    )
-    return await processor.authorize(request, soon())
+    return await processor.authorize(payment(account, accept_partial=accept_partial), soon())
 
 
 @pytest.mark.parametrize("part", ["partial", "partial_open"])
@@ -139,26 +113,10 @@ async def found(
     """The sale's reply is lost, and the details say this of it."""
     monkeypatch.setitem(RECORDED, "told", told)
     async with playing(Player(LOST, "nothing", "listed", "told", *void)) as account:
-        sale = AuthorizeRequest(
-            account=account,
-            reference=reference(new_id()),
-            amount_minor=25_00,
-            currency="USD",
-            capture=True,
-            method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
-        )
+        sale = payment(account)
         assert isinstance(await processor.authorize(sale, soon()), Unknown)
-        inquiry = InquiryRequest(
-            account=account,
-            kind="sale",
-            reference=sale.reference,
-            amount_minor=25_00,
-            currency="USD",
-            transaction_id=None,
-            sent_at_ms=int(time() * 1000),
-            accept_partial=accept_partial,
-        )
-        return await processor.inquire(inquiry, soon())
+        asked = inquiry(account, "sale", sale.reference, accept_partial=accept_partial)
+        return await processor.inquire(asked, soon())
 
 
 PENDING = "capturedPendingSettlement"

@@ -1,7 +1,5 @@
 """Money goes back once, by a refund or by a void, whatever the settlement does meanwhile."""
 
-from collections.abc import AsyncIterator
-from time import monotonic, time
 from typing import Any
 
 import msgspec
@@ -14,9 +12,6 @@ from easypay.processors.base import (
     Absent,
     Account,
     Approved,
-    AuthorizeRequest,
-    Card,
-    Deadline,
     Declined,
     Found,
     HeldForReview,
@@ -29,6 +24,7 @@ from easypay.processors.base import (
     Unknown,
 )
 
+from .asking import inquiry, payment, soon
 from .conftest import Wire
 from .player import LOST, Player, playing
 
@@ -36,13 +32,6 @@ PARENT = "60198282518"
 DETAILS = "getTransactionDetailsRequest"
 REFUND, VOID = "refundTransaction", "voidTransaction"
 LISTS = ["nothing", "nothing", "no_batches"]
-
-
-@pytest.fixture
-async def processor() -> AsyncIterator[AuthorizeNet]:
-    processor = AuthorizeNet()
-    yield processor
-    await processor.close()
 
 
 def request(account: Account, **over: Any) -> RefundRequest:
@@ -56,10 +45,6 @@ def request(account: Account, **over: Any) -> RefundRequest:
         captured_minor=25_00,
     )
     return msgspec.structs.replace(whole, **over)
-
-
-def soon() -> Deadline:
-    return Deadline(monotonic() + 5)
 
 
 async def returned(processor: AuthorizeNet, player: Player, **over: Any) -> Outcome:
@@ -150,7 +135,7 @@ async def test_after_an_unclear_void_the_inquiry_finds_it(processor: AuthorizeNe
     async with playing(player) as account:
         asked = request(account)
         assert isinstance(await processor.refund_or_void(asked, soon()), Unknown)
-        finding = await processor.inquire(inquiry(asked), soon())
+        finding = await processor.inquire(about(asked), soon())
     assert isinstance(finding, Found), finding
     assert isinstance(finding.outcome, Approved)
     assert (finding.outcome.voided, finding.outcome.amount_minor) == (True, 25_00)
@@ -172,20 +157,18 @@ async def test_a_refund_not_found_is_a_void_only_of_a_payment_that_is_voided(
     processor: AuthorizeNet, captured_minor: int | None, details: list[str], expected: type
 ) -> None:
     async with playing(Player(*LISTS, *details)) as account:
-        asked = inquiry(request(account, captured_minor=captured_minor))
+        asked = about(request(account, captured_minor=captured_minor))
         assert isinstance(await processor.inquire(asked, soon()), expected)
 
 
-def inquiry(asked: RefundRequest) -> InquiryRequest:
-    return InquiryRequest(
-        account=asked.account,
-        kind="refund",
-        reference=asked.reference,
-        amount_minor=asked.amount_minor,
-        currency=asked.currency,
-        transaction_id=asked.transaction_id,
-        sent_at_ms=int(time() * 1000),
-        captured_minor=asked.captured_minor,
+def about(refund: RefundRequest) -> InquiryRequest:
+    return inquiry(
+        refund.account,
+        "refund",
+        refund.reference,
+        amount_minor=refund.amount_minor,
+        transaction_id=refund.transaction_id,
+        captured_minor=refund.captured_minor,
     )
 
 
@@ -243,17 +226,7 @@ class Till:
         self.wire = wire
 
     async def sale(self) -> str:
-        outcome = await self.processor.authorize(
-            AuthorizeRequest(
-                account=self.account,
-                reference=reference(new_id()),
-                amount_minor=25_00,
-                currency="USD",
-                capture=True,
-                method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
-            ),
-            soon(),
-        )
+        outcome = await self.processor.authorize(payment(self.account), soon())
         assert isinstance(outcome, Approved), outcome
         return outcome.transaction_id
 
@@ -302,7 +275,7 @@ async def test_a_lost_reply_at_any_step_returns_the_money_at_most_once(
     assert isinstance(await till.processor.refund_or_void(asked, soon()), Unknown)
     done = await till.moves()
     assert done == ([VOID] if step == VOID and fault != "reset_before" else [])
-    finding = await till.processor.inquire(inquiry(asked), soon())
+    finding = await till.processor.inquire(about(asked), soon())
     if done:
         assert isinstance(finding, Found)
         assert isinstance(finding.outcome, Approved)

@@ -1,13 +1,11 @@
 """Nothing the processor sends can raise, and no damage turns a reply into an approval."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from copy import deepcopy
-from time import monotonic, time
 from typing import Any, get_args
 
 import msgspec
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,10 +17,7 @@ from easypay.processors.base import (
     Absent,
     Account,
     Approved,
-    AuthorizeRequest,
     CaptureRequest,
-    Card,
-    Deadline,
     Declined,
     Finding,
     Found,
@@ -36,6 +31,7 @@ from easypay.processors.base import (
     Unknown,
 )
 
+from .asking import inquiry, payment, soon
 from .player import LOST, Player, playing
 from .test_messages import APPROVAL, REFERENCE, error, failure, transaction
 
@@ -385,13 +381,6 @@ REFUNDED = ["refunded", "refused_54", "refused_50", "refused_login", LOST]
 SEEN = ["details_captured", "details_settled", "details_voided", "details_updating", LOST]
 
 
-@pytest.fixture
-async def processor() -> AsyncIterator[AuthorizeNet]:
-    processor = AuthorizeNet()
-    yield processor
-    await processor.close()
-
-
 CALLS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -405,7 +394,7 @@ async def test_money_is_returned_at_most_once_whatever_arrives(
     player = SpoiltPlayer(played)
     async with playing(player, whole=False) as account:
         request = msgspec.structs.replace(REFUND, account=account)
-        outcome = await processor.refund_or_void(request, Deadline(monotonic() + 5))
+        outcome = await processor.refund_or_void(request, soon())
     assert isinstance(outcome, get_args(Outcome))
     assert len(player.moved) <= 1, "the money went back twice"
     if player.moved:
@@ -425,16 +414,14 @@ async def test_a_payment_is_never_said_to_be_refused_while_its_money_is_held(
 ) -> None:
     player = SpoiltPlayer(played)
     async with playing(player, whole=False) as account:
-        request = AuthorizeRequest(
-            account=account,
+        request = payment(
+            account,
             reference=REFERENCE,
             amount_minor=1250,
-            currency="USD",
             capture=capture,
-            method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
             accept_partial=accept_partial,
         )
-        outcome = await processor.authorize(request, Deadline(monotonic() + 5))
+        outcome = await processor.authorize(request, soon())
     assert isinstance(outcome, get_args(Outcome))
     first, *rest = played
     match outcome:
@@ -468,7 +455,7 @@ async def test_a_decision_is_never_reported_that_was_not_carried_out(
             transaction_id="60198282518",
             approve=approve,
         )
-        outcome = await processor.review(request, Deadline(monotonic() + 5))
+        outcome = await processor.review(request, soon())
     assert isinstance(outcome, get_args(Outcome))
     name = played[0][0]
     match outcome:
@@ -495,7 +482,7 @@ async def test_a_capture_is_approved_only_for_its_own_amount(
             amount_minor=1250,
             currency="USD",
         )
-        outcome = await processor.capture(request, Deadline(monotonic() + 5))
+        outcome = await processor.capture(request, soon())
     assert isinstance(outcome, get_args(Outcome))
     if isinstance(outcome, Approved):
         assert played[0][0] == "changed" or played[1][0] in ("details_captured", "details_settled")
@@ -519,15 +506,13 @@ async def test_an_inquiry_ends_in_a_finding_whatever_arrives(
     player = SpoiltPlayer(played)
     player.invoice, player.amount = REFERENCE, "12.50"
     async with playing(player, whole=False) as account:
-        request = InquiryRequest(
-            account=account,
-            kind=kind,
-            reference=REFERENCE,
+        request = inquiry(
+            account,
+            kind,
+            REFERENCE,
             amount_minor=1250,
-            currency="USD",
             transaction_id=None if kind == "sale" else "60198282518",
-            sent_at_ms=int(time() * 1000),
             captured_minor=1250,
         )
-        finding = await processor.inquire(request, Deadline(monotonic() + 5))
+        finding = await processor.inquire(request, soon())
     assert isinstance(finding, get_args(Finding))

@@ -1,8 +1,5 @@
 """A filter holds a payment, and a person decides on it; here, or at the processor's own pages."""
 
-from collections.abc import AsyncIterator
-from time import monotonic, time
-
 import pytest
 
 from easypay.ids import new_id, reference
@@ -11,14 +8,11 @@ from easypay.processors.base import (
     Account,
     Approved,
     AuthorizeRequest,
-    Card,
-    Deadline,
     Declined,
     Finding,
     Found,
     HeldForReview,
     Inconclusive,
-    InquiryRequest,
     Outcome,
     Rejected,
     ReviewRequest,
@@ -26,22 +20,12 @@ from easypay.processors.base import (
     VoidRequest,
 )
 
+from .asking import inquiry, payment, soon
 from .conftest import Wire
 from .player import LOST, Player, playing
 
 HELD = "60198282518"
 REVIEW = "updateHeldTransactionRequest"
-
-
-@pytest.fixture
-async def processor() -> AsyncIterator[AuthorizeNet]:
-    processor = AuthorizeNet()
-    yield processor
-    await processor.close()
-
-
-def soon() -> Deadline:
-    return Deadline(monotonic() + 5)
 
 
 async def decided(
@@ -54,16 +38,8 @@ async def decided(
 
 
 async def asked(processor: AuthorizeNet, account: Account, held: str = HELD) -> Finding:
-    inquiry = InquiryRequest(
-        account=account,
-        kind="review",
-        reference=reference(new_id()),
-        amount_minor=25_00,
-        currency="USD",
-        transaction_id=held,
-        sent_at_ms=int(time() * 1000),
-    )
-    return await processor.inquire(inquiry, soon())
+    question = inquiry(account, "review", reference(new_id()), transaction_id=held)
+    return await processor.inquire(question, soon())
 
 
 @pytest.mark.parametrize(
@@ -143,14 +119,7 @@ async def held_at(
 ) -> tuple[AuthorizeRequest, str]:
     settings = {"login": account.login_id, "held_above": "20.00", "held_action": action}
     await wire.call("POST", "/settings", settings)
-    request = AuthorizeRequest(
-        account=account,
-        reference=reference(new_id()),
-        amount_minor=25_00,
-        currency="USD",
-        capture=capture,
-        method=Card(number="4111111111111111", exp_month=12, exp_year=2035),
-    )
+    request = payment(account, capture=capture)
     outcome = await processor.authorize(request, soon())
     assert isinstance(outcome, HeldForReview), outcome
     return request, outcome.transaction_id
@@ -183,15 +152,7 @@ async def test_a_decision_is_carried_out_and_found_again(
     assert isinstance(finding, Found), finding
     assert isinstance(finding.outcome, expected), finding
     if approve:  # it can also be found as what it was from the start
-        own = InquiryRequest(
-            account=account,
-            kind="sale" if capture else "authorize",
-            reference=request.reference,
-            amount_minor=25_00,
-            currency="USD",
-            transaction_id=None,
-            sent_at_ms=int(time() * 1000),
-        )
+        own = inquiry(account, "sale" if capture else "authorize", request.reference)
         finding = await processor.inquire(own, soon())
         assert isinstance(finding, Found), finding
         assert isinstance(finding.outcome, Approved)

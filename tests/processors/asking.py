@@ -1,0 +1,40 @@
+"""What these tests ask of a processor: a sale of 25.00 USD on a card, and what became of it."""
+
+from time import monotonic, time
+from typing import Any, Final
+
+from easypay.ids import new_id, reference
+from easypay.processors.base import Account, AuthorizeRequest, Card, Deadline, InquiryRequest
+
+VISA: Final = "4111111111111111"
+
+
+def soon() -> Deadline:
+    return Deadline(monotonic() + 5)
+
+
+def payment(account: Account, **over: Any) -> AuthorizeRequest:
+    """A sale under a reference of its own."""
+    fields: dict[str, Any] = {
+        "account": account,
+        "reference": reference(new_id()),
+        "amount_minor": 25_00,
+        "currency": "USD",
+        "capture": True,
+        "method": Card(number=VISA, exp_month=12, exp_year=2035),
+    }
+    return AuthorizeRequest(**{**fields, **over})
+
+
+def inquiry(account: Account, kind: str, name: str, **over: Any) -> InquiryRequest:
+    """After the operation with the reference `name`, which has just left."""
+    fields: dict[str, Any] = {
+        "account": account,
+        "kind": kind,
+        "reference": name,
+        "amount_minor": 25_00,
+        "currency": "USD",
+        "transaction_id": None,
+        "sent_at_ms": int(time() * 1000),
+    }
+    return InquiryRequest(**{**fields, **over})
