@@ -50,52 +50,46 @@ class CavvResult(StrEnum):
     ERROR = "error"
 
 
-class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
+class Told(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a processor may tell of a transaction, whatever came of it."""
+
+    network_transaction_id: str | None = None
+    card_brand: str | None = None
+    """visa, mastercard, amex, discover, jcb, diners, unionpay, where the reply names it."""
+    card_last4: str | None = None
+    """The last four digits of the card, or of the bank account."""
+    avs_result: str | None = None
+    cvv_result: str | None = None
+    cavv_result: str | None = None
+    """The processor's own letters, and what they mean:"""
+    avs: str | None = None
+    """An `AvsResult`."""
+    cvv: str | None = None
+    """A `CvvResult`."""
+    cavv: str | None = None
+    """A `CavvResult`."""
+
+
+class Approved(Told, frozen=True, gc=False, kw_only=True, tag=True):
     """The processor did it."""
 
     transaction_id: str
     amount_minor: int | None = None
     """What was really authorized, captured or refunded, where the processor says so."""
     auth_code: str | None = None
-    avs_result: str | None = None
-    cvv_result: str | None = None
     code: str | None = None
     message: str | None = None
-    network_transaction_id: str | None = None
-    card_brand: str | None = None
-    """visa, mastercard, amex, discover, jcb, diners, unionpay, where the reply names it."""
-    card_last4: str | None = None
-    """The last four digits of the card, or of the bank account."""
-    avs: str | None = None
-    """An `AvsResult`; `avs_result` is the processor's own letter."""
-    cvv: str | None = None
-    """A `CvvResult`; `cvv_result` is the processor's own letter."""
-    cavv_result: str | None = None
-    cavv: str | None = None
-    """A `CavvResult`; `cavv_result` is the processor's own letter."""
     voided: bool = False
     """Of a refund: the money went back by undoing a payment that had not settled."""
 
 
-class Declined(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
+class Declined(Told, frozen=True, gc=False, kw_only=True, tag=True):
     """The issuer said no. `decline_code` is our normalized word, `code` theirs, verbatim."""
 
     decline_code: str
     code: str
     message: str
     transaction_id: str | None = None
-    avs_result: str | None = None
-    cvv_result: str | None = None
-    card_brand: str | None = None
-    card_last4: str | None = None
-    avs: str | None = None
-    """An `AvsResult`; `avs_result` is the processor's own letter."""
-    cvv: str | None = None
-    """A `CvvResult`; `cvv_result` is the processor's own letter."""
-    cavv_result: str | None = None
-    cavv: str | None = None
-    """A `CavvResult`; `cavv_result` is the processor's own letter."""
-    network_transaction_id: str | None = None
     retry: Retry | None = None
     undecided: Literal["voided", "expired"] | None = None
     """Of a review: how it ended, where nobody declined what was held."""
@@ -113,25 +107,13 @@ class Rejected(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     retry: Retry | None = None
 
 
-class HeldForReview(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
+class HeldForReview(Told, frozen=True, gc=False, kw_only=True, tag=True):
     """Accepted, and waiting for a person at the processor. Money may be held, none is paid."""
 
     transaction_id: str
     auth_code: str | None = None
-    avs_result: str | None = None
-    cvv_result: str | None = None
     code: str | None = None
     message: str | None = None
-    card_brand: str | None = None
-    card_last4: str | None = None
-    avs: str | None = None
-    """An `AvsResult`; `avs_result` is the processor's own letter."""
-    cvv: str | None = None
-    """A `CvvResult`; `cvv_result` is the processor's own letter."""
-    cavv_result: str | None = None
-    cavv: str | None = None
-    """A `CavvResult`; `cavv_result` is the processor's own letter."""
-    network_transaction_id: str | None = None
 
 
 class NotSent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):

@@ -6,7 +6,7 @@ the whole refused: what was approved is voided, and only once that is certain is
 
 from easypay.money import Money
 from easypay.processors.authorize_net import codes
-from easypay.processors.base import Approved, Declined, Outcome, Unknown
+from easypay.processors.base import Approved, Declined, Outcome, Told, Unknown
 
 
 def falls_short(outcome: Outcome, amount_minor: int) -> bool:
@@ -48,14 +48,6 @@ def not_enough(approved: Approved, currency: str) -> Declined:
         code=approved.code or codes.PARTIAL,
         message=f"The card was approved for {part}, which was given back.",
         transaction_id=approved.transaction_id,
-        avs_result=approved.avs_result,
-        cvv_result=approved.cvv_result,
-        cavv_result=approved.cavv_result,
-        avs=approved.avs,
-        cvv=approved.cvv,
-        cavv=approved.cavv,
-        card_brand=approved.card_brand,
-        card_last4=approved.card_last4,
-        network_transaction_id=approved.network_transaction_id,
         retry=codes.retry("insufficient_funds"),
+        **{name: getattr(approved, name) for name in Told.__struct_fields__},
     )

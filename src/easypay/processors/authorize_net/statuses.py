@@ -6,7 +6,7 @@ transaction they change. The last column is the payment that a refund returns.
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal, cast
+from typing import Final, Literal, cast, get_args
 
 Kind = Literal["authorize", "sale", "refund", "capture", "void", "review", "payment"]
 Meaning = Literal[
@@ -25,15 +25,7 @@ Meaning = Literal[
     "other",
 ]
 
-KINDS: Final[tuple[Kind, ...]] = (
-    "authorize",
-    "sale",
-    "refund",
-    "capture",
-    "void",
-    "review",
-    "payment",
-)
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 MEANINGS: Final[Mapping[Meaning, str]] = {
     "done": "done, if the amount agrees",
