@@ -20,14 +20,11 @@ if TYPE_CHECKING:
     from easypay_bench.scrape import Reading
 
 KEY_VARIABLE: Final = "EASYPAY_API_KEY"
+ADMIN_KEY_VARIABLE: Final = "EASYPAY_ADMIN_KEY"
 CANNOT: Final = 2
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="The data directory of the running `easypay up`.")
-]
-Url = Annotated[
-    str | None,
-    typer.Option(help=f"Another gateway; its key comes from {KEY_VARIABLE}."),
 ]
 Targets = Annotated[
     Path | None, typer.Option("--targets", help="A YAML file with performance_targets.")
@@ -37,7 +34,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 
 def loadtest(
     data_dir: DataDir = Path(".easypay"),
-    url: Url = None,
+    url: Annotated[
+        str | None, typer.Option(help=f"Another gateway; its test key comes from {KEY_VARIABLE}.")
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -152,7 +151,10 @@ def loadtest(
 
 def slo(
     data_dir: DataDir = Path(".easypay"),
-    url: Url = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help=f"Another gateway; its admin key comes from {ADMIN_KEY_VARIABLE}."),
+    ] = None,
     targets_file: Targets = None,
     over: Annotated[
         float, typer.Option(help="Seconds to look at; 0: everything since the gateway started.")
@@ -177,7 +179,7 @@ def slo(
             said = _demo(data_dir)
             url, admin_key = said["api_url"], said["admin_key"]
         else:
-            url, admin_key = _plain(url), os.environ.get("EASYPAY_ADMIN_KEY", "")
+            url, admin_key = _plain(url), os.environ.get(ADMIN_KEY_VARIABLE, "")
         reading = _reading(url, admin_key or None, over)
     except (StackFailed, OSError, ValueError) as error:
         _fail(str(error))
