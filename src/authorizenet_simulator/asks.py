@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import accept, amounts, answers, instruments, wallets
+from authorizenet_simulator import accept, amounts, answers, instruments, records, wallets
 from authorizenet_simulator.accounts import Account
 from authorizenet_simulator.answers import Reply
 from authorizenet_simulator.instruments import Instrument
 from authorizenet_simulator.ledger import Ledger
-from authorizenet_simulator.records import Settings
+from authorizenet_simulator.records import Settings, Txn
 
 Tree = dict[str, Any]
 SALE: Final = "authCaptureTransaction"
@@ -277,6 +277,17 @@ def details(ask: Ask, more: Tree | None = None) -> str:
     # been checked, so it needs no escapes.
     own = f'"i":"{instrument.fingerprint}{instrument.expiry.strip()}"}}'
     return f"{text[:-1]},{own}" if kept else f"{{{own}"
+
+
+def original_of(ask: Ask) -> Txn:
+    """The account's own transaction that refTransId names. Raises Refused(15), Refused(16)."""
+    ref = records.parse_id(ask.tree.get("refTransId", ""))
+    if ref is None:
+        raise Refused(15)
+    txn = ask.ledger.txns.get(ref)
+    if txn is None or txn.login != ask.account.login:
+        raise Refused(16)
+    return txn
 
 
 def charged(kept: Tree) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import msgspec
 
 from authorizenet_simulator import amounts, answers, clock, records
 from authorizenet_simulator.asks import CAPTURE_ONLY, REFUND, YES
+from authorizenet_simulator.checks import MARKETS
 from authorizenet_simulator.codes import REASONS
 from authorizenet_simulator.instruments import PAYPAL
 from authorizenet_simulator.ledger import Ledger
@@ -88,14 +89,13 @@ def told_of(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
 
 FILTER_ACTIONS: Final = {251: "decline", 252: "hold", 253: "authAndHold"}
 _NOTHING_SETTLES: Final = CLOSED | {records.SETTLEMENT_ERROR}
-_MARKETS: Final = {"1": "MOTO", "2": "Retail"}
 
 
 def market_of(sent: Tree) -> tuple[str, str]:
     """The market and the product of a charge: a card that was read was there."""
     said = (sent.get("retail") or {}).get("marketType")
     swiped = (sent.get("how") or {}).get("entryMode") == "Swiped"
-    market = _MARKETS.get(said, "eCommerce") if said is not None else "Retail" if swiped else None
+    market = MARKETS.get(said, MARKET) if said is not None else "Retail" if swiped else None
     return market or MARKET, "Card Present" if market == "Retail" else PRODUCT
 
 

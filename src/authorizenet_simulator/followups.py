@@ -14,6 +14,7 @@ from authorizenet_simulator.asks import (
     details,
     duplicate_digest,
     duplicate_of,
+    original_of,
     read_payment,
 )
 from authorizenet_simulator.clock import DAY_MS
@@ -24,17 +25,6 @@ from authorizenet_simulator.statuses import BATCHED, SETTLING
 
 REFUND_DAYS: Final = 180
 _CAPTURED: Final = SETTLING | BATCHED
-
-
-def _original(ask: Ask) -> Txn:
-    """The account's own transaction that refTransId names. Raises Refused(15), Refused(16)."""
-    ref = records.parse_id(ask.tree.get("refTransId", ""))
-    if ref is None:
-        raise Refused(15)
-    txn = ask.ledger.txns.get(ref)
-    if txn is None or txn.login != ask.account.login:
-        raise Refused(16)
-    return txn
 
 
 def _already(ask: Ask, txn: Txn, reason: int) -> Reply:
@@ -64,7 +54,7 @@ def capture(ask: Ask) -> Reply:
     """priorAuthCaptureTransaction: once, all or less; what is left of the hold is released."""
     currency = ask.currency()
     amount = ask.amount() if "amount" in ask.tree else None
-    txn = _original(ask)
+    txn = original_of(ask)
     if txn.type != REFUND and txn.status in _CAPTURED:
         return _already(ask, txn, 311)
     if txn.status == records.DECLINED:
@@ -86,7 +76,7 @@ def capture(ask: Ask) -> Reply:
 
 def void(ask: Ask) -> Reply:
     """voidTransaction: anything that has not settled."""
-    txn = _original(ask)
+    txn = original_of(ask)
     if txn.status == records.VOIDED:
         return _already(ask, txn, 310)
     if txn.status in BATCHED:
@@ -114,7 +104,7 @@ def refund(ask: Ask) -> Reply:
             raise Refused(18)
         if instrument.brand == PAYPAL:
             raise Refused(54)
-    original = _original(ask) if linked else None
+    original = original_of(ask) if linked else None
     digest = duplicate_digest(ask, REFUND, amount, instrument)
     if (duplicate := duplicate_of(ask, digest)) is not None:
         return duplicate

@@ -28,8 +28,6 @@ from authorizenet_simulator.webhooks import Webhooks
 
 _NEVER: Final = 1 << 62
 DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
-AUTHORIZATION_MS: Final = 30 * clock.DAY_MS
-REVIEW_MS: Final = 5 * clock.DAY_MS
 AWAITS_PAYER: Final = 5
 """The response code of a PayPal payment whose payer has not consented yet."""
 _TIMED: Final = records.AGING | records.IN_REVIEW
@@ -213,8 +211,8 @@ class Ledger:
 
     def _holds_end(self) -> int:
         """When the oldest authorization or held transaction ends."""
-        end = self.aging[0].at + AUTHORIZATION_MS if self.aging else _NEVER
-        return min(end, self.reviewing[0].at + REVIEW_MS) if self.reviewing else end
+        end = self.aging[0].at + moves.AUTHORIZATION_MS if self.aging else _NEVER
+        return min(end, self.reviewing[0].at + moves.REVIEW_MS) if self.reviewing else end
 
     def find_duplicate(self, account: Account, digest: int, now: int, window_s: int) -> Txn | None:
         txn = account.recent.get(digest) or account.older.get(digest)
@@ -244,19 +242,19 @@ class Ledger:
         match event:
             case records.Recorded():
                 self._recorded(event)
-            case records.Captured(trans_id, amount, invoice, at):
-                self._captured(self.txns[trans_id], amount, invoice, at)
-            case records.Voided(trans_id, invoice, at):
-                self._voided(self.txns[trans_id], invoice, at)
+            case records.Captured():
+                moves.capture(self, event)
+            case records.Voided():
+                moves.void(self, event)
             case records.Moved():
-                moves.apply(self, event)
-            case records.Reviewed(trans_id, approved):
-                self._reviewed(self.txns[trans_id], approved)
+                moves.move(self, event)
+            case records.Reviewed():
+                moves.review(self, event)
             case records.Settled(at):
                 for account in self.accounts.values():
                     batches.settle(self, account, at)
             case records.Expired(at):
-                self._expire(at)
+                moves.expire(self, at)
             case records.NonceMinted():
                 self._drop_stale_nonces()
                 self.nonces[event.value] = event
@@ -336,56 +334,6 @@ class Ledger:
         number = profile.get("customerProfileId") if profile else None
         if number is not None:
             account.customers.setdefault(int(number), []).append(txn)
-
-    def _captured(self, txn: Txn, amount: int, invoice: str, at: int) -> None:
-        txn.status = records.CAPTURED
-        txn.captured = amount
-        self.rows.append(Action(txn, "priorAuthCaptureTransaction", amount, invoice, at))
-
-    def _voided(self, txn: Txn, invoice: str, at: int) -> None:
-        self.rows.append(Action(txn, "voidTransaction", txn.captured or txn.amount, invoice, at))
-        self._close(txn, records.VOIDED)
-
-    def _close(self, txn: Txn, status: str) -> None:
-        """No money moves any more: it leaves the indexes, and a refund gives its share back."""
-        account = self.accounts[txn.login]
-        account.unsettled.pop(txn.trans_id, None)
-        account.held.pop(txn.trans_id, None)
-        if txn.ref and (original := self.txns.get(txn.ref)) is not None:
-            original.refunded -= txn.amount
-        txn.status = status
-        txn.captured = 0
-        if status in statuses.TALLIED:
-            account.count(txn.brand, statuses.TALLIED[status])
-
-    def _reviewed(self, txn: Txn, approved: bool) -> None:
-        if not approved:
-            self._close(
-                txn, records.VOIDED if txn.status == records.HELD_AUTHORIZED else records.DECLINED
-            )
-            txn.response_code, txn.reason = 2, 254
-            return
-        self.accounts[txn.login].held.pop(txn.trans_id, None)
-        txn.response_code, txn.reason = 1, 1
-        if txn.type == "authOnlyTransaction":
-            txn.status = records.AUTHORIZED
-            self.aging.append(txn)
-        elif txn.type == "refundTransaction":
-            txn.status = records.REFUND_PENDING
-        else:
-            txn.status = records.CAPTURED
-            txn.captured = txn.amount
-
-    def _expire(self, at: int) -> None:
-        while self.aging and self.aging[0].at + AUTHORIZATION_MS <= at:
-            txn = self.aging.popleft()
-            if txn.status in records.AGING:
-                self._close(txn, records.EXPIRED)
-        while self.reviewing and self.reviewing[0].at + REVIEW_MS <= at:
-            txn = self.reviewing.popleft()
-            if txn.status in records.IN_REVIEW:
-                held_only = txn.status != records.HELD_AUTHORIZED
-                self._close(txn, records.EXPIRED if held_only else records.VOIDED)
 
     def _drop_stale_nonces(self) -> None:
         """They lie in the order of their making: each new one sweeps two."""

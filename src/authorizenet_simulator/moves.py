@@ -1,20 +1,83 @@
-"""What follows from a new status: indexes, batches, and the share that a refund takes.
-
-Called for the changes that are not one of the ledger's own: a released or returned payment, a
-payer's consent, and the lever that sets any status.
+"""What becomes of a transaction after it was made: its status, and what follows from that: the
+indexes, the batches, and the share that a refund takes.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from authorizenet_simulator import batches, records
-from authorizenet_simulator.records import Txn
+from authorizenet_simulator import batches, clock, records
+from authorizenet_simulator.records import Action, Txn
 from authorizenet_simulator.statuses import CLOSED, PLACES, TALLIED, Place
 
 if TYPE_CHECKING:
     from authorizenet_simulator.ledger import Ledger
 
+AUTHORIZATION_MS: Final = 30 * clock.DAY_MS
+REVIEW_MS: Final = 5 * clock.DAY_MS
 
-def apply(ledger: "Ledger", moved: records.Moved) -> None:
+
+def capture(ledger: "Ledger", done: records.Captured) -> None:
+    txn = ledger.txns[done.trans_id]
+    txn.status = records.CAPTURED
+    txn.captured = done.amount
+    kind = "priorAuthCaptureTransaction"
+    ledger.rows.append(Action(txn, kind, done.amount, done.invoice, done.at))
+
+
+def void(ledger: "Ledger", done: records.Voided) -> None:
+    txn = ledger.txns[done.trans_id]
+    amount = txn.captured or txn.amount
+    ledger.rows.append(Action(txn, "voidTransaction", amount, done.invoice, done.at))
+    _close(ledger, txn, records.VOIDED)
+
+
+def review(ledger: "Ledger", done: records.Reviewed) -> None:
+    txn = ledger.txns[done.trans_id]
+    if not done.approved:
+        authorized = txn.status == records.HELD_AUTHORIZED
+        _close(ledger, txn, records.VOIDED if authorized else records.DECLINED)
+        txn.response_code, txn.reason = 2, 254
+        return
+    ledger.accounts[txn.login].held.pop(txn.trans_id, None)
+    txn.response_code, txn.reason = 1, 1
+    if txn.type == "authOnlyTransaction":
+        txn.status = records.AUTHORIZED
+        ledger.aging.append(txn)
+    elif txn.type == "refundTransaction":
+        txn.status = records.REFUND_PENDING
+    else:
+        txn.status = records.CAPTURED
+        txn.captured = txn.amount
+
+
+def expire(ledger: "Ledger", at: int) -> None:
+    """Ends the authorizations, and what is held, that are too old at `at`."""
+    while ledger.aging and ledger.aging[0].at + AUTHORIZATION_MS <= at:
+        txn = ledger.aging.popleft()
+        if txn.status in records.AGING:
+            _close(ledger, txn, records.EXPIRED)
+    while ledger.reviewing and ledger.reviewing[0].at + REVIEW_MS <= at:
+        txn = ledger.reviewing.popleft()
+        if txn.status in records.IN_REVIEW:
+            authorized = txn.status == records.HELD_AUTHORIZED
+            _close(ledger, txn, records.VOIDED if authorized else records.EXPIRED)
+
+
+def _close(ledger: "Ledger", txn: Txn, status: str) -> None:
+    """No money moves any more: it leaves the indexes, and a refund gives its share back."""
+    account = ledger.accounts[txn.login]
+    account.unsettled.pop(txn.trans_id, None)
+    account.held.pop(txn.trans_id, None)
+    if txn.ref and (original := ledger.txns.get(txn.ref)) is not None:
+        original.refunded -= txn.amount
+    txn.status = status
+    txn.captured = 0
+    if status in TALLIED:
+        account.count(txn.brand, TALLIED[status])
+
+
+def move(ledger: "Ledger", moved: records.Moved) -> None:
+    """Another status, and all that follows from it: for the changes that no request asks for by
+    name, a released or returned payment, a payer's consent, and the lever that sets any."""
     txn = ledger.txns[moved.trans_id]
     account = ledger.accounts[txn.login]
     place = PLACES[moved.status].place

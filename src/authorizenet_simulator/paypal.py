@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from authorizenet_simulator import answers, instruments, notices, records
 from authorizenet_simulator.answers import Reply
-from authorizenet_simulator.asks import AUTH, CAPTURE_ONLY, Ask, Refused, details
+from authorizenet_simulator.asks import AUTH, CAPTURE_ONLY, Ask, Refused, details, original_of
 from authorizenet_simulator.ledger import AWAITS_PAYER
 from authorizenet_simulator.records import Txn
 
@@ -84,12 +84,7 @@ def proceed(ask: Ask) -> Reply:
 def _original(ask: Ask, unfit: int) -> Txn:
     if not ask.settings.paypal:
         raise Refused(2001)
-    ref = records.parse_id(ask.tree.get("refTransId", ""))
-    if ref is None:
-        raise Refused(15)
-    txn = ask.ledger.txns.get(ref)
-    if txn is None or txn.login != ask.account.login:
-        raise Refused(16)
+    txn = original_of(ask)
     if txn.brand != instruments.PAYPAL:
         raise Refused(unfit)
     return txn

@@ -124,8 +124,7 @@ def join(ask: Ask, part: Part, txn: Txn) -> dict[str, Any]:
 
 
 def _paid(ledger: Ledger, group: Group) -> int:
-    txns = [ledger.txns[member.trans_id] for member in group.members]
-    return sum(txn.amount for txn in txns if txn.status == records.PENDING_RELEASE)
+    return sum(txn.amount for txn in _open(ledger, group))
 
 
 def _complete(ledger: Ledger, group: Group, at: int) -> None:
