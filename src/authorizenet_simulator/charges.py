@@ -23,6 +23,7 @@ from authorizenet_simulator.asks import (
     AUTH,
     CAPTURE_ONLY,
     SALE,
+    YES,
     Ask,
     Refused,
     check_instrument,
@@ -58,11 +59,7 @@ def charge(ask: Ask) -> Reply:
     currency = ask.currency()
     amount = ask.amount(least=0 if kind == AUTH else 1)
     if kind == CAPTURE_ONLY:
-        code = ask.tree.get("authCode", "")
-        if not code:
-            raise Refused(12)
-        if len(code) > 6:
-            raise Refused(72)
+        _check_code(ask.tree.get("authCode", ""))
     check_instrument(instrument, ask.now)
     checks.check(ask, kind, instrument)
     if instrument.brand == "eCheck":
@@ -73,7 +70,7 @@ def charge(ask: Ask) -> Reply:
     if (duplicate := duplicate_of(ask, digest)) is not None:
         return duplicate
     group = prepaid.group_of(ask, amount) if "splitTenderId" in ask.tree else None
-    if _is_test(ask):
+    if ask.settings.test_mode or ask.options.get("testRequest", "") in YES:
         return _pretend(ask, instrument)
     if instrument.brand == instruments.PAYPAL:
         return paypal.start(ask, kind, amount, currency, digest)
@@ -108,20 +105,32 @@ def charge(ask: Ask) -> Reply:
     ask.ledger.record(txn, digest)
     also = _also(ask) if part is None else _also(ask) | prepaid.join(ask, part, txn)
     notices.made(ask, txn)
+    return _answer(ask, txn, instrument, also)
+
+
+def _check_code(code: str) -> None:
+    """Who authorized elsewhere gave a code. Raises Refused."""
+    if not code:
+        raise Refused(12)
+    if len(code) > 6:
+        raise Refused(72)
+
+
+def _answer(ask: Ask, txn: Txn, instrument: Instrument, also: dict[str, Any]) -> Reply:
     auth, network = answers.bank_codes(txn)
-    if kind == CAPTURE_ONLY and response_code == 1:
-        auth = ask.tree["authCode"]
     cavv = ""
     if txn.response_code == 1:
+        if txn.type == CAPTURE_ONLY:
+            auth = ask.tree["authCode"]
         said = ask.tree.get("cardholderAuthentication")
         cavv = answers.cavv(instrument.brand, said and said["authenticationIndicator"])
     return answers.transaction(
         ask.account,
         txn.response_code,
         txn.reason,
-        amount=amount,
+        amount=txn.amount,
         auth=auth,
-        avs=avs,
+        avs=txn.avs,
         cvv=instrument.cvv_result,
         cavv=cavv,
         trans_id=txn.trans_id,
@@ -201,10 +210,6 @@ def verdict(
         if filtered is not None:
             return filtered
     return 1, 1, records.AUTHORIZED if kind == AUTH else records.CAPTURED
-
-
-def _is_test(ask: Ask) -> bool:
-    return ask.settings.test_mode or ask.options.get("testRequest", "") in ("true", "1")
 
 
 def _pretend(ask: Ask, instrument: Instrument) -> Reply:
