@@ -1,7 +1,7 @@
 """The tokens of hosted pages: fifteen minutes, one account, and one payment each."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 
@@ -42,7 +42,7 @@ Event = PageMinted | PageUsed | PageFreed
 class HostedPages:
     """The store."""
 
-    events: tuple[type, ...] = (PageMinted, PageUsed, PageFreed)
+    events: tuple[type, ...] = get_args(Event)
 
     def __init__(self) -> None:
         self._pages: dict[str, PageMinted] = {}

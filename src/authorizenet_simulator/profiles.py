@@ -5,7 +5,7 @@ unknown id. Numbers never come here: a payment profile holds an `Instrument`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
@@ -221,16 +221,7 @@ _EMPTY: Final = Shelf()
 class Profiles:
     """The store. `subscriptions_of` is set by whoever keeps subscriptions."""
 
-    events: tuple[type, ...] = (
-        ProfileMade,
-        ProfileChanged,
-        ProfileDeleted,
-        PaymentStored,
-        PaymentDeleted,
-        AddressStored,
-        AddressDeleted,
-        IdsGiven,
-    )
+    events: tuple[type, ...] = get_args(Event)
 
     def __init__(self) -> None:
         self._shelves: dict[str, Shelf] = {}

@@ -1,7 +1,7 @@
 """The mobile devices of an account, and the sessions they are logged in with."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -33,7 +33,7 @@ Event = DeviceRegistered | SessionOpened | SessionClosed
 class Sessions:
     """Who is logged in; a store beside the ledger."""
 
-    events: tuple[type, ...] = (DeviceRegistered, SessionOpened, SessionClosed)
+    events: tuple[type, ...] = get_args(Event)
 
     def __init__(self) -> None:
         self._devices: dict[tuple[str, str], bool] = {}

@@ -5,7 +5,7 @@ of them.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -48,7 +48,7 @@ class Group(msgspec.Struct):
 class SplitTenders:
     """Every group, by its id."""
 
-    events: tuple[type, ...] = (Opened, Joined, Closed)
+    events: tuple[type, ...] = get_args(Event)
 
     def __init__(self) -> None:
         self.groups: dict[int, Group] = {}

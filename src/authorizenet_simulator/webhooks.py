@@ -7,7 +7,7 @@ the state file before the reply that caused it leaves; `deliveries` sends it.
 import heapq
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -123,7 +123,7 @@ class Webhook:
 class Webhooks:
     """The store of webhooks and notifications. `wake` is called when there is work to do."""
 
-    events: tuple[type, ...] = (WebhookSet, WebhookDeleted, Notified, Attempted)
+    events: tuple[type, ...] = get_args(Event)
 
     def __init__(self) -> None:
         self.webhooks: dict[str, Webhook] = {}
