@@ -112,36 +112,11 @@ class Process:
             raise
 
 
-class Simulator(Process):
-    """The other side of the wire, and its truth."""
+class Control:
+    """The simulator's control surface, from the event loop that makes this."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.wire = f"{self.url}/xml/v1/request.api"
-        super().__init__(
-            [
-                "authorizenet_simulator",
-                "--port",
-                str(self.port),
-                "--state-file",
-                str(folder / "simulator.log"),
-            ],
-            {},
-            folder / "simulator.out",
-        )
-        self.client = httpx.AsyncClient(base_url=f"{self.url}/simulator", timeout=30)
-
-    async def ready(self) -> "Simulator":
-        async def answers() -> bool:
-            assert self.process.poll() is None, self.said()
-            try:
-                return (await self.client.get("/livez")).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        await until(answers, what="the simulator starts")
-        return self
+    def __init__(self, url: str) -> None:
+        self.client = httpx.AsyncClient(base_url=f"{url}/simulator", timeout=30)
 
     async def truth(self, **filters: str) -> list[dict[str, Any]]:
         """The truth table's rows, oldest first."""
@@ -161,6 +136,39 @@ class Simulator(Process):
 
     async def clear_faults(self) -> None:
         (await self.client.delete("/faults")).raise_for_status()
+
+
+class Simulator(Process, Control):
+    """The other side of the wire, and its truth."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.wire = f"{self.url}/xml/v1/request.api"
+        Control.__init__(self, self.url)
+        Process.__init__(
+            self,
+            [
+                "authorizenet_simulator",
+                "--port",
+                str(self.port),
+                "--state-file",
+                str(folder / "simulator.log"),
+            ],
+            {},
+            folder / "simulator.out",
+        )
+
+    async def ready(self) -> "Simulator":
+        async def answers() -> bool:
+            assert self.process.poll() is None, self.said()
+            try:
+                return (await self.client.get("/livez")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(answers, what="the simulator starts")
+        return self
 
 
 class Gateway(Process):
@@ -391,7 +399,7 @@ async def migrated(dsn: str) -> None:
 # The judge ---------------------------------------------------------------------------------------
 
 _SUCCESS = {"1", "4"}
-_TYPE = {
+WIRE_TYPE = {
     "sale": "authCaptureTransaction",
     "authorize": "authOnlyTransaction",
     "capture": "priorAuthCaptureTransaction",
@@ -513,13 +521,13 @@ def _check_truth(
             wrong.append(f"the processor has {reference}, which we never asked for")
             continue
         kind = operation["kind"]
-        taken_back = [row for row in rows if kind in CREATES and row["type"] == _TYPE["void"]]
+        taken_back = [row for row in rows if kind in CREATES and row["type"] == WIRE_TYPE["void"]]
         rows = [row for row in rows if row not in taken_back]
         if len(rows) != 1:
             wrong.append(f"the processor did {kind} {reference} {len(rows)} times")
             continue
         row = rows[0]
-        if row["type"] != _TYPE["void" if operation["voided"] else kind]:
+        if row["type"] != WIRE_TYPE["void" if operation["voided"] else kind]:
             wrong.append(f"{reference} is a {kind}, the processor did {row['type']}")
         minor = parse_decimal(row["amount"], "USD").minor
         if kind != "void" and minor != operation["amount_minor"] and not taken_back:

@@ -14,8 +14,6 @@ from storm import Storm, all_known
 from easypay import failpoints
 from harness import QUICK, Gateway, Shop, Stack, audit, free_port, payment_uuid, until
 
-SWEPT_AFTER_S = float(QUICK["processor_deadline_s"]) + 2
-"""A call this old, and still in flight, belongs to a process that is gone."""
 BOUND_S = 15.0
 """F1: within this time of a restart every outcome is known."""
 WIRE_TYPE = {

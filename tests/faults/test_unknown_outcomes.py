@@ -14,16 +14,20 @@ import httpx
 import pytest
 
 from easypay.db.embedded import Cluster
-from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, new_database, stopping, until
+from harness import (
+    QUICK,
+    WIRE_TYPE,
+    Gateway,
+    Shop,
+    Simulator,
+    Stack,
+    audit,
+    new_database,
+    stopping,
+    until,
+)
 
 KINDS = ("sale", "authorize", "capture", "void", "refund")
-WIRE_TYPE = {
-    "sale": "authCaptureTransaction",
-    "authorize": "authOnlyTransaction",
-    "capture": "priorAuthCaptureTransaction",
-    "void": "voidTransaction",
-    "refund": "refundTransaction",
-}
 DEADLINE_MS = 1000
 ABSENT_AFTER_S = 3.0
 """Longer than QUICK's: a charge that comes late must still come before absence is believed."""

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from harness import Gateway, Shop, Stack, audit, until
+from harness import Control, Gateway, Shop, Stack, audit, until
 
 EXAMPLES = int(os.environ.get("EASYPAY_STATEFUL_EXAMPLES", "25"))
 FAULTS = (
@@ -66,7 +66,7 @@ def machine(stack: Stack, gateway: Gateway, loop: Loop) -> type[RuleBasedStateMa
 
         def __init__(self) -> None:
             super().__init__()
-            self.stack = Stack(stack.dsn, Remote(simulator_url), stack.folder)  # type: ignore[arg-type]
+            self.stack = Stack(stack.dsn, Control(simulator_url), stack.folder)  # type: ignore[arg-type]
             self.shop: Shop = loop.run(self.stack.shop(gateway))
             hold = {"login": self.shop.login, "held_above": "26.00"}
             loop.run(self.stack.simulator.post("/settings", **hold))
@@ -160,28 +160,6 @@ def machine(stack: Stack, gateway: Gateway, loop: Loop) -> type[RuleBasedStateMa
             await self.stack.simulator.client.aclose()
 
     return Days
-
-
-class Remote:
-    """The running simulator, with a client that belongs to this test's own event loop."""
-
-    def __init__(self, url: str) -> None:
-        import httpx
-
-        self.client = httpx.AsyncClient(base_url=f"{url}/simulator", timeout=30)
-
-    async def truth(self, **filters: str) -> list[dict[str, Any]]:
-        answer = await self.client.get("/transactions", params=filters)
-        rows: list[dict[str, Any]] = answer.json()
-        return rows
-
-    async def post(self, path: str, **body: Any) -> Any:
-        answer = await self.client.post(path, json=body)
-        assert answer.status_code < 300, answer.text
-        return answer.json()
-
-    async def clear_faults(self) -> None:
-        (await self.client.delete("/faults")).raise_for_status()
 
 
 @pytest.mark.timeout(300)
