@@ -9,7 +9,7 @@ import msgspec
 
 from easypay import errors, ids
 from easypay.api import auth, idempotency, paging
-from easypay.api.example_replies import stories
+from easypay.api.example_stories import stories
 from easypay.api.examples import (
     AT,
     KEY_ID,

@@ -1,12 +1,11 @@
 """An example of every reply, made by the code that makes real ones.
 
-Money replies go through `decide` and all others through the views, so that they cannot drift from
-what is sent.
+Money replies go through `decide` (`example_stories`) and all others through the views, so that
+they cannot drift from what is sent.
 """
 
-import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from typing import Any, Final
 
@@ -14,265 +13,20 @@ import msgspec
 
 from easypay import ids
 from easypay.api import admin, paging, payments
+from easypay.api.example_stories import as_json, stories
 from easypay.api.examples import (
     API_KEY_UUID,
     AT,
     CURSOR,
-    HOLD,
     KEY,
     MERCHANT_UUID,
     PAYMENT_ID,
-    SALE,
     Example,
     Examples,
-    example_id,
 )
-from easypay.api.http import encode
 from easypay.clock import rfc3339
 from easypay.merchants.model import ApiKey, Merchant
-from easypay.payments.changes import Change, Evidence, Learned, decide
-from easypay.payments.model import Operation, Payment
-from easypay.payments.requests import CardMethod, CreatePayment
 from easypay.payments.views import operation_view, payment_view, refund_view
-from easypay.processors.base import Absent, Approved, Declined, HeldForReview, Rejected, Unknown
-
-
-class Told(msgspec.Struct, frozen=True):
-    """An operation after its outcome: the reply, and the rows."""
-
-    status: int
-    value: Any
-    payment: Payment
-    operation: Operation
-    event: dict[str, Any] | None
-
-
-def _blank(row: type[msgspec.Struct]) -> dict[str, Any]:
-    return dict.fromkeys(row.__struct_fields__)
-
-
-def _intent(body: CreatePayment, name: str = "first") -> tuple[Payment, Operation]:
-    """A payment and its first operation as they stand when the processor is called."""
-    method = body.payment_method
-    assert isinstance(method, CardMethod)
-    payment = Payment(
-        **_blank(Payment)
-        | {
-            "merchant_id": MERCHANT_UUID,
-            "id": example_id(ids.PAYMENT, name),
-            "mode": "test",
-            "status": "processing",
-            "amount_minor": body.amount,
-            "authorized_minor": 0,
-            "captured_minor": 0,
-            "refunded_minor": 0,
-            "refund_reserved_minor": 0,
-            "version": 1,
-            "currency": body.currency,
-            "capture": body.capture,
-            "method_type": "card",
-            "card_brand": "visa",
-            "card_last4": method.card.number[-4:],
-            "card_exp_month": method.card.exp_month,
-            "card_exp_year": method.card.exp_year,
-            "processor": "authorize_net",
-            "order_reference": body.order_reference,
-            "customer_reference": body.customer and body.customer.reference,
-            "description": body.description,
-            "statement_descriptor": body.statement_descriptor,
-            "metadata": encode(body.metadata).decode() if body.metadata else None,
-            "created_at": AT,
-            "updated_at": AT,
-        }
-    )
-    return payment, _operation(
-        payment, "sale" if body.capture == "automatic" else "authorize", body.amount, at=AT
-    )
-
-
-def _operation(payment: Payment, kind: str, amount: int, at: datetime) -> Operation:
-    operation_id = example_id(ids.OPERATION, f"{kind} {payment.id}", at)
-    return Operation(
-        **_blank(Operation)
-        | {
-            "merchant_id": payment.merchant_id,
-            "id": operation_id,
-            "payment_id": payment.id,
-            "mode": payment.mode,
-            "kind": kind,
-            "state": "in_flight",
-            "attempt": 1,
-            "amount_minor": amount,
-            "currency": payment.currency,
-            "reference": ids.reference(operation_id),
-            "begun_at": at,
-        }
-    )
-
-
-def _learn(
-    operation: Operation, payment: Payment, learned: Learned, *, ms: int = 412, **more: Any
-) -> Told:
-    at = operation.begun_at + timedelta(milliseconds=ms)
-    change = decide(
-        operation, payment, learned, at=at, first_inquiry_s=5, processor_us=ms * 1000, **more
-    )
-    assert change.reply_status is not None
-    assert change.reply_body is not None
-    shared = {name for name in Change.__struct_fields__ if hasattr(operation, name)}
-    finished = msgspec.structs.replace(
-        operation, **{name: getattr(change, name) for name in shared}
-    )
-    event = None
-    if change.event_type is not None and change.event_id is not None:
-        view = payments.EventView(
-            id=ids.typed(ids.EVENT, example_id(ids.EVENT, change.event_type, at)),
-            type=change.event_type,
-            payment_id=ids.typed(ids.PAYMENT, payment.id),
-            operation_id=ids.typed(ids.OPERATION, operation.id),
-            status=change.status_to,
-            amount=change.amount_minor,
-            currency=change.currency,
-            created_at=rfc3339(at),
-        )
-        event = _json(view)
-    return Told(
-        change.reply_status,
-        json.loads(change.reply_body),
-        _after(payment, change),
-        finished,
-        event,
-    )
-
-
-def _after(payment: Payment, change: Change) -> Payment:
-    if not change.moves_payment:
-        return payment
-    names = ("transaction_id", "auth_code", "avs_result", "avs_word", "cvv_result", "cvv_word",
-             "retry", "network_transaction_id", "decline_code", "processor_code",
-             "processor_message")  # fmt: skip
-    said = {name: getattr(change, name) for name in names} if change.describes_payment else {}
-    return msgspec.structs.replace(
-        payment,
-        status=change.status_to,
-        authorized_minor=change.authorized_minor,
-        captured_minor=change.captured_minor,
-        refunded_minor=payment.refunded_minor + change.refunded_delta,
-        version=payment.version + 1,
-        updated_at=change.changed_at,
-        **said,
-    )
-
-
-def _json(value: Any) -> Any:
-    return json.loads(encode(value))
-
-
-_YES: Final = Approved(
-    transaction_id="60198237461", auth_code="HH5414", avs_result="Y", avs="full_match",
-    cvv_result="P", cvv="not_processed", code="1", message="This transaction has been approved.",
-    network_transaction_id="8QZ5VX2MQ1T7B0RLW94KC2D",
-)  # fmt: skip
-_NO: Final = Declined(
-    decline_code="generic_decline", code="2", message="This transaction has been declined.",
-    transaction_id="60198237462", avs_result="Y", avs="full_match", cvv_result="P",
-    cvv="not_processed", retry="later",
-)  # fmt: skip
-_REFUSED: Final = Rejected(
-    code="8", message="The credit card has expired.", decline_code="expired_card", retry="fix_data"
-)
-_UNSETTLED: Final = Rejected(
-    decline_code="not_refundable", code="54",
-    message="The referenced transaction does not meet the criteria for issuing a credit.",
-    retry="later",
-)  # fmt: skip
-_NO_SUCH: Final = Rejected(
-    decline_code="transaction_not_found", code="16", message="The transaction was not found."
-)
-_ENDED: Final = Declined(
-    decline_code="fraud_suspected", code="254", message="This transaction has been declined.",
-    retry="never",
-)  # fmt: skip
-_LOST: Final = Unknown(reason="no answer within the deadline")
-_ABSENT: Final = Absent(searched="unsettled and settled transactions")
-
-
-@cache
-def stories() -> dict[str, Told]:
-    """Everything that can come of the four money calls, by name."""
-    sale = _intent(msgspec.convert(SALE, CreatePayment))
-    hold = _intent(msgspec.convert(HOLD, CreatePayment))
-    told = {}
-
-    def tell(name: str, rows: tuple[Payment, Operation], learned: Learned, **more: Any) -> Told:
-        told[name] = _learn(rows[1], rows[0], learned, **more)
-        return told[name]
-
-    captured = tell("captured", sale, _YES).payment
-    held = tell("authorized", hold, msgspec.structs.replace(_YES, transaction_id="60198237463"))
-    tell("declined", _intent(msgspec.convert(SALE, CreatePayment), "second"), _NO)
-    in_review = tell(
-        "in_review",
-        sale,
-        HeldForReview(
-            transaction_id="60198237464", auth_code="HH5414", avs_result="N", avs="no_match",
-            cvv_result="P", cvv="not_processed", code="252",
-            message="Your order has been received. Thank you for your business!",
-        ),
-    )  # fmt: skip
-    absent = Evidence(
-        source="inquiry",
-        finding=f"absent: {_ABSENT.searched}",
-        inquiries=3,
-        at=rfc3339(AT + timedelta(seconds=65)),
-    )
-    tell("never_happened", sale, _ABSENT, ms=65_000, evidence=absent)
-    tell("processing", sale, _LOST, ms=10_000)
-    tell("rejected", sale, _REFUSED)
-
-    def follow(kind: str, payment: Payment, amount: int) -> tuple[Payment, Operation]:
-        return payment, _operation(payment, kind, amount, payment.updated_at + timedelta(hours=2))
-
-    done = Approved(transaction_id="60198237463", code="1", message=_YES.message)
-    whole = follow("capture", held.payment, held.payment.authorized_minor)
-    tell("capture", whole, done)
-    tell("capture_part", follow("capture", held.payment, 10_000), done)
-    tell("capture_unknown", whole, _LOST, ms=10_000)
-    tell("capture_rejected", whole, _NO_SUCH)
-    tell("capture_absent", whole, _ABSENT)
-    void = follow("void", held.payment, held.payment.amount_minor)
-    tell("void", void, done)
-    undo = follow("void", captured, captured.amount_minor)
-    tell("void_capture", undo, msgspec.structs.replace(done, transaction_id=_YES.transaction_id))
-    tell("void_unknown", void, _LOST, ms=10_000)
-    tell("void_rejected", void, _NO_SUCH)
-    tell("void_absent", void, _ABSENT)
-    for kind in ("approve", "decline"):
-        reviewed = follow(kind, in_review.payment, in_review.payment.amount_minor)
-        ended = msgspec.structs.replace(
-            _ENDED if kind == "decline" else done, transaction_id="60198237464"
-        )
-        tell(kind, reviewed, ended)
-        tell(f"{kind}_unknown", reviewed, _LOST, ms=10_000)
-        tell(f"{kind}_rejected", reviewed, _NO_SUCH)
-        tell(f"{kind}_absent", reviewed, _ABSENT)
-    refund = follow("refund", captured, 1_000)
-    given = Approved(transaction_id="60198237465", code="1", message=_YES.message)
-    tell("refund", refund, given)
-    all_of_it = follow("refund", captured, captured.captured_minor)
-    undone = msgspec.structs.replace(done, transaction_id=_YES.transaction_id, voided=True)
-    tell("refund_void", all_of_it, undone)
-    tell("refund_not_settled", refund, msgspec.structs.replace(_UNSETTLED, not_settled=True))
-    tell(
-        "refund_failed",
-        refund,
-        msgspec.structs.replace(_NO, avs_result=None, avs=None, cvv_result=None, cvv=None),
-    )
-    tell("refund_unknown", refund, _LOST, ms=10_000)
-    tell("refund_rejected", refund, _UNSETTLED)
-    tell("refund_absent", refund, _ABSENT, ms=65_000, evidence=absent)
-    return told
-
 
 _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "payments_create": (
@@ -324,7 +78,7 @@ def reply_examples(operation_id: str, status: int) -> Examples:
 
 
 def _page(*data: Any, more: bool = False) -> Any:
-    return _json(paging.Page(list(data), more, CURSOR if more else None))
+    return as_json(paging.Page(list(data), more, CURSOR if more else None))
 
 
 @cache
@@ -365,12 +119,12 @@ def _reads() -> dict[tuple[str, int], Examples]:
         },
         ("payments_get", 200): {
             "captured": Example(
-                "Captured, then refunded in part", _json(payment_view(refund.payment))
+                "Captured, then refunded in part", as_json(payment_view(refund.payment))
             ),
             "processing": Example(
-                "Its outcome is still unknown", _json(payment_view(told["processing"].payment))
+                "Its outcome is still unknown", as_json(payment_view(told["processing"].payment))
             ),
-            "declined": Example("Declined", _json(payment_view(told["declined"].payment))),
+            "declined": Example("Declined", as_json(payment_view(told["declined"].payment))),
         },
         ("payments_refunds", 200): {
             "page": Example("One refund", _page(refund_view(refund.operation)))
@@ -386,20 +140,24 @@ def _reads() -> dict[tuple[str, int], Examples]:
             "page": Example("Captured, then refunded", _page(sold.event, refund.event))
         },
         ("payments_key", 200): {
-            "answered": Example("It made a payment, and 201 was answered", _json(used)),
-            "running": Example("Still running", _json(running)),
+            "answered": Example("It made a payment, and 201 was answered", as_json(used)),
+            "running": Example("Still running", as_json(running)),
         },
-        ("admin_create_merchant", 201): {"merchant": Example("The new merchant", _json(shop))},
+        ("admin_create_merchant", 201): {"merchant": Example("The new merchant", as_json(shop))},
         (merchants, 200): {"page": Example("All merchants", _page(shop))},
-        ("admin_get_merchant", 200): {"merchant": Example("The merchant", _json(shop))},
+        ("admin_get_merchant", 200): {"merchant": Example("The merchant", as_json(shop))},
         ("admin_update_merchant", 200): {
             "disabled": Example(
                 "Disabled",
-                _json(admin.merchant_view(msgspec.structs.replace(merchant, disabled_at=AT))),
+                as_json(admin.merchant_view(msgspec.structs.replace(merchant, disabled_at=AT))),
             )
         },
-        ("admin_create_key", 201): {"key": Example("The key and its secret", _json(secret))},
+        ("admin_create_key", 201): {"key": Example("The key and its secret", as_json(secret))},
         ("admin_list_keys", 200): {"page": Example("One key", _page(admin.key_view(key)))},
-        ("admin_rotate_key", 201): {"key": Example("The successor and its secret", _json(secret))},
-        ("admin_revoke_key", 200): {"revoked": Example("Revoked", _json(admin.key_view(revoked)))},
+        ("admin_rotate_key", 201): {
+            "key": Example("The successor and its secret", as_json(secret))
+        },
+        ("admin_revoke_key", 200): {
+            "revoked": Example("Revoked", as_json(admin.key_view(revoked)))
+        },
     }
