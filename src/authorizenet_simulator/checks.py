@@ -29,10 +29,10 @@ def check(ask: Ask, kind: str, instrument: Instrument) -> None:
         _CHECKS[name](ask, ask.tree[name])
     card = (ask.tree.get("payment") or {}).get("creditCard")
     if card is not None and "cryptogram" in card:
-        _check_cryptogram(ask, card)
+        _check_cryptogram(ask)
 
 
-def _check_cryptogram(ask: Ask, card: Tree) -> None:
+def _check_cryptogram(ask: Ask) -> None:
     """A token's proof. It is not looked into, and `isPaymentToken` may be left out: the sandbox
     takes both."""
     if _proof(ask.tree.get("cardholderAuthentication") or {}):

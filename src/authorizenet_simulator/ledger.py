@@ -139,18 +139,10 @@ class Ledger:
     def review(self, txn: Txn, *, approved: bool) -> None:
         self._do(records.Reviewed(txn.trans_id, approved))
 
-    def move(self, txn: Txn, status: str, at: int, *, reason: int | None = None) -> None:
-        """Give it another status, and its consequences; the reason is the status's own."""
+    def move(self, txn: Txn, status: str, at: int) -> None:
+        """Give it another status, with the response code and reason that go with it."""
         said = statuses.PLACES[status]
-        self._do(
-            records.Moved(
-                txn.trans_id,
-                status,
-                said.response_code,
-                said.reason if reason is None else reason,
-                at,
-            )
-        )
+        self._do(records.Moved(txn.trans_id, status, said.response_code, said.reason, at))
         self._plan()
 
     def settle(self, at: int) -> list[Batch]:

@@ -127,13 +127,13 @@ def remember(path: Path, pids: Sequence[int]) -> None:
     aside.replace(path)
 
 
-def stop_leftovers(path: Path, patience_s: float = 10.0) -> None:
+def stop_leftovers(path: Path) -> None:
     """Ends children that outlived a killed supervisor, and no one else: pids are reused."""
     try:
         noted = [(int(child["pid"]), str(child["born"])) for child in json.loads(path.read_text())]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return
-    for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
+    for number, wait_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
         left = [pid for pid, birth in noted if born(pid) == birth]
         for pid in left:
             with suppress(ProcessLookupError, PermissionError):

@@ -14,6 +14,7 @@ from easypay_bench.generator import CREATED, reply_length
 from easypay_bench.load import Job, LoadFailed
 
 _TIMEOUT_S: Final = 30.0
+_UNCOUNTED: Final = 50
 PARTS: Final = ("begin", "processor", "record")
 
 
@@ -56,12 +57,12 @@ class Payer:
         self._connection.close()
 
 
-def measure(payer: Payer, seconds: float, *, warmup: int = 50) -> Unloaded:
+def measure(payer: Payer, seconds: float) -> Unloaded:
     """Takes payments for so many seconds, after a few uncounted ones.
 
     Raises LoadFailed for a reply that is not 201 or does not tell its timing.
     """
-    for _ in range(warmup):
+    for _ in range(_UNCOUNTED):
         payer.pay()
     samples: list[tuple[float, dict[str, float]]] = []
     ends_at = perf_counter() + seconds

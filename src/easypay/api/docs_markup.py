@@ -119,10 +119,9 @@ def json_block(value: Any) -> str:
     return f'<pre class="json"><code>{"".join(parts)}{escape(text[at:])}</code></pre>'
 
 
-def folded(summary: str, content: str, *, is_open: bool = False, plain: bool = False) -> str:
+def folded(summary: str, content: str, *, plain: bool = False) -> str:
     """Something to unfold. `summary` and `content` are HTML."""
-    attributes = f"{' class=plain' * plain}{' open' * is_open}"
-    return f"<details{attributes}><summary>{summary}</summary>{content}</details>"
+    return f"<details{' class=plain' * plain}><summary>{summary}</summary>{content}</details>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -174,11 +174,9 @@ def start(
 
 
 @contextmanager
-def running(
-    directory: Path, *, settings: Mapping[str, str] | None = None, identity: str | None = None
-) -> Iterator[Cluster]:
+def running(directory: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """A cluster for the length of a block. Its database `easypay` is empty when it is new."""
-    cluster = start(directory, settings=settings, identity=identity)
+    cluster = start(directory, settings=settings)
     try:
         yield cluster
     finally:
