@@ -164,7 +164,7 @@ def _newest(results: Path) -> tuple[Path, dict[str, Any]]:
         found: dict[str, Any] = json.loads(path.read_text())
         if found.get("wide"):
             return path, found
-    raise FileNotFoundError(f"no result in {results} was made with --wide")
+    raise FileNotFoundError(f"no result in {results} was made without --quick")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

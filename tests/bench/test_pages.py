@@ -1,0 +1,143 @@
+"""What `make bench` found, as it is printed, saved and told in docs/performance.md: every figure in
+its own column, and no run without everything taken for one."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from easypay_bench import document, report
+from easypay_bench.counters import Counters
+from easypay_bench.figures import SHARES
+from easypay_bench.load import Load
+from easypay_bench.pgbench import Rate
+from easypay_bench.report import Findings, Run
+from easypay_bench.unloaded import Unloaded
+from easypay_bench.wide import Cell, OpenRun, Pair, Read, Wide
+
+MACHINE = {
+    "at": "2026-11-24T08:13:22+00:00", "commit": "720c9f085681", "modified": False,
+    "system": "Linux 6.18 x86_64", "cpu": "AMD EPYC", "cores": 2, "memory_mib": 24105,
+    "load_before": 0.3, "python": "3.11.7",
+}  # fmt: skip
+DATABASE = {
+    "server_version": "18.6", "fsync": "on", "synchronous_commit": "on", "file_system": "ext4",
+}  # fmt: skip
+OPEN = {"rate": 500, "answered_per_s": 500.0, "lateness_ms": {}, "wrong": 1, "dropped": 2}
+
+
+def spread(first: float) -> dict[str, float]:
+    """p50 to max, each one more than the last."""
+    return {name: first + number for number, name in enumerate(SHARES)}
+
+
+def findings(wide: Wide | None) -> Findings:
+    load = Load("wrk", 64, 10.0, 43_210, 1.5, spread(11))
+    cpu_s = {"gateway": 8.0, "postgres": 4.0, "simulator": 3.0, "generator": 1.5, "machine": 18.0}
+    return Findings(
+        machine=MACHINE,
+        database=DATABASE,
+        options={"workers": 1},
+        unloaded=Unloaded(300, spread(3), spread(1), spread(0.5), spread(2)),
+        counters=Counters(200, None, 4700.0, 0.75),
+        runs=[Run(load, cpu_s, 43_210 * 2000)],
+        hot_ratio=0.875,
+        payments=50_000,
+        wrong=[],
+        wide=wide,
+    )
+
+
+WIDE = Wide(
+    pgbench=[Rate(16, 6543.0, 98.0)],
+    pairs=[Pair(3000.0, 6000.0)],
+    open=[
+        OpenRun(
+            **OPEN, connections=64, processor_ms=50, own_ms=spread(4), total_ms=spread(54),
+            memory_before_mib=70.0, memory_mib=81.0,
+        ),
+        OpenRun(
+            **OPEN, connections=10_000, processor_ms=0, own_ms=spread(5), total_ms=spread(6),
+            memory_before_mib=70.0, memory_mib=181.0,
+        ),
+    ],
+    reads=[Read("by id", 9876.0, 55.0, 33.0, spread(7))],
+    grid=[
+        Cell(
+            connections=256, processor_ms=300, payments_per_s=777.0, gateway_us=222.0,
+            postgres_us=111.0, p50_ms=301.0, p99_ms=333.0,
+        )
+    ],
+)  # fmt: skip
+
+
+def rows(text: str, edge: str) -> list[list[str]]:
+    """The cells of every line that is a row of a table."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [
+        [cell.strip() for cell in line.strip(edge).split(edge)]
+        for line in lines
+        if line.startswith(edge)
+    ]
+
+
+def test_the_page_tells_the_newest_result_that_has_everything(tmp_path: Path) -> None:
+    saved = report.save(findings(WIDE), tmp_path)
+    (tmp_path / "20991231T000000Z-x.json").write_text(report.as_json(findings(None)))
+    page = document.page(tmp_path)
+    told = rows(page, "|")
+    assert f"`bench/results/{saved.name}`" in page
+    assert "**0.5** times pgbench's best rate (median of 1 pairs: 3,000 to 6,000)" in page
+    assert "All 50,000 payments of the run" in page
+    for row in (
+        ["payments sustained", "at least 3,000 /s", "4,321 /s", "met"],
+        ["own time, unloaded, p50", "at most 2 ms", "1 ms", "met"],
+        ["own time p99, 500/s, processor at 50 ms", "at most 10 ms", "8 ms", "met"],
+        ["memory with 10,000 connections", "at most 200 MiB", "181 MiB", "met"],
+        ["share of pgbench's best rate", "at least 0.5", "0.5", "met"],
+        ["16", "6,543", "98"],
+        ["gateway", "185"],
+        ["500/s", "64", "50 ms", "4 ms", "7 ms", "8 ms", "58 ms", "81 MiB", "3"],
+        ["500/s", "10,000", "0 ms", "5 ms", "8 ms", "9 ms", "10 ms", "181 MiB", "3"],
+        ["by id", "9,876", "55", "33", "11 ms"],
+        ["300 ms", "256", "777", "301 ms", "333 ms", "222", "111"],
+    ):
+        assert row in told, row
+
+
+def test_without_a_result_that_has_everything_there_is_no_page(tmp_path: Path) -> None:
+    report.save(findings(None), tmp_path)
+    with pytest.raises(FileNotFoundError, match="without --quick"):
+        document.page(tmp_path)
+
+
+def test_what_is_no_number_is_null_in_a_saved_result() -> None:
+    few = WIDE.open[:1]  # without the run with 10,000 connections
+    wide = Wide(pgbench=WIDE.pgbench, pairs=WIDE.pairs, open=few, reads=[], grid=[])
+    said = json.loads(report.as_json(findings(wide)))
+    idle = {bar["name"]: (bar["figure"], bar["met"]) for bar in said["bars"]}
+    assert idle["memory with 10,000 connections"] == (None, False)
+
+
+def test_the_tables_in_the_terminal() -> None:
+    shown = io.StringIO()
+    report.show(findings(WIDE), Console(file=shown, width=120))
+    told = rows(shown.getvalue(), "│")
+    for row in (
+        ["payments sustained", "at least 3,000 /s", "4,321 /s", "met"],
+        ["gateway", "185", "0.80"],
+        ["everything else here", "", "0.15"],
+        ["unloaded: own time", "1.00", "4.00", "5.00", "6.00", "7.00"],
+        ["under load, 64 connections: total", "11.00", "14.00", "15.00", "16.00", "17.00"],
+        ["statements", "not counted", ""],
+        ["WAL bytes", "4,700", "2,000"],
+        ["updates without index work", "75.0%", "87.5%"],
+        ["16", "6,543", "98"],
+        ["500/s", "64", "50", "4.00", "7.00", "8.00", "58.00", "81"],
+        ["by id", "9,876", "55", "33", "11.00"],
+        ["300", "256", "777", "301.0", "333.0", "222", "111"],
+    ):
+        assert row in told, row
+    assert "50,000 payments: each captured here and sold once there" in shown.getvalue()
