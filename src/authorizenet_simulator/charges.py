@@ -61,7 +61,7 @@ def charge(ask: Ask) -> Reply:
     if kind == CAPTURE_ONLY:
         _check_code(ask.tree.get("authCode", ""))
     check_instrument(instrument, ask.now)
-    checks.check(ask, kind, instrument)
+    checks.check(ask, instrument)
     if instrument.brand == "eCheck":
         echecks.check(ask, kind, amount)
     if amount == 0 and instrument.brand in instruments.NO_ZERO_AUTH:

@@ -12,7 +12,7 @@ Tree = dict[str, Any]
 MOST_LINE_ITEMS: Final = 30
 
 
-def check(ask: Ask, kind: str, instrument: Instrument) -> None:
+def check(ask: Ask, instrument: Instrument) -> None:
     """Raises Refused for what the account does not take, and for parts that make no sense; ApiError
     E00082, E00085 where it has countries and states looked at."""
     settings = ask.settings

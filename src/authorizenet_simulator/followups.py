@@ -99,7 +99,7 @@ def refund(ask: Ask) -> Reply:
         if not ask.settings.unlinked_refunds:
             raise Refused(54)
         check_instrument(instrument, ask.now)
-        checks.check(ask, REFUND, instrument)
+        checks.check(ask, instrument)
         if instrument.brand == "eCheck" and not ask.settings.echeck:
             raise Refused(18)
         if instrument.brand == PAYPAL:
