@@ -5,6 +5,8 @@ import re
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
+from uuid_utils import uuid7
+
 _TRACEPARENT: Final = re.compile(
     rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
@@ -36,13 +38,15 @@ def accept(traceparent: bytes | None) -> Trace:
     https://www.w3.org/TR/trace-context/: versions above 00 are read as 00, ff is invalid.
     """
     found = None if traceparent is None else _TRACEPARENT.fullmatch(traceparent)
-    fresh = os.urandom(24).hex().encode()
+    span_id = os.urandom(8).hex().encode()
     if found is not None:
         version, trace_id, parent, flags, more = found.groups()
         known = (version == b"00" and more is None) or version not in (b"00", b"ff")
         if known and trace_id != _NO_TRACE and parent != _NO_SPAN:
-            return Trace(trace_id, fresh[:16], flags, True)
-    return Trace(fresh[16:], fresh[:16], b"00", False)
+            return Trace(trace_id, span_id, flags, True)
+    # A UUID, by which form it is known: of random digits, one in ten thousand holds what looks
+    # like a card number.
+    return Trace(uuid7().hex.encode(), span_id, b"00", False)
 
 
 def outbound() -> bytes:

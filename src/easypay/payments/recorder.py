@@ -43,7 +43,6 @@ class Recorder:
         self._pool = pool
         self._first_inquiry_s = first_inquiry_s
         self._review_interval_s = review_interval_s
-        self.corrections = 0
 
     async def record(
         self,
@@ -93,7 +92,6 @@ class Recorder:
     async def _correct(
         self, current: Operation, learned: Approved, processor_us: int | None
     ) -> Recorded:
-        self.corrections += 1
         log.error("operation %s was believed absent and is approved", current.reference)
         key = PaymentKey(current.merchant_id, current.mode, current.payment_id)
         payment = await store.find_payment(self._pool, key)

@@ -136,7 +136,6 @@ class Resolver:
         self._review_interval_s = review_interval_s
         self._poll_s = poll_s
         self._inquiries: set[asyncio.Task[None]] = set()
-        self.resolved = 0
         self.inconclusive = 0
 
     async def run(self) -> None:
@@ -334,7 +333,6 @@ class Resolver:
             # A request with the same key took it up again meanwhile: look once more, soon.
             await self._postpone(case, "taken up again", absent=False)
             return False
-        self.resolved += 1
         if recorded.state != "held":  # which stays on the list until its review ends
             await self._close(case)
         log.info("operation %s is %s: %s", operation.reference, recorded.state, evidence.finding)

@@ -69,21 +69,6 @@ async def find_payment(runner: Runner, key: PaymentKey) -> Payment | None:
     return None if row is None else Payment(*row)
 
 
-async def find_operation_by_reference(
-    runner: Runner, merchant_id: UUID, reference: str
-) -> Operation | None:
-    """The operation behind a reference, through the range of ids it stands for."""
-    low, high = ids.reference_bounds(reference)
-    row = await runner.fetchrow(
-        f"SELECT {OPERATION_COLUMNS} FROM operations"
-        " WHERE merchant_id = $1 AND id BETWEEN $2 AND $3",
-        merchant_id,
-        low,
-        high,
-    )
-    return None if row is None else Operation(*row)
-
-
 LIST_PAYMENTS: Final = f"""
     SELECT {PAYMENT_COLUMNS} FROM payments
      WHERE merchant_id = $1 AND mode = $2 AND id < $3 AND id >= $4
