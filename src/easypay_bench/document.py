@@ -43,7 +43,8 @@ def page(results: Path) -> str:
         _table(["part", "µs per payment"], ([name, _n(us)] for name, us in run["cpu_us"].items())),
         "## At a rate\n",
         "Open loop, counted from when each request was due. Own time is the gateway's without the "
-        "processor's part.\n",
+        "processor's part: it waits for two commits, and for those before them. Disk is a durable "
+        "write of one page by itself, on the same disk meanwhile: the floor under a commit.\n",
         _at_rates(wide["open"]),
         "## Reads\n",
         _reads(wide["reads"]),
@@ -61,7 +62,8 @@ def _where(found: dict[str, Any], name: str) -> str:
     machine, database = found["machine"], found["database"]
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mib']:,} MiB, "
-        f"{machine['system']}, Python {machine['python']}, PostgreSQL "
+        f"{machine['system']}, Python {machine['python']} ({machine['object_ns']} ns to make "
+        "an object), PostgreSQL "
         f"{database['server_version']} on {database['file_system']}; "
         f"{found['options']['workers']} gateway process(es); commit {machine['commit']}"
         f"{' (modified)' if machine['modified'] else ''}, {machine['at'][:10]}, "
@@ -98,8 +100,8 @@ def _pairs(wide: dict[str, Any]) -> str:
 
 def _at_rates(runs: Iterable[dict[str, Any]]) -> str:
     return _table(
-        ["rate", "connections", "processor", "own p50", "own p95", "own p99", "all p99", "memory",
-         "wrong"],
+        ["rate", "connections", "processor", "own p50", "own p95", "own p99", "all p99",
+         "disk p50", "disk p99", "memory", "wrong"],
         (
             [
                 f"{each['rate']:g}/s",
@@ -107,6 +109,7 @@ def _at_rates(runs: Iterable[dict[str, Any]]) -> str:
                 f"{each['processor_ms']} ms",
                 *(f"{_n(each['own_ms'][name])} ms" for name in ("p50", "p95", "p99")),
                 f"{_n(each['total_ms']['p99'])} ms",
+                *(f"{_n(each['disk_ms'][name])} ms" for name in ("p50", "p99")),
                 f"{_n(each['memory_mib'])} MiB",
                 str(each["wrong"] + each["dropped"]),
             ]

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import timeit
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def facts() -> dict[str, Any]:
         "memory_mib": psutil.virtual_memory().total >> 20,
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
+        "object_ns": round(_object_ns()),
     }
 
 
@@ -32,6 +34,17 @@ def file_system(path: Path) -> str:
     if not holding:
         return "unknown"
     return str(max(holding, key=lambda each: len(each.mountpoint)).fstype)
+
+
+class _Object:
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
+def _object_ns() -> float:
+    """How long this interpreter takes to make an object and read it, in nanoseconds: builds of
+    one version of Python differ by two, as they were optimized or not."""
+    return min(timeit.repeat(lambda: _Object(1).value, number=100_000, repeat=5)) * 1e4
 
 
 def _git(*arguments: str) -> str:

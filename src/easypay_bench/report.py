@@ -52,6 +52,8 @@ class Findings:
     hot_ratio: float
     payments: int
     wrong: Sequence[str]
+    metrics_us: float
+    """What it costs to count one payment's request, by itself."""
     wide: Wide | None = None
 
     @property
@@ -67,6 +69,7 @@ class Findings:
             postgres_us=run.cpu_us("postgres"),
             simulator_us=run.cpu_us("simulator"),
             own_p50_ms=self.unloaded.own_ms["p50"],
+            metrics_us=self.metrics_us,
         )
         if self.wide is not None:
             at_rate = self.wide.at(BAR_RATE, BAR_PROCESSOR_MS)
@@ -128,7 +131,8 @@ def show(found: Findings, console: Console) -> None:
     run, load = found.typical, found.typical.load
     told = found.machine
     console.print(
-        f"\n{told['cpu']}, {told['cores']} cores, {told['system']}; Python {told['python']}, "
+        f"\n{told['cpu']}, {told['cores']} cores, {told['system']}; Python {told['python']} "
+        f"({told['object_ns']} ns an object), "
         f"PostgreSQL {found.database['server_version']} on {found.database['file_system']}, "
         f"fsync {found.database['fsync']}, synchronous_commit "
         f"{found.database['synchronous_commit']}; commit {told['commit'] or 'unknown'}"
@@ -245,7 +249,7 @@ def _wide_tables(measured: Wide) -> Iterable[Table]:
     yield _table(
         "At a rate, ms",
         ("rate", "connections", "processor ms", *(f"own {name}" for name in shown), "total p99",
-         "MiB"),
+         "disk p50", "disk p99", "MiB"),
         (
             (
                 f"{run.rate:g}/s",
@@ -253,6 +257,7 @@ def _wide_tables(measured: Wide) -> Iterable[Table]:
                 str(run.processor_ms),
                 *(f"{run.own_ms.get(name, math.nan):.2f}" for name in shown),
                 f"{run.total_ms.get('p99', math.nan):.2f}",
+                *(f"{run.disk_ms.get(name, math.nan):.2f}" for name in ("p50", "p99")),
                 f"{run.memory_mib:.0f}",
             )
             for run in measured.open

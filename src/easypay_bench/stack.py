@@ -50,6 +50,8 @@ class Stack:
     gateway_pids: Sequence[int]
     simulator_pids: Sequence[int]
     postmaster_pid: int
+    directory: Path
+    """Where its data lies, or beside it: on the disk that its commits wait for."""
     gateway_settings: Mapping[str, str] = field(default_factory=dict)
     """Environment that differs from the default, where the gateway is the bench's own."""
 
@@ -121,6 +123,7 @@ def own(
             gateway_pids=pids,
             simulator_pids=[simulator.pid],
             postmaster_pid=cluster.pid,
+            directory=directory,
             gateway_settings=settings,
         )
 
@@ -140,6 +143,7 @@ def attached(demo: Path) -> Stack:
             gateway_pids=_listeners(said["api_url"]),
             simulator_pids=_listeners(said["simulator_url"]),
             postmaster_pid=asyncio.run(_postmaster(said["database_url"])),
+            directory=demo.parent,
         )
     except FileNotFoundError:
         raise StackFailed(f"there is no {demo}: start `easypay up`, or leave --demo out") from None

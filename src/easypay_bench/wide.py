@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
-from easypay_bench import cpu, load, pgbench
-from easypay_bench.figures import per_payment_us
+from easypay_bench import cpu, disk, load, pgbench
+from easypay_bench.figures import per_payment_us, spread
 from easypay_bench.load import Job, Load
 from easypay_bench.loadtest import fleet
 from easypay_bench.loadtest.schedule import Schedule
@@ -63,6 +63,8 @@ class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
     own_ms: Spread
     total_ms: Spread
     lateness_ms: Spread
+    disk_ms: Spread
+    """A durable write of one page, by itself, on the same disk meanwhile."""
     wrong: int
     dropped: int
     memory_before_mib: float
@@ -210,7 +212,8 @@ def _open(
         nonlocal most
         most = max(most, memory_mib(stack))
 
-    tally = fleet.run([order], watch)
+    with disk.watched(stack.directory) as disk_ms:
+        tally = fleet.run([order], watch)
     run = OpenRun(
         rate=rate,
         answered_per_s=tally.in_time / seconds,
@@ -219,6 +222,7 @@ def _open(
         own_ms=tally.own.spread(),
         total_ms=tally.total.spread(),
         lateness_ms=tally.lateness.spread(),
+        disk_ms=spread(disk_ms),
         wrong=sum(tally.wrong.values()),
         dropped=tally.dropped,
         memory_before_mib=before,

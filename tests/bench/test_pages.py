@@ -20,7 +20,7 @@ from easypay_bench.wide import Cell, OpenRun, Pair, Read, Wide
 MACHINE = {
     "at": "2026-11-24T08:13:22+00:00", "commit": "720c9f085681", "modified": False,
     "system": "Linux 6.18 x86_64", "cpu": "AMD EPYC", "cores": 2, "memory_mib": 24105,
-    "load_before": 0.3, "python": "3.11.7",
+    "load_before": 0.3, "python": "3.11.7", "object_ns": 270,
 }  # fmt: skip
 DATABASE = {
     "server_version": "18.6", "fsync": "on", "synchronous_commit": "on", "file_system": "ext4",
@@ -46,6 +46,7 @@ def findings(wide: Wide | None) -> Findings:
         hot_ratio=0.875,
         payments=50_000,
         wrong=[],
+        metrics_us=3.5,
         wide=wide,
     )
 
@@ -56,11 +57,11 @@ WIDE = Wide(
     open=[
         OpenRun(
             **OPEN, connections=64, processor_ms=50, own_ms=spread(4), total_ms=spread(54),
-            memory_before_mib=70.0, memory_mib=81.0,
+            disk_ms=spread(0.5), memory_before_mib=70.0, memory_mib=81.0,
         ),
         OpenRun(
             **OPEN, connections=10_000, processor_ms=0, own_ms=spread(5), total_ms=spread(6),
-            memory_before_mib=70.0, memory_mib=181.0,
+            disk_ms=spread(1.5), memory_before_mib=70.0, memory_mib=181.0,
         ),
     ],
     reads=[Read("by id", 9876.0, 55.0, 33.0, spread(7))],
@@ -90,6 +91,7 @@ def test_the_page_tells_the_newest_result_that_has_everything(tmp_path: Path) ->
     told = rows(page, "|")
     assert f"`bench/results/{saved.name}`" in page
     assert "**0.5** times pgbench's best rate (median of 1 pairs: 3,000 to 6,000)" in page
+    assert "Python 3.11.7 (270 ns to make an object)" in page
     assert "All 50,000 payments of the run" in page
     for row in (
         ["payments sustained", "at least 3,000 /s", "4,321 /s", "met"],
@@ -99,8 +101,33 @@ def test_the_page_tells_the_newest_result_that_has_everything(tmp_path: Path) ->
         ["share of pgbench's best rate", "at least 0.5", "0.5", "met"],
         ["16", "6,543", "98"],
         ["gateway", "185"],
-        ["500/s", "64", "50 ms", "4 ms", "7 ms", "8 ms", "58 ms", "81 MiB", "3"],
-        ["500/s", "10,000", "0 ms", "5 ms", "8 ms", "9 ms", "10 ms", "181 MiB", "3"],
+        [
+            "500/s",
+            "64",
+            "50 ms",
+            "4 ms",
+            "7 ms",
+            "8 ms",
+            "58 ms",
+            "0.5 ms",
+            "4.5 ms",
+            "81 MiB",
+            "3",
+        ],
+        [
+            "500/s",
+            "10,000",
+            "0 ms",
+            "5 ms",
+            "8 ms",
+            "9 ms",
+            "10 ms",
+            "1.5 ms",
+            "5.5 ms",
+            "181 MiB",
+            "3",
+        ],
+        ["metrics of a request", "at most 5 µs", "3.5 µs", "met"],
         ["by id", "9,876", "55", "33", "11 ms"],
         ["300 ms", "256", "777", "301 ms", "333 ms", "222", "111"],
     ):
@@ -135,7 +162,7 @@ def test_the_tables_in_the_terminal() -> None:
         ["WAL bytes", "4,700", "2,000"],
         ["updates without index work", "75.0%", "87.5%"],
         ["16", "6,543", "98"],
-        ["500/s", "64", "50", "4.00", "7.00", "8.00", "58.00", "81"],
+        ["500/s", "64", "50", "4.00", "7.00", "8.00", "58.00", "0.50", "4.50", "81"],
         ["by id", "9,876", "55", "33", "11.00"],
         ["300", "256", "777", "301.0", "333.0", "222", "111"],
     ):

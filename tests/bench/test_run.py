@@ -32,7 +32,7 @@ def test_a_small_run_accounts_for_every_payment(tmp_path: Path) -> None:
     assert said["accounting"]["wrong"] == []
     assert said["accounting"]["payments"] > run["load"]["replies"] + said["unloaded"]["payments"]
     assert said["database"]["fsync"] == "on"
-    assert len(said["bars"]) == 5
+    assert len(said["bars"]) == 6
     assert said["counters"]["statements_per_payment"] == 2  # begin and record, and nothing else
     assert said["counters"]["wal_bytes"] > 0
     assert "each captured here and sold once there" in " ".join(done.stdout.split())
