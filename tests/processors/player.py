@@ -1,23 +1,19 @@
-"""The other side of the wire, played from kept bodies.
+"""The other side of the wire, played from recorded bodies in the order that a test says.
 
-`recorded.json` holds them by name, in the shape that Authorize.Net's are known to have; they were
-put together from its documentation and published examples, not taken from an account. What a
-request decides is filled in: its `refId`, the invoice number of the last transaction asked for, and
-its amount.
+What a request decides is filled in: its `refId`, the invoice number of the last transaction asked
+for, and its amount. The ids stay as they were recorded.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from easypay.processors.base import Account
+from recorded import bodies
 
-RECORDED: Final[dict[str, Any]] = json.loads(
-    (Path(__file__).parent / "recorded.json").read_text("utf-8")
-)
+RECORDED: Final[dict[str, Any]] = bodies.JSON
 LOST: Final = "lost"
 """In place of a body's name: the request is read, and the connection closed without a word."""
 
@@ -47,14 +43,14 @@ class Player:
         name = self.names.pop(0)
         if name == LOST:
             return None
-        text = json.dumps(RECORDED[name]).replace('"$number"', self.amount)
-        for mark, value in (
-            ("$refId", fields["refId"]),
-            ("$invoice", self.invoice),
-            ("$amount", self.amount),
-        ):
-            text = text.replace(mark, value)
-        return b"\xef\xbb\xbf" + text.encode()
+        marks = {
+            '"$number"': self.amount,
+            '"$settled"': self.amount,
+            "$refId": fields["refId"],
+            "$invoice": self.invoice,
+            "$amount": self.amount,
+        }
+        return bodies.filled(json.dumps(RECORDED[name]), marks)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
