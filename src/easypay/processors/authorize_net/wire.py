@@ -15,6 +15,7 @@ from easypay.processors.base import Unknown
 BRANDS: Final = {
     "Visa": "visa",
     "MasterCard": "mastercard",
+    "Mastercard": "mastercard",  # the reference's spelling; the schema's is the other
     "AmericanExpress": "amex",
     "Discover": "discover",
     "JCB": "jcb",
