@@ -1,4 +1,8 @@
-"""One PostgreSQL, one simulator and one gateway for the run; a shop of its own for every test."""
+"""One PostgreSQL, one simulator and one gateway for the run; a shop of its own for every test.
+
+Tests marked `over("simulated", "recorded")` run twice: over the simulator, and with a gateway
+whose processor is a player of recorded bodies.
+"""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +16,7 @@ from easypay.db import embedded
 from easypay.db.embedded import Cluster
 from harness import (
     QUICK,
+    QUICKER,
     Gateway,
     Shop,
     Simulator,
@@ -21,6 +26,7 @@ from harness import (
     stopping,
     with_database,
 )
+from recorded.player import Player
 
 TEMPLATE = "easypay_template"
 
@@ -61,19 +67,55 @@ async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
 
 
 @pytest.fixture(scope="session")
-async def shared_stack(
+async def simulated(
     cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
-    """The stack for tests that break nothing."""
+    """A stack over the simulator, its gateway's resolver quick enough to watch."""
     dsn = await new_database(cluster.dsn, template)
-    with stopping(Stack(dsn, simulator, tmp_path_factory.mktemp("stack"))) as stack:
+    with stopping(Stack(dsn, simulator, tmp_path_factory.mktemp("simulated"))) as stack:
+        await stack.gateway(**QUICK)
         yield stack
 
 
 @pytest.fixture(scope="session")
-async def gateway(shared_stack: Stack) -> Gateway:
-    """The shared gateway, its resolver quick enough to watch."""
-    return await shared_stack.gateway(**QUICK)
+def player() -> Iterator[Player]:
+    """The processor that says what was recorded; each shop has a login of its own there."""
+    playing = Player()
+    yield playing
+    playing.stop()
+
+
+@pytest.fixture(scope="session")
+async def recorded(
+    cluster: Cluster, template: str, player: Player, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """The same over recorded bodies, and quicker: no report lags there."""
+    dsn = await new_database(cluster.dsn, template)
+    with stopping(Stack(dsn, player, tmp_path_factory.mktemp("recorded"))) as stack:
+        await stack.gateway(**QUICKER)
+        yield stack
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    sides = metafunc.definition.get_closest_marker("over")
+    if sides is not None and "shared_stack" in metafunc.fixturenames:
+        metafunc.parametrize("shared_stack", sides.args, indirect=True)
+
+
+@pytest.fixture
+def shared_stack(request: pytest.FixtureRequest) -> Stack:
+    """The stack for tests that break nothing."""
+    stack = request.getfixturevalue(getattr(request, "param", "simulated"))
+    assert isinstance(stack, Stack)
+    return stack
+
+
+@pytest.fixture
+def gateway(shared_stack: Stack) -> Gateway:
+    """The shared gateway."""
+    running = shared_stack.processes[0]
+    assert isinstance(running, Gateway)
+    return running
 
 
 @pytest.fixture
@@ -92,6 +134,8 @@ async def shop(shared_stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]:
     yield made
     await shared_stack.simulator.clear_faults()
     await made.client.aclose()
+    if isinstance(shared_stack.simulator, Player):
+        assert shared_stack.simulator.broken_rules(made.login) == []
 
 
 @pytest.fixture

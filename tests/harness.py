@@ -28,6 +28,7 @@ from easypay.merchants import admin
 from easypay.merchants.vault import Vault, new_encryption_key
 from easypay.money import parse_decimal
 from easypay.payments.model import CREATES, REVIEWS
+from recorded.player import Player
 
 VISA = "4111111111111111"
 MASTERCARD = "5424000000000015"
@@ -44,6 +45,13 @@ QUICK = {
     "resolver_poll_s": "0.1",
     "processor_deadline_s": "1.0",
     "drain_s": "0.3",
+}
+QUICKER = QUICK | {
+    "unknown_first_inquiry_s": "0.1",
+    "unknown_interval_s": "0.1",
+    "unknown_absent_after_s": "1.1",  # never less than the deadline
+    "review_interval_s": "0.1",
+    "resolver_poll_s": "0.05",
 }
 
 
@@ -175,7 +183,13 @@ class Gateway(Process):
     """One gateway process."""
 
     def __init__(
-        self, folder: Path, dsn: str, simulator: Simulator, *, port: int | None = None, **over: str
+        self,
+        folder: Path,
+        dsn: str,
+        simulator: Simulator | Player,
+        *,
+        port: int | None = None,
+        **over: str,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -297,9 +311,10 @@ def _amount(amount: int | None) -> dict[str, int]:
 
 
 class Stack:
-    """A database of its own, the simulator, and the gateways a test starts."""
+    """A database of its own, the simulator or a player in its place, and the gateways a test
+    starts."""
 
-    def __init__(self, dsn: str, simulator: Simulator, folder: Path) -> None:
+    def __init__(self, dsn: str, simulator: Simulator | Player, folder: Path) -> None:
         self.dsn = dsn
         self.simulator = simulator
         self.folder = folder
@@ -552,7 +567,9 @@ def payment_uuid(shown: str) -> uuid.UUID:
     return found
 
 
-async def mint_token(simulator: Simulator, login: str, number: str = VISA) -> dict[str, str]:
+async def mint_token(
+    simulator: Simulator | Player, login: str, number: str = VISA
+) -> dict[str, str]:
     """What Accept.js would give the browser for this card, at this shop's processor account."""
     body = {
         "securePaymentContainerRequest": {

@@ -5,7 +5,11 @@ import uuid
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from harness import Gateway, Shop, Stack, audit, card, until
+
+pytestmark = pytest.mark.over("simulated", "recorded")
 
 
 async def test_a_replay_is_the_same_byte_for_byte(shared_stack: Stack, shop: Shop) -> None:

@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from harness import Gateway, Shop, Stack, audit
+
+pytestmark = pytest.mark.over("simulated", "recorded")
 
 ACCOUNT, ROUTING = "8675309112233", "121042882"
 

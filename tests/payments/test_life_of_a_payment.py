@@ -4,6 +4,8 @@ import pytest
 
 from harness import AMEX, MASTERCARD, Gateway, Shop, Stack, audit, card, mint_token
 
+pytestmark = pytest.mark.over("simulated", "recorded")
+
 
 async def test_a_payment_is_taken_once_and_shown_as_it_is(shared_stack: Stack, shop: Shop) -> None:
     answer = await shop.pay(

@@ -2,7 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from harness import Shop, Stack, audit
+
+pytestmark = pytest.mark.over("simulated", "recorded")
 
 
 async def test_all_of_an_unsettled_payment_goes_back_by_a_void(

@@ -1,0 +1,369 @@
+"""A processor that only ever says what was recorded.
+
+It chooses the body for the situation: by the request's kind and triggers, by what it said before of
+the transaction that is named, or because a test tells it. It has the face of `harness.Simulator`,
+so that a stack, a shop and `audit` work over either, and it keeps everything it was asked.
+"""
+
+import itertools
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from recorded import bodies
+from recorded.records import Asked, Row, Rules, Told, Transaction
+from recorded.situations import (
+    APPROVE,
+    AUTHORIZATION,
+    CAPTURE,
+    CHANGED,
+    DECLINE,
+    DECLINED,
+    DETAILS,
+    HELD,
+    HELD_AUTHORIZED,
+    IN_REVIEW,
+    LOST,
+    MADE,
+    REFUND,
+    SAID,
+    SALE,
+    SETTLES,
+    TRY_OTHERWISE,
+    UNSETTLED,
+    VOID,
+    VOIDED,
+    approved_part,
+    brand,
+    does,
+    reason,
+    response_code,
+)
+
+Filling = dict[str, str]
+FAULTS: Final = {"drop_reply": Told(LOST, done=True), "error_before": Told("html_500", done=False)}
+"""Those of the simulator's that the tests of both sides ask for."""
+
+
+class Player:
+    """One processor for many logins, on a port of its own, in threads of its own."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self._rules: dict[str, Rules] = {}
+        self._transactions: dict[str, Transaction] = {}
+        self._rows: list[Row] = []
+        self._nonces: dict[str, str] = {}
+        """Minted and not used yet: the card number behind each."""
+        self._told: dict[str, list[Told]] = {}
+        self._ids = itertools.count(60_200_000_000)
+        self._lock = threading.Lock()
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.wire = f"{self.url}/xml/v1/request.api"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    # what tests tell it and ask it --------------------------------------------------------------
+
+    def tell(self, about: str, said: str, *, done: bool = False, kind: str | None = None) -> None:
+        """What to say next to a request about this: a purchase order number, the id of the
+        transaction it names, or `login method` in reporting. `kind`: only to such a one."""
+        assert said == LOST or said in bodies.TEXT, said
+        with self._lock:
+            self._told.setdefault(about, []).append(Told(said, done, kind))
+
+    async def post(self, path: str, **body: Any) -> Any:
+        """What the simulator's control surface is told, as far as a player can follow."""
+        with self._lock:
+            match path:
+                case "/accounts":
+                    self._rules[body["login"]] = Rules(body["currencies"])
+                case "/settings":
+                    rules = self._rules[body["login"]]
+                    rules.held_above = Decimal(body["held_above"])
+                    rules.held_as = "held_252" if body["held_action"] == "hold" else "held"
+                case "/faults" if body["kind"] in FAULTS:
+                    fault = (body.get("method"), FAULTS[body["kind"]])
+                    self._rules[body["login"]].faults.append(fault)
+                case "/settle":
+                    self._settle()
+                case _:
+                    raise AssertionError(f"a player knows nothing of {path} {body}")
+
+    async def slow(self, login: str, *, ms: int) -> None:
+        """Every call of this account takes so long."""
+        self._rules[login].delay_s = ms / 1000
+
+    async def clear_faults(self) -> None:
+        with self._lock:
+            for rules in self._rules.values():
+                rules.delay_s, rules.faults = 0.0, []
+
+    async def truth(self, *, login: str, invoice_number: str | None = None) -> list[dict[str, Any]]:
+        """What was done by its own account, oldest first, in the words that `audit` reads."""
+        with self._lock:
+            return [
+                {
+                    "trans_id": row.of.trans_id,
+                    "type": row.kind,
+                    "amount": row.amount,
+                    "response_code": "2" if row.of.status == DECLINED else row.code,
+                    "invoice_number": row.invoice,
+                    "status": row.of.status,
+                }
+                for row in self._rows
+                if row.of.login == login and invoice_number in (None, row.invoice)
+            ]
+
+    def moves(self, login: str) -> list[Asked]:
+        """Every request of the gateway that can move money for a login, in order. It names an
+        operation twice; who did something at the processor's own pages does not."""
+        mine = [asked for asked in self.asked if asked.login == login and asked.kind]
+        return [asked for asked in mine if asked.ref_id == asked.invoice]
+
+    def broken_rules(self, login: str) -> list[str]:
+        """In words, wherever a second request could have moved money for one operation: after any
+        answer but a refusal that leaves another way, or an approval in part that is voided; and
+        whatever was captured or voided twice."""
+        done = Counter((row.of.trans_id, row.kind) for row in self._rows if row.of.login == login)
+        wrong = [
+            f"{count} times {kind} of {trans_id}"
+            for (trans_id, kind), count in done.items()
+            if count > 1
+        ]
+        last: dict[str, Asked] = {}
+        for asked in self.moves(login):
+            before = last.get(asked.invoice)
+            last[asked.invoice] = asked
+            if before is None or reason(before.said) in TRY_OTHERWISE:
+                continue
+            if not (approved_part(before.said) and asked.kind == VOID):
+                wrong.append(f"{asked.invoice}: {asked.kind} after {before.kind}: {before.said}")
+        return wrong
+
+    def _settle(self) -> None:
+        """The batch closes."""
+        for each in self._transactions.values():
+            if each.status in SETTLES:
+                each.status = SETTLES[each.status]
+                self._rules[each.login].settled = True
+
+    # what it answers ----------------------------------------------------------------------------
+
+    def answer(self, request: dict[str, Any]) -> tuple[int, bytes | None, float]:
+        """Its HTTP status and body, None for a connection to close, and after how many seconds."""
+        ((method, fields),) = request.items()
+        login, ref_id = fields["merchantAuthentication"]["name"], fields.get("refId", "")
+        with self._lock:
+            reporting = _REPORTING.get(method)
+            if reporting is None:
+                said, text, marks = self._money(login, method, fields)
+            else:
+                said, text, marks = reporting(self, login, fields)
+                if told := self._next_told(f"{login} {method}", login, method, ""):
+                    said, text = told.said, bodies.TEXT.get(told.said, "")
+                about = fields.get("transId", "")
+                self.asked.append(Asked(login, method, "", "", about, ref_id, said))
+            delay_s = self._rules[login].delay_s
+        if said == LOST:
+            return 0, None, delay_s
+        marks = {"$refId": ref_id, **marks}
+        return bodies.STATUS[said], bodies.filled(text, marks), delay_s
+
+    def _money(self, login: str, method: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
+        """The body said to what can move money; and what it says is done, unless told otherwise."""
+        request = fields.get("transactionRequest") or fields["heldTransactionRequest"]
+        kind = request.get("transactionType") or request["action"]
+        about = request.get("refTransId", "")
+        ref_id = fields.get("refId", "")
+        invoice = request.get("order", {}).get("invoiceNumber", ref_id)
+        asked = Asked(login, method, kind, invoice, about, ref_id)
+        said = usual = self._usual(asked, request)
+        done = does(usual)
+        if told := self._next_told(about or request.get("poNumber", ""), login, method, kind):
+            said, done = told.said, told.done
+            usual = said if response_code(said) in ("1", "4") else usual
+        self.asked.append(asked._replace(said=said))
+        of = self._do(asked, request, usual) if done else self._transactions.get(about)
+        marks = {bodies.PAYMENT_ID: str(next(self._ids))} if of is None else of.marks()
+        if "amount" in request:
+            marks["$amount"] = request["amount"]
+        return said, bodies.TEXT.get(said, ""), marks
+
+    def _usual(self, asked: Asked, request: dict[str, Any]) -> str:
+        """The body for the situation: by what became of the transaction that is named, else by
+        what Authorize.Net's sandbox, its filters and its own books would say."""
+        if asked.kind not in (SALE, AUTHORIZATION):
+            parent = self._transactions.get(asked.about)
+            if parent is None or parent.login != asked.login:
+                return "refused_16"
+            said = SAID.get((asked.kind, parent.status), "refused_16")
+            early = said == "refused_54_2026"
+            return "refused_16_bank" if early and parent.brand == "eCheck" else said
+        rules, amount = self._rules[asked.login], Decimal(request["amount"])
+        nonce = request["payment"].get("opaqueData", {}).get("dataValue")
+        if request["currencyCode"] not in rules.currencies:
+            return "refused_39"
+        if nonce is not None and nonce not in self._nonces:
+            return "refused_nonce"
+        if request.get("billTo", {}).get("zip") == "46282":
+            return "declined"
+        if amount > rules.held_above:
+            return rules.held_as
+        if "bankAccount" in request["payment"]:
+            return "debited" if amount <= 100 else "declined_bank"
+        return "approved"
+
+    def _do(self, asked: Asked, request: dict[str, Any], said: str) -> Transaction:
+        """What was asked is done as this body says, and stands in the books."""
+        code = response_code(said)
+        if asked.kind in MADE:
+            of = self._made(asked, request, said)
+            amount = of.amount
+        else:
+            of = self._transactions[asked.about]
+            amount = request.get("amount", of.settles)
+            of.status = CHANGED.get(asked.kind) or MADE[of.kind]
+            if asked.kind == CAPTURE:
+                of.settles = amount
+            elif asked.kind in (VOID, DECLINE):
+                of.settles = "0.00"
+        if asked.kind not in (APPROVE, DECLINE):
+            self._rows.append(Row(of, asked.kind, amount, asked.invoice, code))
+        return of
+
+    def _made(self, asked: Asked, request: dict[str, Any], said: str) -> Transaction:
+        """A transaction of its own."""
+        amount = approved_part(said) or request["amount"]
+        code, status = response_code(said), MADE[asked.kind]
+        held = code == "4" and asked.kind != REFUND
+        if held:
+            status = HELD if said == "held_252" else HELD_AUTHORIZED
+        account, name = self._account(request["payment"])
+        of = Transaction(
+            trans_id=str(next(self._ids)),
+            login=asked.login,
+            kind=asked.kind,
+            amount=amount,
+            settles=amount,
+            invoice=asked.invoice,
+            status=DECLINED if code == "2" else status,
+            parent=asked.about,
+            account=account,
+            brand=name,
+            held=held,
+        )
+        self._transactions[of.trans_id] = of
+        return of
+
+    def _account(self, payment: dict[str, Any]) -> tuple[str, str]:
+        """How it names a card or bank account from now on, and its brand."""
+        if "bankAccount" in payment:
+            return f"XXXX{payment['bankAccount']['accountNumber'][-4:]}", "eCheck"
+        if "opaqueData" in payment:
+            number = self._nonces.pop(payment["opaqueData"]["dataValue"])
+        else:
+            number = payment["creditCard"]["cardNumber"]
+        return f"XXXX{number[-4:]}", brand(number) if len(number) > 4 else "Visa"
+
+    def _next_told(self, about: str, login: str, method: str, kind: str) -> Told | None:
+        """What a test said to say to this, once; else the fault that the login meets."""
+        waiting = self._told.get(about, [])
+        if waiting and waiting[0].kind in (None, kind):
+            return waiting.pop(0)
+        faults = self._rules[login].faults
+        found = next((fault for fault in faults if fault[0] in (None, method)), None)
+        if found is None:
+            return None
+        faults.remove(found)
+        return found[1]
+
+    # reporting ----------------------------------------------------------------------------------
+
+    def _details(self, login: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
+        of = self._transactions.get(fields["transId"])
+        if of is None or of.login != login:
+            return "unknown_id", bodies.TEXT["unknown_id"], {}
+        said = "details_ended" if of.held and of.status == VOIDED else DETAILS[of.status]
+        return said, bodies.TEXT[said], of.marks()
+
+    def _unsettled(self, login: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
+        if fields.get("status") == "pendingApproval":
+            return self._list(login, IN_REVIEW)
+        return self._list(login, UNSETTLED | {VOIDED})
+
+    def _batches(self, login: str, _: dict[str, Any]) -> tuple[str, str, Filling]:
+        said = "batches" if self._rules[login].settled else "no_batches"
+        return said, bodies.TEXT[said], {}
+
+    def _batch(self, login: str, _: dict[str, Any]) -> tuple[str, str, Filling]:
+        return self._list(login, frozenset(SETTLES.values()))
+
+    def _list(self, login: str, statuses: frozenset[str]) -> tuple[str, str, Filling]:
+        """The recorded list, with its line once for each transaction."""
+        found = [t for t in self._transactions.values() if t.login == login]
+        found = [t for t in found if t.status in statuses]
+        if not found:
+            return "nothing", bodies.TEXT["nothing"], {}
+        line = _compact(bodies.JSON["unsettled"]["transactions"][0])
+        lines = ",".join(_fill(line, of.marks() | {bodies.PAYMENT_ID: of.trans_id}) for of in found)
+        whole = {**bodies.JSON["unsettled"], "transactions": "$lines"}
+        text = _compact({**whole, "totalNumInResultSet": len(found)})
+        return "unsettled", text.replace('"$lines"', f"[{lines}]"), {}
+
+    def _mint(self, login: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
+        nonce = f"nonce-{next(self._ids)}"
+        self._nonces[nonce] = fields["data"]["token"]["cardNumber"]
+        return "minted", bodies.TEXT["minted"], {"$nonce": nonce}
+
+
+_REPORTING: Final[dict[str, Callable[..., tuple[str, str, Filling]]]] = {
+    "getTransactionDetailsRequest": Player._details,
+    "getUnsettledTransactionListRequest": Player._unsettled,
+    "getSettledBatchListRequest": Player._batches,
+    "getTransactionListRequest": Player._batch,
+    "securePaymentContainerRequest": Player._mint,
+}
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _fill(text: str, marks: Filling) -> str:
+    return bodies.filled(text, marks).decode("utf-8-sig")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+
+def _handler(player: Player) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            status, body, delay_s = player.answer(request)
+            time.sleep(delay_s)
+            if body is None:
+                self.close_connection = True
+                return
+            head = f"HTTP/1.1 {status} Recorded\r\ncontent-length: {len(body)}\r\n\r\n"
+            self.wfile.write(head.encode() + body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """`Player.asked` is the log."""
+
+    return Handler
