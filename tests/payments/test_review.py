@@ -3,10 +3,11 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
-from harness import Gateway, Shop, Simulator, Stack, audit, until
+from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, payment_uuid, until
 
 pytestmark = pytest.mark.over("simulated", "recorded")
 
@@ -180,6 +181,30 @@ async def test_what_an_older_gateway_dropped_from_the_list_is_listed_again(
         await ended(shared_stack, shop)
     finally:
         successor.kill()
+
+
+async def test_a_look_back_that_another_process_prevents_is_made_up_for(stack: Stack) -> None:
+    """Only one looks back at a time. Whoever finds that another does must not wait ten minutes
+    for its own turn: the other may be an older gateway, which does not know of reviews."""
+    first = await stack.gateway(**QUICK)
+    shop = await stack.shop(first)
+    await suspicious(stack, shop)
+    dropped, kept = [await shop.paid(2500) for _ in range(2)]
+    first.kill()
+    for payment in (dropped, kept):
+        await decides(stack, shop, payment, "approve")
+    await stack.fetch(
+        "DELETE FROM unresolved_operations WHERE payment_id = $1", payment_uuid(dropped["id"])
+    )
+    other = await asyncpg.connect(stack.dsn)
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(hashtext('easypay sweep'))")
+        successor = await stack.gateway(**QUICK)
+        shop = shop.at(successor.url)
+        await shop.becomes(kept["id"], "captured")  # which it asks about after it tried to look
+    await other.close()
+    await shop.becomes(dropped["id"], "captured")
+    await ended(stack, shop)
 
 
 @pytest.mark.parametrize(

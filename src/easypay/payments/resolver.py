@@ -145,8 +145,8 @@ class Resolver:
             while True:
                 try:
                     wide = monotonic() >= next_wide
-                    await self.sweep(wide=wide)
-                    if wide:
+                    swept = await self.sweep(wide=wide)
+                    if wide and swept is not None:
                         next_wide = monotonic() + _WIDE_EVERY_S
                     await self.inquire_due()
                 except (*LOST, asyncpg.PostgresError, EasyPayError) as error:
@@ -157,8 +157,9 @@ class Resolver:
                 task.cancel()
             await asyncio.gather(*self._inquiries, return_exceptions=True)
 
-    async def sweep(self, *, wide: bool = True) -> int:
-        """List operations whose process died. Returns how many were new.
+    async def sweep(self, *, wide: bool = True) -> int | None:
+        """List operations whose process died. Returns how many were new, None when another
+        process is at it.
 
         A wide sweep looks through the last hours again, a narrow one only at what is new.
         """
@@ -168,7 +169,7 @@ class Resolver:
             if not await connection.fetchval(
                 "SELECT pg_try_advisory_xact_lock(hashtext('easypay sweep'))"
             ):
-                return 0
+                return None
             listed: int = await connection.fetchval(
                 _SWEEP,
                 ids.lowest_id_at(now - _WIDE if wide else now),
