@@ -452,3 +452,22 @@ async def test_another_refund_asks_about_an_unknown_one_first(stack: Stack) -> N
     refunds = await shop.all(f"/payments/{payment['id']}/refunds")
     assert [refund["status"] for refund in refunds] == ["succeeded", "succeeded"]
     assert await audit(stack, shop) == []
+
+
+@pytest.mark.parametrize(("fault", "first"), [("drop_reply", ["9.00"]), ("reset_before", [])])
+async def test_the_rest_is_what_an_open_refund_leaves(
+    stack: Stack, fault: str, first: list[str]
+) -> None:
+    """900 of 2500 may have gone back, and the rest is asked for: 1600 and never 2500."""
+    await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "600"})
+    (case,) = await prepared(stack, ["refund"])
+    await case.meets(fault)
+    assert_accepted(case, await case.ask())
+    rest = await case.shop.refund(case.target)
+    assert (rest.status_code, rest.json()["amount"]) == (201, 1600), rest.text
+    truth = await stack.simulator.truth(login=case.shop.login)
+    assert [row["amount"] for row in truth][1:] == [*first, "16.00"]
+    await stack.fetch("UPDATE unresolved_operations SET next_inquiry_at = now()")
+    assert (await case.ends())["state"] == ("approved" if first else "absent")
+    assert await case.figures() == ("captured", 2500, 2500 if first else 1600)
+    assert await audit(stack, case.shop) == []

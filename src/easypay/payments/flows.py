@@ -227,13 +227,9 @@ class Payments:
             operation = standing
             payment = await self._payment_of(operation)
         else:
-            payment = taken
-            if amount is not None:
-                asked = amount
-            elif kind == "capture":
-                asked = payment.authorized_minor
-            else:
-                asked = payment.refund_reserved_minor if kind == "refund" else payment.amount_minor
+            payment, asked = taken
+            if asked is None:
+                asked = payment.authorized_minor if kind == "capture" else payment.amount_minor
             operation = new_operation(payment, operation_id, kind, asked, clock.now())
             if kind == "refund" and payment.refund_reserved_minor > asked:
                 # Other refunds are open; those whose outcome is unknown are asked about first.
@@ -249,8 +245,9 @@ class Payments:
         operation_id: UUID,
         amount: int | None,
         version: int | None,
-    ) -> Payment | store.KeyUse:
-        """Begin: the payment as taken, or what the key was used for before.
+    ) -> tuple[Payment, int | None] | store.KeyUse:
+        """Begin: the payment as taken and the amount asked for, which of a refund without one is
+        what was left beside the open ones; or what the key was used for before.
 
         Raises why not. An unknown on the payment is asked about first, and then it is tried once
         more.
@@ -279,7 +276,7 @@ class Payments:
                     )
                 )
             if payment is not None:
-                return payment
+                return payment, asked
             use = await self._use_of(ask)
             if use is not None:
                 return use
