@@ -3,11 +3,6 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-# The first Python 3.11 or newer; `make run PYTHON=/path/to/python` chooses another.
-PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
-	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; \
-	done)
-
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -52,11 +47,13 @@ clean: ## Remove what was built; .easypay, the data, stays
 	rm -rf $(VENV) .interop build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# `make run PYTHON=/path/to/python` chooses; else tools/python does.
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "make: EasyPay needs Python 3.11 or newer, and none was found; set PYTHON=/path/to/python" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: EasyPay needs Python 3.11 or newer; $(PYTHON) is older" >&2; exit 1; }
-	@echo "Making $(VENV) with $$("$(PYTHON)" --version)"
-	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "make: Python's venv module is incomplete; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@python="$(PYTHON)"; [ -n "$$python" ] || python=$$(tools/python); \
+	[ -n "$$python" ] || { echo "make: EasyPay needs Python 3.11 or newer, and none was found; set PYTHON=/path/to/python" >&2; exit 1; }; \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: EasyPay needs Python 3.11 or newer; $$python is older" >&2; exit 1; }; \
+	echo "Making $(VENV) with $$("$$python" --version), $$python"; \
+	"$$python" -m venv $(VENV) || { rm -rf $(VENV); echo "make: Python's venv module is incomplete; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 # The locks hold everything, setuptools included, so nothing is fetched that is not pinned.
 $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
