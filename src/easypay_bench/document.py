@@ -44,7 +44,8 @@ def page(results: Path) -> str:
         "## At a rate\n",
         "Open loop, counted from when each request was due. Own time is the gateway's without the "
         "processor's part: it waits for two commits, and for those before them. Disk is a durable "
-        "write of one page by itself, on the same disk meanwhile: the floor under a commit.\n",
+        "write of one page by itself, on the same disk meanwhile: the floor under a commit. What "
+        "the phases before left to be written is written before each.\n",
         _at_rates(wide["open"]),
         "## Reads\n",
         _reads(wide["reads"]),
