@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from easypay.ids import new_request_id
 from easypay.observability.access import AccessLog, Line
 from easypay.observability.trace import accept
 from easypay.payments.cards import contains_card_number
@@ -44,7 +45,7 @@ async def test_a_log_nobody_reads_does_not_pile_up_and_goes_on_when_it_is_read_a
 
 
 def test_a_trace_of_our_own_is_never_taken_for_a_card_number() -> None:
-    """Of random digits, one in ten thousand would be, and whoever searches the logs for card
-    numbers would find it."""
+    """It has the form of a UUID. Of random digits, one in ten thousand would be, and whoever
+    searches the logs for card numbers would find it."""
     for _ in range(50_000):
-        assert not contains_card_number(accept(None).trace_id.decode())
+        assert not contains_card_number(accept(None, new_request_id()).trace_id.decode())

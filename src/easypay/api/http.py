@@ -123,7 +123,8 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = monotonic()
         headers = dict(scope["headers"])
-        trace = accept(headers.get(b"traceparent"))
+        request_id = ids.new_request_id()
+        trace = accept(headers.get(b"traceparent"), request_id)
         current.set(trace)
         client = scope.get("client")
         request = Request(
@@ -133,7 +134,7 @@ class Endpoint:
             headers=headers,
             query_string=scope["query_string"],
             body=b"",
-            id=ids.new_request_id(),
+            id=request_id,
             peer="" if client is None else client[0],
         )
         response: Response | None = None

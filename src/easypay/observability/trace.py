@@ -1,11 +1,8 @@
 """W3C trace context: whose request this is a part of, and what we hand on to the processor."""
 
-import os
 import re
 from contextvars import ContextVar
 from typing import Final, NamedTuple
-
-from uuid_utils import uuid7
 
 _TRACEPARENT: Final = re.compile(
     rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
@@ -32,21 +29,21 @@ current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 """The trace of the request that is being answered; tasks made meanwhile inherit it."""
 
 
-def accept(traceparent: bytes | None) -> Trace:
-    """The client's trace with a span of our own; a new trace where the header is none.
+def accept(traceparent: bytes | None, request_id: str) -> Trace:
+    """The client's trace, or a new one where the header is none, and in it a span of our own.
 
+    Both are named after the request, `req_` and the digits of a UUID: a new trace is all of them,
+    the span the last sixteen, which are random.
     https://www.w3.org/TR/trace-context/: versions above 00 are read as 00, ff is invalid.
     """
     found = None if traceparent is None else _TRACEPARENT.fullmatch(traceparent)
-    span_id = os.urandom(8).hex().encode()
+    own = request_id[-32:].encode()
     if found is not None:
         version, trace_id, parent, flags, more = found.groups()
         known = (version == b"00" and more is None) or version not in (b"00", b"ff")
         if known and trace_id != _NO_TRACE and parent != _NO_SPAN:
-            return Trace(trace_id, span_id, flags, True)
-    # A UUID, by which form it is known: of random digits, one in ten thousand holds what looks
-    # like a card number.
-    return Trace(uuid7().hex.encode(), span_id, b"00", False)
+            return Trace(trace_id, own[16:], flags, True)
+    return Trace(own, own[16:], b"00", False)
 
 
 def outbound() -> bytes:

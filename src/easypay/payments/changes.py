@@ -386,12 +386,15 @@ def _review_event(learned: Learned) -> Event | None:
     return Event.DECLINED if isinstance(learned, Declined | Rejected) else _EFFECT[type(learned)][1]
 
 
+_PAYMENT_EVENTS: Final = {status: f"payment.{status}" for status in Status}
+
+
 def _event_name(operation: Operation, state: str, status: Status) -> str:
     """`payment.captured`, `refund.succeeded`, `capture.failed`: what the merchant sees."""
     if operation.kind in CREATES:
-        return f"payment.{status}"
+        return _PAYMENT_EVENTS[status]
     if operation.kind == "refund":
         return f"refund.{REFUND_STATUS[state]}"
     if operation.kind in REVIEWS and status != Status.IN_REVIEW:
-        return f"payment.{status}"
-    return f"payment.{status}" if state == "approved" else f"{operation.kind}.failed"
+        return _PAYMENT_EVENTS[status]
+    return _PAYMENT_EVENTS[status] if state == "approved" else f"{operation.kind}.failed"
