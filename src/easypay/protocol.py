@@ -7,7 +7,7 @@ request carries, as an ASGI extension, a function that takes its answer whole.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
@@ -26,12 +26,17 @@ closes after it."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection of a client."""
+    """One connection of a client. Nobody cancels what its requests do, whatever becomes of it."""
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         # In time: the request's task begins in a later turn of the loop.
         self.scope["extensions"] = {ANSWER: {"send": partial(_answer, self.cycle, self.flow)}}
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # Not among the server's tasks, which it cancels where a stop takes too long: between its
+        # call and its record a payment is not abandoned. The gateway waits for it by itself.
+        self._task = self.loop.create_task(cycle.run_asgi(app))
 
 
 async def _answer(

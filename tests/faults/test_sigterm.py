@@ -137,3 +137,29 @@ async def test_workers_that_are_replaced_one_by_one_refuse_nobody(stack: Stack) 
         await rush.ends()
         assert rush.refused == set()
         await assert_every_answer_stands(stack, shop, rush)
+
+
+async def test_a_payment_under_way_is_recorded_whatever_becomes_of_its_client(
+    stack: Stack,
+) -> None:
+    """The client has left, and the time for stopping is over before the processor answers."""
+    gateway = await stack.gateway(**ORDINARY, shutdown_grace_s="0.1")
+    shop = await stack.shop(gateway)
+    await stack.simulator.post(
+        "/faults", kind="latency", distribution="constant", ms=1500, login=shop.login
+    )
+    hasty = asyncio.create_task(shop.pay())
+    patient = asyncio.create_task(shop.pay())
+
+    async def both_are_sent() -> bool:
+        return len(await stack.simulator.truth(login=shop.login)) == 2
+
+    await until(both_are_sent)
+    hasty.cancel()
+    assert await asyncio.to_thread(gateway.terminate) == 0
+    assert (await patient).status_code == 201
+    rows = await stack.fetch(
+        "SELECT state FROM operations WHERE merchant_id = $1", shop.merchant_id
+    )
+    assert [row["state"] for row in rows] == ["approved", "approved"]
+    assert await audit(stack, shop) == []

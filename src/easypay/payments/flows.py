@@ -6,7 +6,6 @@ while the processor is asked. A reply leaves only after the commit it speaks of.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -93,12 +92,14 @@ class Payments:
         self._pool = pool
         self._card_fingerprint = card_fingerprint
         self._deadline_s = deadline_s
-        self._running: set[asyncio.Task[Reply]] = set()
+        self._running = 0
+        self._quiet = asyncio.Event()
 
     async def drain(self) -> None:
         """Wait for every running flow: none is abandoned between its call and its record."""
         while self._running:
-            await asyncio.wait(self._running)
+            self._quiet.clear()
+            await self._quiet.wait()
 
     # what merchants ask ----------------------------------------------------------------------
 
@@ -114,54 +115,42 @@ class Payments:
 
         Raises what refuses it; a decline or an unknown outcome is a Reply.
         """
-        return await self._shielded(self._create(ask, body))
+        return await self._to_the_end(self._create(ask, body))
 
     async def capture(
         self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
         """Capture all (`amount` None) or part of an authorization. `version` is If-Match's."""
-        return await self._shielded(self._follow(ask, "capture", payment_id, amount, version))
+        return await self._to_the_end(self._follow(ask, "capture", payment_id, amount, version))
 
     async def void(self, ask: Ask, payment_id: UUID, version: int | None) -> Reply:
         """Undo an authorization, or a capture that has not settled."""
-        return await self._shielded(self._follow(ask, "void", payment_id, None, version))
+        return await self._to_the_end(self._follow(ask, "void", payment_id, None, version))
 
     async def refund(
         self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
         """Give back `amount`, or all that is left. What has not settled is voided, all of it."""
-        return await self._shielded(self._follow(ask, "refund", payment_id, amount, version))
+        return await self._to_the_end(self._follow(ask, "refund", payment_id, amount, version))
 
     async def review(
         self, ask: Ask, payment_id: UUID, version: int | None, *, approve: bool
     ) -> Reply:
         """Let a payment in review go ahead, or end it."""
         kind = "approve" if approve else "decline"
-        return await self._shielded(self._follow(ask, kind, payment_id, None, version))
+        return await self._to_the_end(self._follow(ask, kind, payment_id, None, version))
 
     # how it is done --------------------------------------------------------------------------
 
-    async def _shielded(self, flow: Coroutine[Any, Any, Reply]) -> Reply:
-        """Run to the end even where the caller goes away: what was sent must be recorded."""
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(flow)
-        self._running.add(task)
-        reply: asyncio.Future[Reply] = loop.create_future()
-        task.add_done_callback(partial(self._finished, reply))
-        return await reply
-
-    def _finished(self, reply: asyncio.Future[Reply], task: asyncio.Task[Reply]) -> None:
-        self._running.discard(task)
-        if task.cancelled():
-            reply.cancel()
-            return
-        error = task.exception()
-        if reply.done():  # the caller is gone; that is no reason for a warning at exit
-            return
-        if error is None:
-            reply.set_result(task.result())
-        else:
-            reply.set_exception(error)
+    async def _to_the_end(self, flow: Coroutine[Any, Any, Reply]) -> Reply:
+        """Count a flow for as long as it runs. Nobody cancels it: what was sent is recorded."""
+        self._running += 1
+        try:
+            return await flow
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._quiet.set()
 
     async def _create(self, ask: Ask, body: CreatePayment) -> Reply:
         started, at = monotonic(), clock.now()
