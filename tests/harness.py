@@ -5,8 +5,10 @@ truth table whether the money rules hold; it is the judge of every test here.
 """
 
 import asyncio
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -55,11 +57,18 @@ QUICKER = QUICK | {
 }
 
 
+_ports = itertools.cycle(random.sample(range(16_000, 32_000), 16_000))
+
+
 def free_port() -> int:
-    """A port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has just now, and nobody else is given: below those that systems give to
+    clients, so no connection takes it before its server does, and each once."""
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a cycle does not end")
 
 
 def card(number: str = VISA, **over: Any) -> dict[str, Any]:

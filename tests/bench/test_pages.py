@@ -168,3 +168,8 @@ def test_the_tables_in_the_terminal() -> None:
     ):
         assert row in told, row
     assert "50,000 payments: each captured here and sold once there" in shown.getvalue()
+
+
+def test_the_page_in_the_documentation_is_the_newest_result() -> None:
+    root = Path(__file__).parents[2]
+    assert (root / document.PAGE).read_text() == document.page(root / document.RESULTS)
