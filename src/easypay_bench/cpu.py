@@ -60,8 +60,10 @@ def family_s(pid: int) -> float:
         young = {each for each, stat in stats.items() if stat.parent in family} - family
         family |= young
         grown = bool(young)
-    ended_ticks = sum(stats[each].ended_children_ticks for each in family if each in stats)
-    return sum(process_s(each) for each in family) + ended_ticks / _TICKS_PER_S
+    known = [(each, stats[each]) for each in family if each in stats]
+    # One that ends between the two looks is counted by the first: its parent has not got it yet.
+    alive_s = sum(max(process_s(each), stat.own_ticks / _TICKS_PER_S) for each, stat in known)
+    return alive_s + sum(stat.ended_children_ticks for _, stat in known) / _TICKS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
