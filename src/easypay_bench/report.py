@@ -74,12 +74,13 @@ class Findings:
         if self.wide is not None:
             at_rate = self.wide.at(BAR_RATE, BAR_PROCESSOR_MS)
             idle = max(self.wide.open, key=lambda run: run.connections)
-            held += wide_bars(
+            ratio, *others = wide_bars(
                 pgbench_ratio=self.wide.ratio,
                 own_p99_ms=at_rate.own_ms["p99"],
                 idle_memory_mib=idle.memory_mib if idle.connections >= IDLE else math.nan,
                 idle_p99_ms=idle.total_ms["p99"] if idle.connections >= IDLE else math.nan,
             )
+            held = [ratio, *held, *others]  # a ratio says the same on every machine
         return held
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from harness import VISA, Shop, Stack, card
 
+pytestmark = pytest.mark.over("simulated", "recorded")
 GOOD: dict[str, Any] = {"amount": 2500, "currency": "USD", "payment_method": card()}
 
 

@@ -15,6 +15,7 @@ from easypay.merchants import admin
 from easypay.merchants.vault import Vault
 from harness import ADMIN_KEY, ENCRYPTION_KEY, Gateway, Shop, Stack, until
 
+pytestmark = pytest.mark.over("simulated", "recorded")
 OF_A_PAYMENT = [
     route for route in ROUTES if route.path.startswith("/api/v1/payments/{id}")
 ]  # fmt: skip
