@@ -22,8 +22,7 @@ from harness import (
     Simulator,
     Stack,
     migrated,
-    new_database,
-    stopping,
+    stack_over,
     with_database,
 )
 from recorded.player import Player
@@ -71,9 +70,8 @@ async def simulated(
     cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
     """A stack over the simulator, its gateway's resolver quick enough to watch."""
-    dsn = await new_database(cluster.dsn, template)
-    with stopping(Stack(dsn, simulator, tmp_path_factory.mktemp("simulated"))) as stack:
-        await stack.gateway(**QUICK)
+    folder = tmp_path_factory.mktemp("simulated")
+    async with stack_over(cluster, template, simulator, folder, **QUICK) as stack:
         yield stack
 
 
@@ -90,9 +88,8 @@ async def recorded(
     cluster: Cluster, template: str, player: Player, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
     """The same over recorded bodies, and quicker: no report lags there."""
-    dsn = await new_database(cluster.dsn, template)
-    with stopping(Stack(dsn, player, tmp_path_factory.mktemp("recorded"))) as stack:
-        await stack.gateway(**QUICKER)
+    folder = tmp_path_factory.mktemp("recorded")
+    async with stack_over(cluster, template, player, folder, **QUICKER) as stack:
         yield stack
 
 
@@ -143,7 +140,6 @@ async def stack(
     cluster: Cluster, template: str, simulator: Simulator, tmp_path: Path
 ) -> AsyncIterator[Stack]:
     """A stack of this test's own, for tests that kill and break: start gateways on it."""
-    dsn = await new_database(cluster.dsn, template)
-    with stopping(Stack(dsn, simulator, tmp_path)) as made:
+    async with stack_over(cluster, template, simulator, tmp_path) as made:
         yield made
     await simulator.clear_faults()

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -26,6 +26,7 @@ import httpx
 
 from easypay import ids
 from easypay.db import migrate
+from easypay.db.embedded import Cluster
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault, new_encryption_key
 from easypay.money import parse_decimal
@@ -387,6 +388,19 @@ def stopping(stack: Stack) -> Iterator[Stack]:
         yield stack
     finally:
         stack.stop()
+
+
+@asynccontextmanager
+async def stack_over(
+    cluster: Cluster, template: str, processor: Simulator, folder: Path, **settings: str
+) -> AsyncIterator[Stack]:
+    """A stack on a database of its own, with a gateway where its settings are given. What it
+    started ends with the block."""
+    dsn = await new_database(cluster.dsn, template)
+    with stopping(Stack(dsn, processor, folder)) as stack:
+        if settings:
+            await stack.gateway(**settings)
+        yield stack
 
 
 async def new_database(server_dsn: str, template: str | None) -> str:

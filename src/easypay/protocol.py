@@ -1,8 +1,8 @@
 """uvicorn's HTTP/1.1 protocol, with a short way out: a whole answer in one write.
 
 Through ASGI's `send` an answer leaves in two messages, each of which uvicorn checks and writes by
-itself. That costs more Python than recording a payment does, and wakes the client twice. So every
-request carries, as an ASGI extension, a function that takes its answer whole.
+itself: more Python, and a client that wakes twice (docs/decisions/0015). So every request carries,
+as an ASGI extension, a function that takes its answer whole.
 """
 
 from collections.abc import Awaitable, Callable

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Final
 
 WRITE_BYTES: Final = 8192
-"""One page of PostgreSQL's log."""
+"""One page of PostgreSQL's WAL."""
 _FILE_BYTES: Final = 1 << 20
 _EVERY_S: Final = 0.05
 _flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import asyncpg
 import msgspec
 
-from easypay_bench import counters, cpu, load, machine, meters, report, unloaded
+from easypay_bench import counters, cpu, load, machine, metrics_cost, report, unloaded
 from easypay_bench import wide as widely
 from easypay_bench.accounting import account, settled
 from easypay_bench.counters import Totals
@@ -48,7 +48,7 @@ def everything(
     """
     generator = load.choose(plan.generator)
     where = machine.facts()
-    metrics_us = meters.request_us()
+    metrics_us = metrics_cost.request_us()
     with shop(stack) as merchant:
         host = f"{stack.host}:{stack.port}"
         job = Job(stack.host, stack.port, orders(host, merchant.api_key), plan.connections, 0)

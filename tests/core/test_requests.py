@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from easypay.errors import ValidationFailed
 from easypay.money import EXPONENT, MAX_MINOR
-from easypay.payments.requests import CardBody, CreatePayment, check_payment
+from easypay.payments.requests import (
+    BankAccountMethod,
+    BillingAddress,
+    CardBody,
+    CreatePayment,
+    Customer,
+    check_payment,
+)
 from harness import AMEX, VISA
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -224,3 +231,51 @@ def test_card_and_token_never_show_in_a_repr() -> None:
     assert repr(CardBody(VISA, 12, 2030, "907")) == "CardBody(***)"
     assert "123456789" not in repr(body(**bank()))
     assert "121042882" not in repr(body(**bank()))
+
+
+# Every text of a request, by its pointer: a new one belongs here.
+TEXTS = {
+    "#/order_reference", "#/customer_reference", "#/description", "#/statement_descriptor",
+    *(f"#/customer/{name}" for name in Customer.__struct_fields__),
+    *(f"#/billing_address/{name}" for name in BillingAddress.__struct_fields__),
+    "#/payment_method/bank_account/name_on_account",
+    "#/metadata/note", "#/metadata",
+}  # fmt: skip
+
+
+def with_text(pointer: str, text: str) -> CreatePayment:
+    """A payment that has the text there, past what its type would refuse."""
+    *parts, name = pointer.removeprefix("#/").split("/")
+    if pointer == "#/metadata":
+        return msgspec.structs.replace(body(), metadata={text: "a key of the merchant's"})
+    if parts == ["metadata"]:
+        return msgspec.structs.replace(body(), metadata={name: text})
+    if not parts:
+        return msgspec.structs.replace(body(), **{name: text})
+    if parts[0] == "payment_method":
+        method = body(**bank()).payment_method
+        assert isinstance(method, BankAccountMethod)
+        account = msgspec.structs.replace(method.bank_account, name_on_account=text)
+        return msgspec.structs.replace(body(), payment_method=BankAccountMethod(account))
+    kind = {"customer": Customer, "billing_address": BillingAddress}[parts[0]]
+    return msgspec.structs.replace(body(), **{parts[0]: kind(**{name: text})})
+
+
+@pytest.mark.parametrize("pointer", sorted(TEXTS))
+def test_no_text_of_a_request_may_hold_a_card_number(pointer: str) -> None:
+    written = f"{VISA[:4]} {VISA[4:8]} {VISA[8:12]} {VISA[12:]}"
+    assert refusals(with_text(pointer, written)) == [(pointer, "card_number_in_text")]
+    assert refusals(with_text(pointer, "A1")) == []
+
+
+@pytest.mark.parametrize("pointer", sorted(TEXTS - {"#/metadata/note", "#/metadata"}))
+@pytest.mark.parametrize("sign", ["\x00", "\n", "\x1f", "\x7f", "\ud800"])
+def test_no_text_that_is_sent_on_may_hold_a_control_character(pointer: str, sign: str) -> None:
+    assert refusals(with_text(pointer, f"a{sign}b")) == [(pointer, "invalid")]
+
+
+def test_no_text_is_missing_from_these() -> None:
+    """The fields that are text, or hold some: of each there is a pointer above."""
+    others = {"amount", "currency", "payment_method", "capture", "stored_credential"}
+    told = {pointer.split("/")[1] for pointer in TEXTS}
+    assert told | others == set(CreatePayment.__struct_fields__)

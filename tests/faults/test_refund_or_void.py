@@ -9,7 +9,7 @@ import pytest
 from storm import all_known
 
 from easypay.db.embedded import Cluster
-from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, new_database, stopping, until
+from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, stack_over, until
 
 STEPS: dict[str, dict[str, str]] = {
     "refund": {"transaction_type": "refundTransaction"},
@@ -26,9 +26,8 @@ async def patient(
     cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
     """A stack of this file's own, so that nobody settles while a refund is on its way."""
-    dsn = await new_database(cluster.dsn, template)
-    with stopping(Stack(dsn, simulator, tmp_path_factory.mktemp("refund-or-void"))) as stack:
-        await stack.gateway(**QUICK)
+    folder = tmp_path_factory.mktemp("refund-or-void")
+    async with stack_over(cluster, template, simulator, folder, **QUICK) as stack:
         yield stack
     await simulator.clear_faults()
 

@@ -22,8 +22,7 @@ from harness import (
     Simulator,
     Stack,
     audit,
-    new_database,
-    stopping,
+    stack_over,
     until,
 )
 
@@ -58,9 +57,9 @@ async def patient(
     cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
     """A stack whose one gateway gives a late charge some time before it believes in absence."""
-    dsn = await new_database(cluster.dsn, template)
-    with stopping(Stack(dsn, simulator, tmp_path_factory.mktemp("patient"))) as stack:
-        await stack.gateway(**QUICK | {"unknown_absent_after_s": str(ABSENT_AFTER_S)})
+    folder = tmp_path_factory.mktemp("patient")
+    schedule = QUICK | {"unknown_absent_after_s": str(ABSENT_AFTER_S)}
+    async with stack_over(cluster, template, simulator, folder, **schedule) as stack:
         yield stack
     await simulator.clear_faults()
 

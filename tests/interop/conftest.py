@@ -58,8 +58,10 @@ def target() -> Iterator[Process]:
 
 @pytest.fixture(scope="session")
 def runs(target: Process, request: pytest.FixtureRequest) -> Callable[[Client], Run]:
-    """A client's run, done when it is first asked for. Skips where the client cannot run."""
-    done: dict[str, Run | str] = {}
+    """A client's run, done when it is first asked for. Skips where the client cannot run. What
+    went wrong is told to each test that asks, and not tried again: an installation that cannot
+    reach its index takes minutes to say so."""
+    done: dict[str, Run | Exception] = {}
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def say(text: str) -> None:
@@ -70,11 +72,18 @@ def runs(target: Process, request: pytest.FixtureRequest) -> Callable[[Client], 
         if client.name not in done:
             try:
                 done[client.name] = _drive(client, target, say)
-            except environments.Unavailable as unavailable:
-                done[client.name] = str(unavailable)
+            except (
+                environments.Unavailable,
+                RuntimeError,
+                OSError,
+                subprocess.SubprocessError,
+            ) as error:
+                done[client.name] = error
         found = done[client.name]
-        if isinstance(found, str):
-            pytest.skip(found)
+        if isinstance(found, environments.Unavailable):
+            pytest.skip(str(found))
+        if isinstance(found, Exception):
+            raise found
         return found
 
     return run

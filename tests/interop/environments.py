@@ -24,6 +24,10 @@ class Unavailable(Exception):
     """This client cannot run on this machine; the text says why, in one line."""
 
 
+FAILURES = (Unavailable, RuntimeError, OSError, subprocess.SubprocessError)
+"""What comes of an installation that fails."""
+
+
 @dataclass(frozen=True)
 class Client:
     """One client nobody here wrote. `folder` holds its lock and its scenarios."""

@@ -15,6 +15,7 @@ from easypay.clock import rfc3339
 from easypay.payments.changes import Change, Evidence, Learned, decide
 from easypay.payments.model import Operation, Payment
 from easypay.payments.requests import CardMethod, CreatePayment
+from easypay.payments.store import Happened
 from easypay.processors.base import Absent, Approved, Declined, HeldForReview, Rejected, Unknown
 
 
@@ -111,17 +112,17 @@ def _learn(
     )
     event = None
     if change.event_type is not None and change.event_id is not None:
-        view = payments.EventView(
-            id=ids.typed(ids.EVENT, example_id(ids.EVENT, change.event_type, at)),
+        happened = Happened(
+            id=example_id(ids.EVENT, change.event_type, at),
+            payment_id=payment.id,
+            operation_id=operation.id,
             type=change.event_type,
-            payment_id=ids.typed(ids.PAYMENT, payment.id),
-            operation_id=ids.typed(ids.OPERATION, operation.id),
             status=change.status_to,
-            amount=change.amount_minor,
+            amount_minor=change.amount_minor,
             currency=change.currency,
-            created_at=rfc3339(at),
+            created_at=at,
         )
-        event = as_json(view)
+        event = as_json(payments.event_view(happened))
     return Told(
         change.reply_status,
         json.loads(change.reply_body),

@@ -41,15 +41,15 @@ START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 30.0
 _SOCKET_PATH_LIMIT: Final = 103  # sun_path holds 104 bytes on macOS, 108 on Linux
 
-_LOG_AHEAD: Final = 16
-"""How many files of its log, 16 MB each, a new cluster has ready. Every commit would wait while
-one is made (20 ms on a small machine); later each checkpoint hands on those it is done with."""
+_WAL_AHEAD: Final = 16
+"""How many WAL segments, 16 MB each, a new cluster has ready. Every commit would wait while one is
+made (20 ms on a small machine); later each checkpoint recycles those it is done with."""
 
 SETTINGS: Final[Mapping[str, str]] = {
     "max_connections": "100",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
-    "min_wal_size": f"{_LOG_AHEAD * 16}MB",
+    "min_wal_size": f"{_WAL_AHEAD * 16}MB",
     "checkpoint_timeout": "15min",
     "synchronous_commit": "on",
     "fsync": "on",
@@ -231,12 +231,12 @@ def _initialise(plan: _Plan) -> None:
     is_durable = plan.settings["fsync"] != "off"
     single = [str(plan.tools.postgres), "--single", "-D", str(new), "-c", "fsync=off"]
     single += ["-c", f"min_wal_size={plan.settings['min_wal_size']}", "postgres"]
-    log_ahead = ["SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()"] * _LOG_AHEAD
+    wal_ahead = ["SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()"] * _WAL_AHEAD
     binaries.run(
         plan.identity,
         single,
         given="\n".join(
-            [f"CREATE DATABASE {DATABASE}", *(log_ahead if is_durable else []), "CHECKPOINT", ""]
+            [f"CREATE DATABASE {DATABASE}", *(wal_ahead if is_durable else []), "CHECKPOINT", ""]
         ),
     )
     if is_durable:
