@@ -251,10 +251,17 @@ def test_a_page_is_whole_or_unreadable(body: bytes) -> None:
         assert len(page.items) == len(named), "a line passed over could have been the one"
 
 
+BATCH = {
+    "batchId": "5",
+    "settlementTimeUTC": "2026-11-24T00:11:12Z",
+    "settlementState": "settledSuccessfully",
+}
+
+
 @settings(max_examples=200, deadline=None)
-@given(mangled([{"batchList": [{"batchId": "5"}], "messages": PAGE["messages"]}]))
+@given(mangled([{"batchList": [BATCH], "messages": PAGE["messages"]}]))
 def test_a_batch_list_is_whole_or_unreadable(body: bytes) -> None:
-    found = reporting.read_batch_ids(Reply(200, body), REFERENCE)
+    found = reporting.read_batches(Reply(200, body), REFERENCE)
     if not isinstance(found, Unreadable):
         batches = json.loads(body.decode("utf-8-sig")).get("batchList")
         assert len(found) == len(batches or [])

@@ -14,14 +14,17 @@ from easypay.processors.base import (
     Deadline,
     Finding,
     InquiryRequest,
+    OnFound,
     Outcome,
+    Passed,
+    PassRequest,
     Processor,
     RefundRequest,
     ReviewRequest,
     VoidRequest,
 )
 
-Came = TypeVar("Came", Outcome, Finding)
+Came = TypeVar("Came", Outcome, Finding, Passed)
 _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -56,6 +59,13 @@ class MeasuredProcessor:
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
         return await self._measured("inquiry", self._processor.inquire(request, deadline))
+
+    async def look(
+        self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
+    ) -> Passed:
+        return await self._measured(
+            "pass", self._processor.look(request, deadline, on_found=on_found)
+        )
 
     async def close(self) -> None:
         await self._processor.close()

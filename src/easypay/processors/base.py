@@ -4,6 +4,7 @@ Amounts are integers of minor units. A `reference` is ours, at most 20 character
 one operation; a `transaction_id` is the processor's.
 """
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -344,6 +345,38 @@ class InquiryRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     accept_partial: bool = False
 
 
+class PassRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of all these operations of one account? Every list is read once for them all.
+
+    `wanted` are of the kinds authorize, sale and refund; no reference comes twice. `searched`
+    names, by reference, the closed batches (`Passed.batches`) in which an earlier pass has not
+    found it: they need not be read for it again.
+    """
+
+    account: Account
+    wanted: Sequence[InquiryRequest]
+    searched: Mapping[str, frozenset[str]] = {}
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pass found, by reference: each one wanted has a finding.
+
+    `listed`: references of operations that were not wanted and were seen in the lists, newest
+    first, at most 200: they witness how far the lists reach. `batches`: the closed batches that
+    were read for everything that could be in them, now or by the earlier passes of `searched`.
+    `pages`: how many pages of transactions were read.
+    """
+
+    findings: Mapping[str, Finding]
+    listed: Sequence[str]
+    batches: frozenset[str]
+    pages: int
+
+
+OnFound = Callable[[str, Finding], Awaitable[None]]
+"""Awaited with a reference and its `Found` while a pass goes on."""
+
+
 class Deadline:
     """A moment on the monotonic clock by which an answer is wanted."""
 
@@ -381,5 +414,11 @@ class Processor(Protocol):
         ...
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding: ...
+
+    async def look(
+        self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
+    ) -> Passed:
+        """Looks for many operations at once. What `on_found` raises ends the pass and is raised."""
+        ...
 
     async def close(self) -> None: ...

@@ -9,6 +9,7 @@ from easypay.processors.authorize_net import (
     codes,
     messages,
     partial,
+    passes,
     refunds,
     replies,
     reporting,
@@ -26,7 +27,10 @@ from easypay.processors.base import (
     Found,
     InquiryRequest,
     NotSent,
+    OnFound,
     Outcome,
+    Passed,
+    PassRequest,
     RefundRequest,
     ReviewRequest,
     Unknown,
@@ -127,6 +131,11 @@ class AuthorizeNet:
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
         return await inquire(self._client, request, deadline)
+
+    async def look(
+        self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
+    ) -> Passed:
+        return await passes.look(self._client, request, deadline, on_found=on_found)
 
     async def _captured_before(
         self, request: CaptureRequest, unclear: Unknown, deadline: Deadline

@@ -47,6 +47,24 @@ class Page(NamedTuple):
     total: int | None
 
 
+class Batch(NamedTuple):
+    """One settled batch. `settled_ms` (Unix milliseconds) and `state` are None where unreadable."""
+
+    batch_id: str
+    settled_ms: int | None
+    state: str | None
+
+    @property
+    def closed(self) -> bool:
+        """Nothing enters or leaves it any more."""
+        return self.state == "settledSuccessfully"
+
+    @property
+    def settling(self) -> bool:
+        """As far as we know, transactions may still enter it."""
+        return self.state not in ("settledSuccessfully", "settlementError")
+
+
 class Details(NamedTuple):
     """One transaction as Authorize.Net now sees it. Amounts are its own, not yet converted."""
 
@@ -129,21 +147,27 @@ def read_page(reply: Reply | NotSent | Unknown, reference: str) -> Page | Unread
     )
 
 
-def read_batch_ids(reply: Reply | NotSent | Unknown, reference: str) -> list[str] | Unreadable:
-    """The ids of settled batches; none where there are no records."""
+def read_batches(reply: Reply | NotSent | Unknown, reference: str) -> list[Batch] | Unreadable:
+    """Settled batches; none where there are no records."""
     answer = _answer(reply, reference)
     if isinstance(answer, Unreadable):
         return answer
     listed = _listed(answer, "batchList")
     if isinstance(listed, Unreadable):
         return listed
-    batch_ids: list[str] = []
+    batches: list[Batch] = []
     for item in listed:
         batch_id = wire.identifier(item.get("batchId")) if isinstance(item, dict) else None
         if batch_id is None:
             return Unreadable("a line of the batch list cannot be read")
-        batch_ids.append(batch_id)
-    return batch_ids
+        batches.append(
+            Batch(
+                batch_id,
+                _milliseconds(item.get("settlementTimeUTC")),
+                wire.short(item.get("settlementState"), 64),
+            )
+        )
+    return batches
 
 
 def read_details(
