@@ -1,10 +1,7 @@
 """A reply is lost; what became of the operation? The simulator's truth table is the judge, and a
 server that plays reports nobody's simulator would give shows what is not believed."""
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from time import time
 from typing import Any
@@ -13,6 +10,7 @@ import msgspec
 import pytest
 
 from easypay.ids import new_id, reference
+from easypay.processors.authorize_net import passes
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     Absent,
@@ -35,6 +33,7 @@ from easypay.processors.base import (
 
 from .asking import inquiry, payment, soon
 from .conftest import Wire
+from .reports import NONE, OK, line, reporting
 
 CARD = Card(number="4111111111111111", exp_month=12, exp_year=2035, cvc="900")
 
@@ -289,39 +288,8 @@ async def test_a_refused_connection_is_not_sent(till: Shop) -> None:
 # Reports that nobody's simulator gives.
 
 NAME = "01J8Z0000000000000AB"
-OK = {"resultCode": "Ok", "message": [{"code": "I00001", "text": "Successful."}]}
-NONE = {"resultCode": "Ok", "message": [{"code": "I00004", "text": "No records found."}]}
-
 AUTH_ONLY = {"transactionType": "authOnlyTransaction"}
 REFUND = {"transactionType": "refundTransaction"}
-
-Answer = Callable[[str, dict[str, Any]], object]
-
-
-@asynccontextmanager
-async def reporting(answer: Answer) -> AsyncIterator[Account]:
-    """A server that answers each call by its method and its fields."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-                ((method, fields),) = json.loads(await reader.readexactly(length)).items()
-                body = b"\xef\xbb\xbf" + json.dumps(answer(method, fields)).encode()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        except asyncio.IncompleteReadError:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield Account(url=f"http://127.0.0.1:{port}/", login_id="a", transaction_key="b")
-    finally:
-        server.close()
-
-
-def line(number: int, name: str = "other", at: str = "2999-01-01T00:00:00Z") -> dict[str, Any]:
-    return {"transId": str(number), "invoiceNumber": name, "submitTimeUTC": at}
 
 
 def told(status: str, **fields: object) -> dict[str, Any]:
@@ -531,8 +499,9 @@ async def test_a_full_page_may_be_the_last(processor: AuthorizeNet) -> None:
     ],
 )
 async def test_half_a_list_proves_nobody_absent(
-    processor: AuthorizeNet, unsettled: Callable[[int], object]
+    processor: AuthorizeNet, unsettled: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(passes, "MAX_PAGES", 20)
     finding = await asked(processor, unsettled, told("settledSuccessfully"))
     assert isinstance(finding, Inconclusive), finding
 

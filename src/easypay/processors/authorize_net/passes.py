@@ -28,7 +28,7 @@ import asyncio
 import re
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from sys import maxsize
 from time import monotonic, time
@@ -152,10 +152,11 @@ class _Pass:
     ) -> None:
         self.transactions = Transactions(client, request.account, deadline)
         self.account = request.account
-        self.wanted = {one.reference: one for one in request.wanted}
+        self.oldest_first = sorted(request.wanted, key=_earliest_ms)
+        self.wanted = {one.reference: one for one in self.oldest_first}
         self.searched = request.searched
-        self.asked_as = request.wanted[0].reference
-        self.oldest_ms = _oldest_ms(request.wanted)
+        self.asked_as = self.oldest_first[0].reference
+        self.oldest_ms = _earliest_ms(self.oldest_first[0])
         self.deadline = deadline
         self.group = group
         self.on_found = on_found
@@ -192,7 +193,7 @@ class _Pass:
                 return self.give_up(failure)
             if self.all_met():
                 return None
-        return self.end(", ".join(read), batches)
+        return await self.end(", ".join(read), batches)
 
     async def read_list(self, place: Place) -> Whole | Unreadable:
         """Reads a list down to the oldest call wanted, or says why it proves nothing."""
@@ -242,26 +243,37 @@ class _Pass:
 
     async def read_batch(self, batch: Batch) -> Unreadable | None:
         """Reads a batch for those who could be in it, unless all of them were looked for there."""
-        batch_id, settled_ms = batch.batch_id, _settled_ms(batch)
-        possible = [one for one in self.open() if _earliest_ms(one) <= settled_ms]
-        asking = possible
-        if batch.closed:
-            asking = [one for one in possible if not self.looked_for_before(one, batch_id)]
-            if possible and not asking:
-                self.batches_read.add(batch_id)
-        if not asking:
+        oldest_ms, skipped = self.oldest_to_look_for(batch)
+        if oldest_ms is None:
+            if skipped:
+                self.batches_read.add(batch.batch_id)
+            await asyncio.sleep(0)  # so many batches that need not be read hold up nobody else
             return None
-        question = partial(reporting.batch_transactions, self.account, self.asked_as, batch_id)
-        whole = await self.read_list(Place(f"batch {batch_id}", question, _oldest_ms(asking)))
+        name = f"batch {batch.batch_id}"
+        question = partial(
+            reporting.batch_transactions, self.account, self.asked_as, batch.batch_id
+        )
+        whole = await self.read_list(Place(name, question, oldest_ms))
         if isinstance(whole, Unreadable):
             return whole
         # A batch that names nothing is one whose transactions are not reported yet.
         if batch.closed and whole.lines:
-            self.batches_read.add(batch_id)
+            self.batches_read.add(batch.batch_id)
         return None
 
-    def looked_for_before(self, one: InquiryRequest, batch_id: str) -> bool:
-        return batch_id in self.searched.get(one.reference, ())
+    def oldest_to_look_for(self, batch: Batch) -> tuple[int | None, bool]:
+        """How far back the batch is to be read, None for not at all; and whether somebody could be
+        in it for whom an earlier pass has read it."""
+        settled_ms, skipped = _settled_ms(batch), False
+        for one in self.oldest_first:
+            if _earliest_ms(one) > settled_ms:
+                break
+            if one.reference in self.met:
+                continue
+            if not batch.closed or batch.batch_id not in self.searched.get(one.reference, ()):
+                return _earliest_ms(one), skipped
+            skipped = True
+        return None, skipped
 
     def open(self) -> list[InquiryRequest]:
         """What no list has named so far."""
@@ -328,12 +340,14 @@ class _Pass:
         nothing_proven = Inconclusive(reason=failure.reason)
         self.findings.update((one.reference, nothing_proven) for one in self.open())
 
-    def end(self, read: str, batches: list[Batch]) -> None:
+    async def end(self, read: str, batches: list[Batch]) -> None:
         """Every list has been read to its end: what is still open is absent."""
         times_ms = sorted(map(_settled_ms, batches))
         settling = max((one for one in batches if one.settling), key=_settled_ms, default=None)
         told: dict[int, Absent] = {}
-        for one in self.open():
+        for number, one in enumerate(self.open()):
+            if number % PAGE_SIZE == 0:
+                await asyncio.sleep(0)
             if settling is not None and _earliest_ms(one) <= _settled_ms(settling):
                 why = f"batch {settling.batch_id} is not closed: {settling.state}"
                 self.findings[one.reference] = Inconclusive(reason=why)
@@ -371,10 +385,6 @@ _NO_TIME: Final = Inconclusive(reason="no time was left to ask for its details")
 def _earliest_ms(one: InquiryRequest) -> int:
     """The earliest that their clock can have shown when the call left."""
     return one.sent_at_ms - CLOCK_MARGIN_MS
-
-
-def _oldest_ms(wanted: Iterable[InquiryRequest]) -> int:
-    return min(map(_earliest_ms, wanted))
 
 
 def _settled_ms(batch: Batch) -> int:
