@@ -43,7 +43,9 @@ QUICK = {
     # The resolver's schedule, fast enough for a test to watch it.
     "unknown_first_inquiry_s": "0.2",
     "unknown_interval_s": "0.2",
+    "unknown_pass_gap_s": "0.3",
     "unknown_absent_after_s": "1.5",
+    "not_sent_ends_after_s": "1.5",
     "review_interval_s": "0.3",
     "resolver_poll_s": "0.1",
     "processor_deadline_s": "1.0",
@@ -52,7 +54,9 @@ QUICK = {
 QUICKER = QUICK | {
     "unknown_first_inquiry_s": "0.1",
     "unknown_interval_s": "0.1",
-    "unknown_absent_after_s": "1.1",  # never less than the deadline
+    "unknown_pass_gap_s": "0.1",
+    "unknown_absent_after_s": "0.2",
+    "not_sent_ends_after_s": "1.1",
     "review_interval_s": "0.1",
     "resolver_poll_s": "0.05",
 }

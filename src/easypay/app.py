@@ -154,15 +154,18 @@ class Gateway:
             self._pool,
             first_inquiry_s=settings.unknown_first_inquiry_s,
             review_interval_s=settings.review_interval_s,
+            not_sent_s=settings.not_sent_ends_after_s,
         )
         resolver = Resolver(
             pool=self._pool,
             recorder=recorder,
             processor=self._processor,
-            account_of=self._directory.account,
+            directory=self._directory,
             deadline_s=settings.processor_deadline_s,
             interval_s=settings.unknown_interval_s,
+            gap_s=settings.unknown_pass_gap_s,
             absent_after_s=settings.unknown_absent_after_s,
+            not_sent_s=settings.not_sent_ends_after_s,
             review_interval_s=settings.review_interval_s,
             poll_s=settings.resolver_poll_s,
         )
@@ -174,6 +177,7 @@ class Gateway:
             resolver=resolver,
             processor=self._processor,
             pool=self._pool,
+            login_of=self._directory.login,
             card_fingerprint=lambda number: card_digest(number.encode()),
             deadline_s=settings.processor_deadline_s,
         )

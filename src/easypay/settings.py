@@ -43,10 +43,17 @@ class Settings(BaseSettings):
 
     unknown_first_inquiry_s: float = Field(default=5.0, ge=0)
     unknown_interval_s: float = Field(default=10.0, gt=0, description="between later inquiries")
+    unknown_pass_gap_s: float = Field(
+        default=30.0, ge=0, description="between the two looks that must miss an operation"
+    )
     unknown_absent_after_s: float = Field(
-        default=60.0,
+        default=900.0,
         gt=0,
-        description="an operation absent this long after its call never happened",
+        description="after its call, an operation that both looks missed never happened, where no "
+        "newer charge shows that the processor's lists have caught up",
+    )
+    not_sent_ends_after_s: float = Field(
+        default=60.0, gt=0, description="what never left and is not repeated in this time fails"
     )
     review_interval_s: float = Field(
         default=300.0, gt=0, description="between questions about what is held for review"

@@ -170,7 +170,7 @@ def _rows(merchant_id: UUID) -> tuple[str, str]:
         currencies=frozenset({"USD"}),
         allow_raw_cards=True,
         expires_at=None,
-        account=None,
+        login=None,
     )
     body = msgspec.convert(
         {

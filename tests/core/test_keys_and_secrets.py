@@ -113,7 +113,7 @@ def caller(merchant: int = 1, mode: str = "test") -> Caller:
         currencies=frozenset(),
         allow_raw_cards=False,
         expires_at=None,
-        account=None,
+        login=None,
     )
 
 

@@ -57,6 +57,7 @@ def new_payment(
         "metadata": None,
         "reference": ids.reference(operation_id),
         "at": moment,
+        "login_id": None,
     }
     return NewPayment(**{**columns, **over})
 

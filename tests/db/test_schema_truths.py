@@ -40,7 +40,7 @@ async def test_the_database_knows_the_same_edges(shared_stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("name", "struct"),
     [
-        ("payment_intent", statements.NewPayment),
+        ("payment_intent_2", statements.NewPayment),
         ("follow_up_intent", statements.FollowUp),
         ("recorded_change_2", changes.Change),
     ],

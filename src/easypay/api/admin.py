@@ -35,6 +35,7 @@ class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     currencies: list[str] | None = None
     allow_raw_cards: bool | None = None
     disabled: bool | None = None
+    late_charges: Literal["return", "keep"] | None = None
 
 
 class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +73,7 @@ class MerchantView(msgspec.Struct, frozen=True):
     currencies: list[str]
     allow_raw_cards: bool
     disabled: bool
+    late_charges: str
     created_at: str
     updated_at: str
 
@@ -105,6 +107,7 @@ def merchant_view(merchant: Merchant) -> MerchantView:
         currencies=merchant.currencies,
         allow_raw_cards=merchant.allow_raw_cards,
         disabled=merchant.disabled_at is not None,
+        late_charges=merchant.late_charges,
         created_at=rfc3339(merchant.created_at),
         updated_at=rfc3339(merchant.updated_at),
     )
@@ -174,6 +177,7 @@ class AdminApi:
             currencies=body.currencies,
             allow_raw_cards=body.allow_raw_cards,
             disabled=body.disabled,
+            late_charges=body.late_charges,
         )
         return Response(200, encode(merchant_view(merchant)))
 

@@ -86,7 +86,7 @@ def _reads() -> dict[tuple[str, int], Examples]:
     """Replies of the calls that move no money."""
     told = stories()
     sold, refund = told["captured"], told["refund"]
-    merchant = Merchant(MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None)
+    merchant = Merchant(MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return")
     key = ApiKey(
         MERCHANT_UUID, API_KEY_UUID, "test", "checkout", "x7Qp",
         ["payments:read", "payments:write", "refunds:write"], AT, None, None,

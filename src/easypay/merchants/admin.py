@@ -12,7 +12,7 @@ from uuid import UUID
 from easypay import clock, ids
 from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants.model import MODES, SCOPES, ApiKey, Merchant, digest_of, new_key
-from easypay.merchants.vault import Credentials, Vault
+from easypay.merchants.vault import Credentials, Vault, VaultError
 from easypay.money import EXPONENT
 
 Runner = Any
@@ -48,12 +48,15 @@ async def update_merchant(
     currencies: Sequence[str] | None = None,
     allow_raw_cards: bool | None = None,
     disabled: bool | None = None,
+    late_charges: str | None = None,
 ) -> Merchant:
     """Change what is given, keep the rest. A disabled merchant's keys stop working.
 
     Raises NotFound, or ValidationFailed as `create_merchant` does.
     """
     before = await get_merchant(runner, merchant_id)
+    if late_charges not in (None, "return", "keep"):
+        raise _invalid("late_charges", "Use return or keep.")
     _check_merchant(
         before.name if name is None else name,
         before.currencies if currencies is None else currencies,
@@ -63,12 +66,14 @@ async def update_merchant(
         " allow_raw_cards = coalesce($4, allow_raw_cards),"
         " disabled_at = CASE WHEN $5 THEN coalesce(disabled_at, now())"
         "                    WHEN NOT $5 THEN NULL ELSE disabled_at END,"
+        " late_charges = coalesce($6, late_charges),"
         f" updated_at = now() WHERE merchant_id = $1 RETURNING {_MERCHANT}",
         merchant_id,
         name,
         None if currencies is None else list(currencies),
         allow_raw_cards,
         disabled,
+        late_charges,
     )
     return Merchant(*row)
 
@@ -109,14 +114,37 @@ async def set_processor_account(
         raise _invalid("transaction_key", "A transaction key has 1 to 16 characters.")
     await get_merchant(runner, merchant_id)
     sealed = vault.seal(Credentials(login_id, transaction_key), merchant_id, mode)
+    # Payments that this login took before go on being asked about with the newest key.
+    same_login = [
+        row["id"]
+        for row in await runner.fetch(
+            "SELECT id, credentials FROM processor_logins WHERE merchant_id = $1 AND mode = $2",
+            merchant_id,
+            mode,
+        )
+        if _login_in(vault, row["credentials"], merchant_id, mode) == login_id
+    ]
     await runner.execute(
-        "INSERT INTO processor_accounts (merchant_id, mode, credentials) VALUES ($1, $2, $3)"
+        "WITH saved AS ("
+        "INSERT INTO processor_accounts (merchant_id, mode, credentials, updated_at)"
+        " VALUES ($1, $2, $3, clock_timestamp())"
         " ON CONFLICT (merchant_id, mode) DO UPDATE"
-        " SET credentials = excluded.credentials, updated_at = now()",
+        " SET credentials = excluded.credentials, updated_at = excluded.updated_at"
+        " RETURNING updated_at)"
+        " UPDATE processor_logins SET credentials = $3, saved_at = saved.updated_at FROM saved"
+        " WHERE merchant_id = $1 AND id = ANY ($4)",
         merchant_id,
         mode,
         sealed,
+        same_login,
     )
+
+
+def _login_in(vault: Vault, sealed: bytes, merchant_id: UUID, mode: str) -> str | None:
+    try:
+        return vault.open(sealed, merchant_id, mode).login_id
+    except VaultError:  # sealed under an encryption key of before
+        return None
 
 
 async def create_key(

@@ -14,11 +14,13 @@ from uuid import UUID
 
 import asyncpg
 
+from easypay import ids
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.errors import InvalidApiKey
-from easypay.merchants.model import Caller, digest_of, is_well_formed
-from easypay.merchants.vault import Vault
+from easypay.keyed import keyed_digest
+from easypay.merchants.model import Caller, Login, digest_of, is_well_formed
+from easypay.merchants.vault import Vault, VaultError
 from easypay.processors.base import Account
 
 log = logging.getLogger(__name__)
@@ -27,15 +29,38 @@ _MOST_ENTRIES: Final = 10_000
 
 _FIND_CALLER: Final = """
     SELECT k.merchant_id, k.mode, k.id, k.scopes, m.currencies, m.allow_raw_cards, k.expires_at,
-           a.credentials, (SELECT version FROM configuration) AS version
+           a.credentials, a.updated_at AS saved_at,
+           (SELECT version FROM configuration) AS version
       FROM api_keys k
       JOIN merchants m USING (merchant_id)
       LEFT JOIN processor_accounts a ON a.merchant_id = k.merchant_id AND a.mode = k.mode
      WHERE k.digest = $1 AND k.revoked_at IS NULL AND m.disabled_at IS NULL
 """
-_FIND_ACCOUNT: Final = (
-    "SELECT credentials FROM processor_accounts WHERE merchant_id = $1 AND mode = $2"
+_FIND_CURRENT: Final = (
+    "SELECT credentials, updated_at FROM processor_accounts WHERE merchant_id = $1 AND mode = $2"
 )
+_FIND_LOGIN: Final = """
+    SELECT mode, url, account, credentials FROM processor_logins WHERE merchant_id = $1 AND id = $2
+"""
+_FIND_ACCOUNT: Final = """
+    SELECT merchant_id, id FROM processor_logins WHERE account = $1 ORDER BY saved_at DESC LIMIT 10
+"""
+_FIND_LOGIN_OF_ACCOUNT: Final = """
+    SELECT id FROM processor_logins
+     WHERE merchant_id = $1 AND mode = $2 AND account = $3 AND saved_at >= $4
+"""
+# An older save never replaces a newer one: two processes may have read the credentials at
+# different times.
+_KEEP_LOGIN: Final = """
+    INSERT INTO processor_logins AS l
+        (merchant_id, id, mode, url, account, credentials, saved_at)
+    VALUES ($1, $5, $2, $6, $3, $7, $4)
+    ON CONFLICT (merchant_id, mode, account) DO UPDATE
+       SET credentials = CASE WHEN excluded.saved_at > l.saved_at
+                              THEN excluded.credentials ELSE l.credentials END,
+           saved_at = greatest(excluded.saved_at, l.saved_at)
+    RETURNING id
+"""
 
 
 class Directory:
@@ -50,6 +75,8 @@ class Directory:
         self._version: int | None = None
         self._callers: dict[str, Caller] = {}
         self._pending: dict[str, asyncio.Task[Caller]] = {}
+        self._logins: dict[tuple[UUID, UUID], Login] = {}
+        self._digest = keyed_digest(vault.derive("processor account"))
         self.hits = 0
         self.misses = 0
 
@@ -75,10 +102,45 @@ class Directory:
             raise InvalidApiKey("The key has expired.")
         return caller
 
-    async def account(self, merchant_id: UUID, mode: str) -> Account | None:
-        """A merchant's processor account, read now. For the resolver, which has no key."""
-        sealed = await self._pool.fetchval(_FIND_ACCOUNT, merchant_id, mode)
-        return None if sealed is None else self._open(sealed, merchant_id, mode)
+    async def current_login(self, merchant_id: UUID, mode: str) -> Login | None:
+        """The account that takes a merchant's new payments, read now."""
+        row = await self._pool.fetchrow(_FIND_CURRENT, merchant_id, mode)
+        if row is None:
+            return None
+        return await self._kept_login(merchant_id, mode, row["credentials"], row["updated_at"])
+
+    async def login(self, merchant_id: UUID, login_id: UUID) -> Login | None:
+        """The account that a payment remembers, with the newest key saved for it.
+
+        None where the merchant never had it. Raises VaultError where its key cannot be opened.
+        """
+        key = (merchant_id, login_id)
+        if monotonic() < self._leased_until and (found := self._logins.get(key)) is not None:
+            return found
+        version = self._version
+        row = await self._pool.fetchrow(_FIND_LOGIN, merchant_id, login_id)
+        if row is None:
+            return None
+        account = self._open(row["credentials"], merchant_id, row["mode"], url=row["url"])
+        login = Login(login_id, row["account"], account)
+        if version == self._version and len(self._logins) < _MOST_ENTRIES:
+            self._logins[key] = login
+        return login
+
+    async def login_of_account(self, digest: bytes) -> Login | None:
+        """An account by its digest, with the newest key that any of its merchants saved.
+
+        None where none of them can be opened.
+        """
+        for row in await self._pool.fetch(_FIND_ACCOUNT, digest):
+            try:
+                login = await self.login(row["merchant_id"], row["id"])
+            except VaultError as error:
+                log.error("a processor account cannot be opened: %s", error)
+            else:
+                if login is not None:
+                    return login
+        return None
 
     async def watch(self) -> None:
         """Renew the lease for as long as the version stands still. Runs until cancelled."""
@@ -93,6 +155,7 @@ class Directory:
             else:
                 if version != self._version:
                     self._callers.clear()
+                    self._logins.clear()
                     self._version = version
                 self._leased_until = started + self._lease_s
             await asyncio.sleep(self._lease_s / 3)
@@ -110,17 +173,40 @@ class Directory:
             currencies=frozenset(row["currencies"]),
             allow_raw_cards=row["allow_raw_cards"],
             expires_at=row["expires_at"],
-            account=None if sealed is None else self._open(sealed, row["merchant_id"], row["mode"]),
+            login=None
+            if sealed is None
+            else await self._kept_login(row["merchant_id"], row["mode"], sealed, row["saved_at"]),
         )
         # Read together with the version it was true at: anything newer is not cached over.
         if row["version"] == self._version and len(self._callers) < _MOST_ENTRIES:
             self._callers[key] = caller
         return caller
 
-    def _open(self, sealed: bytes, merchant_id: UUID, mode: str) -> Account:
+    async def _kept_login(
+        self, merchant_id: UUID, mode: str, sealed: bytes, saved_at: datetime
+    ) -> Login:
+        """An account of `processor_accounts` under the id that payments remember it by.
+
+        What takes a payment has its row in `processor_logins` before, so that no change of
+        accounts can make the gateway forget whom it asked.
+        """
+        account = self._open(sealed, merchant_id, mode)
+        digest = self._digest(f"{account.url}\0{account.login_id}".encode())
+        login_id = await self._pool.fetchval(
+            _FIND_LOGIN_OF_ACCOUNT, merchant_id, mode, digest, saved_at
+        )
+        if login_id is None:
+            login_id = await self._pool.fetchval(
+                _KEEP_LOGIN, merchant_id, mode, digest, saved_at, ids.new_id(), account.url, sealed
+            )
+        return Login(login_id, digest, account)
+
+    def _open(
+        self, sealed: bytes, merchant_id: UUID, mode: str, *, url: str | None = None
+    ) -> Account:
         credentials = self._vault.open(sealed, merchant_id, mode)
         return Account(
-            url=self._urls[mode],
+            url=url or self._urls[mode],
             login_id=credentials.login_id,
             transaction_key=credentials.transaction_key,
         )

@@ -31,6 +31,8 @@ class Merchant(msgspec.Struct, frozen=True):
     created_at: datetime
     updated_at: datetime
     disabled_at: datetime | None
+    late_charges: str
+    """`return` or `keep`: what becomes of a charge found after its payment was called failed."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -57,8 +59,17 @@ class Caller(msgspec.Struct, frozen=True):
     currencies: frozenset[str]
     allow_raw_cards: bool
     expires_at: datetime | None
-    account: Account | None
-    """The processor account of that mode; None until one is set."""
+    login: "Login | None"
+    """The processor account that takes new payments in that mode; None until one is set."""
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A processor account as a payment remembers it: one row of `processor_logins`, opened."""
+
+    id: UUID
+    digest: bytes
+    """Which account it is, whoever uses it: equal for merchants that share URL and login."""
+    account: Account
 
 
 def new_key(mode: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from easypay.clock import monotonic
 from easypay.observability.instruments import Instruments
 from easypay.processors.base import (
+    Account,
     AuthorizeRequest,
     CaptureRequest,
     Deadline,
@@ -66,6 +67,11 @@ class MeasuredProcessor:
         return await self._measured(
             "pass", self._processor.look(request, deadline, on_found=on_found)
         )
+
+    async def closed_batches(
+        self, account: Account, since_ms: int, now_ms: int, deadline: Deadline
+    ) -> frozenset[str] | None:
+        return await self._processor.closed_batches(account, since_ms, now_ms, deadline)
 
     async def close(self) -> None:
         await self._processor.close()

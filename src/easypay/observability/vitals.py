@@ -27,7 +27,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 WAITING: Final = """
     SELECT count(*) FILTER (WHERE NOT held),
-           coalesce(extract(epoch FROM now() - min(since) FILTER (WHERE NOT held)), 0)::float8,
+           coalesce(extract(epoch FROM db_now() - min(since) FILTER (WHERE NOT held)), 0)::float8,
            count(*) FILTER (WHERE held)
       FROM unresolved_operations
 """

@@ -98,6 +98,7 @@ _UNDECIDED: Final = {"voided": Event.VOIDED, "expired": Event.EXPIRED}
 """How a payment in review ends without a decision."""
 
 REVIEW_INTERVAL_S: Final = 300.0
+NOT_SENT_S: Final = 60.0
 
 Learned = Outcome | Absent
 """What can be learned of an operation: a call's outcome, or proof that it never happened."""
@@ -111,20 +112,25 @@ def decide(
     at: datetime,
     first_inquiry_s: float,
     review_interval_s: float = REVIEW_INTERVAL_S,
+    not_sent_s: float = NOT_SENT_S,
     processor_us: int | None = None,
     evidence: Evidence | None = None,
 ) -> Change:
     """What `learned` changes, given the operation and its payment as they were at its begin.
 
     `at` stamps the change. `first_inquiry_s` is when the resolver first asks about an unknown,
-    `review_interval_s` when it does about what is held for review. Of a held operation, `learned`
-    is how the review ended. Raises InvalidState where the status table has no such edge.
+    `review_interval_s` when it does about what is held for review, `not_sent_s` when it gives up
+    what never left. Of a held operation, `learned` is how the review ended. Raises InvalidState
+    where the status table has no such edge.
     """
     if isinstance(learned, HeldForReview) and operation.kind not in CREATES:
         learned = Unknown(reason="held for review, which only an inquiry can end")
     match learned:
         case Unknown() | NotSent():
-            return _open_change(operation, payment, learned, at, first_inquiry_s, processor_us)
+            again_s = not_sent_s if isinstance(learned, NotSent) else first_inquiry_s
+            return _open_change(operation, payment, learned, at, again_s, processor_us)
+        case _ if operation.gives_back is not None:
+            return _give_back_change(operation, payment, learned, at, processor_us, evidence)
         case Approved() | Declined() | Rejected() | HeldForReview() | Absent():
             change = _final_change(operation, payment, learned, at, processor_us, evidence)
             if isinstance(learned, HeldForReview):
@@ -140,14 +146,14 @@ def _open_change(
     payment: Payment,
     learned: Unknown | NotSent,
     at: datetime,
-    first_inquiry_s: float,
+    again_s: float,
     processor_us: int | None,
 ) -> Change:
     """Nothing learned, nothing moves. An unknown is answered 202; a not-sent may be repeated."""
     unknown = isinstance(learned, Unknown)
     refund = operation.kind == "refund"
     reply = None
-    if unknown:
+    if unknown and operation.gives_back is None:
         reply = body_of(
             refund_view(msgspec.structs.replace(operation, state="unknown"))
             if refund
@@ -169,7 +175,7 @@ def _open_change(
         processor_message=None,
         evidence=_json.encode(evidence).decode(),
         processor_us=processor_us,
-        reply_status=202 if unknown else None,
+        reply_status=None if reply is None else 202,
         reply_body=reply,
         finished_at=None,
         moves_payment=False,
@@ -190,11 +196,42 @@ def _open_change(
         amount_minor=operation.amount_minor,
         currency=operation.currency,
         changed_at=at,
-        next_inquiry_at=at + timedelta(seconds=first_inquiry_s),
+        next_inquiry_at=at + timedelta(seconds=again_s),
         voided=False,
         avs_word=None,
         cvv_word=None,
         retry=None,
+    )
+
+
+def _give_back_change(
+    operation: Operation,
+    payment: Payment,
+    learned: Approved | Declined | Rejected | HeldForReview | Absent,
+    at: datetime,
+    processor_us: int | None,
+    evidence: Evidence | None,
+) -> Change:
+    """A late charge goes back: its payment stays failed, as the shop was told, whatever comes."""
+    said = said_of(learned)
+    approved = isinstance(learned, Approved)
+    nothing = Unknown(reason="")
+    return msgspec.structs.replace(
+        _open_change(operation, payment, nothing, at, 0.0, processor_us),
+        from_states="absent" if operation.state == "absent" else "in_flight unknown not_sent",
+        state=_EFFECT[type(learned)][0],
+        transaction_id=said.transaction_id,
+        auth_code=said.auth_code,
+        decline_code=said.decline_code,
+        processor_code=said.code,
+        processor_message=said.message,
+        retry=said.retry,
+        evidence=None if evidence is None else _json.encode(evidence).decode(),
+        finished_at=at,
+        event_id=ids.new_id() if approved else None,
+        event_type="late_charge.returned" if approved else None,
+        next_inquiry_at=None,
+        voided=isinstance(learned, Approved) and learned.voided,
     )
 
 

@@ -5,14 +5,17 @@ while the processor is asked. A reply leaves only after the commit it speaks of.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from easypay import clock, ids
 from easypay.clock import monotonic
+from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import (
     IdempotencyKeyReused,
@@ -22,8 +25,9 @@ from easypay.errors import (
     ValidationFailed,
 )
 from easypay.failpoints import reach
-from easypay.merchants.model import Caller
-from easypay.payments import statements, store
+from easypay.merchants.model import Caller, Login
+from easypay.merchants.vault import VaultError
+from easypay.payments import expiry, statements, store
 from easypay.payments.intents import (
     authorize_request,
     new_operation,
@@ -47,6 +51,10 @@ from easypay.processors.base import (
     ReviewRequest,
     VoidRequest,
 )
+
+log = logging.getLogger(__name__)
+
+Call = Callable[[Account, Deadline], Awaitable[Outcome]]
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +88,7 @@ class Payments:
         resolver: Resolver,
         processor: Processor,
         pool: Any,
+        login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
         card_fingerprint: Callable[[str], bytes],
         deadline_s: float,
     ) -> None:
@@ -90,6 +99,7 @@ class Payments:
         self._resolver = resolver
         self._processor = processor
         self._pool = pool
+        self._login_of = login_of
         self._card_fingerprint = card_fingerprint
         self._deadline_s = deadline_s
         self._running = 0
@@ -155,7 +165,7 @@ class Payments:
     async def _create(self, ask: Ask, body: CreatePayment) -> Reply:
         started, at = monotonic(), clock.now()
         caller = ask.caller
-        account = _account_of(caller)
+        _require_account(caller)
         payment, operation = new_payment(caller, body, self._processor.name, at)
         numbers = numbers_of(body)
         claimed = await self._begin.submit(
@@ -186,6 +196,7 @@ class Payments:
                 metadata=payment.metadata,
                 reference=operation.reference,
                 at=at,
+                login_id=payment.login_id,
             )
         )
         if not claimed:
@@ -194,19 +205,17 @@ class Payments:
                 return standing
             operation = standing
             payment = await self._payment_of(operation)
-        request = authorize_request(account, operation, body)
-        return await self._call_and_record(
-            operation,
-            payment,
-            lambda deadline: self._processor.authorize(request, deadline),
-            started,
-        )
+
+        def authorize(account: Account, deadline: Deadline) -> Awaitable[Outcome]:
+            request = authorize_request(account, operation, body)
+            return self._processor.authorize(request, deadline)
+
+        return await self._call_and_record(caller, operation, payment, authorize, started)
 
     async def _follow(
         self, ask: Ask, kind: str, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
         started = monotonic()
-        account = _account_of(ask.caller)
         operation_id = ids.new_id()
         taken = await self._take(ask, kind, payment_id, operation_id, amount, version)
         if isinstance(taken, store.KeyUse):
@@ -223,8 +232,11 @@ class Payments:
             if kind == "refund" and payment.refund_reserved_minor > asked:
                 # Other refunds are open; those whose outcome is unknown are asked about first.
                 await self._resolver.resolve_payment(_key(ask.caller, payment_id))
-        call = self._follow_up_call(account, kind, operation, payment)
-        return await self._call_and_record(operation, payment, call, started)
+        call = self._follow_up_call(kind, operation, payment)
+        reply = await self._call_and_record(ask.caller, operation, payment, call, started)
+        if kind == "capture" and reply.status >= 400:
+            await expiry.ask_soon(self._pool, payment)  # the processor may have let it go
+        return reply
 
     async def _take(
         self,
@@ -319,15 +331,21 @@ class Payments:
 
     async def _call_and_record(
         self,
+        caller: Caller,
         operation: Operation,
         payment: Payment,
-        call: Callable[[Deadline], Awaitable[Outcome]],
+        call: Call,
         started: float,
     ) -> Reply:
         reach("after_begin")
         begun = monotonic()
         reach("before_send")
-        outcome = await call(Deadline(started + self._deadline_s))
+        account = await self._account_of(caller, payment)
+        outcome: Outcome
+        if account is None:
+            outcome = NotSent(reason="the processor account that took the payment cannot be used")
+        else:
+            outcome = await call(account, Deadline(started + self._deadline_s))
         reach("after_reply")
         answered = monotonic()
         recorded = await self._recorder.record(
@@ -349,55 +367,75 @@ class Payments:
             spent=Spent(begun - started, answered - begun, monotonic() - answered),
         )
 
-    def _follow_up_call(
-        self, account: Account, kind: str, operation: Operation, payment: Payment
-    ) -> Callable[[Deadline], Awaitable[Outcome]]:
+    async def _account_of(self, caller: Caller, payment: Payment) -> Account | None:
+        """The account that took the payment, whichever takes new ones today."""
+        login = caller.login
+        if payment.login_id is not None and (login is None or login.id != payment.login_id):
+            try:
+                login = await self._login_of(payment.merchant_id, payment.login_id)
+            except (*LOST, asyncpg.PostgresError, VaultError) as error:
+                log.error("the account of payment %s cannot be read: %s", payment.id, error)
+                return None
+        return None if login is None else login.account
+
+    def _follow_up_call(self, kind: str, operation: Operation, payment: Payment) -> Call:
         transaction_id = payment.transaction_id
         assert transaction_id is not None, "only what the processor took can be followed up"
         match kind:
             case "capture":
-                capture = CaptureRequest(
-                    account=account,
-                    reference=operation.reference,
-                    transaction_id=transaction_id,
-                    amount_minor=operation.amount_minor,
-                    currency=operation.currency,
+                return lambda account, deadline: self._processor.capture(
+                    CaptureRequest(
+                        account=account,
+                        reference=operation.reference,
+                        transaction_id=transaction_id,
+                        amount_minor=operation.amount_minor,
+                        currency=operation.currency,
+                    ),
+                    deadline,
                 )
-                return lambda deadline: self._processor.capture(capture, deadline)
             case "void":
-                void = VoidRequest(
-                    account=account, reference=operation.reference, transaction_id=transaction_id
+                return lambda account, deadline: self._processor.void(
+                    VoidRequest(
+                        account=account,
+                        reference=operation.reference,
+                        transaction_id=transaction_id,
+                    ),
+                    deadline,
                 )
-                return lambda deadline: self._processor.void(void, deadline)
             case "approve" | "decline":
-                review = ReviewRequest(
-                    account=account,
-                    reference=operation.reference,
-                    transaction_id=transaction_id,
-                    approve=kind == "approve",
+                return lambda account, deadline: self._processor.review(
+                    ReviewRequest(
+                        account=account,
+                        reference=operation.reference,
+                        transaction_id=transaction_id,
+                        approve=kind == "approve",
+                    ),
+                    deadline,
                 )
-                return lambda deadline: self._processor.review(review, deadline)
             case _:
-                refund = RefundRequest(
-                    account=account,
-                    reference=operation.reference,
-                    transaction_id=transaction_id,
-                    amount_minor=operation.amount_minor,
-                    currency=operation.currency,
-                    card_last4=payment.card_last4 or "",
-                    method_type="bank_account" if payment.method_type == "bank_account" else "card",
-                    captured_minor=payment.voidable_minor,
+                return lambda account, deadline: self._processor.refund_or_void(
+                    RefundRequest(
+                        account=account,
+                        reference=operation.reference,
+                        transaction_id=transaction_id,
+                        amount_minor=operation.amount_minor,
+                        currency=operation.currency,
+                        card_last4=payment.card_last4 or "",
+                        method_type=(
+                            "bank_account" if payment.method_type == "bank_account" else "card"
+                        ),
+                        captured_minor=payment.voidable_minor,
+                    ),
+                    deadline,
                 )
-                return lambda deadline: self._processor.refund_or_void(refund, deadline)
 
 
-def _account_of(caller: Caller) -> Account:
-    if caller.account is None:
+def _require_account(caller: Caller) -> None:
+    if caller.login is None:
         raise ValidationFailed(
             f"This merchant has no {caller.mode} processor account yet. Set one with "
             "`easypay merchant account` or PUT /api/v1/admin/merchants/{id}/accounts/{mode}."
         )
-    return caller.account
 
 
 def _key(caller: Caller, payment_id: UUID) -> PaymentKey:

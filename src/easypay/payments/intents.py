@@ -76,6 +76,7 @@ def new_payment(
         avs_word=None,
         cvv_word=None,
         retry=None,
+        login_id=None if caller.login is None else caller.login.id,
     )
     return payment, new_operation(payment, operation_id, kind, body.amount, at)
 
@@ -130,6 +131,7 @@ def new_operation(
         finished_at=None,
         voided=False,
         retry=None,
+        gives_back=None,
     )
 
 

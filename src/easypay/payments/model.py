@@ -60,6 +60,8 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     avs_word: str | None
     cvv_word: str | None
     retry: str | None
+    login_id: UUID | None
+    """The merchant's processor account that took it; None where it is the account of today."""
 
     @property
     def voidable_minor(self) -> int | None:
@@ -101,6 +103,8 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     voided: bool
     """Of an approved refund: it was done by a void, because the payment had not settled."""
     retry: str | None
+    gives_back: UUID | None
+    """The operation whose late charge it gives back; None for what a merchant asked for."""
 
 
 class Spent(msgspec.Struct, frozen=True, gc=False):

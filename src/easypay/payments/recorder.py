@@ -4,20 +4,28 @@ Safe to call again with the same outcome, and by two at once: the row decides wh
 """
 
 import logging
-from typing import Any
+from typing import Any, Final
 
-import asyncpg
 import msgspec
 
-from easypay import clock
+from easypay import clock, ids
 from easypay.db.group_commit import GroupCommitter
-from easypay.errors import InvalidState
 from easypay.payments import store
-from easypay.payments.changes import REVIEW_INTERVAL_S, Change, Evidence, Learned, decide
-from easypay.payments.model import Operation, Payment, PaymentKey
+from easypay.payments.changes import (
+    NOT_SENT_S,
+    REVIEW_INTERVAL_S,
+    Change,
+    Evidence,
+    Learned,
+    decide,
+)
+from easypay.payments.model import Operation, Payment
 from easypay.processors.base import Approved
 
 log = logging.getLogger(__name__)
+
+LOST: Final = "lost"
+"""The state of an operation that the database does not have any more."""
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -38,11 +46,13 @@ class Recorder:
         *,
         first_inquiry_s: float,
         review_interval_s: float = REVIEW_INTERVAL_S,
+        not_sent_s: float = NOT_SENT_S,
     ) -> None:
         self._committer = committer
         self._pool = pool
         self._first_inquiry_s = first_inquiry_s
         self._review_interval_s = review_interval_s
+        self._not_sent_s = not_sent_s
 
     async def record(
         self,
@@ -65,22 +75,28 @@ class Recorder:
             at=clock.now(),
             first_inquiry_s=self._first_inquiry_s,
             review_interval_s=self._review_interval_s,
+            not_sent_s=self._not_sent_s,
             processor_us=processor_us,
             evidence=evidence,
         )
         if await self._committer.submit(change):
             return Recorded(change.state, change.reply_status, change.reply_body)
-        return await self._after_another(operation, learned, processor_us)
+        return await self._after_another(operation, learned)
 
-    async def _after_another(
-        self, operation: Operation, learned: Learned, processor_us: int | None
-    ) -> Recorded:
-        """Somebody recorded before us: their word stands, unless it denies money that moved."""
+    async def _after_another(self, operation: Operation, learned: Learned) -> Recorded:
+        """Somebody recorded before us, and their word stands. Money that moved is never denied: it
+        is looked for again, and handled as a late charge."""
         current = await store.find_operation(self._pool, operation.merchant_id, operation.id)
-        assert current is not None, "operations are never deleted"
+        if current is None:
+            return _lost(operation, learned)
         if current.state == "absent" and isinstance(learned, Approved):
-            return await self._correct(current, learned, processor_us)
-        if current.state != "approved" and isinstance(learned, Approved):
+            log.critical(
+                "operation %s was called absent, and the processor approved it as %s",
+                current.reference,
+                learned.transaction_id,
+            )
+            await store.look_now(self._pool, current)
+        elif current.state != "approved" and isinstance(learned, Approved):
             log.critical(
                 "operation %s is %s, but the processor approved it as %s: needs a person",
                 operation.reference,
@@ -89,30 +105,18 @@ class Recorder:
             )
         return Recorded(current.state, current.reply_status, current.reply_body)
 
-    async def _correct(
-        self, current: Operation, learned: Approved, processor_us: int | None
-    ) -> Recorded:
-        log.error("operation %s was believed absent and is approved", current.reference)
-        key = PaymentKey(current.merchant_id, current.mode, current.payment_id)
-        payment = await store.find_payment(self._pool, key)
-        assert payment is not None, "payments are never deleted"
-        try:
-            return await self.record(
-                current,
-                payment,
-                learned,
-                processor_us=processor_us,
-                evidence=Evidence(
-                    source="late reply", finding=f"approved {learned.transaction_id}"
-                ),
-            )
-        except (InvalidState, asyncpg.CheckViolationError) as error:
-            # What it was given up for was used otherwise meanwhile: no rule here can mend that.
-            log.critical(
-                "operation %s was approved as %s after all, and the payment has moved on (%s): "
-                "needs a person",
-                current.reference,
-                learned.transaction_id,
-                error,
-            )
-            return Recorded(current.state, current.reply_status, current.reply_body)
+
+def _lost(operation: Operation, learned: Learned) -> Recorded:
+    """The database does not know an operation that it had committed: a standby took over that had
+    not received it. What the processor said must not be lost with it."""
+    log.critical(
+        "operation %s of %s is not in the database any more; the processor said %s, transaction "
+        "%s, amount %d %s: needs a person",
+        operation.reference,
+        ids.typed(ids.PAYMENT, operation.payment_id),
+        type(learned).__name__.lower(),
+        getattr(learned, "transaction_id", None),
+        operation.amount_minor,
+        operation.currency,
+    )
+    return Recorded(LOST, None, None)

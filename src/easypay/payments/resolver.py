@@ -1,113 +1,64 @@
-"""Ends every unknown: asks the processor by reference until there is proof.
+"""Ends every unknown: asks the processor until there is proof.
 
 - Found: the outcome is adopted, through the same door as any reply.
-- Absent, twice, the later time `absent_after_s` or more after the call began: it never happened,
-  and the payment fails (or the hold on it is lifted) with the evidence stored.
+- Absent, and proven to be so (`proof`): it never happened, and the payment fails (or the hold on
+  it is lifted) with the evidence stored. It stays watched (`watching`).
 - Anything else: it stays as it is, is counted, and is asked about again.
 
 What is held for review is not unknown, and is asked about too, seldom, until somebody at the
 processor has decided or it ran out. It was seen there, so absence proves nothing of it.
 
 Work comes from `unresolved_operations`: rows written with every unknown and everything held, and
-rows the sweep adds for operations whose process died between begin and record. Any number of
-processes may run this.
+rows the sweep adds for operations whose process died between begin and record. It is done account
+by account (`account_pass`). Any number of processes may run this: each account is read by one at a
+time. Each chore runs by itself, so that one which fails or waits stops no other.
 """
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
-import msgspec
-
 from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
-from easypay.db.connections import LOST
-from easypay.errors import EasyPayError
-from easypay.payments import store
-from easypay.payments.changes import Evidence
-from easypay.payments.model import CREATES, REVIEWS, Operation, Payment, PaymentKey
-from easypay.payments.recorder import Recorder
-from easypay.processors.base import (
-    Absent,
-    Account,
-    Deadline,
-    Finding,
-    Found,
-    HeldForReview,
-    Inconclusive,
-    InquiryRequest,
-    Processor,
+from easypay.merchants.directory import Directory
+from easypay.payments import cases as store
+from easypay.payments import expiry
+from easypay.payments.account_pass import (
+    OPEN,
+    AccountPass,
+    Ended,
+    Times,
+    request_of,
+    without_decision,
 )
+from easypay.payments.cases import Case
+from easypay.payments.changes import Evidence
+from easypay.payments.late import Late
+from easypay.payments.model import PaymentKey
+from easypay.payments.proof import Schedule
+from easypay.payments.recorder import Recorder
+from easypay.payments.sweep import Sweep
+from easypay.payments.watching import Watching
+from easypay.processors.base import Absent, Account, Deadline, Found, HeldForReview, Processor
 
 log = logging.getLogger(__name__)
 
-_LEASE_S: Final = 30
-_AT_ONCE: Final = 16
-_INQUIRY_DEADLINE_S: Final = 20.0
-_SENT_MARGIN_S: Final = 2.0
-
-# Operations that began long enough ago for their process to have ended them, and are still in
-# flight: that process is gone. `swept_below` makes each id be looked at about once; ids are stamped
-# by the gateway's clock and begun_at by the database's, so a wide sweep goes further back now and
-# then, for hosts whose clocks differ.
-_SWEEP: Final = """
-    WITH lost AS (
-        SELECT merchant_id, id, payment_id FROM operations
-         WHERE id >= least((SELECT swept_below FROM sweeps), $1) AND id < $2
-           AND state = 'in_flight' AND begun_at < now() - make_interval(secs => $3)
-    ), listed AS (
-        INSERT INTO unresolved_operations
-            (merchant_id, operation_id, payment_id, since, next_inquiry_at)
-        SELECT merchant_id, id, payment_id, now(), now() FROM lost
-        ON CONFLICT DO NOTHING
-        RETURNING 1
-    ), swept AS (
-        UPDATE sweeps SET swept_below = $4 WHERE swept_below < $4
-    )
-    SELECT count(*) FROM listed
-"""
-# A gateway of an older version writes no row for what is held, and takes away those it meets.
-_SWEEP_HELD: Final = """
-    INSERT INTO unresolved_operations
-        (merchant_id, operation_id, payment_id, since, next_inquiry_at, held)
-    SELECT o.merchant_id, o.id, o.payment_id, now(), now(), true
-      FROM operations o
-      JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
-     WHERE o.id >= $1 AND o.id < $2 AND o.state = 'held'
-       AND p.id >= $3 AND p.status = 'in_review'
-    ON CONFLICT DO NOTHING
-"""
-_WIDE_EVERY_S: Final = 600.0
-_WIDE: Final = timedelta(hours=6)
-
-_CLAIM: Final = """
-    WITH due AS (
-        SELECT merchant_id, operation_id FROM unresolved_operations
-         WHERE next_inquiry_at <= now()
-         ORDER BY next_inquiry_at LIMIT $1 FOR UPDATE SKIP LOCKED
-    )
-    UPDATE unresolved_operations u
-       SET next_inquiry_at = now() + make_interval(secs => $2)
-      FROM due
-     WHERE u.merchant_id = due.merchant_id AND u.operation_id = due.operation_id
-    RETURNING u.merchant_id, u.operation_id, u.inquiries, u.absences, u.held
-"""
-_OPEN: Final = frozenset({"in_flight", "unknown", "not_sent"})
-
-
-class Case(msgspec.Struct, frozen=True):
-    """One unresolved operation, claimed for an inquiry."""
-
-    merchant_id: UUID
-    operation_id: UUID
-    inquiries: int
-    absences: int
-    held: bool
+SENT_MARGIN_S: Final = 2.0
+_LEASE_S: Final = 60.0
+_ACCOUNTS_AT_ONCE: Final = 256
+_FILL: Final = 5_000
+_NOT_SENT: Final = 512
+_SOON_DEADLINE_S: Final = 5.0
+"""For an inquiry that a request waits for."""
+_SOON_AT_ONCE: Final = 4
+_LONGEST_S: Final = 300.0
+_PAUSE_S: Final = 5.0
+"""After a chore failed."""
+_EXPIRY_EVERY_S: Final = 60.0
 
 
 class Resolver:
@@ -119,243 +70,234 @@ class Resolver:
         pool: Any,
         recorder: Recorder,
         processor: Processor,
-        account_of: Callable[[UUID, str], Awaitable[Account | None]],
+        directory: Directory,
         deadline_s: float,
         interval_s: float,
+        gap_s: float,
         absent_after_s: float,
+        not_sent_s: float,
         review_interval_s: float,
         poll_s: float,
     ) -> None:
         self._pool = pool
         self._recorder = recorder
         self._processor = processor
-        self._account_of = account_of
-        self._abandoned_after_s = deadline_s + _SENT_MARGIN_S
-        self._interval_s = interval_s
-        self._absent_after_s = absent_after_s
-        self._review_interval_s = review_interval_s
+        self._directory = directory
+        self._not_sent_s = not_sent_s
         self._poll_s = poll_s
-        self._inquiries: set[asyncio.Task[None]] = set()
-        self.inconclusive = 0
+        self._holder = ids.new_id()
+        self._rounds: dict[bytes, asyncio.Task[None]] = {}
+        self._soon = asyncio.Semaphore(_SOON_AT_ONCE)
+        call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
+        self._sweep = Sweep(pool, abandoned_after_s=call_s)
+        late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=deadline_s)
+        self._late = late
+        self._pass = AccountPass(
+            pool=pool,
+            recorder=recorder,
+            processor=processor,
+            late=late,
+            watching=Watching(pool=pool, processor=processor, late=late),
+            schedule=Schedule(call_s=call_s, gap_s=gap_s, absent_after_s=absent_after_s),
+            times=Times(
+                interval_s=interval_s,
+                review_interval_s=review_interval_s,
+                longest_s=min(_LONGEST_S, max(interval_s, absent_after_s / 3)),
+            ),
+        )
+
+    @property
+    def inconclusive(self) -> int:
+        """How many questions did not settle their matter."""
+        return self._pass.inconclusive
+
+    @property
+    def found_late(self) -> int:
+        """How many charges were found after they had been called absent."""
+        return self._late.found_late
 
     async def run(self) -> None:
-        """Sweep and inquire until cancelled; a database that is away is waited for."""
-        next_wide = monotonic()
+        """Do every chore, again and again, until cancelled."""
+        chores: tuple[tuple[str, Callable[[], Awaitable[object]], float], ...] = (
+            ("sweep", self._sweep.step, self._poll_s),
+            ("accounts", self.start_rounds, self._poll_s),
+            ("what never left", self.end_not_sent, self._poll_s),
+            ("authorizations", lambda: expiry.sweep(self._pool), _EXPIRY_EVERY_S),
+        )
         try:
-            while True:
-                try:
-                    wide = monotonic() >= next_wide
-                    swept = await self.sweep(wide=wide)
-                    if wide and swept is not None:
-                        next_wide = monotonic() + _WIDE_EVERY_S
-                    await self.inquire_due()
-                except (*LOST, asyncpg.PostgresError, EasyPayError) as error:
-                    log.warning("the resolver waits: %s: %s", type(error).__name__, error)
-                await asyncio.sleep(self._poll_s)
+            async with asyncio.TaskGroup() as group:
+                for name, chore, every_s in chores:
+                    group.create_task(_again_and_again(name, chore, every_s))
         finally:
-            for task in self._inquiries:
+            rounds = list(self._rounds.values())
+            for task in rounds:
                 task.cancel()
-            await asyncio.gather(*self._inquiries, return_exceptions=True)
+            await asyncio.gather(*rounds, return_exceptions=True)
 
-    async def sweep(self, *, wide: bool = True) -> int | None:
-        """List operations whose process died. Returns how many were new, None when another
-        process is at it.
+    # account by account ------------------------------------------------------------------------
 
-        A wide sweep looks through the last hours again, a narrow one only at what is new.
+    async def start_rounds(self) -> int:
+        """Begin a round at every account where something is due, each by itself.
+
+        Returns how many were begun.
         """
-        now = clock.now()
-        abandoned = timedelta(seconds=self._abandoned_after_s)
-        async with self._pool.acquire() as connection, connection.transaction():
-            if not await connection.fetchval(
-                "SELECT pg_try_advisory_xact_lock(hashtext('easypay sweep'))"
-            ):
-                return None
-            listed: int = await connection.fetchval(
-                _SWEEP,
-                ids.lowest_id_at(now - _WIDE if wide else now),
-                ids.lowest_id_at(now),
-                self._abandoned_after_s,
-                ids.lowest_id_at(now - 2 * abandoned),
-            )
-            if wide:
-                await connection.execute(
-                    _SWEEP_HELD,
-                    ids.lowest_id_at(now - _WIDE),
-                    ids.lowest_id_at(now),
-                    ids.lowest_id_at(now - _WIDE - timedelta(days=1)),
-                )
-        if listed:
-            log.warning("%d operations were left in flight by a process that died", listed)
-        return listed
-
-    async def inquire_due(self) -> int:
-        """Begin to ask about what is due, each on its own: a slow answer holds up no other.
-
-        Returns how many cases were taken up.
-        """
-        room = _AT_ONCE - len(self._inquiries)
+        await self._fill_accounts()
+        room = _ACCOUNTS_AT_ONCE - len(self._rounds)
         if room <= 0:
             return 0
-        rows = await self._pool.fetch(_CLAIM, room, _LEASE_S)
-        for row in rows:
-            task = asyncio.create_task(self._inquire_safely(Case(*row)))
-            self._inquiries.add(task)
-            task.add_done_callback(self._inquiries.discard)
-        return len(rows)
+        begun = 0
+        for key in await store.due_accounts(self._pool, room + len(self._rounds)):
+            if key not in self._rounds and len(self._rounds) < _ACCOUNTS_AT_ONCE:
+                task = asyncio.create_task(self._round(key))
+                self._rounds[key] = task
+                task.add_done_callback(partial(self._round_over, key))
+                begun += 1
+        return begun
 
-    async def _inquire_safely(self, case: Case) -> None:
-        """One inquiry whose failure is the case's own: it is tried again after the interval."""
+    async def _fill_accounts(self) -> None:
+        """Payments taken by older versions do not remember their account: it is today's."""
+        unknown = await store.fill_accounts(self._pool, _FILL)
+        by_account: dict[tuple[UUID, str], list[store.Id]] = defaultdict(list)
+        for merchant_id, operation_id, mode in unknown:
+            by_account[merchant_id, mode].append((merchant_id, operation_id))
+        for (merchant_id, mode), operations in by_account.items():
+            login = await self._directory.current_login(merchant_id, mode)
+            if login is not None:
+                await store.set_account(self._pool, operations, login.digest)
+
+    async def _round(self, key: bytes) -> None:
+        """One round at one account, whose failure is its own: it is tried again."""
         try:
-            await self._inquire(case)
+            if not await store.lease(self._pool, key, self._holder, _LEASE_S):
+                return
+            renewing = asyncio.create_task(self._renew(key))
+            try:
+                await self._pass.run(key, await self._account(key))
+            finally:
+                renewing.cancel()
+                await store.release(self._pool, key, self._holder)
         except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
-            log.error(
-                "inquiry about operation %s failed: %s: %s",
-                case.operation_id,
-                type(error).__name__,
-                error,
+            log.error("a round of inquiries failed: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(self._poll_s)
+
+    def _round_over(self, key: bytes, _: object) -> None:
+        del self._rounds[key]
+
+    async def _renew(self, key: bytes) -> None:
+        while True:
+            await asyncio.sleep(_LEASE_S / 3)
+            try:
+                await store.lease(self._pool, key, self._holder, _LEASE_S)
+            except Exception as error:  # noqa: BLE001 - the lease ends by itself
+                log.warning("a lease was not renewed: %s: %s", type(error).__name__, error)
+
+    async def _account(self, key: bytes) -> Account | None:
+        login = await self._directory.login_of_account(key)
+        return None if login is None else login.account
+
+    # what never left ---------------------------------------------------------------------------
+
+    async def end_not_sent(self) -> int:
+        """End what never left and nobody repeated. Nothing is asked: it is proven already.
+
+        Returns how many were ended.
+        """
+        ended = 0
+        while claimed := await store.claim_not_sent(self._pool, _NOT_SENT):
+            due: list[Case] = []
+            over: list[Case] = []
+            again: list[Case] = []
+            for case in claimed:
+                if case.state == "not_sent":
+                    due.append(case)
+                else:  # repeated meanwhile
+                    (again if case.state in OPEN else over).append(case)
+            await store.close(self._pool, over)
+            await store.ask_about(self._pool, again)
+            rows = await store.rows_of(self._pool, due)
+            learned = Absent(searched="nothing: the request never left this gateway")
+            evidence = Evidence(
+                source="inquiry",
+                finding=f"absent: {learned.searched}",
+                inquiries=1,
+                at=rfc3339(clock.now()),
             )
-            with suppress(*LOST, asyncpg.PostgresError):  # the lease ends by itself
-                await self._postpone(case, f"failed: {type(error).__name__}", absent=False)
+            recorded = await asyncio.gather(
+                *(
+                    self._recorder.record(*rows[case.id], learned, evidence=evidence)
+                    for case in due
+                ),
+                return_exceptions=True,
+            )
+            finished = [
+                case
+                for case, what in zip(due, recorded, strict=True)
+                if not isinstance(what, BaseException) and what.state not in store.STILL_OPEN
+            ]
+            for what in recorded:
+                if isinstance(what, BaseException):
+                    log.error("what never left cannot be ended: %s", what)
+            await store.close(self._pool, finished)
+            ended += len(finished)
+        return ended
+
+    # on demand ---------------------------------------------------------------------------------
 
     async def resolve_payment(self, key: PaymentKey) -> bool:
-        """Ask now about every open operation of a payment that nobody is working on.
+        """Ask now about every open operation of a payment. What is found is adopted; absence takes
+        its time all the same.
 
         Returns whether any was ended, so that the caller may try again.
         """
-        rows = await self._pool.fetch(
-            "SELECT merchant_id, operation_id, inquiries, absences, held"
-            "  FROM unresolved_operations"
-            " WHERE merchant_id = $1 AND payment_id = $2",
-            key.merchant_id,
-            key.payment_id,
-        )
-        ended = [await self._inquire(Case(*row)) for row in rows]
-        return any(ended)
+        ended = False
+        for case in await store.cases_of_payment(self._pool, key.merchant_id, key.payment_id):
+            async with self._soon:
+                ended = await self._ask_now(case) or ended
+        return ended
 
-    async def _inquire(self, case: Case) -> bool:
-        """One inquiry about one operation. Returns whether it is ended."""
-        operation = await store.find_operation(self._pool, case.merchant_id, case.operation_id)
-        assert operation is not None, "operations are never deleted"
-        if operation.state not in (*_OPEN, "held"):
-            await self._close(case)
+    async def _ask_now(self, case: Case) -> bool:
+        if case.state not in (*OPEN, "held"):
+            await store.close(self._pool, [case])
             return True
-        key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
-        payment = await store.find_payment(self._pool, key)
-        assert payment is not None, "an operation and its payment are written together"
-        if operation.state == "held":
-            return await self._inquire_held(case, operation, payment)
-
-        age_s = await store.age_of(self._pool, operation)
-        if operation.state == "not_sent":
-            finding: Finding = Absent(searched="nothing: the request never left this gateway")
-            proven = age_s >= self._absent_after_s
-        else:
-            finding = await self._ask(operation, payment)
-            proven = case.absences >= 1 and age_s >= self._absent_after_s
-        if (
-            operation.kind in REVIEWS
-            and isinstance(finding, Found)
-            and isinstance(finding.outcome, HeldForReview)
-        ):
-            finding = Absent(searched=f"what has been decided: {finding.evidence}")
-        match finding:
-            case Found():
-                return await self._end(case, operation, payment, finding, finding.evidence)
-            case Absent() if proven:
-                return await self._end(case, operation, payment, finding, finding.searched)
-            case Absent():
-                await self._postpone(case, f"absent from {finding.searched}", absent=True)
-            case Inconclusive():
-                self.inconclusive += 1
-                await self._postpone(case, finding.reason, absent=False)
-        return False
-
-    async def _inquire_held(self, case: Case, operation: Operation, payment: Payment) -> bool:
-        """Has the review ended? Returns whether it has."""
-        if payment.status != "in_review":  # voided, or decided by another operation
-            await self._close(case)
-            return True
-        if payment.active_operation is not None:
-            await self._postpone(case, "another operation has the payment", absent=False)
+        if case.held and case.active_operation is not None:
             return False
-        finding = await self._ask(operation, payment)
-        match finding:
-            case Found() if isinstance(finding.outcome, HeldForReview):
-                await self._postpone(case, "still held for review", absent=False)
-            case Found():
-                try:
-                    return await self._end(case, operation, payment, finding, finding.evidence)
-                except asyncpg.CheckViolationError:  # taken since it was read: that one goes first
-                    await self._postpone(case, "another operation has the payment", absent=False)
-            case Absent():
-                log.error("operation %s is held, and was not found", operation.reference)
-                await self._postpone(case, f"absent from {finding.searched}", absent=True)
-            case Inconclusive():
-                await self._postpone(case, finding.reason, absent=False)
-        return False
-
-    async def _ask(self, operation: Operation, payment: Payment) -> Finding:
-        reviewed = operation.state == "held" or operation.kind in REVIEWS
-        account = await self._account_of(operation.merchant_id, operation.mode)
+        account = await self._account_of(case)
         if account is None:
-            return Inconclusive(reason="the merchant has no processor account any more")
-        return await self._processor.inquire(
-            InquiryRequest(
-                account=account,
-                kind="review" if reviewed else operation.kind,
-                reference=operation.reference,
-                amount_minor=operation.amount_minor,
-                currency=operation.currency,
-                transaction_id=(
-                    operation.transaction_id
-                    if operation.state == "held"
-                    else None
-                    if operation.kind in CREATES
-                    else operation.parent_transaction_id
-                ),
-                sent_at_ms=int(operation.begun_at.timestamp() * 1000),
-                captured_minor=payment.voidable_minor if operation.kind == "refund" else None,
-            ),
-            Deadline(monotonic() + _INQUIRY_DEADLINE_S),
-        )
-
-    async def _end(
-        self, case: Case, operation: Operation, payment: Payment, finding: Found | Absent, why: str
-    ) -> bool:
-        learned = finding.outcome if isinstance(finding, Found) else finding
-        evidence = Evidence(
-            source="inquiry",
-            finding=f"{'found' if isinstance(finding, Found) else 'absent'}: {why}",
-            inquiries=case.inquiries + 1,
-            at=rfc3339(clock.now()),
-        )
-        recorded = await self._recorder.record(operation, payment, learned, evidence=evidence)
-        if recorded.state in _OPEN:
-            # A request with the same key took it up again meanwhile: look once more, soon.
-            await self._postpone(case, "taken up again", absent=False)
             return False
-        if recorded.state != "held":  # which stays on the list until its review ends
-            await self._close(case)
-        log.info("operation %s is %s: %s", operation.reference, recorded.state, evidence.finding)
-        return True
-
-    async def _close(self, case: Case) -> None:
-        await self._pool.execute(
-            "DELETE FROM unresolved_operations WHERE merchant_id = $1 AND operation_id = $2",
-            case.merchant_id,
-            case.operation_id,
+        finding = without_decision(
+            case,
+            await self._processor.inquire(
+                request_of(case, account), Deadline(monotonic() + _SOON_DEADLINE_S)
+            ),
         )
+        if not isinstance(finding, Found):
+            return False
+        if case.held and isinstance(finding.outcome, HeldForReview):
+            return False
+        rows = await store.rows_of(self._pool, [case])
+        operation, payment = rows[case.id]
+        found = Ended(case, finding.outcome, f"found: {finding.evidence}")
+        if await self._pass.end(found, operation, payment):
+            await store.close(self._pool, [case])
+            return True
+        return False
 
-    async def _postpone(self, case: Case, finding: str, *, absent: bool) -> None:
-        await self._pool.execute(
-            "UPDATE unresolved_operations"
-            "   SET inquiries = inquiries + 1, last_finding = $3,"
-            "       absences = CASE WHEN $4 THEN absences + 1 ELSE 0 END,"
-            "       next_inquiry_at = now() + make_interval(secs => $5)"
-            " WHERE merchant_id = $1 AND operation_id = $2",
-            case.merchant_id,
-            case.operation_id,
-            finding,
-            absent,
-            self._review_interval_s if case.held else self._interval_s,
+    async def _account_of(self, case: Case) -> Account | None:
+        login = (
+            await self._directory.current_login(case.merchant_id, case.mode)
+            if case.login_id is None
+            else await self._directory.login(case.merchant_id, case.login_id)
         )
+        return None if login is None else login.account
+
+
+async def _again_and_again(
+    name: str, chore: Callable[[], Awaitable[object]], every_s: float
+) -> None:
+    while True:
+        try:
+            await chore()
+        except Exception as error:  # noqa: BLE001 - one chore that fails stops no other
+            log.warning("the resolver's chore %r waits: %s: %s", name, type(error).__name__, error)
+            await asyncio.sleep(min(_PAUSE_S, 10 * every_s))
+        await asyncio.sleep(every_s)

@@ -67,7 +67,7 @@ def said_of(learned: Approved | Declined | Rejected | HeldForReview | Absent) ->
                 retry=learned.retry,
             )
         case Absent():
-            return Said(message="The processor never received this request.")
+            return Said(message="No charge was found at the processor.")
 
 
 def also_said_before(said: Said, payment: Payment) -> Said:

@@ -41,7 +41,7 @@ def in_months(sql: str, variant: str) -> str:
 
 
 class NewPayment(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One payment's intent. Field order is that of the type payment_intent."""
+    """One payment's intent. Field order is that of the type payment_intent_2."""
 
     merchant_id: UUID
     mode: str
@@ -69,15 +69,16 @@ class NewPayment(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     metadata: str | None
     reference: str
     at: datetime
+    login_id: UUID | None
 
 
 BEGIN_PAYMENTS: Final = """
     WITH input AS (
-        SELECT * FROM unnest($1::payment_intent[])
+        SELECT * FROM unnest($1::payment_intent_2[])
     ), claimed AS (
         INSERT INTO idempotency_keys
             (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
-        SELECT merchant_id, mode, key, fingerprint, operation_id, payment_id, at FROM input
+        SELECT merchant_id, mode, key, fingerprint, operation_id, payment_id, db_now() FROM input
         ON CONFLICT DO NOTHING
         RETURNING operation_id
     ), fresh AS (
@@ -86,17 +87,18 @@ BEGIN_PAYMENTS: Final = """
         INSERT INTO payments (merchant_id, id, mode, status, amount_minor, currency, capture,
             active_operation, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
             card_fingerprint, processor, order_reference, customer_reference, description,
-            statement_descriptor, customer, billing_address, metadata, created_at, updated_at)
+            statement_descriptor, customer, billing_address, metadata, created_at, updated_at,
+            login_id)
         SELECT merchant_id, payment_id, mode, 'processing', amount_minor, currency, capture,
             operation_id, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
             card_fingerprint, processor, order_reference, customer_reference, description,
-            statement_descriptor, customer, billing_address, metadata, at, at
+            statement_descriptor, customer, billing_address, metadata, at, at, login_id
           FROM fresh
     ), new_operations AS (
         INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
             currency, reference, begun_at)
         SELECT merchant_id, operation_id, payment_id, mode, kind, 'in_flight', amount_minor,
-            currency, reference, now()
+            currency, reference, db_now()
           FROM fresh
     )
     SELECT operation_id FROM claimed
@@ -171,14 +173,14 @@ BEGIN_FOLLOW_UPS: Final = f"""
     ), claimed AS (
         INSERT INTO idempotency_keys
             (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)
-        SELECT merchant_id, mode, key, fingerprint, operation_id, id, at FROM taken
+        SELECT merchant_id, mode, key, fingerprint, operation_id, id, db_now() FROM taken
     ), new_operations AS (
         INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
             currency, reference, parent_transaction_id, begun_at)
         SELECT merchant_id, operation_id, id, mode, kind, 'in_flight',
             coalesce(asked_minor, CASE kind WHEN 'capture' THEN authorized_minor
                                             ELSE amount_minor END),
-            currency, reference, transaction_id, now()
+            currency, reference, transaction_id, db_now()
           FROM taken
     )
     SELECT operation_id, {PAYMENT_COLUMNS} FROM taken
@@ -270,12 +272,15 @@ RECORD: Final = """
          WHERE event_id IS NOT NULL
     ), unresolved AS (
         INSERT INTO unresolved_operations
-            (merchant_id, operation_id, payment_id, since, next_inquiry_at, held)
-        SELECT merchant_id, operation_id, payment_id, changed_at, next_inquiry_at, state = 'held'
+            (merchant_id, operation_id, payment_id, since, next_inquiry_at, held, not_sent)
+        SELECT merchant_id, operation_id, payment_id, db_now(),
+            db_now() + (next_inquiry_at - changed_at), state = 'held', state = 'not_sent'
           FROM finished
          WHERE next_inquiry_at IS NOT NULL
         ON CONFLICT (merchant_id, operation_id) DO UPDATE
-            SET next_inquiry_at = excluded.next_inquiry_at, held = excluded.held, absences = 0
+            SET next_inquiry_at = excluded.next_inquiry_at, held = excluded.held,
+                not_sent = excluded.not_sent, absences = 0, absent_from = NULL, absent_to = NULL,
+                searched = '{}'
     )
     SELECT operation_id FROM finished
      WHERE CASE WHEN (SELECT count(*) FROM moved)

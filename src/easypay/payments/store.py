@@ -147,7 +147,7 @@ async def list_events(
 async def reopen(runner: Runner, merchant_id: UUID, operation_id: UUID) -> Operation | None:
     """Take up an operation that was proven never sent. None where another was quicker."""
     row = await runner.fetchrow(
-        "UPDATE operations SET state = 'in_flight', attempt = attempt + 1, begun_at = now()"
+        "UPDATE operations SET state = 'in_flight', attempt = attempt + 1, begun_at = db_now()"
         " WHERE merchant_id = $1 AND id = $2 AND state = 'not_sent'"
         f" RETURNING {OPERATION_COLUMNS}",
         merchant_id,
@@ -156,10 +156,28 @@ async def reopen(runner: Runner, merchant_id: UUID, operation_id: UUID) -> Opera
     return None if row is None else Operation(*row)
 
 
+async def look_now(runner: Runner, operation: Operation) -> None:
+    """Look at once for an operation that was called absent."""
+    await runner.execute(
+        "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account, purpose,"
+        "   since, until, next_look_at)"
+        " SELECT p.merchant_id, $3, p.id, l.account, 'absent', db_now(),"
+        "        db_now() + interval '72 hours', db_now()"
+        "   FROM payments p JOIN processor_logins l"
+        "     ON l.merchant_id = p.merchant_id AND l.id = p.login_id"
+        "  WHERE p.merchant_id = $1 AND p.mode = $4 AND p.id = $2"
+        " ON CONFLICT (merchant_id, operation_id) DO UPDATE SET next_look_at = db_now()",
+        operation.merchant_id,
+        operation.payment_id,
+        operation.id,
+        operation.mode,
+    )
+
+
 async def age_of(runner: Runner, operation: Operation) -> float:
     """Seconds since an operation began, by the database's clock, which stamped it."""
     age: float = await runner.fetchval(
-        "SELECT extract(epoch FROM now() - $1)::float8", operation.begun_at
+        "SELECT extract(epoch FROM db_now() - $1)::float8", operation.begun_at
     )
     return age
 
@@ -175,7 +193,7 @@ async def purge_keys(runner: Runner, *, days: int) -> int:
         status: str = await runner.execute(
             "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY("
             "SELECT ctid FROM idempotency_keys"
-            " WHERE created_at < now() - make_interval(days => $1) LIMIT $2))",
+            " WHERE created_at < db_now() - make_interval(days => $1) LIMIT $2))",
             days,
             _PURGE_BATCH,
         )

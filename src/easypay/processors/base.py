@@ -355,6 +355,8 @@ class PassRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     account: Account
     wanted: Sequence[InquiryRequest]
+    now_ms: int | None = None
+    """The present by the clock that stamped `sent_at_ms`; None: by this machine's."""
     searched: Mapping[str, frozenset[str]] = {}
 
 
@@ -419,6 +421,12 @@ class Processor(Protocol):
         self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
     ) -> Passed:
         """Looks for many operations at once. What `on_found` raises ends the pass and is raised."""
+        ...
+
+    async def closed_batches(
+        self, account: Account, since_ms: int, now_ms: int, deadline: Deadline
+    ) -> frozenset[str] | None:
+        """The batches closed since a call (Unix milliseconds); None where it cannot be learned."""
         ...
 
     async def close(self) -> None: ...

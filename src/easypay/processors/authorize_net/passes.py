@@ -40,6 +40,7 @@ from easypay.processors.authorize_net.reporting import PAGE_SIZE, Batch, Page, U
 from easypay.processors.authorize_net.transactions import Transactions
 from easypay.processors.base import (
     Absent,
+    Account,
     Deadline,
     Finding,
     Found,
@@ -104,6 +105,38 @@ async def look(
     return run.passed()
 
 
+async def closed_batches(
+    client: HttpClient, account: Account, since_ms: int, now_ms: int, deadline: Deadline
+) -> frozenset[str] | None:
+    """The ids of the batches that have closed since a call at `since_ms`; None where that could not
+    be learned. Unix milliseconds."""
+    transactions = Transactions(client, account, deadline)
+    batches = await _batches(transactions, "batches", since_ms - CLOCK_MARGIN_MS, now_ms)
+    if isinstance(batches, Unreadable):
+        return None
+    return frozenset(batch.batch_id for batch in batches if batch.closed)
+
+
+async def _batches(
+    transactions: Transactions, asked_as: str, start_ms: int, now_ms: int
+) -> list[Batch] | Unreadable:
+    """Every batch settled since a moment, newest first. Without dates it is their clock that counts
+    the last 24 hours, which ours need not agree with."""
+    spans: list[tuple[int, int] | None] = [None]
+    while start_ms < now_ms - _RECENT_MS:
+        end_ms = min(start_ms + _SPAN_MS, now_ms)
+        spans.append((start_ms, end_ms))
+        start_ms = end_ms
+    found: dict[str, Batch] = {}
+    for span_ms in spans:
+        question = reporting.batch_list(transactions.account, asked_as, span_ms)
+        batches = reporting.read_batches(await transactions.ask(question), asked_as)
+        if isinstance(batches, Unreadable):
+            return Unreadable(f"settled batches: {batches.reason}")
+        found.update((batch.batch_id, batch) for batch in batches)
+    return sorted(found.values(), key=_settled_ms, reverse=True)
+
+
 def _check(request: PassRequest) -> None:
     if strange := {one.kind for one in request.wanted} - _KINDS:
         raise ValueError(f"{sorted(strange)} are in no list")
@@ -152,6 +185,7 @@ class _Pass:
     ) -> None:
         self.transactions = Transactions(client, request.account, deadline)
         self.account = request.account
+        self.now_ms = int(time() * 1000) if request.now_ms is None else request.now_ms
         self.oldest_first = sorted(request.wanted, key=_earliest_ms)
         self.wanted = {one.reference: one for one in self.oldest_first}
         self.searched = request.searched
@@ -184,7 +218,7 @@ class _Pass:
             read.append(name if whole.pages == 1 else f"{name} ({whole.pages} pages)")
             if self.all_met():
                 return None
-        batches = await self.list_batches()
+        batches = await _batches(self.transactions, self.asked_as, self.oldest_ms, self.now_ms)
         if isinstance(batches, Unreadable):
             return self.give_up(batches)
         for batch in batches:
@@ -221,25 +255,6 @@ class _Pass:
             if place.ends_before(page):
                 return Whole(number, lines)
         return Unreadable(f"{place.name}: more than {MAX_PAGES} pages")
-
-    async def list_batches(self) -> list[Batch] | Unreadable:
-        """Every batch settled since the oldest call, newest first. Without dates it is their clock
-        that counts the last 24 hours, which ours need not agree with."""
-        now_ms = int(time() * 1000)
-        start_ms = self.oldest_ms
-        spans: list[tuple[int, int] | None] = [None]
-        while start_ms < now_ms - _RECENT_MS:
-            end_ms = min(start_ms + _SPAN_MS, now_ms)
-            spans.append((start_ms, end_ms))
-            start_ms = end_ms
-        found: dict[str, Batch] = {}
-        for span_ms in spans:
-            question = reporting.batch_list(self.account, self.asked_as, span_ms)
-            batches = reporting.read_batches(await self.transactions.ask(question), self.asked_as)
-            if isinstance(batches, Unreadable):
-                return Unreadable(f"settled batches: {batches.reason}")
-            found.update((batch.batch_id, batch) for batch in batches)
-        return sorted(found.values(), key=_settled_ms, reverse=True)
 
     async def read_batch(self, batch: Batch) -> Unreadable | None:
         """Reads a batch for those who could be in it, unless all of them were looked for there."""

@@ -137,6 +137,11 @@ class AuthorizeNet:
     ) -> Passed:
         return await passes.look(self._client, request, deadline, on_found=on_found)
 
+    async def closed_batches(
+        self, account: Account, since_ms: int, now_ms: int, deadline: Deadline
+    ) -> frozenset[str] | None:
+        return await passes.closed_batches(self._client, account, since_ms, now_ms, deadline)
+
     async def _captured_before(
         self, request: CaptureRequest, unclear: Unknown, deadline: Deadline
     ) -> Outcome:

@@ -1,0 +1,409 @@
+"""One round over what is open and watched at one processor account.
+
+Operations that are transactions of their own (sales, authorizations, refunds) are found in the
+account's lists, which are read once for all of them. Captures, voids and reviews change a
+transaction, and that one is asked. What is found is recorded while the round goes on; what is
+missed is judged by `proof` at its end.
+
+A round never decides about another account, so a slow account delays no other.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from easypay import clock, ids
+from easypay.clock import monotonic, rfc3339
+from easypay.payments import cases as store
+from easypay.payments import proof
+from easypay.payments.cases import Case, Missed
+from easypay.payments.changes import Evidence, Learned
+from easypay.payments.late import Late
+from easypay.payments.model import CREATES, REVIEWS, Operation, Payment
+from easypay.payments.proof import Look, Schedule
+from easypay.payments.recorder import Recorder
+from easypay.payments.watching import Watching
+from easypay.processors.base import (
+    Absent,
+    Account,
+    Approved,
+    Deadline,
+    Finding,
+    Found,
+    HeldForReview,
+    Inconclusive,
+    InquiryRequest,
+    PassRequest,
+    Processor,
+)
+
+log = logging.getLogger(__name__)
+
+LISTED: Final = CREATES | {"refund"}
+"""Kinds of operation that are transactions of their own."""
+OPEN: Final = frozenset({"in_flight", "unknown"})
+MOST_CASES: Final = 20_000
+"""Most operations looked for in one round; those that have waited longest, new ones first."""
+_DETAILS_AT_ONCE: Final = 8
+_ROUND_S: Final = 240.0
+"""Most that one round may take. What it has not got to is taken up by the next."""
+_GROUP: Final = 256
+"""Outcomes recorded together."""
+_BATCHES_REMEMBERED: Final = 500
+
+
+class Times(NamedTuple):
+    """When to ask again, in seconds."""
+
+    interval_s: float
+    review_interval_s: float
+    longest_s: float
+
+
+class Ended(NamedTuple):
+    """What a round learned of one case."""
+
+    case: Case
+    learned: Learned
+    why: str
+
+
+class AccountPass:
+    """Rounds over accounts, with what they need."""
+
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        recorder: Recorder,
+        processor: Processor,
+        late: Late,
+        watching: Watching,
+        schedule: Schedule,
+        times: Times,
+    ) -> None:
+        self._pool = pool
+        self._recorder = recorder
+        self._processor = processor
+        self._late = late
+        self._watching = watching
+        self._schedule = schedule
+        self._times = times
+        self.inconclusive = 0
+
+    async def run(self, key: bytes, account: Account | None) -> None:
+        """Look once for everything that is due at the account whose digest is `key`."""
+        open_cases = await store.open_cases(self._pool, key, MOST_CASES)
+        watched = await store.watched_cases(self._pool, key, MOST_CASES)
+        if account is None:
+            missing = "the account that was asked cannot be used any more"
+            both = [*open_cases, *watched]
+            await store.postpone(self._pool, [self._again(case, missing) for case in both])
+            return
+        states = (*OPEN, "not_sent", "held")
+        await store.close(self._pool, [case for case in open_cases if case.state not in states])
+        await store.not_sent(self._pool, [case for case in open_cases if case.state == "not_sent"])
+        asked = [case for case in open_cases if case.state in (*OPEN, "held")]
+        watched = await self._watching.due(watched, account)
+        wanted: list[Case] = []
+        parents: list[Case] = []
+        for case in [*asked, *watched]:
+            (wanted if case.kind in LISTED and not case.held else parents).append(case)
+        endings: asyncio.Queue[Ended | None] = asyncio.Queue(maxsize=4 * _GROUP)
+        writer = asyncio.create_task(self._write(key, endings))
+        try:
+            missed = await asyncio.gather(
+                self._look_in_lists(key, account, wanted, endings),
+                self._ask_parents(account, parents, endings),
+            )
+            await endings.put(None)
+            await writer
+        finally:
+            writer.cancel()  # where the round was ended before its end
+        await store.postpone(self._pool, [each for some in missed for each in some])
+
+    # lists -------------------------------------------------------------------------------------
+
+    async def _look_in_lists(
+        self,
+        key: bytes,
+        account: Account,
+        wanted: Sequence[Case],
+        endings: "asyncio.Queue[Ended | None]",
+    ) -> list[Missed]:
+        if not wanted:
+            return []
+        by_reference = {case.reference: case for case in wanted}
+        first_ended = min(self._call_ended(case) for case in wanted)
+        known = await store.newest_known(self._pool, key, _id_from(first_ended))
+        began_at = await self._pool.fetchval("SELECT db_now()")
+
+        async def on_found(reference: str, finding: Finding) -> None:
+            if isinstance(finding, Found):
+                case = by_reference[reference]
+                await endings.put(Ended(case, finding.outcome, f"found: {finding.evidence}"))
+
+        passed = await self._processor.look(
+            PassRequest(
+                account=account,
+                now_ms=int(began_at.timestamp() * 1000),
+                wanted=[request_of(case, account) for case in wanted],
+                searched={
+                    case.reference: frozenset(case.searched) for case in wanted if case.searched
+                },
+            ),
+            Deadline(monotonic() + _ROUND_S),
+            on_found=on_found,
+        )
+        ended_at = await self._pool.fetchval("SELECT db_now()")
+        found = [
+            case.begun_at
+            for case in wanted
+            if isinstance(finding := passed.findings[case.reference], Found)
+            and isinstance(finding.outcome, Approved)
+        ]
+        listed = await store.newest_listed(
+            self._pool, key, [bounds for text in passed.listed if (bounds := _bounds(text))]
+        )
+        caught_up = max([*found, *([] if listed is None else [listed])], default=None)
+        look = Look(began_at, ended_at, caught_up, known)
+        missed: list[Missed] = []
+        for case in wanted:
+            finding = passed.findings[case.reference]
+            searched = sorted({*case.searched, *passed.batches})[-_BATCHES_REMEMBERED:]
+            match finding:
+                case Absent():
+                    missed += await self._missed(case, look, finding, endings, searched)
+                case Inconclusive():
+                    self.inconclusive += 1
+                    missed.append(self._again(case, finding.reason))
+                case Found():
+                    pass
+        return missed
+
+    # parents -----------------------------------------------------------------------------------
+
+    async def _ask_parents(
+        self,
+        account: Account,
+        parents: Sequence[Case],
+        endings: "asyncio.Queue[Ended | None]",
+    ) -> list[Missed]:
+        room = asyncio.Semaphore(_DETAILS_AT_ONCE)
+        ends = monotonic() + _ROUND_S
+
+        async def one(case: Case) -> list[Missed]:
+            async with room:
+                if monotonic() >= ends:
+                    return []  # still due: the next round takes it
+                return await self._ask_parent(account, case, endings)
+
+        return [each for some in await asyncio.gather(*map(one, parents)) for each in some]
+
+    async def _ask_parent(
+        self, account: Account, case: Case, endings: "asyncio.Queue[Ended | None]"
+    ) -> list[Missed]:
+        if case.held and case.status != "in_review":  # voided, or decided by another operation
+            await store.close(self._pool, [case])
+            return []
+        if case.held and case.active_operation is not None:
+            return [self._again(case, "another operation has the payment")]
+        began_at = await self._pool.fetchval("SELECT db_now()")
+        finding = await self._processor.inquire(request_of(case, account), self.call_deadline())
+        finding = without_decision(case, finding)
+        match finding:
+            case Found() if case.held and isinstance(finding.outcome, HeldForReview):
+                return [self._again(case, "still held for review")]
+            case Found():
+                await endings.put(Ended(case, finding.outcome, f"found: {finding.evidence}"))
+                return []
+            case Absent() if case.held:
+                log.error("operation %s is held, and was not found", case.reference)
+                return [self._again(case, f"absent from {finding.searched}")]
+            case Absent():
+                ended_at = await self._pool.fetchval("SELECT db_now()")
+                look = Look(began_at, ended_at)
+                return await self._missed(case, look, finding, endings, case.searched)
+            case Inconclusive():
+                self.inconclusive += 1
+                return [self._again(case, finding.reason)]
+
+    def call_deadline(self) -> Deadline:
+        """By when one question must be answered."""
+        return Deadline(monotonic() + 20.0)
+
+    # what was missed ---------------------------------------------------------------------------
+
+    async def _missed(
+        self,
+        case: Case,
+        look: Look,
+        finding: Absent,
+        endings: "asyncio.Queue[Ended | None]",
+        searched: list[str],
+    ) -> list[Missed]:
+        """It is ended where its absence is proven; else when to look again."""
+        if case.purpose is not None:
+            return [self._watching.missed(case, f"absent from {finding.searched}", searched)]
+        ended = self._call_ended(case)
+        listed = case.kind in LISTED
+        if proof.is_absent(
+            ended, case.absent_from, case.absent_to, look, self._schedule, listed=listed
+        ):
+            why = "a newer charge is listed" if look.caught_up_to and listed else "time has passed"
+            await endings.put(
+                Ended(case, finding, f"absent: no charge was found in {finding.searched}; {why}")
+            )
+            return []
+        first_from, first_to = case.absent_from, case.absent_to
+        if first_from is None or first_from < ended:
+            counts = proof.counts(ended, look)
+            first_from, first_to = (look.began_at, look.ended_at) if counts else (None, None)
+        again_in_s = self._delay_s(case)
+        if first_to is not None and first_to == look.ended_at:
+            again_in_s = self._schedule.gap_s * 1.02  # the second pass, as soon as it counts
+        elif first_to is None:
+            again_in_s = min(again_in_s, max(0.0, (ended - look.ended_at).total_seconds()) + 0.05)
+        return [
+            Missed(
+                case,
+                again_in_s,
+                f"absent from {finding.searched}",
+                first_from,
+                first_to,
+                searched if first_to is not None else [],
+            )
+        ]
+
+    def _again(self, case: Case, finding: str) -> Missed:
+        """It was not learned whether it is there."""
+        if case.purpose is not None:
+            return self._watching.not_learned(case, finding)
+        return Missed(
+            case, self._delay_s(case), finding, case.absent_from, case.absent_to, case.searched
+        )
+
+    def _delay_s(self, case: Case) -> float:
+        """Longer each time, and never the same for all."""
+        if case.held:
+            return self._times.review_interval_s
+        waits = self._times.interval_s * 1.6 ** min(case.looks, 12)
+        return min(waits, self._times.longest_s) * random.uniform(0.8, 1.2)  # noqa: S311
+
+    def _call_ended(self, case: Case) -> datetime:
+        return case.begun_at + timedelta(seconds=self._schedule.call_s)
+
+    # what was learned --------------------------------------------------------------------------
+
+    async def _write(self, key: bytes, endings: "asyncio.Queue[Ended | None]") -> None:
+        """Record what comes through the queue, in groups, until its end."""
+        more = True
+        while more:
+            group: list[Ended] = []
+            ended = await endings.get()
+            while ended is not None:
+                group.append(ended)
+                if len(group) == _GROUP or endings.empty():
+                    break
+                ended = endings.get_nowait()
+            more = ended is not None
+            if group:
+                try:
+                    await self._write_group(key, group)
+                except Exception:
+                    # The cases stay on their lists, and the next round finds them again.
+                    log.exception("%d outcomes could not be recorded", len(group))
+
+    async def _write_group(self, key: bytes, group: Sequence[Ended]) -> None:
+        absent = [
+            each.case for each in group if isinstance(each.learned, Absent) and not each.case.held
+        ]
+        if absent:  # before it is called absent, so that no crash can make us forget to watch
+            await self._watching.begin(key, absent)
+        rows = await store.rows_of(self._pool, [each.case for each in group])
+
+        async def one(ended: Ended) -> Case | None:
+            operation, payment = rows[ended.case.id]
+            try:
+                over = await self.end(ended, operation, payment)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
+                log.error(
+                    "operation %s cannot be ended: %s: %s",
+                    operation.reference,
+                    type(error).__name__,
+                    error,
+                )
+                await store.postpone(self._pool, [self._again(ended.case, f"failed: {error}")])
+                return None
+            return ended.case if over else None
+
+        closed = await asyncio.gather(*map(one, group))
+        await store.close(self._pool, [case for case in closed if case is not None])
+
+    async def end(self, ended: Ended, operation: Operation, payment: Payment) -> bool:
+        """Record what was learned of an open operation. Returns whether its case is over."""
+        case = ended.case
+        if case.purpose is not None:
+            return await self._late.found(operation, payment, ended.learned, ended.why)
+        if operation.state not in (*OPEN, "held"):
+            return True
+        evidence = Evidence(
+            source="inquiry", finding=ended.why, inquiries=case.looks + 1, at=rfc3339(clock.now())
+        )
+        recorded = await self._recorder.record(operation, payment, ended.learned, evidence=evidence)
+        if recorded.state in (*OPEN, "not_sent"):
+            return False  # a request with the same key took it up again meanwhile
+        if operation.gives_back is not None:
+            await self._late.returned(operation, recorded.state, ended.learned)
+        log.info("operation %s is %s: %s", operation.reference, recorded.state, ended.why)
+        return recorded.state != "held"  # which stays on the list until its review ends
+
+
+def request_of(case: Case, account: Account) -> InquiryRequest:
+    """What the processor is asked about one case."""
+    reviewed = case.held or case.kind in REVIEWS
+    transaction_id = None if case.kind in CREATES else case.parent_transaction_id
+    return InquiryRequest(
+        account=account,
+        kind="review" if reviewed else case.kind,
+        reference=case.reference,
+        amount_minor=case.amount_minor,
+        currency=case.currency,
+        transaction_id=case.transaction_id if case.held else transaction_id,
+        sent_at_ms=int(case.begun_at.timestamp() * 1000),
+        captured_minor=_voidable(case),
+    )
+
+
+def _voidable(case: Case) -> int | None:
+    """The amount whose refund may have been made as a void: see Payment.voidable_minor."""
+    if case.kind != "refund" or case.refunded_minor:
+        return None
+    return case.captured_minor or case.amount_minor
+
+
+def without_decision(case: Case, finding: Finding) -> Finding:
+    """Of a decision that was sent: while the payment is still held, nothing has been decided."""
+    if (
+        case.kind in REVIEWS
+        and isinstance(finding, Found)
+        and isinstance(finding.outcome, HeldForReview)
+    ):
+        return Absent(searched=f"what has been decided: {finding.evidence}")
+    return finding
+
+
+def _id_from(moment: datetime) -> UUID:
+    """A bound below every id made after a moment, by gateways whose clocks may differ."""
+    return ids.lowest_id_at(moment - timedelta(minutes=15))
+
+
+def _bounds(reference: str) -> tuple[UUID, UUID] | None:
+    try:
+        return ids.reference_bounds(reference)
+    except ValueError:
+        return None

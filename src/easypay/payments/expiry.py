@@ -1,0 +1,129 @@
+"""Authorizations that the processor lets go: after about thirty days nothing can be captured.
+
+The processor says nothing when it happens. So authorizations that old are asked about, and a
+capture that was refused makes the question come at once.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any, Final
+
+from easypay import clock, ids
+from easypay.clock import monotonic
+from easypay.payments.cases import Case
+from easypay.processors.base import (
+    Account,
+    Deadline,
+    Declined,
+    Found,
+    InquiryRequest,
+    Processor,
+)
+
+log = logging.getLogger(__name__)
+
+_OLD: Final = timedelta(days=30)
+_QUESTION_S: Final = 20.0
+_FOR_S: Final = 15 * 24 * 3600.0
+_SLICE: Final = timedelta(hours=1)
+
+_EXPIRE: Final = """
+    WITH expired AS (
+        UPDATE payments SET status = 'expired', version = version + 1, updated_at = $4
+         WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND status = 'authorized'
+           AND active_operation IS NULL
+        RETURNING merchant_id, id, mode, amount_minor, currency
+    )
+    INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
+        amount_minor, currency, created_at)
+    SELECT merchant_id, $5, id, $6, mode, 'payment.expired', 'expired', amount_minor, currency, $4
+      FROM expired
+"""
+_SWEEP: Final = """
+    INSERT INTO watched_operations
+        (merchant_id, operation_id, payment_id, account, purpose, since, until, next_look_at)
+    SELECT o.merchant_id, o.id, o.payment_id, l.account, 'expiry', db_now(),
+           db_now() + make_interval(secs => $3), db_now()
+      FROM operations o
+      JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
+      JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
+     WHERE o.id >= $1 AND o.id < $2 AND o.kind = 'authorize' AND o.state = 'approved'
+       AND p.status = 'authorized'
+    ON CONFLICT DO NOTHING
+"""
+_WATCH_NOW: Final = """
+    INSERT INTO watched_operations
+        (merchant_id, operation_id, payment_id, account, purpose, since, until, next_look_at)
+    SELECT o.merchant_id, o.id, o.payment_id, l.account, 'expiry', db_now(), db_now(), db_now()
+      FROM operations o
+      JOIN processor_logins l ON l.merchant_id = o.merchant_id AND l.id = $3
+     WHERE o.merchant_id = $1 AND o.payment_id = $2 AND o.kind = 'authorize'
+       AND o.state = 'approved'
+    ON CONFLICT DO NOTHING
+"""
+
+
+async def look(pool: Any, processor: Processor, case: Case, account: Account) -> bool:
+    """Ask about one old authorization. Returns whether nothing is left to ask."""
+    if case.status != "authorized":
+        return True
+    if case.active_operation is not None or case.transaction_id is None:
+        return False
+    finding = await processor.inquire(
+        InquiryRequest(
+            account=account,
+            kind="review",  # the fate of a transaction, by its own details
+            reference=case.reference,
+            amount_minor=case.amount_minor,
+            currency=case.currency,
+            transaction_id=case.transaction_id,
+            sent_at_ms=int(case.begun_at.timestamp() * 1000),
+        ),
+        Deadline(monotonic() + _QUESTION_S),
+    )
+    match finding:
+        case Found(outcome=Declined(undecided="expired")):
+            await pool.execute(
+                _EXPIRE,
+                case.merchant_id,
+                case.mode,
+                case.payment_id,
+                clock.now(),
+                ids.new_id(),
+                case.operation_id,
+            )
+            log.info("authorization %s has expired: %s", case.reference, finding.evidence)
+            return True
+        case _:
+            return False
+
+
+async def sweep(pool: Any) -> None:
+    """Watch the authorizations that have grown old, an hour's in each statement."""
+    async with pool.acquire() as connection, connection.transaction():
+        if not await connection.fetchval(
+            "SELECT pg_try_advisory_xact_lock(hashtext('easypay expiry'))"
+        ):
+            return
+        low, now = await connection.fetchrow("SELECT authorizations_below, db_now() FROM sweeps")
+        ends = now - _OLD
+        start = max(ids.moment_of(low), ends - timedelta(days=30))
+        while start < ends:
+            high = min(start + _SLICE, ends)
+            await connection.execute(
+                _SWEEP, ids.lowest_id_at(start), ids.lowest_id_at(high), _FOR_S
+            )
+            start = high
+            if await connection.fetchval("SELECT clock_timestamp() > now() + interval '1 s'"):
+                break
+        await connection.execute(
+            "UPDATE sweeps SET authorizations_below = $1 WHERE only_row ="
+            " (SELECT only_row FROM sweeps WHERE authorizations_below < $1 FOR UPDATE SKIP LOCKED)",
+            ids.lowest_id_at(start),
+        )
+
+
+async def ask_soon(pool: Any, payment: Any) -> None:
+    """Ask about an authorization whose capture the processor refused."""
+    if payment.login_id is not None:
+        await pool.execute(_WATCH_NOW, payment.merchant_id, payment.id, payment.login_id)

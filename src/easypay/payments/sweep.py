@@ -1,0 +1,143 @@
+"""Finds what a process that died has left behind: operations in flight that nobody will end.
+
+Ids begin with their millisecond, so the sweep goes through them in slices of time, each a short
+statement of its own: however much there is to look through, no statement takes long. A narrow
+sweep takes what is new since the last one. Ids are stamped by the gateways' clocks and `begun_at`
+by the database's, so a wide sweep goes hours back and forth now and then, for hosts whose clocks
+differ.
+"""
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from easypay import ids
+from easypay.clock import monotonic
+
+log = logging.getLogger(__name__)
+
+_SWEEP: Final = """
+    WITH lost AS (
+        SELECT merchant_id, id, payment_id FROM operations
+         WHERE id >= $1 AND id < $2
+           AND state = 'in_flight' AND begun_at < db_now() - make_interval(secs => $3)
+    ), listed AS (
+        INSERT INTO unresolved_operations
+            (merchant_id, operation_id, payment_id, since, next_inquiry_at)
+        SELECT merchant_id, id, payment_id, db_now(), db_now() FROM lost
+        ON CONFLICT (merchant_id, operation_id) DO UPDATE
+            SET not_sent = false, next_inquiry_at = excluded.next_inquiry_at
+            WHERE unresolved_operations.not_sent
+        RETURNING 1
+    )
+    SELECT count(*) FROM listed
+"""
+# A gateway of an older version writes no row for what is held, and takes away those it meets.
+_SWEEP_HELD: Final = """
+    INSERT INTO unresolved_operations
+        (merchant_id, operation_id, payment_id, since, next_inquiry_at, held)
+    SELECT o.merchant_id, o.id, o.payment_id, db_now(), db_now(), true
+      FROM operations o
+      JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
+     WHERE o.id >= $1 AND o.id < $2 AND o.state = 'held' AND p.status = 'in_review'
+    ON CONFLICT DO NOTHING
+"""
+_OLDEST: Final = """
+    SELECT greatest((SELECT swept_below FROM sweeps), lowest_id_at(db_now() - interval '31 days'))
+"""
+# Somebody's lock on this row costs a second look at some operations, and stops nothing.
+_MOVE_ON: Final = """
+    UPDATE sweeps SET swept_below = $1
+     WHERE only_row = (SELECT only_row FROM sweeps WHERE swept_below < $1 FOR UPDATE SKIP LOCKED)
+"""
+_WIDE: Final = timedelta(hours=6)
+_WIDE_EVERY: Final = timedelta(minutes=10)
+_FIRST_SLICE: Final = timedelta(minutes=5)
+_LONGEST_SLICE: Final = timedelta(days=1)
+_SHORTEST_SLICE: Final = timedelta(milliseconds=100)
+_SLOW_S: Final = 0.25
+_QUICK_S: Final = 0.05
+_BUDGET_S: Final = 0.2
+"""How long one step of a sweep may work before others have their turn."""
+
+
+class Sweep:
+    """Goes through operations, a slice at a time. One per process; processes take turns."""
+
+    def __init__(self, pool: Any, *, abandoned_after_s: float) -> None:
+        self._pool = pool
+        self._abandoned = timedelta(seconds=abandoned_after_s)
+        self._slice = _FIRST_SLICE
+        self._wide_at: datetime | None = None
+        """Where the wide sweep is; None between two of them."""
+        self._next_wide: datetime | None = None
+
+    async def step(self) -> int:
+        """Look through what is new, then through some of the rest. Returns how many were listed."""
+        ends = monotonic() + _BUDGET_S
+        found = await self._narrow(ends)
+        return found + await self._wide(ends)
+
+    async def _narrow(self, ends: float) -> int:
+        """From where all processes have come to, up to what is younger than any call."""
+        found = 0
+        while True:
+            async with self._pool.acquire() as connection, connection.transaction():
+                if not await connection.fetchval(
+                    "SELECT pg_try_advisory_xact_lock(hashtext('easypay sweep'))"
+                ):
+                    return found
+                low = ids.moment_of(await connection.fetchval(_OLDEST))
+                now = await connection.fetchval("SELECT db_now()")
+                # The next sweep looks at the youngest again: some may still be in flight.
+                settled = now - 2 * self._abandoned
+                whole = now - low <= self._slice
+                high = now if whole else low + self._slice
+                found += await self._look(connection, low, high)
+                await connection.execute(_MOVE_ON, ids.lowest_id_at(min(high, settled)))
+            if whole or monotonic() >= ends:
+                return found
+
+    async def _wide(self, ends: float) -> int:
+        found = 0
+        while True:
+            async with self._pool.acquire() as connection, connection.transaction():
+                now = await connection.fetchval("SELECT db_now()")
+                if self._wide_at is None:
+                    if self._next_wide is not None and now < self._next_wide:
+                        return found
+                    self._wide_at = now - _WIDE
+                low = self._wide_at
+                high = min(low + self._slice, now + _WIDE)
+                found += await self._look(connection, low, high)
+                await connection.execute(_SWEEP_HELD, ids.lowest_id_at(low), ids.lowest_id_at(high))
+            self._wide_at = high
+            if high >= now + _WIDE:
+                self._wide_at, self._next_wide = None, now + _WIDE_EVERY
+                return found
+            if monotonic() >= ends:
+                return found
+
+    async def _look(self, connection: Any, low: datetime, high: datetime) -> int:
+        """One slice. Slices shrink where they take long, and grow where they are quick."""
+        began = monotonic()
+        try:
+            listed: int = await connection.fetchval(
+                _SWEEP,
+                ids.lowest_id_at(low),
+                ids.lowest_id_at(high),
+                self._abandoned.total_seconds(),
+            )
+        except (asyncpg.QueryCanceledError, TimeoutError):
+            self._slice = max(self._slice / 8, _SHORTEST_SLICE)
+            raise
+        took_s = monotonic() - began
+        if took_s > _SLOW_S:
+            self._slice = max(self._slice / 2, _SHORTEST_SLICE)
+        elif took_s < _QUICK_S:
+            self._slice = min(self._slice * 2, _LONGEST_SLICE)
+        if listed:
+            log.warning("%d operations were left in flight by a process that died", listed)
+        return listed

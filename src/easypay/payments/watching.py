@@ -1,0 +1,119 @@
+"""What goes on being looked for though nobody waits for it any more.
+
+- `absent`: an operation that was called absent is looked for after ten minutes, after two hours,
+  and after each batch until three days have passed: reporting may have lagged, or the charge come
+  late. What is found then is `late`'s.
+- `return`: a late charge that is being given back, until it has been.
+- `expiry`: an authorization old enough for the processor to have let it go.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+from easypay.clock import monotonic
+from easypay.payments import cases as store
+from easypay.payments import expiry
+from easypay.payments.cases import Case, Missed
+from easypay.payments.late import Late
+from easypay.processors.base import Account, Deadline, Processor
+
+WATCH_S: Final = 72 * 3600.0
+_FIRST_LOOKS_S: Final = (600.0, 7200.0)
+"""After an operation was called absent."""
+_NEW_BATCH_EVERY_S: Final = 3600.0
+"""How often it is asked whether there is a new batch to look in."""
+_NOT_LEARNED_S: Final = 300.0
+_RETURN_S: Final = 300.0
+_EXPIRY_EVERY_S: Final = 24 * 3600.0
+_QUESTION_S: Final = 20.0
+
+
+class Watching:
+    """The schedule of what is watched, and what is done when it is due."""
+
+    def __init__(self, *, pool: Any, processor: Processor, late: Late) -> None:
+        self._pool = pool
+        self._processor = processor
+        self._late = late
+
+    async def begin(self, account: bytes, cases: Sequence[Case]) -> None:
+        """Watch operations that are about to be called absent."""
+        await store.watch(
+            self._pool,
+            [(case.merchant_id, case.operation_id, case.payment_id) for case in cases],
+            account,
+            purpose="absent",
+            for_s=WATCH_S,
+            first_in_s=_FIRST_LOOKS_S[0],
+        )
+
+    async def due(self, watched: Sequence[Case], account: Account) -> list[Case]:
+        """Those of the watched that must be looked for now. What else is due is done here."""
+        look: list[Case] = []
+        if not watched:
+            return look
+        now = await self._pool.fetchval("SELECT db_now()")
+        batches: frozenset[str] | None = None
+        for case in watched:
+            if case.purpose == "return":
+                await self._return(case, account)
+            elif case.purpose == "expiry":
+                await self._expire(case, account)
+            elif case.state in store.STILL_OPEN:
+                # Whoever was about to call it absent has not come to it: it is still asked about.
+                await store.postpone(self._pool, [self.not_learned(case, "its outcome is open")])
+            elif case.state != "absent":
+                await store.close(self._pool, [case])
+            elif case.looks < len(_FIRST_LOOKS_S) or (case.until is not None and case.until <= now):
+                look.append(case)
+            else:
+                if batches is None:
+                    oldest = min(each.begun_at for each in watched)
+                    batches = await self._processor.closed_batches(
+                        account,
+                        int(oldest.timestamp() * 1000),
+                        int(now.timestamp() * 1000),
+                        Deadline(monotonic() + _QUESTION_S),
+                    )
+                if batches is None or batches - set(case.searched):
+                    look.append(case)
+                else:
+                    await store.postpone(
+                        self._pool, [self.missed(case, "no new batch", case.searched)]
+                    )
+        return look
+
+    def missed(self, case: Case, finding: str, searched: list[str]) -> Missed:
+        """It was looked for and was not there."""
+        if case.purpose == "expiry":
+            again_in_s = _EXPIRY_EVERY_S
+        elif case.looks == 0:
+            again_in_s = _FIRST_LOOKS_S[1] - _FIRST_LOOKS_S[0]
+        else:
+            again_in_s = _NEW_BATCH_EVERY_S
+        return Missed(case, again_in_s * _jitter(), finding, searched=searched)
+
+    def not_learned(self, case: Case, finding: str) -> Missed:
+        """The question was not answered: soon once more, and it does not count."""
+        again_in_s = _NOT_LEARNED_S * _jitter()
+        return Missed(case, again_in_s, finding, searched=case.searched, counts=False)
+
+    async def _return(self, case: Case, account: Account) -> None:
+        if await self._late.give_back_again(case, account):
+            await store.close(self._pool, [case])
+        else:
+            await store.postpone(
+                self._pool,
+                [Missed(case, _RETURN_S * _jitter(), "not given back yet", counts=False)],
+            )
+
+    async def _expire(self, case: Case, account: Account) -> None:
+        if await expiry.look(self._pool, self._processor, case, account):
+            await store.close(self._pool, [case])
+        else:
+            await store.postpone(self._pool, [self.missed(case, "still authorized", [])])
+
+
+def _jitter() -> float:
+    return random.uniform(0.95, 1.05)  # noqa: S311 - so that not everything is due at once

@@ -1,0 +1,77 @@
+"""Time that a test moves by itself: the database's clock and the simulator's, together.
+
+The gateway counts ages and due times by `db_now()`, so hours of watching pass in as long as its
+resolver takes to notice.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from harness import Simulator, Stack, until
+
+FAST = {
+    # The real schedule, by the database's clock, looked at twenty times a second.
+    "resolver_poll_s": "0.05",
+    "processor_deadline_s": "0.5",
+    "drain_s": "0.1",
+}
+
+
+class DrivenTime:
+    """The two clocks of one stack, which has a simulator of its own."""
+
+    def __init__(self, stack: Stack) -> None:
+        assert isinstance(stack.simulator, Simulator)
+        self._stack = stack
+        self._shifted_s = 0.0
+
+    async def passes(self, seconds: float) -> None:
+        """So much time passes at once."""
+        self._shifted_s += seconds
+        connection = await asyncpg.connect(self._stack.dsn)
+        try:
+            await connection.execute(
+                "CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE"
+                f" PARALLEL SAFE RETURN now() + interval '{self._shifted_s} s'"
+            )
+        finally:
+            await connection.close()
+        await self._stack.simulator.post("/clock", advance_s=seconds)
+
+    async def until(
+        self,
+        condition: Callable[[], Awaitable[Any]],
+        *,
+        step_s: float,
+        at_most_s: float,
+        what: str = "",
+    ) -> Any:
+        """Let time pass in steps until the condition gives something true; return it.
+
+        Between two steps the resolver has done all that was due.
+        """
+        passed = 0.0
+        while True:
+            await self.settles()
+            value = await condition()
+            if value:
+                return value
+            assert passed < at_most_s, f"not within {at_most_s} s of driven time: {what}"
+            await self.passes(step_s)
+            passed += step_s
+
+    async def settles(self) -> None:
+        """Wait until nothing is due and nobody is at it."""
+
+        async def quiet() -> bool:
+            rows = await self._stack.fetch(
+                "SELECT (SELECT count(*) FROM unresolved_operations"
+                "         WHERE next_inquiry_at <= db_now())"
+                "     + (SELECT count(*) FROM watched_operations WHERE next_look_at <= db_now())"
+                "     + (SELECT count(*) FROM account_passes WHERE leased_until > db_now())"
+            )
+            return bool(rows[0][0] == 0)
+
+        await until(quiet, within_s=30, what="the resolver has nothing to do")
