@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -19,6 +20,7 @@ from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
 from easypay.api.routing import build_router, refusing_method
 from easypay.api.system import SystemApi
+from easypay.background import kept_running
 from easypay.db import partitions
 from easypay.db.connections import LOST, Lane, open_pool
 from easypay.db.group_commit import GroupCommitter
@@ -53,7 +55,8 @@ class Gateway:
         self.draining = False
         self.open_requests = 0
         self.open_connections: Callable[[], int] = lambda: 0
-        """Set by the server, which has them."""
+        self.turned_away: Counter[str] = Counter()
+        """Both are set by the server, which has them."""
         self._answerer: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self._committers: list[GroupCommitter[Any, Any]] = []
@@ -133,16 +136,20 @@ class Gateway:
             resolver=resolver,
             open_requests=lambda: self.open_requests,
             open_connections=lambda: self.open_connections(),
+            turned_away=lambda: self.turned_away,
         )
         apis = self._build_apis(vault, vitals)
         self._answerer = build_router(apis, lambda: self.draining, self._observer)
         for lane in self._lanes:
             await lane.open()
         self._tasks = [
-            asyncio.create_task(self._directory.watch()),
-            asyncio.create_task(resolver.run()),
-            asyncio.create_task(self._maintain()),
-            asyncio.create_task(vitals.run()),
+            asyncio.create_task(kept_running(name, run))
+            for name, run in (
+                ("the watch over keys", self._directory.watch),
+                ("the resolver", resolver.run),
+                ("maintenance", self._maintain),
+                ("vitals", vitals.run),
+            )
         ]
         _spare_the_collector()
 

@@ -37,6 +37,30 @@ class EasyPayError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class MalformedRequest(EasyPayError):
+    """Not HTTP/1.1 that can be read in one way only: broken, or a header given twice."""
+
+    code, http_status, title = "malformed_request", 400, "The request cannot be read"
+
+
+class RequestTimeout(EasyPayError):
+    """The request did not come whole in time. Nothing was done."""
+
+    code, http_status, title = "request_timeout", 408, "The request took too long to arrive"
+
+
+class HeadTooLarge(EasyPayError):
+    """The request line and headers are too large. Nothing was done."""
+
+    code, http_status, title = "head_too_large", 431, "The request's headers are too large"
+
+
+class TooManyConnections(EasyPayError):
+    """The client's address has too many connections open."""
+
+    code, http_status, title = "too_many_connections", 503, "Too many connections"
+
+
 class MalformedBody(EasyPayError):
     """The body is not JSON."""
 

@@ -10,12 +10,16 @@ import logging
 import resource
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import uvicorn
 
+from easypay.background import kept_running
+from easypay.clients import Clients, Limits, Phase
 from easypay.observability import logs
 from easypay.protocol import HttpProtocol
 from easypay.settings import Settings
@@ -25,6 +29,9 @@ LAST_WORDS_S = 1.0
 """How long a stop waits for requests on connections that were let in and have not spoken."""
 BACKLOG = 2048
 MOST_FILES = 65_536
+SPARE_FILES = 128
+"""Left for what a process opens besides connections."""
+LINGER_S = 2.0
 DOORWAY_S = 0.1
 """How long the kernel's queue of connections is emptied before the socket closes."""
 _logger = logging.getLogger("easypay.serve")
@@ -35,6 +42,7 @@ class Gateway(Protocol):
 
     open_requests: int
     open_connections: Callable[[], int]
+    turned_away: Counter[str]
 
     def begin_drain(self) -> None: ...
 
@@ -127,12 +135,37 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _allow_connections() -> None:
-    """As many open files as this user may have: shells often begin with 1,024."""
+def _allow_files() -> int:
+    """As many open files as this user may have: shells often begin with 1,024. Returns how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def _clients(settings: Settings, files: int) -> Clients:
+    """Who may connect. All files are never taken: a process that can open none does nothing well,
+    and uvloop stops listening for good. Where there are few, the processor gets half."""
+    ours = SPARE_FILES + settings.database_connections
+    for_processor = min(settings.processor_connections, max(0, files - ours) // 2)
+    return Clients(
+        Limits(
+            head_bytes=settings.max_head_bytes,
+            longest_s={
+                Phase.HEAD: settings.head_timeout_s,
+                Phase.BODY: settings.body_timeout_s,
+                Phase.ANSWERING: float("inf"),
+                Phase.UNREAD: settings.answer_timeout_s,
+                Phase.IDLE: KEEP_ALIVE_S,
+                Phase.LINGERING: LINGER_S,
+            },
+        ),
+        at_most=max(1, min(settings.max_connections, files - ours - for_processor)),
+        per_address=settings.max_connections_per_address,
+        trusted=settings.trusted_proxies,
+    )
 
 
 def url_of(bound: socket.socket) -> str:
@@ -150,14 +183,14 @@ def serve(
     """
     from easypay.app import build_app
 
-    _allow_connections()
+    clients = _clients(settings, _allow_files())
     logs.configure(log_level.upper())
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     gateway: Gateway = build_app(settings)
     config = uvicorn.Config(
         gateway,
         loop="uvloop",
-        http=HttpProtocol,
+        http=partial(HttpProtocol, clients=clients),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -173,9 +206,14 @@ def serve(
 
     async def run() -> None:
         server = Server(config, gateway, drain_s=settings.drain_s, shared=shared)
-        gateway.open_connections = lambda: len(server.server_state.connections)
+        connections: Any = server.server_state.connections
+        gateway.open_connections = lambda: len(connections)
+        gateway.turned_away = clients.turned_away
+        sweep = kept_running("the sweep of connections", lambda: clients.sweep(lambda: connections))
+        sweeping = asyncio.create_task(sweep)
         _logger.info("listening on %s", url_of(bound))
         await server.serve(sockets=[bound])
+        sweeping.cancel()
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())

@@ -4,10 +4,12 @@ A gateway reads nothing else of the environment; what `easypay up` and the comma
 instead of a data directory is in `data_dir.Environment`. Secrets are `SecretStr` without default.
 """
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SANDBOX_URL = "https://apitest.authorize.net/xml/v1/request.api"
 PRODUCTION_URL = "https://api.authorize.net/xml/v1/request.api"
@@ -83,6 +85,41 @@ class Settings(BaseSettings):
     failpoint: str | None = Field(
         default=None, description="tests only: kill -9 this process at a named point of the flow"
     )
+
+    # What a client's connection may take
+    max_head_bytes: int = Field(
+        default=16 * 1024, ge=4096, description="request line and headers together; past it, 431"
+    )
+    head_timeout_s: float = Field(
+        default=10.0, gt=0, description="for a whole head, from the connection or its first byte"
+    )
+    body_timeout_s: float = Field(
+        default=20.0, gt=0, description="for a whole body, after its head"
+    )
+    answer_timeout_s: float = Field(
+        default=30.0, gt=0, description="for a client to read what it was answered"
+    )
+    max_connections: int = Field(
+        default=20_000,
+        gt=0,
+        description="per process; fewer where the limit on open files is too low for as many",
+    )
+    max_connections_per_address: int = Field(
+        default=1000,
+        gt=0,
+        description="per process and IPv4 address or IPv6 /64, but for loopback and trusted "
+        "proxies; a busy shop's pool has tens or hundreds",
+    )
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(), description="networks of your own proxies, parted by commas: 10.0.0.0/8"
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _parted_by_commas(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return tuple(part.strip() for part in given.split(",") if part.strip())
+        return given
 
     @property
     def database_connections(self) -> int:

@@ -1,39 +1,9 @@
 """HTTP/1.1 itself, byte by byte: what clients and balancers rely on without looking."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from harness import Gateway
+from raw import dial
 
 GET = b"GET /livez HTTP/1.1\r\nHost: shop\r\n\r\n"
-
-
-class Line:
-    """One connection, spoken to in bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def head(self) -> tuple[bytes, dict[bytes, bytes]]:
-        """The status line, and the headers by name."""
-        said = (await self.reader.readuntil(b"\r\n\r\n"))[:-4]
-        status, *lines = said.split(b"\r\n")
-        return status, dict(line.split(b": ", 1) for line in lines)
-
-    async def answer(self) -> tuple[bytes, dict[bytes, bytes], bytes]:
-        status, headers = await self.head()
-        return status, headers, await self.reader.readexactly(int(headers[b"content-length"]))
-
-
-@asynccontextmanager
-async def dial(gateway: Gateway) -> AsyncIterator[Line]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    try:
-        async with asyncio.timeout(10):
-            yield Line(reader, writer)
-    finally:
-        writer.close()
 
 
 async def test_an_answer_is_whole_in_the_first_read(gateway: Gateway) -> None:

@@ -24,9 +24,33 @@ NEW_KEY: Final = "Once corrected, with a new key"
 _CORRECT: Final = "Correct the request and send it again. Nothing was written and no money moved"
 
 _ADVICE: Final[Mapping[str, Advice]] = {
+    "malformed_request": Advice(
+        NO,
+        "The request is not HTTP/1.1 that can be read in one way only: its head or the framing of "
+        "its body is broken, or a header that must be single, which `detail` names, came twice. "
+        "Nothing was done.",
+        f"Look at what your client or a proxy sends. {_CORRECT}.",
+    ),
+    "request_timeout": Advice(
+        SAME_KEY,
+        "The head of a request must be whole within 10 seconds and its body within 20 more. The "
+        "connection was closed, and nothing was done.",
+        "Send the request again on a new connection.",
+    ),
+    "head_too_large": Advice(
+        NO,
+        "The request line and the headers have more than 16 KiB together.",
+        f"Send fewer or shorter headers, or a shorter path. {_CORRECT}.",
+    ),
+    "too_many_connections": Advice(
+        SAME_KEY,
+        "Your address has as many connections open as one address may have.",
+        "Keep connections open and use them again. An operator whose proxy this meets names its "
+        "network in `EASYPAY_TRUSTED_PROXIES`.",
+    ),
     "malformed_body": Advice(
         NO,
-        "The body could not be read as JSON. `detail` says where it breaks off.",
+        "The body is missing or could not be read as JSON. `detail` says where it breaks off.",
         f"{_CORRECT}, so the same Idempotency-Key may be used.",
     ),
     "idempotency_key_missing": Advice(

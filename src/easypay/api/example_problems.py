@@ -67,6 +67,20 @@ _DETAILS: Final[Mapping[type[EasyPayError], tuple[str, int | None]]] = {
         1,
     ),
     errors.MethodNotAllowed: ("/api/v1/payments takes GET, POST, not DELETE.", None),
+    errors.MalformedRequest: (
+        "The header idempotency-key was sent twice. Send it once: which of the two is meant "
+        "cannot be known. Nothing was done.",
+        None,
+    ),
+    errors.RequestTimeout: ("The request's body was not whole in 20 s.", None),
+    errors.HeadTooLarge: (
+        "The request's head has more than 16384 bytes. Send fewer headers.",
+        None,
+    ),
+    errors.TooManyConnections: (
+        "Your address has as many connections open as one may have. Close some.",
+        1,
+    ),
 }
 
 _NOT_FOUND: Final = {

@@ -13,6 +13,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from easypay import ids
+from easypay.api.doubled import ambiguous, refuse_doubled_keys, single_valued
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.errors import (
@@ -22,6 +23,7 @@ from easypay.errors import (
     FieldError,
     Internal,
     MalformedBody,
+    MalformedRequest,
     UnsupportedMediaType,
     ValidationFailed,
 )
@@ -122,7 +124,11 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = monotonic()
-        headers = dict(scope["headers"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        doubled = None
+        if len(headers) != len(scope["headers"]):
+            headers = single_valued(scope["headers"])
+            doubled = ambiguous(scope["headers"])
         request_id = ids.new_request_id()
         trace = accept(headers.get(b"traceparent"), request_id)
         current.set(trace)
@@ -139,7 +145,7 @@ class Endpoint:
         )
         response: Response | None = None
         try:
-            response = await self._answer(request, receive)
+            response = await self._answer(request, receive, doubled)
             if response is not None:
                 total_s = monotonic() - started
                 lines = _lines(response, request.id)
@@ -150,14 +156,25 @@ class Endpoint:
                 if trace.given:
                     lines += b"traceparent: %b\r\n" % trace.header
                 answer: Answer = scope["extensions"][ANSWER]["send"]
-                await answer(response.status, lines, response.body, self._is_draining())
+                # Where a request can be read in two ways, so can what comes after it.
+                closes = self._is_draining() or response.problem == MalformedRequest.code
+                await answer(response.status, lines, response.body, closes)
         finally:  # also where the client left, or the task was cancelled
             self._observer.answered(self._route, request, response, monotonic() - started, trace)
 
-    async def _answer(self, request: Request, receive: Receive) -> Response | None:
+    async def _answer(
+        self, request: Request, receive: Receive, doubled: bytes | None
+    ) -> Response | None:
         """What the handler answers, or the problem it raised; None where nobody listens."""
         response: Response
         try:
+            if doubled is not None:
+                raise MalformedRequest(
+                    f"The header {doubled.decode('latin-1')} was sent twice. Send it once: which "
+                    "of the two is meant cannot be known. Nothing was done."
+                )
+            if b"transfer-encoding" in request.headers:
+                _check_coding(request.headers[b"transfer-encoding"])
             if self._takes_body:
                 request.body = await _read_body(request.headers, receive)
             response = await self._handler(request)
@@ -242,10 +259,37 @@ class _Gone(Exception):
     """The client went away before its request was whole; nothing was done and nobody listens."""
 
 
+def _check_coding(coding: bytes) -> None:
+    if coding.strip().lower() != b"chunked":
+        raise MalformedRequest("The only Transfer-Encoding that is understood is chunked.")
+
+
 async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    declared = headers.get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > MAX_BODY:
+    """All of the body that the head declares. Raises MalformedRequest where another came."""
+    declared = headers.get(b"content-length")
+    length = None if declared is None else _length(declared)
+    if length is not None and length > MAX_BODY:
         raise _too_large()
+    body = await _received(receive)
+    if len(body) != length and (length is not None or _is_undeclared(headers, body)):
+        raise MalformedRequest(
+            f"The head declares a body of {length or 0} bytes, and {len(body)} came. Nothing was "
+            "done."
+        )
+    return body
+
+
+def _length(declared: bytes) -> int:
+    if not declared.isdigit():
+        raise MalformedRequest("Content-Length must be a number of bytes.")
+    return int(declared)
+
+
+def _is_undeclared(headers: Mapping[bytes, bytes], body: bytes) -> bool:
+    return bool(body) and b"transfer-encoding" not in headers
+
+
+async def _received(receive: Receive) -> bytes:
     message = await receive()
     if message["type"] == "http.disconnect":
         raise _Gone
@@ -281,16 +325,22 @@ def decode(request: Request, decoder: msgspec.json.Decoder[T], *, may_be_empty: 
     Raises UnsupportedMediaType, MalformedBody, or ValidationFailed pointing at the bad field.
     """
     body = request.body
-    if not body and may_be_empty:
+    if not body:
+        if not may_be_empty:
+            raise MalformedBody(
+                "The request has no body. Send a JSON object, with Content-Type: application/json."
+            )
         body = b"{}"
     elif not request.headers.get(b"content-type", b"").lower().startswith(JSON):
         raise UnsupportedMediaType("Send the body as JSON with Content-Type: application/json.")
     try:
-        return decoder.decode(body)
+        value = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _validation_failed(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedBody(f"The body is not JSON: {scrub(str(error))}") from None
+    refuse_doubled_keys(body, value)
+    return value
 
 
 def _validation_failed(message: str) -> ValidationFailed:

@@ -11,7 +11,7 @@ from easypay.payments.cards import contains_card_number
 from easypay.payments.requests import CardMethod, CreatePayment
 
 MAX_KEY: Final = 255
-_json = msgspec.json.Encoder()
+_json = msgspec.json.Encoder(order="deterministic")  # metadata's keys, which have no order
 
 
 def key_of(request: Request) -> str:

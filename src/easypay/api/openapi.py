@@ -239,8 +239,9 @@ def tag_of(route: Route) -> str:
 
 
 def errors_of(route: Route) -> list[type[EasyPayError]]:
-    """What the call may refuse with, by status: what the table says, and a bug anywhere."""
-    found = dict.fromkeys((*route.errors, errors.Internal) if route.scope else route.errors)
+    """What the call may refuse with, by status: what the table says, and what any call may."""
+    everywhere = (errors.MalformedRequest, errors.Internal) if route.scope else ()
+    found = dict.fromkeys((*route.errors, *everywhere))
     return sorted(found, key=lambda error: (error.http_status, error.code))
 
 
@@ -254,9 +255,8 @@ def _operation(route: Route, shared: Mapping[str, Example]) -> dict[str, Any]:
     }
     if route.body is not None:
         examples = request_examples(route.body)
-        optional = any(example.value == {} for example in examples.values())
         content = _content(JSON.decode(), schemas.name_of(route.body), examples)
-        operation["requestBody"] = {"required": not optional, "content": content}
+        operation["requestBody"] = {"required": route.body_required, "content": content}
     operation["responses"] = {
         **{str(status): _reply(route, status, kind) for status, kind in route.replies.items()},
         **_refusals(route, shared),

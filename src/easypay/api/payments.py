@@ -15,7 +15,7 @@ from easypay.api.idempotency import check_key, fingerprint, key_of
 from easypay.api.paging import Cursors, limit_of, moment_of, page_response
 from easypay.clock import rfc3339
 from easypay.db.partitions import month_start
-from easypay.errors import NotFound, PreconditionFailed
+from easypay.errors import NotFound, PreconditionFailed, ValidationFailed
 from easypay.keyed import Digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
@@ -94,17 +94,26 @@ class PaymentsApi:
         caller = await caller_of(self._directory, request, "payments:write")
         key = key_of(request)
         body = decode(request, _create)
-        check_payment(
-            body,
-            currencies=caller.currencies,
-            raw_cards=caller.allow_raw_cards,
-            at=clock.now() - timedelta(days=1),
-        )
         ask = Ask(caller, key, fingerprint(self._fingerprinting, request, body))
+        try:
+            check_payment(
+                body,
+                currencies=caller.currencies,
+                raw_cards=caller.allow_raw_cards,
+                at=clock.now() - timedelta(days=1),
+            )
+        except ValidationFailed:
+            # When it was sent first it may have been in order: what was answered then stands.
+            earlier = await self._payments.earlier(ask)
+            if earlier is None:
+                raise
+            return _answer(earlier)
         return _answer(await self._payments.create(ask, body))
 
     async def capture(self, request: Request) -> Response:
-        ask, payment_id, body = await self._money(request, "payments:write", _capture)
+        ask, payment_id, body = await self._money(
+            request, "payments:write", _capture, may_be_empty=False
+        )
         reply = await self._payments.capture(
             ask, payment_id, _given(body.amount), _expected_version(request)
         )
@@ -126,7 +135,9 @@ class PaymentsApi:
         return _answer(await self._payments.review(ask, payment_id, version, approve=approve))
 
     async def refund(self, request: Request) -> Response:
-        ask, payment_id, body = await self._money(request, "refunds:write", _refund)
+        ask, payment_id, body = await self._money(
+            request, "refunds:write", _refund, may_be_empty=False
+        )
         reply = await self._payments.refund(
             ask, payment_id, _given(body.amount), _expected_version(request)
         )
@@ -206,13 +217,21 @@ class PaymentsApi:
         return Response(200, encode(view))
 
     async def _money(
-        self, request: Request, scope: str, decoder: "msgspec.json.Decoder[Any]"
+        self,
+        request: Request,
+        scope: str,
+        decoder: "msgspec.json.Decoder[Any]",
+        *,
+        may_be_empty: bool = True,
     ) -> tuple[Ask, UUID, Any]:
-        """What capture, void and refund have in common."""
+        """What capture, void, refund and reviews have in common.
+
+        `may_be_empty` only where nothing can be said: no body at all would be all the money.
+        """
         caller = await caller_of(self._directory, request, scope)
         key = key_of(request)
         payment_id = _payment_id(request)
-        body = decode(request, decoder, may_be_empty=True)
+        body = decode(request, decoder, may_be_empty=may_be_empty)
         ask = Ask(caller, key, fingerprint(self._fingerprinting, request, body))
         return ask, payment_id, body
 

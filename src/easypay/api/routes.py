@@ -25,6 +25,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     description: str
     body: type | None = None
+    body_required: bool = True
+    """False where a request without a body is as good as one with `{}`."""
     replies: dict[int, type | None]
     page_of: type | None = None
     """For lists: what `data` holds."""
@@ -82,6 +84,7 @@ def _follow_up(
     path: str | None = None,
     view: type = PaymentView,
     scope: str = "payments:write",
+    body_required: bool = False,
 ) -> Route:
     """A call that follows a payment and may move money. `path` is `/handler` unless given."""
     return Route(
@@ -92,6 +95,7 @@ def _follow_up(
         summary=summary,
         description=description,
         body=body,
+        body_required=body_required,
         replies={201: view, 202: view},
         headers=("Idempotency-Key", "If-Match"),
         scope=scope,
@@ -164,9 +168,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         "capture",
         requests.CapturePayment,
         "Capture an authorization",
-        "All of it, or `amount` of it: the rest of the hold is released. Once per payment. "
+        "`amount` of it, or all of it with the body `{}`: the rest of the hold is released. Once "
+        "per payment. A request without a body is refused. "
         "202 means that the outcome is not known yet; the payment is shown as it stands.",
         errors.AmountExceedsAuthorized,
+        body_required=True,
     ),
     _follow_up(
         "void",
@@ -194,7 +200,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "refund",
         requests.RefundPayment,
         "Refund a payment",
-        "Gives back `amount`, or all that is left. Several partial refunds are possible, "
+        "Gives back `amount`, or all that is left with the body `{}`; a request without a body "
+        "is refused. Several partial refunds are possible, "
         "never more together than was captured. All of a payment can be given back at any "
         "time: until it settles the processor voids it, which `method` says, and the payment "
         "is `voided`. A part can be given back once it has settled, and is 409 `not_settled` "
@@ -204,6 +211,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         path="/refunds",
         view=RefundView,
         scope="refunds:write",
+        body_required=True,
     ),
     _list_of(
         RefundView,
@@ -325,6 +333,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         summary="Rotate a key",
         description="A successor with the same scopes; the old one works on for the overlap.",
         body=admin.RotateKey,
+        body_required=False,
         replies={201: admin.NewKeyView},
         scope="admin",
         errors=(*_ADMIN, *_BODY, errors.NotFound),

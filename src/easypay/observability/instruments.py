@@ -40,6 +40,11 @@ class Instruments:
         )
         self.open_requests = gauge("easypay_open_requests", "Requests being answered.")
         self.open_connections = gauge("easypay_open_connections", "Connections of clients.")
+        self.turned_away = counter(
+            "easypay_connections_turned_away_total",
+            "Connections of clients that were refused, or ended for what the client did.",
+            "reason",
+        )
         self.processor_calls = histogram(
             "easypay_processor_call_duration_seconds",
             "Calls to a processor, by how long they took.",

@@ -6,7 +6,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -46,6 +46,7 @@ class Vitals:
         resolver: Resolver,
         open_requests: Callable[[], int],
         open_connections: Callable[[], int],
+        turned_away: Callable[[], Mapping[str, int]],
     ) -> None:
         self._instruments = instruments
         self._pool = pool
@@ -54,9 +55,10 @@ class Vitals:
         self._resolver = resolver
         self._open_requests = open_requests
         self._open_connections = open_connections
+        self._turned_away = turned_away
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. What goes wrong is logged, at most once a second, and tried again."""
         lag = self._instruments.loop_lag
         read_at = ask_at = 0.0
         while True:
@@ -64,18 +66,23 @@ class Vitals:
             await asyncio.sleep(LAG_EVERY_S)
             now = monotonic()
             lag.observe(max(0.0, now - due))
-            if now >= read_at:
-                read_at = now + _READ_EVERY_S
-                self.read()
-            if now >= ask_at:
-                ask_at = now + _UNKNOWN_EVERY_S
-                await self._ask_what_waits()
+            try:
+                if now >= read_at:
+                    read_at = now + _READ_EVERY_S
+                    self.read()
+                if now >= ask_at:
+                    ask_at = now + _UNKNOWN_EVERY_S
+                    await self._ask_what_waits()
+            except Exception:
+                log.exception("the vitals could not be read; they are read again")
 
     def read(self) -> None:
         """Everything that costs no waiting."""
         told = self._instruments
         told.open_requests.set(self._open_requests())
         told.open_connections.set(self._open_connections())
+        for reason, count in self._turned_away().items():
+            told.turned_away.set(count, reason)
         for committer in self._committers:
             told.group_queue.set(committer.waiting, committer.name)
         idle = self._pool.get_idle_size()
@@ -91,7 +98,7 @@ class Vitals:
     async def _ask_what_waits(self) -> None:
         try:
             unknown, age_s, held = await self._pool.fetchrow(WAITING)
-        except (*LOST, asyncpg.PostgresError) as error:
+        except (*LOST, OSError, asyncpg.PostgresError) as error:
             log.warning("cannot count the unknown outcomes: %s", error)
             return
         self._instruments.unknown.set(unknown)
@@ -104,5 +111,5 @@ def resident_bytes() -> int:
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE_BYTES
-    except FileNotFoundError:
+    except OSError:  # no such file on this system, or none may be opened just now
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

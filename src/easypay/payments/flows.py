@@ -165,6 +165,8 @@ class Payments:
     async def _create(self, ask: Ask, body: CreatePayment) -> Reply:
         started, at = monotonic(), clock.now()
         caller = ask.caller
+        if caller.login is None and (earlier := await self.earlier(ask)) is not None:
+            return earlier
         _require_account(caller)
         payment, operation = new_payment(caller, body, self._processor.name, at)
         numbers = numbers_of(body)
@@ -285,6 +287,21 @@ class Payments:
                 break
         payment = await self.get(ask.caller, payment_id)
         raise why_not(payment, kind, amount, version)
+
+    async def earlier(self, ask: Ask) -> Reply | None:
+        """What the first request with this key was told, where this one would be refused today.
+
+        None where the refusal stands: the key was not used, or for another request, or what it
+        began was never sent and would be sent now. Raises RequestInProgress.
+        """
+        use = await self._use_of(ask)
+        if use is None or use.fingerprint != ask.fingerprint:
+            return None
+        if use.operation.reply_status is None and use.operation.state == "not_sent":
+            return None
+        standing = await self._standing(ask, ids.new_id(), use)
+        assert isinstance(standing, Reply), "what was not sent is not taken up here"
+        return standing
 
     async def _use_of(self, ask: Ask) -> store.KeyUse | None:
         return await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)

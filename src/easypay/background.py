@@ -1,0 +1,21 @@
+"""Tasks that last as long as the process: none of them ends without a word."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+PAUSE_S: Final = 1.0
+
+
+async def kept_running(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run a task that should never end, until cancelled. Where it fails it is begun again."""
+    while True:
+        try:
+            await run()
+            log.critical("%s ended by itself; it is begun again", name)
+        except Exception:
+            log.critical("%s failed; it is begun again", name, exc_info=True)
+        await asyncio.sleep(PAUSE_S)
