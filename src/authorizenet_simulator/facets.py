@@ -84,6 +84,13 @@ def lengths(spec: str | Facets) -> tuple[int, int] | None:
     return spec.get("minLength", 0), spec.get("maxLength", 1 << 30)
 
 
+def units(value: str) -> int:
+    """A text's length as .NET counts it: in UTF-16 code units, two for an emoji."""
+    if value.isascii():
+        return len(value)
+    return len(value) + sum(character > "\uffff" for character in value)
+
+
 def check(facets: Facets, simple: dict[str, Facets], name: str | None) -> LeafCheck | None:
     """One function for all facets of a type, in the order in which .NET tries them."""
     base: str = facets["base"]
@@ -107,11 +114,12 @@ def check(facets: Facets, simple: dict[str, Facets], name: str | None) -> LeafCh
             return wrong
         if pattern is not None and not pattern.match(value):
             return tail + "Pattern constraint failed."
-        if length is not None and len(value) != length:
+        size = units(value)
+        if length is not None and size != length:
             return tail + "actual length is not equal to the specified length."
-        if len(value) < shortest:
+        if size < shortest:
             return tail + "actual length is less than the MinLength value."
-        if longest is not None and len(value) > longest:
+        if longest is not None and size > longest:
             return tail + "actual length is greater than the MaxLength value."
         if enum is not None and value not in enum:
             return tail + "Enumeration constraint failed."

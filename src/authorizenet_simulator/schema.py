@@ -207,7 +207,7 @@ def _check(kind: Complex, name: str, body: dict[str, Any]) -> None:
             body[key] = _check_child(field, key, value, name, kind)
         elif type(value) is not str:
             body[key] = _check_leaf(field, key, value, name, kind)
-        elif not field.shortest <= len(value) <= field.longest and field.check is not None:
+        elif not field.shortest <= facets.units(value) <= field.longest and field.check is not None:
             wrong = field.check(value)
             if wrong is not None:
                 raise _bad_value(key, value, wrong)

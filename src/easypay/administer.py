@@ -5,7 +5,7 @@ left in the data directory. What they print as JSON is what the API answers.
 """
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -26,6 +26,7 @@ keys = new_group("Create, rotate, revoke and list API keys.")
 
 MerchantId = Annotated[str, typer.Argument(metavar="MERCHANT", help="`mer_…`")]
 KeyId = Annotated[str, typer.Argument(metavar="KEY", help="`key_…`")]
+_LONGEST_FILE: Final = 4096
 Mode = Annotated[str, typer.Option(help="test or live; the two never mix.")]
 
 
@@ -148,12 +149,14 @@ def set_account(
 
     Example: `easypay merchant account mer_… --mode live --login-id 5KP3u95bQpv < key.txt`
     """
+    from easypay import inputs
     from easypay.merchants import admin
 
     if sys.stdin.isatty():
         transaction_key = str(typer.prompt("Transaction key", hide_input=True))
     else:
-        transaction_key = sys.stdin.readline()
+        read = inputs.credential_bytes(sys.stdin.buffer.read(_LONGEST_FILE))
+        transaction_key = fail("standard input is not UTF-8 text") if read is None else read
 
     async def work(connection: Any, vault: Any) -> None:
         await admin.set_processor_account(
@@ -161,12 +164,12 @@ def set_account(
             vault,
             _merchant(merchant),
             mode,
-            login_id=login_id.strip(),
-            transaction_key=transaction_key.strip(),
+            login_id=login_id,
+            transaction_key=transaction_key,
         )
 
     in_database(data_dir, work)
-    done = {"merchant_id": merchant, "mode": mode, "login_id": login_id.strip()}
+    done = {"merchant_id": merchant, "mode": mode, "login_id": inputs.credential(login_id)}
     show(as_json, done, f"The {mode} account of {merchant} is set.")
 
 
@@ -179,7 +182,7 @@ def create_key(
         list[str] | None,
         typer.Option(help="payments:read, payments:write, refunds:write; may repeat. All if none."),
     ] = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1)] = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36_500)] = None,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -213,7 +216,8 @@ def rotate_key(
     merchant: MerchantId,
     key: KeyId,
     overlap_s: Annotated[
-        int, typer.Option(min=0, help="Seconds for which the old key goes on working.")
+        int,
+        typer.Option(min=0, max=30 * 86_400, help="Seconds for which the old key goes on working."),
     ] = 86_400,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,

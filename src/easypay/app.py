@@ -32,6 +32,7 @@ from easypay.merchants.vault import Vault
 from easypay.observability import trace
 from easypay.observability.access import AccessLog
 from easypay.observability.instruments import Instruments
+from easypay.observability.listener import MetricsListener
 from easypay.observability.measured import MeasuredPool, MeasuredProcessor
 from easypay.observability.vitals import Vitals
 from easypay.payments import statements, store
@@ -138,7 +139,13 @@ class Gateway:
             open_connections=lambda: self.open_connections(),
             turned_away=lambda: self.turned_away,
         )
-        apis = self._build_apis(vault, vitals)
+
+        def metrics_text() -> bytes:
+            vitals.read()
+            return self._instruments.registry.text()
+
+        self._metrics_text = metrics_text
+        apis = self._build_apis(vault)
         self._answerer = build_router(apis, lambda: self.draining, self._observer)
         for lane in self._lanes:
             await lane.open()
@@ -151,6 +158,9 @@ class Gateway:
                 ("vitals", vitals.run),
             )
         ]
+        if settings.metrics_listen:
+            listener = MetricsListener(settings.metrics_listen, metrics_text)
+            self._tasks.append(asyncio.create_task(listener.run()))
         _spare_the_collector()
 
     def _build_flows(self, card_digest: Digest) -> Resolver:
@@ -190,15 +200,11 @@ class Gateway:
         )
         return resolver
 
-    def _build_apis(self, vault: Vault, vitals: Vitals) -> dict[str, object]:
+    def _build_apis(self, vault: Vault) -> dict[str, object]:
         """The objects whose methods answer, by the name that the table of routes has for them."""
         settings = self.settings
         admin_key = settings.admin_key
         admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
-
-        def metrics() -> bytes:
-            vitals.read()
-            return self._instruments.registry.text()
 
         return {
             "payments": PaymentsApi(
@@ -212,8 +218,7 @@ class Gateway:
             "admin": AdminApi(pool=self._pool, vault=vault, admin_digest=admin_digest),
             "system": SystemApi(
                 is_ready=self._why_not_ready,
-                metrics=metrics,
-                metrics_open=settings.metrics_open,
+                metrics=self._metrics_text,
                 admin_digest=admin_digest,
             ),
         }

@@ -27,7 +27,9 @@ class DataDirectoryError(Exception):
 class Environment(BaseSettings):
     """The variables that stand in for what a data directory holds or `up` would make."""
 
-    model_config = SettingsConfigDict(env_prefix="EASYPAY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="EASYPAY_", frozen=True, extra="ignore", str_strip_whitespace=True
+    )
 
     database_url: SecretStr | None = None
     encryption_key: SecretStr | None = None

@@ -95,8 +95,9 @@ def reference_bounds(text: str) -> tuple[UUID, UUID]:
 
 
 def lowest_id_at(moment: datetime) -> UUID:
-    """The smallest id of that millisecond: a bound for time filters and months."""
-    return UUID(int=_milliseconds(moment) << 80)
+    """The smallest id of that millisecond, or of all for what was before 1970: a bound for time
+    filters and months."""
+    return UUID(int=max(0, _milliseconds(moment)) << 80)
 
 
 def moment_of(value: UUID) -> datetime:

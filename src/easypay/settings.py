@@ -15,10 +15,27 @@ SANDBOX_URL = "https://apitest.authorize.net/xml/v1/request.api"
 PRODUCTION_URL = "https://api.authorize.net/xml/v1/request.api"
 
 
+def host_and_port(text: str) -> tuple[str, int]:
+    """`127.0.0.1:9464`, `[::1]:9464` or `localhost:9464`. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    name = host.removeprefix("[").removesuffix("]")
+    if not colon or not name or (":" in name) != host.startswith("["):
+        raise ValueError("use host:port, such as 127.0.0.1:9464")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536):
+        raise ValueError("the port is a number from 1 to 65535")
+    return name, int(port)
+
+
 class Settings(BaseSettings):
     """One gateway process's settings. Times are in seconds and say so in their names."""
 
-    model_config = SettingsConfigDict(env_prefix="EASYPAY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="EASYPAY_",
+        frozen=True,
+        extra="ignore",
+        str_strip_whitespace=True,
+        allow_inf_nan=False,
+    )
 
     database_url: SecretStr = Field(description="PostgreSQL 15 to 18, as a postgresql:// URL")
     encryption_key: SecretStr = Field(
@@ -78,9 +95,6 @@ class Settings(BaseSettings):
         description="where the gateway processes of one host share their metrics; without it each "
         "shows its own",
     )
-    metrics_open: bool = Field(
-        default=False, description="show /metrics to other hosts without the admin key"
-    )
     request_log: bool = Field(default=True, description="one line of JSON for each request")
     failpoint: str | None = Field(
         default=None, description="tests only: kill -9 this process at a named point of the flow"
@@ -120,6 +134,21 @@ class Settings(BaseSettings):
         if isinstance(given, str):
             return tuple(part.strip() for part in given.split(",") if part.strip())
         return given
+
+    # What comes from outside:
+    metrics_listen: str | None = Field(
+        default=None,
+        description="host:port that shows /metrics and nothing else, without the admin key; of "
+        "the processes of one host, one listens for all",
+    )
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        host_and_port(value)
+        return value
 
     @property
     def database_connections(self) -> int:

@@ -110,6 +110,7 @@ class Stack:
         self._watch: asyncio.Task[None] | None = None
         self._simulator: Child | None = None
         self._gateways: list[Child] = []
+        self._metrics_address = ""
 
     def say(self, line: str) -> None:
         """One line to the person at the terminal."""
@@ -144,6 +145,7 @@ class Stack:
             )
         except ValidationError as error:
             raise StartError(what_is_wrong(error)) from None
+        self._metrics_address = settings.metrics_listen or _free_address()
         self._patience_s = settings.drain_s + settings.shutdown_grace_s + 10
         local_url, public_url = self._start_database(settings.database_connections)
         try:
@@ -159,6 +161,7 @@ class Stack:
             "EASYPAY_DATABASE_URL": local_url,
             "EASYPAY_ENCRYPTION_KEY": encryption_key,
             "EASYPAY_METRICS_DIR": str(self._directory.metrics_path()),
+            "EASYPAY_METRICS_LISTEN": self._metrics_address,
             "EASYPAY_ADMIN_KEY": admin_key,
             "EASYPAY_AUTHORIZE_NET_TEST_URL": processor_url,
         }
@@ -288,6 +291,7 @@ class Stack:
             "API": f"{reach['api_url']}/api/v1   (docs: {reach['api_url']}/docs)",
             "Test key": reach["api_key"],
             "Processor": reach["simulator_url"] or "the Authorize.Net sandbox",
+            "Metrics": f"http://{self._metrics_address}/metrics",
             "Database": self._where_the_database_is(),
             "Data, logs": str(self._directory.path),
         }
@@ -335,6 +339,12 @@ def _listen(what: str, host: str, port: int, flag: str) -> socket.socket:
         ) from None
     except OverflowError:
         raise StartError(f"{flag} is a number from 0 to 65535") from None
+
+
+def _free_address() -> str:
+    """Loopback, with a port that nobody has."""
+    with listen("127.0.0.1", 0) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 async def _status(url: str) -> int | None:

@@ -37,9 +37,7 @@ def read(api_url: str, admin_key: str | None = None) -> Reading:
     finally:
         connection.close()
     if answer.status != 200:
-        raise StackFailed(
-            f"{api_url}/metrics answers {answer.status}: from another host it needs the admin key"
-        )
+        raise StackFailed(f"{api_url}/metrics answers {answer.status}: it needs the admin key")
     return parse(text)
 
 

@@ -78,9 +78,11 @@ async def asker(counting_stack: Stack) -> AsyncIterator[Asker]:
         made = Asker(counting_stack, merchant)
 
         async def key_is_cached() -> bool:
-            before = scrape.read(counting_stack.api_url)
+            before = scrape.read(counting_stack.api_url, counting_stack.admin_key)
             await made.get("/payments?limit=1")
-            counted = scrape.between(before, scrape.read(counting_stack.api_url))
+            counted = scrape.between(
+                before, scrape.read(counting_stack.api_url, counting_stack.admin_key)
+            )
             return scrape.total(counted, "easypay_cache_requests_total", result="hit") > 0
 
         await until(key_is_cached)

@@ -34,11 +34,11 @@ class Broken(io.BytesIO):
 async def test_a_log_nobody_reads_does_not_pile_up_and_goes_on_when_it_is_read_again() -> None:
     out = Broken()
     log = AccessLog(out)
-    log.write(line(1), trace_is_theirs=False)
+    log.write(line(1))
     with pytest.raises(BrokenPipeError):
         log.flush()
     out.is_open = True
-    log.write(line(2), trace_is_theirs=False)
+    log.write(line(2))
     log.flush()
     [written] = out.getvalue().splitlines()
     assert json.loads(written)["request_id"] == "req_2"

@@ -57,7 +57,7 @@ def test_queries_select_by_labels_and_bounds_that_exist() -> None:
 def test_its_settings_exist() -> None:
     named = set(re.findall(r"EASYPAY_[A-Z_]+", PAGE))
     known = {f"EASYPAY_{name.upper()}" for name in Settings.model_fields} | {KEY_VARIABLE}
-    assert {"EASYPAY_METRICS_DIR", "EASYPAY_METRICS_OPEN", "EASYPAY_REQUEST_LOG"} <= named
+    assert {"EASYPAY_METRICS_DIR", "EASYPAY_METRICS_LISTEN", "EASYPAY_REQUEST_LOG"} <= named
     assert named <= known
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -70,6 +71,10 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path) -> None:
     pasted = await asyncio.create_subprocess_shell(curl, stdout=asyncio.subprocess.PIPE)
     out, _ = await pasted.communicate()
     assert json.loads(out)["status"] == "captured"
+    shown = re.search(r"http://127\.0\.0\.1:\d+/metrics", first.said())
+    assert shown, first.said()
+    async with httpx.AsyncClient() as client:
+        assert 'outcome="approved"' in (await client.get(shown[0])).text
 
     children = psutil.Process(first.pid).children(recursive=True)
     assert len(children) >= 4

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from easypay import ids
+from easypay import ids, inputs
 from easypay.api.auth import require_admin
 from easypay.api.http import Request, Response, decode, encode
 from easypay.clock import rfc3339
@@ -15,7 +15,6 @@ from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants import admin
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.merchants.vault import Vault
-from easypay.payments.cards import contains_card_number
 
 Scope = Literal["payments:read", "payments:write", "refunds:write"]
 
@@ -56,13 +55,22 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: list(get_args(Scope))
     )
-    expires_at: datetime | None = None
+    expires_at: (
+        Annotated[
+            str,
+            Meta(
+                description="RFC 3339 with an offset. The key works until then.",
+                extra_json_schema={"format": "date-time"},
+            ),
+        ]
+        | None
+    ) = None
 
 
 class RotateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long the old key goes on working beside its successor: a day unless told."""
 
-    overlap_seconds: Annotated[int, Meta(ge=0, le=30 * 86_400)] = 86_400
+    overlap_seconds: Annotated[int, Meta(ge=0, le=inputs.LONGEST_OVERLAP_S)] = 86_400
 
 
 class MerchantView(msgspec.Struct, frozen=True):
@@ -146,7 +154,6 @@ class AdminApi:
     async def create_merchant(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _create_merchant)
-        _check_name(body.name)
         merchant = await admin.create_merchant(
             self._pool,
             name=body.name,
@@ -169,7 +176,6 @@ class AdminApi:
     async def update_merchant(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _update_merchant)
-        _check_name(body.name)
         merchant = await admin.update_merchant(
             self._pool,
             _id(request, ids.MERCHANT, "id"),
@@ -197,14 +203,13 @@ class AdminApi:
     async def create_key(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _create_key)
-        _check_name(body.name)
         key, secret = await admin.create_key(
             self._pool,
             _id(request, ids.MERCHANT, "id"),
             mode=body.mode,
             name=body.name,
             scopes=body.scopes,
-            expires_at=body.expires_at,
+            expires_at=_expires_at(body.expires_at),
         )
         return Response(201, encode(NewKeyView(key_view(key), secret)))
 
@@ -236,12 +241,16 @@ class AdminApi:
         return Response(200, encode(key_view(key)))
 
 
-def _check_name(name: str | None) -> None:
-    if name is not None and contains_card_number(name):
-        detail = "This looks like a card number, which is no name."
+def _expires_at(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    moment = inputs.moment(text)
+    if moment is None:
+        detail = "Use RFC 3339 with an offset, such as 2027-11-24T00:00:00Z."
         raise ValidationFailed(
-            f"name: {detail}", fields=(FieldError("#/name", "card_number_in_text", detail),)
+            f"expires_at: {detail}", fields=(FieldError("#/expires_at", "invalid", detail),)
         )
+    return moment
 
 
 def _id(request: Request, kind: str, name: str) -> UUID:

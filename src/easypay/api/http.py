@@ -29,7 +29,7 @@ from easypay.errors import (
 )
 from easypay.merchants.model import Caller
 from easypay.observability.trace import Trace, accept, current
-from easypay.payments.cards import scrub
+from easypay.payments.cards import quoted, scrub
 from easypay.payments.model import Spent
 from easypay.problems import MEDIA_TYPE, render
 from easypay.protocol import ANSWER, Answer
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 MAX_BODY: Final = 64 * 1024
 JSON: Final = b"application/json"
 _PROBLEM: Final = MEDIA_TYPE.encode()
+_MOST_QUOTED: Final = 200
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
@@ -66,7 +67,7 @@ class Request(msgspec.Struct, gc=False):
         for name, value in parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True):
             if name not in allowed or name in found:
                 problem = "given twice" if name in found else "not a parameter of this call"
-                raise invalid_query(scrub(name)[:64], f"It is {problem}: {', '.join(allowed)}.")
+                raise invalid_query(quoted(name), f"It is {problem}: {', '.join(allowed)}.")
             found[name] = value
         return found
 
@@ -338,7 +339,7 @@ def decode(request: Request, decoder: msgspec.json.Decoder[T], *, may_be_empty: 
     except msgspec.ValidationError as error:
         raise _validation_failed(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"The body is not JSON: {scrub(str(error))}") from None
+        raise MalformedBody(f"The body is not JSON: {quoted(str(error), _MOST_QUOTED)}") from None
     refuse_doubled_keys(body, value)
     return value
 
@@ -356,8 +357,8 @@ def _validation_failed(message: str) -> ValidationFailed:
         if what.startswith(start):
             code = name
             pointer += "/" + what[len(start) :].rstrip("`")
-    detail = scrub(what.replace("`", "")) + "."
-    pointer = scrub(pointer)
+    detail = quoted(what.replace("`", ""), _MOST_QUOTED) + "."
+    pointer = quoted(pointer, _MOST_QUOTED)
     return ValidationFailed(
         f"{pointer[2:] or 'body'}: {detail}", fields=(FieldError(pointer, code, detail),)
     )

@@ -55,8 +55,7 @@ class RequestObserver:
                 record_ms=None if spent is None else _ms(spent.record_s),
                 bytes_in=len(request.body),
                 bytes_out=0 if response is None else len(response.body),
-            ),
-            trace_is_theirs=trace.given,
+            )
         )
 
 

@@ -3,13 +3,14 @@
 import base64
 import binascii
 import hmac
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
 
+from easypay import inputs
 from easypay.api.http import Request, Response, encode, invalid_query
 from easypay.merchants.model import Caller
 
@@ -57,10 +58,11 @@ class Cursors:
 
 def limit_of(query: dict[str, str]) -> int:
     """How many a page holds: 1 to 100, 20 unless told."""
-    text = query.get("limit", str(DEFAULT_LIMIT))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LIMIT:
+    text = query.get("limit")
+    limit = DEFAULT_LIMIT if text is None else inputs.whole_number(text, 1, MAX_LIMIT)
+    if limit is None:
         raise invalid_query("limit", f"Use a whole number from 1 to {MAX_LIMIT}.")
-    return int(text)
+    return limit
 
 
 def moment_of(query: dict[str, str], name: str) -> datetime | None:
@@ -68,13 +70,10 @@ def moment_of(query: dict[str, str], name: str) -> datetime | None:
     text = query.get(name)
     if text is None:
         return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or not 1970 <= moment.year <= 9000:
+    moment = inputs.moment(text)
+    if moment is None:
         raise invalid_query(name, "Use RFC 3339 with an offset, such as 2026-11-24T00:00:00Z.")
-    return moment.astimezone(UTC)
+    return moment
 
 
 def page_response(request: Request, data: list[Any], next_cursor: str | None) -> Response:

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from easypay import clock, ids
+from easypay import clock, ids, inputs
 from easypay.api.auth import caller_of
 from easypay.api.http import Headers, Request, Response, decode, encode
 from easypay.api.idempotency import check_key, fingerprint, key_of
@@ -326,10 +326,10 @@ def _expected_version(request: Request) -> int | None:
     tag = request.headers.get(b"if-match")
     if tag is None or tag == b"*":
         return None
-    digits = tag[2:-1]
-    if tag[:2] != b'"v' or tag[-1:] != b'"' or not digits.isdigit() or len(digits) > 9:
+    version = inputs.whole_number(tag[2:-1].decode("latin-1"), 0, 999_999_999)
+    if tag[:2] != b'"v' or tag[-1:] != b'"' or version is None:
         raise PreconditionFailed('Send the payment\'s ETag, such as "v2", as you received it.')
-    return int(digits)
+    return version
 
 
 def _matches(header: bytes | None, tag: bytes) -> bool:

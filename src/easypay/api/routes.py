@@ -374,8 +374,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="metrics",
         summary="Metrics",
         description=(
-            "In Prometheus' text format, of all processes of this host together. Open to the "
-            "machine itself; from elsewhere it needs the admin key, or EASYPAY_METRICS_OPEN."
+            "In Prometheus' text format, of all processes of this host together. It needs the "
+            "admin key; a listener of its own (EASYPAY_METRICS_LISTEN) needs none."
         ),
         replies={200: None},
         errors=(errors.InvalidApiKey,),

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Scope
 from easypay.api.http import Endpoint, Handler, Observer, Request, Response, problem_response
 from easypay.api.routes import ROUTES
 from easypay.errors import MethodNotAllowed, NotFound
+from easypay.payments.cards import quoted
 
 
 def build_router(
@@ -21,7 +22,7 @@ def build_router(
     how: dict[str, Any] = {"is_draining": is_draining, "observer": observer}
 
     async def no_route(request: Request) -> Response:
-        raise NotFound(f"there is no {request.path}; see /docs for what there is")
+        raise NotFound(f"there is no {quoted(request.path)}; see /docs for what there is")
 
     routes, plain = [], {}
     for route in ROUTES:
@@ -40,7 +41,7 @@ def refusing_method(allowed: str, is_draining: Callable[[], bool], observer: Obs
     """Answers a method that the path does not have."""
 
     async def refuse(request: Request) -> Response:
-        refused = MethodNotAllowed(f"{request.path} takes {allowed}, not {request.method}.")
+        refused = MethodNotAllowed(f"{quoted(request.path)} takes {allowed}, not {request.method}.")
         response = problem_response(refused, request.id)
         response.headers = [(b"allow", allowed.encode())]
         return response

@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from easypay import clock, ids
+from easypay import clock, ids, inputs
 from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants.model import MODES, SCOPES, ApiKey, Merchant, digest_of, new_key
 from easypay.merchants.vault import Credentials, Vault, VaultError
 from easypay.money import EXPONENT
+from easypay.payments.cards import quoted
 
 Runner = Any
 _MERCHANT: Final = ", ".join(Merchant.__struct_fields__)
@@ -108,10 +109,8 @@ async def set_processor_account(
     Raises ValidationFailed for lengths the processor cannot take, NotFound for the merchant.
     """
     _check_mode(mode)
-    if not 1 <= len(login_id) <= 25:
-        raise _invalid("login_id", "An API login id has 1 to 25 characters (20 as issued).")
-    if not 1 <= len(transaction_key) <= 16:
-        raise _invalid("transaction_key", "A transaction key has 1 to 16 characters.")
+    login_id = _credential("login_id", login_id, "An API login id", 25)
+    transaction_key = _credential("transaction_key", transaction_key, "A transaction key", 16)
     await get_merchant(runner, merchant_id)
     sealed = vault.seal(Credentials(login_id, transaction_key), merchant_id, mode)
     # Payments that this login took before go on being asked about with the newest key.
@@ -163,9 +162,11 @@ async def create_key(
     _check_mode(mode)
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
-        raise _invalid("scopes", f"Scopes are {', '.join(SCOPES)}; not {', '.join(unknown)}.")
-    if not 1 <= len(name) <= 100:
-        raise _invalid("name", "A name has 1 to 100 characters.")
+        not_these = quoted(", ".join(unknown)) or "none"
+        raise _invalid("scopes", f"Scopes are {', '.join(SCOPES)}; not {not_these}.")
+    _check_name(name)
+    if expires_at is not None and not inputs.is_in_range(expires_at):
+        raise _invalid("expires_at", "Use a moment with an offset, such as 2027-11-24T00:00:00Z.")
     await get_merchant(runner, merchant_id)
     secret = new_key(mode)
     row = await runner.fetchrow(
@@ -190,6 +191,8 @@ async def rotate_key(
 
     Raises NotFound where there is no such key, or it is already revoked or expired.
     """
+    if not 0 <= overlap_s <= inputs.LONGEST_OVERLAP_S:
+        raise _invalid("overlap_seconds", f"Use 0 to {inputs.LONGEST_OVERLAP_S} seconds.")
     old = await _get_key(runner, merchant_id, key_id)
     now = clock.now()
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
@@ -244,11 +247,29 @@ async def _get_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
 
 
 def _check_merchant(name: str, currencies: Sequence[str]) -> None:
-    if not 1 <= len(name) <= 100:
-        raise _invalid("name", "A name has 1 to 100 characters.")
+    _check_name(name)
     unknown = [code for code in currencies if code not in EXPONENT]
     if unknown or not currencies:
-        raise _invalid("currencies", f"Use ISO 4217 codes; not {', '.join(unknown) or 'none'}.")
+        not_these = quoted(", ".join(unknown)) or "none"
+        raise _invalid("currencies", f"Use ISO 4217 codes; not {not_these}.")
+    if len(currencies) > len(EXPONENT):
+        raise _invalid("currencies", "Name each currency once.")
+
+
+def _check_name(name: str) -> None:
+    if (wrong := inputs.wrong_name(name)) is not None:
+        code, detail = wrong
+        raise ValidationFailed(f"name: {detail}", fields=(FieldError("#/name", code, detail),))
+
+
+def _credential(field: str, text: str, what: str, longest: int) -> str:
+    """As it was issued. No message repeats any of it."""
+    found = inputs.credential(text)
+    if found is None:
+        raise _invalid(field, f"{what} is one word of plain ASCII characters.")
+    if not 1 <= len(found) <= longest:
+        raise _invalid(field, f"{what} has 1 to {longest} characters.")
+    return found
 
 
 def _check_mode(mode: str) -> None:

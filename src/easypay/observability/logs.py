@@ -9,18 +9,21 @@ from easypay.payments.cards import scrub
 
 
 class JsonLines(logging.Formatter):
-    """time, level, logger, message, and the traceback where there is one."""
+    """time, level, logger, message, and the traceback where there is one.
+
+    They are masked before they become JSON, in which a line's end is two characters.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         said = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": scrub(record.getMessage()),
         }
         if record.exc_info:
-            said["traceback"] = self.formatException(record.exc_info)
-        return scrub(json.dumps(said, ensure_ascii=False))
+            said["traceback"] = scrub(self.formatException(record.exc_info))
+        return json.dumps(said, ensure_ascii=False)
 
 
 def configure(level: str = "INFO") -> None:

@@ -4,6 +4,8 @@ import re
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
+from easypay.payments.cards import hides_card_number
+
 _TRACEPARENT: Final = re.compile(
     rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
@@ -33,7 +35,8 @@ def accept(traceparent: bytes | None, request_id: str) -> Trace:
     """The client's trace, or a new one where the header is none, and in it a span of our own.
 
     Both are named after the request, `req_` and the digits of a UUID: a new trace is all of them,
-    the span the last sixteen, which are random.
+    the span the last sixteen, which are random. A trace of theirs is logged and handed on: one in
+    which a card number may hide is not taken over.
     https://www.w3.org/TR/trace-context/: versions above 00 are read as 00, ff is invalid.
     """
     found = None if traceparent is None else _TRACEPARENT.fullmatch(traceparent)
@@ -41,7 +44,8 @@ def accept(traceparent: bytes | None, request_id: str) -> Trace:
     if found is not None:
         version, trace_id, parent, flags, more = found.groups()
         known = (version == b"00" and more is None) or version not in (b"00", b"ff")
-        if known and trace_id != _NO_TRACE and parent != _NO_SPAN:
+        real = trace_id != _NO_TRACE and parent != _NO_SPAN
+        if known and real and not hides_card_number(trace_id.decode()):
             return Trace(trace_id, own[16:], flags, True)
     return Trace(own, own[16:], b"00", False)
 

@@ -313,7 +313,7 @@ def _check_card(card: CardBody, *, at: datetime) -> list[FieldError]:
 
 
 def _all_text(body: CreatePayment) -> str:
-    """All free text in one, parted by what ends a card number and is no control character."""
+    """All free text in one, parted by what ends a card number: more than a single character."""
     parts = [body.order_reference, body.customer_reference, body.description]
     if body.customer is not None:
         parts += msgspec.structs.astuple(body.customer)
@@ -324,7 +324,7 @@ def _all_text(body: CreatePayment) -> str:
     if isinstance(body.payment_method, BankAccountMethod):
         parts.append(body.payment_method.bank_account.name_on_account)
     parts.append(body.statement_descriptor)
-    return "/".join(filter(None, parts))
+    return "//".join(filter(None, parts))
 
 
 def _check_texts(body: CreatePayment) -> list[FieldError]:

@@ -241,6 +241,7 @@ def _evidence(details: Details) -> str:
     return (
         f"getTransactionDetails {details.transaction_id}: {details.status}, type {details.type}, "
         f"response {details.response_code}/{details.reason_code}, "
-        f"authAmount {str(details.auth_amount)[:20]}, "
-        f"settleAmount {str(details.settle_amount)[:20]}, invoice {details.invoice_number}"
+        f"authAmount {wire.printable(details.auth_amount, 20)}, "
+        f"settleAmount {wire.printable(details.settle_amount, 20)}, "
+        f"invoice {wire.printable(details.invoice_number, 40)}"
     )

@@ -62,8 +62,8 @@ def authorization(request: AuthorizeRequest) -> bytes:
     transaction["order"] = {"invoiceNumber": request.reference}
     if description := text(request.description, 255):
         transaction["order"] = {"invoiceNumber": request.reference, "description": description}
-    order_reference = text(request.order_reference, 26)
-    if order_reference and len(order_reference) <= 25:
+    order_reference = text(request.order_reference, 25)
+    if order_reference == text(request.order_reference, 255) and order_reference:
         transaction["poNumber"] = order_reference
     if not isinstance(request.method, StoredMethod):  # a stored one has its own: sent too, E00091
         if customer := _customer(request):
@@ -153,11 +153,17 @@ def authentication(account: Account) -> dict[str, str]:
 
 
 def text(value: str | None, limit: int) -> str | None:
-    """Free text as the schema takes it: no control characters, at most `limit` of the others."""
+    """Free text as the schema takes it: no control characters, at most `limit` of the others.
+
+    .NET counts UTF-16 code units, so that an emoji is two; none is cut in half.
+    """
     if value is None:
         return None
     if not value.isprintable():  # XML has no place for these, and a lone surrogate no bytes
         value = "".join(c if c.isprintable() else " " for c in value)
+    if len(value) * 2 > limit and not value.isascii():
+        units = value.encode("utf-16-le")[: 2 * limit]
+        value = units.decode("utf-16-le", "ignore")
     return value[:limit].strip() or None
 
 
@@ -260,8 +266,8 @@ def _customer(request: AuthorizeRequest) -> dict[str, str]:
     customer: dict[str, str] = {}
     if reference := text(request.customer_reference, 20):
         customer["id"] = reference
-    email = text(request.customer_email, 256)
-    if email and len(email) <= 255:  # an address cut short would be somebody else's
+    email = text(request.customer_email, 255)
+    if email and email == text(request.customer_email, 1024):  # cut short: somebody else's
         customer["email"] = email
     return customer
 

@@ -1,14 +1,18 @@
 """Reading what comes over the wire: a body into an object, and its scalars one by one.
 
 Pure, and unable to raise: whatever is not what it should be is None, or `Unknown` for a body.
+Every text that leaves here can be stored, in text and in jsonb, and shown: PostgreSQL takes no NUL
+and UTF-8 no half of a surrogate pair, and a reply that cannot be recorded would never be done with.
 """
 
+import json
 import re
 from typing import Any, Final
 
 import msgspec
 
 from easypay.money import EXPONENT, parse_decimal
+from easypay.payments.cards import scrub
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import Unknown
 
@@ -33,6 +37,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _DECODER: Final = msgspec.json.Decoder(float_hook=str)
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
 _QUOTED_VALUE: Final = re.compile(r"The value (?:&#39;|').*(?:&#39;|') is invalid", re.DOTALL)
+_UNPRINTED: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _LONG_NUMBER: Final = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
 
 
@@ -40,11 +45,25 @@ def decode(reply: Reply) -> dict[str, Any] | Unknown:
     """A reply's JSON object, or why there is none. Only the body counts, not its content type."""
     if reply.status != 200:
         return Unknown(reason=f"HTTP status {reply.status}")
+    body = reply.body.removeprefix(_BOM)
     try:
-        answer = _DECODER.decode(reply.body.removeprefix(_BOM))
+        answer = _DECODER.decode(body)
     except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
-        return Unknown(reason=f"{len(reply.body)} bytes that are not JSON")
+        try:
+            answer = _decode_odd(body)
+        except (ValueError, RecursionError):
+            return Unknown(reason=f"{len(reply.body)} bytes that are not JSON")
     return answer if isinstance(answer, dict) else Unknown(reason="JSON, but not an object")
+
+
+def _decode_odd(body: bytes) -> Any:
+    """JSON with half of a surrogate pair in a text, as when an emoji was cut in two. What the reply
+    says of the money is as plain as ever."""
+    return json.loads(body.decode(), parse_float=str, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def top_level(answer: dict[str, Any]) -> tuple[bool, list[tuple[str, str]]]:
@@ -82,7 +101,16 @@ def short(value: object, limit: int = 20) -> str | None:
     """A short text, or None when it is empty, longer than `limit` or not text."""
     if not isinstance(value, str) or len(value) > limit:
         return None
-    return value.strip() or None
+    return printable(value, limit).strip() or None
+
+
+def printable(value: object, limit: int) -> str:
+    """Anything as a text of at most `limit` characters that can be stored and shown."""
+    if isinstance(value, int) and not -(10**20) < value < 10**20:
+        return "(number)"
+    text = value if isinstance(value, str) else str(value)
+    text = text[:limit]
+    return text if text.isprintable() else _UNPRINTED.sub(" ", text)
 
 
 def letter(value: object) -> str | None:
@@ -125,5 +153,5 @@ def clean(value: object) -> str | None:
         return None
     if value in _PLAIN:
         return value
-    value = _QUOTED_VALUE.sub("The value is invalid", value[:4096])
-    return _LONG_NUMBER.sub("(number)", value)[:255].strip() or None
+    value = _QUOTED_VALUE.sub("The value is invalid", printable(value, 4096))
+    return scrub(_LONG_NUMBER.sub("(number)", value))[:255].strip() or None
