@@ -31,6 +31,7 @@ from easypay.payments.intents import (
     numbers_of,
     text,
 )
+from easypay.payments.kept import Kept, provisional_reply
 from easypay.payments.model import Operation, Payment, PaymentKey, Spent
 from easypay.payments.recorder import Recorder
 from easypay.payments.refusals import why_not
@@ -77,6 +78,7 @@ class Payments:
         follow_up: GroupCommitter[statements.FollowUp, Payment | None],
         read: GroupCommitter[PaymentKey, Payment | None],
         recorder: Recorder,
+        kept: Kept,
         resolver: Resolver,
         processor: Processor,
         pool: Any,
@@ -87,6 +89,7 @@ class Payments:
         self._follow_up = follow_up
         self._read = read
         self._recorder = recorder
+        self._kept = kept
         self._resolver = resolver
         self._processor = processor
         self._pool = pool
@@ -330,9 +333,14 @@ class Payments:
         outcome = await call(Deadline(started + self._deadline_s))
         reach("after_reply")
         answered = monotonic()
-        recorded = await self._recorder.record(
-            operation, payment, outcome, processor_us=int((answered - begun) * 1e6)
-        )
+        processor_us = int((answered - begun) * 1e6)
+        try:
+            recorded = await self._recorder.record(
+                operation, payment, outcome, processor_us=processor_us
+            )
+        except Exception as error:  # noqa: BLE001 - what the processor said is known, and kept
+            self._kept.keep(operation, payment, outcome, processor_us, error)
+            recorded = provisional_reply(operation, payment, outcome)
         reach("after_record")
         if recorded.reply_status is None or recorded.reply_body is None:
             if isinstance(outcome, NotSent):
