@@ -2,18 +2,15 @@
 
 import asyncio
 import gc
-import logging
-import math
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from easypay import clock, failpoints
+from easypay import failpoints
 from easypay.api.admin import AdminApi
 from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
@@ -21,9 +18,12 @@ from easypay.api.payments import PaymentsApi
 from easypay.api.routing import build_router, refusing_method
 from easypay.api.system import SystemApi
 from easypay.background import kept_running
+from easypay.clock import monotonic
 from easypay.db import partitions
-from easypay.db.connections import LOST, Lane, open_pool
+from easypay.db.connections import Lane
 from easypay.db.group_commit import GroupCommitter
+from easypay.db.pool import open_pool
+from easypay.db.readiness import Readiness
 from easypay.errors import EasyPayError
 from easypay.keyed import Digest, keyed_digest
 from easypay.merchants.directory import Directory
@@ -35,17 +35,17 @@ from easypay.observability.instruments import Instruments
 from easypay.observability.listener import MetricsListener
 from easypay.observability.measured import MeasuredPool, MeasuredProcessor
 from easypay.observability.vitals import Vitals
-from easypay.payments import statements, store
+from easypay.payments import statements
+from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_start
 from easypay.payments.flows import Payments
+from easypay.payments.kept import Kept
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.settings import Settings
 
-log = logging.getLogger(__name__)
-
 _DATABASE_PATIENCE_S: Final = 5.0
-_MAINTENANCE_EVERY_S: Final = 24 * 3600.0
+"""How long a client waits for the database before it is told to come again."""
 
 
 class Gateway:
@@ -58,6 +58,7 @@ class Gateway:
         self.open_connections: Callable[[], int] = lambda: 0
         self.turned_away: Counter[str] = Counter()
         """Both are set by the server, which has them."""
+        self._stop_by = 0.0
         self._answerer: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         self._committers: list[GroupCommitter[Any, Any]] = []
@@ -83,7 +84,9 @@ class Gateway:
 
     def begin_drain(self) -> None:
         """Readiness goes, and every answer asks its connection to close."""
-        self.draining = True
+        if not self.draining:
+            self.draining = True
+            self._stop_by = monotonic() + self.settings.drain_s + self.settings.shutdown_grace_s
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -102,19 +105,18 @@ class Gateway:
         failpoints.arm(settings.failpoint)
         vault = Vault(settings.encryption_key.get_secret_value())
         self._instruments = Instruments(settings.metrics_dir)
-        log_lines = AccessLog() if settings.request_log else AccessLog(None)
+        log_lines = AccessLog(silent=not settings.request_log)
         self._observer = RequestObserver(self._instruments, log_lines)
         pool = await open_pool(
             settings.database_url.get_secret_value(), size=settings.database_pool_size
         )
         self._pool = MeasuredPool(pool, self._instruments)
         async with self._pool.acquire() as connection:
-            await partitions.ensure(
-                connection, at=clock.now(), months_ahead=settings.partitions_ahead_months
-            )
+            await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
             await self._months.load(connection)
+        self._clients_pool = self._pool.for_clients(_DATABASE_PATIENCE_S)
         self._directory = Directory(
-            self._pool,
+            self._clients_pool,
             vault,
             {"test": settings.authorize_net_test_url, "live": settings.authorize_net_live_url},
             lease_s=settings.cache_lease_s,
@@ -150,13 +152,15 @@ class Gateway:
         for lane in self._lanes:
             await lane.open()
         self._tasks = [
-            asyncio.create_task(kept_running(name, run))
-            for name, run in (
-                ("the watch over keys", self._directory.watch),
-                ("the resolver", resolver.run),
-                ("maintenance", self._maintain),
-                ("vitals", vitals.run),
-            )
+            *(
+                asyncio.create_task(kept_running(name, run))
+                for name, run in (
+                    ("the watch over keys", self._directory.watch),
+                    ("the resolver", resolver.run),
+                    ("vitals", vitals.run),
+                )
+            ),
+            *(asyncio.create_task(keep_doing(chore)) for chore in self._chores()),
         ]
         if settings.metrics_listen:
             listener = MetricsListener(settings.metrics_listen, metrics_text)
@@ -166,8 +170,9 @@ class Gateway:
     def _build_flows(self, card_digest: Digest) -> Resolver:
         """What takes payments; returned is what finds out about those that are unknown."""
         settings = self.settings
+        record = self._committer("record", bounded=False, patience_s=settings.record_patience_s)
         recorder = Recorder(
-            self._committer("record", bounded=False, patience_s=math.inf),
+            record,
             self._pool,
             first_inquiry_s=settings.unknown_first_inquiry_s,
             review_interval_s=settings.review_interval_s,
@@ -186,14 +191,19 @@ class Gateway:
             review_interval_s=settings.review_interval_s,
             poll_s=settings.resolver_poll_s,
         )
+        self._kept = Kept(recorder, self._pool, self._instruments.kept.set)
+        begin, follow_up = self._committer("begin"), self._committer("follow-up")
+        begin.on_left = follow_up.on_left = self._kept.withdraw
+        self._readiness = Readiness(self._pool, [begin, record])
         self._payments = Payments(
-            begin=self._committer("begin"),
-            follow_up=self._committer("follow-up"),
+            begin=begin,
+            follow_up=follow_up,
             read=self._committer("read"),
             recorder=recorder,
+            kept=self._kept,
             resolver=resolver,
             processor=self._processor,
-            pool=self._pool,
+            pool=self._clients_pool,
             login_of=self._directory.login,
             card_fingerprint=lambda number: card_digest(number.encode()),
             deadline_s=settings.processor_deadline_s,
@@ -210,12 +220,12 @@ class Gateway:
             "payments": PaymentsApi(
                 payments=self._payments,
                 directory=self._directory,
-                pool=self._pool,
+                pool=self._clients_pool,
                 cursors=Cursors(vault.derive("cursors")),
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 key_days=settings.idempotency_key_days,
             ),
-            "admin": AdminApi(pool=self._pool, vault=vault, admin_digest=admin_digest),
+            "admin": AdminApi(pool=self._clients_pool, vault=vault, admin_digest=admin_digest),
             "system": SystemApi(
                 is_ready=self._why_not_ready,
                 metrics=self._metrics_text,
@@ -224,16 +234,16 @@ class Gateway:
         }
 
     async def _stop(self) -> None:
-        """Nothing that was sent is left unrecorded: flows end first, then what carries them."""
+        """Flows end first, each by its own limits, then what carries them. What the database does
+        not take in time is said and left to the sweep."""
         self.begin_drain()
         await self._payments.drain()
+        await self._kept.drain(self._stop_by)
+        self._readiness.close()
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        for committer in self._committers:
-            await committer.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(committer.close() for committer in self._committers))
         await self._processor.close()
         await self._pool.close()
 
@@ -265,32 +275,15 @@ class Gateway:
     async def _why_not_ready(self) -> str | None:
         if self.draining:
             return "draining"
-        try:
-            await asyncio.wait_for(self._pool.fetchval("SELECT 1"), 1)
-        except (*LOST, asyncpg.PostgresError):
-            return "the database does not answer"
-        return None
+        return await self._readiness.why_not()
 
-    async def _maintain(self) -> None:
-        """Daily: months ahead, idempotency keys past their time, an alarm for strays."""
-        while True:
-            try:
-                async with self._pool.acquire() as connection:
-                    await partitions.ensure(
-                        connection,
-                        at=clock.now(),
-                        months_ahead=self.settings.partitions_ahead_months,
-                    )
-                    await self._months.load(connection)
-                    strays = await partitions.strays(connection)
-                    await store.purge_keys(connection, days=self.settings.idempotency_key_days)
-                if any(strays.values()):
-                    log.critical("rows outside every month, is a clock far off? %s", strays)
-            except (*LOST, asyncpg.PostgresError) as error:
-                log.error("maintenance failed and is tried again in a minute: %s", error)
-                await asyncio.sleep(60)
-                continue
-            await asyncio.sleep(_MAINTENANCE_EVERY_S)
+    def _chores(self) -> list[Chore]:
+        return chores(
+            self._pool,
+            self._months,
+            months_ahead=self.settings.partitions_ahead_months,
+            key_days=self.settings.idempotency_key_days,
+        )
 
 
 def _spare_the_collector() -> None:

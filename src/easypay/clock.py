@@ -1,11 +1,21 @@
-"""Time: UTC for what is written down, monotonic for what is measured."""
+"""Time: UTC for what is written down, monotonic for what is measured.
+
+`monotonic` goes on while the machine sleeps, where the system has such a clock (Linux): a request
+that slept through its deadline must not be sent when it wakes. The event loop's timers do not count
+that time, so whoever must not be late looks at this clock.
+"""
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 
-monotonic = time.monotonic
+monotonic = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_BOOTTIME")
+    else time.monotonic
+)
 _encode = msgspec.json.Encoder().encode
 
 

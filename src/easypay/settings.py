@@ -60,6 +60,13 @@ class Settings(BaseSettings):
     )
     max_queued: int = Field(default=2048, gt=0, description="requests waiting; past it, 503")
 
+    record_patience_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="how long a client waits for a known outcome to be recorded; then it gets 202, "
+        "and the outcome is recorded in the background",
+    )
+
     unknown_first_inquiry_s: float = Field(default=5.0, ge=0)
     unknown_interval_s: float = Field(default=10.0, gt=0, description="between later inquiries")
     unknown_pass_gap_s: float = Field(

@@ -7,10 +7,11 @@ from datetime import timedelta
 import asyncpg
 
 from easypay.clock import monotonic
+from easypay.db.pool import open_pool
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
-from easypay.payments import store
-from harness import ENCRYPTION_KEY, Shop, Stack, until
+from easypay.payments.purge import purge_keys
+from harness import ENCRYPTION_KEY, Shop, Stack, payment_uuid, until
 
 
 async def test_keys_are_kept_thirty_days_and_their_payments_for_ever(
@@ -28,18 +29,83 @@ async def test_keys_are_kept_thirty_days_and_their_payments_for_ever(
             key,
             age,
         )
-    assert await store.purge_keys(connection, days=30) == 1
+    pool = await open_pool(shared_stack.dsn, size=2)
+    assert await purge_keys(pool, days=30) == 1
     await connection.executemany(
         "INSERT INTO idempotency_keys"
         " VALUES ($1, 'test', $2, $3, $1, $1, now() - interval '40 days')",
         [(uuid.uuid4(), str(number), bytes(32)) for number in range(12_000)],
     )
-    assert await store.purge_keys(connection, days=30) == 12_000, "in several batches"
+    assert await purge_keys(pool, days=30) == 12_000, "in several batches"
+    await pool.close()
     await connection.close()
     assert (await shop.client.get(f"/idempotency-keys/{old}")).status_code == 404
     assert (await shop.client.get(f"/idempotency-keys/{young}")).status_code == 200
     assert (await shop.payment(first["id"]))["status"] == "captured"
     assert (await shop.payment(second["id"]))["status"] == "captured"
+
+
+async def test_a_key_whose_operation_is_open_or_watched_outlives_every_limit(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    """The same key would charge again after it was forgotten."""
+    states = ("in_flight", "unknown", "not_sent", "held", "approved")
+    keys = {state: f"old {state} {uuid.uuid4()}" for state in (*states, "watched")}
+    connection = await asyncpg.connect(shared_stack.dsn)
+    for state, key in keys.items():
+        payment = payment_uuid((await shop.paid(key=key))["id"])
+        if state == "watched":
+            # Far in the future: the gateway's own resolver has nothing to ask about it.
+            await connection.execute(
+                "INSERT INTO unresolved_operations"
+                " (merchant_id, operation_id, payment_id, since, next_inquiry_at)"
+                " SELECT merchant_id, id, payment_id, now(), now() + interval '1 day'"
+                "   FROM operations WHERE payment_id = $1",
+                payment,
+            )
+        else:
+            await connection.execute(
+                "UPDATE operations SET state = $2 WHERE payment_id = $1", payment, state
+            )
+    await connection.execute(
+        "UPDATE idempotency_keys SET created_at = now() - interval '3 years' WHERE key = ANY ($1)",
+        list(keys.values()),
+    )
+    pool = await open_pool(shared_stack.dsn, size=1)
+    try:
+        await purge_keys(pool, days=1)
+        left = await connection.fetch(
+            "SELECT key FROM idempotency_keys WHERE key = ANY ($1)", list(keys.values())
+        )
+        assert {row["key"] for row in left} == set(keys.values()) - {keys["approved"]}
+    finally:
+        await connection.execute(
+            "UPDATE operations SET state = 'approved' WHERE merchant_id = $1", shop.merchant_id
+        )
+        await connection.execute(
+            "DELETE FROM unresolved_operations WHERE merchant_id = $1", shop.merchant_id
+        )
+        await pool.close()
+        await connection.close()
+
+
+async def test_a_purge_that_another_process_does_is_left_to_it(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    key = str(uuid.uuid4())
+    await shop.paid(key=key)
+    connection = await asyncpg.connect(shared_stack.dsn)
+    await connection.execute(
+        "UPDATE idempotency_keys SET created_at = now() - interval '31 days' WHERE key = $1", key
+    )
+    pool = await open_pool(shared_stack.dsn, size=1)
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay purge'))")
+        async with asyncio.timeout(5):
+            assert await purge_keys(pool, days=30) == 0
+    assert await purge_keys(pool, days=30) >= 1
+    await pool.close()
+    await connection.close()
 
 
 async def test_a_cache_whose_lease_ran_out_asks_the_database(

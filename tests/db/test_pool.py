@@ -4,7 +4,7 @@ import asyncio
 
 import asyncpg
 
-from easypay.db.connections import open_pool
+from easypay.db.pool import open_pool
 from easypay.observability.instruments import Instruments
 from easypay.observability.measured import MeasuredPool
 from harness import Stack

@@ -13,7 +13,18 @@ from storm import ENDS, WAITS, Storm, all_known
 
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
-from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, migrated, stopping, until
+from harness import (
+    ADMIN_KEY,
+    QUICK,
+    Gateway,
+    Shop,
+    Simulator,
+    Stack,
+    audit,
+    migrated,
+    stopping,
+    until,
+)
 
 CLIENTS = 32
 OUR_SESSIONS = (
@@ -54,6 +65,14 @@ async def shop(stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]:
     yield shop
     await stack.simulator.clear_faults()
     await shop.client.aclose()
+
+
+async def unrecorded(gateway: Gateway) -> int:
+    """How many outcomes the gateway says it keeps in memory."""
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
+        text = (await client.get(f"{gateway.url}/metrics")).text
+    (line,) = (line for line in text.splitlines() if line.startswith("easypay_outcomes_unrec"))
+    return int(float(line.split()[1]))
 
 
 async def assert_nothing_lost(stack: Stack, shop: Shop, storm: Storm) -> None:
@@ -110,7 +129,8 @@ async def test_sessions_cut_again_and_again_lose_nothing(stack: Stack, shop: Sho
 async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_back(
     stack: Stack, own_cluster: Cluster, gateway: Gateway, shop: Shop
 ) -> None:
-    """The outcome waits for its database; new requests are told to come again, in good time."""
+    """Its client is told 202 in good time and the outcome is kept; new requests are told to come
+    again."""
     await stack.simulator.clear_faults()
     await stack.simulator.post(
         "/faults", kind="latency", distribution="constant", ms=500, login=shop.login
@@ -130,18 +150,28 @@ async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_b
         )
         assert refused.status_code == 503, refused.text
         assert int(refused.headers["retry-after"]) >= 1
-        assert time.monotonic() - asked < 10
         assert ready.status_code == 503
-        assert not sent.done()
+        told = await sent
+        assert (told.status_code, told.json()["status"]) == (202, "processing")
+        assert int(told.headers["retry-after"]) >= 1
+        assert time.monotonic() - asked < 10
+        assert await unrecorded(gateway) == 1
     finally:
         own_cluster.restart()
-    answer = await sent
-    assert (answer.status_code, answer.json()["status"]) == (201, "captured")
+
+    async def recorded() -> bool:
+        return (await shop.pay(key="sent")).status_code == 201
+
+    await until(recorded, what="the key's reply is the outcome's own")
+    answer = await shop.pay(key="sent")
+    assert answer.headers["idempotency-replayed"] == "true"
+    assert answer.json()["status"] == "captured"
     assert await shop.payment(answer.json()["id"]) == answer.json()
     again = await Storm().insist("refused", lambda key: shop.pay(key=key))
     assert (again.status_code, again.json()["status"]) == (201, "captured")
     await all_known(stack, shop)
     assert await audit(stack, shop) == []
+    assert await unrecorded(gateway) == 0
 
 
 async def test_a_database_that_only_reads_is_as_good_as_away(

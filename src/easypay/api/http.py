@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from easypay import ids
 from easypay.api.doubled import ambiguous, refuse_doubled_keys, single_valued
 from easypay.clock import monotonic
-from easypay.db.connections import LOST
+from easypay.db.failures import is_passing
 from easypay.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
@@ -183,27 +183,26 @@ class Endpoint:
             response = problem_response(error, request.id)
         except _Gone:
             return None
-        except LOST as error:
-            log.warning("request %s met a lost database: %s", request.id, error)
-            response = problem_response(
-                DatabaseUnavailable(
-                    "The database cannot be reached. Repeat the request with the same "
-                    "Idempotency-Key: it finds out what became of this one.",
-                    retry_after_s=2,
-                ),
-                request.id,
-            )
-        except Exception:
-            log.exception("request %s failed", request.id)
-            response = problem_response(
-                Internal(
-                    "The request met a bug. Nothing is lost: repeat it with the same "
-                    "Idempotency-Key to learn what became of it.",
-                    retry_after_s=1,
-                ),
-                request.id,
-            )
+        except Exception as error:  # noqa: BLE001 - the request is answered, and it is logged
+            response = problem_response(_problem_of(error, request.id), request.id)
         return response
+
+
+def _problem_of(error: Exception, request_id: str) -> EasyPayError:
+    """What a request met that is no refusal: a database that is away or unwell, or a bug."""
+    if is_passing(error):
+        log.warning("request %s: the database: %s: %s", request_id, type(error).__name__, error)
+        return DatabaseUnavailable(
+            "The database cannot be reached. Repeat the request with the same "
+            "Idempotency-Key: it finds out what became of this one.",
+            retry_after_s=2,
+        )
+    log.error("request %s failed", request_id, exc_info=error)
+    return Internal(
+        "The request met a bug. Nothing is lost: repeat it with the same "
+        "Idempotency-Key to learn what became of it.",
+        retry_after_s=1,
+    )
 
 
 def _server_timing(auth_s: float, spent: Spent | None, total_s: float) -> bytes:

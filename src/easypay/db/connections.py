@@ -1,26 +1,35 @@
-"""Connections: dedicated ones for prepared statements, and a small pool for everything else.
+"""Connections: dedicated ones for prepared statements, and how every connection is made.
 
 A `Lane` is one connection that runs one prepared statement, again and again: asyncpg's pool
 would send a RESET at every release, which costs more than the statement. Plans are generic: made
 once, not for every group. The session prefers index lookups, because every hot statement is a
 lookup by key: so the plan is the same on an empty database and a full one, and rows are locked in
 the order in which they were asked for.
+
+A peer that vanished without a word must hold nobody up, so every wait has a limit, and a connection
+that reaches it is dropped without a goodbye:
+
+    connect       3 s for each host of the DSN
+    lane          1.5 s for a lock, 3 s for the statement, 4 s for its answer. A client waits
+                  5 s for the database (app.py): so a payment that meets a dead connection is
+                  repeated over a new one while its client still waits.
+    pool          10 s for the statement, 12 s for its answer, 5 s for a free connection (pool.py)
+    idle          the kernel asks an idle peer after 5 s, and gives up after 4 questions
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from easypay.errors import DatabaseUnavailable
-
-
-class ConnectionLost(Exception):
-    """The connection went away, and with it the answer: the statement may have committed."""
-
+from easypay.db.failures import CannotConnect, ConnectionLost, Failure, failure_of
 
 LOST = (
+    ConnectionLost,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     # A connection cut between two states of the protocol; a server that turned read-only.
@@ -34,30 +43,115 @@ LOST = (
     OSError,
     TimeoutError,
 )
+"""For those who only want to know that the database is away; `failures` says more."""
 
-_SESSION = {
+SESSION: Final = {
     "jit": "off",
-    "statement_timeout": "10000",
     "idle_in_transaction_session_timeout": "10000",
+    # An answer leaves only after its commit is on disk, whatever the server, the database or the
+    # role would have it. With a synchronous standby it is on the standby's disk, too.
+    "synchronous_commit": "on",
 }
 _LOOKUPS = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
-CONNECT_TIMEOUT_S: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 3.0
+ANSWER_WITHIN_S: Final = 4.0
+"""A lane's limit for an answer. It doubles each time in a row that it is reached, so that commits
+that hang on the server (a synchronous standby is away) do not fill it with connections."""
+_MOST_PATIENT_S: Final = 60.0
+_LOCK_TIMEOUT: Final = "1500"  # deadlocks are looked for after 1 s, and named as such
 _MOST_VARIANTS: Final = 32
+
+
+class Connector:
+    """Makes connections to whichever host of a DSN takes writes.
+
+    Each host has a time limit of its own: one that swallows packets would use up the time of all.
+    The host that was good the last time is asked first.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._hosts = one_host_each(dsn)
+
+    async def connect(
+        self, *_: Any, timeout: float = CONNECT_TIMEOUT_S, **more: Any
+    ) -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection to a server that takes writes. Raises CannotConnect, whatever went wrong."""
+        failed: list[str] = []
+        for dsn in tuple(self._hosts):
+            try:
+                connection = await asyncpg.connect(
+                    dsn, timeout=timeout, target_session_attrs="read-write", **more
+                )
+            except Exception as error:  # noqa: BLE001 - each is a reason why not
+                failed.append(f"{type(error).__name__}: {error}")
+            else:
+                self._hosts.remove(dsn)
+                self._hosts.insert(0, dsn)
+                _keep_alive(connection)
+                return connection
+        raise CannotConnect("; ".join(failed))
+
+
+def one_host_each(dsn: str) -> list[str]:
+    """A DSN for each host of one that may name many: `postgresql://u@a:1,b:2/d` names two."""
+    parts = urlsplit(dsn)
+    login, at, hosts = parts.netloc.rpartition("@")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if "," in hosts:
+        return [urlunsplit(parts._replace(netloc=login + at + host)) for host in hosts.split(",")]
+    if "," not in query.get("host", ""):
+        return [dsn]
+    named = query["host"].split(",")
+    ports = query.get("port", "").split(",")
+    ports = ports if len(ports) == len(named) else ports[:1] * len(named)
+    return [
+        urlunsplit(parts._replace(query=urlencode(query | {"host": host, "port": port})))
+        for host, port in zip(named, ports, strict=True)
+    ]
+
+
+def _keep_alive(connection: Any) -> None:
+    """Let the kernel find out that an idle peer is gone, before a payment does."""
+    carried = connection._transport.get_extra_info("socket")
+    if carried is None or carried.family == getattr(socket, "AF_UNIX", None):
+        return
+    with suppress(OSError):
+        carried.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            ("TCP_KEEPIDLE", 5),
+            ("TCP_KEEPINTVL", 2),
+            ("TCP_KEEPCNT", 4),
+            ("TCP_USER_TIMEOUT", 10_000),  # milliseconds that what was sent may go unconfirmed
+        ):
+            if hasattr(socket, option):
+                carried.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 class Lane:
     """One dedicated connection and its prepared statement, in as many variants as are asked for.
 
     `sql` gives the statement's text for a variant; the variant "" must always work. `lookups` is
-    for statements that find rows by key, as opposed to those that only insert.
+    for statements that find rows by key, as opposed to those that only insert. `limit_s` is how
+    long an answer may take; the server gives up a statement somewhat earlier.
     """
 
-    def __init__(self, dsn: str, name: str, sql: Callable[[str], str], *, lookups: bool) -> None:
-        self._dsn = dsn
+    def __init__(
+        self,
+        dsn: str,
+        name: str,
+        sql: Callable[[str], str],
+        *,
+        lookups: bool,
+        limit_s: float = ANSWER_WITHIN_S,
+    ) -> None:
+        self._connector = Connector(dsn)
         self._sql = sql
+        self._least_limit_s = self._limit_s = limit_s
         self._settings = {
-            **_SESSION,
+            **SESSION,
             **(_LOOKUPS if lookups else {}),
+            "statement_timeout": str(int(limit_s * 750)),
+            "lock_timeout": _LOCK_TIMEOUT,
             "application_name": f"easypay {name}",
             "plan_cache_mode": "force_generic_plan",
         }
@@ -72,17 +166,22 @@ class Lane:
         """
         try:
             statement = self._statements.get(variant) or await self._prepare(variant)
-            rows: list[asyncpg.Record] = await statement.fetch(*arguments)
+            rows: list[asyncpg.Record] = await statement.fetch(*arguments, timeout=self._limit_s)
         except asyncpg.UndefinedTableError:
             if not variant:
                 raise
             return await self.fetch(arguments)  # a month was detached: the parent knows
-        except LOST as error:
-            self._discard()
-            raise ConnectionLost(f"{type(error).__name__}: {error}") from error
         except asyncio.CancelledError:
             self._discard()  # the protocol is between two states: start afresh
             raise
+        except Exception as error:
+            if failure_of(error) is not Failure.GONE:
+                raise
+            if isinstance(error, TimeoutError):
+                self._limit_s = min(2 * self._limit_s, _MOST_PATIENT_S)
+            self._discard()
+            raise ConnectionLost(f"{type(error).__name__}: {error}") from error
+        self._limit_s = self._least_limit_s
         return rows
 
     async def open(self) -> None:
@@ -91,15 +190,10 @@ class Lane:
 
     async def _prepare(self, variant: str) -> Any:
         if self._connection is None:
-            self._connection = await asyncpg.connect(
-                self._dsn,
-                timeout=CONNECT_TIMEOUT_S,
-                server_settings=self._settings,
-                target_session_attrs="read-write",
-            )
+            self._connection = await self._connector.connect(server_settings=self._settings)
         if len(self._statements) >= _MOST_VARIANTS:
             self._statements.clear()
-        statement = await self._connection.prepare(self._sql(variant))
+        statement = await self._connection.prepare(self._sql(variant), timeout=self._limit_s)
         self._statements[variant] = statement
         return statement
 
@@ -118,27 +212,3 @@ class Lane:
         self._statements.clear()
         if connection is not None:
             connection.terminate()
-
-
-async def _leave_session(connection: Any) -> None:
-    """Nothing here changes a session (advisory locks and settings end with their transaction), so
-    nothing need be reset: asyncpg's own would be a round trip more for every statement."""
-
-
-async def open_pool(dsn: str, *, size: int) -> "asyncpg.Pool[asyncpg.Record]":
-    """A small pool for cold reads, the resolver and administration.
-
-    Raises DatabaseUnavailable where no connection can be made.
-    """
-    try:
-        return await asyncpg.create_pool(
-            dsn,
-            min_size=1,
-            max_size=size,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=10,
-            reset=_leave_session,
-            server_settings={**_SESSION, "application_name": "easypay pool"},
-        )
-    except LOST as error:
-        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error

@@ -9,14 +9,19 @@ The rules that keep a group from being worse than its members:
 - an item may name the things it touches; no two items with a thing in common run at the same time
   in this process, neither in one group (an UPDATE joined to two rows would apply one) nor in two
   (opposite orders would deadlock). Across processes rows are locked in sorted order;
-- where a group fails, its items run singly, so one bad row fails alone;
-- a caller that goes away takes nothing with it: the item stays in its group;
+- where a group fails, its items run singly, so one bad row fails alone. An item that failed for a
+  lock or a timeout is tried again later, alone, over one lane: one locked row holds up no others;
+- a caller that goes away takes nothing with it: the item stays in its group. `on_left` is told of
+  what may have been written for a caller who no longer listens;
+- no caller waits for longer than `patience_s`. What still queues then is taken out unwritten;
 - the queue is bounded; past it `submit` refuses at once, before anything is written;
-- where the connection is lost, perhaps after the commit, the group runs again: every statement
-  here can be repeated with the same ids and does its work once.
+- where the connection is lost, perhaps after the commit, the group runs again for as long as
+  anybody waits for it: every statement here can be repeated with the same ids and does its work
+  once.
 """
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -26,21 +31,24 @@ import asyncpg
 import msgspec
 
 from easypay.clock import monotonic
-from easypay.db.connections import ConnectionLost, Lane
+from easypay.db.connections import Lane
+from easypay.db.failures import ConnectionLost, Failure, failure_of
 from easypay.errors import DatabaseUnavailable, Overloaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-RETRYABLE = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.QueryCanceledError,
-    # Another process committed the same key while this ran: the second run sees it.
-    asyncpg.UniqueViolationError,
-)
 MOST_RETRIES = 5
+"""Of an item that finds its row there already: another process committed the same key while this
+ran, and the second run sees it."""
 LONG_GROUP_S = 0.02
+CLOSE_WITHIN_S = 5.0
+RECENT_S = 1.0
+STUCK_S = 2.0
+FAILED_FOR_S = 5.0
+"""How long a failure of the server's own counts against it, where nothing went well since."""
+_UNWELL = frozenset({"53", "58", "XX"})
+"""Disk full, out of memory, errors of input and output: what an empty group would not meet."""
 
 Watcher = Callable[[str, int, float, float], None]
 """Told of every group that came back: its committer's name, its size, how long its oldest item
@@ -51,7 +59,7 @@ def _nobody(name: str, size: int, waited_s: float, took_s: float) -> None:
     pass
 
 
-class _Entry(msgspec.Struct, Generic[Item, Result]):
+class _Entry(msgspec.Struct, Generic[Item, Result], eq=False):
     """An item in the queue, with what is asked of it again and again while it waits and runs."""
 
     item: Item
@@ -59,6 +67,13 @@ class _Entry(msgspec.Struct, Generic[Item, Result]):
     since: float
     touches: Sequence[Hashable]
     variant: str
+    alone: bool = False
+    """It failed before, so it runs in no group of others."""
+    tries: int = 0
+
+
+class _NobodyWaits(Exception):
+    """Every caller of a group is gone, and so it is not repeated. It may have committed."""
 
 
 class GroupCommitter(Generic[Item, Result]):
@@ -68,7 +83,7 @@ class GroupCommitter(Generic[Item, Result]):
     result per item, in order. `touches(item)` names what the item may not share with another that
     is running. `order(item)` sorts a group. A group holds items of one `variant(item)`, which picks
     the text of the statement. `limit` bounds the queue (None: unbounded).
-    `patience_s` is how long an item waits for a lost database before DatabaseUnavailable.
+    `patience_s` is how long a caller waits before DatabaseUnavailable.
     """
 
     def __init__(
@@ -88,6 +103,8 @@ class GroupCommitter(Generic[Item, Result]):
     ) -> None:
         self.name = name
         self.groups = 0
+        self.on_left: Callable[[Item], None] = lambda _: None
+        """Told of an item that may have been written after its caller had gone."""
         self._watcher = watcher
         self._lanes = list(lanes)
         self._free = list(lanes)
@@ -100,9 +117,17 @@ class GroupCommitter(Generic[Item, Result]):
         self._limit = limit
         self._patience_s = patience_s
         self._waiting: deque[_Entry[Item, Result]] = deque()
+        self._postponed: set[_Entry[Item, Result]] = set()
+        self._at_work: dict[Lane, list[_Entry[Item, Result]]] = {}
+        self._begun: dict[Lane, float] = {}
         self._touched: set[Hashable] = set()
         self._running: set[asyncio.Task[None]] = set()
+        self._alone_runs = False
+        self._closed = False
         self._impatience: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._last_good = -math.inf
+        self._last_bad = (-math.inf, "")
 
     @property
     def waiting(self) -> int:
@@ -125,24 +150,60 @@ class GroupCommitter(Generic[Item, Result]):
         self._waiting.append(
             _Entry(item, future, monotonic(), self._touches(item), self._variant(item))
         )
+        if self._patience is None and self._patience_s < math.inf:
+            self._look_at_patience_in(self._patience_s)
         self._start()
         return await future
 
+    async def why_not(self) -> str | None:
+        """Why a group would not come through just now, or None where one did, or would.
+
+        An idle committer tries: an empty group reaches the server, and is refused by one that only
+        reads, but writes nothing. Raises what the lane met.
+        """
+        now = monotonic()
+        if now - self._last_good < RECENT_S:
+            return None
+        failed_at, why = self._last_bad
+        if failed_at > self._last_good and now - failed_at < FAILED_FOR_S:
+            return why
+        if not self._free:
+            stuck_s = now - min(self._begun.values(), default=now)
+            return f"every {self.name} takes long" if stuck_s > STUCK_S else None
+        lane = self._free.pop(0)  # the one that was idle the longest
+        try:
+            await lane.fetch(self._arguments([]))
+        finally:
+            self._free.append(lane)
+            if self._runnable():
+                self._start()
+        self._last_good = monotonic()
+        return None
+
     async def close(self) -> None:
-        """Wait for what runs and waits, then close the lanes."""
-        while self._running:
-            await asyncio.wait(self._running)
-        if self._impatience is not None:
-            self._impatience.cancel()
-        for lane in self._lanes:
-            await lane.close()
+        """Wait for what runs and waits, for a while, then close the lanes."""
+        give_up_at = monotonic() + CLOSE_WITHIN_S
+        while self._running and monotonic() < give_up_at:
+            await asyncio.wait(self._running, timeout=give_up_at - monotonic())
+        self._closed = True
+        for entry in self._standing():
+            _refuse(entry, written=True)
+        for timer in (self._impatience, self._patience):
+            if timer is not None:
+                timer.cancel()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
+
+    # which group runs when ---------------------------------------------------------------------
 
     def _start(self, *, small: bool = False) -> None:
         """Begin a group: at once where none runs. Beside another only where it is worth a commit
         of its own, since the cost of a statement is mostly per group, or (`small`) where that
         other takes long: what waits must not wait for somebody else's lock.
         """
-        if not self._free or not self._waiting:
+        if not self._free or not self._waiting or self._closed:
             return
         idle = len(self._free) == len(self._lanes)
         if idle or small or len(self._waiting) >= self._size // 2:
@@ -162,10 +223,17 @@ class GroupCommitter(Generic[Item, Result]):
         """Run groups over one lane until nothing is waiting."""
         try:
             while group := self._next_group():
+                self._at_work[lane] = group
+                alone = group[0].alone
+                self._alone_runs |= alone
                 self._start()  # what was left behind may go at once over another lane
                 try:
                     await self._run_group(lane, group)
                 finally:
+                    del self._at_work[lane]
+                    self._begun.pop(lane, None)
+                    if alone:
+                        self._alone_runs = False
                     for entry in group:
                         self._touched.difference_update(entry.touches)
         finally:
@@ -173,9 +241,12 @@ class GroupCommitter(Generic[Item, Result]):
             if self._runnable():  # items held back by what the last group touched
                 self._start()
 
+    def _may_run(self, entry: _Entry[Item, Result]) -> bool:
+        """Does it touch nothing that runs? Of those that failed before one runs at a time."""
+        return self._touched.isdisjoint(entry.touches) and not (entry.alone and self._alone_runs)
+
     def _runnable(self) -> bool:
-        """Is there anything waiting that touches nothing that runs?"""
-        return any(self._touched.isdisjoint(entry.touches) for entry in self._waiting)
+        return any(map(self._may_run, self._waiting))
 
     def _next_group(self) -> list[_Entry[Item, Result]]:
         """What can run now: of one variant, touching nothing that runs, the oldest first."""
@@ -184,52 +255,137 @@ class GroupCommitter(Generic[Item, Result]):
         variant: str | None = None
         while self._waiting and len(group) < self._size:
             entry = self._waiting.popleft()
-            if self._touched.isdisjoint(entry.touches) and variant in (None, entry.variant):
+            fits = variant in (None, entry.variant) and not (entry.alone and group)
+            if fits and self._may_run(entry):
                 variant = entry.variant
                 self._touched.update(entry.touches)
                 group.append(entry)
+                if entry.alone:
+                    break
             else:
                 held.append(entry)
         self._waiting.extendleft(reversed(held))
         return group
+
+    # what becomes of a group -------------------------------------------------------------------
 
     async def _run_group(self, lane: Lane, group: list[_Entry[Item, Result]]) -> None:
         group.sort(key=lambda entry: self._order(entry.item))  # type: ignore[arg-type,return-value]
         self.groups += 1
         try:
             results = await self._run(lane, group)
+        except _NobodyWaits:
+            for entry in group:
+                self.on_left(entry.item)
         except Exception as error:  # noqa: BLE001 - it is handed to the callers
-            if len(group) == 1 or isinstance(error, DatabaseUnavailable):
-                for entry in group:
-                    if not entry.future.done():
-                        entry.future.set_exception(error)
-            else:
-                for entry in group:
+            if len(group) == 1:
+                self._fail(group[0], error)
+                return
+            for entry in group:
+                if not entry.future.done():
                     await self._run_group(lane, [entry])
-            return
-        for entry, result in zip(group, results, strict=True):
-            if not entry.future.done():
-                entry.future.set_result(result)
+        else:
+            for entry, result in zip(group, results, strict=True):
+                if entry.future.done():
+                    self.on_left(entry.item)
+                else:
+                    entry.future.set_result(result)
 
     async def _run(self, lane: Lane, group: list[_Entry[Item, Result]]) -> Sequence[Result]:
+        """Runs a group until it comes back, over as many connections as that takes.
+
+        Raises what the server refused it for; then nothing of it was written.
+        """
         items = [entry.item for entry in group]
         since = min(entry.since for entry in group)
-        retries = 0
+        losses = 0
         while True:
-            begun = monotonic()
+            begun = self._begun[lane] = monotonic()
             try:
                 rows = await lane.fetch(self._arguments(items), group[0].variant)
-                self._watcher(self.name, len(items), begun - since, monotonic() - begun)
-                return self._results(items, rows)
             except ConnectionLost as error:
-                if monotonic() - since > self._patience_s:
-                    raise DatabaseUnavailable(
-                        "The database cannot be reached. Repeat the request with the same "
-                        "Idempotency-Key: it finds out what became of this one.",
-                        retry_after_s=2,
-                    ) from error
-            except RETRYABLE:
-                if len(items) > 1 or retries >= MOST_RETRIES:
-                    raise
-            retries += 1
-            await asyncio.sleep(min(0.5, 0.02 * 2**retries) * (0.5 + random.random()))  # noqa: S311
+                losses += 1
+                await asyncio.sleep(_pause_s(losses))
+                if all(entry.future.done() for entry in group):
+                    raise _NobodyWaits from error
+            except Exception as error:
+                if getattr(error, "sqlstate", "")[:2] in _UNWELL:
+                    self._last_bad = (monotonic(), f"{self.name}: {type(error).__name__}")
+                raise
+            else:
+                now = self._last_good = monotonic()
+                self._watcher(self.name, len(items), begun - since, now - begun)
+                return self._results(items, rows)
+
+    def _fail(self, entry: _Entry[Item, Result], error: Exception) -> None:
+        """It failed alone, and wrote nothing: once more, later, or its caller is told."""
+        if entry.future.done():
+            return
+        again = failure_of(error) is Failure.TEMPORARY
+        if isinstance(error, asyncpg.UniqueViolationError):
+            again = entry.tries < MOST_RETRIES
+        if not again:
+            entry.future.set_exception(error)
+            return
+        entry.alone = True
+        entry.tries += 1
+        self._postponed.add(entry)
+        task = asyncio.get_running_loop().create_task(self._again(entry))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _again(self, entry: _Entry[Item, Result]) -> None:
+        await asyncio.sleep(_pause_s(entry.tries))
+        self._postponed.discard(entry)
+        if not entry.future.done():
+            self._waiting.append(entry)
+            self._start()
+
+    # how long a caller waits -------------------------------------------------------------------
+
+    def _look_at_patience_in(self, after_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(after_s, self._look_at_patience)
+
+    def _look_at_patience(self) -> None:
+        """One look at all for as long as the patience of the next, and no timer for each."""
+        self._patience = None
+        too_old = monotonic() - self._patience_s
+        unwritten = {entry for entry in self._waiting if entry.since <= too_old}
+        if unwritten:
+            self._waiting = deque(entry for entry in self._waiting if entry not in unwritten)
+        for entry in unwritten | self._postponed:
+            if entry.since <= too_old:
+                _refuse(entry, written=False)
+        for entry in self._standing():
+            if entry.since <= too_old:
+                _refuse(entry, written=True)
+        oldest = min((e.since for e in self._standing() if not e.future.done()), default=None)
+        if oldest is not None:
+            self._look_at_patience_in(max(oldest - too_old, 0.001))
+
+    def _standing(self) -> list[_Entry[Item, Result]]:
+        """Everything that was accepted and has not come back."""
+        at_work = [entry for group in self._at_work.values() for entry in group]
+        return [*at_work, *self._postponed, *self._waiting]
+
+
+def _pause_s(failures: int) -> float:
+    return min(0.5, 0.02 * 2.0 ** min(failures, 10)) * (0.5 + random.random())  # noqa: S311
+
+
+def _refuse(entry: _Entry[Item, Result], *, written: bool) -> None:
+    """Tell the caller to come again. `written`: perhaps it was, or still will be."""
+    if not entry.future.done():
+        what = (
+            "it finds out what became of this one."
+            if written
+            else "nothing was written for this one."
+        )
+        entry.future.set_exception(
+            DatabaseUnavailable(
+                "The database does not answer in time. Repeat the request with the same "
+                f"Idempotency-Key: {what}",
+                retry_after_s=2,
+            )
+        )

@@ -3,6 +3,8 @@
 A UUIDv7 begins with its millisecond, so a month is a range of ids. A default partition catches
 what should never happen (a clock far off); anything in it is an alarm. New partitions are made
 beside the parent and attached, which takes no lock that stops readers or writers of the others.
+Which month it is, the database's clock says: those of gateways may be off, and rows go where their
+ids belong.
 Whoever detaches a month must rename its tables: running gateways address them by name.
 """
 
@@ -11,9 +13,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from easypay import ids
+from easypay.db.failures import Failure, failure_of
+from easypay.errors import EasyPayError
 
 PARTITIONED: Final = ("payments", "operations", "events")
+
+_LOCK_TIMEOUT: Final = "2s"
 
 # Each payment and operation is rewritten once, when its outcome is known, by a whole group at a
 # time: the page must have room for every row's second version (an operation's carries the stored
@@ -63,27 +71,66 @@ class Months:
         return self._suffixes[index] if index >= 0 else ""
 
 
-async def ensure(connection: Any, *, at: datetime, months_ahead: int) -> list[str]:
-    """Make the partitions from last month to `months_ahead` months after `at`.
+class MonthsMissing(EasyPayError):
+    """Some partitions could not be made; all others are there."""
 
-    Returns the names of those it made. Idempotent, and safe from several processes at once.
+    code, http_status, title = "months_missing", 503, "A month's tables could not be made"
+
+
+async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = None) -> list[str]:
+    """Make the partitions from last month to `months_ahead` months after `at`, or after now.
+
+    Returns the names of those it made. Idempotent, and safe from several processes at once. Each
+    month is made by itself: one that cannot be (a dump holds its lock, a row of it lies in the
+    default partition) keeps no other from being made. Raises MonthsMissing in the end.
     """
+    at = at or await connection.fetchval("SELECT now()")
+    wanted = [("default", "DEFAULT")]
+    for month in (0, *range(1, months_ahead + 1), -1):  # the most urgent first
+        low, high = month_start(at, month), month_start(at, month + 1)
+        bounds = f"'{ids.lowest_id_at(low)}') TO ('{ids.lowest_id_at(high)}'"
+        wanted.append((f"{low:%Y_%m}", f"FOR VALUES FROM ({bounds})"))
+    present = await _attached(connection)
+    made: list[str] = []
+    failed: list[str] = []
+    for suffix, bounds in wanted:
+        if all(f"{table}_{suffix}" in present for table in PARTITIONED):
+            continue
+        try:
+            made += await _make_all(connection, suffix, bounds)
+        except asyncpg.PostgresError as error:
+            if failure_of(error) is Failure.GONE:
+                raise
+            failed.append(f"{suffix} ({error})")
+    if failed:
+        raise MonthsMissing(f"partitions could not be made: {'; '.join(failed)}")
+    return made
+
+
+async def _make_all(connection: Any, suffix: str, bounds: str) -> list[str]:
+    """A month's partitions, or the default ones, of each table that has none."""
     made: list[str] = []
     async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay partitions'))")
-        await connection.execute("SET LOCAL lock_timeout = '2s'")
         present = await _attached(connection)
         for table in PARTITIONED:
-            wanted: list[tuple[str, str]] = [(f"{table}_default", "DEFAULT")]
-            for month in range(-1, months_ahead + 1):
-                low, high = month_start(at, month), month_start(at, month + 1)
-                bounds = f"'{ids.lowest_id_at(low)}') TO ('{ids.lowest_id_at(high)}'"
-                wanted.append((f"{table}_{low:%Y_%m}", f"FOR VALUES FROM ({bounds})"))
-            for name, bounds in wanted:
-                if name not in present:
-                    await _make(connection, table, name, bounds)
-                    made.append(name)
+            name = f"{table}_{suffix}"
+            if name not in present:
+                await _make(connection, table, name, bounds)
+                made.append(name)
     return made
+
+
+async def has_present_month(connection: Any) -> bool:
+    """Have all tables a partition for the month that it is by the database's clock?"""
+    found: int = await connection.fetchval(
+        "SELECT count(*) FROM pg_inherits WHERE inhrelid IN ("
+        "SELECT to_regclass(name || to_char(now() AT TIME ZONE 'UTC', '_YYYY_MM'))"
+        " FROM unnest($1::text[]) AS name)",
+        list(PARTITIONED),
+    )
+    return found == len(PARTITIONED)
 
 
 async def _attached(connection: Any) -> set[str]:
@@ -104,8 +151,11 @@ async def _make(connection: Any, table: str, name: str, bounds: str) -> None:
 
 
 async def strays(connection: Any) -> dict[str, int]:
-    """How many rows lie in each default partition. Anything but zero is an alarm."""
+    """How many rows lie in each default partition, counted up to a thousand. Anything but zero is
+    an alarm."""
     return {
-        table: await connection.fetchval(f"SELECT count(*) FROM {table}_default")
+        table: await connection.fetchval(
+            f"SELECT count(*) FROM (SELECT FROM {table}_default LIMIT 1000) AS found"
+        )
         for table in PARTITIONED
     }

@@ -6,11 +6,13 @@ loop, together.
 """
 
 import asyncio
-import sys
 from datetime import datetime
 from typing import IO
 
 import msgspec
+
+from easypay.observability.log_output import LogOutput
+from easypay.observability.logs import standard_error
 
 _encode = msgspec.json.Encoder().encode
 
@@ -42,10 +44,10 @@ class Line(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
 
 
 class AccessLog:
-    """Writes lines to standard error, or wherever `out` leads. `out` None: nowhere."""
+    """Writes lines to standard error, or wherever `out` leads."""
 
-    def __init__(self, out: IO[bytes] | None = sys.stderr.buffer) -> None:
-        self._out = out
+    def __init__(self, out: IO[bytes] | LogOutput | None = None, *, silent: bool = False) -> None:
+        self._out = None if silent else out or standard_error()
         self._waiting: list[bytes] = []
 
     def write(self, line: Line) -> None:

@@ -89,6 +89,10 @@ class Instruments:
         self.held = gauge(
             "easypay_held_operations", "Payments that wait for a reviewer.", merge="max"
         )
+        self.kept = gauge(
+            "easypay_outcomes_unrecorded",
+            "Outcomes that the processor gave and the database could not take yet.",
+        )
         self.inconclusive = counter(
             "easypay_inquiries_inconclusive_total", "Inquiries that did not settle the matter."
         )

@@ -2,9 +2,10 @@
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
+from functools import cache
 
+from easypay.observability.log_output import LogOutput
 from easypay.payments.cards import scrub
 
 
@@ -26,8 +27,29 @@ class JsonLines(logging.Formatter):
         return json.dumps(said, ensure_ascii=False)
 
 
+@cache
+def standard_error() -> LogOutput:
+    """Where all lines of this process go; nobody waits until they are read."""
+    return LogOutput(2)
+
+
+class _Lines(logging.Handler):
+    """Writes a line for each record."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record).encode(errors="backslashreplace")
+        except Exception:  # noqa: BLE001 - as logging's own handlers do
+            self.handleError(record)
+            return
+        standard_error().write(line + b"\n")
+
+    def flush(self) -> None:
+        standard_error().flush()
+
+
 def configure(level: str = "INFO") -> None:
     """Send every logger of this process through JsonLines."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lines()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -103,12 +104,19 @@ class MeasuredPool:
 
     def __init__(self, pool: Any, instruments: Instruments) -> None:
         self._pool = pool
+        self._patience_s: float | None = None
         self._turns = asyncio.Semaphore(pool.get_max_size())
         self._database = instruments.database
         self.acquire = pool.acquire
         self.close = pool.close
         self.get_size = pool.get_size
         self.get_idle_size = pool.get_idle_size
+
+    def for_clients(self, patience_s: float) -> "MeasuredPool":
+        """The same pool for those who must not wait longer: then it raises TimeoutError."""
+        theirs = copy(self)
+        theirs._patience_s = patience_s
+        return theirs
 
     async def fetch(self, sql: str, *arguments: object) -> Any:
         return await self._timed(self._pool.fetch, sql, arguments)
@@ -125,7 +133,7 @@ class MeasuredPool:
     async def _timed(
         self, run: Callable[..., Awaitable[Any]], sql: str, arguments: Sequence[object]
     ) -> Any:
-        async with self._turns:
+        async with asyncio.timeout(self._patience_s), self._turns:
             begun = monotonic()
             try:
                 return await run(sql, *arguments)

@@ -7,6 +7,7 @@ while the processor is asked. A reply leaves only after the commit it speaks of.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -35,8 +36,9 @@ from easypay.payments.intents import (
     numbers_of,
     text,
 )
+from easypay.payments.kept import Kept, provisional_reply
 from easypay.payments.model import Operation, Payment, PaymentKey, Spent
-from easypay.payments.recorder import Recorder
+from easypay.payments.recorder import LOST_OPERATION, Recorder
 from easypay.payments.refusals import why_not
 from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import Resolver
@@ -85,6 +87,7 @@ class Payments:
         follow_up: GroupCommitter[statements.FollowUp, Payment | None],
         read: GroupCommitter[PaymentKey, Payment | None],
         recorder: Recorder,
+        kept: Kept,
         resolver: Resolver,
         processor: Processor,
         pool: Any,
@@ -96,6 +99,7 @@ class Payments:
         self._follow_up = follow_up
         self._read = read
         self._recorder = recorder
+        self._kept = kept
         self._resolver = resolver
         self._processor = processor
         self._pool = pool
@@ -170,37 +174,36 @@ class Payments:
         _require_account(caller)
         payment, operation = new_payment(caller, body, self._processor.name, at)
         numbers = numbers_of(body)
-        claimed = await self._begin.submit(
-            statements.NewPayment(
-                merchant_id=caller.merchant_id,
-                mode=caller.mode,
-                key=ask.key,
-                fingerprint=ask.fingerprint,
-                payment_id=payment.id,
-                operation_id=operation.id,
-                kind=operation.kind,
-                amount_minor=body.amount,
-                currency=body.currency,
-                capture=body.capture,
-                method_type=payment.method_type,
-                card_brand=payment.card_brand,
-                card_last4=payment.card_last4,
-                card_exp_month=payment.card_exp_month,
-                card_exp_year=payment.card_exp_year,
-                card_fingerprint=None if numbers is None else self._card_fingerprint(numbers),
-                processor=self._processor.name,
-                order_reference=body.order_reference,
-                customer_reference=payment.customer_reference,
-                description=body.description,
-                statement_descriptor=body.statement_descriptor,
-                customer=text(body.customer),
-                billing_address=text(body.billing_address),
-                metadata=payment.metadata,
-                reference=operation.reference,
-                at=at,
-                login_id=payment.login_id,
-            )
+        intent = statements.NewPayment(
+            merchant_id=caller.merchant_id,
+            mode=caller.mode,
+            key=ask.key,
+            fingerprint=ask.fingerprint,
+            payment_id=payment.id,
+            operation_id=operation.id,
+            kind=operation.kind,
+            amount_minor=body.amount,
+            currency=body.currency,
+            capture=body.capture,
+            method_type=payment.method_type,
+            card_brand=payment.card_brand,
+            card_last4=payment.card_last4,
+            card_exp_month=payment.card_exp_month,
+            card_exp_year=payment.card_exp_year,
+            card_fingerprint=None if numbers is None else self._card_fingerprint(numbers),
+            processor=self._processor.name,
+            order_reference=body.order_reference,
+            customer_reference=payment.customer_reference,
+            description=body.description,
+            statement_descriptor=body.statement_descriptor,
+            customer=text(body.customer),
+            billing_address=text(body.billing_address),
+            metadata=payment.metadata,
+            reference=operation.reference,
+            at=at,
+            login_id=payment.login_id,
         )
+        claimed = await self._begin.submit(intent)
         if not claimed:
             standing = await self._standing(ask, operation.id, await self._use_of(ask))
             if isinstance(standing, Reply):
@@ -212,7 +215,8 @@ class Payments:
             request = authorize_request(account, operation, body)
             return self._processor.authorize(request, deadline)
 
-        return await self._call_and_record(caller, operation, payment, authorize, started)
+        begin = partial(self._begin.submit, intent) if claimed else None
+        return await self._call_and_record(caller, operation, payment, authorize, started, begin)
 
     async def _follow(
         self, ask: Ask, kind: str, payment_id: UUID, amount: int | None, version: int | None
@@ -353,6 +357,7 @@ class Payments:
         payment: Payment,
         call: Call,
         started: float,
+        begin_again: Callable[[], Awaitable[object]] | None = None,
     ) -> Reply:
         reach("after_begin")
         begun = monotonic()
@@ -365,10 +370,24 @@ class Payments:
             outcome = await call(account, Deadline(started + self._deadline_s))
         reach("after_reply")
         answered = monotonic()
-        recorded = await self._recorder.record(
-            operation, payment, outcome, processor_us=int((answered - begun) * 1e6)
-        )
+        processor_us = int((answered - begun) * 1e6)
+        try:
+            recorded = await self._recorder.record(
+                operation, payment, outcome, processor_us=processor_us
+            )
+            if recorded.state == LOST_OPERATION and begin_again is not None:
+                # A standby took over that had not received the intent. It is written once more,
+                # under the same ids, so that neither the money nor the key is forgotten.
+                await begin_again()
+                recorded = await self._recorder.record(
+                    operation, payment, outcome, processor_us=processor_us
+                )
+        except Exception as error:  # noqa: BLE001 - what the processor said is known, and kept
+            self._kept.keep(operation, payment, outcome, processor_us, error)
+            recorded = provisional_reply(operation, payment, outcome)
         reach("after_record")
+        if recorded.state == LOST_OPERATION:
+            recorded = provisional_reply(operation, payment, outcome)
         if recorded.reply_status is None or recorded.reply_body is None:
             if isinstance(outcome, NotSent):
                 raise ProcessorUnavailable(

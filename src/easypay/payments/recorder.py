@@ -24,7 +24,7 @@ from easypay.processors.base import Approved
 
 log = logging.getLogger(__name__)
 
-LOST: Final = "lost"
+LOST_OPERATION: Final = "lost"
 """The state of an operation that the database does not have any more."""
 
 
@@ -119,4 +119,4 @@ def _lost(operation: Operation, learned: Learned) -> Recorded:
         operation.amount_minor,
         operation.currency,
     )
-    return Recorded(LOST, None, None)
+    return Recorded(LOST_OPERATION, None, None)

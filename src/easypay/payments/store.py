@@ -1,4 +1,4 @@
-"""The SQL of payments off the hot path: reads, lists, the resolver's and the daily chores.
+"""The SQL of payments off the hot path: reads, lists, and the resolver's.
 
 Every function takes an asyncpg pool or connection.
 """
@@ -17,8 +17,6 @@ from easypay.payments.model import (
     Payment,
     PaymentKey,
 )
-
-_PURGE_BATCH: Final = 5_000
 
 # Loosely typed on purpose: a pool, a connection and a pooled connection all run queries.
 Runner = Any
@@ -172,32 +170,3 @@ async def look_now(runner: Runner, operation: Operation) -> None:
         operation.id,
         operation.mode,
     )
-
-
-async def age_of(runner: Runner, operation: Operation) -> float:
-    """Seconds since an operation began, by the database's clock, which stamped it."""
-    age: float = await runner.fetchval(
-        "SELECT extract(epoch FROM db_now() - $1)::float8", operation.begun_at
-    )
-    return age
-
-
-async def purge_keys(runner: Runner, *, days: int) -> int:
-    """Forget idempotency keys older than `days`; their operations stay. Returns how many.
-
-    In batches, each a transaction of its own: a day of a busy gateway is more than one statement
-    may take.
-    """
-    purged = 0
-    while True:
-        status: str = await runner.execute(
-            "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY("
-            "SELECT ctid FROM idempotency_keys"
-            " WHERE created_at < db_now() - make_interval(days => $1) LIMIT $2))",
-            days,
-            _PURGE_BATCH,
-        )
-        deleted = int(status.rpartition(" ")[2])
-        purged += deleted
-        if deleted < _PURGE_BATCH:
-            return purged

@@ -17,10 +17,10 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from easypay.clock import monotonic
 from easypay.processors.authorize_net.connection import Connection, Reply
 from easypay.processors.base import Deadline, NotSent, Unknown
 
@@ -95,7 +95,7 @@ class HttpClient:
             target = self._add_target(url)
         pool, head = target
         pauses_s = iter(RETRY_PAUSES_S)
-        while (left_s := deadline.left(monotonic())) >= LEAST_TIME_S:
+        while deadline.left(monotonic()) >= LEAST_TIME_S:
             connection = self._take_idle(pool)
             if connection is None:
                 obtained = await self._obtain(pool, deadline)
@@ -108,12 +108,12 @@ class HttpClient:
                     await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311
                     continue
                 connection = obtained
-                left_s = deadline.left(monotonic())
-                if left_s < LEAST_TIME_S:
-                    self.connection_free(connection)
-                    break
-            # No await between the last check of the connection and the write inside.
             request = b"%b%d\r\n%b\r\n%b" % (head, len(body), self._more_headers(), body)
+            # No await between the last look at the clock and the connection, and the write inside.
+            left_s = deadline.left(monotonic())
+            if left_s < LEAST_TIME_S:
+                self.connection_free(connection)
+                break
             return await connection.exchange(request, left_s)
         return NotSent(reason="no time left to begin a call")
 

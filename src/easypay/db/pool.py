@@ -1,0 +1,124 @@
+"""The small pool for cold reads, the resolver and administration: asyncpg's, with a limit to every
+wait.
+
+A connection whose answer did not come in time is dropped without a word: asyncpg would ask the
+server to cancel, and wait for that. A connection to a server that takes no writes any more is
+replaced by one to the server that does.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import asyncpg
+
+from easypay.db.connections import CONNECT_TIMEOUT_S, LOST, SESSION, Connector
+from easypay.db.failures import Failure, failure_of
+from easypay.errors import DatabaseUnavailable
+
+ACQUIRE_WITHIN_S: Final = 5.0
+STATEMENT_TIMEOUT_S: Final = 10.0
+ANSWER_WITHIN_S: Final = 12.0
+_GIVE_BACK_WITHIN_S: Final = 1.0
+
+
+class Pool:
+    """asyncpg's pool, bounded. What runs a statement acquires a connection for it."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+        self.get_size = pool.get_size
+        self.get_idle_size = pool.get_idle_size
+        self.get_max_size = pool.get_max_size
+
+    async def fetch(self, sql: str, *arguments: object) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetch(sql, *arguments)
+
+    async def fetchrow(self, sql: str, *arguments: object) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchrow(sql, *arguments)
+
+    async def fetchval(self, sql: str, *arguments: object) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchval(sql, *arguments)
+
+    async def execute(self, sql: str, *arguments: object) -> Any:
+        async with self.acquire() as connection:
+            return await connection.execute(sql, *arguments)
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        """A connection to a server that takes writes, for the length of a block.
+
+        Raises TimeoutError where none is free in time, and CannotConnect.
+        """
+        connection = await self._take()
+        try:
+            yield connection
+        except BaseException as error:
+            if not isinstance(error, Exception) or failure_of(error) is Failure.GONE:
+                connection.terminate()
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                await self._pool.expire_connections()  # the others lead to the same server
+            raise
+        finally:
+            with suppress(*LOST):
+                await self._pool.release(connection, timeout=_GIVE_BACK_WITHIN_S)
+
+    async def close(self) -> None:
+        """Close what is open; what does not close soon is dropped."""
+        try:
+            async with asyncio.timeout(_GIVE_BACK_WITHIN_S):
+                await self._pool.close()
+        except LOST:
+            self._pool.terminate()
+
+    async def _take(self) -> Any:
+        async with asyncio.timeout(ACQUIRE_WITHIN_S):
+            while True:
+                connection = await self._pool.acquire()
+                if not _only_reads(connection):
+                    return connection
+                connection.terminate()
+                await self._pool.release(connection)
+
+
+def _only_reads(connection: Any) -> bool:
+    """What the server last reported by itself, with any of its answers (PostgreSQL 14)."""
+    told = connection.get_settings()
+    return "on" in (
+        getattr(told, "default_transaction_read_only", "off"),
+        getattr(told, "in_hot_standby", "off"),
+    )
+
+
+async def _leave_session(connection: Any) -> None:
+    """Nothing here changes a session (advisory locks and settings end with their transaction), so
+    nothing need be reset: asyncpg's own would be a round trip more for every statement."""
+
+
+async def open_pool(dsn: str, *, size: int, answer_within_s: float = ANSWER_WITHIN_S) -> Pool:
+    """A pool of at most `size` connections.
+
+    Raises DatabaseUnavailable where no connection can be made.
+    """
+    try:
+        pool = await asyncpg.create_pool(
+            dsn,
+            connect=Connector(dsn).connect,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=answer_within_s,
+            reset=_leave_session,
+            server_settings={
+                **SESSION,
+                "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
+                "application_name": "easypay pool",
+            },
+        )
+    except LOST as error:
+        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+    return Pool(pool)

@@ -1,0 +1,95 @@
+"""What has to be done now and then, each chore by itself: one that fails stops no other.
+
+Each has a time limit, and a failure is tried again after a minute. None takes a lock that it would
+wait for longer than two seconds, so no chore stands in the way of payments.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+from easypay.db import partitions
+from easypay.db.failures import is_passing
+from easypay.payments.purge import purge_keys
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 60.0
+_HOUR_S: Final = 3600.0
+
+
+class Chore(NamedTuple):
+    """`work` runs every `every_s` seconds, for at most `limit_s`."""
+
+    name: str
+    work: Callable[[], Awaitable[None]]
+    every_s: float
+    limit_s: float
+
+
+async def keep_doing(chore: Chore) -> None:
+    """Until cancelled."""
+    while True:
+        try:
+            async with asyncio.timeout(chore.limit_s):
+                await chore.work()
+        except partitions.MonthsMissing as error:
+            log.critical("%s failed and is tried again in a minute: %s", chore.name, error)
+        except Exception as error:
+            log.error(
+                "%s failed and is tried again in a minute: %s: %s",
+                chore.name,
+                type(error).__name__,
+                error,
+                exc_info=None if is_passing(error) else error,
+            )
+        else:
+            await asyncio.sleep(chore.every_s)
+            continue
+        await asyncio.sleep(_AGAIN_S)
+
+
+def chores(
+    pool: Any, months: partitions.Months, *, months_ahead: int, key_days: int
+) -> list[Chore]:
+    """All chores of a gateway."""
+
+    async def make_months() -> None:
+        async with pool.acquire() as connection:
+            made = await partitions.ensure(connection, months_ahead=months_ahead)
+        if made:
+            log.info("made %s", ", ".join(made))
+
+    async def learn_months() -> None:
+        async with pool.acquire() as connection:
+            await months.load(connection)
+
+    async def look_for_strays() -> None:
+        async with pool.acquire() as connection:
+            found = await partitions.strays(connection)
+        if any(found.values()):
+            log.critical("rows outside every month, is a clock far off? %s", found)
+
+    async def forget_keys() -> None:
+        await purge_keys(pool, days=key_days)
+
+    return [
+        Chore("making months ahead", make_months, _HOUR_S, 60),
+        Chore("learning which months there are", learn_months, _HOUR_S, 30),
+        Chore("looking for rows outside every month", look_for_strays, _HOUR_S, 60),
+        Chore("forgetting old keys", forget_keys, 24 * _HOUR_S, 4 * _HOUR_S),
+    ]
+
+
+async def make_months_at_start(connection: Any, *, months_ahead: int) -> None:
+    """Make the months ahead. What cannot be made is an alarm while the present month is there.
+
+    Raises MonthsMissing, or what the database said, where it is not.
+    """
+    try:
+        await partitions.ensure(connection, months_ahead=months_ahead)
+    except partitions.MonthsMissing as error:
+        if not await partitions.has_present_month(connection):
+            raise
+        log.critical("%s; the present month is there, and it is tried again", error)

@@ -1,0 +1,68 @@
+"""Idempotency keys past their time are forgotten; their operations stay.
+
+A key whose operation is open, or which an inquiry still watches, is kept whatever its age: the same
+key would charge again. The walk goes from the limit of age backwards, hour by hour and then day by
+day, so that each statement reads its own part of the table (BRIN) and not what was deleted before
+it. One process at a time does it, in batches that are transactions of their own.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final
+
+_BATCH: Final = 5_000
+_PAUSE_S: Final = 0.01
+_HOURS: Final = 72
+_DAYS: Final = 400
+
+# Every look-up goes by key: a hash of all operations would cost more than the whole purge.
+_BEGIN: Final = """
+    SELECT pg_try_advisory_xact_lock(hashtext('easypay purge')),
+           set_config('lock_timeout', '2s', true), set_config('enable_hashjoin', 'off', true),
+           set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true)
+"""
+_DELETE: Final = """
+    DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+        SELECT k.ctid FROM idempotency_keys k
+         WHERE k.created_at >= $1 AND k.created_at < $2
+           AND NOT EXISTS (SELECT FROM unresolved_operations u
+                            WHERE u.merchant_id = k.merchant_id AND u.operation_id = k.operation_id)
+           AND NOT EXISTS (SELECT FROM operations o
+                            WHERE o.merchant_id = k.merchant_id AND o.id = k.operation_id
+                              AND o.state IN ('in_flight', 'unknown', 'not_sent', 'held'))
+         LIMIT $3))
+"""
+_OLDER: Final = "SELECT EXISTS (SELECT FROM idempotency_keys WHERE created_at < $1)"
+_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def purge_keys(pool: Any, *, days: int) -> int:
+    """Forget keys older than `days` whose operation is closed. Returns how many.
+
+    Nothing is done, and 0 returned, where another process is at it.
+    """
+    limit: datetime = await pool.fetchval("SELECT db_now() - make_interval(days => $1)", days)
+    edges = [limit - timedelta(hours=n) for n in range(_HOURS + 1)]
+    purged = await _purge_between(pool, edges)
+    if await pool.fetchval(_OLDER, edges[-1]):
+        older = [edges[-1] - timedelta(days=n) for n in range(_DAYS + 1)]
+        purged += await _purge_between(pool, [*older, _EVER])
+    return purged
+
+
+async def _purge_between(pool: Any, edges: list[datetime]) -> int:
+    """The spans between edges that go back in time, one after another."""
+    purged = 0
+    for end, start in pairwise(edges):
+        deleted = _BATCH
+        while deleted == _BATCH:
+            async with pool.acquire() as connection, connection.transaction():
+                if not (await connection.fetchrow(_BEGIN))[0]:
+                    return purged
+                status: str = await connection.execute(_DELETE, start, end, _BATCH)
+            deleted = int(status.rpartition(" ")[2])
+            purged += deleted
+            if deleted:
+                await asyncio.sleep(_PAUSE_S)  # others have their turn
+    return purged
