@@ -111,7 +111,7 @@ _ADVICE: Final[Mapping[str, Advice]] = {
         "All of it now, or this part later; with a new key",
         "The payment was captured, and the processor has not settled it yet. Until it has, all of "
         "it can be given back and no part of it. No money moved.",
-        "Refund all that was captured now (leave `amount` out), or this part after settlement, "
+        "Refund all that was captured now (with the body `{}`), or this part after settlement, "
         "which is once a day.",
     ),
     "request_in_progress": Advice(
