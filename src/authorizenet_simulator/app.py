@@ -2,10 +2,12 @@
 surface under /simulator."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from typing import Any, Final
 
-from authorizenet_simulator import hosted, wire
+import msgspec
+
+from authorizenet_simulator import doorway, hosted, wire
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.control import Control
 from authorizenet_simulator.faults import Fault
@@ -64,8 +66,9 @@ _NO_XML: Final = XML._replace(read=_unsupported)
 class App:
     """One simulator as an ASGI application."""
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Simulator, names: Collection[str] = ()) -> None:
         self.simulator = simulator
+        self._names = frozenset(name.lower() for name in names)
         self.control = Control(simulator)
         self.webhooks = WebhooksApi(simulator)
 
@@ -75,6 +78,11 @@ class App:
         path: str = scope["path"]
         if path == WIRE_PATH:
             await self._wire(scope, receive, send)
+        elif path.startswith("/simulator") and (
+            why := doorway.why_closed(scope["headers"], self._names)
+        ):
+            body = msgspec.json.encode({"error": why})
+            await _send(send, 403, [JSON.header, *_PRIVATE], body)
         elif path in _PAGE_PATHS and scope["method"] in ("GET", "HEAD"):
             await _send(send, 200, PAGE_HEADERS, PAGE)
         elif path.startswith("/simulator"):

@@ -40,6 +40,19 @@ class Operator:
         return json.loads(self.types(*words, "--json", stdin=stdin))
 
 
+def test_a_key_file_of_another_encoding_is_one_clear_line() -> None:
+    words = ("merchant", "account", f"mer_{'0' * 32}", "--login-id", "easypay-sim")
+    told = subprocess.run(
+        [sys.executable, "-m", "easypay", *words],
+        input="sim-secret-key-1\n".encode("utf-16"),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert told.stderr == b"easypay: standard input is not UTF-8 text\n"
+
+
 async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:
     gateway: Gateway = await stack.gateway()
     operator = Operator(stack)

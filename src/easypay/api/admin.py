@@ -1,7 +1,7 @@
 """Administration over HTTP: merchants, processor accounts and keys, under the admin key."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 from uuid import UUID
 
 import msgspec
@@ -16,6 +16,7 @@ from easypay.merchants import admin
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.merchants.vault import Vault
 
+_AT_MOST: Final = "At most {} characters of plain ASCII, as issued."
 Scope = Literal["payments:read", "payments:write", "refunds:write"]
 
 
@@ -38,10 +39,13 @@ class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Authorize.Net credentials. Stored encrypted, shown never."""
+    """Authorize.Net credentials. Stored encrypted, shown never. Blanks, line ends and byte order
+    marks around them are no part of them."""
 
-    login_id: Annotated[str, Meta(min_length=1, max_length=25)]
-    transaction_key: Annotated[str, Meta(min_length=1, max_length=16)]
+    login_id: Annotated[str, Meta(min_length=1, max_length=64, description=_AT_MOST.format(25))]
+    transaction_key: Annotated[
+        str, Meta(min_length=1, max_length=64, description=_AT_MOST.format(16))
+    ]
 
     def __repr__(self) -> str:
         return "SetAccount(***)"
