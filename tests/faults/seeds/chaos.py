@@ -121,6 +121,13 @@ async def _settle(world: World, shops: Shops, what: Happening) -> None:
     await world.ground.simulator.post("/settle")
 
 
+async def _failover(world: World, shops: Shops, what: Happening) -> None:
+    """What was committed since the burst began is lost with the primary."""
+    await asyncio.sleep(what.args["after_s"])
+    await world.fail_over()
+    world.tell("failed over")
+
+
 BREAKS: Final[dict[str, Breaks]] = {
     "fault": _fault,
     "kill": _kill,
@@ -133,6 +140,7 @@ BREAKS: Final[dict[str, Breaks]] = {
     "account": _account,
     "lag": _lag,
     "settle": _settle,
+    "failover": _failover,
 }
 AT_ONCE: Final = frozenset({"fault", "skew", "processor_skew", "lag"})
 """Done before the shops ask; all others happen while they do."""

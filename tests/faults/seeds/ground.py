@@ -16,7 +16,7 @@ from faults.seeds.nursery import Nursery
 from harness import Simulator, migrated, with_database
 
 TEMPLATE: Final = "seeds_template"
-_SERVER: Final = {
+SERVER: Final = {
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "on",
@@ -26,6 +26,7 @@ _SERVER: Final = {
     "autovacuum": "off",
     "wal_level": "replica",
     "max_wal_senders": "4",
+    "wal_keep_size": "256MB",
 }
 
 # The database's clock runs ahead by what this row says. Where the code has a function of its own
@@ -98,7 +99,7 @@ def at_port(dsn: str, port: int) -> str:
 async def standing(folder: Path) -> AsyncIterator[Ground]:
     """Everything one job needs, for the length of a block."""
     folder.mkdir(parents=True, exist_ok=True)
-    with embedded.running(folder / "postgres", settings=_SERVER) as cluster:
+    with embedded.running(folder / "postgres", settings=SERVER) as cluster:
         nursery = Nursery()
         simulator = Simulator(folder)
         try:

@@ -77,6 +77,8 @@ async def _course(world: World, shops: Shops) -> None:
 async def _burst(world: World, shops: Shops, burst: Burst) -> None:
     for what in burst.breaks:
         world.tell(f"breaks: {what}")
+        if what.kind == "failover":
+            await world.lose_from_now()
         if what.kind in chaos.AT_ONCE:
             await chaos.BREAKS[what.kind](world, shops, what)
     breaking = [

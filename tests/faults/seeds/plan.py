@@ -10,6 +10,7 @@ from typing import Any, Final
 
 SHOPS: Final = 2
 GATEWAYS: Final = 2
+FAILOVERS: Final = 0.03
 
 _FAULTS: Final = (
     ("drop_reply", 9),
@@ -77,6 +78,8 @@ class Plan:
     bursts: list[Burst]
     step_s: float
     growth: float
+    has_failover: bool = False
+    """A slower class of seeds, with a standby of its own."""
 
     def lines(self) -> list[str]:
         """The plan for people."""
@@ -112,7 +115,7 @@ def plan(seed: int) -> Plan:
     for _ in range(2):  # shops come back when much is known
         at_s += rng.choice((900, 1200, 2000, 30_000))
         bursts.append(Burst(at_s, made.quiet_breaks(), made.looks()))
-    return Plan(
+    made_plan = Plan(
         seed=seed,
         gateway_skews_ms=skews,
         processor_skew_ms=round(rng.uniform(-processor_skew, processor_skew)),
@@ -121,6 +124,11 @@ def plan(seed: int) -> Plan:
         step_s=rng.choice((20, 31, 45)),
         growth=rng.choice((0.15, 0.3, 0.5)),
     )
+    if rng.random() < FAILOVERS:
+        made_plan.has_failover = True
+        burst = rng.choice(bursts[:-2])
+        burst.breaks.append(Happening("failover", {"after_s": rng.choice((0.01, 0.1, 0.5, 0.9))}))
+    return made_plan
 
 
 class _Maker:

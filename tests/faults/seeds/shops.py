@@ -5,6 +5,7 @@ until it knows, and takes a new key only for what it was told has failed.
 """
 
 import json
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,6 +30,8 @@ class Answer:
     status: int
     body: bytes
     gate: int
+    asked_at: float
+    told_at: float
 
     @property
     def json(self) -> dict[str, Any]:
@@ -218,6 +221,7 @@ class Shops:
         """One request, and its answer in the books; None where it was lost."""
         world = self._world
         world.is_calling()
+        asked_at = time.monotonic()
         try:
             got = await world.client.post(
                 f"{world.gates[gate].url}/api/v1{attempt.path}",
@@ -233,7 +237,7 @@ class Shops:
             attempt.lost += 1
             world.tell(f"{intent.kind} {attempt.key} at {gate}: {type(error).__name__}")
             return None
-        answer = Answer(got.status_code, got.content, gate)
+        answer = Answer(got.status_code, got.content, gate, asked_at, time.monotonic())
         attempt.answers.append(answer)
         told = answer.json.get("status") if answer.status < 300 else answer.json.get("code")
         world.tell(f"{intent.kind} {attempt.key} at {gate}: {answer.status} {told}")

@@ -6,6 +6,7 @@ simulator's is wrong by an error of its own.
 """
 
 import asyncio
+import math
 import os
 import signal
 import time
@@ -17,7 +18,8 @@ from typing import Any, Final
 import asyncpg
 import httpx
 
-from faults.seeds.ground import Ground, at_port
+from faults.seeds.failover import Standby
+from faults.seeds.ground import SERVER, Ground, at_port
 from faults.seeds.links import Link
 from faults.seeds.plan import Plan
 from harness import ADMIN_KEY, ENCRYPTION_KEY, free_port, until, with_database
@@ -139,6 +141,9 @@ class World:
         limits = httpx.Limits(max_keepalive_connections=0)
         self.client = httpx.AsyncClient(timeout=2, trust_env=False, limits=limits)
         self.story: list[str] = []
+        self.standby: Standby | None = None
+        self.lost_window = (math.inf, -math.inf)
+        """Between which monotonic moments what was committed was lost with the primary."""
         self._begun = time.monotonic()
         self._name = ""
         self._database: Any = None
@@ -149,6 +154,9 @@ class World:
         self._name = await self.ground.new_database()
         self.dsn = with_database(self.ground.cluster.tcp_dsn, self._name)
         self._database = await asyncpg.connect(self.dsn)
+        if self.plan.has_failover:
+            server = self.ground.cluster
+            self.standby = await Standby(server, self.folder / "standby", SERVER).start()
         await self.advance_clocks(0)
         for number, skew_ms in enumerate(self.plan.gateway_skews_ms):
             gate = Gate(self, number, skew_ms)
@@ -166,6 +174,8 @@ class World:
         await self.client.aclose()
         if self._database is not None:
             await self._database.close()
+            if self.standby is not None:
+                await self.standby.stop()
             await self.ground.drop_database(self._name)
 
     def tell(self, what: str) -> None:
@@ -177,6 +187,27 @@ class World:
         """Ask the database itself, past every link."""
         rows: list[Any] = await self._database.fetch(sql, *arguments)
         return rows
+
+    async def lose_from_now(self) -> None:
+        """Nobody follows the primary any more; what it commits will be lost."""
+        assert self.standby is not None
+        self.lost_window = (time.monotonic(), math.inf)
+        await self.standby.hears_no_more()
+
+    async def fail_over(self) -> None:
+        """The standby takes over; every link to the database leads to it."""
+        assert self.standby is not None
+        self.lost_window = (self.lost_window[0], time.monotonic())
+        for gate in self.gates:
+            gate.database.refuse()
+            gate.database.cut()
+        await self.standby.promote()
+        await self._database.close()
+        self.dsn = with_database(self.standby.cluster.tcp_dsn, self._name)
+        self._database = await asyncpg.connect(self.dsn)
+        for gate in self.gates:
+            gate.database.target = ("127.0.0.1", self.standby.cluster.port)
+            gate.database.mend()
 
     # time ------------------------------------------------------------------------------------
 
@@ -223,10 +254,12 @@ class World:
                 await self.work_is_taken_up()
 
     async def _next_due_s(self) -> float | None:
-        """When the resolver has something to do, in seconds from now."""
+        """When the resolver has something to do, in seconds from now. Reviews, which it asks about
+        every five minutes for days, are no reason to stop; they are seen when there is another."""
         rows = await self.fetch(
             "SELECT extract(epoch FROM min(at) - seeds.now())::float8 FROM ("
-            " SELECT min(next_inquiry_at) AS at FROM unresolved_operations UNION ALL"
+            " SELECT min(next_inquiry_at) AS at FROM unresolved_operations WHERE NOT held"
+            " UNION ALL"
             " SELECT min(begun_at) + interval '4 seconds' FROM operations"
             "  WHERE state = 'in_flight') due"
         )
