@@ -1,16 +1,27 @@
 """The judge: the processor's truth, our rows, events, replies and what shops were told agree."""
 
 import asyncio
+import json
 import math
 from types import SimpleNamespace
 from typing import Any, Final
 
 from easypay.money import parse_decimal
+from easypay.payments.model import REVIEWS
 from easypay.payments.status import EDGES
 from faults.seeds.shops import Attempt, Intent, Shops
 from faults.seeds.world import World
 from harness import audit
 
+_TABLES: Final = (
+    "payments",
+    "operations",
+    "events",
+    "idempotency_keys",
+    "late_charges",
+    "unresolved_operations",
+    "watched_operations",
+)
 _SUCCESS: Final = frozenset({"1", "4"})
 _DEAD: Final = frozenset({"voided", "expired", "declined", "failedReview", "generalError"})
 _LOST_ACCOUNT: Final = frozenset({"16", "33", "E00040"})
@@ -43,8 +54,9 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
 
     rows = {
         table: await world.fetch(f"SELECT * FROM {table} WHERE merchant_id = $1", merchant_id)
-        for table in ("payments", "operations", "events", "idempotency_keys")
+        for table in _TABLES
     }
+    _keep(world, number, rows, truth)
     beyond: set[str] = set()
     if world.plan.has_failover:
         truth, beyond = _without_what_was_lost(world, rows, truth)
@@ -54,11 +66,19 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     wrong = [f"audit: {each}" for each in audited if not any(name in each for name in beyond)]
     money = _money_of(truth, rows["operations"])
     wrong += _payments(rows, money)
+    wrong += _late(rows, truth)
     wrong += _events(rows)
     wrong += _open(rows)
     mine = [each for each in shops.intents.values() if each.shop == number]
     wrong += _intents(mine, rows, money, world.lost_window)
     return [f"shop {number}: {each}" for each in wrong]
+
+
+def _keep(world: World, number: int, rows: dict[str, list[Any]], truth: list[Any]) -> None:
+    """All that was judged, beside the logs."""
+    kept = {table: [dict(row) for row in each] for table, each in rows.items()}
+    text = json.dumps(kept | {"truth": truth}, indent=1, default=str)
+    (world.folder / f"shop-{number}.json").write_text(text)
 
 
 def _without_what_was_lost(
@@ -164,6 +184,24 @@ def _payments(rows: dict[str, list[Any]], money: dict[Any, list[Money]]) -> list
                 )
     for each in money.get(None, []):
         wrong.append(f"the processor has {each.trans_id}, which no operation of ours explains")
+    return wrong
+
+
+def _late(rows: dict[str, list[Any]], truth: list[dict[str, Any]]) -> list[str]:
+    """A late charge happened, has an event, and an end: given back, kept, corrected, or a person
+    who is needed."""
+    wrong = []
+    done = {row["invoice_number"] for row in truth}
+    references = {row["id"]: row["reference"] for row in rows["operations"]}
+    told = {each["operation_id"] for each in rows["events"] if each["type"] == "late_charge.found"}
+    for row in rows["late_charges"]:
+        name = f"late {row['kind']} {row['operation_id']}"
+        if row["operation_id"] not in told:
+            wrong.append(f"{name} has no event")
+        if row["state"] == "returning":
+            wrong.append(f"{name} is still being given back after everything")
+        if row["kind"] not in REVIEWS and references[row["operation_id"]] not in done:
+            wrong.append(f"{name} is {row['state']} ({row['reason']}), and never happened")
     return wrong
 
 
@@ -278,7 +316,7 @@ async def _replays(world: World, shops: Shops) -> list[str]:
     wrong = []
 
     async def twice(intent: Intent, attempt: Attempt) -> None:
-        got = [await shops.send(intent, attempt, gate) for gate in (0, 1)]
+        got = [await shops.send(intent, attempt, gate, 20) for gate in (0, 1)]
         if any(answer is None for answer in got):
             wrong.append(f"{attempt.key} gets no answer, though all is quiet")
         elif got[0].status in (200, 201) and (got[0].status, got[0].body) != (  # type: ignore[union-attr]
@@ -287,9 +325,15 @@ async def _replays(world: World, shops: Shops) -> list[str]:
         ):
             wrong.append(f"{attempt.key} is answered differently by two gateways")
 
-    await asyncio.gather(
-        *(twice(intent, each) for intent in shops.intents.values() for each in intent.attempts)
-    )
+    for number in range(len(shops.merchants)):  # all at once is no quiet
+        await asyncio.gather(
+            *(
+                twice(intent, each)
+                for intent in shops.intents.values()
+                if intent.shop == number
+                for each in intent.attempts
+            )
+        )
     await world.no_call_runs()
     return wrong
 

@@ -217,7 +217,9 @@ class Shops:
     async def _repeat(self, intent: Intent, gate: int) -> None:
         await self.send(intent, intent.attempts[-1], gate)
 
-    async def send(self, intent: Intent, attempt: Attempt, gate: int) -> Answer | None:
+    async def send(
+        self, intent: Intent, attempt: Attempt, gate: int, patience_s: float = _CLIENT_PATIENCE_S
+    ) -> Answer | None:
         """One request, and its answer in the books; None where it was lost."""
         world = self._world
         world.is_calling()
@@ -231,7 +233,7 @@ class Shops:
                     "idempotency-key": attempt.key,
                     "content-type": "application/json",
                 },
-                timeout=_CLIENT_PATIENCE_S,
+                timeout=patience_s,
             )
         except httpx.HTTPError as error:
             attempt.lost += 1

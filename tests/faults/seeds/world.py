@@ -255,31 +255,37 @@ class World:
 
     async def _next_due_s(self) -> float | None:
         """When the resolver has something to do, in seconds from now. Reviews, which it asks about
-        every five minutes for days, are no reason to stop; they are seen when there is another."""
-        rows = await self.fetch(
-            "SELECT extract(epoch FROM min(at) - seeds.now())::float8 FROM ("
-            " SELECT min(next_inquiry_at) AS at FROM unresolved_operations WHERE NOT held"
-            " UNION ALL"
-            " SELECT min(begun_at) + interval '4 seconds' FROM operations"
-            "  WHERE state = 'in_flight') due"
-        )
+        every five minutes for days, and authorizations, which expire after weeks, are no reason
+        to stop; they are seen when there is another."""
+        rows = await self.fetch(_NEXT_DUE)
         due: float | None = rows[0][0]
         return due
 
-    async def work_is_taken_up(self, within_s: float = 0.25) -> None:
-        """Wait until nothing is due that somebody could take up; then a moment for the asking."""
+    async def work_is_taken_up(self, within_s: float = 0.4) -> None:
+        """Wait until nothing is due that somebody could take up, and nobody is at it."""
         ends = time.monotonic() + within_s
         while time.monotonic() < ends:
-            due_s = await self._next_due_s()
-            if due_s is None or due_s > 0:
-                break
             await asyncio.sleep(0.015)
-        await asyncio.sleep(0.04)
+            due_s = await self._next_due_s()
+            if (due_s is None or due_s > 0) and not (await self.fetch(_AT_IT))[0][0]:
+                return
 
     async def is_idle(self) -> bool:
         """Nothing is open, and nothing is watched any more; reviews may wait for ever."""
-        rows = await self.fetch(
-            "SELECT (SELECT count(*) FROM unresolved_operations WHERE NOT held)"
-            " + (SELECT count(*) FROM operations WHERE state IN ('in_flight', 'unknown'))"
-        )
-        return bool(rows[0][0] == 0)
+        return not (await self.fetch(_OPEN))[0][0]
+
+
+_NEXT_DUE: Final = """
+    SELECT extract(epoch FROM min(at) - db_now())::float8 FROM (
+        SELECT min(next_inquiry_at) AS at FROM unresolved_operations WHERE NOT held
+        UNION ALL
+        SELECT min(next_look_at) FROM watched_operations WHERE purpose <> 'expiry'
+        UNION ALL
+        SELECT min(begun_at) + interval '4 seconds' FROM operations WHERE state = 'in_flight') due
+"""
+_AT_IT: Final = "SELECT count(*) FROM account_passes WHERE leased_until > db_now()"
+_OPEN: Final = """
+    SELECT (SELECT count(*) FROM unresolved_operations WHERE NOT held)
+         + (SELECT count(*) FROM watched_operations WHERE purpose <> 'expiry')
+         + (SELECT count(*) FROM operations WHERE state IN ('in_flight', 'unknown'))
+"""
