@@ -118,7 +118,7 @@ async def _lag(world: World, shops: Shops, what: Happening) -> None:
 
 async def _settle(world: World, shops: Shops, what: Happening) -> None:
     await asyncio.sleep(what.args.get("after_s", 0))
-    await world.ground.simulator.post("/settle")
+    await world.settle()
 
 
 async def _failover(world: World, shops: Shops, what: Happening) -> None:

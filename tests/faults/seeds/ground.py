@@ -86,6 +86,7 @@ class Ground:
         await self.simulator.clear_faults()
         await self.simulator.post("/clock", real=True)
         await self.simulator.post("/reset")
+        await self.simulator.post("/settings", auto_settle=False)  # a seed says when
 
 
 def at_port(dsn: str, port: int) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -13,6 +14,9 @@ from faults.seeds.shops import Attempt, Intent, Shops
 from faults.seeds.world import World
 from harness import audit
 
+_IN_TIME: Final = timedelta(seconds=4)
+_LONGEST_LAG: Final = timedelta(minutes=13)
+"""Of a batch, with room for the wrong clock of the gateway that stamps events."""
 _TABLES: Final = (
     "payments",
     "operations",
@@ -67,6 +71,8 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     money = _money_of(truth, rows["operations"])
     wrong += _payments(rows, money)
     wrong += _late(rows, truth)
+    if world.processor_tells_the_time:
+        wrong += _believed_too_early(rows, truth, world.settled_at)
     wrong += _events(rows)
     wrong += _open(rows)
     mine = [each for each in shops.intents.values() if each.shop == number]
@@ -202,6 +208,39 @@ def _late(rows: dict[str, list[Any]], truth: list[dict[str, Any]]) -> list[str]:
             wrong.append(f"{name} is still being given back after everything")
         if row["kind"] not in REVIEWS and references[row["operation_id"]] not in done:
             wrong.append(f"{name} is {row['state']} ({row['reason']}), and never happened")
+    return wrong
+
+
+def _believed_too_early(
+    rows: dict[str, list[Any]], truth: list[dict[str, Any]], settled_at: list[datetime]
+) -> list[str]:
+    """What the processor did in time was never called absent: reports lag ten minutes at most, and
+    proof takes longer, or a witness. Only what had just settled may be in no list for so long."""
+    wrong = []
+    done_at: dict[str, datetime] = {}
+    for row in truth:
+        if row["response_code"] in _SUCCESS:
+            done_at.setdefault(row["invoice_number"], datetime.fromisoformat(row["submitted_at"]))
+    began = {row["id"]: row for row in rows["operations"]}
+    for row in rows["late_charges"]:
+        operation = began[row["operation_id"]]
+        at = done_at.get(operation["reference"])
+        if at is None or at - operation["begun_at"] > _IN_TIME:
+            continue
+        absent = next(
+            (
+                each["created_at"]
+                for each in rows["events"]
+                if each["operation_id"] == operation["id"] and each["type"] != "late_charge.found"
+            ),
+            None,
+        )
+        if absent is None or any(absent - each < _LONGEST_LAG for each in settled_at if each > at):
+            continue
+        wrong.append(
+            f"{operation['kind']} {operation['reference']} was called absent "
+            f"{(absent - at).total_seconds():.0f} s after the processor had done it"
+        )
     return wrong
 
 

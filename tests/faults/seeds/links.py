@@ -26,7 +26,11 @@ class Link:
         self._tasks: set[asyncio.Task[None]] = set()
         self._replies_to_lose = 0
 
-    async def start(self) -> "Link":
+    async def start(self, *, direct: bool = False) -> "Link":
+        """Listen. `direct`: nothing will happen to this line, so it is the server's own port."""
+        if direct:
+            self.port = self.target[1]
+            return self
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self

@@ -19,7 +19,51 @@ class Mutation:
     new: str
 
 
-MUTATIONS: Final[tuple[Mutation, ...]] = ()
+MUTATIONS: Final[tuple[Mutation, ...]] = (
+    Mutation(
+        "watch_dropped",  # what is called absent is never looked for again
+        "easypay/payments/account_pass.py",
+        "        if absent:  # before it is called absent",
+        "        if absent and not absent:  # before it is called absent",
+    ),
+    Mutation(
+        "any_witness",  # a charge from before the call counts as proof that lists have caught up
+        "easypay/payments/proof.py",
+        "look.caught_up_to is not None and look.caught_up_to > call_ended_at:",
+        "look.caught_up_to is not None:",
+    ),
+    Mutation(
+        "time_alone",  # absence is believed a minute after the call, as it was
+        "easypay/payments/proof.py",
+        "return look.began_at - call_ended_at >= timedelta(seconds=schedule.absent_after_s)",
+        "return look.began_at - call_ended_at >= timedelta(seconds=60)",
+    ),
+    Mutation(
+        "follow_ups_go_to_todays_account",
+        "easypay/payments/flows.py",
+        "if payment.login_id is not None and (login is None or login.id != payment.login_id):",
+        "if payment.login_id is not None and login is None:",
+    ),
+    Mutation(
+        "inquiries_go_to_todays_account",
+        "easypay/payments/cases.py",
+        "AND l.merchant_id = u.merchant_id AND l.id = p.login_id",
+        "AND l.merchant_id = u.merchant_id AND l.saved_at = (SELECT max(n.saved_at)"
+        " FROM processor_logins n WHERE n.merchant_id = u.merchant_id)",
+    ),
+    Mutation(
+        "late_charges_stay",  # they are noted, and nobody gives them back
+        "easypay/payments/watching.py",
+        "        if await self._late.give_back_again(case, account):",
+        "        if case.since is None and await self._late.give_back_again(case, account):",
+    ),
+    Mutation(
+        "kept_outcomes_dropped",  # a known outcome that cannot be recorded is forgotten
+        "easypay/payments/kept.py",
+        "        self._begin(self._record(operation, payment, outcome, processor_us))",
+        "        _ = processor_us",
+    ),
+)
 BY_NAME: Final = {each.name: each for each in MUTATIONS}
 
 

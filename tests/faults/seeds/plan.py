@@ -10,6 +10,7 @@ from typing import Any, Final
 
 SHOPS: Final = 2
 GATEWAYS: Final = 2
+LINKS: Final = ("database", "processor", "clients")
 FAILOVERS: Final = 0.03
 
 _FAULTS: Final = (
@@ -78,8 +79,17 @@ class Plan:
     bursts: list[Burst]
     step_s: float
     growth: float
+    cutoff_s: float
+    """The first of the processor's daily settlements."""
     has_failover: bool = False
     """A slower class of seeds, with a standby of its own."""
+
+    def breaks_link(self, gate: int, which: str) -> bool:
+        """Does anything happen to this line of this gateway? The others need no proxy."""
+        if which == "database" and self.has_failover:
+            return True
+        breaks = [each for burst in self.bursts for each in burst.breaks if each.kind == "link"]
+        return any((each.args["gate"], each.args["which"]) == (gate, which) for each in breaks)
 
     def lines(self) -> list[str]:
         """The plan for people."""
@@ -123,6 +133,7 @@ def plan(seed: int) -> Plan:
         bursts=bursts,
         step_s=rng.choice((20, 31, 45)),
         growth=rng.choice((0.15, 0.3, 0.5)),
+        cutoff_s=rng.uniform(0, 86_400),
     )
     if rng.random() < FAILOVERS:
         made_plan.has_failover = True
@@ -274,7 +285,7 @@ class _Maker:
                     kind,
                     {
                         "gate": self._gate(),
-                        "which": rng.choice(("database", "processor", "clients")),
+                        "which": rng.choice(LINKS),
                         "how": rng.choice(("silence", "refuse", "cut", "lose")),
                         "after_s": rng.choice((0.0, 0.01, 0.03)),
                         "for_s": rng.choice((0.05, 0.3, 0.7)),

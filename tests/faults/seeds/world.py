@@ -21,16 +21,17 @@ import httpx
 from faults.seeds.failover import Standby
 from faults.seeds.ground import SERVER, Ground, at_port
 from faults.seeds.links import Link
-from faults.seeds.plan import Plan
+from faults.seeds.plan import LINKS, Plan
 from harness import ADMIN_KEY, ENCRYPTION_KEY, free_port, until, with_database
 
 DEADLINE_S: Final = 0.4
+DAY_S: Final = 86_400
 SETTINGS: Final = {
-    "resolver_poll_s": "0.05",
     "processor_deadline_s": str(DEADLINE_S),
     "processor_connect_timeout_s": "0.3",
     "drain_s": "0.05",
     "shutdown_grace_s": "2",
+    "record_patience_s": "0.3",
     "groups_in_flight": "1",
     "database_pool_size": "2",
     "admin_key": ADMIN_KEY,
@@ -85,6 +86,8 @@ class Gate:
             "authorize_net_test_url": wire,
             "authorize_net_live_url": wire,
             "clock_file": str(self._clock_file),
+            # One looks often, so that time can be driven fast; both do the work.
+            "resolver_poll_s": "0.3" if self.number else "0.05",
         }
         self.pid = await self._world.ground.nursery.fork(settings, self._port, self.log)
 
@@ -145,6 +148,9 @@ class World:
         self.lost_window = (math.inf, -math.inf)
         """Between which monotonic moments what was committed was lost with the primary."""
         self._begun = time.monotonic()
+        self.settled_at: list[datetime] = []
+        """By the database's clock."""
+        self._cutoff_s = plan.cutoff_s
         self._name = ""
         self._database: Any = None
         self._busy_until = 0.0
@@ -160,8 +166,8 @@ class World:
         await self.advance_clocks(0)
         for number, skew_ms in enumerate(self.plan.gateway_skews_ms):
             gate = Gate(self, number, skew_ms)
-            for link in gate.links:
-                await link.start()
+            for which, link in zip(LINKS, gate.links, strict=True):
+                await link.start(direct=not self.plan.breaks_link(number, which))
             self.gates.append(gate)
         await asyncio.gather(*(gate.start() for gate in self.gates))
         await asyncio.gather(*(gate.ready() for gate in self.gates))
@@ -177,6 +183,14 @@ class World:
             if self.standby is not None:
                 await self.standby.stop()
             await self.ground.drop_database(self._name)
+
+    @property
+    def processor_tells_the_time(self) -> bool:
+        """Its clock and every gateway's were about right all the time."""
+        wrong = [self.plan.processor_skew_ms, *self.plan.gateway_skews_ms]
+        for burst in self.plan.bursts:
+            wrong += [each.args["ms"] for each in burst.breaks if each.kind.endswith("skew")]
+        return max(map(abs, wrong)) <= 2_000
 
     def tell(self, what: str) -> None:
         """A line of the seed's story: driven time, real time, what happened."""
@@ -225,6 +239,11 @@ class World:
         wrong = timedelta(milliseconds=self.ahead_ms + self.processor_skew_ms)
         await self.ground.simulator.post("/clock", now=(datetime.now(UTC) + wrong).isoformat())
 
+    async def settle(self) -> None:
+        """The processor's cut-off: batches are made of what has been captured."""
+        self.settled_at.append((await self.fetch("SELECT db_now()"))[0][0])
+        await self.ground.simulator.post("/settle")
+
     def is_calling(self) -> None:
         """A client has just asked: for the length of a call no time may be skipped, for a call
         that ends by its deadline would seem to have taken longer."""
@@ -249,7 +268,11 @@ class World:
             driven_s = self.ahead_ms / 1000 - begun_s
             least_s = step_s + (growth if driven_s < 3600 else 1.0) * driven_s
             wanted_s = left_s if due_s is None else max(due_s + 0.1, least_s)
-            await self.advance_clocks(min(left_s, wanted_s))
+            to_cutoff_s = self._cutoff_s - self.ahead_ms / 1000
+            await self.advance_clocks(min(left_s, wanted_s, to_cutoff_s))
+            if to_cutoff_s <= min(left_s, wanted_s):
+                self._cutoff_s += DAY_S
+                await self.settle()
             if due_s is not None:
                 await self.work_is_taken_up()
 
