@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-import math
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Final
 
-from easypay.money import parse_decimal
 from easypay.payments.model import REVIEWS
 from easypay.payments.status import EDGES
+from faults.seeds.loss import lost_without_a_word, without_what_was_lost
+from faults.seeds.money import SUCCESS, Money, money_of
 from faults.seeds.shops import Attempt, Intent, Shops
+from faults.seeds.told import intents_kept
 from faults.seeds.world import World
 from harness import audit
 
@@ -26,8 +27,6 @@ _TABLES: Final = (
     "unresolved_operations",
     "watched_operations",
 )
-_SUCCESS: Final = frozenset({"1", "4"})
-_DEAD: Final = frozenset({"voided", "expired", "declined", "failedReview", "generalError"})
 _LOST_ACCOUNT: Final = frozenset({"16", "33", "E00040"})
 """What another account than the one that took the payment says of it."""
 
@@ -62,13 +61,17 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     }
     _keep(world, number, rows, truth)
     beyond: set[str] = set()
+    unsaid: list[str] = []
     if world.plan.has_failover:
-        truth, beyond = _without_what_was_lost(world, rows, truth)
+        unsaid = lost_without_a_word(world, shops, rows, truth)
+        truth, beyond = without_what_was_lost(world, rows, truth)
     stack: Any = SimpleNamespace(dsn=world.dsn, simulator=SimpleNamespace(truth=whole_truth))
     shop: Any = SimpleNamespace(merchant_id=merchant_id, login="")
     audited = await audit(stack, shop)
-    wrong = [f"audit: {each}" for each in audited if not any(name in each for name in beyond)]
-    money = _money_of(truth, rows["operations"])
+    wrong = unsaid + [
+        f"audit: {each}" for each in audited if not any(name in each for name in beyond)
+    ]
+    money = money_of(truth, rows["operations"])
     wrong += _payments(rows, money)
     wrong += _late(rows, truth)
     if world.processor_tells_the_time:
@@ -76,7 +79,7 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     wrong += _events(rows)
     wrong += _open(rows)
     mine = [each for each in shops.intents.values() if each.shop == number]
-    wrong += _intents(mine, rows, money, world.lost_window)
+    wrong += intents_kept(mine, rows, money, world.lost_window)
     return [f"shop {number}: {each}" for each in wrong]
 
 
@@ -85,74 +88,6 @@ def _keep(world: World, number: int, rows: dict[str, list[Any]], truth: list[Any
     kept = {table: [dict(row) for row in each] for table, each in rows.items()}
     text = json.dumps(kept | {"truth": truth}, indent=1, default=str)
     (world.folder / f"shop-{number}.json").write_text(text)
-
-
-def _without_what_was_lost(
-    world: World, rows: dict[str, list[Any]], truth: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], set[str]]:
-    """A standby that lost the last second lost what began in it: no row of ours can explain it,
-    and people mend it by the processor's reports. What it concerns is taken out of `rows` and
-    left out of the truth that is returned, with the ids and references of it."""
-    known = {row["reference"] for row in rows["operations"]}
-    lost = [row for row in truth if row["invoice_number"] not in known]
-    for row in lost:
-        world.tell(f"lost by the failover: {row['type']} {row['invoice_number']} {row['amount']}")
-    gone = {row["trans_id"] for row in lost} | {row["ref_trans_id"] for row in lost}
-    payments = {row["id"] for row in rows["payments"] if row["transaction_id"] in gone}
-    beyond = {str(each) for each in payments} | {
-        row["reference"] for row in rows["operations"] if row["payment_id"] in payments
-    }
-    rows["payments"] = [row for row in rows["payments"] if row["id"] not in payments]
-    for table in ("operations", "events", "idempotency_keys"):
-        rows[table] = [row for row in rows[table] if row["payment_id"] not in payments]
-    kept = [row for row in truth if row["invoice_number"] in known - beyond]
-    return kept, beyond | {row["invoice_number"] for row in lost}
-
-
-class Money:
-    """What the processor says of one charge of ours, in minor units."""
-
-    def __init__(self, row: dict[str, Any]) -> None:
-        self.trans_id = row["trans_id"]
-        self.status = row["status"]
-        self.is_sale = row["type"] == "authCaptureTransaction"
-        self.amount = parse_decimal(row["amount"], "USD").minor
-        self.captured = self.amount if self.is_sale else 0
-        self.refunded = 0
-
-    @property
-    def is_live(self) -> bool:
-        """Money is held or taken."""
-        return self.status not in _DEAD
-
-    @property
-    def kept(self) -> int:
-        """What the shop has of it in the end; what is held counts, too."""
-        if not self.is_live:
-            return 0
-        return (self.captured or self.amount) - self.refunded
-
-
-def _money_of(truth: list[dict[str, Any]], operations: list[Any]) -> dict[Any, list[Money]]:
-    """Charges by payment."""
-    payment_of = {each["reference"]: each["payment_id"] for each in operations}
-    charges: dict[str, Money] = {}
-    found: dict[Any, list[Money]] = {}
-    for row in truth:
-        if row["response_code"] not in _SUCCESS:
-            continue
-        if row["type"] in ("authCaptureTransaction", "authOnlyTransaction"):
-            money = charges[row["trans_id"]] = Money(row)
-            found.setdefault(payment_of.get(row["invoice_number"]), []).append(money)
-        elif row["type"] == "priorAuthCaptureTransaction":
-            charges[row["trans_id"]].captured = parse_decimal(row["amount"], "USD").minor
-        elif (
-            row["type"] == "refundTransaction"
-            and row["status"] not in _DEAD
-            and row["ref_trans_id"] in charges
-        ):
-            charges[row["ref_trans_id"]].refunded += parse_decimal(row["amount"], "USD").minor
-    return found
 
 
 def _payments(rows: dict[str, list[Any]], money: dict[Any, list[Money]]) -> list[str]:
@@ -219,7 +154,7 @@ def _believed_too_early(
     wrong = []
     done_at: dict[str, datetime] = {}
     for row in truth:
-        if row["response_code"] in _SUCCESS:
+        if row["response_code"] in SUCCESS:
             done_at.setdefault(row["invoice_number"], datetime.fromisoformat(row["submitted_at"]))
     began = {row["id"]: row for row in rows["operations"]}
     for row in rows["late_charges"]:
@@ -278,75 +213,6 @@ def _open(rows: dict[str, list[Any]]) -> list[str]:
                 f"{operation['kind']} {operation['reference']} was asked of an account that did "
                 f"not take the payment: {operation['processor_code']}"
             )
-    return wrong
-
-
-def _intents(
-    intents: list[Intent],
-    rows: dict[str, list[Any]],
-    money: dict[Any, list[Money]],
-    lost_window: tuple[float, float],
-) -> list[str]:
-    """What a shop wants once happens once, and is what the shop was told. What it was told by a
-    primary that nobody followed any more does not count."""
-    begins, ends = lost_window
-    wrong = []
-    keys = {row["key"]: row for row in rows["idempotency_keys"]}
-    operations = {row["id"]: row for row in rows["operations"]}
-    for intent in intents:
-        name = f"{intent.kind} {intent.number}"
-        done = [keys[each.key] for each in intent.attempts if each.key in keys]
-        if intent.kind == "buy":
-            kept = [
-                each for row in done for each in money.get(row["payment_id"], []) if each.kept > 0
-            ]
-            if len(kept) > 1 + intent.impatient_keys:
-                wrong.append(f"{name} is charged {len(kept)} times, under {len(done)} keys")
-        for attempt in intent.attempts:
-            if any(begins <= each.told_at and each.asked_at <= ends for each in attempt.answers):
-                continue
-            row = keys.get(attempt.key)
-            if row is None and begins < math.inf:
-                continue  # lost, or what was lost concerns it
-            operation = operations[row["operation_id"]] if row else None
-            wrong += [f"{name}: {each}" for each in _told(attempt, operation)]
-        approved = [
-            o for row in done if (o := operations[row["operation_id"]])["state"] == "approved"
-        ]
-        if intent.kind in ("refund", "capture", "void") and len(approved) > 1:
-            wrong.append(f"{name} was done {len(approved)} times")
-    return wrong
-
-
-def _told(attempt: Attempt, operation: Any) -> list[str]:
-    """One key: whoever was told an outcome is told it for ever, and it is what happened."""
-    wrong = []
-    outcome = attempt.outcome
-    if outcome is None:
-        return wrong
-    later = [each for each in attempt.answers if each.asked_at > outcome.told_at]
-    for answer in later:
-        if (answer.status, answer.body) != (outcome.status, outcome.body) and answer.status not in (
-            429,
-            503,
-        ):
-            wrong.append(
-                f"{attempt.key} was answered {outcome.status} {outcome.body!r:.200}, and later "
-                f"{answer.status} {answer.body!r:.200}"
-            )
-            break
-    if operation is None:
-        wrong.append(f"{attempt.key} was answered {outcome.status}, and its key is gone")
-        return wrong
-    if operation["reply_body"] != outcome.body:
-        wrong.append(f"{attempt.key}: the reply we keep is not the one that was given")
-    told = outcome.json["status"]
-    state = operation["state"]
-    good = told in ("captured", "authorized", "voided", "succeeded")
-    if good and state not in ("approved", "held"):
-        wrong.append(f"{attempt.key} was told {told}, and its operation is {state}")
-    if told == "declined" and state != "declined":
-        wrong.append(f"{attempt.key} was told {told}, and its operation is {state}")
     return wrong
 
 

@@ -198,7 +198,7 @@ async def _run(args: argparse.Namespace, folder: Path, source: Path) -> int:
     file = folder / "results.jsonl"
     seeds = list(range(args.first, args.first + args.seeds))
     if args.replay is not None:
-        seeds = [args.replay]
+        seeds = [args.replay] * args.times
     elif not args.again:
         before = _done_before(file, tested)
         if skipped := [seed for seed in seeds if seed in before]:
@@ -209,9 +209,12 @@ async def _run(args: argparse.Namespace, folder: Path, source: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
 
+    found_by: list[int] = []
+
     def seen(result: dict[str, Any]) -> None:
         progress.seen(result)
-        if args.mutate and progress.failures:
+        if args.mutate and mutations.BY_NAME[args.mutate].is_found_by(result["found"]):
+            found_by.append(result["seed"])
             stopped.set()
 
     await run_seeds(
@@ -223,12 +226,12 @@ async def _run(args: argparse.Namespace, folder: Path, source: Path) -> int:
         keep=args.replay is not None,
         stopped=stopped,
     )
-    if args.replay is not None:
+    if args.replay is not None and args.times == 1 and not stopped.is_set():
         print((folder / f"seed-{args.replay}" / "story.txt").read_text())
     if args.mutate:
-        word = "found" if progress.failures else "NOT found"
-        print(f"{args.mutate}: {word} within {progress.done} seeds")
-        return 0 if progress.failures else 1
+        word = f"found by seed {found_by[0]}" if found_by else "NOT found"
+        print(f"{args.mutate}: {word}, {progress.done} seeds were run")
+        return 0 if found_by else 1
     print(f"{progress.done} seeds on {tested}, {len(progress.failures)} found something: {folder}")
     return 1 if progress.failures else 0
 
@@ -241,6 +244,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="how many at once")
     parser.add_argument("--again", action="store_true", help="also those done on this commit")
     parser.add_argument("--replay", type=int, metavar="SEED", help="one seed, with its story")
+    parser.add_argument("--times", type=int, default=1, help="how often to replay it")
     parser.add_argument("--plan", type=int, metavar="SEED", help="say what a seed would do")
     parser.add_argument("--known", action="store_true", help="list what was found so far")
     parser.add_argument("--mutate", choices=sorted(mutations.BY_NAME), help="take a mending out")
