@@ -30,6 +30,7 @@ CONNECTION: Final = "simulator.connection"
 """Where the server puts the client's connection, among the scope's extensions."""
 MOST_BYTES: Final = 4 << 20
 """A longer body is answered as an empty one."""
+_CLOCK_LOOK_S: Final = 0.01
 _ALLOWED: Final = (b"access-control-allow-headers", b"content-type")
 _HTML: Final = (b"content-type", b"text/html; charset=utf-8")
 COMMON_HEADERS: Final = (
@@ -159,7 +160,7 @@ class App:
         if kind == "html":
             return fault.status, _HTML, _CDN_PAGE
         if kind == "late_charge":
-            await asyncio.sleep(fault.delay_ms / 1000)
+            await self._until_due(fault)
         refused = fault.code or _REFUSED.get(kind)
         reply = b""
         if refused is None or kind == "code_after":
@@ -180,6 +181,16 @@ class App:
         if kind == "wrong_content_type":
             return 200, (b"content-type", fault.content_type.encode()), reply
         return 200, call.form.header, reply
+
+    async def _until_due(self, fault: Fault) -> None:
+        """The delay of a late charge, by the real clock or by the simulator's."""
+        if not fault.by_clock:
+            await asyncio.sleep(fault.delay_ms / 1000)
+            return
+        clock = self.simulator.clock
+        due = clock.now_ms() + fault.delay_ms
+        while clock.now_ms() < due:  # noqa: ASYNC110 - a clock that tests move rings no bell
+            await asyncio.sleep(_CLOCK_LOOK_S)
 
     async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await _body(receive)

@@ -64,6 +64,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Of notifications: for the kinds that begin with webhook_."""
     delay_ms: float = 0.0
     """How late a reply, a charge or a notification is; of slow_body: the wait before each step."""
+    by_clock: bool = False
+    """Of late_charge: the delay is by the simulator's clock, so moving it brings the charge."""
     status: int = 500
     """HTTP status of error_after, error_before and html."""
     rate: float = 0.0

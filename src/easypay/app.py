@@ -103,6 +103,8 @@ class Gateway:
     async def _start(self) -> None:
         settings = self.settings
         failpoints.arm(settings.failpoint)
+        if settings.clock_file is not None:
+            failpoints.shift_clock(settings.clock_file)
         vault = Vault(settings.encryption_key.get_secret_value())
         self._instruments = Instruments(settings.metrics_dir)
         log_lines = AccessLog(silent=not settings.request_log)

@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     failpoint: str | None = Field(
         default=None, description="tests only: kill -9 this process at a named point of the flow"
     )
+    clock_file: Path | None = Field(
+        default=None, description="tests only: how many milliseconds this process's clock is off"
+    )
 
     # What a client's connection may take
     max_head_bytes: int = Field(
