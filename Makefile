@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench growth faults lock clean
+.PHONY: help run test check format bench growth recovery faults lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-8s", $$2; $$1 = $$2 = ""; print }'
@@ -45,6 +45,9 @@ faults: $(VENV)/.dev ## Shops, faults and kills by seeds, judged by the truth (S
 # Exact versions and their hashes, for every platform, without addresses. Needs uv.
 COMPILE := uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links --quiet
+
+recovery: $(VENV)/.dev ## Measure how soon lost replies are made up for (ARGS="--lost 100000")
+	@exec $(BIN)/python -m easypay_bench.recovery $(ARGS)
 
 lock: ## Resolve the dependencies again (UP=--upgrade for newer ones)
 	$(COMPILE) $(UP) --output-file requirements.lock
