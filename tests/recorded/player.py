@@ -18,6 +18,7 @@ from typing import Any, Final
 from recorded import bodies
 from recorded.records import Asked, Row, Rules, Told, Transaction
 from recorded.situations import (
+    ACCOUNT_REFUSED,
     APPROVE,
     AUTHORIZATION,
     CAPTURE,
@@ -144,7 +145,9 @@ class Player:
         for asked in self.moves(login):
             before = last.get(asked.invoice)
             last[asked.invoice] = asked
-            if before is None or reason(before.said) in TRY_OTHERWISE:
+            if before is None or before.said in ACCOUNT_REFUSED:
+                continue
+            if reason(before.said) in TRY_OTHERWISE:
                 continue
             if not (approved_part(before.said) and asked.kind == VOID):
                 wrong.append(f"{asked.invoice}: {asked.kind} after {before.kind}: {before.said}")

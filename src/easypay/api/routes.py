@@ -55,6 +55,9 @@ _MONEY: Final = (
     errors.IdempotencyKeyReused,
     errors.RequestInProgress,
     errors.ProcessorRejected,
+    errors.ProcessorNotSetUp,
+    errors.ProcessorNotReady,
+    errors.ProcessorAccountRefused,
     errors.ProcessorUnavailable,
     errors.Overloaded,
     errors.DatabaseUnavailable,
@@ -65,6 +68,7 @@ _FOLLOW_UP: Final = (
     errors.NotFound,
     errors.InvalidState,
     errors.PreconditionFailed,
+    errors.ProcessorInvalidState,
     errors.NotExecuted,
 )
 _READ: Final = (*_KEY, errors.NotFound, errors.DatabaseUnavailable)

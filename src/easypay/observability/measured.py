@@ -9,11 +9,14 @@ from typing import Any, Final, TypeVar
 from easypay.clock import monotonic
 from easypay.observability.instruments import Instruments
 from easypay.processors.base import (
+    Account,
+    AccountCheck,
     AuthorizeRequest,
     CaptureRequest,
     Deadline,
     Finding,
     InquiryRequest,
+    NotSent,
     Outcome,
     Processor,
     RefundRequest,
@@ -33,6 +36,7 @@ class MeasuredProcessor:
         self._processor = processor
         self._calls = instruments.processor_calls
         self._operations = instruments.operations
+        self._account_refused = instruments.account_refused
 
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
         operation = "sale" if request.capture else "authorize"
@@ -57,6 +61,9 @@ class MeasuredProcessor:
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
         return await self._measured("inquiry", self._processor.inquire(request, deadline))
 
+    async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
+        return await self._processor.check_account(account, deadline)
+
     async def close(self) -> None:
         await self._processor.close()
 
@@ -66,6 +73,8 @@ class MeasuredProcessor:
         try:
             came = await call
             outcome = _word(type(came))
+            if isinstance(came, NotSent) and came.account_refusal is not None:
+                self._account_refused.add(came.account_refusal.code)
             return came
         finally:
             self._calls.observe(monotonic() - begun, self.name, operation)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from easypay import ids
 from easypay.processors.authorize_net import (
     codes,
     messages,
@@ -18,6 +19,7 @@ from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.inquiry import inquire
 from easypay.processors.base import (
     Account,
+    AccountCheck,
     Approved,
     AuthorizeRequest,
     CaptureRequest,
@@ -127,6 +129,11 @@ class AuthorizeNet:
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
         return await inquire(self._client, request, deadline)
+
+    async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
+        reference = ids.reference(ids.new_id())
+        reply = await self._post(account, messages.authenticate_test(account, reference), deadline)
+        return replies.account_check(reply, reference)
 
     async def _captured_before(
         self, request: CaptureRequest, unclear: Unknown, deadline: Deadline
