@@ -3,9 +3,13 @@
 Each class knows its code; `problem_table` has the rest of it, and `problems.py` renders it, once.
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
 
 from easypay.problem_table import PROBLEMS
+
+MAX_FIELDS: Final = 20
+"""The most bad fields that one refusal names."""
 
 
 class FieldError:
@@ -17,6 +21,11 @@ class FieldError:
         self.pointer = pointer
         self.code = code
         self.detail = detail
+
+
+def field_name(pointer: str) -> str:
+    """A field's name in a sentence, by its pointer: `payment_method.card.number`."""
+    return pointer[2:].replace("/", ".").replace("~1", "/").replace("~0", "~") or "The body"
 
 
 class EasyPayError(Exception):
@@ -136,6 +145,16 @@ class ValidationFailed(EasyPayError):
     """Fields that are unknown, missing or wrong; `fields` points at each."""
 
     code = "validation_failed"
+    readable: object = None
+    """The body as far as it could be read, for rules that types cannot say."""
+
+    @classmethod
+    def of(cls, fields: Sequence[FieldError], readable: object = None) -> "ValidationFailed":
+        """One refusal of all these fields, of which it names at most MAX_FIELDS."""
+        named = tuple(fields[:MAX_FIELDS])
+        error = cls(" ".join(field.detail for field in named), fields=named)
+        error.readable = readable
+        return error
 
 
 class IdempotencyKeyReused(EasyPayError):

@@ -234,10 +234,8 @@ class AdminApi:
 
 def _check_name(name: str | None) -> None:
     if name is not None and contains_card_number(name):
-        detail = "This looks like a card number, which is no name."
-        raise ValidationFailed(
-            f"name: {detail}", fields=(FieldError("#/name", "card_number_in_text", detail),)
-        )
+        detail = "name must not be a card number."
+        raise ValidationFailed.of([FieldError("#/name", "card_number_in_text", detail)])
 
 
 def _id(request: Request, kind: str, name: str) -> UUID:

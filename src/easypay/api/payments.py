@@ -15,7 +15,7 @@ from easypay.api.idempotency import check_key, fingerprint, key_of
 from easypay.api.paging import Cursors, limit_of, moment_of, page_response
 from easypay.clock import rfc3339
 from easypay.db.partitions import month_start
-from easypay.errors import NotFound, PreconditionFailed
+from easypay.errors import NotFound, PreconditionFailed, ValidationFailed
 from easypay.keyed import Digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
@@ -28,6 +28,7 @@ from easypay.payments.requests import (
     ReviewPayment,
     VoidPayment,
     check_payment,
+    with_rules,
 )
 from easypay.payments.views import operation_view, payment_view, refund_view
 
@@ -93,13 +94,16 @@ class PaymentsApi:
     async def create(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:write")
         key = key_of(request)
-        body = decode(request, _create)
-        check_payment(
-            body,
-            currencies=caller.currencies,
-            raw_cards=caller.allow_raw_cards,
-            at=clock.now() - timedelta(days=1),
-        )
+        rules: Any = {
+            "currencies": caller.currencies,
+            "raw_cards": caller.allow_raw_cards,
+            "at": clock.now() - timedelta(days=1),
+        }
+        try:
+            body = decode(request, _create)
+        except ValidationFailed as refused:
+            raise with_rules(refused, **rules) from None
+        check_payment(body, **rules)
         ask = Ask(caller, key, fingerprint(self._fingerprinting, request, body))
         return _answer(await self._payments.create(ask, body))
 

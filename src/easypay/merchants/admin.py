@@ -104,9 +104,9 @@ async def set_processor_account(
     """
     _check_mode(mode)
     if not 1 <= len(login_id) <= 25:
-        raise _invalid("login_id", "An API login id has 1 to 25 characters (20 as issued).")
+        raise _invalid("login_id", "login_id must have 1 to 25 characters (20 as issued).")
     if not 1 <= len(transaction_key) <= 16:
-        raise _invalid("transaction_key", "A transaction key has 1 to 16 characters.")
+        raise _invalid("transaction_key", "transaction_key must have 1 to 16 characters.")
     await get_merchant(runner, merchant_id)
     sealed = vault.seal(Credentials(login_id, transaction_key), merchant_id, mode)
     await runner.execute(
@@ -135,9 +135,9 @@ async def create_key(
     _check_mode(mode)
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
-        raise _invalid("scopes", f"Scopes are {', '.join(SCOPES)}; not {', '.join(unknown)}.")
+        raise _invalid("scopes", f"scopes must be at least one of {', '.join(SCOPES)}.")
     if not 1 <= len(name) <= 100:
-        raise _invalid("name", "A name has 1 to 100 characters.")
+        raise _invalid("name", "name must have 1 to 100 characters.")
     await get_merchant(runner, merchant_id)
     secret = new_key(mode)
     row = await runner.fetchrow(
@@ -216,19 +216,21 @@ async def _get_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
 
 
 def _check_merchant(name: str, currencies: Sequence[str]) -> None:
+    errors = []
     if not 1 <= len(name) <= 100:
-        raise _invalid("name", "A name has 1 to 100 characters.")
+        errors.append(FieldError("#/name", "invalid", "name must have 1 to 100 characters."))
     unknown = [code for code in currencies if code not in EXPONENT]
     if unknown or not currencies:
-        raise _invalid("currencies", f"Use ISO 4217 codes; not {', '.join(unknown) or 'none'}.")
+        why = "currencies must be ISO 4217 codes in upper case, such as USD, and at least one."
+        errors.append(FieldError("#/currencies", "invalid", why))
+    if errors:
+        raise ValidationFailed.of(errors)
 
 
 def _check_mode(mode: str) -> None:
     if mode not in MODES:
-        raise _invalid("mode", "The mode is test or live.")
+        raise _invalid("mode", "mode must be test or live.")
 
 
 def _invalid(field: str, detail: str) -> ValidationFailed:
-    return ValidationFailed(
-        f"{field}: {detail}", fields=(FieldError(f"#/{field}", "invalid", detail),)
-    )
+    return ValidationFailed.of([FieldError(f"#/{field}", "invalid", detail)])
