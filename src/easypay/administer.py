@@ -138,17 +138,26 @@ def set_account(
     merchant: MerchantId,
     login_id: Annotated[str, typer.Option(prompt=True, help="Authorize.Net API login id.")],
     mode: Mode = "test",
+    skip_check: Annotated[
+        bool, typer.Option("--skip-check", help="Save them without asking the processor.")
+    ] = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
     """Set the Authorize.Net account of one mode. It is stored encrypted.
+
+    The processor is asked first whether it accepts the credentials. If it does not, or cannot be
+    asked, nothing is saved.
 
     The transaction key is asked for, or read from standard input, so that it stays out of the
     shell's history.
 
     Example: `easypay merchant account mer_… --mode live --login-id 5KP3u95bQpv < key.txt`
     """
+    from easypay.data_dir import DataDirectory
     from easypay.merchants import admin
+    from easypay.merchants.model import MODES
+    from easypay.processors.base import Account
 
     if sys.stdin.isatty():
         transaction_key = str(typer.prompt("Transaction key", hide_input=True))
@@ -156,10 +165,20 @@ def set_account(
         transaction_key = sys.stdin.readline()
 
     async def work(connection: Any, vault: Any) -> None:
+        merchant_id = _merchant(merchant)
+        await admin.get_merchant(connection, merchant_id)
+        if not skip_check and mode in MODES:
+            await _check(
+                Account(
+                    url=DataDirectory(data_dir).processor_url(mode),
+                    login_id=login_id.strip(),
+                    transaction_key=transaction_key.strip(),
+                )
+            )
         await admin.set_processor_account(
             connection,
             vault,
-            _merchant(merchant),
+            merchant_id,
             mode,
             login_id=login_id.strip(),
             transaction_key=transaction_key.strip(),
@@ -168,6 +187,20 @@ def set_account(
     in_database(data_dir, work)
     done = {"merchant_id": merchant, "mode": mode, "login_id": login_id.strip()}
     show(as_json, done, f"The {mode} account of {merchant} is set.")
+
+
+async def _check(account: Any) -> None:
+    from easypay.errors import ProcessorUnavailable
+    from easypay.merchants import accounts
+    from easypay.processors.authorize_net.processor import AuthorizeNet
+
+    processor = AuthorizeNet()
+    try:
+        await accounts.check(processor, account)
+    except ProcessorUnavailable as error:
+        fail(f"{error.detail} (--skip-check)")
+    finally:
+        await processor.close()
 
 
 @keys.command("create")

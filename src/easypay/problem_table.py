@@ -185,8 +185,8 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     ),
     "processor_unavailable": Row(
         503, "The processor cannot be reached", False, "same_key", 2,
-        "The processor could not be reached, and it is proven that the request never left. No "
-        "money moved.",
+        "The processor could not be reached. It is proven that the payment request never left: no "
+        "money moved. Credentials that were to be checked were not saved.",
         f"{_AGAIN}. An operation that is not repeated ends by itself after some minutes: the "
         "payment is then `failed`, or the answer `not_executed`.",
     ),

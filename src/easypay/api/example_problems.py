@@ -132,6 +132,11 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
     if error is errors.NotFound:
         api = operation_id.partition("_")[0]
         return error(_NOT_FOUND.get(operation_id, _NOT_FOUND[api]))
+    if error is errors.ProcessorUnavailable and operation_id == "admin_set_account":
+        return error(
+            "The processor could not be asked whether the credentials are right (connection "
+            "refused). Nothing was saved. Try again, or save them unchecked."
+        )
     if error is errors.InvalidState:
         return error(_WRONG_STATE[operation_id])
     if error is errors.Forbidden:

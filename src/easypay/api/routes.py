@@ -291,11 +291,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="set_account",
         summary="Set a processor account",
-        description="Authorize.Net credentials for `test` or `live`. Encrypted at rest.",
+        description=(
+            "Authorize.Net credentials for `test` or `live`. The processor is asked whether it "
+            "accepts them: 422 names what it refuses, 503 means that it cannot be asked, and "
+            "nothing is saved then. `check: false` saves them unchecked. Encrypted at rest."
+        ),
         body=admin.SetAccount,
         replies={204: None},
         scope="admin",
-        errors=(*_ADMIN, *_BODY, errors.NotFound),
+        errors=(*_ADMIN, *_BODY, errors.NotFound, errors.ProcessorUnavailable),
     ),
     Route(
         method="POST",
