@@ -123,8 +123,8 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     ),
     "not_executed": Row(
         409, "The request was not carried out", True, "new_key", None,
-        "The outcome was unknown at first. Then the processor was asked until it was proven that "
-        "it had not done this, and the operation was closed. No money moved. It is 409 and no 5xx, "
+        "The request was never sent, or its answer was lost. Then it was proven that the processor "
+        "had not done this, and the operation was closed. No money moved. It is 409 and no 5xx, "
         "because the same key can never give another answer.",
         "If it is still wanted, send a new request with a new key.",
     ),

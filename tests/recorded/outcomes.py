@@ -59,6 +59,7 @@ refused_78           78      invalid_cvc                refused  .        .     
 refused_128          128     transaction_not_allowed    refused  refused  refused  refused
 refused_153          153     invalid_payment_token      refused  .        .        .
 refused_327          327     not_voidable               .        .        refused  .
+refused_901          901     processor_unavailable      refused  refused  .        refused
 refused_2001         2001    account_not_set_up         refused  .        .        .
 refused_cvc          E00003  generic_error              refused  .        .        .
 refused_too-long     E00003  generic_error              refused  .        .        .

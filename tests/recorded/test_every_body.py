@@ -56,6 +56,7 @@ PROBLEM: Final = {
     "not_refundable": "processor_invalid_state",
     "not_voidable": "processor_invalid_state",
     "account_not_set_up": "processor_not_set_up",
+    "processor_unavailable": "processor_not_ready",
 }
 """By decline code, where it is not processor_rejected."""
 OPEN: Final = {
