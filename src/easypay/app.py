@@ -227,7 +227,16 @@ class Gateway:
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 key_days=settings.idempotency_key_days,
             ),
-            "admin": AdminApi(pool=self._clients_pool, vault=vault, admin_digest=admin_digest),
+            "admin": AdminApi(
+                pool=self._clients_pool,
+                vault=vault,
+                admin_digest=admin_digest,
+                processor=self._processor,
+                processor_urls={
+                    "test": settings.authorize_net_test_url,
+                    "live": settings.authorize_net_live_url,
+                },
+            ),
             "system": SystemApi(
                 is_ready=self._why_not_ready,
                 metrics=self._metrics_text,

@@ -20,6 +20,7 @@ class Operator:
             **os.environ,
             "EASYPAY_DATABASE_URL": stack.dsn,
             "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
+            "EASYPAY_AUTHORIZE_NET_TEST_URL": stack.simulator.wire,
         }
 
     def types(self, *words: str, stdin: str = "", fails: bool = False) -> str:
@@ -60,9 +61,13 @@ async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:
     merchant = made["id"]
     assert "Corner Shop" in operator.types("merchant", "list")
     operator.types("merchant", "update", merchant, "--allow-raw-cards")
-    operator.types(
-        "merchant", "account", merchant, "--login-id", "easypay-sim", stdin="sim-secret-key-1\n"
-    )
+    account = ("merchant", "account", merchant, "--login-id", "easypay-sim")
+    refused = operator.types(*account, stdin="another-key\n", fails=True)
+    assert "transaction_key is refused by the processor" in refused
+    assert "E00007" in refused
+    assert await stack.fetch("SELECT 1 FROM processor_accounts") == []
+    operator.types(*account, "--skip-check", stdin="another-key\n")
+    operator.types(*account, stdin="sim-secret-key-1\n")
     key = operator.asks("key", "create", merchant, "--mode", "test")
     assert key["secret"].startswith("ep_test_sk_")
     listed = operator.types("key", "list", merchant, "--json")
