@@ -230,11 +230,13 @@ async def test_etags_save_a_body_and_guard_a_change(shop: Shop) -> None:
     assert (same.status_code, same.content) == (304, b"")
 
     stale = await shop.client.post(
-        f"{path}/capture", headers={"idempotency-key": "stale", "if-match": '"v1"'}
+        f"{path}/capture", json={}, headers={"idempotency-key": "stale", "if-match": '"v1"'}
     )
     assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
     fresh = await shop.client.post(
-        f"{path}/capture", headers={"idempotency-key": "stale", "if-match": read.headers["etag"]}
+        f"{path}/capture",
+        json={},
+        headers={"idempotency-key": "stale", "if-match": read.headers["etag"]},
     )
     assert fresh.status_code == 201
     changed = await shop.client.get(path, headers={"if-none-match": read.headers["etag"]})
