@@ -24,6 +24,7 @@ from harness import (
     stack_over,
     until,
 )
+from observability.test_what_is_seen import counted
 
 KEY = "simulated-key-1"
 
@@ -278,6 +279,8 @@ async def test_a_late_refund_corrects_the_amounts_or_waits_for_a_person(
     gateway = world.processes[0]
     assert f"operation {other['reference']} was called absent" in gateway.said()
     assert "needs a person" in gateway.said()
+    assert isinstance(gateway, Gateway)
+    assert await counted(gateway.url, "easypay_late_charges_found_total") >= 2
     assert [line for line in await audit(world, shop, settled=True) if "late charge" in line] == [
         f"{other['reference']} is absent, but the processor did it, and its late charge is "
         "needs_person"
