@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench growth lock clean
+.PHONY: help run test check format bench growth recovery faults lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-8s", $$2; $$1 = $$2 = ""; print }'
@@ -35,9 +35,19 @@ bench: $(VENV)/.dev ## Measure payments a second and CPU per payment (ARGS="--he
 growth: $(VENV)/.dev ## Measure a million transactions in the simulator (ARGS="--transactions 50000")
 	@exec $(BIN)/python -m easypay_bench.growth $(ARGS)
 
+SEEDS := 100
+FIRST := 0
+JOBS := 2
+
+faults: $(VENV)/.dev ## Shops, faults and kills by seeds, judged by the truth (SEEDS=1000 ARGS="--replay 7")
+	@PYTHONPATH=tests exec $(BIN)/python -m faults.seeds --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS) $(ARGS)
+
 # Exact versions and their hashes, for every platform, without addresses. Needs uv.
 COMPILE := uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links --quiet
+
+recovery: $(VENV)/.dev ## Measure how soon lost replies are made up for (ARGS="--lost 100000")
+	@exec $(BIN)/python -m easypay_bench.recovery $(ARGS)
 
 lock: ## Resolve the dependencies again (UP=--upgrade for newer ones)
 	$(COMPILE) $(UP) --output-file requirements.lock

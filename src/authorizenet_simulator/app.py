@@ -2,10 +2,12 @@
 surface under /simulator."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from typing import Any, Final
 
-from authorizenet_simulator import hosted, wire
+import msgspec
+
+from authorizenet_simulator import doorway, hosted, wire
 from authorizenet_simulator.answers import ApiError
 from authorizenet_simulator.control import Control
 from authorizenet_simulator.faults import Fault
@@ -28,6 +30,7 @@ CONNECTION: Final = "simulator.connection"
 """Where the server puts the client's connection, among the scope's extensions."""
 MOST_BYTES: Final = 4 << 20
 """A longer body is answered as an empty one."""
+_CLOCK_LOOK_S: Final = 0.01
 _ALLOWED: Final = (b"access-control-allow-headers", b"content-type")
 _HTML: Final = (b"content-type", b"text/html; charset=utf-8")
 COMMON_HEADERS: Final = (
@@ -64,8 +67,9 @@ _NO_XML: Final = XML._replace(read=_unsupported)
 class App:
     """One simulator as an ASGI application."""
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Simulator, names: Collection[str] = ()) -> None:
         self.simulator = simulator
+        self._names = frozenset(name.lower() for name in names)
         self.control = Control(simulator)
         self.webhooks = WebhooksApi(simulator)
 
@@ -75,6 +79,11 @@ class App:
         path: str = scope["path"]
         if path == WIRE_PATH:
             await self._wire(scope, receive, send)
+        elif path.startswith("/simulator") and (
+            why := doorway.why_closed(scope["headers"], self._names)
+        ):
+            body = msgspec.json.encode({"error": why})
+            await _send(send, 403, [JSON.header, *_PRIVATE], body)
         elif path in _PAGE_PATHS and scope["method"] in ("GET", "HEAD"):
             await _send(send, 200, PAGE_HEADERS, PAGE)
         elif path.startswith("/simulator"):
@@ -151,7 +160,7 @@ class App:
         if kind == "html":
             return fault.status, _HTML, _CDN_PAGE
         if kind == "late_charge":
-            await asyncio.sleep(fault.delay_ms / 1000)
+            await self._until_due(fault)
         refused = fault.code or _REFUSED.get(kind)
         reply = b""
         if refused is None or kind == "code_after":
@@ -172,6 +181,16 @@ class App:
         if kind == "wrong_content_type":
             return 200, (b"content-type", fault.content_type.encode()), reply
         return 200, call.form.header, reply
+
+    async def _until_due(self, fault: Fault) -> None:
+        """The delay of a late charge, by the real clock or by the simulator's."""
+        if not fault.by_clock:
+            await asyncio.sleep(fault.delay_ms / 1000)
+            return
+        clock = self.simulator.clock
+        due = clock.now_ms() + fault.delay_ms
+        while clock.now_ms() < due:  # noqa: ASYNC110 - a clock that tests move rings no bell
+            await asyncio.sleep(_CLOCK_LOOK_S)
 
     async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await _body(receive)

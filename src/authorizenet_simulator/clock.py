@@ -1,5 +1,6 @@
 """One clock for everything: real, moved, or stopped. Moments are Unix milliseconds."""
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -71,6 +72,33 @@ def _text(at_ms: int) -> str:
 @lru_cache(4096)
 def _text_of_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+
+
+EARLIEST_MS: Final = 946_684_800_000
+LATEST_MS: Final = 7_258_118_400_000
+"""The years 2000 to 2199: a clock that is set stays within."""
+_MOMENT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?)?"
+)
+
+
+def parse_setting(text: str) -> int:
+    """What a clock may be set to: a day, or RFC 3339, UTC where it names no offset.
+
+    Raises ValueError for everything else.
+    """
+    if not _MOMENT.fullmatch(text):
+        raise ValueError("now is a moment such as 2026-07-01T22:59:00Z")
+    return settable(parse(text.upper()))
+
+
+def settable(at_ms: int) -> int:
+    """The moment itself. Raises ValueError where no clock may be set to it."""
+    if not EARLIEST_MS <= at_ms < LATEST_MS:
+        raise ValueError("the clock stays within the years 2000 to 2199")
+    return at_ms
 
 
 def parse(text: str) -> int:

@@ -1,7 +1,6 @@
 """The control surface under /simulator: the truth, faults, clock, settlement, settings."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain, islice
 from typing import Annotated, Any, Final
@@ -18,16 +17,24 @@ from authorizenet_simulator.webhooks import Notification
 Answer = tuple[int, Iterator[bytes]]
 """HTTP status, and the body in pieces."""
 _CHUNK_ROWS: Final = 1000
+_FURTHEST_S: Final = 200 * 366 * 86_400.0
 _encode = msgspec.json.Encoder().encode
 
 
+_WORD: Final = r"^[!-~]+(?!\n)$"
+"""Printable ASCII without blanks, as logins and keys are."""
+
+
 class AccountBody(msgspec.Struct, forbid_unknown_fields=True):
-    login: Annotated[str, msgspec.Meta(min_length=1, max_length=25)]
-    transaction_key: Annotated[str, msgspec.Meta(min_length=1, max_length=16)]
+    login: Annotated[str, msgspec.Meta(max_length=25, pattern=_WORD)]
+    transaction_key: Annotated[str, msgspec.Meta(max_length=16, pattern=_WORD)]
     currencies: Annotated[
-        list[Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]], msgspec.Meta(min_length=1)
+        list[Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}(?!\n)$")]],
+        msgspec.Meta(min_length=1, max_length=200),
     ] = msgspec.field(default_factory=lambda: ["USD"])
-    signature_key: Annotated[str, msgspec.Meta(pattern="^([0-9A-Fa-f]{2})*$")] = ""
+    signature_key: Annotated[
+        str, msgspec.Meta(max_length=1024, pattern=r"^([0-9A-Fa-f]{2})*(?!\n)$")
+    ] = ""
 
 
 class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,7 +90,7 @@ class Control:
             return _error(405, "method not allowed") if known else _error(404, "not found")
         try:
             return await handler(request)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
             return _error(400, str(error))
         finally:
             self._ledger.journal.flush()
@@ -237,22 +244,25 @@ class Control:
         )
 
     async def _set_clock(self, request: "_Request") -> Answer:
-        """Time goes on from the moment given, unless it is stopped."""
+        """Time goes on from the moment given, unless it is stopped. It may go back, as clocks do:
+        what is recorded keeps its moments. Everything is checked before anything changes."""
         said = msgspec.json.decode(request.body, type=ClockBody)
         if (said.now is not None) + (said.advance_s is not None) + said.real != 1:
             raise ValueError("one of now, advance_s and real is needed")
         the_clock = self._simulator.clock
         current = the_clock.now_ms()
         if said.real:
+            if said.stopped is not None:
+                raise ValueError("the real time does not stand still: stopped goes with now")
             self._ledger.set_clock(0, None)
             return await self._clock(request)
         if said.now is not None:
-            target, stopped = clock.parse(said.now), bool(said.stopped)
+            target, stopped = clock.parse_setting(said.now), bool(said.stopped)
         else:
             seconds = said.advance_s or 0.0
-            if not math.isfinite(seconds):
-                raise ValueError("advance_s must be finite")
-            target = current + round(seconds * 1000)
+            if not abs(seconds) < _FURTHEST_S:  # infinity and NaN neither
+                raise ValueError("advance_s is a number of seconds, at most 200 years")
+            target = clock.settable(current + round(seconds * 1000))
             was = the_clock.stopped_ms is not None
             stopped = was if said.stopped is None else said.stopped
         self._ledger.set_clock(target - current + the_clock.offset_ms, target if stopped else None)
@@ -302,10 +312,11 @@ class _Request:
 
 def _limit(request: _Request, default: int) -> int:
     text = request.get("limit")
-    limit = default if text is None else int(text)
-    if limit < 0:
-        raise ValueError("limit must not be negative")
-    return limit
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise ValueError("limit is a whole number, not negative")
+    return int(text)
 
 
 def _is_amount(text: str) -> bool:

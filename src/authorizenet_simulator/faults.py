@@ -38,6 +38,10 @@ Kind = Literal[
 Distribution = Literal["constant", "uniform", "lognormal"]
 
 
+_LONGEST_MS: Final = 86_400_000.0
+_WIDEST_SIGMA: Final = 10.0
+_MOST_RATE: Final = 1e6
+_MOST_CALLS: Final = 10**9
 _WEBHOOK: Final = "webhook_"
 """How the kinds begin that meet notifications, not calls."""
 _CODED: Final = frozenset({"code_after", "code_before"})
@@ -60,6 +64,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Of notifications: for the kinds that begin with webhook_."""
     delay_ms: float = 0.0
     """How late a reply, a charge or a notification is; of slow_body: the wait before each step."""
+    by_clock: bool = False
+    """Of late_charge: the delay is by the simulator's clock, so moving it brings the charge."""
     status: int = 500
     """HTTP status of error_after, error_before and html."""
     rate: float = 0.0
@@ -80,12 +86,15 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     def problem(self) -> str | None:
         """Why it makes no sense, or None."""
-        if self.count is not None and self.count < 1:
-            return "count must be at least 1"
+        if self.count is not None and not 1 <= self.count <= _MOST_CALLS:
+            return "count must be between 1 and a billion"
         if self.probability is not None and not 0 <= self.probability <= 1:
             return "probability must be between 0 and 1"
-        if min(self.delay_ms, self.ms, self.sigma, self.duration_ms or 0) < 0:
-            return "times must not be negative"
+        times = (self.delay_ms, self.ms, self.duration_ms or 0.0)
+        if not all(0 <= each <= _LONGEST_MS for each in times):
+            return "times must be between 0 and a day"
+        if not 0 <= self.sigma <= _WIDEST_SIGMA:
+            return "sigma must be between 0 and 10"
         lowest = 200 if self.kind == "html" else 400
         if not lowest <= self.status <= 599:
             return f"status must be between {lowest} and 599"
@@ -93,11 +102,13 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             return f"{self.kind} needs a code of the processor's list, such as E00049"
         if self.code and self.kind not in _CODED:
             return "code is for code_after and code_before"
-        if self.step_bytes < 1:
-            return "step_bytes must be at least 1"
-        if (self.kind == "throttle") != (self.rate > 0):
-            return "a throttle, and nothing else, needs a rate above 0"
-        if not (self.content_type.isascii() and self.content_type.isprintable()):
+        if not 1 <= self.step_bytes <= 1 << 20:
+            return "step_bytes must be between 1 and a million"
+        if (self.kind == "throttle") != (0 < self.rate <= _MOST_RATE):
+            return "a throttle, and nothing else, needs a rate above 0, a million at most"
+        if not 1 <= len(self.content_type) <= 200 or not (
+            self.content_type.isascii() and self.content_type.isprintable()
+        ):
             return "content_type must be printable ASCII"
         if self.kind.startswith(_WEBHOOK):
             if self.method is not None:

@@ -21,7 +21,7 @@ from authorizenet_simulator.clock import DAY_MS
 from authorizenet_simulator.instruments import PAYPAL, Instrument
 from authorizenet_simulator.ledger import Ledger
 from authorizenet_simulator.records import Txn
-from authorizenet_simulator.statuses import BATCHED, SETTLING
+from authorizenet_simulator.statuses import BATCHED, SETTLING, TOO_LATE_TO_VOID
 
 REFUND_DAYS: Final = 180
 _CAPTURED: Final = SETTLING | BATCHED
@@ -75,11 +75,11 @@ def capture(ask: Ask) -> Reply:
 
 
 def void(ask: Ask) -> Reply:
-    """voidTransaction: anything that has not settled."""
+    """voidTransaction: anything that has not settled and is not being settled."""
     txn = original_of(ask)
     if txn.status == records.VOIDED:
         return _already(ask, txn, 310)
-    if txn.status in BATCHED:
+    if txn.status in BATCHED or txn.status in TOO_LATE_TO_VOID:
         raise Refused(327)
     if txn.status not in records.PENDING:
         raise Refused(16)

@@ -26,8 +26,10 @@ class StatusBody(msgspec.Struct, forbid_unknown_fields=True):
 
 class ReturnBody(msgspec.Struct, forbid_unknown_fields=True):
     trans_id: str
-    code: Annotated[str, msgspec.Meta(pattern="^R[0-9]{2}$")] = "R01"
-    description: str | None = None
+    code: Annotated[str, msgspec.Meta(pattern=r"^R[0-9]{2}(?!\n)$")] = "R01"
+    description: (
+        Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")] | None
+    ) = None
 
 
 def set_status(ledger: Ledger, body: bytes) -> dict[str, Any]:

@@ -166,7 +166,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     places_checked: bool = False
     """Whether a country must be one (E00082), and an American or Canadian state (E00085)."""
     test_mode: bool = False
-    reporting_lag_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    reporting_lag_ms: Annotated[int, msgspec.Meta(ge=0, le=366 * 86_400_000)] = 0
     """How long a new transaction stays hidden from details and the unsettled list, and a new batch
     from everything that is asked about batches."""
     webhook_retry_s: list[Annotated[float, msgspec.Meta(ge=0, le=1e9)]] = msgspec.field(
@@ -174,7 +174,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     """Waits before each retry of a notification; after the last the webhook turns inactive."""
     webhook_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
-    recorded_calls_per_s: Annotated[int, msgspec.Meta(ge=0)] = 50
+    recorded_calls_per_s: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 50
     """How many calls of each second are kept, masked, for whoever debugs; read from the settings
     of every account only."""
     auto_settle: bool = True

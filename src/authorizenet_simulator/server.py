@@ -4,7 +4,7 @@ import contextlib
 import signal
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import uvicorn
@@ -97,8 +97,15 @@ def _head(status: int, kind: bytes, length: int, keep_alive: bool) -> bytes:
 class Server(uvicorn.Server):
     """Serves one simulator on one listening socket, and says where once it does."""
 
-    def __init__(self, simulator: Simulator, host: str, port: int, log_level: str) -> None:
-        app = App(simulator)
+    def __init__(
+        self,
+        simulator: Simulator,
+        host: str,
+        port: int,
+        log_level: str,
+        names: Sequence[str] = (),
+    ) -> None:
+        app = App(simulator, (host, *names))
         protocol = type("Connection", (_Connection,), {"app_itself": app})
         super().__init__(
             uvicorn.Config(

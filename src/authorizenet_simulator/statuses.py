@@ -61,6 +61,10 @@ PLACES: Final[dict[str, Status]] = {
 }
 CLOSED: Final = frozenset(name for name, said in PLACES.items() if said.place is Place.CLOSED)
 SETTLING: Final = frozenset(name for name, said in PLACES.items() if said.place is Place.SETTLING)
+TOO_LATE_TO_VOID: Final = frozenset(
+    {"pendingFinalSettlement", "updatingSettlement", "couldNotVoid"}
+)
+"""On its way into a batch, or a void was tried and failed: reason 327."""
 BATCHED: Final = frozenset(name for name, said in PLACES.items() if said.place is Place.BATCHED)
 
 VOID, DECLINE, ERROR = range(3)

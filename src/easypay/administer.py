@@ -139,10 +139,16 @@ def set_account(
     merchant: MerchantId,
     login_id: Annotated[str, typer.Option(prompt=True, help="Authorize.Net API login id.")],
     mode: Mode = "test",
+    skip_check: Annotated[
+        bool, typer.Option("--skip-check", help="Save them without asking the processor.")
+    ] = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
     """Set the Authorize.Net account of one mode. It is stored encrypted.
+
+    The processor is asked first whether it accepts the credentials. If it does not, or cannot be
+    asked, nothing is saved.
 
     The transaction key is asked for, or read from standard input, so that it stays out of the
     shell's history.
@@ -150,7 +156,10 @@ def set_account(
     Example: `easypay merchant account mer_… --mode live --login-id 5KP3u95bQpv < key.txt`
     """
     from easypay import inputs
+    from easypay.data_dir import DataDirectory
     from easypay.merchants import admin
+    from easypay.merchants.model import MODES
+    from easypay.processors.base import Account
 
     if sys.stdin.isatty():
         transaction_key = str(typer.prompt("Transaction key", hide_input=True))
@@ -159,10 +168,20 @@ def set_account(
         transaction_key = fail("standard input is not UTF-8 text") if read is None else read
 
     async def work(connection: Any, vault: Any) -> None:
+        merchant_id = _merchant(merchant)
+        await admin.get_merchant(connection, merchant_id)
+        if not skip_check and mode in MODES:
+            await _check(
+                Account(
+                    url=DataDirectory(data_dir).processor_url(mode),
+                    login_id=inputs.credential(login_id) or login_id,
+                    transaction_key=inputs.credential(transaction_key) or transaction_key,
+                )
+            )
         await admin.set_processor_account(
             connection,
             vault,
-            _merchant(merchant),
+            merchant_id,
             mode,
             login_id=login_id,
             transaction_key=transaction_key,
@@ -171,6 +190,20 @@ def set_account(
     in_database(data_dir, work)
     done = {"merchant_id": merchant, "mode": mode, "login_id": inputs.credential(login_id)}
     show(as_json, done, f"The {mode} account of {merchant} is set.")
+
+
+async def _check(account: Any) -> None:
+    from easypay.errors import ProcessorUnavailable
+    from easypay.merchants import accounts
+    from easypay.processors.authorize_net.processor import AuthorizeNet
+
+    processor = AuthorizeNet()
+    try:
+        await accounts.check(processor, account)
+    except ProcessorUnavailable as error:
+        fail(f"{error.detail} (--skip-check)")
+    finally:
+        await processor.close()
 
 
 @keys.command("create")

@@ -44,8 +44,8 @@ from easypay.payments.resolver import Resolver
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.settings import Settings
 
-_DATABASE_PATIENCE_S: Final = 5.0
-"""How long a client waits for the database before it is told to come again."""
+_LANE_S_OF_PATIENCE: Final = 0.8
+"""A lane gives up a connection while the clients of what ran over it still wait."""
 
 
 class Gateway:
@@ -103,6 +103,8 @@ class Gateway:
     async def _start(self) -> None:
         settings = self.settings
         failpoints.arm(settings.failpoint)
+        if settings.clock_file is not None:
+            failpoints.shift_clock(settings.clock_file)
         vault = Vault(settings.encryption_key.get_secret_value())
         self._instruments = Instruments(settings.metrics_dir)
         log_lines = AccessLog(silent=not settings.request_log)
@@ -114,7 +116,7 @@ class Gateway:
         async with self._pool.acquire() as connection:
             await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
             await self._months.load(connection)
-        self._clients_pool = self._pool.for_clients(_DATABASE_PATIENCE_S)
+        self._clients_pool = self._pool.for_clients(settings.database_patience_s)
         self._directory = Directory(
             self._clients_pool,
             vault,
@@ -225,7 +227,16 @@ class Gateway:
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 key_days=settings.idempotency_key_days,
             ),
-            "admin": AdminApi(pool=self._clients_pool, vault=vault, admin_digest=admin_digest),
+            "admin": AdminApi(
+                pool=self._clients_pool,
+                vault=vault,
+                admin_digest=admin_digest,
+                processor=self._processor,
+                processor_urls={
+                    "test": settings.authorize_net_test_url,
+                    "live": settings.authorize_net_live_url,
+                },
+            ),
             "system": SystemApi(
                 is_ready=self._why_not_ready,
                 metrics=self._metrics_text,
@@ -242,17 +253,21 @@ class Gateway:
         self._readiness.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.wait(self._tasks, timeout=1)
         await asyncio.gather(*(committer.close() for committer in self._committers))
         await self._processor.close()
         await self._pool.close()
 
     def _committer(
-        self, name: str, *, bounded: bool = True, patience_s: float = _DATABASE_PATIENCE_S
+        self, name: str, *, bounded: bool = True, patience_s: float | None = None
     ) -> GroupCommitter[Any, Any]:
         settings = self.settings
         dsn = settings.database_url.get_secret_value()
-        lanes = [statements.lane(name, dsn, n + 1) for n in range(settings.groups_in_flight)]
+        limit_s = settings.database_patience_s * _LANE_S_OF_PATIENCE
+        lanes = [
+            statements.lane(name, dsn, n + 1, limit_s=limit_s)
+            for n in range(settings.groups_in_flight)
+        ]
         self._lanes += lanes
         committer = statements.group_committer(
             name,
@@ -260,7 +275,7 @@ class Gateway:
             month_of=self._months.of,
             size=settings.group_size,
             limit=settings.max_queued if bounded else None,
-            patience_s=patience_s,
+            patience_s=patience_s or settings.database_patience_s,
             watcher=self._watch_group,
         )
         self._committers.append(committer)

@@ -37,6 +37,7 @@ class Environment(BaseSettings):
     authorize_net_login_id: str | None = None
     authorize_net_transaction_key: SecretStr | None = None
     authorize_net_test_url: str | None = None
+    authorize_net_live_url: str | None = None
 
 
 class Access(NamedTuple):
@@ -143,6 +144,22 @@ class DataDirectory:
         """As `access`, for work that needs no key."""
         url = Environment().database_url
         return url.get_secret_value() if url else self._kept(self.demo_path, "database_url")
+
+    def processor_url(self, mode: str) -> str:
+        """Where the keys of a mode lead: as the environment says, the simulator that runs here, or
+        the processor's own address."""
+        from easypay.settings import PRODUCTION_URL, SANDBOX_URL
+
+        said = Environment()
+        if mode == "live":
+            return said.authorize_net_live_url or PRODUCTION_URL
+        if said.authorize_net_test_url or said.database_url:
+            return said.authorize_net_test_url or SANDBOX_URL
+        try:
+            simulator = json.loads(self.demo_path.read_text()).get("simulator_url")
+        except (OSError, ValueError):
+            simulator = None
+        return f"{simulator}/xml/v1/request.api" if simulator else SANDBOX_URL
 
     def _kept(self, path: Path, name: str) -> str:
         try:

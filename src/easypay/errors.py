@@ -1,9 +1,15 @@
 """Requests we refuse or cannot serve. A decline is an outcome, not an error.
 
-Each class knows its own code and HTTP status; `api/problems.py` renders them, once.
+Each class knows its code; `problem_table` has the rest of it, and `problems.py` renders it, once.
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from easypay.problem_table import PROBLEMS
+
+MAX_FIELDS: Final = 20
+"""The most bad fields that one refusal names."""
 
 
 class FieldError:
@@ -17,12 +23,20 @@ class FieldError:
         self.detail = detail
 
 
+def field_name(pointer: str) -> str:
+    """A field's name in a sentence, by its pointer: `payment_method.card.number`."""
+    return pointer[2:].replace("/", ".").replace("~1", "/").replace("~0", "~") or "The body"
+
+
 class EasyPayError(Exception):
     """Base of every refusal. `detail` says what happened, why, and what to do."""
 
     code: ClassVar[str] = "internal"
-    http_status: ClassVar[int] = 500
-    title: ClassVar[str] = "Something went wrong on our side"
+    http_status: ClassVar[int] = PROBLEMS["internal"].status
+    title: ClassVar[str] = PROBLEMS["internal"].title
+
+    def __init_subclass__(cls) -> None:
+        cls.http_status, cls.title = PROBLEMS[cls.code][:2]
 
     def __init__(
         self,
@@ -34,170 +48,197 @@ class EasyPayError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.fields = fields
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = retry_after_s or PROBLEMS[self.code].retry_after_s
 
 
 class MalformedRequest(EasyPayError):
     """Not HTTP/1.1 that can be read in one way only: broken, or a header given twice."""
 
-    code, http_status, title = "malformed_request", 400, "The request cannot be read"
+    code = "malformed_request"
 
 
 class RequestTimeout(EasyPayError):
     """The request did not come whole in time. Nothing was done."""
 
-    code, http_status, title = "request_timeout", 408, "The request took too long to arrive"
+    code = "request_timeout"
 
 
 class HeadTooLarge(EasyPayError):
     """The request line and headers are too large. Nothing was done."""
 
-    code, http_status, title = "head_too_large", 431, "The request's headers are too large"
+    code = "head_too_large"
 
 
 class TooManyConnections(EasyPayError):
     """The client's address has too many connections open."""
 
-    code, http_status, title = "too_many_connections", 503, "Too many connections"
+    code = "too_many_connections"
 
 
 class MalformedBody(EasyPayError):
     """The body is not JSON."""
 
-    code, http_status, title = "malformed_body", 400, "The body is not valid JSON"
+    code = "malformed_body"
 
 
 class IdempotencyKeyMissing(EasyPayError):
     """A money POST without an Idempotency-Key."""
 
-    code, http_status, title = "idempotency_key_missing", 400, "An Idempotency-Key is required"
+    code = "idempotency_key_missing"
 
 
 class IdempotencyKeyInvalid(EasyPayError):
     """An Idempotency-Key that is empty, too long or not printable."""
 
-    code, http_status, title = "idempotency_key_invalid", 400, "The Idempotency-Key is not usable"
+    code = "idempotency_key_invalid"
 
 
 class InvalidApiKey(EasyPayError):
     """No key, or one that is unknown, expired or revoked."""
 
-    code, http_status, title = "invalid_api_key", 401, "The API key is not valid"
+    code = "invalid_api_key"
 
 
 class Forbidden(EasyPayError):
     """The key lacks the scope."""
 
-    code, http_status, title = "forbidden", 403, "This key may not do that"
+    code = "forbidden"
 
 
 class NotFound(EasyPayError):
     """No such thing, or another merchant's: the two look the same."""
 
-    code, http_status, title = "not_found", 404, "Not found"
+    code = "not_found"
 
 
 class MethodNotAllowed(EasyPayError):
     """The path exists, the method does not."""
 
-    code, http_status, title = "method_not_allowed", 405, "Method not allowed"
+    code = "method_not_allowed"
 
 
 class InvalidState(EasyPayError):
     """The payment is not in a state that allows this."""
 
-    code, http_status, title = "invalid_state", 409, "The payment does not allow this now"
+    code = "invalid_state"
 
 
 class AmountExceedsAuthorized(EasyPayError):
     """More than was authorized."""
 
-    code, http_status = "amount_exceeds_authorized", 409
-    title = "The amount is more than was authorized"
+    code = "amount_exceeds_authorized"
 
 
 class AmountExceedsCaptured(EasyPayError):
     """More than is left to refund."""
 
-    code, http_status = "amount_exceeds_captured", 409
-    title = "The amount is more than is left to refund"
+    code = "amount_exceeds_captured"
 
 
 class NotSettled(EasyPayError):
     """A part of a payment that has not settled cannot be refunded yet; all of it can."""
 
-    code, http_status, title = "not_settled", 409, "The payment has not settled yet"
+    code = "not_settled"
 
 
 class RequestInProgress(EasyPayError):
     """The same key, or an operation on the same payment, is still running."""
 
-    code, http_status, title = "request_in_progress", 409, "Still in progress"
+    code = "request_in_progress"
 
 
 class PreconditionFailed(EasyPayError):
     """If-Match names a version that is no longer current."""
 
-    code, http_status, title = (
-        "precondition_failed",
-        412,
-        "The payment has changed since you read it",
-    )
+    code = "precondition_failed"
 
 
 class BodyTooLarge(EasyPayError):
     """More than 64 KiB."""
 
-    code, http_status, title = "body_too_large", 413, "The body is too large"
+    code = "body_too_large"
 
 
 class UnsupportedMediaType(EasyPayError):
     """Not application/json."""
 
-    code, http_status, title = "unsupported_media_type", 415, "The body must be application/json"
+    code = "unsupported_media_type"
 
 
 class ValidationFailed(EasyPayError):
     """Fields that are unknown, missing or wrong; `fields` points at each."""
 
-    code, http_status, title = "validation_failed", 422, "The request has invalid fields"
+    code = "validation_failed"
+    readable: object = None
+    """The body as far as it could be read, for rules that types cannot say."""
+
+    @classmethod
+    def of(cls, fields: Sequence[FieldError], readable: object = None) -> "ValidationFailed":
+        """One refusal of all these fields, of which it names at most MAX_FIELDS."""
+        named = tuple(fields[:MAX_FIELDS])
+        error = cls(" ".join(field.detail for field in named), fields=named)
+        error.readable = readable
+        return error
 
 
 class IdempotencyKeyReused(EasyPayError):
     """The key was used before, for another request."""
 
-    code, http_status = "idempotency_key_reused", 422
-    title = "The Idempotency-Key was used for another request"
+    code = "idempotency_key_reused"
 
 
 class ProcessorRejected(EasyPayError):
-    """The processor answered and would not take the request. No money moved."""
+    """The processor did not accept what was asked: amount, currency, card or another field."""
 
-    code, http_status, title = "processor_rejected", 502, "The processor refused the request"
+    code = "processor_rejected"
+
+
+class ProcessorInvalidState(EasyPayError):
+    """The state of the transaction at the processor does not allow this any more."""
+
+    code = "processor_invalid_state"
+
+
+class ProcessorNotSetUp(EasyPayError):
+    """The merchant's account at the processor is closed, or not configured for this."""
+
+    code = "processor_not_set_up"
+
+
+class ProcessorNotReady(EasyPayError):
+    """The processor answered that it takes no transactions just now."""
+
+    code = "processor_not_ready"
 
 
 class NotExecuted(EasyPayError):
-    """Proven never to have reached the processor, and closed. To try again takes a new key."""
+    """Proven not to have been carried out, and closed. To try again takes a new key."""
 
-    code, http_status, title = "not_executed", 502, "The processor never received the request"
+    code = "not_executed"
+
+
+class ProcessorAccountRefused(EasyPayError):
+    """Our credentials or account were refused before anything was processed. Nothing is kept."""
+
+    code = "processor_account_refused"
 
 
 class ProcessorUnavailable(EasyPayError):
     """Proven never sent. Safe to repeat with the same key."""
 
-    code, http_status, title = "processor_unavailable", 503, "The processor cannot be reached"
+    code = "processor_unavailable"
 
 
 class Overloaded(EasyPayError):
     """Too much is waiting; nothing was written."""
 
-    code, http_status, title = "overloaded", 503, "Too busy just now"
+    code = "overloaded"
 
 
 class DatabaseUnavailable(EasyPayError):
     """The database cannot be reached. Safe to repeat with the same key."""
 
-    code, http_status, title = "database_unavailable", 503, "The database cannot be reached"
+    code = "database_unavailable"
 
 
 class Internal(EasyPayError):

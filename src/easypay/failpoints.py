@@ -1,11 +1,18 @@
-"""Named points of the flow at which a test can have this process killed, as kill -9 would.
+"""What only tests ask for: a death at a named point of the flow, and a wall clock that is wrong.
 
-Disarmed in production: `reach` is then one comparison.
+Disarmed in production: `reach` is then one comparison, and the clock is the system's.
 """
 
+import mmap
 import os
 import signal
+from datetime import timedelta
+from pathlib import Path
 from typing import Final
+
+from uuid_utils import UUID, uuid7
+
+from easypay import clock, ids
 
 NAMES: Final = frozenset({"after_begin", "before_send", "mid_send", "after_reply", "after_record"})
 
@@ -24,3 +31,18 @@ def reach(name: str) -> None:
     """This point of the flow is reached."""
     if _armed == name:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def shift_clock(file: Path) -> None:
+    """From now on this process's wall clock and its ids are off by as many milliseconds as the
+    file's first 8 bytes say (signed, little-endian), at each moment anew. Its monotonic clock is
+    the system's."""
+    true_now = clock.now
+    with file.open("rb") as opened:
+        shared = mmap.mmap(opened.fileno(), 8, access=mmap.ACCESS_READ)
+
+    def off_ms() -> int:
+        return int.from_bytes(shared[:8], "little", signed=True)
+
+    clock.now = lambda: true_now() + timedelta(milliseconds=off_ms())
+    ids.__dict__["uuid7"] = lambda: UUID(int=uuid7().int + (off_ms() << 80))

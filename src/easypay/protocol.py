@@ -12,6 +12,8 @@ whole in one packet pays for none of this.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 from typing import Any, Final, cast
 
 import httptools
@@ -33,6 +35,7 @@ from easypay.errors import (
     TooManyConnections,
 )
 from easypay.problems import MEDIA_TYPE, render
+from easypay.upgrades import past_upgrade
 
 ANSWER: Final = "easypay.answer"
 """The extension's name in `scope["extensions"]`; its `send` is an Answer."""
@@ -44,6 +47,7 @@ closes after it."""
 
 SLICE_BYTES: Final = 4096
 """The parser is fed so much at once: a limit is noticed after as many bytes more, at most."""
+_RESET: Final = pack("ii", 1, 0)
 MAX_BODY_ON_WIRE: Final = 512 * 1024
 """A chunked body with the sizes, extensions and trailers around it; eight times a whole body."""
 
@@ -171,24 +175,11 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse_what_broke(error)
                 return
             try:
-                self._read_past_upgrade()
+                self.parser, prime = past_upgrade(self, self.scope["headers"])
+                prime()
             except httptools.HttpParserError as error:
                 self._refuse_what_broke(error)
                 return
-
-    def _read_past_upgrade(self) -> None:
-        """The parser takes all that follows an upgrade for another protocol. So the next one is
-        told of the same request without it: what frames its body, and nothing else."""
-        after = _AfterHead(self)
-        self.parser = httptools.HttpRequestParser(after)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        head = b"POST / HTTP/1.1\r\n" + b"".join(
-            b"%b: %b\r\n" % header
-            for header in self.scope["headers"]
-            if header[0] in (b"content-length", b"transfer-encoding")
-        )
-        self.parser.feed_data(head + b"\r\n")
-        after.read = True
 
     def _watch(self, size: int) -> None:
         """Bound what an unfinished request sends, after `size` bytes more, and begin its time."""
@@ -372,9 +363,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._end(phase)
 
     def _end(self, phase: Phase) -> None:
-        if phase is Phase.LINGERING or phase is Phase.UNREAD:
-            if phase is Phase.UNREAD:
-                self._clients.turned_away["unread"] += 1
+        if phase is Phase.LINGERING:
+            self.transport.abort()
+        elif phase is Phase.UNREAD:
+            self._clients.turned_away["unread"] += 1
+            # The system forgets what was written, too, instead of offering it for minutes.
+            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
             self.transport.abort()
         elif phase is Phase.BODY or "method" not in self.scope:
             longest = self._clients.limits.longest_s[phase]
@@ -383,33 +377,6 @@ class HttpProtocol(HttpToolsProtocol):
             if phase is Phase.HEAD:
                 self._clients.turned_away["silent"] += 1
             self.transport.close()
-
-
-class _AfterHead:
-    """The callbacks of a parser that is told a head which was read before: silent until it is
-    `read`, then those of the protocol."""
-
-    def __init__(self, protocol: HttpProtocol) -> None:
-        self.read = False
-        self.on_body = protocol.on_body
-        self.on_message_complete = protocol.on_message_complete
-        self._protocol = protocol
-
-    def on_message_begin(self) -> None:
-        if self.read:
-            self._protocol.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if self.read:
-            self._protocol.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.read:
-            self._protocol.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if self.read:
-            self._protocol.on_headers_complete()
 
 
 class _Flow(FlowControl):

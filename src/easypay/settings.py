@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     )
     max_queued: int = Field(default=2048, gt=0, description="requests waiting; past it, 503")
 
+    database_patience_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="how long a client waits for the database before 503. A connection is given up "
+        "after four fifths of it, so that the work can be done over a new one",
+    )
     record_patience_s: float = Field(
         default=5.0,
         gt=0,
@@ -105,6 +111,9 @@ class Settings(BaseSettings):
     request_log: bool = Field(default=True, description="one line of JSON for each request")
     failpoint: str | None = Field(
         default=None, description="tests only: kill -9 this process at a named point of the flow"
+    )
+    clock_file: Path | None = Field(
+        default=None, description="tests only: how many milliseconds this process's clock is off"
     )
 
     # What a client's connection may take

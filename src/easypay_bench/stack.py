@@ -81,6 +81,7 @@ class Merchant:
     id: UUID
     api_key: str = field(repr=False)
     login: str
+    transaction_key: str = field(repr=False, default="")
 
 
 @contextmanager
@@ -174,7 +175,7 @@ def shop(stack: Stack) -> Iterator[Merchant]:
     merchant_id = ids.parse(ids.MERCHANT, made["id"])
     assert merchant_id is not None
     try:
-        yield Merchant(merchant_id, key["secret"], login)
+        yield Merchant(merchant_id, key["secret"], login, transaction_key)
     finally:
         call("PATCH", f"{api}/{made['id']}", {"disabled": True}, bearer=stack.admin_key)
 

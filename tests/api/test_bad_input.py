@@ -89,8 +89,8 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
         "invalid",
     ),
     ("DEL", {**GOOD, "customer": {"reference": "a\x7f"}}, "#/customer/reference", "invalid"),
-    ("long", {**GOOD, "order_reference": "x" * 65}, "#/order_reference", "invalid"),
-    ("metadata type", {**GOOD, "metadata": {"a": 1}}, "#/metadata", "invalid"),
+    ("long", {**GOOD, "order_reference": "x" * 65}, "#/order_reference", "too_long"),
+    ("metadata type", {**GOOD, "metadata": {"a": 1}}, "#/metadata/a", "invalid"),
     ("email", {**GOOD, "customer": {"email": "nobody"}}, "#/customer/email", "invalid"),
 ]
 

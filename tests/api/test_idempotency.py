@@ -157,3 +157,74 @@ async def test_a_client_that_hangs_up_changes_nothing(shared_stack: Stack, shop:
     assert answer.json()["status"] == "captured"
     assert len(await shared_stack.simulator.truth(login=shop.login)) == 1
     assert await audit(shared_stack, shop) == []
+
+
+async def test_a_repeat_with_keys_in_another_order_is_the_same(shop: Shop) -> None:
+    """Metadata's keys too, with other white space and other escapes."""
+    first = await shop.pay(key="order", metadata={"a": "1", "b": "ä", "c": "/"})
+    body = (
+        '{"metadata" : {"c":"\\/","a":"1",\n"b":"\\u00e4"}, "payment_method":{"card":'
+        '{"exp_year":2035,"exp_month":12,"cvc":"907","number":"4111111111111111"},"type":"card"},\r\n'
+        '\t"currency":"USD","amount":2500}'
+    )
+    headers = {"idempotency-key": "order", "content-type": "application/json"}
+    again = await shop.client.post("/payments", content=body, headers=headers)
+    assert again.content == first.content, again.text
+    other = await shop.pay(key="order", metadata={"a": "1", "b": "ä", "c": "?"})
+    assert other.json()["code"] == "idempotency_key_reused"
+
+
+REFUSED_SINCE = {
+    "currency": (
+        "UPDATE merchants SET currencies = '{CAD}' WHERE merchant_id = $1",
+        "currency_not_accepted",
+    ),
+    "raw cards": (
+        "UPDATE merchants SET allow_raw_cards = false WHERE merchant_id = $1",
+        "raw_cards_not_allowed",
+    ),
+    "account": ("DELETE FROM processor_accounts WHERE merchant_id = $1", None),
+}
+
+
+@pytest.mark.parametrize(("change", "code"), REFUSED_SINCE.values(), ids=REFUSED_SINCE)
+async def test_a_repeat_is_told_what_the_first_was_though_it_would_be_refused_now(
+    shared_stack: Stack, shop: Shop, change: str, code: str | None
+) -> None:
+    """The money was taken; a refusal would have the shop ask for it in another way. What was never
+    sent is refused like a new request, and what still runs is in progress."""
+    first = await shop.pay(key="first")
+    held = await shop.paid(capture="manual")
+    captured = await shop.capture(held["id"], 900, key="capture")
+    paid = await shop.paid()
+    refunded = await shop.refund(paid["id"], key="refund")
+    await shared_stack.simulator.slow(shop.login, ms=600)
+    running = asyncio.create_task(shop.pay(key="running"))
+
+    async def begun() -> bool:
+        return (await shop.client.get("/idempotency-keys/running")).status_code == 200
+
+    await until(begun)
+    await shared_stack.fetch(change, shop.merchant_id)
+
+    async def is_refused() -> bool:
+        answer = await shop.pay()
+        if answer.status_code != 422:
+            return False
+        assert code in (None, answer.json().get("errors", [{"code": None}])[0]["code"])
+        return True
+
+    await until(is_refused)
+    repeat = await shop.pay(key="running")
+    assert repeat.status_code == 201 or repeat.json()["code"] == "request_in_progress"
+    assert (await running).status_code == 201
+    for again, before in (
+        (await shop.pay(key="first"), first),
+        (await shop.pay(key="running"), await running),
+        (await shop.capture(held["id"], 900, key="capture"), captured),
+        (await shop.refund(paid["id"], key="refund"), refunded),
+    ):
+        assert (again.status_code, again.content) == (before.status_code, before.content)
+        assert again.headers["idempotency-replayed"] == "true"
+    other = await shop.pay(101, key="first")
+    assert (other.status_code, other.json()["code"]) == (422, "validation_failed")

@@ -1,4 +1,5 @@
-"""A TCP proxy before PostgreSQL that counts answers and can swallow one and cut the line."""
+"""A TCP proxy before PostgreSQL that counts answers, can swallow one and cut the line, and can fall
+silent: then its connections stay open, and nothing comes through, as where a peer has vanished."""
 
 import asyncio
 from collections import Counter
@@ -7,6 +8,17 @@ from urllib.parse import urlsplit, urlunsplit
 from harness import free_port
 
 _SSL_REQUEST = 80877103
+
+
+class _Line:
+    """One connection through the proxy."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.deaf = False
+        """What the client sends never arrives."""
+        self.mute = False
+        """What the server answers never comes."""
 
 
 class CuttingProxy:
@@ -24,7 +36,10 @@ class CuttingProxy:
         self.answers: Counter[str] = Counter()
         """Round trips completed, by the connection's application_name."""
         self.swallowed: list[str] = []
+        self.silent = False
+        """New connections are taken, and never hear a word."""
         self._to_swallow: list[str] = []
+        self._lines: set[_Line] = set()
         self._listener: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -48,6 +63,15 @@ class CuttingProxy:
         """The next answer to a connection whose name contains this is lost after its commit."""
         self._to_swallow.append(name)
 
+    def vanish(self, name: str = "", *, after_commit: bool = False) -> int:
+        """The connections there are whose name contains this fall silent for good. `after_commit`:
+        what they ask still arrives and is done. Returns how many they are."""
+        found = [line for line in self._lines if name in line.name]
+        for line in found:
+            line.mute = True
+            line.deaf = not after_commit
+        return len(found)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -63,6 +87,10 @@ class CuttingProxy:
             self._tasks.discard(task)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.silent:
+            while await reader.read(65_536):
+                pass
+            return
         length = await reader.readexactly(4)
         body = await reader.readexactly(int.from_bytes(length, "big") - 4)
         if int.from_bytes(body[:4], "big") == _SSL_REQUEST:
@@ -74,21 +102,25 @@ class CuttingProxy:
         upstream_reader, upstream = await asyncio.open_connection(*self._server)
         upstream.write(length + body)
         name = named.get("application_name", "")
-        back = asyncio.create_task(self._carry_back(name, upstream_reader, writer))
+        line = _Line(name)
+        self._lines.add(line)
+        back = asyncio.create_task(self._carry_back(line, upstream_reader, writer))
         try:
             while data := await reader.read(65_536):
-                upstream.write(data)
-                await upstream.drain()
+                if not line.deaf:
+                    upstream.write(data)
+                    await upstream.drain()
         finally:
+            self._lines.discard(line)
             upstream.close()
             await back
 
     async def _carry_back(
-        self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, line: _Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Answers go back message by message, but one that is to be lost is held from its
         BindComplete and thrown away at its ReadyForQuery, which follows the commit."""
-        losing = False
+        losing, name = False, line.name
         try:
             while True:
                 head = await reader.readexactly(5)
@@ -101,7 +133,7 @@ class CuttingProxy:
                     if losing:
                         self.swallowed.append(name)
                         return
-                if not losing:
+                if not losing and not line.mute:
                     writer.write(message)
         except (OSError, asyncio.IncompleteReadError):
             pass

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from easypay import clock, ids
+from easypay.db.connections import ANSWER_WITHIN_S
 from easypay.db.group_commit import GroupCommitter
 from easypay.payments import statements, store
 from easypay.payments.changes import Change, decide
@@ -17,6 +18,14 @@ from easypay.payments.statements import FollowUp, NewPayment
 from easypay.processors.base import Approved
 
 FINGERPRINT = bytes(32)
+
+BROKEN = """
+    CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full';
+    END $$;
+    CREATE TRIGGER full_disk BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION full_disk()
+"""
+"""What a full disk looks like from here, of one table."""
 
 
 def id_at(moment: datetime) -> UUID:
@@ -109,6 +118,7 @@ def committer(
     order: Callable[[Any], object] | None = None,
     touches: Any = "as the gateway",
     watch: Callable[[str, Sequence[Any]], None] | None = None,
+    limit_s: float = ANSWER_WITHIN_S,
 ) -> GroupCommitter[Any, Any]:
     """One of the gateway's committers: begin, follow-up, record or read.
 
@@ -128,7 +138,7 @@ def committer(
 
     return statements.group_committer(
         name,
-        [statements.lane(name, dsn, n + 1) for n in range(lanes)],
+        [statements.lane(name, dsn, n + 1, limit_s=limit_s) for n in range(lanes)],
         month_of=month,
         size=size,
         limit=limit,

@@ -5,9 +5,11 @@ from typing import get_args
 
 import pytest
 
+from easypay.payments.refusals import REFUSALS, refused_by_processor
+from easypay.problem_table import PROBLEMS
 from easypay.processors.authorize_net import api_codes, checks, codes, page
 from easypay.processors.authorize_net.reasons import REASONS
-from easypay.processors.base import Retry
+from easypay.processors.base import Rejected, Retry
 
 PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
 
@@ -75,7 +77,10 @@ def test_only_response_code_1_approves() -> None:
     ("found", "expected"),
     [
         (["E00003"], "rejected"),
-        (["E00007"], "rejected"),
+        (["E00007"], "account_refused"),
+        (["E00005", "E00011"], "account_refused"),
+        (["E00007", "E00003"], "rejected"),
+        (["E00007", "E00001"], "unknown"),
         (["E00114"], "rejected"),
         (["E00117"], "rejected"),
         (["E00121"], "rejected"),
@@ -127,6 +132,31 @@ def test_every_decline_code_comes_with_advice() -> None:
     assert words <= set(codes.RETRY_ADVICE)
 
 
+def test_every_decline_code_has_its_problem_and_none_is_a_5xx() -> None:
+    assert set(codes.RETRY_ADVICE) == set(REFUSALS)
+    assert {refusal.error.http_status for refusal in REFUSALS.values()} == {409, 422}
+    assert all(PROBLEMS[refusal.error.code].kept for refusal in REFUSALS.values())
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("5", 422), ("8", 422), ("17", 422), ("39", 422), ("47", 422), ("55", 422), ("128", 422),
+        ("16", 409), ("54", 409), ("64", 409), ("298", 409), ("304", 409), ("327", 409),
+        ("30", 409), ("901", 409),
+    ],
+)  # fmt: skip
+def test_what_the_payment_does_not_allow_is_409_and_what_was_asked_wrongly_422(
+    reason: str, status: int
+) -> None:
+    said = Rejected(code=reason, message="No.", decline_code=codes.decline_code(reason, "3"))
+    for kind in ("sale", "capture", "void", "refund", "approve"):
+        problem = refused_by_processor(kind, said)
+        assert problem.http_status == status
+        assert f"(code {reason})" in problem.detail
+    assert refused_by_processor("void", Rejected(code="1", message="")).http_status == 422
+
+
 def test_every_no_says_whether_to_try_again() -> None:
     for reason in REASONS:
         for response_code in "23":
@@ -164,7 +194,7 @@ def test_the_end_of_a_review_is_told_as_a_success(
 
 
 def test_every_top_level_code_has_one_meaning() -> None:
-    listed = [*api_codes._REJECTED.values(), api_codes._UNKNOWN]
+    listed = [api_codes.ACCOUNT_REFUSED, *api_codes._REJECTED.values(), api_codes._UNKNOWN]
     assert sum(map(len, listed)) == len(api_codes.TEXTS) == 123
     assert not [code for code in api_codes.API_REJECTED if code.startswith("I")]
     assert len(REASONS) == 285

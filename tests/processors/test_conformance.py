@@ -33,6 +33,7 @@ from easypay.processors.base import (
     Finding,
     Found,
     HeldForReview,
+    NotSent,
     Outcome,
     RefundRequest,
     Rejected,
@@ -346,11 +347,12 @@ async def test_what_can_not_be_taken_is_rejected(
 
 
 @plays("refused_login")
-async def test_wrong_credentials_are_rejected(merchant: Merchant) -> None:
+async def test_wrong_credentials_leave_the_operation_as_one_never_sent(merchant: Merchant) -> None:
     wrong = Account(url=merchant.account.url, login_id="nobody", transaction_key="nothing")
     outcome = await merchant.pay(amount(), account=wrong)
-    assert isinstance(outcome, Rejected), outcome
-    assert outcome.code == "E00007"
+    assert isinstance(outcome, NotSent), outcome
+    assert outcome.account_refusal is not None
+    assert outcome.account_refusal.code == "E00007"
 
 
 @plays("approved", "nothing", "nothing", "no_batches")

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from unittest.mock import ANY
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import (
     AcceptToken,
     Account,
+    AccountRefusal,
     Address,
     Approved,
     AuthorizeRequest,
@@ -514,7 +516,7 @@ def test_any_other_status_is_unknown_even_with_an_answer(status: int) -> None:
     assert isinstance(replies.outcome(Reply(status, body), REFERENCE), Unknown)
 
 
-@pytest.mark.parametrize("code", ["E00003", "E00005", "E00007", "E00008", "E00013", "E00114"])
+@pytest.mark.parametrize("code", ["E00003", "E00013", "E00059", "E00064", "E00114"])
 def test_what_was_refused_at_the_door_is_rejected(code: str) -> None:
     for answer in (
         failure(code),
@@ -524,6 +526,34 @@ def test_what_was_refused_at_the_door_is_rejected(code: str) -> None:
         outcome = read(answer)
         assert isinstance(outcome, Rejected)
         assert outcome.code == code
+
+
+@pytest.mark.parametrize("number", range(5, 12))
+def test_an_account_refused_at_the_door_is_as_if_never_sent(number: int) -> None:
+    code = f"E{number:05}"
+    for answer in (failure(code), failure(code, transactionResponse={}), failure(code, refId=None)):
+        outcome = read(answer)
+        assert isinstance(outcome, NotSent), outcome
+        assert outcome.account_refusal == AccountRefusal(code=code, message=ANY)
+
+
+def test_reason_13_is_as_if_never_sent_unless_a_transaction_was_made() -> None:
+    said = {"errors": [{"errorCode": "13", "errorText": "The merchant login ID is invalid."}]}
+    outcome = read(transaction("3", transId="0", **said))
+    assert isinstance(outcome, NotSent)
+    assert outcome.account_refusal is not None
+    assert outcome.account_refusal.code == "13"
+    made = read(transaction("3", transId="60198237461", **said))
+    assert isinstance(made, Rejected)
+    assert isinstance(read(transaction("2", transId="0", **said)), Declined)
+
+
+@pytest.mark.parametrize("reason", [*range(19, 24), 25, 26, 52, *range(57, 64)])
+def test_an_error_while_processing_is_never_sent_again(reason: int) -> None:
+    said = {"errors": [{"errorCode": str(reason), "errorText": "An error occurred."}]}
+    assert isinstance(read(transaction("3", transId="0", **said)), Unknown)
+    said["errors"][0]["errorCode"] = "24"
+    assert isinstance(read(transaction("3", transId="0", **said)), Rejected)
 
 
 def test_a_partial_approval_says_how_much() -> None:

@@ -77,6 +77,7 @@ async def test_a_whole_refund_of_what_has_not_settled_is_a_void(
         ({}, ["refused_54", "details_updating"], [REFUND, DETAILS]),
         ({}, [LOST], [REFUND]),
         ({}, ["refused_54", LOST], [REFUND, DETAILS]),
+        ({}, ["refused_login"], [REFUND]),
         ({}, ["refused_54", "nothing"], [REFUND, DETAILS]),
         ({}, ["refused_54", "details_captured", LOST], [REFUND, DETAILS, VOID]),
         ({}, ["refused_54", "details_captured", "declined"], [REFUND, DETAILS, VOID]),
@@ -124,8 +125,9 @@ async def test_no_more_is_asked_than_the_answers_allow(
             assert isinstance(outcome, Rejected), outcome
             assert (outcome.code, outcome.not_settled, outcome.retry) == ("54", True, "later")
             assert outcome.decline_code is None
-        case "refused_login":
-            assert isinstance(outcome, Rejected), outcome
+        case "refused_login":  # each answer before it says that nothing moved
+            assert isinstance(outcome, NotSent), outcome
+            assert outcome.account_refusal is not None
         case _:
             assert isinstance(outcome, Unknown), outcome
 

@@ -13,6 +13,7 @@ from easypay.processors.base import (
     Found,
     HeldForReview,
     Inconclusive,
+    NotSent,
     Outcome,
     Rejected,
     ReviewRequest,
@@ -49,7 +50,7 @@ async def asked(processor: AuthorizeNet, account: Account, held: str = HELD) -> 
         (True, "review_declined", Declined),  # the issuer said no once it was asked
         (True, "held", HeldForReview),
         (True, "refused_stored", Rejected),
-        (True, "refused_login", Rejected),
+        (True, "refused_login", NotSent),
         (True, "review_ended", Unknown),
         (True, "refunded", Approved),
         (True, "voided_before", Unknown),

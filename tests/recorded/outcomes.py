@@ -59,15 +59,17 @@ refused_78           78      invalid_cvc                refused  .        .     
 refused_128          128     transaction_not_allowed    refused  refused  refused  refused
 refused_153          153     invalid_payment_token      refused  .        .        .
 refused_327          327     not_voidable               .        .        refused  .
+refused_901          901     processor_unavailable      refused  refused  .        refused
 refused_2001         2001    account_not_set_up         refused  .        .        .
 refused_cvc          E00003  generic_error              refused  .        .        .
 refused_too-long     E00003  generic_error              refused  .        .        .
 refused_nonce        E00114  invalid_payment_token      refused  .        .        .
-refused_login        E00007  account_not_set_up         refused  refused  refused  refused
 refused_stored       E00040  stored_method_not_found    refused  .        .        .
-inactive             E00008  account_not_set_up         refused  refused  refused  refused
 no_root              E00003  generic_error              refused  refused  refused  refused
 shell                E00003  generic_error              refused  refused  refused  refused
+
+refused_login        E00007  -                          not_sent not_sent not_sent not_sent
+inactive             E00008  -                          not_sent not_sent not_sent not_sent
 
 held                 253     -                          held     unknown  unknown  unknown
 held_252             252     -                          held     unknown  unknown  unknown

@@ -63,6 +63,8 @@ DETAILS: Final = {
 
 TRY_OTHERWISE: Final = frozenset({"16", "50", "54", "327"})
 """Reasons of a refusal after which the same may be reached in another way."""
+ACCOUNT_REFUSED: Final = frozenset({"refused_login", "inactive"})
+"""Bodies that refuse the account before anything was begun: the same may be asked again."""
 
 _BRANDS: Final = {"4": "Visa", "5": "MasterCard", "37": "AmericanExpress", "6": "Discover"}
 

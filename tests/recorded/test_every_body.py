@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 import pytest
 
+from easypay.problem_table import PROBLEMS
 from harness import VISA, Gateway, Shop, Stack, audit, mint_token, payment_uuid, until
 from recorded import bodies
 from recorded.outcomes import KINDS, LINES, Line
@@ -49,6 +50,15 @@ STATE: Final = {
     "held": "held",
     "unknown": "unknown",
 }
+OPEN_STATES: Final = ("unknown", "not_sent")
+PROBLEM: Final = {
+    "transaction_not_found": "processor_invalid_state",
+    "not_refundable": "processor_invalid_state",
+    "not_voidable": "processor_invalid_state",
+    "account_not_set_up": "processor_not_set_up",
+    "processor_unavailable": "processor_not_ready",
+}
+"""By decline code, where it is not processor_rejected."""
 OPEN: Final = {
     "sale": "processing",
     "authorize": "processing",
@@ -72,8 +82,12 @@ class Case:
     payment_id: str = ""
     transaction_id: str = ""
 
+    @property
+    def key(self) -> str:
+        return f"{self.line.body}-{self.number}"
+
     async def ask(self) -> httpx.Response:
-        key, kind = f"{self.line.body}-{self.number}", self.line.kind
+        key, kind = self.key, self.line.kind
         match kind:
             case "sale" | "authorize":
                 capture = "automatic" if kind == "sale" else "manual"
@@ -86,11 +100,15 @@ class Case:
             case _:
                 return await self.shop.refund(self.payment_id, 900, key=key)
 
-    async def answered(self) -> httpx.Response:
+    async def answered_once(self) -> httpx.Response:
         """Ask, and get the body."""
         about = self.transaction_id or f"order-{self.number}"
         self.player.tell(about, self.line.body, done=self.done, kind=TYPE[self.line.kind])
-        answer = await self.ask()
+        return await self.ask()
+
+    async def answered(self) -> httpx.Response:
+        """The same, where a payment is made of it."""
+        answer = await self.answered_once()
         if not self.payment_id:
             self.payment_id = answer.json().get("payment_id") or answer.json()["id"]
         return answer
@@ -176,7 +194,8 @@ def expected(line: Line) -> tuple[int, str, str, str]:
             return 201, "failed", status, "refund.failed"
         case _:
             event = "payment.failed" if creates else f"{line.kind}.failed"
-            return 502, "processor_rejected", status, event
+            problem = PROBLEM.get(line.decline_code or "", "processor_rejected")
+            return PROBLEMS[problem].status, problem, status, event
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -184,7 +203,7 @@ async def test_what_a_body_proves_is_what_everybody_is_told(
     player: Player, shared_stack: Stack, shop: Shop, kind: str
 ) -> None:
     """Once each, and the same again for the same key."""
-    wanted = [line for line in LINES if line.kind == kind and line.proves != "unknown"]
+    wanted = [line for line in LINES if line.kind == kind and line.proves not in OPEN_STATES]
     takes = {line: line.proves in ("done", "held") or line.body in IN_PART for line in wanted}
     cases = await prepared(player, shop, list(takes.items()))
     answers = [await case.answered() for case in cases]
@@ -194,12 +213,12 @@ async def test_what_a_body_proves_is_what_everybody_is_told(
         where = (line, answer.text)
         http_status, word, status, event = expected(line)
         assert answer.status_code == http_status, where
-        assert said["code" if http_status == 502 else "status"] == word, where
+        assert said["code" if http_status >= 400 else "status"] == word, where
         assert await case.figures() == (status, *DONE[kind][line.proves != "done"][1:]), where
         row = rows[payment_uuid(case.payment_id), kind]
         assert (row.state, row.events) == (STATE[line.proves], [event]), where
         assert (row.code, row.decline_code) == (line.code, line.decline_code), where
-        if http_status == 502:
+        if http_status >= 400:
             shown = (said["processor_code"], said["decline_code"])
             assert shown == (line.code, line.decline_code), where
         elif kind == "refund" or line.proves != "done":
@@ -213,6 +232,30 @@ async def test_what_a_body_proves_is_what_everybody_is_told(
         assert again.headers["idempotency-replayed"] == "true"
         assert case.moves(row.reference) == asked, where
     assert await audit(shared_stack, shop) == []
+
+
+async def test_a_refused_account_keeps_nothing_and_the_same_key_is_taken_up_again(
+    player: Player, shared_stack: Stack, shop: Shop
+) -> None:
+    """502 to each kind of operation; once the account is right the key does it, once."""
+    lines = [line for line in LINES if line.proves == "not_sent"]
+    cases = await prepared(player, shop, [(line, False) for line in lines])
+    for case in cases:
+        answer = await case.answered_once()
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (502, "processor_account_refused"), case
+        assert int(answer.headers["retry-after"]) == 30
+        assert "idempotency-replayed" not in answer.headers
+        key = await shop.client.get(f"/idempotency-keys/{case.key}")
+        assert (key.json()["state"], key.json()["reply_status"]) == ("not_sent", None)
+        again = await case.ask()
+        assert again.status_code == 201, (case.line, again.text)
+        case.payment_id = case.payment_id or again.json()["id"]
+        assert await case.figures() == DONE[case.line.kind][0], case.line
+    assert await audit(shared_stack, shop) == []
+    log = shared_stack.processes[0].said()
+    assert f"the processor refuses the test account of merchant mer_{shop.merchant_id.hex}" in log
+    assert shop.login not in log
 
 
 @pytest.mark.parametrize("done", [True, False], ids=["done", "never-done"])

@@ -20,6 +20,7 @@ class Operator:
             **os.environ,
             "EASYPAY_DATABASE_URL": stack.dsn,
             "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
+            "EASYPAY_AUTHORIZE_NET_TEST_URL": stack.simulator.wire,
         }
 
     def types(self, *words: str, stdin: str = "", fails: bool = False) -> str:
@@ -40,6 +41,19 @@ class Operator:
         return json.loads(self.types(*words, "--json", stdin=stdin))
 
 
+def test_a_key_file_of_another_encoding_is_one_clear_line() -> None:
+    words = ("merchant", "account", f"mer_{'0' * 32}", "--login-id", "easypay-sim")
+    told = subprocess.run(
+        [sys.executable, "-m", "easypay", *words],
+        input="sim-secret-key-1\n".encode("utf-16"),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert told.stderr == b"easypay: standard input is not UTF-8 text\n"
+
+
 async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:
     gateway: Gateway = await stack.gateway()
     operator = Operator(stack)
@@ -47,9 +61,13 @@ async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:
     merchant = made["id"]
     assert "Corner Shop" in operator.types("merchant", "list")
     operator.types("merchant", "update", merchant, "--allow-raw-cards")
-    operator.types(
-        "merchant", "account", merchant, "--login-id", "easypay-sim", stdin="sim-secret-key-1\n"
-    )
+    account = ("merchant", "account", merchant, "--login-id", "easypay-sim")
+    refused = operator.types(*account, stdin="another-key\n", fails=True)
+    assert "transaction_key is refused by the processor" in refused
+    assert "E00007" in refused
+    assert await stack.fetch("SELECT 1 FROM processor_accounts") == []
+    operator.types(*account, "--skip-check", stdin="another-key\n")
+    operator.types(*account, stdin="sim-secret-key-1\n")
     key = operator.asks("key", "create", merchant, "--mode", "test")
     assert key["secret"].startswith("ep_test_sk_")
     listed = operator.types("key", "list", merchant, "--json")

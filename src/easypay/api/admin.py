@@ -1,7 +1,8 @@
 """Administration over HTTP: merchants, processor accounts and keys, under the admin key."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 from uuid import UUID
 
 import msgspec
@@ -12,10 +13,12 @@ from easypay.api.auth import require_admin
 from easypay.api.http import Request, Response, decode, encode
 from easypay.clock import rfc3339
 from easypay.errors import FieldError, NotFound, ValidationFailed
-from easypay.merchants import admin
+from easypay.merchants import accounts, admin
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.merchants.vault import Vault
+from easypay.processors.base import Account
 
+_AT_MOST: Final = "At most {} characters of plain ASCII, as issued."
 Scope = Literal["payments:read", "payments:write", "refunds:write"]
 
 
@@ -38,10 +41,14 @@ class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Authorize.Net credentials. Stored encrypted, shown never."""
+    """Authorize.Net credentials. Stored encrypted, shown never. Blanks, line ends and byte order
+    marks around them are no part of them."""
 
-    login_id: Annotated[str, Meta(min_length=1, max_length=25)]
-    transaction_key: Annotated[str, Meta(min_length=1, max_length=16)]
+    login_id: Annotated[str, Meta(min_length=1, max_length=64, description=_AT_MOST.format(25))]
+    transaction_key: Annotated[
+        str, Meta(min_length=1, max_length=64, description=_AT_MOST.format(16))
+    ]
+    check: bool = True
 
     def __repr__(self) -> str:
         return "SetAccount(***)"
@@ -146,9 +153,19 @@ _rotate_key = msgspec.json.Decoder(RotateKey)
 class AdminApi:
     """The handlers, with what they need. `admin_digest` None closes the surface."""
 
-    def __init__(self, *, pool: Any, vault: Vault, admin_digest: bytes | None) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        vault: Vault,
+        admin_digest: bytes | None,
+        processor: accounts.Checker,
+        processor_urls: Mapping[str, str],
+    ) -> None:
         self._pool = pool
         self._vault = vault
+        self._processor = processor
+        self._processor_urls = processor_urls
         self._admin_digest = admin_digest
 
     async def create_merchant(self, request: Request) -> Response:
@@ -190,11 +207,20 @@ class AdminApi:
     async def set_account(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _set_account)
+        merchant_id, mode = _id(request, ids.MERCHANT, "id"), request.params["mode"]
+        if body.check and mode in self._processor_urls:
+            await admin.get_merchant(self._pool, merchant_id)
+            account = Account(
+                url=self._processor_urls[mode],
+                login_id=body.login_id,
+                transaction_key=body.transaction_key,
+            )
+            await accounts.check(self._processor, account)
         await admin.set_processor_account(
             self._pool,
             self._vault,
-            _id(request, ids.MERCHANT, "id"),
-            request.params["mode"],
+            merchant_id,
+            mode,
             login_id=body.login_id,
             transaction_key=body.transaction_key,
         )

@@ -5,11 +5,12 @@ from html import escape
 from typing import Any, Final
 
 from easypay.api import docs_guide
-from easypay.api.advice import Advice, advice_on, problems
+from easypay.api.advice import KEPT, REPEAT, problems, row_of
 from easypay.api.docs_markup import fields, folded, json_block, page, prose, shell, table
 from easypay.api.example_problems import example_of
 from easypay.api.openapi import document
 from easypay.api.schemas import REF, Schema
+from easypay.problem_table import Row
 
 _VARIABLES: Final = {
     ("Payments", "id"): "$PAYMENT",
@@ -68,7 +69,7 @@ def problem_page(code: str) -> bytes | None:
         '<a href="/docs#problems">Problems</a></p>'
         f"<h1>{escape(error.title)}</h1>"
         f'<p><span class="status s{error.http_status // 100}">{error.http_status}</span>'
-        f"<code>{escape(code)}</code></p>{_advice(advice_on(error))}"
+        f"<code>{escape(code)}</code></p>{_advice(row_of(error))}"
         f"<h4>Such as</h4>{json_block(example_of(error))}</div>"
     )
     return page(f"{error.title} ({code})", body)
@@ -226,20 +227,24 @@ def _problems() -> str:
             f'{error.http_status}</span><a href="/problems/{error.code}">'
             f"<code>{error.code}</code></a>",
             prose(error.title),
-            prose(advice_on(error).retry),
-            folded("What it means", _advice(advice_on(error)) + json_block(example_of(error))),
+            "Yes" if row_of(error).kept else "No",
+            prose(REPEAT[row_of(error).repeat]),
+            folded("What it means", _advice(row_of(error)) + json_block(example_of(error))),
         )
         for error in problems()
     ]
     return (
-        '<h2 id="problems">Problems</h2><p>Programs read <code>code</code>. A retry is safe only '
-        "where this table says so, and then after <code>Retry-After</code> seconds.</p>"
-        + table(("Code", "Title", "Retry?", ""), rows)
+        '<h2 id="problems">Problems</h2><p>Programs read <code>code</code>. Repeat a request only '
+        "where this table says so, and then after <code>Retry-After</code> seconds. An answer that "
+        "is kept is given to every repeat with the same Idempotency-Key.</p>"
+        + table(("Code", "Title", "Kept?", "Repeat?", ""), rows)
     )
 
 
-def _advice(advice: Advice) -> str:
+def _advice(row: Row) -> str:
+    wait = "" if row.retry_after_s is None else " The answer carries `Retry-After`."
     return (
-        f"<p>{prose(advice.means)}</p><p>{prose(advice.do)}</p>"
-        f"<p><strong>Try again?</strong> {prose(advice.retry)}.</p>"
+        f"<p>{prose(row.means)}</p><p>{prose(row.do)}</p>"
+        f"<p><strong>Repeat it?</strong> {prose(f'{REPEAT[row.repeat]}.{wait}')}</p>"
+        f"<p><strong>Kept under the key?</strong> {prose(KEPT[row.kept])}.</p>"
     )

@@ -9,6 +9,7 @@ from easypay.api.docs_markup import json_block, prose, shell
 from easypay.api.example_replies import reply_examples
 from easypay.api.examples import SALE, request_examples
 from easypay.payments.requests import CreatePayment
+from easypay.problem_table import PROBLEMS
 
 SETUP: Final = """\
 demo() { python3 -c "import json; print(json.load(open('.easypay/demo.json'))['$1'])"; }
@@ -58,6 +59,10 @@ def _shown(operation_id: str, status: int, name: str, *fields: str) -> str:
     """Some fields of an example reply."""
     value = reply_examples(operation_id, status)[name].value
     return json_block({field: value[field] for field in fields})
+
+
+def _kept() -> str:
+    return ", ".join(f"`{code}`" for code, row in PROBLEMS.items() if row.kept)
 
 
 def chapters() -> list[tuple[str, str, str]]:
@@ -151,8 +156,8 @@ def chapters() -> list[tuple[str, str, str]]:
                         "`Retry-After`.",
                         "The same key with another body or path: 422 `idempotency_key_reused`.",
                         "A key belongs to a merchant and a mode, and is kept for 30 days.",
-                        "A request that was refused (400 to 422) has left nothing behind, and its "
-                        "key is as it was before.",
+                        f"These refusals are answers too, kept and replayed: {_kept()}. Any "
+                        "other refused request leaves its key as it was before.",
                         "`GET /api/v1/idempotency-keys/{key}` says what became of a key.",
                     )
                 )

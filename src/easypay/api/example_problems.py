@@ -23,63 +23,54 @@ from easypay.api.examples import (
 )
 from easypay.api.http import MAX_BODY, Request, decode, encode
 from easypay.errors import EasyPayError
+from easypay.payments.refusals import not_sent
 from easypay.payments.requests import CardBody, CardMethod, CreatePayment, check_payment
 from easypay.problems import problem
+from easypay.processors.base import AccountRefusal, NotSent
 
 _OTHER: Final = ids.typed(ids.PAYMENT, example_id(ids.PAYMENT, "another"))
 
-# (detail, Retry-After in seconds) of refusals that need a database or a busy gateway to happen.
-_DETAILS: Final[Mapping[type[EasyPayError], tuple[str, int | None]]] = {
-    errors.InvalidApiKey: ("The key is unknown or was revoked.", None),
-    errors.AmountExceedsAuthorized: (
-        f"15000 is more than the 12500 authorized on {PAYMENT_ID}.",
-        None,
-    ),
+# What is said where a refusal needs a database or a busy gateway to happen.
+_DETAILS: Final[Mapping[type[EasyPayError], str]] = {
+    errors.InvalidApiKey: "The key is unknown or was revoked.",
+    errors.AmountExceedsAuthorized: (f"15000 is more than the 12500 authorized on {PAYMENT_ID}."),
     errors.AmountExceedsCaptured: (
-        f"{PAYMENT_ID} has 1500 left to refund (2500 captured, 1000 refunded, 0 being refunded).",
-        None,
+        f"{PAYMENT_ID} has 1500 left to refund (2500 captured, 1000 refunded, 0 being refunded)."
     ),
-    errors.PreconditionFailed: (f"{PAYMENT_ID} is at version 3, not 2. Read it again.", None),
-    errors.BodyTooLarge: (f"The body has more than {MAX_BODY} bytes. Send less metadata.", None),
+    errors.PreconditionFailed: f"{PAYMENT_ID} is at version 3, not 2. Read it again.",
+    errors.BodyTooLarge: f"The body has more than {MAX_BODY} bytes. Send less metadata.",
     errors.IdempotencyKeyReused: (
         "This key belongs to another request, with another body or path. "
-        "Use a new key for a new request.",
-        None,
+        "Use a new key for a new request."
     ),
     errors.ProcessorUnavailable: (
         "The request never left (connection refused): no money moved. Repeat it with the same "
-        "Idempotency-Key.",
-        2,
+        "Idempotency-Key."
     ),
+    errors.ProcessorAccountRefused: not_sent(
+        "test", NotSent(reason="", account_refusal=AccountRefusal(code="E00007", message=""))
+    ).detail,
     errors.Overloaded: (
         "2048 requests are waiting for the database; nothing was written. "
-        "Repeat the request with the same Idempotency-Key.",
-        1,
+        "Repeat the request with the same Idempotency-Key."
     ),
     errors.DatabaseUnavailable: (
         "The database cannot be reached. Repeat the request with the same Idempotency-Key: it "
-        "finds out what became of this one.",
-        2,
+        "finds out what became of this one."
     ),
     errors.Internal: (
         "The request met a bug. Nothing is lost: repeat it with the same Idempotency-Key to learn "
-        "what became of it.",
-        1,
+        "what became of it."
     ),
-    errors.MethodNotAllowed: ("/api/v1/payments takes GET, POST, not DELETE.", None),
+    errors.MethodNotAllowed: "/api/v1/payments takes GET, POST, not DELETE.",
     errors.MalformedRequest: (
         "The header idempotency-key was sent twice. Send it once: which of the two is meant "
-        "cannot be known. Nothing was done.",
-        None,
+        "cannot be known. Nothing was done."
     ),
-    errors.RequestTimeout: ("The request's body was not whole in 20 s.", None),
-    errors.HeadTooLarge: (
-        "The request's head has more than 16384 bytes. Send fewer headers.",
-        None,
-    ),
+    errors.RequestTimeout: "The request's body was not whole in 20 s.",
+    errors.HeadTooLarge: "The request's head has more than 16384 bytes. Send fewer headers.",
     errors.TooManyConnections: (
-        "Your address has as many connections open as one may have. Close some.",
-        1,
+        "Your address has as many connections open as one may have. Close some."
     ),
 }
 
@@ -93,6 +84,9 @@ _NOT_FOUND: Final = {
 }
 _STORED: Final[Mapping[type[EasyPayError], str]] = {
     errors.ProcessorRejected: "rejected",
+    errors.ProcessorInvalidState: "invalid_state",
+    errors.ProcessorNotSetUp: "not_set_up",
+    errors.ProcessorNotReady: "not_ready",
     errors.NotExecuted: "absent",
     errors.NotSettled: "not_settled",
 }
@@ -142,11 +136,16 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
     ending = _STORED.get(error)
     if ending is not None:
         kind = operation_id.removeprefix("payments_")
-        told = stories()["rejected" if kind == "create" else f"{kind}_{ending}"]
+        told = stories()[f"{kind}_{ending}"]
         return told.value if told.status == error.http_status else None
     if error is errors.NotFound:
         api = operation_id.partition("_")[0]
         return error(_NOT_FOUND.get(operation_id, _NOT_FOUND[api]))
+    if error is errors.ProcessorUnavailable and operation_id == "admin_set_account":
+        return error(
+            "The processor could not be asked whether the credentials are right (connection "
+            "refused). Nothing was saved. Try again, or save them unchecked."
+        )
     if error is errors.InvalidState:
         return error(_WRONG_STATE[operation_id])
     if error is errors.Forbidden:
@@ -155,11 +154,10 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
     if error is errors.InvalidApiKey and scope == "admin":
         return _raised(lambda: auth.require_admin(_request(), None))
     if error is errors.RequestInProgress:
-        return error("The first request with this key is still running.", retry_after_s=1)
+        return error("The first request with this key is still running.")
     if error in _RAISERS:
         return _raised(_RAISERS[error])
-    detail, retry_after_s = _DETAILS[error]
-    return error(detail, retry_after_s=retry_after_s)
+    return error(_DETAILS[error])
 
 
 def example_of(error: type[EasyPayError]) -> Any:
@@ -170,13 +168,6 @@ def example_of(error: type[EasyPayError]) -> Any:
             for example in examples.values():
                 return example.value
     raise AssertionError(f"no example of {error.code}")
-
-
-def retry_after_of(error: type[EasyPayError]) -> int | None:
-    """The Retry-After that goes with it, where one does."""
-    if error is errors.RequestInProgress:
-        return 1
-    return _DETAILS[error][1] if error in _DETAILS else None
 
 
 def _validation(operation_id: str, body: type) -> Examples:

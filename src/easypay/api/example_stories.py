@@ -170,8 +170,36 @@ _UNSETTLED: Final = Rejected(
     retry="later",
 )  # fmt: skip
 _NO_SUCH: Final = Rejected(
-    decline_code="transaction_not_found", code="16", message="The transaction was not found."
+    decline_code="transaction_not_found", code="16", message="The transaction cannot be found."
 )
+_TOO_LATE: Final = Rejected(
+    decline_code="not_voidable", code="327",
+    message="The void request failed. Either the original transaction type does not support void, "
+    "or the transaction is in the process of being settled.",
+)  # fmt: skip
+_TOO_MUCH: Final = Rejected(
+    decline_code="amount_exceeds_authorization", code="47",
+    message="The amount requested for settlement cannot be greater than the original amount "
+    "authorized.",
+)  # fmt: skip
+_TOO_MUCH_BACK: Final = Rejected(
+    decline_code="amount_exceeds_captured", code="55",
+    message="The sum of credits against the referenced transaction would exceed original debit "
+    "amount.",
+)  # fmt: skip
+_NOT_THIS: Final = Rejected(
+    decline_code="transaction_not_allowed", code="128",
+    message="This transaction cannot be processed.",
+)  # fmt: skip
+_NOT_SET_UP: Final = Rejected(
+    decline_code="account_not_set_up", code="30",
+    message="The configuration with processor is invalid. Call Merchant Service Provider.",
+)  # fmt: skip
+_NOT_READY: Final = Rejected(
+    decline_code="processor_unavailable", code="901",
+    message="This transaction cannot be accepted at this time due to system maintenance. Please "
+    "try again later.",
+)  # fmt: skip
 _ENDED: Final = Declined(
     decline_code="fraud_suspected", code="254", message="This transaction has been declined.",
     retry="never",
@@ -211,7 +239,13 @@ def stories() -> dict[str, Told]:
     )
     tell("never_happened", sale, _ABSENT, ms=65_000, evidence=absent)
     tell("processing", sale, _LOST, ms=10_000)
-    tell("rejected", sale, _REFUSED)
+
+    def refuse(name: str, rows: tuple[Payment, Operation], *answers: Rejected) -> None:
+        endings = ("rejected", "invalid_state", "not_set_up", "not_ready")
+        for ending, answer in zip(endings, (*answers, _NOT_SET_UP, _NOT_READY), strict=True):
+            tell(f"{name}_{ending}", rows, answer)
+
+    refuse("create", sale, _REFUSED, _NO_SUCH)
 
     def follow(kind: str, payment: Payment, amount: int) -> tuple[Payment, Operation]:
         return payment, _operation(payment, kind, amount, payment.updated_at + timedelta(hours=2))
@@ -221,14 +255,14 @@ def stories() -> dict[str, Told]:
     tell("capture", whole, done)
     tell("capture_part", follow("capture", held.payment, 10_000), done)
     tell("capture_unknown", whole, _LOST, ms=10_000)
-    tell("capture_rejected", whole, _NO_SUCH)
+    refuse("capture", whole, _TOO_MUCH, _NO_SUCH)
     tell("capture_absent", whole, _ABSENT)
     void = follow("void", held.payment, held.payment.amount_minor)
     tell("void", void, done)
     undo = follow("void", captured, captured.amount_minor)
     tell("void_capture", undo, msgspec.structs.replace(done, transaction_id=_YES.transaction_id))
     tell("void_unknown", void, _LOST, ms=10_000)
-    tell("void_rejected", void, _NO_SUCH)
+    refuse("void", void, _NOT_THIS, _TOO_LATE)
     tell("void_absent", void, _ABSENT)
     for kind in ("approve", "decline"):
         reviewed = follow(kind, in_review.payment, in_review.payment.amount_minor)
@@ -237,7 +271,7 @@ def stories() -> dict[str, Told]:
         )
         tell(kind, reviewed, ended)
         tell(f"{kind}_unknown", reviewed, _LOST, ms=10_000)
-        tell(f"{kind}_rejected", reviewed, _NO_SUCH)
+        refuse(kind, reviewed, _NOT_THIS, _NO_SUCH)
         tell(f"{kind}_absent", reviewed, _ABSENT)
     refund = follow("refund", captured, 1_000)
     given = Approved(transaction_id="60198237465", code="1", message=_YES.message)
@@ -252,6 +286,6 @@ def stories() -> dict[str, Told]:
         msgspec.structs.replace(_NO, avs_result=None, avs=None, cvv_result=None, cvv=None),
     )
     tell("refund_unknown", refund, _LOST, ms=10_000)
-    tell("refund_rejected", refund, _UNSETTLED)
+    refuse("refund", refund, _TOO_MUCH_BACK, _UNSETTLED)
     tell("refund_absent", refund, _ABSENT, ms=65_000, evidence=absent)
     return told

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from easypay import ids
 from easypay.api.doubled import ambiguous, refuse_doubled_keys, single_valued
+from easypay.api.validation import refusal
 from easypay.clock import monotonic
 from easypay.db.failures import is_passing
 from easypay.errors import (
@@ -322,7 +323,7 @@ def _too_large() -> BodyTooLarge:
 def decode(request: Request, decoder: msgspec.json.Decoder[T], *, may_be_empty: bool = False) -> T:
     """The body as its type.
 
-    Raises UnsupportedMediaType, MalformedBody, or ValidationFailed pointing at the bad field.
+    Raises UnsupportedMediaType, MalformedBody, or ValidationFailed pointing at each bad field.
     """
     body = request.body
     if not body:
@@ -335,32 +336,12 @@ def decode(request: Request, decoder: msgspec.json.Decoder[T], *, may_be_empty: 
         raise UnsupportedMediaType("Send the body as JSON with Content-Type: application/json.")
     try:
         value = decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _validation_failed(str(error)) from None
+    except msgspec.ValidationError:
+        raise refusal(body, decoder.type) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedBody(f"The body is not JSON: {quoted(str(error), _MOST_QUOTED)}") from None
     refuse_doubled_keys(body, value)
     return value
-
-
-def _validation_failed(message: str) -> ValidationFailed:
-    """msgspec's message, `what - at `$.path``, as a problem with a JSON pointer."""
-    what, _, where = message.partition(" - at `$")
-    path = where.rstrip("`").replace("[...]", "").replace("]", "").replace("[", ".")
-    pointer = "#" + path.replace(".", "/")
-    code = "invalid"
-    for start, name in (
-        ("Object missing required field `", "missing"),
-        ("Object contains unknown field `", "unknown_field"),
-    ):
-        if what.startswith(start):
-            code = name
-            pointer += "/" + what[len(start) :].rstrip("`")
-    detail = quoted(what.replace("`", ""), _MOST_QUOTED) + "."
-    pointer = quoted(pointer, _MOST_QUOTED)
-    return ValidationFailed(
-        f"{pointer[2:] or 'body'}: {detail}", fields=(FieldError(pointer, code, detail),)
-    )
 
 
 def encode(value: Any) -> bytes:

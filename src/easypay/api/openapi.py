@@ -12,7 +12,7 @@ import msgspec
 
 from easypay import errors
 from easypay.api import schemas
-from easypay.api.example_problems import problem_examples, retry_after_of
+from easypay.api.example_problems import problem_examples
 from easypay.api.example_replies import reply_examples
 from easypay.api.examples import (
     CURSOR,
@@ -32,6 +32,7 @@ from easypay.api.routes import ROUTES, Route
 from easypay.api.schemas import REF, Schema
 from easypay.errors import EasyPayError
 from easypay.merchants.model import MODES
+from easypay.problem_table import PROBLEMS
 from easypay.problems import MEDIA_TYPE
 
 TAGS: Final[Mapping[str, str]] = {
@@ -336,11 +337,11 @@ def _refusals(route: Route, shared: Mapping[str, Example]) -> dict[str, Any]:
             },
         )
         reply["description"] += f"{' ' * bool(reply['description'])}`{error.code}`: {error.__doc__}"
-        if (retry_after_s := retry_after_of(error)) is not None:
+        if (retry_after_s := PROBLEMS[error.code].retry_after_s) is not None:
             reply["headers"].setdefault("Retry-After", _header("Retry-After", retry_after_s))
         if status == "401":
             reply["headers"] |= _headers(["WWW-Authenticate"])
-        if "Idempotency-Key" in route.headers and status == "502":
+        if "Idempotency-Key" in route.headers and PROBLEMS[error.code].kept:
             reply["headers"] |= _headers(["Idempotency-Replayed", "Server-Timing"])
         reply["content"][MEDIA_TYPE]["examples"] |= {
             name: {"$ref": f"#/components/examples/{name}"}

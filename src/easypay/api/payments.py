@@ -28,6 +28,7 @@ from easypay.payments.requests import (
     ReviewPayment,
     VoidPayment,
     check_payment,
+    with_rules,
 )
 from easypay.payments.views import operation_view, payment_view, refund_view
 
@@ -93,15 +94,18 @@ class PaymentsApi:
     async def create(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:write")
         key = key_of(request)
-        body = decode(request, _create)
+        rules: Any = {
+            "currencies": caller.currencies,
+            "raw_cards": caller.allow_raw_cards,
+            "at": clock.now() - timedelta(days=1),
+        }
+        try:
+            body = decode(request, _create)
+        except ValidationFailed as refused:
+            raise with_rules(refused, **rules) from None
         ask = Ask(caller, key, fingerprint(self._fingerprinting, request, body))
         try:
-            check_payment(
-                body,
-                currencies=caller.currencies,
-                raw_cards=caller.allow_raw_cards,
-                at=clock.now() - timedelta(days=1),
-            )
+            check_payment(body, **rules)
         except ValidationFailed:
             # When it was sent first it may have been in order: what was answered then stands.
             earlier = await self._payments.earlier(ask)

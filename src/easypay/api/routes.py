@@ -57,6 +57,9 @@ _MONEY: Final = (
     errors.IdempotencyKeyReused,
     errors.RequestInProgress,
     errors.ProcessorRejected,
+    errors.ProcessorNotSetUp,
+    errors.ProcessorNotReady,
+    errors.ProcessorAccountRefused,
     errors.ProcessorUnavailable,
     errors.Overloaded,
     errors.DatabaseUnavailable,
@@ -67,6 +70,7 @@ _FOLLOW_UP: Final = (
     errors.NotFound,
     errors.InvalidState,
     errors.PreconditionFailed,
+    errors.ProcessorInvalidState,
     errors.NotExecuted,
 )
 _READ: Final = (*_KEY, errors.NotFound, errors.DatabaseUnavailable)
@@ -295,11 +299,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="set_account",
         summary="Set a processor account",
-        description="Authorize.Net credentials for `test` or `live`. Encrypted at rest.",
+        description=(
+            "Authorize.Net credentials for `test` or `live`. The processor is asked whether it "
+            "accepts them: 422 names what it refuses, 503 means that it cannot be asked, and "
+            "nothing is saved then. `check: false` saves them unchecked. Encrypted at rest."
+        ),
         body=admin.SetAccount,
         replies={204: None},
         scope="admin",
-        errors=(*_ADMIN, *_BODY, errors.NotFound),
+        errors=(*_ADMIN, *_BODY, errors.NotFound, errors.ProcessorUnavailable),
     ),
     Route(
         method="POST",

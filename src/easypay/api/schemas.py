@@ -217,6 +217,9 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "`processing` until the outcome is known.",
         "enum": sorted(set(REFUND_STATUS.values())),
     },
+    "SetAccount.check": {
+        "description": "Ask the processor first whether it accepts them; save them only if so."
+    },
     "StoredCredential.initiator": {
         "description": "Who asks: the `customer`, present, or the `merchant`, by agreement."
     },

@@ -11,7 +11,7 @@ that reaches it is dropped without a goodbye:
 
     connect       3 s for each host of the DSN
     lane          1.5 s for a lock, 3 s for the statement, 4 s for its answer. A client waits
-                  5 s for the database (app.py): so a payment that meets a dead connection is
+                  5 s for the database (settings): so a payment that meets a dead connection is
                   repeated over a new one while its client still waits.
     pool          10 s for the statement, 12 s for its answer, 5 s for a free connection (pool.py)
     idle          the kernel asks an idle peer after 5 s, and gives up after 4 questions
@@ -58,7 +58,6 @@ ANSWER_WITHIN_S: Final = 4.0
 """A lane's limit for an answer. It doubles each time in a row that it is reached, so that commits
 that hang on the server (a synchronous standby is away) do not fill it with connections."""
 _MOST_PATIENT_S: Final = 60.0
-_LOCK_TIMEOUT: Final = "1500"  # deadlocks are looked for after 1 s, and named as such
 _MOST_VARIANTS: Final = 32
 
 
@@ -151,7 +150,8 @@ class Lane:
             **SESSION,
             **(_LOOKUPS if lookups else {}),
             "statement_timeout": str(int(limit_s * 750)),
-            "lock_timeout": _LOCK_TIMEOUT,
+            # By default 1.5 s: deadlocks are looked for after 1 s, and named as such.
+            "lock_timeout": str(int(limit_s * 375)),
             "application_name": f"easypay {name}",
             "plan_cache_mode": "force_generic_plan",
         }

@@ -19,8 +19,6 @@ _NO_TRANSACTION = "-- no-transaction"
 class MigrationFailed(EasyPayError):
     """A migration could not be applied, or an applied one has been edited."""
 
-    code, http_status, title = "migration_failed", 500, "The database could not be migrated"
-
 
 def files() -> list[tuple[str, str]]:
     """Every migration: (name, SQL), in the order in which they apply."""

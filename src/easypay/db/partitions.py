@@ -74,8 +74,6 @@ class Months:
 class MonthsMissing(EasyPayError):
     """Some partitions could not be made; all others are there."""
 
-    code, http_status, title = "months_missing", 503, "A month's tables could not be made"
-
 
 async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = None) -> list[str]:
     """Make the partitions from last month to `months_ahead` months after `at`, or after now.

@@ -59,8 +59,9 @@ class Pool:
             yield connection
         except BaseException as error:
             if not isinstance(error, Exception) or failure_of(error) is Failure.GONE:
-                connection.terminate()
-            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                with suppress(AttributeError, *LOST):  # it may be gone, and not ours any more
+                    connection.terminate()
+            if isinstance(error, TimeoutError | asyncpg.ReadOnlySQLTransactionError):
                 await self._pool.expire_connections()  # the others lead to the same server
             raise
         finally:
@@ -85,6 +86,20 @@ class Pool:
                 await self._pool.release(connection)
 
 
+class _Curt(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that is dropped where a statement is given up.
+
+    asyncpg asks the server to cancel, over another connection, and the next statement (a ROLLBACK,
+    say) waits until that is confirmed. A server that is gone confirms nothing, and one that is
+    there ends the statement by itself at its timeout.
+    """
+
+    __slots__ = ()
+
+    def _cancel_current_command(self, *_: Any) -> None:
+        self._loop.call_soon(self.terminate)
+
+
 def _only_reads(connection: Any) -> bool:
     """What the server last reported by itself, with any of its answers (PostgreSQL 14)."""
     told = connection.get_settings()
@@ -104,21 +119,24 @@ async def open_pool(dsn: str, *, size: int, answer_within_s: float = ANSWER_WITH
 
     Raises DatabaseUnavailable where no connection can be made.
     """
+    pool = await asyncpg.create_pool(
+        dsn,
+        connect=Connector(dsn).connect,
+        connection_class=_Curt,
+        min_size=0,  # nothing reconnects by itself while the database is away
+        max_size=size,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=answer_within_s,
+        reset=_leave_session,
+        server_settings={
+            **SESSION,
+            "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
+            "application_name": "easypay pool",
+        },
+    )
     try:
-        pool = await asyncpg.create_pool(
-            dsn,
-            connect=Connector(dsn).connect,
-            min_size=1,
-            max_size=size,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=answer_within_s,
-            reset=_leave_session,
-            server_settings={
-                **SESSION,
-                "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
-                "application_name": "easypay pool",
-            },
-        )
+        async with pool.acquire():
+            return Pool(pool)
     except LOST as error:
+        pool.terminate()
         raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
-    return Pool(pool)

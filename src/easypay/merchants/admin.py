@@ -14,7 +14,6 @@ from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants.model import MODES, SCOPES, ApiKey, Merchant, digest_of, new_key
 from easypay.merchants.vault import Credentials, Vault, VaultError
 from easypay.money import EXPONENT
-from easypay.payments.cards import quoted
 
 Runner = Any
 _MERCHANT: Final = ", ".join(Merchant.__struct_fields__)
@@ -109,8 +108,8 @@ async def set_processor_account(
     Raises ValidationFailed for lengths the processor cannot take, NotFound for the merchant.
     """
     _check_mode(mode)
-    login_id = _credential("login_id", login_id, "An API login id", 25)
-    transaction_key = _credential("transaction_key", transaction_key, "A transaction key", 16)
+    login_id = _credential("login_id", login_id, 25)
+    transaction_key = _credential("transaction_key", transaction_key, 16)
     await get_merchant(runner, merchant_id)
     sealed = vault.seal(Credentials(login_id, transaction_key), merchant_id, mode)
     # Payments that this login took before go on being asked about with the newest key.
@@ -162,11 +161,13 @@ async def create_key(
     _check_mode(mode)
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
-        not_these = quoted(", ".join(unknown)) or "none"
-        raise _invalid("scopes", f"Scopes are {', '.join(SCOPES)}; not {not_these}.")
+        raise _invalid("scopes", f"scopes must be at least one of {', '.join(SCOPES)}.")
     _check_name(name)
     if expires_at is not None and not inputs.is_in_range(expires_at):
-        raise _invalid("expires_at", "Use a moment with an offset, such as 2027-11-24T00:00:00Z.")
+        raise _invalid(
+            "expires_at",
+            "expires_at must be a moment with an offset, such as 2027-11-24T00:00:00Z.",
+        )
     await get_merchant(runner, merchant_id)
     secret = new_key(mode)
     row = await runner.fetchrow(
@@ -247,37 +248,39 @@ async def _get_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
 
 
 def _check_merchant(name: str, currencies: Sequence[str]) -> None:
-    _check_name(name)
+    errors = []
+    if (wrong := inputs.wrong_name(name)) is not None:
+        errors.append(FieldError("#/name", *wrong))
     unknown = [code for code in currencies if code not in EXPONENT]
     if unknown or not currencies:
-        not_these = quoted(", ".join(unknown)) or "none"
-        raise _invalid("currencies", f"Use ISO 4217 codes; not {not_these}.")
-    if len(currencies) > len(EXPONENT):
-        raise _invalid("currencies", "Name each currency once.")
+        why = "currencies must be ISO 4217 codes in upper case, such as USD, and at least one."
+        errors.append(FieldError("#/currencies", "invalid", why))
+    elif len(currencies) > len(EXPONENT):
+        why = "currencies must name each currency once."
+        errors.append(FieldError("#/currencies", "invalid", why))
+    if errors:
+        raise ValidationFailed.of(errors)
 
 
 def _check_name(name: str) -> None:
     if (wrong := inputs.wrong_name(name)) is not None:
-        code, detail = wrong
-        raise ValidationFailed(f"name: {detail}", fields=(FieldError("#/name", code, detail),))
+        raise ValidationFailed.of([FieldError("#/name", *wrong)])
 
 
-def _credential(field: str, text: str, what: str, longest: int) -> str:
+def _credential(field: str, text: str, longest: int) -> str:
     """As it was issued. No message repeats any of it."""
     found = inputs.credential(text)
     if found is None:
-        raise _invalid(field, f"{what} is one word of plain ASCII characters.")
+        raise _invalid(field, f"{field} must be one word of plain ASCII characters.")
     if not 1 <= len(found) <= longest:
-        raise _invalid(field, f"{what} has 1 to {longest} characters.")
+        raise _invalid(field, f"{field} must have 1 to {longest} characters.")
     return found
 
 
 def _check_mode(mode: str) -> None:
     if mode not in MODES:
-        raise _invalid("mode", "The mode is test or live.")
+        raise _invalid("mode", "mode must be test or live.")
 
 
 def _invalid(field: str, detail: str) -> ValidationFailed:
-    return ValidationFailed(
-        f"{field}: {detail}", fields=(FieldError(f"#/{field}", "invalid", detail),)
-    )
+    return ValidationFailed.of([FieldError(f"#/{field}", "invalid", detail)])

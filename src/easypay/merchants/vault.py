@@ -24,8 +24,6 @@ _NONCE_BYTES: Final = 12
 class VaultError(EasyPayError):
     """The encryption key is unusable, or a secret was sealed under another."""
 
-    code, http_status, title = "encryption_key", 500, "The encryption key does not fit"
-
 
 class Credentials(msgspec.Struct, frozen=True):
     """A processor account's login and key. Its repr hides both."""

@@ -58,6 +58,11 @@ class Instruments:
             "operation",
             "outcome",
         )
+        self.account_refused = counter(
+            "easypay_processor_account_refused_total",
+            "Calls for which the processor refused a merchant's credentials or account.",
+            "code",
+        )
         self.database = histogram(
             "db_client_operation_duration_seconds",
             "Statements, by how long the database took. Groups go by their committer's name.",

@@ -11,11 +11,13 @@ from easypay.clock import monotonic
 from easypay.observability.instruments import Instruments
 from easypay.processors.base import (
     Account,
+    AccountCheck,
     AuthorizeRequest,
     CaptureRequest,
     Deadline,
     Finding,
     InquiryRequest,
+    NotSent,
     OnFound,
     Outcome,
     Passed,
@@ -38,6 +40,7 @@ class MeasuredProcessor:
         self._processor = processor
         self._calls = instruments.processor_calls
         self._operations = instruments.operations
+        self._account_refused = instruments.account_refused
 
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
         operation = "sale" if request.capture else "authorize"
@@ -80,6 +83,9 @@ class MeasuredProcessor:
     ) -> frozenset[str] | None:
         return await self._processor.closed_batches(account, since_ms, now_ms, deadline)
 
+    async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
+        return await self._processor.check_account(account, deadline)
+
     async def close(self) -> None:
         await self._processor.close()
 
@@ -89,6 +95,8 @@ class MeasuredProcessor:
         try:
             came = await call
             outcome = _word(type(came))
+            if isinstance(came, NotSent) and came.account_refusal is not None:
+                self._account_refused.add(came.account_refusal.code)
             return came
         finally:
             self._calls.observe(monotonic() - begun, self.name, operation)

@@ -20,7 +20,7 @@ from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
 from easypay.payments import cases as store
 from easypay.payments import proof
-from easypay.payments.cases import Case, Missed
+from easypay.payments.cases import Case, Lane, Missed
 from easypay.payments.changes import Evidence, Learned
 from easypay.payments.late import Late
 from easypay.payments.model import CREATES, REVIEWS, Operation, Payment
@@ -51,6 +51,8 @@ MOST_CASES: Final = 20_000
 _DETAILS_AT_ONCE: Final = 8
 _ROUND_S: Final = 240.0
 """Most that one round may take. What it has not got to is taken up by the next."""
+_PARENTS_S: Final = 30.0
+"""Most that a round goes on asking about parents, one by one. The rest is still due."""
 _GROUP: Final = 256
 """Outcomes recorded together."""
 _BATCHES_REMEMBERED: Final = 500
@@ -95,10 +97,11 @@ class AccountPass:
         self._times = times
         self.inconclusive = 0
 
-    async def run(self, key: bytes, account: Account | None) -> None:
-        """Look once for everything that is due at the account whose digest is `key`."""
-        open_cases = await store.open_cases(self._pool, key, MOST_CASES)
-        watched = await store.watched_cases(self._pool, key, MOST_CASES)
+    async def run(self, lane: Lane, account: Account | None) -> None:
+        """Look once for everything that is due in a lane. `account` None: it cannot be used."""
+        key = lane.account
+        open_cases = await store.open_cases(self._pool, lane, MOST_CASES)
+        watched = await store.watched_cases(self._pool, lane, MOST_CASES)
         if account is None:
             missing = "the account that was asked cannot be used any more"
             both = [*open_cases, *watched]
@@ -108,7 +111,7 @@ class AccountPass:
         await store.close(self._pool, [case for case in open_cases if case.state not in states])
         await store.not_sent(self._pool, [case for case in open_cases if case.state == "not_sent"])
         asked = [case for case in open_cases if case.state in (*OPEN, "held")]
-        watched = await self._watching.due(watched, account)
+        watched, others = await self._watching.due(watched, account)
         wanted: list[Case] = []
         parents: list[Case] = []
         for case in [*asked, *watched]:
@@ -119,6 +122,7 @@ class AccountPass:
             missed = await asyncio.gather(
                 self._look_in_lists(key, account, wanted, endings),
                 self._ask_parents(account, parents, endings),
+                self._watching.see_to(others, account),
             )
             await endings.put(None)
             await writer
@@ -194,7 +198,7 @@ class AccountPass:
         endings: "asyncio.Queue[Ended | None]",
     ) -> list[Missed]:
         room = asyncio.Semaphore(_DETAILS_AT_ONCE)
-        ends = monotonic() + _ROUND_S
+        ends = monotonic() + _PARENTS_S
 
         async def one(case: Case) -> list[Missed]:
             async with room:

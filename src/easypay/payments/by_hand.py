@@ -7,7 +7,6 @@ refused changes no outcome and leaves none.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,8 +21,8 @@ from easypay.merchants.model import Login
 from easypay.merchants.vault import VaultError
 from easypay.payments import cases, known
 from easypay.payments.account_pass import LISTED, OPEN, request_of, without_decision
+from easypay.payments.audit import write_down
 from easypay.payments.cards import contains_card_number
-from easypay.payments.cases import Case
 from easypay.payments.changes import Evidence, Learned
 from easypay.payments.known import Known
 from easypay.payments.late import Late
@@ -148,7 +147,7 @@ class ByHand:
         learned = Absent(searched=f"what {self._actor} looked through")
         finding = f"absent: {self._actor} says that no charge was found: {because}"
         # Before it is called absent, so that no crash can make us forget to watch.
-        await self._watching.begin(login.digest, [_case(before)])
+        await self._watching.begin(login.digest, [known.case_of(before)])
         return await self._record(before, learned, finding, {"as": "absent", "reason": because})
 
     async def charged(self, text: str, transaction_id: str, because: str) -> Done:
@@ -226,7 +225,7 @@ class ByHand:
         self, before: Known, account: Account, transaction_id: str
     ) -> tuple[Approved | Declined, str]:
         """The outcome that the processor's own details prove, and its words. Raises Refused."""
-        case, operation = _case(before), before.operation
+        case, operation = known.case_of(before), before.operation
         request = request_of(case, account)
         deadline = Deadline(monotonic() + _QUESTION_S)
         parent = operation.parent_transaction_id
@@ -285,7 +284,7 @@ class ByHand:
         if kept.get("finding") != finding:
             raise Refused(f"somebody else was first: the operation is {after.operation.state}")
         if recorded.state not in cases.STILL_OPEN:
-            await cases.close(self._connection, [_case(before)])
+            await cases.close(self._connection, [known.case_of(before)])
         if operation.gives_back is not None:
             await self._late.returned(operation, recorded.state, learned)
         return await self._audit(before, after, finding, detail)
@@ -298,7 +297,7 @@ class ByHand:
         finding: str,
         detail: dict[str, str],
     ) -> Done:
-        case = msgspec.structs.replace(_case(before), purpose="absent")
+        case = msgspec.structs.replace(known.case_of(before), purpose="absent")
         if before.watched is None:  # the three days are over: what is given back needs its row
             await self._watching.begin(login.digest, [case])
         over = await self._late.found(before.operation, before.payment, learned, finding)
@@ -329,7 +328,7 @@ class ByHand:
             evidence=evidence,
         )
         more = {"before": done.before, "after": done.after, "evidence": evidence}
-        await audit(
+        await write_down(
             self._connection, self._actor, "operation.resolve", done.operation_id, detail | more
         )
         return done
@@ -366,21 +365,8 @@ async def close_late_charge(connection: Any, text: str, because: str, actor: str
             evidence=before.late["evidence"],
         )
         detail = {"reason": because, "before": done.before, "after": done.after}
-        await audit(connection, actor, "late_charge.close", done.operation_id, detail)
+        await write_down(connection, actor, "late_charge.close", done.operation_id, detail)
     return done
-
-
-async def audit(runner: Any, actor: str, action: str, subject: str, detail: dict[str, Any]) -> None:
-    """Write down what a person did. Nobody can change it afterwards."""
-    await runner.execute(
-        "INSERT INTO audit_entries (id, actor, action, subject, detail)"
-        " VALUES ($1, $2, $3, $4, $5)",
-        ids.new_id(),
-        actor,
-        action,
-        subject,
-        msgspec.json.encode(detail).decode(),
-    )
 
 
 def _must_be_of_card(before: Known, outcome: Approved) -> None:
@@ -397,35 +383,3 @@ def _standing(of: Known) -> dict[str, str | None]:
         "payment": of.payment.status,
         "late_charge": None if of.late is None else of.late["state"],
     }
-
-
-def _case(of: Known) -> Case:
-    operation, payment = of.operation, of.payment
-    searched: Sequence[str] = [] if of.unresolved is None else of.unresolved["searched"]
-    return Case(
-        merchant_id=operation.merchant_id,
-        operation_id=operation.id,
-        payment_id=operation.payment_id,
-        looks=0,
-        held=False,
-        absent_from=None,
-        absent_to=None,
-        searched=list(searched),
-        purpose=None,
-        since=operation.begun_at,
-        until=None,
-        mode=operation.mode,
-        kind=operation.kind,
-        state=operation.state,
-        reference=operation.reference,
-        amount_minor=operation.amount_minor,
-        currency=operation.currency,
-        parent_transaction_id=operation.parent_transaction_id,
-        transaction_id=operation.transaction_id,
-        begun_at=operation.begun_at,
-        captured_minor=payment.captured_minor,
-        refunded_minor=payment.refunded_minor,
-        login_id=payment.login_id,
-        status=payment.status,
-        active_operation=payment.active_operation,
-    )

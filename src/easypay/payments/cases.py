@@ -5,7 +5,7 @@ Every function takes an asyncpg pool or connection. All ages and due times are t
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -60,6 +60,22 @@ class Case(msgspec.Struct, frozen=True, gc=False):
         return self.merchant_id, self.operation_id
 
 
+FRESH_LOOKS: Final = 4
+"""After so many looks an operation is no longer fresh: see Lane."""
+
+
+class Lane(NamedTuple):
+    """An account's work is of two lanes, so that what is new never waits for what is old: for old
+    calls the lists must be read far back."""
+
+    account: bytes
+    old: bool
+
+    @property
+    def lease(self) -> bytes:
+        return self.account + b"old" if self.old else self.account
+
+
 _JOINED: Final = """
        o.mode, o.kind, o.state, o.reference, o.amount_minor, o.currency,
        o.parent_transaction_id, o.transaction_id, o.begun_at,
@@ -74,6 +90,7 @@ SELECT u.merchant_id, u.operation_id, u.payment_id, u.inquiries, u.held, u.absen
        u.absent_to, u.searched, NULL, u.since, NULL, {_JOINED}
   FROM (SELECT * FROM unresolved_operations
          WHERE account = $1 AND NOT not_sent AND next_inquiry_at <= db_now()
+           AND (inquiries >= {FRESH_LOOKS}) = $3
          ORDER BY inquiries, next_inquiry_at LIMIT $2) u {_JOINS}
 """
 _OPEN_OF_PAYMENT: Final = f"""
@@ -90,14 +107,16 @@ SELECT u.merchant_id, u.operation_id, u.payment_id, u.looks, false, NULL, NULL, 
 """
 
 
-async def open_cases(runner: Runner, account: bytes, limit: int) -> list[Case]:
-    """What is open of an account and due, new ones before repeats."""
-    return [Case(*row) for row in await runner.fetch(_OPEN, account, limit)]
+async def open_cases(runner: Runner, lane: Lane, limit: int) -> list[Case]:
+    """What is open in a lane and due, new ones before repeats."""
+    return [Case(*row) for row in await runner.fetch(_OPEN, lane.account, limit, lane.old)]
 
 
-async def watched_cases(runner: Runner, account: bytes, limit: int) -> list[Case]:
-    """What is watched of an account and due, oldest first."""
-    return [Case(*row) for row in await runner.fetch(_WATCHED, account, limit)]
+async def watched_cases(runner: Runner, lane: Lane, limit: int) -> list[Case]:
+    """What is watched in a lane and due, oldest first. It is all old."""
+    if not lane.old:
+        return []
+    return [Case(*row) for row in await runner.fetch(_WATCHED, lane.account, limit)]
 
 
 async def cases_of_payment(runner: Runner, merchant_id: UUID, payment_id: UUID) -> list[Case]:
@@ -167,6 +186,10 @@ async def fill_accounts(runner: Runner, limit: int) -> list[tuple[UUID, UUID, st
     return [tuple(row) for row in await runner.fetch(_WITHOUT_LOGIN, limit)]
 
 
+NO_ACCOUNT: Final = bytes(32)
+"""Stands for the account of operations whose merchant has none."""
+
+
 async def set_account(runner: Runner, of: Iterable[Id], account: bytes) -> None:
     """The account of operations whose payment does not remember it."""
     pairs = list(of)
@@ -179,18 +202,20 @@ async def set_account(runner: Runner, of: Iterable[Id], account: bytes) -> None:
     )
 
 
-_DUE_ACCOUNTS: Final = """
-    SELECT d.account FROM (
-        SELECT account, min(next_inquiry_at) AS due FROM unresolved_operations
+_DUE: Final = f"""
+    SELECT d.account, d.old FROM (
+        SELECT account, inquiries >= {FRESH_LOOKS} AS old, min(next_inquiry_at) AS due
+          FROM unresolved_operations
          WHERE account IS NOT NULL AND NOT not_sent AND next_inquiry_at <= db_now()
-         GROUP BY account
+         GROUP BY 1, 2
          UNION ALL
-        SELECT account, min(next_look_at) FROM watched_operations
-         WHERE next_look_at <= db_now() GROUP BY account
+        SELECT account, true, min(next_look_at) FROM watched_operations
+         WHERE next_look_at <= db_now() GROUP BY 1
     ) d
-      LEFT JOIN account_passes a ON a.account = d.account AND a.leased_until > db_now()
+      LEFT JOIN account_passes a ON a.leased_until > db_now()
+       AND a.account = CASE WHEN d.old THEN d.account || 'old'::bytea ELSE d.account END
      WHERE a.account IS NULL
-     GROUP BY d.account ORDER BY min(d.due) LIMIT $1
+     GROUP BY 1, 2 ORDER BY min(d.due) LIMIT $1
 """
 _LEASE: Final = """
     INSERT INTO account_passes AS a (account, leased_until, holder)
@@ -202,20 +227,20 @@ _LEASE: Final = """
 """
 
 
-async def due_accounts(runner: Runner, limit: int) -> list[bytes]:
-    """Accounts with something due that no process is at, the longest waiting first."""
-    return [row[0] for row in await runner.fetch(_DUE_ACCOUNTS, limit)]
+async def due_lanes(runner: Runner, limit: int) -> list[Lane]:
+    """Lanes with something due that no process is at, the longest waiting first."""
+    return [Lane(*row) for row in await runner.fetch(_DUE, limit)]
 
 
-async def lease(runner: Runner, account: bytes, holder: UUID, seconds: float) -> bool:
-    """Take an account's lists for so long, or go on having them. False: another process has."""
-    return bool(await runner.fetchval(_LEASE, account, holder, seconds))
+async def lease(runner: Runner, lane: Lane, holder: UUID, seconds: float) -> bool:
+    """Take a lane for so long, or go on having it. False: another process has."""
+    return bool(await runner.fetchval(_LEASE, lane.lease, holder, seconds))
 
 
-async def release(runner: Runner, account: bytes, holder: UUID) -> None:
-    """Leave an account to whoever comes next."""
+async def release(runner: Runner, lane: Lane, holder: UUID) -> None:
+    """Leave a lane to whoever comes next."""
     await runner.execute(
-        "DELETE FROM account_passes WHERE account = $1 AND holder = $2", account, holder
+        "DELETE FROM account_passes WHERE account = $1 AND holder = $2", lane.lease, holder
     )
 
 

@@ -8,8 +8,9 @@ import msgspec
 
 from easypay import ids
 from easypay.clock import rfc3339
-from easypay.errors import EasyPayError, NotExecuted, NotSettled, ProcessorRejected
+from easypay.errors import EasyPayError, NotExecuted, NotSettled
 from easypay.payments.model import CREATES, REVIEWS, Operation, Payment
+from easypay.payments.refusals import refused_by_processor
 from easypay.payments.said import Said, also_said_before, operation_after, payment_after, said_of
 from easypay.payments.status import BY_NAME, Event, Status, advance
 from easypay.payments.views import REFUND_STATUS, body_of, payment_view, refund_view
@@ -348,9 +349,9 @@ def _amounts_after(
 
 
 _TOO_EARLY: Final = {
-    False: "The payment has not settled yet, and until then only all of it can be given back. No "
-    "money moved. Refund all of it now, or this part once it has settled; either is a new request "
-    "with a new Idempotency-Key.",
+    False: "The payment has not settled yet, and until then only a full refund is possible. No "
+    "money moved. Refund all of it now, or this part once it has settled; either is a new "
+    "request with a new Idempotency-Key.",
     True: "The payment is being settled just now: too late to void it, too early to refund it. No "
     "money moved. Refund it when it has settled, with a new Idempotency-Key.",
 }
@@ -366,14 +367,12 @@ def _refusal(operation: Operation, payment: Payment, learned: Learned) -> EasyPa
         return NotSettled(_TOO_EARLY[operation.amount_minor == payment.voidable_minor])
     plain = operation.kind in ("capture", "void")  # of which a decline shows nothing
     if isinstance(learned, Rejected) or (isinstance(learned, Declined) and plain):
-        return ProcessorRejected(
-            f"The processor refused the {operation.kind}: {learned.message} (code {learned.code}). "
-            "No money moved. Correct the cause and send a new request with a new Idempotency-Key."
-        )
+        return refused_by_processor(operation.kind, learned)
     if isinstance(learned, Absent) and follow_up:
         return NotExecuted(
-            f"The {operation.kind} never reached the processor and was given up. "
-            "Send a new request with a new Idempotency-Key."
+            f"The {operation.kind} was not carried out: the processor was asked until it was "
+            "proven, and the operation is closed. No money moved. If it is still wanted, send a "
+            "new request with a new Idempotency-Key."
         )
     return None
 

@@ -21,7 +21,6 @@ from easypay.db.group_commit import GroupCommitter
 from easypay.errors import (
     IdempotencyKeyReused,
     NotFound,
-    ProcessorUnavailable,
     RequestInProgress,
     ValidationFailed,
 )
@@ -29,6 +28,7 @@ from easypay.failpoints import reach
 from easypay.merchants.model import Caller, Login
 from easypay.merchants.vault import VaultError
 from easypay.payments import expiry, statements, store
+from easypay.payments.alarms import AccountAlarm
 from easypay.payments.intents import (
     authorize_request,
     new_operation,
@@ -39,7 +39,7 @@ from easypay.payments.intents import (
 from easypay.payments.kept import Kept, provisional_reply
 from easypay.payments.model import Operation, Payment, PaymentKey, Spent
 from easypay.payments.recorder import LOST_OPERATION, Recorder
-from easypay.payments.refusals import why_not
+from easypay.payments.refusals import not_sent, why_not
 from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import Resolver
 from easypay.processors.base import (
@@ -106,6 +106,7 @@ class Payments:
         self._login_of = login_of
         self._card_fingerprint = card_fingerprint
         self._deadline_s = deadline_s
+        self._account_alarm = AccountAlarm()
         self._running = 0
         self._quiet = asyncio.Event()
 
@@ -390,11 +391,9 @@ class Payments:
             recorded = provisional_reply(operation, payment, outcome)
         if recorded.reply_status is None or recorded.reply_body is None:
             if isinstance(outcome, NotSent):
-                raise ProcessorUnavailable(
-                    f"The request never left ({outcome.reason}): no money moved. Repeat it with "
-                    "the same Idempotency-Key.",
-                    retry_after_s=2,
-                )
+                if outcome.account_refusal is not None:
+                    self._account_alarm.refused(operation, outcome.account_refusal)
+                raise not_sent(operation.mode, outcome)
             raise RequestInProgress("Another process is finishing this request.", retry_after_s=2)
         return Reply(
             status=recorded.reply_status,

@@ -4,6 +4,7 @@ Every function takes an asyncpg pool or connection. Unlike the API's reads these
 merchants, so they are for the command line.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -12,6 +13,7 @@ import msgspec
 
 from easypay import ids
 from easypay.clock import rfc3339
+from easypay.payments.cases import Case
 from easypay.payments.model import OPERATION_COLUMNS, Operation, Payment, PaymentKey
 from easypay.payments.store import Runner, find_payment
 from easypay.payments.views import OperationView, PaymentView, operation_view, payment_view
@@ -101,6 +103,39 @@ async def gather(runner: Runner, operation: Operation) -> Known:
             "SELECT at, actor, action, detail FROM audit_entries WHERE subject = $1 ORDER BY id",
             ids.typed(ids.OPERATION, operation_id),
         ),
+    )
+
+
+def case_of(of: Known) -> Case:
+    """The operation as the resolver would have it, open and not watched."""
+    operation, payment = of.operation, of.payment
+    searched: Sequence[str] = [] if of.unresolved is None else of.unresolved["searched"]
+    return Case(
+        merchant_id=operation.merchant_id,
+        operation_id=operation.id,
+        payment_id=operation.payment_id,
+        looks=0,
+        held=False,
+        absent_from=None,
+        absent_to=None,
+        searched=list(searched),
+        purpose=None,
+        since=operation.begun_at,
+        until=None,
+        mode=operation.mode,
+        kind=operation.kind,
+        state=operation.state,
+        reference=operation.reference,
+        amount_minor=operation.amount_minor,
+        currency=operation.currency,
+        parent_transaction_id=operation.parent_transaction_id,
+        transaction_id=operation.transaction_id,
+        begun_at=operation.begun_at,
+        captured_minor=payment.captured_minor,
+        refunded_minor=payment.refunded_minor,
+        login_id=payment.login_id,
+        status=payment.status,
+        active_operation=payment.active_operation,
     )
 
 

@@ -141,7 +141,8 @@ class Late:
         self, operation: Operation, payment: Payment, learned: Approved, evidence: str
     ) -> bool:
         """Make the rows say what happened, if the money rules allow it."""
-        if operation.kind not in CREATES and operation.kind != "refund":
+        by_its_payment = operation.kind != "refund" or learned.voided
+        if operation.kind not in CREATES and by_its_payment:  # seen on it, whoever did it
             if payment.active_operation is not None:
                 return False  # that one goes first
             if not _explains(operation, payment):
@@ -333,6 +334,8 @@ def _explains(operation: Operation, payment: Payment) -> bool:
             return payment.status == "authorized"
         case "void":
             return payment.status in ("authorized", "captured", "in_review")
+        case "refund":  # that was done by a void
+            return payment.status == "captured"
         case _:
             return payment.status == "in_review"
 

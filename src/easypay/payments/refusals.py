@@ -1,6 +1,7 @@
-"""Why a payment cannot be followed up as was asked, in words. Pure."""
+"""Refusals in words: ours, before the processor is asked, and the processor's. Pure."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from easypay import ids
 from easypay.errors import (
@@ -9,9 +10,16 @@ from easypay.errors import (
     EasyPayError,
     InvalidState,
     PreconditionFailed,
+    ProcessorAccountRefused,
+    ProcessorInvalidState,
+    ProcessorNotReady,
+    ProcessorNotSetUp,
+    ProcessorRejected,
+    ProcessorUnavailable,
     RequestInProgress,
 )
 from easypay.payments.model import Payment
+from easypay.processors.base import Declined, NotSent, Rejected
 
 _NEEDS: Final = {
     "capture": ("authorized", "an authorized payment can be captured"),
@@ -53,3 +61,76 @@ def why_not(payment: Payment, kind: str, amount: int | None, version: int | None
     if payment.settled_at is not None or payment.refunded_minor:
         return InvalidState(f"{shown} has settled or was refunded: refund it instead.")
     return RequestInProgress(f"{shown} changed just now. Try again.", retry_after_s=1)
+
+
+class Refusal(NamedTuple):
+    """What a shop is told of a processor's no: which problem it is, and what to do first."""
+
+    error: type[EasyPayError]
+    do: str
+
+
+_REJECTED, _STATE = ProcessorRejected, ProcessorInvalidState
+_OTHER: Final = Refusal(_REJECTED, "Correct the cause.")
+_SET_UP: Final = "The operator or the processor's support must set the account up."
+REFUSALS: Final[Mapping[str, Refusal]] = {
+    "generic_error": _OTHER,
+    "generic_decline": Refusal(_REJECTED, "Another card or bank account may work."),
+    "call_issuer": Refusal(_REJECTED, "The customer must call the card's issuer."),
+    "pick_up_card": Refusal(_REJECTED, "Take another card."),
+    "insufficient_funds": Refusal(_REJECTED, "Take less, or another card."),
+    "invalid_card_number": Refusal(_REJECTED, "Correct the card number."),
+    "invalid_expiry": Refusal(_REJECTED, "Correct the card's expiry."),
+    "expired_card": Refusal(_REJECTED, "Take another card."),
+    "invalid_cvc": Refusal(_REJECTED, "Correct the card code."),
+    "cvc_mismatch": Refusal(_REJECTED, "Correct the card code."),
+    "address_mismatch": Refusal(_REJECTED, "Correct the billing address."),
+    "address_or_cvc_mismatch": Refusal(_REJECTED, "Correct the billing address and card code."),
+    "fraud_suspected": Refusal(_REJECTED, "Do not try again: a fraud filter refused it."),
+    "transaction_not_allowed": Refusal(_REJECTED, "Take another card or bank account."),
+    "card_not_accepted": Refusal(_REJECTED, "Take a card of another brand."),
+    "invalid_payment_token": Refusal(_REJECTED, "Ask the customer for the card again."),
+    "stored_method_not_found": Refusal(_REJECTED, "Ask the customer for the card again."),
+    "invalid_bank_account": Refusal(_REJECTED, "Correct the bank account."),
+    "bank_account_not_accepted": Refusal(_REJECTED, "Take a card, or another bank account."),
+    "invalid_amount": Refusal(_REJECTED, "Correct the amount."),
+    "amount_exceeds_authorization": Refusal(_REJECTED, "Capture at most what was authorized."),
+    "amount_exceeds_captured": Refusal(_REJECTED, "Refund at most what is left."),
+    "currency_not_supported": Refusal(_REJECTED, "Use a currency of the merchant's account."),
+    "transaction_not_found": Refusal(_STATE, "Read the payment before you decide."),
+    "not_approved": Refusal(_STATE, "Take another payment."),
+    "not_refundable": Refusal(_STATE, "Read the payment; it may be refundable once it settled."),
+    "not_voidable": Refusal(_STATE, "Read the payment; refund it if it was captured."),
+    "invalid_state": Refusal(_STATE, "Read the payment before you decide."),
+    "duplicate": Refusal(_STATE, "Read the payment before you decide."),
+    "processor_unavailable": Refusal(ProcessorNotReady, "Wait some minutes."),
+    "account_not_set_up": Refusal(ProcessorNotSetUp, _SET_UP),
+}
+"""By our decline code. 422 where the request must change, 409 where the payment, the account or
+the moment does not allow it; no 5xx, which would make a client repeat a key that is used up."""
+
+_CREATED: Final = {"sale": "payment", "authorize": "authorization"}
+
+
+def refused_by_processor(kind: str, said: Rejected | Declined) -> EasyPayError:
+    """The problem for an operation of this kind to which the processor said no."""
+    error, do = REFUSALS.get(said.decline_code or "", _OTHER)
+    why = f"{said.message.rstrip('.')} (code {said.code})" if said.message else f"code {said.code}"
+    return error(
+        f"The processor refused the {_CREATED.get(kind, kind)}: {why}. No money moved. {do} "
+        "Another attempt is a new request with a new Idempotency-Key."
+    )
+
+
+def not_sent(mode: str, outcome: NotSent) -> EasyPayError:
+    """The problem where nothing was begun at the processor: nothing is kept under the key."""
+    if outcome.account_refusal is None:
+        return ProcessorUnavailable(
+            f"The request never left ({outcome.reason}): no money moved. Repeat it with "
+            "the same Idempotency-Key."
+        )
+    return ProcessorAccountRefused(
+        f"The processor refused the credentials of this merchant's {mode} account "
+        f"(code {outcome.account_refusal.code}). No money moved. The operator must correct the "
+        "account; then repeat the request with the same Idempotency-Key."
+    )

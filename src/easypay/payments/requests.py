@@ -5,12 +5,12 @@ Unknown fields are refused. A card's repr hides it, so that no traceback or log 
 
 import re
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from easypay.errors import FieldError, ValidationFailed
+from easypay.errors import FieldError, ValidationFailed, field_name
 from easypay.money import EXPONENT, MAX_MINOR
 from easypay.payments.cards import contains_card_number, passes_aba, passes_luhn
 
@@ -28,18 +28,56 @@ def _text(longest: int, description: str) -> Meta:
     )
 
 
+def _form(must_be: str, pattern: str, description: str | None = None, **more: Any) -> Meta:
+    """Text of a form; `must_be` is how a refusal speaks of it (`api/validation.py`)."""
+    return Meta(pattern=pattern, description=description, extra={"must_be": must_be}, **more)
+
+
 Amount = Annotated[
-    int, Meta(ge=1, le=MAX_MINOR, description="Minor units of the currency: 2500 is USD 25.00.")
+    int,
+    Meta(
+        ge=1,
+        le=MAX_MINOR,
+        description="Minor units of the currency: 2500 is USD 25.00.",
+        extra={"must_be": "an integer in minor units, such as 2500 for 25.00"},
+    ),
 ]
+
+
+_Number = Annotated[
+    str, _form("text of 12 to 19 digits, no spaces", r"^[0-9]{12,19}(?!\n)$", "Digits only.")
+]
+_RoutingNumber = Annotated[
+    str, _form("text of 9 digits", r"^[0-9]{9}(?!\n)$", "The bank's ABA number, nine digits.")
+]
+_AccountNumber = Annotated[
+    str, _form("text of 4 to 17 digits", r"^[0-9]{4,17}(?!\n)$", "Digits only. Never stored.")
+]
+_NetworkId = Annotated[
+    str,
+    _form("text of letters, digits and spaces", r"^[A-Za-z0-9 ]+(?!\n)$",
+          min_length=1, max_length=255),
+]  # fmt: skip
+_Email = Annotated[
+    str,
+    _form("an email address, such as ada@example.com", r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$",
+          max_length=255),
+]  # fmt: skip
+_IpAddress = Annotated[str, _form("an IPv4 or IPv6 address", r"^[0-9A-Fa-f.:]+$", max_length=45)]
+_Descriptor = Annotated[
+    str,
+    _form("text of letters, digits, spaces and . * & ' -", r"^[A-Za-z0-9 .*&'-]+$",
+          "What the cardholder reads on the statement.", min_length=1, max_length=22),
+]  # fmt: skip
 
 
 class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A raw card. Only for merchants whose settings allow it; never stored, logged or queued."""
 
-    number: Annotated[str, Meta(pattern=r"^[0-9]{12,19}(?!\n)$", description="Digits only.")]
+    number: _Number
     exp_month: Annotated[int, Meta(ge=1, le=12)]
     exp_year: Annotated[int, Meta(ge=2000, le=2099, description="Four digits.")]
-    cvc: Annotated[str, Meta(pattern=r"^[0-9]{3,4}(?!\n)$")] | None = None
+    cvc: Annotated[str, _form("text of 3 or 4 digits", r"^[0-9]{3,4}(?!\n)$")] | None = None
 
     def __repr__(self) -> str:
         return "CardBody(***)"
@@ -59,12 +97,8 @@ class BankAccountBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fiel
     """A raw bank account (eCheck), under the same setting as raw cards. Never stored or logged."""
 
     account_type: Literal["checking", "savings", "business_checking"]
-    routing_number: Annotated[
-        str, Meta(pattern=r"^[0-9]{9}(?!\n)$", description="The bank's ABA number, nine digits.")
-    ]
-    account_number: Annotated[
-        str, Meta(pattern=r"^[0-9]{4,17}(?!\n)$", description="Digits only. Never stored.")
-    ]
+    routing_number: _RoutingNumber
+    account_number: _AccountNumber
     name_on_account: Annotated[str, _text(22, "Whose account it is.")]
 
     def __repr__(self) -> str:
@@ -113,9 +147,7 @@ class StoredCredentialBody(
     initiator: Literal["customer", "merchant"]
     first: bool = False
     recurring: bool = False
-    network_transaction_id: (
-        Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9 ]+(?!\n)$")] | None
-    ) = None
+    network_transaction_id: _NetworkId | None = None
 
 
 class Customer(
@@ -124,10 +156,8 @@ class Customer(
     """Who pays, as the merchant knows them."""
 
     reference: Annotated[str, _text(20, "The merchant's id of the customer.")] | None = None
-    email: (
-        Annotated[str, Meta(max_length=255, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$")] | None
-    ) = None
-    ip_address: Annotated[str, Meta(max_length=45, pattern=r"^[0-9A-Fa-f.:]+$")] | None = None
+    email: _Email | None = None
+    ip_address: _IpAddress | None = None
 
 
 class BillingAddress(
@@ -161,7 +191,8 @@ class CreatePayment(
     """Take a payment, or hold the money to capture it later."""
 
     amount: Amount
-    currency: Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217, upper case.")]
+    currency: Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217, upper case.",
+                                  extra={"must_be": "an ISO 4217 code, such as USD"})]  # fmt: skip
     payment_method: CardMethod | AcceptTokenMethod | BankAccountMethod
     capture: Literal["automatic", "manual"] = "automatic"
     customer: Customer | None = None
@@ -169,14 +200,7 @@ class CreatePayment(
     billing_address: BillingAddress | None = None
     order_reference: Annotated[str, _text(64, "The merchant's order number.")] | None = None
     description: Annotated[str, _text(255, "What was bought.")] | None = None
-    statement_descriptor: (
-        Annotated[
-            str,
-            Meta(min_length=1, max_length=22, pattern=r"^[A-Za-z0-9 .*&'-]+$",
-                 description="What the cardholder reads on the statement."),
-        ]
-        | None
-    ) = None  # fmt: skip
+    statement_descriptor: _Descriptor | None = None
     metadata: Metadata | None = None
     stored_credential: StoredCredentialBody | None = None
 
@@ -213,34 +237,56 @@ def check_payment(
     `currencies` are those the merchant's account takes; `at` decides whether a card has expired
     (good through the last day of its month, and a day longer somewhere on earth).
     """
+    errors = _broken_rules(body, currencies, raw_cards, at)
+    if errors:
+        raise ValidationFailed.of(errors)
+
+
+def with_rules(
+    refused: ValidationFailed, *, currencies: frozenset[str], raw_cards: bool, at: datetime
+) -> ValidationFailed:
+    """The refusal of a body by its types, and with it the rules that its good fields break."""
+    body = refused.readable
+    if not isinstance(body, CreatePayment):
+        return refused
+    bad = {field.pointer for field in refused.fields}
+    more = [
+        rule
+        for rule in _broken_rules(body, currencies, raw_cards, at)
+        if not any(_within(pointer, bad) for pointer in (rule.pointer, _NEEDS.get(rule.pointer)))
+    ]
+    return ValidationFailed.of([*refused.fields, *more])
+
+
+_AT_CARD: Final = "#/payment_method/card"
+_NEEDS: Final = {
+    f"{_AT_CARD}/cvc": f"{_AT_CARD}/number",
+    f"{_AT_CARD}/exp_year": f"{_AT_CARD}/exp_month",
+}
+"""Rules that look at a second field."""
+
+
+def _within(pointer: str | None, bad: set[str]) -> bool:
+    return pointer is not None and any(f"{pointer}/".startswith(f"{each}/") for each in bad)
+
+
+def _broken_rules(
+    body: CreatePayment, currencies: frozenset[str], raw_cards: bool, at: datetime
+) -> list[FieldError]:
     errors: list[FieldError] = []
     if body.currency not in EXPONENT:
-        errors.append(
-            FieldError("#/currency", "unknown_currency", "Use an ISO 4217 code such as USD.")
-        )
+        why = "currency must be an ISO 4217 code in upper case, such as USD."
+        errors.append(FieldError("#/currency", "unknown_currency", why))
     elif body.currency not in currencies:
-        errors.append(
-            FieldError(
-                "#/currency",
-                "currency_not_accepted",
-                f"This account takes {', '.join(sorted(currencies))}.",
-            )
-        )
+        why = f"currency must be one that this account takes: {', '.join(sorted(currencies))}."
+        errors.append(FieldError("#/currency", "currency_not_accepted", why))
     method = body.payment_method
-    if not raw_cards and not isinstance(method, AcceptTokenMethod):
+    if not raw_cards and isinstance(method, CardMethod | BankAccountMethod):
         errors.append(_TOKENS_ONLY)
-    elif isinstance(method, CardMethod):
+    elif isinstance(method, CardMethod) and method.card is not None:
         errors += _check_card(method.card, at=at)
-    elif isinstance(method, BankAccountMethod) and not passes_aba(
-        method.bank_account.routing_number
-    ):
-        errors.append(
-            FieldError(
-                "#/payment_method/bank_account/routing_number",
-                "invalid_routing_number",
-                "The check digit does not match.",
-            )
-        )
+    elif isinstance(method, BankAccountMethod) and method.bank_account is not None:
+        errors += _check_bank_account(method.bank_account)
     errors += _check_stored_credential(body)
     if (
         body.customer is not None
@@ -248,28 +294,19 @@ def check_payment(
         and body.customer_reference is not None
         and body.customer.reference != body.customer_reference
     ):
-        errors.append(
-            FieldError(
-                "#/customer_reference",
-                "contradiction",
-                "It differs from customer.reference; send one of the two.",
-            )
-        )
+        why = "customer_reference differs from customer.reference; send one of the two."
+        errors.append(FieldError("#/customer_reference", "contradiction", why))
     text = _all_text(body)
     if not text.isprintable() or contains_card_number(text):
         errors += _check_texts(body)
-    if errors:
-        raise ValidationFailed(
-            "; ".join(f"{error.pointer[2:]}: {error.detail}" for error in errors),
-            fields=tuple(errors),
-        )
+    return errors
 
 
 _TOKENS_ONLY: Final = FieldError(
     "#/payment_method/type",
     "raw_cards_not_allowed",
-    "This merchant takes tokens only: use accept_token, or allow raw cards in the "
-    "merchant's settings.",
+    "payment_method.type must be accept_token: this merchant takes tokens only. An operator can "
+    "allow raw cards in the merchant's settings.",
 )
 
 
@@ -278,38 +315,42 @@ def _check_stored_credential(body: CreatePayment) -> list[FieldError]:
     if credential is None:
         return []
     if isinstance(body.payment_method, BankAccountMethod):
-        pointer, why = "#/stored_credential", "It is about cards; a bank account has none."
+        pointer = "#/stored_credential"
+        why = "stored_credential is for cards; leave it out for a bank account."
     elif credential.first and credential.initiator == "merchant":
         pointer = "#/stored_credential/initiator"
-        why = "The first payment is the one with which the customer agrees: customer."
+        why = "stored_credential.initiator must be customer in the first payment of a series."
     elif credential.first and credential.network_transaction_id is not None:
         pointer = "#/stored_credential/network_transaction_id"
-        why = "It names the first payment, and this is the first."
+        why = (
+            "stored_credential.network_transaction_id names the first payment, and this is the "
+            "first; leave it out."
+        )
     else:
         return []
     return [FieldError(pointer, "contradiction", why)]
 
 
 def _check_card(card: CardBody, *, at: datetime) -> list[FieldError]:
-    at_card = "#/payment_method/card"
     errors = []
     if not passes_luhn(card.number) or not 13 <= len(card.number) <= 19:
-        errors.append(
-            FieldError(
-                f"{at_card}/number", "invalid_card_number", "The check digit does not match."
-            )
-        )
+        why = "payment_method.card.number is mistyped: its check digit does not match."
+        errors.append(FieldError(f"{_AT_CARD}/number", "invalid_card_number", why))
     if (card.exp_year, card.exp_month) < (at.year, at.month):
-        errors.append(FieldError(f"{at_card}/exp_year", "expired_card", "The card has expired."))
+        why = "payment_method.card.exp_year and exp_month have passed: the card has expired."
+        errors.append(FieldError(f"{_AT_CARD}/exp_year", "expired_card", why))
     if card.cvc is not None and (len(card.cvc) == 4) != card.number.startswith(("34", "37")):
-        errors.append(
-            FieldError(
-                f"{at_card}/cvc",
-                "invalid_cvc",
-                "American Express codes have four digits, all others three.",
-            )
-        )
+        why = "payment_method.card.cvc must have 4 digits for American Express, 3 for all others."
+        errors.append(FieldError(f"{_AT_CARD}/cvc", "invalid_cvc", why))
     return errors
+
+
+def _check_bank_account(account: BankAccountBody) -> list[FieldError]:
+    if passes_aba(account.routing_number):
+        return []
+    pointer = "#/payment_method/bank_account/routing_number"
+    why = "payment_method.bank_account.routing_number is mistyped: its check digit does not match."
+    return [FieldError(pointer, "invalid_routing_number", why)]
 
 
 def _all_text(body: CreatePayment) -> str:
@@ -321,7 +362,7 @@ def _all_text(body: CreatePayment) -> str:
         parts += msgspec.structs.astuple(body.billing_address)
     if body.metadata is not None:
         parts += (*body.metadata, *body.metadata.values())
-    if isinstance(body.payment_method, BankAccountMethod):
+    if isinstance(body.payment_method, BankAccountMethod) and body.payment_method.bank_account:
         parts.append(body.payment_method.bank_account.name_on_account)
     parts.append(body.statement_descriptor)
     return "//".join(filter(None, parts))
@@ -333,11 +374,11 @@ def _check_texts(body: CreatePayment) -> list[FieldError]:
     for name, part in (("customer", body.customer), ("billing_address", body.billing_address)):
         if part is not None:
             texts += [(f"#/{name}/{field}", getattr(part, field)) for field in _fields(part)]
-    if isinstance(body.payment_method, BankAccountMethod):
+    if isinstance(body.payment_method, BankAccountMethod) and body.payment_method.bank_account:
         name = body.payment_method.bank_account.name_on_account
         texts.append(("#/payment_method/bank_account/name_on_account", name))
     errors = [
-        FieldError(pointer, "invalid", "Line breaks and the like have no place here.")
+        FieldError(pointer, "invalid", f"{field_name(pointer)} must not have control characters.")
         for pointer, text in texts
         if text is not None and _CONTROL.search(text)
     ]
@@ -348,7 +389,7 @@ def _check_texts(body: CreatePayment) -> list[FieldError]:
         FieldError(
             pointer,
             "card_number_in_text",
-            "This looks like a card number. Card numbers belong in payment_method only.",
+            f"{field_name(pointer)} looks like a card number, which belongs in payment_method.",
         )
         for pointer, text in texts
         if text is not None and contains_card_number(text)

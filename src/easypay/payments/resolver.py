@@ -35,7 +35,7 @@ from easypay.payments.account_pass import (
     request_of,
     without_decision,
 )
-from easypay.payments.cases import Case
+from easypay.payments.cases import Case, Lane
 from easypay.payments.changes import Evidence
 from easypay.payments.late import Late
 from easypay.payments.model import PaymentKey
@@ -86,7 +86,7 @@ class Resolver:
         self._not_sent_s = not_sent_s
         self._poll_s = poll_s
         self._holder = ids.new_id()
-        self._rounds: dict[bytes, asyncio.Task[None]] = {}
+        self._rounds: dict[Lane, asyncio.Task[None]] = {}
         self._soon = asyncio.Semaphore(_SOON_AT_ONCE)
         call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._sweep = Sweep(pool, abandoned_after_s=call_s)
@@ -146,11 +146,11 @@ class Resolver:
         if room <= 0:
             return 0
         begun = 0
-        for key in await store.due_accounts(self._pool, room + len(self._rounds)):
-            if key not in self._rounds and len(self._rounds) < _ACCOUNTS_AT_ONCE:
-                task = asyncio.create_task(self._round(key))
-                self._rounds[key] = task
-                task.add_done_callback(partial(self._round_over, key))
+        for lane in await store.due_lanes(self._pool, room + len(self._rounds)):
+            if lane not in self._rounds and len(self._rounds) < _ACCOUNTS_AT_ONCE:
+                task = asyncio.create_task(self._round(lane))
+                self._rounds[lane] = task
+                task.add_done_callback(partial(self._round_over, lane))
                 begun += 1
         return begun
 
@@ -162,32 +162,32 @@ class Resolver:
             by_account[merchant_id, mode].append((merchant_id, operation_id))
         for (merchant_id, mode), operations in by_account.items():
             login = await self._directory.current_login(merchant_id, mode)
-            if login is not None:
-                await store.set_account(self._pool, operations, login.digest)
+            account = store.NO_ACCOUNT if login is None else login.digest
+            await store.set_account(self._pool, operations, account)
 
-    async def _round(self, key: bytes) -> None:
+    async def _round(self, lane: Lane) -> None:
         """One round at one account, whose failure is its own: it is tried again."""
         try:
-            if not await store.lease(self._pool, key, self._holder, _LEASE_S):
+            if not await store.lease(self._pool, lane, self._holder, _LEASE_S):
                 return
-            renewing = asyncio.create_task(self._renew(key))
+            renewing = asyncio.create_task(self._renew(lane))
             try:
-                await self._pass.run(key, await self._account(key))
+                await self._pass.run(lane, await self._account(lane.account))
             finally:
                 renewing.cancel()
-                await store.release(self._pool, key, self._holder)
+                await store.release(self._pool, lane, self._holder)
         except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
             log.error("a round of inquiries failed: %s: %s", type(error).__name__, error)
             await asyncio.sleep(self._poll_s)
 
-    def _round_over(self, key: bytes, _: object) -> None:
-        del self._rounds[key]
+    def _round_over(self, lane: Lane, _: object) -> None:
+        del self._rounds[lane]
 
-    async def _renew(self, key: bytes) -> None:
+    async def _renew(self, lane: Lane) -> None:
         while True:
             await asyncio.sleep(_LEASE_S / 3)
             try:
-                await store.lease(self._pool, key, self._holder, _LEASE_S)
+                await store.lease(self._pool, lane, self._holder, _LEASE_S)
             except Exception as error:  # noqa: BLE001 - the lease ends by itself
                 log.warning("a lease was not renewed: %s: %s", type(error).__name__, error)
 

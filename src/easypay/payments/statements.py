@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from easypay.db.connections import Lane
+from easypay.db.connections import ANSWER_WITHIN_S, Lane
 from easypay.db.group_commit import GroupCommitter
 from easypay.payments.changes import Change
 from easypay.payments.model import PAYMENT_COLUMNS, Payment, PaymentKey
@@ -375,14 +375,15 @@ STATEMENTS: Final[dict[str, Statement]] = {
 }
 
 
-def lane(name: str, dsn: str, number: int = 1) -> Lane:
-    """One connection for one of STATEMENTS."""
+def lane(name: str, dsn: str, number: int = 1, *, limit_s: float = ANSWER_WITHIN_S) -> Lane:
+    """One connection for one of STATEMENTS. An answer may take `limit_s`."""
     sql = STATEMENTS[name].sql
     return Lane(
         dsn,
         f"{name} {number}",
         lambda variant: in_months(sql, variant),
         lookups=name != "begin",  # it only inserts
+        limit_s=limit_s,
     )
 
 

@@ -7,6 +7,8 @@
 - `expiry`: an authorization old enough for the processor to have let it go.
 """
 
+import asyncio
+import logging
 import random
 from collections.abc import Sequence
 from typing import Any, Final
@@ -18,6 +20,10 @@ from easypay.payments.cases import Case, Missed
 from easypay.payments.late import Late
 from easypay.processors.base import Account, Deadline, Processor
 
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 8
+_SEE_TO_S: Final = 20.0
 WATCH_S: Final = 72 * 3600.0
 _FIRST_LOOKS_S: Final = (600.0, 7200.0)
 """After an operation was called absent."""
@@ -48,21 +54,21 @@ class Watching:
             first_in_s=_FIRST_LOOKS_S[0],
         )
 
-    async def due(self, watched: Sequence[Case], account: Account) -> list[Case]:
-        """Those of the watched that must be looked for now. What else is due is done here."""
+    async def due(self, watched: Sequence[Case], account: Account) -> tuple[list[Case], list[Case]]:
+        """Of what is due: what must be looked for now, and what `see_to` does."""
         look: list[Case] = []
+        others: list[Case] = []
+        waits: list[Missed] = []
         if not watched:
-            return look
+            return look, others
         now = await self._pool.fetchval("SELECT db_now()")
         batches: frozenset[str] | None = None
         for case in watched:
-            if case.purpose == "return":
-                await self._return(case, account)
-            elif case.purpose == "expiry":
-                await self._expire(case, account)
+            if case.purpose != "absent":
+                others.append(case)
             elif case.state in store.STILL_OPEN:
                 # Whoever was about to call it absent has not come to it: it is still asked about.
-                await store.postpone(self._pool, [self.not_learned(case, "its outcome is open")])
+                waits.append(self.not_learned(case, "its outcome is open"))
             elif case.state != "absent":
                 await store.close(self._pool, [case])
             elif case.looks < len(_FIRST_LOOKS_S) or (case.until is not None and case.until <= now):
@@ -79,10 +85,39 @@ class Watching:
                 if batches is None or batches - set(case.searched):
                     look.append(case)
                 else:
-                    await store.postpone(
-                        self._pool, [self.missed(case, "no new batch", case.searched)]
-                    )
-        return look
+                    waits.append(self.missed(case, "no new batch", case.searched))
+        await store.postpone(self._pool, waits)
+        return look, others
+
+    async def see_to(self, others: Sequence[Case], account: Account) -> list[Missed]:
+        """Give back, and ask after old authorizations, for a while. What is left is still due."""
+        room = asyncio.Semaphore(_AT_ONCE)
+        ends = monotonic() + _SEE_TO_S
+
+        async def one(case: Case) -> Missed | None:
+            async with room:
+                if monotonic() >= ends:
+                    return None
+                try:
+                    return await self._step(case, account)
+                except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
+                    log.error("what is watched of %s failed: %s", case.reference, error)
+                    return self.not_learned(case, f"failed: {type(error).__name__}")
+
+        missed = await asyncio.gather(*map(one, others))
+        return [each for each in missed if each is not None]
+
+    async def _step(self, case: Case, account: Account) -> Missed | None:
+        if case.purpose == "return":
+            done = await self._late.give_back_again(case, account)
+            again_in_s = _RETURN_S * _jitter()
+            again = Missed(case, again_in_s, "not given back yet", counts=False)
+        else:
+            done = await expiry.look(self._pool, self._processor, case, account)
+            again = self.missed(case, "still authorized", [])
+        if done:
+            await store.close(self._pool, [case])
+        return None if done else again
 
     def missed(self, case: Case, finding: str, searched: list[str]) -> Missed:
         """It was looked for and was not there."""
@@ -98,21 +133,6 @@ class Watching:
         """The question was not answered: soon once more, and it does not count."""
         again_in_s = _NOT_LEARNED_S * _jitter()
         return Missed(case, again_in_s, finding, searched=case.searched, counts=False)
-
-    async def _return(self, case: Case, account: Account) -> None:
-        if await self._late.give_back_again(case, account):
-            await store.close(self._pool, [case])
-        else:
-            await store.postpone(
-                self._pool,
-                [Missed(case, _RETURN_S * _jitter(), "not given back yet", counts=False)],
-            )
-
-    async def _expire(self, case: Case, account: Account) -> None:
-        if await expiry.look(self._pool, self._processor, case, account):
-            await store.close(self._pool, [case])
-        else:
-            await store.postpone(self._pool, [self.missed(case, "still authorized", [])])
 
 
 def _jitter() -> float:

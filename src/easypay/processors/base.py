@@ -117,10 +117,20 @@ class HeldForReview(Told, frozen=True, gc=False, kw_only=True, tag=True):
     message: str | None = None
 
 
+class AccountRefusal(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
+    """The processor refused the login, the key or the account, in its own code and words."""
+
+    code: str
+    message: str
+
+
 class NotSent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
-    """Proven never to have left: connection refused, no name, TLS failed, no time left to start."""
+    """Proven to have begun nothing, so it may be sent again. It never left (connection refused, no
+    name, TLS failed, no time left to start), or our account was refused before anything else was
+    looked at."""
 
     reason: str
+    account_refusal: AccountRefusal | None = None
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
@@ -156,6 +166,19 @@ class Inconclusive(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True
 
 
 Finding = Found | Absent | Inconclusive
+
+
+class AccountAccepted(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The processor accepts the credentials."""
+
+
+class AccountUnreachable(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
+    """The processor could not be asked, or its answer says nothing of the credentials."""
+
+    reason: str
+
+
+AccountCheck = AccountAccepted | AccountRefusal | AccountUnreachable
 
 
 class Account(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -434,6 +457,10 @@ class Processor(Protocol):
         self, account: Account, since_ms: int, now_ms: int, deadline: Deadline
     ) -> frozenset[str] | None:
         """The batches closed since a call (Unix milliseconds); None where it cannot be learned."""
+        ...
+
+    async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
+        """Whether the processor accepts these credentials. Moves no money."""
         ...
 
     async def close(self) -> None: ...

@@ -1,7 +1,8 @@
 """Authorize.Net's top-level message codes: their texts, and what each proves when it comes without
 a transaction beside it. Data only.
 
-Rejected: refused before any transaction was made, for its authentication, its shape or a field.
+Account refused: our credentials or account, before anything was processed.
+Rejected: refused before any transaction was made, for its shape, a field or a right.
 Unknown: failures inside Authorize.Net, "unsuccessful" without a word on the transaction, and
 what belongs to other calls than ours: money may have moved. A code not named here is unknown too.
 """
@@ -11,6 +12,17 @@ from typing import Final, Literal
 
 Advice = Literal["never", "other_method", "corrected", "later", "after_setup"]
 """What a merchant may do after a no; `codes` says what each word means."""
+
+ACCOUNT_REFUSED: Final[Mapping[str, str]] = {
+    "E00005": "The transaction key or API key is invalid or not present.",
+    "E00006": "The API user name is invalid or not present.",
+    "E00007": "User authentication failed due to invalid authentication values.",
+    "E00008": "User authentication failed. The account or API user is inactive.",
+    "E00009": "The payment gateway account is in Test Mode. The request cannot be processed.",
+    "E00010": "User authentication failed. You do not have the appropriate permissions.",
+    "E00011": "Access denied. You do not have the appropriate permissions.",
+}
+"""What each says of our credentials or account."""
 
 _REJECTED: Final[Mapping[tuple[str, Advice], Mapping[str, str]]] = {
     ("generic_error", "after_setup"): {
@@ -44,13 +56,6 @@ _REJECTED: Final[Mapping[tuple[str, Advice], Mapping[str, str]]] = {
         "E00093": "PaymentProfile cannot be sent with billing data.",
     },
     ("account_not_set_up", "after_setup"): {
-        "E00005": "The transaction key or API key is invalid or not present.",
-        "E00006": "The API user name is invalid or not present.",
-        "E00007": "User authentication failed due to invalid authentication values.",
-        "E00008": "User authentication failed. The account or API user is inactive.",
-        "E00009": "The payment gateway account is in Test Mode. The request cannot be processed.",
-        "E00010": "User authentication failed. You do not have the appropriate permissions.",
-        "E00011": "Access denied. You do not have the appropriate permissions.",
         "E00044": "Customer Information Manager is not enabled.",
         "E00059": "The authentication type is not allowed for this method call.",
         "E00064": "Client authorization denied.",
@@ -175,6 +180,8 @@ API_REJECTED: Final[Mapping[str, tuple[str, Advice]]] = {
 """Our decline code, and what may be done next."""
 
 TEXTS: Final[Mapping[str, str]] = {
-    code: text for theirs in (*_REJECTED.values(), _UNKNOWN) for code, text in theirs.items()
+    code: text
+    for theirs in (ACCOUNT_REFUSED, *_REJECTED.values(), _UNKNOWN)
+    for code, text in theirs.items()
 }
 """Every code we know, and what it says."""

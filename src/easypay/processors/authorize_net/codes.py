@@ -8,7 +8,7 @@ verdict is "unknown" and an inquiry settles it: waiting is cheap, a second charg
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
-from easypay.processors.authorize_net.api_codes import API_REJECTED, Advice
+from easypay.processors.authorize_net.api_codes import ACCOUNT_REFUSED, API_REJECTED, Advice
 from easypay.processors.authorize_net.reasons import REASONS
 from easypay.processors.base import Retry
 
@@ -29,6 +29,8 @@ PARTIAL: Final = "295"
 NOT_REFUNDABLE: Final = "54"
 NOT_VOIDABLE: Final = "327"
 REVIEW_DECLINED: Final = "254"
+ACCOUNT_REFUSED_REASON: Final = "13"
+"""With responseCode 3 and without a transaction: our credentials or account were refused."""
 
 
 def _codes(spec: str) -> frozenset[str]:
@@ -73,7 +75,8 @@ _DECLINE_CODES: Final[Mapping[str, tuple[frozenset[str], Advice]]] = {
     "not_refundable": (_codes("50 54"), "later"),
     "amount_exceeds_captured": (_codes("51 55"), "never"),
     "not_approved": (_codes("64"), "never"),
-    "not_voidable": (_codes("175 260 327"), "never"),
+    "not_voidable": (_codes("175 260 327 340"), "never"),
+    "invalid_state": (_codes("298 304 306 334"), "never"),
     "duplicate": (_codes("11 318"), "never"),
     "processor_unavailable": (TRY_AGAIN | _codes("131 132 901"), "later"),
     "account_not_set_up": (
@@ -135,10 +138,13 @@ def end_of_review_verdict(response_code: str, reason: str | None) -> Verdict:
     return verdict(response_code, reason)
 
 
-def api_verdict(codes: Iterable[str]) -> Literal["rejected", "unknown"]:
+def api_verdict(codes: Iterable[str]) -> Literal["account_refused", "rejected", "unknown"]:
     """What a reply without a transactionResponse proves, by all of its message codes."""
-    known = [code in API_REJECTED for code in codes]
-    return "rejected" if known and all(known) else "unknown"
+    said = set(codes)
+    if said and said <= ACCOUNT_REFUSED.keys():
+        return "account_refused"
+    known = said and said <= ACCOUNT_REFUSED.keys() | API_REJECTED.keys()
+    return "rejected" if known else "unknown"
 
 
 def decline_code(reason: str | None, response_code: str = "2") -> str:

@@ -231,7 +231,10 @@ def _declined(details: Details) -> Declined:
 def _rejected(details: Details, consequence: str) -> Found:
     return Found(
         outcome=Rejected(
-            code=details.status, message=f"The transaction is {details.status}: {consequence}."
+            code=details.status,
+            message=f"The transaction is {details.status}: {consequence}.",
+            decline_code="invalid_state",
+            retry=codes.retry("invalid_state"),
         ),
         evidence=_evidence(details),
     )

@@ -147,6 +147,18 @@ def review(request: ReviewRequest) -> bytes:
     )
 
 
+def authenticate_test(account: Account, reference: str) -> bytes:
+    """Asks only whether the credentials are right."""
+    return msgspec.json.encode(
+        {
+            "authenticateTestRequest": {
+                "merchantAuthentication": authentication(account),
+                "refId": reference,
+            }
+        }
+    )
+
+
 def authentication(account: Account) -> dict[str, str]:
     """The first element of every request."""
     return {"name": account.login_id, "transactionKey": account.transaction_key}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from easypay.processors.authorize_net import checks
-from easypay.processors.authorize_net.api_codes import API_REJECTED, TEXTS
+from easypay.processors.authorize_net.api_codes import ACCOUNT_REFUSED, API_REJECTED, TEXTS
 from easypay.processors.authorize_net.codes import (
     RETRY,
     RETRY_ADVICE,
@@ -35,7 +35,8 @@ def _reasons() -> list[str]:
         "",
         "Each column is a `responseCode`: 1 approved, 2 declined, 3 error, 4 held. With no reason",
         "code these are approved, declined, unknown and held for review. With any other",
-        "`responseCode` the outcome is unknown.",
+        "`responseCode` the outcome is unknown. Reason 13 with `responseCode` 3 and without a",
+        "transaction id refuses our account: nothing was begun, as if it was never sent.",
         "",
         "| reason | their text | 1 | 2 | 3 | 4 | our `decline_code` | try again | `retry` |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -68,7 +69,9 @@ def _api_codes() -> list[str]:
     ]
     for code in sorted(TEXTS):
         text = TEXTS[code].replace("|", "\\|")
-        if code in API_REJECTED:
+        if code in ACCOUNT_REFUSED:
+            lines.append(f"| {code} | {text} | not sent: our account is refused | | | |")
+        elif code in API_REJECTED:
             word, advice = API_REJECTED[code]
             lines.append(f"| {code} | {text} | rejected | {word} | {advice} | {RETRY[advice]} |")
         else:

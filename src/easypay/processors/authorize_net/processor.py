@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from easypay import ids
 from easypay.processors.authorize_net import (
     codes,
     messages,
@@ -20,6 +21,7 @@ from easypay.processors.authorize_net.inquiry import inquire
 from easypay.processors.authorize_net.transactions import Transactions
 from easypay.processors.base import (
     Account,
+    AccountCheck,
     Approved,
     AuthorizeRequest,
     CaptureRequest,
@@ -148,6 +150,11 @@ class AuthorizeNet:
         self, account: Account, since_ms: int, now_ms: int, deadline: Deadline
     ) -> frozenset[str] | None:
         return await passes.closed_batches(self._client, account, since_ms, now_ms, deadline)
+
+    async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
+        reference = ids.reference(ids.new_id())
+        reply = await self._post(account, messages.authenticate_test(account, reference), deadline)
+        return replies.account_check(reply, reference)
 
     async def _captured_before(
         self, request: CaptureRequest, unclear: Unknown, deadline: Deadline

@@ -10,6 +10,10 @@ from easypay.processors.authorize_net import checks, codes, wire
 from easypay.processors.authorize_net.api_codes import API_REJECTED
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import (
+    AccountAccepted,
+    AccountCheck,
+    AccountRefusal,
+    AccountUnreachable,
     Approved,
     Declined,
     HeldForReview,
@@ -77,6 +81,8 @@ def _judged(
             return _voided_before(response, message, parent)
         case "declined":
             return _declined(response, response_code, reason, message, kind, parent)
+        case "rejected" if _refuses_account(response, response_code, reason):
+            return _account_refused(reason or "", message or "")
         case "rejected":
             word = codes.decline_code(reason, response_code)
             return Rejected(
@@ -89,6 +95,22 @@ def _judged(
             return _held(response, reason, message)
         case _:
             return _unclear(response, response_code, reason, message)
+
+
+def _refuses_account(response: dict[str, Any], response_code: str, reason: str | None) -> bool:
+    """Whether our account was refused before a transaction was made of what was asked."""
+    return (
+        response_code == "3"
+        and reason == codes.ACCOUNT_REFUSED_REASON
+        and wire.identifier(response.get("transId")) is None
+    )
+
+
+def _account_refused(code: str, message: str) -> NotSent:
+    return NotSent(
+        reason=f"the processor refused our account: {code} {message}"[:255],
+        account_refusal=AccountRefusal(code=code, message=message),
+    )
 
 
 def _approved(
@@ -193,10 +215,13 @@ def _unclear(
     )
 
 
-def _api_failure(answer: dict[str, Any], kind: Kind) -> Rejected | Unknown:
+def _api_failure(answer: dict[str, Any], kind: Kind) -> Rejected | NotSent | Unknown:
     ok, found = wire.top_level(answer)
-    if not ok and codes.api_verdict(code for code, _ in found) == "rejected":
-        code, message = found[0]
+    verdict = "unknown" if ok else codes.api_verdict(code for code, _ in found)
+    if verdict == "account_refused":
+        return _account_refused(*found[0])
+    if verdict == "rejected":
+        code, message = next(each for each in found if each[0] in API_REJECTED)
         word, advice = API_REJECTED[code]
         if word == "transaction_not_found" and kind == "authorize":
             word, advice = "stored_method_not_found", "other_method"  # all that it can name
@@ -205,6 +230,24 @@ def _api_failure(answer: dict[str, Any], kind: Kind) -> Rejected | Unknown:
     return Unknown(
         reason=f"no transaction response: {said}"[:255], code=found[0][0] or None if found else None
     )
+
+
+def account_check(reply: Reply | NotSent | Unknown, reference: str) -> AccountCheck:
+    """What a reply to authenticateTest says of the credentials. Never raises."""
+    if not isinstance(reply, Reply):
+        return AccountUnreachable(reason=reply.reason)
+    answer = wire.decode(reply)
+    if isinstance(answer, Unknown):
+        return AccountUnreachable(reason=answer.reason)
+    if answer.get("refId") not in (None, reference):
+        return AccountUnreachable(reason="the reply carries another reference")
+    ok, found = wire.top_level(answer)
+    if ok:
+        return AccountAccepted()
+    if codes.api_verdict(code for code, _ in found) != "unknown":
+        return AccountRefusal(code=found[0][0], message=found[0][1])
+    said = "; ".join(f"{code} {message}" for code, message in found) or "an answer without a code"
+    return AccountUnreachable(reason=said[:255])
 
 
 def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -1,0 +1,36 @@
+"""The line of log by which the operator learns that a merchant's processor account is refused."""
+
+import logging
+from typing import Final
+from uuid import UUID
+
+from easypay import ids
+from easypay.clock import monotonic
+from easypay.payments.model import Operation
+from easypay.processors.base import AccountRefusal
+
+log = logging.getLogger(__name__)
+
+_EVERY_S: Final = 60.0
+
+
+class AccountAlarm:
+    """Says it at once, then once a minute for each account: a busy shop would flood the log."""
+
+    def __init__(self) -> None:
+        self._next_at: dict[tuple[UUID, str], float] = {}
+
+    def refused(self, operation: Operation, refusal: AccountRefusal) -> None:
+        """A call of this operation was refused for its account."""
+        whose, now = (operation.merchant_id, operation.mode), monotonic()
+        if now < self._next_at.get(whose, now):
+            return
+        self._next_at[whose] = now + _EVERY_S
+        log.critical(
+            "the processor refuses the %s account of merchant %s: %s %s. Its payments wait until "
+            "`easypay merchant account` sets credentials that work",
+            operation.mode,
+            ids.typed(ids.MERCHANT, operation.merchant_id),
+            refusal.code,
+            refusal.message,
+        )

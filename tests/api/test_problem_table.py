@@ -1,0 +1,299 @@
+"""What the table of problems says of each is what happens: its status, its Retry-After, whether the
+answer is kept under the key, and what comes of a repeat with the same key or a new one."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from easypay import errors
+from easypay.api.advice import problems
+from easypay.api.docs import problem_page
+from easypay.problem_table import PROBLEMS
+from harness import QUICKER, Gateway, Shop, Stack, card, free_port, until
+from recorded.player import Player
+from recorded.situations import CAPTURE, SALE
+
+pytestmark = pytest.mark.over("recorded")
+
+GOOD: Final[dict[str, Any]] = {"amount": 2500, "currency": "USD", "payment_method": card()}
+ELSEWHERE: Final = {
+    "internal": "a bug; tests/api/test_http.py",
+    "overloaded": "a full queue; tests/db/test_group_commit.py",
+    "database_unavailable": "a dead database; tests/db/test_group_commit.py",
+    "processor_unavailable": "a test of its own, below",
+}
+"""Not provoked in the table's test, and why."""
+
+
+class Tried:
+    """A request that is refused, and what must succeed once the advice is followed."""
+
+    def __init__(
+        self,
+        ask: Callable[[str], Awaitable[httpx.Response]],
+        follow: Callable[[str], Awaitable[httpx.Response]] | None = None,
+    ) -> None:
+        self.ask = ask
+        self.follow = follow or ask
+
+
+async def raw(shop: Shop, key: str, content: bytes, kind: str = "application/json") -> Any:
+    headers = {"content-type": kind, "idempotency-key": key}
+    return await shop.client.post("/payments", content=content, headers=headers)
+
+
+class Provoke:
+    """One method for each problem: how a shop meets it."""
+
+    def __init__(self, shop: Shop, player: Player) -> None:
+        self.shop = shop
+        self.player = player
+
+    def _pays(self, ask: Callable[[str], Awaitable[httpx.Response]]) -> Tried:
+        return Tried(ask, lambda key: self.shop.post("/payments", GOOD, key=key))
+
+    async def malformed_body(self) -> Tried:
+        return self._pays(lambda key: raw(self.shop, key, b'{"amount": 1'))
+
+    async def body_too_large(self) -> Tried:
+        return self._pays(lambda key: raw(self.shop, key, b'"' + b"x" * 70_000 + b'"'))
+
+    async def unsupported_media_type(self) -> Tried:
+        return self._pays(lambda key: raw(self.shop, key, b"{}", "text/plain"))
+
+    async def validation_failed(self) -> Tried:
+        return self._pays(lambda key: self.shop.post("/payments", {**GOOD, "amount": 0}, key=key))
+
+    async def idempotency_key_missing(self) -> Tried:
+        return self._pays(lambda key: self.shop.client.post("/payments", json=GOOD))
+
+    async def idempotency_key_invalid(self) -> Tried:
+        return self._pays(lambda key: self.shop.post("/payments", GOOD, key="x" * 256))
+
+    async def invalid_api_key(self) -> Tried:
+        headers = {"authorization": "Bearer no"}
+        return self._pays(
+            lambda key: self.shop.client.post(
+                "/payments", json=GOOD, headers=headers | {"idempotency-key": key}
+            )
+        )
+
+    async def not_found(self) -> Tried:
+        return self._pays(lambda key: self.shop.capture(f"pay_{uuid.uuid4().hex}", key=key))
+
+    async def method_not_allowed(self) -> Tried:
+        return self._pays(lambda key: self.shop.client.delete("/payments"))
+
+    async def invalid_state(self) -> Tried:
+        payment = (await self.shop.paid())["id"]
+        return Tried(
+            lambda key: self.shop.capture(payment, key=key),
+            lambda key: self.shop.void(payment, key=key),
+        )
+
+    async def amount_exceeds_authorized(self) -> Tried:
+        payment = (await self.shop.paid(capture="manual"))["id"]
+        return Tried(
+            lambda key: self.shop.capture(payment, 2501, key=key),
+            lambda key: self.shop.capture(payment, 2500, key=key),
+        )
+
+    async def amount_exceeds_captured(self) -> Tried:
+        payment = (await self.shop.paid())["id"]
+        return Tried(
+            lambda key: self.shop.refund(payment, 2501, key=key),
+            lambda key: self.shop.refund(payment, 2500, key=key),
+        )
+
+    async def precondition_failed(self) -> Tried:
+        payment = (await self.shop.paid())["id"]
+
+        async def void(key: str, tag: str) -> httpx.Response:
+            headers = {"idempotency-key": key, "if-match": tag}
+            return await self.shop.client.post(
+                f"/payments/{payment}/void", json={}, headers=headers
+            )
+
+        current = (await self.shop.client.get(f"/payments/{payment}")).headers["etag"]
+        return Tried(lambda key: void(key, '"v9"'), lambda key: void(key, current))
+
+    async def idempotency_key_reused(self) -> Tried:
+        used = str(uuid.uuid4())
+        await self.shop.paid(key=used)
+        return self._pays(lambda key: self.shop.pay(1, key=used))
+
+    async def request_in_progress(self) -> Tried:
+        """The first request with the key is under way, and slow."""
+        first: list[asyncio.Task[httpx.Response]] = []
+
+        async def ask(key: str) -> httpx.Response:
+            await self.player.slow(self.shop.login, ms=400)
+            first.append(asyncio.create_task(self.shop.post("/payments", GOOD, key=key)))
+
+            async def begun() -> bool:
+                use = await self.shop.client.get(f"/idempotency-keys/{key}")
+                return use.status_code == 200
+
+            await until(begun, what="the first request holds the key")
+            return await self.shop.post("/payments", GOOD, key=key)
+
+        async def follow(key: str) -> httpx.Response:
+            await first[0]
+            return await self.shop.post("/payments", GOOD, key=key)
+
+        return Tried(ask, follow)
+
+    def _told(self, said: str) -> Tried:
+        """The processor says this to the next payment."""
+        order = uuid.uuid4().hex[:20]
+        self.player.tell(order, said, kind=SALE)
+        return self._pays(lambda key: self.shop.pay(key=key, order_reference=order))
+
+    async def processor_rejected(self) -> Tried:
+        return self._told("refused_8")
+
+    async def processor_not_set_up(self) -> Tried:
+        return self._told("refused_2001")
+
+    async def processor_not_ready(self) -> Tried:
+        return self._told("refused_901")
+
+    async def processor_account_refused(self) -> Tried:
+        tried = self._told("refused_login")
+        return Tried(tried.ask)
+
+    async def processor_invalid_state(self) -> Tried:
+        """It settled a moment ago at the processor: too late to void, so it is refunded."""
+        payment = (await self.shop.paid())["id"]
+        await self.player.post("/settle")
+        return Tried(
+            lambda key: self.shop.void(payment, key=key),
+            lambda key: self.shop.refund(payment, 900, key=key),
+        )
+
+    async def not_settled(self) -> Tried:
+        payment = (await self.shop.paid())["id"]
+        return Tried(
+            lambda key: self.shop.refund(payment, 900, key=key),
+            lambda key: self.shop.refund(payment, key=key),
+        )
+
+    async def not_executed(self) -> Tried:
+        """A capture that began nothing, was not repeated in time, and was given up."""
+        payment = await self.shop.paid(capture="manual")
+        self.player.tell(payment["processor"]["transaction_id"], "refused_login", kind=CAPTURE)
+
+        async def ask(key: str) -> httpx.Response:
+            if await kept_reply(self.shop, key) is None:
+                begun = await self.shop.capture(payment["id"], key=key)
+                assert begun.json()["code"] == "processor_account_refused"
+
+            async def ended() -> int | None:
+                return await kept_reply(self.shop, key)
+
+            await until(ended, what="the capture is given up")
+            return await self.shop.capture(payment["id"], key=key)
+
+        return Tried(ask, lambda key: self.shop.capture(payment["id"], key=key))
+
+    async def forbidden(self) -> Tried:
+        raise AssertionError("needs a key of its own")
+
+
+async def kept_reply(shop: Shop, key: str) -> int | None:
+    """The status that is kept under the key; None where there is none."""
+    use = await shop.client.get(f"/idempotency-keys/{key}")
+    status: int | None = use.json()["reply_status"] if use.status_code == 200 else None
+    return status
+
+
+@pytest.mark.parametrize("code", [code for code in PROBLEMS if code not in ELSEWHERE])
+async def test_what_the_table_says_is_what_happens(
+    shop: Shop, player: Player, shared_stack: Stack, code: str
+) -> None:
+    row, key = PROBLEMS[code], str(uuid.uuid4())
+    if code == "forbidden":
+        tried = await forbidden(shop, shared_stack)
+    else:
+        tried = await getattr(Provoke(shop, player), code)()
+    answer = await tried.ask(key)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (row.status, code), answer.text
+    assert (problem["title"], problem["type"]) == (row.title, f"/problems/{code}")
+    wait = answer.headers.get("retry-after")
+    assert (wait is None) == (row.retry_after_s is None)
+    assert wait is None or int(wait) == row.retry_after_s
+    if row.kept:
+        assert await kept_reply(shop, key) == row.status
+        again = await tried.ask(key)
+        assert again.content == answer.content
+        assert again.headers["idempotency-replayed"] == "true"
+        assert problem["payment_id"].startswith("pay_")
+    elif code != "request_in_progress":  # where what the first is told comes in a moment
+        assert await kept_reply(shop, key) is None
+    match row.repeat:
+        case "same_key":
+            followed = await tried.follow(key)
+        case "new_key":
+            followed = await tried.follow(str(uuid.uuid4()))
+        case "no":
+            assert (await tried.ask(key)).json()["code"] == code
+            followed = await tried.follow(key)  # corrected: nothing was left under the key
+    assert followed.status_code == 201, followed.text
+
+
+async def forbidden(shop: Shop, stack: Stack) -> Tried:
+    """A key that may only read, and then the shop's own."""
+    from asyncpg import connect
+
+    from easypay.merchants import admin
+
+    connection = await connect(stack.dsn)
+    try:
+        _, secret = await admin.create_key(
+            connection, shop.merchant_id, mode="test", scopes=["payments:read"]
+        )
+    finally:
+        await connection.close()
+    reader = Shop(shop.merchant_id, secret, shop.login, stack.processes[0].url)  # type: ignore[attr-defined]
+    return Tried(
+        lambda key: reader.post("/payments", GOOD, key=key),
+        lambda key: shop.post("/payments", GOOD, key=key),
+    )
+
+
+async def test_a_processor_out_of_reach_keeps_nothing(shared_stack: Stack, shop: Shop) -> None:
+    """A gateway that cannot reach it; the same key then pays at one that can."""
+    row = PROBLEMS["processor_unavailable"]
+    nowhere = f"http://127.0.0.1:{free_port()}/"
+    lost: Gateway = await shared_stack.gateway(**QUICKER, authorize_net_test_url=nowhere)
+    try:
+        answer = await shop.at(lost.url).post("/payments", GOOD, key="again")
+    finally:
+        lost.kill()
+    assert (answer.status_code, answer.json()["code"]) == (row.status, "processor_unavailable")
+    assert answer.headers["retry-after"] == str(row.retry_after_s)
+    assert await kept_reply(shop, "again") in (None, 201)  # 201: given up meanwhile
+    assert (await shop.post("/payments", GOOD, key="again")).status_code == 201
+
+
+@pytest.mark.parametrize("error", problems(), ids=lambda error: error.code)
+def test_every_error_takes_its_facts_from_its_row_and_its_page_shows_them(
+    error: type[errors.EasyPayError],
+) -> None:
+    row = PROBLEMS[error.code]
+    assert (error.http_status, error.title) == (row.status, row.title)
+    assert error("why").retry_after_s == row.retry_after_s
+    page = (problem_page(error.code) or b"").decode()
+    assert "Kept under the key?" in page
+    assert str(row.status) in page
+    assert row.kept <= (400 <= row.status < 500), "a kept 5xx is repeated for nothing"
+    assert (row.repeat == "same_key") == (row.retry_after_s is not None)
+
+
+def test_every_row_has_its_error() -> None:
+    assert {error.code for error in problems()} == set(PROBLEMS)

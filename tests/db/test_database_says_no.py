@@ -1,0 +1,263 @@
+"""A database that vanishes, refuses, or cannot write: shops get 503 or 202 in good time, what the
+processor said is not forgotten, and what nobody waits for is not left standing."""
+
+import asyncio
+import time
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import httpx
+from cutting_proxy import CuttingProxy
+from rows import BROKEN
+
+from easypay.db.embedded import Cluster
+from harness import QUICK, Gateway, Shop, Stack, audit, payment_uuid, until, with_database
+
+HASTY = QUICK | {
+    "database_patience_s": "1.0",
+    "record_patience_s": "0.6",
+    "processor_deadline_s": "2.5",  # a busy machine must not make an answer late
+}
+PATIENCE_S = 1.0
+SLACK_S = 4.0
+"""For a machine that has other things to do."""
+
+
+def refused(answer: httpx.Response) -> bool:
+    """503 and when to come again: the database's fault, and not a bug."""
+    return (
+        answer.status_code == 503
+        and answer.json()["code"] == "database_unavailable"
+        and int(answer.headers["retry-after"]) >= 1
+    )
+
+
+def at_tcp(cluster: Cluster, stack: Stack) -> str:
+    return with_database(cluster.tcp_dsn, urlsplit(stack.dsn).path.lstrip("/"))
+
+
+async def gateway_over(stack: Stack, dsn: str, **settings: str) -> Gateway:
+    """A gateway that reaches the stack's database by another way."""
+    direct, stack.dsn = stack.dsn, dsn
+    gateway = await stack.gateway(**HASTY | settings)
+    stack.dsn = direct
+    return gateway
+
+
+async def all_known(stack: Stack, shop: Shop) -> None:
+    """Wait until no outcome is open."""
+
+    async def known() -> bool:
+        return not await stack.fetch(
+            "SELECT 1 FROM operations WHERE merchant_id = $1 AND state IN ('in_flight', 'unknown')",
+            shop.merchant_id,
+        )
+
+    await until(known, within_s=30)
+
+
+async def in_flight(stack: Stack, shop: Shop, key: str) -> "asyncio.Task[httpx.Response]":
+    """A charge that the processor has made, and whose answer is on its way."""
+    before = len(await stack.simulator.truth(login=shop.login))
+    await stack.simulator.slow(shop.login, ms=300)
+    task = asyncio.create_task(shop.pay(key=key))
+
+    async def charged() -> bool:
+        return len(await stack.simulator.truth(login=shop.login)) > before
+
+    await until(charged)
+    return task
+
+
+async def test_a_database_that_vanishes_holds_nobody_up_and_a_stop_says_what_it_leaves(
+    stack: Stack, cluster: Cluster
+) -> None:
+    """Connections stay open and silent, and new ones are never answered."""
+    proxy = await CuttingProxy(at_tcp(cluster, stack)).open()
+    gateway = await gateway_over(stack, proxy.dsn, shutdown_grace_s="1.0")
+    shop = await stack.shop(gateway)
+    known = await shop.paid()
+    charged = await in_flight(stack, shop, "charged")
+    proxy.vanish()
+    proxy.silent = True
+    started = time.monotonic()
+    async with httpx.AsyncClient() as client:
+        begin, read, page, refund, told = await asyncio.gather(
+            shop.pay(key="meanwhile"),
+            shop.client.get(f"/payments/{known['id']}"),
+            shop.client.get("/payments"),
+            shop.refund(known["id"]),
+            charged,
+        )
+        ready = await client.get(f"{gateway.url}/readyz")
+    assert time.monotonic() - started < PATIENCE_S + SLACK_S
+    assert all(map(refused, (begin, read, page, refund))), (begin.text, read.text, page.text)
+    assert (ready.status_code, told.status_code) == (503, 202)
+    assert told.json()["status"] == "processing"
+
+    started = time.monotonic()
+    assert await asyncio.to_thread(gateway.terminate) == 0
+    assert time.monotonic() - started < 1.3 + SLACK_S
+    (operation,) = await stack.fetch(
+        "SELECT reference, state FROM operations WHERE payment_id = $1",
+        payment_uuid(told.json()["id"]),
+    )
+    (row,) = await stack.simulator.truth(login=shop.login, invoice_number=operation["reference"])
+    assert operation["state"] == "in_flight"
+    (said,) = [line for line in gateway.said().splitlines() if '"unrecorded: ' in line]
+    assert operation["reference"] in said
+    assert row["trans_id"] in said
+
+    again = await stack.gateway(**HASTY)
+    shop = shop.at(again.url)
+    await all_known(stack, shop)
+    assert (await shop.payment(told.json()["id"]))["status"] == "captured"
+    assert await audit(stack, shop) == []
+    await proxy.shut()
+
+
+async def test_an_intent_that_was_written_for_nobody_is_withdrawn_and_its_key_begins_anew(
+    stack: Stack, cluster: Cluster
+) -> None:
+    """The commit's answer is lost, no new connection comes about, and the client is sent away."""
+    proxy = await CuttingProxy(at_tcp(cluster, stack)).open()
+    gateway = await gateway_over(stack, proxy.dsn, unknown_absent_after_s="600")
+    shop = await stack.shop(gateway)
+    await shop.paid()
+    assert proxy.vanish("easypay begin", after_commit=True) == 2
+    proxy.silent = True
+    assert refused(await shop.pay(key="again"))
+    (written,) = await stack.fetch(
+        "SELECT o.state FROM operations o JOIN idempotency_keys k ON k.operation_id = o.id"
+        " WHERE k.key = 'again'"
+    )
+    assert written["state"] == "in_flight"
+    proxy.silent = False
+
+    async def paid() -> bool:
+        answer = await shop.pay(key="again")
+        assert answer.status_code in (201, 409, 503), answer.text
+        return answer.status_code == 201
+
+    await until(paid, what="the same key pays, long before an inquiry would end it")
+    assert len(await stack.simulator.truth(login=shop.login)) == 2
+    assert await audit(stack, shop) == []
+    await proxy.shut()
+
+
+async def test_connections_that_are_refused_are_no_bug(stack: Stack, cluster: Cluster) -> None:
+    """The database lets nobody in; then the password is another; it comes back from both."""
+    admin = await asyncpg.connect(cluster.dsn)
+    name = urlsplit(stack.dsn).path.lstrip("/")
+    role = f"shop_{name}"
+    await admin.execute(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'sesame'")
+    parts = urlsplit(at_tcp(cluster, stack))
+    at = parts.netloc.rpartition("@")[2]
+    dsn = urlunsplit(parts._replace(netloc=f"{role}:sesame@{at}"))
+    gateway = await gateway_over(stack, dsn)
+    shop = await stack.shop(gateway)
+    known = await shop.paid()
+
+    async def end_sessions() -> None:
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role
+        )
+
+    async def refuses(key: str) -> None:
+        charged = await in_flight(stack, shop, f"charged {key}")
+        await end_sessions()
+        answers = await asyncio.gather(
+            shop.pay(key=key),
+            shop.client.get(f"/payments/{known['id']}"),
+            shop.client.get("/payments"),
+            shop.client.get("/idempotency-keys/none"),
+        )
+        assert all(map(refused, answers)), [answer.text for answer in answers]
+        assert (await charged).status_code == 202, "known, and kept"
+
+    async def pays(key: str) -> None:
+        async def paid() -> bool:
+            answers = [await shop.pay(key=each) for each in (key, f"charged {key}")]
+            return [answer.status_code for answer in answers] == [201, 201]
+
+        await until(paid, what="the keys have their own outcomes once the database is back")
+
+    try:
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await refuses("locked out")
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await pays("locked out")
+        await admin.execute(f"ALTER ROLE {role} PASSWORD 'second'")
+        await refuses("password")
+        await admin.execute(f"ALTER ROLE {role} PASSWORD 'sesame'")
+        await pays("password")
+        assert await audit(stack, shop) == []
+        assert "met a bug" not in gateway.said()
+        assert "sesame" not in gateway.said()
+    finally:
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        gateway.kill()
+        await admin.execute(f"DROP ROLE {role}")
+        await admin.close()
+
+
+async def test_a_decline_that_cannot_be_written_is_kept_until_it_can(
+    stack: Stack,
+) -> None:
+    """First the disk is full, then the row is locked: the decline never becomes something else."""
+    gateway = await stack.gateway(**HASTY)
+    shop = await stack.shop(gateway)
+    admin = await asyncpg.connect(stack.dsn)
+    declines: dict[str, Any] = {"billing_address": {"postal_code": "46282"}}
+
+    async def declined(key: str) -> bool:
+        answer = await shop.pay(key=key, **declines)
+        assert answer.status_code in (201, 409), answer.text
+        if answer.status_code == 409:
+            return False
+        assert answer.json()["status"] == "declined"
+        return True
+
+    await admin.execute(BROKEN.format(table="operations", event="UPDATE"))
+    told = await shop.pay(key="full", **declines)
+    assert (told.status_code, told.json()["status"]) == (202, "processing")
+    # A dead key of a process that could not record it either would be swept, and called absent.
+    await admin.execute("DROP TRIGGER full_disk ON operations")
+    await until(lambda: declined("full"), what="the key's own reply is the decline")
+
+    await stack.simulator.slow(shop.login, ms=400)
+    paying = asyncio.create_task(shop.pay(key="locked", **declines))
+
+    async def begun() -> Any:
+        return await stack.fetch("SELECT id FROM operations WHERE state = 'in_flight'")
+
+    ((operation,),) = await until(begun)
+    async with admin.transaction():
+        await admin.execute("SELECT 1 FROM operations WHERE id = $1 FOR UPDATE", operation)
+        assert (await paying).status_code == 202
+        assert (await shop.pay(key="other")).status_code == 201, "nobody else waits"
+    await until(lambda: declined("locked"))
+    assert await audit(stack, shop) == []
+    await admin.close()
+
+
+async def test_what_can_never_be_recorded_is_said_with_all_that_is_known(stack: Stack) -> None:
+    """A broken constraint is final: the client waits for an inquiry, and a person is told."""
+    gateway = await stack.gateway(**HASTY)
+    shop = await stack.shop(gateway)
+    admin = await asyncpg.connect(stack.dsn)
+    await admin.execute(
+        "ALTER TABLE payments ADD CONSTRAINT never CHECK (status <> 'captured') NOT VALID"
+    )
+    answer = await shop.pay()
+    assert (answer.status_code, answer.json()["status"]) == (202, "processing")
+    (row,) = await stack.simulator.truth(login=shop.login)
+    (said,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
+    assert row["invoice_number"] in said
+    assert row["trans_id"] in said
+    await admin.execute("ALTER TABLE payments DROP CONSTRAINT never")
+    await all_known(stack, shop)
+    assert (await shop.payment(answer.json()["id"]))["status"] == "captured"
+    assert await audit(stack, shop) == []
+    await admin.close()

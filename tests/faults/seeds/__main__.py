@@ -1,0 +1,3 @@
+from faults.seeds.run import main
+
+raise SystemExit(main())

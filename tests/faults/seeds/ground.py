@@ -1,0 +1,135 @@
+"""What all seeds of one job share: PostgreSQL, the simulator, the nursery, a database to copy."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from easypay.db import embedded
+from easypay.db.embedded import Cluster
+from faults.seeds.nursery import Nursery
+from harness import Simulator, migrated, with_database
+
+TEMPLATE: Final = "seeds_template"
+SERVER: Final = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "on",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "max_wal_size": "512MB",
+    "autovacuum": "off",
+    "wal_level": "replica",
+    "max_wal_senders": "4",
+    "wal_keep_size": "256MB",
+}
+
+# The database's clock runs ahead by what this row says. Where the code has a function of its own
+# for it, that one is replaced; the plain now() of older code is shadowed by the search path.
+_CLOCK: Final = """
+    CREATE SCHEMA seeds;
+    CREATE TABLE seeds.clock (ahead interval NOT NULL);
+    INSERT INTO seeds.clock VALUES ('0');
+    CREATE FUNCTION seeds.now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+        AS 'SELECT pg_catalog.now() + ahead FROM seeds.clock';
+    DO $$ BEGIN
+        IF to_regproc('public.db_now') IS NOT NULL THEN
+            EXECUTE 'CREATE OR REPLACE FUNCTION public.db_now() RETURNS timestamptz'
+                ' LANGUAGE sql STABLE PARALLEL SAFE AS ''SELECT seeds.now()''';
+        END IF;
+    END $$;
+"""
+
+
+class Ground:
+    """One job's. Seeds stand on it one after another."""
+
+    def __init__(
+        self, cluster: Cluster, simulator: Simulator, nursery: Nursery, folder: Path
+    ) -> None:
+        self.cluster = cluster
+        self.simulator = simulator
+        self.nursery = nursery
+        self.folder = folder
+        self._made = 0
+
+    async def new_database(self) -> str:
+        """A migrated database of the seed's own; its name."""
+        self._made += 1
+        name = f"seed_{self._made}"
+        connection = await asyncpg.connect(self.cluster.tcp_dsn)
+        try:
+            await connection.execute(
+                f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
+            )
+            await connection.execute(
+                f"ALTER DATABASE {name} SET search_path = seeds, public, pg_catalog"
+            )
+        finally:
+            await connection.close()
+        return name
+
+    async def drop_database(self, name: str) -> None:
+        connection = await asyncpg.connect(self.cluster.tcp_dsn)
+        try:
+            await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        finally:
+            await connection.close()
+
+    async def start_over(self) -> None:
+        """The simulator forgets the seed before: transactions, faults, and its moved clock."""
+        await self.simulator.clear_faults()
+        await self.simulator.post("/clock", real=True)
+        await self.simulator.post("/reset")
+        await self.simulator.post("/settings", auto_settle=False)  # a seed says when
+
+
+def at_port(dsn: str, port: int) -> str:
+    """The same database through a proxy at this port."""
+    parts = urlsplit(dsn)
+    login = parts.netloc.rpartition("@")[0]
+    return urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}"))
+
+
+@asynccontextmanager
+async def standing(folder: Path) -> AsyncIterator[Ground]:
+    """Everything one job needs, for the length of a block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with embedded.running(folder / "postgres", settings=SERVER) as cluster:
+        nursery = Nursery()
+        simulator = Simulator(folder)
+        try:
+            await asyncio.gather(nursery.open(), simulator.ready(), _template(cluster))
+            yield Ground(cluster, simulator, nursery, folder)
+        finally:
+            await nursery.close()
+            await simulator.client.aclose()
+            simulator.kill()
+
+
+async def _template(cluster: Cluster) -> None:
+    connection = await asyncpg.connect(cluster.tcp_dsn)
+    try:
+        # Every gateway makes a dozen connections, and each costs the password's derivation.
+        await connection.execute("SET scram_iterations = 1")
+        await connection.execute(f"ALTER USER {embedded.USER} PASSWORD '{cluster.password}'")
+        await connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    finally:
+        await connection.close()
+    dsn = with_database(cluster.tcp_dsn, TEMPLATE)
+    await migrated(dsn)
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(_CLOCK)
+    finally:
+        await connection.close()
+
+
+def unix_ms() -> int:
+    """The real moment."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,258 @@
+"""The judge: the processor's truth, our rows, events, replies and what shops were told agree."""
+
+import asyncio
+import json
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, Final
+
+from easypay.payments.model import REVIEWS
+from easypay.payments.status import EDGES
+from faults.seeds.loss import lost_without_a_word, without_what_was_lost
+from faults.seeds.money import SUCCESS, Money, money_of
+from faults.seeds.shops import Attempt, Intent, Shops
+from faults.seeds.told import intents_kept
+from faults.seeds.world import World
+from harness import audit
+
+_IN_TIME: Final = timedelta(seconds=4)
+_LONGEST_LAG: Final = timedelta(minutes=13)
+"""Of a batch, with room for the wrong clock of the gateway that stamps events."""
+_TABLES: Final = (
+    "payments",
+    "operations",
+    "events",
+    "idempotency_keys",
+    "late_charges",
+    "unresolved_operations",
+    "watched_operations",
+)
+_LOST_ACCOUNT: Final = frozenset({"16", "33", "E00040"})
+"""What another account than the one that took the payment says of it."""
+
+_NOT_OURS: Final = ("_maintain_min_size",)
+"""Tracebacks of the driver's own pool, which tries to keep a connection while none can be had."""
+
+
+async def judge(world: World, shops: Shops) -> list[str]:
+    """Everything that is wrong, in words; empty when all agree."""
+    wrong = list(shops.bugs)
+    wrong += await _replays(world, shops)
+    for number in range(len(shops.merchants)):
+        wrong += await _one_shop(world, shops, number)
+    wrong += _logs(world)
+    return wrong
+
+
+async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
+    merchant_id = shops.merchants[number]
+    truth = [
+        row
+        for login in shops.logins[number]
+        for row in await world.ground.simulator.truth(login=login)
+    ]
+
+    async def whole_truth(login: str) -> list[dict[str, Any]]:
+        return truth
+
+    rows = {
+        table: await world.fetch(f"SELECT * FROM {table} WHERE merchant_id = $1", merchant_id)
+        for table in _TABLES
+    }
+    _keep(world, number, rows, truth)
+    beyond: set[str] = set()
+    unsaid: list[str] = []
+    if world.plan.has_failover:
+        unsaid = lost_without_a_word(world, shops, rows, truth)
+        truth, beyond = without_what_was_lost(world, rows, truth)
+    stack: Any = SimpleNamespace(dsn=world.dsn, simulator=SimpleNamespace(truth=whole_truth))
+    shop: Any = SimpleNamespace(merchant_id=merchant_id, login="")
+    audited = await audit(stack, shop)
+    wrong = unsaid + [
+        f"audit: {each}" for each in audited if not any(name in each for name in beyond)
+    ]
+    money = money_of(truth, rows["operations"])
+    wrong += _payments(rows, money)
+    wrong += _late(rows, truth)
+    if world.processor_tells_the_time:
+        wrong += _believed_too_early(rows, truth, world.settled_at)
+    wrong += _events(rows)
+    wrong += _open(rows)
+    mine = [each for each in shops.intents.values() if each.shop == number]
+    wrong += intents_kept(mine, rows, money, world.lost_window)
+    return [f"shop {number}: {each}" for each in wrong]
+
+
+def _keep(world: World, number: int, rows: dict[str, list[Any]], truth: list[Any]) -> None:
+    """All that was judged, beside the logs."""
+    kept = {table: [dict(row) for row in each] for table, each in rows.items()}
+    text = json.dumps(kept | {"truth": truth}, indent=1, default=str)
+    (world.folder / f"shop-{number}.json").write_text(text)
+
+
+def _payments(rows: dict[str, list[Any]], money: dict[Any, list[Money]]) -> list[str]:
+    """Row by row: what we say of a payment is what the processor has."""
+    wrong = []
+    for payment in rows["payments"]:
+        name = f"payment {payment['id']} ({payment['status']})"
+        charges = money.get(payment["id"], [])
+        live = [each for each in charges if each.is_live]
+        if len(live) > 1:
+            wrong.append(f"{name}: charged {len(live)} times")
+            continue
+        has = live[0] if live else None
+        status = payment["status"]
+        if status in ("failed", "declined", "voided", "expired"):
+            if has is not None and has.kept:
+                wrong.append(f"{name}: the processor keeps {has.kept} of it ({has.status})")
+        elif has is None:
+            wrong.append(f"{name}: the processor has no charge for it")
+        elif status == "captured":
+            if (has.captured, has.refunded) != (
+                payment["captured_minor"],
+                payment["refunded_minor"],
+            ):
+                wrong.append(
+                    f"{name}: captured {payment['captured_minor']}, refunded "
+                    f"{payment['refunded_minor']}; the processor {has.captured}, {has.refunded}"
+                )
+        elif status == "authorized" and (has.captured or has.amount != payment["authorized_minor"]):
+            wrong.append(f"{name}: the processor holds {has.amount}, has taken {has.captured}")
+        for each in charges:
+            if each.refunded > each.captured:
+                wrong.append(
+                    f"{name}: refunded {each.refunded} of {each.captured} at the processor"
+                )
+    for each in money.get(None, []):
+        wrong.append(f"the processor has {each.trans_id}, which no operation of ours explains")
+    return wrong
+
+
+def _late(rows: dict[str, list[Any]], truth: list[dict[str, Any]]) -> list[str]:
+    """A late charge happened, has an event, and an end: given back, kept, corrected, or a person
+    who is needed."""
+    wrong = []
+    done = {row["invoice_number"] for row in truth}
+    references = {row["id"]: row["reference"] for row in rows["operations"]}
+    told = {each["operation_id"] for each in rows["events"] if each["type"] == "late_charge.found"}
+    for row in rows["late_charges"]:
+        name = f"late {row['kind']} {row['operation_id']}"
+        if row["operation_id"] not in told:
+            wrong.append(f"{name} has no event")
+        if row["state"] == "returning":
+            wrong.append(f"{name} is still being given back after everything")
+        if row["kind"] not in REVIEWS and references[row["operation_id"]] not in done:
+            wrong.append(f"{name} is {row['state']} ({row['reason']}), and never happened")
+    return wrong
+
+
+def _believed_too_early(
+    rows: dict[str, list[Any]], truth: list[dict[str, Any]], settled_at: list[datetime]
+) -> list[str]:
+    """What the processor did in time was never called absent: reports lag ten minutes at most, and
+    proof takes longer, or a witness. Only what had just settled may be in no list for so long."""
+    wrong = []
+    done_at: dict[str, datetime] = {}
+    for row in truth:
+        if row["response_code"] in SUCCESS:
+            done_at.setdefault(row["invoice_number"], datetime.fromisoformat(row["submitted_at"]))
+    began = {row["id"]: row for row in rows["operations"]}
+    for row in rows["late_charges"]:
+        operation = began[row["operation_id"]]
+        at = done_at.get(operation["reference"])
+        if at is None or at - operation["begun_at"] > _IN_TIME:
+            continue
+        absent = next(
+            (
+                each["created_at"]
+                for each in rows["events"]
+                if each["operation_id"] == operation["id"] and each["type"] != "late_charge.found"
+            ),
+            None,
+        )
+        if absent is None or any(absent - each < _LONGEST_LAG for each in settled_at if each > at):
+            continue
+        wrong.append(
+            f"{operation['kind']} {operation['reference']} was called absent "
+            f"{(absent - at).total_seconds():.0f} s after the processor had done it"
+        )
+    return wrong
+
+
+def _events(rows: dict[str, list[Any]]) -> list[str]:
+    """Events tell each payment's way, step by step, to where it is."""
+    wrong = []
+    by_payment: dict[Any, list[Any]] = {}
+    for event in sorted(rows["events"], key=lambda each: each["written_by"]):
+        by_payment.setdefault(event["payment_id"], []).append(event)
+    for payment in rows["payments"]:
+        mine = by_payment.get(payment["id"], [])
+        at = "processing"
+        for event in mine:
+            if event["status"] != at and (at, event["status"]) not in EDGES:
+                wrong.append(
+                    f"payment {payment['id']}: an event goes from {at} to {event['status']}"
+                )
+            at = event["status"]
+        if at != payment["status"]:
+            wrong.append(f"payment {payment['id']} is {payment['status']}, its last event {at}")
+    return wrong
+
+
+def _open(rows: dict[str, list[Any]]) -> list[str]:
+    """Nothing waits for ever."""
+    wrong = []
+    for operation in rows["operations"]:
+        if operation["state"] in ("in_flight", "unknown"):
+            wrong.append(
+                f"{operation['kind']} {operation['reference']} is {operation['state']} after "
+                "everything"
+            )
+        if operation["processor_code"] in _LOST_ACCOUNT:
+            wrong.append(
+                f"{operation['kind']} {operation['reference']} was asked of an account that did "
+                f"not take the payment: {operation['processor_code']}"
+            )
+    return wrong
+
+
+async def _replays(world: World, shops: Shops) -> list[str]:
+    """Every key once more at both gateways: the same bytes for whoever was told an outcome."""
+    wrong = []
+
+    async def twice(intent: Intent, attempt: Attempt) -> None:
+        got = [await shops.send(intent, attempt, gate, 20) for gate in (0, 1)]
+        if any(answer is None for answer in got):
+            wrong.append(f"{attempt.key} gets no answer, though all is quiet")
+        elif got[0].status in (200, 201) and (got[0].status, got[0].body) != (  # type: ignore[union-attr]
+            got[1].status,  # type: ignore[union-attr]
+            got[1].body,  # type: ignore[union-attr]
+        ):
+            wrong.append(f"{attempt.key} is answered differently by two gateways")
+
+    for number in range(len(shops.merchants)):  # all at once is no quiet
+        await asyncio.gather(
+            *(
+                twice(intent, each)
+                for intent in shops.intents.values()
+                if intent.shop == number
+                for each in intent.attempts
+            )
+        )
+    await world.no_call_runs()
+    return wrong
+
+
+def _logs(world: World) -> list[str]:
+    """A gateway that met a bug says so with a traceback."""
+    wrong = []
+    for gate in world.gates:
+        for line in gate.said().splitlines():
+            if "Traceback" not in line:
+                continue
+            if any(each in line for each in _NOT_OURS):
+                continue
+            shown = line.replace("\\n", "\n")
+            wrong.append(f"gateway {gate.number} logged a traceback: {shown[:4000]}")
+            break
+    return wrong

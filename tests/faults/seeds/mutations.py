@@ -1,0 +1,100 @@
+"""Mendings taken out, one at a time: a seed must find that each is missing."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """In `file`, below the source, `old` (there once) becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    finds: tuple[str, ...]
+    """What a seed says of it, one of these: other findings do not count."""
+
+    def is_found_by(self, found: list[str]) -> bool:
+        return any(words in each for each in found for words in self.finds)
+
+
+_NOT_TOLD = "is absent, but the processor did it"
+_EARLY = "was called absent"
+_WRONG_ACCOUNT = "was asked of an account that did not take the payment"
+
+MUTATIONS: Final[tuple[Mutation, ...]] = (
+    Mutation(
+        "watch_dropped",  # what is called absent is never looked for again
+        "easypay/payments/account_pass.py",
+        "        if absent:  # before it is called absent",
+        "        if absent and not absent:  # before it is called absent",
+        finds=(_NOT_TOLD,),
+    ),
+    Mutation(
+        "any_witness",  # a charge from before the call counts as proof that lists have caught up
+        "easypay/payments/proof.py",
+        "look.caught_up_to is not None and look.caught_up_to > call_ended_at:",
+        "look.caught_up_to is not None:",
+        finds=(_EARLY,),
+    ),
+    Mutation(
+        "time_alone",  # absence is believed a minute after the call, as it was
+        "easypay/payments/proof.py",
+        "return look.began_at - call_ended_at >= timedelta(seconds=schedule.absent_after_s)",
+        "return look.began_at - call_ended_at >= timedelta(seconds=60)",
+        finds=(_EARLY,),
+    ),
+    Mutation(
+        "follow_ups_go_to_todays_account",
+        "easypay/payments/flows.py",
+        "if payment.login_id is not None and (login is None or login.id != payment.login_id):",
+        "if payment.login_id is not None and login is None:",
+        finds=(_WRONG_ACCOUNT,),
+    ),
+    Mutation(
+        "inquiries_go_to_todays_account",
+        "easypay/payments/cases.py",
+        "AND l.merchant_id = u.merchant_id AND l.id = p.login_id",
+        "AND l.merchant_id = u.merchant_id AND l.saved_at = (SELECT max(n.saved_at)"
+        " FROM processor_logins n WHERE n.merchant_id = u.merchant_id)",
+        finds=(_NOT_TOLD, _EARLY, "after everything"),
+    ),
+    Mutation(
+        "late_charges_stay",  # they are noted, and nobody gives them back
+        "easypay/payments/watching.py",
+        "        if await self._late.give_back_again(case, account):",
+        "        if case.since is None and await self._late.give_back_again(case, account):",
+        finds=("is still being given back after everything",),
+    ),
+    Mutation(
+        "sweep_dropped",  # nobody finds what a process that died had in flight
+        "easypay/payments/resolver.py",
+        '            ("sweep", self._sweep.step, self._poll_s),\n',
+        "",
+        finds=("is in_flight after everything",),
+    ),
+)
+BY_NAME: Final = {each.name: each for each in MUTATIONS}
+
+
+@contextmanager
+def mutated(source: Path, name: str) -> Iterator[Path]:
+    """A copy of the source with one mending taken out, for the length of a block."""
+    mutation = BY_NAME[name]
+    with tempfile.TemporaryDirectory(prefix="easypay-mutated-") as folder:
+        copy = Path(folder) / "src"
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        file = copy / mutation.file
+        text = file.read_text()
+        if text.count(mutation.old) != 1:
+            raise ValueError(
+                f"{mutation.file} has the text of {name} {text.count(mutation.old)} times"
+            )
+        file.write_text(text.replace(mutation.old, mutation.new))
+        yield copy

@@ -1,0 +1,116 @@
+"""One seed from beginning to end: its course, the quiet after it, and the judgement."""
+
+import asyncio
+import shutil
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from faults.seeds import chaos, judge
+from faults.seeds.ground import Ground
+from faults.seeds.plan import Burst, plan
+from faults.seeds.shops import Shops
+from faults.seeds.world import World
+
+WATCHED_H: Final = 76
+"""The longest watch is 72 hours, and what begins last has its batch behind it then."""
+_LONGEST_S: Final = 60.0
+
+
+@dataclass
+class Result:
+    """What one seed came to. `found` is empty where everything agreed."""
+
+    seed: int
+    verdict: str
+    found: list[str] = field(default_factory=list)
+    took_s: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def run_seed(ground: Ground, seed: int, folder: Path, *, keep: bool = False) -> Result:
+    """Run a seed. Its folder keeps plan, story and logs where something was found."""
+    begun = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    the_plan = plan(seed)
+    world = World(ground, the_plan, folder)
+    shops = Shops(world)
+    result = Result(seed, "clean")
+    try:
+        async with asyncio.timeout(_LONGEST_S):
+            await _course(world, shops)
+            await _quiet(world)
+            result.found = await judge.judge(world, shops)
+    except Exception as error:
+        world.tell("".join(traceback.format_exception(error)))
+        result.found.append(f"the run broke: {type(error).__name__}: {error}")
+    finally:
+        await world.close()
+    result.verdict = "clean" if not result.found else "found"
+    result.took_s = round(time.monotonic() - begun, 2)
+    result.counts = {
+        "intents": len(shops.intents),
+        "attempts": sum(len(each.attempts) for each in shops.intents.values()),
+    }
+    if result.found or keep:
+        lines = [*the_plan.lines(), "", *world.story, "", *(result.found or ["clean"])]
+        (folder / "story.txt").write_text("\n".join(lines) + "\n")
+    else:
+        shutil.rmtree(folder)
+    return result
+
+
+async def _course(world: World, shops: Shops) -> None:
+    """Everything the plan says, burst by burst."""
+    await world.open()
+    await shops.open()
+    for burst in world.plan.bursts:
+        await world.drive_to(burst.at_s)
+        await _burst(world, shops, burst)
+
+
+async def _burst(world: World, shops: Shops, burst: Burst) -> None:
+    for what in burst.breaks:
+        world.tell(f"breaks: {what}")
+        if what.kind == "failover":
+            await world.lose_from_now()
+        if what.kind in chaos.AT_ONCE:
+            await chaos.BREAKS[what.kind](world, shops, what)
+    breaking = [
+        asyncio.create_task(chaos.BREAKS[what.kind](world, shops, what))
+        for what in burst.breaks
+        if what.kind not in chaos.AT_ONCE
+    ]
+    await asyncio.gather(*breaking, *(shops.ask(what) for what in burst.asks))
+    await world.no_call_runs()
+    for what in burst.breaks:
+        if what.kind == "suspend":
+            await chaos.wake(world, what)
+    await _all_alive(world)
+
+
+async def _all_alive(world: World) -> None:
+    dead = [gate for gate in world.gates if not gate.is_alive]
+    await asyncio.gather(*(gate.start() for gate in dead))
+    await asyncio.gather(*(gate.ready() for gate in dead))
+
+
+async def _quiet(world: World) -> None:
+    """No more faults: time goes on until nothing can come any more."""
+    world.tell("faults end")
+    for gate in world.gates:
+        for link in gate.links:
+            link.mend()
+    await _all_alive(world)
+    await world.ground.simulator.clear_faults()
+    await world.drive_to(world.ahead_ms / 1000 + WATCHED_H * 3600)
+    for _ in range(5):
+        if await world.is_idle():
+            break
+        await world.drive_to(world.ahead_ms / 1000 + 3600)
+    world.tell("quiet")

@@ -1,0 +1,281 @@
+"""Shops: what each wants, what it asks, under which keys, and every answer it was given.
+
+A shop is well behaved unless the plan calls it impatient: it repeats a request with the same key
+until it knows, and takes a new key only for what it was told has failed.
+"""
+
+import json
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import asyncpg
+import httpx
+
+from easypay.merchants import admin
+from easypay.merchants.vault import Vault
+from faults.seeds.plan import ODD_TEXTS, SHOPS, Happening
+from faults.seeds.world import World
+from harness import AMEX, ENCRYPTION_KEY, MASTERCARD, VISA, card
+
+_CARDS: Final = (VISA, MASTERCARD, AMEX)
+_CLIENT_PATIENCE_S: Final = 1.2
+_FINAL_PROBLEMS: Final = frozenset({400, 401, 403, 404, 412, 415, 422})
+_MOST_KEYS: Final = 4
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    gate: int
+    asked_at: float
+    told_at: float
+
+    @property
+    def json(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.body)
+        return parsed
+
+
+@dataclass
+class Attempt:
+    """One idempotency key and all that was said about it."""
+
+    key: str
+    path: str
+    body: bytes
+    answers: list[Answer] = field(default_factory=list)
+    lost: int = 0
+    """Requests whose answer never came."""
+
+    @property
+    def outcome(self) -> Answer | None:
+        """The first answer that says how it ended, with 2xx."""
+        return next((each for each in self.answers if each.status in (200, 201)), None)
+
+    @property
+    def last(self) -> Answer | None:
+        return self.answers[-1] if self.answers else None
+
+    @property
+    def is_refused(self) -> bool:
+        """The last word is a problem that repeating will not change."""
+        last = self.last
+        if last is None or last.status < 400:
+            return False
+        if last.status == 409:
+            return last.json.get("code") != "request_in_progress"
+        return last.status in _FINAL_PROBLEMS or last.json.get("code") in (
+            "processor_rejected",
+            "not_executed",
+        )
+
+
+@dataclass
+class Intent:
+    """What a shop wants once: one sale, one capture, one refund."""
+
+    number: int
+    kind: str
+    shop: int
+    asked: Happening
+    amount: int | None
+    attempts: list[Attempt] = field(default_factory=list)
+    impatient_keys: int = 0
+    payment: "Intent | None" = None
+    """Of a follow-up: the intent that made the payment."""
+
+    @property
+    def payment_id(self) -> str | None:
+        """The newest payment that an attempt of this is known to have made."""
+        for attempt in reversed(self.attempts):
+            for answer in reversed(attempt.answers):
+                if answer.status in (200, 201, 202):
+                    found: str | None = answer.json.get("id")
+                    return found
+        return None
+
+
+class Shops:
+    """The shops of one seed, their books, and their clients."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.intents: dict[int, Intent] = {}
+        self.merchants: list[uuid.UUID] = []
+        self.logins: list[list[str]] = []
+        self._secrets: list[str] = []
+        self.bugs: list[str] = []
+        """Answers that no shop should ever see."""
+
+    async def open(self) -> None:
+        connection = await asyncpg.connect(self._world.dsn)
+        try:
+            for number in range(SHOPS):
+                merchant = await admin.create_merchant(
+                    connection, name=f"shop {number}", allow_raw_cards=True, currencies=("USD",)
+                )
+                self.merchants.append(merchant.merchant_id)
+                self.logins.append([])
+                await self.new_account(number, connection)
+                _, secret = await admin.create_key(connection, merchant.merchant_id, mode="test")
+                self._secrets.append(secret)
+        finally:
+            await connection.close()
+
+    async def new_account(self, shop: int, connection: Any) -> None:
+        """Another login at the processor takes this shop's payments from now on."""
+        login = f"s{uuid.uuid4().hex[:16]}"
+        simulator = self._world.ground.simulator
+        await simulator.post("/accounts", login=login, transaction_key="simulated-key-1")
+        await simulator.post("/settings", login=login, **self.settings)
+        await admin.set_processor_account(
+            connection,
+            Vault(ENCRYPTION_KEY),
+            self.merchants[shop],
+            "test",
+            login_id=login,
+            transaction_key="simulated-key-1",
+        )
+        self.logins[shop].append(login)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"reporting_lag_ms": self._world.plan.reporting_lag_ms, "held_above": "900.00"}
+
+    # asking ----------------------------------------------------------------------------------
+
+    async def ask(self, happening: Happening) -> None:
+        """Do what the plan says a shop does."""
+        args = happening.args
+        if happening.kind == "look":
+            await self._look(args["shop"], args["gate"])
+        elif happening.kind == "again":
+            intent = self.intents.get(args["buy"])
+            if intent is not None:
+                await self._repeat(intent, args["gate"])
+        elif happening.kind == "buy":
+            intent = Intent(args["intent"], "buy", args["shop"], happening, args["amount"])
+            self.intents[intent.number] = intent
+            await self._try(intent, args["gate"])
+            if args["impatient"] and not self._knows(intent):
+                intent.impatient_keys += 1
+                await self._try(intent, args["gate"])
+        else:
+            bought = self.intents.get(args["buy"])
+            if bought is None or bought.payment_id is None:
+                return  # the shop knows of no payment yet
+            intent = Intent(
+                args["intent"], happening.kind, bought.shop, happening, args.get("amount")
+            )
+            intent.payment = bought
+            self.intents[intent.number] = intent
+            await self._try(intent, args["gate"])
+
+    @staticmethod
+    def _knows(intent: Intent) -> bool:
+        last = intent.attempts[-1]
+        return last.outcome is not None or last.is_refused
+
+    async def _look(self, shop: int, gate: int) -> None:
+        """Go through the books: repeat what is open, ask again for what has failed."""
+        for intent in [each for each in self.intents.values() if each.shop == shop]:
+            last = intent.attempts[-1]
+            if last.outcome is None and not last.is_refused:
+                await self._repeat(intent, gate)
+            if len(intent.attempts) < _MOST_KEYS and await self._has_failed(intent, gate):
+                self._world.tell(f"intent {intent.number} ({intent.kind}) is tried with a new key")
+                await self._try(intent, gate)
+
+    async def _has_failed(self, intent: Intent, gate: int) -> bool:
+        """Was the shop told that its last attempt came to nothing? Then a new key is right."""
+        last = intent.attempts[-1]
+        told = last.outcome
+        if told is not None and told.json["status"] == "failed":
+            return True
+        if last.last is not None and last.last.status == 502 and last.is_refused:
+            return True
+        if intent.kind == "buy" and last.last is not None and last.last.status == 202:
+            shown = await self.get(intent.shop, f"/payments/{last.last.json['id']}", gate)
+            return shown is not None and shown["status"] == "failed"
+        return False
+
+    async def _try(self, intent: Intent, gate: int) -> None:
+        if intent.kind == "buy":
+            path, body = "/payments", self._buy_body(intent)
+        else:
+            assert intent.payment is not None
+            verb = {"refund": "refunds"}.get(intent.kind, intent.kind)
+            path = f"/payments/{intent.payment.payment_id}/{verb}"
+            body = {} if intent.amount is None else {"amount": intent.amount}
+        key = f"intent-{intent.number}-{len(intent.attempts)}"
+        intent.attempts.append(Attempt(key, path, json.dumps(body).encode()))
+        await self._repeat(intent, gate)
+
+    async def _repeat(self, intent: Intent, gate: int) -> None:
+        await self.send(intent, intent.attempts[-1], gate)
+
+    async def send(
+        self, intent: Intent, attempt: Attempt, gate: int, patience_s: float = _CLIENT_PATIENCE_S
+    ) -> Answer | None:
+        """One request, and its answer in the books; None where it was lost."""
+        world = self._world
+        world.is_calling()
+        asked_at = time.monotonic()
+        try:
+            got = await world.client.post(
+                f"{world.gates[gate].url}/api/v1{attempt.path}",
+                content=attempt.body,
+                headers={
+                    "authorization": f"Bearer {self._secrets[intent.shop]}",
+                    "idempotency-key": attempt.key,
+                    "content-type": "application/json",
+                },
+                timeout=patience_s,
+            )
+        except httpx.HTTPError as error:
+            attempt.lost += 1
+            world.tell(f"{intent.kind} {attempt.key} at {gate}: {type(error).__name__}")
+            return None
+        answer = Answer(got.status_code, got.content, gate, asked_at, time.monotonic())
+        attempt.answers.append(answer)
+        told = answer.json.get("status") if answer.status < 300 else answer.json.get("code")
+        world.tell(f"{intent.kind} {attempt.key} at {gate}: {answer.status} {told}")
+        if answer.status == 500:
+            self.bugs.append(f"{attempt.key} was answered 500: {answer.body.decode()[:300]}")
+        return answer
+
+    async def get(self, shop: int, path: str, gate: int) -> dict[str, Any] | None:
+        """Read something; None where the answer was lost or is a problem."""
+        try:
+            got = await self._world.client.get(
+                f"{self._world.gates[gate].url}/api/v1{path}",
+                headers={"authorization": f"Bearer {self._secrets[shop]}"},
+                timeout=_CLIENT_PATIENCE_S,
+            )
+        except httpx.HTTPError:
+            return None
+        if got.status_code == 500:
+            self.bugs.append(f"GET {path} was answered 500: {got.text[:300]}")
+        return got.json() if got.status_code == 200 else None
+
+    @staticmethod
+    def _buy_body(intent: Intent) -> dict[str, Any]:
+        args = intent.asked.args
+        text = ODD_TEXTS[args["text"]]
+        body: dict[str, Any] = {
+            "amount": args["amount"],
+            "currency": "USD",
+            "capture": args["capture"],
+            "payment_method": card(
+                _CARDS[args["card"]], cvc="9070" if args["card"] == 2 else "907"
+            ),
+        }
+        if text:
+            body |= {"description": text, "metadata": {"note": text}}
+            body["order_reference"] = f"order {intent.number} {text}"[:60]
+        if args["declined"]:
+            body["billing_address"] = {"postal_code": "46282"}
+        return body

@@ -1,0 +1,80 @@
+"""What a shop wants once happens once, and is what the shop was told."""
+
+import math
+from typing import Any
+
+from faults.seeds.money import Money
+from faults.seeds.shops import Attempt, Intent
+
+
+def intents_kept(
+    intents: list[Intent],
+    rows: dict[str, list[Any]],
+    money: dict[Any, list[Money]],
+    lost_window: tuple[float, float],
+) -> list[str]:
+    """What a shop wants once happens once, and is what the shop was told. What it was told by a
+    primary that nobody followed any more does not count."""
+    begins, ends = lost_window
+    wrong = []
+    keys = {row["key"]: row for row in rows["idempotency_keys"]}
+    operations = {row["id"]: row for row in rows["operations"]}
+    late = {row["operation_id"] for row in rows["late_charges"]}
+    for intent in intents:
+        name = f"{intent.kind} {intent.number}"
+        done = [keys[each.key] for each in intent.attempts if each.key in keys]
+        if intent.kind == "buy":
+            kept = [
+                each for row in done for each in money.get(row["payment_id"], []) if each.kept > 0
+            ]
+            if len(kept) > 1 + intent.impatient_keys:
+                wrong.append(f"{name} is charged {len(kept)} times, under {len(done)} keys")
+        for attempt in intent.attempts:
+            if any(begins <= each.told_at and each.asked_at <= ends for each in attempt.answers):
+                continue
+            row = keys.get(attempt.key)
+            if row is None and begins < math.inf:
+                continue  # lost, or what was lost concerns it
+            operation = operations[row["operation_id"]] if row else None
+            wrong += [f"{name}: {each}" for each in _told(attempt, operation)]
+        approved = [
+            operation
+            for row in done
+            if (operation := operations[row["operation_id"]])["state"] == "approved"
+            and operation["id"] not in late
+        ]
+        if intent.kind in ("refund", "capture", "void") and len(approved) > 1:
+            wrong.append(f"{name} was done {len(approved)} times")
+    return wrong
+
+
+def _told(attempt: Attempt, operation: Any) -> list[str]:
+    """One key: whoever was told an outcome is told it for ever, and it is what happened."""
+    wrong = []
+    outcome = attempt.outcome
+    if outcome is None:
+        return wrong
+    later = [each for each in attempt.answers if each.asked_at > outcome.told_at]
+    for answer in later:
+        if (answer.status, answer.body) != (outcome.status, outcome.body) and answer.status not in (
+            429,
+            503,
+        ):
+            wrong.append(
+                f"{attempt.key} was answered {outcome.status} {outcome.body!r:.200}, and later "
+                f"{answer.status} {answer.body!r:.200}"
+            )
+            break
+    if operation is None:
+        wrong.append(f"{attempt.key} was answered {outcome.status}, and its key is gone")
+        return wrong
+    if operation["reply_body"] != outcome.body:
+        wrong.append(f"{attempt.key}: the reply we keep is not the one that was given")
+    told = outcome.json["status"]
+    state = operation["state"]
+    good = told in ("captured", "authorized", "voided", "succeeded")
+    if good and state not in ("approved", "held"):
+        wrong.append(f"{attempt.key} was told {told}, and its operation is {state}")
+    if told == "declined" and state != "declined":
+        wrong.append(f"{attempt.key} was told {told}, and its operation is {state}")
+    return wrong

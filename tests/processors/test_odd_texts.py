@@ -1,0 +1,105 @@
+"""Whatever texts a reply holds, what is made of it can be stored and shown.
+
+And what we send is cut as the other side counts."""
+
+import json
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authorizenet_simulator.facets import units
+from easypay.processors.authorize_net import findings, messages, replies, reporting
+from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.base import Account, InquiryRequest
+
+from .test_messages import REFERENCE
+from .test_reply_fuzz import DETAILS
+
+ACCOUNT = Account(url="http://127.0.0.1/", login_id="login", transaction_key="key")
+odd = st.text(
+    st.one_of(
+        st.characters(),
+        st.sampled_from("\x00\x1b\n\x85\u2028\ud800\udfff\uffff\u200b\U0001f355"),
+    ),
+    max_size=40,
+)
+
+
+def storable(value: object) -> bool:
+    """Every text in it goes into text and jsonb columns, and onto the wire."""
+    text = repr(value)
+    assert "\\x00" not in text, text
+    assert "\\ud8" not in text, text
+    assert "\\udf" not in text, text
+    msgspec.json.encode(value)
+    return True
+
+
+def filled(value: Any, text: str) -> Any:
+    """The same with a text in place of every text but those that say what happened."""
+    if isinstance(value, dict):
+        kept = ("transId", "transactionStatus", "responseCode", "resultCode", "refId")
+        return {k: v if k in kept else filled(v, text) for k, v in value.items()}
+    if isinstance(value, list):
+        return [filled(each, text) for each in value]
+    return text if isinstance(value, str) else value
+
+
+@given(odd, st.sampled_from(["1", "2", "3", "4"]))
+def test_an_outcome_of_odd_texts_can_be_stored(text: str, code: str) -> None:
+    told = {
+        "transactionResponse": {
+            "responseCode": code,
+            "transId": "60001",
+            "authCode": text,
+            "avsResultCode": text,
+            "cvvResultCode": text,
+            "cavvResultCode": text,
+            "accountNumber": text,
+            "accountType": text,
+            "networkTransId": text,
+            "messages": [{"code": text, "description": text}],
+            "errors": [{"errorCode": text, "errorText": text}],
+        },
+        "messages": {"resultCode": text, "message": [{"code": text, "text": text}]},
+    }
+    for answer in (told, {"messages": told["messages"]}):
+        reply = Reply(200, json.dumps(answer).encode())
+        for kind in ("authorize", "capture", "void", "refund", "approve", "end"):
+            outcome = replies.outcome(reply, REFERENCE, kind=kind, currency="USD", parent="60001")  # type: ignore[arg-type]
+            assert storable(outcome)
+
+
+@given(odd, st.sampled_from([*range(3), 10**30, 10**4000, 1.5, None, True]))
+def test_evidence_of_odd_texts_can_be_stored(text: str, amount: object) -> None:
+    told = filled(DETAILS, text)
+    told["transaction"] |= {"authAmount": text, "settleAmount": amount, "requestedAmount": [text]}
+    reply = Reply(200, json.dumps(told).encode())
+    details = reporting.read_details(reply, REFERENCE, "60001")
+    for kind in ("authorize", "sale", "refund", "capture", "void", "review"):
+        request = InquiryRequest(
+            account=ACCOUNT, kind=kind, reference=REFERENCE, amount_minor=1250, currency="USD",
+            transaction_id="60000", sent_at_ms=0,
+        )  # fmt: skip
+        if isinstance(details, reporting.Details):
+            assert storable(findings.judge(request, details))
+            found = findings.judge_own(request, details)
+            assert storable(found)
+        else:
+            assert storable(details)
+
+
+@given(odd, st.integers(1, 60))
+def test_a_text_is_cut_as_the_processor_counts(text: str, limit: int) -> None:
+    cut = messages.text(text, limit)
+    assert cut is None or (units(cut) <= limit and cut.isprintable())
+    msgspec.json.encode(cut)
+
+
+def test_no_emoji_is_cut_in_half() -> None:
+    assert messages.text("ab🍕🍕", 4) == "ab🍕"
+    assert messages.text("ab🍕🍕", 5) == "ab🍕"
+    assert messages.text("🍕" * 200, 255) == "🍕" * 127
+    assert messages.text("é" * 255, 255) == "é" * 255
