@@ -451,11 +451,20 @@ WIRE_TYPE = {
 """A review leaves no row: what it decides is seen on the payment's own."""
 
 
-async def audit(stack: Stack, shop: Shop, *, settled: bool = True) -> list[str]:
+async def audit(
+    stack: Stack,
+    shop: Shop,
+    *,
+    settled: bool = True,
+    truth: list[dict[str, Any]] | None = None,
+    nobody_needed: bool = False,
+) -> list[str]:
     """Every broken money rule of one shop, in words; empty when all hold.
 
     `settled`: all outcomes should be known by now, so the processor's truth and ours must agree
-    row by row. Without it, only rules that hold at every commit are asked.
+    row by row. Without it, only rules that hold at every commit are asked. `truth`: the
+    processor's rows, of a shop that has used more accounts than its own. `nobody_needed`: no late
+    charge may wait for a person, either.
     """
     connection = await asyncpg.connect(stack.dsn)
     try:
@@ -475,14 +484,15 @@ async def audit(stack: Stack, shop: Shop, *, settled: bool = True) -> list[str]:
             "SELECT * FROM events WHERE merchant_id = $1", shop.merchant_id
         )
         late = {
-            row["operation_id"]
+            row["operation_id"]: row
             for row in await connection.fetch(
-                "SELECT operation_id FROM late_charges WHERE merchant_id = $1", shop.merchant_id
+                "SELECT * FROM late_charges WHERE merchant_id = $1", shop.merchant_id
             )
         }
     finally:
         await connection.close()
-    truth = await stack.simulator.truth(login=shop.login)
+    if truth is None:
+        truth = await stack.simulator.truth(login=shop.login)
     wrong: list[str] = []
 
     by_payment: dict[Any, list[Any]] = {}
@@ -491,15 +501,17 @@ async def audit(stack: Stack, shop: Shop, *, settled: bool = True) -> list[str]:
             by_payment.setdefault(operation["payment_id"], []).append(operation)
         if operation["payment_id"] not in payments:
             wrong.append(f"operation {operation['id']} has no payment")
-    asked_for = [operation for operation in operations if operation["gives_back"] is None]
+    asked_for = [o for o in operations if o["gives_back"] is None]
     if len(keys) != len(asked_for):
-        wrong.append(f"{len(keys)} keys but {len(asked_for)} operations")
+        wrong.append(f"{len(keys)} keys but {len(asked_for)} operations that a shop asked for")
     if len({key["operation_id"] for key in keys}) != len(keys):
         wrong.append("two keys share an operation")
     finished = [o for o in operations if o["state"] not in ("in_flight", "unknown", "not_sent")]
     for operation in finished:
         count = sum(event["operation_id"] == operation["id"] for event in events)
-        if count < 1 and (operation["gives_back"] is None or operation["state"] == "approved"):
+        # What gives a late charge back has an event only when it is done: the shop asked nothing.
+        told = operation["gives_back"] is None or operation["state"] == "approved"
+        if told and count < 1:
             wrong.append(f"{operation['kind']} {operation['id']} has {count} events")
 
     for payment_id, payment in payments.items():
@@ -511,7 +523,10 @@ async def audit(stack: Stack, shop: Shop, *, settled: bool = True) -> list[str]:
         wrong += _check_payment(payment, mine, settled=settled)
 
     references = {o["reference"]: o for o in operations}
-    wrong += _check_truth(truth, references, late, settled=settled)
+    ended = {"returned", "closed"} | (set() if nobody_needed else {"needs_person"})
+    explained = {key for key, row in late.items() if row["state"] in ended}
+    wrong += _check_truth(truth, references, explained, settled=settled)
+    wrong += _check_late(truth, operations, late, events)
     return wrong
 
 
@@ -560,7 +575,8 @@ def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]
 def _check_truth(
     truth: list[dict[str, Any]], references: dict[str, Any], late: set[Any], *, settled: bool
 ) -> list[str]:
-    """`late`: operations that have a row of their own in late_charges, which says what they did."""
+    """`late`: operations whose late charge came to its end; one that is not given back yet did
+    not."""
     wrong: list[str] = []
     done: dict[str, list[dict[str, Any]]] = {}
     for row in truth:
@@ -594,6 +610,43 @@ def _check_truth(
         by_review = operation["kind"] in REVIEWS
         if operation["state"] == "approved" and reference not in done and not by_review:
             wrong.append(f"{reference} is approved, but the processor never did it")
+    return wrong
+
+
+def _check_late(
+    truth: list[dict[str, Any]], operations: list[Any], late: dict[Any, Any], events: list[Any]
+) -> list[str]:
+    """Every late charge has its events, and what says it was given back is gone there, too."""
+    wrong: list[str] = []
+    by_id = {o["id"]: o for o in operations}
+    told = {(event["operation_id"], event["type"]) for event in events}
+    for operation_id, row in late.items():
+        operation = by_id[operation_id]
+        name = f"late charge {operation['reference']}"
+        if (operation_id, "late_charge.found") not in told:
+            wrong.append(f"{name} has no event")
+        if row["state"] != "returned":
+            continue
+        back = {
+            o["reference"]: o
+            for o in operations
+            if o["gives_back"] == operation_id and o["state"] == "approved"
+        }
+        if len(back) != 1:
+            wrong.append(f"{name} was given back by {len(back)} operations")
+        if not all((o["id"], "late_charge.returned") in told for o in back.values()):
+            wrong.append(f"{name} was given back without an event")
+        left = 0
+        for done in truth:
+            if done["response_code"] not in _SUCCESS or done["status"] in ("voided", "expired"):
+                continue
+            minor = parse_decimal(done["amount"], "USD").minor
+            if done["invoice_number"] == operation["reference"]:
+                left += minor if done["type"] != WIRE_TYPE["void"] else 0
+            elif done["invoice_number"] in back and done["type"] == WIRE_TYPE["refund"]:
+                left -= minor
+        if left:
+            wrong.append(f"{name} says it was given back, and {left} is left at the processor")
     return wrong
 
 

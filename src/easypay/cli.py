@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from easypay import administer
+from easypay import administer, administer_operations
 from easypay.console import DATA_DIR, DataDir, Json, fail, new_group, run_async, show
 from easypay_bench import commands
 
@@ -18,6 +18,8 @@ app = new_group(
 )
 app.add_typer(administer.merchants, name="merchant")
 app.add_typer(administer.keys, name="key")
+app.add_typer(administer_operations.operations, name="operation")
+app.add_typer(administer_operations.late_charges, name="late-charges")
 app.command()(commands.loadtest)
 app.command()(commands.slo)
 

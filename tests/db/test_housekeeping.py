@@ -50,11 +50,19 @@ async def test_a_key_whose_operation_is_open_or_watched_outlives_every_limit(
 ) -> None:
     """The same key would charge again after it was forgotten."""
     states = ("in_flight", "unknown", "not_sent", "held", "approved")
-    keys = {state: f"old {state} {uuid.uuid4()}" for state in (*states, "watched")}
+    keys = {state: f"old {state} {uuid.uuid4()}" for state in (*states, "listed", "watched")}
     connection = await asyncpg.connect(shared_stack.dsn)
     for state, key in keys.items():
         payment = payment_uuid((await shop.paid(key=key))["id"])
-        if state == "watched":
+        if state == "watched":  # called absent, and looked for all the same
+            await connection.execute(
+                "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account,"
+                "    purpose, since, until, next_look_at)"
+                " SELECT merchant_id, id, payment_id, '', 'absent', now(), now() + interval '3 d',"
+                "    now() + interval '1 day' FROM operations WHERE payment_id = $1",
+                payment,
+            )
+        elif state == "listed":
             # Far in the future: the gateway's own resolver has nothing to ask about it.
             await connection.execute(
                 "INSERT INTO unresolved_operations"
@@ -84,6 +92,9 @@ async def test_a_key_whose_operation_is_open_or_watched_outlives_every_limit(
         )
         await connection.execute(
             "DELETE FROM unresolved_operations WHERE merchant_id = $1", shop.merchant_id
+        )
+        await connection.execute(
+            "DELETE FROM watched_operations WHERE merchant_id = $1", shop.merchant_id
         )
         await pool.close()
         await connection.close()

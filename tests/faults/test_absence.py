@@ -24,6 +24,7 @@ from harness import (
     stack_over,
     until,
 )
+from observability.test_what_is_seen import counted
 
 KEY = "simulated-key-1"
 
@@ -147,6 +148,7 @@ async def test_without_a_witness_absence_takes_a_quarter_of_an_hour(
     sale = await operation_of(shop, lost, "sale")
     assert "no charge was found" in sale["evidence"]["finding"]
     assert await net_charged(world, shop) == 0
+    assert await audit(world, shop) == []
 
 
 async def test_a_newer_listed_charge_makes_absence_believed_within_two_minutes(
@@ -182,6 +184,8 @@ async def test_a_late_sale_is_given_back_and_the_payment_stays_failed(
         return await net_charged(world, shop) == 1
 
     await until(charged, what="the charge comes")
+    (broken,) = await audit(world, shop)
+    assert broken == f"{sale['reference']} is absent, but the processor did it"
     if settled:
         await world.simulator.post("/settle")
 
@@ -201,6 +205,7 @@ async def test_a_late_sale_is_given_back_and_the_payment_stays_failed(
     assert row is not None
     assert (row["amount_minor"], row["kind"], row["mode"]) == (2500, "sale", "test")
     assert "settled" in row["evidence"].lower() if settled else row["evidence"]
+    assert await audit(world, shop) == []
 
 
 async def test_a_late_authorization_is_let_go(world: Stack, time: DrivenTime, shop: Shop) -> None:
@@ -217,6 +222,7 @@ async def test_a_late_authorization_is_let_go(world: Stack, time: DrivenTime, sh
     await time.until(returned, step_s=300, at_most_s=3 * 3600)
     assert await net_charged(world, shop) == 0
     assert await status(shop, lost) == "failed"
+    assert await audit(world, shop) == []
 
 
 async def test_whoever_wants_late_money_keeps_it(
@@ -273,6 +279,11 @@ async def test_a_late_refund_corrects_the_amounts_or_waits_for_a_person(
     gateway = world.processes[0]
     assert f"operation {other['reference']} was called absent" in gateway.said()
     assert "needs a person" in gateway.said()
+    assert isinstance(gateway, Gateway)
+    assert await counted(gateway.url, "easypay_late_charges_found_total") >= 2
+    broken = f"{other['reference']} is absent, but the processor did it"
+    assert broken in await audit(world, shop, nobody_needed=True)
+    assert broken not in await audit(world, shop)
 
 
 async def test_a_late_capture_corrects_the_payment(
@@ -332,6 +343,11 @@ async def test_a_lost_reply_is_asked_about_at_the_account_that_was_asked(
     reference = (await operation_of(shop, lost, "sale"))["reference"]
     (sale,) = await world.simulator.truth(login=shop.login, invoice_number=reference)
     assert sale["status"] == "voided"
+    truth = [
+        *await world.simulator.truth(login=shop.login),
+        *await world.simulator.truth(login=new_login),
+    ]
+    assert await audit(world, shop, truth=truth) == []
 
 
 async def test_an_authorization_that_ran_out_is_expired(
@@ -345,6 +361,7 @@ async def test_an_authorization_that_ran_out_is_expired(
     assert (await types_of_events(shop, held["id"]))[-1] == "payment.expired"
     again = await shop.capture(held["id"])
     assert (again.status_code, again.json()["code"]) == (409, "invalid_state")
+    assert await audit(world, shop) == []
 
 
 async def _is(value: Any, wanted: object) -> bool:

@@ -67,6 +67,39 @@ async def test_two_processes_count_as_one_and_a_kill_loses_no_count(
     assert await counted(first.url, "easypay_cache_requests_total", cache="api_keys") >= 6
 
 
+async def test_late_charges_what_is_watched_and_a_wrong_clock_are_seen(stack: Stack) -> None:
+    """The clock that is wrong here is the database's, which a test can move."""
+    await stack.fetch(
+        "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account, purpose,"
+        "    since, until, next_look_at)"
+        " SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '', 'absent', now(),"
+        "    now() + interval '3 days', now() + interval '1 day' FROM generate_series(1, 3)"
+    )
+    await stack.fetch(
+        "INSERT INTO late_charges SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),"
+        "    'test', 'sale', '1', 100, 'USD', state, NULL, 'seen', now(), now()"
+        " FROM unnest('{returning,needs_person,needs_person,returned,closed}'::text[]) AS s(state)"
+    )
+    await stack.fetch(
+        "CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE"
+        " RETURN now() + interval '90 s'"
+    )
+    gateway = await stack.gateway(**QUICK)
+
+    async def told() -> bool:
+        return await counted(gateway.url, "easypay_watched_operations") == 3
+
+    await until(told, what="the vitals are read")
+    for state, count in (("returning", 1), ("needs_person", 2)):
+        assert await counted(gateway.url, "easypay_late_charges", state=state) == count
+    assert await counted(gateway.url, "easypay_late_charges_found_total") == 0
+    assert -91 < await counted(gateway.url, "easypay_clock_offset_seconds") < -89
+    said = [json.loads(line) for line in gateway.said().splitlines()]
+    (line,) = [each for each in said if "the clock of this host is" in each["message"]]
+    assert line["level"] == "critical"
+    assert "90 s behind the database's" in line["message"]
+
+
 async def test_unknown_outcomes_show_their_number_and_age(stack: Stack) -> None:
     gateway = await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "600"})
     shop = await stack.shop(gateway)

@@ -93,6 +93,12 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "code": {"description": "A stable word for programs."},
     "detail": {"description": "What happened, why, and what to do; for people."},
     "currencies": {"description": "The ISO 4217 codes that the account takes."},
+    "late_charges": {
+        "description": _line("""
+            What becomes of a charge that the processor turns out to have made after its payment
+            was called failed: `return` gives it back, and the payment stays failed; `keep` makes
+            the payment what the processor says.""")
+    },
     "allow_raw_cards": {
         "description": "Whether `card` is taken beside tokens. It widens your PCI DSS scope."
     },
@@ -131,7 +137,14 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "Customer.ip_address": {"description": "Where the customer's request came from, IPv4 or IPv6."},
     "Event.status": {"description": "The payment's status after it."},
-    "Event.type": {"description": "What happened: `payment.captured`, `refund.succeeded`, ..."},
+    "Event.type": {
+        "description": _line("""
+            What happened. `payment.` and the payment's new status, such as `payment.captured` and
+            `payment.expired`; `refund.succeeded` and `refund.failed`; `capture.failed`,
+            `void.failed`, `approve.failed` and `decline.failed`; `late_charge.found`, when the
+            processor turned out to have done what had failed here, and `late_charge.returned`,
+            when that money was given back. More may come.""")
+    },
     "IdempotencyKey.key": {"description": "The key, as it was sent."},
     "IdempotencyKey.reply_status": {
         "description": "The HTTP status that was answered; null while nothing was."

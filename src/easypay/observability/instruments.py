@@ -94,6 +94,26 @@ class Instruments:
         self.held = gauge(
             "easypay_held_operations", "Payments that wait for a reviewer.", merge="max"
         )
+        self.watched = gauge(
+            "easypay_watched_operations",
+            "Operations looked for though nobody waits for them, counted up to 100,000.",
+            merge="max",
+        )
+        self.late_charges = gauge(
+            "easypay_late_charges",
+            "Late charges that are being given back, and those that need a person.",
+            "state",
+            merge="max",
+        )
+        self.found_late = counter(
+            "easypay_late_charges_found_total",
+            "What the processor turned out to have done after it had been called absent.",
+        )
+        self.clock_offset = gauge(
+            "easypay_clock_offset_seconds",
+            "How far this host's clock is ahead of the database's; negative: behind.",
+            merge="max",
+        )
         self.kept = gauge(
             "easypay_outcomes_unrecorded",
             "Outcomes that the processor gave and the database could not take yet.",

@@ -65,6 +65,12 @@ class MeasuredProcessor:
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
         return await self._measured("inquiry", self._processor.inquire(request, deadline))
 
+    async def inquire_transaction(
+        self, request: InquiryRequest, transaction_id: str, deadline: Deadline
+    ) -> Finding:
+        asked = self._processor.inquire_transaction(request, transaction_id, deadline)
+        return await self._measured("inquiry", asked)
+
     async def look(
         self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
     ) -> Passed:

@@ -7,10 +7,12 @@ import os
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
+from easypay import clock
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
@@ -31,6 +33,16 @@ WAITING: Final = """
            count(*) FILTER (WHERE held)
       FROM unresolved_operations
 """
+_MOST_COUNTED: Final = 100_000
+WATCHED: Final = f"""
+    SELECT (SELECT count(*) FROM (SELECT FROM watched_operations LIMIT {_MOST_COUNTED}) w),
+           count(*) FILTER (WHERE state = 'returning'),
+           count(*) FILTER (WHERE state = 'needs_person'),
+           db_now()
+      FROM late_charges WHERE state IN ('returning', 'needs_person')
+"""
+_WRONG_CLOCK_S: Final = 30.0
+_SAY_EVERY_S: Final = 60.0
 
 
 class Vitals:
@@ -56,6 +68,7 @@ class Vitals:
         self._open_requests = open_requests
         self._open_connections = open_connections
         self._turned_away = turned_away
+        self._say_at = 0.0
 
     async def run(self) -> None:
         """Until cancelled. What goes wrong is logged, at most once a second, and tried again."""
@@ -91,6 +104,7 @@ class Vitals:
         told.cache.set(self._directory.hits, "api_keys", "hit")
         told.cache.set(self._directory.misses, "api_keys", "miss")
         told.inconclusive.set(self._resolver.inconclusive)
+        told.found_late.set(self._resolver.found_late)
         told.process_cpu.set(time.process_time())
         told.process_memory.set(resident_bytes())
         told.processes.set(1)
@@ -98,12 +112,36 @@ class Vitals:
     async def _ask_what_waits(self) -> None:
         try:
             unknown, age_s, held = await self._pool.fetchrow(WAITING)
+            before = clock.now()
+            watched, returning, needs_person, there = await self._pool.fetchrow(WATCHED)
+            self._compare_clocks(offset_s(before, there, clock.now()))
         except (*LOST, OSError, asyncpg.PostgresError) as error:
             log.warning("cannot count the unknown outcomes: %s", error)
             return
         self._instruments.unknown.set(unknown)
         self._instruments.held.set(held)
         self._instruments.unknown_age.set(age_s)
+        self._instruments.watched.set(watched)
+        self._instruments.late_charges.set(returning, "returning")
+        self._instruments.late_charges.set(needs_person, "needs_person")
+
+    def _compare_clocks(self, ahead_s: float) -> None:
+        self._instruments.clock_offset.set(ahead_s)
+        if abs(ahead_s) > _WRONG_CLOCK_S and monotonic() >= self._say_at:
+            self._say_at = monotonic() + _SAY_EVERY_S
+            log.critical(
+                "the clock of this host is %.0f s %s the database's: set it right",
+                abs(ahead_s),
+                "ahead of" if ahead_s > 0 else "behind",
+            )
+
+
+def offset_s(before: datetime, there: datetime, after: datetime) -> float:
+    """How far our clock is ahead, surely: `there` was read at some moment between the two of ours,
+    so nothing within them is an offset."""
+    if there < before:
+        return (before - there).total_seconds()
+    return min(0.0, (after - there).total_seconds())
 
 
 def resident_bytes() -> int:

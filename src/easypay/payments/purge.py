@@ -28,6 +28,9 @@ _DELETE: Final = """
          WHERE k.created_at >= $1 AND k.created_at < $2
            AND NOT EXISTS (SELECT FROM unresolved_operations u
                             WHERE u.merchant_id = k.merchant_id AND u.operation_id = k.operation_id)
+           AND NOT EXISTS (SELECT FROM watched_operations w
+                            WHERE w.merchant_id = k.merchant_id AND w.operation_id = k.operation_id
+                              AND w.purpose <> 'expiry')
            AND NOT EXISTS (SELECT FROM operations o
                             WHERE o.merchant_id = k.merchant_id AND o.id = k.operation_id
                               AND o.state IN ('in_flight', 'unknown', 'not_sent', 'held'))

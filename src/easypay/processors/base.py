@@ -440,6 +440,13 @@ class Processor(Protocol):
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding: ...
 
+    async def inquire_transaction(
+        self, request: InquiryRequest, transaction_id: str, deadline: Deadline
+    ) -> Finding:
+        """Is this transaction the operation that is asked after (authorize, sale or refund)? It
+        must carry the reference. Looks only: whatever it finds, it changes nothing."""
+        ...
+
     async def look(
         self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
     ) -> Passed:

@@ -18,6 +18,7 @@ from easypay.processors.authorize_net import (
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.inquiry import inquire
+from easypay.processors.authorize_net.transactions import Transactions
 from easypay.processors.base import (
     Account,
     AccountCheck,
@@ -133,6 +134,12 @@ class AuthorizeNet:
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
         return await inquire(self._client, request, deadline)
+
+    async def inquire_transaction(
+        self, request: InquiryRequest, transaction_id: str, deadline: Deadline
+    ) -> Finding:
+        transactions = Transactions(self._client, request.account, deadline)
+        return await transactions.shown(request, transaction_id)
 
     async def look(
         self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None

@@ -7,7 +7,14 @@ void or a review changes. Raises nothing for what the network or the processor d
 from time import monotonic
 from typing import Final
 
-from easypay.processors.authorize_net import findings, messages, partial, replies, reporting
+from easypay.processors.authorize_net import (
+    findings,
+    messages,
+    partial,
+    replies,
+    reporting,
+    wire,
+)
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.findings import ApprovedInPart
 from easypay.processors.authorize_net.http_client import HttpClient
@@ -49,6 +56,20 @@ class Transactions:
         finding = findings.judge_own(request, details)
         if isinstance(finding, ApprovedInPart):
             return await self._give_back(request, finding)
+        return finding
+
+    async def shown(self, request: InquiryRequest, transaction_id: str) -> Finding:
+        """The same of a transaction that a person names. It must say that it is ours, and nothing
+        is given back of it."""
+        details = await self._details(request, transaction_id)
+        if isinstance(details, Unreadable):
+            return Inconclusive(reason=f"its details cannot be read: {details.reason}")
+        if details.invoice_number != request.reference:
+            carries = wire.printable(details.invoice_number, 40)
+            return Inconclusive(reason=f"its invoice number is {carries}, not {request.reference}")
+        finding = findings.judge_own(request, details)
+        if isinstance(finding, ApprovedInPart):
+            return Inconclusive(reason=f"approved for less than was asked: {finding.evidence}")
         return finding
 
     async def changed(self, request: InquiryRequest) -> Finding:

@@ -1,0 +1,301 @@
+"""What a person ends by hand, typed as a person types it: `easypay operation`, `late-charges`.
+
+The gateway asks about nothing by itself here, but for what is being given back.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from easypay import ids
+from easypay.cli import app
+from easypay.db.embedded import Cluster
+from harness import (
+    ENCRYPTION_KEY,
+    WIRE_TYPE,
+    Gateway,
+    Shop,
+    Simulator,
+    Stack,
+    audit,
+    payment_uuid,
+    stack_over,
+    until,
+)
+
+PATIENT = {"unknown_first_inquiry_s": "3600", "processor_deadline_s": "1", "resolver_poll_s": "0.1"}
+
+
+@pytest.fixture(scope="module")
+async def world(
+    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp("by-hand")
+    async with stack_over(cluster, template, simulator, folder, **PATIENT) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def shop(world: Stack) -> AsyncIterator[Shop]:
+    gateway = world.processes[0]
+    assert isinstance(gateway, Gateway)
+    made = await world.shop(gateway)
+    yield made
+    await world.simulator.clear_faults()
+    await made.client.aclose()
+
+
+class Told(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+def environment(world: Stack) -> dict[str, str]:
+    return {
+        "EASYPAY_DATABASE_URL": world.dsn,
+        "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
+        "EASYPAY_PROCESSOR_DEADLINE_S": "1",
+    }
+
+
+async def types(world: Stack, *words: str) -> Told:
+    """What `easypay …` says, and how it ends. The program runs here, which spares its start."""
+
+    def run() -> Any:
+        return CliRunner().invoke(app, words, env=environment(world))
+
+    result = await asyncio.to_thread(run)
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return Told(result.exit_code, result.stdout, result.stderr)
+
+
+async def types_in_a_shell(world: Stack, *words: str) -> Told:
+    """The same as a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "easypay",
+        *words,
+        env=os.environ | environment(world),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Told(process.returncode, out.decode(), err.decode())
+
+
+async def resolves(world: Stack, reference: str, what: str, *more: str) -> Told:
+    because = ("--because", "case 4711", "--actor", "ada")
+    return await types(world, "operation", "resolve", reference, "--as", what, *because, *more)
+
+
+async def meets(world: Stack, shop: Shop, fault: str, kind: str, **more: Any) -> None:
+    await world.simulator.post(
+        "/faults", kind=fault, count=1, login=shop.login, transaction_type=WIRE_TYPE[kind], **more
+    )
+
+
+async def reference_of(world: Stack, payment_id: str, kind: str) -> str:
+    (row,) = await world.fetch(
+        "SELECT reference FROM operations WHERE payment_id = $1 AND kind = $2",
+        payment_uuid(payment_id),
+        kind,
+    )
+    return str(row["reference"])
+
+
+async def audited(world: Stack, reference: str) -> list[tuple[str, str, dict[str, Any]]]:
+    (row,) = await world.fetch(
+        "SELECT id FROM operations WHERE id BETWEEN $1 AND $2", *ids.reference_bounds(reference)
+    )
+    rows = await world.fetch(
+        "SELECT actor, action, detail FROM audit_entries WHERE subject = $1 ORDER BY id",
+        ids.typed(ids.OPERATION, row["id"]),
+    )
+    return [(row["actor"], row["action"], json.loads(row["detail"])) for row in rows]
+
+
+async def test_a_charge_that_the_processor_shows_is_adopted(world: Stack, shop: Shop) -> None:
+    other = await shop.paid(700)
+    await meets(world, shop, "drop_reply", "sale")
+    lost = (await shop.pay(2500)).json()["id"]
+    reference = await reference_of(world, lost, "sale")
+    (truth,) = await world.simulator.truth(login=shop.login, invoice_number=reference)
+    charged = ("charged", "--transaction-id")
+
+    (listed,) = [
+        row
+        for row in (await types(world, "operation", "list", "--open", "--json")).data["data"]
+        if row["reference"] == reference
+    ]
+    assert (listed["state"], listed["amount"], listed["payment_id"]) == ("unknown", 2500, lost)
+
+    wrong = await resolves(world, reference, *charged, other["processor"]["transaction_id"])
+    assert wrong.code == 1
+    assert "its invoice number is" in wrong.err
+    for table, column, other_value, why in (
+        ("payments", "card_last4", "'9999'", "another card"),
+        ("operations", "amount_minor", "2400", "another amount"),
+    ):
+        where = f"WHERE {'payment_id' if table == 'operations' else 'id'} = $1"
+        (row,) = await world.fetch(
+            f"SELECT {column}::text AS kept FROM {table} {where}", payment_uuid(lost)
+        )
+        change = f"UPDATE {table} SET {column} = {{}} {where}"
+        await world.fetch(change.format(other_value), payment_uuid(lost))
+        refused = await resolves(world, reference, *charged, truth["trans_id"])
+        await world.fetch(change.format(f"'{row['kept']}'"), payment_uuid(lost))
+        assert refused.code == 1
+        assert why in refused.err
+    assert await audited(world, reference) == []
+    assert (await shop.payment(lost))["status"] == "processing"
+
+    done = await resolves(world, reference, *charged, truth["trans_id"], "--json")
+    assert done.data["after"] == {
+        "operation": "approved",
+        "payment": "captured",
+        "late_charge": None,
+    }
+    assert (await shop.payment(lost))["status"] == "captured"
+    ((actor, action, detail),) = await audited(world, reference)
+    assert (actor, action, detail["reason"]) == ("ada", "operation.resolve", "case 4711")
+    assert detail["before"]["payment"] == "processing"
+    operation = (await shop.all(f"/payments/{lost}/operations"))[0]
+    assert operation["evidence"]["source"] == "person"
+    assert "ada" in operation["evidence"]["finding"]
+    assert await audit(world, shop) == []
+
+    shown = (await types(world, "operation", "show", reference.lower(), "--json")).data
+    assert shown["audit"][0]["actor"] == "ada"
+    assert [event["type"] for event in shown["events"]] == ["payment.captured"]
+    again = await resolves(world, reference, "absent")
+    assert (again.code, "it is approved" in again.err) == (1, True)
+    assert len(await audited(world, reference)) == 1
+
+
+async def test_an_absence_is_believed_and_watched_and_its_late_charge_given_back(
+    world: Stack, shop: Shop
+) -> None:
+    await meets(world, shop, "late_charge", "sale", delay_ms=2000)
+    lost = (await shop.pay(2500)).json()["id"]
+    reference = await reference_of(world, lost, "sale")
+    both = await resolves(world, reference, "absent", "--transaction-id", "1")
+    typo = await types_in_a_shell(world, "operation", "show", "nonsense")
+    assert (both.code, typo.code) == (2, 2)
+    assert "neither a reference" in typo.err
+
+    done = await resolves(world, reference, "absent")
+    assert (done.code, "its payment is failed" in done.out) == (0, True), done.err
+    assert (await shop.payment(lost))["status"] == "failed"
+    (watched,) = [
+        row
+        for row in (await types(world, "operation", "list", "--watched", "--json")).data["data"]
+        if row["reference"] == reference
+    ]
+    assert (watched["purpose"], watched["looks"]) == ("absent", 0)
+
+    async def charge() -> list[dict[str, Any]]:
+        return await world.simulator.truth(login=shop.login, invoice_number=reference)
+
+    (truth,) = await until(charge, what="the charge comes late")
+    found = await resolves(world, reference, "charged", "--transaction-id", truth["trans_id"])
+    assert (found.code, "late charge is returning" in found.out) == (0, True), found.err
+
+    async def returned() -> bool:
+        rows = await world.fetch(
+            "SELECT state FROM late_charges WHERE merchant_id = $1", shop.merchant_id
+        )
+        return [row["state"] for row in rows] == ["returned"]
+
+    await until(returned, what="it is given back")
+    (truth,) = await charge()
+    assert truth["status"] == "voided"
+    assert (await shop.payment(lost))["status"] == "failed"
+    assert await audit(world, shop) == []
+    assert [entry[2]["as"] for entry in await audited(world, reference)] == ["absent", "charged"]
+
+    closed = await types_in_a_shell(world, "late-charges", "close", reference, "--because", "done")
+    assert (closed.code, "late charge is returned" in closed.err) == (1, True)
+
+
+async def test_a_capture_is_verified_by_the_transaction_it_changes(
+    world: Stack, shop: Shop
+) -> None:
+    held = await shop.paid(2500, capture="manual")
+    parent = held["processor"]["transaction_id"]
+    await meets(world, shop, "reset_before", "capture")
+    await shop.capture(held["id"])
+    reference = await reference_of(world, held["id"], "capture")
+    other = await resolves(world, reference, "charged", "--transaction-id", "60000000001")
+    early = await resolves(world, reference, "charged", "--transaction-id", parent)
+    assert (other.code, parent in other.err) == (1, True)
+    assert (early.code, "does not show it done" in early.err) == (1, True)
+    absent = await resolves(world, reference, "absent")
+    assert absent.code == 0, absent.err
+    await meets(world, shop, "drop_reply", "capture")
+    second = await shop.capture(held["id"])
+    assert second.status_code == 202, second.text
+    (row,) = await world.fetch(
+        "SELECT reference FROM operations WHERE payment_id = $1 AND state = 'unknown'",
+        payment_uuid(held["id"]),
+    )
+    done = await resolves(world, row["reference"], "charged", "--transaction-id", parent)
+    assert done.code == 0, done.err
+    assert (await shop.payment(held["id"]))["status"] == "captured"
+    assert await audit(world, shop) == []
+
+
+async def test_a_call_that_may_be_under_way_is_left_alone_and_a_late_charge_is_closed(
+    world: Stack, shop: Shop
+) -> None:
+    await world.simulator.slow(shop.login, ms=900)
+    paying = asyncio.create_task(shop.pay(2500))
+
+    async def begun() -> str | None:
+        rows = await world.fetch(
+            "SELECT reference FROM operations WHERE merchant_id = $1", shop.merchant_id
+        )
+        return rows[0]["reference"] if rows else None
+
+    reference = await until(begun, what="it is begun")
+    await world.fetch(
+        "UPDATE operations SET begun_at = db_now() + interval '1 min' WHERE merchant_id = $1",
+        shop.merchant_id,
+    )
+    refused = await resolves(world, reference, "absent")
+    assert refused.code == 1
+    assert ("under way" in refused.err) or ("it is approved" in refused.err), refused.err
+    assert (await paying).status_code == 201
+
+    await world.fetch(
+        "INSERT INTO late_charges (merchant_id, operation_id, payment_id, mode, kind,"
+        " transaction_id, amount_minor, currency, state, reason, evidence, found_at, changed_at)"
+        " SELECT merchant_id, id, payment_id, mode, kind, '1', amount_minor, currency,"
+        " 'needs_person', 'for a test', 'seen', now(), now() FROM operations"
+        " WHERE merchant_id = $1",
+        shop.merchant_id,
+    )
+    needs = (await types(world, "late-charges", "list", "--open", "--json")).data["data"]
+    assert reference in [row["reference"] for row in needs]
+    closed = await types(
+        world, "late-charges", "close", reference, "--because", "paid back in cash", "--actor", "bo"
+    )
+    assert closed.code == 0, closed.err
+    ((actor, action, detail),) = await audited(world, reference)
+    assert (actor, action, detail["reason"]) == ("bo", "late_charge.close", "paid back in cash")
+    left = (await types(world, "late-charges", "list", "--open", "--json")).data["data"]
+    assert reference not in [row["reference"] for row in left]
