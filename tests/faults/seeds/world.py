@@ -153,6 +153,7 @@ class World:
         self._cutoff_s = plan.cutoff_s
         self._name = ""
         self._database: Any = None
+        self._one_at_a_time = asyncio.Lock()
         self._busy_until = 0.0
 
     async def open(self) -> None:
@@ -199,7 +200,8 @@ class World:
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         """Ask the database itself, past every link."""
-        rows: list[Any] = await self._database.fetch(sql, *arguments)
+        async with self._one_at_a_time:
+            rows: list[Any] = await self._database.fetch(sql, *arguments)
         return rows
 
     async def lose_from_now(self) -> None:
@@ -216,9 +218,10 @@ class World:
             gate.database.refuse()
             gate.database.cut()
         await self.standby.promote()
-        await self._database.close()
-        self.dsn = with_database(self.standby.cluster.tcp_dsn, self._name)
-        self._database = await asyncpg.connect(self.dsn)
+        async with self._one_at_a_time:
+            await self._database.close()
+            self.dsn = with_database(self.standby.cluster.tcp_dsn, self._name)
+            self._database = await asyncpg.connect(self.dsn)
         for gate in self.gates:
             gate.database.target = ("127.0.0.1", self.standby.cluster.port)
             gate.database.mend()
@@ -228,9 +231,7 @@ class World:
     async def advance_clocks(self, by_s: float) -> None:
         """All clocks at once, each with its error."""
         self.ahead_ms += round(by_s * 1000)
-        await self._database.execute(
-            "UPDATE seeds.clock SET ahead = $1", timedelta(milliseconds=self.ahead_ms)
-        )
+        await self.fetch("UPDATE seeds.clock SET ahead = $1", timedelta(milliseconds=self.ahead_ms))
         await self.set_processor_clock()
         for gate in self.gates:
             gate.set_clock()
