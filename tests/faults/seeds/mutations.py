@@ -68,8 +68,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     Mutation(
         "late_charges_stay",  # they are noted, and nobody gives them back
         "easypay/payments/watching.py",
-        "        if await self._late.give_back_again(case, account):",
-        "        if case.since is None and await self._late.give_back_again(case, account):",
+        "            done = await self._late.give_back_again(case, account)\n",
+        "            done = False\n",
         finds=("is still being given back after everything",),
     ),
     Mutation(
