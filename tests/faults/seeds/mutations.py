@@ -37,17 +37,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         finds=(_NOT_TOLD,),
     ),
     Mutation(
-        "any_witness",  # a charge from before the call counts as proof that lists have caught up
+        "a_minute_is_enough",  # absence is believed a minute after the call, whatever is known
         "easypay/payments/proof.py",
-        "look.caught_up_to is not None and look.caught_up_to > call_ended_at:",
-        "look.caught_up_to is not None:",
-        finds=(_EARLY,),
-    ),
-    Mutation(
-        "time_alone",  # absence is believed a minute after the call, as it was
-        "easypay/payments/proof.py",
-        "return look.began_at - call_ended_at >= timedelta(seconds=schedule.absent_after_s)",
-        "return look.began_at - call_ended_at >= timedelta(seconds=60)",
+        "    if listed and look.newest_known is not None and look.newest_known > call_ended_at:\n"
+        "        return False\n"
+        "    return look.began_at - call_ended_at >= timedelta(seconds=schedule.absent_after_s)\n",
+        "    return look.began_at - call_ended_at >= timedelta(seconds=60)\n",
         finds=(_EARLY,),
     ),
     Mutation(

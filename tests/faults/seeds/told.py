@@ -25,7 +25,10 @@ def intents_kept(
         done = [keys[each.key] for each in intent.attempts if each.key in keys]
         if intent.kind == "buy":
             kept = [
-                each for row in done for each in money.get(row["payment_id"], []) if each.kept > 0
+                each
+                for row in done
+                for each in money.get(row["payment_id"], [])
+                if each.kept > 0 and not each.is_held
             ]
             if len(kept) > 1 + intent.impatient_keys:
                 wrong.append(f"{name} is charged {len(kept)} times, under {len(done)} keys")
