@@ -1,0 +1,138 @@
+"""The resolver's chores stand by themselves: what fails, waits or is slow stops nothing else."""
+
+import asyncio
+import uuid
+
+import asyncpg
+import httpx
+
+from harness import QUICK, Shop, Stack, audit, until
+
+
+async def lost(stack: Stack, shop: Shop, fault: str = "drop_reply", count: int = 1) -> list[str]:
+    """So many payments whose replies are lost; their ids."""
+    await stack.simulator.post(
+        "/faults", kind=fault, count=count, login=shop.login, method="createTransactionRequest"
+    )
+    answers = await asyncio.gather(*(shop.pay(2500) for _ in range(count)))
+    assert {answer.status_code for answer in answers} == {202}
+    return [answer.json()["id"] for answer in answers]
+
+
+async def test_locks_on_the_resolvers_own_rows_stop_no_inquiry(stack: Stack) -> None:
+    gateway = await stack.gateway(**QUICK)
+    shop = await stack.shop(gateway)
+    connection = await asyncpg.connect(stack.dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT * FROM sweeps FOR UPDATE")
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay sweep'))")
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay expiry'))")
+            (payment_id,) = await lost(stack, shop)
+            await shop.becomes(payment_id, "captured")
+    finally:
+        await connection.close()
+    assert await audit(stack, shop) == []
+
+
+async def test_a_lock_on_one_case_holds_up_no_other(stack: Stack) -> None:
+    """Of one account, and of another."""
+    gateway = await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "1"})
+    shop, other = await stack.shop(gateway), await stack.shop(gateway)
+    stuck, free = await lost(stack, shop, count=2)
+    (elsewhere,) = await lost(stack, other)
+    connection = await asyncpg.connect(stack.dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "SELECT * FROM payments WHERE merchant_id = $1 AND id = $2 FOR UPDATE",
+                shop.merchant_id,
+                uuid.UUID(stuck.removeprefix("pay_")),
+            )
+            await asyncio.gather(
+                shop.becomes(free, "captured"), other.becomes(elsewhere, "captured")
+            )
+            assert (await shop.payment(stuck))["status"] == "processing"
+    finally:
+        await connection.close()
+    await shop.becomes(stuck, "captured", within_s=30)
+    assert await audit(stack, shop) == []
+
+
+async def test_a_slow_account_delays_no_other(stack: Stack) -> None:
+    gateway = await stack.gateway(**QUICK)
+    slow, quick = await stack.shop(gateway), await stack.shop(gateway)
+    (waits,) = await lost(stack, slow)
+    await stack.simulator.post(
+        "/faults", kind="latency", ms=8000, login=slow.login,
+        method="getUnsettledTransactionListRequest",
+    )  # fmt: skip
+    await asyncio.sleep(0.5)  # the slow account's round is under way
+    for _ in range(3):
+        (payment_id,) = await lost(stack, quick)
+        await quick.becomes(payment_id, "captured", within_s=5)
+    await stack.simulator.clear_faults()
+    await slow.becomes(waits, "captured", within_s=40)
+
+
+async def test_an_outage_leaves_no_queue_before_new_unknowns(stack: Stack) -> None:
+    """Hundreds that never left end by themselves, and one lost reply does not wait for them."""
+    gateway = await stack.gateway(**QUICK)
+    shop = await stack.shop(gateway)
+    control = httpx.AsyncClient(
+        base_url=stack.simulator.client.base_url,
+        limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
+    )
+    async with control:  # the one connection that the simulator keeps while it refuses
+        fault = (await control.post("/faults", json={"kind": "refuse"})).json()["id"]
+        answers = await asyncio.gather(*(shop.pay(100) for _ in range(300)))
+        assert (await control.delete(f"/faults/{fault}")).status_code == 200
+    assert {answer.status_code for answer in answers} == {503}
+    (payment_id,) = await lost(stack, shop)
+    await shop.becomes(payment_id, "captured", within_s=10)
+
+    async def ended() -> bool:
+        rows = await stack.fetch(
+            "SELECT count(*) FROM payments WHERE merchant_id = $1 AND status = 'failed'",
+            shop.merchant_id,
+        )
+        return bool(rows[0][0] == 300)
+
+    await until(ended, within_s=20, what="all that never left has failed")
+    assert await audit(stack, shop) == []
+
+
+async def test_an_operation_whose_gateway_clock_is_hours_off_is_found(stack: Stack) -> None:
+    """Its id says another hour than the database: the wide sweep goes both ways."""
+    gateway = await stack.gateway(**QUICK)
+    shop = await stack.shop(gateway)
+    paid = await shop.paid(2500)
+    (row,) = await stack.fetch(
+        "SELECT o.* FROM operations o WHERE merchant_id = $1", shop.merchant_id
+    )
+    moved = {}
+    for hours in (-5, 5):
+        shifted = uuid.UUID(int=row["id"].int + (hours * 3_600_000 << 80))
+        await stack.fetch(
+            "INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,"
+            " currency, reference, begun_at) SELECT merchant_id, $2, payment_id, mode, 'refund',"
+            " 'in_flight', 1, currency, $3, now() - interval '1 minute' FROM operations"
+            " WHERE merchant_id = $1 AND id = $4",
+            shop.merchant_id,
+            shifted,
+            "0" * 18 + f"{hours + 20:02d}",
+            row["id"],
+        )
+        moved[shifted] = hours
+    restarted = await stack.gateway(**QUICK)  # each process begins with a wide sweep
+
+    async def found() -> bool:
+        rows = await stack.fetch(
+            "SELECT operation_id FROM unresolved_operations WHERE merchant_id = $1",
+            shop.merchant_id,
+        )
+        return {row[0] for row in rows} == set(moved)
+
+    await until(found, what="both are listed")
+    assert restarted.process.poll() is None
+    assert paid["status"] == "captured"
