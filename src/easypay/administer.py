@@ -169,13 +169,14 @@ def set_account(
 
     async def work(connection: Any, vault: Any) -> None:
         merchant_id = _merchant(merchant)
+        login, key = admin.credentials(login_id, transaction_key)
         await admin.get_merchant(connection, merchant_id)
         if not skip_check and mode in MODES:
             await _check(
                 Account(
                     url=DataDirectory(data_dir).processor_url(mode),
-                    login_id=inputs.credential(login_id) or login_id,
-                    transaction_key=inputs.credential(transaction_key) or transaction_key,
+                    login_id=login,
+                    transaction_key=key,
                 )
             )
         await admin.set_processor_account(
@@ -183,8 +184,8 @@ def set_account(
             vault,
             merchant_id,
             mode,
-            login_id=login_id,
-            transaction_key=transaction_key,
+            login_id=login,
+            transaction_key=key,
         )
 
     in_database(data_dir, work)

@@ -45,7 +45,7 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         f"Look at what your client or a proxy sends. {_CORRECT}",
     ),
     "request_timeout": Row(
-        408, "The request took too long to arrive", False, "same_key", None,
+        408, "The request took too long to arrive", False, "same_key", 1,
         "The head of a request must be whole within 10 seconds and its body within 20 more. The "
         "connection was closed, and nothing was done.",
         "Send the request again on a new connection.",

@@ -333,8 +333,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._deaf = self._careful = True
         self._held = None
         self._begin(Phase.LINGERING)
-        self.flow.resume_reading()
-        self.transport.write_eof()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.transport.write_eof()
 
     # The sweep --------------------------------------------------------------------------------
 

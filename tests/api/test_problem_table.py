@@ -25,6 +25,10 @@ ELSEWHERE: Final = {
     "overloaded": "a full queue; tests/db/test_group_commit.py",
     "database_unavailable": "a dead database; tests/db/test_group_commit.py",
     "processor_unavailable": "a test of its own, below",
+    "malformed_request": "raw bytes; tests/api/test_said_once.py",
+    "request_timeout": "raw bytes; tests/api/test_connection_limits.py",
+    "head_too_large": "raw bytes; tests/api/test_connection_limits.py",
+    "too_many_connections": "raw bytes; tests/api/test_connection_limits.py",
 }
 """Not provoked in the table's test, and why."""
 

@@ -2,6 +2,8 @@
 processor said is not forgotten, and what nobody waits for is not left standing."""
 
 import asyncio
+import os
+import signal
 import time
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -259,5 +261,50 @@ async def test_what_can_never_be_recorded_is_said_with_all_that_is_known(stack: 
     await admin.execute("ALTER TABLE payments DROP CONSTRAINT never")
     await all_known(stack, shop)
     assert (await shop.payment(answer.json()["id"]))["status"] == "captured"
+    assert await audit(stack, shop) == []
+    await admin.close()
+
+
+async def test_a_begin_that_a_failover_lost_is_said_with_what_the_processor_did(
+    stack: Stack,
+) -> None:
+    """An asynchronous standby was promoted that never had it: the charge has no row here."""
+    gateway = await stack.gateway(**HASTY)
+    shop = await stack.shop(gateway)
+    charged = await in_flight(stack, shop, "lost")
+    for table in ("operations", "payments", "idempotency_keys"):
+        await stack.fetch(f"DELETE FROM {table}")
+    answer = await charged
+    assert (answer.status_code, answer.json()["status"]) == (202, "processing")
+    (row,) = await stack.simulator.truth(login=shop.login)
+    (said,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
+    assert row["invoice_number"] in said
+    assert row["trans_id"] in said
+
+
+async def test_a_process_that_slept_through_its_deadline_sends_nothing(stack: Stack) -> None:
+    """It is stopped between its begin and its call, for longer than a call may take."""
+    gateway = await stack.gateway(**QUICK | {"unknown_absent_after_s": "600"})
+    shop = await stack.shop(gateway)
+    await shop.paid()
+    admin = await asyncpg.connect(stack.dsn)
+    async with admin.transaction():
+        await admin.execute("LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE")
+        paying = asyncio.create_task(shop.pay(key="late"))
+
+        async def begins() -> bool:
+            return bool(
+                await stack.fetch("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            )
+
+        await until(begins)
+        os.kill(gateway.pid, signal.SIGSTOP)
+    await asyncio.sleep(float(QUICK["processor_deadline_s"]))  # what the process sleeps through
+    os.kill(gateway.pid, signal.SIGCONT)
+    answer = await paying
+    assert (answer.status_code, answer.json()["code"]) == (503, "processor_unavailable")
+    assert len(await stack.simulator.truth(login=shop.login)) == 1
+    assert (await shop.pay(key="late")).status_code == 201
+    assert len(await stack.simulator.truth(login=shop.login)) == 2
     assert await audit(stack, shop) == []
     await admin.close()

@@ -34,6 +34,7 @@ async def test_anothers_payment_looks_like_none(
             route.method,
             route.path.removeprefix("/api/v1").replace("{id}", payment_id),
             headers={"idempotency-key": str(uuid.uuid4())},
+            json={} if route.body else None,
         )
         problem = answer.json()
         del problem["request_id"]

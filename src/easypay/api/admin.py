@@ -208,12 +208,13 @@ class AdminApi:
         require_admin(request, self._admin_digest)
         body = decode(request, _set_account)
         merchant_id, mode = _id(request, ids.MERCHANT, "id"), request.params["mode"]
+        login_id, transaction_key = admin.credentials(body.login_id, body.transaction_key)
         if body.check and mode in self._processor_urls:
             await admin.get_merchant(self._pool, merchant_id)
             account = Account(
                 url=self._processor_urls[mode],
-                login_id=body.login_id,
-                transaction_key=body.transaction_key,
+                login_id=login_id,
+                transaction_key=transaction_key,
             )
             await accounts.check(self._processor, account)
         await admin.set_processor_account(
@@ -221,8 +222,8 @@ class AdminApi:
             self._vault,
             merchant_id,
             mode,
-            login_id=body.login_id,
-            transaction_key=body.transaction_key,
+            login_id=login_id,
+            transaction_key=transaction_key,
         )
         return Response(204)
 

@@ -136,7 +136,7 @@ def chapters() -> list[tuple[str, str, str]]:
                     )
                 ),
                 _shown(refund, 201, "refund", "id", "status", "method", "amount"),
-                "Leave `amount` out to give back all that is left.",
+                "Send `{}` to give back all that is left.",
             ),
         ),
         (

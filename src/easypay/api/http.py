@@ -56,8 +56,6 @@ class Request(msgspec.Struct, gc=False):
     query_string: bytes
     body: bytes
     id: str
-    peer: str = ""
-    """The address at the other end of the connection."""
     caller: Caller | None = None
     """Whose key it came with, once that is known."""
     auth_s: float = 0.0
@@ -134,7 +132,6 @@ class Endpoint:
         request_id = ids.new_request_id()
         trace = accept(headers.get(b"traceparent"), request_id)
         current.set(trace)
-        client = scope.get("client")
         request = Request(
             method=scope["method"],
             path=scope["path"],
@@ -143,7 +140,6 @@ class Endpoint:
             query_string=scope["query_string"],
             body=b"",
             id=request_id,
-            peer="" if client is None else client[0],
         )
         response: Response | None = None
         try:

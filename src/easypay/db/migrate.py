@@ -10,6 +10,7 @@ from importlib import resources
 
 import asyncpg
 
+from easypay.db.connections import Connector
 from easypay.errors import EasyPayError
 
 _LOCK = 0x65617379  # "easy": one migrator at a time, in any process
@@ -33,8 +34,8 @@ async def migrate(dsn: str) -> list[str]:
     Raises MigrationFailed where an applied file has changed since or a statement fails (then
     nothing of its file is left behind, unless it is marked `-- no-transaction`).
     """
-    connection = await asyncpg.connect(
-        dsn, timeout=10, server_settings={"application_name": "easypay migrate"}
+    connection = await Connector(dsn).connect(
+        timeout=10, server_settings={"application_name": "easypay migrate"}
     )
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)

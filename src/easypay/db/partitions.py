@@ -79,8 +79,9 @@ async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = No
     """Make the partitions from last month to `months_ahead` months after `at`, or after now.
 
     Returns the names of those it made. Idempotent, and safe from several processes at once. Each
-    month is made by itself: one that cannot be (a dump holds its lock, a row of it lies in the
-    default partition) keeps no other from being made. Raises MonthsMissing in the end.
+    month is made by itself: one that cannot be, because a row of it lies in the default partition,
+    keeps no other from being made. Raises MonthsMissing in the end, or at once where a lock is not
+    to be had (a dump runs).
     """
     at = at or await connection.fetchval("SELECT now()")
     wanted = [("default", "DEFAULT")]
@@ -100,6 +101,8 @@ async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = No
             if failure_of(error) is Failure.GONE:
                 raise
             failed.append(f"{suffix} ({error})")
+            if isinstance(error, asyncpg.LockNotAvailableError):
+                break  # whoever holds it is in the way of the others, too
     if failed:
         raise MonthsMissing(f"partitions could not be made: {'; '.join(failed)}")
     return made

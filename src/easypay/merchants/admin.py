@@ -108,8 +108,7 @@ async def set_processor_account(
     Raises ValidationFailed for lengths the processor cannot take, NotFound for the merchant.
     """
     _check_mode(mode)
-    login_id = _credential("login_id", login_id, 25)
-    transaction_key = _credential("transaction_key", transaction_key, 16)
+    login_id, transaction_key = credentials(login_id, transaction_key)
     await get_merchant(runner, merchant_id)
     sealed = vault.seal(Credentials(login_id, transaction_key), merchant_id, mode)
     # Payments that this login took before go on being asked about with the newest key.
@@ -267,14 +266,27 @@ def _check_name(name: str) -> None:
         raise ValidationFailed.of([FieldError("#/name", *wrong)])
 
 
-def _credential(field: str, text: str, longest: int) -> str:
-    """As it was issued. No message repeats any of it."""
-    found = inputs.credential(text)
-    if found is None:
-        raise _invalid(field, f"{field} must be one word of plain ASCII characters.")
-    if not 1 <= len(found) <= longest:
-        raise _invalid(field, f"{field} must have 1 to {longest} characters.")
-    return found
+def credentials(login_id: str, transaction_key: str) -> tuple[str, str]:
+    """A login and its key as they were issued. Raises ValidationFailed naming both that are wrong;
+    no message repeats any of them."""
+    found: list[str] = []
+    errors: list[FieldError] = []
+    for field, text, longest in (
+        ("login_id", login_id, 25),
+        ("transaction_key", transaction_key, 16),
+    ):
+        read = inputs.credential(text)
+        if read is None:
+            why = f"{field} must be one word of plain ASCII characters."
+            errors.append(FieldError(f"#/{field}", "invalid", why))
+        elif not 1 <= len(read) <= longest:
+            why = f"{field} must have 1 to {longest} characters."
+            errors.append(FieldError(f"#/{field}", "invalid", why))
+        else:
+            found.append(read)
+    if errors:
+        raise ValidationFailed.of(errors)
+    return found[0], found[1]
 
 
 def _check_mode(mode: str) -> None:

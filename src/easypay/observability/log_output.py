@@ -41,7 +41,8 @@ class LogOutput:
         with self._lock:
             if self._left or self._dropped:
                 self._offer(b"")
-            if len(self._left) + len(lines) <= MOST_BYTES and not (self._dropped and self._left):
+            fits = len(self._left) + len(lines) <= MOST_BYTES and not self._dropped
+            if fits or not self._left:
                 self._offer(lines)
             else:
                 self._dropped += lines.count(b"\n")

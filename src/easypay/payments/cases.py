@@ -169,7 +169,11 @@ _UNFILLED: Final = """
 _WITHOUT_LOGIN: Final = """
     SELECT u.merchant_id, u.operation_id, o.mode FROM unresolved_operations u
       JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id
-     WHERE u.account IS NULL AND NOT u.not_sent LIMIT $1
+      JOIN payments p ON p.merchant_id = u.merchant_id AND p.mode = o.mode AND p.id = u.payment_id
+     WHERE u.account IS NULL AND NOT u.not_sent
+       AND NOT EXISTS (SELECT FROM processor_logins l
+                        WHERE l.merchant_id = u.merchant_id AND l.id = p.login_id)
+     LIMIT $1
 """
 
 
@@ -194,8 +198,8 @@ async def set_account(runner: Runner, of: Iterable[Id], account: bytes) -> None:
     """The account of operations whose payment does not remember it."""
     pairs = list(of)
     await runner.execute(
-        "UPDATE unresolved_operations SET account = $3 WHERE (merchant_id, operation_id) IN"
-        " (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        "UPDATE unresolved_operations SET account = $3 WHERE account IS NULL"
+        " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
         [merchant for merchant, _ in pairs],
         [operation for _, operation in pairs],
         account,

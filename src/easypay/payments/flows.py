@@ -338,7 +338,13 @@ class Payments:
                 replayed=True,
             )
         if operation.state == "not_sent":
-            reopened = await store.reopen(self._pool, operation.merchant_id, operation.id)
+            login = ask.caller.login
+            reopened = await store.reopen(
+                self._pool,
+                operation.merchant_id,
+                operation.id,
+                None if login is None else login.id,
+            )
             if reopened is not None:
                 return reopened
         raise RequestInProgress(

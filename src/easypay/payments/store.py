@@ -142,15 +142,29 @@ async def list_events(
     return [Happened(*row) for row in rows]
 
 
-async def reopen(runner: Runner, merchant_id: UUID, operation_id: UUID) -> Operation | None:
-    """Take up an operation that was proven never sent. None where another was quicker."""
-    row = await runner.fetchrow(
-        "UPDATE operations SET state = 'in_flight', attempt = attempt + 1, begun_at = db_now()"
-        " WHERE merchant_id = $1 AND id = $2 AND state = 'not_sent'"
-        f" RETURNING {OPERATION_COLUMNS}",
-        merchant_id,
-        operation_id,
+_REOPEN: Final = f"""
+    WITH reopened AS (
+        UPDATE operations SET state = 'in_flight', attempt = attempt + 1, begun_at = db_now()
+         WHERE merchant_id = $1 AND id = $2 AND state = 'not_sent'
+        RETURNING {OPERATION_COLUMNS}
+    ), moved AS (
+        UPDATE payments p SET login_id = $3
+          FROM reopened r
+         WHERE p.merchant_id = r.merchant_id AND p.mode = r.mode AND p.id = r.payment_id
+           AND r.kind IN ('authorize', 'sale') AND p.login_id IS DISTINCT FROM $3
     )
+    SELECT {OPERATION_COLUMNS} FROM reopened
+"""
+
+
+async def reopen(
+    runner: Runner, merchant_id: UUID, operation_id: UUID, login_id: UUID | None
+) -> Operation | None:
+    """Take up an operation that was proven never sent. None where another was quicker.
+
+    A payment that no account has seen yet goes to the merchant's account of today, `login_id`.
+    """
+    row = await runner.fetchrow(_REOPEN, merchant_id, operation_id, login_id)
     return None if row is None else Operation(*row)
 
 

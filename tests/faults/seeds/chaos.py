@@ -64,9 +64,7 @@ async def _processor_skew(world: World, shops: Shops, what: Happening) -> None:
 
 async def _link(world: World, shops: Shops, what: Happening) -> None:
     gate = world.gates[what.args["gate"]]
-    link = {"database": gate.database, "processor": gate.processor, "clients": gate.clients}[
-        what.args["which"]
-    ]
+    link = gate.link(what.args["which"])
     await asyncio.sleep(what.args["after_s"])
     match what.args["how"]:
         case "silence":

@@ -55,7 +55,7 @@ def without_what_was_lost(
         row["reference"] for row in rows["operations"] if row["payment_id"] in payments
     }
     rows["payments"] = [row for row in rows["payments"] if row["id"] not in payments]
-    for table in ("operations", "events", "idempotency_keys"):
+    for table in ("operations", "events", "idempotency_keys", "late_charges"):
         rows[table] = [row for row in rows[table] if row["payment_id"] not in payments]
     kept = [row for row in truth if row["invoice_number"] in known - beyond]
     return kept, beyond | {row["invoice_number"] for row in lost}

@@ -25,6 +25,11 @@ class Money:
         return self.status not in _DEAD
 
     @property
+    def is_held(self) -> bool:
+        """A person at the processor decides; nothing is taken."""
+        return self.status.startswith("FDS")
+
+    @property
     def kept(self) -> int:
         """What the shop has of it in the end; what is held counts, too."""
         if not self.is_live:

@@ -37,17 +37,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         finds=(_NOT_TOLD,),
     ),
     Mutation(
-        "any_witness",  # a charge from before the call counts as proof that lists have caught up
+        "a_minute_is_enough",  # absence is believed a minute after the call, whatever is known
         "easypay/payments/proof.py",
-        "look.caught_up_to is not None and look.caught_up_to > call_ended_at:",
-        "look.caught_up_to is not None:",
-        finds=(_EARLY,),
-    ),
-    Mutation(
-        "time_alone",  # absence is believed a minute after the call, as it was
-        "easypay/payments/proof.py",
-        "return look.began_at - call_ended_at >= timedelta(seconds=schedule.absent_after_s)",
-        "return look.began_at - call_ended_at >= timedelta(seconds=60)",
+        "    if listed and look.newest_known is not None and look.newest_known > call_ended_at:\n"
+        "        return False\n"
+        "    return look.began_at - call_ended_at >= timedelta(seconds=schedule.absent_after_s)\n",
+        "    return look.began_at - call_ended_at >= timedelta(seconds=60)\n",
         finds=(_EARLY,),
     ),
     Mutation(
@@ -68,8 +63,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     Mutation(
         "late_charges_stay",  # they are noted, and nobody gives them back
         "easypay/payments/watching.py",
-        "        if await self._late.give_back_again(case, account):",
-        "        if case.since is None and await self._late.give_back_again(case, account):",
+        "            done = await self._late.give_back_again(case, account)\n",
+        "            done = False\n",
         finds=("is still being given back after everything",),
     ),
     Mutation(

@@ -103,9 +103,8 @@ async def _all_alive(world: World) -> None:
 async def _quiet(world: World) -> None:
     """No more faults: time goes on until nothing can come any more."""
     world.tell("faults end")
-    for gate in world.gates:
-        for link in gate.links:
-            link.mend()
+    for link in world.links:
+        link.mend()
     await _all_alive(world)
     await world.ground.simulator.clear_faults()
     await world.drive_to(world.ahead_ms / 1000 + WATCHED_H * 3600)

@@ -59,7 +59,7 @@ async def run_seeds(
     async def job() -> None:
         while not stopped.is_set():
             async with _Worker(folder, source, keep) as worker:
-                for _ in range(_MOST_PER_JOB):
+                for number in range(_MOST_PER_JOB):
                     seed = None if stopped.is_set() else next(waiting, None)
                     if seed is None:
                         return
@@ -68,6 +68,8 @@ async def run_seeds(
                         return
                     on_result(result)
                     if result["verdict"] == "died":
+                        if number == 0:  # it cannot even begin, and nor will the next
+                            stopped.set()
                         break
 
     await asyncio.gather(*(job() for _ in range(jobs)))

@@ -15,13 +15,13 @@ import httpx
 
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault
+from easypay.problem_table import PROBLEMS, Row
 from faults.seeds.plan import ODD_TEXTS, SHOPS, Happening
 from faults.seeds.world import World
 from harness import AMEX, ENCRYPTION_KEY, MASTERCARD, VISA, card
 
 _CARDS: Final = (VISA, MASTERCARD, AMEX)
 _CLIENT_PATIENCE_S: Final = 1.2
-_FINAL_PROBLEMS: Final = frozenset({400, 401, 403, 404, 412, 415, 422})
 _MOST_KEYS: Final = 4
 
 
@@ -37,6 +37,11 @@ class Answer:
     def json(self) -> dict[str, Any]:
         parsed: dict[str, Any] = json.loads(self.body)
         return parsed
+
+    @property
+    def problem(self) -> Row | None:
+        """What the table of problems says of it, if it is one."""
+        return None if self.status < 400 else PROBLEMS[self.json["code"]]
 
 
 @dataclass
@@ -60,17 +65,14 @@ class Attempt:
         return self.answers[-1] if self.answers else None
 
     @property
+    def problem(self) -> Row | None:
+        """The last word, where it is a problem, with what it tells a shop to do."""
+        return None if self.last is None else self.last.problem
+
+    @property
     def is_refused(self) -> bool:
         """The last word is a problem that repeating will not change."""
-        last = self.last
-        if last is None or last.status < 400:
-            return False
-        if last.status == 409:
-            return last.json.get("code") != "request_in_progress"
-        return last.status in _FINAL_PROBLEMS or last.json.get("code") in (
-            "processor_rejected",
-            "not_executed",
-        )
+        return self.problem is not None and self.problem.repeat != "same_key"
 
 
 @dataclass
@@ -195,7 +197,7 @@ class Shops:
         told = last.outcome
         if told is not None and told.json["status"] == "failed":
             return True
-        if last.last is not None and last.last.status == 502 and last.is_refused:
+        if last.problem is not None and last.problem.repeat == "new_key":
             return True
         if intent.kind == "buy" and last.last is not None and last.last.status == 202:
             shown = await self.get(intent.shop, f"/payments/{last.last.json['id']}", gate)

@@ -25,7 +25,10 @@ def intents_kept(
         done = [keys[each.key] for each in intent.attempts if each.key in keys]
         if intent.kind == "buy":
             kept = [
-                each for row in done for each in money.get(row["payment_id"], []) if each.kept > 0
+                each
+                for row in done
+                for each in money.get(row["payment_id"], [])
+                if each.kept > 0 and not each.is_held
             ]
             if len(kept) > 1 + intent.impatient_keys:
                 wrong.append(f"{name} is charged {len(kept)} times, under {len(done)} keys")
@@ -53,7 +56,7 @@ def _told(attempt: Attempt, operation: Any) -> list[str]:
     wrong = []
     outcome = attempt.outcome
     if outcome is None:
-        return wrong
+        return _kept_problem(attempt)
     later = [each for each in attempt.answers if each.asked_at > outcome.told_at]
     for answer in later:
         if (answer.status, answer.body) != (outcome.status, outcome.body) and answer.status not in (
@@ -78,3 +81,19 @@ def _told(attempt: Attempt, operation: Any) -> list[str]:
     if told == "declined" and state != "declined":
         wrong.append(f"{attempt.key} was told {told}, and its operation is {state}")
     return wrong
+
+
+def _kept_problem(attempt: Attempt) -> list[str]:
+    """A problem that is kept under its key is the answer to every later repeat."""
+    kept = next((each for each in attempt.answers if each.problem and each.problem.kept), None)
+    if kept is None:
+        return []
+    code = kept.json["code"]
+    return [
+        f"{attempt.key} was refused as {code}, which is kept, and later answered "
+        f"{answer.status} {answer.body!r:.200}"
+        for answer in attempt.answers
+        if answer.asked_at > kept.told_at
+        and answer.status not in (429, 503)
+        and answer.json.get("code") != code
+    ][:1]

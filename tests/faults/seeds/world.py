@@ -21,7 +21,7 @@ import httpx
 from faults.seeds.failover import Standby
 from faults.seeds.ground import SERVER, Ground, at_port
 from faults.seeds.links import Link
-from faults.seeds.plan import LINKS, Plan
+from faults.seeds.plan import Plan
 from harness import ADMIN_KEY, ENCRYPTION_KEY, free_port, until, with_database
 
 DEADLINE_S: Final = 0.4
@@ -52,15 +52,17 @@ class Gate:
         self._port = free_port()
         self.log = world.folder / f"gateway-{number}.log"
         self._clock_file = world.folder / f"clock-{number}"
-        cluster, simulator = world.ground.cluster, world.ground.simulator
+        cluster = world.ground.cluster
         self.database = Link(f"database of {number}", "127.0.0.1", cluster.port)
-        self.processor = Link(f"processor of {number}", "127.0.0.1", simulator.port)
         self.clients = Link(f"clients of {number}", "127.0.0.1", self._port)
         self.exits: list[int] = []
 
-    @property
-    def links(self) -> tuple[Link, Link, Link]:
-        return self.database, self.processor, self.clients
+    def link(self, which: str) -> Link:
+        return {
+            "database": self.database,
+            "clients": self.clients,
+            "processor": self._world.processor,
+        }[which]
 
     @property
     def url(self) -> str:
@@ -80,7 +82,7 @@ class Gate:
     async def start(self) -> None:
         self.set_clock()
         simulator = self._world.ground.simulator
-        wire = simulator.wire.replace(f":{simulator.port}/", f":{self.processor.port}/")
+        wire = simulator.wire.replace(f":{simulator.port}/", f":{self._world.processor.port}/")
         settings = SETTINGS | {
             "database_url": at_port(self._world.dsn, self.database.port),
             "authorize_net_test_url": wire,
@@ -139,6 +141,8 @@ class World:
         self.folder = folder
         self.ahead_ms = 0
         self.processor_skew_ms = plan.processor_skew_ms
+        # One for all: the URL is a part of what an account is, so every process must have the same.
+        self.processor = Link("processor", "127.0.0.1", ground.simulator.port)
         self.gates: list[Gate] = []
         # A connection for each request: a gateway that ends waits a second for idle ones.
         limits = httpx.Limits(max_keepalive_connections=0)
@@ -153,6 +157,7 @@ class World:
         self._cutoff_s = plan.cutoff_s
         self._name = ""
         self._database: Any = None
+        self._one_at_a_time = asyncio.Lock()
         self._busy_until = 0.0
 
     async def open(self) -> None:
@@ -164,10 +169,12 @@ class World:
             server = self.ground.cluster
             self.standby = await Standby(server, self.folder / "standby", SERVER).start()
         await self.advance_clocks(0)
+        processor_breaks = any(self.plan.breaks_link(gate, "processor") for gate in (0, 1))
+        await self.processor.start(direct=not processor_breaks)
         for number, skew_ms in enumerate(self.plan.gateway_skews_ms):
             gate = Gate(self, number, skew_ms)
-            for which, link in zip(LINKS, gate.links, strict=True):
-                await link.start(direct=not self.plan.breaks_link(number, which))
+            for which in ("database", "clients"):
+                await gate.link(which).start(direct=not self.plan.breaks_link(number, which))
             self.gates.append(gate)
         await asyncio.gather(*(gate.start() for gate in self.gates))
         await asyncio.gather(*(gate.ready() for gate in self.gates))
@@ -176,7 +183,7 @@ class World:
         for gate in self.gates:
             gate.send(signal.SIGCONT)
             await gate.kill()
-        await asyncio.gather(*(link.stop() for gate in self.gates for link in gate.links))
+        await asyncio.gather(*(link.stop() for link in self.links))
         await self.client.aclose()
         if self._database is not None:
             await self._database.close()
@@ -192,6 +199,11 @@ class World:
             wrong += [each.args["ms"] for each in burst.breaks if each.kind.endswith("skew")]
         return max(map(abs, wrong)) <= 2_000
 
+    @property
+    def links(self) -> list[Link]:
+        each_has = [link for gate in self.gates for link in (gate.database, gate.clients)]
+        return [*each_has, self.processor]
+
     def tell(self, what: str) -> None:
         """A line of the seed's story: driven time, real time, what happened."""
         real = time.monotonic() - self._begun
@@ -199,7 +211,8 @@ class World:
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         """Ask the database itself, past every link."""
-        rows: list[Any] = await self._database.fetch(sql, *arguments)
+        async with self._one_at_a_time:
+            rows: list[Any] = await self._database.fetch(sql, *arguments)
         return rows
 
     async def lose_from_now(self) -> None:
@@ -216,9 +229,10 @@ class World:
             gate.database.refuse()
             gate.database.cut()
         await self.standby.promote()
-        await self._database.close()
-        self.dsn = with_database(self.standby.cluster.tcp_dsn, self._name)
-        self._database = await asyncpg.connect(self.dsn)
+        async with self._one_at_a_time:
+            await self._database.close()
+            self.dsn = with_database(self.standby.cluster.tcp_dsn, self._name)
+            self._database = await asyncpg.connect(self.dsn)
         for gate in self.gates:
             gate.database.target = ("127.0.0.1", self.standby.cluster.port)
             gate.database.mend()
@@ -228,9 +242,7 @@ class World:
     async def advance_clocks(self, by_s: float) -> None:
         """All clocks at once, each with its error."""
         self.ahead_ms += round(by_s * 1000)
-        await self._database.execute(
-            "UPDATE seeds.clock SET ahead = $1", timedelta(milliseconds=self.ahead_ms)
-        )
+        await self.fetch("UPDATE seeds.clock SET ahead = $1", timedelta(milliseconds=self.ahead_ms))
         await self.set_processor_clock()
         for gate in self.gates:
             gate.set_clock()

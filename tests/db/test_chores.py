@@ -1,0 +1,186 @@
+"""Chores: each by itself, and none in the way of a start or of payments."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+import rows
+
+from easypay import ids
+from easypay.db import migrate, partitions, pool
+from easypay.db.embedded import Cluster
+from easypay.payments import chores
+from easypay.payments.chores import Chore, keep_doing
+from harness import QUICK, Stack, new_database, until
+
+AHEAD = 3
+
+
+@pytest.fixture
+async def bare(cluster: Cluster) -> AsyncIterator[tuple[str, Any]]:
+    """A migrated database without months."""
+    dsn = await new_database(cluster.dsn, None)
+    await migrate.migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    yield dsn, connection
+    await connection.close()
+
+
+def suffix(months: int) -> str:
+    return f"{partitions.month_start(datetime.now(UTC), months):%Y_%m}"
+
+
+async def attached(connection: Any) -> set[str]:
+    found = await connection.fetch(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'payments'::regclass"
+    )
+    return {row[0] for row in found} - {"payments_default"}
+
+
+async def test_a_stray_row_keeps_only_its_own_month_from_being_made(
+    bare: tuple[str, Any],
+) -> None:
+    """A gateway whose clock is months ahead wrote it. The gateway starts all the same."""
+    dsn, connection = bare
+    await partitions.ensure(connection, at=datetime.now(UTC), months_ahead=1)
+    begin = rows.committer("begin", dsn)
+    far = partitions.month_start(datetime.now(UTC), 2) + timedelta(days=3)
+    await begin.submit(rows.new_payment(ids.new_id(), at=far))
+    await begin.close()
+    with pytest.raises(partitions.MonthsMissing, match=suffix(2)):
+        await partitions.ensure(connection, months_ahead=AHEAD)
+    there = {f"payments_{suffix(n)}" for n in range(-1, AHEAD + 1)}
+    assert await attached(connection) == there - {f"payments_{suffix(2)}"}
+    await chores.make_months_at_start(connection, months_ahead=AHEAD)
+
+
+async def test_a_start_without_the_present_month_fails_and_says_why(
+    bare: tuple[str, Any],
+) -> None:
+    dsn, connection = bare
+    await partitions.ensure(connection, at=datetime.now(UTC), months_ahead=1)
+    await connection.execute(
+        f"ALTER TABLE payments DETACH PARTITION payments_{suffix(0)};"
+        f"ALTER TABLE payments_{suffix(0)} RENAME TO payments_kept"
+    )
+    begin = rows.committer("begin", dsn)
+    await begin.submit(rows.new_payment(ids.new_id()))
+    await begin.close()
+    with pytest.raises(partitions.MonthsMissing, match=suffix(0)):
+        await chores.make_months_at_start(connection, months_ahead=AHEAD)
+
+
+async def test_a_gateway_starts_while_a_dump_holds_every_table(stack: Stack) -> None:
+    """pg_dump reads the default partition for hours, and next month cannot be attached."""
+    admin = await asyncpg.connect(stack.dsn)
+    last = suffix(3)
+    await admin.execute("".join(f"DROP TABLE {table}_{last};" for table in partitions.PARTITIONED))
+    dump = await asyncpg.connect(stack.dsn)
+    async with dump.transaction():
+        await dump.execute(
+            "LOCK TABLE payments, operations, events, idempotency_keys IN ACCESS SHARE MODE"
+        )
+        gateway = await stack.gateway(**QUICK)
+        shop = await stack.shop(gateway)
+        assert (await shop.pay()).status_code == 201
+        assert f"payments_{last}" not in await attached(admin)
+        assert '"level": "critical"' in gateway.said()
+    await partitions.ensure(admin, months_ahead=3)
+    assert f"payments_{last}" in await attached(admin)
+    await admin.close()
+    await dump.close()
+
+
+async def test_which_month_it_is_the_database_says(bare: tuple[str, Any]) -> None:
+    """Here its clock shows the last minute of a year."""
+    dsn, _ = bare
+    connection = await asyncpg.connect(
+        dsn, server_settings={"search_path": "shifted, pg_catalog, public"}
+    )
+    await connection.execute(
+        "CREATE SCHEMA shifted;"
+        "CREATE FUNCTION shifted.now() RETURNS timestamptz LANGUAGE sql AS"
+        " $$ SELECT timestamptz '2031-12-31 23:59:00+00' $$"
+    )
+    assert not await partitions.has_present_month(connection)
+    made = await partitions.ensure(connection, months_ahead=1)
+    assert {name for name in made if name.startswith("payments_2")} == {
+        f"payments_{month}" for month in ("2031_11", "2031_12", "2032_01")
+    }
+    assert await partitions.has_present_month(connection)
+    # Gateways whose clocks are hours off in either direction: each row lies where its id says.
+    begin = rows.committer("begin", dsn)
+    for hours, month in ((-7, "2031_12"), (0, "2031_12"), (7, "2032_01")):
+        at = datetime(2031, 12, 31, 23, 59, tzinfo=UTC) + timedelta(hours=hours)
+        new = rows.new_payment(ids.new_id(), at=at)
+        assert await begin.submit(new)
+        lies_in = await connection.fetchval(
+            "SELECT tableoid::regclass::text FROM payments WHERE id = $1", new.payment_id
+        )
+        assert lies_in == f"payments_{month}"
+    assert not any((await partitions.strays(connection)).values())
+    await begin.close()
+    await connection.close()
+
+
+async def test_a_chore_that_fails_or_hangs_stops_no_other(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its own time, and is tried again."""
+    monkeypatch.setattr(chores, "_AGAIN_S", 0.02)
+    tried: dict[str, int] = {"fails": 0, "hangs": 0, "works": 0}
+
+    async def fails() -> None:
+        tried["fails"] += 1
+        raise asyncpg.LockNotAvailableError("a locked row")
+
+    async def hangs() -> None:
+        tried["hangs"] += 1
+        await asyncio.Event().wait()
+
+    async def works() -> None:
+        tried["works"] += 1
+
+    tasks = [
+        asyncio.create_task(keep_doing(Chore(name, work, every_s=0.02, limit_s=0.05)))
+        for name, work in (("fails", fails), ("hangs", hangs), ("works", works))
+    ]
+
+    async def all_again() -> bool:
+        return min(tried.values()) >= 3
+
+    await until(all_again, within_s=10)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_the_chores_of_a_gateway_do_their_work_beside_one_that_cannot(
+    stack: Stack,
+) -> None:
+    """Months cannot be made because a table is locked; old keys are forgotten all the same."""
+    gateway = await stack.gateway(**QUICK)
+    shop = await stack.shop(gateway)
+    await shop.paid(key="old")
+    await stack.fetch("UPDATE idempotency_keys SET created_at = now() - interval '31 days'")
+    opened = await pool.open_pool(stack.dsn, size=2)
+    months = partitions.Months()
+    admin = await asyncpg.connect(stack.dsn)
+    async with admin.transaction():
+        await admin.execute("SELECT pg_advisory_xact_lock(hashtext('easypay partitions'))")
+        done: dict[str, str] = {}
+        for chore in chores.chores(opened, months, months_ahead=40, key_days=30):
+            try:
+                await chore.work()
+            except partitions.MonthsMissing:
+                done[chore.name] = "failed"
+            else:
+                done[chore.name] = "done"
+    assert list(done.values()) == ["failed", "done", "done", "done"]
+    assert months.of(ids.new_id()) == f"_{suffix(0)}"
+    assert await stack.fetch("SELECT 1 FROM idempotency_keys WHERE key = 'old'") == []
+    await opened.close()
+    await admin.close()

@@ -1,0 +1,16 @@
+"""Time that goes on while the machine sleeps."""
+
+import time
+
+import pytest
+
+from easypay import clock
+from easypay.processors.authorize_net import http_client
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no such clock")
+def test_what_is_measured_counts_sleep_and_whoever_sends_looks_at_it() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    now = clock.monotonic()
+    assert before <= now <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert http_client.monotonic is clock.monotonic

@@ -1,0 +1,130 @@
+"""A log that nobody reads stops nobody, and says later what is missing in it."""
+
+import asyncio
+import json
+import os
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from easypay.observability.log_output import MOST_BYTES, LogOutput
+from harness import QUICK, Gateway, Stack, until
+
+LINE = b"x" * 1023 + b"\n"
+
+
+def pipe_pair() -> tuple[int, int]:
+    return os.pipe()
+
+
+def socket_pair() -> tuple[int, int]:
+    reading, writing = socket.socketpair()
+    return reading.detach(), writing.detach()
+
+
+@pytest.mark.parametrize("pair", [pipe_pair, socket_pair])
+async def test_what_finds_no_room_is_dropped_counted_and_said(pair: object) -> None:
+    """The reader comes back after far more lines than fit anywhere."""
+    reading, writing = pair()  # type: ignore[operator]
+    output = LogOutput(writing)
+    lines = 4 * MOST_BYTES // len(LINE)
+    for _ in range(lines):
+        output.write(LINE)
+    assert os.get_blocking(writing), "whoever shares the descriptor finds it as it was"
+    os.set_blocking(reading, False)
+    came = b""
+
+    async def said() -> bool:
+        nonlocal came
+        try:
+            while more := os.read(reading, 1 << 20):
+                came += more
+        except BlockingIOError:
+            pass
+        return b"were dropped" in came
+
+    await until(said, within_s=5)
+    whole = came.splitlines(keepends=True)
+    (told,) = (json.loads(line) for line in whole if line != LINE)
+    assert told["message"].startswith(f"{lines - (len(whole) - 1)} lines were dropped")
+    output.write(b"after\n")
+    await until(said, within_s=5)
+    assert came.endswith(b"after\n")
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_reader_that_went_away_and_a_file_are_written_to_as_well_as_can_be(
+    tmp_path: Path,
+) -> None:
+    reading, writing = os.pipe()
+    output = LogOutput(writing)
+    os.close(reading)
+    for _ in range(10):
+        output.write(LINE)
+    output.flush()
+    os.close(writing)
+    with (tmp_path / "log").open("wb") as file:
+        LogOutput(file.fileno()).write(LINE * 3000)
+    assert (tmp_path / "log").read_bytes() == LINE * 3000
+
+
+def test_lines_of_many_threads_come_whole() -> None:
+    reading, writing = os.pipe()
+    output = LogOutput(writing)
+    whole = 4 * 200 * 100
+    came = b""
+
+    def write(line: bytes) -> None:
+        for _ in range(200):
+            output.write(line * 50)
+
+    writers = [threading.Thread(target=write, args=(b"%d\n" % n,)) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    while len(came) < whole:
+        output.flush()
+        came += os.read(reading, 1 << 16)
+    for writer in writers:
+        writer.join()
+    assert len(came) == whole
+    assert set(came.splitlines()) == {b"0", b"1", b"2", b"3"}
+    os.close(reading)
+    os.close(writing)
+
+
+async def test_a_gateway_whose_log_nobody_reads_goes_on_paying(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its standard error is a pipe that is full from the start."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, LINE)
+    os.set_blocking(writing, True)
+    monkeypatch.setattr(Path, "open", lambda self, mode="r": os.fdopen(os.dup(writing), "wb"))
+    gateway = Gateway(stack.folder, stack.dsn, stack.simulator, **QUICK)
+    monkeypatch.undo()
+    stack.processes.append(gateway)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=5) as client:
+
+        async def answers() -> bool:
+            try:
+                return (await client.get("/readyz")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(answers)
+        shop = await stack.shop(gateway)
+        await asyncio.gather(*(shop.paid() for _ in range(20)))
+        for _ in range(20):
+            assert (await client.get("/nothing")).status_code == 404
+    code = asyncio.create_task(asyncio.to_thread(gateway.terminate))
+    assert await code == 0
+    os.close(reading)
+    os.close(writing)
