@@ -182,6 +182,8 @@ async def test_a_charge_that_the_processor_shows_is_adopted(world: Stack, shop: 
     shown = (await types(world, "operation", "show", reference.lower(), "--json")).data
     assert shown["audit"][0]["actor"] == "ada"
     assert [event["type"] for event in shown["events"]] == ["payment.captured"]
+    plain = await types(world, "operation", "show", reference)
+    assert "ada named it: case 4711" in plain.out
     again = await resolves(world, reference, "absent")
     assert (again.code, "it is approved" in again.err) == (1, True)
     assert len(await audited(world, reference)) == 1
@@ -190,7 +192,7 @@ async def test_a_charge_that_the_processor_shows_is_adopted(world: Stack, shop: 
 async def test_an_absence_is_believed_and_watched_and_its_late_charge_given_back(
     world: Stack, shop: Shop
 ) -> None:
-    await meets(world, shop, "late_charge", "sale", delay_ms=2000)
+    await meets(world, shop, "late_charge", "sale", delay_ms=1300)
     lost = (await shop.pay(2500)).json()["id"]
     reference = await reference_of(world, lost, "sale")
     both = await resolves(world, reference, "absent", "--transaction-id", "1")
@@ -256,6 +258,30 @@ async def test_a_capture_is_verified_by_the_transaction_it_changes(
     done = await resolves(world, row["reference"], "charged", "--transaction-id", parent)
     assert done.code == 0, done.err
     assert (await shop.payment(held["id"]))["status"] == "captured"
+    assert await audit(world, shop) == []
+
+
+async def test_a_refund_is_verified_by_its_own_transaction_or_by_the_void_of_its_payment(
+    world: Stack, shop: Shop
+) -> None:
+    settled = await shop.paid(2500)
+    await world.simulator.post("/settle", login=shop.login)
+    fresh = await shop.paid(1300)
+    for payment, lost in ((settled, "refund"), (fresh, "void")):
+        await meets(world, shop, "drop_reply", lost)
+        answer = await shop.refund(payment["id"])
+        assert answer.status_code == 202, answer.text
+    references = [await reference_of(world, p["id"], "refund") for p in (settled, fresh)]
+    (truth,) = await world.simulator.truth(login=shop.login, invoice_number=references[0])
+    parents = [p["processor"]["transaction_id"] for p in (settled, fresh)]
+
+    wrong = await resolves(world, references[0], "charged", "--transaction-id", parents[0])
+    assert (wrong.code, f"{truth['trans_id']}: name that one" in wrong.err) == (1, True), wrong.err
+    for reference, transaction in zip(references, (truth["trans_id"], parents[1]), strict=True):
+        done = await resolves(world, reference, "charged", "--transaction-id", transaction)
+        assert done.code == 0, done.err
+    assert (await shop.payment(settled["id"]))["refunded_amount"] == 2500
+    assert (await shop.payment(fresh["id"]))["status"] == "voided"
     assert await audit(world, shop) == []
 
 
