@@ -108,6 +108,10 @@ def update_merchant(
     disabled: Annotated[
         bool | None, typer.Option("--disable/--enable", help="Stop or allow all its keys.")
     ] = None,
+    late_charges: Annotated[
+        str | None,
+        typer.Option(help="`return` or `keep` a charge found after its payment was called failed."),
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -127,6 +131,7 @@ def update_merchant(
                 currencies=currency or None,
                 allow_raw_cards=allow_raw_cards,
                 disabled=disabled,
+                late_charges=late_charges,
             )
         )
 

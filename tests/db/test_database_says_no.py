@@ -253,8 +253,11 @@ async def test_what_can_never_be_recorded_is_said_with_all_that_is_known(stack: 
         "ALTER TABLE payments ADD CONSTRAINT never CHECK (status <> 'captured') NOT VALID"
     )
     answer = await shop.pay()
-    assert (answer.status_code, answer.json()["status"]) == (202, "processing")
+    assert (answer.status_code, answer.json()["status"]) == (201, "captured")
+    again = await shop.pay(key="lost")
+    assert (again.status_code, again.content) == (201, answer.content)
     (row,) = await stack.simulator.truth(login=shop.login)
+    assert await audit(stack, shop) == []
     (said,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
     assert row["invoice_number"] in said
     assert row["trans_id"] in said
@@ -265,18 +268,20 @@ async def test_what_can_never_be_recorded_is_said_with_all_that_is_known(stack: 
     await admin.close()
 
 
-async def test_a_begin_that_a_failover_lost_is_said_with_what_the_processor_did(
-    stack: Stack,
-) -> None:
-    """An asynchronous standby was promoted that never had it: the charge has no row here."""
+async def test_a_begin_that_a_failover_lost_is_said_and_written_once_more(stack: Stack) -> None:
+    """An asynchronous standby was promoted that never had it: neither the charge nor its key may be
+    forgotten, or the shop's repeat would charge again."""
     gateway = await stack.gateway(**HASTY)
     shop = await stack.shop(gateway)
     charged = await in_flight(stack, shop, "lost")
     for table in ("operations", "payments", "idempotency_keys"):
         await stack.fetch(f"DELETE FROM {table}")
     answer = await charged
-    assert (answer.status_code, answer.json()["status"]) == (202, "processing")
+    assert (answer.status_code, answer.json()["status"]) == (201, "captured")
+    again = await shop.pay(key="lost")
+    assert (again.status_code, again.content) == (201, answer.content)
     (row,) = await stack.simulator.truth(login=shop.login)
+    assert await audit(stack, shop) == []
     (said,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
     assert row["invoice_number"] in said
     assert row["trans_id"] in said

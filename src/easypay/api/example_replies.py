@@ -106,7 +106,7 @@ def _reads() -> dict[tuple[str, int], Examples]:
     running = msgspec.structs.replace(used, state="in_flight", reply_status=None)
     no = told["never_happened"]
     shop, merchants = admin.merchant_view(merchant), "admin_list_merchants"
-    lost = "Proven absent by an inquiry, with the evidence"
+    lost = "No charge was found at the processor, with the evidence"
     return {
         ("payments_list", 200): {
             "page": Example(

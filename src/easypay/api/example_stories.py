@@ -233,11 +233,11 @@ def stories() -> dict[str, Told]:
     )  # fmt: skip
     absent = Evidence(
         source="inquiry",
-        finding=f"absent: {_ABSENT.searched}",
+        finding=f"absent: no charge was found in {_ABSENT.searched}; time has passed",
         inquiries=3,
-        at=rfc3339(AT + timedelta(seconds=65)),
+        at=rfc3339(AT + timedelta(minutes=16)),
     )
-    tell("never_happened", sale, _ABSENT, ms=65_000, evidence=absent)
+    tell("never_happened", sale, _ABSENT, ms=960_000, evidence=absent)
     tell("processing", sale, _LOST, ms=10_000)
 
     def refuse(name: str, rows: tuple[Payment, Operation], *answers: Rejected) -> None:
@@ -287,5 +287,5 @@ def stories() -> dict[str, Told]:
     )
     tell("refund_unknown", refund, _LOST, ms=10_000)
     refuse("refund", refund, _TOO_MUCH_BACK, _UNSETTLED)
-    tell("refund_absent", refund, _ABSENT, ms=65_000, evidence=absent)
+    tell("refund_absent", refund, _ABSENT, ms=960_000, evidence=absent)
     return told
