@@ -53,6 +53,8 @@ _REFUSED: Final = {"busy": "E00053", "throttle": "E00053", "maintenance": "E0010
 _NOTHING: Final = (b"content-type", b"")
 _PRIVATE: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _PAGE_PATHS: Final = frozenset({"/simulator", "/simulator/"})
+_ALIVE_PATH: Final = "/simulator/livez"
+"""Says nothing but that it is up, to whoever watches over it by whatever name."""
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -79,8 +81,10 @@ class App:
         path: str = scope["path"]
         if path == WIRE_PATH:
             await self._wire(scope, receive, send)
-        elif path.startswith("/simulator") and (
-            why := doorway.why_closed(scope["headers"], self._names)
+        elif (
+            path.startswith("/simulator")
+            and path != _ALIVE_PATH
+            and (why := doorway.why_closed(scope["headers"], self._names))
         ):
             body = msgspec.json.encode({"error": why})
             await _send(send, 403, [JSON.header, *_PRIVATE], body)

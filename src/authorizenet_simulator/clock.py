@@ -75,8 +75,8 @@ def _text_of_second(seconds: int) -> str:
 
 
 EARLIEST_MS: Final = 946_684_800_000
-LATEST_MS: Final = 7_258_118_400_000
-"""The years 2000 to 2199: a clock that is set stays within."""
+LATEST_MS: Final = 32_503_680_000_000
+"""The years 2000 to 2999: a clock that is set stays within."""
 _MOMENT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?"
@@ -97,7 +97,7 @@ def parse_setting(text: str) -> int:
 def settable(at_ms: int) -> int:
     """The moment itself. Raises ValueError where no clock may be set to it."""
     if not EARLIEST_MS <= at_ms < LATEST_MS:
-        raise ValueError("the clock stays within the years 2000 to 2199")
+        raise ValueError("the clock stays within the years 2000 to 2999")
     return at_ms
 
 

@@ -17,7 +17,7 @@ from authorizenet_simulator.webhooks import Notification
 Answer = tuple[int, Iterator[bytes]]
 """HTTP status, and the body in pieces."""
 _CHUNK_ROWS: Final = 1000
-_FURTHEST_S: Final = 200 * 366 * 86_400.0
+_FURTHEST_S: Final = 1000 * 366 * 86_400.0
 _encode = msgspec.json.Encoder().encode
 
 
@@ -261,7 +261,7 @@ class Control:
         else:
             seconds = said.advance_s or 0.0
             if not abs(seconds) < _FURTHEST_S:  # infinity and NaN neither
-                raise ValueError("advance_s is a number of seconds, at most 200 years")
+                raise ValueError("advance_s is a number of seconds, at most 1000 years")
             target = clock.settable(current + round(seconds * 1000))
             was = the_clock.stopped_ms is not None
             stopped = was if said.stopped is None else said.stopped

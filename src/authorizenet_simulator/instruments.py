@@ -63,7 +63,7 @@ def read_card(card: Mapping[str, Any], salt: bytes) -> Instrument:
         reason = 0
     return Instrument(
         fingerprint=fingerprint(number, salt),
-        last4=number[-4:],
+        last4=last_four(number),
         brand=brand or "",
         expiry=card["expirationDate"],
         cvv_result=cvv_result(card.get("cardCode")),
@@ -94,7 +94,7 @@ def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
         reason = 0
     return Instrument(
         fingerprint=fingerprint(f"{routing}:{number}", salt),
-        last4=number[-4:].rjust(4, "X"),  # what is shown has eight characters, always
+        last4=last_four(number).rjust(4, "X"),  # what is shown has eight characters, always
         brand="eCheck",
         reason=reason,
     )
@@ -102,7 +102,12 @@ def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
 
 def masked(number: str) -> str:
     """The eight characters that are shown of a number."""
-    return f"XXXX{number.strip()[-4:]:X>4}"
+    return f"XXXX{last_four(number.strip()):X>4}"
+
+
+def last_four(number: str) -> str:
+    """The four places that are shown of a number, which may be anything: `?` for what needs two."""
+    return "".join(c if c <= "\uffff" else "?" for c in number[-4:])
 
 
 def shown_bank(account: Mapping[str, Any]) -> dict[str, str]:

@@ -111,7 +111,7 @@ def _payment(
 def _card(card: Tree, salt: bytes, before: Instrument | None) -> Instrument:
     digits = card["cardNumber"].strip()
     if before is not None and _MASKED.match(digits):
-        if before.brand == "eCheck" or before.last4 != digits[-4:]:
+        if before.brand == "eCheck" or before.last4 != instruments.last_four(digits):
             raise ApiError("E00013", "Card Number is invalid.")
         return _stored(before, _expiry(card["expirationDate"], before))
     if not 13 <= len(digits) <= 16:
@@ -145,7 +145,9 @@ def _bank(bank: Tree, salt: bytes, before: PaymentProfile | None) -> tuple[Instr
         return instruments.read_bank(bank, salt), instruments.shown_bank(bank)
     # Routing and account number share one fingerprint, so they change together or not at all.
     shown = tree(before.details).get("bankAccount", {})
-    if before.instrument.brand != "eCheck" or before.instrument.last4 != digits[-4:]:
+    if before.instrument.brand != "eCheck" or before.instrument.last4 != instruments.last_four(
+        digits
+    ):
         raise ApiError("E00013", "Account Number is invalid.")
     if shown.get("routingNumber", "")[-4:] != routing[-4:]:
         raise ApiError("E00013", "Routing Number is invalid.")

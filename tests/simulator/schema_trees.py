@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from authorizenet_simulator.facets import units
 from simulator import in_xml
 from simulator.in_xml import SCHEMA
 
@@ -41,7 +42,13 @@ def leaves(spec: Any) -> st.SearchStrategy[str]:
         return OTHER_LEAVES[facets["base"]]
     least = facets.get("length", facets.get("minLength", 1 if "pattern" in facets else 0))
     most = facets.get("length", min(facets.get("maxLength", least + 8), least + 8))
-    return st.text(PATTERNS.get(facets.get("pattern"), ANY_TEXT), min_size=least, max_size=most)
+    text = st.text(PATTERNS.get(facets.get("pattern"), ANY_TEXT), min_size=least, max_size=most)
+    return text.map(lambda each: each if units(each) <= most else in_one_place(each))
+
+
+def in_one_place(text: str) -> str:
+    """With what takes two places of a .NET string in one."""
+    return "".join(c if c <= "\uffff" else "\u00e9" for c in text)
 
 
 @st.composite

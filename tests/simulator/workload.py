@@ -8,9 +8,10 @@ import random
 from collections import defaultdict
 from typing import Any
 
+from authorizenet_simulator.facets import units
 from simulator.driving import Merchant
 from simulator.in_xml import SCHEMA, fields_of, leaf_type
-from simulator.schema_trees import REQUESTS
+from simulator.schema_trees import REQUESTS, in_one_place
 
 Tree = dict[str, Any]
 _GOOD: dict[str, list[str]] = {
@@ -139,7 +140,8 @@ class Workload:
             least = facets.get("length", facets.get("minLength", 1 if "pattern" in facets else 0))
             most = facets.get("length", min(facets.get("maxLength", 40), max(least, 12)))
             letters = "0123456789" if "pattern" in facets else "ab é<&\"']\t\n0127\u00b2\U0001f4a9"
-            return "".join(choose.choices(letters, k=choose.randint(least, most)))
+            text = "".join(choose.choices(letters, k=choose.randint(least, most)))
+            return text if units(text) <= most else in_one_place(text)
         if base == "boolean":
             return choose.choice(["true", "false", "1", "0"])
         if base in ("date", "dateTime"):
