@@ -115,7 +115,7 @@ def plan(seed: int) -> Plan:
     skew = _one_of(rng, ((0, 6), (90_000, 2), (600_000, 2), (10_800_000, 1)))
     skews = [round(rng.uniform(-skew, skew)) for _ in range(GATEWAYS)]
     processor_skew = _one_of(rng, ((0, 8), (2_000, 2), (60_000, 1)))
-    lag = _one_of(rng, ((0, 5), (5_000, 2), (90_000, 3), (600_000, 2)))
+    lag = _one_of(rng, ((0, 4), (5_000, 1), (90_000, 3), (600_000, 3)))
     made = _Maker(rng)
     bursts: list[Burst] = []
     at_s = 0.0
