@@ -253,7 +253,8 @@ class _Maker:
         kind = _one_of(
             rng,
             (
-                ("kill", 5),
+                ("kill", 4),
+                ("die_at", 5),
                 ("terminate", 2),
                 ("suspend", 1),
                 ("skew", 3),
@@ -269,6 +270,9 @@ class _Maker:
             case "kill":
                 point = rng.choice((0.0, 0.005, 0.015, 0.03, 0.1, 0.3))
                 return Happening(kind, {"gate": self._gate(), "after_s": point})
+            case "die_at":
+                point = rng.choice(("after_begin", "mid_send", "after_reply", "after_record"))
+                return Happening(kind, {"gate": self._gate(), "point": point})
             case "terminate":
                 return Happening(kind, {"gate": self._gate(), "after_s": rng.choice((0.0, 0.02))})
             case "suspend":

@@ -48,6 +48,8 @@ class Gate:
         self.skew_ms = skew_ms
         self.pid: int | None = None
         self.suspended = False
+        self.is_armed = False
+        """It dies at a point of its next payment."""
         self._world = world
         self._port = free_port()
         self.log = world.folder / f"gateway-{number}.log"
@@ -79,7 +81,7 @@ class Gate:
         with self._clock_file.open("r+b") as file:
             file.write(wrong.to_bytes(8, "little", signed=True))
 
-    async def start(self) -> None:
+    async def start(self, **over: str) -> None:
         self.set_clock()
         simulator = self._world.ground.simulator
         wire = simulator.wire.replace(f":{simulator.port}/", f":{self._world.processor.port}/")
@@ -90,7 +92,9 @@ class Gate:
             "clock_file": str(self._clock_file),
             # One looks often, so that time can be driven fast; both do the work.
             "resolver_poll_s": "0.3" if self.number else "0.05",
+            **over,
         }
+        self.is_armed = "failpoint" in over
         self.pid = await self._world.ground.nursery.fork(settings, self._port, self.log)
 
     async def ready(self) -> None:
