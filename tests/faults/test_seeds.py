@@ -1,5 +1,7 @@
 """Twenty seeds in the suite; `make faults SEEDS=1000` runs as many as one likes."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -39,3 +41,30 @@ def test_a_mending_that_a_mutation_takes_out_is_there(name: str) -> None:
     with mutations.mutated(SOURCE, name) as source:
         mutation = mutations.BY_NAME[name]
         assert mutation.new in (source / mutation.file).read_text()
+
+
+def test_a_shifted_clock_shifts_ids_too_and_follows_its_file(tmp_path: Path) -> None:
+    """In a process of its own, because nothing shifts it back."""
+    script = """
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from easypay import clock, failpoints, ids
+
+file = Path(sys.argv[1])
+def off_by() -> tuple[float, float]:
+    real = datetime.now(UTC)
+    return ((clock.now() - real).total_seconds(),
+            (ids.moment_of(ids.new_id()) - real).total_seconds())
+
+assert all(abs(off) < 5 for off in off_by())
+failpoints.shift_clock(file)
+for seconds in (7200, -90, 0):
+    with file.open("r+b") as opened:
+        opened.write((seconds * 1000).to_bytes(8, "little", signed=True))
+    assert all(abs(off - seconds) < 5 for off in off_by()), off_by()
+assert len({ids.new_id() for _ in range(1000)}) == 1000
+"""
+    file = tmp_path / "clock"
+    file.write_bytes(bytes(8))
+    subprocess.run([sys.executable, "-c", script, str(file)], check=True, timeout=60)

@@ -94,6 +94,31 @@ def test_late_replies_and_late_charges(shop: Merchant) -> None:
     assert shop.truth()[-1]["amount"] == "11.00"
 
 
+def test_a_late_charge_by_the_clock_comes_when_the_clock_is_moved(
+    start: Callable[..., Process],
+) -> None:
+    process = start()
+    shop = process.merchant()
+    shop.fault("late_charge", count=1, delay_ms=3_600_000, by_clock=True)
+    body = {
+        "merchantAuthentication": shop.credentials,
+        "transactionRequest": {
+            "transactionType": "authCaptureTransaction",
+            "amount": "10.00",
+            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+        },
+    }
+    with httpx.Client(base_url=process.url, timeout=0.1) as impatient:
+        with pytest.raises(httpx.ReadTimeout):
+            impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})
+    process.control("/clock", {"advance_s": 3_500})
+    assert shop.truth() == []
+    process.control("/clock", {"advance_s": 200})
+    deadline = time.monotonic() + 5
+    while not shop.truth():
+        assert time.monotonic() < deadline, "the late charge never came"
+
+
 def test_refused_connections(start: Callable[..., Process]) -> None:
     process = start()
     number = process.control("/faults", {"kind": "refuse"})["id"]

@@ -23,6 +23,14 @@ async def _kill(world: World, shops: Shops, what: Happening) -> None:
     await world.gates[what.args["gate"]].kill()
 
 
+async def _die_at(world: World, shops: Shops, what: Happening) -> None:
+    """kill -9 by its own hand, at an exact point of the first payment that comes to it."""
+    gate = world.gates[what.args["gate"]]
+    await gate.kill()
+    await gate.start(failpoint=what.args["point"])
+    await gate.ready()
+
+
 async def _terminate(world: World, shops: Shops, what: Happening) -> None:
     await asyncio.sleep(what.args["after_s"])
     gate = world.gates[what.args["gate"]]
@@ -129,6 +137,7 @@ async def _failover(world: World, shops: Shops, what: Happening) -> None:
 BREAKS: Final[dict[str, Breaks]] = {
     "fault": _fault,
     "kill": _kill,
+    "die_at": _die_at,
     "terminate": _terminate,
     "suspend": _suspend,
     "skew": _skew,
@@ -140,5 +149,5 @@ BREAKS: Final[dict[str, Breaks]] = {
     "settle": _settle,
     "failover": _failover,
 }
-AT_ONCE: Final = frozenset({"fault", "skew", "processor_skew", "lag"})
+AT_ONCE: Final = frozenset({"fault", "skew", "processor_skew", "lag", "die_at"})
 """Done before the shops ask; all others happen while they do."""

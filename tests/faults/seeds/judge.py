@@ -16,8 +16,6 @@ from faults.seeds.world import World
 from harness import audit
 
 _IN_TIME: Final = timedelta(seconds=4)
-_LONGEST_LAG: Final = timedelta(minutes=13)
-"""Of a batch, with room for the wrong clock of the gateway that stamps events."""
 _TABLES: Final = (
     "payments",
     "operations",
@@ -76,7 +74,8 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     wrong += _payments(rows, money)
     wrong += _late(rows, truth)
     if world.processor_tells_the_time:
-        wrong += _believed_too_early(rows, truth, world.settled_at)
+        exact = world.gateways_tell_the_time
+        wrong += _believed_too_early(rows, truth, world.settled_at, exact)
     wrong += _events(rows)
     wrong += _open(rows)
     mine = [each for each in shops.intents.values() if each.shop == number]
@@ -154,7 +153,10 @@ def _late(rows: dict[str, list[Any]], truth: list[dict[str, Any]]) -> list[str]:
 
 
 def _believed_too_early(
-    rows: dict[str, list[Any]], truth: list[dict[str, Any]], settled_at: list[datetime]
+    rows: dict[str, list[Any]],
+    truth: list[dict[str, Any]],
+    settled_at: list[datetime],
+    gateways_tell_the_time: bool,
 ) -> list[str]:
     """What the processor did in time was never called absent: reports lag ten minutes at most, and
     proof takes longer, or a witness. Only what had just settled may be in no list for so long."""
@@ -175,13 +177,16 @@ def _believed_too_early(
                 for each in rows["events"]
                 if each["operation_id"] == operation["id"] and each["type"] != "late_charge.found"
             ),
-            None,
+            row["found_at"],
         )
-        if absent is None or any(absent - each < _LONGEST_LAG for each in settled_at if each > at):
+        # When it was called absent, at the latest. What settled until then was in no list for a
+        # time, and may have been missed.
+        latest = absent if gateways_tell_the_time else row["found_at"]
+        if any(at < each < latest for each in settled_at):
             continue
         wrong.append(
             f"{operation['kind']} {operation['reference']} was called absent "
-            f"{(absent - at).total_seconds():.0f} s after the processor had done it"
+            f"after the processor had done it at {at}: found late at {row['found_at']}"
         )
     return wrong
 

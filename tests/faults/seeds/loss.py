@@ -17,7 +17,7 @@ def lost_without_a_word(
         for burst in world.plan.bursts
         if any(each.kind == "failover" for each in burst.breaks)
     )
-    if any(each.kind in ("kill", "terminate", "suspend", "link") for each in breaks):
+    if any(each.kind in ("kill", "die_at", "terminate", "suspend", "link") for each in breaks):
         return []
     known = {row["reference"] for row in rows["operations"]}
     said = "".join(

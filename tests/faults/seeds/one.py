@@ -95,6 +95,10 @@ async def _burst(world: World, shops: Shops, burst: Burst) -> None:
 
 
 async def _all_alive(world: World) -> None:
+    """What died starts again, and what was to die and met no payment starts afresh."""
+    for gate in world.gates:
+        if gate.is_armed:
+            await gate.kill()
     dead = [gate for gate in world.gates if not gate.is_alive]
     await asyncio.gather(*(gate.start() for gate in dead))
     await asyncio.gather(*(gate.ready() for gate in dead))

@@ -115,7 +115,7 @@ def plan(seed: int) -> Plan:
     skew = _one_of(rng, ((0, 6), (90_000, 2), (600_000, 2), (10_800_000, 1)))
     skews = [round(rng.uniform(-skew, skew)) for _ in range(GATEWAYS)]
     processor_skew = _one_of(rng, ((0, 8), (2_000, 2), (60_000, 1)))
-    lag = _one_of(rng, ((0, 5), (5_000, 2), (90_000, 3), (600_000, 2)))
+    lag = _one_of(rng, ((0, 4), (5_000, 1), (90_000, 3), (600_000, 3)))
     made = _Maker(rng)
     bursts: list[Burst] = []
     at_s = 0.0
@@ -253,7 +253,8 @@ class _Maker:
         kind = _one_of(
             rng,
             (
-                ("kill", 5),
+                ("kill", 4),
+                ("die_at", 5),
                 ("terminate", 2),
                 ("suspend", 1),
                 ("skew", 3),
@@ -269,6 +270,9 @@ class _Maker:
             case "kill":
                 point = rng.choice((0.0, 0.005, 0.015, 0.03, 0.1, 0.3))
                 return Happening(kind, {"gate": self._gate(), "after_s": point})
+            case "die_at":
+                point = rng.choice(("after_begin", "mid_send", "after_reply", "after_record"))
+                return Happening(kind, {"gate": self._gate(), "point": point})
             case "terminate":
                 return Happening(kind, {"gate": self._gate(), "after_s": rng.choice((0.0, 0.02))})
             case "suspend":

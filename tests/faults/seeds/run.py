@@ -217,7 +217,8 @@ async def _run(args: argparse.Namespace, folder: Path, source: Path) -> int:
         progress.seen(result)
         if args.mutate and mutations.BY_NAME[args.mutate].is_found_by(result["found"]):
             found_by.append(result["seed"])
-            stopped.set()
+            if args.replay is None:
+                stopped.set()
 
     await run_seeds(
         seeds,
@@ -228,11 +229,12 @@ async def _run(args: argparse.Namespace, folder: Path, source: Path) -> int:
         keep=args.replay is not None,
         stopped=stopped,
     )
-    if args.replay is not None and args.times == 1 and not stopped.is_set():
-        print((folder / f"seed-{args.replay}" / "story.txt").read_text())
+    story = folder / f"seed-{args.replay}" / "story.txt"
+    if args.times == 1 and story.exists():
+        print(story.read_text())
     if args.mutate:
-        word = f"found by seed {found_by[0]}" if found_by else "NOT found"
-        print(f"{args.mutate}: {word}, {progress.done} seeds were run")
+        word = f"found by {len(found_by)}, first by seed {found_by[0]}" if found_by else "NOT found"
+        print(f"{args.mutate}: {word}; {progress.done} seeds were run")
         return 0 if found_by else 1
     print(f"{progress.done} seeds on {tested}, {len(progress.failures)} found something: {folder}")
     return 1 if progress.failures else 0
