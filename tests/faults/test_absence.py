@@ -27,6 +27,8 @@ from harness import (
 from observability.test_what_is_seen import counted
 
 KEY = "simulated-key-1"
+LATE: dict[str, Any] = {"delay_ms": 3_000_000, "by_clock": True}
+"""Long after its absence is believed, and before the second look of the watch."""
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,13 @@ async def called_absent(world: Stack, time: DrivenTime, shop: Shop, reference: s
     await time.until(absent, step_s=400, at_most_s=4000, what="it is called absent")
 
 
+async def late_by_now(time: DrivenTime) -> None:
+    """What is LATE has come, and the watch has looked for it in vain once."""
+    await time.passes(700)
+    await time.settles()
+    await time.passes(1400)
+
+
 async def operation_of(shop: Shop, payment_id: str, kind: str) -> dict[str, Any]:
     rows = await shop.all(f"/payments/{payment_id}/operations")
     return next(row for row in rows if row["kind"] == kind)
@@ -174,7 +183,7 @@ async def test_a_newer_listed_charge_makes_absence_believed_within_two_minutes(
 async def test_a_late_sale_is_given_back_and_the_payment_stays_failed(
     world: Stack, time: DrivenTime, shop: Shop, settled: bool
 ) -> None:
-    await meets(world, shop, "late_charge", delay_ms=2500)
+    await meets(world, shop, "late_charge", **LATE)
     lost = (await shop.pay(2500)).json()["id"]
     sale = await operation_of(shop, lost, "sale")
     await called_absent(world, time, shop, sale["reference"])
@@ -183,6 +192,7 @@ async def test_a_late_sale_is_given_back_and_the_payment_stays_failed(
     async def charged() -> bool:
         return await net_charged(world, shop) == 1
 
+    await late_by_now(time)
     await until(charged, what="the charge comes")
     (broken,) = await audit(world, shop)
     assert broken == f"{sale['reference']} is absent, but the processor did it"
@@ -209,7 +219,7 @@ async def test_a_late_sale_is_given_back_and_the_payment_stays_failed(
 
 
 async def test_a_late_authorization_is_let_go(world: Stack, time: DrivenTime, shop: Shop) -> None:
-    await meets(world, shop, "late_charge", "authorize", delay_ms=2500)
+    await meets(world, shop, "late_charge", "authorize", **LATE)
     lost = (await shop.pay(2500, capture="manual")).json()["id"]
     operation = await operation_of(shop, lost, "authorize")
     await called_absent(world, time, shop, operation["reference"])
@@ -218,6 +228,7 @@ async def test_a_late_authorization_is_let_go(world: Stack, time: DrivenTime, sh
         row = await late_row(world, shop)
         return row is not None and row["state"] == "returned"
 
+    await late_by_now(time)
     await until(lambda: _is(net_charged(world, shop), 1), what="the hold comes")
     await time.until(returned, step_s=300, at_most_s=3 * 3600)
     assert await net_charged(world, shop) == 0
@@ -231,10 +242,11 @@ async def test_whoever_wants_late_money_keeps_it(
     connection = await asyncpg.connect(world.dsn)
     await admin.update_merchant(connection, shop.merchant_id, late_charges="keep")
     await connection.close()
-    await meets(world, shop, "late_charge", delay_ms=2500)
+    await meets(world, shop, "late_charge", **LATE)
     lost = (await shop.pay(2500)).json()["id"]
     sale = await operation_of(shop, lost, "sale")
     await called_absent(world, time, shop, sale["reference"])
+    await late_by_now(time)
     await until(lambda: _is(net_charged(world, shop), 1), what="the charge comes")
     await time.until(lambda: _is(status(shop, lost), "captured"), step_s=300, at_most_s=3 * 3600)
     row = await late_row(world, shop)
@@ -250,7 +262,7 @@ async def test_a_late_refund_corrects_the_amounts_or_waits_for_a_person(
     fits, spent = await shop.paid(2500), await shop.paid(2500)
     await world.simulator.post("/settle")
     for payment in (fits, spent):
-        await meets(world, shop, "late_charge", "refund", delay_ms=2500)
+        await meets(world, shop, "late_charge", "refund", **LATE)
         answer = await shop.refund(payment["id"], 1000)
         assert answer.status_code == 202, answer.text
     refund = await operation_of(shop, fits["id"], "refund")
@@ -262,6 +274,7 @@ async def test_a_late_refund_corrects_the_amounts_or_waits_for_a_person(
         rows = await world.simulator.truth(login=shop.login)
         return sum(row["type"] == "refundTransaction" for row in rows) == 2
 
+    await late_by_now(time)
     await until(came, what="the refunds come late")
     await meets(world, shop, "reset_before", "refund")
     rest = await shop.refund(spent["id"])
@@ -290,7 +303,7 @@ async def test_a_late_capture_corrects_the_payment(
     world: Stack, time: DrivenTime, shop: Shop
 ) -> None:
     held = await shop.paid(2500, capture="manual")
-    await meets(world, shop, "late_charge", "capture", delay_ms=2500)
+    await meets(world, shop, "late_charge", "capture", **LATE)
     assert (await shop.capture(held["id"], 2000)).status_code == 202
     capture = await operation_of(shop, held["id"], "capture")
     await called_absent(world, time, shop, capture["reference"])

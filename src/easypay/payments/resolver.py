@@ -89,7 +89,7 @@ class Resolver:
         self._rounds: dict[Lane, asyncio.Task[None]] = {}
         self._soon = asyncio.Semaphore(_SOON_AT_ONCE)
         call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
-        self._sweep = Sweep(pool, abandoned_after_s=call_s)
+        self._sweep = Sweep(pool, abandoned_after_s=call_s, poll_s=poll_s)
         late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=deadline_s)
         self._late = late
         self._pass = AccountPass(

@@ -45,7 +45,8 @@ _SWEEP_HELD: Final = """
     ON CONFLICT DO NOTHING
 """
 _OLDEST: Final = """
-    SELECT greatest((SELECT swept_below FROM sweeps), lowest_id_at(db_now() - interval '31 days'))
+    SELECT greatest((SELECT swept_below FROM sweeps), lowest_id_at(db_now() - interval '31 days')),
+           db_now()
 """
 # Somebody's lock on this row costs a second look at some operations, and stops nothing.
 _MOVE_ON: Final = """
@@ -54,6 +55,8 @@ _MOVE_ON: Final = """
 """
 _WIDE: Final = timedelta(hours=6)
 _WIDE_EVERY: Final = timedelta(minutes=10)
+_LOOK_WIDE_POLLS: Final = 5
+"""In so many steps it is asked once whether a wide sweep is due."""
 _FIRST_SLICE: Final = timedelta(minutes=5)
 _LONGEST_SLICE: Final = timedelta(days=1)
 _SHORTEST_SLICE: Final = timedelta(milliseconds=100)
@@ -66,18 +69,23 @@ _BUDGET_S: Final = 0.2
 class Sweep:
     """Goes through operations, a slice at a time. One per process; processes take turns."""
 
-    def __init__(self, pool: Any, *, abandoned_after_s: float) -> None:
+    def __init__(self, pool: Any, *, abandoned_after_s: float, poll_s: float) -> None:
         self._pool = pool
         self._abandoned = timedelta(seconds=abandoned_after_s)
         self._slice = _FIRST_SLICE
         self._wide_at: datetime | None = None
         """Where the wide sweep is; None between two of them."""
         self._next_wide: datetime | None = None
+        self._look_wide_every_s = _LOOK_WIDE_POLLS * poll_s
+        self._look_wide_at = 0.0
 
     async def step(self) -> int:
         """Look through what is new, then through some of the rest. Returns how many were listed."""
         ends = monotonic() + _BUDGET_S
         found = await self._narrow(ends)
+        if self._wide_at is None and monotonic() < self._look_wide_at:
+            return found
+        self._look_wide_at = monotonic() + self._look_wide_every_s
         return found + await self._wide(ends)
 
     async def _narrow(self, ends: float) -> int:
@@ -89,8 +97,8 @@ class Sweep:
                     "SELECT pg_try_advisory_xact_lock(hashtext('easypay sweep'))"
                 ):
                     return found
-                low = ids.moment_of(await connection.fetchval(_OLDEST))
-                now = await connection.fetchval("SELECT db_now()")
+                oldest, now = await connection.fetchrow(_OLDEST)
+                low = ids.moment_of(oldest)
                 # The next sweep looks at the youngest again: some may still be in flight.
                 settled = now - 2 * self._abandoned
                 whole = now - low <= self._slice
