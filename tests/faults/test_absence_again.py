@@ -160,3 +160,22 @@ async def test_a_late_capture_waits_for_the_one_that_is_open(
         lambda: _is(status(shop, held["id"]), "captured"), step_s=300, at_most_s=3 * 3600
     )
     assert await audit(world, shop) == []
+
+
+async def test_an_absent_capture_is_not_asked_about_for_ever_once_another_was_made(
+    world: Stack, time: DrivenTime, shop: Shop
+) -> None:
+    held = await shop.paid(2500, capture="manual")
+    await meets(world, shop, "reset_before", "capture")
+    assert (await shop.capture(held["id"], 2000)).status_code == 202
+    first = await operation_of(shop, held["id"], "capture")
+    await called_absent(world, time, shop, first["reference"])
+    assert (await shop.capture(held["id"], 1500)).json()["captured_amount"] == 1500
+
+    async def let_go() -> bool:
+        return not await world.fetch(
+            "SELECT 1 FROM watched_operations WHERE merchant_id = $1", shop.merchant_id
+        )
+
+    await time.until(let_go, step_s=900, at_most_s=7200)
+    assert await audit(world, shop) == []

@@ -340,10 +340,13 @@ _POSTPONE: Final = """
            searched text[])
      WHERE u.merchant_id = i.merchant_id AND u.operation_id = i.operation_id
 """
+# What could not be learned in its three days is asked about once a day from then on.
 _LOOK_AGAIN: Final = """
     UPDATE watched_operations u
        SET looks = looks + i.counts, last_finding = i.finding, searched = i.searched,
            next_look_at = CASE WHEN i.counts = 1 AND until <= db_now() THEN 'infinity'
+                               WHEN u.purpose = 'absent' AND until <= db_now()
+                               THEN db_now() + interval '1 day'
                                ELSE db_now() + make_interval(secs => i.again_in_s) END
       FROM jsonb_to_recordset($1::jsonb) AS i(merchant_id uuid, operation_id uuid,
            again_in_s float8, finding text, searched text[], counts integer, purpose text)

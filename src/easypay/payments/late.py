@@ -165,7 +165,9 @@ class Late:
         if operation.kind not in CREATES:
             if payment.active_operation is not None:
                 return False  # that one goes first
-            if by_its_payment and not _explains(operation, payment):  # seen on it, whoever did it
+            if by_its_payment and not can_explain(
+                operation.kind, payment.status
+            ):  # seen on it, whoever did it
                 return True  # a later operation has done the same; this one may not have
         # Noted first: a process that dies after the correction would not come back to note it.
         state = "kept" if operation.kind in CREATES else "corrected"
@@ -359,17 +361,17 @@ def _doubt(payment: Payment, learned: Approved) -> str | None:
     return None
 
 
-def _explains(operation: Operation, payment: Payment) -> bool:
-    """Is the payment as it was when the operation began, so that nothing else has done this?"""
-    match operation.kind:
+def can_explain(kind: str, status: str) -> bool:
+    """Is a payment as it was when such an operation began, so that nothing else has done this?"""
+    match kind:
         case "capture":
-            return payment.status == "authorized"
+            return status == "authorized"
         case "void":
-            return payment.status in ("authorized", "captured", "in_review")
+            return status in ("authorized", "captured", "in_review")
         case "refund":  # that was done by a void
-            return payment.status == "captured"
+            return status == "captured"
         case _:
-            return payment.status == "in_review"
+            return status == "in_review"
 
 
 def _way_back(kind: str, payment: Payment) -> str:
