@@ -308,6 +308,12 @@ async def test_a_late_capture_corrects_the_payment(
     capture = await operation_of(shop, held["id"], "capture")
     await called_absent(world, time, shop, capture["reference"])
     assert await status(shop, held["id"]) == "authorized"
+
+    async def came() -> bool:
+        (row,) = await world.simulator.truth(login=shop.login)
+        return bool(row["status"] == "capturedPendingSettlement")
+
+    await until(came, what="the capture comes late")
     await time.until(
         lambda: _is(status(shop, held["id"]), "captured"), step_s=300, at_most_s=3 * 3600
     )

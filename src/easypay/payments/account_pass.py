@@ -106,6 +106,8 @@ class AccountPass:
             missing = "the account that was asked cannot be used any more"
             both = [*open_cases, *watched]
             await store.postpone(self._pool, [self._again(case, missing) for case in both])
+            if key == store.NO_ACCOUNT:  # its merchant may have one by then
+                await store.forget_account(self._pool, open_cases)
             return
         states = (*OPEN, "not_sent", "held")
         await store.close(self._pool, [case for case in open_cases if case.state not in states])
@@ -119,16 +121,22 @@ class AccountPass:
         endings: asyncio.Queue[Ended | None] = asyncio.Queue(maxsize=4 * _GROUP)
         writer = asyncio.create_task(self._write(key, endings))
         try:
-            missed = await asyncio.gather(
+            # Each to its end, also where another fails: none goes on behind the lease's back.
+            looks = await asyncio.gather(
                 self._look_in_lists(key, account, wanted, endings),
                 self._ask_parents(account, parents, endings),
                 self._watching.see_to(others, account),
+                return_exceptions=True,
             )
             await endings.put(None)
             await writer
         finally:
             writer.cancel()  # where the round was ended before its end
-        await store.postpone(self._pool, [each for some in missed for each in some])
+        failed = [look for look in looks if isinstance(look, BaseException)]
+        missed = [each for look in looks if not isinstance(look, BaseException) for each in look]
+        await store.postpone(self._pool, missed)
+        if failed:
+            raise failed[0]
 
     # lists -------------------------------------------------------------------------------------
 
@@ -263,6 +271,8 @@ class AccountPass:
                 Ended(case, finding, f"absent: no charge was found in {finding.searched}; {why}")
             )
             return []
+        if listed and proof.misses_its_witness(ended, look):
+            searched = []  # it may be in a batch that was not read again: the next pass reads it
         first_from, first_to = case.absent_from, case.absent_to
         if first_from is None or first_from < ended:
             counts = proof.counts(ended, look)
@@ -352,7 +362,13 @@ class AccountPass:
         """Record what was learned of an open operation. Returns whether its case is over."""
         case = ended.case
         if case.purpose is not None:
-            return await self._late.found(operation, payment, ended.learned, ended.why)
+            over = await self._late.found(operation, payment, ended.learned, ended.why)
+            if not over:  # no sooner than it would be looked for, unless it is to be given back
+                again = self._watching.not_learned(case, f"not dealt with yet: {ended.why}")
+                await store.postpone(self._pool, [again])
+            return over
+        if operation.state == "not_sent" or operation.begun_at != case.begun_at:
+            return False  # nothing is known of a call that was taken up since the case was read
         if operation.state not in (*OPEN, "held"):
             return True
         evidence = Evidence(

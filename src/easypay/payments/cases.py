@@ -206,6 +206,17 @@ async def set_account(runner: Runner, of: Iterable[Id], account: bytes) -> None:
     )
 
 
+async def forget_account(runner: Runner, cases: Sequence[Case]) -> None:
+    """Operations whose merchant has had no account: it is looked up again."""
+    await runner.execute(
+        "UPDATE unresolved_operations SET account = NULL WHERE account = $3"
+        " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        [case.merchant_id for case in cases],
+        [case.operation_id for case in cases],
+        NO_ACCOUNT,
+    )
+
+
 _DUE: Final = f"""
     SELECT d.account, d.old FROM (
         SELECT account, inquiries >= {FRESH_LOOKS} AS old, min(next_inquiry_at) AS due
@@ -329,14 +340,18 @@ _POSTPONE: Final = """
            searched text[])
      WHERE u.merchant_id = i.merchant_id AND u.operation_id = i.operation_id
 """
+# What could not be learned in its three days is asked about once a day from then on.
 _LOOK_AGAIN: Final = """
     UPDATE watched_operations u
        SET looks = looks + i.counts, last_finding = i.finding, searched = i.searched,
            next_look_at = CASE WHEN i.counts = 1 AND until <= db_now() THEN 'infinity'
+                               WHEN u.purpose = 'absent' AND until <= db_now()
+                               THEN db_now() + interval '1 day'
                                ELSE db_now() + make_interval(secs => i.again_in_s) END
       FROM jsonb_to_recordset($1::jsonb) AS i(merchant_id uuid, operation_id uuid,
-           again_in_s float8, finding text, searched text[], counts integer)
+           again_in_s float8, finding text, searched text[], counts integer, purpose text)
      WHERE u.merchant_id = i.merchant_id AND u.operation_id = i.operation_id
+       AND u.purpose = i.purpose
 """
 _WATCHED_LONG_ENOUGH: Final = "DELETE FROM watched_operations WHERE next_look_at = 'infinity'"
 _GROUP: Final = 2_000
@@ -355,6 +370,7 @@ async def postpone(runner: Runner, missed: Sequence[Missed]) -> None:
                 "absent_to": each.absent_to,
                 "searched": each.searched,
                 "counts": int(each.counts),
+                "purpose": each.case.purpose,
             }
             for each in missed
             if (each.case.purpose is not None) == purpose

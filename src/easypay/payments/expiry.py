@@ -8,8 +8,11 @@ import logging
 from datetime import timedelta
 from typing import Any, Final
 
+import asyncpg
+
 from easypay import clock, ids
 from easypay.clock import monotonic
+from easypay.db.connections import LOST
 from easypay.payments.cases import Case
 from easypay.processors.base import (
     Account,
@@ -39,6 +42,8 @@ _EXPIRE: Final = """
     SELECT merchant_id, $5, id, $6, mode, 'payment.expired', 'expired', amount_minor, currency, $4
       FROM expired
 """
+# An authorization that a reviewer approved stays `held` itself. A payment of an older version does
+# not remember its account: it is the one saved last.
 _SWEEP: Final = """
     INSERT INTO watched_operations
         (merchant_id, operation_id, payment_id, account, purpose, since, until, next_look_at)
@@ -46,8 +51,12 @@ _SWEEP: Final = """
            db_now() + make_interval(secs => $3), db_now()
       FROM operations o
       JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
-      JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
-     WHERE o.id >= $1 AND o.id < $2 AND o.kind = 'authorize' AND o.state = 'approved'
+      CROSS JOIN LATERAL (
+        SELECT account FROM processor_logins l
+         WHERE l.merchant_id = p.merchant_id AND l.mode = p.mode
+           AND l.id = coalesce(p.login_id, l.id)
+         ORDER BY l.saved_at DESC LIMIT 1) l
+     WHERE o.id >= $1 AND o.id < $2 AND o.kind = 'authorize' AND o.state IN ('approved', 'held')
        AND p.status = 'authorized'
     ON CONFLICT DO NOTHING
 """
@@ -56,10 +65,14 @@ _WATCH_NOW: Final = """
         (merchant_id, operation_id, payment_id, account, purpose, since, until, next_look_at)
     SELECT o.merchant_id, o.id, o.payment_id, l.account, 'expiry', db_now(), db_now(), db_now()
       FROM operations o
-      JOIN processor_logins l ON l.merchant_id = o.merchant_id AND l.id = $3
+      CROSS JOIN LATERAL (
+        SELECT account FROM processor_logins l
+         WHERE l.merchant_id = o.merchant_id AND l.mode = o.mode AND l.id = coalesce($3, l.id)
+         ORDER BY l.saved_at DESC LIMIT 1) l
      WHERE o.merchant_id = $1 AND o.payment_id = $2 AND o.kind = 'authorize'
-       AND o.state = 'approved'
-    ON CONFLICT DO NOTHING
+       AND o.state IN ('approved', 'held')
+    ON CONFLICT (merchant_id, operation_id) DO UPDATE SET next_look_at = excluded.next_look_at
+      WHERE watched_operations.purpose = 'expiry'
 """
 
 
@@ -125,5 +138,7 @@ async def sweep(pool: Any) -> None:
 
 async def ask_soon(pool: Any, payment: Any) -> None:
     """Ask about an authorization whose capture the processor refused."""
-    if payment.login_id is not None:
+    try:
         await pool.execute(_WATCH_NOW, payment.merchant_id, payment.id, payment.login_id)
+    except (*LOST, asyncpg.PostgresError) as error:  # the shop has its answer all the same
+        log.warning("an authorization is not asked about: %s: %s", type(error).__name__, error)

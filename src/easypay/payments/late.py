@@ -54,22 +54,32 @@ _FOUND: Final = """
     )
     SELECT count(*) FROM late
 """
+_CARD: Final = """
+    UPDATE payments SET card_last4 = $4, card_brand = coalesce(card_brand, $5)
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND card_last4 IS NULL
+"""
 _MOVE: Final = """
     UPDATE late_charges SET state = $3, reason = coalesce($4, reason), changed_at = db_now()
-     WHERE merchant_id = $1 AND operation_id = $2 AND state = ANY ($5)
+     WHERE merchant_id = $1 AND operation_id = $2 AND state = $5
 """
+# `changed_at` is the fence: of two that have read the same row, one begins.
 _BEGIN: Final = """
-    WITH begun AS (
-        INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
-            currency, reference, parent_transaction_id, begun_at, gives_back)
-        SELECT l.merchant_id, $3, l.payment_id, l.mode, $4, 'in_flight', l.amount_minor,
-               l.currency, $5, l.transaction_id, db_now(), l.operation_id
-          FROM late_charges l
+    WITH taken AS (
+        UPDATE late_charges l
+           SET changed_at = greatest(db_now(), changed_at + interval '1 microsecond')
          WHERE l.merchant_id = $1 AND l.operation_id = $2 AND l.state = 'returning'
+           AND l.changed_at = $6
            AND NOT EXISTS (SELECT FROM operations o
                             WHERE o.merchant_id = l.merchant_id AND o.payment_id = l.payment_id
                               AND o.gives_back = l.operation_id
                               AND o.state IN ('in_flight', 'unknown', 'not_sent', 'approved'))
+        RETURNING l.*
+    ), begun AS (
+        INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
+            currency, reference, parent_transaction_id, begun_at, gives_back)
+        SELECT l.merchant_id, $3, l.payment_id, l.mode, $4, 'in_flight', l.amount_minor,
+               l.currency, $5, l.transaction_id, db_now(), l.operation_id
+          FROM taken l
         RETURNING 1
     )
     SELECT count(*) FROM begun
@@ -126,6 +136,16 @@ class Late:
                 operation.reference,
                 learned.transaction_id,
             )
+        if payment.card_last4 is None and learned.card_last4 is not None:
+            # Paid with a token: only the charge tells the card, and a refund must name it.
+            await self._pool.execute(
+                _CARD,
+                payment.merchant_id,
+                payment.mode,
+                payment.id,
+                learned.card_last4,
+                learned.card_brand,
+            )
         # The watch goes on for another purpose, and its first step is due at once.
         await self._pool.execute(
             "UPDATE watched_operations SET purpose = 'return', next_look_at = db_now(),"
@@ -142,33 +162,34 @@ class Late:
     ) -> bool:
         """Make the rows say what happened, if the money rules allow it."""
         by_its_payment = operation.kind != "refund" or learned.voided
-        if operation.kind not in CREATES and by_its_payment:  # seen on it, whoever did it
+        if operation.kind not in CREATES:
             if payment.active_operation is not None:
                 return False  # that one goes first
-            if not _explains(operation, payment):
+            if by_its_payment and not can_explain(
+                operation.kind, payment.status
+            ):  # seen on it, whoever did it
                 return True  # a later operation has done the same; this one may not have
+        # Noted first: a process that dies after the correction would not come back to note it.
+        state = "kept" if operation.kind in CREATES else "corrected"
+        await self._note(operation, payment, learned.transaction_id, state, None, evidence)
         why = Evidence(source="inquiry", finding=f"late: {evidence}", at=rfc3339(clock.now()))
         try:
             recorded = await self._recorder.record(operation, payment, learned, evidence=why)
         except (InvalidState, asyncpg.CheckViolationError) as error:
-            await self._needs_person(
-                operation,
-                payment,
-                learned.transaction_id,
-                f"the payment has moved on: {error}",
-                evidence,
+            reason = f"the payment has moved on: {error}"
+            await self._move(
+                operation.merchant_id, operation.id, "needs_person", reason, were=state
             )
+            _say_needs_person(operation, learned.transaction_id, reason)
             return True
         if recorded.state == "absent":
             return False  # somebody else is at it
-        state = "kept" if operation.kind in CREATES else "corrected"
-        if await self._note(operation, payment, learned.transaction_id, state, None, evidence):
-            log.critical(
-                "late charge: operation %s was called absent, and the processor did it as %s; the "
-                "payment says so now",
-                operation.reference,
-                learned.transaction_id,
-            )
+        log.critical(
+            "late charge: operation %s was called absent, and the processor did it as %s; the "
+            "payment says so now",
+            operation.reference,
+            learned.transaction_id,
+        )
         return True
 
     async def _needs_person(
@@ -180,13 +201,7 @@ class Late:
         evidence: str,
     ) -> None:
         if await self._note(operation, payment, transaction_id, "needs_person", reason, evidence):
-            log.critical(
-                "late charge: operation %s was called absent, and the processor has it as %s: %s; "
-                "needs a person",
-                operation.reference,
-                transaction_id,
-                reason,
-            )
+            _say_needs_person(operation, transaction_id, reason)
 
     async def _note(
         self,
@@ -226,7 +241,7 @@ class Late:
     async def give_back_again(self, case: Case, account: Account) -> bool:
         """The next step of giving a late charge back. Returns whether there is none left."""
         row = await self._pool.fetchrow(
-            "SELECT state, transaction_id FROM late_charges"
+            "SELECT state, changed_at FROM late_charges"
             " WHERE merchant_id = $1 AND operation_id = $2",
             case.merchant_id,
             case.operation_id,
@@ -238,6 +253,7 @@ class Late:
         )
         assert payment is not None, "payments are never deleted"
         kind = _way_back(case.kind, payment)
+        deadline = Deadline(monotonic() + self._call_deadline_s)  # ages count from the begin
         operation_id = ids.new_id()
         begun = await self._pool.fetchval(
             _BEGIN,
@@ -246,19 +262,21 @@ class Late:
             operation_id,
             kind,
             ids.reference(operation_id),
+            row["changed_at"],
         )
         if not begun:  # one is open, and ends by itself; an approved one ends the matter
             await self._settle_approved(case)
             return False
         operation = await store.find_operation(self._pool, case.merchant_id, operation_id)
         assert operation is not None, "it was begun just now"
-        outcome = await self._send(operation, payment, account)
+        outcome = await self._send(operation, payment, account, deadline)
         recorded = await self._recorder.record(operation, payment, outcome)
         await self.returned(operation, recorded.state, outcome)
         return recorded.state == "approved"
 
-    async def _send(self, operation: Operation, payment: Payment, account: Account) -> Outcome:
-        deadline = Deadline(monotonic() + self._call_deadline_s)
+    async def _send(
+        self, operation: Operation, payment: Payment, account: Account, deadline: Deadline
+    ) -> Outcome:
         assert operation.parent_transaction_id is not None
         if operation.kind == "void":
             return await self._processor.void(
@@ -313,9 +331,25 @@ class Late:
             await self._move(case.merchant_id, case.operation_id, "returned", None)
 
     async def _move(
-        self, merchant_id: UUID, operation_id: UUID, state: str, reason: str | None
+        self,
+        merchant_id: UUID,
+        operation_id: UUID,
+        state: str,
+        reason: str | None,
+        *,
+        were: str = "returning",
     ) -> None:
-        await self._pool.execute(_MOVE, merchant_id, operation_id, state, reason, ["returning"])
+        await self._pool.execute(_MOVE, merchant_id, operation_id, state, reason, were)
+
+
+def _say_needs_person(operation: Operation, transaction_id: str, reason: str) -> None:
+    log.critical(
+        "late charge: operation %s was called absent, and the processor has it as %s: %s; "
+        "needs a person",
+        operation.reference,
+        transaction_id,
+        reason,
+    )
 
 
 def _doubt(payment: Payment, learned: Approved) -> str | None:
@@ -327,17 +361,17 @@ def _doubt(payment: Payment, learned: Approved) -> str | None:
     return None
 
 
-def _explains(operation: Operation, payment: Payment) -> bool:
-    """Is the payment as it was when the operation began, so that nothing else has done this?"""
-    match operation.kind:
+def can_explain(kind: str, status: str) -> bool:
+    """Is a payment as it was when such an operation began, so that nothing else has done this?"""
+    match kind:
         case "capture":
-            return payment.status == "authorized"
+            return status == "authorized"
         case "void":
-            return payment.status in ("authorized", "captured", "in_review")
+            return status in ("authorized", "captured", "in_review")
         case "refund":  # that was done by a void
-            return payment.status == "captured"
+            return status == "captured"
         case _:
-            return payment.status == "in_review"
+            return status == "in_review"
 
 
 def _way_back(kind: str, payment: Payment) -> str:

@@ -44,6 +44,12 @@ def counts(call_ended_at: datetime, look: Look) -> bool:
     return look.began_at >= call_ended_at
 
 
+def misses_its_witness(call_ended_at: datetime, look: Look) -> bool:
+    """Is an operation known that should be listed by now, and none is?"""
+    known = _is_later(look.newest_known, call_ended_at)
+    return known and not _is_later(look.caught_up_to, call_ended_at)
+
+
 def is_absent(
     call_ended_at: datetime,
     first_from: datetime | None,
@@ -65,8 +71,12 @@ def is_absent(
         return False
     if look.began_at - first_to < timedelta(seconds=schedule.gap_s):
         return False
-    if listed and look.caught_up_to is not None and look.caught_up_to > call_ended_at:
+    if listed and _is_later(look.caught_up_to, call_ended_at):
         return True
-    if listed and look.newest_known is not None and look.newest_known > call_ended_at:
+    if listed and misses_its_witness(call_ended_at, look):
         return False
     return look.began_at - call_ended_at >= timedelta(seconds=schedule.absent_after_s)
+
+
+def _is_later(moment: datetime | None, than: datetime) -> bool:
+    return moment is not None and moment > than

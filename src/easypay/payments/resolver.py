@@ -25,6 +25,7 @@ from uuid import UUID
 from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
 from easypay.merchants.directory import Directory
+from easypay.merchants.vault import VaultError
 from easypay.payments import cases as store
 from easypay.payments import expiry
 from easypay.payments.account_pass import (
@@ -161,7 +162,11 @@ class Resolver:
         for merchant_id, operation_id, mode in unknown:
             by_account[merchant_id, mode].append((merchant_id, operation_id))
         for (merchant_id, mode), operations in by_account.items():
-            login = await self._directory.current_login(merchant_id, mode)
+            try:
+                login = await self._directory.current_login(merchant_id, mode)
+            except VaultError as error:  # of one merchant, and nobody else waits for it
+                log.error("a processor account cannot be opened: %s", error)
+                login = None
             account = store.NO_ACCOUNT if login is None else login.digest
             await store.set_account(self._pool, operations, account)
 
@@ -215,6 +220,8 @@ class Resolver:
             await store.close(self._pool, over)
             await store.ask_about(self._pool, again)
             rows = await store.rows_of(self._pool, due)
+            # One that was repeated since the claim may be under way: nothing is proven of that.
+            due = [case for case in due if rows[case.id][0].state == "not_sent"]
             learned = Absent(searched="nothing: the request never left this gateway")
             evidence = Evidence(
                 source="inquiry",
@@ -252,10 +259,20 @@ class Resolver:
         ended = False
         for case in await store.cases_of_payment(self._pool, key.merchant_id, key.payment_id):
             async with self._soon:
-                ended = await self._ask_now(case) or ended
+                try:
+                    ended = await self._ask_now(case) or ended
+                except Exception as error:  # noqa: BLE001 - the request goes on as it would without
+                    log.error(
+                        "operation %s was not asked about: %s: %s",
+                        case.reference,
+                        type(error).__name__,
+                        error,
+                    )
         return ended
 
     async def _ask_now(self, case: Case) -> bool:
+        if case.state == "not_sent":
+            return False  # nothing is to be asked; it ends by itself
         if case.state not in (*OPEN, "held"):
             await store.close(self._pool, [case])
             return True

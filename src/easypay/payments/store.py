@@ -152,6 +152,9 @@ _REOPEN: Final = f"""
           FROM reopened r
          WHERE p.merchant_id = r.merchant_id AND p.mode = r.mode AND p.id = r.payment_id
            AND r.kind IN ('authorize', 'sale') AND p.login_id IS DISTINCT FROM $3
+    ), asked_there AS (
+        UPDATE unresolved_operations u SET account = NULL
+          FROM reopened r WHERE u.merchant_id = r.merchant_id AND u.operation_id = r.id
     )
     SELECT {OPERATION_COLUMNS} FROM reopened
 """
@@ -162,7 +165,8 @@ async def reopen(
 ) -> Operation | None:
     """Take up an operation that was proven never sent. None where another was quicker.
 
-    A payment that no account has seen yet goes to the merchant's account of today, `login_id`.
+    A payment that no account has seen yet goes to the merchant's account of today, `login_id`, and
+    that is the one to be asked about it.
     """
     row = await runner.fetchrow(_REOPEN, merchant_id, operation_id, login_id)
     return None if row is None else Operation(*row)

@@ -17,7 +17,8 @@ from easypay.clock import monotonic
 from easypay.payments import cases as store
 from easypay.payments import expiry
 from easypay.payments.cases import Case, Missed
-from easypay.payments.late import Late
+from easypay.payments.late import Late, can_explain
+from easypay.payments.model import CREATES
 from easypay.processors.base import Account, Deadline, Processor
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Watching:
             elif case.state in store.STILL_OPEN:
                 # Whoever was about to call it absent has not come to it: it is still asked about.
                 waits.append(self.not_learned(case, "its outcome is open"))
-            elif case.state != "absent":
+            elif case.state != "absent" or _is_overtaken(case):
                 await store.close(self._pool, [case])
             elif case.looks < len(_FIRST_LOOKS_S) or (case.until is not None and case.until <= now):
                 look.append(case)
@@ -133,6 +134,12 @@ class Watching:
         """The question was not answered: soon once more, and it does not count."""
         again_in_s = _NOT_LEARNED_S * _jitter()
         return Missed(case, again_in_s, finding, searched=case.searched, counts=False)
+
+
+def _is_overtaken(case: Case) -> bool:
+    """Of what changes a transaction: a later operation has changed it, and this one cannot have."""
+    changes = case.kind != "refund" and case.kind not in CREATES
+    return changes and not can_explain(case.kind, case.status)
 
 
 def _jitter() -> float:

@@ -39,7 +39,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     Mutation(
         "a_minute_is_enough",  # absence is believed a minute after the call, whatever is known
         "easypay/payments/proof.py",
-        "    if listed and look.newest_known is not None and look.newest_known > call_ended_at:\n"
+        "    if listed and misses_its_witness(call_ended_at, look):\n"
         "        return False\n"
         "    return look.began_at - call_ended_at >= timedelta(seconds=schedule.absent_after_s)\n",
         "    return look.began_at - call_ended_at >= timedelta(seconds=60)\n",

@@ -1,0 +1,226 @@
+"""Two that learn of one operation at the same time, one of them between the other's steps."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from easypay.db.pool import Pool, open_pool
+from easypay.merchants import admin
+from easypay.merchants.directory import Directory
+from easypay.merchants.vault import Vault
+from easypay.payments import cases, statements, store
+from easypay.payments.account_pass import AccountPass, Ended, Times
+from easypay.payments.late import Late
+from easypay.payments.proof import Schedule
+from easypay.payments.recorder import Recorder
+from easypay.payments.resolver import Resolver
+from easypay.payments.watching import Watching
+from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.processors.base import Absent, Account
+from harness import ENCRYPTION_KEY, QUICK, Shop, Stack, until
+
+RARELY = QUICK | {"resolver_poll_s": "3600", "not_sent_ends_after_s": "600"}
+"""A gateway whose own resolver stays out of the test."""
+
+
+class Between:
+    """A pool that lets somebody else act after a query of one text."""
+
+    def __init__(self, pool: Pool, text: str, act: Callable[[], Awaitable[object]]) -> None:
+        self._pool, self._text, self._act = pool, text, act
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    async def fetch(self, sql: str, *arguments: object) -> Any:
+        return await self._then(sql, await self._pool.fetch(sql, *arguments))
+
+    async def fetchrow(self, sql: str, *arguments: object) -> Any:
+        return await self._then(sql, await self._pool.fetchrow(sql, *arguments))
+
+    async def _then(self, sql: str, rows: Any) -> Any:
+        if self._text in sql and rows:
+            await self._act()
+        return rows
+
+
+@asynccontextmanager
+async def parts(stack: Stack) -> AsyncIterator[tuple[Pool, Recorder, AuthorizeNet]]:
+    """What a resolver is made of, in this process."""
+    pool = await open_pool(stack.dsn, size=4)
+    committer = statements.group_committer(
+        "record",
+        [statements.lane("record", stack.dsn)],
+        month_of=lambda _: "",
+        size=8,
+        limit=None,
+        patience_s=10,
+    )
+    processor = AuthorizeNet(connect_timeout_s=1)
+    try:
+        yield pool, Recorder(committer, pool, first_inquiry_s=0.1), processor
+    finally:
+        await committer.close()
+        await processor.close()
+        await pool.close()
+
+
+async def never_left(stack: Stack) -> tuple[Shop, uuid.UUID]:
+    """A shop whose payment was proven never sent, and its operation."""
+    shop = await stack.shop(await stack.gateway(**RARELY))
+    vault, wrong = Vault(ENCRYPTION_KEY), "no-such-key-here"
+    connection = await asyncpg.connect(stack.dsn)
+    try:
+        await admin.set_processor_account(
+            connection, vault, shop.merchant_id, "test", login_id=shop.login, transaction_key=wrong
+        )
+    finally:
+        await connection.close()
+    answer = await shop.pay(2500)
+    assert answer.status_code == 502, answer.text
+    (row,) = await stack.fetch(
+        "SELECT id, state FROM operations WHERE merchant_id = $1", shop.merchant_id
+    )
+    assert row["state"] == "not_sent"
+    return shop, row["id"]
+
+
+async def state_of(stack: Stack, shop: Shop) -> str:
+    (row,) = await stack.fetch(
+        "SELECT state FROM operations WHERE merchant_id = $1", shop.merchant_id
+    )
+    return str(row["state"])
+
+
+async def reopen(stack: Stack, shop: Shop, operation_id: uuid.UUID) -> None:
+    connection = await asyncpg.connect(stack.dsn)
+    (row,) = await connection.fetch(
+        "SELECT id FROM processor_logins WHERE merchant_id = $1", shop.merchant_id
+    )
+    assert await store.reopen(connection, shop.merchant_id, operation_id, row["id"])
+    await connection.close()
+
+
+async def test_what_is_repeated_while_it_is_being_ended_is_not_called_absent(stack: Stack) -> None:
+    """The same key came a moment after the operation was found not sent: it is under way."""
+    shop, operation_id = await never_left(stack)
+    await stack.fetch(
+        "UPDATE unresolved_operations SET next_inquiry_at = db_now() WHERE merchant_id = $1",
+        shop.merchant_id,
+    )
+    async with parts(stack) as (pool, recorder, processor):
+        resolver = Resolver(
+            pool=Between(pool, "FROM claimed u", lambda: reopen(stack, shop, operation_id)),
+            recorder=recorder,
+            processor=processor,
+            directory=Directory(pool, Vault(ENCRYPTION_KEY), {}, lease_s=1),
+            deadline_s=1,
+            interval_s=1,
+            gap_s=1,
+            absent_after_s=1,
+            not_sent_s=1,
+            review_interval_s=1,
+            poll_s=1,
+        )
+        assert await resolver.end_not_sent() == 0
+    assert await state_of(stack, shop) == "in_flight"
+
+
+@pytest.mark.parametrize("meanwhile", ["in_flight", "not_sent"])
+async def test_absence_of_a_first_try_says_nothing_of_what_came_after_it(
+    stack: Stack, meanwhile: str
+) -> None:
+    """Its case was read while the first try was open; that never left, and is repeated or not."""
+    shop, operation_id = await never_left(stack)
+    async with parts(stack) as (pool, recorder, processor):
+        late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=1)
+        rounds = AccountPass(
+            pool=pool,
+            recorder=recorder,
+            processor=processor,
+            late=late,
+            watching=Watching(pool=pool, processor=processor, late=late),
+            schedule=Schedule(call_s=1, gap_s=1, absent_after_s=1),
+            times=Times(1, 1, 1),
+        )
+        await pool.execute(
+            "WITH o AS (UPDATE operations SET state = 'in_flight' WHERE merchant_id = $1)"
+            " UPDATE unresolved_operations SET not_sent = false WHERE merchant_id = $1",
+            shop.merchant_id,
+        )
+        (row,) = await stack.fetch(
+            "SELECT id FROM payments WHERE merchant_id = $1", shop.merchant_id
+        )
+        (case,) = await cases.cases_of_payment(pool, shop.merchant_id, row["id"])
+        await pool.execute(
+            "WITH o AS (UPDATE operations SET state = 'not_sent' WHERE merchant_id = $1)"
+            " UPDATE unresolved_operations SET not_sent = true, account = $2"
+            " WHERE merchant_id = $1",
+            shop.merchant_id,
+            bytes(32),
+        )
+        if meanwhile == "in_flight":
+            await reopen(stack, shop, operation_id)
+            (kept,) = await stack.fetch(
+                "SELECT account FROM unresolved_operations WHERE merchant_id = $1",
+                shop.merchant_id,
+            )
+            assert kept["account"] is None  # it may have gone to another account
+        operation, payment = (await cases.rows_of(pool, [case]))[case.id]
+        absent = Ended(case, Absent(searched="all lists"), "absent")
+        assert not await rounds.end(absent, operation, payment)
+    assert await state_of(stack, shop) == meanwhile
+
+
+async def test_a_late_charge_is_given_back_once_by_two_that_see_to_it(stack: Stack) -> None:
+    """The lease of one had run out while it was at work, and another came."""
+    shop = await stack.shop(await stack.gateway(**RARELY))
+    paid = await shop.paid(2500)
+    await stack.fetch(
+        "WITH o AS (UPDATE operations SET state = 'absent', reply_status = NULL, reply_body = NULL"
+        "   WHERE merchant_id = $1 RETURNING *)"
+        ", p AS (UPDATE payments SET captured_minor = 0, status = 'voided' WHERE merchant_id = $1)"
+        ", w AS (INSERT INTO watched_operations SELECT merchant_id, id, payment_id, $2, 'return',"
+        "   now(), now() + interval '1 day', now() FROM o)"
+        " INSERT INTO late_charges SELECT merchant_id, id, payment_id, mode, kind, $3,"
+        "   amount_minor, currency, 'returning', NULL, 'seen', now(), now() FROM o",
+        shop.merchant_id,
+        bytes(32),
+        paid["processor"]["transaction_id"],
+    )
+    account = Account(
+        url=stack.simulator.wire, login_id=shop.login, transaction_key="simulated-key-1"
+    )
+    gate = await asyncpg.connect(stack.dsn)
+    await gate.execute(
+        "CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM pg_advisory_xact_lock_shared(77); RETURN NEW; END $$;"
+        " CREATE TRIGGER gate BEFORE INSERT ON operations"
+        " FOR EACH ROW EXECUTE FUNCTION wait_at_gate();"
+        " SELECT pg_advisory_lock(77)"
+    )
+
+    async def both_wait() -> bool:
+        return bool(await gate.fetchval("SELECT count(*) = 2 FROM pg_locks WHERE NOT granted"))
+
+    async with parts(stack) as (pool, recorder, processor):
+        (case,) = await cases.watched_cases(pool, cases.Lane(bytes(32), old=True), 9)
+        late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=5)
+        two = [asyncio.create_task(late.give_back_again(case, account)) for _ in range(2)]
+        await until(both_wait, what="both are about to begin it")
+        await gate.close()
+        await asyncio.gather(*two)
+    rows = await stack.fetch(
+        "SELECT state FROM operations WHERE merchant_id = $1 AND gives_back IS NOT NULL",
+        shop.merchant_id,
+    )
+    assert [row["state"] for row in rows] == ["approved"]
+    (late_row,) = await stack.fetch(
+        "SELECT state FROM late_charges WHERE merchant_id = $1", shop.merchant_id
+    )
+    assert late_row["state"] == "returned"
