@@ -67,7 +67,8 @@ class Request(msgspec.Struct, gc=False):
         for name, value in parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True):
             if name not in allowed or name in found:
                 problem = "given twice" if name in found else "not a parameter of this call"
-                raise invalid_query(quoted(name), f"It is {problem}: {', '.join(allowed)}.")
+                takes = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
+                raise invalid_query(quoted(name), f"It is {problem}; {takes}.")
             found[name] = value
         return found
 
