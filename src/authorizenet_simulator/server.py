@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -29,11 +30,37 @@ class _Connection(HttpToolsProtocol):
     _at_once: bytearray | None = None
     """The body so far of a request that is answered at once."""
 
+    def data_received(self, data: bytes) -> None:
+        """An offered upgrade is ignored (RFC 9110, 7.8). The parser stops at its head and would
+        lose the body, so another reads the request again, without the offer."""
+        self._unset_keepalive_if_required()
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = self._without_offer() + data[upgrade.args[0] :]
+                    self.parser = httptools.HttpRequestParser(self)
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _without_offer(self) -> bytes:
+        """The head that was just read, but for its Upgrade."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":  # there is no other way to read it
+            raise httptools.HttpParserError("no tunnels")
+        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(lines))
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # it is read again
         if (
             self.url == _WIRE_URL
             and not self.app_itself.simulator.faults.active
@@ -52,6 +79,8 @@ class _Connection(HttpToolsProtocol):
             self._at_once += body
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         if self._at_once is None:
             super().on_message_complete()
         else:

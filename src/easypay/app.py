@@ -166,7 +166,8 @@ class Gateway:
         ]
         if settings.metrics_listen:
             listener = MetricsListener(settings.metrics_listen, metrics_text)
-            self._tasks.append(asyncio.create_task(listener.run()))
+            run = kept_running("the metrics' own address", listener.run)
+            self._tasks.append(asyncio.create_task(run))
         _spare_the_collector()
 
     def _build_flows(self, card_digest: Digest) -> Resolver:

@@ -288,7 +288,9 @@ class HttpProtocol(HttpToolsProtocol):
         if isinstance(error.__context__, EasyPayError):
             self._refuse(error.__context__)
         else:
-            self._refuse(MalformedRequest(f"This is no HTTP/1.1 request that can be read: {error}"))
+            # A callback breaks off where the target names no path.
+            why = "its target" if isinstance(error, httptools.HttpParserCallbackError) else error
+            self._refuse(MalformedRequest(f"This is no HTTP/1.1 request that can be read: {why}"))
 
     def _refuse(self, error: EasyPayError) -> None:
         """Read no more. The request that is being received is refused, and its handler is told

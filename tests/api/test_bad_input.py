@@ -90,6 +90,19 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("DEL", {**GOOD, "customer": {"reference": "a\x7f"}}, "#/customer/reference", "invalid"),
     ("long", {**GOOD, "order_reference": "x" * 65}, "#/order_reference", "too_long"),
+    ("line end of a key", {**GOOD, "metadata": {"a\n": "b"}}, "#/metadata/a\n", "invalid"),
+    (
+        "line end of a token",
+        {
+            **GOOD,
+            "payment_method": {
+                "type": "accept_token",
+                "accept_token": {"data_descriptor": "a", "data_value": "b\n"},
+            },
+        },
+        "#/payment_method/accept_token/data_value",
+        "invalid",
+    ),
     ("metadata type", {**GOOD, "metadata": {"a": 1}}, "#/metadata/a", "invalid"),
     ("email", {**GOOD, "customer": {"email": "nobody"}}, "#/customer/email", "invalid"),
 ]
@@ -142,6 +155,8 @@ async def test_every_bad_field_is_named_at_once(shop: Shop) -> None:
         (b"[]", "application/json", 422, "validation_failed"),
         (b"null", "application/json", 422, "validation_failed"),
         (json.dumps(GOOD).encode(), "text/plain", 415, "unsupported_media_type"),
+        (json.dumps(GOOD).encode(), "application/jsonp", 415, "unsupported_media_type"),
+        (json.dumps(GOOD).encode(), "application/json-patch+json", 415, "unsupported_media_type"),
         (json.dumps(GOOD).encode(), "application/xml", 415, "unsupported_media_type"),
         (b'{"x":"' + b"y" * 65_536 + b'"}', "application/json", 413, "body_too_large"),
     ],

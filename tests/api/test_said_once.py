@@ -121,6 +121,29 @@ async def test_a_body_of_doubtful_length_is_refused(
     await nothing_was_done(shared_stack, shop)
 
 
+@pytest.mark.parametrize(
+    "length", [f"{'0' * 5_000}{len(BODY)}", f"{len(BODY)} ", f"\t{len(BODY)} \t"]
+)
+@pytest.mark.parametrize("upgrade", [(), ("Connection: upgrade", "Upgrade: h2c")])
+async def test_a_length_written_at_length_is_that_length(
+    gateway: Gateway, shop: Shop, length: str, upgrade: tuple[str, ...]
+) -> None:
+    head = post("/payments", shop.secret, b"", *upgrade, key="at-length")
+    head = head.replace(b"Content-Length: 0", f"Content-Length: {length}".encode())
+    async with dial(gateway) as line:
+        line.writer.write(head + BODY + b"GET /livez HTTP/1.1\r\nHost: shop\r\n\r\n")
+        assert (await line.told())[0] == 201
+        assert (await line.answer())[2] == b"alive\n"
+
+
+async def test_a_target_without_a_path_is_refused_in_words(gateway: Gateway) -> None:
+    async with dial(gateway) as line:
+        line.writer.write(b"GET http://shop HTTP/1.1\r\nHost: shop\r\n\r\n")
+        status, problem = await line.told()
+    assert (status, problem["code"]) == (400, "malformed_request")
+    assert "its target" in problem["detail"]
+
+
 async def test_a_trailer_is_no_header(shared_stack: Stack, gateway: Gateway, shop: Shop) -> None:
     body = chunked(BODY)[:-2] + b"Idempotency-Key: from-a-trailer\r\n\r\n"
     async with dial(gateway) as line:
@@ -191,6 +214,18 @@ async def test_a_key_given_twice_is_named(
     )
     assert VISA not in answer.text
     await nothing_was_done(shared_stack, shop)
+
+
+async def test_a_key_given_twice_is_named_where_one_of_the_two_is_wrong(shop: Shop) -> None:
+    headers = {"idempotency-key": "twice", "content-type": "application/json"}
+    for first, second in ((b"1.5", b"100"), (b"100", b"1.5")):
+        body = BODY.replace(b'"amount": 2500', b'"amount": %b, "amount": %b' % (first, second))
+        answer = await shop.client.post("/payments", content=body, headers=headers)
+        errors = [(each["pointer"], each["code"]) for each in answer.json()["errors"]]
+        assert (answer.status_code, errors) == (422, [("#/amount", "duplicate_key")])
+    deep = b'{"x":' + b"[" * 960 + b"]" * 960 + b"}"
+    answer = await shop.client.post("/payments", content=deep, headers=headers)
+    assert answer.status_code in (400, 422), answer.text
 
 
 async def test_a_refund_with_two_amounts_gives_nothing_back(shop: Shop) -> None:

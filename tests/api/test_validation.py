@@ -199,3 +199,19 @@ def test_no_value_and_no_card_number_is_quoted() -> None:
     error = refused({VISA: 1, "metadata": {VISA: 1}, "amount": VISA, "payment_method": card(4)})
     told = " ".join(f"{field.pointer} {field.detail}" for field in error.fields)
     assert VISA not in told
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (b'"\xff"', "it is not UTF-8 throughout."),
+        (b'"\xed\xa0\x80"', "it is not UTF-8 throughout."),
+        (b"1" + b"0" * 60_000, "Integer value out of range."),
+        (b"1e999", "Number out of range."),
+    ],
+)
+async def test_what_is_no_json_is_told_in_plain_words(shop: Shop, value: bytes, said: str) -> None:
+    for body in (b'{"description": %b}' % value, b'{"amount": %b}' % value):
+        headers = {"idempotency-key": "plain", "content-type": "application/json"}
+        problem = (await shop.client.post("/payments", content=body, headers=headers)).json()
+        assert problem["detail"] == f"The body is not JSON: {said}", body[:40]

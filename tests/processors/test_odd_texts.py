@@ -3,6 +3,7 @@
 And what we send is cut as the other side counts."""
 
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authorizenet_simulator.facets import units
-from easypay.processors.authorize_net import findings, messages, replies, reporting
+from easypay.processors.authorize_net import findings, messages, replies, reporting, wire
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import Account, InquiryRequest
 
@@ -103,3 +104,38 @@ def test_no_emoji_is_cut_in_half() -> None:
     assert messages.text("ab🍕🍕", 5) == "ab🍕"
     assert messages.text("🍕" * 200, 255) == "🍕" * 127
     assert messages.text("é" * 255, 255) == "é" * 255
+
+
+def test_a_large_reply_of_odd_texts_is_read_quickly() -> None:
+    quotes = "The value '" * 370
+    message = {"code": "E00003", "text": quotes}
+    told = {"messages": {"resultCode": "Error", "message": [message] * 1_800}}
+    reply = Reply(200, json.dumps(told).encode())
+    begun = time.process_time()
+    assert replies.outcome(reply, REFERENCE)
+    assert replies.account_check(reply, REFERENCE)
+    assert time.process_time() - begun < 1
+
+
+def test_a_quoted_value_is_never_repeated() -> None:
+    for said in ("The value 's3cret' is invalid", "The value &#39;s3cret&#39; is invalid - s3"):
+        assert (
+            wire.clean(f"E: {said}.") == f"E: The value is invalid{said.partition(' invalid')[2]}."
+        )
+    assert wire.clean("The value 's3cret is not closed") == "The value 's3cret is not closed"
+    assert wire.clean("E: The value '" + "s3cret" * 2_000 + "' is invalid") == "E:"
+
+
+def test_no_field_of_an_approval_holds_a_card_number() -> None:
+    number = "4111111111111111"
+    response = {"responseCode": "1", "transId": "60001", "authCode": number,
+                "networkTransId": number, "accountNumber": number, "accountType": number,
+                "avsResultCode": number, 
+                "messages": [{"code": "1", "description": number}]}  # fmt: skip
+    reply = Reply(200, json.dumps({"transactionResponse": response}).encode())
+    assert number not in repr(replies.outcome(reply, REFERENCE))
+    response |= {"authCode": "AB12CD", "networkTransId": "123456789012345"}
+    reply = Reply(200, json.dumps({"transactionResponse": response}).encode())
+    said = repr(replies.outcome(reply, REFERENCE))
+    assert "AB12CD" in said
+    assert "123456789012345" in said

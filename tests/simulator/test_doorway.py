@@ -3,6 +3,7 @@
 What makes no sense changes nothing."""
 
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -221,3 +222,29 @@ def test_odd_orders_are_refused_and_change_nothing(process: Process) -> None:
             reply = process.client.get(f"/simulator{path}", params={"limit": limit})
             assert reply.status_code == 400, (path, limit[:9])
     assert state() == before
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 40])
+def test_an_offered_upgrade_takes_no_body_away(shop: Merchant, pieces: int) -> None:
+    """Without its body, this reset would be of everything. Java's client and `curl --http2` offer
+    an upgrade with every request."""
+    reset = b'{"login": "nobody"}'
+    login = b'{"merchantAuthentication": {"name": "a", "transactionKey": "b"}}'
+    test = b'{"authenticateTestRequest": %b}' % login
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    said = b"".join(
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
+        % (path, offer, len(body), body)
+        for path, body in ((b"/simulator/reset", reset), (WIRE.encode(), test))
+        for _ in range(2)
+    )
+    size = -(-len(said) // pieces)
+    url = shop.process.client.base_url
+    with socket.create_connection((url.host, url.port), timeout=10) as line:
+        for at in range(0, len(said), size):
+            line.sendall(said[at : at + size])
+        heard = b""
+        while heard.count(b"E00007") < 2:
+            heard += line.recv(65_536) or pytest.fail(str(heard))
+    assert heard.count(b"no account 'nobody'") == 2
+    assert heard.count(b"HTTP/1.1 ") == 4

@@ -313,7 +313,7 @@ def test_pipelined_chunked_and_last_requests_on_one_connection(shared: Process) 
         + b"content-length: 32\r\n\r\n"
         + alive % 1
         # Not the wire, so it goes another way through the server; the order must hold.
-        + b"GET /simulator/livez HTTP/1.1\r\nhost: x\r\n\r\n"
+        + b"GET /simulator/livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
         + head
         + b"transfer-encoding: chunked\r\n\r\n"
         + b"10\r\n"

@@ -53,7 +53,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def refuse_doubled_keys(body: bytes, value: object) -> None:
-    """Raise ValidationFailed where an object in `body` has a key twice. `value`: what was decoded.
+    """Raise ValidationFailed where an object in `body` has a key twice. `value`: what was decoded,
+    None where that was refused.
 
     A body that has as many colons as its value has keys, and colons in its texts, has no key twice.
     """
@@ -61,7 +62,10 @@ def refuse_doubled_keys(body: bytes, value: object) -> None:
         isinstance(value, CreatePayment) and _is_accounted_for(body, value)
     ):
         return
-    path = _doubled(json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str))
+    try:
+        path = _doubled(json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str))
+    except RecursionError:  # only what no call takes is so deep, and then it is refused for that
+        return
     if path is not None:
         pointer = "#" + "".join(f"/{_escape(name)}" for name in path)
         detail = "The key is given twice. Send it once: which of the two is meant is not known."

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from easypay import ids
 from easypay.api.doubled import ambiguous, refuse_doubled_keys, single_valued
-from easypay.api.validation import refusal
+from easypay.api.validation import not_json, refusal
 from easypay.clock import monotonic
 from easypay.db.failures import is_passing
 from easypay.errors import (
@@ -41,6 +41,7 @@ MAX_BODY: Final = 64 * 1024
 JSON: Final = b"application/json"
 _PROBLEM: Final = MEDIA_TYPE.encode()
 _MOST_QUOTED: Final = 200
+_LONGEST_LENGTH: Final = 20
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
@@ -66,7 +67,8 @@ class Request(msgspec.Struct, gc=False):
         for name, value in parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True):
             if name not in allowed or name in found:
                 problem = "given twice" if name in found else "not a parameter of this call"
-                raise invalid_query(quoted(name), f"It is {problem}: {', '.join(allowed)}.")
+                takes = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
+                raise invalid_query(quoted(name), f"It is {problem}; {takes}.")
             found[name] = value
         return found
 
@@ -278,7 +280,12 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
 
 def _length(declared: bytes) -> int:
     if not declared.isdigit():
-        raise MalformedRequest("Content-Length must be a number of bytes.")
+        declared = declared.strip(b" \t")  # blanks after a header's value are no part of it
+        if not declared.isdigit():
+            raise MalformedRequest("Content-Length must be a number of bytes.")
+    if len(declared) > _LONGEST_LENGTH:
+        # Zeros before a number are allowed, and Python reads no more than 4,300 digits.
+        declared = declared.lstrip(b"0")[:_LONGEST_LENGTH] or b"0"
     return int(declared)
 
 
@@ -328,16 +335,23 @@ def decode(request: Request, decoder: msgspec.json.Decoder[T], *, may_be_empty: 
                 "The request has no body. Send a JSON object, with Content-Type: application/json."
             )
         body = b"{}"
-    elif not request.headers.get(b"content-type", b"").lower().startswith(JSON):
+    elif not _is_json(request.headers.get(b"content-type", b"")):
         raise UnsupportedMediaType("Send the body as JSON with Content-Type: application/json.")
     try:
         value = decoder.decode(body)
     except msgspec.ValidationError:
-        raise refusal(body, decoder.type) from None
+        refused = refusal(body, decoder.type)
+        if isinstance(refused, ValidationFailed):
+            refuse_doubled_keys(body, None)  # what is wrong may be the one that is not meant
+        raise refused from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"The body is not JSON: {quoted(str(error), _MOST_QUOTED)}") from None
+        raise not_json(error) from None
     refuse_doubled_keys(body, value)
     return value
+
+
+def _is_json(content_type: bytes) -> bool:
+    return content_type == JSON or content_type.partition(b";")[0].strip().lower() == JSON
 
 
 def encode(value: Any) -> bytes:

@@ -15,10 +15,11 @@ import msgspec
 from msgspec import inspect
 
 from easypay.errors import MAX_FIELDS, FieldError, MalformedBody, ValidationFailed, field_name
-from easypay.payments.cards import scrub
+from easypay.payments.cards import quoted, scrub
 
 _LONGEST_NAME: Final = 64
 _LONGEST_TYPO: Final = 32
+_LONGEST_SAID: Final = 200
 _WHEN: Final = "a time with its offset from UTC, such as 2027-01-31T00:00:00Z"
 _BLANK: Final[Mapping[type[inspect.Type], Any]] = {
     inspect.IntType: 0,
@@ -36,12 +37,20 @@ def refusal(body: bytes, kind: Any) -> ValidationFailed | MalformedBody:
     except RecursionError:
         return MalformedBody("The body is nested too deeply.")
     except ValueError as error:  # also a number of too many digits
-        return MalformedBody(f"The body is not JSON: {scrub(str(error))}.")
+        return not_json(error)
     walk = _Walk()
     readable = walk.value(_type_info(kind), said, "#")
     if not walk.errors:
         walk.say("#", "invalid", "{} is not what this call takes")
     return ValidationFailed.of(walk.errors, readable=readable)
+
+
+def not_json(error: Exception) -> MalformedBody:
+    """Why a body could not be read at all."""
+    if isinstance(error, UnicodeDecodeError):  # its words and its place are of Python's buffers
+        return MalformedBody("The body is not JSON: it is not UTF-8 throughout.")
+    said = str(error).partition(" - at `")[0]  # the place is told in words of our parser
+    return MalformedBody(f"The body is not JSON: {quoted(said, _LONGEST_SAID)}.")
 
 
 @lru_cache(64)

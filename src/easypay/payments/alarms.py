@@ -32,5 +32,5 @@ class AccountAlarm:
             operation.mode,
             ids.typed(ids.MERCHANT, operation.merchant_id),
             refusal.code,
-            refusal.message,
+            refusal.message.rstrip("."),
         )

@@ -14,7 +14,8 @@ from easypay.errors import FieldError, ValidationFailed, field_name
 from easypay.money import EXPONENT, MAX_MINOR
 from easypay.payments.cards import contains_card_number, passes_aba, passes_luhn
 
-_NO_CONTROL = r"^[^\x00-\x1f\x7f\ud800-\udfff]*$"
+# `$` alone would let a line's end through after the text.
+_NO_CONTROL = r"^[^\x00-\x1f\x7f\ud800-\udfff]*(?!\n)$"
 
 
 def _text(longest: int, description: str) -> Meta:

@@ -135,7 +135,7 @@ def _approved(
     return Approved(
         transaction_id=transaction_id,
         amount_minor=amount,
-        auth_code=wire.short(response.get("authCode")),
+        auth_code=wire.auth_code(response.get("authCode")),
         code=reason,
         message=message,
         network_transaction_id=_network_transaction_id(response),
@@ -193,7 +193,7 @@ def _held(
     brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
     return HeldForReview(
         transaction_id=transaction_id,
-        auth_code=wire.short(response.get("authCode")),
+        auth_code=wire.auth_code(response.get("authCode")),
         code=reason,
         message=message,
         card_brand=brand,
@@ -269,7 +269,7 @@ def _checks(response: dict[str, Any]) -> checks.Checks:
 
 
 def _network_transaction_id(response: dict[str, Any]) -> str | None:
-    return wire.short(response.get("networkTransId"), 255)
+    return wire.network_id(response.get("networkTransId"))
 
 
 def _prepaid_amount(response: dict[str, Any], currency: str | None) -> int | Unknown | None:

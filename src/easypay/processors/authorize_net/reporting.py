@@ -198,12 +198,12 @@ def read_details(
         requested_amount=found.get("requestedAmount"),
         auth_amount=found.get("authAmount"),
         settle_amount=found.get("settleAmount"),
-        auth_code=wire.short(found.get("authCode")),
+        auth_code=wire.auth_code(found.get("authCode")),
         checks=checks.read(
             found.get("AVSResponse"), found.get("cardCodeResponse"), found.get("CAVVResponse")
         ),
         filter_action=wire.short(found.get("FDSFilterAction")),
-        network_transaction_id=wire.short(found.get("networkTransId"), 255),
+        network_transaction_id=wire.network_id(found.get("networkTransId")),
         card_brand=brand,
         card_last4=last4,
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay.money import EXPONENT, parse_decimal
-from easypay.payments.cards import scrub
+from easypay.payments.cards import contains_card_number, scrub
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import Unknown
 
@@ -36,7 +36,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 # A float literal stays text, so no amount ever becomes a float.
 _DECODER: Final = msgspec.json.Decoder(float_hook=str)
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
-_QUOTED_VALUE: Final = re.compile(r"The value (?:&#39;|').*(?:&#39;|') is invalid", re.DOTALL)
+_LONGEST_READ: Final = 4096
+_QUOTE_BEGINS: Final = re.compile(r"The value (?:&#39;|')")
+_QUOTE_ENDS: Final = "&#39; is invalid", "' is invalid"
+_MOST_MESSAGES: Final = 20
+"""So many messages of a reply are read as texts. A real one has a few, and all codes count."""
 _UNPRINTED: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _LONG_NUMBER: Final = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
 
@@ -72,8 +76,11 @@ def top_level(answer: dict[str, Any]) -> tuple[bool, list[tuple[str, str]]]:
     if not isinstance(messages, dict):
         return False, []
     found = [
-        (scalar(item.get("code")) or "", clean(item.get("text")) or "")
-        for item in records(messages.get("message"))
+        (
+            scalar(item.get("code")) or "",
+            (clean(item.get("text")) or "") if number < _MOST_MESSAGES else "",
+        )
+        for number, item in enumerate(records(messages.get("message")))
     ]
     return messages.get("resultCode") == "Ok", found
 
@@ -111,6 +118,17 @@ def printable(value: object, limit: int) -> str:
     text = value if isinstance(value, str) else str(value)
     text = text[:limit]
     return text if text.isprintable() else _UNPRINTED.sub(" ", text)
+
+
+def auth_code(value: object) -> str | None:
+    """The issuer's approval: six characters, and never as many as a card number has."""
+    return short(value, 12)
+
+
+def network_id(value: object) -> str | None:
+    """The card network's id of a transaction. One of digits has fifteen."""
+    found = short(value, 255)
+    return None if found and len(found) > 15 and contains_card_number(found) else found
 
 
 def letter(value: object) -> str | None:
@@ -153,5 +171,16 @@ def clean(value: object) -> str | None:
         return None
     if value in _PLAIN:
         return value
-    value = _QUOTED_VALUE.sub("The value is invalid", printable(value, 4096))
+    value = _without_quoted(printable(value, _LONGEST_READ))
     return scrub(_LONG_NUMBER.sub("(number)", value))[:255].strip() or None
+
+
+def _without_quoted(text: str) -> str:
+    """Without what stands between the first quote and the last: in one pass, whatever it holds."""
+    begins = _QUOTE_BEGINS.search(text)
+    if begins is None:
+        return text
+    at, end = max((text.rfind(each, begins.end()), each) for each in _QUOTE_ENDS)
+    if at < 0:  # it quotes nothing, or something so long that its end was cut off
+        return text if len(text) < _LONGEST_READ else text[: begins.start()]
+    return f"{text[: begins.start()]}The value is invalid{text[at + len(end) :]}"
