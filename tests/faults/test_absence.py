@@ -311,8 +311,8 @@ async def test_a_late_capture_corrects_the_payment(
     assert await status(shop, held["id"]) == "authorized"
 
     async def came() -> bool:
-        (row, *_) = await world.simulator.truth(login=shop.login)
-        return bool(row["status"] == "capturedPendingSettlement")
+        rows = await world.simulator.truth(login=shop.login)
+        return any(row["status"] == "capturedPendingSettlement" for row in rows)
 
     await late_by_now(time)
     await until(came, what="the capture comes late")

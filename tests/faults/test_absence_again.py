@@ -144,7 +144,7 @@ async def test_a_late_capture_waits_for_the_one_that_is_open(
 
     async def came() -> bool:
         rows = await world.simulator.truth(login=shop.login)
-        return rows[0]["status"] == "capturedPendingSettlement"
+        return any(row["status"] == "capturedPendingSettlement" for row in rows)
 
     await until(came, what="the capture comes late")
     await world.fetch(

@@ -55,9 +55,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     Mutation(
         "inquiries_go_to_todays_account",
         "easypay/payments/cases.py",
-        "AND l.merchant_id = u.merchant_id AND l.id = p.login_id",
-        "AND l.merchant_id = u.merchant_id AND l.saved_at = (SELECT max(n.saved_at)"
-        " FROM processor_logins n WHERE n.merchant_id = u.merchant_id)",
+        "AND l.id = p.login_id\n     WHERE w.account IS NULL",
+        "AND l.saved_at = (SELECT max(n.saved_at) FROM processor_logins n"
+        " WHERE n.merchant_id = p.merchant_id)\n     WHERE w.account IS NULL",
         finds=(_NOT_TOLD, _EARLY, "after everything"),
     ),
     Mutation(
