@@ -269,7 +269,14 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     length = None if declared is None else _length(declared)
     if length is not None and length > MAX_BODY:
         raise _too_large()
-    body = await _received(receive)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        body = await _rest(receive, body)
+    if len(body) > MAX_BODY:
+        raise _too_large()
     if len(body) != length and (length is not None or _is_undeclared(headers, body)):
         raise MalformedRequest(
             f"The head declares a body of {length or 0} bytes, and {len(body)} came. Nothing was "
@@ -293,18 +300,12 @@ def _is_undeclared(headers: Mapping[bytes, bytes], body: bytes) -> bool:
     return bool(body) and b"transfer-encoding" not in headers
 
 
-async def _received(receive: Receive) -> bytes:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _Gone
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        if len(body) > MAX_BODY:
-            raise _too_large()
-        return body
-    parts = [body]
-    size = len(body)
-    while message.get("more_body"):
+async def _rest(receive: Receive, begins: bytes) -> bytes:
+    """The whole body, of which the beginning has come. What is too long is not read to its end."""
+    parts = [begins]
+    size = len(begins)
+    more = True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Gone
@@ -313,6 +314,7 @@ async def _received(receive: Receive) -> bytes:
         if size > MAX_BODY:
             raise _too_large()
         parts.append(part)
+        more = message.get("more_body", False)
     return b"".join(parts)
 
 
@@ -323,8 +325,14 @@ def _too_large() -> BodyTooLarge:
 # Bodies --------------------------------------------------------------------------------------
 
 
-def decode(request: Request, decoder: msgspec.json.Decoder[T], *, may_be_empty: bool = False) -> T:
-    """The body as its type.
+def decode(
+    request: Request,
+    decoder: msgspec.json.Decoder[T],
+    *,
+    may_be_empty: bool = False,
+    look_for_doubled: bool = True,
+) -> T:
+    """The body as its type. Without `look_for_doubled` the caller sees to keys that came twice.
 
     Raises UnsupportedMediaType, MalformedBody, or ValidationFailed pointing at each bad field.
     """
@@ -342,11 +350,12 @@ def decode(request: Request, decoder: msgspec.json.Decoder[T], *, may_be_empty: 
     except msgspec.ValidationError:
         refused = refusal(body, decoder.type)
         if isinstance(refused, ValidationFailed):
-            refuse_doubled_keys(body, None)  # what is wrong may be the one that is not meant
+            refuse_doubled_keys(body)  # what is wrong may be the one that is not meant
         raise refused from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise not_json(error) from None
-    refuse_doubled_keys(body, value)
+    if look_for_doubled:
+        refuse_doubled_keys(body)
     return value
 
 

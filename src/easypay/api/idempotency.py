@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from easypay.api.doubled import is_accounted_for, refuse_doubled_keys
 from easypay.api.http import Request
 from easypay.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
 from easypay.keyed import Digest
@@ -41,14 +42,30 @@ def check_key(text: str) -> str:
     return text
 
 
-def fingerprint(digest: Digest, request: Request, body: msgspec.Struct) -> bytes:
-    """Keyed digest over method, path and the body in one canonical form.
+def canonical(body: msgspec.Struct) -> bytes:
+    """The body in the one form that all ways of writing it have in common."""
+    return _json.encode(body)
 
-    Keyed, because it covers a card number, and without the card's code, which may outlive the
-    authorization in no form at all (PCI DSS 3.3.1, 3.5.1.1).
+
+def canonical_payment(request: Request, body: CreatePayment) -> bytes:
+    """The same of a payment, without the card's code, which may outlive the authorization in no
+    form at all (PCI DSS 3.3.1). Raises ValidationFailed where a key came twice.
     """
-    if isinstance(body, CreatePayment) and isinstance(body.payment_method, CardMethod):
-        card = msgspec.structs.replace(body.payment_method.card, cvc=None)
+    left_out = 0
+    method = body.payment_method
+    if isinstance(method, CardMethod) and method.card.cvc is not None:
+        left_out = 1
+        card = msgspec.structs.replace(method.card, cvc=None)
         body = msgspec.structs.replace(body, payment_method=CardMethod(card))
-    said = f"{request.method} {request.path}\n".encode() + _json.encode(body)
-    return digest(said)
+    form = _json.encode(body)
+    if not is_accounted_for(request.body, form, left_out):
+        refuse_doubled_keys(request.body)
+    return form
+
+
+def fingerprint(digest: Digest, request: Request, form: bytes) -> bytes:
+    """Keyed digest over method, path and the body's canonical form.
+
+    Keyed, because it covers a card number (PCI DSS 3.5.1.1).
+    """
+    return digest(b"%b %b\n%b" % (request.method.encode(), request.path.encode(), form))

@@ -11,7 +11,13 @@ from msgspec import UNSET, UnsetType
 from easypay import clock, ids, inputs
 from easypay.api.auth import caller_of
 from easypay.api.http import Headers, Request, Response, decode, encode
-from easypay.api.idempotency import check_key, fingerprint, key_of
+from easypay.api.idempotency import (
+    canonical,
+    canonical_payment,
+    check_key,
+    fingerprint,
+    key_of,
+)
 from easypay.api.paging import Cursors, limit_of, moment_of, page_response
 from easypay.clock import rfc3339
 from easypay.db.partitions import month_start
@@ -100,10 +106,11 @@ class PaymentsApi:
             "at": clock.now() - timedelta(days=1),
         }
         try:
-            body = decode(request, _create)
+            body = decode(request, _create, look_for_doubled=False)
         except ValidationFailed as refused:
             raise with_rules(refused, **rules) from None
-        ask = Ask(caller, key, fingerprint(self._fingerprinting, request, body))
+        form = canonical_payment(request, body)
+        ask = Ask(caller, key, fingerprint(self._fingerprinting, request, form))
         try:
             check_payment(body, **rules)
         except ValidationFailed:
@@ -236,7 +243,7 @@ class PaymentsApi:
         key = key_of(request)
         payment_id = _payment_id(request)
         body = decode(request, decoder, may_be_empty=may_be_empty)
-        ask = Ask(caller, key, fingerprint(self._fingerprinting, request, body))
+        ask = Ask(caller, key, fingerprint(self._fingerprinting, request, canonical(body)))
         return ask, payment_id, body
 
     async def _operations(

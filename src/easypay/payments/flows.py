@@ -369,7 +369,12 @@ class Payments:
         reach("after_begin")
         begun = monotonic()
         reach("before_send")
-        account = await self._account_of(caller, payment)
+        login = caller.login
+        account: Account | None
+        if login is not None and login.id is payment.login_id:  # as of every new payment
+            account = login.account
+        else:
+            account = await self._account_of(caller, payment)
         outcome: Outcome
         if account is None:
             outcome = NotSent(reason="the processor account that took the payment cannot be used")

@@ -62,8 +62,7 @@ def authorization(request: AuthorizeRequest) -> bytes:
     transaction["order"] = {"invoiceNumber": request.reference}
     if description := text(request.description, 255):
         transaction["order"] = {"invoiceNumber": request.reference, "description": description}
-    order_reference = text(request.order_reference, 25)
-    if order_reference == text(request.order_reference, 255) and order_reference:
+    if order_reference := whole(request.order_reference, 25):
         transaction["poNumber"] = order_reference
     if not isinstance(request.method, StoredMethod):  # a stored one has its own: sent too, E00091
         if customer := _customer(request):
@@ -171,12 +170,18 @@ def text(value: str | None, limit: int) -> str | None:
     """
     if value is None:
         return None
+    if value.isascii() and value.isprintable():  # nearly always
+        return value[:limit].strip() or None
     if not value.isprintable():  # XML has no place for these, and a lone surrogate no bytes
         value = "".join(c if c.isprintable() else " " for c in value)
-    if len(value) * 2 > limit and not value.isascii():
-        units = value.encode("utf-16-le")[: 2 * limit]
-        value = units.decode("utf-16-le", "ignore")
-    return value[:limit].strip() or None
+    units = value.encode("utf-16-le")[: 2 * limit]
+    return units.decode("utf-16-le", "ignore").strip() or None
+
+
+def whole(value: str | None, limit: int) -> str | None:
+    """The same where nothing need be cut off; else None: part of it would be something else."""
+    found = text(value, limit)
+    return found if found is None or found == text(value, 4 * limit) else None
 
 
 def _create_transaction(account: Account, reference: str, transaction: dict[str, object]) -> bytes:
@@ -278,8 +283,7 @@ def _customer(request: AuthorizeRequest) -> dict[str, str]:
     customer: dict[str, str] = {}
     if reference := text(request.customer_reference, 20):
         customer["id"] = reference
-    email = text(request.customer_email, 255)
-    if email and email == text(request.customer_email, 1024):  # cut short: somebody else's
+    if email := whole(request.customer_email, 255):
         customer["email"] = email
     return customer
 
