@@ -253,11 +253,8 @@ async def test_what_can_never_be_recorded_is_said_with_all_that_is_known(stack: 
         "ALTER TABLE payments ADD CONSTRAINT never CHECK (status <> 'captured') NOT VALID"
     )
     answer = await shop.pay()
-    assert (answer.status_code, answer.json()["status"]) == (201, "captured")
-    again = await shop.pay(key="lost")
-    assert (again.status_code, again.content) == (201, answer.content)
+    assert (answer.status_code, answer.json()["status"]) == (202, "processing")
     (row,) = await stack.simulator.truth(login=shop.login)
-    assert await audit(stack, shop) == []
     (said,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
     assert row["invoice_number"] in said
     assert row["trans_id"] in said

@@ -2,13 +2,34 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import asyncpg
 import httpx
+import pytest
 
+from easypay.db.embedded import Cluster
 from easypay.payments import cases
-from harness import QUICK, Shop, Stack, audit, until
+from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, stack_over, until
+
+
+@pytest.fixture(scope="module")
+async def quick(
+    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """One gateway for the tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("chores")
+    async with stack_over(cluster, template, simulator, folder, **QUICK) as stack:
+        yield stack
+    await simulator.clear_faults()
+
+
+def only(stack: Stack) -> Gateway:
+    """The one gateway of a stack."""
+    gateway = stack.processes[0]
+    assert isinstance(gateway, Gateway)
+    return gateway
 
 
 async def lost(stack: Stack, shop: Shop, fault: str = "drop_reply", count: int = 1) -> list[str]:
@@ -21,29 +42,27 @@ async def lost(stack: Stack, shop: Shop, fault: str = "drop_reply", count: int =
     return [answer.json()["id"] for answer in answers]
 
 
-async def test_locks_on_the_resolvers_own_rows_stop_no_inquiry(stack: Stack) -> None:
-    gateway = await stack.gateway(**QUICK)
-    shop = await stack.shop(gateway)
-    connection = await asyncpg.connect(stack.dsn)
+async def test_locks_on_the_resolvers_own_rows_stop_no_inquiry(quick: Stack) -> None:
+    shop = await quick.shop(only(quick))
+    connection = await asyncpg.connect(quick.dsn)
     try:
         async with connection.transaction():
             await connection.execute("SELECT * FROM sweeps FOR UPDATE")
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay sweep'))")
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay expiry'))")
-            (payment_id,) = await lost(stack, shop)
+            (payment_id,) = await lost(quick, shop)
             await shop.becomes(payment_id, "captured")
     finally:
         await connection.close()
-    assert await audit(stack, shop) == []
+    assert await audit(quick, shop) == []
 
 
-async def test_a_lock_on_one_case_holds_up_no_other(stack: Stack) -> None:
+async def test_a_lock_on_one_case_holds_up_no_other(quick: Stack) -> None:
     """Of one account, and of another."""
-    gateway = await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "1"})
-    shop, other = await stack.shop(gateway), await stack.shop(gateway)
-    stuck, free = await lost(stack, shop, count=2)
-    (elsewhere,) = await lost(stack, other)
-    connection = await asyncpg.connect(stack.dsn)
+    shop, other = await quick.shop(only(quick)), await quick.shop(only(quick))
+    stuck, free = await lost(quick, shop, count=2)
+    (elsewhere,) = await lost(quick, other)
+    connection = await asyncpg.connect(quick.dsn)
     try:
         async with connection.transaction():
             await connection.execute(
@@ -58,50 +77,48 @@ async def test_a_lock_on_one_case_holds_up_no_other(stack: Stack) -> None:
     finally:
         await connection.close()
     await shop.becomes(stuck, "captured", within_s=30)
-    assert await audit(stack, shop) == []
+    assert await audit(quick, shop) == []
 
 
-async def test_a_slow_account_delays_no_other(stack: Stack) -> None:
-    gateway = await stack.gateway(**QUICK)
-    slow, quick = await stack.shop(gateway), await stack.shop(gateway)
-    (waits,) = await lost(stack, slow)
-    await stack.simulator.post(
-        "/faults", kind="latency", ms=8000, login=slow.login,
+async def test_a_slow_account_delays_no_other(quick: Stack) -> None:
+    slow, prompt = await quick.shop(only(quick)), await quick.shop(only(quick))
+    (waits,) = await lost(quick, slow)
+    await quick.simulator.post(
+        "/faults", kind="latency", ms=5000, login=slow.login,
         method="getUnsettledTransactionListRequest",
     )  # fmt: skip
     await asyncio.sleep(0.5)  # the slow account's round is under way
     for _ in range(3):
-        (payment_id,) = await lost(stack, quick)
-        await quick.becomes(payment_id, "captured", within_s=5)
-    await stack.simulator.clear_faults()
+        (payment_id,) = await lost(quick, prompt)
+        await prompt.becomes(payment_id, "captured", within_s=4)
+    await quick.simulator.clear_faults()
     await slow.becomes(waits, "captured", within_s=40)
 
 
-async def test_an_outage_leaves_no_queue_before_new_unknowns(stack: Stack) -> None:
+async def test_an_outage_leaves_no_queue_before_new_unknowns(quick: Stack) -> None:
     """Hundreds that never left end by themselves, and one lost reply does not wait for them."""
-    gateway = await stack.gateway(**QUICK)
-    shop = await stack.shop(gateway)
+    shop = await quick.shop(only(quick))
     control = httpx.AsyncClient(
-        base_url=stack.simulator.client.base_url,
+        base_url=quick.simulator.client.base_url,
         limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
     )
     async with control:  # the one connection that the simulator keeps while it refuses
         fault = (await control.post("/faults", json={"kind": "refuse"})).json()["id"]
-        answers = await asyncio.gather(*(shop.pay(100) for _ in range(300)))
+        answers = await asyncio.gather(*(shop.pay(100) for _ in range(120)))
         assert (await control.delete(f"/faults/{fault}")).status_code == 200
     assert {answer.status_code for answer in answers} == {503}
-    (payment_id,) = await lost(stack, shop)
+    (payment_id,) = await lost(quick, shop)
     await shop.becomes(payment_id, "captured", within_s=10)
 
     async def ended() -> bool:
-        rows = await stack.fetch(
+        rows = await quick.fetch(
             "SELECT count(*) FROM payments WHERE merchant_id = $1 AND status = 'failed'",
             shop.merchant_id,
         )
-        return bool(rows[0][0] == 300)
+        return bool(rows[0][0] == 120)
 
     await until(ended, within_s=20, what="all that never left has failed")
-    assert await audit(stack, shop) == []
+    assert await audit(quick, shop) == []
 
 
 async def test_an_operation_whose_gateway_clock_is_hours_off_is_found(stack: Stack) -> None:

@@ -28,7 +28,13 @@ log = logging.getLogger(__name__)
 _OLD: Final = timedelta(days=30)
 _QUESTION_S: Final = 20.0
 _FOR_S: Final = 15 * 24 * 3600.0
-_SLICE: Final = timedelta(hours=1)
+_LOOKS_BACK: Final = timedelta(days=30)
+"""How much older than old an authorization may be when a database is first looked through."""
+_SLICES_EACH: Final = 4
+_FIRST_SLICE: Final = timedelta(hours=1)
+_SHORTEST_SLICE: Final = timedelta(minutes=1)
+_LONGEST_SLICE: Final = timedelta(days=10)
+_QUICK_S: Final = 0.2
 
 _EXPIRE: Final = """
     WITH expired AS (
@@ -59,6 +65,10 @@ _SWEEP: Final = """
      WHERE o.id >= $1 AND o.id < $2 AND o.kind = 'authorize' AND o.state IN ('approved', 'held')
        AND p.status = 'authorized'
     ON CONFLICT DO NOTHING
+"""
+_MOVE_ON: Final = """
+    UPDATE sweeps SET authorizations_below = $1 WHERE only_row =
+        (SELECT only_row FROM sweeps WHERE authorizations_below < $1 FOR UPDATE SKIP LOCKED)
 """
 _WATCH_NOW: Final = """
     INSERT INTO watched_operations
@@ -111,29 +121,39 @@ async def look(pool: Any, processor: Processor, case: Case, account: Account) ->
             return False
 
 
-async def sweep(pool: Any) -> None:
-    """Watch the authorizations that have grown old, an hour's in each statement."""
-    async with pool.acquire() as connection, connection.transaction():
-        if not await connection.fetchval(
-            "SELECT pg_try_advisory_xact_lock(hashtext('easypay expiry'))"
-        ):
-            return
-        low, now = await connection.fetchrow("SELECT authorizations_below, db_now() FROM sweeps")
-        ends = now - _OLD
-        start = max(ids.moment_of(low), ends - timedelta(days=30))
-        while start < ends:
-            high = min(start + _SLICE, ends)
-            await connection.execute(
-                _SWEEP, ids.lowest_id_at(start), ids.lowest_id_at(high), _FOR_S
+class Sweep:
+    """Finds the authorizations that have grown old, some slices of time in each step. A slice is a
+    short statement, however many there are: it shrinks where it takes long, and else it grows."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._slice = _FIRST_SLICE
+
+    async def step(self) -> None:
+        """Watch those of the next slices. Processes take turns."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if not await connection.fetchval(
+                "SELECT pg_try_advisory_xact_lock(hashtext('easypay expiry'))"
+            ):
+                return
+            low, now = await connection.fetchrow(
+                "SELECT authorizations_below, db_now() FROM sweeps"
             )
-            start = high
-            if await connection.fetchval("SELECT clock_timestamp() > now() + interval '1 s'"):
-                break
-        await connection.execute(
-            "UPDATE sweeps SET authorizations_below = $1 WHERE only_row ="
-            " (SELECT only_row FROM sweeps WHERE authorizations_below < $1 FOR UPDATE SKIP LOCKED)",
-            ids.lowest_id_at(start),
-        )
+            ends = now - _OLD
+            start = max(ids.moment_of(low), ends - _LOOKS_BACK)
+            for _ in range(_SLICES_EACH):
+                high = min(start + self._slice, ends)
+                began = monotonic()
+                await connection.execute(
+                    _SWEEP, ids.lowest_id_at(start), ids.lowest_id_at(high), _FOR_S
+                )
+                took_s = monotonic() - began
+                longer = self._slice * (2 if took_s < _QUICK_S else 0.5)
+                self._slice = max(_SHORTEST_SLICE, min(longer, _LONGEST_SLICE))
+                start = high
+                if start >= ends:
+                    break
+            await connection.execute(_MOVE_ON, ids.lowest_id_at(start))
 
 
 async def ask_soon(pool: Any, payment: Any) -> None:

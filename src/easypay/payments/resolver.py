@@ -89,6 +89,7 @@ class Resolver:
         self._holder = ids.new_id()
         self._rounds: dict[Lane, asyncio.Task[None]] = {}
         self._soon = asyncio.Semaphore(_SOON_AT_ONCE)
+        self._old_authorizations = expiry.Sweep(pool)
         call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._sweep = Sweep(pool, abandoned_after_s=call_s, poll_s=poll_s)
         late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=deadline_s)
@@ -123,7 +124,7 @@ class Resolver:
             ("sweep", self._sweep.step, self._poll_s),
             ("accounts", self.start_rounds, self._poll_s),
             ("what never left", self.end_not_sent, self._poll_s),
-            ("authorizations", lambda: expiry.sweep(self._pool), _EXPIRY_EVERY_S),
+            ("authorizations", self._old_authorizations.step, _EXPIRY_EVERY_S),
         )
         try:
             async with asyncio.TaskGroup() as group:
