@@ -3,6 +3,7 @@ accounts that nobody can open. Time is driven."""
 
 # ruff: noqa: F811 - fixtures of another module
 
+import uuid
 from typing import Any
 
 import asyncpg
@@ -120,6 +121,15 @@ async def test_an_account_that_cannot_be_opened_stops_nobody_and_can_be_set_agai
         await meets(world, other, "drop_reply")
         free = (await other.pay(2500)).json()["id"]
         await time.until(lambda: _is(status(other, free), "captured"), step_s=20, at_most_s=200)
+
+        async def refused() -> str | None:
+            key = str(uuid.uuid4())
+            answer = await shop.pay(1900, key=key)
+            code = answer.json().get("code")
+            return key if (answer.status_code, code) == (503, "processor_unavailable") else None
+
+        key = await until(refused, what="nothing is sent, and the shop is told to repeat it")
+        assert await status(shop, lost) == "processing"  # what needs no processor goes on
         await admin.set_processor_account(
             connection, Vault(ENCRYPTION_KEY), shop.merchant_id, "test",
             login_id=shop.login, transaction_key=KEY,
@@ -127,6 +137,11 @@ async def test_an_account_that_cannot_be_opened_stops_nobody_and_can_be_set_agai
     finally:
         await connection.close()
     await time.until(lambda: _is(status(shop, lost), "captured"), step_s=60, at_most_s=900)
+
+    async def paid() -> bool:
+        return (await shop.pay(1900, key=key)).status_code == 201
+
+    await until(paid, what="the same key pays")
     await other.client.aclose()
     assert await audit(world, shop) == []
     assert await audit(world, other) == []

@@ -164,7 +164,14 @@ class Directory:
         row = await self._pool.fetchrow(_FIND_CALLER, digest_of(key))
         if row is None:
             raise InvalidApiKey("The key is unknown or was revoked.")
-        sealed = row["credentials"]
+        sealed, login = row["credentials"], None
+        if sealed is not None:
+            try:
+                login = await self._kept_login(
+                    row["merchant_id"], row["mode"], sealed, row["saved_at"]
+                )
+            except VaultError as error:  # what needs no processor goes on
+                log.critical("the account of merchant %s: %s", row["merchant_id"], error)
         caller = Caller(
             merchant_id=row["merchant_id"],
             mode=row["mode"],
@@ -173,9 +180,8 @@ class Directory:
             currencies=frozenset(row["currencies"]),
             allow_raw_cards=row["allow_raw_cards"],
             expires_at=row["expires_at"],
-            login=None
-            if sealed is None
-            else await self._kept_login(row["merchant_id"], row["mode"], sealed, row["saved_at"]),
+            login=login,
+            login_unreadable=login is None and sealed is not None,
         )
         # Read together with the version it was true at: anything newer is not cached over.
         if row["version"] == self._version and len(self._callers) < _MOST_ENTRIES:

@@ -61,6 +61,8 @@ class Caller(msgspec.Struct, frozen=True):
     expires_at: datetime | None
     login: "Login | None"
     """The processor account that takes new payments in that mode; None until one is set."""
+    login_unreadable: bool = False
+    """One is set, and cannot be opened with today's encryption key."""
 
 
 class Login(msgspec.Struct, frozen=True):

@@ -53,6 +53,7 @@ _ROUND_S: Final = 240.0
 """Most that one round may take. What it has not got to is taken up by the next."""
 _PARENTS_S: Final = 30.0
 """Most that a round goes on asking about parents, one by one. The rest is still due."""
+_QUESTION_S: Final = 20.0
 _GROUP: Final = 256
 """Outcomes recorded together."""
 _BATCHES_REMEMBERED: Final = 500
@@ -64,6 +65,17 @@ class Times(NamedTuple):
     interval_s: float
     review_interval_s: float
     longest_s: float
+
+
+class DatabaseClock:
+    """The database's clock: read once, and carried on by this machine's."""
+
+    def __init__(self, moment: datetime) -> None:
+        self._moment, self._read_at = moment, monotonic()
+
+    def now(self) -> datetime:
+        """The present, by the clock that stamps operations; never ahead of it."""
+        return self._moment + timedelta(seconds=monotonic() - self._read_at)
 
 
 class Ended(NamedTuple):
@@ -100,6 +112,7 @@ class AccountPass:
     async def run(self, lane: Lane, account: Account | None) -> None:
         """Look once for everything that is due in a lane. `account` None: it cannot be used."""
         key = lane.account
+        the_clock = DatabaseClock(await self._pool.fetchval("SELECT db_now()"))
         open_cases = await store.open_cases(self._pool, lane, MOST_CASES)
         watched = await store.watched_cases(self._pool, lane, MOST_CASES)
         if account is None:
@@ -123,8 +136,8 @@ class AccountPass:
         try:
             # Each to its end, also where another fails: none goes on behind the lease's back.
             looks = await asyncio.gather(
-                self._look_in_lists(key, account, wanted, endings),
-                self._ask_parents(account, parents, endings),
+                self._look_in_lists(key, account, wanted, the_clock, endings),
+                self._ask_parents(account, parents, the_clock, endings),
                 self._watching.see_to(others, account),
                 return_exceptions=True,
             )
@@ -145,6 +158,7 @@ class AccountPass:
         key: bytes,
         account: Account,
         wanted: Sequence[Case],
+        the_clock: DatabaseClock,
         endings: "asyncio.Queue[Ended | None]",
     ) -> list[Missed]:
         if not wanted:
@@ -152,7 +166,7 @@ class AccountPass:
         by_reference = {case.reference: case for case in wanted}
         first_ended = min(self._call_ended(case) for case in wanted)
         known = await store.newest_known(self._pool, key, _id_from(first_ended))
-        began_at = await self._pool.fetchval("SELECT db_now()")
+        began_at = the_clock.now()
 
         async def on_found(reference: str, finding: Finding) -> None:
             if isinstance(finding, Found):
@@ -171,7 +185,7 @@ class AccountPass:
             Deadline(monotonic() + _ROUND_S),
             on_found=on_found,
         )
-        ended_at = await self._pool.fetchval("SELECT db_now()")
+        ended_at = the_clock.now()
         found = [
             case.begun_at
             for case in wanted
@@ -203,6 +217,7 @@ class AccountPass:
         self,
         account: Account,
         parents: Sequence[Case],
+        the_clock: DatabaseClock,
         endings: "asyncio.Queue[Ended | None]",
     ) -> list[Missed]:
         room = asyncio.Semaphore(_DETAILS_AT_ONCE)
@@ -212,20 +227,26 @@ class AccountPass:
             async with room:
                 if monotonic() >= ends:
                     return []  # still due: the next round takes it
-                return await self._ask_parent(account, case, endings)
+                return await self._ask_parent(account, case, the_clock, endings)
 
         return [each for some in await asyncio.gather(*map(one, parents)) for each in some]
 
     async def _ask_parent(
-        self, account: Account, case: Case, endings: "asyncio.Queue[Ended | None]"
+        self,
+        account: Account,
+        case: Case,
+        the_clock: DatabaseClock,
+        endings: "asyncio.Queue[Ended | None]",
     ) -> list[Missed]:
         if case.held and case.status != "in_review":  # voided, or decided by another operation
             await store.close(self._pool, [case])
             return []
         if case.held and case.active_operation is not None:
             return [self._again(case, "another operation has the payment")]
-        began_at = await self._pool.fetchval("SELECT db_now()")
-        finding = await self._processor.inquire(request_of(case, account), self.call_deadline())
+        began_at = the_clock.now()
+        finding = await self._processor.inquire(
+            request_of(case, account), Deadline(monotonic() + _QUESTION_S)
+        )
         finding = without_decision(case, finding)
         match finding:
             case Found() if case.held and isinstance(finding.outcome, HeldForReview):
@@ -237,16 +258,11 @@ class AccountPass:
                 log.error("operation %s is held, and was not found", case.reference)
                 return [self._again(case, f"absent from {finding.searched}")]
             case Absent():
-                ended_at = await self._pool.fetchval("SELECT db_now()")
-                look = Look(began_at, ended_at)
+                look = Look(began_at, the_clock.now())
                 return await self._missed(case, look, finding, endings, case.searched)
             case Inconclusive():
                 self.inconclusive += 1
                 return [self._again(case, finding.reason)]
-
-    def call_deadline(self) -> Deadline:
-        """By when one question must be answered."""
-        return Deadline(monotonic() + 20.0)
 
     # what was missed ---------------------------------------------------------------------------
 

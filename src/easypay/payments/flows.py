@@ -21,6 +21,7 @@ from easypay.db.group_commit import GroupCommitter
 from easypay.errors import (
     IdempotencyKeyReused,
     NotFound,
+    ProcessorUnavailable,
     RequestInProgress,
     ValidationFailed,
 )
@@ -477,6 +478,13 @@ class Payments:
 
 
 def _require_account(caller: Caller) -> None:
+    if caller.login_unreadable:
+        raise ProcessorUnavailable(
+            f"The {caller.mode} processor account of this merchant cannot be read with the "
+            "gateway's encryption key. Nothing was sent. The operator has to restore "
+            "EASYPAY_ENCRYPTION_KEY or set the account again; then repeat the request with the "
+            "same Idempotency-Key."
+        )
     if caller.login is None:
         raise ValidationFailed(
             f"This merchant has no {caller.mode} processor account yet. Set one with "
