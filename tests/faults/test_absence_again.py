@@ -194,3 +194,34 @@ async def test_an_absent_capture_is_not_asked_about_for_ever_once_another_was_ma
 
     await time.until(let_go, step_s=900, at_most_s=7200)
     assert await audit(world, shop) == []
+
+
+async def test_batches_are_asked_for_once_for_all_that_is_watched(
+    world: Stack, time: DrivenTime, shop: Shop
+) -> None:
+    """Also where no answer comes: a silent processor is not waited for once for each of them."""
+    for _ in range(4):
+        await meets(world, shop, "reset_before")
+        lost = (await shop.pay(2500)).json()["id"]
+    sale = await operation_of(shop, lost, "sale")
+    await called_absent(world, time, shop, sale["reference"])
+
+    async def looked_twice() -> bool:
+        rows = await world.fetch(
+            "SELECT count(*) FROM watched_operations WHERE merchant_id = $1 AND looks >= 2",
+            shop.merchant_id,
+        )
+        return bool(rows[0][0] == 4)
+
+    await time.until(looked_twice, step_s=1800, at_most_s=6 * 3600)
+    asking = {"login": shop.login, "method": "getSettledBatchListRequest"}
+    await world.simulator.post("/faults", kind="html", **asking)
+
+    async def asked() -> int:
+        calls = (await world.simulator.client.get("/calls", params=asking)).json()["calls"]
+        return len(calls)
+
+    before = await asked()
+    await time.passes(2 * 3600)
+    await time.settles()
+    assert 1 <= await asked() - before <= 2  # is there a new one, and then the look itself

@@ -161,13 +161,11 @@ class Late:
         self, operation: Operation, payment: Payment, learned: Approved, evidence: str
     ) -> bool:
         """Make the rows say what happened, if the money rules allow it."""
-        by_its_payment = operation.kind != "refund" or learned.voided
+        seen_on_payment = operation.kind != "refund" or learned.voided
         if operation.kind not in CREATES:
             if payment.active_operation is not None:
                 return False  # that one goes first
-            if by_its_payment and not can_explain(
-                operation.kind, payment.status
-            ):  # seen on it, whoever did it
+            if seen_on_payment and not can_explain(operation.kind, payment.status):
                 return True  # a later operation has done the same; this one may not have
         # Noted first: a process that dies after the correction would not come back to note it.
         state = "kept" if operation.kind in CREATES else "corrected"

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from easypay.clock import monotonic
@@ -59,11 +60,12 @@ class Watching:
         """Of what is due: what must be looked for now, and what `see_to` does."""
         look: list[Case] = []
         others: list[Case] = []
+        over: list[Case] = []
+        later: list[Case] = []
         waits: list[Missed] = []
         if not watched:
             return look, others
         now = await self._pool.fetchval("SELECT db_now()")
-        batches: frozenset[str] | None = None
         for case in watched:
             if case.purpose != "absent":
                 others.append(case)
@@ -71,24 +73,35 @@ class Watching:
                 # Whoever was about to call it absent has not come to it: it is still asked about.
                 waits.append(self.not_learned(case, "its outcome is open"))
             elif case.state != "absent" or _is_overtaken(case):
-                await store.close(self._pool, [case])
+                over.append(case)
             elif case.looks < len(_FIRST_LOOKS_S) or (case.until is not None and case.until <= now):
                 look.append(case)
             else:
-                if batches is None:
-                    oldest = min(each.begun_at for each in watched)
-                    batches = await self._processor.closed_batches(
-                        account,
-                        int(oldest.timestamp() * 1000),
-                        int(now.timestamp() * 1000),
-                        Deadline(monotonic() + _QUESTION_S),
-                    )
-                if batches is None or batches - set(case.searched):
-                    look.append(case)
-                else:
-                    waits.append(self.missed(case, "no new batch", case.searched))
+                later.append(case)
+        for case, is_new in await self._with_new_batch(later, account, now):
+            if is_new:
+                look.append(case)
+            else:
+                waits.append(self.missed(case, "no new batch", case.searched))
+        await store.close(self._pool, over)
         await store.postpone(self._pool, waits)
         return look, others
+
+    async def _with_new_batch(
+        self, cases: Sequence[Case], account: Account, now: datetime
+    ) -> list[tuple[Case, bool]]:
+        """Is there a batch in which a case was not looked for yet? It is asked once for them all,
+        and where it cannot be learned each is looked for."""
+        if not cases:
+            return []
+        oldest = min(case.begun_at for case in cases)
+        batches = await self._processor.closed_batches(
+            account,
+            int(oldest.timestamp() * 1000),
+            int(now.timestamp() * 1000),
+            Deadline(monotonic() + _QUESTION_S),
+        )
+        return [(case, batches is None or bool(batches - set(case.searched))) for case in cases]
 
     async def see_to(self, others: Sequence[Case], account: Account) -> list[Missed]:
         """Give back, and ask after old authorizations, for a while. What is left is still due."""
