@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from easypay.db.embedded import Cluster
-from easypay.payments import cases
+from easypay.payments import account_work, cases
 from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, stack_over, until
 
 
@@ -161,8 +161,8 @@ async def test_an_operation_and_its_payment_are_found_by_their_whole_keys(stack:
     """On tables that nobody has analysed too: else 100,000 open operations take for ever."""
     ids = [[uuid.uuid4() for _ in range(5000)] for _ in range(3)]
     for sql, arguments in (
-        (cases._FILL, ids),
-        (cases._WITHOUT_LOGIN, ids),
+        (account_work._FILL, ids),
+        (account_work._WITHOUT_LOGIN, ids),
         (cases._OPEN, [bytes(32), 20_000, False]),
         (cases._WATCHED, [bytes(32), 20_000]),
     ):

@@ -209,7 +209,7 @@ async def test_a_late_charge_is_given_back_once_by_two_that_see_to_it(stack: Sta
         return bool(await gate.fetchval("SELECT count(*) = 2 FROM pg_locks WHERE NOT granted"))
 
     async with parts(stack) as (pool, recorder, processor):
-        (case,) = await cases.watched_cases(pool, cases.Lane(bytes(32), old=True), 9)
+        (case,) = await cases.watched_cases(pool, cases.AccountWork(bytes(32), old=True), 9)
         late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=5)
         two = [asyncio.create_task(late.give_back_again(case, account)) for _ in range(2)]
         await until(both_wait, what="both are about to begin it")

@@ -18,12 +18,13 @@ from uuid import UUID
 
 from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
+from easypay.payments import account_work, proof, witnesses
 from easypay.payments import cases as store
-from easypay.payments import proof
-from easypay.payments.cases import Case, Lane, Missed
+from easypay.payments.cases import AccountWork, Case, Missed
 from easypay.payments.changes import Evidence, Learned
+from easypay.payments.inquiries import LISTED, OPEN, request_of, without_decision
 from easypay.payments.late import Late
-from easypay.payments.model import CREATES, REVIEWS, Operation, Payment
+from easypay.payments.model import Operation, Payment
 from easypay.payments.proof import Look, Schedule
 from easypay.payments.recorder import Recorder
 from easypay.payments.watching import Watching
@@ -36,16 +37,12 @@ from easypay.processors.base import (
     Found,
     HeldForReview,
     Inconclusive,
-    InquiryRequest,
     PassRequest,
     Processor,
 )
 
 log = logging.getLogger(__name__)
 
-LISTED: Final = CREATES | {"refund"}
-"""Kinds of operation that are transactions of their own."""
-OPEN: Final = frozenset({"in_flight", "unknown"})
 MOST_CASES: Final = 20_000
 """Most operations looked for in one round; those that have waited longest, new ones first."""
 _DETAILS_AT_ONCE: Final = 8
@@ -109,18 +106,18 @@ class AccountPass:
         self._times = times
         self.inconclusive = 0
 
-    async def run(self, lane: Lane, account: Account | None) -> None:
-        """Look once for everything that is due in a lane. `account` None: it cannot be used."""
-        key = lane.account
+    async def run(self, work: AccountWork, account: Account | None) -> None:
+        """Look once for everything that is due. `account` None: it cannot be used."""
+        key = work.account
         the_clock = DatabaseClock(await self._pool.fetchval("SELECT db_now()"))
-        open_cases = await store.open_cases(self._pool, lane, MOST_CASES)
-        watched = await store.watched_cases(self._pool, lane, MOST_CASES)
+        open_cases = await store.open_cases(self._pool, work, MOST_CASES)
+        watched = await store.watched_cases(self._pool, work, MOST_CASES)
         if account is None:
             missing = "the account that was asked cannot be used any more"
             both = [*open_cases, *watched]
             await store.postpone(self._pool, [self._again(case, missing) for case in both])
-            if key == store.NO_ACCOUNT:  # its merchant may have one by then
-                await store.forget_account(self._pool, open_cases)
+            if key == account_work.NO_ACCOUNT:  # its merchant may have one by then
+                await account_work.forget_account(self._pool, open_cases)
             return
         states = (*OPEN, "not_sent", "held")
         await store.close(self._pool, [case for case in open_cases if case.state not in states])
@@ -165,7 +162,7 @@ class AccountPass:
             return []
         by_reference = {case.reference: case for case in wanted}
         first_ended = min(self._call_ended(case) for case in wanted)
-        known = await store.newest_known(self._pool, key, _id_from(first_ended))
+        known = await witnesses.newest_known(self._pool, key, _id_from(first_ended))
         began_at = the_clock.now()
 
         async def on_found(reference: str, finding: Finding) -> None:
@@ -192,7 +189,7 @@ class AccountPass:
             if isinstance(finding := passed.findings[case.reference], Found)
             and isinstance(finding.outcome, Approved)
         ]
-        listed = await store.newest_listed(
+        listed = await witnesses.newest_listed(
             self._pool, key, [bounds for text in passed.listed if (bounds := _bounds(text))]
         )
         caught_up = max([*found, *([] if listed is None else [listed])], default=None)
@@ -397,40 +394,6 @@ class AccountPass:
             await self._late.returned(operation, recorded.state, ended.learned)
         log.info("operation %s is %s: %s", operation.reference, recorded.state, ended.why)
         return recorded.state != "held"  # which stays on the list until its review ends
-
-
-def request_of(case: Case, account: Account) -> InquiryRequest:
-    """What the processor is asked about one case."""
-    reviewed = case.held or case.kind in REVIEWS
-    transaction_id = None if case.kind in CREATES else case.parent_transaction_id
-    return InquiryRequest(
-        account=account,
-        kind="review" if reviewed else case.kind,
-        reference=case.reference,
-        amount_minor=case.amount_minor,
-        currency=case.currency,
-        transaction_id=case.transaction_id if case.held else transaction_id,
-        sent_at_ms=int(case.begun_at.timestamp() * 1000),
-        captured_minor=_voidable(case),
-    )
-
-
-def _voidable(case: Case) -> int | None:
-    """The amount whose refund may have been made as a void: see Payment.voidable_minor."""
-    if case.kind != "refund" or case.refunded_minor:
-        return None
-    return case.captured_minor or case.amount_minor
-
-
-def without_decision(case: Case, finding: Finding) -> Finding:
-    """Of a decision that was sent: while the payment is still held, nothing has been decided."""
-    if (
-        case.kind in REVIEWS
-        and isinstance(finding, Found)
-        and isinstance(finding.outcome, HeldForReview)
-    ):
-        return Absent(searched=f"what has been decided: {finding.evidence}")
-    return finding
 
 
 def _id_from(moment: datetime) -> UUID:

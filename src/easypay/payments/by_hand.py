@@ -20,10 +20,10 @@ from easypay.merchants.directory import Directory
 from easypay.merchants.model import Login
 from easypay.merchants.vault import VaultError
 from easypay.payments import cases, known
-from easypay.payments.account_pass import LISTED, OPEN, request_of, without_decision
 from easypay.payments.audit import write_down
 from easypay.payments.cards import contains_card_number
 from easypay.payments.changes import Evidence, Learned
+from easypay.payments.inquiries import LISTED, OPEN, request_of, without_decision
 from easypay.payments.known import Known
 from easypay.payments.late import Late
 from easypay.payments.recorder import Recorder

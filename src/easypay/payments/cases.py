@@ -3,7 +3,7 @@
 Every function takes an asyncpg pool or connection. All ages and due times are the database's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -61,12 +61,13 @@ class Case(msgspec.Struct, frozen=True, gc=False):
 
 
 FRESH_LOOKS: Final = 4
-"""After so many looks an operation is no longer fresh: see Lane."""
+"""After so many looks an operation is no longer fresh."""
 
 
-class Lane(NamedTuple):
-    """An account's work is of two lanes, so that what is new never waits for what is old: for old
-    calls the lists must be read far back."""
+class AccountWork(NamedTuple):
+    """What one process does at one account, under one lease: what is fresh, or what is `old`. They
+    are apart so that what is new never waits for what is old: for old calls the lists must be read
+    far back."""
 
     account: bytes
     old: bool
@@ -83,7 +84,7 @@ _JOINED: Final = """
 """
 # Each row by its whole key, whatever the planner thinks: of tables that nobody has analysed yet it
 # would look through all of a merchant's payments for every operation. LIMIT keeps it from that.
-_JOINS: Final = """
+JOINS: Final = """
  CROSS JOIN LATERAL (SELECT * FROM operations o
                       WHERE o.merchant_id = u.merchant_id AND o.id = u.operation_id LIMIT 1) o
  CROSS JOIN LATERAL (SELECT * FROM payments p WHERE p.merchant_id = u.merchant_id
@@ -95,32 +96,32 @@ SELECT u.merchant_id, u.operation_id, u.payment_id, u.inquiries, u.held, u.absen
   FROM (SELECT * FROM unresolved_operations
          WHERE account = $1 AND NOT not_sent AND next_inquiry_at <= db_now()
            AND (inquiries >= {FRESH_LOOKS}) = $3
-         ORDER BY inquiries, next_inquiry_at LIMIT $2) u {_JOINS}
+         ORDER BY inquiries, next_inquiry_at LIMIT $2) u {JOINS}
 """
 _OPEN_OF_PAYMENT: Final = f"""
 SELECT u.merchant_id, u.operation_id, u.payment_id, u.inquiries, u.held, u.absent_from,
        u.absent_to, u.searched, NULL, u.since, NULL, {_JOINED}
   FROM (SELECT * FROM unresolved_operations
-         WHERE merchant_id = $1 AND payment_id = $2 AND NOT not_sent) u {_JOINS}
+         WHERE merchant_id = $1 AND payment_id = $2 AND NOT not_sent) u {JOINS}
 """
 _WATCHED: Final = f"""
 SELECT u.merchant_id, u.operation_id, u.payment_id, u.looks, false, NULL, NULL, u.searched,
        u.purpose, u.since, u.until, {_JOINED}
   FROM (SELECT * FROM watched_operations WHERE account = $1 AND next_look_at <= db_now()
-         ORDER BY next_look_at LIMIT $2) u {_JOINS}
+         ORDER BY next_look_at LIMIT $2) u {JOINS}
 """
 
 
-async def open_cases(runner: Runner, lane: Lane, limit: int) -> list[Case]:
-    """What is open in a lane and due, new ones before repeats."""
-    return [Case(*row) for row in await runner.fetch(_OPEN, lane.account, limit, lane.old)]
+async def open_cases(runner: Runner, work: AccountWork, limit: int) -> list[Case]:
+    """What is open of it and due, new ones before repeats."""
+    return [Case(*row) for row in await runner.fetch(_OPEN, work.account, limit, work.old)]
 
 
-async def watched_cases(runner: Runner, lane: Lane, limit: int) -> list[Case]:
-    """What is watched in a lane and due, oldest first. It is all old."""
-    if not lane.old:
+async def watched_cases(runner: Runner, work: AccountWork, limit: int) -> list[Case]:
+    """What is watched of it and due, oldest first. It is all old."""
+    if not work.old:
         return []
-    return [Case(*row) for row in await runner.fetch(_WATCHED, lane.account, limit)]
+    return [Case(*row) for row in await runner.fetch(_WATCHED, work.account, limit)]
 
 
 async def cases_of_payment(runner: Runner, merchant_id: UUID, payment_id: UUID) -> list[Case]:
@@ -153,165 +154,6 @@ async def rows_of(runner: Runner, cases: Sequence[Case]) -> dict[Id, tuple[Opera
         )
         for operation in found
     }
-
-
-# accounts ----------------------------------------------------------------------------------------
-
-_FILL: Final = f"""
-    UPDATE unresolved_operations w SET account = l.account
-      FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u(merchant_id, operation_id, payment_id)
-      {_JOINS}
-      JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
-     WHERE w.account IS NULL AND NOT w.not_sent
-       AND w.merchant_id = u.merchant_id AND w.operation_id = u.operation_id
-"""
-_UNFILLED: Final = """
-    SELECT merchant_id, operation_id, payment_id FROM unresolved_operations
-     WHERE account IS NULL AND NOT not_sent LIMIT $1
-"""
-_WITHOUT_LOGIN: Final = f"""
-    SELECT u.merchant_id, u.operation_id, o.mode
-      FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u(merchant_id, operation_id, payment_id)
-      {_JOINS}
-     WHERE NOT EXISTS (SELECT FROM processor_logins l
-                        WHERE l.merchant_id = u.merchant_id AND l.id = p.login_id)
-"""
-
-
-async def fill_accounts(runner: Runner, limit: int) -> list[tuple[UUID, UUID, str]]:
-    """Say of each new open operation whose lists tell of it: those of the account that took its
-    payment.
-
-    Returns (merchant, operation, mode) of those whose payment does not remember its account.
-    """
-    unfilled = await runner.fetch(_UNFILLED, limit)
-    if not unfilled:
-        return []
-    ids = [[row[n] for row in unfilled] for n in range(3)]
-    await runner.execute(_FILL, *ids)
-    # Of these alone: there may be a hundred thousand more, which have not had their turn.
-    return [tuple(row) for row in await runner.fetch(_WITHOUT_LOGIN, *ids)]
-
-
-NO_ACCOUNT: Final = bytes(32)
-"""Stands for the account of operations whose merchant has none."""
-
-
-async def set_account(runner: Runner, of: Iterable[Id], account: bytes) -> None:
-    """The account of operations whose payment does not remember it."""
-    pairs = list(of)
-    await runner.execute(
-        "UPDATE unresolved_operations SET account = $3 WHERE account IS NULL"
-        " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-        [merchant for merchant, _ in pairs],
-        [operation for _, operation in pairs],
-        account,
-    )
-
-
-async def forget_account(runner: Runner, cases: Sequence[Case]) -> None:
-    """Operations whose merchant has had no account: it is looked up again."""
-    await runner.execute(
-        "UPDATE unresolved_operations SET account = NULL WHERE account = $3"
-        " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-        [case.merchant_id for case in cases],
-        [case.operation_id for case in cases],
-        NO_ACCOUNT,
-    )
-
-
-_DUE: Final = f"""
-    SELECT d.account, d.old FROM (
-        SELECT account, inquiries >= {FRESH_LOOKS} AS old, min(next_inquiry_at) AS due
-          FROM unresolved_operations
-         WHERE account IS NOT NULL AND NOT not_sent AND next_inquiry_at <= db_now()
-         GROUP BY 1, 2
-         UNION ALL
-        SELECT account, true, min(next_look_at) FROM watched_operations
-         WHERE next_look_at <= db_now() GROUP BY 1
-    ) d
-      LEFT JOIN account_passes a ON a.leased_until > db_now()
-       AND a.account = CASE WHEN d.old THEN d.account || 'old'::bytea ELSE d.account END
-     WHERE a.account IS NULL
-     GROUP BY 1, 2 ORDER BY min(d.due) LIMIT $1
-"""
-_LEASE: Final = """
-    INSERT INTO account_passes AS a (account, leased_until, holder)
-    VALUES ($1, db_now() + make_interval(secs => $3), $2)
-    ON CONFLICT (account) DO UPDATE
-        SET leased_until = excluded.leased_until, holder = excluded.holder
-      WHERE a.leased_until <= db_now() OR a.holder = excluded.holder
-    RETURNING true
-"""
-
-
-async def due_lanes(runner: Runner, limit: int) -> list[Lane]:
-    """Lanes with something due that no process is at, the longest waiting first."""
-    return [Lane(*row) for row in await runner.fetch(_DUE, limit)]
-
-
-async def lease(runner: Runner, lane: Lane, holder: UUID, seconds: float) -> bool:
-    """Take a lane for so long, or go on having it. False: another process has."""
-    return bool(await runner.fetchval(_LEASE, lane.lease, holder, seconds))
-
-
-async def release(runner: Runner, lane: Lane, holder: UUID) -> None:
-    """Leave a lane to whoever comes next."""
-    await runner.execute(
-        "DELETE FROM account_passes WHERE account = $1 AND holder = $2", lane.lease, holder
-    )
-
-
-# witnesses ---------------------------------------------------------------------------------------
-
-_MOST_WITNESSES: Final = 500
-_KNOWN: Final = """
-    WITH near AS (
-        (SELECT o.* FROM operations o
-          WHERE o.merchant_id = $1 AND o.id >= $2 ORDER BY o.id DESC LIMIT $4)
-        UNION
-        (SELECT o.* FROM operations o
-          WHERE o.merchant_id = $1 AND o.id >= $2 ORDER BY o.id LIMIT $4)
-    )
-    SELECT max(o.begun_at) FROM near o
-      JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
-      JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
-     WHERE o.state = 'approved' AND NOT o.voided AND o.kind IN ('authorize', 'sale', 'refund')
-       AND p.status <> 'voided' AND l.account = $3
-"""
-_LISTED: Final = """
-    SELECT max(o.begun_at)
-      FROM processor_logins l
-      CROSS JOIN unnest($2::uuid[], $3::uuid[]) AS r(low, high)
-      JOIN operations o ON o.merchant_id = l.merchant_id AND o.id BETWEEN r.low AND r.high
-     WHERE l.account = $1 AND o.state = 'approved'
-       AND o.kind IN ('authorize', 'sale', 'refund')
-"""
-
-
-async def newest_known(runner: Runner, account: bytes, after: UUID) -> datetime | None:
-    """When the newest approved operation on an account began, of those with ids above `after`."""
-    newest: datetime | None = None
-    merchants = await runner.fetch(
-        "SELECT DISTINCT merchant_id FROM processor_logins WHERE account = $1 LIMIT 50", account
-    )
-    for (merchant_id,) in merchants:
-        found = await runner.fetchval(_KNOWN, merchant_id, after, account, _MOST_WITNESSES)
-        if found is not None and (newest is None or found > newest):
-            newest = found
-    return newest
-
-
-async def newest_listed(
-    runner: Runner, account: bytes, bounds: Sequence[tuple[UUID, UUID]]
-) -> datetime | None:
-    """When the newest approved one of the operations began whose ids lie within these bounds."""
-    if not bounds:
-        return None
-    found: datetime | None = await runner.fetchval(
-        _LISTED, account, [low for low, _ in bounds], [high for _, high in bounds]
-    )
-    return found
 
 
 # what became of it -------------------------------------------------------------------------------
@@ -452,7 +294,7 @@ _CLAIM_NOT_SENT: Final = """
 
 async def claim_not_sent(runner: Runner, limit: int) -> list[Case]:
     """Operations that never left and that nobody has repeated in time."""
-    rows = await runner.fetch(f"{_CLAIM_NOT_SENT} {_JOINED} FROM claimed u {_JOINS}", limit)
+    rows = await runner.fetch(f"{_CLAIM_NOT_SENT} {_JOINED} FROM claimed u {JOINS}", limit)
     return [Case(*row) for row in rows]
 
 

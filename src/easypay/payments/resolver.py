@@ -26,18 +26,12 @@ from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import VaultError
+from easypay.payments import account_work, expiry
 from easypay.payments import cases as store
-from easypay.payments import expiry
-from easypay.payments.account_pass import (
-    OPEN,
-    AccountPass,
-    Ended,
-    Times,
-    request_of,
-    without_decision,
-)
-from easypay.payments.cases import Case, Lane
+from easypay.payments.account_pass import AccountPass, Ended, Times
+from easypay.payments.cases import AccountWork, Case
 from easypay.payments.changes import Evidence
+from easypay.payments.inquiries import OPEN, request_of, without_decision
 from easypay.payments.late import Late
 from easypay.payments.model import PaymentKey
 from easypay.payments.proof import Schedule
@@ -87,7 +81,7 @@ class Resolver:
         self._not_sent_s = not_sent_s
         self._poll_s = poll_s
         self._holder = ids.new_id()
-        self._rounds: dict[Lane, asyncio.Task[None]] = {}
+        self._rounds: dict[AccountWork, asyncio.Task[None]] = {}
         self._soon = asyncio.Semaphore(_SOON_AT_ONCE)
         self._old_authorizations = expiry.Sweep(pool)
         call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
@@ -148,17 +142,17 @@ class Resolver:
         if room <= 0:
             return 0
         begun = 0
-        for lane in await store.due_lanes(self._pool, room + len(self._rounds)):
-            if lane not in self._rounds and len(self._rounds) < _ACCOUNTS_AT_ONCE:
-                task = asyncio.create_task(self._round(lane))
-                self._rounds[lane] = task
-                task.add_done_callback(partial(self._round_over, lane))
+        for work in await account_work.due(self._pool, room + len(self._rounds)):
+            if work not in self._rounds and len(self._rounds) < _ACCOUNTS_AT_ONCE:
+                task = asyncio.create_task(self._round(work))
+                self._rounds[work] = task
+                task.add_done_callback(partial(self._round_over, work))
                 begun += 1
         return begun
 
     async def _fill_accounts(self) -> None:
         """Payments taken by older versions do not remember their account: it is today's."""
-        unknown = await store.fill_accounts(self._pool, _FILL)
+        unknown = await account_work.fill_accounts(self._pool, _FILL)
         by_account: dict[tuple[UUID, str], list[store.Id]] = defaultdict(list)
         for merchant_id, operation_id, mode in unknown:
             by_account[merchant_id, mode].append((merchant_id, operation_id))
@@ -168,32 +162,32 @@ class Resolver:
             except VaultError as error:  # of one merchant, and nobody else waits for it
                 log.error("a processor account cannot be opened: %s", error)
                 login = None
-            account = store.NO_ACCOUNT if login is None else login.digest
-            await store.set_account(self._pool, operations, account)
+            account = account_work.NO_ACCOUNT if login is None else login.digest
+            await account_work.set_account(self._pool, operations, account)
 
-    async def _round(self, lane: Lane) -> None:
+    async def _round(self, work: AccountWork) -> None:
         """One round at one account, whose failure is its own: it is tried again."""
         try:
-            if not await store.lease(self._pool, lane, self._holder, _LEASE_S):
+            if not await account_work.lease(self._pool, work, self._holder, _LEASE_S):
                 return
-            renewing = asyncio.create_task(self._renew(lane))
+            renewing = asyncio.create_task(self._renew(work))
             try:
-                await self._pass.run(lane, await self._account(lane.account))
+                await self._pass.run(work, await self._account(work.account))
             finally:
                 renewing.cancel()
-                await store.release(self._pool, lane, self._holder)
+                await account_work.release(self._pool, work, self._holder)
         except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
             log.error("a round of inquiries failed: %s: %s", type(error).__name__, error)
             await asyncio.sleep(self._poll_s)
 
-    def _round_over(self, lane: Lane, _: object) -> None:
-        del self._rounds[lane]
+    def _round_over(self, work: AccountWork, _: object) -> None:
+        del self._rounds[work]
 
-    async def _renew(self, lane: Lane) -> None:
+    async def _renew(self, work: AccountWork) -> None:
         while True:
             await asyncio.sleep(_LEASE_S / 3)
             try:
-                await store.lease(self._pool, lane, self._holder, _LEASE_S)
+                await account_work.lease(self._pool, work, self._holder, _LEASE_S)
             except Exception as error:  # noqa: BLE001 - the lease ends by itself
                 log.warning("a lease was not renewed: %s: %s", type(error).__name__, error)
 

@@ -54,7 +54,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     Mutation(
         "inquiries_go_to_todays_account",
-        "easypay/payments/cases.py",
+        "easypay/payments/account_work.py",
         "AND l.id = p.login_id\n     WHERE w.account IS NULL",
         "AND l.saved_at = (SELECT max(n.saved_at) FROM processor_logins n"
         " WHERE n.merchant_id = p.merchant_id)\n     WHERE w.account IS NULL",
