@@ -80,19 +80,47 @@ async def test_a_lock_on_one_case_holds_up_no_other(quick: Stack) -> None:
     assert await audit(quick, shop) == []
 
 
-async def test_a_slow_account_delays_no_other(quick: Stack) -> None:
-    slow, prompt = await quick.shop(only(quick)), await quick.shop(only(quick))
-    (waits,) = await lost(quick, slow)
-    await quick.simulator.post(
-        "/faults", kind="latency", ms=5000, login=slow.login,
+async def being_asked_about(stack: Stack, shop: Shop) -> str:
+    """A payment whose reply is lost, and whose account somebody is slowly reading."""
+    await stack.simulator.post(
+        "/faults", kind="latency", ms=5000, login=shop.login,
         method="getUnsettledTransactionListRequest",
     )  # fmt: skip
-    await asyncio.sleep(0.5)  # the slow account's round is under way
+    (payment_id,) = await lost(stack, shop)
+
+    async def at_it() -> bool:
+        return bool(await stack.fetch("SELECT FROM account_passes WHERE leased_until > db_now()"))
+
+    await until(at_it, what="a round is under way")
+    return payment_id
+
+
+async def test_a_slow_account_delays_no_other(quick: Stack) -> None:
+    slow, prompt = await quick.shop(only(quick)), await quick.shop(only(quick))
+    waits = await being_asked_about(quick, slow)
     for _ in range(3):
         (payment_id,) = await lost(quick, prompt)
         await prompt.becomes(payment_id, "captured", within_s=4)
     await quick.simulator.clear_faults()
     await slow.becomes(waits, "captured", within_s=40)
+
+
+async def test_what_a_killed_process_was_asking_about_is_soon_asked_by_another(
+    stack: Stack,
+) -> None:
+    """It had the account to itself for a while; then that ends, and nobody has to say so."""
+    killed = await stack.gateway(**QUICK)
+    shop = await stack.shop(killed)
+    payment_id = await being_asked_about(stack, shop)
+    killed.kill()
+    await stack.simulator.clear_faults()
+    another = await stack.gateway(**QUICK)
+    await stack.fetch(
+        "CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE"
+        " PARALLEL SAFE RETURN now() + interval '9 s'"
+    )
+    await shop.at(another.url).becomes(payment_id, "captured", within_s=5)
+    assert await audit(stack, shop) == []
 
 
 async def test_an_outage_leaves_no_queue_before_new_unknowns(quick: Stack) -> None:

@@ -43,7 +43,8 @@ from easypay.processors.base import Absent, Account, Deadline, Found, HeldForRev
 log = logging.getLogger(__name__)
 
 SENT_MARGIN_S: Final = 2.0
-_LEASE_S: Final = 60.0
+_LEASE_S: Final = 9.0
+"""A process that dies keeps the accounts it was reading from the others for so long."""
 _ACCOUNTS_AT_ONCE: Final = 256
 _FILL: Final = 5_000
 _NOT_SENT: Final = 512
