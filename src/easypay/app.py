@@ -21,7 +21,7 @@ from easypay.background import kept_running
 from easypay.clock import monotonic
 from easypay.db import partitions
 from easypay.db.connections import Lane
-from easypay.db.group_commit import GroupCommitter
+from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
 from easypay.db.pool import open_pool
 from easypay.db.readiness import Readiness
 from easypay.errors import EasyPayError
@@ -254,10 +254,13 @@ class Gateway:
         self._readiness.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait(self._tasks, timeout=1)
-        await asyncio.gather(*(committer.close() for committer in self._committers))
-        await self._processor.close()
-        await self._pool.close()
+        left_s = min(CLOSE_WITHIN_S, max(0.2, self._stop_by - monotonic()))
+        await asyncio.wait(self._tasks, timeout=left_s)
+        await asyncio.gather(
+            *(committer.close(left_s) for committer in self._committers),
+            self._processor.close(),
+            self._pool.close(left_s),
+        )
 
     def _committer(
         self, name: str, *, bounded: bool = True, patience_s: float | None = None

@@ -197,13 +197,13 @@ class Lane:
         self._statements[variant] = statement
         return statement
 
-    async def close(self) -> None:
-        """Say goodbye to the server."""
+    async def close(self, within_s: float = 1.0) -> None:
+        """Say goodbye to the server, or just go where it does not listen."""
         connection, self._connection = self._connection, None
         self._statements.clear()
         if connection is not None:
             try:
-                await connection.close(timeout=1)
+                await connection.close(timeout=min(within_s, 1.0))
             except LOST:
                 connection.terminate()
 

@@ -180,9 +180,9 @@ class GroupCommitter(Generic[Item, Result]):
         self._last_good = monotonic()
         return None
 
-    async def close(self) -> None:
-        """Wait for what runs and waits, for a while, then close the lanes."""
-        give_up_at = monotonic() + CLOSE_WITHIN_S
+    async def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
+        """Wait for what runs and waits, for so long, then close the lanes, as quickly."""
+        give_up_at = monotonic() + within_s
         while self._running and monotonic() < give_up_at:
             await asyncio.wait(self._running, timeout=give_up_at - monotonic())
         self._closed = True
@@ -194,7 +194,7 @@ class GroupCommitter(Generic[Item, Result]):
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        await asyncio.gather(*(lane.close() for lane in self._lanes))
+        await asyncio.gather(*(lane.close(within_s) for lane in self._lanes))
 
     # which group runs when ---------------------------------------------------------------------
 

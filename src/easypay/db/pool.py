@@ -68,10 +68,10 @@ class Pool:
             with suppress(*LOST):
                 await self._pool.release(connection, timeout=_GIVE_BACK_WITHIN_S)
 
-    async def close(self) -> None:
+    async def close(self, within_s: float = _GIVE_BACK_WITHIN_S) -> None:
         """Close what is open; what does not close soon is dropped."""
         try:
-            async with asyncio.timeout(_GIVE_BACK_WITHIN_S):
+            async with asyncio.timeout(within_s):
                 await self._pool.close()
         except LOST:
             self._pool.terminate()
