@@ -3,7 +3,7 @@
 import hmac
 
 from easypay.api.http import Request
-from easypay.clock import monotonic
+from easypay.clock import stopwatch
 from easypay.errors import Forbidden, InvalidApiKey
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller, digest_of
@@ -11,9 +11,9 @@ from easypay.merchants.model import Caller, digest_of
 
 async def caller_of(directory: Directory, request: Request, scope: str) -> Caller:
     """The merchant behind the request's key. Raises InvalidApiKey, or Forbidden for the scope."""
-    started = monotonic()
+    started = stopwatch()
     caller = request.caller = await directory.caller(bearer(request))
-    request.auth_s = monotonic() - started
+    request.auth_s = stopwatch() - started
     if scope not in caller.scopes:
         raise Forbidden(
             f"The key has the scopes {', '.join(sorted(caller.scopes))}; this needs {scope}."

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from easypay import ids
 from easypay.api.doubled import ambiguous, refuse_doubled_keys, single_valued
 from easypay.api.validation import not_json, refusal
-from easypay.clock import monotonic
+from easypay.clock import stopwatch
 from easypay.db.failures import is_passing
 from easypay.errors import (
     BodyTooLarge,
@@ -125,7 +125,7 @@ class Endpoint:
         self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = monotonic()
+        started = stopwatch()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         doubled = None
         if len(headers) != len(scope["headers"]):
@@ -147,7 +147,7 @@ class Endpoint:
         try:
             response = await self._answer(request, receive, doubled)
             if response is not None:
-                total_s = monotonic() - started
+                total_s = stopwatch() - started
                 lines = _lines(response, request.id)
                 if request.caller is not None:
                     lines += b"server-timing: %b\r\n" % _server_timing(
@@ -160,7 +160,7 @@ class Endpoint:
                 closes = self._is_draining() or response.problem == MalformedRequest.code
                 await answer(response.status, lines, response.body, closes)
         finally:  # also where the client left, or the task was cancelled
-            self._observer.answered(self._route, request, response, monotonic() - started, trace)
+            self._observer.answered(self._route, request, response, stopwatch() - started, trace)
 
     async def _answer(
         self, request: Request, receive: Receive, doubled: bytes | None

@@ -30,7 +30,7 @@ from typing import Generic, TypeVar
 import asyncpg
 import msgspec
 
-from easypay.clock import monotonic
+from easypay.clock import stopwatch
 from easypay.db.connections import Lane
 from easypay.db.failures import ConnectionLost, Failure, failure_of
 from easypay.errors import DatabaseUnavailable, Overloaded
@@ -148,7 +148,7 @@ class GroupCommitter(Generic[Item, Result]):
             )
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append(
-            _Entry(item, future, monotonic(), self._touches(item), self._variant(item))
+            _Entry(item, future, stopwatch(), self._touches(item), self._variant(item))
         )
         if self._patience is None and self._patience_s < math.inf:
             self._look_at_patience_in(self._patience_s)
@@ -161,7 +161,7 @@ class GroupCommitter(Generic[Item, Result]):
         An idle committer tries: an empty group reaches the server, and is refused by one that only
         reads, but writes nothing. Raises what the lane met.
         """
-        now = monotonic()
+        now = stopwatch()
         if now - self._last_good < RECENT_S:
             return None
         failed_at, why = self._last_bad
@@ -177,14 +177,14 @@ class GroupCommitter(Generic[Item, Result]):
             self._free.append(lane)
             if self._runnable():
                 self._start()
-        self._last_good = monotonic()
+        self._last_good = stopwatch()
         return None
 
     async def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
         """Wait for what runs and waits, for so long, then close the lanes, as quickly."""
-        give_up_at = monotonic() + within_s
-        while self._running and monotonic() < give_up_at:
-            await asyncio.wait(self._running, timeout=give_up_at - monotonic())
+        give_up_at = stopwatch() + within_s
+        while self._running and stopwatch() < give_up_at:
+            await asyncio.wait(self._running, timeout=give_up_at - stopwatch())
         self._closed = True
         for entry in self._standing():
             _refuse(entry, written=True)
@@ -217,7 +217,7 @@ class GroupCommitter(Generic[Item, Result]):
     def _look_again(self) -> None:
         self._impatience = None
         if self._runnable():
-            self._start(small=monotonic() - self._waiting[0].since >= LONG_GROUP_S)
+            self._start(small=stopwatch() - self._waiting[0].since >= LONG_GROUP_S)
 
     async def _work(self, lane: Lane) -> None:
         """Run groups over one lane until nothing is waiting."""
@@ -300,7 +300,7 @@ class GroupCommitter(Generic[Item, Result]):
         since = min(entry.since for entry in group)
         losses = 0
         while True:
-            begun = self._begun[lane] = monotonic()
+            begun = self._begun[lane] = stopwatch()
             try:
                 rows = await lane.fetch(self._arguments(items), group[0].variant)
             except ConnectionLost as error:
@@ -310,10 +310,10 @@ class GroupCommitter(Generic[Item, Result]):
                     raise _NobodyWaits from error
             except Exception as error:
                 if getattr(error, "sqlstate", "")[:2] in _UNWELL:
-                    self._last_bad = (monotonic(), f"{self.name}: {type(error).__name__}")
+                    self._last_bad = (stopwatch(), f"{self.name}: {type(error).__name__}")
                 raise
             else:
-                now = self._last_good = monotonic()
+                now = self._last_good = stopwatch()
                 self._watcher(self.name, len(items), begun - since, now - begun)
                 return self._results(items, rows)
 
@@ -350,7 +350,7 @@ class GroupCommitter(Generic[Item, Result]):
     def _look_at_patience(self) -> None:
         """One look at all for as long as the patience of the next, and no timer for each."""
         self._patience = None
-        too_old = monotonic() - self._patience_s
+        too_old = stopwatch() - self._patience_s
         unwritten = {entry for entry in self._waiting if entry.since <= too_old}
         if unwritten:
             self._waiting = deque(entry for entry in self._waiting if entry not in unwritten)

@@ -7,7 +7,7 @@ from copy import copy
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from easypay.clock import monotonic
+from easypay.clock import stopwatch
 from easypay.observability.instruments import Instruments
 from easypay.processors.base import (
     Account,
@@ -90,7 +90,7 @@ class MeasuredProcessor:
         await self._processor.close()
 
     async def _measured(self, operation: str, call: Awaitable[Came]) -> Came:
-        begun = monotonic()
+        begun = stopwatch()
         outcome = "cancelled"
         try:
             came = await call
@@ -99,7 +99,7 @@ class MeasuredProcessor:
                 self._account_refused.add(came.account_refusal.code)
             return came
         finally:
-            self._calls.observe(monotonic() - begun, self.name, operation)
+            self._calls.observe(stopwatch() - begun, self.name, operation)
             self._operations.add(operation, outcome)
 
 
@@ -148,11 +148,11 @@ class MeasuredPool:
         self, run: Callable[..., Awaitable[Any]], sql: str, arguments: Sequence[object]
     ) -> Any:
         async with asyncio.timeout(self._patience_s), self._turns:
-            begun = monotonic()
+            begun = stopwatch()
             try:
                 return await run(sql, *arguments)
             finally:
-                self._database.observe(monotonic() - begun, summary(sql))
+                self._database.observe(stopwatch() - begun, summary(sql))
 
 
 _LOCK: Final = r"(?<!FOR )"  # SELECT ... FOR UPDATE changes nothing

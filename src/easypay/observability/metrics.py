@@ -41,7 +41,7 @@ Values = dict[tuple[str, Labels], list[float]]
 class Family:
     """One metric, with a value (or a histogram) for each combination of its labels."""
 
-    __slots__ = ("_at", "_cells", "bounds", "kind", "labels", "name", "text")
+    __slots__ = ("_at", "_cells", "_sum", "bounds", "kind", "labels", "name", "text")
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Family:
         self.labels = tuple(labels)
         self.bounds = tuple(bounds)
         """Upper bounds of the buckets; one more, without bound, follows."""
+        self._sum = len(self.bounds) + 1
 
     def add(self, *labels: str, by: float = 1) -> None:
         """Count."""
@@ -75,12 +76,12 @@ class Family:
         at = self._at.get(labels) or self._place(labels)
         values = self._cells.values
         values[at + bisect_left(self.bounds, value)] += 1
-        values[at + len(self.bounds) + 1] += value
+        values[at + self._sum] += value
 
     @property
     def width(self) -> int:
         """How many cells one combination takes: the buckets and the sum, or the value."""
-        return len(self.bounds) + 2 if self.kind == "histogram" else 1
+        return self._sum + 1 if self.kind == "histogram" else 1
 
     def _place(self, labels: Labels) -> int:
         assert len(labels) == len(self.labels), (self.name, labels)

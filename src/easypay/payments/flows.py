@@ -388,19 +388,20 @@ class Payments:
             recorded = await self._recorder.record(
                 operation, payment, outcome, processor_us=processor_us
             )
-            if recorded.state == LOST_OPERATION and begin_again is not None:
-                # A standby took over that had not received the intent. It is written once more,
-                # under the same ids, so that neither the money nor the key is forgotten.
-                await begin_again()
-                recorded = await self._recorder.record(
-                    operation, payment, outcome, processor_us=processor_us
-                )
+            if recorded.state == LOST_OPERATION:
+                if begin_again is not None:
+                    # A standby took over that had not received the intent. It is written once more,
+                    # under the same ids, so that neither the money nor the key is forgotten.
+                    await begin_again()
+                    recorded = await self._recorder.record(
+                        operation, payment, outcome, processor_us=processor_us
+                    )
+                if recorded.state == LOST_OPERATION:
+                    recorded = provisional_reply(operation, payment, outcome)
         except Exception as error:  # noqa: BLE001 - what the processor said is known, and kept
             self._kept.keep(operation, payment, outcome, processor_us, error)
             recorded = provisional_reply(operation, payment, outcome)
         reach("after_record")
-        if recorded.state == LOST_OPERATION:
-            recorded = provisional_reply(operation, payment, outcome)
         if recorded.reply_status is None or recorded.reply_body is None:
             if isinstance(outcome, NotSent):
                 if outcome.account_refusal is not None:

@@ -180,8 +180,17 @@ def text(value: str | None, limit: int) -> str | None:
 
 def whole(value: str | None, limit: int) -> str | None:
     """The same where nothing need be cut off; else None: part of it would be something else."""
-    found = text(value, limit)
-    return found if found is None or found == text(value, 4 * limit) else None
+    if value is None:
+        return None
+    found = text(value, 4 * limit)
+    if found is None or (len(found) if found.isascii() else _units(found)) > limit:
+        return None
+    return found
+
+
+def _units(value: str) -> int:
+    """How long .NET takes it to be."""
+    return len(value.encode("utf-16-le")) // 2
 
 
 def _create_transaction(account: Account, reference: str, transaction: dict[str, object]) -> bytes:

@@ -42,8 +42,6 @@ _QUOTE_ENDS: Final = "&#39; is invalid", "' is invalid"
 _MOST_MESSAGES: Final = 20
 """So many messages of a reply are read as texts. A real one has a few, and all codes count."""
 _UNPRINTED: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
-_NO_LETTERS: Final = re.compile(r"[^A-Za-z]{13}")
-"""Without it there is no card number: letters part them, and the shortest has thirteen digits."""
 _LONG_NUMBER: Final = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
 
 
@@ -110,8 +108,9 @@ def short(value: object, limit: int = 20) -> str | None:
     """A short text, or None when it is empty, longer than `limit` or not text."""
     if not isinstance(value, str) or len(value) > limit:
         return None
-    text = value if value.isprintable() else _UNPRINTED.sub(" ", value)
-    return text.strip() or None
+    if value.isprintable():
+        return value.strip() or None
+    return _UNPRINTED.sub(" ", value).strip() or None
 
 
 def printable(value: object, limit: int) -> str:
@@ -131,9 +130,14 @@ def auth_code(value: object) -> str | None:
 def network_id(value: object) -> str | None:
     """The card network's id of a transaction. One of digits has fifteen."""
     found = short(value, 255)
-    if found and len(found) > 15 and _NO_LETTERS.search(found) and contains_card_number(found):
-        return None
-    return found
+    if found is None or len(found) <= 15:
+        return found
+    # These are in whichever thirteen characters in a row a card number would take (of at most 25),
+    # and a letter is in none.
+    middle = found[-13:13]
+    if middle.isascii() and middle.upper() != middle.lower():
+        return found
+    return None if contains_card_number(found) else found
 
 
 def letter(value: object) -> str | None:

@@ -1,0 +1,49 @@
+"""An answered request goes away by itself, without the garbage collector."""
+
+import asyncio
+import gc
+import weakref
+from functools import partial
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from easypay.clients import Clients, Limits, Phase
+from easypay.protocol import ANSWER, HttpProtocol
+
+REQUEST = b"POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 2\r\n\r\n{}"
+
+
+async def test_an_answered_request_refers_to_nothing_that_refers_to_it() -> None:
+    """Else the collector stops every payment for tens of milliseconds, once in a thousand."""
+    asked: list[weakref.ref[Any]] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        reply = scope["extensions"][ANSWER]["send"]
+        asked.append(weakref.ref(reply.args[0]))
+        await reply(200, b"content-length: 2\r\n", b"ok", False)
+
+    config = uvicorn.Config(answer, lifespan="off", log_config=None)
+    config.load()
+    limits = Limits(head_bytes=16_384, longest_s=dict.fromkeys(Phase, 10.0))
+    protocol = partial(
+        HttpProtocol,
+        config=config,
+        server_state=ServerState(),
+        app_state={},
+        clients=Clients(limits, at_most=10, per_address=10, trusted=()),
+    )
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(protocol, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    gc.disable()
+    try:
+        for _ in range(3):
+            writer.write(REQUEST)
+            await reader.readuntil(b"ok")
+        assert [each() is None for each in asked] == [True, True, False]  # the last is at hand
+    finally:
+        gc.enable()
+        writer.close()
+        server.close()
