@@ -296,7 +296,10 @@ async def test_a_process_that_slept_through_its_deadline_sends_nothing(stack: St
 
         async def begins() -> bool:
             return bool(
-                await stack.fetch("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                await stack.fetch(
+                    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND application_name LIKE 'easypay begin %' AND wait_event_type = 'Lock'"
+                )
             )
 
         await until(begins)

@@ -689,7 +689,10 @@ async def test_what_waits_does_not_wait_for_somebody_elses_lock(stack: Stack) ->
 
         async def waits() -> bool:
             return bool(
-                await stack.fetch("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                await stack.fetch(
+                    "SELECT 1 FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
             )
 
         await until(waits)
