@@ -440,6 +440,8 @@ async def migrated(dsn: str) -> None:
 
 # The judge ---------------------------------------------------------------------------------------
 
+_BY_PARENT = ("void", "capture")
+"""What has no transaction of its own at the processor."""
 _SUCCESS = {"1", "4"}
 WIRE_TYPE = {
     "sale": "authCaptureTransaction",
@@ -572,24 +574,26 @@ def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]
     return wrong
 
 
-def one_void_of_two(truth: list[dict[str, Any]], operations: Sequence[Any]) -> dict[str, str]:
-    """Voids of one transaction of which the processor did one, and our rows name another: by the
-    reference of the one done, that of the one named.
+def one_done_of_two(truth: list[dict[str, Any]], operations: Sequence[Any]) -> dict[str, str]:
+    """Voids of one transaction, or captures of it for one amount, of which the processor did one
+    and our rows name another: by the reference of the one done, that of the one named.
 
-    The details of a voided transaction do not say which void it was. So where a void that was
-    called absent came late, and another one of the same transaction was open, an inquiry cannot
-    tell the two apart. It is one effect on either side all the same: a second one done there, or a
-    second one approved here, makes no such pair.
+    The details of a transaction do not say which request voided or captured it. So where one that
+    was called absent came late, and another of the same effect was open, an inquiry cannot tell the
+    two apart. It is one effect on either side all the same: a second one done there, or a second
+    one approved here, makes no such pair.
     """
     done = {row["invoice_number"] for row in truth if row["response_code"] in _SUCCESS}
-    by_parent: dict[Any, list[Any]] = {}
+    by_effect: dict[Any, list[Any]] = {}
     for operation in operations:
-        if operation["kind"] == "void" and operation["parent_transaction_id"] is not None:
-            by_parent.setdefault(operation["parent_transaction_id"], []).append(operation)
+        if operation["parent_transaction_id"] is not None and operation["kind"] in _BY_PARENT:
+            amount = operation["amount_minor"] if operation["kind"] == "capture" else None
+            effect = (operation["parent_transaction_id"], operation["kind"], amount)
+            by_effect.setdefault(effect, []).append(operation)
     pairs: dict[str, str] = {}
-    for voids in by_parent.values():
-        there = [o for o in voids if o["reference"] in done]
-        here = [o for o in voids if o["state"] == "approved"]
+    for alike in by_effect.values():
+        there = [o for o in alike if o["reference"] in done]
+        here = [o for o in alike if o["state"] == "approved"]
         if len(there) != 1 or len(here) != 1 or there[0]["state"] != "absent":
             continue
         if here[0]["reference"] not in done and '"inquiry"' in (here[0]["evidence"] or ""):
@@ -603,7 +607,7 @@ def _check_truth(
     """`late`: operations whose late charge came to its end; one that is not given back yet did
     not."""
     wrong: list[str] = []
-    twins = one_void_of_two(truth, list(references.values()))
+    twins = one_done_of_two(truth, list(references.values()))
     done: dict[str, list[dict[str, Any]]] = {}
     for row in truth:
         if row["response_code"] in _SUCCESS:

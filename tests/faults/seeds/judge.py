@@ -13,7 +13,7 @@ from faults.seeds.money import SUCCESS, Money, money_of
 from faults.seeds.shops import Attempt, Intent, Shops
 from faults.seeds.told import intents_kept
 from faults.seeds.world import World
-from harness import audit, one_void_of_two
+from harness import audit, one_done_of_two
 
 _IN_TIME: Final = timedelta(seconds=4)
 _TABLES: Final = (
@@ -141,7 +141,7 @@ def _late(rows: dict[str, list[Any]], truth: list[dict[str, Any]]) -> list[str]:
     done = {row["invoice_number"] for row in truth}
     references = {row["id"]: row["reference"] for row in rows["operations"]}
     told = {each["operation_id"] for each in rows["events"] if each["type"] == "late_charge.found"}
-    done |= set(one_void_of_two(truth, rows["operations"]).values())
+    done |= set(one_done_of_two(truth, rows["operations"]).values())
     for row in rows["late_charges"]:
         name = f"late {row['kind']} {row['operation_id']}"
         if row["operation_id"] not in told:
