@@ -177,6 +177,25 @@ async def test_a_late_capture_waits_for_the_one_that_is_open(
     assert await audit(world, shop) == []
 
 
+async def test_a_late_capture_and_an_open_one_for_less_do_not_wait_for_each_other(
+    world: Stack, time: DrivenTime, shop: Shop
+) -> None:
+    """An authorization is captured once: for another amount than the open one's, so not by that."""
+    held = await shop.paid(2500, capture="manual")
+    await meets(world, shop, "late_charge", "capture", delay_ms=1_500_000, by_clock=True)
+    assert (await shop.capture(held["id"], 2000)).status_code == 202
+    first = await operation_of(shop, held["id"], "capture")
+    await called_absent(world, time, shop, first["reference"])
+    await meets(world, shop, "reset_before", "capture")
+    assert (await shop.capture(held["id"], 1500)).status_code == 202
+
+    await time.until(
+        lambda: _is(status(shop, held["id"]), "captured"), step_s=300, at_most_s=3 * 3600
+    )
+    assert (await shop.payment(held["id"]))["captured_amount"] == 2000
+    assert await audit(world, shop) == []
+
+
 async def test_an_absent_capture_is_not_asked_about_for_ever_once_another_was_made(
     world: Stack, time: DrivenTime, shop: Shop
 ) -> None:

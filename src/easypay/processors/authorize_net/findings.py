@@ -150,6 +150,9 @@ def _approved_if_agreed(request: InquiryRequest, details: Details) -> Finding:
     if amount_minor is not None and request.kind == "refund":
         amount_minor = abs(amount_minor)  # some reports show money that goes back as negative
     if amount_minor != request.amount_minor:
+        if request.kind == "capture" and amount_minor is not None:
+            # An authorization is captured once, and not by ours.
+            return Absent(searched=f"captured for another amount: {evidence}")
         return Inconclusive(reason=f"another amount than was asked: {evidence}")
     return Found(outcome=_approved(details, amount_minor), evidence=evidence)
 
