@@ -22,6 +22,7 @@ from easypay.clock import monotonic
 from easypay.db import partitions
 from easypay.db.connections import Lane
 from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
+from easypay.db.migrate import require_schema
 from easypay.db.pool import open_pool
 from easypay.db.readiness import Readiness
 from easypay.errors import EasyPayError
@@ -114,6 +115,7 @@ class Gateway:
         )
         self._pool = MeasuredPool(pool, self._instruments)
         async with self._pool.acquire() as connection:
+            await require_schema(connection)
             await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
             await self._months.load(connection)
         self._clients_pool = self._pool.for_clients(settings.database_patience_s)

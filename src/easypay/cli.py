@@ -15,7 +15,27 @@ app = new_group(
     "Start everything on this machine with `easypay up`; it prints a curl line that takes a "
     "payment. In production run `easypay migrate` once and `easypay serve` per process.",
     name="easypay",
+    completion=True,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from easypay import __version__
+
+        print(f"easypay {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.add_typer(administer.merchants, name="merchant")
 app.add_typer(administer.keys, name="key")
 app.add_typer(administer_operations.operations, name="operation")

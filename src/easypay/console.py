@@ -15,15 +15,15 @@ DataDir = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-def new_group(help_text: str, name: str | None = None) -> typer.Typer:
-    """A group of commands that explains itself."""
+def new_group(help_text: str, name: str | None = None, *, completion: bool = False) -> typer.Typer:
+    """A group of commands that explains itself. `completion`: it can install itself in a shell."""
     return typer.Typer(
         name=name,
         help=help_text,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
-        add_completion=False,
+        add_completion=completion,
     )
 
 

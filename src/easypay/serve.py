@@ -84,6 +84,12 @@ class Server(uvicorn.Server):
         self.should_exit = True
         self._asked_to_stop.set()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Connect to what the gateway needs, then accept requests, then say so."""
+        await super().startup(sockets)
+        for bound in sockets or []:
+            _logger.info("listening on %s", url_of(bound))
+
     async def main_loop(self) -> None:
         while not self.should_exit:
             await self.on_tick(0)  # refreshes the Date header
@@ -211,7 +217,6 @@ def serve(
         gateway.turned_away = clients.turned_away
         sweep = kept_running("the sweep of connections", lambda: clients.sweep(lambda: connections))
         sweeping = asyncio.create_task(sweep)
-        _logger.info("listening on %s", url_of(bound))
         await server.serve(sockets=[bound])
         sweeping.cancel()
 

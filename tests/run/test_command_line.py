@@ -4,12 +4,23 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from harness import ENCRYPTION_KEY, Gateway, Process, Stack, card, free_port, until
+from easypay.db.embedded import Cluster
+from harness import (
+    ENCRYPTION_KEY,
+    Gateway,
+    Process,
+    Stack,
+    card,
+    free_port,
+    new_database,
+    until,
+)
 
 
 class Operator:
@@ -52,6 +63,44 @@ def test_a_key_file_of_another_encoding_is_one_clear_line() -> None:
     )
     assert told.returncode == 1
     assert told.stderr == b"easypay: standard input is not UTF-8 text\n"
+
+
+def test_the_version_is_told() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "easypay", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert told.stdout == f"easypay {version('easypay')}\n"
+
+
+async def test_a_gateway_says_which_migrations_its_database_lacks(cluster: Cluster) -> None:
+    """One clear line, and it never says that it listens."""
+    dsn = await new_database(cluster.dsn, template=None)
+    told = subprocess.run(
+        [sys.executable, "-m", "easypay", "serve", "--port", "0"],
+        env={
+            **os.environ,
+            "EASYPAY_DATABASE_URL": dsn,
+            "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = [json.loads(line) for line in told.stderr.splitlines()]
+    assert told.returncode != 0
+    assert lines[0]["message"].endswith("0003_proof.sql: run `easypay migrate`")
+    assert not [line for line in lines if "listening" in line["message"]]
+
+
+async def test_listening_is_the_last_line_of_a_start(stack: Stack) -> None:
+    gateway = await stack.gateway()
+    last = json.loads(gateway.said().splitlines()[-1])
+    assert last["message"] == f"listening on {gateway.url}"
 
 
 async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:

@@ -24,7 +24,10 @@ def build_router(
     async def no_route(request: Request) -> Response:
         raise NotFound(f"there is no {quoted(request.path)}; see /docs for what there is")
 
-    routes, plain = [], {}
+    async def to_docs(request: Request) -> Response:
+        return Response(307, headers=[(b"location", b"/docs")])
+
+    routes, plain = [], {("GET", "/"): Endpoint(to_docs, route="/", takes_body=False, **how)}
     for route in ROUTES:
         handler: Handler = getattr(apis[route.api], route.handler)
         takes_body = route.method in ("POST", "PUT", "PATCH")

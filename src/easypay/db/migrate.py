@@ -28,6 +28,22 @@ def files() -> list[tuple[str, str]]:
     return [(name, (folder / name).read_text()) for name in names]
 
 
+class SchemaMissing(EasyPayError):
+    """The database lacks migrations that this version needs."""
+
+
+async def require_schema(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Raise SchemaMissing unless every migration of this version is applied."""
+    try:
+        rows = await connection.fetch("SELECT name FROM migrations")
+    except asyncpg.UndefinedTableError:
+        rows = []
+    applied = {row["name"] for row in rows}
+    missing = [name for name, _ in files() if name not in applied]
+    if missing:
+        raise SchemaMissing(f"the database lacks {', '.join(missing)}: run `easypay migrate`")
+
+
 async def migrate(dsn: str) -> list[str]:
     """Apply what is missing and return its names. Safe to run from many processes at once.
 

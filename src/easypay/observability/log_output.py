@@ -18,9 +18,10 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
+
+from easypay.clock import log_time, now
 
 MOST_BYTES: Final = 1 << 20
 _AGAIN_S: Final = 0.1
@@ -90,7 +91,7 @@ class LogOutput:
 
 def _said(dropped: int) -> bytes:
     line = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": log_time(now()),
         "level": "warning",
         "logger": __name__,
         "message": f"{dropped} lines were dropped: nobody read them, or the disk is full",

@@ -5,6 +5,7 @@ import logging
 from datetime import UTC, datetime
 from functools import cache
 
+from easypay.clock import log_time
 from easypay.observability.log_output import LogOutput
 from easypay.payments.cards import scrub
 
@@ -17,7 +18,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         said = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": log_time(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": scrub(record.getMessage()),

@@ -1,0 +1,12 @@
+"""What a person sees who opens the gateway's address in a browser."""
+
+import httpx
+
+from harness import Gateway
+
+
+async def test_the_root_leads_to_the_documentation(gateway: Gateway) -> None:
+    async with httpx.AsyncClient(base_url=gateway.url, follow_redirects=True) as client:
+        page = await client.get("/")
+    assert (page.status_code, page.url.path) == (200, "/docs")
+    assert page.headers["content-type"].startswith("text/html")
