@@ -47,6 +47,8 @@ from easypay.settings import Settings
 
 _LANE_S_OF_PATIENCE: Final = 0.8
 """A lane gives up a connection while the clients of what ran over it still wait."""
+_CLOSE_S: Final = 1.0
+"""A stop waits so long for its own tasks to end, and for the server's goodbye."""
 
 
 class Gateway:
@@ -256,13 +258,17 @@ class Gateway:
         self._readiness.close()
         for task in self._tasks:
             task.cancel()
-        left_s = min(CLOSE_WITHIN_S, max(0.2, self._stop_by - monotonic()))
-        await asyncio.wait(self._tasks, timeout=left_s)
+        await asyncio.wait(self._tasks, timeout=min(_CLOSE_S, self._left_s()))
+        left_s = self._left_s()
         await asyncio.gather(
-            *(committer.close(left_s) for committer in self._committers),
+            *(committer.close(min(CLOSE_WITHIN_S, left_s)) for committer in self._committers),
             self._processor.close(),
-            self._pool.close(left_s),
+            self._pool.close(min(_CLOSE_S, left_s)),
         )
+
+    def _left_s(self) -> float:
+        """Of the time that a stop may take; a moment where it is over."""
+        return max(0.2, self._stop_by - monotonic())
 
     def _committer(
         self, name: str, *, bounded: bool = True, patience_s: float | None = None

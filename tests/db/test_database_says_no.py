@@ -119,6 +119,20 @@ async def test_a_database_that_vanishes_holds_nobody_up_and_a_stop_says_what_it_
     await proxy.shut()
 
 
+async def test_an_idle_gateway_whose_database_vanished_does_not_use_up_its_grace(
+    stack: Stack, cluster: Cluster
+) -> None:
+    proxy = await CuttingProxy(at_tcp(cluster, stack)).open()
+    gateway = await gateway_over(stack, proxy.dsn, shutdown_grace_s="15.0")
+    await stack.shop(gateway)
+    proxy.vanish()
+    proxy.silent = True
+    started = time.monotonic()
+    assert await asyncio.to_thread(gateway.terminate) == 0
+    assert time.monotonic() - started < 1.3 + SLACK_S
+    await proxy.shut()
+
+
 async def test_an_intent_that_was_written_for_nobody_is_withdrawn_and_its_key_begins_anew(
     stack: Stack, cluster: Cluster
 ) -> None:

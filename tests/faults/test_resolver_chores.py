@@ -117,7 +117,7 @@ async def test_what_a_killed_process_was_asking_about_is_soon_asked_by_another(
     another = await stack.gateway(**QUICK)
     await stack.fetch(
         "CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE"
-        " PARALLEL SAFE RETURN now() + interval '9 s'"
+        " PARALLEL SAFE RETURN now() + interval '18 s'"
     )
     await shop.at(another.url).becomes(payment_id, "captured", within_s=5)
     assert await audit(stack, shop) == []

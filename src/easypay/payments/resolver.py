@@ -43,8 +43,10 @@ from easypay.processors.base import Absent, Account, Deadline, Found, HeldForRev
 log = logging.getLogger(__name__)
 
 SENT_MARGIN_S: Final = 2.0
-_LEASE_S: Final = 9.0
-"""A process that dies keeps the accounts it was reading from the others for so long."""
+_LEASE_S: Final = 18.0
+"""A process that dies keeps the accounts it was reading from the others for so long. It outlasts a
+renewal that waits for as long as a statement may."""
+_RENEW_S: Final = 3.0
 _ACCOUNTS_AT_ONCE: Final = 256
 _FILL: Final = 5_000
 _NOT_SENT: Final = 512
@@ -186,9 +188,11 @@ class Resolver:
 
     async def _renew(self, work: AccountWork) -> None:
         while True:
-            await asyncio.sleep(_LEASE_S / 3)
+            await asyncio.sleep(_RENEW_S)
             try:
-                await account_work.lease(self._pool, work, self._holder, _LEASE_S)
+                if not await account_work.lease(self._pool, work, self._holder, _LEASE_S):
+                    log.warning("another process has begun to read an account that is being read")
+                    return
             except Exception as error:  # noqa: BLE001 - the lease ends by itself
                 log.warning("a lease was not renewed: %s: %s", type(error).__name__, error)
 
