@@ -575,8 +575,9 @@ def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]
 
 
 def one_done_of_two(truth: list[dict[str, Any]], operations: Sequence[Any]) -> dict[str, str]:
-    """Voids of one transaction, or captures of it for one amount, of which the processor did one
-    and our rows name another: by the reference of the one done, that of the one named.
+    """Voids of one transaction (a whole refund before settlement is one), or captures of it for one
+    amount, of which the processor did one and our rows name another: by the reference of the one
+    done, that of the one named.
 
     The details of a transaction do not say which request voided or captured it. So where one that
     was called absent came late, and another of the same effect was open, an inquiry cannot tell the
@@ -584,11 +585,15 @@ def one_done_of_two(truth: list[dict[str, Any]], operations: Sequence[Any]) -> d
     one approved here, makes no such pair.
     """
     done = {row["invoice_number"] for row in truth if row["response_code"] in _SUCCESS}
+    voids = {row["invoice_number"] for row in truth if row["type"] == WIRE_TYPE["void"]}
     by_effect: dict[Any, list[Any]] = {}
     for operation in operations:
-        if operation["parent_transaction_id"] is not None and operation["kind"] in _BY_PARENT:
-            amount = operation["amount_minor"] if operation["kind"] == "capture" else None
-            effect = (operation["parent_transaction_id"], operation["kind"], amount)
+        kind = operation["kind"]
+        if kind == "refund" and (operation["voided"] or operation["reference"] in voids):
+            kind = "void"
+        if operation["parent_transaction_id"] is not None and kind in _BY_PARENT:
+            amount = operation["amount_minor"] if kind == "capture" else None
+            effect = (operation["parent_transaction_id"], kind, amount)
             by_effect.setdefault(effect, []).append(operation)
     pairs: dict[str, str] = {}
     for alike in by_effect.values():
