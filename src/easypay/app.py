@@ -48,7 +48,7 @@ from easypay.settings import Settings
 _LANE_S_OF_PATIENCE: Final = 0.8
 """A lane gives up a connection while the clients of what ran over it still wait."""
 _CLOSE_S: Final = 1.0
-"""A stop waits so long for its own tasks to end, and for the server's goodbye."""
+"""The longest that a stop waits for the background tasks to end, and for the pool to close."""
 
 
 class Gateway:
@@ -267,7 +267,7 @@ class Gateway:
         )
 
     def _left_s(self) -> float:
-        """Of the time that a stop may take; a moment where it is over."""
+        """How much of the time for a stop is left; 0.2 s if none is."""
         return max(0.2, self._stop_by - monotonic())
 
     def _committer(

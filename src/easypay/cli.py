@@ -28,9 +28,12 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def start(
+def common_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass

@@ -2,8 +2,8 @@
 
 `monotonic` goes on while the machine sleeps, where the system has such a clock (Linux): a request
 that slept through its deadline must not be sent when it wakes. The event loop's timers do not count
-that time, so whoever must not be late looks at this clock. `stopwatch` is for what is only measured
-or waited for; it is quicker to read, and stands still meanwhile.
+that time, so whoever must not be late looks at this clock. `stopwatch` is for durations that are
+only measured or waited for: it is quicker to read, and stops while the machine sleeps.
 """
 
 import time

@@ -109,6 +109,18 @@ def test_the_table_knows_every_status_and_every_kind() -> None:
         assert set(meanings.values()) <= set(statuses.MEANINGS)
 
 
+@pytest.mark.parametrize(
+    ("settles", "comes_to"),
+    [("25.00", Found), ("24.99", Absent), ("30.00", Absent), ("0.00", Inconclusive),
+     ("-24.99", Inconclusive), (None, Inconclusive), ("much", Inconclusive)],
+)  # fmt: skip
+def test_only_another_amount_that_was_really_captured_shows_a_capture_not_to_be_ours(
+    settles: str | None, comes_to: type
+) -> None:
+    finding = found("capture", "capturedPendingSettlement", settle_amount=settles)
+    assert isinstance(finding, comes_to), finding
+
+
 # What each meaning comes to; the table alone says which meaning it is.
 COMES_TO: dict[str, type] = {
     "done": Approved,

@@ -27,7 +27,8 @@ def build_router(
     async def to_docs(request: Request) -> Response:
         return Response(307, headers=[(b"location", b"/docs")])
 
-    routes, plain = [], {("GET", "/"): Endpoint(to_docs, route="/", takes_body=False, **how)}
+    root = Endpoint(to_docs, route="/", takes_body=False, **how)
+    routes, plain = [Route("/", root, methods=["GET"])], {}
     for route in ROUTES:
         handler: Handler = getattr(apis[route.api], route.handler)
         takes_body = route.method in ("POST", "PUT", "PATCH")

@@ -60,7 +60,7 @@ class Family:
         self.labels = tuple(labels)
         self.bounds = tuple(bounds)
         """Upper bounds of the buckets; one more, without bound, follows."""
-        self._sum = len(self.bounds) + 1
+        self._sum = len(self.bounds) + 1  # the cell after the buckets
 
     def add(self, *labels: str, by: float = 1) -> None:
         """Count."""

@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 
 SENT_MARGIN_S: Final = 2.0
 _LEASE_S: Final = 18.0
-"""A process that dies keeps the accounts it was reading from the others for so long. It outlasts a
-renewal that waits for as long as a statement may."""
+"""How long a dead process keeps others from the accounts it was reading. Longer than a statement
+may take, so that a slow renewal does not lose them."""
 _RENEW_S: Final = 3.0
 _ACCOUNTS_AT_ONCE: Final = 256
 _FILL: Final = 5_000
@@ -191,7 +191,9 @@ class Resolver:
             await asyncio.sleep(_RENEW_S)
             try:
                 if not await account_work.lease(self._pool, work, self._holder, _LEASE_S):
-                    log.warning("another process has begun to read an account that is being read")
+                    log.warning(
+                        "the lease of a processor account is lost: another process reads it too"
+                    )
                     return
             except Exception as error:  # noqa: BLE001 - the lease ends by itself
                 log.warning("a lease was not renewed: %s: %s", type(error).__name__, error)

@@ -150,8 +150,8 @@ def _approved_if_agreed(request: InquiryRequest, details: Details) -> Finding:
     if amount_minor is not None and request.kind == "refund":
         amount_minor = abs(amount_minor)  # some reports show money that goes back as negative
     if amount_minor != request.amount_minor:
-        if request.kind == "capture" and amount_minor is not None:
-            # An authorization is captured once, and not by ours.
+        if request.kind == "capture" and amount_minor is not None and amount_minor > 0:
+            # An authorization can be captured only once, so our request did not capture it.
             return Absent(searched=f"captured for another amount: {evidence}")
         return Inconclusive(reason=f"another amount than was asked: {evidence}")
     return Found(outcome=_approved(details, amount_minor), evidence=evidence)

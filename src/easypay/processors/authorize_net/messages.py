@@ -189,7 +189,7 @@ def whole(value: str | None, limit: int) -> str | None:
 
 
 def _units(value: str) -> int:
-    """How long .NET takes it to be."""
+    """The length in UTF-16 code units, as .NET counts it."""
     return len(value.encode("utf-16-le")) // 2
 
 

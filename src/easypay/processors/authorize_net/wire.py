@@ -132,8 +132,8 @@ def network_id(value: object) -> str | None:
     found = short(value, 255)
     if found is None or len(found) <= 15:
         return found
-    # These are in whichever thirteen characters in a row a card number would take (of at most 25),
-    # and a letter is in none.
+    # A card number takes at least thirteen characters in a row, none of them a letter. In a text of
+    # at most 25 characters, each such run includes the middle.
     middle = found[-13:13]
     if middle.isascii() and middle.upper() != middle.lower():
         return found
