@@ -16,7 +16,7 @@ run: $(VENV)/.run ## Start everything here: database, simulator, gateway (ARGS="
 	@exec $(BIN)/easypay up $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests (ARGS="tests/api -k refund")
-	@tests/interop/see-to-node
+	@tests/interop/install-node
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, import contracts

@@ -1,5 +1,5 @@
 """`python -m easypay`."""
 
-from easypay.cli import main
+from easypay.command_line.main import main
 
 main()

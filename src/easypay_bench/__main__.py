@@ -21,7 +21,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from easypay.db.postgres_binaries import ClusterError
-from easypay_bench import document, measure, report, wide
+from easypay_bench import measure, performance_page, report, scaling
 from easypay_bench.load import LoadFailed
 from easypay_bench.stack import StackFailed, attached, own
 
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.save:
         console.print(f"saved as {report.save(found, RESULTS)}")
         if found.wide is not None:
-            document.PAGE.write_text(document.page(RESULTS))
-            console.print(f"{document.PAGE} is written anew")
+            performance_page.PAGE.write_text(performance_page.page(RESULTS))
+            console.print(f"{performance_page.PAGE} is written anew")
     sys.exit(1 if found.wrong else 0)
 
 
@@ -58,7 +58,7 @@ def _measure(options: argparse.Namespace, console: Console) -> report.Findings:
         unloaded_s=options.unloaded,
         counted_payments=options.counted,
         repeat=options.repeat,
-        wide=None if options.quick else wide.Plan(),
+        wide=None if options.quick else scaling.Plan(),
     )
     with ExitStack() as stack:
         if options.demo:

@@ -94,8 +94,8 @@ def loadtest(
     from easypay_bench import targets
     from easypay_bench.load import LoadFailed
     from easypay_bench.loadtest import run as test
-    from easypay_bench.loadtest import show
-    from easypay_bench.loadtest.page import page
+    from easypay_bench.loadtest import terminal_output
+    from easypay_bench.loadtest.html_report import page
     from easypay_bench.loadtest.worker import read_replay
     from easypay_bench.stack import StackFailed
 
@@ -125,7 +125,7 @@ def loadtest(
         )
         with (
             _gateway(data_dir, url) as gateway,
-            show.Watcher(console, duration + warmup) as watcher,
+            terminal_output.Watcher(console, duration + warmup) as watcher,
         ):
             result = test.run(
                 gateway,
@@ -139,11 +139,11 @@ def loadtest(
     if html is not None:
         html.write_text(page(result))
     if save is not None:
-        save.write_bytes(show.as_json(result) + b"\n")
+        save.write_bytes(terminal_output.as_json(result) + b"\n")
     if as_json:
-        sys.stdout.buffer.write(show.as_json(result) + b"\n")
+        sys.stdout.buffer.write(terminal_output.as_json(result) + b"\n")
     else:
-        show.show(result, console)
+        terminal_output.show(result, console)
         if html is not None:
             console.print(f"report: {html}")
     sys.exit(result.exit_status)
@@ -170,7 +170,7 @@ def slo(
     import msgspec
 
     from easypay_bench import scrape, targets
-    from easypay_bench.loadtest import show
+    from easypay_bench.loadtest import terminal_output
     from easypay_bench.stack import StackFailed
 
     try:
@@ -193,7 +193,7 @@ def slo(
         sys.stdout.buffer.write(msgspec.json.encode({"data": verdicts, "missed": missed}) + b"\n")
         sys.exit(int(missed))
     console = _console()
-    console.print(show.verdicts(verdicts))
+    console.print(terminal_output.verdicts(verdicts))
     for route, count in sorted(scrape.by_route(reading).items(), key=lambda each: -each[1])[:8]:
         console.print(f"{count:>10,.0f}  {route}", style="dim", highlight=False)
     sys.exit(int(missed))

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import uvloop
 
-from easypay_bench.figures import spread
-from easypay_bench.orders import Orders
+from easypay_bench.payment_request import Orders
+from easypay_bench.performance_bars import spread
 
 CREATED: Final = b"201"
 _LAST_REPLY_S: Final = 30.0

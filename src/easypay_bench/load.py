@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final
 
-from easypay_bench.orders import AMOUNTS, LOWEST_MINOR, Orders
+from easypay_bench.payment_request import AMOUNTS, LOWEST_MINOR, Orders
 
 _REPLY_TIMEOUT_S: Final = 30
 _RESULT: Final = "easypay-bench "

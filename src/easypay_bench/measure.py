@@ -10,12 +10,12 @@ from typing import Final, TypeVar
 import asyncpg
 import msgspec
 
-from easypay_bench import counters, cpu, load, machine, metrics_cost, report, unloaded
-from easypay_bench import wide as widely
+from easypay_bench import counters, cpu, load, machine, metrics_cost, report, single_payment_latency
+from easypay_bench import scaling as widely
 from easypay_bench.accounting import account, settled
 from easypay_bench.counters import Totals
 from easypay_bench.load import Job
-from easypay_bench.orders import orders
+from easypay_bench.payment_request import orders
 from easypay_bench.stack import Merchant, Stack, shop
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def everything(
     with shop(stack) as merchant:
         host = f"{stack.host}:{stack.port}"
         job = Job(stack.host, stack.port, orders(host, merchant.api_key), plan.connections, 0)
-        with closing(unloaded.Payer(job)) as payer:
+        with closing(single_payment_latency.Payer(job)) as payer:
             counted, alone = _one_at_a_time(stack, payer, plan, say)
         replied = payer.paid
         say(f"warming up for {plan.warmup_s:g} s, {plan.connections} connections by {generator}")
@@ -109,15 +109,15 @@ def everything(
 
 
 def _one_at_a_time(
-    stack: Stack, payer: unloaded.Payer, plan: Plan, say: Callable[[str], None]
-) -> tuple[counters.Counters, unloaded.Unloaded]:
+    stack: Stack, payer: single_payment_latency.Payer, plan: Plan, say: Callable[[str], None]
+) -> tuple[counters.Counters, single_payment_latency.Unloaded]:
     async def pay() -> None:
         payer.pay()
 
     say(f"counting over {plan.counted_payments} payments")
     counted = asyncio.run(counters.measure(stack.database_url, pay, payments=plan.counted_payments))
     say(f"one payment at a time for {plan.unloaded_s:g} s")
-    return counted, unloaded.measure(payer, plan.unloaded_s)
+    return counted, single_payment_latency.measure(payer, plan.unloaded_s)
 
 
 def _load(stack: Stack, generator: str, job: Job) -> report.Run:

@@ -5,7 +5,7 @@ import timeit
 from pathlib import Path
 from typing import Final
 
-from easypay.observability.instruments import Instruments
+from easypay.observability.metrics import Instruments
 
 _ROUNDS: Final = 20_000
 

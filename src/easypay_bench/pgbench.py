@@ -25,8 +25,8 @@ from easypay import clock, ids
 from easypay.db import partitions, postgres_binaries
 from easypay.merchants.model import Caller
 from easypay.payments import statements
-from easypay.payments.changes import decide
-from easypay.payments.intents import new_payment
+from easypay.payments.begin import new_payment
+from easypay.payments.outcome_changes import decide
 from easypay.payments.requests import CreatePayment
 from easypay.payments.statements import NewPayment
 from easypay.processors.base import Approved

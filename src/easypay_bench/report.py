@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from easypay_bench.counters import Counters
-from easypay_bench.figures import Bar, bars, finite, median_of, per_payment_us, wide_bars
 from easypay_bench.load import Load
-from easypay_bench.unloaded import Unloaded
-from easypay_bench.wide import BAR_PROCESSOR_MS, BAR_RATE, IDLE, Wide
+from easypay_bench.performance_bars import Bar, bars, finite, median_of, per_payment_us, wide_bars
+from easypay_bench.scaling import BAR_PROCESSOR_MS, BAR_RATE, IDLE, Wide
+from easypay_bench.single_payment_latency import Unloaded
 
 PARTS = ("gateway", "postgres", "simulator", "generator")
 

@@ -9,8 +9,8 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from easypay.clients import Clients, Limits, Phase
-from easypay.protocol import ANSWER, HttpProtocol
+from easypay.server.client_connections import Clients, Limits, Phase
+from easypay.server.protocol import ANSWER, HttpProtocol
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 2\r\n\r\n{}"
 

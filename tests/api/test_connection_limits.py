@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from easypay.clients import Clients, Limits, Phase
+from easypay.server.client_connections import Clients, Limits, Phase
 from harness import ADMIN_KEY, Gateway, Shop, Stack, until
 from raw import Line, dial, post
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from core.test_inputs import NO_MOMENTS
-from easypay.payments.cards import contains_card_number
+from easypay.card_numbers import contains_card_number
 from harness import ADMIN_KEY, QUICK, VISA, Gateway, Shop, Stack, card, payment_uuid, until
 
 ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}

@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from easypay import errors
-from easypay.api.advice import problems
 from easypay.api.docs import problem_page
+from easypay.api.retry_advice import problems
 from easypay.problem_table import PROBLEMS
 from harness import QUICKER, Gateway, Shop, Stack, card, free_port, until
 from recorded.player import Player
-from recorded.situations import CAPTURE, SALE
+from recorded.scenarios import CAPTURE, SALE
 
 pytestmark = pytest.mark.over("recorded")
 

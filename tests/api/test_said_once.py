@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from easypay.api.doubled import SINGLE
+from easypay.api.repeated_fields import SINGLE
 from easypay.payments.requests import CreatePayment
 from harness import VISA, Gateway, Shop, Stack, audit, card
 from raw import chunked, dial, post

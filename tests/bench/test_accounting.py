@@ -5,8 +5,8 @@ import pytest
 from easypay_bench.accounting import SALE, Held, Sold, compare
 from easypay_bench.generator import reply_length
 from easypay_bench.load import LoadFailed
-from easypay_bench.orders import orders
-from easypay_bench.unloaded import timing_ms
+from easypay_bench.payment_request import orders
+from easypay_bench.single_payment_latency import timing_ms
 
 
 def held(reference: str, status: str = "captured", amount_minor: int = 2500) -> Held:

@@ -9,7 +9,7 @@ import pytest
 
 from easypay_bench import cpu
 from easypay_bench.counters import Totals, hot_ratio
-from easypay_bench.figures import Bar, bars, median_of, per_payment_us, percentile, spread
+from easypay_bench.performance_bars import Bar, bars, median_of, per_payment_us, percentile, spread
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:

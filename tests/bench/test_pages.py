@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from easypay_bench import document, report
+from easypay_bench import performance_page, report
 from easypay_bench.counters import Counters
-from easypay_bench.figures import SHARES
 from easypay_bench.load import Load
+from easypay_bench.performance_bars import SHARES
 from easypay_bench.pgbench import Rate
 from easypay_bench.report import Findings, Run
-from easypay_bench.unloaded import Unloaded
-from easypay_bench.wide import Cell, OpenRun, Pair, Read, Wide
+from easypay_bench.scaling import Cell, OpenRun, Pair, Read, Wide
+from easypay_bench.single_payment_latency import Unloaded
 
 MACHINE = {
     "at": "2026-11-24T08:13:22+00:00", "commit": "720c9f085681", "modified": False,
@@ -87,7 +87,7 @@ def rows(text: str, edge: str) -> list[list[str]]:
 def test_the_page_tells_the_newest_result_that_has_everything(tmp_path: Path) -> None:
     saved = report.save(findings(WIDE), tmp_path)
     (tmp_path / "20991231T000000Z-x.json").write_text(report.as_json(findings(None)))
-    page = document.page(tmp_path)
+    page = performance_page.page(tmp_path)
     told = rows(page, "|")
     assert f"`bench/results/{saved.name}`" in page
     assert "**0.5** times pgbench's best rate (median of 1 pairs: 3,000 to 6,000)" in page
@@ -137,7 +137,7 @@ def test_the_page_tells_the_newest_result_that_has_everything(tmp_path: Path) ->
 def test_without_a_result_that_has_everything_there_is_no_page(tmp_path: Path) -> None:
     report.save(findings(None), tmp_path)
     with pytest.raises(FileNotFoundError, match="without --quick"):
-        document.page(tmp_path)
+        performance_page.page(tmp_path)
 
 
 def test_what_is_no_number_is_null_in_a_saved_result() -> None:
@@ -172,4 +172,6 @@ def test_the_tables_in_the_terminal() -> None:
 
 def test_the_page_in_the_documentation_is_the_newest_result() -> None:
     root = Path(__file__).parents[2]
-    assert (root / document.PAGE).read_text() == document.page(root / document.RESULTS)
+    assert (root / performance_page.PAGE).read_text() == performance_page.page(
+        root / performance_page.RESULTS
+    )

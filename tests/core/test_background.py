@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from easypay.background import kept_running
+from easypay.server.background import kept_running
 
 
 async def test_a_task_that_fails_is_begun_again_aloud(caplog: pytest.LogCaptureFixture) -> None:
@@ -18,7 +18,7 @@ async def test_a_task_that_fails_is_begun_again_aloud(caplog: pytest.LogCaptureF
         begun.set()
         await asyncio.Event().wait()
 
-    with caplog.at_level(logging.CRITICAL, "easypay.background"):
+    with caplog.at_level(logging.CRITICAL, "easypay.server.background"):
         task = asyncio.create_task(kept_running("the watch", run))
         await asyncio.wait_for(begun.wait(), 5)
     assert "the watch failed" in caplog.text

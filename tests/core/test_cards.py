@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from easypay.payments.cards import brand_of, contains_card_number, passes_luhn, quoted, scrub
+from easypay.card_numbers import brand_of, contains_card_number, passes_luhn, quoted, scrub
 
 NUMBERS = {
     "4111111111111111": "visa",

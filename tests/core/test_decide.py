@@ -9,8 +9,8 @@ import pytest
 
 from easypay import ids
 from easypay.errors import InvalidState
-from easypay.payments.changes import Change, Learned, decide
 from easypay.payments.model import Operation, Payment
+from easypay.payments.outcome_changes import Change, Learned, decide
 from easypay.processors.base import (
     Absent,
     Approved,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import httpx
 from cutting_proxy import CuttingProxy
-from rows import BROKEN
+from row_builders import BROKEN
 
 from easypay.db.embedded import Cluster
 from harness import QUICK, Gateway, Shop, Stack, audit, payment_uuid, until, with_database

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import rows
 from cutting_proxy import CuttingProxy
-from rows import approved, begun, committer, new_payment, refund_of
+from row_builders import approved, begun, committer, new_payment, refund_of
 
 from easypay import ids
 from easypay.clock import monotonic

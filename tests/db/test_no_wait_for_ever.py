@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 from cutting_proxy import CuttingProxy
-from rows import BROKEN, approved, begun, committer, new_payment
+from row_builders import BROKEN, approved, begun, committer, new_payment
 
 from easypay import ids
 from easypay.clock import monotonic
@@ -18,8 +18,8 @@ from easypay.db.connections import Connector, Lane, one_host_each
 from easypay.db.failures import CannotConnect, Failure, failure_of
 from easypay.db.readiness import Readiness
 from easypay.errors import DatabaseUnavailable
-from easypay.observability.instruments import Instruments
-from easypay.observability.measured import MeasuredPool
+from easypay.observability.call_metrics import MeasuredPool
+from easypay.observability.metrics import Instruments
 from easypay.payments import statements
 from harness import until
 

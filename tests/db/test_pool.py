@@ -5,8 +5,8 @@ import asyncio
 import asyncpg
 
 from easypay.db.pool import open_pool
-from easypay.observability.instruments import Instruments
-from easypay.observability.measured import MeasuredPool
+from easypay.observability.call_metrics import MeasuredPool
+from easypay.observability.metrics import Instruments
 from harness import Stack
 
 

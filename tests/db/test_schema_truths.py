@@ -11,7 +11,7 @@ import pytest
 from easypay.db import migrate, partitions
 from easypay.db.embedded import Cluster
 from easypay.errors import InvalidState
-from easypay.payments import changes, statements, store
+from easypay.payments import outcome_changes, statements, store
 from easypay.payments.status import EDGES, TRANSITIONS, Event, Status, advance
 from harness import Shop, Stack, migrated, new_database, until
 
@@ -42,7 +42,7 @@ async def test_the_database_knows_the_same_edges(shared_stack: Stack) -> None:
     [
         ("payment_intent_2", statements.NewPayment),
         ("follow_up_intent", statements.FollowUp),
-        ("recorded_change_2", changes.Change),
+        ("recorded_change_2", outcome_changes.Change),
     ],
 )
 async def test_types_and_structs_have_the_same_fields(

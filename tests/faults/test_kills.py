@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from storm import Storm, all_known
+from persistent_clients import Storm, all_known
 
 from easypay import failpoints
 from harness import QUICK, Gateway, Shop, Stack, audit, free_port, payment_uuid, until

@@ -16,11 +16,11 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from storm import all_known
+from persistent_clients import all_known
 
+from easypay.card_numbers import contains_card_number
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
-from easypay.payments.cards import contains_card_number
 from easypay.processors.base import CvvResult
 from harness import (
     ADMIN_KEY,

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from storm import ENDS, WAITS, Storm, all_known
+from persistent_clients import ENDS, WAITS, Storm, all_known
 
 from easypay.db import embedded
 from easypay.db.embedded import Cluster

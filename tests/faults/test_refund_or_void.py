@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from storm import all_known
+from persistent_clients import all_known
 
 from easypay.db.embedded import Cluster
 from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, stack_over, until

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from easypay.db.embedded import Cluster
-from easypay.payments import account_work, cases
+from easypay.payments import account_lease, resolver_rows
 from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, stack_over, until
 
 
@@ -189,10 +189,10 @@ async def test_an_operation_and_its_payment_are_found_by_their_whole_keys(stack:
     """On tables that nobody has analysed too: else 100,000 open operations take for ever."""
     ids = [[uuid.uuid4() for _ in range(5000)] for _ in range(3)]
     for sql, arguments in (
-        (account_work._FILL, ids),
-        (account_work._WITHOUT_LOGIN, ids),
-        (cases._OPEN, [bytes(32), 20_000, False]),
-        (cases._WATCHED, [bytes(32), 20_000]),
+        (account_lease._FILL, ids),
+        (account_lease._WITHOUT_LOGIN, ids),
+        (resolver_rows._OPEN, [bytes(32), 20_000, False]),
+        (resolver_rows._WATCHED, [bytes(32), 20_000]),
     ):
         plan = [row[0] for row in await stack.fetch(f"EXPLAIN {sql}", *arguments)]
         below = [after for line, after in pairwise(plan) if " on payments_" in line]

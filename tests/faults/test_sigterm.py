@@ -10,7 +10,7 @@ from collections import Counter
 
 import httpx
 
-from easypay.serve import listen, url_of
+from easypay.server.serve import listen, url_of
 from harness import ADMIN_KEY, ENCRYPTION_KEY, QUICK, Gateway, Shop, Stack, audit, until
 
 CLIENTS = 100

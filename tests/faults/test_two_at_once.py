@@ -13,13 +13,13 @@ from easypay.db.pool import Pool, open_pool
 from easypay.merchants import admin
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
-from easypay.payments import cases, statements, store
+from easypay.payments import resolver_rows, statements, store
+from easypay.payments.absence_rules import Schedule
 from easypay.payments.account_pass import AccountPass, Ended, Times
-from easypay.payments.late import Late
-from easypay.payments.proof import Schedule
+from easypay.payments.late_charges import Late
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
-from easypay.payments.watching import Watching
+from easypay.payments.watched_operations import Watching
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import Absent, Account
 from harness import ENCRYPTION_KEY, QUICK, Shop, Stack, until
@@ -156,7 +156,7 @@ async def test_absence_of_a_first_try_says_nothing_of_what_came_after_it(
         (row,) = await stack.fetch(
             "SELECT id FROM payments WHERE merchant_id = $1", shop.merchant_id
         )
-        (case,) = await cases.cases_of_payment(pool, shop.merchant_id, row["id"])
+        (case,) = await resolver_rows.cases_of_payment(pool, shop.merchant_id, row["id"])
         await pool.execute(
             "WITH o AS (UPDATE operations SET state = 'not_sent' WHERE merchant_id = $1)"
             " UPDATE unresolved_operations SET not_sent = true, account = $2"
@@ -171,7 +171,7 @@ async def test_absence_of_a_first_try_says_nothing_of_what_came_after_it(
                 shop.merchant_id,
             )
             assert kept["account"] is None  # it may have gone to another account
-        operation, payment = (await cases.rows_of(pool, [case]))[case.id]
+        operation, payment = (await resolver_rows.rows_of(pool, [case]))[case.id]
         absent = Ended(case, Absent(searched="all lists"), "absent")
         assert not await rounds.end(absent, operation, payment)
     assert await state_of(stack, shop) == meanwhile
@@ -209,7 +209,9 @@ async def test_a_late_charge_is_given_back_once_by_two_that_see_to_it(stack: Sta
         return bool(await gate.fetchval("SELECT count(*) = 2 FROM pg_locks WHERE NOT granted"))
 
     async with parts(stack) as (pool, recorder, processor):
-        (case,) = await cases.watched_cases(pool, cases.AccountWork(bytes(32), old=True), 9)
+        (case,) = await resolver_rows.watched_cases(
+            pool, resolver_rows.AccountWork(bytes(32), old=True), 9
+        )
         late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=5)
         two = [asyncio.create_task(late.give_back_again(case, account)) for _ in range(2)]
         await until(both_wait, what="both are about to begin it")

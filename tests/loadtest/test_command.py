@@ -13,7 +13,7 @@ import pytest
 from stand_in import standing_in
 from typer.testing import CliRunner, Result
 
-from easypay.cli import app
+from easypay.command_line.main import app
 from harness import ADMIN_KEY, VISA, Gateway, Shop, Simulator, Stack, free_port, until
 
 EASY = "performance_targets: {api_response_time: {p99: '< 60s'}, errors: {rate: '<= 100%'}}"

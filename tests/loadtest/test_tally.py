@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from easypay_bench.loadtest.tally import SHARES, Histogram, Tally, decode
+from easypay_bench.loadtest.histograms import SHARES, Histogram, Tally, decode
 
 durations = st.lists(st.floats(min_value=1e-6, max_value=60), max_size=40)
 calls = st.lists(

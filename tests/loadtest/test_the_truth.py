@@ -10,9 +10,9 @@ import pytest
 from stand_in import StandIn, standing_in
 
 from easypay_bench.loadtest import fleet
+from easypay_bench.loadtest.histograms import Tally
 from easypay_bench.loadtest.run import Gateway, Plan, Result, run
 from easypay_bench.loadtest.schedule import Schedule
-from easypay_bench.loadtest.tally import Tally
 from easypay_bench.loadtest.worker import Order
 
 

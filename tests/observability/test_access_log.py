@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from easypay.card_numbers import contains_card_number
 from easypay.ids import new_request_id
-from easypay.observability.access import AccessLog, Line
+from easypay.observability.access_log import AccessLog, Line
 from easypay.observability.trace import accept
-from easypay.payments.cards import contains_card_number
 
 
 def line(number: int) -> Line:

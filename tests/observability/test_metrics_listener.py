@@ -8,8 +8,8 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from easypay.observability import listener
-from easypay.observability.listener import MetricsListener
+from easypay.observability import metrics_listener
+from easypay.observability.metrics_listener import MetricsListener
 from easypay.settings import Settings
 from harness import QUICK, Stack, free_port, until
 
@@ -17,7 +17,7 @@ from harness import QUICK, Stack, free_port, until
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """A listener in this process, less patient than others."""
-    monkeypatch.setattr(listener, "HEAD_WITHIN_S", 0.3)
+    monkeypatch.setattr(metrics_listener, "HEAD_WITHIN_S", 0.3)
     at = free_port()
     task = asyncio.create_task(MetricsListener(f"127.0.0.1:{at}", lambda: b"up 1\n").run())
     yield at
@@ -61,7 +61,10 @@ async def test_who_says_too_much_or_too_little_is_hung_up_on(port: int) -> None:
     assert await said(port, b"GET /metrics HTTP/1.1\r\n") == b"", "half a head"
     assert await said(port) == b"", "not a word"
     silent = await asyncio.gather(
-        *(asyncio.open_connection("127.0.0.1", port) for _ in range(3 * listener.MOST_READERS))
+        *(
+            asyncio.open_connection("127.0.0.1", port)
+            for _ in range(3 * metrics_listener.MOST_READERS)
+        )
     )
     for reader, writer in silent:
         with contextlib.suppress(ConnectionError):

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import typer.main
 
-from easypay.cli import app
-from easypay.observability.access import Line
-from easypay.observability.instruments import SECONDS, Instruments
-from easypay.observability.metrics import Family
+from easypay.command_line.main import app
+from easypay.observability.access_log import Line
+from easypay.observability.metric_registry import Family
+from easypay.observability.metrics import SECONDS, Instruments
 from easypay.settings import Settings
 from easypay_bench import targets
 from easypay_bench.commands import KEY_VARIABLE

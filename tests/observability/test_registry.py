@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from easypay.observability.measured import summary
-from easypay.observability.metrics import Registry
+from easypay.observability.call_metrics import summary
+from easypay.observability.metric_registry import Registry
 
 CHILD = """
 import sys, time
 from pathlib import Path
-from easypay.observability.metrics import Registry
+from easypay.observability.metric_registry import Registry
 registry = Registry(Path(sys.argv[1]))
 calls = registry.counter("calls_total", "calls", "route")
 open_ = registry.gauge("open", "open")

@@ -7,8 +7,8 @@ import pytest
 
 from easypay.payments.refusals import REFUSALS, refused_by_processor
 from easypay.problem_table import PROBLEMS
-from easypay.processors.authorize_net import api_codes, checks, codes, page
-from easypay.processors.authorize_net.reasons import REASONS
+from easypay.processors.authorize_net import avs_and_cvv, docs_page, message_codes, reason_meanings
+from easypay.processors.authorize_net.reason_texts import REASONS
 from easypay.processors.base import Rejected, Retry
 
 PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
@@ -56,7 +56,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
 def test_the_two_codes_together_decide(
     response_code: str, reason: str | None, expected: str
 ) -> None:
-    assert codes.verdict(response_code, reason) == expected
+    assert reason_meanings.verdict(response_code, reason) == expected
 
 
 TRY_AGAIN = (*range(19, 24), 25, 26, *range(57, 64), 120, 121, 122, 180, 181, 261)
@@ -64,13 +64,13 @@ TRY_AGAIN = (*range(19, 24), 25, 26, *range(57, 64), 120, 121, 122, 180, 181, 26
 
 @pytest.mark.parametrize("reason", TRY_AGAIN)
 def test_a_broken_link_to_the_acquirer_leaves_it_open(reason: int) -> None:
-    assert codes.verdict("3", str(reason)) == "unknown"
+    assert reason_meanings.verdict("3", str(reason)) == "unknown"
 
 
 def test_only_response_code_1_approves() -> None:
     for response_code in ("0", "2", "3", "4", "5", "6", "", "one"):
         for reason in (*REASONS, "", None):
-            assert codes.verdict(response_code, reason) != "approved"
+            assert reason_meanings.verdict(response_code, reason) != "approved"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_only_response_code_1_approves() -> None:
 def test_a_failure_of_the_api_is_a_no_only_when_all_of_it_says_so(
     found: list[str], expected: str
 ) -> None:
-    assert codes.api_verdict(found) == expected
+    assert reason_meanings.api_verdict(found) == expected
 
 
 @pytest.mark.parametrize(
@@ -123,17 +123,17 @@ def test_a_failure_of_the_api_is_a_no_only_when_all_of_it_says_so(
     ],
 )
 def test_decline_codes_are_ours(reason: str | None, word: str) -> None:
-    assert codes.decline_code(reason) == word
+    assert reason_meanings.decline_code(reason) == word
 
 
 def test_every_decline_code_comes_with_advice() -> None:
-    words = {codes.decline_code(reason, rc) for reason in REASONS for rc in "23"}
-    words |= {word for word, _ in api_codes.API_REJECTED.values()}
-    assert words <= set(codes.RETRY_ADVICE)
+    words = {reason_meanings.decline_code(reason, rc) for reason in REASONS for rc in "23"}
+    words |= {word for word, _ in message_codes.API_REJECTED.values()}
+    assert words <= set(reason_meanings.RETRY_ADVICE)
 
 
 def test_every_decline_code_has_its_problem_and_none_is_a_5xx() -> None:
-    assert set(codes.RETRY_ADVICE) == set(REFUSALS)
+    assert set(reason_meanings.RETRY_ADVICE) == set(REFUSALS)
     assert {refusal.error.http_status for refusal in REFUSALS.values()} == {409, 422}
     assert all(PROBLEMS[refusal.error.code].kept for refusal in REFUSALS.values())
 
@@ -149,7 +149,9 @@ def test_every_decline_code_has_its_problem_and_none_is_a_5xx() -> None:
 def test_what_the_payment_does_not_allow_is_409_and_what_was_asked_wrongly_422(
     reason: str, status: int
 ) -> None:
-    said = Rejected(code=reason, message="No.", decline_code=codes.decline_code(reason, "3"))
+    said = Rejected(
+        code=reason, message="No.", decline_code=reason_meanings.decline_code(reason, "3")
+    )
     for kind in ("sale", "capture", "void", "refund", "approve"):
         problem = refused_by_processor(kind, said)
         assert problem.http_status == status
@@ -160,9 +162,9 @@ def test_what_the_payment_does_not_allow_is_409_and_what_was_asked_wrongly_422(
 def test_every_no_says_whether_to_try_again() -> None:
     for reason in REASONS:
         for response_code in "23":
-            if codes.verdict(response_code, reason) in ("declined", "rejected"):
-                word = codes.decline_code(reason, response_code)
-                assert codes.retry(word) in get_args(Retry)
+            if reason_meanings.verdict(response_code, reason) in ("declined", "rejected"):
+                word = reason_meanings.decline_code(reason, response_code)
+                assert reason_meanings.retry(word) in get_args(Retry)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_every_no_says_whether_to_try_again() -> None:
     [("2", "later"), ("4", "never"), ("8", "fix_data"), ("37", "fix_data"), ("254", "never")],
 )
 def test_a_card_to_be_kept_is_never_tried_again(reason: str, advice: str) -> None:
-    assert codes.retry(codes.decline_code(reason)) == advice
+    assert reason_meanings.retry(reason_meanings.decline_code(reason)) == advice
 
 
 @pytest.mark.parametrize(
@@ -190,13 +192,17 @@ def test_a_card_to_be_kept_is_never_tried_again(reason: str, advice: str) -> Non
 def test_the_end_of_a_review_is_told_as_a_success(
     response_code: str, reason: str | None, expected: str
 ) -> None:
-    assert codes.end_of_review_verdict(response_code, reason) == expected
+    assert reason_meanings.end_of_review_verdict(response_code, reason) == expected
 
 
 def test_every_top_level_code_has_one_meaning() -> None:
-    listed = [api_codes.ACCOUNT_REFUSED, *api_codes._REJECTED.values(), api_codes._UNKNOWN]
-    assert sum(map(len, listed)) == len(api_codes.TEXTS) == 123
-    assert not [code for code in api_codes.API_REJECTED if code.startswith("I")]
+    listed = [
+        message_codes.ACCOUNT_REFUSED,
+        *message_codes._REJECTED.values(),
+        message_codes._UNKNOWN,
+    ]
+    assert sum(map(len, listed)) == len(message_codes.TEXTS) == 123
+    assert not [code for code in message_codes.API_REJECTED if code.startswith("I")]
     assert len(REASONS) == 285
 
 
@@ -204,16 +210,16 @@ LETTERS = [None, "", " ", "?", "y", "YY", 1, "5", "6", *"ABEGNPRSUWXYZM012345678
 
 
 def test_letters_become_words_and_stay_beside_them() -> None:
-    assert {*checks.AVS} == {*"ABEGNPRSUWXYZ"}
-    assert {*checks.CVV} == {*"MNPSU"}
+    assert {*avs_and_cvv.AVS} == {*"ABEGNPRSUWXYZ"}
+    assert {*avs_and_cvv.CVV} == {*"MNPSU"}
     for letter in LETTERS:
-        read = checks.read(letter, letter, letter)
+        read = avs_and_cvv.read(letter, letter, letter)
         raw = letter.strip() or None if isinstance(letter, str) and len(letter) == 1 else None
         assert read["avs_result"] == read["cvv_result"] == read["cavv_result"] == raw
-        assert read["avs"] == checks.AVS.get(raw or "")
-        assert read["cvv"] == checks.CVV.get(raw or "")
-        assert read["cavv"] == checks.CAVV.get(raw or "")
-    assert checks.read("W", "S", "2") == {
+        assert read["avs"] == avs_and_cvv.AVS.get(raw or "")
+        assert read["cvv"] == avs_and_cvv.CVV.get(raw or "")
+        assert read["cavv"] == avs_and_cvv.CAVV.get(raw or "")
+    assert avs_and_cvv.read("W", "S", "2") == {
         "avs_result": "W",
         "cvv_result": "S",
         "cavv_result": "2",
@@ -224,11 +230,15 @@ def test_letters_become_words_and_stay_beside_them() -> None:
 
 
 def test_no_reason_has_two_decline_codes() -> None:
-    listed = [reason for reasons, _ in codes._DECLINE_CODES.values() for reason in reasons]
+    listed = [
+        reason for reasons, _ in reason_meanings._DECLINE_CODES.values() for reason in reasons
+    ]
     assert len(listed) == len(set(listed))
     assert set(listed) <= set(REASONS)
 
 
 def test_the_page_is_up_to_date() -> None:
     text = PAGE.read_text("utf-8")
-    assert page.renewed(text) == text, "run `python -m easypay.processors.authorize_net.page`"
+    assert docs_page.renewed(text) == text, (
+        "run `python -m easypay.processors.authorize_net.docs_page`"
+    )

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from easypay.ids import new_id, reference
-from easypay.processors.authorize_net import passes
+from easypay.processors.authorize_net import account_lists
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     Absent,
@@ -501,7 +501,7 @@ async def test_a_full_page_may_be_the_last(processor: AuthorizeNet) -> None:
 async def test_half_a_list_proves_nobody_absent(
     processor: AuthorizeNet, unsettled: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passes, "MAX_PAGES", 20)
+    monkeypatch.setattr(account_lists, "MAX_PAGES", 20)
     finding = await asked(processor, unsettled, told("settledSuccessfully"))
     assert isinstance(finding, Inconclusive), finding
 

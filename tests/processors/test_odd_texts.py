@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authorizenet_simulator.facets import units
-from easypay.processors.authorize_net import findings, messages, replies, reporting, wire
+from easypay.processors.authorize_net import evidence, messages, replies, reporting, wire
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import Account, InquiryRequest
 
@@ -85,8 +85,8 @@ def test_evidence_of_odd_texts_can_be_stored(text: str, amount: object) -> None:
             transaction_id="60000", sent_at_ms=0,
         )  # fmt: skip
         if isinstance(details, reporting.Details):
-            assert storable(findings.judge(request, details))
-            found = findings.judge_own(request, details)
+            assert storable(evidence.judge(request, details))
+            found = evidence.judge_own(request, details)
             assert storable(found)
         else:
             assert storable(details)

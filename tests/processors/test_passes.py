@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from easypay.ids import new_id, reference
-from easypay.processors.authorize_net import passes
+from easypay.processors.authorize_net import account_lists
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     Absent,
@@ -281,7 +281,7 @@ async def test_lists_are_read_as_deep_as_the_oldest_call_wanted(processor: Autho
 async def test_a_list_without_an_end_is_given_up(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passes, "MAX_PAGES", 3)
+    monkeypatch.setattr(account_lists, "MAX_PAGES", 3)
     books = Books()
     books.unsettled = [line(number) for number in range(1, 4001)]
     passed = await looked(processor, books, [mine := name()])

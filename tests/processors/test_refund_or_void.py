@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from easypay.ids import new_id, reference
-from easypay.processors.authorize_net import refunds
+from easypay.processors.authorize_net import refund_or_void
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     Absent,
@@ -177,7 +177,7 @@ def about(refund: RefundRequest) -> InquiryRequest:
 async def test_a_void_that_never_left_is_not_sent(processor: AuthorizeNet) -> None:
     """Everything before it was a definite no, so the whole of it may be asked again."""
     nothing = NotSent(reason="refused")
-    assert refunds.after_void(request(_nowhere()), nothing) == nothing
+    assert refund_or_void.after_void(request(_nowhere()), nothing) == nothing
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ async def test_a_void_that_never_left_is_not_sent(processor: AuthorizeNet) -> No
     ],
 )
 def test_an_answer_that_no_void_has_is_unknown(answer: Outcome) -> None:
-    assert isinstance(refunds.after_void(request(_nowhere()), answer), Unknown)
+    assert isinstance(refund_or_void.after_void(request(_nowhere()), answer), Unknown)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_an_answer_that_no_void_has_is_unknown(answer: Outcome) -> None:
 def test_which_refusals_may_mean_not_settled(method: str, code: str, expected: bool) -> None:
     refusal = Rejected(code=code, message="")
     asked = request(_nowhere(), method_type=method)
-    assert refunds.may_be_unsettled(asked, refusal) is expected
+    assert refund_or_void.may_be_unsettled(asked, refusal) is expected
     for other in (Unknown(reason="", code=code), Approved(transaction_id="1", code=code)):
-        assert not refunds.may_be_unsettled(asked, other)
+        assert not refund_or_void.may_be_unsettled(asked, other)
 
 
 def _nowhere() -> Account:

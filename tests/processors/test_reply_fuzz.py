@@ -8,7 +8,7 @@ from typing import Any, get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from easypay.processors.authorize_net import findings, refunds, replies, reporting, statuses
+from easypay.processors.authorize_net import evidence, refund_or_void, replies, reporting, statuses
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.reporting import Details, Page, Unreadable
 from easypay.processors.base import (
@@ -289,22 +289,22 @@ def test_details_are_believed_only_when_the_amount_agrees(
         transaction_id="60000",
         sent_at_ms=0,
     )
-    judge = findings.judge if kind in ("capture", "void", "review") else findings.judge_own
+    judge = evidence.judge if kind in ("capture", "void", "review") else evidence.judge_own
     finding = judge(request, details)
-    assert isinstance(finding, (*get_args(Finding), findings.ApprovedInPart))
+    assert isinstance(finding, (*get_args(Finding), evidence.ApprovedInPart))
     told = json.loads(body.decode("utf-8-sig"))["transaction"]
     amount = told.get("authAmount" if kind in ("authorize", "review") else "settleAmount")
-    if isinstance(finding, findings.ApprovedInPart):
+    if isinstance(finding, evidence.ApprovedInPart):
         assert 0 < float(told["authAmount"]) < 1250 * (1 if currency == "JPY" else 0.01)
         assert told["order"]["invoiceNumber"] == REFERENCE
     elif isinstance(finding, Found) and isinstance(finding.outcome, Approved) and kind != "void":
         assert currency == "USD"
         assert float(amount) == 12.5
     absent = Absent(searched="everywhere")
-    instead = findings.judge_voided_payment(request, details, absent)
+    instead = evidence.judge_voided_payment(request, details, absent)
     assert isinstance(instead, Found) == (details.status == "voided")
     refused = Rejected(code="54", message="")
-    step = refunds.after_refusal(REFUND, refused, details)
+    step = refund_or_void.after_refusal(REFUND, refused, details)
     assert (step == "void") <= (statuses.meaning(details.status, "payment") == "unsettled")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from easypay.processors.authorize_net import findings, statuses
+from easypay.processors.authorize_net import evidence, statuses
 from easypay.processors.authorize_net.reporting import Details
 from easypay.processors.authorize_net.statuses import KINDS, STATUSES, Kind, meaning
 from easypay.processors.base import (
@@ -93,12 +93,12 @@ def inquiry(kind: str, **over: Any) -> InquiryRequest:
 def found(kind: str, status: str, **over: Any) -> Finding:
     if kind == "payment":
         absent = Absent(searched="everywhere")
-        return findings.judge_voided_payment(inquiry("refund"), details(status, "sale"), absent)
+        return evidence.judge_voided_payment(inquiry("refund"), details(status, "sale"), absent)
     told = details(status, kind, **over)
     if kind in ("capture", "void", "review"):
-        return findings.judge(inquiry(kind), told)
-    finding = findings.judge_own(inquiry(kind), told)
-    assert not isinstance(finding, findings.ApprovedInPart)
+        return evidence.judge(inquiry(kind), told)
+    finding = evidence.judge_own(inquiry(kind), told)
+    assert not isinstance(finding, evidence.ApprovedInPart)
     return finding
 
 

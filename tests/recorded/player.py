@@ -16,8 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from recorded import bodies
-from recorded.records import Asked, Row, Rules, Told, Transaction
-from recorded.situations import (
+from recorded.player_state import Asked, Row, Rules, Told, Transaction
+from recorded.scenarios import (
     ACCOUNT_REFUSED,
     APPROVE,
     AUTHORIZATION,

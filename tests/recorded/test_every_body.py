@@ -16,9 +16,9 @@ import pytest
 from easypay.problem_table import PROBLEMS
 from harness import VISA, Gateway, Shop, Stack, audit, mint_token, payment_uuid, until
 from recorded import bodies
-from recorded.outcomes import KINDS, LINES, Line
+from recorded.expected_outcomes import KINDS, LINES, Line
 from recorded.player import Player
-from recorded.situations import (
+from recorded.scenarios import (
     AUTHORIZATION,
     CAPTURE,
     LOST,

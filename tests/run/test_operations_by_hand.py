@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from easypay import ids
-from easypay.cli import app
+from easypay.command_line.main import app
 from easypay.db.embedded import Cluster
 from harness import (
     ENCRYPTION_KEY,

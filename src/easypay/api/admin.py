@@ -13,7 +13,7 @@ from easypay.api.auth import require_admin
 from easypay.api.http import Request, Response, decode, encode
 from easypay.clock import rfc3339
 from easypay.errors import FieldError, NotFound, ValidationFailed
-from easypay.merchants import accounts, admin
+from easypay.merchants import admin, credential_check
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.merchants.vault import Vault
 from easypay.processors.base import Account
@@ -159,7 +159,7 @@ class AdminApi:
         pool: Any,
         vault: Vault,
         admin_digest: bytes | None,
-        processor: accounts.Checker,
+        processor: credential_check.Checker,
         processor_urls: Mapping[str, str],
     ) -> None:
         self._pool = pool
@@ -216,7 +216,7 @@ class AdminApi:
                 login_id=login_id,
                 transaction_key=transaction_key,
             )
-            await accounts.check(self._processor, account)
+            await credential_check.check(self._processor, account)
         await admin.set_processor_account(
             self._pool,
             self._vault,

@@ -5,10 +5,10 @@ from html import escape
 from typing import Any, Final
 
 from easypay.api import docs_guide
-from easypay.api.advice import KEPT, REPEAT, problems, row_of
 from easypay.api.docs_markup import fields, folded, json_block, page, prose, shell, table
 from easypay.api.example_problems import example_of
 from easypay.api.openapi import document
+from easypay.api.retry_advice import KEPT, REPEAT, problems, row_of
 from easypay.api.schemas import REF, Schema
 from easypay.problem_table import Row
 

@@ -12,8 +12,8 @@ from easypay.api import payments
 from easypay.api.examples import AT, HOLD, MERCHANT_UUID, SALE, example_id
 from easypay.api.http import encode
 from easypay.clock import rfc3339
-from easypay.payments.changes import Change, Evidence, Learned, decide
 from easypay.payments.model import Operation, Payment
+from easypay.payments.outcome_changes import Change, Evidence, Learned, decide
 from easypay.payments.requests import CardMethod, CreatePayment
 from easypay.payments.store import Happened
 from easypay.processors.base import Absent, Approved, Declined, HeldForReview, Rejected, Unknown

@@ -13,8 +13,10 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from easypay import ids
-from easypay.api.doubled import ambiguous, refuse_doubled_keys, single_valued
+from easypay.api.repeated_fields import ambiguous, refuse_doubled_keys, single_valued
+from easypay.api.send_response import send_response
 from easypay.api.validation import not_json, refusal
+from easypay.card_numbers import quoted, scrub
 from easypay.clock import stopwatch
 from easypay.db.failures import is_passing
 from easypay.errors import (
@@ -30,10 +32,8 @@ from easypay.errors import (
 )
 from easypay.merchants.model import Caller
 from easypay.observability.trace import Trace, accept, current
-from easypay.payments.cards import quoted, scrub
 from easypay.payments.model import Spent
 from easypay.problems import MEDIA_TYPE, render
-from easypay.protocol import ANSWER, Answer
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +155,9 @@ class Endpoint:
                     )
                 if trace.given:
                     lines += b"traceparent: %b\r\n" % trace.header
-                answer: Answer = scope["extensions"][ANSWER]["send"]
                 # Where a request can be read in two ways, so can what comes after it.
                 closes = self._is_draining() or response.problem == MalformedRequest.code
-                await answer(response.status, lines, response.body, closes)
+                await send_response(scope, response.status, lines, response.body, closes)
         finally:  # also where the client left, or the task was cancelled
             self._observer.answered(self._route, request, response, stopwatch() - started, trace)
 

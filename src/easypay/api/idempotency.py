@@ -4,11 +4,11 @@ from typing import Final
 
 import msgspec
 
-from easypay.api.doubled import is_accounted_for, refuse_doubled_keys
 from easypay.api.http import Request
+from easypay.api.repeated_fields import is_accounted_for, refuse_doubled_keys
+from easypay.card_numbers import contains_card_number
 from easypay.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
-from easypay.keyed import Digest
-from easypay.payments.cards import contains_card_number
+from easypay.hmac_sha256 import Digest
 from easypay.payments.requests import CardMethod, CreatePayment
 
 MAX_KEY: Final = 255

@@ -4,8 +4,8 @@ from typing import Final
 
 from easypay import clock, ids
 from easypay.api.http import Request, Response
-from easypay.observability.access import AccessLog, Line
-from easypay.observability.instruments import Instruments
+from easypay.observability.access_log import AccessLog, Line
+from easypay.observability.metrics import Instruments
 from easypay.observability.trace import Trace
 
 CLIENT_LEFT: Final = 499

@@ -22,7 +22,7 @@ from easypay.api.paging import Cursors, limit_of, moment_of, page_response
 from easypay.clock import rfc3339
 from easypay.db.partitions import month_start
 from easypay.errors import NotFound, PreconditionFailed, ValidationFailed
-from easypay.keyed import Digest
+from easypay.hmac_sha256 import Digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
 from easypay.payments import store

@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Scope
 
 from easypay.api.http import Endpoint, Handler, Observer, Request, Response, problem_response
 from easypay.api.routes import ROUTES
+from easypay.card_numbers import quoted
 from easypay.errors import MethodNotAllowed, NotFound
-from easypay.payments.cards import quoted
 
 
 def build_router(

@@ -6,7 +6,7 @@ from functools import cached_property
 from easypay.api.auth import require_admin
 from easypay.api.http import Request, Response
 from easypay.errors import NotFound
-from easypay.observability.metrics import CONTENT_TYPE
+from easypay.observability.metric_registry import CONTENT_TYPE
 
 TEXT = b"text/plain; charset=utf-8"
 HTML = b"text/html; charset=utf-8"

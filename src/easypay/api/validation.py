@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from easypay.card_numbers import quoted, scrub
 from easypay.errors import MAX_FIELDS, FieldError, MalformedBody, ValidationFailed, field_name
-from easypay.payments.cards import quoted, scrub
 
 _LONGEST_NAME: Final = 64
 _LONGEST_TYPO: Final = 32

@@ -22,7 +22,7 @@ from typing import Final
 OLDEST_MAJOR: Final = 15
 STATE_DIR: Final = Path("/var/lib/easypay")
 """Where a cluster goes when root's stand-in cannot reach the data directory."""
-_LAUNCHER: Final = Path(__file__).parent.parent / "launch.py"
+_LAUNCHER: Final = Path(__file__).parent / "die_with_parent.py"
 _SAME: Final = "same"
 _NAMESPACE: Final = "namespace"
 

@@ -18,7 +18,7 @@ from easypay import ids
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.errors import InvalidApiKey
-from easypay.keyed import keyed_digest
+from easypay.hmac_sha256 import keyed_digest
 from easypay.merchants.model import Caller, Login, digest_of, is_well_formed
 from easypay.merchants.vault import Vault, VaultError
 from easypay.processors.base import Account

@@ -5,9 +5,9 @@ import logging
 from datetime import UTC, datetime
 from functools import cache
 
+from easypay.card_numbers import scrub
 from easypay.clock import log_time
 from easypay.observability.log_output import LogOutput
-from easypay.payments.cards import scrub
 
 
 class JsonLines(logging.Formatter):

@@ -4,7 +4,7 @@ import re
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
-from easypay.payments.cards import hides_card_number
+from easypay.card_numbers import hides_card_number
 
 _TRACEPARENT: Final = re.compile(
     rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"

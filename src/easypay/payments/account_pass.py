@@ -3,7 +3,7 @@
 Operations that are transactions of their own (sales, authorizations, refunds) are found in the
 account's lists, which are read once for all of them. Captures, voids and reviews change a
 transaction, and that one is asked. What is found is recorded while the round goes on; what is
-missed is judged by `proof` at its end.
+missed is judged by `absence_rules` at its end.
 
 A round never decides about another account, so a slow account delays no other.
 """
@@ -18,16 +18,16 @@ from uuid import UUID
 
 from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
-from easypay.payments import account_work, proof, witnesses
-from easypay.payments import cases as store
-from easypay.payments.cases import AccountWork, Case, Missed
-from easypay.payments.changes import Evidence, Learned
+from easypay.payments import absence_rules, account_lease, witnesses
+from easypay.payments import resolver_rows as store
+from easypay.payments.absence_rules import Look, Schedule
 from easypay.payments.inquiries import LISTED, OPEN, request_of, without_decision
-from easypay.payments.late import Late
+from easypay.payments.late_charges import Late
 from easypay.payments.model import Operation, Payment
-from easypay.payments.proof import Look, Schedule
+from easypay.payments.outcome_changes import Evidence, Learned
 from easypay.payments.recorder import Recorder
-from easypay.payments.watching import Watching
+from easypay.payments.resolver_rows import AccountWork, Case, Missed
+from easypay.payments.watched_operations import Watching
 from easypay.processors.base import (
     Absent,
     Account,
@@ -116,8 +116,8 @@ class AccountPass:
             missing = "the account that was asked cannot be used any more"
             both = [*open_cases, *watched]
             await store.postpone(self._pool, [self._again(case, missing) for case in both])
-            if key == account_work.NO_ACCOUNT:  # its merchant may have one by then
-                await account_work.forget_account(self._pool, open_cases)
+            if key == account_lease.NO_ACCOUNT:  # its merchant may have one by then
+                await account_lease.forget_account(self._pool, open_cases)
             return
         states = (*OPEN, "not_sent", "held")
         await store.close(self._pool, [case for case in open_cases if case.state not in states])
@@ -276,7 +276,7 @@ class AccountPass:
             return [self._watching.missed(case, f"absent from {finding.searched}", searched)]
         ended = self._call_ended(case)
         listed = case.kind in LISTED
-        if proof.is_absent(
+        if absence_rules.is_absent(
             ended, case.absent_from, case.absent_to, look, self._schedule, listed=listed
         ):
             why = "a newer charge is listed" if look.caught_up_to and listed else "time has passed"
@@ -284,11 +284,11 @@ class AccountPass:
                 Ended(case, finding, f"absent: no charge was found in {finding.searched}; {why}")
             )
             return []
-        if listed and proof.misses_its_witness(ended, look):
+        if listed and absence_rules.misses_its_witness(ended, look):
             searched = []  # it may be in a batch that was not read again: the next pass reads it
         first_from, first_to = case.absent_from, case.absent_to
         if first_from is None or first_from < ended:
-            counts = proof.counts(ended, look)
+            counts = absence_rules.counts(ended, look)
             first_from, first_to = (look.began_at, look.ended_at) if counts else (None, None)
         again_in_s = self._delay_s(case)
         if first_to is not None and first_to == look.ended_at:

@@ -28,21 +28,21 @@ from easypay.errors import (
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller, Login
 from easypay.merchants.vault import VaultError
-from easypay.payments import expiry, statements, store
-from easypay.payments.alarms import AccountAlarm
-from easypay.payments.intents import (
+from easypay.payments import authorization_expiry, statements, store
+from easypay.payments.account_alarms import AccountAlarm
+from easypay.payments.begin import (
     authorize_request,
     new_operation,
     new_payment,
     numbers_of,
     text,
 )
-from easypay.payments.kept import Kept, provisional_reply
 from easypay.payments.model import Operation, Payment, PaymentKey, Spent
 from easypay.payments.recorder import LOST_OPERATION, Recorder
 from easypay.payments.refusals import not_sent, why_not
 from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import Resolver
+from easypay.payments.unrecorded_outcomes import Kept, provisional_reply
 from easypay.processors.base import (
     Account,
     CaptureRequest,
@@ -243,7 +243,9 @@ class Payments:
         call = self._follow_up_call(kind, operation, payment)
         reply = await self._call_and_record(ask.caller, operation, payment, call, started)
         if kind == "capture" and reply.status >= 400:
-            await expiry.ask_soon(self._pool, payment)  # the processor may have let it go
+            await authorization_expiry.ask_soon(
+                self._pool, payment
+            )  # the processor may have let it go
         return reply
 
     async def _take(

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from easypay.payments.cases import Case
 from easypay.payments.model import CREATES, REVIEWS
+from easypay.payments.resolver_rows import Case
 from easypay.processors.base import (
     Absent,
     Account,

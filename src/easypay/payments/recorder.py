@@ -11,7 +11,8 @@ import msgspec
 from easypay import clock, ids
 from easypay.db.group_commit import GroupCommitter
 from easypay.payments import store
-from easypay.payments.changes import (
+from easypay.payments.model import Operation, Payment
+from easypay.payments.outcome_changes import (
     NOT_SENT_S,
     REVIEW_INTERVAL_S,
     Change,
@@ -19,7 +20,6 @@ from easypay.payments.changes import (
     Learned,
     decide,
 )
-from easypay.payments.model import Operation, Payment
 from easypay.processors.base import Approved
 
 log = logging.getLogger(__name__)

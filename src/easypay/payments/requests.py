@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from easypay.card_numbers import contains_card_number, passes_aba, passes_luhn
 from easypay.errors import FieldError, ValidationFailed, field_name
 from easypay.money import EXPONENT, MAX_MINOR
-from easypay.payments.cards import contains_card_number, passes_aba, passes_luhn
 
 # `$` alone would let a line's end through after the text.
 _NO_CONTROL = r"^[^\x00-\x1f\x7f\ud800-\udfff]*(?!\n)$"

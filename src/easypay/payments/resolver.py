@@ -1,8 +1,8 @@
 """Ends every unknown: asks the processor until there is proof.
 
 - Found: the outcome is adopted, through the same door as any reply.
-- Absent, and proven to be so (`proof`): it never happened, and the payment fails (or the hold on
-  it is lifted) with the evidence stored. It stays watched (`watching`).
+- Absent, and proven to be so (`absence_rules`): it never happened. The payment fails, or the hold
+  on it is lifted, with the evidence stored. It stays watched (`watched_operations`).
 - Anything else: it stays as it is, is counted, and is asked about again.
 
 What is held for review is not unknown, and is asked about too, seldom, until somebody at the
@@ -26,18 +26,18 @@ from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import VaultError
-from easypay.payments import account_work, expiry
-from easypay.payments import cases as store
+from easypay.payments import account_lease, authorization_expiry
+from easypay.payments import resolver_rows as store
+from easypay.payments.absence_rules import Schedule
 from easypay.payments.account_pass import AccountPass, Ended, Times
-from easypay.payments.cases import AccountWork, Case
-from easypay.payments.changes import Evidence
 from easypay.payments.inquiries import OPEN, request_of, without_decision
-from easypay.payments.late import Late
+from easypay.payments.late_charges import Late
 from easypay.payments.model import PaymentKey
-from easypay.payments.proof import Schedule
+from easypay.payments.orphan_sweep import Sweep
+from easypay.payments.outcome_changes import Evidence
 from easypay.payments.recorder import Recorder
-from easypay.payments.sweep import Sweep
-from easypay.payments.watching import Watching
+from easypay.payments.resolver_rows import AccountWork, Case
+from easypay.payments.watched_operations import Watching
 from easypay.processors.base import Absent, Account, Deadline, Found, HeldForReview, Processor
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Resolver:
         self._holder = ids.new_id()
         self._rounds: dict[AccountWork, asyncio.Task[None]] = {}
         self._soon = asyncio.Semaphore(_SOON_AT_ONCE)
-        self._old_authorizations = expiry.Sweep(pool)
+        self._old_authorizations = authorization_expiry.Sweep(pool)
         call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._sweep = Sweep(pool, abandoned_after_s=call_s, poll_s=poll_s)
         late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=deadline_s)
@@ -145,7 +145,7 @@ class Resolver:
         if room <= 0:
             return 0
         begun = 0
-        for work in await account_work.due(self._pool, room + len(self._rounds)):
+        for work in await account_lease.due(self._pool, room + len(self._rounds)):
             if work not in self._rounds and len(self._rounds) < _ACCOUNTS_AT_ONCE:
                 task = asyncio.create_task(self._round(work))
                 self._rounds[work] = task
@@ -155,7 +155,7 @@ class Resolver:
 
     async def _fill_accounts(self) -> None:
         """Payments taken by older versions do not remember their account: it is today's."""
-        unknown = await account_work.fill_accounts(self._pool, _FILL)
+        unknown = await account_lease.fill_accounts(self._pool, _FILL)
         by_account: dict[tuple[UUID, str], list[store.Id]] = defaultdict(list)
         for merchant_id, operation_id, mode in unknown:
             by_account[merchant_id, mode].append((merchant_id, operation_id))
@@ -165,20 +165,20 @@ class Resolver:
             except VaultError as error:  # of one merchant, and nobody else waits for it
                 log.error("a processor account cannot be opened: %s", error)
                 login = None
-            account = account_work.NO_ACCOUNT if login is None else login.digest
-            await account_work.set_account(self._pool, operations, account)
+            account = account_lease.NO_ACCOUNT if login is None else login.digest
+            await account_lease.set_account(self._pool, operations, account)
 
     async def _round(self, work: AccountWork) -> None:
         """One round at one account, whose failure is its own: it is tried again."""
         try:
-            if not await account_work.lease(self._pool, work, self._holder, _LEASE_S):
+            if not await account_lease.lease(self._pool, work, self._holder, _LEASE_S):
                 return
             renewing = asyncio.create_task(self._renew(work))
             try:
                 await self._pass.run(work, await self._account(work.account))
             finally:
                 renewing.cancel()
-                await account_work.release(self._pool, work, self._holder)
+                await account_lease.release(self._pool, work, self._holder)
         except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
             log.error("a round of inquiries failed: %s: %s", type(error).__name__, error)
             await asyncio.sleep(self._poll_s)
@@ -190,7 +190,7 @@ class Resolver:
         while True:
             await asyncio.sleep(_RENEW_S)
             try:
-                if not await account_work.lease(self._pool, work, self._holder, _LEASE_S):
+                if not await account_lease.lease(self._pool, work, self._holder, _LEASE_S):
                     log.warning(
                         "the lease of a processor account is lost: another process reads it too"
                     )

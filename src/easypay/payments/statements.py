@@ -16,8 +16,8 @@ import msgspec
 
 from easypay.db.connections import ANSWER_WITHIN_S, Lane
 from easypay.db.group_commit import GroupCommitter
-from easypay.payments.changes import Change
 from easypay.payments.model import PAYMENT_COLUMNS, Payment, PaymentKey
+from easypay.payments.outcome_changes import Change
 
 
 def _p(columns: str) -> str:

@@ -1,5 +1,5 @@
 """Approved operations of ours, by which a pass shows that an account's lists have caught up: the
-newest that is known, and the newest that is listed. SQL only. `proof` says what they mean.
+newest that is known, and the newest that is listed. SQL only. `absence_rules` says what they mean.
 
 Every function takes an asyncpg pool or connection.
 """

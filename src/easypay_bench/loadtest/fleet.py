@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from easypay_bench.load import LoadFailed
-from easypay_bench.loadtest.tally import Tally, decode
+from easypay_bench.loadtest.histograms import Tally, decode
 from easypay_bench.loadtest.worker import Order
 
 START_IN_S: Final = 0.3

@@ -14,9 +14,9 @@ import msgspec
 
 from easypay_bench import cpu, machine, scrape, targets
 from easypay_bench.loadtest import accounts, fleet
+from easypay_bench.loadtest.histograms import Second, Tally
 from easypay_bench.loadtest.scenarios import Line
 from easypay_bench.loadtest.schedule import Schedule
-from easypay_bench.loadtest.tally import Second, Tally
 from easypay_bench.loadtest.worker import Order
 from easypay_bench.stack import Stack, StackFailed
 

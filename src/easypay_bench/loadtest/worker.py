@@ -22,6 +22,7 @@ import uvloop
 
 from easypay_bench.generator import cpu_s
 from easypay_bench.loadtest.connections import Answer, Connections, Lost
+from easypay_bench.loadtest.histograms import Tally
 from easypay_bench.loadtest.scenarios import (
     Line,
     Memory,
@@ -32,7 +33,6 @@ from easypay_bench.loadtest.scenarios import (
     replaying,
 )
 from easypay_bench.loadtest.schedule import Schedule, due
-from easypay_bench.loadtest.tally import Tally
 
 _TIMING: Final = re.compile(rb"(total|processor);dur=([0-9.]+)")
 

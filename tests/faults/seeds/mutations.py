@@ -38,7 +38,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     Mutation(
         "a_minute_is_enough",  # absence is believed a minute after the call, whatever is known
-        "easypay/payments/proof.py",
+        "easypay/payments/absence_rules.py",
         "    if listed and misses_its_witness(call_ended_at, look):\n"
         "        return False\n"
         "    return look.began_at - call_ended_at >= timedelta(seconds=schedule.absent_after_s)\n",
@@ -54,7 +54,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     Mutation(
         "inquiries_go_to_todays_account",
-        "easypay/payments/account_work.py",
+        "easypay/payments/account_lease.py",
         "AND l.id = p.login_id\n     WHERE w.account IS NULL",
         "AND l.saved_at = (SELECT max(n.saved_at) FROM processor_logins n"
         " WHERE n.merchant_id = p.merchant_id)\n     WHERE w.account IS NULL",
@@ -62,7 +62,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     Mutation(
         "late_charges_stay",  # they are noted, and nobody gives them back
-        "easypay/payments/watching.py",
+        "easypay/payments/watched_operations.py",
         "            done = await self._late.give_back_again(case, account)\n",
         "            done = False\n",
         finds=("is still being given back after everything",),

@@ -93,7 +93,7 @@ def _serve(order: dict[str, Any], parent: int) -> None:
     os.environ.update(
         {f"EASYPAY_{name.upper()}": value for name, value in order["settings"].items()}
     )
-    from easypay.serve import listen, serve
+    from easypay.server.serve import listen, serve
     from easypay.settings import Settings
 
     status = 1
@@ -127,8 +127,8 @@ def _reap() -> None:
 
 def main() -> None:
     """Fork what is ordered until the orders end; then end all of it."""
-    import easypay.app
-    import easypay.serve  # noqa: F401 - loaded once, for all
+    import easypay.server.app
+    import easypay.server.serve  # noqa: F401 - loaded once, for all
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -1,16 +1,16 @@
 """What became of one operation: asks Authorize.Net's reporting.
 
 A sale, an authorization and a refund are transactions of their own and are found by their
-reference in the processor's lists: that is a pass (`passes`) with one wanted. A capture and a void
-change their parent, so the parent is asked, and so is a transaction under review.
+reference in the lists of the processor (`account_lists`). A capture and a void change their
+parent, so the parent is asked about, and so is a transaction under review.
 
 Reporting may lag behind, so one "absent" soon after the call proves little: when to believe it is
 the caller's to decide.
 """
 
-from easypay.processors.authorize_net import passes
+from easypay.processors.authorize_net import account_lists
 from easypay.processors.authorize_net.http_client import HttpClient
-from easypay.processors.authorize_net.transactions import Transactions
+from easypay.processors.authorize_net.transaction_inquiry import Transactions
 from easypay.processors.base import Deadline, Finding, InquiryRequest, PassRequest
 
 
@@ -20,7 +20,7 @@ async def inquire(client: HttpClient, request: InquiryRequest, deadline: Deadlin
     match request.kind:
         case "authorize" | "sale" | "refund":
             one = PassRequest(account=request.account, wanted=[request])
-            passed = await passes.look(client, one, deadline)
+            passed = await account_lists.look(client, one, deadline)
             return passed.findings[request.reference]
         case "capture" | "void" | "review":
             return await Transactions(client, request.account, deadline).changed(request)

@@ -7,18 +7,18 @@ import msgspec
 
 from easypay import ids
 from easypay.processors.authorize_net import (
-    codes,
+    account_lists,
     messages,
-    partial,
-    passes,
-    refunds,
+    partial_approvals,
+    reason_meanings,
+    refund_or_void,
     replies,
     reporting,
 )
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.inquiry import inquire
-from easypay.processors.authorize_net.transactions import Transactions
+from easypay.processors.authorize_net.transaction_inquiry import Transactions
 from easypay.processors.base import (
     Account,
     AccountCheck,
@@ -67,18 +67,20 @@ class AuthorizeNet:
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
         reply = await self._post(request.account, messages.authorization(request), deadline)
         outcome = replies.outcome(reply, request.reference, currency=request.currency)
-        if not isinstance(outcome, Approved) or not partial.falls_short(
+        if not isinstance(outcome, Approved) or not partial_approvals.falls_short(
             outcome, request.amount_minor
         ):
             return outcome
         if request.accept_partial:
-            return partial.accepted(outcome)
+            return partial_approvals.accepted(outcome)
         void = VoidRequest(
             account=request.account,
             reference=request.reference,
             transaction_id=outcome.transaction_id,
         )
-        return partial.given_back(outcome, await self.void(void, deadline), request.currency)
+        return partial_approvals.given_back(
+            outcome, await self.void(void, deadline), request.currency
+        )
 
     async def capture(self, request: CaptureRequest, deadline: Deadline) -> Outcome:
         reply = await self._post(request.account, messages.capture(request), deadline)
@@ -89,7 +91,7 @@ class AuthorizeNet:
             currency=request.currency,
             parent=request.transaction_id,
         )
-        if isinstance(outcome, Unknown) and outcome.code == codes.ALREADY_CAPTURED:
+        if isinstance(outcome, Unknown) and outcome.code == reason_meanings.ALREADY_CAPTURED:
             return await self._captured_before(request, outcome, deadline)
         return outcome
 
@@ -103,14 +105,14 @@ class AuthorizeNet:
 
     async def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Outcome:
         refusal = await self.refund(request, deadline)
-        if not refunds.may_be_unsettled(request, refusal):
+        if not refund_or_void.may_be_unsettled(request, refusal):
             return refusal
         question = reporting.transaction_details(
             request.account, request.reference, request.transaction_id
         )
         reply = await self._post(request.account, question, deadline)
         payment = reporting.read_details(reply, request.reference, request.transaction_id)
-        step = refunds.after_refusal(request, refusal, payment)
+        step = refund_or_void.after_refusal(request, refusal, payment)
         if step != "void":
             return step
         void = VoidRequest(
@@ -118,10 +120,10 @@ class AuthorizeNet:
             reference=request.reference,
             transaction_id=request.transaction_id,
         )
-        after = refunds.after_void(request, await self.void(void, deadline))
+        after = refund_or_void.after_void(request, await self.void(void, deadline))
         if after != "refund":
             return after
-        return refunds.after_second_refusal(request, await self.refund(request, deadline))
+        return refund_or_void.after_second_refusal(request, await self.refund(request, deadline))
 
     async def review(self, request: ReviewRequest, deadline: Deadline) -> Outcome:
         reply = await self._post(request.account, messages.review(request), deadline)
@@ -144,12 +146,12 @@ class AuthorizeNet:
     async def look(
         self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
     ) -> Passed:
-        return await passes.look(self._client, request, deadline, on_found=on_found)
+        return await account_lists.look(self._client, request, deadline, on_found=on_found)
 
     async def closed_batches(
         self, account: Account, since_ms: int, now_ms: int, deadline: Deadline
     ) -> frozenset[str] | None:
-        return await passes.closed_batches(self._client, account, since_ms, now_ms, deadline)
+        return await account_lists.closed_batches(self._client, account, since_ms, now_ms, deadline)
 
     async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
         reference = ids.reference(ids.new_id())
@@ -171,7 +173,7 @@ class AuthorizeNet:
         )
         finding = await inquire(self._client, asked, deadline)
         if isinstance(finding, Found) and isinstance(finding.outcome, Approved):
-            return msgspec.structs.replace(finding.outcome, code=codes.ALREADY_CAPTURED)
+            return msgspec.structs.replace(finding.outcome, code=reason_meanings.ALREADY_CAPTURED)
         return unclear
 
     async def _post(

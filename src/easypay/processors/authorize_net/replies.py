@@ -6,9 +6,9 @@ moved.
 
 from typing import Any, Literal
 
-from easypay.processors.authorize_net import checks, codes, wire
-from easypay.processors.authorize_net.api_codes import API_REJECTED
+from easypay.processors.authorize_net import avs_and_cvv, reason_meanings, wire
 from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.authorize_net.message_codes import API_REJECTED
 from easypay.processors.base import (
     AccountAccepted,
     AccountCheck,
@@ -71,25 +71,25 @@ def _judged(
     parent: str | None,
 ) -> Outcome:
     reason, message = _reason(response)
-    judge = codes.end_of_review_verdict if kind == "end" else codes.verdict
+    judge = reason_meanings.end_of_review_verdict if kind == "end" else reason_meanings.verdict
     match judge(response_code, reason):
         case "approved":
             return _approved(response, reason, message, currency, parent)
         case "approved_in_part" if kind == "authorize":
             return _approved(response, reason, message, currency, parent)
-        case "done_before" if kind == "void" and reason == codes.ALREADY_VOIDED:
+        case "done_before" if kind == "void" and reason == reason_meanings.ALREADY_VOIDED:
             return _voided_before(response, message, parent)
         case "declined":
             return _declined(response, response_code, reason, message, kind, parent)
         case "rejected" if _refuses_account(response, response_code, reason):
             return _account_refused(reason or "", message or "")
         case "rejected":
-            word = codes.decline_code(reason, response_code)
+            word = reason_meanings.decline_code(reason, response_code)
             return Rejected(
                 code=reason or response_code,
                 message=message or "",
                 decline_code=word,
-                retry=codes.retry(word),
+                retry=reason_meanings.retry(word),
             )
         case "held_for_review":
             return _held(response, reason, message)
@@ -101,7 +101,7 @@ def _refuses_account(response: dict[str, Any], response_code: str, reason: str |
     """Whether our account was refused before a transaction was made of what was asked."""
     return (
         response_code == "3"
-        and reason == codes.ACCOUNT_REFUSED_REASON
+        and reason == reason_meanings.ACCOUNT_REFUSED_REASON
         and wire.identifier(response.get("transId")) is None
     )
 
@@ -151,8 +151,10 @@ def _voided_before(
     """A void of what is voided has what it asked for. The answer's own id may be 0."""
     named = {wire.identifier(response.get(name)) for name in ("transId", "refTransID")}
     if parent is None or not named <= {parent, None}:
-        return Unknown(reason="voided before, but another transaction", code=codes.ALREADY_VOIDED)
-    return Approved(transaction_id=parent, code=codes.ALREADY_VOIDED, message=message)
+        return Unknown(
+            reason="voided before, but another transaction", code=reason_meanings.ALREADY_VOIDED
+        )
+    return Approved(transaction_id=parent, code=reason_meanings.ALREADY_VOIDED, message=message)
 
 
 def _declined(
@@ -164,12 +166,12 @@ def _declined(
     parent: str | None,
 ) -> Declined | Unknown:
     transaction_id = wire.identifier(response.get("transId"))
-    word = codes.decline_code(reason)
+    word = reason_meanings.decline_code(reason)
     if kind == "end" and response_code == "1":
         if parent not in (transaction_id, wire.identifier(response.get("refTransID"))):
             return Unknown(reason=f"ended, but transaction {transaction_id}")
-        reason, transaction_id = codes.REVIEW_DECLINED, parent
-        word = codes.decline_code(reason)
+        reason, transaction_id = reason_meanings.REVIEW_DECLINED, parent
+        word = reason_meanings.decline_code(reason)
     brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
     return Declined(
         decline_code=word,
@@ -179,7 +181,7 @@ def _declined(
         card_brand=brand,
         card_last4=last4,
         network_transaction_id=_network_transaction_id(response),
-        retry=codes.retry(word),
+        retry=reason_meanings.retry(word),
         **_checks(response),
     )
 
@@ -207,7 +209,7 @@ def _unclear(
     response: dict[str, Any], response_code: str, reason: str | None, message: str | None
 ) -> Unknown:
     transaction_id = wire.identifier(response.get("transId"))
-    kind = "duplicate: " if reason == codes.DUPLICATE else ""
+    kind = "duplicate: " if reason == reason_meanings.DUPLICATE else ""
     original = f"; names transaction {transaction_id}" if transaction_id else ""
     return Unknown(
         reason=f"{kind}response {response_code}, reason {reason}: {message or ''}{original}",
@@ -217,7 +219,7 @@ def _unclear(
 
 def _api_failure(answer: dict[str, Any], kind: Kind) -> Rejected | NotSent | Unknown:
     ok, found = wire.top_level(answer)
-    verdict = "unknown" if ok else codes.api_verdict(code for code, _ in found)
+    verdict = "unknown" if ok else reason_meanings.api_verdict(code for code, _ in found)
     if verdict == "account_refused":
         return _account_refused(*found[0])
     if verdict == "rejected":
@@ -225,7 +227,9 @@ def _api_failure(answer: dict[str, Any], kind: Kind) -> Rejected | NotSent | Unk
         word, advice = API_REJECTED[code]
         if word == "transaction_not_found" and kind == "authorize":
             word, advice = "stored_method_not_found", "other_method"  # all that it can name
-        return Rejected(code=code, message=message, decline_code=word, retry=codes.RETRY[advice])
+        return Rejected(
+            code=code, message=message, decline_code=word, retry=reason_meanings.RETRY[advice]
+        )
     said = "; ".join(f"{code} {message}" for code, message in found)
     return Unknown(
         reason=f"no transaction response: {said}"[:255], code=found[0][0] or None if found else None
@@ -244,7 +248,7 @@ def account_check(reply: Reply | NotSent | Unknown, reference: str) -> AccountCh
     ok, found = wire.top_level(answer)
     if ok:
         return AccountAccepted()
-    if codes.api_verdict(code for code, _ in found) != "unknown":
+    if reason_meanings.api_verdict(code for code, _ in found) != "unknown":
         return AccountRefusal(code=found[0][0], message=found[0][1])
     said = "; ".join(f"{code} {message}" for code, message in found) or "an answer without a code"
     return AccountUnreachable(reason=said[:255])
@@ -260,8 +264,8 @@ def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _checks(response: dict[str, Any]) -> checks.Checks:
-    return checks.read(
+def _checks(response: dict[str, Any]) -> avs_and_cvv.Checks:
+    return avs_and_cvv.read(
         response.get("avsResultCode"),
         response.get("cvvResultCode"),
         response.get("cavvResultCode"),

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from easypay.processors.authorize_net import checks, wire
-from easypay.processors.authorize_net.checks import Checks
+from easypay.processors.authorize_net import avs_and_cvv, wire
+from easypay.processors.authorize_net.avs_and_cvv import Checks
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.messages import authentication
 from easypay.processors.base import Account, NotSent, Unknown
@@ -199,7 +199,7 @@ def read_details(
         auth_amount=found.get("authAmount"),
         settle_amount=found.get("settleAmount"),
         auth_code=wire.auth_code(found.get("authCode")),
-        checks=checks.read(
+        checks=avs_and_cvv.read(
             found.get("AVSResponse"), found.get("cardCodeResponse"), found.get("CAVVResponse")
         ),
         filter_action=wire.short(found.get("FDSFilterAction")),

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from easypay.card_numbers import contains_card_number, scrub
 from easypay.money import EXPONENT, parse_decimal
-from easypay.payments.cards import contains_card_number, scrub
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import Unknown
 

@@ -1,0 +1,1 @@
+"""The command line: `easypay …`, one module for each group of commands."""

@@ -1,0 +1,333 @@
+"""`easypay merchant …` and `easypay key …`: the admin API's work, from the command line.
+
+They find the database by EASYPAY_DATABASE_URL and EASYPAY_ENCRYPTION_KEY, or by what `easypay up`
+left in the data directory. What they print as JSON is what the API answers.
+"""
+
+import sys
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+
+from easypay.command_line.console import (
+    DATA_DIR,
+    DataDir,
+    Json,
+    fail,
+    in_database,
+    new_group,
+    show,
+    show_rows,
+)
+
+merchants = new_group("Create, list and change merchants, and set their processor accounts.")
+keys = new_group("Create, rotate, revoke and list API keys.")
+
+MerchantId = Annotated[str, typer.Argument(metavar="MERCHANT", help="`mer_…`")]
+KeyId = Annotated[str, typer.Argument(metavar="KEY", help="`key_…`")]
+_LONGEST_FILE: Final = 4096
+Mode = Annotated[str, typer.Option(help="test or live; the two never mix.")]
+
+
+@merchants.command("create")
+def create_merchant(
+    name: str,
+    currency: Annotated[list[str] | None, typer.Option(help="ISO 4217; may repeat.")] = None,
+    allow_raw_cards: Annotated[
+        bool, typer.Option("--allow-raw-cards", help="Take card numbers, not only tokens.")
+    ] = False,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Make a merchant.
+
+    Example: `easypay merchant create "Coffee & Co" --currency USD`
+    """
+    from easypay.api.admin import merchant_view
+    from easypay.merchants import admin
+
+    async def work(connection: Any, _: Any) -> Any:
+        return merchant_view(
+            await admin.create_merchant(
+                connection,
+                name=name,
+                currencies=tuple(currency or ("USD",)),
+                allow_raw_cards=allow_raw_cards,
+            )
+        )
+
+    made = in_database(data_dir, work)
+    show(
+        as_json,
+        made,
+        f"Made {made.id}. Next: easypay merchant account {made.id}, easypay key create {made.id}",
+    )
+
+
+@merchants.command("list")
+def list_merchants(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
+    """List all merchants, oldest first."""
+    from easypay.api.admin import merchant_view
+    from easypay.merchants import admin
+
+    async def work(connection: Any, _: Any) -> Any:
+        return [merchant_view(each) for each in await admin.list_merchants(connection)]
+
+    columns = ("id", "name", "currencies", "allow_raw_cards", "disabled", "created_at")
+    show_rows(as_json, in_database(data_dir, work), columns, "No merchants yet.")
+
+
+@merchants.command("show")
+def show_merchant(
+    merchant: MerchantId, data_dir: DataDir = DATA_DIR, as_json: Json = False
+) -> None:
+    """Show one merchant."""
+    from easypay.api.admin import merchant_view
+    from easypay.merchants import admin
+
+    async def work(connection: Any, _: Any) -> Any:
+        return merchant_view(await admin.get_merchant(connection, _merchant(merchant)))
+
+    found = in_database(data_dir, work)
+    columns = ("id", "name", "currencies", "allow_raw_cards", "disabled", "created_at")
+    if as_json:
+        show(True, found, "")
+    else:
+        show_rows(False, [found], columns, "")
+
+
+@merchants.command("update")
+def update_merchant(
+    merchant: MerchantId,
+    name: Annotated[str | None, typer.Option()] = None,
+    currency: Annotated[list[str] | None, typer.Option(help="ISO 4217; may repeat.")] = None,
+    allow_raw_cards: Annotated[
+        bool | None, typer.Option(help="Take card numbers, not only tokens.")
+    ] = None,
+    disabled: Annotated[
+        bool | None, typer.Option("--disable/--enable", help="Stop or allow all its keys.")
+    ] = None,
+    late_charges: Annotated[
+        str | None,
+        typer.Option(help="`return` or `keep` a charge found after its payment was called failed."),
+    ] = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Change what is given, keep the rest. Running gateways follow within a second.
+
+    Example: `easypay merchant update mer_… --currency USD --currency CAD --no-allow-raw-cards`
+    """
+    from easypay.api.admin import merchant_view
+    from easypay.merchants import admin
+
+    async def work(connection: Any, _: Any) -> Any:
+        return merchant_view(
+            await admin.update_merchant(
+                connection,
+                _merchant(merchant),
+                name=name,
+                currencies=currency or None,
+                allow_raw_cards=allow_raw_cards,
+                disabled=disabled,
+                late_charges=late_charges,
+            )
+        )
+
+    changed = in_database(data_dir, work)
+    show(as_json, changed, f"Changed {changed.id}.")
+
+
+@merchants.command("account")
+def set_account(
+    merchant: MerchantId,
+    login_id: Annotated[str, typer.Option(prompt=True, help="Authorize.Net API login id.")],
+    mode: Mode = "test",
+    skip_check: Annotated[
+        bool, typer.Option("--skip-check", help="Save them without asking the processor.")
+    ] = False,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Set the Authorize.Net account of one mode. It is stored encrypted.
+
+    The processor is asked first whether it accepts the credentials. If it does not, or cannot be
+    asked, nothing is saved.
+
+    The transaction key is asked for, or read from standard input, so that it stays out of the
+    shell's history.
+
+    Example: `easypay merchant account mer_… --mode live --login-id 5KP3u95bQpv < key.txt`
+    """
+    from easypay import inputs
+    from easypay.command_line.data_dir import DataDirectory
+    from easypay.merchants import admin
+    from easypay.merchants.model import MODES
+    from easypay.processors.base import Account
+
+    if sys.stdin.isatty():
+        transaction_key = str(typer.prompt("Transaction key", hide_input=True))
+    else:
+        read = inputs.credential_bytes(sys.stdin.buffer.read(_LONGEST_FILE))
+        transaction_key = fail("standard input is not UTF-8 text") if read is None else read
+
+    async def work(connection: Any, vault: Any) -> None:
+        merchant_id = _merchant(merchant)
+        login, key = admin.credentials(login_id, transaction_key)
+        await admin.get_merchant(connection, merchant_id)
+        if not skip_check and mode in MODES:
+            await _check(
+                Account(
+                    url=DataDirectory(data_dir).processor_url(mode),
+                    login_id=login,
+                    transaction_key=key,
+                )
+            )
+        await admin.set_processor_account(
+            connection,
+            vault,
+            merchant_id,
+            mode,
+            login_id=login,
+            transaction_key=key,
+        )
+
+    in_database(data_dir, work)
+    done = {"merchant_id": merchant, "mode": mode, "login_id": inputs.credential(login_id)}
+    show(as_json, done, f"The {mode} account of {merchant} is set.")
+
+
+async def _check(account: Any) -> None:
+    from easypay.errors import ProcessorUnavailable
+    from easypay.merchants import credential_check
+    from easypay.processors.authorize_net.processor import AuthorizeNet
+
+    processor = AuthorizeNet()
+    try:
+        await credential_check.check(processor, account)
+    except ProcessorUnavailable as error:
+        fail(f"{error.detail} (--skip-check)")
+    finally:
+        await processor.close()
+
+
+@keys.command("create")
+def create_key(
+    merchant: MerchantId,
+    mode: Mode = "test",
+    name: Annotated[str, typer.Option(help="What it is for.")] = "default",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="payments:read, payments:write, refunds:write; may repeat. All if none."),
+    ] = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36_500)] = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Make a key. Its secret is shown this once and never again.
+
+    Example: `easypay key create mer_… --mode live --name checkout --scope payments:write`
+    """
+    from datetime import timedelta
+
+    from easypay import clock
+    from easypay.merchants import admin
+    from easypay.merchants.model import SCOPES
+
+    expires = None if expires_in_days is None else clock.now() + timedelta(days=expires_in_days)
+
+    async def work(connection: Any, _: Any) -> Any:
+        return await admin.create_key(
+            connection,
+            _merchant(merchant),
+            mode=mode,
+            name=name,
+            scopes=scope or SCOPES,
+            expires_at=expires,
+        )
+
+    _show_secret(as_json, in_database(data_dir, work), "Made")
+
+
+@keys.command("rotate")
+def rotate_key(
+    merchant: MerchantId,
+    key: KeyId,
+    overlap_s: Annotated[
+        int,
+        typer.Option(min=0, max=30 * 86_400, help="Seconds for which the old key goes on working."),
+    ] = 86_400,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Make a successor with the same mode, name and scopes; the old key works a while longer.
+
+    Example: `easypay key rotate mer_… key_… --overlap-s 3600`
+    """
+    from easypay.merchants import admin
+
+    async def work(connection: Any, _: Any) -> Any:
+        return await admin.rotate_key(
+            connection, _merchant(merchant), _key(key), overlap_s=overlap_s
+        )
+
+    _show_secret(as_json, in_database(data_dir, work), f"{key} has the successor")
+
+
+@keys.command("revoke")
+def revoke_key(
+    merchant: MerchantId, key: KeyId, data_dir: DataDir = DATA_DIR, as_json: Json = False
+) -> None:
+    """Stop a key for good, in every gateway within a second."""
+    from easypay.api.admin import key_view
+    from easypay.merchants import admin
+
+    async def work(connection: Any, _: Any) -> Any:
+        return key_view(await admin.revoke_key(connection, _merchant(merchant), _key(key)))
+
+    revoked = in_database(data_dir, work)
+    show(as_json, revoked, f"Revoked {revoked.id}.")
+
+
+@keys.command("list")
+def list_keys(
+    merchant: Annotated[str | None, typer.Argument(metavar="[MERCHANT]")] = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """List the keys of one merchant, or of all. Never their secrets."""
+    from easypay.api.admin import key_view
+    from easypay.merchants import admin
+
+    async def work(connection: Any, _: Any) -> Any:
+        wanted = None if merchant is None else _merchant(merchant)
+        if wanted is not None:
+            await admin.get_merchant(connection, wanted)
+        return [key_view(each) for each in await admin.list_keys(connection, wanted)]
+
+    columns = ("id", "merchant_id", "mode", "name", "last4", "scopes", "expires_at", "revoked_at")
+    show_rows(as_json, in_database(data_dir, work), columns, "No keys yet.")
+
+
+def _show_secret(as_json: bool, made: Any, did: str) -> None:
+    from easypay.api.admin import NewKeyView, key_view
+
+    key, secret = key_view(made[0]), made[1]
+    show(
+        as_json,
+        NewKeyView(key, secret),
+        f"{did} {key.id}. Its secret, shown this once:\n\n{secret}\n",
+    )
+
+
+def _merchant(text: str) -> UUID:
+    from easypay import ids
+
+    return ids.parse(ids.MERCHANT, text) or fail(f"{text!r} is not a merchant id (mer_…)")
+
+
+def _key(text: str) -> UUID:
+    from easypay import ids
+
+    return ids.parse(ids.API_KEY, text) or fail(f"{text!r} is not a key id (key_…)")

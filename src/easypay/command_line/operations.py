@@ -1,0 +1,356 @@
+"""`easypay operation …` and `easypay late-charges …`: what a person can see and end by hand.
+
+They find the database as the other commands do, and ask the processor with the credentials that are
+kept there. Exit status 0: done. 1: refused, with the reason. 2: not typed right.
+"""
+
+import getpass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from easypay.command_line.console import (
+    DATA_DIR,
+    DataDir,
+    Json,
+    fail,
+    new_group,
+    run_async,
+    show,
+    show_rows,
+)
+
+if TYPE_CHECKING:
+    from easypay.command_line.data_dir import Access
+    from easypay.payments.manual_resolution import ByHand, Done
+
+operations = new_group("Look at operations, and end by hand what nothing else will.")
+late_charges = new_group("List and close charges that came after their payment was called failed.")
+
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="REFERENCE", help="The 20 characters the processor has as invoice number, or op_…"
+    ),
+]
+Because = Annotated[str, typer.Option("--because", help="Why. It is kept for ever.")]
+Actor = Annotated[
+    str | None, typer.Option("--actor", help="Who does it; the user of this shell if not given.")
+]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")]
+
+
+class As(StrEnum):
+    """What an operation can be resolved as."""
+
+    ABSENT = "absent"
+    CHARGED = "charged"
+
+
+@operations.command("resolve")
+def resolve(
+    reference: Reference,
+    as_what: Annotated[
+        As, typer.Option("--as", help="absent: there is no charge. charged: there is one.")
+    ],
+    because: Because,
+    transaction_id: Annotated[
+        str | None, typer.Option(help="The processor's, with --as charged.")
+    ] = None,
+    actor: Actor = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """End an operation whose outcome is unknown, or say of an absent one that it was charged.
+
+    `--as charged` asks the processor first: the transaction must carry the reference, the amount
+    and the card. Of a capture, a void or a review, name the transaction that it changes. `--as
+    absent` is believed, and is looked for during three more days all the same. Both are written
+    into the audit entries.
+
+    Example: `easypay operation resolve 06E9KXQ5TSV0WJ3M8B2C --as absent
+    --because "Authorize.Net support, case 4711: nothing arrived"`
+
+    Example: `easypay operation resolve 06E9KXQ5TSV0WJ3M8B2C --as charged
+    --transaction-id 60012345678 --because "seen in the merchant interface"`
+    """
+    from easypay.payments import manual_resolution
+
+    _must_name_operation(reference)
+    _must_be_reason(because)
+    if (as_what is As.CHARGED) != (transaction_id is not None):
+        raise typer.BadParameter("--transaction-id goes with --as charged, and only with it")
+    if transaction_id is not None and not manual_resolution.is_transaction_id(transaction_id):
+        raise typer.BadParameter("a transaction id is a number of at most 20 digits")
+    who = _actor(actor)
+
+    async def work(connection: Any, access: "Access") -> "Done":
+        async with _hand(connection, access, who) as hand:
+            if transaction_id is None:
+                return await hand.absent(reference, because)
+            return await hand.charged(reference, transaction_id, because)
+
+    done = _run(data_dir, work)
+    show(as_json, done, _sentence(done))
+
+
+@operations.command("show")
+def show_operation(
+    reference: Reference, data_dir: DataDir = DATA_DIR, as_json: Json = False
+) -> None:
+    """Everything that is known of one operation.
+
+    Example: `easypay operation show 06E9KXQ5TSV0WJ3M8B2C`
+    """
+    from easypay.payments import manual_resolution, operation_details
+
+    _must_name_operation(reference)
+
+    async def work(connection: Any, _: "Access") -> Any:
+        return operation_details.view(await manual_resolution.find(connection, reference))
+
+    found = _run(data_dir, work)
+    if as_json:
+        show(True, found, "")
+        return
+    show_rows(False, _lines(found), ("what", "value"), "")
+
+
+@operations.command("list")
+def list_operations(
+    only_open: Annotated[
+        bool, typer.Option("--open", help="Unresolved or held for review (if nothing is said).")
+    ] = False,
+    watched: Annotated[
+        bool, typer.Option("--watched", help="Called absent, given back, or about to expire.")
+    ] = False,
+    limit: Limit = 100,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """What waits for an outcome, or is watched, of all merchants; the longest waiting first.
+
+    Example: `easypay operation list --open`
+    """
+    from easypay.payments import operation_details
+
+    if only_open and watched:
+        raise typer.BadParameter("--open or --watched, not both")
+
+    async def work(connection: Any, _: "Access") -> Any:
+        return await (operation_details.list_watched if watched else operation_details.list_open)(
+            connection, limit
+        )
+
+    rows = _run(data_dir, work)
+    if watched:
+        columns = (
+            "reference",
+            "purpose",
+            "since",
+            "until",
+            "looks",
+            "next_look_at",
+            "last_finding",
+        )
+        show_rows(as_json, rows, columns, "Nothing is watched.")
+        return
+    show_rows(
+        as_json,
+        rows,
+        ("reference", "kind", "state", "amount", "currency", "age_s", "looks", "last_finding"),
+        "Nothing is open.",
+    )
+
+
+@late_charges.command("list")
+def list_late_charges(
+    only_open: Annotated[
+        bool, typer.Option("--open", help="Only those that are being given back or need a person.")
+    ] = False,
+    limit: Limit = 100,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Late charges of all merchants, newest first.
+
+    Example: `easypay late-charges list --open`
+    """
+    from easypay.payments import operation_details
+
+    async def work(connection: Any, _: "Access") -> Any:
+        return await operation_details.list_late_charges(connection, limit, only_open=only_open)
+
+    columns = (
+        "reference", "kind", "transaction_id", "amount", "currency", "state", "reason", "found_at",
+    )  # fmt: skip
+    show_rows(as_json, _run(data_dir, work), columns, "No late charges.")
+
+
+@late_charges.command("close")
+def close_late_charge(
+    reference: Reference,
+    because: Because,
+    actor: Actor = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Say that a late charge has been dealt with. Nothing is given back by itself any more.
+
+    Example: `easypay late-charges close 06E9KXQ5TSV0WJ3M8B2C --because "refunded in the
+    merchant interface as 60012345999"`
+    """
+    from easypay.payments import manual_resolution
+
+    _must_name_operation(reference)
+    _must_be_reason(because)
+    who = _actor(actor)
+
+    async def work(connection: Any, _: "Access") -> "Done":
+        return await manual_resolution.close_late_charge(connection, reference, because, who)
+
+    done = _run(data_dir, work)
+    show(as_json, done, f"The late charge of {done.reference} is closed.")
+
+
+# how they run -------------------------------------------------------------------------------------
+
+
+def _run(data_dir: Path, work: Callable[[Any, "Access"], Awaitable[Any]]) -> Any:
+    """Runs `work(connection, access)`; what is refused ends the program with status 1."""
+    from easypay.command_line.data_dir import DataDirectory
+    from easypay.payments.manual_resolution import Refused
+
+    async def run() -> Any:
+        import asyncpg
+
+        access = DataDirectory(data_dir).access()
+        connection = await asyncpg.connect(access.database_url, timeout=10)
+        try:
+            return await work(connection, access)
+        finally:
+            await connection.close()
+
+    try:
+        return run_async(run)
+    except Refused as refusal:
+        fail(f"refused: {refusal}")
+
+
+@asynccontextmanager
+async def _hand(connection: Any, access: "Access", actor: str) -> AsyncIterator["ByHand"]:
+    """What ends operations, with the processor and the one door that gateways use."""
+    from pydantic import SecretStr, ValidationError
+
+    from easypay.command_line.data_dir import what_is_wrong
+    from easypay.db.partitions import Months
+    from easypay.merchants.directory import Directory
+    from easypay.merchants.vault import Vault
+    from easypay.payments import statements
+    from easypay.payments.manual_resolution import ByHand
+    from easypay.payments.recorder import Recorder
+    from easypay.processors.authorize_net.processor import AuthorizeNet
+    from easypay.settings import Settings
+
+    try:
+        settings = Settings(
+            database_url=SecretStr(access.database_url),
+            encryption_key=SecretStr(access.encryption_key),
+        )
+    except ValidationError as error:
+        fail(what_is_wrong(error))
+    months = Months()
+    await months.load(connection)
+    lane = statements.lane("record", access.database_url)
+    committer = statements.group_committer(
+        "record", [lane], month_of=months.of, size=1, limit=None, patience_s=30.0
+    )
+    processor = AuthorizeNet(connect_timeout_s=settings.processor_connect_timeout_s)
+    urls = {"test": settings.authorize_net_test_url, "live": settings.authorize_net_live_url}
+    try:
+        await lane.open()
+        yield ByHand(
+            connection=connection,
+            recorder=Recorder(
+                committer, connection, first_inquiry_s=settings.unknown_first_inquiry_s
+            ),
+            processor=processor,
+            directory=Directory(
+                connection, Vault(access.encryption_key), urls, lease_s=settings.cache_lease_s
+            ),
+            call_deadline_s=settings.processor_deadline_s,
+            actor=actor,
+        )
+    finally:
+        await committer.close()
+        await processor.close()
+
+
+# what was typed, and what is said -----------------------------------------------------------------
+
+
+def _must_name_operation(text: str) -> None:
+    from easypay.payments.manual_resolution import bounds
+
+    if bounds(text) is None:
+        raise typer.BadParameter(f"{text!r} is neither a reference (20 characters) nor op_…")
+
+
+def _must_be_reason(text: str) -> None:
+    from easypay.payments.manual_resolution import wrong_reason
+
+    if wrong := wrong_reason(text):
+        raise typer.BadParameter(f"--because: {wrong}")
+
+
+def _actor(given: str | None) -> str:
+    from easypay.payments.manual_resolution import wrong_actor
+
+    if given is None:
+        try:
+            given = getpass.getuser()
+        except (OSError, KeyError, ImportError):
+            raise typer.BadParameter("nobody knows who you are: give --actor") from None
+    if wrong := wrong_actor(given):
+        raise typer.BadParameter(f"--actor: {wrong}")
+    return given
+
+
+def _sentence(done: "Done") -> str:
+    after = done.after
+    said = f"Operation {done.reference} is {after['operation']}; its payment is {after['payment']}."
+    if after["late_charge"] is not None:
+        said += f" Its late charge is {after['late_charge']}."
+    return said
+
+
+class _Line:
+    def __init__(self, what: str, value: object) -> None:
+        self.what, self.value = what, value
+
+
+def _lines(found: Any) -> list[_Line]:
+    """One line for each thing that is known, for people."""
+    import msgspec
+
+    lines: list[_Line] = []
+
+    def tell(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, each in value.items():
+                tell(f"{name} {key}".strip(), each)
+        elif isinstance(value, list):
+            for number, each in enumerate(value, 1):
+                tell(f"{name} {number}", each)
+        elif value is not None:
+            lines.append(_Line(name.replace("_", " "), value))
+
+    told = msgspec.json.decode(msgspec.json.encode(found))
+    operation = told.pop("operation")
+    tell("", operation)
+    tell("", told)
+    return lines

@@ -1,0 +1,368 @@
+"""`easypay up`: from nothing to a running stack, and back to nothing on Ctrl-C.
+
+Order of start: ports, simulator and database, schema, demo merchant, gateways. Order of stop: the
+gateways drain, then the simulator, then the database. Should this process be killed, the kernel
+ends its children (Linux), and the next start ends what is left.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+from pydantic import SecretStr, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from easypay.command_line import child_processes, demo_merchant
+from easypay.command_line.child_processes import Child
+from easypay.command_line.data_dir import (
+    DataDirectory,
+    DataDirectoryError,
+    Environment,
+    what_is_wrong,
+)
+from easypay.db import embedded
+from easypay.db.embedded import Cluster
+from easypay.db.migrate import migrate
+from easypay.db.postgres_binaries import ClusterError
+from easypay.errors import EasyPayError
+from easypay.server.serve import listen, url_of
+from easypay.settings import SANDBOX_URL, Settings
+
+SIMULATOR_LOGIN: Final = "easypay-sim"
+SIMULATOR_KEY: Final = "sim-secret-key-1"
+READY_WITHIN_S: Final = 60.0
+_CHECK_DATABASE_EVERY_S: Final = 0.25
+_CARD: Final = (
+    '{"amount":2500,"currency":"USD","payment_method":{"type":"card","card":'
+    '{"number":"4111111111111111","exp_month":12,"exp_year":2030,"cvc":"900"}}}'
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    data_dir: Path
+    host: str
+    port: int
+    simulator_port: int
+    workers: int | None
+    as_json: bool
+
+
+class StartError(Exception):
+    """Why the stack cannot start, in one line."""
+
+
+async def run(options: Options) -> int:
+    """Starts everything, runs until a signal, stops everything. Returns the exit status."""
+    stop_asked = asyncio.Event()
+    stack = Stack(options)
+
+    def on_signal() -> None:
+        if stop_asked.is_set():
+            stack.hurry()
+        stop_asked.set()
+
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(each, on_signal)
+    starting = asyncio.create_task(stack.start())
+    stopping = asyncio.create_task(stop_asked.wait())
+    status = 0
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            await stopping
+        stack.say("stopping: requests under way are finished first")
+    except (StartError, ClusterError, DataDirectoryError, EasyPayError) as error:
+        print(f"easypay: {error}", file=sys.stderr)  # noqa: T201
+        status = 1
+    finally:
+        starting.cancel()
+        stopping.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await starting
+        await stack.stop()
+    return status
+
+
+class Stack:
+    """The running programs."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._environment = Environment()
+        self._directory = DataDirectory(options.data_dir)
+        self._console = Console(stderr=options.as_json, highlight=False)
+        self._stopping = False
+        self._patience_s = 30.0
+        self._listener: socket.socket | None = None
+        self._cluster: Cluster | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._simulator: Child | None = None
+        self._gateways: list[Child] = []
+        self._metrics_address = ""
+
+    def say(self, line: str) -> None:
+        """One line to the person at the terminal."""
+        with suppress(OSError):  # the terminal may be gone; the stack need not be
+            self._console.print(f"easypay: {line}", markup=False, soft_wrap=True)
+
+    async def start(self) -> None:
+        """Everything, in order; returns when the gateway is ready to take payments."""
+        began = time.monotonic()
+        options, said = self._options, self._environment
+        self._directory.open()
+        child_processes.stop_leftovers(self._directory.children_path)
+        self._listener = _listen("the gateway", options.host, options.port, "--port")
+        self._listener.set_inheritable(True)
+        api_url = url_of(self._listener)
+        login, key, processor_url = SIMULATOR_LOGIN, SIMULATOR_KEY, said.authorize_net_test_url
+        simulator_url = None
+        if said.authorize_net_login_id and said.authorize_net_transaction_key:
+            login = said.authorize_net_login_id
+            key = said.authorize_net_transaction_key.get_secret_value()
+            processor_url = processor_url or SANDBOX_URL
+        else:
+            simulator_url = await self._start_simulator()
+            processor_url = f"{simulator_url}/xml/v1/request.api"
+        kept = self._directory.secrets()
+        encryption_key = _given(said.encryption_key) or kept["encryption_key"]
+        admin_key = _given(said.admin_key) or kept["admin_key"]
+        try:
+            settings = Settings(
+                database_url=said.database_url or SecretStr(""),
+                encryption_key=SecretStr(encryption_key),
+            )
+        except ValidationError as error:
+            raise StartError(what_is_wrong(error)) from None
+        self._metrics_address = settings.metrics_listen or _free_address()
+        self._patience_s = settings.drain_s + settings.shutdown_grace_s + 10
+        local_url, public_url = self._start_database(settings.database_connections)
+        try:
+            applied = await migrate(local_url)
+            found = await demo_merchant.prepare(
+                local_url, kept, encryption_key=encryption_key, login_id=login, transaction_key=key
+            )
+        except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+            raise StartError(f"cannot use the database: {error or 'no answer'}") from None
+        if found.items() - kept.items():
+            self._directory.keep_secrets({**kept, **found})
+        gateway_environment = {
+            "EASYPAY_DATABASE_URL": local_url,
+            "EASYPAY_ENCRYPTION_KEY": encryption_key,
+            "EASYPAY_METRICS_DIR": str(self._directory.metrics_path()),
+            "EASYPAY_METRICS_LISTEN": self._metrics_address,
+            "EASYPAY_ADMIN_KEY": admin_key,
+            "EASYPAY_AUTHORIZE_NET_TEST_URL": processor_url,
+        }
+        await self._start_gateways({**os.environ, **gateway_environment})
+        if simulator_url:
+            await self._answers(self._simulator, f"{simulator_url}/simulator/livez")
+        await self._answers(self._gateways[0], f"{api_url}/readyz")
+        reach = {
+            "api_url": api_url,
+            "api_key": found["demo_api_key"],
+            "admin_key": admin_key,
+            "simulator_url": simulator_url,
+            "database_url": public_url,
+        }
+        self._directory.write_demo(reach)
+        self._tell(reach, applied, time.monotonic() - began)
+
+    async def stop(self) -> None:
+        """Gateways, simulator, database, each when the one before has ended. Safe at any point."""
+        self._stopping = True
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._listener is not None:
+            self._listener.close()
+        await asyncio.gather(*(gateway.stop(self._patience_s) for gateway in self._gateways))
+        if self._simulator is not None:
+            await self._simulator.stop(5)
+        if self._cluster is not None:
+            self._cluster.stop()
+        if self._listener is not None:
+            self._directory.children_path.unlink(missing_ok=True)
+        self._directory.close()
+
+    def hurry(self) -> None:
+        """A second signal: what is in flight is not waited for."""
+        for gateway in self._gateways:
+            gateway.signal(signal.SIGTERM)
+
+    def _start_database(self, connections_each: int) -> tuple[str, str]:
+        """The DSN for the gateways and the one for everybody else."""
+        if self._environment.database_url:
+            url = self._environment.database_url.get_secret_value()
+            return url, url
+        connections = self._workers() * connections_each
+        self._cluster = embedded.start(
+            self._directory.path,
+            settings={"max_connections": str(max(100, 2 * connections + 20))},
+            log_path=self._directory.log_path("postgres"),
+        )
+        self._watch = asyncio.create_task(self._keep_database(self._cluster))
+        return self._cluster.dsn, self._cluster.tcp_dsn
+
+    async def _keep_database(self, cluster: Cluster) -> None:
+        """Starts the server again when it ends by itself."""
+        delay_s = child_processes.FIRST_DELAY_S
+        while not self._stopping:
+            await asyncio.sleep(_CHECK_DATABASE_EVERY_S)
+            if cluster.process.poll() is None:
+                delay_s = child_processes.FIRST_DELAY_S
+                continue
+            self.say(f"the database ended: starting it again (log: {cluster.log_path})")
+            try:
+                cluster.restart()
+            except ClusterError as error:
+                self.say(str(error))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, child_processes.LONGEST_DELAY_S)
+
+    async def _start_simulator(self) -> str:
+        options = self._options
+        # It binds for itself; we only look first, to say it in one line, or to pick a port.
+        with _listen("the simulator", "127.0.0.1", options.simulator_port, "--simulator-port") as s:
+            port = s.getsockname()[1]
+        program = [
+            sys.executable, "-m", "authorizenet_simulator", "--host", "127.0.0.1", "--port",
+            str(port), "--state-file", str(self._directory.path / "simulator.log"),
+        ]  # fmt: skip
+        self._simulator = self._child("simulator", program, {**os.environ})
+        await self._simulator.start()
+        return f"http://127.0.0.1:{port}"
+
+    async def _start_gateways(self, environment: dict[str, str]) -> None:
+        assert self._listener is not None
+        descriptor = self._listener.fileno()
+        program = [sys.executable, "-m", "easypay", "serve", "--fd", str(descriptor)]
+        for number in range(1, self._workers() + 1):
+            gateway = self._child(f"gateway-{number}", program, environment, inherit=[descriptor])
+            self._gateways.append(gateway)
+            await gateway.start()
+
+    def _child(
+        self, name: str, program: list[str], environment: dict[str, str], **more: Any
+    ) -> Child:
+        return Child(
+            name,
+            program,
+            log_path=self._directory.log_path(name),
+            environment=environment,
+            say=self.say,
+            on_start=self._remember,
+            **more,
+        )
+
+    def _remember(self) -> None:
+        everyone = [child for child in (self._simulator, *self._gateways) if child is not None]
+        pids = [child.pid for child in everyone if child.pid is not None]
+        child_processes.remember(self._directory.children_path, pids)
+
+    def _workers(self) -> int:
+        return self._options.workers or max(1, (os.cpu_count() or 1) // 2)
+
+    async def _answers(self, child: Child | None, url: str) -> None:
+        """Waits for a 200. Raises StartError when the child cannot get there."""
+        assert child is not None
+        give_up_at = time.monotonic() + READY_WITHIN_S
+        while await _status(url) != 200:
+            if child.restarts > 1 or time.monotonic() > give_up_at:
+                raise StartError(f"{child.name} does not start: {child.last_words()}")
+            await asyncio.sleep(0.02)
+
+    def _tell(self, reach: dict[str, Any], applied: list[str], took_s: float) -> None:
+        if self._options.as_json:
+            print(msgspec.json.encode(reach).decode(), flush=True)  # noqa: T201
+            return
+        table = Table.grid(padding=(0, 2))
+        rows = {
+            "API": f"{reach['api_url']}/api/v1   (docs: {reach['api_url']}/docs)",
+            "Test key": reach["api_key"],
+            "Processor": reach["simulator_url"] or "the Authorize.Net sandbox",
+            "Metrics": f"http://{self._metrics_address}/metrics",
+            "Database": self._where_the_database_is(),
+            "Data, logs": str(self._directory.path),
+        }
+        for name, value in rows.items():
+            table.add_row(f"[bold]{name}[/]", value)
+        out: Callable[..., None] = partial(self._console.print, soft_wrap=True)
+        out()
+        out(f"[bold green]EasyPay is ready[/] after {took_s:.1f} s. Ctrl-C stops it.")
+        if applied:
+            out(f"Schema: applied {', '.join(applied)}.")
+        out(table)
+        out("\nTake a payment:\n")
+        out(curl_line(reach["api_url"], reach["api_key"]), markup=False)
+        out()
+        sys.stdout.flush()
+
+    def _where_the_database_is(self) -> str:
+        if self._cluster is None:
+            return "EASYPAY_DATABASE_URL"
+        note = f" ({self._cluster.note})" if self._cluster.note else ""
+        return f"127.0.0.1:{self._cluster.port}, in {self._cluster.home}{note}"
+
+
+def curl_line(api_url: str, api_key: str) -> str:
+    """One line for a shell that takes a payment of $25.00, a new one each time."""
+    return (
+        f"curl -sS {api_url}/api/v1/payments -H 'Authorization: Bearer {api_key}'"
+        " -H 'Content-Type: application/json'"
+        ' -H "Idempotency-Key: demo-$(date +%s)-$RANDOM"'
+        f" -d '{_CARD}'"
+    )
+
+
+def _given(secret: Any) -> str | None:
+    return None if secret is None else str(secret.get_secret_value())
+
+
+def _listen(what: str, host: str, port: int, flag: str) -> socket.socket:
+    try:
+        return listen(host, port)
+    except OSError as error:
+        raise StartError(
+            f"{what} cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()} "
+            f"(choose another with {flag})"
+        ) from None
+    except OverflowError:
+        raise StartError(f"{flag} is a number from 0 to 65535") from None
+
+
+def _free_address() -> str:
+    """Loopback, with a port that nobody has."""
+    with listen("127.0.0.1", 0) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+async def _status(url: str) -> int | None:
+    """The status of a GET; None where nobody answers."""
+    host, _, rest = url.removeprefix("http://").partition("/")
+    name, _, port = host.rpartition(":")
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection(name.strip("[]"), int(port))
+            request = f"GET /{rest} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+            writer.write(request.encode())
+            line = await reader.readline()
+            writer.close()
+            return int(line.split()[1])
+    except (OSError, IndexError, ValueError, TimeoutError):
+        return None

@@ -1,0 +1,174 @@
+"""Stand-ins that measure: a processor and a database pool that count what goes through them."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from easypay.clock import stopwatch
+from easypay.observability.metrics import Instruments
+from easypay.processors.base import (
+    Account,
+    AccountCheck,
+    AuthorizeRequest,
+    CaptureRequest,
+    Deadline,
+    Finding,
+    InquiryRequest,
+    NotSent,
+    OnFound,
+    Outcome,
+    Passed,
+    PassRequest,
+    Processor,
+    RefundRequest,
+    ReviewRequest,
+    VoidRequest,
+)
+
+Came = TypeVar("Came", Outcome, Finding, Passed)
+_CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+class MeasuredProcessor:
+    """A processor whose every call is timed and counted by its outcome."""
+
+    def __init__(self, processor: Processor, instruments: Instruments) -> None:
+        self.name = processor.name
+        self._processor = processor
+        self._calls = instruments.processor_calls
+        self._operations = instruments.operations
+        self._account_refused = instruments.account_refused
+
+    async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
+        operation = "sale" if request.capture else "authorize"
+        return await self._measured(operation, self._processor.authorize(request, deadline))
+
+    async def capture(self, request: CaptureRequest, deadline: Deadline) -> Outcome:
+        return await self._measured("capture", self._processor.capture(request, deadline))
+
+    async def void(self, request: VoidRequest, deadline: Deadline) -> Outcome:
+        return await self._measured("void", self._processor.void(request, deadline))
+
+    async def refund(self, request: RefundRequest, deadline: Deadline) -> Outcome:
+        return await self._measured("refund", self._processor.refund(request, deadline))
+
+    async def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Outcome:
+        return await self._measured("refund", self._processor.refund_or_void(request, deadline))
+
+    async def review(self, request: ReviewRequest, deadline: Deadline) -> Outcome:
+        operation = "approve" if request.approve else "decline"
+        return await self._measured(operation, self._processor.review(request, deadline))
+
+    async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
+        return await self._measured("inquiry", self._processor.inquire(request, deadline))
+
+    async def inquire_transaction(
+        self, request: InquiryRequest, transaction_id: str, deadline: Deadline
+    ) -> Finding:
+        asked = self._processor.inquire_transaction(request, transaction_id, deadline)
+        return await self._measured("inquiry", asked)
+
+    async def look(
+        self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
+    ) -> Passed:
+        return await self._measured(
+            "pass", self._processor.look(request, deadline, on_found=on_found)
+        )
+
+    async def closed_batches(
+        self, account: Account, since_ms: int, now_ms: int, deadline: Deadline
+    ) -> frozenset[str] | None:
+        return await self._processor.closed_batches(account, since_ms, now_ms, deadline)
+
+    async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
+        return await self._processor.check_account(account, deadline)
+
+    async def close(self) -> None:
+        await self._processor.close()
+
+    async def _measured(self, operation: str, call: Awaitable[Came]) -> Came:
+        begun = stopwatch()
+        outcome = "cancelled"
+        try:
+            came = await call
+            outcome = _word(type(came))
+            if isinstance(came, NotSent) and came.account_refusal is not None:
+                self._account_refused.add(came.account_refusal.code)
+            return came
+        finally:
+            self._calls.observe(stopwatch() - begun, self.name, operation)
+            self._operations.add(operation, outcome)
+
+
+@lru_cache(64)
+def _word(kind: type) -> str:
+    """HeldForReview: held_for_review."""
+    return _CAPITAL.sub("_", kind.__name__).lower()
+
+
+class MeasuredPool:
+    """A pool whose statements are timed, named as OpenTelemetry's `db.query.summary` would.
+
+    They run in the order in which they came. asyncpg's own pool gives a connection that is free
+    again to whoever asks next, and sends the one that has waited longest back to the end.
+    """
+
+    def __init__(self, pool: Any, instruments: Instruments) -> None:
+        self._pool = pool
+        self._patience_s: float | None = None
+        self._turns = asyncio.Semaphore(pool.get_max_size())
+        self._database = instruments.database
+        self.acquire = pool.acquire
+        self.close = pool.close
+        self.get_size = pool.get_size
+        self.get_idle_size = pool.get_idle_size
+
+    def for_clients(self, patience_s: float) -> "MeasuredPool":
+        """The same pool for those who must not wait longer: then it raises TimeoutError."""
+        theirs = copy(self)
+        theirs._patience_s = patience_s
+        return theirs
+
+    async def fetch(self, sql: str, *arguments: object) -> Any:
+        return await self._timed(self._pool.fetch, sql, arguments)
+
+    async def fetchrow(self, sql: str, *arguments: object) -> Any:
+        return await self._timed(self._pool.fetchrow, sql, arguments)
+
+    async def fetchval(self, sql: str, *arguments: object) -> Any:
+        return await self._timed(self._pool.fetchval, sql, arguments)
+
+    async def execute(self, sql: str, *arguments: object) -> Any:
+        return await self._timed(self._pool.execute, sql, arguments)
+
+    async def _timed(
+        self, run: Callable[..., Awaitable[Any]], sql: str, arguments: Sequence[object]
+    ) -> Any:
+        async with asyncio.timeout(self._patience_s), self._turns:
+            begun = stopwatch()
+            try:
+                return await run(sql, *arguments)
+            finally:
+                self._database.observe(stopwatch() - begun, summary(sql))
+
+
+_LOCK: Final = r"(?<!FOR )"  # SELECT ... FOR UPDATE changes nothing
+_VERB: Final = re.compile(rf"{_LOCK}\b(INSERT|UPDATE|DELETE|SELECT)\b", re.IGNORECASE)
+_TABLE: Final = re.compile(
+    rf"(?:\b(?:FROM|INTO)|{_LOCK}\bUPDATE)\s+([a-z_]+)\b(?!\s*\()", re.IGNORECASE
+)
+
+
+@lru_cache(512)
+def summary(sql: str) -> str:
+    """`SELECT payments`: the first verb that changes something, or SELECT, and its table."""
+    verbs = list(_VERB.finditer(sql))
+    changing = [verb for verb in verbs if verb[1].upper() != "SELECT"]
+    if not verbs:
+        return "OTHER"
+    verb = (changing or verbs)[0]
+    table = _TABLE.search(sql, verb.start())
+    return f"{verb[1].upper()} {table[1].lower()}" if table else verb[1].upper()

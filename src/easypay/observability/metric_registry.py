@@ -1,0 +1,277 @@
+"""Counters, gauges and histograms that many processes share, and what Prometheus reads of them.
+
+Each process counts in an array of doubles of its own; a count costs an addition. Where the array
+lies in a file (`directory`), whichever process is asked for the metrics adds up everyone's, so the
+answer is right at that moment whoever gives it, and a `kill -9` loses no count. A process holds a
+lock on its file while it lives: files whose lock is free belong to the dead, whose counters still
+count and whose gauges do not.
+"""
+
+import fcntl
+import json
+import mmap
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final, Literal
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
+_MOST_CELLS: Final = 1 << 16
+_RETIRED: Final = "retired.json"
+
+Kind = Literal["counter", "sum", "max", "histogram"]
+"""A gauge says how the values of several processes become one: their `sum` or their `max`."""
+Labels = tuple[str, ...]
+Values = dict[tuple[str, Labels], list[float]]
+"""(family, label values) -> its cells."""
+
+
+class Family:
+    """One metric, with a value (or a histogram) for each combination of its labels."""
+
+    __slots__ = ("_at", "_cells", "_sum", "bounds", "kind", "labels", "name", "text")
+
+    def __init__(
+        self,
+        cells: "Cells",
+        kind: Kind,
+        name: str,
+        text: str,
+        labels: Sequence[str] = (),
+        bounds: Sequence[float] = (),
+    ) -> None:
+        self._cells = cells
+        self._at: dict[Labels, int] = {}
+        self.kind = kind
+        self.name = name
+        self.text = text
+        self.labels = tuple(labels)
+        self.bounds = tuple(bounds)
+        """Upper bounds of the buckets; one more, without bound, follows."""
+        self._sum = len(self.bounds) + 1  # the cell after the buckets
+
+    def add(self, *labels: str, by: float = 1) -> None:
+        """Count."""
+        values = self._cells.values
+        values[self._at.get(labels) or self._place(labels)] += by
+
+    def set(self, value: float, *labels: str) -> None:
+        """What a gauge shows now; a counter too, where something else counts (`cache hits`)."""
+        self._cells.values[self._at.get(labels) or self._place(labels)] = value
+
+    def observe(self, value: float, *labels: str) -> None:
+        """Put a value (seconds, a size) into its bucket."""
+        at = self._at.get(labels) or self._place(labels)
+        values = self._cells.values
+        values[at + bisect_left(self.bounds, value)] += 1
+        values[at + self._sum] += value
+
+    @property
+    def width(self) -> int:
+        """How many cells one combination takes: the buckets and the sum, or the value."""
+        return self._sum + 1 if self.kind == "histogram" else 1
+
+    def _place(self, labels: Labels) -> int:
+        assert len(labels) == len(self.labels), (self.name, labels)
+        at = self._at[labels] = self._cells.allocate(self.name, labels, self.width)
+        return at
+
+
+class Cells:
+    """The process's array, and the list that says what lies where. Cell 0 is never used.
+
+    `directory` None: nobody else sees them. Raises OSError where it cannot be written.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = directory
+        self.values: Any = array("d", bytes(8 * _MOST_CELLS))
+        self.places: list[tuple[str, Labels, int, int]] = []
+        self._next = 1
+        self._index: IO[str] | None = None
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            with _locked(directory, fcntl.LOCK_EX):
+                _retire(directory)
+                self._open(directory)
+
+    def _open(self, directory: Path) -> None:
+        name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        with (directory / f"{name}.cells").open("w+b") as file:
+            file.truncate(8 * _MOST_CELLS)
+            self.values = memoryview(mmap.mmap(file.fileno(), 8 * _MOST_CELLS)).cast("d")
+        self._index = (directory / f"{name}.index").open("w", buffering=1)
+        fcntl.flock(self._index, fcntl.LOCK_EX)  # held until the process ends
+
+    def allocate(self, family: str, labels: Labels, width: int) -> int:
+        """The first of `width` new cells. Raises MemoryError where labels are unbounded."""
+        at = self._next
+        if at + width > _MOST_CELLS:
+            raise MemoryError(f"too many combinations of labels, the last of {family}: {labels}")
+        self._next = at + width
+        self.places.append((family, labels, at, width))
+        if self._index is not None:
+            self._index.write(json.dumps([family, labels, at, width]) + "\n")
+        return at
+
+    def own(self) -> Values:
+        """This process's values."""
+        return _read(self.places, self.values)
+
+
+class Registry:
+    """All families of one process, and everyone's values as Prometheus reads them."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.cells = Cells(directory)
+        self.families: dict[str, Family] = {}
+
+    def counter(self, name: str, text: str, *labels: str) -> Family:
+        """`name` ends in `_total`."""
+        return self._new("counter", name, text, labels)
+
+    def gauge(
+        self, name: str, text: str, *labels: str, merge: Literal["sum", "max"] = "sum"
+    ) -> Family:
+        return self._new(merge, name, text, labels)
+
+    def histogram(self, name: str, text: str, *labels: str, bounds: Sequence[float]) -> Family:
+        return self._new("histogram", name, text, labels, bounds)
+
+    def _new(
+        self, kind: Kind, name: str, text: str, labels: Labels, bounds: Sequence[float] = ()
+    ) -> Family:
+        made = self.families[name] = Family(self.cells, kind, name, text, labels, bounds)
+        return made
+
+    def collect(self) -> Iterator[Metric]:
+        """Everyone's values, summed (a gauge as its family says)."""
+        total: Values = {}
+        for values, alive in self._everyone():
+            for (name, labels), cells in values.items():
+                family = self.families.get(name)
+                if family is None or (not alive and family.kind in ("sum", "max")):
+                    continue
+                key, so_far = (name, labels), total.get((name, labels))
+                if so_far is None:
+                    total[key] = cells
+                elif len(so_far) == len(cells):  # another version may have other buckets
+                    pick = max if family.kind == "max" else float.__add__
+                    total[key] = [pick(a, b) for a, b in zip(so_far, cells, strict=True)]
+        for family in self.families.values():
+            yield _metric(family, {k[1]: v for k, v in total.items() if k[0] == family.name})
+
+    def _everyone(self) -> Iterator[tuple[Values, bool]]:
+        directory = self.cells.directory
+        if directory is None:
+            yield self.cells.own(), True
+            return
+        with _locked(directory, fcntl.LOCK_SH):
+            values, folded = _retired(directory)
+            yield values, False
+            for index in directory.glob("*.index"):
+                if index.stem not in folded:
+                    yield _read_file(index), _is_alive(index)
+
+    def text(self) -> bytes:
+        """The exposition format, version 0.0.4 (content type: CONTENT_TYPE)."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+
+def _retire(directory: Path) -> None:
+    """Fold what the dead have counted into one file, so that their number stays bounded.
+
+    The file names whom it holds: a process killed before it has deleted them counts none twice.
+    """
+    dead = [index for index in directory.glob("*.index") if not _is_alive(index)]
+    if not dead:
+        return
+    total, folded = _retired(directory)
+    for index in dead:
+        if index.stem in folded:
+            continue
+        for key, cells in _read_file(index).items():
+            so_far = total.get(key)
+            if so_far is None or len(so_far) != len(cells):
+                total[key] = cells
+            else:
+                total[key] = [a + b for a, b in zip(so_far, cells, strict=True)]
+    fresh = directory / f"{_RETIRED}.new"
+    values = [[name, labels, cells] for (name, labels), cells in total.items()]
+    fresh.write_text(json.dumps({"folded": [index.stem for index in dead], "values": values}))
+    fresh.replace(directory / _RETIRED)
+    for index in dead:
+        index.unlink()  # first: an index without its cells could not be read
+        index.with_suffix(".cells").unlink(missing_ok=True)
+
+
+def _retired(directory: Path) -> tuple[Values, frozenset[str]]:
+    """What the dead have counted, and whose files are in it already."""
+    try:
+        said = json.loads((directory / _RETIRED).read_text())
+    except FileNotFoundError:
+        return {}, frozenset()
+    values = {(name, tuple(labels)): cells for name, labels, cells in said["values"]}
+    return values, frozenset(said["folded"])
+
+
+def _read_file(index: Path) -> Values:
+    places = []
+    for line in index.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):  # the last one may be half written
+            name, labels, at, width = json.loads(line)
+            places.append((name, tuple(labels), at, width))
+    with index.with_suffix(".cells").open("rb") as file:
+        values = array("d", file.read(8 * max((at + n for *_, at, n in places), default=0)))
+    return _read(places, values)
+
+
+def _read(places: Sequence[tuple[str, Labels, int, int]], values: Any) -> Values:
+    return {(name, labels): list(values[at : at + n]) for name, labels, at, n in places}
+
+
+def _is_alive(index: Path) -> bool:
+    with index.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+@contextmanager
+def _locked(directory: Path, how: int) -> Iterator[None]:
+    with (directory / "lock").open("a") as file:
+        fcntl.flock(file, how)
+        yield
+
+
+def _metric(family: Family, values: dict[Labels, list[float]]) -> Metric:
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(family.name, family.text, labels=family.labels)
+        for labels, cells in values.items():
+            counted, buckets = 0.0, []
+            for bound, count in zip((*family.bounds, float("inf")), cells, strict=False):
+                counted += count
+                buckets.append(("+Inf" if bound == float("inf") else repr(bound), counted))
+            histogram.add_metric(labels, buckets, cells[-1])
+        return histogram
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric = kind(family.name, family.text, labels=family.labels)
+    for labels, cells in values.items():
+        metric.add_metric(labels, cells[0])
+    return metric

@@ -1,0 +1,153 @@
+"""What a process looks at by itself: ten times a second how late its loop is, once a second its
+size and what waits in it."""
+
+import asyncio
+import logging
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from easypay import clock
+from easypay.clock import monotonic
+from easypay.db.connections import LOST
+from easypay.db.group_commit import GroupCommitter
+from easypay.merchants.directory import Directory
+from easypay.observability.metrics import Instruments
+from easypay.payments.resolver import Resolver
+
+log = logging.getLogger(__name__)
+
+LAG_EVERY_S: Final = 0.1
+_READ_EVERY_S: Final = 1.0
+_UNKNOWN_EVERY_S: Final = 5.0
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+WAITING: Final = """
+    SELECT count(*) FILTER (WHERE NOT held),
+           coalesce(extract(epoch FROM db_now() - min(since) FILTER (WHERE NOT held)), 0)::float8,
+           count(*) FILTER (WHERE held)
+      FROM unresolved_operations
+"""
+_MOST_COUNTED: Final = 100_000
+WATCHED: Final = f"""
+    SELECT (SELECT count(*) FROM (SELECT FROM watched_operations LIMIT {_MOST_COUNTED}) w),
+           count(*) FILTER (WHERE state = 'returning'),
+           count(*) FILTER (WHERE state = 'needs_person'),
+           db_now()
+      FROM late_charges WHERE state IN ('returning', 'needs_person')
+"""
+_WRONG_CLOCK_S: Final = 30.0
+_SAY_EVERY_S: Final = 60.0
+
+
+class Vitals:
+    """Fills the gauges, and what others count, into the metrics of this process."""
+
+    def __init__(
+        self,
+        instruments: Instruments,
+        *,
+        pool: Any,
+        committers: Sequence[GroupCommitter[Any, Any]],
+        directory: Directory,
+        resolver: Resolver,
+        open_requests: Callable[[], int],
+        open_connections: Callable[[], int],
+        turned_away: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._instruments = instruments
+        self._pool = pool
+        self._committers = committers
+        self._directory = directory
+        self._resolver = resolver
+        self._open_requests = open_requests
+        self._open_connections = open_connections
+        self._turned_away = turned_away
+        self._say_at = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled. What goes wrong is logged, at most once a second, and tried again."""
+        lag = self._instruments.loop_lag
+        read_at = ask_at = 0.0
+        while True:
+            due = monotonic() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            now = monotonic()
+            lag.observe(max(0.0, now - due))
+            try:
+                if now >= read_at:
+                    read_at = now + _READ_EVERY_S
+                    self.read()
+                if now >= ask_at:
+                    ask_at = now + _UNKNOWN_EVERY_S
+                    await self._ask_what_waits()
+            except Exception:
+                log.exception("the vitals could not be read; they are read again")
+
+    def read(self) -> None:
+        """Everything that costs no waiting."""
+        told = self._instruments
+        told.open_requests.set(self._open_requests())
+        told.open_connections.set(self._open_connections())
+        for reason, count in self._turned_away().items():
+            told.turned_away.set(count, reason)
+        for committer in self._committers:
+            told.group_queue.set(committer.waiting, committer.name)
+        idle = self._pool.get_idle_size()
+        told.pool.set(idle, "idle")
+        told.pool.set(self._pool.get_size() - idle, "used")
+        told.cache.set(self._directory.hits, "api_keys", "hit")
+        told.cache.set(self._directory.misses, "api_keys", "miss")
+        told.inconclusive.set(self._resolver.inconclusive)
+        told.found_late.set(self._resolver.found_late)
+        told.process_cpu.set(time.process_time())
+        told.process_memory.set(resident_bytes())
+        told.processes.set(1)
+
+    async def _ask_what_waits(self) -> None:
+        try:
+            unknown, age_s, held = await self._pool.fetchrow(WAITING)
+            before = clock.now()
+            watched, returning, needs_person, there = await self._pool.fetchrow(WATCHED)
+            self._compare_clocks(offset_s(before, there, clock.now()))
+        except (*LOST, OSError, asyncpg.PostgresError) as error:
+            log.warning("cannot count the unknown outcomes: %s", error)
+            return
+        self._instruments.unknown.set(unknown)
+        self._instruments.held.set(held)
+        self._instruments.unknown_age.set(age_s)
+        self._instruments.watched.set(watched)
+        self._instruments.late_charges.set(returning, "returning")
+        self._instruments.late_charges.set(needs_person, "needs_person")
+
+    def _compare_clocks(self, ahead_s: float) -> None:
+        self._instruments.clock_offset.set(ahead_s)
+        if abs(ahead_s) > _WRONG_CLOCK_S and monotonic() >= self._say_at:
+            self._say_at = monotonic() + _SAY_EVERY_S
+            log.critical(
+                "the clock of this host is %.0f s %s the database's: set it right",
+                abs(ahead_s),
+                "ahead of" if ahead_s > 0 else "behind",
+            )
+
+
+def offset_s(before: datetime, there: datetime, after: datetime) -> float:
+    """How far our clock is ahead, surely: `there` was read at some moment between the two of ours,
+    so nothing within them is an offset."""
+    if there < before:
+        return (before - there).total_seconds()
+    return min(0.0, (after - there).total_seconds())
+
+
+def resident_bytes() -> int:
+    """What this process holds in memory; its peak where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except OSError:  # no such file on this system, or none may be opened just now
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,116 @@
+"""Whose lists tell of an open operation, and which process reads them: one at a time. SQL only.
+
+Every function takes an asyncpg pool or connection.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from easypay.payments.resolver_rows import FRESH_LOOKS, JOINS, AccountWork, Case, Id
+
+Runner = Any
+
+_FILL: Final = f"""
+    UPDATE unresolved_operations w SET account = l.account
+      FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u(merchant_id, operation_id, payment_id)
+      {JOINS}
+      JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
+     WHERE w.account IS NULL AND NOT w.not_sent
+       AND w.merchant_id = u.merchant_id AND w.operation_id = u.operation_id
+"""
+_UNFILLED: Final = """
+    SELECT merchant_id, operation_id, payment_id FROM unresolved_operations
+     WHERE account IS NULL AND NOT not_sent LIMIT $1
+"""
+_WITHOUT_LOGIN: Final = f"""
+    SELECT u.merchant_id, u.operation_id, o.mode
+      FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u(merchant_id, operation_id, payment_id)
+      {JOINS}
+     WHERE NOT EXISTS (SELECT FROM processor_logins l
+                        WHERE l.merchant_id = u.merchant_id AND l.id = p.login_id)
+"""
+
+
+async def fill_accounts(runner: Runner, limit: int) -> list[tuple[UUID, UUID, str]]:
+    """Say of each new open operation whose lists tell of it: those of the account that took its
+    payment.
+
+    Returns (merchant, operation, mode) of those whose payment does not remember its account.
+    """
+    unfilled = await runner.fetch(_UNFILLED, limit)
+    if not unfilled:
+        return []
+    ids = [[row[n] for row in unfilled] for n in range(3)]
+    await runner.execute(_FILL, *ids)
+    # Of these alone: there may be a hundred thousand more, which have not had their turn.
+    return [tuple(row) for row in await runner.fetch(_WITHOUT_LOGIN, *ids)]
+
+
+NO_ACCOUNT: Final = bytes(32)
+"""Stands for the account of operations whose merchant has none."""
+
+
+async def set_account(runner: Runner, of: Iterable[Id], account: bytes) -> None:
+    """The account of operations whose payment does not remember it."""
+    pairs = list(of)
+    await runner.execute(
+        "UPDATE unresolved_operations SET account = $3 WHERE account IS NULL"
+        " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        [merchant for merchant, _ in pairs],
+        [operation for _, operation in pairs],
+        account,
+    )
+
+
+async def forget_account(runner: Runner, cases: Sequence[Case]) -> None:
+    """Operations whose merchant has had no account: it is looked up again."""
+    await runner.execute(
+        "UPDATE unresolved_operations SET account = NULL WHERE account = $3"
+        " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        [case.merchant_id for case in cases],
+        [case.operation_id for case in cases],
+        NO_ACCOUNT,
+    )
+
+
+_DUE: Final = f"""
+    SELECT d.account, d.old FROM (
+        SELECT account, inquiries >= {FRESH_LOOKS} AS old, min(next_inquiry_at) AS due
+          FROM unresolved_operations
+         WHERE account IS NOT NULL AND NOT not_sent AND next_inquiry_at <= db_now()
+         GROUP BY 1, 2
+         UNION ALL
+        SELECT account, true, min(next_look_at) FROM watched_operations
+         WHERE next_look_at <= db_now() GROUP BY 1
+    ) d
+      LEFT JOIN account_passes a ON a.leased_until > db_now()
+       AND a.account = CASE WHEN d.old THEN d.account || 'old'::bytea ELSE d.account END
+     WHERE a.account IS NULL
+     GROUP BY 1, 2 ORDER BY min(d.due) LIMIT $1
+"""
+_LEASE: Final = """
+    INSERT INTO account_passes AS a (account, leased_until, holder)
+    VALUES ($1, db_now() + make_interval(secs => $3), $2)
+    ON CONFLICT (account) DO UPDATE
+        SET leased_until = excluded.leased_until, holder = excluded.holder
+      WHERE a.leased_until <= db_now() OR a.holder = excluded.holder
+    RETURNING true
+"""
+
+
+async def due(runner: Runner, limit: int) -> list[AccountWork]:
+    """Accounts with something due that no process is at, the longest waiting first."""
+    return [AccountWork(*row) for row in await runner.fetch(_DUE, limit)]
+
+
+async def lease(runner: Runner, work: AccountWork, holder: UUID, seconds: float) -> bool:
+    """Take it for so long, or go on having it. False: another process has."""
+    return bool(await runner.fetchval(_LEASE, work.lease, holder, seconds))
+
+
+async def release(runner: Runner, work: AccountWork, holder: UUID) -> None:
+    """Leave it to whoever comes next."""
+    await runner.execute(
+        "DELETE FROM account_passes WHERE account = $1 AND holder = $2", work.lease, holder
+    )

@@ -1,0 +1,164 @@
+"""Authorizations that the processor lets go: after about thirty days nothing can be captured.
+
+The processor says nothing when it happens. So authorizations that old are asked about, and a
+capture that was refused makes the question come at once.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from easypay import clock, ids
+from easypay.clock import monotonic
+from easypay.db.connections import LOST
+from easypay.payments.resolver_rows import Case
+from easypay.processors.base import (
+    Account,
+    Deadline,
+    Declined,
+    Found,
+    InquiryRequest,
+    Processor,
+)
+
+log = logging.getLogger(__name__)
+
+_OLD: Final = timedelta(days=30)
+_QUESTION_S: Final = 20.0
+_FOR_S: Final = 15 * 24 * 3600.0
+_LOOKS_BACK: Final = timedelta(days=30)
+"""How much older than old an authorization may be when a database is first looked through."""
+_SLICES_EACH: Final = 4
+_FIRST_SLICE: Final = timedelta(hours=1)
+_SHORTEST_SLICE: Final = timedelta(minutes=1)
+_LONGEST_SLICE: Final = timedelta(days=10)
+_QUICK_S: Final = 0.2
+
+_EXPIRE: Final = """
+    WITH expired AS (
+        UPDATE payments SET status = 'expired', version = version + 1, updated_at = $4
+         WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND status = 'authorized'
+           AND active_operation IS NULL
+        RETURNING merchant_id, id, mode, amount_minor, currency
+    )
+    INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
+        amount_minor, currency, created_at)
+    SELECT merchant_id, $5, id, $6, mode, 'payment.expired', 'expired', amount_minor, currency, $4
+      FROM expired
+"""
+# An authorization that a reviewer approved stays `held` itself. A payment of an older version does
+# not remember its account: it is the one saved last.
+_SWEEP: Final = """
+    INSERT INTO watched_operations
+        (merchant_id, operation_id, payment_id, account, purpose, since, until, next_look_at)
+    SELECT o.merchant_id, o.id, o.payment_id, l.account, 'expiry', db_now(),
+           db_now() + make_interval(secs => $3), db_now()
+      FROM operations o
+      JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
+      CROSS JOIN LATERAL (
+        SELECT account FROM processor_logins l
+         WHERE l.merchant_id = p.merchant_id AND l.mode = p.mode
+           AND l.id = coalesce(p.login_id, l.id)
+         ORDER BY l.saved_at DESC LIMIT 1) l
+     WHERE o.id >= $1 AND o.id < $2 AND o.kind = 'authorize' AND o.state IN ('approved', 'held')
+       AND p.status = 'authorized'
+    ON CONFLICT DO NOTHING
+"""
+_MOVE_ON: Final = """
+    UPDATE sweeps SET authorizations_below = $1 WHERE only_row =
+        (SELECT only_row FROM sweeps WHERE authorizations_below < $1 FOR UPDATE SKIP LOCKED)
+"""
+_WATCH_NOW: Final = """
+    INSERT INTO watched_operations
+        (merchant_id, operation_id, payment_id, account, purpose, since, until, next_look_at)
+    SELECT o.merchant_id, o.id, o.payment_id, l.account, 'expiry', db_now(), db_now(), db_now()
+      FROM operations o
+      CROSS JOIN LATERAL (
+        SELECT account FROM processor_logins l
+         WHERE l.merchant_id = o.merchant_id AND l.mode = o.mode AND l.id = coalesce($3, l.id)
+         ORDER BY l.saved_at DESC LIMIT 1) l
+     WHERE o.merchant_id = $1 AND o.payment_id = $2 AND o.kind = 'authorize'
+       AND o.state IN ('approved', 'held')
+    ON CONFLICT (merchant_id, operation_id) DO UPDATE SET next_look_at = excluded.next_look_at
+      WHERE watched_operations.purpose = 'expiry'
+"""
+
+
+async def look(pool: Any, processor: Processor, case: Case, account: Account) -> bool:
+    """Ask about one old authorization. Returns whether nothing is left to ask."""
+    if case.status != "authorized":
+        return True
+    if case.active_operation is not None or case.transaction_id is None:
+        return False
+    finding = await processor.inquire(
+        InquiryRequest(
+            account=account,
+            kind="review",  # the fate of a transaction, by its own details
+            reference=case.reference,
+            amount_minor=case.amount_minor,
+            currency=case.currency,
+            transaction_id=case.transaction_id,
+            sent_at_ms=int(case.begun_at.timestamp() * 1000),
+        ),
+        Deadline(monotonic() + _QUESTION_S),
+    )
+    match finding:
+        case Found(outcome=Declined(undecided="expired")):
+            await pool.execute(
+                _EXPIRE,
+                case.merchant_id,
+                case.mode,
+                case.payment_id,
+                clock.now(),
+                ids.new_id(),
+                case.operation_id,
+            )
+            log.info("authorization %s has expired: %s", case.reference, finding.evidence)
+            return True
+        case _:
+            return False
+
+
+class Sweep:
+    """Finds the authorizations that have grown old, some slices of time in each step. A slice is a
+    short statement, however many there are: it shrinks where it takes long, and else it grows."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._slice = _FIRST_SLICE
+
+    async def step(self) -> None:
+        """Watch those of the next slices. Processes take turns."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if not await connection.fetchval(
+                "SELECT pg_try_advisory_xact_lock(hashtext('easypay expiry'))"
+            ):
+                return
+            low, now = await connection.fetchrow(
+                "SELECT authorizations_below, db_now() FROM sweeps"
+            )
+            ends = now - _OLD
+            start = max(ids.moment_of(low), ends - _LOOKS_BACK)
+            for _ in range(_SLICES_EACH):
+                high = min(start + self._slice, ends)
+                began = monotonic()
+                await connection.execute(
+                    _SWEEP, ids.lowest_id_at(start), ids.lowest_id_at(high), _FOR_S
+                )
+                took_s = monotonic() - began
+                longer = self._slice * (2 if took_s < _QUICK_S else 0.5)
+                self._slice = max(_SHORTEST_SLICE, min(longer, _LONGEST_SLICE))
+                start = high
+                if start >= ends:
+                    break
+            await connection.execute(_MOVE_ON, ids.lowest_id_at(start))
+
+
+async def ask_soon(pool: Any, payment: Any) -> None:
+    """Ask about an authorization whose capture the processor refused."""
+    try:
+        await pool.execute(_WATCH_NOW, payment.merchant_id, payment.id, payment.login_id)
+    except (*LOST, asyncpg.PostgresError) as error:  # the shop has its answer all the same
+        log.warning("an authorization is not asked about: %s: %s", type(error).__name__, error)

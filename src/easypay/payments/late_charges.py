@@ -1,0 +1,380 @@
+"""What the processor turns out to have done after we had said that it had not.
+
+The shop was told that its payment failed, and may have taken the money another way since. So a
+late charge is given back by default: by an operation of its own, begun and recorded like any
+other, while the payment stays failed. A merchant who would rather have the money sets
+`late_charges` to `keep`.
+
+Captures, voids and refunds that come late correct the state to the truth where the money rules
+allow it. What they do not allow, and what cannot be matched beyond doubt, waits for a person.
+Every late charge has a row of its own in `late_charges`, an event, and a critical line.
+"""
+
+import logging
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from easypay import clock, ids
+from easypay.clock import monotonic, rfc3339
+from easypay.errors import InvalidState
+from easypay.payments import store
+from easypay.payments.model import CREATES, Operation, Payment, PaymentKey
+from easypay.payments.outcome_changes import Evidence, Learned
+from easypay.payments.recorder import Recorder
+from easypay.payments.resolver_rows import Case
+from easypay.processors.base import (
+    Account,
+    Approved,
+    Deadline,
+    HeldForReview,
+    Outcome,
+    Processor,
+    RefundRequest,
+    VoidRequest,
+)
+
+log = logging.getLogger(__name__)
+
+_WATCH_RETURN_S: Final = 200 * 24 * 3600.0
+"""A refund may be made for 180 days."""
+
+_FOUND: Final = """
+    WITH late AS (
+        INSERT INTO late_charges (merchant_id, operation_id, payment_id, mode, kind,
+            transaction_id, amount_minor, currency, state, reason, evidence, found_at, changed_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, db_now(), db_now())
+        ON CONFLICT DO NOTHING
+        RETURNING 1
+    ), happened AS (
+        INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
+            amount_minor, currency, created_at)
+        SELECT $1, $12, $3, $2, $4, 'late_charge.found', $13, $7, $8, $14 FROM late
+    )
+    SELECT count(*) FROM late
+"""
+_CARD: Final = """
+    UPDATE payments SET card_last4 = $4, card_brand = coalesce(card_brand, $5)
+     WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND card_last4 IS NULL
+"""
+_MOVE: Final = """
+    UPDATE late_charges SET state = $3, reason = coalesce($4, reason), changed_at = db_now()
+     WHERE merchant_id = $1 AND operation_id = $2 AND state = $5
+"""
+# `changed_at` is the fence: of two that have read the same row, one begins.
+_BEGIN: Final = """
+    WITH taken AS (
+        UPDATE late_charges l
+           SET changed_at = greatest(db_now(), changed_at + interval '1 microsecond')
+         WHERE l.merchant_id = $1 AND l.operation_id = $2 AND l.state = 'returning'
+           AND l.changed_at = $6
+           AND NOT EXISTS (SELECT FROM operations o
+                            WHERE o.merchant_id = l.merchant_id AND o.payment_id = l.payment_id
+                              AND o.gives_back = l.operation_id
+                              AND o.state IN ('in_flight', 'unknown', 'not_sent', 'approved'))
+        RETURNING l.*
+    ), begun AS (
+        INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
+            currency, reference, parent_transaction_id, begun_at, gives_back)
+        SELECT l.merchant_id, $3, l.payment_id, l.mode, $4, 'in_flight', l.amount_minor,
+               l.currency, $5, l.transaction_id, db_now(), l.operation_id
+          FROM taken l
+        RETURNING 1
+    )
+    SELECT count(*) FROM begun
+"""
+
+
+class Late:
+    """Handles late charges. One per process."""
+
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        recorder: Recorder,
+        processor: Processor,
+        call_deadline_s: float,
+    ) -> None:
+        self._pool = pool
+        self._recorder = recorder
+        self._processor = processor
+        self._call_deadline_s = call_deadline_s
+        self.found_late = 0
+
+    async def found(
+        self, operation: Operation, payment: Payment, learned: Learned, evidence: str
+    ) -> bool:
+        """An operation that was called absent was found. Returns whether the watch may end."""
+        if operation.state != "absent":
+            return True
+        if isinstance(learned, HeldForReview):
+            await self._needs_person(
+                operation, payment, learned.transaction_id, "it is held for review", evidence
+            )
+            return True
+        if not isinstance(learned, Approved):
+            return True  # it moved no money, as we said
+        if operation.kind not in CREATES:
+            return await self._correct(operation, payment, learned, evidence)
+        doubt = _doubt(payment, learned)
+        if doubt is not None:
+            await self._needs_person(operation, payment, learned.transaction_id, doubt, evidence)
+            return True
+        wish = await self._pool.fetchval(
+            "SELECT late_charges FROM merchants WHERE merchant_id = $1", operation.merchant_id
+        )
+        if wish == "keep":
+            return await self._correct(operation, payment, learned, evidence)
+        if await self._note(
+            operation, payment, learned.transaction_id, "returning", None, evidence
+        ):
+            log.critical(
+                "late charge: operation %s was called absent, and the processor has charged it as "
+                "%s; it is being given back",
+                operation.reference,
+                learned.transaction_id,
+            )
+        if payment.card_last4 is None and learned.card_last4 is not None:
+            # Paid with a token: only the charge tells the card, and a refund must name it.
+            await self._pool.execute(
+                _CARD,
+                payment.merchant_id,
+                payment.mode,
+                payment.id,
+                learned.card_last4,
+                learned.card_brand,
+            )
+        # The watch goes on for another purpose, and its first step is due at once.
+        await self._pool.execute(
+            "UPDATE watched_operations SET purpose = 'return', next_look_at = db_now(),"
+            " until = db_now() + make_interval(secs => $3)"
+            " WHERE merchant_id = $1 AND operation_id = $2",
+            operation.merchant_id,
+            operation.id,
+            _WATCH_RETURN_S,
+        )
+        return False
+
+    async def _correct(
+        self, operation: Operation, payment: Payment, learned: Approved, evidence: str
+    ) -> bool:
+        """Make the rows say what happened, if the money rules allow it."""
+        seen_on_payment = operation.kind != "refund" or learned.voided
+        if operation.kind not in CREATES:
+            if payment.active_operation is not None:
+                return False  # that one goes first
+            if seen_on_payment and not can_explain(operation.kind, payment.status):
+                return True  # a later operation has done the same; this one may not have
+        # Noted first: a process that dies after the correction would not come back to note it.
+        state = "kept" if operation.kind in CREATES else "corrected"
+        await self._note(operation, payment, learned.transaction_id, state, None, evidence)
+        why = Evidence(source="inquiry", finding=f"late: {evidence}", at=rfc3339(clock.now()))
+        try:
+            recorded = await self._recorder.record(operation, payment, learned, evidence=why)
+        except (InvalidState, asyncpg.CheckViolationError) as error:
+            reason = f"the payment has moved on: {error}"
+            await self._move(
+                operation.merchant_id, operation.id, "needs_person", reason, were=state
+            )
+            _say_needs_person(operation, learned.transaction_id, reason)
+            return True
+        if recorded.state == "absent":
+            return False  # somebody else is at it
+        log.critical(
+            "late charge: operation %s was called absent, and the processor did it as %s; the "
+            "payment says so now",
+            operation.reference,
+            learned.transaction_id,
+        )
+        return True
+
+    async def _needs_person(
+        self,
+        operation: Operation,
+        payment: Payment,
+        transaction_id: str,
+        reason: str,
+        evidence: str,
+    ) -> None:
+        if await self._note(operation, payment, transaction_id, "needs_person", reason, evidence):
+            _say_needs_person(operation, transaction_id, reason)
+
+    async def _note(
+        self,
+        operation: Operation,
+        payment: Payment,
+        transaction_id: str,
+        state: str,
+        reason: str | None,
+        evidence: str,
+    ) -> bool:
+        """The row and its event. Returns whether they are new."""
+        current = await store.find_payment(
+            self._pool, PaymentKey(payment.merchant_id, payment.mode, payment.id)
+        )
+        new = await self._pool.fetchval(
+            _FOUND,
+            operation.merchant_id,
+            operation.id,
+            operation.payment_id,
+            operation.mode,
+            operation.kind,
+            transaction_id,
+            operation.amount_minor,
+            operation.currency,
+            state,
+            reason,
+            evidence,
+            ids.new_id(),
+            payment.status if current is None else current.status,
+            clock.now(),
+        )
+        self.found_late += bool(new)
+        return bool(new)
+
+    # giving back -------------------------------------------------------------------------------
+
+    async def give_back_again(self, case: Case, account: Account) -> bool:
+        """The next step of giving a late charge back. Returns whether there is none left."""
+        row = await self._pool.fetchrow(
+            "SELECT state, changed_at FROM late_charges"
+            " WHERE merchant_id = $1 AND operation_id = $2",
+            case.merchant_id,
+            case.operation_id,
+        )
+        if row is None or row["state"] != "returning":
+            return True
+        payment = await store.find_payment(
+            self._pool, PaymentKey(case.merchant_id, case.mode, case.payment_id)
+        )
+        assert payment is not None, "payments are never deleted"
+        kind = _way_back(case.kind, payment)
+        deadline = Deadline(monotonic() + self._call_deadline_s)  # ages count from the begin
+        operation_id = ids.new_id()
+        begun = await self._pool.fetchval(
+            _BEGIN,
+            case.merchant_id,
+            case.operation_id,
+            operation_id,
+            kind,
+            ids.reference(operation_id),
+            row["changed_at"],
+        )
+        if not begun:  # one is open, and ends by itself; an approved one ends the matter
+            await self._settle_approved(case)
+            return False
+        operation = await store.find_operation(self._pool, case.merchant_id, operation_id)
+        assert operation is not None, "it was begun just now"
+        outcome = await self._send(operation, payment, account, deadline)
+        recorded = await self._recorder.record(operation, payment, outcome)
+        await self.returned(operation, recorded.state, outcome)
+        return recorded.state == "approved"
+
+    async def _send(
+        self, operation: Operation, payment: Payment, account: Account, deadline: Deadline
+    ) -> Outcome:
+        assert operation.parent_transaction_id is not None
+        if operation.kind == "void":
+            return await self._processor.void(
+                VoidRequest(
+                    account=account,
+                    reference=operation.reference,
+                    transaction_id=operation.parent_transaction_id,
+                ),
+                deadline,
+            )
+        return await self._processor.refund_or_void(
+            RefundRequest(
+                account=account,
+                reference=operation.reference,
+                transaction_id=operation.parent_transaction_id,
+                amount_minor=operation.amount_minor,
+                currency=operation.currency,
+                card_last4=payment.card_last4 or "",
+                captured_minor=operation.amount_minor,
+            ),
+            deadline,
+        )
+
+    async def returned(self, operation: Operation, state: str, outcome: Learned) -> None:
+        """What becomes of a late charge when the operation that gives it back has ended."""
+        assert operation.gives_back is not None
+        if state == "approved":
+            await self._move(operation.merchant_id, operation.gives_back, "returned", None)
+            log.warning("late charge given back by operation %s", operation.reference)
+        elif state in ("rejected", "declined") and not getattr(outcome, "not_settled", False):
+            refused = getattr(outcome, "message", "") or "see the operation"
+            if operation.kind == "void":
+                reason = f"it cannot be voided any more: {refused}"
+            else:
+                reason = f"the refund was refused: {refused}"
+            await self._move(operation.merchant_id, operation.gives_back, "needs_person", reason)
+            log.critical(
+                "late charge: giving it back by operation %s was refused (%s); needs a person",
+                operation.reference,
+                refused,
+            )
+
+    async def _settle_approved(self, case: Case) -> None:
+        done = await self._pool.fetchval(
+            "SELECT true FROM operations WHERE merchant_id = $1 AND payment_id = $2"
+            " AND gives_back = $3 AND state = 'approved'",
+            case.merchant_id,
+            case.payment_id,
+            case.operation_id,
+        )
+        if done:
+            await self._move(case.merchant_id, case.operation_id, "returned", None)
+
+    async def _move(
+        self,
+        merchant_id: UUID,
+        operation_id: UUID,
+        state: str,
+        reason: str | None,
+        *,
+        were: str = "returning",
+    ) -> None:
+        await self._pool.execute(_MOVE, merchant_id, operation_id, state, reason, were)
+
+
+def _say_needs_person(operation: Operation, transaction_id: str, reason: str) -> None:
+    log.critical(
+        "late charge: operation %s was called absent, and the processor has it as %s: %s; "
+        "needs a person",
+        operation.reference,
+        transaction_id,
+        reason,
+    )
+
+
+def _doubt(payment: Payment, learned: Approved) -> str | None:
+    """Why a charge that carries our reference may still not be this payment's."""
+    if payment.card_last4 and learned.card_last4 and payment.card_last4 != learned.card_last4:
+        return f"it is of a card that ends in {learned.card_last4}, not {payment.card_last4}"
+    if payment.status != "failed":
+        return f"the payment is {payment.status}"
+    return None
+
+
+def can_explain(kind: str, status: str) -> bool:
+    """Is a payment as it was when such an operation began, so that nothing else has done this?"""
+    match kind:
+        case "capture":
+            return status == "authorized"
+        case "void":
+            return status in ("authorized", "captured", "in_review")
+        case "refund":  # that was done by a void
+            return status == "captured"
+        case _:
+            return status == "in_review"
+
+
+def _way_back(kind: str, payment: Payment) -> str:
+    """An authorization is let go by a void; a sale by a void or, once settled, a refund. A bank
+    account's sale only by a void: once settled, a person decides."""
+    if kind == "authorize" or payment.method_type == "bank_account":
+        return "void"
+    return "refund"

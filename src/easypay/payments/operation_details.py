@@ -1,0 +1,348 @@
+"""Everything that is known of an operation, and the lists that a person works through. SQL only.
+
+Every function takes an asyncpg pool or connection. Unlike the API's reads these go over all
+merchants, so they are for the command line.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from easypay import ids
+from easypay.clock import rfc3339
+from easypay.payments.model import OPERATION_COLUMNS, Operation, Payment, PaymentKey
+from easypay.payments.resolver_rows import Case
+from easypay.payments.store import Runner, find_payment
+from easypay.payments.views import OperationView, PaymentView, operation_view, payment_view
+
+Row = Any
+"""An asyncpg record."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """An operation with all that there is about it."""
+
+    operation: Operation
+    payment: Payment
+    age_s: float
+    """Since it began, by the database's clock."""
+    unresolved: Row | None
+    watched: Row | None
+    late: Row | None
+    login: Row | None
+    """The processor account that took the payment: url and mode, never its credentials."""
+    gives_back: list[Operation]
+    """Operations that give its late charge back."""
+    events: list[Row]
+    audit: list[Row]
+
+
+# Ids lie within one month and the merchants are few, so this is one short look into each one's
+# primary key.
+_FIND: Final = f"""
+    SELECT {OPERATION_COLUMNS} FROM operations
+     WHERE merchant_id IN (SELECT merchant_id FROM merchants) AND id BETWEEN $1 AND $2
+     LIMIT 2
+"""
+_OF_OPERATION: Final = "WHERE merchant_id = $1 AND operation_id = $2"
+
+
+async def find(runner: Runner, low: UUID, high: UUID) -> Operation | None:
+    """The one operation with an id between the two, of whichever merchant. None where there is
+    none, or where two share their first hundred bits, which nobody will live to see."""
+    rows = await runner.fetch(_FIND, low, high)
+    return Operation(*rows[0]) if len(rows) == 1 else None
+
+
+async def gather(runner: Runner, operation: Operation) -> Known:
+    """What is known of it now."""
+    merchant_id, operation_id = operation.merchant_id, operation.id
+    payment = await find_payment(
+        runner, PaymentKey(merchant_id, operation.mode, operation.payment_id)
+    )
+    assert payment is not None, "a payment and its operation are written together"
+    back = await runner.fetch(
+        f"SELECT {OPERATION_COLUMNS} FROM operations"
+        " WHERE merchant_id = $1 AND payment_id = $2 AND gives_back = $3 ORDER BY id",
+        merchant_id,
+        operation.payment_id,
+        operation_id,
+    )
+    return Known(
+        operation=operation,
+        payment=payment,
+        age_s=await runner.fetchval(
+            "SELECT extract(epoch FROM db_now() - $1::timestamptz)::float8", operation.begun_at
+        ),
+        unresolved=await runner.fetchrow(
+            f"SELECT * FROM unresolved_operations {_OF_OPERATION}", merchant_id, operation_id
+        ),
+        watched=await runner.fetchrow(
+            f"SELECT * FROM watched_operations {_OF_OPERATION}", merchant_id, operation_id
+        ),
+        late=await runner.fetchrow(
+            f"SELECT * FROM late_charges {_OF_OPERATION}", merchant_id, operation_id
+        ),
+        login=await runner.fetchrow(
+            "SELECT mode, url FROM processor_logins WHERE merchant_id = $1 AND id = $2",
+            merchant_id,
+            payment.login_id,
+        ),
+        gives_back=[Operation(*row) for row in back],
+        events=await runner.fetch(
+            "SELECT id, type, status, created_at FROM events"
+            " WHERE merchant_id = $1 AND payment_id = $2 AND operation_id = $3 ORDER BY id",
+            merchant_id,
+            operation.payment_id,
+            operation_id,
+        ),
+        audit=await runner.fetch(
+            "SELECT at, actor, action, detail FROM audit_entries WHERE subject = $1 ORDER BY id",
+            ids.typed(ids.OPERATION, operation_id),
+        ),
+    )
+
+
+def case_of(of: Known) -> Case:
+    """The operation as the resolver would have it, open and not watched."""
+    operation, payment = of.operation, of.payment
+    searched: Sequence[str] = [] if of.unresolved is None else of.unresolved["searched"]
+    return Case(
+        merchant_id=operation.merchant_id,
+        operation_id=operation.id,
+        payment_id=operation.payment_id,
+        looks=0,
+        held=False,
+        absent_from=None,
+        absent_to=None,
+        searched=list(searched),
+        purpose=None,
+        since=operation.begun_at,
+        until=None,
+        mode=operation.mode,
+        kind=operation.kind,
+        state=operation.state,
+        reference=operation.reference,
+        amount_minor=operation.amount_minor,
+        currency=operation.currency,
+        parent_transaction_id=operation.parent_transaction_id,
+        transaction_id=operation.transaction_id,
+        begun_at=operation.begun_at,
+        captured_minor=payment.captured_minor,
+        refunded_minor=payment.refunded_minor,
+        login_id=payment.login_id,
+        status=payment.status,
+        active_operation=payment.active_operation,
+    )
+
+
+# as people and scripts see it ---------------------------------------------------------------------
+
+
+class OpenView(msgspec.Struct, frozen=True):
+    """An operation whose outcome is still looked for, or that is held for review."""
+
+    reference: str
+    operation_id: str
+    payment_id: str
+    merchant_id: str
+    mode: str
+    kind: str
+    state: str
+    amount: int
+    currency: str
+    age_s: int
+    looks: int
+    next_look_at: str
+    last_finding: str | None
+
+
+class WatchedView(msgspec.Struct, frozen=True):
+    """An operation that nobody waits for, and that is looked for all the same."""
+
+    reference: str
+    operation_id: str
+    payment_id: str
+    merchant_id: str
+    purpose: str
+    since: str
+    until: str
+    looks: int
+    next_look_at: str
+    last_finding: str | None
+
+
+class LateChargeView(msgspec.Struct, frozen=True):
+    """What the processor turned out to have done after we had said that it had not."""
+
+    reference: str
+    operation_id: str
+    payment_id: str
+    merchant_id: str
+    mode: str
+    kind: str
+    transaction_id: str
+    amount: int
+    currency: str
+    state: str
+    reason: str | None
+    evidence: str
+    found_at: str
+    changed_at: str
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """One event of the operation."""
+
+    type: str
+    status: str
+    created_at: str
+
+
+class AuditView(msgspec.Struct, frozen=True):
+    """What a person did."""
+
+    at: str
+    actor: str
+    action: str
+    detail: msgspec.Raw
+
+
+class KnownView(msgspec.Struct, frozen=True):
+    """`easypay operation show --json`."""
+
+    operation: OperationView
+    merchant_id: str
+    payment: PaymentView
+    account_url: str | None
+    open: OpenView | None
+    watched: WatchedView | None
+    late_charge: LateChargeView | None
+    given_back_by: list[OperationView]
+    events: list[EventView]
+    audit: list[AuditView]
+
+
+def view(known: Known) -> KnownView:
+    """Everything, without what must stay secret."""
+    operation = known.operation
+    return KnownView(
+        operation=operation_view(operation),
+        merchant_id=ids.typed(ids.MERCHANT, operation.merchant_id),
+        payment=payment_view(known.payment),
+        account_url=None if known.login is None else known.login["url"],
+        open=None if known.unresolved is None else _open(operation, known.unresolved, known.age_s),
+        watched=None if known.watched is None else _watched(operation, known.watched),
+        late_charge=None if known.late is None else _late(known.late),
+        given_back_by=[operation_view(each) for each in known.gives_back],
+        events=[
+            EventView(row["type"], row["status"], rfc3339(row["created_at"]))
+            for row in known.events
+        ],
+        audit=[
+            AuditView(
+                rfc3339(row["at"]), row["actor"], row["action"], msgspec.Raw(row["detail"].encode())
+            )
+            for row in known.audit
+        ],
+    )
+
+
+_LIST_OPEN: Final = f"""
+    SELECT {", ".join(f"o.{name}" for name in Operation.__struct_fields__)},
+           u.inquiries, u.next_inquiry_at, u.last_finding,
+           extract(epoch FROM db_now() - o.begun_at)::float8 AS age_s
+      FROM (SELECT * FROM unresolved_operations ORDER BY since LIMIT $1) u
+      JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id
+     ORDER BY u.since
+"""
+_LIST_WATCHED: Final = f"""
+    SELECT {", ".join(f"o.{name}" for name in Operation.__struct_fields__)},
+           u.purpose, u.since, u.until, u.looks, u.next_look_at, u.last_finding
+      FROM (SELECT * FROM watched_operations ORDER BY since LIMIT $1) u
+      JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id
+     ORDER BY u.since
+"""
+_LIST_LATE: Final = "SELECT * FROM late_charges WHERE {} ORDER BY found_at DESC LIMIT $1"
+_STILL_OPEN: Final = "state IN ('returning', 'needs_person')"
+
+
+async def list_open(runner: Runner, limit: int) -> list[OpenView]:
+    """What is unresolved or held, the longest waiting first."""
+    return [
+        _open(_operation(row), row, row["age_s"]) for row in await runner.fetch(_LIST_OPEN, limit)
+    ]
+
+
+async def list_watched(runner: Runner, limit: int) -> list[WatchedView]:
+    """What is watched, the longest watched first."""
+    return [_watched(_operation(row), row) for row in await runner.fetch(_LIST_WATCHED, limit)]
+
+
+async def list_late_charges(runner: Runner, limit: int, *, only_open: bool) -> list[LateChargeView]:
+    """Late charges, newest first; of the open ones somebody or something is still at work."""
+    sql = _LIST_LATE.format(_STILL_OPEN if only_open else "true")
+    return [_late(row) for row in await runner.fetch(sql, limit)]
+
+
+def _operation(row: Row) -> Operation:
+    return Operation(*(row[name] for name in Operation.__struct_fields__))
+
+
+def _open(operation: Operation, row: Row, age_s: float) -> OpenView:
+    return OpenView(
+        reference=operation.reference,
+        operation_id=ids.typed(ids.OPERATION, operation.id),
+        payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
+        merchant_id=ids.typed(ids.MERCHANT, operation.merchant_id),
+        mode=operation.mode,
+        kind=operation.kind,
+        state=operation.state,
+        amount=operation.amount_minor,
+        currency=operation.currency,
+        age_s=int(age_s),
+        looks=row["inquiries"],
+        next_look_at=_when(row["next_inquiry_at"]),
+        last_finding=row["last_finding"],
+    )
+
+
+def _watched(operation: Operation, row: Row) -> WatchedView:
+    return WatchedView(
+        reference=operation.reference,
+        operation_id=ids.typed(ids.OPERATION, operation.id),
+        payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
+        merchant_id=ids.typed(ids.MERCHANT, operation.merchant_id),
+        purpose=row["purpose"],
+        since=_when(row["since"]),
+        until=_when(row["until"]),
+        looks=row["looks"],
+        next_look_at=_when(row["next_look_at"]),
+        last_finding=row["last_finding"],
+    )
+
+
+def _late(row: Row) -> LateChargeView:
+    return LateChargeView(
+        reference=ids.reference(row["operation_id"]),
+        operation_id=ids.typed(ids.OPERATION, row["operation_id"]),
+        payment_id=ids.typed(ids.PAYMENT, row["payment_id"]),
+        merchant_id=ids.typed(ids.MERCHANT, row["merchant_id"]),
+        mode=row["mode"],
+        kind=row["kind"],
+        transaction_id=row["transaction_id"],
+        amount=row["amount_minor"],
+        currency=row["currency"],
+        state=row["state"],
+        reason=row["reason"],
+        evidence=row["evidence"],
+        found_at=_when(row["found_at"]),
+        changed_at=_when(row["changed_at"]),
+    )
+
+
+def _when(moment: datetime) -> str:
+    return rfc3339(moment)

@@ -1,0 +1,165 @@
+"""What the processor said and the database could not take yet: kept in memory until it can.
+
+A lock, a full disk, a changed password or a database that is away says nothing about the payment,
+so such an outcome is recorded again and again, for as long as this process lives. Only a broken
+constraint or a bug ends that, with a critical line that holds what is known. A process that stops
+says what it leaves unrecorded: it is in flight in the database, where the sweep finds it.
+
+The other way round: an intent that was written although its caller had been sent away is withdrawn
+as never sent, so that the same key can begin at once instead of after an inquiry.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+from uuid import UUID
+
+from easypay import clock
+from easypay.clock import monotonic
+from easypay.db.failures import is_passing
+from easypay.payments import store
+from easypay.payments.model import Operation, Payment, PaymentKey
+from easypay.payments.outcome_changes import decide
+from easypay.payments.recorder import Recorded, Recorder
+from easypay.payments.statements import FollowUp, NewPayment
+from easypay.processors.base import NotSent, Outcome, Unknown
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_S: Final = 2.0
+_WITHDRAW_FOR_S: Final = 60.0
+"""Later the sweep has found it."""
+
+
+class Kept:
+    """The outcomes of one process that are known and not recorded. `tell_count` is a gauge's."""
+
+    def __init__(
+        self, recorder: Recorder, pool: Any, tell_count: Callable[[float], None] = lambda _: None
+    ) -> None:
+        self._recorder = recorder
+        self._pool = pool
+        self._tell_count = tell_count
+        self._outcomes: dict[UUID, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def keep(
+        self,
+        operation: Operation,
+        payment: Payment,
+        outcome: Outcome,
+        processor_us: int,
+        error: Exception,
+    ) -> None:
+        """Go on recording an outcome in the background, after it failed for `error`."""
+        what = _in_words(operation, outcome)
+        if not is_passing(error):
+            _give_up(what, error)
+            return
+        log.error("%s: recorded later, for now: %s: %s", what, type(error).__name__, error)
+        self._outcomes[operation.id] = what
+        self._tell_count(len(self))
+        self._begin(self._record(operation, payment, outcome, processor_us))
+
+    def withdraw(self, item: NewPayment | FollowUp) -> None:
+        """The caller of this intent was sent away, and it may be written: it is never sent."""
+        self._begin(self._withdraw(item.merchant_id, item.operation_id))
+
+    async def drain(self, give_up_at: float) -> None:
+        """Wait until all is recorded, at most until then (monotonic), and say the rest."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(0.1, give_up_at - monotonic()))
+        if self._outcomes:
+            log.critical(
+                "stopping with %d outcomes unrecorded; they are in flight in the database, and "
+                "the sweep of another process asks about them",
+                len(self),
+            )
+            for what in self._outcomes.values():
+                log.critical("unrecorded: %s", what)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _record(
+        self, operation: Operation, payment: Payment, outcome: Outcome, processor_us: int
+    ) -> None:
+        what = self._outcomes[operation.id]
+        tries = 0
+        while True:
+            await asyncio.sleep(_pause_s(tries))
+            tries += 1
+            try:
+                recorded = await self._recorder.record(
+                    operation, payment, outcome, processor_us=processor_us
+                )
+            except Exception as error:  # noqa: BLE001 - whatever it is, what is known is not dropped
+                if is_passing(error):
+                    continue
+                _give_up(what, error)
+            else:
+                log.warning("%s: recorded in the end, it is %s", what, recorded.state)
+            break
+        del self._outcomes[operation.id]
+        self._tell_count(len(self))
+
+    async def _withdraw(self, merchant_id: UUID, operation_id: UUID) -> None:
+        tries = 0
+        give_up_at = monotonic() + _WITHDRAW_FOR_S
+        while monotonic() < give_up_at:
+            await asyncio.sleep(_pause_s(tries))
+            tries += 1
+            try:
+                operation = await store.find_operation(self._pool, merchant_id, operation_id)
+                if operation is None or operation.state != "in_flight" or operation.attempt != 1:
+                    return
+                key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
+                payment = await store.find_payment(self._pool, key)
+                assert payment is not None, "an operation and its payment are written together"
+                never = NotSent(reason="the database took too long to write the intent")
+                await self._recorder.record(operation, payment, never)
+            except Exception as error:
+                if is_passing(error):
+                    continue
+                log.exception("operation %s was not withdrawn: the sweep finds it", operation_id)
+            return
+
+
+def provisional_reply(operation: Operation, payment: Payment, outcome: Outcome) -> Recorded:
+    """What the merchant is answered meanwhile: as for an unknown outcome, 202. It is not kept for
+    the key, whose reply is the outcome's own. A request that never left is answered as such.
+    """
+    if isinstance(outcome, NotSent):
+        return Recorded("in_flight", None, None)
+    open_still = Unknown(reason="known, and not recorded yet")
+    change = decide(operation, payment, open_still, at=clock.now(), first_inquiry_s=0)
+    return Recorded("in_flight", change.reply_status, change.reply_body)
+
+
+def _pause_s(tries: int) -> float:
+    return min(_LONGEST_PAUSE_S, 0.05 * 2.0 ** min(tries, 10)) * (0.5 + random.random())  # noqa: S311
+
+
+def _in_words(operation: Operation, outcome: Outcome) -> str:
+    """All that a person needs to find it: at the processor and here."""
+    transaction = getattr(outcome, "transaction_id", None) or "none"
+    return (
+        f"{type(outcome).__name__} of {operation.kind} {operation.reference} "
+        f"(merchant {operation.merchant_id}, transaction {transaction})"
+    )
+
+
+def _give_up(what: str, error: Exception) -> None:
+    log.critical(
+        "%s cannot be recorded (%s: %s): needs a person", what, type(error).__name__, error
+    )

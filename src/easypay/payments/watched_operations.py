@@ -1,0 +1,159 @@
+"""What goes on being looked for though nobody waits for it any more.
+
+- `absent`: an operation that was called absent is looked for after ten minutes, after two hours,
+  and after each batch until three days have passed: reporting may have lagged, or the charge come
+  late. What is found then is the work of `late_charges`.
+- `return`: a late charge that is being given back, until it has been.
+- `authorization_expiry`: an authorization old enough for the processor to have let it go.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from easypay.clock import monotonic
+from easypay.payments import authorization_expiry
+from easypay.payments import resolver_rows as store
+from easypay.payments.late_charges import Late, can_explain
+from easypay.payments.model import CREATES
+from easypay.payments.resolver_rows import Case, Missed
+from easypay.processors.base import Account, Deadline, Processor
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 8
+_SEE_TO_S: Final = 20.0
+WATCH_S: Final = 72 * 3600.0
+_FIRST_LOOKS_S: Final = (600.0, 7200.0)
+"""After an operation was called absent."""
+_NEW_BATCH_EVERY_S: Final = 3600.0
+"""How often it is asked whether there is a new batch to look in."""
+_NOT_LEARNED_S: Final = 300.0
+_RETURN_S: Final = 300.0
+_EXPIRY_EVERY_S: Final = 24 * 3600.0
+_QUESTION_S: Final = 20.0
+
+
+class Watching:
+    """The schedule of what is watched, and what is done when it is due."""
+
+    def __init__(self, *, pool: Any, processor: Processor, late: Late) -> None:
+        self._pool = pool
+        self._processor = processor
+        self._late = late
+
+    async def begin(self, account: bytes, cases: Sequence[Case]) -> None:
+        """Watch operations that are about to be called absent."""
+        await store.watch(
+            self._pool,
+            [(case.merchant_id, case.operation_id, case.payment_id) for case in cases],
+            account,
+            purpose="absent",
+            for_s=WATCH_S,
+            first_in_s=_FIRST_LOOKS_S[0],
+        )
+
+    async def due(self, watched: Sequence[Case], account: Account) -> tuple[list[Case], list[Case]]:
+        """Of what is due: what must be looked for now, and what `see_to` does."""
+        look: list[Case] = []
+        others: list[Case] = []
+        over: list[Case] = []
+        later: list[Case] = []
+        waits: list[Missed] = []
+        if not watched:
+            return look, others
+        now = await self._pool.fetchval("SELECT db_now()")
+        for case in watched:
+            if case.purpose != "absent":
+                others.append(case)
+            elif case.state in store.STILL_OPEN:
+                # Whoever was about to call it absent has not come to it: it is still asked about.
+                waits.append(self.not_learned(case, "its outcome is open"))
+            elif case.state != "absent" or _is_overtaken(case):
+                over.append(case)
+            elif case.looks < len(_FIRST_LOOKS_S) or (case.until is not None and case.until <= now):
+                look.append(case)
+            else:
+                later.append(case)
+        for case, is_new in await self._with_new_batch(later, account, now):
+            if is_new:
+                look.append(case)
+            else:
+                waits.append(self.missed(case, "no new batch", case.searched))
+        await store.close(self._pool, over)
+        await store.postpone(self._pool, waits)
+        return look, others
+
+    async def _with_new_batch(
+        self, cases: Sequence[Case], account: Account, now: datetime
+    ) -> list[tuple[Case, bool]]:
+        """Is there a batch in which a case was not looked for yet? It is asked once for them all,
+        and where it cannot be learned each is looked for."""
+        if not cases:
+            return []
+        oldest = min(case.begun_at for case in cases)
+        batches = await self._processor.closed_batches(
+            account,
+            int(oldest.timestamp() * 1000),
+            int(now.timestamp() * 1000),
+            Deadline(monotonic() + _QUESTION_S),
+        )
+        return [(case, batches is None or bool(batches - set(case.searched))) for case in cases]
+
+    async def see_to(self, others: Sequence[Case], account: Account) -> list[Missed]:
+        """Give back, and ask after old authorizations, for a while. What is left is still due."""
+        room = asyncio.Semaphore(_AT_ONCE)
+        ends = monotonic() + _SEE_TO_S
+
+        async def one(case: Case) -> Missed | None:
+            async with room:
+                if monotonic() >= ends:
+                    return None
+                try:
+                    return await self._step(case, account)
+                except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
+                    log.error("what is watched of %s failed: %s", case.reference, error)
+                    return self.not_learned(case, f"failed: {type(error).__name__}")
+
+        missed = await asyncio.gather(*map(one, others))
+        return [each for each in missed if each is not None]
+
+    async def _step(self, case: Case, account: Account) -> Missed | None:
+        if case.purpose == "return":
+            done = await self._late.give_back_again(case, account)
+            again_in_s = _RETURN_S * _jitter()
+            again = Missed(case, again_in_s, "not given back yet", counts=False)
+        else:
+            done = await authorization_expiry.look(self._pool, self._processor, case, account)
+            again = self.missed(case, "still authorized", [])
+        if done:
+            await store.close(self._pool, [case])
+        return None if done else again
+
+    def missed(self, case: Case, finding: str, searched: list[str]) -> Missed:
+        """It was looked for and was not there."""
+        if case.purpose == "expiry":
+            again_in_s = _EXPIRY_EVERY_S
+        elif case.looks == 0:
+            again_in_s = _FIRST_LOOKS_S[1] - _FIRST_LOOKS_S[0]
+        else:
+            again_in_s = _NEW_BATCH_EVERY_S
+        return Missed(case, again_in_s * _jitter(), finding, searched=searched)
+
+    def not_learned(self, case: Case, finding: str) -> Missed:
+        """The question was not answered: soon once more, and it does not count."""
+        again_in_s = _NOT_LEARNED_S * _jitter()
+        return Missed(case, again_in_s, finding, searched=case.searched, counts=False)
+
+
+def _is_overtaken(case: Case) -> bool:
+    """Of what changes a transaction: a later operation has changed it, and this one cannot have."""
+    changes = case.kind != "refund" and case.kind not in CREATES
+    return changes and not can_explain(case.kind, case.status)
+
+
+def _jitter() -> float:
+    return random.uniform(0.95, 1.05)  # noqa: S311 - so that not everything is due at once

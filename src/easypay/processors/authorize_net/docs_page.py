@@ -1,0 +1,131 @@
+"""The page on this connector: its tables, made from those that decide.
+
+`python -m easypay.processors.authorize_net.docs_page [FILE]` prints them, or renews them in FILE.
+"""
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from easypay.processors.authorize_net import avs_and_cvv
+from easypay.processors.authorize_net.message_codes import ACCOUNT_REFUSED, API_REJECTED, TEXTS
+from easypay.processors.authorize_net.reason_meanings import (
+    RETRY,
+    RETRY_ADVICE,
+    decline_code,
+    retry,
+    verdict,
+)
+from easypay.processors.authorize_net.reason_texts import REASONS
+from easypay.processors.authorize_net.statuses import KINDS, MEANINGS, STATUSES
+
+BEGIN: Final = "<!-- made by `python -m easypay.processors.authorize_net.docs_page`: begin -->"
+END: Final = "<!-- end -->"
+
+
+def table() -> str:
+    """The tables in Markdown."""
+    return "\n".join([*_reasons(), *_api_codes(), *_statuses(), *_checks()])
+
+
+def _reasons() -> list[str]:
+    lines = [
+        "### By `responseCode` and reason code",
+        "",
+        "Each column is a `responseCode`: 1 approved, 2 declined, 3 error, 4 held. With no reason",
+        "code these are approved, declined, unknown and held for review. With any other",
+        "`responseCode` the outcome is unknown. Reason 13 with `responseCode` 3 and without a",
+        "transaction id refuses our account: nothing was begun, as if it was never sent.",
+        "",
+        "| reason | their text | 1 | 2 | 3 | 4 | our `decline_code` | try again | `retry` |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    numbered = enumerate(sorted(REASONS, key=int))
+    # Neighbours that say the same share a row: number minus position is one along a run.
+    for (row, _), run in groupby(numbered, key=lambda at: (_row(at[1]), int(at[1]) - at[0])):
+        reasons = [reason for _, reason in run]
+        span = reasons[0] if len(reasons) == 1 else f"{reasons[0]}–{reasons[-1]}"
+        lines.append(f"| {span} | {' | '.join(row)} |")
+    verdicts = " | ".join(_words(verdict(code, "99999")) for code in "1234")
+    return [*lines, f"| any other | | {verdicts} | generic | | |", ""]
+
+
+def _row(reason: str) -> tuple[str, ...]:
+    verdicts = tuple(_words(verdict(code, reason)) for code in "1234")
+    text = REASONS[reason].replace("|", "\\|")
+    if "declined" not in verdicts and "rejected" not in verdicts:
+        return text, *verdicts, "", "", ""
+    word = decline_code(reason, "2" if "declined" in REASONS[reason] else "3")
+    return text, *verdicts, word, RETRY_ADVICE[word], retry(word)
+
+
+def _api_codes() -> list[str]:
+    lines = [
+        "### Without a transaction response, by top-level code",
+        "",
+        "| code | their text | outcome | our `decline_code` | try again | `retry` |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for code in sorted(TEXTS):
+        text = TEXTS[code].replace("|", "\\|")
+        if code in ACCOUNT_REFUSED:
+            lines.append(f"| {code} | {text} | not sent: our account is refused | | | |")
+        elif code in API_REJECTED:
+            word, advice = API_REJECTED[code]
+            lines.append(f"| {code} | {text} | rejected | {word} | {advice} | {RETRY[advice]} |")
+        else:
+            lines.append(f"| {code} | {text} | unknown | | | |")
+    return [*lines, "| any other, or none | | unknown | | | |", ""]
+
+
+def _statuses() -> list[str]:
+    lines = [
+        "### By status, when an operation is looked for",
+        "",
+        "An authorization, a sale, a refund and a review are judged by their own transaction, a",
+        "capture and a void by the one they change; the last column is the payment of a refund.",
+        "Any status not named here settles nothing.",
+        "",
+        f"| status | {' | '.join(KINDS)} |",
+        f"| --- |{' --- |' * len(KINDS)}",
+    ]
+    for status, meanings in STATUSES.items():
+        lines.append(f"| {status} | {' | '.join(_words(meanings[kind]) for kind in KINDS)} |")
+    lines += ["", "| word | meaning |", "| --- | --- |"]
+    lines += [f"| {_words(word)} | {said} |" for word, said in MEANINGS.items()]
+    return [*lines, ""]
+
+
+def _checks() -> list[str]:
+    lines: list[str] = []
+    for name, words in (
+        ("AVS (address): `avs_result`, `avs`", avs_and_cvv.AVS),
+        ("CVV (card code): `cvv_result`, `cvv`", avs_and_cvv.CVV),
+        ("CAVV (cardholder authentication): `cavv_result`, `cavv`", avs_and_cvv.CAVV),
+    ):
+        lines += [f"### {name}", "", "| theirs | ours |", "| --- | --- |"]
+        lines += [f"| {letter} | {word} |" for letter, word in words.items()]
+        lines += ["| any other, or none | |", ""]
+    return lines
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def renewed(page: str) -> str:
+    """`page` with the part between the two marks made anew. Raises ValueError without marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError("the page has no marks to put the table between")
+    return f"{before}{BEGIN}\n\n{table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        page = Path(sys.argv[1])
+        page.write_text(renewed(page.read_text("utf-8")), "utf-8")
+    else:
+        sys.stdout.write(table())

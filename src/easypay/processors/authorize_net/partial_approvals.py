@@ -1,0 +1,53 @@
+"""Approved for less than was asked: what is done about it. Pure.
+
+A prepaid card may be approved for what is left on it. A merchant that does not accept a part has
+the whole refused: what was approved is voided, and only once that is certain is it a decline.
+"""
+
+from easypay.money import Money
+from easypay.processors.authorize_net import reason_meanings
+from easypay.processors.base import Approved, Declined, Outcome, Told, Unknown
+
+
+def falls_short(outcome: Outcome, amount_minor: int) -> bool:
+    """Whether an authorization or sale of `amount_minor` was approved for less. A reply that
+    says "partially" without an amount counts."""
+    if not isinstance(outcome, Approved):
+        return False
+    if outcome.amount_minor is None:
+        return outcome.code == reason_meanings.PARTIAL
+    return outcome.amount_minor < amount_minor
+
+
+def accepted(approved: Approved) -> Approved | Unknown:
+    """The part, for a merchant that accepts one."""
+    if approved.amount_minor is None:
+        return Unknown(reason="approved in part, but for no readable amount", code=approved.code)
+    return approved
+
+
+def given_back(approved: Approved, voided: Outcome, currency: str) -> Declined | Unknown:
+    """What came of an approval in part, by what came of its void."""
+    if not isinstance(voided, Approved):
+        why = getattr(voided, "reason", None) or getattr(voided, "message", "")
+        return Unknown(
+            reason=f"approved in part as {approved.transaction_id}; its void: "
+            f"{type(voided).__name__} {why}"[:255],
+            code=approved.code,
+        )
+    return not_enough(approved, currency)
+
+
+def not_enough(approved: Approved, currency: str) -> Declined:
+    """The decline, once nothing of the part is held any more."""
+    part = "a part of the amount"
+    if approved.amount_minor is not None:
+        part = f"only {Money(approved.amount_minor, currency).decimal_string()} {currency}"
+    return Declined(
+        decline_code="insufficient_funds",
+        code=approved.code or reason_meanings.PARTIAL,
+        message=f"The card was approved for {part}, which was given back.",
+        transaction_id=approved.transaction_id,
+        retry=reason_meanings.retry("insufficient_funds"),
+        **{name: getattr(approved, name) for name in Told.__struct_fields__},
+    )

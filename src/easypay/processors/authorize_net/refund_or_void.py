@@ -1,0 +1,94 @@
+"""Money returned whether or not it has settled: which step follows which answer. Pure.
+
+The refund is asked first. Only a definite refusal of it, with the payment seen unsettled, leads
+to a void, and only a definite refusal of the void leads back to the refund: at each step all
+earlier answers have said that nothing moved, so the money is never returned twice.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+from easypay.processors.authorize_net import reason_meanings
+from easypay.processors.authorize_net.reporting import Details, Unreadable
+from easypay.processors.authorize_net.statuses import meaning
+from easypay.processors.base import (
+    Approved,
+    NotSent,
+    Outcome,
+    RefundRequest,
+    Rejected,
+    Unknown,
+)
+
+_UNSETTLED: Final = frozenset({"50", "54"})
+_UNSETTLED_BANK: Final = _UNSETTLED | {"16"}
+"""A bank account's payment that has not settled is said not to be found."""
+
+
+def is_whole(request: RefundRequest) -> bool:
+    """Whether all that was captured is to go back, which a void can do."""
+    return request.captured_minor is not None and request.captured_minor == request.amount_minor
+
+
+def may_be_unsettled(request: RefundRequest, outcome: Outcome) -> bool:
+    """Whether a refund was refused for a reason that "not settled yet" can be."""
+    reasons = _UNSETTLED_BANK if request.method_type == "bank_account" else _UNSETTLED
+    return isinstance(outcome, Rejected) and outcome.code in reasons
+
+
+def after_refusal(
+    request: RefundRequest, refusal: Outcome, details: Details | Unreadable
+) -> Outcome | Literal["void"]:
+    """The refund was refused, and this is the payment: void it, or this is the outcome."""
+    if isinstance(details, Unreadable):
+        return Unknown(reason=f"the refund was refused; the payment: {details.reason}"[:255])
+    match meaning(details.status, "payment"):
+        case "voided" if is_whole(request):
+            return Approved(
+                transaction_id=request.transaction_id,
+                amount_minor=request.amount_minor,
+                code=reason_meanings.ALREADY_VOIDED,
+                voided=True,
+            )
+        case "unsettled":
+            return (
+                "void"
+                if is_whole(request)
+                else _too_early("a part of it can be returned only after settlement")
+            )
+        case "settling":
+            return _too_early("it is on its way to be, and can be refunded afterwards")
+        case "unclear":
+            return Unknown(reason=f"the refund was refused; the payment is {details.status}"[:255])
+        case _:
+            return refusal
+
+
+def after_void(request: RefundRequest, voided: Outcome) -> Outcome | Literal["refund"]:
+    """The payment was asked to be voided: ask the refund once more, or this is the outcome."""
+    match voided:
+        case Approved():
+            return msgspec.structs.replace(voided, amount_minor=request.amount_minor, voided=True)
+        case Rejected(code=reason_meanings.NOT_VOIDABLE):
+            return "refund"  # the batch closed between the two
+        case Rejected() | NotSent() | Unknown():
+            return voided
+        case _:
+            return Unknown(reason=f"the void was answered with {type(voided).__name__}")
+
+
+def after_second_refusal(request: RefundRequest, outcome: Outcome) -> Outcome:
+    """Neither refundable nor voidable: it is being settled, and later it can be refunded."""
+    if may_be_unsettled(request, outcome):
+        return _too_early("it is on its way to be, and can be refunded afterwards")
+    return outcome
+
+
+def _too_early(until: str) -> Rejected:
+    return Rejected(
+        code=reason_meanings.NOT_REFUNDABLE,
+        message=f"The payment has not settled: {until}.",
+        not_settled=True,
+        retry="later",
+    )

@@ -1,0 +1,326 @@
+"""Composition: builds one gateway process's parts, hands them down, starts and stops them."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import asyncpg
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from easypay import failpoints
+from easypay.api.admin import AdminApi
+from easypay.api.observer import RequestObserver
+from easypay.api.paging import Cursors
+from easypay.api.payments import PaymentsApi
+from easypay.api.routing import build_router, refusing_method
+from easypay.api.system import SystemApi
+from easypay.clock import monotonic
+from easypay.db import partitions
+from easypay.db.connections import Lane
+from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
+from easypay.db.migrate import require_schema
+from easypay.db.pool import open_pool
+from easypay.db.readiness import Readiness
+from easypay.errors import EasyPayError
+from easypay.hmac_sha256 import Digest, keyed_digest
+from easypay.merchants.directory import Directory
+from easypay.merchants.model import digest_of
+from easypay.merchants.vault import Vault
+from easypay.observability import trace
+from easypay.observability.access_log import AccessLog
+from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor
+from easypay.observability.metrics import Instruments
+from easypay.observability.metrics_listener import MetricsListener
+from easypay.observability.process_metrics import Vitals
+from easypay.payments import statements
+from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_start
+from easypay.payments.flows import Payments
+from easypay.payments.recorder import Recorder
+from easypay.payments.resolver import Resolver
+from easypay.payments.unrecorded_outcomes import Kept
+from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.server.background import kept_running
+from easypay.settings import Settings
+
+_LANE_S_OF_PATIENCE: Final = 0.8
+"""A lane gives up a connection while the clients of what ran over it still wait."""
+_CLOSE_S: Final = 1.0
+"""The longest that a stop waits for the background tasks to end, and for the pool to close."""
+
+
+class Gateway:
+    """The ASGI application of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.draining = False
+        self.open_requests = 0
+        self.open_connections: Callable[[], int] = lambda: 0
+        self.turned_away: Counter[str] = Counter()
+        """Both are set by the server, which has them."""
+        self._stop_by = 0.0
+        self._answerer: Any = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._committers: list[GroupCommitter[Any, Any]] = []
+        self._lanes: list[Lane] = []
+        self._months = partitions.Months()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        scope["app"] = self
+        self.open_requests += 1
+        try:
+            await self._answerer(scope)(scope, receive, send)
+        except HTTPException as error:
+            allowed = (error.headers or {}).get("Allow", "")
+            refuse = refusing_method(allowed, lambda: self.draining, self._observer)
+            await refuse(scope, receive, send)
+        finally:
+            self.open_requests -= 1
+
+    def begin_drain(self) -> None:
+        """Readiness goes, and every answer asks its connection to close."""
+        if not self.draining:
+            self.draining = True
+            self._stop_by = monotonic() + self.settings.drain_s + self.settings.shutdown_grace_s
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._start()
+        except (EasyPayError, asyncpg.PostgresError, OSError) as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> None:
+        settings = self.settings
+        failpoints.arm(settings.failpoint)
+        if settings.clock_file is not None:
+            failpoints.shift_clock(settings.clock_file)
+        vault = Vault(settings.encryption_key.get_secret_value())
+        self._instruments = Instruments(settings.metrics_dir)
+        log_lines = AccessLog(silent=not settings.request_log)
+        self._observer = RequestObserver(self._instruments, log_lines)
+        pool = await open_pool(
+            settings.database_url.get_secret_value(), size=settings.database_pool_size
+        )
+        self._pool = MeasuredPool(pool, self._instruments)
+        async with self._pool.acquire() as connection:
+            await require_schema(connection)
+            await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
+            await self._months.load(connection)
+        self._clients_pool = self._pool.for_clients(settings.database_patience_s)
+        self._directory = Directory(
+            self._clients_pool,
+            vault,
+            {"test": settings.authorize_net_test_url, "live": settings.authorize_net_live_url},
+            lease_s=settings.cache_lease_s,
+        )
+        self._processor = MeasuredProcessor(
+            AuthorizeNet(
+                connect_timeout_s=settings.processor_connect_timeout_s,
+                max_connections=settings.processor_connections,
+                after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
+                more_headers=trace.outbound,
+            ),
+            self._instruments,
+        )
+        resolver = self._build_flows(keyed_digest(vault.derive("card fingerprint")))
+        vitals = Vitals(
+            self._instruments,
+            pool=self._pool,
+            committers=self._committers,
+            directory=self._directory,
+            resolver=resolver,
+            open_requests=lambda: self.open_requests,
+            open_connections=lambda: self.open_connections(),
+            turned_away=lambda: self.turned_away,
+        )
+
+        def metrics_text() -> bytes:
+            vitals.read()
+            return self._instruments.registry.text()
+
+        self._metrics_text = metrics_text
+        apis = self._build_apis(vault)
+        self._answerer = build_router(apis, lambda: self.draining, self._observer)
+        for lane in self._lanes:
+            await lane.open()
+        self._tasks = [
+            *(
+                asyncio.create_task(kept_running(name, run))
+                for name, run in (
+                    ("the watch over keys", self._directory.watch),
+                    ("the resolver", resolver.run),
+                    ("vitals", vitals.run),
+                )
+            ),
+            *(asyncio.create_task(keep_doing(chore)) for chore in self._chores()),
+        ]
+        if settings.metrics_listen:
+            listener = MetricsListener(settings.metrics_listen, metrics_text)
+            run = kept_running("the metrics' own address", listener.run)
+            self._tasks.append(asyncio.create_task(run))
+        _spare_the_collector()
+
+    def _build_flows(self, card_digest: Digest) -> Resolver:
+        """What takes payments; returned is what finds out about those that are unknown."""
+        settings = self.settings
+        record = self._committer("record", bounded=False, patience_s=settings.record_patience_s)
+        recorder = Recorder(
+            record,
+            self._pool,
+            first_inquiry_s=settings.unknown_first_inquiry_s,
+            review_interval_s=settings.review_interval_s,
+            not_sent_s=settings.not_sent_ends_after_s,
+        )
+        resolver = Resolver(
+            pool=self._pool,
+            recorder=recorder,
+            processor=self._processor,
+            directory=self._directory,
+            deadline_s=settings.processor_deadline_s,
+            interval_s=settings.unknown_interval_s,
+            gap_s=settings.unknown_pass_gap_s,
+            absent_after_s=settings.unknown_absent_after_s,
+            not_sent_s=settings.not_sent_ends_after_s,
+            review_interval_s=settings.review_interval_s,
+            poll_s=settings.resolver_poll_s,
+        )
+        self._kept = Kept(recorder, self._pool, self._instruments.kept.set)
+        begin, follow_up = self._committer("begin"), self._committer("follow-up")
+        begin.on_left = follow_up.on_left = self._kept.withdraw
+        self._readiness = Readiness(self._pool, [begin, record])
+        self._payments = Payments(
+            begin=begin,
+            follow_up=follow_up,
+            read=self._committer("read"),
+            recorder=recorder,
+            kept=self._kept,
+            resolver=resolver,
+            processor=self._processor,
+            pool=self._clients_pool,
+            login_of=self._directory.login,
+            card_fingerprint=lambda number: card_digest(number.encode()),
+            deadline_s=settings.processor_deadline_s,
+        )
+        return resolver
+
+    def _build_apis(self, vault: Vault) -> dict[str, object]:
+        """The objects whose methods answer, by the name that the table of routes has for them."""
+        settings = self.settings
+        admin_key = settings.admin_key
+        admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
+
+        return {
+            "payments": PaymentsApi(
+                payments=self._payments,
+                directory=self._directory,
+                pool=self._clients_pool,
+                cursors=Cursors(vault.derive("cursors")),
+                fingerprinting=keyed_digest(vault.derive("request fingerprint")),
+                key_days=settings.idempotency_key_days,
+            ),
+            "admin": AdminApi(
+                pool=self._clients_pool,
+                vault=vault,
+                admin_digest=admin_digest,
+                processor=self._processor,
+                processor_urls={
+                    "test": settings.authorize_net_test_url,
+                    "live": settings.authorize_net_live_url,
+                },
+            ),
+            "system": SystemApi(
+                is_ready=self._why_not_ready,
+                metrics=self._metrics_text,
+                admin_digest=admin_digest,
+            ),
+        }
+
+    async def _stop(self) -> None:
+        """Flows end first, each by its own limits, then what carries them. What the database does
+        not take in time is said and left to the sweep."""
+        self.begin_drain()
+        await self._payments.drain()
+        await self._kept.drain(self._stop_by)
+        self._readiness.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks, timeout=min(_CLOSE_S, self._left_s()))
+        left_s = self._left_s()
+        await asyncio.gather(
+            *(committer.close(min(CLOSE_WITHIN_S, left_s)) for committer in self._committers),
+            self._processor.close(),
+            self._pool.close(min(_CLOSE_S, left_s)),
+        )
+
+    def _left_s(self) -> float:
+        """How much of the time for a stop is left; 0.2 s if none is."""
+        return max(0.2, self._stop_by - monotonic())
+
+    def _committer(
+        self, name: str, *, bounded: bool = True, patience_s: float | None = None
+    ) -> GroupCommitter[Any, Any]:
+        settings = self.settings
+        dsn = settings.database_url.get_secret_value()
+        limit_s = settings.database_patience_s * _LANE_S_OF_PATIENCE
+        lanes = [
+            statements.lane(name, dsn, n + 1, limit_s=limit_s)
+            for n in range(settings.groups_in_flight)
+        ]
+        self._lanes += lanes
+        committer = statements.group_committer(
+            name,
+            lanes,
+            month_of=self._months.of,
+            size=settings.group_size,
+            limit=settings.max_queued if bounded else None,
+            patience_s=patience_s or settings.database_patience_s,
+            watcher=self._watch_group,
+        )
+        self._committers.append(committer)
+        return committer
+
+    def _watch_group(self, name: str, size: int, waited_s: float, took_s: float) -> None:
+        instruments = self._instruments
+        instruments.group_size.observe(size, name)
+        instruments.group_wait.observe(waited_s, name)
+        instruments.database.observe(took_s, name)
+
+    async def _why_not_ready(self) -> str | None:
+        if self.draining:
+            return "draining"
+        return await self._readiness.why_not()
+
+    def _chores(self) -> list[Chore]:
+        return chores(
+            self._pool,
+            self._months,
+            months_ahead=self.settings.partitions_ahead_months,
+            key_days=self.settings.idempotency_key_days,
+        )
+
+
+def _spare_the_collector() -> None:
+    """What lives as long as the process is looked at once, and what a request makes dies by
+    reference counting: with the default thresholds the collector takes a tenth of the CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
+def build_app(settings: Settings) -> Gateway:
+    """The ASGI application of one gateway process. It connects when its lifespan starts."""
+    return Gateway(settings)

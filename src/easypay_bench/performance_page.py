@@ -1,0 +1,194 @@
+"""docs/performance.md, out of the newest result that has everything: `python -m
+easypay_bench.performance_page` writes it to standard output."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+RESULTS: Final = Path("bench/results")
+PAGE: Final = Path("docs/performance.md")
+_INTRODUCTION: Final = """\
+# How fast it is
+
+Made by `make bench ARGS=--save`; do not edit. Gateway, PostgreSQL with fsync on, the simulator and
+the load generator share one machine, so every figure is what is left after the others took their
+part. Times are this machine's as much as EasyPay's: compare ratios, or runs on one machine, not
+figures across machines.
+"""
+
+
+def page(results: Path) -> str:
+    """The page. Raises FileNotFoundError where no result has everything."""
+    path, found = _newest(results)
+    wide, run = found["wide"], found["runs"][len(found["runs"]) // 2]
+    parts = [
+        _INTRODUCTION,
+        _where(found, path.name),
+        "## Bars\n",
+        _bars(found["bars"]),
+        "## Beside the database alone\n",
+        _pairs(wide),
+        _table(
+            ["pgbench clients", "payments/s", "PostgreSQL µs per payment"],
+            (
+                [str(each["clients"]), _n(each["payments_per_s"]), _n(each["postgres_us"])]
+                for each in wide["pgbench"]
+            ),
+        ),
+        "## CPU under load\n",
+        f"{run['load']['connections']} connections, closed loop by {run['load']['generator']}: "
+        f"{_n(run['payments_per_s'])} payments/s.\n",
+        _table(["part", "µs per payment"], ([name, _n(us)] for name, us in run["cpu_us"].items())),
+        "## At a rate\n",
+        "Open loop, counted from when each request was due. Own time is the gateway's without the "
+        "processor's part: it waits for two commits, and for those before them. Disk is a durable "
+        "write of one page by itself, on the same disk meanwhile: the floor under a commit. What "
+        "the phases before left to be written is written before each.\n",
+        _at_rates(wide["open"]),
+        "## Reads\n",
+        _reads(wide["reads"]),
+        "## As connections and the processor's time grow\n",
+        _grid(wide["grid"]),
+        "## Counted\n",
+        _counted(found["counters"]),
+        f"All {found['accounting']['payments']:,} payments of the run were captured once by the "
+        "gateway and sold once at the processor.",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _where(found: dict[str, Any], name: str) -> str:
+    machine, database = found["machine"], found["database"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mib']:,} MiB, "
+        f"{machine['system']}, Python {machine['python']} ({machine['object_ns']} ns to make "
+        "an object), PostgreSQL "
+        f"{database['server_version']} on {database['file_system']}; "
+        f"{found['options']['workers']} gateway process(es); commit {machine['commit']}"
+        f"{' (modified)' if machine['modified'] else ''}, {machine['at'][:10]}, "
+        f"`bench/results/{name}`.\n"
+    )
+
+
+def _bars(bars: Iterable[dict[str, Any]]) -> str:
+    return _table(
+        ["bar", "wanted", "measured", ""],
+        (
+            [
+                bar["name"],
+                f"{'at least' if bar['at_least'] else 'at most'} {_n(bar['limit'])} "
+                f"{bar['unit']}".strip(),
+                f"{_n(bar['figure'])} {bar['unit']}".strip(),
+                "met" if bar["met"] else "**missed**",
+            ]
+            for bar in bars
+        ),
+    )
+
+
+def _pairs(wide: dict[str, Any]) -> str:
+    rates = ", ".join(
+        f"{_n(pair['gateway_per_s'])} to {_n(pair['pgbench_per_s'])}" for pair in wide["pairs"]
+    )
+    return (
+        "pgbench runs the very SQL of the gateway's two transactions, one payment at a time. Run "
+        f"in turn with it, the gateway took **{_n(wide['ratio'])}** times pgbench's best rate "
+        f"(median of {len(wide['pairs'])} pairs: {rates}).\n"
+    )
+
+
+def _at_rates(runs: Iterable[dict[str, Any]]) -> str:
+    return _table(
+        ["rate", "connections", "processor", "own p50", "own p95", "own p99", "all p99",
+         "disk p50", "disk p99", "memory", "wrong"],
+        (
+            [
+                f"{each['rate']:g}/s",
+                f"{each['connections']:,}",
+                f"{each['processor_ms']} ms",
+                *(f"{_n(each['own_ms'][name])} ms" for name in ("p50", "p95", "p99")),
+                f"{_n(each['total_ms']['p99'])} ms",
+                *(f"{_n(each['disk_ms'][name])} ms" for name in ("p50", "p99")),
+                f"{_n(each['memory_mib'])} MiB",
+                str(each["wrong"] + each["dropped"]),
+            ]
+            for each in runs
+        ),
+    )  # fmt: skip
+
+
+def _reads(reads: Iterable[dict[str, Any]]) -> str:
+    return _table(
+        ["64 connections, closed loop", "per second", "gateway µs", "PostgreSQL µs", "p99"],
+        (
+            [
+                each["name"],
+                _n(each["per_s"]),
+                _n(each["gateway_us"]),
+                _n(each["postgres_us"]),
+                f"{_n(each['latency_ms']['p99'])} ms",
+            ]
+            for each in reads
+        ),
+    )
+
+
+def _grid(cells: Iterable[dict[str, Any]]) -> str:
+    return _table(
+        ["processor", "connections", "payments/s", "p50", "p99", "gateway µs", "PostgreSQL µs"],
+        (
+            [
+                f"{each['processor_ms']} ms",
+                str(each["connections"]),
+                _n(each["payments_per_s"]),
+                f"{_n(each['p50_ms'])} ms",
+                f"{_n(each['p99_ms'])} ms",
+                _n(each["gateway_us"]),
+                _n(each["postgres_us"]),
+            ]
+            for each in cells
+        ),
+    )
+
+
+def _counted(counters: dict[str, Any]) -> str:
+    return (
+        f"One payment is {_n(counters['statements_per_payment'])} statements, each a "
+        "round trip and a commit of its own when nobody else is there, "
+        f"{_n(counters['wal_bytes'])} bytes of WAL, and "
+        f"{counters['hot_ratio']:.0%} of its updates touch no index. Tests hold these; "
+        "nobody holds times.\n"
+    )
+
+
+def _newest(results: Path) -> tuple[Path, dict[str, Any]]:
+    for path in sorted(results.glob("*.json"), reverse=True):
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found.get("wide"):
+            return path, found
+    raise FileNotFoundError(f"no result in {results} was made without --quick")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _n(figure: float | None) -> str:
+    """Three significant digits, thousands grouped; a dash for what could not be measured."""
+    if figure is None:
+        return "-"
+    if figure >= 1000:
+        return f"{figure:,.0f}"
+    return f"{figure:.3g}"
+
+
+def main() -> None:
+    """Print the page."""
+    sys.stdout.write(page(RESULTS))
+
+
+if __name__ == "__main__":
+    main()

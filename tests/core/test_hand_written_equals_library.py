@@ -1,0 +1,42 @@
+"""What is done in a leaner way than the library's gives what the library's gives."""
+
+import hashlib
+import hmac
+from datetime import UTC, datetime
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from easypay.card_numbers import contains_card_number
+from easypay.clock import rfc3339
+from easypay.hmac_sha256 import keyed_digest
+
+
+@given(st.binary(max_size=200), st.lists(st.binary(max_size=300), max_size=3))
+@example(b"", [b""])
+@example(b"k" * 64, [b"a"])
+@example(b"k" * 65, [b"a"])
+def test_a_keyed_digest_is_hmac(key: bytes, messages: list[bytes]) -> None:
+    digest = keyed_digest(key)
+    for message in messages:  # one after another: none leaves a trace in the next
+        assert digest(message) == hmac.new(key, message, hashlib.sha256).digest()
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
+@example(datetime(2026, 11, 24, 4, 5, 37, tzinfo=UTC))
+@example(datetime(2026, 11, 24, 4, 5, 37, 999, tzinfo=UTC))
+@example(datetime(2026, 11, 24, 4, 5, 37, 999_999, tzinfo=UTC))
+def test_a_moment_is_cut_to_the_millisecond(moment: datetime) -> None:
+    whole = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    assert rfc3339(moment) == f"{whole.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+@given(st.text("0123456789 .-/xé\n", max_size=40))
+@example("4111 1111 1111 1111")
+@example("4.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1")
+@example("4111 - 1111 1111 1111")
+@example("4111   1111 1111 1111")
+@example("41111111/11111111")
+def test_the_quick_look_for_card_numbers_misses_none(text: str) -> None:
+    """A text with a letter of another script takes the long way: it must say the same."""
+    assert contains_card_number(text) == contains_card_number(f"ж{text}")

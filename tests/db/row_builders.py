@@ -1,0 +1,160 @@
+"""Intents, changes and committers as the gateway composes them, for tests that write rows."""
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from easypay import clock, ids
+from easypay.db.connections import ANSWER_WITHIN_S
+from easypay.db.group_commit import GroupCommitter
+from easypay.payments import statements, store
+from easypay.payments.model import Operation, Payment, PaymentKey
+from easypay.payments.outcome_changes import Change, decide
+from easypay.payments.statements import FollowUp, NewPayment
+from easypay.processors.base import Approved
+
+FINGERPRINT = bytes(32)
+
+BROKEN = """
+    CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full';
+    END $$;
+    CREATE TRIGGER full_disk BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION full_disk()
+"""
+"""What a full disk looks like from here, of one table."""
+
+
+def id_at(moment: datetime) -> UUID:
+    """An id as the gateway would have made it at that moment."""
+    return UUID(int=ids.lowest_id_at(moment).int | 7 << 76 | int.from_bytes(os.urandom(8), "big"))
+
+
+def new_payment(
+    merchant_id: UUID, key: str | None = None, at: datetime | None = None, **over: Any
+) -> NewPayment:
+    """The intent of a sale of 25.00."""
+    moment = at or clock.now()
+    operation_id = ids.new_id() if at is None else id_at(at)
+    columns: dict[str, Any] = {
+        "merchant_id": merchant_id,
+        "mode": "test",
+        "key": key or operation_id.hex,
+        "fingerprint": FINGERPRINT,
+        "payment_id": ids.new_id() if at is None else id_at(at),
+        "operation_id": operation_id,
+        "kind": "sale",
+        "amount_minor": 2500,
+        "currency": "USD",
+        "capture": "automatic",
+        "method_type": "card",
+        "card_brand": "visa",
+        "card_last4": "1111",
+        "card_exp_month": 12,
+        "card_exp_year": 2035,
+        "card_fingerprint": FINGERPRINT,
+        "processor": "authorize_net",
+        "order_reference": None,
+        "customer_reference": None,
+        "description": None,
+        "statement_descriptor": None,
+        "customer": None,
+        "billing_address": None,
+        "metadata": None,
+        "reference": ids.reference(operation_id),
+        "at": moment,
+        "login_id": None,
+    }
+    return NewPayment(**{**columns, **over})
+
+
+def refund_of(payment: NewPayment, amount: int, key: str | None = None, **over: Any) -> FollowUp:
+    """The intent to refund an amount."""
+    operation_id = ids.new_id()
+    columns: dict[str, Any] = {
+        "merchant_id": payment.merchant_id,
+        "mode": payment.mode,
+        "key": key or operation_id.hex,
+        "fingerprint": FINGERPRINT,
+        "payment_id": payment.payment_id,
+        "operation_id": operation_id,
+        "kind": "refund",
+        "asked_minor": amount,
+        "whole": False,
+        "expected_version": None,
+        "reference": ids.reference(operation_id),
+        "at": clock.now(),
+    }
+    return FollowUp(**{**columns, **over})
+
+
+def approved(payment: Payment, operation: Operation, at: datetime | None = None) -> Change:
+    """The processor did it."""
+    outcome = Approved(transaction_id="60000000001", auth_code="ABC123", avs_result="Y", code="1")
+    return decide(operation, payment, outcome, at=at or clock.now(), first_inquiry_s=5)
+
+
+async def begun(connection: Any, new: NewPayment) -> tuple[Payment, Operation]:
+    """The rows of an intent, as they stand in the database."""
+    key = PaymentKey(new.merchant_id, new.mode, new.payment_id)
+    payment = await store.find_payment(connection, key)
+    operation = await store.find_operation(connection, new.merchant_id, new.operation_id)
+    assert payment is not None
+    assert operation is not None
+    return payment, operation
+
+
+def committer(
+    name: str,
+    dsn: str,
+    *,
+    lanes: int = 2,
+    size: int = 64,
+    limit: int | None = None,
+    patience_s: float = 5.0,
+    order: Callable[[Any], object] | None = None,
+    touches: Any = "as the gateway",
+    watch: Callable[[str, Sequence[Any]], None] | None = None,
+    limit_s: float = ANSWER_WITHIN_S,
+) -> GroupCommitter[Any, Any]:
+    """One of the gateway's committers: begin, follow-up, record or read.
+
+    `watch("begins" | "ends", items)` sees every group.
+    """
+    usual = statements.STATEMENTS[name]
+
+    def watched_arguments(items: Sequence[Any]) -> Sequence[object]:
+        if watch is not None:
+            watch("begins", items)
+        return usual.arguments(items)
+
+    def watched_results(items: Sequence[Any], rows: list[asyncpg.Record]) -> Sequence[Any]:
+        if watch is not None:
+            watch("ends", items)
+        return usual.results(items, rows)
+
+    return statements.group_committer(
+        name,
+        [statements.lane(name, dsn, n + 1, limit_s=limit_s) for n in range(lanes)],
+        month_of=month,
+        size=size,
+        limit=limit,
+        patience_s=patience_s,
+        statement=usual._replace(
+            arguments=watched_arguments,
+            results=watched_results,
+            order=order or usual.order,
+            touches=usual.touches if touches == "as the gateway" else touches,
+        ),
+    )
+
+
+lane = statements.lane
+
+
+def month(value: UUID) -> str:
+    """What `partitions.Months` calls the month of an id whose partition is there."""
+    return f"_{ids.moment_of(value):%Y_%m}"
