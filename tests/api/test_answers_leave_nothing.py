@@ -9,8 +9,9 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from easypay.api.send_response import EXTENSION
 from easypay.server.client_connections import Clients, Limits, Phase
-from easypay.server.protocol import ANSWER, HttpProtocol
+from easypay.server.protocol import HttpProtocol
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -20,7 +21,7 @@ async def test_an_answered_request_refers_to_nothing_that_refers_to_it() -> None
     asked: list[weakref.ref[Any]] = []
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        reply = scope["extensions"][ANSWER]["send"]
+        reply = scope["extensions"][EXTENSION]["send"]
         asked.append(weakref.ref(reply.args[0]))
         await reply(200, b"content-length: 2\r\n", b"ok", False)
 

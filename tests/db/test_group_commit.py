@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
-import rows
+import row_builders
 from cutting_proxy import CuttingProxy
 from row_builders import approved, begun, committer, new_payment, refund_of
 
@@ -76,7 +76,7 @@ async def test_one_key_twice_in_one_statement_makes_one_payment(
 ) -> None:
     merchant = ids.new_id()
     twins = [new_payment(merchant, key="order-1") for _ in range(5)]
-    lane = rows.lane("begin", database)
+    lane = row_builders.lane("begin", database)
     answer = await lane.fetch(statements.begin_payments_arguments(twins))
     assert statements.begin_payments_results(twins, answer) == [True, False, False, False, False]
     for table in ("idempotency_keys", "payments", "operations"):
@@ -132,7 +132,7 @@ async def test_two_refunds_of_one_payment_in_one_statement_take_one(
     """The trap itself: an UPDATE joined to two rows applies one. It must be a whole one."""
     (payment,) = await captured(database, connection, ids.new_id(), 1)
     items = [refund_of(payment, 1000), refund_of(payment, 700)]
-    lane = rows.lane("follow-up", database)
+    lane = row_builders.lane("follow-up", database)
     answer = await lane.fetch(statements.begin_follow_ups_arguments(items))
     results = statements.begin_follow_ups_results(items, answer)
     (winner,) = [item for item, taken in zip(items, results, strict=True) if taken is not None]

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-import rows
+import row_builders
 
 from easypay import clock, ids
 from easypay.db import migrate, partitions
@@ -59,9 +59,9 @@ async def test_a_year_s_turn_is_covered_without_gap_or_overlap(cluster: Cluster)
         datetime(2027, 3, 1, tzinfo=UTC): "",
         datetime(2026, 10, 31, 23, 59, 59, 999_000, tzinfo=UTC): "",
     }
-    begin = rows.committer("begin", dsn)
+    begin = row_builders.committer("begin", dsn)
     for moment, month in edges.items():
-        new = rows.new_payment(merchant, at=moment)
+        new = row_builders.new_payment(merchant, at=moment)
         assert known.of(new.payment_id) == month
         assert await begin.submit(new)
         for table, value in (("payments", new.payment_id), ("operations", new.operation_id)):
@@ -139,16 +139,18 @@ async def a_year(cluster: Cluster) -> tuple[str, list[NewPayment]]:
     oldest = partitions.month_start(clock.now(), -MONTHS)
     await partitions.ensure(connection, at=oldest, months_ahead=MONTHS + 2)
     merchants = [ids.new_id() for _ in range(5)]
-    begin, record = rows.committer("begin", dsn), rows.committer("record", dsn)
+    begin, record = row_builders.committer("begin", dsn), row_builders.committer("record", dsn)
     samples: list[NewPayment] = []
     for month in range(MONTHS):
         at = partitions.month_start(clock.now(), month - MONTHS) + timedelta(days=14)
         new = [
-            rows.new_payment(merchants[n % 5], at=at + timedelta(minutes=n)) for n in range(EACH)
+            row_builders.new_payment(merchants[n % 5], at=at + timedelta(minutes=n))
+            for n in range(EACH)
         ]
         assert all(await asyncio.gather(*map(begin.submit, new)))
         changes = [
-            rows.approved(*await rows.begun(connection, each), at=each.at) for each in new[1:20]
+            row_builders.approved(*await row_builders.begun(connection, each), at=each.at)
+            for each in new[1:20]
         ]
         assert all(await asyncio.gather(*map(record.submit, changes)))
         samples.append(new[0])
@@ -196,8 +198,8 @@ async def test_group_statements_look_at_their_own_month_only(
     dsn, samples = a_year
     connection = await asyncpg.connect(dsn)
     old = samples[3]
-    month = rows.month(old.payment_id)
-    change = rows.approved(*await rows.begun(connection, old), at=old.at)
+    month = row_builders.month(old.payment_id)
+    change = row_builders.approved(*await row_builders.begun(connection, old), at=old.at)
     key = PaymentKey(old.merchant_id, "test", old.payment_id)
     for sql, arguments, variant, tables in (
         (statements.READ_PAYMENTS, statements.read_payments_arguments([key]), month, {"payments"}),
@@ -209,7 +211,7 @@ async def test_group_statements_look_at_their_own_month_only(
         ),
         (
             statements.BEGIN_FOLLOW_UPS,
-            statements.begin_follow_ups_arguments([rows.refund_of(old, 100)]),
+            statements.begin_follow_ups_arguments([row_builders.refund_of(old, 100)]),
             month,
             {"payments"},
         ),
@@ -229,7 +231,7 @@ async def test_pages_and_children_walk_few_months(a_year: tuple[str, list[NewPay
     dsn, samples = a_year
     connection = await asyncpg.connect(dsn)
     newest, old = samples[-1], samples[3]
-    month = rows.month(old.payment_id)
+    month = row_builders.month(old.payment_id)
 
     async def looked_at(sql: str, *arguments: object) -> tuple[set[str], set[str]]:
         async with connection.transaction():
@@ -238,7 +240,7 @@ async def test_pages_and_children_walk_few_months(a_year: tuple[str, list[NewPay
         tables = {n["Relation Name"] for n in ran if "Relation Name" in n}
         whole = {n["Relation Name"] for n in ran if n["Node Type"] == "Seq Scan"}
         populated = {
-            f"{table}{rows.month(sample.payment_id)}"
+            f"{table}{row_builders.month(sample.payment_id)}"
             for table in partitions.PARTITIONED
             for sample in samples
         }
@@ -247,7 +249,7 @@ async def test_pages_and_children_walk_few_months(a_year: tuple[str, list[NewPay
     top = ids.lowest_id_at(clock.now() + timedelta(days=1))
     floor = ids.lowest_id_at(partitions.month_start(clock.now(), -1))
     seen, whole = await looked_at(store.LIST_PAYMENTS, newest.merchant_id, "test", top, floor, 21)
-    assert (seen, whole) == ({f"payments{rows.month(newest.payment_id)}"}, set())
+    assert (seen, whole) == ({f"payments{row_builders.month(newest.payment_id)}"}, set())
     seen, whole = await looked_at(
         store.LIST_PAYMENTS, newest.merchant_id, "test", top, ids.lowest_id_at(old.at), 21
     )
