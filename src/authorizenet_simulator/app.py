@@ -7,16 +7,19 @@ from typing import Any, Final
 
 import msgspec
 
-from authorizenet_simulator import doorway, hosted, wire
-from authorizenet_simulator.answers import ApiError
-from authorizenet_simulator.control import Control
-from authorizenet_simulator.faults import Fault
-from authorizenet_simulator.page import PAGE, PAGE_HEADERS
+from authorizenet_simulator import dispatch
+from authorizenet_simulator.control import access_check
+from authorizenet_simulator.control.control_api import Control
+from authorizenet_simulator.control.control_page import PAGE, PAGE_HEADERS
+from authorizenet_simulator.control.faults import Fault
+from authorizenet_simulator.hosted import hosted_pages
 from authorizenet_simulator.simulator import Connection, Simulator
-from authorizenet_simulator.webhooks_api import PREFIX as REST_PREFIX
-from authorizenet_simulator.webhooks_api import WebhooksApi
-from authorizenet_simulator.wire import JSON
-from authorizenet_simulator.xml_wire import XML
+from authorizenet_simulator.webhooks.rest_api import PREFIX as REST_PREFIX
+from authorizenet_simulator.webhooks.rest_api import WebhooksApi
+from authorizenet_simulator.wire import json_wire
+from authorizenet_simulator.wire.json_wire import JSON
+from authorizenet_simulator.wire.replies import ApiError
+from authorizenet_simulator.wire.xml_wire import XML
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -58,7 +61,7 @@ _ALIVE_PATH: Final = "/simulator/livez"
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
-def _unsupported(data: bytes) -> wire.Call:
+def _unsupported(data: bytes) -> json_wire.Call:
     raise ApiError("E00002")
 
 
@@ -84,7 +87,7 @@ class App:
         elif (
             path.startswith("/simulator")
             and path != _ALIVE_PATH
-            and (why := doorway.why_closed(scope["headers"], self._names))
+            and (why := access_check.why_closed(scope["headers"], self._names))
         ):
             body = msgspec.json.encode({"error": why})
             await _send(send, 403, [JSON.header, *_PRIVATE], body)
@@ -94,7 +97,7 @@ class App:
             await self._control(scope, receive, send)
         elif path.startswith(REST_PREFIX):
             await self._rest(scope, receive, send)
-        elif path in hosted.PATHS:
+        elif path in hosted_pages.PATHS:
             await self._hosted(scope, receive, send)
         else:
             await _reply(send, 404, _HTML, b"<html><body><h1>Not Found</h1></body></html>")
@@ -137,15 +140,15 @@ class App:
         elif answer is not None:
             await _reply(send, *answer)
 
-    def _answer(self, call: wire.Call) -> bytes:
-        return wire.answer(self.simulator.ledger, self.simulator.rules, call)
+    def _answer(self, call: json_wire.Call) -> bytes:
+        return dispatch.answer(self.simulator.ledger, self.simulator.rules, call)
 
-    def _refusal(self, form: wire.Form, method: str, error: ApiError) -> bytes:
-        return form.render(self.simulator.rules, method, wire.refusal(error), None)
+    def _refusal(self, form: json_wire.Form, method: str, error: ApiError) -> bytes:
+        return form.render(self.simulator.rules, method, json_wire.refusal(error), None)
 
     async def _faulty(
         self,
-        call: wire.Call,
+        call: json_wire.Call,
         fault: Fault | None,
         latency_s: float,
         scope: Scope,
@@ -208,7 +211,7 @@ class App:
 
     async def _hosted(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await _body(receive)
-        status, headers, body = hosted.answer(
+        status, headers, body = hosted_pages.answer(
             self.simulator, scope["method"], scope["path"], data or b""
         )
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -240,12 +243,12 @@ async def _body(receive: Receive) -> bytes | None:
     return data
 
 
-def _form(headers: list[Header], data: bytes) -> wire.Form:
+def _form(headers: list[Header], data: bytes) -> json_wire.Form:
     """The form of a request, by its content type and its first character."""
     kind = _content_type(headers)
     if kind == b"application/json" and data[:1] == b"{":
         return JSON
-    start = data.removeprefix(wire.BOM).lstrip()[:1]
+    start = data.removeprefix(json_wire.BOM).lstrip()[:1]
     if kind in _TEXTS:
         if start == b"<" or (kind.endswith(b"xml") and start != b"{"):
             return XML

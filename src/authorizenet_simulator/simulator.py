@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Protocol
 
-from authorizenet_simulator import recurring, schema
-from authorizenet_simulator.calls import Calls
-from authorizenet_simulator.clock import Clock
-from authorizenet_simulator.deliveries import Deliveries
-from authorizenet_simulator.faults import Faults
-from authorizenet_simulator.journal import Journal
-from authorizenet_simulator.ledger import Ledger
+from authorizenet_simulator.control.faults import Faults
+from authorizenet_simulator.control.recorded_calls import Calls
+from authorizenet_simulator.state.clock import Clock
+from authorizenet_simulator.state.journal import Journal
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.subscriptions import recurring_payments
+from authorizenet_simulator.webhooks.deliveries import Deliveries
+from authorizenet_simulator.wire import schema
 
 
 class Connection(Protocol):
@@ -35,7 +36,7 @@ class Simulator:
     def __init__(self, seed: int, state_file: Path | None) -> None:
         self.clock = Clock()
         self.ledger = Ledger(Journal(state_file), self.clock, seed)
-        self.ledger.subscriptions.collect = recurring.collect
+        self.ledger.subscriptions.collect = recurring_payments.collect
         self.rules = schema.load()
         self.faults = Faults(seed)
         self.deliveries = Deliveries(self.ledger, self.faults)

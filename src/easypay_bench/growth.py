@@ -17,10 +17,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
-from authorizenet_simulator import schema, wire
-from authorizenet_simulator.clock import Clock
-from authorizenet_simulator.journal import Journal
-from authorizenet_simulator.ledger import DEFAULT_KEY, DEFAULT_LOGIN, Ledger
+from authorizenet_simulator import dispatch
+from authorizenet_simulator.state.clock import Clock
+from authorizenet_simulator.state.journal import Journal
+from authorizenet_simulator.state.ledger import DEFAULT_KEY, DEFAULT_LOGIN, Ledger
+from authorizenet_simulator.wire import json_wire, schema
 
 _AUTHENTICATION: Final = f'{{"name":"{DEFAULT_LOGIN}","transactionKey":"{DEFAULT_KEY}"}}'
 _SALE: Final = (
@@ -99,7 +100,7 @@ def _sell(ledger: Ledger, rules: schema.Schema, begin: int, count: int) -> Cost:
     """The mean of `count` sales, and the calls of the last."""
 
     def sell(number: int) -> None:
-        reply = wire.answer(ledger, rules, wire.read((_SALE % (number, number)).encode()))
+        reply = dispatch.answer(ledger, rules, json_wire.read((_SALE % (number, number)).encode()))
         if b'"responseCode":"1"' not in reply:
             raise RuntimeError(reply.decode())
 
@@ -114,7 +115,7 @@ def _page(ledger: Ledger, rules: schema.Schema) -> Cost:
     """The cheapest of several: what it costs when nothing else disturbs it."""
 
     def page() -> None:
-        wire.answer(ledger, rules, wire.read(_PAGE))
+        dispatch.answer(ledger, rules, json_wire.read(_PAGE))
 
     best = sys.maxsize
     for _ in range(_ROUNDS):

@@ -10,7 +10,7 @@ import pytest
 
 from interop import environments
 from interop.environments import NODE_SDK, PY_AUTHORIZE, PYTHON_SDK, Client
-from simulator.driving import Merchant, Process
+from simulator.merchant_client import Merchant, Process
 
 SDKS = (PYTHON_SDK, NODE_SDK)
 CLIENTS = (*SDKS, PY_AUTHORIZE)

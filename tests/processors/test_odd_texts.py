@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authorizenet_simulator.facets import units
+from authorizenet_simulator.wire.schema_types import units
 from easypay.processors.authorize_net import evidence, messages, replies, reporting, wire
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import Account, InquiryRequest

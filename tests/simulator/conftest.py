@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from simulator.driving import Merchant, Process
-from simulator.receiving import SIGNATURE_KEY, Receiver, Rest
-from simulator.subscribing import Subscriber
+from simulator.merchant_client import Merchant, Process
+from simulator.subscriber import Subscriber
+from simulator.webhook_receiver import SIGNATURE_KEY, Receiver, Rest
 
 
 @pytest.fixture(scope="session")

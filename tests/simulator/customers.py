@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from simulator.driving import VISA, Merchant
+from simulator.merchant_client import VISA, Merchant
 
 BILL_TO = {"firstName": "Ada", "lastName": "King", "address": "1 Mill Rd", "zip": "98004"}
 SHIP_TO = {"firstName": "Ada", "lastName": "King", "address": "2 Dock St", "zip": "98005"}

@@ -1,0 +1,1 @@
+"""The control surface under /simulator, for tests and for debugging."""

@@ -1,0 +1,368 @@
+"""The control surface under /simulator: the truth, faults, clock, settlement, settings."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain, islice
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from authorizenet_simulator.control import manual_controls
+from authorizenet_simulator.control.faults import Fault
+from authorizenet_simulator.simulator import Connection, Simulator
+from authorizenet_simulator.state import clock
+from authorizenet_simulator.state.settings import Settings
+from authorizenet_simulator.state.transactions import Action, Txn
+from authorizenet_simulator.state.webhooks import Notification
+from authorizenet_simulator.wire import amounts
+
+Answer = tuple[int, Iterator[bytes]]
+"""HTTP status, and the body in pieces."""
+_CHUNK_ROWS: Final = 1000
+_FURTHEST_S: Final = 1000 * 366 * 86_400.0
+_encode = msgspec.json.Encoder().encode
+
+
+_WORD: Final = r"^[!-~]+(?!\n)$"
+"""Printable ASCII without blanks, as logins and keys are."""
+
+
+class AccountBody(msgspec.Struct, forbid_unknown_fields=True):
+    login: Annotated[str, msgspec.Meta(max_length=25, pattern=_WORD)]
+    transaction_key: Annotated[str, msgspec.Meta(max_length=16, pattern=_WORD)]
+    currencies: Annotated[
+        list[Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}(?!\n)$")]],
+        msgspec.Meta(min_length=1, max_length=200),
+    ] = msgspec.field(default_factory=lambda: ["USD"])
+    signature_key: Annotated[
+        str, msgspec.Meta(max_length=1024, pattern=r"^([0-9A-Fa-f]{2})*(?!\n)$")
+    ] = ""
+
+
+class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
+    now: str | None = None
+    advance_s: float | None = None
+    real: bool = False
+    stopped: bool | None = None
+    """With `now` or `advance_s`: whether time stands still from then on."""
+
+
+class ResetBody(msgspec.Struct, forbid_unknown_fields=True):
+    login: str | None = None
+
+
+class Control:
+    """Answers the control surface's requests."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._ledger = simulator.ledger
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._routes: dict[tuple[str, str], Callable[[_Request], Awaitable[Answer]]] = {
+            ("GET", "/livez"): self._livez,
+            ("GET", "/transactions"): self._transactions,
+            ("GET", "/accounts"): self._accounts,
+            ("POST", "/accounts"): self._add_account,
+            ("GET", "/settings"): self._settings,
+            ("POST", "/settings"): self._change_settings,
+            ("GET", "/faults"): self._faults,
+            ("POST", "/faults"): self._add_fault,
+            ("DELETE", "/faults"): self._delete_faults,
+            ("GET", "/clock"): self._clock,
+            ("POST", "/clock"): self._set_clock,
+            ("POST", "/settle"): self._settle,
+            ("POST", "/reset"): self._reset,
+            ("GET", "/calls"): self._calls,
+            ("GET", "/notifications"): self._notifications,
+            ("POST", "/status"): self._set_status,
+            ("POST", "/returns"): self._return_item,
+        }
+
+    async def answer(
+        self, method: str, path: str, query: bytes, body: bytes, connection: Connection | None
+    ) -> Answer:
+        request = _Request(parse_qs(query.decode("latin-1")), body, connection)
+        path = path.removeprefix("/simulator").rstrip("/")
+        if method == "DELETE" and path.startswith("/faults/"):
+            return await self._delete_fault(path.removeprefix("/faults/"))
+        handler = self._routes.get((method, path))
+        if handler is None:
+            known = any(path == other for _, other in self._routes)
+            return _error(405, "method not allowed") if known else _error(404, "not found")
+        try:
+            return await handler(request)
+        except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
+            return _error(400, str(error))
+        finally:
+            self._ledger.journal.flush()
+
+    async def _livez(self, request: "_Request") -> Answer:
+        return _json({"status": "ok"})
+
+    async def _transactions(self, request: "_Request") -> Answer:
+        """The truth, oldest first; with `limit` the newest so many of what matches."""
+        self._ledger.tick()
+        login, invoice = request.get("login"), request.get("invoice_number")
+        rows = self._ledger.rows
+        if login is not None or invoice is not None:
+            rows = [
+                row
+                for row in rows
+                if (invoice is None or row.invoice == invoice)
+                and (login is None or row.login == login)
+            ]
+        count = _limit(request, len(rows))
+        rows = rows[len(rows) - min(count, len(rows)) :]
+        return 200, _array(rows[:])
+
+    async def _calls(self, request: "_Request") -> Answer:
+        """The newest calls, masked, newest first."""
+        calls = self._simulator.calls
+        login, method = request.get("login"), request.get("method")
+        listed = calls.listed(login, method, request.get("contains"), _limit(request, 200))
+        return _json({"not_kept": calls.passed, "calls": listed})
+
+    async def _notifications(self, request: "_Request") -> Answer:
+        """The newest notifications of one account or of all, newest first."""
+        login, history = request.get("login"), self._ledger.webhooks.history
+        chosen = [history.get(login, {})] if login else history.values()
+        limit = _limit(request, 100)
+        newest = chain.from_iterable(islice(reversed(each.values()), limit) for each in chosen)
+        ordered = sorted(newest, key=lambda each: each.event.at, reverse=True)
+        return _json([self._told(each) for each in ordered[:limit]])
+
+    def _told(self, notification: Notification) -> dict[str, Any]:
+        event = notification.event
+        webhook = self._ledger.webhooks.webhooks.get(event.webhook_id)
+        return {
+            "notification_id": event.notification_id,
+            "webhook_id": event.webhook_id,
+            "url": webhook.set.url if webhook else None,
+            "login": notification.login,
+            "event_type": event.event_type,
+            "at": clock.utc_text(event.at),
+            "status": notification.status,
+            "http_status": notification.http_status,
+            "attempts": len(notification.attempts),
+            "problem": notification.attempts[-1].problem if notification.attempts else "",
+            "next_attempt": clock.utc_text(notification.due)
+            if notification.due and notification.status == "RetryPending"
+            else None,
+            "payload": msgspec.Raw(event.payload.encode()),
+        }
+
+    async def _accounts(self, request: "_Request") -> Answer:
+        accounts = self._ledger.accounts.values()
+        return _json([{"login": each.login, "currencies": each.currencies} for each in accounts])
+
+    async def _add_account(self, request: "_Request") -> Answer:
+        said = msgspec.json.decode(request.body, type=AccountBody)
+        self._ledger.add_account(
+            said.login, said.transaction_key, said.currencies, said.signature_key
+        )
+        return _json({"login": said.login, "currencies": said.currencies})
+
+    async def _settings(self, request: "_Request") -> Answer:
+        return _json(self._settings_for(request.get("login")))
+
+    def _settings_for(self, login: str | None) -> Settings:
+        if not login:
+            return self._ledger.settings
+        account = self._ledger.accounts.get(login)
+        if account is None:
+            raise ValueError(f"no account {login!r}")
+        return self._ledger.settings_of(account)
+
+    async def _change_settings(self, request: "_Request") -> Answer:
+        """What is named changes; the rest stays. With `login`: for that account alone."""
+        said = msgspec.json.decode(request.body, type=dict[str, Any])
+        login = said.pop("login", None)
+        if not isinstance(login, str | None):
+            raise ValueError("login must be a string")
+        merged = msgspec.structs.asdict(self._settings_for(login)) | said
+        settings = msgspec.convert(merged, type=Settings)
+        for limit in (settings.held_above, settings.max_amount, settings.echeck_monthly_limit):
+            if limit is not None and (not _is_amount(limit)):
+                raise ValueError("amounts are strings such as '900.00'")
+        self._ledger.change_settings(login or "", settings)
+        return _json(settings)
+
+    async def _faults(self, request: "_Request") -> Answer:
+        return _json(list(self._simulator.faults.active.values()))
+
+    async def _add_fault(self, request: "_Request") -> Answer:
+        fault = msgspec.json.decode(request.body, type=Fault)
+        if fault.id:
+            raise ValueError("the id of a fault is given, not taken")
+        if (problem := fault.problem()) is not None:
+            raise ValueError(problem)
+        number = self._simulator.faults.add(fault)
+        listener = self._simulator.listener
+        if fault.kind == "refuse" and listener is not None:
+            listener.stop(request.connection)
+            if fault.duration_ms is not None:
+                self._timers[number] = asyncio.get_running_loop().call_later(
+                    fault.duration_ms / 1000, self._end_of, number
+                )
+        return _json({"id": number})
+
+    def _end_of(self, number: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._remove([number]))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _delete_faults(self, request: "_Request") -> Answer:
+        removed = list(self._simulator.faults.active)
+        await self._remove(removed)
+        return _json({"deleted": len(removed)})
+
+    async def _delete_fault(self, number: str) -> Answer:
+        if number not in self._simulator.faults.active:
+            return _error(404, "not found")
+        await self._remove([number])
+        return _json({"deleted": 1})
+
+    async def _remove(self, numbers: list[str]) -> None:
+        """Take faults away; where none refuses connections any more, they are accepted again."""
+        active = self._simulator.faults.active
+        for number in numbers:
+            active.pop(number, None)
+            if (timer := self._timers.pop(number, None)) is not None:
+                timer.cancel()
+        self._ledger.webhooks.wake()  # what a fault held back may go
+        listener = self._simulator.listener
+        if listener is not None and not any(each.kind == "refuse" for each in active.values()):
+            await listener.resume()
+
+    async def _clock(self, request: "_Request") -> Answer:
+        the_clock = self._simulator.clock
+        return _json(
+            {
+                "now": clock.utc_text(the_clock.now_ms()),
+                "real": the_clock.offset_ms == 0 and the_clock.stopped_ms is None,
+                "stopped": the_clock.stopped_ms is not None,
+            }
+        )
+
+    async def _set_clock(self, request: "_Request") -> Answer:
+        """Time goes on from the moment given, unless it is stopped. It may go back, as clocks do:
+        what is recorded keeps its moments. Everything is checked before anything changes."""
+        said = msgspec.json.decode(request.body, type=ClockBody)
+        if (said.now is not None) + (said.advance_s is not None) + said.real != 1:
+            raise ValueError("one of now, advance_s and real is needed")
+        the_clock = self._simulator.clock
+        current = the_clock.now_ms()
+        if said.real:
+            if said.stopped is not None:
+                raise ValueError("the real time does not stand still: stopped goes with now")
+            self._ledger.set_clock(0, None)
+            return await self._clock(request)
+        if said.now is not None:
+            target, stopped = clock.parse_setting(said.now), bool(said.stopped)
+        else:
+            seconds = said.advance_s or 0.0
+            if not abs(seconds) < _FURTHEST_S:  # infinity and NaN neither
+                raise ValueError("advance_s is a number of seconds, at most 1000 years")
+            target = clock.settable(current + round(seconds * 1000))
+            was = the_clock.stopped_ms is not None
+            stopped = was if said.stopped is None else said.stopped
+        self._ledger.set_clock(target - current + the_clock.offset_ms, target if stopped else None)
+        return await self._clock(request)
+
+    async def _settle(self, request: "_Request") -> Answer:
+        made = self._ledger.settle(self._ledger.tick())
+        batches = [{"batch_id": str(b.batch_id), "transactions": len(b.txns)} for b in made]
+        return _json({"batches": batches})
+
+    async def _set_status(self, request: "_Request") -> Answer:
+        return _json(manual_controls.set_status(self._ledger, request.body))
+
+    async def _return_item(self, request: "_Request") -> Answer:
+        return _json(manual_controls.return_item(self._ledger, request.body))
+
+    async def _reset(self, request: "_Request") -> Answer:
+        """Forget transactions and faults, of one account or of all; accounts, settings and the
+        clock stay, and no id comes twice."""
+        login = None
+        if request.body.strip():
+            login = msgspec.json.decode(request.body, type=ResetBody).login
+        if login is not None and login not in self._ledger.accounts:
+            raise ValueError(f"no account {login!r}")
+        faults = self._simulator.faults.active.values()
+        await self._remove([each.id for each in faults if login is None or each.login == login])
+        self._ledger.reset(login or "")
+        if login is None:
+            self._simulator.calls.forget()
+        return _json({"reset": login or "all"})
+
+
+class _Request:
+    __slots__ = ("body", "connection", "query")
+
+    def __init__(
+        self, query: dict[str, list[str]], body: bytes, connection: Connection | None
+    ) -> None:
+        self.query = query
+        self.body = body
+        self.connection = connection
+
+    def get(self, name: str) -> str | None:
+        found = self.query.get(name)
+        return None if found is None else found[-1]
+
+
+def _limit(request: _Request, default: int) -> int:
+    text = request.get("limit")
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise ValueError("limit is a whole number, not negative")
+    return int(text)
+
+
+def _is_amount(text: str) -> bool:
+    try:
+        return (amounts.parse(text) or 0) > 0
+    except ValueError:
+        return False
+
+
+def _row(row: Txn | Action) -> bytes:
+    """One truth row: of a capture or void the id is the original's."""
+    if isinstance(row, Txn):
+        txn, ref = row, row.ref
+        response_code = row.response_code
+    else:
+        txn, ref = row.txn, row.txn.trans_id
+        response_code = 1
+    return _encode(
+        {
+            "trans_id": str(txn.trans_id),
+            "ref_trans_id": str(ref) if ref else None,
+            "type": row.type,
+            "amount": amounts.text(row.amount),
+            "response_code": str(response_code),
+            "invoice_number": row.invoice,
+            "status": txn.status,
+            "login": txn.login,
+            "submitted_at": clock.utc_text(row.at),
+        }
+    )
+
+
+def _array(rows: list[Txn | Action]) -> Iterator[bytes]:
+    yield b"["
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        chunk = b",\n".join(map(_row, rows[start : start + _CHUNK_ROWS]))
+        yield chunk if start == 0 else b",\n" + chunk
+    yield b"]"
+
+
+def _json(value: Any) -> Answer:
+    return 200, chain([_encode(value)])
+
+
+def _error(status: int, text: str) -> Answer:
+    return status, chain([_encode({"error": text})])

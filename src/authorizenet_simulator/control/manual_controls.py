@@ -1,0 +1,82 @@
+"""Levers that no client has: a bank that returns an eCheck, and a transaction of any status."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from authorizenet_simulator.state import returned_items, statuses, transactions
+from authorizenet_simulator.state.ledger import AWAITS_PAYER, Ledger
+from authorizenet_simulator.state.statuses import PLACES
+from authorizenet_simulator.state.transactions import Txn
+
+_REASONS: Final = {
+    "R01": "Insufficient Funds",
+    "R02": "Account Closed",
+    "R03": "No Account/Unable to Locate Account",
+    "R04": "Invalid Account Number",
+    "R08": "Payment Stopped",
+    "R10": "Customer Advises Not Authorized",
+}
+
+
+class StatusBody(msgspec.Struct, forbid_unknown_fields=True):
+    trans_id: str
+    status: str
+
+
+class ReturnBody(msgspec.Struct, forbid_unknown_fields=True):
+    trans_id: str
+    code: Annotated[str, msgspec.Meta(pattern=r"^R[0-9]{2}(?!\n)$")] = "R01"
+    description: (
+        Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")] | None
+    ) = None
+
+
+def set_status(ledger: Ledger, body: bytes) -> dict[str, Any]:
+    """Give a transaction any status, with its consequences. Raises ValueError."""
+    said = msgspec.json.decode(body, type=StatusBody)
+    txn = _find(ledger, said.trans_id)
+    wanted = PLACES.get(said.status)
+    if wanted is None:
+        raise ValueError(f"no status {said.status!r}; there are {', '.join(PLACES)}")
+    kind = "refund" if txn.type == "refundTransaction" else "charge"
+    if wanted.of and wanted.of != kind:
+        raise ValueError(f"{said.status} is the status of a {wanted.of}; this is a {kind}")
+    if txn.response_code == AWAITS_PAYER:
+        raise ValueError("the payer has not consented yet")
+    if said.status == statuses.RETURNED:
+        return _return(ledger, txn, "R01", None)
+    ledger.move(txn, said.status, ledger.tick())
+    return {"trans_id": str(txn.trans_id), "status": txn.status}
+
+
+def return_item(ledger: Ledger, body: bytes) -> dict[str, Any]:
+    """The bank gives a settled eCheck back. Raises ValueError."""
+    said = msgspec.json.decode(body, type=ReturnBody)
+    txn = _find(ledger, said.trans_id)
+    if txn.status not in (statuses.SETTLED, statuses.REFUND_SETTLED):
+        raise ValueError(f"only what has settled is returned; this is {txn.status}")
+    return _return(ledger, txn, said.code, said.description)
+
+
+def _find(ledger: Ledger, number: str) -> Txn:
+    ledger.tick()
+    txn = ledger.txns.get(transactions.parse_id(number) or 0)
+    if txn is None:
+        raise ValueError(f"no transaction {number!r}")
+    return txn
+
+
+def _return(ledger: Ledger, txn: Txn, code: str, description: str | None) -> dict[str, Any]:
+    if txn.brand != "eCheck":
+        raise ValueError(f"only eChecks are returned; this was paid by {txn.brand}")
+    now = ledger.tick()
+    before = len(ledger.returns.items.get(txn.trans_id, ()))
+    text = description or _REASONS.get(code, "Returned")
+    ledger.do(
+        returned_items.ItemReturned(
+            txn.trans_id, txn.login, txn.trans_id * 10 + before, now, code, text
+        )
+    )
+    ledger.move(txn, statuses.RETURNED, now)
+    return {"trans_id": str(txn.trans_id), "status": txn.status, "code": code}

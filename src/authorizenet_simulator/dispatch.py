@@ -1,0 +1,75 @@
+"""Every method of the wire, and how one request is answered."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from authorizenet_simulator import create_transaction
+from authorizenet_simulator.hosted import hosted_pages
+from authorizenet_simulator.merchants import credentials, merchant_requests, permissions
+from authorizenet_simulator.profiles import profile_requests
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.subscriptions import subscription_requests
+from authorizenet_simulator.transactions import (
+    accept_nonces,
+    followups,
+    prepaid_cards,
+    reporting,
+)
+from authorizenet_simulator.wire import schema
+from authorizenet_simulator.wire.json_wire import Call, refusal
+from authorizenet_simulator.wire.replies import ApiError, Reply
+
+Tree = dict[str, Any]
+_ALIVE: Final = "isAliveRequest"
+
+
+def answer(ledger: Ledger, rules: schema.Schema, call: Call) -> bytes:
+    """Do what the request asks; the reply's bytes. Everything it changed is in the journal."""
+    now = ledger.tick()
+    method, body = call.method, call.body
+    try:
+        if method not in rules.requests:
+            raise ApiError("E00004")
+        rules.check(method, body)
+        if method == _ALIVE:
+            reply = Reply({})
+        else:
+            account = credentials.authenticate(ledger, method, body, now)
+            settings = ledger.settings_of(account)
+            if settings.switched_off or settings.test_mode:
+                permissions.check(settings, method)
+            reply = METHODS[method](ledger, account, body, now)
+        ref_id = body.get("refId")
+    except schema.SchemaError as error:  # refId is not echoed: the request was never read
+        reply, ref_id = refusal(ApiError("E00003", str(error))), None
+    except ApiError as error:
+        reply, ref_id = refusal(error), body.get("refId")
+        if not isinstance(ref_id, str):
+            ref_id = None
+    finally:
+        ledger.journal.flush()
+    return call.form.render(rules, method, reply, ref_id)
+
+
+METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = (
+    {
+        "createTransactionRequest": create_transaction.create,
+        "updateHeldTransactionRequest": followups.review,
+        "updateSplitTenderGroupRequest": prepaid_cards.update_group,
+        "updateMerchantDetailsRequest": merchant_requests.update_merchant,
+        "securePaymentContainerRequest": accept_nonces.mint,
+        "authenticateTestRequest": credentials.accept,
+        "mobileDeviceRegistrationRequest": credentials.register_device,
+        "mobileDeviceLoginRequest": credentials.log_in,
+        "logoutRequest": credentials.log_out,
+        "sendCustomerTransactionReceiptRequest": merchant_requests.send_receipt,
+        "decryptPaymentDataRequest": merchant_requests.decrypt,
+        "getAUJobSummaryRequest": merchant_requests.updater_summary,
+        "getAUJobDetailsRequest": merchant_requests.updater_details,
+    }
+    | reporting.METHODS
+    | profile_requests.METHODS
+    | subscription_requests.METHODS
+    | hosted_pages.METHODS
+)

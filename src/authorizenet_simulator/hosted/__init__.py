@@ -1,0 +1,1 @@
+"""Hosted pages that a payer opens in a browser."""

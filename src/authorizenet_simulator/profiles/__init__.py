@@ -1,0 +1,1 @@
+"""Customer profiles (CIM): the requests that create, charge and show them."""

@@ -1,0 +1,287 @@
+"""Transactions and profiles: a stored payment method is charged, a charge becomes a profile."""
+
+from typing import Any, Final
+
+import msgspec
+
+from authorizenet_simulator.profiles.profile_creation import (
+    Duplicate,
+    Identity,
+    add_address,
+    add_payment,
+    check_room,
+    identity,
+    make,
+)
+from authorizenet_simulator.profiles.profile_queries import default_payment
+from authorizenet_simulator.profiles.profile_reader import address as address_text
+from authorizenet_simulator.profiles.profile_reader import number, said, tree
+from authorizenet_simulator.state import payment_methods
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.customer_profiles import Address, PaymentProfile, Profile
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.transactions import Txn
+from authorizenet_simulator.transactions.transaction_request import (
+    AUTH,
+    CAPTURE_ONLY,
+    REFUND,
+    SALE,
+    Ask,
+    charged,
+)
+from authorizenet_simulator.wire.codes import MESSAGES
+from authorizenet_simulator.wire.replies import ApiError, Reply
+
+Tree = dict[str, Any]
+NOT_FOUND: Final = "Customer Profile ID or Customer Payment Profile ID not found."
+_CHARGES: Final = frozenset({SALE, AUTH, CAPTURE_ONLY})
+
+
+def use(ask: Ask, sent: Tree) -> None:
+    """Put the stored payment method and addresses that `sent` names into the request. Raises
+    ApiError: E00040 for ids that are not there, E00051 for another profile's transaction, E00090,
+    E00092 and E00093 for what is sent beside it, E00095 for a card without the shipping address
+    that it is to be sent to, E00098 for one that is not there, E00121 where the profile alone is
+    named and has no default payment method."""
+    paying: Tree | None = sent.get("paymentProfile")
+    if "payment" in ask.tree and paying is not None:
+        raise ApiError("E00090")
+    if "payment" in ask.tree and "customerProfileId" in sent and "shippingProfileId" not in sent:
+        raise ApiError("E00095")
+    if "shippingProfileId" in sent and "shipTo" in ask.tree:
+        raise ApiError("E00092")
+    if paying is not None and "billTo" in ask.tree:
+        raise ApiError("E00093")
+    if "customerProfileId" not in sent:
+        if paying is not None or "shippingProfileId" in sent:
+            raise ApiError("E00040", NOT_FOUND)
+        return
+    profile = ask.ledger.profiles.find(ask.account.login, number(sent["customerProfileId"]))
+    if profile is None:
+        raise ApiError("E00040", NOT_FOUND)
+    shown: Tree = {"customerProfileId": str(profile.profile_id)}
+    if paying is not None:
+        payment = profile.payment(number(paying["paymentProfileId"]))
+        if payment is None:
+            raise ApiError("E00040", NOT_FOUND)
+        _put_payment(ask, profile, payment, paying.get("cardCode"))
+        shown["customerPaymentProfileId"] = str(payment.payment_id)
+    elif "payment" not in ask.tree and ask.tree["transactionType"] in (*_CHARGES, REFUND):
+        payment = default_payment(profile)
+        _put_payment(ask, profile, payment, None)
+        shown["customerPaymentProfileId"] = str(payment.payment_id)
+    if "shippingProfileId" in sent:
+        found = profile.address(number(sent["shippingProfileId"]))
+        if found is None:
+            raise ApiError("E00098")
+        ask.tree["shipTo"] = without_contact(tree(found.ship_to))
+        shown["customerAddressId"] = str(found.address_id)
+    ask.tree["profile"] = shown
+
+
+def _put_payment(ask: Ask, profile: Profile, payment: PaymentProfile, code: str | None) -> None:
+    ask.profile = (profile.profile_id, payment.payment_id)
+    result = payment_methods.cvv_result(code)
+    ask.stored = msgspec.structs.replace(payment.instrument, cvv_result=result)
+    if (bank := tree(payment.details).get("bankAccount")) is not None:
+        ask.how = {"bank": bank}
+    if payment.bill_to:
+        ask.tree["billTo"] = tree(payment.bill_to)
+    if "customer" not in ask.tree:
+        named = {"id": profile.merchant_customer_id, "email": profile.email}
+        ask.tree["customer"] = {key: value for key, value in named.items() if value}
+    original = ask.ledger.txns.get(number(ask.tree.get("refTransId")))
+    if original is not None and original.login == ask.account.login:
+        _check_issued_for(original, ask.profile, payment.instrument)
+
+
+def _check_issued_for(original: Txn, profile: tuple[int, int], instrument: Instrument) -> None:
+    """Raises ApiError E00051: neither charged through the profile nor to its card."""
+    kept = tree(original.details)
+    through = kept.get("profile", {})
+    ids = (through.get("customerProfileId"), through.get("customerPaymentProfileId"))
+    if ids == tuple(map(str, profile)):
+        return
+    if charged(kept)[0] != instrument.fingerprint:
+        raise ApiError("E00051")
+
+
+def without_contact(ship_to: Tree) -> Tree:
+    """A transaction's shipping address has no telephone, fax or email."""
+    contact = ("phoneNumber", "faxNumber", "email")
+    return {key: value for key, value in ship_to.items() if key not in contact}
+
+
+def show(ask: Ask, reply: Reply) -> None:
+    """Name the profile in the answer, before the network's transaction id."""
+    if (shown := ask.tree.get("profile")) is None:
+        return
+    response = reply.payload["transactionResponse"]
+    network = response.pop("networkTransId", None)
+    response["profile"] = shown
+    if network is not None:
+        response["networkTransId"] = network
+
+
+def check_creation(ask: Ask, sent: Tree) -> None:
+    """Raises ApiError E00088, E00089 for a request of `createProfile` that cannot be."""
+    if any(key != "createProfile" for key in sent):
+        raise ApiError("E00088")
+    if "payment" not in ask.tree:
+        raise ApiError("E00089")
+
+
+def create_afterwards(ask: Ask, reply: Reply) -> None:
+    """A profile of a charge that went well; that it fails does not undo the charge."""
+    response = reply.payload["transactionResponse"]
+    if response["responseCode"] not in ("1", "4") or response["transId"] == "0":
+        return
+    result, code, text = "Ok", "I00001", MESSAGES["I00001"]
+    ids: Tree = {}
+    try:
+        ids = _ids_of(_create_of_charge(ask))
+    except ApiError as error:
+        result, code, text = "Error", error.code, error.text
+    messages = {"resultCode": result, "message": [{"code": code, "text": text}]}
+    reply.payload["profileResponse"] = {"messages": messages, **ids}
+
+
+def _create_of_charge(ask: Ask) -> Profile:
+    if "cim" in ask.settings.switched_off:
+        raise ApiError("E00044")
+    if ask.tree["transactionType"] not in _CHARGES:
+        raise ApiError("E00100")
+    if ask.instrument is None:
+        raise ApiError("E00103")
+    customer = ask.tree.get("customer") or {}
+    instrument = _storable(ask.instrument)
+    bank = (ask.tree.get("payment") or {}).get("bankAccount")
+    shown: Tree = {} if "type" not in customer else {"customerType": customer["type"]}
+    if bank is not None:
+        shown["bankAccount"] = payment_methods.shown_bank(bank)
+    return _create(ask.ledger, ask.account, _customer(customer), instrument, shown, ask.tree)
+
+
+def _customer(sent: Tree) -> Identity:
+    """Raises ApiError E00102 where the transaction names no customer."""
+    if not sent.get("id") and not sent.get("email"):
+        raise ApiError("E00102")
+    return identity({"merchantCustomerId": sent.get("id", ""), "email": sent.get("email", "")})
+
+
+def _storable(instrument: Instrument) -> Instrument:
+    month = payment_methods.year_month(instrument.expiry) or ""
+    return msgspec.structs.replace(instrument, expiry=month, cvv_result="")
+
+
+def _create(
+    ledger: Ledger,
+    account: Account,
+    wanted: Identity,
+    instrument: Instrument,
+    shown: Tree,
+    sent: Tree,
+    *,
+    kind: str = "regular",
+    default_payment: bool = False,
+    default_address: bool = False,
+) -> Profile:
+    """A profile with one payment method, and the address where `sent` has one."""
+    payment = _payment_of(ledger, instrument, shown, sent)
+    ship_to = address_text(sent.get("shipTo"))
+    addresses = [Address(ledger.profiles.next_address, ship_to)] if ship_to else []
+    return make(
+        ledger,
+        account.login,
+        wanted,
+        [payment],
+        addresses,
+        kind=kind,
+        default_payment=payment.payment_id if default_payment else 0,
+        default_address=addresses[0].address_id if default_address and addresses else 0,
+    )
+
+
+def _payment_of(ledger: Ledger, instrument: Instrument, shown: Tree, sent: Tree) -> PaymentProfile:
+    details = payment_methods.without_card_numbers(msgspec.json.encode(shown).decode())
+    return PaymentProfile(
+        ledger.profiles.next_payment,
+        instrument,
+        address_text(sent.get("billTo")),
+        details if shown else "",
+    )
+
+
+def _ids_of(profile: Profile) -> Tree:
+    return {
+        "customerProfileId": str(profile.profile_id),
+        "customerPaymentProfileIdList": [str(each.payment_id) for each in profile.payments],
+        "customerShippingAddressIdList": [str(each.address_id) for each in profile.addresses],
+    }
+
+
+def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
+    """createCustomerProfileFromTransactionRequest: a new profile, or one more payment method and
+    address of an old one. Raises ApiError E00039, E00040, E00042, E00099 to E00103."""
+    txn = ledger.txns.get(number(body["transId"]))
+    if txn is None or txn.login != account.login:
+        raise ApiError("E00099")
+    if txn.type not in _CHARGES:
+        raise ApiError("E00100")
+    if txn.response_code not in (1, 4):
+        raise ApiError("E00101")
+    sent = tree(txn.details)
+    fingerprint, expiry = charged(sent)
+    if not fingerprint:
+        raise ApiError("E00103")
+    legacy = fingerprint == payment_methods.fingerprint(
+        payment_methods.LEGACY_TEST_CARD, ledger.salt
+    )
+    instrument = Instrument(fingerprint, txn.last4, txn.brand, expiry, legacy=legacy)
+    customer = sent.get("customer") or {}
+    shown: Tree = {} if "type" not in customer else {"customerType": customer["type"]}
+    if "bank" in sent:
+        shown["bankAccount"] = sent["bank"]
+    default_payment = said(body.get("defaultPaymentProfile"))
+    default_address = said(body.get("defaultShippingAddress"))
+    if "customerProfileId" not in body:
+        wanted = identity(body["customer"]) if body.get("customer") else _customer(customer)
+        made = _create(
+            ledger,
+            account,
+            wanted,
+            _storable(instrument),
+            shown,
+            sent,
+            kind=body.get("profileType", "regular"),
+            default_payment=default_payment,
+            default_address=default_address,
+        )
+        return Reply({**_ids_of(made), "validationDirectResponseList": []})
+    profile = ledger.profiles.find(account.login, number(body["customerProfileId"]))
+    if profile is None:
+        raise ApiError("E00040")
+    payment = _payment_of(ledger, _storable(instrument), shown, sent)
+    ship_to = address_text(sent.get("shipTo"))
+    check_room(0, len(profile.addresses) + bool(ship_to))
+    payload: Tree = {
+        "customerProfileId": str(profile.profile_id),
+        "customerPaymentProfileIdList": [str(payment.payment_id)],
+        "customerShippingAddressIdList": [],
+        "validationDirectResponseList": [],
+    }
+    try:
+        add_payment(ledger, account.login, profile, payment, default_payment or None)
+    except Duplicate as duplicate:
+        payload["customerPaymentProfileIdList"] = [str(duplicate.existing)]
+        return Reply(payload, "Error", duplicate.code, duplicate.text)
+    if ship_to:
+        address = Address(ledger.profiles.next_address, ship_to)
+        try:
+            add_address(ledger, account.login, profile, address, default_address or None)
+            address_id = address.address_id
+        except Duplicate as duplicate:
+            address_id = duplicate.existing
+        payload["customerShippingAddressIdList"] = [str(address_id)]
+    return Reply(payload)

@@ -1,0 +1,177 @@
+"""From what a request says of a payment method or address to what a profile stores of it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from authorizenet_simulator.state import payment_methods, transactions
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.customer_profiles import Address, PaymentProfile
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.transactions import accept_nonces, address_checks
+from authorizenet_simulator.wire.replies import ApiError
+
+Tree = dict[str, Any]
+_MASKED: Final = re.compile(r"X*\d{4}\Z", re.ASCII)
+_MASKED_EXPIRY: Final = ("XXXX", "XXXXXX")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def tree(text: str) -> Tree:
+    """The stored JSON, or nothing."""
+    return _decode(text) if text else {}
+
+
+def said(value: Any) -> bool:
+    """A boolean of the wire."""
+    return value in ("true", "1")
+
+
+def number(text: str | None) -> int:
+    """An id of the wire; 0, which no profile has, for none or one too long to be any."""
+    return transactions.parse_id(text or "") or 0
+
+
+def payment_profile(
+    ledger: Ledger,
+    account: Account,
+    sent: Tree,
+    payment_id: int,
+    now: int,
+    before: PaymentProfile | None = None,
+) -> PaymentProfile:
+    """What is stored of `sent`. With `before`, masked values and a payment method left out mean
+    what that one has. Raises ApiError E00013, E00014, E00015, E00082, E00085, and those of a
+    nonce."""
+    address_checks.check(ledger.settings_of(account), sent)
+    shown: Tree = {key: sent[key] for key in _AS_SENT if key in sent}
+    kept = {} if before is None else tree(before.details)
+    if "payment" in sent:
+        instrument, bank = _payment(ledger, account, sent["payment"], now, before)
+    elif before is not None:
+        instrument, bank = before.instrument, kept.get("bankAccount")
+    else:
+        raise ApiError("E00014")
+    if bank is not None:
+        shown["bankAccount"] = bank
+    if (licence := sent.get("driversLicense")) is not None:
+        shown["driversLicense"] = {
+            "number": payment_methods.masked(licence["number"]),
+            "state": licence["state"],
+            "dateOfBirth": "XXXX-XX-XX",
+        }
+    if "taxId" in sent:
+        shown["taxId"] = payment_methods.masked(sent["taxId"])
+    if (earlier := sent.get("subsequentAuthInformation")) is not None:
+        shown |= {
+            key: earlier[key]
+            for key in ("originalNetworkTransId", "originalAuthAmount")
+            if key in earlier
+        }
+    return PaymentProfile(payment_id, instrument, address(sent.get("billTo")), _text(shown))
+
+
+_AS_SENT: Final[tuple[str, ...]] = ("customerType", "excludeFromAccountUpdater")
+
+
+def address(sent: Tree | None) -> str:
+    """JSON of an address, without what is empty; '' for none."""
+    return _text({key: value for key, value in (sent or {}).items() if value})
+
+
+def _text(value: Tree) -> str:
+    return payment_methods.without_card_numbers(_encode(value).decode()) if value else ""
+
+
+def _payment(
+    ledger: Ledger, account: Account, sent: Tree, now: int, before: PaymentProfile | None
+) -> tuple[Instrument, Tree | None]:
+    """The instrument, and what is shown of a bank account beside its number."""
+    stored = None if before is None else before.instrument
+    if (card := sent.get("creditCard")) is not None:
+        return _card(card, ledger.salt, stored), None
+    if (bank := sent.get("bankAccount")) is not None:
+        return _bank(bank, ledger.salt, before)
+    if (opaque := sent.get("opaqueData")) is not None:
+        if opaque["dataDescriptor"] != accept_nonces.DESCRIPTOR:
+            raise ApiError("E00013", "Opaque Data is invalid.")
+        found = accept_nonces.redeem(ledger, account, opaque["dataValue"], now)
+        if found.brand == "eCheck":
+            return found, {"routingNumber": "XXXX", "nameOnAccount": ""}
+        return _stored(found, _expiry(found.expiry, None)), None
+    if (track := sent.get("trackData")) is not None:
+        found = payment_methods.read_track(track, ledger.salt)
+        return _stored(found, _expiry(found.expiry, None)), None
+    raise ApiError("E00013", "Payment is invalid.")
+
+
+def _card(card: Tree, salt: bytes, before: Instrument | None) -> Instrument:
+    digits = card["cardNumber"].strip()
+    if before is not None and _MASKED.match(digits):
+        if before.brand == "eCheck" or before.last4 != payment_methods.last_four(digits):
+            raise ApiError("E00013", "Card Number is invalid.")
+        return _stored(before, _expiry(card["expirationDate"], before))
+    if not 13 <= len(digits) <= 16:
+        raise ApiError("E00015", "The field length is invalid for Card Number.")
+    if not (digits.isascii() and digits.isdigit()):
+        raise ApiError("E00013", "Card Number is invalid.")
+    found = payment_methods.read_card(card, salt)
+    if not found.brand:  # stored all the same: only a validation or a charge looks at the digits
+        found = msgspec.structs.replace(found, brand=payment_methods.brand_of(digits) or "")
+    return _stored(found, _expiry(card["expirationDate"], before))
+
+
+def _stored(instrument: Instrument, expiry: str) -> Instrument:
+    """As a profile keeps it: a card code's result belongs to one transaction only."""
+    return msgspec.structs.replace(instrument, expiry=expiry, cvv_result="")
+
+
+def _expiry(text: str, before: Instrument | None) -> str:
+    """YYYY-MM. A masked one means the stored one."""
+    if before is not None and before.expiry and text.strip() in _MASKED_EXPIRY:
+        return before.expiry
+    month = payment_methods.year_month(text)
+    if month is None:
+        raise ApiError("E00013", "Expiration Date is invalid.")
+    return month
+
+
+def _bank(bank: Tree, salt: bytes, before: PaymentProfile | None) -> tuple[Instrument, Tree]:
+    routing, digits = bank["routingNumber"].strip(), bank["accountNumber"].strip()
+    if before is None or not digits.startswith("X"):
+        return payment_methods.read_bank(bank, salt), payment_methods.shown_bank(bank)
+    # Routing and account number share one fingerprint, so they change together or not at all.
+    shown = tree(before.details).get("bankAccount", {})
+    if before.instrument.brand != "eCheck" or before.instrument.last4 != payment_methods.last_four(
+        digits
+    ):
+        raise ApiError("E00013", "Account Number is invalid.")
+    if shown.get("routingNumber", "")[-4:] != routing[-4:]:
+        raise ApiError("E00013", "Routing Number is invalid.")
+    return before.instrument, payment_methods.shown_bank(bank)
+
+
+def same_payment(one: PaymentProfile, other: PaymentProfile) -> bool:
+    """Whether the processor takes them for the same: number, expiry, name, street and ZIP."""
+    first, second = one.instrument, other.instrument
+    return (
+        first.fingerprint == second.fingerprint
+        and first.expiry == second.expiry
+        and _alike(one.bill_to, other.bill_to, ("firstName", "lastName", "address", "zip"))
+    )
+
+
+def same_address(one: Address, other: Address) -> bool:
+    """Whether the processor takes them for the same: name, street, ZIP and telephone."""
+    compared = ("firstName", "lastName", "address", "zip", "phoneNumber")
+    return _alike(one.ship_to, other.ship_to, compared)
+
+
+def _alike(one: str, other: str, names: Iterable[str]) -> bool:
+    first: Mapping[str, Any] = tree(one)
+    second: Mapping[str, Any] = tree(other)
+    return all(first.get(name, "") == second.get(name, "") for name in names)

@@ -1,0 +1,136 @@
+"""createCustomerProfileTransactionRequest, the older way to charge a profile.
+
+Each becomes the transactionRequest of today; only its answer is told in the older text.
+"""
+
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl
+
+from authorizenet_simulator.profiles import profile_charges
+from authorizenet_simulator.profiles.profile_reader import number
+from authorizenet_simulator.profiles.profile_validation import NO_ADDRESS
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.transactions import transaction_types
+from authorizenet_simulator.transactions.transaction_request import (
+    AUTH,
+    CAPTURE_ONLY,
+    REFUND,
+    SALE,
+    Ask,
+)
+from authorizenet_simulator.wire import direct_response
+from authorizenet_simulator.wire.direct_response import Form
+from authorizenet_simulator.wire.replies import ApiError, Reply
+
+Tree = dict[str, Any]
+
+
+class _Kind(NamedTuple):
+    type: str
+    shown: str
+    """Its name in the direct response."""
+
+
+_KINDS: Final = {
+    "profileTransAuthCapture": _Kind(SALE, "auth_capture"),
+    "profileTransAuthOnly": _Kind(AUTH, "auth_only"),
+    "profileTransCaptureOnly": _Kind(CAPTURE_ONLY, "capture_only"),
+    "profileTransPriorAuthCapture": _Kind("priorAuthCaptureTransaction", "prior_auth_capture"),
+    "profileTransRefund": _Kind(REFUND, "credit"),
+    "profileTransVoid": _Kind("voidTransaction", "void"),
+}
+_SAME: Final = {
+    "amount": "amount",
+    "transId": "refTransId",
+    "approvalCode": "authCode",
+    "tax": "tax",
+    "shipping": "shipping",
+    "duty": "duty",
+    "taxExempt": "taxExempt",
+}
+"""What both requests have, under the older name and today's."""
+_SETTINGS: Final = {"x_duplicate_window": "duplicateWindow", "x_test_request": "testRequest"}
+_FIELDS: Final = {"x_customer_ip": "customerIP", "x_currency_code": "currencyCode"}
+"""Extra options that have a place in today's request."""
+
+
+def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
+    """Raises ApiError E00040, E00051; what the bank or the gateway refuses is E00027, with the
+    reason's text."""
+    ((name, sent),) = body["transaction"].items()
+    kind = _KINDS[name]
+    extra = dict(parse_qsl(body.get("extraOptions", "").strip(), keep_blank_values=True))
+    asked = _transaction(kind, sent, extra)
+    ask = Ask(ledger, account, {**body, "transactionRequest": asked}, now)
+    for option, setting in _SETTINGS.items():
+        if option in extra:
+            ask.options[setting] = extra[option].lower()
+    _use_profile(ask, sent)
+    if kind.type == REFUND:
+        _check_original(ask, sent)
+    response = transaction_types.run(ask).payload["transactionResponse"]
+    form = Form(extra.get("x_delim_char") or ",", extra.get("x_encap_char", ""))
+    payload = {"directResponse": direct_response.render(response, asked, kind.shown, form)}
+    if response["responseCode"] in ("1", "4"):
+        return Reply(payload)
+    return Reply(payload, "Error", "E00027", direct_response.reason(response)[1])
+
+
+def _check_original(ask: Ask, sent: Tree) -> None:
+    """A refund of nothing is no transaction here, unlike with today's request: E00040."""
+    named = sent.get("transId", "").strip()
+    original = ask.ledger.txns.get(number(named)) if named else None
+    if named and (original is None or original.login != ask.account.login):
+        raise ApiError("E00040")
+
+
+def _transaction(kind: _Kind, sent: Tree, extra: dict[str, str]) -> Tree:
+    asked: Tree = {"transactionType": kind.type}
+    asked |= {now: sent[then] for then, now in _SAME.items() if then in sent}
+    asked |= {now: extra[option] for option, now in _FIELDS.items() if extra.get(option)}
+    if (order := sent.get("order")) is not None:
+        order = dict(order)
+        if purchase := order.pop("purchaseOrderNumber", ""):
+            asked["poNumber"] = purchase
+        asked["order"] = order
+    if "lineItems" in sent:
+        asked["lineItems"] = {"lineItem": sent["lineItems"]}
+    if kind.type == REFUND and "customerPaymentProfileId" not in sent:
+        asked["payment"] = _masked_payment(sent)
+    return asked
+
+
+def _masked_payment(sent: Tree) -> Tree:
+    """What a refund without a payment profile says of the account it goes to."""
+    if "creditCardNumberMasked" in sent:
+        return {
+            "creditCard": {"cardNumber": sent["creditCardNumberMasked"], "expirationDate": "XXXX"}
+        }
+    if "bankAccountNumberMasked" in sent:
+        return {
+            "bankAccount": {
+                "routingNumber": sent.get("bankRoutingNumberMasked", "XXXX"),
+                "accountNumber": sent["bankAccountNumberMasked"],
+            }
+        }
+    return {}
+
+
+def _use_profile(ask: Ask, sent: Tree) -> None:
+    if "customerProfileId" not in sent:
+        return
+    named: Tree = {"customerProfileId": sent["customerProfileId"]}
+    profile = ask.ledger.profiles.find(ask.account.login, number(sent["customerProfileId"]))
+    if profile is None:
+        raise ApiError("E00040", profile_charges.NOT_FOUND)
+    if address_id := sent.get("customerShippingAddressId"):
+        if profile.address(number(address_id)) is None:
+            raise ApiError("E00040", NO_ADDRESS)
+        named["shippingProfileId"] = address_id
+    if "customerPaymentProfileId" not in sent:
+        return
+    named["paymentProfile"] = {"paymentProfileId": sent["customerPaymentProfileId"]}
+    if "cardCode" in sent:
+        named["paymentProfile"]["cardCode"] = sent["cardCode"]
+    profile_charges.use(ask, named)

@@ -1,0 +1,148 @@
+"""Is a payment method good? testMode looks at it, liveMode asks the bank and takes it back."""
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from authorizenet_simulator.profiles.profile_charges import NOT_FOUND, without_contact
+from authorizenet_simulator.profiles.profile_creation import Identity
+from authorizenet_simulator.profiles.profile_reader import number, tree
+from authorizenet_simulator.state import payment_methods
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.customer_profiles import PaymentProfile
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.transactions import followups, transaction_types
+from authorizenet_simulator.transactions.transaction_request import (
+    AUTH,
+    Ask,
+    Refused,
+    check_instrument,
+)
+from authorizenet_simulator.wire import direct_response, replies
+from authorizenet_simulator.wire.codes import REASONS
+from authorizenet_simulator.wire.replies import ApiError, Reply
+
+Tree = dict[str, Any]
+NO_ADDRESS: Final = "Cannot find the specified shipping address."
+_ORDER: Final = {
+    "invoiceNumber": "none",
+    "description": "Test transaction for ValidateCustomerPaymentProfile.",
+}
+_ALSO_SHOWN: Final = {
+    "tax": {"amount": "0.00"},
+    "duty": {"amount": "0.00"},
+    "shipping": {"amount": "0.00"},
+    "taxExempt": "false",
+    "poNumber": "none",
+}
+
+
+class Verdict(NamedTuple):
+    """The direct response, and the text of E00027 where the payment method is no good."""
+
+    direct: str
+    problem: str | None
+
+
+def validate(
+    ledger: Ledger,
+    account: Account,
+    customer: Identity,
+    payment: PaymentProfile,
+    mode: str,
+    now: int,
+    *,
+    ship_to: Tree | None = None,
+    code: str | None = None,
+) -> Verdict | None:
+    """None for the mode 'none'. The live modes leave an authorization and its void."""
+    if mode == "none":
+        return None
+    asked: Tree = {"transactionType": AUTH, "amount": "1.00", "order": _ORDER}
+    named = {"id": customer.merchant_customer_id, "email": customer.email}
+    asked["customer"] = {key: value for key, value in named.items() if value}
+    if payment.bill_to:
+        asked["billTo"] = tree(payment.bill_to)
+    if ship_to:
+        asked["shipTo"] = without_contact(ship_to)
+    instrument = msgspec.structs.replace(
+        payment.instrument, cvv_result=payment_methods.cvv_result(code)
+    )
+    if mode == "testMode":
+        response = _look_at(account, instrument, now)
+    else:
+        no_zero = mode == "oldLiveMode" or instrument.brand in payment_methods.NO_ZERO_AUTH
+        asked["amount"] = "0.01" if no_zero else "0.00"
+        response = _ask_the_bank(ledger, account, instrument, asked, now)
+    direct = direct_response.render(response, {**asked, **_ALSO_SHOWN}, "auth_only")
+    good = response["responseCode"] in ("1", "4")
+    return Verdict(direct, None if good else direct_response.reason(response)[1])
+
+
+def _look_at(account: Account, instrument: Instrument, now: int) -> Tree:
+    """The transactionResponse of test mode: number, expiry, nothing else."""
+    response_code, reason = 1, 1
+    try:
+        check_instrument(instrument, now)
+    except Refused as refused:
+        response_code, reason = 3, refused.reason
+    found: Tree = replies.transaction(
+        account,
+        response_code,
+        reason,
+        text=f"(TESTMODE) {REASONS[reason][1]}",
+        auth="000000",
+        masked=instrument.masked,
+        brand=instrument.brand,
+        test=True,
+    ).payload["transactionResponse"]
+    return found
+
+
+def _ask_the_bank(
+    ledger: Ledger, account: Account, instrument: Instrument, asked: Tree, now: int
+) -> Tree:
+    """Authorize next to nothing, and void it. Two validations are never duplicates."""
+    ask = Ask(ledger, account, {"transactionRequest": asked}, now)
+    ask.stored = instrument
+    ask.options["duplicateWindow"] = "0"
+    response: Tree = transaction_types.run(ask).payload["transactionResponse"]
+    if response["responseCode"] in ("1", "4") and response["transId"] != "0":
+        taken_back = {"transactionType": "voidTransaction", "refTransId": response["transId"]}
+        followups.void(Ask(ledger, account, {"transactionRequest": taken_back}, now))
+    return response
+
+
+def validate_request(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
+    """validateCustomerPaymentProfileRequest. Raises ApiError E00040."""
+    profile = ledger.profiles.find(account.login, number(body["customerProfileId"]))
+    payment = None if profile is None else profile.payment(number(body["customerPaymentProfileId"]))
+    if profile is None or payment is None:
+        raise ApiError("E00040", NOT_FOUND)
+    ship_to = None
+    if address_id := number(body.get("customerShippingAddressId")):
+        address = profile.address(address_id)
+        if address is None:
+            raise ApiError("E00040", NO_ADDRESS)
+        ship_to = tree(address.ship_to)
+    verdict = validate(
+        ledger,
+        account,
+        Identity(*profile.identity),
+        payment,
+        body["validationMode"],
+        now,
+        ship_to=ship_to,
+        code=body.get("cardCode"),
+    )
+    if verdict is None:
+        return Reply({})
+    return judged({"directResponse": verdict.direct}, verdict)
+
+
+def judged(payload: Tree, verdict: Verdict) -> Reply:
+    """The reply of a request whose outcome `verdict` decides."""
+    if verdict.problem is None:
+        return Reply(payload)
+    return Reply(payload, "Error", "E00027", verdict.problem)

@@ -1,0 +1,1 @@
+"""What the simulator remembers, and the journal that makes it durable."""

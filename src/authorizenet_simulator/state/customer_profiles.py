@@ -1,0 +1,357 @@
+"""Customer profiles: what is stored of customers, their payment methods and addresses.
+
+A store beside the ledger. Every merchant has a shelf of its own, so another merchant's id is an
+unknown id. Numbers never come here: a payment profile holds an `Instrument`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, get_args
+
+import msgspec
+
+from authorizenet_simulator.state.payment_methods import Instrument
+
+if TYPE_CHECKING:
+    from authorizenet_simulator.state.ledger import Ledger
+
+MOST_PAYMENTS: Final = 10
+MOST_ADDRESSES: Final = 100
+
+
+class PaymentProfile(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One stored payment method. `expiry` of its instrument is YYYY-MM."""
+
+    payment_id: int
+    instrument: Instrument
+    bill_to: str
+    """JSON of the address; '' for none."""
+    details: str
+    """JSON of what else is shown: customer type, bank account, masked licence; '' for none."""
+
+
+class Address(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One shipping address; `ship_to` is its JSON."""
+
+    address_id: int
+    ship_to: str
+
+
+class Profile(msgspec.Struct, gc=False, array_like=True):
+    """One customer. The default ids are 0 for none."""
+
+    profile_id: int
+    merchant_customer_id: str
+    description: str
+    email: str
+    kind: str
+    """'regular' or 'guest'."""
+    payments: list[PaymentProfile]
+    addresses: list[Address]
+    default_payment: int = 0
+    default_address: int = 0
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What makes two profiles duplicates of each other."""
+        return self.merchant_customer_id, self.description, self.email
+
+    def payment(self, payment_id: int) -> PaymentProfile | None:
+        return next((each for each in self.payments if each.payment_id == payment_id), None)
+
+    def address(self, address_id: int) -> Address | None:
+        return next((each for each in self.addresses if each.address_id == address_id), None)
+
+
+class ProfileMade(msgspec.Struct, array_like=True, tag="customer"):
+    login: str
+    profile: Profile
+
+
+class ProfileChanged(msgspec.Struct, array_like=True, tag="customer_change"):
+    login: str
+    profile_id: int
+    merchant_customer_id: str
+    description: str
+    email: str
+    kind: str
+
+
+class ProfileDeleted(msgspec.Struct, array_like=True, tag="customer_delete"):
+    login: str
+    profile_id: int
+
+
+class PaymentStored(msgspec.Struct, array_like=True, tag="customer_payment"):
+    """A payment profile, new or in the place of the one with its id."""
+
+    login: str
+    profile_id: int
+    payment: PaymentProfile
+    default: bool | None
+    """None: as it was."""
+
+
+class PaymentDeleted(msgspec.Struct, array_like=True, tag="customer_payment_delete"):
+    login: str
+    profile_id: int
+    payment_id: int
+
+
+class AddressStored(msgspec.Struct, array_like=True, tag="customer_address"):
+    """A shipping address, new or in the place of the one with its id."""
+
+    login: str
+    profile_id: int
+    address: Address
+    default: bool | None
+
+
+class AddressDeleted(msgspec.Struct, array_like=True, tag="customer_address_delete"):
+    login: str
+    profile_id: int
+    address_id: int
+
+
+class IdsGiven(msgspec.Struct, array_like=True, tag="customer_ids"):
+    """Where the ids go on."""
+
+    profile: int
+    payment: int
+    address: int
+
+
+Event = (
+    ProfileMade
+    | ProfileChanged
+    | ProfileDeleted
+    | PaymentStored
+    | PaymentDeleted
+    | AddressStored
+    | AddressDeleted
+    | IdsGiven
+)
+
+SubscriptionsOf = Callable[[int, int, int], Sequence[int]]
+"""Ids of the active and suspended subscriptions of (customer profile id, payment profile id or 0
+for any, address id or 0 for any)."""
+
+
+def _no_subscriptions(profile_id: int, payment_id: int, address_id: int) -> Sequence[int]:
+    return ()
+
+
+class Shelf:
+    """One merchant's profiles, and the indexes that find them."""
+
+    __slots__ = (
+        "_out_of_order",
+        "by_email",
+        "by_identity",
+        "by_merchant_id",
+        "expiring",
+        "profiles",
+    )
+
+    def __init__(self) -> None:
+        self.profiles: dict[int, Profile] = {}
+        self.by_identity: dict[tuple[str, str, str], int] = {}
+        self.by_merchant_id: dict[str, tuple[int, ...]] = {}
+        self.by_email: dict[str, tuple[int, ...]] = {}
+        self.expiring: dict[str, dict[int, int]] = {}
+        """YYYY-MM -> payment profile id -> customer profile id; read it by `expiring_in`."""
+        self._out_of_order: set[str] = set()
+        """Months whose ids do not ascend, after a card got a new date."""
+
+    def add(self, profile: Profile) -> None:
+        self.profiles[profile.profile_id] = profile
+        self.enter(profile)
+        for payment in profile.payments:
+            self.enter_payment(profile, payment)
+
+    def enter(self, profile: Profile) -> None:
+        """Into the indexes by what the merchant calls the customer."""
+        number = profile.profile_id
+        self.by_identity[profile.identity] = number
+        for index, key in self._named(profile):
+            if key:
+                index[key] = (*index.get(key, ()), number)
+
+    def leave(self, profile: Profile) -> None:
+        number = profile.profile_id
+        if self.by_identity.get(profile.identity) == number:
+            del self.by_identity[profile.identity]
+        for index, key in self._named(profile):
+            if key:
+                rest = tuple(each for each in index[key] if each != number)
+                if rest:
+                    index[key] = rest
+                else:
+                    del index[key]
+
+    def _named(self, profile: Profile) -> Iterator[tuple[dict[str, tuple[int, ...]], str]]:
+        yield self.by_merchant_id, profile.merchant_customer_id
+        yield self.by_email, profile.email
+
+    def enter_payment(self, profile: Profile, payment: PaymentProfile) -> None:
+        if expiry := payment.instrument.expiry:
+            month = self.expiring.setdefault(expiry, {})
+            if month and next(reversed(month)) > payment.payment_id:
+                self._out_of_order.add(expiry)
+            month[payment.payment_id] = profile.profile_id
+
+    def leave_payment(self, payment: PaymentProfile) -> None:
+        if expiry := payment.instrument.expiry:
+            month = self.expiring[expiry]
+            del month[payment.payment_id]
+            if not month:
+                del self.expiring[expiry]
+                self._out_of_order.discard(expiry)
+
+    def expiring_in(self, month: str) -> dict[int, int]:
+        """Payment profile id -> customer profile id, ids ascending."""
+        if month in self._out_of_order:
+            self.expiring[month] = dict(sorted(self.expiring[month].items()))
+            self._out_of_order.remove(month)
+        return self.expiring.get(month, {})
+
+
+_EMPTY: Final = Shelf()
+
+
+class Profiles:
+    """The store. `subscriptions_of` is set by whoever keeps subscriptions."""
+
+    events: tuple[type, ...] = get_args(Event)
+
+    def __init__(self) -> None:
+        self._shelves: dict[str, Shelf] = {}
+        # Apart from each other, so that an id in the wrong place is found nowhere; they fit the
+        # 32 bits that the schema gives them.
+        self._next = IdsGiven(900_000_001, 1_200_000_001, 1_500_000_001)
+        self.subscriptions_of: SubscriptionsOf = _no_subscriptions
+
+    def shelf(self, login: str) -> Shelf:
+        """For reading; a merchant without profiles has an empty one."""
+        return self._shelves.get(login, _EMPTY)
+
+    def find(self, login: str, profile_id: int) -> Profile | None:
+        return self.shelf(login).profiles.get(profile_id)
+
+    # The next ids; they are used up once an event that carries them is applied.
+
+    @property
+    def next_profile(self) -> int:
+        return self._next.profile
+
+    @property
+    def next_payment(self) -> int:
+        return self._next.payment
+
+    @property
+    def next_address(self) -> int:
+        return self._next.address
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case ProfileMade(login, profile):
+                self._shelves.setdefault(login, Shelf()).add(profile)
+                self._used(profile.profile_id, profile.payments, profile.addresses)
+            case ProfileChanged():
+                self._changed(event)
+            case ProfileDeleted(login, profile_id):
+                shelf = self._shelves[login]
+                profile = shelf.profiles.pop(profile_id)
+                shelf.leave(profile)
+                for payment in profile.payments:
+                    shelf.leave_payment(payment)
+            case PaymentStored():
+                self._payment_stored(event)
+            case PaymentDeleted(login, profile_id, payment_id):
+                shelf = self._shelves[login]
+                profile = shelf.profiles[profile_id]
+                gone = profile.payment(payment_id)
+                assert gone is not None
+                shelf.leave_payment(gone)
+                profile.payments.remove(gone)
+                if profile.default_payment == payment_id:
+                    profile.default_payment = 0
+            case AddressStored():
+                self._address_stored(event)
+            case AddressDeleted(login, profile_id, address_id):
+                profile = self._shelves[login].profiles[profile_id]
+                profile.addresses = [
+                    each for each in profile.addresses if each.address_id != address_id
+                ]
+                if profile.default_address == address_id:
+                    profile.default_address = 0
+            case IdsGiven():
+                self._next = event
+
+    def _used(
+        self, profile: int, payments: Sequence[PaymentProfile], addresses: Sequence[Address]
+    ) -> None:
+        highest_payment = max((each.payment_id for each in payments), default=0)
+        highest_address = max((each.address_id for each in addresses), default=0)
+        self._next = IdsGiven(
+            max(self._next.profile, profile + 1),
+            max(self._next.payment, highest_payment + 1),
+            max(self._next.address, highest_address + 1),
+        )
+
+    def _changed(self, event: ProfileChanged) -> None:
+        shelf = self._shelves[event.login]
+        profile = shelf.profiles[event.profile_id]
+        shelf.leave(profile)
+        profile.merchant_customer_id = event.merchant_customer_id
+        profile.description = event.description
+        profile.email = event.email
+        profile.kind = event.kind
+        shelf.enter(profile)
+
+    def _payment_stored(self, event: PaymentStored) -> None:
+        shelf, payment = self._shelves[event.login], event.payment
+        profile = shelf.profiles[event.profile_id]
+        before = profile.payment(payment.payment_id)
+        if before is None:
+            profile.payments.append(payment)
+            self._used(0, (payment,), ())
+        else:
+            shelf.leave_payment(before)
+            profile.payments[profile.payments.index(before)] = payment
+        shelf.enter_payment(profile, payment)
+        profile.default_payment = _default(
+            profile.default_payment, payment.payment_id, event.default
+        )
+
+    def _address_stored(self, event: AddressStored) -> None:
+        profile, address = self._shelves[event.login].profiles[event.profile_id], event.address
+        before = profile.address(address.address_id)
+        if before is None:
+            profile.addresses.append(address)
+            self._used(0, (), (address,))
+        else:
+            profile.addresses[profile.addresses.index(before)] = address
+        profile.default_address = _default(
+            profile.default_address, address.address_id, event.default
+        )
+
+    def reset(self, login: str) -> None:
+        if login:
+            self._shelves.pop(login, None)
+        else:
+            self._shelves.clear()
+
+    def snapshot(self) -> Iterator[Event]:
+        yield self._next
+
+    def due(self) -> int | None:
+        return None
+
+    def tick(self, ledger: "Ledger", now: int) -> None:
+        """Nothing of a profile comes with time."""
+
+
+def _default(current: int, number: int, wanted: bool | None) -> int:
+    if wanted:
+        return number
+    return 0 if wanted is False and current == number else current

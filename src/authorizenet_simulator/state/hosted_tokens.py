@@ -1,0 +1,87 @@
+"""The tokens of hosted pages: fifteen minutes, one account, and one payment each."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import msgspec
+
+if TYPE_CHECKING:
+    from authorizenet_simulator.state.ledger import Ledger
+
+LIFETIME_MS: Final = 15 * 60_000
+
+
+class PageMinted(msgspec.Struct, array_like=True, tag="page"):
+    """A page that may be opened: a payment's, or a customer profile's."""
+
+    token: str
+    login: str
+    expires: int
+    request: str
+    """JSON of the transactionRequest, without a payment method; '' for a profile page."""
+    profile_id: int
+    """0 for a payment page."""
+    ref_id: str
+    settings: dict[str, str]
+    """By their names on the wire."""
+
+
+class PageUsed(msgspec.Struct, array_like=True, tag="page_used"):
+    token: str
+
+
+class PageFreed(msgspec.Struct, array_like=True, tag="page_freed"):
+    """Its payment failed, so it may be tried again."""
+
+    token: str
+
+
+Event = PageMinted | PageUsed | PageFreed
+
+
+class HostedPages:
+    """The store."""
+
+    events: tuple[type, ...] = get_args(Event)
+
+    def __init__(self) -> None:
+        self._pages: dict[str, PageMinted] = {}
+        self._used: set[str] = set()
+
+    def find(self, token: str) -> PageMinted | None:
+        return self._pages.get(token)
+
+    def is_used(self, token: str) -> bool:
+        return token in self._used
+
+    def apply(self, event: Any) -> None:
+        match event:
+            case PageMinted():
+                self._drop_stale(event.expires - LIFETIME_MS)
+                self._pages[event.token] = event
+            case PageUsed(token):
+                self._used.add(token)
+            case PageFreed(token):
+                self._used.discard(token)
+
+    def _drop_stale(self, now: int) -> None:
+        """They lie in the order of their making: each new one sweeps two."""
+        for token in [token for token, _ in zip(self._pages, range(2), strict=False)]:
+            if self._pages[token].expires + LIFETIME_MS < now:
+                del self._pages[token]
+                self._used.discard(token)
+
+    def reset(self, login: str) -> None:
+        gone = [key for key, page in self._pages.items() if login in ("", page.login)]
+        for token in gone:
+            del self._pages[token]
+            self._used.discard(token)
+
+    def snapshot(self) -> Iterator[Event]:
+        yield from ()
+
+    def due(self) -> int | None:
+        return None
+
+    def tick(self, ledger: "Ledger", now: int) -> None:
+        """Nothing: a token's end is seen when somebody comes with it."""

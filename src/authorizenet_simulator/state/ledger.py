@@ -1,0 +1,378 @@
+"""The truth: accounts, transactions and what became of them, and the indexes that answer quickly.
+
+Every change is an event that goes to the journal and is applied here; replaying the journal
+applies the same events. Who may change what is decided in `transactions`, not here.
+"""
+
+import random
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from authorizenet_simulator.state import (
+    batches,
+    clock,
+    events,
+    status_changes,
+    statuses,
+    subscriptions,
+)
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.clock import Clock
+from authorizenet_simulator.state.customer_profiles import Profiles
+from authorizenet_simulator.state.device_sessions import Sessions
+from authorizenet_simulator.state.hosted_tokens import HostedPages
+from authorizenet_simulator.state.journal import Event, Journal
+from authorizenet_simulator.state.returned_items import Returns
+from authorizenet_simulator.state.settings import Settings
+from authorizenet_simulator.state.split_tenders import SplitTenders
+from authorizenet_simulator.state.stores import Store
+from authorizenet_simulator.state.subscriptions import Subscriptions
+from authorizenet_simulator.state.transactions import Action, Batch, Txn
+from authorizenet_simulator.state.webhooks import Webhooks
+
+_NEVER: Final = 1 << 62
+DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
+AWAITS_PAYER: Final = 5
+"""The response code of a PayPal payment whose payer has not consented yet."""
+_TIMED: Final = statuses.AGING | statuses.IN_REVIEW
+_PROFILE: Final = '"profile":'
+"""Is in the details of what was charged to a customer profile, and of nothing else."""
+DEFAULT_LOGIN: Final = "easypay-sim"
+DEFAULT_KEY: Final = "sim-secret-key-1"
+
+
+class Ledger:
+    """All accounts' transactions. `seed` decides where ids begin."""
+
+    def __init__(self, journal: Journal, the_clock: Clock, seed: int) -> None:
+        self.journal = journal
+        self.clock = the_clock
+        self.accounts: dict[str, Account] = {}
+        self.settings = Settings()
+        self.nonces: dict[str, events.NonceMinted] = {}
+        """Accept nonces not used yet."""
+        begin = random.Random(seed).randrange(40_000_000_000, 80_000_000_000)  # noqa: S311 - ids
+        self.subscriptions = Subscriptions(begin % 5_000_000 + 2_000_000)
+        self.profiles = Profiles()
+        self.profiles.subscriptions_of = self.subscriptions.tied_to
+        self.sessions = Sessions()
+        self.pages = HostedPages()
+        self.splits = SplitTenders()
+        self.returns = Returns()
+        self.webhooks = Webhooks()
+        self._stores: list[Store] = [
+            self.profiles,
+            self.sessions,
+            self.subscriptions,
+            self.pages,
+            self.splits,
+            self.returns,
+            self.webhooks,
+        ]
+        self._store_of: dict[type, Store] = {
+            kind: store for store in self._stores for kind in store.events
+        }
+        self._forget()
+        self.salt = b""
+        """The key of every fingerprint."""
+        self._next_id = self.next_batch = 0
+        self._header(events.Header(secrets.token_hex(16), begin, begin % 9_000_000 + 1_000_000))
+        known = False
+        for event in journal.replay():
+            known = True
+            self._apply(event)
+        if not known:
+            journal.add(self.header)
+        if DEFAULT_LOGIN not in self.accounts:
+            self.add_account(DEFAULT_LOGIN, DEFAULT_KEY, ["USD"], "")
+        # What fell due while the process was down comes at its own moment, and so do the cut-offs
+        # since then.
+        since = min([the_clock.now_ms(), *self._stores_due()])
+        self._next_cutoff = clock.next_cutoff_ms(since)
+        self._plan()
+        journal.flush()
+
+    def _forget(self) -> None:
+        self.txns: dict[int, Txn] = {}
+        self.rows: list[Txn | Action] = []
+        """One for each request that had an effect or was declined, oldest first."""
+        self.batches: dict[int, Batch] = {}
+        self.aging: deque[Txn] = deque()
+        self.reviewing: deque[Txn] = deque()
+
+    @property
+    def header(self) -> events.Header:
+        return events.Header(self.salt.hex(), self._next_id, self.next_batch)
+
+    def settings_of(self, account: Account) -> Settings:
+        return account.settings or self.settings
+
+    def new_id(self) -> int:
+        made = self._next_id
+        self._next_id = made + 1
+        return made
+
+    # Changes: each is journalled, then applied.
+
+    def add_account(self, login: str, key: str, currencies: list[str], signature_key: str) -> None:
+        self._do(events.AccountAdded(login, key, currencies, signature_key))
+
+    def change_settings(self, login: str, settings: Settings) -> None:
+        self._do(events.SettingsChanged(login, settings))
+
+    def set_clock(self, offset_ms: int, stopped_ms: int | None) -> None:
+        self._do(events.ClockSet(offset_ms, stopped_ms))
+        self.tick()  # moved forward: what fell due meanwhile happens now
+        self._next_cutoff = clock.next_cutoff_ms(self.clock.now_ms())
+        self._plan()
+        self.webhooks.wake()
+
+    def record(self, txn: Txn, digest: int) -> None:
+        event = events.Recorded(txn, digest)
+        self.journal.add(event)
+        self._recorded(event)
+        if txn.status in _TIMED:
+            self._plan()
+
+    def capture(self, txn: Txn, amount: int, invoice: str, at: int) -> None:
+        self._do(events.Captured(txn.trans_id, amount, invoice, at))
+
+    def void(self, txn: Txn, invoice: str, at: int) -> None:
+        self._do(events.Voided(txn.trans_id, invoice, at))
+
+    def review(self, txn: Txn, *, approved: bool) -> None:
+        self._do(events.Reviewed(txn.trans_id, approved))
+
+    def move(self, txn: Txn, status: str, at: int) -> None:
+        """Give it another status, with the response code and reason that go with it."""
+        said = statuses.PLACES[status]
+        self._do(events.Moved(txn.trans_id, status, said.response_code, said.reason, at))
+        self._plan()
+
+    def settle(self, at: int) -> list[Batch]:
+        """Settle everything captured or refunded; gives the batches this made."""
+        before = self.next_batch
+        self._do(events.Settled(at))
+        return [self.batches[number] for number in range(before, self.next_batch)]
+
+    def mint(self, minted: events.NonceMinted) -> None:
+        self._do(minted)
+
+    def use_nonce(self, value: str) -> None:
+        self._do(events.NonceUsed(value))
+
+    def reset(self, login: str) -> None:
+        """Forget the transactions, duplicates and nonces of one account, or of all ('')."""
+        self._do(events.Reset(login))
+        if not login:  # nothing earlier matters any more, so the file begins anew
+            self.journal.rewrite(self._snapshot())
+
+    def tick(self) -> int:
+        """What the clock brings, each at its own moment and in their order. Gives the time."""
+        now = self.clock.now_ms()
+        while self._due <= now:
+            at = self._due
+            self._bring(at, now)
+            self._plan()
+            if self._due <= at:
+                break
+        return now
+
+    def _bring(self, at: int, now: int) -> None:
+        """What falls due at `at`: the stores' own, the cut-off, the end of authorizations."""
+        for store in self._stores:
+            due = store.due()
+            if due is not None and due <= at:
+                store.tick(self, at)
+        if self._next_cutoff <= at:
+            if not any(account.unsettled for account in self.accounts.values()):
+                # Nothing to settle until something is due: a clock that is driven over years
+                # does not stop at every day of them.
+                at = max(at, min([now, *self._stores_due()]))
+            elif self.settings.auto_settle:
+                self._do(events.Settled(at))
+            self._next_cutoff = clock.next_cutoff_ms(at)
+        if self._holds_end() <= at:
+            self._do(events.Expired(at))
+
+    def _stores_due(self) -> list[int]:
+        dues = [store.due() for store in self._stores]
+        return [due for due in dues if due is not None]
+
+    def _plan(self) -> None:
+        due = min(self._next_cutoff, self._holds_end())
+        for store in self._stores:
+            due = min(due, store.due() or due)
+        self._due = due
+
+    def _holds_end(self) -> int:
+        """When the oldest authorization or held transaction ends."""
+        end = self.aging[0].at + status_changes.AUTHORIZATION_MS if self.aging else _NEVER
+        return min(end, self.reviewing[0].at + status_changes.REVIEW_MS) if self.reviewing else end
+
+    def find_duplicate(self, account: Account, digest: int, now: int, window_s: int) -> Txn | None:
+        txn = account.recent.get(digest) or account.older.get(digest)
+        if txn is None or now - txn.at >= window_s * 1000:
+            return None
+        return txn
+
+    def notify(self, login: str, event_type: str, payload: Callable[[], dict[str, Any]]) -> None:
+        """Tell the account's webhooks. `payload` is asked for only where one listens."""
+        if login in self.webhooks.listening:
+            self.webhooks.notify(self, login, event_type, payload)
+
+    def do(self, event: Event) -> None:
+        """A change to one of the stores: journalled, applied, and its due times looked at."""
+        self._do(event)
+        self._plan()
+
+    def _do(self, event: Event) -> None:
+        self.journal.add(event)
+        self._apply(event)
+
+    def _apply(self, event: Event) -> None:
+        store = self._store_of.get(type(event))
+        if store is not None:
+            store.apply(event)
+            return
+        match event:
+            case events.Recorded():
+                self._recorded(event)
+            case events.Captured():
+                status_changes.capture(self, event)
+            case events.Voided():
+                status_changes.void(self, event)
+            case events.Moved():
+                status_changes.move(self, event)
+            case events.Reviewed():
+                status_changes.review(self, event)
+            case events.Settled(at):
+                for account in self.accounts.values():
+                    batches.settle(self, account, at)
+            case events.Expired(at):
+                status_changes.expire(self, at)
+            case events.NonceMinted():
+                self._drop_stale_nonces()
+                self.nonces[event.value] = event
+            case events.NonceUsed(value):
+                self.nonces.pop(value, None)  # a replay may have swept it already
+            case events.AccountAdded():
+                self._account_added(event)
+            case events.SettingsChanged(login, settings):
+                if login:
+                    self.accounts[login].settings = settings
+                else:
+                    self.settings = settings
+            case events.ClockSet(offset_ms, stopped_ms):
+                self.clock.offset_ms, self.clock.stopped_ms = offset_ms, stopped_ms
+            case events.Reset(login):
+                self._reset(login)
+            case subscriptions.Charged():
+                if event.txn is not None:
+                    self._recorded(events.Recorded(event.txn, event.digest))
+                self.subscriptions.apply(event)
+            case events.Header():
+                self._header(event)
+
+    def _header(self, header: events.Header) -> None:
+        self.salt = bytes.fromhex(header.salt)
+        self._next_id = header.next_id
+        self.next_batch = header.next_batch
+
+    def _account_added(self, added: events.AccountAdded) -> None:
+        account = self.accounts.get(added.login)
+        if account is None:
+            self.accounts[added.login] = Account(added)
+        else:
+            account.transaction_key = added.transaction_key
+            account.currencies = tuple(added.currencies)
+            account.signature_key = added.signature_key
+
+    def _recorded(self, event: events.Recorded) -> None:
+        txn = event.txn
+        account = self.accounts[txn.login]
+        txn.login = account.login  # one string for all, also after a replay
+        self.txns[txn.trans_id] = txn
+        self.rows.append(txn)
+        self._next_id = max(self._next_id, txn.trans_id + 1)
+        if txn.at < account.latest:
+            account.disordered = True
+        account.latest = txn.at
+        if txn.at - account.recent_since >= DUPLICATE_WINDOW_MAX_MS:
+            account.older, account.recent = account.recent, {}
+            account.recent_since = txn.at
+        account.recent[event.digest] = txn
+        status = txn.status
+        if status in statuses.PENDING:
+            if txn.response_code != AWAITS_PAYER:  # else nobody's to list or review yet
+                account.unsettled[txn.trans_id] = txn
+            if status in statuses.AGING:
+                self.aging.append(txn)
+            elif status in statuses.IN_REVIEW:
+                self.reviewing.append(txn)
+                if txn.response_code != AWAITS_PAYER:
+                    account.held[txn.trans_id] = txn
+        elif status == statuses.DECLINED:
+            account.count(txn.brand, statuses.DECLINE)
+        if txn.ref and status != statuses.DECLINED:
+            self.txns[txn.ref].refunded += txn.amount
+        if txn.brand == "eCheck" and not txn.ref and txn.response_code == 1:
+            month = clock.local_text(txn.at)[:7]
+            account.echecks = (
+                month,
+                txn.amount + (account.echecks[1] if account.echecks[0] == month else 0),
+            )
+        if _PROFILE in txn.details:
+            self._index_customer(account, txn)
+
+    def _index_customer(self, account: Account, txn: Txn) -> None:
+        profile = msgspec.json.decode(txn.details).get("profile")
+        number = profile.get("customerProfileId") if profile else None
+        if number is not None:
+            account.customers.setdefault(int(number), []).append(txn)
+
+    def _drop_stale_nonces(self) -> None:
+        """They lie in the order of their making: each new one sweeps two."""
+        now = self.clock.now_ms()
+        for value in [value for value, _ in zip(self.nonces, range(2), strict=False)]:
+            if self.nonces[value].expires < now:
+                del self.nonces[value]
+
+    def _reset(self, login: str) -> None:
+        for store in self._stores:
+            store.reset(login)
+        if not login:
+            self._forget()
+            self.nonces.clear()
+            for account in self.accounts.values():
+                account.forget()
+            return
+        account = self.accounts[login]
+        account.forget()
+        self.txns = {key: txn for key, txn in self.txns.items() if txn.login != login}
+        self.rows = [row for row in self.rows if row.login != login]
+        self.batches = {key: made for key, made in self.batches.items() if made.login != login}
+        self.aging = deque(txn for txn in self.aging if txn.login != login)
+        self.reviewing = deque(txn for txn in self.reviewing if txn.login != login)
+        self.nonces = {key: made for key, made in self.nonces.items() if made.login != login}
+
+    def _snapshot(self) -> Iterator[Event]:
+        """The events that make this state when there are no transactions."""
+        yield self.header
+        for account in self.accounts.values():
+            yield events.AccountAdded(
+                account.login,
+                account.transaction_key,
+                list(account.currencies),
+                account.signature_key,
+            )
+            if account.settings is not None:
+                yield events.SettingsChanged(account.login, account.settings)
+        yield events.SettingsChanged("", self.settings)
+        yield events.ClockSet(self.clock.offset_ms, self.clock.stopped_ms)
+        for store in self._stores:
+            yield from store.snapshot()

@@ -1,0 +1,77 @@
+"""Split tenders: an order that a prepaid card paid in part, and the payments that make up the rest.
+
+What is remembered is which payments belong together; how much is paid follows from what became
+of them.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import msgspec
+
+if TYPE_CHECKING:
+    from authorizenet_simulator.state.ledger import Ledger
+
+
+class Opened(msgspec.Struct, array_like=True, tag="split_opened"):
+    split_id: int
+    login: str
+    requested: int
+
+
+class Joined(msgspec.Struct, array_like=True, tag="split_joined"):
+    split_id: int
+    trans_id: int
+    requested: int
+    balance: int | None
+    """What is left on the card; None where it does not say."""
+
+
+class Closed(msgspec.Struct, array_like=True, tag="split_closed"):
+    split_id: int
+    status: Literal["completed", "voided"]
+
+
+Event = Opened | Joined | Closed
+
+
+class Group(msgspec.Struct):
+    """One order. `requested` is what it costs, in hundredths."""
+
+    split_id: int
+    login: str
+    requested: int
+    status: Literal["held", "completed", "voided"] = "held"
+    members: list[Joined] = []
+
+
+class SplitTenders:
+    """Every group, by its id."""
+
+    events: tuple[type, ...] = get_args(Event)
+
+    def __init__(self) -> None:
+        self.groups: dict[int, Group] = {}
+
+    def apply(self, event: Any) -> None:
+        match event:
+            case Opened(split_id, login, requested):
+                self.groups[split_id] = Group(split_id, login, requested)
+            case Joined():
+                self.groups[event.split_id].members.append(event)
+            case Closed(split_id, status):
+                self.groups[split_id].status = status
+
+    def reset(self, login: str) -> None:
+        self.groups = {
+            key: group for key, group in self.groups.items() if login and group.login != login
+        }
+
+    def snapshot(self) -> Iterator[Event]:
+        yield from ()
+
+    def due(self) -> int | None:
+        return None
+
+    def tick(self, ledger: "Ledger", now: int) -> None:
+        return

@@ -1,0 +1,117 @@
+"""The statuses of a transaction: where each one puts it, and what it says of the answer.
+
+A status is not free text: a transaction with it is in the unsettled list or not, in a batch or
+not, and its money moves or does not. `PLACES` is that table; `moves` keeps to it.
+"""
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+AUTHORIZED: Final = "authorizedPendingCapture"
+CAPTURED: Final = "capturedPendingSettlement"
+REFUND_PENDING: Final = "refundPendingSettlement"
+SETTLED: Final = "settledSuccessfully"
+REFUND_SETTLED: Final = "refundSettledSuccessfully"
+DECLINED: Final = "declined"
+VOIDED: Final = "voided"
+EXPIRED: Final = "expired"
+HELD: Final = "FDSPendingReview"
+HELD_AUTHORIZED: Final = "FDSAuthorizedPendingReview"
+UNDER_REVIEW: Final = "underReview"
+PENDING_RELEASE: Final = "authorizedPendingRelease"
+SETTLEMENT_ERROR: Final = "settlementError"
+RETURNED: Final = "returnedItem"
+CHARGEBACK: Final = "chargeback"
+CHARGEBACK_REVERSAL: Final = "chargebackReversal"
+FAILED_REVIEW: Final = "failedReview"
+GENERAL_ERROR: Final = "generalError"
+COMMUNICATION_ERROR: Final = "communicationError"
+
+PENDING: Final = frozenset(
+    {
+        AUTHORIZED,
+        CAPTURED,
+        REFUND_PENDING,
+        HELD,
+        HELD_AUTHORIZED,
+        UNDER_REVIEW,
+        PENDING_RELEASE,
+        "approvedReview",
+        "couldNotVoid",
+        "pendingSettlement",
+        "pendingFinalSettlement",
+        "updatingSettlement",
+    }
+)
+"""What the unsettled list shows."""
+AGING: Final = frozenset({AUTHORIZED, PENDING_RELEASE})
+"""What expires when nobody captures it."""
+IN_REVIEW: Final = frozenset({HELD, HELD_AUTHORIZED, UNDER_REVIEW})
+
+
+class Place(Enum):
+    """Where a transaction is on its way."""
+
+    AUTHORIZED = "authorized"
+    """Money is held; a capture may come."""
+    SETTLING = "settling"
+    """The next settlement takes it."""
+    REVIEW = "review"
+    """A person decides."""
+    BATCHED = "batched"
+    """In a batch: settled, or what became of it afterwards."""
+    CLOSED = "closed"
+    """No money moves."""
+
+
+class Status(NamedTuple):
+    place: Place
+    response_code: int
+    reason: int
+    of: str = ""
+    """'charge' or 'refund' where only those can have it."""
+
+
+PLACES: Final[dict[str, Status]] = {
+    AUTHORIZED: Status(Place.AUTHORIZED, 1, 1, "charge"),
+    PENDING_RELEASE: Status(Place.AUTHORIZED, 4, 295, "charge"),
+    CAPTURED: Status(Place.SETTLING, 1, 1, "charge"),
+    REFUND_PENDING: Status(Place.SETTLING, 1, 1, "refund"),
+    "approvedReview": Status(Place.SETTLING, 1, 1),
+    "couldNotVoid": Status(Place.SETTLING, 1, 1),
+    "pendingSettlement": Status(Place.SETTLING, 1, 1),
+    "pendingFinalSettlement": Status(Place.SETTLING, 1, 1),
+    "updatingSettlement": Status(Place.SETTLING, 1, 1),
+    HELD: Status(Place.REVIEW, 4, 252),
+    HELD_AUTHORIZED: Status(Place.REVIEW, 4, 253),
+    UNDER_REVIEW: Status(Place.REVIEW, 4, 193),
+    SETTLED: Status(Place.BATCHED, 1, 1, "charge"),
+    REFUND_SETTLED: Status(Place.BATCHED, 1, 1, "refund"),
+    SETTLEMENT_ERROR: Status(Place.BATCHED, 3, 36),
+    RETURNED: Status(Place.BATCHED, 1, 1),
+    CHARGEBACK: Status(Place.BATCHED, 1, 1, "charge"),
+    CHARGEBACK_REVERSAL: Status(Place.BATCHED, 1, 1, "charge"),
+    DECLINED: Status(Place.CLOSED, 2, 2),
+    VOIDED: Status(Place.CLOSED, 1, 1),
+    EXPIRED: Status(Place.CLOSED, 1, 1),
+    FAILED_REVIEW: Status(Place.CLOSED, 2, 254),
+    GENERAL_ERROR: Status(Place.CLOSED, 3, 19),
+    COMMUNICATION_ERROR: Status(Place.CLOSED, 3, 20),
+}
+CLOSED: Final = frozenset(name for name, said in PLACES.items() if said.place is Place.CLOSED)
+SETTLING: Final = frozenset(name for name, said in PLACES.items() if said.place is Place.SETTLING)
+TOO_LATE_TO_VOID: Final = frozenset(
+    {"pendingFinalSettlement", "updatingSettlement", "couldNotVoid"}
+)
+"""On its way into a batch, or a void was tried and failed: reason 327."""
+BATCHED: Final = frozenset(name for name, said in PLACES.items() if said.place is Place.BATCHED)
+
+VOID, DECLINE, ERROR = range(3)
+TALLIED: Final = {
+    VOIDED: VOID,
+    DECLINED: DECLINE,
+    FAILED_REVIEW: DECLINE,
+    GENERAL_ERROR: ERROR,
+    COMMUNICATION_ERROR: ERROR,
+}
+"""The statuses that a batch counts beside what it settled."""

@@ -1,0 +1,260 @@
+"""Subscriptions (ARB): what each one is, what was paid, and when the next payment is due.
+
+Nothing here decides: `arb` answers the requests, `recurring` makes the payments, and both change
+this store by its events only. Amounts are hundredths, moments Unix milliseconds.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from authorizenet_simulator.state import payment_dates
+from authorizenet_simulator.state.transactions import Txn
+
+if TYPE_CHECKING:
+    from authorizenet_simulator.state.ledger import Ledger
+
+ACTIVE: Final = "active"
+SUSPENDED: Final = "suspended"
+CANCELED: Final = "canceled"
+EXPIRED: Final = "expired"
+TERMINATED: Final = "terminated"
+RUNNING: Final = frozenset({ACTIVE, SUSPENDED})
+"""Something is still due, if only the end of it."""
+
+
+class Payer(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The ids of the profile that pays; its address is 0 for none."""
+
+    profile: int
+    payment: int
+    address: int = 0
+
+
+class Terms(msgspec.Struct, frozen=True, array_like=True):
+    """What the merchant asked for, and may change."""
+
+    name: str
+    length: int
+    unit: str
+    start: date
+    total: int
+    trial_occurrences: int
+    amount: int
+    trial_amount: int
+    payer: Payer
+    details: str
+    """JSON of order and customer, as they were sent."""
+
+    def amount_of(self, pay_num: int) -> int:
+        """The amount of one payment, counted from 1."""
+        return self.trial_amount if pay_num <= self.trial_occurrences else self.amount
+
+    def due_ms(self, pay_num: int, created_ms: int) -> int | None:
+        """When it is made; None where the calendar ends."""
+        return payment_dates.due_ms(self.start, self.unit, self.length, pay_num - 1, created_ms)
+
+    def ends_with(self, pay_num: int) -> bool:
+        return self.total != payment_dates.FOREVER and pay_num >= self.total
+
+
+class Payment(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One payment that was tried."""
+
+    pay_num: int
+    at: int
+    trans_id: int
+    """0 where the processor would not take it."""
+    response: str
+
+
+class Subscription(msgspec.Struct, array_like=True):
+    """One subscription as it is now."""
+
+    number: int
+    login: str
+    terms: Terms
+    created: int
+    digest: str
+    """Of the fields that make a duplicate."""
+    next_at: int
+    """When its next payment is due, or its termination while it is suspended."""
+    status: str = ACTIVE
+    past: int = 0
+    """Payments that fell due so far, failed ones included."""
+    payments: list[Payment] = []
+
+
+class Created(msgspec.Struct, array_like=True, tag="subscription"):
+    subscription: Subscription
+
+
+class Changed(msgspec.Struct, array_like=True, tag="subscription_changed"):
+    number: int
+    terms: Terms
+    digest: str
+    status: str
+
+
+class Charged(msgspec.Struct, array_like=True, tag="subscription_charged"):
+    """A payment and its transaction: one event, so that no crash falls between the two."""
+
+    number: int
+    pay_num: int
+    at: int
+    txn: Txn | None
+    """None where nothing was stored: refused by the processor, free of charge, test mode."""
+    digest: int
+    response: str
+    """'' for a payment that is not listed, as a free one."""
+    status: str
+    next_at: int
+
+
+class Ended(msgspec.Struct, array_like=True, tag="subscription_ended"):
+    number: int
+    status: str
+
+
+class Numbering(msgspec.Struct, array_like=True, tag="subscription_numbering"):
+    """Where the ids go on, after a reset."""
+
+    next_number: int
+
+
+Event = Created | Changed | Charged | Ended | Numbering
+Collect = Callable[["Ledger", Subscription, int], None]
+"""Makes the payment of one subscription at the moment it is due."""
+
+
+class Subscriptions:
+    """The store. `begin` is the first id; it keeps within 32 bits, as the wire's lists do."""
+
+    events: tuple[type, ...] = (
+        Created,
+        Changed,
+        Ended,
+        Numbering,
+    )  # Charged comes by way of the ledger
+
+    def __init__(self, begin: int) -> None:
+        self.next_number = begin
+        self.collect: Collect | None = None
+        """Set where the program is put together, for it needs the ledger and this store both."""
+        self._by_number: dict[int, Subscription] = {}
+        self._by_login: dict[str, dict[int, Subscription]] = {}
+        self._by_profile: dict[int, dict[int, Subscription]] = {}
+        self._by_digest: dict[str, int] = {}
+        self._queue: list[tuple[int, int]] = []
+        """(next_at, number), with some that are out of date."""
+
+    def find(self, login: str, number: int) -> Subscription | None:
+        """The account's own subscription."""
+        found = self._by_number.get(number)
+        return found if found is not None and found.login == login else None
+
+    def of(self, login: str) -> list[Subscription]:
+        """All of one account, oldest first."""
+        return list(self._by_login.get(login, {}).values())
+
+    def duplicate_of(self, digest: str) -> Subscription | None:
+        """One that runs and was asked for in the same words."""
+        found = self._by_number.get(self._by_digest.get(digest, 0))
+        if found is None or found.digest != digest or found.status not in RUNNING:
+            return None
+        return found
+
+    def tied_to(self, profile_id: int, payment_id: int = 0, address_id: int = 0) -> list[int]:
+        """Ids of those that run and are paid by this customer profile (E00105 to E00107).
+
+        With a payment profile or address id only those that use that one.
+        """
+        return [
+            each.number
+            for each in self._by_profile.get(profile_id, {}).values()
+            if each.status in RUNNING
+            and payment_id in (0, each.terms.payer.payment)
+            and address_id in (0, each.terms.payer.address)
+        ]
+
+    def apply(self, event: Any) -> None:
+        match event:
+            case Created(subscription):
+                self._created(subscription)
+            case Changed():
+                self._changed(event)
+            case Charged():
+                self._charged(event)
+            case Ended(number, status):
+                self._by_number[number].status = status
+            case Numbering(next_number):
+                self.next_number = next_number
+
+    def _created(self, subscription: Subscription) -> None:
+        number = subscription.number
+        self.next_number = number + 1
+        self._by_number[number] = subscription
+        self._by_login.setdefault(subscription.login, {})[number] = subscription
+        self._by_digest[subscription.digest] = number
+        self._tie(subscription)
+        heapq.heappush(self._queue, (subscription.next_at, number))
+
+    def _changed(self, event: Changed) -> None:
+        changed = self._by_number[event.number]
+        self._untie(changed)
+        changed.terms, changed.digest, changed.status = event.terms, event.digest, event.status
+        self._by_digest[event.digest] = event.number
+        self._tie(changed)
+
+    def _tie(self, subscription: Subscription) -> None:
+        tied = self._by_profile.setdefault(subscription.terms.payer.profile, {})
+        tied[subscription.number] = subscription
+
+    def _untie(self, subscription: Subscription) -> None:
+        profile_id = subscription.terms.payer.profile
+        tied = self._by_profile[profile_id]
+        del tied[subscription.number]
+        if not tied:
+            del self._by_profile[profile_id]
+
+    def _charged(self, event: Charged) -> None:
+        charged = self._by_number[event.number]
+        charged.past = event.pay_num
+        charged.status, charged.next_at = event.status, event.next_at
+        if event.response:
+            trans_id = 0 if event.txn is None else event.txn.trans_id
+            charged.payments.append(Payment(event.pay_num, event.at, trans_id, event.response))
+        if event.status in RUNNING:
+            heapq.heappush(self._queue, (event.next_at, event.number))
+
+    def reset(self, login: str) -> None:
+        gone = list(self._by_number) if not login else list(self._by_login.get(login, ()))
+        for number in gone:
+            subscription = self._by_number.pop(number)
+            self._untie(subscription)
+            self._by_digest.pop(subscription.digest, None)
+        if login:
+            self._by_login.pop(login, None)
+        else:
+            self._by_login.clear()
+
+    def snapshot(self) -> Iterator[Event]:
+        yield Numbering(self.next_number)
+
+    def due(self) -> int | None:
+        queue = self._queue
+        while queue:
+            next_at, number = queue[0]
+            found = self._by_number.get(number)
+            if found is not None and found.status in RUNNING and found.next_at == next_at:
+                return next_at
+            heapq.heappop(queue)
+        return None
+
+    def tick(self, ledger: "Ledger", now: int) -> None:
+        assert self.collect is not None
+        while (due := self.due()) is not None and due <= now:
+            self.collect(ledger, self._by_number[self._queue[0][1]], due)

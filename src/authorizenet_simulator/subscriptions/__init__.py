@@ -1,0 +1,1 @@
+"""Subscriptions (ARB): the requests, and the payments that fall due."""

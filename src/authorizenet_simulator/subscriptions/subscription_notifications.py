@@ -1,0 +1,78 @@
+"""What webhooks are told of subscriptions.
+
+A payment that goes well is told of as the sale it is, and not as anything of its subscription.
+"""
+
+from functools import partial
+from typing import Any, Final
+
+from authorizenet_simulator.state import payment_dates, subscriptions
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.subscriptions import Subscription
+from authorizenet_simulator.state.transactions import Txn
+from authorizenet_simulator.transactions import transaction_notifications
+from authorizenet_simulator.wire import amounts
+
+_ENDED: Final = {
+    subscriptions.CANCELED: "cancelled",  # the event's spelling is not the status's
+    subscriptions.TERMINATED: "terminated",
+    subscriptions.EXPIRED: "expired",
+}
+
+
+def made(ledger: Ledger, subscription: Subscription) -> None:
+    _tell(ledger, subscription, "created")
+
+
+def changed(ledger: Ledger, subscription: Subscription) -> None:
+    """It has other terms now; with fewer payments than were made it has expired as well."""
+    _tell(ledger, subscription, "updated")
+    if subscription.status == subscriptions.EXPIRED:
+        _tell(ledger, subscription, "expired")
+
+
+def ended(ledger: Ledger, subscription: Subscription) -> None:
+    """It was cancelled, or terminated because nobody paid."""
+    _tell(ledger, subscription, _ENDED[subscription.status])
+
+
+def charged(ledger: Ledger, subscription: Subscription, txn: Txn | None, *, paid: bool) -> None:
+    """One payment was tried, and the subscription stands as that left it."""
+    if txn is not None:
+        transaction_notifications.recorded(ledger, txn)
+    if not paid:
+        _tell(ledger, subscription, "failed")
+    if subscription.status == subscriptions.SUSPENDED:
+        _tell(ledger, subscription, "suspended")
+    elif subscription.status == subscriptions.EXPIRED:
+        _tell(ledger, subscription, "expired")
+    elif _has_one_left(subscription):
+        _tell(ledger, subscription, "expiring")
+
+
+def _has_one_left(subscription: Subscription) -> bool:
+    total = subscription.terms.total
+    return total != payment_dates.FOREVER and total - subscription.past == 1
+
+
+def _tell(ledger: Ledger, subscription: Subscription, what: str) -> None:
+    event_type = f"net.authorize.customer.subscription.{what}"
+    ledger.notify(subscription.login, event_type, partial(_payload, subscription))
+
+
+def _payload(subscription: Subscription) -> dict[str, Any]:
+    terms, payer = subscription.terms, subscription.terms.payer
+    profile = {
+        "customerProfileId": payer.profile,
+        "customerPaymentProfileId": payer.payment,
+    }
+    if payer.address:
+        profile["customerShippingAddressId"] = payer.address
+    return {
+        "entityName": "subscription",
+        "id": str(subscription.number),
+        "name": terms.name,
+        "amount": amounts.number(terms.amount),
+        "status": subscription.status,
+        "profile": profile,
+    }

@@ -1,0 +1,152 @@
+"""What pays for a subscription: a payment profile, named by the merchant or made for it."""
+
+from typing import Any
+
+import msgspec
+
+from authorizenet_simulator.profiles import (
+    profile_creation,
+    profile_notifications,
+    profile_queries,
+    profile_reader,
+)
+from authorizenet_simulator.profiles.profile_reader import number, tree
+from authorizenet_simulator.state import payment_methods
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.customer_profiles import (
+    Address,
+    AddressStored,
+    PaymentProfile,
+    PaymentStored,
+    Profile,
+)
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.subscriptions import Payer, Subscription
+from authorizenet_simulator.wire.replies import ApiError
+
+Tree = dict[str, Any]
+
+
+def payment_of(ledger: Ledger, login: str, payer: Payer) -> PaymentProfile | None:
+    """The payment profile as it is now; None where it was deleted, after the subscription."""
+    profile = ledger.profiles.find(login, payer.profile)
+    return None if profile is None else profile.payment(payer.payment)
+
+
+def instrument_of(ledger: Ledger, subscription: Subscription) -> Instrument | None:
+    """The payment method as it is now."""
+    found = payment_of(ledger, subscription.login, subscription.terms.payer)
+    return None if found is None else found.instrument
+
+
+def named(ledger: Ledger, account: Account, sent: Tree) -> Payer:
+    """The payment profile that a request names. Raises ApiError E00014, E00040."""
+    profile = ledger.profiles.find(account.login, number(sent["customerProfileId"]))
+    if profile is None:
+        raise ApiError("E00040")
+    if "customerPaymentProfileId" not in sent:
+        raise ApiError("E00014", "Customer Payment Profile ID is required.")
+    payment = profile_queries.find_payment(profile, sent["customerPaymentProfileId"])
+    address = 0
+    if "customerAddressId" in sent:
+        address = number(sent["customerAddressId"])
+        if profile.address(address) is None:
+            raise ApiError("E00040")
+    return Payer(profile.profile_id, payment.payment_id, address)
+
+
+def made(
+    ledger: Ledger, account: Account, subscription: int, instrument: Instrument, sent: Tree
+) -> Payer:
+    """A customer profile of its own, for a subscription that was sent with its payment method."""
+    customer: Tree = sent.get("customer") or {}
+    wanted = profile_creation.identity(
+        {
+            "merchantCustomerId": customer.get("id", ""),
+            "description": f"Profile created by Subscription: {subscription}",
+            "email": customer.get("email", ""),
+        }
+    )
+    shown: Tree = {"customerType": customer["type"]} if "type" in customer else {}
+    payment = _stored(ledger.profiles.next_payment, instrument, sent, "", shown)
+    ship_to = profile_reader.address(sent.get("shipTo"))
+    addresses = [Address(ledger.profiles.next_address, ship_to)] if ship_to else []
+    profile = profile_creation.make(ledger, account.login, wanted, [payment], addresses)
+    return Payer(
+        profile.profile_id, payment.payment_id, addresses[0].address_id if addresses else 0
+    )
+
+
+def changed(
+    ledger: Ledger, account: Account, payer: Payer, instrument: Instrument, sent: Tree
+) -> Payer:
+    """The same profile with the payment method and addresses of an update. Raises ApiError."""
+    profile = ledger.profiles.find(account.login, payer.profile)
+    before = payment_of(ledger, account.login, payer)
+    if profile is None or before is None:
+        raise ApiError("E00040")
+    if "payment" in sent or "billTo" in sent:
+        kept = tree(before.details)
+        if "payment" in sent:
+            kept.pop("bankAccount", None)
+        payment = _stored(before.payment_id, instrument, sent, before.bill_to, kept)
+        profile_creation.check_payment(profile, [], payment)
+        ledger.do(PaymentStored(account.login, profile.profile_id, payment, None))
+        profile_notifications.payment_profile(ledger, account.login, profile, payment, "updated")
+    return _with_address(ledger, account, profile, payer, sent) if "shipTo" in sent else payer
+
+
+def _with_address(
+    ledger: Ledger, account: Account, profile: Profile, payer: Payer, sent: Tree
+) -> Payer:
+    before = profile.address(payer.address)
+    ship_to = {**tree("" if before is None else before.ship_to), **sent["shipTo"]}
+    address_id = ledger.profiles.next_address if before is None else before.address_id
+    address = Address(address_id, profile_reader.address(ship_to))
+    ledger.do(AddressStored(account.login, profile.profile_id, address, None))
+    return msgspec.structs.replace(payer, address=address_id)
+
+
+def _stored(
+    payment_id: int, instrument: Instrument, sent: Tree, bill_to: str, shown: Tree
+) -> PaymentProfile:
+    """A payment profile: what is sent over what was there."""
+    bank = (sent.get("payment") or {}).get("bankAccount")
+    if bank is not None:
+        shown["bankAccount"] = payment_methods.shown_bank(bank)
+    details = payment_methods.without_card_numbers(msgspec.json.encode(shown).decode())
+    expiry = payment_methods.year_month(instrument.expiry) or ""
+    return PaymentProfile(
+        payment_id,
+        msgspec.structs.replace(instrument, expiry=expiry, cvv_result=""),
+        profile_reader.address({**tree(bill_to), **(sent.get("billTo") or {})}),
+        details if shown else "",
+    )
+
+
+def told(payer: Payer) -> Tree:
+    """The ids, as an answer has them."""
+    ids = {"customerProfileId": str(payer.profile), "customerPaymentProfileId": str(payer.payment)}
+    if payer.address:
+        ids["customerAddressId"] = str(payer.address)
+    return {"profile": ids}
+
+
+def shown(ledger: Ledger, login: str, payer: Payer) -> Tree:
+    """The customer with the payment profile and address that the subscription uses, masked."""
+    profile = ledger.profiles.find(login, payer.profile)
+    if profile is None:
+        return {}
+    named = {
+        "merchantCustomerId": profile.merchant_customer_id,
+        "description": profile.description,
+        "email": profile.email,
+    }
+    found: Tree = {key: value for key, value in named.items() if value}
+    found["customerProfileId"] = str(profile.profile_id)
+    if (payment := profile.payment(payer.payment)) is not None:
+        found["paymentProfile"] = profile_queries.masked_payment(profile, payment)
+    if (address := profile.address(payer.address)) is not None:
+        found["shippingProfile"] = profile_queries.masked_address(address)
+    return found

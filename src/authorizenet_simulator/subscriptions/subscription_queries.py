@@ -1,0 +1,170 @@
+"""The ARB requests that only ask: one subscription, its status, the list."""
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+
+from authorizenet_simulator.profiles import profile_reader
+from authorizenet_simulator.state import clock, payment_dates, payment_methods, transactions
+from authorizenet_simulator.state import subscriptions as store
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.subscriptions import Payment, Subscription
+from authorizenet_simulator.subscriptions import subscription_payers
+from authorizenet_simulator.wire import amounts, paging
+from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply
+
+Tree = dict[str, Any]
+_TRUE: Final = frozenset({"true", "1"})
+_OBSOLETE: Final = "Status with a capital 'S' is obsolete."
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def find(ledger: Ledger, account: Account, body: Tree) -> Subscription:
+    """The account's own subscription that a request names. Raises ApiError E00035."""
+    number = transactions.parse_id(body["subscriptionId"]) or 0
+    found = ledger.subscriptions.find(account.login, number)
+    if found is None:
+        raise ApiError("E00035")
+    return found
+
+
+def status(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
+    """ARBGetSubscriptionStatusRequest; in JSON with what is left of an older spelling."""
+    now_is = find(ledger, account, body).status
+    return Reply({"note": _OBSOLETE, "status": now_is, "Status": now_is, "statusSpecified": True})
+
+
+def subscription(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
+    """ARBGetSubscriptionRequest, with its payments where they are asked for."""
+    found = find(ledger, account, body)
+    terms = found.terms
+    sent = _decode(terms.details)
+    told: Tree = {"name": terms.name} if terms.name else {}
+    told |= {
+        "paymentSchedule": {
+            "interval": {"length": terms.length, "unit": terms.unit},
+            "startDate": terms.start.isoformat(),
+            "totalOccurrences": terms.total,
+            "trialOccurrences": terms.trial_occurrences,
+        },
+        "amount": amounts.number(terms.amount),
+        "trialAmount": amounts.number(terms.trial_amount),
+        "status": found.status,
+        "profile": subscription_payers.shown(ledger, account.login, terms.payer),
+    }
+    if "order" in sent:
+        told["order"] = sent["order"]
+    if body.get("includeTransactions", "").strip() in _TRUE:
+        told["arbTransactions"] = [_payment(each) for each in found.payments]
+    return Reply({"subscription": told})
+
+
+def _payment(payment: Payment) -> Tree:
+    told: Tree = {"transId": str(payment.trans_id)} if payment.trans_id else {}
+    return told | {
+        "response": payment.response,
+        "submitTimeUTC": _moment(payment.at),
+        "payNum": payment.pay_num,
+        "attemptNum": 1,
+    }
+
+
+def _moment(at: int) -> str:
+    """ARB's moments are UTC, and do not say so."""
+    return clock.utc_text(at).removesuffix("Z")
+
+
+def listing(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
+    """ARBGetSubscriptionListRequest: one page, by id where no order is asked for."""
+    wanted = _SEARCHES[body["searchType"]]
+    month = payment_dates.today(now)
+    rows = [
+        _row(ledger, account, each)
+        for each in ledger.subscriptions.of(account.login)
+        if wanted(ledger, each, month)
+    ]
+    sorting: Tree = body.get("sorting") or {}
+    if sorting:
+        order_by = sorting["orderBy"]
+        descending = sorting["orderDescending"].strip() in _TRUE
+        rows.sort(key=lambda row: _sort_key(row, order_by), reverse=descending)
+    start, stop = paging.bounds(body, len(rows))
+    listed = rows[start:stop]
+    if not listed:
+        return Reply({"totalNumInResultSet": len(rows)}, *NOTHING_FOUND)
+    return Reply({"totalNumInResultSet": len(rows), "subscriptionDetails": listed})
+
+
+def _sort_key(row: Tree, order_by: str) -> Any:
+    value = row.get(order_by, "")
+    return float(bytes(value)) if isinstance(value, msgspec.Raw) else value
+
+
+def _row(ledger: Ledger, account: Account, each: Subscription) -> Tree:
+    terms = each.terms
+    sent = _decode(terms.details)
+    payment = subscription_payers.payment_of(ledger, account.login, terms.payer)
+    bill_to = {} if payment is None else profile_reader.tree(payment.bill_to)
+    told: Tree = {"id": each.number}
+    if terms.name:
+        told["name"] = terms.name
+    told["status"] = each.status
+    told["createTimeStampUTC"] = _moment(each.created)
+    for name in ("firstName", "lastName"):
+        if name in bill_to:
+            told[name] = bill_to[name]
+    told["totalOccurrences"] = terms.total
+    told["pastOccurrences"] = each.past
+    is_bank = payment is not None and payment.instrument.brand == "eCheck"
+    told["paymentMethod"] = "eCheck" if is_bank else "creditCard"
+    if payment is not None:
+        told["accountNumber"] = payment.instrument.masked
+    if invoice := sent.get("order", {}).get("invoiceNumber"):
+        told["invoice"] = invoice
+    told["amount"] = amounts.number(terms.amount)
+    told["currencyCode"] = account.currencies[0]
+    told["customerProfileId"] = terms.payer.profile
+    told["customerPaymentProfileId"] = terms.payer.payment
+    if terms.payer.address:
+        told["customerShippingProfileId"] = terms.payer.address
+    return told
+
+
+def _active(ledger: Ledger, each: Subscription, month: date) -> bool:
+    return each.status == store.ACTIVE
+
+
+def _inactive(ledger: Ledger, each: Subscription, month: date) -> bool:
+    return each.status != store.ACTIVE
+
+
+def _card_expiring(ledger: Ledger, each: Subscription, month: date) -> bool:
+    """It is active, and the last month of its card is this one."""
+    instrument: Instrument | None = subscription_payers.instrument_of(ledger, each)
+    if each.status != store.ACTIVE or instrument is None or instrument.brand == "eCheck":
+        return False
+    return payment_methods.year_month(instrument.expiry) == f"{month:%Y-%m}"
+
+
+def _expiring(ledger: Ledger, each: Subscription, month: date) -> bool:
+    """It is active, and its last payment is due this month."""
+    terms = each.terms
+    if each.status != store.ACTIVE or terms.total == payment_dates.FOREVER:
+        return False
+    last = terms.due_ms(terms.total, each.created)
+    if last is None:
+        return False
+    day = payment_dates.today(last)
+    return (day.year, day.month) == (month.year, month.month)
+
+
+_SEARCHES: Final[dict[str, Callable[[Ledger, Subscription, date], bool]]] = {
+    "subscriptionActive": _active,
+    "subscriptionInactive": _inactive,
+    "cardExpiringThisMonth": _card_expiring,
+    "subscriptionExpiringThisMonth": _expiring,
+}

@@ -1,0 +1,220 @@
+"""The rules of a subscription: from what a request says to terms that can be kept.
+
+The wire's schema has been checked before; here are the rules that it cannot say.
+"""
+
+from datetime import date
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from authorizenet_simulator.state import payment_dates, payment_methods
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.settings import Settings
+from authorizenet_simulator.state.subscriptions import Payer, Subscription, Terms
+from authorizenet_simulator.transactions import accept_nonces
+from authorizenet_simulator.wire import amounts
+from authorizenet_simulator.wire.replies import ApiError
+
+Tree = dict[str, Any]
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+_PERSONAL: Final = frozenset({"driversLicense", "taxId"})
+_BAD_NUMBER: Final = {
+    6: "Credit Card Number is invalid.",
+    7: "Credit Card Expiration Date is invalid.",
+    9: "Routing Number is invalid.",
+    10: "Bank Account Number is invalid.",
+    17: "Credit Card Number is invalid.",
+}
+
+
+NOBODY: Final = Payer(0, 0)
+
+
+def new_terms(tree: Tree, now: int) -> Terms:
+    """Everything but what pays: that is `NOBODY` yet. Raises ApiError."""
+    planned: Tree = tree.get("paymentSchedule") or {}
+    if not planned:
+        raise ApiError("E00030")
+    interval: Tree | None = planned.get("interval")
+    if interval is None:
+        raise ApiError("E00014", "Interval is required.")
+    if "startDate" not in planned:
+        raise ApiError("E00032")
+    if "totalOccurrences" not in planned:
+        raise ApiError("E00014", "Total Occurrences is required.")
+    if "amount" not in tree:
+        raise ApiError("E00031")
+    start = _date(planned["startDate"])
+    if start < payment_dates.today(now):
+        raise ApiError("E00017", "Start Date must not occur before the submission date.")
+    length, unit = int(interval["length"]), str(interval["unit"])
+    if length not in payment_dates.LENGTHS[unit]:
+        raise ApiError("E00022")
+    occurrences, trial_amount = _trial(planned, tree)
+    terms = Terms(
+        name=payment_methods.without_card_numbers(tree.get("name", "")),
+        length=length,
+        unit=unit,
+        start=start,
+        total=int(planned["totalOccurrences"]),
+        trial_occurrences=occurrences,
+        amount=_amount(tree["amount"], "Amount", least=1),
+        trial_amount=trial_amount,
+        payer=NOBODY,
+        details=_details(tree, {}),
+    )
+    _check(terms)
+    return terms
+
+
+def changed_terms(subscription: Subscription, tree: Tree) -> Terms:
+    """What is named changes, the rest stays; what pays is left alone. Raises ApiError."""
+    before = subscription.terms
+    planned: Tree = tree.get("paymentSchedule") or {}
+    if "startDate" in planned and _date(planned["startDate"]) != before.start:
+        raise ApiError("E00033")
+    if (interval := planned.get("interval")) is not None and (
+        int(interval["length"]) != before.length or interval["unit"] != before.unit
+    ):
+        raise ApiError("E00034")
+    occurrences, trial_amount = before.trial_occurrences, before.trial_amount
+    if "trialOccurrences" in planned:
+        occurrences = int(planned["trialOccurrences"])
+    if "trialAmount" in tree:
+        trial_amount = _amount(tree["trialAmount"], "Trial Amount")
+        if "trialOccurrences" not in planned and not occurrences and trial_amount:
+            raise ApiError("E00024")
+    elif occurrences and not before.trial_occurrences:
+        raise ApiError("E00026")
+    total = int(planned.get("totalOccurrences", before.total))
+    if total <= subscription.past:
+        raise ApiError("E00013", "Total Occurrences is invalid.")
+    amount = before.amount
+    if "amount" in tree:
+        amount = _amount(tree["amount"], "Amount", least=1)
+    terms = msgspec.structs.replace(
+        before,
+        name=payment_methods.without_card_numbers(tree.get("name", before.name)),
+        total=total,
+        trial_occurrences=occurrences,
+        trial_amount=trial_amount,
+        amount=amount,
+        details=_details(tree, _decode(before.details)),
+    )
+    _check(terms)
+    return terms
+
+
+def _check(terms: Terms) -> None:
+    if terms.total != payment_dates.FOREVER and terms.trial_occurrences >= terms.total:
+        raise ApiError("E00028")
+    if payment_dates.too_long(terms.start, terms.unit, terms.length, terms.total):
+        raise ApiError("E00023")
+
+
+def _trial(planned: Tree, tree: Tree) -> tuple[int, int]:
+    """Trial occurrences and amount: both or neither."""
+    said, amount = planned.get("trialOccurrences"), tree.get("trialAmount")
+    if said is None and amount is None:
+        return 0, 0
+    if said is None:
+        raise ApiError("E00024")
+    if amount is None:
+        if int(said):
+            raise ApiError("E00026")
+        return 0, 0
+    return int(said), _amount(amount, "Trial Amount")
+
+
+def _date(text: str) -> date:
+    found = payment_dates.date_of(text)
+    if found is None:
+        raise ApiError("E00013", "Start Date is invalid.")
+    return found
+
+
+def _amount(text: str, field: str, *, least: int = 0) -> int:
+    amount = amounts.parse(text)
+    if amount is None or amount < least:
+        raise ApiError("E00013", f"{field} is invalid.")
+    return amount
+
+
+def _details(tree: Tree, before: Tree) -> str:
+    """JSON of order and customer, without personal and card numbers."""
+    kept = dict(before)
+    for name in ("order", "customer"):
+        if name in tree:
+            told = {key: value for key, value in tree[name].items() if key not in _PERSONAL}
+            kept[name] = {**before.get(name, {}), **told}
+    return payment_methods.without_card_numbers(_encode(kept).decode())
+
+
+def check_names(bill_to: Tree) -> None:
+    """Whoever pays has a first and a last name. Raises ApiError."""
+    for key, shown in (("firstName", "First"), ("lastName", "Last")):
+        if not bill_to.get(key, "").strip():
+            raise ApiError("E00014", f"Bill-To {shown} Name is required.")
+
+
+def read_payment(ledger: Ledger, account: Account, payment: Tree, now: int) -> Instrument:
+    """The payment method of a request; a nonce is used up by it. Raises ApiError."""
+    if (card := payment.get("creditCard")) is not None:
+        found = payment_methods.read_card(card, ledger.salt)
+    elif (bank := payment.get("bankAccount")) is not None:
+        found = payment_methods.read_bank(bank, ledger.salt)
+    elif (opaque := payment.get("opaqueData")) is not None:
+        if opaque["dataDescriptor"] != accept_nonces.DESCRIPTOR:
+            raise ApiError("E00013", "Data Descriptor is invalid.")
+        found = accept_nonces.redeem(ledger, account, opaque["dataValue"], now)
+    else:
+        raise ApiError("E00016" if payment else "E00029")
+    return found
+
+
+def check_taken(settings: Settings, instrument: Instrument) -> None:
+    """Raises ApiError E00020, E00021 for a payment method that the account does not take at all."""
+    if instrument.brand == "eCheck":
+        if not settings.echeck:
+            raise ApiError("E00020")
+    elif settings.card_types == []:
+        raise ApiError("E00021")
+
+
+def check_instrument(instrument: Instrument, at: int) -> None:
+    """Its number must be good, and a card must last until `at`. Raises ApiError."""
+    if instrument.reason:
+        raise ApiError("E00013", _BAD_NUMBER.get(instrument.reason))
+    if instrument.brand == "eCheck":
+        return
+    reason = payment_methods.expiry_reason(instrument.expiry, at)
+    if reason == 7:
+        raise ApiError("E00013", _BAD_NUMBER[7])
+    if reason:
+        raise ApiError("E00018")
+
+
+def digest(ledger: Ledger, login: str, terms: Terms, instrument: Instrument, bill_to: Tree) -> str:
+    """A keyed digest of the fields by which a second subscription is a duplicate."""
+    said = _decode(terms.details)
+    compared = (
+        login,
+        instrument.fingerprint,
+        str(terms.length),
+        terms.unit,
+        terms.start.isoformat(),
+        str(terms.total),
+        str(terms.trial_occurrences),
+        str(terms.amount),
+        str(terms.trial_amount),
+        said.get("order", {}).get("invoiceNumber", ""),
+        said.get("customer", {}).get("id", ""),
+        bill_to.get("firstName", ""),
+        bill_to.get("lastName", ""),
+    )
+    return blake2b("\x1f".join(compared).encode(), key=ledger.salt, digest_size=12).hexdigest()

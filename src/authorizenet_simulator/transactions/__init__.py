@@ -1,0 +1,1 @@
+"""Transactions: charges, what is done to them afterwards, and the reports about them."""

@@ -1,0 +1,119 @@
+"""What a charge may not say, part by part; each check is for a part that few requests have."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.transactions import address_checks, wallets
+from authorizenet_simulator.transactions.transaction_request import YES, Ask, Refused
+from authorizenet_simulator.wire.codes import REASONS
+
+Tree = dict[str, Any]
+MOST_LINE_ITEMS: Final = 30
+
+
+def check(ask: Ask, instrument: Instrument) -> None:
+    """Raises Refused for what the account does not take, and for parts that make no sense; ApiError
+    E00082, E00085 where it has countries and states looked at."""
+    settings = ask.settings
+    if settings.card_types is not None and instrument.brand not in ("eCheck", "PayPal"):
+        if not settings.card_types:
+            raise Refused(56)
+        if instrument.brand not in settings.card_types:
+            raise Refused(17)
+    if settings.required_fields:
+        _check_required(ask)
+    if settings.places_checked:
+        address_checks.check(settings, ask.tree)
+    for name in ask.tree.keys() & _CHECKS.keys():
+        _CHECKS[name](ask, ask.tree[name])
+    card = (ask.tree.get("payment") or {}).get("creditCard")
+    if card is not None and "cryptogram" in card:
+        _check_cryptogram(ask)
+
+
+def _check_cryptogram(ask: Ask) -> None:
+    """A token's proof. It is not looked into, and `isPaymentToken` may be left out: the sandbox
+    takes both."""
+    if _proof(ask.tree.get("cardholderAuthentication") or {}):
+        raise Refused(156)  # the cryptogram is the proof already
+
+
+def _proof(part: Tree) -> str:
+    said = part.get("authenticationIndicator", ""), part.get("cardholderAuthenticationValue", "")
+    return "".join(said).strip()
+
+
+def _line_items(ask: Ask, part: Tree) -> None:
+    if len(part.get("lineItem", ())) > MOST_LINE_ITEMS:
+        raise Refused(271, REASONS[271][1].replace("%1", str(MOST_LINE_ITEMS)))
+
+
+_INDICATORS: Final = frozenset({"0", "1", "2", "5", "6", "7"})
+
+
+def _authentication(ask: Ask, part: Tree) -> None:
+    """3-D Secure: an indicator of the card schemes, and a value in Base64 with it. Clients that
+    have neither send both elements empty."""
+    if not _proof(part):
+        return
+    indicator = part["authenticationIndicator"].strip()
+    if (indicator.lstrip("0") or "0") not in _INDICATORS or len(indicator) > 2:
+        raise Refused(116)
+    if not wallets.is_base64(part["cardholderAuthenticationValue"]):
+        raise Refused(117)
+    if ask.options.get("recurringBilling") in YES:
+        raise Refused(119)
+    opaque = (ask.tree.get("payment") or {}).get("opaqueData")
+    if opaque is not None and opaque["dataDescriptor"] in wallets.DESCRIPTORS:
+        raise Refused(156)
+
+
+RETAIL: Final = "2"
+MARKETS: Final = {"0": "eCommerce", "1": "MOTO", RETAIL: "Retail"}
+_DEVICES: Final = frozenset(str(number) for number in range(1, 11))
+
+
+def _retail(ask: Ask, part: Tree) -> None:
+    market = part.get("marketType")
+    if market is not None and market not in MARKETS:
+        raise Refused(85)
+    device = part.get("deviceType")
+    if (device is None and market == RETAIL) or (device is not None and device not in _DEVICES):
+        raise Refused(84)
+
+
+_CHECKS: Final[dict[str, Callable[[Ask, Tree], None]]] = {
+    "lineItems": _line_items,
+    "cardholderAuthentication": _authentication,
+    "retail": _retail,
+}
+_REQUIRED: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "firstName": (("billTo", "firstName"), "First Name"),
+    "lastName": (("billTo", "lastName"), "Last Name"),
+    "company": (("billTo", "company"), "Company"),
+    "address": (("billTo", "address"), "Address"),
+    "city": (("billTo", "city"), "City"),
+    "state": (("billTo", "state"), "State"),
+    "zip": (("billTo", "zip"), "Zip Code"),
+    "country": (("billTo", "country"), "Country"),
+    "phoneNumber": (("billTo", "phoneNumber"), "Phone"),
+    "email": (("customer", "email"), "Email"),
+    "customerId": (("customer", "id"), "Customer ID"),
+    "invoiceNumber": (("order", "invoiceNumber"), "Invoice Number"),
+    "description": (("order", "description"), "Description"),
+    "poNumber": (("poNumber",), "PO Number"),
+    "cardCode": (("payment", "creditCard", "cardCode"), "Card Code"),
+}
+
+
+def _check_required(ask: Ask) -> None:
+    for name in ask.settings.required_fields:
+        if name == "cardCode" and "creditCard" not in (ask.tree.get("payment") or {}):
+            continue
+        path, label = _REQUIRED[name]
+        found: Any = ask.tree
+        for step in path:
+            found = found.get(step) or {}
+        if not found:
+            raise Refused(33, REASONS[33][1].replace("%s", label))

@@ -1,0 +1,224 @@
+"""Sales, authorizations and captures of what was authorized elsewhere.
+
+The checks come in this order: a nonce, the currency, the amount, the payment method, what else
+was sent, the duplicate window; then the test triggers and the account's filters decide.
+"""
+
+from sys import intern
+from typing import Any, Final
+
+from authorizenet_simulator.state import payment_methods, statuses
+from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.transactions import Txn
+from authorizenet_simulator.transactions import (
+    charge_checks,
+    echecks,
+    paypal,
+    prepaid_cards,
+    transaction_notifications,
+)
+from authorizenet_simulator.transactions.transaction_request import (
+    AUTH,
+    CAPTURE_ONLY,
+    SALE,
+    YES,
+    Ask,
+    Refused,
+    check_instrument,
+    details,
+    duplicate_digest,
+    duplicate_of,
+    read_payment,
+)
+from authorizenet_simulator.wire import amounts, replies
+from authorizenet_simulator.wire.codes import REASONS
+from authorizenet_simulator.wire.replies import Reply
+
+_AVS_BY_ZIP: Final = {
+    "46201": "A",
+    "46203": "E",
+    "46204": "G",
+    "46205": "N",
+    "46206": "P",
+    "46207": "R",
+    "46208": "S",
+    "46209": "U",
+    "46211": "W",
+    "46214": "X",
+    "46217": "Z",
+}
+_DECLINED_ZIP: Final = "46282"
+
+
+def charge(ask: Ask) -> Reply:
+    """A sale, an authorization, or a capture of what was authorized elsewhere."""
+    kind = _KINDS[ask.tree["transactionType"]]
+    instrument = read_payment(ask)
+    currency = ask.currency()
+    amount = ask.amount(least=0 if kind == AUTH else 1)
+    if kind == CAPTURE_ONLY:
+        _check_code(ask.tree.get("authCode", ""))
+    check_instrument(instrument, ask.now)
+    charge_checks.check(ask, instrument)
+    if instrument.brand == "eCheck":
+        echecks.check(ask, kind, amount)
+    if amount == 0 and instrument.brand in payment_methods.NO_ZERO_AUTH:
+        raise Refused(289)
+    digest = duplicate_digest(ask, kind, amount, instrument)
+    if (duplicate := duplicate_of(ask, digest)) is not None:
+        return duplicate
+    group = prepaid_cards.group_of(ask, amount) if "splitTenderId" in ask.tree else None
+    if ask.settings.test_mode or ask.options.get("testRequest", "") in YES:
+        return _pretend(ask, instrument)
+    if instrument.brand == payment_methods.PAYPAL:
+        return paypal.start(ask, kind, amount, currency, digest)
+    zip_code = (ask.tree.get("billTo") or {}).get("zip", "")
+    avs = avs_of(instrument, zip_code)
+    decided = verdict(ask, kind, amount, instrument, avs, zip_code)
+    part = None
+    if group is not None or zip_code in prepaid_cards.CARDS:
+        part = prepaid_cards.part(ask, amount, instrument, zip_code, group, decided)
+        if part is not None:
+            amount, decided = part.approved, part.verdict
+    response_code, reason, status = decided
+    txn = Txn(
+        ask.ledger.new_id(),
+        ask.account.login,
+        kind,
+        amount,
+        response_code,
+        reason,
+        status,
+        ask.now,
+        currency,
+        0,
+        ask.invoice,
+        intern(instrument.last4),
+        instrument.brand,
+        avs,
+        instrument.cvv_result,
+        details(ask) if part is None else details(ask, part.kept),
+        amount if status == statuses.CAPTURED else 0,
+    )
+    ask.ledger.record(txn, digest)
+    also = _also(ask) if part is None else _also(ask) | prepaid_cards.join(ask, part, txn)
+    transaction_notifications.made(ask, txn)
+    return _answer(ask, txn, instrument, also)
+
+
+def _check_code(code: str) -> None:
+    """Who authorized elsewhere gave a code. Raises Refused."""
+    if not code:
+        raise Refused(12)
+    if len(code) > 6:
+        raise Refused(72)
+
+
+def _answer(ask: Ask, txn: Txn, instrument: Instrument, also: dict[str, Any]) -> Reply:
+    auth, network = replies.bank_codes(txn)
+    cavv = ""
+    if txn.response_code == 1:
+        if txn.type == CAPTURE_ONLY:
+            auth = ask.tree["authCode"]
+        said = ask.tree.get("cardholderAuthentication")
+        cavv = replies.cavv(instrument.brand, said and said["authenticationIndicator"])
+    return replies.transaction(
+        ask.account,
+        txn.response_code,
+        txn.reason,
+        amount=txn.amount,
+        auth=auth,
+        avs=txn.avs,
+        cvv=instrument.cvv_result,
+        cavv=cavv,
+        trans_id=txn.trans_id,
+        masked=instrument.masked,
+        brand=instrument.brand,
+        network=network,
+        user_fields=ask.user_fields,
+        also=also,
+    )
+
+
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+def _also(ask: Ask) -> dict[str, Any]:
+    """How the card was read, where it was not typed in."""
+    if ask.how is None or "entryMode" not in ask.how:
+        return _NOTHING
+    return {"entryMode": ask.how["entryMode"]}
+
+
+_KINDS: Final = {kind: kind for kind in (SALE, AUTH, CAPTURE_ONLY)}
+"""So that a million transactions share these strings."""
+_FILTERED: Final = {
+    "authAndHold": (4, 253, statuses.HELD_AUTHORIZED),
+    "hold": (4, 252, statuses.HELD),
+    "decline": (2, 251, statuses.DECLINED),
+}
+
+
+_EXAMPLES: Final = {
+    33: REASONS[33][1].replace("%s", "Invoice Number"),
+    270: REASONS[270][1].replace("%1", "1"),
+    271: REASONS[271][1].replace("%1", str(charge_checks.MOST_LINE_ITEMS)),
+    351: REASONS[351][1].replace("%x", "4"),
+}
+"""Texts with a gap in them, as a reason that was asked for by its number fills it."""
+
+
+def avs_of(instrument: Instrument, zip_code: str) -> str:
+    """The result of the address check, by the ZIP."""
+    return "P" if instrument.brand == "eCheck" else _AVS_BY_ZIP.get(zip_code, "Y")
+
+
+def verdict(
+    ask: Ask, kind: str, amount: int, instrument: Instrument, avs: str, zip_code: str
+) -> tuple[int, int, str]:
+    """Response code, reason and status, by the triggers and the account's filters.
+
+    Raises Refused for the reasons that card 4222222222222 asks for.
+    """
+    settings = ask.settings
+    if instrument.legacy:
+        reason, cents = divmod(amount, 100)
+        response_code = REASONS.get(reason, (1, ""))[0] if cents == 0 else 1
+        if response_code == 2:
+            return 2, reason, statuses.DECLINED
+        if response_code == 4:
+            held = statuses.HELD_AUTHORIZED if reason == 253 else statuses.HELD
+            return 4, reason, held
+        if response_code != 1:
+            raise Refused(reason, _EXAMPLES.get(reason))
+    elif zip_code == _DECLINED_ZIP:
+        return 2, 2, statuses.DECLINED
+    elif instrument.brand == "eCheck":
+        if amount > echecks.LARGEST:
+            return 2, 2, statuses.DECLINED
+    else:
+        bad_avs = avs in settings.avs_reject
+        bad_cvv = instrument.cvv_result in settings.cvv_reject
+        if bad_avs or bad_cvv:
+            return 2, 45 if bad_avs and bad_cvv else 27 if bad_avs else 65, statuses.DECLINED
+    if settings.blocked_ips and ask.tree.get("customerIP") in settings.blocked_ips:
+        return 2, 250, statuses.DECLINED
+    if settings.held_above is not None and amount > (amounts.parse(settings.held_above) or 0):
+        filtered = _FILTERED.get(settings.held_action)
+        if filtered is not None:
+            return filtered
+    return 1, 1, statuses.AUTHORIZED if kind == AUTH else statuses.CAPTURED
+
+
+def _pretend(ask: Ask, instrument: Instrument) -> Reply:
+    """Test mode: approved, and nothing kept."""
+    return replies.transaction(
+        ask.account,
+        1,
+        1,
+        text="(TESTMODE) This transaction has been approved.",
+        auth="000000",
+        masked=instrument.masked,
+        brand=instrument.brand,
+        test=True,
+    )

@@ -1,0 +1,98 @@
+"""What a transaction's webhooks are told, and on which occasion.
+
+Nothing is told of a decline, of an error, of a test or of the settlement: those are learnt from
+the reply and from reporting.
+"""
+
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.payment_methods import without_card_numbers
+from authorizenet_simulator.state.transactions import Txn
+from authorizenet_simulator.transactions.transaction_request import Ask
+from authorizenet_simulator.wire import amounts, replies
+
+_CREATED: Final = {
+    "authOnlyTransaction": "net.authorize.payment.authorization.created",
+    "authCaptureTransaction": "net.authorize.payment.authcapture.created",
+    "captureOnlyTransaction": "net.authorize.payment.capture.created",
+    "priorAuthCaptureTransaction": "net.authorize.payment.priorAuthCapture.created",
+    "refundTransaction": "net.authorize.payment.refund.created",
+    "voidTransaction": "net.authorize.payment.void.created",
+}
+TRANSACTION_TYPE: Final = {event: kind for kind, event in _CREATED.items()}
+_HELD: Final = "net.authorize.payment.fraud.held"
+_REVIEWED: Final = {
+    True: "net.authorize.payment.fraud.approved",
+    False: "net.authorize.payment.fraud.declined",
+}
+_FILTER_ACTIONS: Final = {252: "hold", 253: "authAndHold"}
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def made(ask: Ask, txn: Txn) -> None:
+    """A charge or refund with an id of its own, by a request."""
+    if txn.login in ask.ledger.webhooks.listening:  # most are not, so nothing is made for them
+        recorded(ask.ledger, txn, ask.ref_id)
+
+
+def recorded(ledger: Ledger, txn: Txn, ref_id: str = "") -> None:
+    """A charge or refund with an id of its own."""
+    if txn.response_code == 1:
+        event = _CREATED[txn.type]
+    elif txn.response_code == 4:
+        event = _HELD
+    else:
+        return
+    ledger.notify(txn.login, event, partial(_payload, txn, txn.amount, ref_id, txn.invoice))
+
+
+def changed(ask: Ask, txn: Txn, kind: str, amount: int) -> None:
+    """A capture or void of what was there."""
+    ask.ledger.notify(
+        txn.login, _CREATED[kind], lambda: _payload(txn, amount, ask.ref_id, ask.invoice)
+    )
+
+
+def voided(ledger: Ledger, txn: Txn, amount: int) -> None:
+    """One of a group that was voided as a whole."""
+    payload = partial(_payload, txn, amount, "", txn.invoice)
+    ledger.notify(txn.login, _CREATED["voidTransaction"], payload)
+
+
+def reviewed(ledger: Ledger, txn: Txn, ref_id: str, reason: int, *, approved: bool) -> None:
+    """A held one was approved or declined; `reason` is why it had been held."""
+    ledger.notify(
+        txn.login,
+        _REVIEWED[approved],
+        lambda: _payload(txn, txn.amount, ref_id, txn.invoice, held_for=reason),
+    )
+
+
+def _payload(
+    txn: Txn, amount: int, ref_id: str, invoice: str, *, held_for: int = 0
+) -> dict[str, Any]:
+    told: dict[str, Any] = {"responseCode": txn.response_code}
+    if ref_id:
+        told["merchantReferenceId"] = without_card_numbers(ref_id)
+    if invoice or txn.invoice:
+        told["invoiceNumber"] = invoice or txn.invoice
+    auth = replies.auth_code(txn)
+    if txn.type == "captureOnlyTransaction":
+        auth = _decode(txn.details).get("authCode", "")
+    told |= {
+        "authCode": auth,
+        "avsResponse": txn.avs,
+        "authAmount": amounts.number(amount),
+    }
+    if held_for or txn.response_code == 4:
+        told["fraudList"] = _fraud_list(held_for or txn.reason)
+    return told | {"entityName": "transaction", "id": str(txn.trans_id)}
+
+
+def _fraud_list(reason: int) -> list[dict[str, str]]:
+    action = _FILTER_ACTIONS.get(reason)
+    return [{"fraudFilter": "AmountFilter", "fraudAction": action}] if action else []

@@ -1,0 +1,300 @@
+"""One transactionRequest, and what every kind of it needs: method, duplicate window, details.
+
+A check that fails raises `Refused`, which becomes a transaction error (response code 3).
+"""
+
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from authorizenet_simulator.state import payment_methods, transactions
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.settings import Settings
+from authorizenet_simulator.state.transactions import Txn
+from authorizenet_simulator.transactions import accept_nonces, wallets
+from authorizenet_simulator.wire import amounts, replies
+from authorizenet_simulator.wire.replies import Reply
+
+Tree = dict[str, Any]
+SALE: Final = "authCaptureTransaction"
+AUTH: Final = "authOnlyTransaction"
+CAPTURE_ONLY: Final = "captureOnlyTransaction"
+REFUND: Final = "refundTransaction"
+YES: Final = ("true", "1")
+"""A boolean of the wire that is true."""
+_DEFAULT_WINDOW_S: Final = 120
+_LONGEST_WINDOW_S: Final = 28_800
+_KEPT: Final = frozenset(
+    {
+        "authCode",
+        "order",
+        "lineItems",
+        "tax",
+        "duty",
+        "shipping",
+        "taxExempt",
+        "poNumber",
+        "customer",
+        "billTo",
+        "shipTo",
+        "customerIP",
+        "solution",
+        "profile",
+        "terminalNumber",
+        "splitTenderId",
+        "retail",
+        "employeeId",
+        "surcharge",
+        "merchantDescriptor",
+        "subMerchant",
+        "tip",
+        "processingOptions",
+        "subsequentAuthInformation",
+        "otherTax",
+        "shipFrom",
+        "authorizationIndicatorType",
+    }
+)
+"""Parts of a request that are kept, most of them for reporting to give back."""
+CUSTOMER_KEPT: Final = ("type", "id", "email")
+"""Of a customer; a licence or tax number is kept nowhere."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Refused(Exception):
+    """A transaction error (response code 3) with this reason; nothing is stored."""
+
+    def __init__(self, reason: int, text: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.text = text
+
+
+class Ask:
+    """One transactionRequest, with what every kind of it needs."""
+
+    __slots__ = (
+        "account",
+        "client_id",
+        "how",
+        "instrument",
+        "ledger",
+        "now",
+        "options",
+        "profile",
+        "ref_id",
+        "settings",
+        "stored",
+        "tree",
+    )
+
+    def __init__(self, ledger: Ledger, account: Account, body: Tree, now: int) -> None:
+        self.ledger = ledger
+        self.account = account
+        self.tree: Tree = body["transactionRequest"]
+        self.ref_id: str = body.get("refId", "")
+        self.client_id: str = body.get("clientId", "")
+        self.now = now
+        self.settings: Settings = ledger.settings_of(account)
+        self.instrument: Instrument | None = None
+        """Set once the payment method has been read."""
+        self.stored: Instrument | None = None
+        """A stored payment method, which stands in the place of `payment`."""
+        self.profile: tuple[int, int] | None = None
+        """Customer profile id and payment profile id of the stored payment method."""
+        self.how: Tree | None = None
+        """What reporting tells of a payment method that is no plain card."""
+        self.options: dict[str, str] = {}
+        if (listed := self.tree.get("transactionSettings")) is not None:
+            for setting in listed.get("setting", ()):
+                self.options[setting.get("settingName", "")] = setting.get("settingValue", "")
+
+    @property
+    def invoice(self) -> str:
+        order = self.tree.get("order")
+        if order is None:
+            return ""
+        return payment_methods.without_card_numbers(order.get("invoiceNumber", ""))
+
+    @property
+    def user_fields(self) -> list[dict[str, str]] | None:
+        listed = self.tree.get("userFields")
+        return None if listed is None else listed.get("userField")
+
+    def currency(self) -> str:
+        """One of the account's. Raises Refused(39)."""
+        named = self.tree.get("currencyCode")
+        if not named:
+            return self.account.currencies[0]
+        for known in self.account.currencies:
+            if known == named:
+                return known
+        raise Refused(39)
+
+    def amount(self, *, least: int = 1) -> int:
+        """Hundredths. Raises Refused: 5 for what is no amount or too small, 49 for too much."""
+        text = self.tree.get("amount")
+        amount = None if text is None else amounts.parse(text)
+        if amount is None or amount < least:
+            raise Refused(5)
+        if amount > (amounts.parse(self.settings.max_amount) or 0):
+            raise Refused(49)
+        return amount
+
+
+def read_payment(ask: Ask) -> Instrument:
+    """The payment method of the request. Raises Refused, and ApiError for a nonce."""
+    ask.instrument = _read_payment(ask)
+    return ask.instrument
+
+
+def _read_payment(ask: Ask) -> Instrument:
+    if ask.stored is not None:
+        return ask.stored
+    payment: Tree = ask.tree.get("payment") or {}
+    salt = ask.ledger.salt
+    if (card := payment.get("creditCard")) is not None:
+        if "cryptogram" in card or "isPaymentToken" in card:
+            ask.how = wallets.token(card)
+        return payment_methods.read_card(card, salt)
+    if (opaque := payment.get("opaqueData")) is not None:
+        if opaque["dataDescriptor"] == accept_nonces.DESCRIPTOR:
+            return accept_nonces.redeem(ask.ledger, ask.account, opaque["dataValue"], ask.now)
+        ask.how = {"isPaymentToken": True}
+        return wallets.read(opaque, salt)
+    if (bank := payment.get("bankAccount")) is not None:
+        return payment_methods.read_bank(bank, salt)
+    if (track := payment.get("trackData")) is not None:
+        ask.how = {"entryMode": "Swiped"}
+        return payment_methods.read_track(track, salt)
+    if "payPal" in payment and ask.settings.paypal:
+        return Instrument(payment_methods.fingerprint("paypal", salt), "", payment_methods.PAYPAL)
+    if "payPal" in payment:
+        raise Refused(2001)
+    if payment:
+        raise Refused(155)
+    raise Refused(33, "Credit card number is required.")
+
+
+def check_instrument(instrument: Instrument, now: int) -> None:
+    """Raises Refused for a number or expiry that no transaction could use."""
+    if instrument.reason:
+        raise Refused(instrument.reason)
+    if instrument.brand not in payment_methods.WITHOUT_EXPIRY and not instrument.swiped:
+        reason = payment_methods.expiry_reason(instrument.expiry, now)
+        if reason:
+            raise Refused(reason)
+
+
+def duplicate_of(ask: Ask, digest: int) -> Reply | None:
+    """The answer to a duplicate; None where the request is none."""
+    said = ask.options.get("duplicateWindow", "").strip()
+    explicit = said.isascii() and said.isdigit()
+    window_s = _DEFAULT_WINDOW_S
+    if explicit:  # more digits than a number of seconds ever has are the longest window
+        window_s = min(int(said), _LONGEST_WINDOW_S) if len(said) < 10 else _LONGEST_WINDOW_S
+    original = ask.ledger.find_duplicate(ask.account, digest, ask.now, window_s)
+    if original is None:
+        return None
+    if not explicit:  # without the setting nothing of the original is told
+        return replies.transaction(ask.account, 3, 11, masked=original.masked, brand=original.brand)
+    return replies.transaction(
+        ask.account,
+        3,
+        11,
+        amount=original.amount,
+        auth=replies.auth_code(original),
+        avs=original.avs,
+        cvv=original.cvv,
+        trans_id=original.trans_id,
+        masked=original.masked,
+        brand=original.brand,
+    )
+
+
+def duplicate_digest(ask: Ask, kind: str, amount: int, instrument: Instrument) -> int:
+    """A keyed digest of the fields that the processor compares."""
+    tree = ask.tree
+    customer: Tree = tree.get("customer") or {}
+    bill_to: Tree = tree.get("billTo") or {}
+    get = bill_to.get
+    order: Tree = tree.get("order") or {}
+    compared = "\x1f".join(
+        (
+            ask.account.login,
+            instrument.fingerprint,
+            instrument.expiry,
+            kind,
+            str(amount),
+            tree.get("poNumber", ""),
+            order.get("invoiceNumber", ""),
+            customer.get("id", ""),
+            get("firstName", ""),
+            get("lastName", ""),
+            get("company", ""),
+            get("address", ""),
+            get("city", ""),
+            get("state", ""),
+            get("zip", ""),
+            get("country", ""),
+        )
+    )
+    digest = blake2b(compared.encode(), key=ask.ledger.salt, digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def details(ask: Ask, more: Tree | None = None) -> str:
+    """JSON of what reporting gives back later, free of card numbers and personal numbers."""
+    kept = {key: value for key, value in ask.tree.items() if key in _KEPT}
+    if (customer := kept.get("customer")) is not None:
+        kept["customer"] = {key: customer[key] for key in CUSTOMER_KEPT if key in customer}
+    if (said := ask.tree.get("cardholderAuthentication")) is not None:
+        kept["eci"] = said["authenticationIndicator"]  # never the value that proves it
+    if ask.options.get("recurringBilling") in YES:
+        kept["recurringBilling"] = True
+    if ask.ref_id:
+        kept["refId"] = ask.ref_id
+    if ask.client_id:
+        kept["clientId"] = ask.client_id
+    instrument = ask.instrument
+    if instrument is not None and instrument.brand == "eCheck":
+        bank = (ask.tree.get("payment") or {}).get("bankAccount")
+        if bank is not None:
+            kept["bank"] = payment_methods.shown_bank(bank)
+    if ask.how is not None:
+        kept["how"] = ask.how
+    if more is not None:
+        kept |= more
+    text = payment_methods.without_card_numbers(_encode(kept).decode())
+    if (
+        instrument is None
+        or instrument.brand == payment_methods.PAYPAL
+        or ask.tree["transactionType"] == REFUND
+    ):
+        return text
+    # Behind the masking, for a fingerprint may look like a card number. A charge's expiry has
+    # been checked, so it needs no escapes.
+    own = f'"i":"{instrument.fingerprint}{instrument.expiry.strip()}"}}'
+    return f"{text[:-1]},{own}" if kept else f"{{{own}"
+
+
+def original_of(ask: Ask) -> Txn:
+    """The account's own transaction that refTransId names. Raises Refused(15), Refused(16)."""
+    ref = transactions.parse_id(ask.tree.get("refTransId", ""))
+    if ref is None:
+        raise Refused(15)
+    txn = ask.ledger.txns.get(ref)
+    if txn is None or txn.login != ask.account.login:
+        raise Refused(16)
+    return txn
+
+
+def charged(kept: Tree) -> tuple[str, str]:
+    """Fingerprint and expiry of what was charged, from the details of a transaction that may
+    become a profile; '' where none were kept."""
+    own = kept.get("i", "")
+    return own[: payment_methods.FINGERPRINT_CHARS], own[payment_methods.FINGERPRINT_CHARS :]

@@ -1,0 +1,1 @@
+"""Webhooks: the REST API that sets them up, and the delivery of notifications."""

@@ -1,0 +1,1 @@
+"""The formats of the wire: JSON and XML documents, their schema, codes, amounts."""

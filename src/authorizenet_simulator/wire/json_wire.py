@@ -1,0 +1,90 @@
+"""The wire in JSON: from a request's bytes to the method it names, and from a reply to bytes."""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from authorizenet_simulator.wire import schema
+from authorizenet_simulator.wire.replies import ApiError, Reply
+
+Tree = dict[str, Any]
+BOM: Final = b"\xef\xbb\xbf"
+_UNREADABLE: Final = "Error reading JToken from JsonReader. Path '', line 0, position 0."
+
+# A JSON number becomes the text that was sent, as it would in XML.
+_decode = msgspec.json.Decoder(float_hook=str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Form(NamedTuple):
+    """One of the forms of the wire: JSON or XML. What is asked in one is answered in it."""
+
+    header: tuple[bytes, bytes]
+    """The content type of its answers."""
+    read: Callable[[bytes], "Call"]
+    """Raises ApiError for what it cannot read."""
+    render: Callable[[schema.Schema, str, Reply, str | None], bytes]
+    """From the method, its reply and the request's refId."""
+
+
+class Call:
+    """A request that could be read: the method it names and its body, not checked yet."""
+
+    __slots__ = ("body", "form", "method")
+
+    def __init__(self, method: str, body: Tree, form: Form) -> None:
+        self.method = method
+        self.body = body
+        self.form = form
+
+    @property
+    def transaction_type(self) -> str | None:
+        inner = self.body.get("transactionRequest")
+        found = inner.get("transactionType") if isinstance(inner, dict) else None
+        return found if isinstance(found, str) else None
+
+    @property
+    def login(self) -> str | None:
+        inner = self.body.get("merchantAuthentication")
+        found = inner.get("name") if isinstance(inner, dict) else None
+        return found if isinstance(found, str) else None
+
+
+def read(data: bytes) -> Call:
+    """Raises ApiError E00001 for what is no JSON object with one method in it."""
+    try:
+        tree = _decode(data[3:] if data.startswith(BOM) else data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ApiError("E00001", _UNREADABLE) from None
+    if type(tree) is not dict or len(tree) != 1:
+        raise ApiError("E00001", _UNREADABLE)
+    ((method, body),) = tree.items()
+    if type(body) is not dict:
+        body = {}
+    return Call(method, body, JSON)
+
+
+def whole(reply: Reply, ref_id: str | None) -> Tree:
+    """The tree of an answer: payload, then refId, then messages."""
+    tree = reply.payload
+    if ref_id is not None:
+        tree["refId"] = ref_id
+    tree["messages"] = {
+        "resultCode": reply.result,
+        "message": [{"code": reply.code, "text": reply.text}],
+    }
+    return tree
+
+
+def render(rules: schema.Schema, method: str, reply: Reply, ref_id: str | None) -> bytes:
+    """An answer in JSON, which does not say of which method; a BOM in front."""
+    return BOM + _encode(whole(reply, ref_id))
+
+
+def refusal(error: ApiError) -> Reply:
+    """An API error without a payload; a code of the I kind is no error."""
+    return Reply({}, "Ok" if error.code.startswith("I") else "Error", error.code, error.text)
+
+
+JSON: Final = Form((b"content-type", b"application/json; charset=utf-8"), read, render)

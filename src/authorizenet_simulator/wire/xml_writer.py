@@ -1,0 +1,88 @@
+"""From a reply to the bytes of its XML document, along the schema's type of the response.
+
+The schema alone decides: the order of the elements, which of a reply's keys exist in XML at all,
+and where a list of JSON gets its element around it (a type whose one child is repeatable).
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from authorizenet_simulator.wire.schema import Complex, Field
+from authorizenet_simulator.wire.schema_types import NAMESPACE
+
+DECLARATION: Final = '<?xml version="1.0" encoding="utf-8"?>'
+_NAMESPACES: Final = (
+    ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+    ' xmlns:xsd="http://www.w3.org/2001/XMLSchema"'
+    f' xmlns="{NAMESPACE}"'
+)
+_SPECIAL: Final = re.compile(r"[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_WRITTEN: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"}
+_UNWRITABLE: Final = "\N{REPLACEMENT CHARACTER}"
+
+
+def write(root: str, kind: Complex, tree: dict[str, Any]) -> bytes:
+    """The document, without a byte order mark. Keys that the type does not know are left out."""
+    out = [DECLARATION, "<", root, _NAMESPACES, ">"]
+    _children(out, kind, tree)
+    out.append(f"</{root}>")
+    return "".join(out).encode()
+
+
+def _children(out: list[str], kind: Complex, tree: dict[str, Any]) -> None:
+    for rank in kind.ranks:
+        for field in rank:
+            value = tree.get(field.name)
+            if value is None:
+                continue
+            if field.max != 1 and type(value) is list:
+                for each in value:
+                    _element(out, field, each)
+            else:
+                _element(out, field, value)
+
+
+def _element(out: list[str], field: Field, value: Any) -> None:
+    name = field.name
+    if field.child is None:
+        text = _text(value)
+        out.append(f"<{name}>{text}</{name}>" if text else f"<{name} />")
+        return
+    begun = len(out)
+    out.append(f"<{name}>")
+    if type(value) is not list:
+        _children(out, field.child, value)
+    elif (item := _repeated(field.child)) is not None:
+        for each in value:
+            _element(out, item, each)
+    else:  # a list of choices, each in a dict of its own
+        for each in value:
+            _children(out, field.child, each)
+    if len(out) == begun + 1:
+        out[begun] = f"<{name} />"
+    else:
+        out.append(f"</{name}>")
+
+
+def _repeated(kind: Complex) -> Field | None:
+    """The one child of a type that only wraps a list; None for any other type."""
+    if len(kind.ranks) != 1 or len(kind.ranks[0]) != 1:
+        return None
+    (field,) = kind.ranks[0]
+    return field if field.max != 1 else None
+
+
+def _text(value: Any) -> str:
+    if type(value) is str:
+        return _SPECIAL.sub(_escaped, value)
+    if type(value) is bool:
+        return "true" if value else "false"
+    if isinstance(value, msgspec.Raw):  # an amount with its decimals
+        return bytes(value).decode()
+    return str(value)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return _WRITTEN.get(found[0], _UNWRITABLE)

@@ -1,0 +1,297 @@
+"""The control surface: faults, reset, bad requests, and what survives a kill -9."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from simulator.merchant_client import VISA, Merchant, Process, reason
+
+
+def test_a_reply_that_is_dropped_was_charged(shop: Merchant) -> None:
+    shop.fault("drop_reply", count=1)
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
+        shop.charge(invoice="lost")
+    assert [row["invoice_number"] for row in shop.truth()] == ["lost"]
+    assert shop.charge(invoice="next")["responseCode"] == "1"
+
+
+def test_a_connection_that_is_reset_was_not(shop: Merchant) -> None:
+    shop.fault("reset_before", count=1)
+    with pytest.raises(httpx.ReadError):
+        shop.charge()
+    assert shop.truth() == []
+
+
+def test_server_errors(shop: Merchant) -> None:
+    shop.fault("error_before", count=1)
+    assert shop.post("authenticateTestRequest").status_code == 500
+    shop.fault("error_after", count=1, status=503, method="createTransactionRequest")
+    assert shop.post("authenticateTestRequest").status_code == 200
+    reply = charge_raw(shop)
+    assert (reply.status_code, len(shop.truth())) == (503, 1)
+
+
+def charge_raw(shop: Merchant, invoice: str = "raw") -> httpx.Response:
+    return shop.post(
+        "createTransactionRequest",
+        transactionRequest={
+            "transactionType": "authCaptureTransaction",
+            "amount": "10.00",
+            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+            "order": {"invoiceNumber": invoice},
+        },
+    )
+
+
+def test_bodies_that_cannot_be_read(shop: Merchant) -> None:
+    shop.fault("truncate", count=1)
+    reply = charge_raw(shop, "half")
+    assert reply.status_code == 200
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(reply.content.decode("utf-8-sig"))
+    shop.fault("garbage", count=1)
+    reply = charge_raw(shop, "html")
+    assert reply.headers["content-type"].startswith("text/html")
+    assert [row["invoice_number"] for row in shop.truth()] == ["half", "html"]
+
+
+def test_a_busy_server_did_nothing(shop: Merchant) -> None:
+    shop.fault("busy", count=2)
+    for _ in range(2):
+        answer = shop.call("authenticateTestRequest")
+        assert answer["messages"]["message"] == [{"code": "E00053", "text": "Server too busy"}]
+    assert shop.call("authenticateTestRequest")["messages"]["resultCode"] == "Ok"
+
+
+def test_late_replies_and_late_charges(shop: Merchant) -> None:
+    impatient = httpx.Client(base_url=shop.process.url, timeout=0.1)
+    body = {
+        "merchantAuthentication": shop.credentials,
+        "transactionRequest": {
+            "transactionType": "authCaptureTransaction",
+            "amount": "10.00",
+            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+        },
+    }
+    shop.fault("late_reply", count=1, delay_ms=500)
+    with pytest.raises(httpx.ReadTimeout):
+        impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})
+    assert len(shop.truth()) == 1
+    body["transactionRequest"]["amount"] = "11.00"  # type: ignore[index]
+    shop.fault("late_charge", count=1, delay_ms=300)
+    with pytest.raises(httpx.ReadTimeout):
+        impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})
+    impatient.close()
+    assert len(shop.truth()) == 1
+    deadline = time.monotonic() + 5
+    while len(shop.truth()) < 2:
+        assert time.monotonic() < deadline, "the late charge never came"
+    assert shop.truth()[-1]["amount"] == "11.00"
+
+
+def test_a_late_charge_by_the_clock_comes_when_the_clock_is_moved(
+    start: Callable[..., Process],
+) -> None:
+    process = start()
+    shop = process.merchant()
+    shop.fault("late_charge", count=1, delay_ms=3_600_000, by_clock=True)
+    body = {
+        "merchantAuthentication": shop.credentials,
+        "transactionRequest": {
+            "transactionType": "authCaptureTransaction",
+            "amount": "10.00",
+            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+        },
+    }
+    with httpx.Client(base_url=process.url, timeout=0.1) as impatient:
+        with pytest.raises(httpx.ReadTimeout):
+            impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})
+    process.control("/clock", {"advance_s": 3_500})
+    assert shop.truth() == []
+    process.control("/clock", {"advance_s": 200})
+    deadline = time.monotonic() + 5
+    while not shop.truth():
+        assert time.monotonic() < deadline, "the late charge never came"
+
+
+def test_refused_connections(start: Callable[..., Process]) -> None:
+    process = start()
+    number = process.control("/faults", {"kind": "refuse"})["id"]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{process.url}/simulator/livez")
+    # The connection that ordered it stays, so that it can be taken back.
+    process.control(f"/faults/{number}", method="DELETE")
+    assert httpx.get(f"{process.url}/simulator/livez").status_code == 200
+    process.control("/faults", {"kind": "refuse", "duration_ms": 800})
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{process.url}/simulator/livez")
+    deadline = time.monotonic() + 5
+    while True:
+        assert time.monotonic() < deadline, "connections are still refused"
+        try:
+            assert httpx.get(f"{process.url}/simulator/livez").json() == {"status": "ok"}
+            break
+        except httpx.ConnectError:
+            continue
+    assert process.control("/faults", method="GET") == []
+
+
+def test_latency_adds_to_every_matching_call(shop: Merchant) -> None:
+    shop.fault("latency", ms=60, distribution="constant", method="authenticateTestRequest")
+    begun = time.monotonic()
+    shop.call("authenticateTestRequest")
+    assert time.monotonic() - begun >= 0.06
+
+
+def test_probability_and_transaction_type(shop: Merchant) -> None:
+    shop.fault("busy", probability=0.0)
+    shop.fault("busy", probability=1.0, transaction_type="voidTransaction")
+    sale = shop.charge()
+    assert sale["responseCode"] == "1"
+    answer = shop.call(
+        "createTransactionRequest",
+        transactionRequest={"transactionType": "voidTransaction", "refTransId": sale["transId"]},
+    )
+    assert answer["messages"]["message"][0]["code"] == "E00053"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/faults", {"kind": "explode"}, 400),
+        ("POST", "/faults", {"kind": "busy", "count": 0}, 400),
+        ("POST", "/faults", {"kind": "busy", "probability": 2}, 400),
+        ("DELETE", "/faults/fault-0", None, 404),
+        ("POST", "/clock", {}, 400),
+        ("POST", "/clock", {"now": "yesterday"}, 400),
+        ("POST", "/accounts", {"login": "x" * 26, "transaction_key": "k"}, 400),
+        ("POST", "/settings", {"held_above": "lots"}, 400),
+        ("POST", "/settings", {"colour": "blue"}, 400),
+        ("POST", "/settings", {"login": "nobody", "held_above": "1.00"}, 400),
+        ("POST", "/reset", {"login": "nobody"}, 400),
+        ("GET", "/transactions?limit=-1", None, 400),
+        ("PUT", "/clock", {}, 405),
+        ("GET", "/nothing", None, 404),
+    ],
+)
+def test_bad_orders_are_refused(
+    shared: Process, method: str, path: str, body: Any, status: int
+) -> None:
+    reply = shared.client.request(method, f"/simulator{path}", json=body)
+    assert reply.status_code == status
+    assert reply.json()["error"]
+
+
+def test_the_truth_by_invoice_and_newest(shop: Merchant) -> None:
+    for name in ("a", "b", "c"):
+        shop.charge(invoice=name)
+    found = shop.process.control(f"/transactions?login={shop.login}&invoice_number=b", method="GET")
+    assert [row["invoice_number"] for row in found] == ["b"]
+    newest = shop.process.control(f"/transactions?login={shop.login}&limit=2", method="GET")
+    assert [row["invoice_number"] for row in newest] == ["b", "c"]
+
+
+def test_a_reset_forgets_one_account_or_all(start: Callable[..., Process]) -> None:
+    process = start()
+    one, other = process.merchant(), process.merchant()
+    first = one.charge(invoice="x")
+    other.charge(invoice="x")
+    one.fault("busy")
+    process.control("/reset", {"login": one.login})
+    assert (one.truth(), len(other.truth())) == ([], 1)
+    assert process.control("/faults", method="GET") == []
+    again = one.charge(invoice="x")
+    assert again["responseCode"] == "1"
+    assert int(again["transId"]) > int(first["transId"])
+    process.control("/reset")
+    assert process.control("/transactions", method="GET") == []
+    assert int(one.charge(invoice="x")["transId"]) > int(again["transId"])
+
+
+def test_everything_survives_a_kill(start: Callable[..., Process], tmp_path: Path) -> None:
+    state = tmp_path / "state.jsonl"
+    process = start("--state-file", state)
+    shop = process.merchant(currencies=["CAD", "USD"])
+    process.control("/clock", {"now": "2026-07-01T12:00:00Z", "stopped": True})
+    shop.settings(held_above="900.00")
+    card = {"cardNumber": VISA, "expirationDate": "122040", "cardCode": "987"}
+    data = {"type": "TOKEN", "id": "1", "token": card}
+    nonce = shop.call("securePaymentContainerRequest", data=data)["opaqueData"]
+    settled = shop.charge("20.00")
+    process.control("/settle")
+    shop.refund(settled["transId"], "5.00")
+    held = shop.authorize("10.00")
+    shop.capture(held["transId"], amount="7.00")
+    shop.void(shop.authorize()["transId"])
+    shop.charge("901.00")
+    shop.charge(billTo={"zip": "46282"})
+    shop.charge(invoice="dup", code="987", billTo={"address": f"card {VISA}"})
+    before = shop.truth()
+    details = [shop.details(row["trans_id"]) for row in before]
+    process.kill()
+    with state.open("ab") as file:
+        file.write(b'["transaction",[1,"torn')
+
+    process = start("--state-file", state)
+    shop.process = process
+    assert shop.truth() == before
+    assert [shop.details(row["trans_id"]) for row in before] == details
+    assert process.control("/clock", method="GET")["now"] == "2026-07-01T12:00:00Z"
+    assert reason(shop.charge(invoice="dup", code="987", billTo={"address": f"card {VISA}"})) == (
+        "11"
+    )
+    assert reason(shop.refund(settled["transId"], "15.01")) == "55"
+    paid = shop.charge(payment={"opaqueData": nonce})
+    assert paid["accountNumber"] == "XXXX1111"
+    assert shop.charge("902.00")["responseCode"] == "4"
+    assert int(paid["transId"]) > max(int(row["trans_id"]) for row in before)
+    process.kill()
+
+    process = start("--state-file", state)
+    assert len(process.control("/transactions", method="GET")) == len(before) + 2
+    process.control("/reset")
+    process.kill()
+    shop.process = start("--state-file", state)
+    assert shop.truth() == []
+    assert shop.call("authenticateTestRequest")["messages"]["resultCode"] == "Ok"
+    assert int(shop.charge()["transId"]) > int(paid["transId"]) + 1
+
+
+def test_the_state_file_holds_no_card(start: Callable[..., Process], tmp_path: Path) -> None:
+    state = tmp_path / "state.jsonl"
+    process = start("--state-file", state)
+    shop = process.merchant()
+    shop.charge(code="987", invoice=VISA, billTo={"address": VISA})
+    data = {
+        "type": "TOKEN",
+        "id": "1",
+        "token": {"cardNumber": VISA, "expirationDate": "122040", "cardCode": "987"},
+    }
+    shop.call("securePaymentContainerRequest", data=data)
+    shop.charge(number="4222222222222", amount="27.00")
+    text = state.read_text()
+    assert text.count("\n") >= 5
+    for secret in (VISA, "4222222222222", '"987"'):
+        assert secret not in text
+    assert VISA not in json.dumps(shop.truth())
+
+
+def test_a_seed_makes_ids_and_codes_repeatable(start: Callable[..., Process]) -> None:
+    def first_charges(seed: str) -> list[tuple[str, str, str]]:
+        shop = start("--seed", seed).merchant()
+        responses = [shop.charge() for _ in range(3)]
+        return [(r["transId"], r["authCode"], r["networkTransId"]) for r in responses]
+
+    assert first_charges("7") == first_charges("7")
+    assert first_charges("7") != first_charges("8")
+
+
+def test_a_polite_stop(start: Callable[..., Process]) -> None:
+    process = start()
+    process.merchant().charge()
+    assert process.stop() == 0

@@ -1,0 +1,161 @@
+"""Faults on order that meet the wire: throttling, maintenance, slow and foreign bodies."""
+
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from simulator import xml_client
+from simulator.merchant_client import Merchant
+
+ALIVE = "authenticateTestRequest"
+
+
+def code(answer: dict[str, Any]) -> str:
+    found: str = answer["messages"]["message"][0]["code"]
+    return found
+
+
+def test_a_throttle_counts_each_method_by_itself(shop: Merchant) -> None:
+    number = shop.fault("throttle", rate=3)
+    answers = [code(shop.call(ALIVE)) for _ in range(6)]
+    assert answers[:3] == ["I00001"] * 3
+    assert "E00053" in answers[3:]
+    assert shop.charge()["responseCode"] == "1"  # another method, another count
+    shop.process.control(f"/faults/{number}", method="DELETE")
+    assert [code(shop.call(ALIVE)) for _ in range(6)] == ["I00001"] * 6
+
+
+def test_a_throttled_sale_is_not_done_and_may_come_again(shop: Merchant) -> None:
+    shop.fault("throttle", rate=1, transaction_type="authCaptureTransaction")
+    assert shop.charge()["responseCode"] == "1"
+    request = {
+        "transactionType": "authCaptureTransaction",
+        "amount": "3.00",
+        "payment": {"creditCard": {"cardNumber": "4111111111111111", "expirationDate": "2040-12"}},
+    }
+    assert code(shop.call("createTransactionRequest", transactionRequest=request)) == "E00053"
+    assert len(shop.truth()) == 1
+    deadline = time.monotonic() + 5
+    while code(shop.call("createTransactionRequest", transactionRequest=request)) == "E00053":
+        assert time.monotonic() < deadline, "the throttle never let go"
+    assert len(shop.truth()) == 2
+
+
+def test_maintenance(shop: Merchant) -> None:
+    shop.fault("maintenance", count=1, method="createTransactionRequest")
+    assert code(shop.call(ALIVE)) == "I00001"
+    request = {"transactionType": "voidTransaction", "refTransId": "1"}
+    assert code(shop.call("createTransactionRequest", transactionRequest=request)) == "E00104"
+    assert shop.charge()["responseCode"] == "1"
+
+
+def test_a_body_that_dribbles_in_is_whole_in_the_end(shop: Merchant) -> None:
+    shop.fault("slow_body", count=2, step_bytes=40, delay_ms=15)
+    begun = time.monotonic()
+    assert shop.charge()["responseCode"] == "1"
+    assert time.monotonic() - begun > 0.1
+    # A client that waits for each byte, but not for all of them, is served just the same; one
+    # that has had enough leaves, and the charge stands.
+    url, body = shop.process.url, charge_body(shop)
+    with (
+        httpx.Client(base_url=url) as client,
+        client.stream("POST", "/xml/v1/request.api", json=body) as reply,
+    ):
+        first = next(reply.iter_raw())
+        assert 0 < len(first) < int(reply.headers["content-length"])
+    assert len(shop.truth()) == 2
+
+
+def charge_body(shop: Merchant) -> dict[str, Any]:
+    return {
+        "createTransactionRequest": {
+            "merchantAuthentication": shop.credentials,
+            "transactionRequest": {
+                "transactionType": "authCaptureTransaction",
+                "amount": "4.00",
+                "payment": {
+                    "creditCard": {"cardNumber": "4111111111111111", "expirationDate": "2040-12"}
+                },
+            },
+        }
+    }
+
+
+def test_a_foreign_content_type_hides_a_good_answer(shop: Merchant) -> None:
+    shop.fault("wrong_content_type", count=1, content_type="text/html")
+    reply = shop.process.client.post("/xml/v1/request.api", json=charge_body(shop))
+    assert (reply.status_code, reply.headers["content-type"]) == (200, "text/html")
+    answer = json.loads(reply.content.decode("utf-8-sig"))
+    assert answer["transactionResponse"]["responseCode"] == "1"
+
+
+@pytest.mark.parametrize("status", [200, 403, 503])
+def test_a_page_of_the_cdn_means_that_nothing_was_done(shop: Merchant, status: int) -> None:
+    shop.fault("html", count=1, status=status)
+    reply = shop.process.client.post("/xml/v1/request.api", json=charge_body(shop))
+    assert reply.status_code == status
+    assert reply.headers["content-type"].startswith("text/html")
+    assert reply.text.startswith("<!DOCTYPE html>")
+    assert shop.truth() == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "throttle"},
+        {"kind": "busy", "rate": 2},
+        {"kind": "slow_body", "step_bytes": 0},
+        {"kind": "html", "status": 100},
+        {"kind": "error_after", "status": 200},
+        {"kind": "wrong_content_type", "content_type": "text/html\r\nx: y"},
+        {"kind": "busy", "event_type": "net.authorize.payment.void.created"},
+        {"kind": "webhook_lose", "method": "createTransactionRequest"},
+        {"kind": "webhook_reorder"},
+    ],
+)
+def test_faults_that_make_no_sense(shop: Merchant, fault: dict[str, Any]) -> None:
+    reply = shop.process.client.post("/simulator/faults", json=fault)
+    assert reply.status_code == 400
+    assert reply.json()["error"]
+    assert shop.process.control("/faults", method="GET") == []
+
+
+def test_faults_of_notifications_leave_calls_alone(shop: Merchant) -> None:
+    shop.fault("webhook_lose", count=1)
+    assert shop.charge()["responseCode"] == "1"
+    (fault,) = shop.process.control("/faults", method="GET")
+    assert fault["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ({"kind": "busy"}, "E00053"),
+        ({"kind": "maintenance"}, "E00104"),
+        ({"kind": "throttle", "rate": 0.001}, "E00053"),
+    ],
+)
+def test_a_refusal_has_the_form_of_the_request(
+    shop: Merchant, fault: dict[str, Any], expected: str
+) -> None:
+    shop.fault(**fault)
+    if fault["kind"] == "throttle":
+        xml_client.call(shop, ALIVE)  # the one that it lets pass
+    assert code(shop.call(ALIVE)) == expected
+    root = xml_client.call(shop, ALIVE)
+    assert (root.tag, xml_client.error(root)[0]) == ("ErrorResponse", expected)
+
+
+def test_a_foreign_content_type_hides_a_good_answer_in_xml(shop: Merchant) -> None:
+    shop.fault("wrong_content_type", count=1)
+    shop.fault("slow_body", count=1, step_bytes=100)
+    body = xml_client.document(ALIVE, {"merchantAuthentication": shop.credentials})
+    for kind in ("text/plain", "text/xml; charset=utf-8"):
+        reply = shop.process.client.post(
+            "/xml/v1/request.api", content=body, headers={"content-type": "text/xml"}
+        )
+        assert reply.headers["content-type"] == kind
+        assert xml_client.parse(reply.content).findtext("messages/resultCode") == "Ok"

@@ -1,0 +1,72 @@
+"""Two merchants who do the same in the two forms of the wire, and must be told the same."""
+
+import json
+import re
+from typing import Any
+
+from simulator import xml_client
+from simulator.merchant_client import WIRE, Process
+
+# What is one's own in each of two answers to the same request.
+VOLATILE = {
+    *("transId", "refTransId", "refTransID", "authCode", "networkTransId", "batchId"),
+    *("submitTimeUTC", "submitTimeLocal", "settlementTimeUTC", "settlementTimeLocal"),
+    *("sessionToken", "dataValue", "merchantName", "publicClientKey", "gatewayId"),
+    *("customerProfileId", "customerPaymentProfileId", "customerAddressId"),
+    *("customerPaymentProfileIdList", "customerShippingAddressIdList", "ids"),
+    *("directResponse", "validationDirectResponse", "validationDirectResponseList"),
+    *("transHashSha2", "subscriptionId", "token"),
+}
+_ANSWERED_AS = {
+    "createCustomerProfileFromTransactionRequest": "createCustomerProfileResponse",
+    "getTransactionListForCustomerRequest": "getTransactionListResponse",
+}
+
+
+def steady(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, "*" if name in VOLATILE and text else text) for name, text in facts]
+
+
+class Twins:
+    """`@name` in a request stands for what `remember` kept of an earlier answer."""
+
+    def __init__(self, process: Process, **account: Any) -> None:
+        self._process = process
+        self.json = process.merchant(**account)
+        self.xml = process.merchant(**account)
+        self._kept: dict[str, tuple[str, str]] = {}
+
+    def call(self, method: str, remember: dict[str, str] | None = None, /, **body: Any) -> str:
+        """Send it in both forms, compare, and give the code of the answers. `remember` says
+        under which names what facts of them are kept."""
+        answers = xml_client.facts_of_json(self._in_json(method, body)), self._in_xml(method, body)
+        differ = [set(steady(a)) - set(steady(b)) for a, b in (answers, answers[::-1])]
+        assert steady(answers[0]) == steady(answers[1]), differ
+        first, second = dict(answers[0]), dict(answers[1])
+        for name, fact in (remember or {}).items():
+            assert fact in first, first
+            self._kept[name] = first[fact], second[fact]
+        return first["code"]
+
+    def transact(self, remember: str | None = None, ref_id: str = "r-1", /, **request: Any) -> str:
+        """A createTransactionRequest; `remember` names its transId."""
+        kept = {} if remember is None else {remember: "transId"}
+        return self.call("createTransactionRequest", kept, refId=ref_id, transactionRequest=request)
+
+    def _in_json(self, method: str, body: dict[str, Any]) -> Any:
+        whole = {"merchantAuthentication": self.json.credentials, **self._filled(body, 0)}
+        return xml_client.read_json(self._process.client.post(WIRE, json={method: whole}).content)
+
+    def _in_xml(self, method: str, body: dict[str, Any]) -> list[tuple[str, str]]:
+        whole = {"merchantAuthentication": self.xml.credentials, **self._filled(body, 1)}
+        root = xml_client.parse(xml_client.post(self._process, xml_client.document(method, whole)))
+        named = _ANSWERED_AS.get(method, method.removesuffix("Request") + "Response")
+        assert root.tag == named, xml_client.error(root)
+        return xml_client.facts_of_xml(root)
+
+    def _filled(self, body: dict[str, Any], index: int) -> dict[str, Any]:
+        def own(found: re.Match[str]) -> str:
+            return f'"{self._kept[found[1]][index]}"'
+
+        filled: dict[str, Any] = json.loads(re.sub(r'"@(\w+)"', own, json.dumps(body)))
+        return filled

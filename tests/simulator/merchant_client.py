@@ -1,0 +1,166 @@
+"""A simulator process to drive from outside, and the requests of a merchant."""
+
+import itertools
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import msgspec
+
+from simulator import reply_schema_check
+
+WIRE = "/xml/v1/request.api"
+BOM = b"\xef\xbb\xbf"
+VISA = "4111111111111111"
+
+
+class Process:
+    """One running simulator."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "authorizenet_simulator", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._child.stdout is not None
+        line = self._child.stdout.readline()
+        assert line.startswith("listening on http://127.0.0.1:"), line
+        self.url = line.split()[-1]
+        hooks = {"response": [reply_schema_check.look_at]}
+        self.client = httpx.Client(base_url=self.url, timeout=5, event_hooks=hooks)
+        self._logins = itertools.count(1)
+
+    @property
+    def running(self) -> bool:
+        return self._child.poll() is None
+
+    def merchant(self, **account: Any) -> "Merchant":
+        """A new account."""
+        login = f"shop-{next(self._logins)}"
+        said = {"login": login, "transaction_key": "key-of-the-shop", **account}
+        self.client.post("/simulator/accounts", json=said).raise_for_status()
+        return Merchant(self, login)
+
+    def control(self, path: str, body: Any = None, method: str = "POST") -> Any:
+        reply = self.client.request(method, f"/simulator{path}", json=body)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def kill(self) -> None:
+        """As a power cut would: no chance to say goodbye."""
+        self._child.kill()
+        self.wait()
+
+    def stop(self) -> int:
+        self._child.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        self.client.close()
+        status = self._child.wait(10)
+        if self._child.stdout is not None:
+            self._child.stdout.close()
+        return status
+
+
+class Merchant:
+    """One account, and the requests it sends."""
+
+    def __init__(self, process: Process, login: str) -> None:
+        self.process = process
+        self.login = login
+        self._invoices = itertools.count(1)
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        return {"name": self.login, "transactionKey": "key-of-the-shop"}
+
+    def post(self, method: str, /, **body: Any) -> httpx.Response:
+        whole = {method: {"merchantAuthentication": self.credentials, **body}}
+        return self.process.client.post(WIRE, json=whole)
+
+    def call(self, method: str, /, **body: Any) -> dict[str, Any]:
+        """The answer's JSON."""
+        reply = self.post(method, **body)
+        assert reply.status_code == 200
+        assert reply.content.startswith(BOM)
+        return msgspec.json.decode(reply.content[3:], type=dict[str, Any])
+
+    def transact(self, **fields: Any) -> dict[str, Any]:
+        """The transactionResponse of a transactionRequest sent in the order given."""
+        return self.call("createTransactionRequest", transactionRequest=fields)[
+            "transactionResponse"
+        ]
+
+    def charge(
+        self,
+        amount: str = "10.00",
+        *,
+        kind: str = "authCaptureTransaction",
+        number: str = VISA,
+        expiry: str = "2040-12",
+        code: str | None = None,
+        payment: dict[str, Any] | None = None,
+        invoice: str | None = None,
+        **after: Any,
+    ) -> dict[str, Any]:
+        """A charge with an invoice number of its own; `after` follows the order."""
+        card = {"cardNumber": number, "expirationDate": expiry}
+        if code is not None:
+            card["cardCode"] = code
+        auth_code = {"authCode": after.pop("authCode")} if "authCode" in after else {}
+        return self.transact(
+            transactionType=kind,
+            amount=amount,
+            payment=payment or {"creditCard": card},
+            **auth_code,
+            order={"invoiceNumber": invoice or f"inv-{next(self._invoices)}"},
+            **after,
+        )
+
+    def authorize(self, amount: str = "10.00", **fields: Any) -> dict[str, Any]:
+        return self.charge(amount, kind="authOnlyTransaction", **fields)
+
+    def capture(self, trans_id: str, **fields: Any) -> dict[str, Any]:
+        return self.transact(
+            transactionType="priorAuthCaptureTransaction", **fields, refTransId=trans_id
+        )
+
+    def void(self, trans_id: str) -> dict[str, Any]:
+        return self.transact(transactionType="voidTransaction", refTransId=trans_id)
+
+    def refund(self, trans_id: str, amount: str, last4: str = "1111") -> dict[str, Any]:
+        return self.transact(
+            transactionType="refundTransaction",
+            amount=amount,
+            payment={"creditCard": {"cardNumber": f"XXXX{last4}", "expirationDate": "XXXX"}},
+            refTransId=trans_id,
+            order={"invoiceNumber": f"inv-{next(self._invoices)}"},
+        )
+
+    def details(self, trans_id: str) -> dict[str, Any]:
+        return self.call("getTransactionDetailsRequest", transId=trans_id)["transaction"]
+
+    def status(self, trans_id: str) -> str:
+        found: str = self.details(trans_id)["transactionStatus"]
+        return found
+
+    def truth(self) -> list[dict[str, Any]]:
+        return self.process.control(f"/transactions?login={self.login}", method="GET")
+
+    def fault(self, kind: str, **fields: Any) -> str:
+        found: str = self.process.control("/faults", {"kind": kind, "login": self.login, **fields})[
+            "id"
+        ]
+        return found
+
+    def settings(self, **changes: Any) -> None:
+        self.process.control("/settings", {"login": self.login, **changes})
+
+
+def reason(response: dict[str, Any]) -> str:
+    """The reason code of a decline or error."""
+    return response["errors"][0]["errorCode"]

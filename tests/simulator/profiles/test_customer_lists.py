@@ -1,0 +1,71 @@
+"""The transactions of one customer, whatever became of them, also after a restart."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from simulator.customers import card, charge, stored, through
+from simulator.merchant_client import Merchant, Process
+
+BANK = {
+    "bankAccount": {
+        "accountType": "savings",
+        "routingNumber": "121042882",
+        "accountNumber": "12345678",
+        "nameOnAccount": "Ada King",
+        "echeckType": "WEB",
+    }
+}
+
+
+def listed(shop: Merchant, profile_id: str, **more: Any) -> list[str]:
+    answer = shop.call("getTransactionListForCustomerRequest", customerProfileId=profile_id, **more)
+    return [each["transId"] for each in answer.get("transactions", [])]
+
+
+def test_what_one_customer_paid(start: Callable[..., Process], tmp_path: Path) -> None:
+    file = tmp_path / "state.jsonl"
+    shop = start("--state-file", file).merchant()
+    ada, ada_card = stored(shop)
+    bob, bob_card = stored(shop, "bob@example.com")
+    second = shop.call(
+        "createCustomerPaymentProfileRequest",
+        customerProfileId=ada,
+        paymentProfile={"payment": card("5424000000000015")},
+    )["customerPaymentProfileId"]
+    ids = []
+    for amount, payment in (("1.00", ada_card), ("2.00", second), ("3.00", ada_card)):
+        answer = charge(shop, through(ada, payment), amount)
+        ids.append(answer["transactionResponse"]["transId"])
+    charge(shop, through(bob, bob_card), "4.00")
+    shop.charge("5.00")
+    shop.process.control("/settle")
+    shop.void(ids[0])
+    assert listed(shop, ada) == ids[::-1]
+    assert listed(shop, ada, customerPaymentProfileId=second) == [ids[1]]
+    assert listed(shop, ada, paging={"limit": 2, "offset": 2}) == [ids[0]]
+    sorting = {"orderBy": "id", "orderDescending": False}
+    assert listed(shop, ada, sorting=sorting) == ids
+    assert len(listed(shop, bob)) == 1
+    assert listed(shop.process.merchant(), ada) == []
+    summary = shop.call("getTransactionListForCustomerRequest", customerProfileId=bob)
+    assert summary["transactions"][0]["profile"] == {
+        "customerProfileId": bob,
+        "customerPaymentProfileId": bob_card,
+    }
+    shop.process.kill()
+    again = Merchant(start("--state-file", file), shop.login)
+    assert listed(again, ada) == ids[::-1]
+
+
+def test_a_stored_bank_account_tells_whose_it_is(shop: Merchant) -> None:
+    profile_id, payment_id = stored(shop, payment=BANK)
+    answer = charge(shop, through(profile_id, payment_id))["transactionResponse"]
+    assert (answer["responseCode"], answer["accountType"]) == ("1", "eCheck")
+    assert shop.details(answer["transId"])["payment"]["bankAccount"] == {
+        "accountType": "savings",
+        "routingNumber": "XXXX2882",
+        "accountNumber": "XXXX5678",
+        "nameOnAccount": "Ada King",
+        "echeckType": "WEB",
+    }

@@ -1,0 +1,73 @@
+"""Customer profiles over a crash and a reset, and what the state file holds of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from simulator.customers import SHIP_TO, card, charge, profile_of, stored, through
+from simulator.merchant_client import VISA, Merchant, Process
+
+MASTER = "5424000000000015"
+
+
+def test_profiles_outlive_a_kill_and_hold_no_card_number(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    state = tmp_path / "state.jsonl"
+    process = start("--state-file", state)
+    shop = process.merchant()
+    profile_id, payment_id = stored(
+        shop,
+        driversLicense={"number": "D1234567", "state": "WA", "dateOfBirth": "1980-02-03"},
+        taxId="123456789",
+    )
+    shop.call(
+        "createCustomerPaymentProfileRequest",
+        customerProfileId=profile_id,
+        paymentProfile={"payment": card(MASTER), "defaultPaymentProfile": True},
+        validationMode="liveMode",
+    )
+    shop.call(
+        "createCustomerShippingAddressRequest",
+        customerProfileId=profile_id,
+        address={**SHIP_TO, "country": f"card {VISA}"},
+    )
+    gone, _ = stored(shop, "gone@example.com")
+    shop.call("deleteCustomerProfileRequest", customerProfileId=gone)
+    before = profile_of(shop, profile_id, unmaskExpirationDate=True)
+    sale = charge(shop, through(profile_id, payment_id, cardCode="901"))["transactionResponse"]
+    process.kill()
+    text = state.read_text()
+    for secret in (VISA, MASTER, "D1234567", "123456789", "1980-02-03", '"901"'):
+        assert secret not in text
+
+    process = start("--state-file", state)
+    shop = Merchant(process, shop.login)
+    assert profile_of(shop, profile_id, unmaskExpirationDate=True) == before
+    assert before["paymentProfiles"][0]["taxId"] == "XXXX6789"
+    assert before["shipToList"][0]["country"] == "card XXXXXXXXXXXX1111"
+    assert shop.details(sale["transId"])["profile"]["customerPaymentProfileId"] == payment_id
+    again = charge(shop, through(profile_id, payment_id, cardCode="901"))["transactionResponse"]
+    assert again["errors"][0]["errorCode"] == "11"  # the same card as before the crash
+    newer, _ = stored(shop, "newer@example.com")
+    assert newer > gone > profile_id
+
+
+def test_a_reset_forgets_profiles_and_gives_no_id_twice(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    state = tmp_path / "state.jsonl"
+    process = start("--state-file", state)
+    one, other = process.merchant(), process.merchant()
+    first, kept = stored(one), stored(other)
+    process.control("/reset", {"login": one.login})
+    assert one.call("getCustomerProfileIdsRequest")["ids"] == []
+    assert other.call("getCustomerProfileIdsRequest")["ids"] == [kept[0]]
+    second = stored(one)
+    assert second > kept > first
+    process.control("/reset")
+    assert other.call("getCustomerProfileIdsRequest")["ids"] == []
+    process.kill()
+    process = start("--state-file", state)
+    third = stored(Merchant(process, one.login))
+    assert third[0] > second[0]
+    assert third[1] > second[1]

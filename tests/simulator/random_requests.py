@@ -1,0 +1,96 @@
+"""Bodies of requests, made from the schema alone: the smallest one, and any that it allows."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from authorizenet_simulator.wire.schema_types import units
+from simulator import xml_client
+from simulator.xml_client import SCHEMA
+
+REQUESTS = sorted(
+    name
+    for name, definition in SCHEMA["elements"].items()
+    if name.endswith("Request") and isinstance(definition, list)
+)
+ANY_TEXT = st.one_of(
+    st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Cn")),
+    st.sampled_from("\t\n\r&<>\"']"),
+)
+DIGITS = "0123456789"
+PATTERNS = {
+    "[0-9]+": st.sampled_from(DIGITS),
+    "[0-9a-zA-Z]+": st.sampled_from(DIGITS + "aZ"),
+    "[0-9a-zA-Z\\s]+": st.sampled_from(DIGITS + "aZ "),
+}
+OTHER_LEAVES = {
+    "boolean": st.sampled_from(["true", "false", "1", "0"]),
+    "date": st.sampled_from(["2026-01-31", "2040-12-01"]),
+    "dateTime": st.sampled_from(["2026-01-31T08:00:00Z", "2026-01-31T08:00:00.25"]),
+    "decimal": st.integers(1, 99_999).map(lambda n: f"{n // 100}.{n % 100:02d}"),
+    "any": st.text(ANY_TEXT, max_size=5),
+    **dict.fromkeys(("int", "long", "short"), st.integers(1, 1000).map(str)),
+}
+
+
+def leaves(spec: Any) -> st.SearchStrategy[str]:
+    facets = xml_client.leaf_type(spec)
+    if "enum" in facets:
+        return st.sampled_from(facets["enum"])
+    if facets["base"] != "string":
+        return OTHER_LEAVES[facets["base"]]
+    least = facets.get("length", facets.get("minLength", 1 if "pattern" in facets else 0))
+    most = facets.get("length", min(facets.get("maxLength", least + 8), least + 8))
+    text = st.text(PATTERNS.get(facets.get("pattern"), ANY_TEXT), min_size=least, max_size=most)
+    return text.map(lambda each: each if units(each) <= most else in_one_place(each))
+
+
+def in_one_place(text: str) -> str:
+    """With what takes two places of a .NET string in one."""
+    return "".join(c if c <= "\uffff" else "\u00e9" for c in text)
+
+
+@st.composite
+def trees(draw: Callable[..., Any], definition: Any) -> dict[str, Any]:
+    """Anything that the type allows, in its order."""
+    made: dict[str, Any] = {}
+    for group in xml_client.fields_of(definition):
+        name, least, most, spec, *_ = draw(st.sampled_from(group)) if group[1:] else group[0]
+        if least == 0 and draw(st.booleans()):
+            continue
+        inner: st.SearchStrategy[Any]
+        if isinstance(spec, list):
+            inner = trees([None, spec])
+        elif isinstance(spec, str) and spec in SCHEMA["types"]:
+            inner = trees(SCHEMA["types"][spec])
+        else:
+            inner = leaves(spec)
+        made[name] = draw(inner if most == 1 else st.lists(inner, min_size=1, max_size=3))
+    return made
+
+
+def least_of(definition: Any) -> dict[str, Any]:
+    """The smallest body that the schema lets through."""
+    made: dict[str, Any] = {}
+    for group in xml_client.fields_of(definition):
+        name, least, _, spec, *_ = group[0]
+        if least == 0:
+            continue
+        if isinstance(spec, list):
+            made[name] = least_of([None, spec])
+        elif isinstance(spec, str) and spec in SCHEMA["types"]:
+            made[name] = least_of(SCHEMA["types"][spec])
+        else:
+            made[name] = least_leaf(xml_client.leaf_type(spec))
+    return made
+
+
+def least_leaf(facets: dict[str, Any]) -> str:
+    if "enum" in facets:
+        return str(facets["enum"][0])
+    if facets["base"] == "string":
+        return "1" * max(facets.get("length", 0), facets.get("minLength", 1))
+    return {"boolean": "true", "date": "2040-01-01", "dateTime": "2040-01-01T00:00:00Z"}.get(
+        facets["base"], "1"
+    )

@@ -1,0 +1,194 @@
+"""Whether an answer is what the schema says, in both forms: order, occurrence, facets.
+
+Strict clients (PyXB, the .NET serializer) read nothing else. `look_at` sees every answer on the
+wire that any test of the simulator gets.
+"""
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import msgspec
+
+from authorizenet_simulator.wire import schema_types
+
+SCHEMA: dict[str, Any] = msgspec.json.decode(
+    files("authorizenet_simulator").joinpath("data/schema.json").read_bytes()
+)
+_ANSWERED_AS = {
+    "createCustomerProfileFromTransactionRequest": "createCustomerProfileResponse",
+    "getTransactionListForCustomerRequest": "getTransactionListResponse",
+}
+_ONLY_JSON = {
+    ("transactionResponse", "SupplementalDataQualificationIndicator"): int,
+    ("ARBGetSubscriptionStatusResponse", "note"): str,
+    ("ARBGetSubscriptionStatusResponse", "Status"): str,
+}
+"""Keys that the processor's serializer adds, by where they come; `...Specified` anywhere."""
+_UNREAD = ("E00001", "E00002", "E00003", "E00004", "E00045", "E00053", "E00104")
+"""Answers to what no method has seen: messages alone."""
+
+
+def look_at(reply: httpx.Response) -> None:
+    """Fails for an answer of the wire that does not fit. What a fault broke is no answer."""
+    request = reply.request
+    if request.url.path != "/xml/v1/request.api" or request.method != "POST":
+        return
+    kind = reply.headers.get("content-type", "")
+    content = reply.read()
+    if reply.status_code == 200 and "json" in kind:
+        try:
+            asked = msgspec.json.decode(request.content.removeprefix(b"\xef\xbb\xbf"))
+            answer = msgspec.json.decode(content[3:])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return  # what cannot be read names no method whose answer it could be held against
+        method = next(iter(asked), "") if isinstance(asked, dict) else ""
+        wrong = list(misfits_of_json(method, answer))
+    elif reply.status_code == 200 and "xml" in kind:
+        try:
+            root = ElementTree.fromstring(content)
+        except ElementTree.ParseError:
+            return
+        wrong = list(misfits_of_xml(root))
+    else:
+        return
+    assert wrong == [], f"{wrong} in {content.decode()} for {request.content.decode()}"
+
+
+def misfits_of_json(method: str, answer: dict[str, Any]) -> Iterator[str]:
+    """Payload first, in the schema's order; then refId, and messages last."""
+    root = _ANSWERED_AS.get(method, method.removesuffix("Request") + "Response")
+    base = _fields("ANetApiResponse")
+    code = answer["messages"]["message"][0]["code"]
+    own: list[Any] = []
+    if root in SCHEMA["elements"]:
+        definition = SCHEMA["elements"][root]
+        own = _fields(definition)[len(base) :]
+    failed = answer["messages"]["resultCode"] == "Error"
+    if code in _UNREAD or (failed and not answer.keys() & {field[0] for field in own}):
+        own = []
+    ref_id, messages, token = base
+    yield from _object(root, [*own, token, ref_id, messages], answer)
+
+
+def _object(name: str, fields: list[Any], tree: dict[str, Any]) -> Iterator[str]:
+    by_name = {field[0]: place for place, field in enumerate(fields)}
+    last = -1
+    for key, value in tree.items():
+        if key not in by_name:
+            expected = bool if key.endswith("Specified") else _ONLY_JSON.get((name, key))
+            if expected is None or not isinstance(value, expected):
+                yield f"{key} in {name}"
+            continue
+        if by_name[key] < last:
+            yield f"{key} too late in {name}"
+        last = max(last, by_name[key])
+        yield from _value(key, fields[by_name[key]], value)
+    for needed in _missing(fields, tree.keys()):
+        yield f"no {needed} in {name}"
+
+
+def _value(name: str, field: list[Any], value: Any) -> Iterator[str]:
+    _, _, most, spec, *_ = field
+    if most != 1 and not isinstance(value, list):
+        yield f"{name} is no list"
+    for each in value if most != 1 and isinstance(value, list) else [value]:
+        yield from _one(name, spec, each)
+
+
+def _one(name: str, spec: Any, value: Any) -> Iterator[str]:
+    if (fields := _children(spec)) is None:
+        yield from _leaf(name, spec, value)
+    elif len(fields) == 1 and fields[0][2] != 1:  # what only wraps a list is the list
+        if not isinstance(value, list):
+            yield f"{name} is no list"
+            return
+        for each in value:
+            yield from _one(fields[0][0], fields[0][3], each)
+    elif not isinstance(value, dict):
+        yield f"{name} is no object"
+    else:
+        yield from _object(name, fields, value)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "boolean": (bool,),
+    "int": (int,),
+    "short": (int,),
+    "decimal": (int, float),
+}
+
+
+def _leaf(name: str, spec: Any, value: Any) -> Iterator[str]:
+    base = _base(spec)
+    if isinstance(value, bool) is not (base == "boolean"):
+        yield f"{name} is {value!r}"
+    elif not isinstance(value, _KINDS.get(base, (str,))):
+        yield f"{name} is {value!r}, and should be {base}"
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    yield from _facets(name, spec, text)
+
+
+def misfits_of_xml(root: ElementTree.Element) -> Iterator[str]:
+    """Order and names are `in_xml.misfits`'s; here what must be there and what it may say."""
+    name = _local(root)
+    fields = _fields(SCHEMA["elements"][name])
+    failed = any(each.text == "Error" for each in root.iter() if _local(each) == "resultCode")
+    base = _fields("ANetApiResponse")
+    payload = {_local(child) for child in root} - {field[0] for field in base}
+    yield from _element(root, base if failed and not payload else fields)
+
+
+def _element(parent: ElementTree.Element, fields: list[Any]) -> Iterator[str]:
+    by_name = {field[0]: field for field in fields}
+    yield from (f"no {each} in {_local(parent)}" for each in _missing(fields, map(_local, parent)))
+    for child in parent:
+        name = _local(child)
+        if name not in by_name:
+            yield f"{name} in {_local(parent)}"
+            continue
+        spec = by_name[name][3]
+        if (inner := _children(spec)) is None:
+            yield from _facets(name, spec, child.text or "")
+        else:
+            yield from _element(child, inner)
+
+
+def _missing(fields: list[Any], names: Any) -> Iterator[str]:
+    there = set(names)
+    choices = [field for field in fields if len(field) > 4]
+    for field in fields:
+        if field[1] and len(field) <= 4 and field[0] not in there:
+            yield field[0]
+    if choices and all(field[1] for field in choices) and not there & {f[0] for f in choices}:
+        yield " or ".join(field[0] for field in choices)
+
+
+def _facets(name: str, spec: Any, text: str) -> Iterator[str]:
+    base = {"base": spec} if isinstance(spec, str) else spec
+    check = schema_types.check(base, SCHEMA["simple"], None)
+    if check is not None and (wrong := check(text)) is not None:
+        yield f"{name}: {re.sub('&#39;', '', wrong)} ({text!r})"
+
+
+def _base(spec: Any) -> str:
+    base: str = spec if isinstance(spec, str) else spec["base"]
+    return _base(SCHEMA["simple"][base]) if base in SCHEMA["simple"] else base
+
+
+def _children(spec: Any) -> list[Any] | None:
+    if isinstance(spec, list):
+        return spec
+    return _fields(spec) if isinstance(spec, str) and spec in SCHEMA["types"] else None
+
+
+def _fields(definition: Any) -> list[Any]:
+    extends, own = SCHEMA["types"][definition] if isinstance(definition, str) else definition
+    return (_fields(extends) if extends else []) + own
+
+
+def _local(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]

@@ -1,0 +1,233 @@
+"""Subscriptions (ARB): what may be asked for, changed and listed."""
+
+from typing import Any
+
+import pytest
+
+from simulator.merchant_client import Process
+from simulator.subscriber import JANE, MASTERCARD, Subscriber, card, code, plan, stored, text
+
+
+def test_the_status_in_json_keeps_its_old_spelling(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-01-11")
+    answer = subscriber.shop.call("ARBGetSubscriptionStatusRequest", subscriptionId=number)
+    del answer["messages"]
+    assert answer == {
+        "note": "Status with a capital 'S' is obsolete.",
+        "status": "active",
+        "Status": "active",
+        "statusSpecified": True,
+    }
+
+
+def without(subscription: dict[str, Any], *path: str) -> dict[str, Any]:
+    inner = subscription
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    return subscription
+
+
+@pytest.mark.parametrize(
+    ("subscription", "expected"),
+    [
+        (without(plan("2027-02-01"), "paymentSchedule"), "E00030"),
+        (without(plan("2027-02-01"), "paymentSchedule", "interval"), "E00014"),
+        (without(plan("2027-02-01"), "paymentSchedule", "startDate"), "E00032"),
+        (without(plan("2027-02-01"), "paymentSchedule", "totalOccurrences"), "E00014"),
+        (without(plan("2027-02-01"), "amount"), "E00031"),
+        (without(plan("2027-02-01"), "payment"), "E00029"),
+        (plan("2027-02-01", payment={"payPal": {}}), "E00016"),
+        (plan("2027-02-01", amount="0.00"), "E00003"),
+        (plan("2027-02-01", amount="1.005"), "E00013"),
+        (plan("2027-02-01", name="n" * 51), "E00003"),
+        (plan("2027-02-30"), "E00013"),
+        (plan("2027-01-09"), "E00017"),
+        (plan("2027-02-01", length=6, unit="days"), "E00022"),
+        (plan("2027-02-01", length=366, unit="days"), "E00022"),
+        (plan("2027-02-01", length=13), "E00022"),
+        (plan("2027-02-01", length=12, total=9998), "E00023"),
+        (plan("2027-02-01", trial=(None, "1.00")), "E00024"),
+        (plan("2027-02-01", trial=(1, None)), "E00026"),
+        (plan("2027-02-01", total=3, trial=(3, "1.00")), "E00028"),
+        (plan("2027-02-01", payment=card("4111111111111112")), "E00013"),
+        (plan("2027-02-01", payment=card(expiry="2027-13")), "E00013"),
+        (plan("2027-02-01", payment=card(expiry="2027-01")), "E00018"),
+        (plan("2027-02-01", bill_to={"firstName": "Jane"}), "E00014"),
+        (plan("2027-02-01", profile={"customerProfileId": "7"}), "E00040"),
+        (
+            plan("2027-02-01", payment=card()) | {"profile": {"customerProfileId": "7"}},
+            "E00090",
+        ),
+    ],
+)
+def test_a_subscription_that_cannot_be(
+    shared: Process, subscription: dict[str, Any], expected: str
+) -> None:
+    shared.control("/clock", {"now": "2027-01-10T18:00:00Z"})
+    try:
+        shop = shared.merchant()
+        answer = shop.call("ARBCreateSubscriptionRequest", subscription=subscription)
+        assert (code(answer), "subscriptionId" in answer) == (expected, False)
+        listed = shop.call("ARBGetSubscriptionListRequest", searchType="subscriptionActive")
+        assert listed["totalNumInResultSet"] == 0
+    finally:
+        shared.control("/clock", {"real": True})
+
+
+def test_what_is_still_allowed(subscriber: Subscriber) -> None:
+    subscriber.create("2027-01-10", length=365, unit="days", total=4, invoice="span")
+    subscriber.create("2027-02-01", total=37, invoice="to the day")
+    subscriber.create("2027-02-01", payment=card(expiry="2027-02"), invoice="last month")
+    subscriber.create("2027-02-01", trial=(2, "0.00"), total=3, invoice="trial")
+    bank = {"routingNumber": "121042882", "accountNumber": "123456789", "nameOnAccount": "Jane"}
+    number = subscriber.create("2027-01-11", payment={"bankAccount": bank}, invoice="bank")
+    subscriber.drive("2027-01-11T18:00:00Z")
+    (row,) = [row for row in subscriber.shop.truth() if row["invoice_number"] == "bank"]
+    told = subscriber.shop.details(row["trans_id"])
+    assert told["payment"]["bankAccount"]["accountNumber"] == "XXXX6789"
+    assert subscriber.status(number) == "active"
+
+
+def test_a_nonce_pays_once_for_one_subscription(subscriber: Subscriber) -> None:
+    token = {"cardNumber": MASTERCARD, "expirationDate": "122040", "cardCode": "900"}
+    data = {"type": "TOKEN", "id": "1", "token": token}
+    nonce = subscriber.shop.call("securePaymentContainerRequest", data=data)["opaqueData"]
+    number = subscriber.create("2027-01-11", payment={"opaqueData": nonce})
+    again = subscriber.ask(plan("2027-01-11", payment={"opaqueData": nonce}, invoice="2"))
+    assert code(again) == "E00114"
+    subscriber.drive("2027-01-11T18:00:00Z")
+    told = subscriber.shop.details(subscriber.payments(number)[0]["transId"])
+    assert told["payment"]["creditCard"]["cardNumber"] == "XXXX0015"
+    assert "cardCodeResponse" not in told
+
+
+def test_the_same_again_is_a_duplicate_while_the_first_one_runs(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-02-01")
+    answer = subscriber.ask(plan("2027-02-01"))
+    assert code(answer) == "E00012"
+    assert text(answer) == (
+        f"You have submitted a duplicate of Subscription {number}."
+        " A duplicate subscription will not be created."
+    )
+    other = subscriber.create("2027-02-01", amount="10.01")
+    assert subscriber.update(other, amount="10.00") == "E00012"
+    subscriber.cancel(number)
+    again = subscriber.create("2027-02-01")
+    assert int(again) == int(other) + 1
+    assert subscriber.update(again, amount="12.00") == "I00001"
+    assert subscriber.update(other, amount="10.00") == "I00001"
+
+
+def test_what_may_change_and_what_may_not(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-01-11", total=12)
+    subscriber.drive("2027-02-12T18:00:00Z")
+    assert subscriber.update(number, paymentSchedule={"startDate": "2027-03-11"}) == "E00033"
+    weekly = {"interval": {"length": 7, "unit": "days"}}
+    assert subscriber.update(number, paymentSchedule=weekly) == "E00034"
+    bank = {"routingNumber": "121042882", "accountNumber": "123456789", "nameOnAccount": "Jane"}
+    assert subscriber.update(number, payment={"bankAccount": bank}) == "E00036"
+    assert subscriber.update(number, paymentSchedule={"totalOccurrences": 2}) == "E00013"
+    same = {"startDate": "2027-01-11", "totalOccurrences": 3}
+    changes = {"name": "Silver", "paymentSchedule": same, "amount": "12.00", "order": {}}
+    assert subscriber.update(number, **changes) == "I00001"
+    assert subscriber.update(number, payment=card(MASTERCARD)) == "I00001"
+    subscriber.drive("2027-03-12T18:00:00Z")
+    assert subscriber.status(number) == "expired"
+    last = subscriber.shop.truth()[-1]
+    assert (last["amount"], last["invoice_number"]) == ("12.00", "sub-1")
+    told = subscriber.shop.details(last["trans_id"])
+    assert told["payment"]["creditCard"]["cardNumber"] == "XXXX0015"
+
+
+def test_nobody_elses_subscription(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-02-01")
+    stranger = subscriber.process.merchant()
+    for method in ("ARBCancelSubscriptionRequest", "ARBGetSubscriptionRequest"):
+        for merchant, asked in ((stranger, number), (subscriber.shop, "1"), (stranger, "9" * 30)):
+            assert code(merchant.call(method, subscriptionId=asked)) == "E00035"
+    assert subscriber.status(number) == "active"
+
+
+def test_a_subscription_is_told_as_it_was_asked_for(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-01-31", total=3, trial=(1, "1.00"))
+    answer = subscriber.shop.call("ARBGetSubscriptionRequest", subscriptionId=number)
+    told = answer["subscription"]
+    paid_by = told.pop("profile")["paymentProfile"]
+    assert told == {
+        "name": "Gold",
+        "paymentSchedule": {
+            "interval": {"length": 1, "unit": "months"},
+            "startDate": "2027-01-31",
+            "totalOccurrences": 3,
+            "trialOccurrences": 1,
+        },
+        "amount": 10.0,
+        "trialAmount": 1.0,
+        "status": "active",
+        "order": {"invoiceNumber": "sub-1"},
+    }
+    assert paid_by["billTo"] == JANE
+    assert paid_by["payment"]["creditCard"]["cardNumber"] == "XXXX1111"
+
+
+def test_the_list_searches_sorts_and_pages(subscriber: Subscriber) -> None:
+    gold = subscriber.create("2027-01-11", name="Gold", amount="9.00", total=1, invoice="a")
+    zinc = subscriber.create("2027-02-01", name="Zinc", amount="100.00", invoice="b")
+    iron = subscriber.create("2027-02-01", payment=card(expiry="2027-02"), name="Iron", invoice="c")
+    gone = subscriber.create("2027-02-01", name="Gone", invoice="d")
+    subscriber.cancel(gone)
+    assert subscriber.listed("subscriptionActive") == [gold, zinc, iron]
+    assert subscriber.listed("subscriptionInactive") == [gone]
+    assert subscriber.listed("subscriptionExpiringThisMonth") == [gold]
+    assert subscriber.listed("cardExpiringThisMonth") == []
+    by_amount = {"orderBy": "amount", "orderDescending": True}
+    assert subscriber.listed("subscriptionActive", sorting=by_amount) == [zinc, iron, gold]
+    by_name = {"orderBy": "name", "orderDescending": False}
+    second = {"limit": 1, "offset": 2}
+    answer = subscriber.shop.call(
+        "ARBGetSubscriptionListRequest",
+        searchType="subscriptionActive",
+        sorting=by_name,
+        paging=second,
+    )
+    (row,) = answer["subscriptionDetails"]
+    assert answer["totalNumInResultSet"] == 3
+    assert (row["name"], row["amount"], row["paymentMethod"]) == ("Iron", 10.0, "creditCard")
+    assert (row["firstName"], row["accountNumber"], row["invoice"]) == ("Jane", "XXXX1111", "c")
+    assert (row["totalOccurrences"], row["pastOccurrences"]) == (9999, 0)
+    subscriber.drive("2027-02-02T18:00:00Z")
+    assert subscriber.listed("cardExpiringThisMonth") == [iron]
+    assert subscriber.listed("subscriptionInactive") == [gold, gone]
+    empty = subscriber.process.merchant().call(
+        "ARBGetSubscriptionListRequest", searchType="subscriptionActive"
+    )
+    assert (code(empty), empty["totalNumInResultSet"]) == ("I00004", 0)
+
+
+def test_a_profile_that_still_pays_cannot_be_deleted(subscriber: Subscriber) -> None:
+    shop = subscriber.shop
+    ids = stored(shop)
+    number = subscriber.create("2027-02-01", profile=ids)
+    whole = {"customerProfileId": ids["customerProfileId"]}
+    assert code(shop.call("deleteCustomerProfileRequest", **whole)) == "E00106"
+    assert code(shop.call("deleteCustomerPaymentProfileRequest", **ids)) == "E00105"
+    other = stored(shop, JANE | {"city": "Lehi"})
+    assert subscriber.update(number, profile=other) == "I00001"
+    assert code(shop.call("deleteCustomerProfileRequest", **whole)) == "I00001"
+    subscriber.cancel(number)
+    del other["customerPaymentProfileId"]
+    assert code(shop.call("deleteCustomerProfileRequest", **other)) == "I00001"
+    told = shop.call("ARBGetSubscriptionRequest", subscriptionId=number)["subscription"]
+    assert (told["status"], told["profile"]) == ("canceled", {})
+    assert subscriber.listed("subscriptionInactive") == [number]
+
+
+def test_a_new_address_goes_to_the_profile(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-01-11")
+    assert subscriber.update(number, billTo={"lastName": "Roe"}, shipTo={"zip": "1"}) == "I00001"
+    subscriber.drive("2027-01-11T18:00:00Z")
+    details = subscriber.shop.details(subscriber.payments(number)[0]["transId"])
+    assert details["billTo"] == {"firstName": "Jane", "lastName": "Roe"}
+    assert details["shipTo"] == {"zip": "1"}
+    assert subscriber.update(number, billTo={"lastName": ""}) == "E00014"

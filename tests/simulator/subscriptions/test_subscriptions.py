@@ -1,0 +1,326 @@
+"""Subscriptions (ARB): the payments that the clock brings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from simulator.merchant_client import Merchant, Process
+from simulator.subscriber import JANE, MASTERCARD, Subscriber, card, code, plan, stored, text
+
+
+def test_a_year_in_one_step_pays_on_each_date_and_settles_in_between(
+    subscriber: Subscriber,
+) -> None:
+    number = subscriber.create("2027-01-31", total=14)
+    subscriber.drive("2028-01-10T18:00:00Z")
+    assert subscriber.moments(number) == [
+        "2027-01-31T10:00:00",
+        "2027-02-28T10:00:00",
+        "2027-03-31T09:00:00",  # 2 am is summer time now
+        "2027-04-30T09:00:00",
+        "2027-05-31T09:00:00",
+        "2027-06-30T09:00:00",
+        "2027-07-31T09:00:00",
+        "2027-08-31T09:00:00",
+        "2027-09-30T09:00:00",
+        "2027-10-31T09:00:00",
+        "2027-11-30T10:00:00",
+        "2027-12-31T10:00:00",
+    ]
+    rows = subscriber.shop.truth()
+    assert [row["invoice_number"] for row in rows] == ["sub-1"] * 12
+    assert {row["status"] for row in rows} == {"settledSuccessfully"}
+    first = subscriber.shop.details(rows[0]["trans_id"])
+    assert first["batch"]["settlementTimeUTC"] == "2027-02-01T00:00:00Z"
+    assert first["submitTimeLocal"] == "2027-01-31T02:00:00"
+    assert first["subscription"] == {"id": int(number), "payNum": 1}
+    assert first["recurringBilling"] is True
+    batches = {subscriber.shop.details(row["trans_id"])["batch"]["batchId"] for row in rows}
+    assert len(batches) == 12
+
+
+def test_a_payment_is_listed_with_its_subscription_until_it_settles(
+    subscriber: Subscriber,
+) -> None:
+    number = subscriber.create("2027-01-11")
+    subscriber.drive("2027-01-11T09:59:59Z")
+    assert subscriber.payments(number) == []
+    subscriber.drive("2027-01-11T10:00:00Z")
+    (payment,) = subscriber.payments(number)
+    assert payment == {
+        "transId": payment["transId"],
+        "response": "This transaction has been approved.",
+        "submitTimeUTC": "2027-01-11T10:00:00",
+        "payNum": 1,
+        "attemptNum": 1,
+    }
+    (listed,) = subscriber.shop.call("getUnsettledTransactionListRequest")["transactions"]
+    assert listed["transId"] == payment["transId"]
+    assert listed["subscription"] == {"id": int(number), "payNum": 1}
+    ordinary = subscriber.shop.charge()
+    told = subscriber.shop.details(ordinary["transId"])
+    assert "subscription" not in told
+    assert told["recurringBilling"] is False
+
+
+def test_what_begins_today_is_paid_in_the_next_night(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-01-10", length=7, unit="days", total=2)
+    assert subscriber.payments(number) == []
+    subscriber.drive("2027-01-11T10:00:00Z")
+    assert subscriber.moments(number) == ["2027-01-11T10:00:00"]
+    subscriber.drive("2027-01-17T10:00:00Z")
+    assert subscriber.moments(number)[1:] == ["2027-01-17T10:00:00"]
+    assert subscriber.status(number) == "expired"
+
+
+def test_the_trial_comes_first_and_a_free_one_takes_no_money(subscriber: Subscriber) -> None:
+    cheap = subscriber.create("2027-01-11", total=3, trial=(1, "1.00"), invoice="cheap")
+    free = subscriber.create("2027-01-11", total=3, trial=(1, "0.00"), invoice="free")
+    subscriber.drive("2027-04-01T18:00:00Z")
+    paid = [(row["invoice_number"], row["amount"]) for row in subscriber.shop.truth()]
+    assert paid == [
+        ("cheap", "1.00"),
+        ("cheap", "10.00"),
+        ("free", "10.00"),
+        ("cheap", "10.00"),
+        ("free", "10.00"),
+    ]
+    assert [each["payNum"] for each in subscriber.payments(free)] == [2, 3]
+    assert subscriber.status(cheap) == subscriber.status(free) == "expired"
+
+
+def test_a_failed_payment_suspends_and_a_new_card_saves_the_subscription(
+    subscriber: Subscriber,
+) -> None:
+    lost = subscriber.create("2027-01-11", invoice="lost", payment=card(expiry="2027-02"))
+    saved = subscriber.create("2027-01-11", invoice="saved", payment=card(expiry="2027-02"))
+    subscriber.drive("2027-03-12T18:00:00Z")
+    assert subscriber.status(lost) == subscriber.status(saved) == "suspended"
+    failed = subscriber.payments(saved)[-1]
+    assert (failed["payNum"], failed["response"]) == (3, "The credit card has expired.")
+    assert "transId" not in failed
+    assert subscriber.update(saved, payment=card(expiry="2027-02")) == "E00018"
+    assert subscriber.status(saved) == "suspended"
+    assert subscriber.update(saved, payment=card(expiry="2030-02")) == "I00001"
+    assert subscriber.status(saved) == "active"
+    subscriber.drive("2027-04-12T18:00:00Z")
+    assert subscriber.status(lost) == "terminated"
+    assert len(subscriber.payments(lost)) == 3
+    assert [each["payNum"] for each in subscriber.payments(saved)] == [1, 2, 3, 4]
+    assert subscriber.status(saved) == "active"
+    assert subscriber.update(lost, name="Silver") == "E00037"
+    assert subscriber.cancel(lost) == "E00038"
+
+
+def test_a_declined_payment_is_a_declined_transaction(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-01-11", bill_to=JANE | {"zip": "46282"})
+    subscriber.drive("2027-01-12T18:00:00Z")
+    assert subscriber.status(number) == "suspended"
+    (row,) = subscriber.shop.truth()
+    assert (row["response_code"], row["status"]) == ("2", "declined")
+    (payment,) = subscriber.payments(number)
+    assert (payment["transId"], payment["response"]) == (
+        row["trans_id"],
+        "This transaction has been declined.",
+    )
+
+
+def test_a_cancelled_subscription_takes_no_more_money(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-01-11")
+    subscriber.drive("2027-01-12T18:00:00Z")
+    assert subscriber.cancel(number) == "I00001"
+    again = subscriber.shop.call("ARBCancelSubscriptionRequest", subscriptionId=number)
+    assert again["messages"]["resultCode"] == "Ok"
+    assert (code(again), text(again)) == ("I00002", "The subscription has already been canceled.")
+    answer = subscriber.shop.call(
+        "ARBUpdateSubscriptionRequest", subscriptionId=number, subscription={"name": "Silver"}
+    )
+    assert text(answer) == "Subscriptions that are canceled cannot be updated."
+    subscriber.drive("2027-06-12T18:00:00Z")
+    assert len(subscriber.shop.truth()) == 1
+    assert subscriber.status(number) == "canceled"
+
+
+def test_kill_9_and_downtime_lose_no_payment_and_repeat_none(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    file = tmp_path / "state.jsonl"
+    before = Subscriber(start("--seed", "1", "--state-file", file))
+    number = before.create("2027-01-31", total=4)
+    before.drive("2027-03-01T18:00:00Z")
+    expected = before.payments(number), before.shop.truth()
+    assert len(expected[1]) == 2
+    login = before.shop.login
+    before.process.kill()
+
+    process = start("--seed", "2", "--state-file", file)
+    after = Subscriber.__new__(Subscriber)
+    after.process, after.shop = process, Merchant(process, login)
+    assert (after.payments(number), after.shop.truth()) == expected
+    after.drive("2027-05-01T18:00:00Z")
+    assert [each["payNum"] for each in after.payments(number)] == [1, 2, 3, 4]
+    assert after.status(number) == "expired"
+    assert {row["status"] for row in after.shop.truth()} == {"settledSuccessfully"}
+    other = after.create("2027-06-01")
+    assert int(other) == int(number) + 1
+    assert b"4111111111111111" not in file.read_bytes()
+
+
+def test_what_fell_due_while_the_process_was_down_comes_at_its_own_moment(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    file = tmp_path / "state.jsonl"
+    before = Subscriber(start("--state-file", file))
+    number = before.create("2027-01-11")
+    login = before.shop.login
+    before.process.kill()
+    moved = '["clock",0,1802000000000]\n'  # 2027-02-06, as if it had run on meanwhile
+    with file.open("a") as state:
+        state.write(moved)
+    process = start("--state-file", file)
+    shop = Merchant(process, login)
+    (row,) = shop.truth()
+    assert (row["submitted_at"], row["status"]) == ("2027-01-11T10:00:00Z", "settledSuccessfully")
+    batch = shop.details(row["trans_id"])["batch"]
+    assert batch["settlementTimeUTC"] == "2027-01-12T00:00:00Z"
+    assert shop.details(row["trans_id"])["subscription"]["id"] == int(number)
+
+
+def test_a_reset_forgets_subscriptions_and_no_id_comes_twice(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    file = tmp_path / "state.jsonl"
+    one = Subscriber(start("--state-file", file))
+    kept = Subscriber(one.process)
+    number, stays = one.create("2027-01-11"), kept.create("2027-01-11")
+    one.process.control("/reset", {"login": one.shop.login})
+    assert one.listed("subscriptionActive") == []
+    assert kept.listed("subscriptionActive") == [stays]
+    one.drive("2027-01-12T18:00:00Z")
+    assert (one.shop.truth(), len(kept.shop.truth())) == ([], 1)
+    one.process.control("/reset")
+    login = one.shop.login
+    assert kept.listed("subscriptionActive") == []
+    one.process.kill()
+    again = Subscriber(start("--state-file", file))
+    again.shop.login = login
+    assert int(again.create("2027-02-01")) == int(stays) + 1 > int(number)
+
+
+def test_a_clock_driven_over_centuries_answers_soon(subscriber: Subscriber) -> None:
+    number = subscriber.create("2027-01-11", length=12, total=3)
+    subscriber.drive("2900-01-01T00:00:00Z")
+    assert subscriber.status(number) == "expired"
+    assert len(subscriber.shop.truth()) == 3
+
+
+def test_a_card_becomes_a_profile_that_the_payments_name(subscriber: Subscriber) -> None:
+    shop = subscriber.shop
+    said = plan("2027-01-11") | {"customer": {"id": "c-1", "email": "jane@shop.example"}}
+    ordered = {key: said[key] for key in ("name", "paymentSchedule", "amount", "payment", "order")}
+    shipped = {"customer": said["customer"], "billTo": JANE, "shipTo": {"address": "1 Main St"}}
+    answer = subscriber.ask(ordered | shipped)
+    number, ids = answer["subscriptionId"], answer["profile"]
+    profile = shop.call("getCustomerProfileRequest", customerProfileId=ids["customerProfileId"])
+    assert profile["subscriptionIds"] == [number]
+    assert profile["profile"]["description"] == f"Profile created by Subscription: {number}"
+    assert profile["profile"]["paymentProfiles"][0]["billTo"] == JANE
+    told = shop.call("ARBGetSubscriptionRequest", subscriptionId=number)["subscription"]["profile"]
+    assert told["merchantCustomerId"] == "c-1"
+    assert told["paymentProfile"]["customerPaymentProfileId"] == ids["customerPaymentProfileId"]
+    assert told["shippingProfile"] == {
+        "address": "1 Main St",
+        "customerAddressId": ids["customerAddressId"],
+    }
+    subscriber.drive("2027-01-11T18:00:00Z")
+    details = shop.details(subscriber.payments(number)[0]["transId"])
+    assert details["profile"] == ids
+    assert (details["customer"]["id"], details["billTo"]) == ("c-1", JANE)
+    assert details["shipTo"] == {"address": "1 Main St"}
+    (row,) = shop.call("ARBGetSubscriptionListRequest", searchType="subscriptionActive")[
+        "subscriptionDetails"
+    ]
+    assert str(row["customerProfileId"]) == ids["customerProfileId"]
+    assert str(row["customerShippingProfileId"]) == ids["customerAddressId"]
+
+
+def test_a_stored_profile_pays_with_what_it_has_when_it_is_due(subscriber: Subscriber) -> None:
+    shop = subscriber.shop
+    ids = stored(shop)
+    number = subscriber.create("2027-01-11", profile=ids)
+    gone = {"customerProfileId": ids["customerProfileId"], "customerPaymentProfileId": "1"}
+    assert code(subscriber.ask(plan("2027-02-11", profile=gone))) == "E00040"
+    stranger = subscriber.process.merchant()
+    answer = stranger.call(
+        "ARBCreateSubscriptionRequest", subscription=plan("2027-02-11", profile=ids)
+    )
+    assert code(answer) == "E00040"
+    nameless = stored(shop, {"firstName": "Jane"})
+    assert code(subscriber.ask(plan("2027-02-11", profile=nameless))) == "E00014"
+
+    subscriber.drive("2027-01-12T18:00:00Z")
+    changed = shop.call(
+        "updateCustomerPaymentProfileRequest",
+        customerProfileId=ids["customerProfileId"],
+        paymentProfile={
+            "billTo": JANE,
+            "payment": card(MASTERCARD),
+            "customerPaymentProfileId": ids["customerPaymentProfileId"],
+        },
+    )
+    assert code(changed) == "I00001"
+    subscriber.drive("2027-02-12T18:00:00Z")
+    numbers = [
+        shop.details(each["transId"])["payment"]["creditCard"]["cardNumber"]
+        for each in subscriber.payments(number)
+    ]
+    assert numbers == ["XXXX1111", "XXXX0015"]
+
+
+def test_a_payment_torn_off_the_state_file_is_made_again_and_whole(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    file = tmp_path / "state.jsonl"
+    before = Subscriber(start("--state-file", file))
+    number = before.create("2027-01-11")
+    before.drive("2027-01-11T10:00:00Z")
+    lost = before.payments(number)
+    before.process.kill()
+    written = file.read_bytes()
+    assert written.splitlines()[-1].startswith(b'["subscription_charged"')
+    file.write_bytes(written[:-40])
+    shop = Merchant(start("--state-file", file), before.shop.login)
+    (row,) = shop.truth()
+    assert (row["submitted_at"], row["trans_id"]) == ("2027-01-11T10:00:00Z", lost[0]["transId"])
+    answer = shop.call("ARBGetSubscriptionRequest", subscriptionId=number, includeTransactions=True)
+    assert answer["subscription"]["arbTransactions"] == lost
+
+
+def test_one_step_of_the_clock_does_what_many_do(start: Callable[..., Process]) -> None:
+    def live(step_days: int) -> list[dict[str, Any]]:
+        subscriber = Subscriber(start("--seed", "7"))
+        shop = subscriber.shop
+        subscriber.create("2027-01-31", trial=(1, "1.00"), invoice="monthly")
+        subscriber.create("2027-01-12", length=7, unit="days", total=5, invoice="weekly")
+        broke = JANE | {"zip": "46282"}
+        subscriber.create("2027-01-20", bill_to=broke, invoice="broke")
+        shop.authorize(invoice="held")
+        shop.charge(invoice="sale")
+        for _ in range(81 // step_days):
+            subscriber.process.control("/clock", {"advance_s": step_days * 86_400})
+        rows = shop.truth()
+        batches = [shop.details(row["trans_id"]).get("batch") for row in rows]
+        return [{**row, "batch": batch} for row, batch in zip(rows, batches, strict=True)]
+
+    at_once = live(81)
+    assert len(at_once) == 11
+    assert {row["status"] for row in at_once} == {"expired", "settledSuccessfully", "declined"}
+    assert at_once == live(1)
+
+
+def test_more_than_the_account_takes_is_not_paid(subscriber: Subscriber) -> None:
+    subscriber.shop.settings(max_amount="9.99")
+    number = subscriber.create("2027-01-11")
+    subscriber.drive("2027-01-11T18:00:00Z")
+    assert subscriber.status(number) == "suspended"
+    assert subscriber.shop.truth() == []

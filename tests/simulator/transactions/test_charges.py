@@ -1,0 +1,360 @@
+"""What decides a charge: triggers, filters, bad payment methods, duplicates, nonces."""
+
+import json
+from base64 import b64decode, b64encode
+from typing import Any
+
+import pytest
+
+from simulator.merchant_client import VISA, Merchant, Process, reason
+
+
+@pytest.mark.parametrize(
+    ("number", "brand"),
+    [
+        ("4007000000027", "Visa"),
+        ("4012888818888", "Visa"),
+        ("4111111111111111", "Visa"),
+        ("4242424242424242", "Visa"),
+        ("5424000000000015", "MasterCard"),
+        ("2223000010309703", "MasterCard"),
+        ("370000000000002", "AmericanExpress"),
+        ("6011000000000012", "Discover"),
+        ("3088000000000017", "JCB"),
+        ("38000000000006", "DinersClub"),
+    ],
+)
+def test_brands(shop: Merchant, number: str, brand: str) -> None:
+    response = shop.charge(number=number)
+    assert (response["responseCode"], response["accountType"]) == ("1", brand)
+    assert response["accountNumber"] == f"XXXX{number[-4:]}"
+
+
+@pytest.mark.parametrize("expiry", ["2040-12", "1240", "12/40", "122040", "12/2040", "12-2040"])
+def test_spellings_of_an_expiry(shop: Merchant, expiry: str) -> None:
+    assert shop.charge(expiry=expiry)["responseCode"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"number": "4111111111111112"}, "6"),
+        ({"number": "400030001111222"}, "6"),
+        ({"number": "1111"}, "6"),
+        ({"number": "9999999999999995"}, "17"),
+        ({"expiry": "2020-01"}, "8"),
+        ({"expiry": "2040-13"}, "7"),
+        ({"expiry": "XXXX"}, "7"),
+        ({"amount": "0.00"}, "5"),
+        ({"amount": "-1.00"}, "5"),
+        ({"amount": "1.001"}, "5"),
+        ({"amount": "100000000.00"}, "49"),
+        ({"kind": "captureOnlyTransaction"}, "12"),
+        ({"kind": "captureOnlyTransaction", "authCode": "ABCDEFG"}, "72"),
+        ({"kind": "authOnlyTransaction", "amount": "0", "number": "3088000000000017"}, "289"),
+    ],
+)
+def test_what_cannot_be_charged_leaves_nothing(
+    shop: Merchant, fields: dict[str, Any], code: str
+) -> None:
+    response = shop.charge(**fields)
+    assert (response["responseCode"], response["transId"]) == ("3", "0")
+    assert (reason(response), response["authCode"]) == (code, "")
+    assert shop.truth() == []
+
+
+def test_an_error_is_told_twice(shop: Merchant) -> None:
+    answer = shop.call(
+        "createTransactionRequest",
+        refId="r",
+        transactionRequest={"transactionType": "authCaptureTransaction", "amount": "1.00"},
+    )
+    assert list(answer) == ["transactionResponse", "refId", "messages"]
+    assert answer["messages"] == {
+        "resultCode": "Error",
+        "message": [{"code": "E00027", "text": "The transaction was unsuccessful."}],
+    }
+    assert answer["transactionResponse"]["errors"] == [
+        {"errorCode": "33", "errorText": "Credit card number is required."}
+    ]
+
+
+def test_a_currency_the_account_cannot_take(shared: Process) -> None:
+    shop = shared.merchant(currencies=["USD", "CAD"])
+
+    def charge(currency: str) -> dict[str, Any]:
+        return shop.transact(
+            transactionType="authCaptureTransaction",
+            amount="1.00",
+            currencyCode=currency,
+            payment={"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+        )
+
+    assert charge("CAD")["responseCode"] == "1"
+    refused = charge("EUR")
+    assert refused["errors"] == [
+        {
+            "errorCode": "39",
+            "errorText": "The supplied currency code is either invalid, not supported, not allowed"
+            " for this merchant or doesn't have an exchange rate.",
+        }
+    ]
+
+
+def test_a_decline_is_ok_with_errors(shop: Merchant) -> None:
+    answer = shop.call(
+        "createTransactionRequest",
+        transactionRequest={
+            "transactionType": "authCaptureTransaction",
+            "amount": "10.00",
+            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+            "order": {"invoiceNumber": "declined"},
+            "billTo": {"zip": "46282"},
+        },
+    )
+    response = answer["transactionResponse"]
+    assert answer["messages"]["resultCode"] == "Ok"
+    assert answer["messages"]["message"][0]["code"] == "I00001"
+    assert (response["responseCode"], response["authCode"]) == ("2", "")
+    assert response["errors"] == [
+        {"errorCode": "2", "errorText": "This transaction has been declined."}
+    ]
+    assert shop.status(response["transId"]) == "declined"
+    (row,) = shop.truth()
+    assert (row["response_code"], row["status"], row["invoice_number"]) == (
+        "2",
+        "declined",
+        "declined",
+    )
+
+
+@pytest.mark.parametrize(
+    ("zip_code", "avs"),
+    [("46201", "A"), ("46205", "N"), ("46211", "W"), ("46217", "Z"), ("98004", "Y")],
+)
+def test_avs_by_zip(shop: Merchant, zip_code: str, avs: str) -> None:
+    response = shop.charge(billTo={"zip": zip_code})
+    assert (response["responseCode"], response["avsResultCode"]) == ("1", avs)
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        ("900", "M"),
+        ("901", "N"),
+        ("902", "S"),
+        ("903", "U"),
+        ("904", "P"),
+        ("123", "P"),
+        ("9004", "P"),
+        (None, ""),
+    ],
+)
+def test_card_code_results(shop: Merchant, code: str | None, result: str) -> None:
+    assert shop.charge(code=code)["cvvResultCode"] == result
+
+
+def test_filters_of_the_account(shop: Merchant) -> None:
+    shop.settings(avs_reject=["N"], cvv_reject=["N"])
+    assert reason(shop.charge(billTo={"zip": "46205"})) == "27"
+    assert reason(shop.charge(code="901")) == "65"
+    assert reason(shop.charge(code="901", billTo={"zip": "46205"})) == "45"
+    assert shop.charge(code="900")["responseCode"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("amount", "response_code"), [("27.00", "2"), ("44.00", "2"), ("19.00", "3"), ("252.00", "4")]
+)
+def test_the_test_card_gives_the_reason_in_the_amount(
+    shop: Merchant, amount: str, response_code: str
+) -> None:
+    response = shop.charge(amount, number="4222222222222")
+    told = response.get("errors") or response["messages"]
+    assert response["responseCode"] == response_code
+    assert (told[0].get("errorCode") or told[0]["code"]) == amount.removesuffix(".00")
+
+
+def test_zero_authorizations_check_a_card(shop: Merchant) -> None:
+    assert shop.authorize("0.00")["responseCode"] == "1"
+
+
+def test_bank_accounts(shop: Merchant) -> None:
+    def pay(amount: str, routing: str = "121042882") -> dict[str, Any]:
+        account = {"routingNumber": routing, "accountNumber": "123456", "nameOnAccount": "A"}
+        return shop.charge(amount, payment={"bankAccount": account})
+
+    assert pay("100.00")["accountType"] == "eCheck"
+    assert pay("100.01")["responseCode"] == "2"
+    assert reason(pay("1.00", "121042883")) == "9"
+
+
+def test_stripe_data(shop: Merchant) -> None:
+    track = "%B4111111111111111^DOE/JANE^40121011000000000000?"
+    assert shop.charge(payment={"trackData": {"track1": track}})["accountNumber"] == "XXXX1111"
+    old = "%B378282246310005^LONGSON/LONGBOB^1705101130504392?"  # nobody looks at its expiry
+    assert shop.charge(payment={"trackData": {"track1": old}})["responseCode"] == "1"
+    assert reason(shop.charge(payment={"trackData": {"track1": "nonsense"}})) == "88"
+
+
+def test_test_mode_keeps_nothing(shop: Merchant) -> None:
+    setting = {"settingName": "testRequest", "settingValue": "true"}
+    response = shop.charge(transactionSettings={"setting": [setting]})
+    assert response["messages"][0]["description"].startswith("(TESTMODE)")
+    assert (response["transId"], response["authCode"]) == ("0", "000000")
+    assert (response["testRequest"], shop.truth()) == ("1", [])
+
+
+def window(seconds: str) -> dict[str, Any]:
+    setting = {"settingName": "duplicateWindow", "settingValue": seconds}
+    return {"transactionSettings": {"setting": [setting]}}
+
+
+def test_a_duplicate_tells_nothing_of_the_original_unless_asked(shop: Merchant) -> None:
+    original = shop.charge(invoice="once")
+    silent = shop.charge(invoice="once")
+    assert (silent["responseCode"], silent["transId"]) == ("3", "0")
+    assert silent["errors"] == [
+        {"errorCode": "11", "errorText": "A duplicate transaction has been submitted."}
+    ]
+    told = shop.charge(invoice="once", **window("28800"))
+    assert reason(told) == "11"
+    assert told["transId"] == original["transId"]
+    assert told["authCode"] == original["authCode"]
+    assert len(shop.truth()) == 1
+
+
+def test_a_window_of_nothing_lets_a_duplicate_through(shop: Merchant) -> None:
+    first = shop.charge(invoice="twice", **window("0"))
+    second = shop.charge(invoice="twice", **window("0"))
+    assert second["responseCode"] == "1"
+    assert second["transId"] != first["transId"]
+
+
+def test_declines_count_as_originals_and_errors_do_not(shop: Merchant) -> None:
+    declined = shop.charge(invoice="no", billTo={"zip": "46282"})
+    again = shop.charge(invoice="no", billTo={"zip": "46282"}, **window("600"))
+    assert (reason(again), again["transId"]) == ("11", declined["transId"])
+    assert again["authCode"] == ""
+    for _ in range(2):
+        assert reason(shop.charge(invoice="old", expiry="2020-01")) == "8"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"amount": "10.01"},
+        {"invoice": "another"},
+        {"number": "4242424242424242"},
+        {"expiry": "2041-12"},
+        {"kind": "authOnlyTransaction"},
+        {"customer": {"id": "c2"}},
+        {"billTo": {"zip": "98005"}},
+        {"billTo": {"company": "Hats"}},
+        {"poNumber": "po-1"},
+    ],
+)
+def test_any_compared_field_makes_it_another(shop: Merchant, changed: dict[str, Any]) -> None:
+    assert shop.charge(invoice="one")["responseCode"] == "1"
+    assert shop.charge(**{"invoice": "one", **changed})["responseCode"] == "1"
+
+
+def test_what_is_not_compared_does_not(shop: Merchant) -> None:
+    """Only what the processor says it compares: a new phone number is no new order."""
+    shop.charge(invoice="one", customerIP="192.0.2.1")
+    for other in (
+        {"customerIP": "192.0.2.2"},
+        {"billTo": {"phoneNumber": "425-555-0100"}},
+        {"shipTo": {"zip": "98005"}},
+        {"customer": {"email": "a@example.com"}},
+        {"tax": {"amount": "1.00"}},
+        {"code": "901"},
+    ):
+        assert reason(shop.charge(invoice="one", **other)) == "11", other
+
+
+def mint(shop: Merchant, number: str = VISA) -> dict[str, str]:
+    data = {
+        "type": "TOKEN",
+        "id": "11111111-2222-3333-4444-555555555555",
+        "token": {"cardNumber": number, "expirationDate": "122040", "cardCode": "900"},
+    }
+    answer = shop.call("securePaymentContainerRequest", data=data)
+    assert list(answer) == ["opaqueData", "messages"]
+    assert answer["opaqueData"]["dataDescriptor"] == "COMMON.ACCEPT.INAPP.PAYMENT"
+    found: dict[str, str] = answer["opaqueData"]
+    return found
+
+
+def pay_with(shop: Merchant, nonce: dict[str, str]) -> dict[str, Any]:
+    return shop.call(
+        "createTransactionRequest",
+        refId="nonce",
+        transactionRequest={
+            "transactionType": "authCaptureTransaction",
+            "amount": "10.00",
+            "payment": {"opaqueData": nonce},
+        },
+    )
+
+
+def test_a_nonce_pays_once(shop: Merchant) -> None:
+    nonce = mint(shop)
+    response = pay_with(shop, nonce)["transactionResponse"]
+    assert (response["responseCode"], response["accountNumber"]) == ("1", "XXXX1111")
+    assert response["cvvResultCode"] == "M"
+    garbage = pay_with(shop, {**nonce, "dataValue": "garbage"})["messages"]["message"]
+    assert garbage == [{"code": "E00117", "text": "OTS Service Error 'Field validation error.'"}]
+    again = pay_with(shop, nonce)
+    assert again == {
+        "refId": "nonce",
+        "messages": {
+            "resultCode": "Error",
+            "message": [{"code": "E00114", "text": "Invalid OTS Token."}],
+        },
+    }
+    assert len(shop.truth()) == 1
+
+
+def test_a_nonce_from_elsewhere_is_one_all_the_same(shop: Merchant) -> None:
+    """What tutorials and old logs have must be told from what is no nonce."""
+    nonce = mint(shop)
+    told = json.loads(b64decode(nonce["dataValue"]))
+    assert told.keys() == {"code", "token", "v"}
+    foreign = b64encode(json.dumps(told | {"token": "1" * 22}, separators=(",", ":")).encode())
+    for value in (foreign.decode(), f"119{foreign.decode()}", "1" * 22):
+        answer = pay_with(shop, {**nonce, "dataValue": value})
+        assert answer["messages"]["message"][0]["code"] == "E00114"
+    for value in ("1" * 21, f"11{foreign.decode()}", foreign.decode()[:-1], "eyJhIjoiMSJ9"):
+        answer = pay_with(shop, {**nonce, "dataValue": value})
+        assert answer["messages"]["message"][0]["code"] == "E00117"
+    assert pay_with(shop, nonce)["transactionResponse"]["responseCode"] == "1"
+
+
+def test_a_nonce_of_another_merchant(shared: Process, shop: Merchant) -> None:
+    nonce = mint(shop)
+    other = shared.merchant()
+    assert pay_with(other, nonce)["messages"]["message"] == [
+        {"code": "E00116", "text": "OTS Token access violation"}
+    ]
+    assert pay_with(shop, nonce)["transactionResponse"]["responseCode"] == "1"
+
+
+def test_a_nonce_for_the_public_client_key(shop: Merchant) -> None:
+    key = shop.call("getMerchantDetailsRequest")["publicClientKey"]
+    body = {
+        "securePaymentContainerRequest": {
+            "merchantAuthentication": {"name": shop.login, "clientKey": key},
+            "data": {
+                "type": "TOKEN",
+                "id": "1",
+                "token": {"cardNumber": VISA, "expirationDate": "122040"},
+            },
+        }
+    }
+    reply = shop.process.client.post("/xml/v1/request.api", json=body)
+    assert b'"resultCode":"Ok"' in reply.content
+
+
+def test_an_unknown_transaction_type(shop: Merchant) -> None:
+    answer = shop.call("createTransactionRequest", transactionRequest={"transactionType": "sale"})
+    assert answer["messages"]["message"][0]["code"] == "E00060"

@@ -1,0 +1,150 @@
+"""Bank accounts: which eChecks are sent, how they settle, and what the bank gives back."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.merchant_client import Merchant, Process, reason
+
+ACCOUNT = {"routingNumber": "121042882", "accountNumber": "12345678", "nameOnAccount": "Jane Doe"}
+MASKED = {"routingNumber": "XXXX2882", "accountNumber": "XXXX5678", "nameOnAccount": "Jane Doe"}
+ORDER = ("accountType", "routingNumber", "accountNumber", "nameOnAccount", "echeckType")
+
+
+def bank(**changes: str) -> dict[str, Any]:
+    said = {**ACCOUNT, **changes}
+    known = {name: said[name] for name in ORDER if name in said}
+    return {"bankAccount": known | {key: said[key] for key in said if key not in ORDER}}
+
+
+def pay(shop: Merchant, amount: str = "50.00", **changes: str) -> dict[str, Any]:
+    return shop.charge(amount, payment=bank(**changes))
+
+
+def test_an_echeck_has_no_card_results(shop: Merchant) -> None:
+    paid = pay(shop, echeckType="WEB", accountType="checking")
+    assert paid["responseCode"] == "1"
+    assert (paid["authCode"], paid["avsResultCode"], paid["cvvResultCode"]) == ("", "P", "")
+    assert (paid["cavvResultCode"], paid["accountNumber"]) == ("", "XXXX5678")
+    assert (paid["accountType"], "networkTransId" in paid) == ("eCheck", False)
+    assert shop.details(paid["transId"])["payment"] == {
+        "bankAccount": {
+            "accountType": "checking",
+            "routingNumber": "XXXX2882",
+            "accountNumber": "XXXX5678",
+            "nameOnAccount": "Jane Doe",
+            "echeckType": "WEB",
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"routingNumber": "121042883"}, "9"),
+        ({"routingNumber": "12104288"}, "9"),
+        ({"accountNumber": "12 34"}, "10"),
+        ({"nameOnAccount": " "}, "33"),
+        ({"accountType": "savings", "echeckType": "ARC", "checkNumber": "1"}, "244"),
+        ({"accountType": "businessChecking", "echeckType": "PPD"}, "244"),
+        ({"echeckType": "BOC"}, "248"),
+        ({"echeckType": "ARC", "checkNumber": "A1"}, "248"),
+    ],
+)
+def test_echecks_that_no_bank_would_take(
+    shop: Merchant, changes: dict[str, str], code: str
+) -> None:
+    assert reason(pay(shop, **changes)) == code
+    assert shop.truth() == []
+
+
+def test_kinds_of_echeck(shop: Merchant) -> None:
+    recurring = {"setting": [{"settingName": "recurringBilling", "settingValue": "true"}]}
+    telephone = bank(echeckType="TEL")
+    assert shop.charge("9.00", payment=telephone)["responseCode"] == "1"
+    assert reason(shop.charge("8.00", payment=telephone, transactionSettings=recurring)) == "243"
+    paper = bank(echeckType="ARC", checkNumber="1001")
+    assert shop.charge("7.00", payment=paper)["responseCode"] == "1"
+    shop.settings(echeck_types=["WEB"])
+    assert reason(shop.charge("6.00", payment=telephone)) == "246"
+    assert shop.charge("5.00", payment=bank())["responseCode"] == "1"
+    elsewhere = shop.charge(kind="captureOnlyTransaction", payment=bank(), authCode="ABC123")
+    assert reason(elsewhere) == "53"
+
+
+def test_a_month_has_a_limit(start: Callable[..., Process]) -> None:
+    process = start()
+    shop = process.merchant()
+    process.control("/clock", {"now": "2026-03-31T20:00:00Z", "stopped": True})
+    shop.settings(echeck_monthly_limit="250.00")
+    assert [pay(shop, "100.00")["responseCode"] for _ in range(2)] == ["1", "1"]
+    assert pay(shop, "100.01")["responseCode"] == "2"
+    assert reason(pay(shop, "50.01")) == "49"
+    assert pay(shop, "50.00")["responseCode"] == "1"
+    process.control("/clock", {"advance_s": 11 * 3600 - 1})
+    assert reason(pay(shop, "60.00")) == "49"
+    process.control("/clock", {"advance_s": 1})  # April on the account's own calendar
+    assert pay(shop, "60.00")["responseCode"] == "1"
+
+
+def test_echecks_settle_apart_from_cards(shop: Merchant) -> None:
+    echeck, card = pay(shop), shop.charge("5.00")
+    shop.process.control("/settle")
+    batches = shop.call("getSettledBatchListRequest", includeStatistics=True)["batchList"]
+    assert {each["paymentMethod"] for each in batches} == {"eCheck", "creditCard"}
+    numbers = {shop.details(each["transId"])["batch"]["batchId"] for each in (echeck, card)}
+    assert numbers == {each["batchId"] for each in batches}
+
+
+def refund(shop: Merchant, trans_id: str, amount: str) -> dict[str, Any]:
+    return shop.transact(
+        transactionType="refundTransaction",
+        amount=amount,
+        payment={"bankAccount": MASKED},
+        refTransId=trans_id,
+    )
+
+
+def test_echecks_are_refunded_once_they_settled(shop: Merchant) -> None:
+    paid = pay(shop)
+    assert reason(refund(shop, paid["transId"], "20.00")) == "16"
+    shop.process.control("/settle")
+    assert reason(shop.refund(paid["transId"], "20.00", last4="5678")) == "54"  # by a card
+    back = refund(shop, paid["transId"], "20.00")
+    assert (back["responseCode"], back["accountType"]) == ("1", "eCheck")
+    assert reason(refund(shop, paid["transId"], "30.01")) == "55"
+    unlinked = shop.charge("5.00", kind="refundTransaction", payment=bank())
+    assert (unlinked["responseCode"], unlinked["messages"][0]["code"]) == ("4", "193")
+    assert shop.status(unlinked["transId"]) == "underReview"
+
+
+def test_the_bank_gives_an_echeck_back(start: Callable[..., Process], tmp_path: Path) -> None:
+    file = tmp_path / "state.jsonl"
+    process = start("--state-file", file)
+    shop = process.merchant()
+    paid, card = pay(shop), shop.charge("5.00")
+    order = {"trans_id": paid["transId"], "code": "R02"}
+    early = process.client.post("/simulator/returns", json=order)
+    assert early.status_code == 400
+    process.control("/settle")
+    assert process.control("/returns", order)["status"] == "returnedItem"
+    by_card = process.client.post("/simulator/returns", json={"trans_id": card["transId"]})
+    assert by_card.status_code == 400
+    process.kill()
+    again = Merchant(start("--state-file", file), shop.login)
+    told = again.details(paid["transId"])
+    assert told["transactionStatus"] == "returnedItem"
+    (item,) = told["returnedItems"]
+    assert (item["code"], item["description"]) == ("R02", "Account Closed")
+    assert item["dateUTC"].endswith("Z")
+    number = told["batch"]["batchId"]
+    (listed,) = again.call("getTransactionListRequest", batchId=number)["transactions"]
+    assert listed["hasReturnedItems"] is True
+    (line,) = again.call("getBatchStatisticsRequest", batchId=number)["batch"]["statistics"]
+    assert (line["chargeCount"], line["returnedItemCount"]) == (1, 1)
+    assert (line["chargeReturnedItemsAmount"], line["refundReturnedItemsCount"]) == (50.0, 0)
+    assert reason(refund(again, paid["transId"], "1.00")) == "54"
+    assert "12345678" not in file.read_text()
+    assert "121042882" not in file.read_text()

@@ -1,0 +1,159 @@
+"""Prepaid cards that pay only in part, and the several payments of one order."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.merchant_client import VISA, Merchant, Process, reason
+
+MASTERCARD = "5424000000000015"
+PARTIAL = {"setting": [{"settingName": "allowPartialAuth", "settingValue": "true"}]}
+
+
+def pay(
+    shop: Merchant,
+    amount: str,
+    *,
+    invoice: str | None = None,
+    zip_code: str = "98004",
+    split: str | None = None,
+    kind: str = "authCaptureTransaction",
+    number: str = VISA,
+    settings: dict[str, Any] = PARTIAL,
+    **more: str,
+) -> dict[str, Any]:
+    group = {} if split is None else {"splitTenderId": split}
+    return shop.transact(
+        transactionType=kind,
+        amount=amount,
+        payment={"creditCard": {"cardNumber": number, "expirationDate": "2040-12"}},
+        **more,
+        **group,
+        order={"invoiceNumber": invoice or f"order-{len(shop.truth())}"},
+        billTo={"zip": zip_code},
+        transactionSettings=settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("zip_code", "balance"), [("46226", "1.23"), ("46227", "-1.23"), ("46228", "0.00")]
+)
+def test_a_prepaid_card_tells_its_balance(shop: Merchant, zip_code: str, balance: str) -> None:
+    paid = shop.charge("10.00", billTo={"zip": zip_code})
+    assert paid["responseCode"] == "1"
+    assert paid["prePaidCard"] == {
+        "requestedAmount": "10.00",
+        "approvedAmount": "10.00",
+        "balanceOnCard": balance,
+    }
+    assert "splitTenderId" not in paid
+    told = shop.details(paid["transId"])
+    assert (told["authAmount"], told["prepaidBalanceRemaining"]) == (10.0, float(balance))
+
+
+def test_a_card_with_too_little_declines_unless_a_part_will_do(shop: Merchant) -> None:
+    declined = shop.charge("10.00", billTo={"zip": "46225"})
+    assert (declined["responseCode"], reason(declined)) == ("2", "2")
+    assert "prePaidCard" not in declined
+    enough = shop.charge("1.23", billTo={"zip": "46225"})
+    assert enough["responseCode"] == "1"
+    assert enough["prePaidCard"]["balanceOnCard"] == ""
+
+
+def test_two_payments_make_up_one_order(shop: Merchant) -> None:
+    first = pay(shop, "10.00", zip_code="46225")
+    assert (first["responseCode"], first["messages"][0]["code"]) == ("4", "295")
+    assert first["prePaidCard"] == {
+        "requestedAmount": "10.00",
+        "approvedAmount": "1.23",
+        "balanceOnCard": "",
+    }
+    split = first["splitTenderId"]
+    assert first["splitTenderPayments"][0]["transId"] == first["transId"]
+    assert shop.status(first["transId"]) == "authorizedPendingRelease"
+    shop.process.control("/settle")  # an order that is not paid does not settle
+    assert shop.status(first["transId"]) == "authorizedPendingRelease"
+    assert reason(pay(shop, "8.78", split=split, number=MASTERCARD)) == "5"
+    rest = pay(shop, "8.77", split=split, number=MASTERCARD)
+    assert (rest["responseCode"], rest["splitTenderId"]) == ("1", split)
+    payments = rest["splitTenderPayments"]
+    assert [each["approvedAmount"] for each in payments] == ["1.23", "8.77"]
+    assert [each["responseCode"] for each in payments] == ["1", "1"]
+    for each in (first, rest):
+        told = shop.details(each["transId"])
+        assert told["transactionStatus"] == "capturedPendingSettlement"
+        assert told["splitTenderId"] == split
+    assert shop.details(first["transId"])["requestedAmount"] == 10.0
+    assert shop.details(first["transId"])["settleAmount"] == 1.23
+    assert reason(pay(shop, "1.00", split=split)) == "298"
+
+
+def test_a_payment_between_leaves_the_order_open(shop: Merchant) -> None:
+    first = pay(shop, "10.00", zip_code="46225", kind="authOnlyTransaction")
+    split = first["splitTenderId"]
+    declined = pay(shop, "2.00", split=split, zip_code="46282")
+    assert declined["responseCode"] == "2"
+    second = pay(shop, "2.00", split=split, kind="authOnlyTransaction")
+    assert (second["responseCode"], second["messages"][0]["code"]) == ("4", "295")
+    assert reason(shop.capture(second["transId"])) == "16"
+    shop.void(second["transId"])
+    third = pay(shop, "8.77", split=split, kind="authOnlyTransaction", number=MASTERCARD)
+    assert third["responseCode"] == "1"
+    statuses = [shop.status(each["transId"]) for each in (first, second, third)]
+    assert statuses == ["authorizedPendingCapture", "voided", "authorizedPendingCapture"]
+    assert shop.capture(first["transId"])["responseCode"] == "1"
+
+
+def test_the_last_payment_sent_again_is_a_duplicate(shop: Merchant) -> None:
+    """Its answer was lost: that the order is closed meanwhile must not hide what closed it."""
+    told = {"setting": [{"settingName": "duplicateWindow", "settingValue": "600"}]}
+    split = pay(shop, "10.00", zip_code="46225")["splitTenderId"]
+    last = pay(shop, "8.77", split=split, invoice="last")
+    again = pay(shop, "8.77", split=split, invoice="last", settings=told)
+    assert (reason(again), again["transId"]) == ("11", last["transId"])
+
+
+def close(shop: Merchant, split: str, status: str) -> str:
+    answer = shop.call(
+        "updateSplitTenderGroupRequest", splitTenderId=split, splitTenderStatus=status
+    )
+    code: str = answer["messages"]["message"][0]["code"]
+    return code
+
+
+def test_an_order_is_given_up_or_taken_as_it_is(shared: Process, shop: Merchant) -> None:
+    given_up = pay(shop, "10.00", zip_code="46225")
+    assert close(shared.merchant(), given_up["splitTenderId"], "voided") == "E00040"
+    assert close(shop, given_up["splitTenderId"], "held") == "I00001"
+    assert close(shop, given_up["splitTenderId"], "voided") == "I00001"
+    assert shop.status(given_up["transId"]) == "voided"
+    assert reason(pay(shop, "8.77", split=given_up["splitTenderId"])) == "298"
+    assert close(shop, given_up["splitTenderId"], "voided") == "I00001"  # as it was already
+    assert close(shop, given_up["splitTenderId"], "completed") == "E00027"
+    assert [row["type"] for row in shop.truth()] == ["authCaptureTransaction", "voidTransaction"]
+    taken = pay(shop, "20.00", zip_code="46225")
+    assert close(shop, taken["splitTenderId"], "completed") == "I00001"
+    assert shop.status(taken["transId"]) == "capturedPendingSettlement"
+    assert close(shop, "12", "voided") == "E00040"
+
+
+def test_orders_that_are_not_there(shared: Process, shop: Merchant) -> None:
+    assert reason(pay(shop, "1.00", split="123")) == "296"
+    foreign = pay(shared.merchant(), "10.00", zip_code="46225")["splitTenderId"]
+    assert reason(pay(shop, "1.00", split=foreign)) == "296"
+    own = pay(shop, "10.00", zip_code="46225")
+    assert reason(pay(shop, "1.00", split=own["splitTenderId"], refTransId="1")) == "297"
+
+
+def test_an_open_order_survives_a_kill(start: Callable[..., Process], tmp_path: Path) -> None:
+    process = start("--state-file", tmp_path / "state.jsonl")
+    shop = process.merchant()
+    first = pay(shop, "10.00", zip_code="46225")
+    process.kill()
+    again = Merchant(start("--state-file", tmp_path / "state.jsonl"), shop.login)
+    rest = pay(again, "8.77", split=first["splitTenderId"])
+    assert rest["responseCode"] == "1"
+    assert again.status(first["transId"]) == "capturedPendingSettlement"
+    assert len({first["transId"], rest["transId"], first["splitTenderId"]}) == 3

@@ -1,0 +1,52 @@
+"""What prepaid cards, eChecks and level-3 data add to answers and reports is the same in XML."""
+
+from typing import Any
+
+from simulator.json_xml_pair import Twins
+from simulator.merchant_client import VISA, Process
+from simulator.spoiled_requests import elements, whole
+
+PARTIAL = {"setting": [{"settingName": "allowPartialAuth", "settingValue": "true"}]}
+CARD = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}}
+BANK = {
+    "bankAccount": {
+        "accountType": "checking",
+        "routingNumber": "121042882",
+        "accountNumber": "12345678",
+        "nameOnAccount": "Jane Doe",
+        "echeckType": "WEB",
+    }
+}
+
+
+def test_reports_say_the_same_in_both_forms(start: Any) -> None:
+    process: Process = start()
+    process.control("/clock", {"now": "2026-05-04T12:00:00Z", "stopped": True})
+    twins = Twins(process)
+    twins.transact(
+        "part",
+        transactionType="authCaptureTransaction",
+        amount="10.00",
+        payment=CARD,
+        billTo={"zip": "46226"},
+        transactionSettings=PARTIAL,
+    )
+    twins.transact("echeck", transactionType="authCaptureTransaction", amount="9.00", payment=BANK)
+    request = whole(elements("createTransactionRequest"))["transactionRequest"]
+    for name in ("profile", "refTransId", "splitTenderId", "retail", "authCode"):
+        del request[name]
+    request |= {
+        "transactionType": "authOnlyTransaction",
+        "amount": "1.00",
+        "currencyCode": "USD",
+        "payment": CARD,
+        "cardholderAuthentication": {
+            "authenticationIndicator": "05",
+            "cardholderAuthenticationValue": "AAAA",
+        },
+    }
+    twins.transact("everything", **request)
+    process.control("/settle")
+    for name in ("part", "echeck", "everything"):
+        assert twins.call("getTransactionDetailsRequest", transId=f"@{name}") == "I00001"
+    assert twins.call("getSettledBatchListRequest", includeStatistics="true") == "I00001"

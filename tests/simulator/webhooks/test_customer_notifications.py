@@ -1,0 +1,96 @@
+"""What webhooks are told of customers and their payment profiles."""
+
+import pytest
+
+from simulator.customers import card, stored
+from simulator.merchant_client import Merchant, Process
+from simulator.webhook_receiver import SIGNATURE_KEY, Receiver, Rest
+
+MASTERCARD = "5424000000000015"
+
+
+@pytest.fixture
+def shop(shared: Process, receiver: Receiver) -> Merchant:
+    merchant = shared.merchant(signature_key=SIGNATURE_KEY)
+    Rest(merchant).listen(receiver.url)
+    return merchant
+
+
+def test_the_life_of_a_customer(shop: Merchant, receiver: Receiver) -> None:
+    company = {"customerType": "business", "payment": card()}
+    answer = shop.call(
+        "createCustomerProfileRequest",
+        profile={"email": "ada@example.com", "paymentProfiles": company},
+    )
+    profile_id = answer["customerProfileId"]
+    (payment_id,) = answer["customerPaymentProfileIdList"]
+    made = receiver.next()
+    assert made.is_signed
+    assert (made.event, made.payload) == (
+        "customer.created",
+        {
+            "paymentProfiles": [{"id": payment_id, "customerType": "business"}],
+            "merchantCustomerId": "",
+            "description": "",
+            "entityName": "customerProfile",
+            "id": profile_id,
+        },
+    )
+    changed = {"merchantCustomerId": "c-7", "description": "d", "customerProfileId": profile_id}
+    shop.call("updateCustomerProfileRequest", profile=changed)
+    told = receiver.next()
+    assert (told.event, told.payload["merchantCustomerId"]) == ("customer.updated", "c-7")
+    shop.call("deleteCustomerProfileRequest", customerProfileId=profile_id)
+    told = receiver.next()
+    assert (told.event, told.payload["id"]) == ("customer.deleted", profile_id)
+    shop.call("deleteCustomerProfileRequest", customerProfileId=profile_id)  # there is none
+    assert receiver.told.empty()
+
+
+def test_the_life_of_a_payment_profile(shop: Merchant, receiver: Receiver) -> None:
+    profile_id, _ = stored(shop)
+    receiver.next()
+    added = {"customerProfileId": profile_id, "paymentProfile": {"payment": card(MASTERCARD)}}
+    answer = shop.call("createCustomerPaymentProfileRequest", **added)
+    payment_id = answer["customerPaymentProfileId"]
+    expected = {
+        "customerProfileId": int(profile_id),
+        "entityName": "customerPaymentProfile",
+        "id": payment_id,
+        "customerType": "individual",
+    }
+    told = receiver.next()
+    assert (told.event, told.payload) == ("customer.paymentProfile.created", expected)
+    shop.call("createCustomerPaymentProfileRequest", **added)  # a duplicate changes nothing
+    newer = {"payment": card(MASTERCARD, "2041-01"), "customerPaymentProfileId": payment_id}
+    shop.call(
+        "updateCustomerPaymentProfileRequest", customerProfileId=profile_id, paymentProfile=newer
+    )
+    told = receiver.next()
+    assert (told.event, told.payload) == ("customer.paymentProfile.updated", expected)
+    shop.call(
+        "deleteCustomerPaymentProfileRequest",
+        customerProfileId=profile_id,
+        customerPaymentProfileId=payment_id,
+    )
+    told = receiver.next()
+    assert (told.event, told.payload) == ("customer.paymentProfile.deleted", expected)
+    assert MASTERCARD.encode() not in told.body
+
+
+def test_a_charge_that_makes_a_customer_tells_both(shop: Merchant, receiver: Receiver) -> None:
+    answer = shop.call(
+        "createTransactionRequest",
+        transactionRequest={
+            "transactionType": "authCaptureTransaction",
+            "amount": "5.00",
+            "payment": card(),
+            "profile": {"createProfile": "true"},
+            "customer": {"email": "new@example.com"},
+        },
+    )
+    told = {each.event: each.payload["id"] for each in (receiver.next(), receiver.next())}
+    assert told == {
+        "payment.authcapture.created": answer["transactionResponse"]["transId"],
+        "customer.created": answer["profileResponse"]["customerProfileId"],
+    }
