@@ -9,11 +9,11 @@ import msgspec
 
 from authorizenet_simulator import dispatch
 from authorizenet_simulator.control import access_check
-from authorizenet_simulator.control.control_api import Control
+from authorizenet_simulator.control.control_api import Connection, Control
 from authorizenet_simulator.control.control_page import PAGE, PAGE_HEADERS
 from authorizenet_simulator.control.faults import Fault
 from authorizenet_simulator.hosted import hosted_pages
-from authorizenet_simulator.simulator import Connection, Simulator
+from authorizenet_simulator.simulator import Simulator
 from authorizenet_simulator.webhooks.rest_api import PREFIX as REST_PREFIX
 from authorizenet_simulator.webhooks.rest_api import WebhooksApi
 from authorizenet_simulator.wire import json_wire
@@ -75,8 +75,8 @@ class App:
     def __init__(self, simulator: Simulator, names: Collection[str] = ()) -> None:
         self.simulator = simulator
         self._names = frozenset(name.lower() for name in names)
-        self.control = Control(simulator)
-        self.webhooks = WebhooksApi(simulator)
+        self.control = Control(simulator.ledger, simulator.faults, simulator.calls)
+        self.webhooks = WebhooksApi(simulator.ledger, simulator.deliveries)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -212,7 +212,7 @@ class App:
     async def _hosted(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await _body(receive)
         status, headers, body = hosted_pages.answer(
-            self.simulator, scope["method"], scope["path"], data or b""
+            self.simulator.ledger, self.simulator.rules, scope["method"], scope["path"], data or b""
         )
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -12,7 +12,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from authorizenet_simulator.app import COMMON_HEADERS, CONNECTION, MOST_BYTES, WIRE_PATH, App
-from authorizenet_simulator.simulator import Connection, Simulator
+from authorizenet_simulator.control.control_api import Connection
+from authorizenet_simulator.simulator import Simulator
 
 _BACKLOG: Final = 4096
 _KEEP_ALIVE_S: Final = 600
@@ -159,7 +160,7 @@ class Server(uvicorn.Server):
         self._bound = _bind(host, port)
         self.address: tuple[str, int] = self._bound.getsockname()[:2]
         self._simulator = simulator
-        simulator.listener = self
+        app.control.listener = self
 
     @property
     def url(self) -> str:

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain, islice
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 
 from authorizenet_simulator.control import manual_controls
-from authorizenet_simulator.control.faults import Fault
-from authorizenet_simulator.simulator import Connection, Simulator
+from authorizenet_simulator.control.faults import Fault, Faults
+from authorizenet_simulator.control.recorded_calls import Calls
 from authorizenet_simulator.state import clock
+from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.state.transactions import Action, Txn
 from authorizenet_simulator.state.webhooks import Notification
@@ -52,12 +53,31 @@ class ResetBody(msgspec.Struct, forbid_unknown_fields=True):
     login: str | None = None
 
 
+class Connection(Protocol):
+    """The client's connection, as a fault needs it."""
+
+    def abort(self, *, reset: bool) -> None:
+        """End it at once with nothing more sent; with `reset` the peer sees a reset."""
+
+
+class Listener(Protocol):
+    """The door: whether new connections are accepted."""
+
+    def stop(self, spare: Connection | None) -> None:
+        """Refuse new connections and end those now idle, except `spare`."""
+
+    async def resume(self) -> None:
+        """Accept again, on the same port."""
+
+
 class Control:
     """Answers the control surface's requests."""
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
-        self._ledger = simulator.ledger
+    def __init__(self, ledger: Ledger, faults: Faults, calls: Calls) -> None:
+        self.listener: Listener | None = None
+        self._ledger = ledger
+        self._active_faults = faults
+        self._recorded_calls = calls
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes: dict[tuple[str, str], Callable[[_Request], Awaitable[Answer]]] = {
@@ -119,7 +139,7 @@ class Control:
 
     async def _calls(self, request: "_Request") -> Answer:
         """The newest calls, masked, newest first."""
-        calls = self._simulator.calls
+        calls = self._recorded_calls
         login, method = request.get("login"), request.get("method")
         listed = calls.listed(login, method, request.get("contains"), _limit(request, 200))
         return _json({"not_kept": calls.passed, "calls": listed})
@@ -190,7 +210,7 @@ class Control:
         return _json(settings)
 
     async def _faults(self, request: "_Request") -> Answer:
-        return _json(list(self._simulator.faults.active.values()))
+        return _json(list(self._active_faults.active.values()))
 
     async def _add_fault(self, request: "_Request") -> Answer:
         fault = msgspec.json.decode(request.body, type=Fault)
@@ -198,8 +218,8 @@ class Control:
             raise ValueError("the id of a fault is given, not taken")
         if (problem := fault.problem()) is not None:
             raise ValueError(problem)
-        number = self._simulator.faults.add(fault)
-        listener = self._simulator.listener
+        number = self._active_faults.add(fault)
+        listener = self.listener
         if fault.kind == "refuse" and listener is not None:
             listener.stop(request.connection)
             if fault.duration_ms is not None:
@@ -214,30 +234,30 @@ class Control:
         task.add_done_callback(self._tasks.discard)
 
     async def _delete_faults(self, request: "_Request") -> Answer:
-        removed = list(self._simulator.faults.active)
+        removed = list(self._active_faults.active)
         await self._remove(removed)
         return _json({"deleted": len(removed)})
 
     async def _delete_fault(self, number: str) -> Answer:
-        if number not in self._simulator.faults.active:
+        if number not in self._active_faults.active:
             return _error(404, "not found")
         await self._remove([number])
         return _json({"deleted": 1})
 
     async def _remove(self, numbers: list[str]) -> None:
         """Take faults away; where none refuses connections any more, they are accepted again."""
-        active = self._simulator.faults.active
+        active = self._active_faults.active
         for number in numbers:
             active.pop(number, None)
             if (timer := self._timers.pop(number, None)) is not None:
                 timer.cancel()
         self._ledger.webhooks.wake()  # what a fault held back may go
-        listener = self._simulator.listener
+        listener = self.listener
         if listener is not None and not any(each.kind == "refuse" for each in active.values()):
             await listener.resume()
 
     async def _clock(self, request: "_Request") -> Answer:
-        the_clock = self._simulator.clock
+        the_clock = self._ledger.clock
         return _json(
             {
                 "now": clock.utc_text(the_clock.now_ms()),
@@ -252,7 +272,7 @@ class Control:
         said = msgspec.json.decode(request.body, type=ClockBody)
         if (said.now is not None) + (said.advance_s is not None) + said.real != 1:
             raise ValueError("one of now, advance_s and real is needed")
-        the_clock = self._simulator.clock
+        the_clock = self._ledger.clock
         current = the_clock.now_ms()
         if said.real:
             if said.stopped is not None:
@@ -290,11 +310,11 @@ class Control:
             login = msgspec.json.decode(request.body, type=ResetBody).login
         if login is not None and login not in self._ledger.accounts:
             raise ValueError(f"no account {login!r}")
-        faults = self._simulator.faults.active.values()
+        faults = self._active_faults.active.values()
         await self._remove([each.id for each in faults if login is None or each.login == login])
         self._ledger.reset(login or "")
         if login is None:
-            self._simulator.calls.forget()
+            self._recorded_calls.forget()
         return _json({"reset": login or "all"})
 
 

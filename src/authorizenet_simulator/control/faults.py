@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from authorizenet_simulator.transactions.transaction_notifications import TRANSACTION_TYPE
+from authorizenet_simulator.state.webhooks import CREATED
 from authorizenet_simulator.wire.codes import MESSAGES
 from authorizenet_simulator.wire.json_wire import Call
 
@@ -130,10 +130,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         return (
             (self.event_type is None or self.event_type == event_type)
             and (self.login is None or self.login == login)
-            and (
-                self.transaction_type is None
-                or self.transaction_type == TRANSACTION_TYPE.get(event_type)
-            )
+            and (self.transaction_type is None or event_type == CREATED.get(self.transaction_type))
         )
 
 

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
@@ -18,9 +18,7 @@ from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.transactions.transaction_request import AUTH, CUSTOMER_KEPT, SALE
 from authorizenet_simulator.wire import amounts
 from authorizenet_simulator.wire.replies import ApiError, Reply
-
-if TYPE_CHECKING:
-    from authorizenet_simulator.simulator import Simulator
+from authorizenet_simulator.wire.schema import Schema
 
 Tree = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
@@ -73,7 +71,7 @@ METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = {
 }
 
 
-Shower = Callable[["Simulator", PageMinted, Form, int], Answer]
+Shower = Callable[[Ledger, Schema, PageMinted, Form, int], Answer]
 PATHS: Final[dict[str, tuple[bool, Shower]]] = {
     payment_page.SHOW: (False, payment_page.show),
     payment_page.PAY: (False, payment_page.pay),
@@ -91,16 +89,15 @@ class _Refusal(Exception):
         self.status = status
 
 
-def answer(simulator: "Simulator", method: str, path: str, data: bytes) -> Answer:
+def answer(ledger: Ledger, rules: Schema, method: str, path: str, data: bytes) -> Answer:
     """The page at one of `PATHS`."""
-    ledger = simulator.ledger
     now = ledger.tick()
     try:
         if method != "POST":
             raise _Refusal(405, "This page is opened by a form that posts its token.")
         form = _form(data)
         page = _open(ledger, form.get("token", ""), now, profile=PATHS[path][0])
-        return PATHS[path][1](simulator, page, form, now)
+        return PATHS[path][1](ledger, rules, page, form, now)
     except _Refusal as refusal:
         body = html.page("This page cannot be shown", html.paragraph(str(refusal)))
         return html.answer(body, refusal.status)

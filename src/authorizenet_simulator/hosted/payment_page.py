@@ -3,7 +3,7 @@
 A payment that fails may be tried again, one that was approved or is held may not.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -13,11 +13,10 @@ from authorizenet_simulator.hosted import page_html as html
 from authorizenet_simulator.hosted import page_settings
 from authorizenet_simulator.hosted.page_html import Answer, Form
 from authorizenet_simulator.state.hosted_tokens import PageFreed, PageMinted, PageUsed
-from authorizenet_simulator.wire import amounts, schema
+from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.wire import amounts
 from authorizenet_simulator.wire.replies import ApiError
-
-if TYPE_CHECKING:
-    from authorizenet_simulator.simulator import Simulator
+from authorizenet_simulator.wire.schema import Complex, Schema, SchemaError
 
 Tree = dict[str, Any]
 SHOW: Final = "/payment/payment"
@@ -28,7 +27,7 @@ _BANK: Final = "bank"
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def show(simulator: "Simulator", page: PageMinted, form: Form, now: int) -> Answer:
+def show(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -> Answer:
     return _payment_form(page, {}, None)
 
 
@@ -88,19 +87,18 @@ def _address_fields(page: PageMinted, asked: Tree, said: Form) -> list[str]:
     return html.address_fields(known, required=told.get("required") is True)
 
 
-def pay(simulator: "Simulator", page: PageMinted, form: Form, now: int) -> Answer:
+def pay(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -> Answer:
     """Make the payment; the form again where it fails."""
     asked = _decode(page.request)
-    request: Tree = {"transactionRequest": _transaction(simulator.rules, asked, form)}
+    request: Tree = {"transactionRequest": _transaction(rules, asked, form)}
     login = page.login
     whole = {"merchantAuthentication": {"name": login, "transactionKey": "-"}, **request}
     try:
-        simulator.rules.check("createTransactionRequest", whole)
-    except schema.SchemaError:
+        rules.check("createTransactionRequest", whole)
+    except SchemaError:
         return _payment_form(page, form, "The payment data is incomplete or has a wrong form.")
     if page.ref_id:
         request["refId"] = page.ref_id
-    ledger = simulator.ledger
     # Used before it is paid: a crash in between must not leave a token that pays twice.
     ledger.do(PageUsed(page.token))
     try:
@@ -115,7 +113,7 @@ def pay(simulator: "Simulator", page: PageMinted, form: Form, now: int) -> Answe
     return _receipt(page, asked, response)
 
 
-def _transaction(rules: schema.Schema, asked: Tree, form: Form) -> Tree:
+def _transaction(rules: Schema, asked: Tree, form: Form) -> Tree:
     """The transactionRequest with the payment method and address of the form, in order."""
     if form.get("method") == _BANK:
         names = ("routingNumber", "accountNumber", "nameOnAccount")
@@ -128,7 +126,7 @@ def _transaction(rules: schema.Schema, asked: Tree, form: Form) -> Tree:
     return tree if kind is None else _in_order(kind, tree)
 
 
-def _in_order(kind: schema.Complex, tree: Tree) -> Tree:
+def _in_order(kind: Complex, tree: Tree) -> Tree:
     """As the schema has them, at this depth and below `billTo`."""
     fields = kind.fields
     ordered = {name: tree[name] for name in sorted(tree, key=lambda name: fields[name].rank)}

@@ -1,17 +1,15 @@
 """The page of a customer profile: what is stored, masked, and a form that adds a card."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from authorizenet_simulator.hosted import page_html as html
 from authorizenet_simulator.hosted.page_html import Answer, Form
 from authorizenet_simulator.profiles import profile_reader, profile_requests
 from authorizenet_simulator.state.customer_profiles import PaymentProfile, Profile
 from authorizenet_simulator.state.hosted_tokens import PageMinted
-from authorizenet_simulator.wire import schema
+from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.wire.replies import ApiError
-
-if TYPE_CHECKING:
-    from authorizenet_simulator.simulator import Simulator
+from authorizenet_simulator.wire.schema import Schema, SchemaError
 
 Tree = dict[str, Any]
 SHOW: Final = "/customer/manage"
@@ -19,14 +17,14 @@ ADD: Final = "/customer/addPayment"
 _REQUEST: Final = "createCustomerPaymentProfileRequest"
 
 
-def show(simulator: "Simulator", page: PageMinted, form: Form, now: int) -> Answer:
+def show(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -> Answer:
     """The page as it is opened."""
-    return _manage(simulator, page, {}, None)
+    return _manage(ledger, page, {}, None)
 
 
-def add(simulator: "Simulator", page: PageMinted, form: Form, now: int) -> Answer:
+def add(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -> Answer:
     """Store the card of the form; the page again, with what went wrong where it did."""
-    settings, ledger = page.settings, simulator.ledger
+    settings = page.settings
     bill_to = {name: form[name] for name in html.ADDRESS if form.get(name)}
     payment_profile: Tree = {"billTo": bill_to} if bill_to else {}
     payment_profile["payment"] = {"creditCard": html.card_of(form)}
@@ -37,20 +35,20 @@ def add(simulator: "Simulator", page: PageMinted, form: Form, now: int) -> Answe
         "validationMode": settings.get("hostedProfileValidationMode", "none"),
     }
     try:
-        simulator.rules.check(_REQUEST, body)
+        rules.check(_REQUEST, body)
         reply = profile_requests.create_payment(ledger, ledger.accounts[page.login], body, now)
-    except schema.SchemaError:
+    except SchemaError:
         problem = "The payment data is incomplete or has a wrong form."
-        return _manage(simulator, page, form, problem)
+        return _manage(ledger, page, form, problem)
     except ApiError as error:
-        return _manage(simulator, page, form, error.text)
+        return _manage(ledger, page, form, error.text)
     if reply.result != "Ok":
-        return _manage(simulator, page, form, reply.text)
-    return _manage(simulator, page, {}, None)
+        return _manage(ledger, page, form, reply.text)
+    return _manage(ledger, page, {}, None)
 
 
-def _manage(simulator: "Simulator", page: PageMinted, said: Form, problem: str | None) -> Answer:
-    profile = simulator.ledger.profiles.find(page.login, page.profile_id)
+def _manage(ledger: Ledger, page: PageMinted, said: Form, problem: str | None) -> Answer:
+    profile = ledger.profiles.find(page.login, page.profile_id)
     if profile is None:
         gone = html.paragraph("This customer is no longer known.", error=True)
         return html.answer(html.page("Payment methods", gone), 410)

@@ -60,6 +60,7 @@ def use(ask: Ask, sent: Tree) -> None:
     profile = ask.ledger.profiles.find(ask.account.login, number(sent["customerProfileId"]))
     if profile is None:
         raise ApiError("E00040", NOT_FOUND)
+    ask.customer = profile.profile_id
     shown: Tree = {"customerProfileId": str(profile.profile_id)}
     if paying is not None:
         payment = profile.payment(number(paying["paymentProfileId"]))
@@ -81,7 +82,6 @@ def use(ask: Ask, sent: Tree) -> None:
 
 
 def _put_payment(ask: Ask, profile: Profile, payment: PaymentProfile, code: str | None) -> None:
-    ask.profile = (profile.profile_id, payment.payment_id)
     result = payment_methods.cvv_result(code)
     ask.stored = msgspec.structs.replace(payment.instrument, cvv_result=result)
     if (bank := tree(payment.details).get("bankAccount")) is not None:
@@ -93,17 +93,17 @@ def _put_payment(ask: Ask, profile: Profile, payment: PaymentProfile, code: str 
         ask.tree["customer"] = {key: value for key, value in named.items() if value}
     original = ask.ledger.txns.get(number(ask.tree.get("refTransId")))
     if original is not None and original.login == ask.account.login:
-        _check_issued_for(original, ask.profile, payment.instrument)
+        _check_issued_for(original, profile, payment)
 
 
-def _check_issued_for(original: Txn, profile: tuple[int, int], instrument: Instrument) -> None:
+def _check_issued_for(original: Txn, profile: Profile, payment: PaymentProfile) -> None:
     """Raises ApiError E00051: neither charged through the profile nor to its card."""
     kept = tree(original.details)
     through = kept.get("profile", {})
     ids = (through.get("customerProfileId"), through.get("customerPaymentProfileId"))
-    if ids == tuple(map(str, profile)):
+    if ids == (str(profile.profile_id), str(payment.payment_id)):
         return
-    if charged(kept)[0] != instrument.fingerprint:
+    if charged(kept)[0] != payment.instrument.fingerprint:
         raise ApiError("E00051")
 
 

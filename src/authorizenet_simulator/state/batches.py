@@ -1,16 +1,12 @@
 """Batches: what settles together, once a day, for each account and payment method."""
 
-from typing import TYPE_CHECKING
-
 from authorizenet_simulator.state import statuses
+from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.books import Books
 from authorizenet_simulator.state.transactions import Batch, Txn
 
-if TYPE_CHECKING:
-    from authorizenet_simulator.state.accounts import Account
-    from authorizenet_simulator.state.ledger import Ledger
 
-
-def settle(ledger: "Ledger", account: "Account", at: int) -> None:
+def settle(books: Books, account: Account, at: int) -> None:
     """Everything that waits for its settlement is settled; what is only authorized waits on."""
     made: dict[str, Batch] = {}
     remaining: dict[int, Txn] = {}
@@ -23,22 +19,22 @@ def settle(ledger: "Ledger", account: "Account", at: int) -> None:
         method = method_of(txn)
         batch = made.get(method)
         if batch is None:
-            batch = made[method] = begin(ledger, account, method, at)
+            batch = made[method] = begin(books, account, method, at)
         put(batch, txn)
     if made:
         account.unsettled = remaining
 
 
-def begin(ledger: "Ledger", account: "Account", method: str, at: int) -> Batch:
+def begin(books: Books, account: Account, method: str, at: int) -> Batch:
     """An empty batch, which takes over what was counted for its method."""
     counted = {
         brand: account.tallies.pop(brand)
         for brand in list(account.tallies)
         if (brand == "eCheck") is (method == "eCheck")
     }
-    batch = Batch(ledger.next_batch, account.login, method, at, [], counted)
-    ledger.next_batch += 1
-    ledger.batches[batch.batch_id] = batch
+    batch = Batch(books.next_batch, account.login, method, at, [], counted)
+    books.next_batch += 1
+    books.batches[batch.batch_id] = batch
     account.batches.append(batch)
     return batch
 
@@ -48,13 +44,13 @@ def put(batch: Batch, txn: Txn) -> None:
     batch.txns.append(txn)
 
 
-def leave(ledger: "Ledger", account: "Account", txn: Txn) -> None:
+def leave(books: Books, account: Account, txn: Txn) -> None:
     """Out of its batch, which ends when nothing is left in it."""
-    batch = ledger.batches[txn.batch]
+    batch = books.batches[txn.batch]
     batch.txns.remove(txn)
     txn.batch = 0
     if not batch.txns:
-        del ledger.batches[batch.batch_id]
+        del books.batches[batch.batch_id]
         account.batches.remove(batch)
 
 

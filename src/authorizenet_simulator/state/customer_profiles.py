@@ -5,14 +5,11 @@ unknown id. Numbers never come here: a payment profile holds an `Instrument`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, get_args
+from typing import Final, get_args
 
 import msgspec
 
 from authorizenet_simulator.state.payment_methods import Instrument
-
-if TYPE_CHECKING:
-    from authorizenet_simulator.state.ledger import Ledger
 
 MOST_PAYMENTS: Final = 10
 MOST_ADDRESSES: Final = 100
@@ -343,12 +340,6 @@ class Profiles:
 
     def snapshot(self) -> Iterator[Event]:
         yield self._next
-
-    def due(self) -> int | None:
-        return None
-
-    def tick(self, ledger: "Ledger", now: int) -> None:
-        """Nothing of a profile comes with time."""
 
 
 def _default(current: int, number: int, wanted: bool | None) -> int:

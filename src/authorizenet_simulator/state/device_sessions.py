@@ -75,9 +75,3 @@ class Sessions:
     def snapshot(self) -> Iterator[Event]:
         """A reset of everything leaves nothing."""
         yield from ()
-
-    def due(self) -> int | None:
-        return None  # a session that has run out is found out when it is used
-
-    def tick(self, ledger: Any, now: int) -> None:
-        """Nothing ever falls due."""

@@ -1,12 +1,9 @@
 """The tokens of hosted pages: fifteen minutes, one account, and one payment each."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import Any, Final, get_args
 
 import msgspec
-
-if TYPE_CHECKING:
-    from authorizenet_simulator.state.ledger import Ledger
 
 LIFETIME_MS: Final = 15 * 60_000
 
@@ -79,9 +76,3 @@ class HostedPages:
 
     def snapshot(self) -> Iterator[Event]:
         yield from ()
-
-    def due(self) -> int | None:
-        return None
-
-    def tick(self, ledger: "Ledger", now: int) -> None:
-        """Nothing: a token's end is seen when somebody comes with it."""

@@ -1,14 +1,14 @@
 """The truth: accounts, transactions and what became of them, and the indexes that answer quickly.
 
 Every change is an event that goes to the journal and is applied here; replaying the journal
-applies the same events. Who may change what is decided in `transactions`, not here.
+applies the same events. The packages above decide who may change what.
 """
 
 import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -21,6 +21,7 @@ from authorizenet_simulator.state import (
     subscriptions,
 )
 from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.books import Books
 from authorizenet_simulator.state.clock import Clock
 from authorizenet_simulator.state.customer_profiles import Profiles
 from authorizenet_simulator.state.device_sessions import Sessions
@@ -29,9 +30,8 @@ from authorizenet_simulator.state.journal import Event, Journal
 from authorizenet_simulator.state.returned_items import Returns
 from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.state.split_tenders import SplitTenders
-from authorizenet_simulator.state.stores import Store
-from authorizenet_simulator.state.subscriptions import Subscriptions
-from authorizenet_simulator.state.transactions import Action, Batch, Txn
+from authorizenet_simulator.state.subscriptions import Subscription, Subscriptions
+from authorizenet_simulator.state.transactions import Batch, Txn
 from authorizenet_simulator.state.webhooks import Webhooks
 
 _NEVER: Final = 1 << 62
@@ -39,22 +39,42 @@ DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
 AWAITS_PAYER: Final = 5
 """The response code of a PayPal payment whose payer has not consented yet."""
 _TIMED: Final = statuses.AGING | statuses.IN_REVIEW
-_PROFILE: Final = '"profile":'
-"""Is in the details of what was charged to a customer profile, and of nothing else."""
 DEFAULT_LOGIN: Final = "easypay-sim"
 DEFAULT_KEY: Final = "sim-secret-key-1"
 
 
-class Ledger:
+Collect = Callable[["Ledger", Subscription, int], None]
+"""Makes the payment of one subscription at the moment it is due."""
+
+
+class Store(Protocol):
+    """What a feature remembers beside the transactions: profiles, subscriptions, webhooks.
+
+    It changes only in `apply`, by events of its own types, so that a replay makes it anew.
+    """
+
+    events: tuple[type, ...]
+    """The types of event that are this store's."""
+
+    def apply(self, event: Any) -> None:
+        """Take over what happened."""
+
+    def reset(self, login: str) -> None:
+        """Forget what one account has, or every account ('')."""
+
+    def snapshot(self) -> Iterator[Event]:
+        """The events that make what a reset of everything leaves."""
+
+
+class Ledger(Books):
     """All accounts' transactions. `seed` decides where ids begin."""
 
     def __init__(self, journal: Journal, the_clock: Clock, seed: int) -> None:
+        super().__init__()
         self.journal = journal
         self.clock = the_clock
-        self.accounts: dict[str, Account] = {}
-        self.settings = Settings()
-        self.nonces: dict[str, events.NonceMinted] = {}
-        """Accept nonces not used yet."""
+        self.collect: Collect | None = None
+        """Set where the program is put together: it needs the rules of charges."""
         begin = random.Random(seed).randrange(40_000_000_000, 80_000_000_000)  # noqa: S311 - ids
         self.subscriptions = Subscriptions(begin % 5_000_000 + 2_000_000)
         self.profiles = Profiles()
@@ -76,10 +96,9 @@ class Ledger:
         self._store_of: dict[type, Store] = {
             kind: store for store in self._stores for kind in store.events
         }
-        self._forget()
         self.salt = b""
         """The key of every fingerprint."""
-        self._next_id = self.next_batch = 0
+        self._next_id = 0
         self._header(events.Header(secrets.token_hex(16), begin, begin % 9_000_000 + 1_000_000))
         known = False
         for event in journal.replay():
@@ -91,18 +110,9 @@ class Ledger:
             self.add_account(DEFAULT_LOGIN, DEFAULT_KEY, ["USD"], "")
         # What fell due while the process was down comes at its own moment, and so do the cut-offs
         # since then.
-        since = min([the_clock.now_ms(), *self._stores_due()])
-        self._next_cutoff = clock.next_cutoff_ms(since)
+        self._next_cutoff = clock.next_cutoff_ms(min(the_clock.now_ms(), self._payment_due()))
         self._plan()
         journal.flush()
-
-    def _forget(self) -> None:
-        self.txns: dict[int, Txn] = {}
-        self.rows: list[Txn | Action] = []
-        """One for each request that had an effect or was declined, oldest first."""
-        self.batches: dict[int, Batch] = {}
-        self.aging: deque[Txn] = deque()
-        self.reviewing: deque[Txn] = deque()
 
     @property
     def header(self) -> events.Header:
@@ -183,31 +193,28 @@ class Ledger:
         return now
 
     def _bring(self, at: int, now: int) -> None:
-        """What falls due at `at`: the stores' own, the cut-off, the end of authorizations."""
-        for store in self._stores:
-            due = store.due()
-            if due is not None and due <= at:
-                store.tick(self, at)
+        """What falls due at `at`: subscriptions, the cut-off, the end of authorizations."""
+        while (due := self.subscriptions.first_due()) is not None and due.next_at <= at:
+            assert self.collect is not None
+            self.collect(self, due, due.next_at)
         if self._next_cutoff <= at:
             if not any(account.unsettled for account in self.accounts.values()):
                 # Nothing to settle until something is due: a clock that is driven over years
                 # does not stop at every day of them.
-                at = max(at, min([now, *self._stores_due()]))
+                at = max(at, min(now, self._payment_due()))
             elif self.settings.auto_settle:
                 self._do(events.Settled(at))
             self._next_cutoff = clock.next_cutoff_ms(at)
         if self._holds_end() <= at:
             self._do(events.Expired(at))
 
-    def _stores_due(self) -> list[int]:
-        dues = [store.due() for store in self._stores]
-        return [due for due in dues if due is not None]
+    def _payment_due(self) -> int:
+        """When the next payment of a subscription is due."""
+        due = self.subscriptions.first_due()
+        return _NEVER if due is None else due.next_at
 
     def _plan(self) -> None:
-        due = min(self._next_cutoff, self._holds_end())
-        for store in self._stores:
-            due = min(due, store.due() or due)
-        self._due = due
+        self._due = min(self._next_cutoff, self._holds_end(), self._payment_due())
 
     def _holds_end(self) -> int:
         """When the oldest authorization or held transaction ends."""
@@ -222,8 +229,13 @@ class Ledger:
 
     def notify(self, login: str, event_type: str, payload: Callable[[], dict[str, Any]]) -> None:
         """Tell the account's webhooks. `payload` is asked for only where one listens."""
-        if login in self.webhooks.listening:
-            self.webhooks.notify(self, login, event_type, payload)
+        if login not in self.webhooks.listening:
+            return
+        notified = self.webhooks.notified(login, event_type, payload, self.clock.now_ms())
+        for event in notified:
+            self._do(event)
+        if notified:
+            self.webhooks.wake()
 
     def do(self, event: Event) -> None:
         """A change to one of the stores: journalled, applied, and its due times looked at."""
@@ -326,14 +338,10 @@ class Ledger:
                 month,
                 txn.amount + (account.echecks[1] if account.echecks[0] == month else 0),
             )
-        if _PROFILE in txn.details:
-            self._index_customer(account, txn)
-
-    def _index_customer(self, account: Account, txn: Txn) -> None:
-        profile = msgspec.json.decode(txn.details).get("profile")
-        number = profile.get("customerProfileId") if profile else None
-        if number is not None:
-            account.customers.setdefault(int(number), []).append(txn)
+        if txn.customer is None:
+            txn.customer = _customer_of(txn.details)
+        if txn.customer:
+            account.customers.setdefault(txn.customer, []).append(txn)
 
     def _drop_stale_nonces(self) -> None:
         """They lie in the order of their making: each new one sweeps two."""
@@ -346,7 +354,7 @@ class Ledger:
         for store in self._stores:
             store.reset(login)
         if not login:
-            self._forget()
+            self.forget()
             self.nonces.clear()
             for account in self.accounts.values():
                 account.forget()
@@ -376,3 +384,9 @@ class Ledger:
         yield events.ClockSet(self.clock.offset_ms, self.clock.stopped_ms)
         for store in self._stores:
             yield from store.snapshot()
+
+
+def _customer_of(details: str) -> int:
+    """The customer profile charged, from a state file older than `Txn.customer`; 0 for none."""
+    profile = msgspec.json.decode(details).get("profile") or {}
+    return int(profile.get("customerProfileId", 0))

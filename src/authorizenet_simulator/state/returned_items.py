@@ -1,12 +1,9 @@
 """Returned items: eChecks that settled and that the bank gave back afterwards."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-
-if TYPE_CHECKING:
-    from authorizenet_simulator.state.ledger import Ledger
 
 
 class ItemReturned(msgspec.Struct, array_like=True, tag="returned"):
@@ -40,9 +37,3 @@ class Returns:
 
     def snapshot(self) -> Iterator[Event]:
         yield from ()
-
-    def due(self) -> int | None:
-        return None
-
-    def tick(self, ledger: "Ledger", now: int) -> None:
-        return

@@ -5,12 +5,9 @@ of them.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
-
-if TYPE_CHECKING:
-    from authorizenet_simulator.state.ledger import Ledger
 
 
 class Opened(msgspec.Struct, array_like=True, tag="split_opened"):
@@ -69,9 +66,3 @@ class SplitTenders:
 
     def snapshot(self) -> Iterator[Event]:
         yield from ()
-
-    def due(self) -> int | None:
-        return None
-
-    def tick(self, ledger: "Ledger", now: int) -> None:
-        return

@@ -1,7 +1,7 @@
 """The statuses of a transaction: where each one puts it, and what it says of the answer.
 
 A status is not free text: a transaction with it is in the unsettled list or not, in a batch or
-not, and its money moves or does not. `PLACES` is that table; `moves` keeps to it.
+not, and its money moves or does not. `PLACES` is that table; `status_changes` keeps to it.
 """
 
 from enum import Enum

@@ -1,21 +1,18 @@
 """Subscriptions (ARB): what each one is, what was paid, and when the next payment is due.
 
-Nothing here decides: `arb` answers the requests, `recurring` makes the payments, and both change
-this store by its events only. Amounts are hundredths, moments Unix milliseconds.
+This store changes by its events only: `subscription_requests` and `recurring_payments` decide.
+Amounts are hundredths, moments Unix milliseconds.
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from authorizenet_simulator.state import payment_dates
 from authorizenet_simulator.state.transactions import Txn
-
-if TYPE_CHECKING:
-    from authorizenet_simulator.state.ledger import Ledger
 
 ACTIVE: Final = "active"
 SUSPENDED: Final = "suspended"
@@ -126,8 +123,6 @@ class Numbering(msgspec.Struct, array_like=True, tag="subscription_numbering"):
 
 
 Event = Created | Changed | Charged | Ended | Numbering
-Collect = Callable[["Ledger", Subscription, int], None]
-"""Makes the payment of one subscription at the moment it is due."""
 
 
 class Subscriptions:
@@ -142,8 +137,6 @@ class Subscriptions:
 
     def __init__(self, begin: int) -> None:
         self.next_number = begin
-        self.collect: Collect | None = None
-        """Set where the program is put together, for it needs the ledger and this store both."""
         self._by_number: dict[int, Subscription] = {}
         self._by_login: dict[str, dict[int, Subscription]] = {}
         self._by_profile: dict[int, dict[int, Subscription]] = {}
@@ -244,17 +237,13 @@ class Subscriptions:
     def snapshot(self) -> Iterator[Event]:
         yield Numbering(self.next_number)
 
-    def due(self) -> int | None:
+    def first_due(self) -> Subscription | None:
+        """The one whose payment, or end, is next; its `next_at` says when."""
         queue = self._queue
         while queue:
             next_at, number = queue[0]
             found = self._by_number.get(number)
             if found is not None and found.status in RUNNING and found.next_at == next_at:
-                return next_at
+                return found
             heapq.heappop(queue)
         return None
-
-    def tick(self, ledger: "Ledger", now: int) -> None:
-        assert self.collect is not None
-        while (due := self.due()) is not None and due <= now:
-            self.collect(ledger, self._by_number[self._queue[0][1]], due)

@@ -32,6 +32,8 @@ class Txn(msgspec.Struct, gc=False, array_like=True):
     """What settles or has settled: less than `amount` after a partial capture."""
     refunded: int = 0
     batch: int = 0
+    customer: int | None = None
+    """The customer profile charged, or 0; None in state files that do not say."""
 
     @property
     def masked(self) -> str:

@@ -7,12 +7,9 @@ the state file before the reply that caused it leaves; `deliveries` sends it.
 import heapq
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
-
-if TYPE_CHECKING:
-    from authorizenet_simulator.state.ledger import Ledger
 
 _PREFIX: Final = "net.authorize."
 EVENT_TYPES: Final = tuple(
@@ -43,6 +40,15 @@ EVENT_TYPES: Final = tuple(
         "payment.void.created",
     )
 )
+CREATED: Final = {
+    "authOnlyTransaction": _PREFIX + "payment.authorization.created",
+    "authCaptureTransaction": _PREFIX + "payment.authcapture.created",
+    "captureOnlyTransaction": _PREFIX + "payment.capture.created",
+    "priorAuthCaptureTransaction": _PREFIX + "payment.priorAuthCapture.created",
+    "refundTransaction": _PREFIX + "payment.refund.created",
+    "voidTransaction": _PREFIX + "payment.void.created",
+}
+"""What is told of a new transaction, or of a change by a request, by its type."""
 MOST_KEPT: Final = 10_000
 """Notifications of one account; the oldest go first, delivered or not."""
 Status = Literal["Delivered", "Failed", "RetryPending"]
@@ -139,18 +145,18 @@ class Webhooks:
     def of(self, login: str) -> list[Webhook]:
         return [webhook for webhook in self.webhooks.values() if webhook.set.login == login]
 
-    def notify(
-        self, ledger: "Ledger", login: str, event_type: str, payload: Callable[[], dict[str, Any]]
-    ) -> None:
-        """Tell every active webhook of the account that listens to this type."""
-        listeners = self.listening.get(login)
-        if listeners is None or event_type not in listeners:
-            return
+    def notified(
+        self, login: str, event_type: str, payload: Callable[[], dict[str, Any]], now: int
+    ) -> list[Notified]:
+        """A notification for every active webhook of the account that listens to this type."""
+        listeners = self.listening[login].get(event_type)
+        if listeners is None:
+            return []
         text = _encode(payload()).decode()
-        now = ledger.clock.now_ms()
-        for webhook in listeners[event_type]:
-            ledger.do(Notified(str(uuid.uuid4()), webhook.set.webhook_id, event_type, now, text))
-        self.wake()
+        return [
+            Notified(str(uuid.uuid4()), webhook.set.webhook_id, event_type, now, text)
+            for webhook in listeners
+        ]
 
     def next_due(self, webhook: Webhook, now: int) -> Notification | int | None:
         """What the webhook is to be told now, taken off its queue; else when; else None."""
@@ -190,13 +196,6 @@ class Webhooks:
     def snapshot(self) -> Iterator[Event]:
         for webhook in self.webhooks.values():
             yield webhook.set
-
-    def due(self) -> int | None:
-        """None: retries are timed by whoever delivers, in a task of its own."""
-        return None
-
-    def tick(self, ledger: "Ledger", now: int) -> None:
-        """Nothing falls due here."""
 
     def _is_waiting(self, notification: Notification) -> bool:
         return notification.status == "RetryPending" and self.is_kept(notification)

@@ -109,6 +109,7 @@ def _pay(
         "",
         msgspec.json.encode(_decode(details(ask)) | {"subscription": told}).decode(),
         amount if status == statuses.CAPTURED else 0,
+        customer=ask.customer,
     )
     approved = response_code == 1
     return txn, _APPROVED if approved else REASONS[reason][1], response_code in (1, 4)

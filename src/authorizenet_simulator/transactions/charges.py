@@ -99,6 +99,7 @@ def charge(ask: Ask) -> Reply:
         instrument.cvv_result,
         details(ask) if part is None else details(ask, part.kept),
         amount if status == statuses.CAPTURED else 0,
+        customer=ask.customer,
     )
     ask.ledger.record(txn, digest)
     also = _also(ask) if part is None else _also(ask) | prepaid_cards.join(ask, part, txn)

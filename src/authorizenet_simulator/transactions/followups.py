@@ -132,6 +132,7 @@ def refund(ask: Ask) -> Reply:
         "P",
         "",
         details(ask),
+        customer=ask.customer,
     )
     ask.ledger.record(txn, digest)
     transaction_notifications.made(ask, txn)

@@ -57,6 +57,7 @@ def start(ask: Ask, kind: str, amount: int, currency: str, digest: int) -> Reply
         "P",
         "",
         details(ask),
+        customer=ask.customer,
     )
     ask.ledger.record(txn, digest)
     return _answer(ask, txn, _consent(txn))

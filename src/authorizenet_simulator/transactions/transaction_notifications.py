@@ -12,18 +12,10 @@ import msgspec
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.state.payment_methods import without_card_numbers
 from authorizenet_simulator.state.transactions import Txn
+from authorizenet_simulator.state.webhooks import CREATED
 from authorizenet_simulator.transactions.transaction_request import Ask
 from authorizenet_simulator.wire import amounts, replies
 
-_CREATED: Final = {
-    "authOnlyTransaction": "net.authorize.payment.authorization.created",
-    "authCaptureTransaction": "net.authorize.payment.authcapture.created",
-    "captureOnlyTransaction": "net.authorize.payment.capture.created",
-    "priorAuthCaptureTransaction": "net.authorize.payment.priorAuthCapture.created",
-    "refundTransaction": "net.authorize.payment.refund.created",
-    "voidTransaction": "net.authorize.payment.void.created",
-}
-TRANSACTION_TYPE: Final = {event: kind for kind, event in _CREATED.items()}
 _HELD: Final = "net.authorize.payment.fraud.held"
 _REVIEWED: Final = {
     True: "net.authorize.payment.fraud.approved",
@@ -42,7 +34,7 @@ def made(ask: Ask, txn: Txn) -> None:
 def recorded(ledger: Ledger, txn: Txn, ref_id: str = "") -> None:
     """A charge or refund with an id of its own."""
     if txn.response_code == 1:
-        event = _CREATED[txn.type]
+        event = CREATED[txn.type]
     elif txn.response_code == 4:
         event = _HELD
     else:
@@ -53,14 +45,14 @@ def recorded(ledger: Ledger, txn: Txn, ref_id: str = "") -> None:
 def changed(ask: Ask, txn: Txn, kind: str, amount: int) -> None:
     """A capture or void of what was there."""
     ask.ledger.notify(
-        txn.login, _CREATED[kind], lambda: _payload(txn, amount, ask.ref_id, ask.invoice)
+        txn.login, CREATED[kind], lambda: _payload(txn, amount, ask.ref_id, ask.invoice)
     )
 
 
 def voided(ledger: Ledger, txn: Txn, amount: int) -> None:
     """One of a group that was voided as a whole."""
     payload = partial(_payload, txn, amount, "", txn.invoice)
-    ledger.notify(txn.login, _CREATED["voidTransaction"], payload)
+    ledger.notify(txn.login, CREATED["voidTransaction"], payload)
 
 
 def reviewed(ledger: Ledger, txn: Txn, ref_id: str, reason: int, *, approved: bool) -> None:

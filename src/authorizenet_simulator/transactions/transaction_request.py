@@ -80,12 +80,12 @@ class Ask:
     __slots__ = (
         "account",
         "client_id",
+        "customer",
         "how",
         "instrument",
         "ledger",
         "now",
         "options",
-        "profile",
         "ref_id",
         "settings",
         "stored",
@@ -104,8 +104,8 @@ class Ask:
         """Set once the payment method has been read."""
         self.stored: Instrument | None = None
         """A stored payment method, which stands in the place of `payment`."""
-        self.profile: tuple[int, int] | None = None
-        """Customer profile id and payment profile id of the stored payment method."""
+        self.customer = 0
+        """The id of the customer profile that the request names; 0 for none."""
         self.how: Tree | None = None
         """What reporting tells of a payment method that is no plain card."""
         self.options: dict[str, str] = {}
@@ -269,17 +269,14 @@ def details(ask: Ask, more: Tree | None = None) -> str:
         kept["how"] = ask.how
     if more is not None:
         kept |= more
-    text = payment_methods.without_card_numbers(_encode(kept).decode())
     if (
-        instrument is None
-        or instrument.brand == payment_methods.PAYPAL
-        or ask.tree["transactionType"] == REFUND
-    ):
-        return text
-    # Behind the masking, for a fingerprint may look like a card number. A charge's expiry has
-    # been checked, so it needs no escapes.
-    own = f'"i":"{instrument.fingerprint}{instrument.expiry.strip()}"}}'
-    return f"{text[:-1]},{own}" if kept else f"{{{own}"
+        instrument is not None
+        and instrument.brand != payment_methods.PAYPAL
+        and ask.tree["transactionType"] != REFUND
+    ):  # the fingerprint in halves: the whole may look like a card number to the masking
+        whole, half = instrument.fingerprint, payment_methods.FINGERPRINT_CHARS // 2
+        kept["i"] = [whole[:half], whole[half:], instrument.expiry.strip()]
+    return payment_methods.without_card_numbers(_encode(kept).decode())
 
 
 def original_of(ask: Ask) -> Txn:
@@ -297,4 +294,6 @@ def charged(kept: Tree) -> tuple[str, str]:
     """Fingerprint and expiry of what was charged, from the details of a transaction that may
     become a profile; '' where none were kept."""
     own = kept.get("i", "")
+    if isinstance(own, list):  # older state files have the three in one
+        return own[0] + own[1], own[2]
     return own[: payment_methods.FINGERPRINT_CHARS], own[payment_methods.FINGERPRINT_CHARS :]

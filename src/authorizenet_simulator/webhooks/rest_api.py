@@ -9,9 +9,9 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from authorizenet_simulator.simulator import Simulator
 from authorizenet_simulator.state import clock
 from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.state.payment_methods import without_card_numbers
 from authorizenet_simulator.state.webhooks import (
     EVENT_TYPES,
@@ -21,6 +21,7 @@ from authorizenet_simulator.state.webhooks import (
     WebhookSet,
 )
 from authorizenet_simulator.webhooks import deliveries, outbound_http
+from authorizenet_simulator.webhooks.deliveries import Deliveries
 from authorizenet_simulator.webhooks.outbound_http import NoAnswer
 
 PREFIX: Final = "/rest/v1/"
@@ -70,10 +71,10 @@ class _Request(NamedTuple):
 class WebhooksApi:
     """Answers what comes under /rest/v1."""
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._ledger = simulator.ledger
-        self._store = simulator.ledger.webhooks
-        self._deliveries = simulator.deliveries
+    def __init__(self, ledger: Ledger, sender: Deliveries) -> None:
+        self._ledger = ledger
+        self._store = ledger.webhooks
+        self._deliveries = sender
         self._routes: dict[tuple[str, ...], Callable[[_Request], Awaitable[Answer]]] = {
             ("GET", "eventtypes"): self._event_types,
             ("GET", "webhooks"): self._list,
