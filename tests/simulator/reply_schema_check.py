@@ -5,15 +5,16 @@ wire that any test of the simulator gets.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import date, datetime
+from decimal import Decimal
 from importlib.resources import files
 from typing import Any
 from xml.etree import ElementTree
 
 import httpx
 import msgspec
-
-from authorizenet_simulator.wire import schema_types
 
 SCHEMA: dict[str, Any] = msgspec.json.decode(
     files("authorizenet_simulator").joinpath("data/schema.json").read_bytes()
@@ -167,11 +168,54 @@ def _missing(fields: list[Any], names: Any) -> Iterator[str]:
         yield " or ".join(field[0] for field in choices)
 
 
+_PRIMITIVES: dict[str, Callable[[str], Any]] = {
+    "string": lambda text: True,
+    "boolean": re.compile("true|false").fullmatch,
+    "int": lambda text: _is_whole(text, 32),
+    "long": lambda text: _is_whole(text, 64),
+    "short": lambda text: _is_whole(text, 16),
+    "decimal": re.compile(r"-?[0-9]+(\.[0-9]+)?").fullmatch,
+    "date": date.fromisoformat,
+    "dateTime": datetime.fromisoformat,
+}
+"""Whether a text is one: falsy or a ValueError where it is not."""
+_FACETS: dict[str, Callable[[str, Any], bool]] = {
+    "pattern": lambda text, pattern: re.fullmatch(pattern, text) is not None,
+    "enum": lambda text, listed: text in listed,
+    "length": lambda text, size: _units(text) == size,
+    "minLength": lambda text, least: _units(text) >= least,
+    "maxLength": lambda text, most: _units(text) <= most,
+    "minInclusive": lambda text, least: Decimal(text) >= Decimal(least),
+    "maxInclusive": lambda text, most: Decimal(text) <= Decimal(most),
+    "fractionDigits": lambda text, most: len(text.partition(".")[2].rstrip("0")) <= most,
+    "totalDigits": lambda text, most: len(text.strip("-0").replace(".", "")) <= most,
+}
+
+
+def _is_whole(text: str, bits: int) -> bool:
+    return re.fullmatch("-?[0-9]+", text) is not None and abs(int(text)) < 1 << (bits - 1)
+
+
+def _units(text: str) -> int:
+    """The length in UTF-16, as .NET counts it."""
+    return len(text.encode("utf-16-le")) // 2
+
+
 def _facets(name: str, spec: Any, text: str) -> Iterator[str]:
-    base = {"base": spec} if isinstance(spec, str) else spec
-    check = schema_types.check(base, SCHEMA["simple"], None)
-    if check is not None and (wrong := check(text)) is not None:
-        yield f"{name}: {re.sub('&#39;', '', wrong)} ({text!r})"
+    """The first rule of the leaf's type, or of one that it restricts, that the text breaks."""
+    if isinstance(spec, str) and spec in _PRIMITIVES:
+        with suppress(ValueError):
+            if _PRIMITIVES[spec](text):
+                return
+        yield f"{name}: {text!r} is no {spec}"
+        return
+    facets = dict(SCHEMA["simple"][spec] if isinstance(spec, str) else spec)
+    wrong = next(_facets(name, facets.pop("base"), text), None)
+    for rule, limit in facets.items():
+        if wrong is None and not _FACETS[rule](text, limit):
+            wrong = f"{name}: {text!r} breaks {rule} {limit}"
+    if wrong is not None:
+        yield wrong
 
 
 def _base(spec: Any) -> str:
