@@ -21,7 +21,7 @@ from easypay.processors.base import (
     Unknown,
 )
 
-from .asking import inquiry, payment, soon
+from .example_requests import inquiry, payment, soon
 from .player import LOST, Player, playing
 from .test_messages import REFERENCE
 from .test_reply_fuzz import BOM, REFUND, places

@@ -44,8 +44,8 @@ from easypay.processors.base import (
 )
 from easypay.settings import SANDBOX_URL
 
-from .asking import VISA, inquiry, payment
 from .conftest import Wire
+from .example_requests import VISA, inquiry, payment
 from .player import Player, playing
 
 LISTS = ("nothing", "nothing", "no_batches")

@@ -31,8 +31,8 @@ from easypay.processors.base import (
     VoidRequest,
 )
 
-from .asking import inquiry, payment, soon
 from .conftest import Wire
+from .example_requests import inquiry, payment, soon
 from .reports import NONE, OK, line, reporting
 
 CARD = Card(number="4111111111111111", exp_month=12, exp_year=2035, cvc="900")

@@ -18,7 +18,7 @@ from easypay.processors.base import (
     Unknown,
 )
 
-from .asking import inquiry, payment, soon
+from .example_requests import inquiry, payment, soon
 from .player import LOST, RECORDED, Player, playing
 
 SALE, VOID, DETAILS = (

@@ -27,8 +27,8 @@ from easypay.processors.base import (
     Unknown,
 )
 
-from .asking import inquiry, payment, soon
 from .conftest import Wire
+from .example_requests import inquiry, payment, soon
 from .reports import GONE, Books, Listed, ago, line, reporting
 
 HOUR = 3600.0

@@ -24,8 +24,8 @@ from easypay.processors.base import (
     Unknown,
 )
 
-from .asking import inquiry, payment, soon
 from .conftest import Wire
+from .example_requests import inquiry, payment, soon
 from .player import LOST, Player, playing
 
 PARENT = "60198282518"

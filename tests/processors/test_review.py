@@ -21,8 +21,8 @@ from easypay.processors.base import (
     VoidRequest,
 )
 
-from .asking import inquiry, payment, soon
 from .conftest import Wire
+from .example_requests import inquiry, payment, soon
 from .player import LOST, Player, playing
 
 HELD = "60198282518"
