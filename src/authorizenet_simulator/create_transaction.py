@@ -4,11 +4,8 @@ from authorizenet_simulator.profiles import profile_charges
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.transactions import transaction_types
-from authorizenet_simulator.transactions.transaction_request import (
-    Ask,
-    Tree,
-)
-from authorizenet_simulator.wire.replies import ApiError, Reply
+from authorizenet_simulator.transactions.transaction_request import Ask
+from authorizenet_simulator.wire.replies import ApiError, Reply, Tree
 
 
 def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:

@@ -1,26 +1,18 @@
 """Every method of the wire, and how one request is answered."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from authorizenet_simulator import create_transaction
 from authorizenet_simulator.hosted import hosted_pages
 from authorizenet_simulator.merchants import credentials, merchant_requests, permissions
 from authorizenet_simulator.profiles import profile_requests
-from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.subscriptions import subscription_requests
-from authorizenet_simulator.transactions import (
-    accept_nonces,
-    followups,
-    prepaid_cards,
-    reporting,
-)
+from authorizenet_simulator.transactions import accept_nonces, followups, prepaid_cards, reporting
 from authorizenet_simulator.wire import schema
 from authorizenet_simulator.wire.json_wire import Call, refusal
-from authorizenet_simulator.wire.replies import ApiError, Reply
+from authorizenet_simulator.wire.replies import ApiError, Handler, Reply
 
-Tree = dict[str, Any]
 _ALIVE: Final = "isAliveRequest"
 
 
@@ -52,7 +44,7 @@ def answer(ledger: Ledger, rules: schema.Schema, call: Call) -> bytes:
     return call.form.render(rules, method, reply, ref_id)
 
 
-METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = (
+METHODS: Final[dict[str, Handler]] = (
     {
         "createTransactionRequest": create_transaction.create,
         "updateHeldTransactionRequest": followups.review,

@@ -128,12 +128,7 @@ class Server(uvicorn.Server):
     """Serves one simulator on one listening socket, and says where once it does."""
 
     def __init__(
-        self,
-        simulator: Simulator,
-        host: str,
-        port: int,
-        log_level: str,
-        names: Sequence[str] = (),
+        self, simulator: Simulator, host: str, port: int, log_level: str, names: Sequence[str] = ()
     ) -> None:
         app = App(simulator, (host, *names))
         protocol = type("Connection", (_Connection,), {"app_itself": app})

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from simulator import xml_client
-from simulator.customers import BILL_TO, SHIP_TO, card, stored, through
-from simulator.merchant_client import BOM, VISA, WIRE, Merchant
+from simulator.customers import BILL_TO, SHIP_TO, stored, through
+from simulator.merchant_client import BOM, VISA, WIRE, Merchant, card
 from simulator.subscriber import plan
 
 Answer = dict[str, Any]
@@ -36,7 +36,7 @@ def entry(code: str, text: str, method: str, /, **body: Any) -> None:
 def sale(shop: Merchant, amount: str = "1.00", **more: Any) -> Answer:
     """The whole answer of a sale by card; `more` in the order of the schema."""
     said = {"transactionType": "authCaptureTransaction", "amount": amount, "payment": card()}
-    return shop.call("createTransactionRequest", transactionRequest=said | more)
+    return shop.transaction(**said | more)
 
 
 def raw(shop: Merchant, content: bytes, kind: str = "application/json") -> Answer:
@@ -84,9 +84,7 @@ RAISED["E00007"] = (
 )
 RAISED["E00059"] = (
     lambda shop: posing_as(
-        shop,
-        name=shop.login,
-        clientKey=shop.call("getMerchantDetailsRequest")["publicClientKey"],
+        shop, name=shop.login, clientKey=shop.call("getMerchantDetailsRequest")["publicClientKey"]
     ),
     "The authentication type is not allowed for this method call.",
 )
@@ -268,7 +266,7 @@ def with_profile(*beside: str, **named: Any) -> Callable[[Merchant], Answer]:
             said["payment"] = parts["payment"]
         said["profile"] = profile
         said |= {name: parts[name] for name in beside if name != "payment"}
-        return shop.call("createTransactionRequest", transactionRequest=said)
+        return shop.transaction(**said)
 
     return buy
 
@@ -282,18 +280,12 @@ RAISED["E00089"] = (
     with_profile(createProfile=True),
     "Payment data is required when requesting CreateProfile.",
 )
-RAISED["E00090"] = (
-    with_profile("payment"),
-    "PaymentProfile cannot be sent with payment data.",
-)
+RAISED["E00090"] = (with_profile("payment"), "PaymentProfile cannot be sent with payment data.")
 RAISED["E00092"] = (
     with_profile("shipTo", **ALONE, shippingProfileId="1"),
     "ShippingProfileId cannot be sent with ShipTo data.",
 )
-RAISED["E00093"] = (
-    with_profile("billTo"),
-    "PaymentProfile cannot be sent with billing data.",
-)
+RAISED["E00093"] = (with_profile("billTo"), "PaymentProfile cannot be sent with billing data.")
 RAISED["E00095"] = (
     with_profile("payment", **ALONE),
     "ShippingProfileId is not provided within Customer Profile.",
@@ -315,7 +307,7 @@ def a_refund_to_somebody_else(shop: Merchant) -> Answer:
         "profile": through(profile_id, payment_id),
         "refTransId": paid,
     }
-    return shop.call("createTransactionRequest", transactionRequest=refund)
+    return shop.transaction(**refund)
 
 
 def consent_to(shop: Merchant, trans_id: str) -> None:
@@ -374,7 +366,7 @@ def nobodys_card(shop: Merchant) -> Answer:
     profile_id, _ = stored(shop)
     profile = through(profile_id, "1")
     said = {"transactionType": "authCaptureTransaction", "amount": "1.00", "profile": profile}
-    return shop.call("createTransactionRequest", transactionRequest=said)
+    return shop.transaction(**said)
 
 
 def nobodys_address(shop: Merchant) -> Answer:

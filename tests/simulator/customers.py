@@ -2,14 +2,10 @@
 
 from typing import Any
 
-from simulator.merchant_client import VISA, Merchant
+from simulator.merchant_client import Merchant, card
 
 BILL_TO = {"firstName": "Ada", "lastName": "King", "address": "1 Mill Rd", "zip": "98004"}
 SHIP_TO = {"firstName": "Ada", "lastName": "King", "address": "2 Dock St", "zip": "98005"}
-
-
-def card(number: str = VISA, expiry: str = "2040-12") -> dict[str, Any]:
-    return {"creditCard": {"cardNumber": number, "expirationDate": expiry}}
 
 
 def stored(shop: Merchant, email: str = "ada@example.com", **payment: Any) -> tuple[str, str]:
@@ -55,12 +51,6 @@ def charge(
     shop: Merchant, profile: dict[str, Any], amount: str = "10.00", **after: Any
 ) -> dict[str, Any]:
     """The whole answer of a sale through a profile; `after` follows it in the request."""
-    return shop.call(
-        "createTransactionRequest",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": amount,
-            "profile": profile,
-            **after,
-        },
+    return shop.transaction(
+        transactionType="authCaptureTransaction", amount=amount, profile=profile, **after
     )

@@ -89,11 +89,13 @@ class Merchant:
         assert reply.content.startswith(BOM)
         return msgspec.json.decode(reply.content[3:], type=dict[str, Any])
 
+    def transaction(self, **fields: Any) -> dict[str, Any]:
+        """The whole answer to a transactionRequest sent in the order given."""
+        return self.call("createTransactionRequest", transactionRequest=fields)
+
     def transact(self, **fields: Any) -> dict[str, Any]:
-        """The transactionResponse of a transactionRequest sent in the order given."""
-        return self.call("createTransactionRequest", transactionRequest=fields)[
-            "transactionResponse"
-        ]
+        """Its transactionResponse."""
+        return self.transaction(**fields)["transactionResponse"]
 
     def charge(
         self,
@@ -164,3 +166,7 @@ class Merchant:
 def reason(response: dict[str, Any]) -> str:
     """The reason code of a decline or error."""
     return response["errors"][0]["errorCode"]
+
+
+def card(number: str = VISA, expiry: str = "2040-12") -> dict[str, Any]:
+    return {"creditCard": {"cardNumber": number, "expirationDate": expiry}}

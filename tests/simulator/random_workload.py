@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Any
 
 from authorizenet_simulator.wire.schema_types import units
-from simulator.merchant_client import Merchant
+from simulator.merchant_client import Merchant, card
 from simulator.random_requests import REQUESTS, in_one_place
 from simulator.xml_client import SCHEMA, fields_of, leaf_type
 
@@ -110,12 +110,7 @@ class Workload:
             if least == 0 and choose.random() < seldom:
                 continue
             if name == "payment" and choose.random() < 0.8:
-                made[name] = {
-                    "creditCard": {
-                        "cardNumber": choose.choice(_GOOD["cardNumber"]),
-                        "expirationDate": "2040-12",
-                    }
-                }
+                made[name] = card(choose.choice(_GOOD["cardNumber"]))
                 continue
             few = 1 if most == 1 else choose.randint(1, 3)
             values = [self._value(name, spec) for _ in range(few)]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from simulator.code_triggers import RAISED, START, Answer, raises
-from simulator.customers import SHIP_TO, card, stored
-from simulator.merchant_client import Merchant
+from simulator.customers import SHIP_TO, stored
+from simulator.merchant_client import Merchant, card
 from simulator.subscriber import plan
 
 NOW = "2039-12-01T18:00:00Z"
@@ -49,16 +49,11 @@ refused("E00018", "The credit card expires before the subscription start date.",
 refused("E00022", "The interval length cannot exceed 365 days or 12 months.", length=13)
 refused("E00023", "The subscription duration cannot exceed three years.", length=12, total=9998)
 refused(
-    "E00024",
-    "Trial Occurrences is required when Trial Amount is specified.",
-    trial=(None, "1.00"),
+    "E00024", "Trial Occurrences is required when Trial Amount is specified.", trial=(None, "1.00")
 )
 refused("E00026", "Both Trial Amount and Trial Occurrences are required.", trial=(1, None))
 refused(
-    "E00028",
-    "Trial Occurrences must be less than Total Occurrences.",
-    total=3,
-    trial=(3, "1.00"),
+    "E00028", "Trial Occurrences must be less than Total Occurrences.", total=3, trial=(3, "1.00")
 )
 refused("E00029", "Payment information is required.", leave_out="payment")
 refused("E00030", "The payment schedule is required.", leave_out="paymentSchedule")

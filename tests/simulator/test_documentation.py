@@ -13,7 +13,7 @@ from authorizenet_simulator import dispatch
 from authorizenet_simulator.control.faults import Kind
 from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.wire import schema
-from simulator.merchant_client import BOM, VISA, WIRE, Process
+from simulator.merchant_client import BOM, WIRE, Process, card
 
 DOCUMENT = Path(__file__).parents[2] / "docs/simulator.md"
 TEXT = DOCUMENT.read_text()
@@ -78,7 +78,7 @@ def test_every_command_works_as_it_stands(start: Callable[..., Process]) -> None
     assert done == len(re.findall(r"^ *curl ", TEXT, re.MULTILINE)) > 20
 
 
-CARD = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}}
+CARD = card()
 BANK = {
     "bankAccount": {
         "routingNumber": "121042882",

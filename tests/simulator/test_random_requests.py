@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from simulator import xml_client
-from simulator.merchant_client import VISA, WIRE, Merchant, Process
+from simulator.merchant_client import WIRE, Merchant, Process, card
 from simulator.random_workload import Workload
 
 _decode = msgspec.json.decode
@@ -149,7 +149,7 @@ def sale(shop: Merchant) -> dict[str, Any]:
         "transactionRequest": {
             "transactionType": "authCaptureTransaction",
             "amount": "1.00",
-            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+            "payment": card(),
             "transactionSettings": {
                 "setting": {"settingName": "duplicateWindow", "settingValue": "0"}
             },

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import authorizenet_simulator
-from simulator.merchant_client import BOM, VISA, WIRE, Merchant, Process
+from simulator.merchant_client import BOM, WIRE, Merchant, Process, card
 
 NS = "AnetApi/xml/v1/schema/AnetApiSchema.xsd"
 IN = f" in namespace '{NS}'"
-CARD = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}}
+CARD = card()
 HEAD = '<?xml version="1.0" encoding="utf-8"?>'
 SCHEMA = json.loads(
     (Path(authorizenet_simulator.__file__).parent / "data/schema.json").read_bytes()
@@ -72,12 +72,7 @@ def error(root: ElementTree.Element) -> tuple[str, str]:
 
 
 def sale(amount: str = "12.50", **after: Any) -> dict[str, Any]:
-    return {
-        "transactionType": "authCaptureTransaction",
-        "amount": amount,
-        "payment": CARD,
-        **after,
-    }
+    return {"transactionType": "authCaptureTransaction", "amount": amount, "payment": CARD, **after}
 
 
 def refused(process: Process, body: str | bytes, kind: str | None = "text/xml") -> tuple[str, str]:

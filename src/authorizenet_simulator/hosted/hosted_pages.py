@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
@@ -17,10 +17,9 @@ from authorizenet_simulator.state.hosted_tokens import LIFETIME_MS, PageMinted
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.transactions.transaction_request import AUTH, CUSTOMER_KEPT, SALE
 from authorizenet_simulator.wire import amounts
-from authorizenet_simulator.wire.replies import ApiError, Reply
+from authorizenet_simulator.wire.replies import ApiError, Handler, Reply, Tree
 from authorizenet_simulator.wire.schema import Schema
 
-Tree = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -65,7 +64,7 @@ def _mint(
     return Reply({"token": token})
 
 
-METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = {
+METHODS: Final[dict[str, Handler]] = {
     "getHostedPaymentPageRequest": mint_payment_page,
     "getHostedProfilePageRequest": mint_profile_page,
 }

@@ -15,10 +15,9 @@ from authorizenet_simulator.hosted.page_html import Answer, Form
 from authorizenet_simulator.state.hosted_tokens import PageFreed, PageMinted, PageUsed
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.wire import amounts
-from authorizenet_simulator.wire.replies import ApiError
+from authorizenet_simulator.wire.replies import ApiError, Tree
 from authorizenet_simulator.wire.schema import Complex, Schema, SchemaError
 
-Tree = dict[str, Any]
 SHOW: Final = "/payment/payment"
 PAY: Final = "/payment/submit"
 _URL_MARKS: Final = "%/:=&?~#+!$,;'@()*[]"

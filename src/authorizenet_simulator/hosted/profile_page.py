@@ -1,6 +1,6 @@
 """The page of a customer profile: what is stored, masked, and a form that adds a card."""
 
-from typing import Any, Final
+from typing import Final
 
 from authorizenet_simulator.hosted import page_html as html
 from authorizenet_simulator.hosted.page_html import Answer, Form
@@ -8,10 +8,9 @@ from authorizenet_simulator.profiles import profile_reader, profile_requests
 from authorizenet_simulator.state.customer_profiles import PaymentProfile, Profile
 from authorizenet_simulator.state.hosted_tokens import PageMinted
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.wire.replies import ApiError
+from authorizenet_simulator.wire.replies import ApiError, Tree
 from authorizenet_simulator.wire.schema import Schema, SchemaError
 
-Tree = dict[str, Any]
 SHOW: Final = "/customer/manage"
 ADD: Final = "/customer/addPayment"
 _REQUEST: Final = "createCustomerPaymentProfileRequest"

@@ -1,16 +1,15 @@
 """Who is asking: keys, and the mobile devices that log in for a session token."""
 
 import secrets
-from typing import Any, Final
+from typing import Final
 
 from authorizenet_simulator.state import device_sessions
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.transactions import reporting
 from authorizenet_simulator.wire.codes import MESSAGES
-from authorizenet_simulator.wire.replies import ApiError, Reply
+from authorizenet_simulator.wire.replies import ApiError, Reply, Tree
 
-Tree = dict[str, Any]
 _OTHER_WAYS: Final = frozenset(
     {"password", "impersonationAuthentication", "fingerPrint", "clientKey", "accessToken"}
 )

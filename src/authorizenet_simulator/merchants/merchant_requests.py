@@ -1,16 +1,15 @@
 """Small methods that belong to no other part: the account's mode, receipts, what is never there."""
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
 from authorizenet_simulator.state import transactions
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply
+from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply, Tree
 
-Tree = dict[str, Any]
 _MONTH: Final = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])\Z", re.ASCII)
 
 

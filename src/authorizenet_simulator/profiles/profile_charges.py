@@ -1,6 +1,6 @@
 """Transactions and profiles: a stored payment method is charged, a charge becomes a profile."""
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -31,9 +31,8 @@ from authorizenet_simulator.transactions.transaction_request import (
     charged,
 )
 from authorizenet_simulator.wire.codes import MESSAGES
-from authorizenet_simulator.wire.replies import ApiError, Reply
+from authorizenet_simulator.wire.replies import ApiError, Reply, Tree
 
-Tree = dict[str, Any]
 NOT_FOUND: Final = "Customer Profile ID or Customer Payment Profile ID not found."
 _CHARGES: Final = frozenset({SALE, AUTH, CAPTURE_ONLY})
 

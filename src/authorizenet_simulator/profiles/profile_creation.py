@@ -3,7 +3,7 @@
 What makes a change is checked first and journalled in one event at the end.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from authorizenet_simulator.profiles import profile_notifications
 from authorizenet_simulator.profiles.profile_reader import same_address, same_payment
@@ -20,9 +20,8 @@ from authorizenet_simulator.state.customer_profiles import (
 )
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.wire.codes import MESSAGES
-from authorizenet_simulator.wire.replies import ApiError
+from authorizenet_simulator.wire.replies import ApiError, Tree
 
-Tree = dict[str, Any]
 DUPLICATE_PAYMENT: Final = "A duplicate customer payment profile already exists."
 DUPLICATE_ADDRESS: Final = "A duplicate customer shipping address already exists."
 

@@ -1,7 +1,7 @@
 """What can be asked of customer profiles: one, its parts, lists; numbers masked."""
 
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from authorizenet_simulator.profiles.profile_reader import number, said, tree
 from authorizenet_simulator.state import payment_methods
@@ -10,9 +10,7 @@ from authorizenet_simulator.state.customer_profiles import Address, PaymentProfi
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.transactions import accept_nonces
 from authorizenet_simulator.wire import amounts, paging
-from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply
-
-Tree = dict[str, Any]
+from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply, Tree
 
 
 def find(ledger: Ledger, account: Account, body: Tree) -> Profile:

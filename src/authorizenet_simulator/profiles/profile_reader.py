@@ -12,9 +12,8 @@ from authorizenet_simulator.state.customer_profiles import Address, PaymentProfi
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.state.payment_methods import Instrument
 from authorizenet_simulator.transactions import accept_nonces, address_checks
-from authorizenet_simulator.wire.replies import ApiError
+from authorizenet_simulator.wire.replies import ApiError, Tree
 
-Tree = dict[str, Any]
 _MASKED: Final = re.compile(r"X*\d{4}\Z", re.ASCII)
 _MASKED_EXPIRY: Final = ("XXXX", "XXXXXX")
 _encode = msgspec.json.Encoder().encode

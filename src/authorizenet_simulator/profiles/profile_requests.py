@@ -1,7 +1,6 @@
 """Requests that make, change and delete customer profiles. The table of them all is `METHODS`."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from authorizenet_simulator.profiles import (
     profile_charges,
@@ -30,9 +29,7 @@ from authorizenet_simulator.state.customer_profiles import (
 )
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.transactions import address_checks
-from authorizenet_simulator.wire.replies import ApiError, Reply
-
-Tree = dict[str, Any]
+from authorizenet_simulator.wire.replies import ApiError, Handler, Reply, Tree
 
 
 def _default(sent: Tree, name: str) -> bool | None:
@@ -242,7 +239,7 @@ def _find_address(profile: Profile, address_id: str | None, text: str | None) ->
     return address
 
 
-METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = {
+METHODS: Final[dict[str, Handler]] = {
     "createCustomerProfileRequest": create,
     "createCustomerProfileFromTransactionRequest": profile_charges.from_transaction,
     "getCustomerProfileRequest": profile_queries.get,

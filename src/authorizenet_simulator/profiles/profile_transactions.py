@@ -3,7 +3,7 @@
 Each becomes the transactionRequest of today; only its answer is told in the older text.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from authorizenet_simulator.profiles import profile_charges
@@ -21,9 +21,7 @@ from authorizenet_simulator.transactions.transaction_request import (
 )
 from authorizenet_simulator.wire import direct_response
 from authorizenet_simulator.wire.direct_response import Form
-from authorizenet_simulator.wire.replies import ApiError, Reply
-
-Tree = dict[str, Any]
+from authorizenet_simulator.wire.replies import ApiError, Reply, Tree
 
 
 class _Kind(NamedTuple):

@@ -1,6 +1,6 @@
 """Is a payment method good? testMode looks at it, liveMode asks the bank and takes it back."""
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -21,9 +21,8 @@ from authorizenet_simulator.transactions.transaction_request import (
 )
 from authorizenet_simulator.wire import direct_response, replies
 from authorizenet_simulator.wire.codes import REASONS
-from authorizenet_simulator.wire.replies import ApiError, Reply
+from authorizenet_simulator.wire.replies import ApiError, Reply, Tree
 
-Tree = dict[str, Any]
 NO_ADDRESS: Final = "Cannot find the specified shipping address."
 _ORDER: Final = {
     "invoiceNumber": "none",

@@ -10,6 +10,7 @@ from typing import Final, get_args
 import msgspec
 
 from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.store import Store
 
 MOST_PAYMENTS: Final = 10
 MOST_ADDRESSES: Final = 100
@@ -215,10 +216,10 @@ class Shelf:
 _EMPTY: Final = Shelf()
 
 
-class Profiles:
+class Profiles(Store):
     """The store. `subscriptions_of` is set by whoever keeps subscriptions."""
 
-    events: tuple[type, ...] = get_args(Event)
+    events = get_args(Event)
 
     def __init__(self) -> None:
         self._shelves: dict[str, Shelf] = {}

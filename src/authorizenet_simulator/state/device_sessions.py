@@ -1,9 +1,10 @@
 """The mobile devices of an account, and the sessions they are logged in with."""
 
-from collections.abc import Iterator
 from typing import Any, Final, get_args
 
 import msgspec
+
+from authorizenet_simulator.state.store import Store
 
 SESSION_MS: Final = 12 * 3_600_000
 
@@ -30,10 +31,10 @@ class SessionClosed(msgspec.Struct, array_like=True, tag="session_closed"):
 Event = DeviceRegistered | SessionOpened | SessionClosed
 
 
-class Sessions:
+class Sessions(Store):
     """Who is logged in; a store beside the ledger."""
 
-    events: tuple[type, ...] = get_args(Event)
+    events = get_args(Event)
 
     def __init__(self) -> None:
         self._devices: dict[tuple[str, str], bool] = {}
@@ -71,7 +72,3 @@ class Sessions:
             return
         self._devices = {key: on for key, on in self._devices.items() if key[0] != login}
         self._open = {key: made for key, made in self._open.items() if made.login != login}
-
-    def snapshot(self) -> Iterator[Event]:
-        """A reset of everything leaves nothing."""
-        yield from ()

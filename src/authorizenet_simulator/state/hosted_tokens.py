@@ -1,9 +1,10 @@
 """The tokens of hosted pages: fifteen minutes, one account, and one payment each."""
 
-from collections.abc import Iterator
 from typing import Any, Final, get_args
 
 import msgspec
+
+from authorizenet_simulator.state.store import Store
 
 LIFETIME_MS: Final = 15 * 60_000
 
@@ -36,10 +37,10 @@ class PageFreed(msgspec.Struct, array_like=True, tag="page_freed"):
 Event = PageMinted | PageUsed | PageFreed
 
 
-class HostedPages:
+class HostedPages(Store):
     """The store."""
 
-    events: tuple[type, ...] = get_args(Event)
+    events = get_args(Event)
 
     def __init__(self) -> None:
         self._pages: dict[str, PageMinted] = {}
@@ -73,6 +74,3 @@ class HostedPages:
         for token in gone:
             del self._pages[token]
             self._used.discard(token)
-
-    def snapshot(self) -> Iterator[Event]:
-        yield from ()

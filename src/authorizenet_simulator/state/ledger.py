@@ -8,7 +8,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -30,6 +30,7 @@ from authorizenet_simulator.state.journal import Event, Journal
 from authorizenet_simulator.state.returned_items import Returns
 from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.state.split_tenders import SplitTenders
+from authorizenet_simulator.state.store import Store
 from authorizenet_simulator.state.subscriptions import Subscription, Subscriptions
 from authorizenet_simulator.state.transactions import Batch, Txn
 from authorizenet_simulator.state.webhooks import Webhooks
@@ -45,25 +46,6 @@ DEFAULT_KEY: Final = "sim-secret-key-1"
 
 Collect = Callable[["Ledger", Subscription, int], None]
 """Makes the payment of one subscription at the moment it is due."""
-
-
-class Store(Protocol):
-    """What a feature remembers beside the transactions: profiles, subscriptions, webhooks.
-
-    It changes only in `apply`, by events of its own types, so that a replay makes it anew.
-    """
-
-    events: tuple[type, ...]
-    """The types of event that are this store's."""
-
-    def apply(self, event: Any) -> None:
-        """Take over what happened."""
-
-    def reset(self, login: str) -> None:
-        """Forget what one account has, or every account ('')."""
-
-    def snapshot(self) -> Iterator[Event]:
-        """The events that make what a reset of everything leaves."""
 
 
 class Ledger(Books):

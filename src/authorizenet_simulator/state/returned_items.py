@@ -1,9 +1,10 @@
 """Returned items: eChecks that settled and that the bank gave back afterwards."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+
+from authorizenet_simulator.state.store import Store
 
 
 class ItemReturned(msgspec.Struct, array_like=True, tag="returned"):
@@ -19,10 +20,10 @@ class ItemReturned(msgspec.Struct, array_like=True, tag="returned"):
 Event = ItemReturned
 
 
-class Returns:
+class Returns(Store):
     """What was returned, by transaction."""
 
-    events: tuple[type, ...] = (ItemReturned,)
+    events = (ItemReturned,)
 
     def __init__(self) -> None:
         self.items: dict[int, list[ItemReturned]] = {}
@@ -34,6 +35,3 @@ class Returns:
         self.items = {
             key: items for key, items in self.items.items() if login and items[0].login != login
         }
-
-    def snapshot(self) -> Iterator[Event]:
-        yield from ()

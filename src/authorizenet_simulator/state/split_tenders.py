@@ -4,10 +4,11 @@ What is remembered is which payments belong together; how much is paid follows f
 of them.
 """
 
-from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import msgspec
+
+from authorizenet_simulator.state.store import Store
 
 
 class Opened(msgspec.Struct, array_like=True, tag="split_opened"):
@@ -42,10 +43,10 @@ class Group(msgspec.Struct):
     members: list[Joined] = []
 
 
-class SplitTenders:
+class SplitTenders(Store):
     """Every group, by its id."""
 
-    events: tuple[type, ...] = get_args(Event)
+    events = get_args(Event)
 
     def __init__(self) -> None:
         self.groups: dict[int, Group] = {}
@@ -63,6 +64,3 @@ class SplitTenders:
         self.groups = {
             key: group for key, group in self.groups.items() if login and group.login != login
         }
-
-    def snapshot(self) -> Iterator[Event]:
-        yield from ()

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from authorizenet_simulator.state import payment_dates
+from authorizenet_simulator.state.store import Store
 from authorizenet_simulator.state.transactions import Txn
 
 ACTIVE: Final = "active"
@@ -125,10 +126,10 @@ class Numbering(msgspec.Struct, array_like=True, tag="subscription_numbering"):
 Event = Created | Changed | Charged | Ended | Numbering
 
 
-class Subscriptions:
+class Subscriptions(Store):
     """The store. `begin` is the first id; it keeps within 32 bits, as the wire's lists do."""
 
-    events: tuple[type, ...] = (
+    events = (
         Created,
         Changed,
         Ended,

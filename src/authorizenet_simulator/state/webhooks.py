@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from authorizenet_simulator.state.store import Store
+
 _PREFIX: Final = "net.authorize."
 EVENT_TYPES: Final = tuple(
     _PREFIX + name
@@ -126,10 +128,10 @@ class Webhook:
         settled, is stale."""
 
 
-class Webhooks:
+class Webhooks(Store):
     """The store of webhooks and notifications. `wake` is called when there is work to do."""
 
-    events: tuple[type, ...] = get_args(Event)
+    events = get_args(Event)
 
     def __init__(self) -> None:
         self.webhooks: dict[str, Webhook] = {}

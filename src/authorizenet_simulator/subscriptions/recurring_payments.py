@@ -70,11 +70,7 @@ def _pay(
     account = ledger.accounts[subscription.login]
     if amount == 0 or ledger.settings_of(account).test_mode:
         return None, "", True
-    tree = {
-        "transactionType": SALE,
-        "amount": amounts.text(amount),
-        **_decode(terms.details),
-    }
+    tree = {"transactionType": SALE, "amount": amounts.text(amount), **_decode(terms.details)}
     ask = Ask(ledger, account, {"transactionRequest": tree}, at)
     try:
         profile_charges.use(ask, _profile(terms.payer))

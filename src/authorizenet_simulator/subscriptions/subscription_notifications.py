@@ -62,10 +62,7 @@ def _tell(ledger: Ledger, subscription: Subscription, what: str) -> None:
 
 def _payload(subscription: Subscription) -> dict[str, Any]:
     terms, payer = subscription.terms, subscription.terms.payer
-    profile = {
-        "customerProfileId": payer.profile,
-        "customerPaymentProfileId": payer.payment,
-    }
+    profile = {"customerProfileId": payer.profile, "customerPaymentProfileId": payer.payment}
     if payer.address:
         profile["customerShippingAddressId"] = payer.address
     return {

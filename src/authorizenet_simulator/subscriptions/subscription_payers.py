@@ -1,7 +1,5 @@
 """What pays for a subscription: a payment profile, named by the merchant or made for it."""
 
-from typing import Any
-
 import msgspec
 
 from authorizenet_simulator.profiles import (
@@ -23,9 +21,7 @@ from authorizenet_simulator.state.customer_profiles import (
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.state.payment_methods import Instrument
 from authorizenet_simulator.state.subscriptions import Payer, Subscription
-from authorizenet_simulator.wire.replies import ApiError
-
-Tree = dict[str, Any]
+from authorizenet_simulator.wire.replies import ApiError, Tree
 
 
 def payment_of(ledger: Ledger, login: str, payer: Payer) -> PaymentProfile | None:

@@ -15,9 +15,8 @@ from authorizenet_simulator.state.payment_methods import Instrument
 from authorizenet_simulator.state.subscriptions import Payment, Subscription
 from authorizenet_simulator.subscriptions import subscription_payers
 from authorizenet_simulator.wire import amounts, paging
-from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply
+from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply, Tree
 
-Tree = dict[str, Any]
 _TRUE: Final = frozenset({"true", "1"})
 _OBSOLETE: Final = "Status with a capital 'S' is obsolete."
 _decode = msgspec.json.Decoder(dict[str, Any]).decode

@@ -1,7 +1,6 @@
 """The ARB requests that change subscriptions: create, update, cancel."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -20,9 +19,7 @@ from authorizenet_simulator.subscriptions import (
 from authorizenet_simulator.subscriptions.subscription_queries import find
 from authorizenet_simulator.transactions import address_checks
 from authorizenet_simulator.wire.codes import MESSAGES
-from authorizenet_simulator.wire.replies import ApiError, Reply
-
-Tree = dict[str, Any]
+from authorizenet_simulator.wire.replies import ApiError, Handler, Reply, Tree
 
 
 def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
@@ -150,7 +147,7 @@ def cancel(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     return Reply({})
 
 
-METHODS: Final[dict[str, Callable[[Ledger, Account, Tree, int], Reply]]] = {
+METHODS: Final[dict[str, Handler]] = {
     "ARBCreateSubscriptionRequest": create,
     "ARBUpdateSubscriptionRequest": update,
     "ARBCancelSubscriptionRequest": cancel,

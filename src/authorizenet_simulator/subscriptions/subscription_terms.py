@@ -17,9 +17,8 @@ from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.state.subscriptions import Payer, Subscription, Terms
 from authorizenet_simulator.transactions import accept_nonces
 from authorizenet_simulator.wire import amounts
-from authorizenet_simulator.wire.replies import ApiError
+from authorizenet_simulator.wire.replies import ApiError, Tree
 
-Tree = dict[str, Any]
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 _PERSONAL: Final = frozenset({"driversLicense", "taxId"})

@@ -7,8 +7,8 @@ from authorizenet_simulator.state.payment_methods import Instrument
 from authorizenet_simulator.transactions import address_checks, wallets
 from authorizenet_simulator.transactions.transaction_request import YES, Ask, Refused
 from authorizenet_simulator.wire.codes import REASONS
+from authorizenet_simulator.wire.replies import Tree
 
-Tree = dict[str, Any]
 MOST_LINE_ITEMS: Final = 30
 
 

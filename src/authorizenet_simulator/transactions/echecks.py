@@ -12,10 +12,7 @@ LARGEST: Final = 100_00
 _PAPER: Final = frozenset({"ARC", "BOC"})
 """Checks of paper that a machine read; they have a number and are paid once."""
 _ONCE: Final = _PAPER | {"TEL"}
-_NOT_FROM: Final = {
-    "savings": _PAPER,
-    "businessChecking": frozenset({"PPD"}),
-}
+_NOT_FROM: Final = {"savings": _PAPER, "businessChecking": frozenset({"PPD"})}
 
 
 def check(ask: Ask, kind: str, amount: int) -> None:

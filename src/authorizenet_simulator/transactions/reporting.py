@@ -1,6 +1,6 @@
 """What can be asked afterwards: one transaction, lists, batches, the merchant."""
 
-from collections.abc import Callable, Iterable, Iterator, Reversible
+from collections.abc import Iterable, Iterator, Reversible
 from hashlib import blake2b
 from itertools import islice, takewhile
 from typing import Any, Final
@@ -22,9 +22,8 @@ from authorizenet_simulator.transactions.transaction_details import (
     told_of,
 )
 from authorizenet_simulator.wire import amounts, paging
-from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply
+from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Handler, Reply, Tree
 
-Tree = dict[str, Any]
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -231,10 +230,7 @@ def _statistics(batch: Batch) -> Iterator[Tree]:
 
 
 def _sum(name: str, hundredths: list[int]) -> Tree:
-    return {
-        f"{name}Amount": amounts.number(sum(hundredths)),
-        f"{name}Count": len(hundredths),
-    }
+    return {f"{name}Amount": amounts.number(sum(hundredths)), f"{name}Count": len(hundredths)}
 
 
 def client_key(account: Account) -> str:
@@ -287,7 +283,7 @@ def merchant_details(ledger: Ledger, account: Account, body: Tree, now: int) -> 
     )
 
 
-Handler = Callable[[Ledger, Account, Tree, int], Reply]
+Handler = Handler
 
 
 def _if_allowed(handler: Handler) -> Handler:

@@ -1,6 +1,6 @@
 """One transaction as getTransactionDetails tells it: what was sent, and what became of it."""
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -13,8 +13,8 @@ from authorizenet_simulator.transactions.charge_checks import MARKETS
 from authorizenet_simulator.transactions.transaction_request import CAPTURE_ONLY, REFUND, YES
 from authorizenet_simulator.wire import amounts, replies
 from authorizenet_simulator.wire.codes import REASONS
+from authorizenet_simulator.wire.replies import Tree
 
-Tree = dict[str, Any]
 PRODUCT: Final = "Card Not Present"
 MARKET: Final = "eCommerce"
 

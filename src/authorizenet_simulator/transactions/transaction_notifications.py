@@ -75,11 +75,7 @@ def _payload(
     auth = replies.auth_code(txn)
     if txn.type == "captureOnlyTransaction":
         auth = _decode(txn.details).get("authCode", "")
-    told |= {
-        "authCode": auth,
-        "avsResponse": txn.avs,
-        "authAmount": amounts.number(amount),
-    }
+    told |= {"authCode": auth, "avsResponse": txn.avs, "authAmount": amounts.number(amount)}
     if held_for or txn.response_code == 4:
         told["fraudList"] = _fraud_list(held_for or txn.reason)
     return told | {"entityName": "transaction", "id": str(txn.trans_id)}

@@ -4,7 +4,7 @@ A check that fails raises `Refused`, which becomes a transaction error (response
 """
 
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -16,9 +16,8 @@ from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.state.transactions import Txn
 from authorizenet_simulator.transactions import accept_nonces, wallets
 from authorizenet_simulator.wire import amounts, replies
-from authorizenet_simulator.wire.replies import Reply
+from authorizenet_simulator.wire.replies import Reply, Tree
 
-Tree = dict[str, Any]
 SALE: Final = "authCaptureTransaction"
 AUTH: Final = "authOnlyTransaction"
 CAPTURE_ONLY: Final = "captureOnlyTransaction"

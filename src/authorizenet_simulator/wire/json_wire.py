@@ -1,14 +1,13 @@
 """The wire in JSON: from a request's bytes to the method it names, and from a reply to bytes."""
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from authorizenet_simulator.wire import schema
-from authorizenet_simulator.wire.replies import ApiError, Reply
+from authorizenet_simulator.wire.replies import ApiError, Reply, Tree
 
-Tree = dict[str, Any]
 BOM: Final = b"\xef\xbb\xbf"
 _UNREADABLE: Final = "Error reading JToken from JsonReader. Path '', line 0, position 0."
 

@@ -1,13 +1,18 @@
 """What a request is answered with, before it becomes JSON (or XML)."""
 
 import hmac
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from authorizenet_simulator.state.accounts import Account
+from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.state.transactions import Txn
 from authorizenet_simulator.wire import amounts
 from authorizenet_simulator.wire.codes import MESSAGES, REASONS
+
+Tree = dict[str, Any]
+"""An element of the wire with children, by their names."""
 
 
 class ApiError(Exception):
@@ -28,6 +33,8 @@ class Reply(NamedTuple):
     text: str = "Successful."
 
 
+Handler = Callable[[Ledger, Account, Tree, int], Reply]
+"""What answers a method: from the account, the checked body and the time."""
 NOTHING_FOUND: Final = ("Ok", "I00004", MESSAGES["I00004"])
 
 _ORDER: Final = {

@@ -153,10 +153,7 @@ def test_probability_and_transaction_type(shop: Merchant) -> None:
     shop.fault("busy", probability=1.0, transaction_type="voidTransaction")
     sale = shop.charge()
     assert sale["responseCode"] == "1"
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={"transactionType": "voidTransaction", "refTransId": sale["transId"]},
-    )
+    answer = shop.transaction(transactionType="voidTransaction", refTransId=sale["transId"])
     assert answer["messages"]["message"][0]["code"] == "E00053"
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from simulator import xml_client
-from simulator.merchant_client import Merchant
+from simulator.merchant_client import Merchant, card
 
 ALIVE = "authenticateTestRequest"
 
@@ -34,12 +34,12 @@ def test_a_throttled_sale_is_not_done_and_may_come_again(shop: Merchant) -> None
     request = {
         "transactionType": "authCaptureTransaction",
         "amount": "3.00",
-        "payment": {"creditCard": {"cardNumber": "4111111111111111", "expirationDate": "2040-12"}},
+        "payment": card("4111111111111111"),
     }
-    assert code(shop.call("createTransactionRequest", transactionRequest=request)) == "E00053"
+    assert code(shop.transaction(**request)) == "E00053"
     assert len(shop.truth()) == 1
     deadline = time.monotonic() + 5
-    while code(shop.call("createTransactionRequest", transactionRequest=request)) == "E00053":
+    while code(shop.transaction(**request)) == "E00053":
         assert time.monotonic() < deadline, "the throttle never let go"
     assert len(shop.truth()) == 2
 
@@ -48,7 +48,7 @@ def test_maintenance(shop: Merchant) -> None:
     shop.fault("maintenance", count=1, method="createTransactionRequest")
     assert code(shop.call(ALIVE)) == "I00001"
     request = {"transactionType": "voidTransaction", "refTransId": "1"}
-    assert code(shop.call("createTransactionRequest", transactionRequest=request)) == "E00104"
+    assert code(shop.transaction(**request)) == "E00104"
     assert shop.charge()["responseCode"] == "1"
 
 
@@ -76,9 +76,7 @@ def charge_body(shop: Merchant) -> dict[str, Any]:
             "transactionRequest": {
                 "transactionType": "authCaptureTransaction",
                 "amount": "4.00",
-                "payment": {
-                    "creditCard": {"cardNumber": "4111111111111111", "expirationDate": "2040-12"}
-                },
+                "payment": card("4111111111111111"),
             },
         }
     }

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulator.customers import card, charge, stored, through
-from simulator.merchant_client import Merchant, Process
+from simulator.customers import charge, stored, through
+from simulator.merchant_client import Merchant, Process, card
 
 BANK = {
     "bankAccount": {

@@ -7,7 +7,6 @@ import pytest
 from simulator.customers import (
     BILL_TO,
     SHIP_TO,
-    card,
     charge,
     message,
     payment_of,
@@ -15,7 +14,7 @@ from simulator.customers import (
     stored,
     through,
 )
-from simulator.merchant_client import VISA, Merchant, Process, reason
+from simulator.merchant_client import VISA, Merchant, Process, card, reason
 
 NOT_FOUND = ("E00040", "Customer Profile ID or Customer Payment Profile ID not found.")
 
@@ -98,14 +97,11 @@ def test_what_may_not_come_with_a_profile(shop: Merchant, more: dict[str, Any], 
         "shippingProfileId": with_address(shop, profile_id),
     }
     sent = {"transactionType": "authCaptureTransaction", "amount": "1.00"}
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={
-            **sent,
-            **({"payment": more["payment"]} if "payment" in more else {}),
-            "profile": profile,
-            **({} if "payment" in more else more),
-        },
+    answer = shop.transaction(
+        **sent,
+        **{"payment": more["payment"]} if "payment" in more else {},
+        profile=profile,
+        **{} if "payment" in more else more,
     )
     assert message(answer)[0] == code
     assert "transactionResponse" not in answer
@@ -136,10 +132,7 @@ def test_a_card_is_charged_and_a_stored_address_gets_the_parcel(shop: Merchant) 
     paid = shop.transact(**sent, profile=whole, billTo={"zip": "46201"})
     assert (paid["responseCode"], paid["avsResultCode"]) == ("1", "A")
     assert shop.details(paid["transId"])["shipTo"] == SHIP_TO
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={**sent, "profile": {"customerProfileId": profile_id}},
-    )
+    answer = shop.transaction(**sent, profile={"customerProfileId": profile_id})
     assert message(answer) == (
         "E00095",
         "ShippingProfileId is not provided within Customer Profile.",
@@ -175,14 +168,11 @@ def test_a_linked_refund_through_the_profile(shop: Merchant, shared: Process) ->
     shared.control("/settle")
 
     def refund(payment: str) -> dict[str, Any]:
-        return shop.call(
-            "createTransactionRequest",
-            transactionRequest={
-                "transactionType": "refundTransaction",
-                "amount": "4.00",
-                "profile": through(profile_id, payment),
-                "refTransId": sale,
-            },
+        return shop.transaction(
+            transactionType="refundTransaction",
+            amount="4.00",
+            profile=through(profile_id, payment),
+            refTransId=sale,
         )
 
     assert message(refund(other)) == (
@@ -233,12 +223,7 @@ def test_validation_modes(shop: Merchant, mode: str) -> None:
         assert (message(answer)[0], told) == ("I00001", [""])
     elif mode == "testMode":
         assert message(answer)[0] == "I00001"
-        assert told[3:7] == [
-            "(TESTMODE) This transaction has been approved.",
-            "000000",
-            "P",
-            "0",
-        ]
+        assert told[3:7] == ["(TESTMODE) This transaction has been approved.", "000000", "P", "0"]
     else:
         assert message(answer) == ("E00027", "This transaction has been declined.")
         assert told[:3] == ["2", "1", "2"]
@@ -293,16 +278,13 @@ def test_a_card_code_filter_meets_a_validation(shop: Merchant) -> None:
 
 
 def create_profile(shop: Merchant, invoice: str, **more: Any) -> dict[str, Any]:
-    return shop.call(
-        "createTransactionRequest",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "10.00",
-            "payment": card(expiry="1240"),
-            "profile": {"createProfile": True},
-            "order": {"invoiceNumber": invoice},
-            **more,
-        },
+    return shop.transaction(
+        transactionType="authCaptureTransaction",
+        amount="10.00",
+        payment=card(expiry="1240"),
+        profile={"createProfile": True},
+        order={"invoiceNumber": invoice},
+        **more,
     )
 
 
@@ -350,14 +332,8 @@ def test_a_profile_that_no_charge_can_make(
     shop: Merchant, profile: dict[str, Any], payment: dict[str, Any] | None, code: str
 ) -> None:
     sent = {"payment": payment} if payment else {}
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "1.00",
-            **sent,
-            "profile": profile,
-        },
+    answer = shop.transaction(
+        transactionType="authCaptureTransaction", amount="1.00", **sent, profile=profile
     )
     assert message(answer)[0] == code
     assert shop.truth() == []
@@ -382,12 +358,7 @@ def test_a_profile_of_an_earlier_transaction(shop: Merchant) -> None:
         {
             "customerPaymentProfileId": named["customerPaymentProfileIdList"][0],
             "defaultPaymentProfile": True,
-            "payment": {
-                "creditCard": {
-                    "cardNumber": "XXXX0015",
-                    "expirationDate": "XXXX",
-                }
-            },
+            "payment": card("XXXX0015", "XXXX"),
         }
     ]
     added = make(anonymous, customerProfileId=profile_id)

@@ -1,10 +1,11 @@
 """Customer profiles over a crash and a reset, and what the state file holds of them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-from simulator.customers import SHIP_TO, card, charge, profile_of, stored, through
-from simulator.merchant_client import VISA, Merchant, Process
+from simulator.customers import SHIP_TO, charge, message, profile_of, stored, through
+from simulator.merchant_client import VISA, Merchant, Process, card
 
 MASTER = "5424000000000015"
 
@@ -71,3 +72,29 @@ def test_a_reset_forgets_profiles_and_gives_no_id_twice(
     third = stored(Merchant(process, one.login))
     assert third[0] > second[0]
     assert third[1] > second[1]
+
+
+def test_an_older_state_file_still_tells_which_card_and_customer_paid(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    """A transaction had no `customer`, and its fingerprint and expiry were one text."""
+    state = tmp_path / "state.jsonl"
+    process = start("--state-file", state)
+    shop = process.merchant()
+    profile_id, payment_id = stored(shop)
+    through_profile = charge(shop, through(profile_id, payment_id))["transactionResponse"]
+    by_card = shop.charge(number=MASTER, customer={"id": "m-2"})
+    process.kill()
+    events = [json.loads(line) for line in state.read_text().splitlines()]
+    for event in events:
+        if event[0] == "transaction":
+            del event[1][-1]
+            details = json.loads(event[1][15])
+            event[1][15] = json.dumps(details | {"i": "".join(details["i"])})
+    state.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+    shop = Merchant(start("--state-file", state), shop.login)
+    paid = shop.call("getTransactionListForCustomerRequest", customerProfileId=profile_id)
+    assert [each["transId"] for each in paid["transactions"]] == [through_profile["transId"]]
+    method = "createCustomerProfileFromTransactionRequest"
+    assert message(shop.call(method, transId=by_card["transId"]))[0] == "I00001"

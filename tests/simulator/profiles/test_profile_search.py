@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from simulator.customers import BILL_TO, card, charge, message, profile_of, stored, through
-from simulator.merchant_client import Merchant, Process
+from simulator.customers import BILL_TO, charge, message, profile_of, stored, through
+from simulator.merchant_client import Merchant, Process, card
 
 GONE = ("E00040", "The record cannot be found.")
 

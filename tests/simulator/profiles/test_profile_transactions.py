@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from simulator.customers import card, message, stored
-from simulator.merchant_client import Merchant, Process
+from simulator.customers import message, stored
+from simulator.merchant_client import Merchant, Process, card
 
 APPROVED = "This transaction has been approved."
 

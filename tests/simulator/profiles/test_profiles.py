@@ -7,7 +7,6 @@ import pytest
 from simulator.customers import (
     BILL_TO,
     SHIP_TO,
-    card,
     charge,
     message,
     payment_of,
@@ -15,7 +14,7 @@ from simulator.customers import (
     stored,
     through,
 )
-from simulator.merchant_client import Merchant
+from simulator.merchant_client import Merchant, card
 
 GONE = ("E00040", "The record cannot be found.")
 MASTER = "5424000000000015"
@@ -112,10 +111,7 @@ def test_the_same_customer_twice_names_the_first(shop: Merchant) -> None:
     shop.call("deleteCustomerProfileRequest", customerProfileId=first)
     assert message(shop.call("createCustomerProfileRequest", profile=sent))[0] == "I00001"
     empty = shop.call("createCustomerProfileRequest", profile={"email": " "})
-    assert message(empty) == (
-        "E00041",
-        "One or more fields in the profile must contain a value.",
-    )
+    assert message(empty) == ("E00041", "One or more fields in the profile must contain a value.")
 
 
 def test_an_update_replaces_all_names(shop: Merchant) -> None:
@@ -329,8 +325,7 @@ def test_ten_payment_methods_and_a_hundred_addresses(shop: Merchant) -> None:
     )
     assert message(too_many) == ("E00043", "You cannot add more than 100 shipping addresses.")
     full = shop.call(
-        "createCustomerProfileRequest",
-        profile={"email": "b@example.com", "shipToList": many[:100]},
+        "createCustomerProfileRequest", profile={"email": "b@example.com", "shipToList": many[:100]}
     )
     assert len(full["customerShippingAddressIdList"]) == 100
     one_more = shop.call(

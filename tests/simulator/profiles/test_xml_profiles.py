@@ -1,8 +1,8 @@
 """Customer profiles in XML: what JSON says of a customer, XML says too."""
 
-from simulator.customers import BILL_TO, SHIP_TO, card, through
+from simulator.customers import BILL_TO, SHIP_TO, through
 from simulator.json_xml_pair import Twins
-from simulator.merchant_client import Process
+from simulator.merchant_client import Process, card
 
 MASTER = "5424000000000015"
 

@@ -55,10 +55,7 @@ def without(subscription: dict[str, Any], *path: str) -> dict[str, Any]:
         (plan("2027-02-01", payment=card(expiry="2027-01")), "E00018"),
         (plan("2027-02-01", bill_to={"firstName": "Jane"}), "E00014"),
         (plan("2027-02-01", profile={"customerProfileId": "7"}), "E00040"),
-        (
-            plan("2027-02-01", payment=card()) | {"profile": {"customerProfileId": "7"}},
-            "E00090",
-        ),
+        (plan("2027-02-01", payment=card()) | {"profile": {"customerProfileId": "7"}}, "E00090"),
     ],
 )
 def test_a_subscription_that_cannot_be(

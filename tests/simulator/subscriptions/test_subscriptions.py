@@ -39,9 +39,7 @@ def test_a_year_in_one_step_pays_on_each_date_and_settles_in_between(
     assert len(batches) == 12
 
 
-def test_a_payment_is_listed_with_its_subscription_until_it_settles(
-    subscriber: Subscriber,
-) -> None:
+def test_a_payment_is_listed_with_its_subscription_until_it_settles(subscriber: Subscriber) -> None:
     number = subscriber.create("2027-01-11")
     subscriber.drive("2027-01-11T09:59:59Z")
     assert subscriber.payments(number) == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulator.merchant_client import VISA, Merchant, Process, reason
+from simulator.merchant_client import VISA, Merchant, Process, card, reason
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_currency_the_account_cannot_take(shared: Process) -> None:
             transactionType="authCaptureTransaction",
             amount="1.00",
             currencyCode=currency,
-            payment={"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+            payment=card(),
         )
 
     assert charge("CAD")["responseCode"] == "1"
@@ -102,15 +102,12 @@ def test_a_currency_the_account_cannot_take(shared: Process) -> None:
 
 
 def test_a_decline_is_ok_with_errors(shop: Merchant) -> None:
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "10.00",
-            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
-            "order": {"invoiceNumber": "declined"},
-            "billTo": {"zip": "46282"},
-        },
+    answer = shop.transaction(
+        transactionType="authCaptureTransaction",
+        amount="10.00",
+        payment=card(),
+        order={"invoiceNumber": "declined"},
+        billTo={"zip": "46282"},
     )
     response = answer["transactionResponse"]
     assert answer["messages"]["resultCode"] == "Ok"
@@ -356,5 +353,5 @@ def test_a_nonce_for_the_public_client_key(shop: Merchant) -> None:
 
 
 def test_an_unknown_transaction_type(shop: Merchant) -> None:
-    answer = shop.call("createTransactionRequest", transactionRequest={"transactionType": "sale"})
+    answer = shop.transaction(transactionType="sale")
     assert answer["messages"]["message"][0]["code"] == "E00060"

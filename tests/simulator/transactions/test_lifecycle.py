@@ -309,13 +309,8 @@ def test_the_clock_ends_duplicate_windows_and_nonces(start: Callable[..., Proces
     process.control("/clock", {"advance_s": 2})
     assert shop.charge(invoice="a")["responseCode"] == "1"
     process.control("/clock", {"advance_s": 780})
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "1.00",
-            "payment": {"opaqueData": nonce},
-        },
+    answer = shop.transaction(
+        transactionType="authCaptureTransaction", amount="1.00", payment={"opaqueData": nonce}
     )
     assert answer["messages"]["message"][0]["code"] == "E00114"
     assert process.control("/clock", method="GET")["stopped"] is True

@@ -227,10 +227,7 @@ def test_a_payer_consents_and_the_payment_goes_on(shop: Merchant) -> None:
     assert shop.status(number) == "capturedPendingSettlement"
     shop.process.control("/settle")
     returned = shop.transact(
-        transactionType="refundTransaction",
-        amount="4.00",
-        payment=PAYPAL,
-        refTransId=number,
+        transactionType="refundTransaction", amount="4.00", payment=PAYPAL, refTransId=number
     )
     assert returned["responseCode"] == "1"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulator.merchant_client import VISA, Merchant, Process, reason
+from simulator.merchant_client import VISA, Merchant, Process, card, reason
 
 MASTERCARD = "5424000000000015"
 PARTIAL = {"setting": [{"settingName": "allowPartialAuth", "settingValue": "true"}]}
@@ -28,7 +28,7 @@ def pay(
     return shop.transact(
         transactionType=kind,
         amount=amount,
-        payment={"creditCard": {"cardNumber": number, "expirationDate": "2040-12"}},
+        payment=card(number),
         **more,
         **group,
         order={"invoiceNumber": invoice or f"order-{len(shop.truth())}"},

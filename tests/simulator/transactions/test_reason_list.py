@@ -7,8 +7,7 @@ import pytest
 
 from authorizenet_simulator.wire.codes import REASONS
 from simulator.code_triggers import PAYPAL
-from simulator.customers import card
-from simulator.merchant_client import Merchant
+from simulator.merchant_client import Merchant, card
 
 Response = dict[str, Any]
 Situation = Callable[[Merchant], Response]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from simulator.merchant_client import VISA, Merchant, Process
+from simulator.merchant_client import Merchant, Process, card
 
 ADDRESS = {
     "firstName": "Jane",
@@ -37,7 +37,7 @@ def test_everything_that_was_sent_comes_back(shop: Merchant) -> None:
         transactionRequest={
             "transactionType": "authCaptureTransaction",
             "amount": "10.31",
-            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+            "payment": card(),
             "solution": {"id": "AAA100302", "name": "Test Solution", "vendorName": "Vendor"},
             "order": {"invoiceNumber": "i-1", "description": "two hats", "purchaserCode": "pc"},
             "lineItems": {"lineItem": [item]},
@@ -103,11 +103,7 @@ def test_everything_that_was_sent_comes_back(shop: Merchant) -> None:
         "taxExempt": True,
         "taxExemptSpecified": True,
         "payment": {
-            "creditCard": {
-                "cardNumber": "XXXX1111",
-                "expirationDate": "XXXX",
-                "cardType": "Visa",
-            }
+            "creditCard": {"cardNumber": "XXXX1111", "expirationDate": "XXXX", "cardType": "Visa"}
         },
         "customer": {"type": "individual", "id": "c-1", "email": "jane@example.com"},
         "billTo": {**ADDRESS, "phoneNumber": "425-555-0100"},
@@ -254,8 +250,7 @@ def test_a_clock_that_went_back_sorts_by_time_or_by_id(start: Callable[..., Proc
 
     def ordered(by: str) -> list[str]:
         answer = shop.call(
-            "getUnsettledTransactionListRequest",
-            sorting={"orderBy": by, "orderDescending": False},
+            "getUnsettledTransactionListRequest", sorting={"orderBy": by, "orderDescending": False}
         )
         return [each["transId"] for each in answer["transactions"]]
 

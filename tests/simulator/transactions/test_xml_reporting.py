@@ -3,11 +3,11 @@
 from typing import Any
 
 from simulator.json_xml_pair import Twins
-from simulator.merchant_client import VISA, Process
+from simulator.merchant_client import Process, card
 from simulator.spoiled_requests import elements, whole
 
 PARTIAL = {"setting": [{"settingName": "allowPartialAuth", "settingValue": "true"}]}
-CARD = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}}
+CARD = card()
 BANK = {
     "bankAccount": {
         "accountType": "checking",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from simulator.customers import card, stored
-from simulator.merchant_client import Merchant, Process
+from simulator.customers import stored
+from simulator.merchant_client import Merchant, Process, card
 from simulator.webhook_receiver import SIGNATURE_KEY, Receiver, Rest
 
 MASTERCARD = "5424000000000015"
@@ -79,15 +79,12 @@ def test_the_life_of_a_payment_profile(shop: Merchant, receiver: Receiver) -> No
 
 
 def test_a_charge_that_makes_a_customer_tells_both(shop: Merchant, receiver: Receiver) -> None:
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "5.00",
-            "payment": card(),
-            "profile": {"createProfile": "true"},
-            "customer": {"email": "new@example.com"},
-        },
+    answer = shop.transaction(
+        transactionType="authCaptureTransaction",
+        amount="5.00",
+        payment=card(),
+        profile={"createProfile": "true"},
+        customer={"email": "new@example.com"},
     )
     told = {each.event: each.payload["id"] for each in (receiver.next(), receiver.next())}
     assert told == {

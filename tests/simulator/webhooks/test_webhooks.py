@@ -18,7 +18,7 @@ from authorizenet_simulator.state.webhooks import (
     WebhookSet,
 )
 from authorizenet_simulator.webhooks.deliveries import signature
-from simulator.merchant_client import VISA, Merchant, Process
+from simulator.merchant_client import VISA, Merchant, Process, card
 from simulator.webhook_receiver import EVERYTHING, SIGNATURE_KEY, Receiver, Rest, Told, eventually
 
 SALE = "net.authorize.payment.authcapture.created"
@@ -121,7 +121,7 @@ def test_what_a_held_payment_tells(shop: Merchant, rest: Rest, receiver: Receive
         transactionRequest={
             "transactionType": "authCaptureTransaction",
             "amount": "950.00",
-            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+            "payment": card(),
         },
     )["transactionResponse"]
     payload = receiver.next().payload

@@ -11,8 +11,8 @@ import pytest
 from authorizenet_simulator.wire.codes import MESSAGES
 from simulator import subscription_code_triggers, xml_client
 from simulator.code_triggers import ALSO, RAISED, Answer, sale
-from simulator.customers import card, message
-from simulator.merchant_client import Merchant, Process, reason
+from simulator.customers import message
+from simulator.merchant_client import Merchant, Process, card, reason
 
 _BOARDING = "opens or changes merchants' accounts, which is not among the requests of the schema"
 _SCHEMA = "a request that is not as the schema wants it is E00003"
@@ -25,8 +25,7 @@ NEVER_RAISED = {
     **dict.fromkeys(("E00046", "E00047", "E00048", "E00050"), _BOARDING),
     "E00052": "each list that has a limit has a refusal of its own: E00042, E00043, E00003, 271",
     **dict.fromkeys(
-        ("I00005", "E00055", "E00057", "E00058"),
-        "a device is approved as soon as it is registered",
+        ("I00005", "E00055", "E00057", "E00058"), "a device is approved as soon as it is registered"
     ),
     "E00061": "data that a card reader encrypted is 155",
     **dict.fromkeys(("E00062", "E00063", "E00065"), "within the processor"),

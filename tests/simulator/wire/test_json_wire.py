@@ -126,20 +126,14 @@ def test_an_element_after_the_last_has_no_list(shop: Merchant) -> None:
 
 def test_nested_order_and_choice(shop: Merchant) -> None:
     card = {"expirationDate": "2040-12", "cardNumber": VISA}
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={"transactionType": "x", "payment": {"creditCard": card}},
-    )
+    answer = shop.transaction(transactionType="x", payment={"creditCard": card})
     assert "'creditCard'" in error(answer)[1]
     assert "List of possible elements expected: 'cardNumber'" in error(answer)[1]
     both = {
         "creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"},
         "opaqueData": {"dataDescriptor": "a", "dataValue": "b"},
     }
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={"transactionType": "x", "payment": both},
-    )
+    answer = shop.transaction(transactionType="x", payment=both)
     assert "invalid child element 'opaqueData'" in error(answer)[1]
     assert "List of possible elements expected: 'dataSource'" in error(answer)[1]
 
@@ -189,13 +183,8 @@ def test_facets(shop: Merchant, fields: dict[str, str], text: str) -> None:
 def test_the_text_of_a_bad_secret_does_not_repeat_it(
     shop: Merchant, card: dict[str, str], text: str
 ) -> None:
-    answer = shop.call(
-        "createTransactionRequest",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "1.00",
-            "payment": {"creditCard": card},
-        },
+    answer = shop.transaction(
+        transactionType="authCaptureTransaction", amount="1.00", payment={"creditCard": card}
     )
     assert error(answer) == ("E00003", text)
 
@@ -239,11 +228,7 @@ def test_an_approval_byte_for_byte(shop: Merchant) -> None:
             "transactionType": "authCaptureTransaction",
             "amount": 12.50,
             "payment": {
-                "creditCard": {
-                    "cardNumber": VISA,
-                    "expirationDate": "2040-12",
-                    "cardCode": "900",
-                }
+                "creditCard": {"cardNumber": VISA, "expirationDate": "2040-12", "cardCode": "900"}
             },
             "userFields": {"userField": [{"name": "colour", "value": "blue"}]},
         },
@@ -270,15 +255,12 @@ def test_an_approval_byte_for_byte(shop: Merchant) -> None:
 def test_lists_may_come_as_one_object_or_several(shop: Merchant) -> None:
     item = {"itemId": "1", "name": "hat", "quantity": "1", "unitPrice": "10.00"}
     for line_item in (item, [item], [item, item]):
-        answer = shop.call(
-            "createTransactionRequest",
-            transactionRequest={
-                "transactionType": "authOnlyTransaction",
-                "amount": "10.00",
-                "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
-                "order": {"invoiceNumber": f"items-{len(shop.truth())}"},
-                "lineItems": {"lineItem": line_item},
-            },
+        answer = shop.transaction(
+            transactionType="authOnlyTransaction",
+            amount="10.00",
+            payment={"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+            order={"invoiceNumber": f"items-{len(shop.truth())}"},
+            lineItems={"lineItem": line_item},
         )
         trans_id = answer["transactionResponse"]["transId"]
         listed = shop.details(trans_id)["lineItems"]

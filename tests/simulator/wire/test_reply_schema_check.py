@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from simulator.customers import SHIP_TO, card, message, stored
-from simulator.merchant_client import Merchant
+from simulator.customers import SHIP_TO, message, stored
+from simulator.merchant_client import Merchant, card
 from simulator.reply_schema_check import misfits_of_json, misfits_of_xml
 
 ANSWER: dict[str, Any] = {

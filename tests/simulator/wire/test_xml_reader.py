@@ -54,10 +54,7 @@ def test_a_request_is_answered_in_its_own_form(shared: Process) -> None:
         ('<refId kind="any" xmlns:x="y" x:a="b">r</refId>', "r"),
         ("\r\n  <refId> r </refId>\n", " r "),
         ("<refId/>", ""),
-        (
-            '<refId xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:nil="true"></refId>',
-            "",
-        ),
+        ('<refId xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:nil="true"></refId>', ""),
     ],
 )
 def test_text_is_what_xml_says_it_is(shared: Process, written: str, text: str) -> None:

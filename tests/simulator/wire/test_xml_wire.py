@@ -14,7 +14,7 @@ from authorizenet_simulator.wire import json_wire, schema, xml_wire
 from authorizenet_simulator.wire.replies import Reply
 from simulator import xml_client
 from simulator.json_xml_pair import Twins, steady
-from simulator.merchant_client import BOM, VISA, WIRE, Merchant, Process
+from simulator.merchant_client import BOM, VISA, WIRE, Merchant, Process, card
 from simulator.random_requests import REQUESTS, least_of, trees
 from simulator.xml_client import (
     HEAD,
@@ -125,7 +125,7 @@ def test_the_same_request_gives_the_same_facts_in_both_forms(start: Any) -> None
     both("getTransactionListRequest", batchId="@batch")
     both("getTransactionDetailsRequest", transId="@sale")
     transact(transactionType="refundTransaction", amount="12.50",
-             payment={"creditCard": {"cardNumber": "1111", "expirationDate": "XXXX"}},
+             payment=card("1111", "XXXX"),
              refTransId="@sale")  # fmt: skip
     both("getMerchantDetailsRequest")
     both("updateMerchantDetailsRequest", isTestMode="true")
@@ -346,7 +346,7 @@ def test_amounts_keep_their_decimals_and_booleans_are_words(shop: Merchant) -> N
                     "paymentProfiles": [
                         {"customerPaymentProfileId": "5", "customerTypeSpecified": True},
                         {"customerPaymentProfileId": "6", "billTo": None},
-                    ],
+                    ]
                 },
                 "subscriptionIds": ["7"],
                 "note": "JSON only",
