@@ -7,7 +7,7 @@ import msgspec
 
 from simulator import xml_client
 from simulator.customers import BILL_TO, SHIP_TO, stored, through
-from simulator.merchant_client import BOM, VISA, WIRE, Merchant, card
+from simulator.merchant_client import BOM, VISA, WIRE, Merchant, card, card_sale
 from simulator.subscriber import plan
 
 Answer = dict[str, Any]
@@ -35,8 +35,7 @@ def entry(code: str, text: str, method: str, /, **body: Any) -> None:
 
 def sale(shop: Merchant, amount: str = "1.00", **more: Any) -> Answer:
     """The whole answer of a sale by card; `more` in the order of the schema."""
-    said = {"transactionType": "authCaptureTransaction", "amount": amount, "payment": card()}
-    return shop.transaction(**said | more)
+    return shop.transaction(**card_sale(amount) | more)
 
 
 def raw(shop: Merchant, content: bytes, kind: str = "application/json") -> Answer:

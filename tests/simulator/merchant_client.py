@@ -170,3 +170,9 @@ def reason(response: dict[str, Any]) -> str:
 
 def card(number: str = VISA, expiry: str = "2040-12") -> dict[str, Any]:
     return {"creditCard": {"cardNumber": number, "expirationDate": expiry}}
+
+
+def card_sale(amount: str = "10.00", **after: Any) -> dict[str, Any]:
+    """The transactionRequest of a sale on the usual card; `after` follows the payment."""
+    fields = {"transactionType": "authCaptureTransaction", "amount": amount}
+    return {**fields, "payment": card(), **after}

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from simulator import xml_client
-from simulator.merchant_client import WIRE, Merchant, Process, card
+from simulator.merchant_client import WIRE, Merchant, Process, card_sale
 from simulator.random_workload import Workload
 
 _decode = msgspec.json.decode
@@ -146,14 +146,12 @@ def test_what_was_answered_is_there_after_a_kill_in_the_middle(
 def sale(shop: Merchant) -> dict[str, Any]:
     return {
         "merchantAuthentication": shop.credentials,
-        "transactionRequest": {
-            "transactionType": "authCaptureTransaction",
-            "amount": "1.00",
-            "payment": card(),
-            "transactionSettings": {
+        "transactionRequest": card_sale(
+            "1.00",
+            transactionSettings={
                 "setting": {"settingName": "duplicateWindow", "settingValue": "0"}
             },
-        },
+        ),
     }
 
 

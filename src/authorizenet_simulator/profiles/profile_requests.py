@@ -132,14 +132,8 @@ def create_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
         payload["customerPaymentProfileId"] = str(duplicate.existing)
         return Reply(payload, "Error", duplicate.code, duplicate.text)
     profile_creation.check_room(len(profile.payments) + 1, 0)
-    verdict = profile_validation.validate(
-        ledger,
-        account,
-        Identity(*profile.identity),
-        payment,
-        body.get("validationMode", "none"),
-        now,
-    )
+    customer, mode = Identity(*profile.identity), body.get("validationMode", "none")
+    verdict = profile_validation.validate(ledger, account, customer, payment, mode, now)
     if verdict is not None and verdict.problem is not None:
         return judged({**payload, "validationDirectResponse": verdict.direct}, verdict)
     default = _default(sent, "defaultPaymentProfile")
@@ -159,14 +153,8 @@ def update_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
     before = find_payment(profile, sent.get("customerPaymentProfileId"))
     payment = payment_profile(ledger, account, sent, before.payment_id, now, before)
     profile_creation.check_payment(profile, [], payment)
-    verdict = profile_validation.validate(
-        ledger,
-        account,
-        Identity(*profile.identity),
-        payment,
-        body.get("validationMode", "none"),
-        now,
-    )
+    customer, mode = Identity(*profile.identity), body.get("validationMode", "none")
+    verdict = profile_validation.validate(ledger, account, customer, payment, mode, now)
     if verdict is None or verdict.problem is None:
         default = _default(sent, "defaultPaymentProfile")
         ledger.do(PaymentStored(account.login, profile.profile_id, payment, default))

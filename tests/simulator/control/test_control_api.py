@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from simulator.merchant_client import VISA, Merchant, Process, reason
+from simulator.merchant_client import VISA, Merchant, Process, card_sale, reason
 
 
 def test_a_reply_that_is_dropped_was_charged(shop: Merchant) -> None:
@@ -38,13 +38,7 @@ def test_server_errors(shop: Merchant) -> None:
 
 def charge_raw(shop: Merchant, invoice: str = "raw") -> httpx.Response:
     return shop.post(
-        "createTransactionRequest",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "10.00",
-            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
-            "order": {"invoiceNumber": invoice},
-        },
+        "createTransactionRequest", transactionRequest=card_sale(order={"invoiceNumber": invoice})
     )
 
 
@@ -70,14 +64,7 @@ def test_a_busy_server_did_nothing(shop: Merchant) -> None:
 
 def test_late_replies_and_late_charges(shop: Merchant) -> None:
     impatient = httpx.Client(base_url=shop.process.url, timeout=0.1)
-    body = {
-        "merchantAuthentication": shop.credentials,
-        "transactionRequest": {
-            "transactionType": "authCaptureTransaction",
-            "amount": "10.00",
-            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
-        },
-    }
+    body = {"merchantAuthentication": shop.credentials, "transactionRequest": card_sale()}
     shop.fault("late_reply", count=1, delay_ms=500)
     with pytest.raises(httpx.ReadTimeout):
         impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})
@@ -100,14 +87,7 @@ def test_a_late_charge_by_the_clock_comes_when_the_clock_is_moved(
     process = start()
     shop = process.merchant()
     shop.fault("late_charge", count=1, delay_ms=3_600_000, by_clock=True)
-    body = {
-        "merchantAuthentication": shop.credentials,
-        "transactionRequest": {
-            "transactionType": "authCaptureTransaction",
-            "amount": "10.00",
-            "payment": {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
-        },
-    }
+    body = {"merchantAuthentication": shop.credentials, "transactionRequest": card_sale()}
     with httpx.Client(base_url=process.url, timeout=0.1) as impatient:
         with pytest.raises(httpx.ReadTimeout):
             impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from simulator import xml_client
-from simulator.merchant_client import Merchant, card
+from simulator.merchant_client import Merchant, card_sale
 
 ALIVE = "authenticateTestRequest"
 
@@ -31,11 +31,7 @@ def test_a_throttle_counts_each_method_by_itself(shop: Merchant) -> None:
 def test_a_throttled_sale_is_not_done_and_may_come_again(shop: Merchant) -> None:
     shop.fault("throttle", rate=1, transaction_type="authCaptureTransaction")
     assert shop.charge()["responseCode"] == "1"
-    request = {
-        "transactionType": "authCaptureTransaction",
-        "amount": "3.00",
-        "payment": card("4111111111111111"),
-    }
+    request = card_sale("3.00")
     assert code(shop.transaction(**request)) == "E00053"
     assert len(shop.truth()) == 1
     deadline = time.monotonic() + 5
@@ -73,11 +69,7 @@ def charge_body(shop: Merchant) -> dict[str, Any]:
     return {
         "createTransactionRequest": {
             "merchantAuthentication": shop.credentials,
-            "transactionRequest": {
-                "transactionType": "authCaptureTransaction",
-                "amount": "4.00",
-                "payment": card("4111111111111111"),
-            },
+            "transactionRequest": card_sale("4.00"),
         }
     }
 

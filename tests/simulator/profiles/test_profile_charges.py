@@ -14,7 +14,7 @@ from simulator.customers import (
     stored,
     through,
 )
-from simulator.merchant_client import VISA, Merchant, Process, card, reason
+from simulator.merchant_client import VISA, Merchant, Process, card, card_sale, reason
 
 NOT_FOUND = ("E00040", "Customer Profile ID or Customer Payment Profile ID not found.")
 
@@ -128,7 +128,7 @@ def test_the_profile_alone_means_its_default_payment_method(shop: Merchant) -> N
 def test_a_card_is_charged_and_a_stored_address_gets_the_parcel(shop: Merchant) -> None:
     profile_id, _ = stored(shop)
     whole = {"customerProfileId": profile_id, "shippingProfileId": with_address(shop, profile_id)}
-    sent = {"transactionType": "authCaptureTransaction", "amount": "1.00", "payment": card()}
+    sent = card_sale("1.00")
     paid = shop.transact(**sent, profile=whole, billTo={"zip": "46201"})
     assert (paid["responseCode"], paid["avsResultCode"]) == ("1", "A")
     assert shop.details(paid["transId"])["shipTo"] == SHIP_TO

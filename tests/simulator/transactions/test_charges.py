@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulator.merchant_client import VISA, Merchant, Process, card, reason
+from simulator.merchant_client import VISA, Merchant, Process, card, card_sale, reason
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,7 @@ def test_a_currency_the_account_cannot_take(shared: Process) -> None:
 
 def test_a_decline_is_ok_with_errors(shop: Merchant) -> None:
     answer = shop.transaction(
-        transactionType="authCaptureTransaction",
-        amount="10.00",
-        payment=card(),
-        order={"invoiceNumber": "declined"},
-        billTo={"zip": "46282"},
+        **card_sale(order={"invoiceNumber": "declined"}, billTo={"zip": "46282"})
     )
     response = answer["transactionResponse"]
     assert answer["messages"]["resultCode"] == "Ok"

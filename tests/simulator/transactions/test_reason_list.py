@@ -7,7 +7,7 @@ import pytest
 
 from authorizenet_simulator.wire.codes import REASONS
 from simulator.code_triggers import PAYPAL
-from simulator.merchant_client import Merchant, card
+from simulator.merchant_client import Merchant, card, card_sale
 
 Response = dict[str, Any]
 Situation = Callable[[Merchant], Response]
@@ -120,13 +120,7 @@ def part_of(group: str | None = None, **more: str) -> Situation:
             shop.call(
                 "updateSplitTenderGroupRequest", splitTenderId=split, splitTenderStatus="voided"
             )
-        return shop.transact(
-            transactionType="authCaptureTransaction",
-            amount="1.00",
-            payment=card(),
-            **more,
-            splitTenderId=split,
-        )
+        return shop.transact(**card_sale("1.00", **more, splitTenderId=split))
 
     return pay
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from simulator.merchant_client import Merchant, Process, card
+from simulator.merchant_client import Merchant, Process, card_sale
 
 ADDRESS = {
     "firstName": "Jane",
@@ -34,39 +34,37 @@ def test_everything_that_was_sent_comes_back(shop: Merchant) -> None:
         "createTransactionRequest",
         clientId="the-client",
         refId="ref-1",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "10.31",
-            "payment": card(),
-            "solution": {"id": "AAA100302", "name": "Test Solution", "vendorName": "Vendor"},
-            "order": {"invoiceNumber": "i-1", "description": "two hats", "purchaserCode": "pc"},
-            "lineItems": {"lineItem": [item]},
-            "tax": {"amount": "0.81", "name": "state", "description": "WA"},
-            "duty": {"amount": "1"},
-            "shipping": {"amount": "2.50"},
-            "taxExempt": True,
-            "poNumber": "po-7",
-            "customer": {"type": "individual", "id": "c-1", "email": "jane@example.com"},
-            "billTo": {**ADDRESS, "phoneNumber": "425-555-0100"},
-            "shipTo": ADDRESS,
-            "customerIP": "192.0.2.7",
-            "employeeId": "1234",
-            "transactionSettings": {
+        transactionRequest=card_sale(
+            "10.31",
+            solution={"id": "AAA100302", "name": "Test Solution", "vendorName": "Vendor"},
+            order={"invoiceNumber": "i-1", "description": "two hats", "purchaserCode": "pc"},
+            lineItems={"lineItem": [item]},
+            tax={"amount": "0.81", "name": "state", "description": "WA"},
+            duty={"amount": "1"},
+            shipping={"amount": "2.50"},
+            taxExempt=True,
+            poNumber="po-7",
+            customer={"type": "individual", "id": "c-1", "email": "jane@example.com"},
+            billTo={**ADDRESS, "phoneNumber": "425-555-0100"},
+            shipTo=ADDRESS,
+            customerIP="192.0.2.7",
+            employeeId="1234",
+            transactionSettings={
                 "setting": [{"settingName": "recurringBilling", "settingValue": "true"}]
             },
-            "surcharge": {"amount": "0.10", "description": "card"},
-            "merchantDescriptor": "HATS*ONLINE",
-            "tip": {"amount": "1.00"},
-            "processingOptions": {"isSubsequentAuth": True},
-            "subsequentAuthInformation": {
+            surcharge={"amount": "0.10", "description": "card"},
+            merchantDescriptor="HATS*ONLINE",
+            tip={"amount": "1.00"},
+            processingOptions={"isSubsequentAuth": True},
+            subsequentAuthInformation={
                 "originalNetworkTransId": "0123456789ABCDE",
                 "originalAuthAmount": "9.99",
                 "reason": "resubmission",
             },
-            "otherTax": {"nationalTaxAmount": "0.01", "alternateTaxId": "tax-1"},
-            "shipFrom": ADDRESS,
-            "authorizationIndicatorType": {"authorizationIndicator": "final"},
-        },
+            otherTax={"nationalTaxAmount": "0.01", "alternateTaxId": "tax-1"},
+            shipFrom=ADDRESS,
+            authorizationIndicatorType={"authorizationIndicator": "final"},
+        ),
     )
     trans_id = answer["transactionResponse"]["transId"]
     reply = shop.call("getTransactionDetailsRequest", transId=trans_id)

@@ -3,7 +3,7 @@
 import pytest
 
 from simulator.customers import stored
-from simulator.merchant_client import Merchant, Process, card
+from simulator.merchant_client import Merchant, Process, card, card_sale
 from simulator.webhook_receiver import SIGNATURE_KEY, Receiver, Rest
 
 MASTERCARD = "5424000000000015"
@@ -80,11 +80,9 @@ def test_the_life_of_a_payment_profile(shop: Merchant, receiver: Receiver) -> No
 
 def test_a_charge_that_makes_a_customer_tells_both(shop: Merchant, receiver: Receiver) -> None:
     answer = shop.transaction(
-        transactionType="authCaptureTransaction",
-        amount="5.00",
-        payment=card(),
-        profile={"createProfile": "true"},
-        customer={"email": "new@example.com"},
+        **card_sale(
+            "5.00", profile={"createProfile": "true"}, customer={"email": "new@example.com"}
+        )
     )
     told = {each.event: each.payload["id"] for each in (receiver.next(), receiver.next())}
     assert told == {

@@ -18,7 +18,7 @@ from authorizenet_simulator.state.webhooks import (
     WebhookSet,
 )
 from authorizenet_simulator.webhooks.deliveries import signature
-from simulator.merchant_client import VISA, Merchant, Process, card
+from simulator.merchant_client import VISA, Merchant, Process, card_sale
 from simulator.webhook_receiver import EVERYTHING, SIGNATURE_KEY, Receiver, Rest, Told, eventually
 
 SALE = "net.authorize.payment.authcapture.created"
@@ -116,13 +116,7 @@ def test_what_a_held_payment_tells(shop: Merchant, rest: Rest, receiver: Receive
     shop.settings(held_above="900.00")
     shop.charge("899.00")
     held = shop.call(
-        "createTransactionRequest",
-        refId="order-18",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "950.00",
-            "payment": card(),
-        },
+        "createTransactionRequest", refId="order-18", transactionRequest=card_sale("950.00")
     )["transactionResponse"]
     payload = receiver.next().payload
     assert payload["responseCode"] == 4
