@@ -1,5 +1,4 @@
-"""The ASGI program: the wire, webhooks under /rest/v1, the pages that a browser opens, the control
-surface under /simulator."""
+"""The ASGI application: routes each request to the wire, webhooks, hosted pages or control API."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping

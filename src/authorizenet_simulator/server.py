@@ -1,4 +1,4 @@
-"""The process's side of the network: uvicorn, with a door that can really be shut."""
+"""Uvicorn with a listening socket that can really refuse connections."""
 
 import contextlib
 import signal

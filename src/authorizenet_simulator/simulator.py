@@ -1,4 +1,4 @@
-"""The whole simulator: ledger, rules, faults and deliveries together."""
+"""Builds the parts of one simulator: ledger, schema, faults, deliveries, recorded calls."""
 
 from pathlib import Path
 

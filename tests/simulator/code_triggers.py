@@ -1,4 +1,4 @@
-"""For each code of the processor's list that a client can meet: what one does to meet it."""
+"""For each code that a client can get: a request that gets it."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Two merchants who do the same in the two forms of the wire, and must be told the same."""
+"""Two merchants who send the same requests, one in JSON and one in XML, and compare replies."""
 
 import json
 import re

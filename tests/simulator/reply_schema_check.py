@@ -1,7 +1,7 @@
-"""Whether an answer is what the schema says, in both forms: order, occurrence, facets.
+"""Checks replies against the schema, in JSON and XML: order, occurrence, types.
 
-Strict clients (PyXB, the .NET serializer) read nothing else. `look_at` sees every answer on the
-wire that any test of the simulator gets.
+Strict clients (PyXB, the .NET serializer) read nothing else. `look_at` checks every reply that a
+test of the simulator gets, without the simulator's own code.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What of the table of codes comes of subscriptions. Importing this completes the table."""
+"""The codes that subscriptions can give. Importing this adds them to `code_triggers`."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who may use the control surface: whoever reaches it by an address, and no web page of others.
+"""Keeps web pages of other origins away from the control surface.
 
 A browser on this machine runs pages of strangers, and their scripts can send requests here: from
 another origin, or from a name of their own that they let lead to this address (DNS rebinding).

@@ -1,4 +1,4 @@
-"""The page at /simulator: one file, which asks the control surface for everything it shows."""
+"""The page at /simulator: one file that reads everything it shows from the control API."""
 
 from base64 import b64encode
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Levers that no client has: a bank that returns an eCheck, and a transaction of any status."""
+"""Changes that no client can ask for: set any status, and return an eCheck as the bank would."""
 
 from typing import Annotated, Any, Final
 

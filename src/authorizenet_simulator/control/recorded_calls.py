@@ -1,4 +1,4 @@
-"""The newest calls of clients, masked when they are taken in, for whoever debugs an integration.
+"""The newest calls of clients, masked as they are recorded, for debugging an integration.
 
 Of each second only the first so many calls are kept: under load the rest costs one look at the
 clock, and a list of two hundred would say nothing anyway. Nothing unmasked is ever kept.

@@ -1,4 +1,4 @@
-"""Hosted pages: the requests that give a token, and the door to the pages opened with it."""
+"""Hosted pages: the requests that issue a token, and the pages that a token opens."""
 
 import secrets
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The settings of hosted pages: which there are, and what each may say."""
+"""The settings of hosted pages: their names, and the values that each allows."""
 
 import re
 from collections.abc import Callable, Mapping

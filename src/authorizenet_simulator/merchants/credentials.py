@@ -1,4 +1,4 @@
-"""Who is asking: keys, and the mobile devices that log in for a session token."""
+"""Authentication: transaction keys, client keys, and session tokens of mobile devices."""
 
 import secrets
 from typing import Final

@@ -1,4 +1,4 @@
-"""Small methods that belong to no other part: the account's mode, receipts, what is never there."""
+"""Requests about the account itself: test mode, receipts, the Account Updater's empty reports."""
 
 import re
 from typing import Final

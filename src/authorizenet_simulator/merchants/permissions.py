@@ -1,4 +1,4 @@
-"""What an account may not do: it is inactive, a service is switched off, or it is in test mode."""
+"""Refuses methods for accounts that are inactive, in test mode, or without that service."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""Transactions and profiles: a stored payment method is charged, a charge becomes a profile."""
+"""Charge a stored payment method, and make a profile from a charge."""
 
 from typing import Final
 

@@ -1,6 +1,6 @@
-"""New profiles and what is added to them, however the request came: the rules that hold for all.
+"""Rules for new profiles, and for payment methods and addresses added to them.
 
-What makes a change is checked first and journalled in one event at the end.
+Every change is checked first, then journalled as one event.
 """
 
 from typing import Final, NamedTuple

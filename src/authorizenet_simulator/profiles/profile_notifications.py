@@ -1,7 +1,7 @@
-"""What webhooks are told of customer profiles and their payment profiles.
+"""Webhook notifications of customer profiles and payment profiles.
 
-A customer that is made or deleted together with payment profiles is told of once; shipping
-addresses are told of by nothing.
+Creating or deleting a customer with its payment profiles sends one notification. Shipping
+addresses send none.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""What can be asked of customer profiles: one, its parts, lists; numbers masked."""
+"""Requests that read customer profiles: one, its parts, lists. Numbers are masked."""
 
 from itertools import islice
 from typing import Final

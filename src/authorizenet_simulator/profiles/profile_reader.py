@@ -1,4 +1,4 @@
-"""From what a request says of a payment method or address to what a profile stores of it."""
+"""Turns the payment method or address of a request into the form that a profile stores."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Requests that make, change and delete customer profiles. The table of them all is `METHODS`."""
+"""Requests that create, change and delete customer profiles; `METHODS` lists all of them."""
 
 from typing import Final
 

@@ -1,6 +1,6 @@
 """createCustomerProfileTransactionRequest, the older way to charge a profile.
 
-Each becomes the transactionRequest of today; only its answer is told in the older text.
+Each becomes a transactionRequest; only the reply has the older, delimited form.
 """
 
 from typing import Final, NamedTuple

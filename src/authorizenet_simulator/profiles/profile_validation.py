@@ -1,4 +1,4 @@
-"""Is a payment method good? testMode looks at it, liveMode asks the bank and takes it back."""
+"""Validates payment methods: testMode checks the format, liveMode authorizes and voids."""
 
 from typing import Final, NamedTuple
 

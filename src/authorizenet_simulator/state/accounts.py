@@ -1,4 +1,4 @@
-"""A merchant at the processor: credentials, and indexes of what is its own."""
+"""A merchant at the processor: its credentials, and indexes of its transactions."""
 
 from authorizenet_simulator.state import events
 from authorizenet_simulator.state.settings import Settings

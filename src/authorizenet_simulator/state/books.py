@@ -1,4 +1,4 @@
-"""The plain data of the ledger: what the changes of `batches` and `status_changes` work on."""
+"""The plain data of the ledger, which `batches` and `status_changes` modify."""
 
 from collections import deque
 

@@ -1,4 +1,4 @@
-"""The truth: accounts, transactions and what became of them, and the indexes that answer quickly.
+"""The ledger: accounts, transactions and their current state, with indexes for quick answers.
 
 Every change is an event that goes to the journal and is applied here; replaying the journal
 applies the same events. The packages above decide who may change what.

@@ -1,7 +1,6 @@
-"""What a card or bank account tells, without keeping its number.
+"""Cards and bank accounts, read from a request without keeping the number.
 
-A number is turned into a keyed fingerprint and its last four digits as soon as it is read, here,
-and goes no further.
+A number becomes a keyed fingerprint and its last four digits here, and goes no further.
 """
 
 import re

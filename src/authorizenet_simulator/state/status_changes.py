@@ -1,6 +1,4 @@
-"""What becomes of a transaction after it was made: its status, and what follows from that: the
-indexes, the batches, and the share that a refund takes.
-"""
+"""Changes a transaction's status, and with it the indexes, batches and refunded amounts."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The statuses of a transaction: where each one puts it, and what it says of the answer.
+"""The statuses of a transaction: where each one puts it, and its response code and reason.
 
 A status is not free text: a transaction with it is in the unsettled list or not, in a batch or
 not, and its money moves or does not. `PLACES` is that table; `status_changes` keeps to it.

@@ -1,4 +1,4 @@
-"""Webhooks and their notifications: who listens to what, what is to be told, how that went.
+"""Webhooks and their notifications: who listens to which events, and every delivery attempt.
 
 A notification belongs to one webhook, so that one endpoint's failures are its own. It is part of
 the state file before the reply that caused it leaves; `deliveries` sends it.

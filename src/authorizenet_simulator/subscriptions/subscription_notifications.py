@@ -1,6 +1,6 @@
-"""What webhooks are told of subscriptions.
+"""Webhook notifications of subscriptions.
 
-A payment that goes well is told of as the sale it is, and not as anything of its subscription.
+A successful payment is notified as a sale, not as an event of its subscription.
 """
 
 from functools import partial

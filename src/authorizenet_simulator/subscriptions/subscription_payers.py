@@ -1,4 +1,4 @@
-"""What pays for a subscription: a payment profile, named by the merchant or made for it."""
+"""The payment profile that pays for a subscription: named by the merchant, or made for it."""
 
 import msgspec
 

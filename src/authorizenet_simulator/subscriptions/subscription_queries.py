@@ -1,4 +1,4 @@
-"""The ARB requests that only ask: one subscription, its status, the list."""
+"""The ARB requests that only read: one subscription, its status, the list."""
 
 from collections.abc import Callable
 from datetime import date

@@ -1,7 +1,4 @@
-"""The rules of a subscription: from what a request says to terms that can be kept.
-
-The wire's schema has been checked before; here are the rules that it cannot say.
-"""
+"""Checks a subscription request against the rules that the schema cannot express."""
 
 from datetime import date
 from hashlib import blake2b

@@ -1,7 +1,6 @@
-"""Countries and states of addresses, for accounts that have them looked at.
+"""Checks countries and states of addresses, for accounts whose setting `places_checked` is on.
 
-The original takes any text in both, and so does every account here until its setting
-`places_checked` says otherwise.
+The real processor accepts any text in both.
 """
 
 from collections.abc import Mapping

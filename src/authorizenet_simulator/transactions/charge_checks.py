@@ -1,4 +1,4 @@
-"""What a charge may not say, part by part; each check is for a part that few requests have."""
+"""Checks of a charge's optional parts, one function for each part."""
 
 from collections.abc import Callable
 from typing import Any, Final

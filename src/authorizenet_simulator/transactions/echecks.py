@@ -1,4 +1,4 @@
-"""What holds for bank accounts alone: which kinds of eCheck may draw on which accounts."""
+"""Rules of bank accounts: which kinds of eCheck may draw on which accounts."""
 
 from typing import Any, Final
 

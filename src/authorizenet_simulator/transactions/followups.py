@@ -1,4 +1,4 @@
-"""What is done to a transaction afterwards: capture, void, refund, the review of a held one."""
+"""Follow-ups to a transaction: capture, void, refund, and the review of a held one."""
 
 from sys import intern
 from typing import Any, Final

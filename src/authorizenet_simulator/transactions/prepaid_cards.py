@@ -1,4 +1,4 @@
-"""Prepaid cards: what one of them pays of an order, and the payments that make up the rest."""
+"""Prepaid cards: how much of an order one pays, and the payments that pay the rest."""
 
 from typing import Any, Final, NamedTuple
 

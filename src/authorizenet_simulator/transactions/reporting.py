@@ -1,4 +1,4 @@
-"""What can be asked afterwards: one transaction, lists, batches, the merchant."""
+"""Reports: one transaction, lists, batches, the merchant's details."""
 
 from collections.abc import Iterable, Iterator, Reversible
 from hashlib import blake2b

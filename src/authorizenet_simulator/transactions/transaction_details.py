@@ -1,4 +1,4 @@
-"""One transaction as getTransactionDetails tells it: what was sent, and what became of it."""
+"""The reply of getTransactionDetails: what was sent, and the current state."""
 
 from typing import Final
 

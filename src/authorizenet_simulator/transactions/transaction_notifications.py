@@ -1,7 +1,6 @@
-"""What a transaction's webhooks are told, and on which occasion.
+"""Webhook notifications of transactions.
 
-Nothing is told of a decline, of an error, of a test or of the settlement: those are learnt from
-the reply and from reporting.
+Declines, errors, tests and settlements send none: clients see them in replies and reports.
 """
 
 from functools import partial

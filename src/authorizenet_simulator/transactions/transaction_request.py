@@ -1,4 +1,4 @@
-"""One transactionRequest, and what every kind of it needs: method, duplicate window, details.
+"""One transactionRequest, and what all types share: payment method, duplicates, kept details.
 
 A check that fails raises `Refused`, which becomes a transaction error (response code 3).
 """

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 POST to somebody else's address, and the status it is answered with."""
+"""Sends one HTTP/1.1 POST to a client's address, and returns the status."""
 
 import asyncio
 import contextlib

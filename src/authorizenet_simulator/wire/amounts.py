@@ -1,4 +1,4 @@
-"""Amounts of the wire as integers of hundredths, and back."""
+"""Converts decimal amounts to integer hundredths, and back."""
 
 from functools import lru_cache
 

@@ -1,4 +1,4 @@
-"""The delimited text in which the older interface tells a transaction: 68 positions."""
+"""The delimited text of the older interface: a transaction in 68 fields."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple

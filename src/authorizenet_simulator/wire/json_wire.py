@@ -1,4 +1,4 @@
-"""The wire in JSON: from a request's bytes to the method it names, and from a reply to bytes."""
+"""The wire in JSON: parses requests and renders replies."""
 
 from collections.abc import Callable
 from typing import Final, NamedTuple

@@ -1,4 +1,4 @@
-"""What a request is answered with, before it becomes JSON (or XML)."""
+"""Replies before they become JSON or XML, and the errors that refuse a request."""
 
 import hmac
 from collections.abc import Callable

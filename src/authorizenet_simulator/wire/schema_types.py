@@ -1,4 +1,4 @@
-"""The facets of a leaf: whether a value is of its type, and .NET's words for why it is not."""
+"""The schema's simple types: checks a value, and says in .NET's words what is wrong."""
 
 import re
 from collections.abc import Callable

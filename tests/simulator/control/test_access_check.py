@@ -1,6 +1,4 @@
-"""The control surface is for whoever reaches it by its address, not for the web pages of others.
-
-What makes no sense changes nothing."""
+"""Web pages of other origins cannot use the control surface; nonsense changes nothing."""
 
 import json
 import socket

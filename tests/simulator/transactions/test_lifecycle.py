@@ -1,4 +1,4 @@
-"""What becomes of a transaction: capture, void, refund, review, settlement, expiry, reporting."""
+"""The life of a transaction: capture, void, refund, review, settlement, expiry, reporting."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Answers that no strict client could read, had they stayed; and that such answers are noticed."""
+"""Replies that no strict client could read are noticed, and the known ones are gone."""
 
 from copy import deepcopy
 from typing import Any
