@@ -1,7 +1,7 @@
-"""Every setting, read once from the environment (prefix `EASYPAY_`) and handed down.
+"""Every setting of a gateway, read once from the environment (prefix `EASYPAY_`) and passed down.
 
-A gateway reads nothing else of the environment; what `easypay up` and the commands take from it
-instead of a data directory is in `data_dir.Environment`. Secrets are `SecretStr` without default.
+A gateway reads nothing else from the environment. `data_dir.Environment` has the variables that
+`easypay up` and the other commands read. `docs/settings.md` is generated from the descriptions.
 """
 
 from ipaddress import IPv4Network, IPv6Network
@@ -27,7 +27,7 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 
 class Settings(BaseSettings):
-    """One gateway process's settings. Times are in seconds and say so in their names."""
+    """The settings of one gateway process. A name's ending is its unit: `_s` is seconds."""
 
     model_config = SettingsConfigDict(
         env_prefix="EASYPAY_",
@@ -39,124 +39,194 @@ class Settings(BaseSettings):
 
     database_url: SecretStr = Field(description="PostgreSQL 15 to 18, as a postgresql:// URL")
     encryption_key: SecretStr = Field(
-        description="32 random bytes in base64: encrypts processor credentials, signs cursors"
+        description="32 random bytes in base64. It encrypts the merchants' processor credentials "
+        "and signs list cursors. Keep a copy: without it the credentials cannot be read"
     )
     admin_key: SecretStr | None = Field(
-        default=None, description="bearer key of /api/v1/admin; without one that surface is closed"
+        default=None,
+        description="Bearer key for `/api/v1/admin` and `/metrics`. If unset, both refuse every "
+        "request",
     )
 
-    authorize_net_test_url: str = Field(default=SANDBOX_URL, description="where test keys lead")
-    authorize_net_live_url: str = Field(default=PRODUCTION_URL, description="where live keys lead")
-    processor_deadline_s: float = Field(default=10.0, gt=0, description="total, per money request")
-    processor_connect_timeout_s: float = Field(default=1.0, gt=0)
-    processor_connections: int = Field(default=1024, gt=0, description="open at most, per process")
+    authorize_net_test_url: str = Field(
+        default=SANDBOX_URL, description="Where payments made with test keys are sent"
+    )
+    authorize_net_live_url: str = Field(
+        default=PRODUCTION_URL, description="Where payments made with live keys are sent"
+    )
+    processor_deadline_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Time limit for one call to the processor. After it the outcome is unknown, "
+        "the client gets 202, and the resolver asks the processor",
+    )
+    processor_connect_timeout_s: float = Field(
+        default=1.0,
+        gt=0,
+        description="Time limit for connecting to the processor. After it the request is known "
+        "not to have been sent, and the client gets 503",
+    )
+    processor_connections: int = Field(
+        default=1024, gt=0, description="Maximum open connections to the processor, per process"
+    )
 
     database_pool_size: int = Field(
-        default=3, ge=2, description="connections for cold reads, the resolver and administration"
+        default=3,
+        ge=2,
+        description="Connections for lists, the resolver and administration, per process",
     )
-    group_size: int = Field(default=64, gt=0, description="most payments in one commit")
+    group_size: int = Field(default=64, gt=0, description="Maximum payments in one commit")
     groups_in_flight: int = Field(
-        default=2, gt=0, description="commits of one kind at once, each on a connection of its own"
+        default=2,
+        gt=0,
+        description="Commits of one kind that may run at once, each on its own connection. A "
+        "process opens four times this many connections, and the pool",
     )
-    max_queued: int = Field(default=2048, gt=0, description="requests waiting; past it, 503")
-
+    max_queued: int = Field(
+        default=2048,
+        gt=0,
+        description="Maximum requests that wait for a commit, per kind and process. Further "
+        "requests get 503",
+    )
     database_patience_s: float = Field(
         default=5.0,
         gt=0,
-        description="how long a client waits for the database before 503. A connection is given up "
-        "after four fifths of it, so that the work can be done over a new one",
+        description="How long a client waits for the database before it gets 503. A connection "
+        "that is silent for four fifths of this time is replaced",
     )
     record_patience_s: float = Field(
         default=5.0,
         gt=0,
-        description="how long a client waits for a known outcome to be recorded; then it gets 202, "
-        "and the outcome is recorded in the background",
+        description="How long a client waits for a known outcome to be recorded. After it the "
+        "client gets 202, and recording goes on in the background",
     )
 
-    unknown_first_inquiry_s: float = Field(default=5.0, ge=0)
-    unknown_interval_s: float = Field(default=10.0, gt=0, description="between later inquiries")
+    unknown_first_inquiry_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="When an outcome is unknown: time from then until the first inquiry",
+    )
+    unknown_interval_s: float = Field(
+        default=10.0, gt=0, description="Time between later inquiries about an unknown outcome"
+    )
     unknown_pass_gap_s: float = Field(
-        default=30.0, ge=0, description="between the two looks that must miss an operation"
+        default=30.0,
+        ge=0,
+        description="Minimum time between the two passes that must both miss an operation before "
+        "it is called absent",
     )
     unknown_absent_after_s: float = Field(
         default=900.0,
         gt=0,
-        description="after its call, an operation that both looks missed never happened, where no "
-        "newer charge shows that the processor's lists have caught up",
+        description="Minimum age of an operation that is called absent, if no newer charge shows "
+        "that the processor's lists are up to date",
     )
     not_sent_ends_after_s: float = Field(
-        default=60.0, gt=0, description="what never left and is not repeated in this time fails"
+        default=60.0,
+        gt=0,
+        description="How long a request that was never sent can be repeated with its key. After "
+        "it the payment fails",
     )
     review_interval_s: float = Field(
-        default=300.0, gt=0, description="between questions about what is held for review"
+        default=300.0,
+        gt=0,
+        description="Time between inquiries about a payment that the processor holds for review",
     )
-    resolver_poll_s: float = Field(default=1.0, gt=0)
-    idempotency_key_days: int = Field(default=30, ge=1)
-    partitions_ahead_months: int = Field(default=3, ge=1)
+    resolver_poll_s: float = Field(
+        default=1.0, gt=0, description="How often the resolver looks for work"
+    )
+    idempotency_key_days: int = Field(
+        default=30,
+        ge=1,
+        description="How long idempotency keys are kept. Keys of open or watched operations are "
+        "kept longer",
+    )
+    partitions_ahead_months: int = Field(
+        default=3, ge=1, description="How many months of tables are created in advance"
+    )
 
     cache_lease_s: float = Field(
-        default=0.9, gt=0, lt=1, description="a cached key or merchant is never older than this"
+        default=0.9,
+        gt=0,
+        lt=1,
+        description="Maximum age of a cached API key or merchant: a revoked key stops working "
+        "within this time",
     )
     drain_s: float = Field(
-        default=0.5, ge=0, description="SIGTERM: still accepting, closing politely"
+        default=0.5,
+        ge=0,
+        description="After SIGTERM: how long new requests are still accepted while `/readyz` "
+        "says no. Set it to at least your load balancer's check interval",
     )
     shutdown_grace_s: float = Field(
-        default=15.0, gt=0, description="SIGTERM: for what is in flight"
+        default=15.0,
+        gt=0,
+        description="After draining: time limit for requests that are still running",
     )
     metrics_dir: Path | None = Field(
         default=None,
-        description="where the gateway processes of one host share their metrics; without it each "
-        "shows its own",
+        description="Directory in which the gateway processes of one host share their metrics. "
+        "If unset, each process reports only its own",
     )
-    request_log: bool = Field(default=True, description="one line of JSON for each request")
-    failpoint: str | None = Field(
-        default=None, description="tests only: kill -9 this process at a named point of the flow"
+    metrics_listen: str | None = Field(
+        default=None,
+        description="`host:port` that serves only `/metrics`, without the admin key. The "
+        "processes of one host may share it: one of them listens",
     )
-    clock_file: Path | None = Field(
-        default=None, description="tests only: how many milliseconds this process's clock is off"
+    request_log: bool = Field(
+        default=True, description="Log each request as one line of JSON on standard error"
     )
 
-    # What a client's connection may take
     max_head_bytes: int = Field(
-        default=16 * 1024, ge=4096, description="request line and headers together; past it, 431"
+        default=16 * 1024,
+        ge=4096,
+        description="Maximum size of the request line and headers together. Larger ones get 431",
     )
     head_timeout_s: float = Field(
-        default=10.0, gt=0, description="for a whole head, from the connection or its first byte"
+        default=10.0,
+        gt=0,
+        description="Time limit for receiving a request's headers, from the connection or the "
+        "first byte",
     )
     body_timeout_s: float = Field(
-        default=20.0, gt=0, description="for a whole body, after its head"
+        default=20.0, gt=0, description="Time limit for receiving a request's body"
     )
     answer_timeout_s: float = Field(
-        default=30.0, gt=0, description="for a client to read what it was answered"
+        default=30.0, gt=0, description="Time limit for a client to read its response"
     )
     max_connections: int = Field(
         default=20_000,
         gt=0,
-        description="per process; fewer where the limit on open files is too low for as many",
+        description="Maximum client connections per process. A low limit on open files "
+        "(`ulimit -n`) lowers it",
     )
     max_connections_per_address: int = Field(
         default=1000,
         gt=0,
-        description="per process and IPv4 address or IPv6 /64, but for loopback and trusted "
-        "proxies; a busy shop's pool has tens or hundreds",
+        description="Maximum client connections per process from one IPv4 address or IPv6 /64. "
+        "Loopback and trusted proxies are exempt",
     )
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
-        default=(), description="networks of your own proxies, parted by commas: 10.0.0.0/8"
+        default=(),
+        description="Networks of your own proxies, separated by commas, such as `10.0.0.0/8`",
+    )
+
+    failpoint: str | None = Field(
+        default=None,
+        description="For tests only: kill this process at a named point of a payment",
+    )
+    clock_file: Path | None = Field(
+        default=None,
+        description="For tests only: a file with the offset of this process's clock, in "
+        "milliseconds",
     )
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
-    def _parted_by_commas(cls, given: Any) -> Any:
+    def _separated_by_commas(cls, given: Any) -> Any:
         if isinstance(given, str):
             return tuple(part.strip() for part in given.split(",") if part.strip())
         return given
-
-    # What comes from outside:
-    metrics_listen: str | None = Field(
-        default=None,
-        description="host:port that shows /metrics and nothing else, without the admin key; of "
-        "the processes of one host, one listens for all",
-    )
 
     @field_validator("metrics_listen")
     @classmethod
@@ -168,5 +238,5 @@ class Settings(BaseSettings):
 
     @property
     def database_connections(self) -> int:
-        """How many connections one process opens: four kinds of group, and the pool."""
+        """How many database connections one process opens: four kinds of group, and the pool."""
         return 4 * self.groups_in_flight + self.database_pool_size

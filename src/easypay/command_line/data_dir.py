@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from pydantic import SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LONGEST_LOG: Final = 16 * 1024 * 1024
@@ -34,8 +34,14 @@ class Environment(BaseSettings):
     database_url: SecretStr | None = None
     encryption_key: SecretStr | None = None
     admin_key: SecretStr | None = None
-    authorize_net_login_id: str | None = None
-    authorize_net_transaction_key: SecretStr | None = None
+    authorize_net_login_id: str | None = Field(
+        default=None,
+        description="API login id of a sandbox account. With the transaction key, the demo "
+        "merchant of `easypay up` pays through Authorize.Net's sandbox; no simulator is started",
+    )
+    authorize_net_transaction_key: SecretStr | None = Field(
+        default=None, description="Transaction key of that sandbox account"
+    )
     authorize_net_test_url: str | None = None
     authorize_net_live_url: str | None = None
 
