@@ -7,12 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench growth recovery faults lock clean
+.PHONY: help run test check format bench growth recovery faults wheel lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-8s", $$2; $$1 = $$2 = ""; print }'
 
 run: $(VENV)/.run ## Start everything here: database, simulator, gateway (ARGS="--port 9000")
+	@echo "Other commands, in another terminal: $(BIN)/easypay --help"
 	@exec $(BIN)/easypay up $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests (ARGS="tests/api -k refund")
@@ -41,6 +42,11 @@ JOBS := 2
 
 faults: $(VENV)/.dev ## Shops, faults and kills by seeds, judged by the truth (SEEDS=1000 ARGS="--replay 7")
 	@PYTHONPATH=tests exec $(BIN)/python -m faults.seeds --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS) $(ARGS)
+
+wheel: $(VENV)/.run ## Build dist/easypay-*.whl, for pipx, uv or pip
+	@rm -rf build dist
+	@$(PIP) wheel --no-index --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build; echo "Built $$(ls dist/*.whl)"
 
 # Exact versions and their hashes, for every platform, without addresses. Needs uv.
 COMPILE := uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
