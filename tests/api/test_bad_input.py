@@ -208,7 +208,9 @@ async def test_raw_cards_are_refused_where_the_merchant_takes_tokens(
     tokens_only = await shared_stack.shop(gateway, raw_cards=False)
     answer = await tokens_only.pay()
     assert answer.status_code == 422
-    assert answer.json()["errors"][0]["code"] == "raw_cards_not_allowed"
+    (error,) = answer.json()["errors"]
+    assert error["code"] == "raw_cards_not_allowed"
+    assert "`easypay merchant update mer_… --allow-raw-cards`" in error["detail"]
     await _nothing_is_left(tokens_only, shared_stack)
 
 

@@ -306,8 +306,8 @@ def _broken_rules(
 _TOKENS_ONLY: Final = FieldError(
     "#/payment_method/type",
     "raw_cards_not_allowed",
-    "payment_method.type must be accept_token: this merchant takes tokens only. An operator can "
-    "allow raw cards in the merchant's settings.",
+    "payment_method.type must be accept_token: this merchant takes tokens only. To accept card and "
+    "account numbers, an operator runs `easypay merchant update mer_… --allow-raw-cards`.",
 )
 
 
