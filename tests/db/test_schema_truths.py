@@ -10,20 +10,9 @@ import pytest
 
 from easypay.db import migrate, partitions
 from easypay.db.embedded import Cluster
-from easypay.errors import InvalidState
 from easypay.payments import outcome_changes, statements, store
-from easypay.payments.status import EDGES, TRANSITIONS, Event, Status, advance
+from easypay.payments.status import EDGES, Status
 from harness import Shop, Stack, migrated, new_database, until
-
-
-@pytest.mark.parametrize("status", Status)
-@pytest.mark.parametrize("event", Event)
-def test_every_status_with_every_event(status: Status, event: Event) -> None:
-    if (status, event) in TRANSITIONS:
-        assert advance(status, event) is TRANSITIONS[status, event]
-    else:
-        with pytest.raises(InvalidState, match=f"{status} cannot be {event}"):
-            advance(status, event)
 
 
 async def test_the_database_knows_the_same_edges(shared_stack: Stack) -> None:
