@@ -21,7 +21,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from easypay.db.postgres_binaries import ClusterError
-from easypay_bench import measure, performance_page, report, scaling
+from easypay_bench import measure, performance_chart, performance_page, report, scaling
 from easypay_bench.load import LoadFailed
 from easypay_bench.stack import StackFailed, attached, own
 
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(f"saved as {report.save(found, RESULTS)}")
         if found.wide is not None:
             performance_page.PAGE.write_text(performance_page.page(RESULTS))
+            performance_chart.CHART.write_text(performance_chart.chart(RESULTS))
             console.print(f"{performance_page.PAGE} is written anew")
     sys.exit(1 if found.wrong else 0)
 

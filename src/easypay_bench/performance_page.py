@@ -21,7 +21,7 @@ figures across machines.
 
 def page(results: Path) -> str:
     """The page. Raises FileNotFoundError where no result has everything."""
-    path, found = _newest(results)
+    path, found = newest(results)
     wide, run = found["wide"], found["runs"][len(found["runs"]) // 2]
     parts = [
         _INTRODUCTION,
@@ -163,7 +163,8 @@ def _counted(counters: dict[str, Any]) -> str:
     )
 
 
-def _newest(results: Path) -> tuple[Path, dict[str, Any]]:
+def newest(results: Path) -> tuple[Path, dict[str, Any]]:
+    """The newest result that has everything, and its file. Raises FileNotFoundError."""
     for path in sorted(results.glob("*.json"), reverse=True):
         found: dict[str, Any] = json.loads(path.read_text())
         if found.get("wide"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from easypay_bench import performance_page, report
+from easypay_bench import performance_chart, performance_page, report
 from easypay_bench.counters import Counters
 from easypay_bench.load import Load
 from easypay_bench.performance_bars import SHARES
@@ -170,8 +170,7 @@ def test_the_tables_in_the_terminal() -> None:
     assert "50,000 payments: each captured here and sold once there" in shown.getvalue()
 
 
-def test_the_page_in_the_documentation_is_the_newest_result() -> None:
+def test_the_page_and_the_picture_in_the_documentation_are_the_newest_result() -> None:
     root = Path(__file__).parents[2]
-    assert (root / performance_page.PAGE).read_text() == performance_page.page(
-        root / performance_page.RESULTS
-    )
+    assert (root / performance_page.PAGE).read_text() == performance_page.page(root / performance_page.RESULTS)
+    assert (root / performance_chart.CHART).read_text() == performance_chart.chart(root / performance_page.RESULTS)
