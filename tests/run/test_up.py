@@ -71,6 +71,8 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path) -> None:
     pasted = await asyncio.create_subprocess_shell(curl, stdout=asyncio.subprocess.PIPE)
     out, _ = await pasted.communicate()
     assert json.loads(out)["status"] == "captured"
+    answers = await _pasted_from_the_readme(first)
+    assert answers == ["captured", "declined", "settled", "succeeded", "fault-1", "processing"]
     shown = re.search(r"http://127\.0\.0\.1:\d+/metrics", first.said())
     assert shown, first.said()
     async with httpx.AsyncClient() as client:
@@ -96,6 +98,23 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path) -> None:
     third = await Up(tmp_path, port=first.port).ready()
     assert (await third.pay("order-1")).content == paid.content
     assert third.terminate() == 0
+
+
+async def _pasted_from_the_readme(up: Up) -> list[str]:
+    """Run the commands of the README's section on paying, and say what each answered."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme[readme.index("## Pay") : readme.index("## Why not call")]
+    script = "\n".join(re.findall(r"^ {4}(.*)$", section, re.MULTILINE))
+    script = script.replace(".easypay/", f"{up.data_dir}/")
+    for printed, now in (("8000", "api_url"), ("8001", "simulator_url")):
+        script = script.replace(f"http://127.0.0.1:{printed}", up.demo()[now])
+    shell = await asyncio.create_subprocess_exec(
+        "sh", "-ec", script, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(shell.communicate(), 60)
+    assert shell.returncode == 0
+    answers = [json.loads(each) for each in out.decode().replace("}{", "}\n{").splitlines()]
+    return [each.get("status") or each.get("id") or "settled" for each in answers]
 
 
 async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
