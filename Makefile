@@ -1,4 +1,4 @@
-# EasyPay. `make` alone says what there is.
+# EasyPay. `make` alone lists the targets.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help run test check format bench growth recovery faults wheel lock clean
 
-help: ## Say what there is
+help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-8s", $$2; $$1 = $$2 = ""; print }'
 
-run: $(VENV)/.run ## Start everything here: database, simulator, gateway (ARGS="--port 9000")
+run: $(VENV)/.run ## Start database, simulator and gateway on this machine (ARGS="--port 9000")
 	@echo "Other commands, in another terminal: $(BIN)/easypay --help"
 	@exec $(BIN)/easypay up $(ARGS)
 
@@ -26,11 +26,11 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --verbose > $(VENV)/contracts.log 2>&1 || { cat $(VENV)/contracts.log; exit 1; }
 
-format: $(VENV)/.dev ## Put the code into its form
+format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Measure payments a second and CPU per payment (ARGS="--help")
+bench: $(VENV)/.dev ## Measure payments per second and CPU per payment (ARGS="--help")
 	@PYTHON=$(BIN)/python exec bench/run $(ARGS)
 
 growth: $(VENV)/.dev ## Measure a million transactions in the simulator (ARGS="--transactions 50000")
@@ -40,7 +40,7 @@ SEEDS := 100
 FIRST := 0
 JOBS := 2
 
-faults: $(VENV)/.dev ## Shops, faults and kills by seeds, judged by the truth (SEEDS=1000 ARGS="--replay 7")
+faults: $(VENV)/.dev ## Run shops, faults and kills by random seeds, and check every outcome (SEEDS=1000 ARGS="--replay 7")
 	@PYTHONPATH=tests exec $(BIN)/python -m faults.seeds --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS) $(ARGS)
 
 wheel: $(VENV)/.run ## Build dist/easypay-*.whl, for pipx, uv or pip
@@ -52,14 +52,14 @@ wheel: $(VENV)/.run ## Build dist/easypay-*.whl, for pipx, uv or pip
 COMPILE := uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links --quiet
 
-recovery: $(VENV)/.dev ## Measure how soon lost replies are made up for (ARGS="--lost 100000")
+recovery: $(VENV)/.dev ## Measure how soon lost replies are resolved (ARGS="--lost 100000")
 	@exec $(BIN)/python -m easypay_bench.recovery $(ARGS)
 
 lock: ## Resolve the dependencies again (UP=--upgrade for newer ones)
 	$(COMPILE) $(UP) --output-file requirements.lock
 	$(COMPILE) $(UP) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
-clean: ## Remove what was built; .easypay, the data, stays
+clean: ## Remove what was built; keep the data in .easypay
 	rm -rf $(VENV) .interop build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
