@@ -1,6 +1,6 @@
 """docs/images/payments.svg, the chart in the README: the newest full result as two bars.
 
-`python -m easypay_bench.performance_chart` prints it; `make bench ARGS=--save` renews it with the page.
+`python -m easypay_bench.performance_chart` prints it; `make bench ARGS=--save` renews it.
 """
 
 import sys

@@ -172,5 +172,9 @@ def test_the_tables_in_the_terminal() -> None:
 
 def test_the_page_and_the_picture_in_the_documentation_are_the_newest_result() -> None:
     root = Path(__file__).parents[2]
-    assert (root / performance_page.PAGE).read_text() == performance_page.page(root / performance_page.RESULTS)
-    assert (root / performance_chart.CHART).read_text() == performance_chart.chart(root / performance_page.RESULTS)
+    assert (root / performance_page.PAGE).read_text() == performance_page.page(
+        root / performance_page.RESULTS
+    )
+    assert (root / performance_chart.CHART).read_text() == performance_chart.chart(
+        root / performance_page.RESULTS
+    )

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from easypay.settings_page import page
+from easypay.command_line.settings_page import page
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_the_page_is_up_to_date() -> None:
-    renew = "run `python -m easypay.settings_page > docs/settings.md`"
+    renew = "run `python -m easypay.command_line.settings_page > docs/settings.md`"
     assert PAGE.read_text("utf-8") == page(), renew

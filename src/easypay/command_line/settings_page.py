@@ -1,6 +1,7 @@
 """`docs/settings.md`, generated from the settings and their descriptions.
 
-`python -m easypay.settings_page > docs/settings.md` renews the page; a test fails when it is stale.
+`python -m easypay.command_line.settings_page > docs/settings.md` renews the page; a test fails when
+it is stale.
 """
 
 import sys
@@ -11,7 +12,7 @@ from typing import Any, Final, get_args
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from easypay.data_dir import Environment
+from easypay.command_line.data_dir import Environment
 from easypay.settings import Settings
 
 _SECTIONS: Final = {
@@ -33,7 +34,7 @@ _HEAD: Final = "| variable | default | unit | allowed | meaning |\n| --- | --- |
 _BEGIN: Final = """\
 # Settings
 
-Made by `python -m easypay.settings_page`; do not edit. Change the description in
+Made by `python -m easypay.command_line.settings_page`; do not edit. Change the description in
 `src/easypay/settings.py` and run it again.
 
 A gateway reads its settings from environment variables when it starts; restart it to change one.
