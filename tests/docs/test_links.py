@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/**/*.md")})
-_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 _PATH = re.compile(r"`((?:src|tests|docs|bench|tools)/[\w./-]+)`")
 
 
@@ -22,18 +22,33 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
+def _names(module: Path) -> set[str]:
+    """What a Python file defines."""
+    return set(re.findall(r"^ *(?:async )?(?:def|class) (\w+)", module.read_text("utf-8"), re.M))
+
+
+def _is_broken(page: Path, text: str, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    target = page.parent / path if path else page
+    if not target.exists():
+        return True
+    if target.suffix == ".py" and text.startswith("`"):  # [`Class.method`](file.py)
+        return text.strip("`").rpartition(".")[2] not in _names(target)
+    return bool(anchor) and anchor not in _anchors(target)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_and_path_leads_somewhere(page: Path) -> None:
     prose = _prose(page)
-    broken = [path for path in _PATH.findall(prose) if not (ROOT / path).exists()]
-    for link in _LINK.findall(prose):
-        if re.match(r"[a-z]+:", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = page.parent / path if path else page
-        if not target.exists() or (anchor and anchor not in _anchors(target)):
-            broken.append(link)
-    assert not broken
+    links = [each for each in _LINK.findall(prose) if not re.match(r"[a-z]+:", each[1])]
+    assert not [link for link in links if _is_broken(page, *link)]
+    assert not [path for path in _PATH.findall(prose) if not (ROOT / path).exists()]
+
+
+def test_the_map_of_the_tests_has_every_directory() -> None:
+    page = (ROOT / "tests" / "README.md").read_text("utf-8")
+    directories = {test.parent.name for test in ROOT.glob("tests/*/test_*.py")}
+    assert directories <= set(re.findall(r"\[(\w+)\]\(", page))
 
 
 def test_breaking_changes_come_first_in_each_version() -> None:
