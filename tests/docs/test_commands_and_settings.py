@@ -1,0 +1,42 @@
+"""The commands, options and settings that the pages name exist."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from easypay.command_line.main import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests" / "README.md"]
+TYPED = re.compile(r"\beasypay ([a-z-]+)(?: ([a-z-]+))?([^`#|&\n]*)")
+SANDBOX = {"EASYPAY_SANDBOX_LOGIN_ID", "EASYPAY_SANDBOX_TRANSACTION_KEY"}
+
+
+def _commands(group: Any, *words: str) -> Iterator[tuple[tuple[str, ...], set[str]]]:
+    """Every command's words and options."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, *words, name)
+        yield (*words, name), {option for each in command.params for option in each.opts}
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app)))
+GROUPS = {words[0] for words in COMMANDS if len(words) > 1}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_is_one_and_takes_its_options(page: Path) -> None:
+    for first, second, rest in TYPED.findall(page.read_text("utf-8")):
+        words = (first, second) if second and first in GROUPS else (first,)
+        assert words in COMMANDS
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= COMMANDS[words], (words, rest)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_is_one(page: Path) -> None:
+    known = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "settings.md").read_text(), re.M))
+    assert set(re.findall(r"EASYPAY_[A-Z_]*[A-Z]", page.read_text("utf-8"))) <= known | SANDBOX
