@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
+from importlib import resources
 from typing import Any, Final
 
 import msgspec
@@ -55,6 +56,9 @@ _REFUSED: Final = {"busy": "E00053", "throttle": "E00053", "maintenance": "E0010
 _NOTHING: Final = (b"content-type", b"")
 _PRIVATE: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _PAGE_PATHS: Final = frozenset({"/simulator", "/simulator/"})
+_ACCEPT_JS_PATH: Final = "/v1/Accept.js"
+_ACCEPT_JS: Final = (resources.files("authorizenet_simulator") / "data/accept.js").read_bytes()
+_SCRIPT: Final = (b"content-type", b"text/javascript; charset=utf-8")
 _ALIVE_PATH: Final = "/simulator/livez"
 """Says nothing but that it is up, to whoever watches over it by whatever name."""
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -98,6 +102,8 @@ class App:
             await self._rest(scope, receive, send)
         elif path in hosted_pages.PATHS:
             await self._hosted(scope, receive, send)
+        elif path == _ACCEPT_JS_PATH and scope["method"] in ("GET", "HEAD"):
+            await _send(send, 200, [_SCRIPT, *_PRIVATE], _ACCEPT_JS)
         else:
             await _reply(send, 404, _HTML, b"<html><body><h1>Not Found</h1></body></html>")
 
