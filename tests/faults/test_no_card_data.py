@@ -21,7 +21,7 @@ from persistent_clients import all_known
 from easypay.card_numbers import contains_card_number
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
-from easypay.processors.base import CvvResult
+from easypay.processors.base import CvvMatch
 from harness import (
     ADMIN_KEY,
     AMEX,
@@ -240,7 +240,7 @@ def assert_clean_json(where: str, value: Any) -> None:
     if not isinstance(value, dict | list):
         return
     for key, text in json_strings(value):
-        in_a_word = key == "cvv" and text in ("", *CvvResult)  # the check, not the code
+        in_a_word = key == "cvv" and text in ("", *CvvMatch)  # the check, not the code
         named = CODE_NAME.search(key) and key.lower() not in ALLOWED_NAMES and not in_a_word
         assert not named, f"{where} has a member {key}"
         assert not contains_card_number(text), f"{where}: {key}"

@@ -13,7 +13,7 @@ from easypay.merchants.model import MODES, SCOPES
 from easypay.payments.model import KINDS
 from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
-from easypay.processors.base import AvsResult, CvvResult, Retry
+from easypay.processors.base import AvsMatch, CvvMatch, Retry
 
 Schema = dict[str, Any]
 
@@ -171,12 +171,12 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "Processor.avs_result": {"description": "The address check's letter, verbatim."},
     "Processor.avs": {
         "description": "The address check in a word, the same for every processor.",
-        "enum": [*AvsResult, None],
+        "enum": [*AvsMatch, None],
     },
     "Processor.cvv_result": {"description": "The card code check's letter, verbatim."},
     "Processor.cvv": {
         "description": "The card code check in a word, the same for every processor.",
-        "enum": [*CvvResult, None],
+        "enum": [*CvvMatch, None],
     },
     "Processor.retry": {
         "description": _RETRY,

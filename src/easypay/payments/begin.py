@@ -1,8 +1,11 @@
-"""From what a merchant asks to the rows and the request that mean it. Pure."""
+"""From a merchant's request to the rows that state the intent and the request to the processor.
 
-from collections.abc import Mapping
+Pure. `flows` calls this before anything is written or sent.
+"""
+
+from collections.abc import Callable
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, assert_never
 from uuid import UUID
 
 import msgspec
@@ -10,38 +13,90 @@ import msgspec
 from easypay import ids
 from easypay.card_numbers import brand_of
 from easypay.merchants.model import Caller
-from easypay.payments.model import Operation, Payment
+from easypay.payment_details import PaymentDetails, details_of
+from easypay.payments.model import Kind, Operation, Payment, State
 from easypay.payments.requests import (
     AcceptTokenMethod,
     BankAccountMethod,
     CardMethod,
     CreatePayment,
 )
+from easypay.payments.status import Status
 from easypay.processors.base import (
     AcceptToken,
     Account,
     Address,
     AuthorizeRequest,
     BankAccount,
+    CaptureRequest,
     Card,
+    FollowUpRequest,
+    ProcessorAnswer,
+    RefundRequest,
+    ReviewRequest,
     StoredCredential,
+    VoidRequest,
 )
 
 _json = msgspec.json.Encoder()
+_NO_ANSWER = ProcessorAnswer()
+
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """One money request: who asks, under which key, and the fingerprint of what is asked."""
+
+    caller: Caller
+    key: str
+    fingerprint: bytes
+
+
+class NewPayment(msgspec.Struct, frozen=True, gc=False):
+    """One payment to begin: its rows, and what only the database keeps of the request."""
+
+    key: str
+    fingerprint: bytes
+    payment: Payment
+    operation: Operation
+    card_fingerprint: bytes | None
+    customer: str | None
+    billing_address: str | None
+    """Both as JSON."""
+
+
+class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One capture, void, refund or review to begin. Field order is follow_up_intent's."""
+
+    merchant_id: UUID
+    mode: str
+    key: str
+    fingerprint: bytes
+    payment_id: UUID
+    operation_id: UUID
+    kind: Kind
+    asked_minor: int | None
+    """None captures all that was authorized; a refund names its amount; others have none."""
+    whole: bool
+    """A refund of all that is left: refused where that is no longer `asked_minor`."""
+    expected_version: int | None
+    reference: str
+    at: datetime
 
 
 def new_payment(
-    caller: Caller, body: CreatePayment, processor: str, at: datetime
-) -> tuple[Payment, Operation]:
-    """A payment and the operation that makes it, as `begin` writes them."""
-    payment_id, operation_id = ids.new_id(), ids.new_id()
+    ask: Ask,
+    body: CreatePayment,
+    processor: str,
+    card_fingerprint: Callable[[str], bytes],
+    at: datetime,
+) -> NewPayment:
+    """Return a payment and the operation that makes it, as they are written before the call."""
+    caller, operation_id = ask.caller, ids.new_id()
     method_type, brand, last4, exp_month, exp_year = _snapshot(body)
-    kind = "sale" if body.capture == "automatic" else "authorize"
     payment = Payment(
         merchant_id=caller.merchant_id,
-        id=payment_id,
+        id=ids.new_id(),
         mode=caller.mode,
-        status="processing",
+        status=Status.PROCESSING,
         amount_minor=body.amount,
         authorized_minor=0,
         captured_minor=0,
@@ -56,29 +111,26 @@ def new_payment(
         card_last4=last4,
         card_exp_month=exp_month,
         card_exp_year=exp_year,
-        decline_code=None,
         processor=processor,
-        transaction_id=None,
-        network_transaction_id=None,
-        auth_code=None,
-        avs_result=None,
-        cvv_result=None,
-        processor_code=None,
-        processor_message=None,
-        order_reference=body.order_reference,
-        customer_reference=_customer_reference(body),
-        description=body.description,
-        statement_descriptor=body.statement_descriptor,
-        metadata=text(body.metadata) if body.metadata else None,
+        metadata=_text(body.metadata or None),
         settled_at=None,
         created_at=at,
         updated_at=at,
-        avs_word=None,
-        cvv_word=None,
-        retry=None,
         login_id=None if caller.login is None else caller.login.id,
+        details=_details(body),
+        answer=_NO_ANSWER,
     )
-    return payment, new_operation(payment, operation_id, kind, body.amount, at)
+    kind = Kind.SALE if body.capture == "automatic" else Kind.AUTHORIZE
+    number = _number_of(body)
+    return NewPayment(
+        key=ask.key,
+        fingerprint=ask.fingerprint,
+        payment=payment,
+        operation=new_operation(payment, operation_id, kind, body.amount, at),
+        card_fingerprint=None if number is None else card_fingerprint(number),
+        customer=_text(body.customer),
+        billing_address=_text(body.billing_address),
+    )
 
 
 def _snapshot(body: CreatePayment) -> tuple[str, str | None, str | None, int | None, int | None]:
@@ -92,8 +144,8 @@ def _snapshot(body: CreatePayment) -> tuple[str, str | None, str | None, int | N
     return "accept_token", None, None, None, None
 
 
-def numbers_of(body: CreatePayment) -> str | None:
-    """What tells one card or bank account from another, to be hashed. None of a token."""
+def _number_of(body: CreatePayment) -> str | None:
+    """What tells one card or bank account from another, to be hashed. None for a token."""
     method = body.payment_method
     if isinstance(method, CardMethod):
         return method.card.number
@@ -103,35 +155,22 @@ def numbers_of(body: CreatePayment) -> str | None:
 
 
 def new_operation(
-    payment: Payment, operation_id: UUID, kind: str, amount_minor: int, at: datetime
+    payment: Payment, operation_id: UUID, kind: Kind, amount_minor: int, at: datetime
 ) -> Operation:
-    """An operation in flight, as `begin` writes it."""
+    """Return an operation in flight, as it is written before the call."""
     return Operation(
         merchant_id=payment.merchant_id,
         id=operation_id,
         payment_id=payment.id,
         mode=payment.mode,
         kind=kind,
-        state="in_flight",
+        state=State.IN_FLIGHT,
         attempt=1,
         amount_minor=amount_minor,
         currency=payment.currency,
         reference=ids.reference(operation_id),
-        parent_transaction_id=payment.transaction_id,
-        transaction_id=None,
-        auth_code=None,
-        decline_code=None,
-        processor_code=None,
-        processor_message=None,
-        evidence=None,
-        processor_us=None,
-        reply_status=None,
-        reply_body=None,
+        parent_transaction_id=payment.answer.transaction_id,
         begun_at=at,
-        finished_at=None,
-        voided=False,
-        retry=None,
-        gives_back=None,
     )
 
 
@@ -146,17 +185,45 @@ def authorize_request(
         reference=operation.reference,
         amount_minor=body.amount,
         currency=body.currency,
-        capture=operation.kind == "sale",
+        capture=operation.kind is Kind.SALE,
         method=_method(body),
-        description=body.description,
-        statement_descriptor=body.statement_descriptor,
-        customer_reference=_customer_reference(body),
+        details=_details(body),
         customer_email=None if customer is None else customer.email,
         customer_ip=None if customer is None else customer.ip_address,
-        order_reference=body.order_reference,
         billing_address=None if address is None else Address(**msgspec.structs.asdict(address)),
         stored_credential=_stored_credential(body),
     )
+
+
+def follow_up_request(account: Account, operation: Operation, payment: Payment) -> FollowUpRequest:
+    """Return what the processor is asked to do to a payment that it took before."""
+    transaction_id = payment.answer.transaction_id
+    assert transaction_id is not None, "only what the processor took can be followed up"
+    named: dict[str, Any] = {
+        "account": account,
+        "reference": operation.reference,
+        "transaction_id": transaction_id,
+    }
+    money: dict[str, Any] = {"amount_minor": operation.amount_minor, "currency": operation.currency}
+    match operation.kind:
+        case Kind.CAPTURE:
+            return CaptureRequest(**named, **money)
+        case Kind.VOID:
+            return VoidRequest(**named)
+        case Kind.APPROVE | Kind.DECLINE:
+            return ReviewRequest(**named, approve=operation.kind is Kind.APPROVE)
+        case Kind.REFUND:
+            return RefundRequest(
+                **named,
+                **money,
+                card_last4=payment.card_last4 or "",
+                method_type="bank_account" if payment.method_type == "bank_account" else "card",
+                captured_minor=payment.voidable_minor,
+            )
+        case Kind.AUTHORIZE | Kind.SALE:
+            raise AssertionError("an authorization follows nothing")
+        case _:
+            assert_never(operation.kind)
 
 
 def _method(body: CreatePayment) -> Card | AcceptToken | BankAccount:
@@ -170,20 +237,13 @@ def _method(body: CreatePayment) -> Card | AcceptToken | BankAccount:
             )
         case BankAccountMethod(account):
             return BankAccount(
-                account_type=_ACCOUNT_TYPES[account.account_type],
+                account_type=account.account_type,
                 routing_number=account.routing_number,
                 account_number=account.account_number,
                 name_on_account=account.name_on_account,
             )
         case AcceptTokenMethod(token):
             return AcceptToken(descriptor=token.data_descriptor, value=token.data_value)
-
-
-_ACCOUNT_TYPES: Final[Mapping[str, Literal["checking", "savings", "businessChecking"]]] = {
-    "checking": "checking",
-    "savings": "savings",
-    "business_checking": "businessChecking",
-}
 
 
 def _stored_credential(body: CreatePayment) -> StoredCredential | None:
@@ -198,12 +258,13 @@ def _stored_credential(body: CreatePayment) -> StoredCredential | None:
     )
 
 
-def _customer_reference(body: CreatePayment) -> str | None:
-    if body.customer_reference is None and body.customer is not None:
-        return body.customer.reference
-    return body.customer_reference
+def _details(body: CreatePayment) -> PaymentDetails:
+    details = details_of(body)
+    if details.customer_reference is None and body.customer is not None:
+        return msgspec.structs.replace(details, customer_reference=body.customer.reference)
+    return details
 
 
-def text(value: object) -> str | None:
-    """A value as the JSON a jsonb column takes."""
+def _text(value: object) -> str | None:
+    """A value as the JSON that a jsonb column takes."""
     return None if value is None else _json.encode(value).decode()

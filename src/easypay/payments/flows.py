@@ -8,36 +8,33 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
-import msgspec
+from msgspec.structs import replace
 
 from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
-from easypay.errors import (
-    IdempotencyKeyReused,
-    NotFound,
-    ProcessorUnavailable,
-    RequestInProgress,
-    ValidationFailed,
-)
+from easypay.errors import NotFound, ProcessorUnavailable, RequestInProgress, ValidationFailed
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller, Login
 from easypay.merchants.vault import VaultError
-from easypay.payments import authorization_expiry, statements, store
+from easypay.payments import authorization_expiry, idempotency, store
 from easypay.payments.account_alarms import AccountAlarm
 from easypay.payments.begin import (
+    Ask,
+    FollowUp,
+    NewPayment,
     authorize_request,
+    follow_up_request,
     new_operation,
     new_payment,
-    numbers_of,
-    text,
 )
-from easypay.payments.model import Operation, Payment, PaymentKey, Spent
+from easypay.payments.idempotency import Reply
+from easypay.payments.model import Kind, Operation, Payment, PaymentKey, Spent
 from easypay.payments.recorder import LOST_OPERATION, Recorder
 from easypay.payments.refusals import not_sent, why_not
 from easypay.payments.requests import CreatePayment
@@ -45,14 +42,11 @@ from easypay.payments.resolver import Resolver
 from easypay.payments.unrecorded_outcomes import Kept, provisional_reply
 from easypay.processors.base import (
     Account,
-    CaptureRequest,
     Deadline,
     NotSent,
     Outcome,
     Processor,
-    RefundRequest,
-    ReviewRequest,
-    VoidRequest,
+    follow_up,
 )
 
 log = logging.getLogger(__name__)
@@ -60,22 +54,11 @@ log = logging.getLogger(__name__)
 Call = Callable[[Account, Deadline], Awaitable[Outcome]]
 
 
-class Ask(msgspec.Struct, frozen=True, gc=False):
-    """One money request: who asks, under which key, and the fingerprint of what is asked."""
+class Begun(NamedTuple):
+    """An operation that may be sent now: its intent is committed."""
 
-    caller: Caller
-    key: str
-    fingerprint: bytes
-
-
-class Reply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What the merchant is answered. `spent` is None where nothing was done: a replay."""
-
-    status: int
-    body: bytes
-    payment_id: UUID
-    replayed: bool = False
-    spent: Spent | None = None
+    operation: Operation
+    payment: Payment
 
 
 class Payments:
@@ -84,8 +67,8 @@ class Payments:
     def __init__(
         self,
         *,
-        begin: GroupCommitter[statements.NewPayment, bool],
-        follow_up: GroupCommitter[statements.FollowUp, Payment | None],
+        begin: GroupCommitter[NewPayment, bool],
+        follow_up: GroupCommitter[FollowUp, Payment | None],
         read: GroupCommitter[PaymentKey, Payment | None],
         recorder: Recorder,
         kept: Kept,
@@ -137,23 +120,23 @@ class Payments:
         self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
         """Capture all (`amount` None) or part of an authorization. `version` is If-Match's."""
-        return await self._to_the_end(self._follow(ask, "capture", payment_id, amount, version))
+        return await self._to_the_end(self._follow(ask, Kind.CAPTURE, payment_id, amount, version))
 
     async def void(self, ask: Ask, payment_id: UUID, version: int | None) -> Reply:
         """Undo an authorization, or a capture that has not settled."""
-        return await self._to_the_end(self._follow(ask, "void", payment_id, None, version))
+        return await self._to_the_end(self._follow(ask, Kind.VOID, payment_id, None, version))
 
     async def refund(
         self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
         """Give back `amount`, or all that is left. What has not settled is voided, all of it."""
-        return await self._to_the_end(self._follow(ask, "refund", payment_id, amount, version))
+        return await self._to_the_end(self._follow(ask, Kind.REFUND, payment_id, amount, version))
 
     async def review(
         self, ask: Ask, payment_id: UUID, version: int | None, *, approve: bool
     ) -> Reply:
         """Let a payment in review go ahead, or end it."""
-        kind = "approve" if approve else "decline"
+        kind = Kind.APPROVE if approve else Kind.DECLINE
         return await self._to_the_end(self._follow(ask, kind, payment_id, None, version))
 
     # how it is done --------------------------------------------------------------------------
@@ -169,206 +152,133 @@ class Payments:
                 self._quiet.set()
 
     async def _create(self, ask: Ask, body: CreatePayment) -> Reply:
-        started, at = monotonic(), clock.now()
+        started = monotonic()
         caller = ask.caller
-        if caller.login is None and (earlier := await self.earlier(ask)) is not None:
-            return earlier
+        if caller.login is None and (first := await self.first_reply(ask)) is not None:
+            return first
         _require_account(caller)
-        payment, operation = new_payment(caller, body, self._processor.name, at)
-        numbers = numbers_of(body)
-        intent = statements.NewPayment(
-            merchant_id=caller.merchant_id,
-            mode=caller.mode,
-            key=ask.key,
-            fingerprint=ask.fingerprint,
-            payment_id=payment.id,
-            operation_id=operation.id,
-            kind=operation.kind,
-            amount_minor=body.amount,
-            currency=body.currency,
-            capture=body.capture,
-            method_type=payment.method_type,
-            card_brand=payment.card_brand,
-            card_last4=payment.card_last4,
-            card_exp_month=payment.card_exp_month,
-            card_exp_year=payment.card_exp_year,
-            card_fingerprint=None if numbers is None else self._card_fingerprint(numbers),
-            processor=self._processor.name,
-            order_reference=body.order_reference,
-            customer_reference=payment.customer_reference,
-            description=body.description,
-            statement_descriptor=body.statement_descriptor,
-            customer=text(body.customer),
-            billing_address=text(body.billing_address),
-            metadata=payment.metadata,
-            reference=operation.reference,
-            at=at,
-            login_id=payment.login_id,
-        )
-        claimed = await self._begin.submit(intent)
+        new = new_payment(ask, body, self._processor.name, self._card_fingerprint, clock.now())
+        begun = Begun(new.operation, new.payment)
+        claimed = await self._begin.submit(new)
         if not claimed:
-            standing = await self._standing(ask, operation.id, await self._use_of(ask))
-            if isinstance(standing, Reply):
-                return standing
-            operation = standing
-            payment = await self._payment_of(operation)
+            use = await idempotency.use_of(self._pool, ask)
+            earlier = await self._carry_on(ask, new.operation.id, use)
+            if isinstance(earlier, Reply):
+                return earlier
+            begun = earlier
 
         def authorize(account: Account, deadline: Deadline) -> Awaitable[Outcome]:
-            request = authorize_request(account, operation, body)
+            request = authorize_request(account, begun.operation, body)
             return self._processor.authorize(request, deadline)
 
-        begin = partial(self._begin.submit, intent) if claimed else None
-        return await self._call_and_record(caller, operation, payment, authorize, started, begin)
+        begin_again = partial(self._begin.submit, new) if claimed else None
+        return await self._call_and_record(caller, begun, authorize, started, begin_again)
 
     async def _follow(
-        self, ask: Ask, kind: str, payment_id: UUID, amount: int | None, version: int | None
+        self, ask: Ask, kind: Kind, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
         started = monotonic()
         operation_id = ids.new_id()
-        taken = await self._take(ask, kind, payment_id, operation_id, amount, version)
-        if isinstance(taken, store.KeyUse):
-            standing = await self._standing(ask, operation_id, taken)
-            if isinstance(standing, Reply):
-                return standing
-            operation = standing
-            payment = await self._payment_of(operation)
-        else:
-            payment, asked = taken
-            if asked is None:
-                asked = payment.authorized_minor if kind == "capture" else payment.amount_minor
-            operation = new_operation(payment, operation_id, kind, asked, clock.now())
-            if kind == "refund" and payment.refund_reserved_minor > asked:
-                # Other refunds are open; those whose outcome is unknown are asked about first.
-                await self._resolver.resolve_payment(_key(ask.caller, payment_id))
-        call = self._follow_up_call(kind, operation, payment)
-        reply = await self._call_and_record(ask.caller, operation, payment, call, started)
-        if kind == "capture" and reply.status >= 400:
-            await authorization_expiry.ask_soon(
-                self._pool, payment
-            )  # the processor may have let it go
+        intent = FollowUp(
+            merchant_id=ask.caller.merchant_id,
+            mode=ask.caller.mode,
+            key=ask.key,
+            fingerprint=ask.fingerprint,
+            payment_id=payment_id,
+            operation_id=operation_id,
+            kind=kind,
+            asked_minor=amount,
+            whole=kind is Kind.REFUND and amount is None,
+            expected_version=version,
+            reference=ids.reference(operation_id),
+            at=clock.now(),
+        )
+        earlier: Begun | Reply
+        begun = await self._begin_follow_up(ask, intent)
+        if isinstance(begun, store.KeyUse):
+            earlier = await self._carry_on(ask, operation_id, begun)
+            if isinstance(earlier, Reply):
+                return earlier
+            begun = earlier
+        elif kind is Kind.REFUND and _others_open(begun):
+            # Refunds whose outcome is unknown are asked about first.
+            await self._resolver.resolve_payment(_key(ask.caller, payment_id))
+
+        def call(account: Account, deadline: Deadline) -> Awaitable[Outcome]:
+            request = follow_up_request(account, begun.operation, begun.payment)
+            return follow_up(self._processor, request, deadline)
+
+        reply = await self._call_and_record(ask.caller, begun, call, started)
+        if kind is Kind.CAPTURE and reply.status >= 400:  # the processor may have let it go
+            await authorization_expiry.ask_soon(self._pool, begun.payment)
         return reply
 
-    async def _take(
-        self,
-        ask: Ask,
-        kind: str,
-        payment_id: UUID,
-        operation_id: UUID,
-        amount: int | None,
-        version: int | None,
-    ) -> tuple[Payment, int | None] | store.KeyUse:
-        """Begin: the payment as taken and the amount asked for, which of a refund without one is
-        what was left beside the open ones; or what the key was used for before.
+    async def _begin_follow_up(self, ask: Ask, intent: FollowUp) -> Begun | store.KeyUse:
+        """Commit the intent; or return what its key was used for before.
 
-        Raises why not. An unknown on the payment is asked about first, and then it is tried once
-        more.
+        An unknown on the payment is asked about first, and then it is tried once more. Raises the
+        reason why the payment does not allow it.
         """
+        key = _key(ask.caller, intent.payment_id)
         for last_try in (False, True):
-            whole = kind == "refund" and amount is None
-            asked = amount
-            if whole:
-                asked = (await self.get(ask.caller, payment_id)).refundable_minor
-            payment = None
-            if not whole or asked:
-                payment = await self._follow_up.submit(
-                    statements.FollowUp(
-                        merchant_id=ask.caller.merchant_id,
-                        mode=ask.caller.mode,
-                        key=ask.key,
-                        fingerprint=ask.fingerprint,
-                        payment_id=payment_id,
-                        operation_id=operation_id,
-                        kind=kind,
-                        asked_minor=asked,
-                        whole=whole,
-                        expected_version=version,
-                        reference=ids.reference(operation_id),
-                        at=clock.now(),
-                    )
-                )
-            if payment is not None:
-                return payment, asked
-            use = await self._use_of(ask)
+            begun = await (self._refund_the_rest(intent) if intent.whole else self._try(intent))
+            if begun is not None:
+                return begun
+            use = await idempotency.use_of(self._pool, ask)
             if use is not None:
                 return use
-            if last_try or not await self._resolver.resolve_payment(_key(ask.caller, payment_id)):
+            if last_try or not await self._resolver.resolve_payment(key):
                 break
-        payment = await self.get(ask.caller, payment_id)
-        raise why_not(payment, kind, amount, version)
+        payment = await self.get(ask.caller, intent.payment_id)
+        amount = None if intent.whole else intent.asked_minor
+        raise why_not(payment, intent.kind, amount, intent.expected_version)
 
-    async def earlier(self, ask: Ask) -> Reply | None:
-        """What the first request with this key was told, where this one would be refused today.
-
-        None where the refusal stands: the key was not used, or for another request, or what it
-        began was never sent and would be sent now. Raises RequestInProgress.
-        """
-        use = await self._use_of(ask)
-        if use is None or use.fingerprint != ask.fingerprint:
+    async def _try(self, intent: FollowUp) -> Begun | None:
+        """Commit the intent, or return None if the payment or the key does not allow it."""
+        payment = await self._follow_up.submit(intent)
+        if payment is None:
             return None
-        if use.operation.reply_status is None and use.operation.state == "not_sent":
-            return None
-        standing = await self._standing(ask, ids.new_id(), use)
-        assert isinstance(standing, Reply), "what was not sent is not taken up here"
-        return standing
+        asked = intent.asked_minor
+        if asked is None:
+            capture = intent.kind is Kind.CAPTURE
+            asked = payment.authorized_minor if capture else payment.amount_minor
+        operation = new_operation(payment, intent.operation_id, intent.kind, asked, clock.now())
+        return Begun(operation, payment)
 
-    async def _use_of(self, ask: Ask) -> store.KeyUse | None:
-        return await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)
+    async def _refund_the_rest(self, intent: FollowUp) -> Begun | None:
+        """The same for a refund without an amount: of all that no other refund has reserved."""
+        key = PaymentKey(intent.merchant_id, intent.mode, intent.payment_id)
+        payment = await self._read.submit(key)
+        if payment is None:
+            raise _no_payment(intent.payment_id)
+        left = payment.refundable_minor
+        return await self._try(replace(intent, asked_minor=left)) if left else None
 
-    async def _standing(
+    async def first_reply(self, ask: Ask) -> Reply | None:
+        """Return the reply to the first request with this key: see `idempotency.first_reply`."""
+        return await idempotency.first_reply(self._pool, ask)
+
+    async def _carry_on(
         self, ask: Ask, operation_id: UUID, use: store.KeyUse | None
-    ) -> Reply | Operation:
-        """What stands under a key that was used before: its reply, or an operation to carry on.
-
-        The operation is our own where the begin had committed though its answer was lost, or one
-        that was proven never sent, taken up again. Raises IdempotencyKeyReused for another
-        request's key and RequestInProgress while the first is running.
-        """
-        if use is None:
-            raise RequestInProgress("The key was released just now. Try again.", retry_after_s=1)
-        operation = use.operation
-        if use.fingerprint != ask.fingerprint:
-            raise IdempotencyKeyReused(
-                "This key belongs to another request, with another body or path. "
-                "Use a new key for a new request."
-            )
-        if operation.id == operation_id:
-            return operation
-        if operation.reply_status is not None and operation.reply_body is not None:
-            return Reply(
-                status=operation.reply_status,
-                body=operation.reply_body,
-                payment_id=operation.payment_id,
-                replayed=True,
-            )
-        if operation.state == "not_sent":
-            login = ask.caller.login
-            reopened = await store.reopen(
-                self._pool,
-                operation.merchant_id,
-                operation.id,
-                None if login is None else login.id,
-            )
-            if reopened is not None:
-                return reopened
-        raise RequestInProgress(
-            "The first request with this key is still running.", retry_after_s=1
-        )
-
-    async def _payment_of(self, operation: Operation) -> Payment:
-        key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
+    ) -> Begun | Reply:
+        """What a key that was used before leads to: see `idempotency.reply_or_operation`."""
+        standing = await idempotency.reply_or_operation(self._pool, ask, operation_id, use)
+        if isinstance(standing, Reply):
+            return standing
+        key = PaymentKey(standing.merchant_id, standing.mode, standing.payment_id)
         payment = await store.find_payment(self._pool, key)
         assert payment is not None, "an operation and its payment are written together"
-        return payment
+        return Begun(standing, payment)
 
     async def _call_and_record(
         self,
         caller: Caller,
-        operation: Operation,
-        payment: Payment,
+        intent: Begun,
         call: Call,
         started: float,
         begin_again: Callable[[], Awaitable[object]] | None = None,
     ) -> Reply:
+        operation, payment = intent
         reach("after_begin")
         begun = monotonic()
         reach("before_send")
@@ -428,57 +338,6 @@ class Payments:
                 return None
         return None if login is None else login.account
 
-    def _follow_up_call(self, kind: str, operation: Operation, payment: Payment) -> Call:
-        transaction_id = payment.transaction_id
-        assert transaction_id is not None, "only what the processor took can be followed up"
-        match kind:
-            case "capture":
-                return lambda account, deadline: self._processor.capture(
-                    CaptureRequest(
-                        account=account,
-                        reference=operation.reference,
-                        transaction_id=transaction_id,
-                        amount_minor=operation.amount_minor,
-                        currency=operation.currency,
-                    ),
-                    deadline,
-                )
-            case "void":
-                return lambda account, deadline: self._processor.void(
-                    VoidRequest(
-                        account=account,
-                        reference=operation.reference,
-                        transaction_id=transaction_id,
-                    ),
-                    deadline,
-                )
-            case "approve" | "decline":
-                return lambda account, deadline: self._processor.review(
-                    ReviewRequest(
-                        account=account,
-                        reference=operation.reference,
-                        transaction_id=transaction_id,
-                        approve=kind == "approve",
-                    ),
-                    deadline,
-                )
-            case _:
-                return lambda account, deadline: self._processor.refund_or_void(
-                    RefundRequest(
-                        account=account,
-                        reference=operation.reference,
-                        transaction_id=transaction_id,
-                        amount_minor=operation.amount_minor,
-                        currency=operation.currency,
-                        card_last4=payment.card_last4 or "",
-                        method_type=(
-                            "bank_account" if payment.method_type == "bank_account" else "card"
-                        ),
-                        captured_minor=payment.voidable_minor,
-                    ),
-                    deadline,
-                )
-
 
 def _require_account(caller: Caller) -> None:
     if caller.login_unreadable:
@@ -497,6 +356,11 @@ def _require_account(caller: Caller) -> None:
 
 def _key(caller: Caller, payment_id: UUID) -> PaymentKey:
     return PaymentKey(caller.merchant_id, caller.mode, payment_id)
+
+
+def _others_open(begun: Begun) -> bool:
+    """Whether other refunds of the payment are open: more is reserved than this one asked for."""
+    return begun.payment.refund_reserved_minor > begun.operation.amount_minor
 
 
 def _no_payment(payment_id: UUID) -> NotFound:

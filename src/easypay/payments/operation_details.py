@@ -54,7 +54,7 @@ async def find(runner: Runner, low: UUID, high: UUID) -> Operation | None:
     """The one operation with an id between the two, of whichever merchant. None where there is
     none, or where two share their first hundred bits, which nobody will live to see."""
     rows = await runner.fetch(_FIND, low, high)
-    return Operation(*rows[0]) if len(rows) == 1 else None
+    return operation_of(rows[0]) if len(rows) == 1 else None
 
 
 async def gather(runner: Runner, operation: Operation) -> Known:
@@ -91,7 +91,7 @@ async def gather(runner: Runner, operation: Operation) -> Known:
             merchant_id,
             payment.login_id,
         ),
-        gives_back=[Operation(*row) for row in back],
+        gives_back=[operation_of(row) for row in back],
         events=await runner.fetch(
             "SELECT id, type, status, created_at FROM events"
             " WHERE merchant_id = $1 AND payment_id = $2 AND operation_id = $3 ORDER BY id",

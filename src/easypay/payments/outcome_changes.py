@@ -1,18 +1,21 @@
-"""What a learned outcome changes, as data for `statements.RECORD`. Pure: nothing here waits."""
+"""What a learned outcome changes, as data for `statements.RECORD`. Pure.
+
+`decide` is called by `recorder`, whoever learned the outcome. A change says what it does to the
+operation (`OperationEffect`), what to the payment (`PaymentEffect`), and what the processor said.
+"""
 
 from datetime import datetime, timedelta
-from typing import Final, assert_never
+from typing import Final, Literal, NamedTuple, assert_never
 from uuid import UUID
 
 import msgspec
 
 from easypay import ids
 from easypay.clock import rfc3339
-from easypay.errors import EasyPayError, NotExecuted, NotSettled
-from easypay.payments.model import CREATES, REVIEWS, Operation, Payment
-from easypay.payments.refusals import refused_by_processor
-from easypay.payments.said import Said, also_said_before, operation_after, payment_after, said_of
-from easypay.payments.status import BY_NAME, Event, Status, advance
+from easypay.errors import EasyPayError
+from easypay.payments.model import CREATES, REVIEWS, Kind, Operation, Payment, State
+from easypay.payments.refusals import refusal_of
+from easypay.payments.status import Event, Status, advance
 from easypay.payments.views import REFUND_STATUS, body_of, payment_view, refund_view
 from easypay.problems import render
 from easypay.processors.base import (
@@ -22,59 +25,68 @@ from easypay.processors.base import (
     HeldForReview,
     NotSent,
     Outcome,
+    ProcessorAnswer,
     Rejected,
     Unknown,
+    answer_of,
 )
 
 _json = msgspec.json.Encoder()
+_NOTHING: Final = ProcessorAnswer()
+_ABSENT: Final = ProcessorAnswer(message="No charge was found at the processor.")
+
+REVIEW_INTERVAL_S: Final = 300.0
+NOT_SENT_S: Final = 60.0
+
+OPEN: Final = (State.IN_FLIGHT, State.UNKNOWN, State.NOT_SENT)
+"""The states from which an operation gets its outcome, unless it was held or called absent."""
+
+Conclusive = Approved | Declined | Rejected | HeldForReview | Absent
+Learned = Outcome | Absent
+"""What can be learned of an operation: a call's outcome, or proof that it never happened."""
+
+
+class OperationEffect(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a change does to the operation. Field order is recorded_change_3's."""
+
+    from_states: tuple[State, ...]
+    """The states that this may replace: the fence against a late writer."""
+    state: State
+    evidence: str | None
+    processor_us: int | None
+    reply_status: int | None = None
+    reply_body: bytes | None = None
+    finished_at: datetime | None = None
+    next_inquiry_at: datetime | None = None
+    voided: bool = False
+    """A refund that was done by voiding the payment."""
+
+
+class PaymentEffect(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a change does to the payment. Field order is recorded_change_3's."""
+
+    moves_payment: bool
+    describes_payment: bool = False
+    """The processor's answer about this operation is the payment's (authorize and sale)."""
+    status_from: Status
+    status_to: Status
+    authorized_minor: int
+    captured_minor: int
+    refunded_delta: int = 0
+    reserved_delta: int = 0
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Everything one learned outcome does to the rows. Field order is recorded_change_2's."""
+    """Everything that one learned outcome does to the rows."""
 
-    merchant_id: UUID
-    mode: str
-    payment_id: UUID
-    operation_id: UUID
-    attempt: int
-    from_states: str
-    """The operation states this may replace, space separated: the fence against a late writer."""
-    state: str
-    transaction_id: str | None
-    auth_code: str | None
-    decline_code: str | None
-    processor_code: str | None
-    processor_message: str | None
-    evidence: str | None
-    processor_us: int | None
-    reply_status: int | None
-    reply_body: bytes | None
-    finished_at: datetime | None
-    moves_payment: bool
-    describes_payment: bool
-    """The processor's words about this operation are the payment's (authorize and sale)."""
-    status_from: str
-    status_to: str
-    authorized_minor: int
-    captured_minor: int
-    refunded_delta: int
-    reserved_delta: int
-    network_transaction_id: str | None
-    avs_result: str | None
-    cvv_result: str | None
-    card_brand: str | None
-    card_last4: str | None
-    event_id: UUID | None
-    event_type: str | None
-    amount_minor: int
-    currency: str
-    changed_at: datetime
-    next_inquiry_at: datetime | None
-    voided: bool
-    """A refund that was done by voiding the payment."""
-    avs_word: str | None
-    cvv_word: str | None
-    retry: str | None
+    operation: Operation
+    """As it was when it began."""
+    at: datetime
+    effect: OperationEffect
+    payment: PaymentEffect
+    answer: ProcessorAnswer = _NOTHING
+    event_id: UUID | None = None
+    event_type: str | None = None
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -86,23 +98,25 @@ class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
     at: str = ""
 
 
-# (state of the operation, event when it created the payment, when it captured, when it voided)
-_EFFECT: Final[dict[type, tuple[str, Event | None, Event | None, Event | None]]] = {
-    Approved: ("approved", None, Event.CAPTURED, Event.VOIDED),
-    Declined: ("declined", Event.DECLINED, None, None),
-    Rejected: ("rejected", Event.FAILED, None, None),
-    Absent: ("absent", Event.FAILED, None, None),
-    HeldForReview: ("held", Event.HELD_FOR_REVIEW, None, None),
+class _Meaning(NamedTuple):
+    """What an outcome means: the operation's state, and what befalls the payment, by kind."""
+
+    state: State
+    created: Event | None = None
+    captured: Event | None = None
+    voided: Event | None = None
+
+
+_MEANING: Final[dict[type, _Meaning]] = {
+    Approved: _Meaning(State.APPROVED, captured=Event.CAPTURED, voided=Event.VOIDED),
+    Declined: _Meaning(State.DECLINED, created=Event.DECLINED),
+    Rejected: _Meaning(State.REJECTED, created=Event.FAILED),
+    Absent: _Meaning(State.ABSENT, created=Event.FAILED),
+    HeldForReview: _Meaning(State.HELD, created=Event.HELD_FOR_REVIEW),
 }
 
 _UNDECIDED: Final = {"voided": Event.VOIDED, "expired": Event.EXPIRED}
 """How a payment in review ends without a decision."""
-
-REVIEW_INTERVAL_S: Final = 300.0
-NOT_SENT_S: Final = 60.0
-
-Learned = Outcome | Absent
-"""What can be learned of an operation: a call's outcome, or proof that it never happened."""
 
 
 def decide(
@@ -117,183 +131,120 @@ def decide(
     processor_us: int | None = None,
     evidence: Evidence | None = None,
 ) -> Change:
-    """What `learned` changes, given the operation and its payment as they were at its begin.
+    """Return what `learned` changes, given the operation and its payment as they were at its begin.
 
     `at` stamps the change. `first_inquiry_s` is when the resolver first asks about an unknown,
-    `review_interval_s` when it does about what is held for review, `not_sent_s` when it gives up
-    what never left. Of a held operation, `learned` is how the review ended. Raises InvalidState
-    where the status table has no such edge.
+    `review_interval_s` when it asks about what is held for review, `not_sent_s` when it gives up
+    what never left. Of a held operation, `learned` is how the review ended.
+
+    Raises InvalidState if the status table has no such edge.
     """
     if isinstance(learned, HeldForReview) and operation.kind not in CREATES:
         learned = Unknown(reason="held for review, which only an inquiry can end")
     match learned:
-        case Unknown() | NotSent():
-            again_s = not_sent_s if isinstance(learned, NotSent) else first_inquiry_s
-            return _open_change(operation, payment, learned, at, again_s, processor_us)
-        case _ if operation.gives_back is not None:
-            return _give_back_change(operation, payment, learned, at, processor_us, evidence)
+        case Unknown():
+            again_at = at + timedelta(seconds=first_inquiry_s)
+            return _still_open(
+                operation, payment, State.UNKNOWN, learned.reason, at, again_at, processor_us
+            )
+        case NotSent():
+            again_at = at + timedelta(seconds=not_sent_s)
+            return _still_open(
+                operation, payment, State.NOT_SENT, learned.reason, at, again_at, processor_us
+            )
         case Approved() | Declined() | Rejected() | HeldForReview() | Absent():
-            change = _final_change(operation, payment, learned, at, processor_us, evidence)
-            if isinstance(learned, HeldForReview):
-                again_at = at + timedelta(seconds=review_interval_s)
-                change = msgspec.structs.replace(change, next_inquiry_at=again_at)
-            return change
+            held = isinstance(learned, HeldForReview)
+            effect = OperationEffect(
+                from_states=_from_states(operation),
+                state=_MEANING[type(learned)].state,
+                evidence=None if evidence is None else _json.encode(evidence).decode(),
+                processor_us=processor_us,
+                finished_at=at,
+                next_inquiry_at=at + timedelta(seconds=review_interval_s) if held else None,
+                voided=isinstance(learned, Approved) and learned.voided,
+            )
+            if operation.gives_back is not None:
+                return _given_back(operation, payment, learned, at, effect)
+            return _ended(operation, payment, learned, at, effect)
         case _:
             assert_never(learned)
 
 
-def _open_change(
+def _still_open(
     operation: Operation,
     payment: Payment,
-    learned: Unknown | NotSent,
+    state: Literal[State.UNKNOWN, State.NOT_SENT],
+    reason: str,
     at: datetime,
-    again_s: float,
+    again_at: datetime,
     processor_us: int | None,
 ) -> Change:
     """Nothing learned, nothing moves. An unknown is answered 202; a not-sent may be repeated."""
-    unknown = isinstance(learned, Unknown)
-    refund = operation.kind == "refund"
-    reply = None
-    if unknown and operation.gives_back is None:
-        reply = body_of(
-            refund_view(msgspec.structs.replace(operation, state="unknown"))
-            if refund
-            else payment_view(payment)
-        )
-    evidence = Evidence(source="reply", finding=learned.reason, at=rfc3339(at))
-    return Change(
-        merchant_id=operation.merchant_id,
-        mode=operation.mode,
-        payment_id=operation.payment_id,
-        operation_id=operation.id,
-        attempt=operation.attempt,
-        from_states="in_flight",
-        state="unknown" if unknown else "not_sent",
-        transaction_id=None,
-        auth_code=None,
-        decline_code=None,
-        processor_code=None,
-        processor_message=None,
+    body = None
+    if state is State.UNKNOWN and operation.gives_back is None:
+        if operation.kind is Kind.REFUND:
+            body = body_of(
+                refund_view(msgspec.structs.replace(operation, state=state), payment.processor)
+            )
+        else:
+            body = body_of(payment_view(payment))
+    evidence = Evidence(source="reply", finding=reason, at=rfc3339(at))
+    effect = OperationEffect(
+        from_states=(State.IN_FLIGHT,),
+        state=state,
         evidence=_json.encode(evidence).decode(),
         processor_us=processor_us,
-        reply_status=None if reply is None else 202,
-        reply_body=reply,
-        finished_at=None,
-        moves_payment=False,
-        describes_payment=False,
-        status_from=payment.status,
-        status_to=payment.status,
-        authorized_minor=payment.authorized_minor,
-        captured_minor=payment.captured_minor,
-        refunded_delta=0,
-        reserved_delta=0,
-        network_transaction_id=None,
-        avs_result=None,
-        cvv_result=None,
-        card_brand=None,
-        card_last4=None,
-        event_id=None,
-        event_type=None,
-        amount_minor=operation.amount_minor,
-        currency=operation.currency,
-        changed_at=at,
-        next_inquiry_at=at + timedelta(seconds=again_s),
-        voided=False,
-        avs_word=None,
-        cvv_word=None,
-        retry=None,
+        reply_status=None if body is None else 202,
+        reply_body=body,
+        next_inquiry_at=again_at,
     )
+    return Change(operation=operation, at=at, effect=effect, payment=_unmoved(payment))
 
 
-def _give_back_change(
+def _given_back(
     operation: Operation,
     payment: Payment,
-    learned: Approved | Declined | Rejected | HeldForReview | Absent,
+    learned: Conclusive,
     at: datetime,
-    processor_us: int | None,
-    evidence: Evidence | None,
+    effect: OperationEffect,
 ) -> Change:
     """A late charge goes back: its payment stays failed, as the shop was told, whatever comes."""
-    said = said_of(learned)
     approved = isinstance(learned, Approved)
-    nothing = Unknown(reason="")
-    return msgspec.structs.replace(
-        _open_change(operation, payment, nothing, at, 0.0, processor_us),
-        from_states="absent" if operation.state == "absent" else "in_flight unknown not_sent",
-        state=_EFFECT[type(learned)][0],
-        transaction_id=said.transaction_id,
-        auth_code=said.auth_code,
-        decline_code=said.decline_code,
-        processor_code=said.code,
-        processor_message=said.message,
-        retry=said.retry,
-        evidence=None if evidence is None else _json.encode(evidence).decode(),
-        finished_at=at,
+    return Change(
+        operation=operation,
+        at=at,
+        effect=msgspec.structs.replace(effect, next_inquiry_at=None),
+        payment=_unmoved(payment),
+        answer=_answer(learned),
         event_id=ids.new_id() if approved else None,
         event_type="late_charge.returned" if approved else None,
-        next_inquiry_at=None,
-        voided=isinstance(learned, Approved) and learned.voided,
     )
 
 
-def _final_change(
+def _ended(
     operation: Operation,
     payment: Payment,
-    learned: Approved | Declined | Rejected | HeldForReview | Absent,
+    learned: Conclusive,
     at: datetime,
-    processor_us: int | None,
-    evidence: Evidence | None,
+    effect: OperationEffect,
 ) -> Change:
-    approved = isinstance(learned, Approved)
-    late = operation.state == "absent"
-    reviewed = operation.state == "held"
+    """The outcome of what a merchant asked for, with the reply that it gets."""
+    late, approved = operation.state is State.ABSENT, isinstance(learned, Approved)
     ends_review = operation.kind in REVIEWS and isinstance(learned, (Approved, Declined))
     describes = operation.kind in CREATES or ends_review
-    refund = operation.kind == "refund"
-    voided = refund and isinstance(learned, Approved) and learned.voided
-    state = _EFFECT[type(learned)][0]
-    if operation.kind == "decline" and ends_review:
-        state = (
-            "rejected" if approved else "approved"
-        )  # what it asked for is that there is no money
+    if operation.kind is Kind.DECLINE and ends_review:
+        # It asked for there to be no money.
+        state = State.REJECTED if approved else State.APPROVED
+        effect = msgspec.structs.replace(effect, state=state)
+    refund = operation.kind is Kind.REFUND
+    voided = refund and effect.voided
     event = _payment_event(operation, payment, learned, late=late)
-    status = BY_NAME[payment.status] if event is None else advance(payment.status, event)
+    status = payment.status if event is None else advance(payment.status, event)
     authorized, captured = _amounts_after(operation, payment, approved=approved, voided=voided)
-    said = said_of(learned)
-    if reviewed or ends_review:
-        said = also_said_before(said, payment)
-    reply_status, reply_body = 201, b""
-    refusal = _refusal(operation, payment, learned)
-    if refusal is not None:
-        reply_status, reply_body = refusal.http_status, _refused(operation, said, refusal)
-    elif refund:
-        reply_body = body_of(
-            refund_view(operation_after(operation, state, said, at, voided=voided))
-        )
-    else:
-        after = payment_after(
-            payment, status, authorized, captured, said if describes else None, at
-        )
-        reply_body = body_of(payment_view(after))
-
-    return Change(
-        merchant_id=operation.merchant_id,
-        mode=operation.mode,
-        payment_id=operation.payment_id,
-        operation_id=operation.id,
-        attempt=operation.attempt,
-        from_states=("absent" if late else "held" if reviewed else "in_flight unknown not_sent"),
-        state=state,
-        transaction_id=said.transaction_id,
-        auth_code=said.auth_code,
-        decline_code=said.decline_code,
-        processor_code=said.code,
-        processor_message=said.message,
-        evidence=None if evidence is None else _json.encode(evidence).decode(),
-        processor_us=processor_us,
-        reply_status=reply_status,
-        reply_body=reply_body,
-        finished_at=at,
+    answer = _answer(learned)
+    if operation.state is State.HELD or ends_review:
+        answer = _with_what_was_said_before(answer, payment.answer)
+    moved = PaymentEffect(
         moves_payment=True,
         describes_payment=describes,
         status_from=payment.status,
@@ -302,21 +253,59 @@ def _final_change(
         captured_minor=captured,
         refunded_delta=operation.amount_minor if refund and approved and not voided else 0,
         reserved_delta=-operation.amount_minor if refund and not late else 0,
-        network_transaction_id=said.network_transaction_id,
-        avs_result=said.avs_result,
-        cvv_result=said.cvv_result,
-        card_brand=said.card_brand,
-        card_last4=said.card_last4,
+    )
+    reply_status, reply_body = _reply(operation, payment, learned, answer, effect, moved, at)
+    return Change(
+        operation=operation,
+        at=at,
+        effect=msgspec.structs.replace(
+            effect, voided=voided, reply_status=reply_status, reply_body=reply_body
+        ),
+        payment=moved,
+        answer=answer,
         event_id=ids.new_id(),
-        event_type=_event_name(operation, state, status),
-        amount_minor=operation.amount_minor,
-        currency=operation.currency,
-        changed_at=at,
-        next_inquiry_at=None,
-        voided=voided,
-        avs_word=said.avs,
-        cvv_word=said.cvv,
-        retry=said.retry,
+        event_type=_event_name(operation, effect.state, status),
+    )
+
+
+def _unmoved(payment: Payment) -> PaymentEffect:
+    return PaymentEffect(
+        moves_payment=False,
+        status_from=payment.status,
+        status_to=payment.status,
+        authorized_minor=payment.authorized_minor,
+        captured_minor=payment.captured_minor,
+    )
+
+
+def _from_states(operation: Operation) -> tuple[State, ...]:
+    """What is held or called absent is ended from there, everything else from where it is open."""
+    if operation.state is State.ABSENT:
+        return (State.ABSENT,)
+    if operation.state is State.HELD and operation.gives_back is None:
+        return (State.HELD,)
+    return OPEN
+
+
+def _answer(learned: Conclusive) -> ProcessorAnswer:
+    if isinstance(learned, Absent):
+        return _ABSENT
+    if isinstance(learned, Declined) and learned.undecided is not None:
+        return msgspec.structs.replace(answer_of(learned), decline_code=None, retry=None)
+    return answer_of(learned)
+
+
+def _with_what_was_said_before(now: ProcessorAnswer, before: ProcessorAnswer) -> ProcessorAnswer:
+    """What was said when the payment was held stays, where the end of its review adds nothing."""
+    return msgspec.structs.replace(
+        now,
+        transaction_id=now.transaction_id or before.transaction_id,
+        auth_code=now.auth_code or before.auth_code,
+        avs_result=now.avs_result or before.avs_result,
+        avs=now.avs if now.avs_result else before.avs,
+        cvv_result=now.cvv_result or before.cvv_result,
+        cvv=now.cvv if now.cvv_result else before.cvv,
+        network_transaction_id=now.network_transaction_id or before.network_transaction_id,
     )
 
 
@@ -330,107 +319,129 @@ def _amounts_after(
     """
     if not approved:
         return payment.authorized_minor, payment.captured_minor
-    if voided:
-        return payment.authorized_minor, 0
     match operation.kind:
-        case "sale":
+        case Kind.SALE:
             return operation.amount_minor, operation.amount_minor
-        case "authorize":
+        case Kind.AUTHORIZE:
             return operation.amount_minor, 0
-        case "capture":
+        case Kind.CAPTURE:
             return payment.authorized_minor, operation.amount_minor
-        case "void":
+        case Kind.VOID:
             return payment.authorized_minor, 0
-        case "approve" | "decline":
+        case Kind.APPROVE | Kind.DECLINE:
             taken = payment.amount_minor if payment.capture == "automatic" else 0
             return payment.amount_minor, taken
+        case Kind.REFUND:
+            return payment.authorized_minor, 0 if voided else payment.captured_minor
         case _:
-            return payment.authorized_minor, payment.captured_minor
+            assert_never(operation.kind)
 
 
-_TOO_EARLY: Final = {
-    False: "The payment has not settled yet, and until then only a full refund is possible. No "
-    "money moved. Refund all of it now, or this part once it has settled; either is a new "
-    "request with a new Idempotency-Key.",
-    True: "The payment is being settled just now: too late to void it, too early to refund it. No "
-    "money moved. Refund it when it has settled, with a new Idempotency-Key.",
-}
-"""By whether all of it was to be given back."""
-
-
-def _refusal(operation: Operation, payment: Payment, learned: Learned) -> EasyPayError | None:
-    """The problem where there is no resource to show for the request."""
-    if isinstance(learned, Approved):
-        return None
-    follow_up = operation.kind not in CREATES and operation.kind != "refund"
-    if isinstance(learned, Rejected) and learned.not_settled:
-        return NotSettled(_TOO_EARLY[operation.amount_minor == payment.voidable_minor])
-    plain = operation.kind in ("capture", "void")  # of which a decline shows nothing
-    if isinstance(learned, Rejected) or (isinstance(learned, Declined) and plain):
-        return refused_by_processor(operation.kind, learned)
-    if isinstance(learned, Absent) and follow_up:
-        return NotExecuted(
-            f"The {operation.kind} was not carried out: the processor was asked until it was "
-            "proven, and the operation is closed. No money moved. If it is still wanted, send a "
-            "new request with a new Idempotency-Key."
+def _reply(
+    operation: Operation,
+    payment: Payment,
+    learned: Conclusive,
+    answer: ProcessorAnswer,
+    effect: OperationEffect,
+    moved: PaymentEffect,
+    at: datetime,
+) -> tuple[int, bytes]:
+    """What the merchant is answered: (HTTP status, body)."""
+    refusal = None if isinstance(learned, Approved) else refusal_of(operation, payment, learned)
+    if refusal is not None:
+        return refusal.http_status, _problem(operation, answer, refusal)
+    if operation.kind is Kind.REFUND:
+        after = msgspec.structs.replace(
+            operation,
+            state=effect.state,
+            finished_at=at,
+            voided=effect.voided,
+            answer=answer,
         )
-    return None
+        return 201, body_of(refund_view(after, payment.processor))
+    return 201, body_of(payment_view(payment_after(payment, moved, answer, at)))
 
 
-def _refused(operation: Operation, said: Said, refusal: EasyPayError) -> bytes:
+def payment_after(
+    payment: Payment, moved: PaymentEffect, answer: ProcessorAnswer, at: datetime
+) -> Payment:
+    """Return the payment as RECORD leaves it."""
+    after = msgspec.structs.replace(
+        payment,
+        status=moved.status_to,
+        authorized_minor=moved.authorized_minor,
+        captured_minor=moved.captured_minor,
+        refunded_minor=payment.refunded_minor + moved.refunded_delta,
+        refund_reserved_minor=payment.refund_reserved_minor + moved.reserved_delta,
+        version=payment.version + 1,
+        active_operation=None,
+        updated_at=at,
+    )
+    if not moved.describes_payment:
+        return after
+    return msgspec.structs.replace(
+        after,
+        answer=answer,
+        card_brand=payment.card_brand or answer.card_brand,
+        card_last4=payment.card_last4 or answer.card_last4,
+    )
+
+
+def _problem(operation: Operation, answer: ProcessorAnswer, refusal: EasyPayError) -> bytes:
     return render(
         refusal,
         payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
         operation_id=ids.typed(ids.OPERATION, operation.id),
-        processor_code=said.code,
-        processor_message=said.message,
-        decline_code=said.decline_code,
+        processor_code=answer.code,
+        processor_message=answer.message,
+        decline_code=answer.decline_code,
     )
 
 
 def _payment_event(
-    operation: Operation, payment: Payment, learned: Learned, *, late: bool
+    operation: Operation, payment: Payment, learned: Conclusive, *, late: bool
 ) -> Event | None:
-    _, created, captured, voided = _EFFECT[type(learned)]
+    meaning, approved = _MEANING[type(learned)], isinstance(learned, Approved)
     match operation.kind:
-        case "authorize" if isinstance(learned, Approved):
+        case Kind.AUTHORIZE if approved:
             return Event.FOUND_AUTHORIZED if late else Event.AUTHORIZED
-        case "sale" if isinstance(learned, Approved):
+        case Kind.SALE if approved:
             return Event.FOUND_CAPTURED if late else Event.CAPTURED
-        case "authorize" | "sale" if operation.state == "held":
-            return _review_event(learned)
-        case "authorize" | "sale":
-            return created
-        case "capture":
-            return captured
-        case "void":
-            return voided
-        case "approve" | "decline":
-            if isinstance(learned, Approved):
-                return Event.CAPTURED if payment.capture == "automatic" else Event.AUTHORIZED
+        case Kind.AUTHORIZE | Kind.SALE:
+            held = operation.state is State.HELD
+            return _review_event(learned) if held else meaning.created
+        case Kind.CAPTURE:
+            return meaning.captured
+        case Kind.VOID:
+            return meaning.voided
+        case Kind.APPROVE | Kind.DECLINE if approved:
+            return Event.CAPTURED if payment.capture == "automatic" else Event.AUTHORIZED
+        case Kind.APPROVE | Kind.DECLINE:
             return _review_event(learned) if isinstance(learned, Declined) else None
-        case _ if isinstance(learned, Approved) and learned.voided:
-            return Event.VOIDED
+        case Kind.REFUND:  # an amount, not a status, unless it was done by a void
+            return Event.VOIDED if isinstance(learned, Approved) and learned.voided else None
         case _:
-            return None  # a refund is an amount, not a status
+            assert_never(operation.kind)
 
 
-def _review_event(learned: Learned) -> Event | None:
+def _review_event(learned: Conclusive) -> Event | None:
     """How a payment in review ends, where it was not approved."""
     if isinstance(learned, Declined) and learned.undecided is not None:
         return _UNDECIDED[learned.undecided]
-    return Event.DECLINED if isinstance(learned, Declined | Rejected) else _EFFECT[type(learned)][1]
+    if isinstance(learned, Declined | Rejected):
+        return Event.DECLINED
+    return _MEANING[type(learned)].created
 
 
 _PAYMENT_EVENTS: Final = {status: f"payment.{status}" for status in Status}
 
 
-def _event_name(operation: Operation, state: str, status: Status) -> str:
+def _event_name(operation: Operation, state: State, status: Status) -> str:
     """`payment.captured`, `refund.succeeded`, `capture.failed`: what the merchant sees."""
     if operation.kind in CREATES:
         return _PAYMENT_EVENTS[status]
-    if operation.kind == "refund":
+    if operation.kind is Kind.REFUND:
         return f"refund.{REFUND_STATUS[state]}"
-    if operation.kind in REVIEWS and status != Status.IN_REVIEW:
+    if operation.kind in REVIEWS and status is not Status.IN_REVIEW:
         return _PAYMENT_EVENTS[status]
-    return _PAYMENT_EVENTS[status] if state == "approved" else f"{operation.kind}.failed"
+    return _PAYMENT_EVENTS[status] if state is State.APPROVED else f"{operation.kind}.failed"

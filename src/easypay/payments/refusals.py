@@ -9,6 +9,8 @@ from easypay.errors import (
     AmountExceedsCaptured,
     EasyPayError,
     InvalidState,
+    NotExecuted,
+    NotSettled,
     PreconditionFailed,
     ProcessorAccountRefused,
     ProcessorInvalidState,
@@ -18,8 +20,8 @@ from easypay.errors import (
     ProcessorUnavailable,
     RequestInProgress,
 )
-from easypay.payments.model import Payment
-from easypay.processors.base import Declined, NotSent, Rejected
+from easypay.payments.model import CREATES, Kind, Operation, Payment
+from easypay.processors.base import Absent, Declined, HeldForReview, NotSent, Rejected
 
 _NEEDS: Final = {
     "capture": ("authorized", "an authorized payment can be captured"),
@@ -120,6 +122,37 @@ def refused_by_processor(kind: str, said: Rejected | Declined) -> EasyPayError:
         f"The processor refused the {_CREATED.get(kind, kind)}: {why}. No money moved. {do} "
         "Another attempt is a new request with a new Idempotency-Key."
     )
+
+
+_TOO_EARLY: Final = {
+    False: "The payment has not settled yet, and until then only a full refund is possible. No "
+    "money moved. Refund all of it now, or this part once it has settled; either is a new "
+    "request with a new Idempotency-Key.",
+    True: "The payment is being settled just now: too late to void it, too early to refund it. No "
+    "money moved. Refund it when it has settled, with a new Idempotency-Key.",
+}
+"""By whether all of it was to be given back."""
+
+
+def refusal_of(
+    operation: Operation,
+    payment: Payment,
+    learned: Declined | Rejected | HeldForReview | Absent,
+) -> EasyPayError | None:
+    """Return the problem to answer with; None if a payment or a refund shows what came of it."""
+    follow_up = operation.kind not in CREATES and operation.kind is not Kind.REFUND
+    if isinstance(learned, Rejected) and learned.not_settled:
+        return NotSettled(_TOO_EARLY[operation.amount_minor == payment.voidable_minor])
+    plain = operation.kind in (Kind.CAPTURE, Kind.VOID)  # of which a decline shows nothing
+    if isinstance(learned, Rejected) or (isinstance(learned, Declined) and plain):
+        return refused_by_processor(operation.kind, learned)
+    if isinstance(learned, Absent) and follow_up:
+        return NotExecuted(
+            f"The {operation.kind} was not carried out: the processor was asked until it was "
+            "proven, and the operation is closed. No money moved. If it is still wanted, send a "
+            "new request with a new Idempotency-Key."
+        )
+    return None
 
 
 def not_sent(mode: str, outcome: NotSent) -> EasyPayError:

@@ -5,7 +5,7 @@ Unknown fields are refused. A card's repr hides it, so that no traceback or log 
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -13,26 +13,13 @@ from msgspec import UNSET, Meta, UnsetType
 from easypay.card_numbers import contains_card_number, passes_aba, passes_luhn
 from easypay.errors import FieldError, ValidationFailed, field_name
 from easypay.money import EXPONENT, MAX_MINOR
-
-# `$` alone would let a line's end through after the text.
-_NO_CONTROL = r"^[^\x00-\x1f\x7f\ud800-\udfff]*(?!\n)$"
-
-
-def _text(longest: int, description: str) -> Meta:
-    """Free text. `check_payment` looks for what may not be in it, in all texts at once: a pattern
-    for each would take longer than reading the whole body."""
-    return Meta(
-        min_length=1,
-        max_length=longest,
-        description=description,
-        extra_json_schema={"pattern": _NO_CONTROL},
-    )
-
-
-def _form(must_be: str, pattern: str, description: str | None = None, **more: Any) -> Meta:
-    """Text of a form; `must_be` is how a refusal speaks of it (`api/validation.py`)."""
-    return Meta(pattern=pattern, description=description, extra={"must_be": must_be}, **more)
-
+from easypay.payment_details import (
+    DETAIL_FIELDS,
+    NO_CONTROL,
+    PaymentDetails,
+    details_of,
+    free_text,
+)
 
 Amount = Annotated[
     int,
@@ -46,30 +33,36 @@ Amount = Annotated[
 
 
 _Number = Annotated[
-    str, _form("text of 12 to 19 digits, no spaces", r"^[0-9]{12,19}(?!\n)$", "Digits only.")
+    str,
+    formattedfree_text(
+        "text of 12 to 19 digits, no spaces", r"^[0-9]{12,19}(?!\n)$", "Digits only."
+    ),
 ]
 _RoutingNumber = Annotated[
-    str, _form("text of 9 digits", r"^[0-9]{9}(?!\n)$", "The bank's ABA number, nine digits.")
+    str,
+    formattedfree_text(
+        "text of 9 digits", r"^[0-9]{9}(?!\n)$", "The bank's ABA number, nine digits."
+    ),
 ]
 _AccountNumber = Annotated[
-    str, _form("text of 4 to 17 digits", r"^[0-9]{4,17}(?!\n)$", "Digits only. Never stored.")
+    str,
+    formattedfree_text(
+        "text of 4 to 17 digits", r"^[0-9]{4,17}(?!\n)$", "Digits only. Never stored."
+    ),
 ]
 _NetworkId = Annotated[
     str,
-    _form("text of letters, digits and spaces", r"^[A-Za-z0-9 ]+(?!\n)$",
+    formattedfree_text("text of letters, digits and spaces", r"^[A-Za-z0-9 ]+(?!\n)$",
           min_length=1, max_length=255),
 ]  # fmt: skip
 _Email = Annotated[
     str,
-    _form("an email address, such as ada@example.com", r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$",
+    formattedfree_text("an email address, such as ada@example.com", r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$",
           max_length=255),
 ]  # fmt: skip
-_IpAddress = Annotated[str, _form("an IPv4 or IPv6 address", r"^[0-9A-Fa-f.:]+$", max_length=45)]
-_Descriptor = Annotated[
-    str,
-    _form("text of letters, digits, spaces and . * & ' -", r"^[A-Za-z0-9 .*&'-]+$",
-          "What the cardholder reads on the statement.", min_length=1, max_length=22),
-]  # fmt: skip
+_IpAddress = Annotated[
+    str, formattedfree_text("an IPv4 or IPv6 address", r"^[0-9A-Fa-f.:]+$", max_length=45)
+]
 
 
 class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -78,7 +71,9 @@ class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True
     number: _Number
     exp_month: Annotated[int, Meta(ge=1, le=12)]
     exp_year: Annotated[int, Meta(ge=2000, le=2099, description="Four digits.")]
-    cvc: Annotated[str, _form("text of 3 or 4 digits", r"^[0-9]{3,4}(?!\n)$")] | None = None
+    cvc: (
+        Annotated[str, formattedfree_text("text of 3 or 4 digits", r"^[0-9]{3,4}(?!\n)$")] | None
+    ) = None
 
     def __repr__(self) -> str:
         return "CardBody(***)"
@@ -87,8 +82,8 @@ class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True
 class AcceptTokenBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What Accept.js gave the browser (`opaqueData`). Good for one payment, within 15 minutes."""
 
-    data_descriptor: Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_CONTROL)]
-    data_value: Annotated[str, Meta(min_length=1, max_length=8192, pattern=_NO_CONTROL)]
+    data_descriptor: Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROL)]
+    data_value: Annotated[str, Meta(min_length=1, max_length=8192, pattern=NO_CONTROL)]
 
     def __repr__(self) -> str:
         return "AcceptTokenBody(***)"
@@ -100,7 +95,7 @@ class BankAccountBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fiel
     account_type: Literal["checking", "savings", "business_checking"]
     routing_number: _RoutingNumber
     account_number: _AccountNumber
-    name_on_account: Annotated[str, _text(22, "Whose account it is.")]
+    name_on_account: Annotated[str, free_text(22, "Whose account it is.")]
 
     def __repr__(self) -> str:
         return "BankAccountBody(***)"
@@ -156,7 +151,7 @@ class Customer(
 ):
     """Who pays, as the merchant knows them."""
 
-    reference: Annotated[str, _text(20, "The merchant's id of the customer.")] | None = None
+    reference: Annotated[str, free_text(20, "The merchant's id of the customer.")] | None = None
     email: _Email | None = None
     ip_address: _IpAddress | None = None
 
@@ -166,20 +161,20 @@ class BillingAddress(
 ):
     """Where the card's statements go. Street and postal code feed the address check (AVS)."""
 
-    first_name: Annotated[str, _text(50, "")] | None = None
-    last_name: Annotated[str, _text(50, "")] | None = None
-    company: Annotated[str, _text(50, "")] | None = None
-    line1: Annotated[str, _text(60, "Street and number.")] | None = None
-    city: Annotated[str, _text(40, "")] | None = None
-    state: Annotated[str, _text(40, "")] | None = None
-    postal_code: Annotated[str, _text(20, "")] | None = None
-    country: Annotated[str, _text(60, "")] | None = None
-    phone: Annotated[str, _text(25, "")] | None = None
+    first_name: Annotated[str, free_text(50, "")] | None = None
+    last_name: Annotated[str, free_text(50, "")] | None = None
+    company: Annotated[str, free_text(50, "")] | None = None
+    line1: Annotated[str, free_text(60, "Street and number.")] | None = None
+    city: Annotated[str, free_text(40, "")] | None = None
+    state: Annotated[str, free_text(40, "")] | None = None
+    postal_code: Annotated[str, free_text(20, "")] | None = None
+    country: Annotated[str, free_text(60, "")] | None = None
+    phone: Annotated[str, free_text(25, "")] | None = None
 
 
 Metadata = Annotated[
     dict[
-        Annotated[str, Meta(min_length=1, max_length=40, pattern=_NO_CONTROL)],
+        Annotated[str, Meta(min_length=1, max_length=40, pattern=NO_CONTROL)],
         Annotated[str, Meta(max_length=500, pattern=r"^[^\x00\ud800-\udfff]*$")],
     ],
     Meta(max_length=50, description="Up to 50 of the merchant's own keys and values."),
@@ -187,7 +182,12 @@ Metadata = Annotated[
 
 
 class CreatePayment(
-    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
+    PaymentDetails,
+    frozen=True,
+    gc=False,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
 ):
     """Take a payment, or hold the money to capture it later."""
 
@@ -197,11 +197,7 @@ class CreatePayment(
     payment_method: CardMethod | AcceptTokenMethod | BankAccountMethod
     capture: Literal["automatic", "manual"] = "automatic"
     customer: Customer | None = None
-    customer_reference: Annotated[str, _text(20, "Short for `customer.reference`.")] | None = None
     billing_address: BillingAddress | None = None
-    order_reference: Annotated[str, _text(64, "The merchant's order number.")] | None = None
-    description: Annotated[str, _text(255, "What was bought.")] | None = None
-    statement_descriptor: _Descriptor | None = None
     metadata: Metadata | None = None
     stored_credential: StoredCredentialBody | None = None
 
@@ -227,7 +223,6 @@ class RefundPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields
 
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-_FREE: Final = ("order_reference", "customer_reference", "description", "statement_descriptor")
 
 
 def check_payment(
@@ -297,7 +292,7 @@ def _broken_rules(
     ):
         why = "customer_reference differs from customer.reference; send one of the two."
         errors.append(FieldError("#/customer_reference", "contradiction", why))
-    text = _all_text(body)
+    text = _allfree_text(body)
     if not text.isprintable() or contains_card_number(text):
         errors += _check_texts(body)
     return errors
@@ -354,9 +349,9 @@ def _check_bank_account(account: BankAccountBody) -> list[FieldError]:
     return [FieldError(pointer, "invalid_routing_number", why)]
 
 
-def _all_text(body: CreatePayment) -> str:
+def _allfree_text(body: CreatePayment) -> str:
     """All free text in one, parted by what ends a card number: more than a single character."""
-    parts = [body.order_reference, body.customer_reference, body.description]
+    parts = list(msgspec.structs.astuple(details_of(body)))
     if body.customer is not None:
         parts += msgspec.structs.astuple(body.customer)
     if body.billing_address is not None:
@@ -365,13 +360,14 @@ def _all_text(body: CreatePayment) -> str:
         parts += (*body.metadata, *body.metadata.values())
     if isinstance(body.payment_method, BankAccountMethod) and body.payment_method.bank_account:
         parts.append(body.payment_method.bank_account.name_on_account)
-    parts.append(body.statement_descriptor)
     return "//".join(filter(None, parts))
 
 
 def _check_texts(body: CreatePayment) -> list[FieldError]:
     """The same, text by text, to name the field."""
-    texts: list[tuple[str, str | None]] = [(f"#/{name}", getattr(body, name)) for name in _FREE]
+    texts: list[tuple[str, str | None]] = [
+        (f"#/{name}", getattr(body, name)) for name in DETAIL_FIELDS
+    ]
     for name, part in (("customer", body.customer), ("billing_address", body.billing_address)):
         if part is not None:
             texts += [(f"#/{name}/{field}", getattr(part, field)) for field in _fields(part)]

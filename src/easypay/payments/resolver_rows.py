@@ -145,8 +145,8 @@ async def rows_of(runner: Runner, cases: Sequence[Case]) -> dict[Id, tuple[Opera
         [case.mode for case in cases],
         [case.payment_id for case in cases],
     )
-    by_id = {(row["merchant_id"], row["id"]): Payment(*row) for row in payments}
-    found = [Operation(*row) for row in operations]
+    by_id = {(row["merchant_id"], row["id"]): payment_of(row) for row in payments}
+    found = [operation_of(row) for row in operations]
     return {
         (operation.merchant_id, operation.id): (
             operation,

@@ -3,21 +3,32 @@
 A group travels as one array of rows, of a composite type of its own: that costs half of what one
 array per column does, on both sides. A statement names the tables of its group's month, so it is
 planned once and costs the same however many months there are (docs/decisions/0005, 0007).
-STATEMENTS says how each of them is grouped; `group_committer` puts one to work.
+A `Statement` says how each of them is grouped; `group_committer` puts one to work.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import asyncpg
-import msgspec
+from msgspec.structs import astuple
 
 from easypay.db.connections import ANSWER_WITHIN_S, Lane
 from easypay.db.group_commit import GroupCommitter
-from easypay.payments.model import PAYMENT_COLUMNS, Payment, PaymentKey
-from easypay.payments.outcome_changes import Change
+from easypay.payment_details import DETAIL_FIELDS
+from easypay.payments.begin import FollowUp, NewPayment
+from easypay.payments.model import (
+    OPERATION_ANSWER,
+    PAYMENT_ANSWER,
+    PAYMENT_COLUMNS,
+    Payment,
+    PaymentKey,
+    column_of,
+    payment_of,
+)
+from easypay.payments.outcome_changes import Change, OperationEffect, PaymentEffect
+from easypay.processors.base import ProcessorAnswer
 
 
 def _p(columns: str) -> str:
@@ -25,54 +36,29 @@ def _p(columns: str) -> str:
 
 
 def in_months(sql: str, variant: str) -> str:
-    """A group statement on the tables of one month each, instead of on their parents.
+    """Return a group statement on the tables of one month each, instead of on their parents.
 
     `variant` is the payments' month and the operations', as `db.partitions.Months` names them:
     `_2026_11 _2026_11`. Empty: the parents.
     """
     payments, _, operations = variant.partition(" ")
-    for verb in ("UPDATE", "JOIN"):
-        sql = sql.replace(f"{verb} payments p", f"{verb} payments{payments} p")
-        sql = sql.replace(f"{verb} operations o", f"{verb} operations{operations} o")
-    return sql
+    return sql.format(payments=f"payments{payments}", operations=f"operations{operations}")
 
 
 # begin: claim the key, write the intent -------------------------------------------------------
 
 
-class NewPayment(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One payment's intent. Field order is that of the type payment_intent_2."""
+INTENT_FIELDS: Final = (
+    *("merchant_id", "mode", "key", "fingerprint", "payment_id", "operation_id", "kind"),
+    *("amount_minor", "currency", "capture", "method_type", "card_brand", "card_last4"),
+    *("card_exp_month", "card_exp_year", "card_fingerprint", "processor"),
+    *DETAIL_FIELDS,
+    *("customer", "billing_address", "metadata", "reference", "at", "login_id"),
+)
+"""The fields of payment_intent_2, as `begin_payments_arguments` fills them."""
+_DETAILS: Final = ", ".join(DETAIL_FIELDS)
 
-    merchant_id: UUID
-    mode: str
-    key: str
-    fingerprint: bytes
-    payment_id: UUID
-    operation_id: UUID
-    kind: str
-    amount_minor: int
-    currency: str
-    capture: str
-    method_type: str
-    card_brand: str | None
-    card_last4: str | None
-    card_exp_month: int | None
-    card_exp_year: int | None
-    card_fingerprint: bytes | None
-    processor: str
-    order_reference: str | None
-    customer_reference: str | None
-    description: str | None
-    statement_descriptor: str | None
-    customer: str | None
-    billing_address: str | None
-    metadata: str | None
-    reference: str
-    at: datetime
-    login_id: UUID | None
-
-
-BEGIN_PAYMENTS: Final = """
+BEGIN_PAYMENTS: Final = f"""
     WITH input AS (
         SELECT * FROM unnest($1::payment_intent_2[])
     ), claimed AS (
@@ -86,13 +72,12 @@ BEGIN_PAYMENTS: Final = """
     ), new_payments AS (
         INSERT INTO payments (merchant_id, id, mode, status, amount_minor, currency, capture,
             active_operation, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
-            card_fingerprint, processor, order_reference, customer_reference, description,
-            statement_descriptor, customer, billing_address, metadata, created_at, updated_at,
-            login_id)
+            card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
+            created_at, updated_at, login_id)
         SELECT merchant_id, payment_id, mode, 'processing', amount_minor, currency, capture,
             operation_id, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
-            card_fingerprint, processor, order_reference, customer_reference, description,
-            statement_descriptor, customer, billing_address, metadata, at, at, login_id
+            card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
+            at, at, login_id
           FROM fresh
     ), new_operations AS (
         INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
@@ -106,8 +91,22 @@ BEGIN_PAYMENTS: Final = """
 
 
 def begin_payments_arguments(items: Sequence[NewPayment]) -> Sequence[object]:
-    """The group as an array of its rows."""
-    return [list(map(msgspec.structs.astuple, items))]
+    """The group as an array of rows of INTENT_FIELDS."""
+    rows = []
+    for item in items:
+        new, operation = item.payment, item.operation
+        rows.append(
+            (
+                *(new.merchant_id, new.mode, item.key, item.fingerprint, new.id, operation.id),
+                *(operation.kind, new.amount_minor, new.currency, new.capture, new.method_type),
+                *(new.card_brand, new.card_last4, new.card_exp_month, new.card_exp_year),
+                *(item.card_fingerprint, new.processor),
+                *astuple(new.details),
+                *(item.customer, item.billing_address, new.metadata, operation.reference),
+                *(new.created_at, new.login_id),
+            )
+        )
+    return [rows]
 
 
 def begin_payments_results(
@@ -115,26 +114,7 @@ def begin_payments_results(
 ) -> Sequence[bool]:
     """For each item: was its key claimed by it?"""
     claimed = {row[0] for row in rows}
-    return [item.operation_id in claimed for item in items]
-
-
-class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The intent of one of the calls that follow a payment. Field order is follow_up_intent's."""
-
-    merchant_id: UUID
-    mode: str
-    key: str
-    fingerprint: bytes
-    payment_id: UUID
-    operation_id: UUID
-    kind: str
-    asked_minor: int | None
-    """None captures all that was authorized; a refund names its amount; others have none."""
-    whole: bool
-    """A refund of all that is left: refused where that is no longer `asked_minor`."""
-    expected_version: int | None
-    reference: str
-    at: datetime
+    return [item.operation.id in claimed for item in items]
 
 
 # The check and the change are one act: the conditions stand in the UPDATE that takes the payment
@@ -145,7 +125,7 @@ BEGIN_FOLLOW_UPS: Final = f"""
     WITH input AS (
         SELECT * FROM unnest($1::follow_up_intent[])
     ), taken AS (
-        UPDATE payments p
+        UPDATE {{payments}} p
            SET active_operation = CASE WHEN i.kind <> 'refund' THEN i.operation_id END,
                refund_reserved_minor = p.refund_reserved_minor
                    + CASE WHEN i.kind = 'refund' THEN i.asked_minor ELSE 0 END
@@ -189,48 +169,59 @@ BEGIN_FOLLOW_UPS: Final = f"""
 
 def begin_follow_ups_arguments(items: Sequence[FollowUp]) -> Sequence[object]:
     """The group as an array of its rows."""
-    return [list(map(msgspec.structs.astuple, items))]
+    return [list(map(astuple, items))]
 
 
 def begin_follow_ups_results(
     items: Sequence[FollowUp], rows: list[asyncpg.Record]
 ) -> Sequence[Payment | None]:
     """For each item: its payment as it was taken, or None where it was refused."""
-    taken = {row[0]: Payment(*row[1:]) for row in map(tuple, rows)}
+    taken = {row[0]: payment_of(row[1:]) for row in map(tuple, rows)}
     return [taken.get(item.operation_id) for item in items]
 
 
 # record: the one door --------------------------------------------------------------------------
 
+CHANGE_FIELDS: Final = (
+    *("merchant_id", "mode", "payment_id", "operation_id", "attempt", "amount_minor", "currency"),
+    "changed_at",
+    *OperationEffect.__struct_fields__,
+    *PaymentEffect.__struct_fields__,
+    *map(column_of, ProcessorAnswer.__struct_fields__),
+    *("event_id", "event_type"),
+)
+"""The fields of recorded_change_3, as `record_arguments` fills them."""
+
+_OPERATION_ANSWER: Final = ", ".join(f"{c} = i.{c}" for c in map(column_of, OPERATION_ANSWER))
+_PAYMENT_ANSWER: Final = ", ".join(
+    f"{c} = CASE WHEN f.describes_payment THEN f.{c} ELSE p.{c} END"
+    for c in map(column_of, PAYMENT_ANSWER)
+)
+
 # The operation is locked first, the payment second, here and everywhere both are changed. The
-# state named in from_states is checked on the locked row, so of two that learned of the same
+# state is checked against from_states on the locked row, so of two that learned of the same
 # operation exactly one gets through, and only its changes reach the payment.
-RECORD: Final = """
+RECORD: Final = f"""
     WITH input AS (
-        SELECT * FROM unnest($1::recorded_change_2[])
+        SELECT * FROM unnest($1::recorded_change_3[])
     ), finished AS (
-        UPDATE operations o
+        UPDATE {{operations}} o
            SET state = i.state,
-               transaction_id = i.transaction_id,
-               auth_code = i.auth_code,
-               decline_code = i.decline_code,
-               processor_code = i.processor_code,
-               processor_message = i.processor_message,
+               {_OPERATION_ANSWER},
                evidence = coalesce(i.evidence, o.evidence),
                processor_us = coalesce(i.processor_us, o.processor_us),
                reply_status = coalesce(o.reply_status, i.reply_status),
                reply_body = coalesce(o.reply_body, i.reply_body),
                finished_at = i.finished_at,
-               voided = i.voided,
-               retry = i.retry
+               voided = i.voided
           FROM input i
          WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
            AND o.payment_id = i.payment_id
            AND o.attempt = i.attempt
-           AND o.state = ANY (string_to_array(i.from_states, ' '))
+           AND o.state = ANY (i.from_states)
         RETURNING i.*
     ), moved AS (
-        UPDATE payments p
+        UPDATE {{payments}} p
            SET status = f.status_to,
                version = p.version + 1,
                active_operation = nullif(p.active_operation, f.operation_id),
@@ -238,22 +229,7 @@ RECORD: Final = """
                captured_minor = f.captured_minor,
                refunded_minor = p.refunded_minor + f.refunded_delta,
                refund_reserved_minor = p.refund_reserved_minor + f.reserved_delta,
-               decline_code = CASE WHEN f.describes_payment THEN f.decline_code
-                                   ELSE p.decline_code END,
-               transaction_id = CASE WHEN f.describes_payment THEN f.transaction_id
-                                     ELSE p.transaction_id END,
-               network_transaction_id = CASE WHEN f.describes_payment
-                   THEN f.network_transaction_id ELSE p.network_transaction_id END,
-               auth_code = CASE WHEN f.describes_payment THEN f.auth_code ELSE p.auth_code END,
-               avs_result = CASE WHEN f.describes_payment THEN f.avs_result ELSE p.avs_result END,
-               cvv_result = CASE WHEN f.describes_payment THEN f.cvv_result ELSE p.cvv_result END,
-               avs_word = CASE WHEN f.describes_payment THEN f.avs_word ELSE p.avs_word END,
-               cvv_word = CASE WHEN f.describes_payment THEN f.cvv_word ELSE p.cvv_word END,
-               retry = CASE WHEN f.describes_payment THEN f.retry ELSE p.retry END,
-               processor_code = CASE WHEN f.describes_payment THEN f.processor_code
-                                     ELSE p.processor_code END,
-               processor_message = CASE WHEN f.describes_payment THEN f.processor_message
-                                        ELSE p.processor_message END,
+               {_PAYMENT_ANSWER},
                card_brand = coalesce(p.card_brand, f.card_brand),
                card_last4 = coalesce(p.card_last4, f.card_last4),
                updated_at = f.changed_at
@@ -280,7 +256,7 @@ RECORD: Final = """
         ON CONFLICT (merchant_id, operation_id) DO UPDATE
             SET next_inquiry_at = excluded.next_inquiry_at, held = excluded.held,
                 not_sent = excluded.not_sent, absences = 0, absent_from = NULL, absent_to = NULL,
-                searched = '{}'
+                searched = DEFAULT
     )
     SELECT operation_id FROM finished
      WHERE CASE WHEN (SELECT count(*) FROM moved)
@@ -290,14 +266,27 @@ RECORD: Final = """
 
 
 def record_arguments(items: Sequence[Change]) -> Sequence[object]:
-    """The group as an array of its rows."""
-    return [list(map(msgspec.structs.astuple, items))]
+    """The group as an array of rows of CHANGE_FIELDS."""
+    rows = []
+    for item in items:
+        operation = item.operation
+        rows.append(
+            (
+                *(operation.merchant_id, operation.mode, operation.payment_id, operation.id),
+                *(operation.attempt, operation.amount_minor, operation.currency, item.at),
+                *astuple(item.effect),
+                *astuple(item.payment),
+                *astuple(item.answer),
+                *(item.event_id, item.event_type),
+            )
+        )
+    return [rows]
 
 
 def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Sequence[bool]:
     """For each item: did it get through the door? False: somebody had recorded before."""
     recorded = {row[0] for row in rows}
-    return [item.operation_id in recorded for item in items]
+    return [item.operation.id in recorded for item in items]
 
 
 # reads by id -----------------------------------------------------------------------------------
@@ -306,110 +295,116 @@ def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Seque
 READ_PAYMENTS: Final = f"""
     SELECT {_p(PAYMENT_COLUMNS)}
       FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS i(merchant_id, mode, payment_id)
-      JOIN payments p ON p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
+      JOIN {{payments}} p ON p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
 """
 
 
 def read_payments_arguments(items: Sequence[PaymentKey]) -> Sequence[object]:
     """One list per column; each payment once, however many ask for it."""
-    return list(zip(*map(msgspec.structs.astuple, set(items)), strict=True))
+    return list(zip(*map(astuple, set(items)), strict=True))
 
 
 def read_payments_results(
     items: Sequence[PaymentKey], rows: list[asyncpg.Record]
 ) -> Sequence[Payment | None]:
     """For each item its payment, or None."""
-    found = {(row[0], row[2], row[1]): Payment(*row) for row in rows}
+    found = {(row[0], row[2], row[1]): payment_of(row) for row in rows}
     return [found.get((item.merchant_id, item.mode, item.payment_id)) for item in items]
 
 
 # how each is grouped ---------------------------------------------------------------------------
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-class Statement(NamedTuple):
+
+@dataclass(frozen=True)
+class Statement(Generic[Item, Result]):
     """One hot statement: its SQL, how a group becomes its arguments and its rows the results."""
 
+    name: str
     sql: str
-    arguments: Callable[[Sequence[Any]], Sequence[object]]
-    results: Callable[[Sequence[Any], list[asyncpg.Record]], Sequence[Any]]
-    order: Callable[[Any], Any]
+    arguments: Callable[[Sequence[Item]], Sequence[object]]
+    results: Callable[[Sequence[Item], list[asyncpg.Record]], Sequence[Result]]
+    order: Callable[[Item], Any]
     """Rows are locked in this order, in every process."""
-    touches: Callable[[Any], Sequence[Hashable]]
+    touches: Callable[[Item], Sequence[Hashable]]
     """What two items that run at the same time may not have in common."""
-    months: Callable[[Any], tuple[UUID, ...]] = lambda _: ()
+    months: Callable[[Item], tuple[UUID, ...]]
     """The ids whose months the statement names: the payment's, then the operation's."""
 
 
-STATEMENTS: Final[dict[str, Statement]] = {
-    "begin": Statement(
-        BEGIN_PAYMENTS,
-        begin_payments_arguments,
-        begin_payments_results,
-        order=lambda new: (new.merchant_id, new.mode, new.key),
-        touches=lambda new: ((new.merchant_id, new.mode, new.key),),
-    ),
-    "follow-up": Statement(
-        BEGIN_FOLLOW_UPS,
-        begin_follow_ups_arguments,
-        begin_follow_ups_results,
-        order=lambda item: item.payment_id,
-        touches=lambda item: (item.payment_id, (item.merchant_id, item.mode, item.key)),
-        months=lambda item: (item.payment_id,),
-    ),
-    "record": Statement(
-        RECORD,
-        record_arguments,
-        record_results,
-        order=lambda change: change.operation_id,
-        touches=lambda change: (change.payment_id,),
-        months=lambda change: (change.payment_id, change.operation_id),
-    ),
-    "read": Statement(
-        READ_PAYMENTS,
-        read_payments_arguments,
-        read_payments_results,
-        order=lambda key: key.payment_id,
-        touches=lambda _: (),
-        months=lambda key: (key.payment_id,),
-    ),
-}
+BEGIN: Final = Statement[NewPayment, bool](
+    "begin",
+    BEGIN_PAYMENTS,
+    begin_payments_arguments,
+    begin_payments_results,
+    order=lambda new: (new.payment.merchant_id, new.payment.mode, new.key),
+    touches=lambda new: ((new.payment.merchant_id, new.payment.mode, new.key),),
+    months=lambda new: (),  # it only inserts
+)
+FOLLOW_UP: Final = Statement[FollowUp, Payment | None](
+    "follow-up",
+    BEGIN_FOLLOW_UPS,
+    begin_follow_ups_arguments,
+    begin_follow_ups_results,
+    order=lambda item: item.payment_id,
+    touches=lambda item: (item.payment_id, (item.merchant_id, item.mode, item.key)),
+    months=lambda item: (item.payment_id,),
+)
+RECORD_CHANGES: Final = Statement[Change, bool](
+    "record",
+    RECORD,
+    record_arguments,
+    record_results,
+    order=lambda change: change.operation.id,
+    touches=lambda change: (change.operation.payment_id,),
+    months=lambda change: (change.operation.payment_id, change.operation.id),
+)
+READ: Final = Statement[PaymentKey, Payment | None](
+    "read",
+    READ_PAYMENTS,
+    read_payments_arguments,
+    read_payments_results,
+    order=lambda key: key.payment_id,
+    touches=lambda key: (),
+    months=lambda key: (key.payment_id,),
+)
 
 
-def lane(name: str, dsn: str, number: int = 1, *, limit_s: float = ANSWER_WITHIN_S) -> Lane:
-    """One connection for one of STATEMENTS. An answer may take `limit_s`."""
-    sql = STATEMENTS[name].sql
+def lane(
+    statement: Statement[Any, Any], dsn: str, number: int = 1, *, limit_s: float = ANSWER_WITHIN_S
+) -> Lane:
+    """Return one connection for a statement. An answer may take `limit_s`."""
     return Lane(
         dsn,
-        f"{name} {number}",
-        lambda variant: in_months(sql, variant),
-        lookups=name != "begin",  # it only inserts
+        f"{statement.name} {number}",
+        lambda variant: in_months(statement.sql, variant),
+        lookups=statement is not BEGIN,
         limit_s=limit_s,
     )
 
 
 def group_committer(
-    name: str,
+    statement: Statement[Item, Result],
     lanes: Sequence[Lane],
     *,
     month_of: Callable[[UUID], str],
     size: int,
     limit: int | None,
     patience_s: float,
-    statement: Statement | None = None,
     **more: Any,
-) -> GroupCommitter[Any, Any]:
-    """One of STATEMENTS at work. `month_of` is `db.partitions.Months.of`; the rest is
-    GroupCommitter's. `statement` stands in for the table's own.
-    """
-    used = statement or STATEMENTS[name]
+) -> GroupCommitter[Item, Result]:
+    """Return a statement at work. `month_of` is `db.partitions.Months.of`; the rest is
+    GroupCommitter's."""
     return GroupCommitter(
-        name,
+        statement.name,
         lanes,
-        arguments=used.arguments,
-        results=used.results,
-        order=used.order,
-        touches=used.touches,
-        variant=lambda item: " ".join(map(month_of, used.months(item))),
+        arguments=statement.arguments,
+        results=statement.results,
+        order=statement.order,
+        touches=statement.touches,
+        variant=lambda item: " ".join(map(month_of, statement.months(item))),
         size=size,
         limit=limit,
         patience_s=patience_s,

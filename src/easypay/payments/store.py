@@ -53,7 +53,7 @@ async def find_operation(runner: Runner, merchant_id: UUID, operation_id: UUID) 
         merchant_id,
         operation_id,
     )
-    return None if row is None else Operation(*row)
+    return None if row is None else operation_of(row)
 
 
 async def find_payment(runner: Runner, key: PaymentKey) -> Payment | None:
@@ -64,7 +64,7 @@ async def find_payment(runner: Runner, key: PaymentKey) -> Payment | None:
         key.mode,
         key.payment_id,
     )
-    return None if row is None else Payment(*row)
+    return None if row is None else payment_of(row)
 
 
 LIST_PAYMENTS: Final = f"""
@@ -80,7 +80,7 @@ async def list_payments(
 ) -> list[Payment]:
     """Payments with `floor <= id < below`, newest first, at most `limit`."""
     rows = await runner.fetch(LIST_PAYMENTS, merchant_id, mode, below, floor, limit)
-    return [Payment(*row) for row in rows]
+    return [payment_of(row) for row in rows]
 
 
 async def list_operations(
@@ -104,7 +104,7 @@ async def list_operations(
         kind,
         limit,
     )
-    return [Operation(*row) for row in rows]
+    return [operation_of(row) for row in rows]
 
 
 def _earliest_child(payment_id: UUID) -> UUID:
@@ -169,7 +169,7 @@ async def reopen(
     that is the one to be asked about it.
     """
     row = await runner.fetchrow(_REOPEN, merchant_id, operation_id, login_id)
-    return None if row is None else Operation(*row)
+    return None if row is None else operation_of(row)
 
 
 async def look_now(runner: Runner, operation: Operation) -> None:

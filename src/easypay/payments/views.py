@@ -1,13 +1,15 @@
 """How payments, refunds and operations look outside."""
 
+from operator import attrgetter
 from typing import Final
 
 import msgspec
+from msgspec.structs import asdict
 
 from easypay import ids
 from easypay.clock import rfc3339
-from easypay.payments.model import Operation, Payment
-from easypay.payments.status import BY_NAME, Status
+from easypay.payments.model import OPERATION_ANSWER, Operation, Payment, State
+from easypay.payments.status import Status
 
 
 class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
@@ -21,7 +23,7 @@ class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessorView(msgspec.Struct, frozen=True, gc=False):
-    """What the processor said, its codes verbatim."""
+    """What the processor said, its codes verbatim: `ProcessorAnswer`, as far as it is shown."""
 
     name: str
     transaction_id: str | None
@@ -103,7 +105,7 @@ def payment_view(payment: Payment) -> PaymentView:
     """A payment as the API shows it."""
     return PaymentView(
         id=ids.typed(ids.PAYMENT, payment.id),
-        status=BY_NAME[payment.status],
+        status=payment.status,
         amount=payment.amount_minor,
         currency=payment.currency,
         captured_amount=payment.captured_minor,
@@ -116,24 +118,9 @@ def payment_view(payment: Payment) -> PaymentView:
             payment.card_exp_month,
             payment.card_exp_year,
         ),
-        decline_code=payment.decline_code,
-        processor=ProcessorView(
-            payment.processor,
-            payment.transaction_id,
-            payment.auth_code,
-            payment.avs_result,
-            payment.cvv_result,
-            payment.processor_code,
-            payment.processor_message,
-            payment.avs_word,
-            payment.cvv_word,
-            payment.retry,
-            payment.network_transaction_id,
-        ),
-        order_reference=payment.order_reference,
-        customer_reference=payment.customer_reference,
-        description=payment.description,
-        statement_descriptor=payment.statement_descriptor,
+        decline_code=payment.answer.decline_code,
+        processor=ProcessorView(payment.processor, *_payment_answer(payment.answer)),
+        **asdict(payment.details),
         metadata=_metadata.decode(payment.metadata) if payment.metadata else {},
         mode=payment.mode,
         version=payment.version,
@@ -143,19 +130,19 @@ def payment_view(payment: Payment) -> PaymentView:
 
 
 REFUND_STATUS: Final = {
-    "in_flight": "processing",
-    "unknown": "processing",
-    "not_sent": "processing",
-    "held": "processing",
-    "approved": "succeeded",
-    "declined": "failed",
-    "rejected": "failed",
-    "absent": "failed",
+    State.IN_FLIGHT: "processing",
+    State.UNKNOWN: "processing",
+    State.NOT_SENT: "processing",
+    State.HELD: "processing",
+    State.APPROVED: "succeeded",
+    State.DECLINED: "failed",
+    State.REJECTED: "failed",
+    State.ABSENT: "failed",
 }
 
 
-def refund_view(operation: Operation) -> RefundView:
-    """A refund as the API shows it: an operation of kind refund."""
+def refund_view(operation: Operation, processor: str) -> RefundView:
+    """A refund as the API shows it: an operation of kind refund at the named processor."""
     return RefundView(
         id=ids.typed(ids.REFUND, operation.id),
         payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
@@ -163,8 +150,8 @@ def refund_view(operation: Operation) -> RefundView:
         method=_refund_method(operation),
         amount=operation.amount_minor,
         currency=operation.currency,
-        decline_code=operation.decline_code,
-        processor=_operation_processor(operation),
+        decline_code=operation.answer.decline_code,
+        processor=_operation_processor(operation, processor),
         mode=operation.mode,
         created_at=rfc3339(ids.moment_of(operation.id)),
         updated_at=rfc3339(operation.finished_at or operation.begun_at),
@@ -176,13 +163,13 @@ REFUND_METHODS: Final = ("refund", "void")
 
 def _refund_method(operation: Operation) -> str | None:
     """How the money went back: by a refund, or by undoing what had not settled."""
-    if operation.state != "approved":
+    if operation.state is not State.APPROVED:
         return None
     return "void" if operation.voided else "refund"
 
 
-def operation_view(operation: Operation) -> OperationView:
-    """An operation as the API shows it."""
+def operation_view(operation: Operation, processor: str) -> OperationView:
+    """An operation at the named processor, as the API shows it."""
     return OperationView(
         id=ids.typed(ids.OPERATION, operation.id),
         payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
@@ -192,8 +179,8 @@ def operation_view(operation: Operation) -> OperationView:
         currency=operation.currency,
         reference=operation.reference,
         attempt=operation.attempt,
-        decline_code=operation.decline_code,
-        processor=_operation_processor(operation),
+        decline_code=operation.answer.decline_code,
+        processor=_operation_processor(operation, processor),
         processor_ms=None if operation.processor_us is None else operation.processor_us / 1000,
         evidence=None if operation.evidence is None else msgspec.Raw(operation.evidence.encode()),
         begun_at=rfc3339(operation.begun_at),
@@ -201,20 +188,14 @@ def operation_view(operation: Operation) -> OperationView:
     )
 
 
-def _operation_processor(operation: Operation) -> ProcessorView:
-    return ProcessorView(
-        "authorize_net",
-        operation.transaction_id,
-        operation.auth_code,
-        None,
-        None,
-        operation.processor_code,
-        operation.processor_message,
-        None,
-        None,
-        operation.retry,
-        None,
-    )
+_SHOWN: Final = ProcessorView.__struct_fields__[1:]
+_payment_answer: Final = attrgetter(*_SHOWN)
+
+
+def _operation_processor(operation: Operation, processor: str) -> ProcessorView:
+    """What an operation remembers; the checks and the network's id are told of the payment."""
+    shown = (getattr(operation.answer, f) if f in OPERATION_ANSWER else None for f in _SHOWN)
+    return ProcessorView(processor, *shown)
 
 
 def body_of(view: PaymentView | RefundView) -> bytes:

@@ -6,17 +6,20 @@ one operation; a `transaction_id` is the processor's.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Literal, Protocol
+from operator import attrgetter
+from typing import Literal, Protocol, assert_never
 
 import msgspec
+
+from easypay.payment_details import NO_DETAILS, PaymentDetails
 
 Retry = Literal["never", "later", "fix_data"]
 """What a merchant may do after a no: `later` the same again may work another time, `fix_data` it
 may work with other data (another card is other data), `never` it will not."""
 
 
-class AvsResult(StrEnum):
-    """What the issuer said of the billing address."""
+class AvsMatch(StrEnum):
+    """What the issuer says of the billing address."""
 
     FULL_MATCH = "full_match"
     ADDRESS_ONLY = "address_only"
@@ -31,8 +34,8 @@ class AvsResult(StrEnum):
     ERROR = "error"
 
 
-class CvvResult(StrEnum):
-    """What the issuer said of the card code."""
+class CvvMatch(StrEnum):
+    """What the issuer says of the card code."""
 
     MATCH = "match"
     NO_MATCH = "no_match"
@@ -41,80 +44,75 @@ class CvvResult(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-class CavvResult(StrEnum):
-    """What the issuer said of the cardholder's authentication (3-D Secure)."""
+class ProcessorAnswer(msgspec.Struct, frozen=True, gc=False):
+    """What a processor says of a transaction, whatever came of it; None where it is silent.
 
-    PASSED = "passed"
-    FAILED = "failed"
-    NOT_PERFORMED = "not_performed"
-    INFORMATION_ONLY = "information_only"
-    ERROR = "error"
+    The one shape for it: outcomes are answers, and so is what a change records, a row remembers
+    and the API shows. `payments/model.py` names the columns.
+    """
 
-
-class Told(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What a processor may tell of a transaction, whatever came of it."""
-
-    network_transaction_id: str | None = None
-    card_brand: str | None = None
-    """visa, mastercard, amex, discover, jcb, diners, unionpay, where the reply names it."""
-    card_last4: str | None = None
-    """The last four digits of the card, or of the bank account."""
+    transaction_id: str | None = None
+    auth_code: str | None = None
+    decline_code: str | None = None
+    """Our word for a no, such as `expired_card`, where the reason is known."""
+    code: str | None = None
+    message: str | None = None
+    """Its own code and words, verbatim."""
+    retry: Retry | None = None
     avs_result: str | None = None
     cvv_result: str | None = None
-    cavv_result: str | None = None
-    """The processor's own letters, and what they mean:"""
-    avs: str | None = None
-    """An `AvsResult`."""
-    cvv: str | None = None
-    """A `CvvResult`."""
-    cavv: str | None = None
-    """A `CavvResult`."""
+    """Its own letters for the address check and the card code check."""
+    avs: AvsMatch | None = None
+    cvv: CvvMatch | None = None
+    """What they mean."""
+    network_transaction_id: str | None = None
+    card_brand: str | None = None
+    """visa, mastercard, amex, discover, jcb, diners, unionpay, where the answer names it."""
+    card_last4: str | None = None
+    """The last four digits of the card, or of the bank account."""
 
 
-class Approved(Told, frozen=True, gc=False, kw_only=True, tag=True):
+_answer_fields = attrgetter(*ProcessorAnswer.__struct_fields__)
+
+
+def answer_of(outcome: ProcessorAnswer) -> ProcessorAnswer:
+    """Return the answer alone, of an outcome that has more fields."""
+    return ProcessorAnswer(*_answer_fields(outcome))
+
+
+class Approved(ProcessorAnswer, frozen=True, gc=False, kw_only=True, tag=True):
     """The processor did it."""
 
     transaction_id: str
     amount_minor: int | None = None
-    """What was really authorized, captured or refunded, where the processor says so."""
-    auth_code: str | None = None
-    code: str | None = None
-    message: str | None = None
+    """The amount really authorized, captured or refunded, where the processor says so."""
     voided: bool = False
     """Of a refund: the money went back by undoing a payment that had not settled."""
 
 
-class Declined(Told, frozen=True, gc=False, kw_only=True, tag=True):
-    """The issuer said no. `decline_code` is our normalized word, `code` theirs, verbatim."""
+class Declined(ProcessorAnswer, frozen=True, gc=False, kw_only=True, tag=True):
+    """The issuer said no."""
 
     decline_code: str
     code: str
     message: str
-    transaction_id: str | None = None
-    retry: Retry | None = None
     undecided: Literal["voided", "expired"] | None = None
     """Of a review: how it ended, where nobody declined what was held."""
 
 
-class Rejected(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
+class Rejected(ProcessorAnswer, frozen=True, gc=False, kw_only=True, tag=True):
     """The processor would not take the request, and says so: no money moved."""
 
     code: str
     message: str
-    decline_code: str | None = None
-    """Our word for the reason, as on a decline (`expired_card`), where the reason is known."""
     not_settled: bool = False
     """Of a refund: refused only because the payment has not settled yet; ask again afterwards."""
-    retry: Retry | None = None
 
 
-class HeldForReview(Told, frozen=True, gc=False, kw_only=True, tag=True):
+class HeldForReview(ProcessorAnswer, frozen=True, gc=False, kw_only=True, tag=True):
     """Accepted, and waiting for a person at the processor. Money may be held, none is paid."""
 
     transaction_id: str
-    auth_code: str | None = None
-    code: str | None = None
-    message: str | None = None
 
 
 class AccountRefusal(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
@@ -233,7 +231,7 @@ class StoredMethod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class BankAccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A raw bank account (eCheck), in memory for the length of one call. Its repr hides all."""
 
-    account_type: Literal["checking", "savings", "businessChecking"]
+    account_type: Literal["checking", "savings", "business_checking"]
     routing_number: str
     account_number: str
     name_on_account: str
@@ -277,7 +275,11 @@ class Address(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class AuthorizeRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Hold money (`capture=False`: authorize) or take it at once (`capture=True`: sale)."""
+    """Hold money (`capture=False`: authorize) or take it at once (`capture=True`: sale).
+
+    It is all or nothing: where less is approved (a prepaid card), that part is released at once
+    and the outcome is a decline.
+    """
 
     account: Account
     reference: str
@@ -285,16 +287,10 @@ class AuthorizeRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     currency: str
     capture: bool
     method: Method
-    description: str | None = None
-    statement_descriptor: str | None = None
-    customer_reference: str | None = None
+    details: PaymentDetails = NO_DETAILS
     customer_email: str | None = None
     customer_ip: str | None = None
-    order_reference: str | None = None
     billing_address: Address | None = None
-    accept_partial: bool = False
-    """Less than `amount_minor` is welcome (a prepaid card). If not, what was approved in part is
-    given back at once and the outcome is a decline."""
     stored_credential: StoredCredential | None = None
 
 
@@ -348,13 +344,16 @@ class ReviewRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     approve: bool
 
 
+FollowUpRequest = CaptureRequest | VoidRequest | RefundRequest | ReviewRequest
+"""What can be asked of a transaction that was made before."""
+
+
 class InquiryRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What became of one operation? `kind` is authorize, sale, capture, void, refund or review.
 
     `transaction_id` is the parent's for a capture, void or refund, the held one's for a review,
     and None for the others. `sent_at_ms` is when the call may first have left (Unix
-    milliseconds): nothing older is ours. `captured_minor` and `accept_partial` are as in the
-    request that is asked after.
+    milliseconds): nothing older is ours. `captured_minor` is as in the refund's request.
     """
 
     account: Account
@@ -365,7 +364,6 @@ class InquiryRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     transaction_id: str | None
     sent_at_ms: int
     captured_minor: int | None = None
-    accept_partial: bool = False
 
 
 class PassRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -464,3 +462,20 @@ class Processor(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def follow_up(
+    processor: Processor, request: FollowUpRequest, deadline: Deadline
+) -> Awaitable[Outcome]:
+    """Ask a processor for what `request` says, by the call that belongs to it."""
+    match request:
+        case CaptureRequest():
+            return processor.capture(request, deadline)
+        case VoidRequest():
+            return processor.void(request, deadline)
+        case RefundRequest():
+            return processor.refund_or_void(request, deadline)
+        case ReviewRequest():
+            return processor.review(request, deadline)
+        case _:
+            assert_never(request)

@@ -1,73 +1,54 @@
 """What the issuer checked beside the money: their letters, and our words for them.
 
-Address (AVS), card code (CVV) and cardholder authentication (CAVV). A letter we do not know has
-no word, and stays beside it as it came.
+Address (AVS) and card code (CVV). A letter that we do not know has no word; it is kept as it came.
 """
 
 from collections.abc import Mapping
 from typing import Final, TypedDict
 
 from easypay.processors.authorize_net import wire
-from easypay.processors.base import AvsResult, CavvResult, CvvResult
+from easypay.processors.base import AvsMatch, CvvMatch
 
-AVS: Final[Mapping[str, AvsResult]] = {
-    "A": AvsResult.ADDRESS_ONLY,
-    "B": AvsResult.NOT_PROVIDED,
-    "E": AvsResult.ERROR,
-    "G": AvsResult.INTERNATIONAL,
-    "N": AvsResult.NO_MATCH,
-    "P": AvsResult.NOT_APPLICABLE,
-    "R": AvsResult.RETRY,
-    "S": AvsResult.NOT_SUPPORTED,
-    "U": AvsResult.UNAVAILABLE,
-    "W": AvsResult.POSTAL_CODE_ONLY,
-    "X": AvsResult.FULL_MATCH,
-    "Y": AvsResult.FULL_MATCH,
-    "Z": AvsResult.POSTAL_CODE_ONLY,
+AVS: Final[Mapping[str, AvsMatch]] = {
+    "A": AvsMatch.ADDRESS_ONLY,
+    "B": AvsMatch.NOT_PROVIDED,
+    "E": AvsMatch.ERROR,
+    "G": AvsMatch.INTERNATIONAL,
+    "N": AvsMatch.NO_MATCH,
+    "P": AvsMatch.NOT_APPLICABLE,
+    "R": AvsMatch.RETRY,
+    "S": AvsMatch.NOT_SUPPORTED,
+    "U": AvsMatch.UNAVAILABLE,
+    "W": AvsMatch.POSTAL_CODE_ONLY,
+    "X": AvsMatch.FULL_MATCH,
+    "Y": AvsMatch.FULL_MATCH,
+    "Z": AvsMatch.POSTAL_CODE_ONLY,
 }
 
-CVV: Final[Mapping[str, CvvResult]] = {
-    "M": CvvResult.MATCH,
-    "N": CvvResult.NO_MATCH,
-    "P": CvvResult.NOT_PROCESSED,
-    "S": CvvResult.SHOULD_HAVE_BEEN_PRESENT,
-    "U": CvvResult.UNAVAILABLE,
+CVV: Final[Mapping[str, CvvMatch]] = {
+    "M": CvvMatch.MATCH,
+    "N": CvvMatch.NO_MATCH,
+    "P": CvvMatch.NOT_PROCESSED,
+    "S": CvvMatch.SHOULD_HAVE_BEEN_PRESENT,
+    "U": CvvMatch.UNAVAILABLE,
 }
-
-CAVV: Final[Mapping[str, CavvResult]] = {
-    "0": CavvResult.ERROR,
-    "1": CavvResult.FAILED,
-    "2": CavvResult.PASSED,
-    "3": CavvResult.NOT_PERFORMED,
-    "4": CavvResult.NOT_PERFORMED,
-    "7": CavvResult.FAILED,
-    "8": CavvResult.PASSED,
-    "9": CavvResult.FAILED,
-    "A": CavvResult.PASSED,
-    "B": CavvResult.INFORMATION_ONLY,
-}
-"""5 and 6 are reserved; an empty one was not validated."""
 
 
 class Checks(TypedDict):
-    """The fields of an outcome that tell of the checks."""
+    """The fields of a `ProcessorAnswer` that tell of the checks."""
 
     avs_result: str | None
     cvv_result: str | None
-    cavv_result: str | None
-    avs: str | None
-    cvv: str | None
-    cavv: str | None
+    avs: AvsMatch | None
+    cvv: CvvMatch | None
 
 
-def read(avs: object, cvv: object, cavv: object) -> Checks:
-    """From the three results as they came, which may be anything."""
-    avs_result, cvv_result, cavv_result = wire.letter(avs), wire.letter(cvv), wire.letter(cavv)
+def read(avs: object, cvv: object) -> Checks:
+    """Read the two results as they came, which may be anything."""
+    avs_result, cvv_result = wire.letter(avs), wire.letter(cvv)
     return {
         "avs_result": avs_result,
         "cvv_result": cvv_result,
-        "cavv_result": cavv_result,
         "avs": AVS.get(avs_result) if avs_result else None,
         "cvv": CVV.get(cvv_result) if cvv_result else None,
-        "cavv": CAVV.get(cavv_result) if cavv_result else None,
     }

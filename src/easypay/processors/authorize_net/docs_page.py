@@ -18,7 +18,7 @@ from easypay.processors.authorize_net.reason_meanings import (
     verdict,
 )
 from easypay.processors.authorize_net.reason_texts import REASONS
-from easypay.processors.authorize_net.statuses import KINDS, MEANINGS, STATUSES
+from easypay.processors.authorize_net.statuses import COLUMNS, MEANINGS, STATUSES
 
 BEGIN: Final = "<!-- made by `python -m easypay.processors.authorize_net.docs_page`: begin -->"
 END: Final = "<!-- end -->"
@@ -87,11 +87,11 @@ def _statuses() -> list[str]:
         "capture and a void by the one they change; the last column is the payment of a refund.",
         "Any status not named here settles nothing.",
         "",
-        f"| status | {' | '.join(KINDS)} |",
-        f"| --- |{' --- |' * len(KINDS)}",
+        f"| status | {' | '.join(COLUMNS)} |",
+        f"| --- |{' --- |' * len(COLUMNS)}",
     ]
     for status, meanings in STATUSES.items():
-        lines.append(f"| {status} | {' | '.join(_words(meanings[kind]) for kind in KINDS)} |")
+        lines.append(f"| {status} | {' | '.join(_words(meanings[kind]) for kind in COLUMNS)} |")
     lines += ["", "| word | meaning |", "| --- | --- |"]
     lines += [f"| {_words(word)} | {said} |" for word, said in MEANINGS.items()]
     return [*lines, ""]
@@ -102,7 +102,6 @@ def _checks() -> list[str]:
     for name, words in (
         ("AVS (address): `avs_result`, `avs`", avs_and_cvv.AVS),
         ("CVV (card code): `cvv_result`, `cvv`", avs_and_cvv.CVV),
-        ("CAVV (cardholder authentication): `cavv_result`, `cavv`", avs_and_cvv.CAVV),
     ):
         lines += [f"### {name}", "", "| theirs | ours |", "| --- | --- |"]
         lines += [f"| {letter} | {word} |" for letter, word in words.items()]

@@ -5,9 +5,10 @@ it is, of what kind, and for how much.
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple, assert_never, cast
 
 import msgspec
+from msgspec.structs import asdict
 
 from easypay.processors.authorize_net import partial_approvals, reason_meanings, statuses, wire
 from easypay.processors.authorize_net.reporting import Details
@@ -38,7 +39,7 @@ _HOLDS: Final = frozenset({"hold", "authAndHold"})
 
 
 class ApprovedInPart(NamedTuple):
-    """Found, but approved for less than was asked and not wanted so: it is to be voided."""
+    """Found, but approved for less than was asked: it is to be voided."""
 
     approved: Approved
     evidence: str
@@ -63,7 +64,7 @@ def judge(request: InquiryRequest, details: Details) -> Finding:
         case "done":
             return _approved_if_agreed(request, details)
         case "held":
-            return Found(outcome=_held(details), evidence=evidence)
+            return Found(outcome=HeldForReview(**asdict(details.answer)), evidence=evidence)
         case "declined" if request.kind == "review":
             ended = msgspec.structs.replace(_declined(details), undecided=_undecided(details))
             return Found(outcome=ended, evidence=evidence)
@@ -81,14 +82,16 @@ def judge(request: InquiryRequest, details: Details) -> Finding:
             return _rejected(details, "it cannot be captured")
         case "impossible":
             return _rejected(details, "it cannot be voided")
-        case _:
+        case "part" | "unclear":
             return Inconclusive(reason=f"this status settles nothing: {evidence}")
+        case _:
+            assert_never(meaning)
 
 
 def judge_voided_payment(request: InquiryRequest, details: Details, absent: Absent) -> Finding:
     """A whole refund that was not found as a refund: its payment may have been voided."""
     evidence = _evidence(details)
-    match statuses.meaning(details.status, "payment"):
+    match meaning := statuses.payment_meaning(details.status):
         case "voided":
             return Found(
                 outcome=Approved(
@@ -100,8 +103,10 @@ def judge_voided_payment(request: InquiryRequest, details: Details, absent: Abse
             )
         case "unclear":
             return Inconclusive(reason=f"this status settles nothing: {evidence}")
-        case _:
+        case "unsettled" | "settling" | "other":
             return Absent(searched=f"{absent.searched}; the payment is {details.status}")
+        case _:
+            assert_never(meaning)
 
 
 def _why_not_ours(request: InquiryRequest, details: Details) -> str | None:
@@ -131,12 +136,10 @@ def _part(request: InquiryRequest, details: Details) -> Finding | ApprovedInPart
     approved = _approved(details, authorized)
     evidence = _evidence(details)
     if meaning == "gone":
-        if request.accept_partial or _was_held(details):
+        if _was_held(details):
             return None
         outcome = partial_approvals.not_enough(approved, request.currency)
         return Found(outcome=outcome, evidence=evidence)
-    if request.accept_partial:
-        return Found(outcome=approved, evidence=evidence)
     if details.invoice_number != request.reference:
         return None  # nothing is voided that does not say it is ours
     return ApprovedInPart(approved, evidence)
@@ -158,19 +161,21 @@ def _approved_if_agreed(request: InquiryRequest, details: Details) -> Finding:
 
 
 def _by_code(details: Details) -> Finding:
-    match reason_meanings.verdict(details.response_code or "", details.reason_code):
+    match verdict := reason_meanings.verdict(details.response_code or "", details.reason_code):
         case "declined":
             outcome: Declined | Rejected = _declined(details)
         case "rejected":
             word = reason_meanings.decline_code(details.reason_code, "3")
             outcome = Rejected(
                 code=details.reason_code or details.status,
-                message=details.reason_text or "",
+                message=details.answer.message or "",
                 decline_code=word,
                 retry=reason_meanings.retry(word),
             )
-        case _:
+        case "approved" | "approved_in_part" | "done_before" | "held_for_review" | "unknown":
             return Inconclusive(reason=f"this status settles nothing: {_evidence(details)}")
+        case _:
+            assert_never(verdict)
     return Found(outcome=outcome, evidence=_evidence(details))
 
 
@@ -186,30 +191,7 @@ def _was_held(details: Details) -> bool:
 
 
 def _approved(details: Details, amount_minor: int) -> Approved:
-    return Approved(
-        transaction_id=details.transaction_id,
-        amount_minor=amount_minor,
-        auth_code=details.auth_code,
-        code=details.reason_code,
-        message=details.reason_text,
-        network_transaction_id=details.network_transaction_id,
-        card_brand=details.card_brand,
-        card_last4=details.card_last4,
-        **details.checks,
-    )
-
-
-def _held(details: Details) -> HeldForReview:
-    return HeldForReview(
-        transaction_id=details.transaction_id,
-        auth_code=details.auth_code,
-        code=details.reason_code,
-        message=details.reason_text,
-        card_brand=details.card_brand,
-        card_last4=details.card_last4,
-        network_transaction_id=details.network_transaction_id,
-        **details.checks,
-    )
+    return Approved(amount_minor=amount_minor, **asdict(details.answer))
 
 
 def _declined(details: Details) -> Declined:
@@ -218,17 +200,14 @@ def _declined(details: Details) -> Declined:
     if details.status in _ENDED or reason in _HELD_REASONS:
         reason = reason_meanings.REVIEW_DECLINED
     word = reason_meanings.decline_code(reason)
-    return Declined(
-        decline_code=word,
-        code=reason or "declined",
-        message=details.reason_text or "",
-        transaction_id=details.transaction_id,
-        card_brand=details.card_brand,
-        card_last4=details.card_last4,
-        network_transaction_id=details.network_transaction_id,
-        retry=reason_meanings.retry(word),
-        **details.checks,
-    )
+    said = asdict(details.answer) | {
+        "auth_code": None,
+        "decline_code": word,
+        "code": reason or "declined",
+        "message": details.answer.message or "",
+        "retry": reason_meanings.retry(word),
+    }
+    return Declined(**said)
 
 
 def _rejected(details: Details, consequence: str) -> Found:

@@ -31,23 +31,15 @@ DUPLICATE_WINDOW_S: Final = 28_800
 _WINDOW: Final = {"settingName": "duplicateWindow", "settingValue": str(DUPLICATE_WINDOW_S)}
 _RECURRING: Final = {"settingName": "recurringBilling", "settingValue": "true"}
 _SETTINGS: Final = msgspec.Raw(msgspec.json.encode({"setting": [_WINDOW]}))
+_ALL_OR_NOTHING: Final = {"settingName": "allowPartialAuth", "settingValue": "false"}
+"""Always sent: an account may approve a prepaid card for less than was asked by default."""
 _PAYMENT_SETTINGS: Final = {
-    (partial, recurring): msgspec.Raw(
-        msgspec.json.encode(
-            {
-                "setting": [
-                    {"settingName": "allowPartialAuth", "settingValue": str(partial).lower()},
-                    *([_RECURRING] if recurring else []),
-                    _WINDOW,
-                ]
-            }
-        )
+    recurring: msgspec.Raw(msgspec.json.encode({"setting": settings}))
+    for recurring, settings in (
+        (False, [_ALL_OR_NOTHING, _WINDOW]),
+        (True, [_ALL_OR_NOTHING, _RECURRING, _WINDOW]),
     )
-    for partial in (False, True)
-    for recurring in (False, True)
 }
-"""By (part of the amount is welcome, recurring). The first is always said: an account's default
-may be to approve a prepaid card for less than was asked."""
 
 
 def authorization(request: AuthorizeRequest) -> bytes:
@@ -59,10 +51,11 @@ def authorization(request: AuthorizeRequest) -> bytes:
     }
     name, method = _method(request.method)
     transaction[name] = method
+    details = request.details
     transaction["order"] = {"invoiceNumber": request.reference}
-    if description := text(request.description, 255):
+    if description := text(details.description, 255):
         transaction["order"] = {"invoiceNumber": request.reference, "description": description}
-    if order_reference := whole(request.order_reference, 25):
+    if order_reference := whole(details.order_reference, 25):
         transaction["poNumber"] = order_reference
     if not isinstance(request.method, StoredMethod):  # a stored one has its own: sent too, E00091
         if customer := _customer(request):
@@ -73,8 +66,8 @@ def authorization(request: AuthorizeRequest) -> bytes:
         transaction["customerIP"] = customer_ip
     credential = request.stored_credential
     recurring = credential is not None and credential.recurring
-    transaction["transactionSettings"] = _PAYMENT_SETTINGS[request.accept_partial, recurring]
-    if descriptor := text(request.statement_descriptor, 255):
+    transaction["transactionSettings"] = _PAYMENT_SETTINGS[recurring]
+    if descriptor := text(details.statement_descriptor, 255):
         transaction["merchantDescriptor"] = descriptor
     if credential is not None:
         transaction |= _stored_credential(credential, request.currency)
@@ -232,9 +225,16 @@ def _method(method: Method) -> tuple[str, dict[str, object]]:
     return "payment", {"opaqueData": token}
 
 
+_ACCOUNT_TYPES: Final = {
+    "checking": "checking",
+    "savings": "savings",
+    "business_checking": "businessChecking",
+}
+
+
 def _bank_account(account: BankAccount) -> dict[str, str]:
     fields = {
-        "accountType": account.account_type,
+        "accountType": _ACCOUNT_TYPES[account.account_type],
         "routingNumber": account.routing_number,
         "accountNumber": account.account_number,
         "nameOnAccount": text(account.name_on_account, 22) or "",
@@ -290,7 +290,7 @@ def _refunded_to(request: RefundRequest) -> tuple[str, dict[str, object]]:
 
 def _customer(request: AuthorizeRequest) -> dict[str, str]:
     customer: dict[str, str] = {}
-    if reference := text(request.customer_reference, 20):
+    if reference := text(request.details.customer_reference, 20):
         customer["id"] = reference
     if email := whole(request.customer_email, 255):
         customer["email"] = email

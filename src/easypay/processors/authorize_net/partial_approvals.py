@@ -1,12 +1,14 @@
 """Approved for less than was asked: what is done about it. Pure.
 
-A prepaid card may be approved for what is left on it. A merchant that does not accept a part has
-the whole refused: what was approved is voided, and only once that is certain is it a decline.
+A prepaid card may be approved for what is left on it. A payment is all or nothing, so that part is
+voided, and only once the void is certain is the payment declined.
 """
+
+from msgspec.structs import asdict
 
 from easypay.money import Money
 from easypay.processors.authorize_net import reason_meanings
-from easypay.processors.base import Approved, Declined, Outcome, Told, Unknown
+from easypay.processors.base import Approved, Declined, Outcome, Unknown, answer_of
 
 
 def falls_short(outcome: Outcome, amount_minor: int) -> bool:
@@ -17,13 +19,6 @@ def falls_short(outcome: Outcome, amount_minor: int) -> bool:
     if outcome.amount_minor is None:
         return outcome.code == reason_meanings.PARTIAL
     return outcome.amount_minor < amount_minor
-
-
-def accepted(approved: Approved) -> Approved | Unknown:
-    """The part, for a merchant that accepts one."""
-    if approved.amount_minor is None:
-        return Unknown(reason="approved in part, but for no readable amount", code=approved.code)
-    return approved
 
 
 def given_back(approved: Approved, voided: Outcome, currency: str) -> Declined | Unknown:
@@ -43,11 +38,11 @@ def not_enough(approved: Approved, currency: str) -> Declined:
     part = "a part of the amount"
     if approved.amount_minor is not None:
         part = f"only {Money(approved.amount_minor, currency).decimal_string()} {currency}"
-    return Declined(
-        decline_code="insufficient_funds",
-        code=approved.code or reason_meanings.PARTIAL,
-        message=f"The card was approved for {part}, which was given back.",
-        transaction_id=approved.transaction_id,
-        retry=reason_meanings.retry("insufficient_funds"),
-        **{name: getattr(approved, name) for name in Told.__struct_fields__},
-    )
+    said = asdict(answer_of(approved)) | {
+        "auth_code": None,
+        "decline_code": "insufficient_funds",
+        "code": approved.code or reason_meanings.PARTIAL,
+        "message": f"The card was approved for {part}, which was given back.",
+        "retry": reason_meanings.retry("insufficient_funds"),
+    }
+    return Declined(**said)

@@ -71,8 +71,6 @@ class AuthorizeNet:
             outcome, request.amount_minor
         ):
             return outcome
-        if request.accept_partial:
-            return partial_approvals.accepted(outcome)
         void = VoidRequest(
             account=request.account,
             reference=request.reference,

@@ -5,15 +5,17 @@ to a void, and only a definite refusal of the void leads back to the refund: at 
 earlier answers have said that nothing moved, so the money is never returned twice.
 """
 
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
 import msgspec
 
 from easypay.processors.authorize_net import reason_meanings
 from easypay.processors.authorize_net.reporting import Details, Unreadable
-from easypay.processors.authorize_net.statuses import meaning
+from easypay.processors.authorize_net.statuses import payment_meaning
 from easypay.processors.base import (
     Approved,
+    Declined,
+    HeldForReview,
     NotSent,
     Outcome,
     RefundRequest,
@@ -43,7 +45,7 @@ def after_refusal(
     """The refund was refused, and this is the payment: void it, or this is the outcome."""
     if isinstance(details, Unreadable):
         return Unknown(reason=f"the refund was refused; the payment: {details.reason}"[:255])
-    match meaning(details.status, "payment"):
+    match meaning := payment_meaning(details.status):
         case "voided" if is_whole(request):
             return Approved(
                 transaction_id=request.transaction_id,
@@ -61,8 +63,10 @@ def after_refusal(
             return _too_early("it is on its way to be, and can be refunded afterwards")
         case "unclear":
             return Unknown(reason=f"the refund was refused; the payment is {details.status}"[:255])
-        case _:
+        case "voided" | "other":
             return refusal
+        case _:
+            assert_never(meaning)
 
 
 def after_void(request: RefundRequest, voided: Outcome) -> Outcome | Literal["refund"]:
@@ -74,8 +78,10 @@ def after_void(request: RefundRequest, voided: Outcome) -> Outcome | Literal["re
             return "refund"  # the batch closed between the two
         case Rejected() | NotSent() | Unknown():
             return voided
-        case _:
+        case Declined() | HeldForReview():
             return Unknown(reason=f"the void was answered with {type(voided).__name__}")
+        case _:
+            assert_never(voided)
 
 
 def after_second_refusal(request: RefundRequest, outcome: Outcome) -> Outcome:

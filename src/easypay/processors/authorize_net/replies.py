@@ -4,7 +4,7 @@ Nothing that comes back can raise: what cannot be read is unknown, because the m
 moved.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from easypay.processors.authorize_net import avs_and_cvv, reason_meanings, wire
 from easypay.processors.authorize_net.connection import Reply
@@ -72,7 +72,7 @@ def _judged(
 ) -> Outcome:
     reason, message = _reason(response)
     judge = reason_meanings.end_of_review_verdict if kind == "end" else reason_meanings.verdict
-    match judge(response_code, reason):
+    match verdict := judge(response_code, reason):
         case "approved":
             return _approved(response, reason, message, currency, parent)
         case "approved_in_part" if kind == "authorize":
@@ -93,8 +93,10 @@ def _judged(
             )
         case "held_for_review":
             return _held(response, reason, message)
-        case _:
+        case "approved_in_part" | "done_before" | "unknown":
             return _unclear(response, response_code, reason, message)
+        case _:
+            assert_never(verdict)
 
 
 def _refuses_account(response: dict[str, Any], response_code: str, reason: str | None) -> bool:
@@ -131,18 +133,9 @@ def _approved(
     amount = _prepaid_amount(response, currency)
     if isinstance(amount, Unknown):
         return amount
-    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
-    return Approved(
-        transaction_id=transaction_id,
-        amount_minor=amount,
-        auth_code=wire.auth_code(response.get("authCode")),
-        code=reason,
-        message=message,
-        network_transaction_id=_network_transaction_id(response),
-        card_brand=brand,
-        card_last4=last4,
-        **_checks(response),
-    )
+    fields = _answer_fields(response, reason, message)
+    fields["transaction_id"] = transaction_id
+    return Approved(amount_minor=amount, **fields)
 
 
 def _voided_before(
@@ -172,37 +165,19 @@ def _declined(
             return Unknown(reason=f"ended, but transaction {transaction_id}")
         reason, transaction_id = reason_meanings.REVIEW_DECLINED, parent
         word = reason_meanings.decline_code(reason)
-    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
-    return Declined(
-        decline_code=word,
-        code=reason or response_code,
-        message=message or "",
-        transaction_id=transaction_id,
-        card_brand=brand,
-        card_last4=last4,
-        network_transaction_id=_network_transaction_id(response),
-        retry=reason_meanings.retry(word),
-        **_checks(response),
-    )
+    fields = _answer_fields(response, reason or response_code, message or "")
+    fields["transaction_id"] = transaction_id
+    fields["auth_code"] = None
+    return Declined(decline_code=word, retry=reason_meanings.retry(word), **fields)
 
 
 def _held(
     response: dict[str, Any], reason: str | None, message: str | None
 ) -> HeldForReview | Unknown:
-    transaction_id = wire.identifier(response.get("transId"))
-    if transaction_id is None:
+    fields = _answer_fields(response, reason, message)
+    if fields["transaction_id"] is None:
         return Unknown(reason="held for review, but without a transaction id")
-    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
-    return HeldForReview(
-        transaction_id=transaction_id,
-        auth_code=wire.auth_code(response.get("authCode")),
-        code=reason,
-        message=message,
-        card_brand=brand,
-        card_last4=last4,
-        network_transaction_id=_network_transaction_id(response),
-        **_checks(response),
-    )
+    return HeldForReview(**fields)
 
 
 def _unclear(
@@ -264,16 +239,21 @@ def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _checks(response: dict[str, Any]) -> avs_and_cvv.Checks:
-    return avs_and_cvv.read(
-        response.get("avsResultCode"),
-        response.get("cvvResultCode"),
-        response.get("cavvResultCode"),
-    )
-
-
-def _network_transaction_id(response: dict[str, Any]) -> str | None:
-    return wire.network_id(response.get("networkTransId"))
+def _answer_fields(
+    response: dict[str, Any], reason: str | None, message: str | None
+) -> dict[str, Any]:
+    """Return the fields of a `ProcessorAnswer` that every transaction response tells."""
+    brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
+    return {
+        "transaction_id": wire.identifier(response.get("transId")),
+        "auth_code": wire.auth_code(response.get("authCode")),
+        "code": reason,
+        "message": message,
+        "network_transaction_id": wire.network_id(response.get("networkTransId")),
+        "card_brand": brand,
+        "card_last4": last4,
+        **avs_and_cvv.read(response.get("avsResultCode"), response.get("cvvResultCode")),
+    }
 
 
 def _prepaid_amount(response: dict[str, Any], currency: str | None) -> int | Unknown | None:

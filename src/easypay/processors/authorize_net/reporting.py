@@ -10,10 +10,9 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from easypay.processors.authorize_net import avs_and_cvv, wire
-from easypay.processors.authorize_net.avs_and_cvv import Checks
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.messages import authentication
-from easypay.processors.base import Account, NotSent, Unknown
+from easypay.processors.base import Account, NotSent, ProcessorAnswer, Unknown
 
 PAGE_SIZE: Final = 1000
 """The most that Authorize.Net puts on one page of transactions."""
@@ -69,23 +68,23 @@ class Details(NamedTuple):
     """One transaction as Authorize.Net now sees it. Amounts are its own, not yet converted."""
 
     transaction_id: str
+    answer: ProcessorAnswer
+    """What it says of the transaction; `code` and `message` are the response reason's."""
     parent_id: str | None
     status: str
     type: str | None
     response_code: str | None
-    reason_code: str | None
-    reason_text: str | None
     invoice_number: str | None
     requested_amount: object
     auth_amount: object
     settle_amount: object
-    auth_code: str | None
-    checks: Checks
     filter_action: str | None
     """What a fraud filter did with it, as `authAndHold`."""
-    network_transaction_id: str | None
-    card_brand: str | None
-    card_last4: str | None
+
+    @property
+    def reason_code(self) -> str | None:
+        """The response reason code."""
+        return self.answer.code
 
 
 def unsettled_list(
@@ -188,24 +187,25 @@ def read_details(
     brand, last4 = _paid_with(found.get("payment"))
     return Details(
         transaction_id=transaction_id,
+        answer=ProcessorAnswer(
+            transaction_id=transaction_id,
+            auth_code=wire.auth_code(found.get("authCode")),
+            code=wire.scalar(found.get("responseReasonCode")),
+            message=wire.clean(found.get("responseReasonDescription")),
+            network_transaction_id=wire.network_id(found.get("networkTransId")),
+            card_brand=brand,
+            card_last4=last4,
+            **avs_and_cvv.read(found.get("AVSResponse"), found.get("cardCodeResponse")),
+        ),
         parent_id=wire.identifier(found.get("refTransId")),
         status=status,
         type=wire.short(found.get("transactionType"), 64),
         response_code=wire.scalar(found.get("responseCode")),
-        reason_code=wire.scalar(found.get("responseReasonCode")),
-        reason_text=wire.clean(found.get("responseReasonDescription")),
         invoice_number=invoice if isinstance(invoice, str) else None,
         requested_amount=found.get("requestedAmount"),
         auth_amount=found.get("authAmount"),
         settle_amount=found.get("settleAmount"),
-        auth_code=wire.auth_code(found.get("authCode")),
-        checks=avs_and_cvv.read(
-            found.get("AVSResponse"), found.get("cardCodeResponse"), found.get("CAVVResponse")
-        ),
         filter_action=wire.short(found.get("FDSFilterAction")),
-        network_transaction_id=wire.network_id(found.get("networkTransId")),
-        card_brand=brand,
-        card_last4=last4,
     )
 
 

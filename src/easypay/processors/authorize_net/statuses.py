@@ -8,26 +8,17 @@ transaction they change. The last column is the payment that a refund returns.
 from collections.abc import Mapping
 from typing import Final, Literal, cast, get_args
 
-Kind = Literal["authorize", "sale", "refund", "capture", "void", "review", "payment"]
+Kind = Literal["authorize", "sale", "refund", "capture", "void", "review"]
+Column = Kind | Literal["payment"]
 Meaning = Literal[
-    "done",
-    "part",
-    "held",
-    "declined",
-    "gone",
-    "by_code",
-    "absent",
-    "impossible",
-    "unclear",
-    "voided",
-    "unsettled",
-    "settling",
-    "other",
+    "done", "part", "held", "declined", "gone", "by_code", "absent", "impossible", "unclear"
 ]
+PaymentMeaning = Literal["voided", "unsettled", "settling", "other", "unclear"]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+COLUMNS: Final[tuple[Column, ...]] = (*KINDS, "payment")
 
-MEANINGS: Final[Mapping[Meaning, str]] = {
+MEANINGS: Final[Mapping[Meaning | PaymentMeaning, str]] = {
     "done": "done, if the amount agrees",
     "part": "approved in part, the rest not asked for yet",
     "held": "held for review",
@@ -72,20 +63,23 @@ chargebackReversal          done      done     unclear  done       impossible do
 """
 
 
-def _read() -> dict[str, dict[Kind, Meaning]]:
+def _read() -> dict[str, dict[str, str]]:
     head, *rows = (line.split() for line in _TABLE.strip().splitlines())
-    assert tuple(head[1:]) == KINDS
-    return {
-        status: dict(zip(KINDS, cast("list[Meaning]", meanings), strict=True))
-        for status, *meanings in rows
-    }
+    assert tuple(head[1:]) == COLUMNS
+    return {status: dict(zip(COLUMNS, meanings, strict=True)) for status, *meanings in rows}
 
 
 STATUSES: Final = _read()
-"""Every status Authorize.Net has a name for, and its meaning by kind."""
+"""Every status Authorize.Net has a name for, and its meaning by column."""
 
 
 def meaning(status: str, kind: Kind) -> Meaning:
-    """What a status says of one kind of operation; a status we do not know says nothing."""
+    """Return what a status says of one kind of operation; `unclear` for an unknown status."""
     found = STATUSES.get(status)
-    return "unclear" if found is None else found[kind]
+    return "unclear" if found is None else cast(Meaning, found[kind])
+
+
+def payment_meaning(status: str) -> PaymentMeaning:
+    """Return what a status says of the payment that a refund returns."""
+    found = STATUSES.get(status)
+    return "unclear" if found is None else cast(PaymentMeaning, found["payment"])
