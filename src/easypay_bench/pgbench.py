@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,9 @@ from easypay import clock, ids
 from easypay.db import partitions, postgres_binaries
 from easypay.merchants.model import Caller
 from easypay.payments import statements
-from easypay.payments.begin import new_payment
+from easypay.payments.begin import Ask, new_payment
 from easypay.payments.outcome_changes import decide
 from easypay.payments.requests import CreatePayment
-from easypay.payments.statements import NewPayment
 from easypay.processors.base import Approved
 from easypay_bench.loadtest.scenarios import ADDRESS, CARD
 from easypay_bench.stack import Stack, StackFailed
@@ -182,21 +181,8 @@ def _rows(merchant_id: UUID) -> tuple[str, str]:
         },
         CreatePayment,
     )
-    payment, operation = new_payment(caller, body, "authorize_net", at)
-    told: dict[str, Any] = {
-        name: getattr(payment, name, None) for name in NewPayment.__struct_fields__
-    }
-    told |= {
-        "key": "KEY",
-        "fingerprint": bytes(32),
-        "payment_id": payment.id,
-        "operation_id": operation.id,
-        "kind": operation.kind,
-        "card_fingerprint": bytes(32),
-        "billing_address": msgspec.json.encode(ADDRESS).decode(),
-        "reference": "REFERENCE",
-        "at": at,
-    }
+    ask = Ask(caller, "KEY", bytes(32))
+    new = new_payment(ask, body, "authorize_net", lambda number: bytes(32), at)
     approved = Approved(
         transaction_id="60000000001",
         amount_minor=2500,
@@ -207,9 +193,16 @@ def _rows(merchant_id: UUID) -> tuple[str, str]:
         message="This transaction has been approved.",
         network_transaction_id="0123456789ABCDEFGHIJKLM",
     )
-    change = decide(operation, payment, approved, at=at, first_inquiry_s=5, processor_us=500)
-    varying = {payment.id: _id(1), operation.id: _id(2), change.event_id: _id(3)}
-    return _literals(told, varying), _literals(msgspec.structs.asdict(change), varying)
+    change = decide(
+        new.operation, new.payment, approved, at=at, first_inquiry_s=5, processor_us=500
+    )
+    varying = {new.payment.id: _id(1), new.operation.id: _id(2), change.event_id: _id(3)}
+    ((begin,),) = statements.begin_payments_arguments([new])
+    ((record,),) = statements.record_arguments([change])
+    return (
+        _literals(zip(statements.INTENT_FIELDS, begin, strict=True), varying),
+        _literals(zip(statements.CHANGE_FIELDS, record, strict=True), varying),
+    )
 
 
 def _id(kind: int) -> str:
@@ -221,8 +214,8 @@ def _id(kind: int) -> str:
     )
 
 
-def _literals(row: Mapping[str, Any], varying: Mapping[Any, str]) -> str:
-    return ", ".join(_literal(name, value, varying) for name, value in row.items())
+def _literals(row: Iterable[tuple[str, Any]], varying: Mapping[Any, str]) -> str:
+    return ", ".join(_literal(name, value, varying) for name, value in row)
 
 
 def _literal(name: str, value: Any, varying: Mapping[Any, str]) -> str:
@@ -241,6 +234,8 @@ def _literal(name: str, value: Any, varying: Mapping[Any, str]) -> str:
         return f"'\\x{value.hex()}'::bytea"
     if isinstance(value, datetime):
         return "now()"
+    if isinstance(value, tuple):
+        return f"'{{{','.join(value)}}}'::text[]"
     # pgbench would take a colon for the start of one of its variables.
     escaped = str(value).replace("\\", "\\\\").replace("'", "''").replace(":", "\\x3a")
     return f"E'{escaped}'"

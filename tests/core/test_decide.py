@@ -9,14 +9,19 @@ import pytest
 
 from easypay import ids
 from easypay.errors import InvalidState
-from easypay.payments.model import Operation, Payment
+from easypay.payment_details import NO_DETAILS
+from easypay.payments.begin import new_operation
+from easypay.payments.model import Kind, Operation, Payment, State
 from easypay.payments.outcome_changes import Change, Learned, decide
+from easypay.payments.status import Status
 from easypay.processors.base import (
     Absent,
     Approved,
+    AvsMatch,
     Declined,
     HeldForReview,
     NotSent,
+    ProcessorAnswer,
     Rejected,
     Unknown,
 )
@@ -113,7 +118,7 @@ def rows_of(kind: str, **over: Any) -> tuple[Operation, Payment]:
             "merchant_id": UUID(int=1),
             "id": ids.new_id(),
             "mode": "test",
-            "status": status,
+            "status": Status(status),
             "amount_minor": 2500,
             "authorized_minor": authorized,
             "captured_minor": captured,
@@ -127,27 +132,13 @@ def rows_of(kind: str, **over: Any) -> tuple[Operation, Payment]:
             "processor": "authorize_net",
             "created_at": AT,
             "updated_at": AT,
+            "details": NO_DETAILS,
+            "answer": ProcessorAnswer(),
         }
     )
-    nothing: dict[str, Any] = dict.fromkeys(Operation.__struct_fields__)
-    operation = Operation(
-        **nothing
-        | {
-            "merchant_id": UUID(int=1),
-            "id": operation_id,
-            "payment_id": payment.id,
-            "mode": "test",
-            "kind": kind,
-            "state": "in_flight",
-            "attempt": 1,
-            "amount_minor": 1000 if kind in ("capture", "refund") else 2500,
-            "currency": "USD",
-            "reference": ids.reference(operation_id),
-            "begun_at": AT,
-        }
-        | over
-    )
-    return operation, payment
+    amount = 1000 if kind in ("capture", "refund") else 2500
+    operation = new_operation(payment, operation_id, Kind(kind), amount, AT)
+    return msgspec.structs.replace(operation, **over), payment
 
 
 def decided(kind: str, learned: Learned, **over: Any) -> Change:
@@ -158,30 +149,38 @@ def decided(kind: str, learned: Learned, **over: Any) -> Change:
 def test_what_moves(row: tuple[str, ...]) -> None:
     kind, what, state, status, authorized, captured, refunded, reserved, reply, event = row
     change = decided(kind, LEARNED[what])
-    assert (change.state, change.status_to) == (state, status)
-    assert change.status_from == BEFORE[kind][0]
-    assert (change.authorized_minor, change.captured_minor) == (int(authorized), int(captured))
-    assert (change.refunded_delta, change.reserved_delta) == (int(refunded), int(reserved))
-    assert change.reply_status == (None if reply == "-" else int(reply))
+    assert (change.effect.state, change.payment.status_to) == (state, status)
+    assert change.payment.status_from == BEFORE[kind][0]
+    assert (change.payment.authorized_minor, change.payment.captured_minor) == (
+        int(authorized),
+        int(captured),
+    )
+    assert (change.payment.refunded_delta, change.payment.reserved_delta) == (
+        int(refunded),
+        int(reserved),
+    )
+    assert change.effect.reply_status == (None if reply == "-" else int(reply))
     assert change.event_type == (None if event == "-" else event)
 
-    assert change.voided is (what == "voided")
+    assert change.effect.voided is (what == "voided")
 
     is_open = state in ("unknown", "not_sent")
-    assert change.moves_payment is not is_open
-    assert (change.finished_at is None) is is_open
+    assert change.payment.moves_payment is not is_open
+    assert (change.effect.finished_at is None) is is_open
     asked_again = is_open or state == "held"
-    assert (change.next_inquiry_at is not None) is asked_again, "what is open is asked about"
+    assert (change.effect.next_inquiry_at is not None) is asked_again, "what is open is asked about"
     assert (change.event_id is None) is is_open
-    assert change.from_states == ("in_flight" if is_open else "in_flight unknown not_sent")
-    assert (change.reply_body is None) is (change.reply_status is None)
-    if change.reply_body is not None:
-        told = msgspec.json.decode(change.reply_body)
-        if change.reply_status >= 400:
+    assert change.effect.from_states == (
+        ("in_flight",) if is_open else ("in_flight", "unknown", "not_sent")
+    )
+    assert (change.effect.reply_body is None) is (change.effect.reply_status is None)
+    if change.effect.reply_body is not None:
+        told = msgspec.json.decode(change.effect.reply_body)
+        if change.effect.reply_status >= 400:
             assert told["code"] == {"not_settled": "not_settled", "absent": "not_executed"}.get(
                 what, "processor_rejected"
             )
-            assert told["payment_id"] == ids.typed(ids.PAYMENT, change.payment_id)
+            assert told["payment_id"] == ids.typed(ids.PAYMENT, change.operation.payment_id)
         elif kind == "refund":
             expected = {"approved": "succeeded", "unknown": "processing"}.get(state, "failed")
             assert told["status"] == expected
@@ -201,17 +200,17 @@ def test_the_table_is_whole() -> None:
 
 @pytest.mark.parametrize("kind", ["authorize", "sale"])
 def test_money_found_after_proof_of_absence_counts(kind: str) -> None:
-    operation, payment = rows_of(kind, state="absent")
-    failed = msgspec.structs.replace(payment, status="failed", active_operation=None)
+    operation, payment = rows_of(kind, state=State.ABSENT)
+    failed = msgspec.structs.replace(payment, status=Status.FAILED, active_operation=None)
     change = decide(operation, failed, PAID, at=AT, first_inquiry_s=5)
-    assert change.status_to == ("captured" if kind == "sale" else "authorized")
-    assert change.authorized_minor == 2500
-    assert change.from_states == "absent", "only what was believed absent is corrected"
+    assert change.payment.status_to == ("captured" if kind == "sale" else "authorized")
+    assert change.payment.authorized_minor == 2500
+    assert change.effect.from_states == ("absent",), "only what was believed absent is corrected"
 
 
 def test_a_refund_found_after_proof_of_absence_has_no_reservation_left_to_give_back() -> None:
-    change = decided("refund", PAID, state="absent")
-    assert (change.refunded_delta, change.reserved_delta) == (1000, 0)
+    change = decided("refund", PAID, state=State.ABSENT)
+    assert (change.payment.refunded_delta, change.payment.reserved_delta) == (1000, 0)
 
 
 # kind and how its review ended: the payment's status, authorized, captured, the event.
@@ -240,34 +239,36 @@ ENDS = LEARNED | {
 @pytest.mark.parametrize("row", [line.split() for line in REVIEWED.strip().splitlines()])
 def test_how_a_review_ends(row: list[str]) -> None:
     kind, what, status, authorized, captured, event = row
-    operation, payment = rows_of(kind, state="held", reply_status=201, reply_body=b"in review")
+    operation, payment = rows_of(kind, state=State.HELD, reply_status=201, reply_body=b"in review")
     waiting = msgspec.structs.replace(
         payment,
-        status="in_review",
+        status=Status.IN_REVIEW,
         active_operation=None,
-        transaction_id="600",
-        auth_code="HELD01",
-        avs_result="N",
-        avs_word="no_match",
+        answer=ProcessorAnswer(
+            transaction_id="600", auth_code="HELD01", avs_result="N", avs=AvsMatch.NO_MATCH
+        ),
     )
     change = decide(operation, waiting, ENDS[what], at=AT, first_inquiry_s=5)
-    assert (change.status_from, change.status_to) == ("in_review", status)
-    assert (change.authorized_minor, change.captured_minor) == (int(authorized), int(captured))
+    assert (change.payment.status_from, change.payment.status_to) == ("in_review", status)
+    assert (change.payment.authorized_minor, change.payment.captured_minor) == (
+        int(authorized),
+        int(captured),
+    )
     assert change.event_type == event
-    assert change.decline_code == ("generic_decline" if what == "declined" else None)
-    assert change.from_states == "held", "only what is held is ended by its review"
-    assert change.next_inquiry_at is None
+    assert change.answer.decline_code == ("generic_decline" if what == "declined" else None)
+    assert change.effect.from_states == ("held",), "only what is held is ended by its review"
+    assert change.effect.next_inquiry_at is None
     # What was said when it was held is not forgotten where its end says nothing of it.
-    assert change.transaction_id == ("601" if what == "approved" else "600")
-    assert change.auth_code == ("ABC123" if what == "approved" else "HELD01")
-    assert (change.avs_result, change.avs_word) == (
+    assert change.answer.transaction_id == ("601" if what == "approved" else "600")
+    assert change.answer.auth_code == ("ABC123" if what == "approved" else "HELD01")
+    assert (change.answer.avs_result, change.answer.avs) == (
         ("Y", None) if what == "approved" else ("N", "no_match")
     )
 
 
 def test_what_was_seen_held_is_never_absent() -> None:
-    operation, payment = rows_of("sale", state="held")
-    waiting = msgspec.structs.replace(payment, status="in_review", active_operation=None)
+    operation, payment = rows_of("sale", state=State.HELD)
+    waiting = msgspec.structs.replace(payment, status=Status.IN_REVIEW, active_operation=None)
     with pytest.raises(InvalidState):
         decide(operation, waiting, LEARNED["absent"], at=AT, first_inquiry_s=5)
 
@@ -277,20 +278,28 @@ def test_what_is_held_is_asked_about_seldom() -> None:
     change = decide(
         operation, payment, LEARNED["held"], at=AT, first_inquiry_s=5, review_interval_s=300
     )
-    assert change.next_inquiry_at == AT + timedelta(seconds=300)
+    assert change.effect.next_inquiry_at == AT + timedelta(seconds=300)
 
 
 def test_a_refund_that_voids_after_proof_of_absence_leaves_no_money_taken() -> None:
-    change = decided("refund", LEARNED["voided"], state="absent")
-    assert (change.status_to, change.captured_minor) == ("voided", 0)
-    assert (change.refunded_delta, change.reserved_delta, change.voided) == (0, 0, True)
+    change = decided("refund", LEARNED["voided"], state=State.ABSENT)
+    assert (change.payment.status_to, change.payment.captured_minor) == ("voided", 0)
+    assert (change.payment.refunded_delta, change.payment.reserved_delta, change.effect.voided) == (
+        0,
+        0,
+        True,
+    )
 
 
 def test_a_hold_that_is_approved_is_a_hold() -> None:
     operation, payment = rows_of("approve")
     manual = msgspec.structs.replace(payment, capture="manual")
     change = decide(operation, manual, PAID, at=AT, first_inquiry_s=5)
-    assert (change.status_to, change.authorized_minor, change.captured_minor) == (
+    assert (
+        change.payment.status_to,
+        change.payment.authorized_minor,
+        change.payment.captured_minor,
+    ) == (
         "authorized",
         2500,
         0,
@@ -299,6 +308,6 @@ def test_a_hold_that_is_approved_is_a_hold() -> None:
 
 def test_an_outcome_the_status_table_forbids_is_refused() -> None:
     operation, payment = rows_of("capture")
-    voided = msgspec.structs.replace(payment, status="voided")
+    voided = msgspec.structs.replace(payment, status=Status.VOIDED)
     with pytest.raises(InvalidState):
         decide(operation, voided, PAID, at=AT, first_inquiry_s=5)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,11 +12,14 @@ import asyncpg
 from easypay import clock, ids
 from easypay.db.connections import ANSWER_WITHIN_S
 from easypay.db.group_commit import GroupCommitter
+from easypay.payment_details import NO_DETAILS
 from easypay.payments import statements, store
-from easypay.payments.model import Operation, Payment, PaymentKey
+from easypay.payments.begin import FollowUp, NewPayment, new_operation
+from easypay.payments.model import Kind, Operation, Payment, PaymentKey
 from easypay.payments.outcome_changes import Change, decide
-from easypay.payments.statements import FollowUp, NewPayment
-from easypay.processors.base import Approved
+from easypay.payments.statements import Statement
+from easypay.payments.status import Status
+from easypay.processors.base import Approved, ProcessorAnswer
 
 FINGERPRINT = bytes(32)
 
@@ -36,52 +40,52 @@ def id_at(moment: datetime) -> UUID:
 def new_payment(
     merchant_id: UUID, key: str | None = None, at: datetime | None = None, **over: Any
 ) -> NewPayment:
-    """The intent of a sale of 25.00."""
+    """The intent of a sale of 25.00. `over` replaces fields of the payment."""
     moment = at or clock.now()
     operation_id = ids.new_id() if at is None else id_at(at)
-    columns: dict[str, Any] = {
+    columns: dict[str, Any] = dict.fromkeys(Payment.__struct_fields__) | {
         "merchant_id": merchant_id,
+        "id": ids.new_id() if at is None else id_at(at),
         "mode": "test",
-        "key": key or operation_id.hex,
-        "fingerprint": FINGERPRINT,
-        "payment_id": ids.new_id() if at is None else id_at(at),
-        "operation_id": operation_id,
-        "kind": "sale",
+        "status": Status.PROCESSING,
         "amount_minor": 2500,
         "currency": "USD",
         "capture": "automatic",
+        "active_operation": operation_id,
         "method_type": "card",
         "card_brand": "visa",
         "card_last4": "1111",
         "card_exp_month": 12,
         "card_exp_year": 2035,
-        "card_fingerprint": FINGERPRINT,
         "processor": "authorize_net",
-        "order_reference": None,
-        "customer_reference": None,
-        "description": None,
-        "statement_descriptor": None,
-        "customer": None,
-        "billing_address": None,
-        "metadata": None,
-        "reference": ids.reference(operation_id),
-        "at": moment,
-        "login_id": None,
+        "created_at": moment,
+        "updated_at": moment,
+        "details": NO_DETAILS,
+        "answer": ProcessorAnswer(),
     }
-    return NewPayment(**{**columns, **over})
+    payment = Payment(**columns | over)
+    return NewPayment(
+        key=key or operation_id.hex,
+        fingerprint=FINGERPRINT,
+        payment=payment,
+        operation=new_operation(payment, operation_id, Kind.SALE, payment.amount_minor, moment),
+        card_fingerprint=FINGERPRINT,
+        customer=None,
+        billing_address=None,
+    )
 
 
-def refund_of(payment: NewPayment, amount: int, key: str | None = None, **over: Any) -> FollowUp:
+def refund_of(new: NewPayment, amount: int, key: str | None = None, **over: Any) -> FollowUp:
     """The intent to refund an amount."""
     operation_id = ids.new_id()
     columns: dict[str, Any] = {
-        "merchant_id": payment.merchant_id,
-        "mode": payment.mode,
+        "merchant_id": new.payment.merchant_id,
+        "mode": new.payment.mode,
         "key": key or operation_id.hex,
         "fingerprint": FINGERPRINT,
-        "payment_id": payment.payment_id,
+        "payment_id": new.payment.id,
         "operation_id": operation_id,
-        "kind": "refund",
+        "kind": Kind.REFUND,
         "asked_minor": amount,
         "whole": False,
         "expected_version": None,
@@ -99,16 +103,17 @@ def approved(payment: Payment, operation: Operation, at: datetime | None = None)
 
 async def begun(connection: Any, new: NewPayment) -> tuple[Payment, Operation]:
     """The rows of an intent, as they stand in the database."""
-    key = PaymentKey(new.merchant_id, new.mode, new.payment_id)
+    merchant_id = new.payment.merchant_id
+    key = PaymentKey(merchant_id, new.payment.mode, new.payment.id)
     payment = await store.find_payment(connection, key)
-    operation = await store.find_operation(connection, new.merchant_id, new.operation_id)
+    operation = await store.find_operation(connection, merchant_id, new.operation.id)
     assert payment is not None
     assert operation is not None
     return payment, operation
 
 
 def committer(
-    name: str,
+    statement: Statement[Any, Any],
     dsn: str,
     *,
     lanes: int = 2,
@@ -120,11 +125,11 @@ def committer(
     watch: Callable[[str, Sequence[Any]], None] | None = None,
     limit_s: float = ANSWER_WITHIN_S,
 ) -> GroupCommitter[Any, Any]:
-    """One of the gateway's committers: begin, follow-up, record or read.
+    """One of the gateway's committers, over one of `statements`' statements.
 
     `watch("begins" | "ends", items)` sees every group.
     """
-    usual = statements.STATEMENTS[name]
+    usual = statement
 
     def watched_arguments(items: Sequence[Any]) -> Sequence[object]:
         if watch is not None:
@@ -137,18 +142,18 @@ def committer(
         return usual.results(items, rows)
 
     return statements.group_committer(
-        name,
-        [statements.lane(name, dsn, n + 1, limit_s=limit_s) for n in range(lanes)],
-        month_of=month,
-        size=size,
-        limit=limit,
-        patience_s=patience_s,
-        statement=usual._replace(
+        replace(
+            usual,
             arguments=watched_arguments,
             results=watched_results,
             order=order or usual.order,
             touches=usual.touches if touches == "as the gateway" else touches,
         ),
+        [statements.lane(usual, dsn, n + 1, limit_s=limit_s) for n in range(lanes)],
+        month_of=month,
+        size=size,
+        limit=limit,
+        patience_s=patience_s,
     )
 
 

@@ -12,7 +12,7 @@ import row_builders
 from easypay import ids
 from easypay.db import migrate, partitions, pool
 from easypay.db.embedded import Cluster
-from easypay.payments import chores
+from easypay.payments import chores, statements
 from easypay.payments.chores import Chore, keep_doing
 from harness import QUICK, Stack, new_database, until
 
@@ -46,7 +46,7 @@ async def test_a_stray_row_keeps_only_its_own_month_from_being_made(
     """A gateway whose clock is months ahead wrote it. The gateway starts all the same."""
     dsn, connection = bare
     await partitions.ensure(connection, at=datetime.now(UTC), months_ahead=1)
-    begin = row_builders.committer("begin", dsn)
+    begin = row_builders.committer(statements.BEGIN, dsn)
     far = partitions.month_start(datetime.now(UTC), 2) + timedelta(days=3)
     await begin.submit(row_builders.new_payment(ids.new_id(), at=far))
     await begin.close()
@@ -66,7 +66,7 @@ async def test_a_start_without_the_present_month_fails_and_says_why(
         f"ALTER TABLE payments DETACH PARTITION payments_{suffix(0)};"
         f"ALTER TABLE payments_{suffix(0)} RENAME TO payments_kept"
     )
-    begin = row_builders.committer("begin", dsn)
+    begin = row_builders.committer(statements.BEGIN, dsn)
     await begin.submit(row_builders.new_payment(ids.new_id()))
     await begin.close()
     with pytest.raises(partitions.MonthsMissing, match=suffix(0)):
@@ -112,7 +112,7 @@ async def test_which_month_it_is_the_database_says(bare: tuple[str, Any]) -> Non
     }
     assert await partitions.has_present_month(connection)
     # Gateways whose clocks are hours off in either direction: each row lies where its id says.
-    begin = row_builders.committer("begin", dsn)
+    begin = row_builders.committer(statements.BEGIN, dsn)
     for hours, month in ((-7, "2031_12"), (0, "2031_12"), (7, "2032_01")):
         at = datetime(2031, 12, 31, 23, 59, tzinfo=UTC) + timedelta(hours=hours)
         new = row_builders.new_payment(ids.new_id(), at=at)

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
-import msgspec
 import pytest
 import row_builders
 from cutting_proxy import CuttingProxy
+from msgspec.structs import replace
 from row_builders import approved, begun, committer, new_payment, refund_of
 
 from easypay import ids
@@ -19,8 +19,9 @@ from easypay.clock import monotonic
 from easypay.db.embedded import Cluster
 from easypay.errors import DatabaseUnavailable, Overloaded
 from easypay.payments import statements
-from easypay.payments.model import PaymentKey
-from easypay.payments.statements import NewPayment
+from easypay.payments.begin import NewPayment
+from easypay.payments.model import PaymentKey, State
+from easypay.payments.status import Status
 from harness import QUICK, Gateway, Shop, Stack, audit, payment_uuid, until, with_database
 
 
@@ -58,7 +59,7 @@ KEYS_LOCKED = "LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE"
 
 async def captured(dsn: str, connection: Any, merchant_id: UUID, number: int) -> list[NewPayment]:
     """Payments of 25.00 that were taken."""
-    begin, record = committer("begin", dsn), committer("record", dsn)
+    begin, record = committer(statements.BEGIN, dsn), committer(statements.RECORD_CHANGES, dsn)
     new = [new_payment(merchant_id) for _ in range(number)]
     assert all(await asyncio.gather(*map(begin.submit, new)))
     changes = [approved(*await begun(connection, each)) for each in new]
@@ -76,7 +77,7 @@ async def test_one_key_twice_in_one_statement_makes_one_payment(
 ) -> None:
     merchant = ids.new_id()
     twins = [new_payment(merchant, key="order-1") for _ in range(5)]
-    lane = row_builders.lane("begin", database)
+    lane = row_builders.lane(statements.BEGIN, database)
     answer = await lane.fetch(statements.begin_payments_arguments(twins))
     assert statements.begin_payments_results(twins, answer) == [True, False, False, False, False]
     for table in ("idempotency_keys", "payments", "operations"):
@@ -90,8 +91,8 @@ async def test_one_key_many_times_in_two_committers_is_claimed_once(
     """Two processes, the same 40 keys in opposite order, each key three times in each."""
     merchant = ids.new_id()
     keys = [f"order-{n}" for n in range(40)]
-    first = committer("begin", database, size=16)
-    second = committer("begin", database, size=16)
+    first = committer(statements.BEGIN, database, size=16)
+    second = committer(statements.BEGIN, database, size=16)
     claims = await asyncio.gather(
         *(first.submit(new_payment(merchant, key)) for key in keys * 3),
         *(second.submit(new_payment(merchant, key)) for key in keys[::-1] * 3),
@@ -109,8 +110,8 @@ async def test_one_key_for_two_follow_ups_in_two_committers_is_claimed_once(
     """Alone in their groups, on one payment and on two: the later finds the key, nobody fails."""
     merchant = ids.new_id()
     payments = await captured(database, connection, merchant, 12)
-    first = committer("follow-up", database)
-    second = committer("follow-up", database)
+    first = committer(statements.FOLLOW_UP, database)
+    second = committer(statements.FOLLOW_UP, database)
     for here, there in [(p, p) for p in payments[:6]] + [
         *zip(payments[6:9], payments[9:], strict=True)
     ]:
@@ -132,7 +133,7 @@ async def test_two_refunds_of_one_payment_in_one_statement_take_one(
     """The trap itself: an UPDATE joined to two rows applies one. It must be a whole one."""
     (payment,) = await captured(database, connection, ids.new_id(), 1)
     items = [refund_of(payment, 1000), refund_of(payment, 700)]
-    lane = row_builders.lane("follow-up", database)
+    lane = row_builders.lane(statements.FOLLOW_UP, database)
     answer = await lane.fetch(statements.begin_follow_ups_arguments(items))
     results = statements.begin_follow_ups_results(items, answer)
     (winner,) = [item for item, taken in zip(items, results, strict=True) if taken is not None]
@@ -163,7 +164,7 @@ async def test_refunds_of_one_payment_never_run_together(database: str, connecti
             for each in touched:
                 running.remove(each)
 
-    follow_up = committer("follow-up", database, watch=watch)
+    follow_up = committer(statements.FOLLOW_UP, database, watch=watch)
     taken = await asyncio.gather(
         *(follow_up.submit(refund_of(payment, 100)) for payment in payments for _ in range(40))
     )
@@ -183,7 +184,7 @@ async def test_a_bad_row_fails_alone(database: str, connection: Any) -> None:
     merchant = ids.new_id()
     good = [new_payment(merchant) for _ in range(7)]
     bad = new_payment(merchant, amount_minor=0)
-    begin = committer("begin", database)
+    begin = committer(statements.BEGIN, database)
     results = await asyncio.gather(
         *map(begin.submit, [*good[:3], bad, *good[3:]]), return_exceptions=True
     )
@@ -198,7 +199,7 @@ async def test_a_bad_row_fails_alone(database: str, connection: Any) -> None:
 
 @pytest.mark.parametrize(
     "over",
-    [{"description": "\ud800"}, {"amount_minor": 1 << 63}, {"description": "\x00"}],
+    [{"metadata": "\ud800"}, {"amount_minor": 1 << 63}, {"currency": "\x00"}],
     ids=["half a character", "larger than bigint", "NUL"],
 )
 async def test_a_value_that_cannot_be_sent_fails_alone_and_at_once(
@@ -206,7 +207,7 @@ async def test_a_value_that_cannot_be_sent_fails_alone_and_at_once(
 ) -> None:
     """The driver refuses some before a byte leaves. That is no lost connection."""
     merchant = ids.new_id()
-    begin = committer("begin", database)
+    begin = committer(statements.BEGIN, database)
     bad = new_payment(merchant, **over)
     async with asyncio.timeout(3):
         good, refused, also_good = await asyncio.gather(
@@ -226,11 +227,15 @@ async def test_a_change_the_status_table_forbids_fails_alone(
     database: str, connection: Any
 ) -> None:
     merchant = ids.new_id()
-    begin, record = committer("begin", database), committer("record", database)
+    begin, record = (
+        committer(statements.BEGIN, database),
+        committer(statements.RECORD_CHANGES, database),
+    )
     new = [new_payment(merchant) for _ in range(5)]
     await asyncio.gather(*map(begin.submit, new))
     changes = [approved(*await begun(connection, each)) for each in new]
-    changes[2] = msgspec.structs.replace(changes[2], status_to="voided", captured_minor=0)
+    moved = replace(changes[2].payment, status_to=Status.VOIDED, captured_minor=0)
+    changes[2] = replace(changes[2], payment=moved)
     results = await asyncio.gather(*map(record.submit, changes), return_exceptions=True)
     assert [result for result in results if result is True] == [True] * 4
     assert isinstance(results[2], asyncpg.CheckViolationError)
@@ -256,24 +261,30 @@ async def test_two_committers_on_the_same_rows_all_finish(
 ) -> None:
     """Sorted, they never deadlock. Where two did, the server ends one, which then runs singly."""
     merchant = ids.new_id()
-    begin = committer("begin", database)
+    begin = committer(statements.BEGIN, database)
     new = [new_payment(merchant) for _ in range(60)]
     await asyncio.gather(*map(begin.submit, new))
     changes = [approved(*await begun(connection, each)) for each in new]
     records = [
-        committer("record", database, size=60, lanes=1, order=lambda c: c.operation_id.int),
         committer(
-            "record",
+            statements.RECORD_CHANGES,
             database,
             size=60,
             lanes=1,
-            order=lambda c: c.operation_id.int * (-1 if opposite else 1),
+            order=lambda c: c.operation.id.int,
+        ),
+        committer(
+            statements.RECORD_CHANGES,
+            database,
+            size=60,
+            lanes=1,
+            order=lambda c: c.operation.id.int * (-1 if opposite else 1),
         ),
     ]
     for record in records:
         await record.submit(changes[0])  # its lane is open
     # One row in the middle is held until both groups have locked what lies before it.
-    middle = changes[30].operation_id
+    middle = changes[30].operation.id
     async with held(database, "SELECT 1 FROM operations WHERE id = $1 FOR UPDATE", middle):
         tasks = [
             asyncio.create_task(record.submit(change)) for record in records for change in changes
@@ -310,7 +321,7 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(
     database: str, connection: Any
 ) -> None:
     merchant = ids.new_id()
-    begin = committer("begin", database, lanes=1, size=2)
+    begin = committer(statements.BEGIN, database, lanes=1, size=2)
     assert await begin.submit(new_payment(merchant))
     async with held(database, KEYS_LOCKED):
         tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(4)]
@@ -343,7 +354,7 @@ async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_writte
     database: str, connection: Any
 ) -> None:
     merchant = ids.new_id()
-    begin = committer("begin", database, lanes=1, size=4, limit=8)
+    begin = committer(statements.BEGIN, database, lanes=1, size=4, limit=8)
     assert await begin.submit(new_payment(merchant))
     async with held(database, KEYS_LOCKED):
         first = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(4)]
@@ -372,7 +383,7 @@ async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_writte
 
 
 async def test_a_lone_item_starts_at_once(database: str, connection: Any) -> None:
-    begin = committer("begin", database)
+    begin = committer(statements.BEGIN, database)
     await begin.submit(new_payment(ids.new_id()))
     async with held(database, KEYS_LOCKED):
         task = asyncio.create_task(begin.submit(new_payment(ids.new_id())))
@@ -389,7 +400,7 @@ async def test_a_group_is_one_round_trip_and_groups_run_on_their_lanes_only(
     merchant = ids.new_id()
     sizes: list[int] = []
     begin = committer(
-        "begin",
+        statements.BEGIN,
         proxy.dsn,
         size=64,
         watch=lambda event, items: sizes.append(len(items)) if event == "begins" else None,
@@ -426,21 +437,23 @@ async def test_an_answer_lost_after_its_commit_means_the_work_is_done_once(
     merchant = ids.new_id()
     payments = await captured(proxy.dsn, connection, merchant, 4)
     new = [new_payment(merchant) for _ in range(4)]
-    begin = committer("begin", proxy.dsn)
+    begin = committer(statements.BEGIN, proxy.dsn)
     items: list[Any]
     if name == "begin":
         tested, items = begin, new
         await begin.submit(new_payment(merchant))
     elif name == "follow-up":
-        tested, items = committer(name, proxy.dsn), [refund_of(p, 100) for p in payments]
+        tested = committer(statements.FOLLOW_UP, proxy.dsn)
+        items = [refund_of(p, 100) for p in payments]
         await tested.submit(refund_of(payments[0], 1))
     elif name == "record":
         await asyncio.gather(*map(begin.submit, new))
         items = [approved(*await begun(connection, each)) for each in new]
-        tested = committer(name, proxy.dsn)
-        assert not await tested.submit(msgspec.structs.replace(items[0], from_states="absent"))
+        tested = committer(statements.RECORD_CHANGES, proxy.dsn)
+        absent = replace(items[0].effect, from_states=(State.ABSENT,))
+        assert not await tested.submit(replace(items[0], effect=absent))
     else:
-        tested = committer(name, proxy.dsn)
+        tested = committer(statements.READ, proxy.dsn)
         items = [PaymentKey(merchant, "test", each.payment_id) for each in payments]
         await tested.submit(items[0])
 
@@ -485,7 +498,7 @@ async def test_a_connection_killed_before_its_commit_is_replaced(
     database: str, connection: Any
 ) -> None:
     merchant = ids.new_id()
-    begin = committer("begin", database)
+    begin = committer(statements.BEGIN, database)
     assert await begin.submit(new_payment(merchant))
     async with held(database, KEYS_LOCKED):
         tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(8)]
@@ -504,7 +517,7 @@ async def test_a_database_away_is_waited_for_and_then_the_caller_is_told(
     proxy: CuttingProxy, connection: Any
 ) -> None:
     merchant = ids.new_id()
-    begin = committer("begin", proxy.dsn, patience_s=0.2)
+    begin = committer(statements.BEGIN, proxy.dsn, patience_s=0.2)
     assert await begin.submit(new_payment(merchant))
     await proxy.shut()
     started = monotonic()
@@ -523,7 +536,10 @@ async def test_an_outcome_waits_for_its_database_as_long_as_it_takes(
 ) -> None:
     """What the processor said is never dropped for want of a database."""
     merchant = ids.new_id()
-    begin, record = committer("begin", proxy.dsn), committer("record", proxy.dsn, patience_s=1e9)
+    begin, record = (
+        committer(statements.BEGIN, proxy.dsn),
+        committer(statements.RECORD_CHANGES, proxy.dsn, patience_s=1e9),
+    )
     new = [new_payment(merchant) for _ in range(3)]
     await asyncio.gather(*map(begin.submit, new))
     changes = [approved(*await begun(connection, each)) for each in new]
@@ -540,7 +556,7 @@ async def test_an_outcome_waits_for_its_database_as_long_as_it_takes(
 
 async def test_closing_waits_for_what_was_accepted(database: str, connection: Any) -> None:
     merchant = ids.new_id()
-    begin = committer("begin", database, lanes=1, size=3)
+    begin = committer(statements.BEGIN, database, lanes=1, size=3)
     tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(10)]
     await asyncio.sleep(0)
     await begin.close()

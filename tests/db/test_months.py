@@ -15,8 +15,8 @@ from easypay.db import migrate, partitions
 from easypay.db.connections import Lane
 from easypay.db.embedded import Cluster
 from easypay.payments import statements, store
+from easypay.payments.begin import NewPayment
 from easypay.payments.model import PaymentKey
-from easypay.payments.statements import NewPayment
 from harness import QUICK, Stack, new_database
 
 
@@ -59,7 +59,7 @@ async def test_a_year_s_turn_is_covered_without_gap_or_overlap(cluster: Cluster)
         datetime(2027, 3, 1, tzinfo=UTC): "",
         datetime(2026, 10, 31, 23, 59, 59, 999_000, tzinfo=UTC): "",
     }
-    begin = row_builders.committer("begin", dsn)
+    begin = row_builders.committer(statements.BEGIN, dsn)
     for moment, month in edges.items():
         new = row_builders.new_payment(merchant, at=moment)
         assert known.of(new.payment_id) == month
@@ -139,7 +139,10 @@ async def a_year(cluster: Cluster) -> tuple[str, list[NewPayment]]:
     oldest = partitions.month_start(clock.now(), -MONTHS)
     await partitions.ensure(connection, at=oldest, months_ahead=MONTHS + 2)
     merchants = [ids.new_id() for _ in range(5)]
-    begin, record = row_builders.committer("begin", dsn), row_builders.committer("record", dsn)
+    begin, record = (
+        row_builders.committer(statements.BEGIN, dsn),
+        row_builders.committer(statements.RECORD_CHANGES, dsn),
+    )
     samples: list[NewPayment] = []
     for month in range(MONTHS):
         at = partitions.month_start(clock.now(), month - MONTHS) + timedelta(days=14)
@@ -149,7 +152,9 @@ async def a_year(cluster: Cluster) -> tuple[str, list[NewPayment]]:
         ]
         assert all(await asyncio.gather(*map(begin.submit, new)))
         changes = [
-            row_builders.approved(*await row_builders.begun(connection, each), at=each.at)
+            row_builders.approved(
+                *await row_builders.begun(connection, each), at=each.payment.created_at
+            )
             for each in new[1:20]
         ]
         assert all(await asyncio.gather(*map(record.submit, changes)))
@@ -199,7 +204,9 @@ async def test_group_statements_look_at_their_own_month_only(
     connection = await asyncpg.connect(dsn)
     old = samples[3]
     month = row_builders.month(old.payment_id)
-    change = row_builders.approved(*await row_builders.begun(connection, old), at=old.at)
+    change = row_builders.approved(
+        *await row_builders.begun(connection, old), at=old.payment.created_at
+    )
     key = PaymentKey(old.merchant_id, "test", old.payment_id)
     for sql, arguments, variant, tables in (
         (statements.READ_PAYMENTS, statements.read_payments_arguments([key]), month, {"payments"}),
@@ -251,7 +258,12 @@ async def test_pages_and_children_walk_few_months(a_year: tuple[str, list[NewPay
     seen, whole = await looked_at(store.LIST_PAYMENTS, newest.merchant_id, "test", top, floor, 21)
     assert (seen, whole) == ({f"payments{row_builders.month(newest.payment_id)}"}, set())
     seen, whole = await looked_at(
-        store.LIST_PAYMENTS, newest.merchant_id, "test", top, ids.lowest_id_at(old.at), 21
+        store.LIST_PAYMENTS,
+        newest.merchant_id,
+        "test",
+        top,
+        ids.lowest_id_at(old.payment.created_at),
+        21,
     )
     assert len(seen) == 1, "newest first, and it stops when the page is full"
     assert whole == set()
@@ -275,7 +287,7 @@ async def test_pages_and_children_walk_few_months(a_year: tuple[str, list[NewPay
         old.merchant_id,
         old.payment_id,
         kind=None,
-        after=ids.lowest_id_at(old.at),
+        after=ids.lowest_id_at(old.payment.created_at),
         limit=5,
     )
     assert old.operation_id in {operation.id for operation in listed}

@@ -37,7 +37,7 @@ async def test_a_statement_whose_peer_vanished_runs_over_a_new_connection(
     proxy: CuttingProxy, connection: Any, after_commit: bool
 ) -> None:
     """The connection was idle, or the commit's answer never came: the work is done once."""
-    begin = committer("begin", proxy.dsn, lanes=1, limit_s=SOON_S)
+    begin = committer(statements.BEGIN, proxy.dsn, lanes=1, limit_s=SOON_S)
     await begin.submit(new_payment(ids.new_id()))
     assert proxy.vanish("easypay begin", after_commit=after_commit) == 1
     started = monotonic()
@@ -54,7 +54,7 @@ async def test_a_statement_that_waits_inside_the_server_is_found_out_too(
     proxy: CuttingProxy, connection: Any
 ) -> None:
     """The peer vanishes in the middle of a statement that waits for a lock."""
-    begin = committer("begin", proxy.dsn, lanes=1, limit_s=SOON_S)
+    begin = committer(statements.BEGIN, proxy.dsn, lanes=1, limit_s=SOON_S)
     await begin.submit(new_payment(ids.new_id()))
     async with connection.transaction():
         await connection.execute("LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE")
@@ -157,7 +157,9 @@ async def test_callers_wait_no_longer_than_their_patience_and_what_queues_is_tak
 ) -> None:
     """One group is under way when the peer vanishes, the others stand in the queue."""
     left: list[Any] = []
-    begin = committer("begin", proxy.dsn, lanes=1, size=2, limit_s=2 * SOON_S, patience_s=SOON_S)
+    begin = committer(
+        statements.BEGIN, proxy.dsn, lanes=1, size=2, limit_s=2 * SOON_S, patience_s=SOON_S
+    )
     begin.on_left = left.append
     await begin.submit(new_payment(ids.new_id()))
     proxy.vanish("easypay begin", after_commit=True)
@@ -183,8 +185,8 @@ async def test_callers_wait_no_longer_than_their_patience_and_what_queues_is_tak
 
 async def test_one_locked_row_holds_up_no_other_outcome(database: str, connection: Any) -> None:
     """Groups fall apart; what met the lock is tried again alone, and recorded in the end."""
-    begin = committer("begin", database)
-    record = committer("record", database, patience_s=60, limit_s=SOON_S)
+    begin = committer(statements.BEGIN, database)
+    record = committer(statements.RECORD_CHANGES, database, patience_s=60, limit_s=SOON_S)
     new = [new_payment(ids.new_id()) for _ in range(20)]
     await asyncio.gather(*map(begin.submit, new))
     changes = [approved(*await begun(connection, each)) for each in new]
@@ -315,7 +317,7 @@ async def test_a_pool_connects_only_to_a_server_that_takes_writes(database: str)
 
 @asynccontextmanager
 async def readiness(dsn: str) -> AsyncIterator[Readiness]:
-    begin, record = committer("begin", dsn), committer("record", dsn)
+    begin, record = committer(statements.BEGIN, dsn), committer(statements.RECORD_CHANGES, dsn)
     opened = await pool.open_pool(dsn, size=2)
     looking = Readiness(opened, [begin, record])
     try:
@@ -352,7 +354,7 @@ async def test_an_empty_group_writes_nothing_and_is_refused_where_nothing_can_be
     database: str, connection: Any
 ) -> None:
     """So an idle lane finds out about its own server, over its own connection."""
-    begin = committer("begin", database, lanes=1)
+    begin = committer(statements.BEGIN, database, lanes=1)
     assert await begin.why_not() is None
     assert await connection.fetchval("SELECT count(*) FROM idempotency_keys") == 0
     await begin.close()
@@ -367,7 +369,7 @@ async def test_an_empty_group_writes_nothing_and_is_refused_where_nothing_can_be
 async def test_a_disk_that_was_full_counts_until_something_is_written(
     database: str, connection: Any
 ) -> None:
-    begin = committer("begin", database, patience_s=SOON_S)
+    begin = committer(statements.BEGIN, database, patience_s=SOON_S)
     await connection.execute(BROKEN.format(table="payments", event="INSERT"))
     with pytest.raises(DatabaseUnavailable):
         await begin.submit(new_payment(ids.new_id()))

@@ -54,8 +54,8 @@ async def parts(stack: Stack) -> AsyncIterator[tuple[Pool, Recorder, AuthorizeNe
     """What a resolver is made of, in this process."""
     pool = await open_pool(stack.dsn, size=4)
     committer = statements.group_committer(
-        "record",
-        [statements.lane("record", stack.dsn)],
+        statements.RECORD_CHANGES,
+        [statements.lane(statements.RECORD_CHANGES, stack.dsn)],
         month_of=lambda _: "",
         size=8,
         limit=None,

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from easypay.ids import new_id, reference
+from easypay.payment_details import PaymentDetails
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.processor import AuthorizeNet
@@ -94,11 +95,9 @@ class Merchant:
             "amount_minor": amount_minor,
             "capture": capture,
             "method": Card(number=VISA, exp_month=12, exp_year=2035, cvc="900"),
-            "description": "Two chairs, größer",
-            "customer_reference": "c-1",
+            "details": PaymentDetails("order-1", "c-1", "Two chairs, größer"),
             "customer_email": "ada@example.test",
             "customer_ip": "192.0.2.1",
-            "order_reference": "order-1",
             "billing_address": Address(
                 first_name="Ada",
                 last_name="Byron",
@@ -245,7 +244,9 @@ async def test_a_sale_is_approved_and_found_by_its_reference(merchant: Merchant)
 
 @plays("approved", "changed", "details_captured", "changed", "details_voided")
 async def test_an_authorization_is_captured_in_part_then_voided(merchant: Merchant) -> None:
-    held = await merchant.pay(50_00, capture=False, description=str(amount()))
+    held = await merchant.pay(
+        50_00, capture=False, details=PaymentDetails(description=str(amount()))
+    )
     assert isinstance(held, Approved), held
     parent, name = held.transaction_id, reference(new_id())
     captured = await merchant.processor.capture(

@@ -7,6 +7,7 @@ from unittest.mock import ANY
 import msgspec
 import pytest
 
+from easypay.payment_details import PaymentDetails
 from easypay.processors.authorize_net import messages, replies
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import (
@@ -86,12 +87,9 @@ def sale(**over: Any) -> AuthorizeRequest:
         currency="USD",
         capture=True,
         method=Card(number=VISA, exp_month=3, exp_year=2031, cvc="900"),
-        description="Two chairs",
-        statement_descriptor="CHAIRS",
-        customer_reference="c-1",
+        details=PaymentDetails("order-1", "c-1", "Two chairs", "CHAIRS"),
         customer_email="a@example.test",
         customer_ip="192.0.2.1",
-        order_reference="order-1",
         billing_address=Address(
             first_name="Ada",
             last_name="Byron",
@@ -170,9 +168,7 @@ def test_text_is_cut_to_what_the_processor_takes() -> None:
     transaction = sent(
         messages.authorization(
             sale(
-                description=long,
-                order_reference=long,
-                customer_reference=long,
+                details=PaymentDetails(long, long, long),
                 customer_email=long,
                 billing_address=address,
             )
@@ -187,9 +183,7 @@ def test_text_is_cut_to_what_the_processor_takes() -> None:
 
 def test_text_that_xml_cannot_hold_does_not_break_the_request() -> None:
     transaction = sent(
-        messages.authorization(
-            sale(description="a\x00b\ud800c\nd", customer_reference="\x07", order_reference=" ")
-        )
+        messages.authorization(sale(details=PaymentDetails(" ", "\x07", "a\x00b\ud800c\nd")))
     )
     assert transaction["order"]["description"] == "a b c d"
     assert "id" not in transaction["customer"]

@@ -8,7 +8,6 @@ import pytest
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     Account,
-    Approved,
     Declined,
     Finding,
     Found,
@@ -28,8 +27,8 @@ SALE, VOID, DETAILS = (
 )
 
 
-async def paid(processor: AuthorizeNet, account: Account, accept_partial: bool = False) -> Outcome:
-    return await processor.authorize(payment(account, accept_partial=accept_partial), soon())
+async def paid(processor: AuthorizeNet, account: Account) -> Outcome:
+    return await processor.authorize(payment(account), soon())
 
 
 @pytest.mark.parametrize("part", ["partial", "partial_open"])
@@ -64,32 +63,16 @@ async def test_a_part_that_may_still_be_held_is_unknown(
     assert "60198282518" in outcome.reason
 
 
-@pytest.mark.parametrize("part", ["partial", "partial_open"])
-async def test_a_welcome_part_is_approved_for_what_it_is(
-    processor: AuthorizeNet, part: str
-) -> None:
-    player = Player(part)
-    async with playing(player) as account:
-        outcome = await paid(processor, account, accept_partial=True)
-    assert isinstance(outcome, Approved), outcome
-    assert outcome.amount_minor == 1_23
-    (sale,) = player.requests
-    settings = sale["transactionRequest"]["transactionSettings"]["setting"]
-    assert {"settingName": "allowPartialAuth", "settingValue": "true"} in settings
-
-
-@pytest.mark.parametrize("accept_partial", [False, True])
 async def test_a_part_of_no_readable_amount_is_never_taken_for_the_whole(
-    processor: AuthorizeNet, accept_partial: bool, monkeypatch: pytest.MonkeyPatch
+    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     response = {**RECORDED["partial_open"]["transactionResponse"]}
     del response["prePaidCard"]
     body = {**RECORDED["partial_open"], "transactionResponse": response}
     monkeypatch.setitem(RECORDED, "no_amount", body)
-    player = Player("no_amount") if accept_partial else Player("no_amount", "changed")
-    async with playing(player) as account:
-        outcome = await paid(processor, account, accept_partial)
-    assert isinstance(outcome, Unknown if accept_partial else Declined), outcome
+    async with playing(Player("no_amount", "changed")) as account:
+        outcome = await paid(processor, account)
+    assert isinstance(outcome, Declined), outcome
 
 
 def details(status: str, authorized: object, **fields: object) -> dict[str, Any]:
@@ -108,14 +91,13 @@ async def found(
     monkeypatch: pytest.MonkeyPatch,
     told: dict[str, Any],
     *void: str,
-    accept_partial: bool = False,
 ) -> Finding:
     """The sale's reply is lost, and the details say this of it."""
     monkeypatch.setitem(RECORDED, "told", told)
     async with playing(Player(LOST, "nothing", "listed", "told", *void)) as account:
         sale = payment(account)
         assert isinstance(await processor.authorize(sale, soon()), Unknown)
-        asked = inquiry(account, "sale", sale.reference, accept_partial=accept_partial)
+        asked = inquiry(account, "sale", sale.reference)
         return await processor.inquire(asked, soon())
 
 
@@ -148,15 +130,6 @@ async def test_a_part_that_was_given_back_before_is_a_decline(
     assert isinstance(finding, Found), finding
     assert isinstance(finding.outcome, Declined)
     assert finding.outcome.decline_code == "insufficient_funds"
-
-
-async def test_a_welcome_part_found_later_is_approved(
-    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finding = await found(processor, monkeypatch, details(PENDING, 1.23), accept_partial=True)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
-    assert finding.outcome.amount_minor == 1_23
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import msgspec
 
 from easypay import ids
 from easypay.api import admin, paging, payments
-from easypay.api.example_stories import as_json, stories
+from easypay.api.example_stories import PROCESSOR, as_json, stories
 from easypay.api.examples import (
     API_KEY_UUID,
     AT,
@@ -127,14 +127,17 @@ def _reads() -> dict[tuple[str, int], Examples]:
             "declined": Example("Declined", as_json(payment_view(told["declined"].payment))),
         },
         ("payments_refunds", 200): {
-            "page": Example("One refund", _page(refund_view(refund.operation)))
+            "page": Example("One refund", _page(refund_view(refund.operation, PROCESSOR)))
         },
         ("payments_operations", 200): {
             "page": Example(
                 "A sale, and a refund of part of it",
-                _page(operation_view(sold.operation), operation_view(refund.operation)),
+                _page(
+                    operation_view(sold.operation, PROCESSOR),
+                    operation_view(refund.operation, PROCESSOR),
+                ),
             ),
-            "absent": Example(lost, _page(operation_view(no.operation))),
+            "absent": Example(lost, _page(operation_view(no.operation, PROCESSOR))),
         },
         ("payments_events", 200): {
             "page": Example("Captured, then refunded", _page(sold.event, refund.event))

@@ -4,19 +4,44 @@ import json
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from easypay import ids
 from easypay.api import payments
 from easypay.api.examples import AT, HOLD, MERCHANT_UUID, SALE, example_id
 from easypay.api.http import encode
 from easypay.clock import rfc3339
-from easypay.payments.model import Operation, Payment
-from easypay.payments.outcome_changes import Change, Evidence, Learned, decide
-from easypay.payments.requests import CardMethod, CreatePayment
+from easypay.merchants.model import Caller
+from easypay.payments.begin import Ask, new_operation, new_payment
+from easypay.payments.model import Kind, Operation, Payment
+from easypay.payments.outcome_changes import Evidence, Learned, decide, payment_after
+from easypay.payments.requests import CreatePayment
 from easypay.payments.store import Happened
-from easypay.processors.base import Absent, Approved, Declined, HeldForReview, Rejected, Unknown
+from easypay.processors.base import (
+    Absent,
+    Approved,
+    AvsMatch,
+    CvvMatch,
+    Declined,
+    HeldForReview,
+    Rejected,
+    Unknown,
+)
+
+PROCESSOR: Final = "authorize_net"
+_CALLER: Final = Caller(
+    merchant_id=MERCHANT_UUID,
+    mode="test",
+    key_id=UUID(int=0),
+    scopes=frozenset(),
+    currencies=frozenset({"USD"}),
+    allow_raw_cards=True,
+    expires_at=None,
+    login=None,
+)
 
 
 def as_json(value: Any) -> Any:
@@ -34,67 +59,16 @@ class Told(msgspec.Struct, frozen=True):
     event: dict[str, Any] | None
 
 
-def _blank(row: type[msgspec.Struct]) -> dict[str, Any]:
-    return dict.fromkeys(row.__struct_fields__)
-
-
 def _intent(body: CreatePayment, name: str = "first") -> tuple[Payment, Operation]:
     """A payment and its first operation as they stand when the processor is called."""
-    method = body.payment_method
-    assert isinstance(method, CardMethod)
-    payment = Payment(
-        **_blank(Payment)
-        | {
-            "merchant_id": MERCHANT_UUID,
-            "id": example_id(ids.PAYMENT, name),
-            "mode": "test",
-            "status": "processing",
-            "amount_minor": body.amount,
-            "authorized_minor": 0,
-            "captured_minor": 0,
-            "refunded_minor": 0,
-            "refund_reserved_minor": 0,
-            "version": 1,
-            "currency": body.currency,
-            "capture": body.capture,
-            "method_type": "card",
-            "card_brand": "visa",
-            "card_last4": method.card.number[-4:],
-            "card_exp_month": method.card.exp_month,
-            "card_exp_year": method.card.exp_year,
-            "processor": "authorize_net",
-            "order_reference": body.order_reference,
-            "customer_reference": body.customer and body.customer.reference,
-            "description": body.description,
-            "statement_descriptor": body.statement_descriptor,
-            "metadata": encode(body.metadata).decode() if body.metadata else None,
-            "created_at": AT,
-            "updated_at": AT,
-        }
-    )
-    return payment, _operation(
-        payment, "sale" if body.capture == "automatic" else "authorize", body.amount, at=AT
-    )
+    new = new_payment(Ask(_CALLER, name, bytes(32)), body, PROCESSOR, lambda number: bytes(32), AT)
+    payment = replace(new.payment, id=example_id(ids.PAYMENT, name), active_operation=None)
+    return payment, _operation(payment, new.operation.kind, body.amount, at=AT)
 
 
-def _operation(payment: Payment, kind: str, amount: int, at: datetime) -> Operation:
+def _operation(payment: Payment, kind: Kind, amount: int, at: datetime) -> Operation:
     operation_id = example_id(ids.OPERATION, f"{kind} {payment.id}", at)
-    return Operation(
-        **_blank(Operation)
-        | {
-            "merchant_id": payment.merchant_id,
-            "id": operation_id,
-            "payment_id": payment.id,
-            "mode": payment.mode,
-            "kind": kind,
-            "state": "in_flight",
-            "attempt": 1,
-            "amount_minor": amount,
-            "currency": payment.currency,
-            "reference": ids.reference(operation_id),
-            "begun_at": at,
-        }
-    )
+    return new_operation(payment, operation_id, kind, amount, at)
 
 
 def _learn(
@@ -104,11 +78,19 @@ def _learn(
     change = decide(
         operation, payment, learned, at=at, first_inquiry_s=5, processor_us=ms * 1000, **more
     )
-    assert change.reply_status is not None
-    assert change.reply_body is not None
-    shared = {name for name in Change.__struct_fields__ if hasattr(operation, name)}
-    finished = msgspec.structs.replace(
-        operation, **{name: getattr(change, name) for name in shared}
+    effect = change.effect
+    assert effect.reply_status is not None
+    assert effect.reply_body is not None
+    finished = replace(
+        operation,
+        state=effect.state,
+        evidence=effect.evidence,
+        processor_us=effect.processor_us,
+        reply_status=effect.reply_status,
+        reply_body=effect.reply_body,
+        finished_at=effect.finished_at,
+        voided=effect.voided,
+        answer=change.answer,
     )
     event = None
     if change.event_type is not None and change.event_id is not None:
@@ -117,49 +99,27 @@ def _learn(
             payment_id=payment.id,
             operation_id=operation.id,
             type=change.event_type,
-            status=change.status_to,
-            amount_minor=change.amount_minor,
-            currency=change.currency,
+            status=change.payment.status_to,
+            amount_minor=operation.amount_minor,
+            currency=operation.currency,
             created_at=at,
         )
         event = as_json(payments.event_view(happened))
-    return Told(
-        change.reply_status,
-        json.loads(change.reply_body),
-        _after(payment, change),
-        finished,
-        event,
-    )
-
-
-def _after(payment: Payment, change: Change) -> Payment:
-    if not change.moves_payment:
-        return payment
-    names = ("transaction_id", "auth_code", "avs_result", "avs_word", "cvv_result", "cvv_word",
-             "retry", "network_transaction_id", "decline_code", "processor_code",
-             "processor_message")  # fmt: skip
-    said = {name: getattr(change, name) for name in names} if change.describes_payment else {}
-    return msgspec.structs.replace(
-        payment,
-        status=change.status_to,
-        authorized_minor=change.authorized_minor,
-        captured_minor=change.captured_minor,
-        refunded_minor=payment.refunded_minor + change.refunded_delta,
-        version=payment.version + 1,
-        updated_at=change.changed_at,
-        **said,
-    )
+    after = payment
+    if change.payment.moves_payment:
+        after = payment_after(payment, change.payment, change.answer, at)
+    return Told(effect.reply_status, json.loads(effect.reply_body), after, finished, event)
 
 
 _YES: Final = Approved(
-    transaction_id="60198237461", auth_code="HH5414", avs_result="Y", avs="full_match",
-    cvv_result="P", cvv="not_processed", code="1", message="This transaction has been approved.",
-    network_transaction_id="8QZ5VX2MQ1T7B0RLW94KC2D",
+    transaction_id="60198237461", auth_code="HH5414", avs_result="Y", avs=AvsMatch.FULL_MATCH,
+    cvv_result="P", cvv=CvvMatch.NOT_PROCESSED, code="1",
+    message="This transaction has been approved.", network_transaction_id="8QZ5VX2MQ1T7B0RLW94KC2D",
 )  # fmt: skip
 _NO: Final = Declined(
     decline_code="generic_decline", code="2", message="This transaction has been declined.",
-    transaction_id="60198237462", avs_result="Y", avs="full_match", cvv_result="P",
-    cvv="not_processed", retry="later",
+    transaction_id="60198237462", avs_result="Y", avs=AvsMatch.FULL_MATCH, cvv_result="P",
+    cvv=CvvMatch.NOT_PROCESSED, retry="later",
 )  # fmt: skip
 _REFUSED: Final = Rejected(
     code="8", message="The credit card has expired.", decline_code="expired_card", retry="fix_data"
@@ -220,14 +180,14 @@ def stories() -> dict[str, Told]:
         return told[name]
 
     captured = tell("captured", sale, _YES).payment
-    held = tell("authorized", hold, msgspec.structs.replace(_YES, transaction_id="60198237463"))
+    held = tell("authorized", hold, replace(_YES, transaction_id="60198237463"))
     tell("declined", _intent(msgspec.convert(SALE, CreatePayment), "second"), _NO)
     in_review = tell(
         "in_review",
         sale,
         HeldForReview(
-            transaction_id="60198237464", auth_code="HH5414", avs_result="N", avs="no_match",
-            cvv_result="P", cvv="not_processed", code="252",
+            transaction_id="60198237464", auth_code="HH5414", avs_result="N", avs=AvsMatch.NO_MATCH,
+            cvv_result="P", cvv=CvvMatch.NOT_PROCESSED, code="252",
             message="Your order has been received. Thank you for your business!",
         ),
     )  # fmt: skip
@@ -247,43 +207,41 @@ def stories() -> dict[str, Told]:
 
     refuse("create", sale, _REFUSED, _NO_SUCH)
 
-    def follow(kind: str, payment: Payment, amount: int) -> tuple[Payment, Operation]:
+    def follow(kind: Kind, payment: Payment, amount: int) -> tuple[Payment, Operation]:
         return payment, _operation(payment, kind, amount, payment.updated_at + timedelta(hours=2))
 
     done = Approved(transaction_id="60198237463", code="1", message=_YES.message)
-    whole = follow("capture", held.payment, held.payment.authorized_minor)
+    whole = follow(Kind.CAPTURE, held.payment, held.payment.authorized_minor)
     tell("capture", whole, done)
-    tell("capture_part", follow("capture", held.payment, 10_000), done)
+    tell("capture_part", follow(Kind.CAPTURE, held.payment, 10_000), done)
     tell("capture_unknown", whole, _LOST, ms=10_000)
     refuse("capture", whole, _TOO_MUCH, _NO_SUCH)
     tell("capture_absent", whole, _ABSENT)
-    void = follow("void", held.payment, held.payment.amount_minor)
+    void = follow(Kind.VOID, held.payment, held.payment.amount_minor)
     tell("void", void, done)
-    undo = follow("void", captured, captured.amount_minor)
-    tell("void_capture", undo, msgspec.structs.replace(done, transaction_id=_YES.transaction_id))
+    undo = follow(Kind.VOID, captured, captured.amount_minor)
+    tell("void_capture", undo, replace(done, transaction_id=_YES.transaction_id))
     tell("void_unknown", void, _LOST, ms=10_000)
     refuse("void", void, _NOT_THIS, _TOO_LATE)
     tell("void_absent", void, _ABSENT)
-    for kind in ("approve", "decline"):
+    for kind in (Kind.APPROVE, Kind.DECLINE):
         reviewed = follow(kind, in_review.payment, in_review.payment.amount_minor)
-        ended = msgspec.structs.replace(
-            _ENDED if kind == "decline" else done, transaction_id="60198237464"
-        )
+        ended = replace(_ENDED if kind is Kind.DECLINE else done, transaction_id="60198237464")
         tell(kind, reviewed, ended)
         tell(f"{kind}_unknown", reviewed, _LOST, ms=10_000)
         refuse(kind, reviewed, _NOT_THIS, _NO_SUCH)
         tell(f"{kind}_absent", reviewed, _ABSENT)
-    refund = follow("refund", captured, 1_000)
+    refund = follow(Kind.REFUND, captured, 1_000)
     given = Approved(transaction_id="60198237465", code="1", message=_YES.message)
     tell("refund", refund, given)
-    all_of_it = follow("refund", captured, captured.captured_minor)
-    undone = msgspec.structs.replace(done, transaction_id=_YES.transaction_id, voided=True)
+    all_of_it = follow(Kind.REFUND, captured, captured.captured_minor)
+    undone = replace(done, transaction_id=_YES.transaction_id, voided=True)
     tell("refund_void", all_of_it, undone)
-    tell("refund_not_settled", refund, msgspec.structs.replace(_UNSETTLED, not_settled=True))
+    tell("refund_not_settled", refund, replace(_UNSETTLED, not_settled=True))
     tell(
         "refund_failed",
         refund,
-        msgspec.structs.replace(_NO, avs_result=None, avs=None, cvv_result=None, cvv=None),
+        replace(_NO, avs_result=None, avs=None, cvv_result=None, cvv=None),
     )
     tell("refund_unknown", refund, _LOST, ms=10_000)
     refuse("refund", refund, _TOO_MUCH_BACK, _UNSETTLED)

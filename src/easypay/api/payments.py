@@ -26,7 +26,10 @@ from easypay.hmac_sha256 import Digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
 from easypay.payments import store
-from easypay.payments.flows import Ask, Payments, Reply
+from easypay.payments.begin import Ask
+from easypay.payments.flows import Payments
+from easypay.payments.idempotency import Reply
+from easypay.payments.model import Kind, Operation, Payment
 from easypay.payments.requests import (
     CapturePayment,
     CreatePayment,
@@ -115,10 +118,10 @@ class PaymentsApi:
             check_payment(body, **rules)
         except ValidationFailed:
             # When it was sent first it may have been in order: what was answered then stands.
-            earlier = await self._payments.earlier(ask)
-            if earlier is None:
+            first = await self._payments.first_reply(ask)
+            if first is None:
                 raise
-            return _answer(earlier)
+            return _answer(first)
         return _answer(await self._payments.create(ask, body))
 
     async def capture(self, request: Request) -> Response:
@@ -196,15 +199,15 @@ class PaymentsApi:
         return self._page(request, rows, limit, payment_view, caller, scope)
 
     async def refunds(self, request: Request) -> Response:
-        return await self._operations(request, "refund", refund_view)
+        return await self._operations(request, Kind.REFUND, refund_view)
 
     async def operations(self, request: Request) -> Response:
         return await self._operations(request, None, operation_view)
 
     async def events(self, request: Request) -> Response:
-        caller, payment_id, limit, after, scope = await self._child_page(request, "events")
+        caller, payment, limit, after, scope = await self._child_page(request, "events")
         rows = await store.list_events(
-            self._pool, caller.merchant_id, payment_id, after=after, limit=limit + 1
+            self._pool, caller.merchant_id, payment.id, after=after, limit=limit + 1
         )
         return self._page(request, rows, limit, event_view, caller, scope)
 
@@ -247,15 +250,17 @@ class PaymentsApi:
         return ask, payment_id, body
 
     async def _operations(
-        self, request: Request, kind: str | None, view: Callable[[Any], Any]
+        self, request: Request, kind: Kind | None, view: Callable[[Operation, str], Any]
     ) -> Response:
-        caller, payment_id, limit, after, scope = await self._child_page(
-            request, kind or "operations"
-        )
+        caller, payment, limit, after, scope = await self._child_page(request, kind or "operations")
         rows = await store.list_operations(
-            self._pool, caller.merchant_id, payment_id, kind=kind, after=after, limit=limit + 1
+            self._pool, caller.merchant_id, payment.id, kind=kind, after=after, limit=limit + 1
         )
-        return self._page(request, rows, limit, view, caller, scope)
+
+        def shown(operation: Operation) -> Any:
+            return view(operation, payment.processor)
+
+        return self._page(request, rows, limit, shown, caller, scope)
 
     def _page(
         self,
@@ -271,17 +276,19 @@ class PaymentsApi:
         last = self._cursors.write(rows[limit - 1].id, caller, scope) if more else None
         return page_response(request, [view(row) for row in rows[:limit]], last)
 
-    async def _child_page(self, request: Request, name: str) -> tuple[Caller, UUID, int, UUID, str]:
+    async def _child_page(
+        self, request: Request, name: str
+    ) -> tuple[Caller, Payment, int, UUID, str]:
         caller = await caller_of(self._directory, request, "payments:read")
         payment_id = _payment_id(request)
         query = request.query("limit", "cursor")
         limit = limit_of(query)
-        await self._payments.get(caller, payment_id)
+        payment = await self._payments.get(caller, payment_id)
         scope = f"{name} {payment_id.hex}"
         after = _FIRST_ID
         if "cursor" in query:
             after = self._cursors.read(query["cursor"], caller, scope)
-        return caller, payment_id, limit, after, scope
+        return caller, payment, limit, after, scope
 
 
 def event_view(row: store.Happened) -> EventView:

@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from easypay.merchants.model import MODES, SCOPES
-from easypay.payments.model import KINDS
+from easypay.payments.model import Kind
 from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
 from easypay.processors.base import AvsMatch, CvvMatch, Retry
@@ -84,7 +84,7 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "finished_at": {"description": "When its outcome was recorded.", "format": "date-time"},
     "expires_at": {"description": "When it ends. RFC 3339, with an offset.", "format": "date-time"},
     "revoked_at": {"description": "When it was revoked, if it was.", "format": "date-time"},
-    "kind": {"description": "What was asked.", "enum": sorted(KINDS)},
+    "kind": {"description": "What was asked.", "enum": sorted(Kind)},
     "state": {"description": _STATES, "enum": list(REFUND_STATUS)},
     "name": {"description": "A name to know it by."},
     "last4": {"description": "The last four digits."},
@@ -289,8 +289,12 @@ def _refined(name: str, schema: Schema) -> Schema:
     schema = {**schema, "title": name}
     if name == "PaymentStatus":
         schema = {"title": name, "type": "string", "description": _STATUSES, "enum": schema["enum"]}
-    properties = {
-        field: _field(name, field, shape) for field, shape in schema.get("properties", {}).items()
+    required = schema.get("required", [])
+    properties = {  # those that must be sent come first
+        field: _field(name, field, shape)
+        for field, shape in sorted(
+            schema.get("properties", {}).items(), key=lambda item: item[0] not in required
+        )
     }
     if "properties" in schema:
         schema["properties"] = properties

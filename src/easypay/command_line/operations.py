@@ -265,9 +265,9 @@ async def _hand(connection: Any, access: "Access", actor: str) -> AsyncIterator[
         fail(what_is_wrong(error))
     months = Months()
     await months.load(connection)
-    lane = statements.lane("record", access.database_url)
+    lane = statements.lane(statements.RECORD_CHANGES, access.database_url)
     committer = statements.group_committer(
-        "record", [lane], month_of=months.of, size=1, limit=None, patience_s=30.0
+        statements.RECORD_CHANGES, [lane], month_of=months.of, size=1, limit=None, patience_s=30.0
     )
     processor = AuthorizeNet(connect_timeout_s=settings.processor_connect_timeout_s)
     urls = {"test": settings.authorize_net_test_url, "live": settings.authorize_net_live_url}

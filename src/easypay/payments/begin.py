@@ -62,6 +62,18 @@ class NewPayment(msgspec.Struct, frozen=True, gc=False):
     billing_address: str | None
     """Both as JSON."""
 
+    @property
+    def merchant_id(self) -> UUID:
+        return self.payment.merchant_id
+
+    @property
+    def payment_id(self) -> UUID:
+        return self.payment.id
+
+    @property
+    def operation_id(self) -> UUID:
+        return self.operation.id
+
 
 class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One capture, void, refund or review to begin. Field order is follow_up_intent's."""

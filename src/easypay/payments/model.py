@@ -164,34 +164,25 @@ OPERATION_COLUMNS: Final = ", ".join((*_OPERATION_OWN, *map(column_of, OPERATION
 _DETAILS_AT: Final = len(_PAYMENT_OWN)
 _PAYMENT_ANSWER_AT: Final = _DETAILS_AT + len(DETAIL_FIELDS)
 _OPERATION_ANSWER_AT: Final = len(_OPERATION_OWN)
+_STATUS_AT: Final = _PAYMENT_OWN.index("status")
+_KIND_AT: Final = _OPERATION_OWN.index("kind")
+_STATE_AT: Final = _OPERATION_OWN.index("state")
 
 
 def payment_of(row: Iterable[Any]) -> Payment:
     """Return the payment of a row of PAYMENT_COLUMNS."""
-    merchant_id, payment_id, mode, status, *rest = row
-    own, answer_at = _DETAILS_AT - 4, _PAYMENT_ANSWER_AT - 4
-    return Payment(
-        merchant_id,
-        payment_id,
-        mode,
-        BY_NAME[status],
-        *rest[:own],
-        PaymentDetails(*rest[own:answer_at]),
-        ProcessorAnswer(*rest[answer_at:]),
+    own = list(row)
+    own[_DETAILS_AT:] = (
+        PaymentDetails(*own[_DETAILS_AT:_PAYMENT_ANSWER_AT]),
+        ProcessorAnswer(*own[_PAYMENT_ANSWER_AT:]),
     )
+    own[_STATUS_AT] = BY_NAME[own[_STATUS_AT]]
+    return Payment(*own)
 
 
 def operation_of(row: Iterable[Any]) -> Operation:
     """Return the operation of a row of OPERATION_COLUMNS."""
-    merchant_id, operation_id, payment_id, mode, kind, state, *rest = row
-    own = _OPERATION_ANSWER_AT - 6
-    return Operation(
-        merchant_id,
-        operation_id,
-        payment_id,
-        mode,
-        KIND[kind],
-        STATE[state],
-        *rest[:own],
-        ProcessorAnswer(*rest[own:]),
-    )
+    own = list(row)
+    own[_OPERATION_ANSWER_AT:] = (ProcessorAnswer(*own[_OPERATION_ANSWER_AT:]),)
+    own[_KIND_AT], own[_STATE_AT] = KIND[own[_KIND_AT]], STATE[own[_STATE_AT]]
+    return Operation(*own)

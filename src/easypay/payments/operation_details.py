@@ -13,7 +13,13 @@ import msgspec
 
 from easypay import ids
 from easypay.clock import rfc3339
-from easypay.payments.model import OPERATION_COLUMNS, Operation, Payment, PaymentKey
+from easypay.payments.model import (
+    OPERATION_COLUMNS,
+    Operation,
+    Payment,
+    PaymentKey,
+    operation_of,
+)
 from easypay.payments.resolver_rows import Case
 from easypay.payments.store import Runner, find_payment
 from easypay.payments.views import OperationView, PaymentView, operation_view, payment_view
@@ -129,7 +135,7 @@ def case_of(of: Known) -> Case:
         amount_minor=operation.amount_minor,
         currency=operation.currency,
         parent_transaction_id=operation.parent_transaction_id,
-        transaction_id=operation.transaction_id,
+        transaction_id=operation.answer.transaction_id,
         begun_at=operation.begun_at,
         captured_minor=payment.captured_minor,
         refunded_minor=payment.refunded_minor,
@@ -230,14 +236,14 @@ def view(known: Known) -> KnownView:
     """Everything, without what must stay secret."""
     operation = known.operation
     return KnownView(
-        operation=operation_view(operation),
+        operation=operation_view(operation, known.payment.processor),
         merchant_id=ids.typed(ids.MERCHANT, operation.merchant_id),
         payment=payment_view(known.payment),
         account_url=None if known.login is None else known.login["url"],
         open=None if known.unresolved is None else _open(operation, known.unresolved, known.age_s),
         watched=None if known.watched is None else _watched(operation, known.watched),
         late_charge=None if known.late is None else _late(known.late),
-        given_back_by=[operation_view(each) for each in known.gives_back],
+        given_back_by=[operation_view(each, known.payment.processor) for each in known.gives_back],
         events=[
             EventView(row["type"], row["status"], rfc3339(row["created_at"]))
             for row in known.events
@@ -289,7 +295,7 @@ async def list_late_charges(runner: Runner, limit: int, *, only_open: bool) -> l
 
 
 def _operation(row: Row) -> Operation:
-    return Operation(*(row[name] for name in Operation.__struct_fields__))
+    return operation_of(row[name] for name in OPERATION_COLUMNS.split(", "))
 
 
 def _open(operation: Operation, row: Row, age_s: float) -> OpenView:

@@ -11,7 +11,7 @@ import msgspec
 from easypay import clock, ids
 from easypay.db.group_commit import GroupCommitter
 from easypay.payments import store
-from easypay.payments.model import Operation, Payment
+from easypay.payments.model import Operation, Payment, State
 from easypay.payments.outcome_changes import (
     NOT_SENT_S,
     REVIEW_INTERVAL_S,
@@ -80,7 +80,8 @@ class Recorder:
             evidence=evidence,
         )
         if await self._committer.submit(change):
-            return Recorded(change.state, change.reply_status, change.reply_body)
+            effect = change.effect
+            return Recorded(effect.state, effect.reply_status, effect.reply_body)
         return await self._after_another(operation, learned)
 
     async def _after_another(self, operation: Operation, learned: Learned) -> Recorded:
@@ -89,14 +90,14 @@ class Recorder:
         current = await store.find_operation(self._pool, operation.merchant_id, operation.id)
         if current is None:
             return _lost(operation, learned)
-        if current.state == "absent" and isinstance(learned, Approved):
+        if current.state is State.ABSENT and isinstance(learned, Approved):
             log.critical(
                 "operation %s was called absent, and the processor approved it as %s",
                 current.reference,
                 learned.transaction_id,
             )
             await store.look_now(self._pool, current)
-        elif current.state != "approved" and isinstance(learned, Approved):
+        elif current.state is not State.APPROVED and isinstance(learned, Approved):
             log.critical(
                 "operation %s is %s, but the processor approved it as %s: needs a person",
                 operation.reference,

@@ -18,6 +18,7 @@ from easypay.payment_details import (
     NO_CONTROL,
     PaymentDetails,
     details_of,
+    formatted_text,
     free_text,
 )
 
@@ -34,34 +35,31 @@ Amount = Annotated[
 
 _Number = Annotated[
     str,
-    formattedfree_text(
-        "text of 12 to 19 digits, no spaces", r"^[0-9]{12,19}(?!\n)$", "Digits only."
-    ),
+    formatted_text("text of 12 to 19 digits, no spaces", r"^[0-9]{12,19}(?!\n)$", "Digits only."),
 ]
 _RoutingNumber = Annotated[
     str,
-    formattedfree_text(
-        "text of 9 digits", r"^[0-9]{9}(?!\n)$", "The bank's ABA number, nine digits."
-    ),
+    formatted_text("text of 9 digits", r"^[0-9]{9}(?!\n)$", "The bank's ABA number, nine digits."),
 ]
 _AccountNumber = Annotated[
     str,
-    formattedfree_text(
-        "text of 4 to 17 digits", r"^[0-9]{4,17}(?!\n)$", "Digits only. Never stored."
-    ),
+    formatted_text("text of 4 to 17 digits", r"^[0-9]{4,17}(?!\n)$", "Digits only. Never stored."),
 ]
 _NetworkId = Annotated[
     str,
-    formattedfree_text("text of letters, digits and spaces", r"^[A-Za-z0-9 ]+(?!\n)$",
+    formatted_text("text of letters, digits and spaces", r"^[A-Za-z0-9 ]+(?!\n)$",
           min_length=1, max_length=255),
 ]  # fmt: skip
 _Email = Annotated[
     str,
-    formattedfree_text("an email address, such as ada@example.com", r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$",
-          max_length=255),
-]  # fmt: skip
+    formatted_text(
+        "an email address, such as ada@example.com",
+        r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$",
+        max_length=255,
+    ),
+]
 _IpAddress = Annotated[
-    str, formattedfree_text("an IPv4 or IPv6 address", r"^[0-9A-Fa-f.:]+$", max_length=45)
+    str, formatted_text("an IPv4 or IPv6 address", r"^[0-9A-Fa-f.:]+$", max_length=45)
 ]
 
 
@@ -71,9 +69,9 @@ class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True
     number: _Number
     exp_month: Annotated[int, Meta(ge=1, le=12)]
     exp_year: Annotated[int, Meta(ge=2000, le=2099, description="Four digits.")]
-    cvc: (
-        Annotated[str, formattedfree_text("text of 3 or 4 digits", r"^[0-9]{3,4}(?!\n)$")] | None
-    ) = None
+    cvc: Annotated[str, formatted_text("text of 3 or 4 digits", r"^[0-9]{3,4}(?!\n)$")] | None = (
+        None
+    )
 
     def __repr__(self) -> str:
         return "CardBody(***)"

@@ -11,17 +11,24 @@ from uuid import UUID
 import msgspec
 
 from easypay.payments.model import (
+    KIND,
     OPERATION_COLUMNS,
     PAYMENT_COLUMNS,
+    STATE,
+    Kind,
     Operation,
     Payment,
+    State,
+    operation_of,
+    payment_of,
 )
+from easypay.payments.status import BY_NAME, Status
 
 Runner = Any
 Id = tuple[UUID, UUID]
 """A merchant's id and an operation's."""
 
-STILL_OPEN: Final = frozenset({"in_flight", "unknown", "not_sent"})
+STILL_OPEN: Final = frozenset({State.IN_FLIGHT, State.UNKNOWN, State.NOT_SENT})
 """States of an operation that has no outcome yet."""
 
 
@@ -41,8 +48,8 @@ class Case(msgspec.Struct, frozen=True, gc=False):
     since: datetime
     until: datetime | None
     mode: str
-    kind: str
-    state: str
+    kind: Kind
+    state: State
     reference: str
     amount_minor: int
     currency: str
@@ -52,12 +59,25 @@ class Case(msgspec.Struct, frozen=True, gc=False):
     captured_minor: int
     refunded_minor: int
     login_id: UUID | None
-    status: str
+    status: Status
     active_operation: UUID | None
 
     @property
     def id(self) -> Id:
         return self.merchant_id, self.operation_id
+
+
+_NAMED: Final = {
+    Case.__struct_fields__.index(field): by_name
+    for field, by_name in (("kind", KIND), ("state", STATE), ("status", BY_NAME))
+}
+
+
+def _case(row: Any) -> Case:
+    values = list(row)
+    for at, by_name in _NAMED.items():
+        values[at] = by_name[values[at]]
+    return Case(*values)
 
 
 FRESH_LOOKS: Final = 4
@@ -114,19 +134,19 @@ SELECT u.merchant_id, u.operation_id, u.payment_id, u.looks, false, NULL, NULL, 
 
 async def open_cases(runner: Runner, work: AccountWork, limit: int) -> list[Case]:
     """What is open of it and due, new ones before repeats."""
-    return [Case(*row) for row in await runner.fetch(_OPEN, work.account, limit, work.old)]
+    return [_case(row) for row in await runner.fetch(_OPEN, work.account, limit, work.old)]
 
 
 async def watched_cases(runner: Runner, work: AccountWork, limit: int) -> list[Case]:
     """What is watched of it and due, oldest first. It is all old."""
     if not work.old:
         return []
-    return [Case(*row) for row in await runner.fetch(_WATCHED, work.account, limit)]
+    return [_case(row) for row in await runner.fetch(_WATCHED, work.account, limit)]
 
 
 async def cases_of_payment(runner: Runner, merchant_id: UUID, payment_id: UUID) -> list[Case]:
     """Every open operation of a payment that something may be asked about."""
-    return [Case(*row) for row in await runner.fetch(_OPEN_OF_PAYMENT, merchant_id, payment_id)]
+    return [_case(row) for row in await runner.fetch(_OPEN_OF_PAYMENT, merchant_id, payment_id)]
 
 
 async def rows_of(runner: Runner, cases: Sequence[Case]) -> dict[Id, tuple[Operation, Payment]]:
@@ -295,7 +315,7 @@ _CLAIM_NOT_SENT: Final = """
 async def claim_not_sent(runner: Runner, limit: int) -> list[Case]:
     """Operations that never left and that nobody has repeated in time."""
     rows = await runner.fetch(f"{_CLAIM_NOT_SENT} {_JOINED} FROM claimed u {JOINS}", limit)
-    return [Case(*row) for row in rows]
+    return [_case(row) for row in rows]
 
 
 async def not_sent(runner: Runner, cases: Sequence[Case]) -> None:

@@ -90,7 +90,7 @@ BEGIN_PAYMENTS: Final = f"""
 """
 
 
-def begin_payments_arguments(items: Sequence[NewPayment]) -> Sequence[object]:
+def begin_payments_arguments(items: Sequence[NewPayment]) -> list[list[tuple[Any, ...]]]:
     """The group as an array of rows of INTENT_FIELDS."""
     rows = []
     for item in items:
@@ -114,7 +114,7 @@ def begin_payments_results(
 ) -> Sequence[bool]:
     """For each item: was its key claimed by it?"""
     claimed = {row[0] for row in rows}
-    return [item.operation.id in claimed for item in items]
+    return [item.operation_id in claimed for item in items]
 
 
 # The check and the change are one act: the conditions stand in the UPDATE that takes the payment
@@ -265,7 +265,7 @@ RECORD: Final = f"""
 """
 
 
-def record_arguments(items: Sequence[Change]) -> Sequence[object]:
+def record_arguments(items: Sequence[Change]) -> list[list[tuple[Any, ...]]]:
     """The group as an array of rows of CHANGE_FIELDS."""
     rows = []
     for item in items:
@@ -295,7 +295,8 @@ def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Seque
 READ_PAYMENTS: Final = f"""
     SELECT {_p(PAYMENT_COLUMNS)}
       FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS i(merchant_id, mode, payment_id)
-      JOIN {{payments}} p ON p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
+      JOIN {{payments}} p
+        ON p.merchant_id = i.merchant_id AND p.mode = i.mode AND p.id = i.payment_id
 """
 
 
@@ -339,8 +340,8 @@ BEGIN: Final = Statement[NewPayment, bool](
     BEGIN_PAYMENTS,
     begin_payments_arguments,
     begin_payments_results,
-    order=lambda new: (new.payment.merchant_id, new.payment.mode, new.key),
-    touches=lambda new: ((new.payment.merchant_id, new.payment.mode, new.key),),
+    order=lambda new: (new.merchant_id, new.payment.mode, new.key),
+    touches=lambda new: ((new.merchant_id, new.payment.mode, new.key),),
     months=lambda new: (),  # it only inserts
 )
 FOLLOW_UP: Final = Statement[FollowUp, Payment | None](

@@ -16,6 +16,8 @@ from easypay.payments.model import (
     Operation,
     Payment,
     PaymentKey,
+    operation_of,
+    payment_of,
 )
 
 # Loosely typed on purpose: a pool, a connection and a pooled connection all run queries.

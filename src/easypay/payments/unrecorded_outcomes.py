@@ -20,10 +20,10 @@ from easypay import clock
 from easypay.clock import monotonic
 from easypay.db.failures import is_passing
 from easypay.payments import store
-from easypay.payments.model import Operation, Payment, PaymentKey
+from easypay.payments.begin import FollowUp, NewPayment
+from easypay.payments.model import Operation, Payment, PaymentKey, State
 from easypay.payments.outcome_changes import decide
 from easypay.payments.recorder import Recorded, Recorder
-from easypay.payments.statements import FollowUp, NewPayment
 from easypay.processors.base import NotSent, Outcome, Unknown
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,9 @@ class Kept:
             tries += 1
             try:
                 operation = await store.find_operation(self._pool, merchant_id, operation_id)
-                if operation is None or operation.state != "in_flight" or operation.attempt != 1:
+                if operation is None or operation.attempt != 1:
+                    return
+                if operation.state is not State.IN_FLIGHT:
                     return
                 key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
                 payment = await store.find_payment(self._pool, key)
@@ -140,10 +142,10 @@ def provisional_reply(operation: Operation, payment: Payment, outcome: Outcome) 
     the key, whose reply is the outcome's own. A request that never left is answered as such.
     """
     if isinstance(outcome, NotSent):
-        return Recorded("in_flight", None, None)
+        return Recorded(State.IN_FLIGHT, None, None)
     open_still = Unknown(reason="known, and not recorded yet")
     change = decide(operation, payment, open_still, at=clock.now(), first_inquiry_s=0)
-    return Recorded("in_flight", change.reply_status, change.reply_body)
+    return Recorded(State.IN_FLIGHT, change.effect.reply_status, change.effect.reply_body)
 
 
 def _pause_s(tries: int) -> float:

@@ -23,7 +23,7 @@ class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessorView(msgspec.Struct, frozen=True, gc=False):
-    """What the processor said, its codes verbatim: `ProcessorAnswer`, as far as it is shown."""
+    """What the processor said, its codes verbatim."""
 
     name: str
     transaction_id: str | None

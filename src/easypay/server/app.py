@@ -40,6 +40,7 @@ from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_st
 from easypay.payments.flows import Payments
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
+from easypay.payments.statements import Item, Result, Statement
 from easypay.payments.unrecorded_outcomes import Kept
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.server.background import kept_running
@@ -177,7 +178,9 @@ class Gateway:
     def _build_flows(self, card_digest: Digest) -> Resolver:
         """What takes payments; returned is what finds out about those that are unknown."""
         settings = self.settings
-        record = self._committer("record", bounded=False, patience_s=settings.record_patience_s)
+        record = self._committer(
+            statements.RECORD_CHANGES, bounded=False, patience_s=settings.record_patience_s
+        )
         recorder = Recorder(
             record,
             self._pool,
@@ -199,13 +202,14 @@ class Gateway:
             poll_s=settings.resolver_poll_s,
         )
         self._kept = Kept(recorder, self._pool, self._instruments.kept.set)
-        begin, follow_up = self._committer("begin"), self._committer("follow-up")
+        begin = self._committer(statements.BEGIN)
+        follow_up = self._committer(statements.FOLLOW_UP)
         begin.on_left = follow_up.on_left = self._kept.withdraw
         self._readiness = Readiness(self._pool, [begin, record])
         self._payments = Payments(
             begin=begin,
             follow_up=follow_up,
-            read=self._committer("read"),
+            read=self._committer(statements.READ),
             recorder=recorder,
             kept=self._kept,
             resolver=resolver,
@@ -271,18 +275,22 @@ class Gateway:
         return max(0.2, self._stop_by - monotonic())
 
     def _committer(
-        self, name: str, *, bounded: bool = True, patience_s: float | None = None
-    ) -> GroupCommitter[Any, Any]:
+        self,
+        statement: Statement[Item, Result],
+        *,
+        bounded: bool = True,
+        patience_s: float | None = None,
+    ) -> GroupCommitter[Item, Result]:
         settings = self.settings
         dsn = settings.database_url.get_secret_value()
         limit_s = settings.database_patience_s * _LANE_S_OF_PATIENCE
         lanes = [
-            statements.lane(name, dsn, n + 1, limit_s=limit_s)
+            statements.lane(statement, dsn, n + 1, limit_s=limit_s)
             for n in range(settings.groups_in_flight)
         ]
         self._lanes += lanes
         committer = statements.group_committer(
-            name,
+            statement,
             lanes,
             month_of=self._months.of,
             size=settings.group_size,
