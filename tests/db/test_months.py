@@ -274,7 +274,7 @@ async def test_pages_and_children_walk_few_months(a_year: tuple[str, list[NewPay
         old.payment_id,
     )
     assert (seen, whole) == ({f"payments{month}"}, set())
-    low, high = ids.reference_bounds(old.reference)
+    low, high = ids.reference_bounds(old.operation.reference)
     seen, whole = await looked_at(
         "SELECT id FROM operations WHERE merchant_id = $1 AND id BETWEEN $2 AND $3",
         old.merchant_id,
