@@ -263,6 +263,7 @@ async def test_no_table_holds_a_card(day: Day) -> None:
             "SELECT c.table_name, c.column_name, c.data_type FROM information_schema.columns c"
             "  JOIN information_schema.tables t USING (table_schema, table_name)"
             " WHERE t.table_schema = 'public' AND t.table_type = 'BASE TABLE'"
+            "   AND c.data_type <> 'xid8'"  # a transaction's number, which may be 913 by chance
         )
         assert len({column["table_name"] for column in columns}) >= 10
         seen = 0
