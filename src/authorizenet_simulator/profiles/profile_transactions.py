@@ -46,11 +46,22 @@ _SAME: Final = {
     "shipping": "shipping",
     "duty": "duty",
     "taxExempt": "taxExempt",
+    "splitTenderId": "splitTenderId",
 }
 """What both requests have, under the older name and today's."""
-_SETTINGS: Final = {"x_duplicate_window": "duplicateWindow", "x_test_request": "testRequest"}
-_FIELDS: Final = {"x_customer_ip": "customerIP", "x_currency_code": "currencyCode"}
+_SETTINGS: Final = {
+    "x_duplicate_window": "duplicateWindow",
+    "x_test_request": "testRequest",
+    "x_allow_partial_auth": "allowPartialAuth",
+}
+_FIELDS: Final = {
+    "x_customer_ip": "customerIP",
+    "x_currency_code": "currencyCode",
+    "x_split_tender_id": "splitTenderId",
+}
 """Extra options that have a place in today's request."""
+_GATEWAY_PREFIX: Final = "x_"
+"""Begins the names of the gateway's own options; all others are the merchant's."""
 
 
 def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
@@ -69,7 +80,8 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
         _check_original(ask, sent)
     response = transaction_types.run(ask).payload["transactionResponse"]
     form = Form(extra.get("x_delim_char") or ",", extra.get("x_encap_char", ""))
-    payload = {"directResponse": direct_response.render(response, asked, kind.shown, form)}
+    own = [value for name, value in extra.items() if not name.startswith(_GATEWAY_PREFIX)]
+    payload = {"directResponse": direct_response.render(response, asked, kind.shown, form, own)}
     if response["responseCode"] in ("1", "4"):
         return Reply(payload)
     return Reply(payload, "Error", "E00027", direct_response.reason(response)[1])

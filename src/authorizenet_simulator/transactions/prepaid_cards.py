@@ -85,7 +85,10 @@ def part(
     approved = amount if card.pays is None else min(amount, card.pays)
     short = approved < amount
     if short and ask.options.get("allowPartialAuth") not in YES:
-        return Part(amount, amount, None, (2, 2, statuses.DECLINED), 0, opens=False, prepaid=False)
+        if group is None:
+            declined = (2, 2, statuses.DECLINED)
+            return Part(amount, amount, None, declined, 0, opens=False, prepaid=False)
+        approved, short = amount, False  # what makes up the rest of an order is paid in full
     if group is None and not short:
         return Part(
             amount, amount, card.balance, verdict, 0, opens=False, prepaid=card is not _NO_CARD
@@ -156,25 +159,27 @@ def _payment(ledger: Ledger, member: Joined) -> dict[str, str]:
 
 
 def update_group(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Reply:
-    """updateSplitTenderGroupRequest: be content with what is paid, or give it all back. An order
-    that is closed that way already stays so, and that is no error.
+    """updateSplitTenderGroupRequest: be content with what is paid, or give it all back, also once
+    it is paid in full. An order that is closed that way already stays so, and that is no error.
 
-    Raises ApiError: E00040 for an unknown order, E00027 for one that is closed the other way.
+    Raises ApiError: E00040 for an unknown order, E00027 for one that is voided, or settled.
     """
     group = ledger.splits.groups.get(transactions.parse_id(body["splitTenderId"]) or 0)
     if group is None or group.login != account.login:
         raise ApiError("E00040")
-    if group.status == body["splitTenderStatus"]:
+    wanted = body["splitTenderStatus"]
+    txns = [ledger.txns[member.trans_id] for member in group.members]
+    unsettled = [txn for txn in txns if txn.status in statuses.PENDING - statuses.TOO_LATE_TO_VOID]
+    if wanted == group.status:
         return Reply({})
-    if group.status != "held":
+    if wanted == "voided" and (group.status == "held" or unsettled):
+        ledger.do(split_tenders.Closed(group.split_id, "voided"))
+        for txn in unsettled:
+            amount = txn.captured or txn.amount
+            ledger.void(txn, txn.invoice, now)
+            transaction_notifications.voided(ledger, txn, amount)
+    elif wanted == "completed" and group.status == "held":
+        _complete(ledger, group, now)
+    else:
         raise ApiError("E00027", REASONS[298][1])
-    match body["splitTenderStatus"]:
-        case "completed":
-            _complete(ledger, group, now)
-        case "voided":
-            ledger.do(split_tenders.Closed(group.split_id, "voided"))
-            for txn in _open(ledger, group):
-                amount = txn.captured or txn.amount
-                ledger.void(txn, txn.invoice, now)
-                transaction_notifications.voided(ledger, txn, amount)
     return Reply({})

@@ -29,12 +29,16 @@ def number(hundredths: int) -> msgspec.Raw:
     return msgspec.Raw(text(hundredths).encode())
 
 
-def as_number(text: str) -> msgspec.Raw:
-    """A JSON number of what the wire takes for a decimal, with two decimals; one that is finer
-    keeps what it has."""
-    hundredths = parse(text)
+def as_number(said: str) -> msgspec.Raw:
+    """`two_decimals` as a JSON number."""
+    return msgspec.Raw(two_decimals(said).encode())
+
+
+def two_decimals(said: str) -> str:
+    """Whatever the wire takes for a decimal, with two decimals; a finer one keeps what it has."""
+    hundredths = parse(said)
     if hundredths is not None:
-        return number(hundredths)
-    whole, _, decimals = text.strip().partition(".")  # '+.125' is 0.125
+        return text(hundredths)
+    whole, _, decimals = said.strip().partition(".")  # '+.125' is 0.125
     sign = "-" if whole[:1] == "-" else ""
-    return msgspec.Raw(f"{sign}{int(whole.lstrip('+-') or '0')}.{decimals or '0'}".encode())
+    return f"{sign}{int(whole.lstrip('+-') or '0')}.{decimals or '0'}"
