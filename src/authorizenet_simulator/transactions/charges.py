@@ -48,6 +48,8 @@ _AVS_BY_ZIP: Final = {
     "46217": "Z",
 }
 _DECLINED_ZIP: Final = "46282"
+_ASKED_FOR_ADDRESS: Final = frozenset({"Visa", "MasterCard"})
+"""Brands of which nothing is authorized without street and ZIP."""
 
 
 def charge(ask: Ask) -> Reply:
@@ -62,8 +64,8 @@ def charge(ask: Ask) -> Reply:
     charge_checks.check(ask, instrument)
     if instrument.brand == "eCheck":
         echecks.check(ask, kind, amount)
-    if amount == 0 and instrument.brand in payment_methods.NO_ZERO_AUTH:
-        raise Refused(289)
+    if amount == 0:
+        _check_nothing_asked(ask, instrument.brand)
     digest = duplicate_digest(ask, kind, amount, instrument)
     if (duplicate := duplicate_of(ask, digest)) is not None:
         return duplicate
@@ -105,6 +107,15 @@ def charge(ask: Ask) -> Reply:
     also = _also(ask) if part is None else _also(ask) | prepaid_cards.join(ask, part, txn)
     transaction_notifications.made(ask, txn)
     return _answer(ask, txn, instrument, also)
+
+
+def _check_nothing_asked(ask: Ask, brand: str) -> None:
+    """An authorization of 0.00 only asks the bank about the address. Raises Refused."""
+    if brand in payment_methods.NO_ZERO_AUTH:
+        raise Refused(289)
+    bill_to = ask.tree.get("billTo") or {}
+    if brand in _ASKED_FOR_ADDRESS and not (bill_to.get("address") and bill_to.get("zip")):
+        raise Refused(290)
 
 
 def _check_code(code: str) -> None:

@@ -24,6 +24,7 @@ CAPTURE_ONLY: Final = "captureOnlyTransaction"
 REFUND: Final = "refundTransaction"
 YES: Final = ("true", "1")
 """A boolean of the wire that is true."""
+_CURRENCY_FIELD: Final = "x_currency_code"
 _DEFAULT_WINDOW_S: Final = 120
 _LONGEST_WINDOW_S: Final = 28_800
 _KEPT: Final = frozenset(
@@ -65,12 +66,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Refused(Exception):
-    """A transaction error (response code 3) with this reason; nothing is stored."""
+    """A transaction error (response code 3) with this reason; nothing is stored. `second` is a
+    second reason, or 0."""
 
-    def __init__(self, reason: int, text: str | None = None) -> None:
+    def __init__(self, reason: int, text: str | None = None, second: int = 0) -> None:
         super().__init__(reason)
         self.reason = reason
         self.text = text
+        self.second = second
 
 
 class Ask:
@@ -111,6 +114,10 @@ class Ask:
         if (listed := self.tree.get("transactionSettings")) is not None:
             for setting in listed.get("setting", ()):
                 self.options[setting.get("settingName", "")] = setting.get("settingValue", "")
+        if "userFields" in self.tree:
+            for field in self.user_fields or ():
+                if field.get("name") == _CURRENCY_FIELD:
+                    self.tree.setdefault("currencyCode", field.get("value", ""))
 
     @property
     def invoice(self) -> str:
@@ -181,6 +188,9 @@ def _read_payment(ask: Ask) -> Instrument:
 
 def check_instrument(instrument: Instrument, now: int) -> None:
     """Raises Refused for a number or expiry that no transaction could use."""
+    if instrument.reason == 6:
+        past = payment_methods.expiry_reason(instrument.expiry, now) == 8
+        raise Refused(6, second=8 if past else 0)
     if instrument.reason:
         raise Refused(instrument.reason)
     if instrument.brand not in payment_methods.WITHOUT_EXPIRY and not instrument.swiped:
@@ -279,10 +289,13 @@ def details(ask: Ask, more: Tree | None = None) -> str:
 
 
 def original_of(ask: Ask) -> Txn:
-    """The account's own transaction that refTransId names. Raises Refused(15), Refused(16)."""
+    """The account's own transaction that refTransId names. Raises Refused: 15 for no number, 33
+    for 0 (a refund is 16), 16 for one that is not there."""
     ref = transactions.parse_id(ask.tree.get("refTransId", ""))
     if ref is None:
         raise Refused(15)
+    if ref == 0 and ask.tree["transactionType"] != REFUND:
+        raise Refused(33, "A valid referenced transaction ID is required.")
     txn = ask.ledger.txns.get(ref)
     if txn is None or txn.login != ask.account.login:
         raise Refused(16)

@@ -13,6 +13,7 @@ from authorizenet_simulator.transactions.transaction_request import (
     Refused,
 )
 from authorizenet_simulator.wire import replies
+from authorizenet_simulator.wire.codes import REASONS
 from authorizenet_simulator.wire.replies import ApiError, Reply
 
 
@@ -24,15 +25,29 @@ def run(ask: Ask) -> Reply:
     try:
         return handler(ask)
     except Refused as refused:
-        shown = ask.instrument
-        return replies.transaction(
-            ask.account,
-            3,
-            refused.reason,
-            text=refused.text,
-            masked=shown.masked if shown else "",
-            brand=shown.brand if shown else "",
-        )
+        return _refusal(ask, refused)
+
+
+_NAMES_ORIGINAL: Final = frozenset({16, 54, 55})
+"""Reasons that give back the `refTransId` of the request."""
+
+
+def _refusal(ask: Ask, refused: Refused) -> Reply:
+    shown, reason = ask.instrument, refused.reason
+    reply = replies.transaction(
+        ask.account,
+        3,
+        reason,
+        text=refused.text,
+        ref=ask.tree.get("refTransId", "").strip() if reason in _NAMES_ORIGINAL else "",
+        masked=shown.masked if shown else "",
+        brand=shown.brand if shown else "",
+    )
+    if refused.second:
+        code, text = str(refused.second), REASONS[refused.second][1]
+        errors = reply.payload["transactionResponse"]["errors"]
+        errors.append({"errorCode": code, "errorText": text})
+    return reply
 
 
 HANDLERS: Final[dict[str, Callable[[Ask], Reply]]] = {

@@ -215,7 +215,7 @@ def test_live_validation_asks_the_bank_and_takes_it_back(shop: Merchant) -> None
 
 @pytest.mark.parametrize("mode", ["testMode", "liveMode", "oldLiveMode", "none"])
 def test_validation_modes(shop: Merchant, mode: str) -> None:
-    profile_id, payment_id = stored(shop, billTo={"zip": "46282"}, payment=card())
+    profile_id, payment_id = stored(shop, billTo={**BILL_TO, "zip": "46282"}, payment=card())
     both = {"customerProfileId": profile_id, "customerPaymentProfileId": payment_id}
     answer = shop.call("validateCustomerPaymentProfileRequest", **both, validationMode=mode)
     told = answer.get("directResponse", "").split(",")
@@ -234,7 +234,7 @@ def test_validation_modes(shop: Merchant, mode: str) -> None:
 
 def test_what_fails_its_validation_is_not_stored(shop: Merchant) -> None:
     profile_id, payment_id = stored(shop)
-    bad = {"billTo": {"zip": "46282"}, "payment": card()}
+    bad = {"billTo": {**BILL_TO, "zip": "46282"}, "payment": card()}
     whole = shop.call(
         "createCustomerProfileRequest",
         profile={"email": "b@example.com", "paymentProfiles": bad},

@@ -168,7 +168,8 @@ def test_the_test_card_gives_the_reason_in_the_amount(
 
 
 def test_zero_authorizations_check_a_card(shop: Merchant) -> None:
-    assert shop.authorize("0.00")["responseCode"] == "1"
+    address = {"address": "1 Mill Rd", "zip": "98004"}
+    assert shop.authorize("0.00", billTo=address)["responseCode"] == "1"
 
 
 def test_bank_accounts(shop: Merchant) -> None:

@@ -186,6 +186,7 @@ SITUATIONS: list[tuple[int, int, Situation]] = [
     (4, 253, charged(before={"held_above": "5.00", "held_action": "authAndHold"})),
     (1, 254, reviewed),
     (3, 289, charged("0.00", kind="authOnlyTransaction", number="3088000000000017")),
+    (3, 290, charged("0.00", kind="authOnlyTransaction", billTo={"zip": "98004"})),
     (4, 295, charged("9.00", billTo={"zip": "46225"}, **setting("allowPartialAuth"))),
     (3, 296, part_of("123")),
     (3, 297, part_of("123", refTransId="1")),
@@ -210,7 +211,8 @@ def test_the_old_test_card_gives_every_reason_by_its_number(shop: Merchant) -> N
         if number in NATURAL:
             continue
         kind = "authCaptureTransaction" if number else "authOnlyTransaction"
-        found = shop.charge(f"{number}.00", kind=kind, number="4222222222222")
+        address = {"address": "1 Mill Rd", "zip": "98004"}
+        found = shop.charge(f"{number}.00", kind=kind, number="4222222222222", billTo=address)
         assert said(found) == (str(response_code), number, GAPS.get(number, text))
 
 

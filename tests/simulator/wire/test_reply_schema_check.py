@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from simulator.customers import SHIP_TO, message, stored
+from simulator.customers import BILL_TO, SHIP_TO, message, stored
 from simulator.merchant_client import Merchant, card
 from simulator.reply_schema_check import misfits_of_json, misfits_of_xml
 
@@ -101,7 +101,7 @@ def test_a_validation_is_reported_without_the_telephone_of_the_address(shop: Mer
         "createCustomerProfileRequest",
         profile={
             "email": "ada@example.com",
-            "paymentProfiles": {"payment": card()},
+            "paymentProfiles": {"billTo": BILL_TO, "payment": card()},
             "shipToList": address,
         },
     )

@@ -1,0 +1,121 @@
+"""What the tests of published clients expect, and what they recorded; each names its source."""
+
+from typing import Any
+
+import pytest
+
+from simulator.customers import BILL_TO, message, stored
+from simulator.merchant_client import Merchant
+
+MISSING = "There is one or more missing or invalid required fields."
+NO_REFERENCE = "A valid referenced transaction ID is required."
+
+
+def errors(response: dict[str, Any]) -> list[tuple[str, str]]:
+    assert (response["responseCode"], response["transId"]) == ("3", "0")
+    return [(each["errorCode"], each["errorText"]) for each in response["errors"]]
+
+
+@pytest.mark.parametrize(
+    ("currency", "reasons"), [("XYZ", ["39"]), ("USD", []), ("", []), (None, [])]
+)
+def test_a_user_field_names_the_currency(
+    shop: Merchant, currency: str | None, reasons: list[str]
+) -> None:
+    """ActiveMerchant sends the currency as a user field; remote_authorize_net_test.rb,
+    test_bad_currency and test_usd_currency."""
+    field = {"name": "x_currency_code"} | ({} if currency is None else {"value": currency})
+    response = shop.charge(userFields={"userField": [field]})
+    assert [each["errorCode"] for each in response.get("errors", [])] == reasons
+
+
+@pytest.mark.parametrize(
+    ("number", "bill_to", "reason"),
+    [
+        ("5424000000000015", None, "290"),  # gringotts, authorize_net_mock.exs, recorded in 2017
+        # ActiveMerchant: "Billing address including zip code is required for a 0 amount verify"
+        ("4111111111111111", {"zip": "98004"}, "290"),
+        ("4111111111111111", {"address": "1 Mill Rd"}, "290"),
+        ("4111111111111111", BILL_TO, None),
+        ("370000000000002", None, None),
+    ],
+)
+def test_nothing_is_authorized_only_with_an_address(
+    shop: Merchant, number: str, bill_to: dict[str, str] | None, reason: str | None
+) -> None:
+    after = {} if bill_to is None else {"billTo": bill_to}
+    response = shop.authorize("0.00", number=number, **after)
+    if reason is None:
+        assert response["responseCode"] == "1"
+    else:
+        assert errors(response) == [(reason, MISSING)]
+        assert shop.truth() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [
+        ("liveMode", ("E00027", MISSING)),
+        ("oldLiveMode", ("I00001", "Successful.")),
+        ("testMode", ("I00001", "Successful.")),
+    ],
+)
+def test_a_profile_without_an_address_is_not_good_in_live_mode(
+    shop: Merchant, mode: str, told: tuple[str, str]
+) -> None:
+    """ActiveMerchant, remote_authorize_net_cim_test.rb, test_validate_customer_payment_profile_
+    request_live_requires_billing_address and ..._old_does_not_require_billing_address."""
+    profile_id, payment_id = stored(shop, billTo={})
+    ids = {"customerProfileId": profile_id, "customerPaymentProfileId": payment_id}
+    answer = shop.call("validateCustomerPaymentProfileRequest", **ids, validationMode=mode)
+    assert message(answer) == told
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "told", "given_back"),
+    [
+        # dinero, authorizenet_gateway.py, finds its server by voiding 0, and expects 33
+        ("void", "0", ("33", NO_REFERENCE), ""),
+        # gringotts, authorize_net_mock.exs: bad_id_capture, void_non_existent_id
+        ("priorAuthCapture", "0", ("33", NO_REFERENCE), ""),
+        ("void", "60036855219", ("16", "The transaction cannot be found."), "60036855219"),
+        # omnipay-authorizenet, AIMCaptureFailure.txt
+        ("priorAuthCapture", "12345", ("16", "The transaction cannot be found."), "12345"),
+        # authnetjson, AuthnetJsonAimPaypalTest.php, testCreateTransactionRequestGetDetailsError
+        ("getDetails", "128", ("16", "The transaction cannot be found."), "128"),
+    ],
+)
+def test_an_error_names_the_original_as_the_request_did(
+    shop: Merchant, kind: str, named: str, told: tuple[str, str], given_back: str
+) -> None:
+    response = shop.transact(transactionType=f"{kind}Transaction", refTransId=named)
+    assert errors(response) == [told]
+    assert response["refTransID"] == given_back
+
+
+@pytest.mark.parametrize(("settled", "amount", "reason"), [(False, "1", "54"), (True, "99", "55")])
+def test_a_refused_refund_names_the_original(
+    shop: Merchant, settled: bool, amount: str, reason: str
+) -> None:
+    """omnipay-authorizenet, AIMRefundFailure.txt (54); gringotts, debit_less_than_refund (55)."""
+    sale = shop.charge()["transId"]
+    if settled:
+        shop.process.control("/settle")
+    response = shop.refund(sale, amount)
+    assert ([code for code, _ in errors(response)], response["refTransID"]) == ([reason], sale)
+
+
+@pytest.mark.parametrize(
+    ("number", "expiry", "reasons"),
+    [
+        ("411111111111111", "2010-12", ["6", "8"]),  # test_invalid_card_and_expiry
+        ("411111111111111", "2040-12", ["6"]),  # test_invalid_card
+        ("4111111111111111", "2010-12", ["8"]),  # test_expiry
+    ],
+)
+def test_an_invalid_number_and_a_past_date_are_two_errors(
+    shop: Merchant, number: str, expiry: str, reasons: list[str]
+) -> None:
+    """dinero, test_authorize.py: InvalidCardError and ExpiryError of one transaction."""
+    response = shop.charge(number=number, expiry=expiry)
+    assert [code for code, _ in errors(response)] == reasons
