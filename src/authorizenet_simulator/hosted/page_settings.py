@@ -87,7 +87,7 @@ PROFILE: Final[Checks] = {
     "hostedProfilePageBorderVisible": _flag,
     "hostedProfileIFrameCommunicatorUrl": _web,
     "hostedProfileHeadingBgColor": _color,
-    "hostedProfileValidationMode": _one_of("testMode", "liveMode"),
+    "hostedProfileValidationMode": _one_of("none", "testMode", "liveMode"),
     "hostedProfileBillingAddressRequired": _flag,
     "hostedProfileCardCodeRequired": _flag,
     "hostedProfileBillingAddressOptions": _one_of("showBillingAddress", "showNone"),

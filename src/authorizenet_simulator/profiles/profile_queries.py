@@ -8,6 +8,7 @@ from authorizenet_simulator.state import payment_methods
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.customer_profiles import Address, PaymentProfile, Profile
 from authorizenet_simulator.state.ledger import Ledger
+from authorizenet_simulator.state.payment_methods import Instrument
 from authorizenet_simulator.transactions import accept_nonces
 from authorizenet_simulator.wire import amounts, paging
 from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply, Tree
@@ -69,7 +70,8 @@ def get(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     told["customerProfileId"] = str(profile.profile_id)
     if profile.payments:
         told["paymentProfiles"] = [
-            _payment_profile(profile, payment, body) for payment in profile.payments
+            _payment_profile(ledger, account, profile, payment, body)
+            for payment in profile.payments
         ]
     if profile.addresses:
         told["shipToList"] = [_address(address) for address in profile.addresses]
@@ -94,7 +96,7 @@ def get_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply
         payment = find_payment(profile, body["customerPaymentProfileId"])
     else:
         payment = default_payment(profile)
-    told = _payment_profile(profile, payment, body, alone=True)
+    told = _payment_profile(ledger, account, profile, payment, body, alone=True)
     subscriptions = ledger.profiles.subscriptions_of(profile.profile_id, payment.payment_id, 0)
     if subscriptions:
         told = _in_order({**told, "subscriptionIds": list(map(str, subscriptions))})
@@ -122,7 +124,13 @@ def _in_order(told: Tree) -> Tree:
 
 
 def _payment_profile(
-    profile: Profile, payment: PaymentProfile, asked: Tree, *, alone: bool = False
+    ledger: Ledger,
+    account: Account,
+    profile: Profile,
+    payment: PaymentProfile,
+    asked: Tree,
+    *,
+    alone: bool = False,
 ) -> Tree:
     told = tree(payment.details)
     if payment.bill_to:
@@ -132,7 +140,14 @@ def _payment_profile(
     told["customerPaymentProfileId"] = str(payment.payment_id)
     if profile.default_payment == payment.payment_id:
         told["defaultPaymentProfile"] = True
-    told["payment"] = _payment(payment, told.pop("bankAccount", None), asked)
+    kind_told = ledger.settings_of(account).payment_kind_told
+    if payment.instrument.brand == "eCheck":
+        bank = told.pop("bankAccount", {})
+        told["payment"] = {"bankAccount": _bank_account(payment.instrument, bank, kind_told)}
+    else:
+        told["payment"] = {
+            "creditCard": _card(ledger, payment.instrument, asked, alone and kind_told)
+        }
     if "excludeFromAccountUpdater" in told:
         told["excludeFromAccountUpdater"] = said(told["excludeFromAccountUpdater"])
     if "originalAuthAmount" in told:
@@ -140,25 +155,27 @@ def _payment_profile(
     return _in_order(told)
 
 
-def _payment(payment: PaymentProfile, bank: Tree | None, asked: Tree) -> Tree:
-    """The method as it is shown; the brand of a card only to who asked for `includeIssuerInfo`."""
-    instrument = payment.instrument
-    masked = payment_methods.masked(instrument.last4)
-    if instrument.brand == "eCheck":
-        bank = bank or {}
-        shown: Tree = {} if "accountType" not in bank else {"accountType": bank["accountType"]}
-        shown["routingNumber"] = bank.get("routingNumber", "XXXX")
-        shown["accountNumber"] = masked
-        shown["nameOnAccount"] = bank.get("nameOnAccount", "")
-        shown["echeckType"] = bank.get("echeckType", "WEB")
-        if "bankName" in bank:
-            shown["bankName"] = bank["bankName"]
-        return {"bankAccount": shown}
-    unmasked = said(asked.get("unmaskExpirationDate"))
-    card = {"cardNumber": masked, "expirationDate": instrument.expiry if unmasked else "XXXX"}
-    if instrument.brand and said(asked.get("includeIssuerInfo")):
-        card["cardType"] = instrument.brand
-    return {"creditCard": card}
+def _bank_account(instrument: Instrument, bank: Tree, kind_told: bool) -> Tree:
+    shown = {
+        "accountType": bank.get("accountType", "checking" if kind_told else None),
+        "routingNumber": bank.get("routingNumber", "XXXX"),
+        "accountNumber": payment_methods.masked(instrument.last4),
+        "nameOnAccount": bank.get("nameOnAccount", ""),
+        "echeckType": bank.get("echeckType", "WEB"),
+        "bankName": bank.get("bankName"),
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _card(ledger: Ledger, instrument: Instrument, asked: Tree, kind_told: bool) -> Tree:
+    unmasked, issuer = said(asked.get("unmaskExpirationDate")), said(asked.get("includeIssuerInfo"))
+    shown = {
+        "cardNumber": payment_methods.masked(instrument.last4),
+        "expirationDate": instrument.expiry if unmasked else "XXXX",
+        "cardType": instrument.brand if kind_told or issuer else "",
+        "issuerNumber": payment_methods.issuer_number(instrument, ledger.salt) if issuer else "",
+    }
+    return {name: value for name, value in shown.items() if value}
 
 
 def _address(address: Address) -> Tree:
@@ -195,11 +212,11 @@ def expiring(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     total = {"totalNumInResultSet": len(found)}
     if not ordered:
         return Reply(total, *NOTHING_FOUND)
-    listed = [_list_item(shelf.profiles[found[each]], each) for each in ordered]
+    listed = [_list_item(ledger, account, shelf.profiles[found[each]], each) for each in ordered]
     return Reply({**total, "paymentProfiles": listed})
 
 
-def _list_item(profile: Profile, payment_id: int) -> Tree:
+def _list_item(ledger: Ledger, account: Account, profile: Profile, payment_id: int) -> Tree:
     payment = profile.payment(payment_id)
     assert payment is not None
     told: Tree = {
@@ -208,7 +225,7 @@ def _list_item(profile: Profile, payment_id: int) -> Tree:
         "customerProfileId": profile.profile_id,
         "billTo": tree(payment.bill_to),
     }
-    shown = _payment_profile(profile, payment, {})
+    shown = _payment_profile(ledger, account, profile, payment, {})
     also = ("payment", "originalNetworkTransId", "originalAuthAmount", "excludeFromAccountUpdater")
     return told | {key: shown[key] for key in also if key in shown}
 
@@ -221,9 +238,11 @@ def nonce(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     return accept_nonces.issue(ledger, account, payment.instrument, now)
 
 
-def masked_payment(profile: Profile, payment: PaymentProfile) -> Tree:
+def masked_payment(
+    ledger: Ledger, account: Account, profile: Profile, payment: PaymentProfile
+) -> Tree:
     """One payment profile as others show it beside their own."""
-    return _payment_profile(profile, payment, {})
+    return _payment_profile(ledger, account, profile, payment, {})
 
 
 def masked_address(address: Address) -> Tree:

@@ -43,9 +43,9 @@ def payment_profile(
     now: int,
     before: PaymentProfile | None = None,
 ) -> PaymentProfile:
-    """What is stored of `sent`. With `before`, masked values and a payment method left out mean
-    what that one has. Raises ApiError E00013, E00014, E00015, E00082, E00085, and those of a
-    nonce."""
+    """What is stored of `sent`. With `before`, masked values, and a payment method or address left
+    out, mean what that one has. Raises ApiError E00013, E00014, E00015, E00082, E00085, and those
+    of a nonce."""
     address_checks.check(ledger.settings_of(account), sent)
     shown: Tree = {key: sent[key] for key in _AS_SENT if key in sent}
     kept = {} if before is None else tree(before.details)
@@ -71,7 +71,10 @@ def payment_profile(
             for key in ("originalNetworkTransId", "originalAuthAmount")
             if key in earlier
         }
-    return PaymentProfile(payment_id, instrument, address(sent.get("billTo")), _text(shown))
+    bill_to = address(sent.get("billTo"))
+    if before is not None and "billTo" not in sent:
+        bill_to = before.bill_to
+    return PaymentProfile(payment_id, instrument, bill_to, _text(shown))
 
 
 _AS_SENT: Final[tuple[str, ...]] = ("customerType", "excludeFromAccountUpdater")
@@ -92,7 +95,8 @@ def _payment(
     """The instrument, and what is shown of a bank account beside its number."""
     stored = None if before is None else before.instrument
     if (card := sent.get("creditCard")) is not None:
-        return _card(card, ledger.salt, stored), None
+        keep_issuer = ledger.settings_of(account).issuer_numbers
+        return _card(card, ledger.salt, stored, keep_issuer=keep_issuer), None
     if (bank := sent.get("bankAccount")) is not None:
         return _bank(bank, ledger.salt, before)
     if (opaque := sent.get("opaqueData")) is not None:
@@ -108,7 +112,7 @@ def _payment(
     raise ApiError("E00013", "Payment is invalid.")
 
 
-def _card(card: Tree, salt: bytes, before: Instrument | None) -> Instrument:
+def _card(card: Tree, salt: bytes, before: Instrument | None, *, keep_issuer: bool) -> Instrument:
     digits = card["cardNumber"].strip()
     if before is not None and _MASKED.match(digits):
         if before.brand == "eCheck" or before.last4 != payment_methods.last_four(digits):
@@ -121,6 +125,8 @@ def _card(card: Tree, salt: bytes, before: Instrument | None) -> Instrument:
     found = payment_methods.read_card(card, salt)
     if not found.brand:  # stored all the same: only a validation or a charge looks at the digits
         found = msgspec.structs.replace(found, brand=payment_methods.brand_of(digits) or "")
+    if keep_issuer:
+        found = msgspec.structs.replace(found, issuer=digits[:6])
     return _stored(found, _expiry(card["expirationDate"], before))
 
 

@@ -145,9 +145,9 @@ def create_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
 
 
 def update_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """updateCustomerPaymentProfileRequest: masked values, and a payment method left out, stay;
-    everything else becomes what is sent. Raises ApiError E00039, E00040 and those of a payment
-    method."""
+    """updateCustomerPaymentProfileRequest: masked values, and a payment method or address left
+    out, stay; everything else becomes what is sent. Raises ApiError E00039, E00040 and those of a
+    payment method."""
     profile = find(ledger, account, body)
     sent = body["paymentProfile"]
     before = find_payment(profile, sent.get("customerPaymentProfileId"))

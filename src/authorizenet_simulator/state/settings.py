@@ -51,6 +51,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """More in one month than this: 49."""
     paypal: bool = True
     """False: 2001."""
+    payment_kind_told: bool = True
+    """Whether a stored card tells its `cardType` to who did not ask for it, and a bank account
+    that was stored without `accountType` that it is a checking account."""
+    issuer_numbers: bool = False
+    """Whether the first six digits of every card are kept when a customer profile stores it."""
     required_fields: list[RequiredField] = []
     """What the account's form demands of a charge: 33."""
     reporting: bool = True

@@ -129,9 +129,9 @@ def told(payer: Payer) -> Tree:
     return {"profile": ids}
 
 
-def shown(ledger: Ledger, login: str, payer: Payer) -> Tree:
+def shown(ledger: Ledger, account: Account, payer: Payer) -> Tree:
     """The customer with the payment profile and address that the subscription uses, masked."""
-    profile = ledger.profiles.find(login, payer.profile)
+    profile = ledger.profiles.find(account.login, payer.profile)
     if profile is None:
         return {}
     named = {
@@ -142,7 +142,7 @@ def shown(ledger: Ledger, login: str, payer: Payer) -> Tree:
     found: Tree = {key: value for key, value in named.items() if value}
     found["customerProfileId"] = str(profile.profile_id)
     if (payment := profile.payment(payer.payment)) is not None:
-        found["paymentProfile"] = profile_queries.masked_payment(profile, payment)
+        found["paymentProfile"] = profile_queries.masked_payment(ledger, account, profile, payment)
     if (address := profile.address(payer.address)) is not None:
         found["shippingProfile"] = profile_queries.masked_address(address)
     return found

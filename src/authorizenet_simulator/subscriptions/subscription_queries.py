@@ -53,7 +53,7 @@ def subscription(ledger: Ledger, account: Account, body: Tree, now: int) -> Repl
         "amount": amounts.number(terms.amount),
         "trialAmount": amounts.number(terms.trial_amount),
         "status": found.status,
-        "profile": subscription_payers.shown(ledger, account.login, terms.payer),
+        "profile": subscription_payers.shown(ledger, account, terms.payer),
     }
     if "order" in sent:
         told["order"] = sent["order"]

@@ -62,6 +62,7 @@ def test_a_profile_is_shown_in_the_order_of_the_schema(shop: Merchant) -> None:
                         "cardNumber": "XXXX1111",
                         "expirationDate": "2040-12",
                         "cardType": "Visa",
+                        "issuerNumber": "411111",
                     }
                 },
             },
@@ -73,6 +74,7 @@ def test_a_profile_is_shown_in_the_order_of_the_schema(shop: Merchant) -> None:
                         "cardNumber": "XXXX0015",
                         "expirationDate": "2041-01",
                         "cardType": "MasterCard",
+                        "issuerNumber": "542400",
                     }
                 },
             },
@@ -208,6 +210,8 @@ def test_what_is_masked_in_an_update_stays(shop: Merchant) -> None:
     assert message(update(card("1111", "2045-01")))[0] == "I00001"
     assert shown()["payment"]["creditCard"]["expirationDate"] == "2045-01"
     assert message(update(None, billTo=None))[0] == "I00001"
+    assert shown()["billTo"]["zip"] == "46282"
+    assert message(update(None, billTo={}))[0] == "I00001"
     assert "billTo" not in shown()
     assert shown()["payment"]["creditCard"]["cardNumber"] == "XXXX1111"
     assert message(update(card("XXXX2222", "XXXX"))) == ("E00013", "Card Number is invalid.")
@@ -215,6 +219,7 @@ def test_what_is_masked_in_an_update_stays(shop: Merchant) -> None:
     assert shown()["payment"]["creditCard"] == {
         "cardNumber": "XXXX0015",
         "expirationDate": "2045-01",
+        "cardType": "MasterCard",
     }
     by_default = shop.call("getCustomerPaymentProfileRequest", customerProfileId=profile_id)
     assert by_default["paymentProfile"]["customerPaymentProfileId"] == payment_id
