@@ -1,17 +1,20 @@
 """Every method of the wire, and how one request is answered."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from authorizenet_simulator import create_transaction
 from authorizenet_simulator.hosted import hosted_pages
 from authorizenet_simulator.merchants import credentials, merchant_requests, permissions
 from authorizenet_simulator.profiles import profile_requests
+from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.subscriptions import subscription_requests
+from authorizenet_simulator.subscriptions.subscription_queries import STATUS_NOTE
 from authorizenet_simulator.transactions import accept_nonces, followups, prepaid_cards, reporting
 from authorizenet_simulator.wire import schema
-from authorizenet_simulator.wire.json_wire import Call, refusal
-from authorizenet_simulator.wire.replies import ApiError, Handler, Reply
+from authorizenet_simulator.wire.json_wire import JSON, Call, refusal
+from authorizenet_simulator.wire.replies import ApiError, Handler, Reply, Tree
 
 _ALIVE: Final = "isAliveRequest"
 
@@ -20,6 +23,7 @@ def answer(ledger: Ledger, rules: schema.Schema, call: Call) -> bytes:
     """Do what the request asks; the reply's bytes. Everything it changed is in the journal."""
     now = ledger.tick()
     method, body = call.method, call.body
+    account: Account | None = None
     try:
         if method not in rules.requests:
             raise ApiError("E00004")
@@ -36,12 +40,41 @@ def answer(ledger: Ledger, rules: schema.Schema, call: Call) -> bytes:
     except schema.SchemaError as error:  # refId is not echoed: the request was never read
         reply, ref_id = refusal(ApiError("E00003", str(error))), None
     except ApiError as error:
-        reply, ref_id = refusal(error), body.get("refId")
+        reply, ref_id = refusal(error, _left(ledger, account, call)), body.get("refId")
         if not isinstance(ref_id, str):
             ref_id = None
     finally:
         ledger.journal.flush()
     return call.form.render(rules, method, reply, ref_id)
+
+
+_NO_PROFILE: Final[Tree] = {
+    "customerPaymentProfileIdList": [],
+    "customerShippingAddressIdList": [],
+    "validationDirectResponseList": [],
+}
+_TRANSACTION: Final = "createTransactionRequest"
+_NO_TRANSACTION: Final[Tree] = {
+    "transactionResponse": {"SupplementalDataQualificationIndicator": 0}
+}
+_LEFT: Final[Mapping[str, Tree]] = {
+    "createCustomerProfileRequest": _NO_PROFILE,
+    "createCustomerProfileFromTransactionRequest": _NO_PROFILE,
+    "getCustomerProfileIdsRequest": {"ids": []},
+    "getCustomerPaymentProfileListRequest": {"totalNumInResultSet": 0},
+    "ARBGetSubscriptionStatusRequest": {"note": STATUS_NOTE},
+}
+"""What an error answers beside its message: what the schema demands, as far as it can be empty."""
+
+
+def _left(ledger: Ledger, account: Account | None, call: Call) -> Tree:
+    """What an error answers beside its message; of a transaction of somebody unknown nothing."""
+    if call.method != _TRANSACTION:
+        return _LEFT.get(call.method, {})
+    form = "json" if call.form is JSON else "xml"
+    if account is None or form not in ledger.settings_of(account).empty_transaction_response:
+        return {}
+    return _NO_TRANSACTION
 
 
 METHODS: Final[dict[str, Handler]] = (

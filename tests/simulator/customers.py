@@ -5,6 +5,8 @@ from typing import Any
 from simulator.merchant_client import Merchant, card
 
 BILL_TO = {"firstName": "Ada", "lastName": "King", "address": "1 Mill Rd", "zip": "98004"}
+NO_TRANSACTION = {"SupplementalDataQualificationIndicator": 0}
+"""The transactionResponse of an API error."""
 SHIP_TO = {"firstName": "Ada", "lastName": "King", "address": "2 Dock St", "zip": "98005"}
 
 

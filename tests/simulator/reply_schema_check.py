@@ -23,12 +23,12 @@ _ANSWERED_AS = {
     "createCustomerProfileFromTransactionRequest": "createCustomerProfileResponse",
     "getTransactionListForCustomerRequest": "getTransactionListResponse",
 }
-_ONLY_JSON = {
+_UNKNOWN = {
     ("transactionResponse", "SupplementalDataQualificationIndicator"): int,
     ("ARBGetSubscriptionStatusResponse", "note"): str,
     ("ARBGetSubscriptionStatusResponse", "Status"): str,
 }
-"""Keys that the processor's serializer adds, by where they come; `...Specified` anywhere."""
+"""Keys that the schema does not know, by where they come; `...Specified` anywhere."""
 _UNREAD = ("E00001", "E00002", "E00003", "E00004", "E00045", "E00053", "E00104")
 """Answers to what no method has seen: messages alone."""
 
@@ -80,7 +80,7 @@ def _object(name: str, fields: list[Any], tree: dict[str, Any]) -> Iterator[str]
     last = -1
     for key, value in tree.items():
         if key not in by_name:
-            expected = bool if key.endswith("Specified") else _ONLY_JSON.get((name, key))
+            expected = bool if key.endswith("Specified") else _UNKNOWN.get((name, key))
             if expected is None or not isinstance(value, expected):
                 yield f"{key} in {name}"
             continue
@@ -149,7 +149,8 @@ def _element(parent: ElementTree.Element, fields: list[Any]) -> Iterator[str]:
     for child in parent:
         name = _local(child)
         if name not in by_name:
-            yield f"{name} in {_local(parent)}"
+            if (_local(parent), name) not in _UNKNOWN:
+                yield f"{name} in {_local(parent)}"
             continue
         spec = by_name[name][3]
         if (inner := _children(spec)) is None:

@@ -45,7 +45,7 @@ def refused(code: str, text: str, start: str = START, leave_out: str = "", **sai
 refused("E00013", "Amount is invalid.", amount="1.005")
 refused("E00016", "The field type is invalid.", payment={"payPal": {}})
 refused("E00017", "Start Date must not occur before the submission date.", _DAY_BEFORE)
-refused("E00018", "The credit card expires before the subscription start date.", _LATER)
+refused("E00018", "Credit Card expires before the start of the subscription.", _LATER)
 refused("E00022", "The interval length cannot exceed 365 days or 12 months.", length=13)
 refused("E00023", "The subscription duration cannot exceed three years.", length=12, total=9998)
 refused(

@@ -1,13 +1,27 @@
 """What the tests of published clients expect, and what they recorded; each names its source."""
 
+import base64
+import json
 from typing import Any
 
 import pytest
 
-from simulator.customers import BILL_TO, message, payment_of, profile_of, stored
-from simulator.merchant_client import Merchant, card
+from simulator import xml_client
+from simulator.customers import (
+    BILL_TO,
+    NO_TRANSACTION,
+    message,
+    payment_of,
+    profile_of,
+    stored,
+)
+from simulator.merchant_client import WIRE, Merchant, card
+from simulator.subscriber import plan
 
 MISSING = "There is one or more missing or invalid required fields."
+STATUS_NOTE = "Status with a capital 'S' is obsolete."
+EXPIRED = "The credit card has expired."
+ENDS_TOO_EARLY = "Credit Card expires before the start of the subscription."
 NO_REFERENCE = "A valid referenced transaction ID is required."
 
 
@@ -211,3 +225,155 @@ def test_a_hosted_profile_page_without_validation(shop: Merchant) -> None:
         hostedProfileSettings={"setting": [setting]},
     )
     assert (message(answer)[0], bool(answer["token"])) == ("I00001", True)
+
+
+@pytest.mark.parametrize(
+    ("forms", "credentials", "code", "left"),
+    [
+        # dinero, authorizenet_gateway.py, check_for_error: an unknown account has no
+        # transactionResponse, or its GatewayException would be a TypeError
+        (["json", "xml"], {"transactionKey": "another-key"}, "E00007", None),
+        # Py-Authorize, authorize_api.py, _make_call, stumbles over an empty one
+        (["json"], {}, "E00114", None),
+        # omnipay-authorizenet, AIMAuthorizeInvalidOTSToken.txt, has an empty one
+        (["json", "xml"], {}, "E00114", ""),
+    ],
+)
+def test_the_transaction_response_of_an_api_error_in_xml(
+    shop: Merchant, forms: list[str], credentials: dict[str, str], code: str, left: str | None
+) -> None:
+    shop.settings(empty_transaction_response=forms)
+    nonce = base64.b64encode(b'{"code":"50_2_0","token":"0","v":"1.1"}').decode()
+    opaque = {"dataDescriptor": "COMMON.ACCEPT.INAPP.PAYMENT", "dataValue": nonce}
+    body = {
+        "merchantAuthentication": shop.credentials | credentials,
+        "transactionRequest": xml_client.sale() | {"payment": {"opaqueData": opaque}},
+    }
+    document = xml_client.document("createTransactionRequest", body)
+    root = xml_client.parse(xml_client.post(shop.process, document))
+    assert xml_client.error(root)[0] == code
+    assert root.findtext("transactionResponse") == left
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "left"),
+    [
+        (
+            "createCustomerProfileRequest",
+            {"profile": {"email": "a@shop.example"}},
+            {  # authnetjson, AuthnetJsonCimTest.php, ...DuplicateRecordError
+                "customerPaymentProfileIdList": [],
+                "customerShippingAddressIdList": [],
+                "validationDirectResponseList": [],
+            },
+        ),
+        ("getCustomerProfileIdsRequest", {}, {"ids": []}),
+        ("createTransactionRequest", {"transactionRequest": xml_client.sale()}, {}),
+        (
+            "ARBGetSubscriptionStatusRequest",
+            {"subscriptionId": "100748"},
+            {"note": STATUS_NOTE},  # Authorize.Net's own example of E00035
+        ),
+    ],
+)
+def test_an_error_has_the_lists_that_the_schema_demands(
+    shop: Merchant, method: str, body: dict[str, Any], left: dict[str, Any]
+) -> None:
+    stranger = {"name": shop.login, "transactionKey": "another-key"}
+    whole = {method: {"merchantAuthentication": stranger, **body}}
+    answer = json.loads(shop.process.client.post(WIRE, json=whole).content)
+    assert message(answer)[0] == "E00007"
+    del answer["messages"]
+    assert answer == left
+
+
+def test_a_profile_that_is_not_there_leaves_an_empty_transaction_response(shop: Merchant) -> None:
+    """Recorded in JSON by aquaticpond's tests in 2022, can_handle_failure."""
+    sent = {"transactionType": "authCaptureTransaction", "amount": "100"}
+    profile = {"customerProfileId": "1", "paymentProfile": {"paymentProfileId": "1"}}
+    answer = shop.call("createTransactionRequest", transactionRequest=sent | {"profile": profile})
+    assert message(answer) == (
+        "E00040",
+        "Customer Profile ID or Customer Payment Profile ID not found.",
+    )
+    assert answer["transactionResponse"] == NO_TRANSACTION
+    shop.settings(empty_transaction_response=[])
+    answer = shop.call("createTransactionRequest", transactionRequest=sent | {"profile": profile})
+    assert answer.keys() == {"messages"}
+
+
+def test_the_status_of_a_subscription_in_xml(shop: Merchant) -> None:
+    """AuthorizeNet/sdk-python, constants.py and ARBGetSubscriptionStatusController: it takes the
+    root's note, with the blank before it, and the Status element out before it reads the rest."""
+    made = shop.call("ARBCreateSubscriptionRequest", subscription=plan("2040-01-31"))
+    body = {
+        "merchantAuthentication": shop.credentials,
+        "subscriptionId": made["subscriptionId"],
+    }
+    document = xml_client.document("ARBGetSubscriptionStatusRequest", body)
+    text = xml_client.post(shop.process, document).decode("utf-8-sig")
+    begin, end = text.index("<Status>"), text.index("</Status>") + len("</Status>")
+    assert text[begin:end] == "<Status>active</Status>"
+    assert text[:begin].endswith("<status>active</status>")
+    rest = text.replace(text[begin:end], "").replace(f' note="{STATUS_NOTE}"', "")
+    assert (xml_client.misfits(xml_client.parse(rest.encode("utf-8-sig"))), "note" in rest) == (
+        [],
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("expiry", "codes", "texts"),
+    [
+        ("2004-12", ["E00013", "E00018"], [EXPIRED, ENDS_TOO_EARLY]),
+        ("2039-12", ["E00018"], [ENDS_TOO_EARLY]),
+    ],
+)
+def test_a_card_that_ends_before_the_subscription_begins(
+    shop: Merchant, expiry: str, codes: list[str], texts: list[str]
+) -> None:
+    """ActiveMerchant, remote_authorize_net_arb_test.rb, test_recurring_should_fail_expired_credit_
+    card, sees the last code, E00018; the texts were recorded by a fork's unit test of it."""
+    subscription = plan("2040-01-31", payment=card(expiry=expiry))
+    answer = shop.call("ARBCreateSubscriptionRequest", subscription=subscription)
+    told = answer["messages"]["message"]
+    assert answer["messages"]["resultCode"] == "Error"
+    assert ([each["code"] for each in told], [each["text"] for each in told]) == (codes, texts)
+
+
+def test_a_batch_has_flags_for_what_may_be_absent(shop: Merchant) -> None:
+    """authnetjson, AuthnetJsonReportingTest.php, testGetSettledBatchListRequestSuccess."""
+    shop.charge("98.00", number="5424000000000015")
+    shop.process.control("/settle")
+    (batch,) = shop.call("getSettledBatchListRequest", includeStatistics=True)["batchList"]
+    assert [name for name in batch if name.startswith("settlement")] == [
+        "settlementTimeUTC",
+        "settlementTimeUTCSpecified",
+        "settlementTimeLocal",
+        "settlementTimeLocalSpecified",
+        "settlementState",
+    ]
+    (line,) = batch["statistics"]
+    assert (line["chargeAmount"], line["refundAmount"], line["errorCount"]) == (98.0, 0.0, 0)
+    flags = {name: value for name, value in line.items() if name.endswith("Specified")}
+    assert len(flags) == 13
+    assert not any(flags.values())
+    assert not {name.removesuffix("Specified") for name in flags} & line.keys()
+    assert list(flags)[:2] == ["returnedItemAmountSpecified", "returnedItemCountSpecified"]
+
+
+@pytest.mark.parametrize("sent", [None, {"address": "2 Dock St", "city": "Bellevue"}])
+def test_the_details_of_a_paypal_payment_say_where_it_goes(
+    shop: Merchant, sent: dict[str, str] | None
+) -> None:
+    """AuthorizeNet/sample-code-ruby, PayPalExpressCheckout/get-details.rb, prints address, city,
+    state and country of shipTo."""
+    urls = {"successUrl": "https://shop.example/ok", "cancelUrl": "https://shop.example/no"}
+    more = {} if sent is None else {"shipTo": sent}
+    begun = shop.charge(payment={"payPal": urls}, **more)
+    told = shop.transact(transactionType="getDetailsTransaction", refTransId=begun["transId"])
+    assert told["secureAcceptance"]["PayerID"]
+    if sent is None:
+        assert told["shipTo"].keys() >= {"address", "city", "state", "country"}
+    else:
+        assert told["shipTo"] == sent

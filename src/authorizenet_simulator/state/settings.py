@@ -54,6 +54,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payment_kind_told: bool = True
     """Whether a stored card tells its `cardType` to who did not ask for it, and a bank account
     that was stored without `accountType` that it is a checking account."""
+    empty_transaction_response: list[Literal["json", "xml"]] = msgspec.field(
+        default_factory=lambda: ["json"]
+    )
+    """The forms in which an error of a whole transaction request, such as E00040, has an empty
+    transactionResponse."""
     issuer_numbers: bool = False
     """Whether the first six digits of every card are kept when a customer profile stores it."""
     required_fields: list[RequiredField] = []

@@ -18,7 +18,7 @@ from authorizenet_simulator.wire import amounts, paging
 from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply, Tree
 
 _TRUE: Final = frozenset({"true", "1"})
-_OBSOLETE: Final = "Status with a capital 'S' is obsolete."
+STATUS_NOTE: Final = "Status with a capital 'S' is obsolete."
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -32,9 +32,10 @@ def find(ledger: Ledger, account: Account, body: Tree) -> Subscription:
 
 
 def status(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """ARBGetSubscriptionStatusRequest; in JSON with what is left of an older spelling."""
+    """ARBGetSubscriptionStatusRequest, with what is left of an older spelling."""
     now_is = find(ledger, account, body).status
-    return Reply({"note": _OBSOLETE, "status": now_is, "Status": now_is, "statusSpecified": True})
+    told = {"note": STATUS_NOTE, "status": now_is, "Status": now_is}
+    return Reply({**told, "statusSpecified": True, "StatusSpecified": True})
 
 
 def subscription(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:

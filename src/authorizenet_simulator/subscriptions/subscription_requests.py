@@ -44,7 +44,7 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
         subscription_terms.check_names(bill_to)
         instrument = subscription_terms.read_payment(ledger, account, tree["payment"], now)
     subscription_terms.check_taken(ledger.settings_of(account), instrument)
-    subscription_terms.check_instrument(instrument, payment_dates.run_ms(terms.start))
+    subscription_terms.check_instrument(instrument, payment_dates.run_ms(terms.start), now)
     digest = _digest(ledger, account, terms, instrument, bill_to, None)
     number = ledger.subscriptions.next_number
     if payer is None:
@@ -77,7 +77,9 @@ def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
             instrument = subscription_terms.read_payment(ledger, account, tree["payment"], now)
         if (before.brand == "eCheck") != (instrument.brand == "eCheck"):
             raise ApiError("E00036")
-        subscription_terms.check_instrument(instrument, max(now, payment_dates.run_ms(terms.start)))
+        subscription_terms.check_instrument(
+            instrument, max(now, payment_dates.run_ms(terms.start)), now
+        )
     bill_to = {**bill_to, **(tree.get("billTo") or {})}
     subscription_terms.check_names(bill_to)
     digest = _digest(ledger, account, terms, instrument, bill_to, found)

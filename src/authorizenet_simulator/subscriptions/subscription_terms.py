@@ -14,6 +14,7 @@ from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.state.subscriptions import Payer, Subscription, Terms
 from authorizenet_simulator.transactions import accept_nonces
 from authorizenet_simulator.wire import amounts
+from authorizenet_simulator.wire.codes import REASONS
 from authorizenet_simulator.wire.replies import ApiError, Tree
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -182,8 +183,12 @@ def check_taken(settings: Settings, instrument: Instrument) -> None:
         raise ApiError("E00021")
 
 
-def check_instrument(instrument: Instrument, at: int) -> None:
-    """Its number must be good, and a card must last until `at`. Raises ApiError."""
+_ENDS_TOO_EARLY: Final = ("E00018", "Credit Card expires before the start of the subscription.")
+
+
+def check_instrument(instrument: Instrument, at: int, now: int) -> None:
+    """Its number must be good, and a card must last until `at`. Raises ApiError; of a card that
+    has expired already E00013 and E00018 at once."""
     if instrument.reason:
         raise ApiError("E00013", _BAD_NUMBER.get(instrument.reason))
     if instrument.brand == "eCheck":
@@ -191,8 +196,10 @@ def check_instrument(instrument: Instrument, at: int) -> None:
     reason = payment_methods.expiry_reason(instrument.expiry, at)
     if reason == 7:
         raise ApiError("E00013", _BAD_NUMBER[7])
+    if payment_methods.expiry_reason(instrument.expiry, now):
+        raise ApiError("E00013", REASONS[8][1], _ENDS_TOO_EARLY)
     if reason:
-        raise ApiError("E00018")
+        raise ApiError(*_ENDS_TOO_EARLY)
 
 
 def digest(ledger: Ledger, login: str, terms: Terms, instrument: Instrument, bill_to: Tree) -> str:

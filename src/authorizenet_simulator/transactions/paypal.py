@@ -5,6 +5,8 @@ The payer consents at once: who asks for the details gets the payer's id, and ma
 
 from typing import Any, Final
 
+import msgspec
+
 from authorizenet_simulator.state import payment_methods, statuses
 from authorizenet_simulator.state.ledger import AWAITS_PAYER
 from authorizenet_simulator.state.transactions import Txn
@@ -25,6 +27,17 @@ _CONTINUES: Final = {
     "authCaptureContinueTransaction": ("authCaptureTransaction", statuses.CAPTURED, 2009),
 }
 """By type: what it continues, the status then, and the reason when it is no such thing."""
+_HOME: Final = {
+    "firstName": "Test",
+    "lastName": "Buyer",
+    "address": "1 Main St",
+    "city": "San Jose",
+    "state": "CA",
+    "zip": "95131",
+    "country": "US",
+}
+"""Where every payer lives who was sent here without an address."""
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def start(ask: Ask, kind: str, amount: int, currency: str, digest: int) -> Reply:
@@ -64,10 +77,11 @@ def start(ask: Ask, kind: str, amount: int, currency: str, digest: int) -> Reply
 
 
 def details_of(ask: Ask) -> Reply:
-    """getDetailsTransaction: who the payer is."""
+    """getDetailsTransaction: who the payer is, and where the order is sent to."""
     txn = _original(ask, 2008)
     told = {"PayerID": _payer(txn), "PayerEmail": "payer@example.com"}
-    return _answer(ask, txn, told, response_code=1, reason=1)
+    ship_to = _decode(txn.details).get("shipTo") or _HOME
+    return _answer(ask, txn, told, {"shipTo": ship_to}, response_code=1, reason=1)
 
 
 def proceed(ask: Ask) -> Reply:
@@ -115,6 +129,7 @@ def _answer(
     ask: Ask,
     txn: Txn,
     acceptance: dict[str, Any],
+    more: dict[str, Any] | None = None,
     *,
     response_code: int | None = None,
     reason: int | None = None,
@@ -128,5 +143,5 @@ def _answer(
         ref=str(txn.trans_id) if "refTransId" in ask.tree else "",
         brand=txn.brand,
         user_fields=ask.user_fields,
-        also={"secureAcceptance": acceptance},
+        also={"secureAcceptance": acceptance, **(more or {})},
     )

@@ -16,9 +16,9 @@ from authorizenet_simulator.transactions.transaction_details import (
     FILTER_ACTIONS,
     MARKET,
     PRODUCT,
-    batch_state,
     market_of,
     settle_amount,
+    shown_batch,
     told_of,
 )
 from authorizenet_simulator.wire import amounts, paging
@@ -181,15 +181,8 @@ def _is_reported(ledger: Ledger, account: Account, batch: Batch, now: int) -> bo
 
 
 def _batch_details(batch: Batch, *, with_statistics: bool) -> Tree:
-    told: Tree = {
-        "batchId": str(batch.batch_id),
-        "settlementTimeUTC": clock.utc_text(batch.at),
-        "settlementTimeLocal": clock.local_text(batch.at),
-        "settlementState": batch_state(batch),
-        "paymentMethod": batch.method,
-        "marketType": MARKET,
-        "product": PRODUCT,
-    }
+    told = shown_batch(batch) | {"paymentMethod": batch.method}
+    told |= {"marketType": MARKET, "product": PRODUCT}
     if with_statistics:
         told["statistics"] = list(_statistics(batch))
     return told
@@ -219,18 +212,27 @@ def _statistics(batch: Batch) -> Iterator[Tree]:
             "voidCount": voids,
             "declineCount": declines,
             "errorCount": errors + failed,
-            **_sum("returnedItem", returned_charges + returned_refunds),
-            **_sum("chargeback", disputed),
-            "correctionNoticeCount": 0,
-            **_sum("chargeChargeBack", disputed),
-            **_sum("refundChargeBack", []),
-            **_sum("chargeReturnedItems", returned_charges),
-            **_sum("refundReturnedItems", returned_refunds),
+            **_optional_sum("returnedItem", returned_charges + returned_refunds),
+            **_optional_sum("chargeback", disputed),
+            "correctionNoticeCountSpecified": False,
+            **_optional_sum("chargeChargeBack", disputed),
+            **_optional_sum("refundChargeBack", []),
+            **_optional_sum("chargeReturnedItems", returned_charges),
+            **_optional_sum("refundReturnedItems", returned_refunds),
         }
 
 
 def _sum(name: str, hundredths: list[int]) -> Tree:
     return {f"{name}Amount": amounts.number(sum(hundredths)), f"{name}Count": len(hundredths)}
+
+
+def _optional_sum(name: str, hundredths: list[int]) -> Tree:
+    """As .NET writes what may be absent: in JSON each value has a flag that says if it is there."""
+    told: Tree = {}
+    for key, value in _sum(name, hundredths).items():
+        told |= {key: value} if hundredths else {}
+        told[f"{key}Specified"] = bool(hundredths)
+    return told
 
 
 def client_key(account: Account) -> str:

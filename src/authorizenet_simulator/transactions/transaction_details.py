@@ -118,21 +118,20 @@ def _cavv(txn: Txn, sent: Tree) -> str | None:
 
 
 def _batch_of(ledger: Ledger, txn: Txn) -> Tree | None:
-    if not txn.batch:
-        return None
-    batch = ledger.batches[txn.batch]
+    return shown_batch(ledger.batches[txn.batch]) if txn.batch else None
+
+
+def shown_batch(batch: Batch) -> Tree:
+    """When a batch settled, and how: it failed when all that is in it did."""
+    failed = all(txn.status == statuses.SETTLEMENT_ERROR for txn in batch.txns)
     return {
         "batchId": str(batch.batch_id),
         "settlementTimeUTC": clock.utc_text(batch.at),
+        "settlementTimeUTCSpecified": True,
         "settlementTimeLocal": clock.local_text(batch.at),
-        "settlementState": batch_state(batch),
+        "settlementTimeLocalSpecified": True,
+        "settlementState": statuses.SETTLEMENT_ERROR if failed else statuses.SETTLED,
     }
-
-
-def batch_state(batch: Batch) -> str:
-    """A batch failed when all that is in it did."""
-    failed = all(txn.status == statuses.SETTLEMENT_ERROR for txn in batch.txns)
-    return statuses.SETTLEMENT_ERROR if failed else statuses.SETTLED
 
 
 def _order(sent: Tree) -> Tree | None:

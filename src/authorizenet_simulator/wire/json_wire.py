@@ -1,7 +1,7 @@
 """The wire in JSON: parses requests and renders replies."""
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -69,10 +69,10 @@ def whole(reply: Reply, ref_id: str | None) -> Tree:
     tree = reply.payload
     if ref_id is not None:
         tree["refId"] = ref_id
-    tree["messages"] = {
-        "resultCode": reply.result,
-        "message": [{"code": reply.code, "text": reply.text}],
-    }
+    messages = [{"code": reply.code, "text": reply.text}]
+    if reply.second is not None:
+        messages.append(dict(zip(("code", "text"), reply.second, strict=True)))
+    tree["messages"] = {"resultCode": reply.result, "message": messages}
     return tree
 
 
@@ -81,9 +81,10 @@ def render(rules: schema.Schema, method: str, reply: Reply, ref_id: str | None) 
     return BOM + _encode(whole(reply, ref_id))
 
 
-def refusal(error: ApiError) -> Reply:
-    """An API error without a payload; a code of the I kind is no error."""
-    return Reply({}, "Ok" if error.code.startswith("I") else "Error", error.code, error.text)
+def refusal(error: ApiError, payload: Mapping[str, Any] | None = None) -> Reply:
+    """An API error; a code of the I kind is no error."""
+    result = "Ok" if error.code.startswith("I") else "Error"
+    return Reply(dict(payload or {}), result, error.code, error.text, error.second)
 
 
 JSON: Final = Form((b"content-type", b"application/json; charset=utf-8"), read, render)

@@ -16,12 +16,15 @@ Tree = dict[str, Any]
 
 
 class ApiError(Exception):
-    """The request as a whole is refused; no transaction response."""
+    """The request as a whole is refused. `second` is the code and text of a second message."""
 
-    def __init__(self, code: str, text: str | None = None) -> None:
+    def __init__(
+        self, code: str, text: str | None = None, second: tuple[str, str] | None = None
+    ) -> None:
         super().__init__(code)
         self.code = code
         self.text = MESSAGES[code] if text is None else text
+        self.second = second
 
 
 class Reply(NamedTuple):
@@ -31,6 +34,8 @@ class Reply(NamedTuple):
     result: str = "Ok"
     code: str = "I00001"
     text: str = "Successful."
+    second: tuple[str, str] | None = None
+    """Code and text of a second message."""
 
 
 Handler = Callable[[Ledger, Account, Tree, int], Reply]

@@ -1,7 +1,8 @@
 """From a reply to the bytes of its XML document, along the schema's type of the response.
 
 The schema alone decides: the order of the elements, which of a reply's keys exist in XML at all,
-and where a list of JSON gets its element around it (a type whose one child is repeatable).
+and where a list of JSON gets its element around it (a type whose one child is repeatable). But for
+two keys of a subscription's status, which the processor writes and its schema does not know.
 """
 
 import re
@@ -16,8 +17,8 @@ DECLARATION: Final = '<?xml version="1.0" encoding="utf-8"?>'
 _NAMESPACES: Final = (
     ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
     ' xmlns:xsd="http://www.w3.org/2001/XMLSchema"'
-    f' xmlns="{NAMESPACE}"'
 )
+_OWN_NAMESPACE: Final = f' xmlns="{NAMESPACE}"'
 _SPECIAL: Final = re.compile(r"[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _WRITTEN: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"}
 _UNWRITABLE: Final = "\N{REPLACEMENT CHARACTER}"
@@ -25,8 +26,11 @@ _UNWRITABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
 def write(root: str, kind: Complex, tree: dict[str, Any]) -> bytes:
     """The document, without a byte order mark. Keys that the type does not know are left out."""
-    out = [DECLARATION, "<", root, _NAMESPACES, ">"]
+    note = f' note="{tree["note"]}"' if "note" in tree else ""
+    out = [DECLARATION, "<", root, _NAMESPACES, note, _OWN_NAMESPACE, ">"]
     _children(out, kind, tree)
+    if "Status" in tree:
+        out.append(f"<Status>{tree['Status']}</Status>")
     out.append(f"</{root}>")
     return "".join(out).encode()
 

@@ -6,6 +6,7 @@ import pytest
 
 from simulator.customers import (
     BILL_TO,
+    NO_TRANSACTION,
     SHIP_TO,
     charge,
     message,
@@ -104,7 +105,7 @@ def test_what_may_not_come_with_a_profile(shop: Merchant, more: dict[str, Any], 
         **{} if "payment" in more else more,
     )
     assert message(answer)[0] == code
-    assert "transactionResponse" not in answer
+    assert answer["transactionResponse"] == NO_TRANSACTION
     assert shop.truth() == []
 
 
@@ -151,7 +152,7 @@ def test_ids_that_are_not_there_charge_nothing(shop: Merchant) -> None:
     ):
         answer = charge(shop, profile)
         assert message(answer) == NOT_FOUND
-        assert "transactionResponse" not in answer
+        assert answer["transactionResponse"] == NO_TRANSACTION
     lost = charge(shop, {**through(profile_id, payment_id), "shippingProfileId": "1"})
     assert message(lost)[0] == "E00098"
     assert shop.truth() == []

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from simulator.customers import BILL_TO, charge, message, profile_of, stored, through
+from simulator.customers import (
+    BILL_TO,
+    NO_TRANSACTION,
+    charge,
+    message,
+    profile_of,
+    stored,
+    through,
+)
 from simulator.merchant_client import Merchant, Process, card
 
 GONE = ("E00040", "The record cannot be found.")
@@ -48,7 +56,7 @@ def test_another_merchants_ids_are_unknown_ids(shared: Process, shop: Merchant) 
         "E00040",
         "Customer Profile ID or Customer Payment Profile ID not found.",
     )
-    assert "transactionResponse" not in refused
+    assert refused["transactionResponse"] == NO_TRANSACTION
     assert other.truth() == []
     assert profile_of(shop, profile_id)["paymentProfiles"]
 

@@ -17,6 +17,7 @@ def test_the_status_in_json_keeps_its_old_spelling(subscriber: Subscriber) -> No
         "status": "active",
         "Status": "active",
         "statusSpecified": True,
+        "StatusSpecified": True,
     }
 
 

@@ -97,7 +97,7 @@ def test_a_failed_payment_suspends_and_a_new_card_saves_the_subscription(
     failed = subscriber.payments(saved)[-1]
     assert (failed["payNum"], failed["response"]) == (3, "The credit card has expired.")
     assert "transId" not in failed
-    assert subscriber.update(saved, payment=card(expiry="2027-02")) == "E00018"
+    assert subscriber.update(saved, payment=card(expiry="2027-02")) == "E00013"
     assert subscriber.status(saved) == "suspended"
     assert subscriber.update(saved, payment=card(expiry="2030-02")) == "I00001"
     assert subscriber.status(saved) == "active"

@@ -33,7 +33,8 @@ def test_a_subscription_s_life_in_xml(subscriber: Subscriber) -> None:
 
     status = xml_client.call(shop, "ARBGetSubscriptionStatusRequest", **one)
     assert status.findtext("status") == "suspended"
-    assert status.find("Status") is None
+    assert status.findtext("Status") == "suspended"
+    assert status.get("note") == "Status with a capital 'S' is obsolete."
     told = xml_client.call(shop, "ARBGetSubscriptionRequest", **one, includeTransactions="true")
     assert told.findtext("subscription/name") == "Gold & more"
     assert told.findtext("subscription/trialAmount") == "1.00"

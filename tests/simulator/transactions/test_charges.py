@@ -300,6 +300,7 @@ def test_a_nonce_pays_once(shop: Merchant) -> None:
     assert garbage == [{"code": "E00117", "text": "OTS Service Error 'Field validation error.'"}]
     again = pay_with(shop, nonce)
     assert again == {
+        "transactionResponse": {"SupplementalDataQualificationIndicator": 0},
         "refId": "nonce",
         "messages": {
             "resultCode": "Error",

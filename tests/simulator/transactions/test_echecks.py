@@ -144,7 +144,7 @@ def test_the_bank_gives_an_echeck_back(start: Callable[..., Process], tmp_path: 
     assert listed["hasReturnedItems"] is True
     (line,) = again.call("getBatchStatisticsRequest", batchId=number)["batch"]["statistics"]
     assert (line["chargeCount"], line["returnedItemCount"]) == (1, 1)
-    assert (line["chargeReturnedItemsAmount"], line["refundReturnedItemsCount"]) == (50.0, 0)
+    assert (line["chargeReturnedItemsAmount"], "refundReturnedItemsCount" in line) == (50.0, False)
     assert reason(refund(again, paid["transId"], "1.00")) == "54"
     assert "12345678" not in file.read_text()
     assert "121042882" not in file.read_text()

@@ -349,7 +349,7 @@ def test_amounts_keep_their_decimals_and_booleans_are_words(shop: Merchant) -> N
                     ]
                 },
                 "subscriptionIds": ["7"],
-                "note": "JSON only",
+                "profileSpecified": True,
             },
             "getCustomerProfileResponse",
             "<profile><paymentProfiles><customerPaymentProfileId>5</customerPaymentProfileId>"
