@@ -2,9 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NamedTuple, NoReturn
 
 import typer
 
@@ -13,6 +13,19 @@ DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Where `easypay up` keeps its database, keys and logs.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Show every column, even if the lines do not fit.")
+]
+_LONGEST_WORD: Final = 40
+"""Characters; a longer word may be broken in a table. The longest id has 37."""
+
+
+class Columns(NamedTuple):
+    """A table for people: all its columns, and those that a narrow terminal leaves out, the least
+    important first. The others are always shown."""
+
+    names: tuple[str, ...]
+    left_out_first: tuple[str, ...] = ()
 
 
 def new_group(help_text: str, name: str | None = None, *, completion: bool = False) -> typer.Typer:
@@ -38,8 +51,13 @@ def show(as_json: bool, value: Any, text: str) -> None:
     print(to_json(value) if as_json else text)  # noqa: T201
 
 
-def show_rows(as_json: bool, rows: Sequence[Any], columns: Sequence[str], none: str) -> None:
-    """Prints a list: `{"data": [...]}` for scripts, a table of some columns for people."""
+def show_rows(
+    as_json: bool, rows: Sequence[Any], columns: Columns, none: str, *, wide: bool = False
+) -> None:
+    """Prints a list: `{"data": [...]}` for scripts, a table of some columns for people.
+
+    In a terminal the table leaves columns out until it fits and names them; `wide` keeps all.
+    """
     if as_json:
         print(to_json({"data": rows}))  # noqa: T201
         return
@@ -50,10 +68,50 @@ def show_rows(as_json: bool, rows: Sequence[Any], columns: Sequence[str], none: 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*(_cell(getattr(row, column)) for column in columns))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    cells = [{name: _cell(getattr(row, name)) for name in columns.names} for row in rows]
+    limited = sys.stdout.isatty() and not wide
+    widths = column_widths(columns, cells, Console().width if limited else None)
+    table = Table(box=box.SIMPLE_HEAD)
+    for name, width in widths.items():
+        table.add_column(name, width=width)
+    for row in cells:
+        table.add_row(*(row[name] for name in widths))
+    Console(width=_table_width(widths), markup=False, emoji=False).print(table)
+    if missing := [name for name in columns.names if name not in widths]:
+        print(f"Not shown: {', '.join(missing)}. --wide shows all columns.")  # noqa: T201
+
+
+def column_widths(
+    columns: Columns, cells: Sequence[Mapping[str, str]], limit: int | None
+) -> dict[str, int]:
+    """The columns to show and their widths, at most `limit` characters with their borders.
+
+    No column is narrower than its longest word, so that no id is ever broken. If what is always
+    shown needs more than `limit`, the table is wider than that.
+    """
+    from rich.cells import cell_len
+
+    texts = {name: [name, *(row[name] for row in cells)] for name in columns.names}
+    widths = {name: max(map(cell_len, each)) for name, each in texts.items()}
+    if limit is None:
+        return widths
+    needed = {
+        name: min(_LONGEST_WORD, max(cell_len(word) for text in each for word in text.split()))
+        for name, each in texts.items()
+    }
+    for name in columns.left_out_first:
+        if _table_width(needed) > limit:
+            del needed[name]
+    spare = max(0, limit - _table_width(needed))
+    for name, least in needed.items():
+        needed[name] = min(widths[name], least + spare)
+        spare -= needed[name] - least
+    return needed
+
+
+def _table_width(widths: Mapping[str, int]) -> int:
+    """With a blank on both sides of each column, and a border between them and at both ends."""
+    return sum(widths.values()) + 3 * len(widths) + 1
 
 
 def to_json(value: Any) -> str:

@@ -12,8 +12,10 @@ import typer
 
 from easypay.command_line.console import (
     DATA_DIR,
+    Columns,
     DataDir,
     Json,
+    Wide,
     fail,
     in_database,
     new_group,
@@ -28,6 +30,14 @@ MerchantId = Annotated[str, typer.Argument(metavar="MERCHANT", help="`mer_…`")
 KeyId = Annotated[str, typer.Argument(metavar="KEY", help="`key_…`")]
 _LONGEST_FILE: Final = 4096
 Mode = Annotated[str, typer.Option(help="test or live; the two never mix.")]
+MERCHANTS: Final = Columns(
+    ("id", "name", "currencies", "allow_raw_cards", "disabled", "created_at"),
+    left_out_first=("created_at", "allow_raw_cards", "currencies", "disabled", "name"),
+)
+KEYS: Final = Columns(
+    ("id", "merchant_id", "mode", "name", "last4", "scopes", "expires_at", "revoked_at"),
+    left_out_first=("last4", "scopes", "expires_at", "name", "revoked_at", "mode"),
+)
 
 
 @merchants.command("create")
@@ -66,23 +76,37 @@ def create_merchant(
 
 
 @merchants.command("list")
-def list_merchants(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
-    """List all merchants, oldest first."""
+def list_merchants(
+    every: Annotated[bool, typer.Option("--all", help="Show disabled merchants too.")] = False,
+    wide: Wide = False,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """List the merchants, oldest first. `--json` has the disabled ones too.
+
+    Example: `easypay merchant list --all`
+    """
     from easypay.api.admin import merchant_view
     from easypay.merchants import admin
 
     async def work(connection: Any, _: Any) -> Any:
         return [merchant_view(each) for each in await admin.list_merchants(connection)]
 
-    columns = ("id", "name", "currencies", "allow_raw_cards", "disabled", "created_at")
-    show_rows(as_json, in_database(data_dir, work), columns, "No merchants yet.")
+    found = in_database(data_dir, work)
+    shown = [each for each in found if every or as_json or not each.disabled]
+    show_rows(as_json, shown, MERCHANTS, "No merchants.", wide=wide)
+    if len(shown) < len(found):
+        print(f"Disabled and not shown: {len(found) - len(shown)}. --all shows them.")  # noqa: T201
 
 
 @merchants.command("show")
 def show_merchant(
-    merchant: MerchantId, data_dir: DataDir = DATA_DIR, as_json: Json = False
+    merchant: MerchantId, wide: Wide = False, data_dir: DataDir = DATA_DIR, as_json: Json = False
 ) -> None:
-    """Show one merchant."""
+    """Show one merchant.
+
+    Example: `easypay merchant show mer_…`
+    """
     from easypay.api.admin import merchant_view
     from easypay.merchants import admin
 
@@ -90,11 +114,10 @@ def show_merchant(
         return merchant_view(await admin.get_merchant(connection, _merchant(merchant)))
 
     found = in_database(data_dir, work)
-    columns = ("id", "name", "currencies", "allow_raw_cards", "disabled", "created_at")
     if as_json:
         show(True, found, "")
     else:
-        show_rows(False, [found], columns, "")
+        show_rows(False, [found], MERCHANTS, "", wide=wide)
 
 
 @merchants.command("update")
@@ -279,7 +302,10 @@ def rotate_key(
 def revoke_key(
     merchant: MerchantId, key: KeyId, data_dir: DataDir = DATA_DIR, as_json: Json = False
 ) -> None:
-    """Stop a key for good, in every gateway within a second."""
+    """Stop a key for good. Every gateway refuses it within a second.
+
+    Example: `easypay key revoke mer_… key_…`
+    """
     from easypay.api.admin import key_view
     from easypay.merchants import admin
 
@@ -292,11 +318,15 @@ def revoke_key(
 
 @keys.command("list")
 def list_keys(
-    merchant: Annotated[str | None, typer.Argument(metavar="[MERCHANT]")] = None,
+    merchant: Annotated[str | None, typer.Argument(metavar="[MERCHANT]", help="`mer_…`")] = None,
+    wide: Wide = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """List the keys of one merchant, or of all. Never their secrets."""
+    """List the keys of one merchant, or of all merchants. Secrets are never shown.
+
+    Example: `easypay key list mer_…`
+    """
     from easypay.api.admin import key_view
     from easypay.merchants import admin
 
@@ -306,8 +336,7 @@ def list_keys(
             await admin.get_merchant(connection, wanted)
         return [key_view(each) for each in await admin.list_keys(connection, wanted)]
 
-    columns = ("id", "merchant_id", "mode", "name", "last4", "scopes", "expires_at", "revoked_at")
-    show_rows(as_json, in_database(data_dir, work), columns, "No keys yet.")
+    show_rows(as_json, in_database(data_dir, work), KEYS, "No keys yet.", wide=wide)
 
 
 def _show_secret(as_json: bool, made: Any, did: str) -> None:

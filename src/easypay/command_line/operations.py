@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from easypay.command_line.console import (
     DATA_DIR,
+    Columns,
     DataDir,
     Json,
+    Wide,
     fail,
     new_group,
     run_async,
@@ -41,7 +43,20 @@ Because = Annotated[str, typer.Option("--because", help="Why. It is kept for eve
 Actor = Annotated[
     str | None, typer.Option("--actor", help="Who does it; the user of this shell if not given.")
 ]
-Limit = Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="The most rows to show.")]
+OPEN: Final = Columns(
+    ("reference", "kind", "state", "amount", "currency", "age_s", "looks", "last_finding"),
+    left_out_first=("looks", "last_finding", "kind", "currency", "amount", "age_s", "state"),
+)
+WATCHED: Final = Columns(
+    ("reference", "purpose", "since", "until", "looks", "next_look_at", "last_finding"),
+    left_out_first=("looks", "since", "last_finding", "next_look_at", "until", "purpose"),
+)
+LATE_CHARGES: Final = Columns(
+    ("reference", "kind", "transaction_id", "amount", "currency", "state", "reason", "found_at"),
+    left_out_first=("kind", "found_at", "currency", "reason", "amount", "state"),
+)
+_LINES: Final = Columns(("what", "value"))
 
 
 class As(StrEnum):
@@ -117,7 +132,7 @@ def show_operation(
     if as_json:
         show(True, found, "")
         return
-    show_rows(False, _lines(found), ("what", "value"), "")
+    show_rows(False, _lines(found), _LINES, "")
 
 
 @operations.command("list")
@@ -129,6 +144,7 @@ def list_operations(
         bool, typer.Option("--watched", help="Called absent, given back, or about to expire.")
     ] = False,
     limit: Limit = 100,
+    wide: Wide = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -146,25 +162,8 @@ def list_operations(
             connection, limit
         )
 
-    rows = _run(data_dir, work)
-    if watched:
-        columns = (
-            "reference",
-            "purpose",
-            "since",
-            "until",
-            "looks",
-            "next_look_at",
-            "last_finding",
-        )
-        show_rows(as_json, rows, columns, "Nothing is watched.")
-        return
-    show_rows(
-        as_json,
-        rows,
-        ("reference", "kind", "state", "amount", "currency", "age_s", "looks", "last_finding"),
-        "Nothing is open.",
-    )
+    columns, none = (WATCHED, "Nothing is watched.") if watched else (OPEN, "Nothing is open.")
+    show_rows(as_json, _run(data_dir, work), columns, none, wide=wide)
 
 
 @late_charges.command("list")
@@ -173,6 +172,7 @@ def list_late_charges(
         bool, typer.Option("--open", help="Only those that are being given back or need a person.")
     ] = False,
     limit: Limit = 100,
+    wide: Wide = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -185,10 +185,7 @@ def list_late_charges(
     async def work(connection: Any, _: "Access") -> Any:
         return await operation_details.list_late_charges(connection, limit, only_open=only_open)
 
-    columns = (
-        "reference", "kind", "transaction_id", "amount", "currency", "state", "reason", "found_at",
-    )  # fmt: skip
-    show_rows(as_json, _run(data_dir, work), columns, "No late charges.")
+    show_rows(as_json, _run(data_dir, work), LATE_CHARGES, "No late charges.", wide=wide)
 
 
 @late_charges.command("close")

@@ -1,0 +1,137 @@
+"""Tables in a terminal: however narrow it is, an id is whole, so that it can be copied."""
+
+import asyncio
+import fcntl
+import os
+import struct
+import sys
+import termios
+import uuid
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from easypay import ids
+from easypay.command_line import merchants, operations
+from easypay.command_line.console import Columns, column_widths
+from easypay.merchants import admin
+from harness import ENCRYPTION_KEY, Shop, Stack
+
+TABLES = [
+    merchants.MERCHANTS,
+    merchants.KEYS,
+    operations.OPEN,
+    operations.WATCHED,
+    operations.LATE_CHARGES,
+]
+LONG = {
+    "id": ids.typed(ids.API_KEY, uuid.UUID(int=0)),
+    "merchant_id": ids.typed(ids.MERCHANT, uuid.UUID(int=0)),
+    "reference": "06E9KXQ5TSV0WJ3M8B2C",
+    "transaction_id": "60012345678",
+    "name": "Coffee & Company of Springfield, Illinois",
+    "last_finding": "not in the lists of 2 passes, which newer charges show to be complete",
+}
+USUAL = "2026-11-30T03:12:07.481Z"
+
+
+@pytest.mark.parametrize("limit", [80, 60])
+@pytest.mark.parametrize("columns", TABLES, ids=lambda columns: columns.names[-1])
+def test_what_is_left_out_makes_room_for_whole_ids(columns: Columns, limit: int) -> None:
+    cells = [{name: LONG.get(name, USUAL) for name in columns.names}]
+    widths = column_widths(columns, cells, limit)
+    kept = [name for name in columns.names if name not in columns.left_out_first]
+    assert set(widths) >= set(kept)
+    for name in kept:
+        assert widths[name] == max(len(name), len(LONG[name]))
+    assert sum(widths.values()) + 3 * len(widths) + 1 <= limit or list(widths) == kept
+    left_out = [name for name in columns.left_out_first if name not in widths]
+    assert left_out == list(columns.left_out_first[: len(left_out)]), "the least important first"
+    everything = column_widths(columns, cells, None)
+    assert everything == {name: max(len(name), len(cells[0][name])) for name in columns.names}
+
+
+async def typed_in_a_terminal(stack: Stack, width: int, *words: str) -> str:
+    """What `easypay …` shows in a terminal of so many columns."""
+    ours, its = os.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    env = {
+        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")
+    } | {
+        "EASYPAY_DATABASE_URL": stack.dsn,
+        "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
+        "TERM": "xterm",
+        "NO_COLOR": "1",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "easypay", *words, env=env, stdin=its, stdout=its, stderr=its
+    )
+    os.close(its)
+    shown = await asyncio.to_thread(_everything, ours)
+    assert await process.wait() == 0, shown
+    return shown
+
+
+def _everything(terminal: int) -> str:
+    read = b""
+    with os.fdopen(terminal, "rb", buffering=0) as file:
+        while True:
+            try:
+                read += file.read(65_536)
+            except OSError:  # nobody has the other end any more
+                return read.decode()
+
+
+async def test_a_terminal_shows_whole_ids_and_says_what_it_left_out(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
+    connection = await asyncpg.connect(shared_stack.dsn)
+    await admin.update_merchant(connection, shop.merchant_id, name="[bold]Corner[/] :cat: Shop")
+    (key,) = await admin.list_keys(connection, shop.merchant_id)
+    await connection.close()
+    narrow, usual, wide, keys = await asyncio.gather(
+        typed_in_a_terminal(shared_stack, 60, "merchant", "show", merchant),
+        typed_in_a_terminal(shared_stack, 80, "merchant", "show", merchant),
+        typed_in_a_terminal(shared_stack, 60, "merchant", "show", merchant, "--wide"),
+        typed_in_a_terminal(shared_stack, 60, "key", "list", merchant),
+    )
+    for shown in (narrow, usual, wide, keys):
+        assert merchant in shown
+    assert ids.typed(ids.API_KEY, key.id) in keys
+    assert "Not shown: currencies, allow_raw_cards, disabled, created_at. --wide" in narrow
+    assert "Not shown: currencies, allow_raw_cards, created_at. --wide shows all" in usual
+    for name in merchants.MERCHANTS.names:
+        assert name in wide
+    assert "[bold]Corner[/] :cat: Shop" in wide
+
+
+async def test_a_file_gets_every_column_however_long(
+    shared_stack: Stack, shop: Shop, tmp_path: Path
+) -> None:
+    connection = await asyncpg.connect(shared_stack.dsn)
+    name = f"{uuid.uuid4().hex} {'and sons ' * 7}"
+    await admin.update_merchant(
+        connection,
+        shop.merchant_id,
+        name=name,
+        currencies=["USD", "CAD", "EUR", "GBP", "JPY", "AUD", "CHF", "NOK", "SEK", "DKK"],
+    )
+    await connection.close()
+    merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
+    with (tmp_path / "out").open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "easypay", "merchant", "show", merchant, stdout=out,
+            env={
+                **os.environ,
+                "EASYPAY_DATABASE_URL": shared_stack.dsn,
+                "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
+            },
+        )  # fmt: skip
+        assert await process.wait() == 0
+    lines = (tmp_path / "out").read_text().splitlines()
+    (row,) = [line for line in lines if merchant in line]
+    assert name.strip() in row
+    assert "NOK, SEK, DKK" in row
+    assert not [line for line in lines if "Not shown" in line]
