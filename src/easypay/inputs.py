@@ -5,6 +5,7 @@ unable to raise: whatever is not as it should be is None, or the reason in a sen
 """
 
 import re
+import unicodedata
 from datetime import UTC, datetime
 from typing import Final
 
@@ -55,11 +56,13 @@ def is_in_range(at: datetime) -> bool:
 def wrong_name(text: str) -> tuple[str, str] | None:
     """Why a text names no merchant or key, as a code and a sentence; None where it does."""
     if not 1 <= len(text) <= 100:
-        return "invalid", "A name has 1 to 100 characters."
-    if _UNPRINTED.search(text) or not text.strip():
-        return "invalid", "A name is one line of text that can be printed."
+        return "invalid", "name must have 1 to 100 characters."
+    if _UNPRINTED.search(text):
+        return "invalid", "name must be one line without control characters."
+    if all(unicodedata.category(each)[0] in "ZC" for each in text):
+        return "invalid", "name must not be blank: write at least one visible character."
     if contains_card_number(text):
-        return "card_number_in_text", "This looks like a card number, which is no name."
+        return "card_number_in_text", "name looks like a card number: choose another."
     return None
 
 

@@ -23,7 +23,8 @@ Scope = Literal["payments:read", "payments:write", "refunds:write"]
 
 
 class CreateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A new merchant."""
+    """A new merchant. No two merchants have the same name, whatever its case; blanks around it are
+    dropped."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     currencies: list[str] = msgspec.field(default_factory=lambda: ["USD"])
@@ -171,12 +172,13 @@ class AdminApi:
     async def create_merchant(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _create_merchant)
-        merchant = await admin.create_merchant(
-            self._pool,
-            name=body.name,
-            currencies=body.currencies,
-            allow_raw_cards=body.allow_raw_cards,
-        )
+        async with self._pool.acquire() as connection:
+            merchant = await admin.create_merchant(
+                connection,
+                name=body.name,
+                currencies=body.currencies,
+                allow_raw_cards=body.allow_raw_cards,
+            )
         return Response(201, encode(merchant_view(merchant)))
 
     async def list_merchants(self, request: Request) -> Response:
@@ -193,15 +195,17 @@ class AdminApi:
     async def update_merchant(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _update_merchant)
-        merchant = await admin.update_merchant(
-            self._pool,
-            _id(request, ids.MERCHANT, "id"),
-            name=body.name,
-            currencies=body.currencies,
-            allow_raw_cards=body.allow_raw_cards,
-            disabled=body.disabled,
-            late_charges=body.late_charges,
-        )
+        merchant_id = _id(request, ids.MERCHANT, "id")
+        async with self._pool.acquire() as connection:
+            merchant = await admin.update_merchant(
+                connection,
+                merchant_id,
+                name=body.name,
+                currencies=body.currencies,
+                allow_raw_cards=body.allow_raw_cards,
+                disabled=body.disabled,
+                late_charges=body.late_charges,
+            )
         return Response(200, encode(merchant_view(merchant)))
 
     async def set_account(self, request: Request) -> Response:

@@ -1,5 +1,6 @@
 """The demo merchant of `easypay up`: made once, found again, with a key that still works."""
 
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
@@ -24,7 +25,8 @@ async def prepare(
 ) -> dict[str, str]:
     """A merchant that takes USD and raw cards, its test account and one test key.
 
-    `kept` is what an earlier start returned; what is missing from the database is made anew.
+    `kept` is what an earlier start returned. A merchant of that name is used where those of `kept`
+    are not in the database; what is missing is made.
     Returns `demo_merchant` and `demo_api_key`, to be kept. Raises EasyPayError.
     """
     connection = await asyncpg.connect(database_url, timeout=10)
@@ -55,12 +57,10 @@ async def _existing(
     connection: "asyncpg.Connection[asyncpg.Record]", kept: dict[str, str]
 ) -> UUID | None:
     merchant_id = ids.parse(ids.MERCHANT, kept.get("demo_merchant", ""))
-    if merchant_id is None:
-        return None
-    try:
-        return (await admin.get_merchant(connection, merchant_id)).merchant_id
-    except EasyPayError:
-        return None  # another database than last time
+    if merchant_id is not None:
+        with suppress(EasyPayError):  # another database than last time
+            return (await admin.get_merchant(connection, merchant_id)).merchant_id
+    return await admin.merchant_named(connection, NAME)
 
 
 async def _works(

@@ -1,10 +1,12 @@
 """Merchants, processor accounts and keys: what the command line and /api/v1/admin do.
 
-Every function takes an asyncpg connection or pool. Each change moves `configuration.version` (a
+Every function takes an asyncpg connection or pool; those that give a merchant its name take a
+connection, on which they open a transaction. Each change moves `configuration.version` (a
 trigger sees to it), by which every gateway process drops its cached copy within a second.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -18,30 +20,34 @@ from easypay.money import EXPONENT
 Runner = Any
 _MERCHANT: Final = ", ".join(Merchant.__struct_fields__)
 _API_KEY: Final = ", ".join(ApiKey.__struct_fields__)
+_NAMES_LOCK: Final = 0x6E616D65  # "name": one merchant at a time gets its name, in any process
 
 
 async def create_merchant(
-    runner: Runner,
+    connection: Runner,
     *,
     name: str,
     currencies: Sequence[str] = ("USD",),
     allow_raw_cards: bool = False,
 ) -> Merchant:
-    """A new tenant. Raises ValidationFailed for an empty name or an unknown currency."""
+    """A new tenant. Raises ValidationFailed for a name that is blank or that another merchant has,
+    and for an unknown currency."""
     _check_merchant(name, currencies)
-    row = await runner.fetchrow(
-        "INSERT INTO merchants (merchant_id, name, currencies, allow_raw_cards)"
-        f" VALUES ($1, $2, $3, $4) RETURNING {_MERCHANT}",
-        ids.new_id(),
-        name,
-        list(currencies),
-        allow_raw_cards,
-    )
+    merchant_id = ids.new_id()
+    async with _naming(connection, merchant_id, name):
+        row = await connection.fetchrow(
+            "INSERT INTO merchants (merchant_id, name, currencies, allow_raw_cards)"
+            f" VALUES ($1, $2, $3, $4) RETURNING {_MERCHANT}",
+            merchant_id,
+            name.strip(),
+            list(currencies),
+            allow_raw_cards,
+        )
     return Merchant(*row)
 
 
 async def update_merchant(
-    runner: Runner,
+    connection: Runner,
     merchant_id: UUID,
     *,
     name: str | None = None,
@@ -54,28 +60,61 @@ async def update_merchant(
 
     Raises NotFound, or ValidationFailed as `create_merchant` does.
     """
-    before = await get_merchant(runner, merchant_id)
+    before = await get_merchant(connection, merchant_id)
     if late_charges not in (None, "return", "keep"):
         raise _invalid("late_charges", "Use return or keep.")
     _check_merchant(
         before.name if name is None else name,
         before.currencies if currencies is None else currencies,
     )
-    row = await runner.fetchrow(
-        "UPDATE merchants SET name = coalesce($2, name), currencies = coalesce($3, currencies),"
-        " allow_raw_cards = coalesce($4, allow_raw_cards),"
-        " disabled_at = CASE WHEN $5 THEN coalesce(disabled_at, now())"
-        "                    WHEN NOT $5 THEN NULL ELSE disabled_at END,"
-        " late_charges = coalesce($6, late_charges),"
-        f" updated_at = now() WHERE merchant_id = $1 RETURNING {_MERCHANT}",
-        merchant_id,
-        name,
-        None if currencies is None else list(currencies),
-        allow_raw_cards,
-        disabled,
-        late_charges,
-    )
+    async with _naming(connection, merchant_id, name):
+        row = await connection.fetchrow(
+            "UPDATE merchants SET name = coalesce($2, name), currencies = coalesce($3, currencies),"
+            " allow_raw_cards = coalesce($4, allow_raw_cards),"
+            " disabled_at = CASE WHEN $5 THEN coalesce(disabled_at, now())"
+            "                    WHEN NOT $5 THEN NULL ELSE disabled_at END,"
+            " late_charges = coalesce($6, late_charges),"
+            f" updated_at = now() WHERE merchant_id = $1 RETURNING {_MERCHANT}",
+            merchant_id,
+            None if name is None else name.strip(),
+            None if currencies is None else list(currencies),
+            allow_raw_cards,
+            disabled,
+            late_charges,
+        )
     return Merchant(*row)
+
+
+@asynccontextmanager
+async def _naming(connection: Runner, merchant_id: UUID, name: str | None) -> AsyncIterator[None]:
+    """A transaction that gives a merchant its name (None: the name it has).
+
+    No other merchant gets one until it ends, so that two cannot get the same. Raises
+    ValidationFailed if another merchant has that name.
+    """
+    async with connection.transaction():
+        if name is not None:
+            await connection.execute("SET LOCAL lock_timeout = '5s'")
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _NAMES_LOCK)
+            other = await merchant_named(connection, name)
+            if other not in (None, merchant_id):
+                why = (
+                    f"name must differ from every other merchant's, apart from case:"
+                    f" {ids.typed(ids.MERCHANT, other)} has this one. Choose another name, or use"
+                    " that merchant."
+                )
+                raise ValidationFailed.of([FieldError("#/name", "name_taken", why)])
+        yield
+
+
+async def merchant_named(runner: Runner, name: str) -> UUID | None:
+    """The merchant with this name, whatever its case; the oldest, where old ones share it."""
+    found: UUID | None = await runner.fetchval(
+        "SELECT merchant_id FROM merchants WHERE lower(btrim(name)) = lower($1)"
+        " ORDER BY merchant_id LIMIT 1",
+        name.strip(),
+    )
+    return found
 
 
 async def get_merchant(runner: Runner, merchant_id: UUID) -> Merchant:
