@@ -22,8 +22,9 @@ from rich.console import Console
 
 from easypay.db.postgres_binaries import ClusterError
 from easypay_bench import measure, performance_chart, performance_page, report, scaling
+from easypay_bench.calls import StackFailed
 from easypay_bench.load import LoadFailed
-from easypay_bench.stack import StackFailed, attached, own
+from easypay_bench.stack import attached, own
 
 RESULTS: Final = Path("bench/results")
 

@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 
 import asyncpg
 
-from easypay_bench.stack import Merchant, Stack, call
+from easypay_bench.calls import call
+from easypay_bench.stack import Merchant, Stack
 
 SALE: Final = "authCaptureTransaction"
 APPROVED: Final = "1"

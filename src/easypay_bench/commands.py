@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 KEY_VARIABLE: Final = "EASYPAY_API_KEY"
 ADMIN_KEY_VARIABLE: Final = "EASYPAY_ADMIN_KEY"
 CANNOT: Final = 2
+_GIVEN_KEY: Final = (
+    f"the admin key: set {ADMIN_KEY_VARIABLE} to the one that the gateway was started with"
+)
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="The data directory of the running `easypay up`.")
@@ -47,14 +50,16 @@ def loadtest(
     rate: Annotated[float, typer.Option(help="Starts per second.")] = 100,
     to: Annotated[float, typer.Option(help="ramp, steps: the highest rate.")] = 0,
     step: Annotated[float, typer.Option(help="steps: what each adds; --rate if not given.")] = 0,
-    duration: Annotated[float, typer.Option(help="Seconds; of each step where steps.")] = 30,
-    warmup: Annotated[float, typer.Option(help="Seconds before, which do not count.")] = 5,
+    duration: Annotated[
+        float, typer.Option(help="Seconds of load; with steps, of each step.")
+    ] = 30,
+    warmup: Annotated[float, typer.Option(help="Seconds of load before measuring starts.")] = 5,
     connections: Annotated[
         int, typer.Option(min=1, max=20_000, help="Keep-alive connections, all opened first.")
     ] = 64,
     max_in_flight: Annotated[
         int,
-        typer.Option(min=1, help="What is due beyond so many under way is dropped and counted."),
+        typer.Option(min=1, help="Maximum requests in flight; more are dropped and counted."),
     ] = 10_000,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Generator processes.")] = 1,
     timeout: Annotated[
@@ -74,9 +79,9 @@ def loadtest(
     targets_file: Targets = None,
     html: Annotated[Path | None, typer.Option(help="Write the report there.")] = None,
     save: Annotated[Path | None, typer.Option(help="Write everything measured as JSON.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the order in which scenarios are drawn.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the order of the scenarios.")] = 1,
     accounting: Annotated[
-        bool, typer.Option(help="Ask afterwards whether every payment is accounted for.")
+        bool, typer.Option(help="Check afterwards that every payment is accounted for.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -85,6 +90,12 @@ def loadtest(
     Exit status 0: every target met. 1: one was missed. 2: nothing could be measured. 3: a payment
     is not accounted for. Test keys only: it takes real payments with whatever the key leads to.
 
+    For the gateway of `easypay up` it makes a merchant and an account at the simulator. At the end,
+    also after Ctrl-C or a failure, it disables the merchant; after `kill -9` the next load test
+    does. The disabled merchant (`easypay merchant list --all`), its payments, and the simulator's
+    account with its transactions stay: they are the record of what was charged. With `--url` it
+    makes nothing but payments, of the merchant whose key you give.
+
     Example: `easypay loadtest --rate 500 --duration 60 --html report.html`
 
     Example: `easypay loadtest --model steps --rate 500 --to 4000 --step 500 --duration 10`
@@ -92,12 +103,12 @@ def loadtest(
     Example: `easypay loadtest --scenario create=7 --scenario get=2 --scenario refund=1`
     """
     from easypay_bench import targets
+    from easypay_bench.calls import StackFailed
     from easypay_bench.load import LoadFailed
     from easypay_bench.loadtest import run as test
     from easypay_bench.loadtest import terminal_output
     from easypay_bench.loadtest.html_report import page
     from easypay_bench.loadtest.worker import read_replay
-    from easypay_bench.stack import StackFailed
 
     schedule = _schedule(model, duration, rate, to, step)
     if not 0 <= warmup < math.inf:
@@ -161,33 +172,36 @@ def slo(
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Hold a running gateway's own metrics against the targets, and say what misses.
+    """Check a running gateway's own metrics against the targets, and say which are missed.
 
-    Exit status 0: nothing misses. 1: something does. 2: the gateway does not answer.
+    Exit status 0: no target is missed. 1: a target is missed. 2: the metrics cannot be read.
+
+    A percentile is judged only if at least 10 requests lie above it: a p99 needs 1,000 requests, a
+    p95 200, a p50 20. With fewer the target is "not judged": it is neither met nor missed.
 
     Example: `easypay slo --over 60`
     """
     import msgspec
 
     from easypay_bench import scrape, targets
+    from easypay_bench.calls import StackFailed
     from easypay_bench.loadtest import terminal_output
-    from easypay_bench.stack import StackFailed
 
     try:
         promised = targets.load(targets_file)
         if url is None:
             said = _demo(data_dir)
-            url, admin_key = said["api_url"], said["admin_key"]
+            url, admin_key, key = said["api_url"], said["admin_key"], _kept(data_dir)
         else:
-            url, admin_key = _plain(url), os.environ.get(ADMIN_KEY_VARIABLE, "")
-        reading = _reading(url, admin_key or None, over)
+            url, admin_key, key = _plain(url), os.environ.get(ADMIN_KEY_VARIABLE, ""), _GIVEN_KEY
+        reading = _reading(url, admin_key, over, key)
     except (StackFailed, OSError, ValueError) as error:
         _fail(str(error))
-    figures = scrape.figures(reading)
+    figures, (_, too_few) = scrape.figures(reading), scrape.percentiles(reading)
     if over > 0:
         answered = scrape.total(reading, f"{scrape.DURATION}_count")
         figures["throughput.sustained_rps"] = answered / over
-    verdicts = targets.judge(promised, figures)
+    verdicts = targets.judge(promised, figures, too_few)
     missed = any(verdict.met is False for verdict in verdicts)
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode({"data": verdicts, "missed": missed}) + b"\n")
@@ -234,17 +248,17 @@ def _weights(scenarios: list[str]) -> dict[str, float]:
     return weights
 
 
-def _reading(url: str, admin_key: str | None, over: float) -> "Reading":
+def _reading(url: str, admin_key: str, over: float, key: str) -> "Reading":
     """What a gateway has counted since it started, or (`over`) counts in so many seconds."""
     import time
 
     from easypay_bench import scrape
 
-    before = scrape.read(url, admin_key)
+    before = scrape.read(url, admin_key, key)
     if over <= 0:
         return before
     time.sleep(over)
-    after = scrape.read(url, admin_key)
+    after = scrape.read(url, admin_key, key)
     age = "easypay_unknown_age_seconds"  # not a count: as it is now
     return scrape.between(before, after) | {
         key: value for key, value in after.items() if key[0] == age
@@ -254,6 +268,7 @@ def _reading(url: str, admin_key: str | None, over: float) -> "Reading":
 @contextmanager
 def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
     """What to test: with a merchant of its own, for so long, where we may make one."""
+    from easypay_bench.calls import check_key
     from easypay_bench.loadtest.run import Gateway
     from easypay_bench.stack import attached, shop
 
@@ -263,13 +278,15 @@ def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
             _fail(f"--url needs a test key in {KEY_VARIABLE}")
         if not key.startswith("ep_test_"):
             _fail(f"{KEY_VARIABLE} must hold a test key (ep_test_…): live money is not for tests")
-        yield Gateway(url=_plain(url), api_key=key)
+        url = _plain(url)
+        check_key(url, key, f"the key in {KEY_VARIABLE}: set it to a test key of a merchant there")
+        yield Gateway(url=url, api_key=key)
         return
     said = _demo(data_dir)
     if not said.get("simulator_url"):
         _fail("this stack pays through the real sandbox, which is not there to be loaded")
     stack = attached(data_dir / "demo.json")
-    with shop(stack) as merchant:
+    with _ended_by_signals(), shop(stack, _kept(data_dir)) as merchant:
         yield Gateway(
             url=said["api_url"],
             api_key=merchant.api_key,
@@ -278,6 +295,27 @@ def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
             login=merchant.login,
             stack=stack,
         )
+
+
+@contextmanager
+def _ended_by_signals() -> "Iterator[None]":
+    """SIGTERM and SIGHUP end the program as Ctrl-C does: what was made for the run is closed."""
+    import signal
+
+    def end(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = {each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _kept(data_dir: Path) -> str:
+    """Which admin key it is, and what to do where it is refused."""
+    return f"the admin key in {data_dir / 'demo.json'}: give the --data-dir of the gateway there"
 
 
 def _plain(url: str) -> str:

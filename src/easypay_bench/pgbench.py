@@ -29,8 +29,9 @@ from easypay.payments.begin import Ask, new_payment
 from easypay.payments.outcome_changes import decide
 from easypay.payments.requests import CreatePayment
 from easypay.processors.base import Approved
+from easypay_bench.calls import StackFailed
 from easypay_bench.loadtest.scenarios import ADDRESS, CARD
-from easypay_bench.stack import Stack, StackFailed
+from easypay_bench.stack import Stack
 
 CLIENTS: Final = (1, 4, 8, 16, 32, 64)
 _GROUP: Final = re.compile(r"\$1::(\w+)\[\]")

@@ -15,12 +15,13 @@ import msgspec
 import psutil  # type: ignore[import-untyped]
 
 from easypay_bench import cpu, disk, load, pgbench
+from easypay_bench.calls import call
 from easypay_bench.load import Job, Load
 from easypay_bench.loadtest import fleet
 from easypay_bench.loadtest.schedule import Schedule
 from easypay_bench.loadtest.worker import Order
 from easypay_bench.performance_bars import per_payment_us, spread
-from easypay_bench.stack import Merchant, Stack, call
+from easypay_bench.stack import Merchant, Stack
 
 CONNECTIONS: Final = (1, 4, 16, 64, 256)
 PROCESSOR_MS: Final = (0, 50, 300)

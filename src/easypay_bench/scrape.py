@@ -1,44 +1,53 @@
 """The gateway's own metrics, read over HTTP, and what two readings say of the time between."""
 
-import http.client
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
-from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from easypay_bench.stack import StackFailed
+from easypay_bench.calls import exchange, refusal
+from easypay_bench.targets import needed
 
 Labels = frozenset[tuple[str, str]]
 Reading = dict[tuple[str, Labels], float]
 """(sample, labels) -> value."""
+Bucket = tuple[float, float]
 
 DURATION: Final = "http_server_request_duration_seconds"
 OWN: Final = "easypay_own_time_seconds"
 DATABASE: Final = "db_client_operation_duration_seconds"
 PROCESSOR: Final = "easypay_processor_call_duration_seconds"
-GROUPS: Final = ("begin", "follow-up", "record")
-SIMPLE: Final = ("read",)
-COMPLEX: Final = ("SELECT payments", "SELECT operations", "SELECT events")
+_SHARES: Final = (("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))
+_STATEMENTS: Final = (
+    ("simple_queries", ("read",)),
+    ("complex_queries", ("SELECT payments", "SELECT operations", "SELECT events")),
+    ("batch_operations", ("begin", "follow-up", "record")),
+)
+PERCENTILES: Final[Sequence[tuple[str, str, float, Mapping[str, Sequence[str]]]]] = (
+    *((f"api_response_time.{name}", DURATION, share, {}) for name, share in _SHARES),
+    *((f"own_time.{name}", OWN, share, {}) for name, share in _SHARES),
+    *(
+        (f"database_queries.{name}", DATABASE, 0.95, {"db_query_summary": statements})
+        for name, statements in _STATEMENTS
+    ),
+    ("external_api_calls.authorize_net", PROCESSOR, 0.95, {"processor": ("authorize_net",)}),
+)
+"""Target, histogram, share below, and which of the histogram's labels count."""
 
 
-def read(api_url: str, admin_key: str | None = None) -> Reading:
-    """What /metrics shows now. Raises StackFailed where it cannot be had."""
-    parts = urlsplit(api_url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=10)
-    try:
-        headers = {"Authorization": f"Bearer {admin_key}"} if admin_key else {}
-        connection.request("GET", "/metrics", headers=headers)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-    except (OSError, http.client.HTTPException) as error:
-        raise StackFailed(f"{api_url}/metrics: {str(error) or repr(error)}") from None
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise StackFailed(f"{api_url}/metrics answers {answer.status}: it needs the admin key")
-    return parse(text)
+def read(api_url: str, admin_key: str | None = None, key: str = "the admin key") -> Reading:
+    """What /metrics shows now. `key`: as of `calls.call`. Raises StackFailed where it cannot be
+    had."""
+    url = f"{api_url}/metrics"
+    status, media_type, said = exchange("GET", url, bearer=admin_key, within_s=10)
+    if status == 200:
+        with suppress(ValueError):
+            reading = parse(said.decode())
+            if any(sample.startswith("easypay_") for sample, _ in reading):
+                return reading
+    raise refusal(url, status, media_type, said, key)
 
 
 def parse(text: str) -> Reading:
@@ -64,21 +73,25 @@ def total(reading: Reading, name: str, **labels: str) -> float:
     return sum(v for (sample, has), v in reading.items() if sample == name and wanted <= has)
 
 
-def quantile(reading: Reading, name: str, share: float, **labels: Sequence[str]) -> float:
-    """Where a share (0 to 1) of a histogram's observations lie below, by linear interpolation in
-    its bucket, as Prometheus' histogram_quantile has it; NaN where there are none."""
+def _buckets(reading: Reading, name: str, labels: Mapping[str, Sequence[str]]) -> list[Bucket]:
+    """A histogram's buckets, (bound, how many at most so much), the lowest first."""
     buckets: dict[float, float] = {}
     for (sample, has), value in reading.items():
         found = dict(has)
         if sample == f"{name}_bucket" and all(found.get(k, "") in v for k, v in labels.items()):
             bound = float(found["le"])
             buckets[bound] = buckets.get(bound, 0.0) + value
-    ordered = sorted(buckets.items())
-    if not ordered or not ordered[-1][1]:
+    return sorted(buckets.items())
+
+
+def _quantile(buckets: Sequence[Bucket], share: float) -> float:
+    """Where a share (0 to 1) of a histogram's observations lie below, by linear interpolation in
+    its bucket, as Prometheus' histogram_quantile has it; NaN where there are none."""
+    if not buckets or not buckets[-1][1]:
         return math.nan
-    rank = share * ordered[-1][1]
+    rank = share * buckets[-1][1]
     low, below = 0.0, 0.0
-    for bound, count in ordered:
+    for bound, count in buckets:
         if count >= rank:
             if math.isinf(bound):
                 return low
@@ -87,21 +100,23 @@ def quantile(reading: Reading, name: str, share: float, **labels: Sequence[str])
     return low
 
 
+def percentiles(reading: Reading) -> tuple[dict[str, float], dict[str, tuple[int, int]]]:
+    """The percentiles that targets name, in milliseconds; and of those that rest on too few
+    observations, how many there were and are needed."""
+    told: dict[str, float] = {}
+    too_few: dict[str, tuple[int, int]] = {}
+    for key, name, share, labels in PERCENTILES:
+        buckets = _buckets(reading, name, labels)
+        told[key] = _quantile(buckets, share) * 1000
+        had, least = int(buckets[-1][1]) if buckets else 0, needed(share)
+        if had < least:
+            too_few[key] = had, least
+    return told, too_few
+
+
 def figures(reading: Reading) -> dict[str, float]:
     """What a reading (or the difference of two) says of the targets; milliseconds, shares."""
-    told: dict[str, float] = {}
-    for name, share in (("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
-        told[f"api_response_time.{name}"] = quantile(reading, DURATION, share) * 1000
-        told[f"own_time.{name}"] = quantile(reading, OWN, share) * 1000
-    for name, statements in (
-        ("simple_queries", SIMPLE), ("complex_queries", COMPLEX), ("batch_operations", GROUPS),
-    ):  # fmt: skip
-        told[f"database_queries.{name}"] = (
-            quantile(reading, DATABASE, 0.95, db_query_summary=statements) * 1000
-        )
-    told["external_api_calls.authorize_net"] = (
-        quantile(reading, PROCESSOR, 0.95, processor=("authorize_net",)) * 1000
-    )
+    told, _ = percentiles(reading)
     answers = total(reading, f"{DURATION}_count")
     wrong = sum(
         value

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,9 @@ KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "unknown_outcomes": frozenset({"oldest"}),
 }
 """What can be promised: section and name."""
+LEAST_ABOVE: Final = 10
+"""A percentile is judged only where so many requests lie above it. The p99 of 19 requests is the
+slowest of them, and one more may move it anywhere. A p99 needs 1,000, a p95 200, a p50 20."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -111,8 +115,20 @@ def _target(section: str, name: str, text: str, where: str) -> Target:
     return Target(section, name, sign, value / 100 if unit == "%" else value, unit or "")
 
 
-def judge(targets: list[Target], figures: Mapping[str, float]) -> list[Verdict]:
-    """Each target against `figures["section.name"]`; a figure that is missing judges nothing."""
+def needed(share: float) -> int:
+    """How many requests a percentile needs, of which this share (0 to 1) lies below it."""
+    return math.ceil(round(LEAST_ABOVE / (1 - share), 6))
+
+
+def judge(
+    targets: list[Target],
+    figures: Mapping[str, float],
+    too_few: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+) -> list[Verdict]:
+    """Each target against `figures["section.name"]`; a figure that is missing judges nothing.
+
+    `too_few`: figures that rest on too few requests, with how many there were and are needed.
+    """
     verdicts = []
     for target in targets:
         figure = figures.get(target.key)
@@ -120,6 +136,10 @@ def judge(targets: list[Target], figures: Mapping[str, float]) -> list[Verdict]:
             verdicts.append(Verdict(target, None, None, "not measured by this run"))
         elif math.isnan(figure):
             verdicts.append(Verdict(target, None, None, "nothing of the kind happened"))
+        elif target.key in too_few:
+            had, least = too_few[target.key]
+            why = f"not judged: {had:,} of {least:,} requests needed"
+            verdicts.append(Verdict(target, figure, None, why))
         else:
             verdicts.append(Verdict(target, figure, target.holds(figure)))
     return verdicts

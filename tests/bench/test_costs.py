@@ -21,7 +21,8 @@ from easypay.db import partitions
 from easypay.payments import statements, store
 from easypay.payments.model import PaymentKey
 from easypay_bench import counters, scrape
-from easypay_bench.stack import Merchant, Stack, call, own, shop
+from easypay_bench.calls import call
+from easypay_bench.stack import Merchant, Stack, own, shop
 from harness import card, until
 
 TIMES = 20

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from easypay_bench import scrape
-from easypay_bench.targets import Target, judge, load, shown
+from easypay_bench.targets import Target, judge, load, needed, shown
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -87,6 +87,20 @@ def test_what_was_not_measured_is_neither_met_nor_missed(figures: dict[str, floa
 
 
 @pytest.mark.parametrize(
+    ("share", "least"), [(0.5, 20), (0.75, 40), (0.9, 100), (0.95, 200), (0.99, 1000)]
+)
+def test_a_percentile_needs_ten_requests_above_it(share: float, least: int) -> None:
+    assert needed(share) == least
+
+
+def test_a_percentile_of_too_few_is_neither_met_nor_missed() -> None:
+    target = Target("own_time", "p99", "<", 10.0, "ms")
+    [verdict] = judge([target], {"own_time.p99": 900.0}, {"own_time.p99": (1019, 10_000)})
+    assert (verdict.met, verdict.figure) == (None, 900.0)
+    assert verdict.why == "not judged: 1,019 of 10,000 requests needed"
+
+
+@pytest.mark.parametrize(
     ("figure", "unit", "said"),
     [(12.5, "ms", "12.5 ms"), (0.001, "%", "0.1 %"), (1000, "", "1,000"), (0.25, "ms", "0.25 ms")],
 )
@@ -113,6 +127,9 @@ def test_the_gateways_metrics_become_figures() -> None:
     assert figures["errors.rate"] == pytest.approx(2 / 107), "/readyz says 503 on purpose"
     assert figures["unknown_outcomes.oldest"] == 3000
     assert math.isnan(figures["own_time.p99"]), "none was there"
+    _, too_few = scrape.percentiles(scrape.parse(EXPOSED))
+    assert "api_response_time.p90" not in too_few
+    assert too_few["api_response_time.p95"] == (100, 200)
 
 
 def test_a_gateway_that_began_anew_does_not_count_backwards() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from easypay_bench.calls import call
 from easypay_bench.loadtest.histograms import Tally
-from easypay_bench.stack import call
 
 END_WITHIN_S: Final = 90.0
 _MOST_SHOWN: Final = 5

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from easypay_bench import cpu, machine, scrape, targets
+from easypay_bench.calls import StackFailed
 from easypay_bench.loadtest import accounts, fleet
 from easypay_bench.loadtest.histograms import Second, Tally
 from easypay_bench.loadtest.scenarios import Line
 from easypay_bench.loadtest.schedule import Schedule
 from easypay_bench.loadtest.worker import Order
-from easypay_bench.stack import Stack, StackFailed
+from easypay_bench.stack import Stack
 
 LATE_MS: Final = 10.0
 """A generator that begins its requests later than this, one time in a hundred, is saturated."""
