@@ -7,23 +7,25 @@ import re
 import signal
 import socket
 import stat
+import uuid
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+import pytest
 
-from harness import Process, card, free_port, until
+from harness import Process, Simulator, card, free_port, until
 
 
 class Up(Process):
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, **env: str) -> None:
         self.data_dir = folder / "data"
         self.port = port or free_port()
         options = ["--data-dir", str(self.data_dir), "--port", str(self.port)]
         super().__init__(
             ["easypay", "up", *options, "--simulator-port", str(free_port()), "--workers", "2"],
-            {},
+            {f"EASYPAY_AUTHORIZE_NET_{name}": value for name, value in env.items()},
             folder / "up.log",
         )
 
@@ -54,7 +56,7 @@ class Up(Process):
             )
 
 
-async def test_start_pay_stop_and_start_again(tmp_path: Path) -> None:
+async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulator) -> None:
     first = await Up(tmp_path).ready()
     assert set(first.demo()) == {
         "api_url",
@@ -95,8 +97,18 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path) -> None:
         return not [child for child in children if child.is_running() and not _is_zombie(child)]
 
     await until(gone, what="nothing outlives a killed up for long")
-    third = await Up(tmp_path, port=first.port).ready()
+    account = {"login": uuid.uuid4().hex[:20], "transaction_key": "sandbox-key-1"}
+    await simulator.post("/accounts", **account)
+    sandbox = {
+        "LOGIN_ID": account["login"],
+        "TRANSACTION_KEY": account["transaction_key"],
+        "TEST_URL": simulator.wire,
+    }
+    third = await Up(tmp_path, port=first.port, **sandbox).ready()
     assert (await third.pay("order-1")).content == paid.content
+    assert (await third.pay("order-2")).json()["status"] == "captured"
+    assert len(await simulator.truth(login=account["login"])) == 1, "it went to the sandbox"
+    assert third.demo()["simulator_url"] is None
     assert third.terminate() == 0
 
 
@@ -115,6 +127,26 @@ async def _pasted_from_the_readme(up: Up) -> list[str]:
     assert shell.returncode == 0
     answers = [json.loads(each) for each in out.decode().replace("}{", "}\n{").splitlines()]
     return [each.get("status") or each.get("id") or "settled" for each in answers]
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"LOGIN_ID": "x"}, "EASYPAY_AUTHORIZE_NET_TRANSACTION_KEY is not set: the sandbox needs"),
+        ({"TRANSACTION_KEY": "x"}, "EASYPAY_AUTHORIZE_NET_LOGIN_ID is not set: the sandbox needs"),
+        (
+            {"LOGIN_ID": "nobody", "TRANSACTION_KEY": "wrong-key-1"},
+            "correct EASYPAY_AUTHORIZE_NET_LOGIN_ID or EASYPAY_AUTHORIZE_NET_TRANSACTION_KEY: ",
+        ),
+    ],
+)
+async def test_credentials_of_the_sandbox_that_cannot_work_are_one_clear_line(
+    tmp_path: Path, simulator: Simulator, env: dict[str, str], said: str
+) -> None:
+    up = Up(tmp_path, TEST_URL=simulator.wire, **env)
+    assert await asyncio.to_thread(up.process.wait, 30) == 1
+    assert up.said().startswith(f"easypay: {said}")
+    assert up.said().count("\n") == 1
 
 
 async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:

@@ -36,13 +36,17 @@ from easypay.db import embedded
 from easypay.db.embedded import Cluster
 from easypay.db.migrate import migrate
 from easypay.db.postgres_binaries import ClusterError
-from easypay.errors import EasyPayError
+from easypay.errors import EasyPayError, ProcessorUnavailable, ValidationFailed
+from easypay.merchants import admin, credential_check
+from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.processors.base import Account
 from easypay.server.serve import listen, url_of
 from easypay.settings import SANDBOX_URL, Settings
 
 SIMULATOR_LOGIN: Final = "easypay-sim"
 SIMULATOR_KEY: Final = "sim-secret-key-1"
 READY_WITHIN_S: Final = 60.0
+_ACCOUNT: Final = ("EASYPAY_AUTHORIZE_NET_LOGIN_ID", "EASYPAY_AUTHORIZE_NET_TRANSACTION_KEY")
 _CHECK_DATABASE_EVERY_S: Final = 0.25
 _CARD: Final = (
     '{"amount":2500,"currency":"USD","payment_method":{"type":"card","card":'
@@ -133,10 +137,11 @@ class Stack:
         api_url = url_of(self._listener)
         login, key, processor_url = SIMULATOR_LOGIN, SIMULATOR_KEY, said.authorize_net_test_url
         simulator_url = None
-        if said.authorize_net_login_id and said.authorize_net_transaction_key:
-            login = said.authorize_net_login_id
-            key = said.authorize_net_transaction_key.get_secret_value()
+        if said.authorize_net_login_id or said.authorize_net_transaction_key:
+            login = said.authorize_net_login_id or ""
+            key = _given(said.authorize_net_transaction_key) or ""
             processor_url = processor_url or SANDBOX_URL
+            await self._check_account(processor_url, login, key)
         else:
             simulator_url = await self._start_simulator()
             processor_url = f"{simulator_url}/xml/v1/request.api"
@@ -204,6 +209,23 @@ class Stack:
         """A second signal: what is in flight is not waited for."""
         for gateway in self._gateways:
             gateway.signal(signal.SIGTERM)
+
+    async def _check_account(self, url: str, login: str, key: str) -> None:
+        """Raises StartError where a variable is missing, or the sandbox refuses what they hold."""
+        for name, value in zip(_ACCOUNT, (login, key), strict=True):
+            if not value:
+                raise StartError(f"{name} is not set: the sandbox needs {' and '.join(_ACCOUNT)}")
+        processor = AuthorizeNet()
+        try:
+            login, key = admin.credentials(login, key)
+            account = Account(url=url, login_id=login, transaction_key=key)
+            await credential_check.check(processor, account)
+        except ValidationFailed as error:
+            raise StartError(f"correct {' or '.join(_ACCOUNT)}: {error.detail}") from None
+        except ProcessorUnavailable:
+            self.say(f"{url} does not answer: payments fail until it does (is there a network?)")
+        finally:
+            await processor.close()
 
     def _start_database(self, connections_each: int) -> tuple[str, str]:
         """The DSN for the gateways and the one for everybody else."""
