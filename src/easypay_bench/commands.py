@@ -48,8 +48,10 @@ def loadtest(
         ),
     ] = "constant",
     rate: Annotated[float, typer.Option(help="Starts per second.")] = 100,
-    to: Annotated[float, typer.Option(help="ramp, steps: the highest rate.")] = 0,
-    step: Annotated[float, typer.Option(help="steps: what each adds; --rate if not given.")] = 0,
+    to: Annotated[
+        float, typer.Option(help="ramp, steps: the highest rate. Default: 10 times --rate.")
+    ] = 0,
+    step: Annotated[float, typer.Option(help="steps: what each adds. Default: --rate.")] = 0,
     duration: Annotated[
         float, typer.Option(help="Seconds of load; with steps, of each step.")
     ] = 30,
@@ -63,7 +65,10 @@ def loadtest(
     ] = 10_000,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Generator processes.")] = 1,
     timeout: Annotated[
-        float, typer.Option(min=0.1, max=600, help="Seconds until an answer counts as none.")
+        float,
+        typer.Option(
+            min=0.1, max=600, help="Seconds after which a missing answer counts as wrong."
+        ),
     ] = 30,
     scenario: Annotated[
         list[str] | None,
@@ -168,7 +173,8 @@ def slo(
     ] = None,
     targets_file: Targets = None,
     over: Annotated[
-        float, typer.Option(help="Seconds to look at; 0: everything since the gateway started.")
+        float,
+        typer.Option(help="Measure for so many seconds; 0: everything since the gateway started."),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:

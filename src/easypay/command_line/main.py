@@ -54,7 +54,7 @@ def up(
     port: Annotated[int, typer.Option(help="The gateway's port; 0 picks one.")] = 8000,
     simulator_port: Annotated[int, typer.Option(help="The simulator's port; 0 picks one.")] = 8001,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Gateway processes; half the cores if not given.")
+        int | None, typer.Option(min=1, help="Gateway processes. Default: half the cores.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -78,7 +78,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks one.")] = 8000,
     fd: Annotated[
-        int | None, typer.Option(help="Take a listening socket from this descriptor instead.")
+        int | None, typer.Option(help="Use the listening socket with this file descriptor instead.")
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -113,7 +113,7 @@ def serve(
 
 @app.command()
 def migrate(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
-    """Bring the database to this version's schema. Safe beside a running older gateway.
+    """Bring the database to this version's schema. Running gateways of the last version go on.
 
     Example: `EASYPAY_DATABASE_URL=postgresql://… easypay migrate`
     """

@@ -42,15 +42,17 @@ KEYS: Final = Columns(
 
 @merchants.command("create")
 def create_merchant(
-    name: str,
-    currency: Annotated[list[str] | None, typer.Option(help="ISO 4217; may repeat.")] = None,
+    name: Annotated[str, typer.Argument(help="A name that no other merchant has.")],
+    currency: Annotated[
+        list[str] | None, typer.Option(help="A currency it takes, such as USD; may repeat.")
+    ] = None,
     allow_raw_cards: Annotated[
-        bool, typer.Option("--allow-raw-cards", help="Take card numbers, not only tokens.")
+        bool, typer.Option("--allow-raw-cards", help="Accept card numbers, not only tokens.")
     ] = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Make a merchant.
+    """Make a merchant. It can take payments once it has a processor account and a key.
 
     Example: `easypay merchant create "Coffee & Co" --currency USD`
     """
@@ -123,22 +125,24 @@ def show_merchant(
 @merchants.command("update")
 def update_merchant(
     merchant: MerchantId,
-    name: Annotated[str | None, typer.Option()] = None,
-    currency: Annotated[list[str] | None, typer.Option(help="ISO 4217; may repeat.")] = None,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
+    currency: Annotated[
+        list[str] | None, typer.Option(help="A currency it takes, such as USD; may repeat.")
+    ] = None,
     allow_raw_cards: Annotated[
-        bool | None, typer.Option(help="Take card numbers, not only tokens.")
+        bool | None, typer.Option(help="Accept card numbers, not only tokens.")
     ] = None,
     disabled: Annotated[
-        bool | None, typer.Option("--disable/--enable", help="Stop or allow all its keys.")
+        bool | None, typer.Option("--disable/--enable", help="Refuse or accept all its keys.")
     ] = None,
     late_charges: Annotated[
         str | None,
-        typer.Option(help="`return` or `keep` a charge found after its payment was called failed."),
+        typer.Option(help="`return` or `keep` a charge that is found after its payment failed."),
     ] = None,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Change what is given, keep the rest. Running gateways follow within a second.
+    """Change a merchant. What you leave out stays as it is. Gateways follow within a second.
 
     Example: `easypay merchant update mer_… --currency USD --currency CAD --no-allow-raw-cards`
     """
@@ -168,18 +172,18 @@ def set_account(
     login_id: Annotated[str, typer.Option(prompt=True, help="Authorize.Net API login id.")],
     mode: Mode = "test",
     skip_check: Annotated[
-        bool, typer.Option("--skip-check", help="Save them without asking the processor.")
+        bool, typer.Option("--skip-check", help="Save the credentials without trying them.")
     ] = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
     """Set the Authorize.Net account of one mode. It is stored encrypted.
 
-    The processor is asked first whether it accepts the credentials. If it does not, or cannot be
-    asked, nothing is saved.
+    EasyPay first asks the processor whether it accepts the credentials. If the processor refuses
+    them or does not answer, nothing is saved.
 
-    The transaction key is asked for, or read from standard input, so that it stays out of the
-    shell's history.
+    You type the transaction key when asked, or give it on standard input, so that it stays out of
+    the shell's history.
 
     Example: `easypay merchant account mer_… --mode live --login-id 5KP3u95bQpv < key.txt`
     """
@@ -239,12 +243,16 @@ async def _check(account: Any) -> None:
 def create_key(
     merchant: MerchantId,
     mode: Mode = "test",
-    name: Annotated[str, typer.Option(help="What it is for.")] = "default",
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "default",
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="payments:read, payments:write, refunds:write; may repeat. All if none."),
+        typer.Option(
+            help="payments:read, payments:write or refunds:write; may repeat. Default: all three."
+        ),
     ] = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36_500)] = None,
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Days until it expires. Default: never.")
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -279,12 +287,12 @@ def rotate_key(
     key: KeyId,
     overlap_s: Annotated[
         int,
-        typer.Option(min=0, max=30 * 86_400, help="Seconds for which the old key goes on working."),
+        typer.Option(min=0, max=30 * 86_400, help="Seconds for which the old key still works."),
     ] = 86_400,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Make a successor with the same mode, name and scopes; the old key works a while longer.
+    """Make a new key with the same mode, name and scopes. The old key still works for a while.
 
     Example: `easypay key rotate mer_… key_… --overlap-s 3600`
     """

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from easypay.command_line.data_dir import Access
     from easypay.payments.manual_resolution import ByHand, Done
 
-operations = new_group("Look at operations, and end by hand what nothing else will.")
-late_charges = new_group("List and close charges that came after their payment was called failed.")
+operations = new_group("Look at operations, and resolve by hand those whose outcome stays unknown.")
+late_charges = new_group("List and close charges that were found after their payment had failed.")
 
 Reference = Annotated[
     str,
     typer.Argument(
-        metavar="REFERENCE", help="The 20 characters the processor has as invoice number, or op_…"
+        metavar="REFERENCE", help="The processor's invoice number (20 characters), or op_…"
     ),
 ]
-Because = Annotated[str, typer.Option("--because", help="Why. It is kept for ever.")]
+Because = Annotated[str, typer.Option("--because", help="The reason. It is kept for ever.")]
 Actor = Annotated[
-    str | None, typer.Option("--actor", help="Who does it; the user of this shell if not given.")
+    str | None, typer.Option("--actor", help="Who does it. Default: the user of this shell.")
 ]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="The most rows to show.")]
 OPEN: Final = Columns(
@@ -70,11 +70,11 @@ class As(StrEnum):
 def resolve(
     reference: Reference,
     as_what: Annotated[
-        As, typer.Option("--as", help="absent: there is no charge. charged: there is one.")
+        As, typer.Option("--as", help="absent: the processor did not do it. charged: it did.")
     ],
     because: Because,
     transaction_id: Annotated[
-        str | None, typer.Option(help="The processor's, with --as charged.")
+        str | None, typer.Option(help="The processor's transaction; only with --as charged.")
     ] = None,
     actor: Actor = None,
     data_dir: DataDir = DATA_DIR,
@@ -82,10 +82,10 @@ def resolve(
 ) -> None:
     """End an operation whose outcome is unknown, or say of an absent one that it was charged.
 
-    `--as charged` asks the processor first: the transaction must carry the reference, the amount
-    and the card. Of a capture, a void or a review, name the transaction that it changes. `--as
-    absent` is believed, and is looked for during three more days all the same. Both are written
-    into the audit entries.
+    With `--as charged` EasyPay asks the processor first: the transaction must carry the reference,
+    the amount and the card. For a capture, a void or a review, name the transaction that it
+    changes. `--as absent` is believed, but EasyPay looks for the charge for three more days. Both
+    are written into the audit entries.
 
     Example: `easypay operation resolve 06E9KXQ5TSV0WJ3M8B2C --as absent
     --because "Authorize.Net support, case 4711: nothing arrived"`
@@ -117,7 +117,7 @@ def resolve(
 def show_operation(
     reference: Reference, data_dir: DataDir = DATA_DIR, as_json: Json = False
 ) -> None:
-    """Everything that is known of one operation.
+    """Show everything known about one operation.
 
     Example: `easypay operation show 06E9KXQ5TSV0WJ3M8B2C`
     """
@@ -138,17 +138,17 @@ def show_operation(
 @operations.command("list")
 def list_operations(
     only_open: Annotated[
-        bool, typer.Option("--open", help="Unresolved or held for review (if nothing is said).")
+        bool, typer.Option("--open", help="Unresolved or held for review; the default.")
     ] = False,
     watched: Annotated[
-        bool, typer.Option("--watched", help="Called absent, given back, or about to expire.")
+        bool, typer.Option("--watched", help="Called absent, being given back, or about to expire.")
     ] = False,
     limit: Limit = 100,
     wide: Wide = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """What waits for an outcome, or is watched, of all merchants; the longest waiting first.
+    """List the open operations of all merchants, or the watched ones. The oldest come first.
 
     Example: `easypay operation list --open`
     """
@@ -169,14 +169,15 @@ def list_operations(
 @late_charges.command("list")
 def list_late_charges(
     only_open: Annotated[
-        bool, typer.Option("--open", help="Only those that are being given back or need a person.")
+        bool,
+        typer.Option("--open", help="Only charges that are being given back or need a person."),
     ] = False,
     limit: Limit = 100,
     wide: Wide = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Late charges of all merchants, newest first.
+    """List the late charges of all merchants, newest first.
 
     Example: `easypay late-charges list --open`
     """
@@ -196,7 +197,7 @@ def close_late_charge(
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Say that a late charge has been dealt with. Nothing is given back by itself any more.
+    """Mark a late charge as dealt with. EasyPay no longer gives it back by itself.
 
     Example: `easypay late-charges close 06E9KXQ5TSV0WJ3M8B2C --because "refunded in the
     merchant interface as 60012345999"`
