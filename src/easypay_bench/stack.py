@@ -314,7 +314,10 @@ def _listeners(url: str) -> list[int]:
     found: dict[int, int] = {}
     for process in psutil.process_iter():
         try:
-            listens = any(
+            # To ask a process costs a look at all connections of the machine: ask only ours.
+            command = " ".join(process.cmdline())
+            ours = "easypay" in command or "authorizenet" in command
+            listens = ours and any(
                 each.status == psutil.CONN_LISTEN and each.laddr.port == port
                 for each in process.net_connections(kind="tcp")
             )
