@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from easypay.db.embedded import Cluster
+from easypay.db.migrate import files
 from harness import (
     ENCRYPTION_KEY,
     Gateway,
@@ -93,7 +94,7 @@ async def test_a_gateway_says_which_migrations_its_database_lacks(cluster: Clust
     )
     lines = [json.loads(line) for line in told.stderr.splitlines()]
     assert told.returncode != 0
-    assert lines[0]["message"].endswith("0003_proof.sql: run `easypay migrate`")
+    assert lines[0]["message"].endswith(f"{files()[-1][0]}: run `easypay migrate`")
     assert not [line for line in lines if "listening" in line["message"]]
 
 
