@@ -1,4 +1,7 @@
-"""Who is asking: bearer keys of merchants, and the one admin key."""
+"""Who is asking: bearer keys of merchants, and the one admin key.
+
+`merchants/directory.py` checks a merchant's key: whether it exists and has not ended.
+"""
 
 import hmac
 

@@ -1,4 +1,8 @@
-"""The Idempotency-Key header and the fingerprint of what a key was used for."""
+"""The Idempotency-Key header, and the fingerprint of what a key was used for.
+
+A key is claimed by the statements in `payments/statements.py`; `payments/idempotency.py` says what
+a key that was used before leads to.
+"""
 
 from typing import Final
 

@@ -27,7 +27,6 @@ from easypay.api.examples import (
 from easypay.api.http import JSON, encode
 from easypay.api.idempotency import MAX_KEY
 from easypay.api.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
-from easypay.api.payments import UNKNOWN_RETRY_S
 from easypay.api.routes import ROUTES, Route
 from easypay.api.schemas import REF, Schema
 from easypay.errors import EasyPayError
@@ -305,7 +304,7 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
         headers.append("Link")
     reply: dict[str, Any] = {"description": _MEANINGS.get(status, ""), "headers": _headers(headers)}
     if status == 202:
-        reply["headers"]["Retry-After"] = _header("Retry-After", UNKNOWN_RETRY_S)
+        reply["headers"]["Retry-After"] = _header("Retry-After", 5)
     if kind is not None:
         name = f"{schemas.name_of(route.page_of)}Page" if route.page_of else schemas.name_of(kind)
         examples = reply_examples(route.operation_id, status)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from math import ceil
 from typing import Any, Final
 from uuid import UUID
 
@@ -50,8 +51,6 @@ _review = msgspec.json.Decoder(ReviewPayment)
 
 _LAST_ID: Final = UUID(int=(1 << 128) - 1)
 _FIRST_ID: Final = UUID(int=0)
-UNKNOWN_RETRY_S: Final = 5
-"""An unknown outcome is asked about for the first time after this many seconds."""
 
 
 class EventView(msgspec.Struct, frozen=True):
@@ -92,13 +91,16 @@ class PaymentsApi:
         cursors: Cursors,
         fingerprinting: Digest,
         key_days: int,
+        unknown_retry_s: float,
     ) -> None:
+        """`unknown_retry_s` is the Retry-After of a 202: by then the resolver has asked once."""
         self._payments = payments
         self._directory = directory
         self._pool = pool
         self._cursors = cursors
         self._fingerprinting = fingerprinting
         self._key_days = key_days
+        self._unknown_retry_s = b"%d" % max(1, ceil(unknown_retry_s))
 
     async def create(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:write")
@@ -121,8 +123,8 @@ class PaymentsApi:
             first = await self._payments.first_reply(ask)
             if first is None:
                 raise
-            return _answer(first)
-        return _answer(await self._payments.create(ask, body))
+            return self._answer(first)
+        return self._answer(await self._payments.create(ask, body))
 
     async def capture(self, request: Request) -> Response:
         ask, payment_id, body = await self._money(
@@ -131,11 +133,11 @@ class PaymentsApi:
         reply = await self._payments.capture(
             ask, payment_id, _given(body.amount), _expected_version(request)
         )
-        return _answer(reply)
+        return self._answer(reply)
 
     async def void(self, request: Request) -> Response:
         ask, payment_id, _ = await self._money(request, "payments:write", _void)
-        return _answer(await self._payments.void(ask, payment_id, _expected_version(request)))
+        return self._answer(await self._payments.void(ask, payment_id, _expected_version(request)))
 
     async def approve(self, request: Request) -> Response:
         return await self._reviewed(request, approve=True)
@@ -146,7 +148,7 @@ class PaymentsApi:
     async def _reviewed(self, request: Request, *, approve: bool) -> Response:
         ask, payment_id, _ = await self._money(request, "payments:write", _review)
         version = _expected_version(request)
-        return _answer(await self._payments.review(ask, payment_id, version, approve=approve))
+        return self._answer(await self._payments.review(ask, payment_id, version, approve=approve))
 
     async def refund(self, request: Request) -> Response:
         ask, payment_id, body = await self._money(
@@ -155,7 +157,7 @@ class PaymentsApi:
         reply = await self._payments.refund(
             ask, payment_id, _given(body.amount), _expected_version(request)
         )
-        return _answer(reply, suffix="/refunds")
+        return self._answer(reply, suffix="/refunds")
 
     async def get(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:read")
@@ -230,6 +232,27 @@ class PaymentsApi:
         )
         return Response(200, encode(view))
 
+    def _answer(self, reply: Reply, *, suffix: str = "") -> Response:
+        payment_id = ids.typed(ids.PAYMENT, reply.payment_id)
+        location = f"{PATH}/{payment_id}{suffix}".encode()
+        headers: Headers = []
+        if reply.status < 300:
+            headers.append((b"location", location))
+        if reply.status == 202:
+            headers.append((b"retry-after", self._unknown_retry_s))
+        if reply.replayed:
+            headers.append((b"idempotency-replayed", b"true"))
+        problem = reply.status >= 400
+        return Response(
+            status=reply.status,
+            body=reply.body,
+            content_type=b"application/problem+json" if problem else b"application/json",
+            headers=headers,
+            spent=reply.spent,
+            payment_id=payment_id,
+            replayed=reply.replayed,
+        )
+
     async def _money(
         self,
         request: Request,
@@ -302,28 +325,6 @@ def event_view(row: store.Happened) -> EventView:
         amount=row.amount_minor,
         currency=row.currency,
         created_at=rfc3339(row.created_at),
-    )
-
-
-def _answer(reply: Reply, *, suffix: str = "") -> Response:
-    payment_id = ids.typed(ids.PAYMENT, reply.payment_id)
-    location = f"{PATH}/{payment_id}{suffix}".encode()
-    headers: Headers = []
-    if reply.status < 300:
-        headers.append((b"location", location))
-    if reply.status == 202:
-        headers.append((b"retry-after", str(UNKNOWN_RETRY_S).encode()))
-    if reply.replayed:
-        headers.append((b"idempotency-replayed", b"true"))
-    problem = reply.status >= 400
-    return Response(
-        status=reply.status,
-        body=reply.body,
-        content_type=b"application/problem+json" if problem else b"application/json",
-        headers=headers,
-        spent=reply.spent,
-        payment_id=payment_id,
-        replayed=reply.replayed,
     )
 
 

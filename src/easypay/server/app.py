@@ -235,6 +235,7 @@ class Gateway:
                 cursors=Cursors(vault.derive("cursors")),
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 key_days=settings.idempotency_key_days,
+                unknown_retry_s=settings.unknown_first_inquiry_s,
             ),
             "admin": AdminApi(
                 pool=self._clients_pool,
