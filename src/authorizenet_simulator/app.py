@@ -30,10 +30,10 @@ Answer = tuple[int, Header, bytes]
 
 WIRE_PATH: Final = "/xml/v1/request.api"
 CONNECTION: Final = "simulator.connection"
-"""Where the server puts the client's connection, among the scope's extensions."""
+"""The key of the client's connection in the scope's extensions."""
 MOST_BYTES: Final = 4 << 20
-"""A longer body is answered as an empty one."""
-_CLOCK_LOOK_S: Final = 0.01
+"""A longer body is treated as an empty one."""
+_CLOCK_POLL_S: Final = 0.01
 _ALLOWED: Final = (b"access-control-allow-headers", b"content-type")
 _HTML: Final = (b"content-type", b"text/html; charset=utf-8")
 COMMON_HEADERS: Final = (
@@ -52,15 +52,15 @@ _CDN_PAGE: Final = (
     b"<body><h1>Request blocked</h1><p>Incident 1234567890</p></body></html>"
 )
 _REFUSED: Final = {"busy": "E00053", "throttle": "E00053", "maintenance": "E00104"}
-"""Faults in which nothing is done, and the code that says so."""
-_NOTHING: Final = (b"content-type", b"")
+"""Faults that reject the request before it is executed, with their error code."""
+_NO_REPLY: Final = (b"content-type", b"")
 _PRIVATE: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _PAGE_PATHS: Final = frozenset({"/simulator", "/simulator/"})
 _ACCEPT_JS_PATH: Final = "/v1/Accept.js"
 _ACCEPT_JS: Final = (resources.files("authorizenet_simulator") / "data/accept.js").read_bytes()
 _SCRIPT: Final = (b"content-type", b"text/javascript; charset=utf-8")
-_ALIVE_PATH: Final = "/simulator/livez"
-"""Says nothing but that it is up, to whoever watches over it by whatever name."""
+_LIVENESS_PATH: Final = "/simulator/livez"
+"""Liveness check: answers under any host name, as it reveals nothing else."""
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -73,7 +73,7 @@ _NO_XML: Final = XML._replace(read=_unsupported)
 
 
 class App:
-    """One simulator as an ASGI application."""
+    """Serves one simulator as an ASGI application."""
 
     def __init__(self, simulator: Simulator, names: Collection[str] = ()) -> None:
         self.simulator = simulator
@@ -89,10 +89,10 @@ class App:
             await self._wire(scope, receive, send)
         elif (
             path.startswith("/simulator")
-            and path != _ALIVE_PATH
-            and (why := access_check.why_closed(scope["headers"], self._names))
+            and path != _LIVENESS_PATH
+            and (reason := access_check.refusal_reason(scope["headers"], self._names))
         ):
-            body = msgspec.json.encode({"error": why})
+            body = msgspec.json.encode({"error": reason})
             await _send(send, 403, [JSON.header, *_PRIVATE], body)
         elif path in _PAGE_PATHS and scope["method"] in ("GET", "HEAD"):
             await _send(send, 200, PAGE_HEADERS, PAGE)
@@ -108,7 +108,7 @@ class App:
             await _reply(send, 404, _HTML, b"<html><body><h1>Not Found</h1></body></html>")
 
     def quick_answer(self, headers: list[Header], data: bytes) -> Answer:
-        """The answer to a POST on the wire while no fault is on order."""
+        """Answer a POST to the API while no fault is active."""
         form = _form(headers, data)
         try:
             return 200, form.header, self._answer(form.read(data))
@@ -137,7 +137,7 @@ class App:
             except ApiError as error:
                 answer = (200, form.header, self._refusal(form, "", error))
         if begun and scope["method"] == "POST":
-            status, kind, body = answer or (0, _NOTHING, b"")
+            status, kind, body = answer or (0, _NO_REPLY, b"")
             client, name = scope["client"], fault.kind if fault else ""
             calls.end(begun, client, data or b"", status, kind[1], body, name)
         if answer is not None and fault is not None and fault.kind == "slow_body":
@@ -159,7 +159,7 @@ class App:
         scope: Scope,
         receive: Receive,
     ) -> Answer | None:
-        """The answer with the fault that it meets; None when the connection was cut."""
+        """Answer a call with its fault applied; return None if the connection was cut."""
         if fault is None:
             reply = self._answer(call)
             await asyncio.sleep(latency_s)
@@ -195,14 +195,14 @@ class App:
         return 200, call.form.header, reply
 
     async def _until_due(self, fault: Fault) -> None:
-        """The delay of a late charge, by the real clock or by the simulator's."""
+        """Wait for a late charge's delay, by the real or by the simulator's clock."""
         if not fault.by_clock:
             await asyncio.sleep(fault.delay_ms / 1000)
             return
         clock = self.simulator.clock
         due = clock.now_ms() + fault.delay_ms
-        while clock.now_ms() < due:  # noqa: ASYNC110 - a clock that tests move rings no bell
-            await asyncio.sleep(_CLOCK_LOOK_S)
+        while clock.now_ms() < due:  # noqa: ASYNC110 - a clock that tests set notifies nobody
+            await asyncio.sleep(_CLOCK_POLL_S)
 
     async def _rest(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = await _body(receive)
@@ -232,12 +232,12 @@ class App:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for chunk in chunks:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await asyncio.sleep(0)  # a long list must not keep the wire waiting
+            await asyncio.sleep(0)  # a long list must not delay API calls
         await send({"type": "http.response.body", "body": b""})
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None when it is too long or the client left."""
+    """Read the whole body; return None if it is too long or the client disconnected."""
     message = await receive()
     data: bytes = message.get("body", b"")
     while message.get("more_body"):
@@ -249,7 +249,7 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _form(headers: list[Header], data: bytes) -> json_wire.Form:
-    """The form of a request, by its content type and its first character."""
+    """Choose JSON or XML by the request's content type and first character."""
     kind = _content_type(headers)
     if kind == b"application/json" and data[:1] == b"{":
         return JSON
@@ -283,7 +283,7 @@ async def _send(send: Send, status: int, headers: Iterable[Header], body: bytes)
 
 
 async def _dribble(send: Send, answer: Answer, fault: Fault) -> None:
-    """The whole answer, a few bytes at a time."""
+    """Send the whole answer a few bytes at a time."""
     status, kind, body = answer
     headers = [kind, *COMMON_HEADERS, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -295,7 +295,7 @@ async def _dribble(send: Send, answer: Answer, fault: Fault) -> None:
 
 
 async def _hang_up(scope: Scope, receive: Receive, *, reset: bool) -> Answer | None:
-    """End the connection with no byte sent, and wait until the server has noticed."""
+    """Close the connection without sending a byte; wait until the server has noticed."""
     connection: Connection = scope["extensions"][CONNECTION]
     connection.abort(reset=reset)
     while (await receive())["type"] != "http.disconnect":

@@ -1,4 +1,4 @@
-"""Uvicorn with a listening socket that can really refuse connections."""
+"""Runs uvicorn with a listening socket that can be closed to refuse connections."""
 
 import contextlib
 import signal
@@ -21,19 +21,19 @@ _GRACE_S: Final = 2
 
 
 class _Connection(HttpToolsProtocol):
-    """A client's connection that the application can find in its scope and cut.
+    """A client's connection, which the application finds in its scope and can cut.
 
-    A POST on the wire is answered at once, without a task of its own, while no fault is on order:
-    that is more than half of the cost of a request. Everything else goes the ASGI way.
+    While no fault is active, a POST to the API is answered without a task of its own, which
+    saves more than half of the cost of a request. Other requests take the ASGI path.
     """
 
     app_itself: App
     _at_once: bytearray | None = None
-    """The body so far of a request that is answered at once."""
+    """The body so far of a request that is answered without a task."""
 
     def data_received(self, data: bytes) -> None:
-        """An offered upgrade is ignored (RFC 9110, 7.8). The parser stops at its head and would
-        lose the body, so another reads the request again, without the offer."""
+        """Parse received bytes, ignoring an offered upgrade (RFC 9110, 7.8). At an upgrade the
+        parser stops and would lose the body, so a new one reads the request without the offer."""
         self._unset_keepalive_if_required()
         try:
             while True:
@@ -48,10 +48,10 @@ class _Connection(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def _without_offer(self) -> bytes:
-        """The head that was just read, but for its Upgrade."""
+        """Return the head that was just read, without its Upgrade header."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        if method == b"CONNECT":  # there is no other way to read it
-            raise httptools.HttpParserError("no tunnels")
+        if method == b"CONNECT":  # its head cannot be read in another way
+            raise httptools.HttpParserError("CONNECT is not supported")
         lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(lines))
 
@@ -61,7 +61,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
-            return  # it is read again
+            return  # the request is read again without the offer
         if (
             self.url == _WIRE_URL
             and not self.app_itself.simulator.faults.active
@@ -94,18 +94,18 @@ class _Connection(HttpToolsProtocol):
         try:
             status, kind, body = self.app_itself.quick_answer(self.headers, data)
         except Exception:
-            self.logger.exception("the request could not be answered")
+            self.logger.exception("request failed")
             status, kind, body = 500, (b"content-type", b"text/plain"), b"Internal Server Error"
         keep_alive = self.parser.should_keep_alive()
         self.transport.write(_head(status, kind[1], len(body), keep_alive) + body)
         if not keep_alive:
             self.transport.close()
-        if begun:  # after the answer, which need not wait for it
+        if begun:  # recorded after the answer, so that the client does not wait for it
             calls.end(begun, self.client, data, status, kind[1], body)
 
     def abort(self, *, reset: bool) -> None:
         if reset and (connected := self.transport.get_extra_info("socket")) is not None:
-            # Lingering for zero seconds makes the kernel answer with a reset.
+            # A linger time of zero makes the kernel send a reset on close.
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
@@ -125,7 +125,7 @@ def _head(status: int, kind: bytes, length: int, keep_alive: bool) -> bytes:
 
 
 class Server(uvicorn.Server):
-    """Serves one simulator on one listening socket, and says where once it does."""
+    """Serves one simulator on one listening socket and prints its URL when ready."""
 
     def __init__(
         self, simulator: Simulator, host: str, port: int, log_level: str, names: Sequence[str] = ()
@@ -168,7 +168,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._simulator.deliveries.start()
-        print(f"listening on {self.url}", flush=True)  # noqa: T201 - what the caller waits for
+        print(f"listening on {self.url}", flush=True)  # noqa: T201 - callers wait for it
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._simulator.deliveries.stop()
@@ -191,7 +191,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """A signal ends the process with status 0 once everything is closed."""
+        """On a signal, close everything and end the process with status 0."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop_serving)
         yield
@@ -201,7 +201,7 @@ class Server(uvicorn.Server):
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Raises OSError where the port is taken."""
+    """Open a listening socket. Raises OSError if the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -1,1 +1,1 @@
-"""The control surface under /simulator, for tests and for debugging."""
+"""The control API and page under /simulator, for tests and for debugging."""

@@ -1,9 +1,9 @@
-"""Keeps web pages of other origins away from the control surface.
+"""Rejects requests to /simulator that come from web pages of other origins.
 
-A browser on this machine runs pages of strangers, and their scripts can send requests here: from
-another origin, or from a name of their own that they let lead to this address (DNS rebinding).
-A browser says where a request comes from and which name it went to; curl says no more than the
-address. So names are refused that nobody has told us, and origins other than the one asked.
+A browser on this machine runs scripts of foreign pages, which can send requests here: from
+another origin, or under a host name of theirs that resolves to this address (DNS rebinding).
+A browser sends Origin or Sec-Fetch-Site, and Host; curl sends only Host. So a host name that is
+not configured is rejected, and so is an origin other than the requested host.
 """
 
 import ipaddress
@@ -11,27 +11,27 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 _LOCAL: Final = "localhost"
-_OWN: Final = frozenset({b"same-origin", b"none"})
+_OWN_SITES: Final = frozenset({b"same-origin", b"none"})
 
 
-def why_closed(headers: Iterable[tuple[bytes, bytes]], names: Collection[str]) -> str | None:
-    """Why a request is not let in, or None. `names` are those the simulator goes by besides
+def refusal_reason(headers: Iterable[tuple[bytes, bytes]], names: Collection[str]) -> str | None:
+    """Return why a request is rejected, or None. `names` are the allowed host names besides IP
     addresses and localhost."""
     hosts = {value.lower() for name, value in headers if name == b"host"}
     if len(hosts) > 1:
-        return "more than one Host"
+        return "more than one Host header"
     host = next(iter(hosts), b"")
-    if host and not _is_ours(host.decode("latin-1"), names):
-        return "this name is not one of the simulator's: use its address, or --allow-host"
+    if host and not _is_allowed(host.decode("latin-1"), names):
+        return "host name not allowed: use an IP address or localhost, or start with --allow-host"
     for name, value in headers:
         if name == b"origin" and value.lower() not in (b"http://" + host, b"https://" + host):
-            return "pages of other origins have no business here"
-        if name == b"sec-fetch-site" and value.lower() not in _OWN:
-            return "pages of other origins have no business here"
+            return "requests from web pages of other origins are not allowed"
+        if name == b"sec-fetch-site" and value.lower() not in _OWN_SITES:
+            return "requests from web pages of other origins are not allowed"
     return None
 
 
-def _is_ours(host: str, names: Collection[str]) -> bool:
+def _is_allowed(host: str, names: Collection[str]) -> bool:
     if host.startswith("["):
         name, closed, port = host[1:].partition("]")
         if not closed or not (port == "" or port.startswith(":")):

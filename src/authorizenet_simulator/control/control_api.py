@@ -1,4 +1,4 @@
-"""The control surface under /simulator: the truth, faults, clock, settlement, settings."""
+"""The control API under /simulator: transactions, faults, clock, settlement, settings."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,14 +19,14 @@ from authorizenet_simulator.state.webhooks import Notification
 from authorizenet_simulator.wire import amounts
 
 Answer = tuple[int, Iterator[bytes]]
-"""HTTP status, and the body in pieces."""
+"""HTTP status and the body in chunks."""
 _CHUNK_ROWS: Final = 1000
-_FURTHEST_S: Final = 1000 * 366 * 86_400.0
+_MAX_ADVANCE_S: Final = 1000 * 366 * 86_400.0
 _encode = msgspec.json.Encoder().encode
 
 
 _WORD: Final = r"^[!-~]+(?!\n)$"
-"""Printable ASCII without blanks, as logins and keys are."""
+"""Printable ASCII without spaces: the characters of logins and keys."""
 
 
 class AccountBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,7 +46,7 @@ class ClockBody(msgspec.Struct, forbid_unknown_fields=True):
     advance_s: float | None = None
     real: bool = False
     stopped: bool | None = None
-    """With `now` or `advance_s`: whether time stands still from then on."""
+    """With `now` or `advance_s`: whether the clock is stopped from then on."""
 
 
 class ResetBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,24 +54,24 @@ class ResetBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Connection(Protocol):
-    """The client's connection, as a fault needs it."""
+    """A client's connection, which a fault can cut."""
 
     def abort(self, *, reset: bool) -> None:
-        """End it at once with nothing more sent; with `reset` the peer sees a reset."""
+        """Close it at once without sending more; with `reset` the peer sees a reset."""
 
 
 class Listener(Protocol):
-    """The door: whether new connections are accepted."""
+    """The listening socket: whether new connections are accepted."""
 
     def stop(self, spare: Connection | None) -> None:
-        """Refuse new connections and end those now idle, except `spare`."""
+        """Refuse new connections and close idle ones, except `spare`."""
 
     async def resume(self) -> None:
-        """Accept again, on the same port."""
+        """Accept connections again, on the same port."""
 
 
 class Control:
-    """Answers the control surface's requests."""
+    """Answers the control API's requests."""
 
     def __init__(self, ledger: Ledger, faults: Faults, calls: Calls) -> None:
         self.listener: Listener | None = None
@@ -122,7 +122,7 @@ class Control:
         return _json({"status": "ok"})
 
     async def _transactions(self, request: "_Request") -> Answer:
-        """The truth, oldest first; with `limit` the newest so many of what matches."""
+        """List matching transactions, oldest first; with `limit` only the newest ones."""
         self._ledger.tick()
         login, invoice = request.get("login"), request.get("invoice_number")
         rows = self._ledger.rows
@@ -138,22 +138,22 @@ class Control:
         return 200, _array(rows[:])
 
     async def _calls(self, request: "_Request") -> Answer:
-        """The newest calls, masked, newest first."""
+        """List the newest calls, masked, newest first."""
         calls = self._recorded_calls
         login, method = request.get("login"), request.get("method")
         listed = calls.listed(login, method, request.get("contains"), _limit(request, 200))
         return _json({"not_kept": calls.passed, "calls": listed})
 
     async def _notifications(self, request: "_Request") -> Answer:
-        """The newest notifications of one account or of all, newest first."""
+        """List the notifications of one account or of all, newest first."""
         login, history = request.get("login"), self._ledger.webhooks.history
         chosen = [history.get(login, {})] if login else history.values()
         limit = _limit(request, 100)
         newest = chain.from_iterable(islice(reversed(each.values()), limit) for each in chosen)
         ordered = sorted(newest, key=lambda each: each.event.at, reverse=True)
-        return _json([self._told(each) for each in ordered[:limit]])
+        return _json([self._shown(each) for each in ordered[:limit]])
 
-    def _told(self, notification: Notification) -> dict[str, Any]:
+    def _shown(self, notification: Notification) -> dict[str, Any]:
         event = notification.event
         webhook = self._ledger.webhooks.webhooks.get(event.webhook_id)
         return {
@@ -178,11 +178,11 @@ class Control:
         return _json([{"login": each.login, "currencies": each.currencies} for each in accounts])
 
     async def _add_account(self, request: "_Request") -> Answer:
-        said = msgspec.json.decode(request.body, type=AccountBody)
+        body = msgspec.json.decode(request.body, type=AccountBody)
         self._ledger.add_account(
-            said.login, said.transaction_key, said.currencies, said.signature_key
+            body.login, body.transaction_key, body.currencies, body.signature_key
         )
-        return _json({"login": said.login, "currencies": said.currencies})
+        return _json({"login": body.login, "currencies": body.currencies})
 
     async def _settings(self, request: "_Request") -> Answer:
         return _json(self._settings_for(request.get("login")))
@@ -196,16 +196,16 @@ class Control:
         return self._ledger.settings_of(account)
 
     async def _change_settings(self, request: "_Request") -> Answer:
-        """What is named changes; the rest stays. With `login`: for that account alone."""
-        said = msgspec.json.decode(request.body, type=dict[str, Any])
-        login = said.pop("login", None)
+        """Change the settings named in the body; with `login` for that account alone."""
+        body = msgspec.json.decode(request.body, type=dict[str, Any])
+        login = body.pop("login", None)
         if not isinstance(login, str | None):
             raise ValueError("login must be a string")
-        merged = msgspec.structs.asdict(self._settings_for(login)) | said
+        merged = msgspec.structs.asdict(self._settings_for(login)) | body
         settings = msgspec.convert(merged, type=Settings)
         for limit in (settings.held_above, settings.max_amount, settings.echeck_monthly_limit):
             if limit is not None and (not _is_amount(limit)):
-                raise ValueError("amounts are strings such as '900.00'")
+                raise ValueError("amounts must be strings above zero such as '900.00'")
         self._ledger.change_settings(login or "", settings)
         return _json(settings)
 
@@ -215,7 +215,7 @@ class Control:
     async def _add_fault(self, request: "_Request") -> Answer:
         fault = msgspec.json.decode(request.body, type=Fault)
         if fault.id:
-            raise ValueError("the id of a fault is given, not taken")
+            raise ValueError("id must be omitted: the simulator assigns it")
         if (problem := fault.problem()) is not None:
             raise ValueError(problem)
         number = self._active_faults.add(fault)
@@ -245,13 +245,13 @@ class Control:
         return _json({"deleted": 1})
 
     async def _remove(self, numbers: list[str]) -> None:
-        """Take faults away; where none refuses connections any more, they are accepted again."""
+        """Delete faults; accept connections again once no `refuse` fault is left."""
         active = self._active_faults.active
         for number in numbers:
             active.pop(number, None)
             if (timer := self._timers.pop(number, None)) is not None:
                 timer.cancel()
-        self._ledger.webhooks.wake()  # what a fault held back may go
+        self._ledger.webhooks.wake()  # a fault may have delayed notifications
         listener = self.listener
         if listener is not None and not any(each.kind == "refuse" for each in active.values()):
             await listener.resume()
@@ -267,27 +267,27 @@ class Control:
         )
 
     async def _set_clock(self, request: "_Request") -> Answer:
-        """Time goes on from the moment given, unless it is stopped. It may go back, as clocks do:
-        what is recorded keeps its moments. Everything is checked before anything changes."""
-        said = msgspec.json.decode(request.body, type=ClockBody)
-        if (said.now is not None) + (said.advance_s is not None) + said.real != 1:
-            raise ValueError("one of now, advance_s and real is needed")
+        """Set the clock, which runs on from there unless stopped. It may go back: recorded times
+        do not change. Everything is checked before anything changes."""
+        body = msgspec.json.decode(request.body, type=ClockBody)
+        if (body.now is not None) + (body.advance_s is not None) + body.real != 1:
+            raise ValueError("give exactly one of now, advance_s and real")
         the_clock = self._ledger.clock
         current = the_clock.now_ms()
-        if said.real:
-            if said.stopped is not None:
-                raise ValueError("the real time does not stand still: stopped goes with now")
+        if body.real:
+            if body.stopped is not None:
+                raise ValueError("stopped cannot be combined with real: use now or advance_s")
             self._ledger.set_clock(0, None)
             return await self._clock(request)
-        if said.now is not None:
-            target, stopped = clock.parse_setting(said.now), bool(said.stopped)
+        if body.now is not None:
+            target, stopped = clock.parse_setting(body.now), bool(body.stopped)
         else:
-            seconds = said.advance_s or 0.0
-            if not abs(seconds) < _FURTHEST_S:  # infinity and NaN neither
-                raise ValueError("advance_s is a number of seconds, at most 1000 years")
+            seconds = body.advance_s or 0.0
+            if not abs(seconds) < _MAX_ADVANCE_S:  # rejects infinity and NaN too
+                raise ValueError("advance_s must be a number of seconds, at most 1000 years")
             target = clock.settable(current + round(seconds * 1000))
             was = the_clock.stopped_ms is not None
-            stopped = was if said.stopped is None else said.stopped
+            stopped = was if body.stopped is None else body.stopped
         self._ledger.set_clock(target - current + the_clock.offset_ms, target if stopped else None)
         return await self._clock(request)
 
@@ -303,8 +303,8 @@ class Control:
         return _json(manual_controls.return_item(self._ledger, request.body))
 
     async def _reset(self, request: "_Request") -> Answer:
-        """Forget transactions and faults, of one account or of all; accounts, settings and the
-        clock stay, and no id comes twice."""
+        """Delete transactions and faults, of one account or of all; accounts, settings and the
+        clock stay, and ids are not reused."""
         login = None
         if request.body.strip():
             login = msgspec.json.decode(request.body, type=ResetBody).login
@@ -338,7 +338,7 @@ def _limit(request: _Request, default: int) -> int:
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise ValueError("limit is a whole number, not negative")
+        raise ValueError("limit must be a whole number from 0 to 999999999")
     return int(text)
 
 
@@ -350,7 +350,7 @@ def _is_amount(text: str) -> bool:
 
 
 def _row(row: Txn | Action) -> bytes:
-    """One truth row: of a capture or void the id is the original's."""
+    """Encode one transaction; a capture or void has the id of the original."""
     if isinstance(row, Txn):
         txn, ref = row, row.ref
         response_code = row.response_code

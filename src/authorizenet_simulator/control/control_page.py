@@ -1,4 +1,4 @@
-"""The page at /simulator: one file that reads everything it shows from the control API."""
+"""The page at /simulator: one file whose script reads all data from the control API."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -9,7 +9,7 @@ PAGE: Final = (resources.files("authorizenet_simulator") / "data" / "page.html")
 
 
 def _inline(opening: bytes, closing: bytes) -> str:
-    """The source expression that allows the page's own script or style, and no other."""
+    """Return the policy's source expression that allows only the page's own script or style."""
     text = PAGE.split(opening, 1)[1].split(closing, 1)[0]
     return f"'sha256-{b64encode(sha256(text).digest()).decode()}'"
 

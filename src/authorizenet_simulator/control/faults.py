@@ -1,4 +1,4 @@
-"""Faults on order: which calls and notifications they meet, and how often."""
+"""Injected faults: which calls and notifications they affect, and how often."""
 
 import math
 import random
@@ -38,85 +38,85 @@ Kind = Literal[
 Distribution = Literal["constant", "uniform", "lognormal"]
 
 
-_LONGEST_MS: Final = 86_400_000.0
-_WIDEST_SIGMA: Final = 10.0
-_MOST_RATE: Final = 1e6
-_MOST_CALLS: Final = 10**9
+_MAX_MS: Final = 86_400_000.0
+_MAX_SIGMA: Final = 10.0
+_MAX_RATE: Final = 1e6
+_MAX_CALLS: Final = 10**9
 _WEBHOOK: Final = "webhook_"
-"""How the kinds begin that meet notifications, not calls."""
+"""Prefix of the kinds that affect notifications, not calls."""
 _CODED: Final = frozenset({"code_after", "code_before"})
-_NO_CALL: Final = frozenset(
+_NOT_FOR_CALLS: Final = frozenset(
     {"refuse", *(kind for kind in get_args(Kind) if kind.startswith(_WEBHOOK))}
 )
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What to do to which calls. Without `count` and `probability`: to all, until deleted."""
+    """A fault and the calls it affects: all, until deleted, without `count` or `probability`."""
 
     kind: Kind
     count: int | None = None
-    """The next so many matching calls; falls as they come."""
+    """How many more matching calls it affects; counts down."""
     probability: float | None = None
     method: str | None = None
     transaction_type: str | None = None
     login: str | None = None
     event_type: str | None = None
-    """Of notifications: for the kinds that begin with webhook_."""
+    """The notifications affected, for the kinds that begin with webhook_."""
     delay_ms: float = 0.0
-    """How late a reply, a charge or a notification is; of slow_body: the wait before each step."""
+    """Delay of a reply, charge or notification; for slow_body the wait before each step."""
     by_clock: bool = False
-    """Of late_charge: the delay is by the simulator's clock, so moving it brings the charge."""
+    """For late_charge: the delay passes on the simulator's clock, which a test may set."""
     status: int = 500
     """HTTP status of error_after, error_before and html."""
     rate: float = 0.0
-    """Calls of a method each second that a throttle lets pass."""
+    """Calls per second and method that a throttle allows."""
     step_bytes: int = 64
-    """How much of a slow_body comes at a time."""
+    """Bytes of each step of a slow_body."""
     code: str = ""
-    """What code_after and code_before answer, of the whole request: `E00049`."""
+    """The error code that code_after and code_before answer, such as `E00049`."""
     content_type: str = "text/plain"
-    """What a wrong_content_type says instead."""
+    """The Content-Type that wrong_content_type sends."""
     distribution: Distribution = "constant"
     ms: float = 0.0
-    """The latency: constant, the upper end of uniform, the median of lognormal."""
+    """The latency: its value (constant), maximum (uniform) or median (lognormal)."""
     sigma: float = 0.5
     duration_ms: float | None = None
     """How long to refuse connections; None: until deleted."""
     id: str = ""
 
     def problem(self) -> str | None:
-        """Why it makes no sense, or None."""
-        if self.count is not None and not 1 <= self.count <= _MOST_CALLS:
-            return "count must be between 1 and a billion"
+        """Return why the fault is invalid, or None."""
+        if self.count is not None and not 1 <= self.count <= _MAX_CALLS:
+            return "count must be between 1 and 1000000000"
         if self.probability is not None and not 0 <= self.probability <= 1:
             return "probability must be between 0 and 1"
         times = (self.delay_ms, self.ms, self.duration_ms or 0.0)
-        if not all(0 <= each <= _LONGEST_MS for each in times):
-            return "times must be between 0 and a day"
-        if not 0 <= self.sigma <= _WIDEST_SIGMA:
+        if not all(0 <= each <= _MAX_MS for each in times):
+            return "delay_ms, ms and duration_ms must be between 0 and 86400000 (a day)"
+        if not 0 <= self.sigma <= _MAX_SIGMA:
             return "sigma must be between 0 and 10"
         lowest = 200 if self.kind == "html" else 400
         if not lowest <= self.status <= 599:
             return f"status must be between {lowest} and 599"
         if self.kind in _CODED and self.code not in MESSAGES:
-            return f"{self.kind} needs a code of the processor's list, such as E00049"
+            return f"{self.kind} needs a code of Authorize.Net's list, such as E00049"
         if self.code and self.kind not in _CODED:
-            return "code is for code_after and code_before"
+            return "code is only for code_after and code_before"
         if not 1 <= self.step_bytes <= 1 << 20:
-            return "step_bytes must be between 1 and a million"
-        if (self.kind == "throttle") != (0 < self.rate <= _MOST_RATE):
-            return "a throttle, and nothing else, needs a rate above 0, a million at most"
+            return "step_bytes must be between 1 and 1048576"
+        if (self.kind == "throttle") != (0 < self.rate <= _MAX_RATE):
+            return "rate is for throttle, which needs it: above 0, at most 1000000"
         if not 1 <= len(self.content_type) <= 200 or not (
             self.content_type.isascii() and self.content_type.isprintable()
         ):
-            return "content_type must be printable ASCII"
+            return "content_type must be 1 to 200 printable ASCII characters"
         if self.kind.startswith(_WEBHOOK):
             if self.method is not None:
-                return "a notification has no method; event_type says which"
+                return "method is not for notifications: use event_type"
             if self.kind == "webhook_reorder" and (self.count is None or self.count < 2):
                 return "webhook_reorder needs a count of at least 2"
         elif self.event_type is not None:
-            return "event_type is for the kinds that begin with webhook_"
+            return "event_type is only for the kinds that begin with webhook_"
         return None
 
     def matches(self, call: Call) -> bool:
@@ -134,11 +134,11 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         )
 
 
-_MOST_BUCKETS: Final = 1000
+_MAX_BUCKETS: Final = 1000
 
 
 class _Bucket:
-    """What a throttle still lets pass: up to one second's worth, filling as time goes."""
+    """A throttle's token bucket: holds up to one second's worth of calls."""
 
     __slots__ = ("filled_at", "left")
 
@@ -147,7 +147,7 @@ class _Bucket:
         self.filled_at = time.monotonic()
 
     def is_empty(self, rate: float) -> bool:
-        """Take one call's worth; True where there is none."""
+        """Take one call from the bucket; return True if it is empty."""
         now = time.monotonic()
         self.left = min(max(1.0, rate), self.left + (now - self.filled_at) * rate)
         self.filled_at = now
@@ -158,14 +158,14 @@ class _Bucket:
 
 
 class Faults:
-    """Those in force, oldest first. Of the kinds other than latency the first match counts."""
+    """The active faults, oldest first. Of the kinds other than latency only the first applies."""
 
     def __init__(self, seed: int) -> None:
         self.active: dict[str, Fault] = {}
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._made = 0
         self._buckets: dict[tuple[str, str], _Bucket] = {}
-        """By throttle and method."""
+        """By fault id and method."""
 
     def add(self, fault: Fault) -> str:
         self._made += 1
@@ -174,17 +174,17 @@ class Faults:
         return fault.id
 
     def plan(self, call: Call) -> tuple[Fault | None, float]:
-        """The fault that meets this call, and the latency in seconds; both are used up by one."""
+        """Return this call's fault and its latency in seconds; count both down."""
         chosen: Fault | None = None
         latency_s = 0.0
         for fault in list(self.active.values()):
-            if fault.kind in _NO_CALL or not fault.matches(call):
+            if fault.kind in _NOT_FOR_CALLS or not fault.matches(call):
                 continue
             if fault.kind != "latency" and chosen is not None:
                 continue
             if fault.kind == "throttle" and not self._is_too_many(fault, call.method):
                 continue
-            if not self._strikes(fault):
+            if not self._applies(fault):
                 continue
             if fault.kind == "latency":
                 latency_s += self._latency_s(fault)
@@ -193,18 +193,18 @@ class Faults:
         return chosen, latency_s
 
     def plan_notification(self, login: str, event_type: str) -> Fault | None:
-        """The fault that meets a notification before its first delivery; it is used up by one."""
+        """Return the fault of a notification before its first delivery; count it down."""
         for fault in list(self.active.values()):
             if (
                 fault.kind.startswith(_WEBHOOK)
                 and fault.matches_notification(login, event_type)
-                and self._strikes(fault)
+                and self._applies(fault)
             ):
                 return fault
         return None
 
-    def _strikes(self, fault: Fault) -> bool:
-        """By its probability; then it is used up by one."""
+    def _applies(self, fault: Fault) -> bool:
+        """Decide by the fault's probability whether it applies; if so count it down."""
         if fault.probability is not None and self._random.random() >= fault.probability:
             return False
         if fault.count is not None:
@@ -216,7 +216,7 @@ class Faults:
     def _is_too_many(self, fault: Fault, method: str) -> bool:
         bucket = self._buckets.get((fault.id, method))
         if bucket is None:
-            if len(self._buckets) >= _MOST_BUCKETS:  # of faults long deleted
+            if len(self._buckets) >= _MAX_BUCKETS:  # mostly of deleted faults
                 self._buckets.clear()
             bucket = self._buckets[fault.id, method] = _Bucket(fault.rate)
         return bucket.is_empty(fault.rate)

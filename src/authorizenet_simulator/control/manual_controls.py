@@ -1,4 +1,4 @@
-"""Changes that no client can ask for: set any status, and return an eCheck as the bank would."""
+"""Changes that the API does not offer: set any status, or return an eCheck as a bank does."""
 
 from typing import Annotated, Any, Final
 
@@ -33,30 +33,30 @@ class ReturnBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def set_status(ledger: Ledger, body: bytes) -> dict[str, Any]:
-    """Give a transaction any status, with its consequences. Raises ValueError."""
-    said = msgspec.json.decode(body, type=StatusBody)
-    txn = _find(ledger, said.trans_id)
-    wanted = PLACES.get(said.status)
+    """Set a transaction's status, with all its consequences. Raises ValueError if it cannot."""
+    change = msgspec.json.decode(body, type=StatusBody)
+    txn = _find(ledger, change.trans_id)
+    wanted = PLACES.get(change.status)
     if wanted is None:
-        raise ValueError(f"no status {said.status!r}; there are {', '.join(PLACES)}")
+        raise ValueError(f"unknown status {change.status!r}; known are {', '.join(PLACES)}")
     kind = "refund" if txn.type == "refundTransaction" else "charge"
     if wanted.of and wanted.of != kind:
-        raise ValueError(f"{said.status} is the status of a {wanted.of}; this is a {kind}")
+        raise ValueError(f"{change.status} is only for a {wanted.of}; this is a {kind}")
     if txn.response_code == AWAITS_PAYER:
-        raise ValueError("the payer has not consented yet")
-    if said.status == statuses.RETURNED:
+        raise ValueError("the PayPal payer has not consented yet, so the status cannot be set")
+    if change.status == statuses.RETURNED:
         return _return(ledger, txn, "R01", None)
-    ledger.move(txn, said.status, ledger.tick())
+    ledger.move(txn, change.status, ledger.tick())
     return {"trans_id": str(txn.trans_id), "status": txn.status}
 
 
 def return_item(ledger: Ledger, body: bytes) -> dict[str, Any]:
-    """The bank gives a settled eCheck back. Raises ValueError."""
-    said = msgspec.json.decode(body, type=ReturnBody)
-    txn = _find(ledger, said.trans_id)
+    """Return a settled eCheck as the bank would. Raises ValueError if it cannot be returned."""
+    change = msgspec.json.decode(body, type=ReturnBody)
+    txn = _find(ledger, change.trans_id)
     if txn.status not in (statuses.SETTLED, statuses.REFUND_SETTLED):
-        raise ValueError(f"only what has settled is returned; this is {txn.status}")
-    return _return(ledger, txn, said.code, said.description)
+        raise ValueError(f"only a settled transaction can be returned; this one is {txn.status}")
+    return _return(ledger, txn, change.code, change.description)
 
 
 def _find(ledger: Ledger, number: str) -> Txn:
@@ -69,7 +69,7 @@ def _find(ledger: Ledger, number: str) -> Txn:
 
 def _return(ledger: Ledger, txn: Txn, code: str, description: str | None) -> dict[str, Any]:
     if txn.brand != "eCheck":
-        raise ValueError(f"only eChecks are returned; this was paid by {txn.brand}")
+        raise ValueError(f"only an eCheck can be returned, not a payment by {txn.brand}")
     now = ledger.tick()
     before = len(ledger.returns.items.get(txn.trans_id, ()))
     text = description or _REASONS.get(code, "Returned")

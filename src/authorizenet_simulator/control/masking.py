@@ -1,7 +1,7 @@
-"""Masking of requests and replies as they were sent, in JSON or XML, well formed or not.
+"""Masks requests and replies as they were sent, in JSON or XML, well formed or not.
 
-What a client sends by mistake is what somebody debugs, so this works on the text and not on what
-a parser would make of it; escapes that could hide a digit or a name are undone first.
+Malformed requests are the ones people debug, so this masks the text itself and does not parse
+it; escapes that could hide a digit or a name are decoded first.
 """
 
 import re
@@ -10,11 +10,11 @@ from typing import Final
 from authorizenet_simulator.state.payment_methods import brand_of
 
 MOST_KEPT: Final = 64 << 10
-"""Characters of one body; the rest is cut off."""
+"""Maximum characters of one body; the rest is cut off."""
 _HIDDEN: Final = "***"
 
 _NUMBERS: Final = ("cardNumber", "accountNumber", "routingNumber")
-"""Their last four digits stay."""
+"""Masked except for the last four digits."""
 _SECRETS: Final = (
     "transactionKey",
     "partnerTransactionKey",
@@ -36,7 +36,7 @@ _SECRETS: Final = (
     "EncryptedData",
     "taxId",
     "driversLicense",
-    # What the wire does not know, and clients send all the same.
+    # Not fields of the API, but clients send them by mistake.
     "transaction_key",
     "card_code",
     "cvv",
@@ -44,12 +44,12 @@ _SECRETS: Final = (
     "cvc",
     "securityCode",
 )
-"""Hidden with everything in them."""
+"""Hidden completely, with any nested content."""
 _NAMES: Final = "|".join(_NUMBERS + _SECRETS)
 _STRING: Final = r'"(?:[^"\\]|\\.)*"?'
 _JSON: Final = re.compile(
     rf'("(?:{_NAMES})"\s*:\s*)({_STRING}|\[[^\]]*\]?|\{{[^}}]*\}}?|[^,}}\]\s]+)'
-    rf'|("token"\s*:\s*)({_STRING})',  # elsewhere it holds the card, whose parts are masked
+    rf'|("token"\s*:\s*)({_STRING})',  # an object holds a card, masked by its own fields
     re.DOTALL | re.IGNORECASE,
 )
 _XML: Final = re.compile(
@@ -67,8 +67,8 @@ _LAST_DIGITS: Final = re.compile(r"[0-9 .\-]+\Z")
 
 
 def mask(body: bytes) -> str:
-    """The text of `body` with every secret and card number masked; of what is neither JSON nor XML
-    (a form, something compressed), where secrets could lie anywhere, its length."""
+    """Return the text of `body` with every secret and card number masked. Of a body that is neither
+    JSON nor XML (a form, compressed data) return the length: secrets could be anywhere in it."""
     if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = body.decode("utf-16", "replace")
     else:
@@ -91,7 +91,7 @@ def _unescape(found: re.Match[str]) -> str:
     json, hexadecimal, decimal = found.groups()
     code = int(json or hexadecimal, 16) if json or hexadecimal else int(decimal)
     character = chr(code) if code < 128 else ""
-    # Anything else, a quote or an angle bracket above all, would change what the text says.
+    # Decoding anything else, such as a quote or angle bracket, would change the structure.
     return character if character.isalnum() or character in ("-", " ", ".") else found[0]
 
 
@@ -106,7 +106,7 @@ def _hide_element(found: re.Match[str]) -> str:
 
 
 def _hidden(name: str, value: str) -> str:
-    """`name`, then what is shown in place of `value`."""
+    """Return `name` followed by the masked `value`."""
     inner = value.strip().strip('"')
     if not inner or inner == "null":
         return name + value
@@ -121,7 +121,7 @@ def _hidden(name: str, value: str) -> str:
 
 
 def _hide_digits(found: re.Match[str]) -> str:
-    """A run that is too long, or in which the number of a card could lie."""
+    """Mask a run of digits that is too long or contains a possible card number."""
     digits = re.sub(r"[^0-9]", "", found[0])
     if len(digits) > _LONGEST_RUN:
         return "XXXX"

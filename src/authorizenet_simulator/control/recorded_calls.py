@@ -1,7 +1,7 @@
-"""The newest calls of clients, masked as they are recorded, for debugging an integration.
+"""Records the newest API calls, masked, for debugging an integration.
 
-Of each second only the first so many calls are kept: under load the rest costs one look at the
-clock, and a list of two hundred would say nothing anyway. Nothing unmasked is ever kept.
+Only the first calls of each second are kept (`recorded_calls_per_s`), so that under load the
+others cost one reading of the clock. Nothing unmasked is ever kept.
 """
 
 import re
@@ -16,8 +16,8 @@ from authorizenet_simulator.state.ledger import Ledger
 MOST_KEPT: Final = 200
 
 
-class Kept:
-    """One call, masked. `status` 0: the connection was cut; `fault`: the kind it met, or ''."""
+class RecordedCall:
+    """One masked call; `status` 0: connection cut; `fault`: the kind of its fault, or ''."""
 
     __slots__ = (
         "at",
@@ -55,19 +55,19 @@ class Kept:
 
 
 class Calls:
-    """A ring of the newest calls."""
+    """A ring buffer of the newest calls."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.passed = 0
-        """How many were not kept because their second was full."""
+        """How many calls were not kept because of the limit per second."""
         self._ledger = ledger
-        self._ring: deque[Kept] = deque(maxlen=MOST_KEPT)
+        self._ring: deque[RecordedCall] = deque(maxlen=MOST_KEPT)
         self._number = 0
         self._left = 0
         self._second_ends = 0.0
 
     def begin(self) -> float:
-        """When the call began, for `end`; 0.0 where it will not be kept."""
+        """Return the start time to pass to `end`; 0.0 if the call will not be kept."""
         now = time.monotonic()
         if now >= self._second_ends:
             self._second_ends = now + 1
@@ -88,10 +88,10 @@ class Calls:
         reply: bytes,
         fault: str = "",
     ) -> None:
-        """Keep a call that `begin` let in."""
+        """Record a call for which `begin` returned a start time."""
         self._number += 1
         self._ring.append(
-            Kept(
+            RecordedCall(
                 self._number,
                 time.time(),
                 f"{client[0]}:{client[1]}" if client else "",
@@ -111,18 +111,18 @@ class Calls:
     def listed(
         self, login: str | None, method: str | None, contains: str | None, limit: int
     ) -> list[dict[str, Any]]:
-        """Newest first, of those that match."""
+        """Return the matching calls, newest first."""
         found: list[dict[str, Any]] = []
-        for kept in reversed(self._ring):
+        for call in reversed(self._ring):
             if len(found) >= limit:
                 break
-            told = _told(kept)
+            shown = _shown(call)
             if (
-                (login is None or told["login"] == login)
-                and (method is None or told["method"].lower() == method.lower())
-                and (contains is None or contains in kept.request or contains in kept.reply)
+                (login is None or shown["login"] == login)
+                and (method is None or shown["method"].lower() == method.lower())
+                and (contains is None or contains in call.request or contains in call.reply)
             ):
-                found.append(told)
+                found.append(shown)
         return found
 
 
@@ -135,27 +135,27 @@ _RESPONSE_CODE: Final = re.compile(r'"responseCode"\s*:\s*"?(\d)|<responseCode>(
 _REASON: Final = re.compile(r'"(?:errorCode|code)"\s*:\s*"(\d+)"|<(?:errorCode|code)>(\d+)<')
 
 
-def _told(kept: Kept) -> dict[str, Any]:
-    xml = kept.request.lstrip()[:1] == "<"
-    method = _first(_XML_METHOD if xml else _JSON_METHOD, kept.request)
-    outcome = _first(_CODE, kept.reply)
-    if (response_code := _first(_RESPONSE_CODE, kept.reply)) and _first(_TYPE, kept.request):
-        outcome = f"{outcome} {response_code}/{_first(_REASON, kept.reply)}"
+def _shown(call: RecordedCall) -> dict[str, Any]:
+    xml = call.request.lstrip()[:1] == "<"
+    method = _first(_XML_METHOD if xml else _JSON_METHOD, call.request)
+    outcome = _first(_CODE, call.reply)
+    if (response_code := _first(_RESPONSE_CODE, call.reply)) and _first(_TYPE, call.request):
+        outcome = f"{outcome} {response_code}/{_first(_REASON, call.reply)}"
     return {
-        "number": kept.number,
-        "at": datetime.fromtimestamp(kept.at, UTC).isoformat(timespec="milliseconds"),
-        "client": kept.client,
-        "login": _first(_LOGIN, kept.request),
+        "number": call.number,
+        "at": datetime.fromtimestamp(call.at, UTC).isoformat(timespec="milliseconds"),
+        "client": call.client,
+        "login": _first(_LOGIN, call.request),
         "method": method,
-        "transaction_type": _first(_TYPE, kept.request),
+        "transaction_type": _first(_TYPE, call.request),
         "format": "XML" if xml else "JSON",
-        "duration_ms": round(kept.duration_ms, 3),
-        "http_status": kept.status,
-        "content_type": kept.kind,
+        "duration_ms": round(call.duration_ms, 3),
+        "http_status": call.status,
+        "content_type": call.kind,
         "outcome": outcome,
-        "fault": kept.fault,
-        "request": kept.request,
-        "reply": kept.reply,
+        "fault": call.fault,
+        "request": call.request,
+        "reply": call.reply,
     }
 
 
