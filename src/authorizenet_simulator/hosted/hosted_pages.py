@@ -1,4 +1,4 @@
-"""Hosted pages: the requests that issue a token, and the pages that a token opens."""
+"""Hosted pages: the API requests that issue a token, and the pages opened with it."""
 
 import secrets
 from collections.abc import Callable
@@ -24,24 +24,24 @@ _encode = msgspec.json.Encoder().encode
 
 
 def mint_payment_page(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getHostedPaymentPageRequest: a token for one payment. Raises ApiError."""
+    """getHostedPaymentPageRequest: issue a token for one payment. Raises ApiError."""
     settings = page_settings.read(body.get("hostedPaymentSettings"), page_settings.PAYMENT)
-    asked: Tree = body["transactionRequest"]
-    if asked["transactionType"] not in (SALE, AUTH):
+    transaction: Tree = body["transactionRequest"]
+    if transaction["transactionType"] not in (SALE, AUTH):
         raise ApiError("E00060")
-    if "amount" not in asked:
+    if "amount" not in transaction:
         raise ApiError("E00014", "Amount is required.")
-    if not amounts.parse(asked["amount"]) or asked["amount"].strip().startswith("-"):
+    if not amounts.parse(transaction["amount"]) or transaction["amount"].strip().startswith("-"):
         raise ApiError("E00013", "Amount is invalid.")
-    kept = {key: value for key, value in asked.items() if key not in ("payment", "profile")}
-    if (customer := kept.get("customer")) is not None:  # what no transaction keeps waits nowhere
+    kept = {key: value for key, value in transaction.items() if key not in ("payment", "profile")}
+    if (customer := kept.get("customer")) is not None:  # only the fields that transactions keep
         kept["customer"] = {key: customer[key] for key in customer if key in CUSTOMER_KEPT}
     request = payment_methods.without_card_numbers(_encode(kept).decode())
     return _mint(ledger, account, body, now, request, 0, settings)
 
 
 def mint_profile_page(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getHostedProfilePageRequest: a token for one customer's page. Raises ApiError E00040."""
+    """getHostedProfilePageRequest: issue a token for a customer's page. Raises ApiError E00040."""
     settings = page_settings.read(body.get("hostedProfileSettings"), page_settings.PROFILE)
     profile = profile_queries.find(ledger, account, body)
     return _mint(ledger, account, body, now, "", profile.profile_id, settings)
@@ -70,18 +70,18 @@ METHODS: Final[dict[str, Handler]] = {
 }
 
 
-Shower = Callable[[Ledger, Schema, PageMinted, Form, int], Answer]
-PATHS: Final[dict[str, tuple[bool, Shower]]] = {
+PageHandler = Callable[[Ledger, Schema, PageMinted, Form, int], Answer]
+PATHS: Final[dict[str, tuple[bool, PageHandler]]] = {
     payment_page.SHOW: (False, payment_page.show),
     payment_page.PAY: (False, payment_page.pay),
     profile_page.SHOW: (True, profile_page.show),
     profile_page.ADD: (True, profile_page.add),
 }
-"""Where the pages are: whether a profile's, and what answers."""
+"""Path -> whether the page is a profile's, and the function that answers."""
 
 
 class _Refusal(Exception):
-    """What is shown in place of the page, and its HTTP status."""
+    """The error text shown instead of the page, and its HTTP status."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -89,7 +89,7 @@ class _Refusal(Exception):
 
 
 def answer(ledger: Ledger, rules: Schema, method: str, path: str, data: bytes) -> Answer:
-    """The page at one of `PATHS`."""
+    """Answer a request for one of `PATHS`."""
     now = ledger.tick()
     try:
         if method != "POST":

@@ -1,6 +1,6 @@
-"""The HTML of hosted pages: plain forms, no script, nothing from elsewhere.
+"""The HTML of hosted pages: plain forms without scripts or external resources.
 
-Whatever a request or a buyer said is escaped where it enters a page.
+All text from requests and buyers is escaped where it is inserted.
 """
 
 from base64 import b64encode
@@ -10,7 +10,7 @@ from html import escape
 from typing import Final
 
 Form = Mapping[str, str]
-"""What a browser sent."""
+"""The fields of a submitted form."""
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 """HTTP status, headers, body."""
 
@@ -24,7 +24,7 @@ _STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode()
 
 
 def policy(form_to: str | None) -> bytes:
-    """The content security policy. A form may lead to one other origin after it is answered."""
+    """Return the content security policy; `form_to` is another origin a form may redirect to."""
     targets = "'self'" if form_to is None else f"'self' {form_to}"
     return (
         f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action {targets};"
@@ -33,7 +33,7 @@ def policy(form_to: str | None) -> bytes:
 
 
 def page(title: str, *parts: str) -> bytes:
-    """A whole page; the parts are HTML already."""
+    """Build a page; the parts must be HTML."""
     shown = escape(title)
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
@@ -47,14 +47,14 @@ def paragraph(text: str, *, error: bool = False) -> str:
     return f"<p{kind}>{escape(text)}</p>"
 
 
-def facts(told: Iterable[tuple[str, str]]) -> str:
-    """A list of names and values; what has no value is left out."""
-    lines = (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in told if value)
+def facts(rows: Iterable[tuple[str, str]]) -> str:
+    """Build a list of names and values, omitting empty values."""
+    lines = (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows if value)
     return f"<dl>{''.join(lines)}</dl>"
 
 
 def link(url: str, text: str) -> str:
-    """`url` was checked to be a web address."""
+    """Build a link; the caller has checked that `url` is an http(s) address."""
     return f'<p><a href="{escape(url)}" rel="noreferrer">{escape(text)}</a></p>'
 
 
@@ -74,22 +74,22 @@ def field(
     label: str,
     *,
     value: str = "",
-    longest: int = 50,
+    max_length: int = 50,
     digits: bool = False,
     required: bool = False,
 ) -> str:
     marks = (' inputmode="numeric"' if digits else "") + (" required" if required else "")
     return (
         f'<label>{escape(label)}<input name="{name}" value="{escape(value)}"'
-        f' maxlength="{longest}"{marks}></label>'
+        f' maxlength="{max_length}"{marks}></label>'
     )
 
 
 def card_fields(*, needs_code: bool) -> list[str]:
     return [
-        field("cardNumber", "Card number", longest=23, digits=True, required=True),
-        field("expirationDate", "Expires (MM/YY)", longest=7, required=True),
-        field("cardCode", "Card code", longest=4, digits=True, required=needs_code),
+        field("cardNumber", "Card number", max_length=23, digits=True, required=True),
+        field("expirationDate", "Expires (MM/YY)", max_length=7, required=True),
+        field("cardCode", "Card code", max_length=4, digits=True, required=needs_code),
     ]
 
 
@@ -102,25 +102,25 @@ ADDRESS: Final = {
     "zip": ("ZIP", 20),
     "country": ("Country", 60),
 }
-"""The parts of an address that a form asks for: label, and the most characters."""
+"""The address fields of a form: label and maximum length."""
 
 
 def address_fields(known: Mapping[str, str], *, required: bool) -> list[str]:
     return [
-        field(name, label, value=known.get(name, ""), longest=longest, required=required)
-        for name, (label, longest) in ADDRESS.items()
+        field(name, label, value=known.get(name, ""), max_length=max_length, required=required)
+        for name, (label, max_length) in ADDRESS.items()
     ]
 
 
 def card_of(form: Form) -> dict[str, str]:
-    """The `creditCard` that the card fields were filled with."""
+    """Return the `creditCard` entered in the card fields."""
     number = form.get("cardNumber", "").replace(" ", "").replace("-", "")
     card = {"cardNumber": number, "expirationDate": form.get("expirationDate", "")}
     return card | ({"cardCode": form["cardCode"]} if form.get("cardCode") else {})
 
 
 def answer(body: bytes, status: int = 200, form_to: str | None = None) -> Answer:
-    """A page with the headers that every page has; `form_to` as `policy` takes it."""
+    """Return a page with its headers; `form_to` is passed to `policy`."""
     headers = [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-security-policy", policy(form_to)),

@@ -1,4 +1,4 @@
-"""The settings of hosted pages: their names, and the values that each allows."""
+"""The settings of hosted pages: their names and allowed values."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ _HOST = re.compile(r"[A-Za-z0-9.\-_]+(?::\d{1,5})?\Z|\[[0-9A-Fa-f:.]+\](?::\d{1,
 
 
 def origin_of(url: str) -> str | None:
-    """'https://shop.example' of a web address; None for any other kind of address."""
+    """Return the origin of an http(s) address ('https://shop.example'); None for others."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -28,7 +28,7 @@ def origin_of(url: str) -> str | None:
 
 
 def options(settings: Mapping[str, str], name: str) -> dict[str, Any]:
-    """What a setting in JSON says; {} where it is not given."""
+    """Return a setting's JSON object; {} if the setting is absent."""
     return _decode(settings[name]) if name in settings else {}
 
 
@@ -53,15 +53,15 @@ def _one_of(*values: str) -> Callable[[str], bool]:
 
 
 def _json(*addresses: str) -> Callable[[str], bool]:
-    """A JSON object, in which these keys hold web addresses."""
+    """Accept a JSON object in which these keys hold http(s) addresses."""
 
     def check(text: str) -> bool:
         try:
-            said = _decode(text)
+            value = _decode(text)
         except msgspec.MsgspecError:
             return False
         return all(
-            isinstance(said[key], str) and _web(said[key]) for key in addresses if said.get(key)
+            isinstance(value[key], str) and _web(value[key]) for key in addresses if value.get(key)
         )
 
     return check
@@ -98,7 +98,7 @@ PROFILE: Final[Checks] = {
 
 
 def read(given: Mapping[str, Any] | None, checks: Checks) -> dict[str, str]:
-    """The settings of a request. Raises ApiError E00013 for a name or value that is none."""
+    """Return a request's settings. Raises ApiError E00013 for an invalid name or value."""
     found: dict[str, str] = {}
     for setting in (given or {}).get("setting", ()):
         name, value = setting.get("settingName", ""), setting.get("settingValue", "")

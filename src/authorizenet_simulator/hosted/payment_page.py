@@ -1,6 +1,6 @@
-"""The payment page: takes a card or bank account and makes the transaction of its token, once.
+"""The payment page: takes a card or bank account and pays its token's transaction once.
 
-A payment that fails may be tried again, one that was approved or is held may not.
+A failed payment may be tried again; an approved or held one may not.
 """
 
 from typing import Any, Final
@@ -30,15 +30,15 @@ def show(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) 
     return _payment_form(page, {}, None)
 
 
-def _payment_form(page: PageMinted, said: Form, problem: str | None) -> Answer:
-    """The form, with what was typed before except for the payment method."""
-    asked = _decode(page.request)
+def _payment_form(page: PageMinted, entered: Form, problem: str | None) -> Answer:
+    """Build the form, filled with earlier input except for the payment method."""
+    transaction = _decode(page.request)
     wanted = page_settings.options(page.settings, "hostedPaymentPaymentOptions")
     back = page_settings.options(page.settings, "hostedPaymentReturnOptions")
     button = page_settings.options(page.settings, "hostedPaymentButtonOptions").get("text")
-    names = _address_fields(page, asked, said)
+    names = _address_fields(page, transaction, entered)
     parts = [] if problem is None else [html.paragraph(problem, error=True)]
-    parts.append(html.facts(_order(page, asked)))
+    parts.append(html.facts(_order(page, transaction)))
     forms = {
         _CARD: (html.card_fields(needs_code=wanted.get("cardCodeRequired") is True), True),
         _BANK: (_bank_fields(), False),
@@ -55,15 +55,15 @@ def _payment_form(page: PageMinted, said: Form, problem: str | None) -> Answer:
     return html.answer(html.page("Payment", *parts), form_to=form_to)
 
 
-def _order(page: PageMinted, asked: Tree) -> list[tuple[str, str]]:
-    told = page_settings.options(page.settings, "hostedPaymentOrderOptions")
-    total = amounts.text(amounts.parse(asked["amount"]) or 0)
-    amount = ("Amount", f"{total} {asked.get('currencyCode', '')}".strip())
-    if told.get("show") is False:
+def _order(page: PageMinted, transaction: Tree) -> list[tuple[str, str]]:
+    shown = page_settings.options(page.settings, "hostedPaymentOrderOptions")
+    total = amounts.text(amounts.parse(transaction["amount"]) or 0)
+    amount = ("Amount", f"{total} {transaction.get('currencyCode', '')}".strip())
+    if shown.get("show") is False:
         return [amount]
-    order = asked.get("order", {})
+    order = transaction.get("order", {})
     return [
-        ("Merchant", str(told.get("merchantName") or "")),
+        ("Merchant", str(shown.get("merchantName") or "")),
         ("Invoice", order.get("invoiceNumber", "")),
         ("Description", order.get("description", "")),
         amount,
@@ -72,33 +72,33 @@ def _order(page: PageMinted, asked: Tree) -> list[tuple[str, str]]:
 
 def _bank_fields() -> list[str]:
     return [
-        html.field("routingNumber", "Routing number", longest=9, digits=True, required=True),
-        html.field("accountNumber", "Account number", longest=17, digits=True, required=True),
-        html.field("nameOnAccount", "Name on account", longest=22, required=True),
+        html.field("routingNumber", "Routing number", max_length=9, digits=True, required=True),
+        html.field("accountNumber", "Account number", max_length=17, digits=True, required=True),
+        html.field("nameOnAccount", "Name on account", max_length=22, required=True),
     ]
 
 
-def _address_fields(page: PageMinted, asked: Tree, said: Form) -> list[str]:
-    told = page_settings.options(page.settings, "hostedPaymentBillingAddressOptions")
-    if told.get("show") is False:
+def _address_fields(page: PageMinted, transaction: Tree, entered: Form) -> list[str]:
+    shown = page_settings.options(page.settings, "hostedPaymentBillingAddressOptions")
+    if shown.get("show") is False:
         return []
-    known = {**asked.get("billTo", {}), **said}
-    return html.address_fields(known, required=told.get("required") is True)
+    known = {**transaction.get("billTo", {}), **entered}
+    return html.address_fields(known, required=shown.get("required") is True)
 
 
 def pay(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -> Answer:
-    """Make the payment; the form again where it fails."""
-    asked = _decode(page.request)
-    request: Tree = {"transactionRequest": _transaction(rules, asked, form)}
+    """Make the payment; show the form again if it fails."""
+    transaction = _decode(page.request)
+    request: Tree = {"transactionRequest": _transaction(rules, transaction, form)}
     login = page.login
     whole = {"merchantAuthentication": {"name": login, "transactionKey": "-"}, **request}
     try:
         rules.check("createTransactionRequest", whole)
     except SchemaError:
-        return _payment_form(page, form, "The payment data is incomplete or has a wrong form.")
+        return _payment_form(page, form, "The payment data is incomplete or badly formatted.")
     if page.ref_id:
         request["refId"] = page.ref_id
-    # Used before it is paid: a crash in between must not leave a token that pays twice.
+    # Marked as used before the payment: after a crash the token must not pay again.
     ledger.do(PageUsed(page.token))
     try:
         reply = create_transaction.create(ledger, ledger.accounts[login], request, now)
@@ -109,24 +109,24 @@ def pay(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -
     if response["responseCode"] not in ("1", "4"):
         ledger.do(PageFreed(page.token))
         return _payment_form(page, form, response["errors"][0]["errorText"])
-    return _receipt(page, asked, response)
+    return _receipt(page, transaction, response)
 
 
-def _transaction(rules: Schema, asked: Tree, form: Form) -> Tree:
-    """The transactionRequest with the payment method and address of the form, in order."""
+def _transaction(rules: Schema, transaction: Tree, form: Form) -> Tree:
+    """Add the form's payment method and address to the transactionRequest, in schema order."""
     if form.get("method") == _BANK:
         names = ("routingNumber", "accountNumber", "nameOnAccount")
         payment = {"bankAccount": {name: form.get(name, "") for name in names}}
     else:
         payment = {"creditCard": html.card_of(form)}
-    bill_to = {**asked.get("billTo", {}), **{n: form[n] for n in html.ADDRESS if form.get(n)}}
-    tree = {**asked, "payment": payment, **({"billTo": bill_to} if bill_to else {})}
+    bill_to = {**transaction.get("billTo", {}), **{n: form[n] for n in html.ADDRESS if form.get(n)}}
+    tree = {**transaction, "payment": payment, **({"billTo": bill_to} if bill_to else {})}
     kind = rules.requests["createTransactionRequest"].fields["transactionRequest"].child
     return tree if kind is None else _in_order(kind, tree)
 
 
 def _in_order(kind: Complex, tree: Tree) -> Tree:
-    """As the schema has them, at this depth and below `billTo`."""
+    """Put the fields into the schema's order, at this level and below `billTo`."""
     fields = kind.fields
     ordered = {name: tree[name] for name in sorted(tree, key=lambda name: fields[name].rank)}
     inner = fields["billTo"].child if "billTo" in ordered else None
@@ -136,8 +136,8 @@ def _in_order(kind: Complex, tree: Tree) -> Tree:
     return ordered
 
 
-def _receipt(page: PageMinted, asked: Tree, response: Tree) -> Answer:
-    """What was paid, and the way back to the shop."""
+def _receipt(page: PageMinted, transaction: Tree, response: Tree) -> Answer:
+    """Build the receipt with a link back to the shop."""
     back = page_settings.options(page.settings, "hostedPaymentReturnOptions")
     url = back.get("url")
     if url and back.get("showReceipt") is False:
@@ -148,7 +148,7 @@ def _receipt(page: PageMinted, asked: Tree, response: Tree) -> Answer:
         html.paragraph(response["messages"][0]["description"]),
         html.facts(
             [
-                *_order(page, asked),
+                *_order(page, transaction),
                 ("Payment method", f"{response['accountType']} {response['accountNumber']}"),
                 ("Transaction", response["transId"]),
                 ("Authorization code", response["authCode"]),

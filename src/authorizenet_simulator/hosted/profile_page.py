@@ -1,4 +1,4 @@
-"""The page of a customer profile: what is stored, masked, and a form that adds a card."""
+"""The page of a customer profile: stored payment methods, masked, and a form to add a card."""
 
 from typing import Final
 
@@ -17,12 +17,12 @@ _REQUEST: Final = "createCustomerPaymentProfileRequest"
 
 
 def show(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -> Answer:
-    """The page as it is opened."""
+    """Show the page when it is opened."""
     return _manage(ledger, page, {}, None)
 
 
 def add(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -> Answer:
-    """Store the card of the form; the page again, with what went wrong where it did."""
+    """Store the form's card and show the page again, with the error if it failed."""
     settings = page.settings
     bill_to = {name: form[name] for name in html.ADDRESS if form.get(name)}
     payment_profile: Tree = {"billTo": bill_to} if bill_to else {}
@@ -37,7 +37,7 @@ def add(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -
         rules.check(_REQUEST, body)
         reply = profile_requests.create_payment(ledger, ledger.accounts[page.login], body, now)
     except SchemaError:
-        problem = "The payment data is incomplete or has a wrong form."
+        problem = "The payment data is incomplete or badly formatted."
         return _manage(ledger, page, form, problem)
     except ApiError as error:
         return _manage(ledger, page, form, error.text)
@@ -46,10 +46,10 @@ def add(ledger: Ledger, rules: Schema, page: PageMinted, form: Form, now: int) -
     return _manage(ledger, page, {}, None)
 
 
-def _manage(ledger: Ledger, page: PageMinted, said: Form, problem: str | None) -> Answer:
+def _manage(ledger: Ledger, page: PageMinted, entered: Form, problem: str | None) -> Answer:
     profile = ledger.profiles.find(page.login, page.profile_id)
     if profile is None:
-        gone = html.paragraph("This customer is no longer known.", error=True)
+        gone = html.paragraph("This customer profile no longer exists.", error=True)
         return html.answer(html.page("Payment methods", gone), 410)
     settings = page.settings
     parts = [] if problem is None else [html.paragraph(problem, error=True)]
@@ -58,7 +58,7 @@ def _manage(ledger: Ledger, page: PageMinted, said: Form, problem: str | None) -
     fields = html.card_fields(needs_code=needs_code)
     if settings.get("hostedProfileBillingAddressOptions") != "showNone":
         needed = settings.get("hostedProfileBillingAddressRequired", "").lower() == "true"
-        fields += html.address_fields(said, required=needed)
+        fields += html.address_fields(entered, required=needed)
     button = settings.get("hostedProfileSaveButtonText") or "Add this card"
     parts.append(html.form(ADD, {"token": page.token}, fields, button))
     if url := settings.get("hostedProfileReturnUrl"):
@@ -68,7 +68,7 @@ def _manage(ledger: Ledger, page: PageMinted, said: Form, problem: str | None) -
 
 def _stored(profile: Profile) -> list[tuple[str, str]]:
     if not profile.payments:
-        return [("Stored", "nothing yet")]
+        return [("Stored payment methods", "none")]
     return [(_kind(each), _holder(each)) for each in profile.payments]
 
 
