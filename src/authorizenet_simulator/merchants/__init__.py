@@ -1,1 +1,1 @@
-"""A merchant's own account: credentials, permissions, settings by request."""
+"""A merchant's account: credentials, permissions and requests about the account itself."""

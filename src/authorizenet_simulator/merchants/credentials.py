@@ -1,4 +1,4 @@
-"""Authentication: transaction keys, client keys, and session tokens of mobile devices."""
+"""Authentication by transaction key, client key or a mobile device's session token."""
 
 import secrets
 from typing import Final
@@ -10,10 +10,10 @@ from authorizenet_simulator.transactions import reporting
 from authorizenet_simulator.wire.codes import MESSAGES
 from authorizenet_simulator.wire.replies import ApiError, Reply, Tree
 
-_OTHER_WAYS: Final = frozenset(
+_UNSUPPORTED_CREDENTIALS: Final = frozenset(
     {"password", "impersonationAuthentication", "fingerPrint", "clientKey", "accessToken"}
 )
-"""Ways to prove who one is that no account here is set up for."""
+"""Kinds of credentials that no account here is configured for."""
 _PERMISSIONS: Final = (
     "API_Merchant_BasicReporting",
     "Submit_Charge",
@@ -24,46 +24,46 @@ _PERMISSIONS: Final = (
 
 
 def authenticate(ledger: Ledger, method: str, body: Tree, now: int) -> Account:
-    """Whose credentials a checked request carries. Raises ApiError E00005, E00006, E00007, and
-    E00059 for a browser's key with a method that is not for browsers."""
-    said: Tree = body["merchantAuthentication"]
-    if (token := said.get("sessionToken")) is not None:
-        return _of_session(ledger, said, token, now)
-    name = said.get("name")
+    """Return the account that the request authenticates as. Raises ApiError E00005, E00006, E00007,
+    and E00059 for a client key with a method that does not accept one."""
+    auth: Tree = body["merchantAuthentication"]
+    if (token := auth.get("sessionToken")) is not None:
+        return _of_session(ledger, auth, token, now)
+    name = auth.get("name")
     if name is None:
         raise ApiError("E00006")
     account = ledger.accounts.get(name)
-    if method == "securePaymentContainerRequest" and (key := said.get("clientKey")):
+    if method == "securePaymentContainerRequest" and (key := auth.get("clientKey")):
         expected = "" if account is None else reporting.client_key(account)
     else:
-        key = said.get("transactionKey")
+        key = auth.get("transactionKey")
         if key is None:
-            if account is not None and said.get("clientKey") == reporting.client_key(account):
+            if account is not None and auth.get("clientKey") == reporting.client_key(account):
                 raise ApiError("E00059")
-            raise ApiError("E00005" if _OTHER_WAYS.isdisjoint(said) else "E00007")
+            raise ApiError("E00005" if _UNSUPPORTED_CREDENTIALS.isdisjoint(auth) else "E00007")
         expected = "" if account is None else account.transaction_key
     if account is None or key != expected:
         raise ApiError("E00007")
     return account
 
 
-def _of_session(ledger: Ledger, said: Tree, token: str, now: int) -> Account:
+def _of_session(ledger: Ledger, auth: Tree, token: str, now: int) -> Account:
     opened = ledger.sessions.find(token, now)
     if opened is None:
         raise ApiError("E00007")
     for given, expected in (("name", opened.login), ("mobileDeviceId", opened.device)):
-        if said.get(given, expected) != expected:
+        if auth.get(given, expected) != expected:
             raise ApiError("E00007")
     return ledger.accounts[opened.login]
 
 
 def accept(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """authenticateTestRequest: that the credentials were right is the whole answer."""
+    """authenticateTestRequest: answer Ok, as the credentials are checked already."""
     return Reply({})
 
 
 def register_device(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """mobileDeviceRegistrationRequest: approved at once; the same request switches it off."""
+    """mobileDeviceRegistrationRequest: enable the device at once, or disable it."""
     device = body["mobileDevice"]
     enabled = device.get("deviceActivation") != "Disable"
     ledger.do(device_sessions.DeviceRegistered(account.login, device["mobileDeviceId"], enabled))
@@ -71,8 +71,8 @@ def register_device(ledger: Ledger, account: Account, body: Tree, now: int) -> R
 
 
 def log_in(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """mobileDeviceLoginRequest: a session token. Raises ApiError: E00054 for a device that is not
-    registered, E00056 for one that is switched off; a login without a device needs none."""
+    """mobileDeviceLoginRequest: open a session. Raises ApiError E00054 for a device that is not
+    registered, E00056 for a disabled one; a login may name no device."""
     device = body["merchantAuthentication"].get("mobileDeviceId", "")
     if device:
         enabled = ledger.sessions.device(account.login, device)
@@ -93,7 +93,7 @@ def log_in(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
 
 
 def log_out(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """logoutRequest: its session token is worth nothing from now on."""
+    """logoutRequest: invalidate the session token."""
     token = body["merchantAuthentication"].get("sessionToken")
     if token is not None:
         ledger.do(device_sessions.SessionClosed(token))

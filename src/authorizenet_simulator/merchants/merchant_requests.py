@@ -1,4 +1,4 @@
-"""Requests about the account itself: test mode, receipts, the Account Updater's empty reports."""
+"""Requests about the account itself: test mode, receipts, empty Account Updater reports."""
 
 import re
 from typing import Final
@@ -14,7 +14,7 @@ _MONTH: Final = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])\Z", re.ASCII)
 
 
 def update_merchant(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """updateMerchantDetailsRequest: test mode on or off, as the account's setting."""
+    """updateMerchantDetailsRequest: switch the account's test mode on or off."""
     test_mode = body["isTestMode"].strip() in ("true", "1")
     settings = replace(ledger.settings_of(account), test_mode=test_mode)
     ledger.change_settings(account.login, settings)
@@ -22,7 +22,7 @@ def update_merchant(ledger: Ledger, account: Account, body: Tree, now: int) -> R
 
 
 def send_receipt(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """sendCustomerTransactionReceiptRequest: no mail leaves. Raises ApiError E00013, E00040."""
+    """sendCustomerTransactionReceiptRequest: check it, send nothing. Raises E00013, E00040."""
     txn = ledger.txns.get(transactions.parse_id(body["transId"]) or 0)
     if txn is None or txn.login != account.login:
         raise ApiError("E00040")
@@ -32,18 +32,18 @@ def send_receipt(ledger: Ledger, account: Account, body: Tree, now: int) -> Repl
 
 
 def decrypt(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """decryptPaymentDataRequest: nothing was ever encrypted for this account. Raises E00013."""
+    """decryptPaymentDataRequest: always raises E00013, as no account has encrypted data."""
     raise ApiError("E00013", "Opaque Data is invalid.")
 
 
 def updater_summary(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getAUJobSummaryRequest: the Account Updater has found nothing. Raises ApiError E00013."""
+    """getAUJobSummaryRequest: answer that nothing was found. Raises ApiError E00013."""
     _check_month(body)
     return Reply({}, *NOTHING_FOUND)
 
 
 def updater_details(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getAUJobDetailsRequest: the same, in detail. Raises ApiError E00013."""
+    """getAUJobDetailsRequest: answer that nothing was found. Raises ApiError E00013."""
     _check_month(body)
     return Reply({"totalNumInResultSet": 0}, *NOTHING_FOUND)
 

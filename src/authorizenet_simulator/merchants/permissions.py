@@ -1,4 +1,4 @@
-"""Refuses methods for accounts that are inactive, in test mode, or without that service."""
+"""Rejects methods if the account is inactive, in test mode or lacks the service."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -18,7 +18,7 @@ _NEEDED: Final[Mapping[Service, frozenset[str]]] = {
     "arb": frozenset(subscription_requests.METHODS),
     "cim": frozenset({*profile_requests.METHODS, "getHostedProfilePageRequest"}),
 }
-"""What needs a service; the services not named here are needed by every method."""
+"""The methods that need a service; a service not named here is needed by every method."""
 _NOT_IN_TEST_MODE: Final = frozenset(
     {
         "ARBCreateSubscriptionRequest",
@@ -29,8 +29,8 @@ _NOT_IN_TEST_MODE: Final = frozenset(
 
 
 def check(settings: Settings, method: str) -> None:
-    """Raises ApiError: E00008, E00010, E00025 or E00044 for what is switched off, E00009 for what
-    an account in test mode cannot do."""
+    """Check that the account may use the method. Raises ApiError E00008, E00010, E00025 or E00044
+    if a needed service is switched off, E00009 if test mode forbids it."""
     for service, code in _REFUSALS.items():
         if service in settings.switched_off and method in _NEEDED.get(service, (method,)):
             raise ApiError(code)
