@@ -1,1 +1,1 @@
-"""The formats of the wire: JSON and XML documents, their schema, codes, amounts."""
+"""The API's formats: JSON and XML documents, their schema, codes and amounts."""

@@ -1,4 +1,4 @@
-"""The processor's codes and their texts, from `data/codes.json`."""
+"""Authorize.Net's codes and their texts, from `data/codes.json`."""
 
 from importlib.resources import files
 from typing import Any, Final
@@ -10,7 +10,7 @@ _DATA: Final[dict[str, Any]] = msgspec.json.decode(
 )
 
 MESSAGES: Final[dict[str, str]] = _DATA["messages"]
-"""I and E codes of the whole request."""
+"""Text of each I and E code, which apply to the whole request."""
 
 REASONS: Final[dict[int, tuple[int, str]]] = {
     int(code): (rc, text) for code, (rc, text) in _DATA["reasons"].items()

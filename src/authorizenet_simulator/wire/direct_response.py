@@ -1,4 +1,4 @@
-"""The delimited text of the older interface: a transaction in 68 fields, then one's own."""
+"""The delimited text of the older interface: 68 fields, then the merchant's own fields."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -10,11 +10,11 @@ _POSITIONS: Final = 68
 _NAME: Final = ("firstName", "lastName", "company", "address", "city", "state", "zip", "country")
 _CHARGES: Final = ("tax", "duty", "shipping")
 _BRANDS: Final = {"AmericanExpress": "American Express", "DinersClub": "Diners Club"}
-"""Where this text spells a brand otherwise than the rest of the wire."""
+"""Brands whose spelling here differs from the rest of the API."""
 
 
 class Form(NamedTuple):
-    """How the positions are set apart; the merchant may choose."""
+    """The delimiter and quote character, which the merchant may choose."""
 
     delimiter: str = ","
     encapsulation: str = ""
@@ -24,35 +24,35 @@ PLAIN: Final = Form()
 
 
 def render(
-    response: Tree, asked: Tree, kind: str, form: Form = PLAIN, own: Iterable[str] = ()
+    response: Tree, request: Tree, kind: str, form: Form = PLAIN, own: Iterable[str] = ()
 ) -> str:
-    """`response` is a transactionResponse, `asked` its transactionRequest, `kind` the older
-    name of the transaction type: auth_capture, auth_only, credit, void, ...; `own` the values
+    """Render a transactionResponse and its transactionRequest; `kind` is the older interface's
+    name of the transaction type: auth_capture, auth_only, credit, void, ...; `own` are the values
     of the merchant's own fields."""
-    told = reason(response)
-    order, customer = asked.get("order") or {}, asked.get("customer") or {}
-    bill_to, ship_to = asked.get("billTo") or {}, asked.get("shipTo") or {}
-    tax_exempt = asked.get("taxExempt")
+    code_and_text = reason(response)
+    order, customer = request.get("order") or {}, request.get("customer") or {}
+    bill_to, ship_to = request.get("billTo") or {}, request.get("shipTo") or {}
+    tax_exempt = request.get("taxExempt")
     brand, prepaid = response["accountType"], response.get("prePaidCard") or {}
     values = [
         response["responseCode"],
         "1",
-        *told,
+        *code_and_text,
         response["authCode"],
         response["avsResultCode"],
         response["transId"],
         order.get("invoiceNumber", ""),
         order.get("description", ""),
-        two_decimals(prepaid.get("approvedAmount") or asked.get("amount", "0")),
+        two_decimals(prepaid.get("approvedAmount") or request.get("amount", "0")),
         "ECHECK" if brand == "eCheck" else "CC",
         kind,
         customer.get("id", ""),
         *(bill_to.get(name, "") for name in (*_NAME, "phoneNumber", "faxNumber")),
         bill_to.get("email") or customer.get("email", ""),
         *(ship_to.get(name, "") for name in _NAME),
-        *(two_decimals(asked[name]["amount"]) if asked.get(name) else "" for name in _CHARGES),
+        *(two_decimals(request[name]["amount"]) if request.get(name) else "" for name in _CHARGES),
         "" if tax_exempt is None else "TRUE" if tax_exempt in ("true", "1") else "FALSE",
-        asked.get("poNumber", ""),
+        request.get("poNumber", ""),
         response.get("transHash", ""),
         response.get("cvvResultCode", ""),
         response.get("cavvResultCode", ""),
@@ -65,19 +65,19 @@ def render(
     ]
     values += [""] * (_POSITIONS - len(values))
     values += own
-    return form.delimiter.join(_set_apart(value, form) for value in values)
+    return form.delimiter.join(_quoted(value, form) for value in values)
 
 
 def reason(response: Tree) -> tuple[str, str]:
-    """Reason code and text of a transactionResponse."""
+    """Return the reason code and text of a transactionResponse."""
     if errors := response.get("errors"):
         return errors[0]["errorCode"], errors[0]["errorText"]
     (message,) = response["messages"]
     return message["code"], message["description"]
 
 
-def _set_apart(value: str, form: Form) -> str:
-    """A value never holds what ends it, so that the positions can be counted."""
+def _quoted(value: str, form: Form) -> str:
+    """Quote a value and remove the delimiter or quote in it, so that positions stay countable."""
     if form.encapsulation:
         return form.encapsulation + value.replace(form.encapsulation, "") + form.encapsulation
     return value.replace(form.delimiter, "")

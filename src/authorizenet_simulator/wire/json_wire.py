@@ -1,4 +1,4 @@
-"""The wire in JSON: parses requests and renders replies."""
+"""Parses requests and renders replies in JSON."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -11,24 +11,24 @@ from authorizenet_simulator.wire.replies import ApiError, Reply, Tree
 BOM: Final = b"\xef\xbb\xbf"
 _UNREADABLE: Final = "Error reading JToken from JsonReader. Path '', line 0, position 0."
 
-# A JSON number becomes the text that was sent, as it would in XML.
+# A JSON number is decoded to the text that was sent, as in XML.
 _decode = msgspec.json.Decoder(float_hook=str).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class Form(NamedTuple):
-    """One of the forms of the wire: JSON or XML. What is asked in one is answered in it."""
+    """One of the two formats, JSON or XML. A reply has the format of its request."""
 
     header: tuple[bytes, bytes]
-    """The content type of its answers."""
+    """The Content-Type header of replies."""
     read: Callable[[bytes], "Call"]
-    """Raises ApiError for what it cannot read."""
+    """Parses a request; raises ApiError if it cannot."""
     render: Callable[[schema.Schema, str, Reply, str | None], bytes]
-    """From the method, its reply and the request's refId."""
+    """Renders the reply to a method; the last argument is the request's refId."""
 
 
 class Call:
-    """A request that could be read: the method it names and its body, not checked yet."""
+    """A parsed request: its method and its body, not yet validated."""
 
     __slots__ = ("body", "form", "method")
 
@@ -51,7 +51,7 @@ class Call:
 
 
 def read(data: bytes) -> Call:
-    """Raises ApiError E00001 for what is no JSON object with one method in it."""
+    """Parse a JSON object with one method as its key. Raises ApiError E00001 for others."""
     try:
         tree = _decode(data[3:] if data.startswith(BOM) else data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -65,7 +65,7 @@ def read(data: bytes) -> Call:
 
 
 def whole(reply: Reply, ref_id: str | None) -> Tree:
-    """The tree of an answer: payload, then refId, then messages."""
+    """Build the tree of a reply: payload, then refId, then messages."""
     tree = reply.payload
     if ref_id is not None:
         tree["refId"] = ref_id
@@ -77,12 +77,12 @@ def whole(reply: Reply, ref_id: str | None) -> Tree:
 
 
 def render(rules: schema.Schema, method: str, reply: Reply, ref_id: str | None) -> bytes:
-    """An answer in JSON, which does not say of which method; a BOM in front."""
+    """Render a reply in JSON, after a byte order mark; JSON replies do not name the method."""
     return BOM + _encode(whole(reply, ref_id))
 
 
 def refusal(error: ApiError, payload: Mapping[str, Any] | None = None) -> Reply:
-    """An API error; a code of the I kind is no error."""
+    """Build the reply for an error; a code that begins with I is Ok."""
     result = "Ok" if error.code.startswith("I") else "Error"
     return Reply(dict(payload or {}), result, error.code, error.text, error.second)
 

@@ -1,4 +1,4 @@
-"""Replies before they become JSON or XML, and the errors that refuse a request."""
+"""Replies before they are rendered as JSON or XML, and the error that rejects a request."""
 
 import hmac
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from authorizenet_simulator.wire import amounts
 from authorizenet_simulator.wire.codes import MESSAGES, REASONS
 
 Tree = dict[str, Any]
-"""An element of the wire with children, by their names."""
+"""An element with children, by their names."""
 
 
 class ApiError(Exception):
-    """The request as a whole is refused. `second` is the code and text of a second message."""
+    """The whole request is rejected. `second` is the code and text of a second message."""
 
     def __init__(
         self, code: str, text: str | None = None, second: tuple[str, str] | None = None
@@ -28,18 +28,18 @@ class ApiError(Exception):
 
 
 class Reply(NamedTuple):
-    """The payload in wire order, and the message of the whole request."""
+    """The payload, in the order of the schema, and the message of the whole request."""
 
     payload: dict[str, Any]
     result: str = "Ok"
     code: str = "I00001"
     text: str = "Successful."
     second: tuple[str, str] | None = None
-    """Code and text of a second message."""
+    """Code and text of a second message, if there is one."""
 
 
 Handler = Callable[[Ledger, Account, Tree, int], Reply]
-"""What answers a method: from the account, the checked body and the time."""
+"""Answers a method: from the ledger, the account, the validated body and the time."""
 NOTHING_FOUND: Final = ("Ok", "I00004", MESSAGES["I00004"])
 
 _ORDER: Final = {
@@ -80,31 +80,31 @@ def _place(item: tuple[str, Any]) -> int:
 
 
 _CAVV: Final = {"05": "2", "02": "2", "06": "8", "01": "8"}
-"""By the card scheme's electronic commerce indicator: authenticated, or only attempted."""
+"""CAVV result by electronic commerce indicator: 2 authenticated, 8 only attempted."""
 
 
 def cavv(brand: str, eci: str | None) -> str:
-    """The result of an approved charge; a card that was never authenticated shows 2 as well."""
+    """Return an approved charge's CAVV result; without 3-D Secure a card shows 2 as well."""
     if brand in ("eCheck", "PayPal"):
         return ""
-    said = (eci or "").strip()
-    return _CAVV.get(said.zfill(2), "") if said else "2"
+    indicator = (eci or "").strip()
+    return _CAVV.get(indicator.zfill(2), "") if indicator else "2"
 
 
 _ALPHABET: Final = bytes(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"[i % 36] for i in range(256))
 _CHARGES: Final = frozenset({"authCaptureTransaction", "authOnlyTransaction"})
 _NO_NETWORK: Final = frozenset({"eCheck", "PayPal"})
 _AUTHORIZED: Final = frozenset({253, 295})
-"""Reasons under which a held charge has been authorized by the bank all the same."""
+"""Reasons of a held charge that the bank has authorized."""
 
 
 def auth_code(txn: Txn) -> str:
-    """The bank's six characters; '' where it did not authorize."""
+    """Return the bank's authorization code (six characters); '' if it did not authorize."""
     return bank_codes(txn)[0]
 
 
 def bank_codes(txn: Txn) -> tuple[str, str]:
-    """Authorization code and network transaction id: functions of the id, so nothing is kept."""
+    """Compute authorization code and network transaction id from the id, so none is stored."""
     if txn.type not in _CHARGES or txn.brand in _NO_NETWORK:
         return "", ""
     if txn.response_code != 1 and txn.reason not in _AUTHORIZED:
@@ -134,8 +134,8 @@ def transaction(
     user_fields: list[dict[str, str]] | None = None,
     also: dict[str, Any] | None = None,
 ) -> Reply:
-    """A transactionResponse with its keys in the order of the wire; `also` has those that only
-    some payment methods have."""
+    """Build a transactionResponse with its keys in the order of the schema; `also` has keys that
+    only some payment methods have."""
     if text is None:
         text = REASONS[reason][1]
     body: dict[str, Any] = {

@@ -1,9 +1,9 @@
-"""Checks a request against the element order, occurrence and facets of `data/schema.json`.
+"""Validates a request against the element order, occurrence and facets of `data/schema.json`.
 
-The processor maps JSON to its XML schema and validates that, so JSON keys out of order fail with
-the texts of .NET's XML validator. What is checked here is a tree of dicts, lists and scalars,
-whichever wire it came from. In passing it is brought into one shape, in place: every leaf becomes
-the text that the XML would hold, and every repeatable element a list.
+Authorize.Net maps JSON to its XML schema and validates that, so JSON keys out of order fail with
+the texts of .NET's XML validator. The input is a tree of dicts, lists and scalars from either
+format. Validation also normalizes it in place: every leaf becomes the text that XML would hold,
+and every repeatable element a list.
 """
 
 from collections.abc import Callable
@@ -30,17 +30,17 @@ SECRET: Final = frozenset(
         "dataValue",
     }
 )
-"""Leaves whose value no error text may repeat."""
+"""Elements whose value must not appear in an error text."""
 
 
 TEXT: Final = "#text"
-"""The key of text that lies between the children of an element."""
+"""The key of text between the children of an element."""
 
 
 class Stray(str):
-    """A name in a tree that no element of a type answers to, however it reads.
+    """An element name that equals no name of the schema, even if spelled the same.
 
-    So XML says what JSON cannot: a name of another namespace, or one that comes again after others.
+    XML needs it for a name of another namespace and for one repeated after other elements.
     """
 
     __slots__ = ("namespace",)
@@ -58,32 +58,32 @@ class Stray(str):
 
 
 class SchemaError(Exception):
-    """The request does not fit the schema; the text is the processor's (E00003)."""
+    """The request violates the schema; the text is Authorize.Net's (E00003)."""
 
 
 class Field:
     """One child element of a complex type."""
 
-    __slots__ = ("check", "child", "longest", "max", "name", "rank", "shortest")
+    __slots__ = ("check", "child", "max", "max_length", "min_length", "name", "rank")
 
-    def __init__(self, name: str, rank: int, most: int | None) -> None:
+    def __init__(self, name: str, rank: int, max_occurs: int | None) -> None:
         self.name = name
         self.rank = rank
-        self.max = most
-        """How often it may come; None: any number of times."""
+        self.max = max_occurs
+        """How often it may occur; None: any number of times."""
         self.child: Complex | None = None
         self.check: LeafCheck | None = None
-        # Where length is all that `check` looks at, what lies within these needs no call.
-        self.shortest, self.longest = 1, 0
+        # If `check` only checks the length, a length within these limits needs no call.
+        self.min_length, self.max_length = 1, 0  # no length: always call `check`
 
     def set_leaf(self, check: LeafCheck | None, lengths: tuple[int, int] | None) -> None:
         self.check = check
         if lengths is not None:
-            self.shortest, self.longest = lengths
+            self.min_length, self.max_length = lengths
 
 
 class Complex:
-    """A complex type: its children in order. Members of one choice share a rank."""
+    """A complex type: its children in order. The members of a choice share a rank."""
 
     __slots__ = ("fields", "ranks", "reach")
 
@@ -91,10 +91,10 @@ class Complex:
         self.fields: dict[str, Field] = {}
         self.ranks: list[list[Field]] = []
         self.reach: list[int] = []
-        """reach[r]: the first required rank at or after r; the number of ranks if there is none."""
+        """reach[r] is the first required rank at or after r; the number of ranks if none is."""
 
     def expected(self, start: int, last: Field | None, seen: int) -> str:
-        """The validator's list of what could have come: up to the first required element."""
+        """Return .NET's list of expected elements: up to the first required one."""
         names = []
         if last is not None and (last.max is None or seen < last.max):
             names.append(last.name)
@@ -106,7 +106,7 @@ class Complex:
 
 
 class Schema:
-    """The root types of requests and responses, compiled once."""
+    """The root types of all requests and responses, compiled once."""
 
     def __init__(self, source: dict[str, Any]) -> None:
         self._types: dict[str, Any] = source["types"]
@@ -129,7 +129,7 @@ class Schema:
     def _named(self, name: str) -> Complex:
         found = self._compiled.get(name)
         if found is None:
-            found = self._compiled[name] = Complex()  # before its fields: types may nest
+            found = self._compiled[name] = Complex()  # before its fields: types may be recursive
             self._fill(found, self._inherited(*self._types[name]))
         return found
 
@@ -146,14 +146,14 @@ class Schema:
     def _fill(self, made: Complex, definitions: list[Any]) -> None:
         required: list[bool] = []
         in_choice = False
-        for name, least, most, spec, *choice in definitions:
+        for name, min_occurs, max_occurs, spec, *choice in definitions:
             if choice and in_choice:
-                required[-1] = required[-1] and least > 0  # an optional member frees the choice
+                required[-1] &= min_occurs > 0  # one optional member makes the choice optional
             else:
-                required.append(least > 0)
+                required.append(min_occurs > 0)
                 made.ranks.append([])
             in_choice = bool(choice)
-            field = Field(name, len(made.ranks) - 1, None if most < 0 else most)
+            field = Field(name, len(made.ranks) - 1, None if max_occurs < 0 else max_occurs)
             if isinstance(spec, list):
                 field.child = self._complex(None, spec)
             elif isinstance(spec, str) and spec in self._types:
@@ -178,12 +178,12 @@ class Schema:
         return self._checks[spec]
 
     def check(self, method: str, body: dict[str, Any]) -> None:
-        """Check one request and bring it into shape. Raises SchemaError."""
+        """Validate and normalize one request. Raises SchemaError."""
         _check(self.requests[method], method, body)
 
 
 def load() -> Schema:
-    """The schema that comes with the program."""
+    """Load the bundled schema."""
     return Schema(
         msgspec.json.decode(
             files("authorizenet_simulator").joinpath("data/schema.json").read_bytes()
@@ -212,7 +212,7 @@ def _check(kind: Complex, name: str, body: dict[str, Any]) -> None:
         elif type(value) is not str:
             body[key] = _check_leaf(field, key, value, name, kind)
         elif (
-            not field.shortest <= schema_types.units(value) <= field.longest
+            not field.min_length <= schema_types.units(value) <= field.max_length
             and field.check is not None
         ):
             wrong = field.check(value)
@@ -226,7 +226,7 @@ def _check(kind: Complex, name: str, body: dict[str, Any]) -> None:
 
 
 def _check_many(kind: Complex, name: str, field: Field, key: str, body: dict[str, Any]) -> int:
-    """Check a repeatable element, which becomes a list; gives how often it came."""
+    """Check a repeatable element, turn it into a list and return how often it occurred."""
     value = body[key]
     items = value if type(value) is list else [value]
     check = _check_leaf if field.child is None else _check_child
@@ -275,10 +275,10 @@ def _check_leaf(field: Field, key: str, value: Any, name: str, kind: Complex) ->
 def _single(
     check: Callable[..., Any], field: Field, key: str, items: list[Any], name: str, kind: Complex
 ) -> Any:
-    """A list where one element is allowed: the first is checked before the second is misplaced."""
+    """Check the first element of a list where one is allowed, then reject a second."""
     first: Any = items
     several = False
-    while type(first) is list:  # a loop: how deep lists lie in lists is up to the client
+    while type(first) is list:  # not recursive: the client decides how deep lists nest
         several = several or len(first) > 1
         first = first[0] if first else None
     checked = check(field, key, first, name, kind)
@@ -307,7 +307,7 @@ def _space_of(name: str) -> str:
 
 
 def _bad_value(key: str, value: str, wrong: str) -> SchemaError:
-    # The processor covers a secret together with its quotes.
+    # Authorize.Net masks a secret together with its quotes.
     shown = "X" * (len(value) + 2) if key in SECRET else f"&#39;{value}&#39;"
     if key in SECRET:
         wrong = wrong.replace(f"&#39;{value}&#39;", shown)

@@ -1,4 +1,4 @@
-"""The schema's simple types: checks a value, and says in .NET's words what is wrong."""
+"""The schema's simple types: check a value, with the error texts of .NET."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, Final
 NAMESPACE: Final = "AnetApi/xml/v1/schema/AnetApiSchema.xsd"
 Facets = dict[str, Any]
 LeafCheck = Callable[[str], "str | None"]
-"""Gives the tail of the .NET message for a bad value, None for a good one."""
+"""Returns the end of .NET's message for an invalid value, None for a valid one."""
 
 _DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)\Z", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+\Z", re.ASCII)
@@ -76,7 +76,7 @@ _CLR: Final = {"string": "String", "decimal": "Decimal", "int": "Int", "short": 
 
 
 def lengths(spec: str | Facets) -> tuple[int, int] | None:
-    """The lengths that are all a leaf asks for; None where it asks for more."""
+    """Return the minimum and maximum length of a leaf with no other facet; None for others."""
     if isinstance(spec, str) or spec["base"] != "string":
         return None
     if not spec.keys() <= {"base", "minLength", "maxLength"}:
@@ -85,14 +85,14 @@ def lengths(spec: str | Facets) -> tuple[int, int] | None:
 
 
 def units(value: str) -> int:
-    """A text's length as .NET counts it: in UTF-16 code units, two for an emoji."""
+    """Return a text's length as .NET counts it: in UTF-16 code units, two for an emoji."""
     if value.isascii():
         return len(value)
     return len(value) + sum(character > "\uffff" for character in value)
 
 
 def check(facets: Facets, simple: dict[str, Facets], name: str | None) -> LeafCheck | None:
-    """One function for all facets of a type, in the order in which .NET tries them."""
+    """Build one function that checks all facets of a type, in .NET's order."""
     base: str = facets["base"]
     inner = check(simple[base], simple, name) if base in simple else BASES[base]
     own = facets.keys() - {"base"}
@@ -129,7 +129,7 @@ def check(facets: Facets, simple: dict[str, Facets], name: str | None) -> LeafCh
         wrong = inner(value) if inner is not None else None
         if wrong is not None:
             return wrong
-        number = float(value)  # only compared with small whole limits, never kept
+        number = float(value)  # only compared with small whole limits
         if highest is not None and number > highest:
             return tail + "MaxInclusive constraint failed."
         if lowest is not None and number < lowest:

@@ -1,8 +1,8 @@
-"""From the bytes of an XML document to the tree that `schema` checks, the same as JSON gives.
+"""Parses an XML document into the tree that `schema` validates, the same as from JSON.
 
-An element is its text or, where it has children, a dict of them in their order; several of one
-name in a row are a list. No document type is let in, so there are no entities of one's own and
-nothing is ever fetched; depth and number of elements have their limits.
+An element is its text or, if it has children, a dict of them in order; repeated children are a
+list. Document types are rejected, so there are no custom entities and nothing is fetched; depth
+and number of elements are limited.
 """
 
 from typing import Any, Final, NamedTuple, NoReturn
@@ -12,9 +12,9 @@ from authorizenet_simulator.wire.codes import MESSAGES
 from authorizenet_simulator.wire.schema import TEXT, Stray
 from authorizenet_simulator.wire.schema_types import NAMESPACE
 
-DEEPEST: Final = 64
-MOST_ELEMENTS: Final = 20_000
-_OURS: Final = NAMESPACE + " "
+MAX_DEPTH: Final = 64
+MAX_ELEMENTS: Final = 20_000
+_API_PREFIX: Final = NAMESPACE + " "
 _NIL: Final = "http://www.w3.org/2001/XMLSchema-instance nil"
 _BLANK: Final = " \t\r\n"
 _NO_DTD: Final = (
@@ -30,18 +30,18 @@ _WRONG_ENCODING: Final = expat.errors.codes[expat.errors.XML_ERROR_INCORRECT_ENC
 
 
 class Malformed(Exception):
-    """The document cannot be read; the text says it as .NET's reader does, where it is known."""
+    """The document cannot be parsed; the text is that of .NET's reader if it is known."""
 
 
 class Document(NamedTuple):
     root: str
     namespace: str
     tree: Any
-    """Of the root element: a dict, text, or None."""
+    """The content of the root element: a dict, text, or None."""
 
 
 def read(data: bytes) -> Document:
-    """The document in `data`, in the encoding that it names. Raises Malformed."""
+    """Parse `data` in the encoding that it declares. Raises Malformed."""
     builder = _Builder()
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
@@ -52,8 +52,8 @@ def read(data: bytes) -> Document:
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
-        raise Malformed(_text_of(error, builder, data, parser.ErrorByteIndex)) from None
-    except (LookupError, ValueError):  # an encoding that Python does not know, or cannot use
+        raise Malformed(_error_text(error, builder, data, parser.ErrorByteIndex)) from None
+    except (LookupError, ValueError):  # an encoding that Python does not support
         raise Malformed(MESSAGES["E00003"]) from None
     root = builder.root
     return Document(str(root.key), root.namespace, root.value())
@@ -73,7 +73,7 @@ class _Element:
         self.text = ""
         self.children: dict[str, Any] | None = None
         self.last = ""
-        """The name of the newest child."""
+        """The name of the latest child."""
 
     def value(self) -> Any:
         if self.children is not None:
@@ -84,7 +84,7 @@ class _Element:
         assert self.children is not None
         if key not in self.children:
             self.children[key] = value
-        elif key != self.last:  # it has been here already, and others came in between
+        elif key != self.last:  # repeated, with other elements in between
             self.children[Stray(key, NAMESPACE)] = value
         elif type(self.children[key]) is list:
             self.children[key].append(value)
@@ -94,7 +94,7 @@ class _Element:
 
 
 class _Builder:
-    """What the parser calls."""
+    """Builds the tree from the parser's callbacks."""
 
     __slots__ = ("count", "open", "root")
 
@@ -105,11 +105,11 @@ class _Builder:
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.count += 1
-        if len(self.open) >= DEEPEST or self.count > MOST_ELEMENTS:
+        if len(self.open) >= MAX_DEPTH or self.count > MAX_ELEMENTS:
             raise Malformed(MESSAGES["E00003"])
         nil = bool(attributes) and attributes.get(_NIL, "") in ("true", "1")
-        if name.startswith(_OURS):
-            made = _Element(name[len(_OURS) :], NAMESPACE, nil)
+        if name.startswith(_API_PREFIX):
+            made = _Element(name[len(_API_PREFIX) :], NAMESPACE, nil)
         else:
             namespace, _, local = name.rpartition(" ")
             made = _Element(Stray(local, namespace), namespace, nil)
@@ -134,7 +134,7 @@ class _Builder:
             element.children.setdefault(TEXT, data)
 
 
-def _text_of(error: expat.ExpatError, builder: _Builder, data: bytes, at: int) -> str:
+def _error_text(error: expat.ExpatError, builder: _Builder, data: bytes, at: int) -> str:
     where = f" Line {error.lineno}, position {error.offset + 1}."
     if error.code in _ENDED:
         if not builder.root.key:

@@ -1,4 +1,4 @@
-"""The wire in XML: the same requests and replies as in JSON, in the schema's own form."""
+"""Parses requests and renders replies in XML: the same content as in JSON."""
 
 from typing import Any, Final
 
@@ -12,16 +12,16 @@ _ANSWERED_AS: Final = {
     "createCustomerProfileFromTransactionRequest": "createCustomerProfileResponse",
     "getTransactionListForCustomerRequest": "getTransactionListResponse",
 }
-"""Requests that have no response of their own name in the schema."""
-_NOT_TAKEN: Final = frozenset(
+"""Requests whose response has another name in the schema."""
+_BEFORE_METHOD: Final = frozenset(
     {"E00001", "E00002", "E00003", "E00004", "E00045", "E00053", "E00104"}
 )
-"""Refusals from before any method had the request; they come under a root of their own."""
-_REFUSED: Final = "ErrorResponse"
+"""Errors raised before a method is called; their replies have the root `ErrorResponse`."""
+_ERROR_ROOT: Final = "ErrorResponse"
 
 
 def read(data: bytes) -> Call:
-    """Raises ApiError: E00003 for what is no XML, E00045 for a root of another namespace."""
+    """Parse a request. Raises ApiError E00003 for invalid XML, E00045 for a wrong namespace."""
     try:
         document = xml_reader.read(data)
     except xml_reader.Malformed as error:
@@ -35,10 +35,10 @@ def read(data: bytes) -> Call:
 
 
 def render(rules: Schema, method: str, reply: Reply, ref_id: str | None) -> bytes:
-    """refId, messages, payload, under the response's root; a BOM in front."""
+    """Render refId, messages and payload under the response's root, after a byte order mark."""
     root = _root(method)
-    if reply.code in _NOT_TAKEN or root not in rules.responses:
-        root = _REFUSED
+    if reply.code in _BEFORE_METHOD or root not in rules.responses:
+        root = _ERROR_ROOT
     tree: dict[str, Any] = whole(reply, ref_id)
     return BOM + xml_writer.write(root, rules.responses[root], tree)
 

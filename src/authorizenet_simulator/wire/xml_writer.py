@@ -1,8 +1,8 @@
-"""From a reply to the bytes of its XML document, along the schema's type of the response.
+"""Renders a reply as an XML document, following the schema's type of the response.
 
-The schema alone decides: the order of the elements, which of a reply's keys exist in XML at all,
-and where a list of JSON gets its element around it (a type whose one child is repeatable). But for
-two keys of a subscription's status, which the processor writes and its schema does not know.
+The schema alone decides the order of the elements, which of a reply's keys appear in XML, and
+where a JSON list gets an enclosing element (a type whose only child is repeatable). Exceptions are
+two keys of a subscription's status, which Authorize.Net sends although its schema lacks them.
 """
 
 import re
@@ -20,12 +20,12 @@ _NAMESPACES: Final = (
 )
 _OWN_NAMESPACE: Final = f' xmlns="{NAMESPACE}"'
 _SPECIAL: Final = re.compile(r"[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_WRITTEN: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"}
-_UNWRITABLE: Final = "\N{REPLACEMENT CHARACTER}"
+_ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"}
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def write(root: str, kind: Complex, tree: dict[str, Any]) -> bytes:
-    """The document, without a byte order mark. Keys that the type does not know are left out."""
+    """Render the document without a byte order mark, omitting keys that are not in the type."""
     note = f' note="{tree["note"]}"' if "note" in tree else ""
     out = [DECLARATION, "<", root, _NAMESPACES, note, _OWN_NAMESPACE, ">"]
     _children(out, kind, tree)
@@ -61,7 +61,7 @@ def _element(out: list[str], field: Field, value: Any) -> None:
     elif (item := _repeated(field.child)) is not None:
         for each in value:
             _element(out, item, each)
-    else:  # a list of choices, each in a dict of its own
+    else:  # a list of choices, each a dict
         for each in value:
             _children(out, field.child, each)
     if len(out) == begun + 1:
@@ -71,7 +71,7 @@ def _element(out: list[str], field: Field, value: Any) -> None:
 
 
 def _repeated(kind: Complex) -> Field | None:
-    """The one child of a type that only wraps a list; None for any other type."""
+    """Return the child of a type that only wraps a list; None for other types."""
     if len(kind.ranks) != 1 or len(kind.ranks[0]) != 1:
         return None
     (field,) = kind.ranks[0]
@@ -83,10 +83,10 @@ def _text(value: Any) -> str:
         return _SPECIAL.sub(_escaped, value)
     if type(value) is bool:
         return "true" if value else "false"
-    if isinstance(value, msgspec.Raw):  # an amount with its decimals
+    if isinstance(value, msgspec.Raw):  # an amount with two decimals
         return bytes(value).decode()
     return str(value)
 
 
 def _escaped(found: re.Match[str]) -> str:
-    return _WRITTEN.get(found[0], _UNWRITABLE)
+    return _ESCAPES.get(found[0], _REPLACEMENT)
