@@ -1,1 +1,1 @@
-"""What the simulator remembers, and the journal that makes it durable."""
+"""The simulator's state, and the journal that makes it durable."""

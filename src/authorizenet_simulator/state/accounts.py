@@ -1,4 +1,4 @@
-"""A merchant at the processor: its credentials, and indexes of its transactions."""
+"""A merchant account: its credentials, and indexes of its transactions."""
 
 from authorizenet_simulator.state import events
 from authorizenet_simulator.state.settings import Settings
@@ -6,7 +6,7 @@ from authorizenet_simulator.state.transactions import Batch, Txn
 
 
 class Account:
-    """A merchant: credentials, and its own indexes."""
+    """A merchant account with the indexes of its transactions."""
 
     __slots__ = (
         "batches",
@@ -31,33 +31,33 @@ class Account:
         self.login = added.login
         self.transaction_key = added.transaction_key
         self.currencies = tuple(added.currencies)
-        """The first is meant where a request names none."""
+        """The first is the default."""
         self.signature_key = added.signature_key
         self.settings: Settings | None = None
-        """None: the settings of every account."""
+        """None: the settings that apply to every account."""
         self.forget()
 
     def forget(self) -> None:
-        """Drop every transaction."""
+        """Delete every transaction."""
         self.unsettled: dict[int, Txn] = {}
-        """Everything not final, oldest first; includes what is held."""
+        """Transactions without a final status, oldest first, held ones included."""
         self.held: dict[int, Txn] = {}
         self.batches: list[Batch] = []
-        # Duplicate digests: two generations of at least one longest window each, so that old
-        # ones go without a search.
+        # Duplicate digests in two generations of at least one maximum window each, so that old
+        # ones are dropped without a search.
         self.recent: dict[int, Txn] = {}
         self.older: dict[int, Txn] = {}
         self.recent_since = 0
         self.latest = 0
-        """When its newest transaction was."""
+        """Time of the newest transaction."""
         self.disordered = False
-        """The clock went back, so the order of ids is no longer that of times."""
+        """The clock went back, so ids are no longer ordered by time."""
         self.customers: dict[int, list[Txn]] = {}
-        """What was charged to each customer profile, oldest first."""
+        """Transactions by customer profile id, oldest first."""
         self.echecks = ("", 0)
-        """The month, on the account's calendar, and what its eChecks took so far."""
+        """The month, in the account's time zone, and the total of its eChecks so far."""
         self.tallies: dict[str, list[int]] = {}
-        """Voids, declines and errors that no batch has counted yet, by brand."""
+        """By brand: voids, declines and errors not yet counted in a batch."""
 
     def count(self, brand: str, what: int) -> None:
         self.tallies.setdefault(brand, [0, 0, 0])[what] += 1

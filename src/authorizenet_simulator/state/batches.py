@@ -1,4 +1,4 @@
-"""Batches: what settles together, once a day, for each account and payment method."""
+"""Settles transactions in one daily batch for each account and payment method."""
 
 from authorizenet_simulator.state import statuses
 from authorizenet_simulator.state.accounts import Account
@@ -7,7 +7,7 @@ from authorizenet_simulator.state.transactions import Batch, Txn
 
 
 def settle(books: Books, account: Account, at: int) -> None:
-    """Everything that waits for its settlement is settled; what is only authorized waits on."""
+    """Settle everything that awaits settlement; leave what is only authorized."""
     made: dict[str, Batch] = {}
     remaining: dict[int, Txn] = {}
     for trans_id, txn in account.unsettled.items():
@@ -26,7 +26,7 @@ def settle(books: Books, account: Account, at: int) -> None:
 
 
 def begin(books: Books, account: Account, method: str, at: int) -> Batch:
-    """An empty batch, which takes over what was counted for its method."""
+    """Begin an empty batch, which takes over the counts of its payment method."""
     counted = {
         brand: account.tallies.pop(brand)
         for brand in list(account.tallies)
@@ -45,7 +45,7 @@ def put(batch: Batch, txn: Txn) -> None:
 
 
 def leave(books: Books, account: Account, txn: Txn) -> None:
-    """Out of its batch, which ends when nothing is left in it."""
+    """Remove a transaction from its batch; delete the batch if it is empty then."""
     batch = books.batches[txn.batch]
     batch.txns.remove(txn)
     txn.batch = 0
@@ -55,5 +55,5 @@ def leave(books: Books, account: Account, txn: Txn) -> None:
 
 
 def method_of(txn: Txn) -> str:
-    """The payment method whose batch takes it."""
+    """Return the payment method of the batch that the transaction belongs to."""
     return "eCheck" if txn.brand == "eCheck" else "creditCard"

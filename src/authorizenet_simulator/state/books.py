@@ -1,4 +1,4 @@
-"""The plain data of the ledger, which `batches` and `status_changes` modify."""
+"""The ledger's plain data, which `batches` and `status_changes` modify."""
 
 from collections import deque
 
@@ -15,15 +15,15 @@ class Books:
         self.accounts: dict[str, Account] = {}
         self.settings = Settings()
         self.nonces: dict[str, NonceMinted] = {}
-        """Accept nonces not used yet."""
+        """Unused Accept nonces."""
         self.next_batch = 0
         self.forget()
 
     def forget(self) -> None:
-        """Drop every transaction."""
+        """Delete every transaction."""
         self.txns: dict[int, Txn] = {}
         self.rows: list[Txn | Action] = []
-        """One for each request that had an effect or was declined, oldest first."""
+        """One entry for each request that had an effect or was declined, oldest first."""
         self.batches: dict[int, Batch] = {}
         self.aging: deque[Txn] = deque()
         self.reviewing: deque[Txn] = deque()

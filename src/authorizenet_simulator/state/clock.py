@@ -1,4 +1,4 @@
-"""One clock for everything: real, moved, or stopped. Moments are Unix milliseconds."""
+"""The simulator's clock: real, shifted, or stopped. Times are Unix milliseconds."""
 
 import re
 import time
@@ -9,11 +9,11 @@ from typing import Final
 DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
 CUTOFF_HOUR: Final = 16
-"""The account's transaction cut-off, 4 pm Pacific."""
+"""The daily transaction cut-off: 4 pm Pacific."""
 
 
 class Clock:
-    """`now_ms` is the real time plus an offset, or one fixed moment while it is stopped."""
+    """`now_ms` is the real time plus an offset, or a fixed time while the clock is stopped."""
 
     __slots__ = ("offset_ms", "stopped_ms")
 
@@ -28,7 +28,7 @@ class Clock:
 
 
 def pacific_offset_ms(at_ms: int) -> int:
-    """Pacific time minus UTC: daylight saving from the second Sunday of March, 2 am, to the
+    """Return Pacific time minus UTC: daylight saving from the second Sunday of March, 2 am, to the
     first of November, 2 am."""
     return _offset_of_hour_ms(at_ms // _HOUR_MS)
 
@@ -44,7 +44,7 @@ def _offset_of_hour_ms(hour: int) -> int:
 
 
 def next_cutoff_ms(at_ms: int) -> int:
-    """The first cut-off after `at_ms`."""
+    """Return the first cut-off after `at_ms`."""
     offset = pacific_offset_ms(at_ms)
     local = at_ms + offset
     cutoff = local - local % DAY_MS + CUTOFF_HOUR * _HOUR_MS
@@ -54,12 +54,12 @@ def next_cutoff_ms(at_ms: int) -> int:
 
 
 def utc_text(at_ms: int) -> str:
-    """'2026-01-31T08:00:00.25Z': milliseconds without their trailing zeros."""
+    """Format as '2026-01-31T08:00:00.25Z': milliseconds without trailing zeros."""
     return _text(at_ms) + "Z"
 
 
 def local_text(at_ms: int) -> str:
-    """The same moment on the account's wall clock, without an offset."""
+    """Format as local (Pacific) time, without an offset."""
     return _text(at_ms + pacific_offset_ms(at_ms))
 
 
@@ -76,7 +76,7 @@ def _text_of_second(seconds: int) -> str:
 
 EARLIEST_MS: Final = 946_684_800_000
 LATEST_MS: Final = 32_503_680_000_000
-"""The years 2000 to 2999: a clock that is set stays within."""
+"""The clock can be set to the years 2000 to 2999."""
 _MOMENT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?"
@@ -85,24 +85,24 @@ _MOMENT: Final = re.compile(
 
 
 def parse_setting(text: str) -> int:
-    """What a clock may be set to: a day, or RFC 3339, UTC where it names no offset.
+    """Parse a time to set the clock to: a day, or RFC 3339; UTC if it has no offset.
 
-    Raises ValueError for everything else.
+    Raises ValueError if it is invalid or outside the years 2000 to 2999.
     """
     if not _MOMENT.fullmatch(text):
-        raise ValueError("now is a moment such as 2026-07-01T22:59:00Z")
+        raise ValueError("now must be a time such as 2026-07-01T22:59:00Z")
     return settable(parse(text.upper()))
 
 
 def settable(at_ms: int) -> int:
-    """The moment itself. Raises ValueError where no clock may be set to it."""
+    """Return `at_ms`. Raises ValueError if the clock cannot be set to it."""
     if not EARLIEST_MS <= at_ms < LATEST_MS:
-        raise ValueError("the clock stays within the years 2000 to 2999")
+        raise ValueError("the clock can only be set to the years 2000 to 2999")
     return at_ms
 
 
 def parse(text: str) -> int:
-    """Milliseconds of an RFC 3339 moment; UTC where it names no offset. Raises ValueError."""
+    """Parse an RFC 3339 time; UTC if it has no offset. Raises ValueError if it is invalid."""
     moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -1,7 +1,7 @@
-"""Customer profiles: what is stored of customers, their payment methods and addresses.
+"""Customer profiles: stored customers, their payment methods and addresses.
 
-A store beside the ledger. Every merchant has a shelf of its own, so another merchant's id is an
-unknown id. Numbers never come here: a payment profile holds an `Instrument`.
+Every merchant has its own `Shelf`, so another merchant's id is an unknown id. No card or account
+number is stored here: a payment profile holds an `Instrument`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,25 +17,25 @@ MOST_ADDRESSES: Final = 100
 
 
 class PaymentProfile(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One stored payment method. `expiry` of its instrument is YYYY-MM."""
+    """One stored payment method. The `expiry` of its instrument is YYYY-MM."""
 
     payment_id: int
     instrument: Instrument
     bill_to: str
-    """JSON of the address; '' for none."""
+    """JSON of the address; '' if there is none."""
     details: str
-    """JSON of what else is shown: customer type, bank account, masked licence; '' for none."""
+    """JSON of other shown fields: customer type, bank account, masked licence; '' for none."""
 
 
 class Address(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One shipping address; `ship_to` is its JSON."""
+    """One shipping address; `ship_to` is JSON."""
 
     address_id: int
     ship_to: str
 
 
 class Profile(msgspec.Struct, gc=False, array_like=True):
-    """One customer. The default ids are 0 for none."""
+    """One customer. A default id is 0 if there is none."""
 
     profile_id: int
     merchant_customer_id: str
@@ -50,7 +50,7 @@ class Profile(msgspec.Struct, gc=False, array_like=True):
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What makes two profiles duplicates of each other."""
+        """Two profiles with the same identity are duplicates."""
         return self.merchant_customer_id, self.description, self.email
 
     def payment(self, payment_id: int) -> PaymentProfile | None:
@@ -80,13 +80,13 @@ class ProfileDeleted(msgspec.Struct, array_like=True, tag="customer_delete"):
 
 
 class PaymentStored(msgspec.Struct, array_like=True, tag="customer_payment"):
-    """A payment profile, new or in the place of the one with its id."""
+    """A payment profile was added, or replaced the one with its id."""
 
     login: str
     profile_id: int
     payment: PaymentProfile
     default: bool | None
-    """None: as it was."""
+    """None: unchanged."""
 
 
 class PaymentDeleted(msgspec.Struct, array_like=True, tag="customer_payment_delete"):
@@ -96,7 +96,7 @@ class PaymentDeleted(msgspec.Struct, array_like=True, tag="customer_payment_dele
 
 
 class AddressStored(msgspec.Struct, array_like=True, tag="customer_address"):
-    """A shipping address, new or in the place of the one with its id."""
+    """A shipping address was added, or replaced the one with its id."""
 
     login: str
     profile_id: int
@@ -111,7 +111,7 @@ class AddressDeleted(msgspec.Struct, array_like=True, tag="customer_address_dele
 
 
 class IdsGiven(msgspec.Struct, array_like=True, tag="customer_ids"):
-    """Where the ids go on."""
+    """The next free ids, written on a reset."""
 
     profile: int
     payment: int
@@ -130,8 +130,8 @@ Event = (
 )
 
 SubscriptionsOf = Callable[[int, int, int], Sequence[int]]
-"""Ids of the active and suspended subscriptions of (customer profile id, payment profile id or 0
-for any, address id or 0 for any)."""
+"""Returns the ids of the active and suspended subscriptions of (customer profile id, payment
+profile id or 0 for any, address id or 0 for any)."""
 
 
 def _no_subscriptions(profile_id: int, payment_id: int, address_id: int) -> Sequence[int]:
@@ -139,7 +139,7 @@ def _no_subscriptions(profile_id: int, payment_id: int, address_id: int) -> Sequ
 
 
 class Shelf:
-    """One merchant's profiles, and the indexes that find them."""
+    """One merchant's profiles, and their indexes."""
 
     __slots__ = (
         "_out_of_order",
@@ -156,9 +156,9 @@ class Shelf:
         self.by_merchant_id: dict[str, tuple[int, ...]] = {}
         self.by_email: dict[str, tuple[int, ...]] = {}
         self.expiring: dict[str, dict[int, int]] = {}
-        """YYYY-MM -> payment profile id -> customer profile id; read it by `expiring_in`."""
+        """YYYY-MM -> payment profile id -> customer profile id; read it with `expiring_in`."""
         self._out_of_order: set[str] = set()
-        """Months whose ids do not ascend, after a card got a new date."""
+        """Months whose ids are unsorted because a card got a new expiry."""
 
     def add(self, profile: Profile) -> None:
         self.profiles[profile.profile_id] = profile
@@ -167,7 +167,7 @@ class Shelf:
             self.enter_payment(profile, payment)
 
     def enter(self, profile: Profile) -> None:
-        """Into the indexes by what the merchant calls the customer."""
+        """Add the profile to the indexes by identity, merchant's customer id and email."""
         number = profile.profile_id
         self.by_identity[profile.identity] = number
         for index, key in self._named(profile):
@@ -206,7 +206,7 @@ class Shelf:
                 self._out_of_order.discard(expiry)
 
     def expiring_in(self, month: str) -> dict[int, int]:
-        """Payment profile id -> customer profile id, ids ascending."""
+        """Return payment profile id -> customer profile id of a month, ids ascending."""
         if month in self._out_of_order:
             self.expiring[month] = dict(sorted(self.expiring[month].items()))
             self._out_of_order.remove(month)
@@ -217,25 +217,25 @@ _EMPTY: Final = Shelf()
 
 
 class Profiles(Store):
-    """The store. `subscriptions_of` is set by whoever keeps subscriptions."""
+    """The store of profiles. The ledger sets `subscriptions_of`."""
 
     events = get_args(Event)
 
     def __init__(self) -> None:
         self._shelves: dict[str, Shelf] = {}
-        # Apart from each other, so that an id in the wrong place is found nowhere; they fit the
-        # 32 bits that the schema gives them.
+        # The ranges are far apart, so that an id of the wrong kind is never found. They fit the
+        # schema's 32 bits.
         self._next = IdsGiven(900_000_001, 1_200_000_001, 1_500_000_001)
         self.subscriptions_of: SubscriptionsOf = _no_subscriptions
 
     def shelf(self, login: str) -> Shelf:
-        """For reading; a merchant without profiles has an empty one."""
+        """Return the merchant's shelf for reading; empty for a merchant without profiles."""
         return self._shelves.get(login, _EMPTY)
 
     def find(self, login: str, profile_id: int) -> Profile | None:
         return self.shelf(login).profiles.get(profile_id)
 
-    # The next ids; they are used up once an event that carries them is applied.
+    # The next ids; each is taken when an event with it is applied.
 
     @property
     def next_profile(self) -> int:

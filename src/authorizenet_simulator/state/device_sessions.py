@@ -1,4 +1,4 @@
-"""The mobile devices of an account, and the sessions they are logged in with."""
+"""The mobile devices of an account, and their login sessions."""
 
 from typing import Any, Final, get_args
 
@@ -13,14 +13,14 @@ class DeviceRegistered(msgspec.Struct, array_like=True, tag="device"):
     login: str
     device: str
     enabled: bool
-    """Whether it may log in."""
+    """Whether the device may log in."""
 
 
 class SessionOpened(msgspec.Struct, array_like=True, tag="session"):
     token: str
     login: str
     device: str
-    """'' where the login named none."""
+    """'' if the login named none."""
     at: int
 
 
@@ -32,7 +32,7 @@ Event = DeviceRegistered | SessionOpened | SessionClosed
 
 
 class Sessions(Store):
-    """Who is logged in; a store beside the ledger."""
+    """The store of devices and open sessions."""
 
     events = get_args(Event)
 
@@ -41,11 +41,11 @@ class Sessions(Store):
         self._open: dict[str, SessionOpened] = {}
 
     def device(self, login: str, device: str) -> bool | None:
-        """Whether the account's device may log in; None for one that is not registered."""
+        """Return whether the account's device may log in; None if it is not registered."""
         return self._devices.get((login, device))
 
     def find(self, token: str, now: int) -> SessionOpened | None:
-        """The session of a token that still counts at `now`."""
+        """Return the token's session if it is still valid at `now`."""
         opened = self._open.get(token)
         return opened if opened is not None and now < opened.at + SESSION_MS else None
 
@@ -57,10 +57,10 @@ class Sessions(Store):
                 self._drop_stale(event.at)
                 self._open[token] = event
             case SessionClosed(token):
-                self._open.pop(token, None)  # a replay may have swept it already
+                self._open.pop(token, None)  # it may have been dropped as stale
 
     def _drop_stale(self, now: int) -> None:
-        """They lie in the order of their opening: each new one sweeps two."""
+        """Check the two oldest sessions at each login; they are ordered by opening time."""
         for token in [token for token, _ in zip(self._open, range(2), strict=False)]:
             if self.find(token, now) is None:
                 del self._open[token]

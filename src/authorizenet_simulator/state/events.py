@@ -1,4 +1,4 @@
-"""What happens to accounts and transactions, as the state file holds it."""
+"""The events of accounts and transactions, as stored in the state file."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from authorizenet_simulator.state.transactions import Txn
 
 
 class Header(msgspec.Struct, array_like=True, tag="header"):
-    """The first line: the key of the fingerprints and where the ids go on."""
+    """The first line: the key of the fingerprints and the next ids."""
 
     salt: str
     next_id: int
@@ -24,7 +24,7 @@ class AccountAdded(msgspec.Struct, array_like=True, tag="account"):
 
 class SettingsChanged(msgspec.Struct, array_like=True, tag="settings"):
     login: str
-    """'' for every account."""
+    """'' for the settings of every account."""
     settings: Settings
 
 
@@ -36,7 +36,7 @@ class ClockSet(msgspec.Struct, array_like=True, tag="clock"):
 class Recorded(msgspec.Struct, array_like=True, tag="transaction"):
     txn: Txn
     digest: int
-    """Of the fields that make a duplicate."""
+    """Digest of the fields that duplicate detection compares."""
 
 
 class Captured(msgspec.Struct, array_like=True, tag="capture"):
@@ -53,7 +53,7 @@ class Voided(msgspec.Struct, array_like=True, tag="void"):
 
 
 class Moved(msgspec.Struct, array_like=True, tag="move"):
-    """It has another status now, with all that this implies."""
+    """The status was changed, with all its consequences."""
 
     trans_id: int
     status: str

@@ -1,4 +1,4 @@
-"""The tokens of hosted pages: fifteen minutes, one account, and one payment each."""
+"""The tokens of hosted pages: valid for 15 minutes, one account and one payment each."""
 
 from typing import Any, Final, get_args
 
@@ -10,7 +10,7 @@ LIFETIME_MS: Final = 15 * 60_000
 
 
 class PageMinted(msgspec.Struct, array_like=True, tag="page"):
-    """A page that may be opened: a payment's, or a customer profile's."""
+    """A token was issued for a payment page or a customer profile's page."""
 
     token: str
     login: str
@@ -21,7 +21,7 @@ class PageMinted(msgspec.Struct, array_like=True, tag="page"):
     """0 for a payment page."""
     ref_id: str
     settings: dict[str, str]
-    """By their names on the wire."""
+    """By their names in the API."""
 
 
 class PageUsed(msgspec.Struct, array_like=True, tag="page_used"):
@@ -29,7 +29,7 @@ class PageUsed(msgspec.Struct, array_like=True, tag="page_used"):
 
 
 class PageFreed(msgspec.Struct, array_like=True, tag="page_freed"):
-    """Its payment failed, so it may be tried again."""
+    """The payment failed, so it may be tried again."""
 
     token: str
 
@@ -38,7 +38,7 @@ Event = PageMinted | PageUsed | PageFreed
 
 
 class HostedPages(Store):
-    """The store."""
+    """The store of issued tokens."""
 
     events = get_args(Event)
 
@@ -63,7 +63,7 @@ class HostedPages(Store):
                 self._used.discard(token)
 
     def _drop_stale(self, now: int) -> None:
-        """They lie in the order of their making: each new one sweeps two."""
+        """Check the two oldest tokens at each new one; they are ordered by issue time."""
         for token in [token for token, _ in zip(self._pages, range(2), strict=False)]:
             if self._pages[token].expires + LIFETIME_MS < now:
                 del self._pages[token]

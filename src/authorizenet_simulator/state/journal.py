@@ -1,7 +1,7 @@
-"""The state file: one JSON line for each thing that happened, written before the reply leaves.
+"""The state file: one JSON line for each event, written before the reply is sent.
 
-A line handed to the operating system survives the process's death at any moment; it is not synced
-to the disk, so a power cut may lose the newest. A torn last line is dropped on opening.
+A line handed to the operating system survives a crash of the process, but is not synced to disk:
+a power cut may lose the newest. An incomplete last line is dropped on opening.
 """
 
 import os
@@ -31,14 +31,14 @@ Event = (
     | returned_items.Event
     | webhooks.Event
 )
-"""Everything that can happen: the transactions' events, and those of each store."""
+"""All events: the transactions' and those of each store."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Event).decode
 
 
 class Journal:
-    """Gathers the events of one request and writes them at once. Without a path it keeps none."""
+    """Collects the events of one request and writes them at once; without a path, nothing."""
 
     __slots__ = ("_fd", "_path", "_pending")
 
@@ -52,7 +52,7 @@ class Journal:
             self._pending.append(_encode(event))
 
     def flush(self) -> None:
-        """Hand everything gathered to the operating system. Raises OSError (disk full)."""
+        """Hand the collected events to the operating system. Raises OSError (disk full)."""
         if self._pending:
             self._pending.append(b"")
             data = b"\n".join(self._pending)
@@ -60,7 +60,7 @@ class Journal:
             _write(self._fd, data)
 
     def replay(self) -> Iterator[Event]:
-        """Every event of the file, oldest first; then the file ends behind the last whole line."""
+        """Yield the file's events, oldest first, then truncate it after the last whole line."""
         if self._path is None:
             return
         whole = 0
@@ -77,7 +77,7 @@ class Journal:
         os.ftruncate(self._fd, whole)
 
     def rewrite(self, events: Iterable[Event]) -> None:
-        """Replace the file by a new one that holds only `events`; all or nothing."""
+        """Replace the file atomically by one with only `events`."""
         self._pending.clear()
         if self._path is None:
             return

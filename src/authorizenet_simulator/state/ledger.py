@@ -1,7 +1,7 @@
-"""The ledger: accounts, transactions and their current state, with indexes for quick answers.
+"""The ledger: accounts, transactions and their current state, with indexes.
 
-Every change is an event that goes to the journal and is applied here; replaying the journal
-applies the same events. The packages above decide who may change what.
+Every change is an event that is added to the journal and applied here; replaying the journal
+applies the same events. The packages above check whether a change is allowed.
 """
 
 import random
@@ -38,25 +38,25 @@ from authorizenet_simulator.state.webhooks import Webhooks
 _NEVER: Final = 1 << 62
 DUPLICATE_WINDOW_MAX_MS: Final = 28_800_000
 AWAITS_PAYER: Final = 5
-"""The response code of a PayPal payment whose payer has not consented yet."""
+"""Response code of a PayPal payment whose payer has not consented yet."""
 _TIMED: Final = statuses.AGING | statuses.IN_REVIEW
 DEFAULT_LOGIN: Final = "easypay-sim"
 DEFAULT_KEY: Final = "sim-secret-key-1"
 
 
 Collect = Callable[["Ledger", Subscription, int], None]
-"""Makes the payment of one subscription at the moment it is due."""
+"""Makes one subscription's payment at its due time."""
 
 
 class Ledger(Books):
-    """All accounts' transactions. `seed` decides where ids begin."""
+    """The state of all accounts; `seed` determines the first ids."""
 
     def __init__(self, journal: Journal, the_clock: Clock, seed: int) -> None:
         super().__init__()
         self.journal = journal
         self.clock = the_clock
         self.collect: Collect | None = None
-        """Set where the program is put together: it needs the rules of charges."""
+        """Set by `Simulator`, because it needs the rules of charges."""
         begin = random.Random(seed).randrange(40_000_000_000, 80_000_000_000)  # noqa: S311 - ids
         self.subscriptions = Subscriptions(begin % 5_000_000 + 2_000_000)
         self.profiles = Profiles()
@@ -90,10 +90,10 @@ class Ledger(Books):
             journal.add(self.header)
         if DEFAULT_LOGIN not in self.accounts:
             self.add_account(DEFAULT_LOGIN, DEFAULT_KEY, ["USD"], "")
-        # What fell due while the process was down comes at its own moment, and so do the cut-offs
-        # since then.
-        self._next_cutoff = clock.next_cutoff_ms(min(the_clock.now_ms(), self._payment_due()))
-        self._plan()
+        # Whatever fell due while the process was down is executed at its due time, and so are the
+        # cut-offs since then.
+        self._next_cutoff = clock.next_cutoff_ms(min(the_clock.now_ms(), self._next_payment()))
+        self._update_due()
         journal.flush()
 
     @property
@@ -108,7 +108,7 @@ class Ledger(Books):
         self._next_id = made + 1
         return made
 
-    # Changes: each is journalled, then applied.
+    # Changes: each is added to the journal, then applied.
 
     def add_account(self, login: str, key: str, currencies: list[str], signature_key: str) -> None:
         self._do(events.AccountAdded(login, key, currencies, signature_key))
@@ -118,9 +118,9 @@ class Ledger(Books):
 
     def set_clock(self, offset_ms: int, stopped_ms: int | None) -> None:
         self._do(events.ClockSet(offset_ms, stopped_ms))
-        self.tick()  # moved forward: what fell due meanwhile happens now
+        self.tick()  # if the clock went forward, execute what fell due
         self._next_cutoff = clock.next_cutoff_ms(self.clock.now_ms())
-        self._plan()
+        self._update_due()
         self.webhooks.wake()
 
     def record(self, txn: Txn, digest: int) -> None:
@@ -128,7 +128,7 @@ class Ledger(Books):
         self.journal.add(event)
         self._recorded(event)
         if txn.status in _TIMED:
-            self._plan()
+            self._update_due()
 
     def capture(self, txn: Txn, amount: int, invoice: str, at: int) -> None:
         self._do(events.Captured(txn.trans_id, amount, invoice, at))
@@ -140,13 +140,13 @@ class Ledger(Books):
         self._do(events.Reviewed(txn.trans_id, approved))
 
     def move(self, txn: Txn, status: str, at: int) -> None:
-        """Give it another status, with the response code and reason that go with it."""
-        said = statuses.PLACES[status]
-        self._do(events.Moved(txn.trans_id, status, said.response_code, said.reason, at))
-        self._plan()
+        """Set the transaction's status, with the response code and reason of that status."""
+        new = statuses.PLACES[status]
+        self._do(events.Moved(txn.trans_id, status, new.response_code, new.reason, at))
+        self._update_due()
 
     def settle(self, at: int) -> list[Batch]:
-        """Settle everything captured or refunded; gives the batches this made."""
+        """Settle everything captured or refunded; return the new batches."""
         before = self.next_batch
         self._do(events.Settled(at))
         return [self.batches[number] for number in range(before, self.next_batch)]
@@ -158,48 +158,48 @@ class Ledger(Books):
         self._do(events.NonceUsed(value))
 
     def reset(self, login: str) -> None:
-        """Forget the transactions, duplicates and nonces of one account, or of all ('')."""
+        """Delete the transactions, duplicates and nonces of one account, or of all ('')."""
         self._do(events.Reset(login))
-        if not login:  # nothing earlier matters any more, so the file begins anew
+        if not login:  # earlier events are obsolete, so rewrite the file
             self.journal.rewrite(self._snapshot())
 
     def tick(self) -> int:
-        """What the clock brings, each at its own moment and in their order. Gives the time."""
+        """Execute everything due, in order and at its due time; return the current time."""
         now = self.clock.now_ms()
         while self._due <= now:
             at = self._due
-            self._bring(at, now)
-            self._plan()
+            self._execute(at, now)
+            self._update_due()
             if self._due <= at:
                 break
         return now
 
-    def _bring(self, at: int, now: int) -> None:
-        """What falls due at `at`: subscriptions, the cut-off, the end of authorizations."""
+    def _execute(self, at: int, now: int) -> None:
+        """Execute what is due at `at`: subscription payments, the cut-off, expirations."""
         while (due := self.subscriptions.first_due()) is not None and due.next_at <= at:
             assert self.collect is not None
             self.collect(self, due, due.next_at)
         if self._next_cutoff <= at:
             if not any(account.unsettled for account in self.accounts.values()):
-                # Nothing to settle until something is due: a clock that is driven over years
-                # does not stop at every day of them.
-                at = max(at, min(now, self._payment_due()))
+                # Nothing to settle until the next payment: do not stop at every cut-off when the
+                # clock is moved by years.
+                at = max(at, min(now, self._next_payment()))
             elif self.settings.auto_settle:
                 self._do(events.Settled(at))
             self._next_cutoff = clock.next_cutoff_ms(at)
-        if self._holds_end() <= at:
+        if self._next_expiry() <= at:
             self._do(events.Expired(at))
 
-    def _payment_due(self) -> int:
-        """When the next payment of a subscription is due."""
+    def _next_payment(self) -> int:
+        """Return the due time of the next subscription payment."""
         due = self.subscriptions.first_due()
         return _NEVER if due is None else due.next_at
 
-    def _plan(self) -> None:
-        self._due = min(self._next_cutoff, self._holds_end(), self._payment_due())
+    def _update_due(self) -> None:
+        self._due = min(self._next_cutoff, self._next_expiry(), self._next_payment())
 
-    def _holds_end(self) -> int:
-        """When the oldest authorization or held transaction ends."""
+    def _next_expiry(self) -> int:
+        """Return when the oldest authorization or held transaction expires."""
         end = self.aging[0].at + status_changes.AUTHORIZATION_MS if self.aging else _NEVER
         return min(end, self.reviewing[0].at + status_changes.REVIEW_MS) if self.reviewing else end
 
@@ -210,7 +210,7 @@ class Ledger(Books):
         return txn
 
     def notify(self, login: str, event_type: str, payload: Callable[[], dict[str, Any]]) -> None:
-        """Tell the account's webhooks. `payload` is asked for only where one listens."""
+        """Notify the account's webhooks; `payload` is only called if one listens."""
         if login not in self.webhooks.listening:
             return
         notified = self.webhooks.notified(login, event_type, payload, self.clock.now_ms())
@@ -220,9 +220,9 @@ class Ledger(Books):
             self.webhooks.wake()
 
     def do(self, event: Event) -> None:
-        """A change to one of the stores: journalled, applied, and its due times looked at."""
+        """Change one of the stores: write to the journal, apply, update the due times."""
         self._do(event)
-        self._plan()
+        self._update_due()
 
     def _do(self, event: Event) -> None:
         self.journal.add(event)
@@ -253,7 +253,7 @@ class Ledger(Books):
                 self._drop_stale_nonces()
                 self.nonces[event.value] = event
             case events.NonceUsed(value):
-                self.nonces.pop(value, None)  # a replay may have swept it already
+                self.nonces.pop(value, None)  # it may have been dropped as stale
             case events.AccountAdded():
                 self._account_added(event)
             case events.SettingsChanged(login, settings):
@@ -289,7 +289,7 @@ class Ledger(Books):
     def _recorded(self, event: events.Recorded) -> None:
         txn = event.txn
         account = self.accounts[txn.login]
-        txn.login = account.login  # one string for all, also after a replay
+        txn.login = account.login  # share one string, also after a replay
         self.txns[txn.trans_id] = txn
         self.rows.append(txn)
         self._next_id = max(self._next_id, txn.trans_id + 1)
@@ -302,7 +302,7 @@ class Ledger(Books):
         account.recent[event.digest] = txn
         status = txn.status
         if status in statuses.PENDING:
-            if txn.response_code != AWAITS_PAYER:  # else nobody's to list or review yet
+            if txn.response_code != AWAITS_PAYER:  # else not to be listed or reviewed yet
                 account.unsettled[txn.trans_id] = txn
             if status in statuses.AGING:
                 self.aging.append(txn)
@@ -326,7 +326,7 @@ class Ledger(Books):
             account.customers.setdefault(txn.customer, []).append(txn)
 
     def _drop_stale_nonces(self) -> None:
-        """They lie in the order of their making: each new one sweeps two."""
+        """Check the two oldest nonces at each new one; they are ordered by issue time."""
         now = self.clock.now_ms()
         for value in [value for value, _ in zip(self.nonces, range(2), strict=False)]:
             if self.nonces[value].expires < now:
@@ -351,7 +351,7 @@ class Ledger(Books):
         self.nonces = {key: made for key, made in self.nonces.items() if made.login != login}
 
     def _snapshot(self) -> Iterator[Event]:
-        """The events that make this state when there are no transactions."""
+        """Yield the events that recreate this state without transactions."""
         yield self.header
         for account in self.accounts.values():
             yield events.AccountAdded(
@@ -369,6 +369,6 @@ class Ledger(Books):
 
 
 def _customer_of(details: str) -> int:
-    """The customer profile charged, from a state file older than `Txn.customer`; 0 for none."""
+    """Return the charged customer profile, or 0; for state files older than `Txn.customer`."""
     profile = msgspec.json.decode(details).get("profile") or {}
     return int(profile.get("customerProfileId", 0))

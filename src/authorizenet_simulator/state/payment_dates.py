@@ -1,7 +1,7 @@
-"""When a subscription's payments fall due: dates in the account's zone, and their moments.
+"""Due dates of a subscription's payments, in the account's time zone, and their times.
 
-A date is counted from the first one, never from the one before it: what begins on the 31st is due
-on the last day of a shorter month, and on the 31st again afterwards.
+Each date is counted from the first one, not from the previous: a subscription that begins on the
+31st is due on the last day of a shorter month, and on the 31st again afterwards.
 """
 
 from calendar import monthrange
@@ -13,9 +13,9 @@ from authorizenet_simulator.state import clock
 DAYS: Final = "days"
 MONTHS: Final = "months"
 LENGTHS: Final = {DAYS: range(7, 366), MONTHS: range(1, 13)}
-"""The intervals that are allowed, by their unit."""
+"""The allowed interval lengths by unit."""
 FOREVER: Final = 9999
-"""This many occurrences mean no end."""
+"""The number of occurrences that means: without end."""
 _RUN_HOUR: Final = 2
 """Payments run at about 2 am Pacific."""
 _HOUR_MS: Final = 3_600_000
@@ -23,7 +23,7 @@ _EPOCH: Final = date(1970, 1, 1)
 
 
 def date_of(text: str) -> date | None:
-    """The day of an `xs:date`, whatever zone it names; None for what is no day."""
+    """Return the day of an `xs:date`, ignoring its time zone; None if it is no valid date."""
     try:
         return date.fromisoformat(text.strip()[:10])
     except ValueError:
@@ -31,12 +31,12 @@ def date_of(text: str) -> date | None:
 
 
 def today(at_ms: int) -> date:
-    """The account's date at this moment."""
+    """Return the account's date at this time."""
     return datetime.fromtimestamp((at_ms + clock.pacific_offset_ms(at_ms)) // 1000, UTC).date()
 
 
 def occurrence(start: date, unit: str, length: int, number: int) -> date:
-    """The day of payment `number`, counted from 0. Raises OverflowError, ValueError beyond 9999."""
+    """Return the date of payment `number` (from 0). Raises OverflowError, ValueError past 9999."""
     if unit == DAYS:
         return start + timedelta(days=number * length)
     years, month = divmod(start.month - 1 + number * length, 12)
@@ -45,23 +45,23 @@ def occurrence(start: date, unit: str, length: int, number: int) -> date:
 
 
 def run_ms(day: date) -> int:
-    """The moment at which the payments of a day run, Unix milliseconds."""
+    """Return the time at which a day's payments run, in Unix milliseconds."""
     wall = (day - _EPOCH).days * clock.DAY_MS + _RUN_HOUR * _HOUR_MS
     winter, summer = wall + 8 * _HOUR_MS, wall + 7 * _HOUR_MS
-    # On the day that has no 2 am it is an hour later on the wall.
+    # On the day without a 2 am (start of daylight saving) it is 3 am local time.
     return summer if clock.pacific_offset_ms(summer) == -7 * _HOUR_MS else winter
 
 
 def next_run_ms(after_ms: int) -> int:
-    """The first run after a moment."""
+    """Return the first run after a time."""
     day = today(after_ms)
     return run_ms(day) if run_ms(day) > after_ms else run_ms(day + timedelta(days=1))
 
 
 def due_ms(start: date, unit: str, length: int, number: int, created_ms: int) -> int | None:
-    """When payment `number` (from 0) is made; None where the calendar ends.
+    """Return the due time of payment `number` (from 0); None after the year 9999.
 
-    The first one is never before the subscription: what begins today is paid in the next night.
+    None is due before the subscription was created: one that begins today is paid next night.
     """
     try:
         moment = run_ms(occurrence(start, unit, length, number))
@@ -71,7 +71,7 @@ def due_ms(start: date, unit: str, length: int, number: int, created_ms: int) ->
 
 
 def too_long(start: date, unit: str, length: int, total: int) -> bool:
-    """Whether the last of `total` payments has no date, as it lies beyond the year 9999."""
+    """Return whether the last of `total` payments would be after the year 9999."""
     if total == FOREVER:
         return False
     try:

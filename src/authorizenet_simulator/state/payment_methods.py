@@ -1,6 +1,6 @@
-"""Cards and bank accounts, read from a request without keeping the number.
+"""Reads cards and bank accounts from a request without keeping their numbers.
 
-A number becomes a keyed fingerprint and its last four digits here, and goes no further.
+Only a keyed fingerprint and the last four digits of a number are kept.
 """
 
 import re
@@ -13,24 +13,24 @@ from typing import Any, Final
 import msgspec
 
 LEGACY_TEST_CARD: Final = "4222222222222"
-"""With this card the amount, in whole units, is the reason code wanted."""
+"""With this test card the amount, in whole units, is the reason code to answer."""
 
 
 class Instrument(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A payment method as a transaction needs it. `reason` is why its number is no good, or 0."""
+    """A payment method. `reason` is the reason code if its number is invalid, else 0."""
 
     fingerprint: str
     last4: str
     brand: str
-    """The wire's accountType; 'eCheck' for a bank account; '' when the number is no good."""
+    """The API's accountType; 'eCheck' for a bank account; '' if the number is invalid."""
     expiry: str = ""
     cvv_result: str = ""
     reason: int = 0
     legacy: bool = False
     swiped: bool = False
-    """Read from a stripe: the sandbox takes one whatever its expiry says."""
+    """Read from a magnetic stripe, whose expiry the sandbox does not check."""
     issuer: str = ""
-    """The first six digits, where the account has them kept."""
+    """The first six digits, if the account's setting stores them."""
 
     @property
     def masked(self) -> str:
@@ -52,13 +52,13 @@ NO_ZERO_AUTH: Final = frozenset({"JCB", "DinersClub"})
 
 
 def read_card(card: Mapping[str, Any], salt: bytes) -> Instrument:
-    """A `creditCard` (or the token of an Accept nonce) of the wire."""
+    """Read a `creditCard`, or the `token` of a request for an Accept nonce."""
     number = card["cardNumber"].strip()
     brand = brand_of(number)
-    good = number.isascii() and number.isdigit() and _luhn(number)
-    if good and brand is None:
+    valid = number.isascii() and number.isdigit() and _luhn(number)
+    if valid and brand is None:
         reason = 17
-    elif not good or len(number) not in _LENGTHS[brand or ""]:
+    elif not valid or len(number) not in _LENGTHS[brand or ""]:
         reason, brand = 6, None
     else:
         reason = 0
@@ -74,7 +74,7 @@ def read_card(card: Mapping[str, Any], salt: bytes) -> Instrument:
 
 
 def read_track(track: Mapping[str, Any], salt: bytes) -> Instrument:
-    """A `trackData` of the wire: the number and expiry on the stripe."""
+    """Read number and expiry from a `trackData`."""
     text = track.get("track1") or track.get("track2") or ""
     found = re.match(r"%?B?;?(\d{12,19})[\^=](?:[^^]*\^)?(\d\d)(\d\d)", text)
     if found is None:
@@ -85,7 +85,7 @@ def read_track(track: Mapping[str, Any], salt: bytes) -> Instrument:
 
 
 def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
-    """A `bankAccount` of the wire."""
+    """Read a `bankAccount`."""
     routing, number = account["routingNumber"].strip(), account["accountNumber"].strip()
     if not _aba(routing):
         reason = 9
@@ -95,24 +95,24 @@ def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
         reason = 0
     return Instrument(
         fingerprint=fingerprint(f"{routing}:{number}", salt),
-        last4=last_four(number).rjust(4, "X"),  # what is shown has eight characters, always
+        last4=last_four(number).rjust(4, "X"),  # a masked number always has eight characters
         brand="eCheck",
         reason=reason,
     )
 
 
 def masked(number: str) -> str:
-    """The eight characters that are shown of a number."""
+    """Mask a number to eight characters, such as XXXX1111."""
     return f"XXXX{last_four(number.strip()):X>4}"
 
 
 def last_four(number: str) -> str:
-    """The four places that are shown of a number, which may be anything: `?` for what needs two."""
+    """Return the last four characters; `?` replaces any that takes two UTF-16 code units."""
     return "".join(c if c <= "\uffff" else "?" for c in number[-4:])
 
 
 def shown_bank(account: Mapping[str, Any]) -> dict[str, str]:
-    """What is shown of a `bankAccount` beside its number, its routing number masked."""
+    """Return a `bankAccount` without its number, with the routing number masked."""
     shown = {key: account[key] for key in _BANK_SHOWN if key in account}
     return {"routingNumber": masked(account["routingNumber"]), **shown}
 
@@ -129,7 +129,7 @@ def fingerprint(number: str, salt: bytes) -> str:
 
 
 def brand_of(number: str) -> str | None:
-    """The wire's name of the card's brand, by its first digits."""
+    """Return the API's name of the card's brand, by its first digits."""
     if number[:1] == "4":
         return "Visa"
     if not (number.isascii() and number[:4].isdigit()):
@@ -149,7 +149,7 @@ def brand_of(number: str) -> str | None:
 
 
 def expiry_reason(text: str, now_ms: int) -> int:
-    """0, or 7 (not a date) or 8 (past): a card lasts to the end of its month."""
+    """Return 0, or 7 (invalid) or 8 (expired); a card is valid to the end of its month."""
     end_ms = _end_of_expiry(text)
     return 7 if end_ms is None else 8 if now_ms >= end_ms else 0
 
@@ -159,7 +159,7 @@ _EXPIRY = re.compile(r"(?:(\d{4})-(\d\d)|(\d\d)[-/]?(\d{4}|\d\d))\Z", re.ASCII)
 
 @lru_cache(1024)
 def _end_of_expiry(text: str) -> int | None:
-    """The moment after a card's last month, in milliseconds; None for what is no month."""
+    """Return when a card expires, in milliseconds; None if the month is invalid."""
     found = _month_of(text)
     if found is None:
         return None
@@ -179,13 +179,13 @@ def _month_of(text: str) -> tuple[int, int] | None:
 
 
 def year_month(text: str) -> str | None:
-    """'2040-12' for any spelling of an expiry; None for what is no month."""
+    """Format an expiry as '2040-12'; None if it is invalid."""
     found = _month_of(text)
     return None if found is None else f"{found[0]}-{found[1]:02d}"
 
 
 def cvv_result(code: str | None) -> str:
-    """The card code's result by the test triggers; '' where none was sent."""
+    """Return the card code's result by the test triggers; '' if none was sent."""
     if not code:
         return ""
     return _CVV.get(code[-1], "P") if code[:-1] in ("90", "900") else "P"
@@ -224,12 +224,11 @@ _PUBLISHED: Final = (
     "38000000000006",
     "6221499053360818",
 )
-"""Test cards that everybody knows."""
+"""Published test cards."""
 
 
 def issuer_number(instrument: Instrument, salt: bytes) -> str:
-    """The first six digits, also of a published test card, of which nothing is kept for it; ''
-    where they are not known."""
+    """Return the first six digits, if stored or if it is a published test card; else ''."""
     return instrument.issuer or _published_issuers(salt).get(instrument.fingerprint, "")
 
 
@@ -242,7 +241,7 @@ _LONG_DIGITS = re.compile(r"[0-9]{13,}")
 
 
 def without_card_numbers(text: str) -> str:
-    """`text` with anything that looks like a card number masked, for what is kept."""
+    """Mask everything that looks like a card number, in text that will be stored."""
     return _LONG_DIGITS.sub(_mask, text)
 
 

@@ -1,4 +1,4 @@
-"""Returned items: eChecks that settled and that the bank gave back afterwards."""
+"""Returned items: settled eChecks that the bank has returned."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class ItemReturned(msgspec.Struct, array_like=True, tag="returned"):
     item_id: int
     at: int
     code: str
-    """The bank's: R01 and so on."""
+    """The bank's return code: R01 and so on."""
     description: str
 
 
@@ -21,7 +21,7 @@ Event = ItemReturned
 
 
 class Returns(Store):
-    """What was returned, by transaction."""
+    """The store of returned items, by transaction."""
 
     events = (ItemReturned,)
 

@@ -1,4 +1,4 @@
-"""How an account behaves: what a test may set under /simulator/settings."""
+"""The settings of accounts, which tests change under /simulator/settings."""
 
 from typing import Annotated, Literal
 
@@ -27,60 +27,60 @@ RequiredField = Literal[
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an account, or every account, behaves."""
+    """The settings of one account, or of every account."""
 
     held_above: str | None = None
-    """Charges above this amount meet the fraud filter (AmountFilter)."""
+    """Charges above this amount trigger the fraud filter (AmountFilter)."""
     held_action: Literal["authAndHold", "hold", "decline", "report"] = "authAndHold"
     avs_reject: list[str] = []
-    """AVS results that the account's filter declines (27)."""
+    """AVS results that are declined (27)."""
     cvv_reject: list[str] = []
-    """Card code results that the account's filter declines (65)."""
+    """Card code results that are declined (65)."""
     blocked_ips: list[str] = []
     """Charges with one of these as `customerIP` are declined (250)."""
     max_amount: str = "99999999.99"
     unlinked_refunds: bool = True
     unsettled_refund_code: Literal[50, 54] = 54
     card_types: list[Brand] | None = None
-    """The brands that the account takes, others get 17; none at all: 56. None: every brand."""
+    """The accepted brands; others get 17, an empty list 56. None: every brand."""
     echeck: bool = True
     """False: bank accounts get 18."""
     echeck_types: list[EcheckType] | None = None
-    """The kinds of eCheck allowed, others get 246; None: every kind."""
+    """The accepted kinds of eCheck; others get 246. None: every kind."""
     echeck_monthly_limit: str = "5000.00"
-    """More in one month than this: 49."""
+    """Maximum total of a month's eChecks; more gets 49."""
     paypal: bool = True
-    """False: 2001."""
+    """False: PayPal payments get 2001."""
     payment_kind_told: bool = True
-    """Whether a stored card tells its `cardType` to who did not ask for it, and a bank account
-    that was stored without `accountType` that it is a checking account."""
+    """Whether a reply has a stored card's `cardType` even if not requested, and `checking` for a
+    bank account that was stored without `accountType`."""
     empty_transaction_response: list[Literal["json", "xml"]] = msgspec.field(
         default_factory=lambda: ["json"]
     )
-    """The forms in which an error of a whole transaction request, such as E00040, has an empty
-    transactionResponse."""
+    """The formats in which an error of a whole createTransactionRequest, such as E00040, has an
+    empty transactionResponse."""
     issuer_numbers: bool = False
-    """Whether the first six digits of every card are kept when a customer profile stores it."""
+    """Whether a customer profile stores the first six digits of every card."""
     required_fields: list[RequiredField] = []
-    """What the account's form demands of a charge: 33."""
+    """Fields that a charge must have; a missing one gets 33."""
     reporting: bool = True
-    """False: every report is E00011."""
+    """False: every report gets E00011."""
     switched_off: list[Service] = []
-    """The account itself (E00008), its use of the API (E00010), subscriptions (E00025), customer
+    """Services switched off: the account (E00008), API (E00010), subscriptions (E00025), customer
     profiles (E00044)."""
     places_checked: bool = False
-    """Whether a country must be one (E00082), and an American or Canadian state (E00085)."""
+    """Whether countries (E00082) and American and Canadian states (E00085) must be valid."""
     test_mode: bool = False
     reporting_lag_ms: Annotated[int, msgspec.Meta(ge=0, le=366 * 86_400_000)] = 0
-    """How long a new transaction stays hidden from details and the unsettled list, and a new batch
-    from everything that is asked about batches."""
+    """How long a new transaction is hidden from details and the unsettled list, and a new batch
+    from all reports about batches."""
     webhook_retry_s: list[Annotated[float, msgspec.Meta(ge=0, le=1e9)]] = msgspec.field(
         default_factory=lambda: [180.0] * 3 + [28_800.0] * 3 + [172_800.0] * 4
     )
-    """Waits before each retry of a notification; after the last the webhook turns inactive."""
+    """Wait before each retry of a notification; after the last the webhook becomes inactive."""
     webhook_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
     recorded_calls_per_s: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 50
-    """How many calls of each second are kept, masked, for whoever debugs; read from the settings
-    of every account only."""
+    """How many calls of each second are kept, masked, for debugging; only read from the settings
+    of every account."""
     auto_settle: bool = True
-    """Settle at the daily cut-off; read from the settings of every account only."""
+    """Settle at the daily cut-off; only read from the settings of every account."""

@@ -1,7 +1,7 @@
-"""Split tenders: an order that a prepaid card paid in part, and the payments that make up the rest.
+"""Split tenders: an order that a prepaid card paid partly, and the payments of the rest.
 
-What is remembered is which payments belong together; how much is paid follows from what became
-of them.
+Only the payments of each order are stored; the amount paid is computed from their current
+status.
 """
 
 from typing import Any, Literal, get_args
@@ -22,7 +22,7 @@ class Joined(msgspec.Struct, array_like=True, tag="split_joined"):
     trans_id: int
     requested: int
     balance: int | None
-    """What is left on the card; None where it does not say."""
+    """What is left on the card; None if unknown."""
 
 
 class Closed(msgspec.Struct, array_like=True, tag="split_closed"):
@@ -34,7 +34,7 @@ Event = Opened | Joined | Closed
 
 
 class Group(msgspec.Struct):
-    """One order. `requested` is what it costs, in hundredths."""
+    """One order. `requested` is its amount in hundredths."""
 
     split_id: int
     login: str
@@ -44,7 +44,7 @@ class Group(msgspec.Struct):
 
 
 class SplitTenders(Store):
-    """Every group, by its id."""
+    """The store of groups, by id."""
 
     events = get_args(Event)
 

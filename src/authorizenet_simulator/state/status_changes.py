@@ -1,4 +1,4 @@
-"""Changes a transaction's status, and with it the indexes, batches and refunded amounts."""
+"""Changes a transaction's status together with indexes, batches and refunded amounts."""
 
 from typing import Final
 
@@ -46,7 +46,7 @@ def review(books: Books, done: events.Reviewed) -> None:
 
 
 def expire(books: Books, at: int) -> None:
-    """Ends the authorizations, and what is held, that are too old at `at`."""
+    """Expire the authorizations and held transactions that are too old at `at`."""
     while books.aging and books.aging[0].at + AUTHORIZATION_MS <= at:
         txn = books.aging.popleft()
         if txn.status in statuses.AGING:
@@ -59,7 +59,7 @@ def expire(books: Books, at: int) -> None:
 
 
 def _close(books: Books, txn: Txn, status: str) -> None:
-    """No money moves any more: it leaves the indexes, and a refund gives its share back."""
+    """Set a final status: remove from the indexes; a refund frees its amount."""
     account = books.accounts[txn.login]
     account.unsettled.pop(txn.trans_id, None)
     account.held.pop(txn.trans_id, None)
@@ -72,8 +72,8 @@ def _close(books: Books, txn: Txn, status: str) -> None:
 
 
 def move(books: Books, moved: events.Moved) -> None:
-    """Another status, and all that follows from it: for the changes that no request asks for by
-    name, a released or returned payment, a payer's consent, and the lever that sets any."""
+    """Set another status with all its consequences, for changes without an event of their own:
+    a released or returned payment, a payer's consent, and a status set by a test."""
     txn = books.txns[moved.trans_id]
     account = books.accounts[txn.login]
     place = PLACES[moved.status].place
@@ -100,7 +100,7 @@ def move(books: Books, moved: events.Moved) -> None:
 
 
 def _index(index: dict[int, Txn], txn: Txn, *, listed: bool) -> None:
-    """In or out; an index lies in the order of its ids, which a latecomer must not break."""
+    """Add to or remove from an index, which must stay in the order of ids."""
     if not listed:
         index.pop(txn.trans_id, None)
     elif txn.trans_id not in index:

@@ -1,7 +1,7 @@
-"""The statuses of a transaction: where each one puts it, and its response code and reason.
+"""The statuses of a transaction: the stage of each, its response code and reason.
 
-A status is not free text: a transaction with it is in the unsettled list or not, in a batch or
-not, and its money moves or does not. `PLACES` is that table; `status_changes` keeps to it.
+A status decides whether a transaction is in the unsettled list, whether it is in a batch and
+whether its money moves. `PLACES` is that table; `status_changes` applies it.
 """
 
 from enum import Enum
@@ -43,25 +43,25 @@ PENDING: Final = frozenset(
         "updatingSettlement",
     }
 )
-"""What the unsettled list shows."""
+"""Statuses shown in the unsettled list."""
 AGING: Final = frozenset({AUTHORIZED, PENDING_RELEASE})
-"""What expires when nobody captures it."""
+"""Statuses that expire without a capture."""
 IN_REVIEW: Final = frozenset({HELD, HELD_AUTHORIZED, UNDER_REVIEW})
 
 
 class Place(Enum):
-    """Where a transaction is on its way."""
+    """The stage of a transaction."""
 
     AUTHORIZED = "authorized"
-    """Money is held; a capture may come."""
+    """The money is held; a capture may follow."""
     SETTLING = "settling"
-    """The next settlement takes it."""
+    """It will be in the next settlement."""
     REVIEW = "review"
-    """A person decides."""
+    """It awaits a person's decision."""
     BATCHED = "batched"
-    """In a batch: settled, or what became of it afterwards."""
+    """It is in a batch: settled, or returned or disputed afterwards."""
     CLOSED = "closed"
-    """No money moves."""
+    """No money moves any more."""
 
 
 class Status(NamedTuple):
@@ -69,7 +69,7 @@ class Status(NamedTuple):
     response_code: int
     reason: int
     of: str = ""
-    """'charge' or 'refund' where only those can have it."""
+    """'charge' or 'refund' if only those can have the status; else ''."""
 
 
 PLACES: Final[dict[str, Status]] = {
@@ -98,13 +98,13 @@ PLACES: Final[dict[str, Status]] = {
     GENERAL_ERROR: Status(Place.CLOSED, 3, 19),
     COMMUNICATION_ERROR: Status(Place.CLOSED, 3, 20),
 }
-CLOSED: Final = frozenset(name for name, said in PLACES.items() if said.place is Place.CLOSED)
-SETTLING: Final = frozenset(name for name, said in PLACES.items() if said.place is Place.SETTLING)
+CLOSED: Final = frozenset(name for name, each in PLACES.items() if each.place is Place.CLOSED)
+SETTLING: Final = frozenset(name for name, each in PLACES.items() if each.place is Place.SETTLING)
 TOO_LATE_TO_VOID: Final = frozenset(
     {"pendingFinalSettlement", "updatingSettlement", "couldNotVoid"}
 )
-"""On its way into a batch, or a void was tried and failed: reason 327."""
-BATCHED: Final = frozenset(name for name, said in PLACES.items() if said.place is Place.BATCHED)
+"""The settlement has begun, or a void failed: a void gets reason 327."""
+BATCHED: Final = frozenset(name for name, each in PLACES.items() if each.place is Place.BATCHED)
 
 VOID, DECLINE, ERROR = range(3)
 TALLIED: Final = {
@@ -114,4 +114,4 @@ TALLIED: Final = {
     GENERAL_ERROR: ERROR,
     COMMUNICATION_ERROR: ERROR,
 }
-"""The statuses that a batch counts beside what it settled."""
+"""The statuses that a batch counts besides the settled ones."""

@@ -1,26 +1,26 @@
-"""What the ledger asks of a store."""
+"""The interface of a store, which the ledger uses."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 class Store:
-    """What a feature remembers beside the transactions: profiles, subscriptions, webhooks.
+    """A feature's state beside the transactions: profiles, subscriptions, webhooks and others.
 
-    It changes only in `apply`, by events of its own types, so that a replay makes it anew.
+    Only `apply` changes it, by events of its own types, so that a replay recreates it.
     """
 
     events: tuple[type, ...] = ()
-    """The types of event that are this store's."""
+    """This store's types of event."""
 
     def apply(self, event: Any) -> None:
-        """Take over what happened."""
+        """Apply an event."""
         raise NotImplementedError
 
     def reset(self, login: str) -> None:
-        """Forget what one account has, or every account ('')."""
+        """Delete the state of one account, or of every account ('')."""
         raise NotImplementedError
 
     def snapshot(self) -> Iterator[Any]:
-        """The events that make what a reset of everything leaves: as a rule nothing."""
+        """Yield the events that recreate what a full reset leaves; none by default."""
         return iter(())

@@ -1,7 +1,7 @@
-"""Subscriptions (ARB): what each one is, what was paid, and when the next payment is due.
+"""Subscriptions (ARB): their terms, their payments, and when the next one is due.
 
-This store changes by its events only: `subscription_requests` and `recurring_payments` decide.
-Amounts are hundredths, moments Unix milliseconds.
+Only events change this store; `subscription_requests` and `recurring_payments` make them.
+Amounts are hundredths, times Unix milliseconds.
 """
 
 import heapq
@@ -21,11 +21,11 @@ CANCELED: Final = "canceled"
 EXPIRED: Final = "expired"
 TERMINATED: Final = "terminated"
 RUNNING: Final = frozenset({ACTIVE, SUSPENDED})
-"""Something is still due, if only the end of it."""
+"""Statuses with something still due: a payment or the end."""
 
 
 class Payer(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The ids of the profile that pays; its address is 0 for none."""
+    """The ids of the paying profile; `address` is 0 if there is none."""
 
     profile: int
     payment: int
@@ -33,7 +33,7 @@ class Payer(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Terms(msgspec.Struct, frozen=True, array_like=True):
-    """What the merchant asked for, and may change."""
+    """The terms that the merchant sets and may change."""
 
     name: str
     length: int
@@ -45,14 +45,14 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
     trial_amount: int
     payer: Payer
     details: str
-    """JSON of order and customer, as they were sent."""
+    """JSON of the order and customer that were sent."""
 
     def amount_of(self, pay_num: int) -> int:
-        """The amount of one payment, counted from 1."""
+        """Return the amount of payment `pay_num`, counted from 1."""
         return self.trial_amount if pay_num <= self.trial_occurrences else self.amount
 
     def due_ms(self, pay_num: int, created_ms: int) -> int | None:
-        """When it is made; None where the calendar ends."""
+        """Return the due time of payment `pay_num`; None after the year 9999."""
         return payment_dates.due_ms(self.start, self.unit, self.length, pay_num - 1, created_ms)
 
     def ends_with(self, pay_num: int) -> bool:
@@ -60,29 +60,29 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Payment(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One payment that was tried."""
+    """One attempted payment."""
 
     pay_num: int
     at: int
     trans_id: int
-    """0 where the processor would not take it."""
+    """0 if the payment was rejected without a transaction."""
     response: str
 
 
 class Subscription(msgspec.Struct, array_like=True):
-    """One subscription as it is now."""
+    """The current state of one subscription."""
 
     number: int
     login: str
     terms: Terms
     created: int
     digest: str
-    """Of the fields that make a duplicate."""
+    """Digest of the fields that duplicate detection compares."""
     next_at: int
-    """When its next payment is due, or its termination while it is suspended."""
+    """When its next payment is due or, if suspended, its termination."""
     status: str = ACTIVE
     past: int = 0
-    """Payments that fell due so far, failed ones included."""
+    """How many payments fell due so far, failed ones included."""
     payments: list[Payment] = []
 
 
@@ -98,16 +98,16 @@ class Changed(msgspec.Struct, array_like=True, tag="subscription_changed"):
 
 
 class Charged(msgspec.Struct, array_like=True, tag="subscription_charged"):
-    """A payment and its transaction: one event, so that no crash falls between the two."""
+    """A payment and its transaction, in one event, so that a crash cannot separate them."""
 
     number: int
     pay_num: int
     at: int
     txn: Txn | None
-    """None where nothing was stored: refused by the processor, free of charge, test mode."""
+    """None if nothing was stored: rejected, free of charge, or test mode."""
     digest: int
     response: str
-    """'' for a payment that is not listed, as a free one."""
+    """'' for a payment that is not listed, such as a free one."""
     status: str
     next_at: int
 
@@ -118,7 +118,7 @@ class Ended(msgspec.Struct, array_like=True, tag="subscription_ended"):
 
 
 class Numbering(msgspec.Struct, array_like=True, tag="subscription_numbering"):
-    """Where the ids go on, after a reset."""
+    """The next id, written on a reset."""
 
     next_number: int
 
@@ -127,14 +127,14 @@ Event = Created | Changed | Charged | Ended | Numbering
 
 
 class Subscriptions(Store):
-    """The store. `begin` is the first id; it keeps within 32 bits, as the wire's lists do."""
+    """The store of subscriptions. `begin` is the first id; ids fit 32 bits, as in the schema."""
 
     events = (
         Created,
         Changed,
         Ended,
         Numbering,
-    )  # Charged comes by way of the ledger
+    )  # the ledger passes Charged on
 
     def __init__(self, begin: int) -> None:
         self.next_number = begin
@@ -143,28 +143,28 @@ class Subscriptions(Store):
         self._by_profile: dict[int, dict[int, Subscription]] = {}
         self._by_digest: dict[str, int] = {}
         self._queue: list[tuple[int, int]] = []
-        """(next_at, number), with some that are out of date."""
+        """(next_at, number); may contain outdated entries."""
 
     def find(self, login: str, number: int) -> Subscription | None:
-        """The account's own subscription."""
+        """Return the subscription if it is the account's own."""
         found = self._by_number.get(number)
         return found if found is not None and found.login == login else None
 
     def of(self, login: str) -> list[Subscription]:
-        """All of one account, oldest first."""
+        """Return an account's subscriptions, oldest first."""
         return list(self._by_login.get(login, {}).values())
 
     def duplicate_of(self, digest: str) -> Subscription | None:
-        """One that runs and was asked for in the same words."""
+        """Return an active or suspended subscription with the same digest."""
         found = self._by_number.get(self._by_digest.get(digest, 0))
         if found is None or found.digest != digest or found.status not in RUNNING:
             return None
         return found
 
     def tied_to(self, profile_id: int, payment_id: int = 0, address_id: int = 0) -> list[int]:
-        """Ids of those that run and are paid by this customer profile (E00105 to E00107).
+        """Return ids of active and suspended subscriptions of a profile (E00105 to E00107).
 
-        With a payment profile or address id only those that use that one.
+        A payment profile or address id selects only those that use it.
         """
         return [
             each.number
@@ -239,7 +239,7 @@ class Subscriptions(Store):
         yield Numbering(self.next_number)
 
     def first_due(self) -> Subscription | None:
-        """The one whose payment, or end, is next; its `next_at` says when."""
+        """Return the subscription that is due next, at its `next_at`; None if there is none."""
         queue = self._queue
         while queue:
             next_at, number = queue[0]

@@ -1,6 +1,6 @@
-"""Transactions, what was done to them, and the batches they settle in.
+"""Transactions, captures and voids of them, and the batches they settle in.
 
-Amounts are hundredths, moments Unix milliseconds. Nothing here holds a card number or card code.
+Amounts are hundredths, times Unix milliseconds. No card number or card code is stored.
 """
 
 import msgspec
@@ -12,7 +12,7 @@ class Txn(msgspec.Struct, gc=False, array_like=True):
     trans_id: int
     login: str
     type: str
-    """The wire's transactionType, as it was asked for."""
+    """The requested transactionType."""
     amount: int
     response_code: int
     reason: int
@@ -20,20 +20,20 @@ class Txn(msgspec.Struct, gc=False, array_like=True):
     at: int
     currency: str
     ref: int
-    """The transaction a refund returns, or 0."""
+    """The transaction that a refund refers to, or 0."""
     invoice: str
     last4: str
     brand: str
     avs: str
     cvv: str
     details: str
-    """JSON of what else was sent and reporting gives back."""
+    """JSON of the other request fields, which reports show."""
     captured: int = 0
-    """What settles or has settled: less than `amount` after a partial capture."""
+    """The amount captured: less than `amount` after a partial capture."""
     refunded: int = 0
     batch: int = 0
     customer: int | None = None
-    """The customer profile charged, or 0; None in state files that do not say."""
+    """The charged customer profile, or 0; None in older state files."""
 
     @property
     def masked(self) -> str:
@@ -41,7 +41,7 @@ class Txn(msgspec.Struct, gc=False, array_like=True):
 
 
 class Action(msgspec.Struct, gc=False):
-    """A capture or void: it changes a transaction and has no id of its own."""
+    """A capture or void, which changes a transaction and has no id of its own."""
 
     txn: Txn
     type: str
@@ -55,7 +55,7 @@ class Action(msgspec.Struct, gc=False):
 
 
 class Batch(msgspec.Struct, gc=False):
-    """What was settled together, for one account and payment method."""
+    """The transactions settled together, of one account and payment method."""
 
     batch_id: int
     login: str
@@ -63,10 +63,10 @@ class Batch(msgspec.Struct, gc=False):
     at: int
     txns: list[Txn]
     tallies: dict[str, list[int]] = {}
-    """Voids, declines and errors since the batch before, by brand."""
+    """By brand: voids, declines and errors since the previous batch."""
 
 
 def parse_id(text: str) -> int | None:
-    """A transaction or batch id of the wire; None for what cannot be one."""
+    """Parse a transaction or batch id; None if it is invalid."""
     text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

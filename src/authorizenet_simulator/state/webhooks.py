@@ -1,7 +1,7 @@
-"""Webhooks and their notifications: who listens to which events, and every delivery attempt.
+"""Webhooks, their notifications and every delivery attempt.
 
-A notification belongs to one webhook, so that one endpoint's failures are its own. It is part of
-the state file before the reply that caused it leaves; `deliveries` sends it.
+A notification belongs to one webhook, so that a failing endpoint does not affect others. It is in
+the state file before the reply to the request is sent; `deliveries` sends it.
 """
 
 import heapq
@@ -50,16 +50,16 @@ CREATED: Final = {
     "refundTransaction": _PREFIX + "payment.refund.created",
     "voidTransaction": _PREFIX + "payment.void.created",
 }
-"""What is told of a new transaction, or of a change by a request, by its type."""
+"""Event type by transactionType: of a new transaction, capture or void."""
 MOST_KEPT: Final = 10_000
-"""Notifications of one account; the oldest go first, delivered or not."""
+"""Maximum notifications of an account; the oldest are dropped, delivered or not."""
 Status = Literal["Delivered", "Failed", "RetryPending"]
 
 _encode = msgspec.json.Encoder().encode
 
 
 class WebhookSet(msgspec.Struct, array_like=True, tag="webhook"):
-    """A webhook as it is from now on: made, changed, or turned inactive."""
+    """A webhook's new state: created, changed, or made inactive."""
 
     webhook_id: str
     login: str
@@ -74,7 +74,7 @@ class WebhookDeleted(msgspec.Struct, array_like=True, tag="webhook_deleted"):
 
 
 class Notified(msgspec.Struct, array_like=True, tag="notification"):
-    """Something happened that a webhook listens to."""
+    """An event occurred that a webhook listens to."""
 
     notification_id: str
     webhook_id: str
@@ -85,21 +85,21 @@ class Notified(msgspec.Struct, array_like=True, tag="notification"):
 
 
 class Attempted(msgspec.Struct, array_like=True, tag="attempt"):
-    """One delivery was tried. `http_status` is 0 where no answer came, and `problem` says why."""
+    """A delivery attempt. `http_status` is 0 without a response; then `problem` says why."""
 
     notification_id: str
     at: int
     http_status: int
     problem: str
     due: int
-    """When it is tried again; 0: never, it is delivered or given up."""
+    """When to try again; 0: never, as it was delivered or given up."""
 
 
 Event = WebhookSet | WebhookDeleted | Notified | Attempted
 
 
 class Notification:
-    """What one webhook is told, and how its delivery stands."""
+    """A notification of one webhook and the state of its delivery."""
 
     __slots__ = ("attempts", "due", "event", "login", "status")
 
@@ -108,7 +108,7 @@ class Notification:
         self.login = login
         self.status: Status = "RetryPending"
         self.due = 0
-        """When it is to be tried; 0: at once."""
+        """When to try the delivery; 0: at once."""
         self.attempts: list[Attempted] = []
 
     @property
@@ -117,26 +117,26 @@ class Notification:
 
 
 class Webhook:
-    """One endpoint of an account, and the queue of what it is still to be told."""
+    """An account's webhook and its queue of pending notifications."""
 
     __slots__ = ("queue", "set")
 
     def __init__(self, event: WebhookSet) -> None:
         self.set = event
         self.queue: list[tuple[int, int, Notification]] = []
-        """A heap by due time, then age. An entry whose notification is due at another time, or
-        settled, is stale."""
+        """A heap by due time, then age. An entry is stale if its notification is due at another
+        time or is no longer pending."""
 
 
 class Webhooks(Store):
-    """The store of webhooks and notifications. `wake` is called when there is work to do."""
+    """The store of webhooks and notifications; `wake` is called when one may be due."""
 
     events = get_args(Event)
 
     def __init__(self) -> None:
         self.webhooks: dict[str, Webhook] = {}
         self.listening: dict[str, dict[str, list[Webhook]]] = {}
-        """Active webhooks by login and event type; an account that nobody listens to is absent."""
+        """Active webhooks by login and event type; accounts without one are absent."""
         self.history: dict[str, dict[str, Notification]] = {}
         """Each account's notifications by id, oldest first."""
         self.wake: Callable[[], None] = lambda: None
@@ -150,7 +150,7 @@ class Webhooks(Store):
     def notified(
         self, login: str, event_type: str, payload: Callable[[], dict[str, Any]], now: int
     ) -> list[Notified]:
-        """A notification for every active webhook of the account that listens to this type."""
+        """Create a notification for each of the account's active webhooks for this type."""
         listeners = self.listening[login].get(event_type)
         if listeners is None:
             return []
@@ -161,7 +161,7 @@ class Webhooks(Store):
         ]
 
     def next_due(self, webhook: Webhook, now: int) -> Notification | int | None:
-        """What the webhook is to be told now, taken off its queue; else when; else None."""
+        """Remove and return the due notification; else return when one is due; else None."""
         queue = webhook.queue
         while queue:
             due, _, notification = queue[0]
@@ -175,7 +175,7 @@ class Webhooks(Store):
         return None
 
     def is_kept(self, notification: Notification) -> bool:
-        """Not dropped by a reset or for its age."""
+        """Return whether it was not dropped by a reset or for its age."""
         return notification.event.notification_id in self._owner
 
     def apply(self, event: Event) -> None:
@@ -190,7 +190,7 @@ class Webhooks(Store):
                 self._deleted(webhook_id)
 
     def reset(self, login: str) -> None:
-        """Forget notifications; webhooks are settings and stay."""
+        """Delete notifications; webhooks are settings and stay."""
         for name in [login] if login else list(self.history):
             for number in self.history.pop(name, ()):
                 del self._owner[number]
@@ -220,7 +220,7 @@ class Webhooks(Store):
         self._listen(webhook.set.login)
 
     def _listen(self, login: str) -> None:
-        """Index the account's active webhooks anew."""
+        """Rebuild the index of the account's active webhooks."""
         by_type: dict[str, list[Webhook]] = {}
         for webhook in self.of(login):
             for event_type in webhook.set.event_types if webhook.set.active else ():
