@@ -1,4 +1,4 @@
-"""createTransactionRequest: a transaction with or without a customer profile."""
+"""Answers createTransactionRequest: a transaction with or without a customer profile."""
 
 from authorizenet_simulator.profiles import profile_charges
 from authorizenet_simulator.state.accounts import Account

@@ -1,1 +1,1 @@
-"""Transactions: charges, what is done to them afterwards, and the reports about them."""
+"""Transactions: charges, their captures, voids and refunds, and the reports about them."""

@@ -1,4 +1,4 @@
-"""Accept nonces: single use, fifteen minutes, one merchant."""
+"""Accept nonces: valid once, for 15 minutes and one merchant."""
 
 import secrets
 from base64 import b64decode, b64encode
@@ -14,11 +14,11 @@ from authorizenet_simulator.wire.replies import ApiError, Reply
 DESCRIPTOR: Final = "COMMON.ACCEPT.INAPP.PAYMENT"
 LIFETIME_MS: Final = 15 * 60_000
 _NUMBER_DIGITS: Final = 22
-_BEGINNINGS: Final = tuple(b64encode(text).decode()[:8] for text in (b'{"code', b'{"token'))
+_PREFIXES: Final = tuple(b64encode(text).decode()[:8] for text in (b'{"code', b'{"token'))
 
 
 def mint(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Reply:
-    """securePaymentContainerRequest: a nonce in exchange for a card or bank account."""
+    """securePaymentContainerRequest: issue a nonce for a card or bank account."""
     data = body["data"]
     if (token := data.get("token")) is not None:
         instrument = payment_methods.read_card(token, ledger.salt)
@@ -30,17 +30,17 @@ def mint(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Re
 
 
 def issue(ledger: Ledger, account: Account, instrument: Instrument, now: int) -> Reply:
-    """A new nonce that stands for `instrument`, in the form of the original's."""
+    """Issue a nonce for `instrument`, in the format of Authorize.Net's."""
     code, token = secrets.token_hex(48).upper(), secrets.randbelow(10**_NUMBER_DIGITS)
-    told = f'{{"code":"50_2_{code}","token":"{token:0{_NUMBER_DIGITS}d}","v":"1.1"}}'
-    value = b64encode(told.encode()).decode()
+    text = f'{{"code":"50_2_{code}","token":"{token:0{_NUMBER_DIGITS}d}","v":"1.1"}}'
+    value = b64encode(text.encode()).decode()
     ledger.mint(events.NonceMinted(value, account.login, now + LIFETIME_MS, instrument))
     return Reply({"opaqueData": {"dataDescriptor": DESCRIPTOR, "dataValue": value}})
 
 
 def redeem(ledger: Ledger, account: Account, value: str, now: int) -> Instrument:
-    """What a nonce stands for; it is gone afterwards. Raises ApiError: E00117 for what is none,
-    E00114 for one that is used or too old, E00116 for another account's."""
+    """Return a nonce's payment method and invalidate the nonce. Raises ApiError E00117 if it is no
+    nonce, E00114 if it is used or expired, E00116 if it is another account's."""
     if not _is_nonce(value):
         raise ApiError("E00117")
     minted = ledger.nonces.get(value)
@@ -53,12 +53,12 @@ def redeem(ledger: Ledger, account: Account, value: str, now: int) -> Instrument
 
 
 def _is_nonce(value: str) -> bool:
-    """Whether it has a nonce's form, or one of those in the processor's own samples: three
-    characters before it, or the number that a nonce once was."""
+    """Return whether `value` has a nonce's format or that of Authorize.Net's samples: preceded by
+    three characters, or the 22 digits of an older nonce."""
     if len(value) == _NUMBER_DIGITS and value.isascii() and value.isdigit():
         return True
-    start = 0 if value.startswith(_BEGINNINGS) else 3
-    if not value.startswith(_BEGINNINGS, start):
+    start = 0 if value.startswith(_PREFIXES) else 3
+    if not value.startswith(_PREFIXES, start):
         return False
     try:
         return bool(b64decode(value[start:], validate=True))

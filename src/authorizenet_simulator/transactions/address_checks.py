@@ -1,6 +1,6 @@
-"""Checks countries and states of addresses, for accounts whose setting `places_checked` is on.
+"""Checks countries and states of addresses, for accounts with the setting `places_checked`.
 
-The real processor accepts any text in both.
+The real Authorize.Net accepts any text in both.
 """
 
 from collections.abc import Mapping
@@ -29,25 +29,25 @@ _ISO_3166: Final = """
     TTTTO TVTUV TWTWN TZTZA UAUKR UGUGA UMUMI USUSA UYURY UZUZB VAVAT VCVCT VEVEN VGVGB VIVIR
     VNVNM VUVUT WFWLF WSWSM YEYEM YTMYT ZAZAF ZMZMB ZWZWE
 """
-"""Both codes of each country, two letters and three."""
+"""The two-letter and three-letter code of each country."""
 COUNTRIES: Final = frozenset(code for pair in _ISO_3166.split() for code in (pair[:2], pair[2:]))
-_AMERICAN: Final = """
+_US_STATES: Final = """
     AL AK AZ AR CA CO CT DE DC FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ
     NM NY NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY AS GU MP PR VI AA AE AP
 """
-_CANADIAN: Final = "AB BC MB NB NL NS NT NU ON PE QC SK YT"
+_CANADIAN_STATES: Final = "AB BC MB NB NL NS NT NU ON PE QC SK YT"
 STATES: Final[Mapping[str, frozenset[str]]] = {
     country: frozenset(states.split())
-    for countries, states in ((("US", "USA"), _AMERICAN), (("CA", "CAN"), _CANADIAN))
+    for countries, states in ((("US", "USA"), _US_STATES), (("CA", "CAN"), _CANADIAN_STATES))
     for country in countries
 }
-"""Of the countries whose states are known here: the two letters that the post uses."""
+"""Country -> postal codes of its states, for the countries whose states are checked."""
 _SHOWN: Final = {"billTo": "Bill-To", "shipTo": "Ship-To"}
 
 
 def check(settings: Settings, tree: Mapping[str, Any]) -> None:
-    """Look at the `billTo` and `shipTo` of `tree`, as far as the account wants it. Raises ApiError:
-    E00082 for a country that is no ISO 3166 code, E00085 for no state of its country."""
+    """Check `billTo` and `shipTo` of `tree`, if the account's setting is on. Raises ApiError
+    E00082 for a country that is no ISO 3166 code, E00085 for a state not in its country."""
     if not settings.places_checked:
         return
     for name, shown in _SHOWN.items():

@@ -1,4 +1,4 @@
-"""Checks of a charge's optional parts, one function for each part."""
+"""Checks the optional parts of a charge, with one function for each part."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -9,12 +9,12 @@ from authorizenet_simulator.transactions.transaction_request import YES, Ask, Re
 from authorizenet_simulator.wire.codes import REASONS
 from authorizenet_simulator.wire.replies import Tree
 
-MOST_LINE_ITEMS: Final = 30
+MAX_LINE_ITEMS: Final = 30
 
 
 def check(ask: Ask, instrument: Instrument) -> None:
-    """Raises Refused for what the account does not take, and for parts that make no sense; ApiError
-    E00082, E00085 where it has countries and states looked at."""
+    """Check a charge against the account's settings, and its optional parts. Raises Refused, and
+    ApiError E00082, E00085 if the account has countries and states checked."""
     settings = ask.settings
     if settings.card_types is not None and instrument.brand not in ("eCheck", "PayPal"):
         if not settings.card_types:
@@ -33,29 +33,29 @@ def check(ask: Ask, instrument: Instrument) -> None:
 
 
 def _check_cryptogram(ask: Ask) -> None:
-    """A token's proof. It is not looked into, and `isPaymentToken` may be left out: the sandbox
-    takes both."""
-    if _proof(ask.tree.get("cardholderAuthentication") or {}):
-        raise Refused(156)  # the cryptogram is the proof already
+    """Check that a cryptogram comes without 3-D Secure data. Like the sandbox, do not check its
+    content, and accept one without `isPaymentToken`."""
+    if _authentication_data(ask.tree.get("cardholderAuthentication") or {}):
+        raise Refused(156)  # the cryptogram is the authentication already
 
 
-def _proof(part: Tree) -> str:
-    said = part.get("authenticationIndicator", ""), part.get("cardholderAuthenticationValue", "")
-    return "".join(said).strip()
+def _authentication_data(part: Tree) -> str:
+    names = ("authenticationIndicator", "cardholderAuthenticationValue")
+    return "".join(part.get(name, "") for name in names).strip()
 
 
 def _line_items(ask: Ask, part: Tree) -> None:
-    if len(part.get("lineItem", ())) > MOST_LINE_ITEMS:
-        raise Refused(271, REASONS[271][1].replace("%1", str(MOST_LINE_ITEMS)))
+    if len(part.get("lineItem", ())) > MAX_LINE_ITEMS:
+        raise Refused(271, REASONS[271][1].replace("%1", str(MAX_LINE_ITEMS)))
 
 
 _INDICATORS: Final = frozenset({"0", "1", "2", "5", "6", "7"})
 
 
 def _authentication(ask: Ask, part: Tree) -> None:
-    """3-D Secure: an indicator of the card schemes, and a value in Base64 with it. Clients that
-    have neither send both elements empty."""
-    if not _proof(part):
+    """Check 3-D Secure data: an indicator of the card schemes and a Base64 value. Clients without
+    3-D Secure send both elements empty."""
+    if not _authentication_data(part):
         return
     indicator = part["authenticationIndicator"].strip()
     if (indicator.lstrip("0") or "0") not in _INDICATORS or len(indicator) > 2:

@@ -1,7 +1,7 @@
-"""Sales, authorizations and captures of what was authorized elsewhere.
+"""Sales, authorizations and captures of authorizations made elsewhere.
 
-The checks come in this order: a nonce, the currency, the amount, the payment method, what else
-was sent, the duplicate window; then the test triggers and the account's filters decide.
+Checks run in this order: nonce, currency, amount, payment method, optional parts, duplicate
+window; then the test triggers and the account's filters decide.
 """
 
 from sys import intern
@@ -49,11 +49,11 @@ _AVS_BY_ZIP: Final = {
 }
 _DECLINED_ZIP: Final = "46282"
 _ASKED_FOR_ADDRESS: Final = frozenset({"Visa", "MasterCard"})
-"""Brands of which nothing is authorized without street and ZIP."""
+"""Brands whose authorization of 0.00 needs street and ZIP."""
 
 
 def charge(ask: Ask) -> Reply:
-    """A sale, an authorization, or a capture of what was authorized elsewhere."""
+    """Make a sale, an authorization, or a capture of an authorization made elsewhere."""
     kind = _KINDS[ask.tree["transactionType"]]
     instrument = read_payment(ask)
     currency = ask.currency()
@@ -71,7 +71,7 @@ def charge(ask: Ask) -> Reply:
         return duplicate
     group = prepaid_cards.group_of(ask, amount) if "splitTenderId" in ask.tree else None
     if ask.settings.test_mode or ask.options.get("testRequest", "") in YES:
-        return _pretend(ask, instrument)
+        return _test_mode_reply(ask, instrument)
     if instrument.brand == payment_methods.PAYPAL:
         return paypal.start(ask, kind, amount, currency, digest)
     zip_code = (ask.tree.get("billTo") or {}).get("zip", "")
@@ -110,7 +110,7 @@ def charge(ask: Ask) -> Reply:
 
 
 def _check_nothing_asked(ask: Ask, brand: str) -> None:
-    """An authorization of 0.00 only asks the bank about the address. Raises Refused."""
+    """Check an authorization of 0.00, which only verifies the address. Raises Refused."""
     if brand in payment_methods.NO_ZERO_AUTH:
         raise Refused(289)
     bill_to = ask.tree.get("billTo") or {}
@@ -119,7 +119,7 @@ def _check_nothing_asked(ask: Ask, brand: str) -> None:
 
 
 def _check_code(code: str) -> None:
-    """Who authorized elsewhere gave a code. Raises Refused."""
+    """Check the code of an authorization made elsewhere. Raises Refused 12 or 72."""
     if not code:
         raise Refused(12)
     if len(code) > 6:
@@ -132,8 +132,8 @@ def _answer(ask: Ask, txn: Txn, instrument: Instrument, also: dict[str, Any]) ->
     if txn.response_code == 1:
         if txn.type == CAPTURE_ONLY:
             auth = ask.tree["authCode"]
-        said = ask.tree.get("cardholderAuthentication")
-        cavv = replies.cavv(instrument.brand, said and said["authenticationIndicator"])
+        secure = ask.tree.get("cardholderAuthentication")
+        cavv = replies.cavv(instrument.brand, secure and secure["authenticationIndicator"])
     return replies.transaction(
         ask.account,
         txn.response_code,
@@ -156,14 +156,14 @@ _NOTHING: Final[dict[str, Any]] = {}
 
 
 def _also(ask: Ask) -> dict[str, Any]:
-    """How the card was read, where it was not typed in."""
+    """Return the entry mode of a card that was not keyed in."""
     if ask.how is None or "entryMode" not in ask.how:
         return _NOTHING
     return {"entryMode": ask.how["entryMode"]}
 
 
 _KINDS: Final = {kind: kind for kind in (SALE, AUTH, CAPTURE_ONLY)}
-"""So that a million transactions share these strings."""
+"""All transactions share these strings, which saves memory."""
 _FILTERED: Final = {
     "authAndHold": (4, 253, statuses.HELD_AUTHORIZED),
     "hold": (4, 252, statuses.HELD),
@@ -174,23 +174,23 @@ _FILTERED: Final = {
 _EXAMPLES: Final = {
     33: REASONS[33][1].replace("%s", "Invoice Number"),
     270: REASONS[270][1].replace("%1", "1"),
-    271: REASONS[271][1].replace("%1", str(charge_checks.MOST_LINE_ITEMS)),
+    271: REASONS[271][1].replace("%1", str(charge_checks.MAX_LINE_ITEMS)),
     351: REASONS[351][1].replace("%x", "4"),
 }
-"""Texts with a gap in them, as a reason that was asked for by its number fills it."""
+"""Completed texts of the reasons whose text has a placeholder, for the legacy test card."""
 
 
 def avs_of(instrument: Instrument, zip_code: str) -> str:
-    """The result of the address check, by the ZIP."""
+    """Return the address check's result, by ZIP."""
     return "P" if instrument.brand == "eCheck" else _AVS_BY_ZIP.get(zip_code, "Y")
 
 
 def verdict(
     ask: Ask, kind: str, amount: int, instrument: Instrument, avs: str, zip_code: str
 ) -> tuple[int, int, str]:
-    """Response code, reason and status, by the triggers and the account's filters.
+    """Return response code, reason and status, by the test triggers and the account's filters.
 
-    Raises Refused for the reasons that card 4222222222222 asks for.
+    Raises Refused for the reasons that card 4222222222222 selects.
     """
     settings = ask.settings
     if instrument.legacy:
@@ -222,8 +222,8 @@ def verdict(
     return 1, 1, statuses.AUTHORIZED if kind == AUTH else statuses.CAPTURED
 
 
-def _pretend(ask: Ask, instrument: Instrument) -> Reply:
-    """Test mode: approved, and nothing kept."""
+def _test_mode_reply(ask: Ask, instrument: Instrument) -> Reply:
+    """Answer as approved in test mode, without recording anything."""
     return replies.transaction(
         ask.account,
         1,

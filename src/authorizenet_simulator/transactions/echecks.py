@@ -1,4 +1,4 @@
-"""Rules of bank accounts: which kinds of eCheck may draw on which accounts."""
+"""Rules of eChecks: which kinds are allowed for which bank accounts."""
 
 from typing import Any, Final
 
@@ -8,15 +8,15 @@ from authorizenet_simulator.wire import amounts
 from authorizenet_simulator.wire.codes import REASONS
 
 LARGEST: Final = 100_00
-"""More is declined."""
+"""Maximum amount in hundredths; a larger eCheck is declined."""
 _PAPER: Final = frozenset({"ARC", "BOC"})
-"""Checks of paper that a machine read; they have a number and are paid once."""
+"""Scanned paper checks, which have a check number and cannot recur."""
 _ONCE: Final = _PAPER | {"TEL"}
 _NOT_FROM: Final = {"savings": _PAPER, "businessChecking": frozenset({"PPD"})}
 
 
 def check(ask: Ask, kind: str, amount: int) -> None:
-    """Raises Refused for an eCheck that would not be sent to the bank."""
+    """Check an eCheck against the rules. Raises Refused if it would not be sent to the bank."""
     settings = ask.settings
     if not settings.echeck:
         raise Refused(18)
@@ -35,13 +35,13 @@ def check(ask: Ask, kind: str, amount: int) -> None:
 def _check_kind(ask: Ask, bank: dict[str, Any]) -> None:
     if not bank["nameOnAccount"].strip():
         raise Refused(33, REASONS[33][1].replace("%s", "Name on Account"))
-    said = bank.get("echeckType", "WEB")
+    kind = bank.get("echeckType", "WEB")
     allowed = ask.settings.echeck_types
-    if allowed is not None and said not in allowed:
+    if allowed is not None and kind not in allowed:
         raise Refused(246)
-    if said in _NOT_FROM.get(bank.get("accountType", "checking"), ()):
+    if kind in _NOT_FROM.get(bank.get("accountType", "checking"), ()):
         raise Refused(244)
-    if said in _ONCE and ask.options.get("recurringBilling") in YES:
+    if kind in _ONCE and ask.options.get("recurringBilling") in YES:
         raise Refused(243)
-    if said in _PAPER and not bank.get("checkNumber", "").strip().isdigit():
+    if kind in _PAPER and not bank.get("checkNumber", "").strip().isdigit():
         raise Refused(248)

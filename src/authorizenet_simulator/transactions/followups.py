@@ -1,4 +1,4 @@
-"""Follow-ups to a transaction: capture, void, refund, and the review of a held one."""
+"""Follow-ups of a transaction: capture, void, refund, and the review of a held one."""
 
 from sys import intern
 from typing import Any, Final
@@ -30,14 +30,14 @@ _CAPTURED: Final = SETTLING | BATCHED
 
 
 def _already(ask: Ask, txn: Txn, reason: int) -> Reply:
-    """Answered as a success, and nothing happened."""
+    """Answer success without a change, as the transaction is captured or voided already."""
     return replies.transaction(
         ask.account, 1, reason, ref=str(txn.trans_id), masked=txn.masked, brand=txn.brand
     )
 
 
 def _done(ask: Ask, txn: Txn, amount: int) -> Reply:
-    """A capture or void: the id of the answer is the original's."""
+    """Answer a capture or void, with the id of the original."""
     return replies.transaction(
         ask.account,
         1,
@@ -53,7 +53,7 @@ def _done(ask: Ask, txn: Txn, amount: int) -> Reply:
 
 
 def capture(ask: Ask) -> Reply:
-    """priorAuthCaptureTransaction: once, all or less; what is left of the hold is released."""
+    """priorAuthCaptureTransaction: capture once, fully or partly; the rest is released."""
     currency = ask.currency()
     amount = ask.amount() if "amount" in ask.tree else None
     txn = original_of(ask)
@@ -77,7 +77,7 @@ def capture(ask: Ask) -> Reply:
 
 
 def void(ask: Ask) -> Reply:
-    """voidTransaction: anything that has not settled and is not being settled."""
+    """voidTransaction: void a transaction that is neither settled nor being settled."""
     txn = original_of(ask)
     if txn.status == statuses.VOIDED:
         return _already(ask, txn, 310)
@@ -92,7 +92,7 @@ def void(ask: Ask) -> Reply:
 
 
 def refund(ask: Ask) -> Reply:
-    """refundTransaction: of a settled transaction, or unlinked to a full card."""
+    """refundTransaction: refund a settled transaction, or (unlinked) to a full card number."""
     instrument = read_payment(ask)
     currency = ask.currency()
     amount = ask.amount()
@@ -152,7 +152,7 @@ def refund(ask: Ask) -> Reply:
 def _check_refund(
     ask: Ask, original: Txn, amount: int, currency: str, instrument: Instrument
 ) -> None:
-    """Raises Refused: 54 for what cannot be refunded, 55 for more than was settled."""
+    """Check a linked refund. Raises Refused: 54 not refundable, 55 more than was settled."""
     if original.type != REFUND and original.status in SETTLING:
         raise Refused(16 if original.brand == "eCheck" else ask.settings.unsettled_refund_code)
     if original.status != statuses.SETTLED or original.currency != currency:
@@ -169,7 +169,7 @@ def _check_refund(
 
 
 def review(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Reply:
-    """updateHeldTransactionRequest: approve or decline what a filter holds. Raises ApiError."""
+    """updateHeldTransactionRequest: approve or decline a held transaction. Raises E00040."""
     held = body["heldTransactionRequest"]
     txn = account.held.get(transactions.parse_id(held["refTransId"]) or 0)
     if txn is None:

@@ -1,6 +1,6 @@
-"""PayPal: a payment that begins here, is consented to by the payer elsewhere, and is continued.
+"""PayPal: a payment is begun, the payer consents at PayPal, and the payment is continued.
 
-The payer consents at once: who asks for the details gets the payer's id, and may continue.
+The simulated payer consents at once: getDetailsTransaction returns the payer's id at any time.
 """
 
 from typing import Any, Final
@@ -26,7 +26,7 @@ _CONTINUES: Final = {
     "authOnlyContinueTransaction": (AUTH, statuses.AUTHORIZED, 2008),
     "authCaptureContinueTransaction": ("authCaptureTransaction", statuses.CAPTURED, 2009),
 }
-"""By type: what it continues, the status then, and the reason when it is no such thing."""
+"""By type: the type it continues, the resulting status, the reason if it cannot be continued."""
 _HOME: Final = {
     "firstName": "Test",
     "lastName": "Buyer",
@@ -36,20 +36,20 @@ _HOME: Final = {
     "zip": "95131",
     "country": "US",
 }
-"""Where every payer lives who was sent here without an address."""
+"""The shipping address of a payment that was sent without one."""
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def start(ask: Ask, kind: str, amount: int, currency: str, digest: int) -> Reply:
-    """A sale or authorization to be paid by PayPal: response code 5 and where to send the payer.
+    """Begin a sale or authorization with PayPal: response code 5 and the URL for the payer.
 
-    Raises Refused: 67, 2004 and 2005 for a missing address to return to, 2007 for nothing to pay.
+    Raises Refused: 67, 2004 or 2005 for a missing return URL, 2007 for an amount of zero.
     """
     if kind == CAPTURE_ONLY:
         raise Refused(67)
-    said = ask.tree["payment"]["payPal"]
+    pay_pal = ask.tree["payment"]["payPal"]
     for name, reason in (("successUrl", 2004), ("cancelUrl", 2005)):
-        if not said.get(name):
+        if not pay_pal.get(name):
             raise Refused(reason)
     if amount == 0:
         raise Refused(2007)
@@ -77,18 +77,18 @@ def start(ask: Ask, kind: str, amount: int, currency: str, digest: int) -> Reply
 
 
 def details_of(ask: Ask) -> Reply:
-    """getDetailsTransaction: who the payer is, and where the order is sent to."""
+    """getDetailsTransaction: return the payer's id and email, and the shipping address."""
     txn = _original(ask, 2008)
-    told = {"PayerID": _payer(txn), "PayerEmail": "payer@example.com"}
+    payer = {"PayerID": _payer(txn), "PayerEmail": "payer@example.com"}
     ship_to = _decode(txn.details).get("shipTo") or _HOME
-    return _answer(ask, txn, told, {"shipTo": ship_to}, response_code=1, reason=1)
+    return _answer(ask, txn, payer, {"shipTo": ship_to}, response_code=1, reason=1)
 
 
 def proceed(ask: Ask) -> Reply:
-    """The payer has consented: authorize, or take the money. The id stays. Of somebody who has
-    not, the consent is still needed, and nothing moves."""
-    kind, status, unfit = _CONTINUES[ask.tree["transactionType"]]
-    txn = _original(ask, unfit)
+    """Authorize or capture a payment that the payer has consented to, keeping its id. For another
+    payer id, answer that consent is still needed and change nothing."""
+    kind, status, wrong_status = _CONTINUES[ask.tree["transactionType"]]
+    txn = _original(ask, wrong_status)
     payer = ((ask.tree.get("payment") or {}).get("payPal") or {}).get("payerID", "")
     if not payer:
         raise Refused(2006)
@@ -97,31 +97,31 @@ def proceed(ask: Ask) -> Reply:
     if txn.response_code != AWAITS_PAYER:
         raise Refused(2103)
     if txn.status != statuses.UNDER_REVIEW or txn.type != kind:
-        raise Refused(unfit)
+        raise Refused(wrong_status)
     if "amount" in ask.tree and ask.amount() != txn.amount:
-        raise Refused(unfit)
+        raise Refused(wrong_status)
     ask.ledger.move(txn, status, ask.now)
     transaction_notifications.made(ask, txn)
     return _answer(ask, txn, {"PayerID": payer, "PayerEmail": "payer@example.com"})
 
 
-def _original(ask: Ask, unfit: int) -> Txn:
+def _original(ask: Ask, wrong_status: int) -> Txn:
     if not ask.settings.paypal:
         raise Refused(2001)
     txn = original_of(ask)
     if txn.brand != payment_methods.PAYPAL:
-        raise Refused(unfit)
+        raise Refused(wrong_status)
     return txn
 
 
 def _consent(txn: Txn) -> dict[str, Any]:
-    """Where the payer consents."""
+    """Return the URL at which the payer consents."""
     url = f"https://www.sandbox.paypal.com/checkoutnow?token=EC-{txn.trans_id}"
     return {"SecureAcceptanceUrl": url}
 
 
 def _payer(txn: Txn) -> str:
-    """One payer for each payment, made of its id."""
+    """Return the payer id, made from the transaction's id."""
     return f"PAYER{txn.trans_id}"
 
 

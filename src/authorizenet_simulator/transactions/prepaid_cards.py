@@ -1,4 +1,4 @@
-"""Prepaid cards: how much of an order one pays, and the payments that pay the rest."""
+"""Prepaid cards: how much of an order a card pays, and further payments of the order."""
 
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +19,7 @@ Verdict = tuple[int, int, str]
 
 class _Card(NamedTuple):
     pays: int | None
-    """At most this; None: everything."""
+    """Maximum that the card pays; None: everything."""
     balance: int | None
 
 
@@ -29,35 +29,35 @@ CARDS: Final = {
     "46227": _Card(None, -1_23),
     "46228": _Card(None, 0),
 }
-"""By billing ZIP."""
+"""Test triggers by billing ZIP."""
 _NO_CARD: Final = _Card(None, None)
 
 
 class Part(NamedTuple):
-    """What a charge on a prepaid card, or one of several for an order, comes to."""
+    """The result of a charge on a prepaid card, or of one of an order's several charges."""
 
     requested: int
     approved: int
     balance: int | None
     verdict: Verdict
     split_id: int
-    """0: this charge pays its order alone."""
+    """0: the order has only this charge."""
     opens: bool
     prepaid: bool
 
     @property
     def kept(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"requestedAmount": amounts.text(self.requested)}
+        kept: dict[str, Any] = {"requestedAmount": amounts.text(self.requested)}
         if self.balance is not None:
-            told["prepaidBalanceRemaining"] = amounts.text(self.balance)
+            kept["prepaidBalanceRemaining"] = amounts.text(self.balance)
         if self.split_id:
-            told["splitTenderId"] = str(self.split_id)
-        return told
+            kept["splitTenderId"] = str(self.split_id)
+        return kept
 
 
 def group_of(ask: Ask, amount: int) -> Group:
-    """The open order that a charge says it belongs to. Raises Refused: 296 for none, 297 beside
-    a transaction id, 298 for one that is closed, 5 for more than is still to pay."""
+    """Return the open order of a charge's splitTenderId. Raises Refused: 296 if unknown, 297 with
+    a transaction id, 298 if closed, 5 if the amount exceeds what is unpaid."""
     if ask.tree.get("refTransId"):
         raise Refused(297)
     group = ask.ledger.splits.groups.get(transactions.parse_id(ask.tree["splitTenderId"]) or 0)
@@ -78,7 +78,7 @@ def part(
     group: Group | None,
     verdict: Verdict,
 ) -> Part | None:
-    """How much of `amount` is paid; None where this is a charge like any other."""
+    """Decide how much of `amount` is paid; return None for an ordinary charge."""
     card = CARDS.get(zip_code, _NO_CARD) if instrument.brand != "eCheck" else _NO_CARD
     if verdict[0] != 1 or (group is None and card is _NO_CARD):
         return None
@@ -88,7 +88,7 @@ def part(
         if group is None:
             declined = (2, 2, statuses.DECLINED)
             return Part(amount, amount, None, declined, 0, opens=False, prepaid=False)
-        approved, short = amount, False  # what makes up the rest of an order is paid in full
+        approved, short = amount, False  # a payment of the rest is paid in full
     if group is None and not short:
         return Part(
             amount, amount, card.balance, verdict, 0, opens=False, prepaid=card is not _NO_CARD
@@ -106,16 +106,16 @@ def part(
 
 
 def join(ask: Ask, part: Part, txn: Txn) -> dict[str, Any]:
-    """What the answer tells of a part; the payment that completes an order releases them all."""
-    told: dict[str, Any] = {}
+    """Add the charge to its order, complete a paid order, return the reply's extra fields."""
+    fields: dict[str, Any] = {}
     if part.prepaid:
-        told["prePaidCard"] = {
+        fields["prePaidCard"] = {
             "requestedAmount": amounts.text(part.requested),
             "approvedAmount": amounts.text(part.approved),
             "balanceOnCard": "" if part.balance is None else amounts.text(part.balance),
         }
     if not part.split_id:
-        return told
+        return fields
     ledger = ask.ledger
     if part.opens:
         ledger.do(split_tenders.Opened(part.split_id, ask.account.login, part.requested))
@@ -123,9 +123,9 @@ def join(ask: Ask, part: Part, txn: Txn) -> dict[str, Any]:
     group = ledger.splits.groups[part.split_id]
     if _paid(ledger, group) >= group.requested:
         _complete(ledger, group, ask.now)
-    told["splitTenderId"] = str(group.split_id)
-    told["splitTenderPayments"] = [_payment(ledger, member) for member in group.members]
-    return told
+    fields["splitTenderId"] = str(group.split_id)
+    fields["splitTenderPayments"] = [_payment(ledger, member) for member in group.members]
+    return fields
 
 
 def _paid(ledger: Ledger, group: Group) -> int:
@@ -159,10 +159,10 @@ def _payment(ledger: Ledger, member: Joined) -> dict[str, str]:
 
 
 def update_group(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Reply:
-    """updateSplitTenderGroupRequest: be content with what is paid, or give it all back, also once
-    it is paid in full. An order that is closed that way already stays so, and that is no error.
+    """updateSplitTenderGroupRequest: accept what is paid, or void all payments, even of an order
+    paid in full. Setting the same status again is no error.
 
-    Raises ApiError: E00040 for an unknown order, E00027 for one that is voided, or settled.
+    Raises ApiError: E00040 for an unknown order, E00027 for a voided or settled one.
     """
     group = ledger.splits.groups.get(transactions.parse_id(body["splitTenderId"]) or 0)
     if group is None or group.login != account.login:

@@ -1,4 +1,4 @@
-"""Reports: one transaction, lists, batches, the merchant's details."""
+"""Reports: a transaction's details, lists, batches, the merchant's details."""
 
 from collections.abc import Iterable, Iterator, Reversible
 from hashlib import blake2b
@@ -28,7 +28,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def transaction_details(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getTransactionDetailsRequest. Raises ApiError E00040."""
+    """getTransactionDetailsRequest. Raises ApiError E00040 for an unknown transaction."""
     txn = ledger.txns.get(transactions.parse_id(body["transId"]) or 0)
     lag_ms = ledger.settings_of(account).reporting_lag_ms
     if txn is None or txn.login != account.login or (lag_ms and txn.at > now - lag_ms):
@@ -43,7 +43,7 @@ def transaction_details(ledger: Ledger, account: Account, body: Tree, now: int) 
 
 
 def unsettled(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getUnsettledTransactionListRequest: newest first unless told otherwise; no declines."""
+    """getUnsettledTransactionListRequest: newest first by default, without declines."""
     pool = account.held if body.get("status") == "pendingApproval" else account.unsettled
     lag_ms = ledger.settings_of(account).reporting_lag_ms
     if not lag_ms:
@@ -53,15 +53,15 @@ def unsettled(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
 
 
 def batch_transactions(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getTransactionListRequest: what one batch settled; nothing, where there is no such batch."""
+    """getTransactionListRequest: a batch's transactions; none if there is no such batch."""
     batch = _batch(ledger, account, body.get("batchId", "0"), now)
     txns = [] if batch is None else batch.txns
     return _list(ledger, account, body, txns, len(txns))
 
 
 def customer_transactions(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getTransactionListForCustomerRequest: everything charged to a profile, or to one of its
-    payment profiles, whatever became of it."""
+    """getTransactionListForCustomerRequest: all transactions of a profile, or of one of its payment
+    profiles, whatever their status."""
     txns = account.customers.get(transactions.parse_id(body["customerProfileId"]) or 0, [])
     if (payment_profile := body.get("customerPaymentProfileId")) is not None:
         txns = [txn for txn in txns if _payment_profile(txn) == payment_profile.strip()]
@@ -82,8 +82,8 @@ def _list(
     total: int,
     hidden: int = 0,
 ) -> Reply:
-    """One page. What is listed lies in the order of its ids, which is that of its times unless
-    the clock was set back; of the newest, `hidden` are not shown."""
+    """Return one page. `oldest_first` is ordered by id, which is also the order of times unless the
+    clock was set back. The newest `hidden` are not shown."""
     start, stop = paging.bounds(body, total)
     sorting: Tree = body.get("sorting") or {}
     ascending = sorting.get("orderDescending", "true").strip() in ("false", "0")
@@ -101,19 +101,19 @@ def _list(
 def _summary(ledger: Ledger, txn: Txn) -> Tree:
     sent = _decode(txn.details)
     market, product = market_of(sent)
-    told: Tree = {
+    shown: Tree = {
         "transId": str(txn.trans_id),
         "submitTimeUTC": clock.utc_text(txn.at),
         "submitTimeLocal": clock.local_text(txn.at),
         "transactionStatus": txn.status,
     }
     if txn.invoice:
-        told["invoiceNumber"] = txn.invoice
+        shown["invoiceNumber"] = txn.invoice
     bill_to = sent.get("billTo") or {}
     for name in ("firstName", "lastName"):
         if name in bill_to:
-            told[name] = bill_to[name]
-    told |= {
+            shown[name] = bill_to[name]
+    shown |= {
         "accountType": txn.brand,
         "accountNumber": txn.masked,
         "settleAmount": amounts.number(settle_amount(txn)),
@@ -121,23 +121,23 @@ def _summary(ledger: Ledger, txn: Txn) -> Tree:
         "product": product,
     }
     if "subscription" in sent:
-        told["subscription"] = sent["subscription"]
+        shown["subscription"] = sent["subscription"]
     if txn.trans_id in ledger.returns.items:
-        told |= {"hasReturnedItems": True, "hasReturnedItemsSpecified": True}
+        shown |= {"hasReturnedItems": True, "hasReturnedItemsSpecified": True}
     else:
-        told["hasReturnedItemsSpecified"] = False
+        shown["hasReturnedItemsSpecified"] = False
     if txn.reason in FILTER_ACTIONS:
-        told["fraudInformation"] = {
+        shown["fraudInformation"] = {
             "fraudFilterList": ["Amount Filter"],
             "fraudAction": FILTER_ACTIONS[txn.reason],
         }
     if "profile" in sent:
-        told["profile"] = sent["profile"]
-    return told
+        shown["profile"] = sent["profile"]
+    return shown
 
 
 def settled_batches(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getSettledBatchListRequest: the last day, or up to 31 days between two moments."""
+    """getSettledBatchListRequest: batches of the last day, or of a range up to 31 days."""
     first, last = body.get("firstSettlementDate"), body.get("lastSettlementDate")
     if (first is None) != (last is None):
         missing = "Last Settlement Date" if last is None else "First Settlement Date"
@@ -160,7 +160,7 @@ def settled_batches(ledger: Ledger, account: Account, body: Tree, now: int) -> R
 
 
 def batch_statistics(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getBatchStatisticsRequest: no records, where there is no such batch."""
+    """getBatchStatisticsRequest: answers I00004 if there is no such batch."""
     batch = _batch(ledger, account, body["batchId"], now)
     if batch is None:
         return Reply({}, *NOTHING_FOUND)
@@ -168,7 +168,7 @@ def batch_statistics(ledger: Ledger, account: Account, body: Tree, now: int) -> 
 
 
 def _batch(ledger: Ledger, account: Account, number: str, now: int) -> Batch | None:
-    """The account's own batch of that number, once it is reported."""
+    """Return the account's batch with that id, unless it is still hidden."""
     batch = ledger.batches.get(transactions.parse_id(number) or 0)
     if batch is None or batch.login != account.login:
         return None
@@ -181,11 +181,11 @@ def _is_reported(ledger: Ledger, account: Account, batch: Batch, now: int) -> bo
 
 
 def _batch_details(batch: Batch, *, with_statistics: bool) -> Tree:
-    told = shown_batch(batch) | {"paymentMethod": batch.method}
-    told |= {"marketType": MARKET, "product": PRODUCT}
+    shown = shown_batch(batch) | {"paymentMethod": batch.method}
+    shown |= {"marketType": MARKET, "product": PRODUCT}
     if with_statistics:
-        told["statistics"] = list(_statistics(batch))
-    return told
+        shown["statistics"] = list(_statistics(batch))
+    return shown
 
 
 _REFUNDED: Final = "refundTransaction"
@@ -227,16 +227,16 @@ def _sum(name: str, hundredths: list[int]) -> Tree:
 
 
 def _optional_sum(name: str, hundredths: list[int]) -> Tree:
-    """As .NET writes what may be absent: in JSON each value has a flag that says if it is there."""
-    told: Tree = {}
+    """Sum as .NET serializes optional values: in JSON a flag says whether each is present."""
+    fields: Tree = {}
     for key, value in _sum(name, hundredths).items():
-        told |= {key: value} if hundredths else {}
-        told[f"{key}Specified"] = bool(hundredths)
-    return told
+        fields |= {key: value} if hundredths else {}
+        fields[f"{key}Specified"] = bool(hundredths)
+    return fields
 
 
 def client_key(account: Account) -> str:
-    """The public key with which a browser asks for nonces."""
+    """Return the public key with which a browser requests nonces."""
     return blake2b(account.login.encode(), digest_size=32, person=b"client-key").hexdigest()
 
 
@@ -251,10 +251,10 @@ _CARD_LETTERS: Final = {
 
 
 def merchant_details(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getMerchantDetailsRequest: what the account takes."""
+    """getMerchantDetailsRequest: the account's data and accepted payment methods."""
     settings = ledger.settings_of(account)
-    taken = _CARD_LETTERS if settings.card_types is None else settings.card_types
-    cards = sorted(taken)
+    accepted = _CARD_LETTERS if settings.card_types is None else settings.card_types
+    cards = sorted(accepted)
     methods = [*cards, *["Echeck"] * settings.echeck, *["Paypal"] * settings.paypal]
     letters = [_CARD_LETTERS[brand] for brand in cards]
     return Reply(
@@ -289,7 +289,7 @@ Handler = Handler
 
 
 def _if_allowed(handler: Handler) -> Handler:
-    """Reports need a permission that an account may lack. Raises ApiError E00011."""
+    """Wrap a report so that it raises ApiError E00011 if the account's reports are off."""
 
     def guarded(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
         if not ledger.settings_of(account).reporting:

@@ -1,4 +1,4 @@
-"""The reply of getTransactionDetails: what was sent, and the current state."""
+"""Builds the reply of getTransactionDetails from the sent fields and the current state."""
 
 from typing import Final
 
@@ -20,17 +20,17 @@ MARKET: Final = "eCommerce"
 
 
 def told_of(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
-    """A transactionDetailsType, from what is kept and what was sent."""
+    """Build a transactionDetailsType from the transaction and the fields that were sent."""
     auth_code, network = replies.bank_codes(txn)
     later: Tree = sent.get("subsequentAuthInformation") or {}
     retail: Tree = sent.get("retail") or {}
     how: Tree = sent.get("how") or {}
     market, product = market_of(sent)
     filtered = FILTER_ACTIONS.get(txn.reason)
-    told: Tree = {
+    fields: Tree = {
         "transId": str(txn.trans_id),
         "refTransId": str(txn.ref) if txn.ref else None,
-        # A refund is in no group, whatever it was sent with.
+        # A refund belongs to no group, even if one was sent.
         "splitTenderId": None if txn.type == REFUND else sent.get("splitTenderId"),
         "submitTimeUTC": clock.utc_text(txn.at),
         "submitTimeLocal": clock.local_text(txn.at),
@@ -85,7 +85,7 @@ def told_of(ledger: Ledger, txn: Txn, sent: Tree) -> Tree:
             "authorizationIndicator"
         ),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 FILTER_ACTIONS: Final = {251: "decline", 252: "hold", 253: "authAndHold"}
@@ -93,15 +93,15 @@ _NOTHING_SETTLES: Final = CLOSED | {statuses.SETTLEMENT_ERROR}
 
 
 def market_of(sent: Tree) -> tuple[str, str]:
-    """The market and the product of a charge: a card that was read was there."""
-    said = (sent.get("retail") or {}).get("marketType")
+    """Return market type and product; a swiped card was present."""
+    kind = (sent.get("retail") or {}).get("marketType")
     swiped = (sent.get("how") or {}).get("entryMode") == "Swiped"
-    market = MARKETS.get(said, MARKET) if said is not None else "Retail" if swiped else None
+    market = MARKETS.get(kind, MARKET) if kind is not None else "Retail" if swiped else None
     return market or MARKET, "Card Present" if market == "Retail" else PRODUCT
 
 
 def _type(txn: Txn) -> str:
-    """A captured authorization is reported as its capture."""
+    """Return the reported type; a captured authorization is reported as its capture."""
     if txn.type == "authOnlyTransaction" and txn.captured:
         return "priorAuthCaptureTransaction"
     return txn.type
@@ -122,7 +122,7 @@ def _batch_of(ledger: Ledger, txn: Txn) -> Tree | None:
 
 
 def shown_batch(batch: Batch) -> Tree:
-    """When a batch settled, and how: it failed when all that is in it did."""
+    """Return a batch's id, time and state; it failed if all its transactions failed."""
     failed = all(txn.status == statuses.SETTLEMENT_ERROR for txn in batch.txns)
     return {
         "batchId": str(batch.batch_id),
@@ -140,30 +140,30 @@ def _order(sent: Tree) -> Tree | None:
     if order is None and purchase is None:
         return None
     order = order or {}
-    told: Tree = {}
+    fields: Tree = {}
     for name in ("invoiceNumber", "description"):
         if name in order:
-            told[name] = order[name]
-    told["discountAmount"] = amounts.as_number(order.get("discountAmount", "0.00"))
-    told["taxIsAfterDiscount"] = order.get("taxIsAfterDiscount") in YES
-    told |= {name: value for name, value in order.items() if name not in told}
-    return told if purchase is None else told | {"purchaseOrderNumber": purchase}
+            fields[name] = order[name]
+    fields["discountAmount"] = amounts.as_number(order.get("discountAmount", "0.00"))
+    fields["taxIsAfterDiscount"] = order.get("taxIsAfterDiscount") in YES
+    fields |= {name: value for name, value in order.items() if name not in fields}
+    return fields if purchase is None else fields | {"purchaseOrderNumber": purchase}
 
 
 def _optional(text: str | None) -> msgspec.Raw | None:
     return None if text is None else amounts.as_number(text)
 
 
-def _charge(said: Tree | None) -> Tree | None:
-    return None if said is None else {**said, "amount": amounts.as_number(said["amount"])}
+def _charge(part: Tree | None) -> Tree | None:
+    return None if part is None else {**part, "amount": amounts.as_number(part["amount"])}
 
 
-def _other_tax(said: Tree | None) -> Tree | None:
-    if said is None:
+def _other_tax(part: Tree | None) -> Tree | None:
+    if part is None:
         return None
     return {
         key: each if key == "alternateTaxId" else amounts.as_number(each)
-        for key, each in said.items()
+        for key, each in part.items()
     }
 
 
@@ -193,21 +193,21 @@ def _line_items(sent: Tree) -> list[Tree] | None:
 
 
 def _line_item(item: Tree) -> Tree:
-    told: Tree = {name: item[name] for name in _BEFORE_TAXABLE if name in item}
-    told["taxable"] = False  # always there; overwritten in its place
-    told |= item
-    for name in told:
+    fields: Tree = {name: item[name] for name in _BEFORE_TAXABLE if name in item}
+    fields["taxable"] = False  # always present; a sent value replaces it in place
+    fields |= item
+    for name in fields:
         if name in _NUMBERS:
-            told[name] = amounts.as_number(told[name])
+            fields[name] = amounts.as_number(fields[name])
         elif name in _FLAGS:
-            told[name] = told[name] in YES
-    return told
+            fields[name] = fields[name] in YES
+    return fields
 
 
 def _payment(txn: Txn, sent: Tree) -> Tree:
     if txn.brand == "eCheck":
         bank: Tree = sent.get("bank") or (sent.get("how") or {}).get("bank") or {}
-        told = {
+        fields = {
             "accountType": bank.get("accountType"),
             "routingNumber": bank.get("routingNumber", "XXXX"),
             "accountNumber": txn.masked,
@@ -215,7 +215,7 @@ def _payment(txn: Txn, sent: Tree) -> Tree:
             "echeckType": bank.get("echeckType"),
             "bankName": bank.get("bankName"),
         }
-        return {"bankAccount": {name: each for name, each in told.items() if each is not None}}
+        return {"bankAccount": {name: each for name, each in fields.items() if each is not None}}
     if txn.brand == PAYPAL:
         return {
             "tokenInformation": {

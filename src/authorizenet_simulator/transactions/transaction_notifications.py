@@ -1,4 +1,4 @@
-"""Webhook notifications of transactions.
+"""Sends the webhook notifications of transactions.
 
 Declines, errors, tests and settlements send none: clients see them in replies and reports.
 """
@@ -25,13 +25,13 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def made(ask: Ask, txn: Txn) -> None:
-    """A charge or refund with an id of its own, by a request."""
-    if txn.login in ask.ledger.webhooks.listening:  # most are not, so nothing is made for them
+    """Notify of a requested charge or refund."""
+    if txn.login in ask.ledger.webhooks.listening:  # saves the work for accounts without webhooks
         recorded(ask.ledger, txn, ask.ref_id)
 
 
 def recorded(ledger: Ledger, txn: Txn, ref_id: str = "") -> None:
-    """A charge or refund with an id of its own."""
+    """Notify of a charge or refund."""
     if txn.response_code == 1:
         event = CREATED[txn.type]
     elif txn.response_code == 4:
@@ -42,20 +42,20 @@ def recorded(ledger: Ledger, txn: Txn, ref_id: str = "") -> None:
 
 
 def changed(ask: Ask, txn: Txn, kind: str, amount: int) -> None:
-    """A capture or void of what was there."""
+    """Notify of a capture or void of an earlier transaction."""
     ask.ledger.notify(
         txn.login, CREATED[kind], lambda: _payload(txn, amount, ask.ref_id, ask.invoice)
     )
 
 
 def voided(ledger: Ledger, txn: Txn, amount: int) -> None:
-    """One of a group that was voided as a whole."""
+    """Notify of a transaction voided with its whole split tender group."""
     payload = partial(_payload, txn, amount, "", txn.invoice)
     ledger.notify(txn.login, CREATED["voidTransaction"], payload)
 
 
 def reviewed(ledger: Ledger, txn: Txn, ref_id: str, reason: int, *, approved: bool) -> None:
-    """A held one was approved or declined; `reason` is why it had been held."""
+    """Notify of an approved or declined held transaction; `reason` is why it was held."""
     ledger.notify(
         txn.login,
         _REVIEWED[approved],
@@ -66,18 +66,18 @@ def reviewed(ledger: Ledger, txn: Txn, ref_id: str, reason: int, *, approved: bo
 def _payload(
     txn: Txn, amount: int, ref_id: str, invoice: str, *, held_for: int = 0
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {"responseCode": txn.response_code}
+    payload: dict[str, Any] = {"responseCode": txn.response_code}
     if ref_id:
-        told["merchantReferenceId"] = without_card_numbers(ref_id)
+        payload["merchantReferenceId"] = without_card_numbers(ref_id)
     if invoice or txn.invoice:
-        told["invoiceNumber"] = invoice or txn.invoice
+        payload["invoiceNumber"] = invoice or txn.invoice
     auth = replies.auth_code(txn)
     if txn.type == "captureOnlyTransaction":
         auth = _decode(txn.details).get("authCode", "")
-    told |= {"authCode": auth, "avsResponse": txn.avs, "authAmount": amounts.number(amount)}
+    payload |= {"authCode": auth, "avsResponse": txn.avs, "authAmount": amounts.number(amount)}
     if held_for or txn.response_code == 4:
-        told["fraudList"] = _fraud_list(held_for or txn.reason)
-    return told | {"entityName": "transaction", "id": str(txn.trans_id)}
+        payload["fraudList"] = _fraud_list(held_for or txn.reason)
+    return payload | {"entityName": "transaction", "id": str(txn.trans_id)}
 
 
 def _fraud_list(reason: int) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""One transactionRequest, and what all types share: payment method, duplicates, kept details.
+"""A transactionRequest, and what all its types share: payment method, duplicates, details.
 
 A check that fails raises `Refused`, which becomes a transaction error (response code 3).
 """
@@ -23,7 +23,7 @@ AUTH: Final = "authOnlyTransaction"
 CAPTURE_ONLY: Final = "captureOnlyTransaction"
 REFUND: Final = "refundTransaction"
 YES: Final = ("true", "1")
-"""A boolean of the wire that is true."""
+"""Texts of a boolean that is true."""
 _CURRENCY_FIELD: Final = "x_currency_code"
 _DEFAULT_WINDOW_S: Final = 120
 _LONGEST_WINDOW_S: Final = 28_800
@@ -58,16 +58,16 @@ _KEPT: Final = frozenset(
         "authorizationIndicatorType",
     }
 )
-"""Parts of a request that are kept, most of them for reporting to give back."""
+"""Elements of a request that are stored, most of them to be shown in reports."""
 CUSTOMER_KEPT: Final = ("type", "id", "email")
-"""Of a customer; a licence or tax number is kept nowhere."""
+"""Fields of a customer that are stored; a licence or tax number never is."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Refused(Exception):
-    """A transaction error (response code 3) with this reason; nothing is stored. `second` is a
-    second reason, or 0."""
+    """A transaction error (response code 3) with a reason code; nothing is stored. `second` is a
+    second reason code, or 0."""
 
     def __init__(self, reason: int, text: str | None = None, second: int = 0) -> None:
         super().__init__(reason)
@@ -77,7 +77,7 @@ class Refused(Exception):
 
 
 class Ask:
-    """One transactionRequest, with what every kind of it needs."""
+    """A transactionRequest with its account, settings and payment method."""
 
     __slots__ = (
         "account",
@@ -103,13 +103,13 @@ class Ask:
         self.now = now
         self.settings: Settings = ledger.settings_of(account)
         self.instrument: Instrument | None = None
-        """Set once the payment method has been read."""
+        """Set by `read_payment`."""
         self.stored: Instrument | None = None
-        """A stored payment method, which stands in the place of `payment`."""
+        """A stored payment method, used instead of `payment`."""
         self.customer = 0
-        """The id of the customer profile that the request names; 0 for none."""
+        """The id of the request's customer profile; 0 for none."""
         self.how: Tree | None = None
-        """What reporting tells of a payment method that is no plain card."""
+        """Reported fields about a payment method that is not a plain card."""
         self.options: dict[str, str] = {}
         if (listed := self.tree.get("transactionSettings")) is not None:
             for setting in listed.get("setting", ()):
@@ -132,7 +132,7 @@ class Ask:
         return None if listed is None else listed.get("userField")
 
     def currency(self) -> str:
-        """One of the account's. Raises Refused(39)."""
+        """Return the currency, by default the account's first. Raises Refused(39)."""
         named = self.tree.get("currencyCode")
         if not named:
             return self.account.currencies[0]
@@ -142,7 +142,7 @@ class Ask:
         raise Refused(39)
 
     def amount(self, *, least: int = 1) -> int:
-        """Hundredths. Raises Refused: 5 for what is no amount or too small, 49 for too much."""
+        """Return hundredths. Raises Refused: 5 if invalid or too small, 49 if too large."""
         text = self.tree.get("amount")
         amount = None if text is None else amounts.parse(text)
         if amount is None or amount < least:
@@ -153,7 +153,7 @@ class Ask:
 
 
 def read_payment(ask: Ask) -> Instrument:
-    """The payment method of the request. Raises Refused, and ApiError for a nonce."""
+    """Read the request's payment method. Raises Refused, and ApiError for a bad nonce."""
     ask.instrument = _read_payment(ask)
     return ask.instrument
 
@@ -187,7 +187,7 @@ def _read_payment(ask: Ask) -> Instrument:
 
 
 def check_instrument(instrument: Instrument, now: int) -> None:
-    """Raises Refused for a number or expiry that no transaction could use."""
+    """Raise Refused if the number or expiry is invalid."""
     if instrument.reason == 6:
         past = payment_methods.expiry_reason(instrument.expiry, now) == 8
         raise Refused(6, second=8 if past else 0)
@@ -200,16 +200,16 @@ def check_instrument(instrument: Instrument, now: int) -> None:
 
 
 def duplicate_of(ask: Ask, digest: int) -> Reply | None:
-    """The answer to a duplicate; None where the request is none."""
-    said = ask.options.get("duplicateWindow", "").strip()
-    explicit = said.isascii() and said.isdigit()
+    """Return the reply to a duplicate; None if the request is not a duplicate."""
+    window = ask.options.get("duplicateWindow", "").strip()
+    explicit = window.isascii() and window.isdigit()
     window_s = _DEFAULT_WINDOW_S
-    if explicit:  # more digits than a number of seconds ever has are the longest window
-        window_s = min(int(said), _LONGEST_WINDOW_S) if len(said) < 10 else _LONGEST_WINDOW_S
+    if explicit:  # ten digits or more mean the longest window
+        window_s = min(int(window), _LONGEST_WINDOW_S) if len(window) < 10 else _LONGEST_WINDOW_S
     original = ask.ledger.find_duplicate(ask.account, digest, ask.now, window_s)
     if original is None:
         return None
-    if not explicit:  # without the setting nothing of the original is told
+    if not explicit:  # without the setting the original is not shown
         return replies.transaction(ask.account, 3, 11, masked=original.masked, brand=original.brand)
     return replies.transaction(
         ask.account,
@@ -226,7 +226,7 @@ def duplicate_of(ask: Ask, digest: int) -> Reply | None:
 
 
 def duplicate_digest(ask: Ask, kind: str, amount: int, instrument: Instrument) -> int:
-    """A keyed digest of the fields that the processor compares."""
+    """Return a keyed digest of the fields that duplicate detection compares."""
     tree = ask.tree
     customer: Tree = tree.get("customer") or {}
     bill_to: Tree = tree.get("billTo") or {}
@@ -257,12 +257,12 @@ def duplicate_digest(ask: Ask, kind: str, amount: int, instrument: Instrument) -
 
 
 def details(ask: Ask, more: Tree | None = None) -> str:
-    """JSON of what reporting gives back later, free of card numbers and personal numbers."""
+    """Return JSON of the fields for reports, without card numbers and personal numbers."""
     kept = {key: value for key, value in ask.tree.items() if key in _KEPT}
     if (customer := kept.get("customer")) is not None:
         kept["customer"] = {key: customer[key] for key in CUSTOMER_KEPT if key in customer}
-    if (said := ask.tree.get("cardholderAuthentication")) is not None:
-        kept["eci"] = said["authenticationIndicator"]  # never the value that proves it
+    if (secure := ask.tree.get("cardholderAuthentication")) is not None:
+        kept["eci"] = secure["authenticationIndicator"]  # never the authentication value
     if ask.options.get("recurringBilling") in YES:
         kept["recurringBilling"] = True
     if ask.ref_id:
@@ -282,15 +282,15 @@ def details(ask: Ask, more: Tree | None = None) -> str:
         instrument is not None
         and instrument.brand != payment_methods.PAYPAL
         and ask.tree["transactionType"] != REFUND
-    ):  # the fingerprint in halves: the whole may look like a card number to the masking
+    ):  # the fingerprint in halves: masking could take the whole for a card number
         whole, half = instrument.fingerprint, payment_methods.FINGERPRINT_CHARS // 2
         kept["i"] = [whole[:half], whole[half:], instrument.expiry.strip()]
     return payment_methods.without_card_numbers(_encode(kept).decode())
 
 
 def original_of(ask: Ask) -> Txn:
-    """The account's own transaction that refTransId names. Raises Refused: 15 for no number, 33
-    for 0 (a refund is 16), 16 for one that is not there."""
+    """Return the account's transaction refTransId. Raises Refused: 15 for an invalid id, 33 for 0
+    (in a refund 16), 16 for an unknown id."""
     ref = transactions.parse_id(ask.tree.get("refTransId", ""))
     if ref is None:
         raise Refused(15)
@@ -303,9 +303,9 @@ def original_of(ask: Ask) -> Txn:
 
 
 def charged(kept: Tree) -> tuple[str, str]:
-    """Fingerprint and expiry of what was charged, from the details of a transaction that may
-    become a profile; '' where none were kept."""
+    """Return fingerprint and expiry of the charged payment method, from a transaction's details;
+    '' if none were stored."""
     own = kept.get("i", "")
-    if isinstance(own, list):  # older state files have the three in one
+    if isinstance(own, list):  # older state files have one string
         return own[0] + own[1], own[2]
     return own[: payment_methods.FINGERPRINT_CHARS], own[payment_methods.FINGERPRINT_CHARS :]

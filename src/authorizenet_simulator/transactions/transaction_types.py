@@ -1,4 +1,4 @@
-"""Which function makes a transaction of which type."""
+"""Maps each transaction type to the function that executes it."""
 
 from collections.abc import Callable
 from typing import Final
@@ -18,7 +18,7 @@ from authorizenet_simulator.wire.replies import ApiError, Reply
 
 
 def run(ask: Ask) -> Reply:
-    """Do the transaction; what is refused becomes its answer. Raises ApiError."""
+    """Execute the transaction; a `Refused` becomes its reply. Raises ApiError."""
     handler = HANDLERS.get(ask.tree["transactionType"])
     if handler is None:
         raise ApiError("E00060")
@@ -29,7 +29,7 @@ def run(ask: Ask) -> Reply:
 
 
 _NAMES_ORIGINAL: Final = frozenset({16, 54, 55})
-"""Reasons that give back the `refTransId` of the request."""
+"""Reasons whose reply has the request's `refTransId`."""
 
 
 def _refusal(ask: Ask, refused: Refused) -> Reply:

@@ -1,7 +1,7 @@
-"""Payment data of wallets: Apple Pay, Google Pay, Visa Checkout, and network tokens.
+"""Payment data of wallets (Apple Pay, Google Pay, Visa Checkout) and network tokens.
 
-Nobody here can decrypt what a wallet's phone encrypted, so any well-formed payload stands for a
-Visa test card that ends in 1111; the same payload is the same card.
+The simulator cannot decrypt a wallet's payload, so any well-formed one stands for a Visa test
+card that ends in 1111; equal payloads are the same card.
 """
 
 from base64 import b64decode
@@ -19,18 +19,18 @@ DESCRIPTORS: Final = frozenset(
 
 
 def read(opaque: Mapping[str, Any], salt: bytes) -> Instrument:
-    """An `opaqueData` of a wallet; its reason is 153 for an unknown wallet or no Base64."""
+    """Read a wallet's `opaqueData`; reason 153 if the wallet is unknown or it is not Base64."""
     descriptor, value = opaque["dataDescriptor"], opaque["dataValue"]
-    good = descriptor in DESCRIPTORS and is_base64(value)
+    valid = descriptor in DESCRIPTORS and is_base64(value)
     if descriptor == _VISA_CHECKOUT and not opaque.get("dataKey"):
-        good = False
-    if not good:
+        valid = False
+    if not valid:
         return Instrument("", "", "", reason=153)
     return Instrument(payment_methods.fingerprint(value, salt), "1111", "Visa", "2099-12")
 
 
 def token(card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What reporting tells of a card number that is a network's token."""
+    """Return the reported fields of a card number that is a network token, else None."""
     return {"isPaymentToken": True} if card.get("isPaymentToken") in ("true", "1") else None
 
 
