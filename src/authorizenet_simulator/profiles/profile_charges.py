@@ -1,4 +1,4 @@
-"""Charge a stored payment method, and make a profile from a charge."""
+"""Charges a stored payment method, and creates a profile from a charge."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ from authorizenet_simulator.profiles.profile_creation import (
 )
 from authorizenet_simulator.profiles.profile_queries import default_payment
 from authorizenet_simulator.profiles.profile_reader import address as address_text
-from authorizenet_simulator.profiles.profile_reader import number, said, tree
+from authorizenet_simulator.profiles.profile_reader import is_true, number, tree
 from authorizenet_simulator.state import payment_methods
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.customer_profiles import Address, PaymentProfile, Profile
@@ -38,22 +38,22 @@ _CHARGES: Final = frozenset({SALE, AUTH, CAPTURE_ONLY})
 
 
 def use(ask: Ask, sent: Tree) -> None:
-    """Put the stored payment method and addresses that `sent` names into the request. Raises
-    ApiError: E00040 for ids that are not there, E00051 for another profile's transaction, E00090,
-    E00092 and E00093 for what is sent beside it, E00095 for a card without the shipping address
-    that it is to be sent to, E00098 for one that is not there, E00121 where the profile alone is
-    named and has no default payment method."""
-    paying: Tree | None = sent.get("paymentProfile")
-    if "payment" in ask.tree and paying is not None:
+    """Put the payment method and addresses of the profile in `sent` into the request. Raises
+    ApiError: E00040 for unknown ids, E00051 for another profile's transaction, E00090, E00092 and
+    E00093 for fields that a profile excludes, E00095 for a card with a profile id but without a
+    shipping profile id, E00098 for an unknown shipping profile, E00121 if no payment profile is
+    given and the profile has no default one."""
+    payment_sent: Tree | None = sent.get("paymentProfile")
+    if "payment" in ask.tree and payment_sent is not None:
         raise ApiError("E00090")
     if "payment" in ask.tree and "customerProfileId" in sent and "shippingProfileId" not in sent:
         raise ApiError("E00095")
     if "shippingProfileId" in sent and "shipTo" in ask.tree:
         raise ApiError("E00092")
-    if paying is not None and "billTo" in ask.tree:
+    if payment_sent is not None and "billTo" in ask.tree:
         raise ApiError("E00093")
     if "customerProfileId" not in sent:
-        if paying is not None or "shippingProfileId" in sent:
+        if payment_sent is not None or "shippingProfileId" in sent:
             raise ApiError("E00040", NOT_FOUND)
         return
     profile = ask.ledger.profiles.find(ask.account.login, number(sent["customerProfileId"]))
@@ -61,11 +61,11 @@ def use(ask: Ask, sent: Tree) -> None:
         raise ApiError("E00040", NOT_FOUND)
     ask.customer = profile.profile_id
     shown: Tree = {"customerProfileId": str(profile.profile_id)}
-    if paying is not None:
-        payment = profile.payment(number(paying["paymentProfileId"]))
+    if payment_sent is not None:
+        payment = profile.payment(number(payment_sent["paymentProfileId"]))
         if payment is None:
             raise ApiError("E00040", NOT_FOUND)
-        _put_payment(ask, profile, payment, paying.get("cardCode"))
+        _put_payment(ask, profile, payment, payment_sent.get("cardCode"))
         shown["customerPaymentProfileId"] = str(payment.payment_id)
     elif "payment" not in ask.tree and ask.tree["transactionType"] in (*_CHARGES, REFUND):
         payment = default_payment(profile)
@@ -96,7 +96,7 @@ def _put_payment(ask: Ask, profile: Profile, payment: PaymentProfile, code: str 
 
 
 def _check_issued_for(original: Txn, profile: Profile, payment: PaymentProfile) -> None:
-    """Raises ApiError E00051: neither charged through the profile nor to its card."""
+    """Raise ApiError E00051 if the original was charged neither to the profile nor to its card."""
     kept = tree(original.details)
     through = kept.get("profile", {})
     ids = (through.get("customerProfileId"), through.get("customerPaymentProfileId"))
@@ -107,13 +107,13 @@ def _check_issued_for(original: Txn, profile: Profile, payment: PaymentProfile) 
 
 
 def without_contact(ship_to: Tree) -> Tree:
-    """A transaction's shipping address has no telephone, fax or email."""
+    """Remove telephone, fax and email, which a transaction's shipping address does not have."""
     contact = ("phoneNumber", "faxNumber", "email")
     return {key: value for key, value in ship_to.items() if key not in contact}
 
 
 def show(ask: Ask, reply: Reply) -> None:
-    """Name the profile in the answer, before the network's transaction id."""
+    """Add the profile's ids to the reply, before the network transaction id."""
     if (shown := ask.tree.get("profile")) is None:
         return
     response = reply.payload["transactionResponse"]
@@ -124,7 +124,7 @@ def show(ask: Ask, reply: Reply) -> None:
 
 
 def check_creation(ask: Ask, sent: Tree) -> None:
-    """Raises ApiError E00088, E00089 for a request of `createProfile` that cannot be."""
+    """Check a request with `createProfile`. Raises ApiError E00088, E00089."""
     if any(key != "createProfile" for key in sent):
         raise ApiError("E00088")
     if "payment" not in ask.tree:
@@ -132,7 +132,7 @@ def check_creation(ask: Ask, sent: Tree) -> None:
 
 
 def create_afterwards(ask: Ask, reply: Reply) -> None:
-    """A profile of a charge that went well; that it fails does not undo the charge."""
+    """Create a profile from an approved or held charge; an error does not undo the charge."""
     response = reply.payload["transactionResponse"]
     if response["responseCode"] not in ("1", "4") or response["transId"] == "0":
         return
@@ -163,7 +163,7 @@ def _create_of_charge(ask: Ask) -> Profile:
 
 
 def _customer(sent: Tree) -> Identity:
-    """Raises ApiError E00102 where the transaction names no customer."""
+    """Return the transaction's customer. Raises ApiError E00102 if it has none."""
     if not sent.get("id") and not sent.get("email"):
         raise ApiError("E00102")
     return identity({"merchantCustomerId": sent.get("id", ""), "email": sent.get("email", "")})
@@ -186,7 +186,7 @@ def _create(
     default_payment: bool = False,
     default_address: bool = False,
 ) -> Profile:
-    """A profile with one payment method, and the address where `sent` has one."""
+    """Create a profile with one payment method, and with the address if `sent` has one."""
     payment = _payment_of(ledger, instrument, shown, sent)
     ship_to = address_text(sent.get("shipTo"))
     addresses = [Address(ledger.profiles.next_address, ship_to)] if ship_to else []
@@ -221,8 +221,8 @@ def _ids_of(profile: Profile) -> Tree:
 
 
 def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """createCustomerProfileFromTransactionRequest: a new profile, or one more payment method and
-    address of an old one. Raises ApiError E00039, E00040, E00042, E00099 to E00103."""
+    """createCustomerProfileFromTransactionRequest: create a profile, or add a payment method and
+    address to one. Raises ApiError E00039, E00040, E00042, E00099 to E00103."""
     txn = ledger.txns.get(number(body["transId"]))
     if txn is None or txn.login != account.login:
         raise ApiError("E00099")
@@ -242,8 +242,8 @@ def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> 
     shown: Tree = {} if "type" not in customer else {"customerType": customer["type"]}
     if "bank" in sent:
         shown["bankAccount"] = sent["bank"]
-    default_payment = said(body.get("defaultPaymentProfile"))
-    default_address = said(body.get("defaultShippingAddress"))
+    default_payment = is_true(body.get("defaultPaymentProfile"))
+    default_address = is_true(body.get("defaultShippingAddress"))
     if "customerProfileId" not in body:
         wanted = identity(body["customer"]) if body.get("customer") else _customer(customer)
         made = _create(

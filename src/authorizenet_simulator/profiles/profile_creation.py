@@ -1,6 +1,6 @@
-"""Rules for new profiles, and for payment methods and addresses added to them.
+"""Rules for new profiles and for payment methods and addresses added to them.
 
-Every change is checked first, then journalled as one event.
+Every change is checked first, then written to the journal as one event.
 """
 
 from typing import Final, NamedTuple
@@ -27,7 +27,7 @@ DUPLICATE_ADDRESS: Final = "A duplicate customer shipping address already exists
 
 
 class Duplicate(ApiError):
-    """E00039 for a part of a profile; `existing` is the id of the part that is there already."""
+    """E00039 for a payment profile or address; `existing` is the id of the existing one."""
 
     def __init__(self, text: str, existing: int) -> None:
         super().__init__("E00039", text)
@@ -35,7 +35,7 @@ class Duplicate(ApiError):
 
 
 class Identity(NamedTuple):
-    """What the merchant calls a customer."""
+    """The fields by which the merchant identifies a customer."""
 
     merchant_customer_id: str
     description: str
@@ -43,7 +43,7 @@ class Identity(NamedTuple):
 
 
 def identity(sent: Tree) -> Identity:
-    """Raises ApiError E00041 where all of it is empty."""
+    """Read the identity fields. Raises ApiError E00041 if all are empty."""
     found = Identity(
         *(
             payment_methods.without_card_numbers(sent.get(name, "").strip())
@@ -56,7 +56,7 @@ def identity(sent: Tree) -> Identity:
 
 
 def check_identity(ledger: Ledger, login: str, wanted: Identity, own: int = 0) -> None:
-    """Raises ApiError E00039 where a profile other than `own` is called the same."""
+    """Raise ApiError E00039 if a profile other than `own` has the same identity."""
     existing = ledger.profiles.shelf(login).by_identity.get(wanted, own)
     if existing != own:
         raise ApiError("E00039", f"A duplicate record with ID {existing} already exists.")
@@ -65,21 +65,21 @@ def check_identity(ledger: Ledger, login: str, wanted: Identity, own: int = 0) -
 def check_payment(
     profile: Profile | None, others: list[PaymentProfile], payment: PaymentProfile
 ) -> None:
-    """Raises Duplicate. `profile` is the one it goes to, `others` what goes there with it."""
+    """Raise Duplicate if `profile`, or `others` to be added with it, has the payment method."""
     for other in (*(() if profile is None else profile.payments), *others):
         if other.payment_id != payment.payment_id and same_payment(other, payment):
             raise Duplicate(DUPLICATE_PAYMENT, other.payment_id)
 
 
 def check_address(profile: Profile | None, others: list[Address], address: Address) -> None:
-    """Raises Duplicate."""
+    """Raise Duplicate if `profile`, or `others` to be added with it, has the address."""
     for other in (*(() if profile is None else profile.addresses), *others):
         if other.address_id != address.address_id and same_address(other, address):
             raise Duplicate(DUPLICATE_ADDRESS, other.address_id)
 
 
 def check_room(payments: int, addresses: int) -> None:
-    """Raises ApiError E00042, E00043 for more than one profile holds."""
+    """Raise ApiError E00042 or E00043 if the counts exceed a profile's maximum."""
     if payments > MOST_PAYMENTS:
         raise ApiError("E00042", MESSAGES["E00042"].format(MOST_PAYMENTS))
     if addresses > MOST_ADDRESSES:
@@ -97,8 +97,8 @@ def make(
     default_payment: int = 0,
     default_address: int = 0,
 ) -> Profile:
-    """A new customer profile, all of whose parts have been checked. Their ids come from the store,
-    ascending. Raises ApiError E00039."""
+    """Create a customer profile from checked parts, whose ids were taken from the store in
+    ascending order. Raises ApiError E00039."""
     check_identity(ledger, login, wanted)
     profile = Profile(
         ledger.profiles.next_profile,
@@ -117,7 +117,7 @@ def make(
 def add_payment(
     ledger: Ledger, login: str, profile: Profile, payment: PaymentProfile, default: bool | None
 ) -> None:
-    """Raises ApiError E00042, Duplicate."""
+    """Add a payment profile. Raises ApiError E00042, Duplicate."""
     check_payment(profile, [], payment)
     check_room(len(profile.payments) + 1, 0)
     ledger.do(PaymentStored(login, profile.profile_id, payment, default))
@@ -127,7 +127,7 @@ def add_payment(
 def add_address(
     ledger: Ledger, login: str, profile: Profile, address: Address, default: bool | None
 ) -> None:
-    """Raises ApiError E00043, Duplicate."""
+    """Add a shipping address. Raises ApiError E00043, Duplicate."""
     check_address(profile, [], address)
     check_room(0, len(profile.addresses) + 1)
     ledger.do(AddressStored(login, profile.profile_id, address, default))

@@ -1,4 +1,4 @@
-"""Webhook notifications of customer profiles and payment profiles.
+"""Sends the webhook notifications of customer profiles and payment profiles.
 
 Creating or deleting a customer with its payment profiles sends one notification. Shipping
 addresses send none.
@@ -15,14 +15,14 @@ Done = Literal["created", "updated", "deleted"]
 
 
 def customer(ledger: Ledger, login: str, profile: Profile, done: Done) -> None:
-    """A customer profile was made, changed or deleted."""
+    """Notify that a customer profile was created, updated or deleted."""
     ledger.notify(login, f"net.authorize.customer.{done}", partial(_customer, profile))
 
 
 def payment_profile(
     ledger: Ledger, login: str, profile: Profile, payment: PaymentProfile, done: Done
 ) -> None:
-    """A payment profile of a customer that was there was made, changed or deleted."""
+    """Notify that a payment profile of an existing customer was created, updated or deleted."""
     ledger.notify(
         login,
         f"net.authorize.customer.paymentProfile.{done}",

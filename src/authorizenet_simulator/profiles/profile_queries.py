@@ -1,9 +1,9 @@
-"""Requests that read customer profiles: one, its parts, lists. Numbers are masked."""
+"""Requests that read customer profiles, their parts and lists. Numbers are masked."""
 
 from itertools import islice
 from typing import Final
 
-from authorizenet_simulator.profiles.profile_reader import number, said, tree
+from authorizenet_simulator.profiles.profile_reader import is_true, number, tree
 from authorizenet_simulator.state import payment_methods
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.customer_profiles import Address, PaymentProfile, Profile
@@ -15,7 +15,7 @@ from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply, 
 
 
 def find(ledger: Ledger, account: Account, body: Tree) -> Profile:
-    """The account's own profile that `body` names. Raises ApiError E00040."""
+    """Return the account's profile with the id in `body`. Raises ApiError E00040."""
     profile = ledger.profiles.find(account.login, number(body.get("customerProfileId")))
     if profile is None:
         raise ApiError("E00040")
@@ -23,7 +23,7 @@ def find(ledger: Ledger, account: Account, body: Tree) -> Profile:
 
 
 def find_payment(profile: Profile, payment_id: str | None) -> PaymentProfile:
-    """Raises ApiError E00040."""
+    """Return the payment profile. Raises ApiError E00040 if there is none."""
     payment = profile.payment(number(payment_id))
     if payment is None:
         raise ApiError("E00040")
@@ -31,7 +31,7 @@ def find_payment(profile: Profile, payment_id: str | None) -> PaymentProfile:
 
 
 def default_payment(profile: Profile) -> PaymentProfile:
-    """The one meant where a request names none. Raises ApiError E00121."""
+    """Return the default payment profile. Raises ApiError E00121 if there is none."""
     payment = profile.payment(profile.default_payment)
     if payment is None:
         raise ApiError("E00121")
@@ -44,8 +44,8 @@ def get_ids(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
 
 
 def get(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getCustomerProfileRequest: by id, by the merchant's id or by email; of several that have
-    the same the newest. Raises ApiError E00040."""
+    """getCustomerProfileRequest: by id, by the merchant's id or by email; the newest if several
+    match. Raises ApiError E00040."""
     shelf = ledger.profiles.shelf(account.login)
     if "customerProfileId" in body:
         profile = find(ledger, account, body)
@@ -66,17 +66,17 @@ def get(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
         "description": profile.description,
         "email": profile.email,
     }
-    told: Tree = {key: value for key, value in named.items() if value}
-    told["customerProfileId"] = str(profile.profile_id)
+    result: Tree = {key: value for key, value in named.items() if value}
+    result["customerProfileId"] = str(profile.profile_id)
     if profile.payments:
-        told["paymentProfiles"] = [
+        result["paymentProfiles"] = [
             _payment_profile(ledger, account, profile, payment, body)
             for payment in profile.payments
         ]
     if profile.addresses:
-        told["shipToList"] = [_address(address) for address in profile.addresses]
-    told["profileType"] = profile.kind
-    return _with_subscriptions({"profile": told}, ledger, profile)
+        result["shipToList"] = [_address(address) for address in profile.addresses]
+    result["profileType"] = profile.kind
+    return _with_subscriptions({"profile": result}, ledger, profile)
 
 
 def _with_subscriptions(
@@ -89,18 +89,18 @@ def _with_subscriptions(
 
 
 def get_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getCustomerPaymentProfileRequest; without an id the default one. Raises ApiError E00040,
+    """getCustomerPaymentProfileRequest: by id, or the default one. Raises ApiError E00040,
     E00121."""
     profile = find(ledger, account, body)
     if "customerPaymentProfileId" in body:
         payment = find_payment(profile, body["customerPaymentProfileId"])
     else:
         payment = default_payment(profile)
-    told = _payment_profile(ledger, account, profile, payment, body, alone=True)
+    result = _payment_profile(ledger, account, profile, payment, body, alone=True)
     subscriptions = ledger.profiles.subscriptions_of(profile.profile_id, payment.payment_id, 0)
     if subscriptions:
-        told = _in_order({**told, "subscriptionIds": list(map(str, subscriptions))})
-    return Reply({"paymentProfile": told})
+        result = _in_order({**result, "subscriptionIds": list(map(str, subscriptions))})
+    return Reply({"paymentProfile": result})
 
 
 _ORDER: Final = (
@@ -119,8 +119,8 @@ _ORDER: Final = (
 )
 
 
-def _in_order(told: Tree) -> Tree:
-    return {key: told[key] for key in _ORDER if key in told}
+def _in_order(result: Tree) -> Tree:
+    return {key: result[key] for key in _ORDER if key in result}
 
 
 def _payment_profile(
@@ -128,31 +128,31 @@ def _payment_profile(
     account: Account,
     profile: Profile,
     payment: PaymentProfile,
-    asked: Tree,
+    request: Tree,
     *,
     alone: bool = False,
 ) -> Tree:
-    told = tree(payment.details)
+    result = tree(payment.details)
     if payment.bill_to:
-        told["billTo"] = tree(payment.bill_to)
+        result["billTo"] = tree(payment.bill_to)
     if alone:
-        told["customerProfileId"] = str(profile.profile_id)
-    told["customerPaymentProfileId"] = str(payment.payment_id)
+        result["customerProfileId"] = str(profile.profile_id)
+    result["customerPaymentProfileId"] = str(payment.payment_id)
     if profile.default_payment == payment.payment_id:
-        told["defaultPaymentProfile"] = True
+        result["defaultPaymentProfile"] = True
     kind_told = ledger.settings_of(account).payment_kind_told
     if payment.instrument.brand == "eCheck":
-        bank = told.pop("bankAccount", {})
-        told["payment"] = {"bankAccount": _bank_account(payment.instrument, bank, kind_told)}
+        bank = result.pop("bankAccount", {})
+        result["payment"] = {"bankAccount": _bank_account(payment.instrument, bank, kind_told)}
     else:
-        told["payment"] = {
-            "creditCard": _card(ledger, payment.instrument, asked, alone and kind_told)
+        result["payment"] = {
+            "creditCard": _card(ledger, payment.instrument, request, alone and kind_told)
         }
-    if "excludeFromAccountUpdater" in told:
-        told["excludeFromAccountUpdater"] = said(told["excludeFromAccountUpdater"])
-    if "originalAuthAmount" in told:
-        told["originalAuthAmount"] = amounts.as_number(told["originalAuthAmount"])
-    return _in_order(told)
+    if "excludeFromAccountUpdater" in result:
+        result["excludeFromAccountUpdater"] = is_true(result["excludeFromAccountUpdater"])
+    if "originalAuthAmount" in result:
+        result["originalAuthAmount"] = amounts.as_number(result["originalAuthAmount"])
+    return _in_order(result)
 
 
 def _bank_account(instrument: Instrument, bank: Tree, kind_told: bool) -> Tree:
@@ -167,8 +167,9 @@ def _bank_account(instrument: Instrument, bank: Tree, kind_told: bool) -> Tree:
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def _card(ledger: Ledger, instrument: Instrument, asked: Tree, kind_told: bool) -> Tree:
-    unmasked, issuer = said(asked.get("unmaskExpirationDate")), said(asked.get("includeIssuerInfo"))
+def _card(ledger: Ledger, instrument: Instrument, request: Tree, kind_told: bool) -> Tree:
+    unmasked = is_true(request.get("unmaskExpirationDate"))
+    issuer = is_true(request.get("includeIssuerInfo"))
     shown = {
         "cardNumber": payment_methods.masked(instrument.last4),
         "expirationDate": instrument.expiry if unmasked else "XXXX",
@@ -183,7 +184,7 @@ def _address(address: Address) -> Tree:
 
 
 def get_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getCustomerShippingAddressRequest; without an id the default one. Raises ApiError E00040,
+    """getCustomerShippingAddressRequest: by id, or the default one. Raises ApiError E00040,
     E00121."""
     profile = find(ledger, account, body)
     named = body.get("customerAddressId")
@@ -198,15 +199,15 @@ def get_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply
 
 
 def expiring(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getCustomerPaymentProfileListRequest: cards that expire in one month, one page of them, by
-    id. Raises ApiError E00013."""
+    """getCustomerPaymentProfileListRequest: one page of the cards that expire in a month, ordered
+    by id. Raises ApiError E00013."""
     month = payment_methods.year_month(body["month"])
     if month is None:
         raise ApiError("E00013", "Month is invalid.")
     shelf = ledger.profiles.shelf(account.login)
     found = shelf.expiring_in(month)
     start, stop = paging.bounds(body, len(found))
-    descending = said((body.get("sorting") or {}).get("orderDescending"))
+    descending = is_true((body.get("sorting") or {}).get("orderDescending"))
     by_id = reversed(found) if descending else iter(found)
     ordered = list(islice(by_id, start, stop))
     total = {"totalNumInResultSet": len(found)}
@@ -219,7 +220,7 @@ def expiring(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
 def _list_item(ledger: Ledger, account: Account, profile: Profile, payment_id: int) -> Tree:
     payment = profile.payment(payment_id)
     assert payment is not None
-    told: Tree = {
+    result: Tree = {
         "defaultPaymentProfile": profile.default_payment == payment_id,
         "customerPaymentProfileId": payment_id,
         "customerProfileId": profile.profile_id,
@@ -227,11 +228,11 @@ def _list_item(ledger: Ledger, account: Account, profile: Profile, payment_id: i
     }
     shown = _payment_profile(ledger, account, profile, payment, {})
     also = ("payment", "originalNetworkTransId", "originalAuthAmount", "excludeFromAccountUpdater")
-    return told | {key: shown[key] for key in also if key in shown}
+    return result | {key: shown[key] for key in also if key in shown}
 
 
 def nonce(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """getCustomerPaymentProfileNonceRequest: a nonce in the place of a stored payment method.
+    """getCustomerPaymentProfileNonceRequest: issue a nonce for a stored payment method.
     Raises ApiError E00040."""
     profile = find(ledger, account, body)
     payment = find_payment(profile, body["customerPaymentProfileId"])
@@ -241,10 +242,10 @@ def nonce(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
 def masked_payment(
     ledger: Ledger, account: Account, profile: Profile, payment: PaymentProfile
 ) -> Tree:
-    """One payment profile as others show it beside their own."""
+    """Return a payment profile for a subscription's reply, masked."""
     return _payment_profile(ledger, account, profile, payment, {})
 
 
 def masked_address(address: Address) -> Tree:
-    """One shipping address, with its id."""
+    """Return a shipping address with its id."""
     return _address(address)

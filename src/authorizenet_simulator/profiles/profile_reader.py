@@ -1,4 +1,4 @@
-"""Turns the payment method or address of a request into the form that a profile stores."""
+"""Converts a request's payment method or address to what a profile stores."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -21,17 +21,17 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def tree(text: str) -> Tree:
-    """The stored JSON, or nothing."""
+    """Decode stored JSON; {} for ''."""
     return _decode(text) if text else {}
 
 
-def said(value: Any) -> bool:
-    """A boolean of the wire."""
+def is_true(value: Any) -> bool:
+    """Read a boolean of a request."""
     return value in ("true", "1")
 
 
 def number(text: str | None) -> int:
-    """An id of the wire; 0, which no profile has, for none or one too long to be any."""
+    """Parse an id; 0, which no profile has, if it is missing or invalid."""
     return transactions.parse_id(text or "") or 0
 
 
@@ -43,9 +43,9 @@ def payment_profile(
     now: int,
     before: PaymentProfile | None = None,
 ) -> PaymentProfile:
-    """What is stored of `sent`. With `before`, masked values, and a payment method or address left
-    out, mean what that one has. Raises ApiError E00013, E00014, E00015, E00082, E00085, and those
-    of a nonce."""
+    """Build the stored payment profile from `sent`. With `before`, a masked value and an omitted
+    payment method or address keep that one's. Raises ApiError E00013, E00014, E00015, E00082,
+    E00085, and those of a nonce."""
     address_checks.check(ledger.settings_of(account), sent)
     shown: Tree = {key: sent[key] for key in _AS_SENT if key in sent}
     kept = {} if before is None else tree(before.details)
@@ -81,7 +81,7 @@ _AS_SENT: Final[tuple[str, ...]] = ("customerType", "excludeFromAccountUpdater")
 
 
 def address(sent: Tree | None) -> str:
-    """JSON of an address, without what is empty; '' for none."""
+    """Return JSON of an address without empty fields; '' for none."""
     return _text({key: value for key, value in (sent or {}).items() if value})
 
 
@@ -92,7 +92,7 @@ def _text(value: Tree) -> str:
 def _payment(
     ledger: Ledger, account: Account, sent: Tree, now: int, before: PaymentProfile | None
 ) -> tuple[Instrument, Tree | None]:
-    """The instrument, and what is shown of a bank account beside its number."""
+    """Return the payment method, and the shown fields of a bank account other than its number."""
     stored = None if before is None else before.instrument
     if (card := sent.get("creditCard")) is not None:
         keep_issuer = ledger.settings_of(account).issuer_numbers
@@ -123,7 +123,7 @@ def _card(card: Tree, salt: bytes, before: Instrument | None, *, keep_issuer: bo
     if not (digits.isascii() and digits.isdigit()):
         raise ApiError("E00013", "Card Number is invalid.")
     found = payment_methods.read_card(card, salt)
-    if not found.brand:  # stored all the same: only a validation or a charge looks at the digits
+    if not found.brand:  # stored anyway: only validation and charges check the digits
         found = msgspec.structs.replace(found, brand=payment_methods.brand_of(digits) or "")
     if keep_issuer:
         found = msgspec.structs.replace(found, issuer=digits[:6])
@@ -131,12 +131,12 @@ def _card(card: Tree, salt: bytes, before: Instrument | None, *, keep_issuer: bo
 
 
 def _stored(instrument: Instrument, expiry: str) -> Instrument:
-    """As a profile keeps it: a card code's result belongs to one transaction only."""
+    """Return what a profile stores: without the card code's result, which is not reusable."""
     return msgspec.structs.replace(instrument, expiry=expiry, cvv_result="")
 
 
 def _expiry(text: str, before: Instrument | None) -> str:
-    """YYYY-MM. A masked one means the stored one."""
+    """Return YYYY-MM; a masked expiry keeps the stored one."""
     if before is not None and before.expiry and text.strip() in _MASKED_EXPIRY:
         return before.expiry
     month = payment_methods.year_month(text)
@@ -149,7 +149,7 @@ def _bank(bank: Tree, salt: bytes, before: PaymentProfile | None) -> tuple[Instr
     routing, digits = bank["routingNumber"].strip(), bank["accountNumber"].strip()
     if before is None or not digits.startswith("X"):
         return payment_methods.read_bank(bank, salt), payment_methods.shown_bank(bank)
-    # Routing and account number share one fingerprint, so they change together or not at all.
+    # Routing and account number share a fingerprint, so only both together can change.
     shown = tree(before.details).get("bankAccount", {})
     if before.instrument.brand != "eCheck" or before.instrument.last4 != payment_methods.last_four(
         digits
@@ -161,22 +161,22 @@ def _bank(bank: Tree, salt: bytes, before: PaymentProfile | None) -> tuple[Instr
 
 
 def same_payment(one: PaymentProfile, other: PaymentProfile) -> bool:
-    """Whether the processor takes them for the same: number, expiry, name, street and ZIP."""
+    """Return whether number, expiry, name, street and ZIP are equal: a duplicate."""
     first, second = one.instrument, other.instrument
     return (
         first.fingerprint == second.fingerprint
         and first.expiry == second.expiry
-        and _alike(one.bill_to, other.bill_to, ("firstName", "lastName", "address", "zip"))
+        and _equal_fields(one.bill_to, other.bill_to, ("firstName", "lastName", "address", "zip"))
     )
 
 
 def same_address(one: Address, other: Address) -> bool:
-    """Whether the processor takes them for the same: name, street, ZIP and telephone."""
+    """Return whether name, street, ZIP and telephone are equal: a duplicate."""
     compared = ("firstName", "lastName", "address", "zip", "phoneNumber")
-    return _alike(one.ship_to, other.ship_to, compared)
+    return _equal_fields(one.ship_to, other.ship_to, compared)
 
 
-def _alike(one: str, other: str, names: Iterable[str]) -> bool:
+def _equal_fields(one: str, other: str, names: Iterable[str]) -> bool:
     first: Mapping[str, Any] = tree(one)
     second: Mapping[str, Any] = tree(other)
     return all(first.get(name, "") == second.get(name, "") for name in names)

@@ -13,7 +13,7 @@ from authorizenet_simulator.profiles import (
 from authorizenet_simulator.profiles.profile_creation import Duplicate, Identity
 from authorizenet_simulator.profiles.profile_queries import find, find_payment
 from authorizenet_simulator.profiles.profile_reader import address as address_text
-from authorizenet_simulator.profiles.profile_reader import number, payment_profile, said
+from authorizenet_simulator.profiles.profile_reader import is_true, number, payment_profile
 from authorizenet_simulator.profiles.profile_validation import NO_ADDRESS, judged
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.customer_profiles import (
@@ -33,11 +33,11 @@ from authorizenet_simulator.wire.replies import ApiError, Handler, Reply, Tree
 
 
 def _default(sent: Tree, name: str) -> bool | None:
-    return said(sent[name]) if name in sent else None
+    return is_true(sent[name]) if name in sent else None
 
 
 def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """createCustomerProfileRequest: all of it or nothing."""
+    """createCustomerProfileRequest: create everything in the request, or nothing."""
     payload: Tree = {
         "customerPaymentProfileIdList": [],
         "customerShippingAddressIdList": [],
@@ -61,7 +61,7 @@ def _create(ledger: Ledger, account: Account, body: Tree, now: int, payload: Tre
         payment = payment_profile(ledger, account, each, payment_id, now)
         profile_creation.check_payment(None, payments, payment)
         payments.append(payment)
-        if said(each.get("defaultPaymentProfile")):
+        if is_true(each.get("defaultPaymentProfile")):
             default_payment = payment_id
     addresses: list[Address] = []
     for address_id, each in enumerate(addressed, ledger.profiles.next_address):
@@ -97,7 +97,7 @@ def _create(ledger: Ledger, account: Account, body: Tree, now: int, payload: Tre
 
 
 def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """updateCustomerProfileRequest: what is left out becomes empty, except the profile's type.
+    """updateCustomerProfileRequest: omitted fields become empty, except the profile's type.
     Raises ApiError E00039, E00040, E00041."""
     sent = body["profile"]
     profile = find(ledger, account, sent)
@@ -120,7 +120,7 @@ def delete(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
 
 
 def create_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """createCustomerPaymentProfileRequest. A duplicate is answered with the id that is there.
+    """createCustomerPaymentProfileRequest. The reply to a duplicate has the existing id.
     Raises ApiError E00040, E00042 and those of a payment method."""
     profile = find(ledger, account, body)
     sent = body["paymentProfile"]
@@ -145,9 +145,9 @@ def create_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
 
 
 def update_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """updateCustomerPaymentProfileRequest: masked values, and a payment method or address left
-    out, stay; everything else becomes what is sent. Raises ApiError E00039, E00040 and those of a
-    payment method."""
+    """updateCustomerPaymentProfileRequest: masked values and an omitted payment method or address
+    are kept, everything else is replaced. Raises ApiError E00039, E00040 and those of a payment
+    method."""
     profile = find(ledger, account, body)
     sent = body["paymentProfile"]
     before = find_payment(profile, sent.get("customerPaymentProfileId"))
@@ -176,7 +176,7 @@ def delete_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
 
 
 def create_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """createCustomerShippingAddressRequest. A duplicate is answered with the id that is there.
+    """createCustomerShippingAddressRequest. The reply to a duplicate has the existing id.
     Raises ApiError E00040, E00043."""
     profile = find(ledger, account, body)
     _check_place(ledger, account, body["address"])
@@ -216,7 +216,7 @@ def delete_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
 
 
 def _check_place(ledger: Ledger, account: Account, address: Tree) -> None:
-    """Raises ApiError E00082, E00085."""
+    """Check country and state. Raises ApiError E00082, E00085."""
     address_checks.check(ledger.settings_of(account), {"shipTo": address})
 
 

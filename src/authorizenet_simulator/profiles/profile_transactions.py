@@ -1,6 +1,6 @@
-"""createCustomerProfileTransactionRequest, the older way to charge a profile.
+"""Answers createCustomerProfileTransactionRequest, the older way to charge a profile.
 
-Each becomes a transactionRequest; only the reply has the older, delimited form.
+Each is converted to a transactionRequest; only the reply has the older, delimited format.
 """
 
 from typing import Final, NamedTuple
@@ -48,7 +48,7 @@ _SAME: Final = {
     "taxExempt": "taxExempt",
     "splitTenderId": "splitTenderId",
 }
-"""What both requests have, under the older name and today's."""
+"""Elements of both requests: the older name and the current one."""
 _SETTINGS: Final = {
     "x_duplicate_window": "duplicateWindow",
     "x_test_request": "testRequest",
@@ -59,19 +59,19 @@ _FIELDS: Final = {
     "x_currency_code": "currencyCode",
     "x_split_tender_id": "splitTenderId",
 }
-"""Extra options that have a place in today's request."""
+"""Extra options, and the elements of the current request for them."""
 _GATEWAY_PREFIX: Final = "x_"
-"""Begins the names of the gateway's own options; all others are the merchant's."""
+"""Prefix of the gateway's own options; all others are the merchant's fields."""
 
 
 def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """Raises ApiError E00040, E00051; what the bank or the gateway refuses is E00027, with the
-    reason's text."""
+    """Make the transaction. Raises ApiError E00040, E00051. A declined or rejected one is answered
+    with E00027 and the reason's text."""
     ((name, sent),) = body["transaction"].items()
     kind = _KINDS[name]
     extra = dict(parse_qsl(body.get("extraOptions", "").strip(), keep_blank_values=True))
-    asked = _transaction(kind, sent, extra)
-    ask = Ask(ledger, account, {**body, "transactionRequest": asked}, now)
+    request = _transaction(kind, sent, extra)
+    ask = Ask(ledger, account, {**body, "transactionRequest": request}, now)
     for option, setting in _SETTINGS.items():
         if option in extra:
             ask.options[setting] = extra[option].lower()
@@ -81,14 +81,14 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     response = transaction_types.run(ask).payload["transactionResponse"]
     form = Form(extra.get("x_delim_char") or ",", extra.get("x_encap_char", ""))
     own = [value for name, value in extra.items() if not name.startswith(_GATEWAY_PREFIX)]
-    payload = {"directResponse": direct_response.render(response, asked, kind.shown, form, own)}
+    payload = {"directResponse": direct_response.render(response, request, kind.shown, form, own)}
     if response["responseCode"] in ("1", "4"):
         return Reply(payload)
     return Reply(payload, "Error", "E00027", direct_response.reason(response)[1])
 
 
 def _check_original(ask: Ask, sent: Tree) -> None:
-    """A refund of nothing is no transaction here, unlike with today's request: E00040."""
+    """Raise E00040 for an unknown transId, for which the current request has a reason code."""
     named = sent.get("transId", "").strip()
     original = ask.ledger.txns.get(number(named)) if named else None
     if named and (original is None or original.login != ask.account.login):
@@ -96,23 +96,23 @@ def _check_original(ask: Ask, sent: Tree) -> None:
 
 
 def _transaction(kind: _Kind, sent: Tree, extra: dict[str, str]) -> Tree:
-    asked: Tree = {"transactionType": kind.type}
-    asked |= {now: sent[then] for then, now in _SAME.items() if then in sent}
-    asked |= {now: extra[option] for option, now in _FIELDS.items() if extra.get(option)}
+    request: Tree = {"transactionType": kind.type}
+    request |= {new: sent[old] for old, new in _SAME.items() if old in sent}
+    request |= {new: extra[option] for option, new in _FIELDS.items() if extra.get(option)}
     if (order := sent.get("order")) is not None:
         order = dict(order)
         if purchase := order.pop("purchaseOrderNumber", ""):
-            asked["poNumber"] = purchase
-        asked["order"] = order
+            request["poNumber"] = purchase
+        request["order"] = order
     if "lineItems" in sent:
-        asked["lineItems"] = {"lineItem": sent["lineItems"]}
+        request["lineItems"] = {"lineItem": sent["lineItems"]}
     if kind.type == REFUND and "customerPaymentProfileId" not in sent:
-        asked["payment"] = _masked_payment(sent)
-    return asked
+        request["payment"] = _masked_payment(sent)
+    return request
 
 
 def _masked_payment(sent: Tree) -> Tree:
-    """What a refund without a payment profile says of the account it goes to."""
+    """Return the masked payment method of a refund without a payment profile."""
     if "creditCardNumberMasked" in sent:
         return {
             "creditCard": {"cardNumber": sent["creditCardNumberMasked"], "expirationDate": "XXXX"}

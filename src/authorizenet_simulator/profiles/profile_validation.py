@@ -38,7 +38,7 @@ _ALSO_SHOWN: Final = {
 
 
 class Verdict(NamedTuple):
-    """The direct response, and the text of E00027 where the payment method is no good."""
+    """The direct response, and the text of E00027 if the payment method is invalid."""
 
     direct: str
     problem: str | None
@@ -55,32 +55,32 @@ def validate(
     ship_to: Tree | None = None,
     code: str | None = None,
 ) -> Verdict | None:
-    """None for the mode 'none'. The live modes leave an authorization and its void."""
+    """Validate a payment method; the live modes authorize and void. Return None for mode 'none'."""
     if mode == "none":
         return None
-    asked: Tree = {"transactionType": AUTH, "amount": "1.00", "order": _ORDER}
+    request: Tree = {"transactionType": AUTH, "amount": "1.00", "order": _ORDER}
     named = {"id": customer.merchant_customer_id, "email": customer.email}
-    asked["customer"] = {key: value for key, value in named.items() if value}
+    request["customer"] = {key: value for key, value in named.items() if value}
     if payment.bill_to:
-        asked["billTo"] = tree(payment.bill_to)
+        request["billTo"] = tree(payment.bill_to)
     if ship_to:
-        asked["shipTo"] = without_contact(ship_to)
+        request["shipTo"] = without_contact(ship_to)
     instrument = msgspec.structs.replace(
         payment.instrument, cvv_result=payment_methods.cvv_result(code)
     )
     if mode == "testMode":
-        response = _look_at(account, instrument, now)
+        response = _check_format(account, instrument, now)
     else:
         no_zero = mode == "oldLiveMode" or instrument.brand in payment_methods.NO_ZERO_AUTH
-        asked["amount"] = "0.01" if no_zero else "0.00"
-        response = _ask_the_bank(ledger, account, instrument, asked, now)
-    direct = direct_response.render(response, {**asked, **_ALSO_SHOWN}, "auth_only")
-    good = response["responseCode"] in ("1", "4")
-    return Verdict(direct, None if good else direct_response.reason(response)[1])
+        request["amount"] = "0.01" if no_zero else "0.00"
+        response = _authorize_and_void(ledger, account, instrument, request, now)
+    direct = direct_response.render(response, {**request, **_ALSO_SHOWN}, "auth_only")
+    valid = response["responseCode"] in ("1", "4")
+    return Verdict(direct, None if valid else direct_response.reason(response)[1])
 
 
-def _look_at(account: Account, instrument: Instrument, now: int) -> Tree:
-    """The transactionResponse of test mode: number, expiry, nothing else."""
+def _check_format(account: Account, instrument: Instrument, now: int) -> Tree:
+    """Return the transactionResponse of testMode, which only checks number and expiry."""
     response_code, reason = 1, 1
     try:
         check_instrument(instrument, now)
@@ -99,22 +99,22 @@ def _look_at(account: Account, instrument: Instrument, now: int) -> Tree:
     return found
 
 
-def _ask_the_bank(
-    ledger: Ledger, account: Account, instrument: Instrument, asked: Tree, now: int
+def _authorize_and_void(
+    ledger: Ledger, account: Account, instrument: Instrument, request: Tree, now: int
 ) -> Tree:
-    """Authorize next to nothing, and void it. Two validations are never duplicates."""
-    ask = Ask(ledger, account, {"transactionRequest": asked}, now)
+    """Authorize at most one cent and void it. Validations are never duplicates."""
+    ask = Ask(ledger, account, {"transactionRequest": request}, now)
     ask.stored = instrument
     ask.options["duplicateWindow"] = "0"
     response: Tree = transaction_types.run(ask).payload["transactionResponse"]
     if response["responseCode"] in ("1", "4") and response["transId"] != "0":
-        taken_back = {"transactionType": "voidTransaction", "refTransId": response["transId"]}
-        followups.void(Ask(ledger, account, {"transactionRequest": taken_back}, now))
+        void = {"transactionType": "voidTransaction", "refTransId": response["transId"]}
+        followups.void(Ask(ledger, account, {"transactionRequest": void}, now))
     return response
 
 
 def validate_request(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """validateCustomerPaymentProfileRequest. Raises ApiError E00040."""
+    """validateCustomerPaymentProfileRequest. Raises ApiError E00040 for unknown ids."""
     profile = ledger.profiles.find(account.login, number(body["customerProfileId"]))
     payment = None if profile is None else profile.payment(number(body["customerPaymentProfileId"]))
     if profile is None or payment is None:
@@ -141,7 +141,7 @@ def validate_request(ledger: Ledger, account: Account, body: Tree, now: int) -> 
 
 
 def judged(payload: Tree, verdict: Verdict) -> Reply:
-    """The reply of a request whose outcome `verdict` decides."""
+    """Return the reply: an error E00027 if the verdict has a problem."""
     if verdict.problem is None:
         return Reply(payload)
     return Reply(payload, "Error", "E00027", verdict.problem)

@@ -1,1 +1,1 @@
-"""Subscriptions (ARB): the requests, and the payments that fall due."""
+"""Subscriptions (ARB): the requests, and the payments when they are due."""

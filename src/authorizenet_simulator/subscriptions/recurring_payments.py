@@ -1,7 +1,7 @@
-"""The payments of subscriptions: what happens to each at the moment it is due.
+"""Makes the payments of subscriptions when they are due.
 
-A payment goes through the triggers and filters of every sale. One that fails suspends its
-subscription; where nobody has given it another payment method before the next date, it ends there.
+A payment passes the triggers and filters of every sale. A failed one suspends its subscription,
+which is terminated if it has no new payment method by the next date.
 """
 
 from hashlib import blake2b
@@ -34,7 +34,7 @@ _APPROVED: Final = REASONS[1][1]
 
 
 def collect(ledger: Ledger, subscription: Subscription, at: int) -> None:
-    """Make the payment that is due at `at`, or end what stayed suspended until then."""
+    """Make the payment due at `at`, or terminate a subscription that is still suspended."""
     if subscription.status == subscriptions.SUSPENDED:
         ledger.do(subscriptions.Ended(subscription.number, subscriptions.TERMINATED))
         subscription_notifications.ended(ledger, subscription)
@@ -64,7 +64,7 @@ def collect(ledger: Ledger, subscription: Subscription, at: int) -> None:
 def _pay(
     ledger: Ledger, subscription: Subscription, pay_num: int, at: int
 ) -> tuple[Txn | None, str, bool]:
-    """The transaction, what is told of it, and whether it succeeded."""
+    """Return the transaction, its response text and whether it succeeded."""
     terms = subscription.terms
     amount = terms.amount_of(pay_num)
     account = ledger.accounts[subscription.login]
@@ -75,7 +75,7 @@ def _pay(
     try:
         profile_charges.use(ask, _profile(terms.payer))
         instrument = read_payment(ask)
-        ask.amount()  # more than the account takes is refused
+        ask.amount()  # raises Refused above the account's maximum
         zip_code = ask.tree.get("billTo", {}).get("zip", "")
         avs = charges.avs_of(instrument, zip_code)
         check_instrument(instrument, at)
@@ -84,9 +84,9 @@ def _pay(
         )
     except Refused as refused:
         return None, refused.text or REASONS[refused.reason][1], False
-    except ApiError as error:  # the profile is not what it was
+    except ApiError as error:  # the profile has changed
         return None, error.text, False
-    told = {"id": subscription.number, "payNum": pay_num}
+    ids = {"id": subscription.number, "payNum": pay_num}
     txn = Txn(
         ledger.new_id(),
         account.login,
@@ -103,7 +103,7 @@ def _pay(
         instrument.brand,
         avs,
         "",
-        msgspec.json.encode(_decode(details(ask)) | {"subscription": told}).decode(),
+        msgspec.json.encode(_decode(details(ask)) | {"subscription": ids}).decode(),
         amount if status == statuses.CAPTURED else 0,
         customer=ask.customer,
     )
@@ -112,7 +112,7 @@ def _pay(
 
 
 def _profile(payer: Payer) -> dict[str, Any]:
-    """As a createTransactionRequest names it."""
+    """Return the profile element of a createTransactionRequest."""
     named: dict[str, Any] = {
         "customerProfileId": str(payer.profile),
         "paymentProfile": {"paymentProfileId": str(payer.payment)},
@@ -121,6 +121,6 @@ def _profile(payer: Payer) -> dict[str, Any]:
 
 
 def _digest(ledger: Ledger, subscription: Subscription, pay_num: int) -> int:
-    """One of its own for each payment: these are no duplicates of one another."""
-    told = b"subscription:%d:%d" % (subscription.number, pay_num)
-    return int.from_bytes(blake2b(told, key=ledger.salt, digest_size=8).digest(), "big")
+    """Return a digest unique to the payment, so that payments are never duplicates."""
+    unique = b"subscription:%d:%d" % (subscription.number, pay_num)
+    return int.from_bytes(blake2b(unique, key=ledger.salt, digest_size=8).digest(), "big")

@@ -1,6 +1,6 @@
-"""Webhook notifications of subscriptions.
+"""Sends the webhook notifications of subscriptions.
 
-A successful payment is notified as a sale, not as an event of its subscription.
+A successful payment is notified as a sale, not as a subscription event.
 """
 
 from functools import partial
@@ -14,40 +14,40 @@ from authorizenet_simulator.transactions import transaction_notifications
 from authorizenet_simulator.wire import amounts
 
 _ENDED: Final = {
-    subscriptions.CANCELED: "cancelled",  # the event's spelling is not the status's
+    subscriptions.CANCELED: "cancelled",  # the event is spelled differently from the status
     subscriptions.TERMINATED: "terminated",
     subscriptions.EXPIRED: "expired",
 }
 
 
 def made(ledger: Ledger, subscription: Subscription) -> None:
-    _tell(ledger, subscription, "created")
+    _notify(ledger, subscription, "created")
 
 
 def changed(ledger: Ledger, subscription: Subscription) -> None:
-    """It has other terms now; with fewer payments than were made it has expired as well."""
-    _tell(ledger, subscription, "updated")
+    """Notify of new terms, and of the end if they allow no more payments."""
+    _notify(ledger, subscription, "updated")
     if subscription.status == subscriptions.EXPIRED:
-        _tell(ledger, subscription, "expired")
+        _notify(ledger, subscription, "expired")
 
 
 def ended(ledger: Ledger, subscription: Subscription) -> None:
-    """It was cancelled, or terminated because nobody paid."""
-    _tell(ledger, subscription, _ENDED[subscription.status])
+    """Notify that the subscription was cancelled, or terminated for lack of payment."""
+    _notify(ledger, subscription, _ENDED[subscription.status])
 
 
 def charged(ledger: Ledger, subscription: Subscription, txn: Txn | None, *, paid: bool) -> None:
-    """One payment was tried, and the subscription stands as that left it."""
+    """Notify of an attempted payment and of the status that the subscription has since."""
     if txn is not None:
         transaction_notifications.recorded(ledger, txn)
     if not paid:
-        _tell(ledger, subscription, "failed")
+        _notify(ledger, subscription, "failed")
     if subscription.status == subscriptions.SUSPENDED:
-        _tell(ledger, subscription, "suspended")
+        _notify(ledger, subscription, "suspended")
     elif subscription.status == subscriptions.EXPIRED:
-        _tell(ledger, subscription, "expired")
+        _notify(ledger, subscription, "expired")
     elif _has_one_left(subscription):
-        _tell(ledger, subscription, "expiring")
+        _notify(ledger, subscription, "expiring")
 
 
 def _has_one_left(subscription: Subscription) -> bool:
@@ -55,7 +55,7 @@ def _has_one_left(subscription: Subscription) -> bool:
     return total != payment_dates.FOREVER and total - subscription.past == 1
 
 
-def _tell(ledger: Ledger, subscription: Subscription, what: str) -> None:
+def _notify(ledger: Ledger, subscription: Subscription, what: str) -> None:
     event_type = f"net.authorize.customer.subscription.{what}"
     ledger.notify(subscription.login, event_type, partial(_payload, subscription))
 

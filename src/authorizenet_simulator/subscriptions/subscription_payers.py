@@ -1,4 +1,4 @@
-"""The payment profile that pays for a subscription: named by the merchant, or made for it."""
+"""The payment profile that pays for a subscription: given by the merchant, or created for it."""
 
 import msgspec
 
@@ -25,19 +25,19 @@ from authorizenet_simulator.wire.replies import ApiError, Tree
 
 
 def payment_of(ledger: Ledger, login: str, payer: Payer) -> PaymentProfile | None:
-    """The payment profile as it is now; None where it was deleted, after the subscription."""
+    """Return the current payment profile; None if deleted after the subscription ended."""
     profile = ledger.profiles.find(login, payer.profile)
     return None if profile is None else profile.payment(payer.payment)
 
 
 def instrument_of(ledger: Ledger, subscription: Subscription) -> Instrument | None:
-    """The payment method as it is now."""
+    """Return the current payment method."""
     found = payment_of(ledger, subscription.login, subscription.terms.payer)
     return None if found is None else found.instrument
 
 
 def named(ledger: Ledger, account: Account, sent: Tree) -> Payer:
-    """The payment profile that a request names. Raises ApiError E00014, E00040."""
+    """Return the payment profile given in a request. Raises ApiError E00014, E00040."""
     profile = ledger.profiles.find(account.login, number(sent["customerProfileId"]))
     if profile is None:
         raise ApiError("E00040")
@@ -55,7 +55,7 @@ def named(ledger: Ledger, account: Account, sent: Tree) -> Payer:
 def made(
     ledger: Ledger, account: Account, subscription: int, instrument: Instrument, sent: Tree
 ) -> Payer:
-    """A customer profile of its own, for a subscription that was sent with its payment method."""
+    """Create a customer profile for a subscription that was sent with a payment method."""
     customer: Tree = sent.get("customer") or {}
     wanted = profile_creation.identity(
         {
@@ -77,7 +77,7 @@ def made(
 def changed(
     ledger: Ledger, account: Account, payer: Payer, instrument: Instrument, sent: Tree
 ) -> Payer:
-    """The same profile with the payment method and addresses of an update. Raises ApiError."""
+    """Apply an update's payment method and addresses to the profile. Raises ApiError."""
     profile = ledger.profiles.find(account.login, payer.profile)
     before = payment_of(ledger, account.login, payer)
     if profile is None or before is None:
@@ -107,7 +107,7 @@ def _with_address(
 def _stored(
     payment_id: int, instrument: Instrument, sent: Tree, bill_to: str, shown: Tree
 ) -> PaymentProfile:
-    """A payment profile: what is sent over what was there."""
+    """Return a payment profile with the sent fields replacing the earlier ones."""
     bank = (sent.get("payment") or {}).get("bankAccount")
     if bank is not None:
         shown["bankAccount"] = payment_methods.shown_bank(bank)
@@ -121,8 +121,8 @@ def _stored(
     )
 
 
-def told(payer: Payer) -> Tree:
-    """The ids, as an answer has them."""
+def ids_of(payer: Payer) -> Tree:
+    """Return the profile's ids for a reply."""
     ids = {"customerProfileId": str(payer.profile), "customerPaymentProfileId": str(payer.payment)}
     if payer.address:
         ids["customerAddressId"] = str(payer.address)
@@ -130,7 +130,7 @@ def told(payer: Payer) -> Tree:
 
 
 def shown(ledger: Ledger, account: Account, payer: Payer) -> Tree:
-    """The customer with the payment profile and address that the subscription uses, masked."""
+    """Return the customer with the subscription's payment profile and address, masked."""
     profile = ledger.profiles.find(account.login, payer.profile)
     if profile is None:
         return {}

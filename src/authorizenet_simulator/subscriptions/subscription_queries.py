@@ -23,7 +23,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def find(ledger: Ledger, account: Account, body: Tree) -> Subscription:
-    """The account's own subscription that a request names. Raises ApiError E00035."""
+    """Return the account's subscription with the requested id. Raises ApiError E00035."""
     number = transactions.parse_id(body["subscriptionId"]) or 0
     found = ledger.subscriptions.find(account.login, number)
     if found is None:
@@ -32,19 +32,19 @@ def find(ledger: Ledger, account: Account, body: Tree) -> Subscription:
 
 
 def status(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """ARBGetSubscriptionStatusRequest, with what is left of an older spelling."""
-    now_is = find(ledger, account, body).status
-    told = {"note": STATUS_NOTE, "status": now_is, "Status": now_is}
-    return Reply({**told, "statusSpecified": True, "StatusSpecified": True})
+    """ARBGetSubscriptionStatusRequest, which also has the obsolete spelling `Status`."""
+    current = find(ledger, account, body).status
+    reply = {"note": STATUS_NOTE, "status": current, "Status": current}
+    return Reply({**reply, "statusSpecified": True, "StatusSpecified": True})
 
 
 def subscription(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """ARBGetSubscriptionRequest, with its payments where they are asked for."""
+    """ARBGetSubscriptionRequest, with the payments if requested."""
     found = find(ledger, account, body)
     terms = found.terms
     sent = _decode(terms.details)
-    told: Tree = {"name": terms.name} if terms.name else {}
-    told |= {
+    shown: Tree = {"name": terms.name} if terms.name else {}
+    shown |= {
         "paymentSchedule": {
             "interval": {"length": terms.length, "unit": terms.unit},
             "startDate": terms.start.isoformat(),
@@ -57,15 +57,15 @@ def subscription(ledger: Ledger, account: Account, body: Tree, now: int) -> Repl
         "profile": subscription_payers.shown(ledger, account, terms.payer),
     }
     if "order" in sent:
-        told["order"] = sent["order"]
+        shown["order"] = sent["order"]
     if body.get("includeTransactions", "").strip() in _TRUE:
-        told["arbTransactions"] = [_payment(each) for each in found.payments]
-    return Reply({"subscription": told})
+        shown["arbTransactions"] = [_payment(each) for each in found.payments]
+    return Reply({"subscription": shown})
 
 
 def _payment(payment: Payment) -> Tree:
-    told: Tree = {"transId": str(payment.trans_id)} if payment.trans_id else {}
-    return told | {
+    shown: Tree = {"transId": str(payment.trans_id)} if payment.trans_id else {}
+    return shown | {
         "response": payment.response,
         "submitTimeUTC": _moment(payment.at),
         "payNum": payment.pay_num,
@@ -74,12 +74,12 @@ def _payment(payment: Payment) -> Tree:
 
 
 def _moment(at: int) -> str:
-    """ARB's moments are UTC, and do not say so."""
+    """Format a time in UTC without the Z, as ARB does."""
     return clock.utc_text(at).removesuffix("Z")
 
 
 def listing(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """ARBGetSubscriptionListRequest: one page, by id where no order is asked for."""
+    """ARBGetSubscriptionListRequest: one page, ordered by id by default."""
     wanted = _SEARCHES[body["searchType"]]
     month = payment_dates.today(now)
     rows = [
@@ -109,29 +109,29 @@ def _row(ledger: Ledger, account: Account, each: Subscription) -> Tree:
     sent = _decode(terms.details)
     payment = subscription_payers.payment_of(ledger, account.login, terms.payer)
     bill_to = {} if payment is None else profile_reader.tree(payment.bill_to)
-    told: Tree = {"id": each.number}
+    shown: Tree = {"id": each.number}
     if terms.name:
-        told["name"] = terms.name
-    told["status"] = each.status
-    told["createTimeStampUTC"] = _moment(each.created)
+        shown["name"] = terms.name
+    shown["status"] = each.status
+    shown["createTimeStampUTC"] = _moment(each.created)
     for name in ("firstName", "lastName"):
         if name in bill_to:
-            told[name] = bill_to[name]
-    told["totalOccurrences"] = terms.total
-    told["pastOccurrences"] = each.past
+            shown[name] = bill_to[name]
+    shown["totalOccurrences"] = terms.total
+    shown["pastOccurrences"] = each.past
     is_bank = payment is not None and payment.instrument.brand == "eCheck"
-    told["paymentMethod"] = "eCheck" if is_bank else "creditCard"
+    shown["paymentMethod"] = "eCheck" if is_bank else "creditCard"
     if payment is not None:
-        told["accountNumber"] = payment.instrument.masked
+        shown["accountNumber"] = payment.instrument.masked
     if invoice := sent.get("order", {}).get("invoiceNumber"):
-        told["invoice"] = invoice
-    told["amount"] = amounts.number(terms.amount)
-    told["currencyCode"] = account.currencies[0]
-    told["customerProfileId"] = terms.payer.profile
-    told["customerPaymentProfileId"] = terms.payer.payment
+        shown["invoice"] = invoice
+    shown["amount"] = amounts.number(terms.amount)
+    shown["currencyCode"] = account.currencies[0]
+    shown["customerProfileId"] = terms.payer.profile
+    shown["customerPaymentProfileId"] = terms.payer.payment
     if terms.payer.address:
-        told["customerShippingProfileId"] = terms.payer.address
-    return told
+        shown["customerShippingProfileId"] = terms.payer.address
+    return shown
 
 
 def _active(ledger: Ledger, each: Subscription, month: date) -> bool:
@@ -143,7 +143,7 @@ def _inactive(ledger: Ledger, each: Subscription, month: date) -> bool:
 
 
 def _card_expiring(ledger: Ledger, each: Subscription, month: date) -> bool:
-    """It is active, and the last month of its card is this one."""
+    """Return whether it is active and its card expires this month."""
     instrument: Instrument | None = subscription_payers.instrument_of(ledger, each)
     if each.status != store.ACTIVE or instrument is None or instrument.brand == "eCheck":
         return False
@@ -151,7 +151,7 @@ def _card_expiring(ledger: Ledger, each: Subscription, month: date) -> bool:
 
 
 def _expiring(ledger: Ledger, each: Subscription, month: date) -> bool:
-    """It is active, and its last payment is due this month."""
+    """Return whether it is active and its last payment is due this month."""
     terms = each.terms
     if each.status != store.ACTIVE or terms.total == payment_dates.FOREVER:
         return False

@@ -23,7 +23,7 @@ from authorizenet_simulator.wire.replies import ApiError, Handler, Reply, Tree
 
 
 def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """ARBCreateSubscriptionRequest: paid by a stored profile, or by one that is made for it.
+    """ARBCreateSubscriptionRequest: paid by a stored profile, or by one created for it.
 
     Raises ApiError.
     """
@@ -53,11 +53,11 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     made = Subscription(number, account.login, terms, now, digest, next_at=first_at)
     ledger.do(subscriptions.Created(made))
     subscription_notifications.made(ledger, made)
-    return Reply({"subscriptionId": str(number), **subscription_payers.told(payer)})
+    return Reply({"subscriptionId": str(number), **subscription_payers.ids_of(payer)})
 
 
 def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """ARBUpdateSubscriptionRequest: what is named changes. Raises ApiError."""
+    """ARBUpdateSubscriptionRequest: change the fields that are sent. Raises ApiError."""
     found = find(ledger, account, body)
     if found.status not in subscriptions.RUNNING:
         raise ApiError("E00037", f"Subscriptions that are {found.status} cannot be updated.")
@@ -67,8 +67,8 @@ def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     payer = terms.payer
     before, bill_to = _paid_by(ledger, account, payer)
     instrument = before
-    pays_anew = "profile" in tree or "payment" in tree
-    if pays_anew:
+    new_payment = "profile" in tree or "payment" in tree
+    if new_payment:
         _check_payer(tree)
         if "profile" in tree:
             payer = subscription_payers.named(ledger, account, tree["profile"])
@@ -86,16 +86,16 @@ def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     if "profile" not in tree:
         payer = subscription_payers.changed(ledger, account, payer, instrument, tree)
     terms = msgspec.structs.replace(terms, payer=payer)
-    status = subscriptions.ACTIVE if pays_anew else found.status
+    status = subscriptions.ACTIVE if new_payment else found.status
     if status == subscriptions.ACTIVE and terms.ends_with(found.past):
         status = subscriptions.EXPIRED
     ledger.do(subscriptions.Changed(found.number, terms, digest, status))
     subscription_notifications.changed(ledger, found)
-    return Reply(subscription_payers.told(payer))
+    return Reply(subscription_payers.ids_of(payer))
 
 
 def _paid_by(ledger: Ledger, account: Account, payer: Payer) -> tuple[Instrument, Tree]:
-    """Payment method and address of a stored profile. Raises ApiError E00040."""
+    """Return the payment method and address of a stored profile. Raises ApiError E00040."""
     payment = subscription_payers.payment_of(ledger, account.login, payer)
     if payment is None:
         raise ApiError("E00040")
@@ -103,7 +103,7 @@ def _paid_by(ledger: Ledger, account: Account, payer: Payer) -> tuple[Instrument
 
 
 def _check_payer(tree: Tree) -> None:
-    """A profile comes without payment data, billing data and a second address."""
+    """Check that a profile is sent without payment, billing or a second shipping address."""
     profile: Tree | None = tree.get("profile")
     if profile is None:
         if not tree.get("payment"):
@@ -125,7 +125,7 @@ def _digest(
     bill_to: Tree,
     own: Subscription | None,
 ) -> str:
-    """The digest of these terms. Raises ApiError E00012 for a duplicate that runs."""
+    """Return the digest of the terms. Raises ApiError E00012 for an unfinished duplicate."""
     digest = subscription_terms.digest(ledger, account.login, terms, instrument, bill_to)
     other = ledger.subscriptions.duplicate_of(digest)
     if other is not None and other is not own:
@@ -138,7 +138,7 @@ def _digest(
 
 
 def cancel(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
-    """ARBCancelSubscriptionRequest: a second time it is a success that did nothing."""
+    """ARBCancelSubscriptionRequest: cancel; a repeated cancel succeeds without effect."""
     found = find(ledger, account, body)
     if found.status == subscriptions.CANCELED:
         return Reply({}, "Ok", "I00002", MESSAGES["I00002"])

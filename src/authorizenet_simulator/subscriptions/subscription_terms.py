@@ -33,32 +33,32 @@ NOBODY: Final = Payer(0, 0)
 
 
 def new_terms(tree: Tree, now: int) -> Terms:
-    """Everything but what pays: that is `NOBODY` yet. Raises ApiError."""
-    planned: Tree = tree.get("paymentSchedule") or {}
-    if not planned:
+    """Read the terms of a new subscription, with `NOBODY` as the payer. Raises ApiError."""
+    schedule: Tree = tree.get("paymentSchedule") or {}
+    if not schedule:
         raise ApiError("E00030")
-    interval: Tree | None = planned.get("interval")
+    interval: Tree | None = schedule.get("interval")
     if interval is None:
         raise ApiError("E00014", "Interval is required.")
-    if "startDate" not in planned:
+    if "startDate" not in schedule:
         raise ApiError("E00032")
-    if "totalOccurrences" not in planned:
+    if "totalOccurrences" not in schedule:
         raise ApiError("E00014", "Total Occurrences is required.")
     if "amount" not in tree:
         raise ApiError("E00031")
-    start = _date(planned["startDate"])
+    start = _date(schedule["startDate"])
     if start < payment_dates.today(now):
         raise ApiError("E00017", "Start Date must not occur before the submission date.")
     length, unit = int(interval["length"]), str(interval["unit"])
     if length not in payment_dates.LENGTHS[unit]:
         raise ApiError("E00022")
-    occurrences, trial_amount = _trial(planned, tree)
+    occurrences, trial_amount = _trial(schedule, tree)
     terms = Terms(
         name=payment_methods.without_card_numbers(tree.get("name", "")),
         length=length,
         unit=unit,
         start=start,
-        total=int(planned["totalOccurrences"]),
+        total=int(schedule["totalOccurrences"]),
         trial_occurrences=occurrences,
         amount=_amount(tree["amount"], "Amount", least=1),
         trial_amount=trial_amount,
@@ -70,25 +70,25 @@ def new_terms(tree: Tree, now: int) -> Terms:
 
 
 def changed_terms(subscription: Subscription, tree: Tree) -> Terms:
-    """What is named changes, the rest stays; what pays is left alone. Raises ApiError."""
+    """Apply the fields that were sent to the terms, except for the payer. Raises ApiError."""
     before = subscription.terms
-    planned: Tree = tree.get("paymentSchedule") or {}
-    if "startDate" in planned and _date(planned["startDate"]) != before.start:
+    schedule: Tree = tree.get("paymentSchedule") or {}
+    if "startDate" in schedule and _date(schedule["startDate"]) != before.start:
         raise ApiError("E00033")
-    if (interval := planned.get("interval")) is not None and (
+    if (interval := schedule.get("interval")) is not None and (
         int(interval["length"]) != before.length or interval["unit"] != before.unit
     ):
         raise ApiError("E00034")
     occurrences, trial_amount = before.trial_occurrences, before.trial_amount
-    if "trialOccurrences" in planned:
-        occurrences = int(planned["trialOccurrences"])
+    if "trialOccurrences" in schedule:
+        occurrences = int(schedule["trialOccurrences"])
     if "trialAmount" in tree:
         trial_amount = _amount(tree["trialAmount"], "Trial Amount")
-        if "trialOccurrences" not in planned and not occurrences and trial_amount:
+        if "trialOccurrences" not in schedule and not occurrences and trial_amount:
             raise ApiError("E00024")
     elif occurrences and not before.trial_occurrences:
         raise ApiError("E00026")
-    total = int(planned.get("totalOccurrences", before.total))
+    total = int(schedule.get("totalOccurrences", before.total))
     if total <= subscription.past:
         raise ApiError("E00013", "Total Occurrences is invalid.")
     amount = before.amount
@@ -114,18 +114,18 @@ def _check(terms: Terms) -> None:
         raise ApiError("E00023")
 
 
-def _trial(planned: Tree, tree: Tree) -> tuple[int, int]:
-    """Trial occurrences and amount: both or neither."""
-    said, amount = planned.get("trialOccurrences"), tree.get("trialAmount")
-    if said is None and amount is None:
+def _trial(schedule: Tree, tree: Tree) -> tuple[int, int]:
+    """Return trial occurrences and amount, which must both be sent or neither."""
+    occurrences, amount = schedule.get("trialOccurrences"), tree.get("trialAmount")
+    if occurrences is None and amount is None:
         return 0, 0
-    if said is None:
+    if occurrences is None:
         raise ApiError("E00024")
     if amount is None:
-        if int(said):
+        if int(occurrences):
             raise ApiError("E00026")
         return 0, 0
-    return int(said), _amount(amount, "Trial Amount")
+    return int(occurrences), _amount(amount, "Trial Amount")
 
 
 def _date(text: str) -> date:
@@ -143,24 +143,24 @@ def _amount(text: str, field: str, *, least: int = 0) -> int:
 
 
 def _details(tree: Tree, before: Tree) -> str:
-    """JSON of order and customer, without personal and card numbers."""
+    """Return JSON of order and customer, without personal and card numbers."""
     kept = dict(before)
     for name in ("order", "customer"):
         if name in tree:
-            told = {key: value for key, value in tree[name].items() if key not in _PERSONAL}
-            kept[name] = {**before.get(name, {}), **told}
+            wanted = {key: value for key, value in tree[name].items() if key not in _PERSONAL}
+            kept[name] = {**before.get(name, {}), **wanted}
     return payment_methods.without_card_numbers(_encode(kept).decode())
 
 
 def check_names(bill_to: Tree) -> None:
-    """Whoever pays has a first and a last name. Raises ApiError."""
+    """Check that first and last name are present. Raises ApiError E00014."""
     for key, shown in (("firstName", "First"), ("lastName", "Last")):
         if not bill_to.get(key, "").strip():
             raise ApiError("E00014", f"Bill-To {shown} Name is required.")
 
 
 def read_payment(ledger: Ledger, account: Account, payment: Tree, now: int) -> Instrument:
-    """The payment method of a request; a nonce is used up by it. Raises ApiError."""
+    """Read a request's payment method; a nonce is used up. Raises ApiError."""
     if (card := payment.get("creditCard")) is not None:
         found = payment_methods.read_card(card, ledger.salt)
     elif (bank := payment.get("bankAccount")) is not None:
@@ -175,7 +175,7 @@ def read_payment(ledger: Ledger, account: Account, payment: Tree, now: int) -> I
 
 
 def check_taken(settings: Settings, instrument: Instrument) -> None:
-    """Raises ApiError E00020, E00021 for a payment method that the account does not take at all."""
+    """Raise ApiError E00020 or E00021 if the account accepts no eChecks or no cards at all."""
     if instrument.brand == "eCheck":
         if not settings.echeck:
             raise ApiError("E00020")
@@ -187,8 +187,8 @@ _ENDS_TOO_EARLY: Final = ("E00018", "Credit Card expires before the start of the
 
 
 def check_instrument(instrument: Instrument, at: int, now: int) -> None:
-    """Its number must be good, and a card must last until `at`. Raises ApiError; of a card that
-    has expired already E00013 and E00018 at once."""
+    """Check the number, and that a card is valid until `at`. Raises ApiError; for a card that has
+    expired already both E00013 and E00018."""
     if instrument.reason:
         raise ApiError("E00013", _BAD_NUMBER.get(instrument.reason))
     if instrument.brand == "eCheck":
@@ -203,8 +203,8 @@ def check_instrument(instrument: Instrument, at: int, now: int) -> None:
 
 
 def digest(ledger: Ledger, login: str, terms: Terms, instrument: Instrument, bill_to: Tree) -> str:
-    """A keyed digest of the fields by which a second subscription is a duplicate."""
-    said = _decode(terms.details)
+    """Return a keyed digest of the fields that duplicate detection compares."""
+    sent = _decode(terms.details)
     compared = (
         login,
         instrument.fingerprint,
@@ -215,8 +215,8 @@ def digest(ledger: Ledger, login: str, terms: Terms, instrument: Instrument, bil
         str(terms.trial_occurrences),
         str(terms.amount),
         str(terms.trial_amount),
-        said.get("order", {}).get("invoiceNumber", ""),
-        said.get("customer", {}).get("id", ""),
+        sent.get("order", {}).get("invoiceNumber", ""),
+        sent.get("customer", {}).get("id", ""),
         bill_to.get("firstName", ""),
         bill_to.get("lastName", ""),
     )
