@@ -1,1 +1,1 @@
-"""Webhooks: the REST API that sets them up, and the delivery of notifications."""
+"""Webhooks: their REST API, and the delivery of notifications."""

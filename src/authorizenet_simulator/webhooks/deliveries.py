@@ -1,6 +1,6 @@
-"""Delivering notifications: at least once, each endpoint at its own pace, retried on a schedule.
+"""Delivers notifications at least once, per endpoint independently, with scheduled retries.
 
-Retries are timed by the simulator's clock: moving it forward makes them due at once.
+Retries are due by the simulator's clock: setting it forward makes them due at once.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.state.webhooks import Attempted, Notification, Notified, Webhook
 from authorizenet_simulator.webhooks import outbound_http
 
-_AT_ONCE: Final = 8
-"""Deliveries to one endpoint at the same time."""
-_LONGEST_SLEEP_S: Final = 3600.0
+_MAX_IN_FLIGHT: Final = 8
+"""Maximum concurrent deliveries to one endpoint."""
+_MAX_SLEEP_S: Final = 3600.0
 _USER_AGENT: Final = "authorizenet-simulator"
 _encode = msgspec.json.Encoder().encode
 
 Run = list[Notification]
-"""Delivered one after another."""
+"""Notifications delivered one after another."""
 
 
 class _Lane:
-    """One endpoint: what is on its way there, and what goes next without meeting a fault."""
+    """One endpoint: its deliveries in flight, and those ready that have passed the faults."""
 
     __slots__ = ("in_flight", "ready")
 
@@ -39,7 +39,7 @@ class _Lane:
 
 
 class Deliveries:
-    """Sends what the store of webhooks has to tell, in a task of the server's loop."""
+    """Sends the pending notifications, in a task on the server's event loop."""
 
     def __init__(self, ledger: Ledger, faults: Faults) -> None:
         self._ledger = ledger
@@ -47,7 +47,7 @@ class Deliveries:
         self._faults = faults
         self._lanes: dict[str, _Lane] = {}
         self._reordering: dict[str, dict[str, Run]] = {}
-        """What is held back to be turned round, by fault and webhook."""
+        """Notifications held back by `webhook_reorder`, by fault and webhook."""
         self._delayed: set[asyncio.TimerHandle] = set()
         self._woken = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,7 +57,7 @@ class Deliveries:
         self._begin(self._serve())
 
     async def stop(self) -> None:
-        """Give up what is under way: the state file has it as not delivered."""
+        """Cancel deliveries in flight; the state file has them as undelivered."""
         for timer in self._delayed:
             timer.cancel()
         for task in self._tasks:
@@ -65,7 +65,7 @@ class Deliveries:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def ping(self, webhook: Webhook) -> int:
-        """Send a test notification, once; the status. Raises NoAnswer."""
+        """Send a test notification once and return the HTTP status. Raises NoAnswer."""
         event_type = webhook.set.event_types[0]
         payload = _encode(_test_payload(event_type)).decode()
         now = self._ledger.clock.now_ms()
@@ -89,7 +89,7 @@ class Deliveries:
                 continue
 
     def _begin_due(self) -> float | None:
-        """Start what can be started; how long until there is more, None for nothing in sight."""
+        """Start due deliveries; return seconds until the next is due, None if none is scheduled."""
         the_clock = self._ledger.clock
         now = the_clock.now_ms()
         soonest: int | None = None
@@ -101,7 +101,7 @@ class Deliveries:
                 if not webhook.queue:
                     continue
                 lane = self._lanes[webhook.set.webhook_id] = _Lane()
-            while lane.in_flight < _AT_ONCE:
+            while lane.in_flight < _MAX_IN_FLIGHT:
                 if lane.ready:
                     run: Run | None = lane.ready.popleft()
                 else:
@@ -111,7 +111,7 @@ class Deliveries:
                     if isinstance(found, int):
                         soonest = found if soonest is None else min(soonest, found)
                         break
-                    run = self._meet_faults(webhook, found)
+                    run = self._apply_faults(webhook, found)
                 if run is not None:
                     lane.in_flight += 1
                     self._begin(self._deliver(webhook, lane, run))
@@ -119,7 +119,7 @@ class Deliveries:
             del self._lanes[webhook_id]
         if soonest is None or the_clock.stopped_ms is not None:
             return None
-        return min((soonest - now) / 1000 + 0.001, _LONGEST_SLEEP_S)
+        return min((soonest - now) / 1000 + 0.001, _MAX_SLEEP_S)
 
     async def _deliver(self, webhook: Webhook, lane: _Lane, run: Run) -> None:
         try:
@@ -133,14 +133,14 @@ class Deliveries:
         if not self._store.is_kept(notification):
             return
         if self._store.webhooks.get(webhook.set.webhook_id) is not webhook:
-            return  # deleted meanwhile
+            return  # the webhook was deleted
         again = notification.status != "RetryPending"
         problem = ""
         try:
             status = await self._post(webhook, notification.event)
         except outbound_http.NoAnswer as error:
             status, problem = 0, str(error)
-        if not again:  # what becomes of a duplicate changes nothing
+        if not again:  # the result of a duplicate is not recorded
             self._record(webhook, notification, status, problem)
 
     def _record(
@@ -170,10 +170,10 @@ class Deliveries:
         timeout_s = self._ledger.settings_of(account).webhook_timeout_s
         return await outbound_http.post(webhook.set.url, headers, body, timeout_s)
 
-    # Faults: each notification meets them once, before its first delivery.
+    # Faults are applied once to each notification, before its first delivery.
 
-    def _meet_faults(self, webhook: Webhook, notification: Notification) -> Run | None:
-        """What to deliver now; None where that is lost, delayed or held back."""
+    def _apply_faults(self, webhook: Webhook, notification: Notification) -> Run | None:
+        """Return what to deliver now; None if it is lost, delayed or held back."""
         if notification.attempts or not self._faults.active:
             return [notification]
         fault = self._faults.plan_notification(notification.login, notification.event.event_type)
@@ -181,14 +181,14 @@ class Deliveries:
             return [notification]
         if fault.kind == "webhook_duplicate":
             return [notification, notification]
-        if fault.kind == "webhook_lose":  # the sender believes that it has arrived
+        if fault.kind == "webhook_lose":  # recorded as delivered
             self._record(webhook, notification, 200, "lost by a fault")
         elif fault.kind == "webhook_delay":
             self._delay(webhook, notification, fault)
         else:
             held = self._reordering.setdefault(fault.id, {})
             held.setdefault(webhook.set.webhook_id, []).append(notification)
-            if fault.id not in self._faults.active:  # the last of its count
+            if fault.id not in self._faults.active:  # its count is used up
                 self._woken.set()
         return None
 
@@ -201,7 +201,7 @@ class Deliveries:
         self._delayed.add(timer)
 
     def _release_reordered(self) -> None:
-        """Once a fault has its count, or is deleted, what it held back goes, last first."""
+        """Release notifications in reverse order once their fault is used up or deleted."""
         for fault_id in self._reordering.keys() - self._faults.active.keys():
             for webhook_id, held in self._reordering.pop(fault_id).items():
                 self._make_ready(webhook_id, held[::-1])
@@ -214,7 +214,7 @@ class Deliveries:
 
 
 def envelope(event: Notified) -> bytes:
-    """The body: the same bytes at every delivery."""
+    """Return the body, the same bytes at every delivery."""
     return _encode(
         {
             "notificationId": event.notification_id,
@@ -227,17 +227,17 @@ def envelope(event: Notified) -> bytes:
 
 
 def date_text(at_ms: int) -> str:
-    """'2026-01-31T08:00:00.2500000Z': seven decimals."""
+    """Format with seven decimals: '2026-01-31T08:00:00.2500000Z'."""
     return f"{clock.utc_text(at_ms - at_ms % 1000)[:-1]}.{at_ms % 1000:03d}0000Z"
 
 
 def signature(key: str, body: bytes) -> str:
-    """Upper-case hex. The key is its text, not the bytes that its hex digits stand for."""
+    """Sign in upper-case hex. The HMAC key is the hex text itself, not its decoded bytes."""
     return hmac.digest(key.encode("ascii"), body, "sha512").hex().upper()
 
 
 def _test_payload(event_type: str) -> dict[str, Any]:
-    """What a ping tells: the shape of its kind, of nothing that exists."""
+    """Return a ping's payload: the fields of its event type with placeholder values."""
     if ".payment." in event_type:
         first = {"responseCode": 0, "authCode": "", "avsResponse": "Y", "authAmount": 0.0}
         return first | {"entityName": "transaction", "id": "0"}

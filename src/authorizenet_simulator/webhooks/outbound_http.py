@@ -1,4 +1,4 @@
-"""Sends one HTTP/1.1 POST to a client's address, and returns the status."""
+"""Sends an HTTP/1.1 POST to a webhook's address and returns the status."""
 
 import asyncio
 import contextlib
@@ -7,18 +7,18 @@ from functools import cache
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-_MOST_HEADERS: Final = 64 << 10
-_MOST_BODY: Final = 256 << 10
+_MAX_HEADERS: Final = 64 << 10
+_MAX_BODY: Final = 256 << 10
 _GRACE_S: Final = 2.0
-"""How long to go on reading a reply whose status is known already."""
+"""How long to read the rest of a response whose status is known."""
 
 
 class NoAnswer(Exception):
-    """No status came; the text says why, in a few words."""
+    """No response arrived; the text says why."""
 
 
 def problem_of(url: str) -> str | None:
-    """Why nothing can be sent to `url`, or None."""
+    """Return why `url` cannot be used, or None."""
     if not url.isascii() or any(character <= " " for character in url):
         return "the url must be ASCII, without spaces"
     try:
@@ -32,15 +32,15 @@ def problem_of(url: str) -> str | None:
 
 
 async def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float) -> int:
-    """The status of the answer; redirects are not followed. Raises NoAnswer."""
+    """Return the response's status; redirects are not followed. Raises NoAnswer."""
     parts = urlsplit(url)
     try:
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(
                 parts.hostname,
                 parts.port or (443 if parts.scheme == "https" else 80),
-                ssl=_verifying() if parts.scheme == "https" else None,
-                limit=_MOST_HEADERS,
+                ssl=_tls_context() if parts.scheme == "https" else None,
+                limit=_MAX_HEADERS,
             )
             try:
                 writer.write(_head(parts, headers, len(body)) + body)
@@ -64,8 +64,8 @@ async def post(url: str, headers: dict[str, str], body: bytes, timeout_s: float)
 
 
 @cache
-def _verifying() -> ssl.SSLContext:
-    """The system's certificate authorities, or those of SSL_CERT_FILE; 10 ms to load."""
+def _tls_context() -> ssl.SSLContext:
+    """Load the system's certificate authorities or those of SSL_CERT_FILE (takes 10 ms)."""
     return ssl.create_default_context()
 
 
@@ -82,13 +82,13 @@ def _head(parts: SplitResult, headers: dict[str, str], length: int) -> bytes:
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[int, int | None]:
-    """Status and content length; interim answers are passed over. Raises ValueError."""
+    """Read status and content length, skipping interim responses. Raises ValueError."""
     while True:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.split("\r\n")
         version, _, rest = first.partition(" ")
         if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
-            raise ValueError("the answer is no HTTP")
+            raise ValueError("the answer is not HTTP")
         status = int(rest[:3])
         if status >= 200:
             break
@@ -100,10 +100,10 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[int, int | None]:
 
 
 async def _read_body(reader: asyncio.StreamReader, length: int | None) -> None:
-    """Let the other side finish, so that it does not see a reset."""
+    """Read the rest, so that the other side does not see a reset."""
     if length is not None:
-        await reader.readexactly(min(length, _MOST_BODY))
+        await reader.readexactly(min(length, _MAX_BODY))
         return
-    left = _MOST_BODY
+    left = _MAX_BODY
     while left > 0 and (data := await reader.read(left)):
         left -= len(data)

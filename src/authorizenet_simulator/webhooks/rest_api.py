@@ -1,4 +1,4 @@
-"""The webhooks' REST surface under /rest/v1: HTTP Basic, JSON, an error shape of its own."""
+"""The webhooks' REST API under /rest/v1: HTTP Basic, JSON, its own error format."""
 
 import base64
 import hmac
@@ -25,16 +25,16 @@ from authorizenet_simulator.webhooks.deliveries import Deliveries
 from authorizenet_simulator.webhooks.outbound_http import NoAnswer
 
 PREFIX: Final = "/rest/v1/"
-_LONGEST_LIST: Final = 1000
+_MAX_LIST: Final = 1000
 _DEFAULT_LIST: Final = 100
 _encode = msgspec.json.Encoder().encode
 
 Answer = tuple[int, bytes]
-"""HTTP status and body; empty where there is nothing to say."""
+"""HTTP status and body, which may be empty."""
 
 
 class RestError(Exception):
-    """The request is refused with this status and reason."""
+    """The request is rejected with this status and message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ _REASONS: Final = {
 
 
 class _Body(msgspec.Struct, rename="camel"):
-    """What is left out of a PUT stays as it is."""
+    """Fields omitted in a PUT are left unchanged."""
 
     name: str | None = None
     url: str | None = None
@@ -69,7 +69,7 @@ class _Request(NamedTuple):
 
 
 class WebhooksApi:
-    """Answers what comes under /rest/v1."""
+    """Answers requests under /rest/v1."""
 
     def __init__(self, ledger: Ledger, sender: Deliveries) -> None:
         self._ledger = ledger
@@ -98,10 +98,10 @@ class WebhooksApi:
             handler = self._routes.get((method, *place))
             if handler is None:
                 known = any(place == other[1:] for other in self._routes)
-                raise RestError(405 if known else 404, "Nothing answers this method here.")
+                raise RestError(405 if known else 404, "Unknown path or method.")
             self._ledger.tick()
-            asked = _Request(account, parse_qs(query.decode("latin-1")), body, number)
-            return await handler(asked)
+            request = _Request(account, parse_qs(query.decode("latin-1")), body, number)
+            return await handler(request)
         except RestError as error:
             return error.status, _error(error.status, error.message)
         except (msgspec.MsgspecError, ValueError) as error:
@@ -110,9 +110,9 @@ class WebhooksApi:
             self._ledger.journal.flush()
 
     def _authenticate(self, headers: list[tuple[bytes, bytes]]) -> Account:
-        """Whose login and transaction key these are. Raises RestError 401."""
-        said = next((value for name, value in headers if name == b"authorization"), b"")
-        kind, _, encoded = said.partition(b" ")
+        """Return the account of the HTTP Basic credentials. Raises RestError 401."""
+        header = next((value for name, value in headers if name == b"authorization"), b"")
+        kind, _, encoded = header.partition(b" ")
         try:
             login, _, key = base64.b64decode(encoded.strip(), validate=True).partition(b":")
             account = self._ledger.accounts.get(login.decode())
@@ -136,53 +136,53 @@ class WebhooksApi:
         return 200, _encode(_shown(self._webhook(request)))
 
     async def _create(self, request: _Request) -> Answer:
-        said = msgspec.json.decode(request.body, type=_Body)
+        body = msgspec.json.decode(request.body, type=_Body)
         return self._set(
             request.account,
             WebhookSet(
                 str(uuid.uuid4()),
                 request.account.login,
-                said.name or "",
-                said.url or "",
-                said.event_types or [],
-                said.status != "inactive",
+                body.name or "",
+                body.url or "",
+                body.event_types or [],
+                body.status != "inactive",
             ),
         )
 
     async def _update(self, request: _Request) -> Answer:
-        was = self._webhook(request).set
-        said = msgspec.json.decode(request.body, type=_Body)
+        before = self._webhook(request).set
+        body = msgspec.json.decode(request.body, type=_Body)
         return self._set(
             request.account,
             WebhookSet(
-                was.webhook_id,
-                was.login,
-                was.name if said.name is None else said.name,
-                was.url if said.url is None else said.url,
-                was.event_types if said.event_types is None else said.event_types,
-                was.active if said.status is None else said.status == "active",
+                before.webhook_id,
+                before.login,
+                before.name if body.name is None else body.name,
+                before.url if body.url is None else body.url,
+                before.event_types if body.event_types is None else body.event_types,
+                before.active if body.status is None else body.status == "active",
             ),
         )
 
     def _set(self, account: Account, wanted: WebhookSet) -> Answer:
-        """Raises RestError 400 for what could never be delivered."""
+        """Save a webhook. Raises RestError 400 if it could never be delivered to."""
         if not account.signature_key:
-            raise RestError(400, "The account needs a signature key before it has webhooks.")
+            raise RestError(400, "The account needs a signature key before it can have webhooks.")
         if (problem := outbound_http.problem_of(wanted.url)) is not None:
             raise RestError(400, f"{problem[0].upper()}{problem[1:]}.")
         if not wanted.event_types:
-            raise RestError(400, "At least one event type is needed.")
+            raise RestError(400, "eventTypes must have at least one event type.")
         for name in wanted.event_types:
             if name not in EVENT_TYPES:
-                raise RestError(400, f"{name!r} is no event type.")
-        kept = msgspec.structs.replace(
+                raise RestError(400, f"{name!r} is not an event type.")
+        saved = msgspec.structs.replace(
             wanted,
             event_types=list(dict.fromkeys(wanted.event_types)),
             name=without_card_numbers(wanted.name),
         )
-        self._ledger.do(kept)
+        self._ledger.do(saved)
         self._store.wake()
-        return 200, _encode(_shown(self._store.webhooks[kept.webhook_id]))
+        return 200, _encode(_shown(self._store.webhooks[saved.webhook_id]))
 
     async def _delete(self, request: _Request) -> Answer:
         self._ledger.do(WebhookDeleted(self._webhook(request).set.webhook_id))
@@ -201,9 +201,9 @@ class WebhooksApi:
         return 200, b""
 
     async def _notifications(self, request: _Request) -> Answer:
-        """Newest first; `offset` counts notifications."""
+        """List notifications, newest first; `offset` counts notifications."""
         offset = _integer(request, "offset", 0, None)
-        limit = _integer(request, "limit", _DEFAULT_LIST, _LONGEST_LIST)
+        limit = _integer(request, "limit", _DEFAULT_LIST, _MAX_LIST)
         status = _one(request, "deliveryStatus")
         begin, end = _moment(request, "from_date"), _moment(request, "to_date")
         matching = [
@@ -221,7 +221,7 @@ class WebhooksApi:
         found = self._store.history.get(request.account.login, {}).get(request.number)
         if found is None:
             raise RestError(404, "There is no such notification.")
-        told = _listed(found) | {
+        fields = _listed(found) | {
             "webhookId": found.event.webhook_id,
             "payload": msgspec.Raw(found.event.payload.encode()),
             "httpStatus": found.http_status,
@@ -234,10 +234,10 @@ class WebhooksApi:
                 for each in found.attempts
             ],
         }
-        return 200, _encode(told)
+        return 200, _encode(fields)
 
     def _webhook(self, request: _Request) -> Webhook:
-        """The account's own. Raises RestError 404."""
+        """Return the account's webhook. Raises RestError 404."""
         found = self._store.webhooks.get(request.number)
         if found is None or found.set.login != request.account.login:
             raise RestError(404, "There is no such webhook.")
@@ -245,15 +245,15 @@ class WebhooksApi:
 
 
 def _shown(webhook: Webhook) -> dict[str, Any]:
-    kept = webhook.set
-    told: dict[str, Any] = {
-        "_links": {"self": {"href": f"{PREFIX}webhooks/{kept.webhook_id}"}},
-        "webhookId": kept.webhook_id,
-        "eventTypes": kept.event_types,
-        "status": "active" if kept.active else "inactive",
-        "url": kept.url,
+    saved = webhook.set
+    fields: dict[str, Any] = {
+        "_links": {"self": {"href": f"{PREFIX}webhooks/{saved.webhook_id}"}},
+        "webhookId": saved.webhook_id,
+        "eventTypes": saved.event_types,
+        "status": "active" if saved.active else "inactive",
+        "url": saved.url,
     }
-    return told | {"name": kept.name} if kept.name else told
+    return fields | {"name": saved.name} if saved.name else fields
 
 
 def _listed(notification: Notification) -> dict[str, Any]:
@@ -272,13 +272,13 @@ def _one(request: _Request, name: str) -> str | None:
     return found[-1] if found else None
 
 
-def _integer(request: _Request, name: str, default: int, most: int | None) -> int:
+def _integer(request: _Request, name: str, default: int, maximum: int | None) -> int:
     text = _one(request, name)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit()):
         raise RestError(400, f"{name} must be a whole number.")
-    return int(text) if most is None else min(int(text), most)
+    return int(text) if maximum is None else min(int(text), maximum)
 
 
 def _moment(request: _Request, name: str) -> int | None:
