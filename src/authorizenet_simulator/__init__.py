@@ -1,1 +1,1 @@
-"""A stand-in for Authorize.Net: the other side of its wire, on a program's own port."""
+"""A simulator of Authorize.Net: serves its API from a process of its own."""

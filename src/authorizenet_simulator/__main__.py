@@ -13,10 +13,10 @@ from authorizenet_simulator.simulator import Simulator
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT; status 0 then, 1 when it cannot start."""
+    """Serve until SIGTERM or SIGINT, then exit with 0; exit with 1 if the start fails."""
     parser = argparse.ArgumentParser(
         prog="authorizenet-simulator",
-        description="A local stand-in for Authorize.Net: its wire, with faults on order.",
+        description="A local simulator of Authorize.Net's API that can inject faults.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
@@ -24,22 +24,22 @@ def main() -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name by which /simulator may be asked for, besides addresses and localhost",
+        help="a host name allowed in requests for /simulator, besides IP addresses and localhost",
     )
-    parser.add_argument("--port", type=int, default=9000, help="0 picks a free one")
+    parser.add_argument("--port", type=int, default=9000, help="listening port; 0: any free one")
     parser.add_argument("--seed", type=int, help="makes ids and authorization codes repeatable")
-    parser.add_argument("--state-file", type=Path, help="keeps the state over restarts")
+    parser.add_argument("--state-file", type=Path, help="file that keeps the state across restarts")
     parser.add_argument(
         "--log-level", default="warning", choices=["critical", "error", "warning", "info", "debug"]
     )
-    given = parser.parse_args()
-    seed = secrets.randbits(63) if given.seed is None else given.seed
+    args = parser.parse_args()
+    seed = secrets.randbits(63) if args.seed is None else args.seed
     try:
-        simulator = Simulator(seed, given.state_file)
-        server = Server(simulator, given.host, given.port, given.log_level, given.allow_host)
+        simulator = Simulator(seed, args.state_file)
+        server = Server(simulator, args.host, args.port, args.log_level, args.allow_host)
     except (OSError, ValueError) as error:
         sys.exit(f"authorizenet-simulator: {error}")
-    gc.freeze()  # what was loaded stays; transactions are no containers to the collector
+    gc.freeze()  # loaded modules are never freed; the collector does not track transactions
     gc.set_threshold(50_000, 20, 100)
     uvloop.run(server.serve_until_signal())
     simulator.ledger.journal.close()

@@ -1,4 +1,4 @@
-"""Every method of the wire, and how one request is answered."""
+"""Maps every API method to its handler and answers one request."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -20,7 +20,7 @@ _ALIVE: Final = "isAliveRequest"
 
 
 def answer(ledger: Ledger, rules: schema.Schema, call: Call) -> bytes:
-    """Do what the request asks; the reply's bytes. Everything it changed is in the journal."""
+    """Execute the request, flush its changes to the journal and return the reply's bytes."""
     now = ledger.tick()
     method, body = call.method, call.body
     account: Account | None = None
@@ -37,7 +37,7 @@ def answer(ledger: Ledger, rules: schema.Schema, call: Call) -> bytes:
                 permissions.check(settings, method)
             reply = METHODS[method](ledger, account, body, now)
         ref_id = body.get("refId")
-    except schema.SchemaError as error:  # refId is not echoed: the request was never read
+    except schema.SchemaError as error:  # refId is not echoed: the request was not parsed
         reply, ref_id = refusal(ApiError("E00003", str(error))), None
     except ApiError as error:
         reply, ref_id = refusal(error, _left(ledger, account, call)), body.get("refId")
@@ -64,11 +64,11 @@ _LEFT: Final[Mapping[str, Tree]] = {
     "getCustomerPaymentProfileListRequest": {"totalNumInResultSet": 0},
     "ARBGetSubscriptionStatusRequest": {"note": STATUS_NOTE},
 }
-"""What an error answers beside its message: what the schema demands, as far as it can be empty."""
+"""Method -> the payload of its errors: the lists that the schema requires, empty."""
 
 
 def _left(ledger: Ledger, account: Account | None, call: Call) -> Tree:
-    """What an error answers beside its message; of a transaction of somebody unknown nothing."""
+    """Return the payload of an error; empty for a transaction of an unknown account."""
     if call.method != _TRANSACTION:
         return _LEFT.get(call.method, {})
     form = "json" if call.form is JSON else "xml"

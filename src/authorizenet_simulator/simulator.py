@@ -13,7 +13,7 @@ from authorizenet_simulator.wire import schema
 
 
 class Simulator:
-    """State and settings of one process. `state_file` None: nothing outlives it."""
+    """State and settings of one process; with `state_file` None nothing is kept on disk."""
 
     def __init__(self, seed: int, state_file: Path | None) -> None:
         self.clock = Clock()

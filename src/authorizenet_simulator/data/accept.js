@@ -28,7 +28,7 @@
   };
   const ACCOUNT_TYPES = ["checking", "savings", "businessChecking"];
 
-  // Each kind of data: its mandatory fields, its checks by error code, and its form on the wire.
+  // Each kind of data: its mandatory fields, its checks by error code, and its format in the request.
   const CARD = {
     mandatory: ["cardNumber", "month", "year"],
     checks: {
@@ -105,11 +105,11 @@
         body: JSON.stringify(body),
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
-      const said = await reply.json();
-      if (said.messages.resultCode !== "Ok") {
-        return failure(said.messages.message[0].code === "E00007" ? "E_WC_21" : "E_WC_19");
+      const answer = await reply.json();
+      if (answer.messages.resultCode !== "Ok") {
+        return failure(answer.messages.message[0].code === "E00007" ? "E_WC_21" : "E_WC_19");
       }
-      return { opaqueData: said.opaqueData, messages: messages("Ok", ["I_WC_01"]) };
+      return { opaqueData: answer.opaqueData, messages: messages("Ok", ["I_WC_01"]) };
     } catch {
       return failure("E_WC_14");
     }
