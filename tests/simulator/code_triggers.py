@@ -1,4 +1,4 @@
-"""For each code that a client can get: a request that gets it."""
+"""For each code that a client can get: a request that raises it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,15 @@ from simulator.subscriber import plan
 
 Answer = dict[str, Any]
 Case = tuple[Callable[[Merchant], Answer], str]
-"""What is done, and the text that is answered; '{id}' in it is the id that the answer names."""
+"""The request, and the expected text; '{id}' in it is the id in the reply."""
 RAISED: dict[str, Case] = {}
 START = "2040-02-01"
-"""When the subscriptions of the table begin; the clock must not have come there yet."""
+"""Start date of the table's subscriptions; it must be in the future."""
 PAYPAL = {"payPal": {"successUrl": "https://shop.example/ok", "cancelUrl": "https://shop.example/"}}
 
 
 def raises(code: str, text: str) -> Callable[[Callable[[Merchant], Answer]], None]:
-    """Puts a function into the table."""
+    """Add a function to the table."""
 
     def put(act: Callable[[Merchant], Answer]) -> None:
         RAISED[code] = (act, text)
@@ -29,12 +29,12 @@ def raises(code: str, text: str) -> Callable[[Callable[[Merchant], Answer]], Non
 
 
 def entry(code: str, text: str, method: str, /, **body: Any) -> None:
-    """Puts one request into the table that needs nothing before it."""
+    """Add a request to the table that needs no preparation."""
     RAISED[code] = (lambda shop: shop.call(method, **body), text)
 
 
 def sale(shop: Merchant, amount: str = "1.00", **more: Any) -> Answer:
-    """The whole answer of a sale by card; `more` in the order of the schema."""
+    """Return the whole reply to a card sale; `more` in the order of the schema."""
     return shop.transaction(**card_sale(amount) | more)
 
 
@@ -133,7 +133,7 @@ def in_test_mode(shop: Merchant) -> Answer:
 
 
 def ordered(kind: str, **fields: Any) -> Callable[[Merchant], Answer]:
-    """A fault on order, met by a request that is fine."""
+    """Inject a fault and send a valid request."""
 
     def meet(shop: Merchant) -> Answer:
         shop.fault(kind, count=1, **fields)
@@ -151,7 +151,7 @@ RAISED["E00104"] = ordered("maintenance"), "Server in maintenance"
 
 
 def login_of(device: str, *activation: str) -> Callable[[Merchant], Answer]:
-    """A device registered as often as there are activations, then its login."""
+    """Register a device once for each activation, then log in."""
 
     def log_in(shop: Merchant) -> Answer:
         for each in activation:
@@ -251,7 +251,7 @@ def the_same_customer_twice(shop: Merchant) -> Answer:
 
 
 def with_profile(*beside: str, **named: Any) -> Callable[[Merchant], Answer]:
-    """A sale that names a stored profile; of the parts `beside` it, each in its place."""
+    """A sale with a stored profile and the parts `beside` it, in schema order."""
     parts = {"payment": card(), "billTo": BILL_TO, "shipTo": SHIP_TO}
 
     def buy(shop: Merchant) -> Answer:
@@ -310,7 +310,7 @@ def a_refund_to_somebody_else(shop: Merchant) -> Answer:
 
 
 def consent_to(shop: Merchant, trans_id: str) -> None:
-    """The payer consents to a payment by PayPal, which then goes on."""
+    """Continue a PayPal payment with the payer's consent."""
     told = shop.transact(transactionType="getDetailsTransaction", refTransId=trans_id)
     shop.transact(
         transactionType="authCaptureContinueTransaction",
@@ -320,7 +320,7 @@ def consent_to(shop: Merchant, trans_id: str) -> None:
 
 
 def profile_of(**charged: Any) -> Callable[[Merchant], Answer]:
-    """A customer profile made of a transaction."""
+    """A customer profile created from a transaction."""
     customer = charged.pop("named", {"email": "ada@example.com"})
 
     def make(shop: Merchant) -> Answer:

@@ -1,4 +1,4 @@
-"""A real simulator process, and a merchant of its own for every test."""
+"""Fixtures: a real simulator process, and a separate merchant for every test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from simulator.webhook_receiver import SIGNATURE_KEY, Receiver, Rest
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Process]:
-    """The process that tests share while each has a merchant of its own."""
+    """The process that tests share, each with its own merchant."""
     process = Process("--seed", "1")
     yield process
     process.stop()
@@ -27,7 +27,7 @@ def shop(shared: Process) -> Iterator[Merchant]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Process]]:
-    """Starts processes of one's own: for the clock, the state file, the seed."""
+    """Start separate processes, for tests that set the clock, state file or seed."""
     started: list[Process] = []
 
     def begin(*arguments: str | Path) -> Process:
@@ -47,7 +47,7 @@ def subscriber(start: Callable[..., Process]) -> Subscriber:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """The other end of webhooks."""
+    """An HTTP server that receives webhook notifications."""
     made = Receiver()
     yield made
     made.close()
@@ -55,7 +55,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def rest(shop: Merchant) -> Iterator[Rest]:
-    """The shop's webhooks; it has a signature key, and none of them outlives the test."""
+    """The shop's webhooks API; its webhooks are deleted after the test."""
     account = {"login": shop.login, "transaction_key": "key-of-the-shop"}
     shop.process.control("/accounts", account | {"signature_key": SIGNATURE_KEY})
     rest = Rest(shop)

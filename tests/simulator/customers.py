@@ -1,4 +1,4 @@
-"""Customers of a merchant: the requests that store them, and what their answers say."""
+"""Helpers to store a merchant's customers and read the replies."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ SHIP_TO = {"firstName": "Ada", "lastName": "King", "address": "2 Dock St", "zip"
 
 
 def stored(shop: Merchant, email: str = "ada@example.com", **payment: Any) -> tuple[str, str]:
-    """A new customer with one card: customer profile id, payment profile id."""
+    """Store a customer with a card; return customer profile id and payment profile id."""
     profile = {"email": email, "paymentProfiles": {"billTo": BILL_TO, "payment": card(), **payment}}
     answer = shop.call("createCustomerProfileRequest", profile=profile)
     assert message(answer) == ("I00001", "Successful.")
@@ -19,7 +19,7 @@ def stored(shop: Merchant, email: str = "ada@example.com", **payment: Any) -> tu
 
 
 def message(answer: dict[str, Any]) -> tuple[str, str]:
-    """Code and text of the whole answer."""
+    """Return code and text of the whole reply."""
     (only,) = answer["messages"]["message"]
     return only["code"], only["text"]
 
@@ -42,7 +42,7 @@ def payment_of(shop: Merchant, profile_id: str, payment_id: str, **flags: Any) -
 
 
 def through(profile_id: str, payment_id: str, **more: Any) -> dict[str, Any]:
-    """The `profile` of a transactionRequest."""
+    """Return the `profile` of a transactionRequest."""
     return {
         "customerProfileId": profile_id,
         "paymentProfile": {"paymentProfileId": payment_id, **more},
@@ -52,7 +52,7 @@ def through(profile_id: str, payment_id: str, **more: Any) -> dict[str, Any]:
 def charge(
     shop: Merchant, profile: dict[str, Any], amount: str = "10.00", **after: Any
 ) -> dict[str, Any]:
-    """The whole answer of a sale through a profile; `after` follows it in the request."""
+    """Return the whole reply to a sale with a profile; `after` follows it in the request."""
     return shop.transaction(
         transactionType="authCaptureTransaction", amount=amount, profile=profile, **after
     )

@@ -1,4 +1,4 @@
-"""Two merchants who send the same requests, one in JSON and one in XML, and compare replies."""
+"""Two merchants that send the same requests, one in JSON and one in XML, and compare replies."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any
 from simulator import xml_client
 from simulator.merchant_client import WIRE, Process
 
-# What is one's own in each of two answers to the same request.
+# Facts that differ between two replies to the same request.
 VOLATILE = {
     *("transId", "refTransId", "refTransID", "authCode", "networkTransId", "batchId"),
     *("submitTimeUTC", "submitTimeLocal", "settlementTimeUTC", "settlementTimeLocal"),
@@ -28,7 +28,7 @@ def steady(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 class Twins:
-    """`@name` in a request stands for what `remember` kept of an earlier answer."""
+    """`@name` in a request is replaced by the value that `remember` kept under that name."""
 
     def __init__(self, process: Process, **account: Any) -> None:
         self._process = process
@@ -37,8 +37,8 @@ class Twins:
         self._kept: dict[str, tuple[str, str]] = {}
 
     def call(self, method: str, remember: dict[str, str] | None = None, /, **body: Any) -> str:
-        """Send it in both forms, compare, and give the code of the answers. `remember` says
-        under which names what facts of them are kept."""
+        """Send the request in both formats, compare the replies and return their code. `remember`
+        maps names to the facts of the replies to keep."""
         answers = xml_client.facts_of_json(self._in_json(method, body)), self._in_xml(method, body)
         differ = [set(steady(a)) - set(steady(b)) for a, b in (answers, answers[::-1])]
         assert steady(answers[0]) == steady(answers[1]), differ
@@ -49,7 +49,7 @@ class Twins:
         return first["code"]
 
     def transact(self, remember: str | None = None, ref_id: str = "r-1", /, **request: Any) -> str:
-        """A createTransactionRequest; `remember` names its transId."""
+        """Send a createTransactionRequest; keep its transId under `remember`."""
         kept = {} if remember is None else {remember: "transId"}
         return self.call("createTransactionRequest", kept, refId=ref_id, transactionRequest=request)
 

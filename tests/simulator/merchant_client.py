@@ -1,4 +1,4 @@
-"""A simulator process to drive from outside, and the requests of a merchant."""
+"""A simulator process, and a merchant's requests to it."""
 
 import itertools
 import signal
@@ -17,7 +17,7 @@ VISA = "4111111111111111"
 
 
 class Process:
-    """One running simulator."""
+    """A running simulator process."""
 
     def __init__(self, *arguments: str) -> None:
         self._child = subprocess.Popen(
@@ -38,7 +38,7 @@ class Process:
         return self._child.poll() is None
 
     def merchant(self, **account: Any) -> "Merchant":
-        """A new account."""
+        """Add an account and return its merchant."""
         login = f"shop-{next(self._logins)}"
         said = {"login": login, "transaction_key": "key-of-the-shop", **account}
         self.client.post("/simulator/accounts", json=said).raise_for_status()
@@ -50,7 +50,7 @@ class Process:
         return reply.json()
 
     def kill(self) -> None:
-        """As a power cut would: no chance to say goodbye."""
+        """Kill the process with SIGKILL."""
         self._child.kill()
         self.wait()
 
@@ -67,7 +67,7 @@ class Process:
 
 
 class Merchant:
-    """One account, and the requests it sends."""
+    """An account and its requests."""
 
     def __init__(self, process: Process, login: str) -> None:
         self.process = process
@@ -83,18 +83,18 @@ class Merchant:
         return self.process.client.post(WIRE, json=whole)
 
     def call(self, method: str, /, **body: Any) -> dict[str, Any]:
-        """The answer's JSON."""
+        """Send a request and return the reply's JSON."""
         reply = self.post(method, **body)
         assert reply.status_code == 200
         assert reply.content.startswith(BOM)
         return msgspec.json.decode(reply.content[3:], type=dict[str, Any])
 
     def transaction(self, **fields: Any) -> dict[str, Any]:
-        """The whole answer to a transactionRequest sent in the order given."""
+        """Send a transactionRequest with the fields in this order; return the whole reply."""
         return self.call("createTransactionRequest", transactionRequest=fields)
 
     def transact(self, **fields: Any) -> dict[str, Any]:
-        """Its transactionResponse."""
+        """Send a transactionRequest; return the transactionResponse."""
         return self.transaction(**fields)["transactionResponse"]
 
     def charge(
@@ -109,7 +109,7 @@ class Merchant:
         invoice: str | None = None,
         **after: Any,
     ) -> dict[str, Any]:
-        """A charge with an invoice number of its own; `after` follows the order."""
+        """Charge with a unique invoice number; `after` follows the order."""
         card = {"cardNumber": number, "expirationDate": expiry}
         if code is not None:
             card["cardCode"] = code
@@ -164,7 +164,7 @@ class Merchant:
 
 
 def reason(response: dict[str, Any]) -> str:
-    """The reason code of a decline or error."""
+    """Return the reason code of a decline or error."""
     return response["errors"][0]["errorCode"]
 
 
@@ -173,6 +173,6 @@ def card(number: str = VISA, expiry: str = "2040-12") -> dict[str, Any]:
 
 
 def card_sale(amount: str = "10.00", **after: Any) -> dict[str, Any]:
-    """The transactionRequest of a sale on the usual card; `after` follows the payment."""
+    """Return a sale's transactionRequest; `after` follows the payment."""
     fields = {"transactionType": "authCaptureTransaction", "amount": amount}
     return {**fields, "payment": card(), **after}

@@ -1,4 +1,4 @@
-"""Bodies of requests, made from the schema alone: the smallest one, and any that it allows."""
+"""Request bodies generated from the schema: the smallest one, and any that it allows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -47,13 +47,13 @@ def leaves(spec: Any) -> st.SearchStrategy[str]:
 
 
 def in_one_place(text: str) -> str:
-    """With what takes two places of a .NET string in one."""
+    """Replace characters that take two UTF-16 code units by one that takes one."""
     return "".join(c if c <= "\uffff" else "\u00e9" for c in text)
 
 
 @st.composite
 def trees(draw: Callable[..., Any], definition: Any) -> dict[str, Any]:
-    """Anything that the type allows, in its order."""
+    """Generate any content that the type allows, in its order."""
     made: dict[str, Any] = {}
     for group in xml_client.fields_of(definition):
         name, least, most, spec, *_ = draw(st.sampled_from(group)) if group[1:] else group[0]
@@ -71,7 +71,7 @@ def trees(draw: Callable[..., Any], definition: Any) -> dict[str, Any]:
 
 
 def least_of(definition: Any) -> dict[str, Any]:
-    """The smallest body that the schema lets through."""
+    """Return the smallest body that the schema allows."""
     made: dict[str, Any] = {}
     for group in xml_client.fields_of(definition):
         name, least, _, spec, *_ = group[0]

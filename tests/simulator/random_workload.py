@@ -1,7 +1,7 @@
-"""Requests at random: what the schema allows, filled with what an account really has.
+"""Random requests that the schema allows, filled with the account's real ids.
 
-Values that mean something (cards, amounts, ids that earlier answers gave) are drawn far more often
-than arbitrary ones, so that the requests get past the first check and meet each other's effects.
+Meaningful values (cards, amounts, ids of earlier replies) are drawn far more often than arbitrary
+ones, so that requests pass the first check and interact with each other.
 """
 
 import random
@@ -56,14 +56,14 @@ _TOLD = {
     "customerShippingAddressId": "customerAddressId",
     "shippingProfileId": "customerAddressId",
 }
-"""Where an id that answers call otherwise goes."""
+"""Request fields for ids that have another name in replies."""
 _SELDOM = {
     *("profile", "splitTenderId", "sessionToken", "currencyCode", "retail"),
     *("cardholderAuthentication", "cryptogram", "isPaymentToken"),
 }
 _MOSTLY = {"amount", "payment", "refTransId"}
 _METHODS = [each for each in REQUESTS if each != "updateMerchantDetailsRequest"]
-"""In test mode, which that one turns on, nothing is kept."""
+"""Without the request that turns on test mode, in which nothing is recorded."""
 _TYPES = (
     *("authCaptureTransaction", "authOnlyTransaction", "priorAuthCaptureTransaction") * 3,
     *("refundTransaction", "voidTransaction", "captureOnlyTransaction", "getDetailsTransaction"),
@@ -72,7 +72,7 @@ _TYPES = (
 
 
 class Workload:
-    """One merchant's random requests; what answers tell is kept for those that follow."""
+    """One merchant's random requests; ids in replies are reused in later requests."""
 
     def __init__(self, shop: Merchant, seed: int) -> None:
         self._shop = shop
@@ -80,7 +80,7 @@ class Workload:
         self._told: defaultdict[str, list[str]] = defaultdict(list)
 
     def request(self) -> tuple[str, Tree]:
-        """A method and its body, with the merchant's credentials."""
+        """Return a method and its body, with the merchant's credentials."""
         choose = self._random
         method = "createTransactionRequest" if choose.random() < 0.5 else choose.choice(_METHODS)
         body = self._tree(SCHEMA["elements"][method])
@@ -89,7 +89,7 @@ class Workload:
         return method, body
 
     def learn(self, answer: Any, name: str = "") -> None:
-        """Keep the ids of an answer in JSON."""
+        """Keep the ids of a JSON reply."""
         if isinstance(answer, dict):
             for key, value in answer.items():
                 self.learn(value, key)

@@ -1,7 +1,7 @@
 """Checks replies against the schema, in JSON and XML: order, occurrence, types.
 
-Strict clients (PyXB, the .NET serializer) read nothing else. `look_at` checks every reply that a
-test of the simulator gets, without the simulator's own code.
+Strict clients (PyXB, the .NET serializer) reject anything else. `look_at` checks every reply in the
+simulator's tests, independently of the simulator's code.
 """
 
 import re
@@ -28,13 +28,13 @@ _UNKNOWN = {
     ("ARBGetSubscriptionStatusResponse", "note"): str,
     ("ARBGetSubscriptionStatusResponse", "Status"): str,
 }
-"""Keys that the schema does not know, by where they come; `...Specified` anywhere."""
+"""Keys that are not in the schema, by type; `...Specified` may be anywhere."""
 _UNREAD = ("E00001", "E00002", "E00003", "E00004", "E00045", "E00053", "E00104")
-"""Answers to what no method has seen: messages alone."""
+"""Errors before a method is called: the reply has only messages."""
 
 
 def look_at(reply: httpx.Response) -> None:
-    """Fails for an answer of the wire that does not fit. What a fault broke is no answer."""
+    """Fail if a reply violates the schema. Replies broken by a fault are ignored."""
     request = reply.request
     if request.url.path != "/xml/v1/request.api" or request.method != "POST":
         return
@@ -45,7 +45,7 @@ def look_at(reply: httpx.Response) -> None:
             asked = msgspec.json.decode(request.content.removeprefix(b"\xef\xbb\xbf"))
             answer = msgspec.json.decode(content[3:])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return  # what cannot be read names no method whose answer it could be held against
+            return  # an unreadable request has no method to check the reply against
         method = next(iter(asked), "") if isinstance(asked, dict) else ""
         wrong = list(misfits_of_json(method, answer))
     elif reply.status_code == 200 and "xml" in kind:
@@ -60,7 +60,7 @@ def look_at(reply: httpx.Response) -> None:
 
 
 def misfits_of_json(method: str, answer: dict[str, Any]) -> Iterator[str]:
-    """Payload first, in the schema's order; then refId, and messages last."""
+    """Yield violations of: payload in the schema's order, then refId, then messages."""
     root = _ANSWERED_AS.get(method, method.removesuffix("Request") + "Response")
     base = _fields("ANetApiResponse")
     code = answer["messages"]["message"][0]["code"]
@@ -103,7 +103,7 @@ def _value(name: str, field: list[Any], value: Any) -> Iterator[str]:
 def _one(name: str, spec: Any, value: Any) -> Iterator[str]:
     if (fields := _children(spec)) is None:
         yield from _leaf(name, spec, value)
-    elif len(fields) == 1 and fields[0][2] != 1:  # what only wraps a list is the list
+    elif len(fields) == 1 and fields[0][2] != 1:  # a type that only wraps a list
         if not isinstance(value, list):
             yield f"{name} is no list"
             return
@@ -134,7 +134,7 @@ def _leaf(name: str, spec: Any, value: Any) -> Iterator[str]:
 
 
 def misfits_of_xml(root: ElementTree.Element) -> Iterator[str]:
-    """Order and names are `in_xml.misfits`'s; here what must be there and what it may say."""
+    """Yield missing elements and invalid values; `xml_client.misfits` checks order and names."""
     name = _local(root)
     fields = _fields(SCHEMA["elements"][name])
     failed = any(each.text == "Error" for each in root.iter() if _local(each) == "resultCode")
@@ -179,7 +179,7 @@ _PRIMITIVES: dict[str, Callable[[str], Any]] = {
     "date": date.fromisoformat,
     "dateTime": datetime.fromisoformat,
 }
-"""Whether a text is one: falsy or a ValueError where it is not."""
+"""Check of each base type: falsy or a ValueError if the text is invalid."""
 _FACETS: dict[str, Callable[[str, Any], bool]] = {
     "pattern": lambda text, pattern: re.fullmatch(pattern, text) is not None,
     "enum": lambda text, listed: text in listed,
@@ -198,12 +198,12 @@ def _is_whole(text: str, bits: int) -> bool:
 
 
 def _units(text: str) -> int:
-    """The length in UTF-16, as .NET counts it."""
+    """Return the length in UTF-16 code units, as .NET counts."""
     return len(text.encode("utf-16-le")) // 2
 
 
 def _facets(name: str, spec: Any, text: str) -> Iterator[str]:
-    """The first rule of the leaf's type, or of one that it restricts, that the text breaks."""
+    """Yield the first rule of the leaf's type, or of its base, that the text violates."""
     if isinstance(spec, str) and spec in _PRIMITIVES:
         with suppress(ValueError):
             if _PRIMITIVES[spec](text):

@@ -1,6 +1,6 @@
-"""Requests made from the schema: a whole one for every message, and every way to spoil it.
+"""Requests generated from the schema: a valid one for every message, and every single mistake.
 
-It reads `data/schema.json` by itself, so that a mistake of the simulator's own reading shows.
+It reads `data/schema.json` independently, so that it detects mistakes of the simulator's reader.
 """
 
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ REQUESTS = sorted(
     if name.endswith("Request") and isinstance(definition, list)
 )
 _DEEPEST = 12
-"""Types that nest without end stop here; every other type is met above."""
+"""Maximum depth of recursive types; every other type ends before."""
 
 
 _MOST_MEMBERS = 7
-"""Of a choice: the payment methods."""
+"""Maximum members of a choice (the payment methods)."""
 
 
 class Element(NamedTuple):
@@ -63,7 +63,7 @@ def _element(name: str, least: int, most: int, spec: Any, *choice: int, depth: i
 
 
 def _facets(spec: Any) -> Tree:
-    """All facets down to the base, the nearest winning."""
+    """Merge all facets down to the base type; the nearest wins."""
     if isinstance(spec, str):
         spec = SIMPLE.get(spec, {"base": spec})
     base = spec["base"]
@@ -101,8 +101,8 @@ def _value(facets: Tree) -> str:
 
 
 def whole(children: list[Element], *, optional: bool = True, pick: int = 0) -> Tree:
-    """A valid content: every element, or only those that must be. Of a choice it has one member,
-    the one at `pick`, or the last where there are fewer."""
+    """Build valid content: every element, or only the required ones. Of a choice it has the
+    member at `pick`, or the last if there are fewer."""
     made: Tree = {}
     for run in _runs(children):
         element = run[min(pick, len(run) - 1)]
@@ -116,7 +116,7 @@ def whole(children: list[Element], *, optional: bool = True, pick: int = 0) -> T
 
 
 def _runs(children: list[Element]) -> Iterator[list[Element]]:
-    """Elements one by one, the members of a choice together."""
+    """Yield elements one by one, the members of a choice together."""
     for in_choice, group in groupby(children, lambda element: element.in_choice):
         if in_choice:
             yield list(group)
@@ -125,7 +125,7 @@ def _runs(children: list[Element]) -> Iterator[list[Element]]:
 
 
 class Spoiled(NamedTuple):
-    """A body with one thing wrong, and what the error must say."""
+    """A body with one mistake, and the texts that the error must contain."""
 
     what: str
     body: Tree
@@ -133,8 +133,8 @@ class Spoiled(NamedTuple):
 
 
 def spoiled(method: str) -> Iterator[Spoiled]:
-    """Every single fault in every element, whichever member of a choice holds it; a type that
-    the same message has in several places is done in one."""
+    """Yield every single mistake in every element and every member of a choice. A type that
+    occurs several times in a message is only spoiled once."""
     root = elements(method)
     seen: set[str] = set()
     for pick in range(_MOST_MEMBERS):
@@ -146,7 +146,7 @@ def spoiled(method: str) -> Iterator[Spoiled]:
 def _spoil(
     name: str, children: list[Element], inner: Tree, body: Tree, seen: set[str]
 ) -> Iterator[Spoiled]:
-    """`inner` is the element's content within `body`; it is changed, copied and put back."""
+    """`inner`, the element's content in `body`, is changed, copied and restored."""
 
     def copy(changed: Tree, what: str, *says: str) -> Spoiled:
         kept = dict(inner)
@@ -206,7 +206,7 @@ def _spoil(
 
 
 def _choice_is_free(children: list[Element]) -> bool:
-    """Another member may be there instead, or none at all."""
+    """Return whether another member, or none, may replace it."""
     return any(each.in_choice and not each.least for each in children)
 
 
@@ -251,12 +251,12 @@ _HOSTILE = (
     "%s{0}",
     "\N{PILE OF POO}",
 )
-"""Digits that are not ASCII, a number without end, and other things that look harmless."""
+"""Non-ASCII digits, a very long number and other texts that look harmless."""
 
 
 def hostile(body: Tree, part: Tree | None = None) -> Iterator[bytes]:
-    """The request, each text of it, or of a part of it, replaced in turn by each hostile one; the
-    credentials stay."""
+    """Yield the request with each text of it (or of `part`) replaced by each hostile text; the
+    credentials are kept."""
     for inner, key in list(_leaves(body if part is None else part)):
         kept = inner[key]
         for text in _HOSTILE:

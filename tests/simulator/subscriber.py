@@ -1,4 +1,4 @@
-"""A merchant with subscriptions, on a clock that is stopped."""
+"""Helpers: a merchant with subscriptions and a stopped clock."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def plan(
     bill_to: dict[str, str] | None = None,
     **profile: Any,
 ) -> dict[str, Any]:
-    """A subscription in the order of the schema."""
+    """Return a subscription in the order of the schema."""
     occurrences, trial_amount = trial
     schedule: dict[str, Any] = {
         "interval": {"length": length, "unit": unit},
@@ -49,7 +49,7 @@ def plan(
 
 
 class Subscriber:
-    """A merchant's subscriptions, on a clock that is stopped."""
+    """A merchant's subscriptions, with a stopped clock."""
 
     def __init__(self, process: Process, now: str = "2027-01-10T18:00:00Z") -> None:
         self.process = process
@@ -110,7 +110,7 @@ def text(answer: dict[str, Any]) -> str:
 
 
 def stored(shop: Merchant, bill_to: dict[str, str] = JANE, **pays: Any) -> dict[str, str]:
-    """A customer profile with one payment profile."""
+    """Store a customer profile with one payment profile."""
     answer = shop.call(
         "createCustomerProfileRequest",
         profile={

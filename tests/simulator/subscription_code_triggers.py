@@ -1,4 +1,4 @@
-"""The codes that subscriptions can give. Importing this adds them to `code_triggers`."""
+"""The codes of subscriptions. Importing this module adds them to `code_triggers`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from simulator.merchant_client import Merchant, card
 from simulator.subscriber import plan
 
 NOW = "2039-12-01T18:00:00Z"
-"""What the clock must say before the first of these."""
+"""The clock must be set to this before the first of these."""
 _DAY_BEFORE, _NEXT_DAY, _DAY_AFTER = "2039-11-30", "2039-12-02", "2039-12-03T18:00:00Z"
 _LATER = "2041-02-01"
 _BANK = {
@@ -23,7 +23,7 @@ _IN_USE = "is associated with an active or suspended subscription and cannot be 
 
 
 def planned(start: str = START, leave_out: str = "", **said: Any) -> dict[str, Any]:
-    """A subscription, without the part whose path is left out."""
+    """Return a subscription without the part at the path `leave_out`."""
     found = plan(start, **said)
     *path, last = leave_out.split(".") if leave_out else ("",)
     inner = found
@@ -117,7 +117,7 @@ RAISED["E00035"] = (
 def after_the_end(
     method: str, *, expired: bool = False, **said: Any
 ) -> Callable[[Merchant], Answer]:
-    """What is asked of a subscription that was canceled, or that has had its last payment."""
+    """A request for a canceled subscription, or for one after its last payment."""
 
     def ask(shop: Merchant) -> Answer:
         if expired:
@@ -153,7 +153,7 @@ def a_card_beside_a_stored_one(shop: Merchant) -> Answer:
 
 
 def in_use(method: str, *names: str) -> Callable[[Merchant], Answer]:
-    """Deletes what a subscription is paid with or sent to."""
+    """Delete a profile, payment profile or address that a subscription uses."""
 
     def delete(shop: Merchant) -> Answer:
         profile_id, payment_id = stored(shop)

@@ -1,4 +1,4 @@
-"""The served Accept.js, run in Node, calls back as the documentation of Accept.js says.
+"""The served Accept.js, run in Node, calls back as documented for Accept.js.
 
 Codes and texts are those of its appendix (developer.authorize.net/api/reference/features).
 """
@@ -27,13 +27,13 @@ NEEDS_NODE = pytest.mark.skipif(shutil.which("node") is None, reason="node is no
 
 @pytest.fixture
 def auth(shop: Merchant) -> dict[str, str]:
-    """The shop's authData."""
+    """Return the shop's authData."""
     key = shop.call("getMerchantDetailsRequest")["publicClientKey"]
     return {"apiLoginID": shop.login, "clientKey": key}
 
 
 def dispatch(shop: Merchant, *cases: dict[str, Any], src: str | None = None) -> list[Any]:
-    """What the script calls back with, for each case."""
+    """Run the script for each case; return the arguments of its callbacks."""
     url = f"{shop.process.url}{PATH}"
     orders = {"script": url, "src": src or url, "cases": cases}
     done = subprocess.run(
@@ -45,7 +45,7 @@ def dispatch(shop: Merchant, *cases: dict[str, Any], src: str | None = None) -> 
 
 
 @NEEDS_NODE
-def test_a_card_and_a_bank_account_become_tokens_that_pay(
+def test_a_card_and_a_bank_account_become_tokens_that_can_be_charged(
     shop: Merchant, auth: dict[str, str]
 ) -> None:
     cases = (
@@ -94,9 +94,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, str]]] = [
 
 
 @NEEDS_NODE
-def test_what_is_wrong_comes_back_with_the_documented_codes_and_texts(
-    shop: Merchant, auth: dict[str, str]
-) -> None:
+def test_errors_have_the_documented_codes_and_texts(shop: Merchant, auth: dict[str, str]) -> None:
     cases = []
     for wrong, _ in WRONG:
         data: dict[str, Any] = {"authData": auth | wrong.get("auth", {})}
@@ -115,9 +113,7 @@ def test_what_is_wrong_comes_back_with_the_documented_codes_and_texts(
 
 
 @NEEDS_NODE
-def test_a_processor_that_is_busy_or_away_is_an_error_too(
-    shop: Merchant, auth: dict[str, str]
-) -> None:
+def test_a_busy_or_unreachable_simulator_is_an_error(shop: Merchant, auth: dict[str, str]) -> None:
     case = {"secureData": {"authData": auth, "cardData": CARD}}
     shop.fault("busy", count=1)
     shop.fault("garbage", count=1)
@@ -127,9 +123,7 @@ def test_a_processor_that_is_busy_or_away_is_an_error_too(
     assert away["messages"]["message"][0]["text"] == "Accept.js encryption failed."
 
 
-def test_a_page_of_any_shop_may_load_it_and_ask_for_a_token_and_nothing_else(
-    shop: Merchant,
-) -> None:
+def test_a_page_of_another_origin_may_only_load_it_and_request_tokens(shop: Merchant) -> None:
     page = {"Origin": "http://shop.example", "Sec-Fetch-Site": "cross-site"}
     client = shop.process.client
     script = client.get(PATH, headers=page)

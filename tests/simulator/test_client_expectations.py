@@ -1,4 +1,4 @@
-"""What the tests of published clients expect, and what they recorded; each names its source."""
+"""What the tests of published clients expect, and what they recorded, each with its source."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ def errors(response: dict[str, Any]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("currency", "reasons"), [("XYZ", ["39"]), ("USD", []), ("", []), (None, [])]
 )
-def test_a_user_field_names_the_currency(
+def test_a_user_field_selects_the_currency(
     shop: Merchant, currency: str | None, reasons: list[str]
 ) -> None:
     """ActiveMerchant sends the currency as a user field; remote_authorize_net_test.rb,
@@ -54,7 +54,7 @@ def test_a_user_field_names_the_currency(
         ("370000000000002", None, None),
     ],
 )
-def test_nothing_is_authorized_only_with_an_address(
+def test_a_zero_authorization_needs_an_address(
     shop: Merchant, number: str, bill_to: dict[str, str] | None, reason: str | None
 ) -> None:
     after = {} if bill_to is None else {"billTo": bill_to}
@@ -74,7 +74,7 @@ def test_nothing_is_authorized_only_with_an_address(
         ("testMode", ("I00001", "Successful.")),
     ],
 )
-def test_a_profile_without_an_address_is_not_good_in_live_mode(
+def test_a_profile_without_an_address_fails_live_validation(
     shop: Merchant, mode: str, told: tuple[str, str]
 ) -> None:
     """ActiveMerchant, remote_authorize_net_cim_test.rb, test_validate_customer_payment_profile_
@@ -99,7 +99,7 @@ def test_a_profile_without_an_address_is_not_good_in_live_mode(
         ("getDetails", "128", ("16", "The transaction cannot be found."), "128"),
     ],
 )
-def test_an_error_names_the_original_as_the_request_did(
+def test_an_error_repeats_the_requests_ref_trans_id(
     shop: Merchant, kind: str, named: str, told: tuple[str, str], given_back: str
 ) -> None:
     response = shop.transact(transactionType=f"{kind}Transaction", refTransId=named)
@@ -108,7 +108,7 @@ def test_an_error_names_the_original_as_the_request_did(
 
 
 @pytest.mark.parametrize(("settled", "amount", "reason"), [(False, "1", "54"), (True, "99", "55")])
-def test_a_refused_refund_names_the_original(
+def test_a_rejected_refund_repeats_the_ref_trans_id(
     shop: Merchant, settled: bool, amount: str, reason: str
 ) -> None:
     """omnipay-authorizenet, AIMRefundFailure.txt (54); gringotts, debit_less_than_refund (55)."""
@@ -173,7 +173,7 @@ BANK = {"routingNumber": "322271627", "accountNumber": "00987467838473", "nameOn
         (False, {}, {}),
     ],
 )
-def test_what_is_told_of_a_payment_method_unasked(
+def test_a_stored_payment_method_shows_its_kind_by_setting(
     shop: Merchant, kind_told: bool, card_type: dict[str, str], account_type: dict[str, str]
 ) -> None:
     shop.settings(payment_kind_told=kind_told)
@@ -198,10 +198,10 @@ def test_what_is_told_of_a_payment_method_unasked(
         ("4000100011112224", True, "400010"),
     ],
 )
-def test_who_asks_for_the_issuer_is_told_its_number(
+def test_the_issuer_number_is_returned_on_request(
     shop: Merchant, number: str, kept: bool, issuer: str | None
 ) -> None:
-    """Of a card that is no published test card they are kept where the account says so."""
+    """Those of cards that are no published test cards are stored if the setting says so."""
     shop.settings(issuer_numbers=kept)
     profile_id, payment_id = stored(shop, payment=card(number))
     for told in (
@@ -214,7 +214,7 @@ def test_who_asks_for_the_issuer_is_told_its_number(
     assert "issuerNumber" not in unasked
 
 
-def test_a_hosted_profile_page_without_validation(shop: Merchant) -> None:
+def test_a_hosted_profile_page_needs_no_validation(shop: Merchant) -> None:
     """AuthorizeNet/sdk-ruby, cim_spec.rb, "should be able to receive hosted profile access token":
     its default for hostedProfileValidationMode is none."""
     profile_id, _ = stored(shop)
@@ -239,7 +239,7 @@ def test_a_hosted_profile_page_without_validation(shop: Merchant) -> None:
         (["json", "xml"], {}, "E00114", ""),
     ],
 )
-def test_the_transaction_response_of_an_api_error_in_xml(
+def test_an_api_error_has_an_empty_transaction_response_by_setting(
     shop: Merchant, forms: list[str], credentials: dict[str, str], code: str, left: str | None
 ) -> None:
     shop.settings(empty_transaction_response=forms)
@@ -276,7 +276,7 @@ def test_the_transaction_response_of_an_api_error_in_xml(
         ),
     ],
 )
-def test_an_error_has_the_lists_that_the_schema_demands(
+def test_an_error_has_the_lists_that_the_schema_requires(
     shop: Merchant, method: str, body: dict[str, Any], left: dict[str, Any]
 ) -> None:
     stranger = {"name": shop.login, "transactionKey": "another-key"}
@@ -287,7 +287,7 @@ def test_an_error_has_the_lists_that_the_schema_demands(
     assert answer == left
 
 
-def test_a_profile_that_is_not_there_leaves_an_empty_transaction_response(shop: Merchant) -> None:
+def test_an_unknown_profile_has_an_empty_transaction_response(shop: Merchant) -> None:
     """Recorded in JSON by aquaticpond's tests in 2022, can_handle_failure."""
     sent = {"transactionType": "authCaptureTransaction", "amount": "100"}
     profile = {"customerProfileId": "1", "paymentProfile": {"paymentProfileId": "1"}}
@@ -302,9 +302,9 @@ def test_a_profile_that_is_not_there_leaves_an_empty_transaction_response(shop: 
     assert answer.keys() == {"messages"}
 
 
-def test_the_status_of_a_subscription_in_xml(shop: Merchant) -> None:
-    """AuthorizeNet/sdk-python, constants.py and ARBGetSubscriptionStatusController: it takes the
-    root's note, with the blank before it, and the Status element out before it reads the rest."""
+def test_the_status_of_a_subscription_in_xml_has_a_note(shop: Merchant) -> None:
+    """AuthorizeNet/sdk-python, constants.py and ARBGetSubscriptionStatusController: it removes the
+    root's note, with the space before it, and the Status element before it parses the rest."""
     made = shop.call("ARBCreateSubscriptionRequest", subscription=plan("2040-01-31"))
     body = {
         "merchantAuthentication": shop.credentials,
@@ -329,7 +329,7 @@ def test_the_status_of_a_subscription_in_xml(shop: Merchant) -> None:
         ("2039-12", ["E00018"], [ENDS_TOO_EARLY]),
     ],
 )
-def test_a_card_that_ends_before_the_subscription_begins(
+def test_a_card_that_expires_before_the_subscription_is_rejected(
     shop: Merchant, expiry: str, codes: list[str], texts: list[str]
 ) -> None:
     """ActiveMerchant, remote_authorize_net_arb_test.rb, test_recurring_should_fail_expired_credit_
@@ -341,7 +341,7 @@ def test_a_card_that_ends_before_the_subscription_begins(
     assert ([each["code"] for each in told], [each["text"] for each in told]) == (codes, texts)
 
 
-def test_a_batch_has_flags_for_what_may_be_absent(shop: Merchant) -> None:
+def test_a_batch_has_flags_for_optional_values(shop: Merchant) -> None:
     """authnetjson, AuthnetJsonReportingTest.php, testGetSettledBatchListRequestSuccess."""
     shop.charge("98.00", number="5424000000000015")
     shop.process.control("/settle")
@@ -363,7 +363,7 @@ def test_a_batch_has_flags_for_what_may_be_absent(shop: Merchant) -> None:
 
 
 @pytest.mark.parametrize("sent", [None, {"address": "2 Dock St", "city": "Bellevue"}])
-def test_the_details_of_a_paypal_payment_say_where_it_goes(
+def test_the_details_of_a_paypal_payment_have_an_address(
     shop: Merchant, sent: dict[str, str] | None
 ) -> None:
     """AuthorizeNet/sample-code-ruby, PayPalExpressCheckout/get-details.rb, prints address, city,

@@ -1,4 +1,4 @@
-"""docs/simulator.md: its commands work as they stand, and its tables are those of the code."""
+"""The commands in docs/simulator.md work, and its tables are complete."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ TEXT = DOCUMENT.read_text()
 
 
 def commands() -> Iterator[list[str]]:
-    """The words of every curl command, as a shell would take them."""
+    """Yield the words of every curl command, split as a shell does."""
     lines = iter(TEXT.splitlines())
     for line in lines:
         if not line.startswith("    curl "):
@@ -32,7 +32,7 @@ def commands() -> Iterator[list[str]]:
 
 
 def run(process: Process, words: list[str]) -> httpx.Response:
-    """What curl does with the options that the document uses; any other one is an error."""
+    """Send what curl would, for the options in the document; another option is an error."""
     method, headers, body, auth, url = "", {}, None, None, ""
     rest = iter(words[1:])
     for word in rest:
@@ -56,9 +56,9 @@ def run(process: Process, words: list[str]) -> httpx.Response:
     return process.client.request(method, url, content=body, headers=headers, auth=auth)
 
 
-def test_every_command_works_as_it_stands(start: Callable[..., Process]) -> None:
+def test_every_command_of_the_document_works(start: Callable[..., Process]) -> None:
     process = start("--seed", "1")
-    # What the examples name must be there; and nobody listens where their notifications go.
+    # The examples' transactions must exist; their notifications go to a closed port.
     examples = {
         "66417696055": lambda: paid(process, CARD),
         "66417696056": lambda: paid(process, BANK),
@@ -89,7 +89,7 @@ BANK = {
 
 
 def paid(process: Process, payment: dict[str, Any]) -> str:
-    """The id of a sale that has settled."""
+    """Return the id of a settled sale."""
     body = {
         "createTransactionRequest": {
             "merchantAuthentication": {"name": "easypay-sim", "transactionKey": "sim-secret-key-1"},
@@ -107,14 +107,14 @@ def paid(process: Process, payment: dict[str, Any]) -> str:
 
 
 def first_cells(after: str) -> set[str]:
-    """The names in the first column of the table that follows a line which begins so."""
+    """Return the names in the first column of the table after the text `after`."""
     rows = TEXT[TEXT.index(after) :].split("\n\n")
     table = next(part for part in rows if part.startswith("| "))
     cells = [line.split("|")[1] for line in table.splitlines()[2:]]
     return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
 
-def test_the_tables_are_those_of_the_code() -> None:
+def test_the_tables_list_every_setting_and_fault() -> None:
     assert first_cells("Adding an account again changes it.") == set(Settings.__struct_fields__)
     told = first_cells("**Faults.**") | first_cells("Faults of notifications match")
     assert told == set(get_args(Kind))

@@ -1,4 +1,4 @@
-"""Requests at random: every one is answered in its form, and nothing that was answered is lost."""
+"""Random requests: every reply fits the schema, and nothing that was answered is lost."""
 
 import socket
 from collections import Counter
@@ -18,7 +18,7 @@ _encode = msgspec.json.encode
 
 
 def send(shop: Merchant, load: Workload) -> str:
-    """One request in JSON, which teaches the workload; its code."""
+    """Send a request in JSON, let the workload learn from the reply and return its code."""
     method, body = load.request()
     reply = shop.process.client.post(WIRE, json={method: body})
     assert reply.status_code == 200, (method, body)
@@ -29,8 +29,8 @@ def send(shop: Merchant, load: Workload) -> str:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_the_schema_allows_is_answered_in_its_form(shop: Merchant, seed: int) -> None:
-    """Each answer is held against the schema by the client's own hook (fitting.py)."""
+def test_every_reply_to_a_random_request_fits_the_schema(shop: Merchant, seed: int) -> None:
+    """The client checks each reply against the schema (reply_schema_check.py)."""
     shop.settings(paypal=True)
     load = Workload(shop, seed)
     codes = Counter[str]()
@@ -42,7 +42,7 @@ def test_whatever_the_schema_allows_is_answered_in_its_form(shop: Merchant, seed
         codes[root.findtext("messages/message/code", "")] += 1
         if count == 250:
             shop.process.control("/settle")
-    assert codes["E00001"] == 0  # what no method of ours knows
+    assert codes["E00001"] == 0  # every request was parsed
     assert codes["I00001"] > 150
     assert {"E00027", "E00040", "I00004"} < codes.keys()
 
@@ -51,7 +51,7 @@ TOLD = ("transactions", "settings", "accounts", "notifications?limit=1000", "clo
 
 
 def state_of(process: Process, shops: list[Merchant]) -> dict[str, Any]:
-    """All that can be asked of the control surface and the wire, in JSON."""
+    """Return all state that the control API and the API show, in JSON."""
     told: dict[str, Any] = {path: process.control(f"/{path}", method="GET") for path in TOLD}
     for shop in shops:
         told[shop.login] = {
@@ -75,7 +75,7 @@ def state_of(process: Process, shops: list[Merchant]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_random_day_is_the_same_after_every_kill(
+def test_the_state_after_random_requests_survives_kills(
     start: Callable[..., Process], tmp_path: Path, seed: int
 ) -> None:
     state = tmp_path / "state.jsonl"
@@ -99,11 +99,11 @@ def test_a_random_day_is_the_same_after_every_kill(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_was_answered_is_there_after_a_kill_in_the_middle(
+def test_every_answered_sale_survives_a_kill_under_load(
     start: Callable[..., Process], tmp_path: Path, seed: int
 ) -> None:
-    """Requests come without a pause when the process is killed; the state file is then torn
-    in several places, and what is whole in it is read."""
+    """The process is killed during continuous requests. Then the state file is cut
+    at several places, and all complete lines must be read."""
     state = tmp_path / "state.jsonl"
     process = start("--state-file", state)
     shop = process.merchant()
@@ -137,7 +137,7 @@ def test_what_was_answered_is_there_after_a_kill_in_the_middle(
         if torn == 0:
             assert told <= kept
         else:
-            assert kept  # a torn end takes no more than itself with it
+            assert kept  # only the incomplete line is lost
             assert len(kept) >= len(told) - 1 - torn // 40
         assert Merchant(process, shop.login).charge()["responseCode"] == "1"
         process.kill()
@@ -156,14 +156,14 @@ def sale(shop: Merchant) -> dict[str, Any]:
 
 
 def approved(answers: bytes) -> set[str]:
-    """The ids that whole answers of a connection told of."""
+    """Return the ids in the complete replies of a connection."""
     found = set()
     for part in answers.split(b"HTTP/1.1 200")[1:]:
         body = part.partition(b"\r\n\r\n")[2].removeprefix(b"\xef\xbb\xbf")
         try:
             answer = _decode(body)
         except msgspec.DecodeError:
-            continue  # the last one is cut
+            continue  # the last reply is incomplete
         response = answer.get("transactionResponse") or {}
         if response.get("responseCode") == "1" and response.get("transId") != "0":
             found.add(response["transId"])

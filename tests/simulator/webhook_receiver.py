@@ -1,4 +1,4 @@
-"""The other end of a webhook: an HTTP server that remembers what it is told."""
+"""An HTTP server that receives and keeps webhook notifications."""
 
 import hmac
 import queue
@@ -44,15 +44,15 @@ EVERYTHING = [
 
 
 def eventually(found: Callable[[], Any]) -> Any:
-    """What `found` gives once it is true."""
+    """Wait until `found` returns a true value and return it."""
     deadline = time.monotonic() + 5
     while not (value := found()):
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "timed out waiting for the condition"
     return value
 
 
 class Told:
-    """One delivery as it arrived."""
+    """A received delivery."""
 
     def __init__(self, path: str, headers: Any, body: bytes) -> None:
         self.path = path
@@ -69,7 +69,7 @@ class Told:
 
 
 class Receiver:
-    """Answers 200, or what `answers` says first; while `hanging` is set it does not answer."""
+    """Answers 200, or the next status of `answers`; while `hanging` is set it does not answer."""
 
     def __init__(self, certificate: Path | None = None) -> None:
         self.told: queue.Queue[Told] = queue.Queue()
@@ -114,7 +114,7 @@ class Receiver:
 
 
 class Rest:
-    """A merchant's calls under /rest/v1."""
+    """A merchant's requests under /rest/v1."""
 
     def __init__(self, shop: Merchant) -> None:
         self.client = shop.process.client
@@ -129,7 +129,7 @@ class Rest:
         return self.client.request(method, f"/rest/v1/{path}", json=body, auth=self.auth)
 
     def listen(self, url: str, *event_types: str, **fields: Any) -> str:
-        """A new webhook's id; to everything unless said otherwise."""
+        """Create a webhook, by default for every event type; return its id."""
         body = {"url": url, "eventTypes": list(event_types or EVERYTHING), **fields}
         found: str = self.ask("POST", "webhooks", body)["webhookId"]
         return found
@@ -139,6 +139,6 @@ class Rest:
         return found
 
     def notifications(self, query: str = "") -> list[dict[str, Any]]:
-        """Newest first."""
+        """Return the notifications, newest first."""
         found: list[dict[str, Any]] = self.ask("GET", f"notifications{query}")["notifications"]
         return found

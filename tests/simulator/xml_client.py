@@ -1,4 +1,4 @@
-"""The wire in XML, written and read without the simulator's own code; what schema and XML say."""
+"""An XML client, independent of the simulator's code, that checks replies against the schema."""
 
 import json
 import re
@@ -19,11 +19,11 @@ SCHEMA = json.loads(
     (Path(authorizenet_simulator.__file__).parent / "data/schema.json").read_bytes()
 )
 ARTEFACTS = re.compile(r"\w+Specified|SupplementalDataQualificationIndicator|note")
-"""Keys that only JSON has; `note` is an attribute in XML."""
+"""Keys that exist only in JSON; `note` is an attribute in XML."""
 
 
 def element(name: str, value: Any) -> str:
-    """One element, or several of one name for a list."""
+    """Write one element, or several of the same name for a list."""
     if isinstance(value, list):
         return "".join(element(name, each) for each in value)
     if isinstance(value, dict):
@@ -38,7 +38,7 @@ def document(method: str, body: dict[str, Any]) -> str:
 
 
 def post(process: Process, body: str | bytes, kind: str | None = "text/xml") -> bytes:
-    """The answer's bytes; whatever is sent, the simulator answers with status 200."""
+    """Send a body and return the reply's bytes; the status must be 200."""
     headers = {} if kind is None else {"content-type": kind}
     content = body.encode() if isinstance(body, str) else body
     reply = process.client.post(WIRE, content=content, headers=headers)
@@ -48,7 +48,7 @@ def post(process: Process, body: str | bytes, kind: str | None = "text/xml") -> 
 
 
 def parse(answer: bytes) -> ElementTree.Element:
-    """The root of an answer whose form is right: BOM, declaration, namespaces, schema."""
+    """Check BOM, declaration, namespaces and schema of a reply; return its root."""
     assert answer.startswith(BOM + HEAD.encode() + b"<")
     root = ElementTree.fromstring(answer)
     for each in root.iter():
@@ -73,7 +73,7 @@ def sale(amount: str = "12.50", **after: Any) -> dict[str, Any]:
 
 
 def refused(process: Process, body: str | bytes, kind: str | None = "text/xml") -> tuple[str, str]:
-    """Code and text of the ErrorResponse that something is answered with."""
+    """Send an invalid request; return code and text of the ErrorResponse."""
     root = parse(post(process, body, kind))
     assert root.tag == "ErrorResponse"
     return error(root)
@@ -90,7 +90,7 @@ def ref_id(process: Process, body: str | bytes, kind: str | None = "text/xml") -
 
 
 def misfits(root: ElementTree.Element) -> list[str]:
-    """Where the document breaks the order or the names of the response's type."""
+    """Return where the document violates the order or names of the response's type."""
     return list(_misfits(root, SCHEMA["elements"][root.tag]))
 
 
@@ -126,7 +126,7 @@ def _fields(definition: Any) -> Iterator[Any]:
 
 
 def facts_of_xml(root: ElementTree.Element) -> list[tuple[str, str]]:
-    """Every leaf as (name, text), sorted. What lies in a list of texts is named after the list."""
+    """Return every leaf as (name, text), sorted. Items of a list of texts have the list's name."""
     found = []
     for parent in root.iter():
         for child in parent:
@@ -144,7 +144,7 @@ TEXT_LISTS = {
 
 
 def facts_of_json(tree: Any, name: str = "") -> list[tuple[str, str]]:
-    """The same of a JSON answer, whose numbers were read as texts."""
+    """Return the same for a JSON reply, whose numbers were read as text."""
     children: list[tuple[str, Any]] = []
     if isinstance(tree, dict):
         children = [pair for pair in tree.items() if not ARTEFACTS.fullmatch(pair[0])]
@@ -163,7 +163,7 @@ def read_json(answer: bytes) -> Any:
 
 
 def leaf_type(spec: Any) -> dict[str, Any]:
-    """The facets of a leaf, those of its base included."""
+    """Return a leaf's facets, including those of its base."""
     facets = {"base": spec} if isinstance(spec, str) else spec
     if facets["base"] in SCHEMA["simple"]:
         return leaf_type(SCHEMA["simple"][facets["base"]]) | {
@@ -173,7 +173,7 @@ def leaf_type(spec: Any) -> dict[str, Any]:
 
 
 def fields_of(definition: Any) -> list[list[Any]]:
-    """A type's fields in groups: a group has several where only one of them may come."""
+    """Return a type's fields in groups; a group with several fields is a choice."""
     groups: list[list[Any]] = []
     in_choice = False
     for field in _fields(definition):

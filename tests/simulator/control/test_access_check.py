@@ -1,4 +1,4 @@
-"""Web pages of other origins cannot use the control surface; nonsense changes nothing."""
+"""Web pages of other origins cannot use the control API; invalid requests change nothing."""
 
 import json
 import socket
@@ -34,7 +34,7 @@ FOREIGN: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-def test_strangers_find_the_door_closed(shop: Merchant, headers: dict[str, str]) -> None:
+def test_other_origins_and_host_names_are_rejected(shop: Merchant, headers: dict[str, str]) -> None:
     client = shop.process.client
     for method, path in (
         ("GET", ""),
@@ -52,7 +52,7 @@ def test_strangers_find_the_door_closed(shop: Merchant, headers: dict[str, str])
         assert "error" in reply.json()
 
 
-def test_the_page_itself_and_programs_are_let_in(process: Process) -> None:
+def test_the_page_itself_and_programs_have_access(process: Process) -> None:
     own = process.url
     port = own.rpartition(":")[2]
     for headers in (
@@ -68,12 +68,12 @@ def test_the_page_itself_and_programs_are_let_in(process: Process) -> None:
         assert process.client.get("/simulator", headers=headers).status_code == 200, headers
         assert process.client.get("/simulator/clock", headers=headers).status_code == 200, headers
     alive = process.client.get("/simulator/livez", headers={"Host": "sim.internal"})
-    assert alive.status_code == 200, "it says nothing but that it is up"
+    assert alive.status_code == 200, "the liveness check is open to everybody"
     wire = process.client.post(WIRE, content=b"{}", headers={"Origin": "http://shop.example"})
-    assert wire.status_code == 200, "the wire is for the browsers of every shop"
+    assert wire.status_code == 200, "the API is open to the pages of every shop"
 
 
-def test_a_name_it_was_told_of(start: Callable[..., Process]) -> None:
+def test_a_host_name_given_by_option_is_allowed(start: Callable[..., Process]) -> None:
     process = start("--allow-host", "Simulator", "--allow-host", "pay.example")
     for name, status in (("simulator:9000", 200), ("PAY.example", 200), ("other", 403)):
         reply = process.client.get("/simulator/clock", headers={"Host": name})
@@ -117,7 +117,7 @@ NONSENSE: list[dict[str, Any] | str] = [
 ]
 
 
-def test_a_clock_that_is_told_nonsense_goes_on_as_it_was(process: Process) -> None:
+def test_an_invalid_clock_request_does_not_change_the_clock(process: Process) -> None:
     process.control("/clock", {"now": "2026-07-01T12:00:00Z", "stopped": True})
     before = process.control("/clock", method="GET")
     assert before == {"now": "2026-07-01T12:00:00Z", "real": False, "stopped": True}
@@ -128,7 +128,7 @@ def test_a_clock_that_is_told_nonsense_goes_on_as_it_was(process: Process) -> No
         assert process.control("/clock", method="GET") == before, body[:80]
 
 
-def test_a_clock_may_go_back_and_everything_goes_on(process: Process) -> None:
+def test_the_simulator_works_after_the_clock_went_back(process: Process) -> None:
     shop = process.merchant()
     process.control("/clock", {"now": "2030-01-01"})
     sale = shop.charge("2.00")
@@ -205,7 +205,7 @@ ODD: list[tuple[str, str]] = [
 ]
 
 
-def test_odd_orders_are_refused_and_change_nothing(process: Process) -> None:
+def test_invalid_control_requests_are_rejected_and_change_nothing(process: Process) -> None:
     def state() -> list[Any]:
         return [
             process.control(path, method="GET") for path in ("/accounts", "/settings", "/faults")
@@ -223,8 +223,8 @@ def test_odd_orders_are_refused_and_change_nothing(process: Process) -> None:
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 40])
-def test_an_offered_upgrade_takes_no_body_away(shop: Merchant, pieces: int) -> None:
-    """Without its body, this reset would be of everything. Java's client and `curl --http2` offer
+def test_a_request_that_offers_an_upgrade_keeps_its_body(shop: Merchant, pieces: int) -> None:
+    """Without its body, this request would reset everything. Java's client and `curl --http2` offer
     an upgrade with every request."""
     reset = b'{"login": "nobody"}'
     login = b'{"merchantAuthentication": {"name": "a", "transactionKey": "b"}}'

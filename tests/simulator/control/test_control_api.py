@@ -1,4 +1,4 @@
-"""The control surface: faults, reset, bad requests, and what survives a kill -9."""
+"""The control API: faults, reset, invalid requests, and persistence over a kill -9."""
 
 import json
 import time
@@ -12,7 +12,7 @@ import pytest
 from simulator.merchant_client import VISA, Merchant, Process, card_sale, reason
 
 
-def test_a_reply_that_is_dropped_was_charged(shop: Merchant) -> None:
+def test_a_charge_whose_reply_is_dropped_is_made(shop: Merchant) -> None:
     shop.fault("drop_reply", count=1)
     with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
         shop.charge(invoice="lost")
@@ -20,14 +20,14 @@ def test_a_reply_that_is_dropped_was_charged(shop: Merchant) -> None:
     assert shop.charge(invoice="next")["responseCode"] == "1"
 
 
-def test_a_connection_that_is_reset_was_not(shop: Merchant) -> None:
+def test_a_charge_whose_connection_is_reset_is_not_made(shop: Merchant) -> None:
     shop.fault("reset_before", count=1)
     with pytest.raises(httpx.ReadError):
         shop.charge()
     assert shop.truth() == []
 
 
-def test_server_errors(shop: Merchant) -> None:
+def test_server_errors_come_before_or_after_the_charge(shop: Merchant) -> None:
     shop.fault("error_before", count=1)
     assert shop.post("authenticateTestRequest").status_code == 500
     shop.fault("error_after", count=1, status=503, method="createTransactionRequest")
@@ -42,7 +42,7 @@ def charge_raw(shop: Merchant, invoice: str = "raw") -> httpx.Response:
     )
 
 
-def test_bodies_that_cannot_be_read(shop: Merchant) -> None:
+def test_garbage_and_truncated_replies_hide_a_charge(shop: Merchant) -> None:
     shop.fault("truncate", count=1)
     reply = charge_raw(shop, "half")
     assert reply.status_code == 200
@@ -54,7 +54,7 @@ def test_bodies_that_cannot_be_read(shop: Merchant) -> None:
     assert [row["invoice_number"] for row in shop.truth()] == ["half", "html"]
 
 
-def test_a_busy_server_did_nothing(shop: Merchant) -> None:
+def test_a_busy_server_charges_nothing(shop: Merchant) -> None:
     shop.fault("busy", count=2)
     for _ in range(2):
         answer = shop.call("authenticateTestRequest")
@@ -62,7 +62,7 @@ def test_a_busy_server_did_nothing(shop: Merchant) -> None:
     assert shop.call("authenticateTestRequest")["messages"]["resultCode"] == "Ok"
 
 
-def test_late_replies_and_late_charges(shop: Merchant) -> None:
+def test_replies_and_charges_can_be_late(shop: Merchant) -> None:
     impatient = httpx.Client(base_url=shop.process.url, timeout=0.1)
     body = {"merchantAuthentication": shop.credentials, "transactionRequest": card_sale()}
     shop.fault("late_reply", count=1, delay_ms=500)
@@ -81,7 +81,7 @@ def test_late_replies_and_late_charges(shop: Merchant) -> None:
     assert shop.truth()[-1]["amount"] == "11.00"
 
 
-def test_a_late_charge_by_the_clock_comes_when_the_clock_is_moved(
+def test_a_late_charge_by_the_clock_is_made_when_the_clock_is_set_forward(
     start: Callable[..., Process],
 ) -> None:
     process = start()
@@ -99,12 +99,12 @@ def test_a_late_charge_by_the_clock_comes_when_the_clock_is_moved(
         assert time.monotonic() < deadline, "the late charge never came"
 
 
-def test_refused_connections(start: Callable[..., Process]) -> None:
+def test_connections_are_refused_until_the_fault_ends(start: Callable[..., Process]) -> None:
     process = start()
     number = process.control("/faults", {"kind": "refuse"})["id"]
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{process.url}/simulator/livez")
-    # The connection that ordered it stays, so that it can be taken back.
+    # The connection that requested the fault stays open, so that it can delete it.
     process.control(f"/faults/{number}", method="DELETE")
     assert httpx.get(f"{process.url}/simulator/livez").status_code == 200
     process.control("/faults", {"kind": "refuse", "duration_ms": 800})
@@ -128,7 +128,7 @@ def test_latency_adds_to_every_matching_call(shop: Merchant) -> None:
     assert time.monotonic() - begun >= 0.06
 
 
-def test_probability_and_transaction_type(shop: Merchant) -> None:
+def test_faults_match_by_probability_and_transaction_type(shop: Merchant) -> None:
     shop.fault("busy", probability=0.0)
     shop.fault("busy", probability=1.0, transaction_type="voidTransaction")
     sale = shop.charge()
@@ -156,7 +156,7 @@ def test_probability_and_transaction_type(shop: Merchant) -> None:
         ("GET", "/nothing", None, 404),
     ],
 )
-def test_bad_orders_are_refused(
+def test_invalid_control_requests_are_rejected(
     shared: Process, method: str, path: str, body: Any, status: int
 ) -> None:
     reply = shared.client.request(method, f"/simulator{path}", json=body)
@@ -164,7 +164,7 @@ def test_bad_orders_are_refused(
     assert reply.json()["error"]
 
 
-def test_the_truth_by_invoice_and_newest(shop: Merchant) -> None:
+def test_transactions_are_listed_by_invoice_and_newest(shop: Merchant) -> None:
     for name in ("a", "b", "c"):
         shop.charge(invoice=name)
     found = shop.process.control(f"/transactions?login={shop.login}&invoice_number=b", method="GET")
@@ -173,7 +173,7 @@ def test_the_truth_by_invoice_and_newest(shop: Merchant) -> None:
     assert [row["invoice_number"] for row in newest] == ["b", "c"]
 
 
-def test_a_reset_forgets_one_account_or_all(start: Callable[..., Process]) -> None:
+def test_a_reset_clears_one_account_or_all(start: Callable[..., Process]) -> None:
     process = start()
     one, other = process.merchant(), process.merchant()
     first = one.charge(invoice="x")
@@ -190,7 +190,7 @@ def test_a_reset_forgets_one_account_or_all(start: Callable[..., Process]) -> No
     assert int(one.charge(invoice="x")["transId"]) > int(again["transId"])
 
 
-def test_everything_survives_a_kill(start: Callable[..., Process], tmp_path: Path) -> None:
+def test_all_state_survives_a_kill(start: Callable[..., Process], tmp_path: Path) -> None:
     state = tmp_path / "state.jsonl"
     process = start("--state-file", state)
     shop = process.merchant(currencies=["CAD", "USD"])
@@ -239,7 +239,7 @@ def test_everything_survives_a_kill(start: Callable[..., Process], tmp_path: Pat
     assert int(shop.charge()["transId"]) > int(paid["transId"]) + 1
 
 
-def test_the_state_file_holds_no_card(start: Callable[..., Process], tmp_path: Path) -> None:
+def test_the_state_file_has_no_card_number(start: Callable[..., Process], tmp_path: Path) -> None:
     state = tmp_path / "state.jsonl"
     process = start("--state-file", state)
     shop = process.merchant()
@@ -268,7 +268,7 @@ def test_a_seed_makes_ids_and_codes_repeatable(start: Callable[..., Process]) ->
     assert first_charges("7") != first_charges("8")
 
 
-def test_a_polite_stop(start: Callable[..., Process]) -> None:
+def test_sigterm_stops_it_with_status_0(start: Callable[..., Process]) -> None:
     process = start()
     process.merchant().charge()
     assert process.stop() == 0

@@ -1,4 +1,4 @@
-"""The page and the calls that it shows: masked, escaped, bounded."""
+"""The page and the calls that it shows: masked, escaped, limited in number."""
 
 import json
 import re
@@ -24,11 +24,11 @@ def calls(shop: Merchant, query: str = "") -> list[dict[str, Any]]:
 
 @pytest.fixture
 def shop(start: Callable[..., Process]) -> Merchant:
-    """The only one that calls: what is kept of each second is its own."""
+    """A shop with its own process, so that the limit per second only counts its calls."""
     return start().merchant()
 
 
-def test_a_call_is_shown_as_it_was_without_its_secrets(shop: Merchant) -> None:
+def test_a_call_is_shown_unchanged_except_for_secrets(shop: Merchant) -> None:
     sale = shop.charge(code="987", invoice="order-17", billTo={"address": f"card {VISA}"})
     (call,) = calls(shop)
     assert (call["method"], call["transaction_type"]) == (
@@ -48,7 +48,7 @@ def test_a_call_is_shown_as_it_was_without_its_secrets(shop: Merchant) -> None:
     assert not any(secret in json.dumps(call) for secret in SECRETS)
 
 
-def test_a_call_in_xml(shop: Merchant) -> None:
+def test_a_call_in_xml_is_shown_masked(shop: Merchant) -> None:
     card = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12", "cardCode": "987"}}
     request = xml_client.sale("12.50") | {"payment": card}
     root = xml_client.call(shop, "createTransactionRequest", transactionRequest=request)
@@ -67,7 +67,7 @@ def test_a_call_in_xml(shop: Merchant) -> None:
     assert not any(secret.strip('"') in json.dumps(call) for secret in SECRETS[:2])
 
 
-def test_what_cannot_be_read_is_shown_and_masked_too(shop: Merchant) -> None:
+def test_an_invalid_request_is_shown_masked(shop: Merchant) -> None:
     broken = (
         b'{"createTransactionRequest": {"merchantAuthentication": {"name": "'
         + shop.login.encode()
@@ -82,7 +82,7 @@ def test_what_cannot_be_read_is_shown_and_masked_too(shop: Merchant) -> None:
     assert not any(secret in json.dumps(call) for secret in SECRETS)
 
 
-def test_calls_that_met_a_fault(shop: Merchant) -> None:
+def test_a_call_is_shown_with_its_fault(shop: Merchant) -> None:
     shop.fault("busy", count=1)
     shop.call("authenticateTestRequest")
     shop.fault("error_after", count=1, status=503)
@@ -92,7 +92,7 @@ def test_calls_that_met_a_fault(shop: Merchant) -> None:
     assert (after["fault"], after["outcome"], after["http_status"]) == ("error_after", "", 503)
 
 
-def test_filters(shop: Merchant) -> None:
+def test_calls_can_be_filtered(shop: Merchant) -> None:
     shop.charge(invoice="first")
     shop.call("authenticateTestRequest")
     shop.charge(invoice="second")
@@ -106,14 +106,14 @@ def test_filters(shop: Merchant) -> None:
     assert shop.process.client.get("/simulator/calls?limit=-1").status_code == 400
 
 
-def test_no_more_than_so_many_are_kept(shop: Merchant) -> None:
+def test_the_number_of_kept_calls_is_limited(shop: Merchant) -> None:
     shop.process.control("/settings", {"recorded_calls_per_s": 100_000})
     for _ in range(250):
         shop.call("authenticateTestRequest")
     assert len(calls(shop)) == 200
     shop.process.control("/settings", {"recorded_calls_per_s": 0})
     deadline = time.monotonic() + 5
-    while shop.process.control("/calls", method="GET")["not_kept"] == 0:  # from the next second on
+    while shop.process.control("/calls", method="GET")["not_kept"] == 0:  # until the next second
         assert time.monotonic() < deadline, "calls are still kept"
         shop.call("authenticateTestRequest")
     newest = calls(shop)[0]["number"]
@@ -154,25 +154,25 @@ def test_no_more_than_so_many_are_kept(shop: Merchant) -> None:
         ),
     ],
 )
-def test_masking(sent: str, kept: str) -> None:
+def test_secrets_and_card_numbers_are_masked(sent: str, kept: str) -> None:
     assert mask(sent.encode()) == kept
     assert mask(sent.encode("utf-16")) == kept
 
 
-def test_a_long_body_is_cut_without_leaving_half_a_number() -> None:
+def test_a_long_body_is_cut_without_part_of_a_number() -> None:
     for before in range(65_510, 65_540):
         kept = mask(b"<" + b"x" * before + VISA.encode())
         assert len(kept) <= 65_537
         assert re.search("[0-9]{5}", kept) is None
 
 
-def test_a_form_is_not_kept() -> None:
+def test_a_body_that_is_no_json_or_xml_is_not_kept() -> None:
     kept = mask(b"x_card_num=4111111111111111&x_card_code=987")
     assert kept == "(43 bytes that are neither JSON nor XML are not kept)"
 
 
 class Markup(HTMLParser):
-    """What a page loads, and what its markup would run."""
+    """Collects what a page loads, and what its markup would run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,21 +187,21 @@ class Markup(HTMLParser):
                 self.handlers.append(name)
 
 
-def test_the_page_runs_nothing_that_a_client_sent(shop: Merchant) -> None:
+def test_the_page_never_runs_text_of_a_client(shop: Merchant) -> None:
     attack = "<img src=x onerror=alert(1)>"
     shop.charge(invoice=attack[:20], billTo={"address": "</script><script>alert(1)</script>"})
     reply = shop.process.client.get("/simulator")
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     page = reply.text
-    # The page holds no data; it fetches JSON, which no browser takes for markup...
+    # The page contains no data; it fetches JSON, which browsers do not render as markup...
     assert shop.login not in page
     assert "alert" not in page
     listed = shop.process.client.get("/simulator/calls")
     assert listed.headers["content-type"].startswith("application/json")
     assert listed.headers["x-content-type-options"] == "nosniff"
     assert "<script>alert(1)" in listed.json()["calls"][0]["request"]
-    # ... and puts it in as text: none of the ways to make markup of text is used,
+    # ... and inserts it as text: it uses no function that parses text as markup,
     for way in (
         "innerHTML",
         "outerHTML",
@@ -211,7 +211,7 @@ def test_the_page_runs_nothing_that_a_client_sent(shop: Merchant) -> None:
         "Function(",
     ):
         assert way not in page
-    # and the policy lets only the page's own script run, should one ever be.
+    # and if it did, the policy lets only the page's own script run.
     policy = reply.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy
@@ -225,7 +225,7 @@ def test_the_page_needs_no_network(shop: Merchant) -> None:
     assert markup.handlers == []
 
 
-def test_the_notifications_of_every_account(shop: Merchant) -> None:
+def test_notifications_of_every_account_are_listed(shop: Merchant) -> None:
     assert shop.process.control("/notifications", method="GET") == []
     shop.process.control(
         "/accounts",

@@ -1,4 +1,4 @@
-"""Faults on order that meet the wire: throttling, maintenance, slow and foreign bodies."""
+"""Faults of API calls: throttling, maintenance, slow and wrong replies."""
 
 import json
 import time
@@ -18,17 +18,17 @@ def code(answer: dict[str, Any]) -> str:
     return found
 
 
-def test_a_throttle_counts_each_method_by_itself(shop: Merchant) -> None:
+def test_a_throttle_counts_each_method_separately(shop: Merchant) -> None:
     number = shop.fault("throttle", rate=3)
     answers = [code(shop.call(ALIVE)) for _ in range(6)]
     assert answers[:3] == ["I00001"] * 3
     assert "E00053" in answers[3:]
-    assert shop.charge()["responseCode"] == "1"  # another method, another count
+    assert shop.charge()["responseCode"] == "1"  # other methods are counted separately
     shop.process.control(f"/faults/{number}", method="DELETE")
     assert [code(shop.call(ALIVE)) for _ in range(6)] == ["I00001"] * 6
 
 
-def test_a_throttled_sale_is_not_done_and_may_come_again(shop: Merchant) -> None:
+def test_a_throttled_sale_is_not_made_and_can_be_repeated(shop: Merchant) -> None:
     shop.fault("throttle", rate=1, transaction_type="authCaptureTransaction")
     assert shop.charge()["responseCode"] == "1"
     request = card_sale("3.00")
@@ -36,11 +36,11 @@ def test_a_throttled_sale_is_not_done_and_may_come_again(shop: Merchant) -> None
     assert len(shop.truth()) == 1
     deadline = time.monotonic() + 5
     while code(shop.transaction(**request)) == "E00053":
-        assert time.monotonic() < deadline, "the throttle never let go"
+        assert time.monotonic() < deadline, "the throttle still rejects"
     assert len(shop.truth()) == 2
 
 
-def test_maintenance(shop: Merchant) -> None:
+def test_during_maintenance_nothing_is_executed(shop: Merchant) -> None:
     shop.fault("maintenance", count=1, method="createTransactionRequest")
     assert code(shop.call(ALIVE)) == "I00001"
     request = {"transactionType": "voidTransaction", "refTransId": "1"}
@@ -48,13 +48,13 @@ def test_maintenance(shop: Merchant) -> None:
     assert shop.charge()["responseCode"] == "1"
 
 
-def test_a_body_that_dribbles_in_is_whole_in_the_end(shop: Merchant) -> None:
+def test_a_slow_body_is_complete_in_the_end(shop: Merchant) -> None:
     shop.fault("slow_body", count=2, step_bytes=40, delay_ms=15)
     begun = time.monotonic()
     assert shop.charge()["responseCode"] == "1"
     assert time.monotonic() - begun > 0.1
-    # A client that waits for each byte, but not for all of them, is served just the same; one
-    # that has had enough leaves, and the charge stands.
+    # A client with a time-out per read gets the whole body; one with a total time-out
+    # disconnects, and the charge stands.
     url, body = shop.process.url, charge_body(shop)
     with (
         httpx.Client(base_url=url) as client,
@@ -74,7 +74,7 @@ def charge_body(shop: Merchant) -> dict[str, Any]:
     }
 
 
-def test_a_foreign_content_type_hides_a_good_answer(shop: Merchant) -> None:
+def test_a_wrong_content_type_does_not_change_the_reply(shop: Merchant) -> None:
     shop.fault("wrong_content_type", count=1, content_type="text/html")
     reply = shop.process.client.post("/xml/v1/request.api", json=charge_body(shop))
     assert (reply.status_code, reply.headers["content-type"]) == (200, "text/html")
@@ -83,7 +83,7 @@ def test_a_foreign_content_type_hides_a_good_answer(shop: Merchant) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 403, 503])
-def test_a_page_of_the_cdn_means_that_nothing_was_done(shop: Merchant, status: int) -> None:
+def test_a_page_of_the_cdn_means_that_nothing_was_executed(shop: Merchant, status: int) -> None:
     shop.fault("html", count=1, status=status)
     reply = shop.process.client.post("/xml/v1/request.api", json=charge_body(shop))
     assert reply.status_code == status
@@ -106,14 +106,14 @@ def test_a_page_of_the_cdn_means_that_nothing_was_done(shop: Merchant, status: i
         {"kind": "webhook_reorder"},
     ],
 )
-def test_faults_that_make_no_sense(shop: Merchant, fault: dict[str, Any]) -> None:
+def test_invalid_faults_are_rejected(shop: Merchant, fault: dict[str, Any]) -> None:
     reply = shop.process.client.post("/simulator/faults", json=fault)
     assert reply.status_code == 400
     assert reply.json()["error"]
     assert shop.process.control("/faults", method="GET") == []
 
 
-def test_faults_of_notifications_leave_calls_alone(shop: Merchant) -> None:
+def test_faults_of_notifications_do_not_affect_calls(shop: Merchant) -> None:
     shop.fault("webhook_lose", count=1)
     assert shop.charge()["responseCode"] == "1"
     (fault,) = shop.process.control("/faults", method="GET")
@@ -128,18 +128,18 @@ def test_faults_of_notifications_leave_calls_alone(shop: Merchant) -> None:
         ({"kind": "throttle", "rate": 0.001}, "E00053"),
     ],
 )
-def test_a_refusal_has_the_form_of_the_request(
+def test_a_rejection_has_the_format_of_the_request(
     shop: Merchant, fault: dict[str, Any], expected: str
 ) -> None:
     shop.fault(**fault)
     if fault["kind"] == "throttle":
-        xml_client.call(shop, ALIVE)  # the one that it lets pass
+        xml_client.call(shop, ALIVE)  # the one call that the throttle allows
     assert code(shop.call(ALIVE)) == expected
     root = xml_client.call(shop, ALIVE)
     assert (root.tag, xml_client.error(root)[0]) == ("ErrorResponse", expected)
 
 
-def test_a_foreign_content_type_hides_a_good_answer_in_xml(shop: Merchant) -> None:
+def test_a_wrong_content_type_does_not_change_a_reply_in_xml(shop: Merchant) -> None:
     shop.fault("wrong_content_type", count=1)
     shop.fault("slow_body", count=1, step_bytes=100)
     body = xml_client.document(ALIVE, {"merchantAuthentication": shop.credentials})

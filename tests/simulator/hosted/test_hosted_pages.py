@@ -18,7 +18,7 @@ PAGE = "/payment/payment"
 
 
 class Browser:
-    """Fills in forms and follows what they say."""
+    """Fills in and submits forms."""
 
     def __init__(self, process: Process) -> None:
         self._client = process.client
@@ -27,7 +27,7 @@ class Browser:
         return self._client.post(path, data={"token": token})
 
     def submit(self, page: httpx.Response, form: int = 0, **typed: str) -> httpx.Response:
-        """One of the page's forms with its hidden fields, its values and what is typed."""
+        """Submit a form of the page with its hidden fields, its values and typed input."""
         found = re.findall(r'<form method="post" action="([^"]*)".*?>(.*?)</form>', page.text)
         action, inside = found[form]
         fields = {}
@@ -54,7 +54,7 @@ def setting(name: str, value: Any) -> dict[str, str]:
 
 
 def ask(shop: Merchant, *settings: dict[str, str], **transaction: Any) -> dict[str, Any]:
-    """getHostedPaymentPageRequest for a sale."""
+    """Send a getHostedPaymentPageRequest for a sale."""
     asked = {"transactionType": "authCaptureTransaction", "amount": "12.50", **transaction}
     return shop.call(
         "getHostedPaymentPageRequest",
@@ -69,7 +69,7 @@ def code(answer: dict[str, Any]) -> str:
     return found
 
 
-def test_a_buyer_pays_once_and_finds_the_way_back(shop: Merchant, browser: Browser) -> None:
+def test_a_payer_pays_once_and_gets_a_link_to_the_shop(shop: Merchant, browser: Browser) -> None:
     back = {"url": "https://shop.example/done?a=1&b=2", "urlText": "Back to <us>"}
     answer = ask(
         shop,
@@ -119,21 +119,21 @@ def test_the_pages_run_no_script_and_load_nothing(shop: Merchant, browser: Brows
         assert forbidden not in page.text
 
 
-def test_a_declined_card_may_be_followed_by_another(shop: Merchant, browser: Browser) -> None:
+def test_after_a_declined_card_another_can_be_tried(shop: Merchant, browser: Browser) -> None:
     page = browser.open(ask(shop, transactionType="authOnlyTransaction")["token"])
     declined = browser.pay(page, zip="46282")
     assert "This transaction has been declined." in declined.text
     bad = browser.pay(declined, number="4111 1111 1111 1112", zip="")
     assert "The credit card number is invalid." in bad.text
     typo = browser.submit(bad, cardNumber="41", expirationDate="12/40", firstName="Jane")
-    assert "wrong form" in typo.text
+    assert "badly formatted" in typo.text
     assert 'name="firstName" value="Jane"' in typo.text
     good = browser.pay(typo, number="4111 1111 1111 1111")
     assert "This transaction has been approved." in good.text
     assert [row["status"] for row in shop.truth()] == ["declined", "authorizedPendingCapture"]
 
 
-def test_without_a_receipt_the_browser_goes_straight_back(shop: Merchant, browser: Browser) -> None:
+def test_without_a_receipt_the_browser_is_redirected(shop: Merchant, browser: Browser) -> None:
     back = {"showReceipt": False, "url": "https://shop.example:8443/done"}
     page = browser.open(ask(shop, setting("hostedPaymentReturnOptions", back))["token"])
     assert (
@@ -144,7 +144,7 @@ def test_without_a_receipt_the_browser_goes_straight_back(shop: Merchant, browse
     assert len(shop.truth()) == 1
 
 
-def test_a_bank_account_where_the_shop_wants_it(shop: Merchant, browser: Browser) -> None:
+def test_the_page_takes_a_bank_account_if_enabled(shop: Merchant, browser: Browser) -> None:
     both = {"showCreditCard": True, "showBankAccount": True}
     page = browser.open(ask(shop, setting("hostedPaymentPaymentOptions", both))["token"])
     bank = {"routingNumber": "121042882", "accountNumber": "123456789", "nameOnAccount": "Jane"}
@@ -153,7 +153,7 @@ def test_a_bank_account_where_the_shop_wants_it(shop: Merchant, browser: Browser
     assert "123456789" not in receipt.text
 
 
-def test_a_held_payment_is_not_made_twice(shop: Merchant, browser: Browser) -> None:
+def test_a_held_payment_cannot_be_paid_again(shop: Merchant, browser: Browser) -> None:
     shop.settings(held_above="1.00")
     page = browser.open(ask(shop)["token"])
     assert "under review" in browser.pay(page).text
@@ -176,7 +176,7 @@ def test_a_held_payment_is_not_made_twice(shop: Merchant, browser: Browser) -> N
         (setting("hostedProfileReturnUrl", "https://shop.example"), "E00013"),
     ],
 )
-def test_settings_that_make_no_sense(shop: Merchant, bad: dict[str, str], expected: str) -> None:
+def test_invalid_settings_are_rejected(shop: Merchant, bad: dict[str, str], expected: str) -> None:
     answer = ask(shop, bad)
     assert (code(answer), "token" in answer) == (expected, False)
 
@@ -190,13 +190,13 @@ def test_settings_that_make_no_sense(shop: Merchant, bad: dict[str, str], expect
         ({"transactionType": "voidTransaction"}, "E00060"),
     ],
 )
-def test_a_payment_that_no_page_could_make(
+def test_an_invalid_payment_gets_no_token(
     shop: Merchant, transaction: dict[str, str], expected: str
 ) -> None:
     assert code(ask(shop, **transaction)) == expected
 
 
-def test_pages_without_a_good_token(shared: Process, browser: Browser) -> None:
+def test_a_page_needs_a_valid_token(shared: Process, browser: Browser) -> None:
     for token in ("", "unknown", "<script>"):
         page = browser.open(token)
         assert page.status_code in (400, 404)
@@ -206,7 +206,7 @@ def test_pages_without_a_good_token(shared: Process, browser: Browser) -> None:
     assert shared.client.post(PAGE, content=b"\xff\xfe=1").status_code == 400
 
 
-def test_a_token_ends_after_fifteen_minutes_and_outlives_a_crash(
+def test_a_token_expires_after_fifteen_minutes_and_survives_a_crash(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
     file = tmp_path / "state.jsonl"
@@ -265,7 +265,7 @@ def manage(shop: Merchant, number: str, *settings: dict[str, str]) -> dict[str, 
     )
 
 
-def test_a_customer_sees_what_is_stored_and_adds_a_card(shop: Merchant, browser: Browser) -> None:
+def test_a_customer_sees_stored_cards_and_adds_one(shop: Merchant, browser: Browser) -> None:
     number = customer(shop)
     answer = manage(
         shop,
@@ -295,7 +295,7 @@ def test_a_customer_sees_what_is_stored_and_adds_a_card(shop: Merchant, browser:
     assert shop.truth() == []
 
 
-def test_a_profile_page_is_for_one_customer_that_exists(
+def test_a_profile_page_needs_an_existing_customer(
     shared: Process, shop: Merchant, browser: Browser
 ) -> None:
     number = customer(shop)
@@ -317,7 +317,7 @@ def test_a_profile_page_is_for_one_customer_that_exists(
     assert browser.open(token, "/customer/manage").status_code == 410
 
 
-def test_every_setting_of_the_schema_has_its_page() -> None:
+def test_every_page_setting_of_the_schema_is_known() -> None:
     names = page_settings.PAYMENT.keys() | page_settings.PROFILE.keys()
     source = files("authorizenet_simulator").joinpath("data/schema.json").read_bytes()
     known = msgspec.json.decode(source)["simple"]["settingNameEnum"]["enum"]

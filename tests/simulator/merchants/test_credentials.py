@@ -1,4 +1,4 @@
-"""Who may ask: every way to prove it, devices and their sessions; the small methods besides."""
+"""Every kind of credentials, devices and sessions; requests about the account."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +39,8 @@ def session_of(shop: Merchant, device: str = "phone-1") -> str:
 
 
 @pytest.mark.parametrize("way", OTHERS)
-def test_a_way_that_no_account_is_set_up_for_is_e00007(shop: Merchant, way: str) -> None:
-    """Not 'no key': whoever sends one of these must not go looking for a missing field."""
+def test_unsupported_credentials_are_e00007(shop: Merchant, way: str) -> None:
+    """The error must not say that a key is missing: the client has sent credentials."""
     said = {"name": shop.login, way: OTHERS[way]}
     assert code(ask(shop, "authenticateTestRequest", said)) == "E00007"
     assert code(ask(shop, "authenticateTestRequest", {way: OTHERS[way]})) == (
@@ -48,18 +48,18 @@ def test_a_way_that_no_account_is_set_up_for_is_e00007(shop: Merchant, way: str)
     )
 
 
-def test_a_name_alone_is_e00005_also_with_a_device(shop: Merchant) -> None:
+def test_a_login_without_a_key_is_e00005(shop: Merchant) -> None:
     for said in ({"name": shop.login}, {"name": shop.login, "mobileDeviceId": "phone-1"}):
         assert code(ask(shop, "authenticateTestRequest", said)) == "E00005"
 
 
-def test_a_client_id_comes_before_the_reference(shop: Merchant) -> None:
+def test_a_client_id_precedes_the_ref_id(shop: Merchant) -> None:
     assert code(shop.call("authenticateTestRequest", clientId="x" * 30, refId="r")) == "I00001"
     assert code(shop.call("authenticateTestRequest", clientId="x" * 31)) == "E00003"
     assert code(shop.call("authenticateTestRequest", refId="r", clientId="x")) == "E00003"
 
 
-def test_a_session_stands_for_the_key_until_it_is_logged_out(shop: Merchant) -> None:
+def test_a_session_token_is_valid_until_logout(shop: Merchant) -> None:
     token = session_of(shop)
     for said in (
         {"sessionToken": token},
@@ -76,10 +76,10 @@ def test_a_session_stands_for_the_key_until_it_is_logged_out(shop: Merchant) -> 
     assert code(ask(shop, "logoutRequest", {"sessionToken": token})) == "I00001"
     assert code(ask(shop, "authenticateTestRequest", {"sessionToken": token})) == "E00007"
     assert code(ask(shop, "logoutRequest", {"sessionToken": token})) == "E00007"
-    assert code(shop.call("logoutRequest")) == "I00001"  # with a key there is nothing to end
+    assert code(shop.call("logoutRequest")) == "I00001"  # without a session there is nothing to end
 
 
-def test_only_a_registered_device_that_is_on_may_log_in(shop: Merchant) -> None:
+def test_only_a_registered_and_enabled_device_may_log_in(shop: Merchant) -> None:
     def log_in() -> str:
         said = {**shop.credentials, "mobileDeviceId": "phone-1"}
         return code(ask(shop, "mobileDeviceLoginRequest", said))
@@ -93,10 +93,10 @@ def test_only_a_registered_device_that_is_on_may_log_in(shop: Merchant) -> None:
     assert log_in() == "I00001"
     assert register("Disable") == "I00001"
     assert log_in() == "E00056"
-    assert code(shop.call("mobileDeviceLoginRequest")) == "I00001"  # names no device
+    assert code(shop.call("mobileDeviceLoginRequest")) == "I00001"  # no device given
 
 
-def test_a_session_ends_by_itself(start: Callable[..., Process]) -> None:
+def test_a_session_expires(start: Callable[..., Process]) -> None:
     process = start("--seed", "1")
     shop = process.merchant()
     token = session_of(shop)
@@ -106,7 +106,7 @@ def test_a_session_ends_by_itself(start: Callable[..., Process]) -> None:
     assert code(ask(shop, "authenticateTestRequest", {"sessionToken": token})) == "E00007"
 
 
-def test_devices_and_sessions_survive_a_kill_and_not_a_reset(
+def test_devices_and_sessions_survive_a_kill_but_not_a_reset(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
     state = tmp_path / "state.jsonl"
@@ -125,7 +125,7 @@ def test_devices_and_sessions_survive_a_kill_and_not_a_reset(
     assert code(ask(again, "mobileDeviceLoginRequest", device)) == "E00054"
 
 
-def test_the_account_s_mode_is_really_changed(shop: Merchant) -> None:
+def test_updating_the_merchant_switches_test_mode(shop: Merchant) -> None:
     shop.settings(max_amount="50.00")
     assert code(shop.call("updateMerchantDetailsRequest", isTestMode=True)) == "I00001"
     assert shop.call("getMerchantDetailsRequest")["isTestMode"] is True
@@ -133,10 +133,10 @@ def test_the_account_s_mode_is_really_changed(shop: Merchant) -> None:
     assert shop.truth() == []
     assert code(shop.call("updateMerchantDetailsRequest", isTestMode="false")) == "I00001"
     assert shop.charge()["transId"] != "0"
-    assert shop.charge("51.00")["errors"][0]["errorCode"] == "49"  # the other settings stayed
+    assert shop.charge("51.00")["errors"][0]["errorCode"] == "49"  # other settings are kept
 
 
-def test_a_receipt_is_for_one_s_own_transaction(shared: Process, shop: Merchant) -> None:
+def test_a_receipt_needs_the_accounts_own_transaction(shared: Process, shop: Merchant) -> None:
     def receipt(merchant: Merchant, trans_id: str, email: str = "a@example.com") -> str:
         return code(
             merchant.call(
@@ -154,7 +154,7 @@ def test_a_receipt_is_for_one_s_own_transaction(shared: Process, shop: Merchant)
     assert receipt(shared.merchant(), trans_id) == "E00040"
 
 
-def test_what_is_never_there(shop: Merchant) -> None:
+def test_updater_reports_are_empty_and_nothing_can_be_decrypted(shop: Merchant) -> None:
     summary = shop.call("getAUJobSummaryRequest", month="2026-07")
     assert code(summary) == "I00004"
     assert "auSummary" not in summary

@@ -1,4 +1,4 @@
-"""The transactions of one customer, whatever became of them, also after a restart."""
+"""The list of a customer's transactions of any status, also after a restart."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def listed(shop: Merchant, profile_id: str, **more: Any) -> list[str]:
     return [each["transId"] for each in answer.get("transactions", [])]
 
 
-def test_what_one_customer_paid(start: Callable[..., Process], tmp_path: Path) -> None:
+def test_a_customers_charges_are_listed(start: Callable[..., Process], tmp_path: Path) -> None:
     file = tmp_path / "state.jsonl"
     shop = start("--state-file", file).merchant()
     ada, ada_card = stored(shop)
@@ -58,7 +58,7 @@ def test_what_one_customer_paid(start: Callable[..., Process], tmp_path: Path) -
     assert listed(again, ada) == ids[::-1]
 
 
-def test_a_stored_bank_account_tells_whose_it_is(shop: Merchant) -> None:
+def test_a_charge_of_a_stored_bank_account_shows_its_owner(shop: Merchant) -> None:
     profile_id, payment_id = stored(shop, payment=BANK)
     answer = charge(shop, through(profile_id, payment_id))["transactionResponse"]
     assert (answer["responseCode"], answer["accountType"]) == ("1", "eCheck")

@@ -1,4 +1,4 @@
-"""What published clients read in the delimited text of createCustomerProfileTransactionRequest."""
+"""The delimited text of createCustomerProfileTransactionRequest, as published clients parse it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from simulator.merchant_client import Merchant
 def charge(
     shop: Merchant, amount: str = "100", extra: str | None = None, *, zip_code: str = "98004"
 ) -> list[str]:
-    """The positions of the answer, the first of them at 1."""
+    """Return the fields of the reply; the first has index 1."""
     profile_id, payment_id = stored(
         shop, f"{len(shop.truth())}@shop.example", billTo={"zip": zip_code}, payment=card()
     )
@@ -39,7 +39,7 @@ def charge(
         ("10.95", "10.95"),  # authnetjson, AuthnetJsonCimTest.php
     ],
 )
-def test_an_amount_is_told_with_two_decimals(shop: Merchant, sent: str, told: str) -> None:
+def test_an_amount_has_two_decimals(shop: Merchant, sent: str, told: str) -> None:
     assert charge(shop, sent)[10] == told
 
 
@@ -48,12 +48,10 @@ def test_an_amount_is_told_with_two_decimals(shop: Merchant, sent: str, told: st
     [
         ("bar=456&foo=123", ["456", "123"]),
         ("x_delim_char=$&bar=456&foo=123", ["456", "123"]),
-        ("x_customer_ip=100.0.0.1", []),  # authnetjson: what the gateway knows is not repeated
+        ("x_customer_ip=100.0.0.1", []),  # authnetjson: the gateway's own options are not returned
     ],
 )
-def test_the_merchant_s_own_fields_come_behind_position_68(
-    shop: Merchant, extra: str, own: list[str]
-) -> None:
+def test_the_merchants_fields_follow_field_68(shop: Merchant, extra: str, own: list[str]) -> None:
     """AuthorizeNet/sdk-ruby, cim_spec.rb, "should support custom fields", and its table of fields:
     merchant defined fields come after field 68."""
     assert charge(shop, extra=extra)[69:] == own
@@ -68,7 +66,7 @@ def close(shop: Merchant, split: str, status: str) -> Any:
 @pytest.mark.parametrize(
     ("wanted", "status"), [("completed", "capturedPendingSettlement"), ("voided", "voided")]
 )
-def test_a_split_order_as_the_ruby_sdk_pays_it(shop: Merchant, wanted: str, status: str) -> None:
+def test_a_split_order_can_be_completed_or_voided(shop: Merchant, wanted: str, status: str) -> None:
     """AuthorizeNet/sdk-ruby, cim_spec.rb, "should be able to update split transaction statuses":
     1.23 is paid and the response code is 4; the rest is approved although the same card pays it,
     without x_allow_partial_auth; then the paid order is completed, or voided."""
@@ -82,7 +80,7 @@ def test_a_split_order_as_the_ruby_sdk_pays_it(shop: Merchant, wanted: str, stat
     assert {shop.status(each[7]) for each in (first, rest)} == {status}
 
 
-def test_a_split_order_that_has_settled_is_not_voided(shop: Merchant) -> None:
+def test_a_settled_split_order_cannot_be_voided(shop: Merchant) -> None:
     first = charge(shop, "50", "x_allow_partial_auth=true", zip_code="46225")
     assert close(shop, first[53], "completed")[0] == "I00001"
     shop.process.control("/settle")

@@ -1,4 +1,4 @@
-"""Charges through a profile, validations, profiles made of charges."""
+"""Charges of stored profiles, validation, and profiles created from charges."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_the_stored_card_and_addresses_are_charged(shop: Merchant) -> None:
 
 
 @pytest.mark.parametrize(("zip_code", "avs"), [("46205", "N"), ("46282", "Y")])
-def test_the_stored_address_pulls_the_triggers(shop: Merchant, zip_code: str, avs: str) -> None:
+def test_the_stored_address_activates_the_triggers(shop: Merchant, zip_code: str, avs: str) -> None:
     profile_id, payment_id = stored(shop, billTo={"zip": zip_code}, payment=card())
     answer = charge(shop, through(profile_id, payment_id))
     response = answer["transactionResponse"]
@@ -78,7 +78,7 @@ def test_a_repeated_charge_through_a_profile_is_a_duplicate(shop: Merchant) -> N
     assert fresh["responseCode"] == "1"
     by_card = shop.charge(
         invoice="p-2", customer={"email": "ada@example.com"}, billTo=BILL_TO
-    )  # the processor sees the same card, whoever kept its number
+    )  # it is the same card, stored or sent
     assert reason(by_card) == "11"
     assert len(shop.truth()) == 2
 
@@ -91,7 +91,7 @@ def test_a_repeated_charge_through_a_profile_is_a_duplicate(shop: Merchant) -> N
         ({"billTo": BILL_TO}, "E00093"),
     ],
 )
-def test_what_may_not_come_with_a_profile(shop: Merchant, more: dict[str, Any], code: str) -> None:
+def test_parts_beside_a_profile_are_errors(shop: Merchant, more: dict[str, Any], code: str) -> None:
     profile_id, payment_id = stored(shop)
     profile = {
         **through(profile_id, payment_id),
@@ -109,11 +109,11 @@ def test_what_may_not_come_with_a_profile(shop: Merchant, more: dict[str, Any], 
     assert shop.truth() == []
 
 
-def test_the_profile_alone_means_its_default_payment_method(shop: Merchant) -> None:
+def test_a_profile_without_a_payment_profile_charges_the_default(shop: Merchant) -> None:
     none = "E00121", "No default payment/shipping profile found."
     profile_id, _ = stored(shop)
     alone = {"customerProfileId": profile_id}
-    assert message(charge(shop, alone)) == none  # one that is not the default is no default
+    assert message(charge(shop, alone)) == none  # another one is no default
     assert message(shop.call("getCustomerPaymentProfileRequest", **alone)) == none
     assert shop.truth() == []
     payment_id = shop.call(
@@ -126,7 +126,7 @@ def test_the_profile_alone_means_its_default_payment_method(shop: Merchant) -> N
     assert response["profile"] == alone | {"customerPaymentProfileId": payment_id}
 
 
-def test_a_card_is_charged_and_a_stored_address_gets_the_parcel(shop: Merchant) -> None:
+def test_a_card_can_be_charged_with_a_stored_shipping_address(shop: Merchant) -> None:
     profile_id, _ = stored(shop)
     whole = {"customerProfileId": profile_id, "shippingProfileId": with_address(shop, profile_id)}
     sent = card_sale("1.00")
@@ -141,7 +141,7 @@ def test_a_card_is_charged_and_a_stored_address_gets_the_parcel(shop: Merchant) 
     assert len(shop.truth()) == 1
 
 
-def test_ids_that_are_not_there_charge_nothing(shop: Merchant) -> None:
+def test_unknown_profile_ids_charge_nothing(shop: Merchant) -> None:
     profile_id, payment_id = stored(shop)
     _, other_payment = stored(shop, "other@example.com")
     for profile in (
@@ -158,7 +158,7 @@ def test_ids_that_are_not_there_charge_nothing(shop: Merchant) -> None:
     assert shop.truth() == []
 
 
-def test_a_linked_refund_through_the_profile(shop: Merchant, shared: Process) -> None:
+def test_a_profile_can_be_used_for_a_linked_refund(shop: Merchant, shared: Process) -> None:
     profile_id, payment_id = stored(shop)
     other = shop.call(
         "createCustomerPaymentProfileRequest",
@@ -186,7 +186,7 @@ def test_a_linked_refund_through_the_profile(shop: Merchant, shared: Process) ->
     assert [row["amount"] for row in shop.truth()] == ["10.00", "4.00"]
 
 
-def test_live_validation_asks_the_bank_and_takes_it_back(shop: Merchant) -> None:
+def test_live_validation_authorizes_and_voids(shop: Merchant) -> None:
     profile = {
         "merchantCustomerId": "m-1",
         "email": "a@example.com",
@@ -215,7 +215,7 @@ def test_live_validation_asks_the_bank_and_takes_it_back(shop: Merchant) -> None
 
 
 @pytest.mark.parametrize("mode", ["testMode", "liveMode", "oldLiveMode", "none"])
-def test_validation_modes(shop: Merchant, mode: str) -> None:
+def test_only_live_validation_authorizes(shop: Merchant, mode: str) -> None:
     profile_id, payment_id = stored(shop, billTo={**BILL_TO, "zip": "46282"}, payment=card())
     both = {"customerProfileId": profile_id, "customerPaymentProfileId": payment_id}
     answer = shop.call("validateCustomerPaymentProfileRequest", **both, validationMode=mode)
@@ -233,7 +233,7 @@ def test_validation_modes(shop: Merchant, mode: str) -> None:
     assert [row["status"] for row in shop.truth()] == expected
 
 
-def test_what_fails_its_validation_is_not_stored(shop: Merchant) -> None:
+def test_a_payment_method_that_fails_validation_is_not_stored(shop: Merchant) -> None:
     profile_id, payment_id = stored(shop)
     bad = {"billTo": {**BILL_TO, "zip": "46282"}, "payment": card()}
     whole = shop.call(
@@ -264,7 +264,7 @@ def test_what_fails_its_validation_is_not_stored(shop: Merchant) -> None:
     assert shop.call("getCustomerProfileIdsRequest")["ids"] == [profile_id]
 
 
-def test_a_card_code_filter_meets_a_validation(shop: Merchant) -> None:
+def test_the_card_code_filter_applies_to_validation(shop: Merchant) -> None:
     shop.settings(cvv_reject=["N"])
     profile_id, payment_id = stored(shop)
     both = {"customerProfileId": profile_id, "customerPaymentProfileId": payment_id}
@@ -289,7 +289,7 @@ def create_profile(shop: Merchant, invoice: str, **more: Any) -> dict[str, Any]:
     )
 
 
-def test_a_charge_makes_a_profile_and_its_failure_undoes_no_charge(shop: Merchant) -> None:
+def test_a_failed_profile_creation_does_not_undo_the_charge(shop: Merchant) -> None:
     customer = {"type": "individual", "id": "m-1", "email": "a@example.com"}
     more = {"customer": customer, "billTo": BILL_TO, "shipTo": SHIP_TO}
     first = create_profile(shop, "c-1", **more)
@@ -329,7 +329,7 @@ def test_a_charge_makes_a_profile_and_its_failure_undoes_no_charge(shop: Merchan
         ({"createProfile": True}, None, "E00089"),
     ],
 )
-def test_a_profile_that_no_charge_can_make(
+def test_a_profile_that_cannot_be_created_from_a_charge_is_an_error(
     shop: Merchant, profile: dict[str, Any], payment: dict[str, Any] | None, code: str
 ) -> None:
     sent = {"payment": payment} if payment else {}
@@ -340,7 +340,7 @@ def test_a_profile_that_no_charge_can_make(
     assert shop.truth() == []
 
 
-def test_a_profile_of_an_earlier_transaction(shop: Merchant) -> None:
+def test_a_profile_can_be_created_from_an_earlier_transaction(shop: Merchant) -> None:
     def make(trans_id: str, **more: Any) -> dict[str, Any]:
         return shop.call("createCustomerProfileFromTransactionRequest", transId=trans_id, **more)
 

@@ -1,4 +1,4 @@
-"""Customer profiles over a crash and a reset, and what the state file holds of them."""
+"""Customer profiles after a crash and a reset, and in the state file."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from simulator.merchant_client import VISA, Merchant, Process, card
 MASTER = "5424000000000015"
 
 
-def test_profiles_outlive_a_kill_and_hold_no_card_number(
+def test_profiles_survive_a_kill_and_have_no_card_number(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
     state = tmp_path / "state.jsonl"
@@ -53,7 +53,7 @@ def test_profiles_outlive_a_kill_and_hold_no_card_number(
     assert newer > gone > profile_id
 
 
-def test_a_reset_forgets_profiles_and_gives_no_id_twice(
+def test_a_reset_deletes_profiles_and_reuses_no_id(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
     state = tmp_path / "state.jsonl"
@@ -74,10 +74,10 @@ def test_a_reset_forgets_profiles_and_gives_no_id_twice(
     assert third[1] > second[1]
 
 
-def test_an_older_state_file_still_tells_which_card_and_customer_paid(
+def test_an_older_state_file_still_has_the_card_and_customer_of_a_charge(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
-    """A transaction had no `customer`, and its fingerprint and expiry were one text."""
+    """In it a transaction has no `customer`, and its fingerprint and expiry are one string."""
     state = tmp_path / "state.jsonl"
     process = start("--state-file", state)
     shop = process.merchant()

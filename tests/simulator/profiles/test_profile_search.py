@@ -1,4 +1,4 @@
-"""How profiles are found: by what the merchant knows, by month of expiry, and by nobody else."""
+"""Finding profiles: by id, merchant's id, email or month of expiry, and only one's own."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from simulator.merchant_client import Merchant, Process, card
 GONE = ("E00040", "The record cannot be found.")
 
 
-def test_a_profile_is_found_by_what_the_merchant_knows(shop: Merchant) -> None:
+def test_a_profile_is_found_by_id_merchant_id_or_email(shop: Merchant) -> None:
     ids = []
     for number in ("1", "2"):
         sent = {"merchantCustomerId": f"m-{number}", "email": "shared@example.com"}
@@ -27,7 +27,7 @@ def test_a_profile_is_found_by_what_the_merchant_knows(shop: Merchant) -> None:
         return found
 
     assert find(merchantCustomerId="m-1") == ids[0]
-    assert find(email="shared@example.com") == ids[1]  # of several the newest
+    assert find(email="shared@example.com") == ids[1]  # the newest one
     assert shop.call("getCustomerProfileIdsRequest")["ids"] == ids
     shop.call("deleteCustomerProfileRequest", customerProfileId=ids[1])
     assert find(email="shared@example.com") == ids[0]
@@ -61,7 +61,7 @@ def test_another_merchants_ids_are_unknown_ids(shared: Process, shop: Merchant) 
     assert profile_of(shop, profile_id)["paymentProfiles"]
 
 
-def test_cards_that_expire_in_a_month(shop: Merchant) -> None:
+def test_cards_that_expire_in_a_month_are_listed(shop: Merchant) -> None:
     ids = [stored(shop, f"{number}@example.com") for number in range(5)]
     stored(shop, "later@example.com", payment=card(expiry="2041-01"))
 

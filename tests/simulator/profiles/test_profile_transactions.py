@@ -9,7 +9,7 @@ APPROVED = "This transaction has been approved."
 
 
 class Older:
-    """A customer, and the older requests that charge its card."""
+    """A customer with a card, charged by the older request."""
 
     def __init__(self, shop: Merchant, **payment: Any) -> None:
         self.shop = shop
@@ -35,7 +35,7 @@ class Older:
         )
 
 
-def test_a_sale_is_told_in_68_positions(shop: Merchant) -> None:
+def test_the_direct_response_has_68_fields(shop: Merchant) -> None:
     answer = Older(shop).sale()
     assert list(answer) == ["directResponse", "messages"]
     told = answer["directResponse"].split(",")
@@ -53,7 +53,7 @@ def test_a_sale_is_told_in_68_positions(shop: Merchant) -> None:
     assert details["profile"]["customerProfileId"]
 
 
-def test_hold_capture_void_refund(shop: Merchant, shared: Process) -> None:
+def test_the_older_request_has_every_transaction_type(shop: Merchant, shared: Process) -> None:
     older = Older(shop)
 
     def told(name: str, **fields: Any) -> list[str]:
@@ -97,7 +97,7 @@ def test_a_decline_is_an_error_with_the_reasons_text(shop: Merchant) -> None:
     assert shop.status(told[6]) == "declined"
 
 
-def test_extra_options(shop: Merchant) -> None:
+def test_extra_options_apply(shop: Merchant) -> None:
     older = Older(shop)
     first = older.sale()["directResponse"].split(",")[6]
     again = older.sale("x_duplicate_window=600&x_delim_char=|&x_encap_char=%22")
@@ -110,7 +110,7 @@ def test_extra_options(shop: Merchant) -> None:
     assert len(shop.truth()) == 2
 
 
-def test_ids_that_are_not_there(shop: Merchant) -> None:
+def test_unknown_ids_are_e00040(shop: Merchant) -> None:
     older = Older(shop)
     good = dict(older.ids)
     for name in good:
@@ -130,7 +130,7 @@ def test_ids_that_are_not_there(shop: Merchant) -> None:
     assert shop.truth() == []
 
 
-def test_a_refund_of_what_another_profile_paid(shop: Merchant, shared: Process) -> None:
+def test_a_refund_of_another_profiles_charge_is_e00051(shop: Merchant, shared: Process) -> None:
     one, other = Older(shop), Older(shop, email="b@example.com", payment=card("5424000000000015"))
     sale = one.sale()["directResponse"].split(",")[6]
     shared.control("/settle")

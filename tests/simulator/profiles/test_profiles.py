@@ -1,4 +1,4 @@
-"""Customer profiles: stored, shown masked, changed, deleted."""
+"""Customer profiles are stored, shown masked, changed and deleted."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def test_a_profile_is_shown_in_the_order_of_the_schema(shop: Merchant) -> None:
     assert masked["creditCard"]["expirationDate"] == "XXXX"
 
 
-def test_the_same_customer_twice_names_the_first(shop: Merchant) -> None:
+def test_a_duplicate_customer_error_has_the_existing_id(shop: Merchant) -> None:
     sent = {"merchantCustomerId": "m-1", "email": "ada@example.com"}
     first = shop.call("createCustomerProfileRequest", profile=sent)["customerProfileId"]
     again = shop.call("createCustomerProfileRequest", profile=sent)
@@ -116,7 +116,7 @@ def test_the_same_customer_twice_names_the_first(shop: Merchant) -> None:
     assert message(empty) == ("E00041", "One or more fields in the profile must contain a value.")
 
 
-def test_an_update_replaces_all_names(shop: Merchant) -> None:
+def test_an_update_empties_omitted_fields(shop: Merchant) -> None:
     profile_id, _ = stored(shop, "old@example.com")
     sent = {"merchantCustomerId": "m-9", "customerProfileId": profile_id}
     assert list(shop.call("updateCustomerProfileRequest", profile=sent)) == ["messages"]
@@ -127,7 +127,7 @@ def test_an_update_replaces_all_names(shop: Merchant) -> None:
 
 
 @pytest.mark.parametrize("method", ["create", "add"])
-def test_a_duplicate_payment_profile(shop: Merchant, method: str) -> None:
+def test_a_duplicate_payment_profile_is_e00039(shop: Merchant, method: str) -> None:
     twice = {"billTo": BILL_TO, "payment": card()}
     if method == "create":
         profile = {"email": "a@example.com", "paymentProfiles": [twice, twice]}
@@ -164,7 +164,7 @@ def test_a_duplicate_payment_profile(shop: Merchant, method: str) -> None:
         (None, ("E00014", "A required field is not present.")),
     ],
 )
-def test_a_payment_method_that_cannot_be_stored(
+def test_an_invalid_payment_method_is_not_stored(
     shop: Merchant, payment: dict[str, Any] | None, expected: tuple[str, str]
 ) -> None:
     profile_id, _ = stored(shop)
@@ -185,7 +185,7 @@ def test_a_number_that_fails_its_check_digit_is_stored_and_never_charged(shop: M
     assert response["errors"][0]["errorCode"] == "6"
 
 
-def test_what_is_masked_in_an_update_stays(shop: Merchant) -> None:
+def test_masked_values_in_an_update_are_kept(shop: Merchant) -> None:
     profile_id, payment_id = stored(shop)
 
     def update(payment: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def test_what_is_masked_in_an_update_stays(shop: Merchant) -> None:
     assert by_default["paymentProfile"]["customerProfileId"] == profile_id
 
 
-def test_a_bank_account(shop: Merchant) -> None:
+def test_a_bank_account_is_stored_masked(shop: Merchant) -> None:
     bank = {
         "accountType": "savings",
         "routingNumber": "121042882",
@@ -256,7 +256,7 @@ def test_a_bank_account(shop: Merchant) -> None:
     assert (response["responseCode"], response["accountType"]) == ("1", "eCheck")
 
 
-def test_shipping_addresses(shop: Merchant) -> None:
+def test_shipping_addresses_are_added_changed_and_deleted(shop: Merchant) -> None:
     profile_id, _ = stored(shop)
     mine = {"customerProfileId": profile_id}
 
@@ -313,7 +313,7 @@ def test_a_second_delete_finds_nothing(shop: Merchant) -> None:
     assert message(shop.call("deleteCustomerProfileRequest", **one)) == GONE
 
 
-def test_ten_payment_methods_and_a_hundred_addresses(shop: Merchant) -> None:
+def test_a_profile_has_at_most_ten_payment_methods_and_a_hundred_addresses(shop: Merchant) -> None:
     profile_id, _ = stored(shop)
     mine = {"customerProfileId": profile_id}
     for year in range(2041, 2051):

@@ -1,4 +1,4 @@
-"""Customer profiles in XML: what JSON says of a customer, XML says too."""
+"""Customer profiles in XML have the same data as in JSON."""
 
 from simulator.customers import BILL_TO, SHIP_TO, through
 from simulator.json_xml_pair import Twins
@@ -7,7 +7,7 @@ from simulator.merchant_client import Process, card
 MASTER = "5424000000000015"
 
 
-def test_a_customer_s_life_gives_the_same_facts_in_both_forms(shared: Process) -> None:
+def test_customer_requests_give_the_same_data_in_both_formats(shared: Process) -> None:
     twins = Twins(shared)
     both = twins.call
     made = both(

@@ -1,4 +1,4 @@
-"""Subscriptions (ARB): what may be asked for, changed and listed."""
+"""Subscriptions (ARB): rules of creating, changing and listing."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def without(subscription: dict[str, Any], *path: str) -> dict[str, Any]:
         (plan("2027-02-01", payment=card()) | {"profile": {"customerProfileId": "7"}}, "E00090"),
     ],
 )
-def test_a_subscription_that_cannot_be(
+def test_an_invalid_subscription_is_rejected(
     shared: Process, subscription: dict[str, Any], expected: str
 ) -> None:
     shared.control("/clock", {"now": "2027-01-10T18:00:00Z"})
@@ -73,7 +73,7 @@ def test_a_subscription_that_cannot_be(
         shared.control("/clock", {"real": True})
 
 
-def test_what_is_still_allowed(subscriber: Subscriber) -> None:
+def test_the_limits_themselves_are_allowed(subscriber: Subscriber) -> None:
     subscriber.create("2027-01-10", length=365, unit="days", total=4, invoice="span")
     subscriber.create("2027-02-01", total=37, invoice="to the day")
     subscriber.create("2027-02-01", payment=card(expiry="2027-02"), invoice="last month")
@@ -87,7 +87,7 @@ def test_what_is_still_allowed(subscriber: Subscriber) -> None:
     assert subscriber.status(number) == "active"
 
 
-def test_a_nonce_pays_once_for_one_subscription(subscriber: Subscriber) -> None:
+def test_a_nonce_is_accepted_for_one_subscription(subscriber: Subscriber) -> None:
     token = {"cardNumber": MASTERCARD, "expirationDate": "122040", "cardCode": "900"}
     data = {"type": "TOKEN", "id": "1", "token": token}
     nonce = subscriber.shop.call("securePaymentContainerRequest", data=data)["opaqueData"]
@@ -100,7 +100,7 @@ def test_a_nonce_pays_once_for_one_subscription(subscriber: Subscriber) -> None:
     assert "cardCodeResponse" not in told
 
 
-def test_the_same_again_is_a_duplicate_while_the_first_one_runs(subscriber: Subscriber) -> None:
+def test_a_subscription_is_a_duplicate_while_an_equal_one_is_active(subscriber: Subscriber) -> None:
     number = subscriber.create("2027-02-01")
     answer = subscriber.ask(plan("2027-02-01"))
     assert code(answer) == "E00012"
@@ -117,7 +117,7 @@ def test_the_same_again_is_a_duplicate_while_the_first_one_runs(subscriber: Subs
     assert subscriber.update(other, amount="10.00") == "I00001"
 
 
-def test_what_may_change_and_what_may_not(subscriber: Subscriber) -> None:
+def test_an_update_may_change_only_some_fields(subscriber: Subscriber) -> None:
     number = subscriber.create("2027-01-11", total=12)
     subscriber.drive("2027-02-12T18:00:00Z")
     assert subscriber.update(number, paymentSchedule={"startDate": "2027-03-11"}) == "E00033"
@@ -138,7 +138,7 @@ def test_what_may_change_and_what_may_not(subscriber: Subscriber) -> None:
     assert told["payment"]["creditCard"]["cardNumber"] == "XXXX0015"
 
 
-def test_nobody_elses_subscription(subscriber: Subscriber) -> None:
+def test_another_merchants_subscription_is_unknown(subscriber: Subscriber) -> None:
     number = subscriber.create("2027-02-01")
     stranger = subscriber.process.merchant()
     for method in ("ARBCancelSubscriptionRequest", "ARBGetSubscriptionRequest"):
@@ -147,7 +147,7 @@ def test_nobody_elses_subscription(subscriber: Subscriber) -> None:
     assert subscriber.status(number) == "active"
 
 
-def test_a_subscription_is_told_as_it_was_asked_for(subscriber: Subscriber) -> None:
+def test_a_subscription_is_returned_as_it_was_sent(subscriber: Subscriber) -> None:
     number = subscriber.create("2027-01-31", total=3, trial=(1, "1.00"))
     answer = subscriber.shop.call("ARBGetSubscriptionRequest", subscriptionId=number)
     told = answer["subscription"]
@@ -169,7 +169,7 @@ def test_a_subscription_is_told_as_it_was_asked_for(subscriber: Subscriber) -> N
     assert paid_by["payment"]["creditCard"]["cardNumber"] == "XXXX1111"
 
 
-def test_the_list_searches_sorts_and_pages(subscriber: Subscriber) -> None:
+def test_the_list_can_be_searched_sorted_and_paged(subscriber: Subscriber) -> None:
     gold = subscriber.create("2027-01-11", name="Gold", amount="9.00", total=1, invoice="a")
     zinc = subscriber.create("2027-02-01", name="Zinc", amount="100.00", invoice="b")
     iron = subscriber.create("2027-02-01", payment=card(expiry="2027-02"), name="Iron", invoice="c")
@@ -203,7 +203,7 @@ def test_the_list_searches_sorts_and_pages(subscriber: Subscriber) -> None:
     assert (code(empty), empty["totalNumInResultSet"]) == ("I00004", 0)
 
 
-def test_a_profile_that_still_pays_cannot_be_deleted(subscriber: Subscriber) -> None:
+def test_a_profile_of_an_active_subscription_cannot_be_deleted(subscriber: Subscriber) -> None:
     shop = subscriber.shop
     ids = stored(shop)
     number = subscriber.create("2027-02-01", profile=ids)
@@ -221,7 +221,7 @@ def test_a_profile_that_still_pays_cannot_be_deleted(subscriber: Subscriber) -> 
     assert subscriber.listed("subscriptionInactive") == [number]
 
 
-def test_a_new_address_goes_to_the_profile(subscriber: Subscriber) -> None:
+def test_a_new_address_updates_the_profile(subscriber: Subscriber) -> None:
     number = subscriber.create("2027-01-11")
     assert subscriber.update(number, billTo={"lastName": "Roe"}, shipTo={"zip": "1"}) == "I00001"
     subscriber.drive("2027-01-11T18:00:00Z")

@@ -1,4 +1,4 @@
-"""Subscriptions (ARB): the payments that the clock brings."""
+"""Subscriptions (ARB): the payments as the clock advances."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ def test_a_year_in_one_step_pays_on_each_date_and_settles_in_between(
     assert subscriber.moments(number) == [
         "2027-01-31T10:00:00",
         "2027-02-28T10:00:00",
-        "2027-03-31T09:00:00",  # 2 am is summer time now
+        "2027-03-31T09:00:00",  # 2 am in daylight saving time
         "2027-04-30T09:00:00",
         "2027-05-31T09:00:00",
         "2027-06-30T09:00:00",
@@ -61,7 +61,7 @@ def test_a_payment_is_listed_with_its_subscription_until_it_settles(subscriber: 
     assert told["recurringBilling"] is False
 
 
-def test_what_begins_today_is_paid_in_the_next_night(subscriber: Subscriber) -> None:
+def test_a_subscription_that_begins_today_is_paid_next_night(subscriber: Subscriber) -> None:
     number = subscriber.create("2027-01-10", length=7, unit="days", total=2)
     assert subscriber.payments(number) == []
     subscriber.drive("2027-01-11T10:00:00Z")
@@ -71,7 +71,7 @@ def test_what_begins_today_is_paid_in_the_next_night(subscriber: Subscriber) -> 
     assert subscriber.status(number) == "expired"
 
 
-def test_the_trial_comes_first_and_a_free_one_takes_no_money(subscriber: Subscriber) -> None:
+def test_the_trial_comes_first_and_a_free_one_makes_no_transaction(subscriber: Subscriber) -> None:
     cheap = subscriber.create("2027-01-11", total=3, trial=(1, "1.00"), invoice="cheap")
     free = subscriber.create("2027-01-11", total=3, trial=(1, "0.00"), invoice="free")
     subscriber.drive("2027-04-01T18:00:00Z")
@@ -87,9 +87,7 @@ def test_the_trial_comes_first_and_a_free_one_takes_no_money(subscriber: Subscri
     assert subscriber.status(cheap) == subscriber.status(free) == "expired"
 
 
-def test_a_failed_payment_suspends_and_a_new_card_saves_the_subscription(
-    subscriber: Subscriber,
-) -> None:
+def test_a_failed_payment_suspends_and_a_new_card_reactivates(subscriber: Subscriber) -> None:
     lost = subscriber.create("2027-01-11", invoice="lost", payment=card(expiry="2027-02"))
     saved = subscriber.create("2027-01-11", invoice="saved", payment=card(expiry="2027-02"))
     subscriber.drive("2027-03-12T18:00:00Z")
@@ -123,7 +121,7 @@ def test_a_declined_payment_is_a_declined_transaction(subscriber: Subscriber) ->
     )
 
 
-def test_a_cancelled_subscription_takes_no_more_money(subscriber: Subscriber) -> None:
+def test_a_cancelled_subscription_makes_no_more_payments(subscriber: Subscriber) -> None:
     number = subscriber.create("2027-01-11")
     subscriber.drive("2027-01-12T18:00:00Z")
     assert subscriber.cancel(number) == "I00001"
@@ -139,7 +137,7 @@ def test_a_cancelled_subscription_takes_no_more_money(subscriber: Subscriber) ->
     assert subscriber.status(number) == "canceled"
 
 
-def test_kill_9_and_downtime_lose_no_payment_and_repeat_none(
+def test_a_kill_and_downtime_neither_lose_nor_repeat_a_payment(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
     file = tmp_path / "state.jsonl"
@@ -164,7 +162,7 @@ def test_kill_9_and_downtime_lose_no_payment_and_repeat_none(
     assert b"4111111111111111" not in file.read_bytes()
 
 
-def test_what_fell_due_while_the_process_was_down_comes_at_its_own_moment(
+def test_payments_due_during_downtime_are_made_at_their_due_times(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
     file = tmp_path / "state.jsonl"
@@ -172,7 +170,7 @@ def test_what_fell_due_while_the_process_was_down_comes_at_its_own_moment(
     number = before.create("2027-01-11")
     login = before.shop.login
     before.process.kill()
-    moved = '["clock",0,1802000000000]\n'  # 2027-02-06, as if it had run on meanwhile
+    moved = '["clock",0,1802000000000]\n'  # 2027-02-06, as if time had passed
     with file.open("a") as state:
         state.write(moved)
     process = start("--state-file", file)
@@ -184,7 +182,7 @@ def test_what_fell_due_while_the_process_was_down_comes_at_its_own_moment(
     assert shop.details(row["trans_id"])["subscription"]["id"] == int(number)
 
 
-def test_a_reset_forgets_subscriptions_and_no_id_comes_twice(
+def test_a_reset_deletes_subscriptions_and_reuses_no_id(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
     file = tmp_path / "state.jsonl"
@@ -205,14 +203,14 @@ def test_a_reset_forgets_subscriptions_and_no_id_comes_twice(
     assert int(again.create("2027-02-01")) == int(stays) + 1 > int(number)
 
 
-def test_a_clock_driven_over_centuries_answers_soon(subscriber: Subscriber) -> None:
+def test_a_clock_set_forward_by_centuries_answers_quickly(subscriber: Subscriber) -> None:
     number = subscriber.create("2027-01-11", length=12, total=3)
     subscriber.drive("2900-01-01T00:00:00Z")
     assert subscriber.status(number) == "expired"
     assert len(subscriber.shop.truth()) == 3
 
 
-def test_a_card_becomes_a_profile_that_the_payments_name(subscriber: Subscriber) -> None:
+def test_a_card_becomes_a_profile_whose_ids_the_payments_have(subscriber: Subscriber) -> None:
     shop = subscriber.shop
     said = plan("2027-01-11") | {"customer": {"id": "c-1", "email": "jane@shop.example"}}
     ordered = {key: said[key] for key in ("name", "paymentSchedule", "amount", "payment", "order")}
@@ -242,7 +240,7 @@ def test_a_card_becomes_a_profile_that_the_payments_name(subscriber: Subscriber)
     assert str(row["customerShippingProfileId"]) == ids["customerAddressId"]
 
 
-def test_a_stored_profile_pays_with_what_it_has_when_it_is_due(subscriber: Subscriber) -> None:
+def test_a_payment_uses_the_profiles_current_payment_method(subscriber: Subscriber) -> None:
     shop = subscriber.shop
     ids = stored(shop)
     number = subscriber.create("2027-01-11", profile=ids)
@@ -275,7 +273,7 @@ def test_a_stored_profile_pays_with_what_it_has_when_it_is_due(subscriber: Subsc
     assert numbers == ["XXXX1111", "XXXX0015"]
 
 
-def test_a_payment_torn_off_the_state_file_is_made_again_and_whole(
+def test_a_payment_cut_off_the_state_file_is_made_again(
     start: Callable[..., Process], tmp_path: Path
 ) -> None:
     file = tmp_path / "state.jsonl"
@@ -294,7 +292,7 @@ def test_a_payment_torn_off_the_state_file_is_made_again_and_whole(
     assert answer["subscription"]["arbTransactions"] == lost
 
 
-def test_one_step_of_the_clock_does_what_many_do(start: Callable[..., Process]) -> None:
+def test_one_step_of_the_clock_has_the_effect_of_many(start: Callable[..., Process]) -> None:
     def live(step_days: int) -> list[dict[str, Any]]:
         subscriber = Subscriber(start("--seed", "7"))
         shop = subscriber.shop
@@ -316,7 +314,7 @@ def test_one_step_of_the_clock_does_what_many_do(start: Callable[..., Process]) 
     assert at_once == live(1)
 
 
-def test_more_than_the_account_takes_is_not_paid(subscriber: Subscriber) -> None:
+def test_a_payment_above_the_accounts_maximum_is_not_made(subscriber: Subscriber) -> None:
     subscriber.shop.settings(max_amount="9.99")
     number = subscriber.create("2027-01-11")
     subscriber.drive("2027-01-11T18:00:00Z")

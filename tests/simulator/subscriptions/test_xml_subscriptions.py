@@ -1,10 +1,10 @@
-"""Subscriptions in XML: every answer fits the schema, and says what JSON says."""
+"""Subscriptions in XML: every reply fits the schema and has the same data as in JSON."""
 
 from simulator import xml_client
 from simulator.subscriber import Subscriber
 
 
-def test_a_subscription_s_life_in_xml(subscriber: Subscriber) -> None:
+def test_subscription_requests_in_xml_match_json(subscriber: Subscriber) -> None:
     shop = subscriber.shop
     interval = {"length": "1", "unit": "months"}
     said = {

@@ -1,4 +1,4 @@
-"""What decides a charge: triggers, filters, bad payment methods, duplicates, nonces."""
+"""Charges: triggers, filters, invalid payment methods, duplicates, nonces."""
 
 import json
 from base64 import b64decode, b64encode
@@ -24,14 +24,14 @@ from simulator.merchant_client import VISA, Merchant, Process, card, card_sale, 
         ("38000000000006", "DinersClub"),
     ],
 )
-def test_brands(shop: Merchant, number: str, brand: str) -> None:
+def test_the_brand_follows_from_the_number(shop: Merchant, number: str, brand: str) -> None:
     response = shop.charge(number=number)
     assert (response["responseCode"], response["accountType"]) == ("1", brand)
     assert response["accountNumber"] == f"XXXX{number[-4:]}"
 
 
 @pytest.mark.parametrize("expiry", ["2040-12", "1240", "12/40", "122040", "12/2040", "12-2040"])
-def test_spellings_of_an_expiry(shop: Merchant, expiry: str) -> None:
+def test_every_documented_format_of_an_expiry_is_accepted(shop: Merchant, expiry: str) -> None:
     assert shop.charge(expiry=expiry)["responseCode"] == "1"
 
 
@@ -54,7 +54,7 @@ def test_spellings_of_an_expiry(shop: Merchant, expiry: str) -> None:
         ({"kind": "authOnlyTransaction", "amount": "0", "number": "3088000000000017"}, "289"),
     ],
 )
-def test_what_cannot_be_charged_leaves_nothing(
+def test_an_invalid_charge_records_nothing(
     shop: Merchant, fields: dict[str, Any], code: str
 ) -> None:
     response = shop.charge(**fields)
@@ -63,7 +63,7 @@ def test_what_cannot_be_charged_leaves_nothing(
     assert shop.truth() == []
 
 
-def test_an_error_is_told_twice(shop: Merchant) -> None:
+def test_a_transaction_error_is_in_the_response_and_in_the_messages(shop: Merchant) -> None:
     answer = shop.call(
         "createTransactionRequest",
         refId="r",
@@ -79,7 +79,7 @@ def test_an_error_is_told_twice(shop: Merchant) -> None:
     ]
 
 
-def test_a_currency_the_account_cannot_take(shared: Process) -> None:
+def test_a_currency_that_the_account_lacks_is_39(shared: Process) -> None:
     shop = shared.merchant(currencies=["USD", "CAD"])
 
     def charge(currency: str) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def test_a_decline_is_ok_with_errors(shop: Merchant) -> None:
     ("zip_code", "avs"),
     [("46201", "A"), ("46205", "N"), ("46211", "W"), ("46217", "Z"), ("98004", "Y")],
 )
-def test_avs_by_zip(shop: Merchant, zip_code: str, avs: str) -> None:
+def test_the_zip_selects_the_avs_result(shop: Merchant, zip_code: str, avs: str) -> None:
     response = shop.charge(billTo={"zip": zip_code})
     assert (response["responseCode"], response["avsResultCode"]) == ("1", avs)
 
@@ -143,11 +143,11 @@ def test_avs_by_zip(shop: Merchant, zip_code: str, avs: str) -> None:
         (None, ""),
     ],
 )
-def test_card_code_results(shop: Merchant, code: str | None, result: str) -> None:
+def test_the_card_code_selects_its_result(shop: Merchant, code: str | None, result: str) -> None:
     assert shop.charge(code=code)["cvvResultCode"] == result
 
 
-def test_filters_of_the_account(shop: Merchant) -> None:
+def test_the_accounts_filters_decline(shop: Merchant) -> None:
     shop.settings(avs_reject=["N"], cvv_reject=["N"])
     assert reason(shop.charge(billTo={"zip": "46205"})) == "27"
     assert reason(shop.charge(code="901")) == "65"
@@ -158,7 +158,7 @@ def test_filters_of_the_account(shop: Merchant) -> None:
 @pytest.mark.parametrize(
     ("amount", "response_code"), [("27.00", "2"), ("44.00", "2"), ("19.00", "3"), ("252.00", "4")]
 )
-def test_the_test_card_gives_the_reason_in_the_amount(
+def test_the_test_cards_amount_selects_the_reason(
     shop: Merchant, amount: str, response_code: str
 ) -> None:
     response = shop.charge(amount, number="4222222222222")
@@ -167,12 +167,12 @@ def test_the_test_card_gives_the_reason_in_the_amount(
     assert (told[0].get("errorCode") or told[0]["code"]) == amount.removesuffix(".00")
 
 
-def test_zero_authorizations_check_a_card(shop: Merchant) -> None:
+def test_a_card_can_be_checked_with_a_zero_authorization(shop: Merchant) -> None:
     address = {"address": "1 Mill Rd", "zip": "98004"}
     assert shop.authorize("0.00", billTo=address)["responseCode"] == "1"
 
 
-def test_bank_accounts(shop: Merchant) -> None:
+def test_bank_accounts_are_approved_up_to_a_limit(shop: Merchant) -> None:
     def pay(amount: str, routing: str = "121042882") -> dict[str, Any]:
         account = {"routingNumber": routing, "accountNumber": "123456", "nameOnAccount": "A"}
         return shop.charge(amount, payment={"bankAccount": account})
@@ -182,15 +182,15 @@ def test_bank_accounts(shop: Merchant) -> None:
     assert reason(pay("1.00", "121042883")) == "9"
 
 
-def test_stripe_data(shop: Merchant) -> None:
+def test_magnetic_stripe_data_is_accepted(shop: Merchant) -> None:
     track = "%B4111111111111111^DOE/JANE^40121011000000000000?"
     assert shop.charge(payment={"trackData": {"track1": track}})["accountNumber"] == "XXXX1111"
-    old = "%B378282246310005^LONGSON/LONGBOB^1705101130504392?"  # nobody looks at its expiry
+    old = "%B378282246310005^LONGSON/LONGBOB^1705101130504392?"  # its expiry is not checked
     assert shop.charge(payment={"trackData": {"track1": old}})["responseCode"] == "1"
     assert reason(shop.charge(payment={"trackData": {"track1": "nonsense"}})) == "88"
 
 
-def test_test_mode_keeps_nothing(shop: Merchant) -> None:
+def test_test_mode_records_nothing(shop: Merchant) -> None:
     setting = {"settingName": "testRequest", "settingValue": "true"}
     response = shop.charge(transactionSettings={"setting": [setting]})
     assert response["messages"][0]["description"].startswith("(TESTMODE)")
@@ -203,7 +203,7 @@ def window(seconds: str) -> dict[str, Any]:
     return {"transactionSettings": {"setting": [setting]}}
 
 
-def test_a_duplicate_tells_nothing_of_the_original_unless_asked(shop: Merchant) -> None:
+def test_a_duplicate_shows_the_original_only_with_an_explicit_window(shop: Merchant) -> None:
     original = shop.charge(invoice="once")
     silent = shop.charge(invoice="once")
     assert (silent["responseCode"], silent["transId"]) == ("3", "0")
@@ -217,7 +217,7 @@ def test_a_duplicate_tells_nothing_of_the_original_unless_asked(shop: Merchant) 
     assert len(shop.truth()) == 1
 
 
-def test_a_window_of_nothing_lets_a_duplicate_through(shop: Merchant) -> None:
+def test_a_window_of_zero_allows_a_duplicate(shop: Merchant) -> None:
     first = shop.charge(invoice="twice", **window("0"))
     second = shop.charge(invoice="twice", **window("0"))
     assert second["responseCode"] == "1"
@@ -247,13 +247,13 @@ def test_declines_count_as_originals_and_errors_do_not(shop: Merchant) -> None:
         {"poNumber": "po-1"},
     ],
 )
-def test_any_compared_field_makes_it_another(shop: Merchant, changed: dict[str, Any]) -> None:
+def test_another_compared_field_is_no_duplicate(shop: Merchant, changed: dict[str, Any]) -> None:
     assert shop.charge(invoice="one")["responseCode"] == "1"
     assert shop.charge(**{"invoice": "one", **changed})["responseCode"] == "1"
 
 
-def test_what_is_not_compared_does_not(shop: Merchant) -> None:
-    """Only what the processor says it compares: a new phone number is no new order."""
+def test_a_difference_in_other_fields_is_a_duplicate(shop: Merchant) -> None:
+    """Only the documented fields are compared: another phone number is still a duplicate."""
     shop.charge(invoice="one", customerIP="192.0.2.1")
     for other in (
         {"customerIP": "192.0.2.2"},
@@ -291,7 +291,7 @@ def pay_with(shop: Merchant, nonce: dict[str, str]) -> dict[str, Any]:
     )
 
 
-def test_a_nonce_pays_once(shop: Merchant) -> None:
+def test_a_nonce_can_be_used_once(shop: Merchant) -> None:
     nonce = mint(shop)
     response = pay_with(shop, nonce)["transactionResponse"]
     assert (response["responseCode"], response["accountNumber"]) == ("1", "XXXX1111")
@@ -310,8 +310,8 @@ def test_a_nonce_pays_once(shop: Merchant) -> None:
     assert len(shop.truth()) == 1
 
 
-def test_a_nonce_from_elsewhere_is_one_all_the_same(shop: Merchant) -> None:
-    """What tutorials and old logs have must be told from what is no nonce."""
+def test_nonces_of_the_samples_are_recognized(shop: Merchant) -> None:
+    """Nonces of tutorials and old logs get another error than invalid text."""
     nonce = mint(shop)
     told = json.loads(b64decode(nonce["dataValue"]))
     assert told.keys() == {"code", "token", "v"}
@@ -325,7 +325,7 @@ def test_a_nonce_from_elsewhere_is_one_all_the_same(shop: Merchant) -> None:
     assert pay_with(shop, nonce)["transactionResponse"]["responseCode"] == "1"
 
 
-def test_a_nonce_of_another_merchant(shared: Process, shop: Merchant) -> None:
+def test_a_nonce_of_another_merchant_is_rejected(shared: Process, shop: Merchant) -> None:
     nonce = mint(shop)
     other = shared.merchant()
     assert pay_with(other, nonce)["messages"]["message"] == [
@@ -334,7 +334,7 @@ def test_a_nonce_of_another_merchant(shared: Process, shop: Merchant) -> None:
     assert pay_with(shop, nonce)["transactionResponse"]["responseCode"] == "1"
 
 
-def test_a_nonce_for_the_public_client_key(shop: Merchant) -> None:
+def test_the_public_client_key_gets_a_nonce(shop: Merchant) -> None:
     key = shop.call("getMerchantDetailsRequest")["publicClientKey"]
     body = {
         "securePaymentContainerRequest": {
@@ -350,6 +350,6 @@ def test_a_nonce_for_the_public_client_key(shop: Merchant) -> None:
     assert b'"resultCode":"Ok"' in reply.content
 
 
-def test_an_unknown_transaction_type(shop: Merchant) -> None:
+def test_an_unknown_transaction_type_is_e00060(shop: Merchant) -> None:
     answer = shop.transaction(transactionType="sale")
     assert answer["messages"]["message"][0]["code"] == "E00060"

@@ -1,4 +1,4 @@
-"""Bank accounts: which eChecks are sent, how they settle, and what the bank gives back."""
+"""eChecks: which are accepted, how they settle, and returns by the bank."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def pay(shop: Merchant, amount: str = "50.00", **changes: str) -> dict[str, Any]
     return shop.charge(amount, payment=bank(**changes))
 
 
-def test_an_echeck_has_no_card_results(shop: Merchant) -> None:
+def test_an_echeck_has_no_avs_or_card_code_result(shop: Merchant) -> None:
     paid = pay(shop, echeckType="WEB", accountType="checking")
     assert paid["responseCode"] == "1"
     assert (paid["authCode"], paid["avsResultCode"], paid["cvvResultCode"]) == ("", "P", "")
@@ -53,14 +53,12 @@ def test_an_echeck_has_no_card_results(shop: Merchant) -> None:
         ({"echeckType": "ARC", "checkNumber": "A1"}, "248"),
     ],
 )
-def test_echecks_that_no_bank_would_take(
-    shop: Merchant, changes: dict[str, str], code: str
-) -> None:
+def test_invalid_echecks_are_rejected(shop: Merchant, changes: dict[str, str], code: str) -> None:
     assert reason(pay(shop, **changes)) == code
     assert shop.truth() == []
 
 
-def test_kinds_of_echeck(shop: Merchant) -> None:
+def test_the_account_can_limit_the_kinds_of_echeck(shop: Merchant) -> None:
     recurring = {"setting": [{"settingName": "recurringBilling", "settingValue": "true"}]}
     telephone = bank(echeckType="TEL")
     assert shop.charge("9.00", payment=telephone)["responseCode"] == "1"
@@ -74,7 +72,7 @@ def test_kinds_of_echeck(shop: Merchant) -> None:
     assert reason(elsewhere) == "53"
 
 
-def test_a_month_has_a_limit(start: Callable[..., Process]) -> None:
+def test_echecks_have_a_monthly_limit(start: Callable[..., Process]) -> None:
     process = start()
     shop = process.merchant()
     process.control("/clock", {"now": "2026-03-31T20:00:00Z", "stopped": True})
@@ -85,11 +83,11 @@ def test_a_month_has_a_limit(start: Callable[..., Process]) -> None:
     assert pay(shop, "50.00")["responseCode"] == "1"
     process.control("/clock", {"advance_s": 11 * 3600 - 1})
     assert reason(pay(shop, "60.00")) == "49"
-    process.control("/clock", {"advance_s": 1})  # April on the account's own calendar
+    process.control("/clock", {"advance_s": 1})  # April in the account's time zone
     assert pay(shop, "60.00")["responseCode"] == "1"
 
 
-def test_echecks_settle_apart_from_cards(shop: Merchant) -> None:
+def test_echecks_settle_in_their_own_batch(shop: Merchant) -> None:
     echeck, card = pay(shop), shop.charge("5.00")
     shop.process.control("/settle")
     batches = shop.call("getSettledBatchListRequest", includeStatistics=True)["batchList"]
@@ -107,11 +105,11 @@ def refund(shop: Merchant, trans_id: str, amount: str) -> dict[str, Any]:
     )
 
 
-def test_echecks_are_refunded_once_they_settled(shop: Merchant) -> None:
+def test_echecks_can_be_refunded_after_settlement(shop: Merchant) -> None:
     paid = pay(shop)
     assert reason(refund(shop, paid["transId"], "20.00")) == "16"
     shop.process.control("/settle")
-    assert reason(shop.refund(paid["transId"], "20.00", last4="5678")) == "54"  # by a card
+    assert reason(shop.refund(paid["transId"], "20.00", last4="5678")) == "54"  # not a bank account
     back = refund(shop, paid["transId"], "20.00")
     assert (back["responseCode"], back["accountType"]) == ("1", "eCheck")
     assert reason(refund(shop, paid["transId"], "30.01")) == "55"
@@ -120,7 +118,7 @@ def test_echecks_are_refunded_once_they_settled(shop: Merchant) -> None:
     assert shop.status(unlinked["transId"]) == "underReview"
 
 
-def test_the_bank_gives_an_echeck_back(start: Callable[..., Process], tmp_path: Path) -> None:
+def test_a_bank_can_return_a_settled_echeck(start: Callable[..., Process], tmp_path: Path) -> None:
     file = tmp_path / "state.jsonl"
     process = start("--state-file", file)
     shop = process.merchant()

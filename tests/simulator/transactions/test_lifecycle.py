@@ -1,4 +1,4 @@
-"""The life of a transaction: capture, void, refund, review, settlement, expiry, reporting."""
+"""A transaction's life cycle: capture, void, refund, review, settlement, expiry, reports."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def test_a_partial_capture_keeps_the_id(shop: Merchant) -> None:
     assert (auth["amount"], auth["status"]) == ("10.00", "capturedPendingSettlement")
 
 
-def test_a_second_capture_is_a_success_that_did_nothing(shop: Merchant) -> None:
+def test_a_second_capture_succeeds_without_effect(shop: Merchant) -> None:
     held = shop.authorize()
     shop.capture(held["transId"], amount="4.00")
     again = shop.capture(held["transId"], amount="4.00")
@@ -41,7 +41,7 @@ def test_a_second_capture_is_a_success_that_did_nothing(shop: Merchant) -> None:
     assert len(shop.truth()) == 2
 
 
-def test_captures_that_cannot_be(shared: Process, shop: Merchant) -> None:
+def test_invalid_captures_are_rejected(shared: Process, shop: Merchant) -> None:
     held = shop.authorize("10.00")
     assert reason(shop.capture(held["transId"], amount="10.01")) == "47"
     assert reason(shop.capture(held["transId"], amount="0.00")) == "5"
@@ -54,17 +54,17 @@ def test_captures_that_cannot_be(shared: Process, shop: Merchant) -> None:
     assert reason(shop.capture(held["transId"])) == "16"
     shop.settings(held_above="1.00")
     review = shop.authorize("20.00")
-    assert reason(shop.capture(review["transId"])) == "16"  # nobody has approved it yet
+    assert reason(shop.capture(review["transId"])) == "16"  # it is not approved yet
 
 
-def test_a_capture_in_another_currency(shared: Process) -> None:
+def test_a_capture_in_another_currency_is_39(shared: Process) -> None:
     shop = shared.merchant(currencies=["USD", "CAD"])
     held = shop.authorize("10.00")
     assert reason(shop.capture(held["transId"], amount="5.00", currencyCode="CAD")) == "39"
     assert shop.capture(held["transId"], amount="5.00", currencyCode="USD")["responseCode"] == "1"
 
 
-def test_voids(shop: Merchant) -> None:
+def test_unsettled_transactions_can_be_voided(shop: Merchant) -> None:
     sale = shop.charge()
     voided = shop.void(sale["transId"])
     assert voided["transId"] == voided["refTransID"] == sale["transId"]
@@ -78,7 +78,7 @@ def test_voids(shop: Merchant) -> None:
     assert reason(shop.void(settled["transId"])) == "327"
 
 
-def test_refunds_follow_settlement(shop: Merchant) -> None:
+def test_refunds_are_possible_after_settlement(shop: Merchant) -> None:
     sale = shop.charge("10.00")
     assert reason(shop.refund(sale["transId"], "4.00")) == "54"
     shop.settings(unsettled_refund_code=50)
@@ -108,7 +108,7 @@ def test_a_partial_capture_limits_its_refunds(shop: Merchant) -> None:
     assert shop.refund(held["transId"], "4.00")["responseCode"] == "1"
 
 
-def test_an_unlinked_refund_needs_the_whole_card(shop: Merchant) -> None:
+def test_an_unlinked_refund_needs_the_full_card_number(shop: Merchant) -> None:
     response = shop.charge("3.00", kind="refundTransaction")
     assert (response["responseCode"], response["refTransID"]) == ("1", "")
     assert reason(shop.charge("3.00", kind="refundTransaction", number="XXXX1111")) == "6"
@@ -123,7 +123,7 @@ def test_an_unlinked_refund_needs_the_whole_card(shop: Merchant) -> None:
         ("hold", "252", "FDSPendingReview", False),
     ],
 )
-def test_held_for_review(
+def test_a_held_charge_can_be_approved_or_declined(
     shop: Merchant, action: str, code: str, status: str, has_auth_code: bool
 ) -> None:
     shop.settings(held_above="900.00", held_action=action)
@@ -149,12 +149,12 @@ def test_held_for_review(
     assert shop.status(other["transId"]) == ("voided" if has_auth_code else "declined")
 
 
-def test_a_filter_that_declines(shop: Merchant) -> None:
+def test_a_filter_can_decline(shop: Merchant) -> None:
     shop.settings(held_above="1.00", held_action="decline")
     assert reason(shop.charge("2.00")) == "251"
 
 
-def test_the_unsettled_list(shop: Merchant) -> None:
+def test_the_unsettled_list_is_paged_and_sorted(shop: Merchant) -> None:
     answer = shop.call("getUnsettledTransactionListRequest")
     assert answer["messages"]["resultCode"] == "Ok"
     assert answer["messages"]["message"][0] == {"code": "I00004", "text": "No records found."}
@@ -194,7 +194,7 @@ def test_the_unsettled_list(shop: Merchant) -> None:
     }
 
 
-def test_reporting_may_lag(start: Callable[..., Process]) -> None:
+def test_reports_can_lag(start: Callable[..., Process]) -> None:
     process = start()
     shop = process.merchant()
     process.control("/clock", {"advance_s": 0, "stopped": True})
@@ -222,7 +222,7 @@ def test_reporting_may_lag(start: Callable[..., Process]) -> None:
     assert codes() == {"I00001"}
 
 
-def test_details_of_what_is_not_ones_own(shared: Process, shop: Merchant) -> None:
+def test_details_of_other_merchants_are_not_found(shared: Process, shop: Merchant) -> None:
     sale = shop.charge()
     for merchant, trans_id in ((shared.merchant(), sale["transId"]), (shop, "1"), (shop, "9" * 40)):
         answer = merchant.call("getTransactionDetailsRequest", refId="r", transId=trans_id)
@@ -235,14 +235,14 @@ def test_details_of_what_is_not_ones_own(shared: Process, shop: Merchant) -> Non
         }
 
 
-def test_money_in_reports_keeps_its_two_decimals(shop: Merchant) -> None:
+def test_amounts_in_reports_have_two_decimals(shop: Merchant) -> None:
     sale = shop.charge("5.00")
     reply = shop.post("getTransactionDetailsRequest", transId=sale["transId"])
     assert b'"authAmount":5.00,"settleAmount":5.00' in reply.content
     assert b'"responseCode":1,"responseReasonCode":1' in reply.content
 
 
-def test_batches(shop: Merchant, shared: Process) -> None:
+def test_batches_are_listed_with_statistics(shop: Merchant, shared: Process) -> None:
     nothing = shop.call("getSettledBatchListRequest")
     assert nothing["messages"]["message"][0]["code"] == "I00004"
     sale, held = shop.charge("5.00"), shop.authorize()
@@ -273,7 +273,7 @@ def test_batches(shop: Merchant, shared: Process) -> None:
             assert nothing.keys() <= {"totalNumInResultSet", "messages"}
 
 
-def test_the_clock_brings_the_cut_off_and_the_end_of_holds(start: Callable[..., Process]) -> None:
+def test_the_clock_triggers_settlement_and_expiry(start: Callable[..., Process]) -> None:
     process = start()
     shop = process.merchant()
     process.control("/clock", {"now": "2026-07-01T22:59:00Z"})  # 3:59 pm Pacific
@@ -297,7 +297,7 @@ def test_the_clock_brings_the_cut_off_and_the_end_of_holds(start: Callable[..., 
     assert reason(shop.refund(sale["transId"], "1.00")) == "54"
 
 
-def test_the_clock_ends_duplicate_windows_and_nonces(start: Callable[..., Process]) -> None:
+def test_duplicate_windows_and_nonces_end_by_the_clock(start: Callable[..., Process]) -> None:
     process = start()
     shop = process.merchant()
     card = {"cardNumber": "4111111111111111", "expirationDate": "122040"}

@@ -1,4 +1,4 @@
-"""Every way to pay that is no plain card, and the parts of a charge that have their own rules."""
+"""Payment methods other than plain cards, and the rules of a charge's optional parts."""
 
 from base64 import b64encode
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def wallet(descriptor: str, value: str = TOKEN, **more: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "payment", [wallet(APPLE), wallet(GOOGLE), wallet(CHECKOUT, dataKey="a key")]
 )
-def test_a_wallet_pays_like_a_visa_card(shop: Merchant, payment: dict[str, Any]) -> None:
+def test_a_wallet_is_charged_like_a_visa_card(shop: Merchant, payment: dict[str, Any]) -> None:
     paid = shop.charge(payment=payment)
     assert (paid["responseCode"], paid["accountType"]) == ("1", "Visa")
     assert paid["accountNumber"] == "XXXX1111"
@@ -40,27 +40,27 @@ def test_a_wallet_pays_like_a_visa_card(shop: Merchant, payment: dict[str, Any])
         wallet("COMMON.SAMSUNG.INAPP.PAYMENT"),
     ],
 )
-def test_a_payload_that_no_wallet_made(shop: Merchant, payment: dict[str, Any]) -> None:
+def test_an_invalid_wallet_payload_is_153(shop: Merchant, payment: dict[str, Any]) -> None:
     refused = shop.charge(payment=payment)
     assert (reason(refused), refused["transId"], refused["accountNumber"]) == ("153", "0", "")
     assert shop.truth() == []
 
 
-def test_the_same_payload_is_the_same_card(shop: Merchant) -> None:
+def test_equal_payloads_are_the_same_card(shop: Merchant) -> None:
     assert shop.charge(payment=wallet(APPLE), invoice="a")["responseCode"] == "1"
     assert reason(shop.charge(payment=wallet(APPLE), invoice="a")) == "11"
     other = wallet(APPLE, b64encode(b"another").decode())
     assert shop.charge(payment=other, invoice="a")["responseCode"] == "1"
 
 
-def test_readers_that_encrypt_are_not_supported(shop: Merchant) -> None:
+def test_encrypted_readers_are_not_supported(shop: Merchant) -> None:
     for member, name in ((3, "encryptedTrackData"), (6, "emv")):
         request = whole(elements("createTransactionRequest"), pick=member)["transactionRequest"]
         assert next(iter(request["payment"])) == name
         assert reason(shop.charge(payment=request["payment"])) == "155"
 
 
-def test_network_tokens(shop: Merchant) -> None:
+def test_network_tokens_are_accepted(shop: Merchant) -> None:
     def pay(**more: Any) -> dict[str, Any]:
         extra = {"cardholderAuthentication": more.pop("auth")} if "auth" in more else {}
         card = {"cardNumber": VISA, "expirationDate": "2040-12", **more}
@@ -69,7 +69,7 @@ def test_network_tokens(shop: Merchant) -> None:
     paid = pay(isPaymentToken=True, cryptogram=CRYPTOGRAM)
     assert paid["responseCode"] == "1"
     assert shop.details(paid["transId"])["payment"]["creditCard"]["isPaymentToken"] is True
-    # What others' suites send, and the sandbox takes: no flag, no Base64, both proofs left empty.
+    # Clients' tests send these and the sandbox accepts them: no flag, no Base64, empty 3-D Secure.
     none = {"authenticationIndicator": "", "cardholderAuthenticationValue": ""}
     assert pay(cryptogram=CRYPTOGRAM, auth=none)["responseCode"] == "1"
     assert pay(isPaymentToken=True, cryptogram="111111111100cryptogram")["responseCode"] == "1"
@@ -88,7 +88,7 @@ def test_network_tokens(shop: Merchant) -> None:
         ("07", CRYPTOGRAM, ""),
     ],
 )
-def test_what_the_cards_owner_proved(
+def test_the_indicator_selects_the_cavv_result(
     shop: Merchant, indicator: str, value: str, expected: str
 ) -> None:
     proof = {"authenticationIndicator": indicator, "cardholderAuthenticationValue": value}
@@ -97,7 +97,7 @@ def test_what_the_cards_owner_proved(
     assert shop.details(paid["transId"]).get("CAVVResponse", "") == expected
 
 
-def test_a_proof_that_is_none(
+def test_invalid_authentication_data_is_rejected(
     shop: Merchant, start: Callable[..., Process], tmp_path: Path
 ) -> None:
     def pay(indicator: str, value: str, **more: Any) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def test_a_proof_that_is_none(
     assert CRYPTOGRAM not in file.read_text()
 
 
-def test_a_card_that_was_swiped(shop: Merchant) -> None:
+def test_a_swiped_card_is_reported_as_card_present(shop: Merchant) -> None:
     track = {"trackData": {"track1": "%B4111111111111111^DOE/JANE^40121011000000000000?"}}
     paid = shop.charge(payment=track, retail={"marketType": "2", "deviceType": "7"})
     assert (paid["responseCode"], paid["entryMode"]) == ("1", "Swiped")
@@ -132,7 +132,7 @@ def test_a_card_that_was_swiped(shop: Merchant) -> None:
     assert reason(shop.charge(retail={"marketType": "0", "deviceType": "99"})) == "84"
 
 
-def test_a_long_cart(shop: Merchant) -> None:
+def test_more_than_thirty_line_items_are_rejected(shop: Merchant) -> None:
     item = {"itemId": "1", "name": "hat", "quantity": "1", "unitPrice": "1.00"}
     assert shop.charge(lineItems={"lineItem": [item] * 30})["responseCode"] == "1"
     refused = shop.charge(lineItems={"lineItem": [item] * 31})
@@ -145,7 +145,7 @@ def test_a_long_cart(shop: Merchant) -> None:
     ]
 
 
-def test_what_the_account_takes(shop: Merchant) -> None:
+def test_the_account_can_limit_payment_methods(shop: Merchant) -> None:
     shop.settings(card_types=["Visa"], echeck=False, paypal=False)
     assert shop.charge()["responseCode"] == "1"
     assert reason(shop.charge(number="5424000000000015")) == "17"
@@ -158,7 +158,7 @@ def test_what_the_account_takes(shop: Merchant) -> None:
     assert reason(shop.charge()) == "56"
 
 
-def test_what_the_accounts_form_demands(shop: Merchant) -> None:
+def test_a_missing_required_field_is_33(shop: Merchant) -> None:
     shop.settings(required_fields=["zip", "email", "cardCode"])
     for fields, missing in (
         ({}, "Zip Code"),
@@ -180,7 +180,7 @@ def test_what_the_accounts_form_demands(shop: Merchant) -> None:
 
 
 @pytest.mark.parametrize("expiry", ["9999-12", "12/9999", "9998-12"])
-def test_an_expiry_at_the_end_of_time(shop: Merchant, expiry: str) -> None:
+def test_an_expiry_far_in_the_future_is_handled(shop: Merchant, expiry: str) -> None:
     reply = shop.charge(expiry=expiry)
     assert reply["responseCode"] == ("1" if expiry == "9998-12" else "3")
 
@@ -188,7 +188,7 @@ def test_an_expiry_at_the_end_of_time(shop: Merchant, expiry: str) -> None:
 PAYPAL = {"payPal": {"successUrl": "https://shop.example/ok", "cancelUrl": "https://shop.example/"}}
 
 
-def test_paypal_is_for_accounts_that_have_it(shop: Merchant) -> None:
+def test_paypal_must_be_enabled(shop: Merchant) -> None:
     shop.settings(paypal=False)
     assert reason(shop.charge(payment=PAYPAL)) == "2001"
     for kind in ("getDetailsTransaction", "authOnlyContinueTransaction"):
@@ -196,7 +196,7 @@ def test_paypal_is_for_accounts_that_have_it(shop: Merchant) -> None:
         assert reason(refused) == "2001"
 
 
-def test_a_payer_consents_and_the_payment_goes_on(shop: Merchant) -> None:
+def test_a_payment_continues_after_the_payers_consent(shop: Merchant) -> None:
     begun = shop.charge("10.00", payment=PAYPAL)
     assert (begun["responseCode"], begun["messages"][0]["code"]) == ("5", "2000")
     assert begun["messages"][0]["description"] == "Need payer consent."
@@ -232,7 +232,7 @@ def test_a_payer_consents_and_the_payment_goes_on(shop: Merchant) -> None:
     assert returned["responseCode"] == "1"
 
 
-def test_paypal_needs_addresses_to_return_to(shop: Merchant) -> None:
+def test_paypal_needs_return_urls(shop: Merchant) -> None:
     assert reason(shop.charge(payment={"payPal": {}})) == "2004"
     assert reason(shop.charge(payment={"payPal": {"successUrl": "https://a.example"}})) == "2005"
     assert reason(shop.authorize("0.00", payment=PAYPAL)) == "2007"

@@ -1,4 +1,4 @@
-"""Prepaid cards that pay only in part, and the several payments of one order."""
+"""Prepaid cards that pay partly, and orders with several payments."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +40,7 @@ def pay(
 @pytest.mark.parametrize(
     ("zip_code", "balance"), [("46226", "1.23"), ("46227", "-1.23"), ("46228", "0.00")]
 )
-def test_a_prepaid_card_tells_its_balance(shop: Merchant, zip_code: str, balance: str) -> None:
+def test_a_prepaid_card_reports_its_balance(shop: Merchant, zip_code: str, balance: str) -> None:
     paid = shop.charge("10.00", billTo={"zip": zip_code})
     assert paid["responseCode"] == "1"
     assert paid["prePaidCard"] == {
@@ -53,7 +53,7 @@ def test_a_prepaid_card_tells_its_balance(shop: Merchant, zip_code: str, balance
     assert (told["authAmount"], told["prepaidBalanceRemaining"]) == (10.0, float(balance))
 
 
-def test_a_card_with_too_little_declines_unless_a_part_will_do(shop: Merchant) -> None:
+def test_a_card_with_too_little_declines_unless_partial_payment_is_allowed(shop: Merchant) -> None:
     declined = shop.charge("10.00", billTo={"zip": "46225"})
     assert (declined["responseCode"], reason(declined)) == ("2", "2")
     assert "prePaidCard" not in declined
@@ -62,7 +62,7 @@ def test_a_card_with_too_little_declines_unless_a_part_will_do(shop: Merchant) -
     assert enough["prePaidCard"]["balanceOnCard"] == ""
 
 
-def test_two_payments_make_up_one_order(shop: Merchant) -> None:
+def test_two_payments_complete_an_order(shop: Merchant) -> None:
     first = pay(shop, "10.00", zip_code="46225")
     assert (first["responseCode"], first["messages"][0]["code"]) == ("4", "295")
     assert first["prePaidCard"] == {
@@ -73,7 +73,7 @@ def test_two_payments_make_up_one_order(shop: Merchant) -> None:
     split = first["splitTenderId"]
     assert first["splitTenderPayments"][0]["transId"] == first["transId"]
     assert shop.status(first["transId"]) == "authorizedPendingRelease"
-    shop.process.control("/settle")  # an order that is not paid does not settle
+    shop.process.control("/settle")  # an unpaid order does not settle
     assert shop.status(first["transId"]) == "authorizedPendingRelease"
     assert reason(pay(shop, "8.78", split=split, number=MASTERCARD)) == "5"
     rest = pay(shop, "8.77", split=split, number=MASTERCARD)
@@ -90,7 +90,7 @@ def test_two_payments_make_up_one_order(shop: Merchant) -> None:
     assert reason(pay(shop, "1.00", split=split)) == "298"
 
 
-def test_a_payment_between_leaves_the_order_open(shop: Merchant) -> None:
+def test_a_partial_payment_leaves_the_order_open(shop: Merchant) -> None:
     first = pay(shop, "10.00", zip_code="46225", kind="authOnlyTransaction")
     split = first["splitTenderId"]
     declined = pay(shop, "2.00", split=split, zip_code="46282")
@@ -106,8 +106,8 @@ def test_a_payment_between_leaves_the_order_open(shop: Merchant) -> None:
     assert shop.capture(first["transId"])["responseCode"] == "1"
 
 
-def test_the_last_payment_sent_again_is_a_duplicate(shop: Merchant) -> None:
-    """Its answer was lost: that the order is closed meanwhile must not hide what closed it."""
+def test_repeating_the_last_payment_is_a_duplicate(shop: Merchant) -> None:
+    """Its reply was lost: it must be recognized although it has closed the order."""
     told = {"setting": [{"settingName": "duplicateWindow", "settingValue": "600"}]}
     split = pay(shop, "10.00", zip_code="46225")["splitTenderId"]
     last = pay(shop, "8.77", split=split, invoice="last")
@@ -123,14 +123,14 @@ def close(shop: Merchant, split: str, status: str) -> str:
     return code
 
 
-def test_an_order_is_given_up_or_taken_as_it_is(shared: Process, shop: Merchant) -> None:
+def test_an_order_can_be_voided_or_completed_early(shared: Process, shop: Merchant) -> None:
     given_up = pay(shop, "10.00", zip_code="46225")
     assert close(shared.merchant(), given_up["splitTenderId"], "voided") == "E00040"
     assert close(shop, given_up["splitTenderId"], "held") == "I00001"
     assert close(shop, given_up["splitTenderId"], "voided") == "I00001"
     assert shop.status(given_up["transId"]) == "voided"
     assert reason(pay(shop, "8.77", split=given_up["splitTenderId"])) == "298"
-    assert close(shop, given_up["splitTenderId"], "voided") == "I00001"  # as it was already
+    assert close(shop, given_up["splitTenderId"], "voided") == "I00001"  # it was voided already
     assert close(shop, given_up["splitTenderId"], "completed") == "E00027"
     assert [row["type"] for row in shop.truth()] == ["authCaptureTransaction", "voidTransaction"]
     taken = pay(shop, "20.00", zip_code="46225")
@@ -139,7 +139,7 @@ def test_an_order_is_given_up_or_taken_as_it_is(shared: Process, shop: Merchant)
     assert close(shop, "12", "voided") == "E00040"
 
 
-def test_orders_that_are_not_there(shared: Process, shop: Merchant) -> None:
+def test_unknown_orders_are_rejected(shared: Process, shop: Merchant) -> None:
     assert reason(pay(shop, "1.00", split="123")) == "296"
     foreign = pay(shared.merchant(), "10.00", zip_code="46225")["splitTenderId"]
     assert reason(pay(shop, "1.00", split=foreign)) == "296"

@@ -1,4 +1,4 @@
-"""The list of reasons: each can be had by its number, and most by what they are for."""
+"""The list of reasons: the legacy test card gives each, and a real situation most."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ Situation = Callable[[Merchant], Response]
 
 
 def said(response: Response) -> tuple[str, int, str]:
-    """Response code, reason and text, wherever the response has the last two."""
+    """Return response code, reason and text, from `errors` or `messages`."""
     if response["responseCode"] in ("2", "3"):
         (error,) = response["errors"]
         return response["responseCode"], int(error["errorCode"]), error["errorText"]
@@ -23,7 +23,7 @@ def said(response: Response) -> tuple[str, int, str]:
 
 
 NATURAL = {1, 295, 310, 311, 2000}
-"""Reasons with response code 1 or 5: no amount asks for these."""
+"""Reasons with response code 1 or 5, which no amount selects."""
 GAPS = {
     33: "Invoice Number cannot be left blank.",
     270: "Line item 1 is invalid.",
@@ -31,13 +31,13 @@ GAPS = {
     " submitted.",
     351: "Employee ID must be 1 to 4 characters in length.",
 }
-"""The texts of the list that have a gap, filled."""
+"""The completed texts of the list that have a placeholder."""
 
 
 def charged(
     amount: str = "10.00", /, before: dict[str, Any] | None = None, **said: Any
 ) -> Situation:
-    """A charge, by an account with the settings `before`."""
+    """A charge by an account with the settings `before`."""
 
     def charge(shop: Merchant) -> Response:
         shop.settings(**(before or {}))
@@ -75,7 +75,7 @@ def after(
     settled: bool = False,
     last4: str = "1111",
 ) -> Situation:
-    """A capture, void or refund of what `first` made, after it has settled or before."""
+    """A capture, void or refund of the transaction of `first`, before or after settlement."""
 
     def do(shop: Merchant) -> Response:
         trans_id = first(shop)["transId"]
@@ -110,7 +110,7 @@ def reviewed(shop: Merchant) -> Response:
 
 
 def part_of(group: str | None = None, **more: str) -> Situation:
-    """A charge for the rest of an order, of one that was given up where no group is named."""
+    """A charge for the rest of an order; without `group`, of a voided order."""
 
     def pay(shop: Merchant) -> Response:
         split = group
@@ -203,10 +203,10 @@ SITUATIONS: list[tuple[int, int, Situation]] = [
     (3, 2008, after("authOnlyContinueTransaction", first=charged())),
     (3, 2009, after("authCaptureContinueTransaction", first=charged())),
 ]  # fmt: skip
-"""Response code, reason, and what one does to meet it."""
+"""Response code, reason, and the situation that causes it."""
 
 
-def test_the_old_test_card_gives_every_reason_by_its_number(shop: Merchant) -> None:
+def test_the_legacy_test_card_gives_every_reason(shop: Merchant) -> None:
     for number, (response_code, text) in REASONS.items():
         if number in NATURAL:
             continue
@@ -216,18 +216,18 @@ def test_the_old_test_card_gives_every_reason_by_its_number(shop: Merchant) -> N
         assert said(found) == (str(response_code), number, GAPS.get(number, text))
 
 
-def test_what_no_amount_asks_for_has_a_situation() -> None:
+def test_every_reason_without_an_amount_has_a_situation() -> None:
     assert {reason for _, reason, _ in SITUATIONS} >= NATURAL
 
 
 @pytest.mark.parametrize(("response_code", "reason", "do"), SITUATIONS)
-def test_what_a_reason_is_for(
+def test_each_situation_gives_its_reason(
     shop: Merchant, response_code: int, reason: int, do: Situation
 ) -> None:
     assert said(do(shop)) == (str(response_code), reason, REASONS[reason][1])
 
 
-def test_the_filled_gap_names_what_is_missing(shop: Merchant) -> None:
+def test_the_completed_text_names_the_missing_field(shop: Merchant) -> None:
     shop.settings(required_fields=["lastName"])
     assert said(shop.charge()) == ("3", 33, "Last Name cannot be left blank.")
     shop.settings(required_fields=[])

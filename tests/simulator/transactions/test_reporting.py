@@ -1,4 +1,4 @@
-"""Reports: every field that was sent comes back, lists and counts agree with what happened."""
+"""Reports: every sent field is reported, and lists and counts match the transactions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +20,8 @@ ADDRESS = {
 }
 
 
-def test_everything_that_was_sent_comes_back(shop: Merchant) -> None:
-    """With level-2 and level-3 data: what an accountant reconciles by."""
+def test_every_sent_field_is_reported(shop: Merchant) -> None:
+    """Including level-2 and level-3 data, which accountants reconcile by."""
     item = {
         "itemId": "1",
         "name": "hat",
@@ -141,7 +141,7 @@ def test_declines_and_voids_are_reported(shop: Merchant) -> None:
     assert (told["authCode"], told["CAVVResponse"]) == (sale["authCode"], "2")
 
 
-def test_what_a_filter_holds_tells_which(shop: Merchant) -> None:
+def test_a_held_transaction_reports_its_filter(shop: Merchant) -> None:
     shop.settings(held_above="1.00")
     held = shop.charge("2.00")
     told = shop.details(held["transId"])
@@ -158,7 +158,7 @@ def test_what_a_filter_holds_tells_which(shop: Merchant) -> None:
     assert nothing["totalNumInResultSet"] == 0
 
 
-def test_a_batch_counts_what_happened_since_the_one_before(shop: Merchant) -> None:
+def test_a_batch_counts_voids_and_declines_since_the_previous_one(shop: Merchant) -> None:
     shop.charge("1.00")
     shop.charge("2.00", number="5424000000000015")
     held = shop.authorize("3.00")
@@ -190,7 +190,7 @@ def test_a_batch_counts_what_happened_since_the_one_before(shop: Merchant) -> No
     assert [each["statistics"][0]["declineCount"] for each in batches] == [1, 0]
 
 
-def test_reports_can_be_forbidden(shop: Merchant) -> None:
+def test_reports_can_be_switched_off(shop: Merchant) -> None:
     sale = shop.charge()
     shop.settings(reporting=False)
     for method, body in (
@@ -209,13 +209,13 @@ def test_reports_can_be_forbidden(shop: Merchant) -> None:
     assert shop.charge("2.00")["responseCode"] == "1"
 
 
-def test_a_customer_without_transactions(shop: Merchant) -> None:
+def test_a_customer_without_transactions_has_an_empty_list(shop: Merchant) -> None:
     answer = shop.call("getTransactionListForCustomerRequest", customerProfileId="123")
     assert answer["messages"]["message"][0]["code"] == "I00004"
     assert answer["totalNumInResultSet"] == 0
 
 
-def test_pages_while_reports_lag(shop: Merchant) -> None:
+def test_paging_is_right_while_reports_lag(shop: Merchant) -> None:
     ids = [shop.charge(f"{n}.00")["transId"] for n in range(1, 4)]
     shop.settings(reporting_lag_ms=3_600_000)
     answer = shop.call("getUnsettledTransactionListRequest")
@@ -225,7 +225,7 @@ def test_pages_while_reports_lag(shop: Merchant) -> None:
     assert [each["transId"] for each in answer["transactions"]] == [ids[0]]
 
 
-def test_a_clock_that_went_back_sorts_by_time_or_by_id(start: Callable[..., Process]) -> None:
+def test_lists_sort_by_time_or_id_after_the_clock_went_back(start: Callable[..., Process]) -> None:
     process = start()
     shop = process.merchant()
     ids = []
@@ -244,13 +244,13 @@ def test_a_clock_that_went_back_sorts_by_time_or_by_id(start: Callable[..., Proc
 
 
 @pytest.mark.parametrize(("limit", "offset"), [(0, 1), (1001, 1), (1, 0), (1, 100_001)])
-def test_pages_that_do_not_exist(shop: Merchant, limit: int, offset: int) -> None:
+def test_invalid_pages_are_rejected(shop: Merchant, limit: int, offset: int) -> None:
     paging = {"limit": limit, "offset": offset}
     answer = shop.call("getUnsettledTransactionListRequest", paging=paging)
     assert answer["messages"]["message"][0]["code"] == "E00003"
 
 
-def test_the_merchant(shared: Process) -> None:
+def test_the_merchants_details_are_reported(shared: Process) -> None:
     shop = shared.merchant(currencies=["USD", "CAD"])
     told = shop.call("getMerchantDetailsRequest")
     assert list(told) == [

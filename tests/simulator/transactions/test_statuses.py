@@ -1,4 +1,4 @@
-"""Every status there is can be set, and then everything else agrees with it."""
+"""Every status can be set, and lists, batches and amounts then agree with it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ def listed(shop: Merchant, **which: str) -> list[str]:
 
 
 @pytest.mark.parametrize("status", sorted(set(STATUSES) - OF_REFUNDS - {"returnedItem"}))
-def test_a_charge_of_any_status(shop: Merchant, status: str) -> None:
+def test_any_status_can_be_set_on_a_charge(shop: Merchant, status: str) -> None:
     before, trans_id, after = (shop.charge(f"{n}.00")["transId"] for n in (1, 2, 3))
     put(shop, trans_id, status)
     told = shop.details(trans_id)
@@ -55,14 +55,14 @@ def test_a_charge_of_any_status(shop: Merchant, status: str) -> None:
     if status in SETTLES:
         shop.process.control("/settle")
         assert shop.status(trans_id) == "settledSuccessfully"
-    put(shop, trans_id, "capturedPendingSettlement")  # and back, with nothing left of it
+    put(shop, trans_id, "capturedPendingSettlement")  # and back, without traces
     told = shop.details(trans_id)
     assert (told["settleAmount"], "batch" in told, told["responseCode"]) == (2.0, False, 1)
     assert trans_id in listed(shop)
     assert shop.void(trans_id)["responseCode"] == "1"
 
 
-def test_a_failed_settlement(shop: Merchant) -> None:
+def test_a_failed_settlement_settles_no_money(shop: Merchant) -> None:
     sale = shop.charge("2.00")
     put(shop, sale["transId"], "settlementError")
     told = shop.details(sale["transId"])
@@ -84,7 +84,7 @@ def test_a_chargeback_is_counted(shop: Merchant) -> None:
     assert reason(shop.void(sale["transId"])) == "327"
 
 
-def test_a_refund_that_fails_gives_its_share_back(shop: Merchant) -> None:
+def test_a_failed_refund_frees_its_amount(shop: Merchant) -> None:
     sale = shop.charge("10.00")
     shop.process.control("/settle")
     refund = shop.refund(sale["transId"], "10.00")
@@ -96,7 +96,7 @@ def test_a_refund_that_fails_gives_its_share_back(shop: Merchant) -> None:
     assert reason(shop.refund(sale["transId"], "0.50")) == "55"
 
 
-def test_what_no_transaction_can_be(shop: Merchant) -> None:
+def test_invalid_status_changes_are_rejected(shop: Merchant) -> None:
     sale = shop.charge()["transId"]
     for trans_id, status in (
         (sale, "refundPendingSettlement"),

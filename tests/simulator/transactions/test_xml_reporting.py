@@ -1,4 +1,4 @@
-"""What prepaid cards, eChecks and level-3 data add to answers and reports is the same in XML."""
+"""Replies and reports of prepaid cards, eChecks and level-3 data are the same in XML."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ BANK = {
 }
 
 
-def test_reports_say_the_same_in_both_forms(start: Any) -> None:
+def test_reports_have_the_same_data_in_both_formats(start: Any) -> None:
     process: Process = start()
     process.control("/clock", {"now": "2026-05-04T12:00:00Z", "stopped": True})
     twins = Twins(process)

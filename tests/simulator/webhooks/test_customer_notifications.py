@@ -1,4 +1,4 @@
-"""What webhooks are told of customers and their payment profiles."""
+"""Notifications of customer profiles and payment profiles."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def shop(shared: Process, receiver: Receiver) -> Merchant:
     return merchant
 
 
-def test_the_life_of_a_customer(shop: Merchant, receiver: Receiver) -> None:
+def test_customer_profiles_send_notifications(shop: Merchant, receiver: Receiver) -> None:
     company = {"customerType": "business", "payment": card()}
     answer = shop.call(
         "createCustomerProfileRequest",
@@ -43,11 +43,11 @@ def test_the_life_of_a_customer(shop: Merchant, receiver: Receiver) -> None:
     shop.call("deleteCustomerProfileRequest", customerProfileId=profile_id)
     told = receiver.next()
     assert (told.event, told.payload["id"]) == ("customer.deleted", profile_id)
-    shop.call("deleteCustomerProfileRequest", customerProfileId=profile_id)  # there is none
+    shop.call("deleteCustomerProfileRequest", customerProfileId=profile_id)  # it is gone
     assert receiver.told.empty()
 
 
-def test_the_life_of_a_payment_profile(shop: Merchant, receiver: Receiver) -> None:
+def test_payment_profiles_send_notifications(shop: Merchant, receiver: Receiver) -> None:
     profile_id, _ = stored(shop)
     receiver.next()
     added = {"customerProfileId": profile_id, "paymentProfile": {"payment": card(MASTERCARD)}}
@@ -78,7 +78,7 @@ def test_the_life_of_a_payment_profile(shop: Merchant, receiver: Receiver) -> No
     assert MASTERCARD.encode() not in told.body
 
 
-def test_a_charge_that_makes_a_customer_tells_both(shop: Merchant, receiver: Receiver) -> None:
+def test_a_charge_with_a_new_profile_notifies_both(shop: Merchant, receiver: Receiver) -> None:
     answer = shop.transaction(
         **card_sale(
             "5.00", profile={"createProfile": "true"}, customer={"email": "new@example.com"}

@@ -1,4 +1,4 @@
-"""What webhooks are told of subscriptions, as the clock goes on."""
+"""Notifications of subscriptions as the clock advances."""
 
 import pytest
 
@@ -17,14 +17,14 @@ def listening(subscriber: Subscriber, receiver: Receiver) -> Subscriber:
 
 
 def arrived(receiver: Receiver, count: int) -> dict[str, Told]:
-    """So many notifications, by their event without what all have in common."""
+    """Receive `count` notifications; return them by event type without the common prefix."""
     told = [receiver.next() for _ in range(count)]
     assert receiver.told.empty()
     assert all(each.is_signed for each in told)
     return {each.event.removeprefix("customer."): each for each in told}
 
 
-def test_from_the_first_payment_to_the_last(listening: Subscriber, receiver: Receiver) -> None:
+def test_all_payments_of_a_subscription_notify(listening: Subscriber, receiver: Receiver) -> None:
     number = listening.create("2027-01-11", total=3, name="Gold")
     (made,) = arrived(receiver, 1).values()
     assert made.event == "customer.subscription.created"
@@ -44,7 +44,7 @@ def test_from_the_first_payment_to_the_last(listening: Subscriber, receiver: Rec
     assert told["subscription.expired"].payload["status"] == "expired"
 
 
-def test_a_card_that_expires_until_nobody_helps(listening: Subscriber, receiver: Receiver) -> None:
+def test_an_expired_card_sends_notifications(listening: Subscriber, receiver: Receiver) -> None:
     number = listening.create("2027-01-11", payment=card(expiry="2027-01"))
     arrived(receiver, 1)
     listening.drive("2027-01-11T10:00:00Z")
@@ -61,7 +61,7 @@ def test_a_card_that_expires_until_nobody_helps(listening: Subscriber, receiver:
     assert arrived(receiver, 1)["subscription.terminated"].payload["status"] == "terminated"
 
 
-def test_a_cancellation_is_told_once(listening: Subscriber, receiver: Receiver) -> None:
+def test_a_cancellation_sends_one_notification(listening: Subscriber, receiver: Receiver) -> None:
     number = listening.create("2027-01-11")
     arrived(receiver, 1)
     assert [listening.cancel(number) for _ in range(2)] == ["I00001", "I00002"]

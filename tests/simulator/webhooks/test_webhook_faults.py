@@ -1,4 +1,4 @@
-"""Faults on the way: notifications that come twice, in reverse, late or never."""
+"""Faults of notifications: duplicated, reordered, lost, delayed."""
 
 import time
 
@@ -8,7 +8,7 @@ from simulator.webhook_receiver import Receiver, Rest, eventually
 SALE = "net.authorize.payment.authcapture.created"
 
 
-def test_a_notification_comes_twice(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
+def test_a_notification_can_be_duplicated(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
     rest.listen(receiver.url)
     shop.fault("webhook_duplicate", count=1, event_type=SALE)
     shop.authorize()
@@ -19,7 +19,7 @@ def test_a_notification_comes_twice(shop: Merchant, rest: Rest, receiver: Receiv
     assert len(rest.notifications()) == 3
 
 
-def test_notifications_come_in_reverse(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
+def test_notifications_can_be_reordered(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
     rest.listen(receiver.url)
     shop.fault("webhook_reorder", count=3)
     sent = [shop.charge()["transId"] for _ in range(2)]
@@ -28,11 +28,11 @@ def test_notifications_come_in_reverse(shop: Merchant, rest: Rest, receiver: Rec
     assert [receiver.next().payload["id"] for _ in range(3)] == sent[::-1]
     number = shop.fault("webhook_reorder", count=3)
     sent = [shop.charge()["transId"] for _ in range(2)]
-    shop.process.control(f"/faults/{number}", method="DELETE")  # it need not come to three
+    shop.process.control(f"/faults/{number}", method="DELETE")  # before the count of three
     assert [receiver.next().payload["id"] for _ in range(2)] == sent[::-1]
 
 
-def test_a_notification_is_lost(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
+def test_a_notification_can_be_lost(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
     rest.listen(receiver.url)
     shop.fault("webhook_lose", count=1, transaction_type="authCaptureTransaction")
     authorized = shop.authorize()["transId"]
@@ -46,7 +46,7 @@ def test_a_notification_is_lost(shop: Merchant, rest: Rest, receiver: Receiver) 
     assert quiet["retryLog"][0]["message"] == "lost by a fault"
 
 
-def test_a_notification_is_late(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
+def test_a_notification_can_be_delayed(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
     rest.listen(receiver.url)
     shop.fault("webhook_delay", count=1, delay_ms=200)
     begun = time.monotonic()

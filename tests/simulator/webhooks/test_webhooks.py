@@ -1,4 +1,4 @@
-"""Webhooks: what is told, to whom, signed how, and what becomes of it when nobody answers."""
+"""Webhooks: events, signatures, retries, and the webhooks API."""
 
 import queue
 import re
@@ -24,7 +24,7 @@ from simulator.webhook_receiver import EVERYTHING, SIGNATURE_KEY, Receiver, Rest
 SALE = "net.authorize.payment.authcapture.created"
 
 
-def test_the_signature_of_a_real_notification() -> None:
+def test_the_signature_matches_that_of_a_real_notification() -> None:
     key = (
         "52CB4A002C634B84E397DC8A218E1A160BA7CAB7CBE4C05B35E9CBB05E14FE4A2385812E980CCF97D177F17863CE"
         "214D1BE6CE8E1E894487AACF3609C1A5FE17"
@@ -41,7 +41,7 @@ def test_the_signature_of_a_real_notification() -> None:
     )
 
 
-def test_a_sale_is_told_and_signed(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
+def test_a_sale_sends_a_signed_notification(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
     webhook = rest.listen(receiver.url, SALE)
     sale = shop.charge("12.50", invoice="order-17")
     told = receiver.next()
@@ -69,7 +69,7 @@ def test_a_sale_is_told_and_signed(shop: Merchant, rest: Rest, receiver: Receive
     }
 
 
-def test_every_step_of_a_payment_is_told_once(
+def test_every_step_of_a_payment_sends_one_notification(
     shop: Merchant, rest: Rest, receiver: Receiver
 ) -> None:
     rest.listen(receiver.url)
@@ -98,7 +98,7 @@ def test_every_step_of_a_payment_is_told_once(
         wanted = {"action": action, "refTransId": trans_id}
         shop.call("updateHeldTransactionRequest", heldTransactionRequest=wanted)
     expect(("payment.fraud.approved", held), ("payment.fraud.declined", lost))
-    # Neither a decline, an error, a repeated capture, a test nor the settlement tells anything.
+    # Declines, errors, repeated captures, tests and settlement send no notification.
     shop.charge(billTo={"zip": "46282"})
     shop.charge(number="4111111111111112")
     shop.capture(authorized)
@@ -111,7 +111,7 @@ def test_every_step_of_a_payment_is_told_once(
     assert len(rest.notifications()) == len(told)
 
 
-def test_what_a_held_payment_tells(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
+def test_a_held_payment_sends_notifications(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
     rest.listen(receiver.url, "net.authorize.payment.fraud.held")
     shop.settings(held_above="900.00")
     shop.charge("899.00")
@@ -126,7 +126,7 @@ def test_what_a_held_payment_tells(shop: Merchant, rest: Rest, receiver: Receive
     assert (payload["entityName"], payload["id"]) == ("transaction", held["transId"])
 
 
-def test_the_life_of_a_webhook(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
+def test_webhooks_are_changed_and_deleted(shop: Merchant, rest: Rest, receiver: Receiver) -> None:
     assert sorted(each["name"] for each in rest.ask("GET", "eventtypes")) == sorted(EVERYTHING)
     assert rest.ask("GET", "webhooks") == []
     body = {"name": "mine", "url": receiver.url, "eventTypes": [SALE], "status": "inactive"}
@@ -163,7 +163,7 @@ def test_the_life_of_a_webhook(shop: Merchant, rest: Rest, receiver: Receiver) -
     assert len(rest.notifications()) == 1
 
 
-def test_bad_webhooks_are_refused(shop: Merchant, rest: Rest) -> None:
+def test_invalid_webhooks_are_rejected(shop: Merchant, rest: Rest) -> None:
     good = {"url": "http://127.0.0.1:1/", "eventTypes": [SALE]}
     for bad in (
         {"url": "ftp://example.test/"},
@@ -202,12 +202,12 @@ def test_only_the_account_itself_sees_its_webhooks(shop: Merchant, rest: Rest) -
     assert other.notifications() == []
 
 
-def test_a_failure_is_retried_until_it_arrives(
+def test_a_failed_delivery_is_retried_until_it_succeeds(
     shop: Merchant, rest: Rest, receiver: Receiver
 ) -> None:
     shop.settings(webhook_retry_s=[0.0, 0.0, 3600.0])
     rest.listen(receiver.url)
-    receiver.answers += [500, 204]  # only a 200 counts
+    receiver.answers += [500, 204]  # only a 200 counts as delivered
     shop.charge()
     arrived = [receiver.next() for _ in range(3)]
     assert len({each.body for each in arrived}) == 1
@@ -219,7 +219,7 @@ def test_a_failure_is_retried_until_it_arrives(
     assert [each["httpStatus"] for each in found["retryLog"]] == [500, 204, 200]
 
 
-def test_the_schedule_follows_the_clock(start: Callable[..., Process], receiver: Receiver) -> None:
+def test_retries_follow_the_clock(start: Callable[..., Process], receiver: Receiver) -> None:
     process = start()
     process.control("/clock", {"now": "2026-07-01T12:00:00Z", "stopped": True})
     shop = process.merchant(signature_key=SIGNATURE_KEY)
@@ -244,13 +244,13 @@ def test_the_schedule_follows_the_clock(start: Callable[..., Process], receiver:
     (failed,) = rest.notifications("?deliveryStatus=Failed")
     assert len(rest.ask("GET", f"notifications/{failed['notificationId']}")["retryLog"]) == 11
     shop.charge()
-    assert len(rest.notifications()) == 1  # nobody listens any more
+    assert len(rest.notifications()) == 1  # the webhook is inactive
     rest.ask("PUT", f"webhooks/{webhook}", {"status": "active"})
     shop.charge()
     assert receiver.next().event == "payment.authcapture.created"
 
 
-def test_one_that_hangs_keeps_no_other_waiting(
+def test_a_hanging_endpoint_does_not_delay_others(
     shop: Merchant, rest: Rest, receiver: Receiver
 ) -> None:
     stuck = Receiver()
@@ -265,7 +265,7 @@ def test_one_that_hangs_keeps_no_other_waiting(
         stuck.close()
 
 
-def test_no_answer_in_time_and_no_server_at_all(
+def test_a_timeout_and_an_unreachable_server_are_logged(
     shop: Merchant, rest: Rest, receiver: Receiver
 ) -> None:
     shop.settings(webhook_timeout_s=0.05, webhook_retry_s=[3600.0])
@@ -319,7 +319,7 @@ def test_a_certificate_is_verified(
         receiver.close()
 
 
-def test_nothing_undelivered_is_lost_in_a_kill(
+def test_undelivered_notifications_survive_a_kill(
     start: Callable[..., Process], receiver: Receiver, tmp_path: Path
 ) -> None:
     state = tmp_path / "state.jsonl"
@@ -332,7 +332,7 @@ def test_nothing_undelivered_is_lost_in_a_kill(
     eventually(lambda: rest.notifications("?deliveryStatus=Delivered"))
     receiver.hanging.set()
     sent = {shop.charge(f"{n}.00", invoice=VISA)["transId"] for n in range(1, 21)}
-    receiver.next()  # under way, and not answered
+    receiver.next()  # in flight, not answered
     process.kill()
     receiver.hanging.clear()
     assert VISA not in state.read_text()
@@ -347,7 +347,7 @@ def test_nothing_undelivered_is_lost_in_a_kill(
     assert all(each.is_signed for each in arrived)
     eventually(lambda: len(rest.notifications("?deliveryStatus=Delivered")) == 21)
     with pytest.raises(queue.Empty):
-        receiver.next(0.05)  # what had arrived does not come again
+        receiver.next(0.05)  # a delivered notification is not repeated
 
     process.control("/reset")
     assert rest.notifications() == []
@@ -357,7 +357,7 @@ def test_nothing_undelivered_is_lost_in_a_kill(
     assert Rest(shop).status(webhook) == "active"
 
 
-def test_notifications_page_and_filter(shop: Merchant, rest: Rest) -> None:
+def test_notifications_can_be_paged_and_filtered(shop: Merchant, rest: Rest) -> None:
     rest.listen("http://127.0.0.1:1/", SALE)
     ids = []
     for _ in range(5):
@@ -373,8 +373,8 @@ def test_notifications_page_and_filter(shop: Merchant, rest: Rest) -> None:
         rest.ask("GET", f"notifications?{bad}", status=400)
 
 
-def test_an_endpoint_that_stays_away_costs_bounded_memory() -> None:
-    """A load test with a webhook that nobody answers must not eat the machine."""
+def test_an_unreachable_endpoint_uses_bounded_memory() -> None:
+    """A load test with an unreachable webhook must not exhaust memory."""
     store = Webhooks()
     store.apply(WebhookSet("w", "shop", "", "http://127.0.0.1:1/", [SALE], True))
     for number in range(3 * MOST_KEPT):

@@ -1,6 +1,6 @@
-"""The processor's list of codes, code by code: what raises it and with which text, or why nothing.
+"""Authorize.Net's list of codes: what raises each code with which text, or why nothing does.
 
-A code that nothing raises can still be ordered, so that a client can be tried with each of them.
+A fault can raise any code, so that a client can be tested with all of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ NEVER_RAISED = {
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[Process]:
-    """One whose clock these tests may move."""
+    """A separate process, whose clock these tests set."""
     process = Process("--seed", "1")
     process.control("/clock", {"now": subscription_code_triggers.NOW, "stopped": True})
     yield process
@@ -56,13 +56,13 @@ def shop(process: Process) -> Iterator[Merchant]:
     process.control("/faults", method="DELETE")
 
 
-def test_each_code_of_the_list_is_raised_or_has_a_reason_why_not() -> None:
+def test_each_code_of_the_list_is_raised_or_has_a_reason() -> None:
     assert RAISED.keys() | NEVER_RAISED.keys() == MESSAGES.keys()
     assert RAISED.keys().isdisjoint(NEVER_RAISED)
 
 
 @pytest.mark.parametrize("code", sorted(RAISED))
-def test_what_raises_a_code(shop: Merchant, code: str) -> None:
+def test_each_code_is_raised_by_its_request(shop: Merchant, code: str) -> None:
     act, text = RAISED[code]
     answer = act(shop)
     assert message(answer) == (code, text.replace("{id}", answer.get("id", "")))
@@ -70,13 +70,13 @@ def test_what_raises_a_code(shop: Merchant, code: str) -> None:
 
 
 @pytest.mark.parametrize(("code", "act", "text"), ALSO)
-def test_what_a_code_says_elsewhere(
+def test_some_codes_have_other_texts(
     shop: Merchant, code: str, act: Callable[[Merchant], Answer], text: str
 ) -> None:
     assert message(act(shop)) == (code, text)
 
 
-def test_any_code_can_be_ordered(shop: Merchant) -> None:
+def test_a_fault_can_raise_any_code(shop: Merchant) -> None:
     for code, text in MESSAGES.items():
         shop.fault("code_before", code=code, count=1)
         assert shop.call("authenticateTestRequest", refId="r")["messages"] == {
@@ -85,7 +85,7 @@ def test_any_code_can_be_ordered(shop: Merchant) -> None:
         }
 
 
-def test_a_sale_that_timed_out_may_have_been_made(shop: Merchant) -> None:
+def test_a_sale_that_timed_out_can_have_been_made(shop: Merchant) -> None:
     shop.fault("code_before", code="E00049", count=1)
     assert message(sale(shop))[0] == "E00049"
     assert shop.truth() == []
@@ -94,14 +94,14 @@ def test_a_sale_that_timed_out_may_have_been_made(shop: Merchant) -> None:
     assert [row["status"] for row in shop.truth()] == ["capturedPendingSettlement"]
 
 
-def test_an_ordered_code_in_xml_comes_under_the_methods_root(shop: Merchant) -> None:
+def test_a_code_by_fault_in_xml_has_the_methods_root(shop: Merchant) -> None:
     for method, root in (
         ("authenticateTestRequest", "authenticateTestResponse"),
         ("createPaymentRequest", "ErrorResponse"),
     ):
         shop.fault("code_before", code="E00049", count=1)
         document = xml_client.document(method, {"merchantAuthentication": shop.credentials})
-        # A method that names no account meets the faults that name none.
+        # A fault without a login also matches a method without an account.
         answer = xml_client.parse(xml_client.post(shop.process, document))
         assert (answer.tag, answer.findtext("messages/message/code")) == (root, "E00049")
 
@@ -114,7 +114,7 @@ def test_an_ordered_code_in_xml_comes_under_the_methods_root(shop: Merchant) -> 
         {"kind": "busy", "code": "E00049"},
     ],
 )
-def test_an_order_for_a_code_that_is_none(shop: Merchant, order: dict[str, Any]) -> None:
+def test_a_fault_with_an_unknown_code_is_rejected(shop: Merchant, order: dict[str, Any]) -> None:
     reply = shop.process.client.post("/simulator/faults", json=order)
     assert reply.status_code == 400
     assert "code" in reply.json()["error"]
@@ -131,10 +131,10 @@ def test_an_order_for_a_code_that_is_none(shop: Merchant, order: dict[str, Any])
         ({"shipTo": {"state": "WA", "country": "CA"}}, "E00085"),
     ],
 )
-def test_places_are_looked_at_where_the_account_wants_it(
+def test_countries_and_states_are_checked_by_setting(
     shop: Merchant, charge: dict[str, Any], code: str
 ) -> None:
-    assert message(sale(shop, **charge))[0] == "I00001"  # any text is a place to the original
+    assert message(sale(shop, **charge))[0] == "I00001"  # the original accepts any text
     shop.settings(places_checked=True)
     assert message(sale(shop, "2.00", **charge))[0] == code
     assert len(shop.truth()) == (2 if code == "I00001" else 1)
@@ -147,11 +147,11 @@ def test_places_are_looked_at_where_the_account_wants_it(
     assert message(stored)[0] == code
 
 
-def test_a_service_that_is_off_takes_nothing_with_it(shop: Merchant) -> None:
+def test_a_disabled_service_does_not_affect_others(shop: Merchant) -> None:
     shop.settings(switched_off=["cim"])
     assert message(sale(shop))[0] == "I00001"
     made = sale(shop, "2.00", profile={"createProfile": True}, customer={"id": "m-1"})
-    assert made["transactionResponse"]["responseCode"] == "1"  # the charge stays
+    assert made["transactionResponse"]["responseCode"] == "1"  # the charge is made
     assert message(made["profileResponse"])[0] == "E00044"
     shop.settings(switched_off=["account"])
     before = len(shop.truth())

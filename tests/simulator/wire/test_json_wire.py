@@ -1,4 +1,4 @@
-"""The wire: byte order mark, order, facets, texts, the order of an answer's keys."""
+"""JSON requests and replies: byte order mark, order, facets, texts, the order of keys."""
 
 import hashlib
 import hmac
@@ -31,11 +31,11 @@ def raw(process: Process, body: bytes, kind: str | None = "application/json") ->
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"a":{},"b":{}}', b"\xff\xfe"])
-def test_what_is_no_request_is_e00001(shared: Process, body: bytes) -> None:
+def test_an_invalid_json_request_is_e00001(shared: Process, body: bytes) -> None:
     assert raw(shared, body) == UNREADABLE
 
 
-def test_get_is_answered_like_an_empty_body(shared: Process) -> None:
+def test_a_get_is_treated_as_an_empty_body(shared: Process) -> None:
     reply = shared.client.get(WIRE)
     assert (reply.status_code, reply.content) == (200, UNREADABLE)
 
@@ -55,7 +55,7 @@ def test_another_content_type_is_e00002(shared: Process) -> None:
     assert error(answer) == ("E00002", "The content-type specified is not supported.")
 
 
-def test_headers_of_an_answer(shared: Process) -> None:
+def test_replies_have_the_original_headers(shared: Process) -> None:
     headers = shared.client.post(WIRE, json={"isAliveRequest": {}}).headers
     assert headers["content-type"] == "application/json; charset=utf-8"
     assert headers["cache-control"] == "private"
@@ -71,7 +71,7 @@ def test_an_unknown_method_is_e00004(shop: Merchant) -> None:
     )
 
 
-def test_an_element_out_of_order(shop: Merchant) -> None:
+def test_an_element_out_of_order_is_e00003(shop: Merchant) -> None:
     answer = shop.call(
         "createTransactionRequest",
         refId="not echoed",
@@ -96,7 +96,7 @@ def test_an_element_out_of_order(shop: Merchant) -> None:
     assert shop.truth() == []
 
 
-def test_a_first_child_that_is_not_the_credentials(shared: Process) -> None:
+def test_the_credentials_must_come_first(shared: Process) -> None:
     body = {"getTransactionDetailsRequest": {"transId": "1"}}
     answer = json.loads(shared.client.post(WIRE, json=body).content.decode("utf-8-sig"))
     assert error(answer) == (
@@ -107,7 +107,7 @@ def test_a_first_child_that_is_not_the_credentials(shared: Process) -> None:
     )
 
 
-def test_a_missing_element(shop: Merchant) -> None:
+def test_a_missing_element_is_e00003(shop: Merchant) -> None:
     assert error(shop.call("getTransactionDetailsRequest")) == (
         "E00003",
         f"The element 'getTransactionDetailsRequest' in namespace '{NS}' has incomplete content."
@@ -115,7 +115,7 @@ def test_a_missing_element(shop: Merchant) -> None:
     )
 
 
-def test_an_element_after_the_last_has_no_list(shop: Merchant) -> None:
+def test_an_element_after_the_last_has_no_list_of_expected_elements(shop: Merchant) -> None:
     answer = shop.call("getTransactionDetailsRequest", transId="1", refId="late")
     assert error(answer) == (
         "E00003",
@@ -124,7 +124,7 @@ def test_an_element_after_the_last_has_no_list(shop: Merchant) -> None:
     )
 
 
-def test_nested_order_and_choice(shop: Merchant) -> None:
+def test_order_and_choice_are_checked_at_every_level(shop: Merchant) -> None:
     card = {"expirationDate": "2040-12", "cardNumber": VISA}
     answer = shop.transaction(transactionType="x", payment={"creditCard": card})
     assert "'creditCard'" in error(answer)[1]
@@ -154,7 +154,7 @@ def test_nested_order_and_choice(shop: Merchant) -> None:
         ),
     ],
 )
-def test_facets(shop: Merchant, fields: dict[str, str], text: str) -> None:
+def test_each_facet_has_its_text(shop: Merchant, fields: dict[str, str], text: str) -> None:
     assert error(shop.call("getTransactionDetailsRequest", **fields)) == ("E00003", text)
 
 
@@ -180,7 +180,7 @@ def test_facets(shop: Merchant, fields: dict[str, str], text: str) -> None:
         ),
     ],
 )
-def test_the_text_of_a_bad_secret_does_not_repeat_it(
+def test_the_error_text_of_a_secret_masks_it(
     shop: Merchant, card: dict[str, str], text: str
 ) -> None:
     answer = shop.transaction(
@@ -189,7 +189,7 @@ def test_the_text_of_a_bad_secret_does_not_repeat_it(
     assert error(answer) == ("E00003", text)
 
 
-def test_types_and_bounds(shop: Merchant) -> None:
+def test_types_and_bounds_are_checked(shop: Merchant) -> None:
     for paging, fragment in [
         ({"limit": 1001, "offset": 1}, "'Int' - The MaxInclusive constraint failed."),
         ({"limit": 0, "offset": 1}, "'Int' - The MinInclusive constraint failed."),
@@ -204,7 +204,7 @@ def test_types_and_bounds(shop: Merchant) -> None:
     )
 
 
-def test_credentials(shared: Process, shop: Merchant) -> None:
+def test_wrong_credentials_are_rejected(shared: Process, shop: Merchant) -> None:
     def try_with(**credentials: str) -> str:
         body = {"authenticateTestRequest": {"merchantAuthentication": credentials}}
         answer = shared.client.post(WIRE, json=body).content.decode("utf-8-sig")
@@ -216,11 +216,11 @@ def test_credentials(shared: Process, shop: Merchant) -> None:
     assert try_with(name="nobody", transactionKey="wrong") == "E00007"
     assert try_with(name=shop.login) == "E00005"
     assert try_with(transactionKey="wrong") == "E00006"
-    # Swapped, the lengths fail first.
+    # If the two are swapped, their lengths fail first.
     assert try_with(name="key", transactionKey="a-login-id-too-long") == "E00003"
 
 
-def test_an_approval_byte_for_byte(shop: Merchant) -> None:
+def test_an_approval_has_the_originals_bytes(shop: Merchant) -> None:
     reply = shop.post(
         "createTransactionRequest",
         refId="my reference",
@@ -252,7 +252,7 @@ def test_an_approval_byte_for_byte(shop: Merchant) -> None:
     )
 
 
-def test_lists_may_come_as_one_object_or_several(shop: Merchant) -> None:
+def test_a_list_may_be_sent_as_one_object(shop: Merchant) -> None:
     item = {"itemId": "1", "name": "hat", "quantity": "1", "unitPrice": "10.00"}
     for line_item in (item, [item], [item, item]):
         answer = shop.transaction(
@@ -269,14 +269,14 @@ def test_lists_may_come_as_one_object_or_several(shop: Merchant) -> None:
 
 
 @pytest.mark.parametrize("depth", [2, 900, 100_000])
-def test_lists_in_lists_do_not_end_in_a_server_error(shared: Process, depth: int) -> None:
+def test_deeply_nested_lists_cause_no_server_error(shared: Process, depth: int) -> None:
     answer = raw(shared, b'{"isAliveRequest":{"refId":' + b"[" * depth + b"]" * depth + b"}}")
     code = json.loads(answer.decode("utf-8-sig"))["messages"]["message"][0]["code"]
     assert code == ("E00001" if depth > 1000 else "I00001")
 
 
 def exchange(process: Process, sent: bytes) -> bytes:
-    """Everything that comes back on one connection until the server closes it."""
+    """Send on one connection; return everything received until the server closes it."""
     host, port = process.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(sent)
@@ -286,7 +286,7 @@ def exchange(process: Process, sent: bytes) -> bytes:
     return received
 
 
-def test_pipelined_chunked_and_last_requests_on_one_connection(shared: Process) -> None:
+def test_pipelined_and_chunked_requests_are_answered_in_order(shared: Process) -> None:
     head = b"POST /xml/v1/request.api HTTP/1.1\r\nhost: x\r\n"
     alive, broken = b'{"isAliveRequest":{"refId":"%d"}}', b"{"
     received = exchange(
@@ -294,7 +294,7 @@ def test_pipelined_chunked_and_last_requests_on_one_connection(shared: Process) 
         head
         + b"content-length: 32\r\n\r\n"
         + alive % 1
-        # Not the wire, so it goes another way through the server; the order must hold.
+        # Not the API's path, so another code path answers; the order must still hold.
         + b"GET /simulator/livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
         + head
         + b"transfer-encoding: chunked\r\n\r\n"
@@ -316,7 +316,7 @@ def test_pipelined_chunked_and_last_requests_on_one_connection(shared: Process) 
     assert received.count(b"connection: close") == 1
 
 
-def test_the_signed_hash(shared: Process) -> None:
+def test_the_transaction_hash_is_signed(shared: Process) -> None:
     shop = shared.merchant(signature_key="00ff" * 32)
     response = shop.charge("10.00")
     message = f"^{shop.login}^{response['transId']}^10.00^".encode()

@@ -1,4 +1,4 @@
-"""Replies that no strict client could read are noticed, and the known ones are gone."""
+"""Replies that strict clients reject are detected; earlier ones stay fixed."""
 
 from copy import deepcopy
 from typing import Any
@@ -49,7 +49,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (changed("transactionResponse/profile", []), "profile is no object"),
     ],
 )
-def test_an_answer_that_does_not_fit_is_noticed(answer: dict[str, Any], said: str) -> None:
+def test_a_reply_that_violates_the_schema_is_detected(answer: dict[str, Any], said: str) -> None:
     method = "createTransactionRequest"
     assert list(misfits_of_json(method, ANSWER)) == []
     found = list(misfits_of_json(method, answer))
@@ -57,7 +57,7 @@ def test_an_answer_that_does_not_fit_is_noticed(answer: dict[str, Any], said: st
     assert any(each.startswith(said) for each in found), found
 
 
-def test_an_xml_answer_without_what_must_be_there_is_noticed() -> None:
+def test_an_xml_reply_without_a_required_element_is_detected() -> None:
     def wrong(inner: str) -> list[str]:
         root = ElementTree.fromstring(f"<getCustomerProfileIdsResponse>{inner}</{ROOT}>")
         return list(misfits_of_xml(root))
@@ -75,7 +75,7 @@ ROOT = "getCustomerProfileIdsResponse"
 
 
 def test_a_sale_is_reported_with_the_bank_s_authorization_code(shop: Merchant) -> None:
-    """What a client sends as authCode counts only where it captures another's authorization."""
+    """A client's authCode is only used to capture an authorization made elsewhere."""
     code = "longer than ten"
     sale = shop.charge(authCode=code)
     assert sale["authCode"] not in ("", code)
@@ -125,7 +125,7 @@ def test_a_short_account_number_is_masked_to_eight_characters(shop: Merchant) ->
     assert told["accountNumber"] == "XXXXXX12"
 
 
-def test_a_refund_is_in_no_group_of_split_tenders(shop: Merchant) -> None:
+def test_a_refund_belongs_to_no_split_tender_group(shop: Merchant) -> None:
     refund = shop.transact(
         transactionType="refundTransaction",
         amount="1.00",

@@ -1,7 +1,7 @@
-"""Every message of the schema, whole and spoiled in every single way, over a real process.
+"""Every message of the schema, valid and with every single mistake, on a real process.
 
-An integrator meets the processor's E00003 first: the simulator must give it for the same faults,
-in the same words, and never for a good request.
+The first error of most integrations is E00003: the simulator must raise it for the same mistakes,
+with the same text, and never for a valid request.
 """
 
 import re
@@ -23,7 +23,7 @@ _AT_ONCE = 64
 
 
 class Line:
-    """One connection, on which requests follow each other without waiting for the answers."""
+    """A connection with pipelined requests."""
 
     def __init__(self, process: Process) -> None:
         host, port = process.url.removeprefix("http://").split(":")
@@ -31,7 +31,7 @@ class Line:
         self._answers = self._socket.makefile("rb")
 
     def send(self, requests: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        """The message of each answer, in order."""
+        """Yield the message of each reply, in order."""
         pending = iter(requests)
         while some := list(islice(pending, _AT_ONCE)):
             self._socket.sendall(b"".join(map(_http, some)))
@@ -68,7 +68,7 @@ def line(shared: Process) -> Iterator[Line]:
     opened.close()
 
 
-def test_the_schema_has_the_messages_that_clients_send() -> None:
+def test_the_schema_has_all_messages_of_clients() -> None:
     assert len(REQUESTS) == 47
     assert {"createTransactionRequest", "getTransactionDetailsRequest"} <= set(REQUESTS)
 
@@ -86,8 +86,8 @@ TYPES = (
 )
 
 
-def test_a_whole_message_fits_its_own_schema(line: Line, shop: Merchant) -> None:
-    """With credentials that are right, so that each method meets every element that may come."""
+def test_a_valid_message_passes_validation(line: Line, shop: Merchant) -> None:
+    """The credentials are valid, so that each method handles every allowed element."""
     shop.settings(paypal=True)
     requests = []
     for method, optional, pick in product(REQUESTS, (True, False), range(7)):
@@ -109,7 +109,7 @@ def test_a_whole_message_fits_its_own_schema(line: Line, shop: Merchant) -> None
     assert refused == []
 
 
-def test_every_single_fault_of_every_message_is_told(line: Line) -> None:
+def test_every_single_mistake_in_every_message_is_reported(line: Line) -> None:
     cases = [(method, case) for method in REQUESTS for case in spoiled(method)]
     messages = line.send(_encode({method: case.body}) for method, case in cases)
     silent = [
@@ -118,12 +118,12 @@ def test_every_single_fault_of_every_message_is_told(line: Line) -> None:
         if message["code"] != "E00003" or not all(said in message["text"] for said in case.says)
     ]
     assert silent == []
-    assert len(cases) > 8000  # a type that is no longer read would take many with it
+    assert len(cases) > 8000  # a type that is not read any more would remove many
 
 
 def test_no_text_in_any_element_breaks_a_charge(line: Line, shop: Merchant) -> None:
-    """Whatever a customer types into a field, the answer is an answer: `send` asks for HTTP 200.
-    The request is a good one, so that every part of it is reached, and reported afterwards."""
+    """Whatever a customer types into a field, the reply is HTTP 200, which `send` asserts.
+    The request is valid, so that every part of it is processed and reported."""
     payments: list[dict[str, Any]] = [
         {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12", "cardCode": "900"}},
         {

@@ -1,4 +1,4 @@
-"""Requests in XML: what is understood, and what is refused in the words of the original."""
+"""XML requests: what is accepted, and what is rejected with the original's texts."""
 
 import time
 
@@ -27,7 +27,7 @@ def test_xml_is_known_by_content_type_or_first_character(shared: Process, kind: 
     assert ref_id(shared, BOM + alive("<refId>r</refId>").encode(), kind) == "r"
 
 
-def test_a_request_is_answered_in_its_own_form(shared: Process) -> None:
+def test_a_reply_has_the_format_of_its_request(shared: Process) -> None:
     def json_code(body: bytes, kind: str | None) -> str:
         headers = {} if kind is None else {"content-type": kind}
         reply = shared.client.post(WIRE, content=body, headers=headers)
@@ -57,7 +57,7 @@ def test_a_request_is_answered_in_its_own_form(shared: Process) -> None:
         ('<refId xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:nil="true"></refId>', ""),
     ],
 )
-def test_text_is_what_xml_says_it_is(shared: Process, written: str, text: str) -> None:
+def test_xml_text_is_decoded(shared: Process, written: str, text: str) -> None:
     assert ref_id(shared, alive(written)) == text
 
 
@@ -72,7 +72,7 @@ def test_text_is_what_xml_says_it_is(shared: Process, written: str, text: str) -
         ("windows-1252", "windows-1252"),
     ],
 )
-def test_the_encoding_is_the_one_that_the_document_names(
+def test_the_declared_encoding_is_used(
     shared: Process, encoding: str, declared: str | None
 ) -> None:
     head = "" if declared is None else f'<?xml version="1.0" encoding="{declared}"?>'
@@ -85,8 +85,8 @@ def test_a_namespace_may_have_a_prefix(shared: Process) -> None:
     assert ref_id(shared, body) == "r"
 
 
-def test_an_empty_element_of_children_may_hold_white_space(shop: Merchant) -> None:
-    """As every client writes it that indents its documents."""
+def test_an_empty_element_may_contain_white_space(shop: Merchant) -> None:
+    """Clients that indent their documents send this."""
     answer = call(
         shop, "createTransactionRequest", transactionRequest=sale(order="\n   ", billTo="")
     )
@@ -110,7 +110,7 @@ def test_elements_out_of_order_get_the_texts_of_the_original(shop: Merchant) -> 
     def expected(names: str) -> str:
         return f" List of possible elements expected: '{names}'{IN}."
 
-    # A repeat behind the elements that follow it; it must not be taken for the one before.
+    # A repetition after other elements must not be merged with the first.
     assert details("<refId>1</refId><transId>1</transId><refId>1</refId>") == (
         f"{request} has invalid child element 'refId'{IN}."
     )
@@ -123,7 +123,7 @@ def test_elements_out_of_order_get_the_texts_of_the_original(shop: Merchant) -> 
     assert details("<transId>1</transId><transId>2</transId>") == (
         f"{request} has invalid child element 'transId'{IN}."
     )
-    # What is wrong with the first is found before there is a second.
+    # A mistake in the first is reported before the second.
     assert details("<transId>one</transId><transId>2</transId>").startswith(
         f"The '{NS}:transId' element is invalid"
     )
@@ -148,7 +148,7 @@ def test_elements_out_of_order_get_the_texts_of_the_original(shop: Merchant) -> 
     )
 
 
-def test_items_that_others_come_between_are_not_taken_together(shop: Merchant) -> None:
+def test_separated_repetitions_are_not_merged(shop: Merchant) -> None:
     item = "<lineItem><itemId>1</itemId><name>hat</name><quantity>1</quantity>" + (
         "<unitPrice>1</unitPrice></lineItem>"
     )
@@ -220,7 +220,7 @@ DTD = "For security reasons DTD is prohibited in this XML document."
     ],
     ids=lambda value: repr(value)[:24],
 )  # fmt: skip
-def test_what_is_no_request_is_refused_at_once(
+def test_an_invalid_xml_request_is_rejected(
     shared: Process, body: str | bytes, code: str, text: str
 ) -> None:
     begun = time.monotonic()

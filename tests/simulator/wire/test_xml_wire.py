@@ -1,4 +1,4 @@
-"""The wire in XML: the same facts as in JSON, in the form of the schema, and the same faults."""
+"""XML requests and replies: the same data as in JSON, in the schema's form, and the same faults."""
 
 import json
 import time
@@ -31,7 +31,7 @@ from simulator.xml_client import (
 )
 
 
-def test_an_approval_byte_for_byte(shop: Merchant) -> None:
+def test_an_approval_has_the_originals_bytes(shop: Merchant) -> None:
     body = {
         "merchantAuthentication": shop.credentials,
         "clientId": "shop & Sons",
@@ -60,10 +60,10 @@ def test_an_approval_byte_for_byte(shop: Merchant) -> None:
     )
 
 
-def test_the_same_request_gives_the_same_facts_in_both_forms(start: Any) -> None:
-    """Two merchants do the same day's work, one in XML and one in JSON."""
+def test_the_same_requests_have_the_same_effect_in_both_formats(start: Any) -> None:
+    """Two merchants send the same requests, one in XML and one in JSON."""
     process: Process = start("--seed", "7")
-    # The cut-off must not come between the two.
+    # The cut-off must not be between the two.
     process.control("/clock", {"now": "2026-07-01T12:00:00Z", "stopped": True})
     twins = Twins(process, signature_key="00ff" * 32, currencies=["USD", "CAD"])
     both, transact = twins.call, twins.transact
@@ -77,7 +77,7 @@ def test_the_same_request_gives_the_same_facts_in_both_forms(start: Any) -> None
     transact(**sale("5", billTo=address))
     transact(**sale("5", billTo=address | {"zip": "46203"}))
     transact(**sale("0"))
-    transact(**(sale() | {"amount": "12.5"}))  # a duplicate of nothing: it has no invoice number
+    transact(**(sale() | {"amount": "12.5"}))  # no duplicate: it has no invoice number
     transact(**(sale() | {"amount": "12.5"}))
     transact(
         "echeck",
@@ -151,8 +151,8 @@ def test_the_same_request_gives_the_same_facts_in_both_forms(start: Any) -> None
 
 @settings(max_examples=300)
 @given(data=st.data())
-def test_a_request_says_the_same_in_both_forms(data: st.DataObject) -> None:
-    """Whatever the schema allows: read from XML it is the very tree that JSON gives."""
+def test_a_request_parses_equally_in_both_formats(data: st.DataObject) -> None:
+    """For any request that the schema allows, XML and JSON give the same tree."""
     rules = schema.load()
     method = data.draw(st.sampled_from(REQUESTS))
     body = data.draw(trees(SCHEMA["elements"][method]))
@@ -170,14 +170,14 @@ def test_a_request_says_the_same_in_both_forms(data: st.DataObject) -> None:
 
 
 def in_order(tree: Any) -> Any:
-    """Dicts as lists of pairs, so that their order counts in a comparison."""
+    """Convert dicts to lists of pairs, so that a comparison includes their order."""
     if isinstance(tree, dict):
         return [(key, in_order(value)) for key, value in tree.items()]
     return [in_order(each) for each in tree] if isinstance(tree, list) else tree
 
 
 @pytest.mark.parametrize("method", REQUESTS)
-def test_every_request_of_the_schema_is_answered_alike_in_both_forms(
+def test_every_request_of_the_schema_is_answered_equally_in_both_formats(
     shared: Process, method: str
 ) -> None:
     answers = []
@@ -197,8 +197,8 @@ def test_every_request_of_the_schema_is_answered_alike_in_both_forms(
     assert code not in ("E00003", "E00004", "E00005", "E00006", "E00007")
 
 
-def test_the_roots_of_answers(shop: Merchant) -> None:
-    """What a method refuses comes under its own name; what it never had, under ErrorResponse."""
+def test_error_replies_have_the_right_root(shop: Merchant) -> None:
+    """Errors of a method have its own root; errors before it, ErrorResponse."""
     wrong = {"merchantAuthentication": shop.credentials | {"transactionKey": "wrong"}}
     answer = parse(
         post(shop.process, document("getUnsettledTransactionListRequest", wrong | {"refId": "r"}))
@@ -225,7 +225,7 @@ def test_the_roots_of_answers(shop: Merchant) -> None:
 
 
 @pytest.mark.parametrize("kind", ["drop_reply", "reset_before"])
-def test_a_connection_that_breaks(shop: Merchant, kind: str) -> None:
+def test_faults_can_break_an_xml_connection(shop: Merchant, kind: str) -> None:
     shop.fault(kind, count=1, method="createTransactionRequest")
     with pytest.raises(httpx.TransportError):
         call(shop, "createTransactionRequest", transactionRequest=sale())
@@ -245,11 +245,11 @@ def test_a_connection_that_breaks(shop: Merchant, kind: str) -> None:
         ("latency", {"ms": 30}, 200, True),
     ],
 )
-def test_faults_meet_xml_as_they_meet_json(
+def test_faults_affect_xml_as_they_affect_json(
     shop: Merchant, kind: str, fields: dict[str, Any], status: int, done: bool
 ) -> None:
     shop.fault(kind, count=1, transaction_type="authCaptureTransaction", **fields)
-    assert call(shop, "authenticateTestRequest").tag == "authenticateTestResponse"  # not this one
+    assert call(shop, "authenticateTestRequest").tag == "authenticateTestResponse"  # not matched
     body = {"merchantAuthentication": shop.credentials, "transactionRequest": sale()}
     begun = time.monotonic()
     reply = shop.process.client.post(
@@ -277,21 +277,21 @@ def test_faults_meet_xml_as_they_meet_json(
         assert found == shop.truth()[0]["trans_id"]
 
 
-def test_a_body_that_is_no_request_meets_no_fault(shop: Merchant) -> None:
+def test_an_invalid_body_triggers_no_fault(shop: Merchant) -> None:
     shop.fault("error_after")
     assert refused(shop.process, "<a>")[0] == "E00003"
     assert refused(shop.process, alive(""), "text/csv")[0] == "E00002"
 
 
-def test_what_json_may_say_and_xml_may_not_write(shop: Merchant) -> None:
-    """A control character in a name must not make the report of a sale unreadable."""
+def test_characters_that_xml_cannot_represent_are_replaced(shop: Merchant) -> None:
+    """A control character in a name must not make a sale's report invalid XML."""
     said = shop.charge(billTo={"firstName": "A\u0001B\ufffe\rC", "lastName": "]]>"})
     root = call(shop, "getTransactionDetailsRequest", transId=said["transId"])
     assert root.findtext("transaction/billTo/firstName") == "A\ufffdB\ufffd\rC"
     assert root.findtext("transaction/billTo/lastName") == "]]>"
 
 
-def test_amounts_keep_their_decimals_and_booleans_are_words(shop: Merchant) -> None:
+def test_xml_amounts_keep_their_decimals_and_booleans_are_words(shop: Merchant) -> None:
     trans_id = shop.charge("5")["transId"]
     found = call(shop, "getTransactionDetailsRequest", transId=trans_id).find("transaction")
     assert found is not None
@@ -314,7 +314,7 @@ def test_amounts_keep_their_decimals_and_booleans_are_words(shop: Merchant) -> N
             "<ids><numericString>1</numericString><numericString>2</numericString></ids>",
         ),
         (
-            # It has no response of its own name; the payload comes in the schema's order.
+            # Its response has another name; the payload is in the schema's order.
             "createCustomerProfileFromTransactionRequest",
             {
                 "validationDirectResponseList": ["1,1,1"],
@@ -339,7 +339,7 @@ def test_amounts_keep_their_decimals_and_booleans_are_words(shop: Merchant) -> N
             "<totalNumInResultSet>1</totalNumInResultSet>",
         ),
         (
-            # Repeatable elements that lie in nothing of their own, and keys that only JSON has.
+            # Repeatable elements without an enclosing one, and keys that only JSON has.
             "getCustomerProfileRequest",
             {
                 "profile": {
@@ -359,10 +359,10 @@ def test_amounts_keep_their_decimals_and_booleans_are_words(shop: Merchant) -> N
         ),
     ],
 )
-def test_lists_are_written_as_their_types_say(
+def test_lists_are_written_according_to_their_types(
     method: str, payload: dict[str, Any], root: str, written: str
 ) -> None:
-    """Shapes of JSON that handlers give; no handler says how they look in XML."""
+    """The schema alone decides how a handler's JSON structure is written in XML."""
     answer = xml_wire.render(schema.load(), method, Reply(payload), "r")
     assert parse(answer).tag == root
     text = answer.decode()
