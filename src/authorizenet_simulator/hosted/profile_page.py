@@ -73,8 +73,8 @@ def _stored(profile: Profile) -> list[tuple[str, str]]:
 
 
 def _kind(payment: PaymentProfile) -> str:
-    instrument = payment.instrument
-    return f"{instrument.brand} XXXX{instrument.last4}".strip()
+    method = payment.method
+    return f"{method.brand} XXXX{method.last4}".strip()
 
 
 def _holder(payment: PaymentProfile) -> str:

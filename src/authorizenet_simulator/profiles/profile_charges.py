@@ -20,14 +20,14 @@ from authorizenet_simulator.state import payment_methods
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.customer_profiles import Address, PaymentProfile, Profile
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.transactions import Txn
 from authorizenet_simulator.transactions.transaction_request import (
     AUTH,
     CAPTURE_ONLY,
     REFUND,
     SALE,
-    Ask,
+    TransactionRequest,
     charged,
 )
 from authorizenet_simulator.wire.codes import MESSAGES
@@ -37,61 +37,64 @@ NOT_FOUND: Final = "Customer Profile ID or Customer Payment Profile ID not found
 _CHARGES: Final = frozenset({SALE, AUTH, CAPTURE_ONLY})
 
 
-def use(ask: Ask, sent: Tree) -> None:
+def use(request: TransactionRequest, sent: Tree) -> None:
     """Put the payment method and addresses of the profile in `sent` into the request. Raises
     ApiError: E00040 for unknown ids, E00051 for another profile's transaction, E00090, E00092 and
     E00093 for fields that a profile excludes, E00095 for a card with a profile id but without a
     shipping profile id, E00098 for an unknown shipping profile, E00121 if no payment profile is
     given and the profile has no default one."""
     payment_sent: Tree | None = sent.get("paymentProfile")
-    if "payment" in ask.tree and payment_sent is not None:
+    has_payment = "payment" in request.tree
+    if has_payment and payment_sent is not None:
         raise ApiError("E00090")
-    if "payment" in ask.tree and "customerProfileId" in sent and "shippingProfileId" not in sent:
+    if has_payment and "customerProfileId" in sent and "shippingProfileId" not in sent:
         raise ApiError("E00095")
-    if "shippingProfileId" in sent and "shipTo" in ask.tree:
+    if "shippingProfileId" in sent and "shipTo" in request.tree:
         raise ApiError("E00092")
-    if payment_sent is not None and "billTo" in ask.tree:
+    if payment_sent is not None and "billTo" in request.tree:
         raise ApiError("E00093")
     if "customerProfileId" not in sent:
         if payment_sent is not None or "shippingProfileId" in sent:
             raise ApiError("E00040", NOT_FOUND)
         return
-    profile = ask.ledger.profiles.find(ask.account.login, number(sent["customerProfileId"]))
+    profile = request.ledger.profiles.find(request.account.login, number(sent["customerProfileId"]))
     if profile is None:
         raise ApiError("E00040", NOT_FOUND)
-    ask.customer = profile.profile_id
+    request.customer = profile.profile_id
     shown: Tree = {"customerProfileId": str(profile.profile_id)}
     if payment_sent is not None:
         payment = profile.payment(number(payment_sent["paymentProfileId"]))
         if payment is None:
             raise ApiError("E00040", NOT_FOUND)
-        _put_payment(ask, profile, payment, payment_sent.get("cardCode"))
+        _put_payment(request, profile, payment, payment_sent.get("cardCode"))
         shown["customerPaymentProfileId"] = str(payment.payment_id)
-    elif "payment" not in ask.tree and ask.tree["transactionType"] in (*_CHARGES, REFUND):
+    elif "payment" not in request.tree and request.tree["transactionType"] in (*_CHARGES, REFUND):
         payment = default_payment(profile)
-        _put_payment(ask, profile, payment, None)
+        _put_payment(request, profile, payment, None)
         shown["customerPaymentProfileId"] = str(payment.payment_id)
     if "shippingProfileId" in sent:
         found = profile.address(number(sent["shippingProfileId"]))
         if found is None:
             raise ApiError("E00098")
-        ask.tree["shipTo"] = without_contact(tree(found.ship_to))
+        request.tree["shipTo"] = without_contact(tree(found.ship_to))
         shown["customerAddressId"] = str(found.address_id)
-    ask.tree["profile"] = shown
+    request.tree["profile"] = shown
 
 
-def _put_payment(ask: Ask, profile: Profile, payment: PaymentProfile, code: str | None) -> None:
+def _put_payment(
+    request: TransactionRequest, profile: Profile, payment: PaymentProfile, code: str | None
+) -> None:
     result = payment_methods.cvv_result(code)
-    ask.stored = msgspec.structs.replace(payment.instrument, cvv_result=result)
+    request.stored = msgspec.structs.replace(payment.method, cvv_result=result)
     if (bank := tree(payment.details).get("bankAccount")) is not None:
-        ask.how = {"bank": bank}
+        request.how = {"bank": bank}
     if payment.bill_to:
-        ask.tree["billTo"] = tree(payment.bill_to)
-    if "customer" not in ask.tree:
+        request.tree["billTo"] = tree(payment.bill_to)
+    if "customer" not in request.tree:
         named = {"id": profile.merchant_customer_id, "email": profile.email}
-        ask.tree["customer"] = {key: value for key, value in named.items() if value}
-    original = ask.ledger.txns.get(number(ask.tree.get("refTransId")))
-    if original is not None and original.login == ask.account.login:
+        request.tree["customer"] = {key: value for key, value in named.items() if value}
+    original = request.ledger.txns.get(number(request.tree.get("refTransId")))
+    if original is not None and original.login == request.account.login:
         _check_issued_for(original, profile, payment)
 
 
@@ -102,7 +105,7 @@ def _check_issued_for(original: Txn, profile: Profile, payment: PaymentProfile) 
     ids = (through.get("customerProfileId"), through.get("customerPaymentProfileId"))
     if ids == (str(profile.profile_id), str(payment.payment_id)):
         return
-    if charged(kept)[0] != payment.instrument.fingerprint:
+    if charged(kept)[0] != payment.method.fingerprint:
         raise ApiError("E00051")
 
 
@@ -112,9 +115,9 @@ def without_contact(ship_to: Tree) -> Tree:
     return {key: value for key, value in ship_to.items() if key not in contact}
 
 
-def show(ask: Ask, reply: Reply) -> None:
+def show(request: TransactionRequest, reply: Reply) -> None:
     """Add the profile's ids to the reply, before the network transaction id."""
-    if (shown := ask.tree.get("profile")) is None:
+    if (shown := request.tree.get("profile")) is None:
         return
     response = reply.payload["transactionResponse"]
     network = response.pop("networkTransId", None)
@@ -123,15 +126,15 @@ def show(ask: Ask, reply: Reply) -> None:
         response["networkTransId"] = network
 
 
-def check_creation(ask: Ask, sent: Tree) -> None:
+def check_creation(request: TransactionRequest, sent: Tree) -> None:
     """Check a request with `createProfile`. Raises ApiError E00088, E00089."""
     if any(key != "createProfile" for key in sent):
         raise ApiError("E00088")
-    if "payment" not in ask.tree:
+    if "payment" not in request.tree:
         raise ApiError("E00089")
 
 
-def create_afterwards(ask: Ask, reply: Reply) -> None:
+def create_afterwards(request: TransactionRequest, reply: Reply) -> None:
     """Create a profile from an approved or held charge; an error does not undo the charge."""
     response = reply.payload["transactionResponse"]
     if response["responseCode"] not in ("1", "4") or response["transId"] == "0":
@@ -139,27 +142,29 @@ def create_afterwards(ask: Ask, reply: Reply) -> None:
     result, code, text = "Ok", "I00001", MESSAGES["I00001"]
     ids: Tree = {}
     try:
-        ids = _ids_of(_create_of_charge(ask))
+        ids = _ids_of(_create_of_charge(request))
     except ApiError as error:
         result, code, text = "Error", error.code, error.text
     messages = {"resultCode": result, "message": [{"code": code, "text": text}]}
     reply.payload["profileResponse"] = {"messages": messages, **ids}
 
 
-def _create_of_charge(ask: Ask) -> Profile:
-    if "cim" in ask.settings.switched_off:
+def _create_of_charge(request: TransactionRequest) -> Profile:
+    if "cim" in request.settings.switched_off:
         raise ApiError("E00044")
-    if ask.tree["transactionType"] not in _CHARGES:
+    if request.tree["transactionType"] not in _CHARGES:
         raise ApiError("E00100")
-    if ask.instrument is None:
+    if request.payment_method is None:
         raise ApiError("E00103")
-    customer = ask.tree.get("customer") or {}
-    instrument = _storable(ask.instrument)
-    bank = (ask.tree.get("payment") or {}).get("bankAccount")
+    customer = request.tree.get("customer") or {}
+    method = _storable(request.payment_method)
+    bank = (request.tree.get("payment") or {}).get("bankAccount")
     shown: Tree = {} if "type" not in customer else {"customerType": customer["type"]}
     if bank is not None:
         shown["bankAccount"] = payment_methods.shown_bank(bank)
-    return _create(ask.ledger, ask.account, _customer(customer), instrument, shown, ask.tree)
+    return _create(
+        request.ledger, request.account, _customer(customer), method, shown, request.tree
+    )
 
 
 def _customer(sent: Tree) -> Identity:
@@ -169,16 +174,16 @@ def _customer(sent: Tree) -> Identity:
     return identity({"merchantCustomerId": sent.get("id", ""), "email": sent.get("email", "")})
 
 
-def _storable(instrument: Instrument) -> Instrument:
-    month = payment_methods.year_month(instrument.expiry) or ""
-    return msgspec.structs.replace(instrument, expiry=month, cvv_result="")
+def _storable(method: PaymentMethod) -> PaymentMethod:
+    month = payment_methods.year_month(method.expiry) or ""
+    return msgspec.structs.replace(method, expiry=month, cvv_result="")
 
 
 def _create(
     ledger: Ledger,
     account: Account,
     wanted: Identity,
-    instrument: Instrument,
+    method: PaymentMethod,
     shown: Tree,
     sent: Tree,
     *,
@@ -187,7 +192,7 @@ def _create(
     default_address: bool = False,
 ) -> Profile:
     """Create a profile with one payment method, and with the address if `sent` has one."""
-    payment = _payment_of(ledger, instrument, shown, sent)
+    payment = _payment_of(ledger, method, shown, sent)
     ship_to = address_text(sent.get("shipTo"))
     addresses = [Address(ledger.profiles.next_address, ship_to)] if ship_to else []
     return make(
@@ -202,11 +207,11 @@ def _create(
     )
 
 
-def _payment_of(ledger: Ledger, instrument: Instrument, shown: Tree, sent: Tree) -> PaymentProfile:
+def _payment_of(ledger: Ledger, method: PaymentMethod, shown: Tree, sent: Tree) -> PaymentProfile:
     details = payment_methods.without_card_numbers(msgspec.json.encode(shown).decode())
     return PaymentProfile(
         ledger.profiles.next_payment,
-        instrument,
+        method,
         address_text(sent.get("billTo")),
         details if shown else "",
     )
@@ -237,7 +242,7 @@ def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> 
     legacy = fingerprint == payment_methods.fingerprint(
         payment_methods.LEGACY_TEST_CARD, ledger.salt
     )
-    instrument = Instrument(fingerprint, txn.last4, txn.brand, expiry, legacy=legacy)
+    method = PaymentMethod(fingerprint, txn.last4, txn.brand, expiry, legacy=legacy)
     customer = sent.get("customer") or {}
     shown: Tree = {} if "type" not in customer else {"customerType": customer["type"]}
     if "bank" in sent:
@@ -250,7 +255,7 @@ def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> 
             ledger,
             account,
             wanted,
-            _storable(instrument),
+            _storable(method),
             shown,
             sent,
             kind=body.get("profileType", "regular"),
@@ -261,7 +266,7 @@ def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> 
     profile = ledger.profiles.find(account.login, number(body["customerProfileId"]))
     if profile is None:
         raise ApiError("E00040")
-    payment = _payment_of(ledger, _storable(instrument), shown, sent)
+    payment = _payment_of(ledger, _storable(method), shown, sent)
     ship_to = address_text(sent.get("shipTo"))
     check_room(0, len(profile.addresses) + bool(ship_to))
     payload: Tree = {

@@ -8,7 +8,7 @@ from authorizenet_simulator.state import payment_methods
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.customer_profiles import Address, PaymentProfile, Profile
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.transactions import accept_nonces
 from authorizenet_simulator.wire import amounts, paging
 from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply, Tree
@@ -141,12 +141,12 @@ def _payment_profile(
     if profile.default_payment == payment.payment_id:
         result["defaultPaymentProfile"] = True
     kind_told = ledger.settings_of(account).payment_kind_told
-    if payment.instrument.brand == "eCheck":
+    if payment.method.brand == "eCheck":
         bank = result.pop("bankAccount", {})
-        result["payment"] = {"bankAccount": _bank_account(payment.instrument, bank, kind_told)}
+        result["payment"] = {"bankAccount": _bank_account(payment.method, bank, kind_told)}
     else:
         result["payment"] = {
-            "creditCard": _card(ledger, payment.instrument, request, alone and kind_told)
+            "creditCard": _card(ledger, payment.method, request, alone and kind_told)
         }
     if "excludeFromAccountUpdater" in result:
         result["excludeFromAccountUpdater"] = is_true(result["excludeFromAccountUpdater"])
@@ -155,11 +155,11 @@ def _payment_profile(
     return _in_order(result)
 
 
-def _bank_account(instrument: Instrument, bank: Tree, kind_told: bool) -> Tree:
+def _bank_account(method: PaymentMethod, bank: Tree, kind_told: bool) -> Tree:
     shown = {
         "accountType": bank.get("accountType", "checking" if kind_told else None),
         "routingNumber": bank.get("routingNumber", "XXXX"),
-        "accountNumber": payment_methods.masked(instrument.last4),
+        "accountNumber": payment_methods.masked(method.last4),
         "nameOnAccount": bank.get("nameOnAccount", ""),
         "echeckType": bank.get("echeckType", "WEB"),
         "bankName": bank.get("bankName"),
@@ -167,14 +167,14 @@ def _bank_account(instrument: Instrument, bank: Tree, kind_told: bool) -> Tree:
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def _card(ledger: Ledger, instrument: Instrument, request: Tree, kind_told: bool) -> Tree:
+def _card(ledger: Ledger, method: PaymentMethod, request: Tree, kind_told: bool) -> Tree:
     unmasked = is_true(request.get("unmaskExpirationDate"))
     issuer = is_true(request.get("includeIssuerInfo"))
     shown = {
-        "cardNumber": payment_methods.masked(instrument.last4),
-        "expirationDate": instrument.expiry if unmasked else "XXXX",
-        "cardType": instrument.brand if kind_told or issuer else "",
-        "issuerNumber": payment_methods.issuer_number(instrument, ledger.salt) if issuer else "",
+        "cardNumber": payment_methods.masked(method.last4),
+        "expirationDate": method.expiry if unmasked else "XXXX",
+        "cardType": method.brand if kind_told or issuer else "",
+        "issuerNumber": payment_methods.issuer_number(method, ledger.salt) if issuer else "",
     }
     return {name: value for name, value in shown.items() if value}
 
@@ -236,7 +236,7 @@ def nonce(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     Raises ApiError E00040."""
     profile = find(ledger, account, body)
     payment = find_payment(profile, body["customerPaymentProfileId"])
-    return accept_nonces.issue(ledger, account, payment.instrument, now)
+    return accept_nonces.issue(ledger, account, payment.method, now)
 
 
 def masked_payment(

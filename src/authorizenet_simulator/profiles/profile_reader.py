@@ -10,7 +10,7 @@ from authorizenet_simulator.state import payment_methods, transactions
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.customer_profiles import Address, PaymentProfile
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.transactions import accept_nonces, address_checks
 from authorizenet_simulator.wire.replies import ApiError, Tree
 
@@ -50,9 +50,9 @@ def payment_profile(
     shown: Tree = {key: sent[key] for key in _AS_SENT if key in sent}
     kept = {} if before is None else tree(before.details)
     if "payment" in sent:
-        instrument, bank = _payment(ledger, account, sent["payment"], now, before)
+        method, bank = _payment(ledger, account, sent["payment"], now, before)
     elif before is not None:
-        instrument, bank = before.instrument, kept.get("bankAccount")
+        method, bank = before.method, kept.get("bankAccount")
     else:
         raise ApiError("E00014")
     if bank is not None:
@@ -74,7 +74,7 @@ def payment_profile(
     bill_to = address(sent.get("billTo"))
     if before is not None and "billTo" not in sent:
         bill_to = before.bill_to
-    return PaymentProfile(payment_id, instrument, bill_to, _text(shown))
+    return PaymentProfile(payment_id, method, bill_to, _text(shown))
 
 
 _AS_SENT: Final[tuple[str, ...]] = ("customerType", "excludeFromAccountUpdater")
@@ -91,9 +91,9 @@ def _text(value: Tree) -> str:
 
 def _payment(
     ledger: Ledger, account: Account, sent: Tree, now: int, before: PaymentProfile | None
-) -> tuple[Instrument, Tree | None]:
+) -> tuple[PaymentMethod, Tree | None]:
     """Return the payment method, and the shown fields of a bank account other than its number."""
-    stored = None if before is None else before.instrument
+    stored = None if before is None else before.method
     if (card := sent.get("creditCard")) is not None:
         keep_issuer = ledger.settings_of(account).issuer_numbers
         return _card(card, ledger.salt, stored, keep_issuer=keep_issuer), None
@@ -112,7 +112,9 @@ def _payment(
     raise ApiError("E00013", "Payment is invalid.")
 
 
-def _card(card: Tree, salt: bytes, before: Instrument | None, *, keep_issuer: bool) -> Instrument:
+def _card(
+    card: Tree, salt: bytes, before: PaymentMethod | None, *, keep_issuer: bool
+) -> PaymentMethod:
     digits = card["cardNumber"].strip()
     if before is not None and _MASKED.match(digits):
         if before.brand == "eCheck" or before.last4 != payment_methods.last_four(digits):
@@ -130,12 +132,12 @@ def _card(card: Tree, salt: bytes, before: Instrument | None, *, keep_issuer: bo
     return _stored(found, _expiry(card["expirationDate"], before))
 
 
-def _stored(instrument: Instrument, expiry: str) -> Instrument:
+def _stored(method: PaymentMethod, expiry: str) -> PaymentMethod:
     """Return what a profile stores: without the card code's result, which is not reusable."""
-    return msgspec.structs.replace(instrument, expiry=expiry, cvv_result="")
+    return msgspec.structs.replace(method, expiry=expiry, cvv_result="")
 
 
-def _expiry(text: str, before: Instrument | None) -> str:
+def _expiry(text: str, before: PaymentMethod | None) -> str:
     """Return YYYY-MM; a masked expiry keeps the stored one."""
     if before is not None and before.expiry and text.strip() in _MASKED_EXPIRY:
         return before.expiry
@@ -145,24 +147,22 @@ def _expiry(text: str, before: Instrument | None) -> str:
     return month
 
 
-def _bank(bank: Tree, salt: bytes, before: PaymentProfile | None) -> tuple[Instrument, Tree]:
+def _bank(bank: Tree, salt: bytes, before: PaymentProfile | None) -> tuple[PaymentMethod, Tree]:
     routing, digits = bank["routingNumber"].strip(), bank["accountNumber"].strip()
     if before is None or not digits.startswith("X"):
         return payment_methods.read_bank(bank, salt), payment_methods.shown_bank(bank)
     # Routing and account number share a fingerprint, so only both together can change.
     shown = tree(before.details).get("bankAccount", {})
-    if before.instrument.brand != "eCheck" or before.instrument.last4 != payment_methods.last_four(
-        digits
-    ):
+    if before.method.brand != "eCheck" or before.method.last4 != payment_methods.last_four(digits):
         raise ApiError("E00013", "Account Number is invalid.")
     if shown.get("routingNumber", "")[-4:] != routing[-4:]:
         raise ApiError("E00013", "Routing Number is invalid.")
-    return before.instrument, payment_methods.shown_bank(bank)
+    return before.method, payment_methods.shown_bank(bank)
 
 
 def same_payment(one: PaymentProfile, other: PaymentProfile) -> bool:
     """Return whether number, expiry, name, street and ZIP are equal: a duplicate."""
-    first, second = one.instrument, other.instrument
+    first, second = one.method, other.method
     return (
         first.fingerprint == second.fingerprint
         and first.expiry == second.expiry

@@ -17,7 +17,7 @@ from authorizenet_simulator.transactions.transaction_request import (
     CAPTURE_ONLY,
     REFUND,
     SALE,
-    Ask,
+    TransactionRequest,
 )
 from authorizenet_simulator.wire import direct_response
 from authorizenet_simulator.wire.direct_response import Form
@@ -70,45 +70,45 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     ((name, sent),) = body["transaction"].items()
     kind = _KINDS[name]
     extra = dict(parse_qsl(body.get("extraOptions", "").strip(), keep_blank_values=True))
-    request = _transaction(kind, sent, extra)
-    ask = Ask(ledger, account, {**body, "transactionRequest": request}, now)
+    element = _transaction(kind, sent, extra)
+    request = TransactionRequest(ledger, account, {**body, "transactionRequest": element}, now)
     for option, setting in _SETTINGS.items():
         if option in extra:
-            ask.options[setting] = extra[option].lower()
-    _use_profile(ask, sent)
+            request.options[setting] = extra[option].lower()
+    _use_profile(request, sent)
     if kind.type == REFUND:
-        _check_original(ask, sent)
-    response = transaction_types.run(ask).payload["transactionResponse"]
+        _check_original(request, sent)
+    response = transaction_types.run(request).payload["transactionResponse"]
     form = Form(extra.get("x_delim_char") or ",", extra.get("x_encap_char", ""))
     own = [value for name, value in extra.items() if not name.startswith(_GATEWAY_PREFIX)]
-    payload = {"directResponse": direct_response.render(response, request, kind.shown, form, own)}
+    payload = {"directResponse": direct_response.render(response, element, kind.shown, form, own)}
     if response["responseCode"] in ("1", "4"):
         return Reply(payload)
     return Reply(payload, "Error", "E00027", direct_response.reason(response)[1])
 
 
-def _check_original(ask: Ask, sent: Tree) -> None:
+def _check_original(request: TransactionRequest, sent: Tree) -> None:
     """Raise E00040 for an unknown transId, for which the current request has a reason code."""
     named = sent.get("transId", "").strip()
-    original = ask.ledger.txns.get(number(named)) if named else None
-    if named and (original is None or original.login != ask.account.login):
+    original = request.ledger.txns.get(number(named)) if named else None
+    if named and (original is None or original.login != request.account.login):
         raise ApiError("E00040")
 
 
 def _transaction(kind: _Kind, sent: Tree, extra: dict[str, str]) -> Tree:
-    request: Tree = {"transactionType": kind.type}
-    request |= {new: sent[old] for old, new in _SAME.items() if old in sent}
-    request |= {new: extra[option] for option, new in _FIELDS.items() if extra.get(option)}
+    element: Tree = {"transactionType": kind.type}
+    element |= {new: sent[old] for old, new in _SAME.items() if old in sent}
+    element |= {new: extra[option] for option, new in _FIELDS.items() if extra.get(option)}
     if (order := sent.get("order")) is not None:
         order = dict(order)
         if purchase := order.pop("purchaseOrderNumber", ""):
-            request["poNumber"] = purchase
-        request["order"] = order
+            element["poNumber"] = purchase
+        element["order"] = order
     if "lineItems" in sent:
-        request["lineItems"] = {"lineItem": sent["lineItems"]}
+        element["lineItems"] = {"lineItem": sent["lineItems"]}
     if kind.type == REFUND and "customerPaymentProfileId" not in sent:
-        request["payment"] = _masked_payment(sent)
-    return request
+        element["payment"] = _masked_payment(sent)
+    return element
 
 
 def _masked_payment(sent: Tree) -> Tree:
@@ -127,11 +127,11 @@ def _masked_payment(sent: Tree) -> Tree:
     return {}
 
 
-def _use_profile(ask: Ask, sent: Tree) -> None:
+def _use_profile(request: TransactionRequest, sent: Tree) -> None:
     if "customerProfileId" not in sent:
         return
     named: Tree = {"customerProfileId": sent["customerProfileId"]}
-    profile = ask.ledger.profiles.find(ask.account.login, number(sent["customerProfileId"]))
+    profile = request.ledger.profiles.find(request.account.login, number(sent["customerProfileId"]))
     if profile is None:
         raise ApiError("E00040", profile_charges.NOT_FOUND)
     if address_id := sent.get("customerShippingAddressId"):
@@ -143,4 +143,4 @@ def _use_profile(ask: Ask, sent: Tree) -> None:
     named["paymentProfile"] = {"paymentProfileId": sent["customerPaymentProfileId"]}
     if "cardCode" in sent:
         named["paymentProfile"]["cardCode"] = sent["cardCode"]
-    profile_charges.use(ask, named)
+    profile_charges.use(request, named)

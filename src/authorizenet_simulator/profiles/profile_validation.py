@@ -11,13 +11,13 @@ from authorizenet_simulator.state import payment_methods
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.customer_profiles import PaymentProfile
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.transactions import followups, transaction_types
 from authorizenet_simulator.transactions.transaction_request import (
     AUTH,
-    Ask,
     Refused,
-    check_instrument,
+    TransactionRequest,
+    check_payment_method,
 )
 from authorizenet_simulator.wire import direct_response, replies
 from authorizenet_simulator.wire.codes import REASONS
@@ -58,32 +58,30 @@ def validate(
     """Validate a payment method; the live modes authorize and void. Return None for mode 'none'."""
     if mode == "none":
         return None
-    request: Tree = {"transactionType": AUTH, "amount": "1.00", "order": _ORDER}
+    element: Tree = {"transactionType": AUTH, "amount": "1.00", "order": _ORDER}
     named = {"id": customer.merchant_customer_id, "email": customer.email}
-    request["customer"] = {key: value for key, value in named.items() if value}
+    element["customer"] = {key: value for key, value in named.items() if value}
     if payment.bill_to:
-        request["billTo"] = tree(payment.bill_to)
+        element["billTo"] = tree(payment.bill_to)
     if ship_to:
-        request["shipTo"] = without_contact(ship_to)
-    instrument = msgspec.structs.replace(
-        payment.instrument, cvv_result=payment_methods.cvv_result(code)
-    )
+        element["shipTo"] = without_contact(ship_to)
+    method = msgspec.structs.replace(payment.method, cvv_result=payment_methods.cvv_result(code))
     if mode == "testMode":
-        response = _check_format(account, instrument, now)
+        response = _check_format(account, method, now)
     else:
-        no_zero = mode == "oldLiveMode" or instrument.brand in payment_methods.NO_ZERO_AUTH
-        request["amount"] = "0.01" if no_zero else "0.00"
-        response = _authorize_and_void(ledger, account, instrument, request, now)
-    direct = direct_response.render(response, {**request, **_ALSO_SHOWN}, "auth_only")
+        no_zero = mode == "oldLiveMode" or method.brand in payment_methods.NO_ZERO_AUTH
+        element["amount"] = "0.01" if no_zero else "0.00"
+        response = _authorize_and_void(ledger, account, method, element, now)
+    direct = direct_response.render(response, {**element, **_ALSO_SHOWN}, "auth_only")
     valid = response["responseCode"] in ("1", "4")
     return Verdict(direct, None if valid else direct_response.reason(response)[1])
 
 
-def _check_format(account: Account, instrument: Instrument, now: int) -> Tree:
+def _check_format(account: Account, method: PaymentMethod, now: int) -> Tree:
     """Return the transactionResponse of testMode, which only checks number and expiry."""
     response_code, reason = 1, 1
     try:
-        check_instrument(instrument, now)
+        check_payment_method(method, now)
     except Refused as refused:
         response_code, reason = 3, refused.reason
     found: Tree = replies.transaction(
@@ -92,24 +90,24 @@ def _check_format(account: Account, instrument: Instrument, now: int) -> Tree:
         reason,
         text=f"(TESTMODE) {REASONS[reason][1]}",
         auth="000000",
-        masked=instrument.masked,
-        brand=instrument.brand,
+        masked=method.masked,
+        brand=method.brand,
         test=True,
     ).payload["transactionResponse"]
     return found
 
 
 def _authorize_and_void(
-    ledger: Ledger, account: Account, instrument: Instrument, request: Tree, now: int
+    ledger: Ledger, account: Account, method: PaymentMethod, element: Tree, now: int
 ) -> Tree:
     """Authorize at most one cent and void it. Validations are never duplicates."""
-    ask = Ask(ledger, account, {"transactionRequest": request}, now)
-    ask.stored = instrument
-    ask.options["duplicateWindow"] = "0"
-    response: Tree = transaction_types.run(ask).payload["transactionResponse"]
+    request = TransactionRequest(ledger, account, {"transactionRequest": element}, now)
+    request.stored = method
+    request.options["duplicateWindow"] = "0"
+    response: Tree = transaction_types.run(request).payload["transactionResponse"]
     if response["responseCode"] in ("1", "4") and response["transId"] != "0":
         void = {"transactionType": "voidTransaction", "refTransId": response["transId"]}
-        followups.void(Ask(ledger, account, {"transactionRequest": void}, now))
+        followups.void(TransactionRequest(ledger, account, {"transactionRequest": void}, now))
     return response
 
 

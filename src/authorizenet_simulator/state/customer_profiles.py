@@ -1,7 +1,7 @@
 """Customer profiles: stored customers, their payment methods and addresses.
 
 Every merchant has its own `Shelf`, so another merchant's id is an unknown id. No card or account
-number is stored here: a payment profile holds an `Instrument`.
+number is stored here: a payment profile holds an `PaymentMethod`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Final, get_args
 
 import msgspec
 
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.store import Store
 
 MOST_PAYMENTS: Final = 10
@@ -17,10 +17,10 @@ MOST_ADDRESSES: Final = 100
 
 
 class PaymentProfile(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One stored payment method. The `expiry` of its instrument is YYYY-MM."""
+    """One stored payment method. The `expiry` of its method is YYYY-MM."""
 
     payment_id: int
-    instrument: Instrument
+    method: PaymentMethod
     bill_to: str
     """JSON of the address; '' if there is none."""
     details: str
@@ -191,14 +191,14 @@ class Shelf:
         yield self.by_email, profile.email
 
     def enter_payment(self, profile: Profile, payment: PaymentProfile) -> None:
-        if expiry := payment.instrument.expiry:
+        if expiry := payment.method.expiry:
             month = self.expiring.setdefault(expiry, {})
             if month and next(reversed(month)) > payment.payment_id:
                 self._out_of_order.add(expiry)
             month[payment.payment_id] = profile.profile_id
 
     def leave_payment(self, payment: PaymentProfile) -> None:
-        if expiry := payment.instrument.expiry:
+        if expiry := payment.method.expiry:
             month = self.expiring[expiry]
             del month[payment.payment_id]
             if not month:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.state.transactions import Txn
 
@@ -79,7 +79,7 @@ class NonceMinted(msgspec.Struct, array_like=True, tag="nonce"):
     value: str
     login: str
     expires: int
-    instrument: Instrument
+    method: PaymentMethod
 
 
 class NonceUsed(msgspec.Struct, array_like=True, tag="nonce_used"):

@@ -16,7 +16,7 @@ LEGACY_TEST_CARD: Final = "4222222222222"
 """With this test card the amount, in whole units, is the reason code to answer."""
 
 
-class Instrument(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class PaymentMethod(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A payment method. `reason` is the reason code if its number is invalid, else 0."""
 
     fingerprint: str
@@ -51,7 +51,7 @@ WITHOUT_EXPIRY: Final = frozenset({"eCheck", PAYPAL})
 NO_ZERO_AUTH: Final = frozenset({"JCB", "DinersClub"})
 
 
-def read_card(card: Mapping[str, Any], salt: bytes) -> Instrument:
+def read_card(card: Mapping[str, Any], salt: bytes) -> PaymentMethod:
     """Read a `creditCard`, or the `token` of a request for an Accept nonce."""
     number = card["cardNumber"].strip()
     brand = brand_of(number)
@@ -62,7 +62,7 @@ def read_card(card: Mapping[str, Any], salt: bytes) -> Instrument:
         reason, brand = 6, None
     else:
         reason = 0
-    return Instrument(
+    return PaymentMethod(
         fingerprint=fingerprint(number, salt),
         last4=last_four(number),
         brand=brand or "",
@@ -73,18 +73,18 @@ def read_card(card: Mapping[str, Any], salt: bytes) -> Instrument:
     )
 
 
-def read_track(track: Mapping[str, Any], salt: bytes) -> Instrument:
+def read_track(track: Mapping[str, Any], salt: bytes) -> PaymentMethod:
     """Read number and expiry from a `trackData`."""
     text = track.get("track1") or track.get("track2") or ""
     found = re.match(r"%?B?;?(\d{12,19})[\^=](?:[^^]*\^)?(\d\d)(\d\d)", text)
     if found is None:
-        return Instrument("", "", "", reason=88 if track.get("track1") else 89)
+        return PaymentMethod("", "", "", reason=88 if track.get("track1") else 89)
     number, year, month = found.groups()
     card = read_card({"cardNumber": number, "expirationDate": month + year}, salt)
     return msgspec.structs.replace(card, swiped=True)
 
 
-def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
+def read_bank(account: Mapping[str, Any], salt: bytes) -> PaymentMethod:
     """Read a `bankAccount`."""
     routing, number = account["routingNumber"].strip(), account["accountNumber"].strip()
     if not _aba(routing):
@@ -93,7 +93,7 @@ def read_bank(account: Mapping[str, Any], salt: bytes) -> Instrument:
         reason = 10
     else:
         reason = 0
-    return Instrument(
+    return PaymentMethod(
         fingerprint=fingerprint(f"{routing}:{number}", salt),
         last4=last_four(number).rjust(4, "X"),  # a masked number always has eight characters
         brand="eCheck",
@@ -227,9 +227,9 @@ _PUBLISHED: Final = (
 """Published test cards."""
 
 
-def issuer_number(instrument: Instrument, salt: bytes) -> str:
+def issuer_number(method: PaymentMethod, salt: bytes) -> str:
     """Return the first six digits, if stored or if it is a published test card; else ''."""
-    return instrument.issuer or _published_issuers(salt).get(instrument.fingerprint, "")
+    return method.issuer or _published_issuers(salt).get(method.fingerprint, "")
 
 
 @lru_cache(8)

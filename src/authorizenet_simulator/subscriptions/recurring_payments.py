@@ -19,9 +19,9 @@ from authorizenet_simulator.subscriptions import subscription_notifications
 from authorizenet_simulator.transactions import charges
 from authorizenet_simulator.transactions.transaction_request import (
     SALE,
-    Ask,
     Refused,
-    check_instrument,
+    TransactionRequest,
+    check_payment_method,
     details,
     read_payment,
 )
@@ -71,16 +71,16 @@ def _pay(
     if amount == 0 or ledger.settings_of(account).test_mode:
         return None, "", True
     tree = {"transactionType": SALE, "amount": amounts.text(amount), **_decode(terms.details)}
-    ask = Ask(ledger, account, {"transactionRequest": tree}, at)
+    request = TransactionRequest(ledger, account, {"transactionRequest": tree}, at)
     try:
-        profile_charges.use(ask, _profile(terms.payer))
-        instrument = read_payment(ask)
-        ask.amount()  # raises Refused above the account's maximum
-        zip_code = ask.tree.get("billTo", {}).get("zip", "")
-        avs = charges.avs_of(instrument, zip_code)
-        check_instrument(instrument, at)
+        profile_charges.use(request, _profile(terms.payer))
+        method = read_payment(request)
+        request.amount()  # raises Refused above the account's maximum
+        zip_code = request.tree.get("billTo", {}).get("zip", "")
+        avs = charges.avs_of(method, zip_code)
+        check_payment_method(method, at)
         response_code, reason, status = charges.verdict(
-            ask, SALE, amount, instrument, avs, zip_code
+            request, SALE, amount, method, avs, zip_code
         )
     except Refused as refused:
         return None, refused.text or REASONS[refused.reason][1], False
@@ -98,14 +98,14 @@ def _pay(
         at,
         account.currencies[0],
         0,
-        ask.invoice,
-        intern(instrument.last4),
-        instrument.brand,
+        request.invoice,
+        intern(method.last4),
+        method.brand,
         avs,
         "",
-        msgspec.json.encode(_decode(details(ask)) | {"subscription": ids}).decode(),
+        msgspec.json.encode(_decode(details(request)) | {"subscription": ids}).decode(),
         amount if status == statuses.CAPTURED else 0,
-        customer=ask.customer,
+        customer=request.customer,
     )
     approved = response_code == 1
     return txn, _APPROVED if approved else REASONS[reason][1], response_code in (1, 4)

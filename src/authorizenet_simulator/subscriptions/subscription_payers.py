@@ -19,7 +19,7 @@ from authorizenet_simulator.state.customer_profiles import (
     Profile,
 )
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.subscriptions import Payer, Subscription
 from authorizenet_simulator.wire.replies import ApiError, Tree
 
@@ -30,10 +30,10 @@ def payment_of(ledger: Ledger, login: str, payer: Payer) -> PaymentProfile | Non
     return None if profile is None else profile.payment(payer.payment)
 
 
-def instrument_of(ledger: Ledger, subscription: Subscription) -> Instrument | None:
+def payment_method_of(ledger: Ledger, subscription: Subscription) -> PaymentMethod | None:
     """Return the current payment method."""
     found = payment_of(ledger, subscription.login, subscription.terms.payer)
-    return None if found is None else found.instrument
+    return None if found is None else found.method
 
 
 def named(ledger: Ledger, account: Account, sent: Tree) -> Payer:
@@ -53,7 +53,7 @@ def named(ledger: Ledger, account: Account, sent: Tree) -> Payer:
 
 
 def made(
-    ledger: Ledger, account: Account, subscription: int, instrument: Instrument, sent: Tree
+    ledger: Ledger, account: Account, subscription: int, method: PaymentMethod, sent: Tree
 ) -> Payer:
     """Create a customer profile for a subscription that was sent with a payment method."""
     customer: Tree = sent.get("customer") or {}
@@ -65,7 +65,7 @@ def made(
         }
     )
     shown: Tree = {"customerType": customer["type"]} if "type" in customer else {}
-    payment = _stored(ledger.profiles.next_payment, instrument, sent, "", shown)
+    payment = _stored(ledger.profiles.next_payment, method, sent, "", shown)
     ship_to = profile_reader.address(sent.get("shipTo"))
     addresses = [Address(ledger.profiles.next_address, ship_to)] if ship_to else []
     profile = profile_creation.make(ledger, account.login, wanted, [payment], addresses)
@@ -75,7 +75,7 @@ def made(
 
 
 def changed(
-    ledger: Ledger, account: Account, payer: Payer, instrument: Instrument, sent: Tree
+    ledger: Ledger, account: Account, payer: Payer, method: PaymentMethod, sent: Tree
 ) -> Payer:
     """Apply an update's payment method and addresses to the profile. Raises ApiError."""
     profile = ledger.profiles.find(account.login, payer.profile)
@@ -86,7 +86,7 @@ def changed(
         kept = tree(before.details)
         if "payment" in sent:
             kept.pop("bankAccount", None)
-        payment = _stored(before.payment_id, instrument, sent, before.bill_to, kept)
+        payment = _stored(before.payment_id, method, sent, before.bill_to, kept)
         profile_creation.check_payment(profile, [], payment)
         ledger.do(PaymentStored(account.login, profile.profile_id, payment, None))
         profile_notifications.payment_profile(ledger, account.login, profile, payment, "updated")
@@ -105,17 +105,17 @@ def _with_address(
 
 
 def _stored(
-    payment_id: int, instrument: Instrument, sent: Tree, bill_to: str, shown: Tree
+    payment_id: int, method: PaymentMethod, sent: Tree, bill_to: str, shown: Tree
 ) -> PaymentProfile:
     """Return a payment profile with the sent fields replacing the earlier ones."""
     bank = (sent.get("payment") or {}).get("bankAccount")
     if bank is not None:
         shown["bankAccount"] = payment_methods.shown_bank(bank)
     details = payment_methods.without_card_numbers(msgspec.json.encode(shown).decode())
-    expiry = payment_methods.year_month(instrument.expiry) or ""
+    expiry = payment_methods.year_month(method.expiry) or ""
     return PaymentProfile(
         payment_id,
-        msgspec.structs.replace(instrument, expiry=expiry, cvv_result=""),
+        msgspec.structs.replace(method, expiry=expiry, cvv_result=""),
         profile_reader.address({**tree(bill_to), **(sent.get("billTo") or {})}),
         details if shown else "",
     )

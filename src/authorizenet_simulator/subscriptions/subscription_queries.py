@@ -11,7 +11,7 @@ from authorizenet_simulator.state import clock, payment_dates, payment_methods, 
 from authorizenet_simulator.state import subscriptions as store
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.subscriptions import Payment, Subscription
 from authorizenet_simulator.subscriptions import subscription_payers
 from authorizenet_simulator.wire import amounts, paging
@@ -119,10 +119,10 @@ def _row(ledger: Ledger, account: Account, each: Subscription) -> Tree:
             shown[name] = bill_to[name]
     shown["totalOccurrences"] = terms.total
     shown["pastOccurrences"] = each.past
-    is_bank = payment is not None and payment.instrument.brand == "eCheck"
+    is_bank = payment is not None and payment.method.brand == "eCheck"
     shown["paymentMethod"] = "eCheck" if is_bank else "creditCard"
     if payment is not None:
-        shown["accountNumber"] = payment.instrument.masked
+        shown["accountNumber"] = payment.method.masked
     if invoice := sent.get("order", {}).get("invoiceNumber"):
         shown["invoice"] = invoice
     shown["amount"] = amounts.number(terms.amount)
@@ -144,10 +144,10 @@ def _inactive(ledger: Ledger, each: Subscription, month: date) -> bool:
 
 def _card_expiring(ledger: Ledger, each: Subscription, month: date) -> bool:
     """Return whether it is active and its card expires this month."""
-    instrument: Instrument | None = subscription_payers.instrument_of(ledger, each)
-    if each.status != store.ACTIVE or instrument is None or instrument.brand == "eCheck":
+    method: PaymentMethod | None = subscription_payers.payment_method_of(ledger, each)
+    if each.status != store.ACTIVE or method is None or method.brand == "eCheck":
         return False
-    return payment_methods.year_month(instrument.expiry) == f"{month:%Y-%m}"
+    return payment_methods.year_month(method.expiry) == f"{month:%Y-%m}"
 
 
 def _expiring(ledger: Ledger, each: Subscription, month: date) -> bool:

@@ -8,7 +8,7 @@ from authorizenet_simulator.profiles import profile_reader
 from authorizenet_simulator.state import payment_dates, subscriptions
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.subscriptions import Payer, Subscription, Terms
 from authorizenet_simulator.subscriptions import (
     subscription_notifications,
@@ -37,18 +37,18 @@ def create(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     payer: Payer | None = None
     if "profile" in tree:
         payer = subscription_payers.named(ledger, account, tree["profile"])
-        instrument, bill_to = _paid_by(ledger, account, payer)
+        method, bill_to = _paid_by(ledger, account, payer)
         subscription_terms.check_names(bill_to)
     else:
         bill_to = tree.get("billTo") or {}
         subscription_terms.check_names(bill_to)
-        instrument = subscription_terms.read_payment(ledger, account, tree["payment"], now)
-    subscription_terms.check_taken(ledger.settings_of(account), instrument)
-    subscription_terms.check_instrument(instrument, payment_dates.run_ms(terms.start), now)
-    digest = _digest(ledger, account, terms, instrument, bill_to, None)
+        method = subscription_terms.read_payment(ledger, account, tree["payment"], now)
+    subscription_terms.check_taken(ledger.settings_of(account), method)
+    subscription_terms.check_payment_method(method, payment_dates.run_ms(terms.start), now)
+    digest = _digest(ledger, account, terms, method, bill_to, None)
     number = ledger.subscriptions.next_number
     if payer is None:
-        payer = subscription_payers.made(ledger, account, number, instrument, tree)
+        payer = subscription_payers.made(ledger, account, number, method, tree)
     terms = msgspec.structs.replace(terms, payer=payer)
     made = Subscription(number, account.login, terms, now, digest, next_at=first_at)
     ledger.do(subscriptions.Created(made))
@@ -66,25 +66,25 @@ def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     terms = subscription_terms.changed_terms(found, tree)
     payer = terms.payer
     before, bill_to = _paid_by(ledger, account, payer)
-    instrument = before
+    method = before
     new_payment = "profile" in tree or "payment" in tree
     if new_payment:
         _check_payer(tree)
         if "profile" in tree:
             payer = subscription_payers.named(ledger, account, tree["profile"])
-            instrument, bill_to = _paid_by(ledger, account, payer)
+            method, bill_to = _paid_by(ledger, account, payer)
         else:
-            instrument = subscription_terms.read_payment(ledger, account, tree["payment"], now)
-        if (before.brand == "eCheck") != (instrument.brand == "eCheck"):
+            method = subscription_terms.read_payment(ledger, account, tree["payment"], now)
+        if (before.brand == "eCheck") != (method.brand == "eCheck"):
             raise ApiError("E00036")
-        subscription_terms.check_instrument(
-            instrument, max(now, payment_dates.run_ms(terms.start)), now
+        subscription_terms.check_payment_method(
+            method, max(now, payment_dates.run_ms(terms.start)), now
         )
     bill_to = {**bill_to, **(tree.get("billTo") or {})}
     subscription_terms.check_names(bill_to)
-    digest = _digest(ledger, account, terms, instrument, bill_to, found)
+    digest = _digest(ledger, account, terms, method, bill_to, found)
     if "profile" not in tree:
-        payer = subscription_payers.changed(ledger, account, payer, instrument, tree)
+        payer = subscription_payers.changed(ledger, account, payer, method, tree)
     terms = msgspec.structs.replace(terms, payer=payer)
     status = subscriptions.ACTIVE if new_payment else found.status
     if status == subscriptions.ACTIVE and terms.ends_with(found.past):
@@ -94,12 +94,12 @@ def update(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     return Reply(subscription_payers.ids_of(payer))
 
 
-def _paid_by(ledger: Ledger, account: Account, payer: Payer) -> tuple[Instrument, Tree]:
+def _paid_by(ledger: Ledger, account: Account, payer: Payer) -> tuple[PaymentMethod, Tree]:
     """Return the payment method and address of a stored profile. Raises ApiError E00040."""
     payment = subscription_payers.payment_of(ledger, account.login, payer)
     if payment is None:
         raise ApiError("E00040")
-    return payment.instrument, profile_reader.tree(payment.bill_to)
+    return payment.method, profile_reader.tree(payment.bill_to)
 
 
 def _check_payer(tree: Tree) -> None:
@@ -121,12 +121,12 @@ def _digest(
     ledger: Ledger,
     account: Account,
     terms: Terms,
-    instrument: Instrument,
+    method: PaymentMethod,
     bill_to: Tree,
     own: Subscription | None,
 ) -> str:
     """Return the digest of the terms. Raises ApiError E00012 for an unfinished duplicate."""
-    digest = subscription_terms.digest(ledger, account.login, terms, instrument, bill_to)
+    digest = subscription_terms.digest(ledger, account.login, terms, method, bill_to)
     other = ledger.subscriptions.duplicate_of(digest)
     if other is not None and other is not own:
         raise ApiError(

@@ -9,7 +9,7 @@ import msgspec
 from authorizenet_simulator.state import payment_dates, payment_methods
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.state.subscriptions import Payer, Subscription, Terms
 from authorizenet_simulator.transactions import accept_nonces
@@ -159,7 +159,7 @@ def check_names(bill_to: Tree) -> None:
             raise ApiError("E00014", f"Bill-To {shown} Name is required.")
 
 
-def read_payment(ledger: Ledger, account: Account, payment: Tree, now: int) -> Instrument:
+def read_payment(ledger: Ledger, account: Account, payment: Tree, now: int) -> PaymentMethod:
     """Read a request's payment method; a nonce is used up. Raises ApiError."""
     if (card := payment.get("creditCard")) is not None:
         found = payment_methods.read_card(card, ledger.salt)
@@ -174,9 +174,9 @@ def read_payment(ledger: Ledger, account: Account, payment: Tree, now: int) -> I
     return found
 
 
-def check_taken(settings: Settings, instrument: Instrument) -> None:
+def check_taken(settings: Settings, method: PaymentMethod) -> None:
     """Raise ApiError E00020 or E00021 if the account accepts no eChecks or no cards at all."""
-    if instrument.brand == "eCheck":
+    if method.brand == "eCheck":
         if not settings.echeck:
             raise ApiError("E00020")
     elif settings.card_types == []:
@@ -186,28 +186,28 @@ def check_taken(settings: Settings, instrument: Instrument) -> None:
 _ENDS_TOO_EARLY: Final = ("E00018", "Credit Card expires before the start of the subscription.")
 
 
-def check_instrument(instrument: Instrument, at: int, now: int) -> None:
+def check_payment_method(method: PaymentMethod, at: int, now: int) -> None:
     """Check the number, and that a card is valid until `at`. Raises ApiError; for a card that has
     expired already both E00013 and E00018."""
-    if instrument.reason:
-        raise ApiError("E00013", _BAD_NUMBER.get(instrument.reason))
-    if instrument.brand == "eCheck":
+    if method.reason:
+        raise ApiError("E00013", _BAD_NUMBER.get(method.reason))
+    if method.brand == "eCheck":
         return
-    reason = payment_methods.expiry_reason(instrument.expiry, at)
+    reason = payment_methods.expiry_reason(method.expiry, at)
     if reason == 7:
         raise ApiError("E00013", _BAD_NUMBER[7])
-    if payment_methods.expiry_reason(instrument.expiry, now):
+    if payment_methods.expiry_reason(method.expiry, now):
         raise ApiError("E00013", REASONS[8][1], _ENDS_TOO_EARLY)
     if reason:
         raise ApiError(*_ENDS_TOO_EARLY)
 
 
-def digest(ledger: Ledger, login: str, terms: Terms, instrument: Instrument, bill_to: Tree) -> str:
+def digest(ledger: Ledger, login: str, terms: Terms, method: PaymentMethod, bill_to: Tree) -> str:
     """Return a keyed digest of the fields that duplicate detection compares."""
     sent = _decode(terms.details)
     compared = (
         login,
-        instrument.fingerprint,
+        method.fingerprint,
         str(terms.length),
         terms.unit,
         terms.start.isoformat(),

@@ -8,7 +8,7 @@ from typing import Any, Final
 from authorizenet_simulator.state import events, payment_methods
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.wire.replies import ApiError, Reply
 
 DESCRIPTOR: Final = "COMMON.ACCEPT.INAPP.PAYMENT"
@@ -21,24 +21,24 @@ def mint(ledger: Ledger, account: Account, body: dict[str, Any], now: int) -> Re
     """securePaymentContainerRequest: issue a nonce for a card or bank account."""
     data = body["data"]
     if (token := data.get("token")) is not None:
-        instrument = payment_methods.read_card(token, ledger.salt)
+        method = payment_methods.read_card(token, ledger.salt)
     elif (bank := data.get("bankToken")) is not None:
-        instrument = payment_methods.read_bank(bank, ledger.salt)
+        method = payment_methods.read_bank(bank, ledger.salt)
     else:
         raise ApiError("E00014", "Token is required.")
-    return issue(ledger, account, instrument, now)
+    return issue(ledger, account, method, now)
 
 
-def issue(ledger: Ledger, account: Account, instrument: Instrument, now: int) -> Reply:
-    """Issue a nonce for `instrument`, in the format of Authorize.Net's."""
+def issue(ledger: Ledger, account: Account, method: PaymentMethod, now: int) -> Reply:
+    """Issue a nonce for `method`, in the format of Authorize.Net's."""
     code, token = secrets.token_hex(48).upper(), secrets.randbelow(10**_NUMBER_DIGITS)
     text = f'{{"code":"50_2_{code}","token":"{token:0{_NUMBER_DIGITS}d}","v":"1.1"}}'
     value = b64encode(text.encode()).decode()
-    ledger.mint(events.NonceMinted(value, account.login, now + LIFETIME_MS, instrument))
+    ledger.mint(events.NonceMinted(value, account.login, now + LIFETIME_MS, method))
     return Reply({"opaqueData": {"dataDescriptor": DESCRIPTOR, "dataValue": value}})
 
 
-def redeem(ledger: Ledger, account: Account, value: str, now: int) -> Instrument:
+def redeem(ledger: Ledger, account: Account, value: str, now: int) -> PaymentMethod:
     """Return a nonce's payment method and invalidate the nonce. Raises ApiError E00117 if it is no
     nonce, E00114 if it is used or expired, E00116 if it is another account's."""
     if not _is_nonce(value):
@@ -49,7 +49,7 @@ def redeem(ledger: Ledger, account: Account, value: str, now: int) -> Instrument
     if minted.login != account.login:
         raise ApiError("E00116")
     ledger.use_nonce(value)
-    return minted.instrument
+    return minted.method
 
 
 def _is_nonce(value: str) -> bool:

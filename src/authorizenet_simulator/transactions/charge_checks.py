@@ -3,39 +3,39 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.transactions import address_checks, wallets
-from authorizenet_simulator.transactions.transaction_request import YES, Ask, Refused
+from authorizenet_simulator.transactions.transaction_request import YES, Refused, TransactionRequest
 from authorizenet_simulator.wire.codes import REASONS
 from authorizenet_simulator.wire.replies import Tree
 
 MAX_LINE_ITEMS: Final = 30
 
 
-def check(ask: Ask, instrument: Instrument) -> None:
+def check(request: TransactionRequest, method: PaymentMethod) -> None:
     """Check a charge against the account's settings, and its optional parts. Raises Refused, and
     ApiError E00082, E00085 if the account has countries and states checked."""
-    settings = ask.settings
-    if settings.card_types is not None and instrument.brand not in ("eCheck", "PayPal"):
+    settings = request.settings
+    if settings.card_types is not None and method.brand not in ("eCheck", "PayPal"):
         if not settings.card_types:
             raise Refused(56)
-        if instrument.brand not in settings.card_types:
+        if method.brand not in settings.card_types:
             raise Refused(17)
     if settings.required_fields:
-        _check_required(ask)
+        _check_required(request)
     if settings.places_checked:
-        address_checks.check(settings, ask.tree)
-    for name in ask.tree.keys() & _CHECKS.keys():
-        _CHECKS[name](ask, ask.tree[name])
-    card = (ask.tree.get("payment") or {}).get("creditCard")
+        address_checks.check(settings, request.tree)
+    for name in request.tree.keys() & _CHECKS.keys():
+        _CHECKS[name](request, request.tree[name])
+    card = (request.tree.get("payment") or {}).get("creditCard")
     if card is not None and "cryptogram" in card:
-        _check_cryptogram(ask)
+        _check_cryptogram(request)
 
 
-def _check_cryptogram(ask: Ask) -> None:
+def _check_cryptogram(request: TransactionRequest) -> None:
     """Check that a cryptogram comes without 3-D Secure data. Like the sandbox, do not check its
     content, and accept one without `isPaymentToken`."""
-    if _authentication_data(ask.tree.get("cardholderAuthentication") or {}):
+    if _authentication_data(request.tree.get("cardholderAuthentication") or {}):
         raise Refused(156)  # the cryptogram is the authentication already
 
 
@@ -44,7 +44,7 @@ def _authentication_data(part: Tree) -> str:
     return "".join(part.get(name, "") for name in names).strip()
 
 
-def _line_items(ask: Ask, part: Tree) -> None:
+def _line_items(request: TransactionRequest, part: Tree) -> None:
     if len(part.get("lineItem", ())) > MAX_LINE_ITEMS:
         raise Refused(271, REASONS[271][1].replace("%1", str(MAX_LINE_ITEMS)))
 
@@ -52,7 +52,7 @@ def _line_items(ask: Ask, part: Tree) -> None:
 _INDICATORS: Final = frozenset({"0", "1", "2", "5", "6", "7"})
 
 
-def _authentication(ask: Ask, part: Tree) -> None:
+def _authentication(request: TransactionRequest, part: Tree) -> None:
     """Check 3-D Secure data: an indicator of the card schemes and a Base64 value. Clients without
     3-D Secure send both elements empty."""
     if not _authentication_data(part):
@@ -62,9 +62,9 @@ def _authentication(ask: Ask, part: Tree) -> None:
         raise Refused(116)
     if not wallets.is_base64(part["cardholderAuthenticationValue"]):
         raise Refused(117)
-    if ask.options.get("recurringBilling") in YES:
+    if request.options.get("recurringBilling") in YES:
         raise Refused(119)
-    opaque = (ask.tree.get("payment") or {}).get("opaqueData")
+    opaque = (request.tree.get("payment") or {}).get("opaqueData")
     if opaque is not None and opaque["dataDescriptor"] in wallets.DESCRIPTORS:
         raise Refused(156)
 
@@ -74,7 +74,7 @@ MARKETS: Final = {"0": "eCommerce", "1": "MOTO", RETAIL: "Retail"}
 _DEVICES: Final = frozenset(str(number) for number in range(1, 11))
 
 
-def _retail(ask: Ask, part: Tree) -> None:
+def _retail(request: TransactionRequest, part: Tree) -> None:
     market = part.get("marketType")
     if market is not None and market not in MARKETS:
         raise Refused(85)
@@ -83,7 +83,7 @@ def _retail(ask: Ask, part: Tree) -> None:
         raise Refused(84)
 
 
-_CHECKS: Final[dict[str, Callable[[Ask, Tree], None]]] = {
+_CHECKS: Final[dict[str, Callable[[TransactionRequest, Tree], None]]] = {
     "lineItems": _line_items,
     "cardholderAuthentication": _authentication,
     "retail": _retail,
@@ -107,12 +107,12 @@ _REQUIRED: Final[dict[str, tuple[tuple[str, ...], str]]] = {
 }
 
 
-def _check_required(ask: Ask) -> None:
-    for name in ask.settings.required_fields:
-        if name == "cardCode" and "creditCard" not in (ask.tree.get("payment") or {}):
+def _check_required(request: TransactionRequest) -> None:
+    for name in request.settings.required_fields:
+        if name == "cardCode" and "creditCard" not in (request.tree.get("payment") or {}):
             continue
         path, label = _REQUIRED[name]
-        found: Any = ask.tree
+        found: Any = request.tree
         for step in path:
             found = found.get(step) or {}
         if not found:

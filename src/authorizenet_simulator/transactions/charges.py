@@ -8,7 +8,7 @@ from sys import intern
 from typing import Any, Final
 
 from authorizenet_simulator.state import payment_methods, statuses
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.transactions import Txn
 from authorizenet_simulator.transactions import (
     charge_checks,
@@ -22,9 +22,9 @@ from authorizenet_simulator.transactions.transaction_request import (
     CAPTURE_ONLY,
     SALE,
     YES,
-    Ask,
     Refused,
-    check_instrument,
+    TransactionRequest,
+    check_payment_method,
     details,
     duplicate_digest,
     duplicate_of,
@@ -52,68 +52,68 @@ _ASKED_FOR_ADDRESS: Final = frozenset({"Visa", "MasterCard"})
 """Brands whose authorization of 0.00 needs street and ZIP."""
 
 
-def charge(ask: Ask) -> Reply:
+def charge(request: TransactionRequest) -> Reply:
     """Make a sale, an authorization, or a capture of an authorization made elsewhere."""
-    kind = _KINDS[ask.tree["transactionType"]]
-    instrument = read_payment(ask)
-    currency = ask.currency()
-    amount = ask.amount(least=0 if kind == AUTH else 1)
+    kind = _KINDS[request.tree["transactionType"]]
+    method = read_payment(request)
+    currency = request.currency()
+    amount = request.amount(least=0 if kind == AUTH else 1)
     if kind == CAPTURE_ONLY:
-        _check_code(ask.tree.get("authCode", ""))
-    check_instrument(instrument, ask.now)
-    charge_checks.check(ask, instrument)
-    if instrument.brand == "eCheck":
-        echecks.check(ask, kind, amount)
+        _check_code(request.tree.get("authCode", ""))
+    check_payment_method(method, request.now)
+    charge_checks.check(request, method)
+    if method.brand == "eCheck":
+        echecks.check(request, kind, amount)
     if amount == 0:
-        _check_nothing_asked(ask, instrument.brand)
-    digest = duplicate_digest(ask, kind, amount, instrument)
-    if (duplicate := duplicate_of(ask, digest)) is not None:
+        _check_nothing_asked(request, method.brand)
+    digest = duplicate_digest(request, kind, amount, method)
+    if (duplicate := duplicate_of(request, digest)) is not None:
         return duplicate
-    group = prepaid_cards.group_of(ask, amount) if "splitTenderId" in ask.tree else None
-    if ask.settings.test_mode or ask.options.get("testRequest", "") in YES:
-        return _test_mode_reply(ask, instrument)
-    if instrument.brand == payment_methods.PAYPAL:
-        return paypal.start(ask, kind, amount, currency, digest)
-    zip_code = (ask.tree.get("billTo") or {}).get("zip", "")
-    avs = avs_of(instrument, zip_code)
-    decided = verdict(ask, kind, amount, instrument, avs, zip_code)
+    group = prepaid_cards.group_of(request, amount) if "splitTenderId" in request.tree else None
+    if request.settings.test_mode or request.options.get("testRequest", "") in YES:
+        return _test_mode_reply(request, method)
+    if method.brand == payment_methods.PAYPAL:
+        return paypal.start(request, kind, amount, currency, digest)
+    zip_code = (request.tree.get("billTo") or {}).get("zip", "")
+    avs = avs_of(method, zip_code)
+    decided = verdict(request, kind, amount, method, avs, zip_code)
     part = None
     if group is not None or zip_code in prepaid_cards.CARDS:
-        part = prepaid_cards.part(ask, amount, instrument, zip_code, group, decided)
+        part = prepaid_cards.part(request, amount, method, zip_code, group, decided)
         if part is not None:
             amount, decided = part.approved, part.verdict
     response_code, reason, status = decided
     txn = Txn(
-        ask.ledger.new_id(),
-        ask.account.login,
+        request.ledger.new_id(),
+        request.account.login,
         kind,
         amount,
         response_code,
         reason,
         status,
-        ask.now,
+        request.now,
         currency,
         0,
-        ask.invoice,
-        intern(instrument.last4),
-        instrument.brand,
+        request.invoice,
+        intern(method.last4),
+        method.brand,
         avs,
-        instrument.cvv_result,
-        details(ask) if part is None else details(ask, part.kept),
+        method.cvv_result,
+        details(request) if part is None else details(request, part.kept),
         amount if status == statuses.CAPTURED else 0,
-        customer=ask.customer,
+        customer=request.customer,
     )
-    ask.ledger.record(txn, digest)
-    also = _also(ask) if part is None else _also(ask) | prepaid_cards.join(ask, part, txn)
-    transaction_notifications.made(ask, txn)
-    return _answer(ask, txn, instrument, also)
+    request.ledger.record(txn, digest)
+    also = _also(request) | ({} if part is None else prepaid_cards.join(request, part, txn))
+    transaction_notifications.made(request, txn)
+    return _answer(request, txn, method, also)
 
 
-def _check_nothing_asked(ask: Ask, brand: str) -> None:
+def _check_nothing_asked(request: TransactionRequest, brand: str) -> None:
     """Check an authorization of 0.00, which only verifies the address. Raises Refused."""
     if brand in payment_methods.NO_ZERO_AUTH:
         raise Refused(289)
-    bill_to = ask.tree.get("billTo") or {}
+    bill_to = request.tree.get("billTo") or {}
     if brand in _ASKED_FOR_ADDRESS and not (bill_to.get("address") and bill_to.get("zip")):
         raise Refused(290)
 
@@ -126,28 +126,30 @@ def _check_code(code: str) -> None:
         raise Refused(72)
 
 
-def _answer(ask: Ask, txn: Txn, instrument: Instrument, also: dict[str, Any]) -> Reply:
+def _answer(
+    request: TransactionRequest, txn: Txn, method: PaymentMethod, also: dict[str, Any]
+) -> Reply:
     auth, network = replies.bank_codes(txn)
     cavv = ""
     if txn.response_code == 1:
         if txn.type == CAPTURE_ONLY:
-            auth = ask.tree["authCode"]
-        secure = ask.tree.get("cardholderAuthentication")
-        cavv = replies.cavv(instrument.brand, secure and secure["authenticationIndicator"])
+            auth = request.tree["authCode"]
+        secure = request.tree.get("cardholderAuthentication")
+        cavv = replies.cavv(method.brand, secure and secure["authenticationIndicator"])
     return replies.transaction(
-        ask.account,
+        request.account,
         txn.response_code,
         txn.reason,
         amount=txn.amount,
         auth=auth,
         avs=txn.avs,
-        cvv=instrument.cvv_result,
+        cvv=method.cvv_result,
         cavv=cavv,
         trans_id=txn.trans_id,
-        masked=instrument.masked,
-        brand=instrument.brand,
+        masked=method.masked,
+        brand=method.brand,
         network=network,
-        user_fields=ask.user_fields,
+        user_fields=request.user_fields,
         also=also,
     )
 
@@ -155,11 +157,11 @@ def _answer(ask: Ask, txn: Txn, instrument: Instrument, also: dict[str, Any]) ->
 _NOTHING: Final[dict[str, Any]] = {}
 
 
-def _also(ask: Ask) -> dict[str, Any]:
+def _also(request: TransactionRequest) -> dict[str, Any]:
     """Return the entry mode of a card that was not keyed in."""
-    if ask.how is None or "entryMode" not in ask.how:
+    if request.how is None or "entryMode" not in request.how:
         return _NOTHING
-    return {"entryMode": ask.how["entryMode"]}
+    return {"entryMode": request.how["entryMode"]}
 
 
 _KINDS: Final = {kind: kind for kind in (SALE, AUTH, CAPTURE_ONLY)}
@@ -180,20 +182,25 @@ _EXAMPLES: Final = {
 """Completed texts of the reasons whose text has a placeholder, for the legacy test card."""
 
 
-def avs_of(instrument: Instrument, zip_code: str) -> str:
+def avs_of(method: PaymentMethod, zip_code: str) -> str:
     """Return the address check's result, by ZIP."""
-    return "P" if instrument.brand == "eCheck" else _AVS_BY_ZIP.get(zip_code, "Y")
+    return "P" if method.brand == "eCheck" else _AVS_BY_ZIP.get(zip_code, "Y")
 
 
 def verdict(
-    ask: Ask, kind: str, amount: int, instrument: Instrument, avs: str, zip_code: str
+    request: TransactionRequest,
+    kind: str,
+    amount: int,
+    method: PaymentMethod,
+    avs: str,
+    zip_code: str,
 ) -> tuple[int, int, str]:
     """Return response code, reason and status, by the test triggers and the account's filters.
 
     Raises Refused for the reasons that card 4222222222222 selects.
     """
-    settings = ask.settings
-    if instrument.legacy:
+    settings = request.settings
+    if method.legacy:
         reason, cents = divmod(amount, 100)
         response_code = REASONS.get(reason, (1, ""))[0] if cents == 0 else 1
         if response_code == 2:
@@ -205,15 +212,15 @@ def verdict(
             raise Refused(reason, _EXAMPLES.get(reason))
     elif zip_code == _DECLINED_ZIP:
         return 2, 2, statuses.DECLINED
-    elif instrument.brand == "eCheck":
+    elif method.brand == "eCheck":
         if amount > echecks.LARGEST:
             return 2, 2, statuses.DECLINED
     else:
         bad_avs = avs in settings.avs_reject
-        bad_cvv = instrument.cvv_result in settings.cvv_reject
+        bad_cvv = method.cvv_result in settings.cvv_reject
         if bad_avs or bad_cvv:
             return 2, 45 if bad_avs and bad_cvv else 27 if bad_avs else 65, statuses.DECLINED
-    if settings.blocked_ips and ask.tree.get("customerIP") in settings.blocked_ips:
+    if settings.blocked_ips and request.tree.get("customerIP") in settings.blocked_ips:
         return 2, 250, statuses.DECLINED
     if settings.held_above is not None and amount > (amounts.parse(settings.held_above) or 0):
         filtered = _FILTERED.get(settings.held_action)
@@ -222,15 +229,15 @@ def verdict(
     return 1, 1, statuses.AUTHORIZED if kind == AUTH else statuses.CAPTURED
 
 
-def _test_mode_reply(ask: Ask, instrument: Instrument) -> Reply:
+def _test_mode_reply(request: TransactionRequest, method: PaymentMethod) -> Reply:
     """Answer as approved in test mode, without recording anything."""
     return replies.transaction(
-        ask.account,
+        request.account,
         1,
         1,
         text="(TESTMODE) This transaction has been approved.",
         auth="000000",
-        masked=instrument.masked,
-        brand=instrument.brand,
+        masked=method.masked,
+        brand=method.brand,
         test=True,
     )

@@ -7,15 +7,15 @@ from authorizenet_simulator.state import statuses, transactions
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.clock import DAY_MS
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import PAYPAL, Instrument
+from authorizenet_simulator.state.payment_methods import PAYPAL, PaymentMethod
 from authorizenet_simulator.state.statuses import BATCHED, SETTLING, TOO_LATE_TO_VOID
 from authorizenet_simulator.state.transactions import Txn
 from authorizenet_simulator.transactions import charge_checks, transaction_notifications
 from authorizenet_simulator.transactions.transaction_request import (
     REFUND,
-    Ask,
     Refused,
-    check_instrument,
+    TransactionRequest,
+    check_payment_method,
     details,
     duplicate_digest,
     duplicate_of,
@@ -29,17 +29,17 @@ REFUND_DAYS: Final = 180
 _CAPTURED: Final = SETTLING | BATCHED
 
 
-def _already(ask: Ask, txn: Txn, reason: int) -> Reply:
+def _already(request: TransactionRequest, txn: Txn, reason: int) -> Reply:
     """Answer success without a change, as the transaction is captured or voided already."""
     return replies.transaction(
-        ask.account, 1, reason, ref=str(txn.trans_id), masked=txn.masked, brand=txn.brand
+        request.account, 1, reason, ref=str(txn.trans_id), masked=txn.masked, brand=txn.brand
     )
 
 
-def _done(ask: Ask, txn: Txn, amount: int) -> Reply:
+def _done(request: TransactionRequest, txn: Txn, amount: int) -> Reply:
     """Answer a capture or void, with the id of the original."""
     return replies.transaction(
-        ask.account,
+        request.account,
         1,
         1,
         amount=amount,
@@ -48,22 +48,22 @@ def _done(ask: Ask, txn: Txn, amount: int) -> Reply:
         ref=str(txn.trans_id),
         masked=txn.masked,
         brand=txn.brand,
-        user_fields=ask.user_fields,
+        user_fields=request.user_fields,
     )
 
 
-def capture(ask: Ask) -> Reply:
+def capture(request: TransactionRequest) -> Reply:
     """priorAuthCaptureTransaction: capture once, fully or partly; the rest is released."""
-    currency = ask.currency()
-    amount = ask.amount() if "amount" in ask.tree else None
-    txn = original_of(ask)
+    currency = request.currency()
+    amount = request.amount() if "amount" in request.tree else None
+    txn = original_of(request)
     if txn.type != REFUND and txn.status in _CAPTURED:
-        return _already(ask, txn, 311)
+        return _already(request, txn, 311)
     if txn.status == statuses.DECLINED:
         raise Refused(64)
     if txn.status != statuses.AUTHORIZED:
         raise Refused(16)
-    if "currencyCode" in ask.tree and currency != txn.currency:
+    if "currencyCode" in request.tree and currency != txn.currency:
         raise Refused(39)
     if amount is None:
         amount = txn.amount
@@ -71,73 +71,73 @@ def capture(ask: Ask) -> Reply:
         raise Refused(47)
     if amount == 0:
         raise Refused(5)
-    ask.ledger.capture(txn, amount, ask.invoice, ask.now)
-    transaction_notifications.changed(ask, txn, "priorAuthCaptureTransaction", amount)
-    return _done(ask, txn, amount)
+    request.ledger.capture(txn, amount, request.invoice, request.now)
+    transaction_notifications.changed(request, txn, "priorAuthCaptureTransaction", amount)
+    return _done(request, txn, amount)
 
 
-def void(ask: Ask) -> Reply:
+def void(request: TransactionRequest) -> Reply:
     """voidTransaction: void a transaction that is neither settled nor being settled."""
-    txn = original_of(ask)
+    txn = original_of(request)
     if txn.status == statuses.VOIDED:
-        return _already(ask, txn, 310)
+        return _already(request, txn, 310)
     if txn.status in BATCHED or txn.status in TOO_LATE_TO_VOID:
         raise Refused(327)
     if txn.status not in statuses.PENDING:
         raise Refused(16)
     amount = txn.captured or txn.amount
-    ask.ledger.void(txn, ask.invoice, ask.now)
-    transaction_notifications.changed(ask, txn, "voidTransaction", amount)
-    return _done(ask, txn, amount)
+    request.ledger.void(txn, request.invoice, request.now)
+    transaction_notifications.changed(request, txn, "voidTransaction", amount)
+    return _done(request, txn, amount)
 
 
-def refund(ask: Ask) -> Reply:
+def refund(request: TransactionRequest) -> Reply:
     """refundTransaction: refund a settled transaction, or (unlinked) to a full card number."""
-    instrument = read_payment(ask)
-    currency = ask.currency()
-    amount = ask.amount()
-    linked = bool(ask.tree.get("refTransId", "").strip())
+    method = read_payment(request)
+    currency = request.currency()
+    amount = request.amount()
+    linked = bool(request.tree.get("refTransId", "").strip())
     if not linked:
-        if not ask.settings.unlinked_refunds:
+        if not request.settings.unlinked_refunds:
             raise Refused(54)
-        check_instrument(instrument, ask.now)
-        charge_checks.check(ask, instrument)
-        if instrument.brand == "eCheck" and not ask.settings.echeck:
+        check_payment_method(method, request.now)
+        charge_checks.check(request, method)
+        if method.brand == "eCheck" and not request.settings.echeck:
             raise Refused(18)
-        if instrument.brand == PAYPAL:
+        if method.brand == PAYPAL:
             raise Refused(54)
-    original = original_of(ask) if linked else None
-    digest = duplicate_digest(ask, REFUND, amount, instrument)
-    if (duplicate := duplicate_of(ask, digest)) is not None:
+    original = original_of(request) if linked else None
+    digest = duplicate_digest(request, REFUND, amount, method)
+    if (duplicate := duplicate_of(request, digest)) is not None:
         return duplicate
     if original is not None:
-        _check_refund(ask, original, amount, currency, instrument)
-    brand = instrument.brand if original is None else original.brand
+        _check_refund(request, original, amount, currency, method)
+    brand = method.brand if original is None else original.brand
     held = original is None and brand == "eCheck"
     response_code, reason = (4, 193) if held else (1, 1)
     txn = Txn(
-        ask.ledger.new_id(),
-        ask.account.login,
+        request.ledger.new_id(),
+        request.account.login,
         REFUND,
         amount,
         response_code,
         reason,
         statuses.UNDER_REVIEW if held else statuses.REFUND_PENDING,
-        ask.now,
+        request.now,
         currency,
         0 if original is None else original.trans_id,
-        ask.invoice,
-        intern(instrument.last4),
+        request.invoice,
+        intern(method.last4),
         brand,
         "P",
         "",
-        details(ask),
-        customer=ask.customer,
+        details(request),
+        customer=request.customer,
     )
-    ask.ledger.record(txn, digest)
-    transaction_notifications.made(ask, txn)
+    request.ledger.record(txn, digest)
+    transaction_notifications.made(request, txn)
     return replies.transaction(
-        ask.account,
+        request.account,
         response_code,
         reason,
         amount=amount,
@@ -145,23 +145,23 @@ def refund(ask: Ask) -> Reply:
         ref="" if original is None else str(original.trans_id),
         masked=txn.masked,
         brand=brand,
-        user_fields=ask.user_fields,
+        user_fields=request.user_fields,
     )
 
 
 def _check_refund(
-    ask: Ask, original: Txn, amount: int, currency: str, instrument: Instrument
+    request: TransactionRequest, original: Txn, amount: int, currency: str, method: PaymentMethod
 ) -> None:
     """Check a linked refund. Raises Refused: 54 not refundable, 55 more than was settled."""
     if original.type != REFUND and original.status in SETTLING:
-        raise Refused(16 if original.brand == "eCheck" else ask.settings.unsettled_refund_code)
+        raise Refused(16 if original.brand == "eCheck" else request.settings.unsettled_refund_code)
     if original.status != statuses.SETTLED or original.currency != currency:
         raise Refused(54)
-    settled_at = ask.ledger.batches[original.batch].at
-    if ask.now - settled_at > REFUND_DAYS * DAY_MS:
+    settled_at = request.ledger.batches[original.batch].at
+    if request.now - settled_at > REFUND_DAYS * DAY_MS:
         raise Refused(54)
-    if instrument.last4 != original.last4 or (
-        (instrument.brand == "eCheck") is not (original.brand == "eCheck")
+    if method.last4 != original.last4 or (
+        (method.brand == "eCheck") is not (original.brand == "eCheck")
     ):
         raise Refused(54)
     if original.refunded + amount > original.captured:

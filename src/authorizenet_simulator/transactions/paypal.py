@@ -14,8 +14,8 @@ from authorizenet_simulator.transactions import transaction_notifications
 from authorizenet_simulator.transactions.transaction_request import (
     AUTH,
     CAPTURE_ONLY,
-    Ask,
     Refused,
+    TransactionRequest,
     details,
     original_of,
 )
@@ -40,75 +40,75 @@ _HOME: Final = {
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def start(ask: Ask, kind: str, amount: int, currency: str, digest: int) -> Reply:
+def start(request: TransactionRequest, kind: str, amount: int, currency: str, digest: int) -> Reply:
     """Begin a sale or authorization with PayPal: response code 5 and the URL for the payer.
 
     Raises Refused: 67, 2004 or 2005 for a missing return URL, 2007 for an amount of zero.
     """
     if kind == CAPTURE_ONLY:
         raise Refused(67)
-    pay_pal = ask.tree["payment"]["payPal"]
+    pay_pal = request.tree["payment"]["payPal"]
     for name, reason in (("successUrl", 2004), ("cancelUrl", 2005)):
         if not pay_pal.get(name):
             raise Refused(reason)
     if amount == 0:
         raise Refused(2007)
     txn = Txn(
-        ask.ledger.new_id(),
-        ask.account.login,
+        request.ledger.new_id(),
+        request.account.login,
         kind,
         amount,
         AWAITS_PAYER,
         2000,
         statuses.UNDER_REVIEW,
-        ask.now,
+        request.now,
         currency,
         0,
-        ask.invoice,
+        request.invoice,
         "",
         payment_methods.PAYPAL,
         "P",
         "",
-        details(ask),
-        customer=ask.customer,
+        details(request),
+        customer=request.customer,
     )
-    ask.ledger.record(txn, digest)
-    return _answer(ask, txn, _consent(txn))
+    request.ledger.record(txn, digest)
+    return _answer(request, txn, _consent(txn))
 
 
-def details_of(ask: Ask) -> Reply:
+def details_of(request: TransactionRequest) -> Reply:
     """getDetailsTransaction: return the payer's id and email, and the shipping address."""
-    txn = _original(ask, 2008)
+    txn = _original(request, 2008)
     payer = {"PayerID": _payer(txn), "PayerEmail": "payer@example.com"}
     ship_to = _decode(txn.details).get("shipTo") or _HOME
-    return _answer(ask, txn, payer, {"shipTo": ship_to}, response_code=1, reason=1)
+    return _answer(request, txn, payer, {"shipTo": ship_to}, response_code=1, reason=1)
 
 
-def proceed(ask: Ask) -> Reply:
+def proceed(request: TransactionRequest) -> Reply:
     """Authorize or capture a payment that the payer has consented to, keeping its id. For another
     payer id, answer that consent is still needed and change nothing."""
-    kind, status, wrong_status = _CONTINUES[ask.tree["transactionType"]]
-    txn = _original(ask, wrong_status)
-    payer = ((ask.tree.get("payment") or {}).get("payPal") or {}).get("payerID", "")
+    kind, status, wrong_status = _CONTINUES[request.tree["transactionType"]]
+    txn = _original(request, wrong_status)
+    payer = ((request.tree.get("payment") or {}).get("payPal") or {}).get("payerID", "")
     if not payer:
         raise Refused(2006)
     if payer != _payer(txn):
-        return _answer(ask, txn, _consent(txn), response_code=AWAITS_PAYER, reason=2000)
+        return _answer(request, txn, _consent(txn), response_code=AWAITS_PAYER, reason=2000)
     if txn.response_code != AWAITS_PAYER:
         raise Refused(2103)
     if txn.status != statuses.UNDER_REVIEW or txn.type != kind:
         raise Refused(wrong_status)
-    if "amount" in ask.tree and ask.amount() != txn.amount:
+    if "amount" in request.tree and request.amount() != txn.amount:
         raise Refused(wrong_status)
-    ask.ledger.move(txn, status, ask.now)
-    transaction_notifications.made(ask, txn)
-    return _answer(ask, txn, {"PayerID": payer, "PayerEmail": "payer@example.com"})
+    request.ledger.move(txn, status, request.now)
+    transaction_notifications.made(request, txn)
+    return _answer(request, txn, {"PayerID": payer, "PayerEmail": "payer@example.com"})
 
 
-def _original(ask: Ask, wrong_status: int) -> Txn:
-    if not ask.settings.paypal:
+def _original(request: TransactionRequest, wrong_status: int) -> Txn:
+    if not request.settings.paypal:
         raise Refused(2001)
-    txn = original_of(ask)
+    txn = original_of(request)
     if txn.brand != payment_methods.PAYPAL:
         raise Refused(wrong_status)
     return txn
@@ -126,7 +126,7 @@ def _payer(txn: Txn) -> str:
 
 
 def _answer(
-    ask: Ask,
+    request: TransactionRequest,
     txn: Txn,
     acceptance: dict[str, Any],
     more: dict[str, Any] | None = None,
@@ -135,13 +135,13 @@ def _answer(
     reason: int | None = None,
 ) -> Reply:
     return replies.transaction(
-        ask.account,
+        request.account,
         response_code or txn.response_code,
         reason or txn.reason,
         amount=txn.amount,
         trans_id=txn.trans_id,
-        ref=str(txn.trans_id) if "refTransId" in ask.tree else "",
+        ref=str(txn.trans_id) if "refTransId" in request.tree else "",
         brand=txn.brand,
-        user_fields=ask.user_fields,
+        user_fields=request.user_fields,
         also={"secureAcceptance": acceptance, **(more or {})},
     )

@@ -5,11 +5,16 @@ from typing import Any, Final, NamedTuple
 from authorizenet_simulator.state import split_tenders, statuses, transactions
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.split_tenders import Group, Joined
 from authorizenet_simulator.state.transactions import Txn
 from authorizenet_simulator.transactions import transaction_notifications
-from authorizenet_simulator.transactions.transaction_request import AUTH, YES, Ask, Refused
+from authorizenet_simulator.transactions.transaction_request import (
+    AUTH,
+    YES,
+    Refused,
+    TransactionRequest,
+)
 from authorizenet_simulator.wire import amounts, replies
 from authorizenet_simulator.wire.codes import REASONS
 from authorizenet_simulator.wire.replies import ApiError, Reply
@@ -55,36 +60,37 @@ class Part(NamedTuple):
         return kept
 
 
-def group_of(ask: Ask, amount: int) -> Group:
+def group_of(request: TransactionRequest, amount: int) -> Group:
     """Return the open order of a charge's splitTenderId. Raises Refused: 296 if unknown, 297 with
     a transaction id, 298 if closed, 5 if the amount exceeds what is unpaid."""
-    if ask.tree.get("refTransId"):
+    if request.tree.get("refTransId"):
         raise Refused(297)
-    group = ask.ledger.splits.groups.get(transactions.parse_id(ask.tree["splitTenderId"]) or 0)
-    if group is None or group.login != ask.account.login:
+    split_id = transactions.parse_id(request.tree["splitTenderId"]) or 0
+    group = request.ledger.splits.groups.get(split_id)
+    if group is None or group.login != request.account.login:
         raise Refused(296)
     if group.status != "held":
         raise Refused(298)
-    if amount > group.requested - _paid(ask.ledger, group):
+    if amount > group.requested - _paid(request.ledger, group):
         raise Refused(5)
     return group
 
 
 def part(
-    ask: Ask,
+    request: TransactionRequest,
     amount: int,
-    instrument: Instrument,
+    method: PaymentMethod,
     zip_code: str,
     group: Group | None,
     verdict: Verdict,
 ) -> Part | None:
     """Decide how much of `amount` is paid; return None for an ordinary charge."""
-    card = CARDS.get(zip_code, _NO_CARD) if instrument.brand != "eCheck" else _NO_CARD
+    card = CARDS.get(zip_code, _NO_CARD) if method.brand != "eCheck" else _NO_CARD
     if verdict[0] != 1 or (group is None and card is _NO_CARD):
         return None
     approved = amount if card.pays is None else min(amount, card.pays)
     short = approved < amount
-    if short and ask.options.get("allowPartialAuth") not in YES:
+    if short and request.options.get("allowPartialAuth") not in YES:
         if group is None:
             declined = (2, 2, statuses.DECLINED)
             return Part(amount, amount, None, declined, 0, opens=False, prepaid=False)
@@ -93,7 +99,7 @@ def part(
         return Part(
             amount, amount, card.balance, verdict, 0, opens=False, prepaid=card is not _NO_CARD
         )
-    split_id = ask.ledger.new_id() if group is None else group.split_id
+    split_id = request.ledger.new_id() if group is None else group.split_id
     return Part(
         amount,
         approved,
@@ -105,7 +111,7 @@ def part(
     )
 
 
-def join(ask: Ask, part: Part, txn: Txn) -> dict[str, Any]:
+def join(request: TransactionRequest, part: Part, txn: Txn) -> dict[str, Any]:
     """Add the charge to its order, complete a paid order, return the reply's extra fields."""
     fields: dict[str, Any] = {}
     if part.prepaid:
@@ -116,13 +122,13 @@ def join(ask: Ask, part: Part, txn: Txn) -> dict[str, Any]:
         }
     if not part.split_id:
         return fields
-    ledger = ask.ledger
+    ledger = request.ledger
     if part.opens:
-        ledger.do(split_tenders.Opened(part.split_id, ask.account.login, part.requested))
+        ledger.do(split_tenders.Opened(part.split_id, request.account.login, part.requested))
     ledger.do(split_tenders.Joined(part.split_id, txn.trans_id, part.requested, part.balance))
     group = ledger.splits.groups[part.split_id]
     if _paid(ledger, group) >= group.requested:
-        _complete(ledger, group, ask.now)
+        _complete(ledger, group, request.now)
     fields["splitTenderId"] = str(group.split_id)
     fields["splitTenderPayments"] = [_payment(ledger, member) for member in group.members]
     return fields

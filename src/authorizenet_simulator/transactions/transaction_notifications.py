@@ -12,7 +12,7 @@ from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.state.payment_methods import without_card_numbers
 from authorizenet_simulator.state.transactions import Txn
 from authorizenet_simulator.state.webhooks import CREATED
-from authorizenet_simulator.transactions.transaction_request import Ask
+from authorizenet_simulator.transactions.transaction_request import TransactionRequest
 from authorizenet_simulator.wire import amounts, replies
 
 _HELD: Final = "net.authorize.payment.fraud.held"
@@ -24,10 +24,10 @@ _FILTER_ACTIONS: Final = {252: "hold", 253: "authAndHold"}
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def made(ask: Ask, txn: Txn) -> None:
+def made(request: TransactionRequest, txn: Txn) -> None:
     """Notify of a requested charge or refund."""
-    if txn.login in ask.ledger.webhooks.listening:  # saves the work for accounts without webhooks
-        recorded(ask.ledger, txn, ask.ref_id)
+    if txn.login in request.ledger.webhooks.listening:  # saves work for accounts without one
+        recorded(request.ledger, txn, request.ref_id)
 
 
 def recorded(ledger: Ledger, txn: Txn, ref_id: str = "") -> None:
@@ -41,10 +41,10 @@ def recorded(ledger: Ledger, txn: Txn, ref_id: str = "") -> None:
     ledger.notify(txn.login, event, partial(_payload, txn, txn.amount, ref_id, txn.invoice))
 
 
-def changed(ask: Ask, txn: Txn, kind: str, amount: int) -> None:
+def changed(request: TransactionRequest, txn: Txn, kind: str, amount: int) -> None:
     """Notify of a capture or void of an earlier transaction."""
-    ask.ledger.notify(
-        txn.login, CREATED[kind], lambda: _payload(txn, amount, ask.ref_id, ask.invoice)
+    request.ledger.notify(
+        txn.login, CREATED[kind], lambda: _payload(txn, amount, request.ref_id, request.invoice)
     )
 
 

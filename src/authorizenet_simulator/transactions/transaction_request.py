@@ -11,7 +11,7 @@ import msgspec
 from authorizenet_simulator.state import payment_methods, transactions
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.ledger import Ledger
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.state.transactions import Txn
 from authorizenet_simulator.transactions import accept_nonces, wallets
@@ -27,37 +27,13 @@ YES: Final = ("true", "1")
 _CURRENCY_FIELD: Final = "x_currency_code"
 _DEFAULT_WINDOW_S: Final = 120
 _LONGEST_WINDOW_S: Final = 28_800
-_KEPT: Final = frozenset(
-    {
-        "authCode",
-        "order",
-        "lineItems",
-        "tax",
-        "duty",
-        "shipping",
-        "taxExempt",
-        "poNumber",
-        "customer",
-        "billTo",
-        "shipTo",
-        "customerIP",
-        "solution",
-        "profile",
-        "terminalNumber",
-        "splitTenderId",
-        "retail",
-        "employeeId",
-        "surcharge",
-        "merchantDescriptor",
-        "subMerchant",
-        "tip",
-        "processingOptions",
-        "subsequentAuthInformation",
-        "otherTax",
-        "shipFrom",
-        "authorizationIndicatorType",
-    }
+_KEPT_NAMES: Final = (
+    "authCode order lineItems tax duty shipping taxExempt poNumber customer billTo shipTo"
+    " customerIP solution profile terminalNumber splitTenderId retail employeeId surcharge"
+    " merchantDescriptor subMerchant tip processingOptions subsequentAuthInformation otherTax"
+    " shipFrom authorizationIndicatorType"
 )
+_KEPT: Final = frozenset(_KEPT_NAMES.split())
 """Elements of a request that are stored, most of them to be shown in reports."""
 CUSTOMER_KEPT: Final = ("type", "id", "email")
 """Fields of a customer that are stored; a licence or tax number never is."""
@@ -76,7 +52,7 @@ class Refused(Exception):
         self.second = second
 
 
-class Ask:
+class TransactionRequest:
     """A transactionRequest with its account, settings and payment method."""
 
     __slots__ = (
@@ -84,10 +60,10 @@ class Ask:
         "client_id",
         "customer",
         "how",
-        "instrument",
         "ledger",
         "now",
         "options",
+        "payment_method",
         "ref_id",
         "settings",
         "stored",
@@ -102,9 +78,9 @@ class Ask:
         self.client_id: str = body.get("clientId", "")
         self.now = now
         self.settings: Settings = ledger.settings_of(account)
-        self.instrument: Instrument | None = None
+        self.payment_method: PaymentMethod | None = None
         """Set by `read_payment`."""
-        self.stored: Instrument | None = None
+        self.stored: PaymentMethod | None = None
         """A stored payment method, used instead of `payment`."""
         self.customer = 0
         """The id of the request's customer profile; 0 for none."""
@@ -152,33 +128,36 @@ class Ask:
         return amount
 
 
-def read_payment(ask: Ask) -> Instrument:
+def read_payment(request: TransactionRequest) -> PaymentMethod:
     """Read the request's payment method. Raises Refused, and ApiError for a bad nonce."""
-    ask.instrument = _read_payment(ask)
-    return ask.instrument
+    request.payment_method = _read_payment(request)
+    return request.payment_method
 
 
-def _read_payment(ask: Ask) -> Instrument:
-    if ask.stored is not None:
-        return ask.stored
-    payment: Tree = ask.tree.get("payment") or {}
-    salt = ask.ledger.salt
+def _read_payment(request: TransactionRequest) -> PaymentMethod:
+    if request.stored is not None:
+        return request.stored
+    payment: Tree = request.tree.get("payment") or {}
+    salt = request.ledger.salt
     if (card := payment.get("creditCard")) is not None:
         if "cryptogram" in card or "isPaymentToken" in card:
-            ask.how = wallets.token(card)
+            request.how = wallets.token(card)
         return payment_methods.read_card(card, salt)
     if (opaque := payment.get("opaqueData")) is not None:
         if opaque["dataDescriptor"] == accept_nonces.DESCRIPTOR:
-            return accept_nonces.redeem(ask.ledger, ask.account, opaque["dataValue"], ask.now)
-        ask.how = {"isPaymentToken": True}
+            return accept_nonces.redeem(
+                request.ledger, request.account, opaque["dataValue"], request.now
+            )
+        request.how = {"isPaymentToken": True}
         return wallets.read(opaque, salt)
     if (bank := payment.get("bankAccount")) is not None:
         return payment_methods.read_bank(bank, salt)
     if (track := payment.get("trackData")) is not None:
-        ask.how = {"entryMode": "Swiped"}
+        request.how = {"entryMode": "Swiped"}
         return payment_methods.read_track(track, salt)
-    if "payPal" in payment and ask.settings.paypal:
-        return Instrument(payment_methods.fingerprint("paypal", salt), "", payment_methods.PAYPAL)
+    if "payPal" in payment and request.settings.paypal:
+        fingerprint = payment_methods.fingerprint("paypal", salt)
+        return PaymentMethod(fingerprint, "", payment_methods.PAYPAL)
     if "payPal" in payment:
         raise Refused(2001)
     if payment:
@@ -186,33 +165,35 @@ def _read_payment(ask: Ask) -> Instrument:
     raise Refused(33, "Credit card number is required.")
 
 
-def check_instrument(instrument: Instrument, now: int) -> None:
+def check_payment_method(method: PaymentMethod, now: int) -> None:
     """Raise Refused if the number or expiry is invalid."""
-    if instrument.reason == 6:
-        past = payment_methods.expiry_reason(instrument.expiry, now) == 8
+    if method.reason == 6:
+        past = payment_methods.expiry_reason(method.expiry, now) == 8
         raise Refused(6, second=8 if past else 0)
-    if instrument.reason:
-        raise Refused(instrument.reason)
-    if instrument.brand not in payment_methods.WITHOUT_EXPIRY and not instrument.swiped:
-        reason = payment_methods.expiry_reason(instrument.expiry, now)
+    if method.reason:
+        raise Refused(method.reason)
+    if method.brand not in payment_methods.WITHOUT_EXPIRY and not method.swiped:
+        reason = payment_methods.expiry_reason(method.expiry, now)
         if reason:
             raise Refused(reason)
 
 
-def duplicate_of(ask: Ask, digest: int) -> Reply | None:
+def duplicate_of(request: TransactionRequest, digest: int) -> Reply | None:
     """Return the reply to a duplicate; None if the request is not a duplicate."""
-    window = ask.options.get("duplicateWindow", "").strip()
+    window = request.options.get("duplicateWindow", "").strip()
     explicit = window.isascii() and window.isdigit()
     window_s = _DEFAULT_WINDOW_S
     if explicit:  # ten digits or more mean the longest window
         window_s = min(int(window), _LONGEST_WINDOW_S) if len(window) < 10 else _LONGEST_WINDOW_S
-    original = ask.ledger.find_duplicate(ask.account, digest, ask.now, window_s)
+    original = request.ledger.find_duplicate(request.account, digest, request.now, window_s)
     if original is None:
         return None
     if not explicit:  # without the setting the original is not shown
-        return replies.transaction(ask.account, 3, 11, masked=original.masked, brand=original.brand)
+        return replies.transaction(
+            request.account, 3, 11, masked=original.masked, brand=original.brand
+        )
     return replies.transaction(
-        ask.account,
+        request.account,
         3,
         11,
         amount=original.amount,
@@ -225,18 +206,20 @@ def duplicate_of(ask: Ask, digest: int) -> Reply | None:
     )
 
 
-def duplicate_digest(ask: Ask, kind: str, amount: int, instrument: Instrument) -> int:
+def duplicate_digest(
+    request: TransactionRequest, kind: str, amount: int, method: PaymentMethod
+) -> int:
     """Return a keyed digest of the fields that duplicate detection compares."""
-    tree = ask.tree
+    tree = request.tree
     customer: Tree = tree.get("customer") or {}
     bill_to: Tree = tree.get("billTo") or {}
     get = bill_to.get
     order: Tree = tree.get("order") or {}
     compared = "\x1f".join(
         (
-            ask.account.login,
-            instrument.fingerprint,
-            instrument.expiry,
+            request.account.login,
+            method.fingerprint,
+            method.expiry,
             kind,
             str(amount),
             tree.get("poNumber", ""),
@@ -252,52 +235,52 @@ def duplicate_digest(ask: Ask, kind: str, amount: int, instrument: Instrument) -
             get("country", ""),
         )
     )
-    digest = blake2b(compared.encode(), key=ask.ledger.salt, digest_size=8).digest()
+    digest = blake2b(compared.encode(), key=request.ledger.salt, digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
-def details(ask: Ask, more: Tree | None = None) -> str:
+def details(request: TransactionRequest, more: Tree | None = None) -> str:
     """Return JSON of the fields for reports, without card numbers and personal numbers."""
-    kept = {key: value for key, value in ask.tree.items() if key in _KEPT}
+    kept = {key: value for key, value in request.tree.items() if key in _KEPT}
     if (customer := kept.get("customer")) is not None:
         kept["customer"] = {key: customer[key] for key in CUSTOMER_KEPT if key in customer}
-    if (secure := ask.tree.get("cardholderAuthentication")) is not None:
+    if (secure := request.tree.get("cardholderAuthentication")) is not None:
         kept["eci"] = secure["authenticationIndicator"]  # never the authentication value
-    if ask.options.get("recurringBilling") in YES:
+    if request.options.get("recurringBilling") in YES:
         kept["recurringBilling"] = True
-    if ask.ref_id:
-        kept["refId"] = ask.ref_id
-    if ask.client_id:
-        kept["clientId"] = ask.client_id
-    instrument = ask.instrument
-    if instrument is not None and instrument.brand == "eCheck":
-        bank = (ask.tree.get("payment") or {}).get("bankAccount")
+    if request.ref_id:
+        kept["refId"] = request.ref_id
+    if request.client_id:
+        kept["clientId"] = request.client_id
+    method = request.payment_method
+    if method is not None and method.brand == "eCheck":
+        bank = (request.tree.get("payment") or {}).get("bankAccount")
         if bank is not None:
             kept["bank"] = payment_methods.shown_bank(bank)
-    if ask.how is not None:
-        kept["how"] = ask.how
+    if request.how is not None:
+        kept["how"] = request.how
     if more is not None:
         kept |= more
     if (
-        instrument is not None
-        and instrument.brand != payment_methods.PAYPAL
-        and ask.tree["transactionType"] != REFUND
+        method is not None
+        and method.brand != payment_methods.PAYPAL
+        and request.tree["transactionType"] != REFUND
     ):  # the fingerprint in halves: masking could take the whole for a card number
-        whole, half = instrument.fingerprint, payment_methods.FINGERPRINT_CHARS // 2
-        kept["i"] = [whole[:half], whole[half:], instrument.expiry.strip()]
+        whole, half = method.fingerprint, payment_methods.FINGERPRINT_CHARS // 2
+        kept["i"] = [whole[:half], whole[half:], method.expiry.strip()]
     return payment_methods.without_card_numbers(_encode(kept).decode())
 
 
-def original_of(ask: Ask) -> Txn:
+def original_of(request: TransactionRequest) -> Txn:
     """Return the account's transaction refTransId. Raises Refused: 15 for an invalid id, 33 for 0
     (in a refund 16), 16 for an unknown id."""
-    ref = transactions.parse_id(ask.tree.get("refTransId", ""))
+    ref = transactions.parse_id(request.tree.get("refTransId", ""))
     if ref is None:
         raise Refused(15)
-    if ref == 0 and ask.tree["transactionType"] != REFUND:
+    if ref == 0 and request.tree["transactionType"] != REFUND:
         raise Refused(33, "A valid referenced transaction ID is required.")
-    txn = ask.ledger.txns.get(ref)
-    if txn is None or txn.login != ask.account.login:
+    txn = request.ledger.txns.get(ref)
+    if txn is None or txn.login != request.account.login:
         raise Refused(16)
     return txn
 

@@ -9,37 +9,37 @@ from authorizenet_simulator.transactions.transaction_request import (
     CAPTURE_ONLY,
     REFUND,
     SALE,
-    Ask,
     Refused,
+    TransactionRequest,
 )
 from authorizenet_simulator.wire import replies
 from authorizenet_simulator.wire.codes import REASONS
 from authorizenet_simulator.wire.replies import ApiError, Reply
 
 
-def run(ask: Ask) -> Reply:
+def run(request: TransactionRequest) -> Reply:
     """Execute the transaction; a `Refused` becomes its reply. Raises ApiError."""
-    handler = HANDLERS.get(ask.tree["transactionType"])
+    handler = HANDLERS.get(request.tree["transactionType"])
     if handler is None:
         raise ApiError("E00060")
     try:
-        return handler(ask)
+        return handler(request)
     except Refused as refused:
-        return _refusal(ask, refused)
+        return _refusal(request, refused)
 
 
 _NAMES_ORIGINAL: Final = frozenset({16, 54, 55})
 """Reasons whose reply has the request's `refTransId`."""
 
 
-def _refusal(ask: Ask, refused: Refused) -> Reply:
-    shown, reason = ask.instrument, refused.reason
+def _refusal(request: TransactionRequest, refused: Refused) -> Reply:
+    shown, reason = request.payment_method, refused.reason
     reply = replies.transaction(
-        ask.account,
+        request.account,
         3,
         reason,
         text=refused.text,
-        ref=ask.tree.get("refTransId", "").strip() if reason in _NAMES_ORIGINAL else "",
+        ref=request.tree.get("refTransId", "").strip() if reason in _NAMES_ORIGINAL else "",
         masked=shown.masked if shown else "",
         brand=shown.brand if shown else "",
     )
@@ -50,7 +50,7 @@ def _refusal(ask: Ask, refused: Refused) -> Reply:
     return reply
 
 
-HANDLERS: Final[dict[str, Callable[[Ask], Reply]]] = {
+HANDLERS: Final[dict[str, Callable[[TransactionRequest], Reply]]] = {
     SALE: charges.charge,
     AUTH: charges.charge,
     CAPTURE_ONLY: charges.charge,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from authorizenet_simulator.state import payment_methods
-from authorizenet_simulator.state.payment_methods import Instrument
+from authorizenet_simulator.state.payment_methods import PaymentMethod
 
 _VISA_CHECKOUT: Final = "COMMON.VCO.ONLINE.PAYMENT"
 DESCRIPTORS: Final = frozenset(
@@ -18,15 +18,15 @@ DESCRIPTORS: Final = frozenset(
 )
 
 
-def read(opaque: Mapping[str, Any], salt: bytes) -> Instrument:
+def read(opaque: Mapping[str, Any], salt: bytes) -> PaymentMethod:
     """Read a wallet's `opaqueData`; reason 153 if the wallet is unknown or it is not Base64."""
     descriptor, value = opaque["dataDescriptor"], opaque["dataValue"]
     valid = descriptor in DESCRIPTORS and is_base64(value)
     if descriptor == _VISA_CHECKOUT and not opaque.get("dataKey"):
         valid = False
     if not valid:
-        return Instrument("", "", "", reason=153)
-    return Instrument(payment_methods.fingerprint(value, salt), "1111", "Visa", "2099-12")
+        return PaymentMethod("", "", "", reason=153)
+    return PaymentMethod(payment_methods.fingerprint(value, salt), "1111", "Visa", "2099-12")
 
 
 def token(card: Mapping[str, Any]) -> dict[str, Any] | None:
