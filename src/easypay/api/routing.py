@@ -29,20 +29,26 @@ def build_router(
 
     root = Endpoint(to_docs, route="/", takes_body=False, **how)
     routes, plain = [Route("/", root, methods=["GET"])], {}
+    methods = {"/": ["GET"]}
     for route in ROUTES:
+        methods.setdefault(route.path, []).append(route.method)
         handler: Handler = getattr(apis[route.api], route.handler)
         takes_body = route.method in ("POST", "PUT", "PATCH")
         endpoint = Endpoint(handler, route=route.path, takes_body=takes_body, **how)
         routes.append(Route(route.path, endpoint, methods=[route.method], name=route.operation_id))
         if "{" not in route.path:
             plain[route.method, route.path] = endpoint
+    for path, taken in methods.items():  # after all others: any other method of the path
+        refused = Endpoint(_refusing(taken), route="none", takes_body=False, **how)
+        routes.append(Route(path, refused))
     unmatched = Endpoint(no_route, route="none", takes_body=False, **how)
     router = Router(routes=routes, redirect_slashes=False, default=unmatched)
     return lambda scope: plain.get((scope["method"], scope["path"]), router)
 
 
-def refusing_method(allowed: str, is_draining: Callable[[], bool], observer: Observer) -> Endpoint:
-    """Answers a method that the path does not have."""
+def _refusing(methods: list[str]) -> Handler:
+    """Answers a method that the path does not have. A path with GET has HEAD too."""
+    allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
 
     async def refuse(request: Request) -> Response:
         refused = MethodNotAllowed(f"{quoted(request.path)} takes {allowed}, not {request.method}.")
@@ -50,6 +56,4 @@ def refusing_method(allowed: str, is_draining: Callable[[], bool], observer: Obs
         response.headers = [(b"allow", allowed.encode())]
         return response
 
-    return Endpoint(
-        refuse, route="none", takes_body=False, is_draining=is_draining, observer=observer
-    )
+    return refuse

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import asyncpg
-from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from easypay import failpoints
@@ -15,7 +14,7 @@ from easypay.api.admin import AdminApi
 from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
-from easypay.api.routing import build_router, refusing_method
+from easypay.api.routing import build_router
 from easypay.api.system import SystemApi
 from easypay.clock import monotonic
 from easypay.db import partitions
@@ -75,14 +74,9 @@ class Gateway:
             return
         if scope["type"] != "http":
             return
-        scope["app"] = self
         self.open_requests += 1
         try:
             await self._answerer(scope)(scope, receive, send)
-        except HTTPException as error:
-            allowed = (error.headers or {}).get("Allow", "")
-            refuse = refusing_method(allowed, lambda: self.draining, self._observer)
-            await refuse(scope, receive, send)
         finally:
             self.open_requests -= 1
 
