@@ -75,8 +75,8 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     ),
     "idempotency_key_invalid": Row(
         400, "The Idempotency-Key is not usable", False, "no", None,
-        "The key is empty, longer than 255 characters, not printable ASCII, or looks like a card "
-        "number.",
+        "The key is empty, too long (`detail` gives the limit), not printable ASCII, or looks like "
+        "a card number.",
         "Use a random value such as a UUID, without customer or card data in it.",
     ),
     "invalid_api_key": Row(

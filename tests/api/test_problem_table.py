@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from easypay import errors
-from easypay.api.docs import problem_page
+from easypay.api.docs.pages import problem_page
 from easypay.api.retry_advice import problems
 from easypay.problem_table import PROBLEMS
 from harness import QUICKER, Gateway, Shop, Stack, card, free_port, until

@@ -4,12 +4,18 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from easypay.api.openapi import document
-from easypay.api.routes import ROUTES
-from easypay.errors import EasyPayError
+from easypay.api.docs.pages import GUIDES
+from easypay.api.examples import CALLER, CURSORS, request_examples
+from easypay.api.idempotency import MAX_KEY, check_key
+from easypay.api.openapi import KEY_SCHEMA, document
+from easypay.api.routes import ROUTES, TOPICS
+from easypay.errors import IdempotencyKeyInvalid
+from easypay.payments.requests import CreatePayment
+from easypay.problem_table import PROBLEMS
 from harness import Gateway
 
 CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
@@ -29,18 +35,47 @@ def test_the_checked_in_document_is_current() -> None:
     assert json.loads(CHECKED_IN.read_text()) == document()
 
 
-async def test_the_gateway_serves_it_and_pages_to_read(gateway: Gateway) -> None:
+async def test_the_gateway_serves_it_and_every_call_is_on_a_page(gateway: Gateway) -> None:
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         assert (await client.get("/openapi.json")).json() == document()
-        page = await client.get("/docs")
-        assert page.headers["content-type"] == "text/html; charset=utf-8"
-        for route in ROUTES:
-            assert route.summary in page.text or route.summary.replace("'", "&#x27;") in page.text
-        for error in EasyPayError.__subclasses__():
-            if error.__module__ == "easypay.errors":
-                meaning = await client.get(f"/problems/{error.code}")
-                assert meaning.status_code == 200, error.code
+        pages = [await client.get(f"/docs/{topic}") for topic in TOPICS]
+        assert {page.headers["content-type"] for page in pages} == {"text/html; charset=utf-8"}
+        shown = "".join(page.text for page in pages)
+        assert all(f'<h3 id="{route.operation_id}">' in shown for route in ROUTES)
+        for code in PROBLEMS:
+            assert (await client.get(f"/problems/{code}")).status_code == 200, code
         assert (await client.get("/problems/none")).status_code == 404
+
+
+def test_a_payment_method_is_exactly_one_of_the_three() -> None:
+    schemas = document()["components"]["schemas"]
+    method = schemas["CreatePayment"]["properties"]["payment_method"]
+    assert method["discriminator"]["propertyName"] == "type"
+    assert set(method["discriminator"]["mapping"]) == {"card", "accept_token", "bank_account"}
+    one_of = Draft202012Validator({"oneOf": method["oneOf"], "components": {"schemas": schemas}})
+    bodies = request_examples(CreatePayment)
+    for kind in method["discriminator"]["mapping"]:
+        given = bodies[kind].value["payment_method"]
+        assert one_of.is_valid(given)
+        for other in method["discriminator"]["mapping"]:
+            if other != kind:
+                assert not one_of.is_valid({**given, "type": other})
+                assert not one_of.is_valid({**given, **bodies[other].value["payment_method"]})
+
+
+def test_the_example_cursor_is_one_that_the_code_reads() -> None:
+    parameters = document()["paths"]["/api/v1/payments"]["get"]["parameters"]
+    cursor = next(parameter for parameter in parameters if parameter["name"] == "cursor")
+    assert CURSORS.read(cursor["example"], CALLER, "payments None None").version == 7
+    assert Draft202012Validator(cursor["schema"]).is_valid(cursor["example"])
+
+
+def test_the_longest_key_is_what_the_document_and_the_guide_say() -> None:
+    assert check_key("k" * MAX_KEY) == "k" * MAX_KEY
+    with pytest.raises(IdempotencyKeyInvalid, match=f"1 to {MAX_KEY} "):
+        check_key("k" * (MAX_KEY + 1))
+    assert KEY_SCHEMA["maxLength"] == MAX_KEY
+    assert f"1 to {MAX_KEY} printable" in (GUIDES / "idempotency.md").read_text()
 
 
 def test_every_call_has_examples_and_each_fits_its_schema() -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from easypay import ids, inputs
+from easypay import clock, ids, inputs
 from easypay.api.auth import require_admin
 from easypay.api.http import Request, Response, decode, encode
 from easypay.clock import rfc3339
@@ -32,7 +32,7 @@ class CreateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is given changes, what is not stays."""
+    """Fields that are sent change; omitted fields are left unchanged."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     currencies: list[str] | None = None
@@ -42,8 +42,8 @@ class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Authorize.Net credentials. Stored encrypted, shown never. Blanks, line ends and byte order
-    marks around them are no part of them."""
+    """Authorize.Net credentials. Stored encrypted, never shown. Blanks and line ends around them
+    are ignored."""
 
     login_id: Annotated[str, Meta(min_length=1, max_length=64, description=_AT_MOST.format(25))]
     transaction_key: Annotated[
@@ -76,7 +76,7 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RotateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long the old key goes on working beside its successor: a day unless told."""
+    """How long the old key keeps working: a day by default."""
 
     overlap_seconds: Annotated[int, Meta(ge=0, le=inputs.LONGEST_OVERLAP_S)] = 86_400
 
@@ -277,10 +277,11 @@ def _expires_at(text: str | None) -> datetime | None:
         return None
     moment = inputs.moment(text)
     if moment is None:
-        detail = "Use RFC 3339 with an offset, such as 2027-11-24T00:00:00Z."
-        raise ValidationFailed(
-            f"expires_at: {detail}", fields=(FieldError("#/expires_at", "invalid", detail),)
-        )
+        detail = "expires_at must be RFC 3339 with an offset, such as 2027-11-24T00:00:00Z."
+        raise ValidationFailed.of([FieldError("#/expires_at", "invalid", detail)])
+    if moment <= clock.now():
+        detail = "expires_at must be in the future."
+        raise ValidationFailed.of([FieldError("#/expires_at", "in_the_past", detail)])
     return moment
 
 

@@ -80,7 +80,7 @@ _NOT_FOUND: Final = {
     "admin": f"there is no merchant {MERCHANT_ID}",
     "admin_rotate_key": f"there is no key {KEY_ID}",
     "admin_revoke_key": f"there is no key {KEY_ID}",
-    "system": "there is no such problem; see /docs",
+    "system": "there is no such page; see /docs",
 }
 _STORED: Final[Mapping[type[EasyPayError], str]] = {
     errors.ProcessorRejected: "rejected",

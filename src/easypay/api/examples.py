@@ -14,6 +14,8 @@ import msgspec
 
 from easypay import ids
 from easypay.api import admin
+from easypay.api.paging import Cursors
+from easypay.merchants.model import Caller
 from easypay.payments.requests import (
     CapturePayment,
     CreatePayment,
@@ -49,7 +51,12 @@ MERCHANT_ID: Final = ids.typed(ids.MERCHANT, MERCHANT_UUID)
 API_KEY_UUID: Final = example_id(ids.API_KEY, "checkout")
 KEY_ID: Final = ids.typed(ids.API_KEY, API_KEY_UUID)
 REQUEST_ID: Final = f"req_{example_id('req', 'first').hex}"
-CURSOR: Final = "AZqyLwFTeDyaUdLwtuhKFz5x0oPq7nYb2kVh1mWc9sE"
+CALLER: Final = Caller(
+    MERCHANT_UUID, "test", API_KEY_UUID, frozenset(), frozenset(), False, None, None
+)
+CURSORS: Final = Cursors(b"the examples' key")
+CURSOR: Final = CURSORS.write(example_id(ids.PAYMENT, "first"), CALLER, "payments None None")
+"""Made as a gateway makes it, with a key of the examples' own: no gateway accepts it."""
 
 # What is asked --------------------------------------------------------------------------------
 
@@ -102,13 +109,11 @@ SALE: Final = {
 
 _REQUESTS: Final[Mapping[type, Examples]] = {
     CreatePayment: {
-        "card": Example("A card, taken at once", SALE),
-        "accept_token": Example("An Accept.js token", {**SALE, "payment_method": _TOKEN}),
-        "bank_account": Example(
-            "A bank account (eCheck)", {**SALE, "payment_method": _BANK_ACCOUNT}
-        ),
+        "card": Example("Card", SALE),
+        "accept_token": Example("Accept.js token", {**SALE, "payment_method": _TOKEN}),
+        "bank_account": Example("Bank account", {**SALE, "payment_method": _BANK_ACCOUNT}),
         "stored_credential": Example(
-            "The next of a series, with a card on file",
+            "Card on file",
             {
                 **SALE,
                 "stored_credential": {
@@ -118,9 +123,9 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
                 },
             },
         ),
-        "hold": Example("Hold the money, capture later; every detail given", HOLD),
+        "hold": Example("Hold, with every detail", HOLD),
         "declined": Example(
-            "Declined by the simulator and the sandbox: postal code 46282",
+            "Declined",
             {**SALE, "billing_address": {"postal_code": "46282"}},
         ),
     },
@@ -128,8 +133,8 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         "all": Example("All of it", {}),
         "part": Example("Part of it", {"amount": 10_000}),
     },
-    VoidPayment: {"void": Example("Always the whole payment", {})},
-    ReviewPayment: {"review": Example("The path says it all", {})},
+    VoidPayment: {"void": Example("No fields", {})},
+    ReviewPayment: {"review": Example("No fields", {})},
     RefundPayment: {
         "part": Example("Part of it", {"amount": 1_000}),
         "rest": Example("All that is left", {}),
@@ -145,8 +150,13 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
     },
     admin.SetAccount: {
         "account": Example(
-            "Credentials", {"login_id": "5KP3u95bQpv", "transaction_key": "346HZ32z3fP4hTG2"}
-        )
+            "Credentials, here of the simulator",
+            {"login_id": "easypay-sim", "transaction_key": "sim-secret-key-1"},
+        ),
+        "unchecked": Example(
+            "Saved without asking the processor",
+            {"login_id": "5KP3u95bQpv", "transaction_key": "346HZ32z3fP4hTG2", "check": False},
+        ),
     },
     admin.CreateKey: {
         "checkout": Example("A test key with every scope", {"mode": "test", "name": "checkout"}),

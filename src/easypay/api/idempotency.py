@@ -16,11 +16,12 @@ from easypay.hmac_sha256 import Digest
 from easypay.payments.requests import CardMethod, CreatePayment
 
 MAX_KEY: Final = 255
+KEY_RULE: Final = f"Use 1 to {MAX_KEY} printable ASCII characters; a UUID will do."
 _json = msgspec.json.Encoder(order="deterministic")  # metadata's keys, which have no order
 
 
 def key_of(request: Request) -> str:
-    """The key, from `"quoted"` (RFC 9651 string) or plain form, 1 to 255 printable characters.
+    """The key, from its `"quoted"` (RFC 9651 string) or plain form.
 
     Raises IdempotencyKeyMissing or IdempotencyKeyInvalid.
     """
@@ -38,9 +39,7 @@ def check_key(text: str) -> str:
     if len(text) >= 2 and text[0] == '"' and text[-1] == '"':
         text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
     if not 1 <= len(text) <= MAX_KEY or not text.isascii() or not text.isprintable():
-        raise IdempotencyKeyInvalid(
-            f"Use 1 to {MAX_KEY} printable ASCII characters; a UUID will do."
-        )
+        raise IdempotencyKeyInvalid(KEY_RULE)
     if contains_card_number(text):
         raise IdempotencyKeyInvalid("This looks like a card number. Use a random value.")
     return text

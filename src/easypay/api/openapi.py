@@ -25,9 +25,9 @@ from easypay.api.examples import (
     request_examples,
 )
 from easypay.api.http import JSON, encode
-from easypay.api.idempotency import MAX_KEY
+from easypay.api.idempotency import KEY_RULE, MAX_KEY
 from easypay.api.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
-from easypay.api.routes import ROUTES, Route
+from easypay.api.routes import ROUTES, TOPICS, Route
 from easypay.api.schemas import REF, Schema
 from easypay.errors import EasyPayError
 from easypay.merchants.model import MODES
@@ -35,99 +35,106 @@ from easypay.problem_table import PROBLEMS
 from easypay.problems import MEDIA_TYPE
 
 TAGS: Final[Mapping[str, str]] = {
-    "Payments": "Take money, hold it, give it back, and read what happened.",
-    "Idempotency": "What became of a request whose answer was lost.",
+    "Payments": "Take, hold, capture, void and refund payments, and read what happened.",
+    "Idempotency": "Find the payment that a request made when its answer was lost.",
     "Administration": "Merchants, their processor accounts and their keys.",
     "System": "Health, and this documentation.",
 }
 
 DESCRIPTION: Final = """\
-EasyPay takes payments through your own card processor account.
-
-- **Money** is an integer of the currency's minor units and an ISO 4217 code: `2500` and `USD` are
-  25.00 dollars, `2500` and `JPY` are 2,500 yen. There are no fractions.
-- **Idempotency.** Every POST that moves money carries an `Idempotency-Key`. Repeat a request
-  whose answer was lost with the same key and body: the money moves once, and the answer is the
-  same, byte for byte, with `Idempotency-Replayed: true`. Keys are kept 30 days, for a merchant
-  and a mode.
-- **A decline is 201**, with `status: declined` and a `decline_code`: it is an outcome, not an
-  error.
-- **An unknown outcome is 202.** The processor has not answered yet, so the payment is
-  `processing`. GET its Location, or repeat the request with the same key; never with a new one,
-  which would be a second payment.
-- **Errors** are RFC 9457 problems (`application/problem+json`). Programs read `code`;
-  `type` leads to a page that says what to do.
-- **Lists** are `{data, has_more, next_cursor}`; pass `next_cursor` as `cursor`.
-- **Growth.** Fields and enum values are added without a new version: accept those you do not
-  know. Requests with fields that we do not know are refused.
+EasyPay takes payments through your own card processor account. The rules that all calls share are
+on the gateway's own pages: [payments](/docs/payments), [idempotency](/docs/idempotency),
+[errors](/docs/errors), [conventions](/docs/conventions) and [testing](/docs/testing).
 """
 
+ETAG: Final = r'^"v[1-9][0-9]{0,8}"$'
 _HEADERS: Final[Mapping[str, Any]] = {
-    "Request-Id": ("Quote it when you ask for help.", {"type": "string"}),
-    "Location": ("Where to read what was made.", {"type": "string", "format": "uri-reference"}),
+    "Request-Id": ("The id of this request. Quote it when you ask for help.", {"type": "string"}),
+    "Location": (
+        "The address of the payment or refund.",
+        {"type": "string", "format": "uri-reference"},
+    ),
     "Retry-After": ("Seconds to wait before asking again.", {"type": "integer", "minimum": 1}),
-    "ETag": ('The version, such as `"v2"`.', {"type": "string"}),
+    "ETag": (
+        'The payment\'s `version` after a `v`, in quotes: `"v2"`.',
+        {"type": "string", "pattern": ETAG},
+    ),
     "Link": (
         'The next page, with `rel="next"` (RFC 8288). Absent on the last.',
         {"type": "string"},
     ),
     "Idempotency-Replayed": (
-        "`true` where this is the stored answer to an earlier request with the same key.",
+        "`true` if this is the stored reply to an earlier request with the same key.",
         {"type": "string", "enum": ["true"]},
     ),
     "Server-Timing": (
-        "Where the time went, in milliseconds: `begin` and `record` are ours, `processor` is "
-        "theirs. `replay` where nothing was done again.",
+        "The time spent, in milliseconds: `begin` and `record` in the gateway, `processor` at the "
+        "processor.",
         {"type": "string"},
     ),
-    "WWW-Authenticate": ("How to say who you are.", {"type": "string", "enum": ["Bearer"]}),
+    "WWW-Authenticate": ("The expected kind of key.", {"type": "string", "enum": ["Bearer"]}),
 }
 
-_ETAG: Final = {"type": "string", "maxLength": 256}
+KEY_SCHEMA: Final = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_KEY,
+    "pattern": r'^(?!""$)[!-~]([ -~]*[!-~])?$',
+}
 _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     # name: (where, description, schema, example)
     "Idempotency-Key": (
         "header",
-        f"A fresh unique value for every new request, the same one when you repeat it. 1 to "
-        f"{MAX_KEY} printable ASCII characters, plain or as a quoted string; a UUID will do. "
-        "Scoped to the merchant and the mode, kept 30 days.",
-        {"type": "string", "minLength": 1, "maxLength": 2 * MAX_KEY + 2},
-        KEY,
+        "A new unique value for every new request, the same value to repeat a request. "
+        f"{KEY_RULE} Each merchant and mode has keys of its own.",
+        KEY_SCHEMA,
+        None,  # an example would be copied, and then it is no new key
     ),
     "If-Match": (
         "header",
-        "Do it only if the payment still is at the version with this ETag; else 412.",
-        _ETAG,
+        "Act only if the payment still has this ETag, else 412. `*` matches any version.",
+        {"type": "string", "pattern": rf"{ETAG}|^\*$"},
         '"v2"',
     ),
-    "If-None-Match": ("header", "Answer 304 if the payment still has this ETag.", _ETAG, '"v2"'),
+    "If-None-Match": (
+        "header",
+        "Answer 304 if the payment still has this ETag, or one of several with commas between.",
+        {"type": "string"},
+        '"v2"',
+    ),
     "limit": (
         "query",
-        "How many a page holds.",
+        "How many rows a page has.",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
         20,
     ),
     "cursor": (
         "query",
-        "`next_cursor` of the page before, with the same filters and key. Opaque.",
-        {"type": "string"},
+        "`next_cursor` of the page before. Good only with the key and the filters of that page.",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"},
         CURSOR,
     ),
     "created_from": (
         "query",
-        "Only what was created at or after this moment (RFC 3339).",
-        {"type": "string", "format": "date-time"},
+        "Only payments created at or after this time (RFC 3339).",
+        {"type": "string", **schemas.MOMENT},
         "2026-11-01T00:00:00Z",
     ),
     "created_to": (
         "query",
-        "Only what was created before this moment (RFC 3339).",
-        {"type": "string", "format": "date-time"},
+        "Only payments created before this time (RFC 3339).",
+        {"type": "string", **schemas.MOMENT},
         "2026-12-01T00:00:00Z",
     ),
-    "key": ("path", "The idempotency key, percent-encoded.", {"type": "string"}, KEY),
-    "mode": ("path", "Which account.", {"type": "string", "enum": list(MODES)}, "test"),
-    "code": ("path", "A problem's code.", {"type": "string"}, "invalid_state"),
+    "key": ("path", "The idempotency key, percent-encoded.", KEY_SCHEMA, KEY),
+    "mode": ("path", "The account's mode.", {"type": "string", "enum": list(MODES)}, "test"),
+    "page": ("path", "The page's topic.", {"type": "string", "enum": list(TOPICS)}, "payments"),
+    "code": (
+        "path",
+        "A problem's code.",
+        {"type": "string", "enum": list(PROBLEMS)},
+        "not_settled",
+    ),
     "key_id": (
         "path",
         "The key's id, not its secret.",
@@ -150,19 +157,20 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
 _REQUIRED: Final = ("Idempotency-Key",)
 
 _MEANINGS: Final = {
-    200: "As asked.",
-    201: "Done, and this is the outcome.",
-    202: "Accepted; the outcome is not known yet. Read the Location.",
-    204: "Done.",
-    304: "Nothing has changed since that ETag.",
+    200: "OK.",
+    201: "Created: the outcome is in `status`.",
+    202: "Accepted: the outcome is not known yet. Read the Location.",
+    204: "Saved.",
+    304: "Not modified: the payment still has that ETag.",
 }
 _SYSTEM: Final[Mapping[tuple[str, int], tuple[str, str, str]]] = {
     # (handler, status): (meaning, media type, example)
     ("livez", 200): ("The process is alive.", "text/plain", "alive\n"),
-    ("readyz", 200): ("Send it traffic.", "text/plain", "ready\n"),
-    ("readyz", 503): ("Send it none, and why.", "text/plain", "not ready: draining\n"),
+    ("readyz", 200): ("Ready for traffic.", "text/plain", "ready\n"),
+    ("readyz", 503): ("Not ready, and why.", "text/plain", "not ready: draining\n"),
     ("openapi", 200): ("This document.", JSON.decode(), ""),
-    ("docs", 200): ("This API, readable.", "text/html", ""),
+    ("docs", 200): ("The start page.", "text/html", ""),
+    ("topic", 200): ("The page.", "text/html", ""),
     ("problem", 200): ("The problem's page.", "text/html", ""),
 }
 
@@ -193,8 +201,7 @@ def document() -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "ep_{test|live}_sk_...",
-                    "description": "A merchant's key. Its scopes say what it may do, its mode "
-                    "(`ep_test_`, `ep_live_`) where the money is.",
+                    "description": "A merchant's key for one mode, with scopes.",
                 },
                 "adminKey": {
                     "type": "http",
@@ -285,8 +292,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
                 "required": where == "path" or name in _REQUIRED,
                 "description": said,
                 "schema": schema,
-                "example": example,
             }
+            | ({} if example is None else {"example": example})
         )
     return found
 

@@ -124,6 +124,12 @@ def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
     )
 
 
+TOPICS: Final = (
+    "payments", "idempotency", "errors", "conventions", "testing", "administration", "objects",
+    "system",
+)  # fmt: skip
+"""The pages under /docs, in the order of their navigation."""
+
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST",
@@ -132,10 +138,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="create",
         summary="Take a payment",
         description=(
-            "Takes the money at once (`capture: automatic`) or holds it (`manual`). 201 carries "
-            "the outcome, and a decline is one: `status: declined` with a `decline_code`. 202 "
-            "means that the processor's answer is not known yet: the payment is `processing`, and "
-            "GET on Location tells the rest. Repeat a request only with its own Idempotency-Key."
+            "Takes the money at once (`capture: automatic`) or holds it (`capture: manual`). A "
+            "decline is 201 with `status: declined` and a `decline_code`. 202 means that the "
+            "outcome is not known yet: the payment is `processing`. Read it at its Location."
         ),
         body=requests.CreatePayment,
         replies={201: PaymentView, 202: PaymentView},
@@ -149,7 +154,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="payments",
         handler="list",
         summary="List payments",
-        description="Newest first, of the key's merchant and mode.",
+        description="Newest first. Only payments of the key's merchant and mode.",
         replies={200: Page},
         page_of=PaymentView,
         query=("limit", "cursor", "created_from", "created_to"),
@@ -162,7 +167,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="payments",
         handler="get",
         summary="Read a payment",
-        description="With an ETag; If-None-Match answers 304 while nothing has changed.",
+        description="Returns the version as an ETag. 304 if `If-None-Match` has the same ETag.",
         replies={200: PaymentView, 304: None},
         headers=("If-None-Match",),
         scope="payments:read",
@@ -172,9 +177,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "capture",
         requests.CapturePayment,
         "Capture an authorization",
-        "`amount` of it, or all of it with the body `{}`: the rest of the hold is released. Once "
-        "per payment. A request without a body is refused. "
-        "202 means that the outcome is not known yet; the payment is shown as it stands.",
+        "Captures `amount`, or all of it with the body `{}`, once per payment. A partial capture "
+        "releases the rest. A body is required. "
+        "202 means that the outcome is not known yet; the reply shows the payment unchanged.",
         errors.AmountExceedsAuthorized,
         body_required=True,
     ),
@@ -182,34 +187,31 @@ ROUTES: Final[tuple[Route, ...]] = (
         "void",
         requests.VoidPayment,
         "Void a payment",
-        "Releases an authorization, or undoes a capture that has not settled yet. "
-        "202 means that the outcome is not known yet; the payment is shown as it stands.",
+        "Releases an authorization, or undoes a capture that has not settled. "
+        "202 means that the outcome is not known yet; the reply shows the payment unchanged.",
     ),
     _follow_up(
         "approve",
         requests.ReviewPayment,
         "Approve a payment in review",
-        "Lets a payment that a fraud filter holds go ahead: it is `captured`, or `authorized` "
-        "where it was made with `capture: manual`. The answer shows what became of it, which "
-        "is `declined` where the processor will not have it after all.",
+        "Approves a payment that a fraud filter holds. It becomes `captured`, or `authorized` if "
+        "it was made with `capture: manual`, or `declined` if the processor still refuses it.",
     ),
     _follow_up(
         "decline",
         requests.ReviewPayment,
         "Decline a payment in review",
-        "Ends a payment that a fraud filter holds: it is `declined`, and what was held is "
-        "released. The answer shows what became of it: another may have approved it before.",
+        "Declines a payment that a fraud filter holds, and releases its money. The reply shows "
+        "the payment's status: somebody else may have approved it first.",
     ),
     _follow_up(
         "refund",
         requests.RefundPayment,
         "Refund a payment",
-        "Gives back `amount`, or all that is left with the body `{}`; a request without a body "
-        "is refused. Several partial refunds are possible, "
-        "never more together than was captured. All of a payment can be given back at any "
-        "time: until it settles the processor voids it, which `method` says, and the payment "
-        "is `voided`. A part can be given back once it has settled, and is 409 `not_settled` "
-        "before.",
+        "Refunds `amount`, or the rest with the body `{}`. A body is required. All refunds "
+        "together cannot exceed the captured amount. A full refund is possible at any time: "
+        "before settlement the processor voids the payment (`method: void`). A partial refund "
+        "before settlement is 409 `not_settled`.",
         errors.AmountExceedsCaptured,
         errors.NotSettled,
         path="/refunds",
@@ -227,21 +229,21 @@ ROUTES: Final[tuple[Route, ...]] = (
         OperationView,
         "operations",
         "List a payment's operations",
-        "Every call to the processor, oldest first, with its reference and evidence.",
+        "Every call to the processor, oldest first.",
     ),
     _list_of(
         payments.EventView,
         "events",
         "List a payment's events",
-        "What happened to it, oldest first.",
+        "Every change of the payment, oldest first.",
     ),
     Route(
         method="GET",
         path="/api/v1/idempotency-keys/{key:path}",
         api="payments",
         handler="key",
-        summary="What became of an idempotency key",
-        description="The payment and operation it made, and what was answered. Kept 30 days.",
+        summary="Look up an idempotency key",
+        description="The payment and operation that the key made, and the reply's status.",
         replies={200: payments.KeyView},
         scope="payments:read",
         errors=(*_READ, errors.IdempotencyKeyInvalid),
@@ -252,7 +254,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="create_merchant",
         summary="Create a merchant",
-        description="A tenant of its own: nothing of it is visible to another.",
+        description="A new tenant. No other merchant can see its data.",
         body=admin.CreateMerchant,
         replies={201: admin.MerchantView},
         scope="admin",
@@ -264,7 +266,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="list_merchants",
         summary="List merchants",
-        description="All of them, oldest first.",
+        description="All merchants, oldest first.",
         replies={200: Page},
         page_of=admin.MerchantView,
         scope="admin",
@@ -276,7 +278,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="get_merchant",
         summary="Read a merchant",
-        description="Its settings.",
+        description="The merchant's settings.",
         replies={200: admin.MerchantView},
         scope="admin",
         errors=(*_ADMIN, errors.NotFound),
@@ -287,7 +289,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="update_merchant",
         summary="Change a merchant",
-        description="In force in every process within a second. `disabled` stops all its keys.",
+        description="Changes the fields that are sent, in every process within a second.",
         body=admin.UpdateMerchant,
         replies={200: admin.MerchantView},
         scope="admin",
@@ -300,9 +302,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="set_account",
         summary="Set a processor account",
         description=(
-            "Authorize.Net credentials for `test` or `live`. The processor is asked whether it "
-            "accepts them: 422 names what it refuses, 503 means that it cannot be asked, and "
-            "nothing is saved then. `check: false` saves them unchecked. Encrypted at rest."
+            "Saves Authorize.Net credentials for `test` or `live`, encrypted. EasyPay first asks "
+            "the processor whether it accepts them. 422: it refuses them. 503: it cannot be "
+            "asked. Nothing is saved in either case. `check: false` saves without asking."
         ),
         body=admin.SetAccount,
         replies={204: None},
@@ -315,7 +317,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="create_key",
         summary="Create an API key",
-        description="The secret is in this answer and nowhere else.",
+        description="The reply shows the secret. It cannot be shown again.",
         body=admin.CreateKey,
         replies={201: admin.NewKeyView},
         scope="admin",
@@ -327,7 +329,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="list_keys",
         summary="List a merchant's keys",
-        description="Revoked ones too. Never their secrets.",
+        description="All keys, revoked ones too, without their secrets.",
         replies={200: Page},
         page_of=admin.KeyView,
         scope="admin",
@@ -339,7 +341,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="rotate_key",
         summary="Rotate a key",
-        description="A successor with the same scopes; the old one works on for the overlap.",
+        description="Creates a new key with the same scopes. The old key works for the overlap.",
         body=admin.RotateKey,
         body_required=False,
         replies={201: admin.NewKeyView},
@@ -352,7 +354,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="admin",
         handler="revoke_key",
         summary="Revoke a key",
-        description="It stops working in every process within a second. Idempotent.",
+        description="The key stops working in every process within a second. Idempotent.",
         replies={200: admin.KeyView},
         scope="admin",
         errors=(*_ADMIN, errors.NotFound),
@@ -363,7 +365,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="system",
         handler="livez",
         summary="Is the process alive?",
-        description="Says nothing of what it depends on.",
+        description="Does not check the database or the processor.",
         replies={200: None},
     ),
     Route(
@@ -372,7 +374,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         api="system",
         handler="readyz",
         summary="Should it get traffic?",
-        description="503 while the database is away or the process is draining.",
+        description="503 while the database is unreachable or the process is stopping.",
         replies={200: None, 503: None},
     ),
     Route(
@@ -382,10 +384,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="metrics",
         summary="Metrics",
         description=(
-            "In Prometheus' text format, of all processes of this host together. It needs the "
-            "admin key; a listener of its own (EASYPAY_METRICS_LISTEN) needs none."
+            "In Prometheus' text format, for all processes of this host. The separate listener "
+            "(EASYPAY_METRICS_LISTEN) needs no key."
         ),
         replies={200: None},
+        scope="admin",
         errors=(errors.InvalidApiKey,),
     ),
     Route(
@@ -402,9 +405,19 @@ ROUTES: Final[tuple[Route, ...]] = (
         path="/docs",
         api="system",
         handler="docs",
-        summary="This API, readable",
-        description="One page, no scripts from elsewhere.",
+        summary="The documentation",
+        description="The start page. It loads nothing from elsewhere.",
         replies={200: None},
+    ),
+    Route(
+        method="GET",
+        path="/docs/{page}",
+        api="system",
+        handler="topic",
+        summary="A page of the documentation",
+        description="The page of one topic.",
+        replies={200: None},
+        errors=(errors.NotFound,),
     ),
     Route(
         method="GET",

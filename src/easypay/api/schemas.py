@@ -1,7 +1,7 @@
-"""The JSON Schemas (2020-12) of every body and reply: from the types, and a word on each field.
+"""The JSON Schemas (2020-12) of every body and reply: from the types, with descriptions.
 
-The types give shape and limits; what they cannot say stands here: formats, closed sets of words
-that views hold as text, and descriptions. A test keeps both in step.
+The types give shape and limits. This module adds formats, closed sets of words that views hold as
+text, and descriptions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from easypay.merchants.model import MODES, SCOPES
+from easypay.money import EXPONENT
 from easypay.payments.model import Kind
 from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
@@ -36,77 +37,91 @@ def _line(text: str) -> str:
 
 
 _STATUSES: Final = _line("""
-What the payment is now. `processing`: the outcome is not known yet; read it again. `authorized`:
-the money is held. `captured`: it is taken. `declined`: the issuer said no. `failed`: the processor
-would not take it, or it never happened. `in_review`: a person at the processor decides. `voided`:
-released or undone. `expired`: the hold ran out. `pending`: accepted, not sent yet.""")
+The payment's current state. `processing`: the outcome is not known yet; read it again.
+`authorized`: the money is held. `captured`: the money is taken. `declined`: the issuer said no.
+`failed`: the processor refused the request, or never received it. `in_review`: a person at the
+processor decides. `voided`: released or undone. `expired`: the hold ran out. `pending`: accepted,
+not sent yet.""")
 
 _STATES: Final = _line("""
-`in_flight`: being asked. `approved`, `declined`, `rejected`, `held`: what the processor answered.
-`unknown`: asked, and no clear answer yet. `not_sent`: proven never to have left; the same
-Idempotency-Key sends it again. `absent`: proven never to have arrived.""")
+`in_flight`: sent, waiting for the answer. `approved`, `declined`, `rejected`, `held`: the
+processor's answer. `unknown`: sent, and no clear answer yet. `not_sent`: it never left the gateway;
+the same Idempotency-Key sends it again. `absent`: the processor confirms it never received it.""")
 
 _RETRY: Final = _line("""
-Of what was declined or rejected: may it be tried again? `later`: the same may work another time.
-`fix_data`: with other data, or another card. `never`: it will not. Null where nothing is known.""")
+Whether to try again after a decline or rejection. `later`: the same request may work another time.
+`fix_data`: correct the data or use another card. `never`: it will not work. Null if unknown.""")
+_PRINTED: Final = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff"
+_NAME: Final = {"pattern": rf"^{_PRINTED}]*{_PRINTED}\s]{_PRINTED}]*$"}
+# As `inputs.credential` reads it: copied text may have blanks around it.
+_CREDENTIAL: Final = r"^[\t-\r \u00a0\u200b\ufeff]*[!-~]{1,%d}[\t-\r \u00a0\u200b\ufeff]*$"
+MOMENT: Final = {"format": "date-time", "pattern": "^(19[7-9][0-9]|[2-8][0-9]{3})-"}
+"""A time as `inputs.moment` reads it."""
 _CURRENCY: Final = {"description": "ISO 4217, upper case.", "pattern": "^[A-Z]{3}$"}
 _DECLINE: Final = (
-    "Why, in one of our words: `generic_decline`, `expired_card`, `cvc_mismatch` and so on. "
-    "Null where nothing was declined."
+    "Why it was declined: `generic_decline`, `expired_card`, `cvc_mismatch` and so on. "
+    "Null if nothing was declined."
 )
 _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
-    # By field, wherever it stands, or by Schema.field where that one differs.
-    "id": {"description": "Its id. Ids sort by the time they were made."},
-    "payment_id": {"description": "The payment it belongs to."},
+    # By field name, or by Schema.field where one schema differs.
+    "id": {"description": "The id. Ids sort by creation time."},
+    "payment_id": {"description": "The payment this belongs to."},
     "operation_id": {"description": "The operation: one call to the processor."},
-    "merchant_id": {"description": "The merchant it belongs to."},
+    "merchant_id": {"description": "The merchant this belongs to."},
     "amount": {"description": "Minor units of the currency: 2500 is USD 25.00."},
     "currency": _CURRENCY,
-    "captured_amount": {"description": "Taken so far, in minor units."},
-    "refunded_amount": {"description": "Given back so far, in minor units."},
+    "captured_amount": {"description": "Captured so far, in minor units."},
+    "refunded_amount": {"description": "Refunded so far, in minor units."},
     "capture": {
         "description": "`automatic`: the money is taken at once. `manual`: it is held first.",
         "enum": ["automatic", "manual"],
     },
-    "payment_method": {"description": "What pays."},
+    "payment_method": {"description": "The payment method to charge."},
+    "Payment.payment_method": {"description": "The payment method that was charged."},
     "decline_code": {"description": _DECLINE},
-    "processor": {"description": "What the processor said."},
+    "processor": {"description": "The processor's answer."},
     "order_reference": {"description": "The merchant's order number."},
     "customer_reference": {"description": "The merchant's id of the customer."},
-    "description": {"description": "What was bought."},
-    "statement_descriptor": {"description": "What the cardholder reads on the statement."},
+    "description": {"description": "What the customer bought."},
+    "statement_descriptor": {"description": "The text on the cardholder's statement."},
     "metadata": {"description": "The merchant's own keys and values."},
     "mode": {"description": "`test` or `live`; the two never mix.", "enum": list(MODES)},
-    "version": {"description": "Grows with every change; the ETag is made of it.", "minimum": 1},
-    "created_at": {"description": "When it was made.", "format": "date-time"},
+    "version": {"description": "Grows with every change. `2` has the ETag `\"v2\"`.", "minimum": 1},
+    "created_at": {"description": "When it was created.", "format": "date-time"},
     "updated_at": {"description": "When it last changed.", "format": "date-time"},
-    "begun_at": {"description": "When the call began.", "format": "date-time"},
+    "begun_at": {"description": "When the call started.", "format": "date-time"},
     "finished_at": {"description": "When its outcome was recorded.", "format": "date-time"},
-    "expires_at": {"description": "When it ends. RFC 3339, with an offset.", "format": "date-time"},
-    "revoked_at": {"description": "When it was revoked, if it was.", "format": "date-time"},
-    "kind": {"description": "What was asked.", "enum": sorted(Kind)},
+    "expires_at": {"description": "When it expires.", "format": "date-time"},
+    "CreateKey.expires_at": MOMENT,
+    "revoked_at": {"description": "When it was revoked, or null.", "format": "date-time"},
+    "kind": {"description": "The kind of operation.", "enum": sorted(Kind)},
     "state": {"description": _STATES, "enum": list(REFUND_STATUS)},
-    "name": {"description": "A name to know it by."},
+    "name": {"description": "A name for people: one printable line."},
     "last4": {"description": "The last four digits."},
     "scopes": {"description": f"What the key may do: {', '.join(SCOPES)}."},
-    "type": {"description": "Which kind it is."},
-    "code": {"description": "A stable word for programs."},
-    "detail": {"description": "What happened, why, and what to do; for people."},
-    "currencies": {"description": "The ISO 4217 codes that the account takes."},
+    "type": {"description": "The kind of payment method."},
+    "code": {"description": "A stable code for programs."},
+    "detail": {"description": "What is wrong and what to do, for people."},
+    "currencies": {
+        "description": "The ISO 4217 codes that the account accepts.",
+        "items": {"$ref": REF + "Currency"},
+        "minItems": 1,
+        "maxItems": len(EXPONENT),
+    },
     "late_charges": {
         "description": _line("""
-            What becomes of a charge that the processor turns out to have made after its payment
-            was called failed: `return` gives it back, and the payment stays failed; `keep` makes
-            the payment what the processor says.""")
+            How to treat a charge that the processor made although its payment is `failed` here.
+            `return`: refund it; the payment stays failed. `keep`: the payment takes the processor's
+            status.""")
     },
     "allow_raw_cards": {
-        "description": "Whether `card` is taken beside tokens. It widens your PCI DSS scope."
+        "description": "Whether raw cards are accepted as well as tokens. Wider PCI DSS scope."
     },
-    "disabled": {"description": "Whether all its keys are stopped."},
-    "exp_month": {"description": "The card's month of expiry, 1 to 12."},
-    "exp_year": {"description": "The card's year of expiry, four digits."},
-    "login_id": {"description": "The API login id."},
-    "transaction_key": {"description": "The transaction key."},
+    "disabled": {"description": "Whether all keys of the merchant are stopped."},
+    "exp_month": {"description": "The month of expiry, 1 to 12."},
+    "exp_year": {"description": "The year of expiry, four digits."},
+    "login_id": {"description": "The API login id, as issued.", "pattern": _CREDENTIAL % 25},
+    "transaction_key": {"description": "Its key, as issued.", "pattern": _CREDENTIAL % 16},
     "email": {"description": "The customer's e-mail address."},
     "first_name": {"description": "Given name."},
     "last_name": {"description": "Family name."},
@@ -115,102 +130,106 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "country": {"description": "Country."},
     "phone": {"description": "Telephone number."},
     "postal_code": {"description": "Postal code; the address check reads it."},
-    "status": {"description": "What it is now."},
+    "status": {"description": "The current status."},
     "AcceptToken.data_descriptor": {"description": "`opaqueData.dataDescriptor`, as received."},
     "AcceptToken.data_value": {"description": "`opaqueData.dataValue`, as received."},
     "AcceptTokenMethod.accept_token": {"description": "The token."},
     "ApiKey.last4": {"description": "The secret's last four characters."},
     "BankAccount.account_number": {"description": "The account's number. Never stored or logged."},
-    "BankAccount.account_type": {"description": "What kind of account it is."},
-    "BankAccount.name_on_account": {"description": "Whose account it is."},
+    "BankAccount.account_type": {"description": "The kind of account."},
+    "BankAccount.name_on_account": {"description": "The account holder's name."},
     "BankAccount.routing_number": {"description": "The bank's ABA number. Never stored or logged."},
     "BankAccountMethod.bank_account": {"description": "The bank account (eCheck)."},
+    "CreateMerchant.name": _NAME,
+    "UpdateMerchant.name": _NAME,
+    "CreateKey.name": _NAME,
     "BillingAddress.state": {"description": "State or province.", "enum": None},
     "BillingAddress.line1": {"description": "Street and number; the address check reads it."},
     "Card.cvc": {"description": "The card code. Never stored."},
     "Card.number": {"description": "The card number, digits only. Never stored or logged."},
     "CardMethod.card": {"description": "The card."},
-    "CreatePayment.billing_address": {"description": "Where the card's statements go."},
-    "CreatePayment.customer": {"description": "Who pays."},
+    "CreatePayment.billing_address": {"description": "The cardholder's billing address."},
+    "CreatePayment.currency": {"description": "ISO 4217, one that the account accepts."},
+    "CreatePayment.customer": {"description": "The customer who pays."},
     "CreatePayment.stored_credential": {
-        "description": "For a card that the merchant keeps on file with the customer's consent."
+        "description": "For a card kept on file with the customer's consent."
     },
-    "Customer.ip_address": {"description": "Where the customer's request came from, IPv4 or IPv6."},
-    "Event.status": {"description": "The payment's status after it."},
+    "Customer.ip_address": {"description": "The customer's IPv4 or IPv6 address."},
+    "Event.status": {"description": "The payment's status after the event."},
     "Event.type": {
         "description": _line("""
             What happened. `payment.` and the payment's new status, such as `payment.captured` and
             `payment.expired`; `refund.succeeded` and `refund.failed`; `capture.failed`,
             `void.failed`, `approve.failed` and `decline.failed`; `late_charge.found`, when the
-            processor turned out to have done what had failed here, and `late_charge.returned`,
-            when that money was given back. More may come.""")
+            processor made a charge whose payment is failed here, and `late_charge.returned`,
+            when that charge was refunded. New types may be added.""")
     },
     "IdempotencyKey.key": {"description": "The key, as it was sent."},
     "IdempotencyKey.reply_status": {
-        "description": "The HTTP status that was answered; null while nothing was."
+        "description": "The HTTP status of the stored reply; null while there is none."
     },
     "NewApiKey.key": {"description": "The key, without its secret."},
-    "NewApiKey.secret": {"description": "The bearer key itself. Shown this once: keep it safe."},
-    "Operation.attempt": {"description": "1, and more where it was sent again.", "minimum": 1},
+    "NewApiKey.secret": {"description": "The bearer key. It is shown only once: store it safely."},
+    "Operation.attempt": {"description": "1 for the first try, and so on.", "minimum": 1},
     "Operation.evidence": {
-        "description": "Why an outcome that was not the call's own reply is believed.",
+        "description": "Proof of an outcome that did not come as the call's own reply.",
         "type": ["object", "null"],
     },
-    "Operation.processor_ms": {"description": "How long the processor took, in milliseconds."},
+    "Operation.processor_ms": {"description": "The processor's response time in milliseconds."},
     "Operation.reference": {
-        "description": "The 20 characters by which the processor knows it (invoice number)."
+        "description": "The 20 characters sent to the processor as the invoice number."
     },
     "PaymentMethod.type": {"description": "`card`, `accept_token` or `bank_account`."},
     "PaymentMethod.brand": {
         "description": _line("""
-            `visa`, `mastercard`, `amex`, `discover`, `jcb`, `diners`, `unionpay`; `echeck` of a
-            bank account.""")
+            `visa`, `mastercard`, `amex`, `discover`, `jcb`, `diners`, `unionpay`, or `echeck` for
+            a bank account.""")
     },
-    "Processor.name": {"description": "Which processor."},
+    "Processor.name": {"description": "The processor's name."},
     "Processor.auth_code": {"description": "The issuer's authorization code."},
-    "Processor.avs_result": {"description": "The address check's letter, verbatim."},
+    "Processor.avs_result": {"description": "The address check's letter, as sent."},
     "Processor.avs": {
-        "description": "The address check in a word, the same for every processor.",
+        "description": "The address check's result, the same words for every processor.",
         "enum": [*AvsMatch, None],
     },
-    "Processor.cvv_result": {"description": "The card code check's letter, verbatim."},
+    "Processor.cvv_result": {"description": "The card code check's letter, as sent."},
     "Processor.cvv": {
-        "description": "The card code check in a word, the same for every processor.",
+        "description": "The card code check's result, the same words for every processor.",
         "enum": [*CvvMatch, None],
     },
     "Processor.retry": {
         "description": _RETRY,
         "enum": [*get_args(Retry), None],
     },
-    "Processor.code": {"description": "The processor's code, verbatim."},
-    "Processor.message": {"description": "The processor's message, verbatim."},
+    "Processor.code": {"description": "The processor's code, as sent."},
+    "Processor.message": {"description": "The processor's message, as sent."},
     "Processor.network_transaction_id": {
         "description": _line("""
-            The card network's id of it. Keep that of the first payment with a card on file:
-            later ones name it.""")
+            The card network's id. Keep the id of the first payment with a card on file: later
+            payments send it.""")
     },
-    "Processor.transaction_id": {"description": "The processor's id of it."},
+    "Processor.transaction_id": {"description": "The processor's id."},
     "Problem.type": {
-        "description": "The address of the problem's page: /problems/ and the code.",
+        "description": "The problem's page: /problems/ and the code.",
         "format": "uri-reference",
     },
     "Problem.title": {"description": "The kind of problem, in a sentence."},
     "Problem.status": {"description": "The HTTP status.", "minimum": 400, "maximum": 599},
     "Problem.request_id": {"description": "Quote it when you ask for help."},
     "Problem.errors": {"description": "Every bad field."},
-    "Problem.payment_id": {"description": "The payment it concerns."},
-    "Problem.operation_id": {"description": "The operation it concerns."},
-    "Problem.processor_code": {"description": "The processor's code, verbatim."},
-    "Problem.processor_message": {"description": "The processor's message, verbatim."},
-    "Problem.decline_code": {"description": "Why, in one of our words, where it is known."},
+    "Problem.payment_id": {"description": "The payment concerned."},
+    "Problem.operation_id": {"description": "The operation concerned."},
+    "Problem.processor_code": {"description": "The processor's code, as sent."},
+    "Problem.processor_message": {"description": "The processor's message, as sent."},
+    "Problem.decline_code": {"description": "Why it was declined, if known."},
     "BadField.pointer": {
-        "description": "A JSON pointer into the body (`#/amount`), or `?name` of the query."
+        "description": "A JSON pointer into the body (`#/amount`), or `?name` for the query."
     },
-    "BadField.code": {"description": "A stable word: `missing`, `unknown_field`, `invalid`, ..."},
+    "BadField.code": {"description": "A stable code: `missing`, `unknown_field`, `invalid`, ..."},
     "Refund.method": {
         "description": _line("""
-            How the money went back: `refund`, or `void` where the payment had not settled and was
-            undone. Null until it has succeeded."""),
+            How the money went back: `refund`, or `void` if the payment had not settled. Null until
+            the refund succeeds."""),
         "enum": [*REFUND_METHODS, None],
     },
     "Refund.status": {
@@ -218,21 +237,21 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
         "enum": sorted(set(REFUND_STATUS.values())),
     },
     "SetAccount.check": {
-        "description": "Ask the processor first whether it accepts them; save them only if so."
+        "description": "Ask the processor first, and save only what it accepts."
     },
     "StoredCredential.initiator": {
-        "description": "Who asks: the `customer`, present, or the `merchant`, by agreement."
+        "description": "The `customer`, if present; the `merchant`, if by agreement."
     },
     "StoredCredential.first": {
-        "description": "Whether this is the payment with which the customer agrees to it."
+        "description": "Whether the customer agrees to it with this payment."
     },
-    "StoredCredential.recurring": {"description": "Whether it is one of a series."},
+    "StoredCredential.recurring": {"description": "Whether it is part of a series."},
     "StoredCredential.network_transaction_id": {
         "description": "`processor.network_transaction_id` of the first payment."
     },
-    "RotateKey.overlap_seconds": {"description": "How long the old key goes on working."},
-    "Page.data": {"description": "This page."},
-    "Page.has_more": {"description": "Whether there is another page."},
+    "RotateKey.overlap_seconds": {"description": "How long the old key keeps working, in seconds."},
+    "Page.data": {"description": "The rows of this page."},
+    "Page.has_more": {"description": "Whether another page follows."},
 }  # fmt: skip
 _IDS: Final = {
     "Payment": "pay", "Refund": "re", "Operation": "op", "Event": "evt", "Merchant": "mer",
@@ -245,7 +264,13 @@ def components(types: Iterable[type]) -> dict[str, Schema]:
     wanted = list(dict.fromkeys([*types, Problem]))
     _, found = msgspec.json.schema_components(wanted, ref_template=REF + "{name}")
     names = {name: _public(name) for name in found}
-    return {
+    currency = {
+        "title": "Currency",
+        "description": "ISO 4217, upper case.",
+        "type": "string",
+        "enum": sorted(EXPONENT),
+    }
+    return {"Currency": currency} | {
         names[name]: _refined(names[name], _renamed(schema, names))
         for name, schema in sorted(found.items(), key=lambda item: names[item[0]])
     }
@@ -268,21 +293,17 @@ def _public(name: str) -> str:
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """The schema with its references by public name."""
+    """The schema with its references by public name, and its patterns as JSON Schema has them:
+    there `$` is the end of the text, and a text has no lone surrogates."""
     if isinstance(value, dict):
-        return {
-            key: _reference(item, names)
-            if key == "$ref" or (isinstance(item, str) and item.startswith(REF))
-            else _renamed(item, names)
-            for key, item in value.items()
-        }
+        return {key: _renamed(item, names) for key, item in value.items()}
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]
-    return value
-
-
-def _reference(ref: str, names: Mapping[str, str]) -> str:
-    return REF + names[ref.removeprefix(REF)]
+    if not isinstance(value, str):
+        return value
+    if value.startswith(REF):
+        return REF + names[value.removeprefix(REF)]
+    return value.replace(r"(?!\n)$", "$").replace(r"\ud800-\udfff", "")
 
 
 def _refined(name: str, schema: Schema) -> Schema:
@@ -305,7 +326,9 @@ def _refined(name: str, schema: Schema) -> Schema:
 
 def _field(owner: str, field: str, shape: Schema) -> Schema:
     """One field: nullability as a type, the words on it, and its format."""
-    shape = _typed(_nullable(shape))
+    shape = _nullable(_typed(shape))
+    if "discriminator" in shape:
+        shape["oneOf"] = shape.pop("anyOf")
     words = {**_WORDS.get(field, {}), **_WORDS.get(f"{owner}.{field}", {})}
     if "type" in words and "anyOf" in shape:
         del shape["anyOf"]
@@ -319,6 +342,8 @@ def _field(owner: str, field: str, shape: Schema) -> Schema:
                 shape.pop(key)
     if field == "amount" or field.endswith("_amount"):
         shape["format"] = "int64"
+    if (owner, field) == ("CreatePayment", "currency"):
+        shape = {"$ref": REF + "Currency", "description": shape["description"]}
     kind = _IDS.get(owner if field == "id" else field)
     if kind is not None:
         shape["pattern"] = f"^{kind}_[0-9a-f]{{32}}$"
@@ -328,14 +353,20 @@ def _field(owner: str, field: str, shape: Schema) -> Schema:
 def _nullable(shape: Schema) -> Schema:
     """`anyOf: [X, null]` as X with `type: [x, "null"]`, where X has a type of its own."""
     choices = shape.get("anyOf", [])
-    if len(choices) != 2 or choices[1] != {"type": "null"} or "type" not in choices[0]:
+    one = _typed(choices[0]) if choices else {}
+    if len(choices) != 2 or choices[1] != {"type": "null"} or "type" not in one:
         return dict(shape)
     rest = {key: value for key, value in shape.items() if key != "anyOf"}
-    return {**choices[0], **rest, "type": [choices[0]["type"], "null"]}
+    if "enum" in one:
+        one = {**one, "enum": [*one["enum"], None]}
+    return {**one, **rest, "type": [one["type"], "null"]}
 
 
 def _typed(shape: Schema) -> Schema:
-    """An enum of words says that it is text."""
+    """An enum of words says that it is text, and one word alone is a constant."""
+    if len(shape.get("enum", ())) == 1:
+        rest = {key: value for key, value in shape.items() if key != "enum"}
+        return {"type": "string", "const": shape["enum"][0], **rest}
     return {"type": "string", **shape} if "enum" in shape else shape
 
 

@@ -45,15 +45,19 @@ class SystemApi:
         return Response(200, self._openapi, cache_control=b"public, max-age=300")
 
     async def docs(self, request: Request) -> Response:
-        return Response(200, self._docs, HTML, cache_control=b"public, max-age=300")
+        from easypay.api.docs.pages import topic_page
+
+        return _page(topic_page(""))
+
+    async def topic(self, request: Request) -> Response:
+        from easypay.api.docs.pages import topic_page
+
+        return _page(topic_page(request.params["page"]))
 
     async def problem(self, request: Request) -> Response:
-        from easypay.api.docs import problem_page
+        from easypay.api.docs.pages import problem_page
 
-        page = problem_page(request.params["code"])
-        if page is None:
-            raise NotFound("there is no such problem; see /docs")
-        return Response(200, page, HTML, cache_control=b"public, max-age=300")
+        return _page(problem_page(request.params["code"]))
 
     @cached_property
     def _openapi(self) -> bytes:
@@ -61,8 +65,12 @@ class SystemApi:
 
         return openapi_json()
 
-    @cached_property
-    def _docs(self) -> bytes:
-        from easypay.api.docs import docs_page
 
-        return docs_page()
+def _page(html: bytes | None) -> Response:
+    """A page of the documentation. It is imported where it is read: few processes serve it."""
+    from easypay.api.docs.markup import POLICY
+
+    if html is None:
+        raise NotFound("there is no such page; see /docs")
+    headers = [(b"content-security-policy", POLICY)]
+    return Response(200, html, HTML, headers, cache_control=b"public, max-age=300")

@@ -102,7 +102,7 @@ class BankAccountBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fiel
 class CardMethod(
     msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, tag="card", tag_field="type"
 ):
-    """`{"type": "card", "card": {...}}`"""
+    """A raw card."""
 
     card: CardBody
 
@@ -115,7 +115,7 @@ class AcceptTokenMethod(
     tag="accept_token",
     tag_field="type",
 ):
-    """`{"type": "accept_token", "accept_token": {...}}`"""
+    """An Accept.js token."""
 
     accept_token: AcceptTokenBody
 
@@ -128,7 +128,7 @@ class BankAccountMethod(
     tag="bank_account",
     tag_field="type",
 ):
-    """`{"type": "bank_account", "bank_account": {...}}`"""
+    """A US bank account (eCheck)."""
 
     bank_account: BankAccountBody
 
@@ -201,21 +201,21 @@ class CreatePayment(
 
 
 class CapturePayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Take what was authorized, or less of it: the rest of the hold is released."""
+    """Capture an amount, or without one all of it."""
 
     amount: Amount | UnsetType = UNSET
 
 
 class VoidPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Nothing to say: a void is of the whole payment."""
+    """No fields: a void is always of the whole payment."""
 
 
 class ReviewPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Nothing to say: the decision is in the path."""
+    """No fields: the path is the decision."""
 
 
 class RefundPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Give back an amount, or, without one, all that is left."""
+    """Refund an amount, or without one the rest."""
 
     amount: Amount | UnsetType = UNSET
 

@@ -13,7 +13,7 @@ from easypay.payments.status import Status
 
 
 class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of a card or bank account: enough to know it by, never to use it."""
+    """What is stored of a card or bank account: enough to recognise it, never to charge it."""
 
     type: str
     brand: str | None
@@ -23,7 +23,7 @@ class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessorView(msgspec.Struct, frozen=True, gc=False):
-    """What the processor said, its codes verbatim."""
+    """The processor's answer, with its codes as sent."""
 
     name: str
     transaction_id: str | None
@@ -79,7 +79,7 @@ class RefundView(msgspec.Struct, frozen=True, gc=False):
 
 
 class OperationView(msgspec.Struct, frozen=True, gc=False):
-    """One call to the processor: what was asked, under which reference, and what came of it."""
+    """One call to the processor: the request, its reference and its outcome."""
 
     id: str
     payment_id: str

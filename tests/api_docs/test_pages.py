@@ -1,0 +1,238 @@
+"""The pages under /docs: their links, and every example on them as a reader would try it."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import uuid
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from easypay.api.docs.pages import GUIDES, problem_page, topic_page
+from easypay.api.examples import KEY
+from easypay.api.routes import TOPICS
+from easypay.problem_table import PROBLEMS
+from harness import ADMIN_KEY, Gateway, Shop, Stack, mint_token
+
+PAGES = {f"/docs/{topic}".rstrip("/"): topic_page(topic) for topic in ("", *TOPICS)}
+PAGES |= {f"/problems/{code}": problem_page(code) for code in PROBLEMS}
+HTML = {path: page.decode() for path, page in PAGES.items() if page is not None}
+
+
+def test_every_link_leads_to_a_page_and_to_a_place_on_it() -> None:
+    places = {path: re.findall(r' id="([^"]+)"', html) for path, html in HTML.items()}
+    for path, html in HTML.items():
+        assert len(places[path]) == len(set(places[path])), path
+        assert html.count('aria-current="page"') == 1, path
+        for link in re.findall(r' href="([^"]+)"', html):
+            target, _, place = link.partition("#")
+            if target not in ("/openapi.json", "data:,"):
+                assert (target or path) in HTML, (path, link)
+                assert not place or place in places[target or path], (path, link)
+
+
+def test_a_page_loads_nothing_and_runs_only_its_own_script() -> None:
+    for html in HTML.values():
+        assert not re.search(
+            r' src=| style=| on[a-z]+="|url\(|@import|https?://', html.split("<main>")[0]
+        )
+        assert html.count("<script>") == html.count("<style>") == 1
+
+
+async def test_the_policy_allows_nothing_else(gateway: Gateway) -> None:
+    async with httpx.AsyncClient(base_url=gateway.url) as client:
+        for path in ("/docs", "/docs/payments", "/problems/not_settled"):
+            page = await client.get(path)
+            policy = page.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; style-src 'sha256-")
+            assert "unsafe" not in policy
+            assert page.content == PAGES[path]
+        assert (await client.get("/docs/none")).status_code == 404
+
+
+# The guides, as a reader pastes them ---------------------------------------------------------
+
+
+GUIDES_WITH_EXAMPLES = (
+    "README",
+    "administration",
+    "conventions",
+    "idempotency",
+    "payments",
+    "testing",
+)
+
+
+@pytest.mark.parametrize("guide", GUIDES_WITH_EXAMPLES)
+async def test_the_examples_of_a_guide_do_what_it_says(
+    guide: str, simulated: Stack, gateway: Gateway, shop: Shop, tmp_path: Path
+) -> None:
+    """Every shell block succeeds, and the JSON after it is in the last reply."""
+    demo = {"api_url": gateway.url, "api_key": shop.secret, "admin_key": ADMIN_KEY}
+    (tmp_path / ".easypay").mkdir()
+    (tmp_path / ".easypay/demo.json").write_text(
+        json.dumps({**demo, "simulator_url": simulated.simulator.url})
+    )
+    (tmp_path / ".curlrc").write_text('write-out = "\\n%{stderr}%{http_code}\\n"')
+    await shop.paid()
+    await shop.paid()
+    set_up, *first = _blocks("README")
+    blocks = [set_up, *(first if guide == "README" else _blocks(guide))]
+    run = await asyncio.create_subprocess_exec(
+        "bash", "-ec", "\necho; echo ----\n".join(block for block, _ in blocks),
+        cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(run.communicate(), 30)
+    await simulated.simulator.post("/settings", held_above=None)
+    statuses = err.decode().split()
+    assert run.returncode == 0, (out, err)
+    assert statuses, "no request was sent"
+    assert all(status[0] == "2" for status in statuses), (out, statuses)
+    for (_, expected), said in zip(blocks, out.decode().split("----"), strict=True):
+        if expected is not None:
+            reply = json.loads(said.strip().splitlines()[-1])
+            assert {name: reply.get(name) for name in expected} == expected
+
+
+def _blocks(guide: str) -> list[tuple[str, Any]]:
+    """Every shell block, with the JSON that stands after it and before the next."""
+    found = re.findall(r"```(sh|json)\n(.*?)```", (GUIDES / f"{guide}.md").read_text(), re.DOTALL)
+    return [
+        (text, json.loads(after[1]) if after[0] == "json" else None)
+        for (kind, text), after in zip(found, [*found[1:], ("", "")], strict=True)
+        if kind == "sh"
+    ]
+
+
+# The requests of the calls -------------------------------------------------------------------
+
+
+async def test_every_request_on_the_pages_is_accepted(
+    simulated: Stack, gateway: Gateway, shop: Shop
+) -> None:
+    token = await mint_token(simulated.simulator, shop.login)
+    await simulated.simulator.post("/settings", login=shop.login, held_above="500.00")
+    settled = (await shop.paid())["id"]
+    await simulated.simulator.post("/settle")
+    await shop.pay(key=KEY)
+    variables = {"API": "", "KEY": shop.secret, "ADMIN_KEY": ADMIN_KEY, "PAYMENT": settled}
+    tried = 0
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        for operation, text in _requests():
+            if operation in ("payments_capture", "payments_void"):
+                variables["PAYMENT"] = (await shop.paid(12_500, capture="manual"))["id"]
+            elif operation in ("payments_approve", "payments_decline"):
+                variables["PAYMENT"] = (await shop.paid(60_000))["id"]
+            elif operation == "payments_refund":
+                variables["PAYMENT"] = settled
+            elif operation.startswith("admin_"):
+                variables |= await _new_merchant(client)
+            method, path, headers, body = _read(text, variables)
+            if "data_value" in body:
+                given = json.loads(body)
+                given["payment_method"]["accept_token"] = token
+                body = json.dumps(given)
+            answer = await client.request(method, path, headers=headers, content=body)
+            assert answer.status_code < 300, (operation, text, answer.text)
+            tried += 1
+    assert tried > 35
+
+
+async def _new_merchant(client: httpx.AsyncClient) -> dict[str, str]:
+    admin = {"authorization": f"Bearer {ADMIN_KEY}"}
+    made = await client.post(
+        "/api/v1/admin/merchants", json={"name": uuid.uuid4().hex}, headers=admin
+    )
+    assert made.status_code == 201, made.text
+    keys = f"/api/v1/admin/merchants/{made.json()['id']}/keys"
+    key = await client.post(keys, json={"mode": "test"}, headers=admin)
+    return {"MERCHANT": made.json()["id"], "KEY_ID": key.json()["key"]["id"]}
+
+
+def _requests() -> Iterator[tuple[str, str]]:
+    """Every request of a call: the call's id, and the line for the terminal."""
+    for html in HTML.values():
+        for section in html.split('<section><h3 id="')[1:]:
+            for text in re.findall(r"<pre><code>(curl .*?)</code>", section, re.DOTALL):
+                yield section.partition('"')[0], unescape(text)
+
+
+def _read(text: str, variables: dict[str, str]) -> tuple[str, str, dict[str, str], str]:
+    """What curl would send: method, path, headers and body."""
+    for name in sorted(variables, key=len, reverse=True):
+        text = text.replace(f"${name}", variables[name])
+    words = iter(shlex.split(text.replace("\\\n", ""))[1:])
+    method, path, headers, body = "", "", {}, ""
+    for word in words:
+        if word == "-X":
+            method = next(words)
+        elif word == "-H":
+            name, _, value = next(words).partition(": ")
+            headers[name] = value
+        elif word == "-d":
+            body = next(words)
+        elif word != "-sS":
+            path = word
+    if "Idempotency-Key" in headers:
+        headers["Idempotency-Key"] = str(uuid.uuid4())
+    return method or ("POST" if body else "GET"), path, headers, body
+
+
+# The tables of the testing page --------------------------------------------------------------
+
+
+def _rows(heading: str) -> list[list[str]]:
+    section = (GUIDES / "testing.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+async def test_the_test_cards_and_triggers_do_what_the_page_says(shop: Shop) -> None:
+    for number, brand in _rows("Test cards"):
+        number = number.strip("`")
+        cvc = "1234" if brand == "`amex`" else "123"
+        card = {"number": number, "exp_month": 12, "exp_year": 2035, "cvc": cvc}
+        paid = await shop.paid(payment_method={"type": "card", "card": card})
+        assert (paid["status"], paid["payment_method"]["brand"]) == ("captured", brand.strip("`"))
+    for sent, status, result in _rows("Declines and checks"):
+        field, value = sent.replace("`", "").split()
+        path, expected = re.findall(r"`([^`]+)`", result)
+        card = {"number": "4111111111111111", "exp_month": 12, "exp_year": 2035}
+        address = {"postal_code": value} if field == "postal_code" else {"city": "Bellevue"}
+        if field == "cvc":
+            card["cvc"] = value
+        paid = await shop.paid(
+            payment_method={"type": "card", "card": card}, billing_address=address
+        )
+        found: Any = paid
+        for name in path.split("."):
+            found = found[name]
+        assert (paid["status"], found) == (status.strip("`"), expected), sent
+
+
+async def test_the_faults_do_what_the_page_says(simulated: Stack, shop: Shop) -> None:
+    ends = []
+    for fault, effect in _rows("Faults"):
+        await simulated.simulator.post(
+            "/faults",
+            **json.loads(fault.strip("`")),
+            **({} if "refuse" in fault else {"login": shop.login}),
+        )
+        answer = await shop.pay()
+        status, word = re.findall(r"(\d{3}) `(\w+)`", effect)[0]
+        assert (answer.status_code, answer.json().get("code") or answer.json()["status"]) == (
+            int(status),
+            word,
+        )
+        ends += [
+            shop.becomes(answer.json()["id"], end) for end in re.findall(r"then `(\w+)`", effect)
+        ]
+    await simulated.simulator.clear_faults()
+    assert len(await asyncio.gather(*ends)) == 2
