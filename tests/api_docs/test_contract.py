@@ -1,0 +1,43 @@
+"""The gateway keeps what its OpenAPI document promises: schemathesis finds nothing.
+
+For a longer search: EASYPAY_EXAMPLES=200 make test ARGS=tests/api_docs/test_contract.py
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from easypay.api.routes import ROUTES
+from harness import ADMIN_KEY, QUICK, Stack, audit
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = os.environ.get("EASYPAY_EXAMPLES", "3")
+LONGEST_S = 90 + 10 * int(EXAMPLES)
+
+
+@pytest.mark.timeout(LONGEST_S + 30)
+async def test_schemathesis_finds_nothing(stack: Stack) -> None:
+    gateway = await stack.gateway(**QUICK)
+    shop = await stack.shop(gateway, currencies=("JPY", "KWD", "USD"))
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli",
+        "--config-file", "tests/api_docs/contract/schemathesis.toml",
+        "run", f"{gateway.url}/openapi.json", "--max-examples", EXAMPLES,
+        cwd=ROOT,
+        env={**os.environ, "MERCHANT_KEY": shop.secret, "ADMIN_KEY": ADMIN_KEY},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        said, _ = await asyncio.wait_for(run.communicate(), LONGEST_S)
+    finally:
+        if run.returncode is None:
+            run.kill()
+            await run.wait()
+    await shop.client.aclose()
+    assert run.returncode == 0, said.decode()
+    assert f"Tested: {len(ROUTES) - 1}" in said.decode()  # all but the document
+    assert await audit(stack, shop, settled=False) == []
