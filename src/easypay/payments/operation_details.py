@@ -258,7 +258,7 @@ def view(known: Known) -> KnownView:
 
 
 _LIST_OPEN: Final = f"""
-    SELECT {", ".join(f"o.{name}" for name in Operation.__struct_fields__)},
+    SELECT {", ".join(f"o.{name}" for name in OPERATION_COLUMNS.split(", "))},
            u.inquiries, u.next_inquiry_at, u.last_finding,
            extract(epoch FROM db_now() - o.begun_at)::float8 AS age_s
       FROM (SELECT * FROM unresolved_operations ORDER BY since LIMIT $1) u
@@ -266,7 +266,7 @@ _LIST_OPEN: Final = f"""
      ORDER BY u.since
 """
 _LIST_WATCHED: Final = f"""
-    SELECT {", ".join(f"o.{name}" for name in Operation.__struct_fields__)},
+    SELECT {", ".join(f"o.{name}" for name in OPERATION_COLUMNS.split(", "))},
            u.purpose, u.since, u.until, u.looks, u.next_look_at, u.last_finding
       FROM (SELECT * FROM watched_operations ORDER BY since LIMIT $1) u
       JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id
