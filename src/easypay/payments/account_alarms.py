@@ -1,4 +1,4 @@
-"""The line of log by which the operator learns that a merchant's processor account is refused."""
+"""The log line that tells the operator that a processor refuses a merchant's account."""
 
 import logging
 from typing import Final
@@ -15,13 +15,13 @@ _EVERY_S: Final = 60.0
 
 
 class AccountAlarm:
-    """Says it at once, then once a minute for each account: a busy shop would flood the log."""
+    """Logs at once, then once a minute for each account: a busy shop would flood the log."""
 
     def __init__(self) -> None:
         self._next_at: dict[tuple[UUID, str], float] = {}
 
     def refused(self, operation: Operation, refusal: AccountRefusal) -> None:
-        """A call of this operation was refused for its account."""
+        """Report that the processor refused a call of this operation because of its account."""
         whose, now = (operation.merchant_id, operation.mode), monotonic()
         if now < self._next_at.get(whose, now):
             return

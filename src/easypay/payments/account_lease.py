@@ -1,4 +1,4 @@
-"""Whose lists tell of an open operation, and which process reads them: one at a time. SQL only.
+"""Which account an open operation belongs to, and the lease of the process that reads it. SQL only.
 
 Every function takes an asyncpg pool or connection.
 """
@@ -33,17 +33,16 @@ _WITHOUT_LOGIN: Final = f"""
 
 
 async def fill_accounts(runner: Runner, limit: int) -> list[tuple[UUID, UUID, str]]:
-    """Say of each new open operation whose lists tell of it: those of the account that took its
-    payment.
+    """Set the account of new open operations: the one that took their payment.
 
-    Returns (merchant, operation, mode) of those whose payment does not remember its account.
+    Returns (merchant, operation, mode) of those whose payment does not store its account.
     """
     unfilled = await runner.fetch(_UNFILLED, limit)
     if not unfilled:
         return []
     ids = [[row[n] for row in unfilled] for n in range(3)]
     await runner.execute(_FILL, *ids)
-    # Of these alone: there may be a hundred thousand more, which have not had their turn.
+    # Only these: there may be a hundred thousand more that have not had their turn.
     return [tuple(row) for row in await runner.fetch(_WITHOUT_LOGIN, *ids)]
 
 
@@ -51,9 +50,9 @@ NO_ACCOUNT: Final = bytes(32)
 """Stands for the account of operations whose merchant has none."""
 
 
-async def set_account(runner: Runner, of: Iterable[Id], account: bytes) -> None:
-    """The account of operations whose payment does not remember it."""
-    pairs = list(of)
+async def set_account(runner: Runner, operations: Iterable[Id], account: bytes) -> None:
+    """Set the account of operations whose payment does not store it."""
+    pairs = list(operations)
     await runner.execute(
         "UPDATE unresolved_operations SET account = $3 WHERE account IS NULL"
         " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
@@ -64,7 +63,7 @@ async def set_account(runner: Runner, of: Iterable[Id], account: bytes) -> None:
 
 
 async def forget_account(runner: Runner, cases: Sequence[Case]) -> None:
-    """Operations whose merchant has had no account: it is looked up again."""
+    """Clear NO_ACCOUNT from operations, so that their account is looked up again."""
     await runner.execute(
         "UPDATE unresolved_operations SET account = NULL WHERE account = $3"
         " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
@@ -100,17 +99,17 @@ _LEASE: Final = """
 
 
 async def due(runner: Runner, limit: int) -> list[AccountWork]:
-    """Accounts with something due that no process is at, the longest waiting first."""
+    """Return accounts with due work that no process has leased, the longest waiting first."""
     return [AccountWork(*row) for row in await runner.fetch(_DUE, limit)]
 
 
 async def lease(runner: Runner, work: AccountWork, holder: UUID, seconds: float) -> bool:
-    """Take it for so long, or go on having it. False: another process has."""
+    """Take or renew the lease. Returns False if another process has it."""
     return bool(await runner.fetchval(_LEASE, work.lease, holder, seconds))
 
 
 async def release(runner: Runner, work: AccountWork, holder: UUID) -> None:
-    """Leave it to whoever comes next."""
+    """End the lease."""
     await runner.execute(
         "DELETE FROM account_passes WHERE account = $1 AND holder = $2", work.lease, holder
     )

@@ -1,11 +1,11 @@
-"""One round over what is open and watched at one processor account.
+"""One round over the open and watched operations of one processor account.
 
-Operations that are transactions of their own (sales, authorizations, refunds) are found in the
-account's lists, which are read once for all of them. Captures, voids and reviews change a
-transaction, and that one is asked. What is found is recorded while the round goes on; what is
-missed is judged by `absence_rules` at its end.
+Sales, authorizations and refunds are transactions of their own: the account's lists are read once
+to find all of them. Captures, voids and reviews change a parent transaction, which is asked about.
+An outcome that is found is recorded during the round; what was not found is judged by
+`absence_rules` at its end.
 
-A round never decides about another account, so a slow account delays no other.
+A round covers one account only, so a slow account delays no other.
 """
 
 import asyncio
@@ -44,12 +44,12 @@ from easypay.processors.base import (
 log = logging.getLogger(__name__)
 
 MOST_CASES: Final = 20_000
-"""Most operations looked for in one round; those that have waited longest, new ones first."""
+"""Most operations looked for in one round: new ones first, then the longest waiting."""
 _DETAILS_AT_ONCE: Final = 8
 _ROUND_S: Final = 240.0
-"""Most that one round may take. What it has not got to is taken up by the next."""
+"""Time limit of a round. The next round takes up the rest."""
 _PARENTS_S: Final = 30.0
-"""Most that a round goes on asking about parents, one by one. The rest is still due."""
+"""Time limit for asking about parent transactions, one by one. The rest stays due."""
 _QUESTION_S: Final = 20.0
 _GROUP: Final = 256
 """Outcomes recorded together."""
@@ -65,18 +65,18 @@ class Times(NamedTuple):
 
 
 class DatabaseClock:
-    """The database's clock: read once, and carried on by this machine's."""
+    """The database's clock: read once, then advanced by this machine's clock."""
 
     def __init__(self, moment: datetime) -> None:
         self._moment, self._read_at = moment, monotonic()
 
     def now(self) -> datetime:
-        """The present, by the clock that stamps operations; never ahead of it."""
+        """Return the time of the clock that stamps operations; never ahead of it."""
         return self._moment + timedelta(seconds=monotonic() - self._read_at)
 
 
 class Ended(NamedTuple):
-    """What a round learned of one case."""
+    """What a round learned about one case."""
 
     case: Case
     learned: Learned
@@ -84,7 +84,7 @@ class Ended(NamedTuple):
 
 
 class AccountPass:
-    """Rounds over accounts, with what they need."""
+    """Runs rounds over accounts."""
 
     def __init__(
         self,
@@ -107,16 +107,16 @@ class AccountPass:
         self.inconclusive = 0
 
     async def run(self, work: AccountWork, account: Account | None) -> None:
-        """Look once for everything that is due. `account` None: it cannot be used."""
+        """Look once for everything that is due. `account` is None if it cannot be used."""
         key = work.account
-        the_clock = DatabaseClock(await self._pool.fetchval("SELECT db_now()"))
+        db_clock = DatabaseClock(await self._pool.fetchval("SELECT db_now()"))
         open_cases = await store.open_cases(self._pool, work, MOST_CASES)
         watched = await store.watched_cases(self._pool, work, MOST_CASES)
         if account is None:
-            missing = "the account that was asked cannot be used any more"
+            reason = "the processor account cannot be used any more"
             both = [*open_cases, *watched]
-            await store.postpone(self._pool, [self._again(case, missing) for case in both])
-            if key == account_lease.NO_ACCOUNT:  # its merchant may have one by then
+            await store.postpone(self._pool, [self._retry(case, reason) for case in both])
+            if key == account_lease.NO_ACCOUNT:  # the merchant may have one by the next look
                 await account_lease.forget_account(self._pool, open_cases)
             return
         states = (*OPEN, "not_sent", "held")
@@ -131,17 +131,17 @@ class AccountPass:
         endings: asyncio.Queue[Ended | None] = asyncio.Queue(maxsize=4 * _GROUP)
         writer = asyncio.create_task(self._write(key, endings))
         try:
-            # Each to its end, also where another fails: none goes on behind the lease's back.
+            # If one fails the others still finish, so that none goes on after the lease has ended.
             looks = await asyncio.gather(
-                self._look_in_lists(key, account, wanted, the_clock, endings),
-                self._ask_parents(account, parents, the_clock, endings),
+                self._look_in_lists(key, account, wanted, db_clock, endings),
+                self._ask_parents(account, parents, db_clock, endings),
                 self._watching.see_to(others, account),
                 return_exceptions=True,
             )
             await endings.put(None)
             await writer
         finally:
-            writer.cancel()  # where the round was ended before its end
+            writer.cancel()  # if the round itself was cancelled
         failed = [look for look in looks if isinstance(look, BaseException)]
         missed = [each for look in looks if not isinstance(look, BaseException) for each in look]
         await store.postpone(self._pool, missed)
@@ -155,7 +155,7 @@ class AccountPass:
         key: bytes,
         account: Account,
         wanted: Sequence[Case],
-        the_clock: DatabaseClock,
+        db_clock: DatabaseClock,
         endings: "asyncio.Queue[Ended | None]",
     ) -> list[Missed]:
         if not wanted:
@@ -163,7 +163,7 @@ class AccountPass:
         by_reference = {case.reference: case for case in wanted}
         first_ended = min(self._call_ended(case) for case in wanted)
         known = await witnesses.newest_known(self._pool, key, _id_from(first_ended))
-        began_at = the_clock.now()
+        began_at = db_clock.now()
 
         async def on_found(reference: str, finding: Finding) -> None:
             if isinstance(finding, Found):
@@ -182,7 +182,7 @@ class AccountPass:
             Deadline(monotonic() + _ROUND_S),
             on_found=on_found,
         )
-        ended_at = the_clock.now()
+        ended_at = db_clock.now()
         found = [
             case.begun_at
             for case in wanted
@@ -203,7 +203,7 @@ class AccountPass:
                     missed += await self._missed(case, look, finding, endings, searched)
                 case Inconclusive():
                     self.inconclusive += 1
-                    missed.append(self._again(case, finding.reason))
+                    missed.append(self._retry(case, finding.reason))
                 case Found():
                     pass
         return missed
@@ -214,7 +214,7 @@ class AccountPass:
         self,
         account: Account,
         parents: Sequence[Case],
-        the_clock: DatabaseClock,
+        db_clock: DatabaseClock,
         endings: "asyncio.Queue[Ended | None]",
     ) -> list[Missed]:
         room = asyncio.Semaphore(_DETAILS_AT_ONCE)
@@ -224,7 +224,7 @@ class AccountPass:
             async with room:
                 if monotonic() >= ends:
                     return []  # still due: the next round takes it
-                return await self._ask_parent(account, case, the_clock, endings)
+                return await self._ask_parent(account, case, db_clock, endings)
 
         return [each for some in await asyncio.gather(*map(one, parents)) for each in some]
 
@@ -232,36 +232,36 @@ class AccountPass:
         self,
         account: Account,
         case: Case,
-        the_clock: DatabaseClock,
+        db_clock: DatabaseClock,
         endings: "asyncio.Queue[Ended | None]",
     ) -> list[Missed]:
         if case.held and case.status != "in_review":  # voided, or decided by another operation
             await store.close(self._pool, [case])
             return []
         if case.held and case.active_operation is not None:
-            return [self._again(case, "another operation has the payment")]
-        began_at = the_clock.now()
+            return [self._retry(case, "another operation has the payment")]
+        began_at = db_clock.now()
         finding = await self._processor.inquire(
             request_of(case, account), Deadline(monotonic() + _QUESTION_S)
         )
         finding = without_decision(case, finding)
         match finding:
             case Found() if case.held and isinstance(finding.outcome, HeldForReview):
-                return [self._again(case, "still held for review")]
+                return [self._retry(case, "still held for review")]
             case Found():
                 await endings.put(Ended(case, finding.outcome, f"found: {finding.evidence}"))
                 return []
             case Absent() if case.held:
                 log.error("operation %s is held, and was not found", case.reference)
-                return [self._again(case, f"absent from {finding.searched}")]
+                return [self._retry(case, f"absent from {finding.searched}")]
             case Absent():
-                look = Look(began_at, the_clock.now())
+                look = Look(began_at, db_clock.now())
                 return await self._missed(case, look, finding, endings, case.searched)
             case Inconclusive():
                 self.inconclusive += 1
-                return [self._again(case, finding.reason)]
+                return [self._retry(case, finding.reason)]
 
-    # what was missed ---------------------------------------------------------------------------
+    # not found ---------------------------------------------------------------------------------
 
     async def _missed(
         self,
@@ -271,7 +271,7 @@ class AccountPass:
         endings: "asyncio.Queue[Ended | None]",
         searched: list[str],
     ) -> list[Missed]:
-        """It is ended where its absence is proven; else when to look again."""
+        """Record a case as absent if that is proven; otherwise return when to look again."""
         if case.purpose is not None:
             return [self._watching.missed(case, f"absent from {finding.searched}", searched)]
         ended = self._call_ended(case)
@@ -285,14 +285,14 @@ class AccountPass:
             )
             return []
         if listed and absence_rules.misses_its_witness(ended, look):
-            searched = []  # it may be in a batch that was not read again: the next pass reads it
+            searched = []  # it may be in a batch that was skipped: the next pass reads all again
         first_from, first_to = case.absent_from, case.absent_to
         if first_from is None or first_from < ended:
             counts = absence_rules.counts(ended, look)
             first_from, first_to = (look.began_at, look.ended_at) if counts else (None, None)
         again_in_s = self._delay_s(case)
         if first_to is not None and first_to == look.ended_at:
-            again_in_s = self._schedule.gap_s * 1.02  # the second pass, as soon as it counts
+            again_in_s = self._schedule.gap_s * 1.02  # the second pass, as early as it counts
         elif first_to is None:
             again_in_s = min(again_in_s, max(0.0, (ended - look.ended_at).total_seconds()) + 0.05)
         return [
@@ -306,8 +306,8 @@ class AccountPass:
             )
         ]
 
-    def _again(self, case: Case, finding: str) -> Missed:
-        """It was not learned whether it is there."""
+    def _retry(self, case: Case, finding: str) -> Missed:
+        """Return when to look again for a case about which nothing was learned."""
         if case.purpose is not None:
             return self._watching.not_learned(case, finding)
         return Missed(
@@ -315,7 +315,7 @@ class AccountPass:
         )
 
     def _delay_s(self, case: Case) -> float:
-        """Longer each time, and never the same for all."""
+        """Return a wait that grows with each look, with jitter."""
         if case.held:
             return self._times.review_interval_s
         waits = self._times.interval_s * 1.6 ** min(case.looks, 12)
@@ -324,10 +324,10 @@ class AccountPass:
     def _call_ended(self, case: Case) -> datetime:
         return case.begun_at + timedelta(seconds=self._schedule.call_s)
 
-    # what was learned --------------------------------------------------------------------------
+    # recording ---------------------------------------------------------------------------------
 
     async def _write(self, key: bytes, endings: "asyncio.Queue[Ended | None]") -> None:
-        """Record what comes through the queue, in groups, until its end."""
+        """Record what arrives in the queue, in groups, until its end."""
         more = True
         while more:
             group: list[Ended] = []
@@ -349,7 +349,7 @@ class AccountPass:
         absent = [
             each.case for each in group if isinstance(each.learned, Absent) and not each.case.held
         ]
-        if absent:  # before it is called absent, so that no crash can make us forget to watch
+        if absent:  # before it is called absent, so that no crash can lose the watch
             await self._watching.begin(key, absent)
         rows = await store.rows_of(self._pool, [each.case for each in group])
 
@@ -357,14 +357,14 @@ class AccountPass:
             operation, payment = rows[ended.case.id]
             try:
                 over = await self.end(ended, operation, payment)
-            except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
+            except Exception as error:  # noqa: BLE001 - one failure stops no other
                 log.error(
                     "operation %s cannot be ended: %s: %s",
                     operation.reference,
                     type(error).__name__,
                     error,
                 )
-                await store.postpone(self._pool, [self._again(ended.case, f"failed: {error}")])
+                await store.postpone(self._pool, [self._retry(ended.case, f"failed: {error}")])
                 return None
             return ended.case if over else None
 
@@ -372,16 +372,16 @@ class AccountPass:
         await store.close(self._pool, [case for case in closed if case is not None])
 
     async def end(self, ended: Ended, operation: Operation, payment: Payment) -> bool:
-        """Record what was learned of an open operation. Returns whether its case is over."""
+        """Record what was learned about an operation. Returns whether its case is over."""
         case = ended.case
         if case.purpose is not None:
             over = await self._late.found(operation, payment, ended.learned, ended.why)
-            if not over:  # no sooner than it would be looked for, unless it is to be given back
+            if not over:  # look again later; a charge to be given back has its own schedule
                 again = self._watching.not_learned(case, f"not dealt with yet: {ended.why}")
                 await store.postpone(self._pool, [again])
             return over
         if operation.state == "not_sent" or operation.begun_at != case.begun_at:
-            return False  # nothing is known of a call that was taken up since the case was read
+            return False  # restarted since the case was read: nothing is known about that call
         if operation.state not in (*OPEN, "held"):
             return True
         evidence = Evidence(
@@ -389,15 +389,15 @@ class AccountPass:
         )
         recorded = await self._recorder.record(operation, payment, ended.learned, evidence=evidence)
         if recorded.state in (*OPEN, "not_sent"):
-            return False  # a request with the same key took it up again meanwhile
+            return False  # a request with the same key restarted it meanwhile
         if operation.gives_back is not None:
             await self._late.returned(operation, recorded.state, ended.learned)
         log.info("operation %s is %s: %s", operation.reference, recorded.state, ended.why)
-        return recorded.state != "held"  # which stays on the list until its review ends
+        return recorded.state != "held"  # a held case stays on the list until its review ends
 
 
 def _id_from(moment: datetime) -> UUID:
-    """A bound below every id made after a moment, by gateways whose clocks may differ."""
+    """Return a bound below every id made after a moment, by gateways whose clocks may differ."""
     return ids.lowest_id_at(moment - timedelta(minutes=15))
 
 

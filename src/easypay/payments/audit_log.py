@@ -1,4 +1,4 @@
-"""What people do by hand is written down, and nobody can change it afterwards."""
+"""The log of what people do by hand. Nobody can change an entry afterwards."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from easypay import ids
 async def write_down(
     runner: Any, actor: str, action: str, subject: str, detail: dict[str, Any]
 ) -> None:
-    """One entry. `subject` is a typed id (op_…); `detail` is any JSON, without card data."""
+    """Write one entry. `subject` is a typed id (op_…); `detail` is any JSON without card data."""
     await runner.execute(
         "INSERT INTO audit_entries (id, actor, action, subject, detail)"
         " VALUES ($1, $2, $3, $4, $5)",

@@ -1,7 +1,7 @@
-"""Authorizations that the processor lets go: after about thirty days nothing can be captured.
+"""Authorizations that expire: after about thirty days the processor releases them.
 
-The processor says nothing when it happens. So authorizations that old are asked about, and a
-capture that was refused makes the question come at once.
+The processor does not report that. So we ask about authorizations of that age, and at once about
+one whose capture was refused.
 """
 
 import logging
@@ -29,7 +29,7 @@ _OLD: Final = timedelta(days=30)
 _QUESTION_S: Final = 20.0
 _FOR_S: Final = 15 * 24 * 3600.0
 _LOOKS_BACK: Final = timedelta(days=30)
-"""How much older than old an authorization may be when a database is first looked through."""
+"""How far beyond the age limit the first sweep of a database goes back."""
 _SLICES_EACH: Final = 4
 _FIRST_SLICE: Final = timedelta(hours=1)
 _SHORTEST_SLICE: Final = timedelta(minutes=1)
@@ -48,8 +48,8 @@ _EXPIRE: Final = """
     SELECT merchant_id, $5, id, $6, mode, 'payment.expired', 'expired', amount_minor, currency, $4
       FROM expired
 """
-# An authorization that a reviewer approved stays `held` itself. A payment of an older version does
-# not remember its account: it is the one saved last.
+# An authorization that a reviewer approved keeps the state `held`. A payment of an older version
+# does not store its account: use the one saved last.
 _SWEEP: Final = """
     INSERT INTO watched_operations
         (merchant_id, operation_id, payment_id, account, purpose, since, until, next_look_at)
@@ -87,7 +87,7 @@ _WATCH_NOW: Final = """
 
 
 async def look(pool: Any, processor: Processor, case: Case, account: Account) -> bool:
-    """Ask about one old authorization. Returns whether nothing is left to ask."""
+    """Ask about one old authorization. Returns whether its watch may end."""
     if case.status != "authorized":
         return True
     if case.active_operation is not None or case.transaction_id is None:
@@ -95,7 +95,7 @@ async def look(pool: Any, processor: Processor, case: Case, account: Account) ->
     finding = await processor.inquire(
         InquiryRequest(
             account=account,
-            kind="review",  # the fate of a transaction, by its own details
+            kind="review",  # asks for the transaction's own details
             reference=case.reference,
             amount_minor=case.amount_minor,
             currency=case.currency,
@@ -122,15 +122,15 @@ async def look(pool: Any, processor: Processor, case: Case, account: Account) ->
 
 
 class Sweep:
-    """Finds the authorizations that have grown old, some slices of time in each step. A slice is a
-    short statement, however many there are: it shrinks where it takes long, and else it grows."""
+    """Finds old authorizations, some slices of time in each step. A slice is one short statement:
+    it shrinks if the statement takes long, and otherwise grows."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         self._slice = _FIRST_SLICE
 
     async def step(self) -> None:
-        """Watch those of the next slices. Processes take turns."""
+        """Watch the old authorizations of the next slices. Processes take turns."""
         async with self._pool.acquire() as connection, connection.transaction():
             if not await connection.fetchval(
                 "SELECT pg_try_advisory_xact_lock(hashtext('easypay expiry'))"
@@ -157,8 +157,8 @@ class Sweep:
 
 
 async def ask_soon(pool: Any, payment: Any) -> None:
-    """Ask about an authorization whose capture the processor refused."""
+    """Make an inquiry due about an authorization whose capture the processor refused."""
     try:
         await pool.execute(_WATCH_NOW, payment.merchant_id, payment.id, payment.login_id)
-    except (*LOST, asyncpg.PostgresError) as error:  # the shop has its answer all the same
+    except (*LOST, asyncpg.PostgresError) as error:  # the merchant still gets the reply
         log.warning("an authorization is not asked about: %s: %s", type(error).__name__, error)

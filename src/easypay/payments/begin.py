@@ -1,4 +1,4 @@
-"""From a merchant's request to the rows that state the intent and the request to the processor.
+"""Turn a merchant's request into the rows of its intent and the request to the processor.
 
 Pure. `flows` calls this before anything is written or sent.
 """
@@ -43,7 +43,7 @@ _NO_ANSWER = ProcessorAnswer()
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
-    """One money request: who asks, under which key, and the fingerprint of what is asked."""
+    """A money request: its caller, its idempotency key and the fingerprint of its content."""
 
     caller: Caller
     key: str
@@ -51,7 +51,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
 
 class NewPayment(msgspec.Struct, frozen=True, gc=False):
-    """One payment to begin: its rows, and what only the database keeps of the request."""
+    """A payment to begin: its rows, and the request data that only the database keeps."""
 
     key: str
     fingerprint: bytes
@@ -60,7 +60,7 @@ class NewPayment(msgspec.Struct, frozen=True, gc=False):
     card_fingerprint: bytes | None
     customer: str | None
     billing_address: str | None
-    """Both as JSON."""
+    """`customer` and `billing_address` are JSON."""
 
     @property
     def merchant_id(self) -> UUID:
@@ -76,7 +76,7 @@ class NewPayment(msgspec.Struct, frozen=True, gc=False):
 
 
 class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One capture, void, refund or review to begin. Field order is follow_up_intent's."""
+    """A capture, void, refund or review to begin. Field order is follow_up_intent's."""
 
     merchant_id: UUID
     mode: str
@@ -86,9 +86,9 @@ class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     operation_id: UUID
     kind: Kind
     asked_minor: int | None
-    """None captures all that was authorized; a refund names its amount; others have none."""
+    """Capture: None means all that was authorized. Refund: the amount. Other kinds: None."""
     whole: bool
-    """A refund of all that is left: refused where that is no longer `asked_minor`."""
+    """Refund all that is left: refused if that is no longer `asked_minor`."""
     expected_version: int | None
     reference: str
     at: datetime
@@ -101,7 +101,7 @@ def new_payment(
     card_fingerprint: Callable[[str], bytes],
     at: datetime,
 ) -> NewPayment:
-    """Return a payment and the operation that makes it, as they are written before the call."""
+    """Return a payment and the operation that creates it, as they are written before the call."""
     caller, operation_id = ask.caller, ids.new_id()
     method_type, brand, last4, exp_month, exp_year = _snapshot(body)
     payment = Payment(
@@ -146,7 +146,7 @@ def new_payment(
 
 
 def _snapshot(body: CreatePayment) -> tuple[str, str | None, str | None, int | None, int | None]:
-    """What is remembered of the way of paying: type, brand, last four, month and year of expiry."""
+    """Return what is stored of a payment method: type, brand, last four, expiry month and year."""
     method = body.payment_method
     if isinstance(method, CardMethod):
         card = method.card
@@ -157,7 +157,7 @@ def _snapshot(body: CreatePayment) -> tuple[str, str | None, str | None, int | N
 
 
 def _number_of(body: CreatePayment) -> str | None:
-    """What tells one card or bank account from another, to be hashed. None for a token."""
+    """Return the number that identifies a card or bank account, to be hashed. None for a token."""
     method = body.payment_method
     if isinstance(method, CardMethod):
         return method.card.number
@@ -189,7 +189,7 @@ def new_operation(
 def authorize_request(
     account: Account, operation: Operation, body: CreatePayment
 ) -> AuthorizeRequest:
-    """What the processor is asked. Holds the card for the length of the call."""
+    """Return the request to the processor. It holds the card, so keep it only for the call."""
     address = body.billing_address
     customer = body.customer
     return AuthorizeRequest(
@@ -208,9 +208,9 @@ def authorize_request(
 
 
 def follow_up_request(account: Account, operation: Operation, payment: Payment) -> FollowUpRequest:
-    """Return what the processor is asked to do to a payment that it took before."""
+    """Return the request to the processor for an operation on an existing payment."""
     transaction_id = payment.answer.transaction_id
-    assert transaction_id is not None, "only what the processor took can be followed up"
+    assert transaction_id is not None, "a payment without a transaction has no follow-ups"
     named: dict[str, Any] = {
         "account": account,
         "reference": operation.reference,
@@ -233,7 +233,7 @@ def follow_up_request(account: Account, operation: Operation, payment: Payment) 
                 captured_minor=payment.voidable_minor,
             )
         case Kind.AUTHORIZE | Kind.SALE:
-            raise AssertionError("an authorization follows nothing")
+            raise AssertionError("an authorization is not a follow-up")
         case _:
             assert_never(operation.kind)
 
@@ -259,14 +259,14 @@ def _method(body: CreatePayment) -> Card | AcceptToken | BankAccount:
 
 
 def _stored_credential(body: CreatePayment) -> StoredCredential | None:
-    told = body.stored_credential
-    if told is None:
+    credential = body.stored_credential
+    if credential is None:
         return None
     return StoredCredential(
-        initiator=told.initiator,
-        first=told.first,
-        recurring=told.recurring,
-        network_transaction_id=told.network_transaction_id,
+        initiator=credential.initiator,
+        first=credential.first,
+        recurring=credential.recurring,
+        network_transaction_id=credential.network_transaction_id,
     )
 
 
@@ -278,5 +278,5 @@ def _details(body: CreatePayment) -> PaymentDetails:
 
 
 def _text(value: object) -> str | None:
-    """A value as the JSON that a jsonb column takes."""
+    """Return a value as JSON for a jsonb column."""
     return None if value is None else _json.encode(value).decode()

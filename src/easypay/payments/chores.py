@@ -1,7 +1,7 @@
-"""What has to be done now and then, each chore by itself: one that fails stops no other.
+"""Periodic chores. Each runs by itself: one that fails stops no other.
 
-Each has a time limit, and a failure is tried again after a minute. None takes a lock that it would
-wait for longer than two seconds, so no chore stands in the way of payments.
+Each has a time limit and is retried a minute after a failure. None waits for a lock longer than two
+seconds, so no chore holds up payments.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ class Chore(NamedTuple):
 
 
 async def keep_doing(chore: Chore) -> None:
-    """Until cancelled."""
+    """Run a chore again and again until cancelled."""
     while True:
         try:
             async with asyncio.timeout(chore.limit_s):
                 await chore.work()
         except partitions.MonthsMissing as error:
-            log.critical("%s failed and is tried again in a minute: %s", chore.name, error)
+            log.critical("%s failed; next try in a minute: %s", chore.name, error)
         except Exception as error:
             log.error(
-                "%s failed and is tried again in a minute: %s: %s",
+                "%s failed; next try in a minute: %s: %s",
                 chore.name,
                 type(error).__name__,
                 error,
@@ -53,7 +53,7 @@ async def keep_doing(chore: Chore) -> None:
 def chores(
     pool: Any, months: partitions.Months, *, months_ahead: int, key_days: int
 ) -> list[Chore]:
-    """All chores of a gateway."""
+    """Return all chores of a gateway."""
 
     async def make_months() -> None:
         async with pool.acquire() as connection:
@@ -83,13 +83,13 @@ def chores(
 
 
 async def make_months_at_start(connection: Any, *, months_ahead: int) -> None:
-    """Make the months ahead. What cannot be made is an alarm while the present month is there.
+    """Make the months ahead. If some cannot be made but the present month exists, log that.
 
-    Raises MonthsMissing, or what the database said, where it is not.
+    Raises MonthsMissing if the present month is missing, and the database's errors.
     """
     try:
         await partitions.ensure(connection, months_ahead=months_ahead)
     except partitions.MonthsMissing as error:
         if not await partitions.has_present_month(connection):
             raise
-        log.critical("%s; the present month is there, and it is tried again", error)
+        log.critical("%s; the present month exists; the others will be tried again", error)

@@ -1,7 +1,7 @@
-"""Begin, call, record: how a payment is taken, captured, voided, refunded and reviewed.
+"""Begin, call, record: how a payment is created, captured, voided, refunded and reviewed.
 
-Two short commits with a network call between them. No connection, lock or transaction is held
-while the processor is asked. A reply leaves only after the commit it speaks of.
+Each flow makes two short commits with a network call between them. It holds no connection, lock or
+transaction during the call, and responds once the outcome is committed.
 """
 
 import asyncio
@@ -55,14 +55,14 @@ Call = Callable[[Account, Deadline], Awaitable[Outcome]]
 
 
 class Begun(NamedTuple):
-    """An operation that may be sent now: its intent is committed."""
+    """An operation that may be sent, because its intent is committed."""
 
     operation: Operation
     payment: Payment
 
 
 class Payments:
-    """The flows over their committers. One per process."""
+    """The payment flows. One per process."""
 
     def __init__(
         self,
@@ -95,54 +95,54 @@ class Payments:
         self._quiet = asyncio.Event()
 
     async def drain(self) -> None:
-        """Wait for every running flow: none is abandoned between its call and its record."""
+        """Wait for every running flow, so that none stops between its call and its record."""
         while self._running:
             self._quiet.clear()
             await self._quiet.wait()
 
-    # what merchants ask ----------------------------------------------------------------------
+    # requests of merchants -------------------------------------------------------------------
 
     async def get(self, caller: Caller, payment_id: UUID) -> Payment:
-        """One payment of the caller's, in the key's mode. Raises NotFound."""
+        """Return one of the caller's payments, in the key's mode. Raises NotFound."""
         payment = await self._read.submit(_key(caller, payment_id))
         if payment is None:
             raise _no_payment(payment_id)
         return payment
 
     async def create(self, ask: Ask, body: CreatePayment) -> Reply:
-        """Take a payment (`capture: automatic`) or hold it. The body has passed its checks.
+        """Take a payment, or only authorize it if `capture` is manual. The body is validated.
 
-        Raises what refuses it; a decline or an unknown outcome is a Reply.
+        Raises the reason if the request is refused; a decline or an unknown outcome is a Reply.
         """
-        return await self._to_the_end(self._create(ask, body))
+        return await self._run(self._create(ask, body))
 
     async def capture(
         self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
         """Capture all (`amount` None) or part of an authorization. `version` is If-Match's."""
-        return await self._to_the_end(self._follow(ask, Kind.CAPTURE, payment_id, amount, version))
+        return await self._run(self._follow(ask, Kind.CAPTURE, payment_id, amount, version))
 
     async def void(self, ask: Ask, payment_id: UUID, version: int | None) -> Reply:
-        """Undo an authorization, or a capture that has not settled."""
-        return await self._to_the_end(self._follow(ask, Kind.VOID, payment_id, None, version))
+        """Void an authorization, or a capture that has not settled."""
+        return await self._run(self._follow(ask, Kind.VOID, payment_id, None, version))
 
     async def refund(
         self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
-        """Give back `amount`, or all that is left. What has not settled is voided, all of it."""
-        return await self._to_the_end(self._follow(ask, Kind.REFUND, payment_id, amount, version))
+        """Refund `amount`, or all that is left. Before settlement only a full refund, as a void."""
+        return await self._run(self._follow(ask, Kind.REFUND, payment_id, amount, version))
 
     async def review(
         self, ask: Ask, payment_id: UUID, version: int | None, *, approve: bool
     ) -> Reply:
-        """Let a payment in review go ahead, or end it."""
+        """Approve or decline a payment in review."""
         kind = Kind.APPROVE if approve else Kind.DECLINE
-        return await self._to_the_end(self._follow(ask, kind, payment_id, None, version))
+        return await self._run(self._follow(ask, kind, payment_id, None, version))
 
-    # how it is done --------------------------------------------------------------------------
+    # begin, call, record ---------------------------------------------------------------------
 
-    async def _to_the_end(self, flow: Coroutine[Any, Any, Reply]) -> Reply:
-        """Count a flow for as long as it runs. Nobody cancels it: what was sent is recorded."""
+    async def _run(self, flow: Coroutine[Any, Any, Reply]) -> Reply:
+        """Run a flow and count it as running. Nobody cancels it: what was sent is recorded."""
         self._running += 1
         try:
             return await flow
@@ -162,7 +162,7 @@ class Payments:
         claimed = await self._begin.submit(new)
         if not claimed:
             use = await idempotency.use_of(self._pool, ask)
-            earlier = await self._carry_on(ask, new.operation.id, use)
+            earlier = await self._resume(ask, new.operation.id, use)
             if isinstance(earlier, Reply):
                 return earlier
             begun = earlier
@@ -196,12 +196,12 @@ class Payments:
         earlier: Begun | Reply
         begun = await self._begin_follow_up(ask, intent)
         if isinstance(begun, store.KeyUse):
-            earlier = await self._carry_on(ask, operation_id, begun)
+            earlier = await self._resume(ask, operation_id, begun)
             if isinstance(earlier, Reply):
                 return earlier
             begun = earlier
         elif kind is Kind.REFUND and _others_open(begun):
-            # Refunds whose outcome is unknown are asked about first.
+            # First ask about the other refunds with an unknown outcome.
             await self._resolver.resolve_payment(_key(ask.caller, payment_id))
 
         def call(account: Account, deadline: Deadline) -> Awaitable[Outcome]:
@@ -209,15 +209,15 @@ class Payments:
             return follow_up(self._processor, request, deadline)
 
         reply = await self._call_and_record(ask.caller, begun, call, started)
-        if kind is Kind.CAPTURE and reply.status >= 400:  # the processor may have let it go
+        if kind is Kind.CAPTURE and reply.status >= 400:  # the authorization may have expired
             await authorization_expiry.ask_soon(self._pool, begun.payment)
         return reply
 
     async def _begin_follow_up(self, ask: Ask, intent: FollowUp) -> Begun | store.KeyUse:
-        """Commit the intent; or return what its key was used for before.
+        """Commit the intent, or return what its key was used for before.
 
-        An unknown on the payment is asked about first, and then it is tried once more. Raises the
-        reason why the payment does not allow it.
+        If the payment has an operation with an unknown outcome, ask the processor about it and try
+        once more. Raises the reason if the payment does not allow the operation.
         """
         key = _key(ask.caller, intent.payment_id)
         for last_try in (False, True):
@@ -246,7 +246,7 @@ class Payments:
         return Begun(operation, payment)
 
     async def _refund_the_rest(self, intent: FollowUp) -> Begun | None:
-        """The same for a refund without an amount: of all that no other refund has reserved."""
+        """Commit a refund without an amount: of all that no other refund has reserved."""
         key = PaymentKey(intent.merchant_id, intent.mode, intent.payment_id)
         payment = await self._read.submit(key)
         if payment is None:
@@ -258,17 +258,17 @@ class Payments:
         """Return the reply to the first request with this key: see `idempotency.first_reply`."""
         return await idempotency.first_reply(self._pool, ask)
 
-    async def _carry_on(
+    async def _resume(
         self, ask: Ask, operation_id: UUID, use: store.KeyUse | None
     ) -> Begun | Reply:
-        """What a key that was used before leads to: see `idempotency.reply_or_operation`."""
-        standing = await idempotency.reply_or_operation(self._pool, ask, operation_id, use)
-        if isinstance(standing, Reply):
-            return standing
-        key = PaymentKey(standing.merchant_id, standing.mode, standing.payment_id)
+        """Return the reply or operation of a used key: see `idempotency.reply_or_operation`."""
+        earlier = await idempotency.reply_or_operation(self._pool, ask, operation_id, use)
+        if isinstance(earlier, Reply):
+            return earlier
+        key = PaymentKey(earlier.merchant_id, earlier.mode, earlier.payment_id)
         payment = await store.find_payment(self._pool, key)
         assert payment is not None, "an operation and its payment are written together"
-        return Begun(standing, payment)
+        return Begun(earlier, payment)
 
     async def _call_and_record(
         self,
@@ -284,7 +284,7 @@ class Payments:
         reach("before_send")
         login = caller.login
         account: Account | None
-        if login is not None and login.id is payment.login_id:  # as of every new payment
+        if login is not None and login.id is payment.login_id:  # true of every new payment
             account = login.account
         else:
             account = await self._account_of(caller, payment)
@@ -302,15 +302,15 @@ class Payments:
             )
             if recorded.state == LOST_OPERATION:
                 if begin_again is not None:
-                    # A standby took over that had not received the intent. It is written once more,
-                    # under the same ids, so that neither the money nor the key is forgotten.
+                    # A standby without the intent took over. Write the intent again, under the same
+                    # ids, so that neither the money nor the key is forgotten.
                     await begin_again()
                     recorded = await self._recorder.record(
                         operation, payment, outcome, processor_us=processor_us
                     )
                 if recorded.state == LOST_OPERATION:
                     recorded = provisional_reply(operation, payment, outcome)
-        except Exception as error:  # noqa: BLE001 - what the processor said is known, and kept
+        except Exception as error:  # noqa: BLE001 - whatever it is, keep the outcome
             self._kept.keep(operation, payment, outcome, processor_us, error)
             recorded = provisional_reply(operation, payment, outcome)
         reach("after_record")
@@ -328,7 +328,7 @@ class Payments:
         )
 
     async def _account_of(self, caller: Caller, payment: Payment) -> Account | None:
-        """The account that took the payment, whichever takes new ones today."""
+        """Return the account that took the payment, whichever account takes new payments today."""
         login = caller.login
         if payment.login_id is not None and (login is None or login.id != payment.login_id):
             try:
@@ -359,7 +359,7 @@ def _key(caller: Caller, payment_id: UUID) -> PaymentKey:
 
 
 def _others_open(begun: Begun) -> bool:
-    """Whether other refunds of the payment are open: more is reserved than this one asked for."""
+    """Whether other refunds of the payment are open: more is reserved than this one's amount."""
     return begun.payment.refund_reserved_minor > begun.operation.amount_minor
 
 

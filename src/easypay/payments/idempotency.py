@@ -1,7 +1,7 @@
-"""What stands under an idempotency key that was used before: a reply, or an operation to carry on.
+"""What a used idempotency key leads to: a stored reply, or an operation to resume.
 
 A key is claimed by the statements that begin an operation (`statements.py`), read from its header
-by `api/idempotency.py`, and purged by `purge.py`. `flows` asks here when a claim did not succeed.
+by `api/idempotency.py`, and purged by `purge.py`. `flows` calls this if a claim did not succeed.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from easypay.payments.model import Operation, Spent, State
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What the merchant is answered. `spent` is None where nothing was done: a replay."""
+    """The reply to the merchant. `spent` is None for a replay, which does nothing."""
 
     status: int
     body: bytes
@@ -32,31 +32,31 @@ async def use_of(pool: Any, ask: Ask) -> store.KeyUse | None:
 
 
 async def first_reply(pool: Any, ask: Ask) -> Reply | None:
-    """Return the reply to the first request with this key, where this one would be refused today.
+    """Return the reply to the first request with this key, if this one would be refused today.
 
-    None if the refusal stands: the key was not used, or for another request, or what it began was
-    never sent and would be sent now. Raises RequestInProgress.
+    None if the refusal stands: the key is unused, or belongs to another request, or its operation
+    was never sent and would be sent now. Raises RequestInProgress.
     """
     use = await use_of(pool, ask)
     if use is None or use.fingerprint != ask.fingerprint:
         return None
     if use.operation.reply_status is None and use.operation.state is State.NOT_SENT:
         return None
-    standing = await reply_or_operation(pool, ask, ids.new_id(), use)
-    assert isinstance(standing, Reply), "what was not sent is not taken up here"
-    return standing
+    reply = await reply_or_operation(pool, ask, ids.new_id(), use)
+    assert isinstance(reply, Reply), "an operation that was not sent is excluded above"
+    return reply
 
 
 async def reply_or_operation(
     pool: Any, ask: Ask, operation_id: UUID, use: store.KeyUse | None
 ) -> Reply | Operation:
-    """Return the reply that stands under a used key, or the operation to carry on.
+    """Return the stored reply of a used key, or the operation to resume.
 
-    The operation is our own (`operation_id`) if the begin had committed though its answer was
-    lost, or one that was proven never sent, taken up again.
+    The operation is our own (`operation_id`) if its begin committed but the answer was lost, or one
+    that was proven never sent and is restarted.
 
-    Raises IdempotencyKeyReused for another request's key, and RequestInProgress while the first
-    request is running.
+    Raises IdempotencyKeyReused if the key belongs to another request, and RequestInProgress while
+    the first request is running.
     """
     if use is None:
         raise RequestInProgress("The key was released just now. Try again.", retry_after_s=1)

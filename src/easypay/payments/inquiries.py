@@ -1,4 +1,4 @@
-"""What the processor is asked about one operation. Pure."""
+"""The inquiry to the processor about one operation. Pure."""
 
 from typing import Final
 
@@ -17,11 +17,11 @@ LISTED: Final = CREATES | {"refund"}
 """Kinds of operation that are transactions of their own."""
 
 OPEN: Final = frozenset({"in_flight", "unknown"})
-"""States of an operation that may have been carried out, and of which the outcome is not known."""
+"""States of an operation that may have been carried out, with an unknown outcome."""
 
 
 def request_of(case: Case, account: Account) -> InquiryRequest:
-    """What the processor is asked about one case."""
+    """Return the inquiry to the processor about one case."""
     reviewed = case.held or case.kind in REVIEWS
     transaction_id = None if case.kind in CREATES else case.parent_transaction_id
     return InquiryRequest(
@@ -37,18 +37,18 @@ def request_of(case: Case, account: Account) -> InquiryRequest:
 
 
 def _voidable(case: Case) -> int | None:
-    """The amount whose refund may have been made as a void: see Payment.voidable_minor."""
+    """Return the amount whose refund may have been made as a void: see Payment.voidable_minor."""
     if case.kind != "refund" or case.refunded_minor:
         return None
     return case.captured_minor or case.amount_minor
 
 
 def without_decision(case: Case, finding: Finding) -> Finding:
-    """Of a decision that was sent: while the payment is still held, nothing has been decided."""
+    """Turn the finding about a review decision into Absent while the payment is still held."""
     if (
         case.kind in REVIEWS
         and isinstance(finding, Found)
         and isinstance(finding.outcome, HeldForReview)
     ):
-        return Absent(searched=f"what has been decided: {finding.evidence}")
+        return Absent(searched=f"the review's decisions: {finding.evidence}")
     return finding

@@ -1,13 +1,13 @@
-"""What the processor turns out to have done after we had said that it had not.
+"""Operations that were called absent and that the processor carried out after all.
 
-The shop was told that its payment failed, and may have taken the money another way since. So a
-late charge is given back by default: by an operation of its own, begun and recorded like any
-other, while the payment stays failed. A merchant who would rather have the money sets
-`late_charges` to `keep`.
+The merchant was told that the payment failed, and may have taken the money another way since. So
+by default a late charge is given back, by an operation that is begun and recorded like any other,
+while the payment stays failed. A merchant who prefers to keep the money sets `late_charges` to
+`keep`.
 
-Captures, voids and refunds that come late correct the state to the truth where the money rules
-allow it. What they do not allow, and what cannot be matched beyond doubt, waits for a person.
-Every late charge has a row of its own in `late_charges`, an event, and a critical line.
+Late captures, voids and refunds correct the payment if the money rules allow it. If they do not,
+or if the match is in doubt, a person has to decide. Every late charge has a row in `late_charges`,
+an event, and a critical log line.
 """
 
 import logging
@@ -62,7 +62,7 @@ _MOVE: Final = """
     UPDATE late_charges SET state = $3, reason = coalesce($4, reason), changed_at = db_now()
      WHERE merchant_id = $1 AND operation_id = $2 AND state = $5
 """
-# `changed_at` is the fence: of two that have read the same row, one begins.
+# `changed_at` is the fence: of two processes that read the same row, only one begins.
 _BEGIN: Final = """
     WITH taken AS (
         UPDATE late_charges l
@@ -106,7 +106,7 @@ class Late:
     async def found(
         self, operation: Operation, payment: Payment, learned: Learned, evidence: str
     ) -> bool:
-        """An operation that was called absent was found. Returns whether the watch may end."""
+        """Handle a found operation that was called absent. Returns whether its watch may end."""
         if operation.state != "absent":
             return True
         if isinstance(learned, HeldForReview):
@@ -115,17 +115,17 @@ class Late:
             )
             return True
         if not isinstance(learned, Approved):
-            return True  # it moved no money, as we said
+            return True  # no money moved, so absent was right
         if operation.kind not in CREATES:
             return await self._correct(operation, payment, learned, evidence)
         doubt = _doubt(payment, learned)
         if doubt is not None:
             await self._needs_person(operation, payment, learned.transaction_id, doubt, evidence)
             return True
-        wish = await self._pool.fetchval(
+        preference = await self._pool.fetchval(
             "SELECT late_charges FROM merchants WHERE merchant_id = $1", operation.merchant_id
         )
-        if wish == "keep":
+        if preference == "keep":
             return await self._correct(operation, payment, learned, evidence)
         if await self._note(
             operation, payment, learned.transaction_id, "returning", None, evidence
@@ -137,7 +137,7 @@ class Late:
                 learned.transaction_id,
             )
         if payment.card_last4 is None and learned.card_last4 is not None:
-            # Paid with a token: only the charge tells the card, and a refund must name it.
+            # Paid with a token: only the charge shows the card, and a refund must name it.
             await self._pool.execute(
                 _CARD,
                 payment.merchant_id,
@@ -146,7 +146,7 @@ class Late:
                 learned.card_last4,
                 learned.card_brand,
             )
-        # The watch goes on for another purpose, and its first step is due at once.
+        # The watch goes on, to give the charge back. Its first step is due at once.
         await self._pool.execute(
             "UPDATE watched_operations SET purpose = 'return', next_look_at = db_now(),"
             " until = db_now() + make_interval(secs => $3)"
@@ -160,14 +160,14 @@ class Late:
     async def _correct(
         self, operation: Operation, payment: Payment, learned: Approved, evidence: str
     ) -> bool:
-        """Make the rows say what happened, if the money rules allow it."""
+        """Correct the rows to what happened, if the money rules allow it."""
         seen_on_payment = operation.kind != "refund" or learned.voided
         if operation.kind not in CREATES:
             if payment.active_operation is not None:
-                return False  # that one goes first
+                return False  # the active operation goes first
             if seen_on_payment and not can_explain(operation.kind, payment.status):
-                return True  # a later operation has done the same; this one may not have
-        # Noted first: a process that dies after the correction would not come back to note it.
+                return True  # a later operation has done the same, and perhaps not this one
+        # Note it first: if the process dies after the correction, nothing would note it later.
         state = "kept" if operation.kind in CREATES else "corrected"
         await self._note(operation, payment, learned.transaction_id, state, None, evidence)
         why = Evidence(source="inquiry", finding=f"late: {evidence}", at=rfc3339(clock.now()))
@@ -178,10 +178,10 @@ class Late:
             await self._move(
                 operation.merchant_id, operation.id, "needs_person", reason, were=state
             )
-            _say_needs_person(operation, learned.transaction_id, reason)
+            _log_needs_person(operation, learned.transaction_id, reason)
             return True
         if recorded.state == "absent":
-            return False  # somebody else is at it
+            return False  # another process is working on it
         log.critical(
             "late charge: operation %s was called absent, and the processor did it as %s; the "
             "payment says so now",
@@ -199,7 +199,7 @@ class Late:
         evidence: str,
     ) -> None:
         if await self._note(operation, payment, transaction_id, "needs_person", reason, evidence):
-            _say_needs_person(operation, transaction_id, reason)
+            _log_needs_person(operation, transaction_id, reason)
 
     async def _note(
         self,
@@ -210,7 +210,7 @@ class Late:
         reason: str | None,
         evidence: str,
     ) -> bool:
-        """The row and its event. Returns whether they are new."""
+        """Write the late charge's row and event. Returns whether they are new."""
         current = await store.find_payment(
             self._pool, PaymentKey(payment.merchant_id, payment.mode, payment.id)
         )
@@ -237,7 +237,7 @@ class Late:
     # giving back -------------------------------------------------------------------------------
 
     async def give_back_again(self, case: Case, account: Account) -> bool:
-        """The next step of giving a late charge back. Returns whether there is none left."""
+        """Take the next step of giving a late charge back. Returns whether it was the last."""
         row = await self._pool.fetchrow(
             "SELECT state, changed_at FROM late_charges"
             " WHERE merchant_id = $1 AND operation_id = $2",
@@ -250,8 +250,8 @@ class Late:
             self._pool, PaymentKey(case.merchant_id, case.mode, case.payment_id)
         )
         assert payment is not None, "payments are never deleted"
-        kind = _way_back(case.kind, payment)
-        deadline = Deadline(monotonic() + self._call_deadline_s)  # ages count from the begin
+        kind = _return_kind(case.kind, payment)
+        deadline = Deadline(monotonic() + self._call_deadline_s)  # set before the operation's begin
         operation_id = ids.new_id()
         begun = await self._pool.fetchval(
             _BEGIN,
@@ -262,11 +262,11 @@ class Late:
             ids.reference(operation_id),
             row["changed_at"],
         )
-        if not begun:  # one is open, and ends by itself; an approved one ends the matter
+        if not begun:  # an open operation ends by itself; an approved one settles the late charge
             await self._settle_approved(case)
             return False
         operation = await store.find_operation(self._pool, case.merchant_id, operation_id)
-        assert operation is not None, "it was begun just now"
+        assert operation is not None, "the operation was begun above"
         outcome = await self._send(operation, payment, account, deadline)
         recorded = await self._recorder.record(operation, payment, outcome)
         await self.returned(operation, recorded.state, outcome)
@@ -299,7 +299,7 @@ class Late:
         )
 
     async def returned(self, operation: Operation, state: str, outcome: Learned) -> None:
-        """What becomes of a late charge when the operation that gives it back has ended."""
+        """Update a late charge after the operation that gives it back has ended."""
         assert operation.gives_back is not None
         if state == "approved":
             await self._move(operation.merchant_id, operation.gives_back, "returned", None)
@@ -340,7 +340,7 @@ class Late:
         await self._pool.execute(_MOVE, merchant_id, operation_id, state, reason, were)
 
 
-def _say_needs_person(operation: Operation, transaction_id: str, reason: str) -> None:
+def _log_needs_person(operation: Operation, transaction_id: str, reason: str) -> None:
     log.critical(
         "late charge: operation %s was called absent, and the processor has it as %s: %s; "
         "needs a person",
@@ -351,30 +351,31 @@ def _say_needs_person(operation: Operation, transaction_id: str, reason: str) ->
 
 
 def _doubt(payment: Payment, learned: Approved) -> str | None:
-    """Why a charge that carries our reference may still not be this payment's."""
+    """Return why a charge with our reference may still not be this payment's, or None."""
     if payment.card_last4 and learned.card_last4 and payment.card_last4 != learned.card_last4:
-        return f"it is of a card that ends in {learned.card_last4}, not {payment.card_last4}"
+        return f"its card ends in {learned.card_last4}, not {payment.card_last4}"
     if payment.status != "failed":
         return f"the payment is {payment.status}"
     return None
 
 
 def can_explain(kind: str, status: str) -> bool:
-    """Is a payment as it was when such an operation began, so that nothing else has done this?"""
+    """Whether the payment has the status in which such an operation begins. If not, a later
+    operation has changed it."""
     match kind:
         case "capture":
             return status == "authorized"
         case "void":
             return status in ("authorized", "captured", "in_review")
-        case "refund":  # that was done by a void
+        case "refund":  # one that was made as a void
             return status == "captured"
         case _:
             return status == "in_review"
 
 
-def _way_back(kind: str, payment: Payment) -> str:
-    """An authorization is let go by a void; a sale by a void or, once settled, a refund. A bank
-    account's sale only by a void: once settled, a person decides."""
+def _return_kind(kind: str, payment: Payment) -> str:
+    """Return how to give a charge back. An authorization is voided; a sale is refunded, which is a
+    void before settlement. A bank account's sale is only voided: once settled, a person decides."""
     if kind == "authorize" or payment.method_type == "bank_account":
         return "void"
     return "refund"

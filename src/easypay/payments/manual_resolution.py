@@ -1,9 +1,9 @@
-"""What a person ends by hand: an operation whose outcome nobody can learn, a late charge.
+"""What a person ends by hand: an operation whose outcome nobody can learn, or a late charge.
 
-A person's word is taken for absence alone, and even then the operation stays watched. That money
-moved is asked of the processor before it is written down. Every outcome enters through the same
-door as any other, with its reason as evidence, and leaves an entry that nobody can change. What is
-refused changes no outcome and leaves none.
+A person's word is enough for absence only, and even then the operation stays watched. That money
+moved is verified at the processor before it is recorded. Every outcome is recorded like any other,
+with the person's reason as evidence, and adds an audit entry that nobody can change. A refused
+request changes no outcome and adds no entry.
 """
 
 import re
@@ -44,22 +44,22 @@ LONGEST_REASON: Final = 500
 _QUESTION_S: Final = 60.0
 _TRANSACTION_ID: Final = re.compile("[1-9][0-9]{0,19}")
 _ENDED: Final = {
-    "approved": "it is approved: the processor did it, and the payment says so",
-    "declined": "it is declined: the processor said no, and that is an outcome",
-    "rejected": "it is rejected: the processor would not take it, and that is an outcome",
-    "not_sent": "it is proven never to have left, so nothing can have been charged; it ends by "
+    "approved": "the operation is approved: the processor did it, and the payment shows it",
+    "declined": "the operation is declined: its outcome is known",
+    "rejected": "the operation is rejected: its outcome is known",
+    "not_sent": "the operation was never sent, so nothing can have been charged; it ends by "
     "itself within a minute if nobody repeats it",
-    "held": "it is held for review at the processor, which is no unknown; decide on it there, or "
-    "by POST /payments/{id}/approve or /decline",
+    "held": "the operation is held for review: decide at the processor, or with "
+    "POST /payments/{id}/approve or /decline",
 }
 
 
 class Refused(Exception):
-    """It is not done. Says why, in a sentence for the person who asked."""
+    """The request is refused. Says why, in a sentence for the person who made it."""
 
 
 class Done(msgspec.Struct, frozen=True):
-    """What was done, as it stands in the audit entry."""
+    """What was done, as stored in the audit entry."""
 
     operation_id: str
     reference: str
@@ -69,8 +69,8 @@ class Done(msgspec.Struct, frozen=True):
 
 
 def bounds(text: str) -> tuple[UUID, UUID] | None:
-    """Between which ids an operation lies that a person names by reference or id (op_…). None where
-    the text is neither."""
+    """Return the lowest and highest id of the operation that a reference or an id (op_…) names.
+    None if the text is neither."""
     typed = ids.parse(ids.OPERATION, text)
     if typed is not None:
         return typed, typed
@@ -81,12 +81,12 @@ def bounds(text: str) -> tuple[UUID, UUID] | None:
 
 
 def is_transaction_id(text: str) -> bool:
-    """Is it a number such as the processor gives to transactions?"""
+    """Whether the text has the form of the processor's transaction ids."""
     return bool(_TRANSACTION_ID.fullmatch(text))
 
 
 def wrong_reason(text: str) -> str | None:
-    """Why a text gives no reason that can be kept; None where it does."""
+    """Return why a text cannot be stored as a reason, or None."""
     if not text.strip() or len(text) > LONGEST_REASON or not text.isprintable():
         return f"a reason is one line of 1 to {LONGEST_REASON} characters"
     if contains_card_number(text):
@@ -95,13 +95,13 @@ def wrong_reason(text: str) -> str | None:
 
 
 def wrong_actor(text: str) -> str | None:
-    """Why a text names nobody; None where it does."""
+    """Return why a text cannot be stored as a person's name, or None."""
     wrong = inputs.wrong_name(text)
     return None if wrong is None else wrong[1]
 
 
 async def find(runner: Any, text: str) -> Known:
-    """What a person names, with all that is known of it. Raises Refused where there is nothing."""
+    """Return the operation that a person names, with all that is known. Raises Refused if none."""
     between = bounds(text)
     operation = None if between is None else await operation_details.find(runner, *between)
     if operation is None:
@@ -137,7 +137,7 @@ class ByHand:
         self._watching = Watching(pool=connection, processor=processor, late=self._late)
 
     async def absent(self, text: str, because: str) -> Done:
-        """No charge was found, says the person, who may have asked the processor by telephone.
+        """Record absence on the word of the person, who may have asked the processor by telephone.
 
         Raises Refused.
         """
@@ -146,21 +146,21 @@ class ByHand:
         login = await self._login(before)
         learned = Absent(searched=f"what {self._actor} looked through")
         finding = f"absent: {self._actor} says that no charge was found: {because}"
-        # Before it is called absent, so that no crash can make us forget to watch.
+        # Before it is called absent, so that no crash can lose the watch.
         await self._watching.begin(login.digest, [operation_details.case_of(before)])
         return await self._record(before, learned, finding, {"as": "absent", "reason": because})
 
     async def charged(self, text: str, transaction_id: str, because: str) -> Done:
-        """The processor did it, says the person, and the processor must say so too. Raises Refused.
+        """Record that the processor did it, which the processor must confirm. Raises Refused.
 
-        What had been called absent is handled as any late charge.
+        If the operation had been called absent, it is handled like any late charge.
         """
         before = await find(self._connection, text)
         late = before.operation.state == "absent"
         if late and before.late is not None:
             raise Refused(
-                f"its charge is known already, as late charge {before.late['transaction_id']}, "
-                f"which is {before.late['state']}: see `easypay late-charges list`"
+                f"its late charge {before.late['transaction_id']} is known already and is "
+                f"{before.late['state']}: see `easypay late-charges list`"
             )
         if not late:
             self._must_be_open(before)
@@ -176,39 +176,39 @@ class ByHand:
         state = before.operation.state
         if state == "in_flight" and before.age_s <= self._call_s:
             raise Refused(
-                f"its call may still be under way: it began {before.age_s:.0f} s ago; try again "
-                f"after {self._call_s:.0f} s"
+                f"its call may still be running: it began {before.age_s:.0f} s ago; try again when "
+                f"it is {self._call_s:.0f} s old"
             )
         if state == "absent":
             raise Refused(
-                "it is absent already, and the payment says so; if the processor has charged it "
-                "after all: --as charged --transaction-id …"
+                "the operation is absent already, and the payment shows it; if the processor has "
+                "charged it after all, use --as charged --transaction-id …"
             )
         if state not in OPEN:
             raise Refused(_ENDED[state])
 
-    # whose lists tell ----------------------------------------------------------------------------
+    # the account ---------------------------------------------------------------------------------
 
-    async def _login(self, of: Known) -> Login:
-        """The account that took the payment."""
+    async def _login(self, before: Known) -> Login:
+        """Return the account that took the payment. Raises Refused."""
         try:
-            login = await self._login_of_payment(of)
+            login = await self._login_of_payment(before)
         except VaultError as error:
-            raise Refused(f"the account that was asked cannot be used: {error}") from None
+            raise Refused(f"the processor account cannot be used: {error}") from None
         if login is None:
             raise Refused(
-                "nobody knows which processor account was asked: the payment is of an older "
-                "version, and its merchant has none now; set it with `easypay merchant account`"
+                "the processor account is unknown: an older version took the payment, and the "
+                "merchant has no account now; set it with `easypay merchant account`"
             )
         return login
 
-    async def _login_of_payment(self, of: Known) -> Login | None:
-        payment = of.payment
+    async def _login_of_payment(self, before: Known) -> Login | None:
+        payment = before.payment
         if payment.login_id is not None:
             return await self._directory.login(payment.merchant_id, payment.login_id)
-        if of.unresolved is not None and of.unresolved["account"] is not None:
-            return await self._directory.login_of_account(of.unresolved["account"])
-        # Taken by an older version: its account is today's, and no other has been kept.
+        if before.unresolved is not None and before.unresolved["account"] is not None:
+            return await self._directory.login_of_account(before.unresolved["account"])
+        # An older version took the payment and stored no account: use the newest one.
         newest = await self._connection.fetchval(
             "SELECT id FROM processor_logins WHERE merchant_id = $1 AND mode = $2"
             " ORDER BY saved_at DESC LIMIT 1",
@@ -219,12 +219,12 @@ class ByHand:
             return await self._directory.current_login(payment.merchant_id, payment.mode)
         return await self._directory.login(payment.merchant_id, newest)
 
-    # what the processor says ---------------------------------------------------------------------
+    # verification --------------------------------------------------------------------------------
 
     async def _verified(
         self, before: Known, account: Account, transaction_id: str
     ) -> tuple[Approved | Declined, str]:
-        """The outcome that the processor's own details prove, and its words. Raises Refused."""
+        """Return the outcome that the processor's details prove, with evidence. Raises Refused."""
         case, operation = operation_details.case_of(before), before.operation
         request = request_of(case, account)
         deadline = Deadline(monotonic() + _QUESTION_S)
@@ -234,21 +234,21 @@ class ByHand:
             finding = await self._processor.inquire_transaction(request, transaction_id, deadline)
         elif transaction_id != parent:
             raise Refused(
-                f"a {operation.kind} changes its parent, transaction {parent}, and makes none of "
-                "its own: name that one"
+                f"a {operation.kind} changes its parent transaction and has no transaction of its "
+                f"own: use {parent}"
             )
         else:
             finding = without_decision(case, await self._processor.inquire(request, deadline))
         match finding:
             case Found(outcome=Approved() as outcome):
                 if operation.kind == "decline":
-                    raise Refused(f"it was approved, not declined: {finding.evidence}")
+                    raise Refused(f"the payment was approved, not declined: {finding.evidence}")
                 if own:
                     _must_be_of_card(before, outcome)
                 elif operation.kind == "refund" and not outcome.voided:
                     raise Refused(
-                        f"{transaction_id} is the payment itself; the refund is transaction "
-                        f"{outcome.transaction_id}: name that one"
+                        f"{transaction_id} is the payment itself; use the refund's transaction, "
+                        f"{outcome.transaction_id}"
                     )
                 return outcome, finding.evidence
             case Found(outcome=Declined() as declined) if operation.kind == "decline":
@@ -261,7 +261,7 @@ class ByHand:
             case Inconclusive():
                 raise Refused(f"it cannot be verified at the processor: {finding.reason}")
 
-    # what is written -----------------------------------------------------------------------------
+    # recording -----------------------------------------------------------------------------------
 
     async def _record(
         self, before: Known, learned: Learned, finding: str, detail: dict[str, str]
@@ -278,10 +278,10 @@ class ByHand:
                 operation, before.payment, learned, evidence=evidence
             )
         except (InvalidState, asyncpg.CheckViolationError) as error:
-            raise Refused(f"the payment cannot follow: {error}") from None
-        after = await operation_details.gather(self._connection, await self._again(operation))
-        kept = msgspec.json.decode(after.operation.evidence or "{}")
-        if kept.get("finding") != finding:
+            raise Refused(f"the payment does not allow this outcome: {error}") from None
+        after = await operation_details.gather(self._connection, await self._reload(operation))
+        stored = msgspec.json.decode(after.operation.evidence or "{}")
+        if stored.get("finding") != finding:
             raise Refused(f"somebody else was first: the operation is {after.operation.state}")
         if recorded.state not in resolver_rows.STILL_OPEN:
             await resolver_rows.close(self._connection, [operation_details.case_of(before)])
@@ -298,25 +298,25 @@ class ByHand:
         detail: dict[str, str],
     ) -> Done:
         case = msgspec.structs.replace(operation_details.case_of(before), purpose="absent")
-        if before.watched is None:  # the three days are over: what is given back needs its row
+        if before.watched is None:  # its three days are over, but giving back needs the watch row
             await self._watching.begin(login.digest, [case])
         over = await self._late.found(before.operation, before.payment, learned, finding)
         after = await operation_details.gather(
-            self._connection, await self._again(before.operation)
+            self._connection, await self._reload(before.operation)
         )
         if after.late is None and after.operation.state == "absent":
             raise Refused(
-                "nothing was changed: another operation has the payment just now, or a later one "
+                "nothing was changed: another operation on the payment is running, or a later one "
                 "has done the same"
             )
         if over:
             await resolver_rows.close(self._connection, [case])
         return await self._audit(before, after, finding, detail)
 
-    async def _again(self, operation: Any) -> Any:
+    async def _reload(self, operation: Any) -> Any:
         found = await operation_details.find(self._connection, operation.id, operation.id)
         if found is None:
-            raise Refused("the database does not have the operation any more")
+            raise Refused("the operation is no longer in the database")
         return found
 
     async def _audit(
@@ -325,8 +325,8 @@ class ByHand:
         done = Done(
             operation_id=ids.typed(ids.OPERATION, before.operation.id),
             reference=before.operation.reference,
-            before=_standing(before),
-            after=_standing(after),
+            before=_states(before),
+            after=_states(after),
             evidence=evidence,
         )
         more = {"before": done.before, "after": done.after, "evidence": evidence}
@@ -337,7 +337,7 @@ class ByHand:
 
 
 async def close_late_charge(connection: Any, text: str, because: str, actor: str) -> Done:
-    """A person has dealt with a late charge, or needs no more done about it. Raises Refused."""
+    """Close a late charge that a person has dealt with, or that needs no more. Raises Refused."""
     before = await find(connection, text)
     if before.late is None:
         raise Refused("no late charge of this operation is known")
@@ -346,7 +346,7 @@ async def close_late_charge(connection: Any, text: str, because: str, actor: str
         raise Refused(f"its late charge is {state}: nothing is left to do")
     busy = [each.reference for each in before.gives_back if each.state in (*OPEN, "not_sent")]
     if busy:
-        raise Refused(f"it is being given back just now, by operation {busy[0]}, which ends first")
+        raise Refused(f"operation {busy[0]} is giving it back: wait until that operation has ended")
     async with connection.transaction():
         closed = await connection.fetchval(
             "UPDATE late_charges SET state = 'closed', reason = $3, changed_at = db_now()"
@@ -362,8 +362,8 @@ async def close_late_charge(connection: Any, text: str, because: str, actor: str
         done = Done(
             operation_id=ids.typed(ids.OPERATION, operation.id),
             reference=operation.reference,
-            before=_standing(before) | {"reason": before.late["reason"]},
-            after=_standing(after),
+            before=_states(before) | {"reason": before.late["reason"]},
+            after=_states(after),
             evidence=before.late["evidence"],
         )
         detail = {"reason": because, "before": done.before, "after": done.after}
@@ -372,16 +372,16 @@ async def close_late_charge(connection: Any, text: str, because: str, actor: str
 
 
 def _must_be_of_card(before: Known, outcome: Approved) -> None:
-    """Raises Refused where the money is another card's, or nobody can tell."""
+    """Raise Refused if the charge is of another card, or its card is not shown."""
     ours, theirs = before.payment.card_last4, outcome.card_last4
     if ours and ours != theirs:
         shown = f"ends in {theirs}" if theirs else "is not shown"
-        raise Refused(f"it is of another card: theirs {shown}, the payment's ends in {ours}")
+        raise Refused(f"the charge's card {shown}, the payment's card ends in {ours}")
 
 
-def _standing(of: Known) -> dict[str, str | None]:
+def _states(known: Known) -> dict[str, str | None]:
     return {
-        "operation": of.operation.state,
-        "payment": of.payment.status,
-        "late_charge": None if of.late is None else of.late["state"],
+        "operation": known.operation.state,
+        "payment": known.payment.status,
+        "late_charge": None if known.late is None else known.late["state"],
     }

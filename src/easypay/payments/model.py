@@ -1,8 +1,8 @@
-"""What a payment and an operation are: rows, as the gateway holds them.
+"""Payments and operations, as rows.
 
-What the processor says of either is one `ProcessorAnswer`, and what the merchant says of a payment
-one `PaymentDetails`. `PAYMENT_COLUMNS` and `OPERATION_COLUMNS` are the columns in the order in
-which `payment_of` and `operation_of` take them.
+`ProcessorAnswer` holds what the processor answered, `PaymentDetails` the merchant's own texts.
+`PAYMENT_COLUMNS` and `OPERATION_COLUMNS` list the columns in the order that `payment_of` and
+`operation_of` expect.
 """
 
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ from easypay.processors.base import ProcessorAnswer
 
 
 class Kind(StrEnum):
-    """What is asked of the processor. All but refunds hold their payment alone; refunds share it
-    and reserve an amount."""
+    """What the processor is asked to do. A payment has one open operation at a time, except that
+    several refunds may be open: each reserves its amount."""
 
     AUTHORIZE = "authorize"
     SALE = "sale"
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 
 class State(StrEnum):
-    """What is known of an operation."""
+    """What is known about an operation's outcome."""
 
     IN_FLIGHT = "in_flight"
     UNKNOWN = "unknown"
@@ -46,13 +46,13 @@ class State(StrEnum):
 
 KIND: Final = {kind.value: kind for kind in Kind}
 STATE: Final = {state.value: state for state in State}
-"""By name. The same as `Kind(name)` and `State(name)`, in a tenth of the time."""
+"""By name: ten times as fast as `Kind(name)` and `State(name)`."""
 
 CREATES: Final = frozenset({Kind.AUTHORIZE, Kind.SALE})
-"""Kinds of operation that make a payment."""
+"""Kinds of operation that create a payment."""
 
 REVIEWS: Final = frozenset({Kind.APPROVE, Kind.DECLINE})
-"""Kinds of operation that end a review."""
+"""Kinds of operation that decide a review."""
 
 
 class Payment(msgspec.Struct, frozen=True, gc=False):
@@ -82,19 +82,19 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     created_at: datetime
     updated_at: datetime
     login_id: UUID | None
-    """The merchant's processor account that took it; None where it is the account of today."""
+    """The processor account that took the payment; None means the merchant's current account."""
     details: PaymentDetails
     answer: ProcessorAnswer
 
     @property
     def voidable_minor(self) -> int | None:
-        """What a refund must ask for to be done by a void while the payment has not settled: all
-        that was captured. None where some was refunded, so that it has settled."""
+        """The amount whose refund is made as a void before settlement: all that was captured.
+        None if part of it was refunded, because then the payment has settled."""
         return None if self.refunded_minor else self.captured_minor
 
     @property
     def refundable_minor(self) -> int:
-        """What is left to refund, not counting refunds whose outcome is open."""
+        """The amount that is neither refunded nor reserved by an open refund."""
         return self.captured_minor - self.refunded_minor - self.refund_reserved_minor
 
 
@@ -119,15 +119,14 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     reply_body: bytes | None = None
     finished_at: datetime | None = None
     voided: bool = False
-    """Of an approved refund: it was done by a void, because the payment had not settled."""
+    """The refund was made as a void, because the payment had not settled."""
     gives_back: UUID | None = None
-    """The operation whose late charge it gives back; None for what a merchant asked for."""
+    """The operation whose late charge this one gives back; None if a merchant asked for it."""
     answer: ProcessorAnswer = ProcessorAnswer()
 
 
 class Spent(msgspec.Struct, frozen=True, gc=False):
-    """What a money request spent its time on, in seconds: our two commits, and the processor
-    between them."""
+    """Where a money request spent its time, in seconds: our two commits and the processor."""
 
     begin_s: float
     processor_s: float
@@ -135,7 +134,7 @@ class Spent(msgspec.Struct, frozen=True, gc=False):
 
 
 class PaymentKey(msgspec.Struct, frozen=True, gc=False):
-    """Whose payment, and which."""
+    """Identifies a payment."""
 
     merchant_id: UUID
     mode: str
@@ -148,11 +147,11 @@ _COLUMN_OF: Final = {"code": "processor_code", "message": "processor_message"} |
 }
 OPERATION_ANSWER: Final = ProcessorAnswer.__struct_fields__[:6]
 PAYMENT_ANSWER: Final = ProcessorAnswer.__struct_fields__[:11]
-"""The fields of an answer that a row remembers; a payment has a card of its own."""
+"""The fields of an answer that each row stores; a payment has its own card columns."""
 
 
 def column_of(field: str) -> str:
-    """Return the column of a field of `ProcessorAnswer`."""
+    """Return the column that stores a field of `ProcessorAnswer`."""
     return _COLUMN_OF.get(field, field)
 
 
@@ -170,7 +169,7 @@ _STATE_AT: Final = _OPERATION_OWN.index("state")
 
 
 def payment_of(row: Iterable[Any]) -> Payment:
-    """Return the payment of a row of PAYMENT_COLUMNS."""
+    """Return the payment in a row of PAYMENT_COLUMNS."""
     own = list(row)
     own[_DETAILS_AT:] = (
         PaymentDetails(*own[_DETAILS_AT:_PAYMENT_ANSWER_AT]),
@@ -181,7 +180,7 @@ def payment_of(row: Iterable[Any]) -> Payment:
 
 
 def operation_of(row: Iterable[Any]) -> Operation:
-    """Return the operation of a row of OPERATION_COLUMNS."""
+    """Return the operation in a row of OPERATION_COLUMNS."""
     own = list(row)
     own[_OPERATION_ANSWER_AT:] = (ProcessorAnswer(*own[_OPERATION_ANSWER_AT:]),)
     own[_KIND_AT], own[_STATE_AT] = KIND[own[_KIND_AT]], STATE[own[_STATE_AT]]

@@ -1,7 +1,7 @@
-"""Everything that is known of an operation, and the lists that a person works through. SQL only.
+"""Everything that is known about an operation, and lists of operations. SQL only.
 
-Every function takes an asyncpg pool or connection. Unlike the API's reads these go over all
-merchants, so they are for the command line.
+Every function takes an asyncpg pool or connection. Unlike the API's reads these cover all
+merchants, so only the command line uses them.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ Row = Any
 
 
 class Known(msgspec.Struct, frozen=True):
-    """An operation with all that there is about it."""
+    """An operation with everything that is stored about it."""
 
     operation: Operation
     payment: Payment
     age_s: float
-    """Since it began, by the database's clock."""
+    """Seconds since it began, by the database's clock."""
     unresolved: Row | None
     watched: Row | None
     late: Row | None
@@ -46,8 +46,8 @@ class Known(msgspec.Struct, frozen=True):
     audit: list[Row]
 
 
-# Ids lie within one month and the merchants are few, so this is one short look into each one's
-# primary key.
+# The ids lie within one month and merchants are few, so this is one short look-up by primary key
+# for each merchant.
 _FIND: Final = f"""
     SELECT {OPERATION_COLUMNS} FROM operations
      WHERE merchant_id IN (SELECT merchant_id FROM merchants) AND id BETWEEN $1 AND $2
@@ -57,14 +57,14 @@ _OF_OPERATION: Final = "WHERE merchant_id = $1 AND operation_id = $2"
 
 
 async def find(runner: Runner, low: UUID, high: UUID) -> Operation | None:
-    """The one operation with an id between the two, of whichever merchant. None where there is
-    none, or where two share their first hundred bits, which nobody will live to see."""
+    """Return the only operation, of any merchant, with an id from `low` to `high`. None if there is
+    none, or if two ids share their first hundred bits, which practically never happens."""
     rows = await runner.fetch(_FIND, low, high)
     return operation_of(rows[0]) if len(rows) == 1 else None
 
 
 async def gather(runner: Runner, operation: Operation) -> Known:
-    """What is known of it now."""
+    """Return everything that is known about an operation now."""
     merchant_id, operation_id = operation.merchant_id, operation.id
     payment = await find_payment(
         runner, PaymentKey(merchant_id, operation.mode, operation.payment_id)
@@ -112,10 +112,10 @@ async def gather(runner: Runner, operation: Operation) -> Known:
     )
 
 
-def case_of(of: Known) -> Case:
-    """The operation as the resolver would have it, open and not watched."""
-    operation, payment = of.operation, of.payment
-    searched: Sequence[str] = [] if of.unresolved is None else of.unresolved["searched"]
+def case_of(known: Known) -> Case:
+    """Return the operation as a case of the resolver that is open and not watched."""
+    operation, payment = known.operation, known.payment
+    searched: Sequence[str] = [] if known.unresolved is None else known.unresolved["searched"]
     return Case(
         merchant_id=operation.merchant_id,
         operation_id=operation.id,
@@ -145,11 +145,11 @@ def case_of(of: Known) -> Case:
     )
 
 
-# as people and scripts see it ---------------------------------------------------------------------
+# output for people and scripts --------------------------------------------------------------------
 
 
 class OpenView(msgspec.Struct, frozen=True):
-    """An operation whose outcome is still looked for, or that is held for review."""
+    """An operation that is unresolved or held for review."""
 
     reference: str
     operation_id: str
@@ -167,7 +167,7 @@ class OpenView(msgspec.Struct, frozen=True):
 
 
 class WatchedView(msgspec.Struct, frozen=True):
-    """An operation that nobody waits for, and that is looked for all the same."""
+    """An operation that is still watched although no request waits for it."""
 
     reference: str
     operation_id: str
@@ -182,7 +182,7 @@ class WatchedView(msgspec.Struct, frozen=True):
 
 
 class LateChargeView(msgspec.Struct, frozen=True):
-    """What the processor turned out to have done after we had said that it had not."""
+    """An operation that was called absent and that the processor carried out after all."""
 
     reference: str
     operation_id: str
@@ -209,7 +209,7 @@ class EventView(msgspec.Struct, frozen=True):
 
 
 class AuditView(msgspec.Struct, frozen=True):
-    """What a person did."""
+    """An action of a person."""
 
     at: str
     actor: str
@@ -218,7 +218,7 @@ class AuditView(msgspec.Struct, frozen=True):
 
 
 class KnownView(msgspec.Struct, frozen=True):
-    """`easypay operation show --json`."""
+    """The output of `easypay operation show --json`."""
 
     operation: OperationView
     merchant_id: str
@@ -233,7 +233,7 @@ class KnownView(msgspec.Struct, frozen=True):
 
 
 def view(known: Known) -> KnownView:
-    """Everything, without what must stay secret."""
+    """Return everything that is known, without secrets."""
     operation = known.operation
     return KnownView(
         operation=operation_view(operation, known.payment.processor),
@@ -277,19 +277,19 @@ _STILL_OPEN: Final = "state IN ('returning', 'needs_person')"
 
 
 async def list_open(runner: Runner, limit: int) -> list[OpenView]:
-    """What is unresolved or held, the longest waiting first."""
+    """Return unresolved and held operations, the longest waiting first."""
     return [
         _open(_operation(row), row, row["age_s"]) for row in await runner.fetch(_LIST_OPEN, limit)
     ]
 
 
 async def list_watched(runner: Runner, limit: int) -> list[WatchedView]:
-    """What is watched, the longest watched first."""
+    """Return watched operations, the longest watched first."""
     return [_watched(_operation(row), row) for row in await runner.fetch(_LIST_WATCHED, limit)]
 
 
 async def list_late_charges(runner: Runner, limit: int, *, only_open: bool) -> list[LateChargeView]:
-    """Late charges, newest first; of the open ones somebody or something is still at work."""
+    """Return late charges, newest first. `only_open`: those that still need work."""
     sql = _LIST_LATE.format(_STILL_OPEN if only_open else "true")
     return [_late(row) for row in await runner.fetch(sql, limit)]
 

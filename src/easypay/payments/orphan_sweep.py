@@ -1,10 +1,9 @@
-"""Finds what a process that died has left behind: operations in flight that nobody will end.
+"""Finds operations that a dead process left in flight.
 
-Ids begin with their millisecond, so the sweep goes through them in slices of time, each a short
-statement of its own: however much there is to look through, no statement takes long. A narrow
-sweep takes what is new since the last one. Ids are stamped by the gateways' clocks and `begun_at`
-by the database's, so a wide sweep goes hours back and forth now and then, for hosts whose clocks
-differ.
+Ids begin with their millisecond, so the sweep goes through them in slices of time, each one short
+statement: however many operations there are, no statement takes long. A narrow sweep covers what is
+new since the last one. Ids carry the gateways' clocks and `begun_at` the database's, so now and
+then a wide sweep covers some hours before and after, for hosts whose clocks differ.
 """
 
 import logging
@@ -34,7 +33,7 @@ _SWEEP: Final = """
     )
     SELECT count(*) FROM listed
 """
-# A gateway of an older version writes no row for what is held, and takes away those it meets.
+# A gateway of an older version writes no rows for held operations, and deletes those it finds.
 _SWEEP_HELD: Final = """
     INSERT INTO unresolved_operations
         (merchant_id, operation_id, payment_id, since, next_inquiry_at, held)
@@ -48,7 +47,7 @@ _OLDEST: Final = """
     SELECT greatest((SELECT swept_below FROM sweeps), lowest_id_at(db_now() - interval '31 days')),
            db_now()
 """
-# Somebody's lock on this row costs a second look at some operations, and stops nothing.
+# If this row is locked, some operations are looked at twice; nothing is held up.
 _MOVE_ON: Final = """
     UPDATE sweeps SET swept_below = $1
      WHERE only_row = (SELECT only_row FROM sweeps WHERE swept_below < $1 FOR UPDATE SKIP LOCKED)
@@ -56,31 +55,31 @@ _MOVE_ON: Final = """
 _WIDE: Final = timedelta(hours=6)
 _WIDE_EVERY: Final = timedelta(minutes=10)
 _LOOK_WIDE_POLLS: Final = 5
-"""In so many steps it is asked once whether a wide sweep is due."""
+"""Number of steps between two checks whether a wide sweep is due."""
 _FIRST_SLICE: Final = timedelta(minutes=5)
 _LONGEST_SLICE: Final = timedelta(days=1)
 _SHORTEST_SLICE: Final = timedelta(milliseconds=100)
 _SLOW_S: Final = 0.25
 _QUICK_S: Final = 0.05
 _BUDGET_S: Final = 0.2
-"""How long one step of a sweep may work before others have their turn."""
+"""Time limit of one step, so that others have their turn."""
 
 
 class Sweep:
-    """Goes through operations, a slice at a time. One per process; processes take turns."""
+    """Goes through operations slice by slice. One per process; processes take turns."""
 
     def __init__(self, pool: Any, *, abandoned_after_s: float, poll_s: float) -> None:
         self._pool = pool
         self._abandoned = timedelta(seconds=abandoned_after_s)
         self._slice = _FIRST_SLICE
         self._wide_at: datetime | None = None
-        """Where the wide sweep is; None between two of them."""
+        """The position of the wide sweep; None between two wide sweeps."""
         self._next_wide: datetime | None = None
         self._look_wide_every_s = _LOOK_WIDE_POLLS * poll_s
         self._look_wide_at = 0.0
 
     async def step(self) -> int:
-        """Look through what is new, then through some of the rest. Returns how many were listed."""
+        """Search new operations, then part of the wide range. Returns how many were listed."""
         ends = monotonic() + _BUDGET_S
         found = await self._narrow(ends)
         if self._wide_at is None and monotonic() < self._look_wide_at:
@@ -89,7 +88,7 @@ class Sweep:
         return found + await self._wide(ends)
 
     async def _narrow(self, ends: float) -> int:
-        """From where all processes have come to, up to what is younger than any call."""
+        """Search from the position that all processes share up to now."""
         found = 0
         while True:
             async with self._pool.acquire() as connection, connection.transaction():
@@ -129,7 +128,7 @@ class Sweep:
                 return found
 
     async def _look(self, connection: Any, low: datetime, high: datetime) -> int:
-        """One slice. Slices shrink where they take long, and grow where they are quick."""
+        """Search one slice. Slices shrink if they take long, and grow if they are quick."""
         began = monotonic()
         try:
             listed: int = await connection.fetchval(

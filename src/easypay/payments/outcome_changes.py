@@ -1,7 +1,7 @@
 """What a learned outcome changes, as data for `statements.RECORD`. Pure.
 
-`decide` is called by `recorder`, whoever learned the outcome. A change says what it does to the
-operation (`OperationEffect`), what to the payment (`PaymentEffect`), and what the processor said.
+`recorder` calls `decide` for every outcome, whatever its source. A change holds its effect on the
+operation (`OperationEffect`) and on the payment (`PaymentEffect`), and the processor's answer.
 """
 
 from datetime import datetime, timedelta
@@ -39,18 +39,18 @@ REVIEW_INTERVAL_S: Final = 300.0
 NOT_SENT_S: Final = 60.0
 
 OPEN: Final = (State.IN_FLIGHT, State.UNKNOWN, State.NOT_SENT)
-"""The states from which an operation gets its outcome, unless it was held or called absent."""
+"""The states in which an operation gets its outcome, unless it was held or called absent."""
 
 Conclusive = Approved | Declined | Rejected | HeldForReview | Absent
 Learned = Outcome | Absent
-"""What can be learned of an operation: a call's outcome, or proof that it never happened."""
+"""What can be learned about an operation: a call's outcome, or proof that it never happened."""
 
 
 class OperationEffect(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a change does to the operation. Field order is recorded_change_3's."""
 
     from_states: tuple[State, ...]
-    """The states that this may replace: the fence against a late writer."""
+    """The states that this change may replace: the fence against a late writer."""
     state: State
     evidence: str | None
     processor_us: int | None
@@ -59,7 +59,7 @@ class OperationEffect(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     finished_at: datetime | None = None
     next_inquiry_at: datetime | None = None
     voided: bool = False
-    """A refund that was done by voiding the payment."""
+    """The refund was made as a void of the payment."""
 
 
 class PaymentEffect(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -67,7 +67,7 @@ class PaymentEffect(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     moves_payment: bool
     describes_payment: bool = False
-    """The processor's answer about this operation is the payment's (authorize and sale)."""
+    """The processor's answer becomes the payment's, too (authorize, sale, the end of a review)."""
     status_from: Status
     status_to: Status
     authorized_minor: int
@@ -77,10 +77,10 @@ class PaymentEffect(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Everything that one learned outcome does to the rows."""
+    """Everything that one outcome changes in the rows."""
 
     operation: Operation
-    """As it was when it began."""
+    """The operation as it was when it began."""
     at: datetime
     effect: OperationEffect
     payment: PaymentEffect
@@ -90,7 +90,7 @@ class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """Why an outcome that did not come as the call's own reply is believed."""
+    """Why we believe an outcome that is not the call's own reply."""
 
     source: str
     finding: str
@@ -99,7 +99,7 @@ class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
 
 
 class _Meaning(NamedTuple):
-    """What an outcome means: the operation's state, and what befalls the payment, by kind."""
+    """What an outcome means: the operation's state, and the payment's event by operation kind."""
 
     state: State
     created: Event | None = None
@@ -116,7 +116,7 @@ _MEANING: Final[dict[type, _Meaning]] = {
 }
 
 _UNDECIDED: Final = {"voided": Event.VOIDED, "expired": Event.EXPIRED}
-"""How a payment in review ends without a decision."""
+"""The payment's event when a review ends without a decision."""
 
 
 def decide(
@@ -131,16 +131,16 @@ def decide(
     processor_us: int | None = None,
     evidence: Evidence | None = None,
 ) -> Change:
-    """Return what `learned` changes, given the operation and its payment as they were at its begin.
+    """Return what `learned` changes. Takes the operation and payment as they were at the begin.
 
-    `at` stamps the change. `first_inquiry_s` is when the resolver first asks about an unknown,
-    `review_interval_s` when it asks about what is held for review, `not_sent_s` when it gives up
-    what never left. Of a held operation, `learned` is how the review ended.
+    `at` stamps the change. `first_inquiry_s` is when the resolver first asks about an unknown
+    outcome, `review_interval_s` when it asks about a held operation, and `not_sent_s` when it gives
+    up an operation that was never sent. For a held operation, `learned` is how its review ended.
 
-    Raises InvalidState if the status table has no such edge.
+    Raises InvalidState if the status table has no such entry.
     """
     if isinstance(learned, HeldForReview) and operation.kind not in CREATES:
-        learned = Unknown(reason="held for review, which only an inquiry can end")
+        learned = Unknown(reason="held for review; only an inquiry can resolve it")
     match learned:
         case Unknown():
             again_at = at + timedelta(seconds=first_inquiry_s)
@@ -179,7 +179,8 @@ def _still_open(
     again_at: datetime,
     processor_us: int | None,
 ) -> Change:
-    """Nothing learned, nothing moves. An unknown is answered 202; a not-sent may be repeated."""
+    """Return a change that leaves the payment as it is. An unknown outcome is answered 202; an
+    operation that was not sent may be repeated."""
     body = None
     if state is State.UNKNOWN and operation.gives_back is None:
         if operation.kind is Kind.REFUND:
@@ -208,7 +209,8 @@ def _given_back(
     at: datetime,
     effect: OperationEffect,
 ) -> Change:
-    """A late charge goes back: its payment stays failed, as the shop was told, whatever comes."""
+    """Return the change of an operation that gives a late charge back. Whatever its outcome, the
+    payment stays failed, as the merchant was told."""
     approved = isinstance(learned, Approved)
     return Change(
         operation=operation,
@@ -228,12 +230,12 @@ def _ended(
     at: datetime,
     effect: OperationEffect,
 ) -> Change:
-    """The outcome of what a merchant asked for, with the reply that it gets."""
+    """Return the change for the outcome of a merchant's operation, with the reply."""
     late, approved = operation.state is State.ABSENT, isinstance(learned, Approved)
     ends_review = operation.kind in REVIEWS and isinstance(learned, (Approved, Declined))
     describes = operation.kind in CREATES or ends_review
     if operation.kind is Kind.DECLINE and ends_review:
-        # It asked for there to be no money.
+        # The operation asked for the payment to be declined, so an approval is its failure.
         state = State.REJECTED if approved else State.APPROVED
         effect = msgspec.structs.replace(effect, state=state)
     refund = operation.kind is Kind.REFUND
@@ -243,7 +245,7 @@ def _ended(
     authorized, captured = _amounts_after(operation, payment, approved=approved, voided=voided)
     answer = _answer(learned)
     if operation.state is State.HELD or ends_review:
-        answer = _with_what_was_said_before(answer, payment.answer)
+        answer = _completed(answer, payment.answer)
     moved = PaymentEffect(
         moves_payment=True,
         describes_payment=describes,
@@ -279,7 +281,7 @@ def _unmoved(payment: Payment) -> PaymentEffect:
 
 
 def _from_states(operation: Operation) -> tuple[State, ...]:
-    """What is held or called absent is ended from there, everything else from where it is open."""
+    """A held or absent operation must still be in that state, every other in an open one."""
     if operation.state is State.ABSENT:
         return (State.ABSENT,)
     if operation.state is State.HELD and operation.gives_back is None:
@@ -295,8 +297,8 @@ def _answer(learned: Conclusive) -> ProcessorAnswer:
     return answer_of(learned)
 
 
-def _with_what_was_said_before(now: ProcessorAnswer, before: ProcessorAnswer) -> ProcessorAnswer:
-    """What was said when the payment was held stays, where the end of its review adds nothing."""
+def _completed(now: ProcessorAnswer, before: ProcessorAnswer) -> ProcessorAnswer:
+    """Fill what the end of a review leaves empty from the answer that came with the hold."""
     return msgspec.structs.replace(
         now,
         transaction_id=now.transaction_id or before.transaction_id,
@@ -312,10 +314,10 @@ def _with_what_was_said_before(now: ProcessorAnswer, before: ProcessorAnswer) ->
 def _amounts_after(
     operation: Operation, payment: Payment, *, approved: bool, voided: bool
 ) -> tuple[int, int]:
-    """(authorized, captured) after an operation, minor units.
+    """Return (authorized, captured) after an operation, in minor units.
 
-    A refund changes neither, but for one that voided: then nothing was taken, and so nothing given
-    back either.
+    A refund changes neither, unless it was made as a void: then nothing counts as captured, and
+    nothing as refunded.
     """
     if not approved:
         return payment.authorized_minor, payment.captured_minor
@@ -346,7 +348,7 @@ def _reply(
     moved: PaymentEffect,
     at: datetime,
 ) -> tuple[int, bytes]:
-    """What the merchant is answered: (HTTP status, body)."""
+    """Return the reply to the merchant: (HTTP status, body)."""
     refusal = None if isinstance(learned, Approved) else refusal_of(operation, payment, learned)
     if refusal is not None:
         return refusal.http_status, _problem(operation, answer, refusal)
@@ -418,14 +420,14 @@ def _payment_event(
             return Event.CAPTURED if payment.capture == "automatic" else Event.AUTHORIZED
         case Kind.APPROVE | Kind.DECLINE:
             return _review_event(learned) if isinstance(learned, Declined) else None
-        case Kind.REFUND:  # an amount, not a status, unless it was done by a void
+        case Kind.REFUND:  # changes an amount, and the status only if made as a void
             return Event.VOIDED if isinstance(learned, Approved) and learned.voided else None
         case _:
             assert_never(operation.kind)
 
 
 def _review_event(learned: Conclusive) -> Event | None:
-    """How a payment in review ends, where it was not approved."""
+    """Return the event of a review that ended without approval."""
     if isinstance(learned, Declined) and learned.undecided is not None:
         return _UNDECIDED[learned.undecided]
     if isinstance(learned, Declined | Rejected):
@@ -437,7 +439,7 @@ _PAYMENT_EVENTS: Final = {status: f"payment.{status}" for status in Status}
 
 
 def _event_name(operation: Operation, state: State, status: Status) -> str:
-    """`payment.captured`, `refund.succeeded`, `capture.failed`: what the merchant sees."""
+    """Return the event type: `payment.captured`, `refund.succeeded`, `capture.failed`."""
     if operation.kind in CREATES:
         return _PAYMENT_EVENTS[status]
     if operation.kind is Kind.REFUND:

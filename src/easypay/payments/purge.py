@@ -1,9 +1,9 @@
-"""Idempotency keys past their time are forgotten; their operations stay.
+"""Deletes idempotency keys that are past their age limit; their operations stay.
 
-A key whose operation is open, or which an inquiry still watches, is kept whatever its age: the same
-key would charge again. The walk goes from the limit of age backwards, hour by hour and then day by
-day, so that each statement reads its own part of the table (BRIN) and not what was deleted before
-it. One process at a time does it, in batches that are transactions of their own.
+A key whose operation is open or still watched is kept whatever its age: without it, the same key
+would charge again. The purge goes back from the age limit, first by hours and then by days, so that
+each statement reads its own part of the table (BRIN) and not the rows deleted before. One process
+at a time does it, in batches with a transaction each.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ _PAUSE_S: Final = 0.01
 _HOURS: Final = 72
 _DAYS: Final = 400
 
-# Every look-up goes by key: a hash of all operations would cost more than the whole purge.
+# Force look-ups by key: hashing all operations would cost more than the whole purge.
 _BEGIN: Final = """
     SELECT pg_try_advisory_xact_lock(hashtext('easypay purge')),
            set_config('lock_timeout', '2s', true), set_config('enable_hashjoin', 'off', true),
@@ -41,9 +41,9 @@ _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def purge_keys(pool: Any, *, days: int) -> int:
-    """Forget keys older than `days` whose operation is closed. Returns how many.
+    """Delete keys older than `days` whose operation is closed. Returns how many.
 
-    Nothing is done, and 0 returned, where another process is at it.
+    Does nothing and returns 0 if another process is purging.
     """
     limit: datetime = await pool.fetchval("SELECT db_now() - make_interval(days => $1)", days)
     edges = [limit - timedelta(hours=n) for n in range(_HOURS + 1)]
@@ -55,7 +55,7 @@ async def purge_keys(pool: Any, *, days: int) -> int:
 
 
 async def _purge_between(pool: Any, edges: list[datetime]) -> int:
-    """The spans between edges that go back in time, one after another."""
+    """Purge the spans between edges, one after another, back in time."""
     purged = 0
     for end, start in pairwise(edges):
         deleted = _BATCH
@@ -67,5 +67,5 @@ async def _purge_between(pool: Any, edges: list[datetime]) -> int:
             deleted = int(status.rpartition(" ")[2])
             purged += deleted
             if deleted:
-                await asyncio.sleep(_PAUSE_S)  # others have their turn
+                await asyncio.sleep(_PAUSE_S)  # let others have their turn
     return purged

@@ -1,6 +1,6 @@
-"""The one door: every outcome of every operation, whoever learned it, is recorded here.
+"""The one door: every outcome of every operation is recorded here, whatever its source.
 
-Safe to call again with the same outcome, and by two at once: the row decides who was first.
+The same outcome may be recorded again, even at the same time: the row decides which was first.
 """
 
 import logging
@@ -25,11 +25,11 @@ from easypay.processors.base import Approved
 log = logging.getLogger(__name__)
 
 LOST_OPERATION: Final = "lost"
-"""The state of an operation that the database does not have any more."""
+"""The reported state of an operation that is no longer in the database."""
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
-    """The reply that stands for an operation now. No status: not answered yet, or not sent."""
+    """An operation's stored reply. `reply_status` is None if it has none yet or was not sent."""
 
     state: str
     reply_status: int | None
@@ -37,7 +37,7 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recorder:
-    """Decides what a learned outcome changes, and commits it together with what it implies."""
+    """Decides what an outcome changes, and commits that with everything that follows from it."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class Recorder:
         processor_us: int | None = None,
         evidence: Evidence | None = None,
     ) -> Recorded:
-        """Commit what was learned and return the reply that stands, ours or an earlier one's.
+        """Commit an outcome and return the stored reply: this outcome's, or an earlier one's.
 
         `operation` and `payment` are as they were when the operation began. `evidence` says why
-        an outcome that is not the call's own reply is believed.
+        we believe an outcome that is not the call's own reply.
         """
         change = decide(
             operation,
@@ -85,8 +85,8 @@ class Recorder:
         return await self._after_another(operation, learned)
 
     async def _after_another(self, operation: Operation, learned: Learned) -> Recorded:
-        """Somebody recorded before us, and their word stands. Money that moved is never denied: it
-        is looked for again, and handled as a late charge."""
+        """Return what was recorded before us: that stands. If it says absent but the money moved,
+        the operation is looked for again and handled as a late charge."""
         current = await store.find_operation(self._pool, operation.merchant_id, operation.id)
         if current is None:
             return _lost(operation, learned)
@@ -108,8 +108,8 @@ class Recorder:
 
 
 def _lost(operation: Operation, learned: Learned) -> Recorded:
-    """The database does not know an operation that it had committed: a standby took over that had
-    not received it. What the processor said must not be lost with it."""
+    """Log an outcome whose committed operation is no longer in the database, because a standby
+    without it took over. The processor's answer must not be lost with it."""
     log.critical(
         "operation %s of %s is not in the database any more; the processor said %s, transaction "
         "%s, amount %d %s: needs a person",

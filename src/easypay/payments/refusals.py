@@ -1,4 +1,4 @@
-"""Refusals in words: ours, before the processor is asked, and the processor's. Pure."""
+"""Refusals in words: our own, before the processor is asked, and the processor's. Pure."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -29,11 +29,11 @@ _NEEDS: Final = {
     "approve": ("in_review", "a payment in review can be approved"),
     "decline": ("in_review", "a payment in review can be declined"),
 }
-"""By kind: the status that a payment must have, and that in words."""
+"""By kind: the status that a payment must have, and the rule in words."""
 
 
 def why_not(payment: Payment, kind: str, amount: int | None, version: int | None) -> EasyPayError:
-    """Which condition of BEGIN_FOLLOW_UPS the payment does not meet. `version` is If-Match's."""
+    """Return which condition of BEGIN_FOLLOW_UPS is not met. `version` is If-Match's."""
     shown = ids.typed(ids.PAYMENT, payment.id)
     if payment.active_operation is not None:
         return RequestInProgress(
@@ -66,7 +66,7 @@ def why_not(payment: Payment, kind: str, amount: int | None, version: int | None
 
 
 class Refusal(NamedTuple):
-    """What a shop is told of a processor's no: which problem it is, and what to do first."""
+    """The problem for a refusal by the processor, and what the merchant should do first."""
 
     error: type[EasyPayError]
     do: str
@@ -108,16 +108,16 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "processor_unavailable": Refusal(ProcessorNotReady, "Wait some minutes."),
     "account_not_set_up": Refusal(ProcessorNotSetUp, _SET_UP),
 }
-"""By our decline code. 422 where the request must change, 409 where the payment, the account or
-the moment does not allow it; no 5xx, which would make a client repeat a key that is used up."""
+"""By our decline code. 422 if the request must change, 409 if the payment, the account or the
+moment does not allow it. Never 5xx: a client would repeat a key that is used up."""
 
 _CREATED: Final = {"sale": "payment", "authorize": "authorization"}
 
 
-def refused_by_processor(kind: str, said: Rejected | Declined) -> EasyPayError:
-    """The problem for an operation of this kind to which the processor said no."""
-    error, do = REFUSALS.get(said.decline_code or "", _OTHER)
-    why = f"{said.message.rstrip('.')} (code {said.code})" if said.message else f"code {said.code}"
+def refused_by_processor(kind: str, no: Rejected | Declined) -> EasyPayError:
+    """Return the problem for an operation of this kind that the processor refused."""
+    error, do = REFUSALS.get(no.decline_code or "", _OTHER)
+    why = f"{no.message.rstrip('.')} (code {no.code})" if no.message else f"code {no.code}"
     return error(
         f"The processor refused the {_CREATED.get(kind, kind)}: {why}. No money moved. {do} "
         "Another attempt is a new request with a new Idempotency-Key."
@@ -131,7 +131,7 @@ _TOO_EARLY: Final = {
     True: "The payment is being settled just now: too late to void it, too early to refund it. No "
     "money moved. Refund it when it has settled, with a new Idempotency-Key.",
 }
-"""By whether all of it was to be given back."""
+"""By whether the refund is of the whole payment."""
 
 
 def refusal_of(
@@ -139,11 +139,11 @@ def refusal_of(
     payment: Payment,
     learned: Declined | Rejected | HeldForReview | Absent,
 ) -> EasyPayError | None:
-    """Return the problem to answer with; None if a payment or a refund shows what came of it."""
+    """Return the problem to answer with; None if the payment or refund shows the outcome."""
     follow_up = operation.kind not in CREATES and operation.kind is not Kind.REFUND
     if isinstance(learned, Rejected) and learned.not_settled:
         return NotSettled(_TOO_EARLY[operation.amount_minor == payment.voidable_minor])
-    plain = operation.kind in (Kind.CAPTURE, Kind.VOID)  # of which a decline shows nothing
+    plain = operation.kind in (Kind.CAPTURE, Kind.VOID)  # they show no decline
     if isinstance(learned, Rejected) or (isinstance(learned, Declined) and plain):
         return refused_by_processor(operation.kind, learned)
     if isinstance(learned, Absent) and follow_up:
@@ -156,7 +156,7 @@ def refusal_of(
 
 
 def not_sent(mode: str, outcome: NotSent) -> EasyPayError:
-    """The problem where nothing was begun at the processor: nothing is kept under the key."""
+    """Return the problem for a request that was not sent: nothing is stored under the key."""
     if outcome.account_refusal is None:
         return ProcessorUnavailable(
             f"The request never left ({outcome.reason}): no money moved. Repeat it with "

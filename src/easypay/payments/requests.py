@@ -1,4 +1,4 @@
-"""What a merchant may ask, as types, and the rules that types cannot say.
+"""The request bodies of the payments API, and the rules that types cannot express.
 
 Unknown fields are refused. A card's repr hides it, so that no traceback or log can show it.
 """
@@ -64,7 +64,7 @@ _IpAddress = Annotated[
 
 
 class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A raw card. Only for merchants whose settings allow it; never stored, logged or queued."""
+    """A raw card, only if the merchant's settings allow it. Never stored, logged or queued."""
 
     number: _Number
     exp_month: Annotated[int, Meta(ge=1, le=12)]
@@ -78,7 +78,7 @@ class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True
 
 
 class AcceptTokenBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """What Accept.js gave the browser (`opaqueData`). Good for one payment, within 15 minutes."""
+    """The token (`opaqueData`) from Accept.js. Valid for one payment, within 15 minutes."""
 
     data_descriptor: Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROL)]
     data_value: Annotated[str, Meta(min_length=1, max_length=8192, pattern=NO_CONTROL)]
@@ -88,12 +88,12 @@ class AcceptTokenBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fiel
 
 
 class BankAccountBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A raw bank account (eCheck), under the same setting as raw cards. Never stored or logged."""
+    """A raw bank account (eCheck); needs the same setting as raw cards. Never stored or logged."""
 
     account_type: Literal["checking", "savings", "business_checking"]
     routing_number: _RoutingNumber
     account_number: _AccountNumber
-    name_on_account: Annotated[str, free_text(22, "Whose account it is.")]
+    name_on_account: Annotated[str, free_text(22, "The account holder's name.")]
 
     def __repr__(self) -> str:
         return "BankAccountBody(***)"
@@ -136,7 +136,7 @@ class BankAccountMethod(
 class StoredCredentialBody(
     msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """That the card is kept on file, and who asks now: the card networks want to know."""
+    """Tells the card networks that the card is kept on file, and who starts this payment."""
 
     initiator: Literal["customer", "merchant"]
     first: bool = False
@@ -147,9 +147,9 @@ class StoredCredentialBody(
 class Customer(
     msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Who pays, as the merchant knows them."""
+    """The customer, as the merchant knows them."""
 
-    reference: Annotated[str, free_text(20, "The merchant's id of the customer.")] | None = None
+    reference: Annotated[str, free_text(20, "The merchant's id for the customer.")] | None = None
     email: _Email | None = None
     ip_address: _IpAddress | None = None
 
@@ -157,7 +157,7 @@ class Customer(
 class BillingAddress(
     msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Where the card's statements go. Street and postal code feed the address check (AVS)."""
+    """The card's billing address. Street and postal code are used for the address check (AVS)."""
 
     first_name: Annotated[str, free_text(50, "")] | None = None
     last_name: Annotated[str, free_text(50, "")] | None = None
@@ -187,7 +187,7 @@ class CreatePayment(
     forbid_unknown_fields=True,
     omit_defaults=True,
 ):
-    """Take a payment, or hold the money to capture it later."""
+    """Take a payment, or only authorize it and capture it later."""
 
     amount: Amount
     currency: Annotated[str, Meta(min_length=3, max_length=3, description="ISO 4217, upper case.",
@@ -226,10 +226,10 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 def check_payment(
     body: CreatePayment, *, currencies: frozenset[str], raw_cards: bool, at: datetime
 ) -> None:
-    """The rules types cannot say. Raises ValidationFailed naming every field that breaks one.
+    """Check the rules that types cannot express. Raises ValidationFailed naming every bad field.
 
-    `currencies` are those the merchant's account takes; `at` decides whether a card has expired
-    (good through the last day of its month, and a day longer somewhere on earth).
+    `currencies` are those that the merchant's account takes. A card that expires before the month
+    of `at` has expired; pass yesterday, because the month ends later in other time zones.
     """
     errors = _broken_rules(body, currencies, raw_cards, at)
     if errors:
@@ -239,7 +239,7 @@ def check_payment(
 def with_rules(
     refused: ValidationFailed, *, currencies: frozenset[str], raw_cards: bool, at: datetime
 ) -> ValidationFailed:
-    """The refusal of a body by its types, and with it the rules that its good fields break."""
+    """Return a refusal by types, extended by the rules that the well-typed fields break."""
     body = refused.readable
     if not isinstance(body, CreatePayment):
         return refused
@@ -257,7 +257,7 @@ _NEEDS: Final = {
     f"{_AT_CARD}/cvc": f"{_AT_CARD}/number",
     f"{_AT_CARD}/exp_year": f"{_AT_CARD}/exp_month",
 }
-"""Rules that look at a second field."""
+"""Rules that also need a second field."""
 
 
 def _within(pointer: str | None, bad: set[str]) -> bool:
@@ -290,7 +290,7 @@ def _broken_rules(
     ):
         why = "customer_reference differs from customer.reference; send one of the two."
         errors.append(FieldError("#/customer_reference", "contradiction", why))
-    text = _allfree_text(body)
+    text = _all_free_text(body)
     if not text.isprintable() or contains_card_number(text):
         errors += _check_texts(body)
     return errors
@@ -347,8 +347,8 @@ def _check_bank_account(account: BankAccountBody) -> list[FieldError]:
     return [FieldError(pointer, "invalid_routing_number", why)]
 
 
-def _allfree_text(body: CreatePayment) -> str:
-    """All free text in one, parted by what ends a card number: more than a single character."""
+def _all_free_text(body: CreatePayment) -> str:
+    """Join all free text. The separator has two characters, which ends any card number."""
     parts = list(msgspec.structs.astuple(details_of(body)))
     if body.customer is not None:
         parts += msgspec.structs.astuple(body.customer)
@@ -362,7 +362,7 @@ def _allfree_text(body: CreatePayment) -> str:
 
 
 def _check_texts(body: CreatePayment) -> list[FieldError]:
-    """The same, text by text, to name the field."""
+    """Check the texts one by one, to name the bad fields."""
     texts: list[tuple[str, str | None]] = [
         (f"#/{name}", getattr(body, name)) for name in DETAIL_FIELDS
     ]
@@ -377,7 +377,7 @@ def _check_texts(body: CreatePayment) -> list[FieldError]:
         for pointer, text in texts
         if text is not None and _CONTROL.search(text)
     ]
-    for key, value in (body.metadata or {}).items():  # where values may have several lines
+    for key, value in (body.metadata or {}).items():  # a value may have several lines
         pointer = "#/metadata/" + key.replace("~", "~0").replace("/", "~1")
         texts += [("#/metadata", key), (pointer, value)]
     return errors + [

@@ -1,17 +1,17 @@
-"""Ends every unknown: asks the processor until there is proof.
+"""Resolves every unknown outcome: asks the processor until there is proof.
 
-- Found: the outcome is adopted, through the same door as any reply.
-- Absent, and proven to be so (`absence_rules`): it never happened. The payment fails, or the hold
-  on it is lifted, with the evidence stored. It stays watched (`watched_operations`).
-- Anything else: it stays as it is, is counted, and is asked about again.
+- Found: the outcome is recorded like any reply.
+- Proven absent (`absence_rules`): the operation never happened. The payment fails, or is free for
+  other operations again, and the evidence is stored. It stays watched (`watched_operations`).
+- Anything else: the operation stays as it is, is counted, and is asked about again.
 
-What is held for review is not unknown, and is asked about too, seldom, until somebody at the
-processor has decided or it ran out. It was seen there, so absence proves nothing of it.
+An operation that is held for review is not unknown. It is polled rarely, until somebody at the
+processor decides or it expires. The processor has shown it, so absence proves nothing about it.
 
-Work comes from `unresolved_operations`: rows written with every unknown and everything held, and
-rows the sweep adds for operations whose process died between begin and record. It is done account
-by account (`account_pass`). Any number of processes may run this: each account is read by one at a
-time. Each chore runs by itself, so that one which fails or waits stops no other.
+Work comes from `unresolved_operations`: a row is written with every unknown or held operation, and
+the sweep adds rows for operations whose process died between begin and record. It is done account
+by account (`account_pass`). Any number of processes may run this: one at a time reads an account.
+Each chore runs by itself: one that fails or waits stops no other.
 """
 
 import asyncio
@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 
 SENT_MARGIN_S: Final = 2.0
 _LEASE_S: Final = 18.0
-"""How long a dead process keeps others from the accounts it was reading. Longer than a statement
-may take, so that a slow renewal does not lose them."""
+"""How long a dead process keeps others from its accounts. Longer than a statement may take, so that
+a slow renewal does not lose the lease."""
 _RENEW_S: Final = 3.0
 _ACCOUNTS_AT_ONCE: Final = 256
 _FILL: Final = 5_000
@@ -55,7 +55,7 @@ _SOON_DEADLINE_S: Final = 5.0
 _SOON_AT_ONCE: Final = 4
 _LONGEST_S: Final = 300.0
 _PAUSE_S: Final = 5.0
-"""After a chore failed."""
+"""After a failed chore."""
 _EXPIRY_EVERY_S: Final = 60.0
 
 
@@ -107,26 +107,26 @@ class Resolver:
 
     @property
     def inconclusive(self) -> int:
-        """How many questions did not settle their matter."""
+        """How many inquiries proved nothing."""
         return self._pass.inconclusive
 
     @property
     def found_late(self) -> int:
-        """How many charges were found after they had been called absent."""
+        """How many operations were found after they had been called absent."""
         return self._late.found_late
 
     async def run(self) -> None:
-        """Do every chore, again and again, until cancelled."""
+        """Run every chore again and again until cancelled."""
         chores: tuple[tuple[str, Callable[[], Awaitable[object]], float], ...] = (
             ("sweep", self._sweep.step, self._poll_s),
             ("accounts", self.start_rounds, self._poll_s),
-            ("what never left", self.end_not_sent, self._poll_s),
+            ("not sent", self.end_not_sent, self._poll_s),
             ("authorizations", self._old_authorizations.step, _EXPIRY_EVERY_S),
         )
         try:
             async with asyncio.TaskGroup() as group:
                 for name, chore, every_s in chores:
-                    group.create_task(_again_and_again(name, chore, every_s))
+                    group.create_task(_repeat(name, chore, every_s))
         finally:
             rounds = list(self._rounds.values())
             for task in rounds:
@@ -136,10 +136,7 @@ class Resolver:
     # account by account ------------------------------------------------------------------------
 
     async def start_rounds(self) -> int:
-        """Begin a round at every account where something is due, each by itself.
-
-        Returns how many were begun.
-        """
+        """Start a separate round at every account with due work. Returns how many were started."""
         await self._fill_accounts()
         room = _ACCOUNTS_AT_ONCE - len(self._rounds)
         if room <= 0:
@@ -154,7 +151,7 @@ class Resolver:
         return begun
 
     async def _fill_accounts(self) -> None:
-        """Payments taken by older versions do not remember their account: it is today's."""
+        """Set the account of open operations. Payments of older versions have the current one."""
         unknown = await account_lease.fill_accounts(self._pool, _FILL)
         by_account: dict[tuple[UUID, str], list[store.Id]] = defaultdict(list)
         for merchant_id, operation_id, mode in unknown:
@@ -162,14 +159,14 @@ class Resolver:
         for (merchant_id, mode), operations in by_account.items():
             try:
                 login = await self._directory.current_login(merchant_id, mode)
-            except VaultError as error:  # of one merchant, and nobody else waits for it
+            except VaultError as error:  # concerns one merchant; the others go on
                 log.error("a processor account cannot be opened: %s", error)
                 login = None
             account = account_lease.NO_ACCOUNT if login is None else login.digest
             await account_lease.set_account(self._pool, operations, account)
 
     async def _round(self, work: AccountWork) -> None:
-        """One round at one account, whose failure is its own: it is tried again."""
+        """Run one round at one account. A failure is logged, and the round is tried again."""
         try:
             if not await account_lease.lease(self._pool, work, self._holder, _LEASE_S):
                 return
@@ -179,7 +176,7 @@ class Resolver:
             finally:
                 renewing.cancel()
                 await account_lease.release(self._pool, work, self._holder)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
+        except Exception as error:  # noqa: BLE001 - one failure stops no other
             log.error("a round of inquiries failed: %s: %s", type(error).__name__, error)
             await asyncio.sleep(self._poll_s)
 
@@ -202,10 +199,10 @@ class Resolver:
         login = await self._directory.login_of_account(key)
         return None if login is None else login.account
 
-    # what never left ---------------------------------------------------------------------------
+    # never sent --------------------------------------------------------------------------------
 
     async def end_not_sent(self) -> int:
-        """End what never left and nobody repeated. Nothing is asked: it is proven already.
+        """End operations that were never sent and not repeated. That is proven: no inquiry needed.
 
         Returns how many were ended.
         """
@@ -222,7 +219,7 @@ class Resolver:
             await store.close(self._pool, over)
             await store.ask_about(self._pool, again)
             rows = await store.rows_of(self._pool, due)
-            # One that was repeated since the claim may be under way: nothing is proven of that.
+            # An operation repeated since the claim may be under way: it is no longer proven unsent.
             due = [case for case in due if rows[case.id][0].state == "not_sent"]
             learned = Absent(searched="nothing: the request never left this gateway")
             evidence = Evidence(
@@ -240,12 +237,12 @@ class Resolver:
             )
             finished = [
                 case
-                for case, what in zip(due, recorded, strict=True)
-                if not isinstance(what, BaseException) and what.state not in store.STILL_OPEN
+                for case, result in zip(due, recorded, strict=True)
+                if not isinstance(result, BaseException) and result.state not in store.STILL_OPEN
             ]
-            for what in recorded:
-                if isinstance(what, BaseException):
-                    log.error("what never left cannot be ended: %s", what)
+            for result in recorded:
+                if isinstance(result, BaseException):
+                    log.error("an operation that was never sent cannot be ended: %s", result)
             await store.close(self._pool, finished)
             ended += len(finished)
         return ended
@@ -253,8 +250,8 @@ class Resolver:
     # on demand ---------------------------------------------------------------------------------
 
     async def resolve_payment(self, key: PaymentKey) -> bool:
-        """Ask now about every open operation of a payment. What is found is adopted; absence takes
-        its time all the same.
+        """Ask now about every open operation of a payment, and record the outcomes that are found.
+        Proof of absence still takes its time.
 
         Returns whether any was ended, so that the caller may try again.
         """
@@ -263,7 +260,7 @@ class Resolver:
             async with self._soon:
                 try:
                     ended = await self._ask_now(case) or ended
-                except Exception as error:  # noqa: BLE001 - the request goes on as it would without
+                except Exception as error:  # noqa: BLE001 - the request goes on without it
                     log.error(
                         "operation %s was not asked about: %s: %s",
                         case.reference,
@@ -274,7 +271,7 @@ class Resolver:
 
     async def _ask_now(self, case: Case) -> bool:
         if case.state == "not_sent":
-            return False  # nothing is to be asked; it ends by itself
+            return False  # no inquiry is needed; it ends by itself
         if case.state not in (*OPEN, "held"):
             await store.close(self._pool, [case])
             return True
@@ -310,13 +307,11 @@ class Resolver:
         return None if login is None else login.account
 
 
-async def _again_and_again(
-    name: str, chore: Callable[[], Awaitable[object]], every_s: float
-) -> None:
+async def _repeat(name: str, chore: Callable[[], Awaitable[object]], every_s: float) -> None:
     while True:
         try:
             await chore()
         except Exception as error:  # noqa: BLE001 - one chore that fails stops no other
-            log.warning("the resolver's chore %r waits: %s: %s", name, type(error).__name__, error)
+            log.warning("the resolver's chore %r failed: %s: %s", name, type(error).__name__, error)
             await asyncio.sleep(min(_PAUSE_S, 10 * every_s))
         await asyncio.sleep(every_s)

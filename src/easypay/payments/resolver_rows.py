@@ -1,6 +1,6 @@
-"""The resolver's work as rows: what is open or watched, by account. SQL only.
+"""The resolver's work as rows: open and watched operations by account. SQL only.
 
-Every function takes an asyncpg pool or connection. All ages and due times are the database's.
+Every function takes an asyncpg pool or connection. All times are the database's.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ from easypay.payments.status import BY_NAME, Status
 
 Runner = Any
 Id = tuple[UUID, UUID]
-"""A merchant's id and an operation's."""
+"""A merchant's id and an operation's id."""
 
 STILL_OPEN: Final = frozenset({State.IN_FLIGHT, State.UNKNOWN, State.NOT_SENT})
-"""States of an operation that has no outcome yet."""
+"""States of an operation without an outcome."""
 
 
 class Case(msgspec.Struct, frozen=True, gc=False):
-    """An operation that is open or watched, with what an inquiry needs to know of it."""
+    """An operation that is open or watched, with the data that an inquiry needs."""
 
     merchant_id: UUID
     operation_id: UUID
@@ -44,7 +44,7 @@ class Case(msgspec.Struct, frozen=True, gc=False):
     absent_to: datetime | None
     searched: list[str]
     purpose: str | None
-    """Why it is watched: absent, return or expiry. None for what is open."""
+    """Why it is watched: absent, return or expiry. None if it is open."""
     since: datetime
     until: datetime | None
     mode: str
@@ -81,13 +81,13 @@ def _case(row: Any) -> Case:
 
 
 FRESH_LOOKS: Final = 4
-"""After so many looks an operation is no longer fresh."""
+"""After this many looks an operation is no longer fresh."""
 
 
 class AccountWork(NamedTuple):
-    """What one process does at one account, under one lease: what is fresh, or what is `old`. They
-    are apart so that what is new never waits for what is old: for old calls the lists must be read
-    far back."""
+    """One process's work at one account under one lease: the fresh operations or the `old` ones.
+    They are apart so that new ones never wait for old ones, for which the lists must be read far
+    back."""
 
     account: bytes
     old: bool
@@ -102,8 +102,8 @@ _JOINED: Final = """
        o.parent_transaction_id, o.transaction_id, o.begun_at,
        p.captured_minor, p.refunded_minor, p.login_id, p.status, p.active_operation
 """
-# Each row by its whole key, whatever the planner thinks: of tables that nobody has analysed yet it
-# would look through all of a merchant's payments for every operation. LIMIT keeps it from that.
+# Find each row by its whole key. If a table was never analysed, the planner would scan all of a
+# merchant's payments for every operation. LIMIT prevents that.
 JOINS: Final = """
  CROSS JOIN LATERAL (SELECT * FROM operations o
                       WHERE o.merchant_id = u.merchant_id AND o.id = u.operation_id LIMIT 1) o
@@ -133,24 +133,24 @@ SELECT u.merchant_id, u.operation_id, u.payment_id, u.looks, false, NULL, NULL, 
 
 
 async def open_cases(runner: Runner, work: AccountWork, limit: int) -> list[Case]:
-    """What is open of it and due, new ones before repeats."""
+    """Return the account's due open cases, new ones before repeats."""
     return [_case(row) for row in await runner.fetch(_OPEN, work.account, limit, work.old)]
 
 
 async def watched_cases(runner: Runner, work: AccountWork, limit: int) -> list[Case]:
-    """What is watched of it and due, oldest first. It is all old."""
+    """Return the account's due watched cases, oldest first. All of them are old work."""
     if not work.old:
         return []
     return [_case(row) for row in await runner.fetch(_WATCHED, work.account, limit)]
 
 
 async def cases_of_payment(runner: Runner, merchant_id: UUID, payment_id: UUID) -> list[Case]:
-    """Every open operation of a payment that something may be asked about."""
+    """Return a payment's open operations, except those that were never sent."""
     return [_case(row) for row in await runner.fetch(_OPEN_OF_PAYMENT, merchant_id, payment_id)]
 
 
 async def rows_of(runner: Runner, cases: Sequence[Case]) -> dict[Id, tuple[Operation, Payment]]:
-    """The operations and payments of some cases, whole, as they are now."""
+    """Return each case's operation and payment, as they are now."""
     merchants = [case.merchant_id for case in cases]
     operations = await runner.fetch(
         f"SELECT {OPERATION_COLUMNS} FROM operations WHERE (merchant_id, id) IN"
@@ -176,11 +176,11 @@ async def rows_of(runner: Runner, cases: Sequence[Case]) -> dict[Id, tuple[Opera
     }
 
 
-# what became of it -------------------------------------------------------------------------------
+# results -----------------------------------------------------------------------------------------
 
 
 class Missed(msgspec.Struct, frozen=True, gc=False):
-    """What a look left open: when to look again, and what it saw."""
+    """A case that stays open after a look: when to look again, and what was found."""
 
     case: Case
     again_in_s: float
@@ -189,10 +189,10 @@ class Missed(msgspec.Struct, frozen=True, gc=False):
     absent_to: datetime | None = None
     searched: list[str] = []
     counts: bool = True
-    """Of what is watched: it was looked for, and was not there."""
+    """For a watched case: it was looked for and was not there."""
 
 
-# jsonb carries an array of texts for each row, which arrays of arrays cannot.
+# jsonb, because each row has an array of texts of its own length.
 _POSTPONE: Final = """
     UPDATE unresolved_operations u
        SET inquiries = inquiries + 1, last_finding = i.finding,
@@ -205,7 +205,7 @@ _POSTPONE: Final = """
            searched text[])
      WHERE u.merchant_id = i.merchant_id AND u.operation_id = i.operation_id
 """
-# What could not be learned in its three days is asked about once a day from then on.
+# If nothing could be learned within the three days, look once a day from then on.
 _LOOK_AGAIN: Final = """
     UPDATE watched_operations u
        SET looks = looks + i.counts, last_finding = i.finding, searched = i.searched,
@@ -223,7 +223,7 @@ _GROUP: Final = 2_000
 
 
 async def postpone(runner: Runner, missed: Sequence[Missed]) -> None:
-    """Look again later; one statement for many."""
+    """Set when to look again, in one statement for many cases."""
     for purpose, statement in ((False, _POSTPONE), (True, _LOOK_AGAIN)):
         rows = [
             {
@@ -249,7 +249,7 @@ async def postpone(runner: Runner, missed: Sequence[Missed]) -> None:
 
 
 async def close(runner: Runner, cases: Sequence[Case]) -> None:
-    """Take cases off the lists that they came from."""
+    """Remove cases from the lists that they came from."""
     for purpose, table in ((False, "unresolved_operations"), (True, "watched_operations")):
         mine = [case for case in cases if (case.purpose is not None) == purpose]
         if mine:
@@ -282,7 +282,7 @@ async def watch(
     for_s: float,
     first_in_s: float,
 ) -> None:
-    """Look for operations (merchant, operation, payment) from now on, in spite of everything."""
+    """Watch operations (merchant, operation, payment) from now on, or change their watch."""
     await runner.execute(
         _WATCH,
         [case[0] for case in cases],
@@ -295,7 +295,7 @@ async def watch(
     )
 
 
-# what never left ---------------------------------------------------------------------------------
+# never sent --------------------------------------------------------------------------------------
 
 _CLAIM_NOT_SENT: Final = """
     WITH due AS (
@@ -313,13 +313,13 @@ _CLAIM_NOT_SENT: Final = """
 
 
 async def claim_not_sent(runner: Runner, limit: int) -> list[Case]:
-    """Operations that never left and that nobody has repeated in time."""
+    """Claim operations that were never sent and that nobody repeated in time."""
     rows = await runner.fetch(f"{_CLAIM_NOT_SENT} {_JOINED} FROM claimed u {JOINS}", limit)
     return [_case(row) for row in rows]
 
 
 async def not_sent(runner: Runner, cases: Sequence[Case]) -> None:
-    """Note of operations that they never left: a gateway of an older version does not say so."""
+    """Mark operations as never sent: a gateway of an older version does not mark them."""
     if cases:
         await runner.execute(
             "UPDATE unresolved_operations SET not_sent = true WHERE (merchant_id, operation_id) IN"
@@ -330,7 +330,7 @@ async def not_sent(runner: Runner, cases: Sequence[Case]) -> None:
 
 
 async def ask_about(runner: Runner, cases: Sequence[Case]) -> None:
-    """Operations that were taken up again after they had not left: they are to be asked about."""
+    """Make operations due for an inquiry that were restarted after they had not been sent."""
     await runner.execute(
         "UPDATE unresolved_operations SET not_sent = false, next_inquiry_at = db_now()"
         " WHERE (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",

@@ -1,9 +1,9 @@
-"""The hot path's SQL: one statement for a group, one round trip, one commit.
+"""The SQL of the hot path: one statement for a group, one round trip, one commit.
 
-A group travels as one array of rows, of a composite type of its own: that costs half of what one
-array per column does, on both sides. A statement names the tables of its group's month, so it is
-planned once and costs the same however many months there are (docs/decisions/0005, 0007).
-A `Statement` says how each of them is grouped; `group_committer` puts one to work.
+A group is sent as one array of rows of a composite type: that costs client and server half of what
+one array per column does. A statement names the tables of its group's month, so it is planned once
+and costs the same however many months exist (docs/decisions/0005, 0007).
+A `Statement` says how its items are grouped; `group_committer` runs one.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -36,10 +36,10 @@ def _p(columns: str) -> str:
 
 
 def in_months(sql: str, variant: str) -> str:
-    """Return a group statement on the tables of one month each, instead of on their parents.
+    """Return a group statement on the tables of single months instead of the parent tables.
 
     `variant` is the payments' month and the operations', as `db.partitions.Months` names them:
-    `_2026_11 _2026_11`. Empty: the parents.
+    `_2026_11 _2026_11`. Empty means the parents.
     """
     payments, _, operations = variant.partition(" ")
     return sql.format(payments=f"payments{payments}", operations=f"operations{operations}")
@@ -55,7 +55,7 @@ INTENT_FIELDS: Final = (
     *DETAIL_FIELDS,
     *("customer", "billing_address", "metadata", "reference", "at", "login_id"),
 )
-"""The fields of payment_intent_2, as `begin_payments_arguments` fills them."""
+"""The fields of payment_intent_2, in the order of `begin_payments_arguments`."""
 _DETAILS: Final = ", ".join(DETAIL_FIELDS)
 
 BEGIN_PAYMENTS: Final = f"""
@@ -91,7 +91,7 @@ BEGIN_PAYMENTS: Final = f"""
 
 
 def begin_payments_arguments(items: Sequence[NewPayment]) -> list[list[tuple[Any, ...]]]:
-    """The group as an array of rows of INTENT_FIELDS."""
+    """Return the group as an array of rows of INTENT_FIELDS."""
     rows = []
     for item in items:
         new, operation = item.payment, item.operation
@@ -112,15 +112,14 @@ def begin_payments_arguments(items: Sequence[NewPayment]) -> list[list[tuple[Any
 def begin_payments_results(
     items: Sequence[NewPayment], rows: list[asyncpg.Record]
 ) -> Sequence[bool]:
-    """For each item: was its key claimed by it?"""
+    """Return for each item whether it claimed its key."""
     claimed = {row[0] for row in rows}
     return [item.operation_id in claimed for item in items]
 
 
-# The check and the change are one act: the conditions stand in the UPDATE that takes the payment
-# (or reserves the refund), and the key is claimed only where it succeeds, so a refusal burns no
-# key. Two claims of one key in two processes end in a unique violation: the group falls apart into
-# single statements and the later one finds the earlier one's key.
+# One UPDATE both checks the conditions and takes the payment (or reserves the refund). The key is
+# claimed only if it succeeds, so a refusal uses up no key. If two processes claim one key, one gets
+# a unique violation: its group runs again as single statements, and finds the other's key.
 BEGIN_FOLLOW_UPS: Final = f"""
     WITH input AS (
         SELECT * FROM unnest($1::follow_up_intent[])
@@ -168,19 +167,19 @@ BEGIN_FOLLOW_UPS: Final = f"""
 
 
 def begin_follow_ups_arguments(items: Sequence[FollowUp]) -> Sequence[object]:
-    """The group as an array of its rows."""
+    """Return the group as an array of its rows."""
     return [list(map(astuple, items))]
 
 
 def begin_follow_ups_results(
     items: Sequence[FollowUp], rows: list[asyncpg.Record]
 ) -> Sequence[Payment | None]:
-    """For each item: its payment as it was taken, or None where it was refused."""
+    """Return for each item its payment as taken, or None if it was refused."""
     taken = {row[0]: payment_of(row[1:]) for row in map(tuple, rows)}
     return [taken.get(item.operation_id) for item in items]
 
 
-# record: the one door --------------------------------------------------------------------------
+# record: every outcome enters here -------------------------------------------------------------
 
 CHANGE_FIELDS: Final = (
     *("merchant_id", "mode", "payment_id", "operation_id", "attempt", "amount_minor", "currency"),
@@ -190,7 +189,7 @@ CHANGE_FIELDS: Final = (
     *map(column_of, ProcessorAnswer.__struct_fields__),
     *("event_id", "event_type"),
 )
-"""The fields of recorded_change_3, as `record_arguments` fills them."""
+"""The fields of recorded_change_3, in the order of `record_arguments`."""
 
 _OPERATION_ANSWER: Final = ", ".join(f"{c} = i.{c}" for c in map(column_of, OPERATION_ANSWER))
 _PAYMENT_ANSWER: Final = ", ".join(
@@ -198,9 +197,9 @@ _PAYMENT_ANSWER: Final = ", ".join(
     for c in map(column_of, PAYMENT_ANSWER)
 )
 
-# The operation is locked first, the payment second, here and everywhere both are changed. The
-# state is checked against from_states on the locked row, so of two that learned of the same
-# operation exactly one gets through, and only its changes reach the payment.
+# The operation is locked first and the payment second, here and wherever both are changed. The
+# locked row's state is checked against from_states. So if two callers learn the same operation's
+# outcome, exactly one records it, and only its changes reach the payment.
 RECORD: Final = f"""
     WITH input AS (
         SELECT * FROM unnest($1::recorded_change_3[])
@@ -266,7 +265,7 @@ RECORD: Final = f"""
 
 
 def record_arguments(items: Sequence[Change]) -> list[list[tuple[Any, ...]]]:
-    """The group as an array of rows of CHANGE_FIELDS."""
+    """Return the group as an array of rows of CHANGE_FIELDS."""
     rows = []
     for item in items:
         operation = item.operation
@@ -284,7 +283,7 @@ def record_arguments(items: Sequence[Change]) -> list[list[tuple[Any, ...]]]:
 
 
 def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Sequence[bool]:
-    """For each item: did it get through the door? False: somebody had recorded before."""
+    """Return for each item whether it was recorded; False if another outcome had been before."""
     recorded = {row[0] for row in rows}
     return [item.operation.id in recorded for item in items]
 
@@ -301,19 +300,19 @@ READ_PAYMENTS: Final = f"""
 
 
 def read_payments_arguments(items: Sequence[PaymentKey]) -> Sequence[object]:
-    """One list per column; each payment once, however many ask for it."""
+    """Return one list per column; each payment appears once, however many callers want it."""
     return list(zip(*map(astuple, set(items)), strict=True))
 
 
 def read_payments_results(
     items: Sequence[PaymentKey], rows: list[asyncpg.Record]
 ) -> Sequence[Payment | None]:
-    """For each item its payment, or None."""
+    """Return for each item its payment, or None."""
     found = {(row[0], row[2], row[1]): payment_of(row) for row in rows}
     return [found.get((item.merchant_id, item.mode, item.payment_id)) for item in items]
 
 
-# how each is grouped ---------------------------------------------------------------------------
+# grouping --------------------------------------------------------------------------------------
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -321,7 +320,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Statement(Generic[Item, Result]):
-    """One hot statement: its SQL, how a group becomes its arguments and its rows the results."""
+    """A hot statement: its SQL, and how its arguments are built and its rows are read."""
 
     name: str
     sql: str
@@ -330,7 +329,7 @@ class Statement(Generic[Item, Result]):
     order: Callable[[Item], Any]
     """Rows are locked in this order, in every process."""
     touches: Callable[[Item], Sequence[Hashable]]
-    """What two items that run at the same time may not have in common."""
+    """Things that two items must not share if they run at the same time."""
     months: Callable[[Item], tuple[UUID, ...]]
     """The ids whose months the statement names: the payment's, then the operation's."""
 
@@ -376,7 +375,7 @@ READ: Final = Statement[PaymentKey, Payment | None](
 def lane(
     statement: Statement[Any, Any], dsn: str, number: int = 1, *, limit_s: float = ANSWER_WITHIN_S
 ) -> Lane:
-    """Return one connection for a statement. An answer may take `limit_s`."""
+    """Return a connection for a statement. An answer may take `limit_s`."""
     return Lane(
         dsn,
         f"{statement.name} {number}",
@@ -396,8 +395,8 @@ def group_committer(
     patience_s: float,
     **more: Any,
 ) -> GroupCommitter[Item, Result]:
-    """Return a statement at work. `month_of` is `db.partitions.Months.of`; the rest is
-    GroupCommitter's."""
+    """Return the committer of a statement. `month_of` is `db.partitions.Months.of`; the other
+    parameters are GroupCommitter's."""
     return GroupCommitter(
         statement.name,
         lanes,

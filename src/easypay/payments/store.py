@@ -1,4 +1,4 @@
-"""The SQL of payments off the hot path: reads, lists, and the resolver's.
+"""The SQL of payments outside the hot path: reads, lists, restarts.
 
 Every function takes an asyncpg pool or connection.
 """
@@ -20,12 +20,12 @@ from easypay.payments.model import (
     payment_of,
 )
 
-# Loosely typed on purpose: a pool, a connection and a pooled connection all run queries.
+# `Any`, because a pool, a connection and a pooled connection can all run queries.
 Runner = Any
 
 
 class KeyUse(msgspec.Struct, frozen=True, gc=False):
-    """What became of an idempotency key."""
+    """What an idempotency key was used for."""
 
     fingerprint: bytes
     created_at: datetime
@@ -33,7 +33,7 @@ class KeyUse(msgspec.Struct, frozen=True, gc=False):
 
 
 async def find_key(runner: Runner, merchant_id: UUID, mode: str, key: str) -> KeyUse | None:
-    """The operation a key was used for, with the reply that was given, or None."""
+    """Return the operation that used a key, with its stored reply, or None."""
     claimed = await runner.fetchrow(
         "SELECT fingerprint, created_at, operation_id FROM idempotency_keys"
         " WHERE merchant_id = $1 AND mode = $2 AND key = $3",
@@ -49,7 +49,7 @@ async def find_key(runner: Runner, merchant_id: UUID, mode: str, key: str) -> Ke
 
 
 async def find_operation(runner: Runner, merchant_id: UUID, operation_id: UUID) -> Operation | None:
-    """One operation, or None."""
+    """Return one operation, or None."""
     row = await runner.fetchrow(
         f"SELECT {OPERATION_COLUMNS} FROM operations WHERE merchant_id = $1 AND id = $2",
         merchant_id,
@@ -59,7 +59,7 @@ async def find_operation(runner: Runner, merchant_id: UUID, operation_id: UUID) 
 
 
 async def find_payment(runner: Runner, key: PaymentKey) -> Payment | None:
-    """One payment, or None."""
+    """Return one payment, or None."""
     row = await runner.fetchrow(
         f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE merchant_id = $1 AND mode = $2 AND id = $3",
         key.merchant_id,
@@ -80,7 +80,7 @@ LIST_PAYMENTS: Final = f"""
 async def list_payments(
     runner: Runner, merchant_id: UUID, mode: str, *, below: UUID, floor: UUID, limit: int
 ) -> list[Payment]:
-    """Payments with `floor <= id < below`, newest first, at most `limit`."""
+    """Return payments with `floor <= id < below`, newest first, at most `limit`."""
     rows = await runner.fetch(LIST_PAYMENTS, merchant_id, mode, below, floor, limit)
     return [payment_of(row) for row in rows]
 
@@ -94,7 +94,7 @@ async def list_operations(
     after: UUID,
     limit: int,
 ) -> list[Operation]:
-    """A payment's operations, oldest first, at most `limit`, with ids above `after`."""
+    """Return a payment's operations with ids above `after`, oldest first, at most `limit`."""
     after = max(after, _earliest_child(payment_id))
     rows = await runner.fetch(
         f"SELECT {OPERATION_COLUMNS} FROM operations"
@@ -110,7 +110,7 @@ async def list_operations(
 
 
 def _earliest_child(payment_id: UUID) -> UUID:
-    """A bound that spares older months. Clocks of two hosts may differ, by less than a day."""
+    """Return a bound that skips older months. Clocks of two hosts differ by less than a day."""
     return ids.lowest_id_at(ids.moment_of(payment_id) - timedelta(days=1))
 
 
@@ -130,7 +130,7 @@ class Happened(msgspec.Struct, frozen=True, gc=False):
 async def list_events(
     runner: Runner, merchant_id: UUID, payment_id: UUID, *, after: UUID, limit: int
 ) -> list[Happened]:
-    """A payment's events, oldest first, at most `limit`, with ids above `after`."""
+    """Return a payment's events with ids above `after`, oldest first, at most `limit`."""
     after = max(after, _earliest_child(payment_id))
     rows = await runner.fetch(
         "SELECT id, payment_id, operation_id, type, status, amount_minor, currency, created_at"
@@ -165,17 +165,17 @@ _REOPEN: Final = f"""
 async def reopen(
     runner: Runner, merchant_id: UUID, operation_id: UUID, login_id: UUID | None
 ) -> Operation | None:
-    """Take up an operation that was proven never sent. None where another was quicker.
+    """Restart an operation that was proven never sent. None if another request was quicker.
 
-    A payment that no account has seen yet goes to the merchant's account of today, `login_id`, and
-    that is the one to be asked about it.
+    If it creates a payment, no account has seen that payment yet: it moves to `login_id`, the
+    merchant's current account, and inquiries go there too.
     """
     row = await runner.fetchrow(_REOPEN, merchant_id, operation_id, login_id)
     return None if row is None else operation_of(row)
 
 
 async def look_now(runner: Runner, operation: Operation) -> None:
-    """Look at once for an operation that was called absent."""
+    """Make the next look for an operation that was called absent due now."""
     await runner.execute(
         "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account, purpose,"
         "   since, until, next_look_at)"

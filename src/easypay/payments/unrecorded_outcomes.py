@@ -1,12 +1,12 @@
-"""What the processor said and the database could not take yet: kept in memory until it can.
+"""Outcomes that the database could not take yet: kept in memory until it can.
 
-A lock, a full disk, a changed password or a database that is away says nothing about the payment,
-so such an outcome is recorded again and again, for as long as this process lives. Only a broken
-constraint or a bug ends that, with a critical line that holds what is known. A process that stops
-says what it leaves unrecorded: it is in flight in the database, where the sweep finds it.
+A lock, a full disk, a changed password or an unreachable database says nothing about the payment,
+so recording is retried for as long as this process lives. Only a broken constraint or a bug ends
+that, with a critical log line that holds what is known. A process that stops logs what it leaves
+unrecorded: that is in flight in the database, where the sweep finds it.
 
-The other way round: an intent that was written although its caller had been sent away is withdrawn
-as never sent, so that the same key can begin at once instead of after an inquiry.
+The opposite case: an intent that was written after its caller had been refused is withdrawn as
+never sent, so that the same key can begin at once instead of after an inquiry.
 """
 
 import asyncio
@@ -30,18 +30,18 @@ log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S: Final = 2.0
 _WITHDRAW_FOR_S: Final = 60.0
-"""Later the sweep has found it."""
+"""After that the sweep has found it."""
 
 
 class Kept:
-    """The outcomes of one process that are known and not recorded. `tell_count` is a gauge's."""
+    """The known, unrecorded outcomes of one process. `set_gauge` gets their number."""
 
     def __init__(
-        self, recorder: Recorder, pool: Any, tell_count: Callable[[float], None] = lambda _: None
+        self, recorder: Recorder, pool: Any, set_gauge: Callable[[float], None] = lambda _: None
     ) -> None:
         self._recorder = recorder
         self._pool = pool
-        self._tell_count = tell_count
+        self._set_gauge = set_gauge
         self._outcomes: dict[UUID, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -56,22 +56,22 @@ class Kept:
         processor_us: int,
         error: Exception,
     ) -> None:
-        """Go on recording an outcome in the background, after it failed for `error`."""
-        what = _in_words(operation, outcome)
+        """Retry recording an outcome in the background, after it failed with `error`."""
+        what = _described(operation, outcome)
         if not is_passing(error):
             _give_up(what, error)
             return
-        log.error("%s: recorded later, for now: %s: %s", what, type(error).__name__, error)
+        log.error("%s: not recorded yet: %s: %s", what, type(error).__name__, error)
         self._outcomes[operation.id] = what
-        self._tell_count(len(self))
+        self._set_gauge(len(self))
         self._begin(self._record(operation, payment, outcome, processor_us))
 
     def withdraw(self, item: NewPayment | FollowUp) -> None:
-        """The caller of this intent was sent away, and it may be written: it is never sent."""
+        """Withdraw an intent that may be written, whose caller was refused: it is never sent."""
         self._begin(self._withdraw(item.merchant_id, item.operation_id))
 
     async def drain(self, give_up_at: float) -> None:
-        """Wait until all is recorded, at most until then (monotonic), and say the rest."""
+        """Wait until all is recorded, at most until `give_up_at` (monotonic); log the rest."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(0.1, give_up_at - monotonic()))
         if self._outcomes:
@@ -103,15 +103,15 @@ class Kept:
                 recorded = await self._recorder.record(
                     operation, payment, outcome, processor_us=processor_us
                 )
-            except Exception as error:  # noqa: BLE001 - whatever it is, what is known is not dropped
+            except Exception as error:  # noqa: BLE001 - whatever it is, keep the outcome
                 if is_passing(error):
                     continue
                 _give_up(what, error)
             else:
-                log.warning("%s: recorded in the end, it is %s", what, recorded.state)
+                log.warning("%s: recorded after retries: it is %s", what, recorded.state)
             break
         del self._outcomes[operation.id]
-        self._tell_count(len(self))
+        self._set_gauge(len(self))
 
     async def _withdraw(self, merchant_id: UUID, operation_id: UUID) -> None:
         tries = 0
@@ -128,8 +128,8 @@ class Kept:
                 key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
                 payment = await store.find_payment(self._pool, key)
                 assert payment is not None, "an operation and its payment are written together"
-                never = NotSent(reason="the database took too long to write the intent")
-                await self._recorder.record(operation, payment, never)
+                not_sent = NotSent(reason="the database took too long to write the intent")
+                await self._recorder.record(operation, payment, not_sent)
             except Exception as error:
                 if is_passing(error):
                     continue
@@ -138,13 +138,13 @@ class Kept:
 
 
 def provisional_reply(operation: Operation, payment: Payment, outcome: Outcome) -> Recorded:
-    """What the merchant is answered meanwhile: as for an unknown outcome, 202. It is not kept for
-    the key, whose reply is the outcome's own. A request that never left is answered as such.
+    """Return the reply for the meantime: 202, as for an unknown outcome. It is not stored under the
+    key, whose reply is the outcome's own. A request that was not sent is answered as such.
     """
     if isinstance(outcome, NotSent):
         return Recorded(State.IN_FLIGHT, None, None)
-    open_still = Unknown(reason="known, and not recorded yet")
-    change = decide(operation, payment, open_still, at=clock.now(), first_inquiry_s=0)
+    unknown = Unknown(reason="not recorded yet")
+    change = decide(operation, payment, unknown, at=clock.now(), first_inquiry_s=0)
     return Recorded(State.IN_FLIGHT, change.effect.reply_status, change.effect.reply_body)
 
 
@@ -152,8 +152,8 @@ def _pause_s(tries: int) -> float:
     return min(_LONGEST_PAUSE_S, 0.05 * 2.0 ** min(tries, 10)) * (0.5 + random.random())  # noqa: S311
 
 
-def _in_words(operation: Operation, outcome: Outcome) -> str:
-    """All that a person needs to find it: at the processor and here."""
+def _described(operation: Operation, outcome: Outcome) -> str:
+    """Return what a person needs to find the operation, at the processor and here."""
     transaction = getattr(outcome, "transaction_id", None) or "none"
     return (
         f"{type(outcome).__name__} of {operation.kind} {operation.reference} "

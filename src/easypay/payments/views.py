@@ -1,4 +1,4 @@
-"""How payments, refunds and operations look outside."""
+"""Payments, refunds and operations as the API shows them."""
 
 from operator import attrgetter
 from typing import Final
@@ -102,7 +102,7 @@ _metadata = msgspec.json.Decoder(dict[str, str])
 
 
 def payment_view(payment: Payment) -> PaymentView:
-    """A payment as the API shows it."""
+    """Return a payment as the API shows it."""
     return PaymentView(
         id=ids.typed(ids.PAYMENT, payment.id),
         status=payment.status,
@@ -142,7 +142,7 @@ REFUND_STATUS: Final = {
 
 
 def refund_view(operation: Operation, processor: str) -> RefundView:
-    """A refund as the API shows it: an operation of kind refund at the named processor."""
+    """Return an operation of kind refund, at the named processor, as the API shows it."""
     return RefundView(
         id=ids.typed(ids.REFUND, operation.id),
         payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
@@ -162,14 +162,14 @@ REFUND_METHODS: Final = ("refund", "void")
 
 
 def _refund_method(operation: Operation) -> str | None:
-    """How the money went back: by a refund, or by undoing what had not settled."""
+    """Return how the money went back: by a refund, or by a void before settlement."""
     if operation.state is not State.APPROVED:
         return None
     return "void" if operation.voided else "refund"
 
 
 def operation_view(operation: Operation, processor: str) -> OperationView:
-    """An operation at the named processor, as the API shows it."""
+    """Return an operation at the named processor as the API shows it."""
     return OperationView(
         id=ids.typed(ids.OPERATION, operation.id),
         payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
@@ -193,11 +193,11 @@ _payment_answer: Final = attrgetter(*_SHOWN)
 
 
 def _operation_processor(operation: Operation, processor: str) -> ProcessorView:
-    """What an operation remembers; the checks and the network's id are told of the payment."""
+    """Return an operation's answer. AVS, CVV and network id are shown on the payment only."""
     shown = (getattr(operation.answer, f) if f in OPERATION_ANSWER else None for f in _SHOWN)
     return ProcessorView(processor, *shown)
 
 
 def body_of(view: PaymentView | RefundView) -> bytes:
-    """The JSON that is sent and stored, byte for byte."""
+    """Return the JSON that is both sent and stored, byte for byte."""
     return _json.encode(view)

@@ -1,10 +1,10 @@
-"""What goes on being looked for though nobody waits for it any more.
+"""Operations that are still watched although no request waits for them, by purpose.
 
 - `absent`: an operation that was called absent is looked for after ten minutes, after two hours,
-  and after each batch until three days have passed: reporting may have lagged, or the charge come
-  late. What is found then is the work of `late_charges`.
-- `return`: a late charge that is being given back, until it has been.
-- `authorization_expiry`: an authorization old enough for the processor to have let it go.
+  and after each batch until three days have passed: reporting may lag, or the charge may come late.
+  `late_charges` handles what is found.
+- `return`: a late charge, until it has been given back.
+- `expiry`: an authorization so old that it may have expired (`authorization_expiry`).
 """
 
 import asyncio
@@ -30,7 +30,7 @@ WATCH_S: Final = 72 * 3600.0
 _FIRST_LOOKS_S: Final = (600.0, 7200.0)
 """After an operation was called absent."""
 _NEW_BATCH_EVERY_S: Final = 3600.0
-"""How often it is asked whether there is a new batch to look in."""
+"""How often to ask whether there is a new batch to search."""
 _NOT_LEARNED_S: Final = 300.0
 _RETURN_S: Final = 300.0
 _EXPIRY_EVERY_S: Final = 24 * 3600.0
@@ -38,7 +38,7 @@ _QUESTION_S: Final = 20.0
 
 
 class Watching:
-    """The schedule of what is watched, and what is done when it is due."""
+    """Schedules watched operations and does what is due."""
 
     def __init__(self, *, pool: Any, processor: Processor, late: Late) -> None:
         self._pool = pool
@@ -57,7 +57,7 @@ class Watching:
         )
 
     async def due(self, watched: Sequence[Case], account: Account) -> tuple[list[Case], list[Case]]:
-        """Of what is due: what must be looked for now, and what `see_to` does."""
+        """Split due cases into those to look for now and those for `see_to`; postpone the rest."""
         look: list[Case] = []
         others: list[Case] = []
         over: list[Case] = []
@@ -70,7 +70,7 @@ class Watching:
             if case.purpose != "absent":
                 others.append(case)
             elif case.state in store.STILL_OPEN:
-                # Whoever was about to call it absent has not come to it: it is still asked about.
+                # It was about to be called absent and was not, so it is still unresolved.
                 waits.append(self.not_learned(case, "its outcome is open"))
             elif case.state != "absent" or _is_overtaken(case):
                 over.append(case)
@@ -90,8 +90,8 @@ class Watching:
     async def _with_new_batch(
         self, cases: Sequence[Case], account: Account, now: datetime
     ) -> list[tuple[Case, bool]]:
-        """Is there a batch in which a case was not looked for yet? It is asked once for them all,
-        and where it cannot be learned each is looked for."""
+        """Return each case with whether there is a batch in which it was not looked for yet. One
+        question serves all cases; if it is not answered, all of them are looked for."""
         if not cases:
             return []
         oldest = min(case.begun_at for case in cases)
@@ -104,7 +104,7 @@ class Watching:
         return [(case, batches is None or bool(batches - set(case.searched))) for case in cases]
 
     async def see_to(self, others: Sequence[Case], account: Account) -> list[Missed]:
-        """Give back, and ask after old authorizations, for a while. What is left is still due."""
+        """Give charges back and check old authorizations, for `_SEE_TO_S`. The rest stays due."""
         room = asyncio.Semaphore(_AT_ONCE)
         ends = monotonic() + _SEE_TO_S
 
@@ -114,8 +114,8 @@ class Watching:
                     return None
                 try:
                     return await self._step(case, account)
-                except Exception as error:  # noqa: BLE001 - whatever it was, the others go on
-                    log.error("what is watched of %s failed: %s", case.reference, error)
+                except Exception as error:  # noqa: BLE001 - one failure stops no other
+                    log.error("watching operation %s failed: %s", case.reference, error)
                     return self.not_learned(case, f"failed: {type(error).__name__}")
 
         missed = await asyncio.gather(*map(one, others))
@@ -134,7 +134,7 @@ class Watching:
         return None if done else again
 
     def missed(self, case: Case, finding: str, searched: list[str]) -> Missed:
-        """It was looked for and was not there."""
+        """Return when to look again for a case that was not there."""
         if case.purpose == "expiry":
             again_in_s = _EXPIRY_EVERY_S
         elif case.looks == 0:
@@ -144,13 +144,13 @@ class Watching:
         return Missed(case, again_in_s * _jitter(), finding, searched=searched)
 
     def not_learned(self, case: Case, finding: str) -> Missed:
-        """The question was not answered: soon once more, and it does not count."""
+        """Return when to ask again after a question without an answer: soon. It does not count."""
         again_in_s = _NOT_LEARNED_S * _jitter()
         return Missed(case, again_in_s, finding, searched=case.searched, counts=False)
 
 
 def _is_overtaken(case: Case) -> bool:
-    """Of what changes a transaction: a later operation has changed it, and this one cannot have."""
+    """Whether a later operation has changed the transaction that this one would have changed."""
     changes = case.kind != "refund" and case.kind not in CREATES
     return changes and not can_explain(case.kind, case.status)
 

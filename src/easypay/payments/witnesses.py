@@ -1,5 +1,5 @@
-"""Approved operations of ours, by which a pass shows that an account's lists have caught up: the
-newest that is known, and the newest that is listed. SQL only. `absence_rules` says what they mean.
+"""Approved operations of ours that show how far an account's lists have caught up: the newest known
+one and the newest listed one. SQL only. `absence_rules` says what they mean.
 
 Every function takes an asyncpg pool or connection.
 """
@@ -37,7 +37,7 @@ _LISTED: Final = """
 
 
 async def newest_known(runner: Runner, account: bytes, after: UUID) -> datetime | None:
-    """When the newest approved operation on an account began, of those with ids above `after`."""
+    """Return when an account's newest approved operation with an id above `after` began."""
     newest: datetime | None = None
     merchants = await runner.fetch(
         "SELECT DISTINCT merchant_id FROM processor_logins WHERE account = $1 LIMIT 50", account
@@ -52,7 +52,7 @@ async def newest_known(runner: Runner, account: bytes, after: UUID) -> datetime 
 async def newest_listed(
     runner: Runner, account: bytes, bounds: Sequence[tuple[UUID, UUID]]
 ) -> datetime | None:
-    """When the newest approved one of the operations began whose ids lie within these bounds."""
+    """Return when the newest approved operation with an id within any of `bounds` began."""
     if not bounds:
         return None
     found: datetime | None = await runner.fetchval(
