@@ -1,8 +1,8 @@
-"""Merchants, processor accounts and keys: what the command line and /api/v1/admin do.
+"""Changes to merchants, processor accounts and keys, for the command line and /api/v1/admin.
 
-Every function takes an asyncpg connection or pool; those that give a merchant its name take a
-connection, on which they open a transaction. Each change moves `configuration.version` (a
-trigger sees to it), by which every gateway process drops its cached copy within a second.
+Every function takes an asyncpg connection or pool; those that set a merchant's name take a
+connection, on which they open a transaction. A trigger raises `configuration.version` with each
+change, so that every gateway process drops its cached copy within a second.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -30,8 +30,8 @@ async def create_merchant(
     currencies: Sequence[str] = ("USD",),
     allow_raw_cards: bool = False,
 ) -> Merchant:
-    """A new tenant. Raises ValidationFailed for a name that is blank or that another merchant has,
-    and for an unknown currency."""
+    """Create a merchant. Raises ValidationFailed for an unknown currency, and for a name that is
+    blank or that another merchant has."""
     _check_merchant(name, currencies)
     merchant_id = ids.new_id()
     async with _naming(connection, merchant_id, name):
@@ -56,13 +56,13 @@ async def update_merchant(
     disabled: bool | None = None,
     late_charges: str | None = None,
 ) -> Merchant:
-    """Change what is given, keep the rest. A disabled merchant's keys stop working.
+    """Change a merchant; omitted fields are left unchanged. A disabled merchant's keys do not work.
 
     Raises NotFound, or ValidationFailed as `create_merchant` does.
     """
     before = await get_merchant(connection, merchant_id)
     if late_charges not in (None, "return", "keep"):
-        raise _invalid("late_charges", "Use return or keep.")
+        raise _invalid("late_charges", "late_charges must be return or keep.")
     _check_merchant(
         before.name if name is None else name,
         before.currencies if currencies is None else currencies,
@@ -87,9 +87,9 @@ async def update_merchant(
 
 @asynccontextmanager
 async def _naming(connection: Runner, merchant_id: UUID, name: str | None) -> AsyncIterator[None]:
-    """A transaction that gives a merchant its name (None: the name it has).
+    """Open a transaction that sets a merchant's name (None: the name stays).
 
-    No other merchant gets one until it ends, so that two cannot get the same. Raises
+    No other merchant can be named until it ends, so that two cannot get the same name. Raises
     ValidationFailed if another merchant has that name.
     """
     async with connection.transaction():
@@ -108,7 +108,7 @@ async def _naming(connection: Runner, merchant_id: UUID, name: str | None) -> As
 
 
 async def merchant_named(runner: Runner, name: str) -> UUID | None:
-    """The merchant with this name, whatever its case; the oldest, where old ones share it."""
+    """Return the merchant with this name in any case, the oldest if several share it, or None."""
     found: UUID | None = await runner.fetchval(
         "SELECT merchant_id FROM merchants WHERE lower(btrim(name)) = lower($1)"
         " ORDER BY merchant_id LIMIT 1",
@@ -118,7 +118,7 @@ async def merchant_named(runner: Runner, name: str) -> UUID | None:
 
 
 async def get_merchant(runner: Runner, merchant_id: UUID) -> Merchant:
-    """One merchant. Raises NotFound."""
+    """Return one merchant. Raises NotFound."""
     row = await runner.fetchrow(
         f"SELECT {_MERCHANT} FROM merchants WHERE merchant_id = $1", merchant_id
     )
@@ -128,7 +128,7 @@ async def get_merchant(runner: Runner, merchant_id: UUID) -> Merchant:
 
 
 async def list_merchants(runner: Runner) -> list[Merchant]:
-    """All of them, oldest first."""
+    """Return all merchants, oldest first."""
     rows = await runner.fetch(f"SELECT {_MERCHANT} FROM merchants ORDER BY merchant_id")
     return [Merchant(*row) for row in rows]
 
@@ -144,13 +144,13 @@ async def set_processor_account(
 ) -> None:
     """Store (or replace) the Authorize.Net credentials of one mode, encrypted.
 
-    Raises ValidationFailed for lengths the processor cannot take, NotFound for the merchant.
+    Raises NotFound for the merchant, ValidationFailed for values that the processor cannot take.
     """
     _check_mode(mode)
     login_id, transaction_key = credentials(login_id, transaction_key)
     await get_merchant(runner, merchant_id)
     sealed = vault.seal(Credentials(login_id, transaction_key), merchant_id, mode)
-    # Payments that this login took before go on being asked about with the newest key.
+    # Inquiries about earlier payments of this login use the newest key.
     same_login = [
         row["id"]
         for row in await runner.fetch(
@@ -179,7 +179,7 @@ async def set_processor_account(
 def _login_in(vault: Vault, sealed: bytes, merchant_id: UUID, mode: str) -> str | None:
     try:
         return vault.open(sealed, merchant_id, mode).login_id
-    except VaultError:  # sealed under an encryption key of before
+    except VaultError:  # sealed under an earlier encryption key
         return None
 
 
@@ -192,7 +192,7 @@ async def create_key(
     scopes: Sequence[str] = SCOPES,
     expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key and its secret, which is shown this once and never stored.
+    """Create a key. Return it with its secret, which is shown only now and never stored.
 
     Raises NotFound for the merchant, ValidationFailed for an unknown mode or scope.
     """
@@ -226,12 +226,13 @@ async def create_key(
 async def rotate_key(
     runner: Runner, merchant_id: UUID, key_id: UUID, *, overlap_s: int = 86_400
 ) -> tuple[ApiKey, str]:
-    """A successor with the same mode, name and scopes; the old key works `overlap_s` longer.
+    """Create a successor with the same mode, name and scopes; the old key works `overlap_s` longer.
 
-    Raises NotFound where there is no such key, or it is already revoked or expired.
+    Raises NotFound if there is no such key, or if it is revoked or expired.
     """
     if not 0 <= overlap_s <= inputs.LONGEST_OVERLAP_S:
-        raise _invalid("overlap_seconds", f"Use 0 to {inputs.LONGEST_OVERLAP_S} seconds.")
+        why = f"overlap_seconds must be 0 to {inputs.LONGEST_OVERLAP_S}."
+        raise _invalid("overlap_seconds", why)
     old = await _get_key(runner, merchant_id, key_id)
     now = clock.now()
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
@@ -255,7 +256,7 @@ async def rotate_key(
 
 
 async def revoke_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
-    """Stop a key, in every process within a second. Idempotent. Raises NotFound."""
+    """Revoke a key; every process refuses it within a second. Idempotent. Raises NotFound."""
     await _get_key(runner, merchant_id, key_id)
     row = await runner.fetchrow(
         "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())"
@@ -267,7 +268,7 @@ async def revoke_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
 
 
 async def list_keys(runner: Runner, merchant_id: UUID | None = None) -> list[ApiKey]:
-    """Keys of one merchant, or of all, oldest first. Never their secrets."""
+    """Return the keys of one merchant, or of all, oldest first. Never their secrets."""
     rows = await runner.fetch(
         f"SELECT {_API_KEY} FROM api_keys WHERE $1::uuid IS NULL OR merchant_id = $1"
         " ORDER BY merchant_id, id",
@@ -306,8 +307,8 @@ def _check_name(name: str) -> None:
 
 
 def credentials(login_id: str, transaction_key: str) -> tuple[str, str]:
-    """A login and its key as they were issued. Raises ValidationFailed naming both that are wrong;
-    no message repeats any of them."""
+    """Return a login and its key as they were issued. Raises ValidationFailed naming each wrong
+    one, without repeating its value."""
     found: list[str] = []
     errors: list[FieldError] = []
     for field, text, longest in (

@@ -1,4 +1,4 @@
-"""Processor credentials are tried before they are saved: a wrong one would stop every payment."""
+"""Tests processor credentials before they are saved: wrong ones would stop every payment."""
 
 from collections.abc import Mapping
 from typing import Final, Protocol
@@ -20,11 +20,11 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "E00006": ("login_id",),
     "E00007": _BOTH,
 }
-"""Which of the two a code is about, where it is not the account as a whole, which has its login."""
+"""The fields that a code is about. Every other code is about the whole account: login_id."""
 
 
 class Checker(Protocol):
-    """The part of a processor that tells whether it accepts credentials."""
+    """The part of a processor that checks credentials."""
 
     async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck: ...
 
@@ -32,28 +32,28 @@ class Checker(Protocol):
 async def check(processor: Checker, account: Account) -> None:
     """Return once the processor has accepted the credentials.
 
-    Raises ValidationFailed naming the field that it refuses, ProcessorUnavailable where it cannot
-    be asked.
+    Raises ValidationFailed naming the fields that it refuses, ProcessorUnavailable if it cannot be
+    asked.
     """
-    said = await processor.check_account(account, Deadline(monotonic() + _DEADLINE_S))
-    match said:
+    result = await processor.check_account(account, Deadline(monotonic() + _DEADLINE_S))
+    match result:
         case AccountAccepted():
             return
         case AccountRefusal():
             raise ValidationFailed.of(
                 [
-                    FieldError(f"#/{field}", "refused_by_processor", _refused(field, said))
-                    for field in _FIELDS.get(said.code, ("login_id",))
+                    FieldError(f"#/{field}", "refused_by_processor", _refused(field, result))
+                    for field in _FIELDS.get(result.code, ("login_id",))
                 ]
             )
         case _:
             raise ProcessorUnavailable(
                 f"The processor could not be asked whether the credentials are right "
-                f"({said.reason}). Nothing was saved. Try again, or save them unchecked."
+                f"({result.reason}). Nothing was saved. Try again, or save them unchecked."
             )
 
 
-def _refused(field: str, said: AccountRefusal) -> str:
-    """`said.message` is the processor's, and free of values that it may quote."""
-    why = f"{said.message.rstrip('.')} ({said.code})" if said.message else said.code
+def _refused(field: str, refusal: AccountRefusal) -> str:
+    """Return why a field is refused. The processor's message contains no submitted values."""
+    why = f"{refusal.message.rstrip('.')} ({refusal.code})" if refusal.message else refusal.code
     return f"{field} is refused by the processor: {why}. Nothing was saved."

@@ -1,9 +1,9 @@
-"""Who a key belongs to: a near cache that is never more than a second old.
+"""Whose key it is: a near cache that is never more than a second old.
 
-A cached entry may be used only under a lease, and the lease is renewed only by seeing that
-`configuration.version` has not moved. A version that moved empties the cache; a database that
-does not answer lets the lease run out, and then every lookup asks the database itself. So a
-revoked key stops working in every process within `lease_s`, however the network fails.
+A cached entry may be used only under a lease, which is renewed only while `configuration.version`
+is unchanged. A changed version empties the cache. If the database does not answer, the lease runs
+out, and then every lookup asks the database itself. So a revoked key stops working in every
+process within `lease_s`, however the network fails.
 """
 
 import asyncio
@@ -81,9 +81,9 @@ class Directory:
         self.misses = 0
 
     async def caller(self, key: str) -> Caller:
-        """The caller behind a bearer key. Raises InvalidApiKey.
+        """Return the caller of a bearer key. Raises InvalidApiKey.
 
-        Many requests that miss together make one query.
+        Requests that miss at the same time share one query.
         """
         caller = self._callers.get(key)
         if caller is not None and monotonic() < self._leased_until:
@@ -91,7 +91,7 @@ class Directory:
         else:
             self.misses += 1
             if not is_well_formed(key):
-                raise InvalidApiKey("The key is mistyped or not one of ours.")
+                raise InvalidApiKey("The key is mistyped, or was not issued by this gateway.")
             pending = self._pending.get(key)
             if pending is None:
                 pending = asyncio.create_task(self._find(key))
@@ -103,16 +103,16 @@ class Directory:
         return caller
 
     async def current_login(self, merchant_id: UUID, mode: str) -> Login | None:
-        """The account that takes a merchant's new payments, read now."""
+        """Return the account that takes a merchant's new payments, read now, or None."""
         row = await self._pool.fetchrow(_FIND_CURRENT, merchant_id, mode)
         if row is None:
             return None
-        return await self._kept_login(merchant_id, mode, row["credentials"], row["updated_at"])
+        return await self._stored_login(merchant_id, mode, row["credentials"], row["updated_at"])
 
     async def login(self, merchant_id: UUID, login_id: UUID) -> Login | None:
-        """The account that a payment remembers, with the newest key saved for it.
+        """Return the account that took a payment, with the newest key saved for it.
 
-        None where the merchant never had it. Raises VaultError where its key cannot be opened.
+        None if the merchant never had it. Raises VaultError if its key cannot be opened.
         """
         key = (merchant_id, login_id)
         if monotonic() < self._leased_until and (found := self._logins.get(key)) is not None:
@@ -128,9 +128,9 @@ class Directory:
         return login
 
     async def login_of_account(self, digest: bytes) -> Login | None:
-        """An account by its digest, with the newest key that any of its merchants saved.
+        """Return an account by its digest, with the newest key that any of its merchants saved.
 
-        None where none of them can be opened.
+        None if no key can be opened.
         """
         for row in await self._pool.fetch(_FIND_ACCOUNT, digest):
             try:
@@ -143,7 +143,7 @@ class Directory:
         return None
 
     async def watch(self) -> None:
-        """Renew the lease for as long as the version stands still. Runs until cancelled."""
+        """Renew the lease while the version is unchanged. Runs until cancelled."""
         while True:
             started = monotonic()
             try:
@@ -167,10 +167,10 @@ class Directory:
         sealed, login = row["credentials"], None
         if sealed is not None:
             try:
-                login = await self._kept_login(
+                login = await self._stored_login(
                     row["merchant_id"], row["mode"], sealed, row["saved_at"]
                 )
-            except VaultError as error:  # what needs no processor goes on
+            except VaultError as error:  # requests that need no processor still work
                 log.critical("the account of merchant %s: %s", row["merchant_id"], error)
         caller = Caller(
             merchant_id=row["merchant_id"],
@@ -183,18 +183,18 @@ class Directory:
             login=login,
             login_unreadable=login is None and sealed is not None,
         )
-        # Read together with the version it was true at: anything newer is not cached over.
+        # The row was read together with its version: cache it only while that is the current one.
         if row["version"] == self._version and len(self._callers) < _MOST_ENTRIES:
             self._callers[key] = caller
         return caller
 
-    async def _kept_login(
+    async def _stored_login(
         self, merchant_id: UUID, mode: str, sealed: bytes, saved_at: datetime
     ) -> Login:
-        """An account of `processor_accounts` under the id that payments remember it by.
+        """Return an account of `processor_accounts` with the id that payments store.
 
-        What takes a payment has its row in `processor_logins` before, so that no change of
-        accounts can make the gateway forget whom it asked.
+        An account has its row in `processor_logins` before it takes a payment, so that no change
+        of accounts can make the gateway forget which one it asked.
         """
         account = self._open(sealed, merchant_id, mode)
         digest = self._digest(f"{account.url}\0{account.login_id}".encode())

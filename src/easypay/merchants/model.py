@@ -1,4 +1,4 @@
-"""What a merchant, an API key and a caller are; how a key is made and read."""
+"""Merchants, API keys and callers; how a key is made and read."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ MODES: Final = ("test", "live")
 SCOPES: Final = ("payments:read", "payments:write", "refunds:write")
 
 KEY_PATTERN: Final = re.compile(r"ep_(test|live)_sk_[0-9A-Za-z]{8}_[0-9A-Za-z]{32}[0-9A-Za-z]{6}")
-"""Every key we ever made matches this: give it to your secret scanner."""
+"""Matches every key that EasyPay issues: give it to your secret scanner."""
 
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -32,7 +32,7 @@ class Merchant(msgspec.Struct, frozen=True):
     updated_at: datetime
     disabled_at: datetime | None
     late_charges: str
-    """`return` or `keep`: what becomes of a charge found after its payment was called failed."""
+    """`return` or `keep`: what to do with a charge found after its payment had failed."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who is asking: a merchant in one mode, through one key, with what that key may do."""
+    """Who sends a request: a merchant in one mode, through one key, with that key's rights."""
 
     merchant_id: UUID
     mode: str
@@ -62,34 +62,34 @@ class Caller(msgspec.Struct, frozen=True):
     login: "Login | None"
     """The processor account that takes new payments in that mode; None until one is set."""
     login_unreadable: bool = False
-    """One is set, and cannot be opened with today's encryption key."""
+    """An account is set, but cannot be opened with the current encryption key."""
 
 
 class Login(msgspec.Struct, frozen=True):
-    """A processor account as a payment remembers it: one row of `processor_logins`, opened."""
+    """A processor account that took payments: one row of `processor_logins`, decrypted."""
 
     id: UUID
     digest: bytes
-    """Which account it is, whoever uses it: equal for merchants that share URL and login."""
+    """Identifies the account: equal for merchants that share its URL and login."""
     account: Account
 
 
 def new_key(mode: str) -> str:
-    """A fresh bearer key: `ep_test_sk_<8>_<32 random characters><6 characters of CRC-32>`.
+    """Return a new bearer key: `ep_test_sk_<8>_<32 random characters><6 characters of CRC-32>`.
 
-    The checksum lets a scanner or a support engineer tell a typing error from a revoked key.
+    The checksum lets a scanner or a support engineer tell a mistyped key from a revoked one.
     """
     body = f"ep_{mode}_sk_{_random(8)}_{_random(32)}"
     return body + _checksum(body)
 
 
 def is_well_formed(key: str) -> bool:
-    """Is this a key's form, with a matching checksum? Says nothing of whether it exists."""
+    """Whether this has a key's form and a matching checksum. The key need not exist."""
     return KEY_PATTERN.fullmatch(key) is not None and _checksum(key[:-6]) == key[-6:]
 
 
 def digest_of(key: str) -> bytes:
-    """What is stored in place of a key. Its 190 random bits need no slow hash."""
+    """Return what is stored in place of a key. Its 190 random bits need no slow hash."""
     return hashlib.sha256(key.encode()).digest()
 
 

@@ -1,7 +1,6 @@
-"""Secrets at rest: AES-256-GCM under one key from the environment, bound to where they belong.
+"""Secrets at rest: AES-256-GCM under one key from the environment, bound to merchant and mode.
 
-The same key also feeds the keyed hashes of card numbers, request fingerprints and cursors, each
-through a derived key of its own.
+The keyed hashes of card numbers, request fingerprints and cursors each use a key derived from it.
 """
 
 import base64
@@ -22,7 +21,7 @@ _NONCE_BYTES: Final = 12
 
 
 class VaultError(EasyPayError):
-    """The encryption key is unusable, or a secret was sealed under another."""
+    """The encryption key is invalid, or a secret was sealed under another key."""
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -39,7 +38,7 @@ class Vault:
     """Seals and opens processor credentials, and derives the keys of the keyed hashes."""
 
     def __init__(self, encryption_key: str) -> None:
-        """Takes 32 bytes in base64. Raises VaultError for anything else."""
+        """Take 32 bytes in base64. Raises VaultError for anything else."""
         try:
             key = base64.b64decode(encryption_key, validate=True)
         except (binascii.Error, ValueError):
@@ -50,17 +49,17 @@ class Vault:
         self._cipher = AESGCM(key)
 
     def derive(self, purpose: str) -> bytes:
-        """A key of its own for one purpose: 32 bytes (HMAC-SHA-256 of the purpose)."""
+        """Return a separate key for one purpose: 32 bytes (HMAC-SHA-256 of the purpose)."""
         return hmac.digest(self._key, f"easypay {purpose}".encode(), "sha256")
 
     def seal(self, credentials: Credentials, merchant_id: UUID, mode: str) -> bytes:
-        """Encrypt for one merchant and mode; it opens for no other."""
+        """Encrypt for one merchant and mode; no other can decrypt it."""
         nonce = os.urandom(_NONCE_BYTES)
         plain = msgspec.json.encode(credentials)
         return _VERSION + nonce + self._cipher.encrypt(nonce, plain, _context(merchant_id, mode))
 
     def open(self, sealed: bytes, merchant_id: UUID, mode: str) -> Credentials:
-        """Decrypt. Raises VaultError where the key, the merchant or the mode is another."""
+        """Decrypt. Raises VaultError if the key, the merchant or the mode is another one."""
         nonce, box = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
             plain = self._cipher.decrypt(nonce, box, _context(merchant_id, mode))
@@ -73,7 +72,7 @@ class Vault:
 
 
 def new_encryption_key() -> str:
-    """32 random bytes in base64."""
+    """Return 32 random bytes in base64."""
     return base64.b64encode(os.urandom(32)).decode()
 
 
