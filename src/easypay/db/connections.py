@@ -1,20 +1,19 @@
 """Connections: dedicated ones for prepared statements, and how every connection is made.
 
-A `Lane` is one connection that runs one prepared statement, again and again: asyncpg's pool
-would send a RESET at every release, which costs more than the statement. Plans are generic: made
-once, not for every group. The session prefers index lookups, because every hot statement is a
-lookup by key: so the plan is the same on an empty database and a full one, and rows are locked in
-the order in which they were asked for.
+A `Lane` is one connection that runs one prepared statement again and again: asyncpg's pool would
+send a RESET at every release, which costs more than the statement. Plans are generic: made once,
+not for every group. Every hot statement is a lookup by key, so the session prefers index lookups:
+the plan is the same on an empty and a full database, and rows are locked in the order of the group.
 
-A peer that vanished without a word must hold nobody up, so every wait has a limit, and a connection
-that reaches it is dropped without a goodbye:
+A peer that vanished must hold nobody up, so every wait has a limit, and a connection that reaches
+its limit is dropped at once:
 
     connect       3 s for each host of the DSN
     lane          1.5 s for a lock, 3 s for the statement, 4 s for its answer. A client waits
-                  5 s for the database (settings): so a payment that meets a dead connection is
-                  repeated over a new one while its client still waits.
+                  5 s for the database (settings), so a payment on a dead connection is repeated
+                  over a new one while its client still waits.
     pool          10 s for the statement, 12 s for its answer, 5 s for a free connection (pool.py)
-    idle          the kernel asks an idle peer after 5 s, and gives up after 4 questions
+    idle          the kernel probes an idle peer after 5 s, and gives up after 4 probes
 """
 
 import asyncio
@@ -43,20 +42,20 @@ LOST = (
     OSError,
     TimeoutError,
 )
-"""For those who only want to know that the database is away; `failures` says more."""
+"""Every error that means that the database is unreachable; `failures` distinguishes more."""
 
 SESSION: Final = {
     "jit": "off",
     "idle_in_transaction_session_timeout": "10000",
-    # An answer leaves only after its commit is on disk, whatever the server, the database or the
-    # role would have it. With a synchronous standby it is on the standby's disk, too.
+    # A commit is on disk before it is answered, whatever the server, the database or the role has
+    # configured. With a synchronous standby it is on the standby's disk, too.
     "synchronous_commit": "on",
 }
 _LOOKUPS = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
 CONNECT_TIMEOUT_S: Final = 3.0
 ANSWER_WITHIN_S: Final = 4.0
-"""A lane's limit for an answer. It doubles each time in a row that it is reached, so that commits
-that hang on the server (a synchronous standby is away) do not fill it with connections."""
+"""A lane's time limit for an answer. It doubles each time in a row that it is reached, so that
+commits that hang because a synchronous standby is away do not fill the server with connections."""
 _MOST_PATIENT_S: Final = 60.0
 _MOST_VARIANTS: Final = 32
 
@@ -64,8 +63,8 @@ _MOST_VARIANTS: Final = 32
 class Connector:
     """Makes connections to whichever host of a DSN takes writes.
 
-    Each host has a time limit of its own: one that swallows packets would use up the time of all.
-    The host that was good the last time is asked first.
+    Each host has its own time limit, so that one that swallows packets does not use up the time of
+    all. The host that worked last time is tried first.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -74,14 +73,14 @@ class Connector:
     async def connect(
         self, *_: Any, timeout: float = CONNECT_TIMEOUT_S, **more: Any
     ) -> "asyncpg.Connection[asyncpg.Record]":
-        """A connection to a server that takes writes. Raises CannotConnect, whatever went wrong."""
+        """Return a connection to a server that takes writes. Every failure raises CannotConnect."""
         failed: list[str] = []
         for dsn in tuple(self._hosts):
             try:
                 connection = await asyncpg.connect(
                     dsn, timeout=timeout, target_session_attrs="read-write", **more
                 )
-            except Exception as error:  # noqa: BLE001 - each is a reason why not
+            except Exception as error:  # noqa: BLE001 - every error is a reason
                 failed.append(f"{type(error).__name__}: {error}")
             else:
                 self._hosts.remove(dsn)
@@ -92,7 +91,7 @@ class Connector:
 
 
 def one_host_each(dsn: str) -> list[str]:
-    """A DSN for each host of one that may name many: `postgresql://u@a:1,b:2/d` names two."""
+    """Return one DSN for each host of a DSN: `postgresql://u@a:1,b:2/d` names two hosts."""
     parts = urlsplit(dsn)
     login, at, hosts = parts.netloc.rpartition("@")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -110,7 +109,7 @@ def one_host_each(dsn: str) -> list[str]:
 
 
 def _keep_alive(connection: Any) -> None:
-    """Let the kernel find out that an idle peer is gone, before a payment does."""
+    """Let the kernel find out that an idle peer is gone, before a payment finds out."""
     carried = connection._transport.get_extra_info("socket")
     if carried is None or carried.family == getattr(socket, "AF_UNIX", None):
         return
@@ -120,18 +119,18 @@ def _keep_alive(connection: Any) -> None:
             ("TCP_KEEPIDLE", 5),
             ("TCP_KEEPINTVL", 2),
             ("TCP_KEEPCNT", 4),
-            ("TCP_USER_TIMEOUT", 10_000),  # milliseconds that what was sent may go unconfirmed
+            ("TCP_USER_TIMEOUT", 10_000),  # milliseconds without an acknowledgement
         ):
             if hasattr(socket, option):
                 carried.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 class Lane:
-    """One dedicated connection and its prepared statement, in as many variants as are asked for.
+    """One dedicated connection and its prepared statement, in as many variants as are needed.
 
-    `sql` gives the statement's text for a variant; the variant "" must always work. `lookups` is
-    for statements that find rows by key, as opposed to those that only insert. `limit_s` is how
-    long an answer may take; the server gives up a statement somewhat earlier.
+    `sql` returns the statement's text for a variant; the variant "" must always work. `lookups` is
+    true if the statement finds rows by key, false if it only inserts. `limit_s` is how long an
+    answer may take; the server cancels the statement somewhat earlier.
     """
 
     def __init__(
@@ -150,7 +149,7 @@ class Lane:
             **SESSION,
             **(_LOOKUPS if lookups else {}),
             "statement_timeout": str(int(limit_s * 750)),
-            # By default 1.5 s: deadlocks are looked for after 1 s, and named as such.
+            # By default 1.5 s: PostgreSQL reports deadlocks as such after 1 s.
             "lock_timeout": str(int(limit_s * 375)),
             "application_name": f"easypay {name}",
             "plan_cache_mode": "force_generic_plan",
@@ -161,7 +160,7 @@ class Lane:
     async def fetch(self, arguments: Sequence[object], variant: str = "") -> list[asyncpg.Record]:
         """Run the statement once, in a transaction of its own: one round trip, one commit.
 
-        Raises ConnectionLost where the answer, and perhaps the commit, is lost. Other database
+        Raises ConnectionLost if the answer is lost; the commit may have happened. Other database
         errors pass through and mean that nothing was written.
         """
         try:
@@ -170,9 +169,9 @@ class Lane:
         except asyncpg.UndefinedTableError:
             if not variant:
                 raise
-            return await self.fetch(arguments)  # a month was detached: the parent knows
+            return await self.fetch(arguments)  # a month was detached: use the parent table
         except asyncio.CancelledError:
-            self._discard()  # the protocol is between two states: start afresh
+            self._discard()  # the protocol is between two states: use a new connection
             raise
         except Exception as error:
             if failure_of(error) is not Failure.GONE:
@@ -185,7 +184,7 @@ class Lane:
         return rows
 
     async def open(self) -> None:
-        """Connect and prepare."""
+        """Connect and prepare the statement."""
         await self._prepare("")
 
     async def _prepare(self, variant: str) -> Any:
@@ -198,7 +197,7 @@ class Lane:
         return statement
 
     async def close(self, within_s: float = 1.0) -> None:
-        """Say goodbye to the server, or just go where it does not listen."""
+        """Close the connection, or drop it if the server does not answer."""
         connection, self._connection = self._connection, None
         self._statements.clear()
         if connection is not None:

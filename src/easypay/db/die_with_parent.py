@@ -1,11 +1,11 @@
-"""Become another program that does not outlive its parent. Run as a script, never imported.
+"""Run a program that ends with its parent process. A script, never imported.
 
     python -I -S die_with_parent.py PARENT_PID SIGNAL AS program [argument ...]
 
-On Linux the kernel sends SIGNAL to the program when the parent dies, however it dies. AS is
-`same`, `namespace` (root shows itself as user 1000 in a user namespace; on disk its files stay
-root's own) or `UID:GID` (root becomes that user for good). It runs between fork and exec in a
-process of its own, because none of this is safe in the forked copy of a program with threads.
+On Linux the kernel sends SIGNAL to the program when the parent dies, for whatever reason. AS is
+`same`, `namespace` (root appears as user 1000 in a user namespace; on disk its files stay root's)
+or `UID:GID` (root becomes that user for good). This is a script that replaces itself by the
+program, because none of it is safe in the forked copy of a program with threads.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
         os.setgid(int(group))
         os.setuid(int(user))
     if sys.platform == "linux":
-        # After the change of identity, which would clear it.
+        # This comes after the change of identity, which would clear it.
         libc.prctl(PR_SET_PDEATHSIG, int(signal), 0, 0, 0)
         if os.getppid() != int(parent):
             sys.exit(REFUSED)

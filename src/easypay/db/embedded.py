@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, in a directory: made, started, stopped, and found again after a crash.
+"""Our own PostgreSQL in a directory: create, start, stop, and recover it after a crash.
 
     with running(directory, settings={"fsync": "off"}) as cluster:     # tests: a throwaway server
         await asyncpg.connect(cluster.dsn)                             # the database `easypay`
@@ -8,13 +8,13 @@
     cluster.tcp_dsn                 # through 127.0.0.1, for other programs
     cluster.restart(); cluster.stop()
 
-Everything here is synchronous and starts processes from the calling thread; the server ends when
-that thread does (Linux), so call it from the main thread. Problems that a person can solve are
-raised as ClusterError, in one clear line.
+Everything here is synchronous and starts processes from the calling thread. On Linux the server
+ends with that thread, so call this from the main thread. Problems that a person can solve raise
+ClusterError with one clear line.
 
-PostgreSQL refuses to run as root. Root runs it in a user namespace that shows root as another
-user, so every file stays root's own; where namespaces are forbidden it runs as another user of the
-machine, in a directory that user can reach.
+PostgreSQL refuses to run as root. So root runs it in a user namespace, where root appears as
+another user and every file stays root's. If namespaces are forbidden, it runs as another user of
+the machine, in a directory that this user can reach.
 """
 
 import fcntl
@@ -42,8 +42,8 @@ STOP_TIMEOUT_S: Final = 30.0
 _SOCKET_PATH_LIMIT: Final = 103  # sun_path holds 104 bytes on macOS, 108 on Linux
 
 _WAL_AHEAD: Final = 16
-"""How many WAL segments, 16 MB each, a new cluster has ready. Every commit would wait while one is
-made (20 ms on a small machine); later each checkpoint recycles those it is done with."""
+"""How many WAL segments of 16 MB a new cluster prepares. Otherwise every commit would wait while
+one is made (20 ms on a small machine). Later each checkpoint recycles used segments."""
 
 SETTINGS: Final[Mapping[str, str]] = {
     "max_connections": "100",
@@ -58,7 +58,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "max_parallel_workers_per_gather": "0",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # Values never reach the log: not with slow statements, not with errors.
+    # Values never reach the log, neither with slow statements nor with errors.
     "log_parameter_max_length": "0",
     "log_parameter_max_length_on_error": "0",
     "log_line_prefix": "%m [%p] ",
@@ -67,7 +67,7 @@ SETTINGS: Final[Mapping[str, str]] = {
 
 @dataclass
 class Cluster:
-    """A running server and what is needed to reach, restart and stop it."""
+    """A running server, with the data to reach, restart and stop it."""
 
     home: Path
     """Holds `data`, `password`, `port` and the unix socket; readable by its owner only."""
@@ -76,7 +76,7 @@ class Cluster:
     socket_dir: Path | None
     process: "subprocess.Popen[bytes]" = field(repr=False)
     note: str | None = None
-    """Why the cluster lies elsewhere than in the data directory, where it does."""
+    """Why the cluster is not in the data directory; None if it is."""
     _plan: "_Plan | None" = field(default=None, repr=False)
     _lock: "IO[str] | None" = field(default=None, repr=False)
 
@@ -101,22 +101,22 @@ class Cluster:
         return f"postgresql://{USER}:{self.password}@/{DATABASE}?host={self.socket_dir}&port={self.port}"
 
     def stop(self) -> None:
-        """Ends every session and shuts down cleanly. Safe to call twice."""
+        """End every session and shut down cleanly. Safe to call twice."""
         _stop_child(self.process)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def restart(self) -> None:
-        """Stops the server if it still runs and starts it again: same directory, port, password."""
-        assert self._plan is not None, "a cluster that was not started here"
+        """Stop the server if it runs and start it again: same directory, port and password."""
+        assert self._plan is not None, "the cluster was not started here"
         _stop_child(self.process)
         self.process, self.port = _launch(self._plan)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that starting takes, so that a restart is the same start."""
+    """Everything that a start needs, so that a restart does the same."""
 
     home: Path
     tools: binaries.Binaries
@@ -141,9 +141,9 @@ def start(
     log_path: Path | None = None,
     identity: str | None = None,
 ) -> Cluster:
-    """Starts the cluster of a data directory, making it first where there is none.
+    """Start the cluster of a data directory; create it if there is none.
 
-    Returns when it answers: about 0.2 s, or 1 s when it has to be made. `settings` go on top of
+    Returns when it answers: after about 0.2 s, or 1 s for a new cluster. `settings` override
     SETTINGS. `identity` overrides how root steps down (`namespace` or `UID:GID`).
 
     Raises ClusterError: another version's data, no permission, in use by another process.
@@ -180,7 +180,7 @@ def start(
 
 @contextmanager
 def running(directory: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """A cluster for the length of a block. Its database `easypay` is empty when it is new."""
+    """Run a cluster for a block. The database `easypay` of a new cluster is empty."""
     cluster = start(directory, settings=settings)
     try:
         yield cluster
@@ -212,7 +212,7 @@ def _check_version(plan: _Plan) -> None:
 
 
 def _initialise(plan: _Plan) -> None:
-    """Makes cluster, password and database in a directory aside, and then moves it into place."""
+    """Create password, cluster and database in a temporary directory, then move it into place."""
     new = plan.home / "data.new"
     binaries.run(plan.identity, ["/bin/rm", "-rf", str(new)])
     password = plan.home / "password"
@@ -235,7 +235,7 @@ def _initialise(plan: _Plan) -> None:
     binaries.run(
         plan.identity,
         single,
-        given="\n".join(
+        stdin="\n".join(
             [f"CREATE DATABASE {DATABASE}", *(wal_ahead if is_durable else []), "CHECKPOINT", ""]
         ),
     )
@@ -245,7 +245,7 @@ def _initialise(plan: _Plan) -> None:
 
 
 def _launch(plan: _Plan) -> "tuple[subprocess.Popen[bytes], int]":
-    """Starts postgres on the remembered port, or on another one where that is taken."""
+    """Start postgres on the remembered port, or on another one if that is taken."""
     remembered = plan.home / "port"
     port = int(remembered.read_text()) if remembered.exists() else 0
     for _ in range(5):
@@ -275,7 +275,7 @@ def _launch_on(plan: _Plan, port: int) -> "tuple[subprocess.Popen[bytes], str]":
             binaries.command(
                 plan.identity,
                 [str(plan.tools.postgres), "-D", str(plan.data), *options],
-                # The fast shutdown: sessions end, the data is flushed.
+                # A fast shutdown: sessions end, data is flushed.
                 at_parents_death=signal.SIGINT,
             ),
             stdin=subprocess.DEVNULL,
@@ -283,7 +283,7 @@ def _launch_on(plan: _Plan, port: int) -> "tuple[subprocess.Popen[bytes], str]":
             stderr=log,
             env=binaries.environment(),
             cwd="/",
-            start_new_session=True,  # Ctrl-C is ours to handle: the database goes last
+            start_new_session=True,  # Ctrl-C must reach us only: the database stops last
         )
     give_up_at = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None:
@@ -297,11 +297,11 @@ def _launch_on(plan: _Plan, port: int) -> "tuple[subprocess.Popen[bytes], str]":
 
 
 def _answers(port: int) -> bool:
-    """Does the server take sessions? Asks for one, and reads no further than its first reply."""
-    asked = b"user\0" + USER.encode() + b"\0database\0" + DATABASE.encode() + b"\0\0"
+    """Whether the server takes sessions. Requests one and reads only the first reply."""
+    request = b"user\0" + USER.encode() + b"\0database\0" + DATABASE.encode() + b"\0\0"
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(struct.pack("!ii", len(asked) + 8, 196_608) + asked)
+            connection.sendall(struct.pack("!ii", len(request) + 8, 196_608) + request)
             return connection.recv(1) == b"R"  # an error (E) here means: still starting up
     except OSError:
         return False
@@ -312,12 +312,12 @@ def _complaint(log_path: Path, offset: int) -> str:
         log.seek(offset)
         lines = log.read().decode(errors="replace").splitlines()
     fatal = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
-    last = (fatal or lines or ["it ended without a word"])[-1]
+    last = (fatal or lines or ["it ended without a message"])[-1]
     return last.split("FATAL:")[-1].strip()
 
 
 def _free_port(wanted: int) -> int:
-    """`wanted` if it can be bound, else one that can."""
+    """Return `wanted` if it can be bound, else a port that can."""
     for port in (wanted, 0):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -327,10 +327,10 @@ def _free_port(wanted: int) -> int:
 
 
 def _stop_leftover(data: Path) -> None:
-    """Ends a server that outlived its supervisor. We hold the lock, so nobody else owns it.
+    """End a server that outlived its supervisor. We hold the lock, so nobody else owns it.
 
-    A pid file whose process is not a postgres of this directory is removed: after a reboot that
-    number may be anyone's, and PostgreSQL would refuse to start.
+    Remove the pid file if its process is not a postgres of this directory: after a reboot another
+    process may have that number, and PostgreSQL would refuse to start.
     """
     pid_file = data / "postmaster.pid"
     try:
@@ -348,7 +348,7 @@ def _stop_leftover(data: Path) -> None:
             if not _is_server_of(pid, data):
                 return
             time.sleep(0.01)
-    raise ClusterError(f"PostgreSQL (process {pid}) of {data} runs and does not stop")
+    raise ClusterError(f"PostgreSQL (process {pid}) still runs on {data} and does not stop")
 
 
 def _is_server_of(pid: int, data: Path) -> bool:

@@ -1,13 +1,13 @@
-"""What a database error means: one table of SQLSTATEs, for everybody who has to decide what next.
+"""What a database error means: one table of SQLSTATEs, for every caller.
 
-- GONE: the connection is of no use any more, and an answer may be lost with it. What was running
-  is repeated over a new connection; every statement here does its work once.
-- TEMPORARY: the statement failed and wrote nothing. The same one may work soon: a lock, a
-  timeout, a full disk, a privilege that an operator took away.
-- OURS: it fails again however often it is tried: a broken constraint, a bug.
+- GONE: the connection cannot be used any more, and an answer may be lost with it. Repeat the
+  statement over a new connection: every statement here takes effect once.
+- TEMPORARY: the statement failed and wrote nothing. It may work soon: the cause is a lock, a
+  timeout, a full disk, or a privilege that an operator took away.
+- OURS: the statement fails every time: a broken constraint, a bug.
 
-Whatever goes wrong while connecting is CannotConnect, and so GONE: a server that starts, a
-password that was changed, a database that lets nobody in.
+Every failure to connect is CannotConnect, and so GONE: a server that is starting, a changed
+password, a database that refuses connections.
 Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
@@ -28,31 +28,31 @@ class Failure(Enum):
 
 
 class ConnectionLost(Exception):
-    """The connection went away, and with it the answer: the statement may have committed."""
+    """The connection was lost together with the answer: the statement may have committed."""
 
 
 class CannotConnect(ConnectionError):
-    """No connection to a server that writes could be made, for whatever reason."""
+    """No connection to a server that takes writes could be made, for whatever reason."""
 
 
 _MEANING: Final[dict[str, Failure]] = {
     # Whole classes.
     "08": Failure.GONE,  # connection exceptions
-    "28": Failure.GONE,  # a role or password that is refused
+    "28": Failure.GONE,  # role or password refused
     "53": Failure.TEMPORARY,  # disk full, out of memory
     "57": Failure.TEMPORARY,  # canceled, also by statement_timeout
     "58": Failure.TEMPORARY,  # input and output of the server
     "XX": Failure.TEMPORARY,  # an internal error of the server, such as a race with DDL
-    # Single codes, which go before their class.
-    "25006": Failure.GONE,  # read only: a failover, and the primary is elsewhere
+    # Single codes, which override their class.
+    "25006": Failure.GONE,  # read only: after a failover the primary is elsewhere
     "25P03": Failure.GONE,  # idle_in_transaction_session_timeout
     "25P04": Failure.GONE,  # transaction_timeout
-    "26000": Failure.GONE,  # a prepared statement unknown: a pooler changed the server
+    "26000": Failure.GONE,  # unknown prepared statement: a pooler changed the server
     "3D000": Failure.GONE,  # no such database
     "40001": Failure.TEMPORARY,  # serialization failure
     "40003": Failure.GONE,  # statement completion unknown
     "40P01": Failure.TEMPORARY,  # deadlock
-    "42501": Failure.TEMPORARY,  # insufficient privilege: somebody took it away
+    "42501": Failure.TEMPORARY,  # insufficient privilege: an operator took it away
     "53300": Failure.GONE,  # too many connections
     "55006": Failure.TEMPORARY,  # object in use
     "55P03": Failure.TEMPORARY,  # lock_timeout
@@ -74,7 +74,7 @@ _NO_PARTITION: Final = "no partition of relation"
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What this error means."""
+    """Return what this error means."""
     if isinstance(error, asyncpg.InvalidCachedStatementError):
         return Failure.GONE
     if isinstance(error, asyncpg.PostgresError):
@@ -83,7 +83,7 @@ def failure_of(error: BaseException) -> Failure:
         if known is not None:
             return known
         if isinstance(error, asyncpg.CheckViolationError) and _NO_PARTITION in str(error):
-            return Failure.TEMPORARY  # the month is missing, and the daily chores make it
+            return Failure.TEMPORARY  # the month is missing; a chore will make it
         return Failure.OURS
     if isinstance(error, DatabaseUnavailable | Overloaded):
         return Failure.TEMPORARY
@@ -93,5 +93,5 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Is it the database that is to blame, so that the same request may work later?"""
+    """Whether the database is at fault, so that the same request may work later."""
     return failure_of(error) is not Failure.OURS

@@ -1,23 +1,22 @@
-"""Group commit: what arrives while a statement runs forms the next group; one commit for all.
+"""Group commit: items that arrive while a statement runs form the next group; one commit for all.
 
-An idle committer starts at once, so it adds no delay; a busy one gathers, and nothing ever waits
-for a group to fill. A group is one round trip over one lane. At most as many groups run as there
-are lanes; a second runs beside the first only where it is large, or where the first takes long.
+An idle committer starts at once, so it adds no delay; a busy one gathers. Nothing waits for a group
+to fill. A group is one round trip over one lane. At most as many groups run as there are lanes; a
+second group runs beside the first only if it is large, or if the first takes long.
 
-The rules that keep a group from being worse than its members:
+These rules keep items from harming each other:
 
 - an item may name the things it touches; no two items with a thing in common run at the same time
   in this process, neither in one group (an UPDATE joined to two rows would apply one) nor in two
   (opposite orders would deadlock). Across processes rows are locked in sorted order;
-- where a group fails, its items run singly, so one bad row fails alone. An item that failed for a
-  lock or a timeout is tried again later, alone, over one lane: one locked row holds up no others;
-- a caller that goes away takes nothing with it: the item stays in its group. `on_left` is told of
-  what may have been written for a caller who no longer listens;
-- no caller waits for longer than `patience_s`. What still queues then is taken out unwritten;
-- the queue is bounded; past it `submit` refuses at once, before anything is written;
-- where the connection is lost, perhaps after the commit, the group runs again for as long as
-  anybody waits for it: every statement here can be repeated with the same ids and does its work
-  once.
+- if a group fails, its items run singly, so one bad row fails alone. An item that failed because of
+  a lock or a timeout is retried later, alone, over one lane: one locked row holds up no others;
+- a caller that goes away changes nothing: its item stays in its group. `on_left` is called for an
+  item that may have been written after its caller went away;
+- no caller waits longer than `patience_s`. An item that is still queued then is removed unwritten;
+- the queue is bounded; if it is full, `submit` refuses at once, before anything is written;
+- if the connection is lost, perhaps after the commit, the group runs again for as long as any
+  caller waits: every statement here can be repeated with the same ids and takes effect once.
 """
 
 import asyncio
@@ -39,20 +38,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MOST_RETRIES = 5
-"""Of an item that finds its row there already: another process committed the same key while this
-ran, and the second run sees it."""
+"""For an item whose row exists already: another process committed the same key while this one ran,
+and the second run sees it."""
 LONG_GROUP_S = 0.02
 CLOSE_WITHIN_S = 5.0
 RECENT_S = 1.0
 STUCK_S = 2.0
 FAILED_FOR_S = 5.0
-"""How long a failure of the server's own counts against it, where nothing went well since."""
-_UNWELL = frozenset({"53", "58", "XX"})
-"""Disk full, out of memory, errors of input and output: what an empty group would not meet."""
+"""How long a server failure counts against the server if no group succeeded since."""
+_SERVER_TROUBLE = frozenset({"53", "58", "XX"})
+"""Disk full, out of memory, I/O errors: an empty group would not meet them."""
 
 Watcher = Callable[[str, int, float, float], None]
-"""Told of every group that came back: its committer's name, its size, how long its oldest item
-waited to start, and how long the database took; seconds."""
+"""Called after each group commits, with the committer's name, the group's size, how long its oldest
+item waited to start, and how long the database took; both in seconds."""
 
 
 def _nobody(name: str, size: int, waited_s: float, took_s: float) -> None:
@@ -60,7 +59,7 @@ def _nobody(name: str, size: int, waited_s: float, took_s: float) -> None:
 
 
 class _Entry(msgspec.Struct, Generic[Item, Result], eq=False):
-    """An item in the queue, with what is asked of it again and again while it waits and runs."""
+    """An item in the queue, with what it touches and its variant, computed once."""
 
     item: Item
     future: "asyncio.Future[Result]"
@@ -68,19 +67,19 @@ class _Entry(msgspec.Struct, Generic[Item, Result], eq=False):
     touches: Sequence[Hashable]
     variant: str
     alone: bool = False
-    """It failed before, so it runs in no group of others."""
+    """It failed before, so it runs in a group of its own."""
     tries: int = 0
 
 
 class _NobodyWaits(Exception):
-    """Every caller of a group is gone, and so it is not repeated. It may have committed."""
+    """Every caller of a group is gone, so the group is not repeated. It may have committed."""
 
 
 class GroupCommitter(Generic[Item, Result]):
     """Runs one statement for many items at a time.
 
-    `arguments(items)` gives the statement's parameters for a group and `results(items, rows)` one
-    result per item, in order. `touches(item)` names what the item may not share with another that
+    `arguments(items)` returns the statement's parameters for a group and `results(items, rows)` one
+    result per item, in order. `touches(item)` names what the item must not share with another that
     is running. `order(item)` sorts a group. A group holds items of one `variant(item)`, which picks
     the text of the statement. `limit` bounds the queue (None: unbounded).
     `patience_s` is how long a caller waits before DatabaseUnavailable.
@@ -104,7 +103,7 @@ class GroupCommitter(Generic[Item, Result]):
         self.name = name
         self.groups = 0
         self.on_left: Callable[[Item], None] = lambda _: None
-        """Told of an item that may have been written after its caller had gone."""
+        """Called with an item that may have been written after its caller had gone."""
         self._watcher = watcher
         self._lanes = list(lanes)
         self._free = list(lanes)
@@ -135,10 +134,10 @@ class GroupCommitter(Generic[Item, Result]):
         return len(self._waiting)
 
     async def submit(self, item: Item) -> Result:
-        """Take part in the next group and wait for its commit.
+        """Add the item to the next group and wait for its commit.
 
-        Raises Overloaded where the queue is full, DatabaseUnavailable where the database stays
-        away, and whatever the item's own statement raised.
+        Raises Overloaded if the queue is full, DatabaseUnavailable if the database does not answer
+        in time, and whatever the item's own statement raised.
         """
         if self._limit is not None and len(self._waiting) >= self._limit:
             raise Overloaded(
@@ -156,10 +155,10 @@ class GroupCommitter(Generic[Item, Result]):
         return await future
 
     async def why_not(self) -> str | None:
-        """Why a group would not come through just now, or None where one did, or would.
+        """Return why a group would fail now, or None if one has just succeeded or would succeed.
 
-        An idle committer tries: an empty group reaches the server, and is refused by one that only
-        reads, but writes nothing. Raises what the lane met.
+        An idle committer tries an empty group: it reaches the server and writes nothing, and a
+        read-only server refuses it. Raises the lane's error.
         """
         now = stopwatch()
         if now - self._last_good < RECENT_S:
@@ -170,7 +169,7 @@ class GroupCommitter(Generic[Item, Result]):
         if not self._free:
             stuck_s = now - min(self._begun.values(), default=now)
             return f"every {self.name} takes long" if stuck_s > STUCK_S else None
-        lane = self._free.pop(0)  # the one that was idle the longest
+        lane = self._free.pop(0)  # the one that has been idle the longest
         try:
             await lane.fetch(self._arguments([]))
         finally:
@@ -181,12 +180,12 @@ class GroupCommitter(Generic[Item, Result]):
         return None
 
     async def close(self, within_s: float = CLOSE_WITHIN_S) -> None:
-        """Wait for what runs and waits, for so long, then close the lanes, as quickly."""
+        """Wait up to `within_s` for what runs and waits, then close the lanes."""
         give_up_at = stopwatch() + within_s
         while self._running and stopwatch() < give_up_at:
             await asyncio.wait(self._running, timeout=give_up_at - stopwatch())
         self._closed = True
-        for entry in self._standing():
+        for entry in self._unfinished():
             _refuse(entry, written=True)
         for timer in (self._impatience, self._patience):
             if timer is not None:
@@ -196,12 +195,12 @@ class GroupCommitter(Generic[Item, Result]):
         await asyncio.gather(*self._running, return_exceptions=True)
         await asyncio.gather(*(lane.close(within_s) for lane in self._lanes))
 
-    # which group runs when ---------------------------------------------------------------------
+    # starting groups ---------------------------------------------------------------------------
 
     def _start(self, *, small: bool = False) -> None:
-        """Begin a group: at once where none runs. Beside another only where it is worth a commit
-        of its own, since the cost of a statement is mostly per group, or (`small`) where that
-        other takes long: what waits must not wait for somebody else's lock.
+        """Begin a group at once if none runs. Beside another, begin only if the group is worth its
+        own commit, because most of a statement's cost is per group, or (`small`) if the other takes
+        long: items must not wait for a lock that does not concern them.
         """
         if not self._free or not self._waiting or self._closed:
             return
@@ -226,7 +225,7 @@ class GroupCommitter(Generic[Item, Result]):
                 self._at_work[lane] = group
                 alone = group[0].alone
                 self._alone_runs |= alone
-                self._start()  # what was left behind may go at once over another lane
+                self._start()  # items that were left over may run now, over another lane
                 try:
                     await self._run_group(lane, group)
                 finally:
@@ -242,14 +241,14 @@ class GroupCommitter(Generic[Item, Result]):
                 self._start()
 
     def _may_run(self, entry: _Entry[Item, Result]) -> bool:
-        """Does it touch nothing that runs? Of those that failed before one runs at a time."""
+        """Whether it touches nothing that runs. Of items that failed before, one runs at a time."""
         return self._touched.isdisjoint(entry.touches) and not (entry.alone and self._alone_runs)
 
     def _runnable(self) -> bool:
         return any(map(self._may_run, self._waiting))
 
     def _next_group(self) -> list[_Entry[Item, Result]]:
-        """What can run now: of one variant, touching nothing that runs, the oldest first."""
+        """Take what can run now: items of one variant that touch nothing running, oldest first."""
         group: list[_Entry[Item, Result]] = []
         held: list[_Entry[Item, Result]] = []
         variant: str | None = None
@@ -267,7 +266,7 @@ class GroupCommitter(Generic[Item, Result]):
         self._waiting.extendleft(reversed(held))
         return group
 
-    # what becomes of a group -------------------------------------------------------------------
+    # running a group ---------------------------------------------------------------------------
 
     async def _run_group(self, lane: Lane, group: list[_Entry[Item, Result]]) -> None:
         group.sort(key=lambda entry: self._order(entry.item))  # type: ignore[arg-type,return-value]
@@ -277,7 +276,7 @@ class GroupCommitter(Generic[Item, Result]):
         except _NobodyWaits:
             for entry in group:
                 self.on_left(entry.item)
-        except Exception as error:  # noqa: BLE001 - it is handed to the callers
+        except Exception as error:  # noqa: BLE001 - the callers get it
             if len(group) == 1:
                 self._fail(group[0], error)
                 return
@@ -292,9 +291,9 @@ class GroupCommitter(Generic[Item, Result]):
                     entry.future.set_result(result)
 
     async def _run(self, lane: Lane, group: list[_Entry[Item, Result]]) -> Sequence[Result]:
-        """Runs a group until it comes back, over as many connections as that takes.
+        """Run a group until it has an answer, over as many connections as that takes.
 
-        Raises what the server refused it for; then nothing of it was written.
+        Raises the server's error; then nothing of the group was written.
         """
         items = [entry.item for entry in group]
         since = min(entry.since for entry in group)
@@ -309,7 +308,7 @@ class GroupCommitter(Generic[Item, Result]):
                 if all(entry.future.done() for entry in group):
                     raise _NobodyWaits from error
             except Exception as error:
-                if getattr(error, "sqlstate", "")[:2] in _UNWELL:
+                if getattr(error, "sqlstate", "")[:2] in _SERVER_TROUBLE:
                     self._last_bad = (stopwatch(), f"{self.name}: {type(error).__name__}")
                 raise
             else:
@@ -318,37 +317,37 @@ class GroupCommitter(Generic[Item, Result]):
                 return self._results(items, rows)
 
     def _fail(self, entry: _Entry[Item, Result], error: Exception) -> None:
-        """It failed alone, and wrote nothing: once more, later, or its caller is told."""
+        """Handle an item that failed alone and wrote nothing: retry it later or tell its caller."""
         if entry.future.done():
             return
-        again = failure_of(error) is Failure.TEMPORARY
+        retry = failure_of(error) is Failure.TEMPORARY
         if isinstance(error, asyncpg.UniqueViolationError):
-            again = entry.tries < MOST_RETRIES
-        if not again:
+            retry = entry.tries < MOST_RETRIES
+        if not retry:
             entry.future.set_exception(error)
             return
         entry.alone = True
         entry.tries += 1
         self._postponed.add(entry)
-        task = asyncio.get_running_loop().create_task(self._again(entry))
+        task = asyncio.get_running_loop().create_task(self._retry(entry))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _again(self, entry: _Entry[Item, Result]) -> None:
+    async def _retry(self, entry: _Entry[Item, Result]) -> None:
         await asyncio.sleep(_pause_s(entry.tries))
         self._postponed.discard(entry)
         if not entry.future.done():
             self._waiting.append(entry)
             self._start()
 
-    # how long a caller waits -------------------------------------------------------------------
+    # time limits of callers --------------------------------------------------------------------
 
     def _look_at_patience_in(self, after_s: float) -> None:
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(after_s, self._look_at_patience)
 
     def _look_at_patience(self) -> None:
-        """One look at all for as long as the patience of the next, and no timer for each."""
+        """Refuse the items that are too old. One timer serves all: it is set for the oldest."""
         self._patience = None
         too_old = stopwatch() - self._patience_s
         unwritten = {entry for entry in self._waiting if entry.since <= too_old}
@@ -357,15 +356,15 @@ class GroupCommitter(Generic[Item, Result]):
         for entry in unwritten | self._postponed:
             if entry.since <= too_old:
                 _refuse(entry, written=False)
-        for entry in self._standing():
+        for entry in self._unfinished():
             if entry.since <= too_old:
                 _refuse(entry, written=True)
-        oldest = min((e.since for e in self._standing() if not e.future.done()), default=None)
+        oldest = min((e.since for e in self._unfinished() if not e.future.done()), default=None)
         if oldest is not None:
             self._look_at_patience_in(max(oldest - too_old, 0.001))
 
-    def _standing(self) -> list[_Entry[Item, Result]]:
-        """Everything that was accepted and has not come back."""
+    def _unfinished(self) -> list[_Entry[Item, Result]]:
+        """Return everything that was accepted and has no result."""
         at_work = [entry for group in self._at_work.values() for entry in group]
         return [*at_work, *self._postponed, *self._waiting]
 
@@ -375,10 +374,10 @@ def _pause_s(failures: int) -> float:
 
 
 def _refuse(entry: _Entry[Item, Result], *, written: bool) -> None:
-    """Tell the caller to come again. `written`: perhaps it was, or still will be."""
+    """Tell the caller to repeat the request. `written`: the item may have been, or may yet be."""
     if not entry.future.done():
         what = (
-            "it finds out what became of this one."
+            "the answer tells what became of this one."
             if written
             else "nothing was written for this one."
         )

@@ -1,8 +1,8 @@
 """Migrations: plain SQL files, forward only, applied in order of their names under one lock.
 
 A file runs in one transaction; one whose first line is `-- no-transaction` (for CREATE INDEX
-CONCURRENTLY) runs statement by statement. An applied file must not change: its checksum is kept.
-Every migration must leave a schema that the gateway before it can still work with.
+CONCURRENTLY) runs statement by statement. An applied file must not change: its checksum is stored.
+Every migration must leave a schema that the previous version of the gateway can still work with.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ _NO_TRANSACTION = "-- no-transaction"
 
 
 class MigrationFailed(EasyPayError):
-    """A migration could not be applied, or an applied one has been edited."""
+    """A migration could not be applied, or an applied one was edited."""
 
 
 def files() -> list[tuple[str, str]]:
-    """Every migration: (name, SQL), in the order in which they apply."""
+    """Return every migration as (name, SQL), in the order in which they apply."""
     folder = resources.files("easypay.db") / "migrations"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [(name, (folder / name).read_text()) for name in names]
@@ -45,10 +45,10 @@ async def require_schema(connection: "asyncpg.Connection[asyncpg.Record]") -> No
 
 
 async def migrate(dsn: str) -> list[str]:
-    """Apply what is missing and return its names. Safe to run from many processes at once.
+    """Apply missing migrations and return their names. Safe to run from many processes at once.
 
-    Raises MigrationFailed where an applied file has changed since or a statement fails (then
-    nothing of its file is left behind, unless it is marked `-- no-transaction`).
+    Raises MigrationFailed if an applied file was changed or a statement fails (then nothing of its
+    file is left behind, unless it is marked `-- no-transaction`).
     """
     connection = await Connector(dsn).connect(
         timeout=10, server_settings={"application_name": "easypay migrate"}

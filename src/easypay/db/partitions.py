@@ -1,10 +1,9 @@
 """Month partitions of payments, operations and events, made ahead of time.
 
 A UUIDv7 begins with its millisecond, so a month is a range of ids. A default partition catches
-what should never happen (a clock far off); anything in it is an alarm. New partitions are made
-beside the parent and attached, which takes no lock that stops readers or writers of the others.
-Which month it is, the database's clock says: those of gateways may be off, and rows go where their
-ids belong.
+rows of clocks that are far off; any row in it is an alarm. New partitions are made beside the
+parent and attached, which takes no lock that stops readers or writers of the others. The database's
+clock decides which month it is: gateway clocks may be off, and rows go where their ids belong.
 Whoever detaches a month must rename its tables: running gateways address them by name.
 """
 
@@ -23,15 +22,15 @@ PARTITIONED: Final = ("payments", "operations", "events")
 
 _LOCK_TIMEOUT: Final = "2s"
 
-# Each payment and operation is rewritten once, when its outcome is known, by a whole group at a
-# time: the page must have room for every row's second version (an operation's carries the stored
-# reply and is four times its first). Then the new version stays on its page and no index is
-# touched (a heap-only update); with PostgreSQL's usual room, half of the updates were not.
+# Each payment and operation is updated once, when its outcome is known, a whole group at a time.
+# Each page must have room for the second version of every row (an operation's holds the stored
+# reply and is four times as large). Then the new version stays on its page and no index changes (a
+# heap-only update). With PostgreSQL's default fill factor, half of the updates were not heap-only.
 _FILLFACTOR: Final = {"payments": 42, "operations": 15, "events": 100}
 
 
 def month_start(moment: datetime, months: int = 0) -> datetime:
-    """The first instant (UTC) of the month `months` after the one `moment` lies in."""
+    """Return the first instant (UTC) of the month that is `months` after the month of `moment`."""
     index = moment.astimezone(UTC).year * 12 + moment.astimezone(UTC).month - 1 + months
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
 
@@ -39,8 +38,8 @@ def month_start(moment: datetime, months: int = 0) -> datetime:
 class Months:
     """Which month's partitions an id lies in, for statements that name them directly.
 
-    A statement on a month's own table plans and runs in the same time however many months there
-    are. Through the parent, each statement opens and locks every month.
+    A statement on a month's own table plans and runs in the same time however many months exist.
+    Through the parent, each statement opens and locks every month.
     """
 
     def __init__(self) -> None:
@@ -48,7 +47,7 @@ class Months:
         self._suffixes: list[str] = []
 
     async def load(self, connection: Any) -> None:
-        """Learn which months are attached to all of PARTITIONED."""
+        """Read which months are attached to all of PARTITIONED."""
         attached = await _attached(connection)
         months = sorted(
             name.removeprefix("payments_")
@@ -66,22 +65,21 @@ class Months:
         self._suffixes = [known[start] for start in self._starts]
 
     def of(self, value: UUID) -> str:
-        """`_2026_11` for an id of that month; empty where only the parent table will do."""
+        """Return `_2026_11` for an id of that month; empty if it needs the parent table."""
         index = bisect_right(self._starts, value.int) - 1
         return self._suffixes[index] if index >= 0 else ""
 
 
 class MonthsMissing(EasyPayError):
-    """Some partitions could not be made; all others are there."""
+    """Some partitions could not be made; all others exist."""
 
 
 async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = None) -> list[str]:
     """Make the partitions from last month to `months_ahead` months after `at`, or after now.
 
-    Returns the names of those it made. Idempotent, and safe from several processes at once. Each
-    month is made by itself: one that cannot be, because a row of it lies in the default partition,
-    keeps no other from being made. Raises MonthsMissing in the end, or at once where a lock is not
-    to be had (a dump runs).
+    Returns the names of those it made. Idempotent, and safe from several processes at once. If a
+    month cannot be made, because a row of it lies in the default partition, the others still are.
+    Raises MonthsMissing at the end, or at once if a lock is not available (a dump is running).
     """
     at = at or await connection.fetchval("SELECT now()")
     wanted = [("default", "DEFAULT")]
@@ -102,14 +100,14 @@ async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = No
                 raise
             failed.append(f"{suffix} ({error})")
             if isinstance(error, asyncpg.LockNotAvailableError):
-                break  # whoever holds it is in the way of the others, too
+                break  # the lock's holder blocks the other months, too
     if failed:
         raise MonthsMissing(f"partitions could not be made: {'; '.join(failed)}")
     return made
 
 
 async def _make_all(connection: Any, suffix: str, bounds: str) -> list[str]:
-    """A month's partitions, or the default ones, of each table that has none."""
+    """Make the missing partitions of one month, or the missing default partitions."""
     made: list[str] = []
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
@@ -124,7 +122,7 @@ async def _make_all(connection: Any, suffix: str, bounds: str) -> list[str]:
 
 
 async def has_present_month(connection: Any) -> bool:
-    """Have all tables a partition for the month that it is by the database's clock?"""
+    """Whether all tables have a partition for the current month, by the database's clock."""
     found: int = await connection.fetchval(
         "SELECT count(*) FROM pg_inherits WHERE inhrelid IN ("
         "SELECT to_regclass(name || to_char(now() AT TIME ZONE 'UTC', '_YYYY_MM'))"
@@ -152,8 +150,8 @@ async def _make(connection: Any, table: str, name: str, bounds: str) -> None:
 
 
 async def strays(connection: Any) -> dict[str, int]:
-    """How many rows lie in each default partition, counted up to a thousand. Anything but zero is
-    an alarm."""
+    """Return how many rows lie in each default partition, counted up to a thousand. Any row is an
+    alarm."""
     return {
         table: await connection.fetchval(
             f"SELECT count(*) FROM (SELECT FROM {table}_default LIMIT 1000) AS found"

