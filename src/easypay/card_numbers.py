@@ -1,18 +1,18 @@
-"""Card numbers: is it one, whose is it, and is there one where none may be.
+"""Card numbers: check them, name their brand, and find them where none may be.
 
-Nothing here keeps, prints or returns a whole card number except `scrub`'s input to its caller.
+Nothing here stores, prints or returns a whole card number.
 
-What counts as a card number in a text: 13 to 19 digits of a known range with the right check digit,
-in whole groups of digits, whatever groups stand before or after them. What may part two groups:
+A card number in a text is 13 to 19 digits of a known range with the right check digit, in whole
+groups of digits, whatever groups stand before or after them. Between two groups there may be:
 
 - one or two spaces, dashes or dots of any script: then the groups may have any size;
-- any other single character that is no letter, or a line's end: then the groups must be those of a
-  card, four digits or more in each but the last, or every list such as `1,2,3,4` would be one. Nor
-  is it one in the midst of a list: with three such numbers or more beside it, parted alike;
-- what nobody sees, such as a zero-width space: it parts nothing at all.
+- any other single character that is not a letter, or a line break: then each group but the last
+  must have four digits or more, as on a card; otherwise every list such as `1,2,3,4` would match.
+  It does not match within a list: with three or more such groups beside it, separated alike;
+- invisible characters such as a zero-width space: they separate nothing.
 
-What carries a mark of its own is none: UUIDs, account numbers (IBAN) that check out, and dates.
-Every search is one pass: its time grows with the length of the text and with nothing else.
+UUIDs, valid account numbers (IBAN) and dates are no card numbers, because of their own formats.
+Every search is one pass: its time depends only on the length of the text.
 """
 
 import re
@@ -40,10 +40,10 @@ _SHORTEST_GROUP: Final = 4
 _A_LIST: Final = 3
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _TWICE: Final = bytes.maketrans(b"0123456789", bytes(_DOUBLED))
-"""A digit, as a character, into the number it counts for when doubled."""
+"""Maps a digit character to what it counts for when doubled."""
 
-# The quick look, with which nearly every text is done: runs of digits, whatever but letters is
-# between. Then a closer one: a blank for each single character, nothing for looser gaps.
+# A quick check, which is enough for nearly every text: runs of digits with anything but letters
+# between them. Then a closer one: loose gaps are removed, other single characters become blanks.
 _LETTERS: Final = frozenset(range(65, 91)) | frozenset(range(97, 123))
 _DIGITS: Final = frozenset(range(48, 58))
 _ENDED: Final = bytes(byte if byte in _DIGITS else 32 for byte in range(256))
@@ -57,17 +57,17 @@ _PERHAPS: Final = re.compile(
     rb"[0-9]{13}|[0-9]{4} [0-9]{4,}+ [0-9]|[0-9]{7} [0-9]|[0-9]{4} [0-9]{7}"
 )
 
-# A text as the search reads it: one ASCII character for each of its own, NUL for what nobody sees.
+# The search reads one ASCII character for each character of a text, NUL for an invisible one.
 _UNSEEN: Final = frozenset({"Cf", "Mn", "Me"})
 _KINDS: Final = {"Zs": " ", "Pd": "-", "Zl": "\n", "Zp": "\n"}
-_DASHES: Final = "\u2212\u30fc\uff70"  # a minus, and two long vowels that Japanese writes as dashes
+_DASHES: Final = "\u2212\u30fc\uff70"  # a minus, and two Japanese long-vowel marks like dashes
 _GROUP: Final = re.compile(r"[0-9](?:\x00*+[0-9])*+")
 _GAP: Final = r"\x00*+(?:[ .-]\x00*+[ .-]?+|\r\n|[^0-9A-Za-z\x00])?+\x00*+"
 _LOOSE_GAP: Final = re.compile(r"[ .\x00-]*")
 _LONG_RUN: Final = re.compile(r"[0-9]{13,}")
 # Thirteen digits or more, with at most one gap between any two of them.
 _RUN: Final = re.compile(rf"[0-9](?:{_GAP}[0-9]){{12,}}+")
-# What has a mark of its own. A random UUID holds something like a card number once in 2,000.
+# Formats that are no card numbers. One random UUID in 2,000 contains something like one.
 _UUID: Final = re.compile(
     r"(?<![0-9a-f])[0-9a-f]{8}(-?)[0-9a-f]{4}\1[1-8][0-9a-f]{3}\1[89ab][0-9a-f]{3}\1[0-9a-f]{12}"
     r"(?![0-9a-f])",
@@ -85,19 +85,19 @@ _DATE: Final = re.compile(
 
 
 def passes_luhn(digits: str) -> bool:
-    """ISO/IEC 7812-1 annex B: the check digit of a card number."""
+    """Whether the check digit of a card number is right (ISO/IEC 7812-1 annex B)."""
     values = digits.encode()
-    kept = values[-1::-2]
-    return (sum(kept) - 48 * len(kept) + sum(values[-2::-2].translate(_TWICE))) % 10 == 0
+    single = values[-1::-2]
+    return (sum(single) - 48 * len(single) + sum(values[-2::-2].translate(_TWICE))) % 10 == 0
 
 
 def passes_aba(routing_number: str) -> bool:
-    """The check digit of a bank's nine-digit routing number (ABA): weights 3, 7 and 1."""
+    """Whether the check digit of a nine-digit routing number (ABA) is right: weights 3, 7, 1."""
     return sum(int(digit) * (3, 7, 1)[n % 3] for n, digit in enumerate(routing_number)) % 10 == 0
 
 
 def brand_of(number: str) -> str | None:
-    """visa, mastercard, amex, discover, jcb, diners or unionpay, by number range; else None."""
+    """Return visa, mastercard, amex, discover, jcb, diners or unionpay by number range, or None."""
     for pattern, brand in _BRANDS:
         if pattern.fullmatch(number):
             return brand
@@ -105,13 +105,13 @@ def brand_of(number: str) -> str | None:
 
 
 def contains_card_number(text: str) -> bool:
-    """Does the text hold something that is a card number: known range, length and check digit?"""
+    """Whether a text contains a card number: a known range, length and check digit."""
     return bool(_card_numbers(text))
 
 
 def hides_card_number(text: str) -> bool:
-    """Could any thirteen to nineteen digits in a row of this short text be a card number? What
-    stands beside them does not matter, as it does where people write numbers."""
+    """Whether any 13 to 19 consecutive digits of this short text could be a card number, whatever
+    stands beside them. For text that people write, use `contains_card_number`."""
     return any(
         _is_card_number(run[0][start : start + length])
         for run in _LONG_RUN.finditer(text)
@@ -121,17 +121,17 @@ def hides_card_number(text: str) -> bool:
 
 
 def scrub(text: str) -> str:
-    """The text with every card number in it masked to its last four digits."""
+    """Return the text with every card number in it masked to its last four digits."""
     found = _card_numbers(text)
     if not found:
         return text
     masked = _masked(text, found, last=4)
-    # The last four digits may begin another card number together with what follows them.
+    # The last four digits may begin another card number with the digits after them.
     return _masked(text, found, last=0) if _card_numbers(masked) else masked
 
 
 def quoted(text: str, limit: int = 64) -> str:
-    """The beginning of a text as a refusal may show it: not all of it is even looked at."""
+    """Return the beginning of a text as a refusal may show it. Only the beginning is searched."""
     widest = 3 * _LONGEST  # a card number that the limit cuts in two is masked, too
     return scrub(text[: limit + widest])[:limit]
 
@@ -150,7 +150,7 @@ def _masked(text: str, found: list[Span], *, last: int) -> str:
 
 
 def _card_numbers(text: str) -> list[Span]:
-    """Where card numbers stand, in order; those that overlap are one."""
+    """Return where card numbers are, in order; overlapping ones are merged."""
     if not text.isascii():
         if sum(map(str.isdigit, text)) < _SHORTEST:
             return []
@@ -163,7 +163,7 @@ def _card_numbers(text: str) -> list[Span]:
         return []
     found = [span for run in _RUN.finditer(text) for span in _in_run(text, *run.span())]
     apart: list[Span] = []
-    for start, end in _without_marked(text, found) if found else ():
+    for start, end in _without_other_formats(text, found) if found else ():
         if apart and start < apart[-1][1]:
             apart[-1] = apart[-1][0], max(end, apart[-1][1])
         else:
@@ -172,8 +172,8 @@ def _card_numbers(text: str) -> list[Span]:
 
 
 class _Plain(dict[int, str]):
-    """Which ASCII character stands for another, as `str.translate` asks: other scripts' digits are
-    digits to whoever reads them."""
+    """Maps each character to an ASCII character, for `str.translate`. Digits of other scripts count
+    as digits, because people read them as such."""
 
     def __missing__(self, code: int) -> str:
         if len(self) > 4096:
@@ -198,7 +198,7 @@ def _kind(character: str) -> str:
 
 
 def _in_run(plain: str, start: int, end: int) -> list[Span]:
-    """The longest card number from each group of a run, where there is one."""
+    """Return the longest card number that begins at each group of a run, if there is one."""
     groups = _Groups(plain, [match.span() for match in _GROUP.finditer(plain, start, end)])
     found = []
     for first, (at, _) in enumerate(groups.spans):
@@ -208,17 +208,17 @@ def _in_run(plain: str, start: int, end: int) -> list[Span]:
 
 
 class _Groups:
-    """The groups of digits of one run, and what is asked about them, each thing counted once."""
+    """The groups of digits of one run, with values that are computed once."""
 
     def __init__(self, plain: str, spans: list[Span]) -> None:
         self.spans = spans
         self._plain = plain
         sizes = [to - at - plain.count("\x00", at, to) for at, to in spans]
         self._ends = list(accumulate(sizes, initial=0))
-        """How many digits stand before each group, and in all."""
+        """How many digits there are before each group, and in total."""
 
     def card_from(self, first: int) -> int | None:
-        """The last group of the longest card number that begins with this one."""
+        """Return the last group of the longest card number that begins with this group."""
         begin = self._ends[first]
         longest = None
         for last in range(first, len(self.spans)):
@@ -241,7 +241,7 @@ class _Groups:
 
     @cached_property
     def _sums(self) -> tuple[list[int], list[int]]:
-        """Sums of the digits so far, every other one doubled, for either kind of last place."""
+        """Running sums of the digits, every other one doubled, for an even or odd last place."""
         values = [int(digit) for digit in self._digits]
         even = [_DOUBLED[v] if n % 2 else v for n, v in enumerate(values)]
         odd = [v if n % 2 else _DOUBLED[v] for n, v in enumerate(values)]
@@ -253,7 +253,7 @@ class _Groups:
 
     @cached_property
     def _gaps(self) -> list[str]:
-        """What stands between a group and the next."""
+        """The text between each group and the next."""
         return [self._plain[a:b] for (_, a), (b, _) in pairwise(self.spans)]
 
     def _is_long(self, group: int) -> bool:
@@ -268,7 +268,7 @@ class _Groups:
         return len(set(gaps)) > 1 or self._beside(first, last, gaps[0]) < _A_LIST
 
     def _beside(self, first: int, last: int, gap: str) -> int:
-        """How many more numbers stand before and after, parted alike; as many as make a list."""
+        """Count the long groups before and after that are separated alike, up to _A_LIST."""
         many = 0
         while (
             many < _A_LIST and first and self._gaps[first - 1] == gap and self._is_long(first - 1)
@@ -282,8 +282,8 @@ class _Groups:
         return many
 
 
-def _without_marked(plain: str, found: list[Span]) -> list[Span]:
-    """Without those that stand in something that has a mark of its own, or hold a date."""
+def _without_other_formats(plain: str, found: list[Span]) -> list[Span]:
+    """Remove those that lie in a UUID or an IBAN, or that contain a date."""
     uuids = _Places([match.span() for match in _UUID.finditer(plain)])
     ibans = _Places([span for match in _IBAN.finditer(plain) if (span := _iban(match)) is not None])
     dates = _Places([match.span() for match in _DATE.finditer(plain)])
@@ -295,12 +295,12 @@ def _without_marked(plain: str, found: list[Span]) -> list[Span]:
 
 
 def _iban(match: re.Match[str]) -> Span | None:
-    """Where the account number stands that checks out, without the words that may follow it."""
+    """Return where the valid account number is, without the words that may follow it."""
     start = match.start()
     text = match[0]
     while text:
         plain = text.replace(" ", "")
-        # ISO 13616: moved four places and read as a number, letters from 10, it is 1 modulo 97.
+        # ISO 13616: rotated by four characters, with letters as numbers from 10, it is 1 modulo 97.
         if int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) % 97 == 1:
             return start, start + len(text)
         text = text.rpartition(" ")[0]
@@ -308,7 +308,7 @@ def _iban(match: re.Match[str]) -> Span | None:
 
 
 class _Places:
-    """Spans in order, none of which overlap."""
+    """Spans in order that do not overlap."""
 
     def __init__(self, spans: list[Span]) -> None:
         self._spans = spans

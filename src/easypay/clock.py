@@ -1,9 +1,9 @@
-"""Time: UTC for what is written down, monotonic for what is measured.
+"""Time: UTC for stored times, monotonic clocks for durations.
 
-`monotonic` goes on while the machine sleeps, where the system has such a clock (Linux): a request
-that slept through its deadline must not be sent when it wakes. The event loop's timers do not count
-that time, so whoever must not be late looks at this clock. `stopwatch` is for durations that are
-only measured or waited for: it is quicker to read, and stops while the machine sleeps.
+`monotonic` goes on while the machine sleeps, if the system has such a clock (Linux): a request must
+not be sent if its deadline passed during the sleep. The event loop's timers do not count that time,
+so code that must not be late reads this clock. `stopwatch` is for durations that are only measured
+or waited for: it is faster to read, and stops while the machine sleeps.
 """
 
 import time
@@ -22,17 +22,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 def now() -> datetime:
-    """The current moment in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def rfc3339(moment: datetime) -> str:
-    """`2026-11-24T04:05:37.123Z`, to the millisecond. Takes an aware datetime in UTC."""
-    # A seventh of what isoformat takes, several times in every answer.
+    """Return `2026-11-24T04:05:37.123Z`, to the millisecond. Takes an aware datetime in UTC."""
+    # Every answer needs this several times, and it takes a seventh of the time of isoformat.
     text = _encode(moment).decode()
     return f"{text[1:24]}Z" if moment.microsecond else f"{text[1:20]}.000Z"
 
 
 def log_time(moment: datetime) -> str:
-    """`2026-11-24T04:05:37.123456Z`, as every line of the log has it. Takes a datetime in UTC."""
+    """Return `2026-11-24T04:05:37.123456Z`, the form in the log. Takes a datetime in UTC."""
     return _encode(moment).decode()[1:-1]

@@ -1,6 +1,6 @@
-"""Requests we refuse or cannot serve. A decline is an outcome, not an error.
+"""Requests that we refuse or cannot serve. A decline is an outcome, not an error.
 
-Each class knows its code; `problem_table` has the rest of it, and `problems.py` renders it, once.
+Each class knows its code; `problem_table` has the rest, and `problems.py` renders it.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from easypay.problem_table import PROBLEMS
 
 MAX_FIELDS: Final = 20
-"""The most bad fields that one refusal names."""
+"""Most bad fields that one refusal names."""
 
 
 class FieldError:
@@ -24,7 +24,7 @@ class FieldError:
 
 
 def field_name(pointer: str) -> str:
-    """A field's name in a sentence, by its pointer: `payment_method.card.number`."""
+    """Return a field's name for a sentence, from its pointer: `payment_method.card.number`."""
     return pointer[2:].replace("/", ".").replace("~1", "/").replace("~0", "~") or "The body"
 
 
@@ -52,13 +52,13 @@ class EasyPayError(Exception):
 
 
 class MalformedRequest(EasyPayError):
-    """Not HTTP/1.1 that can be read in one way only: broken, or a header given twice."""
+    """The request is not unambiguous HTTP/1.1: it is broken, or a header came twice."""
 
     code = "malformed_request"
 
 
 class RequestTimeout(EasyPayError):
-    """The request did not come whole in time. Nothing was done."""
+    """The request did not arrive completely in time. Nothing was done."""
 
     code = "request_timeout"
 
@@ -82,19 +82,19 @@ class MalformedBody(EasyPayError):
 
 
 class IdempotencyKeyMissing(EasyPayError):
-    """A money POST without an Idempotency-Key."""
+    """A POST that moves money has no Idempotency-Key."""
 
     code = "idempotency_key_missing"
 
 
 class IdempotencyKeyInvalid(EasyPayError):
-    """An Idempotency-Key that is empty, too long or not printable."""
+    """The Idempotency-Key is empty, too long or not printable."""
 
     code = "idempotency_key_invalid"
 
 
 class InvalidApiKey(EasyPayError):
-    """No key, or one that is unknown, expired or revoked."""
+    """The API key is missing, unknown, expired or revoked."""
 
     code = "invalid_api_key"
 
@@ -106,13 +106,13 @@ class Forbidden(EasyPayError):
 
 
 class NotFound(EasyPayError):
-    """No such thing, or another merchant's: the two look the same."""
+    """There is no such object, or it is another merchant's: the two look the same."""
 
     code = "not_found"
 
 
 class MethodNotAllowed(EasyPayError):
-    """The path exists, the method does not."""
+    """The path exists, but does not allow the method."""
 
     code = "method_not_allowed"
 
@@ -124,19 +124,19 @@ class InvalidState(EasyPayError):
 
 
 class AmountExceedsAuthorized(EasyPayError):
-    """More than was authorized."""
+    """The amount is more than was authorized."""
 
     code = "amount_exceeds_authorized"
 
 
 class AmountExceedsCaptured(EasyPayError):
-    """More than is left to refund."""
+    """The amount is more than is left to refund."""
 
     code = "amount_exceeds_captured"
 
 
 class NotSettled(EasyPayError):
-    """A part of a payment that has not settled cannot be refunded yet; all of it can."""
+    """The payment has not settled yet; until then only a full refund is possible."""
 
     code = "not_settled"
 
@@ -154,27 +154,27 @@ class PreconditionFailed(EasyPayError):
 
 
 class BodyTooLarge(EasyPayError):
-    """More than 64 KiB."""
+    """The body is larger than 64 KiB."""
 
     code = "body_too_large"
 
 
 class UnsupportedMediaType(EasyPayError):
-    """Not application/json."""
+    """The body is not application/json."""
 
     code = "unsupported_media_type"
 
 
 class ValidationFailed(EasyPayError):
-    """Fields that are unknown, missing or wrong; `fields` points at each."""
+    """Some fields are unknown, missing or wrong; `fields` points at each."""
 
     code = "validation_failed"
     readable: object = None
-    """The body as far as it could be read, for rules that types cannot say."""
+    """The body as far as it could be read, for rules that types cannot express."""
 
     @classmethod
     def of(cls, fields: Sequence[FieldError], readable: object = None) -> "ValidationFailed":
-        """One refusal of all these fields, of which it names at most MAX_FIELDS."""
+        """Return one refusal of all these fields. It names at most MAX_FIELDS of them."""
         named = tuple(fields[:MAX_FIELDS])
         error = cls(" ".join(field.detail for field in named), fields=named)
         error.readable = readable
@@ -188,13 +188,13 @@ class IdempotencyKeyReused(EasyPayError):
 
 
 class ProcessorRejected(EasyPayError):
-    """The processor did not accept what was asked: amount, currency, card or another field."""
+    """The processor did not accept the amount, the currency, the card or another field."""
 
     code = "processor_rejected"
 
 
 class ProcessorInvalidState(EasyPayError):
-    """The state of the transaction at the processor does not allow this any more."""
+    """The transaction's state at the processor no longer allows this."""
 
     code = "processor_invalid_state"
 
@@ -212,25 +212,25 @@ class ProcessorNotReady(EasyPayError):
 
 
 class NotExecuted(EasyPayError):
-    """Proven not to have been carried out, and closed. To try again takes a new key."""
+    """The operation is proven not carried out, and closed. Another attempt needs a new key."""
 
     code = "not_executed"
 
 
 class ProcessorAccountRefused(EasyPayError):
-    """Our credentials or account were refused before anything was processed. Nothing is kept."""
+    """The processor refused our credentials or account and processed nothing. Nothing is stored."""
 
     code = "processor_account_refused"
 
 
 class ProcessorUnavailable(EasyPayError):
-    """Proven never sent. Safe to repeat with the same key."""
+    """The request is proven never sent. Safe to repeat with the same key."""
 
     code = "processor_unavailable"
 
 
 class Overloaded(EasyPayError):
-    """Too much is waiting; nothing was written."""
+    """Too many requests are waiting; nothing was written."""
 
     code = "overloaded"
 

@@ -1,4 +1,4 @@
-"""What only tests ask for: a death at a named point of the flow, and a wall clock that is wrong.
+"""Faults for tests: the process dies at a named point of the flow, or its wall clock is wrong.
 
 Disarmed in production: `reach` is then one comparison, and the clock is the system's.
 """
@@ -20,23 +20,23 @@ _armed: str | None = None
 
 
 def arm(name: str | None) -> None:
-    """Kill this process when it reaches `name`. Raises ValueError for a name that is no point."""
+    """Kill this process when it reaches `name`. Raises ValueError for an unknown name."""
     global _armed
     if name is not None and name not in NAMES:
-        raise ValueError(f"{name!r} is not a failpoint; there are {', '.join(sorted(NAMES))}")
+        raise ValueError(f"{name!r} is not a failpoint; use one of {', '.join(sorted(NAMES))}")
     _armed = name
 
 
 def reach(name: str) -> None:
-    """This point of the flow is reached."""
+    """Mark a point of the flow: the process dies here if the point is armed."""
     if _armed == name:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def shift_clock(file: Path) -> None:
-    """From now on this process's wall clock and its ids are off by as many milliseconds as the
-    file's first 8 bytes say (signed, little-endian), at each moment anew. Its monotonic clock is
-    the system's."""
+    """Shift this process's wall clock and ids from now on by the milliseconds in the file's first
+    8 bytes (signed, little-endian), which are read anew each time. The monotonic clock is not
+    shifted."""
     true_now = clock.now
     with file.open("rb") as opened:
         shared = mmap.mmap(opened.fileno(), 8, access=mmap.ACCESS_READ)

@@ -1,7 +1,7 @@
-"""HMAC-SHA-256 under one key, many times: the key's two blocks are hashed once (RFC 2104).
+"""HMAC-SHA-256 of many messages under one key: the key's two blocks are hashed once (RFC 2104).
 
-The same digests as `hmac.digest`, which sets the algorithm up anew for every message and takes
-more than twice as long on those of our size.
+The digests are those of `hmac.digest`, which sets the algorithm up anew for every message and takes
+more than twice as long for messages of our size.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ _BLOCK: Final = 64
 
 
 def keyed_digest(key: bytes) -> Digest:
-    """The function that digests a message under `key` into 32 bytes."""
+    """Return the function that digests a message under `key` into 32 bytes."""
     block = hashlib.sha256(key).digest() if len(key) > _BLOCK else key
     padded = block.ljust(_BLOCK, b"\0")
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))

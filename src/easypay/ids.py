@@ -27,26 +27,26 @@ _PAIRS: Final = tuple(first + second for first in _CROCKFORD for second in _CROC
 
 
 def new_id() -> UUID:
-    """A fresh UUIDv7: later ones sort after earlier ones.
+    """Return a new UUIDv7: later ones sort after earlier ones.
 
-    Made as the database driver's own kind of UUID, which it sends without a detour and which is a
-    `uuid.UUID` in every other way; making one costs a third.
+    It is the database driver's own subclass of `uuid.UUID`: the driver sends it without conversion,
+    and making one takes a third of the time.
     """
     return DriverUUID(uuid7().bytes)  # type: ignore[no-any-return]
 
 
 def new_request_id() -> str:
-    """What a request is called in answers and logs: `req_` and 32 hexadecimal digits."""
+    """Return an id of a request for answers and logs: `req_` and 32 hexadecimal digits."""
     return "req_" + uuid7().hex
 
 
 def typed(kind: str, value: UUID) -> str:
-    """`typed("pay", id)` is `pay_` and the id's 32 hexadecimal digits."""
+    """Return an id for outside: `typed("pay", id)` is `pay_` and 32 hexadecimal digits."""
     return f"{kind}_{value.hex}"
 
 
 def parse(kind: str, text: str) -> UUID | None:
-    """The id inside a typed id, or None for anything that `typed(kind, ...)` cannot have made."""
+    """Return the id inside a typed id, or None if `typed(kind, ...)` cannot have made the text."""
     head, _, digits = text.partition("_")
     if head != kind or len(digits) != 32:
         return None
@@ -58,10 +58,10 @@ def parse(kind: str, text: str) -> UUID | None:
 
 
 def reference(operation_id: UUID) -> str:
-    """The 20 characters by which a processor knows an operation (invoice number, refId).
+    """Return the 20 characters by which a processor knows an operation (invoice number, refId).
 
-    They are the first 100 bits of the id in Crockford's base 32, so a reference leads back to
-    its operation by a primary-key range: see `reference_bounds`.
+    They are the first 100 bits of the id in Crockford's base 32, so the operation of a reference
+    is found by a range of the primary key: see `reference_bounds`.
     """
     high, low = divmod(operation_id.int >> _REFERENCE_SHIFT, 1 << 50)
     return "".join(
@@ -81,9 +81,9 @@ def reference(operation_id: UUID) -> str:
 
 
 def reference_bounds(text: str) -> tuple[UUID, UUID]:
-    """The lowest and highest operation id that `reference` turns into this text.
+    """Return the lowest and highest operation id that has this reference.
 
-    Raises ValueError for a text that is not a reference.
+    Raises ValueError if the text is not a reference.
     """
     if len(text) != REFERENCE_LENGTH:
         raise ValueError(f"a reference has {REFERENCE_LENGTH} characters, not {len(text)}")
@@ -95,13 +95,13 @@ def reference_bounds(text: str) -> tuple[UUID, UUID]:
 
 
 def lowest_id_at(moment: datetime) -> UUID:
-    """The smallest id of that millisecond, or of all for what was before 1970: a bound for time
-    filters and months."""
+    """Return the smallest id of that millisecond, a bound for time filters and months. Before 1970
+    it is the smallest id of all."""
     return UUID(int=max(0, _milliseconds(moment)) << 80)
 
 
 def moment_of(value: UUID) -> datetime:
-    """When a UUIDv7 was made, to the millisecond, in UTC."""
+    """Return when a UUIDv7 was made, to the millisecond, in UTC."""
     return _EPOCH + timedelta(milliseconds=value.int >> 80)
 
 

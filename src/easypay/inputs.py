@@ -1,7 +1,7 @@
-"""What comes from outside, read in one way: whole numbers, moments, names, credentials.
+"""Readers of input from outside: whole numbers, moments, names, credentials.
 
-Query parameters, headers, bodies of the admin API and the command line all come here. Pure, and
-unable to raise: whatever is not as it should be is None, or the reason in a sentence.
+Query parameters, headers, bodies of the admin API and the command line are all read here. Pure, and
+never raises: for bad input a function returns None, or the reason in a sentence.
 """
 
 import re
@@ -13,8 +13,8 @@ from easypay.card_numbers import contains_card_number
 
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
-"""No moment from outside lies before the one, nor at the other or after it. Ids and the database
-could not hold every year that a text can name."""
+"""A moment from outside is at or after EARLIEST and before LATEST: ids and the database cannot hold
+every year that a text can name."""
 LONGEST_OVERLAP_S: Final = 30 * 86_400
 
 _WHOLE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -25,12 +25,12 @@ _MOMENT: Final = re.compile(
 )
 _UNPRINTED: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _EDGES: Final = " \t\r\n\v\f\u00a0\u200b\ufeff"
-"""What files, shells and web pages leave around a secret that was copied: blanks, line ends, a
+"""Characters that files, shells and web pages leave around a copied secret: blanks, line ends, a
 byte order mark."""
 
 
 def whole_number(text: str, least: int, most: int) -> int | None:
-    """A number as people write it: ASCII digits, no sign, no leading zero, within bounds."""
+    """Return a number within bounds, in ASCII digits without sign or leading zero; else None."""
     if not _WHOLE.fullmatch(text):
         return None
     number = int(text)
@@ -38,7 +38,7 @@ def whole_number(text: str, least: int, most: int) -> int | None:
 
 
 def moment(text: str) -> datetime | None:
-    """An RFC 3339 moment with its offset, in UTC, from EARLIEST to before LATEST."""
+    """Return an RFC 3339 moment with an offset, in UTC, if it is in range; else None."""
     if not _MOMENT.fullmatch(text):
         return None
     try:
@@ -49,12 +49,12 @@ def moment(text: str) -> datetime | None:
 
 
 def is_in_range(at: datetime) -> bool:
-    """Can ids and the database hold this moment? Not one without an offset."""
+    """Whether ids and the database can hold this moment. It needs an offset."""
     return at.tzinfo is not None and EARLIEST <= at < LATEST
 
 
 def wrong_name(text: str) -> tuple[str, str] | None:
-    """Why a text names no merchant or key, as a code and a sentence; None where it does."""
+    """Return why a text is not a valid name, as a code and a sentence, or None."""
     if not 1 <= len(text) <= 100:
         return "invalid", "name must have 1 to 100 characters."
     if _UNPRINTED.search(text):
@@ -67,14 +67,14 @@ def wrong_name(text: str) -> tuple[str, str] | None:
 
 
 def credential(text: str) -> str | None:
-    """A login or key as it was issued, without what copying left around it: printable ASCII and no
-    blanks. None where that is not what it is."""
+    """Return a login or key as it was issued, without what copying left around it. None if that is
+    not printable ASCII without blanks."""
     text = text.strip(_EDGES)
     return text if text.isascii() and text.isprintable() and " " not in text else None
 
 
 def credential_bytes(data: bytes) -> str | None:
-    """The first line of a file that holds a credential. None where it is no UTF-8 text."""
+    """Return the first line of a file that holds a credential. None if it is not UTF-8 text."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-# Exponents other than two are listed in ISO 4217; every other code here has two decimals.
+# ISO 4217 lists the exponents.
 _EXPONENTS: Final = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
     3: "BHD IQD JOD KWD LYD OMR TND",
@@ -23,18 +23,18 @@ _EXPONENTS: Final = {
 EXPONENT: Final[dict[str, int]] = {
     code: exponent for exponent, codes in _EXPONENTS.items() for code in codes.split()
 }
-"""How many decimals a currency has, by its ISO 4217 code."""
+"""The number of decimals of a currency, by its ISO 4217 code."""
 
 MAX_MINOR: Final = 99_999_999_999
 """The largest amount the API takes, in minor units: far below bigint, above any card limit."""
 
 
 class CurrencyMismatch(ValueError):
-    """Two amounts of different currencies met in one sum."""
+    """Two amounts of different currencies were to be added."""
 
 
 class Money(msgspec.Struct, frozen=True, gc=False):
-    """An amount in minor units and its ISO 4217 currency code."""
+    """An amount in minor units and its ISO 4217 currency."""
 
     minor: int
     currency: str
@@ -49,7 +49,7 @@ class Money(msgspec.Struct, frozen=True, gc=False):
         return Money(self.minor + other.minor, self.currency)
 
     def decimal_string(self) -> str:
-        """`12.50`: the form a processor wants. Exact for every exponent."""
+        """Return `12.50`, the form that a processor wants. Exact for every exponent."""
         exponent = EXPONENT[self.currency]
         if exponent == 0:
             return str(self.minor)
@@ -59,9 +59,9 @@ class Money(msgspec.Struct, frozen=True, gc=False):
 
 
 def parse_decimal(text: str, currency: str) -> Money:
-    """`12.50` and `12.5` of USD are 1250 minor units.
+    """Return the amount of a decimal text: `12.50` and `12.5` of USD are 1250 minor units.
 
-    Raises ValueError for anything that is not a finite decimal exact in that currency.
+    Raises ValueError if the text is not a finite decimal that is exact in that currency.
     """
     try:
         value = Decimal(text)

@@ -1,8 +1,8 @@
-"""What a merchant says about a payment beside the money: one shape, from request to row and wire.
+"""The merchant's texts about a payment: one type for the request, the row and the processor.
 
 A field added to `PaymentDetails` is accepted by the API, stored in the column of the same name,
-and handed to the processor. What is left to do: the column (a migration), what the processor is
-told (`processors/*/messages.py`) and whether the API shows it (`payments/views.py`).
+and passed to the processor. You must still add the column (a migration), the processor's field
+(`processors/*/messages.py`), and the API's field if it is shown (`payments/views.py`).
 """
 
 from operator import attrgetter
@@ -11,15 +11,15 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-# `$` alone would let the end of a line through after the text.
+# `$` alone would allow a line break after the text.
 NO_CONTROL: Final = r"^[^\x00-\x1f\x7f\ud800-\udfff]*(?!\n)$"
 
 
 def free_text(longest: int, description: str) -> Meta:
     """Return the limits of free text of 1 to `longest` characters.
 
-    What may not stand in it is looked for in all texts at once (`payments/requests.py`): a pattern
-    for each would take longer than reading the whole body.
+    Forbidden characters are searched for in all texts at once (`payments/requests.py`): a pattern
+    for each text would take longer than reading the whole body.
     """
     return Meta(
         min_length=1,
@@ -39,7 +39,7 @@ StatementDescriptor = Annotated[
     formatted_text(
         "text of letters, digits, spaces and . * & ' -",
         r"^[A-Za-z0-9 .*&'-]+$",
-        "What the cardholder reads on the statement.",
+        "What the cardholder sees on the statement.",
         min_length=1,
         max_length=22,
     ),
@@ -47,12 +47,10 @@ StatementDescriptor = Annotated[
 
 
 class PaymentDetails(msgspec.Struct, frozen=True, gc=False):
-    """The merchant's own words about a payment. Each field is a column of `payments`."""
+    """The merchant's own texts about a payment. Each field is a column of `payments`."""
 
     order_reference: Annotated[str, free_text(64, "The merchant's order number.")] | None = None
-    customer_reference: Annotated[str, free_text(20, "Short for `customer.reference`.")] | None = (
-        None
-    )
+    customer_reference: Annotated[str, free_text(20, "Same as `customer.reference`.")] | None = None
     description: Annotated[str, free_text(255, "What was bought.")] | None = None
     statement_descriptor: StatementDescriptor | None = None
 
@@ -63,5 +61,5 @@ _fields_of = attrgetter(*DETAIL_FIELDS)
 
 
 def details_of(source: PaymentDetails) -> PaymentDetails:
-    """Return the details alone, of a request that has them among other fields."""
+    """Return only the details of a request that has other fields, too."""
     return PaymentDetails(*_fields_of(source))

@@ -1,4 +1,4 @@
-"""RFC 9457 problem details: how a refusal looks on the wire, rendered in one place."""
+"""RFC 9457 problem details: every refusal of the API is rendered here."""
 
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ class BadField(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A refusal. `code` is stable and is what programs should read."""
+    """A refusal. Programs should read `code`, which is stable."""
 
     type: str
     title: str
@@ -38,7 +38,7 @@ _json = msgspec.json.Encoder()
 
 
 def problem(error: EasyPayError, **more: Any) -> Problem:
-    """The problem of an error; `more` are any of the optional members."""
+    """Return the problem of an error; `more` are any of the optional members."""
     return Problem(
         type=f"/problems/{error.code}",
         title=error.title,
@@ -51,5 +51,5 @@ def problem(error: EasyPayError, **more: Any) -> Problem:
 
 
 def render(error: EasyPayError, **more: Any) -> bytes:
-    """The problem as JSON."""
+    """Return the problem as JSON."""
     return _json.encode(problem(error, **more))
