@@ -36,12 +36,12 @@ def new_id() -> UUID:
 
 
 def new_request_id() -> str:
-    """Return an id of a request for answers and logs: `req_` and 32 hexadecimal digits."""
+    """Return a new request id for answers and logs: `req_` and 32 hexadecimal digits."""
     return "req_" + uuid7().hex
 
 
 def typed(kind: str, value: UUID) -> str:
-    """Return an id for outside: `typed("pay", id)` is `pay_` and 32 hexadecimal digits."""
+    """Return the id as the API shows it: `typed("pay", id)` is `pay_` and 32 hexadecimal digits."""
     return f"{kind}_{value.hex}"
 
 

@@ -16,7 +16,7 @@ from easypay.merchants.vault import Vault
 from easypay.payments import resolver_rows, statements, store
 from easypay.payments.absence_rules import Schedule
 from easypay.payments.account_pass import AccountPass, Ended, Times
-from easypay.payments.late_charges import Late
+from easypay.payments.late_charges import LateCharges
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
 from easypay.payments.watched_operations import Watching
@@ -138,7 +138,7 @@ async def test_absence_of_a_first_try_says_nothing_of_what_came_after_it(
     """Its case was read while the first try was open; that never left, and is repeated or not."""
     shop, operation_id = await never_left(stack)
     async with parts(stack) as (pool, recorder, processor):
-        late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=1)
+        late = LateCharges(pool=pool, recorder=recorder, processor=processor, call_deadline_s=1)
         rounds = AccountPass(
             pool=pool,
             recorder=recorder,
@@ -212,7 +212,7 @@ async def test_a_late_charge_is_given_back_once_by_two_that_see_to_it(stack: Sta
         (case,) = await resolver_rows.watched_cases(
             pool, resolver_rows.AccountWork(bytes(32), old=True), 9
         )
-        late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=5)
+        late = LateCharges(pool=pool, recorder=recorder, processor=processor, call_deadline_s=5)
         two = [asyncio.create_task(late.give_back_again(case, account)) for _ in range(2)]
         await until(both_wait, what="both are about to begin it")
         await gate.close()

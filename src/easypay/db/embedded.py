@@ -4,7 +4,7 @@
         await asyncpg.connect(cluster.dsn)                             # the database `easypay`
 
     cluster = start(data_dir)       # `easypay up`: the cluster lives in data_dir/postgres
-    cluster.dsn                     # through the unix socket where its path is short enough
+    cluster.dsn                     # through the unix socket if its path is short enough
     cluster.tcp_dsn                 # through 127.0.0.1, for other programs
     cluster.restart(); cluster.stop()
 

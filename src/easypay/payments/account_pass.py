@@ -22,7 +22,7 @@ from easypay.payments import absence_rules, account_lease, witnesses
 from easypay.payments import resolver_rows as store
 from easypay.payments.absence_rules import Look, Schedule
 from easypay.payments.inquiries import LISTED, OPEN, request_of, without_decision
-from easypay.payments.late_charges import Late
+from easypay.payments.late_charges import LateCharges
 from easypay.payments.model import Operation, Payment
 from easypay.payments.outcome_changes import Evidence, Learned
 from easypay.payments.recorder import Recorder
@@ -92,7 +92,7 @@ class AccountPass:
         pool: Any,
         recorder: Recorder,
         processor: Processor,
-        late: Late,
+        late: LateCharges,
         watching: Watching,
         schedule: Schedule,
         times: Times,
@@ -252,7 +252,7 @@ class AccountPass:
                 await endings.put(Ended(case, finding.outcome, f"found: {finding.evidence}"))
                 return []
             case Absent() if case.held:
-                log.error("operation %s is held, and was not found", case.reference)
+                log.error("operation %s is held for review but was not found", case.reference)
                 return [self._retry(case, f"absent from {finding.searched}")]
             case Absent():
                 look = Look(began_at, db_clock.now())

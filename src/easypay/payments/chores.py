@@ -59,7 +59,7 @@ def chores(
         async with pool.acquire() as connection:
             made = await partitions.ensure(connection, months_ahead=months_ahead)
         if made:
-            log.info("made %s", ", ".join(made))
+            log.info("made the tables %s", ", ".join(made))
 
     async def learn_months() -> None:
         async with pool.acquire() as connection:
@@ -69,7 +69,7 @@ def chores(
         async with pool.acquire() as connection:
             found = await partitions.strays(connection)
         if any(found.values()):
-            log.critical("rows outside every month, is a clock far off? %s", found)
+            log.critical("rows outside every month (a clock may be far off): %s", found)
 
     async def forget_keys() -> None:
         await purge_keys(pool, days=key_days)

@@ -39,7 +39,7 @@ from easypay.payments.recorder import LOST_OPERATION, Recorder
 from easypay.payments.refusals import not_sent, why_not
 from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import Resolver
-from easypay.payments.unrecorded_outcomes import Kept, provisional_reply
+from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes, provisional_reply
 from easypay.processors.base import (
     Account,
     Deadline,
@@ -71,7 +71,7 @@ class Payments:
         follow_up: GroupCommitter[FollowUp, Payment | None],
         read: GroupCommitter[PaymentKey, Payment | None],
         recorder: Recorder,
-        kept: Kept,
+        unrecorded: UnrecordedOutcomes,
         resolver: Resolver,
         processor: Processor,
         pool: Any,
@@ -83,7 +83,7 @@ class Payments:
         self._follow_up = follow_up
         self._read = read
         self._recorder = recorder
-        self._kept = kept
+        self._unrecorded = unrecorded
         self._resolver = resolver
         self._processor = processor
         self._pool = pool
@@ -311,7 +311,7 @@ class Payments:
                 if recorded.state == LOST_OPERATION:
                     recorded = provisional_reply(operation, payment, outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, keep the outcome
-            self._kept.keep(operation, payment, outcome, processor_us, error)
+            self._unrecorded.keep(operation, payment, outcome, processor_us, error)
             recorded = provisional_reply(operation, payment, outcome)
         reach("after_record")
         if recorded.reply_status is None or recorded.reply_body is None:

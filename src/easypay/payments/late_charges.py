@@ -38,7 +38,7 @@ from easypay.processors.base import (
 log = logging.getLogger(__name__)
 
 _WATCH_RETURN_S: Final = 200 * 24 * 3600.0
-"""A refund may be made for 180 days."""
+"""Longer than the 180 days in which a refund is possible."""
 
 _FOUND: Final = """
     WITH late AS (
@@ -86,7 +86,7 @@ _BEGIN: Final = """
 """
 
 
-class Late:
+class LateCharges:
     """Handles late charges. One per process."""
 
     def __init__(

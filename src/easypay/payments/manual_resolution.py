@@ -23,8 +23,8 @@ from easypay.merchants.vault import VaultError
 from easypay.payments import operation_details, resolver_rows
 from easypay.payments.audit_log import write_down
 from easypay.payments.inquiries import LISTED, OPEN, request_of, without_decision
-from easypay.payments.late_charges import Late
-from easypay.payments.operation_details import Known
+from easypay.payments.late_charges import LateCharges
+from easypay.payments.operation_details import Details
 from easypay.payments.outcome_changes import Evidence, Learned
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import SENT_MARGIN_S
@@ -100,7 +100,7 @@ def wrong_actor(text: str) -> str | None:
     return None if wrong is None else wrong[1]
 
 
-async def find(runner: Any, text: str) -> Known:
+async def find(runner: Any, text: str) -> Details:
     """Return the operation that a person names, with all that is known. Raises Refused if none."""
     between = bounds(text)
     operation = None if between is None else await operation_details.find(runner, *between)
@@ -128,7 +128,7 @@ class ByHand:
         self._directory = directory
         self._call_s = call_deadline_s + min(SENT_MARGIN_S, call_deadline_s)
         self._actor = actor
-        self._late = Late(
+        self._late = LateCharges(
             pool=connection,
             recorder=recorder,
             processor=processor,
@@ -172,7 +172,7 @@ class ByHand:
             return await self._found_late(before, login, learned, finding, detail)
         return await self._record(before, learned, finding, detail)
 
-    def _must_be_open(self, before: Known) -> None:
+    def _must_be_open(self, before: Details) -> None:
         state = before.operation.state
         if state == "in_flight" and before.age_s <= self._call_s:
             raise Refused(
@@ -189,7 +189,7 @@ class ByHand:
 
     # the account ---------------------------------------------------------------------------------
 
-    async def _login(self, before: Known) -> Login:
+    async def _login(self, before: Details) -> Login:
         """Return the account that took the payment. Raises Refused."""
         try:
             login = await self._login_of_payment(before)
@@ -202,7 +202,7 @@ class ByHand:
             )
         return login
 
-    async def _login_of_payment(self, before: Known) -> Login | None:
+    async def _login_of_payment(self, before: Details) -> Login | None:
         payment = before.payment
         if payment.login_id is not None:
             return await self._directory.login(payment.merchant_id, payment.login_id)
@@ -222,7 +222,7 @@ class ByHand:
     # verification --------------------------------------------------------------------------------
 
     async def _verified(
-        self, before: Known, account: Account, transaction_id: str
+        self, before: Details, account: Account, transaction_id: str
     ) -> tuple[Approved | Declined, str]:
         """Return the outcome that the processor's details prove, with evidence. Raises Refused."""
         case, operation = operation_details.case_of(before), before.operation
@@ -255,7 +255,7 @@ class ByHand:
                 return declined, finding.evidence
             case Found():
                 word = type(finding.outcome).__name__
-                raise Refused(f"the processor does not call it done ({word}): {finding.evidence}")
+                raise Refused(f"the processor shows another outcome, {word}: {finding.evidence}")
             case Absent():
                 raise Refused(f"the processor does not show it done: {finding.searched}")
             case Inconclusive():
@@ -264,7 +264,7 @@ class ByHand:
     # recording -----------------------------------------------------------------------------------
 
     async def _record(
-        self, before: Known, learned: Learned, finding: str, detail: dict[str, str]
+        self, before: Details, learned: Learned, finding: str, detail: dict[str, str]
     ) -> Done:
         operation = before.operation
         evidence = Evidence(
@@ -282,7 +282,7 @@ class ByHand:
         after = await operation_details.gather(self._connection, await self._reload(operation))
         stored = msgspec.json.decode(after.operation.evidence or "{}")
         if stored.get("finding") != finding:
-            raise Refused(f"somebody else was first: the operation is {after.operation.state}")
+            raise Refused(f"it was ended by another meanwhile: it is {after.operation.state}")
         if recorded.state not in resolver_rows.STILL_OPEN:
             await resolver_rows.close(self._connection, [operation_details.case_of(before)])
         if operation.gives_back is not None:
@@ -291,7 +291,7 @@ class ByHand:
 
     async def _found_late(
         self,
-        before: Known,
+        before: Details,
         login: Login,
         learned: Approved | Declined,
         finding: str,
@@ -320,7 +320,7 @@ class ByHand:
         return found
 
     async def _audit(
-        self, before: Known, after: Known, evidence: str, detail: dict[str, str]
+        self, before: Details, after: Details, evidence: str, detail: dict[str, str]
     ) -> Done:
         done = Done(
             operation_id=ids.typed(ids.OPERATION, before.operation.id),
@@ -357,7 +357,7 @@ async def close_late_charge(connection: Any, text: str, because: str, actor: str
             state,
         )
         if not closed:
-            raise Refused("somebody else was first: see `easypay late-charges list`")
+            raise Refused("it was changed by another meanwhile: see `easypay late-charges list`")
         after = await operation_details.gather(connection, operation)
         done = Done(
             operation_id=ids.typed(ids.OPERATION, operation.id),
@@ -371,7 +371,7 @@ async def close_late_charge(connection: Any, text: str, because: str, actor: str
     return done
 
 
-def _must_be_of_card(before: Known, outcome: Approved) -> None:
+def _must_be_of_card(before: Details, outcome: Approved) -> None:
     """Raise Refused if the charge is of another card, or its card is not shown."""
     ours, theirs = before.payment.card_last4, outcome.card_last4
     if ours and ours != theirs:
@@ -379,7 +379,7 @@ def _must_be_of_card(before: Known, outcome: Approved) -> None:
         raise Refused(f"the charge's card {shown}, the payment's card ends in {ours}")
 
 
-def _states(known: Known) -> dict[str, str | None]:
+def _states(known: Details) -> dict[str, str | None]:
     return {
         "operation": known.operation.state,
         "payment": known.payment.status,

@@ -28,7 +28,7 @@ Row = Any
 """An asyncpg record."""
 
 
-class Known(msgspec.Struct, frozen=True):
+class Details(msgspec.Struct, frozen=True):
     """An operation with everything that is stored about it."""
 
     operation: Operation
@@ -63,7 +63,7 @@ async def find(runner: Runner, low: UUID, high: UUID) -> Operation | None:
     return operation_of(rows[0]) if len(rows) == 1 else None
 
 
-async def gather(runner: Runner, operation: Operation) -> Known:
+async def gather(runner: Runner, operation: Operation) -> Details:
     """Return everything that is known about an operation now."""
     merchant_id, operation_id = operation.merchant_id, operation.id
     payment = await find_payment(
@@ -77,7 +77,7 @@ async def gather(runner: Runner, operation: Operation) -> Known:
         operation.payment_id,
         operation_id,
     )
-    return Known(
+    return Details(
         operation=operation,
         payment=payment,
         age_s=await runner.fetchval(
@@ -112,7 +112,7 @@ async def gather(runner: Runner, operation: Operation) -> Known:
     )
 
 
-def case_of(known: Known) -> Case:
+def case_of(known: Details) -> Case:
     """Return the operation as a case of the resolver that is open and not watched."""
     operation, payment = known.operation, known.payment
     searched: Sequence[str] = [] if known.unresolved is None else known.unresolved["searched"]
@@ -217,7 +217,7 @@ class AuditView(msgspec.Struct, frozen=True):
     detail: msgspec.Raw
 
 
-class KnownView(msgspec.Struct, frozen=True):
+class DetailsView(msgspec.Struct, frozen=True):
     """The output of `easypay operation show --json`."""
 
     operation: OperationView
@@ -232,10 +232,10 @@ class KnownView(msgspec.Struct, frozen=True):
     audit: list[AuditView]
 
 
-def view(known: Known) -> KnownView:
+def view(known: Details) -> DetailsView:
     """Return everything that is known, without secrets."""
     operation = known.operation
-    return KnownView(
+    return DetailsView(
         operation=operation_view(operation, known.payment.processor),
         merchant_id=ids.typed(ids.MERCHANT, operation.merchant_id),
         payment=payment_view(known.payment),

@@ -281,7 +281,7 @@ def _unmoved(payment: Payment) -> PaymentEffect:
 
 
 def _from_states(operation: Operation) -> tuple[State, ...]:
-    """A held or absent operation must still be in that state, every other in an open one."""
+    """Return the states that the change may replace: its own if held or absent, else OPEN."""
     if operation.state is State.ABSENT:
         return (State.ABSENT,)
     if operation.state is State.HELD and operation.gives_back is None:

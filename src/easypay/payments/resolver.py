@@ -31,7 +31,7 @@ from easypay.payments import resolver_rows as store
 from easypay.payments.absence_rules import Schedule
 from easypay.payments.account_pass import AccountPass, Ended, Times
 from easypay.payments.inquiries import OPEN, request_of, without_decision
-from easypay.payments.late_charges import Late
+from easypay.payments.late_charges import LateCharges
 from easypay.payments.model import PaymentKey
 from easypay.payments.orphan_sweep import Sweep
 from easypay.payments.outcome_changes import Evidence
@@ -89,7 +89,9 @@ class Resolver:
         self._old_authorizations = authorization_expiry.Sweep(pool)
         call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._sweep = Sweep(pool, abandoned_after_s=call_s, poll_s=poll_s)
-        late = Late(pool=pool, recorder=recorder, processor=processor, call_deadline_s=deadline_s)
+        late = LateCharges(
+            pool=pool, recorder=recorder, processor=processor, call_deadline_s=deadline_s
+        )
         self._late = late
         self._pass = AccountPass(
             pool=pool,

@@ -33,7 +33,7 @@ _WITHDRAW_FOR_S: Final = 60.0
 """After that the sweep has found it."""
 
 
-class Kept:
+class UnrecordedOutcomes:
     """The known, unrecorded outcomes of one process. `set_gauge` gets their number."""
 
     def __init__(

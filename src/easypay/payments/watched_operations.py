@@ -17,7 +17,7 @@ from typing import Any, Final
 from easypay.clock import monotonic
 from easypay.payments import authorization_expiry
 from easypay.payments import resolver_rows as store
-from easypay.payments.late_charges import Late, can_explain
+from easypay.payments.late_charges import LateCharges, can_explain
 from easypay.payments.model import CREATES
 from easypay.payments.resolver_rows import Case, Missed
 from easypay.processors.base import Account, Deadline, Processor
@@ -40,7 +40,7 @@ _QUESTION_S: Final = 20.0
 class Watching:
     """Schedules watched operations and does what is due."""
 
-    def __init__(self, *, pool: Any, processor: Processor, late: Late) -> None:
+    def __init__(self, *, pool: Any, processor: Processor, late: LateCharges) -> None:
         self._pool = pool
         self._processor = processor
         self._late = late

@@ -40,7 +40,7 @@ from easypay.payments.flows import Payments
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
 from easypay.payments.statements import Item, Result, Statement
-from easypay.payments.unrecorded_outcomes import Kept
+from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.server.background import kept_running
 from easypay.settings import Settings
@@ -195,17 +195,17 @@ class Gateway:
             review_interval_s=settings.review_interval_s,
             poll_s=settings.resolver_poll_s,
         )
-        self._kept = Kept(recorder, self._pool, self._instruments.kept.set)
+        self._unrecorded = UnrecordedOutcomes(recorder, self._pool, self._instruments.kept.set)
         begin = self._committer(statements.BEGIN)
         follow_up = self._committer(statements.FOLLOW_UP)
-        begin.on_left = follow_up.on_left = self._kept.withdraw
+        begin.on_left = follow_up.on_left = self._unrecorded.withdraw
         self._readiness = Readiness(self._pool, [begin, record])
         self._payments = Payments(
             begin=begin,
             follow_up=follow_up,
             read=self._committer(statements.READ),
             recorder=recorder,
-            kept=self._kept,
+            unrecorded=self._unrecorded,
             resolver=resolver,
             processor=self._processor,
             pool=self._clients_pool,
@@ -253,7 +253,7 @@ class Gateway:
         not take in time is said and left to the sweep."""
         self.begin_drain()
         await self._payments.drain()
-        await self._kept.drain(self._stop_by)
+        await self._unrecorded.drain(self._stop_by)
         self._readiness.close()
         for task in self._tasks:
             task.cancel()
