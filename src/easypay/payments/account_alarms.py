@@ -22,10 +22,10 @@ class AccountAlarm:
 
     def refused(self, operation: Operation, refusal: AccountRefusal) -> None:
         """Report that the processor refused a call of this operation because of its account."""
-        whose, now = (operation.merchant_id, operation.mode), monotonic()
-        if now < self._next_at.get(whose, now):
+        account, now = (operation.merchant_id, operation.mode), monotonic()
+        if now < self._next_at.get(account, now):
             return
-        self._next_at[whose] = now + _EVERY_S
+        self._next_at[account] = now + _EVERY_S
         log.critical(
             "the processor refuses the %s account of merchant %s: %s %s. Its payments wait until "
             "`easypay merchant account` sets credentials that work",

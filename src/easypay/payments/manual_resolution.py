@@ -373,10 +373,10 @@ async def close_late_charge(connection: Any, text: str, because: str, actor: str
 
 def _must_be_of_card(before: Details, outcome: Approved) -> None:
     """Raise Refused if the charge is of another card, or its card is not shown."""
-    ours, theirs = before.payment.card_last4, outcome.card_last4
-    if ours and ours != theirs:
-        shown = f"ends in {theirs}" if theirs else "is not shown"
-        raise Refused(f"the charge's card {shown}, the payment's card ends in {ours}")
+    our_last4, their_last4 = before.payment.card_last4, outcome.card_last4
+    if our_last4 and our_last4 != their_last4:
+        shown = f"ends in {their_last4}" if their_last4 else "is not shown"
+        raise Refused(f"the charge's card {shown}, the payment's card ends in {our_last4}")
 
 
 def _states(known: Details) -> dict[str, str | None]:

@@ -154,7 +154,7 @@ _REOPEN: Final = f"""
           FROM reopened r
          WHERE p.merchant_id = r.merchant_id AND p.mode = r.mode AND p.id = r.payment_id
            AND r.kind IN ('authorize', 'sale') AND p.login_id IS DISTINCT FROM $3
-    ), asked_there AS (
+    ), unassigned AS (
         UPDATE unresolved_operations u SET account = NULL
           FROM reopened r WHERE u.merchant_id = r.merchant_id AND u.operation_id = r.id
     )

@@ -57,12 +57,12 @@ class UnrecordedOutcomes:
         error: Exception,
     ) -> None:
         """Retry recording an outcome in the background, after it failed with `error`."""
-        what = _described(operation, outcome)
+        described = _description(operation, outcome)
         if not is_passing(error):
-            _give_up(what, error)
+            _give_up(described, error)
             return
-        log.error("%s: not recorded yet: %s: %s", what, type(error).__name__, error)
-        self._outcomes[operation.id] = what
+        log.error("%s: not recorded yet: %s: %s", described, type(error).__name__, error)
+        self._outcomes[operation.id] = described
         self._set_gauge(len(self))
         self._begin(self._record(operation, payment, outcome, processor_us))
 
@@ -80,8 +80,8 @@ class UnrecordedOutcomes:
                 "the sweep of another process asks about them",
                 len(self),
             )
-            for what in self._outcomes.values():
-                log.critical("unrecorded: %s", what)
+            for described in self._outcomes.values():
+                log.critical("unrecorded: %s", described)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -94,7 +94,7 @@ class UnrecordedOutcomes:
     async def _record(
         self, operation: Operation, payment: Payment, outcome: Outcome, processor_us: int
     ) -> None:
-        what = self._outcomes[operation.id]
+        described = self._outcomes[operation.id]
         tries = 0
         while True:
             await asyncio.sleep(_pause_s(tries))
@@ -106,9 +106,9 @@ class UnrecordedOutcomes:
             except Exception as error:  # noqa: BLE001 - whatever it is, keep the outcome
                 if is_passing(error):
                     continue
-                _give_up(what, error)
+                _give_up(described, error)
             else:
-                log.warning("%s: recorded after retries: it is %s", what, recorded.state)
+                log.warning("%s: recorded after retries: it is %s", described, recorded.state)
             break
         del self._outcomes[operation.id]
         self._set_gauge(len(self))
@@ -152,7 +152,7 @@ def _pause_s(tries: int) -> float:
     return min(_LONGEST_PAUSE_S, 0.05 * 2.0 ** min(tries, 10)) * (0.5 + random.random())  # noqa: S311
 
 
-def _described(operation: Operation, outcome: Outcome) -> str:
+def _description(operation: Operation, outcome: Outcome) -> str:
     """Return what a person needs to find the operation, at the processor and here."""
     transaction = getattr(outcome, "transaction_id", None) or "none"
     return (
@@ -161,7 +161,7 @@ def _described(operation: Operation, outcome: Outcome) -> str:
     )
 
 
-def _give_up(what: str, error: Exception) -> None:
+def _give_up(described: str, error: Exception) -> None:
     log.critical(
-        "%s cannot be recorded (%s: %s): needs a person", what, type(error).__name__, error
+        "%s cannot be recorded (%s: %s): needs a person", described, type(error).__name__, error
     )
