@@ -157,7 +157,7 @@ def test_it_finds_something_exactly_where_the_types_do(number: int, data: st.Dat
         good_body = False
     found = validation.refusal(sent, kind)
     assert isinstance(found, ValidationFailed)
-    at_all = [field.detail for field in found.fields] == ["The body is not what this call takes."]
+    at_all = [field.detail for field in found.fields] == ["The body is not valid for this call."]
     assert at_all is good_body, (body, [field.detail for field in found.fields])
     for field in found.fields:
         assert field.code in ("missing", "unknown_field", "invalid", "too_long", "too_many")
@@ -204,8 +204,8 @@ def test_no_value_and_no_card_number_is_quoted() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (b'"\xff"', "it is not UTF-8 throughout."),
-        (b'"\xed\xa0\x80"', "it is not UTF-8 throughout."),
+        (b'"\xff"', "it is not valid UTF-8."),
+        (b'"\xed\xa0\x80"', "it is not valid UTF-8."),
         (b"1" + b"0" * 60_000, "Integer value out of range."),
         (b"1e999", "Number out of range."),
     ],

@@ -32,7 +32,7 @@ class CreateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Fields that are sent change; omitted fields are left unchanged."""
+    """Omitted fields are left unchanged."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     currencies: list[str] | None = None
@@ -42,8 +42,8 @@ class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Authorize.Net credentials. Stored encrypted, never shown. Blanks and line ends around them
-    are ignored."""
+    """Authorize.Net credentials, stored encrypted and never shown. Blanks, line ends and byte order
+    marks around them are ignored."""
 
     login_id: Annotated[str, Meta(min_length=1, max_length=64, description=_AT_MOST.format(25))]
     transaction_key: Annotated[
@@ -109,14 +109,14 @@ class KeyView(msgspec.Struct, frozen=True):
 
 
 class NewKeyView(msgspec.Struct, frozen=True):
-    """A new key with its secret, which is shown this once."""
+    """A new key with its secret, which is shown only once."""
 
     key: KeyView
     secret: str
 
 
 def merchant_view(merchant: Merchant) -> MerchantView:
-    """A merchant as the API and the command line show it."""
+    """Return a merchant as the API and the command line show it."""
     return MerchantView(
         id=ids.typed(ids.MERCHANT, merchant.merchant_id),
         name=merchant.name,
@@ -130,7 +130,7 @@ def merchant_view(merchant: Merchant) -> MerchantView:
 
 
 def key_view(key: ApiKey) -> KeyView:
-    """A key as the API and the command line show it."""
+    """Return a key as the API and the command line show it."""
     return KeyView(
         id=ids.typed(ids.API_KEY, key.id),
         merchant_id=ids.typed(ids.MERCHANT, key.merchant_id),
@@ -152,7 +152,7 @@ _rotate_key = msgspec.json.Decoder(RotateKey)
 
 
 class AdminApi:
-    """The handlers, with what they need. `admin_digest` None closes the surface."""
+    """The handlers for administration. Without an `admin_digest`, every call is refused."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Who is asking: bearer keys of merchants, and the one admin key.
+"""Authentication: the API keys of merchants, and the admin key.
 
 `merchants/directory.py` checks a merchant's key: whether it exists and has not ended.
 """
@@ -13,7 +13,7 @@ from easypay.merchants.model import Caller, digest_of
 
 
 async def caller_of(directory: Directory, request: Request, scope: str) -> Caller:
-    """The merchant behind the request's key. Raises InvalidApiKey, or Forbidden for the scope."""
+    """Return the key's caller. Raises InvalidApiKey, or Forbidden if the key lacks `scope`."""
     started = stopwatch()
     caller = request.caller = await directory.caller(bearer(request))
     request.auth_s = stopwatch() - started
@@ -25,14 +25,14 @@ async def caller_of(directory: Directory, request: Request, scope: str) -> Calle
 
 
 def require_admin(request: Request, admin_digest: bytes | None) -> None:
-    """Raises InvalidApiKey unless the request carries the admin key."""
+    """Raise InvalidApiKey unless the request carries the admin key."""
     given = digest_of(bearer(request))
     if admin_digest is None or not hmac.compare_digest(given, admin_digest):
         raise InvalidApiKey("This needs the admin key (EASYPAY_ADMIN_KEY).")
 
 
 def bearer(request: Request) -> str:
-    """The key of `Authorization: Bearer <key>`. Raises InvalidApiKey where there is none."""
+    """Return the key from `Authorization: Bearer <key>`. Raises InvalidApiKey if absent."""
     scheme, _, key = request.headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() != b"bearer" or not key:
         raise InvalidApiKey("Send your key as Authorization: Bearer ep_test_….")

@@ -1,7 +1,7 @@
-"""One way for every route: read the request, say who asks, run the handler, send one answer.
+"""The HTTP side of every route: read the request, run the handler, send the response.
 
-Pure ASGI. A route's handler takes a `Request` and gives a `Response`, or raises an EasyPayError,
-which becomes a problem here and nowhere else.
+Pure ASGI. A handler takes a `Request` and returns a `Response`, or raises an EasyPayError, which
+only this module turns into a problem.
 """
 
 import logging
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 MAX_BODY: Final = 64 * 1024
 JSON: Final = b"application/json"
 _PROBLEM: Final = MEDIA_TYPE.encode()
-_MOST_QUOTED: Final = 200
 _LONGEST_LENGTH: Final = 20
 
 T = TypeVar("T")
@@ -48,7 +47,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Request(msgspec.Struct, gc=False):
-    """What a handler needs of a request. Header names are lower case."""
+    """The parts of a request that handlers need. Header names are lower case."""
 
     method: str
     path: str
@@ -58,11 +57,11 @@ class Request(msgspec.Struct, gc=False):
     body: bytes
     id: str
     caller: Caller | None = None
-    """Whose key it came with, once that is known."""
+    """The caller of the request's key, once it is known."""
     auth_s: float = 0.0
 
     def query(self, *allowed: str) -> dict[str, str]:
-        """The query's parameters. Raises ValidationFailed for an unknown or a repeated one."""
+        """Return the query parameters. Raises ValidationFailed for an unknown or repeated one."""
         found: dict[str, str] = {}
         for name, value in parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True):
             if name not in allowed or name in found:
@@ -74,14 +73,14 @@ class Request(msgspec.Struct, gc=False):
 
 
 class Response(msgspec.Struct, gc=False):
-    """What a handler answers. `headers` come on top of those every answer has."""
+    """A handler's response. `headers` are added to those that every response has."""
 
     status: int
     body: bytes = b""
     content_type: bytes = JSON
     headers: Headers = []
     cache_control: bytes = b"no-store"
-    # What the log and the metrics are told besides:
+    # For the log and the metrics:
     spent: Spent | None = None
     payment_id: str | None = None
     problem: str | None = None
@@ -92,7 +91,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Observer(Protocol):
-    """Who is told of every request, answered or not (`response` None: the client left first)."""
+    """Called after every request. `response` is None if the client left first."""
 
     def answered(
         self, route: str, request: Request, response: Response | None, took_s: float, trace: Trace
@@ -100,14 +99,14 @@ class Observer(Protocol):
 
 
 def invalid_query(name: str, detail: str) -> ValidationFailed:
-    """A bad query parameter, named."""
+    """Return the error for a bad query parameter."""
     return ValidationFailed(
         f"query parameter {name}: {detail}", fields=(FieldError(f"?{name}", "invalid", detail),)
     )
 
 
 class Endpoint:
-    """The ASGI application of one route. `route` is its template, as the metrics name it."""
+    """The ASGI application of one route. `route` is its path template, a label of the metrics."""
 
     def __init__(
         self,
@@ -155,16 +154,16 @@ class Endpoint:
                     )
                 if trace.given:
                     lines += b"traceparent: %b\r\n" % trace.header
-                # Where a request can be read in two ways, so can what comes after it.
+                # If this request can be read in two ways, so can the bytes after it.
                 closes = self._is_draining() or response.problem == MalformedRequest.code
                 await send_response(scope, response.status, lines, response.body, closes)
-        finally:  # also where the client left, or the task was cancelled
+        finally:  # also if the client left or the task was cancelled
             self._observer.answered(self._route, request, response, stopwatch() - started, trace)
 
     async def _answer(
         self, request: Request, receive: Receive, doubled: bytes | None
     ) -> Response | None:
-        """What the handler answers, or the problem it raised; None where nobody listens."""
+        """Return the handler's response or its problem; None if the client has left."""
         response: Response
         try:
             if doubled is not None:
@@ -187,9 +186,9 @@ class Endpoint:
 
 
 def _problem_of(error: Exception, request_id: str) -> EasyPayError:
-    """What a request met that is no refusal: a database that is away or unwell, or a bug."""
+    """Log an unexpected exception; return DatabaseUnavailable, or Internal if it is a bug."""
     if is_passing(error):
-        log.warning("request %s: the database: %s: %s", request_id, type(error).__name__, error)
+        log.warning("request %s: database error: %s: %s", request_id, type(error).__name__, error)
         return DatabaseUnavailable(
             "The database cannot be reached. Repeat the request with the same "
             "Idempotency-Key: it finds out what became of this one.",
@@ -204,7 +203,7 @@ def _problem_of(error: Exception, request_id: str) -> EasyPayError:
 
 
 def _server_timing(auth_s: float, spent: Spent | None, total_s: float) -> bytes:
-    """In milliseconds (https://www.w3.org/TR/server-timing/)."""
+    """Return the Server-Timing value, in milliseconds (https://www.w3.org/TR/server-timing/)."""
     if spent is None:
         return b"auth;dur=%.3f, total;dur=%.3f" % (auth_s * 1000, total_s * 1000)
     return (
@@ -219,7 +218,7 @@ def _server_timing(auth_s: float, spent: Spent | None, total_s: float) -> bytes:
 
 
 def problem_response(error: EasyPayError, request_id: str) -> Response:
-    """A refusal on the wire."""
+    """Return the problem response for an error."""
     headers: Headers = []
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
@@ -227,7 +226,7 @@ def problem_response(error: EasyPayError, request_id: str) -> Response:
         headers.append((b"www-authenticate", b"Bearer"))
     return Response(
         status=error.http_status,
-        # A refusal may quote what was sent: no card number among it.
+        # A problem may quote the request: mask card numbers.
         body=scrub(render(error, request_id=request_id).decode()).encode(),
         content_type=_PROBLEM,
         headers=headers,
@@ -236,7 +235,7 @@ def problem_response(error: EasyPayError, request_id: str) -> Response:
 
 
 def _lines(response: Response, request_id: str) -> bytes:
-    """The head's lines that every answer has, and its own."""
+    """Return the header lines that every response has, then the response's own."""
     lines = (
         b"content-type: %b\r\ncontent-length: %d\r\ncache-control: %b\r\n"
         b"x-content-type-options: nosniff\r\nrequest-id: %b\r\n"
@@ -254,16 +253,16 @@ def _lines(response: Response, request_id: str) -> bytes:
 
 
 class _Gone(Exception):
-    """The client went away before its request was whole; nothing was done and nobody listens."""
+    """The client left before its request was complete: nothing was done."""
 
 
 def _check_coding(coding: bytes) -> None:
     if coding.strip().lower() != b"chunked":
-        raise MalformedRequest("The only Transfer-Encoding that is understood is chunked.")
+        raise MalformedRequest("Transfer-Encoding must be chunked.")
 
 
 async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    """All of the body that the head declares. Raises MalformedRequest where another came."""
+    """Read the whole body. Raises MalformedRequest if its size is not as declared."""
     declared = headers.get(b"content-length")
     length = None if declared is None else _length(declared)
     if length is not None and length > MAX_BODY:
@@ -278,19 +277,19 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         raise _too_large()
     if len(body) != length and (length is not None or _is_undeclared(headers, body)):
         raise MalformedRequest(
-            f"The head declares a body of {length or 0} bytes, and {len(body)} came. Nothing was "
-            "done."
+            f"The headers declare a body of {length or 0} bytes, but {len(body)} arrived. Nothing "
+            "was done."
         )
     return body
 
 
 def _length(declared: bytes) -> int:
     if not declared.isdigit():
-        declared = declared.strip(b" \t")  # blanks after a header's value are no part of it
+        declared = declared.strip(b" \t")  # blanks around a value are not part of it
         if not declared.isdigit():
             raise MalformedRequest("Content-Length must be a number of bytes.")
     if len(declared) > _LONGEST_LENGTH:
-        # Zeros before a number are allowed, and Python reads no more than 4,300 digits.
+        # Leading zeros are allowed, but Python reads at most 4,300 digits.
         declared = declared.lstrip(b"0")[:_LONGEST_LENGTH] or b"0"
     return int(declared)
 
@@ -299,10 +298,10 @@ def _is_undeclared(headers: Mapping[bytes, bytes], body: bytes) -> bool:
     return bool(body) and b"transfer-encoding" not in headers
 
 
-async def _rest(receive: Receive, begins: bytes) -> bytes:
-    """The whole body, of which the beginning has come. What is too long is not read to its end."""
-    parts = [begins]
-    size = len(begins)
+async def _rest(receive: Receive, first: bytes) -> bytes:
+    """Read the rest of a body and return it all. Raises BodyTooLarge as soon as it is too long."""
+    parts = [first]
+    size = len(first)
     more = True
     while more:
         message = await receive()
@@ -331,9 +330,9 @@ def decode(
     may_be_empty: bool = False,
     look_for_doubled: bool = True,
 ) -> T:
-    """The body as its type. Without `look_for_doubled` the caller sees to keys that came twice.
+    """Decode the body. Without `look_for_doubled`, the caller checks for repeated keys.
 
-    Raises UnsupportedMediaType, MalformedBody, or ValidationFailed pointing at each bad field.
+    Raises UnsupportedMediaType, MalformedBody, or ValidationFailed, which names each bad field.
     """
     body = request.body
     if not body:
@@ -349,7 +348,7 @@ def decode(
     except msgspec.ValidationError:
         refused = refusal(body, decoder.type)
         if isinstance(refused, ValidationFailed):
-            refuse_doubled_keys(body)  # what is wrong may be the one that is not meant
+            refuse_doubled_keys(body)  # the bad field may be one of two with the same key
         raise refused from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise not_json(error) from None
@@ -363,7 +362,7 @@ def _is_json(content_type: bytes) -> bool:
 
 
 def encode(value: Any) -> bytes:
-    """A body as JSON."""
+    """Encode a body as JSON."""
     return _json.encode(value)
 
 

@@ -1,7 +1,7 @@
-"""The Idempotency-Key header, and the fingerprint of what a key was used for.
+"""The Idempotency-Key header, and the fingerprint of the request it was used for.
 
-A key is claimed by the statements in `payments/statements.py`; `payments/idempotency.py` says what
-a key that was used before leads to.
+The statements in `payments/statements.py` claim a key; `payments/idempotency.py` decides what
+follows if it was used before.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ from easypay.payments.requests import CardMethod, CreatePayment
 
 MAX_KEY: Final = 255
 KEY_RULE: Final = f"Use 1 to {MAX_KEY} printable ASCII characters; a UUID will do."
-_json = msgspec.json.Encoder(order="deterministic")  # metadata's keys, which have no order
+_json = msgspec.json.Encoder(order="deterministic")  # the keys of metadata have no order
 
 
 def key_of(request: Request) -> str:
@@ -35,7 +35,7 @@ def key_of(request: Request) -> str:
 
 
 def check_key(text: str) -> str:
-    """A key as it is stored. Raises IdempotencyKeyInvalid."""
+    """Return a key as it is stored. Raises IdempotencyKeyInvalid."""
     if len(text) >= 2 and text[0] == '"' and text[-1] == '"':
         text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
     if not 1 <= len(text) <= MAX_KEY or not text.isascii() or not text.isprintable():
@@ -46,14 +46,13 @@ def check_key(text: str) -> str:
 
 
 def canonical(body: msgspec.Struct) -> bytes:
-    """The body in the one form that all ways of writing it have in common."""
+    """Return the body's canonical form, the same for every way of writing it."""
     return _json.encode(body)
 
 
 def canonical_payment(request: Request, body: CreatePayment) -> bytes:
-    """The same of a payment, without the card's code, which may outlive the authorization in no
-    form at all (PCI DSS 3.3.1). Raises ValidationFailed where a key came twice.
-    """
+    """Return a payment's canonical form without the CVC, which may not be kept in any form after
+    the authorization (PCI DSS 3.3.1). Raises ValidationFailed if a key is repeated."""
     left_out = 0
     method = body.payment_method
     if isinstance(method, CardMethod) and method.card.cvc is not None:
@@ -67,8 +66,5 @@ def canonical_payment(request: Request, body: CreatePayment) -> bytes:
 
 
 def fingerprint(digest: Digest, request: Request, form: bytes) -> bytes:
-    """Keyed digest over method, path and the body's canonical form.
-
-    Keyed, because it covers a card number (PCI DSS 3.5.1.1).
-    """
+    """Digest method, path and canonical form; keyed, as it covers a card (PCI DSS 3.5.1.1)."""
     return digest(b"%b %b\n%b" % (request.method.encode(), request.path.encode(), form))

@@ -1,4 +1,4 @@
-"""What is kept of every request once it is over: its metrics and its line in the log."""
+"""Record each request once it is over: its metrics and its log line."""
 
 from typing import Final
 
@@ -10,11 +10,11 @@ from easypay.observability.trace import Trace
 
 CLIENT_LEFT: Final = 499
 _QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: they are counted, and logged only where they fail."""
+"""Probed every few seconds by machines: counted, but logged only if they fail."""
 
 
 class RequestObserver:
-    """Counts and logs requests. It runs after the answer has been handed to the server."""
+    """Counts and logs requests, after the response was handed to the server."""
 
     def __init__(self, instruments: Instruments, log: AccessLog) -> None:
         self._requests = instruments.requests
@@ -60,5 +60,5 @@ class RequestObserver:
 
 
 def _ms(seconds: float) -> float:
-    """To the microsecond. `round` would take three times as long, four times in every line."""
+    """Convert to milliseconds, three decimals. `round` takes three times as long, on each line."""
     return int(seconds * 1e6) / 1000

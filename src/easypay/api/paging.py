@@ -1,4 +1,4 @@
-"""Keyset pages: opaque cursors, signed over what they belong to."""
+"""Keyset pages, with opaque cursors that are signed for one caller and list."""
 
 import base64
 import binascii
@@ -20,21 +20,21 @@ _SIGNATURE: Final = 16
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A page of a list. `next_cursor` is null on the last one."""
+    """A page of a list. `next_cursor` is null on the last page."""
 
     data: list[Any]
     has_more: bool
-    next_cursor: Annotated[str | None, msgspec.Meta(description="Pass as ?cursor= for the next.")]
+    next_cursor: Annotated[str | None, msgspec.Meta(description="The next page's ?cursor=.")]
 
 
 class Cursors:
-    """Makes and reads cursors. One is good only for the caller, list and filters it came from."""
+    """Makes and reads cursors. A cursor works only for the caller, list and filters it is from."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def read(self, text: str, caller: Caller, scope: str) -> UUID:
-        """The id a cursor stands for. Raises ValidationFailed for one that is not ours."""
+        """Return the id in a cursor. Raises ValidationFailed for a cursor that is not ours."""
         try:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except (binascii.Error, ValueError):
@@ -42,22 +42,24 @@ class Cursors:
         last, signature = raw[:16], raw[16:]
         if len(last) != 16 or not hmac.compare_digest(signature, self._sign(last, caller, scope)):
             raise invalid_query(
-                "cursor", "Use next_cursor of the page before, with the same filters and key."
+                "cursor", "Use next_cursor of the previous page, with the same filters and key."
             )
         return UUID(bytes=last)
 
     def write(self, last: UUID, caller: Caller, scope: str) -> str:
-        """The cursor that continues after `last`."""
+        """Return the cursor that continues after `last`."""
         raw = last.bytes + self._sign(last.bytes, caller, scope)
         return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
     def _sign(self, last: bytes, caller: Caller, scope: str) -> bytes:
-        said = b"\x00".join((caller.merchant_id.bytes, caller.mode.encode(), scope.encode(), last))
-        return hmac.digest(self._key, said, "sha256")[:_SIGNATURE]
+        signed = b"\x00".join(
+            (caller.merchant_id.bytes, caller.mode.encode(), scope.encode(), last)
+        )
+        return hmac.digest(self._key, signed, "sha256")[:_SIGNATURE]
 
 
 def limit_of(query: dict[str, str]) -> int:
-    """How many a page holds: 1 to 100, 20 unless told."""
+    """Return the page size: 1 to 100, by default 20."""
     text = query.get("limit")
     limit = DEFAULT_LIMIT if text is None else inputs.whole_number(text, 1, MAX_LIMIT)
     if limit is None:
@@ -66,7 +68,7 @@ def limit_of(query: dict[str, str]) -> int:
 
 
 def moment_of(query: dict[str, str], name: str) -> datetime | None:
-    """An RFC 3339 moment from the query, or None where it is not given."""
+    """Return an RFC 3339 time from the query, or None if it is absent."""
     text = query.get(name)
     if text is None:
         return None
@@ -77,7 +79,7 @@ def moment_of(query: dict[str, str], name: str) -> datetime | None:
 
 
 def page_response(request: Request, data: list[Any], next_cursor: str | None) -> Response:
-    """A page, with the next one's address in a Link header (RFC 8288)."""
+    """Return a page, with the next page's address in a Link header (RFC 8288)."""
     response = Response(200, encode(Page(data, next_cursor is not None, next_cursor)))
     response.cache_control = b"private, no-cache"
     if next_cursor is not None:

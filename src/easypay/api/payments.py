@@ -1,4 +1,4 @@
-"""Payments over HTTP: thin translations between requests, the flows, and answers."""
+"""Payments over HTTP: translate between requests, flows and responses."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -54,7 +54,7 @@ _FIRST_ID: Final = UUID(int=0)
 
 
 class EventView(msgspec.Struct, frozen=True):
-    """Something that happened to a payment, with the payment's status after it."""
+    """An event of a payment, with the payment's status after it."""
 
     id: str
     type: str
@@ -67,7 +67,7 @@ class EventView(msgspec.Struct, frozen=True):
 
 
 class KeyView(msgspec.Struct, frozen=True):
-    """What became of an idempotency key. `reply_status` is null while nothing was answered."""
+    """The use of an idempotency key. `reply_status` is null until the request was answered."""
 
     key: str
     payment_id: str
@@ -80,7 +80,7 @@ class KeyView(msgspec.Struct, frozen=True):
 
 
 class PaymentsApi:
-    """The handlers, with what they need."""
+    """The handlers for payments."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class PaymentsApi:
         try:
             check_payment(body, **rules)
         except ValidationFailed:
-            # When it was sent first it may have been in order: what was answered then stands.
+            # The body may have been valid when it was first sent: then that reply stands.
             first = await self._payments.first_reply(ask)
             if first is None:
                 raise
@@ -131,7 +131,7 @@ class PaymentsApi:
             request, "payments:write", _capture, may_be_empty=False
         )
         reply = await self._payments.capture(
-            ask, payment_id, _given(body.amount), _expected_version(request)
+            ask, payment_id, _none_if_unset(body.amount), _expected_version(request)
         )
         return self._answer(reply)
 
@@ -155,7 +155,7 @@ class PaymentsApi:
             request, "refunds:write", _refund, may_be_empty=False
         )
         reply = await self._payments.refund(
-            ask, payment_id, _given(body.amount), _expected_version(request)
+            ask, payment_id, _none_if_unset(body.amount), _expected_version(request)
         )
         return self._answer(reply, suffix="/refunds")
 
@@ -173,7 +173,7 @@ class PaymentsApi:
         )
 
     async def list(self, request: Request) -> Response:
-        """Newest first. The newest two months are asked first, and older ones only if needed."""
+        """List payments, newest first: the newest two months, then older ones if needed."""
         caller = await caller_of(self._directory, request, "payments:read")
         query = request.query("limit", "cursor", "created_from", "created_to")
         limit = limit_of(query)
@@ -261,9 +261,9 @@ class PaymentsApi:
         *,
         may_be_empty: bool = True,
     ) -> tuple[Ask, UUID, Any]:
-        """What capture, void, refund and reviews have in common.
+        """Read the request of a capture, void, refund or review.
 
-        `may_be_empty` only where nothing can be said: no body at all would be all the money.
+        `may_be_empty` only if the body has no amount: no body at all would mean the full amount.
         """
         caller = await caller_of(self._directory, request, scope)
         key = key_of(request)
@@ -294,7 +294,7 @@ class PaymentsApi:
         caller: Caller,
         scope: str,
     ) -> Response:
-        """One row more than `limit` was asked for: it tells whether there is another page."""
+        """Return a page. `rows` has one more than `limit` if there is another page."""
         more = len(rows) > limit
         last = self._cursors.write(rows[limit - 1].id, caller, scope) if more else None
         return page_response(request, [view(row) for row in rows[:limit]], last)
@@ -315,7 +315,7 @@ class PaymentsApi:
 
 
 def event_view(row: store.Happened) -> EventView:
-    """An event as the API shows it."""
+    """Return an event as the API shows it."""
     return EventView(
         id=ids.typed(ids.EVENT, row.id),
         type=row.type,
@@ -336,12 +336,12 @@ def _payment_id(request: Request) -> UUID:
     return payment_id
 
 
-def _given(amount: int | UnsetType) -> int | None:
+def _none_if_unset(amount: int | UnsetType) -> int | None:
     return None if amount is UNSET else amount
 
 
 def _expected_version(request: Request) -> int | None:
-    """If-Match: the version the caller read. A tag that cannot be ours matches nothing."""
+    """Return the version of If-Match. Raises PreconditionFailed if the tag cannot be ours."""
     tag = request.headers.get(b"if-match")
     if tag is None or tag == b"*":
         return None

@@ -1,7 +1,6 @@
-"""What was sent twice where only one can be meant: headers, and the keys of JSON objects.
+"""Fields sent twice although only one can be meant: headers, and keys of JSON objects.
 
-Whoever takes the last of two, as parsers do, may do another thing than the client meant, or than a
-proxy has checked.
+Parsers take the last of two, which may not be the one the client meant or a proxy checked.
 """
 
 import json
@@ -19,22 +18,22 @@ SINGLE: Final = frozenset(
     b"if-unmodified-since max-forwards origin proxy-authorization range referer "
     b"transfer-encoding user-agent".split()
 )
-"""Headers that say one thing. The others are lists, and may have several lines (RFC 9110, 5.3)."""
+"""Headers with a single value. The others are lists and may repeat (RFC 9110, 5.3)."""
 _TRACEPARENT: Final = b"traceparent"
 
 # Headers -------------------------------------------------------------------------------------
 
 
 def ambiguous(headers: Headers) -> bytes | None:
-    """The first header that must be single and is not, or None."""
+    """Return the first repeated header that must be single, or None."""
     count = Counter(name for name, _ in headers)
     return next((name for name, times in count.items() if times > 1 and name in SINGLE), None)
 
 
 def single_valued(headers: Headers) -> dict[bytes, bytes]:
-    """One value for each name: the lines of a list are one, and two traces are none.
+    """Return one value for each name: lists are joined, and a repeated traceparent is dropped.
 
-    https://www.w3.org/TR/trace-context/: a vendor that receives several takes them for invalid.
+    https://www.w3.org/TR/trace-context/: a receiver of several treats them as invalid.
     """
     found: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -48,28 +47,27 @@ def single_valued(headers: Headers) -> dict[bytes, bytes]:
 
 
 def refuse_doubled_keys(body: bytes) -> None:
-    """Raise ValidationFailed where an object in `body` has a key twice."""
+    """Raise ValidationFailed if an object in `body` has a key twice."""
     if body.count(b":") <= 1:
         return
     try:
         path = _doubled(json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str))
-    except RecursionError:  # only what no call takes is so deep, and then it is refused for that
+    except RecursionError:  # no call takes a body nested so deeply: it is refused for that
         return
     if path is not None:
         pointer = "#" + "".join(f"/{_escape(name)}" for name in path)
-        detail = "The key is given twice. Send it once: which of the two is meant is not known."
+        detail = "The key is given twice. Send it once."
         raise ValidationFailed(
             f"{pointer[2:]}: {detail}", fields=(FieldError(pointer, "duplicate_key", detail),)
         )
 
 
 def is_accounted_for(body: bytes, again: bytes, more: int) -> bool:
-    """Whether each colon in the body is known to be of a key, or in a text, that was taken: then
-    no key came twice. `again` is the body's value written anew, but for so many keys `more`.
+    """Whether no key can be repeated, because every colon in `body` is accounted for.
 
-    What a key hides when it comes again are colons that are in `body` alone. Written anew, the
-    value has no colon that the body has not: a text is written as it came where nothing in the
-    body is escaped, and keys that were left out are left out, or null. False means "look closely".
+    `again` is the decoded body, encoded again without `more` of its keys. A value that a repeated
+    key hides leaves colons in `body` alone. `again` has no colon that `body` lacks: without escapes
+    a text is encoded as it came, and absent keys are omitted or null. False means "look closely".
     """
     if b"\\" in body:
         return False
@@ -77,11 +75,11 @@ def is_accounted_for(body: bytes, again: bytes, more: int) -> bool:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object, with every key that was written."""
+    """An object as pairs, repeated keys included."""
 
 
 def _doubled(value: Any) -> tuple[str, ...] | None:
-    """The path of the first key that comes twice in its object."""
+    """Return the path of the first key that is repeated in its object, or None."""
     if isinstance(value, _Pairs):
         seen: set[str] = set()
         for name, inner in value:

@@ -1,4 +1,4 @@
-"""Whether to repeat a request, in words; the rest of each problem is in `problem_table`."""
+"""Retry advice in words, for the documentation; `problem_table` has the rest of each problem."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -19,12 +19,12 @@ KEPT: Final[Mapping[bool, str]] = {
 
 
 def row_of(error: type[EasyPayError]) -> Row:
-    """What the table says of this error."""
+    """Return the table's row for this error."""
     return PROBLEMS[error.code]
 
 
 def problems() -> list[type[EasyPayError]]:
-    """Every error the API can answer, by status and code."""
+    """Return every error of the API, by status and code."""
     found = [
         kind
         for kind in vars(errors).values()

@@ -1,6 +1,6 @@
-"""The table of every call: what it is named, who may make it, what it takes and gives.
+"""The table of every API call: name, path, scope, request and replies.
 
-It drives routing and documentation alike, so neither can say what the other does not.
+Routing and documentation are both made from it, so the two cannot drift.
 """
 
 from typing import Final
@@ -26,19 +26,19 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     body: type | None = None
     body_required: bool = True
-    """False where a request without a body is as good as one with `{}`."""
+    """False if the request may come without a body, which counts as `{}`."""
     replies: dict[int, type | None]
     page_of: type | None = None
-    """For lists: what `data` holds."""
+    """For lists: the type of the items in `data`."""
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     scope: str | None = None
-    """A key's scope, "admin", or None where no key is needed."""
+    """A key's scope, "admin", or None if no key is needed."""
     errors: tuple[type[EasyPayError], ...] = ()
 
     @property
     def operation_id(self) -> str:
-        """Unique, stable, and what a generated client calls it."""
+        """Unique and stable: the call's name in generated clients."""
         return f"{self.api}_{self.handler}"
 
 
@@ -90,7 +90,7 @@ def _follow_up(
     scope: str = "payments:write",
     body_required: bool = False,
 ) -> Route:
-    """A call that follows a payment and may move money. `path` is `/handler` unless given."""
+    """Return a call that acts on a payment. `path` defaults to `/handler`."""
     return Route(
         method="POST",
         path=_ONE + (path or f"/{handler}"),
@@ -108,7 +108,7 @@ def _follow_up(
 
 
 def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
-    """A list of what belongs to a payment."""
+    """Return a list call for something that belongs to a payment."""
     return Route(
         method="GET",
         path=f"{_ONE}/{handler}",

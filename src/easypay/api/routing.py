@@ -1,4 +1,4 @@
-"""Who answers a request: the table of routes at work."""
+"""Map requests to their endpoints: a router built from the table of routes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +15,15 @@ from easypay.errors import MethodNotAllowed, NotFound
 def build_router(
     apis: dict[str, Any], is_draining: Callable[[], bool], observer: Observer
 ) -> Callable[[Scope], ASGIApp]:
-    """Who answers a request, by ROUTES. `apis` are the objects whose methods the table names.
+    """Return a function from an ASGI scope to its endpoint, built from ROUTES.
 
-    A path without parameters is looked up; only the others are matched one after another.
+    `apis`: the objects whose methods the table names. A path without parameters is looked up in a
+    dict; the other paths are matched one after another.
     """
     how: dict[str, Any] = {"is_draining": is_draining, "observer": observer}
 
     async def no_route(request: Request) -> Response:
-        raise NotFound(f"there is no {quoted(request.path)}; see /docs for what there is")
+        raise NotFound(f"there is no {quoted(request.path)}; see /docs for the paths")
 
     async def to_docs(request: Request) -> Response:
         return Response(307, headers=[(b"location", b"/docs")])

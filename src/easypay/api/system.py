@@ -13,8 +13,7 @@ HTML = b"text/html; charset=utf-8"
 
 
 class SystemApi:
-    """`is_ready` says why not, or None where the process should get traffic. `metrics` gives
-    their text."""
+    """`is_ready` returns why the process is not ready, or None. `metrics` returns their text."""
 
     def __init__(
         self,
@@ -37,7 +36,7 @@ class SystemApi:
         return Response(503, f"not ready: {why_not}\n".encode(), TEXT)
 
     async def metrics(self, request: Request) -> Response:
-        # What stands in front cannot be known, so that no address proves where a request is from.
+        # A proxy may stand in front, so a client's address proves nothing: ask for the key.
         require_admin(request, self._admin_digest)
         return Response(200, self._metrics(), CONTENT_TYPE)
 

@@ -1,7 +1,7 @@
-"""What is wrong with a body, in the API's words: every bad field, not only the first.
+"""Explain what is wrong with a body, in the API's words: every bad field, not only the first.
 
-`http.decode` calls it once msgspec has refused a body, so a good body pays nothing for it. It walks
-the JSON beside the types. No value is quoted: it may be a card number.
+`http.decode` calls this once msgspec has refused a body, so a valid body pays nothing for it. It
+walks the JSON along its types. It quotes no value, which may be a card number.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from easypay.errors import MAX_FIELDS, FieldError, MalformedBody, ValidationFail
 
 _LONGEST_NAME: Final = 64
 _LONGEST_TYPO: Final = 32
-_LONGEST_SAID: Final = 200
+_MAX_REASON: Final = 200
 _WHEN: Final = "a time with its offset from UTC, such as 2027-01-31T00:00:00Z"
 _BLANK: Final[Mapping[type[inspect.Type], Any]] = {
     inspect.IntType: 0,
@@ -27,30 +27,30 @@ _BLANK: Final[Mapping[type[inspect.Type], Any]] = {
     inspect.LiteralType: "",
     inspect.BoolType: False,
 }
-"""What stands in the read body for a bad value that may not be left out. Otherwise None."""
+"""Replaces a bad value of a required field in the readable body. Other types: None."""
 
 
 def refusal(body: bytes, kind: Any) -> ValidationFailed | MalformedBody:
-    """Why the body is not of this type, given that msgspec would not have it."""
+    """Return why the body is not of this type, after msgspec has refused it."""
     try:
-        said = msgspec.json.decode(body)
+        decoded = msgspec.json.decode(body)
     except RecursionError:
         return MalformedBody("The body is nested too deeply.")
-    except ValueError as error:  # also a number of too many digits
+    except ValueError as error:  # also a number with too many digits
         return not_json(error)
     walk = _Walk()
-    readable = walk.value(_type_info(kind), said, "#")
+    readable = walk.value(_type_info(kind), decoded, "#")
     if not walk.errors:
-        walk.say("#", "invalid", "{} is not what this call takes")
+        walk.add("#", "invalid", "{} is not valid for this call")
     return ValidationFailed.of(walk.errors, readable=readable)
 
 
 def not_json(error: Exception) -> MalformedBody:
-    """Why a body could not be read at all."""
-    if isinstance(error, UnicodeDecodeError):  # its words and its place are of Python's buffers
-        return MalformedBody("The body is not JSON: it is not UTF-8 throughout.")
-    said = str(error).partition(" - at `")[0]  # the place is told in words of our parser
-    return MalformedBody(f"The body is not JSON: {quoted(said, _LONGEST_SAID)}.")
+    """Return why a body is not JSON at all."""
+    if isinstance(error, UnicodeDecodeError):  # its text describes Python's buffers
+        return MalformedBody("The body is not JSON: it is not valid UTF-8.")
+    reason = str(error).partition(" - at `")[0]  # without the position, in the parser's terms
+    return MalformedBody(f"The body is not JSON: {quoted(reason, _MAX_REASON)}.")
 
 
 @lru_cache(64)
@@ -59,24 +59,24 @@ def _type_info(kind: Any) -> inspect.Type:
 
 
 class _Walk:
-    """One body's errors, at most MAX_FIELDS. Each method returns the value as it can be read."""
+    """Collects a body's errors, at most MAX_FIELDS. Each method returns the readable value."""
 
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
 
-    def say(self, pointer: str, code: str, sentence: str) -> None:
-        """Keep an error; `{}` in the sentence is the field's name."""
+    def add(self, pointer: str, code: str, sentence: str) -> None:
+        """Add an error; `{}` in the sentence stands for the field's name."""
         if not self.full:
-            said = sentence.format(field_name(pointer))
-            self.errors.append(FieldError(pointer, code, said if said[-1] == "?" else f"{said}."))
+            text = sentence.format(field_name(pointer))
+            self.errors.append(FieldError(pointer, code, text if text[-1] == "?" else f"{text}."))
 
     @property
     def full(self) -> bool:
-        """Whether no more errors are kept: nothing needs to be looked at any more."""
+        """Whether MAX_FIELDS is reached, so that nothing more needs checking."""
         return len(self.errors) >= MAX_FIELDS
 
     def value(self, kind: inspect.Type, value: Any, pointer: str, words: str = "") -> Any:
-        """A value of any type. `words` say what it must be, where the type's Meta has some."""
+        """Check a value of any type. `words` say what it must be, if the type's Meta has them."""
         if isinstance(kind, inspect.Metadata):
             return self.value(kind.type, value, pointer, (kind.extra or {}).get("must_be", words))
         if isinstance(kind, inspect.UnionType):
@@ -87,14 +87,14 @@ class _Walk:
             return self._mapping(kind, value, pointer)
         if isinstance(kind, inspect.ListType) and isinstance(value, list):
             return self._items(kind, value, pointer)
-        wrong = _why_not(kind, value, words)
+        wrong = _mismatch(kind, value, words)
         if wrong is None:
             return value
-        self.say(pointer, *wrong)
+        self.add(pointer, *wrong)
         return _BLANK.get(type(kind))
 
     def _one_of(self, union: inspect.UnionType, value: Any, pointer: str, words: str) -> Any:
-        """One of several types: in this API null or one other, or objects told by a tag."""
+        """Check a union: null or one other type, or objects distinguished by a tag."""
         if value is None and any(isinstance(kind, inspect.NoneType) for kind in union.types):
             return None
         kinds = [kind for kind in union.types if not isinstance(kind, inspect.NoneType)]
@@ -103,11 +103,11 @@ class _Walk:
         tagged = {kind.tag: kind for kind in kinds if isinstance(kind, inspect.StructType)}
         field = next((kind.tag_field for kind in tagged.values()), None)
         if field is None or not isinstance(value, dict):
-            self.say(pointer, "invalid", "{} must be an object")
+            self.add(pointer, "invalid", "{} must be an object")
         elif field not in value:
-            self.say(f"{pointer}/{field}", "missing", f"{{}} is missing: send {_words(tagged)}")
+            self.add(f"{pointer}/{field}", "missing", f"{{}} is missing: send {_words(tagged)}")
         elif not isinstance(value[field], str) or value[field] not in tagged:
-            self.say(f"{pointer}/{field}", "invalid", f"{{}} must be {_words(tagged)}")
+            self.add(f"{pointer}/{field}", "invalid", f"{{}} must be {_words(tagged)}")
         else:
             return self.value(tagged[value[field]], value, pointer)
         return None
@@ -121,7 +121,7 @@ class _Walk:
                 if len(self.errors) == before or field.required or isinstance(read, msgspec.Struct):
                     fields[field.name] = read
             elif field.required:
-                self.say(at, "missing", "{} is missing")
+                self.add(at, "missing", "{} is missing")
                 fields[field.name] = _blank(field.type)
         known = [field.encode_name for field in kind.fields]
         if kind.tag_field is not None:
@@ -137,33 +137,33 @@ class _Walk:
 
     def _tag(self, kind: inspect.StructType, given: dict[str, Any], pointer: str) -> None:
         if given.get(kind.tag_field or "", kind.tag) != kind.tag:
-            self.say(f"{pointer}/{kind.tag_field}", "invalid", f'{{}} must be "{kind.tag}"')
+            self.add(f"{pointer}/{kind.tag_field}", "invalid", f'{{}} must be "{kind.tag}"')
 
     def _unknown(self, name: str, known: list[str], pointer: str) -> None:
         near = get_close_matches(name, known, 1) if len(name) <= _LONGEST_TYPO else []
         hint = f"; did you mean {near[0]}?" if near else ""
-        self.say(_below(pointer, name), "unknown_field", "{} is not a field of this call" + hint)
+        self.add(_below(pointer, name), "unknown_field", "{} is not a field of this call" + hint)
 
     def _mapping(self, kind: inspect.DictType, given: dict[str, Any], pointer: str) -> Any:
         if kind.max_length is not None and len(given) > kind.max_length:
-            self.say(pointer, "too_many", f"{{}} may have at most {kind.max_length} keys")
+            self.add(pointer, "too_many", f"{{}} may have at most {kind.max_length} keys")
             return None
         before = len(self.errors)
         for name, value in given.items():
             if self.full:
                 break
             at = _below(pointer, name)
-            wrong = _why_not(kind.key_type, name, "")
+            wrong = _mismatch(kind.key_type, name, "")
             if wrong is not None:
-                self.say(at, wrong[0], wrong[1].replace("{}", "the key {}"))
+                self.add(at, wrong[0], wrong[1].replace("{}", "the key {}"))
             self.value(kind.value_type, value, at)
         return given if len(self.errors) == before else None
 
     def _items(self, kind: inspect.ListType, given: list[Any], pointer: str) -> Any:
         if len(given) < (kind.min_length or 0):
-            self.say(pointer, "invalid", f"{{}} must not have fewer than {kind.min_length} items")
+            self.add(pointer, "invalid", f"{{}} must not have fewer than {kind.min_length} items")
         if kind.max_length is not None and len(given) > kind.max_length:
-            self.say(pointer, "too_many", f"{{}} may have at most {kind.max_length} items")
+            self.add(pointer, "too_many", f"{{}} may have at most {kind.max_length} items")
             return None
         before = len(self.errors)
         for number, value in enumerate(given):
@@ -173,8 +173,8 @@ class _Walk:
         return given if len(self.errors) == before else None
 
 
-def _why_not(kind: inspect.Type, value: Any, words: str) -> tuple[str, str] | None:
-    """The code and sentence where a plain value is not of this type; None where it is."""
+def _mismatch(kind: inspect.Type, value: Any, words: str) -> tuple[str, str] | None:
+    """Return the error code and sentence if a plain value is not of this type, else None."""
     match kind:
         case inspect.IntType():
             if type(value) is not int:
@@ -184,7 +184,7 @@ def _why_not(kind: inspect.Type, value: Any, words: str) -> tuple[str, str] | No
             ):
                 return "invalid", f"{{}} must be {_integer(kind)}"
         case inspect.StrType():
-            return _why_not_text(kind, value, words)
+            return _text_mismatch(kind, value, words)
         case inspect.BoolType() if not isinstance(value, bool):
             return "invalid", "{} must be true or false"
         case inspect.LiteralType() if not isinstance(value, str) or value not in kind.values:
@@ -205,7 +205,7 @@ def _why_not(kind: inspect.Type, value: Any, words: str) -> tuple[str, str] | No
     return None
 
 
-def _why_not_text(kind: inspect.StrType, value: Any, words: str) -> tuple[str, str] | None:
+def _text_mismatch(kind: inspect.StrType, value: Any, words: str) -> tuple[str, str] | None:
     shortest, longest = kind.min_length or 0, kind.max_length
     size = f"{shortest} to {longest} characters" if shortest else f"at most {longest} characters"
     if not isinstance(value, str):
@@ -238,6 +238,6 @@ def _blank(kind: inspect.Type) -> Any:
 
 
 def _below(pointer: str, name: str) -> str:
-    """The pointer of a member whose name the client chose: short, without a card number."""
+    """Return the pointer of a member that the client named, shortened, without a card number."""
     name = scrub(name)[:_LONGEST_NAME]
     return f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
