@@ -1,6 +1,6 @@
-"""What every processor offers, and the closed set of things that can come of a call.
+"""The interface of a processor: requests, the closed set of outcomes, and the `Processor` protocol.
 
-Amounts are integers of minor units. A `reference` is ours, at most 20 characters, and unique to
+Amounts are integers in minor units. A `reference` is ours, at most 20 characters, and unique to
 one operation; a `transaction_id` is the processor's.
 """
 
@@ -14,12 +14,12 @@ import msgspec
 from easypay.payment_details import NO_DETAILS, PaymentDetails
 
 Retry = Literal["never", "later", "fix_data"]
-"""What a merchant may do after a no: `later` the same again may work another time, `fix_data` it
-may work with other data (another card is other data), `never` it will not."""
+"""What a merchant may do after a refusal. `later`: the same request may work at another time.
+`fix_data`: it may work with other data, such as another card. `never`: it will not work."""
 
 
 class AvsMatch(StrEnum):
-    """What the issuer says of the billing address."""
+    """The issuer's check of the billing address."""
 
     FULL_MATCH = "full_match"
     ADDRESS_ONLY = "address_only"
@@ -35,7 +35,7 @@ class AvsMatch(StrEnum):
 
 
 class CvvMatch(StrEnum):
-    """What the issuer says of the card code."""
+    """The issuer's check of the card code."""
 
     MATCH = "match"
     NO_MATCH = "no_match"
@@ -45,29 +45,29 @@ class CvvMatch(StrEnum):
 
 
 class ProcessorAnswer(msgspec.Struct, frozen=True, gc=False):
-    """What a processor says of a transaction, whatever came of it; None where it is silent.
+    """What a processor reports about a transaction, whatever the outcome; None: not reported.
 
-    The one shape for it: outcomes are answers, and so is what a change records, a row remembers
-    and the API shows. `payments/model.py` names the columns.
+    Outcomes extend this shape, and changes, rows and the API use it. `payments/model.py` names
+    the columns.
     """
 
     transaction_id: str | None = None
     auth_code: str | None = None
     decline_code: str | None = None
-    """Our word for a no, such as `expired_card`, where the reason is known."""
+    """Our code for a refusal, such as `expired_card`, if the reason is known."""
     code: str | None = None
     message: str | None = None
-    """Its own code and words, verbatim."""
+    """The processor's own code and text, verbatim."""
     retry: Retry | None = None
     avs_result: str | None = None
     cvv_result: str | None = None
-    """Its own letters for the address check and the card code check."""
+    """The processor's letters for the address check and the card code check."""
     avs: AvsMatch | None = None
     cvv: CvvMatch | None = None
-    """What they mean."""
+    """Their meaning."""
     network_transaction_id: str | None = None
     card_brand: str | None = None
-    """visa, mastercard, amex, discover, jcb, diners, unionpay, where the answer names it."""
+    """visa, mastercard, amex, discover, jcb, diners or unionpay, if reported."""
     card_last4: str | None = None
     """The last four digits of the card, or of the bank account."""
 
@@ -76,89 +76,89 @@ _answer_fields = attrgetter(*ProcessorAnswer.__struct_fields__)
 
 
 def answer_of(outcome: ProcessorAnswer) -> ProcessorAnswer:
-    """Return the answer alone, of an outcome that has more fields."""
+    """Return only the answer of an outcome, which may have more fields."""
     return ProcessorAnswer(*_answer_fields(outcome))
 
 
 class Approved(ProcessorAnswer, frozen=True, gc=False, kw_only=True, tag=True):
-    """The processor did it."""
+    """The processor approved the operation."""
 
     transaction_id: str
     amount_minor: int | None = None
-    """The amount really authorized, captured or refunded, where the processor says so."""
+    """The amount authorized, captured or refunded, if the processor reports it."""
     voided: bool = False
-    """Of a refund: the money went back by undoing a payment that had not settled."""
+    """For a refund: the payment had not settled and was voided instead."""
 
 
 class Declined(ProcessorAnswer, frozen=True, gc=False, kw_only=True, tag=True):
-    """The issuer said no."""
+    """The issuer declined."""
 
     decline_code: str
     code: str
     message: str
     undecided: Literal["voided", "expired"] | None = None
-    """Of a review: how it ended, where nobody declined what was held."""
+    """For a review that ended although nobody declined it: how it ended."""
 
 
 class Rejected(ProcessorAnswer, frozen=True, gc=False, kw_only=True, tag=True):
-    """The processor would not take the request, and says so: no money moved."""
+    """The processor refused the request: no money moved."""
 
     code: str
     message: str
     not_settled: bool = False
-    """Of a refund: refused only because the payment has not settled yet; ask again afterwards."""
+    """For a refund: refused only because the payment has not settled. Retry after settlement."""
 
 
 class HeldForReview(ProcessorAnswer, frozen=True, gc=False, kw_only=True, tag=True):
-    """Accepted, and waiting for a person at the processor. Money may be held, none is paid."""
+    """Accepted, but waiting for a reviewer at the processor. Money may be held, none is paid."""
 
     transaction_id: str
 
 
 class AccountRefusal(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
-    """The processor refused the login, the key or the account, in its own code and words."""
+    """The processor refused the login, key or account, with its own code and text."""
 
     code: str
     message: str
 
 
 class NotSent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
-    """Proven to have begun nothing, so it may be sent again. It never left (connection refused, no
-    name, TLS failed, no time left to start), or our account was refused before anything else was
-    looked at."""
+    """Proven to have started nothing, so it may be sent again. Either it never left (connection
+    refused, no such host name, TLS failed, no time left to start), or our account was refused
+    before anything else was checked."""
 
     reason: str
     account_refusal: AccountRefusal | None = None
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
-    """Bytes left and no clear answer came. Money may have moved; only an inquiry can tell."""
+    """Bytes left, but no clear answer came. Money may have moved; only an inquiry can tell."""
 
     reason: str
     code: str | None = None
-    """The processor's reason code, where it named one."""
+    """The processor's reason code, if it gave one."""
 
 
 Outcome = Approved | Declined | Rejected | HeldForReview | NotSent | Unknown
 
 
 class Absent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
-    """An inquiry looked everywhere the operation could be and did not find it."""
+    """An inquiry searched everywhere the operation could be and did not find it."""
 
     searched: str
-    """Where it looked, for the evidence kept on the operation."""
+    """Where it searched: evidence kept on the operation."""
 
 
 class Found(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
-    """An inquiry found the operation, and what became of it."""
+    """An inquiry found the operation and its outcome."""
 
     outcome: Approved | Declined | Rejected | HeldForReview
     evidence: str
-    """What the processor said, in its own words, without card data."""
+    """The processor's own words, without card data."""
 
 
 class Inconclusive(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
-    """An inquiry could not be made, or its answer does not settle the matter. Ask again later."""
+    """An inquiry failed, or its answer proves nothing. Inquire again later."""
 
     reason: str
 
@@ -171,7 +171,7 @@ class AccountAccepted(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class AccountUnreachable(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
-    """The processor could not be asked, or its answer says nothing of the credentials."""
+    """The processor could not be asked, or its answer says nothing about the credentials."""
 
     reason: str
 
@@ -191,7 +191,7 @@ class Account(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A raw card, in memory for the length of one call. Its repr hides everything."""
+    """A raw card, in memory only for one call. Its repr hides everything."""
 
     number: str
     exp_month: int
@@ -213,7 +213,7 @@ class AcceptToken(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class StoredMethod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A way of paying that the processor keeps for a customer. Its repr hides the card code."""
+    """A payment method stored at the processor. Its repr hides the card code."""
 
     customer_profile_id: str
     payment_profile_id: str
@@ -229,7 +229,7 @@ class StoredMethod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class BankAccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A raw bank account (eCheck), in memory for the length of one call. Its repr hides all."""
+    """A raw bank account (eCheck), in memory only for one call. Its repr hides everything."""
 
     account_type: Literal["checking", "savings", "business_checking"]
     routing_number: str
@@ -246,10 +246,10 @@ Method = Card | AcceptToken | StoredMethod | BankAccount
 
 
 class StoredCredential(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """That a card is kept on file, and who asks now: the card networks want to know.
+    """Tells the card networks that a card is on file, and who initiates this payment.
 
-    `first`: the payment with which the customer agrees to have it kept. `network_transaction_id`
-    and `original_amount_minor` are those of that payment, `reason` says why a merchant asks.
+    `first`: with this payment the customer agrees to storing the card. `network_transaction_id`
+    and `original_amount_minor` are those of that first payment. `reason`: why a merchant pays.
     """
 
     initiator: Literal["customer", "merchant"]
@@ -261,7 +261,7 @@ class StoredCredential(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Address(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A billing address; each field is already within the processor's limits or is cut to them."""
+    """A billing address. A field beyond the processor's limit is cut."""
 
     first_name: str | None = None
     last_name: str | None = None
@@ -277,8 +277,8 @@ class Address(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class AuthorizeRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Hold money (`capture=False`: authorize) or take it at once (`capture=True`: sale).
 
-    It is all or nothing: where less is approved (a prepaid card), that part is released at once
-    and the outcome is a decline.
+    It is all or nothing: if less is approved (a prepaid card), that part is voided at once and
+    the outcome is a decline.
     """
 
     account: Account
@@ -295,7 +295,7 @@ class AuthorizeRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class CaptureRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Take `amount_minor` of an authorization; the rest of the hold is released."""
+    """Capture `amount_minor` of an authorization; the rest of the hold is released."""
 
     account: Account
     reference: str
@@ -305,7 +305,7 @@ class CaptureRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class VoidRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Undo an authorization, or a capture that has not settled."""
+    """Void an authorization, or a capture that has not settled."""
 
     account: Account
     reference: str
@@ -313,10 +313,9 @@ class VoidRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class RefundRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Return `amount_minor` of a settled transaction to where it came from.
+    """Return `amount_minor` of a settled transaction to the card or bank account it came from.
 
-    That is named by the last four digits of the card or bank account, or by its stored profiles
-    where both ids are given.
+    The request names it by its last four digits, or by its stored profiles if both ids are given.
     """
 
     account: Account
@@ -330,13 +329,13 @@ class RefundRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     payment_profile_id: str | None = None
     routing_last4: str | None = None
     name_on_account: str | None = None
-    """Of a bank account, where known."""
+    """For a bank account, if known."""
     captured_minor: int | None = None
-    """The amount captured, when the whole of it may be voided instead: nothing was refunded."""
+    """The amount captured, if all of it may be voided instead: nothing was refunded."""
 
 
 class ReviewRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Let a transaction that is held for review go ahead (`approve`), or end it."""
+    """Approve a transaction that is held for review (`approve`), or end it."""
 
     account: Account
     reference: str
@@ -345,15 +344,15 @@ class ReviewRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 FollowUpRequest = CaptureRequest | VoidRequest | RefundRequest | ReviewRequest
-"""What can be asked of a transaction that was made before."""
+"""A request about an earlier transaction."""
 
 
 class InquiryRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What became of one operation? `kind` is authorize, sale, capture, void, refund or review.
+    """Find the outcome of one operation: authorize, sale, capture, void, refund or review.
 
-    `transaction_id` is the parent's for a capture, void or refund, the held one's for a review,
-    and None for the others. `sent_at_ms` is when the call may first have left (Unix
-    milliseconds): nothing older is ours. `captured_minor` is as in the refund's request.
+    `transaction_id`: the parent's for a capture, void or refund, the held transaction's for a
+    review, else None. `sent_at_ms`: when the call may first have left (Unix milliseconds);
+    nothing older is ours. `captured_minor`: as in RefundRequest.
     """
 
     account: Account
@@ -367,27 +366,26 @@ class InquiryRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class PassRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of all these operations of one account? Every list is read once for them all.
+    """Find the outcomes of many operations of one account, reading each list only once.
 
-    `wanted` are of the kinds authorize, sale and refund; no reference comes twice. `searched`
-    names, by reference, the closed batches (`Passed.batches`) in which an earlier pass has not
-    found it: they need not be read for it again.
+    `wanted`: authorizations, sales and refunds, each reference once. `searched`: for a reference,
+    the closed batches (`Passed.batches`) in which an earlier pass did not find it, and which need
+    not be read for it again.
     """
 
     account: Account
     wanted: Sequence[InquiryRequest]
     now_ms: int | None = None
-    """The present by the clock that stamped `sent_at_ms`; None: by this machine's."""
+    """The present, by the clock that stamped `sent_at_ms`. None: by this machine's clock."""
     searched: Mapping[str, frozenset[str]] = {}
 
 
 class Passed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pass found, by reference: each one wanted has a finding.
+    """What a pass found: a finding for each wanted reference.
 
-    `listed`: references of operations that were not wanted and were seen in the lists, newest
-    first, at most 200: they witness how far the lists reach. `batches`: the closed batches that
-    were read for everything that could be in them, now or by the earlier passes of `searched`.
-    `pages`: how many pages of transactions were read.
+    `listed`: references in the lists that were not wanted, newest first, at most 200; they show
+    how far the lists reach. `batches`: closed batches that were read for everything that could be
+    in them, in this pass or the earlier ones of `searched`. `pages`: pages of transactions read.
     """
 
     findings: Mapping[str, Finding]
@@ -397,11 +395,11 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OnFound = Callable[[str, Finding], Awaitable[None]]
-"""Awaited with a reference and its `Found` while a pass goes on."""
+"""Awaited during a pass, with a reference and its `Found`."""
 
 
 class Deadline:
-    """A moment on the monotonic clock by which an answer is wanted."""
+    """A moment on the monotonic clock by which an answer is needed."""
 
     __slots__ = ("at",)
 
@@ -409,13 +407,13 @@ class Deadline:
         self.at = at
 
     def left(self, now: float) -> float:
-        """Seconds left at `now` (same clock); negative when it has passed."""
+        """Return the seconds left at `now` (same clock); negative once it has passed."""
         return self.at - now
 
 
 class Processor(Protocol):
-    """The calls a processor answers. None of them raises for what the processor or the network
-    does: each gives one of the closed set. Only a programming error escapes."""
+    """The calls to a processor. Whatever the processor or the network does, they return a value
+    of the closed set. Only a programming error raises."""
 
     name: str
 
@@ -428,12 +426,12 @@ class Processor(Protocol):
     async def refund(self, request: RefundRequest, deadline: Deadline) -> Outcome: ...
 
     async def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Outcome:
-        """Returns the money however the settlement allows: a refund, or, when the whole of what
-        was captured is asked for and it has not settled, a void (`Approved.voided`)."""
+        """Return the money by a refund; if all that was captured is to be returned and it has not
+        settled, by a void (`Approved.voided`)."""
         ...
 
     async def review(self, request: ReviewRequest, deadline: Deadline) -> Outcome:
-        """Decides on a transaction held for review. One that was ended is Declined."""
+        """Approve or end a transaction held for review. One that was ended is Declined."""
         ...
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding: ...
@@ -441,24 +439,24 @@ class Processor(Protocol):
     async def inquire_transaction(
         self, request: InquiryRequest, transaction_id: str, deadline: Deadline
     ) -> Finding:
-        """Is this transaction the operation that is asked after (authorize, sale or refund)? It
-        must carry the reference. Looks only: whatever it finds, it changes nothing."""
+        """Check whether a transaction is the operation (authorize, sale or refund) of `request`.
+        It must carry the reference. Changes nothing."""
         ...
 
     async def look(
         self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
     ) -> Passed:
-        """Looks for many operations at once. What `on_found` raises ends the pass and is raised."""
+        """Find many operations at once. An exception from `on_found` ends the pass."""
         ...
 
     async def closed_batches(
         self, account: Account, since_ms: int, now_ms: int, deadline: Deadline
     ) -> frozenset[str] | None:
-        """The batches closed since a call (Unix milliseconds); None where it cannot be learned."""
+        """Return the batches closed since a call (Unix milliseconds); None if unknown."""
         ...
 
     async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
-        """Whether the processor accepts these credentials. Moves no money."""
+        """Check whether the processor accepts these credentials. Moves no money."""
         ...
 
     async def close(self) -> None: ...
@@ -467,7 +465,7 @@ class Processor(Protocol):
 def follow_up(
     processor: Processor, request: FollowUpRequest, deadline: Deadline
 ) -> Awaitable[Outcome]:
-    """Ask a processor for what `request` says, by the call that belongs to it."""
+    """Send `request` by the call that belongs to its type."""
     match request:
         case CaptureRequest():
             return processor.capture(request, deadline)

@@ -1,27 +1,28 @@
-"""A pass: every list of an account read once, for all operations that are open on it.
+"""A pass: read each list of an account once, for all operations that are open on it.
 
 A sale, an authorization or a refund carries its reference as invoice number. The lists are read in
 the order in which a transaction moves through them: held for review, unsettled, the list of
-batches, the batches. Each is begun after the one before it ended, so that what settles meanwhile
-is met later in the pass. (A list of batches that was read before the unsettled list would hide it.)
+batches, the batches. Each is started after the previous one ended, so a transaction that settles
+meanwhile is met later in the pass. (A list of batches read before the unsettled list would hide
+it.)
 
-- Found: a list names it, and its details agree. They are asked for while the lists are read on.
-- Absent: every list was read to its end without it. When to believe that is the caller's to decide.
-- Inconclusive: anything less. A list that could not be read whole proves nobody absent; what was
-  met before that is still found.
+- Found: a list names it and its details agree. They are requested while reading continues.
+- Absent: every list was read to its end without it. The caller decides when to believe that.
+- Inconclusive: anything less. A list that was not read completely proves nothing absent; what was
+  met before is still found.
 
-A list is read newest first, down to the oldest call wanted. A batch is read only for the calls that
+A list is read newest first, back to the oldest wanted call. A batch is read only for calls that
 could be in it and that no earlier pass has looked for there (`searched`).
 
-Which batches may be remembered: the schema knows three states. `settledSuccessfully` is closed.
-`settlementError` holds what was submitted and failed; it may be submitted again, so it is read by
-every pass. `pendingSettlement`, or a state that cannot be read, may still take up transactions
-that have left the unsettled list: it is read, and makes nobody absent who could be in it.
+Which batches may be remembered depends on their state. `settledSuccessfully` is closed.
+`settlementError` holds what failed to settle and may be submitted again, so every pass reads it.
+`pendingSettlement`, or an unreadable state, may still take in transactions that have left the
+unsettled list: it is read, but no call that could be in it is absent.
 
-A refund that may have been made as a void (`captured_minor`) and is not found as a refund is done
-when its payment is voided. That is safe to believe: while a refund of the whole is open nothing is
-left for another refund, and no capture or void is begun, so nobody else's void can be taken for
-this one; and were it voided by hand, at the processor, the whole would be back just the same.
+A full refund (`captured_minor`) that is not found as a refund is done if its payment is voided.
+That is safe: while a full refund is open, nothing is left for another refund, and no capture or
+void is begun, so no other void of ours can be mistaken for it. If somebody voided the payment by
+hand at the processor, the full amount was returned all the same.
 """
 
 import asyncio
@@ -52,19 +53,19 @@ from easypay.processors.base import (
 )
 
 CLOCK_MARGIN_MS: Final = 15 * 60 * 1000
-"""How far apart their clock and ours may be, with room to spare."""
+"""How far their clock and ours may differ, with a margin."""
 
 MAX_PAGES: Final = 20_000
-"""Of one list: twenty million transactions. A list that goes on beyond that is not read right."""
+"""Of one list: twenty million transactions. A longer list is not read correctly."""
 
 DETAILS_AT_ONCE: Final = 16
 MAX_LISTED: Final = 200
 
 _HOUR_MS: Final = 3_600_000
 _SPAN_MS: Final = 30 * 24 * _HOUR_MS
-"""Authorize.Net lists batches of at most 31 days at once."""
+"""Authorize.Net lists the batches of at most 31 days per request."""
 _RECENT_MS: Final = 6 * _HOUR_MS
-"""Calls younger than this are surely within "the last 24 hours", whichever clock counts them."""
+"""Calls younger than this are surely within "the last 24 hours", by either clock."""
 
 _NOT_SETTLED: Final[tuple[tuple[str, Literal["pendingApproval"] | None], ...]] = (
     ("held for review", "pendingApproval"),
@@ -72,7 +73,7 @@ _NOT_SETTLED: Final[tuple[tuple[str, Literal["pendingApproval"] | None], ...]] =
 )
 _KINDS: Final = frozenset({"authorize", "sale", "refund"})
 
-# A reference of ours: 100 bits of a UUIDv7 in Crockford's base 32. Its version and variant tell it
+# Our reference: 100 bits of a UUIDv7 in Crockford's base 32. Version and variant distinguish it
 # from another program's number of 20 digits, which would sort as newer than all of ours.
 _REFERENCE: Final = re.compile(
     r"[0-9A-HJKMNP-TV-Z]{9}[159DHNSX][R-TV-Z][0-9A-HJKMNP-TV-Z]"
@@ -87,11 +88,11 @@ async def look(
     *,
     on_found: OnFound | None = None,
 ) -> Passed:
-    """Looks for all that is wanted. `on_found` is awaited with a reference and its `Found` as soon
-    as that is known; what it raises ends the pass and is raised here.
+    """Find all wanted operations. `on_found` is awaited with each reference and its `Found` as soon
+    as it is known; an exception from it ends the pass and is raised here.
 
-    Raises ValueError for a kind that is not listed and for a reference that is wanted twice, and
-    nothing for what the network or the processor does.
+    Raises ValueError for a kind that is in no list or a repeated reference, and nothing for what
+    the network or the processor does.
     """
     _check(request)
     if not request.wanted:
@@ -108,8 +109,8 @@ async def look(
 async def closed_batches(
     client: HttpClient, account: Account, since_ms: int, now_ms: int, deadline: Deadline
 ) -> frozenset[str] | None:
-    """The ids of the batches that have closed since a call at `since_ms`; None where that could not
-    be learned. Unix milliseconds."""
+    """Return the ids of the batches closed since a call at `since_ms` (Unix milliseconds); None if
+    they cannot be read."""
     transactions = Transactions(client, account, deadline)
     batches = await _batches(transactions, "batches", since_ms - CLOCK_MARGIN_MS, now_ms)
     if isinstance(batches, Unreadable):
@@ -118,10 +119,10 @@ async def closed_batches(
 
 
 async def _batches(
-    transactions: Transactions, asked_as: str, start_ms: int, now_ms: int
+    transactions: Transactions, reference: str, start_ms: int, now_ms: int
 ) -> list[Batch] | Unreadable:
-    """Every batch settled since a moment, newest first. Without dates it is their clock that counts
-    the last 24 hours, which ours need not agree with."""
+    """Return each batch settled since a time, newest first. The request without dates covers the
+    last 24 hours by their clock, which may differ from ours."""
     spans: list[tuple[int, int] | None] = [None]
     while start_ms < now_ms - _RECENT_MS:
         end_ms = min(start_ms + _SPAN_MS, now_ms)
@@ -129,8 +130,8 @@ async def _batches(
         start_ms = end_ms
     found: dict[str, Batch] = {}
     for span_ms in spans:
-        question = reporting.batch_list(transactions.account, asked_as, span_ms)
-        batches = reporting.read_batches(await transactions.ask(question), asked_as)
+        question = reporting.batch_list(transactions.account, reference, span_ms)
+        batches = reporting.read_batches(await transactions.ask(question), reference)
         if isinstance(batches, Unreadable):
             return Unreadable(f"settled batches: {batches.reason}")
         found.update((batch.batch_id, batch) for batch in batches)
@@ -145,21 +146,21 @@ def _check(request: PassRequest) -> None:
 
 
 class Place(NamedTuple):
-    """A list to look in, page by page. `oldest_ms`: nothing submitted earlier is wanted."""
+    """A list to read page by page. `oldest_ms`: no older transaction is wanted."""
 
     name: str
     question: Callable[..., bytes]
     oldest_ms: int
 
     def ends_before(self, page: Page) -> bool:
-        """All that follows is too old, provided that the page is newest first as was asked."""
+        """Whether all later pages are too old; only if the page is newest first, as requested."""
         if page.first_ms is None or page.last_ms is None:
             return False
         return page.first_ms >= page.last_ms and page.last_ms < self.oldest_ms
 
 
 class Whole(NamedTuple):
-    """A list that was read as deep as is needed."""
+    """A list that was read as far back as needed."""
 
     pages: int
     lines: int
@@ -173,7 +174,7 @@ class Match(NamedTuple):
 
 
 class _Pass:
-    """The state of one pass: what was met, where, and what is known of it."""
+    """The state of one pass: what was met, where, and what it proves."""
 
     def __init__(
         self,
@@ -189,15 +190,15 @@ class _Pass:
         self.oldest_first = sorted(request.wanted, key=_earliest_ms)
         self.wanted = {one.reference: one for one in self.oldest_first}
         self.searched = request.searched
-        self.asked_as = self.oldest_first[0].reference
+        self.reference = self.oldest_first[0].reference
         self.oldest_ms = _earliest_ms(self.oldest_first[0])
         self.deadline = deadline
         self.group = group
         self.on_found = on_found
         self.met: dict[str, str] = {}
-        """By reference, the transaction that carries it."""
+        """Reference -> the transaction that carries it."""
         self.doubled: dict[str, set[str]] = {}
-        """The transactions of a reference that several carry."""
+        """Reference -> its transactions, if several carry it."""
         self.questions: deque[tuple[InquiryRequest, Match | Absent]] = deque()
         self.workers = 0
         self.findings: dict[str, Finding] = {}
@@ -207,18 +208,20 @@ class _Pass:
         self.pages = 0
 
     async def read(self) -> None:
-        """Reads one list after the other until nothing is open. What they name is asked after by
-        tasks of the group, which may go on when this returns."""
+        """Read one list after another until nothing is open. Tasks of the group request the details
+        of what the lists name; they may still run when this returns."""
         read: list[str] = []
         for name, status in _NOT_SETTLED:
-            question = partial(reporting.unsettled_list, self.account, self.asked_as, status=status)
+            question = partial(
+                reporting.unsettled_list, self.account, self.reference, status=status
+            )
             whole = await self.read_list(Place(name, question, self.oldest_ms))
             if isinstance(whole, Unreadable):
                 return self.give_up(whole)
             read.append(name if whole.pages == 1 else f"{name} ({whole.pages} pages)")
             if self.all_met():
                 return None
-        batches = await _batches(self.transactions, self.asked_as, self.oldest_ms, self.now_ms)
+        batches = await _batches(self.transactions, self.reference, self.oldest_ms, self.now_ms)
         if isinstance(batches, Unreadable):
             return self.give_up(batches)
         for batch in batches:
@@ -230,22 +233,22 @@ class _Pass:
         return await self.end(", ".join(read), batches)
 
     async def read_list(self, place: Place) -> Whole | Unreadable:
-        """Reads a list down to the oldest call wanted, or says why it proves nothing."""
+        """Read a list back to the oldest wanted call, or return why it proves nothing."""
         lines = total = 0
         for number in range(1, MAX_PAGES + 1):
             page = reporting.read_page(
-                await self.transactions.ask(place.question(page=number)), self.asked_as
+                await self.transactions.ask(place.question(page=number)), self.reference
             )
             if isinstance(page, Unreadable):
                 if page.code == reporting.NO_SUCH_PAGE and number > 1 and lines >= total:
-                    return Whole(number - 1, lines)  # the page before was full, and the last
+                    return Whole(number - 1, lines)  # the previous page was full, and the last
                 return Unreadable(f"{place.name}: {page.reason}")
             self.pages += 1
             self.take(page, place.name)
             lines += page.lines
             if page.total is not None and total > PAGE_SIZE and page.total < total:
-                # What a batch takes away moves the rest forward, past the page we ask for next.
-                # Compared to the largest so far: a list may grow first, and shrink then.
+                # Transactions that move into a batch shift the rest past the next page. Compare
+                # with the largest total so far: a list may grow first, and shrink then.
                 return Unreadable(f"{place.name}: the list shrank while it was read")
             total = max(total, page.total or 0)
             if page.lines < PAGE_SIZE:
@@ -257,28 +260,28 @@ class _Pass:
         return Unreadable(f"{place.name}: more than {MAX_PAGES} pages")
 
     async def read_batch(self, batch: Batch) -> Unreadable | None:
-        """Reads a batch for those who could be in it, unless all of them were looked for there."""
+        """Read a batch for the calls that could be in it, unless earlier passes read it for all."""
         oldest_ms, skipped = self.oldest_to_look_for(batch)
         if oldest_ms is None:
             if skipped:
                 self.batches_read.add(batch.batch_id)
-            await asyncio.sleep(0)  # so many batches that need not be read hold up nobody else
+            await asyncio.sleep(0)  # many skipped batches must not block the event loop
             return None
         name = f"batch {batch.batch_id}"
         question = partial(
-            reporting.batch_transactions, self.account, self.asked_as, batch.batch_id
+            reporting.batch_transactions, self.account, self.reference, batch.batch_id
         )
         whole = await self.read_list(Place(name, question, oldest_ms))
         if isinstance(whole, Unreadable):
             return whole
-        # A batch that names nothing is one whose transactions are not reported yet.
+        # An empty batch is one whose transactions are not reported yet.
         if batch.closed and whole.lines:
             self.batches_read.add(batch.batch_id)
         return None
 
     def oldest_to_look_for(self, batch: Batch) -> tuple[int | None, bool]:
-        """How far back the batch is to be read, None for not at all; and whether somebody could be
-        in it for whom an earlier pass has read it."""
+        """Return how far back to read the batch, or None to skip it; and whether an earlier pass
+        read it for a call that could be in it."""
         settled_ms, skipped = _settled_ms(batch), False
         for one in self.oldest_first:
             if _earliest_ms(one) > settled_ms:
@@ -291,14 +294,14 @@ class _Pass:
         return None, skipped
 
     def open(self) -> list[InquiryRequest]:
-        """What no list has named so far."""
+        """Return the operations that no list has named so far."""
         return [one for name, one in self.wanted.items() if name not in self.met]
 
     def all_met(self) -> bool:
         return len(self.met) == len(self.wanted)
 
     def take(self, page: Page, where: str) -> None:
-        """Notes what a page names, and has the details of what is wanted asked for."""
+        """Note what a page names, and request the details of what is wanted."""
         fresh: list[str] = []
         for transaction_id, name in page.items:
             if name is None:
@@ -319,10 +322,10 @@ class _Pass:
                 self.put(self.wanted[name], Match(self.met[name], where))
 
     def newest_listed(self) -> list[str]:
-        """References sort by the time at which their operations began."""
+        """Return the newest references: they sort by when their operations began."""
         return sorted(self.listed, reverse=True)[:MAX_LISTED]
 
-    # What is asked after while the lists are read on.
+    # Details, requested while the lists are read.
 
     def put(self, one: InquiryRequest, known: Match | Absent) -> None:
         self.questions.append((one, known))
@@ -349,17 +352,17 @@ class _Pass:
                 await self.on_found(one.reference, finding)
         self.workers -= 1
 
-    # How a pass ends.
+    # The end of a pass.
 
     def give_up(self, failure: Unreadable) -> None:
         nothing_proven = Inconclusive(reason=failure.reason)
         self.findings.update((one.reference, nothing_proven) for one in self.open())
 
     async def end(self, read: str, batches: list[Batch]) -> None:
-        """Every list has been read to its end: what is still open is absent."""
+        """Every list was read to its end: what is still open is absent."""
         times_ms = sorted(map(_settled_ms, batches))
         settling = max((one for one in batches if one.settling), key=_settled_ms, default=None)
-        told: dict[int, Absent] = {}
+        absences: dict[int, Absent] = {}
         for number, one in enumerate(self.open()):
             if number % PAGE_SIZE == 0:
                 await asyncio.sleep(0)
@@ -368,18 +371,18 @@ class _Pass:
                 self.findings[one.reference] = Inconclusive(reason=why)
                 continue
             since = len(times_ms) - bisect_left(times_ms, _earliest_ms(one))
-            absent = told.get(since)
+            absent = absences.get(since)
             if absent is None:
                 batches_word = "batch" if since == 1 else "batches"
                 text = f"{read}, {since} {batches_word} settled since the call"
-                absent = told[since] = Absent(searched=text)
+                absent = absences[since] = Absent(searched=text)
             if one.kind == "refund" and one.captured_minor == one.amount_minor:
                 self.put(one, absent)
             else:
                 self.findings[one.reference] = absent
 
     def passed(self) -> Passed:
-        """Once every task of the group has ended."""
+        """Return the result, once every task of the group has ended."""
         for name, transaction_ids in self.doubled.items():
             named = ", ".join(sorted(transaction_ids))
             self.findings[name] = Inconclusive(
@@ -394,14 +397,14 @@ class _Pass:
         )
 
 
-_NO_TIME: Final = Inconclusive(reason="no time was left to ask for its details")
+_NO_TIME: Final = Inconclusive(reason="no time was left to request its details")
 
 
 def _earliest_ms(one: InquiryRequest) -> int:
-    """The earliest that their clock can have shown when the call left."""
+    """Return the earliest time that their clock can have shown when the call left."""
     return one.sent_at_ms - CLOCK_MARGIN_MS
 
 
 def _settled_ms(batch: Batch) -> int:
-    """When it settled; without a readable time anybody could be in it."""
+    """Return when it settled. Without a readable time, any call could be in it."""
     return maxsize if batch.settled_ms is None else batch.settled_ms

@@ -1,6 +1,6 @@
-"""What the issuer checked beside the money: their letters, and our words for them.
+"""The issuer's checks of address (AVS) and card code (CVV): their letters and our words.
 
-Address (AVS) and card code (CVV). A letter that we do not know has no word; it is kept as it came.
+A letter that we do not know has no word; the letter itself is kept.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ CVV: Final[Mapping[str, CvvMatch]] = {
 
 
 class Checks(TypedDict):
-    """The fields of a `ProcessorAnswer` that tell of the checks."""
+    """The fields of a `ProcessorAnswer` about the checks."""
 
     avs_result: str | None
     cvv_result: str | None
@@ -44,7 +44,7 @@ class Checks(TypedDict):
 
 
 def read(avs: object, cvv: object) -> Checks:
-    """Read the two results as they came, which may be anything."""
+    """Read the two results as received, which may be anything."""
     avs_result, cvv_result = wire.letter(avs), wire.letter(cvv)
     return {
         "avs_result": avs_result,

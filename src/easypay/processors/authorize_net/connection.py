@@ -1,7 +1,7 @@
-"""One keep-alive HTTP/1.1 connection: one request at a time, and what came of it.
+"""One keep-alive HTTP/1.1 connection, for one request at a time.
 
-Here is the line between "not sent" and "unknown": it is crossed by `exchange`. Before it is
-called nothing has left; once it is called the answer is either complete or unknown.
+`exchange` is the line between "not sent" and "unknown": before it is called nothing has left;
+afterwards the reply is either complete or unknown.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from easypay.processors.base import Unknown
 
 
 class Reply(NamedTuple):
-    """A complete HTTP answer. The body is as it came, byte order mark and all."""
+    """A complete HTTP reply. The body is as received, byte order mark included."""
 
     status: int
     body: bytes
 
 
 class Owner(Protocol):
-    """Who keeps the connections, and is told when one is free again or gone."""
+    """Owns the connections, and is told when one is free again or closed."""
 
     max_reply_bytes: int
     after_write: Callable[[], None] | None
@@ -69,15 +69,15 @@ class Connection(asyncio.Protocol):
         self._keep_alive = False
 
     def usable(self) -> bool:
-        """Nothing has come and nobody has hung up, as far as the kernel knows at this moment.
+        """Whether nothing was received and the peer has not closed, as the kernel knows now.
 
-        The event loop may not have read a close yet, so the socket itself is asked: an idle
-        connection with anything to read has been closed, or has said what nobody asked.
+        The event loop may not have read a close yet, so this asks the socket: an idle connection
+        with anything to read was closed, or received bytes that nobody asked for.
         """
         return not self.closed and not self._poll.poll(0)
 
     async def exchange(self, data: bytes, left_s: float) -> Reply | Unknown:
-        """Sends once and waits. From the first line on, nothing can be called "not sent"."""
+        """Send once and wait for the reply. From its first line on, nothing is "not sent"."""
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Reply | Unknown] = loop.create_future()
         self._reply = reply
@@ -86,25 +86,25 @@ class Connection(asyncio.Protocol):
         timer = loop.call_later(left_s, self.fail, "no complete answer in time")
         cast(asyncio.Transport, self._transport).write(data)
         if self._owner.after_write is not None:
-            # One turn of the loop later the bytes are in the kernel on every event loop.
+            # One turn of the loop later the bytes are in the kernel, on every event loop.
             loop.call_soon(self._owner.after_write)
         try:
             return await reply
         finally:
             timer.cancel()
-            if self._reply is reply:  # the caller was cancelled: the answer is still to come
+            if self._reply is reply:  # the caller was cancelled: the reply may still come
                 self._reply = None
                 self.discard()
 
     def fail(self, reason: str) -> None:
-        """Ends what is being waited for, if anything, as unknown, and closes."""
+        """End the pending request, if any, as unknown, and close."""
         reply, self._reply = self._reply, None
         if reply is not None and not reply.done():
             reply.set_result(Unknown(reason=reason))
         self.discard()
 
     def discard(self) -> None:
-        """Closes at once and tells the owner. Safe to call again."""
+        """Close at once and tell the owner. Safe to call again."""
         if self.closed:
             return
         self.closed = True
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self._owner.connection_gone(self)
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
         how = type(exc).__name__ if exc is not None else "closed"
         self.fail(f"connection lost before a complete answer: {how}")
 
-    # What the parser calls. Only the first whole message is ours; a second one ends the connection.
+    # Called by the parser. Only the first whole message is ours; a second ends the connection.
 
     def on_message_begin(self) -> None:
         self._messages += 1
@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
         if self._messages != 1:
             return
         self._status = self._parser.get_status_code()
-        if self._status < 200:  # an interim answer; the real one follows
+        if self._status < 200:  # an interim response; the final one follows
             self._messages = 0
             return
         self._complete = True

@@ -1,6 +1,6 @@
-"""The page on this connector: its tables, made from those that decide.
+"""Writes the tables of the connector's page from the tables that decide.
 
-`python -m easypay.processors.authorize_net.docs_page [FILE]` prints them, or renews them in FILE.
+`python -m easypay.processors.authorize_net.docs_page [FILE]` prints them, or updates FILE.
 """
 
 import sys
@@ -25,7 +25,7 @@ END: Final = "<!-- end -->"
 
 
 def table() -> str:
-    """The tables in Markdown."""
+    """Return the tables in Markdown."""
     return "\n".join([*_reasons(), *_api_codes(), *_statuses(), *_checks()])
 
 
@@ -36,13 +36,13 @@ def _reasons() -> list[str]:
         "Each column is a `responseCode`: 1 approved, 2 declined, 3 error, 4 held. With no reason",
         "code these are approved, declined, unknown and held for review. With any other",
         "`responseCode` the outcome is unknown. Reason 13 with `responseCode` 3 and without a",
-        "transaction id refuses our account: nothing was begun, as if it was never sent.",
+        "transaction id refuses our account: nothing was started, so it counts as not sent.",
         "",
         "| reason | their text | 1 | 2 | 3 | 4 | our `decline_code` | try again | `retry` |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     numbered = enumerate(sorted(REASONS, key=int))
-    # Neighbours that say the same share a row: number minus position is one along a run.
+    # Neighbours with equal rows share one: number minus position is constant along a run.
     for (row, _), run in groupby(numbered, key=lambda at: (_row(at[1]), int(at[1]) - at[0])):
         reasons = [reason for _, reason in run]
         span = reasons[0] if len(reasons) == 1 else f"{reasons[0]}–{reasons[-1]}"
@@ -81,11 +81,11 @@ def _api_codes() -> list[str]:
 
 def _statuses() -> list[str]:
     lines = [
-        "### By status, when an operation is looked for",
+        "### By status, in an inquiry",
         "",
         "An authorization, a sale, a refund and a review are judged by their own transaction, a",
         "capture and a void by the one they change; the last column is the payment of a refund.",
-        "Any status not named here settles nothing.",
+        "Any status not named here proves nothing.",
         "",
         f"| status | {' | '.join(COLUMNS)} |",
         f"| --- |{' --- |' * len(COLUMNS)}",
@@ -93,7 +93,7 @@ def _statuses() -> list[str]:
     for status, meanings in STATUSES.items():
         lines.append(f"| {status} | {' | '.join(_words(meanings[kind]) for kind in COLUMNS)} |")
     lines += ["", "| word | meaning |", "| --- | --- |"]
-    lines += [f"| {_words(word)} | {said} |" for word, said in MEANINGS.items()]
+    lines += [f"| {_words(word)} | {text} |" for word, text in MEANINGS.items()]
     return [*lines, ""]
 
 
@@ -114,7 +114,7 @@ def _words(name: str) -> str:
 
 
 def renewed(page: str) -> str:
-    """`page` with the part between the two marks made anew. Raises ValueError without marks."""
+    """Return `page` with new tables between the marks. Raises ValueError if it has none."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

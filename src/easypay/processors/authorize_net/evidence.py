@@ -1,7 +1,7 @@
-"""What the evidence proves: pure functions from an inquiry and a transaction to a finding.
+"""Judge the evidence: pure functions from an inquiry and a transaction to a finding.
 
-`statuses` says what a status means; here the rest of the evidence is weighed: whose transaction
-it is, of what kind, and for how much.
+`statuses` says what a status means. This module weighs the rest: whose transaction it is, its type
+and its amount.
 """
 
 from collections.abc import Mapping
@@ -39,14 +39,14 @@ _HOLDS: Final = frozenset({"hold", "authAndHold"})
 
 
 class ApprovedInPart(NamedTuple):
-    """Found, but approved for less than was asked: it is to be voided."""
+    """Found, but approved for less than was asked: it must be voided."""
 
     approved: Approved
     evidence: str
 
 
 def judge_own(request: InquiryRequest, details: Details) -> Finding | ApprovedInPart:
-    """A sale, an authorization or a refund, by the transaction that carries its reference."""
+    """Judge a sale, an authorization or a refund by the transaction that carries its reference."""
     if stranger := _why_not_ours(request, details):
         return Inconclusive(reason=f"{stranger}: {_evidence(details)}")
     if request.kind != "refund" and (part := _part(request, details)) is not None:
@@ -55,7 +55,7 @@ def judge_own(request: InquiryRequest, details: Details) -> Finding | ApprovedIn
 
 
 def judge(request: InquiryRequest, details: Details) -> Finding:
-    """Any kind of operation, by the transaction that it made or, else, changed."""
+    """Judge any operation by the transaction that it made or, if it made none, changed."""
     evidence = _evidence(details)
     meaning = statuses.meaning(details.status, cast("statuses.Kind", request.kind))
     match meaning:
@@ -83,13 +83,13 @@ def judge(request: InquiryRequest, details: Details) -> Finding:
         case "impossible":
             return _rejected(details, "it cannot be voided")
         case "part" | "unclear":
-            return Inconclusive(reason=f"this status settles nothing: {evidence}")
+            return Inconclusive(reason=f"this status proves nothing: {evidence}")
         case _:
             assert_never(meaning)
 
 
 def judge_voided_payment(request: InquiryRequest, details: Details, absent: Absent) -> Finding:
-    """A whole refund that was not found as a refund: its payment may have been voided."""
+    """Judge a full refund that was not found as a refund: its payment may have been voided."""
     evidence = _evidence(details)
     match meaning := statuses.payment_meaning(details.status):
         case "voided":
@@ -102,7 +102,7 @@ def judge_voided_payment(request: InquiryRequest, details: Details, absent: Abse
                 evidence=evidence,
             )
         case "unclear":
-            return Inconclusive(reason=f"this status settles nothing: {evidence}")
+            return Inconclusive(reason=f"this status proves nothing: {evidence}")
         case "unsettled" | "settling" | "other":
             return Absent(searched=f"{absent.searched}; the payment is {details.status}")
         case _:
@@ -120,7 +120,7 @@ def _why_not_ours(request: InquiryRequest, details: Details) -> str | None:
 
 
 def _part(request: InquiryRequest, details: Details) -> Finding | ApprovedInPart | None:
-    """An authorization or sale that was approved for less than was asked; None if it was not."""
+    """Judge an authorization or sale that was approved for less than asked; None if it was not."""
     meaning = statuses.meaning(details.status, cast("statuses.Kind", request.kind))
     if meaning not in ("done", "part", "gone"):
         return None
@@ -129,19 +129,19 @@ def _part(request: InquiryRequest, details: Details) -> Finding | ApprovedInPart
         return None
     requested = wire.amount_minor(details.requested_amount, request.currency)
     if details.requested_amount is not None and requested != request.amount_minor:
-        return None  # not what we asked for, so no part of it either
+        return None  # not the amount that we requested, so not a part of it either
     settles = wire.amount_minor(details.settle_amount, request.currency)
     if request.kind == "sale" and settles not in (authorized, 0, None):
-        return None  # two amounts that do not fit together
+        return None  # the two amounts contradict each other
     approved = _approved(details, authorized)
     evidence = _evidence(details)
     if meaning == "gone":
         if _was_held(details):
             return None
-        outcome = partial_approvals.not_enough(approved, request.currency)
+        outcome = partial_approvals.declined(approved, request.currency)
         return Found(outcome=outcome, evidence=evidence)
     if details.invoice_number != request.reference:
-        return None  # nothing is voided that does not say it is ours
+        return None  # only what carries our reference may be voided
     return ApprovedInPart(approved, evidence)
 
 
@@ -151,7 +151,7 @@ def _approved_if_agreed(request: InquiryRequest, details: Details) -> Finding:
     amount = details.auth_amount if held else details.settle_amount
     amount_minor = wire.amount_minor(amount, request.currency)
     if amount_minor is not None and request.kind == "refund":
-        amount_minor = abs(amount_minor)  # some reports show money that goes back as negative
+        amount_minor = abs(amount_minor)  # some reports show refunds as negative
     if amount_minor != request.amount_minor:
         if request.kind == "capture" and amount_minor is not None and amount_minor > 0:
             # An authorization can be captured only once, so our request did not capture it.
@@ -173,14 +173,14 @@ def _by_code(details: Details) -> Finding:
                 retry=reason_meanings.retry(word),
             )
         case "approved" | "approved_in_part" | "done_before" | "held_for_review" | "unknown":
-            return Inconclusive(reason=f"this status settles nothing: {_evidence(details)}")
+            return Inconclusive(reason=f"this status proves nothing: {_evidence(details)}")
         case _:
             assert_never(verdict)
     return Found(outcome=outcome, evidence=_evidence(details))
 
 
 def _undecided(details: Details) -> Literal["voided", "expired"] | None:
-    """Voided, or left to expire, while it was held: nobody declined it."""
+    """Return how a held transaction ended if nobody declined it: voided or expired."""
     if details.reason_code == reason_meanings.REVIEW_DECLINED:
         return None
     return _WITHOUT_DECISION.get(details.status)
@@ -195,19 +195,19 @@ def _approved(details: Details, amount_minor: int) -> Approved:
 
 
 def _declined(details: Details) -> Declined:
-    """By the issuer or a filter; or by a person, or for want of one, where it was held."""
+    """Decline by the issuer or a filter; of a held transaction, by a reviewer or by its end."""
     reason = details.reason_code
     if details.status in _ENDED or reason in _HELD_REASONS:
         reason = reason_meanings.REVIEW_DECLINED
     word = reason_meanings.decline_code(reason)
-    said = asdict(details.answer) | {
+    fields = asdict(details.answer) | {
         "auth_code": None,
         "decline_code": word,
         "code": reason or "declined",
         "message": details.answer.message or "",
         "retry": reason_meanings.retry(word),
     }
-    return Declined(**said)
+    return Declined(**fields)
 
 
 def _rejected(details: Details, consequence: str) -> Found:

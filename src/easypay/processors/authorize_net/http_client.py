@@ -1,14 +1,14 @@
 """A lean keep-alive HTTP/1.1 client that knows what a failure proves.
 
-It owns the connections to the processor. Every call ends in one of three values:
+It owns the connections to the processor. Every call returns one of three values:
 
-- `Reply`: a complete answer came, whatever it says;
+- `Reply`: a complete reply came, whatever it says;
 - `NotSent`: proven never to have left, because not one byte was handed to a transport;
-- `Unknown`: bytes were handed over and no complete answer came. It is never sent again.
+- `Unknown`: bytes were handed over and no complete reply came. It is never sent again.
 
-`NotSent` is only ever made before the first write; there is no way back from it. A connection
-goes back to the pool only after one clean, complete answer to the one request it carried, so a
-late or doubled reply can never meet another request.
+`NotSent` is made only before the first write. A connection returns to the pool only after one
+clean, complete reply to the one request it carried, so a late or duplicate reply can never be
+taken for the reply to another request.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from easypay.processors.authorize_net.connection import Connection, Reply
 from easypay.processors.base import Deadline, NotSent, Unknown
 
 LEAST_TIME_S: Final = 0.2
-"""A call with less time left than this is not begun: its answer could not be waited for."""
+"""A call with less time left is not started: its reply could not be awaited."""
 
 MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
 RETRY_PAUSES_S: Final = (0.02, 0.1)
-"""Before the second and third attempt to connect; each is drawn from half to one and a half."""
+"""Before the second and third attempt to connect; each is multiplied by 0.5 to 1.5, at random."""
 
 
 class _Pool:
-    """The connections to one (scheme, host, port). The most recently used is at the right."""
+    """The connections to one (scheme, host, port). The most recently used is the last."""
 
     __slots__ = ("host", "idle", "port", "tls")
 
@@ -45,18 +45,18 @@ class _Pool:
 
 
 class _Refused(NamedTuple):
-    """No connection came about. It may be tried again: nothing was sent."""
+    """No connection could be made. Nothing was sent, so it may be tried again."""
 
     reason: str
 
 
 class HttpClient:
-    """POSTs JSON over pooled connections. One instance serves a process and its one event loop.
+    """POSTs JSON over pooled connections. One instance serves one process and its event loop.
 
-    `connections` bounds those open at once, over all hosts; a call beyond it waits for one, for
-    at most half of its time. `after_write` is called once a request's bytes have been written:
-    a place for a test to kill the process. `more_headers` gives whole lines (the trace) for the
-    request that is about to be sent. Times are seconds.
+    `connections`: the most open at once, over all hosts; a call beyond it waits for one, at most
+    half of its time. `after_write`: called once a request has been written, where a test can kill
+    the process. `more_headers`: returns whole lines (the trace) for the request about to be sent.
+    Times are seconds.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class HttpClient:
         self._closed = False
 
     async def post(self, url: str, body: bytes, deadline: Deadline) -> Reply | NotSent | Unknown:
-        """Sends `body` to an http or https URL, at most once, and waits until the deadline.
+        """Send `body` to an http or https URL, at most once, and wait until the deadline.
 
         Raises ValueError for a URL it cannot use, and nothing for what the network does.
         """
@@ -109,7 +109,7 @@ class HttpClient:
                     continue
                 connection = obtained
             request = b"%b%d\r\n%b\r\n%b" % (head, len(body), self._more_headers(), body)
-            # No await between the last look at the clock and the connection, and the write inside.
+            # No await between this last look at the clock and the write inside `exchange`.
             left_s = deadline.left(monotonic())
             if left_s < LEAST_TIME_S:
                 self.connection_free(connection)
@@ -118,7 +118,7 @@ class HttpClient:
         return NotSent(reason="no time left to begin a call")
 
     async def close(self) -> None:
-        """Closes every connection; a call in flight ends unknown, a later one as not sent."""
+        """Close every connection. A call in flight ends unknown, a later one as not sent."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -131,7 +131,7 @@ class HttpClient:
         await asyncio.sleep(0)  # the transports close in the next turn of the loop
 
     def connection_free(self, connection: Connection) -> None:
-        """A clean connection: to the first call that waits, else to the pool."""
+        """Give a clean connection to the first waiting call, else to the pool."""
         if connection.closed:
             return
         while self._waiting:
@@ -143,7 +143,7 @@ class HttpClient:
                 waiter.set_result(connection)
                 return
             else:
-                connection.discard()  # another host is waited for: its slot is what is wanted
+                connection.discard()  # the waiter needs another host: free the slot for it
                 return
         if self._closed:
             connection.discard()
@@ -186,7 +186,7 @@ class HttpClient:
         return None
 
     async def _obtain(self, pool: _Pool, deadline: Deadline) -> Connection | _Refused | NotSent:
-        """A new connection, or one that another call just gave back."""
+        """Return a new connection, or one that another call just returned."""
         if self._closed:
             return NotSent(reason="the client is closed")
         if self._open >= self._limit:
@@ -203,7 +203,7 @@ class HttpClient:
         return await self._connect(pool, deadline)
 
     async def _wait_for_slot(self, pool: _Pool, deadline: Deadline) -> Connection | NotSent | None:
-        """A connection, or None for a slot to open one in, or NotSent after too long a wait."""
+        """Return a connection, None for a free slot, or NotSent after too long a wait."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Connection | NotSent | None] = loop.create_future()
         self._waiting.append((pool, waiter))
@@ -222,7 +222,7 @@ class HttpClient:
             timer.cancel()
 
     async def _connect(self, pool: _Pool, deadline: Deadline) -> Connection | _Refused | NotSent:
-        """Opens a connection in a slot that is already ours."""
+        """Open a connection in a slot that is already ours."""
         connection = Connection(self, pool)
         self._connections.add(connection)
         time_s = min(self._connect_timeout_s, deadline.left(monotonic()) - LEAST_TIME_S)
@@ -252,7 +252,7 @@ class HttpClient:
         except BaseException:
             connection.discard()
             raise
-        # A new TLS connection may have session tickets to read, so only a plain one is asked.
+        # A new TLS connection may have session tickets to read, so only a plain one is checked.
         if connection.closed or not (pool.tls or connection.usable()):
             connection.discard()
             return _Refused("the new connection was closed before anything was sent")
@@ -275,7 +275,7 @@ class HttpClient:
                     return
 
     def _sweep(self) -> None:
-        """Closes what has been idle too long, before the other side does."""
+        """Close what has been idle too long, before the other side does."""
         self._sweeper = None
         oldest = monotonic() - self._idle_s
         for pool in self._pools.values():

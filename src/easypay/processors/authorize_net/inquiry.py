@@ -1,11 +1,11 @@
-"""What became of one operation: asks Authorize.Net's reporting.
+"""Find the outcome of one operation in Authorize.Net's reporting.
 
-A sale, an authorization and a refund are transactions of their own and are found by their
-reference in the lists of the processor (`account_lists`). A capture and a void change their
-parent, so the parent is asked about, and so is a transaction under review.
+A sale, an authorization and a refund are transactions of their own, found by their reference in
+the processor's lists (`account_lists`). A capture and a void change their parent, so the parent's
+details are requested; a review's transaction likewise.
 
-Reporting may lag behind, so one "absent" soon after the call proves little: when to believe it is
-the caller's to decide.
+Reporting may lag, so one "absent" soon after the call proves little: the caller decides when to
+believe it.
 """
 
 from easypay.processors.authorize_net import account_lists
@@ -15,8 +15,8 @@ from easypay.processors.base import Deadline, Finding, InquiryRequest, PassReque
 
 
 async def inquire(client: HttpClient, request: InquiryRequest, deadline: Deadline) -> Finding:
-    """Looks for one operation. Raises ValueError for a kind there is not, and nothing for what
-    the network or the processor does."""
+    """Find one operation. Raises ValueError for an unknown kind, and nothing for what the network
+    or the processor does."""
     match request.kind:
         case "authorize" | "sale" | "refund":
             one = PassRequest(account=request.account, wanted=[request])

@@ -1,17 +1,17 @@
-"""Authorize.Net's top-level message codes: their texts, and what each proves when it comes without
-a transaction beside it. Data only.
+"""Authorize.Net's top-level message codes: their texts, and what each proves in a reply without a
+transaction. Data only.
 
 Account refused: our credentials or account, before anything was processed.
-Rejected: refused before any transaction was made, for its shape, a field or a right.
-Unknown: failures inside Authorize.Net, "unsuccessful" without a word on the transaction, and
-what belongs to other calls than ours: money may have moved. A code not named here is unknown too.
+Rejected: refused before a transaction was made, for its shape, a field or a permission.
+Unknown: failures inside Authorize.Net, "unsuccessful" without more, and codes of calls that we do
+not make: money may have moved. A code not named here is unknown too.
 """
 
 from collections.abc import Mapping
 from typing import Final, Literal
 
 Advice = Literal["never", "other_method", "corrected", "later", "after_setup"]
-"""What a merchant may do after a no; `reason_meanings` says what each word means."""
+"""What a merchant may do after a refusal; `reason_meanings` explains each word."""
 
 ACCOUNT_REFUSED: Final[Mapping[str, str]] = {
     "E00005": "The transaction key or API key is invalid or not present.",
@@ -22,7 +22,7 @@ ACCOUNT_REFUSED: Final[Mapping[str, str]] = {
     "E00010": "User authentication failed. You do not have the appropriate permissions.",
     "E00011": "Access denied. You do not have the appropriate permissions.",
 }
-"""What each says of our credentials or account."""
+"""Code -> what it says about our credentials or account."""
 
 _REJECTED: Final[Mapping[tuple[str, Advice], Mapping[str, str]]] = {
     ("generic_error", "after_setup"): {
@@ -85,7 +85,7 @@ _REJECTED: Final[Mapping[tuple[str, Advice], Mapping[str, str]]] = {
         "E00083": "Bank payment method is not accepted for the selected business country.",
     },
 }
-"""By our decline code and what may be done next: theirs, and what each says."""
+"""(Our decline code, what may be done next) -> their codes and texts."""
 
 _UNKNOWN: Final[Mapping[str, str]] = {
     "I00001": "Successful.",
@@ -177,11 +177,11 @@ _UNKNOWN: Final[Mapping[str, str]] = {
 API_REJECTED: Final[Mapping[str, tuple[str, Advice]]] = {
     code: ours for ours, theirs in _REJECTED.items() for code in theirs
 }
-"""Our decline code, and what may be done next."""
+"""Their code -> our decline code, and what may be done next."""
 
 TEXTS: Final[Mapping[str, str]] = {
     code: text
     for theirs in (ACCOUNT_REFUSED, *_REJECTED.values(), _UNKNOWN)
     for code, text in theirs.items()
 }
-"""Every code we know, and what it says."""
+"""Every code we know -> its text."""

@@ -1,8 +1,8 @@
-"""What moves money, on the wire: pure functions from a request to bytes.
+"""Write the requests that move money: pure functions from a request to bytes.
 
-Authorize.Net maps JSON onto an XML sequence, so the keys of every object are written in the
-schema's order. Each operation carries its own reference as `refId` and as invoice number: the
-first is echoed and checked, the second is what an inquiry finds it by.
+Authorize.Net maps JSON onto an XML sequence, so the keys of every object are in the schema's
+order. Each operation sends its reference as `refId`, which is echoed and checked, and as invoice
+number, by which an inquiry finds it.
 """
 
 from typing import Final
@@ -26,13 +26,13 @@ from easypay.processors.base import (
 )
 
 DUPLICATE_WINDOW_S: Final = 28_800
-"""The longest that Authorize.Net allows: a repeat within it is refused with reason 11."""
+"""The longest that Authorize.Net allows. A repeat within it is refused with reason 11."""
 
 _WINDOW: Final = {"settingName": "duplicateWindow", "settingValue": str(DUPLICATE_WINDOW_S)}
 _RECURRING: Final = {"settingName": "recurringBilling", "settingValue": "true"}
 _SETTINGS: Final = msgspec.Raw(msgspec.json.encode({"setting": [_WINDOW]}))
 _ALL_OR_NOTHING: Final = {"settingName": "allowPartialAuth", "settingValue": "false"}
-"""Always sent: an account may approve a prepaid card for less than was asked by default."""
+"""Always sent: by default an account may approve a prepaid card for less than was asked."""
 _PAYMENT_SETTINGS: Final = {
     recurring: msgspec.Raw(msgspec.json.encode({"setting": settings}))
     for recurring, settings in (
@@ -43,7 +43,7 @@ _PAYMENT_SETTINGS: Final = {
 
 
 def authorization(request: AuthorizeRequest) -> bytes:
-    """A sale (`capture`) or an authorization. Text is cut to the processor's lengths."""
+    """Write a sale (`capture`) or an authorization. Text is cut to the processor's lengths."""
     transaction: dict[str, object] = {
         "transactionType": "authCaptureTransaction" if request.capture else "authOnlyTransaction",
         "amount": Money(request.amount_minor, request.currency).decimal_string(),
@@ -57,7 +57,7 @@ def authorization(request: AuthorizeRequest) -> bytes:
         transaction["order"] = {"invoiceNumber": request.reference, "description": description}
     if order_reference := whole(details.order_reference, 25):
         transaction["poNumber"] = order_reference
-    if not isinstance(request.method, StoredMethod):  # a stored one has its own: sent too, E00091
+    if not isinstance(request.method, StoredMethod):  # it has its own; sending both is E00091
         if customer := _customer(request):
             transaction["customer"] = customer
         if request.billing_address and (bill_to := _bill_to(request.billing_address)):
@@ -75,7 +75,7 @@ def authorization(request: AuthorizeRequest) -> bytes:
 
 
 def capture(request: CaptureRequest) -> bytes:
-    """Takes the amount of an authorization made before."""
+    """Write the capture of an earlier authorization."""
     return _create_transaction(
         request.account,
         request.reference,
@@ -91,7 +91,7 @@ def capture(request: CaptureRequest) -> bytes:
 
 
 def void(request: VoidRequest) -> bytes:
-    """Undoes what has not settled."""
+    """Write the void of a transaction that has not settled."""
     return _create_transaction(
         request.account,
         request.reference,
@@ -105,7 +105,7 @@ def void(request: VoidRequest) -> bytes:
 
 
 def refund(request: RefundRequest) -> bytes:
-    """Returns money of a settled transaction to where it came from."""
+    """Write the refund of a settled transaction to where its money came from."""
     name, method = _refunded_to(request)
     return _create_transaction(
         request.account,
@@ -123,7 +123,7 @@ def refund(request: RefundRequest) -> bytes:
 
 
 def review(request: ReviewRequest) -> bytes:
-    """Lets a held transaction go ahead, or ends it."""
+    """Write the decision on a held transaction: approve it, or end it."""
     held = {
         "action": "approve" if request.approve else "decline",
         "refTransId": request.transaction_id,
@@ -140,7 +140,7 @@ def review(request: ReviewRequest) -> bytes:
 
 
 def authenticate_test(account: Account, reference: str) -> bytes:
-    """Asks only whether the credentials are right."""
+    """Write a request that only checks the credentials."""
     return msgspec.json.encode(
         {
             "authenticateTestRequest": {
@@ -152,27 +152,27 @@ def authenticate_test(account: Account, reference: str) -> bytes:
 
 
 def authentication(account: Account) -> dict[str, str]:
-    """The first element of every request."""
+    """Return the credentials, the first element of every request."""
     return {"name": account.login_id, "transactionKey": account.transaction_key}
 
 
 def text(value: str | None, limit: int) -> str | None:
-    """Free text as the schema takes it: no control characters, at most `limit` of the others.
+    """Return free text as the schema takes it: at most `limit` characters, none of them control.
 
-    .NET counts UTF-16 code units, so that an emoji is two; none is cut in half.
+    .NET counts UTF-16 code units, so an emoji counts twice; none is cut in half.
     """
     if value is None:
         return None
     if value.isascii() and value.isprintable():  # nearly always
         return value[:limit].strip() or None
-    if not value.isprintable():  # XML has no place for these, and a lone surrogate no bytes
+    if not value.isprintable():  # XML cannot hold these, and a lone surrogate has no bytes
         value = "".join(c if c.isprintable() else " " for c in value)
     units = value.encode("utf-16-le")[: 2 * limit]
     return units.decode("utf-16-le", "ignore").strip() or None
 
 
 def whole(value: str | None, limit: int) -> str | None:
-    """The same where nothing need be cut off; else None: part of it would be something else."""
+    """Return the same if it fits uncut, else None: a part of it would mean something else."""
     if value is None:
         return None
     found = text(value, 4 * limit)
@@ -182,7 +182,7 @@ def whole(value: str | None, limit: int) -> str | None:
 
 
 def _units(value: str) -> int:
-    """The length in UTF-16 code units, as .NET counts it."""
+    """Return the length in UTF-16 code units, as .NET counts it."""
     return len(value.encode("utf-16-le")) // 2
 
 
@@ -199,7 +199,7 @@ def _create_transaction(account: Account, reference: str, transaction: dict[str,
 
 
 def _method(method: Method) -> tuple[str, dict[str, object]]:
-    """The element that names the way of paying, and what is in it."""
+    """Return the name of the payment method's element, and its content."""
     if isinstance(method, Card):
         card = {
             "cardNumber": method.number,
@@ -247,14 +247,14 @@ def _bank_account(account: BankAccount) -> dict[str, str]:
 
 
 def _stored_credential(credential: StoredCredential, currency: str) -> dict[str, object]:
-    """What the card networks want to know of a card on file."""
+    """Return what the card networks require for a card on file."""
     if credential.first:
         kind = "isFirstRecurringPayment" if credential.recurring else "isFirstSubsequentAuth"
     else:
         kind = "isStoredCredentials" if credential.initiator == "customer" else "isSubsequentAuth"
-    told: dict[str, object] = {"processingOptions": {kind: True}}
+    elements: dict[str, object] = {"processingOptions": {kind: True}}
     if kind != "isSubsequentAuth":
-        return told
+        return elements
     original: dict[str, object] = {}
     if network_id := text(credential.network_transaction_id, 255):
         original["originalNetworkTransId"] = network_id
@@ -264,12 +264,12 @@ def _stored_credential(credential: StoredCredential, currency: str) -> dict[str,
     if credential.reason:
         original["reason"] = credential.reason
     if original:
-        told["subsequentAuthInformation"] = original
-    return told
+        elements["subsequentAuthInformation"] = original
+    return elements
 
 
 def _refunded_to(request: RefundRequest) -> tuple[str, dict[str, object]]:
-    """Where the money came from: reporting shows a bank account as masked as we name it."""
+    """Return where the money came from. A bank account is masked as in their reporting."""
     if request.customer_profile_id and request.payment_profile_id:
         return _method(
             StoredMethod(
@@ -308,7 +308,7 @@ _BILL_TO: Final = {
     "country": ("country", 60),
     "phone": ("phoneNumber", 25),
 }
-"""Our field: (its element, the most characters of it). In the schema's order, which is ours too."""
+"""Our field -> (its element, its maximum length). In the schema's order, which is also ours."""
 assert tuple(_BILL_TO) == Address.__struct_fields__
 
 

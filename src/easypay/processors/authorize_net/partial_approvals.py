@@ -1,7 +1,7 @@
-"""Approved for less than was asked: what is done about it. Pure.
+"""What to do if less was approved than was asked. Pure.
 
-A prepaid card may be approved for what is left on it. A payment is all or nothing, so that part is
-voided, and only once the void is certain is the payment declined.
+A prepaid card may be approved for its balance only. A payment is all or nothing, so that part is
+voided, and the payment is declined only once the void is certain.
 """
 
 from msgspec.structs import asdict
@@ -12,8 +12,8 @@ from easypay.processors.base import Approved, Declined, Outcome, Unknown, answer
 
 
 def falls_short(outcome: Outcome, amount_minor: int) -> bool:
-    """Whether an authorization or sale of `amount_minor` was approved for less. A reply that
-    says "partially" without an amount counts."""
+    """Return whether an authorization or sale of `amount_minor` was approved for less. A reply
+    that says "partially" without an amount counts."""
     if not isinstance(outcome, Approved):
         return False
     if outcome.amount_minor is None:
@@ -21,8 +21,8 @@ def falls_short(outcome: Outcome, amount_minor: int) -> bool:
     return outcome.amount_minor < amount_minor
 
 
-def given_back(approved: Approved, voided: Outcome, currency: str) -> Declined | Unknown:
-    """What came of an approval in part, by what came of its void."""
+def after_void(approved: Approved, voided: Outcome, currency: str) -> Declined | Unknown:
+    """Return the outcome of a partial approval, given the outcome of its void."""
     if not isinstance(voided, Approved):
         why = getattr(voided, "reason", None) or getattr(voided, "message", "")
         return Unknown(
@@ -30,19 +30,19 @@ def given_back(approved: Approved, voided: Outcome, currency: str) -> Declined |
             f"{type(voided).__name__} {why}"[:255],
             code=approved.code,
         )
-    return not_enough(approved, currency)
+    return declined(approved, currency)
 
 
-def not_enough(approved: Approved, currency: str) -> Declined:
-    """The decline, once nothing of the part is held any more."""
+def declined(approved: Approved, currency: str) -> Declined:
+    """Return the decline, once no money is held any more."""
     part = "a part of the amount"
     if approved.amount_minor is not None:
         part = f"only {Money(approved.amount_minor, currency).decimal_string()} {currency}"
-    said = asdict(answer_of(approved)) | {
+    fields = asdict(answer_of(approved)) | {
         "auth_code": None,
         "decline_code": "insufficient_funds",
         "code": approved.code or reason_meanings.PARTIAL,
-        "message": f"The card was approved for {part}, which was given back.",
+        "message": f"The card was approved for {part}, which was released.",
         "retry": reason_meanings.retry("insufficient_funds"),
     }
-    return Declined(**said)
+    return Declined(**fields)

@@ -1,4 +1,4 @@
-"""Authorize.Net as a `Processor`: what is asked, and in which order. Decides nothing."""
+"""Authorize.Net as a `Processor`: which requests are sent, in which order. Decides nothing."""
 
 import ssl
 from collections.abc import Callable
@@ -42,8 +42,8 @@ from easypay.processors.base import (
 
 
 class AuthorizeNet:
-    """Speaks to the account and address that each request carries. Sends every request at most
-    once: a duplicate is refused by the processor only within its window, and not surely."""
+    """Calls the account and address that each request carries. Sends each request at most once:
+    the processor refuses duplicates only within its window, and not reliably."""
 
     name = "authorize_net"
 
@@ -76,7 +76,7 @@ class AuthorizeNet:
             reference=request.reference,
             transaction_id=outcome.transaction_id,
         )
-        return partial_approvals.given_back(
+        return partial_approvals.after_void(
             outcome, await self.void(void, deadline), request.currency
         )
 
@@ -159,7 +159,7 @@ class AuthorizeNet:
     async def _captured_before(
         self, request: CaptureRequest, unclear: Unknown, deadline: Deadline
     ) -> Outcome:
-        """ "Already captured" is what was asked for where the amount is ours, and not else."""
+        """Treat "already captured" as done if the amount is ours, else as unknown."""
         asked = InquiryRequest(
             account=request.account,
             kind="capture",

@@ -1,8 +1,8 @@
 """What Authorize.Net's reason codes mean to us: pure tables.
 
-`responseCode` (1 approved, 2 declined, 3 error, 4 held) and the reason code beside it decide;
-the top level's `resultCode` never does. Where a code leaves it open whether money moved, the
-verdict is "unknown" and an inquiry settles it: waiting is cheap, a second charge is not.
+`responseCode` (1 approved, 2 declined, 3 error, 4 held) and the reason code decide; the top-level
+`resultCode` never does. If a code leaves open whether money moved, the verdict is "unknown" and an
+inquiry decides: waiting is cheap, a second charge is not.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,11 +30,11 @@ NOT_REFUNDABLE: Final = "54"
 NOT_VOIDABLE: Final = "327"
 REVIEW_DECLINED: Final = "254"
 ACCOUNT_REFUSED_REASON: Final = "13"
-"""With responseCode 3 and without a transaction: our credentials or account were refused."""
+"""With responseCode 3 and no transaction: our credentials or account were refused."""
 
 
 def _codes(spec: str) -> frozenset[str]:
-    """`"2 19-21"` is the codes 2, 19, 20 and 21."""
+    """Expand `"2 19-21"` to the codes 2, 19, 20 and 21."""
     codes: set[str] = set()
     for part in spec.split():
         first, _, last = part.partition("-")
@@ -43,13 +43,13 @@ def _codes(spec: str) -> frozenset[str]:
 
 
 NOTHING_HAPPENED: Final = _codes("310 311")
-"""Come with responseCode 1, yet only say that it was voided or captured before."""
+"""Sent with responseCode 1, although they only say: already voided, already captured."""
 
 MONEY_MAY_HAVE_MOVED: Final = _codes("0 11 36 52 152 235 295 307 318 2103 2106")
-"""Duplicates (an original exists), "approved but", "done before" and the unnamed error."""
+"""Duplicates (an original exists), "approved but …", "done before" and the unnamed error."""
 
 TRY_AGAIN: Final = _codes("19-23 25 26 57-63 120-122 180 181 192 261")
-"""The link between Authorize.Net and the acquirer failed: the issuer may have said yes."""
+"""The link between Authorize.Net and the acquirer failed: the issuer may have approved."""
 
 _DECLINE_CODES: Final[Mapping[str, tuple[frozenset[str], Advice]]] = {
     "generic_decline": (_codes("2 191 202-224"), "later"),
@@ -96,9 +96,9 @@ RETRY_ADVICE: Final[Mapping[str, Advice]] = {
     "insufficient_funds": "other_method",  # a prepaid card approved for less than was asked
     "stored_method_not_found": "other_method",
 }
-"""What a merchant may do next, by our decline code. `later`: the same again may work another
+"""What a merchant may do next, by our decline code. `later`: the same request may work at another
 time; `corrected`: with other data; `other_method`: with another card; `after_setup`: once the
-merchant's account is put right; `never`: not at all."""
+merchant's account is corrected; `never`: not at all."""
 
 RETRY: Final[Mapping[Advice, Retry]] = {
     "never": "never",
@@ -107,11 +107,11 @@ RETRY: Final[Mapping[Advice, Retry]] = {
     "later": "later",
     "after_setup": "later",
 }
-"""The same in the three words that an outcome carries."""
+"""The same, in the three words that an outcome carries."""
 
 
 def verdict(response_code: str, reason: str | None) -> Verdict:
-    """What a transactionResponse's two codes prove."""
+    """Return what the two codes of a transactionResponse prove."""
     if response_code == "1":
         if reason in NOTHING_HAPPENED:
             return "done_before"
@@ -132,28 +132,28 @@ def verdict(response_code: str, reason: str | None) -> Verdict:
 
 
 def end_of_review_verdict(response_code: str, reason: str | None) -> Verdict:
-    """The same where a person ends what was held: that is told as a success or as a decline."""
+    """Return the same for a reviewer's end of a held transaction: a success or a decline."""
     if response_code == "1":
         return "declined" if reason in (None, "1", REVIEW_DECLINED) else "unknown"
     return verdict(response_code, reason)
 
 
 def api_verdict(codes: Iterable[str]) -> Literal["account_refused", "rejected", "unknown"]:
-    """What a reply without a transactionResponse proves, by all of its message codes."""
-    said = set(codes)
-    if said and said <= ACCOUNT_REFUSED.keys():
+    """Return what a reply without a transactionResponse proves, by all its message codes."""
+    given = set(codes)
+    if given and given <= ACCOUNT_REFUSED.keys():
         return "account_refused"
-    known = said and said <= ACCOUNT_REFUSED.keys() | API_REJECTED.keys()
+    known = given and given <= ACCOUNT_REFUSED.keys() | API_REJECTED.keys()
     return "rejected" if known else "unknown"
 
 
 def decline_code(reason: str | None, response_code: str = "2") -> str:
-    """Our word for a reason code; the general one where we have no better."""
+    """Return our decline code for a reason code; a generic one if none fits better."""
     if reason is not None and reason in _DECLINE_CODE_OF:
         return _DECLINE_CODE_OF[reason]
     return "generic_decline" if response_code == "2" else "generic_error"
 
 
 def retry(word: str) -> Retry:
-    """What may be done after a no of this decline code."""
+    """Return what may be done after a refusal with this decline code."""
     return RETRY[RETRY_ADVICE[word]]

@@ -367,4 +367,4 @@ _TEXTS: Final = (
 REASONS: Final[dict[str, str]] = {
     str(code): text for first, last, text in _TEXTS for code in range(first, last + 1)
 }
-"""Every reason code we know, and what it says."""
+"""Every reason code we know -> its text."""

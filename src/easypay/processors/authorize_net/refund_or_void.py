@@ -1,8 +1,8 @@
-"""Money returned whether or not it has settled: which step follows which answer. Pure.
+"""Return money whether or not it has settled: which step follows which answer. Pure.
 
-The refund is asked first. Only a definite refusal of it, with the payment seen unsettled, leads
-to a void, and only a definite refusal of the void leads back to the refund: at each step all
-earlier answers have said that nothing moved, so the money is never returned twice.
+The refund comes first. A void follows only if the refund is definitely refused and the payment is
+seen unsettled; a second refund only if that void is definitely refused. At each step all earlier
+answers said that nothing moved, so the money is never returned twice.
 """
 
 from typing import Final, Literal, assert_never
@@ -25,16 +25,16 @@ from easypay.processors.base import (
 
 _UNSETTLED: Final = frozenset({"50", "54"})
 _UNSETTLED_BANK: Final = _UNSETTLED | {"16"}
-"""A bank account's payment that has not settled is said not to be found."""
+"""An unsettled payment by bank account is reported as not found."""
 
 
 def is_whole(request: RefundRequest) -> bool:
-    """Whether all that was captured is to go back, which a void can do."""
+    """Return whether all that was captured is to be returned, which a void can do."""
     return request.captured_minor is not None and request.captured_minor == request.amount_minor
 
 
 def may_be_unsettled(request: RefundRequest, outcome: Outcome) -> bool:
-    """Whether a refund was refused for a reason that "not settled yet" can be."""
+    """Return whether the refund was refused for a reason that can mean "not settled yet"."""
     reasons = _UNSETTLED_BANK if request.method_type == "bank_account" else _UNSETTLED
     return isinstance(outcome, Rejected) and outcome.code in reasons
 
@@ -42,7 +42,7 @@ def may_be_unsettled(request: RefundRequest, outcome: Outcome) -> bool:
 def after_refusal(
     request: RefundRequest, refusal: Outcome, details: Details | Unreadable
 ) -> Outcome | Literal["void"]:
-    """The refund was refused, and this is the payment: void it, or this is the outcome."""
+    """Return "void" or the outcome, after the refund was refused and the payment was read."""
     if isinstance(details, Unreadable):
         return Unknown(reason=f"the refund was refused; the payment: {details.reason}"[:255])
     match meaning := payment_meaning(details.status):
@@ -57,10 +57,10 @@ def after_refusal(
             return (
                 "void"
                 if is_whole(request)
-                else _too_early("a part of it can be returned only after settlement")
+                else _too_early("a partial refund is possible only after settlement")
             )
         case "settling":
-            return _too_early("it is on its way to be, and can be refunded afterwards")
+            return _too_early("it is settling now; refund it afterwards")
         case "unclear":
             return Unknown(reason=f"the refund was refused; the payment is {details.status}"[:255])
         case "voided" | "other":
@@ -70,12 +70,12 @@ def after_refusal(
 
 
 def after_void(request: RefundRequest, voided: Outcome) -> Outcome | Literal["refund"]:
-    """The payment was asked to be voided: ask the refund once more, or this is the outcome."""
+    """Return "refund" (once more) or the outcome, after the void was tried."""
     match voided:
         case Approved():
             return msgspec.structs.replace(voided, amount_minor=request.amount_minor, voided=True)
         case Rejected(code=reason_meanings.NOT_VOIDABLE):
-            return "refund"  # the batch closed between the two
+            return "refund"  # the batch closed between the two calls
         case Rejected() | NotSent() | Unknown():
             return voided
         case Declined() | HeldForReview():
@@ -85,16 +85,16 @@ def after_void(request: RefundRequest, voided: Outcome) -> Outcome | Literal["re
 
 
 def after_second_refusal(request: RefundRequest, outcome: Outcome) -> Outcome:
-    """Neither refundable nor voidable: it is being settled, and later it can be refunded."""
+    """Return the outcome. Neither refundable nor voidable: it is settling, so refund it later."""
     if may_be_unsettled(request, outcome):
-        return _too_early("it is on its way to be, and can be refunded afterwards")
+        return _too_early("it is settling now; refund it afterwards")
     return outcome
 
 
-def _too_early(until: str) -> Rejected:
+def _too_early(explanation: str) -> Rejected:
     return Rejected(
         code=reason_meanings.NOT_REFUNDABLE,
-        message=f"The payment has not settled: {until}.",
+        message=f"The payment has not settled: {explanation}.",
         not_settled=True,
         retry="later",
     )

@@ -1,7 +1,6 @@
-"""What a reply proves: pure functions from what came over the wire to an outcome.
+"""Judge what a reply proves: pure functions from what came over the wire to an outcome.
 
-Nothing that comes back can raise: what cannot be read is unknown, because the money may have
-moved.
+Nothing in a reply can raise: what cannot be read is unknown, because money may have moved.
 """
 
 from typing import Any, Literal, assert_never
@@ -24,7 +23,7 @@ from easypay.processors.base import (
 )
 
 Kind = Literal["authorize", "capture", "void", "refund", "approve", "end"]
-"""What was asked; `approve` and `end` are what a person may say of a held transaction."""
+"""What was requested; `approve` and `end` are a reviewer's decisions on a held transaction."""
 
 
 def outcome(
@@ -35,12 +34,11 @@ def outcome(
     currency: str | None = None,
     parent: str | None = None,
 ) -> Outcome:
-    """What a reply to createTransaction or updateHeldTransaction proves. Never raises, whatever
-    the reply holds.
+    """Return what a reply to createTransaction or updateHeldTransaction proves. Never raises.
 
-    `parent` is the transaction that a capture, void or review names: an approval, and the end of
-    a review, must name it too. An authorization may be approved for less than was asked: then
-    the code is 295 or the amount is the lesser one.
+    `parent`: the transaction that a capture, void or review names; an approval, and the end of a
+    review, must name it too. An authorization may be approved for less than was asked: then the
+    code is 295 or the amount is lower.
     """
     if not isinstance(reply, Reply):
         return reply
@@ -56,7 +54,7 @@ def outcome(
     if not isinstance(response, dict):
         return Unknown(reason="an unreadable transaction response")
     if response.get("responseCode") is None and response.get("transId") is None:
-        return _api_failure(answer, kind)  # an empty shell comes with some schema errors
+        return _api_failure(answer, kind)  # some schema errors carry an empty response
     response_code = wire.scalar(response.get("responseCode"))
     if response_code is None:
         return Unknown(reason="a transaction response without a readable code")
@@ -100,7 +98,7 @@ def _judged(
 
 
 def _refuses_account(response: dict[str, Any], response_code: str, reason: str | None) -> bool:
-    """Whether our account was refused before a transaction was made of what was asked."""
+    """Return whether our account was refused before a transaction was made."""
     return (
         response_code == "3"
         and reason == reason_meanings.ACCOUNT_REFUSED_REASON
@@ -141,7 +139,7 @@ def _approved(
 def _voided_before(
     response: dict[str, Any], message: str | None, parent: str | None
 ) -> Approved | Unknown:
-    """A void of what is voided has what it asked for. The answer's own id may be 0."""
+    """Count an already voided transaction as success. The reply's own id may be 0."""
     named = {wire.identifier(response.get(name)) for name in ("transId", "refTransID")}
     if parent is None or not named <= {parent, None}:
         return Unknown(
@@ -201,18 +199,18 @@ def _api_failure(answer: dict[str, Any], kind: Kind) -> Rejected | NotSent | Unk
         code, message = next(each for each in found if each[0] in API_REJECTED)
         word, advice = API_REJECTED[code]
         if word == "transaction_not_found" and kind == "authorize":
-            word, advice = "stored_method_not_found", "other_method"  # all that it can name
+            word, advice = "stored_method_not_found", "other_method"  # the only record it names
         return Rejected(
             code=code, message=message, decline_code=word, retry=reason_meanings.RETRY[advice]
         )
-    said = "; ".join(f"{code} {message}" for code, message in found)
+    text = "; ".join(f"{code} {message}" for code, message in found)
     return Unknown(
-        reason=f"no transaction response: {said}"[:255], code=found[0][0] or None if found else None
+        reason=f"no transaction response: {text}"[:255], code=found[0][0] or None if found else None
     )
 
 
 def account_check(reply: Reply | NotSent | Unknown, reference: str) -> AccountCheck:
-    """What a reply to authenticateTest says of the credentials. Never raises."""
+    """Return what a reply to authenticateTest says about the credentials. Never raises."""
     if not isinstance(reply, Reply):
         return AccountUnreachable(reason=reply.reason)
     answer = wire.decode(reply)
@@ -225,12 +223,12 @@ def account_check(reply: Reply | NotSent | Unknown, reference: str) -> AccountCh
         return AccountAccepted()
     if reason_meanings.api_verdict(code for code, _ in found) != "unknown":
         return AccountRefusal(code=found[0][0], message=found[0][1])
-    said = "; ".join(f"{code} {message}" for code, message in found) or "an answer without a code"
-    return AccountUnreachable(reason=said[:255])
+    text = "; ".join(f"{code} {message}" for code, message in found) or "an answer without a code"
+    return AccountUnreachable(reason=text[:255])
 
 
 def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:
-    """The reason code and text: of the first error, else of the first message."""
+    """Return the code and text of the first error, else of the first message."""
     if errors := response.get("errors"):
         for item in wire.records(errors):
             return wire.scalar(item.get("errorCode")) or "", wire.clean(item.get("errorText"))
@@ -242,7 +240,7 @@ def _reason(response: dict[str, Any]) -> tuple[str | None, str | None]:
 def _answer_fields(
     response: dict[str, Any], reason: str | None, message: str | None
 ) -> dict[str, Any]:
-    """Return the fields of a `ProcessorAnswer` that every transaction response tells."""
+    """Return the `ProcessorAnswer` fields that every transaction response has."""
     brand, last4 = wire.card(response.get("accountType"), response.get("accountNumber"))
     return {
         "transaction_id": wire.identifier(response.get("transId")),
@@ -257,7 +255,7 @@ def _answer_fields(
 
 
 def _prepaid_amount(response: dict[str, Any], currency: str | None) -> int | Unknown | None:
-    """What was approved of a prepaid card, which may be less than was asked."""
+    """Return the amount approved on a prepaid card, which may be less than was asked."""
     prepaid = response.get("prePaidCard") or {}
     approved = prepaid.get("approvedAmount") if isinstance(prepaid, dict) else prepaid
     if approved in (None, "") or currency is None:

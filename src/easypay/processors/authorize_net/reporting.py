@@ -1,7 +1,7 @@
-"""The reporting calls an inquiry makes: pure functions from a question to bytes and from a reply
-to facts.
+"""The reporting calls of an inquiry: pure functions from a question to bytes and from a reply to
+facts.
 
-A reply that cannot be read whole is `Unreadable`: half a list proves nobody absent.
+A reply that cannot be read completely is `Unreadable`: half a list proves nothing absent.
 """
 
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from easypay.processors.authorize_net.messages import authentication
 from easypay.processors.base import Account, NotSent, ProcessorAnswer, Unknown
 
 PAGE_SIZE: Final = 1000
-"""The most that Authorize.Net puts on one page of transactions."""
+"""The most transactions that Authorize.Net puts on one page."""
 
 NO_RECORDS: Final = "I00004"
 NOT_FOUND: Final = "E00040"
@@ -23,7 +23,7 @@ NO_SUCH_PAGE: Final = "E00094"
 
 
 class Unreadable(NamedTuple):
-    """A question that got no usable answer, and why."""
+    """A question without a usable answer, and the reason."""
 
     reason: str
     code: str | None = None
@@ -37,7 +37,7 @@ class Summary(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One page of a transaction list. Times are Unix milliseconds, None where unreadable."""
+    """A page of a transaction list. Times are Unix milliseconds, None if unreadable."""
 
     items: list[Summary]
     lines: int
@@ -47,7 +47,7 @@ class Page(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One settled batch. `settled_ms` (Unix milliseconds) and `state` are None where unreadable."""
+    """A settled batch. `settled_ms` (Unix milliseconds) and `state` are None if unreadable."""
 
     batch_id: str
     settled_ms: int | None
@@ -55,21 +55,21 @@ class Batch(NamedTuple):
 
     @property
     def closed(self) -> bool:
-        """Nothing enters or leaves it any more."""
+        """Whether no transaction enters or leaves it any more."""
         return self.state == "settledSuccessfully"
 
     @property
     def settling(self) -> bool:
-        """As far as we know, transactions may still enter it."""
+        """Whether, as far as we know, transactions may still enter it."""
         return self.state not in ("settledSuccessfully", "settlementError")
 
 
 class Details(NamedTuple):
-    """One transaction as Authorize.Net now sees it. Amounts are its own, not yet converted."""
+    """A transaction as Authorize.Net sees it now. Amounts are as received, not yet converted."""
 
     transaction_id: str
     answer: ProcessorAnswer
-    """What it says of the transaction; `code` and `message` are the response reason's."""
+    """What the processor reports; `code` and `message` are those of the response reason."""
     parent_id: str | None
     status: str
     type: str | None
@@ -79,7 +79,7 @@ class Details(NamedTuple):
     auth_amount: object
     settle_amount: object
     filter_action: str | None
-    """What a fraud filter did with it, as `authAndHold`."""
+    """What a fraud filter did, such as `authAndHold`."""
 
     @property
     def reason_code(self) -> str | None:
@@ -90,14 +90,14 @@ class Details(NamedTuple):
 def unsettled_list(
     account: Account, reference: str, page: int, status: Literal["pendingApproval"] | None = None
 ) -> bytes:
-    """Transactions not yet in a batch, newest first; or, with a status, those held for review."""
+    """Request the transactions in no batch, newest first; with a status, those held for review."""
     fields: dict[str, object] = {} if status is None else {"status": status}
     fields |= _newest_first(page)
     return _request("getUnsettledTransactionListRequest", account, reference, fields)
 
 
 def batch_list(account: Account, reference: str, span_ms: tuple[int, int] | None = None) -> bytes:
-    """Batches settled in a span of at most 31 days; without one, in their last 24 hours."""
+    """Request the batches settled in a span of at most 31 days, or in their last 24 hours."""
     fields: dict[str, object] = {}
     if span_ms is not None:
         fields = {
@@ -108,19 +108,19 @@ def batch_list(account: Account, reference: str, span_ms: tuple[int, int] | None
 
 
 def batch_transactions(account: Account, reference: str, batch_id: str, page: int) -> bytes:
-    """The transactions of one settled batch."""
+    """Request the transactions of one settled batch."""
     fields = {"batchId": batch_id, **_newest_first(page)}
     return _request("getTransactionListRequest", account, reference, fields)
 
 
 def transaction_details(account: Account, reference: str, transaction_id: str) -> bytes:
-    """Everything about one transaction."""
+    """Request everything about one transaction."""
     fields: dict[str, object] = {"transId": transaction_id}
     return _request("getTransactionDetailsRequest", account, reference, fields)
 
 
 def read_page(reply: Reply | NotSent | Unknown, reference: str) -> Page | Unreadable:
-    """A page of a transaction list; an empty one where there are no records."""
+    """Read a page of a transaction list; it is empty if there are no records."""
     answer = _answer(reply, reference)
     if isinstance(answer, Unreadable):
         return answer
@@ -147,7 +147,7 @@ def read_page(reply: Reply | NotSent | Unknown, reference: str) -> Page | Unread
 
 
 def read_batches(reply: Reply | NotSent | Unknown, reference: str) -> list[Batch] | Unreadable:
-    """Settled batches; none where there are no records."""
+    """Read the settled batches; there are none if there are no records."""
     answer = _answer(reply, reference)
     if isinstance(answer, Unreadable):
         return answer
@@ -172,7 +172,7 @@ def read_batches(reply: Reply | NotSent | Unknown, reference: str) -> list[Batch
 def read_details(
     reply: Reply | NotSent | Unknown, reference: str, transaction_id: str
 ) -> Details | Unreadable:
-    """The transaction asked for; `code` is E00040 where Authorize.Net does not know it."""
+    """Read the requested transaction; `code` is E00040 if Authorize.Net does not know it."""
     answer = _answer(reply, reference)
     if isinstance(answer, Unreadable):
         return answer
@@ -210,7 +210,7 @@ def read_details(
 
 
 def _paid_with(payment: object) -> tuple[str | None, str | None]:
-    """The card's brand, and the last four digits of the card or bank account."""
+    """Return the card's brand, and the last four digits of the card or bank account."""
     if not isinstance(payment, dict):
         return None, None
     for element, number in (("creditCard", "cardNumber"), ("bankAccount", "accountNumber")):
@@ -241,13 +241,13 @@ def _answer(reply: Reply | NotSent | Unknown, reference: str) -> dict[str, Any] 
         return Unreadable("the reply carries another reference")
     ok, found = wire.top_level(answer)
     if not ok:
-        said = "; ".join(f"{code} {message}" for code, message in found)
-        return Unreadable(f"refused: {said}"[:255], found[0][0] if found else None)
+        text = "; ".join(f"{code} {message}" for code, message in found)
+        return Unreadable(f"refused: {text}"[:255], found[0][0] if found else None)
     return answer
 
 
 def _listed(answer: dict[str, Any], name: str) -> list[Any] | Unreadable:
-    """The list of that name. That there is none counts only where the reply says so."""
+    """Return the list of that name. A missing one is empty only if the reply says so."""
     listed = answer.get(name)
     if listed is None:
         _, found = wire.top_level(answer)

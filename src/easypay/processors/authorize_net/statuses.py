@@ -1,8 +1,8 @@
-"""What a transaction's status means for each kind of operation: one table, and nothing else.
+"""What a transaction's status means for each kind of operation: one table.
 
-The statuses are those that getTransactionDetails gives. An own transaction (sale, authorization,
-refund, a held one under review) is judged by its own status, a capture and a void by that of the
-transaction they change. The last column is the payment that a refund returns.
+The statuses are those of getTransactionDetails. A sale, an authorization, a refund and a held
+transaction are judged by their own status, a capture and a void by that of the transaction they
+change. The last column is for the payment that a refund returns.
 """
 
 from collections.abc import Mapping
@@ -20,17 +20,17 @@ COLUMNS: Final[tuple[Column, ...]] = (*KINDS, "payment")
 
 MEANINGS: Final[Mapping[Meaning | PaymentMeaning, str]] = {
     "done": "done, if the amount agrees",
-    "part": "approved in part, the rest not asked for yet",
+    "part": "approved in part, the rest not requested yet",
     "held": "held for review",
     "declined": "declined",
     "gone": "voided or expired: no money moves",
-    "by_code": "as its response and reason codes say",
+    "by_code": "decided by its response and reason codes",
     "absent": "not done (yet)",
-    "impossible": "not done, and it no longer can be",
-    "unclear": "settles nothing: ask again",
-    "voided": "the money went back by a void",
-    "unsettled": "taken, and a void can still undo it",
-    "settling": "on its way: too late for a void, too early for a refund",
+    "impossible": "not done, and no longer possible",
+    "unclear": "proves nothing: inquire again",
+    "voided": "voided: the money was returned",
+    "unsettled": "captured, and a void is still possible",
+    "settling": "too late for a void, too early for a refund",
     "other": "not voided; a refusal to refund it stands",
 }
 
@@ -70,16 +70,16 @@ def _read() -> dict[str, dict[str, str]]:
 
 
 STATUSES: Final = _read()
-"""Every status Authorize.Net has a name for, and its meaning by column."""
+"""Each status that Authorize.Net names, and its meaning by column."""
 
 
 def meaning(status: str, kind: Kind) -> Meaning:
-    """Return what a status says of one kind of operation; `unclear` for an unknown status."""
+    """Return what a status means for one kind of operation; `unclear` for an unknown status."""
     found = STATUSES.get(status)
     return "unclear" if found is None else cast(Meaning, found[kind])
 
 
 def payment_meaning(status: str) -> PaymentMeaning:
-    """Return what a status says of the payment that a refund returns."""
+    """Return what a status means for the payment that a refund returns."""
     found = STATUSES.get(status)
     return "unclear" if found is None else cast(PaymentMeaning, found["payment"])

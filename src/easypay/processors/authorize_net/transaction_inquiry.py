@@ -1,7 +1,7 @@
-"""What became of one transaction: asks for its details, and has `evidence` judge them.
+"""Find what happened to one transaction: request its details, and have `evidence` judge them.
 
-Used by a pass, for what it meets in the lists, and by an inquiry, for the parent that a capture, a
-void or a review changes. Raises nothing for what the network or the processor does.
+A pass uses this for what the lists name, an inquiry for the parent that a capture, a void or a
+review changes. Raises nothing for what the network or the processor does.
 """
 
 from time import monotonic
@@ -33,11 +33,11 @@ from easypay.processors.base import (
 )
 
 CALL_S: Final = 20.0
-"""The longest that one call may take: one that hangs does not use up the time of all others."""
+"""The limit of one call, so that one that hangs does not use up the time of the others."""
 
 
 class Transactions:
-    """The questions to one account, all under one deadline."""
+    """Asks about one account's transactions, all under one deadline."""
 
     def __init__(self, client: HttpClient, account: Account, deadline: Deadline) -> None:
         self.account = account
@@ -49,18 +49,18 @@ class Transactions:
         return await self._client.post(self.account.url, question, deadline)
 
     async def own(self, request: InquiryRequest, transaction_id: str, where: str) -> Finding:
-        """A sale, an authorization or a refund, by the transaction that carries its reference."""
+        """Judge a sale, authorization or refund by the transaction that carries its reference."""
         details = await self._details(request, transaction_id)
         if isinstance(details, Unreadable):
             return Inconclusive(reason=f"found ({where}), but details: {details.reason}")
         finding = evidence.judge_own(request, details)
         if isinstance(finding, ApprovedInPart):
-            return await self._give_back(request, finding)
+            return await self._void_part(request, finding)
         return finding
 
     async def shown(self, request: InquiryRequest, transaction_id: str) -> Finding:
-        """The same of a transaction that a person names. It must say that it is ours, and nothing
-        is given back of it."""
+        """Judge a transaction that a person names. It must carry our reference, and a partial
+        approval is not voided."""
         details = await self._details(request, transaction_id)
         if isinstance(details, Unreadable):
             return Inconclusive(reason=f"its details cannot be read: {details.reason}")
@@ -73,14 +73,14 @@ class Transactions:
         return finding
 
     async def changed(self, request: InquiryRequest) -> Finding:
-        """A capture, a void or a review has been done when the transaction it changes says so."""
+        """Judge a capture, a void or a review by the transaction that it changes."""
         details = await self._parent(request)
         if isinstance(details, Inconclusive):
             return details
         return evidence.judge(request, details)
 
     async def voided_instead(self, request: InquiryRequest, absent: Absent) -> Finding:
-        """A whole refund that is in no list may have been made as a void of its payment."""
+        """Judge a full refund that is in no list: it may have been made as a void."""
         details = await self._parent(request)
         if isinstance(details, Inconclusive):
             return details
@@ -99,8 +99,8 @@ class Transactions:
         question = reporting.transaction_details(self.account, reference, transaction_id)
         return reporting.read_details(await self.ask(question), reference, transaction_id)
 
-    async def _give_back(self, request: InquiryRequest, part: ApprovedInPart) -> Finding:
-        """Voids what was approved of a payment that wants the whole or nothing."""
+    async def _void_part(self, request: InquiryRequest, part: ApprovedInPart) -> Finding:
+        """Void a partial approval: the payment is all or nothing."""
         void = VoidRequest(
             account=self.account,
             reference=request.reference,
@@ -112,7 +112,7 @@ class Transactions:
             kind="void",
             parent=void.transaction_id,
         )
-        outcome = partial_approvals.given_back(part.approved, voided, request.currency)
+        outcome = partial_approvals.after_void(part.approved, voided, request.currency)
         if isinstance(outcome, Unknown):
             return Inconclusive(reason=outcome.reason)
         return Found(outcome=outcome, evidence=f"{part.evidence}; voided")

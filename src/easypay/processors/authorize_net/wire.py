@@ -1,8 +1,8 @@
-"""Reading what comes over the wire: a body into an object, and its scalars one by one.
+"""Read what comes over the wire: a body into an object, and its scalars one by one.
 
-Pure, and unable to raise: whatever is not what it should be is None, or `Unknown` for a body.
-Every text that leaves here can be stored, in text and in jsonb, and shown: PostgreSQL takes no NUL
-and UTF-8 no half of a surrogate pair, and a reply that cannot be recorded would never be done with.
+Pure, and never raises: whatever is not what it should be becomes None, or `Unknown` for a body.
+Every text returned can be stored, as text and jsonb, and shown: PostgreSQL takes no NUL and UTF-8
+no half of a surrogate pair, and a reply that cannot be recorded would stay open forever.
 """
 
 import json
@@ -19,7 +19,7 @@ from easypay.processors.base import Unknown
 BRANDS: Final = {
     "Visa": "visa",
     "MasterCard": "mastercard",
-    "Mastercard": "mastercard",  # the reference's spelling; the schema's is the other
+    "Mastercard": "mastercard",  # the reference's spelling; the schema uses the other
     "AmericanExpress": "amex",
     "Discover": "discover",
     "JCB": "jcb",
@@ -28,7 +28,7 @@ BRANDS: Final = {
     "UnionPay": "unionpay",
 }
 
-# What nearly every reply says; nothing in it to clean.
+# The texts of nearly all replies; nothing in them to clean.
 _PLAIN: Final = frozenset(
     {"This transaction has been approved.", "This transaction has been declined.", "Successful."}
 )
@@ -40,13 +40,13 @@ _LONGEST_READ: Final = 4096
 _QUOTE_BEGINS: Final = re.compile(r"The value (?:&#39;|')")
 _QUOTE_ENDS: Final = "&#39; is invalid", "' is invalid"
 _MOST_MESSAGES: Final = 20
-"""So many messages of a reply are read as texts. A real one has a few, and all codes count."""
+"""The messages of a reply that are read as texts. A real one has a few. All codes count."""
 _UNPRINTED: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _LONG_NUMBER: Final = re.compile(r"[0-9](?:[ -]?[0-9]){11,}")
 
 
 def decode(reply: Reply) -> dict[str, Any] | Unknown:
-    """A reply's JSON object, or why there is none. Only the body counts, not its content type."""
+    """Return a reply's JSON object, or why there is none. The content type is ignored."""
     if reply.status != 200:
         return Unknown(reason=f"HTTP status {reply.status}")
     body = reply.body.removeprefix(_BOM)
@@ -61,8 +61,8 @@ def decode(reply: Reply) -> dict[str, Any] | Unknown:
 
 
 def _decode_odd(body: bytes) -> Any:
-    """JSON with half of a surrogate pair in a text, as when an emoji was cut in two. What the reply
-    says of the money is as plain as ever."""
+    """Decode JSON with half of a surrogate pair in a text, as from an emoji cut in two. The rest
+    of the reply is valid."""
     return json.loads(body.decode(), parse_float=str, parse_constant=_refuse_constant)
 
 
@@ -71,7 +71,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def top_level(answer: dict[str, Any]) -> tuple[bool, list[tuple[str, str]]]:
-    """Whether the API says Ok, and its (code, text) messages."""
+    """Return whether the API says Ok, and its (code, text) messages."""
     messages = answer.get("messages")
     if not isinstance(messages, dict):
         return False, []
@@ -89,14 +89,14 @@ def top_level(answer: dict[str, Any]) -> tuple[bool, list[tuple[str, str]]]:
 
 
 def records(value: object) -> list[dict[str, Any]]:
-    """A list of objects; a lone object counts as a list of one."""
+    """Return a list of objects; a lone object counts as a list of one."""
     if isinstance(value, dict):
         return [value]
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def scalar(value: object) -> str | None:
-    """A code, which comes as text in one message and as a number in another."""
+    """Return a code, which is text in some messages and a number in others."""
     if isinstance(value, str):
         return short(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -105,7 +105,7 @@ def scalar(value: object) -> str | None:
 
 
 def short(value: object, limit: int = 20) -> str | None:
-    """A short text, or None when it is empty, longer than `limit` or not text."""
+    """Return a short text; None if it is empty, longer than `limit` or not text."""
     if not isinstance(value, str) or len(value) > limit:
         return None
     if value.isprintable():
@@ -114,7 +114,7 @@ def short(value: object, limit: int = 20) -> str | None:
 
 
 def printable(value: object, limit: int) -> str:
-    """Anything as a text of at most `limit` characters that can be stored and shown."""
+    """Return anything as text of at most `limit` characters that can be stored and shown."""
     if isinstance(value, int) and not -(10**20) < value < 10**20:
         return "(number)"
     text = value if isinstance(value, str) else str(value)
@@ -123,16 +123,16 @@ def printable(value: object, limit: int) -> str:
 
 
 def auth_code(value: object) -> str | None:
-    """The issuer's approval: six characters, and never as many as a card number has."""
+    """Return the approval code: six characters, always fewer than a card number has."""
     return short(value, 12)
 
 
 def network_id(value: object) -> str | None:
-    """The card network's id of a transaction. One of digits has fifteen."""
+    """Return the card network's id of a transaction. An id of digits has fifteen."""
     found = short(value, 255)
     if found is None or len(found) <= 15:
         return found
-    # A card number takes at least thirteen characters in a row, none of them a letter. In a text of
+    # A card number is at least thirteen characters in a row, none of them a letter. In a text of
     # at most 25 characters, each such run includes the middle.
     middle = found[-13:13]
     if middle.isascii() and middle.upper() != middle.lower():
@@ -141,12 +141,12 @@ def network_id(value: object) -> str | None:
 
 
 def letter(value: object) -> str | None:
-    """An AVS or CVV result as theirs: one letter."""
+    """Return an AVS or CVV result as received: one letter."""
     return short(value, 1)
 
 
 def identifier(value: object) -> str | None:
-    """A transaction id: digits, and not 0, which stands for "none"."""
+    """Return a transaction id: digits. 0 stands for "none"."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if 0 < value < 10**20 else ""
     if not isinstance(value, str) or not value.isascii() or not value.isdigit():
@@ -155,7 +155,7 @@ def identifier(value: object) -> str | None:
 
 
 def amount_minor(value: object, currency: str) -> int | None:
-    """`"12.50"`, `12.50` and `12` of USD, in cents; None when it is not an exact amount."""
+    """Return `"12.50"`, `12.50` or `12` USD in cents; None if it is not an exact amount."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**12:
         value = str(value)
     if not isinstance(value, str) or not _AMOUNT.fullmatch(value) or currency not in EXPONENT:
@@ -167,14 +167,14 @@ def amount_minor(value: object, currency: str) -> int | None:
 
 
 def card(brand: object, number: object) -> tuple[str | None, str | None]:
-    """Our word for the brand, and the last four digits of `XXXX1111`."""
+    """Return our word for the brand, and the last four digits of `XXXX1111`."""
     digits = number[-4:] if isinstance(number, str) else ""
     last4 = digits if len(digits) == 4 and digits.isascii() and digits.isdigit() else None
     return BRANDS.get(brand) if isinstance(brand, str) else None, last4
 
 
 def clean(value: object) -> str | None:
-    """Their text, short, and without what it may quote: schema errors repeat the offending
+    """Return their text, shortened and without quotations: schema errors repeat the offending
     value, which can be a card number, a card code or a key."""
     if not isinstance(value, str):
         return None
@@ -185,11 +185,11 @@ def clean(value: object) -> str | None:
 
 
 def _without_quoted(text: str) -> str:
-    """Without what stands between the first quote and the last: in one pass, whatever it holds."""
+    """Remove everything from the first quote to the last, in one pass."""
     begins = _QUOTE_BEGINS.search(text)
     if begins is None:
         return text
     at, end = max((text.rfind(each, begins.end()), each) for each in _QUOTE_ENDS)
-    if at < 0:  # it quotes nothing, or something so long that its end was cut off
+    if at < 0:  # no quotation, or one so long that its end was cut off
         return text if len(text) < _LONGEST_READ else text[: begins.start()]
     return f"{text[: begins.start()]}The value is invalid{text[at + len(end) :]}"
