@@ -1,4 +1,4 @@
-"""A task of the process that fails is begun again, and says so."""
+"""A task of the process that fails is restarted, and logs it."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ import pytest
 from easypay.server.background import kept_running
 
 
-async def test_a_task_that_fails_is_begun_again_aloud(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_task_that_fails_is_restarted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     begun = asyncio.Event()
     failures = [OSError(24, "Too many open files")]
 

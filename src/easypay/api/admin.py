@@ -23,8 +23,7 @@ Scope = Literal["payments:read", "payments:write", "refunds:write"]
 
 
 class CreateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A new merchant. No two merchants have the same name, whatever its case; blanks around it are
-    dropped."""
+    """A new merchant. Names are unique, ignoring case; blanks around them are removed."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     currencies: list[str] = msgspec.field(default_factory=lambda: ["USD"])

@@ -1,4 +1,4 @@
-"""Child processes of `easypay up`: started, restarted with patience, stopped, never orphaned."""
+"""Child processes of `easypay up`: started, restarted with delays, stopped, never orphaned."""
 
 import asyncio
 import json
@@ -17,11 +17,11 @@ from easypay.db import postgres_binaries
 FIRST_DELAY_S: Final = 0.25
 LONGEST_DELAY_S: Final = 10.0
 STEADY_AFTER_S: Final = 30.0
-"""A child that ran this long gets the first, short delay again."""
+"""A child that ran this long is restarted after the first, short delay again."""
 
 
 class Child:
-    """One program that should be running, and the log file it writes to."""
+    """A program that is kept running, and its log file."""
 
     def __init__(
         self,
@@ -48,20 +48,20 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Of the running process; None between two."""
+        """The id of the running process; None between two."""
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if running and self._process else None
 
     async def start(self) -> None:
-        """Starts it, and from then on starts it again whenever it ends."""
+        """Start the program, and restart it whenever it ends."""
         await self._spawn()
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     async def stop(self, patience_s: float) -> None:
-        """SIGTERM, and SIGKILL when that took longer than `patience_s`. Safe to call twice."""
+        """Send SIGTERM, and SIGKILL after `patience_s`. Safe to call twice."""
         self._stopping = True
         if self._keeper is not None and self.pid is None:
-            self._keeper.cancel()  # it waits to start the next one
+            self._keeper.cancel()  # it is waiting to restart the program
         self.signal(signal.SIGTERM)
         process = self._process
         if process is None:
@@ -74,16 +74,16 @@ class Child:
             await process.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the process, if there is one."""
+        """Send a signal to the process, if there is one."""
         if self.pid is not None and self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     def last_words(self) -> str:
-        """The end of its log, for a message to a person."""
+        """Return the end of its log, for a message to a person."""
         with suppress(OSError):
             lines = self.log_path.read_text(errors="replace").strip().splitlines()
-            return lines[-1] if lines else "nothing in its log"
+            return lines[-1] if lines else "its log is empty"
         return "it has no log"
 
     async def _spawn(self) -> None:
@@ -95,7 +95,7 @@ class Child:
                 stderr=log,
                 env=dict(self._environment),
                 pass_fds=self._inherit,
-                start_new_session=True,  # Ctrl-C reaches the supervisor only, which goes in order
+                start_new_session=True,  # Ctrl-C reaches only the supervisor, which stops in order
             )
         self._on_start()
 
@@ -120,7 +120,7 @@ class Child:
 
 
 def remember(path: Path, pids: Sequence[int]) -> None:
-    """Notes the running children, each with its birth, for the next start after a crash."""
+    """Write down the running children, each with its birth, for the next start after a crash."""
     noted = [{"pid": pid, "born": birth} for pid in pids if (birth := born(pid))]
     aside = path.with_suffix(".new")
     aside.write_text(json.dumps(noted))
@@ -128,7 +128,7 @@ def remember(path: Path, pids: Sequence[int]) -> None:
 
 
 def stop_leftovers(path: Path) -> None:
-    """Ends children that outlived a killed supervisor, and no one else: pids are reused."""
+    """End children that outlived a killed supervisor, and nothing else: pids are reused."""
     try:
         noted = [(int(child["pid"]), str(child["born"])) for child in json.loads(path.read_text())]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -147,7 +147,7 @@ def stop_leftovers(path: Path) -> None:
 
 
 def born(pid: int) -> str | None:
-    """When a process began, in whatever terms this system has; None when it is no more."""
+    """Return when a process began, in this system's terms; None if it has ended."""
     if sys.platform == "linux":
         try:
             text = Path(f"/proc/{pid}/stat").read_text()

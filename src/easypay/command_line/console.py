@@ -1,4 +1,4 @@
-"""What all commands share: their common options, how they print, how they fail."""
+"""Shared by all commands: common options, printing, errors."""
 
 import asyncio
 import sys
@@ -17,19 +17,19 @@ Wide = Annotated[
     bool, typer.Option("--wide", help="Show every column, even if the lines do not fit.")
 ]
 _LONGEST_WORD: Final = 40
-"""Characters; a longer word may be broken in a table. The longest id has 37."""
+"""Characters. A table may break a longer word; the longest id has 37."""
 
 
 class Columns(NamedTuple):
-    """A table for people: all its columns, and those that a narrow terminal leaves out, the least
-    important first. The others are always shown."""
+    """The columns of a table for people. A narrow terminal omits those of `left_out_first`, the
+    least important first; the others are always shown."""
 
     names: tuple[str, ...]
     left_out_first: tuple[str, ...] = ()
 
 
 def new_group(help_text: str, name: str | None = None, *, completion: bool = False) -> typer.Typer:
-    """A group of commands that explains itself. `completion`: it can install itself in a shell."""
+    """Return a group of commands. `completion`: it can install shell completion."""
     return typer.Typer(
         name=name,
         help=help_text,
@@ -41,22 +41,22 @@ def new_group(help_text: str, name: str | None = None, *, completion: bool = Fal
 
 
 def fail(line: str) -> NoReturn:
-    """Ends the program with one clear line on standard error and status 1."""
+    """Exit with one clear line on standard error and status 1."""
     print(f"easypay: {line}", file=sys.stderr)  # noqa: T201
     sys.exit(1)
 
 
 def show(as_json: bool, value: Any, text: str) -> None:
-    """Prints a result: the API's JSON for scripts, a sentence for people."""
+    """Print a result: the API's JSON for scripts, a sentence for people."""
     print(to_json(value) if as_json else text)  # noqa: T201
 
 
 def show_rows(
     as_json: bool, rows: Sequence[Any], columns: Columns, none: str, *, wide: bool = False
 ) -> None:
-    """Prints a list: `{"data": [...]}` for scripts, a table of some columns for people.
+    """Print a list: `{"data": [...]}` for scripts, a table of some columns for people.
 
-    In a terminal the table leaves columns out until it fits and names them; `wide` keeps all.
+    In a terminal the table omits columns until it fits, and names them; `wide` keeps all.
     """
     if as_json:
         print(to_json({"data": rows}))  # noqa: T201
@@ -84,10 +84,10 @@ def show_rows(
 def column_widths(
     columns: Columns, cells: Sequence[Mapping[str, str]], limit: int | None
 ) -> dict[str, int]:
-    """The columns to show and their widths, at most `limit` characters with their borders.
+    """Return the columns to show and their widths, at most `limit` characters with borders.
 
-    No column is narrower than its longest word, so that no id is ever broken. If what is always
-    shown needs more than `limit`, the table is wider than that.
+    No column is narrower than its longest word, so no id is broken. If the columns that are always
+    shown need more than `limit`, the table is wider.
     """
     from rich.cells import cell_len
 
@@ -110,19 +110,19 @@ def column_widths(
 
 
 def _table_width(widths: Mapping[str, int]) -> int:
-    """With a blank on both sides of each column, and a border between them and at both ends."""
+    """Return the width with a blank on both sides of each column, and all borders."""
     return sum(widths.values()) + 3 * len(widths) + 1
 
 
 def to_json(value: Any) -> str:
-    """One line of JSON."""
+    """Return one line of JSON."""
     import msgspec
 
     return msgspec.json.encode(value).decode()
 
 
 def in_database(data_dir: Path, work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
-    """Runs `work(connection, vault)` on the database of the environment or the data directory."""
+    """Run `work(connection, vault)` on the database of the environment or the data directory."""
     from easypay.command_line.data_dir import DataDirectory
     from easypay.merchants.vault import Vault
 
@@ -141,7 +141,7 @@ def in_database(data_dir: Path, work: Callable[[Any, Any], Awaitable[Any]]) -> A
 
 
 def run_async(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Runs it to its end; what a person can solve becomes one clear line."""
+    """Run to the end; turn an error that a person can solve into one clear line."""
     import asyncpg
 
     from easypay.errors import EasyPayError

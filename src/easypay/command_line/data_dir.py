@@ -1,8 +1,8 @@
-"""What `easypay up` keeps in its data directory, and what the environment says instead.
+"""The data directory of `easypay up`, and the environment variables that replace its content.
 
 postgres/       the embedded cluster             log/        one file per program
 secrets.json    keys, made once (mode 0600)      lock        held while `up` runs
-demo.json       how to reach it all (0600)       children.json  who to stop after a crash
+demo.json       addresses and keys (0600)        children.json  processes to end after a crash
 """
 
 import fcntl
@@ -17,15 +17,15 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LONGEST_LOG: Final = 16 * 1024 * 1024
-"""Bytes; a longer one is put aside (`.1`) at the next start."""
+"""Bytes. A longer log is renamed (`.1`) at the next start."""
 
 
 class DataDirectoryError(Exception):
-    """The data directory cannot be used as it is, said in one line."""
+    """The data directory cannot be used; the message is one line."""
 
 
 class Environment(BaseSettings):
-    """The variables that stand in for what a data directory holds or `up` would make."""
+    """The variables that replace what a data directory holds or `up` would make."""
 
     model_config = SettingsConfigDict(
         env_prefix="EASYPAY_", frozen=True, extra="ignore", str_strip_whitespace=True
@@ -47,7 +47,7 @@ class Environment(BaseSettings):
 
 
 class Access(NamedTuple):
-    """Enough to administer a gateway's database."""
+    """What is needed to administer a gateway's database."""
 
     database_url: str
     encryption_key: str
@@ -64,12 +64,12 @@ class DataDirectory:
         self._lock: IO[str] | None = None
 
     def open(self) -> None:
-        """Makes the directory and holds it for this process.
+        """Make the directory and lock it for this process.
 
         Raises DataDirectoryError: no permission, not a directory, another `up` uses it.
         """
         try:
-            # Root's stand-in for PostgreSQL must pass through; nobody else can list or read.
+            # Under root, PostgreSQL's own user must pass through; others can neither list nor read.
             mode = 0o711 if os.geteuid() == 0 else 0o700
             self.path.mkdir(mode=mode, parents=True, exist_ok=True)
             (self.path / "log").mkdir(mode=0o700, exist_ok=True)
@@ -93,81 +93,81 @@ class DataDirectory:
             ) from None
 
     def close(self) -> None:
-        """Lets another `up` have the directory."""
+        """Release the directory for another `up`."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def log_path(self, name: str) -> Path:
-        """Where one program logs; put aside first when it has grown long."""
+        """Return where a program logs. A log that has grown long is renamed first."""
         path = self.path / "log" / f"{name}.log"
         if path.exists() and path.stat().st_size > LONGEST_LOG:
             path.replace(path.with_suffix(".log.1"))
         return path
 
     def metrics_path(self) -> Path:
-        """Where the gateways count together; empty at each start, as counters begin at zero."""
+        """Return where the gateways count together. Empty at each start: counters begin at zero."""
         path = self.path / "metrics"
         shutil.rmtree(path, ignore_errors=True)
         return path
 
     def secrets(self) -> dict[str, str]:
-        """The keys kept here, made at the first call. Raises DataDirectoryError if unreadable."""
+        """Return the keys, made at the first call. Raises DataDirectoryError if unreadable."""
         try:
-            kept: dict[str, str] = json.loads(self._secrets_path.read_text())
+            saved: dict[str, str] = json.loads(self._secrets_path.read_text())
         except FileNotFoundError:
             from easypay.merchants.vault import new_encryption_key
 
-            kept = {
+            saved = {
                 "encryption_key": new_encryption_key(),
                 "admin_key": f"ep_admin_{secrets.token_urlsafe(32)}",
             }
-            self.keep_secrets(kept)
+            self.keep_secrets(saved)
         except (OSError, ValueError) as error:
             raise DataDirectoryError(f"cannot read {self._secrets_path}: {error}") from None
-        return kept
+        return saved
 
-    def keep_secrets(self, kept: dict[str, str]) -> None:
-        """Replaces the keys, whole or not at all."""
-        _write_private(self._secrets_path, kept)
+    def keep_secrets(self, saved: dict[str, str]) -> None:
+        """Replace the keys, completely or not at all."""
+        _write_private(self._secrets_path, saved)
 
     def write_demo(self, demo: dict[str, Any]) -> None:
-        """Says how to reach the running stack, in a file for its owner only."""
+        """Write how to reach the running stack to a file that only its owner can read."""
         _write_private(self.demo_path, demo)
 
     def access(self) -> Access:
-        """The database and key to administer: the environment's, else this directory's.
+        """Return the database and key to administer: the environment's, else this directory's.
 
-        Raises LookupError, in one line, where neither knows them.
+        Raises LookupError, in one line, if neither has them.
         """
         key = Environment().encryption_key
         return Access(
             self.database_url(),
-            key.get_secret_value() if key else self._kept(self._secrets_path, "encryption_key"),
+            key.get_secret_value() if key else self._saved(self._secrets_path, "encryption_key"),
         )
 
     def database_url(self) -> str:
-        """As `access`, for work that needs no key."""
+        """Return the database, as `access` does, for work without a key."""
         url = Environment().database_url
-        return url.get_secret_value() if url else self._kept(self.demo_path, "database_url")
+        return url.get_secret_value() if url else self._saved(self.demo_path, "database_url")
 
     def processor_url(self, mode: str) -> str:
-        """Where the keys of a mode lead: as the environment says, the simulator that runs here, or
-        the processor's own address."""
+        """Return the address for the keys of a mode: the environment's, the simulator's if one runs
+        here, else the processor's own."""
         from easypay.settings import PRODUCTION_URL, SANDBOX_URL
 
-        said = Environment()
+        environment = Environment()
         if mode == "live":
-            return said.authorize_net_live_url or PRODUCTION_URL
-        if said.authorize_net_test_url or said.database_url:
-            return said.authorize_net_test_url or SANDBOX_URL
+            return environment.authorize_net_live_url or PRODUCTION_URL
+        if environment.authorize_net_test_url or environment.database_url:
+            return environment.authorize_net_test_url or SANDBOX_URL
         try:
             simulator = json.loads(self.demo_path.read_text()).get("simulator_url")
         except (OSError, ValueError):
             simulator = None
         return f"{simulator}/xml/v1/request.api" if simulator else SANDBOX_URL
 
-    def _kept(self, path: Path, name: str) -> str:
+    def _saved(self, path: Path, name: str) -> str:
         try:
             return str(json.loads(path.read_text())[name])
         except (OSError, ValueError, KeyError):
@@ -178,7 +178,7 @@ class DataDirectory:
 
 
 def what_is_wrong(error: ValidationError) -> str:
-    """The first bad setting, by the name of its variable, without its value."""
+    """Return the first bad setting: its variable and what is wrong, without its value."""
     first = error.errors(include_input=False, include_url=False)[0]
     name = "_".join(str(part) for part in first["loc"]).upper()
     return f"EASYPAY_{name}: {first['msg'].lower()}"

@@ -1,4 +1,4 @@
-"""The demo merchant of `easypay up`: made once, found again, with a key that still works."""
+"""The demo merchant of `easypay up`: created once, reused later, with a key that still works."""
 
 from contextlib import suppress
 from typing import Final
@@ -17,21 +17,21 @@ NAME: Final = "Demo shop"
 
 async def prepare(
     database_url: str,
-    kept: dict[str, str],
+    saved: dict[str, str],
     *,
     encryption_key: str,
     login_id: str,
     transaction_key: str,
 ) -> dict[str, str]:
-    """A merchant that takes USD and raw cards, its test account and one test key.
+    """Make a merchant that takes USD and raw cards, its test account and one test key.
 
-    `kept` is what an earlier start returned. A merchant of that name is used where those of `kept`
-    are not in the database; what is missing is made.
-    Returns `demo_merchant` and `demo_api_key`, to be kept. Raises EasyPayError.
+    `saved`: what an earlier start returned. If the database lacks its merchant, one of the same
+    name is used. What is missing is made.
+    Returns `demo_merchant` and `demo_api_key`, to be saved. Raises EasyPayError.
     """
     connection = await asyncpg.connect(database_url, timeout=10)
     try:
-        merchant_id = await _existing(connection, kept)
+        merchant_id = await _existing(connection, saved)
         if merchant_id is None:
             made = await admin.create_merchant(
                 connection, name=NAME, currencies=("USD",), allow_raw_cards=True
@@ -45,7 +45,7 @@ async def prepare(
             login_id=login_id,
             transaction_key=transaction_key,
         )
-        secret = kept.get("demo_api_key", "")
+        secret = saved.get("demo_api_key", "")
         if not await _works(connection, merchant_id, secret):
             _, secret = await admin.create_key(connection, merchant_id, mode="test", name="demo")
     finally:
@@ -54,11 +54,11 @@ async def prepare(
 
 
 async def _existing(
-    connection: "asyncpg.Connection[asyncpg.Record]", kept: dict[str, str]
+    connection: "asyncpg.Connection[asyncpg.Record]", saved: dict[str, str]
 ) -> UUID | None:
-    merchant_id = ids.parse(ids.MERCHANT, kept.get("demo_merchant", ""))
+    merchant_id = ids.parse(ids.MERCHANT, saved.get("demo_merchant", ""))
     if merchant_id is not None:
-        with suppress(EasyPayError):  # another database than last time
+        with suppress(EasyPayError):  # not the database of last time
             return (await admin.get_merchant(connection, merchant_id)).merchant_id
     return await admin.merchant_named(connection, NAME)
 

@@ -1,8 +1,8 @@
-"""`easypay up`: from nothing to a running stack, and back to nothing on Ctrl-C.
+"""`easypay up`: start a whole stack, and stop it on Ctrl-C.
 
 Order of start: ports, simulator and database, schema, demo merchant, gateways. Order of stop: the
-gateways drain, then the simulator, then the database. Should this process be killed, the kernel
-ends its children (Linux), and the next start ends what is left.
+gateways drain, then the simulator, then the database. If this process is killed, the kernel ends
+its children (Linux), and the next start ends those that are left.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ _CARD: Final = (
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     data_dir: Path
     host: str
@@ -71,7 +71,7 @@ class StartError(Exception):
 
 
 async def run(options: Options) -> int:
-    """Starts everything, runs until a signal, stops everything. Returns the exit status."""
+    """Start everything, run until a signal, stop everything. Returns the exit status."""
     stop_asked = asyncio.Event()
     stack = Stack(options)
 
@@ -91,7 +91,7 @@ async def run(options: Options) -> int:
         if starting.done():
             await starting
             await stopping
-        stack.say("stopping: requests under way are finished first")
+        stack.say("stopping: waiting for requests in flight")
     except (StartError, ClusterError, DataDirectoryError, EasyPayError) as error:
         print(f"easypay: {error}", file=sys.stderr)  # noqa: T201
         status = 1
@@ -122,35 +122,36 @@ class Stack:
         self._metrics_address = ""
 
     def say(self, line: str) -> None:
-        """One line to the person at the terminal."""
-        with suppress(OSError):  # the terminal may be gone; the stack need not be
+        """Print one line for the person at the terminal."""
+        with suppress(OSError):  # the terminal may be gone; the stack continues
             self._console.print(f"easypay: {line}", markup=False, soft_wrap=True)
 
     async def start(self) -> None:
-        """Everything, in order; returns when the gateway is ready to take payments."""
+        """Start everything in order; return when the gateway is ready to take payments."""
         began = time.monotonic()
-        options, said = self._options, self._environment
+        options, environment = self._options, self._environment
         self._directory.open()
         child_processes.stop_leftovers(self._directory.children_path)
         self._listener = _listen("the gateway", options.host, options.port, "--port")
         self._listener.set_inheritable(True)
         api_url = url_of(self._listener)
-        login, key, processor_url = SIMULATOR_LOGIN, SIMULATOR_KEY, said.authorize_net_test_url
+        login, key = SIMULATOR_LOGIN, SIMULATOR_KEY
+        processor_url = environment.authorize_net_test_url
         simulator_url = None
-        if said.authorize_net_login_id or said.authorize_net_transaction_key:
-            login = said.authorize_net_login_id or ""
-            key = _given(said.authorize_net_transaction_key) or ""
+        if environment.authorize_net_login_id or environment.authorize_net_transaction_key:
+            login = environment.authorize_net_login_id or ""
+            key = _secret_text(environment.authorize_net_transaction_key) or ""
             processor_url = processor_url or SANDBOX_URL
             await self._check_account(processor_url, login, key)
         else:
             simulator_url = await self._start_simulator()
             processor_url = f"{simulator_url}/xml/v1/request.api"
-        kept = self._directory.secrets()
-        encryption_key = _given(said.encryption_key) or kept["encryption_key"]
-        admin_key = _given(said.admin_key) or kept["admin_key"]
+        saved = self._directory.secrets()
+        encryption_key = _secret_text(environment.encryption_key) or saved["encryption_key"]
+        admin_key = _secret_text(environment.admin_key) or saved["admin_key"]
         try:
             settings = Settings(
-                database_url=said.database_url or SecretStr(""),
+                database_url=environment.database_url or SecretStr(""),
                 encryption_key=SecretStr(encryption_key),
             )
         except ValidationError as error:
@@ -161,12 +162,12 @@ class Stack:
         try:
             applied = await migrate(local_url)
             found = await demo_merchant.prepare(
-                local_url, kept, encryption_key=encryption_key, login_id=login, transaction_key=key
+                local_url, saved, encryption_key=encryption_key, login_id=login, transaction_key=key
             )
         except (OSError, asyncpg.PostgresError, TimeoutError) as error:
             raise StartError(f"cannot use the database: {error or 'no answer'}") from None
-        if found.items() - kept.items():
-            self._directory.keep_secrets({**kept, **found})
+        if found.items() - saved.items():
+            self._directory.keep_secrets({**saved, **found})
         gateway_environment = {
             "EASYPAY_DATABASE_URL": local_url,
             "EASYPAY_ENCRYPTION_KEY": encryption_key,
@@ -177,8 +178,8 @@ class Stack:
         }
         await self._start_gateways({**os.environ, **gateway_environment})
         if simulator_url:
-            await self._answers(self._simulator, f"{simulator_url}/simulator/livez")
-        await self._answers(self._gateways[0], f"{api_url}/readyz")
+            await self._await_ready(self._simulator, f"{simulator_url}/simulator/livez")
+        await self._await_ready(self._gateways[0], f"{api_url}/readyz")
         reach = {
             "api_url": api_url,
             "api_key": found["demo_api_key"],
@@ -187,10 +188,10 @@ class Stack:
             "database_url": public_url,
         }
         self._directory.write_demo(reach)
-        self._tell(reach, applied, time.monotonic() - began)
+        self._print_summary(reach, applied, time.monotonic() - began)
 
     async def stop(self) -> None:
-        """Gateways, simulator, database, each when the one before has ended. Safe at any point."""
+        """Stop gateways, simulator and database, one after the other. Safe at any point."""
         self._stopping = True
         if self._watch is not None:
             self._watch.cancel()
@@ -206,12 +207,12 @@ class Stack:
         self._directory.close()
 
     def hurry(self) -> None:
-        """A second signal: what is in flight is not waited for."""
+        """Do not wait for requests in flight: a second signal came."""
         for gateway in self._gateways:
             gateway.signal(signal.SIGTERM)
 
     async def _check_account(self, url: str, login: str, key: str) -> None:
-        """Raises StartError where a variable is missing, or the sandbox refuses what they hold."""
+        """Raise StartError if a variable is missing, or the sandbox refuses the credentials."""
         for name, value in zip(_ACCOUNT, (login, key), strict=True):
             if not value:
                 raise StartError(f"{name} is not set: the sandbox needs {' and '.join(_ACCOUNT)}")
@@ -228,7 +229,7 @@ class Stack:
             await processor.close()
 
     def _start_database(self, connections_each: int) -> tuple[str, str]:
-        """The DSN for the gateways and the one for everybody else."""
+        """Return the DSN for the gateways, and the DSN for everybody else."""
         if self._environment.database_url:
             url = self._environment.database_url.get_secret_value()
             return url, url
@@ -242,7 +243,7 @@ class Stack:
         return self._cluster.dsn, self._cluster.tcp_dsn
 
     async def _keep_database(self, cluster: Cluster) -> None:
-        """Starts the server again when it ends by itself."""
+        """Restart the server whenever it ends by itself."""
         delay_s = child_processes.FIRST_DELAY_S
         while not self._stopping:
             await asyncio.sleep(_CHECK_DATABASE_EVERY_S)
@@ -259,7 +260,7 @@ class Stack:
 
     async def _start_simulator(self) -> str:
         options = self._options
-        # It binds for itself; we only look first, to say it in one line, or to pick a port.
+        # The simulator binds by itself. This picks a port, or checks it for a clear error.
         with _listen("the simulator", "127.0.0.1", options.simulator_port, "--simulator-port") as s:
             port = s.getsockname()[1]
         program = [
@@ -300,8 +301,8 @@ class Stack:
     def _workers(self) -> int:
         return self._options.workers or max(1, (os.cpu_count() or 1) // 2)
 
-    async def _answers(self, child: Child | None, url: str) -> None:
-        """Waits for a 200. Raises StartError when the child cannot get there."""
+    async def _await_ready(self, child: Child | None, url: str) -> None:
+        """Wait for a 200. Raises StartError if the child cannot get there."""
         assert child is not None
         give_up_at = time.monotonic() + READY_WITHIN_S
         while await _status(url) != 200:
@@ -309,7 +310,7 @@ class Stack:
                 raise StartError(f"{child.name} does not start: {child.last_words()}")
             await asyncio.sleep(0.02)
 
-    def _tell(self, reach: dict[str, Any], applied: list[str], took_s: float) -> None:
+    def _print_summary(self, reach: dict[str, Any], applied: list[str], took_s: float) -> None:
         if self._options.as_json:
             print(msgspec.json.encode(reach).decode(), flush=True)  # noqa: T201
             return
@@ -343,7 +344,7 @@ class Stack:
 
 
 def curl_line(api_url: str, api_key: str) -> str:
-    """One line for a shell that takes a payment of $25.00, a new one each time."""
+    """Return a shell command that takes a payment of $25.00, a new one each time."""
     return (
         f"curl -sS {api_url}/api/v1/payments -H 'Authorization: Bearer {api_key}'"
         " -H 'Content-Type: application/json'"
@@ -352,7 +353,7 @@ def curl_line(api_url: str, api_key: str) -> str:
     )
 
 
-def _given(secret: Any) -> str | None:
+def _secret_text(secret: Any) -> str | None:
     return None if secret is None else str(secret.get_secret_value())
 
 
@@ -365,17 +366,17 @@ def _listen(what: str, host: str, port: int, flag: str) -> socket.socket:
             f"(choose another with {flag})"
         ) from None
     except OverflowError:
-        raise StartError(f"{flag} is a number from 0 to 65535") from None
+        raise StartError(f"{flag} must be a number from 0 to 65535") from None
 
 
 def _free_address() -> str:
-    """Loopback, with a port that nobody has."""
+    """Return a loopback address with a free port."""
     with listen("127.0.0.1", 0) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 async def _status(url: str) -> int | None:
-    """The status of a GET; None where nobody answers."""
+    """Return the status of a GET; None if nobody answers."""
     host, _, rest = url.removeprefix("http://").partition("/")
     name, _, port = host.rpartition(":")
     try:

@@ -1,1 +1,1 @@
-"""What the gateway says about itself: logs without card data."""
+"""The gateway's logs, metrics and traces, without card data."""

@@ -1,8 +1,8 @@
-"""The canonical log line: one JSON object for each request, with all that is known of it.
+"""The canonical log line: one JSON object per request, with all that is known about it.
 
-Its fields are a fixed list and none holds what a client wrote but the trace's id, which `trace`
-takes only where no card number can be in it. Lines are written once in each turn of the event
-loop, together.
+Its fields are a fixed list. None holds text from the client except the trace id, which `trace`
+accepts only if no card number can be in it. Lines are written together, once per turn of the event
+loop.
 """
 
 import asyncio
@@ -44,14 +44,14 @@ class Line(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
 
 
 class AccessLog:
-    """Writes lines to standard error, or wherever `out` leads."""
+    """Writes lines to standard error, or to `out`."""
 
     def __init__(self, out: IO[bytes] | LogOutput | None = None, *, silent: bool = False) -> None:
         self._out = None if silent else out or standard_error()
         self._waiting: list[bytes] = []
 
     def write(self, line: Line) -> None:
-        """Write it at the end of this turn of the loop."""
+        """Write a line at the end of this turn of the loop."""
         if self._out is None:
             return
         text = _encode(line)
@@ -60,8 +60,8 @@ class AccessLog:
         self._waiting.append(text)
 
     def flush(self) -> None:
-        """Write what is waiting."""
-        lines, self._waiting = self._waiting, []  # where writing fails they are lost, not kept
+        """Write the waiting lines."""
+        lines, self._waiting = self._waiting, []  # if writing fails they are lost, not kept
         if self._out is not None and lines:
             self._out.write(b"\n".join([*lines, b""]))
             self._out.flush()

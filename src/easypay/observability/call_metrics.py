@@ -1,4 +1,4 @@
-"""Stand-ins that measure: a processor and a database pool that count what goes through them."""
+"""Wrappers that measure: a processor and a database pool whose calls are timed and counted."""
 
 import asyncio
 import re
@@ -28,12 +28,12 @@ from easypay.processors.base import (
     VoidRequest,
 )
 
-Came = TypeVar("Came", Outcome, Finding, Passed)
+Result = TypeVar("Result", Outcome, Finding, Passed)
 _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class MeasuredProcessor:
-    """A processor whose every call is timed and counted by its outcome."""
+    """A processor whose calls are timed and counted by outcome."""
 
     def __init__(self, processor: Processor, instruments: Instruments) -> None:
         self.name = processor.name
@@ -89,15 +89,15 @@ class MeasuredProcessor:
     async def close(self) -> None:
         await self._processor.close()
 
-    async def _measured(self, operation: str, call: Awaitable[Came]) -> Came:
+    async def _measured(self, operation: str, call: Awaitable[Result]) -> Result:
         begun = stopwatch()
         outcome = "cancelled"
         try:
-            came = await call
-            outcome = _word(type(came))
-            if isinstance(came, NotSent) and came.account_refusal is not None:
-                self._account_refused.add(came.account_refusal.code)
-            return came
+            result = await call
+            outcome = _word(type(result))
+            if isinstance(result, NotSent) and result.account_refusal is not None:
+                self._account_refused.add(result.account_refusal.code)
+            return result
         finally:
             self._calls.observe(stopwatch() - begun, self.name, operation)
             self._operations.add(operation, outcome)
@@ -105,15 +105,15 @@ class MeasuredProcessor:
 
 @lru_cache(64)
 def _word(kind: type) -> str:
-    """HeldForReview: held_for_review."""
+    """Return `held_for_review` for HeldForReview."""
     return _CAPITAL.sub("_", kind.__name__).lower()
 
 
 class MeasuredPool:
-    """A pool whose statements are timed, named as OpenTelemetry's `db.query.summary` would.
+    """A pool that times its statements, by the name that OpenTelemetry's `db.query.summary` has.
 
-    They run in the order in which they came. asyncpg's own pool gives a connection that is free
-    again to whoever asks next, and sends the one that has waited longest back to the end.
+    Statements run in the order of their arrival. asyncpg's own pool gives a free connection to the
+    next caller, and sends the one that has waited longest back to the end.
     """
 
     def __init__(self, pool: Any, instruments: Instruments) -> None:
@@ -127,10 +127,10 @@ class MeasuredPool:
         self.get_idle_size = pool.get_idle_size
 
     def for_clients(self, patience_s: float) -> "MeasuredPool":
-        """The same pool for those who must not wait longer: then it raises TimeoutError."""
-        theirs = copy(self)
-        theirs._patience_s = patience_s
-        return theirs
+        """Return the same pool with a time limit, after which it raises TimeoutError."""
+        limited = copy(self)
+        limited._patience_s = patience_s
+        return limited
 
     async def fetch(self, sql: str, *arguments: object) -> Any:
         return await self._timed(self._pool.fetch, sql, arguments)
@@ -164,7 +164,7 @@ _TABLE: Final = re.compile(
 
 @lru_cache(512)
 def summary(sql: str) -> str:
-    """`SELECT payments`: the first verb that changes something, or SELECT, and its table."""
+    """Return `SELECT payments`: the first verb that changes something, or SELECT, and its table."""
     verbs = list(_VERB.finditer(sql))
     changing = [verb for verb in verbs if verb[1].upper() != "SELECT"]
     if not verbs:

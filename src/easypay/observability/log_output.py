@@ -1,12 +1,11 @@
-"""Standard error that never blocks: a process whose log nobody reads goes on working.
+"""Standard error that never blocks: a process whose log nobody reads keeps working.
 
-A pipe or terminal that is full takes no more until somebody reads. What it does not take waits in a
-bounded buffer, which is offered again a tenth of a second later; what finds no room is dropped,
-counted, and said once lines get through again.
+A full pipe or terminal takes no more until somebody reads. What it does not take waits in a bounded
+buffer, which is offered again a tenth of a second later. Lines that find no room are dropped,
+counted, and reported once lines get through again.
 
-The way of not blocking must be ours alone: O_NONBLOCK on the descriptor itself would hold for
-every process that shares it. So a pipe is opened a second time, and a socket is asked for each
-send.
+Only this process may become non-blocking: O_NONBLOCK on the descriptor itself would hold for every
+process that shares it. So a pipe is opened a second time, and a socket is told at each send.
 """
 
 import asyncio
@@ -28,10 +27,10 @@ _AGAIN_S: Final = 0.1
 
 
 class LogOutput:
-    """Writes whole lines to a descriptor, at once or later or not at all."""
+    """Writes whole lines to a descriptor: at once, later or never."""
 
     def __init__(self, descriptor: int) -> None:
-        self._write = _way_to(descriptor)
+        self._write = _writer(descriptor)
         self._left = b""
         self._dropped = 0
         self._is_scheduled = False
@@ -52,32 +51,32 @@ class LogOutput:
         return len(lines)
 
     def flush(self) -> None:
-        """Offer what is left."""
+        """Try to write what is left."""
         with self._lock:
             if self._left or self._dropped:
                 self._offer(b"")
 
     def _offer(self, more: bytes) -> None:
-        """Write what is left and then `more`; the rest is left."""
+        """Write what is left and then `more`; keep the rest."""
         data = self._left + more
-        said = 0  # how many are told of as dropped by the line that is being written
+        reported = 0  # lines that the report being written counts as dropped
         try:
             while data or self._dropped:
                 if not data:
-                    said, self._dropped = self._dropped, 0
-                    data = _said(said)
+                    reported, self._dropped = self._dropped, 0
+                    data = _report(reported)
                 data = data[self._write(data) :]
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:  # nobody will ever read it, or the disk is full
-            self._dropped += said or data.count(b"\n")
+            self._dropped += reported or data.count(b"\n")
             data = b""
         self._left = data
 
     def _schedule(self) -> None:
         if self._is_scheduled:
             return
-        with suppress(RuntimeError):  # no loop runs: the next line or the end offers it again
+        with suppress(RuntimeError):  # no loop runs: the next line or flush tries again
             asyncio.get_running_loop().call_later(_AGAIN_S, self._again)
             self._is_scheduled = True
 
@@ -89,7 +88,7 @@ class LogOutput:
                 self._schedule()
 
 
-def _said(dropped: int) -> bytes:
+def _report(dropped: int) -> bytes:
     line = {
         "time": log_time(now()),
         "level": "warning",
@@ -99,8 +98,8 @@ def _said(dropped: int) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _way_to(descriptor: int) -> Callable[[bytes], int]:
-    """How to write to this kind of descriptor without waiting."""
+def _writer(descriptor: int) -> Callable[[bytes], int]:
+    """Return a function that writes to this kind of descriptor without waiting."""
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):
@@ -110,13 +109,13 @@ def _way_to(descriptor: int) -> Callable[[bytes], int]:
             return lambda data: os.write(descriptor, data)
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         ours = os.open(f"/proc/self/fd/{descriptor}", flags)
-    except OSError:  # another system than Linux, or another user's pipe
+    except OSError:  # not Linux, or another user's pipe
         return partial(_write_if_it_has_room, descriptor)
     return lambda data: os.write(ours, data)
 
 
 def _write_if_it_has_room(descriptor: int, data: bytes) -> int:
-    """A pipe that is writable takes PIPE_BUF bytes at once, if nobody else writes just then."""
+    """Write if there is room: a writable pipe takes PIPE_BUF bytes, if nobody else writes now."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     if not poll.poll(0):

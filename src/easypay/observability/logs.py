@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard error, with card numbers masked at the last gate."""
+"""Logs: one JSON object per line on standard error, with card numbers masked."""
 
 import json
 import logging
@@ -11,26 +11,26 @@ from easypay.observability.log_output import LogOutput
 
 
 class JsonLines(logging.Formatter):
-    """time, level, logger, message, and the traceback where there is one.
+    """time, level, logger, message, and the traceback if there is one.
 
-    They are masked before they become JSON, in which a line's end is two characters.
+    Masked before they become JSON, where a line break is two characters.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        said = {
+        fields = {
             "time": log_time(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": scrub(record.getMessage()),
         }
         if record.exc_info:
-            said["traceback"] = scrub(self.formatException(record.exc_info))
-        return json.dumps(said, ensure_ascii=False)
+            fields["traceback"] = scrub(self.formatException(record.exc_info))
+        return json.dumps(fields, ensure_ascii=False)
 
 
 @cache
 def standard_error() -> LogOutput:
-    """Where all lines of this process go; nobody waits until they are read."""
+    """Return the output for all lines of this process. It never waits for a reader."""
     return LogOutput(2)
 
 

@@ -1,10 +1,9 @@
-"""Counters, gauges and histograms that many processes share, and what Prometheus reads of them.
+"""Counters, gauges and histograms that processes share, and their exposition to Prometheus.
 
-Each process counts in an array of doubles of its own; a count costs an addition. Where the array
-lies in a file (`directory`), whichever process is asked for the metrics adds up everyone's, so the
-answer is right at that moment whoever gives it, and a `kill -9` loses no count. A process holds a
-lock on its file while it lives: files whose lock is free belong to the dead, whose counters still
-count and whose gauges do not.
+Each process counts in its own array of doubles; a count costs one addition. If the arrays are files
+(`directory`), the process that is asked for the metrics adds up all of them, so the answer is
+current whichever process gives it, and a `kill -9` loses no count. A process locks its file while
+it lives. Files without a lock belong to dead processes: their counters count, their gauges do not.
 """
 
 import fcntl
@@ -32,7 +31,7 @@ _MOST_CELLS: Final = 1 << 16
 _RETIRED: Final = "retired.json"
 
 Kind = Literal["counter", "sum", "max", "histogram"]
-"""A gauge says how the values of several processes become one: their `sum` or their `max`."""
+"""How a gauge merges the values of several processes: `sum` or `max`."""
 Labels = tuple[str, ...]
 Values = dict[tuple[str, Labels], list[float]]
 """(family, label values) -> its cells."""
@@ -59,20 +58,20 @@ class Family:
         self.text = text
         self.labels = tuple(labels)
         self.bounds = tuple(bounds)
-        """Upper bounds of the buckets; one more, without bound, follows."""
+        """Upper bounds of the buckets; an unbounded bucket follows."""
         self._sum = len(self.bounds) + 1  # the cell after the buckets
 
     def add(self, *labels: str, by: float = 1) -> None:
-        """Count."""
+        """Add `by` to a counter."""
         values = self._cells.values
         values[self._at.get(labels) or self._place(labels)] += by
 
     def set(self, value: float, *labels: str) -> None:
-        """What a gauge shows now; a counter too, where something else counts (`cache hits`)."""
+        """Set a gauge, or a counter that something else counts (`cache hits`)."""
         self._cells.values[self._at.get(labels) or self._place(labels)] = value
 
     def observe(self, value: float, *labels: str) -> None:
-        """Put a value (seconds, a size) into its bucket."""
+        """Count a value (seconds, a size) in its bucket."""
         at = self._at.get(labels) or self._place(labels)
         values = self._cells.values
         values[at + bisect_left(self.bounds, value)] += 1
@@ -80,7 +79,7 @@ class Family:
 
     @property
     def width(self) -> int:
-        """How many cells one combination takes: the buckets and the sum, or the value."""
+        """The cells of one combination: the buckets and the sum, or the value."""
         return self._sum + 1 if self.kind == "histogram" else 1
 
     def _place(self, labels: Labels) -> int:
@@ -90,9 +89,9 @@ class Family:
 
 
 class Cells:
-    """The process's array, and the list that says what lies where. Cell 0 is never used.
+    """The process's array, and the index of what is where. Cell 0 is never used.
 
-    `directory` None: nobody else sees them. Raises OSError where it cannot be written.
+    Without a `directory` no other process sees them. Raises OSError if it cannot be written.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -116,7 +115,7 @@ class Cells:
         fcntl.flock(self._index, fcntl.LOCK_EX)  # held until the process ends
 
     def allocate(self, family: str, labels: Labels, width: int) -> int:
-        """The first of `width` new cells. Raises MemoryError where labels are unbounded."""
+        """Return the first of `width` new cells. Raises MemoryError if labels are unbounded."""
         at = self._next
         if at + width > _MOST_CELLS:
             raise MemoryError(f"too many combinations of labels, the last of {family}: {labels}")
@@ -127,12 +126,12 @@ class Cells:
         return at
 
     def own(self) -> Values:
-        """This process's values."""
+        """Return this process's values."""
         return _read(self.places, self.values)
 
 
 class Registry:
-    """All families of one process, and everyone's values as Prometheus reads them."""
+    """All families of one process, and the values of all processes as Prometheus reads them."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self.cells = Cells(directory)
@@ -157,7 +156,7 @@ class Registry:
         return made
 
     def collect(self) -> Iterator[Metric]:
-        """Everyone's values, summed (a gauge as its family says)."""
+        """Yield the values of all processes, summed (a gauge: as its family says)."""
         total: Values = {}
         for values, alive in self._everyone():
             for (name, labels), cells in values.items():
@@ -186,16 +185,16 @@ class Registry:
                     yield _read_file(index), _is_alive(index)
 
     def text(self) -> bytes:
-        """The exposition format, version 0.0.4 (content type: CONTENT_TYPE)."""
+        """Return the exposition format, version 0.0.4 (content type: CONTENT_TYPE)."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)
 
 
 def _retire(directory: Path) -> None:
-    """Fold what the dead have counted into one file, so that their number stays bounded.
+    """Fold the counts of dead processes into one file, so that the number of files stays bounded.
 
-    The file names whom it holds: a process killed before it has deleted them counts none twice.
+    The file names those it holds: if a process is killed before it deletes them, none counts twice.
     """
     dead = [index for index in directory.glob("*.index") if not _is_alive(index)]
     if not dead:
@@ -215,24 +214,24 @@ def _retire(directory: Path) -> None:
     fresh.write_text(json.dumps({"folded": [index.stem for index in dead], "values": values}))
     fresh.replace(directory / _RETIRED)
     for index in dead:
-        index.unlink()  # first: an index without its cells could not be read
+        index.unlink()  # first: an index without its cells cannot be read
         index.with_suffix(".cells").unlink(missing_ok=True)
 
 
 def _retired(directory: Path) -> tuple[Values, frozenset[str]]:
-    """What the dead have counted, and whose files are in it already."""
+    """Return the counts of dead processes, and the names of the files folded into them."""
     try:
-        said = json.loads((directory / _RETIRED).read_text())
+        retired = json.loads((directory / _RETIRED).read_text())
     except FileNotFoundError:
         return {}, frozenset()
-    values = {(name, tuple(labels)): cells for name, labels, cells in said["values"]}
-    return values, frozenset(said["folded"])
+    values = {(name, tuple(labels)): cells for name, labels, cells in retired["values"]}
+    return values, frozenset(retired["folded"])
 
 
 def _read_file(index: Path) -> Values:
     places = []
     for line in index.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):  # the last one may be half written
+        if line.endswith("\n"):  # the last one may be incomplete
             name, labels, at, width = json.loads(line)
             places.append((name, tuple(labels), at, width))
     with index.with_suffix(".cells").open("rb") as file:

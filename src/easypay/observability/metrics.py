@@ -1,7 +1,7 @@
 """Every metric of the gateway, by name. docs/monitoring.md says what to do when one moves.
 
-Names follow OpenTelemetry's semantic conventions in Prometheus' spelling where there is one, and
-begin with `easypay_` where there is none. No label holds an id or anything that a client sends.
+Names follow OpenTelemetry's semantic conventions, in Prometheus' spelling; where there is none they
+begin with `easypay_`. No label holds an id or anything that a client sends.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ SECONDS: Final = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.2, 0.3,
     0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 )  # fmt: skip
-"""OpenTelemetry's buckets, finer where the targets lie."""
+"""OpenTelemetry's buckets, finer around the targets."""
 SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
@@ -26,7 +26,7 @@ class Instruments:
         counter, gauge, histogram = registry.counter, registry.gauge, registry.histogram
         self.requests = histogram(
             "http_server_request_duration_seconds",
-            "Requests answered, by how long they took. Status 499: the client left first.",
+            "Duration of requests. Status 499: the client left first.",
             "http_request_method",
             "http_route",
             "http_response_status_code",
@@ -34,27 +34,27 @@ class Instruments:
         )
         self.own_time = histogram(
             "easypay_own_time_seconds",
-            "What a money request took less the processor's part: our own time.",
+            "Duration of a money request without the processor's part: our own time.",
             "http_route",
             bounds=SECONDS,
         )
-        self.open_requests = gauge("easypay_open_requests", "Requests being answered.")
-        self.open_connections = gauge("easypay_open_connections", "Connections of clients.")
+        self.open_requests = gauge("easypay_open_requests", "Requests in flight.")
+        self.open_connections = gauge("easypay_open_connections", "Open client connections.")
         self.turned_away = counter(
             "easypay_connections_turned_away_total",
-            "Connections of clients that were refused, or ended for what the client did.",
+            "Client connections that were refused, or ended for what the client did.",
             "reason",
         )
         self.processor_calls = histogram(
             "easypay_processor_call_duration_seconds",
-            "Calls to a processor, by how long they took.",
+            "Duration of calls to a processor.",
             "processor",
             "operation",
             bounds=SECONDS,
         )
         self.operations = counter(
             "easypay_payment_operations_total",
-            "Calls to a processor, by what became of them.",
+            "Calls to a processor, by outcome.",
             "operation",
             "outcome",
         )
@@ -65,7 +65,7 @@ class Instruments:
         )
         self.database = histogram(
             "db_client_operation_duration_seconds",
-            "Statements, by how long the database took. Groups go by their committer's name.",
+            "Duration of database statements. A group has the name of its committer.",
             "db_query_summary",
             bounds=SECONDS,
         )
@@ -78,7 +78,7 @@ class Instruments:
             "group",
             bounds=SECONDS,
         )
-        self.group_queue = gauge("easypay_group_queue", "Items that wait for their group.", "group")
+        self.group_queue = gauge("easypay_group_queue", "Items waiting for a group.", "group")
         self.pool = gauge(
             "db_client_connection_count", "Connections of the pool.", "db_client_connection_state"
         )
@@ -86,7 +86,7 @@ class Instruments:
             "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
         )
         self.unknown = gauge(
-            "easypay_unknown_operations", "Operations whose outcome is not known.", merge="max"
+            "easypay_unknown_operations", "Operations with an unknown outcome.", merge="max"
         )
         self.unknown_age = gauge(
             "easypay_unknown_age_seconds", "Age of the oldest unknown outcome.", merge="max"
@@ -96,18 +96,18 @@ class Instruments:
         )
         self.watched = gauge(
             "easypay_watched_operations",
-            "Operations looked for though nobody waits for them, counted up to 100,000.",
+            "Operations still looked for although nobody waits for them, counted up to 100,000.",
             merge="max",
         )
         self.late_charges = gauge(
             "easypay_late_charges",
-            "Late charges that are being given back, and those that need a person.",
+            "Late charges that are being returned, and those that need a person.",
             "state",
             merge="max",
         )
         self.found_late = counter(
             "easypay_late_charges_found_total",
-            "What the processor turned out to have done after it had been called absent.",
+            "Operations called absent that the processor had carried out after all.",
         )
         self.clock_offset = gauge(
             "easypay_clock_offset_seconds",
@@ -116,21 +116,21 @@ class Instruments:
         )
         self.kept = gauge(
             "easypay_outcomes_unrecorded",
-            "Outcomes that the processor gave and the database could not take yet.",
+            "Outcomes from the processor that the database has not taken yet.",
         )
         self.inconclusive = counter(
-            "easypay_inquiries_inconclusive_total", "Inquiries that did not settle the matter."
+            "easypay_inquiries_inconclusive_total", "Inquiries that proved nothing."
         )
         self.loop_lag = histogram(
             "easypay_event_loop_lag_seconds",
-            "How late the event loop was, looked at ten times a second.",
+            "How late the event loop was, measured ten times a second.",
             bounds=SECONDS,
         )
         self.process_cpu = counter(
             "process_cpu_seconds_total", "CPU time of all gateway processes."
         )
-        self.process_memory = gauge("process_resident_memory_bytes", "Their resident memory.")
+        self.process_memory = gauge("process_resident_memory_bytes", "Memory of gateway processes.")
         self.processes = gauge("easypay_processes", "Gateway processes alive on this host.")
-        gauge("easypay_build_info", "1, labelled with the version.", "version", merge="max").set(
-            1, __version__
-        )
+        gauge(
+            "easypay_build_info", "Always 1. The label is the version.", "version", merge="max"
+        ).set(1, __version__)

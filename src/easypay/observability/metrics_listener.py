@@ -1,9 +1,8 @@
-"""A door of its own for whoever reads the metrics: it shows them, and nothing else, to everyone who
-can reach it. Where it stands says who that is: on loopback, the machine itself.
+"""A separate listener for the metrics: it shows them, and nothing else, to everyone who can reach
+it. Its address decides who that is: on loopback, only this machine.
 
-Several gateway processes of a host are told of the same address. Whoever binds it first answers for
-all of them, as each can; the others look again every second, so that the next one takes over when
-that process ends.
+Several gateway processes of a host get the same address. The first to bind it answers for all of
+them; the others try again every second, so that one takes over when that process ends.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ LONGEST_HEAD: Final = 8192
 HEAD_WITHIN_S: Final = 5.0
 ANSWER_WITHIN_S: Final = 10.0
 MOST_READERS: Final = 16
-"""At once. Prometheus opens one connection; whoever comes on top of these is hung up on."""
+"""At once. Prometheus opens one connection; those above the limit are closed."""
 _AGAIN_S: Final = 1.0
 _TAKEN: Final = frozenset({errno.EADDRINUSE})
 
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class MetricsListener:
-    """Answers `GET /metrics` at one address while `run` runs. `text` gives the metrics."""
+    """Answers `GET /metrics` at one address while `run` runs. `text` returns the metrics."""
 
     def __init__(self, address: str, text: Callable[[], bytes]) -> None:
         self._address = host_and_port(address)
@@ -36,15 +35,15 @@ class MetricsListener:
         self._readers: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Until it is cancelled. What goes wrong is said once, and tried again."""
-        said = ""
+        """Serve until cancelled. An error is logged once, and binding is tried again."""
+        logged = ""
         while True:
             try:
                 bound = _bind(*self._address)
             except OSError as error:
-                if error.errno not in _TAKEN and said != str(error):
-                    said = str(error)
-                    log.error("cannot show metrics at %s:%d: %s", *self._address, said)
+                if error.errno not in _TAKEN and logged != str(error):
+                    logged = str(error)
+                    log.error("cannot show metrics at %s:%d: %s", *self._address, logged)
                 await asyncio.sleep(_AGAIN_S)
                 continue
             log.info("showing metrics at %s:%d", *self._address)
@@ -107,13 +106,13 @@ def _whole(status: bytes, content_type: bytes, body: bytes, more: bytes = b"") -
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Raises OSError where the address is taken or not ours."""
+    """Return a bound socket. Raises OSError if the address is taken or not ours."""
     family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     bound = socket.socket(family, kind, proto)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-        bound.listen(MOST_READERS)  # of two that bound at once, only one gets this far
+        bound.listen(MOST_READERS)  # if two bind at once, only one gets this far
         bound.setblocking(False)
     except BaseException:
         bound.close()

@@ -1,5 +1,5 @@
-"""What a process looks at by itself: ten times a second how late its loop is, once a second its
-size and what waits in it."""
+"""What a process measures itself: ten times a second the lag of its event loop, once a second its
+size and its queues."""
 
 import asyncio
 import logging
@@ -42,11 +42,11 @@ WATCHED: Final = f"""
       FROM late_charges WHERE state IN ('returning', 'needs_person')
 """
 _WRONG_CLOCK_S: Final = 30.0
-_SAY_EVERY_S: Final = 60.0
+_WARN_EVERY_S: Final = 60.0
 
 
 class Vitals:
-    """Fills the gauges, and what others count, into the metrics of this process."""
+    """Copies gauges, and what others count, into the metrics of this process."""
 
     def __init__(
         self,
@@ -68,10 +68,10 @@ class Vitals:
         self._open_requests = open_requests
         self._open_connections = open_connections
         self._turned_away = turned_away
-        self._say_at = 0.0
+        self._warn_at = 0.0
 
     async def run(self) -> None:
-        """Until cancelled. What goes wrong is logged, at most once a second, and tried again."""
+        """Run until cancelled. Errors are logged, at most once a second, and retried."""
         lag = self._instruments.loop_lag
         read_at = ask_at = 0.0
         while True:
@@ -85,31 +85,31 @@ class Vitals:
                     self.read()
                 if now >= ask_at:
                     ask_at = now + _UNKNOWN_EVERY_S
-                    await self._ask_what_waits()
+                    await self._count_open_work()
             except Exception:
-                log.exception("the vitals could not be read; they are read again")
+                log.exception("the process metrics could not be read; they are read again")
 
     def read(self) -> None:
-        """Everything that costs no waiting."""
-        told = self._instruments
-        told.open_requests.set(self._open_requests())
-        told.open_connections.set(self._open_connections())
+        """Read everything that needs no waiting."""
+        metrics = self._instruments
+        metrics.open_requests.set(self._open_requests())
+        metrics.open_connections.set(self._open_connections())
         for reason, count in self._turned_away().items():
-            told.turned_away.set(count, reason)
+            metrics.turned_away.set(count, reason)
         for committer in self._committers:
-            told.group_queue.set(committer.waiting, committer.name)
+            metrics.group_queue.set(committer.waiting, committer.name)
         idle = self._pool.get_idle_size()
-        told.pool.set(idle, "idle")
-        told.pool.set(self._pool.get_size() - idle, "used")
-        told.cache.set(self._directory.hits, "api_keys", "hit")
-        told.cache.set(self._directory.misses, "api_keys", "miss")
-        told.inconclusive.set(self._resolver.inconclusive)
-        told.found_late.set(self._resolver.found_late)
-        told.process_cpu.set(time.process_time())
-        told.process_memory.set(resident_bytes())
-        told.processes.set(1)
+        metrics.pool.set(idle, "idle")
+        metrics.pool.set(self._pool.get_size() - idle, "used")
+        metrics.cache.set(self._directory.hits, "api_keys", "hit")
+        metrics.cache.set(self._directory.misses, "api_keys", "miss")
+        metrics.inconclusive.set(self._resolver.inconclusive)
+        metrics.found_late.set(self._resolver.found_late)
+        metrics.process_cpu.set(time.process_time())
+        metrics.process_memory.set(resident_bytes())
+        metrics.processes.set(1)
 
-    async def _ask_what_waits(self) -> None:
+    async def _count_open_work(self) -> None:
         try:
             unknown, age_s, held = await self._pool.fetchrow(WAITING)
             before = clock.now()
@@ -127,8 +127,8 @@ class Vitals:
 
     def _compare_clocks(self, ahead_s: float) -> None:
         self._instruments.clock_offset.set(ahead_s)
-        if abs(ahead_s) > _WRONG_CLOCK_S and monotonic() >= self._say_at:
-            self._say_at = monotonic() + _SAY_EVERY_S
+        if abs(ahead_s) > _WRONG_CLOCK_S and monotonic() >= self._warn_at:
+            self._warn_at = monotonic() + _WARN_EVERY_S
             log.critical(
                 "the clock of this host is %.0f s %s the database's: set it right",
                 abs(ahead_s),
@@ -137,17 +137,17 @@ class Vitals:
 
 
 def offset_s(before: datetime, there: datetime, after: datetime) -> float:
-    """How far our clock is ahead, surely: `there` was read at some moment between the two of ours,
-    so nothing within them is an offset."""
+    """Return how far our clock is provably ahead: `there` was read between our two readings, so a
+    difference within them proves nothing."""
     if there < before:
         return (before - there).total_seconds()
     return min(0.0, (after - there).total_seconds())
 
 
 def resident_bytes() -> int:
-    """What this process holds in memory; its peak where the system does not say."""
+    """Return the memory of this process; its peak if the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE_BYTES
-    except OSError:  # no such file on this system, or none may be opened just now
+    except OSError:  # no such file on this system, or no file can be opened now
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

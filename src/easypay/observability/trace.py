@@ -1,4 +1,4 @@
-"""W3C trace context: whose request this is a part of, and what we hand on to the processor."""
+"""W3C trace context: the trace that a request belongs to, and what the processor gets of it."""
 
 import re
 from contextvars import ContextVar
@@ -14,7 +14,7 @@ _NO_SPAN: Final = b"0" * 16
 
 
 class Trace(NamedTuple):
-    """A trace, and our span in it. `given`: the client began it, not we."""
+    """A trace, and our span in it. `given`: the client started it, not we."""
 
     trace_id: bytes
     span_id: bytes
@@ -23,20 +23,20 @@ class Trace(NamedTuple):
 
     @property
     def header(self) -> bytes:
-        """The `traceparent` that whoever we call gets."""
+        """The `traceparent` for those whom we call."""
         return b"00-%b-%b-%b" % (self.trace_id, self.span_id, self.flags)
 
 
 current: ContextVar[Trace | None] = ContextVar("trace", default=None)
-"""The trace of the request that is being answered; tasks made meanwhile inherit it."""
+"""The trace of the current request. Tasks created by the request inherit it."""
 
 
 def accept(traceparent: bytes | None, request_id: str) -> Trace:
-    """The client's trace, or a new one where the header is none, and in it a span of our own.
+    """Return the client's trace, or a new one if it is absent or invalid, with a span of our own.
 
-    Both are named after the request, `req_` and the digits of a UUID: a new trace is all of them,
-    the span the last sixteen, which are random. A trace of theirs is logged and handed on: one in
-    which a card number may hide is not taken over.
+    Both ids come from the request's id, `req_` and the digits of a UUID: a new trace takes all
+    digits, the span the last sixteen, which are random. A client's trace is logged and passed on,
+    so one that may hide a card number is not used.
     https://www.w3.org/TR/trace-context/: versions above 00 are read as 00, ff is invalid.
     """
     found = None if traceparent is None else _TRACEPARENT.fullmatch(traceparent)
@@ -51,6 +51,6 @@ def accept(traceparent: bytes | None, request_id: str) -> Trace:
 
 
 def outbound() -> bytes:
-    """The header line for a call that the current request makes; empty outside of one."""
+    """Return the header line for a call by the current request; empty outside a request."""
     trace = current.get()
     return b"" if trace is None else b"traceparent: %b\r\n" % trace.header

@@ -1,1 +1,1 @@
-"""One gateway process: what it is made of, its socket, its protocol, its stop."""
+"""One gateway process: composition, socket, protocol, stop."""

@@ -1,4 +1,4 @@
-"""Composition: builds one gateway process's parts, hands them down, starts and stops them."""
+"""Composition of one gateway process: build its parts, connect them, start and stop them."""
 
 import asyncio
 import gc
@@ -46,9 +46,9 @@ from easypay.server.background import kept_running
 from easypay.settings import Settings
 
 _LANE_S_OF_PATIENCE: Final = 0.8
-"""A lane gives up a connection while the clients of what ran over it still wait."""
+"""A lane gives up a connection while the clients of its items still wait."""
 _CLOSE_S: Final = 1.0
-"""The longest that a stop waits for the background tasks to end, and for the pool to close."""
+"""The longest that a stop waits for the background tasks, and for the pool to close."""
 
 
 class Gateway:
@@ -60,7 +60,7 @@ class Gateway:
         self.open_requests = 0
         self.open_connections: Callable[[], int] = lambda: 0
         self.turned_away: Counter[str] = Counter()
-        """Both are set by the server, which has them."""
+        """The server sets both."""
         self._stop_by = 0.0
         self._answerer: Any = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,7 +81,7 @@ class Gateway:
             self.open_requests -= 1
 
     def begin_drain(self) -> None:
-        """Readiness goes, and every answer asks its connection to close."""
+        """Turn readiness off, and have each response close its connection."""
         if not self.draining:
             self.draining = True
             self._stop_by = monotonic() + self.settings.drain_s + self.settings.shutdown_grace_s
@@ -156,21 +156,21 @@ class Gateway:
             *(
                 asyncio.create_task(kept_running(name, run))
                 for name, run in (
-                    ("the watch over keys", self._directory.watch),
+                    ("the API key watcher", self._directory.watch),
                     ("the resolver", resolver.run),
-                    ("vitals", vitals.run),
+                    ("the process metrics", vitals.run),
                 )
             ),
             *(asyncio.create_task(keep_doing(chore)) for chore in self._chores()),
         ]
         if settings.metrics_listen:
             listener = MetricsListener(settings.metrics_listen, metrics_text)
-            run = kept_running("the metrics' own address", listener.run)
+            run = kept_running("the metrics listener", listener.run)
             self._tasks.append(asyncio.create_task(run))
         _spare_the_collector()
 
     def _build_flows(self, card_digest: Digest) -> Resolver:
-        """What takes payments; returned is what finds out about those that are unknown."""
+        """Build what takes payments. Return the resolver, which clears up unknown outcomes."""
         settings = self.settings
         record = self._committer(
             statements.RECORD_CHANGES, bounded=False, patience_s=settings.record_patience_s
@@ -216,7 +216,7 @@ class Gateway:
         return resolver
 
     def _build_apis(self, vault: Vault) -> dict[str, object]:
-        """The objects whose methods answer, by the name that the table of routes has for them."""
+        """Return the objects whose methods are the handlers, by their name in ROUTES."""
         settings = self.settings
         admin_key = settings.admin_key
         admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
@@ -249,8 +249,8 @@ class Gateway:
         }
 
     async def _stop(self) -> None:
-        """Flows end first, each by its own limits, then what carries them. What the database does
-        not take in time is said and left to the sweep."""
+        """Stop the flows first, each within its limits, then what they use. What the database does
+        not take in time is logged and left to the sweep."""
         self.begin_drain()
         await self._payments.drain()
         await self._unrecorded.drain(self._stop_by)
@@ -266,7 +266,7 @@ class Gateway:
         )
 
     def _left_s(self) -> float:
-        """How much of the time for a stop is left; 0.2 s if none is."""
+        """Return how much of the time for a stop is left, at least 0.2 s."""
         return max(0.2, self._stop_by - monotonic())
 
     def _committer(
@@ -317,7 +317,7 @@ class Gateway:
 
 
 def _spare_the_collector() -> None:
-    """What lives as long as the process is looked at once, and what a request makes dies by
+    """Freeze long-lived objects so that the collector skips them. What a request makes is freed by
     reference counting: with the default thresholds the collector takes a tenth of the CPU."""
     gc.collect()
     gc.freeze()
@@ -325,5 +325,5 @@ def _spare_the_collector() -> None:
 
 
 def build_app(settings: Settings) -> Gateway:
-    """The ASGI application of one gateway process. It connects when its lifespan starts."""
+    """Return the ASGI application of one process. It connects when its lifespan starts."""
     return Gateway(settings)

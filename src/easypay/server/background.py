@@ -1,4 +1,4 @@
-"""Tasks that last as long as the process: none of them ends without a word."""
+"""Tasks that last as long as the process: none ends without a log line."""
 
 import asyncio
 import logging
@@ -11,11 +11,11 @@ PAUSE_S: Final = 1.0
 
 
 async def kept_running(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run a task that should never end, until cancelled. Where it fails it is begun again."""
+    """Run a task that should never end, until cancelled. If it ends, log that and restart it."""
     while True:
         try:
             await run()
-            log.critical("%s ended by itself; it is begun again", name)
+            log.critical("%s ended by itself; it is restarted", name)
         except Exception:
-            log.critical("%s failed; it is begun again", name, exc_info=True)
+            log.critical("%s failed; it is restarted", name, exc_info=True)
         await asyncio.sleep(PAUSE_S)

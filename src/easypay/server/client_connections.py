@@ -1,7 +1,7 @@
-"""The connections of one process's clients: who may come in, and how long each may take.
+"""The client connections of one process: which are admitted, and how long each phase may take.
 
-uvicorn bounds neither. What a connection does is seen by one sweep a second over all of them, so
-that no request pays for a timer of its own.
+uvicorn limits neither. One sweep a second checks all connections, so that no request pays for a
+timer of its own.
 """
 
 import asyncio
@@ -18,42 +18,42 @@ log = logging.getLogger(__name__)
 
 SWEEP_S: Final = 1.0
 _AT_ONCE: Final = 1000
-"""Connections that are looked at before others have their turn in the loop."""
+"""Connections checked before other tasks get their turn in the loop."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Phase(StrEnum):
-    """What a connection is doing. Each but ANSWERING has a limit on how long."""
+    """What a connection is doing. Each phase but ANSWERING has a time limit."""
 
     HEAD = "head"
-    """A request's head is awaited: of a new connection, or one of which a part has come."""
+    """Waiting for a request's head: the first one, or one that has partly arrived."""
     BODY = "body"
     ANSWERING = "answering"
     UNREAD = "unread"
     """The client does not read what was written."""
     IDLE = "idle"
     LINGERING = "lingering"
-    """The last answer is written; the client has a moment to read it."""
+    """The last response is written; the client has a moment to read it."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one connection may take."""
+    """The limits of one connection."""
 
     head_bytes: int
     longest_s: dict[Phase, float]
 
 
 class Connection(Protocol):
-    """What the sweep asks of a connection."""
+    """What the sweep needs of a connection."""
 
     def look(self, now: float) -> None: ...
 
 
 class Clients:
-    """Admits connections, counts them, and keeps the time they are held to.
+    """Admits and counts connections, and keeps the time for their limits.
 
-    `at_most` bounds all of them, `per_address` those of one IPv4 address or IPv6 /64. Loopback and
-    the `trusted` networks, where proxies stand, are bound by the first alone.
+    `at_most` limits all of them, `per_address` those of one IPv4 address or IPv6 /64. Loopback and
+    the `trusted` networks, where proxies are, are limited only by the first.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Clients:
     ) -> None:
         self.limits = limits
         self.turned_away: Counter[str] = Counter()
-        """Connections that were refused or ended for what their client did, by reason."""
+        """Connections refused, or ended for what their client did, by reason."""
         self.now = 0.0
-        """Seconds, advanced by the sweep. A process that was suspended holds nobody to it."""
+        """Seconds, advanced by the sweep: time in which the process is suspended does not count."""
         self._at_most = at_most
         self._per_address = per_address
         self._trusted = trusted
@@ -71,7 +71,7 @@ class Clients:
         self._of: Counter[str] = Counter()
 
     def why_not(self, address: str) -> str | None:
-        """Why one more connection from `address` is refused: `total`, `address`, or None."""
+        """Return why one more connection from `address` is refused: `total`, `address` or None."""
         if self._open >= self._at_most:
             return "total"
         if self._of[_party(address)] >= self._per_address and not self._is_trusted(address):
@@ -79,17 +79,17 @@ class Clients:
         return None
 
     def came(self, address: str) -> None:
-        """Count a connection. Each is told of once more, to `left`."""
+        """Count a connection. Call `left` once for each."""
         self._open += 1
         self._of[_party(address)] += 1
 
     def left(self, address: str) -> None:
-        """The connection has ended."""
+        """Stop counting a connection that has ended."""
         party = _party(address)
         self._open -= 1
         self._of[party] -= 1
         if not self._of[party]:
-            del self._of[party]  # the counter holds only who is here
+            del self._of[party]  # keep only addresses that are connected
 
     def _is_trusted(self, address: str) -> bool:
         try:
@@ -109,13 +109,13 @@ class Clients:
                 try:
                     connection.look(self.now)
                 except Exception:
-                    log.exception("a connection could not be looked at")
+                    log.exception("a connection could not be checked")
                 if not count % _AT_ONCE:
                     await asyncio.sleep(0)
 
 
 def _party(address: str) -> str:
-    """Who is counted as one: an IPv4 address, or the IPv6 /64 that one customer has."""
+    """Return what counts as one client: an IPv4 address, or the IPv6 /64 of one customer."""
     if ":" not in address:
         return address
     try:

@@ -1,13 +1,13 @@
-"""uvicorn's HTTP/1.1 protocol, with limits, and with a short way out: a whole answer in one write.
+"""uvicorn's HTTP/1.1 protocol with limits, and with whole responses sent in one write.
 
-Through ASGI's `send` an answer leaves in two messages, each of which uvicorn checks and writes by
-itself: more Python, and a client that wakes twice (docs/decisions/0015). So every request carries,
-as an ASGI extension, a function that takes its answer whole.
+Through ASGI's `send` a response leaves in two messages, each checked and written by uvicorn: more
+Python, and a client that wakes twice (docs/decisions/0015). So each request carries, as an ASGI
+extension, a function that takes the whole response.
 
-uvicorn has no limits on heads, on pipelined requests and on time, and drops the body of a request
-that offers an upgrade. Here an upgrade is ignored, as RFC 9110 (7.8) allows, and what cannot be
-read on is refused with a problem, after the answers that are due before it. A request that comes
-whole in one packet pays for none of this.
+uvicorn does not limit heads, pipelined requests or time, and drops the body of a request that
+offers an upgrade. Here an upgrade is ignored, as RFC 9110 (7.8) allows, and an unreadable request
+is refused with a problem, after the responses to earlier requests. A request that arrives whole in
+one packet pays for none of this.
 """
 
 from collections.abc import Callable
@@ -39,15 +39,15 @@ from easypay.server.client_connections import SWEEP_S, Clients, Phase
 from easypay.server.upgrades import past_upgrade
 
 SLICE_BYTES: Final = 4096
-"""The parser is fed so much at once: a limit is noticed after as many bytes more, at most."""
+"""The parser is fed at most this much at once, so a limit is exceeded by at most as much."""
 _PARSER_STOPS: Final = (httptools.HttpParserUpgrade, httptools.HttpParserError)
 _RESET: Final = pack("ii", 1, 0)
 MAX_BODY_ON_WIRE: Final = 512 * 1024
-"""A chunked body with the sizes, extensions and trailers around it; eight times a whole body."""
+"""A chunked body with its sizes, extensions and trailers; eight times the largest body."""
 
 
 class _Dropped(list[tuple[bytes, bytes]]):
-    """Where trailers go: they come after the checks of the head, so they are no headers."""
+    """Discards trailers: they come after the checks of the head, so they are not headers."""
 
     def append(self, header: tuple[bytes, bytes]) -> None:
         pass
@@ -57,23 +57,24 @@ _TRAILERS: Final = _Dropped()
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection of a client. Nobody cancels what its requests do, whatever becomes of it."""
+    """One client connection. Its requests are never cancelled, whatever happens to it."""
 
     def __init__(self, *arguments: Any, clients: Clients, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._clients = clients
         self._address: str | None = None
-        """Under which it is counted; None where it was not admitted."""
-        self.scope = cast(Any, {"method": ""})  # a head is awaited, and none has begun
+        """The address it is counted under; None if it was not admitted."""
+        self.scope = cast(Any, {"method": ""})  # waiting for a head, of which nothing has come
         self._current: RequestResponseCycle | None = None
-        """The request whose turn it is; `cycle` is the one that was read last."""
+        """The request being answered; `cycle` is the one that was read last."""
         self._careful = False
-        """The next bytes need more than to be parsed: a request is unfinished, or we are deaf."""
-        self._deaf = False
+        """Whether the next bytes need more than parsing: a request is unfinished, or input is
+        ignored."""
+        self._ignores_input = False
         self._held: memoryview | None = None
-        """Bytes that wait until the pipelined requests before them are answered."""
+        """Bytes held back until the pipelined requests before them are answered."""
         self._unfinished: object = None
-        """The scope, while in a head, or the cycle, while in a body, that `_taken` bytes are of."""
+        """The scope (in a head) or the cycle (in a body) that the `_taken` bytes belong to."""
         self._taken = 0
         self._refusal: EasyPayError | None = None
         self._phase = Phase.HEAD
@@ -91,11 +92,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._address = address
             self._clients.came(address)
             return
-        self._deaf = self._careful = True
+        self._ignores_input = self._careful = True
         self._clients.turned_away[refused] += 1
         if refused == "address":
-            told = "Your address has as many connections open as one may have. Close some."
-            transport.write(self._problem(TooManyConnections(told, retry_after_s=1)))
+            detail = "Your address has as many connections open as one may have. Close some."
+            transport.write(self._problem(TooManyConnections(detail, retry_after_s=1)))
             transport.close()
         else:
             transport.abort()
@@ -130,7 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._held is not None:
             data, self._held = memoryview(bytes(self._held) + data), None
         for start in range(0, len(data), SLICE_BYTES):
-            if self._deaf:
+            if self._ignores_input:
                 return
             if self._must_wait():
                 self._held = data[start:]
@@ -154,7 +155,7 @@ class HttpProtocol(HttpToolsProtocol):
         )
 
     def _may_read(self) -> bool:
-        """Asked by the flow before it goes on reading."""
+        """Return whether the flow may resume reading."""
         if self._held is not None:
             self.loop.call_soon(self._feed_held)
         return self._held is None and not self.pipeline
@@ -166,7 +167,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._go_on_after(stop, data)
 
     def _go_on_after(self, stop: Exception, data: bytes | memoryview) -> None:
-        """Where a request offers an upgrade, a fresh parser reads on from its body."""
+        """Continue after the parser stopped. After an upgrade, a fresh parser reads the body."""
         rest = data
         while isinstance(stop, httptools.HttpParserUpgrade):
             rest = memoryview(rest)[stop.args[0] :]
@@ -178,24 +179,24 @@ class HttpProtocol(HttpToolsProtocol):
                 stop = again
             else:
                 return
-        self._refuse_what_broke(stop)
+        self._refuse_broken(stop)
 
     def _watch(self, size: int) -> None:
-        """Bound what an unfinished request sends, after `size` bytes more, and begin its time."""
+        """Count `size` bytes of an unfinished request, check its limit, and start its time."""
         cycle = self.cycle
         unfinished: object = None
         if "method" not in self.scope:
             unfinished, most, phase = self.scope, self._clients.limits.head_bytes, Phase.HEAD
         elif cycle is not None and cycle.more_body:
             unfinished, most, phase = cycle, MAX_BODY_ON_WIRE, Phase.BODY
-        self._careful = self._deaf or unfinished is not None
-        if unfinished is None or self._deaf:
+        self._careful = self._ignores_input or unfinished is not None
+        if unfinished is None or self._ignores_input:
             self._unfinished = None
             return
         if unfinished is not self._unfinished:
             self._unfinished, self._taken = unfinished, 0
-            # The time of a new connection's first head runs since it came, and where other
-            # requests are still being answered, the sweep sees when this one's turn has come.
+            # A new connection's time for its first head runs since it was opened. While earlier
+            # requests are being answered, the sweep notices when this one's turn has come.
             if self._is_answering():
                 begins = phase is Phase.BODY and cycle is self._current
             else:
@@ -204,13 +205,13 @@ class HttpProtocol(HttpToolsProtocol):
                 self._begin(phase)
         self._taken += size
         if self._taken > most + SLICE_BYTES:
-            self._refuse(self._too_long() if phase is Phase.HEAD else _too_much())
+            self._refuse(self._head_too_large() if phase is Phase.HEAD else _body_too_large())
 
     def _is_answering(self) -> bool:
         current = self._current
         return current is not None and not (current.response_complete or current.disconnected)
 
-    def _too_long(self) -> EasyPayError:
+    def _head_too_large(self) -> EasyPayError:
         most = self._clients.limits.head_bytes
         return HeadTooLarge(f"The request's head has more than {most} bytes. Send fewer headers.")
 
@@ -220,25 +221,25 @@ class HttpProtocol(HttpToolsProtocol):
         if self._unfinished is self.scope:  # it came in several pieces
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._clients.limits.head_bytes:
-                raise self._too_long()
+                raise self._head_too_large()
         if self.parser.should_upgrade() and self.parser.get_method() == b"CONNECT":
-            self.url = b"/" + self.url.lstrip(b"/")  # there is no such path, and no tunnel
+            self.url = b"/" + self.url.lstrip(b"/")  # an unknown path: no tunnel is opened
         super().on_headers_complete()
         self.headers = _TRAILERS
-        # In time: the request's task begins in a later turn of the loop.
+        # Early enough: the request's task starts in a later turn of the loop.
         self.scope["extensions"] = {EXTENSION: {"send": partial(self._answer, self.cycle)}}
 
     def on_message_complete(self) -> None:
-        # Where it offers an upgrade its body is yet to be read.
+        # If the request offers an upgrade, its body is still to be read.
         if not self.parser.should_upgrade() and not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        # Not among the server's tasks, which it cancels where a stop takes too long: between its
-        # call and its record a payment is not abandoned. The gateway waits for it by itself.
+        # Not one of the server's tasks, which it cancels if a stop takes too long: a payment must
+        # not be abandoned between its call and its record. The gateway itself waits for it.
         self._current = cycle
-        # Given a name, the task need not format one.
+        # A given name saves the task from formatting one.
         self._task = self.loop.create_task(cycle.run_asgi(app), name="request")
 
     # Answers ----------------------------------------------------------------------------------
@@ -246,9 +247,9 @@ class HttpProtocol(HttpToolsProtocol):
     async def _answer(
         self, cycle: RequestResponseCycle, status: int, lines: bytes, body: bytes, closes: bool
     ) -> None:
-        """What two calls of `cycle.send` come to. A HEAD is answered without the body."""
-        # The extension refers to the cycle, and the cycle to it. Left so, every request would wait
-        # for the garbage collector, which then stops all payments for tens of milliseconds.
+        """Send what two calls of `cycle.send` would. The response to a HEAD has no body."""
+        # The extension and the cycle refer to each other. If they stayed so, each request would
+        # wait for the garbage collector, which then stops all payments for tens of milliseconds.
         cycle.scope.pop("extensions", None)
         flow = self.flow
         if flow.write_paused and not cycle.disconnected:
@@ -258,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
         assert not cycle.response_started, "a request has one answer"
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        if closes or cycle.more_body:  # what was not read of it is no request
+        if closes or cycle.more_body:  # the unread rest must not be parsed as a request
             cycle.keep_alive = False
         parts = [STATUS_LINE[status]]
         for line in cycle.default_headers:
@@ -275,33 +276,33 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.on_response()
 
     def on_response_complete(self) -> None:
-        """The next request's turn. Unlike uvicorn's it sets no timer: the sweep sees idleness."""
+        """Start the next request. Unlike uvicorn's this sets no timer: the sweep ends idle ones."""
         self.server_state.total_requests += 1
         if self._phase is Phase.LINGERING or self.transport.is_closing():
             return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._refusal is not None:
-            self._say(self._refusal)
+            self._send_problem(self._refusal)
             return
         self.flow.resume_reading()
 
     # Refusals ---------------------------------------------------------------------------------
 
-    def _refuse_what_broke(self, error: Exception) -> None:
+    def _refuse_broken(self, error: Exception) -> None:
         if isinstance(error.__context__, EasyPayError):
             self._refuse(error.__context__)
         else:
-            # A callback breaks off where the target names no path.
+            # A callback fails if the target is not a path.
             why = "its target" if isinstance(error, httptools.HttpParserCallbackError) else error
-            self._refuse(MalformedRequest(f"This is no HTTP/1.1 request that can be read: {why}"))
+            self._refuse(MalformedRequest(f"This is not a readable HTTP/1.1 request: {why}"))
 
     def _refuse(self, error: EasyPayError) -> None:
-        """Read no more. The request that is being received is refused, and its handler is told
-        that its client has left; those before it get their answers first."""
-        if self._deaf:
+        """Read no more. The request being received is refused, and its handler is told that its
+        client has left. Earlier requests get their responses first."""
+        if self._ignores_input:
             return
-        self._deaf = self._careful = True
+        self._ignores_input = self._careful = True
         self._held = None
         self._clients.turned_away[error.code] += 1
         broken = self.cycle
@@ -313,9 +314,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_answering():
             self._refusal = error
         else:
-            self._say(error)
+            self._send_problem(error)
 
-    def _say(self, error: EasyPayError) -> None:
+    def _send_problem(self, error: EasyPayError) -> None:
         if not self.transport.is_closing():
             self.transport.write(self._problem(error))
             self._linger()
@@ -334,9 +335,9 @@ class HttpProtocol(HttpToolsProtocol):
         ) + b"request-id: %b\r\nconnection: close\r\n\r\n%b" % (request_id.encode(), body)
 
     def _linger(self) -> None:
-        """Close, when the client has had time to read the answer: a close while bytes of its own
-        are unread would take the answer away from it (RFC 9112, 9.6)."""
-        self._deaf = self._careful = True
+        """Close once the client has had time to read the response. A close while bytes from the
+        client are unread would discard the response (RFC 9112, 9.6)."""
+        self._ignores_input = self._careful = True
         self._held = None
         self._begin(Phase.LINGERING)
         if not self.transport.is_closing():
@@ -350,7 +351,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._since = self._clients.now + SWEEP_S  # now, or a little later
 
     def look(self, now: float) -> None:
-        """Called once a second: end what takes too long. `now` is of the clients' time."""
+        """Called once a second: end what takes too long. `now` is the time of `Clients`."""
         phase, current = self._phase, self._current
         if phase is not Phase.LINGERING:
             if self.transport.get_write_buffer_size():
@@ -374,7 +375,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif phase is Phase.UNREAD:
             self._clients.turned_away["unread"] += 1
-            # The system forgets what was written, too, instead of offering it for minutes.
+            # A reset also drops what was written; the system would offer it for minutes.
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
             self.transport.abort()
         elif phase is Phase.BODY or "method" not in self.scope:
@@ -387,7 +388,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """Reads on only when its connection says so, whoever asks for it."""
+    """Resumes reading only if its connection allows it."""
 
     def __init__(self, transport: Any, may_read: Callable[[], bool]) -> None:
         super().__init__(transport)
@@ -398,5 +399,5 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
-def _too_much() -> EasyPayError:
-    return BodyTooLarge("The body, with what frames it, is too large. Send it in larger chunks.")
+def _body_too_large() -> EasyPayError:
+    return BodyTooLarge("The chunked body is too large on the wire. Send it in larger chunks.")

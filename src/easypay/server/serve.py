@@ -1,8 +1,8 @@
 """One gateway process: the listening socket, uvicorn, and a stop that loses no request.
 
-On SIGTERM it goes on accepting for `drain_s` while readiness says no and every answer closes its
-connection, so that balancers and clients leave in peace; then it stops listening, lets what is in
-flight end for at most `shutdown_grace_s`, and exits 0. A second signal ends it at once.
+On SIGTERM it keeps accepting for `drain_s`, while readiness fails and each response closes its
+connection, so that load balancers and clients can leave. Then it stops listening, waits for
+requests in flight for at most `shutdown_grace_s`, and exits 0. A second signal ends it at once.
 """
 
 import asyncio
@@ -25,20 +25,20 @@ from easypay.server.protocol import HttpProtocol
 from easypay.settings import Settings
 
 KEEP_ALIVE_S = 75
-LAST_WORDS_S = 1.0
-"""How long a stop waits for requests on connections that were let in and have not spoken."""
+FIRST_REQUEST_S = 1.0
+"""How long a stop waits for requests on accepted connections that have sent nothing yet."""
 BACKLOG = 2048
 MOST_FILES = 65_536
 SPARE_FILES = 128
-"""Left for what a process opens besides connections."""
+"""Reserved for what a process opens besides connections."""
 LINGER_S = 2.0
-DOORWAY_S = 0.1
-"""How long the kernel's queue of connections is emptied before the socket closes."""
+BACKLOG_S = 0.1
+"""How long connections are accepted from the kernel's queue before the socket closes."""
 _logger = logging.getLogger("easypay.server.serve")
 
 
 class Gateway(Protocol):
-    """What the application tells its server beyond ASGI."""
+    """What the server uses of the application beyond ASGI."""
 
     open_requests: int
     open_connections: Callable[[], int]
@@ -68,7 +68,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Signals are requests here; the process ends by itself, with status 0."""
+        """Treat signals as requests to stop; the process ends by itself, with status 0."""
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._on_signal)
@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
         self._asked_to_stop.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Connect to what the gateway needs, then accept requests, then say so."""
+        """Connect to what the gateway needs, accept requests, then log that."""
         await super().startup(sockets)
         for bound in sockets or []:
             _logger.info("listening on %s", url_of(bound))
@@ -100,27 +100,27 @@ class Server(uvicorn.Server):
         await self._drain()
 
     async def _drain(self) -> None:
-        """Ends sooner when nobody is connected: there is no one to be polite to."""
+        """Drain for `drain_s`, or until nobody is connected."""
         _logger.info("draining: %d requests open", self._gateway.open_requests)
         self._gateway.begin_drain()
         await self._until_nobody_is_connected(self._drain_s)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Closes the door on nobody who is already in it, then lets uvicorn end the rest."""
+        """Serve the backlog, then close the socket and let uvicorn end the rest."""
         if not self._shared:
-            # What the kernel has let in and nobody accepted would be reset with the socket: let no
-            # more in than one, and accept those. A socket that others share keeps its queue.
+            # Closing the socket resets connections that the kernel has let in and nobody accepted.
+            # So limit its queue to one and accept those. A shared socket keeps its queue.
             for bound in sockets or []:
                 bound.listen(0)
-            await asyncio.sleep(DOORWAY_S)
+            await asyncio.sleep(BACKLOG_S)
         for server in self.servers:
             server.close()
-        # uvicorn closes a connection at once whose first request it has not read yet.
-        await self._until_nobody_is_connected(LAST_WORDS_S)
+        # uvicorn closes a connection at once if its first request has not been read yet.
+        await self._until_nobody_is_connected(FIRST_REQUEST_S)
         await super().shutdown(sockets)
 
     async def _until_nobody_is_connected(self, at_most_s: float) -> None:
-        """Every answer closes its connection by now, so only those that say nothing remain."""
+        """Wait, with a limit. Each response now closes its connection: only silent ones remain."""
         loop = asyncio.get_running_loop()
         until = loop.time() + at_most_s
         while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110
@@ -128,7 +128,7 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Port 0 picks a free one. Raises OSError where it is taken."""
+    """Return a bound socket. Port 0 picks a free one. Raises OSError if the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family)
     try:
@@ -142,7 +142,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _allow_files() -> int:
-    """As many open files as this user may have: shells often begin with 1,024. Returns how many."""
+    """Raise the limit of open files (often 1,024 in a shell) as far as allowed; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -152,8 +152,8 @@ def _allow_files() -> int:
 
 
 def _clients(settings: Settings, files: int) -> Clients:
-    """Who may connect. All files are never taken: a process that can open none does nothing well,
-    and uvloop stops listening for good. Where there are few, the processor gets half."""
+    """Limit the connections so that files are left: a process that can open none does nothing
+    well, and uvloop stops listening for good. If files are few, the processor gets half."""
     ours = SPARE_FILES + settings.database_connections
     for_processor = min(settings.processor_connections, max(0, files - ours) // 2)
     return Clients(
@@ -175,7 +175,7 @@ def _clients(settings: Settings, files: int) -> Clients:
 
 
 def url_of(bound: socket.socket) -> str:
-    """`http://127.0.0.1:8000`, with brackets around IPv6."""
+    """Return `http://127.0.0.1:8000`, with brackets around IPv6."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -183,9 +183,9 @@ def url_of(bound: socket.socket) -> str:
 def serve(
     settings: Settings, bound: socket.socket, *, shared: bool = False, log_level: str = "info"
 ) -> None:
-    """Runs the gateway on a bound socket until a signal. Raises SystemExit if it cannot start.
+    """Run the gateway on a bound socket until a signal. Raises SystemExit if it cannot start.
 
-    `shared`: other processes accept on this socket too, and go on when this one stops.
+    `shared`: other processes accept on this socket too, and continue when this one stops.
     """
     from easypay.server.app import build_app
 
@@ -207,7 +207,7 @@ def serve(
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
-    # Its type says whole seconds; what it is used for takes any number.
+    # Typed as whole seconds; any number works.
     config.timeout_graceful_shutdown = settings.shutdown_grace_s  # type: ignore[assignment]
 
     async def run() -> None:

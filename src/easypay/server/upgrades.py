@@ -1,8 +1,8 @@
-"""How an offered upgrade is ignored: another parser reads on where the first one stops.
+"""Ignore an offered upgrade: a second parser reads on where the first one stops.
 
-The parser takes all that follows a head with an upgrade, or CONNECT, for another protocol, and
-httptools has no way to tell it otherwise. So a fresh one is told of the same request without the
-offer, that is of what frames its body and of nothing else, and reads on from there.
+The parser takes everything after a head with an upgrade, or with CONNECT, as another protocol, and
+httptools cannot tell it otherwise. So a fresh parser is fed the same request without the offer
+(only the headers that frame the body), and reads on from there.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,10 +16,10 @@ _FRAMING: Final = (b"content-length", b"transfer-encoding")
 def past_upgrade(
     protocol: Any, headers: Iterable[tuple[bytes, bytes]]
 ) -> tuple[httptools.HttpRequestParser, Callable[[], None]]:
-    """A parser for what follows a head with these headers, and what brings it there.
+    """Return a parser for what follows a head with these headers, and a function to prime it.
 
-    The latter calls `protocol.on_message_complete` where there is no body, and raises
-    HttpParserError where the framing is not good.
+    The function calls `protocol.on_message_complete` if there is no body, and raises
+    HttpParserError if the framing is invalid.
     """
     callbacks = _AfterHead(protocol)
     parser = httptools.HttpRequestParser(callbacks)
@@ -34,7 +34,7 @@ def past_upgrade(
 
 
 class _AfterHead:
-    """The protocol's callbacks, but for those of the head that was `read` before."""
+    """The protocol's callbacks, except for the head, which was `read` before."""
 
     def __init__(self, protocol: Any) -> None:
         self.read = False
