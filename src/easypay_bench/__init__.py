@@ -1,1 +1,1 @@
-"""How fast EasyPay is on this machine, and where the time goes: what `make bench` shows."""
+"""How fast EasyPay is on this machine, and where the time goes: behind `make bench`."""

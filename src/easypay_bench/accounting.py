@@ -1,6 +1,6 @@
-"""Is every payment of a run accounted for? The database and the simulator's truth must agree.
+"""Check that every payment of a run is accounted for: the database and the simulator must agree.
 
-A fast gateway that charges twice, or says captured of what was never sold, is not fast.
+A fast gateway that charges twice, or reports as captured what was never sold, is not fast.
 """
 
 import asyncio
@@ -43,17 +43,17 @@ class Sold:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """How many payments there are, and everything that is wrong with them, in words."""
+    """How many payments there are, and everything wrong with them, in words."""
 
     payments: int
     wrong: list[str]
 
 
 async def account(stack: Stack, merchant: Merchant, *, replied: int, cut_off: int) -> Account:
-    """Compares the merchant's payments with the processor's truth, once nothing is under way.
+    """Compare the merchant's payments with the processor's, once none is in flight.
 
-    `replied` payments were answered with success, and up to `cut_off` more were sent but their
-    answer was not waited for.
+    `replied` payments were answered with success; up to `cut_off` more were sent, but nobody
+    waited for their reply.
     """
     held = await _payments(stack.database_url, merchant)
     query = urlencode({"login": merchant.login})
@@ -68,7 +68,7 @@ async def account(stack: Stack, merchant: Merchant, *, replied: int, cut_off: in
 def compare(
     held: Sequence[Held], sold: Sequence[Sold], *, replied: int, cut_off: int = 0
 ) -> list[str]:
-    """Every way in which the two sides disagree; empty when all is well."""
+    """Return every way in which the two sides disagree; empty if all is well."""
     wrong: list[str] = []
     if not replied <= len(held) <= replied + cut_off:
         wrong.append(f"{replied} payments were answered, the gateway has {len(held)}")
@@ -123,7 +123,7 @@ async def _payments(dsn: str, merchant: Merchant) -> list[Held]:
 
 
 async def settled(connection: "asyncpg.Connection[asyncpg.Record]", merchant: Merchant) -> None:
-    """Waits until no payment of the merchant is under way, or until that takes too long."""
+    """Wait, with a limit, until no payment of the merchant is in flight."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + SETTLE_TIMEOUT_S
     while loop.time() < give_up_at:

@@ -1,4 +1,4 @@
-"""Line charts as SVG text, for pages that must work without anything from elsewhere."""
+"""Line charts as SVG text, for pages that load nothing from elsewhere."""
 
 import itertools
 import math
@@ -17,14 +17,14 @@ _Scale: TypeAlias = Callable[[float], float]
 
 
 class Line(NamedTuple):
-    """A series; None where there is no value."""
+    """A series; None if a value is missing."""
 
     name: str
     points: Sequence[tuple[float, float | None]]
 
 
 class _Curve(NamedTuple):
-    """A line that has points, in its colour."""
+    """A line that has points, with its colour."""
 
     name: str
     colour: str
@@ -40,7 +40,7 @@ def chart(
     x_ticks: Sequence[tuple[float, str]] | None = None,
     log_y: bool = False,
 ) -> str:
-    """One chart with its legend, as an HTML figure. x and y are plain numbers in these units."""
+    """Return a chart with its legend, as an HTML figure. x and y are numbers in these units."""
     curves = _curves(lines)
     if not curves:
         return ""
@@ -92,7 +92,7 @@ def _text(x: float, y: float, anchor: str, text: str) -> str:
 
 
 def _rule(y: float, label: str) -> str:
-    """A line of the grid, and what it stands for."""
+    """Draw a line of the grid with its label."""
     return (
         f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{WIDTH - _RIGHT}" y2="{y:.1f}"/>'
         f"{_text(_LEFT - 6, y + 4, 'end', label)}"
@@ -100,7 +100,7 @@ def _rule(y: float, label: str) -> str:
 
 
 def _drawn(curve: _Curve, x_at: _Scale, y_at: _Scale, y_unit: str) -> str:
-    """The line; few points are marked, and say their value."""
+    """Draw the line. If it has few points, each is marked and shows its value."""
     at = [(f"{x_at(x):.1f}", f"{y_at(y):.1f}") for x, y in curve.points]
     path = " ".join(",".join(place) for place in at)
     line = f'<polyline fill="none" stroke="{curve.colour}" stroke-width="1.8" points="{path}"/>'
@@ -128,7 +128,7 @@ def _y_ticks(low: float, high: float, *, log: bool) -> list[float]:
 
 
 def _nice(value: float) -> float:
-    """The next 1, 2, 2.5 or 5 times a power of ten."""
+    """Return the next 1, 2, 2.5 or 5 times a power of ten."""
     power: float = 10 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value)
 

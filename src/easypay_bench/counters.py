@@ -1,7 +1,7 @@
-"""What a payment costs the database in things that can be counted, whatever the machine does.
+"""What a payment costs the database in countable units, whatever the machine does.
 
-Statements, WAL and heap-only updates per payment are the same on a quiet machine and a busy one,
-so a test can hold them; times cannot be held.
+Statements, WAL and heap-only updates per payment are the same on a quiet and on a busy machine, so
+a test can check them. Times cannot be checked so.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _STATISTICS_TIMEOUT_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement that every payment runs, by its first line."""
+    """One statement that every payment runs, on one line."""
 
     sql: str
     calls: float
@@ -32,26 +32,26 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Per payment, taken one at a time. Under load a group shares what is counted here."""
+    """Counts per payment, taken one at a time. Under load a group shares them."""
 
     payments: int
     statements: tuple[Statement, ...] | None
-    """Each a transaction and a round trip of its own. None where the server does not count them:
-    it needs shared_preload_libraries = 'pg_stat_statements', its extension, and a superuser."""
+    """Each is a transaction and a round trip. None if the server does not count them: that needs
+    shared_preload_libraries = 'pg_stat_statements', its extension, and a superuser."""
     wal_bytes: float
-    """All that the server wrote ahead: commits, and whole pages after a checkpoint, included."""
+    """All WAL of the server, including commits and the full pages after a checkpoint."""
     hot_ratio: float
-    """The share of updates of payments and operations that touched no index; NaN without any."""
+    """The share of updates of payments and operations that touched no index; NaN if none."""
 
     @property
     def statements_per_payment(self) -> float | None:
-        """Round trips per payment."""
+        """The round trips per payment."""
         return None if self.statements is None else sum(each.calls for each in self.statements)
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the server has counted so far. Updates lag a second behind."""
+    """The server's counts so far. Updates lag a second behind."""
 
     wal_bytes: int
     updates: int
@@ -61,10 +61,10 @@ class Totals:
 async def measure(
     dsn: str, pay: Callable[[], Awaitable[object]], *, payments: int = 100, warmup_s: float = 1.5
 ) -> Counters:
-    """Takes so many payments one after the other, and some uncounted ones before and after.
+    """Take `payments` one after another, with uncounted ones before and after.
 
-    The warm-up should outlast the gateway's cache lease: what is read again is counted.
-    Nothing else may be using the database. Raises TimeoutError where `pay` leaves no trace in it.
+    The warm-up should outlast the gateway's cache lease, because repeated reads are counted.
+    Nothing else may use the database. Raises TimeoutError if `pay` leaves no trace in it.
     """
     connection = await asyncpg.connect(dsn)
     try:
@@ -80,7 +80,7 @@ async def measure(
                 await pay()
             wal_bytes = (await totals(connection)).wal_bytes - before.wal_bytes
             statements = await _statements(connection, payments) if counts else None
-            after = await _until_told(connection, pay, before.updates + payments)
+            after = await _until_reported(connection, pay, before.updates + payments)
     finally:
         await connection.close()
     return Counters(payments, statements, wal_bytes / payments, hot_ratio(before, after))
@@ -89,10 +89,10 @@ async def measure(
 async def count_statements(
     dsn: str, act: Callable[[], Awaitable[object]], *, times: int
 ) -> tuple[Statement, ...]:
-    """The statements that each of so many acts runs, dearest first.
+    """Return the statements that each act runs, most expensive first.
 
-    The first act is not waited out for caches: do it beforehand. Needs pg_stat_statements; raises
-    RuntimeError where the server does not count. Nothing else may be using the database.
+    There is no warm-up for caches: run the act once before. Needs pg_stat_statements; raises
+    RuntimeError if the server does not count. Nothing else may use the database.
     """
     connection = await asyncpg.connect(dsn)
     try:
@@ -108,13 +108,13 @@ async def count_statements(
 
 
 def hot_ratio(before: Totals, after: Totals) -> float:
-    """The share of the updates in between that were heap-only; NaN where there was none."""
+    """Return the share of the updates in between that were heap-only; NaN if there were none."""
     updates = after.updates - before.updates
     return (after.hot_updates - before.hot_updates) / updates if updates else math.nan
 
 
 async def totals(connection: Connection) -> Totals:
-    """Reads the server's counters."""
+    """Read the server's counters."""
     row = await connection.fetchrow(
         "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal_bytes,"
         "       coalesce(sum(n_tup_upd), 0)::bigint AS updates,"
@@ -130,7 +130,7 @@ async def totals(connection: Connection) -> Totals:
 
 @asynccontextmanager
 async def _counting(connection: Connection) -> AsyncIterator[bool]:
-    """Lets pg_stat_statements count for the length of the block; False where it cannot."""
+    """Let pg_stat_statements count for the length of the block. Yields False if it cannot."""
     track = await connection.fetchval("SELECT current_setting('pg_stat_statements.track', true)")
     preloaded = await connection.fetchval("SELECT current_setting('shared_preload_libraries')")
     if "pg_stat_statements" not in preloaded:
@@ -149,7 +149,7 @@ async def _counting(connection: Connection) -> AsyncIterator[bool]:
 
 
 async def _track(connection: Connection, which: str) -> None:
-    """Sets what is counted, in all sessions. They hear of it after their next statement."""
+    """Set what is counted, in all sessions. They notice after their next statement."""
     if which not in ("none", "top", "all"):
         raise ValueError(f"pg_stat_statements.track cannot be {which!r}")
     await connection.execute(f"ALTER SYSTEM SET pg_stat_statements.track = '{which}'")
@@ -160,7 +160,7 @@ async def _track(connection: Connection, which: str) -> None:
 
 
 async def _checkpoint(connection: Connection) -> None:
-    """Full pages come after a checkpoint: have it now, and not in the middle."""
+    """Checkpoint now, not in the middle: full pages are written after a checkpoint."""
     try:
         await connection.execute("CHECKPOINT")
     except asyncpg.InsufficientPrivilegeError:
@@ -168,7 +168,7 @@ async def _checkpoint(connection: Connection) -> None:
 
 
 async def _statements(connection: Connection, payments: int) -> tuple[Statement, ...]:
-    """What ran about once per payment, dearest first. The background's few calls fall away."""
+    """Return what ran about once per payment, most expensive first; drops background calls."""
     rows = await connection.fetch(
         "SELECT query, calls, rows, wal_bytes, wal_fpi FROM pg_stat_statements"
         " WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -187,11 +187,11 @@ async def _statements(connection: Connection, payments: int) -> tuple[Statement,
     )
 
 
-async def _until_told(
+async def _until_reported(
     connection: Connection, pay: Callable[[], Awaitable[object]], updates: int
 ) -> Totals:
-    """A session tells its counts at the end of a transaction, but only once a second: so go on
-    paying, slowly, until it has told enough."""
+    """Pay slowly until `updates` are reported: a session reports its counts at the end of a
+    transaction, but at most once a second."""
     async with asyncio.timeout(_STATISTICS_TIMEOUT_S):
         while True:
             now = await totals(connection)

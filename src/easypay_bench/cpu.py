@@ -1,8 +1,8 @@
-"""CPU time of processes that are not ours to instrument, read from outside.
+"""CPU time of processes, read from outside.
 
 Linux counts in nanoseconds per thread (`schedstat`) and in hundredths of a second per process
-(`stat`); elsewhere psutil says what it knows. A group of processes is counted with the children
-that have ended: PostgreSQL's backends come and go, and their time ends up with the postmaster.
+(`stat`); elsewhere psutil is used. A process group is counted with its children that have ended:
+PostgreSQL's backends come and go, and their time is added to the postmaster's.
 """
 
 import os
@@ -21,7 +21,7 @@ _ON_LINUX: Final = sys.platform == "linux"
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What /proc/PID/stat says, in clock ticks."""
+    """The fields of /proc/PID/stat, in clock ticks."""
 
     parent: int
     own_ticks: int
@@ -29,14 +29,14 @@ class Stat:
 
 
 def parse_stat(text: str) -> Stat:
-    """Reads a line of /proc/PID/stat. The command's name may hold spaces and brackets."""
+    """Parse a line of /proc/PID/stat. The command's name may contain spaces and brackets."""
     fields = text[text.rindex(")") + 2 :].split()
     user, system, ended_user, ended_system = (int(field) for field in fields[11:15])
     return Stat(int(fields[1]), user + system, ended_user + ended_system)
 
 
 def process_s(pid: int) -> float:
-    """CPU seconds of one process, without its children; 0 where it is gone."""
+    """Return the CPU seconds of one process, without its children; 0 if it has ended."""
     if not _ON_LINUX:
         return _psutil_s(pid)
     try:
@@ -45,12 +45,12 @@ def process_s(pid: int) -> float:
         precise_s = sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
     except (FileNotFoundError, ProcessLookupError):
         return _ticks_s(pid)
-    # Threads that have ended are in the coarse count only.
+    # Only the coarse count includes threads that have ended.
     return precise_s if precise_s > ticks_s - 0.02 else ticks_s
 
 
 def family_s(pid: int) -> float:
-    """CPU seconds of a process, its living descendants, and its children that have ended."""
+    """Return the CPU seconds of a process, its living descendants and its ended children."""
     if not _ON_LINUX:
         return _psutil_s(pid) + sum(_psutil_s(child) for child in _psutil_children(pid))
     stats = _all_stats()
@@ -61,7 +61,7 @@ def family_s(pid: int) -> float:
         family |= young
         grown = bool(young)
     known = [(each, stats[each]) for each in family if each in stats]
-    # One that ends between the two looks is counted by the first: its parent has not got it yet.
+    # A process that ends between the two readings is in the first: its parent lacks it yet.
     alive_s = sum(max(process_s(each), stat.own_ticks / _TICKS_PER_S) for each, stat in known)
     return alive_s + sum(stat.ended_children_ticks for _, stat in known) / _TICKS_PER_S
 
@@ -73,29 +73,29 @@ class Meter:
     parts: Mapping[str, Callable[[], float]]
 
     def read(self) -> dict[str, float]:
-        """CPU seconds so far by part; under `machine`, those of everything that runs here."""
+        """Return the CPU seconds so far by part; `machine`: everything that runs here."""
         return {**{name: part() for name, part in self.parts.items()}, "machine": machine_s()}
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """CPU seconds between two readings of one meter, never below zero."""
+    """Return the CPU seconds between two readings of one meter, never below zero."""
     return {name: max(0.0, after[name] - before[name]) for name in before}
 
 
 def processes(pids: Iterable[int]) -> Callable[[], float]:
-    """A part made of these processes, without their children."""
+    """Return a part made of these processes, without their children."""
     fixed = tuple(pids)
     return lambda: sum(process_s(pid) for pid in fixed)
 
 
 def machine_s() -> float:
-    """CPU seconds that all cores have spent not idle."""
+    """Return the CPU seconds that all cores were not idle."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - _guests(times))
 
 
 def _guests(times: object) -> float:
-    # Guests' time is counted in the user's already; time that a hypervisor took is not ours.
+    # Guest time is already in the user time; time stolen by a hypervisor is not ours.
     return sum(getattr(times, name, 0.0) for name in ("guest", "guest_nice", "steal"))
 
 
@@ -106,7 +106,7 @@ def _all_stats() -> dict[int, Stat]:
             try:
                 found[int(entry.name)] = parse_stat((entry / "stat").read_text())
             except (FileNotFoundError, ProcessLookupError):
-                continue  # ended while we looked
+                continue  # it has ended meanwhile
     return found
 
 

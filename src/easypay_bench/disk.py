@@ -1,4 +1,4 @@
-"""What a durable write costs on this disk, by itself: the floor under every commit."""
+"""The cost of one durable write on this disk: the lower bound of a commit."""
 
 import os
 import tempfile
@@ -18,10 +18,10 @@ _flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 @contextmanager
 def watched(directory: Path) -> Iterator[list[float]]:
-    """Twenty times a second, while the block lasts, writes a page within a file that has its
-    blocks already, and flushes it; gives how long each took, in milliseconds, as they come.
+    """Write and flush a page of a preallocated file twenty times a second while the block lasts.
 
-    Raises OSError where `directory` cannot be written.
+    Yields the list of durations, in milliseconds, which grows meanwhile. Raises OSError if
+    `directory` cannot be written.
     """
     took_ms: list[float] = []
     over = threading.Event()

@@ -1,8 +1,8 @@
 """A lean HTTP/1.1 load generator in a process of its own (`python -m easypay_bench.generator`).
 
-It takes its order as one JSON line, says `ready` when every connection is open, waits for `go`,
-loads until its time is up, lets every request that is under way end, and answers in one JSON line.
-It knows just enough HTTP for a server that sends Content-Length and keeps connections open.
+It reads its order as one JSON line, says `ready` when every connection is open, waits for `go`,
+sends until its time is up, waits for the requests in flight, and reports in one JSON line. It knows
+just enough HTTP for a server that sends Content-Length and keeps connections open.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _RECONNECT_S: Final = 0.05
 
 
 class Generator:
-    """What all connections share: the next number, the clock's end, and the count."""
+    """Shared by all connections: the next number, the end, and the counts."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.host: str = order["host"]
@@ -44,14 +44,14 @@ class Generator:
         await loop.create_connection(lambda: _Connection(self), self.host, self.port)
 
     def next_request(self) -> bytes | None:
-        """None when the time is up."""
+        """Return the next request; None when the time is up."""
         if perf_counter() >= self.ends_at:
             return None
         self.number += 1
         return self.orders.request("a", self.number)
 
     async def load(self) -> dict[str, Any]:
-        """Everything from the first request to the last reply."""
+        """Run from the first request to the last reply."""
         used_before_s = cpu_s()
         started = perf_counter()
         self.ends_at = started + self.seconds
@@ -73,12 +73,12 @@ class Generator:
         }
 
     def rest(self) -> None:
-        """A connection has nothing more to send; were it the last, the run is over."""
+        """Note that a connection has nothing more to send; after the last one the run is over."""
         if not any(connection.sent_at for connection in self.open):
             self.idle.set()
 
     def replace(self, lost: "_Connection") -> None:
-        """A connection was closed under us: count a lost request, and go on with another."""
+        """Count the request of a connection that was lost, and open another."""
         self.open.discard(lost)
         if lost.sent_at:
             self.wrong["connection lost"] += 1
@@ -100,11 +100,11 @@ class Generator:
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request under way."""
+    """One keep-alive connection with at most one request in flight."""
 
     def __init__(self, generator: Generator) -> None:
         self.sent_at = 0.0
-        """0 while nothing is under way."""
+        """0 while nothing is in flight."""
         self._generator = generator
         self._transport: Any = None
         self._received = b""
@@ -144,7 +144,7 @@ class _Connection(asyncio.Protocol):
 
 
 def reply_length(data: bytes) -> int | None:
-    """How many bytes the reply at the start of `data` has; None while its head is not complete.
+    """Return the size of the reply at the start of `data`; None until its head is complete.
 
     Raises ValueError for a reply without Content-Length.
     """
@@ -155,14 +155,14 @@ def reply_length(data: bytes) -> int | None:
     if at < 0:
         at = data[:end].lower().find(b"\r\ncontent-length:")
         if at < 0:
-            raise ValueError("the generator reads replies with a Content-Length only")
+            raise ValueError("the generator reads only replies with a Content-Length")
     at += 17
     line_end = data.find(b"\r\n", at)
     return end + 4 + int(data[at:line_end])
 
 
 def cpu_s() -> float:
-    """CPU seconds of this process so far."""
+    """Return the CPU seconds of this process so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

@@ -1,10 +1,10 @@
-"""Measures what many transactions cost the simulator: memory for each, and whether the last one is
+"""Measure what many transactions cost the simulator: memory for each, and whether the last one is
 as cheap as the first. Behind `make growth`.
 
     python -m easypay_bench.growth --transactions 1000000
 
-It drives the wire in this process, from a request's bytes to the reply's, without HTTP: what
-grows with the number of transactions is all below that.
+It calls the wire in this process, from a request's bytes to the reply's, without HTTP: everything
+that grows with the number of transactions is below that.
 """
 
 import argparse
@@ -40,16 +40,16 @@ _ROUNDS: Final = 200
 
 
 class Cost(NamedTuple):
-    """Of one request."""
+    """The cost of one request."""
 
     us: float
-    """CPU, microseconds."""
+    """Microseconds of CPU."""
     calls: int
-    """How many functions it calls, Python's and C's: exact, whatever else the machine does."""
+    """Functions called, in Python and C: exact, whatever else the machine does."""
 
 
 class Growth(NamedTuple):
-    """What was found."""
+    """What was measured."""
 
     transactions: int
     bytes_each: float
@@ -57,14 +57,14 @@ class Growth(NamedTuple):
     first_sale: Cost
     last_sale: Cost
     first_page: Cost
-    """The newest twenty of the unsettled list, with few transactions and then with all."""
+    """The newest twenty of the unsettled list, with few transactions; below, with all."""
     last_page: Cost
 
 
 def measure(transactions: int) -> Growth:
-    """Make so many sales, each with an invoice number of its own."""
+    """Measure many sales, each with its own invoice number."""
     clock = Clock()
-    clock.stopped_ms = clock.now_ms()  # or the second's turn would cost a call more
+    clock.stopped_ms = clock.now_ms()  # a clock that runs costs a call more at each new second
     ledger = Ledger(Journal(None), clock, seed=1)
     rules = schema.load()
     part = max(transactions // 100, 1)
@@ -97,7 +97,7 @@ def _calls(function: Callable[[], Any]) -> int:
 
 
 def _sell(ledger: Ledger, rules: schema.Schema, begin: int, count: int) -> Cost:
-    """The mean of `count` sales, and the calls of the last."""
+    """Return the mean of `count` sales, and the calls of the last."""
 
     def sell(number: int) -> None:
         reply = dispatch.answer(ledger, rules, json_wire.read((_SALE % (number, number)).encode()))
@@ -112,7 +112,7 @@ def _sell(ledger: Ledger, rules: schema.Schema, begin: int, count: int) -> Cost:
 
 
 def _page(ledger: Ledger, rules: schema.Schema) -> Cost:
-    """The cheapest of several: what it costs when nothing else disturbs it."""
+    """Return the cheapest of several: the cost without disturbance."""
 
     def page() -> None:
         dispatch.answer(ledger, rules, json_wire.read(_PAGE))
@@ -134,10 +134,10 @@ def main() -> None:
     if options.json:
         sys.stdout.write(msgspec.json.encode(found._asdict()).decode() + "\n")
     else:
-        sys.stdout.write(_told(found))
+        sys.stdout.write(_as_text(found))
 
 
-def _told(found: Growth) -> str:
+def _as_text(found: Growth) -> str:
     lines = [f"{found.transactions:,} sales, {found.bytes_each:.0f} bytes of memory each"]
     for name, first, last in (
         ("a sale", found.first_sale, found.last_sale),

@@ -1,4 +1,4 @@
-"""Where a measurement was taken, and of what."""
+"""Facts about the machine and the commit of a measurement."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]
 
 
 def facts() -> dict[str, Any]:
-    """The machine and the commit: enough to tell whether two results may be compared."""
+    """Return the machine and the commit, to tell whether two results may be compared."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short=12", "HEAD"),
@@ -28,7 +28,7 @@ def facts() -> dict[str, Any]:
 
 
 def file_system(path: Path) -> str:
-    """Its kind (ext4, tmpfs, ...): on one in memory, a durable commit costs nothing."""
+    """Return its type (ext4, tmpfs, ...): in memory, a durable commit costs nothing."""
     mounts = psutil.disk_partitions(all=True)
     holding = [each for each in mounts if path.is_relative_to(each.mountpoint)]
     if not holding:
@@ -42,13 +42,13 @@ class _Object:
 
 
 def _object_ns() -> float:
-    """How long this interpreter takes to make an object and read it, in nanoseconds: builds of
-    one version of Python differ by two, as they were optimized or not."""
+    """Return the nanoseconds this interpreter takes to make an object and read it: builds of one
+    Python version differ by a factor of two, depending on their optimization."""
     return min(timeit.repeat(lambda: _Object(1).value, number=100_000, repeat=5)) * 1e4
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the checkout this file lies in; empty where there is none."""
+    """Return git's output for this file's checkout; empty if there is none."""
     try:
         done = subprocess.run(  # noqa: S603
             ["git", "-C", str(Path(__file__).parent), *arguments],  # noqa: S607
@@ -62,7 +62,7 @@ def _git(*arguments: str) -> str:
 
 
 def _cores() -> int:
-    """Those this process may use."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,7 +1,7 @@
-"""The request that is sent over and over: one payment by card, each a little different.
+"""The request that is sent again and again: one payment by card, each slightly different.
 
-Every request has the same length and differs in its Idempotency-Key, amount and order reference,
-so no payment is a duplicate of another, by key or by luck.
+Every request has the same length and its own Idempotency-Key, amount and order reference, so that
+no payment is a duplicate of another.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, Final
 PATH: Final = "/api/v1/payments"
 LOWEST_MINOR: Final = 1000
 AMOUNTS: Final = 9000
-"""Amounts run from LOWEST_MINOR through so many values, and then again from there."""
+"""Amounts run from LOWEST_MINOR through this many values, then start again."""
 
 _BODY: Final[Mapping[str, Any]] = {
     "amount": 0,
@@ -40,21 +40,21 @@ _BODY: Final[Mapping[str, Any]] = {
 class Orders:
     """Makes the requests of one run against one gateway.
 
-    `template` is a whole HTTP/1.1 request in the formatting language that Python's bytes and
-    Lua's `string.format` share; it takes `(series, number, amount, series, number)`.
+    `template` is a whole HTTP/1.1 request in the format language that Python and Lua's
+    `string.format` share; it takes `(series, number, amount, series, number)`.
     """
 
     template: str = field(repr=False)
 
     def request(self, series: str, number: int) -> bytes:
-        """The request with a number of its own (0 to 999,999,999) in a series (one letter)."""
+        """Return the request with a number (0 to 999,999,999) in a series (one letter)."""
         amount = LOWEST_MINOR + number % AMOUNTS
         return (self.template % (series, number, amount, series, number)).encode()
 
 
 def orders(host: str, api_key: str) -> Orders:
-    """The requests for a gateway at `host` (`127.0.0.1:8000`), with keys that nobody used yet."""
-    # Letters only: digits next to digits could be taken for a card number, and refused.
+    """Return the requests for a gateway at `host` (`127.0.0.1:8000`), with unused keys."""
+    # Letters only: digits next to digits could look like a card number, and be refused.
     token = "".join(secrets.choice(string.ascii_lowercase) for _ in range(12))
     body = json.dumps(_BODY, separators=(",", ":"))
     body = body.replace('"amount":0', '"amount":%d')

@@ -1,6 +1,6 @@
-"""docs/images/payments.svg, the chart in the README: the newest full result as two bars.
+"""The README's chart (docs/images/payments.svg): the newest full result as two bars.
 
-`python -m easypay_bench.performance_chart` prints it; `make bench ARGS=--save` renews it.
+`python -m easypay_bench.performance_chart` prints it; `make bench ARGS=--save` updates it.
 """
 
 import sys
@@ -12,7 +12,7 @@ from easypay_bench.performance_page import RESULTS, newest
 
 CHART: Final = Path("docs/images/payments.svg")
 _BAR: Final = 450
-"""Length of the longest bar, of 760."""
+"""Length of the longest bar, out of 760."""
 _FRAME: Final = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 124" role="img" aria-label="{label}">
 <style>
@@ -30,7 +30,7 @@ _ROW: Final = """\
 
 
 def chart(results: Path) -> str:
-    """The chart as SVG. Raises FileNotFoundError if no result has everything."""
+    """Return the chart as SVG. Raises FileNotFoundError if no result is complete."""
     _, found = newest(results)
     pairs, cores = found["wide"]["pairs"], found["machine"]["cores"]
     gateway = median(pair["gateway_per_s"] for pair in pairs)

@@ -1,8 +1,8 @@
 """What the database alone can do: pgbench runs the gateway's own two statements, one payment at a
-time, each a durable commit. A gateway is held against its best rate over several client counts.
+time, each a durable commit. The gateway is compared with its best rate over several client counts.
 
-The statements are the gateway's text; their one argument, the array of a group, holds one row that
-is written out, with ids that differ from payment to payment and grow with time as ours do.
+The statements are the gateway's text. Their one argument, the array of a group, holds one row,
+written out, with ids that differ from payment to payment and grow with time as ours do.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _FAILED: Final = re.compile(r"number of failed transactions: ([0-9]+)")
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """Payments a second by so many clients, and PostgreSQL's CPU for each, in microseconds."""
+    """Payments per second by `clients`, and PostgreSQL's CPU for each, in microseconds."""
 
     clients: int
     payments_per_s: float
@@ -48,7 +48,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 def measure(stack: Stack, *, seconds: float, clients: Sequence[int] = CLIENTS) -> list[Rate]:
-    """One rate for each number of clients. Raises StackFailed where pgbench cannot run."""
+    """Return one rate for each number of clients. Raises StackFailed if pgbench cannot run."""
     program = _program()
     merchant_id = uuid4()
     text = script(asyncio.run(_month(stack.database_url)), merchant_id)
@@ -59,11 +59,11 @@ def measure(stack: Stack, *, seconds: float, clients: Sequence[int] = CLIENTS) -
         path.write_text(text)
         for number, count in enumerate(clients):
             before = meter.read()["postgres"]
-            said = _run(program, path, stack.database_url, count, seconds, run=number)
+            output = _run(program, path, stack.database_url, count, seconds, run=number)
             spent_s = meter.read()["postgres"] - before
-            found, failed = _TPS.search(said), _FAILED.search(said)
+            found, failed = _TPS.search(output), _FAILED.search(output)
             if found is None or (failed is not None and failed[1] != "0"):
-                raise StackFailed(f"pgbench: {said.strip()[-400:]}")
+                raise StackFailed(f"pgbench: {output.strip()[-400:]}")
             rate = float(found[1])
             rates.append(Rate(count, rate, spent_s * 1e6 / (rate * seconds)))
     asyncio.run(_check(stack.database_url, merchant_id))
@@ -71,7 +71,7 @@ def measure(stack: Stack, *, seconds: float, clients: Sequence[int] = CLIENTS) -
 
 
 def best(rates: Sequence[Rate]) -> Rate:
-    """The highest rate, whichever number of clients gave it."""
+    """Return the highest rate, for whichever number of clients."""
     return max(rates, key=lambda rate: rate.payments_per_s)
 
 
@@ -84,7 +84,7 @@ def _program() -> Path:
 
 def _run(program: Path, script: Path, dsn: str, clients: int, seconds: float, *, run: int) -> str:
     environment, database = _connection(dsn)
-    # Every run and client has a time of its own to count on from, so ids never meet.
+    # Each run and client counts from a time of its own, so ids never collide.
     base_ms = int(time.time() * 1000)
     command = [
         str(program), "--no-vacuum", "--protocol=prepared", f"--client={clients}", "--jobs=1",
@@ -103,18 +103,18 @@ def _run(program: Path, script: Path, dsn: str, clients: int, seconds: float, *,
 
 
 def _connection(dsn: str) -> tuple[dict[str, str], str]:
-    """libpq's variables for a DSN, so that no password stands on a command line."""
+    """Return libpq's variables for a DSN, so that no password is on a command line."""
     parts = urlsplit(dsn)
     query = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
     host = parts.hostname or query.get("host", "").replace("%2F", "/") or "127.0.0.1"
-    told = {
+    variables = {
         "PGHOST": host,
         "PGPORT": str(parts.port or query.get("port", "5432")),
         "PGUSER": parts.username or query.get("user", "postgres"),
     }
     if parts.password:
-        told["PGPASSWORD"] = parts.password
-    return told, parts.path.lstrip("/") or "postgres"
+        variables["PGPASSWORD"] = parts.password
+    return variables, parts.path.lstrip("/") or "postgres"
 
 
 async def _month(dsn: str) -> str:
@@ -128,7 +128,7 @@ async def _month(dsn: str) -> str:
 
 
 async def _check(dsn: str, merchant_id: UUID) -> None:
-    """Both statements did their work for every payment, or the rate means nothing."""
+    """Check that both statements worked for every payment; otherwise the rate means nothing."""
     connection = await asyncpg.connect(dsn)
     try:
         taken, captured = await connection.fetchrow(
@@ -138,13 +138,13 @@ async def _check(dsn: str, merchant_id: UUID) -> None:
         )
     finally:
         await connection.close()
-    # A transaction that the time ran out on may have begun and not recorded.
+    # A transaction that was running at the end may have begun and not recorded.
     if not taken or taken - captured > max(CLIENTS) * len(CLIENTS):
         raise StackFailed(f"pgbench began {taken} payments and recorded {captured}")
 
 
 def script(month: str, merchant_id: UUID) -> str:
-    """pgbench's script of one payment on the tables of a month (`_2026_11`)."""
+    """Return pgbench's script for one payment on the tables of a month (`_2026_11`)."""
     begin, record = _rows(merchant_id)
     return (
         "\\set n :n + 1\n"
@@ -160,7 +160,7 @@ def _statement(sql: str, variant: str, row: str) -> str:
 
 
 def _rows(merchant_id: UUID) -> tuple[str, str]:
-    """The row to begin with and the row to record, as SQL."""
+    """Return the row to begin with and the row to record, as SQL."""
     at = clock.now()
     caller = Caller(
         merchant_id=merchant_id,
@@ -207,7 +207,7 @@ def _rows(merchant_id: UUID) -> tuple[str, str]:
 
 
 def _id(kind: int) -> str:
-    """A UUIDv7 of payment n of a client: its time first, then what tells it from all others."""
+    """Return the UUIDv7 of a client's payment n: its time, then what makes it unique."""
     return (
         "(lpad(to_hex((:base)::bigint + (:n)::bigint), 12, '0') || '7000'"
         " || lpad(to_hex(32768 + (:client_id)::int), 4, '0')"
@@ -237,6 +237,6 @@ def _literal(name: str, value: Any, varying: Mapping[Any, str]) -> str:
         return "now()"
     if isinstance(value, tuple):
         return f"'{{{','.join(value)}}}'::text[]"
-    # pgbench would take a colon for the start of one of its variables.
+    # pgbench would read a colon as the start of a variable.
     escaped = str(value).replace("\\", "\\\\").replace("'", "''").replace(":", "\\x3a")
     return f"E'{escaped}'"

@@ -1,11 +1,11 @@
-"""Measures how soon charges are found whose replies were lost. Behind `make recovery`.
+"""Measure how soon charges whose replies were lost are found. Behind `make recovery`.
 
     python -m easypay_bench.recovery --lost 4000 --history 300000
 
-One account takes three million transactions a day, and `--history` of them are on its books
-already. Then every reply is lost for `--lost` payments. Measured is how long after the last of
-them all are known to be charged; how long a single lost payment of another account takes
-meanwhile; and, with `--absent`, how long it takes to prove that so many never happened.
+One account takes three million transactions a day, and already has `--history` of them. Then every
+reply is lost for `--lost` payments. Measured are: the time from the last of them until all are
+known to be charged; the time for a single lost payment of another account meanwhile; and, with
+`--absent`, the time to prove that as many payments never happened.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _LIMIT_S: Final = 900.0
 
 
 async def _post_all(url: str, headers: str, bodies: Iterable[tuple[str, bytes]]) -> list[int]:
-    """POST every (further headers, body), over some connections; the statuses as they came."""
+    """POST each (more headers, body) over some connections; return the statuses."""
     parts = urlsplit(url)
     waiting = iter(bodies)
     statuses: list[int] = []
@@ -58,7 +58,7 @@ async def _post_all(url: str, headers: str, bodies: Iterable[tuple[str, bytes]])
 
 
 async def _fill(stack: Stack, login: str, key: str, transactions: int) -> None:
-    """Put so many sales on an account's books, spread over the past as a busy day spreads them."""
+    """Create sales on an account, spread over the past as on a busy day."""
     clock = f"{stack.simulator_url}/simulator/clock"
     span_s = transactions / _A_DAY * 86_400
     await asyncio.to_thread(calls.call, "POST", clock, {"advance_s": -span_s})
@@ -131,7 +131,7 @@ async def _open(connection: Any, merchant: Merchant) -> int:
 
 
 async def _ended(connection: Any, merchant: Merchant, since: float, what: str) -> float:
-    """Seconds since then until nothing of the merchant's is open."""
+    """Wait until the merchant has nothing open; return the seconds since `since`."""
     while left := await _open(connection, merchant):
         if time.monotonic() - since > _LIMIT_S:
             raise calls.StackFailed(f"{left} of {what} are still open after {_LIMIT_S:.0f} s")
@@ -169,7 +169,7 @@ async def _measure(stack: Stack, *, lost: int, history: int, absent: bool) -> di
             never = await _pay(stack, busy, lost, "never")
             last = time.monotonic()
             await asyncio.to_thread(_no_faults, stack)
-            await asyncio.sleep(13)  # a call has ended by then, and a newer charge bears witness
+            await asyncio.sleep(13)  # by then each call has ended; a newer charge is the witness
             await _pay(stack, busy, 1, "witness")
             found["never_happened"] = never.count(202)
             found["absence_proven_after_s"] = round(

@@ -1,4 +1,4 @@
-"""What a run found: as a table for people, and as JSON for comparison."""
+"""The findings of a run: as tables for people, and as JSON for comparison."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ PARTS = ("gateway", "postgres", "simulator", "generator")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One load, and what it cost each part. CPU in seconds over the load's length."""
+    """One load and its cost for each part. CPU in seconds, over the length of the load."""
 
     load: Load
     cpu_s: Mapping[str, float]
@@ -35,13 +35,13 @@ class Run:
         return self.load.replies / self.load.seconds
 
     def cpu_us(self, part: str) -> float:
-        """Microseconds of CPU per payment."""
+        """Return the microseconds of CPU per payment."""
         return per_payment_us(self.cpu_s[part], self.load.replies)
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Everything one `make bench` learned."""
+    """Everything that one `make bench` measured."""
 
     machine: Mapping[str, Any]
     database: Mapping[str, str]
@@ -53,7 +53,7 @@ class Findings:
     payments: int
     wrong: Sequence[str]
     metrics_us: float
-    """What it costs to count one payment's request, by itself."""
+    """What it costs to count one payment's request."""
     wide: Wide | None = None
 
     @property
@@ -63,7 +63,7 @@ class Findings:
 
     def bars(self) -> list[Bar]:
         run = self.typical
-        held = bars(
+        found = bars(
             payments_per_s=run.payments_per_s,
             gateway_us=run.cpu_us("gateway"),
             postgres_us=run.cpu_us("postgres"),
@@ -80,12 +80,12 @@ class Findings:
                 idle_memory_mib=idle.memory_mib if idle.connections >= IDLE else math.nan,
                 idle_p99_ms=idle.total_ms["p99"] if idle.connections >= IDLE else math.nan,
             )
-            held = [ratio, *held, *others]  # a ratio says the same on every machine
-        return held
+            found = [ratio, *found, *others]  # the ratio is comparable across machines
+        return found
 
 
 def as_json(found: Findings) -> str:
-    """The findings as indented JSON; what is not a number becomes null."""
+    """Return the findings as indented JSON. NaN and infinity become null."""
     data = {
         "machine": dict(found.machine),
         "database": dict(found.database),
@@ -114,12 +114,11 @@ def as_json(found: Findings) -> str:
 
 
 def _wide_as_data(measured: Wide) -> dict[str, Any]:
-    told: dict[str, Any] = msgspec.to_builtins(measured)
-    return {**told, "ratio": measured.ratio}
+    return {**msgspec.to_builtins(measured), "ratio": measured.ratio}
 
 
 def save(found: Findings, directory: Path) -> Path:
-    """Writes the findings under a name of their own, and returns it."""
+    """Write the findings to a file with a name of its own, and return its path."""
     directory.mkdir(parents=True, exist_ok=True)
     moment = datetime.fromisoformat(found.machine["at"]).strftime("%Y%m%dT%H%M%SZ")
     path = directory / f"{moment}-{found.machine['commit'] or 'unknown'}.json"
@@ -128,16 +127,16 @@ def save(found: Findings, directory: Path) -> Path:
 
 
 def show(found: Findings, console: Console) -> None:
-    """Prints the tables."""
+    """Print the tables."""
     run, load = found.typical, found.typical.load
-    told = found.machine
+    facts = found.machine
     console.print(
-        f"\n{told['cpu']}, {told['cores']} cores, {told['system']}; Python {told['python']} "
-        f"({told['object_ns']} ns an object), "
+        f"\n{facts['cpu']}, {facts['cores']} cores, {facts['system']}; Python {facts['python']} "
+        f"({facts['object_ns']} ns an object), "
         f"PostgreSQL {found.database['server_version']} on {found.database['file_system']}, "
         f"fsync {found.database['fsync']}, synchronous_commit "
-        f"{found.database['synchronous_commit']}; commit {told['commit'] or 'unknown'}"
-        f"{' (modified)' if told['modified'] else ''}",
+        f"{found.database['synchronous_commit']}; commit {facts['commit'] or 'unknown'}"
+        f"{' (modified)' if facts['modified'] else ''}",
         highlight=False,
     )
     console.print(
@@ -154,10 +153,8 @@ def show(found: Findings, console: Console) -> None:
             console.print(table)
     if len(found.runs) > 1:
         rates = ", ".join(f"{each.payments_per_s:,.0f}" for each in found.runs)
-        console.print(f"{len(found.runs)} runs: {rates} payments/s; shown is the median one")
-    console.print(
-        "\nTimes are the machine's as much as ours: whatever else ran is in them.", style="dim"
-    )
+        console.print(f"{len(found.runs)} runs: {rates} payments/s; the median run is shown")
+    console.print("\nTimes depend on the machine and on whatever else ran.", style="dim")
     if found.wrong:
         console.print("WRONG", style="bold red")
         for complaint in found.wrong:

@@ -1,7 +1,7 @@
-"""How long one payment takes when nobody else is there, and how much of that is our own time.
+"""Latency of one payment at a time on an idle gateway, and how much of it is our own time.
 
-Our own time is what the client saw, network and all, less the processor's part, which the gateway
-names in its Server-Timing header.
+Our own time is what the client measured, network included, without the processor's part, which the
+gateway reports in its Server-Timing header.
 """
 
 import socket
@@ -20,18 +20,18 @@ PARTS: Final = ("begin", "processor", "record")
 
 @dataclass(frozen=True, slots=True)
 class Unloaded:
-    """Spreads in milliseconds over so many payments, one at a time over one connection."""
+    """Spreads in milliseconds over payments, one at a time over one connection."""
 
     payments: int
     total_ms: dict[str, float]
     own_ms: dict[str, float]
     commits_ms: dict[str, float]
-    """begin and record together: what of our own time the database took."""
+    """begin and record together: the database's part of our own time."""
     processor_ms: dict[str, float]
 
 
 class Payer:
-    """One keep-alive connection that takes payments one after the other, and waits for each."""
+    """One keep-alive connection that takes payments one after another."""
 
     def __init__(self, job: Job) -> None:
         self.paid = 0
@@ -41,7 +41,7 @@ class Payer:
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def pay(self) -> tuple[float, bytes]:
-        """Takes one payment: how many milliseconds that took, and the reply, head and all.
+        """Take one payment; return the milliseconds it took and the whole reply.
 
         Raises LoadFailed for a reply that is not 201.
         """
@@ -58,9 +58,9 @@ class Payer:
 
 
 def measure(payer: Payer, seconds: float) -> Unloaded:
-    """Takes payments for so many seconds, after a few uncounted ones.
+    """Take payments for `seconds`, after a few uncounted ones.
 
-    Raises LoadFailed for a reply that is not 201 or does not tell its timing.
+    Raises LoadFailed for a reply that is not 201 or has no timing.
     """
     for _ in range(_UNCOUNTED):
         payer.pay()
@@ -79,14 +79,14 @@ def measure(payer: Payer, seconds: float) -> Unloaded:
 
 
 def timing_ms(reply: bytes) -> dict[str, float]:
-    """begin, processor and record from a reply's Server-Timing. Raises LoadFailed without them."""
+    """Return begin, processor and record of the Server-Timing. Raises LoadFailed without them."""
     for line in reply.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n"):
         name, _, value = line.partition(":")
         if name.lower() == "server-timing":
             entries = (entry.strip().partition(";dur=") for entry in value.split(","))
-            told = {part: float(duration) for part, _, duration in entries if duration}
-            if all(part in told for part in PARTS):
-                return {part: told[part] for part in PARTS}
+            durations = {part: float(duration) for part, _, duration in entries if duration}
+            if all(part in durations for part in PARTS):
+                return {part: durations[part] for part in PARTS}
     raise LoadFailed("a reply without begin, processor and record in its Server-Timing")
 
 

@@ -1,4 +1,4 @@
-"""Targets: what a file promises, what was measured, and which promise was missed."""
+"""Performance targets: read them from a file, and judge what was measured."""
 
 import math
 import re
@@ -22,16 +22,16 @@ KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "errors": frozenset({"rate"}),
     "unknown_outcomes": frozenset({"oldest"}),
 }
-"""What can be promised: section and name."""
+"""The targets there are: section -> names."""
 LEAST_ABOVE: Final = 10
-"""A percentile is judged only where so many requests lie above it. The p99 of 19 requests is the
+"""A percentile is judged only if this many requests lie above it: the p99 of 19 requests is the
 slowest of them, and one more may move it anywhere. A p99 needs 1,000, a p95 200, a p50 20."""
 
 
 class Target(msgspec.Struct, frozen=True):
-    """One promise: the figure named `section.name` is below, or above, the limit.
+    """One target: the figure `section.name` must be below, or above, the limit.
 
-    `limit` is in milliseconds where `unit` is "ms", a share of 1 where it is "%", else a number.
+    `limit` is in milliseconds if `unit` is "ms", a share of 1 if it is "%", else a number.
     """
 
     section: str
@@ -49,7 +49,7 @@ class Target(msgspec.Struct, frozen=True):
         return f"{self.sign} {shown(self.limit, self.unit)}"
 
     def holds(self, figure: float) -> bool:
-        """Is the promise kept? Not where the figure is none (NaN)."""
+        """Return whether the target is met; a missing figure (NaN) does not meet it."""
         match self.sign:
             case "<":
                 return figure < self.limit
@@ -62,7 +62,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """A target beside its figure; `met` None where this run says nothing about it."""
+    """A target and its figure; `met` is None if this run does not measure it."""
 
     target: Target
     figure: float | None
@@ -75,9 +75,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def load(path: Path | None = None) -> list[Target]:
-    """The targets of a YAML file; without one, those that come with EasyPay.
+    """Load the targets of a YAML file; without one, those that come with EasyPay.
 
-    Raises ValueError that names what is wrong, OSError where the file cannot be read.
+    Raises ValueError that names the error, OSError if the file cannot be read.
     """
     text = (
         resources.files(__package__).joinpath("targets.yaml").read_text()
@@ -86,10 +86,10 @@ def load(path: Path | None = None) -> list[Target]:
     )
     where = "targets.yaml" if path is None else str(path)
     try:
-        said: Any = yaml.safe_load(text)
+        document: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not YAML: {error}") from None
-    sections = said.get("performance_targets") if isinstance(said, dict) else None
+    sections = document.get("performance_targets") if isinstance(document, dict) else None
     if not isinstance(sections, dict):
         raise ValueError(f"{where} has no performance_targets")
     targets = []
@@ -116,7 +116,7 @@ def _target(section: str, name: str, text: str, where: str) -> Target:
 
 
 def needed(share: float) -> int:
-    """How many requests a percentile needs, of which this share (0 to 1) lies below it."""
+    """Return how many requests the percentile of this share (0 to 1) needs."""
     return math.ceil(round(LEAST_ABOVE / (1 - share), 6))
 
 
@@ -125,9 +125,9 @@ def judge(
     figures: Mapping[str, float],
     too_few: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> list[Verdict]:
-    """Each target against `figures["section.name"]`; a figure that is missing judges nothing.
+    """Judge each target by `figures["section.name"]`. A missing figure gives no verdict.
 
-    `too_few`: figures that rest on too few requests, with how many there were and are needed.
+    `too_few`: figures of too few requests, with how many there were and are needed.
     """
     verdicts = []
     for target in targets:
@@ -135,7 +135,7 @@ def judge(
         if figure is None:
             verdicts.append(Verdict(target, None, None, "not measured by this run"))
         elif math.isnan(figure):
-            verdicts.append(Verdict(target, None, None, "nothing of the kind happened"))
+            verdicts.append(Verdict(target, None, None, "nothing to measure"))
         elif target.key in too_few:
             had, least = too_few[target.key]
             why = f"not judged: {had:,} of {least:,} requests needed"
@@ -146,7 +146,7 @@ def judge(
 
 
 def shown(figure: float, unit: str) -> str:
-    """`12.5 ms`, `0.1 %`, `1,000`."""
+    """Return `12.5 ms`, `0.1 %` or `1,000`."""
     if unit == "%":
         return f"{figure * 100:.3g} %"
     digits = f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
