@@ -1,12 +1,11 @@
-"""The command behind `make bench`: measures a whole stack on this machine and says what it found.
+"""The command behind `make bench`: measures a whole stack on this machine and prints the findings.
 
-    python -m easypay_bench                              # a stack of its own, about five minutes
+    python -m easypay_bench                              # a new stack, about five minutes
     python -m easypay_bench --quick                      # half a minute
-    python -m easypay_bench --demo .easypay/demo.json    # the one that `easypay up` runs
+    python -m easypay_bench --demo .easypay/demo.json    # the stack of `easypay up`
 
-Times are shown and never judged. The exit status is 1 where money was wrong: an answer that was
-not 201, or a payment without exactly one sale at the processor. It is 2 where nothing could be
-measured.
+Times are printed and never judged. Exit status 1: money was wrong (an answer that was not 201, or a
+payment without exactly one sale at the processor). 2: nothing could be measured.
 """
 
 import argparse
@@ -30,9 +29,9 @@ RESULTS: Final = Path("bench/results")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and exit with the status said above."""
+    """Measure, print, and exit with the status above."""
     options = _parser().parse_args(arguments)
-    # As Ctrl-C does: every started program is stopped on the way out.
+    # As with Ctrl-C, every started program is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(width=None if sys.stdout.isatty() else 100)
     try:
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if found.wide is not None:
             performance_page.PAGE.write_text(performance_page.page(RESULTS))
             performance_chart.CHART.write_text(performance_chart.chart(RESULTS))
-            console.print(f"{performance_page.PAGE} is written anew")
+            console.print(f"{performance_page.PAGE} is updated")
     sys.exit(1 if found.wrong else 0)
 
 
@@ -95,13 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(name, **how)
 
     option("--demo", type=Path, metavar="PATH", help="measure the stack of this demo.json")
-    option("--directory", type=Path, help="for the stack's own data (default: a temporary one)")
+    option("--directory", type=Path, help="for the stack's data (default: a temporary one)")
     option("--connections", type=int, default=64)
     option("--seconds", type=float, default=10, help="length of one load")
     option("--warmup", type=float, default=3, help="seconds of load before it")
     option("--unloaded", type=float, default=3, help="seconds of one payment at a time")
     option("--counted", type=int, default=200, help="payments for the counters")
-    option("--repeat", type=int, default=1, help="so many loads; the median one is shown")
+    option("--repeat", type=int, default=1, help="number of loads; the median one is shown")
     option("--workers", type=int, default=1, help="gateway processes")
     option(
         "--set", action="append", default=[], metavar="NAME=VALUE",
@@ -109,11 +108,11 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     option(
         "--quick", action="store_true",
-        help="only the peak and one payment at a time, without the minutes beside pgbench, at "
-        "rates, with 10,000 connections, and as things grow",
+        help="only the peak and one payment at a time: no pgbench, no rates, no 10,000 "
+        "connections, no scaling",
     )  # fmt: skip
     option("--generator", choices=["auto", "wrk", "python"], default="auto")
-    option("--json", metavar="PATH", help="also write the findings there")
+    option("--json", metavar="PATH", help="also write the findings to this file")
     option("--save", action="store_true", help=f"also write them under {RESULTS}")
     return parser
 

@@ -1,5 +1,5 @@
-"""One HTTP call to a gateway or its simulator. A call that fails says what to correct: the address,
-because nothing listens there or it is no EasyPay gateway, or the key."""
+"""One HTTP call to a gateway or its simulator. If it fails, the error says what to correct: the
+address (nothing listens there, or it is not an EasyPay gateway) or the key."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ def exchange(
     bearer: str | None = None,
     within_s: float = 60.0,
 ) -> tuple[int, str, bytes]:
-    """The status, media type and body of an answer. Raises StackFailed where there is none."""
+    """Return the status, media type and body of the answer. Raises StackFailed without one."""
     parts = urlsplit(url)
     origin = f"{parts.scheme}://{parts.netloc}"
     headers = {"Content-Type": "application/json"}
@@ -52,36 +52,38 @@ def exchange(
 def call(
     method: str, url: str, body: object = None, *, bearer: str | None = None, key: str = "the key"
 ) -> Any:
-    """One JSON call and its answer's body, None where that is no JSON. `key` says in words which
-    key `bearer` is and what to do where it is refused. Raises StackFailed."""
-    status, media_type, said = exchange(method, url, body, bearer=bearer)
+    """Make a JSON call; return the answer's body, or None if it is not JSON. Raises StackFailed.
+
+    `key`: which key `bearer` is, and what to do if it is refused, in words.
+    """
+    status, media_type, content = exchange(method, url, body, bearer=bearer)
     if not 200 <= status < 300:
-        raise refusal(url, status, media_type, said, key)
-    return json.loads(said) if said and media_type == "application/json" else None
+        raise refusal(url, status, media_type, content, key)
+    return json.loads(content) if content and media_type == "application/json" else None
 
 
 def check_key(api_url: str, api_key: str, key: str) -> None:
-    """Raises StackFailed unless an EasyPay gateway is there and accepts this key of a merchant."""
+    """Raise StackFailed unless an EasyPay gateway is there and accepts this merchant's key."""
     url = f"{api_url}/api/v1/payments?limit=1"
-    status, media_type, said = exchange("GET", url, bearer=api_key, within_s=10)
+    status, media_type, content = exchange("GET", url, bearer=api_key, within_s=10)
     if status == 403 and media_type == PROBLEM:
-        return  # a good key that may not read; what the load does may be allowed
-    if status != 200 or not said.startswith(b'{"data":['):
-        raise refusal(url, status, media_type, said, key)
+        return  # a valid key without the right to read; the load may still be allowed
+    if status != 200 or not content.startswith(b'{"data":['):
+        raise refusal(url, status, media_type, content, key)
 
 
-def refusal(url: str, status: int, media_type: str, said: bytes, key: str) -> StackFailed:
-    """Why an answer is no success, and what to do."""
+def refusal(url: str, status: int, media_type: str, content: bytes, key: str) -> StackFailed:
+    """Return why the answer is not a success, and what to do."""
     parts = urlsplit(url)
     origin = f"{parts.scheme}://{parts.netloc}"
     if parts.path.startswith("/simulator"):
-        text = said[:300].decode(errors="replace")
+        text = content[:300].decode(errors="replace")
         return StackFailed(f"{url} answers {status}, not as the simulator should: {text}")
     if media_type != PROBLEM:
         return StackFailed(_not_easypay(origin))
     if status == 401:
         return StackFailed(f"{origin} refuses {key}")
-    detail = json.loads(said).get("detail", "")
+    detail = json.loads(content).get("detail", "")
     return StackFailed(f"{origin} answers {status}: {detail}")
 
 

@@ -1,4 +1,4 @@
-"""`easypay loadtest` and `easypay slo`. What they need is imported when they run."""
+"""`easypay loadtest` and `easypay slo`. A command imports what it needs when it runs."""
 
 import math
 import os
@@ -51,7 +51,7 @@ def loadtest(
     to: Annotated[
         float, typer.Option(help="ramp, steps: the highest rate. Default: 10 times --rate.")
     ] = 0,
-    step: Annotated[float, typer.Option(help="steps: what each adds. Default: --rate.")] = 0,
+    step: Annotated[float, typer.Option(help="steps: the increase. Default: --rate.")] = 0,
     duration: Annotated[
         float, typer.Option(help="Seconds of load; with steps, of each step.")
     ] = 30,
@@ -82,24 +82,24 @@ def loadtest(
         typer.Option(help='JSON lines to send in turn: {"method", "path", "body", "name"}.'),
     ] = None,
     targets_file: Targets = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report there.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write everything measured as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write all results to this JSON file.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order of the scenarios.")] = 1,
     accounting: Annotated[
         bool, typer.Option(help="Check afterwards that every payment is accounted for.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Load a gateway at a rate, and say how it answered from when each request was due.
+    """Load a gateway at a rate, and measure latency from when each request was due.
 
     Exit status 0: every target met. 1: one was missed. 2: nothing could be measured. 3: a payment
-    is not accounted for. Test keys only: it takes real payments with whatever the key leads to.
+    is not accounted for. Test keys only: it takes real payments on the account behind the key.
 
     For the gateway of `easypay up` it makes a merchant and an account at the simulator. At the end,
-    also after Ctrl-C or a failure, it disables the merchant; after `kill -9` the next load test
+    even after Ctrl-C or a failure, it disables the merchant; after `kill -9` the next load test
     does. The disabled merchant (`easypay merchant list --all`), its payments, and the simulator's
-    account with its transactions stay: they are the record of what was charged. With `--url` it
-    makes nothing but payments, of the merchant whose key you give.
+    account with its transactions stay as the record of what was charged. With `--url` it
+    makes only payments, of the merchant whose key you give.
 
     Example: `easypay loadtest --rate 500 --duration 60 --html report.html`
 
@@ -173,8 +173,7 @@ def slo(
     ] = None,
     targets_file: Targets = None,
     over: Annotated[
-        float,
-        typer.Option(help="Measure for so many seconds; 0: everything since the gateway started."),
+        float, typer.Option(help="Seconds to measure; 0: everything since the gateway started.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -196,8 +195,8 @@ def slo(
     try:
         promised = targets.load(targets_file)
         if url is None:
-            said = _demo(data_dir)
-            url, admin_key, key = said["api_url"], said["admin_key"], _kept(data_dir)
+            demo = _demo(data_dir)
+            url, admin_key, key = demo["api_url"], demo["admin_key"], _demo_key(data_dir)
         else:
             url, admin_key, key = _plain(url), os.environ.get(ADMIN_KEY_VARIABLE, ""), _GIVEN_KEY
         reading = _reading(url, admin_key, over, key)
@@ -223,7 +222,7 @@ def _schedule(model: str, duration: float, rate: float, to: float, step: float) 
     from easypay_bench.loadtest.schedule import MODELS, Schedule
 
     if model not in MODELS:
-        _fail(f"--model is one of {', '.join(MODELS)}")
+        _fail(f"--model must be one of {', '.join(MODELS)}")
     schedule = Schedule(
         model=model,  # type: ignore[arg-type]  # one of MODELS
         seconds=duration,
@@ -237,7 +236,7 @@ def _schedule(model: str, duration: float, rate: float, to: float, step: float) 
 
 
 def _weights(scenarios: list[str]) -> dict[str, float]:
-    """`["create=3", "get"]` as names and weights."""
+    """Read `["create=3", "get"]` as names and weights."""
     from easypay_bench.loadtest.scenarios import SCENARIOS
 
     weights = {}
@@ -250,12 +249,12 @@ def _weights(scenarios: list[str]) -> dict[str, float]:
         except ValueError:
             weights[name] = math.nan
         if not 0 < weights[name] < math.inf:
-            _fail(f"--scenario {each}: the weight is a number above 0")
+            _fail(f"--scenario {each}: the weight must be a number above 0")
     return weights
 
 
 def _reading(url: str, admin_key: str, over: float, key: str) -> "Reading":
-    """What a gateway has counted since it started, or (`over`) counts in so many seconds."""
+    """Return a gateway's counts since it started, or (`over`) those of the next seconds."""
     import time
 
     from easypay_bench import scrape
@@ -265,7 +264,7 @@ def _reading(url: str, admin_key: str, over: float, key: str) -> "Reading":
         return before
     time.sleep(over)
     after = scrape.read(url, admin_key, key)
-    age = "easypay_unknown_age_seconds"  # not a count: as it is now
+    age = "easypay_unknown_age_seconds"  # not a count: take the present value
     return scrape.between(before, after) | {
         key: value for key, value in after.items() if key[0] == age
     }
@@ -273,7 +272,7 @@ def _reading(url: str, admin_key: str, over: float, key: str) -> "Reading":
 
 @contextmanager
 def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
-    """What to test: with a merchant of its own, for so long, where we may make one."""
+    """Yield the gateway to test, with a temporary merchant if we may make one."""
     from easypay_bench.calls import check_key
     from easypay_bench.loadtest.run import Gateway
     from easypay_bench.stack import attached, shop
@@ -283,21 +282,21 @@ def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
         if not key:
             _fail(f"--url needs a test key in {KEY_VARIABLE}")
         if not key.startswith("ep_test_"):
-            _fail(f"{KEY_VARIABLE} must hold a test key (ep_test_…): live money is not for tests")
+            _fail(f"{KEY_VARIABLE} must hold a test key (ep_test_…), to take no live money")
         url = _plain(url)
         check_key(url, key, f"the key in {KEY_VARIABLE}: set it to a test key of a merchant there")
         yield Gateway(url=url, api_key=key)
         return
-    said = _demo(data_dir)
-    if not said.get("simulator_url"):
-        _fail("this stack pays through the real sandbox, which is not there to be loaded")
+    demo = _demo(data_dir)
+    if not demo.get("simulator_url"):
+        _fail("this stack pays through Authorize.Net's sandbox, which must not be load tested")
     stack = attached(data_dir / "demo.json")
-    with _ended_by_signals(), shop(stack, _kept(data_dir)) as merchant:
+    with _ended_by_signals(), shop(stack, _demo_key(data_dir)) as merchant:
         yield Gateway(
-            url=said["api_url"],
+            url=demo["api_url"],
             api_key=merchant.api_key,
-            admin_key=said["admin_key"],
-            simulator_url=said["simulator_url"],
+            admin_key=demo["admin_key"],
+            simulator_url=demo["simulator_url"],
             login=merchant.login,
             stack=stack,
         )
@@ -305,7 +304,7 @@ def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
 
 @contextmanager
 def _ended_by_signals() -> "Iterator[None]":
-    """SIGTERM and SIGHUP end the program as Ctrl-C does: what was made for the run is closed."""
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, so that the run cleans up."""
     import signal
 
     def end(number: int, _: object) -> NoReturn:
@@ -319,16 +318,16 @@ def _ended_by_signals() -> "Iterator[None]":
             signal.signal(each, handler)
 
 
-def _kept(data_dir: Path) -> str:
-    """Which admin key it is, and what to do where it is refused."""
+def _demo_key(data_dir: Path) -> str:
+    """Return which admin key it is, and what to do if it is refused."""
     return f"the admin key in {data_dir / 'demo.json'}: give the --data-dir of the gateway there"
 
 
 def _plain(url: str) -> str:
-    """The URL, where it is one we can speak to: a key must not go out to a port nobody meant."""
+    """Return the URL if we can use it: a key must not be sent to an unintended port."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname or parts.path.strip("/"):
-        _fail(f"--url {url}: write http://HOST:PORT, the gateway itself and no proxy with TLS")
+        _fail(f"--url {url}: write http://HOST:PORT of the gateway itself, not of a TLS proxy")
     return url.rstrip("/")
 
 
@@ -337,10 +336,10 @@ def _demo(data_dir: Path) -> dict[str, str]:
 
     path = data_dir / "demo.json"
     try:
-        said: dict[str, str] = json.loads(path.read_text())
+        demo: dict[str, str] = json.loads(path.read_text())
     except FileNotFoundError:
         _fail(f"there is no {path}: start `easypay up`, or name a gateway with --url")
-    return said
+    return demo
 
 
 def _console(*, stderr: bool = False) -> "Console":

@@ -1,8 +1,8 @@
-"""A load for a stretch of time: how many payments were taken, how long each took, at what cost.
+"""A load for some time: how many payments were taken, how long each took, at what cost.
 
-The closed model: every connection sends its next request when the last is answered. The peak it
-finds must not be the generator's own, so wrk makes the load where it is installed, and a lean
-generator in Python where it is not; either says what it cost.
+The closed model: each connection sends its next request when the last is answered. The generator
+must not limit the peak, so wrk makes the load if it is installed, else a lean generator in Python.
+Both report their own CPU.
 """
 
 import json
@@ -23,7 +23,7 @@ _RESULT: Final = "easypay-bench "
 
 
 class LoadFailed(Exception):
-    """The generator did not do its work, so there is no figure."""
+    """The generator failed, so there is no figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,44 +36,44 @@ class Job:
     connections: int
     seconds: float
     first_number: int = 0
-    """Runs with the same orders must not overlap in their numbers."""
+    """Runs with the same orders must use different numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of it. Latencies are in milliseconds, from sending to the whole reply."""
+    """The result of a load. Latencies are in milliseconds, from sending to the whole reply."""
 
     generator: str
     connections: int
     seconds: float
     replies: int
     cpu_s: float
-    """The generator's own."""
+    """The generator's own CPU."""
     latency_ms: dict[str, float]
     wrong: dict[str, int] = field(default_factory=dict)
-    """Anything but a reply with the right status: what, and how often."""
+    """Everything but a reply with the right status -> how often."""
     cut_off: int = 0
-    """At most so many requests were under way when the generator left."""
+    """The most requests that were in flight when the generator ended."""
 
 
 def choose(wanted: str) -> str:
-    """`wrk` or `python`. Raises LoadFailed where wrk is asked for and not there."""
+    """Return `wrk` or `python`. Raises LoadFailed if wrk is wanted and not installed."""
     if wanted == "auto":
         return "wrk" if shutil.which("wrk") else "python"
     if wanted == "wrk" and not shutil.which("wrk"):
-        raise LoadFailed("wrk is not installed; --generator python needs nothing")
+        raise LoadFailed("wrk is not installed: install it, or use --generator python")
     return wanted
 
 
 def run(generator: str, job: Job, on_start: Callable[[], None] = lambda: None) -> Load:
-    """Runs one load to its end. `on_start` is called when the connections may begin to send."""
+    """Run one load to its end. `on_start` is called when the connections may start to send."""
     return _run_wrk(job, on_start) if generator == "wrk" else _run_python(job, on_start)
 
 
 def run_reads(
     host: str, port: int, api_key: str, paths: Sequence[str], *, connections: int, seconds: float
 ) -> Load:
-    """GETs by wrk, over the paths in turn. Raises LoadFailed where wrk is not there."""
+    """GET the paths in turn by wrk. Raises LoadFailed if wrk is not installed."""
     choose("wrk")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
         listed.write("\n".join(paths))
@@ -103,12 +103,12 @@ def _wrk(
     environment: Mapping[str, str],
     on_start: Callable[[], None] = lambda: None,
 ) -> Load:
-    """What a script needs comes through the environment: it holds an API key."""
+    """Run wrk. The script's input comes through the environment, as it holds an API key."""
     program = shutil.which("wrk") or "wrk"
     parts = [resources.files("easypay_bench") / name for name in (script_name, "done.lua")]
     with (
         tempfile.NamedTemporaryFile("w", suffix=".lua") as script,
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as output,
     ):
         script.write("\n".join(part.read_text() for part in parts))
         script.flush()
@@ -121,13 +121,13 @@ def _wrk(
         process = subprocess.Popen(  # noqa: S603  (our own command line)
             command,
             stdin=subprocess.DEVNULL,
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
         )
         cpu_s = _reap(process)
-        said.seek(0)
-        text = said.read().decode(errors="replace")
+        output.seek(0)
+        text = output.read().decode(errors="replace")
     results = [line for line in text.splitlines() if line.startswith(_RESULT)]
     if process.returncode != 0 or not results:
         raise LoadFailed(f"wrk ended with {process.returncode}: {text.strip()[-400:]}")
@@ -149,7 +149,7 @@ def _wrk(
 
 
 def _reap(process: "subprocess.Popen[bytes]") -> float:
-    """Waits for the process; the CPU seconds it has used."""
+    """Wait for the process; return the CPU seconds it has used."""
     try:
         _, status, used = os.wait4(process.pid, 0)
     except BaseException:

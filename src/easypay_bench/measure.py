@@ -1,4 +1,4 @@
-"""The order of a run: counters, one payment at a time, warm-up, loads, and then the accounts."""
+"""The order of a run: counters, one payment at a time, warm-up, loads, and then the accounting."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 import asyncpg
 import msgspec
 
-from easypay_bench import counters, cpu, load, machine, metrics_cost, report, single_payment_latency
-from easypay_bench import scaling as widely
+from easypay_bench import counters, cpu, load, machine, metrics_cost, report, scaling
+from easypay_bench import single_payment_latency as single
 from easypay_bench.accounting import account, settled
 from easypay_bench.counters import Totals
 from easypay_bench.load import Job
@@ -20,12 +20,12 @@ from easypay_bench.stack import Merchant, Stack, shop
 
 T = TypeVar("T")
 _NUMBERS_PER_PHASE: Final = 10_000_000
-"""Each phase numbers its requests from a start of its own, so no key is used twice."""
+"""Each phase has its own range of numbers, so no key is used twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of everything. Times in seconds."""
+    """How much to measure. Times in seconds."""
 
     generator: str = "auto"
     connections: int = 64
@@ -34,17 +34,17 @@ class Plan:
     unloaded_s: float = 3
     counted_payments: int = 200
     repeat: int = 1
-    wide: widely.Plan | None = None
-    """Also how it does beside the database alone, at rates, and as things grow."""
+    wide: scaling.Plan | None = None
+    """Also measure beside the database alone, at rates, and as things grow."""
 
 
 def everything(
     stack: Stack, plan: Plan, say: Callable[[str], None] = lambda text: None
 ) -> report.Findings:
-    """Runs the whole plan against a stack, with a merchant of its own.
+    """Run the whole plan against a stack, with its own merchant.
 
-    Raises LoadFailed or StackFailed where a figure cannot be taken. What is wrong with the money
-    is not raised; it is in the findings.
+    Raises LoadFailed or StackFailed if a figure cannot be taken. Wrong money is not raised: it is
+    in the findings.
     """
     generator = load.choose(plan.generator)
     where = machine.facts()
@@ -52,7 +52,7 @@ def everything(
     with shop(stack) as merchant:
         host = f"{stack.host}:{stack.port}"
         job = Job(stack.host, stack.port, orders(host, merchant.api_key), plan.connections, 0)
-        with closing(single_payment_latency.Payer(job)) as payer:
+        with closing(single.Payer(job)) as payer:
             counted, alone = _one_at_a_time(stack, payer, plan, say)
         replied = payer.paid
         say(f"warming up for {plan.warmup_s:g} s, {plan.connections} connections by {generator}")
@@ -73,7 +73,7 @@ def everything(
         unanswered, measured = 0, None
         if plan.wide is not None:
             rest = replace(job, first_number=(plan.repeat + 2) * _NUMBERS_PER_PHASE)
-            measured = widely.measure(stack, merchant, rest, plan.wide, say)
+            measured = scaling.measure(stack, merchant, rest, plan.wide, say)
             loads += measured.loads
             replied += measured.replied
             unanswered = measured.unanswered
@@ -109,19 +109,19 @@ def everything(
 
 
 def _one_at_a_time(
-    stack: Stack, payer: single_payment_latency.Payer, plan: Plan, say: Callable[[str], None]
-) -> tuple[counters.Counters, single_payment_latency.Unloaded]:
+    stack: Stack, payer: single.Payer, plan: Plan, say: Callable[[str], None]
+) -> tuple[counters.Counters, single.Unloaded]:
     async def pay() -> None:
         payer.pay()
 
     say(f"counting over {plan.counted_payments} payments")
     counted = asyncio.run(counters.measure(stack.database_url, pay, payments=plan.counted_payments))
     say(f"one payment at a time for {plan.unloaded_s:g} s")
-    return counted, single_payment_latency.measure(payer, plan.unloaded_s)
+    return counted, single.measure(payer, plan.unloaded_s)
 
 
 def _load(stack: Stack, generator: str, job: Job) -> report.Run:
-    """One load between two readings of everybody's CPU time."""
+    """Run one load between two readings of all CPU times."""
     meter = stack.meter()
     wal_before = _ask(stack, counters.totals).wal_bytes
     before: Mapping[str, float] = {}
@@ -145,7 +145,7 @@ def _bad_answers(loads: list[load.Load]) -> list[str]:
 
 
 def _settle(stack: Stack, merchant: Merchant) -> None:
-    """What the last phase left under way belongs to that phase."""
+    """Wait until nothing is in flight: it belongs to the phase that ended."""
 
     async def wait(connection: counters.Connection) -> None:
         await settled(connection, merchant)
@@ -154,7 +154,7 @@ def _settle(stack: Stack, merchant: Merchant) -> None:
 
 
 async def _database(connection: counters.Connection) -> dict[str, str]:
-    """The settings that decide what a commit costs."""
+    """Return the settings that decide what a commit costs."""
     names = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers")
     settings = {name: str(await connection.fetchval(f"SHOW {name}")) for name in names}
     directory = await connection.fetchval("SELECT current_setting('data_directory', true)")
@@ -162,7 +162,7 @@ async def _database(connection: counters.Connection) -> dict[str, str]:
 
 
 def _ask(stack: Stack, question: Callable[[counters.Connection], Awaitable[T]]) -> T:
-    """Asks the stack's database over a connection of its own."""
+    """Query the stack's database over a new connection."""
 
     async def ask() -> T:
         connection = await asyncpg.connect(stack.database_url)

@@ -1,4 +1,4 @@
-"""The arithmetic of the figures, and the bars they are held against. Nothing here measures."""
+"""The arithmetic of the figures, and the bars they are checked against. Measures nothing."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,38 +17,38 @@ SHARES: Final[Mapping[str, float]] = {
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` (0 to 1) of the ascending values do not exceed.
+    """Return the smallest value that at least `share` (0 to 1) of the sorted values do not exceed.
 
-    Raises ValueError where there are no values, or the share lies outside 0 to 1.
+    Raises ValueError if there are no values, or the share is outside 0 to 1.
     """
     if not ordered:
         raise ValueError("no values, no percentile")
     if not 0 <= share <= 1:
-        raise ValueError(f"a share lies between 0 and 1, not {share}")
-    # Rounded first: 0.07 * 100 is a hair above 7 and would take the 8th value.
+        raise ValueError(f"a share must be between 0 and 1, not {share}")
+    # Round first: 0.07 * 100 is slightly above 7 and would take the 8th value.
     rank = math.ceil(round(share * len(ordered), 9))
     return ordered[max(rank, 1) - 1]
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """p50 to max of the values, in their unit; empty where there are none."""
+    """Return p50 to max of the values, in their unit; empty if there are none."""
     ordered = sorted(values)
     return {name: percentile(ordered, share) for name, share in SHARES.items()} if ordered else {}
 
 
 def per_payment_us(cpu_s: float, payments: int) -> float:
-    """CPU seconds shared among payments: microseconds each. NaN where there are no payments."""
+    """Return the microseconds per payment; NaN if there are no payments."""
     return cpu_s * 1e6 / payments if payments else math.nan
 
 
 def median_of(runs: Sequence[float]) -> int:
-    """Which of the runs is the median one (the lower of two); its index."""
+    """Return the index of the median run (the lower of two)."""
     order = sorted(range(len(runs)), key=lambda index: runs[index])
     return order[(len(order) - 1) // 2]
 
 
 def finite(value: Any) -> Any:
-    """Plain data for JSON: floats rounded, and None for what is not a number."""
+    """Return plain data for JSON: floats rounded, NaN and infinity as None."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -70,7 +70,7 @@ class Bar:
 
     @property
     def met(self) -> bool:
-        """False too where the figure could not be taken (NaN)."""
+        """Whether the target is met; False if the figure is missing (NaN)."""
         return self.figure >= self.limit if self.at_least else self.figure <= self.limit
 
     @property
@@ -88,7 +88,7 @@ def bars(
     own_p50_ms: float,
     metrics_us: float,
 ) -> list[Bar]:
-    """What this project promises of one payment, everything on two cores."""
+    """Return the targets for one payment, with everything on two cores."""
     return [
         Bar("payments sustained", payments_per_s, "/s", 3000, at_least=True),
         Bar("gateway CPU per payment", gateway_us, "µs", 250),
@@ -102,7 +102,7 @@ def bars(
 def wide_bars(
     *, pgbench_ratio: float, own_p99_ms: float, idle_memory_mib: float, idle_p99_ms: float
 ) -> list[Bar]:
-    """What it promises beside the database alone, at a rate, and with many connections open."""
+    """Return the targets beside the database alone, at a rate, and with many connections."""
     return [
         Bar("share of pgbench's best rate", pgbench_ratio, "", 0.5, at_least=True),
         Bar("own time p99, 500/s, processor at 50 ms", own_p99_ms, "ms", 10),

@@ -1,5 +1,5 @@
-"""docs/performance.md, out of the newest result that has everything: `python -m
-easypay_bench.performance_page` writes it to standard output."""
+"""Writes docs/performance.md from the newest complete result: `python -m
+easypay_bench.performance_page` prints it."""
 
 import json
 import sys
@@ -12,15 +12,14 @@ PAGE: Final = Path("docs/performance.md")
 _INTRODUCTION: Final = """\
 # How fast it is
 
-Made by `make bench ARGS=--save`; do not edit. Gateway, PostgreSQL with fsync on, the simulator and
-the load generator share one machine, so every figure is what is left after the others took their
-part. Times are this machine's as much as EasyPay's: compare ratios, or runs on one machine, not
-figures across machines.
+Made by `make bench ARGS=--save`; do not edit. The gateway, PostgreSQL with fsync on, the simulator
+and the load generator share one machine and compete for its CPU. Times depend on that machine:
+compare ratios, or runs on one machine, not figures across machines.
 """
 
 
 def page(results: Path) -> str:
-    """The page. Raises FileNotFoundError where no result has everything."""
+    """Return the page. Raises FileNotFoundError if no result is complete."""
     path, found = newest(results)
     wide, run = found["wide"], found["runs"][len(found["runs"]) // 2]
     parts = [
@@ -42,10 +41,10 @@ def page(results: Path) -> str:
         f"{_n(run['payments_per_s'])} payments/s.\n",
         _table(["part", "µs per payment"], ([name, _n(us)] for name, us in run["cpu_us"].items())),
         "## At a rate\n",
-        "Open loop, counted from when each request was due. Own time is the gateway's without the "
-        "processor's part: it waits for two commits, and for those before them. Disk is a durable "
-        "write of one page by itself, on the same disk meanwhile: the floor under a commit. What "
-        "the phases before left to be written is written before each.\n",
+        "Open loop: latency counts from when each request was due. Own time is the gateway's time "
+        "without the processor's part; it includes the wait for two commits and for those before "
+        "them. Disk is a durable write of one page on the same disk meanwhile: the lower bound of "
+        "a commit. Pending writes of earlier phases are flushed before each run.\n",
         _at_rates(wide["open"]),
         "## Reads\n",
         _reads(wide["reads"]),
@@ -93,8 +92,8 @@ def _pairs(wide: dict[str, Any]) -> str:
         f"{_n(pair['gateway_per_s'])} to {_n(pair['pgbench_per_s'])}" for pair in wide["pairs"]
     )
     return (
-        "pgbench runs the very SQL of the gateway's two transactions, one payment at a time. Run "
-        f"in turn with it, the gateway took **{_n(wide['ratio'])}** times pgbench's best rate "
+        "pgbench runs the SQL of the gateway's two transactions, one payment at a time. Run in "
+        f"turn with it, the gateway took **{_n(wide['ratio'])}** times pgbench's best rate "
         f"(median of {len(wide['pairs'])} pairs: {rates}).\n"
     )
 
@@ -155,16 +154,16 @@ def _grid(cells: Iterable[dict[str, Any]]) -> str:
 
 def _counted(counters: dict[str, Any]) -> str:
     return (
-        f"One payment is {_n(counters['statements_per_payment'])} statements, each a "
-        "round trip and a commit of its own when nobody else is there, "
+        f"One payment takes {_n(counters['statements_per_payment'])} statements, each a "
+        "round trip and a commit of its own if nobody else is there, "
         f"{_n(counters['wal_bytes'])} bytes of WAL, and "
-        f"{counters['hot_ratio']:.0%} of its updates touch no index. Tests hold these; "
-        "nobody holds times.\n"
+        f"{counters['hot_ratio']:.0%} of its updates touch no index. Tests check these counts; "
+        "no test checks times.\n"
     )
 
 
 def newest(results: Path) -> tuple[Path, dict[str, Any]]:
-    """The newest result that has everything, and its file. Raises FileNotFoundError."""
+    """Return the newest complete result and its file. Raises FileNotFoundError."""
     for path in sorted(results.glob("*.json"), reverse=True):
         found: dict[str, Any] = json.loads(path.read_text())
         if found.get("wide"):
@@ -178,7 +177,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _n(figure: float | None) -> str:
-    """Three significant digits, thousands grouped; a dash for what could not be measured."""
+    """Format three significant digits, thousands grouped; a dash if not measured."""
     if figure is None:
         return "-"
     if figure >= 1000:

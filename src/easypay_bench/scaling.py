@@ -1,6 +1,6 @@
-"""How the gateway does beside the database alone, at set rates, and as everything around it grows.
+"""Measures the gateway beside the database alone, at fixed rates, and as the load around it grows.
 
-Rates are compared in pairs that were run right after one another, because a machine's speed drifts.
+Rates are compared in pairs, run right after each other, because a machine's speed drifts.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ Spread = dict[str, float]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How much of everything; seconds."""
+    """How much to measure; seconds."""
 
     pairs: int = 3
     pair_s: float = 5
@@ -47,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """The gateway and pgbench, one after the other, in payments a second."""
+    """The gateway and pgbench, one after the other, in payments per second."""
 
     gateway_per_s: float
     pgbench_per_s: float
@@ -68,7 +68,7 @@ class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: Spread
     lateness_ms: Spread
     disk_ms: Spread
-    """A durable write of one page, by itself, on the same disk meanwhile."""
+    """A durable write of one page, on the same disk meanwhile."""
     wrong: int
     dropped: int
     memory_before_mib: float
@@ -76,7 +76,7 @@ class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """Reads by closed loop."""
+    """Reads in a closed loop."""
 
     name: str
     per_s: float
@@ -98,7 +98,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wide(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything of one run."""
+    """All measurements of one run."""
 
     pgbench: list[pgbench.Rate]
     pairs: list[Pair]
@@ -112,27 +112,27 @@ class Wide(msgspec.Struct, frozen=True, kw_only=True):
         return statistics.median(pair.ratio for pair in self.pairs)
 
     def at(self, rate: float, processor_ms: int) -> OpenRun:
-        """The open run at a rate. Raises StopIteration where there was none."""
-        asked = rate, processor_ms
-        return next(run for run in self.open if (run.rate, run.processor_ms) == asked)
+        """Return the open run at a rate. Raises StopIteration if there was none."""
+        wanted = rate, processor_ms
+        return next(run for run in self.open if (run.rate, run.processor_ms) == wanted)
 
 
 class Measured(msgspec.Struct):
-    """A `Wide`, and what it leaves to be accounted for."""
+    """A `Wide`, and what must be accounted for."""
 
     wide: Wide
     loads: list[Load]
     replied: int
     unanswered: int
-    """Requests of the open runs that may have made a payment all the same."""
+    """Requests of the open runs without an answer: they may have made a payment."""
 
 
 def measure(
     stack: Stack, merchant: Merchant, job: Job, plan: Plan, say: Callable[[str], None]
 ) -> Measured:
-    """Raises LoadFailed or StackFailed where a figure cannot be taken.
+    """Measure everything. Raises LoadFailed or StackFailed if a figure cannot be taken.
 
-    `job` is the load of payments, its `first_number` free from there on.
+    `job`: the load of payments; its `first_number` and all above are unused.
     """
     generator = load.choose("auto")
     loads: list[Load] = []
@@ -184,17 +184,17 @@ def measure(
 
 
 async def _write_out(stack: Stack) -> None:
-    """What the phases before left to be written, in the database and in the system, is written
-    now: else it is written during the next one, whose commits would wait for the disk."""
+    """Flush the writes that earlier phases left pending, in the database and the system. Otherwise
+    the next phase would write them, and its commits would wait for the disk."""
     connection = await asyncpg.connect(stack.database_url)
-    with suppress(asyncpg.InsufficientPrivilegeError):  # of a database that is not ours
+    with suppress(asyncpg.InsufficientPrivilegeError):  # not our own database
         await connection.execute("CHECKPOINT")
     await connection.close()
     os.sync()
 
 
 def _open_plan(plan: Plan) -> Iterator[tuple[int, int, int]]:
-    """(rate, processor's milliseconds, connections) of each open run."""
+    """Yield (rate, processor's milliseconds, connections) of each open run."""
     for rate in plan.rates:
         yield rate, 0, 64
     yield BAR_RATE, BAR_PROCESSOR_MS, 64
@@ -272,7 +272,7 @@ def _reads(
 
 
 def _payment_paths(stack: Stack, merchant: Merchant) -> list[str]:
-    """The newest payments, at most 5,000."""
+    """Return the paths of the newest payments, at most 5,000."""
     paths: list[str] = []
     cursor = ""
     while len(paths) < 5000:
@@ -299,7 +299,7 @@ def _cell(done: Load, spent: dict[str, float], connections: int, processor_ms: i
 
 @contextmanager
 def slow_processor(stack: Stack, ms: int) -> Iterator[None]:
-    """The simulator answers so much later while the block lasts."""
+    """Delay the simulator's replies while the block lasts."""
     if not ms:
         yield
         return
@@ -312,5 +312,5 @@ def slow_processor(stack: Stack, ms: int) -> Iterator[None]:
 
 
 def memory_mib(stack: Stack) -> float:
-    """What the gateway's processes hold in memory."""
+    """Return the memory of the gateway's processes."""
     return float(sum(psutil.Process(pid).memory_info().rss for pid in stack.gateway_pids)) / 2**20

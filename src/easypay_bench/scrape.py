@@ -1,4 +1,4 @@
-"""The gateway's own metrics, read over HTTP, and what two readings say of the time between."""
+"""Reads the gateway's own metrics over HTTP, and computes figures from them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,24 +34,24 @@ PERCENTILES: Final[Sequence[tuple[str, str, float, Mapping[str, Sequence[str]]]]
     ),
     ("external_api_calls.authorize_net", PROCESSOR, 0.95, {"processor": ("authorize_net",)}),
 )
-"""Target, histogram, share below, and which of the histogram's labels count."""
+"""Target, histogram, share below the value, and the histogram's labels that count."""
 
 
 def read(api_url: str, admin_key: str | None = None, key: str = "the admin key") -> Reading:
-    """What /metrics shows now. `key`: as of `calls.call`. Raises StackFailed where it cannot be
-    had."""
+    """Return what /metrics shows now. `key`: as in `calls.call`. Raises StackFailed if it cannot be
+    read."""
     url = f"{api_url}/metrics"
-    status, media_type, said = exchange("GET", url, bearer=admin_key, within_s=10)
+    status, media_type, content = exchange("GET", url, bearer=admin_key, within_s=10)
     if status == 200:
         with suppress(ValueError):
-            reading = parse(said.decode())
+            reading = parse(content.decode())
             if any(sample.startswith("easypay_") for sample, _ in reading):
                 return reading
-    raise refusal(url, status, media_type, said, key)
+    raise refusal(url, status, media_type, content, key)
 
 
 def parse(text: str) -> Reading:
-    """A reading out of the exposition format."""
+    """Parse a reading in the exposition format."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -60,7 +60,7 @@ def parse(text: str) -> Reading:
 
 
 def between(before: Reading, after: Reading) -> Reading:
-    """What was counted from one reading to the next. A counter that went back began anew."""
+    """Return the counts between two readings. A counter that went back was restarted."""
     return {
         key: value - before.get(key, 0.0) if value >= before.get(key, 0.0) else value
         for key, value in after.items()
@@ -68,13 +68,13 @@ def between(before: Reading, after: Reading) -> Reading:
 
 
 def total(reading: Reading, name: str, **labels: str) -> float:
-    """The sum of all samples of this name that carry the labels."""
+    """Return the sum of all samples of this name that carry the labels."""
     wanted = labels.items()
     return sum(v for (sample, has), v in reading.items() if sample == name and wanted <= has)
 
 
 def _buckets(reading: Reading, name: str, labels: Mapping[str, Sequence[str]]) -> list[Bucket]:
-    """A histogram's buckets, (bound, how many at most so much), the lowest first."""
+    """Return a histogram's buckets as (bound, count up to it), the lowest first."""
     buckets: dict[float, float] = {}
     for (sample, has), value in reading.items():
         found = dict(has)
@@ -85,8 +85,8 @@ def _buckets(reading: Reading, name: str, labels: Mapping[str, Sequence[str]]) -
 
 
 def _quantile(buckets: Sequence[Bucket], share: float) -> float:
-    """Where a share (0 to 1) of a histogram's observations lie below, by linear interpolation in
-    its bucket, as Prometheus' histogram_quantile has it; NaN where there are none."""
+    """Return the value below which a share (0 to 1) of a histogram's observations lie, linear in
+    its bucket, like Prometheus' histogram_quantile; NaN if there are none."""
     if not buckets or not buckets[-1][1]:
         return math.nan
     rank = share * buckets[-1][1]
@@ -101,22 +101,22 @@ def _quantile(buckets: Sequence[Bucket], share: float) -> float:
 
 
 def percentiles(reading: Reading) -> tuple[dict[str, float], dict[str, tuple[int, int]]]:
-    """The percentiles that targets name, in milliseconds; and of those that rest on too few
+    """Return the percentiles that targets name, in milliseconds; and for those of too few
     observations, how many there were and are needed."""
-    told: dict[str, float] = {}
+    found: dict[str, float] = {}
     too_few: dict[str, tuple[int, int]] = {}
     for key, name, share, labels in PERCENTILES:
         buckets = _buckets(reading, name, labels)
-        told[key] = _quantile(buckets, share) * 1000
+        found[key] = _quantile(buckets, share) * 1000
         had, least = int(buckets[-1][1]) if buckets else 0, needed(share)
         if had < least:
             too_few[key] = had, least
-    return told, too_few
+    return found, too_few
 
 
 def figures(reading: Reading) -> dict[str, float]:
-    """What a reading (or the difference of two) says of the targets; milliseconds, shares."""
-    told, _ = percentiles(reading)
+    """Return the figures for the targets (milliseconds, shares) from a reading or difference."""
+    found, _ = percentiles(reading)
     answers = total(reading, f"{DURATION}_count")
     wrong = sum(
         value
@@ -125,13 +125,13 @@ def figures(reading: Reading) -> dict[str, float]:
         and dict(has)["http_response_status_code"].startswith("5")
         and dict(has)["http_route"] != "/readyz"
     )
-    told["errors.rate"] = wrong / answers if answers else math.nan
-    told["unknown_outcomes.oldest"] = total(reading, "easypay_unknown_age_seconds") * 1000
-    return told
+    found["errors.rate"] = wrong / answers if answers else math.nan
+    found["unknown_outcomes.oldest"] = total(reading, "easypay_unknown_age_seconds") * 1000
+    return found
 
 
 def by_route(reading: Reading) -> Mapping[str, float]:
-    """How many requests each route answered."""
+    """Return how many requests each route answered."""
     counts: dict[str, float] = {}
     for (sample, has), value in reading.items():
         if sample == f"{DURATION}_count":

@@ -1,8 +1,7 @@
-"""What is measured: a stack of its own in a temporary directory, or one that already runs.
+"""The stack to measure: a new one in a temporary directory, or one that already runs.
 
-A stack is PostgreSQL with fsync on, the simulator, and the gateway, all on this machine. Every
-run gets a merchant of its own there, with a processor account of its own, so that what it did can
-be told from everything else afterwards.
+A stack is PostgreSQL with fsync on, the simulator, and the gateway, all on this machine. Each run
+gets its own merchant and processor account, so that its payments can be told from all others.
 """
 
 import asyncio
@@ -45,7 +44,7 @@ _RUN_NAME: Final = re.compile(
 
 @dataclass(frozen=True)
 class Stack:
-    """Where its parts are, and which processes they are."""
+    """The addresses and the processes of its parts."""
 
     api_url: str
     admin_key: str = field(repr=False)
@@ -55,9 +54,9 @@ class Stack:
     simulator_pids: Sequence[int]
     postmaster_pid: int
     directory: Path
-    """Where its data lies, or beside it: on the disk that its commits wait for."""
+    """Where its data is, or a directory beside it: on the disk that its commits wait for."""
     gateway_settings: Mapping[str, str] = field(default_factory=dict)
-    """Environment that differs from the default, where the gateway is the bench's own."""
+    """The gateway's environment, as far as not default, if the bench started it."""
 
     @property
     def host(self) -> str:
@@ -68,7 +67,7 @@ class Stack:
         return urlsplit(self.api_url).port or 80
 
     def meter(self) -> cpu.Meter:
-        """Reads the CPU time of each part."""
+        """Return a meter of each part's CPU time."""
         return cpu.Meter(
             {
                 "gateway": cpu.processes(self.gateway_pids),
@@ -80,7 +79,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Merchant:
-    """Who the payments of one run belong to, on both sides of the wire."""
+    """The owner of one run's payments, at the gateway and at the processor."""
 
     id: UUID
     api_key: str = field(repr=False)
@@ -92,7 +91,7 @@ class Merchant:
 def own(
     directory: Path, *, workers: int = 1, settings: Mapping[str, str] | None = None
 ) -> Iterator[Stack]:
-    """A new stack in `directory`, stopped when the block ends.
+    """Start a new stack in `directory`, and stop it when the block ends.
 
     `settings` are the gateway's (`{"GROUPS_IN_FLIGHT": "4"}`). Raises StackFailed, ClusterError.
     """
@@ -108,7 +107,7 @@ def own(
                 ["authorizenet_simulator", "--port", "0"],
                 {},
                 directory / "simulator.log",
-                said=True,
+                piped=True,
             )
         )
         simulator_url = _announced(simulator)
@@ -134,24 +133,24 @@ def own(
 
 
 def attached(demo: Path) -> Stack:
-    """The stack that `easypay up` runs, described by its `demo.json`.
+    """Return the stack that `easypay up` runs, described by its `demo.json`.
 
-    Raises StackFailed where something of it is missing or runs on another machine.
+    Raises StackFailed if a part is missing or runs on another machine.
     """
     try:
-        said: dict[str, str] = json.loads(demo.read_text())
+        described: dict[str, str] = json.loads(demo.read_text())
         stack = Stack(
-            api_url=said["api_url"],
-            admin_key=said["admin_key"],
-            simulator_url=said["simulator_url"],
-            database_url=said["database_url"],
-            gateway_pids=_listeners(said["api_url"]),
-            simulator_pids=_listeners(said["simulator_url"]),
-            postmaster_pid=asyncio.run(_postmaster(said["database_url"])),
+            api_url=described["api_url"],
+            admin_key=described["admin_key"],
+            simulator_url=described["simulator_url"],
+            database_url=described["database_url"],
+            gateway_pids=_listeners(described["api_url"]),
+            simulator_pids=_listeners(described["simulator_url"]),
+            postmaster_pid=asyncio.run(_postmaster(described["database_url"])),
             directory=demo.parent,
         )
     except FileNotFoundError:
-        raise StackFailed(f"there is no {demo}: start `easypay up`, or leave --demo out") from None
+        raise StackFailed(f"there is no {demo}: start `easypay up`, or omit --demo") from None
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise StackFailed(f"{demo} does not describe a stack with a simulator: {error}") from None
     except OSError as error:
@@ -161,10 +160,10 @@ def attached(demo: Path) -> Stack:
 
 @contextmanager
 def shop(stack: Stack, key: str = "the admin key") -> Iterator[Merchant]:
-    """A merchant with a key and a processor account that nobody used yet. Raises StackFailed.
+    """Yield a merchant with a key and an unused processor account. Raises StackFailed.
 
-    The merchant is disabled when the block ends, and so are those of runs that were killed; what
-    they did stays on record. `key`: as of `call`.
+    The merchant is disabled when the block ends, and so are those of killed runs; their payments
+    stay on record. `key`: as in `call`.
     """
     login, transaction_key = f"bench-{secrets.token_hex(7)}", secrets.token_hex(8)
     api = f"{stack.api_url}/api/v1/admin/merchants"
@@ -195,14 +194,14 @@ def shop(stack: Stack, key: str = "the admin key") -> Iterator[Merchant]:
 
 
 def _run_name() -> str:
-    """Of a merchant made by this process: `_was_killed` reads it."""
+    """Return the name of a merchant made by this process, which `_was_killed` reads."""
     at = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
     token = "".join(secrets.choice(string.ascii_lowercase) for _ in range(8))
     return f"Load test {token}, process {os.getpid()} since {at}Z on {platform.node()[:40]}"
 
 
 def _was_killed(name: str) -> bool:
-    """Is this the merchant of a run on this machine whose process is gone?"""
+    """Return whether this is the merchant of a run on this machine whose process has ended."""
     found = _RUN_NAME.fullmatch(name)
     if found is None or found["host"] != platform.node()[:40]:
         return False
@@ -210,7 +209,7 @@ def _was_killed(name: str) -> bool:
         began = psutil.Process(int(found["pid"])).create_time()
     except psutil.Error:
         return True
-    return bool(began > datetime.fromisoformat(found["at"]).timestamp() + 1)  # its id again
+    return bool(began > datetime.fromisoformat(found["at"]).timestamp() + 1)  # a reused pid
 
 
 async def _prepare(dsn: str) -> None:
@@ -218,7 +217,7 @@ async def _prepare(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-        # It counts when `counters` asks, and costs nothing while times are taken.
+        # It counts only when `counters` asks, and costs nothing while times are measured.
         await connection.execute("ALTER SYSTEM SET pg_stat_statements.track = 'none'")
         await connection.execute("SELECT pg_reload_conf()")
     except (asyncpg.FeatureNotSupportedError, asyncpg.UndefinedFileError):
@@ -233,15 +232,15 @@ def _program(
     environment: Mapping[str, str],
     log_path: Path,
     *,
-    said: bool = False,
+    piped: bool = False,
     inherit: Sequence[int] = (),
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """A module of ours run as a program that ends with the block, and with us at the latest."""
+    """Run one of our modules as a program that ends with the block, or with us at the latest."""
     with log_path.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  (our own command line)
             postgres_binaries.command("same", [sys.executable, "-m", *arguments]),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if said else log,
+            stdout=subprocess.PIPE if piped else log,
             stderr=log,
             env={**os.environ, **environment},
             pass_fds=tuple(inherit),
@@ -260,7 +259,7 @@ def _program(
 
 
 def _announced(process: "subprocess.Popen[bytes]") -> str:
-    """The URL in the line `listening on URL`."""
+    """Return the URL from the line `listening on URL`."""
     output: IO[bytes] | None = process.stdout
     assert output is not None
     line = output.readline().decode(errors="replace").strip()
@@ -284,7 +283,7 @@ def _gateway(
             for _ in range(workers)
         ]
         url = f"http://127.0.0.1:{port}"
-        _await(lambda: _is_ready(url, started, log_path), "the gateway does not get ready")
+        _await(lambda: _is_ready(url, started, log_path), "the gateway was not ready")
         yield url, [process.pid for process in started]
 
 
@@ -308,8 +307,8 @@ def _await(condition: Callable[[], bool], complaint: str) -> None:
 
 
 def _listeners(url: str) -> list[int]:
-    """The processes that accept connections on the URL's port, without a supervisor that only
-    keeps the socket for its children. Raises StackFailed: none here."""
+    """Return the processes that accept connections on the URL's port, without a supervisor that
+    only keeps the socket for its children. Raises StackFailed if there is none."""
     port = urlsplit(url).port or 80
     found: dict[int, int] = {}
     for process in psutil.process_iter():
@@ -331,11 +330,11 @@ def _listeners(url: str) -> list[int]:
 
 
 async def _postmaster(dsn: str) -> int:
-    """The parent of our own backend."""
+    """Return the parent of our own backend."""
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except asyncpg.PostgresError as error:
-        raise StackFailed(f"the database does not let us in: {error}") from error
+        raise StackFailed(f"cannot connect to the database: {error}") from error
     try:
         backend: int = await connection.fetchval("SELECT pg_backend_pid()")
         return int(psutil.Process(backend).ppid())

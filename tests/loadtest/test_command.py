@@ -164,7 +164,7 @@ TEST_KEY = {"EASYPAY_API_KEY": "ep_test_x"}
 @pytest.mark.parametrize(
     ("words", "env", "said"),
     [
-        (["--model", "sine"], {}, "--model is one of constant, ramp, steps, closed"),
+        (["--model", "sine"], {}, "--model must be one of constant, ramp, steps, closed"),
         (["--rate", "0"], {}, "--rate must be positive"),
         (["--rate", "nan"], {}, "--rate must be positive"),
         (["--duration", "-1"], {}, "--duration must be positive"),
@@ -172,9 +172,13 @@ TEST_KEY = {"EASYPAY_API_KEY": "ep_test_x"}
         (["--model", "ramp", "--rate", "9", "--to", "3"], {}, "--to must not be below --rate"),
         (["--connections", "1", "--processes", "2"], {}, "--connections must be at least"),
         (["--scenario", "steal"], {}, "--scenario steal is not one of create,"),
-        (["--scenario", "get=much"], {}, "--scenario get=much: the weight is a number above 0"),
-        (["--scenario", "get=0"], {}, "--scenario get=0: the weight is a number above 0"),
-        (["--scenario", "get=-1"], {}, "--scenario get=-1: the weight is a number above 0"),
+        (
+            ["--scenario", "get=much"],
+            {},
+            "--scenario get=much: the weight must be a number above 0",
+        ),
+        (["--scenario", "get=0"], {}, "--scenario get=0: the weight must be a number above 0"),
+        (["--scenario", "get=-1"], {}, "--scenario get=-1: the weight must be a number above 0"),
         (["--html", "/no/such/place/report.html"], {}, "cannot write into /no/such/place"),
         (["--replay", "/no/such/lines"], {}, "/no/such/lines"),
         (["--targets", "/no/such/file"], {}, "/no/such/file"),

@@ -48,7 +48,7 @@ def seen(tally: Tally) -> dict[str, object]:
         "lateness": (tally.lateness.count, tally.lateness.spread()),
         "counts": (tally.due, tally.dropped, tally.ended, tally.in_time, tally.cpu_s),
         "counters": (tally.statuses, tally.wrong, tally.payments),
-        "seconds": [(n, msgspec.structs.astuple(each)) for n, each in tally.told_seconds()],
+        "seconds": [(n, msgspec.structs.astuple(each)) for n, each in tally.by_second()],
         "recent": tally.recent(),
     }
 

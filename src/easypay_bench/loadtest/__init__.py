@@ -1,1 +1,1 @@
-"""`easypay loadtest`: how the gateway answers, told from when each request was due."""
+"""`easypay loadtest`: latency of the gateway, measured from when each request was due."""

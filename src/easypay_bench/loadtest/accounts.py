@@ -1,5 +1,5 @@
-"""After the load: does the gateway know every payment it answered for, and the processor each one
-exactly once? Asked of the API and, where there is one, of the simulator's truth."""
+"""Accounting after a load: the gateway must know each payment it answered for, and the processor
+must have each exactly once. Asks the API and, if there is one, the simulator."""
 
 import asyncio
 import time
@@ -26,11 +26,11 @@ def check(
     simulator_url: str | None,
     login: str | None,
 ) -> tuple[int, list[str]]:
-    """How many payments there are, and everything wrong with them, in words.
+    """Return how many payments there are, and everything wrong with them, in words.
 
-    `since`: the moment before the run, RFC 3339. `login`: the processor account that only this
-    run uses; without it, what the processor has beyond our payments cannot be told apart.
-    Waits until no payment is `processing`. Raises StackFailed where nobody answers.
+    `since`: a time before the run, RFC 3339. `login`: the processor account that only this run
+    uses; without it, other transactions at the processor cannot be told from ours. Waits until no
+    payment is `processing`. Raises StackFailed if nobody answers.
     """
     payments = _ended(api_url, api_key, since)
     rows: list[Row] | None = None
@@ -48,7 +48,7 @@ def check(
 
 
 def _ended(api_url: str, api_key: str, since: str) -> list[Row]:
-    """All payments since, once none is processing, or as they are when that takes too long."""
+    """Return all payments since then, once none is processing or that takes too long."""
     give_up_at = time.monotonic() + END_WITHIN_S
     while True:
         payments = list(_payments(api_url, api_key, since))
@@ -77,10 +77,10 @@ def compare(
     unanswered: int = 0,
     ours_alone: bool = True,
 ) -> list[str]:
-    """Every way in which answers, gateway and processor disagree; empty when all is well.
+    """Return every way in which answers, gateway and processor disagree; empty if all is well.
 
     `created` payments were answered with success, and `unanswered` requests may have made more.
-    `rows` is the simulator's truth, None where there is none.
+    `rows`: the simulator's transactions, None if there is no simulator.
     """
     wrong: list[str] = []
     if not created <= len(payments) <= created + unanswered:
@@ -126,10 +126,10 @@ def _problems(payment: Row, rows: Sequence[Row], refunds: Sequence[Row]) -> Iter
     captures = [row for row in rows if row["type"] == "priorAuthCaptureTransaction"]
     voids = [row for row in rows if row["type"] == "voidTransaction"]
     status = payment["status"]
-    given_back = sum(_minor(row["amount"]) for row in refunds if _approved(row))
-    undone = status == "captured" and len(voids) == 1 and not given_back
-    if undone:  # what has not settled cannot be refunded there: all of it was given back by a void
-        given_back = payment["captured_amount"]
+    refunded = sum(_minor(row["amount"]) for row in refunds if _approved(row))
+    undone = status == "captured" and len(voids) == 1 and not refunded
+    if undone:  # the processor refunds nothing unsettled: a void returned the full amount
+        refunded = payment["captured_amount"]
     if status in ("captured", "authorized", "voided"):
         if len(charges) != 1 or not _approved(charges[0]):
             yield f"{len(charges)} charges at the processor"
@@ -145,8 +145,8 @@ def _problems(payment: Row, rows: Sequence[Row], refunds: Sequence[Row]) -> Iter
         yield "captured at the processor"
     if status in ("declined", "failed") and any(_approved(row) for row in charges):
         yield "approved at the processor"
-    if given_back != payment["refunded_amount"]:
-        yield f"refunded {given_back} there, {payment['refunded_amount']} here"
+    if refunded != payment["refunded_amount"]:
+        yield f"refunded {refunded} there, {payment['refunded_amount']} here"
 
 
 def _approved(row: Row) -> bool:

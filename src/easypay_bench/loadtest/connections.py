@@ -13,7 +13,7 @@ _OPENED_AT_ONCE: Final = 100
 
 
 class Answer(NamedTuple):
-    """A whole answer. `head` holds the status line and the headers."""
+    """A whole answer. `head` has the status line and the headers."""
 
     status: int
     head: bytes
@@ -21,12 +21,12 @@ class Answer(NamedTuple):
 
 
 class Lost(Exception):
-    """The connection ended before the whole answer was there."""
+    """The connection ended before the whole answer was received."""
 
 
 class Connections:
-    """As many connections as asked for; the one that has rested longest goes first, so that all
-    of them are used. A lost one is opened again."""
+    """Keeps as many connections as asked for. The one that was idle longest is used first, so that
+    all are used. A lost one is opened again."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -39,7 +39,7 @@ class Connections:
         self._closed = False
 
     async def connect(self, count: int) -> None:
-        """Open so many. Raises OSError where one cannot be had."""
+        """Open `count` connections. Raises OSError if one cannot be opened."""
         while self.open < count:
             some = min(_OPENED_AT_ONCE, count - self.open)
             await asyncio.gather(*(self._connect() for _ in range(some)))
@@ -51,7 +51,7 @@ class Connections:
     async def exchange(self, request: bytes, timeout_s: float) -> Answer:
         """Wait for a free connection, send, and wait for the answer, at most `timeout_s` each.
 
-        Raises Lost or TimeoutError; then nothing is known.
+        Raises Lost or TimeoutError; then the outcome is unknown.
         """
         while self._idle:
             connection = self._idle.popleft()
@@ -94,7 +94,7 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection with at most one request under way."""
+    """One connection with at most one request in flight."""
 
     def __init__(self, owner: Connections) -> None:
         self.closed = False
@@ -139,7 +139,7 @@ class _Connection(asyncio.Protocol):
         if self._length is None or len(self._received) < self._length:
             return
         whole, self._received, self._length = self._received, b"", None
-        status = int(whole[9:12])  # no HTTP: the loop closes the connection, the answer is lost
+        status = int(whole[9:12])  # if not HTTP, the loop closes the connection: answer lost
         answer, self._answer = self._answer, None
         head, _, body = whole.partition(b"\r\n\r\n")
         if b"connection: close" in head.lower():

@@ -17,7 +17,7 @@ from easypay_bench.loadtest.histograms import Tally, decode
 from easypay_bench.loadtest.worker import Order
 
 START_IN_S: Final = 0.3
-"""All begin at one moment on the wall clock, soon enough for all to have heard of it."""
+"""All start at one moment of the wall clock, late enough for all to know of it."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -34,9 +34,9 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 def run(orders: Sequence[Order], watch: Callable[[Progress], None] = lambda _: None) -> Tally:
-    """Run them all to their end, and add up what they measured. `watch` hears twice a second.
+    """Run all orders to their end, and add up their tallies. `watch` gets the progress.
 
-    Raises LoadFailed where one of them could not do its work.
+    Raises LoadFailed if one of them failed.
     """
     workers = [_Worker(order) for order in orders]
     try:
@@ -49,9 +49,9 @@ def run(orders: Sequence[Order], watch: Callable[[Progress], None] = lambda _: N
             worker.listen()
         while any(worker.listening for worker in workers):
             time.sleep(0.25)
-            told = [worker.latest for worker in workers if worker.latest]
-            if told:
-                watch(_together(told))
+            reports = [worker.latest for worker in workers if worker.latest]
+            if reports:
+                watch(_together(reports))
         total = Tally()
         for worker in workers:
             total.add(worker.tally())
@@ -61,20 +61,20 @@ def run(orders: Sequence[Order], watch: Callable[[Progress], None] = lambda _: N
             worker.end()
 
 
-def _together(told: Sequence[dict[str, Any]]) -> Progress:
-    slowest = max((each["recent"] for each in told), key=lambda spread: spread.get("p99", 0))
+def _together(reports: Sequence[dict[str, Any]]) -> Progress:
+    slowest = max((each["recent"] for each in reports), key=lambda spread: spread.get("p99", 0))
     return Progress(
-        at_s=max(each["at"] for each in told),
+        at_s=max(each["at"] for each in reports),
         recent=slowest,
         **{
-            name: sum(each[name] for each in told)
+            name: sum(each[name] for each in reports)
             for name in ("done", "wrong", "dropped", "in_flight", "cpu_s")
         },
     )
 
 
 class _Worker:
-    """One generator process and what it tells."""
+    """One generator process and its messages."""
 
     def __init__(self, order: Order) -> None:
         self.latest: dict[str, Any] = {}
@@ -92,15 +92,15 @@ class _Worker:
 
     def await_ready(self) -> None:
         line = self._output.readline()
-        told = json.loads(line) if line else {"failed": "the generator ended at once"}
-        if "failed" in told:
-            raise LoadFailed(told["failed"])
+        message = json.loads(line) if line else {"failed": "the generator ended at once"}
+        if "failed" in message:
+            raise LoadFailed(message["failed"])
 
-    def say(self, told: dict[str, Any]) -> None:
-        self._write(json.dumps(told))
+    def say(self, message: dict[str, Any]) -> None:
+        self._write(json.dumps(message))
 
     def listen(self) -> None:
-        """Follow what it tells, in a thread of its own."""
+        """Read its messages in a thread."""
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -110,11 +110,11 @@ class _Worker:
 
     def tally(self) -> Tally:
         if "tally" not in self._last:
-            raise LoadFailed("a generator ended without telling what it measured")
+            raise LoadFailed("a generator ended without a result")
         return decode(msgspec.msgpack.decode(base64.b64decode(self._last["tally"])))
 
     def end(self) -> None:
-        """Kill it where it still runs, and reap it."""
+        """Kill it if it still runs, and reap it."""
         if self._process.poll() is None and not self._last:
             self._process.kill()
         self._process.wait()
@@ -124,11 +124,11 @@ class _Worker:
 
     def _follow(self) -> None:
         for line in self._output:
-            told = json.loads(line)
-            if "tally" in told:
-                self._last = told
+            message = json.loads(line)
+            if "tally" in message:
+                self._last = message
             else:
-                self.latest = told
+                self.latest = message
 
     def _write(self, line: str) -> None:
         assert self._process.stdin is not None

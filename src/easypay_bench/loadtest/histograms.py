@@ -1,4 +1,4 @@
-"""What was measured: histograms by call, and by the second. Two tallies add up to one."""
+"""What was measured: histograms by call and by second. Tallies can be added up."""
 
 import math
 from bisect import bisect_left
@@ -18,15 +18,15 @@ SHARES: Final = {
 class Histogram:
     """Durations in microseconds to three significant digits, as HdrHistogram rounds them.
 
-    Only the buckets that hold something exist, so that a percentile costs a walk over a few
-    hundred and not over all there could be: the generator takes them while it sends.
+    Only filled buckets exist, so a percentile costs a walk over a few hundred and not over all
+    possible ones: the generator computes them while it sends.
     """
 
     __slots__ = ("_counts", "count")
 
     def __init__(self, counts: dict[int, int] | None = None) -> None:
         self._counts = counts or {}
-        """The highest duration of a bucket, in microseconds -> how many lie in it."""
+        """The highest duration of a bucket, in microseconds -> its count."""
         self.count = sum(self._counts.values())
 
     def record(self, seconds: float) -> None:
@@ -38,11 +38,11 @@ class Histogram:
         self.count += 1
 
     def ms(self, percentile: float) -> float:
-        """The value that so many percent do not exceed, in milliseconds; NaN without any."""
+        """Return the value that so many percent do not exceed, in milliseconds; NaN if empty."""
         return self._at([percentile])[0]
 
     def spread(self) -> dict[str, float]:
-        """p50 to max, in milliseconds; empty where there are none."""
+        """Return p50 to max, in milliseconds; empty if there are none."""
         return dict(zip(SHARES, self._at(SHARES.values()), strict=True)) if self.count else {}
 
     def _at(self, percentiles: Iterable[float]) -> list[float]:
@@ -50,7 +50,7 @@ class Histogram:
         if not durations:
             return [math.nan for _ in percentiles]
         up_to = list(accumulate(self._counts[us] for us in durations))
-        # Less a little: 99.9 % of 1000 is 999.0000000000001 to a float, and the 999th is meant.
+        # Less a little: 99.9 % of 1000 is 999.0000000000001 as a float, and means the 999th.
         ranks = (max(1, math.ceil(self.count * each / 100 - 1e-9)) for each in percentiles)
         return [durations[bisect_left(up_to, rank)] / 1000 for rank in ranks]
 
@@ -60,7 +60,7 @@ class Histogram:
         self.count += other.count
 
     def encode(self) -> dict[int, int]:
-        """As the constructor takes it."""
+        """Return it as the constructor takes it."""
         return self._counts
 
 
@@ -80,18 +80,18 @@ class Tally:
 
     def __init__(self) -> None:
         self.calls: dict[str, Histogram] = {}
-        """From the moment each was due to its whole answer, by the name of the call."""
+        """Name of the call -> from the moment each was due to its whole answer."""
         self.own = Histogram()
-        """The gateway's time without the processor's, by its Server-Timing."""
+        """The gateway's time without the processor's, from its Server-Timing."""
         self.processor = Histogram()
         self.lateness = Histogram()
-        """How late the generator itself began what was due."""
+        """How late the generator itself started what was due."""
         self.statuses: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
         self.seconds: dict[int, Second] = {}
         self._by_second: dict[int, Histogram] = {}
         self.due = 0
-        """Scenarios that were to begin."""
+        """Scenarios that were due."""
         self.dropped = 0
         self.ended = 0
         """Scenarios that had all their answers before the measured time was over."""
@@ -99,8 +99,8 @@ class Tally:
         """Calls answered before it was over; the others are in `calls` as well."""
         self.cpu_s = 0.0
         self.payments: Counter[str] = Counter()
-        """Of requests for one, in the warm-up too. 'create': answered with success. 'unanswered':
-        not, or with a 5xx, and there may be a payment all the same."""
+        """Requests for a payment, in the warm-up too. 'create': answered with success.
+        'unanswered': without an answer, or with a 5xx, so there may be a payment."""
 
     @property
     def total(self) -> Histogram:
@@ -114,7 +114,7 @@ class Tally:
         return self.seconds.setdefault(int(at_s), Second())
 
     def answered(self, name: str, took_s: float, at_s: float) -> None:
-        """A call that was answered with what it should be. `at_s`: when it was due."""
+        """Count a call with a good answer. `at_s`: when it was due."""
         histogram = self.calls.get(name)
         if histogram is None:
             histogram = self.calls[name] = Histogram()
@@ -157,21 +157,21 @@ class Tally:
             self._by_second.setdefault(number, Histogram()).add(histogram)
 
     def recent(self) -> dict[str, float]:
-        """The spread over the last three seconds that have any answer."""
+        """Return the spread over the last three seconds that have an answer."""
         last = Histogram()
         for number in sorted(self._by_second)[-3:]:
             last.add(self._by_second[number])
         return last.spread()
 
-    def told_seconds(self) -> list[tuple[int, Second]]:
-        """Every second in order, with its percentiles filled in."""
+    def by_second(self) -> list[tuple[int, Second]]:
+        """Return every second in order, with its percentiles filled in."""
         for number, histogram in self._by_second.items():
             self.seconds[number].p50_ms = histogram.ms(50)
             self.seconds[number].p99_ms = histogram.ms(99)
         return sorted(self.seconds.items())
 
     def encode(self) -> dict[str, Any]:
-        """For the way between two processes."""
+        """Return it as plain data, for another process."""
         return {
             "calls": {name: each.encode() for name, each in self.calls.items()},
             "own": self.own.encode(),
@@ -190,17 +190,17 @@ class Tally:
         }
 
 
-def decode(told: dict[str, Any]) -> Tally:
-    """A tally out of `Tally.encode`, after a journey as MessagePack."""
+def decode(data: dict[str, Any]) -> Tally:
+    """Return the tally of `Tally.encode`, after its transfer as MessagePack."""
     tally = Tally()
-    tally.calls = {name: Histogram(each) for name, each in told["calls"].items()}
-    tally.own = Histogram(told["own"])
-    tally.processor = Histogram(told["processor"])
-    tally.lateness = Histogram(told["lateness"])
+    tally.calls = {name: Histogram(each) for name, each in data["calls"].items()}
+    tally.own = Histogram(data["own"])
+    tally.processor = Histogram(data["processor"])
+    tally.lateness = Histogram(data["lateness"])
     for name in ("statuses", "wrong", "payments"):
-        setattr(tally, name, Counter(told[name]))
+        setattr(tally, name, Counter(data[name]))
     for name in ("due", "dropped", "ended", "in_time", "cpu_s"):
-        setattr(tally, name, told[name])
-    tally.seconds = {number: msgspec.convert(each, Second) for number, each in told["seconds"]}
-    tally._by_second = {number: Histogram(each) for number, each in told["by_second"]}
+        setattr(tally, name, data[name])
+    tally.seconds = {number: msgspec.convert(each, Second) for number, each in data["seconds"]}
+    tally._by_second = {number: Histogram(each) for number, each in data["by_second"]}
     return tally

@@ -1,4 +1,4 @@
-"""A load test as one HTML page that needs nothing from elsewhere."""
+"""A load test as one HTML page that loads nothing from elsewhere."""
 
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -29,7 +29,7 @@ th:first-child,td:first-child{text-align:left}
 
 
 def page(result: Result) -> str:
-    """The whole page."""
+    """Return the whole page."""
     machine, plan = result.machine, result.plan
     mix = ", ".join(f"{name} {weight:g}" for name, weight in plan.weights.items())
     load = "a replayed file" if plan.replay else mix
@@ -121,7 +121,7 @@ def _charts(result: Result) -> Iterable[str]:
 
 
 def _joined(steps: list[Step]) -> list[tuple[float, Second]]:
-    """The seconds of all steps, one after the other."""
+    """Return the seconds of all steps, one after the other."""
     joined: list[tuple[float, Second]] = []
     offset = 0
     for step in steps:

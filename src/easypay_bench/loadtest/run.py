@@ -1,4 +1,4 @@
-"""One load test from beginning to end: load, figures, targets, accounts."""
+"""One load test from beginning to end: load, figures, targets, accounting."""
 
 import functools
 import math
@@ -22,16 +22,16 @@ from easypay_bench.loadtest.worker import Order
 from easypay_bench.stack import Stack
 
 LATE_MS: Final = 10.0
-"""A generator that begins its requests later than this, one time in a hundred, is saturated."""
+"""A generator is saturated if it starts 1 in 100 requests later than this."""
 BUSY: Final = 0.9
-"""So is one that uses this share of a core."""
+"""It is also saturated if it uses more than this share of a core."""
 KNEE_SHARE: Final = 0.95
-"""A step that gets less than this share of its rate answered is past the knee."""
+"""A step is past the knee if less than this share of what was due was answered."""
 KNEE_WRONG: Final = 0.01
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
-    """What is tested. `stack` where its processes are on this machine and known."""
+    """What is tested. `stack`: if its processes are on this machine and known."""
 
     url: str
     api_key: str
@@ -42,7 +42,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done to it. Times in seconds."""
+    """The load to run. Times in seconds."""
 
     schedule: Schedule
     weights: dict[str, float]
@@ -62,9 +62,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     asked_rps: float
     due_rps: float
     ended_rps: float
-    """Starts that had all their answers before the stretch was over."""
+    """Scenarios that had all their answers before the stretch ended."""
     answered_rps: float
-    """Calls answered before it was over: what is answered later was not done at this rate."""
+    """Calls answered before it ended: what was answered later was not done at this rate."""
     calls: dict[str, dict[str, float]]
     counts: dict[str, int]
     total_ms: dict[str, float]
@@ -75,7 +75,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     wrong: dict[str, int]
     dropped: int
     saturated: str | None
-    """Why the generator itself was the limit, or None."""
+    """Why the generator was the limit, or None."""
     seconds: list[tuple[int, Second]]
     percentiles_ms: list[tuple[float, float]]
 
@@ -87,7 +87,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything one load test learned."""
+    """Everything that one load test measured."""
 
     started_at: str
     machine: dict[str, Any]
@@ -95,21 +95,21 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     steps: list[Step]
     knee_rps: float | None
-    """The highest rate that was still served well, where steps were taken."""
+    """The highest rate that was still served well, if there were steps."""
     cpu_cores: dict[str, float]
     """Cores used by each part, over the measured time."""
     cpu_by_second: list[dict[str, float]]
     metrics: dict[str, float]
     verdicts: list[targets.Verdict]
     payments: int | None
-    """How many are accounted for; None where nobody asked."""
+    """How many are accounted for; None if that was not checked."""
     processor_asked: bool
-    """Whether the processor's truth was there to compare them with."""
+    """Whether they were also compared with the processor's transactions."""
     wrong_accounts: list[str]
 
     @property
     def last_good(self) -> Step:
-        """The step the targets are held against: the last before the knee, or the only one."""
+        """The step that is checked against the targets: the last before the knee, or the only."""
         return _last_good(self.steps, self.knee_rps)
 
     @property
@@ -128,7 +128,7 @@ def run(
     watch: Callable[[float, fleet.Progress], None] = lambda rate, progress: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Raises LoadFailed or StackFailed where nothing can be measured."""
+    """Run a load test. Raises LoadFailed or StackFailed if nothing can be measured."""
     started = datetime.now(UTC)
     since = (started - timedelta(seconds=2)).isoformat(timespec="milliseconds")[:23] + "Z"
     where = machine.facts()
@@ -143,7 +143,7 @@ def run(
     for name in ("sustained_rps", "peak_rps"):
         wanted = max((each.limit for each in promised if each.name == name), default=0.0)
         if plan.schedule.model != "closed" and max(plan.schedule.steps) < wanted:
-            figures.pop(f"throughput.{name}", None)  # it was not even asked for
+            figures.pop(f"throughput.{name}", None)  # the load did not ask for that much
     payments: int | None = None
     wrong: list[str] = []
     if plan.accounting:
@@ -179,7 +179,7 @@ def _load(
     limit_ms: float,
     watch: Callable[[float, fleet.Progress], None],
 ) -> tuple[Tally, list[Step], float | None]:
-    """Every step up to the first past the knee; the knee where there are steps."""
+    """Run every step up to the first past the knee; return the knee if there are steps."""
     total, steps = Tally(), []
     knee: float | None = None
     for number, rate in enumerate(plan.schedule.steps):
@@ -252,7 +252,7 @@ def _step(tally: Tally, plan: Plan, rate: float) -> Step:
         wrong=dict(tally.wrong),
         dropped=tally.dropped,
         saturated=saturated,
-        seconds=tally.told_seconds(),
+        seconds=tally.by_second(),
         percentiles_ms=[(share, whole.ms(share)) for share in shares if whole.count],
     )
 
@@ -277,24 +277,24 @@ def _figures(
     before: scrape.Reading | None,
     after: scrape.Reading | None,
 ) -> dict[str, float]:
-    """What the targets are held against: the client's own view before the gateway's."""
-    told: dict[str, float] = {}
+    """Return the figures for the targets: the client's view comes before the gateway's."""
+    found: dict[str, float] = {}
     if before is not None and after is not None:
-        told = scrape.figures(scrape.between(before, after))
-        told["unknown_outcomes.oldest"] = scrape.figures(after)["unknown_outcomes.oldest"]
+        found = scrape.figures(scrape.between(before, after))
+        found["unknown_outcomes.oldest"] = scrape.figures(after)["unknown_outcomes.oldest"]
     judged = _last_good(steps, knee)
-    told |= {f"api_response_time.{name}": ms for name, ms in judged.total_ms.items()}
-    told |= {f"own_time.{name}": ms for name, ms in judged.own_ms.items()}
-    told["errors.rate"] = judged.failed_share
+    found |= {f"api_response_time.{name}": ms for name, ms in judged.total_ms.items()}
+    found |= {f"own_time.{name}": ms for name, ms in judged.own_ms.items()}
+    found["errors.rate"] = judged.failed_share
     if plan.schedule.model in ("constant", "ramp"):
-        told["throughput.sustained_rps"] = judged.answered_rps
+        found["throughput.sustained_rps"] = judged.answered_rps
     else:
-        told["throughput.peak_rps"] = max(step.answered_rps for step in steps)
+        found["throughput.peak_rps"] = max(step.answered_rps for step in steps)
         if knee is not None:
-            told["throughput.sustained_rps"] = judged.answered_rps
+            found["throughput.sustained_rps"] = judged.answered_rps
     if plan.connections >= 1000:
-        told["throughput.concurrent_users"] = plan.connections
-    return told
+        found["throughput.concurrent_users"] = plan.connections
+    return found
 
 
 def _scrape(gateway: Gateway, say: Callable[[str], None]) -> scrape.Reading | None:
@@ -306,7 +306,7 @@ def _scrape(gateway: Gateway, say: Callable[[str], None]) -> scrape.Reading | No
 
 
 class _Meter:
-    """CPU by part, read once a second by a thread."""
+    """CPU by part, read once a second in a thread."""
 
     def __init__(self, meter: cpu.Meter) -> None:
         self._meter = meter
@@ -331,7 +331,7 @@ class _Meter:
         self._readings.append((datetime.now(UTC), self._meter.read()))
 
     def cores(self) -> dict[str, float]:
-        """Cores used on average, by part."""
+        """Return the cores used on average, by part."""
         return _used(self._readings[0], self._readings[-1])
 
     @property
@@ -349,7 +349,7 @@ def _used(
 
 @contextmanager
 def _metered(gateway: Gateway) -> Iterator[_Meter]:
-    """The CPU of everything whose processes are known; the generator's beside it."""
+    """Measure the CPU of all known processes, and of the generator."""
     parts = dict(gateway.stack.meter().parts) if gateway.stack else {}
     parts["generator"] = lambda: cpu.family_s(os.getpid())
     meter = _Meter(cpu.Meter(parts))

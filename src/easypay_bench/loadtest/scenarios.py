@@ -29,11 +29,11 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Unexpected(Exception):
-    """An answer that a scenario cannot go on from; it has been counted."""
+    """An answer that a scenario cannot continue from; it has been counted."""
 
 
 class Sender(Protocol):
-    """Sends one request and measures it. `creates`: it asks for a payment.
+    """Sends one request and measures it. `creates`: the request is for a payment.
 
     Raises Unexpected for any status not in `good`.
     """
@@ -44,11 +44,11 @@ class Sender(Protocol):
 
 
 class Memory:
-    """What one generator's shops share: the merchant, the numbers, the payments taken."""
+    """Shared by the shops of one generator: the merchant, the numbers, the payments taken."""
 
     def __init__(self, host: str, api_key: str, *, seed: int) -> None:
         self.head = f"Host: {host}\r\nAuthorization: Bearer {api_key}\r\n"
-        # Letters only: digits next to digits could be taken for a card number, and refused.
+        # Letters only: digits next to digits could look like a card number, and be refused.
         self.run = "".join(secrets.choice(string.ascii_lowercase) for _ in range(12))
         self.numbers = itertools.count(1)
         self.random = random.Random(seed)  # noqa: S311 - repeatable on purpose
@@ -57,14 +57,14 @@ class Memory:
 
 
 class Shop:
-    """One merchant's client, for one turn of a scenario."""
+    """One merchant's client, during one run of a scenario."""
 
     def __init__(self, memory: Memory, send: Sender) -> None:
         self._memory = memory
         self._send = send
 
     async def pay(self, capture: str = "automatic", **over: Any) -> str:
-        """Take a payment, and give its id."""
+        """Take a payment and return its id."""
         memory = self._memory
         number = next(memory.numbers)
         body = {
@@ -85,7 +85,7 @@ class Shop:
     async def post(
         self, name: str, path: str, body: Any, *, good: Sequence[int] = (201, 202)
     ) -> Answer:
-        """A money POST with an Idempotency-Key that was never used."""
+        """Send a money POST with an unused Idempotency-Key."""
         content = _encode(body)
         memory = self._memory
         key = f"load-{memory.run}-{next(memory.numbers)}"
@@ -100,12 +100,12 @@ class Shop:
         return await self._send(name, head.encode(), (200,), creates=False)
 
     async def known(self) -> str:
-        """One of the payments taken so far; the first is taken where there is none."""
+        """Return one of the payments taken so far; take one if there is none."""
         payments = self._memory.payments
         return self._memory.random.choice(payments) if payments else await self.pay()
 
     def remember(self, payment_id: str) -> None:
-        """A payment taken otherwise than by `pay`."""
+        """Add a payment that was not taken by `pay`."""
         self._memory.payments.append(payment_id)
 
 
@@ -134,13 +134,13 @@ async def list_(shop: Shop) -> None:
 
 
 async def void(shop: Shop) -> None:
-    """Hold the money, then let it go."""
+    """Hold the money, then release it."""
     payment_id = await shop.pay(capture="manual")
     await shop.post("void", f"{PATH}/{payment_id}/void", {})
 
 
 async def refund(shop: Shop) -> None:
-    """Take a payment and give it back at once: the processor voids it."""
+    """Take a payment and refund it at once: the processor voids it."""
     payment_id = await shop.pay()
     await shop.post("refund", f"{PATH}/{payment_id}/refunds", {})
 
@@ -156,7 +156,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
-    """One line of a file to replay. `{payment_id}` in the path becomes one taken in this run."""
+    """One line of a replay file. `{payment_id}` in the path becomes a payment of this run."""
 
     path: Annotated[str, msgspec.Meta(pattern=r"^/\S*$")]
     method: Literal["GET", "POST"] = "POST"
@@ -165,7 +165,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def replaying(lines: Sequence[Line]) -> Scenario:
-    """Sends the lines in turn, each with a key of its own; after the last the first again."""
+    """Return a scenario that sends the lines in turn, each with a new key, again and again."""
     turn = itertools.cycle(lines)
 
     async def replay(shop: Shop) -> None:
@@ -185,7 +185,7 @@ def replaying(lines: Sequence[Line]) -> Scenario:
 
 
 def mix(weights: Mapping[str, float], choose: random.Random) -> Callable[[], Scenario]:
-    """Draws scenarios by their weights. Raises KeyError for a name that is none."""
+    """Return a function that draws scenarios by weight. Raises KeyError for an unknown name."""
     scenarios = [SCENARIOS[name] for name in weights]
     shares = list(itertools.accumulate(weights.values()))
     return lambda: choose.choices(scenarios, cum_weights=shares)[0]

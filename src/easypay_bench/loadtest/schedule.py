@@ -1,5 +1,5 @@
-"""When requests are due. Open models follow the clock whatever the answers do; the closed model
-sends when an answer has come, and so finds the peak but hides every pause of the server."""
+"""When requests are due. Open models follow the clock whatever the answers do. The closed model
+sends when an answer has come, so it finds the peak but hides every pause of the server."""
 
 import math
 from collections.abc import Iterator
@@ -11,20 +11,20 @@ MODELS: Final = ("constant", "ramp", "steps", "closed")
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """One stretch of load. Rates are starts of a scenario per second, over all processes."""
+    """One stretch of load. Rates are scenarios started per second, over all processes."""
 
     model: Literal["constant", "ramp", "steps", "closed"]
     seconds: float
-    """Of the whole run; of one step where there are steps."""
+    """Of the whole run; with steps, of each step."""
     rate: float = 0.0
-    """constant: the rate. ramp: where it begins. steps: the first step."""
+    """constant: the rate. ramp: the first rate. steps: the first step."""
     to: float = 0.0
-    """ramp: where it ends. steps: the last step at most."""
+    """ramp: the last rate. steps: the highest step."""
     step: float = 0.0
-    """steps: what each adds."""
+    """steps: the increase of each."""
 
     def problem(self) -> str | None:
-        """Why it makes no sense, or None."""
+        """Return what is wrong with it, or None."""
         if not 0 < self.seconds < math.inf:
             return "--duration must be positive"
         if self.model != "closed" and not 0 < self.rate < math.inf:
@@ -39,7 +39,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def steps(self) -> list[float]:
-        """The rate of each step; of other models, the one rate (0: as fast as answers come)."""
+        """The rate of each step; for other models, the one rate (0: as fast as answers come)."""
         if self.model != "steps":
             return [self.rate]
         count = int((self.to - self.rate) / self.step + 1e-9) + 1
@@ -47,9 +47,9 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def due(schedule: Schedule, *, index: int, processes: int) -> Iterator[float]:
-    """Seconds from the start at which one of several processes has to begin something.
+    """Yield the seconds from the start at which one of several processes must start something.
 
-    The processes take turns, so that together they are as even as one. Closed models have none.
+    The processes take turns, so together they are as even as one. A closed model has none.
     """
     number = index
     while schedule.model != "closed":
@@ -61,7 +61,7 @@ def due(schedule: Schedule, *, index: int, processes: int) -> Iterator[float]:
 
 
 def _moment(schedule: Schedule, number: int) -> float:
-    """When the start with this number is due; the n-th is where the rate's integral reaches n."""
+    """Return when start `number` is due: when the rate's integral reaches it."""
     if schedule.model == "ramp":
         slope = (schedule.to - schedule.rate) / schedule.seconds
         if slope > 0:

@@ -1,4 +1,4 @@
-"""A load test in the terminal: while it runs, and when it is over."""
+"""The terminal output of a load test: while it runs, and when it is over."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,13 +17,13 @@ _NAMES: Final = ("p50", "p90", "p95", "p99", "p99.9", "max")
 
 
 class Watcher:
-    """One line that is rewritten while the load runs; on no terminal, a line now and then."""
+    """A line that is rewritten while the load runs; without a terminal, a line every 5 s."""
 
     def __init__(self, console: Console, total_s: float) -> None:
         self._console = console
         self._total_s = total_s
         self._live = Live(console=console, refresh_per_second=4, transient=True)
-        self._told_at = -5.0
+        self._printed_at = -5.0
         self._last: Progress | None = None
 
     def __enter__(self) -> "Watcher":
@@ -39,8 +39,8 @@ class Watcher:
         text = self._line(rate, progress)
         if self._console.is_terminal:
             self._live.update(text)
-        elif progress.at_s - self._told_at >= 5 or progress.at_s < self._told_at:
-            self._told_at = progress.at_s
+        elif progress.at_s - self._printed_at >= 5 or progress.at_s < self._printed_at:
+            self._printed_at = progress.at_s
             self._console.print(text, highlight=False)
         self._last = progress
 
@@ -64,7 +64,7 @@ class Watcher:
 
 
 def show(result: Result, console: Console) -> None:
-    """The tables at the end."""
+    """Print the tables at the end."""
     console.print()
     for table in (
         _rates(result),
@@ -77,8 +77,8 @@ def show(result: Result, console: Console) -> None:
     for step in result.steps:
         if step.saturated:
             console.print(
-                f"The generator was the limit: {step.saturated}. Try --processes 2, or another "
-                "machine for it.",
+                f"The generator was the limit: {step.saturated}. Try --processes 2, or run it on "
+                "another machine.",
                 style="yellow",
             )
     if result.knee_rps is not None:
@@ -93,18 +93,18 @@ def show(result: Result, console: Console) -> None:
 
 
 def verdicts(judged: Sequence[Verdict], title: str | None = None) -> Table:
-    """Each target beside what was measured."""
+    """Return a table of each target beside its measurement."""
     table = Table("target", "wanted", "measured", "", title=title, title_justify="left")
     for verdict in judged:
-        said = {True: "[green]met[/]", False: "[red]missed[/]", None: f"[dim]{verdict.why}[/]"}
+        words = {True: "[green]met[/]", False: "[red]missed[/]", None: f"[dim]{verdict.why}[/]"}
         table.add_row(
-            verdict.target.key, verdict.target.wanted, verdict.measured, said[verdict.met]
+            verdict.target.key, verdict.target.wanted, verdict.measured, words[verdict.met]
         )
     return table
 
 
 def as_json(result: Result) -> bytes:
-    """The result as indented JSON; what is not a number becomes null."""
+    """Return the result as indented JSON. NaN and infinity become null."""
     return msgspec.json.format(msgspec.json.encode(finite(msgspec.to_builtins(result))), indent=1)
 
 
@@ -116,7 +116,7 @@ def _rates(result: Result) -> Table:
     for step in result.steps:
         wrong = ", ".join(f"{what}: {count:,}" for what, count in step.wrong.items())
         table.add_row(
-            f"{step.asked_rps:,g}" if step.asked_rps else "all it can",
+            f"{step.asked_rps:,g}" if step.asked_rps else "maximum",
             f"{step.due_rps:,.1f}",
             f"{step.answered_rps:,.1f}",
             _ms(step.total_ms, "p50"),

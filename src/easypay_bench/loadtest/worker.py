@@ -1,8 +1,8 @@
 """One generator process (`python -m easypay_bench.loadtest.worker`).
 
-It takes its order as one JSON line, opens its connections and says so, waits for the moment to
-start, and tells of every second as it passes; at the end it tells its tally. Everything due is
-begun by the clock: where the gateway is slow, or this process is, the wait counts.
+It reads its order as one JSON line, opens its connections and says so, waits for the start,
+reports its progress, and at the end its tally. Everything due is started by the clock: if the
+gateway or this process is slow, the wait counts.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _TIMING: Final = re.compile(rb"(total|processor);dur=([0-9.]+)")
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What one generator is to do."""
+    """The work of one generator."""
 
     host: str
     port: int
@@ -50,7 +50,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: int
     warmup_s: float
     answer_within_s: float = 30.0
-    """From when it was sent; then it counts as wrong."""
+    """From when it was sent; a later answer counts as wrong."""
     index: int = 0
     processes: int = 1
     seed: int = 1
@@ -79,7 +79,7 @@ class Generator:
         )
 
     async def run(self) -> None:
-        """The whole schedule, warm-up first; then wait for what is under way."""
+        """Run the whole schedule, warm-up first; then wait for what is in flight."""
         order = self.order
         self.started = perf_counter()
         if order.schedule.model == "closed":
@@ -103,7 +103,7 @@ class Generator:
 
     @property
     def is_over(self) -> bool:
-        """Whether the measured time has passed; answers still come."""
+        """Whether the measured time is over; answers may still come."""
         return self.after_warmup_s(perf_counter()) >= self.order.schedule.seconds
 
     def after_warmup_s(self, moment: float) -> float:
@@ -116,7 +116,7 @@ class Generator:
         order, loop = self.order, asyncio.get_running_loop()
         for at in due(schedule, index=order.index, processes=order.processes):
             moment = self.started + offset_s + at
-            # Where it is behind it still lets the answers in: they count from when they came.
+            # Even if it is late it lets the answers in: they count from when they came.
             await asyncio.sleep(max(0.0, moment - perf_counter()))
             begin = _Due(self, moment)
             if begin.counts:
@@ -130,7 +130,7 @@ class Generator:
             task = loop.create_task(self._act(begin))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        # The last due moment is not the end: a rate is over its whole time.
+        # The last due moment is not the end: a rate covers the whole time.
         rest_s = self.started + offset_s + schedule.seconds - perf_counter()
         if rest_s > 0:
             await asyncio.sleep(rest_s)
@@ -155,15 +155,15 @@ class Generator:
 
 
 class _Due:
-    """Sends the calls of one scenario. The first was due when the schedule says; each later one
-    when the one before was answered."""
+    """Sends the calls of one scenario. The first was due when the schedule says, each later one
+    when the previous one was answered."""
 
     __slots__ = ("_generator", "at_s", "counts", "moment")
 
     def __init__(self, generator: Generator, due_at: float) -> None:
         self._generator = generator
-        # The loop's timers are of whole milliseconds and may fire before the moment. What is sent
-        # early counts from its sending, or that much of the answer's time would vanish.
+        # The loop's timers have whole milliseconds and may fire early. A request sent early counts
+        # from its sending, or that part of its latency would be lost.
         self.moment = min(due_at, perf_counter())
         self.at_s = generator.after_warmup_s(due_at)
         """When the call was due, in seconds since the warm-up ended."""
@@ -187,7 +187,7 @@ class _Due:
             raise Unexpected(what) from error
         now = self.moment = perf_counter()
         self.at_s = generator.after_warmup_s(now)
-        if creates:  # in the warm-up too: the accounts are of all payments
+        if creates:  # in the warm-up too: the accounting covers all payments
             tally.payments["create"] += answer.status in good
             tally.payments["unanswered"] += answer.status >= 500
         if not self.counts:
@@ -200,10 +200,10 @@ class _Due:
             raise Unexpected(answer.status)
         tally.answered(name, now - moment, at_s)
         tally.in_time += not generator.is_over
-        told = dict(_TIMING.findall(answer.head))
-        if b"total" in told:
-            processor_s = float(told.get(b"processor", 0)) / 1000
-            tally.own.record(max(0.0, float(told[b"total"]) / 1000 - processor_s))
+        timing = dict(_TIMING.findall(answer.head))
+        if b"total" in timing:
+            processor_s = float(timing.get(b"processor", 0)) / 1000
+            tally.own.record(max(0.0, float(timing[b"total"]) / 1000 - processor_s))
             if processor_s:
                 tally.processor.record(processor_s)
         return answer
@@ -224,15 +224,15 @@ async def _main() -> None:
     _say({"ready": order.connections})
     start_at = json.loads(await loop.run_in_executor(None, sys.stdin.readline))["start_at"]
     await asyncio.sleep(max(0.0, start_at - time()))
-    ticker = loop.create_task(_tell(generator))
+    ticker = loop.create_task(_report_progress(generator))
     await generator.run()
     ticker.cancel()
     packed = msgspec.msgpack.encode(generator.tally.encode())
     _say({"tally": base64.b64encode(packed).decode(), "lost": generator.connections.lost})
 
 
-async def _tell(generator: Generator) -> None:
-    """What a watcher wants to see, twice a second."""
+async def _report_progress(generator: Generator) -> None:
+    """Report the progress twice a second."""
     while True:
         await asyncio.sleep(0.5)
         tally = generator.tally
@@ -249,13 +249,13 @@ async def _tell(generator: Generator) -> None:
         )
 
 
-def _say(told: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(told) + "\n")
+def _say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
 def read_replay(path: Path) -> list[Line]:
-    """The lines of a JSONL file. Raises ValueError that names the line which is none."""
+    """Return the lines of a JSONL file. Raises ValueError that names a bad line."""
     lines = []
     for number, text in enumerate(path.read_bytes().splitlines(), 1):
         if not text.strip():
