@@ -1,4 +1,4 @@
--- The end of every run by wrk, put behind its script: the result as one line of JSON.
+-- Appended to each script for wrk: prints the result as one line of JSON.
 
 function done(summary, latency, requests)
   local errors = summary.errors

@@ -1,5 +1,5 @@
 -- wrk's side of a run: unique requests from a template.
--- The template comes through the environment: it holds an API key and a card number.
+-- The template comes through the environment, because it holds an API key and a card number.
 
 local template = os.getenv("EASYPAY_BENCH_REQUEST")
 local lowest = tonumber(os.getenv("EASYPAY_BENCH_LOWEST"))

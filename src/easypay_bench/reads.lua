@@ -1,5 +1,5 @@
 -- wrk's side of a run of reads: the paths of a file in turn.
--- What it needs comes through the environment: it holds an API key.
+-- Its input comes through the environment, because it holds an API key.
 
 local headers = { Authorization = "Bearer " .. os.getenv("EASYPAY_BENCH_KEY") }
 local requests, number = {}, 0

@@ -246,23 +246,23 @@ def test_one_address_has_its_share_and_proxies_have_theirs() -> None:
         ("2001:db8::1", "2001:db8::2"),
         ("fe80::1%eth0", "fe80::2"),
     ):
-        clients.came(address)
-        assert clients.why_not(same) is None
-        clients.came(same)
-        assert clients.why_not(address) == clients.why_not(same) == "address"
-        clients.left(address)
-        assert clients.why_not(same) is None
-    assert clients.why_not("192.0.2.2") is None
+        clients.add(address)
+        assert clients.refusal(same) is None
+        clients.add(same)
+        assert clients.refusal(address) == clients.refusal(same) == "address"
+        clients.remove(address)
+        assert clients.refusal(same) is None
+    assert clients.refusal("192.0.2.2") is None
     for address in ("127.0.0.1", "::1", "::ffff:127.0.0.9", "10.1.2.3", "2001:db8:1::5", ""):
         for _ in range(2):
-            clients.came(address)
-    assert clients.why_not("127.0.0.1") is None
-    assert clients.why_not("10.1.2.3") is None
-    assert clients.why_not("2001:db8:1::5") is None
-    assert clients.why_not("") == "address"
+            clients.add(address)
+    assert clients.refusal("127.0.0.1") is None
+    assert clients.refusal("10.1.2.3") is None
+    assert clients.refusal("2001:db8:1::5") is None
+    assert clients.refusal("") == "address"
     for _ in range(5):
-        clients.came("127.0.0.1")
-    assert clients.why_not("127.0.0.1") == "total"
+        clients.add("127.0.0.1")
+    assert clients.refusal("127.0.0.1") == "total"
 
 
 async def test_a_process_has_no_more_connections_than_it_may(shared_stack: Stack) -> None:

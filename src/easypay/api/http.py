@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from easypay import ids
-from easypay.api.repeated_fields import ambiguous, refuse_doubled_keys, single_valued
+from easypay.api.repeated_fields import ambiguous, refuse_repeated_keys, single_valued
 from easypay.api.send_response import send_response
 from easypay.api.validation import not_json, refusal
 from easypay.card_numbers import quoted, scrub
@@ -126,10 +126,10 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = stopwatch()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        doubled = None
+        repeated = None
         if len(headers) != len(scope["headers"]):
             headers = single_valued(scope["headers"])
-            doubled = ambiguous(scope["headers"])
+            repeated = ambiguous(scope["headers"])
         request_id = ids.new_request_id()
         trace = accept(headers.get(b"traceparent"), request_id)
         current.set(trace)
@@ -144,7 +144,7 @@ class Endpoint:
         )
         response: Response | None = None
         try:
-            response = await self._answer(request, receive, doubled)
+            response = await self._answer(request, receive, repeated)
             if response is not None:
                 total_s = stopwatch() - started
                 lines = _lines(response, request.id)
@@ -161,14 +161,14 @@ class Endpoint:
             self._observer.answered(self._route, request, response, stopwatch() - started, trace)
 
     async def _answer(
-        self, request: Request, receive: Receive, doubled: bytes | None
+        self, request: Request, receive: Receive, repeated: bytes | None
     ) -> Response | None:
         """Return the handler's response or its problem; None if the client has left."""
         response: Response
         try:
-            if doubled is not None:
+            if repeated is not None:
                 raise MalformedRequest(
-                    f"The header {doubled.decode('latin-1')} was sent twice. Send it once: which "
+                    f"The header {repeated.decode('latin-1')} was sent twice. Send it once: which "
                     "of the two is meant cannot be known. Nothing was done."
                 )
             if b"transfer-encoding" in request.headers:
@@ -178,7 +178,7 @@ class Endpoint:
             response = await self._handler(request)
         except EasyPayError as error:
             response = problem_response(error, request.id)
-        except _Gone:
+        except _ClientLeft:
             return None
         except Exception as error:  # noqa: BLE001 - the request is answered, and it is logged
             response = problem_response(_problem_of(error, request.id), request.id)
@@ -252,7 +252,7 @@ def _lines(response: Response, request_id: str) -> bytes:
     return lines
 
 
-class _Gone(Exception):
+class _ClientLeft(Exception):
     """The client left before its request was complete: nothing was done."""
 
 
@@ -269,7 +269,7 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         raise _too_large()
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise _Gone
+        raise _ClientLeft
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
         body = await _rest(receive, body)
@@ -306,7 +306,7 @@ async def _rest(receive: Receive, first: bytes) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Gone
+            raise _ClientLeft
         part = message.get("body", b"")
         size += len(part)
         if size > MAX_BODY:
@@ -328,9 +328,9 @@ def decode(
     decoder: msgspec.json.Decoder[T],
     *,
     may_be_empty: bool = False,
-    look_for_doubled: bool = True,
+    check_repeated_keys: bool = True,
 ) -> T:
-    """Decode the body. Without `look_for_doubled`, the caller checks for repeated keys.
+    """Decode the body. Without `check_repeated_keys`, the caller checks for repeated keys.
 
     Raises UnsupportedMediaType, MalformedBody, or ValidationFailed, which names each bad field.
     """
@@ -348,12 +348,12 @@ def decode(
     except msgspec.ValidationError:
         refused = refusal(body, decoder.type)
         if isinstance(refused, ValidationFailed):
-            refuse_doubled_keys(body)  # the bad field may be one of two with the same key
+            refuse_repeated_keys(body)  # the bad field may be one of two with the same key
         raise refused from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise not_json(error) from None
-    if look_for_doubled:
-        refuse_doubled_keys(body)
+    if check_repeated_keys:
+        refuse_repeated_keys(body)
     return value
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from easypay.api.http import Request
-from easypay.api.repeated_fields import is_accounted_for, refuse_doubled_keys
+from easypay.api.repeated_fields import is_accounted_for, refuse_repeated_keys
 from easypay.card_numbers import contains_card_number
 from easypay.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
 from easypay.hmac_sha256 import Digest
@@ -61,7 +61,7 @@ def canonical_payment(request: Request, body: CreatePayment) -> bytes:
         body = msgspec.structs.replace(body, payment_method=CardMethod(card))
     form = _json.encode(body)
     if not is_accounted_for(request.body, form, left_out):
-        refuse_doubled_keys(request.body)
+        refuse_repeated_keys(request.body)
     return form
 
 

@@ -83,11 +83,11 @@ def page_response(request: Request, data: list[Any], next_cursor: str | None) ->
     response = Response(200, encode(Page(data, next_cursor is not None, next_cursor)))
     response.cache_control = b"private, no-cache"
     if next_cursor is not None:
-        kept = [
+        others = [
             part
             for part in request.query_string.decode("latin-1").split("&")
             if part and not part.startswith("cursor=")
         ]
-        target = "&".join([*kept, f"cursor={quote(next_cursor)}"])
+        target = "&".join([*others, f"cursor={quote(next_cursor)}"])
         response.headers = [(b"link", f'<{request.path}?{target}>; rel="next"'.encode("latin-1"))]
     return response

@@ -111,7 +111,7 @@ class PaymentsApi:
             "at": clock.now() - timedelta(days=1),
         }
         try:
-            body = decode(request, _create, look_for_doubled=False)
+            body = decode(request, _create, check_repeated_keys=False)
         except ValidationFailed as refused:
             raise with_rules(refused, **rules) from None
         form = canonical_payment(request, body)
@@ -280,10 +280,10 @@ class PaymentsApi:
             self._pool, caller.merchant_id, payment.id, kind=kind, after=after, limit=limit + 1
         )
 
-        def shown(operation: Operation) -> Any:
+        def render(operation: Operation) -> Any:
             return view(operation, payment.processor)
 
-        return self._page(request, rows, limit, shown, caller, scope)
+        return self._page(request, rows, limit, render, caller, scope)
 
     def _page(
         self,
@@ -329,8 +329,7 @@ def event_view(row: store.Happened) -> EventView:
 
 
 def _payment_id(request: Request) -> UUID:
-    shown = request.params["id"]
-    payment_id = ids.parse(ids.PAYMENT, shown)
+    payment_id = ids.parse(ids.PAYMENT, request.params["id"])
     if payment_id is None:
         raise NotFound("there is no such payment")
     return payment_id

@@ -46,12 +46,14 @@ def single_valued(headers: Headers) -> dict[bytes, bytes]:
 # JSON ----------------------------------------------------------------------------------------
 
 
-def refuse_doubled_keys(body: bytes) -> None:
+def refuse_repeated_keys(body: bytes) -> None:
     """Raise ValidationFailed if an object in `body` has a key twice."""
     if body.count(b":") <= 1:
         return
     try:
-        path = _doubled(json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str))
+        path = _first_repeated(
+            json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
+        )
     except RecursionError:  # no call takes a body nested so deeply: it is refused for that
         return
     if path is not None:
@@ -78,7 +80,7 @@ class _Pairs(list[tuple[str, Any]]):
     """An object as pairs, repeated keys included."""
 
 
-def _doubled(value: Any) -> tuple[str, ...] | None:
+def _first_repeated(value: Any) -> tuple[str, ...] | None:
     """Return the path of the first key that is repeated in its object, or None."""
     if isinstance(value, _Pairs):
         seen: set[str] = set()
@@ -86,11 +88,11 @@ def _doubled(value: Any) -> tuple[str, ...] | None:
             if name in seen:
                 return (name,)
             seen.add(name)
-            if (path := _doubled(inner)) is not None:
+            if (path := _first_repeated(inner)) is not None:
                 return (name, *path)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            if (path := _doubled(inner)) is not None:
+            if (path := _first_repeated(inner)) is not None:
                 return (str(index), *path)
     return None
 

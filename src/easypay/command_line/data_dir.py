@@ -106,7 +106,7 @@ class DataDirectory:
         return path
 
     def metrics_path(self) -> Path:
-        """Return where the gateways count together. Empty at each start: counters begin at zero."""
+        """Return the gateways' shared metrics directory, emptied: counters start at zero."""
         path = self.path / "metrics"
         shutil.rmtree(path, ignore_errors=True)
         return path

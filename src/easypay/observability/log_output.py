@@ -5,7 +5,7 @@ buffer, which is offered again a tenth of a second later. Lines that find no roo
 counted, and reported once lines get through again.
 
 Only this process may become non-blocking: O_NONBLOCK on the descriptor itself would hold for every
-process that shares it. So a pipe is opened a second time, and a socket is told at each send.
+process that shares it. So a pipe is opened a second time, and each send to a socket sets a flag.
 """
 
 import asyncio
@@ -108,10 +108,10 @@ def _writer(descriptor: int) -> Callable[[bytes], int]:
         if stat.S_ISREG(mode):
             return lambda data: os.write(descriptor, data)
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        ours = os.open(f"/proc/self/fd/{descriptor}", flags)
+        reopened = os.open(f"/proc/self/fd/{descriptor}", flags)
     except OSError:  # not Linux, or another user's pipe
         return partial(_write_if_it_has_room, descriptor)
-    return lambda data: os.write(ours, data)
+    return lambda data: os.write(reopened, data)
 
 
 def _write_if_it_has_room(descriptor: int, data: bytes) -> int:

@@ -89,7 +89,7 @@ class Family:
 
 
 class Cells:
-    """The process's array, and the index of what is where. Cell 0 is never used.
+    """The process's array, and an index of its cells. Cell 0 is never used.
 
     Without a `directory` no other process sees them. Raises OSError if it cannot be written.
     """

@@ -1,4 +1,4 @@
-"""W3C trace context: the trace that a request belongs to, and what the processor gets of it."""
+"""W3C trace context: a request's trace, and the header for calls to the processor."""
 
 import re
 from contextvars import ContextVar

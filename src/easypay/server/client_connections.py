@@ -46,7 +46,7 @@ class Limits(msgspec.Struct, frozen=True):
 class Connection(Protocol):
     """What the sweep needs of a connection."""
 
-    def look(self, now: float) -> None: ...
+    def check(self, now: float) -> None: ...
 
 
 class Clients:
@@ -70,7 +70,7 @@ class Clients:
         self._open = 0
         self._of: Counter[str] = Counter()
 
-    def why_not(self, address: str) -> str | None:
+    def refusal(self, address: str) -> str | None:
         """Return why one more connection from `address` is refused: `total`, `address` or None."""
         if self._open >= self._at_most:
             return "total"
@@ -78,12 +78,12 @@ class Clients:
             return "address"
         return None
 
-    def came(self, address: str) -> None:
-        """Count a connection. Call `left` once for each."""
+    def add(self, address: str) -> None:
+        """Count a connection. Call `remove` once for each."""
         self._open += 1
         self._of[_party(address)] += 1
 
-    def left(self, address: str) -> None:
+    def remove(self, address: str) -> None:
         """Stop counting a connection that has ended."""
         party = _party(address)
         self._open -= 1
@@ -107,7 +107,7 @@ class Clients:
             self.now += SWEEP_S
             for count, connection in enumerate(list(connections()), 1):
                 try:
-                    connection.look(self.now)
+                    connection.check(self.now)
                 except Exception:
                     log.exception("a connection could not be checked")
                 if not count % _AT_ONCE:

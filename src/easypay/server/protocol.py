@@ -87,10 +87,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self._may_read)
         address = self.client[0] if self.client else ""
-        refused = self._clients.why_not(address)
+        refused = self._clients.refusal(address)
         if refused is None:
             self._address = address
-            self._clients.came(address)
+            self._clients.add(address)
             return
         self._ignores_input = self._careful = True
         self._clients.turned_away[refused] += 1
@@ -108,7 +108,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._current.disconnected = True
             self._current.message_event.set()
         if self._address is not None:
-            self._clients.left(self._address)
+            self._clients.remove(self._address)
 
     def shutdown(self) -> None:
         if self._phase is Phase.LINGERING:
@@ -350,7 +350,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._phase, self._seen = phase, self._current
         self._since = self._clients.now + SWEEP_S  # now, or a little later
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Called once a second: end what takes too long. `now` is the time of `Clients`."""
         phase, current = self._phase, self._current
         if phase is not Phase.LINGERING:

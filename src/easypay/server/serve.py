@@ -30,7 +30,7 @@ FIRST_REQUEST_S = 1.0
 BACKLOG = 2048
 MOST_FILES = 65_536
 SPARE_FILES = 128
-"""Reserved for what a process opens besides connections."""
+"""Reserved for files other than connections."""
 LINGER_S = 2.0
 BACKLOG_S = 0.1
 """How long connections are accepted from the kernel's queue before the socket closes."""
@@ -154,8 +154,8 @@ def _allow_files() -> int:
 def _clients(settings: Settings, files: int) -> Clients:
     """Limit the connections so that files are left: a process that can open none does nothing
     well, and uvloop stops listening for good. If files are few, the processor gets half."""
-    ours = SPARE_FILES + settings.database_connections
-    for_processor = min(settings.processor_connections, max(0, files - ours) // 2)
+    reserved = SPARE_FILES + settings.database_connections
+    for_processor = min(settings.processor_connections, max(0, files - reserved) // 2)
     return Clients(
         Limits(
             head_bytes=settings.max_head_bytes,
@@ -168,7 +168,7 @@ def _clients(settings: Settings, files: int) -> Clients:
                 Phase.LINGERING: LINGER_S,
             },
         ),
-        at_most=max(1, min(settings.max_connections, files - ours - for_processor)),
+        at_most=max(1, min(settings.max_connections, files - reserved - for_processor)),
         per_address=settings.max_connections_per_address,
         trusted=settings.trusted_proxies,
     )

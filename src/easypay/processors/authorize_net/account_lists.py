@@ -197,7 +197,7 @@ class _Pass:
         self.on_found = on_found
         self.met: dict[str, str] = {}
         """Reference -> the transaction that carries it."""
-        self.doubled: dict[str, set[str]] = {}
+        self.repeated: dict[str, set[str]] = {}
         """Reference -> its transactions, if several carry it."""
         self.questions: deque[tuple[InquiryRequest, Match | Absent]] = deque()
         self.workers = 0
@@ -244,7 +244,7 @@ class _Pass:
                     return Whole(number - 1, lines)  # the previous page was full, and the last
                 return Unreadable(f"{place.name}: {page.reason}")
             self.pages += 1
-            self.take(page, place.name)
+            self.note_page(page, place.name)
             lines += page.lines
             if page.total is not None and total > PAGE_SIZE and page.total < total:
                 # Transactions that move into a batch shift the rest past the next page. Compare
@@ -300,7 +300,7 @@ class _Pass:
     def all_met(self) -> bool:
         return len(self.met) == len(self.wanted)
 
-    def take(self, page: Page, where: str) -> None:
+    def note_page(self, page: Page, where: str) -> None:
         """Note what a page names, and request the details of what is wanted."""
         fresh: list[str] = []
         for transaction_id, name in page.items:
@@ -313,13 +313,13 @@ class _Pass:
                 self.met[name] = transaction_id
                 fresh.append(name)
             elif known != transaction_id:
-                self.doubled.setdefault(name, {known}).add(transaction_id)
+                self.repeated.setdefault(name, {known}).add(transaction_id)
         if len(self.listed) > 2 * MAX_LISTED:
             newest = self.newest_listed()
             self.listed, self.oldest_listed = set(newest), newest[-1]
         for name in fresh:
-            if name not in self.doubled:
-                self.put(self.wanted[name], Match(self.met[name], where))
+            if name not in self.repeated:
+                self.enqueue(self.wanted[name], Match(self.met[name], where))
 
     def newest_listed(self) -> list[str]:
         """Return the newest references: they sort by when their operations began."""
@@ -327,7 +327,7 @@ class _Pass:
 
     # Details, requested while the lists are read.
 
-    def put(self, one: InquiryRequest, known: Match | Absent) -> None:
+    def enqueue(self, one: InquiryRequest, known: Match | Absent) -> None:
         self.questions.append((one, known))
         if self.workers < DETAILS_AT_ONCE:
             self.workers += 1
@@ -347,7 +347,7 @@ class _Pass:
             if (
                 self.on_found is not None
                 and isinstance(finding, Found)
-                and one.reference not in self.doubled
+                and one.reference not in self.repeated
             ):
                 await self.on_found(one.reference, finding)
         self.workers -= 1
@@ -377,13 +377,13 @@ class _Pass:
                 text = f"{read}, {since} {batches_word} settled since the call"
                 absent = absences[since] = Absent(searched=text)
             if one.kind == "refund" and one.captured_minor == one.amount_minor:
-                self.put(one, absent)
+                self.enqueue(one, absent)
             else:
                 self.findings[one.reference] = absent
 
     def passed(self) -> Passed:
         """Return the result, once every task of the group has ended."""
-        for name, transaction_ids in self.doubled.items():
+        for name, transaction_ids in self.repeated.items():
             named = ", ".join(sorted(transaction_ids))
             self.findings[name] = Inconclusive(
                 reason=f"several transactions carry this reference: {named}"

@@ -195,7 +195,7 @@ def _approved(details: Details, amount_minor: int) -> Approved:
 
 
 def _declined(details: Details) -> Declined:
-    """Decline by the issuer or a filter; of a held transaction, by a reviewer or by its end."""
+    """Decline: by the issuer or a filter; if it was held, by a reviewer or for lack of one."""
     reason = details.reason_code
     if details.status in _ENDED or reason in _HELD_REASONS:
         reason = reason_meanings.REVIEW_DECLINED

@@ -105,7 +105,7 @@ def void(request: VoidRequest) -> bytes:
 
 
 def refund(request: RefundRequest) -> bytes:
-    """Write the refund of a settled transaction to where its money came from."""
+    """Write the refund of a settled transaction to its card or bank account."""
     name, method = _refunded_to(request)
     return _create_transaction(
         request.account,
@@ -269,7 +269,7 @@ def _stored_credential(credential: StoredCredential, currency: str) -> dict[str,
 
 
 def _refunded_to(request: RefundRequest) -> tuple[str, dict[str, object]]:
-    """Return where the money came from. A bank account is masked as in their reporting."""
+    """Return the card or bank account to refund to, masked as in Authorize.Net's reporting."""
     if request.customer_profile_id and request.payment_profile_id:
         return _method(
             StoredMethod(

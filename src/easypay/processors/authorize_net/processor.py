@@ -139,7 +139,7 @@ class AuthorizeNet:
         self, request: InquiryRequest, transaction_id: str, deadline: Deadline
     ) -> Finding:
         transactions = Transactions(self._client, request.account, deadline)
-        return await transactions.shown(request, transaction_id)
+        return await transactions.named(request, transaction_id)
 
     async def look(
         self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None

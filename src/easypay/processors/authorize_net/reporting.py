@@ -90,7 +90,7 @@ class Details(NamedTuple):
 def unsettled_list(
     account: Account, reference: str, page: int, status: Literal["pendingApproval"] | None = None
 ) -> bytes:
-    """Request the transactions in no batch, newest first; with a status, those held for review."""
+    """Request unsettled transactions, newest first; with a status, those held for review."""
     fields: dict[str, object] = {} if status is None else {"status": status}
     fields |= _newest_first(page)
     return _request("getUnsettledTransactionListRequest", account, reference, fields)

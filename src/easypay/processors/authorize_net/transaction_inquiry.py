@@ -58,7 +58,7 @@ class Transactions:
             return await self._void_part(request, finding)
         return finding
 
-    async def shown(self, request: InquiryRequest, transaction_id: str) -> Finding:
+    async def named(self, request: InquiryRequest, transaction_id: str) -> Finding:
         """Judge a transaction that a person names. It must carry our reference, and a partial
         approval is not voided."""
         details = await self._details(request, transaction_id)

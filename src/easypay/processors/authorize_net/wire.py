@@ -1,6 +1,6 @@
 """Read what comes over the wire: a body into an object, and its scalars one by one.
 
-Pure, and never raises: whatever is not what it should be becomes None, or `Unknown` for a body.
+Pure, and never raises: an invalid value becomes None, an invalid body `Unknown`.
 Every text returned can be stored, as text and jsonb, and shown: PostgreSQL takes no NUL and UTF-8
 no half of a surrogate pair, and a reply that cannot be recorded would stay open forever.
 """
@@ -85,7 +85,7 @@ def top_level(answer: dict[str, Any]) -> tuple[bool, list[tuple[str, str]]]:
     return messages.get("resultCode") == "Ok", found
 
 
-# Scalars, each None when it is not what it should be.
+# Scalars. Each is None if the value is not valid.
 
 
 def records(value: object) -> list[dict[str, Any]]:
