@@ -170,9 +170,9 @@ def shop(stack: Stack, key: str = "the admin key") -> Iterator[Merchant]:
     ask = partial(call, bearer=stack.admin_key, key=key)
     name = _run_name()
 
-    def disable(has_to: Callable[[str], bool]) -> None:
+    def disable(matches: Callable[[str], bool]) -> None:
         for each in ask("GET", api)["data"]:
-            if not each["disabled"] and has_to(each["name"]):
+            if not each["disabled"] and matches(each["name"]):
                 ask("PATCH", f"{api}/{each['id']}", {"disabled": True})
 
     disable(_was_killed)
@@ -188,9 +188,11 @@ def shop(stack: Stack, key: str = "the admin key") -> Iterator[Merchant]:
         yield Merchant(merchant_id, secret, login, transaction_key)
     finally:
         try:
-            disable(name.__eq__)  # by its name: a signal may come before the answer with its id
+            disable(name.__eq__)  # by name: a signal may come before the id does
         except StackFailed as error:
-            sys.stderr.write(f"easypay: {name!r} is not disabled, the next run does it: {error}\n")
+            sys.stderr.write(
+                f"easypay: {name!r} is not disabled; the next run will do it: {error}\n"
+            )
 
 
 def _run_name() -> str:
@@ -313,7 +315,7 @@ def _listeners(url: str) -> list[int]:
     found: dict[int, int] = {}
     for process in psutil.process_iter():
         try:
-            # To ask a process costs a look at all connections of the machine: ask only ours.
+            # A process lists its connections by a walk over all of the machine: ask only ours.
             command = " ".join(process.cmdline())
             ours = "easypay" in command or "authorizenet" in command
             listens = ours and any(
