@@ -127,7 +127,8 @@ async def test_admin_bodies_get_the_same_words(gateway: Gateway, shop: Shop) -> 
 
 
 junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=70)
+    st.none() | st.booleans() | st.integers() | st.text(max_size=70)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.sampled_from(["USD", "2027-01-31T00:00:00Z", "card", 2500, VISA]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=50), inner,
                                                                 max_size=3),

@@ -21,7 +21,7 @@ _json = msgspec.json.Encoder(order="deterministic")  # the keys of metadata have
 
 
 def key_of(request: Request) -> str:
-    """The key, from its `"quoted"` (RFC 9651 string) or plain form.
+    """Return the key, from its `"quoted"` (RFC 9651 string) or plain form.
 
     Raises IdempotencyKeyMissing or IdempotencyKeyInvalid.
     """

@@ -93,7 +93,7 @@ class PaymentsApi:
         key_days: int,
         unknown_retry_s: float,
     ) -> None:
-        """`unknown_retry_s` is the Retry-After of a 202: by then the resolver has asked once."""
+        """`unknown_retry_s`: the Retry-After of a 202; by then the resolver has inquired once."""
         self._payments = payments
         self._directory = directory
         self._pool = pool

@@ -39,7 +39,7 @@ def build_router(
         routes.append(Route(route.path, endpoint, methods=[route.method], name=route.operation_id))
         if "{" not in route.path:
             plain[route.method, route.path] = endpoint
-    for path, taken in methods.items():  # after all others: any other method of the path
+    for path, taken in methods.items():  # last: all other methods of the path
         refused = Endpoint(_refusing(taken), route="none", takes_body=False, **how)
         routes.append(Route(path, refused))
     unmatched = Endpoint(no_route, route="none", takes_body=False, **how)
@@ -48,7 +48,7 @@ def build_router(
 
 
 def _refusing(methods: list[str]) -> Handler:
-    """Answers a method that the path does not have. A path with GET has HEAD too."""
+    """Return a handler that refuses other methods. A path with GET has HEAD too."""
     allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
 
     async def refuse(request: Request) -> Response:

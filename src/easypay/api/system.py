@@ -66,7 +66,7 @@ class SystemApi:
 
 
 def _page(html: bytes | None) -> Response:
-    """A page of the documentation. It is imported where it is read: few processes serve it."""
+    """Return a documentation page. The pages are imported when used: few processes serve them."""
     from easypay.api.docs.markup import POLICY
 
     if html is None:
