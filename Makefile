@@ -20,10 +20,11 @@ test: $(VENV)/.dev ## Run all tests (ARGS="tests/api -k refund")
 	@tests/interop/install-node
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## Format, lint, types, import contracts
+check: $(VENV)/.dev ## Format, lint, types, contracts of code and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/contracts.py
 	$(BIN)/lint-imports --verbose > $(VENV)/contracts.log 2>&1 || { cat $(VENV)/contracts.log; exit 1; }
 
 format: $(VENV)/.dev ## Format the code

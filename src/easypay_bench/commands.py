@@ -10,16 +10,18 @@ from urllib.parse import urlsplit
 
 import typer
 
+from easypay_bench.loadtest import options
+from easypay_bench.loadtest.options import KEY_VARIABLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console
 
-    from easypay_bench.loadtest.run import Gateway
+    from easypay_bench.loadtest.run import Gateway, Plan, Result
     from easypay_bench.loadtest.schedule import Schedule
     from easypay_bench.scrape import Reading
 
-KEY_VARIABLE: Final = "EASYPAY_API_KEY"
 ADMIN_KEY_VARIABLE: Final = "EASYPAY_ADMIN_KEY"
 CANNOT: Final = 2
 _GIVEN_KEY: Final = (
@@ -37,57 +39,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 
 def loadtest(
     data_dir: DataDir = Path(".easypay"),
-    url: Annotated[
-        str | None, typer.Option(help=f"Another gateway; its test key comes from {KEY_VARIABLE}.")
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="constant: one rate. ramp: from --rate to --to. steps: up by --step until the "
-            "knee. closed: as fast as answers come, for the peak."
-        ),
-    ] = "constant",
-    rate: Annotated[float, typer.Option(help="Starts per second.")] = 100,
-    to: Annotated[
-        float, typer.Option(help="ramp, steps: the highest rate. Default: 10 times --rate.")
-    ] = 0,
-    step: Annotated[float, typer.Option(help="steps: the increase. Default: --rate.")] = 0,
-    duration: Annotated[
-        float, typer.Option(help="Seconds of load; with steps, of each step.")
-    ] = 30,
-    warmup: Annotated[float, typer.Option(help="Seconds of load before measuring starts.")] = 5,
-    connections: Annotated[
-        int, typer.Option(min=1, max=20_000, help="Keep-alive connections, all opened first.")
-    ] = 64,
-    max_in_flight: Annotated[
-        int,
-        typer.Option(min=1, help="Maximum requests in flight; more are dropped and counted."),
-    ] = 10_000,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="Generator processes.")] = 1,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            min=0.1, max=600, help="Seconds after which a missing answer counts as wrong."
-        ),
-    ] = 30,
-    scenario: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[=WEIGHT]",
-            help="create (the default), create_capture, get, list, void, refund; may be repeated.",
-        ),
-    ] = None,
-    replay: Annotated[
-        Path | None,
-        typer.Option(help='JSON lines to send in turn: {"method", "path", "body", "name"}.'),
-    ] = None,
+    url: options.Url = None,
+    model: options.Model = "constant",
+    rate: options.Rate = 100,
+    to: options.To = 0,
+    step: options.Step = 0,
+    duration: options.Duration = 30,
+    warmup: options.Warmup = 5,
+    connections: options.Connections = 64,
+    max_in_flight: options.MaxInFlight = 10_000,
+    processes: options.Processes = 1,
+    timeout: options.Timeout = 30,
+    scenario: options.Scenarios = None,
+    replay: options.Replay = None,
     targets_file: Targets = None,
-    html: Annotated[Path | None, typer.Option(help="Write an HTML report to this file.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write all results to this JSON file.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the order of the scenarios.")] = 1,
-    accounting: Annotated[
-        bool, typer.Option(help="Check afterwards that every payment is accounted for.")
-    ] = True,
+    html: options.Html = None,
+    save: options.Save = None,
+    seed: options.Seed = 1,
+    accounting: options.Accounting = True,
     as_json: AsJson = False,
 ) -> None:
     """Load a gateway at a rate, and measure latency from when each request was due.
@@ -107,12 +76,7 @@ def loadtest(
 
     Example: `easypay loadtest --scenario create=7 --scenario get=2 --scenario refund=1`
     """
-    from easypay_bench import targets
-    from easypay_bench.calls import StackFailed
-    from easypay_bench.load import LoadFailed
-    from easypay_bench.loadtest import run as test
-    from easypay_bench.loadtest import terminal_output
-    from easypay_bench.loadtest.html_report import page
+    from easypay_bench.loadtest.run import Plan
     from easypay_bench.loadtest.worker import read_replay
 
     schedule = _schedule(model, duration, rate, to, step)
@@ -123,13 +87,10 @@ def loadtest(
     for option, path in (("--html", html), ("--save", save)):
         if path is not None and not os.access(path.parent, os.W_OK):
             _fail(f"{option} {path}: cannot write into {path.parent}")
-    weights = _weights(scenario or ["create"])
-    console = _console(stderr=as_json)
     try:
-        promised = targets.load(targets_file)
-        plan = test.Plan(
+        plan = Plan(
             schedule=schedule,
-            weights=weights,
+            weights=_weights(scenario or ["create"]),
             replay=[] if replay is None else read_replay(replay),
             connections=connections,
             max_in_flight=max_in_flight,
@@ -139,11 +100,34 @@ def loadtest(
             seed=seed,
             accounting=accounting,
         )
+    except (OSError, ValueError) as error:
+        _fail(str(error))
+    console = _console(stderr=as_json)
+    result = _load(plan, data_dir, url, targets_file, console)
+    _write(result, html, save, None if as_json else console)
+    sys.exit(result.exit_status)
+
+
+def _load(
+    plan: "Plan",
+    data_dir: Path,
+    url: str | None,
+    targets_file: Path | None,
+    console: "Console",
+) -> "Result":
+    from easypay_bench import targets
+    from easypay_bench.calls import StackFailed
+    from easypay_bench.load import LoadFailed
+    from easypay_bench.loadtest import run, terminal_output
+
+    lasts_s = plan.schedule.seconds + plan.warmup_s
+    try:
+        promised = targets.load(targets_file)
         with (
             _gateway(data_dir, url) as gateway,
-            terminal_output.Watcher(console, duration + warmup) as watcher,
+            terminal_output.Watcher(console, lasts_s) as watcher,
         ):
-            result = test.run(
+            return run.run(
                 gateway,
                 plan,
                 promised,
@@ -152,17 +136,25 @@ def loadtest(
             )
     except (StackFailed, LoadFailed, OSError, ValueError) as error:
         _fail(str(error))
+
+
+def _write(
+    result: "Result", html: Path | None, save: Path | None, console: "Console | None"
+) -> None:
+    """Write the files asked for, then the result to the console; without one, as JSON."""
+    from easypay_bench.loadtest import terminal_output
+    from easypay_bench.loadtest.html_report import page
+
     if html is not None:
         html.write_text(page(result))
     if save is not None:
         save.write_bytes(terminal_output.as_json(result) + b"\n")
-    if as_json:
+    if console is None:
         sys.stdout.buffer.write(terminal_output.as_json(result) + b"\n")
-    else:
-        terminal_output.show(result, console)
-        if html is not None:
-            console.print(f"report: {html}")
-    sys.exit(result.exit_status)
+        return
+    terminal_output.show(result, console)
+    if html is not None:
+        console.print(f"report: {html}")
 
 
 def slo(

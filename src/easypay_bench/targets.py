@@ -1,8 +1,9 @@
 """Performance targets: read them from a file, and judge what was measured."""
 
 import math
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,12 @@ import yaml
 
 _LIMIT: Final = re.compile(r"\s*([<>]=?)\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*(us|µs|ms|s|%)?\s*")
 _TO_MS: Final = {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1000.0}
+_COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 KNOWN: Final[Mapping[str, frozenset[str]]] = {
     "api_response_time": frozenset({"p50", "p75", "p90", "p95", "p99", "p99.9", "max"}),
     "own_time": frozenset({"p50", "p75", "p90", "p95", "p99", "p99.9", "max"}),
@@ -50,15 +57,7 @@ class Target(msgspec.Struct, frozen=True):
 
     def holds(self, figure: float) -> bool:
         """Return whether the target is met; a missing figure (NaN) does not meet it."""
-        match self.sign:
-            case "<":
-                return figure < self.limit
-            case "<=":
-                return figure <= self.limit
-            case ">":
-                return figure > self.limit
-            case _:
-                return figure >= self.limit
+        return _COMPARE[self.sign](figure, self.limit)
 
 
 class Verdict(msgspec.Struct, frozen=True):

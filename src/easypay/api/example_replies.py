@@ -84,15 +84,12 @@ def _page(*data: Any, more: bool = False) -> Any:
 @cache
 def _reads() -> dict[tuple[str, int], Examples]:
     """Replies of the calls that move no money."""
+    return _payment_reads() | _administration()
+
+
+def _payment_reads() -> dict[tuple[str, int], Examples]:
     told = stories()
     sold, refund = told["captured"], told["refund"]
-    merchant = Merchant(MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return")
-    key = ApiKey(
-        MERCHANT_UUID, API_KEY_UUID, "test", "checkout", "x7Qp",
-        ["payments:read", "payments:write", "refunds:write"], AT, None, None,
-    )  # fmt: skip
-    secret = admin.NewKeyView(admin.key_view(key), "ep_test_sk_<8 characters>_<38 more>")
-    revoked = msgspec.structs.replace(key, revoked_at=AT + timedelta(days=9))
     used = payments.KeyView(
         key=KEY,
         payment_id=PAYMENT_ID,
@@ -105,7 +102,6 @@ def _reads() -> dict[tuple[str, int], Examples]:
     )
     running = msgspec.structs.replace(used, state="in_flight", reply_status=None)
     no = told["never_happened"]
-    shop, merchants = admin.merchant_view(merchant), "admin_list_merchants"
     lost = "No charge was found at the processor, with the evidence"
     return {
         ("payments_list", 200): {
@@ -146,8 +142,21 @@ def _reads() -> dict[tuple[str, int], Examples]:
             "answered": Example("It made a payment, and 201 was answered", as_json(used)),
             "running": Example("Still running", as_json(running)),
         },
+    }
+
+
+def _administration() -> dict[tuple[str, int], Examples]:
+    merchant = Merchant(MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return")
+    key = ApiKey(
+        MERCHANT_UUID, API_KEY_UUID, "test", "checkout", "x7Qp",
+        ["payments:read", "payments:write", "refunds:write"], AT, None, None,
+    )  # fmt: skip
+    secret = admin.NewKeyView(admin.key_view(key), "ep_test_sk_<8 characters>_<38 more>")
+    revoked = msgspec.structs.replace(key, revoked_at=AT + timedelta(days=9))
+    shop = admin.merchant_view(merchant)
+    return {
         ("admin_create_merchant", 201): {"merchant": Example("The new merchant", as_json(shop))},
-        (merchants, 200): {"page": Example("All merchants", _page(shop))},
+        ("admin_list_merchants", 200): {"page": Example("All merchants", _page(shop))},
         ("admin_get_merchant", 200): {"merchant": Example("The merchant", as_json(shop))},
         ("admin_update_merchant", 200): {
             "disabled": Example(

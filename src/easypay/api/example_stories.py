@@ -168,21 +168,48 @@ _LOST: Final = Unknown(reason="no answer within the deadline")
 _ABSENT: Final = Absent(searched="unsettled and settled transactions")
 
 
+_ABSENT_EVIDENCE: Final = Evidence(
+    source="inquiry",
+    finding=f"absent: no charge was found in {_ABSENT.searched}; time has passed",
+    inquiries=3,
+    at=rfc3339(AT + timedelta(minutes=16)),
+)
+_DONE: Final = Approved(transaction_id="60198237463", code="1", message=_YES.message)
+
+_Rows = tuple[Payment, Operation]
+
+
+class _Stories(dict[str, Told]):
+    def tell(self, name: str, rows: _Rows, learned: Learned, **more: Any) -> Payment:
+        """Tell what comes of an operation. Returns the payment after it."""
+        self[name] = _learn(rows[1], rows[0], learned, **more)
+        return self[name].payment
+
+    def refuse(self, name: str, rows: _Rows, *answers: Rejected) -> None:
+        endings = ("rejected", "invalid_state", "not_set_up", "not_ready")
+        for ending, answer in zip(endings, (*answers, _NOT_SET_UP, _NOT_READY), strict=True):
+            self.tell(f"{name}_{ending}", rows, answer)
+
+
 @cache
 def stories() -> dict[str, Told]:
     """Everything that can come of the four money calls, by name."""
+    told = _Stories()
+    captured, held, in_review = _create(told)
+    _capture(told, held)
+    _void(told, held, captured)
+    _review(told, in_review)
+    _refund(told, captured)
+    return told
+
+
+def _create(told: _Stories) -> tuple[Payment, Payment, Payment]:
     sale = _intent(msgspec.convert(SALE, CreatePayment))
     hold = _intent(msgspec.convert(HOLD, CreatePayment))
-    told = {}
-
-    def tell(name: str, rows: tuple[Payment, Operation], learned: Learned, **more: Any) -> Told:
-        told[name] = _learn(rows[1], rows[0], learned, **more)
-        return told[name]
-
-    captured = tell("captured", sale, _YES).payment
-    held = tell("authorized", hold, replace(_YES, transaction_id="60198237463"))
-    tell("declined", _intent(msgspec.convert(SALE, CreatePayment), "second"), _NO)
-    in_review = tell(
+    captured = told.tell("captured", sale, _YES)
+    held = told.tell("authorized", hold, replace(_YES, transaction_id="60198237463"))
+    told.tell("declined", _intent(msgspec.convert(SALE, CreatePayment), "second"), _NO)
+    in_review = told.tell(
         "in_review",
         sale,
         HeldForReview(
@@ -191,59 +218,54 @@ def stories() -> dict[str, Told]:
             message="Your order has been received. Thank you for your business!",
         ),
     )  # fmt: skip
-    absent = Evidence(
-        source="inquiry",
-        finding=f"absent: no charge was found in {_ABSENT.searched}; time has passed",
-        inquiries=3,
-        at=rfc3339(AT + timedelta(minutes=16)),
-    )
-    tell("never_happened", sale, _ABSENT, ms=960_000, evidence=absent)
-    tell("processing", sale, _LOST, ms=10_000)
+    told.tell("never_happened", sale, _ABSENT, ms=960_000, evidence=_ABSENT_EVIDENCE)
+    told.tell("processing", sale, _LOST, ms=10_000)
+    told.refuse("create", sale, _REFUSED, _NO_SUCH)
+    return captured, held, in_review
 
-    def refuse(name: str, rows: tuple[Payment, Operation], *answers: Rejected) -> None:
-        endings = ("rejected", "invalid_state", "not_set_up", "not_ready")
-        for ending, answer in zip(endings, (*answers, _NOT_SET_UP, _NOT_READY), strict=True):
-            tell(f"{name}_{ending}", rows, answer)
 
-    refuse("create", sale, _REFUSED, _NO_SUCH)
+def _follow(kind: Kind, payment: Payment, amount: int) -> _Rows:
+    return payment, _operation(payment, kind, amount, payment.updated_at + timedelta(hours=2))
 
-    def follow(kind: Kind, payment: Payment, amount: int) -> tuple[Payment, Operation]:
-        return payment, _operation(payment, kind, amount, payment.updated_at + timedelta(hours=2))
 
-    done = Approved(transaction_id="60198237463", code="1", message=_YES.message)
-    whole = follow(Kind.CAPTURE, held.payment, held.payment.authorized_minor)
-    tell("capture", whole, done)
-    tell("capture_part", follow(Kind.CAPTURE, held.payment, 10_000), done)
-    tell("capture_unknown", whole, _LOST, ms=10_000)
-    refuse("capture", whole, _TOO_MUCH, _NO_SUCH)
-    tell("capture_absent", whole, _ABSENT)
-    void = follow(Kind.VOID, held.payment, held.payment.amount_minor)
-    tell("void", void, done)
-    undo = follow(Kind.VOID, captured, captured.amount_minor)
-    tell("void_capture", undo, replace(done, transaction_id=_YES.transaction_id))
-    tell("void_unknown", void, _LOST, ms=10_000)
-    refuse("void", void, _NOT_THIS, _TOO_LATE)
-    tell("void_absent", void, _ABSENT)
+def _capture(told: _Stories, held: Payment) -> None:
+    whole = _follow(Kind.CAPTURE, held, held.authorized_minor)
+    told.tell("capture", whole, _DONE)
+    told.tell("capture_part", _follow(Kind.CAPTURE, held, 10_000), _DONE)
+    told.tell("capture_unknown", whole, _LOST, ms=10_000)
+    told.refuse("capture", whole, _TOO_MUCH, _NO_SUCH)
+    told.tell("capture_absent", whole, _ABSENT)
+
+
+def _void(told: _Stories, held: Payment, captured: Payment) -> None:
+    void = _follow(Kind.VOID, held, held.amount_minor)
+    told.tell("void", void, _DONE)
+    undo = _follow(Kind.VOID, captured, captured.amount_minor)
+    told.tell("void_capture", undo, replace(_DONE, transaction_id=_YES.transaction_id))
+    told.tell("void_unknown", void, _LOST, ms=10_000)
+    told.refuse("void", void, _NOT_THIS, _TOO_LATE)
+    told.tell("void_absent", void, _ABSENT)
+
+
+def _review(told: _Stories, in_review: Payment) -> None:
     for kind in (Kind.APPROVE, Kind.DECLINE):
-        reviewed = follow(kind, in_review.payment, in_review.payment.amount_minor)
-        ended = replace(_ENDED if kind is Kind.DECLINE else done, transaction_id="60198237464")
-        tell(kind, reviewed, ended)
-        tell(f"{kind}_unknown", reviewed, _LOST, ms=10_000)
-        refuse(kind, reviewed, _NOT_THIS, _NO_SUCH)
-        tell(f"{kind}_absent", reviewed, _ABSENT)
-    refund = follow(Kind.REFUND, captured, 1_000)
-    given = Approved(transaction_id="60198237465", code="1", message=_YES.message)
-    tell("refund", refund, given)
-    all_of_it = follow(Kind.REFUND, captured, captured.captured_minor)
-    undone = replace(done, transaction_id=_YES.transaction_id, voided=True)
-    tell("refund_void", all_of_it, undone)
-    tell("refund_not_settled", refund, replace(_UNSETTLED, not_settled=True))
-    tell(
-        "refund_failed",
-        refund,
-        replace(_NO, avs_result=None, avs=None, cvv_result=None, cvv=None),
-    )
-    tell("refund_unknown", refund, _LOST, ms=10_000)
-    refuse("refund", refund, _TOO_MUCH_BACK, _UNSETTLED)
-    tell("refund_absent", refund, _ABSENT, ms=960_000, evidence=absent)
-    return told
+        reviewed = _follow(kind, in_review, in_review.amount_minor)
+        ended = replace(_ENDED if kind is Kind.DECLINE else _DONE, transaction_id="60198237464")
+        told.tell(kind, reviewed, ended)
+        told.tell(f"{kind}_unknown", reviewed, _LOST, ms=10_000)
+        told.refuse(kind, reviewed, _NOT_THIS, _NO_SUCH)
+        told.tell(f"{kind}_absent", reviewed, _ABSENT)
+
+
+def _refund(told: _Stories, captured: Payment) -> None:
+    refund = _follow(Kind.REFUND, captured, 1_000)
+    told.tell("refund", refund, replace(_DONE, transaction_id="60198237465"))
+    all_of_it = _follow(Kind.REFUND, captured, captured.captured_minor)
+    undone = replace(_DONE, transaction_id=_YES.transaction_id, voided=True)
+    told.tell("refund_void", all_of_it, undone)
+    told.tell("refund_not_settled", refund, replace(_UNSETTLED, not_settled=True))
+    declined = replace(_NO, avs_result=None, avs=None, cvv_result=None, cvv=None)
+    told.tell("refund_failed", refund, declined)
+    told.tell("refund_unknown", refund, _LOST, ms=10_000)
+    told.refuse("refund", refund, _TOO_MUCH_BACK, _UNSETTLED)
+    told.tell("refund_absent", refund, _ABSENT, ms=960_000, evidence=_ABSENT_EVIDENCE)

@@ -88,13 +88,11 @@ def _row(name: str, field: FieldInfo) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    match field.default:
-        case None | () | "":
-            return "unset"
-        case bool() | str():
-            return f"`{str(field.default).removesuffix('.0')}`".replace("True", "true")
-        case number:
-            return f"`{number:g}`"
+    if field.default in (None, (), ""):
+        return "unset"
+    if isinstance(field.default, bool | str):
+        return f"`{field.default}`".replace("True", "true")
+    return f"`{field.default:g}`"
 
 
 def _unit(name: str, annotation: Any) -> str:

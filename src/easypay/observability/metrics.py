@@ -22,9 +22,15 @@ class Instruments:
     """One process's metrics. `directory`: where the processes of this host share them."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        registry = self.registry = Registry(directory)
-        counter, gauge, histogram = registry.counter, registry.gauge, registry.histogram
-        self.requests = histogram(
+        self.registry = Registry(directory)
+        self._for_requests(self.registry)
+        self._for_processor_calls(self.registry)
+        self._for_database(self.registry)
+        self._for_unknown_outcomes(self.registry)
+        self._for_processes(self.registry)
+
+    def _for_requests(self, registry: Registry) -> None:
+        self.requests = registry.histogram(
             "http_server_request_duration_seconds",
             "Duration of requests. Status 499: the client left first.",
             "http_request_method",
@@ -32,105 +38,121 @@ class Instruments:
             "http_response_status_code",
             bounds=SECONDS,
         )
-        self.own_time = histogram(
+        self.own_time = registry.histogram(
             "easypay_own_time_seconds",
             "Duration of a money request without the processor's part: our own time.",
             "http_route",
             bounds=SECONDS,
         )
-        self.open_requests = gauge("easypay_open_requests", "Requests in flight.")
-        self.open_connections = gauge("easypay_open_connections", "Open client connections.")
-        self.turned_away = counter(
+        self.open_requests = registry.gauge("easypay_open_requests", "Requests in flight.")
+        self.open_connections = registry.gauge(
+            "easypay_open_connections", "Open client connections."
+        )
+        self.turned_away = registry.counter(
             "easypay_connections_turned_away_total",
             "Client connections that were refused, or ended for what the client did.",
             "reason",
         )
-        self.processor_calls = histogram(
+
+    def _for_processor_calls(self, registry: Registry) -> None:
+        self.processor_calls = registry.histogram(
             "easypay_processor_call_duration_seconds",
             "Duration of calls to a processor.",
             "processor",
             "operation",
             bounds=SECONDS,
         )
-        self.operations = counter(
+        self.operations = registry.counter(
             "easypay_payment_operations_total",
             "Calls to a processor, by outcome.",
             "operation",
             "outcome",
         )
-        self.account_refused = counter(
+        self.account_refused = registry.counter(
             "easypay_processor_account_refused_total",
             "Calls for which the processor refused a merchant's credentials or account.",
             "code",
         )
-        self.database = histogram(
+
+    def _for_database(self, registry: Registry) -> None:
+        self.database = registry.histogram(
             "db_client_operation_duration_seconds",
             "Duration of database statements. A group has the name of its committer.",
             "db_query_summary",
             bounds=SECONDS,
         )
-        self.group_size = histogram(
+        self.group_size = registry.histogram(
             "easypay_group_size", "Items that shared one commit.", "group", bounds=SIZES
         )
-        self.group_wait = histogram(
+        self.group_wait = registry.histogram(
             "easypay_group_wait_seconds",
             "How long the oldest item of a group waited for it to start.",
             "group",
             bounds=SECONDS,
         )
-        self.group_queue = gauge("easypay_group_queue", "Items waiting for a group.", "group")
-        self.pool = gauge(
+        self.group_queue = registry.gauge(
+            "easypay_group_queue", "Items waiting for a group.", "group"
+        )
+        self.pool = registry.gauge(
             "db_client_connection_count", "Connections of the pool.", "db_client_connection_state"
         )
-        self.cache = counter(
+        self.cache = registry.counter(
             "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
         )
-        self.unknown = gauge(
+
+    def _for_unknown_outcomes(self, registry: Registry) -> None:
+        self.unknown = registry.gauge(
             "easypay_unknown_operations", "Operations with an unknown outcome.", merge="max"
         )
-        self.unknown_age = gauge(
+        self.unknown_age = registry.gauge(
             "easypay_unknown_age_seconds", "Age of the oldest unknown outcome.", merge="max"
         )
-        self.held = gauge(
+        self.held = registry.gauge(
             "easypay_held_operations", "Payments that wait for a reviewer.", merge="max"
         )
-        self.watched = gauge(
+        self.watched = registry.gauge(
             "easypay_watched_operations",
             "Operations still looked for although nobody waits for them, counted up to 100,000.",
             merge="max",
         )
-        self.late_charges = gauge(
+        self.late_charges = registry.gauge(
             "easypay_late_charges",
             "Late charges that are being returned, and those that need a person.",
             "state",
             merge="max",
         )
-        self.found_late = counter(
+        self.found_late = registry.counter(
             "easypay_late_charges_found_total",
             "Operations called absent that the processor had carried out after all.",
         )
-        self.clock_offset = gauge(
+        self.clock_offset = registry.gauge(
             "easypay_clock_offset_seconds",
             "How far this host's clock is ahead of the database's; negative: behind.",
             merge="max",
         )
-        self.kept = gauge(
+        self.kept = registry.gauge(
             "easypay_outcomes_unrecorded",
             "Outcomes from the processor that the database has not taken yet.",
         )
-        self.inconclusive = counter(
+        self.inconclusive = registry.counter(
             "easypay_inquiries_inconclusive_total", "Inquiries that proved nothing."
         )
-        self.loop_lag = histogram(
+
+    def _for_processes(self, registry: Registry) -> None:
+        self.loop_lag = registry.histogram(
             "easypay_event_loop_lag_seconds",
             "How late the event loop was, measured ten times a second.",
             bounds=SECONDS,
         )
-        self.process_cpu = counter(
+        self.process_cpu = registry.counter(
             "process_cpu_seconds_total", "CPU time of all gateway processes."
         )
-        self.process_memory = gauge("process_resident_memory_bytes", "Memory of gateway processes.")
-        self.processes = gauge("easypay_processes", "Gateway processes alive on this host.")
-        gauge(
+        self.process_memory = registry.gauge(
+            "process_resident_memory_bytes", "Memory of gateway processes."
+        )
+        self.processes = registry.gauge(
+            "easypay_processes", "Gateway processes alive on this host."
+        )
+        registry.gauge(
             "easypay_build_info", "Always 1. The label is the version.", "version", merge="max"
         ).set(1, __version__)

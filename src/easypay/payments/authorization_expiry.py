@@ -14,6 +14,7 @@ from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 from easypay.payments.resolver_rows import Case
+from easypay.payments.time_slice import TimeSlice
 from easypay.processors.base import (
     Account,
     Deadline,
@@ -31,10 +32,6 @@ _FOR_S: Final = 15 * 24 * 3600.0
 _LOOKS_BACK: Final = timedelta(days=30)
 """How far beyond the age limit the first sweep of a database goes back."""
 _SLICES_EACH: Final = 4
-_FIRST_SLICE: Final = timedelta(hours=1)
-_SHORTEST_SLICE: Final = timedelta(minutes=1)
-_LONGEST_SLICE: Final = timedelta(days=10)
-_QUICK_S: Final = 0.2
 
 _EXPIRE: Final = """
     WITH expired AS (
@@ -104,30 +101,35 @@ async def look(pool: Any, processor: Processor, case: Case, account: Account) ->
         ),
         Deadline(monotonic() + _QUESTION_S),
     )
-    match finding:
-        case Found(outcome=Declined(undecided="expired")):
-            await pool.execute(
-                _EXPIRE,
-                case.merchant_id,
-                case.mode,
-                case.payment_id,
-                clock.now(),
-                ids.new_id(),
-                case.operation_id,
-            )
-            log.info("authorization %s has expired: %s", case.reference, finding.evidence)
-            return True
-        case _:
-            return False
+    if not isinstance(finding, Found) or not isinstance(finding.outcome, Declined):
+        return False
+    if finding.outcome.undecided != "expired":
+        return False
+    await pool.execute(
+        _EXPIRE,
+        case.merchant_id,
+        case.mode,
+        case.payment_id,
+        clock.now(),
+        ids.new_id(),
+        case.operation_id,
+    )
+    log.info("authorization %s has expired: %s", case.reference, finding.evidence)
+    return True
 
 
 class Sweep:
-    """Finds old authorizations, some slices of time in each step. A slice is one short statement:
-    it shrinks if the statement takes long, and otherwise grows."""
+    """Finds old authorizations, some slices of time in each step."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._slice = _FIRST_SLICE
+        self._slice = TimeSlice(
+            timedelta(hours=1),
+            shortest=timedelta(minutes=1),
+            longest=timedelta(days=10),
+            quick_s=0.2,
+            slow_s=0.2,
+        )
 
     async def step(self) -> None:
         """Watch the old authorizations of the next slices. Processes take turns."""
@@ -142,14 +144,11 @@ class Sweep:
             ends = now - _OLD
             start = max(ids.moment_of(low), ends - _LOOKS_BACK)
             for _ in range(_SLICES_EACH):
-                high = min(start + self._slice, ends)
-                began = monotonic()
-                await connection.execute(
-                    _SWEEP, ids.lowest_id_at(start), ids.lowest_id_at(high), _FOR_S
-                )
-                took_s = monotonic() - began
-                longer = self._slice * (2 if took_s < _QUICK_S else 0.5)
-                self._slice = max(_SHORTEST_SLICE, min(longer, _LONGEST_SLICE))
+                high = min(start + self._slice.length, ends)
+                with self._slice.adapted():
+                    await connection.execute(
+                        _SWEEP, ids.lowest_id_at(start), ids.lowest_id_at(high), _FOR_S
+                    )
                 start = high
                 if start >= ends:
                     break

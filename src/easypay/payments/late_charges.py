@@ -11,6 +11,7 @@ an event, and a critical log line.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -359,18 +360,19 @@ def _doubt(payment: Payment, learned: Approved) -> str | None:
     return None
 
 
+_BEGINS_AT: Final[Mapping[str, tuple[str, ...]]] = {
+    "capture": ("authorized",),
+    "void": ("authorized", "captured", "in_review"),
+    "refund": ("captured",),  # that was done by a void
+    "approve": ("in_review",),
+    "decline": ("in_review",),
+}
+
+
 def can_explain(kind: str, status: str) -> bool:
     """Whether the payment has the status in which such an operation begins. If not, a later
     operation has changed it."""
-    match kind:
-        case "capture":
-            return status == "authorized"
-        case "void":
-            return status in ("authorized", "captured", "in_review")
-        case "refund":  # one that was made as a void
-            return status == "captured"
-        case _:
-            return status == "in_review"
+    return status in _BEGINS_AT[kind]
 
 
 def _return_kind(kind: str, payment: Payment) -> str:

@@ -10,10 +10,9 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import asyncpg
-
 from easypay import ids
 from easypay.clock import monotonic
+from easypay.payments.time_slice import TimeSlice
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +55,6 @@ _WIDE: Final = timedelta(hours=6)
 _WIDE_EVERY: Final = timedelta(minutes=10)
 _LOOK_WIDE_POLLS: Final = 5
 """Number of steps between two checks whether a wide sweep is due."""
-_FIRST_SLICE: Final = timedelta(minutes=5)
-_LONGEST_SLICE: Final = timedelta(days=1)
-_SHORTEST_SLICE: Final = timedelta(milliseconds=100)
-_SLOW_S: Final = 0.25
-_QUICK_S: Final = 0.05
 _BUDGET_S: Final = 0.2
 """Time limit of one step, so that others have their turn."""
 
@@ -71,7 +65,13 @@ class Sweep:
     def __init__(self, pool: Any, *, abandoned_after_s: float, poll_s: float) -> None:
         self._pool = pool
         self._abandoned = timedelta(seconds=abandoned_after_s)
-        self._slice = _FIRST_SLICE
+        self._slice = TimeSlice(
+            timedelta(minutes=5),
+            shortest=timedelta(milliseconds=100),
+            longest=timedelta(days=1),
+            quick_s=0.05,
+            slow_s=0.25,
+        )
         self._wide_at: datetime | None = None
         """The position of the wide sweep; None between two wide sweeps."""
         self._next_wide: datetime | None = None
@@ -100,8 +100,8 @@ class Sweep:
                 low = ids.moment_of(oldest)
                 # The next sweep looks at the youngest again: some may still be in flight.
                 settled = now - 2 * self._abandoned
-                whole = now - low <= self._slice
-                high = now if whole else low + self._slice
+                whole = now - low <= self._slice.length
+                high = now if whole else low + self._slice.length
                 found += await self._look(connection, low, high)
                 await connection.execute(_MOVE_ON, ids.lowest_id_at(min(high, settled)))
             if whole or monotonic() >= ends:
@@ -117,7 +117,7 @@ class Sweep:
                         return found
                     self._wide_at = now - _WIDE
                 low = self._wide_at
-                high = min(low + self._slice, now + _WIDE)
+                high = min(low + self._slice.length, now + _WIDE)
                 found += await self._look(connection, low, high)
                 await connection.execute(_SWEEP_HELD, ids.lowest_id_at(low), ids.lowest_id_at(high))
             self._wide_at = high
@@ -128,23 +128,14 @@ class Sweep:
                 return found
 
     async def _look(self, connection: Any, low: datetime, high: datetime) -> int:
-        """Search one slice. Slices shrink if they take long, and grow if they are quick."""
-        began = monotonic()
-        try:
+        """Search one slice. Returns how many operations were listed."""
+        with self._slice.adapted():
             listed: int = await connection.fetchval(
                 _SWEEP,
                 ids.lowest_id_at(low),
                 ids.lowest_id_at(high),
                 self._abandoned.total_seconds(),
             )
-        except (asyncpg.QueryCanceledError, TimeoutError):
-            self._slice = max(self._slice / 8, _SHORTEST_SLICE)
-            raise
-        took_s = monotonic() - began
-        if took_s > _SLOW_S:
-            self._slice = max(self._slice / 2, _SHORTEST_SLICE)
-        elif took_s < _QUICK_S:
-            self._slice = min(self._slice * 2, _LONGEST_SLICE)
         if listed:
             log.warning("%d operations were left in flight by a process that died", listed)
         return listed
