@@ -31,6 +31,7 @@ from easypay.merchants import admin
 from easypay.merchants.vault import Vault, new_encryption_key
 from easypay.money import parse_decimal
 from easypay.payments.model import CREATES, REVIEWS
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from recorded.player import Player
 
 VISA = "4111111111111111"
@@ -361,10 +362,10 @@ class Stack:
             await admin.set_processor_account(
                 connection,
                 Vault(ENCRYPTION_KEY),
+                AUTHORIZE_NET,
                 merchant.merchant_id,
                 mode,
-                login_id=login,
-                transaction_key="simulated-key-1",
+                {"login_id": login, "transaction_key": "simulated-key-1"},
             )
             _, secret = await admin.create_key(connection, merchant.merchant_id, mode=mode)
         finally:

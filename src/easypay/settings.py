@@ -4,6 +4,7 @@ A gateway reads nothing else from the environment. `data_dir.Environment` has th
 `easypay up` and the other commands read. `docs/settings.md` is generated from the descriptions.
 """
 
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,11 @@ def host_and_port(text: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536):
         raise ValueError("the port is a number from 1 to 65535")
     return name, int(port)
+
+
+def addresses(named: Iterable[str]) -> dict[str, str]:
+    """`other.test=https://test.example/` as a name and a URL."""
+    return {name: url for name, _, url in (each.partition("=") for each in named)}
 
 
 class Settings(BaseSettings):
@@ -54,6 +60,11 @@ class Settings(BaseSettings):
     authorize_net_live_url: str = Field(
         default=PRODUCTION_URL, description="Where payments made with live keys are sent"
     )
+    processor_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses of other processors, where they differ from the processor's own: "
+        "`name.test=https://…` or `name.live=https://…`, separated by commas",
+    )
     processor_deadline_s: float = Field(
         default=10.0,
         gt=0,
@@ -67,7 +78,7 @@ class Settings(BaseSettings):
         "not to have been sent, and the client gets 503",
     )
     processor_connections: int = Field(
-        default=1024, gt=0, description="Maximum open connections to the processor, per process"
+        default=1024, gt=0, description="Maximum open connections to each processor, per process"
     )
 
     database_pool_size: int = Field(
@@ -221,7 +232,7 @@ class Settings(BaseSettings):
         "milliseconds",
     )
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "processor_urls", mode="before")
     @classmethod
     def _separated_by_commas(cls, given: Any) -> Any:
         if isinstance(given, str):
@@ -235,6 +246,24 @@ class Settings(BaseSettings):
             return None
         host_and_port(value)
         return value
+
+    @field_validator("processor_urls")
+    @classmethod
+    def _are_named_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            name, equals, url = each.partition("=")
+            if not equals or "." not in name or not url.startswith(("http://", "https://")):
+                raise ValueError("use name.mode=URL, such as other.test=https://test.example/")
+        return value
+
+    @property
+    def processor_addresses(self) -> dict[str, str]:
+        """Every processor's address that is set, by `name.mode`."""
+        return {
+            "authorize_net.test": self.authorize_net_test_url,
+            "authorize_net.live": self.authorize_net_live_url,
+            **addresses(self.processor_urls),
+        }
 
     @property
     def database_connections(self) -> int:

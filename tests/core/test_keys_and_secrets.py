@@ -21,7 +21,7 @@ from easypay.merchants.model import (
     is_well_formed,
     new_key,
 )
-from easypay.merchants.vault import Credentials, Vault, VaultError, new_encryption_key
+from easypay.merchants.vault import Vault, VaultError, new_encryption_key
 from easypay.problems import render
 
 uuids = st.integers(0, (1 << 128) - 1).map(lambda value: UUID(int=value))
@@ -56,35 +56,47 @@ def test_keys_differ_and_their_digests_do() -> None:
 # The vault -------------------------------------------------------------------------------------
 
 
-@given(uuids, uuids, st.sampled_from(MODES), st.text(max_size=25), st.text(max_size=16))
-def test_a_sealed_secret_opens_for_its_merchant_and_mode_only(
-    merchant: UUID, other: UUID, mode: str, login: str, key: str
+processors = st.sampled_from(["authorize_net", "second"])
+
+
+@given(
+    uuids,
+    uuids,
+    st.sampled_from(MODES),
+    processors,
+    st.dictionaries(st.text(), st.text(), max_size=3),
+)
+def test_sealed_credentials_open_for_their_merchant_mode_and_processor_only(
+    merchant: UUID, other: UUID, mode: str, processor: str, credentials: dict[str, str]
 ) -> None:
-    sealed = VAULT.seal(Credentials(login, key), merchant, mode)
-    assert VAULT.open(sealed, merchant, mode) == Credentials(login, key)
+    sealed = VAULT.seal(credentials, merchant, mode, processor)
+    assert VAULT.open(sealed, merchant, mode, processor) == credentials
+    elsewhere = "second" if processor == "authorize_net" else "authorize_net"
     with pytest.raises(VaultError):
-        VAULT.open(sealed, merchant, "live" if mode == "test" else "test")
+        VAULT.open(sealed, merchant, mode, elsewhere)
+    with pytest.raises(VaultError):
+        VAULT.open(sealed, merchant, "live" if mode == "test" else "test", processor)
     if other != merchant:
         with pytest.raises(VaultError):
-            VAULT.open(sealed, other, mode)
+            VAULT.open(sealed, other, mode, processor)
     with pytest.raises(VaultError):
-        Vault(new_encryption_key()).open(sealed, merchant, mode)
+        Vault(new_encryption_key()).open(sealed, merchant, mode, processor)
 
 
 @given(st.integers(1, 60), st.integers(1, 255))
 def test_a_changed_box_does_not_open(at: int, bits: int) -> None:
-    sealed = bytearray(VAULT.seal(Credentials("login", "transaction-key1"), UUID(int=1), "test"))
+    credentials = {"login_id": "login", "transaction_key": "transaction-key1"}
+    sealed = bytearray(VAULT.seal(credentials, UUID(int=1), "test", "second"))
     sealed[at] ^= bits
     with pytest.raises(VaultError):
-        VAULT.open(bytes(sealed), UUID(int=1), "test")
+        VAULT.open(bytes(sealed), UUID(int=1), "test", "second")
 
 
 def test_the_same_secret_is_never_sealed_alike_and_never_in_clear() -> None:
-    secret = Credentials("login-id-here", "transaction-key1")
-    boxes = {VAULT.seal(secret, UUID(int=1), "test") for _ in range(100)}
+    secret = {"login_id": "login-id-here", "transaction_key": "transaction-key1"}
+    boxes = {VAULT.seal(secret, UUID(int=1), "test", "second") for _ in range(100)}
     assert len(boxes) == 100
     assert not any(b"login-id-here" in box or b"transaction-key1" in box for box in boxes)
-    assert "login-id-here" not in repr(secret)
 
 
 @pytest.mark.parametrize("key", ["", "short", "A" * 44, base64.b64encode(bytes(31)).decode(), "é"])

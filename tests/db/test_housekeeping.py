@@ -11,6 +11,7 @@ from easypay.db.pool import open_pool
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
 from easypay.payments.purge import purge_keys
+from easypay.processors.registry import installed
 from harness import ENCRYPTION_KEY, Shop, Stack, payment_uuid, until
 
 
@@ -123,7 +124,7 @@ async def test_a_cache_whose_lease_ran_out_asks_the_database(
     shared_stack: Stack, shop: Shop
 ) -> None:
     pool = await asyncpg.create_pool(shared_stack.dsn, min_size=1, max_size=2)
-    directory = Directory(pool, Vault(ENCRYPTION_KEY), {"test": "", "live": ""}, lease_s=0.3)
+    directory = Directory(pool, Vault(ENCRYPTION_KEY), installed({}), lease_s=0.3)
     watching = asyncio.create_task(directory.watch())
 
     async def cached() -> bool:

@@ -12,6 +12,7 @@ import pytest
 from easypay.db.embedded import Cluster
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from faults.driven_time import FAST, DrivenTime
 from harness import (
     ENCRYPTION_KEY,
@@ -335,10 +336,10 @@ async def replace_account(world: Stack, shop: Shop) -> str:
         await admin.set_processor_account(
             connection,
             Vault(ENCRYPTION_KEY),
+            AUTHORIZE_NET,
             shop.merchant_id,
             "test",
-            login_id=login,
-            transaction_key=KEY,
+            {"login_id": login, "transaction_key": KEY},
         )
     finally:
         await connection.close()

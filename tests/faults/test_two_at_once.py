@@ -20,8 +20,9 @@ from easypay.payments.late_charges import LateCharges
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
 from easypay.payments.watched_operations import Watching
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from easypay.processors.authorize_net.processor import AuthorizeNet
-from easypay.processors.base import Absent, Account
+from easypay.processors.base import Absent, Processors
 from harness import ENCRYPTION_KEY, QUICK, Shop, Stack, until
 
 RARELY = QUICK | {"resolver_poll_s": "3600", "not_sent_ends_after_s": "600"}
@@ -50,7 +51,7 @@ class Between:
 
 
 @asynccontextmanager
-async def parts(stack: Stack) -> AsyncIterator[tuple[Pool, Recorder, AuthorizeNet]]:
+async def parts(stack: Stack) -> AsyncIterator[tuple[Pool, Recorder, Processors]]:
     """What a resolver is made of, in this process."""
     pool = await open_pool(stack.dsn, size=4)
     committer = statements.group_committer(
@@ -63,7 +64,7 @@ async def parts(stack: Stack) -> AsyncIterator[tuple[Pool, Recorder, AuthorizeNe
     )
     processor = AuthorizeNet(connect_timeout_s=1)
     try:
-        yield pool, Recorder(committer, pool, first_inquiry_s=0.1), processor
+        yield pool, Recorder(committer, pool, first_inquiry_s=0.1), {"authorize_net": processor}
     finally:
         await committer.close()
         await processor.close()
@@ -77,7 +78,12 @@ async def never_left(stack: Stack) -> tuple[Shop, uuid.UUID]:
     connection = await asyncpg.connect(stack.dsn)
     try:
         await admin.set_processor_account(
-            connection, vault, shop.merchant_id, "test", login_id=shop.login, transaction_key=wrong
+            connection,
+            vault,
+            AUTHORIZE_NET,
+            shop.merchant_id,
+            "test",
+            {"login_id": shop.login, "transaction_key": wrong},
         )
     finally:
         await connection.close()
@@ -113,12 +119,14 @@ async def test_what_is_repeated_while_it_is_being_ended_is_not_called_absent(sta
         "UPDATE unresolved_operations SET next_inquiry_at = db_now() WHERE merchant_id = $1",
         shop.merchant_id,
     )
-    async with parts(stack) as (pool, recorder, processor):
+    async with parts(stack) as (pool, recorder, processors):
         resolver = Resolver(
             pool=Between(pool, "FROM claimed u", lambda: reopen(stack, shop, operation_id)),
             recorder=recorder,
-            processor=processor,
-            directory=Directory(pool, Vault(ENCRYPTION_KEY), {}, lease_s=1),
+            processors=processors,
+            directory=Directory(
+                pool, Vault(ENCRYPTION_KEY), {"authorize_net": AUTHORIZE_NET}, lease_s=1
+            ),
             deadline_s=1,
             interval_s=1,
             gap_s=1,
@@ -137,14 +145,14 @@ async def test_absence_of_a_first_try_says_nothing_of_what_came_after_it(
 ) -> None:
     """Its case was read while the first try was open; that never left, and is repeated or not."""
     shop, operation_id = await never_left(stack)
-    async with parts(stack) as (pool, recorder, processor):
-        late = LateCharges(pool=pool, recorder=recorder, processor=processor, call_deadline_s=1)
+    async with parts(stack) as (pool, recorder, processors):
+        late = LateCharges(pool=pool, recorder=recorder, processors=processors, call_deadline_s=1)
         rounds = AccountPass(
             pool=pool,
             recorder=recorder,
-            processor=processor,
+            processors=processors,
             late=late,
-            watching=Watching(pool=pool, processor=processor, late=late),
+            watching=Watching(pool=pool, processors=processors, late=late),
             schedule=Schedule(call_s=1, gap_s=1, absent_after_s=1),
             times=Times(1, 1, 1),
         )
@@ -193,8 +201,8 @@ async def test_a_late_charge_is_given_back_once_by_two_that_see_to_it(stack: Sta
         bytes(32),
         paid["processor"]["transaction_id"],
     )
-    account = Account(
-        url=stack.simulator.wire, login_id=shop.login, transaction_key="simulated-key-1"
+    account = AUTHORIZE_NET.account(
+        "test", {"login_id": shop.login, "transaction_key": "simulated-key-1"}, stack.simulator.wire
     )
     gate = await asyncpg.connect(stack.dsn)
     await gate.execute(
@@ -208,11 +216,11 @@ async def test_a_late_charge_is_given_back_once_by_two_that_see_to_it(stack: Sta
     async def both_wait() -> bool:
         return bool(await gate.fetchval("SELECT count(*) = 2 FROM pg_locks WHERE NOT granted"))
 
-    async with parts(stack) as (pool, recorder, processor):
+    async with parts(stack) as (pool, recorder, processors):
         (case,) = await resolver_rows.watched_cases(
             pool, resolver_rows.AccountWork(bytes(32), old=True), 9
         )
-        late = LateCharges(pool=pool, recorder=recorder, processor=processor, call_deadline_s=5)
+        late = LateCharges(pool=pool, recorder=recorder, processors=processors, call_deadline_s=5)
         two = [asyncio.create_task(late.give_back_again(case, account)) for _ in range(2)]
         await until(both_wait, what="both are about to begin it")
         await gate.close()

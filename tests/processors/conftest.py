@@ -14,6 +14,8 @@ import pytest
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import Account
 
+from .example_requests import authorize_net_account
+
 _NUMBERS = itertools.count(1)
 
 
@@ -37,11 +39,13 @@ class Wire:
         return await asyncio.to_thread(now)
 
     async def fault(self, kind: str, account: Account, **fields: object) -> None:
-        body = {"kind": kind, "login": account.login_id, "count": 1, **fields}
+        body = {"kind": kind, "login": account.credentials["login_id"], "count": 1, **fields}
         await self.call("POST", "/faults", body)
 
     async def truth(self, account: Account) -> list[dict[str, Any]]:
-        rows = await self.call("GET", f"/transactions?login={account.login_id}&limit=1000")
+        rows = await self.call(
+            "GET", f"/transactions?login={account.credentials['login_id']}&limit=1000"
+        )
         assert isinstance(rows, list)
         return rows
 
@@ -66,12 +70,13 @@ def wire() -> Iterator[Wire]:
 @pytest.fixture
 async def account(wire: Wire) -> Account:
     """A merchant account that no other test uses."""
-    account = Account(
-        url=f"{wire.base}/xml/v1/request.api",
-        login_id=f"wire-{next(_NUMBERS)}",
-        transaction_key="wire-key-1",
+    account = authorize_net_account(
+        f"{wire.base}/xml/v1/request.api", f"wire-{next(_NUMBERS)}", "wire-key-1"
     )
-    body = {"login": account.login_id, "transaction_key": account.transaction_key}
+    body = {
+        "login": account.credentials["login_id"],
+        "transaction_key": account.credentials["transaction_key"],
+    }
     await wire.call("POST", "/accounts", body)
     return account
 

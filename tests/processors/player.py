@@ -13,6 +13,8 @@ from typing import Any, Final
 from easypay.processors.base import Account
 from recorded import bodies
 
+from .example_requests import authorize_net_account
+
 RECORDED: Final[dict[str, Any]] = bodies.JSON
 LOST: Final = "lost"
 """In place of a body's name: the request is read, and the connection closed without a word."""
@@ -74,7 +76,7 @@ async def playing(player: Player, *, whole: bool = True) -> AsyncIterator[Accoun
     server = await asyncio.start_server(player.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
-        yield Account(url=f"http://127.0.0.1:{port}/", login_id="login", transaction_key="key")
+        yield authorize_net_account(f"http://127.0.0.1:{port}/", "login", "key")
     finally:
         server.close()
     assert not player.unexpected, f"nobody expected {player.unexpected}"

@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from easypay.processors.base import Account
 
+from .example_requests import authorize_net_account
+
 OK: Final = {"resultCode": "Ok", "message": [{"code": "I00001", "text": "Successful."}]}
 NONE: Final = {"resultCode": "Ok", "message": [{"code": "I00004", "text": "No records found."}]}
 GONE: Final = object()
@@ -45,7 +47,7 @@ async def reporting(answer: Answer) -> AsyncIterator[Account]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
-        yield Account(url=f"http://127.0.0.1:{port}/", login_id="a", transaction_key="b")
+        yield authorize_net_account(f"http://127.0.0.1:{port}/", "a", "b")
     finally:
         server.close()
 

@@ -46,7 +46,7 @@ from easypay.processors.base import (
 from easypay.settings import SANDBOX_URL
 
 from .conftest import Wire
-from .example_requests import VISA, inquiry, payment
+from .example_requests import VISA, authorize_net_account, inquiry, payment
 from .player import Player, playing
 
 LISTS = ("nothing", "nothing", "no_batches")
@@ -86,7 +86,7 @@ class Merchant:
         if self.sandbox:
             pytest.skip("the sandbox's filters are set by hand")
         if self.wire is not None:
-            said = {"login": self.account.login_id, "held_above": amount}
+            said = {"login": self.account.credentials["login_id"], "held_above": amount}
             await self.wire.call("POST", "/settings", said)
 
     async def pay(self, amount_minor: int, capture: bool = True, **over: Any) -> Outcome:
@@ -119,8 +119,8 @@ class Merchant:
         body = {
             "createCustomerProfileRequest": {
                 "merchantAuthentication": {
-                    "name": self.account.login_id,
-                    "transactionKey": self.account.transaction_key,
+                    "name": self.account.credentials["login_id"],
+                    "transactionKey": self.account.credentials["transaction_key"],
                 },
                 "profile": {
                     "merchantCustomerId": reference(new_id()),
@@ -207,7 +207,7 @@ def target(request: pytest.FixtureRequest) -> Account | Player:
     key = os.environ.get("EASYPAY_SANDBOX_TRANSACTION_KEY")
     if not login or not key:
         pytest.skip("EASYPAY_SANDBOX_LOGIN_ID and EASYPAY_SANDBOX_TRANSACTION_KEY are not set")
-    return Account(url=SANDBOX_URL, login_id=login, transaction_key=key)
+    return authorize_net_account(SANDBOX_URL, login, key)
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ async def test_what_can_not_be_taken_is_rejected(
 
 @plays("refused_login")
 async def test_wrong_credentials_leave_the_operation_as_one_never_sent(merchant: Merchant) -> None:
-    wrong = Account(url=merchant.account.url, login_id="nobody", transaction_key="nothing")
+    wrong = authorize_net_account(merchant.account.url, "nobody", "nothing")
     outcome = await merchant.pay(amount(), account=wrong)
     assert isinstance(outcome, NotSent), outcome
     assert outcome.account_refusal is not None

@@ -188,7 +188,7 @@ async def test_a_refund_that_settled_meanwhile_is_found_in_its_batch(till: Shop)
 
 
 async def test_a_payment_held_for_review_is_found_held(till: Shop) -> None:
-    login = till.account.login_id
+    login = till.account.credentials["login_id"]
     await till.wire.call("POST", "/settings", {"login": login, "held_above": "20.00"})
     name = reference(new_id())
     told = await till.pay("sale", name)
@@ -261,7 +261,9 @@ async def test_a_repeat_is_refused_as_a_duplicate_and_leads_to_the_original(till
 
 async def test_an_inquiry_that_cannot_be_made_is_inconclusive(till: Shop) -> None:
     name = reference(new_id())
-    wrong = msgspec.structs.replace(till.account, transaction_key="wrong")
+    wrong = msgspec.structs.replace(
+        till.account, credentials={**till.account.credentials, "transaction_key": "wrong"}
+    )
     nowhere = msgspec.structs.replace(till.account, url="http://127.0.0.1:1/")
     for kind, parent in (("sale", None), ("capture", "60001"), ("void", "60001"), ("void", None)):
         for till.account in (wrong, nowhere):

@@ -12,7 +12,6 @@ from easypay.processors.authorize_net import messages, replies
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.base import (
     AcceptToken,
-    Account,
     AccountRefusal,
     Address,
     Approved,
@@ -31,7 +30,9 @@ from easypay.processors.base import (
     VoidRequest,
 )
 
-ACCOUNT = Account(url="https://example.test/", login_id="login", transaction_key="key")
+from .example_requests import authorize_net_account
+
+ACCOUNT = authorize_net_account("https://example.test/", "login", "key")
 REFERENCE = "01J8Z0000000000000AB"
 VISA = "4111111111111111"
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from authorizenet_simulator.wire.schema_types import units
 from easypay.processors.authorize_net import evidence, messages, replies, reporting, wire
 from easypay.processors.authorize_net.connection import Reply
-from easypay.processors.base import Account, InquiryRequest
+from easypay.processors.base import InquiryRequest
 
+from .example_requests import authorize_net_account
 from .test_messages import REFERENCE
 from .test_reply_fuzz import DETAILS
 
-ACCOUNT = Account(url="http://127.0.0.1/", login_id="login", transaction_key="key")
+ACCOUNT = authorize_net_account("http://127.0.0.1/", "login", "key")
 odd = st.text(
     st.one_of(
         st.characters(),

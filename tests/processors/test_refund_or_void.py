@@ -25,7 +25,7 @@ from easypay.processors.base import (
 )
 
 from .conftest import Wire
-from .example_requests import inquiry, payment, soon
+from .example_requests import authorize_net_account, inquiry, payment, soon
 from .player import LOST, Player, playing
 
 PARENT = "60198282518"
@@ -213,7 +213,7 @@ def test_which_refusals_may_mean_not_settled(method: str, code: str, expected: b
 
 
 def _nowhere() -> Account:
-    return Account(url="http://127.0.0.1:1/", login_id="a", transaction_key="b")
+    return authorize_net_account("http://127.0.0.1:1/", "a", "b")
 
 
 # The simulator keeps the books: what went back, and how often.
@@ -249,7 +249,7 @@ async def test_before_settlement_a_void_and_afterwards_a_refund(till: Till) -> N
     assert outcome.voided
     assert await till.moves() == [VOID]
 
-    await till.wire.call("POST", "/reset", {"login": till.account.login_id})
+    await till.wire.call("POST", "/reset", {"login": till.account.credentials["login_id"]})
     second = request(till.account, transaction_id=await till.sale())
     await till.wire.call("POST", "/settle", {})
     outcome = await till.processor.refund_or_void(second, soon())

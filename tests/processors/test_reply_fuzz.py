@@ -13,7 +13,6 @@ from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.reporting import Details, Page, Unreadable
 from easypay.processors.base import (
     Absent,
-    Account,
     Approved,
     Declined,
     Finding,
@@ -26,6 +25,7 @@ from easypay.processors.base import (
     Rejected,
 )
 
+from .example_requests import authorize_net_account
 from .test_messages import APPROVAL, REFERENCE, error, failure, transaction
 
 REPLIES: list[dict[str, Any]] = [
@@ -281,7 +281,7 @@ def test_details_are_believed_only_when_the_amount_agrees(
         return
     assert isinstance(details, Details)
     request = InquiryRequest(
-        account=Account(url="https://example.test/", login_id="a", transaction_key="b"),
+        account=authorize_net_account("https://example.test/", "a", "b"),
         kind=kind,
         reference=REFERENCE,
         amount_minor=1250,
@@ -309,7 +309,7 @@ def test_details_are_believed_only_when_the_amount_agrees(
 
 
 REFUND = RefundRequest(
-    account=Account(url="https://example.test/", login_id="a", transaction_key="b"),
+    account=authorize_net_account("https://example.test/", "a", "b"),
     reference=REFERENCE,
     transaction_id="60198282518",
     amount_minor=1250,

@@ -118,7 +118,11 @@ async def test_what_became_of_what_was_held(
 async def held_at(
     processor: AuthorizeNet, account: Account, wire: Wire, action: str, capture: bool
 ) -> tuple[AuthorizeRequest, str]:
-    settings = {"login": account.login_id, "held_above": "20.00", "held_action": action}
+    settings = {
+        "login": account.credentials["login_id"],
+        "held_above": "20.00",
+        "held_action": action,
+    }
     await wire.call("POST", "/settings", settings)
     request = payment(account, capture=capture)
     outcome = await processor.authorize(request, soon())

@@ -11,7 +11,6 @@ from easypay.processors.authorize_net.reporting import Details
 from easypay.processors.authorize_net.statuses import COLUMNS, STATUSES, Column
 from easypay.processors.base import (
     Absent,
-    Account,
     Approved,
     Declined,
     Finding,
@@ -22,6 +21,8 @@ from easypay.processors.base import (
     ProcessorAnswer,
     Rejected,
 )
+
+from .example_requests import authorize_net_account
 
 ALL = [
     "authorizedPendingCapture",
@@ -82,7 +83,7 @@ def details(status: str, kind: str, **over: Any) -> Details:
 
 def inquiry(kind: str, **over: Any) -> InquiryRequest:
     own = InquiryRequest(
-        account=Account(url="https://example.test/", login_id="a", transaction_key="b"),
+        account=authorize_net_account("https://example.test/", "a", "b"),
         kind=kind,
         reference=REFERENCE,
         amount_minor=25_00,

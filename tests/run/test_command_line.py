@@ -115,6 +115,8 @@ async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:
     refused = operator.types(*account, stdin="another-key\n", fails=True)
     assert "transaction_key is refused by the processor" in refused
     assert "E00007" in refused
+    nobody = operator.types(*account, "--processor", "nobody", stdin="another-key\n", fails=True)
+    assert "processor must be one of: authorize_net" in nobody
     assert await stack.fetch("SELECT 1 FROM processor_accounts") == []
     operator.types(*account, "--skip-check", stdin="another-key\n")
     operator.types(*account, stdin="sim-secret-key-1\n")

@@ -13,6 +13,7 @@ from easypay import ids
 from easypay.api.routes import ROUTES
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from harness import ADMIN_KEY, ENCRYPTION_KEY, Gateway, Shop, Stack, until
 
 pytestmark = pytest.mark.over("simulated", "recorded")
@@ -57,10 +58,10 @@ async def test_test_and_live_never_mix(shared_stack: Stack, gateway: Gateway, sh
     await admin.set_processor_account(
         connection,
         Vault(ENCRYPTION_KEY),
+        AUTHORIZE_NET,
         shop.merchant_id,
         "live",
-        login_id=shop.login,
-        transaction_key="simulated-key-1",
+        {"login_id": shop.login, "transaction_key": "simulated-key-1"},
     )
     await connection.close()
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from easypay import clock, ids, inputs
 from easypay.api.auth import require_admin
@@ -16,9 +16,13 @@ from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants import admin, credential_check
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.merchants.vault import Vault
-from easypay.processors.base import Account
+from easypay.processors.base import Processors
+from easypay.processors.integration import Integration
+from easypay.processors.registry import DEFAULT, named
 
 _AT_MOST: Final = "At most {} characters of plain ASCII, as issued."
+_Text = Annotated[str, Meta(min_length=1, max_length=64)]
+_Credential = Annotated[str, Meta(min_length=1, max_length=1024)]
 Scope = Literal["payments:read", "payments:write", "refunds:write"]
 
 
@@ -41,17 +45,31 @@ class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Authorize.Net credentials, stored encrypted and never shown. Blanks, line ends and byte order
-    marks around them are ignored."""
+    """Credentials of an account at a processor, stored encrypted and never shown. Blanks, line ends
+    and byte order marks around them are ignored."""
 
-    login_id: Annotated[str, Meta(min_length=1, max_length=64, description=_AT_MOST.format(25))]
-    transaction_key: Annotated[
-        str, Meta(min_length=1, max_length=64, description=_AT_MOST.format(16))
-    ]
+    processor: Annotated[str, Meta(min_length=1, max_length=32)] = DEFAULT
+    login_id: Annotated[_Text, Meta(description=_AT_MOST.format(25))] | UnsetType = UNSET
+    transaction_key: Annotated[_Text, Meta(description=_AT_MOST.format(16))] | UnsetType = UNSET
+    credentials: Annotated[dict[str, _Credential], Meta(max_length=16)] | UnsetType = UNSET
     check: bool = True
 
     def __repr__(self) -> str:
         return "SetAccount(***)"
+
+    def given(self) -> tuple[dict[str, str], str]:
+        """The credentials, and the pointer to what they are fields of. Raises ValidationFailed if
+        they are given twice."""
+        both = {"login_id": self.login_id, "transaction_key": self.transaction_key}
+        flat = {name: text for name, text in both.items() if isinstance(text, str)}
+        if isinstance(self.credentials, UnsetType):
+            return flat, "#"
+        if flat:
+            why = "{0} and credentials exclude each other: send {0} in credentials."
+            raise ValidationFailed.of(
+                [FieldError(f"#/{name}", "contradiction", why.format(name)) for name in flat]
+            )
+        return self.credentials, "#/credentials"
 
 
 class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,13 +177,13 @@ class AdminApi:
         pool: Any,
         vault: Vault,
         admin_digest: bytes | None,
-        processor: credential_check.Checker,
-        processor_urls: Mapping[str, str],
+        integrations: Mapping[str, Integration],
+        processors: Processors,
     ) -> None:
         self._pool = pool
         self._vault = vault
-        self._processor = processor
-        self._processor_urls = processor_urls
+        self._integrations = integrations
+        self._processors = processors
         self._admin_digest = admin_digest
 
     async def create_merchant(self, request: Request) -> Response:
@@ -211,22 +229,19 @@ class AdminApi:
         require_admin(request, self._admin_digest)
         body = decode(request, _set_account)
         merchant_id, mode = _id(request, ids.MERCHANT, "id"), request.params["mode"]
-        login_id, transaction_key = admin.credentials(body.login_id, body.transaction_key)
-        if body.check and mode in self._processor_urls:
+        integration = named(self._integrations, body.processor)
+        given, within = body.given()
+        credentials = integration.read_credentials(given, within=within)
+        if body.check and mode in integration.urls:
             await admin.get_merchant(self._pool, merchant_id)
-            account = Account(
-                url=self._processor_urls[mode],
-                login_id=login_id,
-                transaction_key=transaction_key,
+            await credential_check.check(
+                self._processors[integration.name],
+                integration,
+                integration.account(mode, credentials),
+                within=within,
             )
-            await credential_check.check(self._processor, account)
         await admin.set_processor_account(
-            self._pool,
-            self._vault,
-            merchant_id,
-            mode,
-            login_id=login_id,
-            transaction_key=transaction_key,
+            self._pool, self._vault, integration, merchant_id, mode, credentials
         )
         return Response(204)
 

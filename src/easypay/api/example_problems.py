@@ -111,7 +111,7 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     "payments_refund": (("amount", "A fraction", b'{"amount": 10.5}'),),
     "admin_create_merchant": (("name", "An empty name", b'{"name": ""}'),),
     "admin_update_merchant": (("name", "An empty name", b'{"name": ""}'),),
-    "admin_set_account": (("missing_field", "A missing field", b'{"login_id": "5KP3u95bQpv"}'),),
+    "admin_set_account": (("unknown_field", "An unknown field", b'{"login": "5KP3u95bQpv"}'),),
     "admin_create_key": (("mode", "A mode that is not one", b'{"mode": "sandbox"}'),),
     "admin_rotate_key": (("overlap", "A negative time", b'{"overlap_seconds": -1}'),),
 }

@@ -302,9 +302,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         handler="set_account",
         summary="Set a processor account",
         description=(
-            "Saves Authorize.Net credentials for `test` or `live`, encrypted. EasyPay first asks "
-            "the processor whether it accepts them. 422: it refuses them. 503: it cannot be "
-            "asked. Nothing is saved in either case. `check: false` saves without asking."
+            "Saves the credentials of an account at a processor, for `test` or `live`, encrypted. "
+            "EasyPay first asks the processor whether it accepts them. 422: it refuses them. 503: "
+            "it cannot be asked. Nothing is saved in either case. `check: false` saves without "
+            "asking."
         ),
         body=admin.SetAccount,
         replies={204: None},

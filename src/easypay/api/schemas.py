@@ -236,6 +236,12 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "`processing` until the outcome is known.",
         "enum": sorted(set(REFUND_STATUS.values())),
     },
+    "SetAccount.processor": {"description": "The processor that the account is at."},
+    "SetAccount.credentials": {
+        "description": _line("""
+            The account's credentials by name, for any processor. `login_id` and `transaction_key`
+            stand for those of `authorize_net`.""")
+    },
     "SetAccount.check": {
         "description": "Ask the processor first, and save only what it accepts."
     },
@@ -321,6 +327,9 @@ def _refined(name: str, schema: Schema) -> Schema:
         schema["properties"] = properties
     if schema.get("required") == []:
         del schema["required"]
+    if name == "SetAccount":
+        names = (["login_id", "transaction_key"], ["credentials"])
+        schema["anyOf"] = [{"required": each} for each in names]
     return schema
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -44,6 +45,7 @@ class Environment(BaseSettings):
     )
     authorize_net_test_url: str | None = None
     authorize_net_live_url: str | None = None
+    processor_urls: str = ""
 
 
 class Access(NamedTuple):
@@ -151,21 +153,24 @@ class DataDirectory:
         url = Environment().database_url
         return url.get_secret_value() if url else self._saved(self.demo_path, "database_url")
 
-    def processor_url(self, mode: str) -> str:
-        """Return the address for the keys of a mode: the environment's, the simulator's if one runs
-        here, else the processor's own."""
-        from easypay.settings import PRODUCTION_URL, SANDBOX_URL
+    def processor_addresses(self) -> dict[str, str]:
+        """Return the addresses that replace the processors' own, by `name.mode`: the environment's,
+        and the simulator's if one runs here."""
+        from easypay.settings import addresses
 
         environment = Environment()
-        if mode == "live":
-            return environment.authorize_net_live_url or PRODUCTION_URL
-        if environment.authorize_net_test_url or environment.database_url:
-            return environment.authorize_net_test_url or SANDBOX_URL
-        try:
-            simulator = json.loads(self.demo_path.read_text()).get("simulator_url")
-        except (OSError, ValueError):
-            simulator = None
-        return f"{simulator}/xml/v1/request.api" if simulator else SANDBOX_URL
+        found = addresses(
+            each.strip() for each in environment.processor_urls.split(",") if each.strip()
+        )
+        if environment.authorize_net_live_url:
+            found["authorize_net.live"] = environment.authorize_net_live_url
+        if environment.authorize_net_test_url:
+            found["authorize_net.test"] = environment.authorize_net_test_url
+        elif not environment.database_url:
+            with suppress(OSError, ValueError):
+                if simulator := json.loads(self.demo_path.read_text()).get("simulator_url"):
+                    found["authorize_net.test"] = f"{simulator}/xml/v1/request.api"
+        return found
 
     def _saved(self, path: Path, name: str) -> str:
         try:

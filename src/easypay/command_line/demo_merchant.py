@@ -11,6 +11,7 @@ from easypay.errors import EasyPayError
 from easypay.merchants import admin
 from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Vault
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 
 NAME: Final = "Demo shop"
 
@@ -40,10 +41,10 @@ async def prepare(
         await admin.set_processor_account(
             connection,
             Vault(encryption_key),
+            AUTHORIZE_NET,
             merchant_id,
             "test",
-            login_id=login_id,
-            transaction_key=transaction_key,
+            {"login_id": login_id, "transaction_key": transaction_key},
         )
         secret = saved.get("demo_api_key", "")
         if not await _works(connection, merchant_id, secret):

@@ -5,7 +5,8 @@ left in the data directory. What they print as JSON is what the API answers.
 """
 
 import sys
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -22,6 +23,10 @@ from easypay.command_line.console import (
     show,
     show_rows,
 )
+
+if TYPE_CHECKING:
+    from easypay.processors.base import Account
+    from easypay.processors.integration import Integration
 
 merchants = new_group("Create, list and change merchants, and set their processor accounts.")
 keys = new_group("Create, rotate, revoke and list API keys.")
@@ -169,74 +174,84 @@ def update_merchant(
 @merchants.command("account")
 def set_account(
     merchant: MerchantId,
-    login_id: Annotated[str, typer.Option(prompt=True, help="Authorize.Net API login id.")],
+    login_id: Annotated[
+        str, typer.Option(prompt=True, help="What names the account: Authorize.Net's API login id.")
+    ],
     mode: Mode = "test",
+    processor: Annotated[
+        str, typer.Option(help="The processor that the account is at.")
+    ] = "authorize_net",
     skip_check: Annotated[
         bool, typer.Option("--skip-check", help="Save the credentials without trying them.")
     ] = False,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Set the Authorize.Net account of one mode. It is stored encrypted.
+    """Set the processor account of one mode. It is stored encrypted.
 
     EasyPay first asks the processor whether it accepts the credentials. If the processor refuses
     them or does not answer, nothing is saved.
 
     You type the transaction key when asked, or give it on standard input, so that it stays out of
-    the shell's history.
+    the shell's history. If a processor has several secrets, each is a line.
 
     Example: `easypay merchant account mer_… --mode live --login-id 5KP3u95bQpv < key.txt`
     """
     from easypay import inputs
-    from easypay.command_line.data_dir import DataDirectory
     from easypay.merchants import admin
-    from easypay.merchants.model import MODES
-    from easypay.processors.base import Account
 
-    if sys.stdin.isatty():
-        transaction_key = str(typer.prompt("Transaction key", hide_input=True))
-    else:
-        read = inputs.credential_bytes(sys.stdin.buffer.read(_LONGEST_FILE))
-        transaction_key = fail("standard input is not UTF-8 text") if read is None else read
+    integration = _integration(data_dir, processor)
+    account_field, *secrets = integration.credentials
+    given = {account_field: login_id, **dict(zip(secrets, _secrets(secrets), strict=True))}
 
     async def work(connection: Any, vault: Any) -> None:
         merchant_id = _merchant(merchant)
-        login, key = admin.credentials(login_id, transaction_key)
+        credentials = integration.read_credentials(given)
         await admin.get_merchant(connection, merchant_id)
-        if not skip_check and mode in MODES:
-            await _check(
-                Account(
-                    url=DataDirectory(data_dir).processor_url(mode),
-                    login_id=login,
-                    transaction_key=key,
-                )
-            )
+        if not skip_check and mode in integration.urls:
+            await _check(integration, integration.account(mode, credentials))
         await admin.set_processor_account(
-            connection,
-            vault,
-            merchant_id,
-            mode,
-            login_id=login,
-            transaction_key=key,
+            connection, vault, integration, merchant_id, mode, credentials
         )
 
     in_database(data_dir, work)
-    done = {"merchant_id": merchant, "mode": mode, "login_id": inputs.credential(login_id)}
+    done = {"merchant_id": merchant, "mode": mode, account_field: inputs.credential(login_id)}
     show(as_json, done, f"The {mode} account of {merchant} is set.")
 
 
-async def _check(account: Any) -> None:
+def _integration(data_dir: Path, processor: str) -> "Integration":
+    from easypay.command_line.data_dir import DataDirectory
+    from easypay.errors import EasyPayError
+    from easypay.processors.registry import installed, named
+
+    try:
+        return named(installed(DataDirectory(data_dir).processor_addresses()), processor)
+    except EasyPayError as error:
+        fail(error.detail)
+
+
+def _secrets(fields: list[str]) -> list[str]:
+    """The secrets of an account, typed or from the lines of standard input."""
+    from easypay import inputs
+
+    if sys.stdin.isatty():
+        names = [field.replace("_", " ").capitalize() for field in fields]
+        return [str(typer.prompt(name, hide_input=True)) for name in names]
+    lines = sys.stdin.buffer.read(_LONGEST_FILE).split(b"\n", len(fields) - 1)
+    read = [inputs.credential_bytes(line) for line in lines]
+    if len(read) != len(fields):
+        fail(f"standard input must have {len(fields)} lines: {', '.join(fields)}")
+    return [fail("standard input is not UTF-8 text") if text is None else text for text in read]
+
+
+async def _check(integration: "Integration", account: "Account") -> None:
     from easypay.errors import ProcessorUnavailable
     from easypay.merchants import credential_check
-    from easypay.processors.authorize_net.processor import AuthorizeNet
 
-    processor = AuthorizeNet()
     try:
-        await credential_check.check(processor, account)
+        await credential_check.check_alone(integration, account)
     except ProcessorUnavailable as error:
         fail(f"{error.detail} (--skip-check)")
-    finally:
-        await processor.close()
 
 
 @keys.command("create")

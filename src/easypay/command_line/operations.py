@@ -251,7 +251,8 @@ async def _hand(connection: Any, access: "Access", actor: str) -> AsyncIterator[
     from easypay.payments import statements
     from easypay.payments.manual_resolution import ByHand
     from easypay.payments.recorder import Recorder
-    from easypay.processors.authorize_net.processor import AuthorizeNet
+    from easypay.processors.integration import ClientOptions
+    from easypay.processors.registry import installed
     from easypay.settings import Settings
 
     try:
@@ -267,8 +268,9 @@ async def _hand(connection: Any, access: "Access", actor: str) -> AsyncIterator[
     committer = statements.group_committer(
         statements.RECORD_CHANGES, [lane], month_of=months.of, size=1, limit=None, patience_s=30.0
     )
-    processor = AuthorizeNet(connect_timeout_s=settings.processor_connect_timeout_s)
-    urls = {"test": settings.authorize_net_test_url, "live": settings.authorize_net_live_url}
+    integrations = installed(settings.processor_addresses)
+    options = ClientOptions(connect_timeout_s=settings.processor_connect_timeout_s)
+    processors = {name: each.make(options) for name, each in integrations.items()}
     try:
         await lane.open()
         yield ByHand(
@@ -276,16 +278,20 @@ async def _hand(connection: Any, access: "Access", actor: str) -> AsyncIterator[
             recorder=Recorder(
                 committer, connection, first_inquiry_s=settings.unknown_first_inquiry_s
             ),
-            processor=processor,
+            processors=processors,
             directory=Directory(
-                connection, Vault(access.encryption_key), urls, lease_s=settings.cache_lease_s
+                connection,
+                Vault(access.encryption_key),
+                integrations,
+                lease_s=settings.cache_lease_s,
             ),
             call_deadline_s=settings.processor_deadline_s,
             actor=actor,
         )
     finally:
         await committer.close()
-        await processor.close()
+        for processor in processors.values():
+            await processor.close()
 
 
 # what was typed, and what is said -----------------------------------------------------------------

@@ -37,9 +37,8 @@ from easypay.db.embedded import Cluster
 from easypay.db.migrate import migrate
 from easypay.db.postgres_binaries import ClusterError
 from easypay.errors import EasyPayError, ProcessorUnavailable, ValidationFailed
-from easypay.merchants import admin, credential_check
-from easypay.processors.authorize_net.processor import AuthorizeNet
-from easypay.processors.base import Account
+from easypay.merchants import credential_check
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from easypay.server.serve import listen, url_of
 from easypay.settings import SANDBOX_URL, Settings
 
@@ -216,17 +215,16 @@ class Stack:
         for name, value in zip(_ACCOUNT, (login, key), strict=True):
             if not value:
                 raise StartError(f"{name} is not set: the sandbox needs {' and '.join(_ACCOUNT)}")
-        processor = AuthorizeNet()
         try:
-            login, key = admin.credentials(login, key)
-            account = Account(url=url, login_id=login, transaction_key=key)
-            await credential_check.check(processor, account)
+            credentials = AUTHORIZE_NET.read_credentials(
+                {"login_id": login, "transaction_key": key}
+            )
+            account = AUTHORIZE_NET.account("test", credentials, url)
+            await credential_check.check_alone(AUTHORIZE_NET, account)
         except ValidationFailed as error:
             raise StartError(f"correct {' or '.join(_ACCOUNT)}: {error.detail}") from None
         except ProcessorUnavailable:
             self.say(f"{url} does not answer: payments fail until it does (is there a network?)")
-        finally:
-            await processor.close()
 
     def _start_database(self, connections_each: int) -> tuple[str, str]:
         """Return the DSN for the gateways, and the DSN for everybody else."""

@@ -5,7 +5,7 @@ connection, on which they open a transaction. A trigger raises `configuration.ve
 change, so that every gateway process drops its cached copy within a second.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,8 +14,9 @@ from uuid import UUID
 from easypay import clock, ids, inputs
 from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants.model import MODES, SCOPES, ApiKey, Merchant, digest_of, new_key
-from easypay.merchants.vault import Credentials, Vault, VaultError
+from easypay.merchants.vault import Vault, VaultError
 from easypay.money import EXPONENT
+from easypay.processors.integration import Integration
 
 Runner = Any
 _MERCHANT: Final = ", ".join(Merchant.__struct_fields__)
@@ -136,36 +137,39 @@ async def list_merchants(runner: Runner) -> list[Merchant]:
 async def set_processor_account(
     runner: Runner,
     vault: Vault,
+    integration: Integration,
     merchant_id: UUID,
     mode: str,
-    *,
-    login_id: str,
-    transaction_key: str,
+    credentials: Mapping[str, str],
 ) -> None:
-    """Store (or replace) the Authorize.Net credentials of one mode, encrypted.
+    """Store (or replace) the account of one mode and its processor, encrypted.
 
     Raises NotFound for the merchant, ValidationFailed for values that the processor cannot take.
     """
     _check_mode(mode)
-    login_id, transaction_key = credentials(login_id, transaction_key)
+    credentials = integration.read_credentials(credentials)
     await get_merchant(runner, merchant_id)
-    sealed = vault.seal(Credentials(login_id, transaction_key), merchant_id, mode)
+    sealed = vault.seal(credentials, merchant_id, mode, integration.name)
     # Inquiries about earlier payments of this login use the newest key.
+    login = credentials[integration.account_field]
     same_login = [
         row["id"]
         for row in await runner.fetch(
-            "SELECT id, credentials FROM processor_logins WHERE merchant_id = $1 AND mode = $2",
+            "SELECT id, credentials FROM processor_logins"
+            " WHERE merchant_id = $1 AND mode = $2 AND processor = $3",
             merchant_id,
             mode,
+            integration.name,
         )
-        if _login_in(vault, row["credentials"], merchant_id, mode) == login_id
+        if _login_in(vault, row["credentials"], merchant_id, mode, integration) == login
     ]
     await runner.execute(
         "WITH saved AS ("
-        "INSERT INTO processor_accounts (merchant_id, mode, credentials, updated_at)"
-        " VALUES ($1, $2, $3, clock_timestamp())"
+        "INSERT INTO processor_accounts (merchant_id, mode, processor, credentials, updated_at)"
+        " VALUES ($1, $2, $5, $3, clock_timestamp())"
         " ON CONFLICT (merchant_id, mode) DO UPDATE"
-        " SET credentials = excluded.credentials, updated_at = excluded.updated_at"
+        " SET processor = excluded.processor, credentials = excluded.credentials,"
+        " updated_at = excluded.updated_at"
         " RETURNING updated_at)"
         " UPDATE processor_logins SET credentials = $3, saved_at = saved.updated_at FROM saved"
         " WHERE merchant_id = $1 AND id = ANY ($4)",
@@ -173,12 +177,15 @@ async def set_processor_account(
         mode,
         sealed,
         same_login,
+        integration.name,
     )
 
 
-def _login_in(vault: Vault, sealed: bytes, merchant_id: UUID, mode: str) -> str | None:
+def _login_in(
+    vault: Vault, sealed: bytes, merchant_id: UUID, mode: str, integration: Integration
+) -> str | None:
     try:
-        return vault.open(sealed, merchant_id, mode).login_id
+        return vault.open(sealed, merchant_id, mode, integration.name)[integration.account_field]
     except VaultError:  # sealed under an earlier encryption key
         return None
 
@@ -304,29 +311,6 @@ def _check_merchant(name: str, currencies: Sequence[str]) -> None:
 def _check_name(name: str) -> None:
     if (wrong := inputs.wrong_name(name)) is not None:
         raise ValidationFailed.of([FieldError("#/name", *wrong)])
-
-
-def credentials(login_id: str, transaction_key: str) -> tuple[str, str]:
-    """Return a login and its key as they were issued. Raises ValidationFailed naming each wrong
-    one, without repeating its value."""
-    found: list[str] = []
-    errors: list[FieldError] = []
-    for field, text, longest in (
-        ("login_id", login_id, 25),
-        ("transaction_key", transaction_key, 16),
-    ):
-        read = inputs.credential(text)
-        if read is None:
-            why = f"{field} must be one word of plain ASCII characters."
-            errors.append(FieldError(f"#/{field}", "invalid", why))
-        elif not 1 <= len(read) <= longest:
-            why = f"{field} must have 1 to {longest} characters."
-            errors.append(FieldError(f"#/{field}", "invalid", why))
-        else:
-            found.append(read)
-    if errors:
-        raise ValidationFailed.of(errors)
-    return found[0], found[1]
 
 
 def _check_mode(mode: str) -> None:

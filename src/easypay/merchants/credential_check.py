@@ -1,6 +1,5 @@
 """Tests processor credentials before they are saved: wrong ones would stop every payment."""
 
-from collections.abc import Mapping
 from typing import Final, Protocol
 
 from easypay.clock import monotonic
@@ -12,15 +11,9 @@ from easypay.processors.base import (
     AccountRefusal,
     Deadline,
 )
+from easypay.processors.integration import ClientOptions, Integration
 
 _DEADLINE_S: Final = 10.0
-_BOTH: Final = ("login_id", "transaction_key")
-_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "E00005": ("transaction_key",),
-    "E00006": ("login_id",),
-    "E00007": _BOTH,
-}
-"""The fields that a code is about. Every other code is about the whole account: login_id."""
 
 
 class Checker(Protocol):
@@ -29,8 +22,10 @@ class Checker(Protocol):
     async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck: ...
 
 
-async def check(processor: Checker, account: Account) -> None:
-    """Return once the processor has accepted the credentials.
+async def check(
+    processor: Checker, integration: Integration, account: Account, *, within: str = "#"
+) -> None:
+    """Return once the processor has accepted the credentials, which are the fields of `within`.
 
     Raises ValidationFailed naming the fields that it refuses, ProcessorUnavailable if it cannot be
     asked.
@@ -42,8 +37,10 @@ async def check(processor: Checker, account: Account) -> None:
         case AccountRefusal():
             raise ValidationFailed.of(
                 [
-                    FieldError(f"#/{field}", "refused_by_processor", _refused(field, result))
-                    for field in _FIELDS.get(result.code, ("login_id",))
+                    FieldError(f"{within}/{field}", "refused_by_processor", _refused(field, result))
+                    for field in integration.refused_fields.get(
+                        result.code, (integration.account_field,)
+                    )
                 ]
             )
         case _:
@@ -51,6 +48,15 @@ async def check(processor: Checker, account: Account) -> None:
                 f"The processor could not be asked whether the credentials are right "
                 f"({result.reason}). Nothing was saved. Try again, or save them unchecked."
             )
+
+
+async def check_alone(integration: Integration, account: Account) -> None:
+    """Do the same with a client of its own, for programs that have none."""
+    processor = integration.make(ClientOptions())
+    try:
+        await check(processor, integration, account)
+    finally:
+        await processor.close()
 
 
 def _refused(field: str, refusal: AccountRefusal) -> str:

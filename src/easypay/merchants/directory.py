@@ -8,6 +8,7 @@ process within `lease_s`, however the network fails.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -22,6 +23,8 @@ from easypay.hmac_sha256 import keyed_digest
 from easypay.merchants.model import Caller, Login, digest_of, is_well_formed
 from easypay.merchants.vault import Vault, VaultError
 from easypay.processors.base import Account
+from easypay.processors.integration import Integration
+from easypay.processors.registry import DEFAULT
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +32,20 @@ _MOST_ENTRIES: Final = 10_000
 
 _FIND_CALLER: Final = """
     SELECT k.merchant_id, k.mode, k.id, k.scopes, m.currencies, m.allow_raw_cards, k.expires_at,
-           a.credentials, a.updated_at AS saved_at,
+           a.processor, a.credentials, a.updated_at AS saved_at,
            (SELECT version FROM configuration) AS version
       FROM api_keys k
       JOIN merchants m USING (merchant_id)
       LEFT JOIN processor_accounts a ON a.merchant_id = k.merchant_id AND a.mode = k.mode
      WHERE k.digest = $1 AND k.revoked_at IS NULL AND m.disabled_at IS NULL
 """
-_FIND_CURRENT: Final = (
-    "SELECT credentials, updated_at FROM processor_accounts WHERE merchant_id = $1 AND mode = $2"
-)
+_FIND_CURRENT: Final = """
+    SELECT processor, credentials, updated_at AS saved_at
+      FROM processor_accounts WHERE merchant_id = $1 AND mode = $2 AND processor = $3
+"""
 _FIND_LOGIN: Final = """
-    SELECT mode, url, account, credentials FROM processor_logins WHERE merchant_id = $1 AND id = $2
+    SELECT mode, processor, url, account, credentials
+      FROM processor_logins WHERE merchant_id = $1 AND id = $2
 """
 _FIND_ACCOUNT: Final = """
     SELECT merchant_id, id FROM processor_logins WHERE account = $1 ORDER BY saved_at DESC LIMIT 10
@@ -53,8 +58,8 @@ _FIND_LOGIN_OF_ACCOUNT: Final = """
 # different times.
 _KEEP_LOGIN: Final = """
     INSERT INTO processor_logins AS l
-        (merchant_id, id, mode, url, account, credentials, saved_at)
-    VALUES ($1, $5, $2, $6, $3, $7, $4)
+        (merchant_id, id, mode, url, account, credentials, saved_at, processor)
+    VALUES ($1, $5, $2, $6, $3, $7, $4, $8)
     ON CONFLICT (merchant_id, mode, account) DO UPDATE
        SET credentials = CASE WHEN excluded.saved_at > l.saved_at
                               THEN excluded.credentials ELSE l.credentials END,
@@ -63,13 +68,24 @@ _KEEP_LOGIN: Final = """
 """
 
 
+class UnknownProcessor(VaultError):
+    """An account is at a processor that this gateway does not have."""
+
+
 class Directory:
     """Finds callers by key and processor accounts by merchant and mode."""
 
-    def __init__(self, pool: Any, vault: Vault, urls: dict[str, str], *, lease_s: float) -> None:
+    def __init__(
+        self,
+        pool: Any,
+        vault: Vault,
+        integrations: Mapping[str, Integration],
+        *,
+        lease_s: float,
+    ) -> None:
         self._pool = pool
         self._vault = vault
-        self._urls = urls
+        self._integrations = integrations
         self._lease_s = lease_s
         self._leased_until = 0.0
         self._version: int | None = None
@@ -102,12 +118,11 @@ class Directory:
             raise InvalidApiKey("The key has expired.")
         return caller
 
-    async def current_login(self, merchant_id: UUID, mode: str) -> Login | None:
-        """Return the account that takes a merchant's new payments, read now, or None."""
-        row = await self._pool.fetchrow(_FIND_CURRENT, merchant_id, mode)
-        if row is None:
-            return None
-        return await self._stored_login(merchant_id, mode, row["credentials"], row["updated_at"])
+    async def current_login(self, merchant_id: UUID, mode: str, processor: str) -> Login | None:
+        """Return the account that takes a merchant's new payments, read now. None if there is none,
+        or it is at another processor."""
+        row = await self._pool.fetchrow(_FIND_CURRENT, merchant_id, mode, processor)
+        return None if row is None else await self._stored_login(merchant_id, mode, row)
 
     async def login(self, merchant_id: UUID, login_id: UUID) -> Login | None:
         """Return the account that took a payment, with the newest key saved for it.
@@ -121,7 +136,7 @@ class Directory:
         row = await self._pool.fetchrow(_FIND_LOGIN, merchant_id, login_id)
         if row is None:
             return None
-        account = self._open(row["credentials"], merchant_id, row["mode"], url=row["url"])
+        account = self._open(row, merchant_id, row["mode"], url=row["url"])
         login = Login(login_id, row["account"], account)
         if version == self._version and len(self._logins) < _MOST_ENTRIES:
             self._logins[key] = login
@@ -164,14 +179,13 @@ class Directory:
         row = await self._pool.fetchrow(_FIND_CALLER, digest_of(key))
         if row is None:
             raise InvalidApiKey("The key is unknown or was revoked.")
-        sealed, login = row["credentials"], None
-        if sealed is not None:
+        login, unusable = None, ""
+        if row["credentials"] is not None:
             try:
-                login = await self._stored_login(
-                    row["merchant_id"], row["mode"], sealed, row["saved_at"]
-                )
+                login = await self._stored_login(row["merchant_id"], row["mode"], row)
             except VaultError as error:  # requests that need no processor still work
                 log.critical("the account of merchant %s: %s", row["merchant_id"], error)
+                unusable = str(error)
         caller = Caller(
             merchant_id=row["merchant_id"],
             mode=row["mode"],
@@ -181,38 +195,46 @@ class Directory:
             allow_raw_cards=row["allow_raw_cards"],
             expires_at=row["expires_at"],
             login=login,
-            login_unreadable=login is None and sealed is not None,
+            login_unusable=unusable,
         )
         # The row was read together with its version: cache it only while that is the current one.
         if row["version"] == self._version and len(self._callers) < _MOST_ENTRIES:
             self._callers[key] = caller
         return caller
 
-    async def _stored_login(
-        self, merchant_id: UUID, mode: str, sealed: bytes, saved_at: datetime
-    ) -> Login:
+    async def _stored_login(self, merchant_id: UUID, mode: str, row: Any) -> Login:
         """Return an account of `processor_accounts` with the id that payments store.
 
         An account has its row in `processor_logins` before it takes a payment, so that no change
         of accounts can make the gateway forget which one it asked.
         """
-        account = self._open(sealed, merchant_id, mode)
-        digest = self._digest(f"{account.url}\0{account.login_id}".encode())
+        account, saved_at = self._open(row, merchant_id, mode), row["saved_at"]
+        digest = self._digest(self._identity(account).encode())
         login_id = await self._pool.fetchval(
             _FIND_LOGIN_OF_ACCOUNT, merchant_id, mode, digest, saved_at
         )
         if login_id is None:
             login_id = await self._pool.fetchval(
-                _KEEP_LOGIN, merchant_id, mode, digest, saved_at, ids.new_id(), account.url, sealed
+                _KEEP_LOGIN,
+                *(merchant_id, mode, digest, saved_at),
+                *(ids.new_id(), account.url, row["credentials"], account.processor),
             )
         return Login(login_id, digest, account)
 
-    def _open(
-        self, sealed: bytes, merchant_id: UUID, mode: str, *, url: str | None = None
-    ) -> Account:
-        credentials = self._vault.open(sealed, merchant_id, mode)
-        return Account(
-            url=url or self._urls[mode],
-            login_id=credentials.login_id,
-            transaction_key=credentials.transaction_key,
-        )
+    def _open(self, row: Any, merchant_id: UUID, mode: str, *, url: str | None = None) -> Account:
+        name = row["processor"]
+        integration = self._integrations.get(name)
+        if integration is None:
+            raise UnknownProcessor(
+                f"A processor account is at {name!r}, and this gateway has only "
+                f"{', '.join(sorted(self._integrations))}. Install that processor on every "
+                "gateway, or set the account again."
+            )
+        credentials = self._vault.open(row["credentials"], merchant_id, mode, name)
+        return integration.account(mode, credentials, url)
+
+    def _identity(self, account: Account) -> str:
+        """Which account it is. Those of Authorize.Net are as they were when it was alone."""
+        login = account.credentials[self._integrations[account.processor].account_field]
+        at = account.url if account.processor == DEFAULT else f"{account.processor}\0{account.url}"
+        return f"{at}\0{login}"

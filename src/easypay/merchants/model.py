@@ -61,8 +61,8 @@ class Caller(msgspec.Struct, frozen=True):
     expires_at: datetime | None
     login: "Login | None"
     """The processor account that takes new payments in that mode; None until one is set."""
-    login_unreadable: bool = False
-    """An account is set, but cannot be opened with the current encryption key."""
+    login_unusable: str = ""
+    """The reason why the account cannot be used; empty if it can, or if none is set."""
 
 
 class Login(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ import base64
 import binascii
 import hmac
 import os
+from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
@@ -22,16 +23,6 @@ _NONCE_BYTES: Final = 12
 
 class VaultError(EasyPayError):
     """The encryption key is invalid, or a secret was sealed under another key."""
-
-
-class Credentials(msgspec.Struct, frozen=True):
-    """A processor account's login and key. Its repr hides both."""
-
-    login_id: str
-    transaction_key: str
-
-    def __repr__(self) -> str:
-        return "Credentials(***)"
 
 
 class Vault:
@@ -52,23 +43,26 @@ class Vault:
         """Return a separate key for one purpose: 32 bytes (HMAC-SHA-256 of the purpose)."""
         return hmac.digest(self._key, f"easypay {purpose}".encode(), "sha256")
 
-    def seal(self, credentials: Credentials, merchant_id: UUID, mode: str) -> bytes:
-        """Encrypt for one merchant and mode; no other can decrypt it."""
+    def seal(
+        self, credentials: Mapping[str, str], merchant_id: UUID, mode: str, processor: str
+    ) -> bytes:
+        """Encrypt for one merchant, mode and processor; no other can decrypt it."""
         nonce = os.urandom(_NONCE_BYTES)
-        plain = msgspec.json.encode(credentials)
-        return _VERSION + nonce + self._cipher.encrypt(nonce, plain, _context(merchant_id, mode))
+        plain, context = msgspec.json.encode(credentials), _context(merchant_id, mode, processor)
+        return _VERSION + nonce + self._cipher.encrypt(nonce, plain, context)
 
-    def open(self, sealed: bytes, merchant_id: UUID, mode: str) -> Credentials:
-        """Decrypt. Raises VaultError if the key, the merchant or the mode is another one."""
+    def open(self, sealed: bytes, merchant_id: UUID, mode: str, processor: str) -> dict[str, str]:
+        """Decrypt. Raises VaultError if the key, the merchant, the mode or the processor is another
+        one."""
         nonce, box = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
-            plain = self._cipher.decrypt(nonce, box, _context(merchant_id, mode))
+            plain = self._cipher.decrypt(nonce, box, _context(merchant_id, mode, processor))
         except InvalidTag:
             raise VaultError(
                 "A processor account was sealed under another encryption key. "
                 "Restore EASYPAY_ENCRYPTION_KEY, or set the account again."
             ) from None
-        return msgspec.json.decode(plain, type=Credentials)
+        return msgspec.json.decode(plain, type=dict[str, str])
 
 
 def new_encryption_key() -> str:
@@ -76,5 +70,8 @@ def new_encryption_key() -> str:
     return base64.b64encode(os.urandom(32)).decode()
 
 
-def _context(merchant_id: UUID, mode: str) -> bytes:
-    return merchant_id.bytes + mode.encode()
+def _context(merchant_id: UUID, mode: str, processor: str) -> bytes:
+    """Credentials for Authorize.Net are bound as they were when it was the only processor. So a
+    gateway of that time opens those, and no others: it would send them to Authorize.Net."""
+    bound_to = "" if processor == "authorize_net" else processor
+    return merchant_id.bytes + f"{mode}{bound_to}".encode()

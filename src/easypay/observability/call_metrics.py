@@ -35,8 +35,8 @@ _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 class MeasuredProcessor:
     """A processor whose calls are timed and counted by outcome."""
 
-    def __init__(self, processor: Processor, instruments: Instruments) -> None:
-        self.name = processor.name
+    def __init__(self, name: str, processor: Processor, instruments: Instruments) -> None:
+        self._name = name
         self._processor = processor
         self._calls = instruments.processor_calls
         self._operations = instruments.operations
@@ -99,7 +99,7 @@ class MeasuredProcessor:
                 self._account_refused.add(result.account_refusal.code)
             return result
         finally:
-            self._calls.observe(stopwatch() - begun, self.name, operation)
+            self._calls.observe(stopwatch() - begun, self._name, operation)
             self._operations.add(operation, outcome)
 
 

@@ -24,7 +24,7 @@ _UNFILLED: Final = """
      WHERE account IS NULL AND NOT not_sent LIMIT $1
 """
 _WITHOUT_LOGIN: Final = f"""
-    SELECT u.merchant_id, u.operation_id, o.mode
+    SELECT u.merchant_id, u.operation_id, o.mode, p.processor
       FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u(merchant_id, operation_id, payment_id)
       {JOINS}
      WHERE NOT EXISTS (SELECT FROM processor_logins l
@@ -32,10 +32,11 @@ _WITHOUT_LOGIN: Final = f"""
 """
 
 
-async def fill_accounts(runner: Runner, limit: int) -> list[tuple[UUID, UUID, str]]:
+async def fill_accounts(runner: Runner, limit: int) -> list[tuple[UUID, UUID, str, str]]:
     """Set the account of new open operations: the one that took their payment.
 
-    Returns (merchant, operation, mode) of those whose payment does not store its account.
+    Returns (merchant, operation, mode, processor) of those whose payment does not store its
+    account.
     """
     unfilled = await runner.fetch(_UNFILLED, limit)
     if not unfilled:

@@ -38,7 +38,7 @@ from easypay.processors.base import (
     HeldForReview,
     Inconclusive,
     PassRequest,
-    Processor,
+    Processors,
 )
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class AccountPass:
         *,
         pool: Any,
         recorder: Recorder,
-        processor: Processor,
+        processors: Processors,
         late: LateCharges,
         watching: Watching,
         schedule: Schedule,
@@ -99,7 +99,7 @@ class AccountPass:
     ) -> None:
         self._pool = pool
         self._recorder = recorder
-        self._processor = processor
+        self._processors = processors
         self._late = late
         self._watching = watching
         self._schedule = schedule
@@ -170,7 +170,7 @@ class AccountPass:
                 case = by_reference[reference]
                 await endings.put(Ended(case, finding.outcome, f"found: {finding.evidence}"))
 
-        passed = await self._processor.look(
+        passed = await self._processors[account.processor].look(
             PassRequest(
                 account=account,
                 now_ms=int(began_at.timestamp() * 1000),
@@ -241,7 +241,7 @@ class AccountPass:
         if case.held and case.active_operation is not None:
             return [self._retry(case, "another operation has the payment")]
         began_at = db_clock.now()
-        finding = await self._processor.inquire(
+        finding = await self._processors[account.processor].inquire(
             request_of(case, account), Deadline(monotonic() + _QUESTION_S)
         )
         finding = without_decision(case, finding)

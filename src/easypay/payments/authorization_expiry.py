@@ -56,7 +56,7 @@ _SWEEP: Final = """
       JOIN payments p ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = o.payment_id
       CROSS JOIN LATERAL (
         SELECT account FROM processor_logins l
-         WHERE l.merchant_id = p.merchant_id AND l.mode = p.mode
+         WHERE l.merchant_id = p.merchant_id AND l.mode = p.mode AND l.processor = p.processor
            AND l.id = coalesce(p.login_id, l.id)
          ORDER BY l.saved_at DESC LIMIT 1) l
      WHERE o.id >= $1 AND o.id < $2 AND o.kind = 'authorize' AND o.state IN ('approved', 'held')
@@ -74,7 +74,8 @@ _WATCH_NOW: Final = """
       FROM operations o
       CROSS JOIN LATERAL (
         SELECT account FROM processor_logins l
-         WHERE l.merchant_id = o.merchant_id AND l.mode = o.mode AND l.id = coalesce($3, l.id)
+         WHERE l.merchant_id = o.merchant_id AND l.mode = o.mode AND l.processor = $4
+           AND l.id = coalesce($3, l.id)
          ORDER BY l.saved_at DESC LIMIT 1) l
      WHERE o.merchant_id = $1 AND o.payment_id = $2 AND o.kind = 'authorize'
        AND o.state IN ('approved', 'held')
@@ -158,6 +159,8 @@ class Sweep:
 async def ask_soon(pool: Any, payment: Any) -> None:
     """Make an inquiry due about an authorization whose capture the processor refused."""
     try:
-        await pool.execute(_WATCH_NOW, payment.merchant_id, payment.id, payment.login_id)
+        await pool.execute(
+            _WATCH_NOW, payment.merchant_id, payment.id, payment.login_id, payment.processor
+        )
     except (*LOST, asyncpg.PostgresError) as error:  # the merchant still gets the reply
         log.warning("an authorization is not asked about: %s: %s", type(error).__name__, error)

@@ -45,7 +45,7 @@ from easypay.processors.base import (
     Deadline,
     NotSent,
     Outcome,
-    Processor,
+    Processors,
     follow_up,
 )
 
@@ -73,7 +73,7 @@ class Payments:
         recorder: Recorder,
         unrecorded: UnrecordedOutcomes,
         resolver: Resolver,
-        processor: Processor,
+        processors: Processors,
         pool: Any,
         login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
         card_fingerprint: Callable[[str], bytes],
@@ -85,7 +85,7 @@ class Payments:
         self._recorder = recorder
         self._unrecorded = unrecorded
         self._resolver = resolver
-        self._processor = processor
+        self._processors = processors
         self._pool = pool
         self._login_of = login_of
         self._card_fingerprint = card_fingerprint
@@ -156,8 +156,8 @@ class Payments:
         caller = ask.caller
         if caller.login is None and (first := await self.first_reply(ask)) is not None:
             return first
-        _require_account(caller)
-        new = new_payment(ask, body, self._processor.name, self._card_fingerprint, clock.now())
+        processor = _login_of(caller).account.processor
+        new = new_payment(ask, body, processor, self._card_fingerprint, clock.now())
         begun = Begun(new.operation, new.payment)
         claimed = await self._begin.submit(new)
         if not claimed:
@@ -169,7 +169,7 @@ class Payments:
 
         def authorize(account: Account, deadline: Deadline) -> Awaitable[Outcome]:
             request = authorize_request(account, begun.operation, body)
-            return self._processor.authorize(request, deadline)
+            return self._processors[account.processor].authorize(request, deadline)
 
         begin_again = partial(self._begin.submit, new) if claimed else None
         return await self._call_and_record(caller, begun, authorize, started, begin_again)
@@ -206,7 +206,7 @@ class Payments:
 
         def call(account: Account, deadline: Deadline) -> Awaitable[Outcome]:
             request = follow_up_request(account, begun.operation, begun.payment)
-            return follow_up(self._processor, request, deadline)
+            return follow_up(self._processors[account.processor], request, deadline)
 
         reply = await self._call_and_record(ask.caller, begun, call, started)
         if kind is Kind.CAPTURE and reply.status >= 400:  # the authorization may have expired
@@ -328,7 +328,8 @@ class Payments:
         )
 
     async def _account_of(self, caller: Caller, payment: Payment) -> Account | None:
-        """Return the account that took the payment, whichever account takes new payments today."""
+        """Return the account that took the payment, whichever takes new payments today. None if it
+        cannot be used, or is at another processor than the payment."""
         login = caller.login
         if payment.login_id is not None and (login is None or login.id != payment.login_id):
             try:
@@ -336,22 +337,24 @@ class Payments:
             except (*LOST, asyncpg.PostgresError, VaultError) as error:
                 log.error("the account of payment %s cannot be read: %s", payment.id, error)
                 return None
-        return None if login is None else login.account
+        if login is None or login.account.processor != payment.processor:
+            return None
+        return login.account
 
 
-def _require_account(caller: Caller) -> None:
-    if caller.login_unreadable:
+def _login_of(caller: Caller) -> Login:
+    if caller.login_unusable:
         raise ProcessorUnavailable(
-            f"The {caller.mode} processor account of this merchant cannot be read with the "
-            "gateway's encryption key. Nothing was sent. The operator has to restore "
-            "EASYPAY_ENCRYPTION_KEY or set the account again; then repeat the request with the "
-            "same Idempotency-Key."
+            f"The {caller.mode} processor account of this merchant cannot be used. "
+            f"{caller.login_unusable} Nothing was sent. After the operator has done that, repeat "
+            "the request with the same Idempotency-Key."
         )
     if caller.login is None:
         raise ValidationFailed(
             f"This merchant has no {caller.mode} processor account yet. Set one with "
             "`easypay merchant account` or PUT /api/v1/admin/merchants/{id}/accounts/{mode}."
         )
+    return caller.login
 
 
 def _key(caller: Caller, payment_id: UUID) -> PaymentKey:

@@ -31,7 +31,7 @@ from easypay.processors.base import (
     Deadline,
     HeldForReview,
     Outcome,
-    Processor,
+    Processors,
     RefundRequest,
     VoidRequest,
 )
@@ -95,12 +95,12 @@ class LateCharges:
         *,
         pool: Any,
         recorder: Recorder,
-        processor: Processor,
+        processors: Processors,
         call_deadline_s: float,
     ) -> None:
         self._pool = pool
         self._recorder = recorder
-        self._processor = processor
+        self._processors = processors
         self._call_deadline_s = call_deadline_s
         self.found_late = 0
 
@@ -278,7 +278,7 @@ class LateCharges:
     ) -> Outcome:
         assert operation.parent_transaction_id is not None
         if operation.kind == "void":
-            return await self._processor.void(
+            return await self._processors[account.processor].void(
                 VoidRequest(
                     account=account,
                     reference=operation.reference,
@@ -286,7 +286,7 @@ class LateCharges:
                 ),
                 deadline,
             )
-        return await self._processor.refund_or_void(
+        return await self._processors[account.processor].refund_or_void(
             RefundRequest(
                 account=account,
                 reference=operation.reference,

@@ -37,7 +37,7 @@ from easypay.processors.base import (
     Declined,
     Found,
     Inconclusive,
-    Processor,
+    Processors,
 )
 
 LONGEST_REASON: Final = 500
@@ -117,24 +117,24 @@ class ByHand:
         *,
         connection: Any,
         recorder: Recorder,
-        processor: Processor,
+        processors: Processors,
         directory: Directory,
         call_deadline_s: float,
         actor: str,
     ) -> None:
         self._connection = connection
         self._recorder = recorder
-        self._processor = processor
+        self._processors = processors
         self._directory = directory
         self._call_s = call_deadline_s + min(SENT_MARGIN_S, call_deadline_s)
         self._actor = actor
         self._late = LateCharges(
             pool=connection,
             recorder=recorder,
-            processor=processor,
+            processors=processors,
             call_deadline_s=call_deadline_s,
         )
-        self._watching = Watching(pool=connection, processor=processor, late=self._late)
+        self._watching = Watching(pool=connection, processors=processors, late=self._late)
 
     async def absent(self, text: str, because: str) -> Done:
         """Record absence on the word of the person, who may have asked the processor by telephone.
@@ -210,13 +210,13 @@ class ByHand:
             return await self._directory.login_of_account(before.unresolved["account"])
         # An older version took the payment and stored no account: use the newest one.
         newest = await self._connection.fetchval(
-            "SELECT id FROM processor_logins WHERE merchant_id = $1 AND mode = $2"
+            "SELECT id FROM processor_logins"
+            " WHERE merchant_id = $1 AND mode = $2 AND processor = $3"
             " ORDER BY saved_at DESC LIMIT 1",
-            payment.merchant_id,
-            payment.mode,
+            *(asked := (payment.merchant_id, payment.mode, payment.processor)),
         )
         if newest is None:
-            return await self._directory.current_login(payment.merchant_id, payment.mode)
+            return await self._directory.current_login(*asked)
         return await self._directory.login(payment.merchant_id, newest)
 
     # verification --------------------------------------------------------------------------------
@@ -228,17 +228,17 @@ class ByHand:
         case, operation = operation_details.case_of(before), before.operation
         request = request_of(case, account)
         deadline = Deadline(monotonic() + _QUESTION_S)
-        parent = operation.parent_transaction_id
+        parent, processor = operation.parent_transaction_id, self._processors[account.processor]
         own = operation.kind in LISTED and transaction_id != parent
         if own:
-            finding = await self._processor.inquire_transaction(request, transaction_id, deadline)
+            finding = await processor.inquire_transaction(request, transaction_id, deadline)
         elif transaction_id != parent:
             raise Refused(
                 f"a {operation.kind} changes its parent transaction and has no transaction of its "
                 f"own: use {parent}"
             )
         else:
-            finding = without_decision(case, await self._processor.inquire(request, deadline))
+            finding = without_decision(case, await processor.inquire(request, deadline))
         match finding:
             case Found(outcome=Approved() as outcome):
                 if operation.kind == "decline":

@@ -140,6 +140,7 @@ def case_of(known: Details) -> Case:
         captured_minor=payment.captured_minor,
         refunded_minor=payment.refunded_minor,
         login_id=payment.login_id,
+        processor=payment.processor,
         status=payment.status,
         active_operation=payment.active_operation,
     )
@@ -257,8 +258,9 @@ def view(known: Details) -> DetailsView:
     )
 
 
+_COLUMNS: Final = OPERATION_COLUMNS.split(", ")
 _LIST_OPEN: Final = f"""
-    SELECT {", ".join(f"o.{name}" for name in OPERATION_COLUMNS.split(", "))},
+    SELECT {", ".join(f"o.{name}" for name in _COLUMNS)},
            u.inquiries, u.next_inquiry_at, u.last_finding,
            extract(epoch FROM db_now() - o.begun_at)::float8 AS age_s
       FROM (SELECT * FROM unresolved_operations ORDER BY since LIMIT $1) u
@@ -266,7 +268,7 @@ _LIST_OPEN: Final = f"""
      ORDER BY u.since
 """
 _LIST_WATCHED: Final = f"""
-    SELECT {", ".join(f"o.{name}" for name in OPERATION_COLUMNS.split(", "))},
+    SELECT {", ".join(f"o.{name}" for name in _COLUMNS)},
            u.purpose, u.since, u.until, u.looks, u.next_look_at, u.last_finding
       FROM (SELECT * FROM watched_operations ORDER BY since LIMIT $1) u
       JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id
@@ -295,7 +297,7 @@ async def list_late_charges(runner: Runner, limit: int, *, only_open: bool) -> l
 
 
 def _operation(row: Row) -> Operation:
-    return operation_of(row[name] for name in OPERATION_COLUMNS.split(", "))
+    return operation_of(row[name] for name in _COLUMNS)
 
 
 def _open(operation: Operation, row: Row, age_s: float) -> OpenView:

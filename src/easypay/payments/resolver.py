@@ -38,7 +38,7 @@ from easypay.payments.outcome_changes import Evidence
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver_rows import AccountWork, Case
 from easypay.payments.watched_operations import Watching
-from easypay.processors.base import Absent, Account, Deadline, Found, HeldForReview, Processor
+from easypay.processors.base import Absent, Account, Deadline, Found, HeldForReview, Processors
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Resolver:
         *,
         pool: Any,
         recorder: Recorder,
-        processor: Processor,
+        processors: Processors,
         directory: Directory,
         deadline_s: float,
         interval_s: float,
@@ -79,7 +79,7 @@ class Resolver:
     ) -> None:
         self._pool = pool
         self._recorder = recorder
-        self._processor = processor
+        self._processors = processors
         self._directory = directory
         self._not_sent_s = not_sent_s
         self._poll_s = poll_s
@@ -90,15 +90,15 @@ class Resolver:
         call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._sweep = Sweep(pool, abandoned_after_s=call_s, poll_s=poll_s)
         late = LateCharges(
-            pool=pool, recorder=recorder, processor=processor, call_deadline_s=deadline_s
+            pool=pool, recorder=recorder, processors=processors, call_deadline_s=deadline_s
         )
         self._late = late
         self._pass = AccountPass(
             pool=pool,
             recorder=recorder,
-            processor=processor,
+            processors=processors,
             late=late,
-            watching=Watching(pool=pool, processor=processor, late=late),
+            watching=Watching(pool=pool, processors=processors, late=late),
             schedule=Schedule(call_s=call_s, gap_s=gap_s, absent_after_s=absent_after_s),
             times=Times(
                 interval_s=interval_s,
@@ -155,12 +155,12 @@ class Resolver:
     async def _fill_accounts(self) -> None:
         """Set the account of open operations. Payments of older versions have the current one."""
         unknown = await account_lease.fill_accounts(self._pool, _FILL)
-        by_account: dict[tuple[UUID, str], list[store.Id]] = defaultdict(list)
-        for merchant_id, operation_id, mode in unknown:
-            by_account[merchant_id, mode].append((merchant_id, operation_id))
-        for (merchant_id, mode), operations in by_account.items():
+        by_account: dict[tuple[UUID, str, str], list[store.Id]] = defaultdict(list)
+        for merchant_id, operation_id, mode, processor in unknown:
+            by_account[merchant_id, mode, processor].append((merchant_id, operation_id))
+        for of, operations in by_account.items():
             try:
-                login = await self._directory.current_login(merchant_id, mode)
+                login = await self._directory.current_login(*of)
             except VaultError as error:  # concerns one merchant; the others go on
                 log.error("a processor account cannot be opened: %s", error)
                 login = None
@@ -284,7 +284,7 @@ class Resolver:
             return False
         finding = without_decision(
             case,
-            await self._processor.inquire(
+            await self._processors[account.processor].inquire(
                 request_of(case, account), Deadline(monotonic() + _SOON_DEADLINE_S)
             ),
         )
@@ -302,7 +302,7 @@ class Resolver:
 
     async def _account_of(self, case: Case) -> Account | None:
         login = (
-            await self._directory.current_login(case.merchant_id, case.mode)
+            await self._directory.current_login(case.merchant_id, case.mode, case.processor)
             if case.login_id is None
             else await self._directory.login(case.merchant_id, case.login_id)
         )

@@ -59,6 +59,7 @@ class Case(msgspec.Struct, frozen=True, gc=False):
     captured_minor: int
     refunded_minor: int
     login_id: UUID | None
+    processor: str
     status: Status
     active_operation: UUID | None
 
@@ -100,7 +101,7 @@ class AccountWork(NamedTuple):
 _JOINED: Final = """
        o.mode, o.kind, o.state, o.reference, o.amount_minor, o.currency,
        o.parent_transaction_id, o.transaction_id, o.begun_at,
-       p.captured_minor, p.refunded_minor, p.login_id, p.status, p.active_operation
+       p.captured_minor, p.refunded_minor, p.login_id, p.processor, p.status, p.active_operation
 """
 # Find each row by its whole key. If a table was never analysed, the planner would scan all of a
 # merchant's payments for every operation. LIMIT prevents that.

@@ -150,7 +150,9 @@ _REOPEN: Final = f"""
          WHERE merchant_id = $1 AND id = $2 AND state = 'not_sent'
         RETURNING {OPERATION_COLUMNS}
     ), moved AS (
-        UPDATE payments p SET login_id = $3
+        UPDATE payments p SET login_id = $3, processor = coalesce(
+               (SELECT processor FROM processor_logins WHERE merchant_id = $1 AND id = $3),
+               p.processor)
           FROM reopened r
          WHERE p.merchant_id = r.merchant_id AND p.mode = r.mode AND p.id = r.payment_id
            AND r.kind IN ('authorize', 'sale') AND p.login_id IS DISTINCT FROM $3

@@ -20,7 +20,7 @@ from easypay.payments import resolver_rows as store
 from easypay.payments.late_charges import LateCharges, can_explain
 from easypay.payments.model import CREATES
 from easypay.payments.resolver_rows import Case, Missed
-from easypay.processors.base import Account, Deadline, Processor
+from easypay.processors.base import Account, Deadline, Processors
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ _QUESTION_S: Final = 20.0
 class Watching:
     """Schedules watched operations and does what is due."""
 
-    def __init__(self, *, pool: Any, processor: Processor, late: LateCharges) -> None:
+    def __init__(self, *, pool: Any, processors: Processors, late: LateCharges) -> None:
         self._pool = pool
-        self._processor = processor
+        self._processors = processors
         self._late = late
 
     async def begin(self, account: bytes, cases: Sequence[Case]) -> None:
@@ -95,7 +95,7 @@ class Watching:
         if not cases:
             return []
         oldest = min(case.begun_at for case in cases)
-        batches = await self._processor.closed_batches(
+        batches = await self._processors[account.processor].closed_batches(
             account,
             int(oldest.timestamp() * 1000),
             int(now.timestamp() * 1000),
@@ -127,7 +127,9 @@ class Watching:
             again_in_s = _RETURN_S * _jitter()
             again = Missed(case, again_in_s, "not given back yet", counts=False)
         else:
-            done = await authorization_expiry.look(self._pool, self._processor, case, account)
+            done = await authorization_expiry.look(
+                self._pool, self._processors[account.processor], case, account
+            )
             again = self.missed(case, "still authorized", [])
         if done:
             await store.close(self._pool, [case])

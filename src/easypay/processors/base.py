@@ -180,14 +180,16 @@ AccountCheck = AccountAccepted | AccountRefusal | AccountUnreachable
 
 
 class Account(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A merchant's credentials at a processor. Never logged: its repr hides the key."""
+    """A merchant's account at a processor. Never logged: its repr hides the credentials."""
 
+    processor: str
+    """The processor's name in the registry."""
     url: str
-    login_id: str
-    transaction_key: str
+    credentials: Mapping[str, str]
+    """By the fields that the processor's `Integration` names."""
 
     def __repr__(self) -> str:
-        return f"Account(url={self.url!r}, login_id={self.login_id!r}, transaction_key=***)"
+        return f"Account(processor={self.processor!r}, url={self.url!r}, credentials=***)"
 
 
 class Card(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -415,8 +417,6 @@ class Processor(Protocol):
     """The calls to a processor. Whatever the processor or the network does, they return a value
     of the closed set. Only a programming error raises."""
 
-    name: str
-
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome: ...
 
     async def capture(self, request: CaptureRequest, deadline: Deadline) -> Outcome: ...
@@ -460,6 +460,11 @@ class Processor(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+Processors = Mapping[str, Processor]
+"""Every processor by its name. An account's own is `processors[account.processor]`: the directory
+of accounts opens none whose processor is not here."""
 
 
 def follow_up(

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import asyncpg
@@ -41,7 +41,8 @@ from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
 from easypay.payments.statements import Item, Result, Statement
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
-from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.processors.integration import ClientOptions, Integration
+from easypay.processors.registry import installed
 from easypay.server.background import kept_running
 from easypay.settings import Settings
 
@@ -104,6 +105,7 @@ class Gateway:
         if settings.clock_file is not None:
             failpoints.shift_clock(settings.clock_file)
         vault = Vault(settings.encryption_key.get_secret_value())
+        integrations = installed(settings.processor_addresses)
         self._instruments = Instruments(settings.metrics_dir)
         log_lines = AccessLog(silent=not settings.request_log)
         self._observer = RequestObserver(self._instruments, log_lines)
@@ -119,18 +121,10 @@ class Gateway:
         self._directory = Directory(
             self._clients_pool,
             vault,
-            {"test": settings.authorize_net_test_url, "live": settings.authorize_net_live_url},
+            integrations,
             lease_s=settings.cache_lease_s,
         )
-        self._processor = MeasuredProcessor(
-            AuthorizeNet(
-                connect_timeout_s=settings.processor_connect_timeout_s,
-                max_connections=settings.processor_connections,
-                after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
-                more_headers=trace.outbound,
-            ),
-            self._instruments,
-        )
+        self._processors = self._clients_of(integrations)
         resolver = self._build_flows(keyed_digest(vault.derive("card fingerprint")))
         vitals = Vitals(
             self._instruments,
@@ -148,7 +142,7 @@ class Gateway:
             return self._instruments.registry.text()
 
         self._metrics_text = metrics_text
-        apis = self._build_apis(vault)
+        apis = self._build_apis(vault, integrations)
         self._answerer = build_router(apis, lambda: self.draining, self._observer)
         for lane in self._lanes:
             await lane.open()
@@ -169,6 +163,19 @@ class Gateway:
             self._tasks.append(asyncio.create_task(run))
         _spare_the_collector()
 
+    def _clients_of(self, integrations: Mapping[str, Integration]) -> dict[str, MeasuredProcessor]:
+        settings = self.settings
+        options = ClientOptions(
+            connect_timeout_s=settings.processor_connect_timeout_s,
+            max_connections=settings.processor_connections,
+            after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
+            more_headers=trace.outbound,
+        )
+        return {
+            name: MeasuredProcessor(name, integration.make(options), self._instruments)
+            for name, integration in integrations.items()
+        }
+
     def _build_flows(self, card_digest: Digest) -> Resolver:
         """Build what takes payments. Return the resolver, which clears up unknown outcomes."""
         settings = self.settings
@@ -185,7 +192,7 @@ class Gateway:
         resolver = Resolver(
             pool=self._pool,
             recorder=recorder,
-            processor=self._processor,
+            processors=self._processors,
             directory=self._directory,
             deadline_s=settings.processor_deadline_s,
             interval_s=settings.unknown_interval_s,
@@ -207,7 +214,7 @@ class Gateway:
             recorder=recorder,
             unrecorded=self._unrecorded,
             resolver=resolver,
-            processor=self._processor,
+            processors=self._processors,
             pool=self._clients_pool,
             login_of=self._directory.login,
             card_fingerprint=lambda number: card_digest(number.encode()),
@@ -215,7 +222,9 @@ class Gateway:
         )
         return resolver
 
-    def _build_apis(self, vault: Vault) -> dict[str, object]:
+    def _build_apis(
+        self, vault: Vault, integrations: Mapping[str, Integration]
+    ) -> dict[str, object]:
         """Return the objects whose methods are the handlers, by their name in ROUTES."""
         settings = self.settings
         admin_key = settings.admin_key
@@ -235,11 +244,8 @@ class Gateway:
                 pool=self._clients_pool,
                 vault=vault,
                 admin_digest=admin_digest,
-                processor=self._processor,
-                processor_urls={
-                    "test": settings.authorize_net_test_url,
-                    "live": settings.authorize_net_live_url,
-                },
+                integrations=integrations,
+                processors=self._processors,
             ),
             "system": SystemApi(
                 is_ready=self._why_not_ready,
@@ -261,7 +267,7 @@ class Gateway:
         left_s = self._left_s()
         await asyncio.gather(
             *(committer.close(min(CLOSE_WITHIN_S, left_s)) for committer in self._committers),
-            self._processor.close(),
+            *(processor.close() for processor in self._processors.values()),
             self._pool.close(min(_CLOSE_S, left_s)),
         )
 

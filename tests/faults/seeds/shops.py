@@ -16,6 +16,7 @@ import httpx
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault
 from easypay.problem_table import PROBLEMS, Row
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from faults.seeds.plan import ODD_TEXTS, SHOPS, Happening
 from faults.seeds.world import World
 from harness import AMEX, ENCRYPTION_KEY, MASTERCARD, VISA, card
@@ -136,10 +137,10 @@ class Shops:
         await admin.set_processor_account(
             connection,
             Vault(ENCRYPTION_KEY),
+            AUTHORIZE_NET,
             self.merchants[shop],
             "test",
-            login_id=login,
-            transaction_key="simulated-key-1",
+            {"login_id": login, "transaction_key": "simulated-key-1"},
         )
         self.logins[shop].append(login)
 

@@ -153,7 +153,10 @@ def authenticate_test(account: Account, reference: str) -> bytes:
 
 def authentication(account: Account) -> dict[str, str]:
     """Return the credentials, the first element of every request."""
-    return {"name": account.login_id, "transactionKey": account.transaction_key}
+    return {
+        "name": account.credentials["login_id"],
+        "transactionKey": account.credentials["transaction_key"],
+    }
 
 
 def text(value: str | None, limit: int) -> str | None:

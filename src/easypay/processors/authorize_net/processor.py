@@ -45,8 +45,6 @@ class AuthorizeNet:
     """Calls the account and address that each request carries. Sends each request at most once:
     the processor refuses duplicates only within its window, and not reliably."""
 
-    name = "authorize_net"
-
     def __init__(
         self,
         *,

@@ -1,0 +1,27 @@
+"""Authorize.Net as the gateway's registry knows it."""
+
+from typing import Final
+
+from easypay.processors.authorize_net.processor import AuthorizeNet
+from easypay.processors.integration import ClientOptions, Integration
+from easypay.settings import PRODUCTION_URL, SANDBOX_URL
+
+_BOTH: Final = ("login_id", "transaction_key")
+
+
+def _make(options: ClientOptions) -> AuthorizeNet:
+    return AuthorizeNet(
+        connect_timeout_s=options.connect_timeout_s,
+        max_connections=options.max_connections,
+        after_write=options.after_write,
+        more_headers=options.more_headers,
+    )
+
+
+AUTHORIZE_NET: Final = Integration(
+    name="authorize_net",
+    urls={"test": SANDBOX_URL, "live": PRODUCTION_URL},
+    credentials={"login_id": 25, "transaction_key": 16},
+    make=_make,
+    refused_fields={"E00005": ("transaction_key",), "E00006": ("login_id",), "E00007": _BOTH},
+)
