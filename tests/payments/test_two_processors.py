@@ -1,0 +1,153 @@
+"""Merchants of two processors at one gateway: each payment stays where it was taken."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from easypay import ids
+from easypay.db.embedded import Cluster
+from harness import ADMIN_KEY, QUICK, WIRE_TYPE, Gateway, Shop, Simulator, Stack, stack_over, until
+from second_processor import installation
+from second_processor.bank import SECRET, Bank, serving
+
+
+@pytest.fixture(scope="module")
+async def world(
+    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Stack, Bank]]:
+    """A gateway that has both processors, and the second one's bank."""
+    folder = tmp_path_factory.mktemp("two-processors")
+    with serving(Bank()) as bank, installation(folder):
+        settings = QUICK | {"processor_urls": f"second.test={bank.url}"}
+        async with stack_over(cluster, template, simulator, folder, **settings) as stack:
+            yield stack, bank
+
+
+@pytest.fixture
+async def shop(world: tuple[Stack, Bank]) -> AsyncIterator[Shop]:
+    """A merchant of Authorize.Net."""
+    stack, _ = world
+    gateway = stack.processes[0]
+    assert isinstance(gateway, Gateway)
+    made = await stack.shop(gateway)
+    yield made
+    await made.client.aclose()
+
+
+async def put_account(shop: Shop, **body: Any) -> httpx.Response:
+    merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
+    return await shop.client.put(
+        f"/admin/merchants/{merchant}/accounts/test",
+        json=body,
+        headers={"authorization": f"Bearer {ADMIN_KEY}"},
+    )
+
+
+async def moves_to_second(shop: Shop) -> None:
+    """The merchant's new payments go to the second processor from now on."""
+    credentials = {"shop": shop.login, "secret": SECRET}
+    answer = await put_account(shop, processor="second", credentials=credentials)
+    assert answer.status_code == 204, answer.text
+
+    async def taken_there() -> bool:
+        return bool((await shop.paid())["processor"]["name"] == "second")
+
+    await until(taken_there, what="the new account is used")
+
+
+async def test_payments_are_followed_up_at_the_processor_that_took_them(
+    world: tuple[Stack, Bank], shop: Shop
+) -> None:
+    stack, bank = world
+    before = await shop.paid(4000, capture="manual")
+    assert before["processor"]["name"] == "authorize_net"
+    await moves_to_second(shop)
+
+    held = await shop.paid(3000, capture="manual")
+    transaction = held["processor"]["transaction_id"]
+    assert held["processor"]["name"] == "second"
+    assert (await shop.capture(held["id"], 2000)).status_code == 201
+    assert (await shop.refund(held["id"], 500)).status_code == 201
+    assert bank.charges[transaction] == {
+        "held": 3000, "taken": 2000, "returned": 500, "open": True, "last4": "1111"
+    }  # fmt: skip
+
+    assert (await shop.capture(before["id"], 4000)).status_code == 201
+    truth = await stack.simulator.truth(login=shop.login)
+    assert WIRE_TYPE["capture"] in [row["type"] for row in truth]
+
+
+async def test_a_reply_that_the_second_processor_lost_is_found_and_charged_once(
+    world: tuple[Stack, Bank], shop: Shop
+) -> None:
+    _, bank = world
+    await moves_to_second(shop)
+    bank.lose_next = True
+    lost = await shop.pay(1234)
+    assert lost.status_code == 202, lost.text
+    found = await shop.becomes(lost.json()["id"], "captured")
+    assert found["processor"]["name"] == "second"
+    charges = [charge for charge in bank.charges.values() if charge["held"] == 1234]
+    assert [charge["taken"] for charge in charges] == [1234]
+
+
+async def test_an_account_at_a_processor_that_nobody_has_is_refused_with_those_there_are(
+    shop: Shop,
+) -> None:
+    answer = await put_account(shop, processor="nobody", login_id="a", transaction_key="b")
+    assert answer.status_code == 422, answer.text
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == "#/processor"
+    assert "authorize_net, second" in error["detail"]
+
+
+async def test_the_fields_that_a_processor_refuses_are_named(shop: Shop) -> None:
+    for given, pointers in (
+        ({"credentials": {"shop": "a", "secret": "wrong"}}, ["#/credentials/secret"]),
+        ({"credentials": {"shop": "a", "key": "b"}}, ["#/credentials/key", "#/credentials/secret"]),
+        ({"login_id": "a", "credentials": {"shop": "a", "secret": "b"}}, ["#/login_id"]),
+        ({"login_id": "a"}, ["#/login_id", "#/shop", "#/secret"]),
+    ):
+        answer = await put_account(shop, processor="second", **given)
+        assert answer.status_code == 422, answer.text
+        assert [error["pointer"] for error in answer.json()["errors"]] == pointers
+    missing = await put_account(shop, login_id="a")
+    assert [error["pointer"] for error in missing.json()["errors"]] == ["#/transaction_key"]
+
+
+async def test_an_account_at_a_processor_that_was_taken_away_is_called_by_nobody(
+    world: tuple[Stack, Bank], shop: Shop
+) -> None:
+    stack, _ = world
+    await stack.fetch(
+        "UPDATE processor_accounts SET processor = 'gone' WHERE merchant_id = $1", shop.merchant_id
+    )
+
+    async def refused() -> Any:
+        answer = await shop.pay()
+        return answer if answer.status_code == 503 else None
+
+    detail = (await until(refused)).json()["detail"]
+    assert "'gone'" in detail
+    assert "authorize_net, second" in detail
+    rows = len(await stack.simulator.truth(login=shop.login))
+    assert (await shop.pay()).status_code == 503
+    assert len(await stack.simulator.truth(login=shop.login)) == rows
+
+
+async def test_a_payment_that_forgot_its_account_does_not_go_to_another_processor(
+    world: tuple[Stack, Bank], shop: Shop
+) -> None:
+    """So are payments of before accounts were remembered: all of them at Authorize.Net."""
+    stack, bank = world
+    held = await shop.paid(4000, capture="manual")
+    await moves_to_second(shop)
+    await stack.fetch(
+        "UPDATE payments SET login_id = NULL WHERE merchant_id = $1", shop.merchant_id
+    )
+    done = len(bank.done)
+    answer = await shop.capture(held["id"])
+    assert answer.status_code == 503, answer.text
+    assert len(bank.done) == done

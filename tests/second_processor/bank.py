@@ -1,0 +1,105 @@
+"""The other side: an HTTP server that keeps what it did by reference, and can lose a reply."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+SECRET = "second-secret"
+
+
+class Bank:
+    """What was done, by shop and reference, and what is left of each charge."""
+
+    def __init__(self) -> None:
+        self.done: dict[tuple[str, str], dict[str, Any]] = {}
+        self.charges: dict[str, dict[str, Any]] = {}
+        self.lose_next = False
+        self.url = ""
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What comes of one request; done once for each reference."""
+        if asked["secret"] != SECRET:
+            return {"result": "stranger", "code": "S1", "words": "The secret is wrong."}
+        shop, call = asked["shop"], asked["call"]
+        if call == "hello":
+            return {"result": "welcome"}
+        if call == "find":
+            return self.done.get((shop, asked["reference"]), {"result": "absent"})
+        if call == "newest":
+            return {"references": [name for owner, name in reversed(self.done) if owner == shop]}
+        if call == "pay":
+            reply = self._pay(asked)
+        else:
+            reply = self._change(call, self.charges.get(asked["transaction"]), asked)
+        self.done[shop, asked["reference"]] = reply
+        return reply
+
+    def _pay(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["number"] == "4000000000000002":
+            return {"result": "declined", "code": "D1", "words": "The card was declined."}
+        if asked["expires"] < "2026-01":
+            return {"result": "refused", "code": "R1", "words": "The card has expired."}
+        amount, taken = asked["amount"], asked["amount"] if asked["take"] else 0
+        transaction = f"b{len(self.charges) + 1}"
+        self.charges[transaction] = {
+            "held": amount,
+            "taken": taken,
+            "returned": 0,
+            "open": True,
+            "last4": asked["number"][-4:],
+        }
+        return self._approved(transaction, amount)
+
+    def _change(
+        self, call: str, charge: dict[str, Any] | None, asked: dict[str, Any]
+    ) -> dict[str, Any]:
+        transaction, amount = asked["transaction"], asked.get("amount")
+        match call, charge:
+            case "void", {"returned": 0}:
+                charge |= {"held": 0, "taken": 0, "open": False}
+            case "capture", {"open": True, "taken": 0} if amount <= charge["held"]:
+                charge["taken"] = amount
+            case "capture", {"open": True, "taken": taken} if taken == amount:
+                pass  # done before
+            case "refund", {"open": True} if amount <= charge["taken"] - charge["returned"]:
+                charge["returned"] += amount
+                return self._approved(f"{transaction}r{charge['returned']}", amount, transaction)
+            case _:
+                return {"result": "refused", "code": "R2", "words": f"No {call} is possible."}
+        return self._approved(transaction, amount)
+
+    def _approved(self, transaction: str, amount: int | None, of: str = "") -> dict[str, Any]:
+        last4 = self.charges[of or transaction]["last4"]
+        return {"result": "approved", "transaction": transaction, "amount": amount, "last4": last4}
+
+
+@contextmanager
+def serving(bank: Bank) -> Iterator[Bank]:
+    """The bank on a port of its own, at `bank.url`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            reply = json.dumps(bank.answer(asked)).encode()
+            if bank.lose_next and asked["call"] not in ("find", "newest", "hello"):
+                bank.lose_next = False
+                return  # the connection closes without a word
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is logged."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        bank.url = f"http://127.0.0.1:{server.server_port}/"
+        try:
+            yield bank
+        finally:
+            server.shutdown()
+            thread.join()
