@@ -13,42 +13,45 @@ def intents_kept(
     money: dict[Any, list[Money]],
     lost_window: tuple[float, float],
 ) -> list[str]:
-    """What a shop wants once happens once, and is what the shop was told. What it was told by a
-    primary that nobody followed any more does not count."""
-    begins, ends = lost_window
-    wrong = []
+    """What a shop wants once happens once, and is what the shop was told.
+
+    An answer in `lost_window` came from a primary that no standby followed. It does not count, and
+    neither does how often the shop got what it wanted: the failover may have lost the key that
+    such an answer refused, and a repeat under that key is then a new request.
+    """
     keys = {row["key"]: row for row in rows["idempotency_keys"]}
     operations = {row["id"]: row for row in rows["operations"]}
     late = {row["operation_id"] for row in rows["late_charges"]}
+    wrong = []
     for intent in intents:
         name = f"{intent.kind} {intent.number}"
-        done = [keys[each.key] for each in intent.attempts if each.key in keys]
-        if intent.kind == "buy":
-            kept = [
-                each
-                for row in done
-                for each in money.get(row["payment_id"], [])
-                if each.kept > 0 and not each.is_held
-            ]
-            if len(kept) > 1 + intent.impatient_keys:
-                wrong.append(f"{name} is charged {len(kept)} times, under {len(done)} keys")
-        for attempt in intent.attempts:
-            if any(begins <= each.told_at and each.asked_at <= ends for each in attempt.answers):
-                continue
+        counted = [each for each in intent.attempts if not _answered_in(each, lost_window)]
+        for attempt in counted:
             row = keys.get(attempt.key)
-            if row is None and begins < math.inf:
+            if row is None and lost_window[0] < math.inf:
                 continue  # lost, or what was lost concerns it
             operation = operations[row["operation_id"]] if row else None
             wrong += [f"{name}: {each}" for each in _told(attempt, operation)]
-        approved = [
-            operation
-            for row in done
-            if (operation := operations[row["operation_id"]])["state"] == "approved"
-            and operation["id"] not in late
-        ]
-        if intent.kind in ("refund", "capture", "void") and len(approved) > 1:
-            wrong.append(f"{name} was done {len(approved)} times")
+        if len(counted) < len(intent.attempts):
+            continue
+        done = [keys[each.key] for each in intent.attempts if each.key in keys]
+        if intent.kind == "buy":
+            charges = [each for row in done for each in money.get(row["payment_id"], [])]
+            kept = [each for each in charges if each.kept > 0 and not each.is_held]
+            if len(kept) > 1 + intent.impatient_keys:
+                wrong.append(f"{name} is charged {len(kept)} times, under {len(done)} keys")
+        else:
+            ids = {row["operation_id"] for row in done} - late
+            approved = [each for each in ids if operations[each]["state"] == "approved"]
+            if len(approved) > 1:
+                wrong.append(f"{name} was done {len(approved)} times")
     return wrong
+
+
+def _answered_in(attempt: Attempt, window: tuple[float, float]) -> bool:
+    """Did an answer under this key come, or its request leave, between these moments?"""
+    begins, ends = window
+    return any(begins <= each.told_at and each.asked_at <= ends for each in attempt.answers)
 
 
 def _told(attempt: Attempt, operation: Any) -> list[str]:
