@@ -1,43 +1,19 @@
-"""A simulator of the suite's own, and each client's scenarios run once against it."""
+"""A simulator of the suite's own, a process for each client, and a shop of each test's own."""
 
-import json
-import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from interop import environments
 from interop.environments import NODE_SDK, PY_AUTHORIZE, PYTHON_SDK, Client
-from simulator.merchant_client import Merchant, Process
+from interop.py_authorize_shop import PyAuthorizeShop
+from interop.sdk_shop import SdkShop
+from interop.shop import ClientProcess
+from simulator.merchant_client import Process
 
 SDKS = (PYTHON_SDK, NODE_SDK)
 CLIENTS = (*SDKS, PY_AUTHORIZE)
-EVERYBODY = (
-    "sale", "capture", "partial_capture", "void", "refunds", "decline", "duplicate", "held",
-    "echeck", "customers", "subscriptions", "reporting", "credentials",
-)  # fmt: skip
-ONLY_SDKS = ("nonce", "profile_of_a_sale", "hosted_page")
 RUN_TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one client learnt in its scenarios, and what the simulator knows to be true."""
-
-    client: Client
-    learnt: dict[str, dict[str, Any]] = field(repr=False)
-    merchants: dict[str, Merchant] = field(repr=False)
-
-    def facts(self, scenario: str) -> dict[str, Any]:
-        facts = self.learnt[scenario]
-        assert "failed" not in facts, f"{self.client.name}, {scenario}:\n{facts['failed']}"
-        return facts
-
-    def truth(self, scenario: str) -> list[dict[str, Any]]:
-        """The simulator's rows of this scenario's account, oldest first."""
-        return self.merchants[scenario].truth()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -57,73 +33,57 @@ def target() -> Iterator[Process]:
 
 
 @pytest.fixture(scope="session")
-def runs(target: Process, request: pytest.FixtureRequest) -> Callable[[Client], Run]:
-    """A client's run, done when it is first asked for. Skips where the client cannot run. What
-    went wrong is told to each test that asks, and not tried again: an installation that cannot
+def processes(request: pytest.FixtureRequest) -> Iterator[Callable[[Client], ClientProcess]]:
+    """A client's process, started when it is first asked for. Skips where the client cannot run.
+    What went wrong is told to each test that asks, and not tried again: an installation that cannot
     reach its index takes minutes to say so."""
-    done: dict[str, Run | Exception] = {}
+    started: dict[str, ClientProcess | Exception] = {}
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def say(text: str) -> None:
         with capture.global_and_fixture_disabled():
             print(f"\n{text}", flush=True)
 
-    def run(client: Client) -> Run:
-        if client.name not in done:
-            try:
-                done[client.name] = _drive(client, target, say)
-            except (
-                environments.Unavailable,
-                RuntimeError,
-                OSError,
-                subprocess.SubprocessError,
-            ) as error:
-                done[client.name] = error
-        found = done[client.name]
+    def start(client: Client) -> ClientProcess | Exception:
+        try:
+            environment = environments.ready(client, say)
+            return ClientProcess(client.name, client.command(client, environment))
+        except environments.FAILURES as error:
+            return error
+
+    def process(client: Client) -> ClientProcess:
+        if client.name not in started:
+            started[client.name] = start(client)
+        found = started[client.name]
         if isinstance(found, environments.Unavailable):
             pytest.skip(str(found))
         if isinstance(found, Exception):
             raise found
         return found
 
-    return run
+    yield process
+    for each in started.values():
+        if isinstance(each, ClientProcess):
+            each.stop()
 
 
 @pytest.fixture(params=CLIENTS, ids=lambda client: client.folder)
-def client(request: pytest.FixtureRequest, runs: Callable[[Client], Run]) -> Run:
-    """The run of each client in turn."""
-    return runs(request.param)
+def shop(
+    request: pytest.FixtureRequest, processes: Callable[[Client], ClientProcess], target: Process
+) -> SdkShop | PyAuthorizeShop:
+    """A new merchant with each client in turn."""
+    kind = PyAuthorizeShop if request.param is PY_AUTHORIZE else SdkShop
+    return kind(processes(request.param), target.merchant())
 
 
 @pytest.fixture(params=SDKS, ids=lambda client: client.folder)
-def sdk(request: pytest.FixtureRequest, runs: Callable[[Client], Run]) -> Run:
-    """The run of each official SDK: they have calls that Py-Authorize lacks."""
-    return runs(request.param)
+def sdk(
+    request: pytest.FixtureRequest, processes: Callable[[Client], ClientProcess], target: Process
+) -> SdkShop:
+    """The same with each official SDK: they have calls that Py-Authorize lacks."""
+    return SdkShop(processes(request.param), target.merchant())
 
 
 @pytest.fixture
-def py_authorize(runs: Callable[[Client], Run]) -> Run:
-    return runs(PY_AUTHORIZE)
-
-
-def _drive(client: Client, target: Process, say: Callable[[str], None]) -> Run:
-    """All scenarios in one process of the client's, each with an account of its own."""
-    environment = environments.ready(client, say)
-    scenarios = EVERYBODY + (ONLY_SDKS if client in SDKS else ())
-    merchants = {scenario: target.merchant() for scenario in scenarios}
-    if client is PY_AUTHORIZE:  # its own tests compare with what the sandbox told in 2014
-        for merchant in merchants.values():
-            merchant.settings(payment_kind_told=False)
-    orders = {
-        "url": target.url,
-        "accounts": {name: merchant.credentials for name, merchant in merchants.items()},
-    }
-    done = subprocess.run(
-        client.command(client, environment),
-        input=json.dumps(orders),
-        capture_output=True,
-        text=True,
-        timeout=RUN_TIMEOUT_S,
-    )
-    assert done.returncode == 0, f"{client.name}:\n{done.stderr[-4000:]}"
-    return Run(client, json.loads(done.stdout), merchants)
+def py_authorize(processes: Callable[[Client], ClientProcess], target: Process) -> PyAuthorizeShop:
+    return PyAuthorizeShop(processes(PY_AUTHORIZE), target.merchant())

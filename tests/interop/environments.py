@@ -30,7 +30,7 @@ FAILURES = (Unavailable, RuntimeError, OSError, subprocess.SubprocessError)
 
 @dataclass(frozen=True)
 class Client:
-    """One client nobody here wrote. `folder` holds its lock and its scenarios."""
+    """One client nobody here wrote. `folder` holds its lock and the program that calls it."""
 
     name: str
     folder: str
@@ -116,7 +116,7 @@ def _venv(client: Client, environment: Path) -> None:
 
 def _python_command(client: Client, environment: Path) -> list[str]:
     python = environment / "bin" / "python"
-    return [str(python), "-E", "-s", "-B", str(HERE / "drive.py"), client.folder]
+    return [str(python), "-E", "-s", "-B", str(HERE / "serve.py"), client.folder]
 
 
 # Node clients ------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def _npm(client: Client, environment: Path) -> None:
 
 
 def _node_command(client: Client, environment: Path) -> list[str]:
-    return ["node", str(client.path / "scenarios.js"), str(environment / "node_modules")]
+    return ["node", str(client.path / "client.js"), str(environment / "node_modules")]
 
 
 PYTHON_SDK = Client(

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from interop.conftest import Run
+from interop.py_authorize_shop import ADDRESS, BANK, PyAuthorizeShop
+from interop.sdk_shop import SdkShop, address, card, make, order, settings
+from interop.shop import answer, dig, many, outcome
 
-APPROVED = {"result": "Ok", "code": "I00001", "response_code": "1", "reason": "1"}
+Client = SdkShop | PyAuthorizeShop
+
 OK = {"result": "Ok", "code": "I00001"}
+APPROVED = {**OK, "response_code": "1", "reason": "1"}
 
 
 def refused(code: str) -> dict[str, str]:
@@ -32,21 +36,20 @@ def money(found: Any) -> Decimal:
 # Payments ----------------------------------------------------------------------------------------
 
 
-def test_a_sale_with_everything_is_approved_and_kept(client: Run) -> None:
-    facts = client.facts("sale")
-    assert_says(
-        facts["sale"], **APPROVED, avs="Y", cvv="M", account="XXXX1111", account_type="Visa"
-    )
-    assert len(facts["sale"]["auth_code"]) == 6
-    [row] = client.truth("sale")
-    assert (row["trans_id"], row["amount"]) == (facts["sale"]["trans_id"], "21.00")
-    details = facts["details"]
+def test_a_sale_with_everything_is_approved_and_kept(shop: Client) -> None:
+    sale = shop.sale_with_everything()
+    codes = {"avs_result_code": "Y", "cvv_result_code": "M"}
+    assert_says(sale, **APPROVED, **codes, account_number="XXXX1111", account_type="Visa")
+    assert len(sale["auth_code"]) == 6
+    [row] = shop.merchant.truth()
+    assert (row["trans_id"], row["amount"]) == (sale["trans_id"], "21.00")
+    details = shop.details(sale["trans_id"])
     assert_says(
         details,
         **OK,
         trans_id=row["trans_id"],
-        type="authCaptureTransaction",
-        status="capturedPendingSettlement",
+        transaction_type="authCaptureTransaction",
+        transaction_status="capturedPendingSettlement",
         invoice="sale-1",
         account="XXXX1111",
     )
@@ -54,335 +57,403 @@ def test_a_sale_with_everything_is_approved_and_kept(client: Run) -> None:
     assert money(details["auth_amount"]) == money(details["settle_amount"]) == Decimal("21.00")
 
 
-def test_the_reference_comes_back(sdk: Run) -> None:
-    for scenario, step in (("sale", "sale"), ("decline", "sale"), ("duplicate", "second")):
-        assert sdk.facts(scenario)[step]["ref_id"] == "ref-1"
+def test_the_reference_comes_back(sdk: SdkShop) -> None:
+    sale = sdk.charge("11.00", "once")
+    declined = sdk.charge("10.00", "decline-1", zip_code="46282")
+    duplicate = sdk.charge("11.00", "once")
+    assert [each["ref_id"] for each in (sale, declined, duplicate)] == ["ref-1"] * 3
 
 
-def test_the_purchase_order_is_found_again(sdk: Run) -> None:
-    assert sdk.facts("sale")["details"]["purchase_order"] == "PO-7"
+def test_the_purchase_order_is_found_again(sdk: SdkShop) -> None:
+    sale = sdk.sale_with_everything()
+    assert sdk.details(sale["trans_id"])["purchase_order"] == "PO-7"
 
 
-def test_a_capture_takes_the_money_once(client: Run) -> None:
-    facts = client.facts("capture")
-    assert_says(facts["authorization"], **APPROVED)
-    held = facts["authorization"]["trans_id"]
-    assert_says(facts["before"], status="authorizedPendingCapture", type="authOnlyTransaction")
-    assert_says(facts["capture"], **APPROVED, trans_id=held, ref_trans_id=held)
+def test_a_capture_takes_the_money_once(shop: Client) -> None:
+    authorization = shop.authorize("30.00", "capture-1")
+    assert_says(authorization, **APPROVED)
+    held = authorization["trans_id"]
+    status, kind = "authorizedPendingCapture", "authOnlyTransaction"
+    assert_says(shop.details(held), transaction_status=status, transaction_type=kind)
+    assert_says(shop.capture(held), **APPROVED, trans_id=held, ref_trans_id=held)
     # Nothing happens twice, and yet it looks like a success: integrators must read the 311.
-    assert_says(facts["again"], **{**APPROVED, "reason": "311"})
-    assert_says(facts["after"], status="capturedPendingSettlement")
-    assert [(row["type"], row["amount"]) for row in client.truth("capture")] == [
+    assert_says(shop.capture(held), **{**APPROVED, "reason": "311"})
+    assert_says(shop.details(held), transaction_status="capturedPendingSettlement")
+    assert [(row["type"], row["amount"]) for row in shop.merchant.truth()] == [
         ("authOnlyTransaction", "30.00"),
         ("priorAuthCaptureTransaction", "30.00"),
     ]
 
 
-def test_a_partial_capture_takes_what_it_says(client: Run) -> None:
-    facts = client.facts("partial_capture")
-    assert_says(facts["too_much"], **refused("47"))
-    assert_says(facts["capture"], **APPROVED, trans_id=facts["authorization"]["trans_id"])
-    assert money(facts["after"]["settle_amount"]) == Decimal("20.50")
-    assert money(facts["after"]["auth_amount"]) == Decimal("50.00")
-    assert [row["amount"] for row in client.truth("partial_capture")] == ["50.00", "20.50"]
+def test_a_partial_capture_takes_what_it_says(shop: Client) -> None:
+    held = shop.authorize("50.00", "partial-1")["trans_id"]
+    assert_says(shop.capture(held, "50.01"), **refused("47"))
+    assert_says(shop.capture(held, "20.50"), **APPROVED, trans_id=held)
+    after = shop.details(held)
+    assert money(after["settle_amount"]) == Decimal("20.50")
+    assert money(after["auth_amount"]) == Decimal("50.00")
+    assert [row["amount"] for row in shop.merchant.truth()] == ["50.00", "20.50"]
 
 
-def test_a_void_is_done_once_and_only_to_what_is_there(client: Run) -> None:
-    facts = client.facts("void")
-    assert_says(facts["void"], **APPROVED, trans_id=facts["sale"]["trans_id"])
-    assert_says(facts["again"], **{**APPROVED, "reason": "310"})
-    assert_says(facts["unknown"], **refused("16"))
-    assert_says(facts["after"], status="voided")
-    assert [row["type"] for row in client.truth("void")] == [
-        "authCaptureTransaction",
-        "voidTransaction",
-    ]
+def test_a_void_is_done_once_and_only_to_what_is_there(shop: Client) -> None:
+    sale = shop.charge("12.00", "void-1")["trans_id"]
+    assert_says(shop.void(sale), **APPROVED, trans_id=sale)
+    assert_says(shop.void(sale), **{**APPROVED, "reason": "310"})
+    assert_says(shop.void("1"), **refused("16"))
+    assert_says(shop.details(sale), transaction_status="voided")
+    types = [row["type"] for row in shop.merchant.truth()]
+    assert types == ["authCaptureTransaction", "voidTransaction"]
 
 
-def test_refunds_wait_for_settlement_and_stay_within_what_was_taken(client: Run) -> None:
-    facts = client.facts("refunds")
-    assert_says(facts["early"], **refused("54"))
-    assert_says(facts["refund"], **APPROVED, account="XXXX1111")
-    assert facts["refund"]["trans_id"] not in ("0", facts["sale"]["trans_id"])
-    assert_says(facts["too_much"], **refused("55"))
-    assert_says(facts["late_void"], **refused("327"))
-    assert_says(facts["original"], status="settledSuccessfully")
-    assert_says(facts["details"], status="refundPendingSettlement", type="refundTransaction")
-    given = [row for row in client.truth("refunds") if row["type"] == "refundTransaction"]
-    assert [row["amount"] for row in given] == ["15.00"]
+def test_refunds_wait_for_settlement_and_stay_within_what_was_taken(shop: Client) -> None:
+    sale = shop.charge("40.00", "refund-1")["trans_id"]
+    assert_says(shop.refund(sale, "10.00"), **refused("54"))
+    shop.merchant.process.control("/settle")
+    refund = shop.refund(sale, "15.00")
+    assert_says(refund, **APPROVED, account_number="XXXX1111")
+    assert refund["trans_id"] not in ("0", sale)
+    assert_says(shop.refund(sale, "25.01"), **refused("55"))
+    assert_says(shop.void(sale), **refused("327"))
+    assert_says(shop.details(sale), transaction_status="settledSuccessfully")
+    status, kind = "refundPendingSettlement", "refundTransaction"
+    details = shop.details(refund["trans_id"])
+    assert_says(details, transaction_status=status, transaction_type=kind)
+    given = [row["amount"] for row in shop.merchant.truth() if row["type"] == kind]
+    assert given == ["15.00"]
 
 
-def test_a_decline_is_an_answer_and_not_an_error(client: Run) -> None:
-    facts = client.facts("decline")
-    assert_says(facts["sale"], **OK, response_code="2", reason="2")
-    assert int(facts["sale"]["trans_id"]) > 0
-    assert_says(facts["details"], **OK, status="declined", invoice="decline-1")
+def test_a_decline_is_an_answer_and_not_an_error(shop: Client) -> None:
+    sale = shop.charge("10.00", "decline-1", zip_code="46282")
+    assert_says(sale, **OK, response_code="2", reason="2")
+    assert int(sale["trans_id"]) > 0
+    details = shop.details(sale["trans_id"])
+    assert_says(details, **OK, transaction_status="declined", invoice="decline-1")
 
 
-def test_the_same_order_sent_twice_is_charged_once(client: Run) -> None:
-    facts = client.facts("duplicate")
-    assert_says(facts["first"], **APPROVED)
-    assert_says(facts["second"], **refused("11"), trans_id="0")
-    assert len(client.truth("duplicate")) == 1
+def test_the_same_order_sent_twice_is_charged_once(shop: Client) -> None:
+    assert_says(shop.charge("11.00", "twice"), **APPROVED)
+    assert_says(shop.charge("11.00", "twice"), **refused("11"), trans_id="0")
+    assert len(shop.merchant.truth()) == 1
 
 
-def test_what_a_filter_holds_is_neither_approved_nor_declined(client: Run) -> None:
-    facts = client.facts("held")
-    assert_says(facts["one"], **OK, response_code="4", reason="253")
-    assert_says(facts["before"], status="FDSAuthorizedPendingReview")
+def test_what_a_filter_holds_is_neither_approved_nor_declined(shop: Client) -> None:
+    shop.merchant.settings(held_above="100.00")
+    held = shop.charge("150.00", "held-1")
+    assert_says(held, **OK, response_code="4", reason="253")
+    details = shop.details(held["trans_id"])
+    assert_says(details, transaction_status="FDSAuthorizedPendingReview")
 
 
-def test_a_merchant_decides_on_what_is_held(sdk: Run) -> None:
-    facts = sdk.facts("held")
-    [one, other] = (row["trans_id"] for row in sdk.truth("held")[:2])
-    assert sorted(facts["listed"]) == sorted((one, other))
-    assert_says(facts["approve"], **OK, response_code="1", trans_id=one)
-    assert_says(facts["decline"], result="Ok", trans_id=other)
-    assert facts["approved"]["status"] == "capturedPendingSettlement"
-    assert facts["declined"]["status"] in ("voided", "declined")
+def test_a_merchant_decides_on_what_is_held(sdk: SdkShop) -> None:
+    sdk.merchant.settings(held_above="100.00")
+    one = sdk.charge("150.00", "held-1")["trans_id"]
+    other = sdk.charge("160.00", "held-2")["trans_id"]
+    listed = [row["trans_id"] for row in sdk.unsettled(status="pendingApproval")["rows"]]
+    assert sorted(listed) == sorted((one, other))
+    assert_says(sdk.decide(one, "approve"), **OK, response_code="1", trans_id=one)
+    assert_says(sdk.decide(other, "decline"), result="Ok", trans_id=other)
+    assert sdk.details(one)["transaction_status"] == "capturedPendingSettlement"
+    assert sdk.details(other)["transaction_status"] in ("voided", "declined")
 
 
-def test_echecks_follow_the_sandbox_rules(client: Run) -> None:
-    facts = client.facts("echeck")
-    assert_says(facts["approved"], **APPROVED, account="XXXX8473", account_type="eCheck")
-    assert_says(facts["declined"], **OK, response_code="2")
-    assert_says(facts["bad_routing"], **refused("9"))
+def test_echecks_follow_the_sandbox_rules(shop: Client) -> None:
+    approved = shop.charge_bank("75.00", "echeck-1")
+    assert_says(approved, **APPROVED, account_number="XXXX8473", account_type="eCheck")
+    assert_says(shop.charge_bank("100.01", "echeck-2"), **OK, response_code="2")
+    assert_says(shop.charge_bank("75.00", "echeck-3", "121042883"), **refused("9"))
 
 
-def test_a_nonce_pays_once(sdk: Run) -> None:
-    facts = sdk.facts("nonce")
-    assert_says(facts["sale"], **APPROVED, account="XXXX1111")
-    assert_says(facts["again"], **error("E00114"), response_code=None)
-    assert len(sdk.truth("nonce")) == 1
+def test_a_nonce_pays_once(sdk: SdkShop) -> None:
+    payment = sdk.nonce()
+    sale = sdk.charge("14.00", "nonce-1", payment=payment)
+    assert_says(sale, **APPROVED, account_number="XXXX1111")
+    again = sdk.charge("15.00", "nonce-2", payment=payment)
+    assert_says(again, **error("E00114"), response_code=None)
+    assert len(sdk.merchant.truth()) == 1
 
 
 # Customer profiles -------------------------------------------------------------------------------
 
 
-def test_a_customer_is_kept_changed_and_removed(client: Run) -> None:
-    facts = client.facts("customers")
-    created = facts["create"]
+def test_a_customer_is_kept_changed_and_removed(shop: Client) -> None:
+    created = shop.create_customer()
+    customer = created["id"]
     assert_says(created, **OK)
     assert len(created["payments"]) == 1
-    assert facts["listed"] is True
+    assert customer in shop.customers()
     assert_says(
-        facts["profile"],
+        shop.customer(customer),
         **OK,
         email="tom@example.com",
         description="Tom & Jerry <Ltd>",
-        merchant_id="c-77",
+        merchant_customer_id="c-77",
         payments=1,
         addresses=0,
     )
-    assert_says(facts["update"], **OK)
-    assert_says(facts["updated"], email="jerry@example.com", description="One robot", payments=1)
-    assert_says(facts["delete_customer"], **deleted(client))
-    assert_says(facts["delete_customer_again"], **error("E00040"))
-    assert_says(facts["gone"], **error("E00040"))
+    changed = {"email": "jerry@example.com", "description": "One robot"}
+    assert_says(shop.update_customer(customer, **changed), **OK)
+    assert_says(shop.customer(customer), **changed, payments=1)
+    assert_says(shop.delete_customer(customer), **shop.DELETED)
+    assert_says(shop.delete_customer(customer), **error("E00040"))
+    assert_says(shop.customer(customer), **error("E00040"))
 
 
-def test_the_same_customer_twice_names_the_first(client: Run) -> None:
-    facts = client.facts("customers")
-    assert_says(
-        facts["duplicate"],
-        **error("E00039"),
-        text=f"A duplicate record with ID {facts['create']['customer']} already exists.",
-    )
+def test_the_same_customer_twice_names_the_first(shop: Client) -> None:
+    customer = shop.create_customer()["id"]
+    text = f"A duplicate record with ID {customer} already exists."
+    assert_says(shop.create_customer(), **error("E00039"), text=text)
 
 
-def test_payment_profiles_are_masked_and_keep_their_card(client: Run) -> None:
-    facts = client.facts("customers")
-    assert_says(facts["add_payment"], **OK)
-    assert_says(facts["same_payment"], **error("E00039"))
-    assert_says(facts["payment"], **OK, card="XXXX0015", expiry="XXXX", city="Bellevue")
-    assert_says(facts["update_payment"], **OK)
-    assert_says(facts["updated_payment"], **OK, card="XXXX0015", expiry="XXXX", city="Renton")
-    assert_says(facts["validate"], **OK)
-    assert_says(facts["delete_payment"], **deleted(client))
-    assert_says(facts["delete_payment_again"], **error("E00040"))
+def test_payment_profiles_are_masked_and_keep_their_card(shop: Client) -> None:
+    customer = shop.create_customer()["id"]
+    added = shop.add_payment(customer)
+    ids = (customer, added["id"])
+    masked = {**OK, "card_number": "XXXX0015", "expiration_date": "XXXX"}
+    assert_says(added, **OK)
+    assert_says(shop.add_payment(customer), **error("E00039"))
+    assert_says(shop.payment(*ids), **masked, city="Bellevue")
+    assert_says(shop.update_payment(*ids, "Renton"), **OK)
+    assert_says(shop.payment(*ids), **masked, city="Renton")
+    assert_says(shop.validate(*ids), **OK)
+    assert_says(shop.delete_payment(*ids), **shop.DELETED)
+    assert_says(shop.delete_payment(*ids), **error("E00040"))
 
 
-def test_a_validation_speaks_the_old_delimited_language(sdk: Run) -> None:
-    facts = sdk.facts("customers")
-    tested = facts["direct_response"].replace('"', "").split(",")
+def test_a_validation_speaks_the_old_delimited_language(sdk: SdkShop) -> None:
+    customer = sdk.create_customer()["id"]
+    added = sdk.add_payment(customer)
+    tested = added["direct"].replace('"', "").split(",")
     assert tested[:3] == ["1", "1", "1"]
     assert tested[3].startswith("(TESTMODE)")
-    live = facts["validate"]["direct"].replace('"', "").split(",")
+    live = sdk.validate(customer, added["id"])["direct"].replace('"', "").split(",")
     assert live[:4] == ["1", "1", "1", "This transaction has been approved."]
     assert live[50:52] == ["XXXX0015", "MasterCard"]
     assert len(live) >= 68
 
 
-def test_shipping_addresses_come_and_go(client: Run) -> None:
-    facts = client.facts("customers")
-    assert_says(facts["add_address"], **OK)
-    assert_says(facts["address"], **OK, city="Bellevue")
-    assert_says(facts["update_address"], **OK)
-    assert_says(facts["updated_address"], **OK, city="Tacoma")
-    assert facts["full"]["addresses"] == 1
-    assert_says(facts["delete_address"], **deleted(client))
-    assert_says(facts["delete_address_again"], **error("E00040"))
+def test_shipping_addresses_come_and_go(shop: Client) -> None:
+    customer = shop.create_customer()["id"]
+    added = shop.add_address(customer)
+    ids = (customer, added["id"])
+    assert_says(added, **OK)
+    assert_says(shop.address(*ids), **OK, city="Bellevue")
+    assert_says(shop.update_address(*ids, "Tacoma"), **OK)
+    assert_says(shop.address(*ids), **OK, city="Tacoma")
+    assert shop.customer(customer)["addresses"] == 1
+    assert_says(shop.delete_address(*ids), **shop.DELETED)
+    assert_says(shop.delete_address(*ids), **error("E00040"))
 
 
-def test_a_customer_is_charged_without_the_card_being_sent_again(client: Run) -> None:
-    facts = client.facts("customers")
-    assert_says(facts["charge"], **APPROVED, account="XXXX0015", account_type="MasterCard")
-    assert_says(facts["charge_details"], status="capturedPendingSettlement", invoice="customer-1")
-    assert_says(facts["charge_nobody"], **error("E00040"), response_code=None)
-    charged = [row for row in client.truth("customers") if row["invoice_number"] == "customer-1"]
-    assert [row["amount"] for row in charged] == ["17.00"]
+def test_a_customer_is_charged_without_the_card_being_sent_again(shop: Client) -> None:
+    customer = shop.create_customer()["id"]
+    payment = shop.add_payment(customer)["id"]
+    charge = shop.charge_customer(customer, payment)
+    assert_says(charge, **APPROVED, account_number="XXXX0015", account_type="MasterCard")
+    details = shop.details(charge["trans_id"])
+    status = "capturedPendingSettlement"
+    assert_says(details, transaction_status=status, invoice="customer-1")
+    assert_says(shop.charge_customer("1", payment), **error("E00040"), response_code=None)
+    assert [(row["invoice_number"], row["amount"]) for row in shop.merchant.truth()] == [
+        ("customer-1", "17.00")
+    ]
 
 
-def test_what_a_customer_paid_is_listed(sdk: Run) -> None:
-    facts = sdk.facts("customers")
-    assert facts["paid"] == [facts["charge"]["trans_id"]]
+def test_what_a_customer_paid_is_listed(sdk: SdkShop) -> None:
+    customer = sdk.create_customer()["id"]
+    charge = sdk.charge_customer(customer, sdk.add_payment(customer)["id"])
+    reply = sdk.send("getTransactionListForCustomer", customerProfileId=customer)
+    [paid] = many(dig(reply, "transactions", "transaction"))
+    assert paid["trans_id"] == charge["trans_id"]
 
 
-def test_a_sale_can_leave_a_customer_behind(sdk: Run) -> None:
-    facts = sdk.facts("profile_of_a_sale")
-    assert_says(facts["sale"], **APPROVED)
-    assert_says(facts["kept"], **OK)
-    assert len(facts["payments"]) == 1
-    assert facts["email"] == "kept@example.com"
-    assert_says(facts["later"], **OK)
-
-
-def deleted(client: Run) -> dict[str, str]:
-    """Py-Authorize gives nothing back from most deletions that went well."""
-    return {} if client.client.folder == "py_authorize" else OK
+def test_a_sale_can_leave_a_customer_behind(sdk: SdkShop) -> None:
+    sold = make(
+        "transactionRequestType",
+        transactionType="authCaptureTransaction",
+        amount="16.00",
+        payment=card(code="900"),
+        profile=make("customerProfilePaymentType", createProfile=True),
+        order=order("kept-1"),
+        customer=make("customerDataType", id="c-9", email="kept@example.com"),
+        billTo=address(),
+    )
+    sale = sdk.send("createTransaction", transactionRequest=sold)
+    assert_says(outcome(sale), **APPROVED)
+    kept = sale["profile_response"]
+    assert_says(answer(kept), **OK)
+    assert len(many(dig(kept, "customer_payment_profile_id_list", "numeric_string"))) == 1
+    assert_says(sdk.customer(kept["customer_profile_id"]), email="kept@example.com")
+    later = make("customerProfileBaseType", email="later@example.com")
+    source = sdk.charge("19.00", "kept-2")["trans_id"]
+    made = sdk.send("createCustomerProfileFromTransaction", transId=source, customer=later)
+    assert_says(answer(made), **OK)
 
 
 # Subscriptions -----------------------------------------------------------------------------------
 
 
-def test_a_subscription_lives_until_it_is_cancelled(client: Run) -> None:
-    facts = client.facts("subscriptions")
-    subscription = facts["create"]["subscription"]
-    assert_says(facts["create"], **OK)
-    assert_says(facts["status"], **OK, status="active")
-    assert_says(facts["update"], **OK)
-    assert facts["active"] == [subscription]
-    assert_says(facts["cancel"], **OK)
-    assert_says(facts["cancel_again"], result="Ok", code="I00002")
-    assert_says(facts["cancelled"], **OK, status="canceled")
-    assert facts["inactive"] == [subscription]
-    assert_says(facts["late_update"], **error("E00037"))
-    assert_says(facts["unknown"], **error("E00035"))
+def test_a_subscription_lives_until_it_is_cancelled(shop: Client) -> None:
+    created = shop.subscribe()
+    subscription = created["id"]
+    assert_says(created, **OK)
+    assert_says(shop.subscription_status(subscription), **OK, status="active")
+    assert_says(shop.reprice(subscription, "31.50"), **OK)
+    assert shop.subscriptions("subscriptionActive") == [subscription]
+    assert_says(shop.cancel(subscription), **OK)
+    assert_says(shop.cancel(subscription), result="Ok", code="I00002")
+    assert_says(shop.subscription_status(subscription), **OK, status="canceled")
+    assert shop.subscriptions("subscriptionInactive") == [subscription]
+    assert_says(shop.reprice(subscription, "32.50"), **error("E00037"))
+    assert_says(shop.subscription_status("1"), **error("E00035"))
 
 
-def test_the_same_subscription_twice_names_the_first(client: Run) -> None:
-    facts = client.facts("subscriptions")
-    assert_says(facts["duplicate"], **error("E00012"))
-    assert facts["create"]["subscription"] in facts["duplicate"]["text"]
+def test_the_same_subscription_twice_names_the_first(shop: Client) -> None:
+    subscription = shop.subscribe()["id"]
+    duplicate = shop.subscribe()
+    assert_says(duplicate, **error("E00012"))
+    assert subscription in duplicate["text"]
 
 
-def test_a_subscription_is_read_back(sdk: Run) -> None:
-    found = sdk.facts("subscriptions")["get"]
-    assert_says(found, **OK, name="Robot plan", status="active", unit="months")
+def test_a_subscription_is_read_back(sdk: SdkShop) -> None:
+    subscription = sdk.subscribe()["id"]
+    sdk.reprice(subscription, "31.50")
+    reply = sdk.send("ARBGetSubscription", subscriptionId=subscription)
+    assert_says(answer(reply), **OK)
+    found = reply["subscription"]
+    assert_says(found, name="Robot plan", status="active")
+    assert dig(found, "payment_schedule", "interval", "unit") == "months"
     assert money(found["amount"]) == Decimal("31.50")
 
 
 # Reporting and the account -----------------------------------------------------------------------
 
 
-def test_settlement_is_found_in_the_reports(client: Run) -> None:
-    facts = client.facts("reporting")
-    first, second = facts["sales"]
-    by_id = {row["trans_id"]: row for row in facts["unsettled"]}
+def test_settlement_is_found_in_the_reports(shop: Client) -> None:
+    assert_says(shop.unsettled(), result="Ok", code="I00004", rows=[])
+    first = shop.charge("10.00", "report-1")["trans_id"]
+    second = shop.charge("20.25", "report-2")["trans_id"]
+    by_id = {row["trans_id"]: row for row in shop.unsettled()["rows"]}
     assert set(by_id) == {first, second}
-    assert_says(by_id[second], status="capturedPendingSettlement", invoice="report-2")
-    assert money(by_id[second]["amount"]) == Decimal("20.25")
-    [left] = facts["after"]
-    assert_says(left, trans_id=facts["refund"], status="refundPendingSettlement")
-    assert (facts["batches"], facts["batch_state"]) == (1, "settledSuccessfully")
-    assert {row["trans_id"]: row["status"] for row in facts["in_batch"]} == {
+    status = "capturedPendingSettlement"
+    assert_says(by_id[second], transaction_status=status, invoice_number="report-2")
+    assert money(by_id[second]["settle_amount"]) == Decimal("20.25")
+    shop.merchant.process.control("/settle")
+    refund = shop.refund(first, "4.00")["trans_id"]
+    [left] = shop.unsettled()["rows"]
+    assert_says(left, trans_id=refund, transaction_status="refundPendingSettlement")
+    [batch] = shop.batches()
+    assert batch["settlement_state"] == "settledSuccessfully"
+    rows = shop.in_batch(batch["batch_id"])
+    assert {row["trans_id"]: row["transaction_status"] for row in rows} == {
         first: "settledSuccessfully",
         second: "settledSuccessfully",
     }
-    assert (int(facts["charges"]), money(facts["charged"])) == (2, Decimal("30.25"))
-    assert_says(facts["nothing"], result="Ok", code="I00004", rows=[])
-    assert_says(facts["unknown"], **error("E00040"))
+    counted = shop.statistics(batch["batch_id"])
+    assert int(counted["charge_count"]) == 2
+    assert money(counted["charge_amount"]) == Decimal("30.25")
+    assert_says(shop.details("1"), **error("E00040"))
 
 
-def test_a_merchant_reads_its_own_account(sdk: Run) -> None:
-    merchant = sdk.facts("reporting")["merchant"]
-    assert_says(merchant, **OK, currencies=["USD"])
-    assert merchant["name"]
-    assert merchant["key"]
+def test_a_merchant_reads_its_own_account(sdk: SdkShop) -> None:
+    merchant = sdk.send("getMerchantDetails")
+    assert_says(answer(merchant), **OK)
+    assert many(dig(merchant, "currencies", "currency")) == ["USD"]
+    assert merchant["merchant_name"]
+    assert merchant["public_client_key"]
 
 
-def test_hosted_pages_get_a_token(sdk: Run) -> None:
-    for page in sdk.facts("hosted_page").values():
-        assert_says(page, **OK)
+def test_hosted_pages_get_a_token(sdk: SdkShop) -> None:
+    kind = "authCaptureTransaction"
+    options = '{"showReceipt": true, "url": "https://shop.example/done"}'
+    payment = sdk.send(
+        "getHostedPaymentPage",
+        transactionRequest=make("transactionRequestType", transactionType=kind, amount="99.00"),
+        hostedPaymentSettings=settings(hostedPaymentReturnOptions=options),
+    )
+    profile = sdk.send(
+        "getHostedProfilePage",
+        customerProfileId=sdk.create_customer()["id"],
+        hostedProfileSettings=settings(hostedProfileReturnUrl="https://shop.example/account"),
+    )
+    for page in (payment, profile):
+        assert_says(answer(page), **OK)
         assert len(page["token"]) > 20
 
 
-def test_wrong_credentials_open_nothing(client: Run) -> None:
-    facts = client.facts("credentials")
-    assert_says(facts["wrong"], **error("E00007"))
-    assert_says(facts["charge"], **error("E00007"), response_code=None)
-    assert client.truth("credentials") == []
+def test_wrong_credentials_open_nothing(shop: Client) -> None:
+    shop.key = "not-the-key"
+    assert_says(shop.authenticate(), **error("E00007"))
+    assert_says(shop.charge("10.00", "key-1"), **error("E00007"), response_code=None)
+    assert shop.merchant.truth() == []
 
 
-def test_right_credentials_are_told_so(sdk: Run) -> None:
-    assert_says(sdk.facts("credentials")["good"], **OK)
+def test_right_credentials_are_told_so(sdk: SdkShop) -> None:
+    assert_says(sdk.authenticate(), **OK)
 
 
 # What only Py-Authorize does ---------------------------------------------------------------------
 
 
-def test_py_authorize_raises_for_whatever_was_not_approved(py_authorize: Run) -> None:
-    raised = {
-        (scenario, step): py_authorize.facts(scenario)[step]["raised"]
-        for scenario, step in (
-            ("sale", "sale"),
-            ("decline", "sale"),
-            ("duplicate", "second"),
-            ("capture", "again"),
-            ("held", "one"),
-            ("credentials", "wrong"),
-        )
-    }
-    assert list(raised.values()) == [None, "2", "11", None, None, "E00007"]
+def test_py_authorize_raises_for_whatever_was_not_approved(py_authorize: PyAuthorizeShop) -> None:
+    shop = py_authorize
+    shop.merchant.settings(held_above="100.00")
+    sale = shop.charge("10.00", "once")
+    declined = shop.charge("11.00", "declined", zip_code="46282")
+    duplicate = shop.charge("10.00", "once")
+    held = shop.charge("150.00", "held")
+    authorization = shop.authorize("30.00", "capture")["trans_id"]
+    captures = [shop.capture(authorization) for _ in range(2)]
+    shop.key = "not-the-key"
+    replies = (sale, declined, duplicate, *captures, held, shop.authenticate())
+    raised = [each["raised"] for each in replies]
+    assert raised == [None, "2", "11", None, None, None, "E00007"]
 
 
-def test_py_authorize_compares_what_it_reads_with_what_it_sent(py_authorize: Run) -> None:
+def test_py_authorize_compares_what_it_reads_with_what_it_sent(
+    py_authorize: PyAuthorizeShop,
+) -> None:
     """Its own suite asserts equality: an element more than was stored would fail there."""
-    facts = py_authorize.facts("customers")
-    assert facts["payment"]["payment"] == {
-        "credit_card": {"card_number": "XXXX0015", "expiration_date": "XXXX"}
-    }
-    assert facts["payment"]["billing"] == {
-        "first_name": "Ada",
-        "last_name": "Lovelace",
-        "address": "12 Main Street",
-        "city": "Bellevue",
-        "state": "WA",
-        "zip": "98004",
-        "country": "US",
-    }
-    assert_says(facts["bank"], **OK)
-    assert facts["bank"]["payment"] == {
+    shop = py_authorize
+    customer = shop.create_customer()["id"]
+    kept = shop.payment(customer, shop.add_payment(customer)["id"])["profile"]
+    masked = {"card_number": "XXXX0015", "expiration_date": "XXXX"}
+    assert kept["payment"] == {"credit_card": masked}
+    assert kept["bill_to"] == ADDRESS
+    added = shop.send("BankAccount.create", customer, {**BANK, "account_type": "savings"})
+    assert_says(answer(added), **OK)
+    found = shop.send("BankAccount.details", customer, added["payment_id"])
+    assert found["payment_profile"]["payment"]["bank_account"] == {
+        **BANK,
         "account_type": "savings",
         "routing_number": "XXXX1627",
         "account_number": "XXXX8473",
-        "name_on_account": "Ada Lovelace",
-        "echeck_type": "WEB",
     }
 
 
-def test_a_mask_of_another_card_changes_nothing(py_authorize: Run) -> None:
-    assert py_authorize.facts("customers")["wrong_mask"]["result"] == "Error"
+def test_a_mask_of_another_card_changes_nothing(py_authorize: PyAuthorizeShop) -> None:
+    customer = py_authorize.create_customer()["id"]
+    payment = py_authorize.add_payment(customer)["id"]
+    refused = py_authorize.update_payment(customer, payment, "Renton", mask="1111")
+    assert_says(refused, result="Error")
 
 
-def test_a_customer_is_made_from_a_transaction_and_credited(py_authorize: Run) -> None:
-    facts = py_authorize.facts("customers")
-    assert_says(facts["from_transaction"], **OK, email="from@example.com")
-    assert_says(facts["credit"], **APPROVED)
+def test_a_customer_is_made_from_a_transaction_and_credited(
+    py_authorize: PyAuthorizeShop,
+) -> None:
+    shop = py_authorize
+    source = shop.charge("18.00", "customer-2", email="from@example.com")["trans_id"]
+    made = shop.send("Customer.from_transaction", source)
+    assert_says(answer(made), **OK)
+    customer = made["customer_id"]
+    assert_says(shop.customer(customer), email="from@example.com")
+    payment = shop.add_payment(customer)["id"]
+    assert_says(shop.charge_customer(customer, payment, "credit"), **APPROVED)
 
 
-def test_a_report_over_a_senseless_span_is_refused(py_authorize: Run) -> None:
-    facts = py_authorize.facts("reporting")
-    assert facts["half_a_span"]["result"] == "Error"
-    assert_says(facts["no_number"], **error("E00003"))
-    assert_says(facts["old_span"], result="Ok", code="I00004")
+def test_a_report_over_a_senseless_span_is_refused(py_authorize: PyAuthorizeShop) -> None:
+    half = py_authorize.send("Batch.list", {"start": "2026-01-01"})
+    assert_says(answer(half), result="Error")
+    no_number = py_authorize.send("Transaction.list", "Bad batch ID")
+    assert_says(answer(no_number), **error("E00003"))
+    long_ago = py_authorize.send("Batch.list", {"start": "2012-05-01", "end": "2012-05-31"})
+    assert_says(answer(long_ago), result="Ok", code="I00004")

@@ -1,0 +1,28 @@
+"""Runs one Python client in its own interpreter, which has that client and no pytest.
+
+    python serve.py python_sdk
+
+Each line of standard input is the JSON of one call; the line that answers it has what the client
+made of the reply, or how it failed.
+"""
+
+import contextlib
+import importlib
+import json
+import sys
+import traceback
+
+
+def main():
+    client = importlib.import_module(f"{sys.argv[1]}.client")
+    for line in sys.stdin:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # a client may print
+                said = {"reply": client.call(**json.loads(line))}
+        except Exception:
+            said = {"failed": traceback.format_exc()}
+        print(json.dumps(said, default=str), flush=True)
+
+
+if __name__ == "__main__":
+    main()
