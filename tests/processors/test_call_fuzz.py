@@ -11,17 +11,15 @@ from hypothesis import strategies as st
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     Approved,
-    CaptureRequest,
     Declined,
     Finding,
     HeldForReview,
     Outcome,
     Rejected,
-    ReviewRequest,
     Unknown,
 )
 
-from .example_requests import inquiry, payment, soon
+from .example_requests import capture, inquiry, payment, review, soon
 from .player import LOST, Player, playing
 from .test_messages import REFERENCE
 from .test_reply_fuzz import BOM, REFUND, places
@@ -114,16 +112,11 @@ async def test_money_is_returned_at_most_once_whatever_arrives(
 async def test_a_payment_is_never_said_to_be_refused_while_its_money_is_held(
     processor: AuthorizeNet,
     played: list[tuple[str, Callable[[bytes], bytes]]],
-    capture: bool,
+    captures: bool,
 ) -> None:
     player = SpoiltPlayer(played)
     async with playing(player, whole=False) as account:
-        request = payment(
-            account,
-            reference=REFERENCE,
-            amount_minor=1250,
-            capture=capture,
-        )
+        request = payment(account, reference=REFERENCE, amount_minor=1250, capture=captures)
         outcome = await processor.authorize(request, soon())
     assert isinstance(outcome, get_args(Outcome))
     first, *rest = played
@@ -151,12 +144,7 @@ async def test_a_decision_is_never_reported_that_was_not_carried_out(
 ) -> None:
     player = SpoiltPlayer(played)
     async with playing(player, whole=False) as account:
-        request = ReviewRequest(
-            account=account,
-            reference=REFERENCE,
-            transaction_id="60198282518",
-            approve=approve,
-        )
+        request = review(account, "60198282518", approve, reference=REFERENCE)
         outcome = await processor.review(request, soon())
     assert isinstance(outcome, get_args(Outcome))
     name = played[0][0]
@@ -177,13 +165,7 @@ async def test_a_capture_is_approved_only_for_its_own_amount(
 ) -> None:
     player = SpoiltPlayer(played)
     async with playing(player, whole=False) as account:
-        request = CaptureRequest(
-            account=account,
-            reference=REFERENCE,
-            transaction_id="60198282518",
-            amount_minor=1250,
-            currency="USD",
-        )
+        request = capture(account, "60198282518", reference=REFERENCE, amount_minor=1250)
         outcome = await processor.capture(request, soon())
     assert isinstance(outcome, get_args(Outcome))
     if isinstance(outcome, Approved):

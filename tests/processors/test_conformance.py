@@ -27,7 +27,6 @@ from easypay.processors.base import (
     Address,
     Approved,
     BankAccount,
-    CaptureRequest,
     Card,
     Deadline,
     Declined,
@@ -38,15 +37,14 @@ from easypay.processors.base import (
     Outcome,
     RefundRequest,
     Rejected,
-    ReviewRequest,
     StoredCredential,
     StoredMethod,
-    VoidRequest,
 )
 from easypay.settings import SANDBOX_URL
 
 from .conftest import Wire
-from .example_requests import VISA, authorize_net_account, inquiry, payment
+from .example_requests import VISA, capture, inquiry, payment, refund, review, void
+from .outcomes import Kind, expect, expect_found
 from .player import Player, playing
 
 LISTS = ("nothing", "nothing", "no_batches")
@@ -140,16 +138,26 @@ class Merchant:
             payment_profile_id=made["customerPaymentProfileIdList"][0],
         )
 
+    async def capture(self, held: Approved, amount_minor: int, **over: Any) -> Outcome:
+        parent = held.transaction_id
+        request = capture(self.account, parent, amount_minor=amount_minor, **over)
+        return await self.processor.capture(request, self.deadline())
+
+    async def void(self, held: Approved, **over: Any) -> Outcome:
+        request = void(self.account, held.transaction_id, **over)
+        return await self.processor.void(request, self.deadline())
+
     def refund(self, sale: Approved, amount_minor: int, **over: Any) -> RefundRequest:
-        fields: dict[str, Any] = {
-            "account": self.account,
-            "reference": reference(new_id()),
-            "transaction_id": sale.transaction_id,
-            "amount_minor": amount_minor,
-            "currency": "USD",
-            "card_last4": sale.card_last4,
-        }
-        return RefundRequest(**{**fields, **over})
+        fields = {"amount_minor": amount_minor, "card_last4": sale.card_last4, **over}
+        return refund(self.account, sale.transaction_id, **fields)
+
+    async def refund_or_void(self, request: RefundRequest) -> Outcome:
+        return await self.processor.refund_or_void(request, self.deadline())
+
+    async def find(self, kind: type[Kind], request: RefundRequest) -> Kind:
+        """The outcome that an inquiry finds for this refund."""
+        told = request.reference, request.amount_minor, request.transaction_id
+        return expect_found(kind, await self.ask("refund", *told, request.captured_minor))
 
     async def ask(
         self,
@@ -231,89 +239,44 @@ def amount() -> int:
 @plays("approved", "nothing", "listed", "details_captured")
 async def test_a_sale_is_approved_and_found_by_its_reference(merchant: Merchant) -> None:
     name, total = reference(new_id()), amount()
-    outcome = await merchant.pay(total, reference=name)
-    assert isinstance(outcome, Approved), outcome
+    outcome = expect(Approved, await merchant.pay(total, reference=name))
     assert (outcome.card_brand, outcome.card_last4, outcome.code) == ("visa", "1111", "1")
     assert outcome.avs_result == "Y"
-    finding = await merchant.ask("sale", name, total)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
-    assert finding.outcome.transaction_id == outcome.transaction_id
-    assert finding.outcome.amount_minor == total
+    seen = expect_found(Approved, await merchant.ask("sale", name, total))
+    assert seen.transaction_id == outcome.transaction_id
+    assert seen.amount_minor == total
 
 
 @plays("approved", "changed", "details_captured", "changed", "details_voided")
 async def test_an_authorization_is_captured_in_part_then_voided(merchant: Merchant) -> None:
-    held = await merchant.pay(
-        50_00, capture=False, details=PaymentDetails(description=str(amount()))
-    )
-    assert isinstance(held, Approved), held
+    own = PaymentDetails(description=str(amount()))
+    held = expect(Approved, await merchant.pay(50_00, capture=False, details=own))
     parent, name = held.transaction_id, reference(new_id())
-    captured = await merchant.processor.capture(
-        CaptureRequest(
-            account=merchant.account,
-            reference=name,
-            transaction_id=parent,
-            amount_minor=20_00,
-            currency="USD",
-        ),
-        merchant.deadline(),
-    )
-    assert isinstance(captured, Approved), captured
-    finding = await merchant.ask("capture", name, 20_00, parent)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
-
+    expect(Approved, await merchant.capture(held, 20_00, reference=name))
+    expect_found(Approved, await merchant.ask("capture", name, 20_00, parent))
     name = reference(new_id())
-    void = VoidRequest(account=merchant.account, reference=name, transaction_id=parent)
-    assert isinstance(await merchant.processor.void(void, merchant.deadline()), Approved)
-    finding = await merchant.ask("void", name, 0, parent)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
+    expect(Approved, await merchant.void(held, reference=name))
+    expect_found(Approved, await merchant.ask("void", name, 0, parent))
 
 
 @plays("approved", "refused_47")
 async def test_capturing_more_than_was_authorized_is_rejected(merchant: Merchant) -> None:
-    held = await merchant.pay(amount(), capture=False)
-    assert isinstance(held, Approved), held
-    outcome = await merchant.processor.capture(
-        CaptureRequest(
-            account=merchant.account,
-            reference=reference(new_id()),
-            transaction_id=held.transaction_id,
-            amount_minor=900_00,
-            currency="USD",
-        ),
-        merchant.deadline(),
-    )
-    assert isinstance(outcome, Rejected), outcome
-    assert outcome.code == "47"
+    held = expect(Approved, await merchant.pay(amount(), capture=False))
+    assert expect(Rejected, await merchant.capture(held, 900_00)).code == "47"
 
 
 @plays("approved", "refused_54")
 async def test_refunding_what_has_not_settled_is_rejected(merchant: Merchant) -> None:
     total = amount()
-    sale = await merchant.pay(total)
-    assert isinstance(sale, Approved), sale
-    outcome = await merchant.processor.refund(
-        RefundRequest(
-            account=merchant.account,
-            reference=reference(new_id()),
-            transaction_id=sale.transaction_id,
-            amount_minor=total,
-            currency="USD",
-            card_last4="1111",
-        ),
-        merchant.deadline(),
-    )
-    assert isinstance(outcome, Rejected), outcome
-    assert outcome.decline_code == "not_refundable"
+    request = merchant.refund(expect(Approved, await merchant.pay(total)), total)
+    outcome = await merchant.processor.refund(request, merchant.deadline())
+    assert expect(Rejected, outcome).decline_code == "not_refundable"
 
 
 @plays("declined")
 async def test_a_decline(merchant: Merchant) -> None:
-    outcome = await merchant.pay(amount(), billing_address=Address(postal_code="46282"))
-    assert isinstance(outcome, Declined), outcome
+    nobody = Address(postal_code="46282")
+    outcome = expect(Declined, await merchant.pay(amount(), billing_address=nobody))
     assert (outcome.code, outcome.decline_code) == ("2", "generic_decline")
 
 
@@ -339,8 +302,7 @@ USED_NONCE = "eyJ0b2tlbiI6IjAiLCJ2IjoiMS4xIn0="
 async def test_what_can_not_be_taken_is_rejected(
     merchant: Merchant, method: Card | AcceptToken, code: str, word: str | None
 ) -> None:
-    outcome = await merchant.pay(amount(), method=method)
-    assert isinstance(outcome, Rejected), outcome
+    outcome = expect(Rejected, await merchant.pay(amount(), method=method))
     assert outcome.code == code
     assert word is None or outcome.decline_code == word
     assert VISA not in repr(outcome)
@@ -349,9 +311,8 @@ async def test_what_can_not_be_taken_is_rejected(
 
 @plays("refused_login")
 async def test_wrong_credentials_leave_the_operation_as_one_never_sent(merchant: Merchant) -> None:
-    wrong = authorize_net_account(merchant.account.url, "nobody", "nothing")
-    outcome = await merchant.pay(amount(), account=wrong)
-    assert isinstance(outcome, NotSent), outcome
+    wrong = Account(url=merchant.account.url, login_id="nobody", transaction_key="nothing")
+    outcome = expect(NotSent, await merchant.pay(amount(), account=wrong))
     assert outcome.account_refusal is not None
     assert outcome.account_refusal.code == "E00007"
 
@@ -375,61 +336,44 @@ BANK = BankAccount(
 @plays("approved_bank", "nothing", "listed", "details_bank")
 async def test_a_bank_account_is_debited_and_found(merchant: Merchant) -> None:
     name, total = reference(new_id()), random.randrange(1_00, 99_00)
-    outcome = await merchant.pay(total, reference=name, method=BANK)
-    assert isinstance(outcome, Approved), outcome
+    outcome = expect(Approved, await merchant.pay(total, reference=name, method=BANK))
     assert (outcome.card_brand, outcome.card_last4) == (None, "6789")
     assert outcome.avs == "not_applicable"
-    finding = await merchant.ask("sale", name, total)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
-    assert finding.outcome.card_last4 == "6789"
+    seen = expect_found(Approved, await merchant.ask("sale", name, total))
+    assert seen.card_last4 == "6789"
 
 
 @plays("refused_9")
 async def test_a_bank_account_of_no_bank_is_rejected(merchant: Merchant) -> None:
     nowhere = msgspec.structs.replace(BANK, routing_number="121042883")
-    outcome = await merchant.pay(amount(), method=nowhere)
-    assert isinstance(outcome, Rejected), outcome
+    outcome = expect(Rejected, await merchant.pay(amount(), method=nowhere))
     assert (outcome.code, outcome.decline_code) == ("9", "invalid_bank_account")
 
 
 @plays("approved_bank", "refunded")
 async def test_a_bank_account_gets_its_money_back(merchant: Merchant) -> None:
-    sale = await merchant.pay(20_00, method=BANK)
-    assert isinstance(sale, Approved), sale
+    sale = expect(Approved, await merchant.pay(20_00, method=BANK))
     await merchant.settle()
-    outcome = await merchant.processor.refund_or_void(
-        merchant.refund(sale, 5_00, captured_minor=20_00, method_type="bank_account"),
-        merchant.deadline(),
-    )
-    assert isinstance(outcome, Approved), outcome
-    assert not outcome.voided
+    request = merchant.refund(sale, 5_00, captured_minor=20_00, method_type="bank_account")
+    assert not expect(Approved, await merchant.refund_or_void(request)).voided
 
 
 @plays("approved_stored", "refunded", "nothing", "listed_refund", "details_refund")
 async def test_a_stored_method_is_charged_and_gets_its_money_back(merchant: Merchant) -> None:
     stored, total = await merchant.stored(), amount()
-    sale = await merchant.pay(total, method=stored)
-    assert isinstance(sale, Approved), sale
+    sale = expect(Approved, await merchant.pay(total, method=stored))
     assert (sale.card_brand, sale.card_last4) == ("visa", "1111")
     await merchant.settle()
-    request = merchant.refund(
-        sale,
-        total,
-        customer_profile_id=stored.customer_profile_id,
-        payment_profile_id=stored.payment_profile_id,
-    )
-    outcome = await merchant.processor.refund(request, merchant.deadline())
-    assert isinstance(outcome, Approved), outcome
-    finding = await merchant.ask("refund", request.reference, total, sale.transaction_id)
-    assert isinstance(finding, Found), finding
+    ids = {name: getattr(stored, name) for name in ("customer_profile_id", "payment_profile_id")}
+    request = merchant.refund(sale, total, **ids)
+    expect(Approved, await merchant.processor.refund(request, merchant.deadline()))
+    await merchant.find(Approved, request)
 
 
 @plays("refused_stored")
 async def test_a_stored_method_nobody_stored_is_rejected(merchant: Merchant) -> None:
     stored = StoredMethod(customer_profile_id="1", payment_profile_id="2")
-    outcome = await merchant.pay(amount(), method=stored)
-    assert isinstance(outcome, Rejected), outcome
+    outcome = expect(Rejected, await merchant.pay(amount(), method=stored))
     assert (outcome.code, outcome.decline_code) == ("E00040", "stored_method_not_found")
 
 
@@ -437,8 +381,7 @@ async def test_a_stored_method_nobody_stored_is_rejected(merchant: Merchant) -> 
 async def test_a_card_on_file_is_charged_again_by_the_networks_own_id(merchant: Merchant) -> None:
     total = amount()
     first = StoredCredential(initiator="customer", first=True, recurring=False)
-    kept = await merchant.pay(total, stored_credential=first)
-    assert isinstance(kept, Approved), kept
+    kept = expect(Approved, await merchant.pay(total, stored_credential=first))
     assert kept.network_transaction_id
     again = StoredCredential(
         initiator="merchant",
@@ -448,104 +391,64 @@ async def test_a_card_on_file_is_charged_again_by_the_networks_own_id(merchant: 
         original_amount_minor=total,
         reason="resubmission",
     )
-    outcome = await merchant.pay(total, stored_credential=again)
-    assert isinstance(outcome, Approved), outcome
+    expect(Approved, await merchant.pay(total, stored_credential=again))
 
 
 @plays("approved", "refused_54", "details_captured", "changed", *LISTS, "details_voided")
 async def test_the_whole_goes_back_before_settlement_and_is_found(merchant: Merchant) -> None:
     total = amount()
-    sale = await merchant.pay(total)
-    assert isinstance(sale, Approved), sale
+    sale = expect(Approved, await merchant.pay(total))
     request = merchant.refund(sale, total, captured_minor=total)
-    outcome = await merchant.processor.refund_or_void(request, merchant.deadline())
-    assert isinstance(outcome, Approved), outcome
+    outcome = expect(Approved, await merchant.refund_or_void(request))
     assert (outcome.voided, outcome.transaction_id) == (True, sale.transaction_id)
-    finding = await merchant.ask("refund", request.reference, total, sale.transaction_id, total)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
-    assert finding.outcome.voided
+    assert (await merchant.find(Approved, request)).voided
 
 
 @plays("approved", "refunded", "nothing", "listed_refund", "details_refund")
 async def test_the_whole_goes_back_after_settlement_and_is_found(merchant: Merchant) -> None:
     total = amount()
-    sale = await merchant.pay(total)
-    assert isinstance(sale, Approved), sale
+    sale = expect(Approved, await merchant.pay(total))
     await merchant.settle()
     request = merchant.refund(sale, total, captured_minor=total)
-    outcome = await merchant.processor.refund_or_void(request, merchant.deadline())
-    assert isinstance(outcome, Approved), outcome
+    outcome = expect(Approved, await merchant.refund_or_void(request))
     assert not outcome.voided
     assert outcome.transaction_id != sale.transaction_id
-    finding = await merchant.ask("refund", request.reference, total, sale.transaction_id, total)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
-    assert not finding.outcome.voided
+    assert not (await merchant.find(Approved, request)).voided
 
 
 @plays("approved", "refused_54", "details_captured")
 async def test_a_part_does_not_go_back_before_settlement(merchant: Merchant) -> None:
     total = amount()
-    sale = await merchant.pay(total)
-    assert isinstance(sale, Approved), sale
+    sale = expect(Approved, await merchant.pay(total))
     request = merchant.refund(sale, total - 1, captured_minor=total)
-    outcome = await merchant.processor.refund_or_void(request, merchant.deadline())
-    assert isinstance(outcome, Rejected), outcome
+    outcome = expect(Rejected, await merchant.refund_or_void(request))
     assert (outcome.code, outcome.not_settled) == ("54", True)
 
 
 @plays("approved", "changed", "voided_before")
 async def test_a_second_void_has_what_it_asks_for(merchant: Merchant) -> None:
-    held = await merchant.pay(amount(), capture=False)
-    assert isinstance(held, Approved), held
+    held = expect(Approved, await merchant.pay(amount(), capture=False))
     for code in ("1", "310"):
-        void = VoidRequest(
-            account=merchant.account,
-            reference=reference(new_id()),
-            transaction_id=held.transaction_id,
-        )
-        outcome = await merchant.processor.void(void, merchant.deadline())
-        assert isinstance(outcome, Approved), outcome
+        outcome = expect(Approved, await merchant.void(held))
         assert (outcome.code, outcome.transaction_id) == (code, held.transaction_id)
 
 
 @plays("approved", "changed", "captured_before", "details_captured")
 async def test_a_second_capture_of_the_same_has_what_it_asks_for(merchant: Merchant) -> None:
     total = amount()
-    held = await merchant.pay(total, capture=False)
-    assert isinstance(held, Approved), held
+    held = expect(Approved, await merchant.pay(total, capture=False))
     for code in ("1", "311"):
-        capture = CaptureRequest(
-            account=merchant.account,
-            reference=reference(new_id()),
-            transaction_id=held.transaction_id,
-            amount_minor=total,
-            currency="USD",
-        )
-        outcome = await merchant.processor.capture(capture, merchant.deadline())
-        assert isinstance(outcome, Approved), outcome
-        assert outcome.code == code
+        assert expect(Approved, await merchant.capture(held, total)).code == code
 
 
 @plays("held", "details_held", "review_{}", "details_{}")
 @pytest.mark.parametrize("approve", [True, False], ids=["approved", "ended"])
 async def test_what_a_filter_holds_is_decided_on(merchant: Merchant, approve: bool) -> None:
     await merchant.hold_above("20.00")
-    held = await merchant.pay(25_00)
-    assert isinstance(held, HeldForReview), held
-    finding = await merchant.ask("review", reference(new_id()), 25_00, held.transaction_id)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, HeldForReview)
-    request = ReviewRequest(
-        account=merchant.account,
-        reference=reference(new_id()),
-        transaction_id=held.transaction_id,
-        approve=approve,
-    )
-    outcome = await merchant.processor.review(request, merchant.deadline())
+    held = expect(HeldForReview, await merchant.pay(25_00)).transaction_id
+    finding = await merchant.ask("review", reference(new_id()), 25_00, held)
+    expect_found(HeldForReview, finding)
+    request = review(merchant.account, held, approve)
     expected = Approved if approve else Declined
-    assert isinstance(outcome, expected), outcome
-    finding = await merchant.ask("review", request.reference, 25_00, held.transaction_id)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, expected)
+    expect(expected, await merchant.processor.review(request, merchant.deadline()))
+    expect_found(expected, await merchant.ask("review", request.reference, 25_00, held))

@@ -16,7 +16,6 @@ from easypay.processors.base import (
     Absent,
     Account,
     Approved,
-    CaptureRequest,
     Card,
     Declined,
     Finding,
@@ -25,14 +24,13 @@ from easypay.processors.base import (
     Inconclusive,
     NotSent,
     Outcome,
-    RefundRequest,
     Rejected,
     Unknown,
-    VoidRequest,
 )
 
 from .conftest import Wire
-from .example_requests import inquiry, payment, soon
+from .example_requests import capture, inquiry, payment, refund, soon, void
+from .outcomes import expect, expect_found
 from .reports import NONE, OK, line, reporting
 
 CARD = Card(number="4111111111111111", exp_month=12, exp_year=2035, cvc="900")
@@ -57,8 +55,7 @@ class Shop:
         return await self.processor.authorize(request, soon())
 
     async def paid(self, kind: str, amount_minor: int = 25_00) -> str:
-        outcome = await self.pay(kind, reference(new_id()), amount_minor)
-        assert isinstance(outcome, Approved), outcome
+        outcome = expect(Approved, await self.pay(kind, reference(new_id()), amount_minor))
         return outcome.transaction_id
 
     async def settled_sale(self) -> str:
@@ -68,18 +65,11 @@ class Shop:
 
     async def follow_up(self, kind: str, name: str, parent: str, amount: int = 25_00) -> Outcome:
         if kind == "void":
-            void = VoidRequest(account=self.account, reference=name, transaction_id=parent)
-            return await self.processor.void(void, soon())
-        fields: dict[str, Any] = {
-            "account": self.account,
-            "reference": name,
-            "transaction_id": parent,
-            "amount_minor": amount,
-            "currency": "USD",
-        }
+            return await self.processor.void(void(self.account, parent, reference=name), soon())
+        over = {"reference": name, "amount_minor": amount}
         if kind == "capture":
-            return await self.processor.capture(CaptureRequest(**fields), soon())
-        return await self.processor.refund(RefundRequest(card_last4="1111", **fields), soon())
+            return await self.processor.capture(capture(self.account, parent, **over), soon())
+        return await self.processor.refund(refund(self.account, parent, **over), soon())
 
     async def ask(
         self,
@@ -106,9 +96,7 @@ def till(processor: AuthorizeNet, account: Account, wire: Wire) -> Shop:
 
 
 def approved(finding: Finding) -> Approved:
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved), finding
-    return finding.outcome
+    return expect_found(Approved, finding)
 
 
 DONE_BUT_NOT_TOLD = ["drop_reply", "error_after", "truncate", "garbage"]
@@ -139,8 +127,7 @@ async def test_a_payment_that_never_happened_is_absent(till: Shop, fault: str, k
     name = reference(new_id())
     assert isinstance(await till.pay(kind, name), Unknown)
     assert await till.wire.truth(till.account) == []
-    finding = await till.ask(kind, name)
-    assert isinstance(finding, Absent), finding
+    finding = expect(Absent, await till.ask(kind, name))
     assert "unsettled" in finding.searched
 
 
@@ -191,31 +178,23 @@ async def test_a_payment_held_for_review_is_found_held(till: Shop) -> None:
     login = till.account.credentials["login_id"]
     await till.wire.call("POST", "/settings", {"login": login, "held_above": "20.00"})
     name = reference(new_id())
-    told = await till.pay("sale", name)
-    assert isinstance(told, HeldForReview), told
-    finding = await till.ask("sale", name)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, HeldForReview)
-    assert finding.outcome.transaction_id == told.transaction_id
+    told = expect(HeldForReview, await till.pay("sale", name))
+    seen = expect_found(HeldForReview, await till.ask("sale", name))
+    assert seen.transaction_id == told.transaction_id
 
 
 async def test_a_capture_of_what_was_voided_is_found_rejected(till: Shop) -> None:
     parent = await till.paid("authorize")
     await till.follow_up("void", reference(new_id()), parent)
-    finding = await till.ask("capture", reference(new_id()), parent)
-    assert isinstance(finding, Found)
-    assert isinstance(finding.outcome, Rejected)
-    assert finding.outcome.code == "voided"
+    seen = expect_found(Rejected, await till.ask("capture", reference(new_id()), parent))
+    assert seen.code == "voided"
 
 
 async def test_a_void_of_what_has_settled_is_found_rejected(till: Shop) -> None:
     parent = await till.settled_sale()
-    told = await till.follow_up("void", reference(new_id()), parent)
-    assert isinstance(told, Rejected), told
+    told = expect(Rejected, await till.follow_up("void", reference(new_id()), parent))
     assert told.decline_code == "not_voidable"
-    finding = await till.ask("void", reference(new_id()), parent)
-    assert isinstance(finding, Found)
-    assert isinstance(finding.outcome, Rejected)
+    expect_found(Rejected, await till.ask("void", reference(new_id()), parent))
 
 
 @pytest.mark.parametrize(("kind", "code"), [("void", "310"), ("capture", "311")])
@@ -224,8 +203,7 @@ async def test_what_was_done_before_as_it_is_asked_is_done_and_not_done_twice(
 ) -> None:
     parent = await till.paid("authorize")
     assert isinstance(await till.follow_up(kind, reference(new_id()), parent), Approved)
-    again = await till.follow_up(kind, reference(new_id()), parent)
-    assert isinstance(again, Approved), again
+    again = expect(Approved, await till.follow_up(kind, reference(new_id()), parent))
     assert (again.transaction_id, again.code) == (parent, code)
     assert again.amount_minor == (25_00 if kind == "capture" else None)
     rows = await till.wire.truth(till.account)
@@ -235,25 +213,21 @@ async def test_what_was_done_before_as_it_is_asked_is_done_and_not_done_twice(
 async def test_a_capture_done_before_for_another_amount_is_unknown(till: Shop) -> None:
     parent = await till.paid("authorize")
     assert isinstance(await till.follow_up("capture", reference(new_id()), parent, 9_00), Approved)
-    again = await till.follow_up("capture", reference(new_id()), parent, 10_00)
-    assert isinstance(again, Unknown), again
+    again = expect(Unknown, await till.follow_up("capture", reference(new_id()), parent, 10_00))
     assert again.code == "311"
 
 
 async def test_a_capture_of_another_amount_is_not_taken_for_ours(till: Shop) -> None:
     parent = await till.paid("authorize")
     await till.follow_up("capture", reference(new_id()), parent, 10_00)
-    finding = await till.ask("capture", reference(new_id()), parent, 20_00)
-    assert isinstance(finding, Absent)
+    finding = expect(Absent, await till.ask("capture", reference(new_id()), parent, 20_00))
     assert "captured for another amount" in finding.searched
 
 
 async def test_a_repeat_is_refused_as_a_duplicate_and_leads_to_the_original(till: Shop) -> None:
     name = reference(new_id())
-    first = await till.pay("sale", name)
-    assert isinstance(first, Approved)
-    again = await till.pay("sale", name)
-    assert isinstance(again, Unknown)
+    first = expect(Approved, await till.pay("sale", name))
+    again = expect(Unknown, await till.pay("sale", name))
     assert again.reason.startswith("duplicate")
     assert approved(await till.ask("sale", name)).transaction_id == first.transaction_id
     assert len(await till.wire.truth(till.account)) == 1
@@ -504,16 +478,14 @@ async def test_half_a_list_proves_nobody_absent(
     processor: AuthorizeNet, unsettled: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_lists, "MAX_PAGES", 20)
-    finding = await asked(processor, unsettled, told("settledSuccessfully"))
-    assert isinstance(finding, Inconclusive), finding
+    expect(Inconclusive, await asked(processor, unsettled, told("settledSuccessfully")))
 
 
 async def test_two_transactions_with_one_reference_settle_nothing(processor: AuthorizeNet) -> None:
     def both(page: int) -> object:
         return {"transactions": [line(60_001, NAME), line(60_002, NAME)], "messages": OK}
 
-    finding = await asked(processor, both, told("settledSuccessfully"))
-    assert isinstance(finding, Inconclusive)
+    finding = expect(Inconclusive, await asked(processor, both, told("settledSuccessfully")))
     assert "60001, 60002" in finding.reason
 
 

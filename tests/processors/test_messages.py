@@ -17,22 +17,19 @@ from easypay.processors.base import (
     Approved,
     AuthorizeRequest,
     BankAccount,
-    CaptureRequest,
     Card,
     Declined,
     HeldForReview,
     NotSent,
-    RefundRequest,
     Rejected,
     StoredCredential,
     StoredMethod,
     Unknown,
-    VoidRequest,
 )
 
-from .example_requests import authorize_net_account
+from .example_requests import capture, refund, void
 
-ACCOUNT = authorize_net_account("https://example.test/", "login", "key")
+ACCOUNT = Account(url="https://example.test/", login_id="login", transaction_key="key")
 REFERENCE = "01J8Z0000000000000AB"
 VISA = "4111111111111111"
 
@@ -192,45 +189,21 @@ def test_text_that_xml_cannot_hold_does_not_break_the_request() -> None:
 
 
 def test_capture_void_and_refund_name_their_parent() -> None:
-    capture = sent(
-        messages.capture(
-            CaptureRequest(
-                account=ACCOUNT,
-                reference=REFERENCE,
-                transaction_id="60001",
-                amount_minor=1000,
-                currency="USD",
-            )
-        )
+    told = {"reference": REFERENCE}
+    asked = (
+        messages.capture(capture(ACCOUNT, "60001", amount_minor=1000, **told)),
+        messages.void(void(ACCOUNT, "60001", **told)),
+        messages.refund(refund(ACCOUNT, "60001", amount_minor=5, **told)),
     )
-    assert (capture["transactionType"], capture["amount"], capture["refTransId"]) == (
-        "priorAuthCaptureTransaction",
-        "10.00",
-        "60001",
-    )
-    void = sent(
-        messages.void(VoidRequest(account=ACCOUNT, reference=REFERENCE, transaction_id="60001"))
-    )
-    assert (void["transactionType"], void["refTransId"]) == ("voidTransaction", "60001")
-    assert "amount" not in void
-    refund = sent(
-        messages.refund(
-            RefundRequest(
-                account=ACCOUNT,
-                reference=REFERENCE,
-                transaction_id="60001",
-                amount_minor=5,
-                currency="USD",
-                card_last4="1111",
-            )
-        )
-    )
-    assert (refund["transactionType"], refund["amount"], refund["refTransId"]) == (
-        "refundTransaction",
-        "0.05",
-        "60001",
-    )
-    assert refund["payment"] == {"creditCard": {"cardNumber": "1111", "expirationDate": "XXXX"}}
+    requests = [sent(each) for each in asked]
+    names = ("transactionType", "amount", "refTransId")
+    assert [tuple(map(each.get, names)) for each in requests] == [
+        ("priorAuthCaptureTransaction", "10.00", "60001"),
+        ("voidTransaction", None, "60001"),
+        ("refundTransaction", "0.05", "60001"),
+    ]
+    mask = {"cardNumber": "1111", "expirationDate": "XXXX"}
+    assert requests[-1]["payment"] == {"creditCard": mask}
 
 
 def test_a_stored_method_goes_without_what_its_profile_holds() -> None:
@@ -323,15 +296,8 @@ def test_a_card_on_file_says_who_asks_and_by_what_right(
 
 
 def test_a_refund_names_where_the_money_came_from() -> None:
-    request = RefundRequest(
-        account=ACCOUNT,
-        reference=REFERENCE,
-        transaction_id="60001",
-        amount_minor=5,
-        currency="USD",
-        card_last4="6789",
-        method_type="bank_account",
-    )
+    over = {"reference": REFERENCE, "card_last4": "6789", "method_type": "bank_account"}
+    request = refund(ACCOUNT, "60001", **over)
     bank = sent(messages.refund(request))["payment"]["bankAccount"]
     assert bank["accountNumber"] == "XXXX6789"
     known = msgspec.structs.replace(request, routing_last4="2882", name_on_account="Ada Byron")

@@ -18,6 +18,7 @@ from easypay.processors.base import (
 )
 
 from .example_requests import inquiry, payment, soon
+from .outcomes import expect, expect_found
 from .player import LOST, RECORDED, Player, playing
 
 SALE, VOID, DETAILS = (
@@ -109,27 +110,22 @@ async def test_a_part_found_later_is_given_back_then(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     finding = await found(processor, monkeypatch, details(status, 1.23), "changed")
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Declined)
-    assert finding.outcome.decline_code == "insufficient_funds"
-    assert "voided" in finding.evidence
+    assert expect_found(Declined, finding).decline_code == "insufficient_funds"
+    assert "voided" in expect(Found, finding).evidence
 
 
 @pytest.mark.parametrize("void", [LOST, "refused_327", "refused_54"])
 async def test_a_part_found_later_whose_void_is_unclear_is_asked_about_again(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, void: str
 ) -> None:
-    finding = await found(processor, monkeypatch, details(PENDING, 1.23), void)
-    assert isinstance(finding, Inconclusive), finding
+    expect(Inconclusive, await found(processor, monkeypatch, details(PENDING, 1.23), void))
 
 
 async def test_a_part_that_was_given_back_before_is_a_decline(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finding = await found(processor, monkeypatch, details("voided", 1.23))
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Declined)
-    assert finding.outcome.decline_code == "insufficient_funds"
+    seen = expect_found(Declined, await found(processor, monkeypatch, details("voided", 1.23)))
+    assert seen.decline_code == "insufficient_funds"
 
 
 @pytest.mark.parametrize(
@@ -152,13 +148,11 @@ async def test_a_part_that_was_given_back_before_is_a_decline(
 async def test_nothing_is_voided_that_is_not_surely_a_part_of_ours(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
 ) -> None:
-    finding = await found(processor, monkeypatch, told)
-    assert isinstance(finding, Inconclusive), finding
+    expect(Inconclusive, await found(processor, monkeypatch, told))
 
 
 async def test_a_part_that_is_held_is_only_held(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finding = await found(processor, monkeypatch, details("FDSPendingReview", 1.23))
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, HeldForReview)
+    held = details("FDSPendingReview", 1.23)
+    expect_found(HeldForReview, await found(processor, monkeypatch, held))

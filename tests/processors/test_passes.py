@@ -23,12 +23,12 @@ from easypay.processors.base import (
     InquiryRequest,
     Passed,
     PassRequest,
-    RefundRequest,
     Unknown,
 )
 
 from .conftest import Wire
-from .example_requests import inquiry, payment, soon
+from .example_requests import inquiry, payment, refund, soon
+from .outcomes import expect, expect_found
 from .reports import GONE, Books, Listed, ago, line, reporting
 
 HOUR = 3600.0
@@ -86,28 +86,20 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
         kind = "sale" if request.capture else "authorize"
         return inquiry(account, kind, request.reference)
 
-    paid = await processor.authorize(payment(account), soon())
-    assert isinstance(paid, Approved)
+    paid = expect(Approved, await processor.authorize(payment(account), soon()))
     settled = await lost()
     await wire.call("POST", "/settle", {})
-    refund = RefundRequest(
-        account=account,
-        reference=name(),
-        transaction_id=paid.transaction_id,
-        amount_minor=5_00,
-        currency="USD",
-        card_last4="1111",
-    )
+    parent = paid.transaction_id
+    lost_refund = refund(account, parent, amount_minor=5_00)
     await wire.fault("drop_reply", account)
-    assert isinstance(await processor.refund(refund, soon()), Unknown)
+    expect(Unknown, await processor.refund(lost_refund, soon()))
     refunded = inquiry(
-        account, "refund", refund.reference, transaction_id=paid.transaction_id, amount_minor=5_00
+        account, "refund", lost_refund.reference, transaction_id=parent, amount_minor=5_00
     )
     sales = [await lost() for _ in range(3)]
     authorized = await lost(capture=False)
     never = inquiry(account, "sale", name())
-    known = await processor.authorize(payment(account, reference=name()), soon())
-    assert isinstance(known, Approved)
+    expect(Approved, await processor.authorize(payment(account), soon()))
 
     told: dict[str, Finding] = {}
 
@@ -133,24 +125,14 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
 async def test_a_refund_made_as_a_void_is_found_by_its_payment(
     processor: AuthorizeNet, account: Account, wire: Wire
 ) -> None:
-    paid = await processor.authorize(payment(account), soon())
-    other = await processor.authorize(payment(account), soon())
-    assert isinstance(paid, Approved)
-    assert isinstance(other, Approved)
-    refund = RefundRequest(
-        account=account,
-        reference=name(),
-        transaction_id=paid.transaction_id,
-        amount_minor=25_00,
-        currency="USD",
-        card_last4="1111",
-        captured_minor=25_00,
-    )
-    assert isinstance(await processor.refund_or_void(refund, soon()), Approved)
+    paid = expect(Approved, await processor.authorize(payment(account), soon()))
+    other = expect(Approved, await processor.authorize(payment(account), soon()))
+    whole = refund(account, paid.transaction_id, captured_minor=25_00)
+    expect(Approved, await processor.refund_or_void(whole, soon()))
     voided, untouched = (
         inquiry(account, "refund", which, transaction_id=parent, captured_minor=25_00)
         for which, parent in (
-            (refund.reference, paid.transaction_id),
+            (whole.reference, paid.transaction_id),
             (name(), other.transaction_id),
         )
     )
@@ -158,9 +140,7 @@ async def test_a_refund_made_as_a_void_is_found_by_its_payment(
     passed = await processor.look(request, soon())
     finding = passed.findings[voided.reference]
     assert found(finding) == paid.transaction_id
-    assert isinstance(finding, Found)
-    assert isinstance(finding.outcome, Approved)
-    assert finding.outcome.voided
+    assert expect_found(Approved, finding).voided
     assert "capturedPendingSettlement" in absent(passed.findings[untouched.reference])
 
 

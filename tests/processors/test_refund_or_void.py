@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from easypay.ids import new_id, reference
 from easypay.processors.authorize_net import refund_or_void
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
@@ -13,7 +11,6 @@ from easypay.processors.base import (
     Account,
     Approved,
     Declined,
-    Found,
     HeldForReview,
     Inconclusive,
     InquiryRequest,
@@ -25,7 +22,8 @@ from easypay.processors.base import (
 )
 
 from .conftest import Wire
-from .example_requests import authorize_net_account, inquiry, payment, soon
+from .example_requests import inquiry, payment, refund, soon
+from .outcomes import expect, expect_found
 from .player import LOST, Player, playing
 
 PARENT = "60198282518"
@@ -35,16 +33,7 @@ LISTS = ["nothing", "nothing", "no_batches"]
 
 
 def request(account: Account, **over: Any) -> RefundRequest:
-    whole = RefundRequest(
-        account=account,
-        reference=reference(new_id()),
-        transaction_id=PARENT,
-        amount_minor=25_00,
-        currency="USD",
-        card_last4="1111",
-        captured_minor=25_00,
-    )
-    return msgspec.structs.replace(whole, **over)
+    return refund(account, **{"parent": PARENT, "captured_minor": 25_00, **over})
 
 
 async def returned(processor: AuthorizeNet, player: Player, **over: Any) -> Outcome:
@@ -57,12 +46,11 @@ async def test_a_whole_refund_of_what_has_not_settled_is_a_void(
     processor: AuthorizeNet, refusal: str
 ) -> None:
     player = Player(refusal, "details_captured", "changed")
-    outcome = await returned(processor, player)
-    assert isinstance(outcome, Approved), outcome
+    outcome = expect(Approved, await returned(processor, player))
     assert (outcome.voided, outcome.amount_minor) == (True, 25_00)
     assert player.asked == [REFUND, DETAILS, VOID]
-    refund, _, void = player.requests
-    assert refund["transactionRequest"]["order"]["invoiceNumber"] == void["refId"]
+    asked, _, void = player.requests
+    assert asked["transactionRequest"]["order"]["invoiceNumber"] == void["refId"]
 
 
 @pytest.mark.parametrize(
@@ -138,9 +126,8 @@ async def test_after_an_unclear_void_the_inquiry_finds_it(processor: AuthorizeNe
         asked = request(account)
         assert isinstance(await processor.refund_or_void(asked, soon()), Unknown)
         finding = await processor.inquire(about(asked), soon())
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
-    assert (finding.outcome.voided, finding.outcome.amount_minor) == (True, 25_00)
+    seen = expect_found(Approved, finding)
+    assert (seen.voided, seen.amount_minor) == (True, 25_00)
 
 
 @pytest.mark.parametrize(
@@ -228,8 +215,7 @@ class Till:
         self.wire = wire
 
     async def sale(self) -> str:
-        outcome = await self.processor.authorize(payment(self.account), soon())
-        assert isinstance(outcome, Approved), outcome
+        outcome = expect(Approved, await self.processor.authorize(payment(self.account), soon()))
         return outcome.transaction_id
 
     async def moves(self) -> list[str]:
@@ -243,25 +229,22 @@ def till(processor: AuthorizeNet, account: Account, wire: Wire) -> Till:
 
 
 async def test_before_settlement_a_void_and_afterwards_a_refund(till: Till) -> None:
-    first = request(till.account, transaction_id=await till.sale())
-    outcome = await till.processor.refund_or_void(first, soon())
-    assert isinstance(outcome, Approved)
+    first = request(till.account, parent=await till.sale())
+    outcome = expect(Approved, await till.processor.refund_or_void(first, soon()))
     assert outcome.voided
     assert await till.moves() == [VOID]
 
-    await till.wire.call("POST", "/reset", {"login": till.account.credentials["login_id"]})
-    second = request(till.account, transaction_id=await till.sale())
+    await till.wire.call("POST", "/reset", {"login": till.account.login_id})
+    second = request(till.account, parent=await till.sale())
     await till.wire.call("POST", "/settle", {})
-    outcome = await till.processor.refund_or_void(second, soon())
-    assert isinstance(outcome, Approved)
+    outcome = expect(Approved, await till.processor.refund_or_void(second, soon()))
     assert not outcome.voided
     assert await till.moves() == [REFUND]
 
 
 async def test_a_part_of_what_has_not_settled_is_rejected_and_nothing_moves(till: Till) -> None:
-    asked = request(till.account, transaction_id=await till.sale(), amount_minor=10_00)
-    outcome = await till.processor.refund_or_void(asked, soon())
-    assert isinstance(outcome, Rejected)
+    asked = request(till.account, parent=await till.sale(), amount_minor=10_00)
+    outcome = expect(Rejected, await till.processor.refund_or_void(asked, soon()))
     assert outcome.not_settled
     assert await till.moves() == []
 
@@ -271,7 +254,7 @@ async def test_a_part_of_what_has_not_settled_is_rejected_and_nothing_moves(till
 async def test_a_lost_reply_at_any_step_returns_the_money_at_most_once(
     till: Till, fault: str, step: str
 ) -> None:
-    asked = request(till.account, transaction_id=await till.sale())
+    asked = request(till.account, parent=await till.sale())
     where = {"method": step} if step == DETAILS else {"transaction_type": step}
     await till.wire.fault(fault, till.account, **where)
     assert isinstance(await till.processor.refund_or_void(asked, soon()), Unknown)
@@ -279,12 +262,9 @@ async def test_a_lost_reply_at_any_step_returns_the_money_at_most_once(
     assert done == ([VOID] if step == VOID and fault != "reset_before" else [])
     finding = await till.processor.inquire(about(asked), soon())
     if done:
-        assert isinstance(finding, Found)
-        assert isinstance(finding.outcome, Approved)
-        assert finding.outcome.voided
+        assert expect_found(Approved, finding).voided
     else:
         assert isinstance(finding, Absent)
-    again = await till.processor.refund_or_void(asked, soon())
-    assert isinstance(again, Approved)
+    again = expect(Approved, await till.processor.refund_or_void(asked, soon()))
     assert again.voided
     assert await till.moves() == [VOID]

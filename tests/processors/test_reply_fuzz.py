@@ -21,12 +21,11 @@ from easypay.processors.base import (
     InquiryRequest,
     NotSent,
     Outcome,
-    RefundRequest,
     Rejected,
 )
 
-from .example_requests import authorize_net_account
-from .test_messages import APPROVAL, REFERENCE, error, failure, transaction
+from .example_requests import refund
+from .test_messages import ACCOUNT, APPROVAL, REFERENCE, error, failure, transaction
 
 REPLIES: list[dict[str, Any]] = [
     transaction("1", messages=[{"code": "310", "description": "Already voided."}], transId="0"),
@@ -281,7 +280,7 @@ def test_details_are_believed_only_when_the_amount_agrees(
         return
     assert isinstance(details, Details)
     request = InquiryRequest(
-        account=authorize_net_account("https://example.test/", "a", "b"),
+        account=ACCOUNT,
         kind=kind,
         reference=REFERENCE,
         amount_minor=1250,
@@ -308,12 +307,4 @@ def test_details_are_believed_only_when_the_amount_agrees(
     assert (step == "void") <= (statuses.meaning(details.status, "payment") == "unsettled")
 
 
-REFUND = RefundRequest(
-    account=authorize_net_account("https://example.test/", "a", "b"),
-    reference=REFERENCE,
-    transaction_id="60198282518",
-    amount_minor=1250,
-    currency="USD",
-    card_last4="1111",
-    captured_minor=1250,
-)
+REFUND = refund(ACCOUNT, "60198282518", reference=REFERENCE, amount_minor=1250, captured_minor=1250)

@@ -16,13 +16,12 @@ from easypay.processors.base import (
     NotSent,
     Outcome,
     Rejected,
-    ReviewRequest,
     Unknown,
-    VoidRequest,
 )
 
 from .conftest import Wire
-from .example_requests import inquiry, payment, soon
+from .example_requests import inquiry, payment, review, soon, void
+from .outcomes import expect, expect_found
 from .player import LOST, Player, playing
 
 HELD = "60198282518"
@@ -32,10 +31,7 @@ REVIEW = "updateHeldTransactionRequest"
 async def decided(
     processor: AuthorizeNet, account: Account, approve: bool, held: str = HELD
 ) -> Outcome:
-    request = ReviewRequest(
-        account=account, reference=reference(new_id()), transaction_id=held, approve=approve
-    )
-    return await processor.review(request, soon())
+    return await processor.review(review(account, held, approve), soon())
 
 
 async def asked(processor: AuthorizeNet, account: Account, held: str = HELD) -> Finding:
@@ -125,8 +121,7 @@ async def held_at(
     }
     await wire.call("POST", "/settings", settings)
     request = payment(account, capture=capture)
-    outcome = await processor.authorize(request, soon())
-    assert isinstance(outcome, HeldForReview), outcome
+    outcome = expect(HeldForReview, await processor.authorize(request, soon()))
     return request, outcome.transaction_id
 
 
@@ -144,23 +139,17 @@ async def test_a_decision_is_carried_out_and_found_again(
     lost: bool,
 ) -> None:
     request, held = await held_at(processor, account, wire, action, capture)
-    finding = await asked(processor, account, held)
-    assert isinstance(finding, Found)
-    assert isinstance(finding.outcome, HeldForReview)
+    expect_found(HeldForReview, await asked(processor, account, held))
     if lost:
         await wire.fault("drop_reply", account, method=REVIEW)
     outcome = await decided(processor, account, approve, held)
     expected = Approved if approve else Declined
     assert isinstance(outcome, Unknown if lost else expected), outcome
 
-    finding = await asked(processor, account, held)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, expected), finding
+    expect_found(expected, await asked(processor, account, held))
     if approve:  # it can also be found as what it was from the start
         own = inquiry(account, "sale" if capture else "authorize", request.reference)
-        finding = await processor.inquire(own, soon())
-        assert isinstance(finding, Found), finding
-        assert isinstance(finding.outcome, Approved)
+        expect_found(Approved, await processor.inquire(own, soon()))
     again = await decided(processor, account, not approve, held)
     assert isinstance(again, Rejected), "what is no longer held cannot be decided again"
 
@@ -169,9 +158,6 @@ async def test_what_was_held_and_voided_meanwhile_is_found_ended(
     processor: AuthorizeNet, account: Account, wire: Wire
 ) -> None:
     _, held = await held_at(processor, account, wire, "authAndHold", True)
-    void = VoidRequest(account=account, reference=reference(new_id()), transaction_id=held)
-    assert isinstance(await processor.void(void, soon()), Approved)
-    finding = await asked(processor, account, held)
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Declined)
+    expect(Approved, await processor.void(void(account, held), soon()))
+    expect_found(Declined, await asked(processor, account, held))
     assert isinstance(await decided(processor, account, True, held), Rejected)

@@ -22,7 +22,7 @@ from easypay.processors.base import (
     Rejected,
 )
 
-from .example_requests import authorize_net_account
+from .outcomes import expect_found
 
 ALL = [
     "authorizedPendingCapture",
@@ -181,23 +181,15 @@ def test_money_that_may_lie_there_is_never_absent() -> None:
 def test_what_was_held_and_came_to_nothing_was_declined_by_review(
     status: str, kind: str, reason: str
 ) -> None:
-    finding = found(kind, status, reason_code=reason, response_code="4")
-    assert isinstance(finding, Found)
-    assert isinstance(finding.outcome, Declined)
-    assert (finding.outcome.code, finding.outcome.decline_code) == ("254", "fraud_suspected")
+    seen = expect_found(Declined, found(kind, status, reason_code=reason, response_code="4"))
+    assert (seen.code, seen.decline_code) == ("254", "fraud_suspected")
 
 
 def test_a_hold_is_known_by_its_filter_too() -> None:
-    finding = found("sale", "voided", filter_action="hold")
-    assert isinstance(finding, Found)
-    assert isinstance(finding.outcome, Declined)
-    finding = found("sale", "voided", filter_action="report")
-    assert isinstance(finding, Found)
-    assert isinstance(finding.outcome, Rejected)
+    expect_found(Declined, found("sale", "voided", filter_action="hold"))
+    expect_found(Rejected, found("sale", "voided", filter_action="report"))
 
 
 def test_an_issuers_no_after_a_review_stays_the_issuers() -> None:
-    finding = found("review", "declined", reason_code="4", response_code="2")
-    assert isinstance(finding, Found)
-    assert isinstance(finding.outcome, Declined)
-    assert finding.outcome.decline_code == "pick_up_card"
+    seen = expect_found(Declined, found("review", "declined", reason_code="4", response_code="2"))
+    assert seen.decline_code == "pick_up_card"

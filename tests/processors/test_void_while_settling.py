@@ -1,24 +1,19 @@
 """A void of what is on its way to settlement: what the simulator answers and what the connector's
 table says agree, for every status there is."""
 
-from uuid import uuid4
-
 import pytest
 
-from easypay.clock import monotonic
 from easypay.processors.authorize_net import statuses
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import (
     Account,
     Approved,
-    AuthorizeRequest,
-    Card,
-    Deadline,
     Rejected,
-    VoidRequest,
 )
 
 from .conftest import Wire
+from .example_requests import payment, soon, void
+from .outcomes import expect
 
 VOIDED, TOO_LATE, NOT_FOUND = "voided", "327", "16"
 """What a void of it gets."""
@@ -28,10 +23,6 @@ ANSWERS = {
     "unclear": {TOO_LATE, NOT_FOUND},
     "done": {VOIDED},
 }
-
-
-def reference() -> str:
-    return uuid4().hex[:20].upper()
 
 
 OF_CHARGES = [
@@ -45,25 +36,11 @@ OF_CHARGES = [
 async def test_a_void_gets_what_the_table_says(
     processor: AuthorizeNet, account: Account, wire: Wire, status: str
 ) -> None:
-    until = Deadline(monotonic() + 20)
-    sale = await processor.authorize(
-        AuthorizeRequest(
-            account=account, reference=reference(), amount_minor=2500, currency="USD", capture=True,
-            method=Card(number="4111111111111111", exp_month=12, exp_year=2040),
-        ),
-        until,
-    )  # fmt: skip
-    assert isinstance(sale, Approved)
-    await wire.call("POST", "/status", {"trans_id": sale.transaction_id, "status": status})
-    voided = await processor.void(
-        VoidRequest(account=account, reference=reference(), transaction_id=sale.transaction_id),
-        until,
-    )
-    if isinstance(voided, Approved):
-        got = VOIDED
-    else:
-        assert isinstance(voided, Rejected), voided
-        got = voided.code
+    sale = expect(Approved, await processor.authorize(payment(account), soon()))
+    parent = sale.transaction_id
+    await wire.call("POST", "/status", {"trans_id": parent, "status": status})
+    voided = await processor.void(void(account, parent), soon())
+    got = VOIDED if isinstance(voided, Approved) else expect(Rejected, voided).code
     assert got in ANSWERS[statuses.meaning(status, "void")]
     if statuses.meaning(status, "payment") == "settling":
         assert got == TOO_LATE

@@ -1,0 +1,18 @@
+"""What a call came to: asserted, and given back as the type it is."""
+
+from typing import TypeVar
+
+from easypay.processors.base import Finding, Found
+
+Kind = TypeVar("Kind")
+
+
+def expect(kind: type[Kind], outcome: object) -> Kind:
+    """Return the outcome, which must be of this kind."""
+    assert isinstance(outcome, kind), outcome
+    return outcome
+
+
+def expect_found(kind: type[Kind], finding: Finding) -> Kind:
+    """Return the outcome that an inquiry found, which must be of this kind."""
+    return expect(kind, expect(Found, finding).outcome)
