@@ -4,7 +4,6 @@ What a request decides is filled in: its `refId`, the invoice number of the last
 for, and its amount. The ids stay as they were recorded.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ from typing import Any, Final
 from easypay.processors.base import Account
 from recorded import bodies
 
-from .example_requests import authorize_net_account
+from .reports import GONE, reporting
 
 RECORDED: Final[dict[str, Any]] = bodies.JSON
 LOST: Final = "lost"
@@ -32,8 +31,8 @@ class Player:
         """What was asked when there was nothing left to play."""
         self.invoice, self.amount = "", "0.00"
 
-    def answer(self, method: str, fields: dict[str, Any]) -> bytes | None:
-        """The next body; None for a connection to close."""
+    def answer(self, method: str, fields: dict[str, Any]) -> object:
+        """The next body; GONE for a connection to close."""
         transaction = fields.get("transactionRequest", {})
         self.asked.append(transaction.get("transactionType", method))
         self.requests.append(fields)
@@ -41,10 +40,10 @@ class Player:
         self.amount = transaction.get("amount", self.amount)
         if not self.names:
             self.unexpected.append(self.asked[-1])
-            return None
+            return GONE
         name = self.names.pop(0)
         if name == LOST:
-            return None
+            return GONE
         marks = {
             '"$number"': self.amount,
             '"$settled"': self.amount,
@@ -54,30 +53,12 @@ class Player:
         }
         return bodies.filled(json.dumps(RECORDED[name]), marks)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-                ((method, fields),) = json.loads(await reader.readexactly(length)).items()
-                body = self.answer(method, fields)
-                if body is None:
-                    return
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
 
 @asynccontextmanager
 async def playing(player: Player, *, whole: bool = True) -> AsyncIterator[Account]:
     """An account whose processor is the player. Nothing may be asked beyond what it plays, and all
     of that must be, unless it need not be played to its end (`whole=False`)."""
-    server = await asyncio.start_server(player.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield authorize_net_account(f"http://127.0.0.1:{port}/", "login", "key")
-    finally:
-        server.close()
+    async with reporting(player.answer) as account:
+        yield account
     assert not player.unexpected, f"nobody expected {player.unexpected}"
     assert not whole or not player.names, f"never asked for: {player.names}; asked: {player.asked}"

@@ -12,6 +12,7 @@ from time import time
 from typing import Any, Final, NamedTuple
 
 from easypay.processors.base import Account
+from recorded import bodies
 
 from .example_requests import authorize_net_account
 
@@ -26,7 +27,7 @@ Answer = Callable[[str, dict[str, Any]], object]
 
 @asynccontextmanager
 async def reporting(answer: Answer) -> AsyncIterator[Account]:
-    """A server that answers each call by its method and its fields."""
+    """A server that answers each call by its method and fields, in JSON or with these bytes."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -37,7 +38,7 @@ async def reporting(answer: Answer) -> AsyncIterator[Account]:
                 told = await told if inspect.isawaitable(told) else told
                 if told is GONE:
                     return
-                body = b"\xef\xbb\xbf" + json.dumps(told).encode()
+                body = told if isinstance(told, bytes) else bodies.BOM + json.dumps(told).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -106,15 +107,13 @@ class Books:
 
     async def answer(self, method: str, fields: dict[str, Any]) -> object:
         page = fields.get("paging", {}).get("offset")
-        match method:
-            case "getTransactionDetailsRequest":
-                call = f"details {fields['transId']}"
-            case "getUnsettledTransactionListRequest":
-                call = f"{'held' if 'status' in fields else 'unsettled'} {page}"
-            case "getSettledBatchListRequest":
-                call = "batches"
-            case _:
-                call = f"batch {fields['batchId']} {page}"
+        unsettled = "held" if "status" in fields else "unsettled"
+        call = {
+            "getTransactionDetailsRequest": f"details {fields.get('transId')}",
+            "getUnsettledTransactionListRequest": f"{unsettled} {page}",
+            "getSettledBatchListRequest": "batches",
+            "getTransactionListRequest": f"batch {fields.get('batchId')} {page}",
+        }[method]
         self.asked.append(call)
         sort = "details" if call.startswith("details") else "lists"
         self.going[sort] += 1

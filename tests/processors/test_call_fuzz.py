@@ -36,12 +36,12 @@ class SpoiltPlayer(Player):
         self.spoil = [spoil for _, spoil in played]
         self.moved: list[str] = []
 
-    def answer(self, method: str, fields: dict[str, Any]) -> bytes | None:
+    def answer(self, method: str, fields: dict[str, Any]) -> object:
         name = self.names[0] if self.names else ""
         body = super().answer(method, fields)
         if name in MOVED:
             self.moved.append(f"{self.asked[-1]}: {name}")
-        return None if body is None else self.spoil[len(self.asked) - 1](body)
+        return self.spoil[len(self.asked) - 1](body) if isinstance(body, bytes) else body
 
 
 def dropped(answer: Any, at: int) -> Any:

@@ -10,7 +10,10 @@ import struct
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import cache
+from inspect import Parameter, Signature, signature
 from time import monotonic
+from typing import Any
 
 import pytest
 import trustme
@@ -19,6 +22,8 @@ import uvloop
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.base import Deadline, NotSent, Unknown
+
+from .outcomes import expect
 
 CA = trustme.CA()
 BODY = b'{"createTransactionRequest":{"refId":"1"}}'
@@ -115,39 +120,50 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@contextlib.asynccontextmanager
-async def serving(act: Act, tls: bool, identity: str = "localhost") -> AsyncIterator[Server]:
-    server = Server(act, tls, identity)
-    await server.listen()
-    try:
-        yield server
-    finally:
-        await server.close()
-
-
+@cache
 def trusting() -> ssl.SSLContext:
     context = ssl.create_default_context()
     CA.configure_trust(context)
     return context
 
 
+@contextlib.asynccontextmanager
+async def serving(
+    act: Act, tls: bool = False, identity: str = "localhost", **options: Any
+) -> AsyncIterator[tuple[Server, HttpClient]]:
+    """A server, and a client with these options that trusts it."""
+    server = Server(act, tls, identity)
+    await server.listen()
+    client = HttpClient(**{"ssl_context": trusting(), **options})
+    try:
+        yield server, client
+    finally:
+        await client.close()
+        await server.close()
+
+
 def within(seconds: float) -> Deadline:
     return Deadline(monotonic() + seconds)
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[object, object, None]], None]:
-    """Runs a story to its end on its own event loop."""
-    loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-
-    def on_own_loop(story: Coroutine[object, object, None]) -> None:
-        with asyncio.Runner(loop_factory=loops[request.param]) as runner:
-            runner.run(story)
-
-    return on_own_loop
+Test = Callable[..., Coroutine[object, object, None]]
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-Run = Callable[[Coroutine[object, object, None]], None]
+def on_each_loop(story: Test) -> Callable[..., None]:
+    """Run a test to its end on an event loop of its own, of each kind."""
+
+    def test(loop: str, **given: Any) -> None:
+        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+            runner.run(story(**given))
+
+    own = [
+        Parameter("loop", Parameter.POSITIONAL_OR_KEYWORD),
+        *signature(story).parameters.values(),
+    ]
+    test.__name__ = story.__name__
+    test.__dict__.update(story.__dict__, __signature__=Signature(own))
+    return pytest.mark.parametrize("loop", LOOPS)(test)
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
@@ -158,56 +174,18 @@ def tls(request: pytest.FixtureRequest) -> bool:
 # Acts that end unknown: each has seen the whole request.
 
 
-async def reset_after_request(peer: Peer) -> None:
-    await peer.request()
-    peer.reset()
+def after_request(data: bytes, ending: str = "close") -> Act:
+    """Answers a request so, and then closes, resets, or waits until the client has gone."""
 
+    async def act(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(data)
+        if ending == "reset":
+            peer.reset()
+        elif ending == "wait":
+            await peer.gone()
 
-async def close_after_request(peer: Peer) -> None:
-    await peer.request()
-
-
-async def reset_in_headers(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http()[:30])
-    peer.reset()
-
-
-async def close_in_headers(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http()[:30])
-
-
-async def reset_in_body(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http()[:-5])
-    peer.reset()
-
-
-async def truncate(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http()[:-5])
-
-
-async def truncate_chunked(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
-
-
-async def no_length(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + ANSWER)
-
-
-async def stall(peer: Peer) -> None:
-    await peer.request()
-    await peer.gone()
-
-
-async def stall_in_body(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http()[:-5])
-    await peer.gone()
+    return act
 
 
 async def trickle(peer: Peer) -> None:
@@ -217,179 +195,92 @@ async def trickle(peer: Peer) -> None:
         await asyncio.sleep(0.02)
 
 
-async def garbage(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(b"\x00\x01\x02 what?\r\n\r\n")
-    await peer.gone()
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+stall = after_request(b"", "wait")
+stall_in_body = after_request(http()[:-5], "wait")
+UNKNOWN = {
+    "reset after request": after_request(b"", "reset"),
+    "close after request": after_request(b""),
+    "reset in headers": after_request(http()[:30], "reset"),
+    "close in headers": after_request(http()[:30]),
+    "reset in body": after_request(http()[:-5], "reset"),
+    "truncated": after_request(http()[:-5]),
+    "truncated chunks": after_request(CHUNKED + b"3\r\n{}\n\r\n"),
+    "no length": after_request(OK + b"\r\n" + ANSWER),
+    "stall": stall,
+    "stall in body": stall_in_body,
+    "trickle": trickle,
+    "garbage": after_request(b"\x00\x01\x02 what?\r\n\r\n", "wait"),
+    "bad chunk": after_request(CHUNKED + b"zz\r\n", "wait"),
+    "two lengths": after_request(
+        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}\n", "wait"
+    ),
+    "huge body": after_request(http(b"x" * 300_000), "wait"),
+    "endless headers": after_request(OK + (b"X-Name: %s\r\n" % (b"x" * 100)) * 10_000, "wait"),
+    "upgrade": after_request(UPGRADE, "wait"),
+}
 
 
-async def bad_chunk(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
-    await peer.gone()
-
-
-async def two_lengths(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}\n")
-    await peer.gone()
-
-
-async def huge_body(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http(b"x" * 300_000))
-    await peer.gone()
-
-
-async def endless_headers(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(b"HTTP/1.1 200 OK\r\n")
-    for number in range(10_000):
-        await peer.send(b"X-%d: %s\r\n" % (number, b"x" * 100))
-    await peer.gone()
-
-
-async def upgrade(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
-    )
-    await peer.gone()
-
-
-UNKNOWN = [
-    reset_after_request,
-    close_after_request,
-    reset_in_headers,
-    close_in_headers,
-    reset_in_body,
-    truncate,
-    truncate_chunked,
-    no_length,
-    stall,
-    stall_in_body,
-    trickle,
-    garbage,
-    bad_chunk,
-    two_lengths,
-    huge_body,
-    endless_headers,
-    upgrade,
-]
-
-
-@pytest.mark.parametrize("act", UNKNOWN, ids=lambda act: act.__name__)
-def test_once_sent_every_failure_is_unknown_and_is_not_sent_again(
-    act: Act, tls: bool, run: Run
+@pytest.mark.parametrize("act", UNKNOWN.values(), ids=UNKNOWN)
+@on_each_loop
+async def test_once_sent_every_failure_is_unknown_and_is_not_sent_again(
+    act: Act, tls: bool
 ) -> None:
-    async def story() -> None:
-        async with serving(act, tls) as server:
-            client = HttpClient(ssl_context=trusting(), max_reply_bytes=100_000)
-            began = monotonic()
-            time_s = 0.5 if act in (stall, stall_in_body, trickle) else 10
-            outcome = await client.post(server.url, BODY, within(time_s))
-            assert isinstance(outcome, Unknown), outcome
-            assert monotonic() - began < 3
-            assert len(server.requests) == 1
-            assert client._open == 0, "a failed connection must not be kept"
-            await client.close()
-
-    run(story())
+    async with serving(act, tls, max_reply_bytes=100_000) as (server, client):
+        began = monotonic()
+        time_s = 0.5 if act in (stall, stall_in_body, trickle) else 10
+        expect(Unknown, await client.post(server.url, BODY, within(time_s)))
+        assert monotonic() - began < 3
+        assert len(server.requests) == 1
+        assert client._open == 0, "a failed connection must not be kept"
 
 
 # Acts that end in a reply.
 
 
-async def keep_answering(peer: Peer) -> None:
-    while True:
-        await peer.request()
-        await peer.send(http())
+def each_time(data: bytes, *, bytewise: bool = False) -> Act:
+    """Answers every request so."""
+
+    async def act(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            size = 1 if bytewise else len(data)
+            for at in range(0, len(data), size):
+                await peer.send(data[at : at + size])
+                await asyncio.sleep(0)
+
+    return act
 
 
-async def byte_by_byte(peer: Peer) -> None:
-    while True:
-        await peer.request()
-        for byte in http():
-            await peer.send(bytes([byte]))
-            await asyncio.sleep(0)
+keep_answering = each_time(http())
+_CHUNKS = CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in ANSWER) + b"0\r\n\r\n"
+REPLIES = {
+    "keeps answering": (keep_answering, 1),
+    "byte by byte": (each_time(http(), bytewise=True), 1),
+    "chunked": (each_time(_CHUNKS, bytewise=True), 1),
+    "interim answer first": (each_time(b"HTTP/1.1 100 Continue\r\n\r\n" + http()), 1),
+    "says close": (after_request(http(ANSWER, "200 OK", "Connection: close")), 3),
+    "closes without a word": (after_request(http()), 3),
+    "answers twice": (each_time(http() + http(b"the other")), 3),
+    "babbles after": (after_request(http() + b"\x00\x01 and so on", "wait"), 3),
+}
+"""With how many connections three calls take."""
 
 
-async def chunked(peer: Peer) -> None:
-    while True:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for byte in ANSWER:
-            await peer.send(b"1\r\n%c\r\n" % byte)
-        await peer.send(b"0\r\n\r\n")
-
-
-async def interim_first(peer: Peer) -> None:
-    while True:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n" + http())
-
-
-async def says_close(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http(ANSWER, "200 OK", "Connection: close"))
-
-
-async def closes_without_a_word(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http())
-
-
-async def answers_twice(peer: Peer) -> None:
-    while True:
-        await peer.request()
-        await peer.send(http() + http(b"the other"))
-
-
-async def answers_again_later(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http())
-    await asyncio.sleep(0.02)
-    await peer.send(http(b"the other"))
-    await peer.gone()
-
-
-async def babbles_after(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(http() + b"\x00\x01 and so on")
-    await peer.gone()
-
-
-REPLIES = [
-    (keep_answering, 1),
-    (byte_by_byte, 1),
-    (chunked, 1),
-    (interim_first, 1),
-    (says_close, 3),
-    (closes_without_a_word, 3),
-    (answers_twice, 3),
-    (babbles_after, 3),
-]  # with how many connections three calls take
-
-
-@pytest.mark.parametrize(
-    ("act", "connections"), REPLIES, ids=lambda part: getattr(part, "__name__", None)
-)
-def test_a_whole_answer_is_a_reply_and_only_a_clean_connection_is_used_again(
-    act: Act, connections: int, tls: bool, run: Run
+@pytest.mark.parametrize(("act", "connections"), REPLIES.values(), ids=REPLIES)
+@on_each_loop
+async def test_a_whole_answer_is_a_reply_and_only_a_clean_connection_is_used_again(
+    act: Act, connections: int, tls: bool
 ) -> None:
-    async def story() -> None:
-        async with serving(act, tls) as server:
-            client = HttpClient(ssl_context=trusting())
-            for _ in range(3):
-                outcome = await client.post(server.url, BODY, within(2))
-                assert outcome == Reply(200, ANSWER)
-                while connections > 1 and client._open:  # let a close come through
-                    await asyncio.sleep(0)
-            assert [request[-len(BODY) :] for request in server.requests] == [BODY] * 3
-            assert server.connections == connections
-            await client.close()
-
-    run(story())
+    async with serving(act, tls) as (server, client):
+        for _ in range(3):
+            assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
+            while connections > 1 and client._open:  # let a close come through
+                await asyncio.sleep(0)
+        assert [request[-len(BODY) :] for request in server.requests] == [BODY] * 3
+        assert server.connections == connections
 
 
 @pytest.mark.parametrize(
@@ -403,50 +294,41 @@ def test_a_whole_answer_is_a_reply_and_only_a_clean_connection_is_used_again(
     ],
     ids=["500", "html", "204", "redirect", "large"],
 )
-def test_any_status_and_body_is_a_reply(sent: bytes, expected: Reply, tls: bool, run: Run) -> None:
-    async def answer(peer: Peer) -> None:
+@on_each_loop
+async def test_any_status_and_body_is_a_reply(sent: bytes, expected: Reply, tls: bool) -> None:
+    act = after_request(sent, "wait")
+    async with serving(act, tls, max_reply_bytes=100_000) as (server, client):
+        assert await client.post(server.url, BODY, within(2)) == expected
+        assert len(server.requests) == 1
+
+
+@on_each_loop
+async def test_a_late_second_answer_ends_the_connection(tls: bool) -> None:
+    async def answers_again_later(peer: Peer) -> None:
         await peer.request()
-        await peer.send(sent)
+        await peer.send(http())
+        await asyncio.sleep(0.02)
+        await peer.send(http(b"the other"))
         await peer.gone()
 
-    async def story() -> None:
-        async with serving(answer, tls) as server:
-            client = HttpClient(ssl_context=trusting(), max_reply_bytes=100_000)
-            assert await client.post(server.url, BODY, within(2)) == expected
-            assert len(server.requests) == 1
-            await client.close()
-
-    run(story())
+    async with serving(answers_again_later, tls) as (server, client):
+        assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
+        await asyncio.wait_for(server.closed_by_client.wait(), 2)
+        assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
+        assert server.connections == 2
 
 
-def test_a_late_second_answer_ends_the_connection(tls: bool, run: Run) -> None:
-    async def story() -> None:
-        async with serving(answers_again_later, tls) as server:
-            client = HttpClient(ssl_context=trusting())
-            assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
-            await asyncio.wait_for(server.closed_by_client.wait(), 2)
-            assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
-            assert server.connections == 2
-            await client.close()
-
-    run(story())
-
-
-def test_the_request_is_well_formed(run: Run) -> None:
-    async def story() -> None:
-        async with serving(keep_answering, False) as server:
-            client = HttpClient()
-            await client.post(server.url, BODY, within(2))
-            head, _, body = server.requests[0].partition(b"\r\n\r\n")
-            lines = head.decode().split("\r\n")
-            assert lines[0] == "POST /xml/v1/request.api HTTP/1.1"
-            assert lines[1] == f"Host: localhost:{server.port}"
-            assert "Content-Type: application/json" in lines
-            assert lines[-1] == f"Content-Length: {len(BODY)}"
-            assert body == BODY
-            await client.close()
-
-    run(story())
+@on_each_loop
+async def test_the_request_is_well_formed() -> None:
+    async with serving(keep_answering) as (server, client):
+        await client.post(server.url, BODY, within(2))
+        head, _, body = server.requests[0].partition(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")
+        assert lines[0] == "POST /xml/v1/request.api HTTP/1.1"
+        assert lines[1] == f"Host: localhost:{server.port}"
+        assert "Content-Type: application/json" in lines
+        assert lines[-1] == f"Content-Length: {len(BODY)}"
+        assert body == BODY
 
 
 # Never left.
@@ -459,45 +341,27 @@ def unused_port() -> int:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid", "a" * 64 + ".example"])
-def test_no_connection_means_never_left(host: str, tls: bool, run: Run) -> None:
-    async def story() -> None:
-        client = HttpClient(ssl_context=trusting(), connect_timeout_s=0.5)
-        url = f"{'https' if tls else 'http'}://{host}:{unused_port()}/"
-        assert isinstance(await client.post(url, BODY, within(2)), NotSent)
-        assert client._open == 0
-        await client.close()
-
-    run(story())
+@on_each_loop
+async def test_no_connection_means_never_left(host: str, tls: bool) -> None:
+    client = HttpClient(ssl_context=trusting(), connect_timeout_s=0.5)
+    url = f"{'https' if tls else 'http'}://{host}:{unused_port()}/"
+    expect(NotSent, await client.post(url, BODY, within(2)))
+    assert client._open == 0
+    await client.close()
 
 
-async def never_called(peer: Peer) -> None:
-    await peer.request()
-
-
-def test_a_certificate_nobody_vouches_for_means_never_left(run: Run) -> None:
-    async def story() -> None:
-        async with serving(never_called, True) as server:
-            client = HttpClient()  # the system's authorities only
-            outcome = await client.post(server.url, BODY, within(2))
-            assert isinstance(outcome, NotSent)
-            assert "CERTIFICATE_VERIFY_FAILED" in outcome.reason
-            assert server.requests == []
-            await client.close()
-
-    run(story())
-
-
-def test_a_certificate_of_another_host_means_never_left(run: Run) -> None:
-    async def story() -> None:
-        async with serving(never_called, True, identity="other.example") as server:
-            client = HttpClient(ssl_context=trusting())
-            outcome = await client.post(server.url, BODY, within(2))
-            assert isinstance(outcome, NotSent)
-            assert "CERTIFICATE_VERIFY_FAILED" in outcome.reason
-            assert server.requests == []
-            await client.close()
-
-    run(story())
+@pytest.mark.parametrize(
+    "options",
+    [{"ssl_context": None}, {"identity": "other.example"}],
+    ids=["of unknown authority", "of another host"],
+)
+@on_each_loop
+async def test_a_certificate_that_proves_nothing_means_never_left(options: dict[str, Any]) -> None:
+    """Without a context the client trusts the system's authorities only."""
+    async with serving(after_request(b""), True, **options) as (server, client):
+        outcome = expect(NotSent, await client.post(server.url, BODY, within(2)))
+        assert "CERTIFICATE_VERIFY_FAILED" in outcome.reason
+        assert server.requests == []
 
 
 async def greet_in_plain(peer: Peer) -> None:
@@ -513,79 +377,58 @@ async def reset_at_once(peer: Peer) -> None:
     peer.reset()
 
 
-async def say_nothing(peer: Peer) -> None:
-    await peer.gone()
-
-
 @pytest.mark.parametrize(
     "act",
-    [greet_in_plain, close_at_once, reset_at_once, say_nothing],
+    [greet_in_plain, close_at_once, reset_at_once, Peer.gone],
     ids=lambda act: act.__name__,
 )
-def test_a_failed_tls_handshake_means_never_left(act: Act, run: Run) -> None:
-    async def story() -> None:
-        async with serving(act, False) as server:
-            client = HttpClient(ssl_context=trusting(), connect_timeout_s=0.25)
-            url = server.url.replace("http:", "https:")
-            began = monotonic()
-            outcome = await client.post(url, BODY, within(5))
-            assert isinstance(outcome, NotSent), outcome
-            assert monotonic() - began < 3
-            assert client._open == 0
-            await client.close()
-
-    run(story())
+@on_each_loop
+async def test_a_failed_tls_handshake_means_never_left(act: Act) -> None:
+    async with serving(act, connect_timeout_s=0.25) as (server, client):
+        began = monotonic()
+        url = server.url.replace("http:", "https:")
+        expect(NotSent, await client.post(url, BODY, within(5)))
+        assert monotonic() - began < 3
+        assert client._open == 0
 
 
 @pytest.mark.parametrize("act", [close_at_once, reset_at_once], ids=lambda act: act.__name__)
-def test_a_connection_closed_at_once_is_not_mistaken_for_an_answer(
-    act: Act, tls: bool, run: Run
+@on_each_loop
+async def test_a_connection_closed_at_once_is_not_mistaken_for_an_answer(
+    act: Act, tls: bool
 ) -> None:
-    async def story() -> None:
-        async with serving(act, tls) as server:
-            client = HttpClient(ssl_context=trusting())
-            outcome = await client.post(server.url, BODY, within(2))
-            assert isinstance(outcome, NotSent | Unknown)
-            assert server.requests == []
-            assert client._open == 0
-            await client.close()
-
-    run(story())
+    async with serving(act, tls) as (server, client):
+        assert isinstance(await client.post(server.url, BODY, within(2)), NotSent | Unknown)
+        assert server.requests == []
+        assert client._open == 0
 
 
 @pytest.mark.parametrize("left_s", [0.19, 0, -5])
-def test_a_call_with_no_time_left_is_not_begun(left_s: float, run: Run) -> None:
-    async def story() -> None:
-        async with serving(keep_answering, False) as server:
-            client = HttpClient()
-            assert isinstance(await client.post(server.url, BODY, within(left_s)), NotSent)
-            assert server.connections == 0
-            await client.close()
-
-    run(story())
+@on_each_loop
+async def test_a_call_with_no_time_left_is_not_begun(left_s: float) -> None:
+    async with serving(keep_answering) as (server, client):
+        expect(NotSent, await client.post(server.url, BODY, within(left_s)))
+        assert server.connections == 0
 
 
-def test_a_refused_connection_is_tried_again(tls: bool, run: Run) -> None:
-    async def story() -> None:
-        server = Server(keep_answering, tls)
-        sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))  # bound but not listening: refused
-        server.port = sock.getsockname()[1]
-        client = HttpClient(ssl_context=trusting())
-        call = asyncio.create_task(client.post(server.url, BODY, within(2)))
-        await asyncio.sleep(0.005)
-        await server.listen(sock)
-        assert await call == Reply(200, ANSWER)
-        assert len(server.requests) == 1
-        await client.close()
-        await server.close()
-
-    run(story())
+@on_each_loop
+async def test_a_refused_connection_is_tried_again(tls: bool) -> None:
+    server = Server(keep_answering, tls)
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))  # bound but not listening: refused
+    server.port = sock.getsockname()[1]
+    client = HttpClient(ssl_context=trusting())
+    call = asyncio.create_task(client.post(server.url, BODY, within(2)))
+    await asyncio.sleep(0.005)
+    await server.listen(sock)
+    assert await call == Reply(200, ANSWER)
+    assert len(server.requests) == 1
+    await client.close()
+    await server.close()
 
 
-def test_a_close_that_only_the_kernel_has_seen_is_noticed_before_writing(
-    tls: bool, run: Run
-) -> None:
+@on_each_loop
+async def test_a_close_that_only_the_kernel_has_seen_is_noticed_before_writing(tls: bool) -> None:
     """The server hangs up behind each answer, and the event loop gets no turn to read that."""
     listener = socket.create_server(("127.0.0.1", 0))
     hung_up = threading.Event()
@@ -601,189 +444,143 @@ def test_a_close_that_only_the_kernel_has_seen_is_noticed_before_writing(
                 peer.sendall(http())
             hung_up.set()
 
-    async def story() -> None:
-        client = HttpClient(ssl_context=trusting())
-        url = f"{'https' if tls else 'http'}://localhost:{listener.getsockname()[1]}/"
-        for _ in range(5):
-            assert await client.post(url, BODY, within(2)) == Reply(200, ANSWER)
-            assert hung_up.wait(2)
-            hung_up.clear()
-        assert len(requests) == 5
-        await client.close()
-
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    run(story())
+    client = HttpClient(ssl_context=trusting())
+    url = f"{'https' if tls else 'http'}://localhost:{listener.getsockname()[1]}/"
+    for _ in range(5):
+        assert await client.post(url, BODY, within(2)) == Reply(200, ANSWER)
+        assert hung_up.wait(2)
+        hung_up.clear()
+    assert len(requests) == 5
+    await client.close()
     thread.join(2)
     listener.close()
 
 
-def test_an_address_that_is_none_is_refused_loudly(run: Run) -> None:
-    async def story() -> None:
-        client = HttpClient()
-        for url in ("ftp://host/", "http://", "host/path", "http://host/a b"):
-            with pytest.raises(ValueError, match="not an http or https address"):
-                await client.post(url, BODY, within(1))
-
-    run(story())
+@on_each_loop
+async def test_an_address_that_is_none_is_refused_loudly() -> None:
+    for url in ("ftp://host/", "http://", "host/path", "http://host/a b"):
+        with pytest.raises(ValueError, match="not an http or https address"):
+            await HttpClient().post(url, BODY, within(1))
 
 
 # The pool.
 
 
-def test_no_more_connections_are_open_than_allowed(tls: bool, run: Run) -> None:
-    async def story() -> None:
-        async with serving(keep_answering, tls) as server:
-            client = HttpClient(ssl_context=trusting(), connections=3)
-            posts = [client.post(server.url, BODY, within(5)) for _ in range(60)]
-            assert await asyncio.gather(*posts) == [Reply(200, ANSWER)] * 60
-            assert server.connections <= 3
-            assert len(server.requests) == 60
-            await client.close()
-
-    run(story())
+@on_each_loop
+async def test_no_more_connections_are_open_than_allowed(tls: bool) -> None:
+    async with serving(keep_answering, tls, connections=3) as (server, client):
+        posts = [client.post(server.url, BODY, within(5)) for _ in range(60)]
+        assert await asyncio.gather(*posts) == [Reply(200, ANSWER)] * 60
+        assert server.connections <= 3
+        assert len(server.requests) == 60
 
 
-def test_waiting_for_a_connection_ends_in_time_as_never_left(run: Run) -> None:
-    async def story() -> None:
-        async with serving(stall, False) as server:
-            client = HttpClient(connections=1)
-            first = asyncio.create_task(client.post(server.url, BODY, within(0.5)))
-            await server.asked.wait()
-            outcome = await client.post(server.url, BODY, within(0.3))
-            assert outcome == NotSent(reason="every connection was busy")
-            assert isinstance(await first, Unknown)
-            assert len(server.requests) == 1
-            await client.close()
-
-    run(story())
+@on_each_loop
+async def test_waiting_for_a_connection_ends_in_time_as_never_left() -> None:
+    async with serving(stall, connections=1) as (server, client):
+        first = asyncio.create_task(client.post(server.url, BODY, within(0.5)))
+        await server.asked.wait()
+        outcome = await client.post(server.url, BODY, within(0.3))
+        assert outcome == NotSent(reason="every connection was busy")
+        expect(Unknown, await first)
+        assert len(server.requests) == 1
 
 
-def test_a_failed_call_gives_its_slot_to_one_that_waits(run: Run) -> None:
-    async def first_stalls(peer: Peer) -> None:
-        if peer.server.connections == 1:
-            await stall(peer)
-        await keep_answering(peer)
-
-    async def story() -> None:
-        async with serving(first_stalls, False) as server:
-            client = HttpClient(connections=1)
-            first = asyncio.create_task(client.post(server.url, BODY, within(0.6)))
-            await server.asked.wait()
-            second = await client.post(server.url, BODY, within(3))
-            assert isinstance(await first, Unknown)
-            assert second == Reply(200, ANSWER)
-            await client.close()
-
-    run(story())
+async def first_stalls(peer: Peer) -> None:
+    await (stall if peer.server.connections == 1 else keep_answering)(peer)
 
 
-def test_a_cancelled_caller_closes_its_connection_and_frees_its_slot(tls: bool, run: Run) -> None:
-    async def first_stalls(peer: Peer) -> None:
-        if peer.server.connections == 1:
-            await stall(peer)
-        await keep_answering(peer)
-
-    async def story() -> None:
-        async with serving(first_stalls, tls) as server:
-            client = HttpClient(ssl_context=trusting(), connections=1)
-            call = asyncio.create_task(client.post(server.url, BODY, within(10)))
-            await server.asked.wait()
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-            await asyncio.wait_for(server.closed_by_client.wait(), 2)
-            assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
-            assert len(server.requests) == 2
-            await client.close()
-
-    run(story())
+@on_each_loop
+async def test_a_failed_call_gives_its_slot_to_one_that_waits() -> None:
+    async with serving(first_stalls, connections=1) as (server, client):
+        first = asyncio.create_task(client.post(server.url, BODY, within(0.6)))
+        await server.asked.wait()
+        second = await client.post(server.url, BODY, within(3))
+        expect(Unknown, await first)
+        assert second == Reply(200, ANSWER)
 
 
-def test_cancelling_those_that_wait_loses_no_slot(run: Run) -> None:
-    async def story() -> None:
-        release = asyncio.Event()
-
-        async def answer_when_released(peer: Peer) -> None:
-            while True:
-                await peer.request()
-                await release.wait()
-                await peer.send(http())
-
-        async with serving(answer_when_released, False) as server:
-            client = HttpClient(connections=2)
-            calls = [
-                asyncio.create_task(client.post(server.url, BODY, within(10))) for _ in range(40)
-            ]
-            while len(server.requests) < 2:
-                await asyncio.sleep(0)
-            release.set()
-            for number, call in enumerate(calls):  # at every stage of being handed a connection
-                if number % 2:
-                    call.cancel()
-                await asyncio.sleep(0)
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            assert all(
-                result == Reply(200, ANSWER) or isinstance(result, asyncio.CancelledError)
-                for result in results
-            )
-            after = [client.post(server.url, BODY, within(2)) for _ in range(10)]
-            assert await asyncio.gather(*after) == [Reply(200, ANSWER)] * 10
-            assert client._open <= 2
-            assert server.most_open <= 3  # one may still be on its way out
-            await client.close()
-            assert client._open == 0
-
-    run(story())
+@on_each_loop
+async def test_a_cancelled_caller_closes_its_connection_and_frees_its_slot(tls: bool) -> None:
+    async with serving(first_stalls, tls, connections=1) as (server, client):
+        call = asyncio.create_task(client.post(server.url, BODY, within(10)))
+        await server.asked.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(server.closed_by_client.wait(), 2)
+        assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
+        assert len(server.requests) == 2
 
 
-def test_another_host_takes_over_the_slot_of_an_idle_connection(run: Run) -> None:
-    async def story() -> None:
-        async with serving(keep_answering, False) as one:
-            async with serving(keep_answering, False) as other:
-                client = HttpClient(connections=1)
-                for server in (one, other, one, other):
-                    assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
-                assert client._open == 1
-                await client.close()
+@on_each_loop
+async def test_cancelling_those_that_wait_loses_no_slot() -> None:
+    release = asyncio.Event()
 
-    run(story())
+    async def answer_when_released(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await release.wait()
+            await peer.send(http())
 
-
-def test_an_idle_connection_is_closed_before_the_other_side_tires_of_it(run: Run) -> None:
-    async def answer_then_watch(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(http())
-        await peer.gone()
-
-    async def story() -> None:
-        async with serving(answer_then_watch, False) as server:
-            client = HttpClient(idle_s=0.05)
-            await client.post(server.url, BODY, within(2))
-            await asyncio.wait_for(server.closed_by_client.wait(), 2)
-            assert client._open == 0
-            await client.close()
-
-    run(story())
-
-
-def test_closing_ends_what_is_in_flight_as_unknown_and_what_comes_later_as_never_left(
-    tls: bool, run: Run
-) -> None:
-    async def story() -> None:
-        async with serving(stall, tls) as server:
-            client = HttpClient(ssl_context=trusting(), connections=1)
-            sent = asyncio.create_task(client.post(server.url, BODY, within(10)))
-            await server.asked.wait()
-            waiting = asyncio.create_task(client.post(server.url, BODY, within(10)))
+    async with serving(answer_when_released, connections=2) as (server, client):
+        posts = [client.post(server.url, BODY, within(10)) for _ in range(40)]
+        calls = [asyncio.create_task(each) for each in posts]
+        while len(server.requests) < 2:
             await asyncio.sleep(0)
-            await client.close()
-            assert isinstance(await sent, Unknown)
-            assert isinstance(await waiting, NotSent)
-            assert isinstance(await client.post(server.url, BODY, within(10)), NotSent)
-            assert len(server.requests) == 1
+        release.set()
+        for number, call in enumerate(calls):  # at every stage of being handed a connection
+            if number % 2:
+                call.cancel()
+            await asyncio.sleep(0)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(
+            result == Reply(200, ANSWER) or isinstance(result, asyncio.CancelledError)
+            for result in results
+        )
+        after = [client.post(server.url, BODY, within(2)) for _ in range(10)]
+        assert await asyncio.gather(*after) == [Reply(200, ANSWER)] * 10
+        assert client._open <= 2
+        assert server.most_open <= 3  # one may still be on its way out
+        await client.close()
+        assert client._open == 0
 
-    run(story())
+
+@on_each_loop
+async def test_another_host_takes_over_the_slot_of_an_idle_connection() -> None:
+    async with (
+        serving(keep_answering, connections=1) as (one, client),
+        serving(keep_answering) as (other, _),
+    ):
+        for server in (one, other, one, other):
+            assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
+        assert client._open == 1
+
+
+@on_each_loop
+async def test_an_idle_connection_is_closed_before_the_other_side_tires_of_it() -> None:
+    async with serving(after_request(http(), "wait"), idle_s=0.05) as (server, client):
+        await client.post(server.url, BODY, within(2))
+        await asyncio.wait_for(server.closed_by_client.wait(), 2)
+        assert client._open == 0
+
+
+@on_each_loop
+async def test_closing_ends_what_is_in_flight_as_unknown_and_what_comes_later_as_never_left(
+    tls: bool,
+) -> None:
+    async with serving(stall, tls, connections=1) as (server, client):
+        sent = asyncio.create_task(client.post(server.url, BODY, within(10)))
+        await server.asked.wait()
+        waiting = asyncio.create_task(client.post(server.url, BODY, within(10)))
+        await asyncio.sleep(0)
+        await client.close()
+        expect(Unknown, await sent)
+        expect(NotSent, await waiting)
+        expect(NotSent, await client.post(server.url, BODY, within(10)))
+        assert len(server.requests) == 1
 
 
 KILLED_MID_SEND = """

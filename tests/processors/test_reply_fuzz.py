@@ -23,6 +23,7 @@ from easypay.processors.base import (
     Outcome,
     Rejected,
 )
+from recorded.bodies import BOM
 
 from .example_requests import refund
 from .test_messages import ACCOUNT, APPROVAL, REFERENCE, error, failure, transaction
@@ -140,7 +141,6 @@ def damaged(draw: Callable[..., Any], originals: list[dict[str, Any]]) -> Any:
 
 
 ENCODINGS = ["utf-8", "utf-8", "utf-8-sig", "utf-8-sig", "utf-16", "utf-32", "latin-1", "cp037"]
-BOM = b"\xef\xbb\xbf"
 NUMBERS = [b"NaN", b"-Infinity", b"1e999", b"-0", b"1" * 5000, b"0.1e-99999", b"9" * 25]
 
 

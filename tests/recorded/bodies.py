@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+BOM: Final = b"\xef\xbb\xbf"
 PAYMENT_ID: Final = "60198282518"
 """The transaction that every recorded body speaks of."""
 REFUND_ID: Final = "60198282600"
@@ -35,4 +36,4 @@ def filled(text: str, marks: Mapping[str, str]) -> bytes:
     their order. JSON gets the byte order mark that Authorize.Net's has."""
     for mark, value in marks.items():
         text = text.replace(mark, value)
-    return (b"\xef\xbb\xbf" if text.startswith("{") else b"") + text.encode()
+    return (BOM if text.startswith("{") else b"") + text.encode()
