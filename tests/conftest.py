@@ -22,6 +22,7 @@ from harness import (
     Simulator,
     Stack,
     migrated,
+    own_stack,
     stack_over,
     with_database,
 )
@@ -65,14 +66,8 @@ async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
         running.kill()
 
 
-@pytest.fixture(scope="session")
-async def simulated(
-    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    """A stack over the simulator, its gateway's resolver quick enough to watch."""
-    folder = tmp_path_factory.mktemp("simulated")
-    async with stack_over(cluster, template, simulator, folder, **QUICK) as stack:
-        yield stack
+# The resolver is quick enough to watch.
+simulated = own_stack("session", **QUICK)
 
 
 @pytest.fixture(scope="session")
@@ -110,9 +105,7 @@ def shared_stack(request: pytest.FixtureRequest) -> Stack:
 @pytest.fixture
 def gateway(shared_stack: Stack) -> Gateway:
     """The shared gateway."""
-    running = shared_stack.processes[0]
-    assert isinstance(running, Gateway)
-    return running
+    return shared_stack.only_gateway
 
 
 @pytest.fixture

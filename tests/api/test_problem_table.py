@@ -263,7 +263,7 @@ async def forbidden(shop: Shop, stack: Stack) -> Tried:
         )
     finally:
         await connection.close()
-    reader = Shop(shop.merchant_id, secret, shop.login, stack.processes[0].url)  # type: ignore[attr-defined]
+    reader = Shop(shop.merchant_id, secret, shop.login, stack.only_gateway.url)
     return Tried(
         lambda key: reader.post("/payments", GOOD, key=key),
         lambda key: shop.post("/payments", GOOD, key=key),

@@ -54,14 +54,8 @@ def time(world: Stack) -> DrivenTime:
 
 
 @pytest.fixture
-async def shop(world: Stack) -> AsyncIterator[Shop]:
-    """A merchant of this test's own. Its faults end with it."""
-    gateway = world.processes[0]
-    assert isinstance(gateway, Gateway)
-    made = await world.shop(gateway)
-    yield made
-    await world.simulator.clear_faults()
-    await made.client.aclose()
+def shared_stack(world: Stack) -> Stack:
+    return world
 
 
 async def meets(world: Stack, shop: Shop, fault: str, kind: str = "sale", **more: Any) -> None:

@@ -24,7 +24,7 @@ from faults.test_absence import (  # noqa: F401
     time,
     world,
 )
-from harness import ENCRYPTION_KEY, Gateway, Shop, Stack, audit, mint_token, until
+from harness import ENCRYPTION_KEY, Shop, Stack, audit, mint_token, until
 
 
 async def _is(value: Any, wanted: object) -> bool:
@@ -102,8 +102,7 @@ async def test_an_approved_review_and_a_payment_of_an_older_version_expire_too(
 async def test_an_account_that_cannot_be_opened_stops_nobody_and_can_be_set_again(
     world: Stack, time: DrivenTime, shop: Shop
 ) -> None:
-    gateway = world.processes[0]
-    assert isinstance(gateway, Gateway)
+    gateway = world.only_gateway
     other = await world.shop(gateway)
     await meets(world, shop, "drop_reply")
     lost = (await shop.pay(2500)).json()["id"]

@@ -35,7 +35,6 @@ from harness import (
     card,
     migrated,
     mint_token,
-    stopping,
 )
 
 CODES = {VISA: "913", MASTERCARD: "913", AMEX: "9137", "6011000000000012": "913"}
@@ -81,7 +80,7 @@ async def day(talkative: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
     simulator = await Simulator(folder).ready()
     await migrated(talkative.dsn)
     try:
-        with stopping(Stack(talkative.dsn, simulator, folder)) as stack:
+        with Stack(talkative.dsn, simulator, folder) as stack:
             gateway = await stack.gateway(**QUICK, log_level="DEBUG")
             day = Day(talkative, stack, await stack.shop(gateway), folder)
 

@@ -22,7 +22,6 @@ from harness import (
     Stack,
     audit,
     migrated,
-    stopping,
     until,
 )
 
@@ -46,7 +45,7 @@ async def stack(
 ) -> AsyncIterator[Stack]:
     await migrated(own_cluster.dsn)
     folder: Path = tmp_path_factory.mktemp("restarted")
-    with stopping(Stack(own_cluster.dsn, simulator, folder)) as stack:
+    with Stack(own_cluster.dsn, simulator, folder) as stack:
         yield stack
     await simulator.clear_faults()
 

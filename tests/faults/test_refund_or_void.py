@@ -2,14 +2,11 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from persistent_clients import all_known
 
-from easypay.db.embedded import Cluster
-from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, stack_over, until
+from harness import QUICK, Shop, Stack, audit, own_stack, until
 
 STEPS: dict[str, dict[str, str]] = {
     "refund": {"transaction_type": "refundTransaction"},
@@ -21,21 +18,8 @@ NEVER = {"error_before": {}, "busy": {}, "reset_before": {}}
 FAULTS: dict[str, dict[str, Any]] = {**LOST, **NEVER, "garbage": {}}
 
 
-@pytest.fixture(scope="module")
-async def patient(
-    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    """A stack of this file's own, so that nobody settles while a refund is on its way."""
-    folder = tmp_path_factory.mktemp("refund-or-void")
-    async with stack_over(cluster, template, simulator, folder, **QUICK) as stack:
-        yield stack
-    await simulator.clear_faults()
-
-
-async def shop_of(stack: Stack) -> Shop:
-    gateway = stack.processes[0]
-    assert isinstance(gateway, Gateway)
-    return await stack.shop(gateway)
+# A stack of this file's own, so that nobody settles while a refund is on its way.
+patient = own_stack(**QUICK)
 
 
 async def voids(stack: Stack, shop: Shop) -> int:
@@ -45,7 +29,7 @@ async def voids(stack: Stack, shop: Shop) -> int:
 
 async def test_an_answer_lost_at_any_step_leaves_one_effect_or_none(patient: Stack) -> None:
     async def one(step: str, fault: str) -> None:
-        shop = await shop_of(patient)
+        shop = await patient.shop(patient.only_gateway)
         payment = await shop.paid(2500)
         where = {"kind": fault, "count": 1, "login": shop.login, **STEPS[step], **FAULTS[fault]}
         await patient.simulator.post("/faults", **where)
@@ -79,7 +63,7 @@ async def test_an_answer_lost_at_any_step_leaves_one_effect_or_none(patient: Sta
 
 async def test_settled_between_the_look_and_the_void_it_is_refunded(patient: Stack) -> None:
     """The void leaves, the batch closes, the void arrives: refused, and then it is a refund."""
-    shop = await shop_of(patient)
+    shop = await patient.shop(patient.only_gateway)
     payment = await shop.paid(2500)
     fault = {"kind": "late_charge", "count": 1, "login": shop.login, **STEPS["void"]}
     await patient.simulator.post("/faults", delay_ms=400, **fault)
@@ -111,7 +95,7 @@ async def test_settled_while_the_void_s_answer_is_lost_it_is_one_or_the_other(
     """The void's answer is lost, before and after the batch closes: the truth decides."""
 
     async def one(fault: str, *, delay_ms: int) -> Shop:
-        shop = await shop_of(patient)
+        shop = await patient.shop(patient.only_gateway)
         payment = await shop.paid(2500)
         await patient.simulator.post(
             "/faults", kind=fault, delay_ms=delay_ms, count=1, login=shop.login, **STEPS["void"]

@@ -2,34 +2,16 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import asyncpg
 import httpx
-import pytest
 
-from easypay.db.embedded import Cluster
 from easypay.payments import account_lease, resolver_rows
-from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, stack_over, until
+from harness import QUICK, Shop, Stack, audit, own_stack, until
 
-
-@pytest.fixture(scope="module")
-async def quick(
-    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    """One gateway for the tests that leave it as it was."""
-    folder = tmp_path_factory.mktemp("chores")
-    async with stack_over(cluster, template, simulator, folder, **QUICK) as stack:
-        yield stack
-    await simulator.clear_faults()
-
-
-def only(stack: Stack) -> Gateway:
-    """The one gateway of a stack."""
-    gateway = stack.processes[0]
-    assert isinstance(gateway, Gateway)
-    return gateway
+# One gateway for the tests that leave it as it was.
+quick = own_stack(**QUICK)
 
 
 async def lost(stack: Stack, shop: Shop, fault: str = "drop_reply", count: int = 1) -> list[str]:
@@ -43,7 +25,7 @@ async def lost(stack: Stack, shop: Shop, fault: str = "drop_reply", count: int =
 
 
 async def test_locks_on_the_resolvers_own_rows_stop_no_inquiry(quick: Stack) -> None:
-    shop = await quick.shop(only(quick))
+    shop = await quick.shop(quick.only_gateway)
     connection = await asyncpg.connect(quick.dsn)
     try:
         async with connection.transaction():
@@ -59,7 +41,7 @@ async def test_locks_on_the_resolvers_own_rows_stop_no_inquiry(quick: Stack) -> 
 
 async def test_a_lock_on_one_case_holds_up_no_other(quick: Stack) -> None:
     """Of one account, and of another."""
-    shop, other = await quick.shop(only(quick)), await quick.shop(only(quick))
+    shop, other = await quick.shop(quick.only_gateway), await quick.shop(quick.only_gateway)
     stuck, free = await lost(quick, shop, count=2)
     (elsewhere,) = await lost(quick, other)
     connection = await asyncpg.connect(quick.dsn)
@@ -96,7 +78,7 @@ async def being_asked_about(stack: Stack, shop: Shop) -> str:
 
 
 async def test_a_slow_account_delays_no_other(quick: Stack) -> None:
-    slow, prompt = await quick.shop(only(quick)), await quick.shop(only(quick))
+    slow, prompt = await quick.shop(quick.only_gateway), await quick.shop(quick.only_gateway)
     waits = await being_asked_about(quick, slow)
     for _ in range(3):
         (payment_id,) = await lost(quick, prompt)
@@ -125,7 +107,7 @@ async def test_what_a_killed_process_was_asking_about_is_soon_asked_by_another(
 
 async def test_an_outage_leaves_no_queue_before_new_unknowns(quick: Stack) -> None:
     """Hundreds that never left end by themselves, and one lost reply does not wait for them."""
-    shop = await quick.shop(only(quick))
+    shop = await quick.shop(quick.only_gateway)
     control = httpx.AsyncClient(
         base_url=quick.simulator.client.base_url,
         limits=httpx.Limits(max_connections=1, keepalive_expiry=None),

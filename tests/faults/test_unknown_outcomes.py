@@ -6,23 +6,19 @@ Each case is a shop of its own whose processor login meets one fault, so all run
 import asyncio
 import itertools
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
 
-from easypay.db.embedded import Cluster
 from harness import (
     QUICK,
     WIRE_TYPE,
-    Gateway,
     Shop,
-    Simulator,
     Stack,
     audit,
-    stack_over,
+    own_stack,
     until,
 )
 
@@ -52,16 +48,8 @@ AFTER = {
 }
 
 
-@pytest.fixture(scope="module")
-async def patient(
-    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    """A stack whose one gateway gives a late charge some time before it believes in absence."""
-    folder = tmp_path_factory.mktemp("patient")
-    schedule = QUICK | {"unknown_absent_after_s": str(ABSENT_AFTER_S)}
-    async with stack_over(cluster, template, simulator, folder, **schedule) as stack:
-        yield stack
-    await simulator.clear_faults()
+# One gateway gives a late charge some time before it believes in absence.
+patient = own_stack(**QUICK | {"unknown_absent_after_s": str(ABSENT_AFTER_S)})
 
 
 @dataclass
@@ -86,8 +74,9 @@ class Case:
                 return await self.shop.capture(self.target, 2000, key=key)
             case "void":
                 return await self.shop.void(self.target, key=key)
-            case _:
+            case "refund":
                 return await self.shop.refund(self.target, 900, key=key)
+        raise AssertionError(self.kind)
 
     @property
     def target(self) -> str:
@@ -142,8 +131,7 @@ class Case:
 
 async def prepared(stack: Stack, kinds: list[str]) -> list[Case]:
     """One case per kind named, each with the payment it needs. Cases of a kind stand together."""
-    gateway = stack.processes[0]
-    assert isinstance(gateway, Gateway)
+    gateway = stack.only_gateway
 
     async def one(kind: str) -> Case:
         shop = await stack.shop(gateway)
@@ -417,8 +405,7 @@ async def test_a_refund_whose_outcome_is_open_keeps_its_amount(stack: Stack) -> 
 
 async def test_many_unknowns_at_once_are_all_ended(patient: Stack) -> None:
     """A minute in which the processor answers every second request into the void."""
-    gateway = patient.processes[0]
-    assert isinstance(gateway, Gateway)
+    gateway = patient.only_gateway
     shop = await patient.shop(gateway)
     for fault in ("drop_reply", "error_after", "reset_before"):
         await patient.simulator.post("/faults", kind=fault, probability=0.2, login=shop.login,

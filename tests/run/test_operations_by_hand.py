@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,40 +14,26 @@ from typer.testing import CliRunner
 
 from easypay import ids
 from easypay.command_line.main import app
-from easypay.db.embedded import Cluster
 from harness import (
     ENCRYPTION_KEY,
     WIRE_TYPE,
-    Gateway,
     Shop,
-    Simulator,
     Stack,
     audit,
+    own_stack,
     payment_uuid,
-    stack_over,
     until,
 )
 
 PATIENT = {"unknown_first_inquiry_s": "3600", "processor_deadline_s": "1", "resolver_poll_s": "0.1"}
 
 
-@pytest.fixture(scope="module")
-async def world(
-    cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    folder = tmp_path_factory.mktemp("by-hand")
-    async with stack_over(cluster, template, simulator, folder, **PATIENT) as stack:
-        yield stack
+world = own_stack(**PATIENT)
 
 
 @pytest.fixture
-async def shop(world: Stack) -> AsyncIterator[Shop]:
-    gateway = world.processes[0]
-    assert isinstance(gateway, Gateway)
-    made = await world.shop(gateway)
-    yield made
-    await world.simulator.clear_faults()
-    await made.client.aclose()
+def shared_stack(world: Stack) -> Stack:
+    return world
 
 
 class Told(NamedTuple):

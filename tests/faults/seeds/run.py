@@ -31,7 +31,7 @@ def commit() -> str:
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=_ROOT, capture_output=True, text=True
     ).stdout.strip()
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "--", "src", "tests/faults/seeds", "tests/harness.py"],
+        ["git", "status", "--porcelain", "--", "src", "tests/faults/seeds", "tests/harness"],
         cwd=_ROOT,
         capture_output=True,
         text=True,

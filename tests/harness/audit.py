@@ -1,0 +1,252 @@
+"""The judge: do the money rules hold, in our rows and at the processor?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from easypay.money import parse_decimal
+from easypay.payments.model import CREATES, REVIEWS
+from harness.shop import Shop
+from harness.stack import Stack
+
+_BY_PARENT = ("void", "capture")
+"""What has no transaction of its own at the processor."""
+_SUCCESS = {"1", "4"}
+_TABLES = ("payments", "operations", "idempotency_keys", "events", "late_charges")
+WIRE_TYPE = {
+    "sale": "authCaptureTransaction",
+    "authorize": "authOnlyTransaction",
+    "capture": "priorAuthCaptureTransaction",
+    "void": "voidTransaction",
+    "refund": "refundTransaction",
+}
+"""A review leaves no row: what it decides is seen on the payment's own."""
+
+
+async def audit(
+    stack: Stack,
+    shop: Shop,
+    *,
+    settled: bool = True,
+    truth: list[dict[str, Any]] | None = None,
+    nobody_needed: bool = False,
+) -> list[str]:
+    """Every broken money rule of one shop, in words; empty when all hold.
+
+    `settled`: all outcomes should be known by now, so the processor's truth and ours must agree
+    row by row. Without it, only rules that hold at every commit are asked. `truth`: the
+    processor's rows, of a shop that has used more accounts than its own. `nobody_needed`: no late
+    charge may wait for a person, either.
+    """
+    payments, operations, keys, events, late_charges = await _rows(stack.dsn, shop)
+    if truth is None:
+        truth = await stack.simulator.truth(login=shop.login)
+    operations.sort(key=lambda o: o["id"])
+    # What gives a late charge back is no part of a payment's life: no shop asked for it.
+    asked_for = [o for o in operations if o["gives_back"] is None]
+    wrong = _check_keys(keys, asked_for) + _check_events(operations, events)
+    by_payment: dict[Any, list[Any]] = {row["id"]: [] for row in payments}
+    for operation in operations:
+        if operation["payment_id"] not in by_payment:
+            wrong.append(f"operation {operation['id']} has no payment")
+    for operation in asked_for:
+        by_payment.setdefault(operation["payment_id"], []).append(operation)
+    for payment in payments:
+        wrong += _check_payment(payment, by_payment[payment["id"]], settled=settled)
+    late = {row["operation_id"]: row for row in late_charges}
+    ended = {"returned", "closed"} | (set() if nobody_needed else {"needs_person"})
+    explained = {key for key, row in late.items() if row["state"] in ended}
+    references = {o["reference"]: o for o in operations}
+    wrong += _check_truth(truth, references, explained, settled=settled)
+    return wrong + _check_late(truth, operations, late, events)
+
+
+async def _rows(dsn: str, shop: Shop) -> list[list[Any]]:
+    """All that the database has of a shop, table by table."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        sql = "SELECT * FROM {} WHERE merchant_id = $1"
+        return [await connection.fetch(sql.format(t), shop.merchant_id) for t in _TABLES]
+    finally:
+        await connection.close()
+
+
+def _check_keys(keys: list[Any], asked_for: list[Any]) -> list[str]:
+    wrong = []
+    if len(keys) != len(asked_for):
+        wrong.append(f"{len(keys)} keys but {len(asked_for)} operations that a shop asked for")
+    if len({key["operation_id"] for key in keys}) != len(keys):
+        wrong.append("two keys share an operation")
+    return wrong
+
+
+def _check_events(operations: list[Any], events: list[Any]) -> list[str]:
+    """What has ended has an event; what gives a late charge back only if it was done."""
+    with_event = {event["operation_id"] for event in events}
+    return [
+        f"{o['kind']} {o['id']} has no event"
+        for o in operations
+        if o["state"] not in ("in_flight", "unknown", "not_sent")
+        and (o["gives_back"] is None or o["state"] == "approved")
+        and o["id"] not in with_event
+    ]
+
+
+def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]:
+    wrong: list[str] = []
+    name = f"payment {payment['id']} ({payment['status']})"
+    creates = [o for o in mine if o["kind"] in ("sale", "authorize")]
+    if len(creates) != 1:
+        return [f"{payment['id']} has {len(creates)} creating operations"]
+    given_back = [o for o in mine if o["kind"] == "refund" and o["state"] == "approved"]
+    refunded = sum(o["amount_minor"] for o in given_back if not o["voided"])
+    undone = [o for o in given_back if o["voided"]]
+    reserved = sum(
+        o["amount_minor"]
+        for o in mine
+        if o["kind"] == "refund" and o["state"] in ("in_flight", "unknown", "not_sent", "held")
+    )
+    if refunded != payment["refunded_minor"]:
+        wrong.append(f"{name}: refunds sum to {refunded}, it says {payment['refunded_minor']}")
+    if reserved != payment["refund_reserved_minor"]:
+        wrong.append(
+            f"{name}: open refunds {reserved}, reserved {payment['refund_reserved_minor']}"
+        )
+    if refunded + reserved > payment["captured_minor"]:
+        wrong.append(f"{name}: more refunded than captured")
+    approved = {o["kind"]: o for o in mine if o["state"] == "approved"}
+    if payment["status"] == "captured":
+        taken = approved.get("sale") or approved.get("capture") or approved.get("approve")
+        if taken is None or taken["amount_minor"] != payment["captured_minor"]:
+            wrong.append(
+                f"{name}: captured {payment['captured_minor']} without an operation for it"
+            )
+    undecided = any(o["state"] == "declined" for o in mine if o["kind"] in CREATES | REVIEWS)
+    if payment["status"] == "voided" and not ("void" in approved or undone or undecided):
+        wrong.append(f"{name}: voided without a void")
+    if undone and (len(undone) > 1 or payment["status"] != "voided" or payment["captured_minor"]):
+        wrong.append(f"{name}: a refund voided it, and money is left, or it did so twice")
+    if any(o["voided"] for o in mine if o not in undone):
+        wrong.append(f"{name}: something else than a refund says that it voided it")
+    if payment["status"] in ("declined", "failed") and {"sale", "authorize"} & set(approved):
+        wrong.append(f"{name}: its operation was approved")
+    if settled and payment["active_operation"] is not None:
+        wrong.append(f"{name}: still held by {payment['active_operation']}")
+    if settled and payment["status"] == "processing":
+        wrong.append(f"{name}: outcome still unknown")
+    return wrong
+
+
+def one_done_of_two(truth: list[dict[str, Any]], operations: Sequence[Any]) -> dict[str, str]:
+    """Voids of one transaction (a whole refund before settlement is one), or captures of it for one
+    amount, of which the processor did one and our rows name another: by the reference of the one
+    done, that of the one named.
+
+    The details of a transaction do not say which request voided or captured it. So where one that
+    was called absent came late, and another of the same effect was open, an inquiry cannot tell the
+    two apart. It is one effect on either side all the same: a second one done there, or a second
+    one approved here, makes no such pair.
+    """
+    done = {row["invoice_number"] for row in truth if row["response_code"] in _SUCCESS}
+    voids = {row["invoice_number"] for row in truth if row["type"] == WIRE_TYPE["void"]}
+    by_effect: dict[Any, list[Any]] = {}
+    for operation in operations:
+        kind = operation["kind"]
+        if kind == "refund" and (operation["voided"] or operation["reference"] in voids):
+            kind = "void"
+        if operation["parent_transaction_id"] is not None and kind in _BY_PARENT:
+            amount = operation["amount_minor"] if kind == "capture" else None
+            effect = (operation["parent_transaction_id"], kind, amount)
+            by_effect.setdefault(effect, []).append(operation)
+    pairs: dict[str, str] = {}
+    for alike in by_effect.values():
+        there = [o for o in alike if o["reference"] in done]
+        here = [o for o in alike if o["state"] == "approved"]
+        if len(there) != 1 or len(here) != 1 or there[0]["state"] != "absent":
+            continue
+        if here[0]["reference"] not in done and '"inquiry"' in (here[0]["evidence"] or ""):
+            pairs[there[0]["reference"]] = here[0]["reference"]
+    return pairs
+
+
+def _check_truth(
+    truth: list[dict[str, Any]], references: dict[str, Any], late: set[Any], *, settled: bool
+) -> list[str]:
+    """`late`: operations whose late charge came to its end; one that is not given back yet did
+    not."""
+    wrong: list[str] = []
+    pairs = one_done_of_two(truth, list(references.values()))
+    done: dict[str, list[dict[str, Any]]] = {}
+    for row in truth:
+        if row["response_code"] in _SUCCESS:
+            done.setdefault(row["invoice_number"], []).append(row)
+    for reference, rows in done.items():
+        operation = references.get(reference)
+        if operation is None:
+            wrong.append(f"the processor has {reference}, which we never asked for")
+            continue
+        kind = operation["kind"]
+        taken_back = [row for row in rows if kind in CREATES and row["type"] == WIRE_TYPE["void"]]
+        rows = [row for row in rows if row not in taken_back]
+        if len(rows) != 1:
+            wrong.append(f"the processor did {kind} {reference} {len(rows)} times")
+            continue
+        row = rows[0]
+        # Of a pair, the details do not say which request was done, nor so as what.
+        right_type = WIRE_TYPE["void" if operation["voided"] else kind]
+        if row["type"] != right_type and reference not in pairs:
+            wrong.append(f"{reference} is a {kind}, the processor did {row['type']}")
+        minor = parse_decimal(row["amount"], "USD").minor
+        if kind != "void" and minor != operation["amount_minor"] and not taken_back:
+            wrong.append(f"{reference}: {operation['amount_minor']} asked, {minor} done")
+        if taken_back and operation["state"] == "approved":
+            wrong.append(f"{reference} is approved, but was taken back at once")
+        # What was held and then voided or left to expire took no money, whatever it says.
+        over = kind in CREATES and row["status"] in ("voided", "expired")
+        over = over or operation["id"] in late or reference in pairs
+        if settled and operation["state"] not in ("approved", "held") and not over:
+            wrong.append(f"{reference} is {operation['state']}, but the processor did it")
+    for reference, operation in references.items():
+        by_review = operation["kind"] in REVIEWS
+        explained = reference in done or reference in pairs.values()
+        if operation["state"] == "approved" and not explained and not by_review:
+            wrong.append(f"{reference} is approved, but the processor never did it")
+    return wrong
+
+
+def _check_late(
+    truth: list[dict[str, Any]], operations: list[Any], late: dict[Any, Any], events: list[Any]
+) -> list[str]:
+    """Every late charge has its events, and what says it was given back is gone there, too."""
+    wrong: list[str] = []
+    by_id = {o["id"]: o for o in operations}
+    told = {(event["operation_id"], event["type"]) for event in events}
+    for operation_id, row in late.items():
+        operation = by_id[operation_id]
+        name = f"late charge {operation['reference']}"
+        if (operation_id, "late_charge.found") not in told:
+            wrong.append(f"{name} has no event")
+        if row["state"] != "returned":
+            continue
+        back = {
+            o["reference"]: o
+            for o in operations
+            if o["gives_back"] == operation_id and o["state"] == "approved"
+        }
+        if len(back) != 1:
+            wrong.append(f"{name} was given back by {len(back)} operations")
+        if not all((o["id"], "late_charge.returned") in told for o in back.values()):
+            wrong.append(f"{name} was given back without an event")
+        left = 0
+        for done in truth:
+            if done["response_code"] not in _SUCCESS or done["status"] in ("voided", "expired"):
+                continue
+            minor = parse_decimal(done["amount"], "USD").minor
+            if done["invoice_number"] == operation["reference"]:
+                left += minor if done["type"] != WIRE_TYPE["void"] else 0
+            elif done["invoice_number"] in back and done["type"] == WIRE_TYPE["refund"]:
+                left -= minor
+        if left:
+            wrong.append(f"{name} says it was given back, and {left} is left at the processor")
+    return wrong

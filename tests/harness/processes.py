@@ -1,0 +1,196 @@
+"""The programs that a test starts, each a process with its log in a file."""
+
+import itertools
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from easypay.merchants.vault import new_encryption_key
+from harness.waiting import until
+from recorded.player import Player
+
+ADMIN_KEY = "ep_admin_for_tests_only"
+ENCRYPTION_KEY = new_encryption_key()
+QUICK = {
+    # The resolver's schedule, fast enough for a test to watch it.
+    "unknown_first_inquiry_s": "0.2",
+    "unknown_interval_s": "0.2",
+    "unknown_pass_gap_s": "0.3",
+    "unknown_absent_after_s": "1.5",
+    "not_sent_ends_after_s": "1.5",
+    "review_interval_s": "0.3",
+    "resolver_poll_s": "0.1",
+    "processor_deadline_s": "1.0",
+    "drain_s": "0.3",
+}
+QUICKER = QUICK | {
+    "unknown_first_inquiry_s": "0.1",
+    "unknown_interval_s": "0.1",
+    "unknown_pass_gap_s": "0.1",
+    "unknown_absent_after_s": "0.2",
+    "not_sent_ends_after_s": "1.1",
+    "review_interval_s": "0.1",
+    "resolver_poll_s": "0.05",
+}
+
+
+_ports = itertools.cycle(random.sample(range(16_000, 32_000), 16_000))
+
+
+def free_port() -> int:
+    """A port that nobody has just now, and nobody else is given: below those that systems give to
+    clients, so no connection takes it before its server does, and each once."""
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a cycle does not end")
+
+
+class Process:
+    """A child process with its log in a file."""
+
+    def __init__(self, arguments: list[str], env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                env={**os.environ, **env},
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self) -> str:
+        """Everything it wrote to its log."""
+        return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """kill -9, and reap it."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM, wait, and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+class Control:
+    """The simulator's control surface, from the event loop that makes this."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx.AsyncClient(base_url=f"{url}/simulator", timeout=30)
+
+    async def truth(self, **filters: str) -> list[dict[str, Any]]:
+        """The truth table's rows, oldest first."""
+        answer = await self.client.get("/transactions", params=filters)
+        answer.raise_for_status()
+        rows: list[dict[str, Any]] = answer.json()
+        return rows
+
+    async def post(self, path: str, **body: Any) -> Any:
+        answer = await self.client.post(path, json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    async def slow(self, login: str, *, ms: int) -> None:
+        """Every call of this account takes so long."""
+        await self.post("/faults", kind="latency", distribution="constant", ms=ms, login=login)
+
+    async def clear_faults(self) -> None:
+        (await self.client.delete("/faults")).raise_for_status()
+
+
+class Simulator(Process, Control):
+    """The other side of the wire, and its truth."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.wire = f"{self.url}/xml/v1/request.api"
+        Control.__init__(self, self.url)
+        Process.__init__(
+            self,
+            [
+                "authorizenet_simulator",
+                "--port",
+                str(self.port),
+                "--state-file",
+                str(folder / "simulator.log"),
+            ],
+            {},
+            folder / "simulator.out",
+        )
+
+    async def ready(self) -> "Simulator":
+        async def answers() -> bool:
+            assert self.process.poll() is None, self.said()
+            try:
+                return (await self.client.get("/livez")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(answers, what="the simulator starts")
+        return self
+
+
+class Gateway(Process):
+    """One gateway process."""
+
+    def __init__(
+        self,
+        folder: Path,
+        dsn: str,
+        simulator: Simulator | Player,
+        *,
+        port: int | None = None,
+        **over: str,
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        settings = {
+            "database_url": dsn,
+            "encryption_key": ENCRYPTION_KEY,
+            "admin_key": ADMIN_KEY,
+            "authorize_net_test_url": simulator.wire,
+            "authorize_net_live_url": simulator.wire,
+            **over,
+        }
+        super().__init__(
+            ["easypay", "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+            {f"EASYPAY_{name.upper()}": value for name, value in settings.items()},
+            folder / f"gateway-{self.port}.log",
+        )
+
+    async def ready(self) -> "Gateway":
+        async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
+
+            async def answers() -> bool:
+                assert self.process.poll() is None, self.said()
+                try:
+                    return (await client.get("/readyz")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await until(answers, what="the gateway starts")
+        return self

@@ -1,0 +1,139 @@
+"""A shop: what it pays with, what it asks of a gateway, and what it waits for."""
+
+import json
+import uuid
+from typing import Any
+
+import httpx
+
+from easypay import ids
+from harness.processes import Simulator
+from harness.waiting import until
+from recorded.player import Player
+
+VISA = "4111111111111111"
+MASTERCARD = "5424000000000015"
+AMEX = "370000000000002"
+CVC = "907"  # not one of the simulator's triggers
+
+
+def card(number: str = VISA, **over: Any) -> dict[str, Any]:
+    """A card payment method, as the API takes it."""
+    details = {"number": number, "exp_month": 12, "exp_year": 2035, "cvc": CVC, **over}
+    return {"type": "card", "card": details}
+
+
+class Shop:
+    """A merchant with a key and a processor login of its own, and a client that uses them."""
+
+    def __init__(self, merchant_id: uuid.UUID, secret: str, login: str, url: str) -> None:
+        self.merchant_id = merchant_id
+        self.secret = secret
+        self.login = login
+        self.client = httpx.AsyncClient(
+            base_url=f"{url}/api/v1",
+            headers={"authorization": f"Bearer {secret}"},
+            timeout=30,
+            limits=httpx.Limits(max_connections=200),
+        )
+
+    def at(self, url: str) -> "Shop":
+        """The same shop, talking to another gateway process."""
+        return Shop(self.merchant_id, self.secret, self.login, url)
+
+    async def post(self, path: str, body: Any = None, *, key: str | None = None) -> httpx.Response:
+        """A money POST. A fresh Idempotency-Key unless one is given."""
+        headers = {"idempotency-key": key or str(uuid.uuid4())}
+        return await self.client.post(path, json=body or {}, headers=headers)
+
+    async def pay(
+        self, amount: int = 2500, *, key: str | None = None, **over: Any
+    ) -> httpx.Response:
+        """POST /payments with a card."""
+        body = {"amount": amount, "currency": "USD", "payment_method": card(), **over}
+        return await self.post("/payments", body, key=key)
+
+    async def paid(self, amount: int = 2500, **over: Any) -> dict[str, Any]:
+        """A payment that must succeed."""
+        answer = await self.pay(amount, **over)
+        assert answer.status_code == 201, answer.text
+        payment: dict[str, Any] = answer.json()
+        return payment
+
+    async def capture(
+        self, payment_id: str, amount: int | None = None, *, key: str | None = None
+    ) -> httpx.Response:
+        return await self.post(f"/payments/{payment_id}/capture", _amount(amount), key=key)
+
+    async def void(self, payment_id: str, *, key: str | None = None) -> httpx.Response:
+        return await self.post(f"/payments/{payment_id}/void", key=key)
+
+    async def refund(
+        self, payment_id: str, amount: int | None = None, *, key: str | None = None
+    ) -> httpx.Response:
+        return await self.post(f"/payments/{payment_id}/refunds", _amount(amount), key=key)
+
+    async def payment(self, payment_id: str) -> dict[str, Any]:
+        """GET one payment."""
+        answer = await self.client.get(f"/payments/{payment_id}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def all(self, path: str) -> list[dict[str, Any]]:
+        """Every row of a list, page by page."""
+        rows: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            params = {"limit": "100"} | ({"cursor": cursor} if cursor else {})
+            answer = await self.client.get(path, params=params)
+            assert answer.status_code == 200, answer.text
+            rows += answer.json()["data"]
+            cursor = answer.json()["next_cursor"]
+            if cursor is None:
+                return rows
+
+    async def becomes(
+        self, payment_id: str, *statuses: str, within_s: float = 20
+    ) -> dict[str, Any]:
+        """Wait until a payment has one of these statuses."""
+
+        async def there() -> dict[str, Any] | None:
+            found = await self.payment(payment_id)
+            return found if found["status"] in statuses else None
+
+        found: dict[str, Any] = await until(
+            there, within_s=within_s, what=f"{payment_id} becomes {' or '.join(statuses)}"
+        )
+        return found
+
+
+def _amount(amount: int | None) -> dict[str, int]:
+    return {} if amount is None else {"amount": amount}
+
+
+def payment_uuid(shown: str) -> uuid.UUID:
+    """The uuid inside `pay_…`."""
+    found = ids.parse(ids.PAYMENT, shown)
+    assert found is not None
+    return found
+
+
+async def mint_token(
+    simulator: Simulator | Player, login: str, number: str = VISA
+) -> dict[str, str]:
+    """What Accept.js would give the browser for this card, at this shop's processor account."""
+    body = {
+        "securePaymentContainerRequest": {
+            "merchantAuthentication": {"name": login, "transactionKey": "simulated-key-1"},
+            "data": {
+                "type": "TOKEN",
+                "id": str(uuid.uuid4()),
+                "token": {"cardNumber": number, "expirationDate": "122035", "cardCode": CVC},
+            },
+        }
+    }
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(simulator.wire, json=body)
+    opaque = json.loads(answer.content.decode("utf-8-sig"))["opaqueData"]
+    return {"data_descriptor": opaque["dataDescriptor"], "data_value": opaque["dataValue"]}

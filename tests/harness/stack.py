@@ -1,0 +1,153 @@
+"""A database of its own, a processor, and the gateways that a test starts on them."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from easypay import clock
+from easypay.db import migrate, partitions
+from easypay.db.embedded import Cluster
+from easypay.merchants import admin
+from easypay.merchants.vault import Vault
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
+from harness.processes import ENCRYPTION_KEY, Gateway, Process, Simulator
+from harness.shop import Shop
+from recorded.player import Player
+
+
+class Stack:
+    """A database of its own, the simulator or a player in its place, and the gateways a test
+    starts."""
+
+    def __init__(self, dsn: str, simulator: Simulator | Player, folder: Path) -> None:
+        self.dsn = dsn
+        self.simulator = simulator
+        self.folder = folder
+        self.processes: list[Process] = []
+
+    async def gateway(self, *, port: int | None = None, **over: str) -> Gateway:
+        """Start a gateway process on this stack's database and wait until it is ready."""
+        started = Gateway(self.folder, self.dsn, self.simulator, port=port, **over)
+        self.processes.append(started)
+        return await started.ready()
+
+    async def shop(
+        self,
+        gateway: Gateway,
+        *,
+        mode: str = "test",
+        raw_cards: bool = True,
+        currencies: tuple[str, ...] = ("USD",),
+    ) -> Shop:
+        """A new merchant whose processor login nobody else has."""
+        login = f"t{uuid.uuid4().hex[:16]}"
+        await self.simulator.post(
+            "/accounts", login=login, transaction_key="simulated-key-1", currencies=list(currencies)
+        )
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            merchant = await admin.create_merchant(
+                connection, name=login, allow_raw_cards=raw_cards, currencies=currencies
+            )
+            credentials = {"login_id": login, "transaction_key": "simulated-key-1"}
+            await admin.set_processor_account(
+                connection,
+                Vault(ENCRYPTION_KEY),
+                AUTHORIZE_NET,
+                merchant.merchant_id,
+                mode,
+                credentials,
+            )
+            _, secret = await admin.create_key(connection, merchant.merchant_id, mode=mode)
+        finally:
+            await connection.close()
+        return Shop(merchant.merchant_id, secret, login, gateway.url)
+
+    async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask this stack's database."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
+            return rows
+        finally:
+            await connection.close()
+
+    @property
+    def only_gateway(self) -> Gateway:
+        """The gateway that this stack was started with."""
+        (gateway, *_) = self.processes
+        assert isinstance(gateway, Gateway)
+        return gateway
+
+    def __enter__(self) -> "Stack":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill whatever this stack started and is still running."""
+        for process in self.processes:
+            process.kill()
+
+
+@asynccontextmanager
+async def stack_over(
+    cluster: Cluster, template: str, processor: Simulator | Player, folder: Path, **settings: str
+) -> AsyncIterator[Stack]:
+    """A stack on a database of its own, with a gateway where its settings are given. What it
+    started ends with the block."""
+    dsn = await new_database(cluster.dsn, template)
+    with Stack(dsn, processor, folder) as stack:
+        if settings:
+            await stack.gateway(**settings)
+        yield stack
+
+
+def own_stack(scope: Any = "module", **settings: str) -> Any:
+    """A fixture: a stack over the simulator, of the test file's own, with one gateway."""
+
+    @pytest.fixture(scope=scope)
+    async def stack(
+        cluster: Cluster,
+        template: str,
+        simulator: Simulator,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> AsyncIterator[Stack]:
+        folder = tmp_path_factory.mktemp("stack")
+        async with stack_over(cluster, template, simulator, folder, **settings) as stack:
+            yield stack
+        await simulator.clear_faults()
+
+    return stack
+
+
+async def new_database(server_dsn: str, template: str | None) -> str:
+    """A database of its own on the server: a copy of the template, or empty. Returns its DSN."""
+    name = f"t_{uuid.uuid4().hex[:16]}"
+    connection = await asyncpg.connect(server_dsn)
+    try:
+        source = f" TEMPLATE {template} STRATEGY FILE_COPY" if template else ""
+        await connection.execute(f"CREATE DATABASE {name}{source}")
+    finally:
+        await connection.close()
+    return with_database(server_dsn, name)
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The DSN with another database's name."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+async def migrated(dsn: str) -> None:
+    """The whole schema with this year's months."""
+    await migrate.migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    try:
+        await partitions.ensure(connection, at=clock.now(), months_ahead=3)
+    finally:
+        await connection.close()
