@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from simulator import xml_client
-from simulator.customers import BILL_TO, SHIP_TO, stored, through
+from simulator.customers import BILL_TO, SHIP_TO, add_payment, stored, through
 from simulator.merchant_client import BOM, VISA, WIRE, Merchant, card, card_sale
 from simulator.subscriber import plan
 
@@ -356,9 +356,7 @@ RAISED["E00103"] = (
 def stored_twice(shop: Merchant) -> Answer:
     profile_id, _ = stored(shop)
     same = {"billTo": BILL_TO, "payment": card()}
-    return shop.call(
-        "createCustomerPaymentProfileRequest", customerProfileId=profile_id, paymentProfile=same
-    )
+    return add_payment(shop, profile_id, same)
 
 
 def nobodys_card(shop: Merchant) -> Answer:

@@ -18,6 +18,14 @@ def stored(shop: Merchant, email: str = "ada@example.com", **payment: Any) -> tu
     return answer["customerProfileId"], answer["customerPaymentProfileIdList"][0]
 
 
+def add_payment(
+    shop: Merchant, profile_id: str, profile: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    """The answer to a request for one more payment profile."""
+    asked = {"customerProfileId": profile_id, "paymentProfile": profile, **more}
+    return shop.call("createCustomerPaymentProfileRequest", **asked)
+
+
 def message(answer: dict[str, Any]) -> tuple[str, str]:
     """Return code and text of the whole reply."""
     (only,) = answer["messages"]["message"]

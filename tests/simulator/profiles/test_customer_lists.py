@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulator.customers import charge, stored, through
+from simulator.customers import add_payment, charge, stored, through
 from simulator.merchant_client import Merchant, Process, card
 
 BANK = {
@@ -28,11 +28,8 @@ def test_a_customers_charges_are_listed(start: Callable[..., Process], tmp_path:
     shop = start("--state-file", file).merchant()
     ada, ada_card = stored(shop)
     bob, bob_card = stored(shop, "bob@example.com")
-    second = shop.call(
-        "createCustomerPaymentProfileRequest",
-        customerProfileId=ada,
-        paymentProfile={"payment": card("5424000000000015")},
-    )["customerPaymentProfileId"]
+    added = add_payment(shop, ada, {"payment": card("5424000000000015")})
+    second = added["customerPaymentProfileId"]
     ids = []
     for amount, payment in (("1.00", ada_card), ("2.00", second), ("3.00", ada_card)):
         answer = charge(shop, through(ada, payment), amount)

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from simulator.code_triggers import RAISED
 from simulator.customers import (
     BILL_TO,
     NO_TRANSACTION,
     SHIP_TO,
+    add_payment,
     charge,
     message,
     payment_of,
@@ -17,6 +19,7 @@ from simulator.customers import (
 )
 from simulator.merchant_client import VISA, Merchant, Process, card, card_sale, reason
 
+MASTERCARD = "5424000000000015"
 NOT_FOUND = ("E00040", "Customer Profile ID or Customer Payment Profile ID not found.")
 
 
@@ -69,44 +72,15 @@ def test_a_repeated_charge_through_a_profile_is_a_duplicate(shop: Merchant) -> N
         "transactionResponse"
     ]
     assert (reason(again), again["transId"]) == ("11", first["transId"])
-    other = shop.call(
-        "createCustomerPaymentProfileRequest",
-        customerProfileId=profile_id,
-        paymentProfile={"billTo": BILL_TO, "payment": card("5424000000000015")},
-    )["customerPaymentProfileId"]
-    fresh = charge(shop, through(profile_id, other), order=order)["transactionResponse"]
+    other = {"billTo": BILL_TO, "payment": card(MASTERCARD)}
+    other_id = add_payment(shop, profile_id, other)["customerPaymentProfileId"]
+    fresh = charge(shop, through(profile_id, other_id), order=order)["transactionResponse"]
     assert fresh["responseCode"] == "1"
     by_card = shop.charge(
         invoice="p-2", customer={"email": "ada@example.com"}, billTo=BILL_TO
     )  # it is the same card, stored or sent
     assert reason(by_card) == "11"
     assert len(shop.truth()) == 2
-
-
-@pytest.mark.parametrize(
-    ("more", "code"),
-    [
-        ({"payment": card()}, "E00090"),
-        ({"shipTo": SHIP_TO}, "E00092"),
-        ({"billTo": BILL_TO}, "E00093"),
-    ],
-)
-def test_parts_beside_a_profile_are_errors(shop: Merchant, more: dict[str, Any], code: str) -> None:
-    profile_id, payment_id = stored(shop)
-    profile = {
-        **through(profile_id, payment_id),
-        "shippingProfileId": with_address(shop, profile_id),
-    }
-    sent = {"transactionType": "authCaptureTransaction", "amount": "1.00"}
-    answer = shop.transaction(
-        **sent,
-        **{"payment": more["payment"]} if "payment" in more else {},
-        profile=profile,
-        **{} if "payment" in more else more,
-    )
-    assert message(answer)[0] == code
-    assert answer["transactionResponse"] == NO_TRANSACTION
-    assert shop.truth() == []
 
 
 def test_a_profile_without_a_payment_profile_charges_the_default(shop: Merchant) -> None:
@@ -116,11 +90,8 @@ def test_a_profile_without_a_payment_profile_charges_the_default(shop: Merchant)
     assert message(charge(shop, alone)) == none  # another one is no default
     assert message(shop.call("getCustomerPaymentProfileRequest", **alone)) == none
     assert shop.truth() == []
-    payment_id = shop.call(
-        "createCustomerPaymentProfileRequest",
-        customerProfileId=profile_id,
-        paymentProfile={"payment": card("5424000000000015"), "defaultPaymentProfile": True},
-    )["customerPaymentProfileId"]
+    default = {"payment": card(MASTERCARD), "defaultPaymentProfile": True}
+    payment_id = add_payment(shop, profile_id, default)["customerPaymentProfileId"]
     response = charge(shop, alone)["transactionResponse"]
     assert (response["responseCode"], response["accountNumber"]) == ("1", "XXXX0015")
     assert response["profile"] == alone | {"customerPaymentProfileId": payment_id}
@@ -160,11 +131,8 @@ def test_unknown_profile_ids_charge_nothing(shop: Merchant) -> None:
 
 def test_a_profile_can_be_used_for_a_linked_refund(shop: Merchant, shared: Process) -> None:
     profile_id, payment_id = stored(shop)
-    other = shop.call(
-        "createCustomerPaymentProfileRequest",
-        customerProfileId=profile_id,
-        paymentProfile={"payment": card("5424000000000015")},
-    )["customerPaymentProfileId"]
+    second = add_payment(shop, profile_id, {"payment": card(MASTERCARD)})
+    other = second["customerPaymentProfileId"]
     sale = charge(shop, through(profile_id, payment_id))["transactionResponse"]["transId"]
     shared.control("/settle")
 
@@ -243,12 +211,8 @@ def test_a_payment_method_that_fails_validation_is_not_stored(shop: Merchant) ->
     )
     assert message(whole) == ("E00027", "This transaction has been declined.")
     assert whole["validationDirectResponseList"][0].startswith("2,1,2,")
-    added = shop.call(
-        "createCustomerPaymentProfileRequest",
-        customerProfileId=profile_id,
-        paymentProfile={"payment": card("4111111111111112")},
-        validationMode="testMode",
-    )
+    wrong = {"payment": card("4111111111111112")}
+    added = add_payment(shop, profile_id, wrong, validationMode="testMode")
     assert message(added) == ("E00027", "(TESTMODE) The credit card number is invalid.")
     assert "customerPaymentProfileId" not in added
     changed = shop.call(
@@ -322,21 +286,12 @@ def test_a_failed_profile_creation_does_not_undo_the_charge(shop: Merchant) -> N
     assert through_it["transactionResponse"]["responseCode"] == "1"
 
 
-@pytest.mark.parametrize(
-    ("profile", "payment", "code"),
-    [
-        ({"createProfile": True, "customerProfileId": "1"}, card(), "E00088"),
-        ({"createProfile": True}, None, "E00089"),
-    ],
-)
-def test_a_profile_that_cannot_be_created_from_a_charge_is_an_error(
-    shop: Merchant, profile: dict[str, Any], payment: dict[str, Any] | None, code: str
-) -> None:
-    sent = {"payment": payment} if payment else {}
-    answer = shop.transaction(
-        transactionType="authCaptureTransaction", amount="1.00", **sent, profile=profile
-    )
+@pytest.mark.parametrize("code", ["E00088", "E00089", "E00090", "E00092", "E00093"])
+def test_an_invalid_use_of_a_profile_charges_nothing(shop: Merchant, code: str) -> None:
+    act, _ = RAISED[code]
+    answer = act(shop)
     assert message(answer)[0] == code
+    assert answer["transactionResponse"] == NO_TRANSACTION
     assert shop.truth() == []
 
 
@@ -352,7 +307,7 @@ def test_a_profile_can_be_created_from_an_earlier_transaction(shop: Merchant) ->
     again = make(sale["transId"], customerProfileId=profile_id)
     assert message(again)[0] == "E00039"
     assert again["customerPaymentProfileIdList"] == [payment_id]
-    anonymous = shop.charge(number="5424000000000015")["transId"]
+    anonymous = shop.charge(number=MASTERCARD)["transId"]
     assert message(make(anonymous))[0] == "E00102"
     named = make(anonymous, customer={"email": "b@example.com"}, defaultPaymentProfile=True)
     assert profile_of(shop, named["customerProfileId"])["paymentProfiles"] == [
@@ -389,9 +344,5 @@ def test_a_nonce_of_a_stored_card_is_charged_once(shop: Merchant) -> None:
     )["opaqueData"]
     response = shop.charge(payment={"opaqueData": found})
     assert (response["responseCode"], response["accountNumber"]) == ("1", "XXXX1111")
-    answer = shop.call(
-        "createCustomerPaymentProfileRequest",
-        customerProfileId=profile_id,
-        paymentProfile={"payment": {"opaqueData": found}},
-    )
+    answer = add_payment(shop, profile_id, {"payment": {"opaqueData": found}})
     assert message(answer)[0] == "E00114"

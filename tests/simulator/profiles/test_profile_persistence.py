@@ -4,7 +4,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from simulator.customers import SHIP_TO, charge, message, profile_of, stored, through
+from simulator.customers import (
+    SHIP_TO,
+    add_payment,
+    charge,
+    message,
+    profile_of,
+    stored,
+    through,
+)
 from simulator.merchant_client import VISA, Merchant, Process, card
 
 MASTER = "5424000000000015"
@@ -21,12 +29,8 @@ def test_profiles_survive_a_kill_and_have_no_card_number(
         driversLicense={"number": "D1234567", "state": "WA", "dateOfBirth": "1980-02-03"},
         taxId="123456789",
     )
-    shop.call(
-        "createCustomerPaymentProfileRequest",
-        customerProfileId=profile_id,
-        paymentProfile={"payment": card(MASTER), "defaultPaymentProfile": True},
-        validationMode="liveMode",
-    )
+    default = {"payment": card(MASTER), "defaultPaymentProfile": True}
+    add_payment(shop, profile_id, default, validationMode="liveMode")
     shop.call(
         "createCustomerShippingAddressRequest",
         customerProfileId=profile_id,

@@ -7,6 +7,7 @@ import pytest
 from simulator.customers import (
     BILL_TO,
     SHIP_TO,
+    add_payment,
     charge,
     message,
     payment_of,
@@ -136,19 +137,11 @@ def test_a_duplicate_payment_profile_is_e00039(shop: Merchant, method: str) -> N
         assert shop.call("getCustomerProfileIdsRequest")["ids"] == []
     else:
         profile_id, payment_id = stored(shop)
-        answer = shop.call(
-            "createCustomerPaymentProfileRequest",
-            customerProfileId=profile_id,
-            paymentProfile=twice,
-        )
+        answer = add_payment(shop, profile_id, twice)
         assert answer["customerProfileId"] == profile_id
         assert answer["customerPaymentProfileId"] == payment_id
         for different in ({"payment": card()}, {**twice, "payment": card(expiry="2041-01")}):
-            more = shop.call(
-                "createCustomerPaymentProfileRequest",
-                customerProfileId=profile_id,
-                paymentProfile=different,
-            )
+            more = add_payment(shop, profile_id, different)
             assert message(more)[0] == "I00001"
     assert message(answer) == ("E00039", "A duplicate customer payment profile already exists.")
 
@@ -169,9 +162,7 @@ def test_an_invalid_payment_method_is_not_stored(
 ) -> None:
     profile_id, _ = stored(shop)
     sent = {} if payment is None else {"payment": payment}
-    answer = shop.call(
-        "createCustomerPaymentProfileRequest", customerProfileId=profile_id, paymentProfile=sent
-    )
+    answer = add_payment(shop, profile_id, sent)
     assert message(answer) == expected
     assert len(profile_of(shop, profile_id)["paymentProfiles"]) == 1
 
@@ -315,13 +306,8 @@ def test_a_second_delete_finds_nothing(shop: Merchant) -> None:
 
 def test_a_profile_has_at_most_ten_payment_methods_and_a_hundred_addresses(shop: Merchant) -> None:
     profile_id, _ = stored(shop)
-    mine = {"customerProfileId": profile_id}
     for year in range(2041, 2051):
-        answer = shop.call(
-            "createCustomerPaymentProfileRequest",
-            **mine,
-            paymentProfile={"payment": card(expiry=f"{year}-01")},
-        )
+        answer = add_payment(shop, profile_id, {"payment": card(expiry=f"{year}-01")})
         assert (message(answer)[0] == "I00001") == (year < 2050)
     assert message(answer) == ("E00042", "You cannot add more than 10 payment profiles.")
     many = [{"address": f"{number} Dock St"} for number in range(101)]

@@ -134,11 +134,18 @@ SITUATIONS: list[tuple[int, int, Situation]] = [
     (1, 1, charged()),
     (2, 2, charged(billTo={"zip": "46282"})),
     (3, 5, charged("0.00")),
+    (3, 5, charged("-1.00")),
+    (3, 5, charged("1.001")),
     (3, 6, charged(number="4111111111111112")),
+    (3, 6, charged(number="400030001111222")),
+    (3, 6, charged(number="1111")),
     (3, 7, charged(expiry="2040-13")),
+    (3, 7, charged(expiry="XXXX")),
     (3, 8, charged(expiry="2020-01")),
     (3, 9, charged(payment=bank(routingNumber="121042883"))),
+    (3, 9, charged(payment=bank(routingNumber="12104288"))),
     (3, 10, charged(payment=bank(accountNumber="12-34"))),
+    (3, 10, charged(payment=bank(accountNumber="12 34"))),
     (3, 11, twice(charged(invoice="a"))),
     (3, 12, charged(kind="captureOnlyTransaction")),
     (3, 15, asked(VOID, refTransId="no-number")),
@@ -153,6 +160,7 @@ SITUATIONS: list[tuple[int, int, Situation]] = [
     )),
     (3, 47, after(CAPTURE, "10.01", first=authorized())),
     (3, 49, charged("10.01", before={"max_amount": "10.00"})),
+    (3, 49, charged("100000000.00")),
     (3, 53, charged(kind="captureOnlyTransaction", authCode="A1", payment=bank())),
     (3, 54, after(REFUND, "1.00", first=charged())),
     (3, 54, after(REFUND, "1.00", first=charged(), settled=True, last4="0015")),
@@ -165,6 +173,7 @@ SITUATIONS: list[tuple[int, int, Situation]] = [
     (3, 72, charged(kind="captureOnlyTransaction", authCode="1234567")),
     (3, 84, charged(retail={"marketType": "2"})),
     (3, 85, charged(retail={"marketType": "9", "deviceType": "1"})),
+    (3, 85, charged(retail={"marketType": "3"})),
     (3, 88, charged(payment={"trackData": {"track1": "none"}})),
     (3, 89, charged(payment={"trackData": {"track2": "none"}})),
     (3, 116, charged(cardholderAuthentication=PROOF | {"authenticationIndicator": "99"})),
@@ -178,8 +187,10 @@ SITUATIONS: list[tuple[int, int, Situation]] = [
     (4, 193, charged(kind=REFUND, payment=bank())),
     (3, 243, charged(payment=bank(echeckType="TEL"), **setting("recurringBilling"))),
     (3, 244, charged(payment=bank(accountType="savings", echeckType="ARC", checkNumber="1"))),
+    (3, 244, charged(payment=bank(accountType="businessChecking", echeckType="PPD"))),
     (3, 246, charged(before={"echeck_types": ["WEB"]}, payment=bank(echeckType="CCD"))),
     (3, 248, charged(payment=bank(echeckType="BOC"))),
+    (3, 248, charged(payment=bank(echeckType="ARC", checkNumber="A1"))),
     (2, 250, charged(before={"blocked_ips": ["192.0.2.7"]}, customerIP="192.0.2.7")),
     (2, 251, charged(before={"held_above": "5.00", "held_action": "decline"})),
     (4, 252, charged(before={"held_above": "5.00", "held_action": "hold"})),
@@ -224,7 +235,11 @@ def test_every_reason_without_an_amount_has_a_situation() -> None:
 def test_each_situation_gives_its_reason(
     shop: Merchant, response_code: int, reason: int, do: Situation
 ) -> None:
-    assert said(do(shop)) == (str(response_code), reason, REASONS[reason][1])
+    found = do(shop)
+    assert said(found) == (str(response_code), reason, REASONS[reason][1])
+    if response_code == 3:  # an error leaves nothing behind
+        assert found["authCode"] == ""
+        assert all(row["response_code"] in ("1", "2", "4", "5") for row in shop.truth())
 
 
 def test_the_completed_text_names_the_missing_field(shop: Merchant) -> None:
@@ -232,4 +247,5 @@ def test_the_completed_text_names_the_missing_field(shop: Merchant) -> None:
     assert said(shop.charge()) == ("3", 33, "Last Name cannot be left blank.")
     shop.settings(required_fields=[])
     items = {"itemId": "1", "name": "pen", "quantity": "1", "unitPrice": "1.00"}
+    assert shop.charge(lineItems={"lineItem": [items] * 30})["responseCode"] == "1"
     assert said(shop.charge(lineItems={"lineItem": [items] * 31})) == ("3", 271, GAPS[271])
