@@ -23,6 +23,7 @@ from harness import (
     Stack,
     migrated,
     own_stack,
+    simulating,
     stack_over,
     with_database,
 )
@@ -58,12 +59,8 @@ async def template(cluster: Cluster) -> str:
 @pytest.fixture(scope="session")
 async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simulator]:
     """The simulator all stacks share; each shop has a login of its own there."""
-    running = Simulator(tmp_path_factory.mktemp("simulator"))
-    try:
-        yield await running.ready()
-    finally:
-        await running.client.aclose()
-        running.kill()
+    async with simulating(tmp_path_factory.mktemp("simulator")) as running:
+        yield running
 
 
 # The resolver is quick enough to watch.

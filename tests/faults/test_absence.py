@@ -19,9 +19,9 @@ from harness import (
     WIRE_TYPE,
     Gateway,
     Shop,
-    Simulator,
     Stack,
     audit,
+    simulating,
     stack_over,
     until,
 )
@@ -38,14 +38,10 @@ async def world(
 ) -> AsyncIterator[Stack]:
     """A stack with a simulator of its own, whose clock may be moved."""
     folder = tmp_path_factory.mktemp("absence")
-    simulator = await Simulator(folder).ready()
-    await simulator.post("/settings", auto_settle=False)
-    try:
+    async with simulating(folder) as simulator:
+        await simulator.post("/settings", auto_settle=False)
         async with stack_over(cluster, template, simulator, folder, **FAST) as stack:
             yield stack
-    finally:
-        await simulator.client.aclose()
-        simulator.kill()
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +56,7 @@ def shared_stack(world: Stack) -> Stack:
 
 async def meets(world: Stack, shop: Shop, fault: str, kind: str = "sale", **more: Any) -> None:
     """The next such call of this shop meets the fault."""
-    await world.simulator.post(
-        "/faults", kind=fault, count=1, login=shop.login, transaction_type=WIRE_TYPE[kind], **more
-    )
+    await world.simulator.fault(fault, shop.login, transaction_type=WIRE_TYPE[kind], **more)
 
 
 async def status(shop: Shop, payment_id: str) -> str:

@@ -131,9 +131,7 @@ async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_b
     """Its client is told 202 in good time and the outcome is kept; new requests are told to come
     again."""
     await stack.simulator.clear_faults()
-    await stack.simulator.post(
-        "/faults", kind="latency", distribution="constant", ms=500, login=shop.login
-    )
+    await stack.simulator.slow(shop.login, ms=500)
     sent = asyncio.create_task(shop.pay(key="sent"))
 
     async def charged() -> bool:

@@ -145,9 +145,7 @@ async def test_a_payment_under_way_is_recorded_whatever_becomes_of_its_client(
     """The client has left, and the time for stopping is over before the processor answers."""
     gateway = await stack.gateway(**ORDINARY, shutdown_grace_s="0.1")
     shop = await stack.shop(gateway)
-    await stack.simulator.post(
-        "/faults", kind="latency", distribution="constant", ms=1500, login=shop.login
-    )
+    await stack.simulator.slow(shop.login, ms=1500)
     hasty = asyncio.create_task(shop.pay())
     patient = asyncio.create_task(shop.pay())
 

@@ -85,14 +85,8 @@ class Case:
 
     async def meets(self, fault: str, **more: Any) -> None:
         """The next such call of this shop meets the fault."""
-        await self.stack.simulator.post(
-            "/faults",
-            kind=fault,
-            count=1,
-            login=self.shop.login,
-            transaction_type=WIRE_TYPE[self.kind],
-            **more,
-        )
+        kind = WIRE_TYPE[self.kind]
+        await self.stack.simulator.fault(fault, self.shop.login, transaction_type=kind, **more)
 
     async def operation(self) -> dict[str, Any]:
         """The operation under test, as the API shows it: the payment's first of its kind."""

@@ -15,6 +15,7 @@ from harness.processes import (
     Process,
     Simulator,
     free_port,
+    simulating,
 )
 from harness.shop import AMEX, CVC, MASTERCARD, VISA, Shop, card, mint_token, payment_uuid
 from harness.stack import Stack, migrated, new_database, own_stack, stack_over, with_database
@@ -45,6 +46,7 @@ __all__ = [
     "one_done_of_two",
     "own_stack",
     "payment_uuid",
+    "simulating",
     "stack_over",
     "until",
     "with_database",

@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,10 @@ class Control:
         assert answer.status_code < 300, answer.text
         return answer.json()
 
+    async def fault(self, kind: str, login: str, **fields: Any) -> None:
+        """The next call of this account that it is for meets a fault."""
+        await self.post("/faults", **{"kind": kind, "login": login, "count": 1, **fields})
+
     async def slow(self, login: str, *, ms: int) -> None:
         """Every call of this account takes so long."""
         await self.post("/faults", kind="latency", distribution="constant", ms=ms, login=login)
@@ -152,6 +157,17 @@ class Simulator(Process, Control):
 
         await until(answers, what="the simulator starts")
         return self
+
+
+@asynccontextmanager
+async def simulating(folder: Path) -> AsyncIterator[Simulator]:
+    """A simulator with its files in this folder. It ends with the block."""
+    running = Simulator(folder)
+    try:
+        yield await running.ready()
+    finally:
+        await running.client.aclose()
+        running.kill()
 
 
 class Gateway(Process):

@@ -41,8 +41,8 @@ from easypay.processors.base import (
     StoredMethod,
 )
 from easypay.settings import SANDBOX_URL
+from harness import Simulator
 
-from .conftest import Wire
 from .example_requests import VISA, capture, inquiry, payment, refund, review, void
 from .outcomes import Kind, expect, expect_found
 from .player import Player, playing
@@ -60,7 +60,7 @@ class Merchant:
         account: Account,
         *,
         sandbox: bool = False,
-        wire: Wire | None = None,
+        wire: Simulator | None = None,
     ) -> None:
         self.processor = processor
         self.account = account
@@ -77,15 +77,15 @@ class Merchant:
         if self.sandbox:
             pytest.skip("the sandbox settles once a day")
         if self.wire is not None:
-            await self.wire.call("POST", "/settle", {})
+            await self.wire.post("/settle")
 
     async def hold_above(self, amount: str) -> None:
         """From now on a filter holds what is dearer."""
         if self.sandbox:
             pytest.skip("the sandbox's filters are set by hand")
         if self.wire is not None:
-            said = {"login": self.account.credentials["login_id"], "held_above": amount}
-            await self.wire.call("POST", "/settings", said)
+            said = {"login": self.account.login_id, "held_above": amount}
+            await self.wire.post("/settings", **said)
 
     async def pay(self, amount_minor: int, capture: bool = True, **over: Any) -> Outcome:
         fields: dict[str, Any] = {
@@ -220,7 +220,7 @@ def target(request: pytest.FixtureRequest) -> Account | Player:
 
 @pytest.fixture
 async def merchant(
-    processor: AuthorizeNet, target: Account | Player, wire: Wire
+    processor: AuthorizeNet, target: Account | Player, wire: Simulator
 ) -> AsyncIterator[Merchant]:
     if isinstance(target, Player):
         async with playing(target) as account:

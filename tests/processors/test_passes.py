@@ -25,8 +25,8 @@ from easypay.processors.base import (
     PassRequest,
     Unknown,
 )
+from harness import Simulator
 
-from .conftest import Wire
 from .example_requests import inquiry, payment, refund, soon
 from .outcomes import expect, expect_found
 from .reports import GONE, Books, Listed, ago, line, reporting
@@ -77,21 +77,21 @@ def absent(finding: Finding) -> str:
 
 
 async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
-    processor: AuthorizeNet, account: Account, wire: Wire
+    processor: AuthorizeNet, account: Account, wire: Simulator
 ) -> None:
     async def lost(**over: Any) -> InquiryRequest:
         request = payment(account, **over)
-        await wire.fault("drop_reply", account)
+        await wire.fault("drop_reply", account.login_id)
         assert isinstance(await processor.authorize(request, soon()), Unknown)
         kind = "sale" if request.capture else "authorize"
         return inquiry(account, kind, request.reference)
 
     paid = expect(Approved, await processor.authorize(payment(account), soon()))
     settled = await lost()
-    await wire.call("POST", "/settle", {})
+    await wire.post("/settle")
     parent = paid.transaction_id
     lost_refund = refund(account, parent, amount_minor=5_00)
-    await wire.fault("drop_reply", account)
+    await wire.fault("drop_reply", account.login_id)
     expect(Unknown, await processor.refund(lost_refund, soon()))
     refunded = inquiry(
         account, "refund", lost_refund.reference, transaction_id=parent, amount_minor=5_00
@@ -111,7 +111,9 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
         PassRequest(account=account, wanted=asked), soon(), on_found=on_found
     )
 
-    rows = {row["invoice_number"]: row["trans_id"] for row in await wire.truth(account)}
+    rows = {
+        row["invoice_number"]: row["trans_id"] for row in await wire.truth(login=account.login_id)
+    }
     charged = {one.reference: rows[one.reference] for one in asked if one is not never}
     assert {which: found(finding) for which, finding in told.items()} == charged
     assert {**told, never.reference: passed.findings[never.reference]} == passed.findings
@@ -123,7 +125,7 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
 
 
 async def test_a_refund_made_as_a_void_is_found_by_its_payment(
-    processor: AuthorizeNet, account: Account, wire: Wire
+    processor: AuthorizeNet, account: Account, wire: Simulator
 ) -> None:
     paid = expect(Approved, await processor.authorize(payment(account), soon()))
     other = expect(Approved, await processor.authorize(payment(account), soon()))

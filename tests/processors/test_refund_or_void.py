@@ -20,8 +20,8 @@ from easypay.processors.base import (
     Rejected,
     Unknown,
 )
+from harness import Simulator
 
-from .conftest import Wire
 from .example_requests import inquiry, payment, refund, soon
 from .outcomes import expect, expect_found
 from .player import LOST, Player, playing
@@ -209,7 +209,7 @@ def _nowhere() -> Account:
 class Till:
     """A sale on an account of its own, and what the simulator knows of it."""
 
-    def __init__(self, processor: AuthorizeNet, account: Account, wire: Wire) -> None:
+    def __init__(self, processor: AuthorizeNet, account: Account, wire: Simulator) -> None:
         self.processor = processor
         self.account = account
         self.wire = wire
@@ -220,11 +220,11 @@ class Till:
 
     async def moves(self) -> list[str]:
         """What happened after the sale."""
-        return [row["type"] for row in (await self.wire.truth(self.account))[1:]]
+        return [row["type"] for row in (await self.wire.truth(login=self.account.login_id))[1:]]
 
 
 @pytest.fixture
-def till(processor: AuthorizeNet, account: Account, wire: Wire) -> Till:
+def till(processor: AuthorizeNet, account: Account, wire: Simulator) -> Till:
     return Till(processor, account, wire)
 
 
@@ -234,9 +234,9 @@ async def test_before_settlement_a_void_and_afterwards_a_refund(till: Till) -> N
     assert outcome.voided
     assert await till.moves() == [VOID]
 
-    await till.wire.call("POST", "/reset", {"login": till.account.login_id})
+    await till.wire.post("/reset", login=till.account.login_id)
     second = request(till.account, parent=await till.sale())
-    await till.wire.call("POST", "/settle", {})
+    await till.wire.post("/settle")
     outcome = expect(Approved, await till.processor.refund_or_void(second, soon()))
     assert not outcome.voided
     assert await till.moves() == [REFUND]
@@ -256,7 +256,7 @@ async def test_a_lost_reply_at_any_step_returns_the_money_at_most_once(
 ) -> None:
     asked = request(till.account, parent=await till.sale())
     where = {"method": step} if step == DETAILS else {"transaction_type": step}
-    await till.wire.fault(fault, till.account, **where)
+    await till.wire.fault(fault, till.account.login_id, **where)
     assert isinstance(await till.processor.refund_or_void(asked, soon()), Unknown)
     done = await till.moves()
     assert done == ([VOID] if step == VOID and fault != "reset_before" else [])

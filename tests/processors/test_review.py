@@ -18,8 +18,8 @@ from easypay.processors.base import (
     Rejected,
     Unknown,
 )
+from harness import Simulator
 
-from .conftest import Wire
 from .example_requests import inquiry, payment, review, soon, void
 from .outcomes import expect, expect_found
 from .player import LOST, Player, playing
@@ -112,14 +112,10 @@ async def test_what_became_of_what_was_held(
 
 
 async def held_at(
-    processor: AuthorizeNet, account: Account, wire: Wire, action: str, capture: bool
+    processor: AuthorizeNet, account: Account, wire: Simulator, action: str, capture: bool
 ) -> tuple[AuthorizeRequest, str]:
-    settings = {
-        "login": account.credentials["login_id"],
-        "held_above": "20.00",
-        "held_action": action,
-    }
-    await wire.call("POST", "/settings", settings)
+    settings = {"login": account.login_id, "held_above": "20.00", "held_action": action}
+    await wire.post("/settings", **settings)
     request = payment(account, capture=capture)
     outcome = expect(HeldForReview, await processor.authorize(request, soon()))
     return request, outcome.transaction_id
@@ -132,7 +128,7 @@ async def held_at(
 async def test_a_decision_is_carried_out_and_found_again(
     processor: AuthorizeNet,
     account: Account,
-    wire: Wire,
+    wire: Simulator,
     approve: bool,
     action: str,
     capture: bool,
@@ -141,7 +137,7 @@ async def test_a_decision_is_carried_out_and_found_again(
     request, held = await held_at(processor, account, wire, action, capture)
     expect_found(HeldForReview, await asked(processor, account, held))
     if lost:
-        await wire.fault("drop_reply", account, method=REVIEW)
+        await wire.fault("drop_reply", account.login_id, method=REVIEW)
     outcome = await decided(processor, account, approve, held)
     expected = Approved if approve else Declined
     assert isinstance(outcome, Unknown if lost else expected), outcome
@@ -155,7 +151,7 @@ async def test_a_decision_is_carried_out_and_found_again(
 
 
 async def test_what_was_held_and_voided_meanwhile_is_found_ended(
-    processor: AuthorizeNet, account: Account, wire: Wire
+    processor: AuthorizeNet, account: Account, wire: Simulator
 ) -> None:
     _, held = await held_at(processor, account, wire, "authAndHold", True)
     expect(Approved, await processor.void(void(account, held), soon()))

@@ -10,8 +10,8 @@ from easypay.processors.base import (
     Approved,
     Rejected,
 )
+from harness import Simulator
 
-from .conftest import Wire
 from .example_requests import payment, soon, void
 from .outcomes import expect
 
@@ -34,11 +34,11 @@ OF_CHARGES = [
 
 @pytest.mark.parametrize("status", OF_CHARGES)
 async def test_a_void_gets_what_the_table_says(
-    processor: AuthorizeNet, account: Account, wire: Wire, status: str
+    processor: AuthorizeNet, account: Account, wire: Simulator, status: str
 ) -> None:
     sale = expect(Approved, await processor.authorize(payment(account), soon()))
     parent = sale.transaction_id
-    await wire.call("POST", "/status", {"trans_id": parent, "status": status})
+    await wire.post("/status", trans_id=parent, status=status)
     voided = await processor.void(void(account, parent), soon())
     got = VOIDED if isinstance(voided, Approved) else expect(Rejected, voided).code
     assert got in ANSWERS[statuses.meaning(status, "void")]
