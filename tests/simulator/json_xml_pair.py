@@ -6,6 +6,7 @@ from typing import Any
 
 from simulator import xml_client
 from simulator.merchant_client import WIRE, Process
+from simulator.schema_source import response_of
 
 # Facts that differ between two replies to the same request.
 VOLATILE = {
@@ -16,10 +17,6 @@ VOLATILE = {
     *("customerPaymentProfileIdList", "customerShippingAddressIdList", "ids"),
     *("directResponse", "validationDirectResponse", "validationDirectResponseList"),
     *("transHashSha2", "subscriptionId", "token"),
-}
-_ANSWERED_AS = {
-    "createCustomerProfileFromTransactionRequest": "createCustomerProfileResponse",
-    "getTransactionListForCustomerRequest": "getTransactionListResponse",
 }
 
 
@@ -60,8 +57,7 @@ class Twins:
     def _in_xml(self, method: str, body: dict[str, Any]) -> list[tuple[str, str]]:
         whole = {"merchantAuthentication": self.xml.credentials, **self._filled(body, 1)}
         root = xml_client.parse(xml_client.post(self._process, xml_client.document(method, whole)))
-        named = _ANSWERED_AS.get(method, method.removesuffix("Request") + "Response")
-        assert root.tag == named, xml_client.error(root)
+        assert root.tag == response_of(method), xml_client.error(root)
         return xml_client.facts_of_xml(root)
 
     def _filled(self, body: dict[str, Any], index: int) -> dict[str, Any]:

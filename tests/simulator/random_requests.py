@@ -5,15 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from authorizenet_simulator.wire.schema_types import units
-from simulator import xml_client
-from simulator.xml_client import SCHEMA
+from simulator.schema_source import children, choices, facets, units
 
-REQUESTS = sorted(
-    name
-    for name, definition in SCHEMA["elements"].items()
-    if name.endswith("Request") and isinstance(definition, list)
-)
 ANY_TEXT = st.one_of(
     st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Cn")),
     st.sampled_from("\t\n\r&<>\"']"),
@@ -35,14 +28,14 @@ OTHER_LEAVES = {
 
 
 def leaves(spec: Any) -> st.SearchStrategy[str]:
-    facets = xml_client.leaf_type(spec)
-    if "enum" in facets:
-        return st.sampled_from(facets["enum"])
-    if facets["base"] != "string":
-        return OTHER_LEAVES[facets["base"]]
-    least = facets.get("length", facets.get("minLength", 1 if "pattern" in facets else 0))
-    most = facets.get("length", min(facets.get("maxLength", least + 8), least + 8))
-    text = st.text(PATTERNS.get(facets.get("pattern"), ANY_TEXT), min_size=least, max_size=most)
+    rules = facets(spec)
+    if "enum" in rules:
+        return st.sampled_from(rules["enum"])
+    if rules["base"] != "string":
+        return OTHER_LEAVES[rules["base"]]
+    least = rules.get("length", rules.get("minLength", 1 if "pattern" in rules else 0))
+    most = rules.get("length", min(rules.get("maxLength", least + 8), least + 8))
+    text = st.text(PATTERNS.get(rules.get("pattern"), ANY_TEXT), min_size=least, max_size=most)
     return text.map(lambda each: each if units(each) <= most else in_one_place(each))
 
 
@@ -55,17 +48,12 @@ def in_one_place(text: str) -> str:
 def trees(draw: Callable[..., Any], definition: Any) -> dict[str, Any]:
     """Generate any content that the type allows, in its order."""
     made: dict[str, Any] = {}
-    for group in xml_client.fields_of(definition):
+    for group in choices(definition):
         name, least, most, spec, *_ = draw(st.sampled_from(group)) if group[1:] else group[0]
         if least == 0 and draw(st.booleans()):
             continue
-        inner: st.SearchStrategy[Any]
-        if isinstance(spec, list):
-            inner = trees([None, spec])
-        elif isinstance(spec, str) and spec in SCHEMA["types"]:
-            inner = trees(SCHEMA["types"][spec])
-        else:
-            inner = leaves(spec)
+        known = children(spec)
+        inner = leaves(spec) if known is None else trees([None, known])
         made[name] = draw(inner if most == 1 else st.lists(inner, min_size=1, max_size=3))
     return made
 
@@ -73,24 +61,20 @@ def trees(draw: Callable[..., Any], definition: Any) -> dict[str, Any]:
 def least_of(definition: Any) -> dict[str, Any]:
     """Return the smallest body that the schema allows."""
     made: dict[str, Any] = {}
-    for group in xml_client.fields_of(definition):
+    for group in choices(definition):
         name, least, _, spec, *_ = group[0]
         if least == 0:
             continue
-        if isinstance(spec, list):
-            made[name] = least_of([None, spec])
-        elif isinstance(spec, str) and spec in SCHEMA["types"]:
-            made[name] = least_of(SCHEMA["types"][spec])
-        else:
-            made[name] = least_leaf(xml_client.leaf_type(spec))
+        known = children(spec)
+        made[name] = least_leaf(facets(spec)) if known is None else least_of([None, known])
     return made
 
 
-def least_leaf(facets: dict[str, Any]) -> str:
-    if "enum" in facets:
-        return str(facets["enum"][0])
-    if facets["base"] == "string":
-        return "1" * max(facets.get("length", 0), facets.get("minLength", 1))
+def least_leaf(rules: dict[str, Any]) -> str:
+    if "enum" in rules:
+        return str(rules["enum"][0])
+    if rules["base"] == "string":
+        return "1" * max(rules.get("length", 0), rules.get("minLength", 1))
     return {"boolean": "true", "date": "2040-01-01", "dateTime": "2040-01-01T00:00:00Z"}.get(
-        facets["base"], "1"
+        rules["base"], "1"
     )

@@ -8,10 +8,9 @@ import random
 from collections import defaultdict
 from typing import Any
 
-from authorizenet_simulator.wire.schema_types import units
 from simulator.merchant_client import Merchant, card
-from simulator.random_requests import REQUESTS, in_one_place
-from simulator.xml_client import SCHEMA, fields_of, leaf_type
+from simulator.random_requests import in_one_place
+from simulator.schema_source import REQUESTS, SCHEMA, children, choices, facets, units
 
 Tree = dict[str, Any]
 _GOOD: dict[str, list[str]] = {
@@ -104,7 +103,7 @@ class Workload:
     def _tree(self, definition: Any) -> Tree:
         choose = self._random
         made: Tree = {}
-        for group in fields_of(definition):
+        for group in choices(definition):
             name, least, most, spec, *_ = choose.choice(group)
             seldom = 0.9 if name in _SELDOM else 0.1 if name in _MOSTLY else 0.5
             if least == 0 and choose.random() < seldom:
@@ -118,23 +117,21 @@ class Workload:
         return made
 
     def _value(self, name: str, spec: Any) -> Any:
-        if isinstance(spec, list):
-            return self._tree([None, spec])
-        if isinstance(spec, str) and spec in SCHEMA["types"]:
-            return self._tree(spec)
-        choose, facets = self._random, leaf_type(spec)
+        if (inner := children(spec)) is not None:
+            return self._tree([None, inner])
+        choose, rules = self._random, facets(spec)
         if name == "transactionType":
             return choose.choice(_TYPES)
         known = self._told.get(_name(name)) or _GOOD.get(name)
         if known and choose.random() < 0.9:
             return choose.choice(known)
-        if "enum" in facets:
-            return choose.choice(facets["enum"])
-        base = facets["base"]
+        if "enum" in rules:
+            return choose.choice(rules["enum"])
+        base = rules["base"]
         if base == "string" or base == "any":
-            least = facets.get("length", facets.get("minLength", 1 if "pattern" in facets else 0))
-            most = facets.get("length", min(facets.get("maxLength", 40), max(least, 12)))
-            letters = "0123456789" if "pattern" in facets else "ab é<&\"']\t\n0127\u00b2\U0001f4a9"
+            least = rules.get("length", rules.get("minLength", 1 if "pattern" in rules else 0))
+            most = rules.get("length", min(rules.get("maxLength", 40), max(least, 12)))
+            letters = "0123456789" if "pattern" in rules else "ab é<&\"']\t\n0127\u00b2\U0001f4a9"
             text = "".join(choose.choices(letters, k=choose.randint(least, most)))
             return text if units(text) <= most else in_one_place(text)
         if base == "boolean":
@@ -142,7 +139,7 @@ class Workload:
         if base in ("date", "dateTime"):
             day = choose.choice(["0001-01-01", "2026-01-31", "2040-02-29", "9999-12-31"])
             return day if base == "date" else day + choose.choice(["T00:00:00Z", "T23:59:59.9"])
-        return str(choose.choice([facets.get("minInclusive", 1), 1, 2, 9]))
+        return str(choose.choice([rules.get("minInclusive", 1), 1, 2, 9]))
 
 
 def _name(name: str) -> str:

@@ -9,20 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
-from importlib.resources import files
 from typing import Any
 from xml.etree import ElementTree
 
 import httpx
 import msgspec
 
-SCHEMA: dict[str, Any] = msgspec.json.decode(
-    files("authorizenet_simulator").joinpath("data/schema.json").read_bytes()
-)
-_ANSWERED_AS = {
-    "createCustomerProfileFromTransactionRequest": "createCustomerProfileResponse",
-    "getTransactionListForCustomerRequest": "getTransactionListResponse",
-}
+from simulator.schema_source import SCHEMA, children, facets, fields, response_of, units
+
 _UNKNOWN = {
     ("transactionResponse", "SupplementalDataQualificationIndicator"): int,
     ("ARBGetSubscriptionStatusResponse", "note"): str,
@@ -61,13 +55,13 @@ def look_at(reply: httpx.Response) -> None:
 
 def misfits_of_json(method: str, answer: dict[str, Any]) -> Iterator[str]:
     """Yield violations of: payload in the schema's order, then refId, then messages."""
-    root = _ANSWERED_AS.get(method, method.removesuffix("Request") + "Response")
-    base = _fields("ANetApiResponse")
+    root = response_of(method)
+    base = fields("ANetApiResponse")
     code = answer["messages"]["message"][0]["code"]
     own: list[Any] = []
     if root in SCHEMA["elements"]:
         definition = SCHEMA["elements"][root]
-        own = _fields(definition)[len(base) :]
+        own = fields(definition)[len(base) :]
     failed = answer["messages"]["resultCode"] == "Error"
     if code in _UNREAD or (failed and not answer.keys() & {field[0] for field in own}):
         own = []
@@ -75,8 +69,8 @@ def misfits_of_json(method: str, answer: dict[str, Any]) -> Iterator[str]:
     yield from _object(root, [*own, token, ref_id, messages], answer)
 
 
-def _object(name: str, fields: list[Any], tree: dict[str, Any]) -> Iterator[str]:
-    by_name = {field[0]: place for place, field in enumerate(fields)}
+def _object(name: str, known: list[Any], tree: dict[str, Any]) -> Iterator[str]:
+    by_name = {field[0]: place for place, field in enumerate(known)}
     last = -1
     for key, value in tree.items():
         if key not in by_name:
@@ -87,8 +81,8 @@ def _object(name: str, fields: list[Any], tree: dict[str, Any]) -> Iterator[str]
         if by_name[key] < last:
             yield f"{key} too late in {name}"
         last = max(last, by_name[key])
-        yield from _value(key, fields[by_name[key]], value)
-    for needed in _missing(fields, tree.keys()):
+        yield from _value(key, known[by_name[key]], value)
+    for needed in _missing(known, tree.keys()):
         yield f"no {needed} in {name}"
 
 
@@ -101,18 +95,18 @@ def _value(name: str, field: list[Any], value: Any) -> Iterator[str]:
 
 
 def _one(name: str, spec: Any, value: Any) -> Iterator[str]:
-    if (fields := _children(spec)) is None:
+    if (inner := children(spec)) is None:
         yield from _leaf(name, spec, value)
-    elif len(fields) == 1 and fields[0][2] != 1:  # a type that only wraps a list
+    elif len(inner) == 1 and inner[0][2] != 1:  # a type that only wraps a list
         if not isinstance(value, list):
             yield f"{name} is no list"
             return
         for each in value:
-            yield from _one(fields[0][0], fields[0][3], each)
+            yield from _one(inner[0][0], inner[0][3], each)
     elif not isinstance(value, dict):
         yield f"{name} is no object"
     else:
-        yield from _object(name, fields, value)
+        yield from _object(name, inner, value)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -124,7 +118,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def _leaf(name: str, spec: Any, value: Any) -> Iterator[str]:
-    base = _base(spec)
+    base = facets(spec)["base"]
     if isinstance(value, bool) is not (base == "boolean"):
         yield f"{name} is {value!r}"
     elif not isinstance(value, _KINDS.get(base, (str,))):
@@ -134,35 +128,43 @@ def _leaf(name: str, spec: Any, value: Any) -> Iterator[str]:
 
 
 def misfits_of_xml(root: ElementTree.Element) -> Iterator[str]:
-    """Yield missing elements and invalid values; `xml_client.misfits` checks order and names."""
+    """Yield violations of order, occurrence and type."""
     name = _local(root)
-    fields = _fields(SCHEMA["elements"][name])
+    whole = fields(SCHEMA["elements"][name])
     failed = any(each.text == "Error" for each in root.iter() if _local(each) == "resultCode")
-    base = _fields("ANetApiResponse")
+    base = fields("ANetApiResponse")
     payload = {_local(child) for child in root} - {field[0] for field in base}
-    yield from _element(root, base if failed and not payload else fields)
+    yield from _element(root, base if failed and not payload else whole)
 
 
-def _element(parent: ElementTree.Element, fields: list[Any]) -> Iterator[str]:
-    by_name = {field[0]: field for field in fields}
-    yield from (f"no {each} in {_local(parent)}" for each in _missing(fields, map(_local, parent)))
-    for child in parent:
-        name = _local(child)
-        if name not in by_name:
+def _element(parent: ElementTree.Element, known: list[Any]) -> Iterator[str]:
+    places = {field[0]: place for place, field in enumerate(known)}
+    names = [_local(child) for child in parent]
+    yield from (f"no {each} in {_local(parent)}" for each in _missing(known, names))
+    last = -1
+    for name, child in zip(names, parent, strict=True):
+        if name not in places:
             if (_local(parent), name) not in _UNKNOWN:
                 yield f"{name} in {_local(parent)}"
             continue
-        spec = by_name[name][3]
-        if (inner := _children(spec)) is None:
-            yield from _facets(name, spec, child.text or "")
-        else:
+        if places[name] < last:
+            yield f"{name} too late in {_local(parent)}"
+        last = max(last, places[name])
+        _, _, most, spec, *_ = known[places[name]]
+        if most == 1 and names.count(name) > 1:
+            yield f"{name} more than once in {_local(parent)}"
+        if (inner := children(spec)) is not None:
             yield from _element(child, inner)
+        elif len(child):
+            yield f"children in {name}"
+        else:
+            yield from _facets(name, spec, child.text or "")
 
 
-def _missing(fields: list[Any], names: Any) -> Iterator[str]:
+def _missing(known: list[Any], names: Any) -> Iterator[str]:
     there = set(names)
-    choices = [field for field in fields if len(field) > 4]
-    for field in fields:
+    choices = [field for field in known if len(field) > 4]
+    for field in known:
         if field[1] and len(field) <= 4 and field[0] not in there:
             yield field[0]
     if choices and all(field[1] for field in choices) and not there & {f[0] for f in choices}:
@@ -183,9 +185,9 @@ _PRIMITIVES: dict[str, Callable[[str], Any]] = {
 _FACETS: dict[str, Callable[[str, Any], bool]] = {
     "pattern": lambda text, pattern: re.fullmatch(pattern, text) is not None,
     "enum": lambda text, listed: text in listed,
-    "length": lambda text, size: _units(text) == size,
-    "minLength": lambda text, least: _units(text) >= least,
-    "maxLength": lambda text, most: _units(text) <= most,
+    "length": lambda text, size: units(text) == size,
+    "minLength": lambda text, least: units(text) >= least,
+    "maxLength": lambda text, most: units(text) <= most,
     "minInclusive": lambda text, least: Decimal(text) >= Decimal(least),
     "maxInclusive": lambda text, most: Decimal(text) <= Decimal(most),
     "fractionDigits": lambda text, most: len(text.partition(".")[2].rstrip("0")) <= most,
@@ -197,42 +199,20 @@ def _is_whole(text: str, bits: int) -> bool:
     return re.fullmatch("-?[0-9]+", text) is not None and abs(int(text)) < 1 << (bits - 1)
 
 
-def _units(text: str) -> int:
-    """Return the length in UTF-16 code units, as .NET counts."""
-    return len(text.encode("utf-16-le")) // 2
-
-
 def _facets(name: str, spec: Any, text: str) -> Iterator[str]:
     """Yield the first rule of the leaf's type, or of its base, that the text violates."""
-    if isinstance(spec, str) and spec in _PRIMITIVES:
-        with suppress(ValueError):
-            if _PRIMITIVES[spec](text):
-                return
-        yield f"{name}: {text!r} is no {spec}"
+    rules = facets(spec)
+    base = rules.pop("base")
+    valid = False
+    with suppress(ValueError):
+        valid = bool(_PRIMITIVES[base](text))
+    if not valid:
+        yield f"{name}: {text!r} is no {base}"
         return
-    facets = dict(SCHEMA["simple"][spec] if isinstance(spec, str) else spec)
-    wrong = next(_facets(name, facets.pop("base"), text), None)
-    for rule, limit in facets.items():
-        if wrong is None and not _FACETS[rule](text, limit):
-            wrong = f"{name}: {text!r} breaks {rule} {limit}"
-    if wrong is not None:
-        yield wrong
-
-
-def _base(spec: Any) -> str:
-    base: str = spec if isinstance(spec, str) else spec["base"]
-    return _base(SCHEMA["simple"][base]) if base in SCHEMA["simple"] else base
-
-
-def _children(spec: Any) -> list[Any] | None:
-    if isinstance(spec, list):
-        return spec
-    return _fields(spec) if isinstance(spec, str) and spec in SCHEMA["types"] else None
-
-
-def _fields(definition: Any) -> list[Any]:
-    extends, own = SCHEMA["types"][definition] if isinstance(definition, str) else definition
-    return (_fields(extends) if extends else []) + own
+    for rule, limit in rules.items():
+        if not _FACETS[rule](text, limit):
+            yield f"{name}: {text!r} breaks {rule} {limit}"
+            return
 
 
 def _local(element: ElementTree.Element) -> str:

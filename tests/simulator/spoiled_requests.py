@@ -5,28 +5,16 @@ It reads `data/schema.json` independently, so that it detects mistakes of the si
 
 from collections.abc import Iterator
 from copy import deepcopy
-from importlib.resources import files
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
 
+from simulator.schema_source import NS, SCHEMA, facets
+
 Tree = dict[str, Any]
-NAMESPACE = "AnetApi/xml/v1/schema/AnetApiSchema.xsd"
-_SOURCE: Tree = msgspec.json.decode(
-    files("authorizenet_simulator").joinpath("data/schema.json").read_bytes()
-)
-_TYPES: Tree = _SOURCE["types"]
-SIMPLE: Tree = _SOURCE["simple"]
-REQUESTS = sorted(
-    name
-    for name, definition in _SOURCE["elements"].items()
-    if name.endswith("Request") and isinstance(definition, list)
-)
 _DEEPEST = 12
 """Maximum depth of recursive types; every other type ends before."""
-
-
 _MOST_MEMBERS = 7
 """Maximum members of a choice (the payment methods)."""
 
@@ -42,32 +30,24 @@ class Element(NamedTuple):
 
 
 def elements(method: str) -> list[Element]:
-    return _children(*_SOURCE["elements"][method], depth=0)
+    return _children(*SCHEMA["elements"][method], depth=0)
 
 
 def _children(extends: str | None, fields: list[Any], depth: int) -> list[Element]:
-    inherited = [] if extends is None else _children(*_TYPES[extends], depth=depth)
+    inherited = [] if extends is None else _children(*SCHEMA["types"][extends], depth=depth)
     return inherited + [_element(*field, depth=depth + 1) for field in fields]
 
 
 def _element(name: str, least: int, most: int, spec: Any, *choice: int, depth: int) -> Element:
-    children, facets = None, {}
+    children, leaf = None, {}
     if isinstance(spec, list):
         children = _children(None, spec, depth)
-    elif isinstance(spec, str) and spec in _TYPES:
-        children = _children(*_TYPES[spec], depth=depth) if depth < _DEEPEST else []
+    elif isinstance(spec, str) and spec in SCHEMA["types"]:
+        children = _children(*SCHEMA["types"][spec], depth=depth) if depth < _DEEPEST else []
     else:
-        facets = _facets(spec)
+        leaf = facets(spec)
     shown = spec if isinstance(spec, str) else name
-    return Element(name, least, most, children, facets, bool(choice), shown)
-
-
-def _facets(spec: Any) -> Tree:
-    """Merge all facets down to the base type; the nearest wins."""
-    if isinstance(spec, str):
-        spec = SIMPLE.get(spec, {"base": spec})
-    base = spec["base"]
-    return {**_facets(base), **spec, "base": _facets(base)["base"]} if base in SIMPLE else spec
+    return Element(name, least, most, children, leaf, bool(choice), shown)
 
 
 _GOOD = {
@@ -90,14 +70,14 @@ _BAD = {
 }
 
 
-def _value(facets: Tree) -> str:
-    if "enum" in facets:
-        return str(facets["enum"][0])
-    if "minInclusive" in facets:
-        return str(facets["minInclusive"])
-    if (base := facets["base"]) in _GOOD:
+def _value(leaf: Tree) -> str:
+    if "enum" in leaf:
+        return str(leaf["enum"][0])
+    if "minInclusive" in leaf:
+        return str(leaf["minInclusive"])
+    if (base := leaf["base"]) in _GOOD:
         return _GOOD[base]
-    return "1" * max(1, facets.get("length", facets.get("minLength", 1)))
+    return "1" * max(1, leaf.get("length", leaf.get("minLength", 1)))
 
 
 def whole(children: list[Element], *, optional: bool = True, pick: int = 0) -> Tree:
@@ -157,7 +137,7 @@ def _spoil(
         inner.update(kept)
         return Spoiled(f"{name}: {what}", made, says)
 
-    element_is = f"The element '{name}' in namespace '{NAMESPACE}'"
+    element_is = f"The element '{name}' in namespace '{NS}'"
     yield copy(
         {"bogus": "1", **inner}, "unknown", f"{element_is} has invalid child element 'bogus'"
     )
@@ -182,7 +162,7 @@ def _spoil(
             yield copy(
                 {**inner, element.name: "text"},
                 f"text in {element.name}",
-                f"The element '{element.name}' in namespace '{NAMESPACE}' cannot contain text.",
+                f"The element '{element.name}' in namespace '{NS}' cannot contain text.",
             )
             if element.type_name not in seen:
                 seen.add(element.type_name)
@@ -200,7 +180,7 @@ def _spoil(
             yield copy(
                 {**inner, element.name: value},
                 f"{element.name}={value[:20]!r}",
-                f"The '{NAMESPACE}:{element.name}' element is invalid - The value ",
+                f"The '{NS}:{element.name}' element is invalid - The value ",
                 says,
             )
 
@@ -210,33 +190,33 @@ def _choice_is_free(children: list[Element]) -> bool:
     return any(each.in_choice and not each.least for each in children)
 
 
-def _bad_values(facets: Tree) -> Iterator[tuple[str, str]]:
-    base = facets["base"]
+def _bad_values(leaf: Tree) -> Iterator[tuple[str, str]]:
+    base = leaf["base"]
     if base in _BAD:
         value, clr = _BAD[base]
         yield value, f" is not a valid {clr} value."
-    if "enum" in facets:
+    if "enum" in leaf:
         yield "Bogus", "Enumeration constraint failed."
         return
-    if "pattern" in facets:
+    if "pattern" in leaf:
         yield "!", "Pattern constraint failed."
-    if "minInclusive" in facets:
-        low = facets["minInclusive"]
+    if "minInclusive" in leaf:
+        low = leaf["minInclusive"]
         yield f"-{float(low) + 1:.0f}", "MinInclusive constraint failed."
-    if "maxInclusive" in facets:
-        yield f"{float(facets['maxInclusive']) + 1:.0f}", "MaxInclusive constraint failed."
-    if "fractionDigits" in facets and "totalDigits" not in facets:
-        text = "1." + "1" * (facets["fractionDigits"] + 1)
+    if "maxInclusive" in leaf:
+        yield f"{float(leaf['maxInclusive']) + 1:.0f}", "MaxInclusive constraint failed."
+    if "fractionDigits" in leaf and "totalDigits" not in leaf:
+        text = "1." + "1" * (leaf["fractionDigits"] + 1)
         yield text, "FractionDigits constraint failed."
-    if "totalDigits" in facets and base == "decimal":
-        yield "1" * (facets["totalDigits"] + 1), "TotalDigits constraint failed."
-    if "length" in facets:
-        text = "1" * (facets["length"] + 1)
+    if "totalDigits" in leaf and base == "decimal":
+        yield "1" * (leaf["totalDigits"] + 1), "TotalDigits constraint failed."
+    if "length" in leaf:
+        text = "1" * (leaf["length"] + 1)
         yield text, "actual length is not equal to the specified length."
-    if base in ("string",) and "maxLength" in facets:
-        yield "1" * (facets["maxLength"] + 1), "actual length is greater than the MaxLength value."
-    if base == "string" and facets.get("minLength", 0) > 0 and "pattern" not in facets:
-        text = "1" * (facets["minLength"] - 1)
+    if base in ("string",) and "maxLength" in leaf:
+        yield "1" * (leaf["maxLength"] + 1), "actual length is greater than the MaxLength value."
+    if base == "string" and leaf.get("minLength", 0) > 0 and "pattern" not in leaf:
+        text = "1" * (leaf["minLength"] - 1)
         yield text, "actual length is less than the MinLength value."
 
 

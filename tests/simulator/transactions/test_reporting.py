@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from simulator.merchant_client import Merchant, Process, card_sale
-from simulator.reply_schema_check import SCHEMA
+from simulator.schema_source import SCHEMA
 
 ADDRESS = {
     "firstName": "Jane",

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from simulator.merchant_client import Merchant, Process, reason
-from simulator.spoiled_requests import SIMPLE
+from simulator.schema_source import SCHEMA
 
-STATUSES: list[str] = SIMPLE["transactionStatusEnum"]["enum"]
+STATUSES: list[str] = SCHEMA["simple"]["transactionStatusEnum"]["enum"]
 OF_REFUNDS = {"refundPendingSettlement", "refundSettledSuccessfully"}
 SETTLES = {
     "capturedPendingSettlement",

@@ -57,7 +57,7 @@ def test_a_reply_that_violates_the_schema_is_detected(answer: dict[str, Any], sa
     assert any(each.startswith(said) for each in found), found
 
 
-def test_an_xml_reply_without_a_required_element_is_detected() -> None:
+def test_an_xml_reply_that_violates_the_schema_is_detected() -> None:
     def wrong(inner: str) -> list[str]:
         root = ElementTree.fromstring(f"<getCustomerProfileIdsResponse>{inner}</{ROOT}>")
         return list(misfits_of_xml(root))
@@ -67,6 +67,8 @@ def test_an_xml_reply_without_a_required_element_is_detected() -> None:
     assert wrong(good) == []
     assert wrong("<ids />") == [f"no messages in {ROOT}"]
     assert wrong(good.replace("<text>Successful.</text>", "")) == ["no text in message"]
+    assert wrong("<ids />" + good.removesuffix("<ids />")) == [f"messages too late in {ROOT}"]
+    assert wrong(f"{good}<ids />")[0] == f"ids more than once in {ROOT}"
     assert len(wrong(good.replace(">Ok<", ">Good<"))) == 1
     assert len(wrong(good.replace("<ids />", "<ids><numericString>x</numericString></ids>"))) == 1
 

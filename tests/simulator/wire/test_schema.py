@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from simulator.merchant_client import VISA, WIRE, Merchant, Process
-from simulator.spoiled_requests import REQUESTS, elements, hostile, spoiled, whole
+from simulator.schema_source import REQUESTS
+from simulator.spoiled_requests import elements, hostile, spoiled, whole
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode

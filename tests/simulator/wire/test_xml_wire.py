@@ -15,11 +15,10 @@ from authorizenet_simulator.wire.replies import Reply
 from simulator import xml_client
 from simulator.json_xml_pair import Twins, steady
 from simulator.merchant_client import BOM, VISA, WIRE, Merchant, Process, card
-from simulator.random_requests import REQUESTS, least_of, trees
+from simulator.random_requests import least_of, trees
+from simulator.schema_source import NS, REQUESTS, SCHEMA
 from simulator.xml_client import (
     HEAD,
-    NS,
-    SCHEMA,
     alive,
     call,
     document,
