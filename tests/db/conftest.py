@@ -1,15 +1,17 @@
 """A migrated database of the test's own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from cutting_proxy import CuttingProxy
+from row_builders import committer
 
 from easypay.db.embedded import Cluster
-from harness import new_database, with_database
+from easypay.db.group_commit import GroupCommitter
+from harness import Stack, new_database, with_database
 
 
 @pytest.fixture
@@ -38,3 +40,26 @@ async def proxy(tcp_database: str) -> AsyncIterator[CuttingProxy]:
     opened = await CuttingProxy(tcp_database).open()
     yield opened
     await opened.shut()
+
+
+@pytest.fixture
+async def stack_proxy(cluster: Cluster, stack: Stack) -> AsyncIterator[CuttingProxy]:
+    """The same before the database of the test's own stack."""
+    at_tcp = with_database(cluster.tcp_dsn, urlsplit(stack.dsn).path.lstrip("/"))
+    opened = await CuttingProxy(at_tcp).open()
+    yield opened
+    await opened.shut()
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Any]]:
+    """Starts committers; each is closed after the test."""
+    started: list[GroupCommitter[Any, Any]] = []
+
+    def begin(*arguments: Any, **options: Any) -> GroupCommitter[Any, Any]:
+        started.append(committer(*arguments, **options))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        await each.close()

@@ -35,16 +35,9 @@ def refused(answer: httpx.Response) -> bool:
     )
 
 
-def at_tcp(cluster: Cluster, stack: Stack) -> str:
-    return with_database(cluster.tcp_dsn, urlsplit(stack.dsn).path.lstrip("/"))
-
-
 async def gateway_over(stack: Stack, dsn: str, **settings: str) -> Gateway:
     """A gateway that reaches the stack's database by another way."""
-    direct, stack.dsn = stack.dsn, dsn
-    gateway = await stack.gateway(**HASTY | settings)
-    stack.dsn = direct
-    return gateway
+    return await stack.gateway(dsn=dsn, **HASTY | settings)
 
 
 async def all_known(stack: Stack, shop: Shop) -> None:
@@ -73,10 +66,10 @@ async def in_flight(stack: Stack, shop: Shop, key: str) -> "asyncio.Task[httpx.R
 
 
 async def test_a_database_that_vanishes_holds_nobody_up_and_a_stop_says_what_it_leaves(
-    stack: Stack, cluster: Cluster
+    stack: Stack, stack_proxy: CuttingProxy
 ) -> None:
     """Connections stay open and silent, and new ones are never answered."""
-    proxy = await CuttingProxy(at_tcp(cluster, stack)).open()
+    proxy = stack_proxy
     gateway = await gateway_over(stack, proxy.dsn, shutdown_grace_s="1.0")
     shop = await stack.shop(gateway)
     known = await shop.paid()
@@ -116,13 +109,12 @@ async def test_a_database_that_vanishes_holds_nobody_up_and_a_stop_says_what_it_
     await all_known(stack, shop)
     assert (await shop.payment(told.json()["id"]))["status"] == "captured"
     assert await audit(stack, shop) == []
-    await proxy.shut()
 
 
 async def test_an_idle_gateway_whose_database_vanished_does_not_use_up_its_grace(
-    stack: Stack, cluster: Cluster
+    stack: Stack, stack_proxy: CuttingProxy
 ) -> None:
-    proxy = await CuttingProxy(at_tcp(cluster, stack)).open()
+    proxy = stack_proxy
     gateway = await gateway_over(stack, proxy.dsn, shutdown_grace_s="15.0")
     await stack.shop(gateway)
     proxy.vanish()
@@ -130,14 +122,13 @@ async def test_an_idle_gateway_whose_database_vanished_does_not_use_up_its_grace
     started = time.monotonic()
     assert await asyncio.to_thread(gateway.terminate) == 0
     assert time.monotonic() - started < 1.3 + SLACK_S
-    await proxy.shut()
 
 
 async def test_an_intent_that_was_written_for_nobody_is_withdrawn_and_its_key_begins_anew(
-    stack: Stack, cluster: Cluster
+    stack: Stack, stack_proxy: CuttingProxy
 ) -> None:
     """The commit's answer is lost, no new connection comes about, and the client is sent away."""
-    proxy = await CuttingProxy(at_tcp(cluster, stack)).open()
+    proxy = stack_proxy
     gateway = await gateway_over(stack, proxy.dsn, unknown_absent_after_s="600")
     shop = await stack.shop(gateway)
     await shop.paid()
@@ -159,7 +150,6 @@ async def test_an_intent_that_was_written_for_nobody_is_withdrawn_and_its_key_be
     await until(paid, what="the same key pays, long before an inquiry would end it")
     assert len(await stack.simulator.truth(login=shop.login)) == 2
     assert await audit(stack, shop) == []
-    await proxy.shut()
 
 
 async def test_connections_that_are_refused_are_no_bug(stack: Stack, cluster: Cluster) -> None:
@@ -168,7 +158,7 @@ async def test_connections_that_are_refused_are_no_bug(stack: Stack, cluster: Cl
     name = urlsplit(stack.dsn).path.lstrip("/")
     role = f"shop_{name}"
     await admin.execute(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'sesame'")
-    parts = urlsplit(at_tcp(cluster, stack))
+    parts = urlsplit(with_database(cluster.tcp_dsn, name))
     at = parts.netloc.rpartition("@")[2]
     dsn = urlunsplit(parts._replace(netloc=f"{role}:sesame@{at}"))
     gateway = await gateway_over(stack, dsn)

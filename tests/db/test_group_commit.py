@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -16,13 +15,12 @@ from row_builders import approved, begun, committer, new_payment, refund_of
 
 from easypay import ids
 from easypay.clock import monotonic
-from easypay.db.embedded import Cluster
 from easypay.errors import DatabaseUnavailable, Overloaded
 from easypay.payments import statements
 from easypay.payments.begin import NewPayment
 from easypay.payments.model import PaymentKey, State
 from easypay.payments.status import Status
-from harness import QUICK, Gateway, Shop, Stack, audit, payment_uuid, until, with_database
+from harness import QUICK, Gateway, Shop, Stack, audit, payment_uuid, until
 
 
 async def count(connection: Any, table: str) -> int:
@@ -30,14 +28,18 @@ async def count(connection: Any, table: str) -> int:
     return number
 
 
-async def waiting_for_a_lock(connection: Any, name: str) -> int:
-    """How many lanes of a committer stand before a lock just now."""
-    number: int = await connection.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name LIKE $1 AND wait_event_type = 'Lock'",
-        f"easypay {name} %",
-    )
-    return number
+async def until_locked(connection: Any, name: str, lanes: int = 1) -> None:
+    """Wait until so many lanes of a committer stand before a lock."""
+
+    async def locked() -> bool:
+        number: int = await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name LIKE $1 AND wait_event_type = 'Lock'",
+            f"easypay {name} %",
+        )
+        return number >= lanes
+
+    await until(locked, within_s=5)
 
 
 @asynccontextmanager
@@ -76,23 +78,23 @@ async def test_one_key_twice_in_one_statement_makes_one_payment(
     database: str, connection: Any
 ) -> None:
     merchant = ids.new_id()
-    twins = [new_payment(merchant, key="order-1") for _ in range(5)]
+    same = [new_payment(merchant, key="order-1") for _ in range(5)]
     lane = row_builders.lane(statements.BEGIN, database)
-    answer = await lane.fetch(statements.begin_payments_arguments(twins))
-    assert statements.begin_payments_results(twins, answer) == [True, False, False, False, False]
+    answer = await lane.fetch(statements.begin_payments_arguments(same))
+    assert statements.begin_payments_results(same, answer) == [True, False, False, False, False]
     for table in ("idempotency_keys", "payments", "operations"):
         assert await count(connection, table) == 1
     await lane.close()
 
 
 async def test_one_key_many_times_in_two_committers_is_claimed_once(
-    database: str, connection: Any
+    database: str, connection: Any, start: Any
 ) -> None:
     """Two processes, the same 40 keys in opposite order, each key three times in each."""
     merchant = ids.new_id()
     keys = [f"order-{n}" for n in range(40)]
-    first = committer(statements.BEGIN, database, size=16)
-    second = committer(statements.BEGIN, database, size=16)
+    first = start(statements.BEGIN, database, size=16)
+    second = start(statements.BEGIN, database, size=16)
     claims = await asyncio.gather(
         *(first.submit(new_payment(merchant, key)) for key in keys * 3),
         *(second.submit(new_payment(merchant, key)) for key in keys[::-1] * 3),
@@ -100,18 +102,16 @@ async def test_one_key_many_times_in_two_committers_is_claimed_once(
     assert sum(claims) == 40
     for table in ("idempotency_keys", "payments", "operations"):
         assert await count(connection, table) == 40
-    await first.close()
-    await second.close()
 
 
 async def test_one_key_for_two_follow_ups_in_two_committers_is_claimed_once(
-    database: str, connection: Any
+    database: str, connection: Any, start: Any
 ) -> None:
     """Alone in their groups, on one payment and on two: the later finds the key, nobody fails."""
     merchant = ids.new_id()
     payments = await captured(database, connection, merchant, 12)
-    first = committer(statements.FOLLOW_UP, database)
-    second = committer(statements.FOLLOW_UP, database)
+    first = start(statements.FOLLOW_UP, database)
+    second = start(statements.FOLLOW_UP, database)
     for here, there in [(p, p) for p in payments[:6]] + [
         *zip(payments[6:9], payments[9:], strict=True)
     ]:
@@ -123,8 +123,6 @@ async def test_one_key_for_two_follow_ups_in_two_committers_is_claimed_once(
     assert await count(connection, "operations") == 12 + 9
     reserved = await connection.fetchval("SELECT sum(refund_reserved_minor) FROM payments")
     assert reserved == 900
-    await first.close()
-    await second.close()
 
 
 async def test_two_refunds_of_one_payment_in_one_statement_take_one(
@@ -147,7 +145,9 @@ async def test_two_refunds_of_one_payment_in_one_statement_take_one(
     await lane.close()
 
 
-async def test_refunds_of_one_payment_never_run_together(database: str, connection: Any) -> None:
+async def test_refunds_of_one_payment_never_run_together(
+    database: str, connection: Any, start: Any
+) -> None:
     payments = await captured(database, connection, ids.new_id(), 3)
     running: list[UUID] = []
     together = 0
@@ -164,7 +164,7 @@ async def test_refunds_of_one_payment_never_run_together(database: str, connecti
             for each in touched:
                 running.remove(each)
 
-    follow_up = committer(statements.FOLLOW_UP, database, watch=watch)
+    follow_up = start(statements.FOLLOW_UP, database, watch=watch)
     taken = await asyncio.gather(
         *(follow_up.submit(refund_of(payment, 100)) for payment in payments for _ in range(40))
     )
@@ -174,17 +174,16 @@ async def test_refunds_of_one_payment_never_run_together(database: str, connecti
     found = await connection.fetch("SELECT captured_minor, refund_reserved_minor FROM payments")
     assert [tuple(row) for row in found] == [(2500, 2500)] * 3
     assert await count(connection, "operations") == 3 * 26
-    await follow_up.close()
 
 
 # A bad row, and good neighbours ------------------------------------------------------------------
 
 
-async def test_a_bad_row_fails_alone(database: str, connection: Any) -> None:
+async def test_a_bad_row_fails_alone(database: str, connection: Any, start: Any) -> None:
     merchant = ids.new_id()
     good = [new_payment(merchant) for _ in range(7)]
     bad = new_payment(merchant, amount_minor=0)
-    begin = committer(statements.BEGIN, database)
+    begin = start(statements.BEGIN, database)
     results = await asyncio.gather(
         *map(begin.submit, [*good[:3], bad, *good[3:]]), return_exceptions=True
     )
@@ -194,7 +193,6 @@ async def test_a_bad_row_fails_alone(database: str, connection: Any) -> None:
     assert begin.groups == 1 + 8, "the group, then each of it alone"
     for table in ("idempotency_keys", "payments", "operations"):
         assert await count(connection, table) == 7
-    await begin.close()
 
 
 @pytest.mark.parametrize(
@@ -203,11 +201,11 @@ async def test_a_bad_row_fails_alone(database: str, connection: Any) -> None:
     ids=["half a character", "larger than bigint", "NUL"],
 )
 async def test_a_value_that_cannot_be_sent_fails_alone_and_at_once(
-    database: str, connection: Any, over: dict[str, Any]
+    database: str, connection: Any, over: dict[str, Any], start: Any
 ) -> None:
     """The driver refuses some before a byte leaves. That is no lost connection."""
     merchant = ids.new_id()
-    begin = committer(statements.BEGIN, database)
+    begin = start(statements.BEGIN, database)
     bad = new_payment(merchant, **over)
     async with asyncio.timeout(3):
         good, refused, also_good = await asyncio.gather(
@@ -220,16 +218,15 @@ async def test_a_value_that_cannot_be_sent_fails_alone_and_at_once(
     assert isinstance(refused, Exception)
     assert not isinstance(refused, DatabaseUnavailable)
     assert await count(connection, "payments") == 2
-    await begin.close()
 
 
 async def test_a_change_the_status_table_forbids_fails_alone(
-    database: str, connection: Any
+    database: str, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
     begin, record = (
-        committer(statements.BEGIN, database),
-        committer(statements.RECORD_CHANGES, database),
+        start(statements.BEGIN, database),
+        start(statements.RECORD_CHANGES, database),
     )
     new = [new_payment(merchant) for _ in range(5)]
     await asyncio.gather(*map(begin.submit, new))
@@ -248,8 +245,6 @@ async def test_a_change_the_status_table_forbids_fails_alone(
         ("processing", "in_flight"),
     ]
     assert await count(connection, "events") == 4
-    await begin.close()
-    await record.close()
 
 
 # Locks -------------------------------------------------------------------------------------------
@@ -257,29 +252,19 @@ async def test_a_change_the_status_table_forbids_fails_alone(
 
 @pytest.mark.parametrize("opposite", [False, True], ids=["sorted", "opposite orders"])
 async def test_two_committers_on_the_same_rows_all_finish(
-    database: str, connection: Any, opposite: bool
+    database: str, connection: Any, opposite: bool, start: Any
 ) -> None:
     """Sorted, they never deadlock. Where two did, the server ends one, which then runs singly."""
     merchant = ids.new_id()
-    begin = committer(statements.BEGIN, database)
+    begin = start(statements.BEGIN, database)
     new = [new_payment(merchant) for _ in range(60)]
     await asyncio.gather(*map(begin.submit, new))
     changes = [approved(*await begun(connection, each)) for each in new]
+    one_lane = {"size": 60, "lanes": 1}
+    turn = -1 if opposite else 1
     records = [
-        committer(
-            statements.RECORD_CHANGES,
-            database,
-            size=60,
-            lanes=1,
-            order=lambda c: c.operation.id.int,
-        ),
-        committer(
-            statements.RECORD_CHANGES,
-            database,
-            size=60,
-            lanes=1,
-            order=lambda c: c.operation.id.int * (-1 if opposite else 1),
-        ),
+        start(statements.RECORD_CHANGES, database, order=order, **one_lane)
+        for order in (lambda c: c.operation.id.int, lambda c: c.operation.id.int * turn)
     ]
     for record in records:
         await record.submit(changes[0])  # its lane is open
@@ -289,11 +274,7 @@ async def test_two_committers_on_the_same_rows_all_finish(
         tasks = [
             asyncio.create_task(record.submit(change)) for record in records for change in changes
         ]
-
-        async def both_wait() -> bool:
-            return await waiting_for_a_lock(connection, "record") == 2
-
-        await until(both_wait, within_s=5)
+        await until_locked(connection, "record", lanes=2)
     async with asyncio.timeout(15):
         results = await asyncio.gather(*tasks)
     assert sum(results) == 59, "each was recorded by one of the two; the first by the warm-up"
@@ -310,22 +291,20 @@ async def test_two_committers_on_the_same_rows_all_finish(
         await until(deadlocks, within_s=5, what="the server saw the deadlock that was provoked")
     else:
         assert await deadlocks() == 0
-    for each in (begin, *records):
-        await each.close()
 
 
 # Callers that go away ----------------------------------------------------------------------------
 
 
 async def test_a_caller_that_goes_away_takes_nothing_with_it(
-    database: str, connection: Any
+    database: str, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
-    begin = committer(statements.BEGIN, database, lanes=1, size=2)
+    begin = start(statements.BEGIN, database, lanes=1, size=2)
     assert await begin.submit(new_payment(merchant))
     async with held(database, KEYS_LOCKED):
         tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(4)]
-        await until(lambda: _true(waiting_for_a_lock(connection, "begin")), within_s=5)
+        await until_locked(connection, "begin")
         assert begin.waiting == 2
         running, queued = tasks[0], tasks[3]
         running.cancel()
@@ -340,25 +319,20 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(
 
     await until(all_written, what="the work of those who left is done all the same")
     assert await begin.submit(new_payment(merchant)), "and the lane is as good as before"
-    await begin.close()
-
-
-async def _true(number: Any) -> bool:
-    return bool(await number)
 
 
 # Backpressure ------------------------------------------------------------------------------------
 
 
 async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_written(
-    database: str, connection: Any
+    database: str, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
-    begin = committer(statements.BEGIN, database, lanes=1, size=4, limit=8)
+    begin = start(statements.BEGIN, database, lanes=1, size=4, limit=8)
     assert await begin.submit(new_payment(merchant))
     async with held(database, KEYS_LOCKED):
         first = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(4)]
-        await until(lambda: _true(waiting_for_a_lock(connection, "begin")), within_s=5)
+        await until_locked(connection, "begin")
         more = [new_payment(merchant) for _ in range(20)]
         tasks = [asyncio.create_task(begin.submit(each)) for each in more]
         await asyncio.wait(tasks, timeout=0.01)  # every task has its turn
@@ -376,14 +350,13 @@ async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_writte
     assert not written & {
         each.key for each, task in zip(more, tasks, strict=True) if task in refused
     }
-    await begin.close()
 
 
 # No timer, one round trip, no more groups than lanes ---------------------------------------------
 
 
-async def test_a_lone_item_starts_at_once(database: str, connection: Any) -> None:
-    begin = committer(statements.BEGIN, database)
+async def test_a_lone_item_starts_at_once(database: str, connection: Any, start: Any) -> None:
+    begin = start(statements.BEGIN, database)
     await begin.submit(new_payment(ids.new_id()))
     async with held(database, KEYS_LOCKED):
         task = asyncio.create_task(begin.submit(new_payment(ids.new_id())))
@@ -391,15 +364,14 @@ async def test_a_lone_item_starts_at_once(database: str, connection: Any) -> Non
             await asyncio.sleep(0)  # the task's turn, then the lane's: no timer has run
         assert (begin.waiting, begin.groups) == (0, 2)
     assert await task
-    await begin.close()
 
 
 async def test_a_group_is_one_round_trip_and_groups_run_on_their_lanes_only(
-    proxy: CuttingProxy, connection: Any
+    proxy: CuttingProxy, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
     sizes: list[int] = []
-    begin = committer(
+    begin = start(
         statements.BEGIN,
         proxy.dsn,
         size=64,
@@ -410,11 +382,7 @@ async def test_a_group_is_one_round_trip_and_groups_run_on_their_lanes_only(
     trips, groups = proxy.answers.total(), begin.groups
     async with held(proxy.server_dsn, KEYS_LOCKED):
         tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(500)]
-
-        async def both() -> bool:
-            return await waiting_for_a_lock(connection, "begin") == 2
-
-        await until(both, within_s=5)
+        await until_locked(connection, "begin", lanes=2)
         assert begin.waiting == 500 - 2 * 64
         assert begin.groups - groups == 2, "two lanes, two groups"
     await asyncio.gather(*tasks)
@@ -423,7 +391,6 @@ async def test_a_group_is_one_round_trip_and_groups_run_on_their_lanes_only(
     assert len(proxy.answers) == 2
     assert max(sizes) == 64
     assert await count(connection, "payments") == 565
-    await begin.close()
 
 
 # A database that goes away -----------------------------------------------------------------------
@@ -431,29 +398,29 @@ async def test_a_group_is_one_round_trip_and_groups_run_on_their_lanes_only(
 
 @pytest.mark.parametrize("name", ["begin", "follow-up", "record", "read"])
 async def test_an_answer_lost_after_its_commit_means_the_work_is_done_once(
-    proxy: CuttingProxy, connection: Any, name: str
+    proxy: CuttingProxy, connection: Any, name: str, start: Any
 ) -> None:
     """The commit is ambiguous, so the group runs again, and does nothing twice."""
     merchant = ids.new_id()
     payments = await captured(proxy.dsn, connection, merchant, 4)
     new = [new_payment(merchant) for _ in range(4)]
-    begin = committer(statements.BEGIN, proxy.dsn)
+    begin = start(statements.BEGIN, proxy.dsn)
     items: list[Any]
     if name == "begin":
         tested, items = begin, new
         await begin.submit(new_payment(merchant))
     elif name == "follow-up":
-        tested = committer(statements.FOLLOW_UP, proxy.dsn)
+        tested = start(statements.FOLLOW_UP, proxy.dsn)
         items = [refund_of(p, 100) for p in payments]
         await tested.submit(refund_of(payments[0], 1))
     elif name == "record":
         await asyncio.gather(*map(begin.submit, new))
         items = [approved(*await begun(connection, each)) for each in new]
-        tested = committer(statements.RECORD_CHANGES, proxy.dsn)
+        tested = start(statements.RECORD_CHANGES, proxy.dsn)
         absent = replace(items[0].effect, from_states=(State.ABSENT,))
         assert not await tested.submit(replace(items[0], effect=absent))
     else:
-        tested = committer(statements.READ, proxy.dsn)
+        tested = start(statements.READ, proxy.dsn)
         items = [PaymentKey(merchant, "test", each.payment_id) for each in payments]
         await tested.submit(items[0])
 
@@ -490,19 +457,17 @@ async def test_an_answer_lost_after_its_commit_means_the_work_is_done_once(
         assert await count(connection, "events") == 4 + 4
     else:
         assert [payment.id for payment in results] == [item.payment_id for item in items]
-    await begin.close()
-    await tested.close()
 
 
 async def test_a_connection_killed_before_its_commit_is_replaced(
-    database: str, connection: Any
+    database: str, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
-    begin = committer(statements.BEGIN, database)
+    begin = start(statements.BEGIN, database)
     assert await begin.submit(new_payment(merchant))
     async with held(database, KEYS_LOCKED):
         tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(8)]
-        await until(lambda: _true(waiting_for_a_lock(connection, "begin")), within_s=5)
+        await until_locked(connection, "begin")
         killed = await connection.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name LIKE 'easypay begin %'"
@@ -510,14 +475,13 @@ async def test_a_connection_killed_before_its_commit_is_replaced(
         assert killed >= 1
     assert await asyncio.gather(*tasks) == [True] * 8
     assert await count(connection, "payments") == 9
-    await begin.close()
 
 
 async def test_a_database_away_is_waited_for_and_then_the_caller_is_told(
-    proxy: CuttingProxy, connection: Any
+    proxy: CuttingProxy, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
-    begin = committer(statements.BEGIN, proxy.dsn, patience_s=0.2)
+    begin = start(statements.BEGIN, proxy.dsn, patience_s=0.2)
     assert await begin.submit(new_payment(merchant))
     await proxy.shut()
     started = monotonic()
@@ -528,17 +492,16 @@ async def test_a_database_away_is_waited_for_and_then_the_caller_is_told(
     await proxy.open()
     assert await begin.submit(new_payment(merchant))
     assert await count(connection, "payments") == 2
-    await begin.close()
 
 
 async def test_an_outcome_waits_for_its_database_as_long_as_it_takes(
-    proxy: CuttingProxy, connection: Any
+    proxy: CuttingProxy, connection: Any, start: Any
 ) -> None:
     """What the processor said is never dropped for want of a database."""
     merchant = ids.new_id()
     begin, record = (
-        committer(statements.BEGIN, proxy.dsn),
-        committer(statements.RECORD_CHANGES, proxy.dsn, patience_s=1e9),
+        start(statements.BEGIN, proxy.dsn),
+        start(statements.RECORD_CHANGES, proxy.dsn, patience_s=1e9),
     )
     new = [new_payment(merchant) for _ in range(3)]
     await asyncio.gather(*map(begin.submit, new))
@@ -550,8 +513,6 @@ async def test_an_outcome_waits_for_its_database_as_long_as_it_takes(
     await proxy.open()
     assert await asyncio.gather(*waiting) == [True] * 3
     assert await count(connection, "events") == 3
-    await begin.close()
-    await record.close()
 
 
 async def test_closing_waits_for_what_was_accepted(database: str, connection: Any) -> None:
@@ -599,15 +560,12 @@ async def test_a_gateway_with_a_full_queue_says_503_at_once_and_writes_nothing(
 
 @pytest.mark.parametrize("name", ["begin", "record", "follow-up"])
 async def test_a_gateway_whose_commit_is_ambiguous_does_the_work_once(
-    stack: Stack, cluster: Cluster, name: str
+    stack: Stack, stack_proxy: CuttingProxy, name: str
 ) -> None:
     """The merchant gets the usual answer; the processor has one of each."""
-    at_tcp = with_database(cluster.tcp_dsn, urlsplit(stack.dsn).path.lstrip("/"))
-    proxy = await CuttingProxy(at_tcp).open()
-    direct, stack.dsn = stack.dsn, proxy.dsn
-    gateway = await stack.gateway(**QUICK)
+    proxy = stack_proxy
+    gateway = await stack.gateway(dsn=proxy.dsn, **QUICK)
     shop = await stack.shop(gateway)
-    stack.dsn = direct
     held_payment = await shop.paid(capture="manual")
     other = await shop.paid(capture="manual")
     await shop.void((await shop.paid())["id"])
@@ -633,8 +591,6 @@ async def test_a_gateway_whose_commit_is_ambiguous_does_the_work_once(
         assert again.headers["idempotency-replayed"] == "true"
     assert await audit(stack, shop) == []
     await shop.client.aclose()
-    gateway.kill()
-    await proxy.shut()
 
 
 async def test_two_gateways_and_one_key_refund_once(
@@ -657,14 +613,11 @@ async def test_two_gateways_and_one_key_refund_once(
 
 
 async def test_a_gateway_without_its_database_says_503_and_recovers(
-    stack: Stack, cluster: Cluster
+    stack: Stack, stack_proxy: CuttingProxy
 ) -> None:
     """Reads, lists and payments alike, with cached keys and without."""
-    at_tcp = with_database(cluster.tcp_dsn, urlsplit(stack.dsn).path.lstrip("/"))
-    proxy = await CuttingProxy(at_tcp).open()
-    direct, stack.dsn = stack.dsn, proxy.dsn
-    gateway = await stack.gateway(**QUICK)
-    stack.dsn = direct
+    proxy = stack_proxy
+    gateway = await stack.gateway(dsn=proxy.dsn, **QUICK)
     shop = await stack.shop(gateway)
     payment = await shop.paid()
     await proxy.shut()
@@ -685,8 +638,6 @@ async def test_a_gateway_without_its_database_says_503_and_recovers(
     await until(back, what="the same key pays once the database is back")
     assert await audit(stack, shop) == []
     await shop.client.aclose()
-    gateway.kill()
-    await proxy.shut()
 
 
 async def test_what_waits_does_not_wait_for_somebody_elses_lock(stack: Stack) -> None:

@@ -31,9 +31,12 @@ class Stack:
         self.folder = folder
         self.processes: list[Process] = []
 
-    async def gateway(self, *, port: int | None = None, **over: str) -> Gateway:
-        """Start a gateway process on this stack's database and wait until it is ready."""
-        started = Gateway(self.folder, self.dsn, self.simulator, port=port, **over)
+    async def gateway(
+        self, *, port: int | None = None, dsn: str | None = None, **over: str
+    ) -> Gateway:
+        """Start a gateway process on this stack's database and wait until it is ready. `dsn`: the
+        way by which it reaches the database."""
+        started = Gateway(self.folder, dsn or self.dsn, self.simulator, port=port, **over)
         self.processes.append(started)
         return await started.ready()
 
