@@ -2,14 +2,10 @@
 
 from typing import Any
 
-from simulator.merchant_client import VISA, Merchant, Process
+from simulator.merchant_client import Merchant, Process, card
 
 JANE = {"firstName": "Jane", "lastName": "Doe"}
 MASTERCARD = "5424000000000015"
-
-
-def card(number: str = VISA, expiry: str = "2040-12") -> dict[str, Any]:
-    return {"creditCard": {"cardNumber": number, "expirationDate": expiry}}
 
 
 def plan(
@@ -101,11 +97,6 @@ class Subscriber:
 
 def code(answer: dict[str, Any]) -> str:
     found: str = answer["messages"]["message"][0]["code"]
-    return found
-
-
-def text(answer: dict[str, Any]) -> str:
-    found: str = answer["messages"]["message"][0]["text"]
     return found
 
 

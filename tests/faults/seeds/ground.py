@@ -1,7 +1,6 @@
 """What all seeds of one job share: PostgreSQL, the simulator, the nursery, a database to copy."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -128,8 +127,3 @@ async def _template(cluster: Cluster) -> None:
         await connection.execute(_CLOCK)
     finally:
         await connection.close()
-
-
-def unix_ms() -> int:
-    """The real moment."""
-    return time.time_ns() // 1_000_000

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from simulator.merchant_client import Process
-from simulator.subscriber import JANE, MASTERCARD, Subscriber, card, code, plan, stored, text
+from simulator.customers import message
+from simulator.merchant_client import Process, card
+from simulator.subscriber import JANE, MASTERCARD, Subscriber, code, plan, stored
 
 
 def test_the_status_in_json_keeps_its_old_spelling(subscriber: Subscriber) -> None:
@@ -104,7 +105,7 @@ def test_a_subscription_is_a_duplicate_while_an_equal_one_is_active(subscriber: 
     number = subscriber.create("2027-02-01")
     answer = subscriber.ask(plan("2027-02-01"))
     assert code(answer) == "E00012"
-    assert text(answer) == (
+    assert message(answer)[1] == (
         f"You have submitted a duplicate of Subscription {number}."
         " A duplicate subscription will not be created."
     )

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulator.merchant_client import Merchant, Process
-from simulator.subscriber import JANE, MASTERCARD, Subscriber, card, code, plan, stored, text
+from simulator.customers import message
+from simulator.merchant_client import Merchant, Process, card
+from simulator.subscriber import JANE, MASTERCARD, Subscriber, code, plan, stored
 
 
 def test_a_year_in_one_step_pays_on_each_date_and_settles_in_between(
@@ -127,11 +128,11 @@ def test_a_cancelled_subscription_makes_no_more_payments(subscriber: Subscriber)
     assert subscriber.cancel(number) == "I00001"
     again = subscriber.shop.call("ARBCancelSubscriptionRequest", subscriptionId=number)
     assert again["messages"]["resultCode"] == "Ok"
-    assert (code(again), text(again)) == ("I00002", "The subscription has already been canceled.")
+    assert message(again) == ("I00002", "The subscription has already been canceled.")
     answer = subscriber.shop.call(
         "ARBUpdateSubscriptionRequest", subscriptionId=number, subscription={"name": "Silver"}
     )
-    assert text(answer) == "Subscriptions that are canceled cannot be updated."
+    assert message(answer)[1] == "Subscriptions that are canceled cannot be updated."
     subscriber.drive("2027-06-12T18:00:00Z")
     assert len(subscriber.shop.truth()) == 1
     assert subscriber.status(number) == "canceled"

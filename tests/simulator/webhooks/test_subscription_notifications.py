@@ -2,7 +2,8 @@
 
 import pytest
 
-from simulator.subscriber import Subscriber, card
+from simulator.merchant_client import card
+from simulator.subscriber import Subscriber
 from simulator.webhook_receiver import SIGNATURE_KEY, Receiver, Rest, Told
 
 
