@@ -8,6 +8,7 @@ import pytest
 
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from faults.driven_shop import LATE, DrivenShop
 from harness import (
     ENCRYPTION_KEY,
@@ -172,6 +173,7 @@ async def replace_account(case: DrivenShop) -> str:
         await admin.set_processor_account(
             connection,
             Vault(ENCRYPTION_KEY),
+            AUTHORIZE_NET,
             case.shop.merchant_id,
             "test",
             {"login_id": login, "transaction_key": KEY},

@@ -7,6 +7,7 @@ import asyncpg
 
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault, new_encryption_key
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from faults.driven_shop import DrivenShop
 from harness import ENCRYPTION_KEY, mint_token, until
 
@@ -75,8 +76,8 @@ async def test_an_account_that_cannot_be_opened_stops_nobody_and_can_be_set_agai
     connection = await asyncpg.connect(case.world.dsn)
     try:
         await admin.set_processor_account(
-            connection, Vault(new_encryption_key()), case.shop.merchant_id, "test",
-            login_id=case.shop.login, transaction_key=KEY,
+            connection, Vault(new_encryption_key()), AUTHORIZE_NET, case.shop.merchant_id,
+            "test", {"login_id": case.shop.login, "transaction_key": KEY},
         )  # fmt: skip
         await connection.execute(
             "WITH p AS (UPDATE payments SET login_id = NULL WHERE merchant_id = $1)"
@@ -95,8 +96,8 @@ async def test_an_account_that_cannot_be_opened_stops_nobody_and_can_be_set_agai
         key = await until(refused, what="nothing is sent, and the shop is told to repeat it")
         assert await case.status(lost) == "processing"  # what needs no processor goes on
         await admin.set_processor_account(
-            connection, Vault(ENCRYPTION_KEY), case.shop.merchant_id, "test",
-            login_id=case.shop.login, transaction_key=KEY,
+            connection, Vault(ENCRYPTION_KEY), AUTHORIZE_NET, case.shop.merchant_id, "test",
+            {"login_id": case.shop.login, "transaction_key": KEY},
         )  # fmt: skip
     finally:
         await connection.close()

@@ -9,7 +9,7 @@ from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import Account
 from harness import Simulator, simulating
 
-from .example_requests import authorize_net_account
+from .example_requests import authorize_net_account, login_of
 
 _NUMBERS = itertools.count(1)
 
@@ -23,13 +23,8 @@ async def wire(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simula
 @pytest.fixture
 async def account(wire: Simulator) -> Account:
     """A merchant account that no other test uses."""
-    account = Account(
-        url=wire.wire,
-        login_id=f"wire-{next(_NUMBERS)}",
-        transaction_key="wire-key-1",
-    )
-    key = account.transaction_key
-    await wire.post("/accounts", login=account.login_id, transaction_key=key)
+    account = authorize_net_account(wire.wire, f"wire-{next(_NUMBERS)}", "wire-key-1")
+    await wire.post("/accounts", login=login_of(account), transaction_key="wire-key-1")
     return account
 
 

@@ -4,6 +4,7 @@ from time import monotonic, time
 from typing import Any, Final
 
 from easypay.ids import new_id, reference
+from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from easypay.processors.base import (
     Account,
     AuthorizeRequest,
@@ -22,6 +23,10 @@ VISA: Final = "4111111111111111"
 def authorize_net_account(url: str, login_id: str, transaction_key: str) -> Account:
     credentials = {"login_id": login_id, "transaction_key": transaction_key}
     return AUTHORIZE_NET.account("test", credentials, url)
+
+
+def login_of(account: Account) -> str:
+    return str(account.credentials["login_id"])
 
 
 def soon() -> Deadline:

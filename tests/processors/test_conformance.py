@@ -43,7 +43,17 @@ from easypay.processors.base import (
 from easypay.settings import SANDBOX_URL
 from harness import Simulator
 
-from .example_requests import VISA, capture, inquiry, payment, refund, review, void
+from .example_requests import (
+    VISA,
+    authorize_net_account,
+    capture,
+    inquiry,
+    login_of,
+    payment,
+    refund,
+    review,
+    void,
+)
 from .outcomes import Kind, expect, expect_found
 from .player import Player, playing
 
@@ -84,7 +94,7 @@ class Merchant:
         if self.sandbox:
             pytest.skip("the sandbox's filters are set by hand")
         if self.wire is not None:
-            said = {"login": self.account.login_id, "held_above": amount}
+            said = {"login": login_of(self.account), "held_above": amount}
             await self.wire.post("/settings", **said)
 
     async def pay(self, amount_minor: int, capture: bool = True, **over: Any) -> Outcome:
@@ -311,7 +321,7 @@ async def test_what_can_not_be_taken_is_rejected(
 
 @plays("refused_login")
 async def test_wrong_credentials_leave_the_operation_as_one_never_sent(merchant: Merchant) -> None:
-    wrong = Account(url=merchant.account.url, login_id="nobody", transaction_key="nothing")
+    wrong = authorize_net_account(merchant.account.url, "nobody", "nothing")
     outcome = expect(NotSent, await merchant.pay(amount(), account=wrong))
     assert outcome.account_refusal is not None
     assert outcome.account_refusal.code == "E00007"

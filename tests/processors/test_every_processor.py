@@ -33,11 +33,11 @@ from easypay.processors.base import (
     VoidRequest,
 )
 from easypay.processors.integration import ClientOptions, Integration
+from harness import Simulator
 from second_processor.bank import SECRET, Bank, serving
 from second_processor.client import SECOND
 
-from .conftest import Wire
-from .example_requests import VISA, inquiry, payment, soon
+from .example_requests import VISA, inquiry, login_of, payment, soon
 
 NOWHERE = "http://127.0.0.1:1/"
 
@@ -59,15 +59,15 @@ class Simulated:
     integration = AUTHORIZE_NET
     declined: ClassVar = {"billing_address": Address(postal_code="46282")}
 
-    def __init__(self, wire: Wire, account: Account) -> None:
+    def __init__(self, wire: Simulator, account: Account) -> None:
         self._wire = wire
         self.account = account
 
     async def lose_next_reply(self) -> None:
-        await self._wire.fault("drop_reply", self.account)
+        await self._wire.fault("drop_reply", login_of(self.account))
 
     async def settle(self) -> None:
-        await self._wire.call("POST", "/settle", {})
+        await self._wire.post("/settle")
 
 
 class AtBank:

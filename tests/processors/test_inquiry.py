@@ -29,7 +29,7 @@ from easypay.processors.base import (
 )
 from harness import Simulator
 
-from .example_requests import capture, inquiry, payment, refund, soon, void
+from .example_requests import capture, inquiry, login_of, payment, refund, soon, void
 from .outcomes import expect, expect_found
 from .reports import NONE, OK, line, reporting
 
@@ -108,10 +108,10 @@ NOT_DONE = ["reset_before", "error_before", "busy"]
 async def test_a_payment_whose_reply_is_lost_is_found_and_was_taken_once(
     till: Shop, fault: str, kind: str
 ) -> None:
-    await till.wire.fault(fault, till.account.login_id)
+    await till.wire.fault(fault, login_of(till.account))
     name = reference(new_id())
     assert isinstance(await till.pay(kind, name), Unknown)
-    rows = await till.wire.truth(login=till.account.login_id)
+    rows = await till.wire.truth(login=login_of(till.account))
     assert [(row["invoice_number"], row["amount"]) for row in rows] == [(name, "25.00")]
     outcome = approved(await till.ask(kind, name))
     assert outcome.transaction_id == rows[0]["trans_id"]
@@ -123,10 +123,10 @@ async def test_a_payment_whose_reply_is_lost_is_found_and_was_taken_once(
 @pytest.mark.parametrize("fault", NOT_DONE)
 @pytest.mark.parametrize("kind", ["sale", "authorize"])
 async def test_a_payment_that_never_happened_is_absent(till: Shop, fault: str, kind: str) -> None:
-    await till.wire.fault(fault, till.account.login_id)
+    await till.wire.fault(fault, login_of(till.account))
     name = reference(new_id())
     assert isinstance(await till.pay(kind, name), Unknown)
-    assert await till.wire.truth(login=till.account.login_id) == []
+    assert await till.wire.truth(login=login_of(till.account)) == []
     finding = expect(Absent, await till.ask(kind, name))
     assert "unsettled" in finding.searched
 
@@ -136,12 +136,12 @@ async def test_a_payment_that_never_happened_is_absent(till: Shop, fault: str, k
 async def test_a_follow_up_whose_reply_is_lost_is_found(till: Shop, fault: str, kind: str) -> None:
     parent = await till.settled_sale() if kind == "refund" else await till.paid("authorize")
     name = reference(new_id())
-    await till.wire.fault(fault, till.account.login_id)
+    await till.wire.fault(fault, login_of(till.account))
     assert isinstance(await till.follow_up(kind, name, parent, 10_00), Unknown)
     outcome = approved(await till.ask(kind, name, parent, 10_00))
     assert (outcome.transaction_id == parent) == (kind != "refund")
     assert outcome.amount_minor == (None if kind == "void" else 10_00)
-    assert len(await till.wire.truth(login=till.account.login_id)) == 2
+    assert len(await till.wire.truth(login=login_of(till.account))) == 2
 
 
 @pytest.mark.parametrize("fault", NOT_DONE)
@@ -149,14 +149,14 @@ async def test_a_follow_up_whose_reply_is_lost_is_found(till: Shop, fault: str, 
 async def test_a_follow_up_that_never_happened_is_absent(till: Shop, fault: str, kind: str) -> None:
     parent = await till.settled_sale() if kind == "refund" else await till.paid("authorize")
     name = reference(new_id())
-    await till.wire.fault(fault, till.account.login_id)
+    await till.wire.fault(fault, login_of(till.account))
     assert isinstance(await till.follow_up(kind, name, parent), Unknown)
     assert isinstance(await till.ask(kind, name, parent), Absent)
 
 
 async def test_a_sale_that_settled_meanwhile_is_found_in_its_batch(till: Shop) -> None:
     await till.paid("sale")
-    await till.wire.fault("drop_reply", till.account.login_id)
+    await till.wire.fault("drop_reply", login_of(till.account))
     name = reference(new_id())
     assert isinstance(await till.pay("sale", name), Unknown)
     await till.wire.post("/settle")
@@ -167,7 +167,7 @@ async def test_a_sale_that_settled_meanwhile_is_found_in_its_batch(till: Shop) -
 
 async def test_a_refund_that_settled_meanwhile_is_found_in_its_batch(till: Shop) -> None:
     parent = await till.settled_sale()
-    await till.wire.fault("drop_reply", till.account.login_id)
+    await till.wire.fault("drop_reply", login_of(till.account))
     name = reference(new_id())
     assert isinstance(await till.follow_up("refund", name, parent, 5_00), Unknown)
     await till.wire.post("/settle")
@@ -175,7 +175,7 @@ async def test_a_refund_that_settled_meanwhile_is_found_in_its_batch(till: Shop)
 
 
 async def test_a_payment_held_for_review_is_found_held(till: Shop) -> None:
-    login = till.account.login_id
+    login = login_of(till.account)
     await till.wire.post("/settings", login=login, held_above="20.00")
     name = reference(new_id())
     told = expect(HeldForReview, await till.pay("sale", name))
@@ -206,7 +206,7 @@ async def test_what_was_done_before_as_it_is_asked_is_done_and_not_done_twice(
     again = expect(Approved, await till.follow_up(kind, reference(new_id()), parent))
     assert (again.transaction_id, again.code) == (parent, code)
     assert again.amount_minor == (25_00 if kind == "capture" else None)
-    rows = await till.wire.truth(login=till.account.login_id)
+    rows = await till.wire.truth(login=login_of(till.account))
     assert [row["type"] for row in rows].count(rows[-1]["type"]) == 1
 
 
@@ -230,7 +230,7 @@ async def test_a_repeat_is_refused_as_a_duplicate_and_leads_to_the_original(till
     again = expect(Unknown, await till.pay("sale", name))
     assert again.reason.startswith("duplicate")
     assert approved(await till.ask("sale", name)).transaction_id == first.transaction_id
-    assert len(await till.wire.truth(login=till.account.login_id)) == 1
+    assert len(await till.wire.truth(login=login_of(till.account))) == 1
 
 
 async def test_an_inquiry_that_cannot_be_made_is_inconclusive(till: Shop) -> None:
@@ -249,9 +249,9 @@ async def test_a_lookup_that_fails_is_inconclusive_and_never_absent(till: Shop, 
     name = reference(new_id())
     await till.pay("sale", name)
     for method in ("getUnsettledTransactionListRequest", "getTransactionDetailsRequest"):
-        await till.wire.fault(fault, till.account.login_id, method=method)
+        await till.wire.fault(fault, login_of(till.account), method=method)
         assert isinstance(await till.ask("sale", name), Inconclusive)
-    await till.wire.fault(fault, till.account.login_id, method="getSettledBatchListRequest")
+    await till.wire.fault(fault, login_of(till.account), method="getSettledBatchListRequest")
     assert isinstance(await till.ask("sale", reference(new_id())), Inconclusive)
     assert approved(await till.ask("sale", name)).amount_minor == 25_00
 

@@ -27,9 +27,9 @@ from easypay.processors.base import (
     Unknown,
 )
 
-from .example_requests import capture, refund, void
+from .example_requests import authorize_net_account, capture, refund, void
 
-ACCOUNT = Account(url="https://example.test/", login_id="login", transaction_key="key")
+ACCOUNT = authorize_net_account("https://example.test/", "login", "key")
 REFERENCE = "01J8Z0000000000000AB"
 VISA = "4111111111111111"
 

@@ -27,7 +27,7 @@ from easypay.processors.base import (
 )
 from harness import Simulator
 
-from .example_requests import inquiry, payment, refund, soon
+from .example_requests import inquiry, login_of, payment, refund, soon
 from .outcomes import expect, expect_found
 from .reports import GONE, Books, Listed, ago, line, reporting
 
@@ -81,7 +81,7 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
 ) -> None:
     async def lost(**over: Any) -> InquiryRequest:
         request = payment(account, **over)
-        await wire.fault("drop_reply", account.login_id)
+        await wire.fault("drop_reply", login_of(account))
         assert isinstance(await processor.authorize(request, soon()), Unknown)
         kind = "sale" if request.capture else "authorize"
         return inquiry(account, kind, request.reference)
@@ -91,7 +91,7 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
     await wire.post("/settle")
     parent = paid.transaction_id
     lost_refund = refund(account, parent, amount_minor=5_00)
-    await wire.fault("drop_reply", account.login_id)
+    await wire.fault("drop_reply", login_of(account))
     expect(Unknown, await processor.refund(lost_refund, soon()))
     refunded = inquiry(
         account, "refund", lost_refund.reference, transaction_id=parent, amount_minor=5_00
@@ -112,7 +112,7 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
     )
 
     rows = {
-        row["invoice_number"]: row["trans_id"] for row in await wire.truth(login=account.login_id)
+        row["invoice_number"]: row["trans_id"] for row in await wire.truth(login=login_of(account))
     }
     charged = {one.reference: rows[one.reference] for one in asked if one is not never}
     assert {which: found(finding) for which, finding in told.items()} == charged

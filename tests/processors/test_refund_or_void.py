@@ -22,7 +22,7 @@ from easypay.processors.base import (
 )
 from harness import Simulator
 
-from .example_requests import inquiry, payment, refund, soon
+from .example_requests import authorize_net_account, inquiry, login_of, payment, refund, soon
 from .outcomes import expect, expect_found
 from .player import LOST, Player, playing
 
@@ -220,7 +220,7 @@ class Till:
 
     async def moves(self) -> list[str]:
         """What happened after the sale."""
-        return [row["type"] for row in (await self.wire.truth(login=self.account.login_id))[1:]]
+        return [row["type"] for row in (await self.wire.truth(login=login_of(self.account)))[1:]]
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ async def test_before_settlement_a_void_and_afterwards_a_refund(till: Till) -> N
     assert outcome.voided
     assert await till.moves() == [VOID]
 
-    await till.wire.post("/reset", login=till.account.login_id)
+    await till.wire.post("/reset", login=login_of(till.account))
     second = request(till.account, parent=await till.sale())
     await till.wire.post("/settle")
     outcome = expect(Approved, await till.processor.refund_or_void(second, soon()))
@@ -256,7 +256,7 @@ async def test_a_lost_reply_at_any_step_returns_the_money_at_most_once(
 ) -> None:
     asked = request(till.account, parent=await till.sale())
     where = {"method": step} if step == DETAILS else {"transaction_type": step}
-    await till.wire.fault(fault, till.account.login_id, **where)
+    await till.wire.fault(fault, login_of(till.account), **where)
     assert isinstance(await till.processor.refund_or_void(asked, soon()), Unknown)
     done = await till.moves()
     assert done == ([VOID] if step == VOID and fault != "reset_before" else [])

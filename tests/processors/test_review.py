@@ -20,7 +20,7 @@ from easypay.processors.base import (
 )
 from harness import Simulator
 
-from .example_requests import inquiry, payment, review, soon, void
+from .example_requests import inquiry, login_of, payment, review, soon, void
 from .outcomes import expect, expect_found
 from .player import LOST, Player, playing
 
@@ -114,7 +114,7 @@ async def test_what_became_of_what_was_held(
 async def held_at(
     processor: AuthorizeNet, account: Account, wire: Simulator, action: str, capture: bool
 ) -> tuple[AuthorizeRequest, str]:
-    settings = {"login": account.login_id, "held_above": "20.00", "held_action": action}
+    settings = {"login": login_of(account), "held_above": "20.00", "held_action": action}
     await wire.post("/settings", **settings)
     request = payment(account, capture=capture)
     outcome = expect(HeldForReview, await processor.authorize(request, soon()))
@@ -137,7 +137,7 @@ async def test_a_decision_is_carried_out_and_found_again(
     request, held = await held_at(processor, account, wire, action, capture)
     expect_found(HeldForReview, await asked(processor, account, held))
     if lost:
-        await wire.fault("drop_reply", account.login_id, method=REVIEW)
+        await wire.fault("drop_reply", login_of(account), method=REVIEW)
     outcome = await decided(processor, account, approve, held)
     expected = Approved if approve else Declined
     assert isinstance(outcome, Unknown if lost else expected), outcome

@@ -22,6 +22,7 @@ from easypay.processors.base import (
     Rejected,
 )
 
+from .example_requests import authorize_net_account
 from .outcomes import expect_found
 
 ALL = [
