@@ -43,15 +43,7 @@ class Casualty:
     async def ask(self, gateway: Gateway) -> httpx.Response:
         shop = self.shop.at(gateway.url)
         try:
-            match self.kind:
-                case "sale":
-                    return await shop.pay(key=self.key)
-                case "capture":
-                    return await shop.capture(str(self.payment_id), 2000, key=self.key)
-                case "undo":  # all of it, which has not settled
-                    return await shop.refund(str(self.payment_id), key=self.key)
-                case _:
-                    return await shop.refund(str(self.payment_id), 900, key=self.key)
+            return await shop.ask(self.kind, self.payment_id, key=self.key)
         finally:
             await shop.client.aclose()
 

@@ -64,19 +64,7 @@ class Case:
 
     async def ask(self, *, key: str | None = None) -> httpx.Response:
         """Send the operation. The same key, unless another is given."""
-        key = key or self.key
-        match self.kind:
-            case "sale":
-                return await self.shop.pay(key=key)
-            case "authorize":
-                return await self.shop.pay(key=key, capture="manual")
-            case "capture":
-                return await self.shop.capture(self.target, 2000, key=key)
-            case "void":
-                return await self.shop.void(self.target, key=key)
-            case "refund":
-                return await self.shop.refund(self.target, 900, key=key)
-        raise AssertionError(self.kind)
+        return await self.shop.ask(self.kind, self.payment_id, key=key or self.key)
 
     @property
     def target(self) -> str:

@@ -73,6 +73,22 @@ class Shop:
     ) -> httpx.Response:
         return await self.post(f"/payments/{payment_id}/refunds", _amount(amount), key=key)
 
+    async def ask(
+        self, kind: str, payment_id: str | None, *, key: str, **over: Any
+    ) -> httpx.Response:
+        """An operation of this kind: a sale or authorization of 25.00; of a payment a capture of
+        20.00, a void, a refund of 9.00, or a refund of all of it (`undo`)."""
+        if kind in ("sale", "authorize"):
+            capture = "automatic" if kind == "sale" else "manual"
+            return await self.pay(key=key, capture=capture, **over)
+        path, amount = {
+            "capture": ("capture", 2000),
+            "void": ("void", None),
+            "refund": ("refunds", 900),
+            "undo": ("refunds", None),
+        }[kind]
+        return await self.post(f"/payments/{payment_id}/{path}", _amount(amount), key=key)
+
     async def payment(self, payment_id: str) -> dict[str, Any]:
         """GET one payment."""
         answer = await self.client.get(f"/payments/{payment_id}")

@@ -87,18 +87,9 @@ class Case:
         return f"{self.line.body}-{self.number}"
 
     async def ask(self) -> httpx.Response:
-        key, kind = self.key, self.line.kind
-        match kind:
-            case "sale" | "authorize":
-                capture = "automatic" if kind == "sale" else "manual"
-                order = f"order-{self.number}"
-                return await self.shop.pay(capture=capture, key=key, order_reference=order)
-            case "capture":
-                return await self.shop.capture(self.payment_id, 2000, key=key)
-            case "void":
-                return await self.shop.void(self.payment_id, key=key)
-            case _:
-                return await self.shop.refund(self.payment_id, 900, key=key)
+        kind, creates = self.line.kind, self.line.kind in ("sale", "authorize")
+        over = {"order_reference": f"order-{self.number}"} if creates else {}
+        return await self.shop.ask(kind, self.payment_id, key=self.key, **over)
 
     async def answered_once(self) -> httpx.Response:
         """Ask, and get the body."""

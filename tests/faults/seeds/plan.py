@@ -304,5 +304,6 @@ class _Maker:
                 )
             case "lag":
                 return Happening(kind, {"ms": rng.choice((0, 30_000, 90_000, 600_000))})
-            case _:
+            case "settle":
                 return Happening(kind, {"after_s": rng.choice((0, 0.05))})
+        raise AssertionError(kind)
