@@ -171,7 +171,8 @@ def call(method: str, path: str, body: str | None = None, key: str = "") -> tupl
         except urllib.error.HTTPError as error:
             reply = error  # a problem is an answer too
         with reply:
-            return reply.status, json.load(reply)
+            said = json.load(reply)
+            return (reply.status, said) if isinstance(said, dict) else (0, {})
     except (OSError, http.client.HTTPException, ValueError):
         return 0, {}
 
@@ -188,8 +189,8 @@ def follow() -> None:
                 f"SELECT * FROM orders WHERE status IN {UNFINISHED} ORDER BY random() LIMIT 100"
             ):
                 settle(order)
-        except sqlite3.Error as error:
-            print(f"the database: {error}", file=sys.stderr)
+        except (sqlite3.Error, KeyError) as error:  # also a reply that is no payment
+            print(f"asked again later: {error!r}", file=sys.stderr)
         time.sleep(POLL_S)
 
 

@@ -57,8 +57,8 @@ def wrong_name(text: str) -> tuple[str, str] | None:
     """Return why a text is not a valid name, as a code and a sentence, or None."""
     if not 1 <= len(text) <= 100:
         return "invalid", "name must have 1 to 100 characters."
-    if _UNPRINTED.search(text):
-        return "invalid", "name must be one line without control characters."
+    if _UNPRINTED.search(text) or any(unicodedata.category(each) == "Cf" for each in text):
+        return "invalid", "name must be one line without control or invisible characters."
     if all(unicodedata.category(each)[0] in "ZC" for each in text):
         return "invalid", "name must not be blank: write at least one visible character."
     if contains_card_number(text):

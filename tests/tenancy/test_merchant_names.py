@@ -48,7 +48,9 @@ async def test_a_name_that_is_taken_is_refused_with_the_merchant_that_has_it(
     assert (again.status_code, again.json()["name"]) == (200, name.upper()), "its own name"
 
 
-@pytest.mark.parametrize("name", ["", " ", "\u2003\u00a0", "\u200b\u2060", "a\nb", "\x00", "\x85"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "\u2003\u00a0", "\u200b\u2060", "a\nb", "\x00", "\x85", "a\u202eb"]
+)
 async def test_a_blank_name_is_refused(api: httpx.AsyncClient, name: str) -> None:
     refused = await api.post("/merchants", json={"name": name})
     assert [pointer for pointer, _ in fields(refused)] == ["#/name"]
@@ -91,7 +93,7 @@ async def test_old_merchants_that_share_a_name_can_still_be_changed(
         )
     for each in old:
         path = f"/merchants/{ids.typed(ids.MERCHANT, each)}"
-        assert (await api.patch(path, json={"disabled": True})).status_code == 200
+        assert (await api.patch(path, json={"disabled": True, "name": name})).status_code == 200
     new = await api.patch(path, json={"name": f"{name} 2"})
     assert new.status_code == 200, new.text
 

@@ -4,7 +4,8 @@ The statements in `payments/statements.py` claim a key; `payments/idempotency.py
 follows if it was used before.
 """
 
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
 import msgspec
 
@@ -45,6 +46,28 @@ def check_key(text: str) -> str:
     return text
 
 
+_FIRST: Final = (
+    *("amount", "currency", "payment_method", "capture", "customer", "customer_reference"),
+    *("billing_address", "order_reference", "description", "statement_descriptor", "metadata"),
+    "stored_credential",
+)
+_FIELDS: Final = (*_FIRST, *(f for f in CreatePayment.__struct_fields__ if f not in _FIRST))
+"""The order of a payment's fields in its canonical form; newer fields come last. It may not change:
+fingerprints are kept for weeks, and compared by gateways of other versions."""
+_fields_of: Final = attrgetter(*_FIELDS)
+_DEFAULT: Final = {
+    field.name: () if field.required else (field.default,)
+    for field in msgspec.structs.fields(CreatePayment)
+}
+_CanonicalPayment: Final = msgspec.defstruct(
+    "_CanonicalPayment",
+    [(name, Any, *_DEFAULT[name]) for name in _FIELDS],
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+)
+
+
 def canonical(body: msgspec.Struct) -> bytes:
     """Return the body's canonical form, the same for every way of writing it."""
     return _json.encode(body)
@@ -59,7 +82,7 @@ def canonical_payment(request: Request, body: CreatePayment) -> bytes:
         left_out = 1
         card = msgspec.structs.replace(method.card, cvc=None)
         body = msgspec.structs.replace(body, payment_method=CardMethod(card))
-    form = _json.encode(body)
+    form = _json.encode(_CanonicalPayment(*_fields_of(body)))
     if not is_accounted_for(request.body, form, left_out):
         refuse_repeated_keys(request.body)
     return form

@@ -64,11 +64,10 @@ async def update_merchant(
     before = await get_merchant(connection, merchant_id)
     if late_charges not in (None, "return", "keep"):
         raise _invalid("late_charges", "late_charges must be return or keep.")
-    _check_merchant(
-        before.name if name is None else name,
-        before.currencies if currencies is None else currencies,
-    )
-    async with _naming(connection, merchant_id, name):
+    new_name = None if name is None or name.strip() == before.name else name.strip()
+    # What stays is not checked: a name from before these rules must not stop other changes.
+    _check_merchant(new_name, before.currencies if currencies is None else currencies)
+    async with _naming(connection, merchant_id, new_name):
         row = await connection.fetchrow(
             "UPDATE merchants SET name = coalesce($2, name), currencies = coalesce($3, currencies),"
             " allow_raw_cards = coalesce($4, allow_raw_cards),"
@@ -77,7 +76,7 @@ async def update_merchant(
             " late_charges = coalesce($6, late_charges),"
             f" updated_at = now() WHERE merchant_id = $1 RETURNING {_MERCHANT}",
             merchant_id,
-            None if name is None else name.strip(),
+            new_name,
             None if currencies is None else list(currencies),
             allow_raw_cards,
             disabled,
@@ -293,9 +292,9 @@ async def _get_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
     return ApiKey(*row)
 
 
-def _check_merchant(name: str, currencies: Sequence[str]) -> None:
+def _check_merchant(name: str | None, currencies: Sequence[str]) -> None:
     errors = []
-    if (wrong := inputs.wrong_name(name)) is not None:
+    if name is not None and (wrong := inputs.wrong_name(name)) is not None:
         errors.append(FieldError("#/name", *wrong))
     unknown = [code for code in currencies if code not in EXPONENT]
     if unknown or not currencies:
