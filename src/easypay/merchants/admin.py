@@ -21,7 +21,7 @@ from easypay.processors.integration import Integration
 Runner = Any
 _MERCHANT: Final = ", ".join(Merchant.__struct_fields__)
 _API_KEY: Final = ", ".join(ApiKey.__struct_fields__)
-_NAMES_LOCK: Final = 0x6E616D65  # "name": one merchant at a time gets its name, in any process
+_NAMES_LOCK: Final = 0x6E616D65  # "name"
 
 
 async def create_merchant(
@@ -89,13 +89,15 @@ async def update_merchant(
 async def _naming(connection: Runner, merchant_id: UUID, name: str | None) -> AsyncIterator[None]:
     """Open a transaction that sets a merchant's name (None: the name stays).
 
-    No other merchant can be named until it ends, so that two cannot get the same name. Raises
+    Nobody else can give that name until it ends, so that two merchants cannot get it. Raises
     ValidationFailed if another merchant has that name.
     """
     async with connection.transaction():
         if name is not None:
-            await connection.execute("SET LOCAL lock_timeout = '5s'")
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _NAMES_LOCK)
+            await connection.execute("SET LOCAL lock_timeout = '30s'")
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock($1, hashtext(lower($2)))", _NAMES_LOCK, name.strip()
+            )
             other = await merchant_named(connection, name)
             if other not in (None, merchant_id):
                 why = (
