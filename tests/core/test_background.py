@@ -1,4 +1,4 @@
-"""A task of the process that fails is restarted, and logs it."""
+"""A background task that fails is logged and restarted."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""A card number is recognised wherever it hides, and nothing else is taken for one."""
+"""Card numbers are recognised in any text, and other numbers are left alone."""
 
 import random
 import re
@@ -33,7 +33,7 @@ NUMBERS = {
 
 
 def luhn_digit(body: str) -> str:
-    """The digit that completes a body, by the book rather than by our code."""
+    """Return the check digit of `body`, computed without the gateway's own code."""
     total = 0
     for place, digit in enumerate(reversed(body)):
         doubled = int(digit) * (2 if place % 2 == 0 else 1)
@@ -77,7 +77,7 @@ def test_brands(number: str, brand: str) -> None:
 @pytest.mark.parametrize(
     "number", ["", "4", "0000000000000000", "9999999999999995", "411111111111111", "1" * 30]
 )
-def test_what_is_no_card_has_no_brand(number: str) -> None:
+def test_other_numbers_have_no_brand(number: str) -> None:
     assert brand_of(number) is None
 
 
@@ -145,7 +145,7 @@ def test_a_text_without_digits_is_left_alone(text: str) -> None:
         "sha1 da39a3ee5e6b4b0d3255bfef95601890afd80709",
         "192.168.100.200,10.20.30.40,172.16.254.1",
         "48.858844,2.294351;51.500729,-0.124625",
-        "4111x1111x1111x1111",  # letters part words, not groups
+        "4111x1111x1111x1111",  # letters separate words, not groups
     ],
 )
 def test_other_numbers_are_left_alone(text: str) -> None:
@@ -153,7 +153,7 @@ def test_other_numbers_are_left_alone(text: str) -> None:
     assert scrub(text) == text
 
 
-def test_several_are_all_masked() -> None:
+def test_several_card_numbers_are_all_masked() -> None:
     text = "4111 1111 1111 1111 and 370000000000002, not 4111111111111112"
     assert scrub(text) == "****1111 and ****0002, not 4111111111111112"
 
@@ -164,7 +164,7 @@ GROUPED = [
     "3056 930902 5904",
     f"6200 0000 0000 0000 00{luhn_digit('620000000000000000')}",
 ]
-"""As they stand on cards."""
+"""As card numbers are grouped on cards."""
 SEPARATORS = [
     *(chr(code) for code in range(128) if not chr(code).isalnum()),
     *(
@@ -186,7 +186,7 @@ SEPARATORS = [
 
 @pytest.mark.parametrize("written", GROUPED)
 @pytest.mark.parametrize("around", [("", ""), ("7 ", " 12/35"), ("no ", ", cvc 900")])
-def test_whatever_single_character_parts_the_groups(written: str, around: tuple[str, str]) -> None:
+def test_any_single_character_may_separate_groups(written: str, around: tuple[str, str]) -> None:
     for separator in SEPARATORS:
         text = around[0] + written.replace(" ", separator) + around[1]
         assert contains_card_number(text), repr(separator)
@@ -221,7 +221,7 @@ def test_card_numbers_among_other_digits(text: str) -> None:
     assert not contains_card_number(scrub(text))
 
 
-def test_numbers_that_overlap_leave_nothing_behind() -> None:
+def test_overlapping_card_numbers_are_all_masked() -> None:
     first, second = "4000 0000 0000 0002", "0002 4111 1111 1111"
     assert contains_card_number(first)
     for text in (
@@ -233,14 +233,14 @@ def test_numbers_that_overlap_leave_nothing_behind() -> None:
         assert not contains_card_number(scrub(text)), text
 
 
-def test_what_a_refusal_quotes_is_cut_before_it_is_searched() -> None:
+def test_a_quoted_value_is_shortened_before_it_is_searched() -> None:
     text = "x" * 60 + "4111111111111111" + "y" * 1_000_000
     assert quoted(text) == "x" * 60 + "****"
     assert quoted("a" * 100, 10) == "a" * 10
 
 
 def slow_card_numbers(text: str) -> list[tuple[int, int]]:
-    """What the module says of a text, by trying every two places."""
+    """Return the card numbers that the module should find, by trying every pair of positions."""
     kinds = []
     for character in text:
         digit = unicodedata.digit(character, -1)
@@ -304,14 +304,12 @@ PIECES = [
 ]
 
 
-def test_the_quick_search_agrees_with_the_slow_one() -> None:
+def test_the_fast_search_agrees_with_the_slow_one() -> None:
     cards = 0
     for _ in range(6_000):
         text = "".join(ODD.choices(PIECES, k=ODD.randrange(2, 14)))
         expected = bool(slow_card_numbers(text))
-        if expected != contains_card_number(
-            text
-        ):  # lists, the one rule that is not in the slow one
+        if expected != contains_card_number(text):  # lists, the one rule the slow search lacks
             assert expected, repr(text)
             parted = re.split(r"([^0-9]+)", text)
             assert len(parted) > 13, repr(text)
@@ -320,7 +318,7 @@ def test_the_quick_search_agrees_with_the_slow_one() -> None:
     assert cards > 500
 
 
-def test_random_names_of_things_are_hardly_ever_taken_for_card_numbers() -> None:
+def test_random_identifiers_are_rarely_taken_for_card_numbers() -> None:
     def written(alphabet: str, size: int) -> str:
         return "".join(ODD.choices(alphabet, k=size))
 
@@ -352,9 +350,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("pattern", HOSTILE.values(), ids=HOSTILE)
-def test_the_work_grows_with_the_length_alone(pattern: str) -> None:
-    """Four times the text takes four times as long, and not sixteen; by the count of calls, and
-    by the clock in one process, generously."""
+def test_the_work_grows_linearly_with_the_length(pattern: str) -> None:
+    """Four times the text takes about four times as long, not sixteen: by the number of calls and,
+    with a generous limit, by CPU time."""
 
     def cost(size: int) -> tuple[int, float]:
         text = (pattern * (size // len(pattern) + 1))[:size]
@@ -382,7 +380,7 @@ def test_the_work_grows_with_the_length_alone(pattern: str) -> None:
     assert slow < 10 * quick + 0.05
 
 
-def test_a_megabyte_of_digits_is_searched_in_no_time() -> None:
+def test_a_megabyte_of_digits_is_searched_quickly() -> None:
     began = time.process_time()
     assert not contains_card_number("1" * 4_000_000)
     assert not contains_card_number("4" * 4_000_000)

@@ -1,4 +1,4 @@
-"""What each outcome of each kind of operation changes: every pair, as a table."""
+"""What each outcome of each kind of operation changes, as a table of every pair."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,8 +39,8 @@ LEARNED: dict[str, Learned] = {
     "not_sent": NotSent(reason="refused"),
     "unknown": Unknown(reason="timeout"),
 }
-# kind and learned: the operation's state, the payment's status, authorized, captured,
-# change of refunded and of reserved, the answer's status, the event.
+# kind and outcome: the operation's state, the payment's status, authorized, captured, changes of
+# refunded and reserved, the response's status, the event.
 TABLE = """
 authorize approved approved authorized 2500 0    0 0     201 payment.authorized
 authorize declined declined declined   0    0    0 0     201 payment.declined
@@ -108,7 +108,7 @@ BEFORE = {
 
 
 def rows_of(kind: str, **over: Any) -> tuple[Operation, Payment]:
-    """An operation of 25.00 (10.00 for captures and refunds) and its payment at its begin."""
+    """Return an open operation of 25.00 (captures, refunds: 10.00) and its payment."""
     status, authorized, captured = BEFORE[kind]
     empty: dict[str, Any] = dict.fromkeys(Payment.__struct_fields__)
     operation_id = ids.new_id()
@@ -146,15 +146,15 @@ def decided(kind: str, learned: Learned, **over: Any) -> Change:
 
 
 def moved(change: Change) -> tuple[object, ...]:
-    """The payment's status and authorized and captured amounts, then what is added to the
-    refunded and the reserved."""
+    """Return the payment's status, its authorized and captured amounts, and the changes of its
+    refunded and reserved amounts."""
     to = change.payment
     money = (to.authorized_minor, to.captured_minor, to.refunded_delta, to.reserved_delta)
     return (to.status_to, *money)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row[0]}-{row[1]}" for row in ROWS])
-def test_what_moves(row: tuple[str, ...]) -> None:
+def test_each_outcome_changes_what_the_table_says(row: tuple[str, ...]) -> None:
     kind, what, state, status, authorized, captured, refunded, reserved, reply, event = row
     change = decided(kind, LEARNED[what])
     assert change.effect.state == state
@@ -169,28 +169,28 @@ def test_what_moves(row: tuple[str, ...]) -> None:
     assert change.payment.moves_payment is not is_open
     assert (change.effect.finished_at is None) is is_open
     asked_again = is_open or state == "held"
-    assert (change.effect.next_inquiry_at is not None) is asked_again, "what is open is asked about"
+    assert (change.effect.next_inquiry_at is not None) is asked_again, "open ones get an inquiry"
     assert (change.event_id is None) is is_open
     assert change.effect.from_states == (
         ("in_flight",) if is_open else ("in_flight", "unknown", "not_sent")
     )
     assert (change.effect.reply_body is None) is (change.effect.reply_status is None)
     if change.effect.reply_body is not None:
-        told = msgspec.json.decode(change.effect.reply_body)
+        body = msgspec.json.decode(change.effect.reply_body)
         if change.effect.reply_status >= 400:
-            assert told["code"] == {"not_settled": "not_settled", "absent": "not_executed"}.get(
+            assert body["code"] == {"not_settled": "not_settled", "absent": "not_executed"}.get(
                 what, "processor_rejected"
             )
-            assert told["payment_id"] == ids.typed(ids.PAYMENT, change.operation.payment_id)
+            assert body["payment_id"] == ids.typed(ids.PAYMENT, change.operation.payment_id)
         elif kind == "refund":
             expected = {"approved": "succeeded", "unknown": "processing"}.get(state, "failed")
-            assert told["status"] == expected
+            assert body["status"] == expected
         else:
-            assert told["status"] == status
-            assert told["captured_amount"] == int(captured)
+            assert body["status"] == status
+            assert body["captured_amount"] == int(captured)
 
 
-def test_the_table_is_whole() -> None:
+def test_the_table_has_every_pair() -> None:
     assert {(row[0], row[1]) for row in ROWS} == {
         (kind, what)
         for kind in BEFORE
@@ -200,16 +200,16 @@ def test_the_table_is_whole() -> None:
 
 
 @pytest.mark.parametrize("kind", ["authorize", "sale"])
-def test_money_found_after_proof_of_absence_counts(kind: str) -> None:
+def test_money_found_after_absence_was_believed_counts(kind: str) -> None:
     operation, payment = rows_of(kind, state=State.ABSENT)
     failed = msgspec.structs.replace(payment, status=Status.FAILED, active_operation=None)
     change = decide(operation, failed, PAID, at=AT, first_inquiry_s=5)
     assert change.payment.status_to == ("captured" if kind == "sale" else "authorized")
     assert change.payment.authorized_minor == 2500
-    assert change.effect.from_states == ("absent",), "only what was believed absent is corrected"
+    assert change.effect.from_states == ("absent",), "only an absent operation is corrected"
 
 
-def test_a_refund_found_after_proof_of_absence_has_no_reservation_left_to_give_back() -> None:
+def test_a_refund_found_after_absence_was_believed_has_no_reservation_to_release() -> None:
     change = decided("refund", PAID, state=State.ABSENT)
     assert (change.payment.refunded_delta, change.payment.reserved_delta) == (1000, 0)
 
@@ -235,7 +235,7 @@ ENDS = LEARNED | {
 
 
 @pytest.mark.parametrize("row", [line.split() for line in REVIEWED.strip().splitlines()])
-def test_how_a_review_ends(row: list[str]) -> None:
+def test_a_review_ends_as_the_table_says(row: list[str]) -> None:
     kind, what, status, authorized, captured, event = row
     operation, payment = rows_of(kind, state=State.HELD, reply_status=201, reply_body=b"in review")
     waiting = msgspec.structs.replace(
@@ -251,9 +251,9 @@ def test_how_a_review_ends(row: list[str]) -> None:
     assert moved(change) == (status, int(authorized), int(captured), 0, 0)
     assert change.event_type == event
     assert change.answer.decline_code == ("generic_decline" if what == "declined" else None)
-    assert change.effect.from_states == ("held",), "only what is held is ended by its review"
+    assert change.effect.from_states == ("held",), "a review ends only a held operation"
     assert change.effect.next_inquiry_at is None
-    # What was said when it was held is not forgotten where its end says nothing of it.
+    # Details stored when it was held are kept if the final report omits them.
     assert change.answer.transaction_id == ("601" if what == "approved" else "600")
     assert change.answer.auth_code == ("ABC123" if what == "approved" else "HELD01")
     assert (change.answer.avs_result, change.answer.avs) == (
@@ -261,14 +261,14 @@ def test_how_a_review_ends(row: list[str]) -> None:
     )
 
 
-def test_what_was_seen_held_is_never_absent() -> None:
+def test_a_held_operation_is_never_called_absent() -> None:
     operation, payment = rows_of("sale", state=State.HELD)
     waiting = msgspec.structs.replace(payment, status=Status.IN_REVIEW, active_operation=None)
     with pytest.raises(InvalidState):
         decide(operation, waiting, LEARNED["absent"], at=AT, first_inquiry_s=5)
 
 
-def test_what_is_held_is_asked_about_seldom() -> None:
+def test_a_held_operation_is_polled_seldom() -> None:
     operation, payment = rows_of("sale")
     change = decide(
         operation, payment, LEARNED["held"], at=AT, first_inquiry_s=5, review_interval_s=300
@@ -276,13 +276,13 @@ def test_what_is_held_is_asked_about_seldom() -> None:
     assert change.effect.next_inquiry_at == AT + timedelta(seconds=300)
 
 
-def test_a_refund_that_voids_after_proof_of_absence_leaves_no_money_taken() -> None:
+def test_a_refund_found_to_be_a_void_after_absence_leaves_nothing_captured() -> None:
     change = decided("refund", LEARNED["voided"], state=State.ABSENT)
     assert moved(change) == ("voided", 2500, 0, 0, 0)
     assert change.effect.voided
 
 
-def test_a_hold_that_is_approved_is_a_hold() -> None:
+def test_an_approved_hold_is_authorized() -> None:
     operation, payment = rows_of("approve")
     manual = msgspec.structs.replace(payment, capture="manual")
     change = decide(operation, manual, PAID, at=AT, first_inquiry_s=5)

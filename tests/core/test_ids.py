@@ -1,4 +1,4 @@
-"""Ids sort by time, read back as they were written, and lead from a reference to an operation."""
+"""Ids sort by time and parse back, and a reference leads to its operation."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -30,7 +30,7 @@ def test_typed_ids_sort_as_their_uuids(first: UUID, second: UUID) -> None:
 
 
 @given(kinds, uuids, st.text(max_size=40))
-def test_nothing_but_our_own_form_is_an_id(kind: str, value: UUID, junk: str) -> None:
+def test_only_our_own_form_parses_as_an_id(kind: str, value: UUID, junk: str) -> None:
     shown = ids.typed(kind, value)
     others = [
         shown.replace(kind, "cus", 1),
@@ -51,12 +51,12 @@ def test_nothing_but_our_own_form_is_an_id(kind: str, value: UUID, junk: str) ->
 @pytest.mark.parametrize(
     "text", ["", "pay_", "_", "pay_" + "g" * 32, "pay_" + "０" * 32, "\0" * 36]
 )
-def test_hostile_ids_are_no_ids(text: str) -> None:
+def test_hostile_texts_are_not_ids(text: str) -> None:
     assert ids.parse(ids.PAYMENT, text) is None
 
 
 @given(uuids)
-def test_a_reference_leads_back_to_a_range_that_holds_its_id(value: UUID) -> None:
+def test_a_reference_gives_a_range_that_contains_its_id(value: UUID) -> None:
     reference = ids.reference(value)
     low, high = ids.reference_bounds(reference)
     assert len(reference) == ids.REFERENCE_LENGTH
@@ -76,12 +76,12 @@ def test_references_sort_as_their_ids(first: UUID, second: UUID) -> None:
 @pytest.mark.parametrize(
     "text", ["", "0" * 19, "0" * 21, "I" * 20, "0" * 19 + "-", "0" * 19 + "u", "é" * 20]
 )
-def test_what_is_no_reference_is_refused(text: str) -> None:
+def test_an_invalid_reference_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         ids.reference_bounds(text)
 
 
-def test_a_hundred_thousand_ids_have_as_many_references_and_stand_in_order() -> None:
+def test_a_hundred_thousand_ids_have_distinct_references_in_the_same_order() -> None:
     made = [ids.new_id() for _ in range(100_000)]
     assert len({ids.reference(value) for value in made}) == len(made)
     assert made == sorted(made)
@@ -89,7 +89,7 @@ def test_a_hundred_thousand_ids_have_as_many_references_and_stand_in_order() -> 
 
 
 @given(moments)
-def test_a_moment_is_the_lowest_id_of_its_millisecond(at: datetime) -> None:
+def test_the_lower_bound_of_a_moment_is_the_lowest_id_of_its_millisecond(at: datetime) -> None:
     lowest = ids.lowest_id_at(at)
     assert ids.moment_of(lowest) == at
     assert lowest.int & ((1 << 80) - 1) == 0
@@ -97,13 +97,13 @@ def test_a_moment_is_the_lowest_id_of_its_millisecond(at: datetime) -> None:
     assert ids.moment_of(before) in (at - timedelta(milliseconds=1), at)
 
 
-def test_an_id_tells_when_it_was_made() -> None:
+def test_an_id_contains_its_creation_time() -> None:
     before = clock.now()
     made = ids.moment_of(ids.new_id())
     assert before - timedelta(milliseconds=1) <= made <= clock.now() + timedelta(milliseconds=1)
 
 
-def test_offsets_do_not_move_a_bound() -> None:
+def test_time_zones_do_not_move_a_bound() -> None:
     utc = datetime(2026, 12, 31, 23, 30, tzinfo=UTC)
     elsewhere = datetime.fromisoformat("2027-01-01T05:00:00+05:30")
     assert ids.lowest_id_at(utc) == ids.lowest_id_at(elsewhere)

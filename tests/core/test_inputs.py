@@ -1,4 +1,4 @@
-"""Numbers, moments, names and credentials from outside: one reading, with bounds, of each."""
+"""Numbers, times, names and credentials from outside are parsed in one place each, with bounds."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from easypay import ids, inputs
 
 
 @given(st.text(max_size=25))
-def test_nothing_raises_whatever_it_is(text: str) -> None:
+def test_no_text_raises(text: str) -> None:
     number = inputs.whole_number(text, 1, 100)
     assert number is None or str(number) == text
     moment = inputs.moment(text)
@@ -27,7 +27,7 @@ def test_no_file_raises(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", ["1", "20", "100"])
-def test_whole_numbers(text: str) -> None:
+def test_whole_numbers_are_parsed(text: str) -> None:
     assert inputs.whole_number(text, 1, 100) == int(text)
 
 
@@ -52,7 +52,7 @@ def test_whole_numbers(text: str) -> None:
         *("1\n", "\u0661", "\u00b9", "1\x00", "9" * 5000, "NaN", "true"),
     ],
 )
-def test_what_is_no_whole_number_in_bounds(text: str) -> None:
+def test_invalid_and_out_of_range_numbers_are_refused(text: str) -> None:
     assert inputs.whole_number(text, 1, 100) is None
 
 
@@ -68,7 +68,7 @@ def test_what_is_no_whole_number_in_bounds(text: str) -> None:
         ("2026-11-24T00:00:00-00:00", datetime(2026, 11, 24, tzinfo=UTC)),
     ],
 )
-def test_moments(text: str, moment: datetime) -> None:
+def test_times_are_parsed(text: str, moment: datetime) -> None:
     assert inputs.moment(text) == moment
     assert ids.moment_of(ids.lowest_id_at(moment)).replace(microsecond=0) == moment.replace(
         microsecond=0
@@ -92,12 +92,12 @@ NO_MOMENTS = [
 
 
 @pytest.mark.parametrize("text", NO_MOMENTS)
-def test_what_is_no_moment_that_can_be_kept(text: str) -> None:
+def test_times_that_cannot_be_stored_are_refused(text: str) -> None:
     assert inputs.moment(text) is None
 
 
 @pytest.mark.parametrize("text", ["Coffee & Co", "Zoë’s Café", "お店", "🍕", "x" * 100])
-def test_names(text: str) -> None:
+def test_names_are_accepted(text: str) -> None:
     assert inputs.wrong_name(text) is None
 
 
@@ -119,7 +119,7 @@ def test_names(text: str) -> None:
         *("4111 1111 1111 1111", "shop 4111/1111/1111/1111", "4\u200b111111111111111"),
     ],
 )
-def test_what_is_no_name(text: str) -> None:
+def test_invalid_names_are_refused(text: str) -> None:
     assert inputs.wrong_name(text) is not None
 
 
@@ -137,19 +137,19 @@ def test_what_is_no_name(text: str) -> None:
         *(b"\n\nSimon", "\u200bSimon\u00a0".encode(), "\ufeff\ufeffSimon".encode()),
     ],
 )
-def test_a_credential_is_what_was_issued(data: bytes) -> None:
+def test_a_credential_file_gives_the_issued_credential(data: bytes) -> None:
     line = inputs.credential_bytes(data)
     assert line is not None
     assert inputs.credential(line) == "Simon"
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfeS\x00i\x00", b"Sim\xf6n", b"\x80"])
-def test_a_file_of_another_encoding_is_no_credential(data: bytes) -> None:
+def test_a_credential_file_in_another_encoding_is_refused(data: bytes) -> None:
     assert inputs.credential_bytes(data) is None
 
 
 @pytest.mark.parametrize(
     "text", ["Si mon", "Simön", "Si\x00mon", "Si\nmon", "Si\u200bmon", "\ud800"]
 )
-def test_what_was_never_issued_is_no_credential(text: str) -> None:
+def test_a_credential_that_was_never_issued_is_refused(text: str) -> None:
     assert inputs.credential(text) is None

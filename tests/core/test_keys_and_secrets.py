@@ -1,4 +1,4 @@
-"""Keys, sealed credentials, cursors, pointers: what is only good where it belongs."""
+"""API keys, sealed credentials and cursors work only where they belong; pointers name a field."""
 
 import base64
 import json
@@ -43,11 +43,11 @@ def test_one_wrong_character_in_a_key_is_noticed(mode: str, data: st.DataObject)
 
 
 @given(st.text(max_size=80))
-def test_junk_is_no_key(text: str) -> None:
+def test_junk_is_not_a_key(text: str) -> None:
     assert not is_well_formed(text)
 
 
-def test_keys_differ_and_their_digests_do() -> None:
+def test_keys_are_distinct_and_so_are_their_digests() -> None:
     keys = {new_key("test") for _ in range(1000)}
     assert len(keys) == len({digest_of(key) for key in keys}) == 1000
     assert all(len(digest_of(key)) == 32 for key in keys)
@@ -92,7 +92,7 @@ def test_a_changed_box_does_not_open(at: int, bits: int) -> None:
         VAULT.open(bytes(sealed), UUID(int=1), "test", "second")
 
 
-def test_the_same_secret_is_never_sealed_alike_and_never_in_clear() -> None:
+def test_the_same_secret_is_sealed_differently_each_time_and_never_in_clear() -> None:
     secret = {"login_id": "login-id-here", "transaction_key": "transaction-key1"}
     boxes = {VAULT.seal(secret, UUID(int=1), "test", "second") for _ in range(100)}
     assert len(boxes) == 100
@@ -130,7 +130,7 @@ def caller(merchant: int = 1, mode: str = "test") -> Caller:
 
 
 @given(uuids)
-def test_a_cursor_reads_back_for_whom_it_was_made(last: UUID) -> None:
+def test_a_cursor_works_for_the_caller_it_was_made_for(last: UUID) -> None:
     text = CURSORS.write(last, caller(), "payments None None")
     assert CURSORS.read(text, caller(), "payments None None") == last
     for who, scope in (
@@ -154,7 +154,7 @@ def test_a_forged_cursor_is_refused(last: UUID, data: st.DataObject) -> None:
 
 
 @given(st.text(max_size=60))
-def test_junk_is_no_cursor(text: str) -> None:
+def test_junk_is_not_a_cursor(text: str) -> None:
     with pytest.raises(ValidationFailed):
         CURSORS.read(text, caller(), "s")
 
@@ -207,7 +207,7 @@ def test_a_bad_field_has_a_json_pointer(body: Any, pointer: str, code: str) -> N
     assert "`" not in field.detail
 
 
-def test_what_is_no_json_is_malformed() -> None:
+def test_a_body_that_is_not_json_is_malformed() -> None:
     for body in (b"", b"{", b"\xff", b'{"name": "a"} x'):
         with pytest.raises(MalformedBody):
             decode(asked(body), DECODER)
@@ -222,21 +222,21 @@ def _all(kind: type[EasyPayError]) -> list[type[EasyPayError]]:
     return [kind, *(each for sub in kind.__subclasses__() for each in _all(sub))]
 
 
-def test_every_refusal_renders_and_has_a_code_of_its_own() -> None:
+def test_every_error_renders_and_has_a_code_of_its_own() -> None:
     kinds = [kind for kind in _all(EasyPayError) if kind.__module__.startswith("easypay.")]
     assert len(kinds) > 15
     codes = [kind.code for kind in kinds[1:] if kind.code != "internal"]
     assert len(codes) == len(set(codes))
     for kind in kinds:
-        told = json.loads(render(kind("what happened"), request_id="req_1"))
-        assert told["type"] == f"/problems/{kind.code}"
-        assert told["status"] == kind.http_status
+        problem = json.loads(render(kind("what happened"), request_id="req_1"))
+        assert problem["type"] == f"/problems/{kind.code}"
+        assert problem["status"] == kind.http_status
         assert 400 <= kind.http_status < 600
-        assert told["detail"] == "what happened"
-        assert told["title"]
-        assert told["request_id"] == "req_1"
+        assert problem["detail"] == "what happened"
+        assert problem["title"]
+        assert problem["request_id"] == "req_1"
 
 
-def test_a_problem_never_carries_what_it_was_not_given() -> None:
-    told = json.loads(render(EasyPayError("x", retry_after_s=3)))
-    assert set(told) == {"type", "title", "status", "detail", "code"}
+def test_a_problem_contains_only_what_it_was_given() -> None:
+    problem = json.loads(render(EasyPayError("x", retry_after_s=3)))
+    assert set(problem) == {"type", "title", "status", "detail", "code"}

@@ -1,4 +1,4 @@
-"""Amounts are exact on every way through: API, minor units, the processor's decimals, and back."""
+"""Amounts stay exact between the API, minor units and the processor's decimals."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ minors = st.integers(-MAX_MINOR, MAX_MINOR)
 
 
 @given(st.integers(1, MAX_MINOR), currencies)
-def test_an_amount_survives_the_whole_way_round(minor: int, currency: str) -> None:
+def test_an_amount_survives_the_round_trip(minor: int, currency: str) -> None:
     asked = msgspec.json.decode(f'{{"amount": {minor}}}', type=RefundPayment).amount
     assert isinstance(asked, int)
     on_the_wire = Money(asked, currency).decimal_string()
@@ -49,7 +49,7 @@ def test_the_decimal_form_has_exactly_the_currency_s_decimals(minor: int, curren
         (MAX_MINOR, "USD", "999999999.99"),
     ],
 )
-def test_decimal_strings(minor: int, currency: str, text: str) -> None:
+def test_minor_units_become_decimal_strings(minor: int, currency: str, text: str) -> None:
     assert Money(minor, currency).decimal_string() == text
     assert parse_decimal(text, currency) == Money(minor, currency)
 
@@ -70,13 +70,13 @@ def test_more_decimals_than_a_currency_has_are_refused(
     longer = f"{text}{digit}" if EXPONENT[currency] else f"{text}.{digit}"
     with pytest.raises(ValueError, match="decimals"):
         parse_decimal(longer, currency)
-    assert parse_decimal(longer[:-1] + "0", currency).minor == minor, "trailing zeros are exact"
+    assert parse_decimal(longer[:-1] + "0", currency).minor == minor, "trailing zeros are allowed"
 
 
 @pytest.mark.parametrize(
     "text", ["", "abc", "NaN", "Infinity", "-inf", "1,00", "1.2.3", "$5", "0x10"]
 )
-def test_what_is_no_amount_is_refused(text: str) -> None:
+def test_an_invalid_amount_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="amount"):
         parse_decimal(text, "USD")
 
@@ -90,7 +90,7 @@ def test_currencies_do_not_mix() -> None:
 
 
 def test_no_float_touches_money() -> None:
-    """In the gateway's modules that hold amounts, no float is made, named or divided into."""
+    """In the gateway's modules that hold amounts, no amount is divided with `/`."""
     root = Path(easypay.__file__).parent
     files = [root / "money.py", *(root / "payments").glob("*.py"), *root.glob("processors/**/*.py")]
     assert len(files) > 10

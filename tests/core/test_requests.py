@@ -1,4 +1,4 @@
-"""The rules that types cannot say, and what types must refuse."""
+"""Rules for requests that types cannot express, and values that the types must refuse."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -26,8 +26,8 @@ CARD = {"number": VISA, "exp_month": 12, "exp_year": 2030, "cvc": "907"}
 
 def body(card: dict[str, Any] | None = None, **over: Any) -> CreatePayment:
     method = {"type": "card", "card": {**CARD, **(card or {})}}
-    said = {"amount": 100, "currency": "USD", "payment_method": method, **over}
-    return msgspec.convert(said, CreatePayment)
+    fields = {"amount": 100, "currency": "USD", "payment_method": method, **over}
+    return msgspec.convert(fields, CreatePayment)
 
 
 def refusals(
@@ -40,7 +40,7 @@ def refusals(
     return []
 
 
-def test_a_good_payment_passes() -> None:
+def test_a_valid_payment_passes() -> None:
     full = body(
         customer={"reference": "c-1", "email": "a@b.example"},
         customer_reference="c-1",
@@ -62,7 +62,7 @@ def test_a_good_payment_passes() -> None:
         (1, 2027, datetime(2026, 12, 31, tzinfo=UTC), True),
     ],
 )
-def test_a_card_is_good_through_its_month(month: int, year: int, at: datetime, good: bool) -> None:
+def test_a_card_is_valid_through_its_month(month: int, year: int, at: datetime, good: bool) -> None:
     found = refusals(body({"exp_month": month, "exp_year": year}), at=at)
     assert found == ([] if good else [("#/payment_method/card/exp_year", "expired_card")])
 
@@ -78,7 +78,7 @@ def test_a_card_is_good_through_its_month(month: int, year: int, at: datetime, g
         (AMEX, None, True),
     ],
 )
-def test_codes_have_the_length_of_their_brand(number: str, cvc: str | None, good: bool) -> None:
+def test_a_code_has_the_length_of_its_brand(number: str, cvc: str | None, good: bool) -> None:
     found = refusals(body({"number": number, "cvc": cvc}))
     assert found == ([] if good else [("#/payment_method/card/cvc", "invalid_cvc")])
 
@@ -111,13 +111,13 @@ def bank(**over: Any) -> dict[str, Any]:
         ("000000001", False),
     ],
 )
-def test_a_routing_number_has_a_check_digit(routing_number: str, good: bool) -> None:
+def test_a_routing_number_must_have_the_right_check_digit(routing_number: str, good: bool) -> None:
     at = "#/payment_method/bank_account/routing_number"
     found = refusals(body(**bank(routing_number=routing_number)))
     assert found == ([] if good else [(at, "invalid_routing_number")])
 
 
-def test_a_bank_account_is_taken_where_raw_cards_are_and_is_no_place_for_a_card() -> None:
+def test_a_bank_account_needs_raw_cards_allowed_and_must_not_hold_a_card_number() -> None:
     found = refusals(body(**bank()), raw_cards=False)
     assert found == [("#/payment_method/type", "raw_cards_not_allowed")]
     found = refusals(body(**bank(name_on_account=f"x {VISA}")))
@@ -137,14 +137,14 @@ def test_a_bank_account_is_taken_where_raw_cards_are_and_is_no_place_for_a_card(
         ),
     ],
 )
-def test_a_card_on_file_is_told_without_contradiction(
+def test_the_fields_of_a_stored_card_must_not_contradict_each_other(
     credential: dict[str, Any], pointer: str | None
 ) -> None:
     found = refusals(body(stored_credential=credential))
     assert found == ([] if pointer is None else [(pointer, "contradiction")])
 
 
-def test_a_bank_account_is_no_card_on_file() -> None:
+def test_a_bank_account_cannot_be_a_stored_card() -> None:
     found = refusals(body(**bank(), stored_credential={"initiator": "customer"}))
     assert found == [("#/stored_credential", "contradiction")]
 
@@ -154,7 +154,7 @@ def test_a_contradiction_is_named() -> None:
     assert found == [("#/customer_reference", "contradiction")]
 
 
-def test_a_shop_of_tokens_says_nothing_about_the_card() -> None:
+def test_a_shop_without_raw_cards_gets_no_details_about_the_card() -> None:
     found = refusals(body({"number": "4111111111111112"}), raw_cards=False)
     assert found == [("#/payment_method/type", "raw_cards_not_allowed")]
 
@@ -210,7 +210,7 @@ def test_a_card_number_anywhere_in_a_text_is_refused(over: dict[str, Any], point
         st.none(),
     )
 )
-def test_an_amount_is_a_whole_positive_number_within_the_limit(amount: Any) -> None:
+def test_an_amount_must_be_a_positive_integer_within_the_limit(amount: Any) -> None:
     raw = msgspec.json.encode(
         {"amount": amount, "currency": "USD", "payment_method": {"type": "card", "card": CARD}}
     )
@@ -233,7 +233,7 @@ def test_card_and_token_never_show_in_a_repr() -> None:
     assert "121042882" not in repr(body(**bank()))
 
 
-# Every text of a request, by its pointer: a new one belongs here.
+# Every text field of a request, by its pointer. Add new ones here.
 TEXTS = {
     "#/order_reference", "#/customer_reference", "#/description", "#/statement_descriptor",
     *(f"#/customer/{name}" for name in Customer.__struct_fields__),
@@ -244,7 +244,7 @@ TEXTS = {
 
 
 def with_text(pointer: str, text: str) -> CreatePayment:
-    """A payment that has the text there, past what its type would refuse."""
+    """Return a payment with `text` in that field, without the type's own checks."""
     *parts, name = pointer.removeprefix("#/").split("/")
     if pointer == "#/metadata":
         return msgspec.structs.replace(body(), metadata={text: "a key of the merchant's"})
@@ -270,12 +270,12 @@ def test_no_text_of_a_request_may_hold_a_card_number(pointer: str) -> None:
 
 @pytest.mark.parametrize("pointer", sorted(TEXTS - {"#/metadata/note", "#/metadata"}))
 @pytest.mark.parametrize("sign", ["\x00", "\n", "\x1f", "\x7f", "\ud800"])
-def test_no_text_that_is_sent_on_may_hold_a_control_character(pointer: str, sign: str) -> None:
+def test_no_text_that_is_forwarded_may_hold_a_control_character(pointer: str, sign: str) -> None:
     assert refusals(with_text(pointer, f"a{sign}b")) == [(pointer, "invalid")]
 
 
-def test_no_text_is_missing_from_these() -> None:
-    """The fields that are text, or hold some: of each there is a pointer above."""
+def test_every_text_field_is_listed_above() -> None:
+    """Every field that is text, or contains text, has a pointer in TEXTS."""
     others = {"amount", "currency", "payment_method", "capture", "stored_credential"}
-    told = {pointer.split("/")[1] for pointer in TEXTS}
-    assert told | others == set(CreatePayment.__struct_fields__)
+    listed = {pointer.split("/")[1] for pointer in TEXTS}
+    assert listed | others == set(CreatePayment.__struct_fields__)

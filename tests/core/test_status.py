@@ -1,4 +1,4 @@
-"""Every status meets every event: the table says what becomes of it, or it is refused."""
+"""For every status and event, the table gives the next status or the event is refused."""
 
 import itertools
 import re
@@ -9,7 +9,7 @@ import pytest
 from easypay.errors import InvalidState
 from easypay.payments.status import EDGES, TRANSITIONS, Event, Status, advance, diagram
 
-# The table once more, by hand: (status, event) -> status. What is not here must be refused.
+# The table once more, by hand: (status, event) -> status. Any other pair must be refused.
 LEGAL = """
     pending    sent             processing
     pending    failed           failed
@@ -38,7 +38,7 @@ PAIRS = list(itertools.product(Status, Event))
 
 
 @pytest.mark.parametrize(("status", "event"), PAIRS, ids=[f"{s}-{e}" for s, e in PAIRS])
-def test_every_pair(status: Status, event: Event) -> None:
+def test_every_pair_of_status_and_event_follows_the_table(status: Status, event: Event) -> None:
     if (status, event) in TABLE:
         assert advance(status, event) == TABLE[status, event]
     else:
@@ -50,14 +50,14 @@ def test_every_pair(status: Status, event: Event) -> None:
 def test_terminal_statuses_have_no_way_out() -> None:
     starts = {start for start, _ in EDGES}
     assert set(Status) - starts == {Status.DECLINED, Status.VOIDED, Status.EXPIRED}
-    # failed is left only by proof that the money moved after all.
+    # `failed` is left only on proof that the money moved after all.
     assert {event for start, event in TRANSITIONS if start is Status.FAILED} == {
         Event.FOUND_AUTHORIZED,
         Event.FOUND_CAPTURED,
     }
 
 
-def test_no_status_leads_back_to_itself_or_in_a_circle() -> None:
+def test_no_path_of_statuses_is_a_cycle() -> None:
     def reachable(start: Status, seen: frozenset[Status] = frozenset()) -> set[Status]:
         ends = {end for begin, end in EDGES if begin is start} - seen
         return ends.union(*(reachable(end, seen | ends) for end in ends))
@@ -65,8 +65,8 @@ def test_no_status_leads_back_to_itself_or_in_a_circle() -> None:
     assert not any(status in reachable(status) for status in Status)
 
 
-def test_the_diagram_in_the_docs_is_the_table() -> None:
+def test_the_diagram_in_the_docs_matches_the_table() -> None:
     page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text("utf-8")
-    assert f"```mermaid\n{diagram()}\n```\n" in page, "paste what `status.diagram()` returns"
+    assert f"```mermaid\n{diagram()}\n```\n" in page, "paste the output of `status.diagram()`"
     drawn = re.findall(r"^    (\w+) --> (\w+): ([\w ]+)$", page, re.MULTILINE)
     assert {(start, event.replace(" ", "_")): end for start, end, event in drawn} == TABLE
