@@ -1,4 +1,4 @@
-"""Processor credentials are tried when they are saved; wrong ones are refused and not saved."""
+"""Processor credentials are checked when they are saved; wrong ones are refused, not saved."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ KEY = "simulated-key-1"
 
 
 async def put(shop: Shop, mode: str = "test", **body: Any) -> httpx.Response:
-    """PUT the account of the shop's merchant."""
+    """PUT the processor account of the shop's merchant."""
     return await shop.client.put(
         f"/admin/merchants/mer_{shop.merchant_id.hex}/accounts/{mode}",
         json={"login_id": shop.login, "transaction_key": KEY, **body},
@@ -27,7 +27,7 @@ async def saved(stack: Stack, shop: Shop) -> list[Any]:
 
 
 @pytest.mark.over("simulated", "recorded")
-async def test_what_the_processor_accepts_is_saved_and_what_it_refuses_is_not(
+async def test_accepted_credentials_are_saved_and_refused_ones_are_not(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
     before = await saved(shared_stack, shop)
@@ -53,7 +53,7 @@ async def test_what_the_processor_accepts_is_saved_and_what_it_refuses_is_not(
 
 
 @pytest.mark.over("simulated")
-async def test_a_processor_that_cannot_be_asked_saves_nothing(
+async def test_nothing_is_saved_if_the_processor_cannot_be_asked(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
     before = await saved(shared_stack, shop)
@@ -68,10 +68,10 @@ async def test_a_processor_that_cannot_be_asked_saves_nothing(
 
 
 @pytest.mark.over("simulated")
-async def test_unchecked_credentials_that_are_wrong_keep_no_payment_back_for_good(
+async def test_wrong_credentials_saved_unchecked_block_a_payment_only_until_they_are_corrected(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
-    """Saved unchecked, refused at the first payment, corrected; the same key then pays, once."""
+    """The first payment is refused; after the correction the same key pays, once."""
     assert (await put(shop, check=False, transaction_key="wrong-key")).status_code == 204
 
     async def refused() -> httpx.Response | None:

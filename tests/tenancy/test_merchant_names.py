@@ -1,4 +1,4 @@
-"""No two merchants share a name, in any case of letters, also when both come at once."""
+"""No two merchants share a name, ignoring case, even if both are created at once."""
 
 import asyncio
 import uuid
@@ -29,9 +29,7 @@ def fields(answer: httpx.Response) -> list[tuple[str, str]]:
     return [(each["pointer"], each["code"]) for each in answer.json()["errors"]]
 
 
-async def test_a_name_that_is_taken_is_refused_with_the_merchant_that_has_it(
-    api: httpx.AsyncClient,
-) -> None:
+async def test_a_taken_name_is_refused_with_the_id_of_its_merchant(api: httpx.AsyncClient) -> None:
     name = f"Café {uuid.uuid4().hex}"
     first = (await api.post("/merchants", json={"name": f"  {name} "})).json()
     assert first["name"] == name
@@ -57,10 +55,10 @@ async def test_a_blank_name_is_refused(api: httpx.AsyncClient, name: str) -> Non
     assert refused.json()["errors"][0]["detail"].startswith("name must")
 
 
-async def test_of_two_at_once_one_gets_the_name(
+async def test_of_two_concurrent_requests_one_gets_the_name(
     shared_stack: Stack, api: httpx.AsyncClient
 ) -> None:
-    """Both have looked for the name before either has it, but for the lock."""
+    """Without the lock, both would check the name before either had taken it."""
     name = f"twins {uuid.uuid4().hex}"
     gate = await asyncpg.connect(shared_stack.dsn)
     await gate.execute("BEGIN; LOCK TABLE merchants IN SHARE MODE")
@@ -72,7 +70,7 @@ async def test_of_two_at_once_one_gets_the_name(
         )
 
     two = [asyncio.create_task(api.post("/merchants", json={"name": name})) for _ in range(2)]
-    await until(waiting, what="one waits to insert, the other for the names")
+    await until(waiting, what="one waits to insert, the other for the name lock")
     await gate.close()
     answers = await asyncio.gather(*two)
     assert sorted(answer.status_code for answer in answers) == [201, 422]
@@ -83,7 +81,7 @@ async def test_of_two_at_once_one_gets_the_name(
 async def test_old_merchants_that_share_a_name_can_still_be_changed(
     shared_stack: Stack, api: httpx.AsyncClient
 ) -> None:
-    """They are from before names were told apart, or from a gateway of that time."""
+    """Such merchants date from versions that did not require distinct names."""
     name, old = uuid.uuid4().hex, [ids.new_id(), ids.new_id()]
     for each in old:
         await shared_stack.fetch(
@@ -98,7 +96,7 @@ async def test_old_merchants_that_share_a_name_can_still_be_changed(
     assert new.status_code == 200, new.text
 
 
-async def test_the_demo_merchant_is_found_again_without_what_was_kept(
+async def test_the_demo_merchant_is_found_again_without_its_saved_state(
     shared_stack: Stack,
 ) -> None:
     async def prepare(kept: dict[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One merchant never sees another, test never sees live, and a dead key is dead everywhere."""
+"""Merchants never see each other, test never sees live, and a revoked key works nowhere."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ OF_A_PAYMENT = [
 
 
 @pytest.mark.parametrize("route", OF_A_PAYMENT, ids=lambda route: route.operation_id)
-async def test_anothers_payment_looks_like_none(
+async def test_another_merchants_payment_is_not_found(
     shared_stack: Stack, gateway: Gateway, shop: Shop, route: Any
 ) -> None:
     theirs = await shared_stack.shop(gateway)
@@ -101,7 +101,7 @@ async def test_scopes_are_enforced_on_every_route(
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Basic abc", "Bearer nonsense", "Bearer ep_test_sk_x"]
 )
-async def test_without_a_key_there_is_nothing(gateway: Gateway, header: str | None) -> None:
+async def test_every_route_requires_a_valid_key(gateway: Gateway, header: str | None) -> None:
     headers = {} if header is None else {"authorization": header}
     async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
         for route in ROUTES:
@@ -121,7 +121,7 @@ async def test_secrets_are_nowhere_in_the_database(shared_stack: Stack, shop: Sh
             assert "simulated-key-1" not in row["said"]
 
 
-async def test_a_revoked_key_is_dead_in_every_process_within_a_second(
+async def test_a_revoked_key_stops_working_in_every_process_within_a_second(
     gateway: Gateway, second_gateway: Gateway, shop: Shop
 ) -> None:
     shops = [shop, shop.at(second_gateway.url)]
@@ -134,7 +134,7 @@ async def test_a_revoked_key_is_dead_in_every_process_within_a_second(
         keys = (await client.get(f"/merchants/{merchant}/keys")).json()["data"]
         path = f"/merchants/{merchant}/keys/{keys[0]['id']}"
         successor = (await client.post(f"{path}/rotate", json={"overlap_seconds": 3600})).json()
-        assert await _works(shop), "the old key works on beside its successor"
+        assert await _works(shop), "the old key still works beside the new one"
         revoked = await client.post(f"{path}/revoke")
         since = time.monotonic()
         assert revoked.status_code == 200
@@ -150,7 +150,7 @@ async def test_a_revoked_key_is_dead_in_every_process_within_a_second(
     assert await _works(heir)
 
 
-async def test_a_disabled_merchant_stops_and_returns(
+async def test_a_disabled_merchant_is_refused_until_it_is_enabled(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
     connection = await asyncpg.connect(shared_stack.dsn)
