@@ -1,4 +1,4 @@
-"""A payment from a bank account (eCheck): taken, refunded, and its numbers forgotten."""
+"""Payments from a bank account (eCheck) are taken and refunded; the numbers are not stored."""
 
 from typing import Any
 
@@ -48,10 +48,10 @@ async def test_a_bank_account_pays_and_is_refunded_by_its_last_four(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_its_numbers_are_nowhere_afterwards(
+async def test_the_numbers_of_a_bank_account_are_stored_nowhere(
     shared_stack: Stack, shop: Shop, gateway: Gateway
 ) -> None:
-    """Every column of every row of the shop, the gateway's log and the answers."""
+    """Searches every column of the shop's rows, the gateway's log and the responses."""
     answers = [
         await shop.pay(2500, payment_method=account()),
         await shop.pay(200_00, payment_method=account()),  # declined
@@ -61,28 +61,28 @@ async def test_its_numbers_are_nowhere_afterwards(
         await shop.pay(2500, payment_method=account(), colour="red"),
     ]
     assert [answer.status_code for answer in answers] == [201, 201, 422, 422, 422, 422]
-    said = [answer.text for answer in answers]
+    texts = [answer.text for answer in answers]
     for table in ("payments", "operations", "events", "idempotency_keys"):
         rows = await shared_stack.fetch(
             f"SELECT to_jsonb(t)::text AS row FROM {table} t WHERE merchant_id = $1",
             shop.merchant_id,
         )
-        said += [row["row"] for row in rows]
+        texts += [row["row"] for row in rows]
     rows = await shared_stack.fetch(
         "SELECT convert_from(reply_body, 'UTF8') AS body FROM operations WHERE merchant_id = $1",
         shop.merchant_id,
     )
-    said += [row["body"] for row in rows]
-    said.append(gateway.said())
-    assert len(said) > 12
-    assert not any(number in text for number in (ACCOUNT, ROUTING) for text in said)
+    texts += [row["body"] for row in rows]
+    texts.append(gateway.said())
+    assert len(texts) > 12
+    assert not any(number in text for number in (ACCOUNT, ROUTING) for text in texts)
     fingerprints = await shared_stack.fetch(
         "SELECT card_fingerprint FROM payments WHERE merchant_id = $1", shop.merchant_id
     )
-    assert len({row[0] for row in fingerprints}) == 1, "the same account is known again"
+    assert len({row[0] for row in fingerprints}) == 1, "the same account has the same fingerprint"
 
 
-async def test_a_shop_of_tokens_takes_no_bank_account(
+async def test_a_shop_without_raw_cards_takes_no_bank_account(
     shared_stack: Stack, gateway: Gateway
 ) -> None:
     careful = await shared_stack.shop(gateway, raw_cards=False)
@@ -92,7 +92,7 @@ async def test_a_shop_of_tokens_takes_no_bank_account(
     assert await careful.all("/payments") == []
 
 
-async def test_the_networks_are_told_of_a_card_on_file(shared_stack: Stack, shop: Shop) -> None:
+async def test_the_networks_are_told_that_a_card_is_stored(shared_stack: Stack, shop: Shop) -> None:
     first = await shop.paid(2500, stored_credential={"initiator": "customer", "first": True})
     network_id = first["processor"]["network_transaction_id"]
     assert network_id

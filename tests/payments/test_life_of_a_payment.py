@@ -1,4 +1,4 @@
-"""What a shop does on an ordinary day, and what the processor has in its books afterwards."""
+"""A shop's ordinary day, and the processor's records afterwards."""
 
 import pytest
 
@@ -76,10 +76,10 @@ async def test_a_decline_is_an_outcome(shared_stack: Stack, shop: Shop) -> None:
     assert await audit(shared_stack, shop) == []
 
 
-async def test_what_the_processor_refuses_is_a_problem_that_replays(
+async def test_a_refusal_by_the_processor_is_a_problem_that_replays(
     shared_stack: Stack, gateway: Gateway
 ) -> None:
-    """JPY at an account the processor knows to take USD only: reason 39, no money moved."""
+    """JPY at an account that the processor allows USD only: reason 39, and no money moved."""
     odd = await shared_stack.shop(gateway, currencies=("USD",))
     await shared_stack.fetch(
         "UPDATE merchants SET currencies = '{USD,JPY}' WHERE merchant_id = $1", odd.merchant_id
@@ -96,7 +96,7 @@ async def test_what_the_processor_refuses_is_a_problem_that_replays(
     assert await audit(shared_stack, odd) == []
 
 
-async def test_authorize_then_capture_a_part(shared_stack: Stack, shop: Shop) -> None:
+async def test_part_of_an_authorization_can_be_captured(shared_stack: Stack, shop: Shop) -> None:
     held = await shop.paid(5000, capture="manual")
     assert (held["status"], held["captured_amount"]) == ("authorized", 0)
 
@@ -159,7 +159,7 @@ async def test_refunds_after_settlement_sum_to_what_was_captured(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_operations_and_events_tell_the_story(shop: Shop, shared_stack: Stack) -> None:
+async def test_operations_and_events_record_each_step(shop: Shop, shared_stack: Stack) -> None:
     payment = await shop.paid(capture="manual")
     await shop.capture(payment["id"], 100)
     await shop.void(payment["id"])
@@ -182,9 +182,7 @@ async def test_operations_and_events_tell_the_story(shop: Shop, shared_stack: St
     assert [row["invoice_number"] for row in truth] == [o["reference"] for o in operations]
 
 
-async def test_an_accept_token_pays_and_shows_the_card_behind_it(
-    shared_stack: Stack, shop: Shop
-) -> None:
+async def test_an_accept_token_pays_and_shows_its_card(shared_stack: Stack, shop: Shop) -> None:
     token = await mint_token(shared_stack.simulator, shop.login)
     payment = await shop.paid(payment_method={"type": "accept_token", "accept_token": token})
     assert payment["payment_method"]["type"] == "accept_token"

@@ -1,4 +1,4 @@
-"""All the money back before it has settled: one request, which the processor serves by a void."""
+"""A full refund before settlement: one request, for which the gateway sends a void."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from harness import Shop, Stack, audit
 pytestmark = pytest.mark.over("simulated", "recorded")
 
 
-async def test_all_of_an_unsettled_payment_goes_back_by_a_void(
+async def test_a_full_refund_of_an_unsettled_payment_is_a_void(
     shared_stack: Stack, shop: Shop
 ) -> None:
     payment = await shop.paid(2500)
@@ -45,7 +45,7 @@ async def test_all_of_an_unsettled_payment_goes_back_by_a_void(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_all_that_was_captured_of_a_hold_goes_back_though_more_was_held(
+async def test_a_full_refund_of_a_partly_captured_hold_is_a_void(
     shared_stack: Stack, shop: Shop
 ) -> None:
     held = await shop.paid(5000, capture="manual")
@@ -56,7 +56,7 @@ async def test_all_that_was_captured_of_a_hold_goes_back_though_more_was_held(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_a_part_of_an_unsettled_payment_has_to_wait(shared_stack: Stack, shop: Shop) -> None:
+async def test_a_partial_refund_has_to_wait_for_settlement(shared_stack: Stack, shop: Shop) -> None:
     payment = await shop.paid(2500)
     early = await shop.refund(payment["id"], 900, key="a part")
     assert (early.status_code, early.json()["code"]) == (409, "not_settled")
@@ -67,7 +67,7 @@ async def test_a_part_of_an_unsettled_payment_has_to_wait(shared_stack: Stack, s
     (row,) = await shared_stack.fetch(
         "SELECT refund_reserved_minor FROM payments WHERE merchant_id = $1", shop.merchant_id
     )
-    assert row[0] == 0, "nothing stays reserved for it"
+    assert row[0] == 0, "no amount stays reserved for it"
 
     await shared_stack.simulator.post("/settle")
     again = await shop.refund(payment["id"], 900, key="a part")
@@ -87,7 +87,7 @@ async def test_a_part_of_an_unsettled_payment_has_to_wait(shared_stack: Stack, s
     assert await audit(shared_stack, shop) == []
 
 
-async def test_forty_refunds_of_all_at_once_are_one(shared_stack: Stack, shop: Shop) -> None:
+async def test_forty_concurrent_full_refunds_refund_once(shared_stack: Stack, shop: Shop) -> None:
     payment = await shop.paid(2500)
     await shared_stack.simulator.slow(shop.login, ms=50)
     answers = await asyncio.gather(*(shop.refund(payment["id"]) for _ in range(40)))
@@ -99,12 +99,12 @@ async def test_forty_refunds_of_all_at_once_are_one(shared_stack: Stack, shop: S
     assert await audit(shared_stack, shop) == []
 
 
-async def test_forty_refunds_under_one_key_are_one(shared_stack: Stack, shop: Shop) -> None:
+async def test_forty_refunds_under_one_key_refund_once(shared_stack: Stack, shop: Shop) -> None:
     payment = await shop.paid(2500)
     await shared_stack.simulator.slow(shop.login, ms=50)
     answers = await asyncio.gather(*(shop.refund(payment["id"], key="once") for _ in range(40)))
-    told = {answer.content for answer in answers if answer.status_code == 201}
-    assert len(told) == 1
+    bodies = {answer.content for answer in answers if answer.status_code == 201}
+    assert len(bodies) == 1
     assert all(
         answer.json()["code"] == "request_in_progress"
         for answer in answers
@@ -114,7 +114,7 @@ async def test_forty_refunds_under_one_key_are_one(shared_stack: Stack, shop: Sh
     assert await audit(shared_stack, shop) == []
 
 
-async def test_parts_at_once_reserve_nothing_for_long(shared_stack: Stack, shop: Shop) -> None:
+async def test_concurrent_partial_refunds_reserve_nothing(shared_stack: Stack, shop: Shop) -> None:
     payment = await shop.paid(2500)
     answers = await asyncio.gather(*(shop.refund(payment["id"], 100) for _ in range(40)))
     assert {answer.status_code for answer in answers} == {409}
@@ -125,10 +125,10 @@ async def test_parts_at_once_reserve_nothing_for_long(shared_stack: Stack, shop:
     assert await audit(shared_stack, shop) == []
 
 
-async def test_refund_void_and_capture_at_once_have_one_effect(
+async def test_concurrent_refund_void_and_capture_have_one_effect(
     shared_stack: Stack, shop: Shop
 ) -> None:
-    """Three people at three screens. Whoever comes first, the money is given back once."""
+    """Three people act at once. Whoever comes first, the money is returned once."""
     await shared_stack.simulator.slow(shop.login, ms=20)
 
     async def one(capture: str) -> str:

@@ -1,4 +1,4 @@
-"""Merchants of two processors at one gateway: each payment stays where it was taken."""
+"""One gateway, two processors: each payment stays with the processor that took it."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,7 +17,7 @@ from second_processor.bank import SECRET, Bank, serving
 async def world(
     cluster: Cluster, template: str, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Stack, Bank]]:
-    """A gateway that has both processors, and the second one's bank."""
+    """Yield a stack whose gateway has both processors, and the second one's bank."""
     folder = tmp_path_factory.mktemp("two-processors")
     with serving(Bank()) as bank, installation(folder):
         settings = QUICK | {"processor_urls": f"second.test={bank.url}"}
@@ -45,8 +45,8 @@ async def put_account(shop: Shop, **body: Any) -> httpx.Response:
     )
 
 
-async def moves_to_second(shop: Shop) -> None:
-    """The merchant's new payments go to the second processor from now on."""
+async def move_to_second(shop: Shop) -> None:
+    """Send the merchant's new payments to the second processor from now on."""
     credentials = {"shop": shop.login, "secret": SECRET}
     answer = await put_account(shop, processor="second", credentials=credentials)
     assert answer.status_code == 204, answer.text
@@ -63,7 +63,7 @@ async def test_payments_are_followed_up_at_the_processor_that_took_them(
     stack, bank = world
     before = await shop.paid(4000, capture="manual")
     assert before["processor"]["name"] == "authorize_net"
-    await moves_to_second(shop)
+    await move_to_second(shop)
 
     held = await shop.paid(3000, capture="manual")
     transaction = held["processor"]["transaction_id"]
@@ -79,11 +79,11 @@ async def test_payments_are_followed_up_at_the_processor_that_took_them(
     assert WIRE_TYPE["capture"] in [row["type"] for row in truth]
 
 
-async def test_a_reply_that_the_second_processor_lost_is_found_and_charged_once(
+async def test_a_lost_reply_of_the_second_processor_is_found_and_charged_once(
     world: tuple[Stack, Bank], shop: Shop
 ) -> None:
     _, bank = world
-    await moves_to_second(shop)
+    await move_to_second(shop)
     bank.lose_next = True
     lost = await shop.pay(1234)
     assert lost.status_code == 202, lost.text
@@ -93,9 +93,7 @@ async def test_a_reply_that_the_second_processor_lost_is_found_and_charged_once(
     assert [charge["taken"] for charge in charges] == [1234]
 
 
-async def test_an_account_at_a_processor_that_nobody_has_is_refused_with_those_there_are(
-    shop: Shop,
-) -> None:
+async def test_an_unknown_processor_is_refused_with_a_list_of_the_known_ones(shop: Shop) -> None:
     answer = await put_account(shop, processor="nobody", login_id="a", transaction_key="b")
     assert answer.status_code == 422, answer.text
     (error,) = answer.json()["errors"]
@@ -103,7 +101,7 @@ async def test_an_account_at_a_processor_that_nobody_has_is_refused_with_those_t
     assert "authorize_net, second" in error["detail"]
 
 
-async def test_the_fields_that_a_processor_refuses_are_named(shop: Shop) -> None:
+async def test_a_refused_account_names_the_invalid_fields(shop: Shop) -> None:
     for given, pointers in (
         ({"credentials": {"shop": "a", "secret": "wrong"}}, ["#/credentials/secret"]),
         ({"credentials": {"shop": "a", "key": "b"}}, ["#/credentials/key", "#/credentials/secret"]),
@@ -117,7 +115,7 @@ async def test_the_fields_that_a_processor_refuses_are_named(shop: Shop) -> None
     assert [error["pointer"] for error in missing.json()["errors"]] == ["#/transaction_key"]
 
 
-async def test_an_account_at_a_processor_that_was_taken_away_is_called_by_nobody(
+async def test_an_account_of_a_removed_processor_is_never_called(
     world: tuple[Stack, Bank], shop: Shop
 ) -> None:
     stack, _ = world
@@ -137,13 +135,13 @@ async def test_an_account_at_a_processor_that_was_taken_away_is_called_by_nobody
     assert len(await stack.simulator.truth(login=shop.login)) == rows
 
 
-async def test_a_payment_that_forgot_its_account_does_not_go_to_another_processor(
+async def test_a_payment_without_a_recorded_account_never_goes_to_another_processor(
     world: tuple[Stack, Bank], shop: Shop
 ) -> None:
-    """So are payments of before accounts were remembered: all of them at Authorize.Net."""
+    """Older payments have no recorded account; all of them were taken at Authorize.Net."""
     stack, bank = world
     held = await shop.paid(4000, capture="manual")
-    await moves_to_second(shop)
+    await move_to_second(shop)
     await stack.fetch(
         "UPDATE payments SET login_id = NULL WHERE merchant_id = $1", shop.merchant_id
     )
