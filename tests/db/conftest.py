@@ -1,4 +1,4 @@
-"""A migrated database of the test's own."""
+"""Fixtures: a migrated database for each test, and proxies before it."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -16,19 +16,19 @@ from harness import Stack, new_database, with_database
 
 @pytest.fixture
 async def database(cluster: Cluster, template: str) -> str:
-    """The DSN of a migrated database without rows."""
+    """Return the DSN of a migrated database without rows."""
     return await new_database(cluster.dsn, template)
 
 
 @pytest.fixture
 async def tcp_database(cluster: Cluster, database: str) -> str:
-    """The same database over TCP, for a proxy to stand before."""
+    """Return the same database's DSN over TCP, so that a proxy can stand before it."""
     return with_database(cluster.tcp_dsn, urlsplit(database).path.lstrip("/"))
 
 
 @pytest.fixture
 async def connection(database: str) -> AsyncIterator[Any]:
-    """A connection to it."""
+    """Yield a connection to the test's database."""
     opened = await asyncpg.connect(database)
     yield opened
     await opened.close()
@@ -36,7 +36,7 @@ async def connection(database: str) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def proxy(tcp_database: str) -> AsyncIterator[CuttingProxy]:
-    """A proxy before that database, which can lose answers."""
+    """Yield a proxy before the test's database that can lose answers."""
     opened = await CuttingProxy(tcp_database).open()
     yield opened
     await opened.shut()
@@ -44,7 +44,7 @@ async def proxy(tcp_database: str) -> AsyncIterator[CuttingProxy]:
 
 @pytest.fixture
 async def stack_proxy(cluster: Cluster, stack: Stack) -> AsyncIterator[CuttingProxy]:
-    """The same before the database of the test's own stack."""
+    """Yield such a proxy before the database of the test's own stack."""
     at_tcp = with_database(cluster.tcp_dsn, urlsplit(stack.dsn).path.lstrip("/"))
     opened = await CuttingProxy(at_tcp).open()
     yield opened
@@ -53,7 +53,7 @@ async def stack_proxy(cluster: Cluster, stack: Stack) -> AsyncIterator[CuttingPr
 
 @pytest.fixture
 async def start() -> AsyncIterator[Callable[..., Any]]:
-    """Starts committers; each is closed after the test."""
+    """Yield a function that starts committers, and close them after the test."""
     started: list[GroupCommitter[Any, Any]] = []
 
     def begin(*arguments: Any, **options: Any) -> GroupCommitter[Any, Any]:

@@ -1,5 +1,5 @@
-"""A TCP proxy before PostgreSQL that counts answers, can swallow one and cut the line, and can fall
-silent: then its connections stay open, and nothing comes through, as where a peer has vanished."""
+"""A TCP proxy before PostgreSQL that counts answers, can lose one and cut the connection, or can
+fall silent: connections stay open but nothing passes, as when the peer has vanished."""
 
 import asyncio
 from collections import Counter
@@ -16,13 +16,13 @@ class _Line:
     def __init__(self, name: str) -> None:
         self.name = name
         self.deaf = False
-        """What the client sends never arrives."""
+        """Data from the client is dropped."""
         self.mute = False
-        """What the server answers never comes."""
+        """Data from the server is dropped."""
 
 
 class CuttingProxy:
-    """Stands between lanes and the server. A lane is known by the name it gave when connecting."""
+    """The proxy. It knows a connection by its application_name."""
 
     def __init__(self, dsn: str) -> None:
         parts = urlsplit(dsn)
@@ -34,10 +34,10 @@ class CuttingProxy:
         at = f"{login}@" if login else ""
         self.dsn = urlunsplit(parts._replace(netloc=f"{at}127.0.0.1:{self._port}"))
         self.answers: Counter[str] = Counter()
-        """Round trips completed, by the connection's application_name."""
+        """Completed round trips, by the connection's application_name."""
         self.swallowed: list[str] = []
         self.silent = False
-        """New connections are taken, and never hear a word."""
+        """New connections are accepted but never answered."""
         self._to_swallow: list[str] = []
         self._lines: set[_Line] = set()
         self._listener: asyncio.Server | None = None
@@ -45,12 +45,12 @@ class CuttingProxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> "CuttingProxy":
-        """Listen, at the same port every time."""
+        """Listen, always at the same port."""
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         return self
 
     async def shut(self) -> None:
-        """Refuse new connections and cut those there are."""
+        """Refuse new connections and cut the open ones."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -60,12 +60,12 @@ class CuttingProxy:
             await asyncio.wait(self._tasks)
 
     def swallow_next(self, name: str) -> None:
-        """The next answer to a connection whose name contains this is lost after its commit."""
+        """Lose the next answer to a connection whose name contains `name`, after its commit."""
         self._to_swallow.append(name)
 
     def vanish(self, name: str = "", *, after_commit: bool = False) -> int:
-        """The connections there are whose name contains this fall silent for good. `after_commit`:
-        what they ask still arrives and is done. Returns how many they are."""
+        """Silence the open connections whose name contains `name`, for good; return their number.
+        `after_commit`: what they send still reaches the server and is executed."""
         found = [line for line in self._lines if name in line.name]
         for line in found:
             line.mute = True
@@ -118,8 +118,8 @@ class CuttingProxy:
     async def _carry_back(
         self, line: _Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Answers go back message by message, but one that is to be lost is held from its
-        BindComplete and thrown away at its ReadyForQuery, which follows the commit."""
+        """Pass answers on message by message. Withhold one that is to be lost from its BindComplete
+        to its ReadyForQuery, which follows the commit."""
         losing, name = False, line.name
         try:
             while True:

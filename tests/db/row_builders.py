@@ -1,4 +1,4 @@
-"""Intents, changes and committers as the gateway composes them, for tests that write rows."""
+"""Intents, changes and committers, built as the gateway builds them, for tests that write rows."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -29,18 +29,18 @@ BROKEN = """
     END $$;
     CREATE TRIGGER full_disk BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION full_disk()
 """
-"""What a full disk looks like from here, of one table."""
+"""A trigger that makes writes to one table fail as on a full disk."""
 
 
 def id_at(moment: datetime) -> UUID:
-    """An id as the gateway would have made it at that moment."""
+    """Return an id as the gateway would have made it at that moment."""
     return UUID(int=ids.lowest_id_at(moment).int | 7 << 76 | int.from_bytes(os.urandom(8), "big"))
 
 
 def new_payment(
     merchant_id: UUID, key: str | None = None, at: datetime | None = None, **over: Any
 ) -> NewPayment:
-    """The intent of a sale of 25.00. `over` replaces fields of the payment."""
+    """Return the intent of a sale of 25.00. `over` replaces fields of the payment."""
     moment = at or clock.now()
     operation_id = ids.new_id() if at is None else id_at(at)
     columns: dict[str, Any] = dict.fromkeys(Payment.__struct_fields__) | {
@@ -76,7 +76,7 @@ def new_payment(
 
 
 def refund_of(new: NewPayment, amount: int, key: str | None = None, **over: Any) -> FollowUp:
-    """The intent to refund an amount."""
+    """Return the intent to refund an amount."""
     operation_id = ids.new_id()
     columns: dict[str, Any] = {
         "merchant_id": new.payment.merchant_id,
@@ -96,13 +96,13 @@ def refund_of(new: NewPayment, amount: int, key: str | None = None, **over: Any)
 
 
 def approved(payment: Payment, operation: Operation, at: datetime | None = None) -> Change:
-    """The processor did it."""
+    """Return the change that records the operation as approved."""
     outcome = Approved(transaction_id="60000000001", auth_code="ABC123", avs_result="Y", code="1")
     return decide(operation, payment, outcome, at=at or clock.now(), first_inquiry_s=5)
 
 
 async def begun(connection: Any, new: NewPayment) -> tuple[Payment, Operation]:
-    """The rows of an intent, as they stand in the database."""
+    """Return the payment and operation of an intent, as stored."""
     merchant_id = new.payment.merchant_id
     key = PaymentKey(merchant_id, new.payment.mode, new.payment.id)
     payment = await store.find_payment(connection, key)
@@ -125,9 +125,9 @@ def committer(
     watch: Callable[[str, Sequence[Any]], None] | None = None,
     limit_s: float = ANSWER_WITHIN_S,
 ) -> GroupCommitter[Any, Any]:
-    """One of the gateway's committers, over one of `statements`' statements.
+    """Return a committer like the gateway's, over one of `statements`' statements.
 
-    `watch("begins" | "ends", items)` sees every group.
+    `watch("begins" | "ends", items)` is called for every group.
     """
     usual = statement
 
@@ -161,5 +161,5 @@ lane = statements.lane
 
 
 def month(value: UUID) -> str:
-    """What `partitions.Months` calls the month of an id whose partition is there."""
+    """Return the month of an id, as `partitions.Months` does if its partition exists."""
     return f"_{ids.moment_of(value):%Y_%m}"

@@ -1,4 +1,4 @@
-"""Chores: each by itself, and none in the way of a start or of payments."""
+"""No chore can stop another chore, a start or payments."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ AHEAD = 3
 
 @pytest.fixture
 async def bare(cluster: Cluster) -> AsyncIterator[tuple[str, Any]]:
-    """A migrated database without months."""
+    """Yield the DSN of a migrated database without monthly partitions, and a connection to it."""
     dsn = await new_database(cluster.dsn, None)
     await migrate.migrate(dsn)
     connection = await asyncpg.connect(dsn)
@@ -40,10 +40,8 @@ async def attached(connection: Any) -> set[str]:
     return {row[0] for row in found} - {"payments_default"}
 
 
-async def test_a_stray_row_keeps_only_its_own_month_from_being_made(
-    bare: tuple[str, Any],
-) -> None:
-    """A gateway whose clock is months ahead wrote it. The gateway starts all the same."""
+async def test_a_stray_row_prevents_only_its_own_month(bare: tuple[str, Any]) -> None:
+    """A gateway whose clock was months ahead wrote the row. A start succeeds nevertheless."""
     dsn, connection = bare
     await partitions.ensure(connection, at=datetime.now(UTC), months_ahead=1)
     begin = row_builders.committer(statements.BEGIN, dsn)
@@ -57,9 +55,7 @@ async def test_a_stray_row_keeps_only_its_own_month_from_being_made(
     await chores.make_months_at_start(connection, months_ahead=AHEAD)
 
 
-async def test_a_start_without_the_present_month_fails_and_says_why(
-    bare: tuple[str, Any],
-) -> None:
+async def test_a_start_without_the_present_month_fails_and_names_it(bare: tuple[str, Any]) -> None:
     dsn, connection = bare
     await partitions.ensure(connection, at=datetime.now(UTC), months_ahead=1)
     await connection.execute(
@@ -73,8 +69,8 @@ async def test_a_start_without_the_present_month_fails_and_says_why(
         await chores.make_months_at_start(connection, months_ahead=AHEAD)
 
 
-async def test_a_gateway_starts_while_a_dump_holds_every_table(stack: Stack) -> None:
-    """pg_dump reads the default partition for hours, and next month cannot be attached."""
+async def test_a_gateway_starts_while_a_dump_locks_every_table(stack: Stack) -> None:
+    """pg_dump reads the default partition for hours, so next month cannot be attached."""
     admin = await asyncpg.connect(stack.dsn)
     last = suffix(3)
     await admin.execute("".join(f"DROP TABLE {table}_{last};" for table in partitions.PARTITIONED))
@@ -94,8 +90,8 @@ async def test_a_gateway_starts_while_a_dump_holds_every_table(stack: Stack) -> 
     await dump.close()
 
 
-async def test_which_month_it_is_the_database_says(bare: tuple[str, Any]) -> None:
-    """Here its clock shows the last minute of a year."""
+async def test_the_database_s_clock_decides_the_month(bare: tuple[str, Any]) -> None:
+    """Here the database's clock shows the last minute of a year."""
     dsn, _ = bare
     connection = await asyncpg.connect(
         dsn, server_settings={"search_path": "shifted, pg_catalog, public"}
@@ -111,16 +107,16 @@ async def test_which_month_it_is_the_database_says(bare: tuple[str, Any]) -> Non
         f"payments_{month}" for month in ("2031_11", "2031_12", "2032_01")
     }
     assert await partitions.has_present_month(connection)
-    # Gateways whose clocks are hours off in either direction: each row lies where its id says.
+    # Gateway clocks hours off in either direction: each row is in the month of its id.
     begin = row_builders.committer(statements.BEGIN, dsn)
     for hours, month in ((-7, "2031_12"), (0, "2031_12"), (7, "2032_01")):
         at = datetime(2031, 12, 31, 23, 59, tzinfo=UTC) + timedelta(hours=hours)
         new = row_builders.new_payment(ids.new_id(), at=at)
         assert await begin.submit(new)
-        lies_in = await connection.fetchval(
+        partition = await connection.fetchval(
             "SELECT tableoid::regclass::text FROM payments WHERE id = $1", new.payment_id
         )
-        assert lies_in == f"payments_{month}"
+        assert partition == f"payments_{month}"
     assert not any((await partitions.strays(connection)).values())
     await begin.close()
     await connection.close()
@@ -129,7 +125,7 @@ async def test_which_month_it_is_the_database_says(bare: tuple[str, Any]) -> Non
 async def test_a_chore_that_fails_or_hangs_stops_no_other(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has its own time, and is tried again."""
+    """Each chore has its own time limit and is retried."""
     monkeypatch.setattr(chores, "_AGAIN_S", 0.02)
     tried: dict[str, int] = {"fails": 0, "hangs": 0, "works": 0}
 
@@ -158,10 +154,8 @@ async def test_a_chore_that_fails_or_hangs_stops_no_other(
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_the_chores_of_a_gateway_do_their_work_beside_one_that_cannot(
-    stack: Stack,
-) -> None:
-    """Months cannot be made because a table is locked; old keys are forgotten all the same."""
+async def test_a_chore_that_fails_does_not_stop_the_others(stack: Stack) -> None:
+    """Months cannot be made because of a lock; old keys are purged nevertheless."""
     gateway = await stack.gateway(**QUICK)
     shop = await stack.shop(gateway)
     await shop.paid(key="old")

@@ -1,4 +1,4 @@
-"""What a group of many must not do to one: every trap of group commit, on real PostgreSQL."""
+"""Group commit on real PostgreSQL: no item may harm another of its group."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -29,7 +29,7 @@ async def count(connection: Any, table: str) -> int:
 
 
 async def until_locked(connection: Any, name: str, lanes: int = 1) -> None:
-    """Wait until so many lanes of a committer stand before a lock."""
+    """Wait until this many lanes of a committer wait for a lock."""
 
     async def locked() -> bool:
         number: int = await connection.fetchval(
@@ -44,7 +44,7 @@ async def until_locked(connection: Any, name: str, lanes: int = 1) -> None:
 
 @asynccontextmanager
 async def held(dsn: str, sql: str, *arguments: object) -> AsyncIterator[None]:
-    """Hold what this statement locks, so that a group stands still in the middle."""
+    """Hold the locks that this statement takes, to stop a group in the middle."""
     connection = await asyncpg.connect(dsn)
     transaction = connection.transaction()
     await transaction.start()
@@ -60,7 +60,7 @@ KEYS_LOCKED = "LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE"
 
 
 async def captured(dsn: str, connection: Any, merchant_id: UUID, number: int) -> list[NewPayment]:
-    """Payments of 25.00 that were taken."""
+    """Return payments of 25.00 that were captured."""
     begin, record = committer(statements.BEGIN, dsn), committer(statements.RECORD_CHANGES, dsn)
     new = [new_payment(merchant_id) for _ in range(number)]
     assert all(await asyncio.gather(*map(begin.submit, new)))
@@ -87,7 +87,7 @@ async def test_one_key_twice_in_one_statement_makes_one_payment(
     await lane.close()
 
 
-async def test_one_key_many_times_in_two_committers_is_claimed_once(
+async def test_one_key_sent_many_times_to_two_committers_is_claimed_once(
     database: str, connection: Any, start: Any
 ) -> None:
     """Two processes, the same 40 keys in opposite order, each key three times in each."""
@@ -104,10 +104,10 @@ async def test_one_key_many_times_in_two_committers_is_claimed_once(
         assert await count(connection, table) == 40
 
 
-async def test_one_key_for_two_follow_ups_in_two_committers_is_claimed_once(
+async def test_one_key_for_follow_ups_in_two_committers_is_claimed_once(
     database: str, connection: Any, start: Any
 ) -> None:
-    """Alone in their groups, on one payment and on two: the later finds the key, nobody fails."""
+    """On one payment and on two: the later one finds the key, and none fails."""
     merchant = ids.new_id()
     payments = await captured(database, connection, merchant, 12)
     first = start(statements.FOLLOW_UP, database)
@@ -125,10 +125,10 @@ async def test_one_key_for_two_follow_ups_in_two_committers_is_claimed_once(
     assert reserved == 900
 
 
-async def test_two_refunds_of_one_payment_in_one_statement_take_one(
+async def test_of_two_refunds_in_one_statement_one_is_accepted(
     database: str, connection: Any
 ) -> None:
-    """The trap itself: an UPDATE joined to two rows applies one. It must be a whole one."""
+    """An UPDATE joined to two rows applies only one of them, which must be applied as a whole."""
     (payment,) = await captured(database, connection, ids.new_id(), 1)
     items = [refund_of(payment, 1000), refund_of(payment, 700)]
     lane = row_builders.lane(statements.FOLLOW_UP, database)
@@ -169,14 +169,14 @@ async def test_refunds_of_one_payment_never_run_together(
         *(follow_up.submit(refund_of(payment, 100)) for payment in payments for _ in range(40))
     )
     assert together == 0
-    assert largest > 1, "refunds of different payments do share a group"
+    assert largest > 1, "refunds of different payments share a group"
     assert len([payment for payment in taken if payment is not None]) == 3 * 25
     found = await connection.fetch("SELECT captured_minor, refund_reserved_minor FROM payments")
     assert [tuple(row) for row in found] == [(2500, 2500)] * 3
     assert await count(connection, "operations") == 3 * 26
 
 
-# A bad row, and good neighbours ------------------------------------------------------------------
+# A bad row among good ones -----------------------------------------------------------------------
 
 
 async def test_a_bad_row_fails_alone(database: str, connection: Any, start: Any) -> None:
@@ -190,7 +190,7 @@ async def test_a_bad_row_fails_alone(database: str, connection: Any, start: Any)
     (refused,) = [result for result in results if result is not True]
     assert isinstance(refused, asyncpg.CheckViolationError)
     assert refused.constraint_name == "amount_is_positive"
-    assert begin.groups == 1 + 8, "the group, then each of it alone"
+    assert begin.groups == 1 + 8, "the group, then each item alone"
     for table in ("idempotency_keys", "payments", "operations"):
         assert await count(connection, table) == 7
 
@@ -200,10 +200,10 @@ async def test_a_bad_row_fails_alone(database: str, connection: Any, start: Any)
     [{"metadata": "\ud800"}, {"amount_minor": 1 << 63}, {"currency": "\x00"}],
     ids=["half a character", "larger than bigint", "NUL"],
 )
-async def test_a_value_that_cannot_be_sent_fails_alone_and_at_once(
+async def test_a_value_the_driver_refuses_fails_alone_and_at_once(
     database: str, connection: Any, over: dict[str, Any], start: Any
 ) -> None:
-    """The driver refuses some before a byte leaves. That is no lost connection."""
+    """The driver refuses it before anything is sent. That is not a lost connection."""
     merchant = ids.new_id()
     begin = start(statements.BEGIN, database)
     bad = new_payment(merchant, **over)
@@ -220,7 +220,7 @@ async def test_a_value_that_cannot_be_sent_fails_alone_and_at_once(
     assert await count(connection, "payments") == 2
 
 
-async def test_a_change_the_status_table_forbids_fails_alone(
+async def test_a_change_that_the_status_table_forbids_fails_alone(
     database: str, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
@@ -254,7 +254,7 @@ async def test_a_change_the_status_table_forbids_fails_alone(
 async def test_two_committers_on_the_same_rows_all_finish(
     database: str, connection: Any, opposite: bool, start: Any
 ) -> None:
-    """Sorted, they never deadlock. Where two did, the server ends one, which then runs singly."""
+    """Sorted groups never deadlock. Otherwise the server ends one, whose items then run singly."""
     merchant = ids.new_id()
     begin = start(statements.BEGIN, database)
     new = [new_payment(merchant) for _ in range(60)]
@@ -267,8 +267,8 @@ async def test_two_committers_on_the_same_rows_all_finish(
         for order in (lambda c: c.operation.id.int, lambda c: c.operation.id.int * turn)
     ]
     for record in records:
-        await record.submit(changes[0])  # its lane is open
-    # One row in the middle is held until both groups have locked what lies before it.
+        await record.submit(changes[0])  # opens its lane
+    # One row in the middle is locked until both groups have locked the rows before it.
     middle = changes[30].operation.id
     async with held(database, "SELECT 1 FROM operations WHERE id = $1 FOR UPDATE", middle):
         tasks = [
@@ -277,7 +277,7 @@ async def test_two_committers_on_the_same_rows_all_finish(
         await until_locked(connection, "record", lanes=2)
     async with asyncio.timeout(15):
         results = await asyncio.gather(*tasks)
-    assert sum(results) == 59, "each was recorded by one of the two; the first by the warm-up"
+    assert sum(results) == 59, "one of the two recorded each, the warm-up the first"
     assert await count(connection, "events") == 60
 
     async def deadlocks() -> int:
@@ -288,7 +288,7 @@ async def test_two_committers_on_the_same_rows_all_finish(
         return number
 
     if opposite:
-        await until(deadlocks, within_s=5, what="the server saw the deadlock that was provoked")
+        await until(deadlocks, within_s=5, what="the server reports the provoked deadlock")
     else:
         assert await deadlocks() == 0
 
@@ -296,7 +296,7 @@ async def test_two_committers_on_the_same_rows_all_finish(
 # Callers that go away ----------------------------------------------------------------------------
 
 
-async def test_a_caller_that_goes_away_takes_nothing_with_it(
+async def test_a_cancelled_caller_cancels_no_work(
     database: str, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
@@ -317,14 +317,14 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(
     async def all_written() -> bool:
         return await count(connection, "payments") == 5
 
-    await until(all_written, what="the work of those who left is done all the same")
-    assert await begin.submit(new_payment(merchant)), "and the lane is as good as before"
+    await until(all_written, what="the work of cancelled callers is done, too")
+    assert await begin.submit(new_payment(merchant)), "the lane still works"
 
 
 # Backpressure ------------------------------------------------------------------------------------
 
 
-async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_written(
+async def test_a_full_queue_refuses_at_once_and_writes_nothing(
     database: str, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
@@ -355,18 +355,18 @@ async def test_past_a_full_queue_items_are_refused_at_once_and_nothing_is_writte
 # No timer, one round trip, no more groups than lanes ---------------------------------------------
 
 
-async def test_a_lone_item_starts_at_once(database: str, connection: Any, start: Any) -> None:
+async def test_a_single_item_starts_at_once(database: str, connection: Any, start: Any) -> None:
     begin = start(statements.BEGIN, database)
     await begin.submit(new_payment(ids.new_id()))
     async with held(database, KEYS_LOCKED):
         task = asyncio.create_task(begin.submit(new_payment(ids.new_id())))
         for _ in range(2):
-            await asyncio.sleep(0)  # the task's turn, then the lane's: no timer has run
+            await asyncio.sleep(0)  # runs the task, then the lane: no timer has run
         assert (begin.waiting, begin.groups) == (0, 2)
     assert await task
 
 
-async def test_a_group_is_one_round_trip_and_groups_run_on_their_lanes_only(
+async def test_a_group_is_one_round_trip_and_each_lane_runs_one_at_a_time(
     proxy: CuttingProxy, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
@@ -393,14 +393,14 @@ async def test_a_group_is_one_round_trip_and_groups_run_on_their_lanes_only(
     assert await count(connection, "payments") == 565
 
 
-# A database that goes away -----------------------------------------------------------------------
+# A lost database ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["begin", "follow-up", "record", "read"])
-async def test_an_answer_lost_after_its_commit_means_the_work_is_done_once(
+async def test_work_whose_commit_was_not_acknowledged_is_done_once(
     proxy: CuttingProxy, connection: Any, name: str, start: Any
 ) -> None:
-    """The commit is ambiguous, so the group runs again, and does nothing twice."""
+    """The commit is ambiguous, so the group runs again without a second effect."""
     merchant = ids.new_id()
     payments = await captured(proxy.dsn, connection, merchant, 4)
     new = [new_payment(merchant) for _ in range(4)]
@@ -438,7 +438,7 @@ async def test_an_answer_lost_after_its_commit_means_the_work_is_done_once(
     )
     assert written == len(keys)
     if name == "begin":
-        assert results == [False] * 4, "the keys are found, under our own operations"
+        assert results == [False] * 4, "the keys exist, for our own operations"
         operations = await connection.fetch(
             "SELECT operation_id FROM idempotency_keys WHERE key = ANY ($1)", keys
         )
@@ -477,7 +477,7 @@ async def test_a_connection_killed_before_its_commit_is_replaced(
     assert await count(connection, "payments") == 9
 
 
-async def test_a_database_away_is_waited_for_and_then_the_caller_is_told(
+async def test_a_caller_gets_an_error_if_the_database_stays_away(
     proxy: CuttingProxy, connection: Any, start: Any
 ) -> None:
     merchant = ids.new_id()
@@ -494,10 +494,10 @@ async def test_a_database_away_is_waited_for_and_then_the_caller_is_told(
     assert await count(connection, "payments") == 2
 
 
-async def test_an_outcome_waits_for_its_database_as_long_as_it_takes(
+async def test_an_outcome_waits_for_the_database_without_limit(
     proxy: CuttingProxy, connection: Any, start: Any
 ) -> None:
-    """What the processor said is never dropped for want of a database."""
+    """The processor's outcome is never dropped because the database is away."""
     merchant = ids.new_id()
     begin, record = (
         start(statements.BEGIN, proxy.dsn),
@@ -515,7 +515,7 @@ async def test_an_outcome_waits_for_its_database_as_long_as_it_takes(
     assert await count(connection, "events") == 3
 
 
-async def test_closing_waits_for_what_was_accepted(database: str, connection: Any) -> None:
+async def test_closing_waits_for_accepted_work(database: str, connection: Any) -> None:
     merchant = ids.new_id()
     begin = committer(statements.BEGIN, database, lanes=1, size=3)
     tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(10)]
@@ -525,10 +525,10 @@ async def test_closing_waits_for_what_was_accepted(database: str, connection: An
     assert await count(connection, "payments") == 10
 
 
-# The same through a whole gateway ----------------------------------------------------------------
+# Through a whole gateway -------------------------------------------------------------------------
 
 
-async def test_a_gateway_with_a_full_queue_says_503_at_once_and_writes_nothing(
+async def test_a_gateway_with_a_full_queue_answers_503_at_once_and_writes_nothing(
     stack: Stack,
 ) -> None:
     gateway = await stack.gateway(**QUICK, max_queued="4", group_size="2", groups_in_flight="1")
@@ -540,7 +540,7 @@ async def test_a_gateway_with_a_full_queue_says_503_at_once_and_writes_nothing(
         async def refused() -> bool:
             return sum(task.done() for task in tasks.values()) >= 20 - 4 - 2
 
-        await until(refused, within_s=5, what="all that find no place are answered meanwhile")
+        await until(refused, within_s=5, what="requests that find no place are refused")
     busy = set()
     for key, task in tasks.items():
         answer = await task
@@ -562,7 +562,7 @@ async def test_a_gateway_with_a_full_queue_says_503_at_once_and_writes_nothing(
 async def test_a_gateway_whose_commit_is_ambiguous_does_the_work_once(
     stack: Stack, stack_proxy: CuttingProxy, name: str
 ) -> None:
-    """The merchant gets the usual answer; the processor has one of each."""
+    """The client gets the usual response, and the processor has one transaction of each."""
     proxy = stack_proxy
     gateway = await stack.gateway(dsn=proxy.dsn, **QUICK)
     shop = await stack.shop(gateway)
@@ -593,10 +593,10 @@ async def test_a_gateway_whose_commit_is_ambiguous_does_the_work_once(
     await shop.client.aclose()
 
 
-async def test_two_gateways_and_one_key_refund_once(
+async def test_one_key_at_two_gateways_refunds_once(
     shared_stack: Stack, second_gateway: Gateway, shop: Shop
 ) -> None:
-    """Each in a group of its own, on one payment: the later one is told, and none meets a bug."""
+    """Each is in a group of its own, on one payment: the later one is refused, not an error 500."""
     second = shop.at(second_gateway.url)
     payments = [await shop.paid() for _ in range(6)]
     await shared_stack.simulator.post("/settle")
@@ -612,10 +612,10 @@ async def test_two_gateways_and_one_key_refund_once(
     await second.client.aclose()
 
 
-async def test_a_gateway_without_its_database_says_503_and_recovers(
+async def test_a_gateway_without_its_database_answers_503_and_recovers(
     stack: Stack, stack_proxy: CuttingProxy
 ) -> None:
-    """Reads, lists and payments alike, with cached keys and without."""
+    """Reads, lists and payments, with cached keys and without."""
     proxy = stack_proxy
     gateway = await stack.gateway(dsn=proxy.dsn, **QUICK)
     shop = await stack.shop(gateway)
@@ -640,8 +640,8 @@ async def test_a_gateway_without_its_database_says_503_and_recovers(
     await shop.client.aclose()
 
 
-async def test_what_waits_does_not_wait_for_somebody_elses_lock(stack: Stack) -> None:
-    """One payment's row is locked from a psql session: the others are recorded at once."""
+async def test_another_session_s_lock_delays_only_its_own_payment(stack: Stack) -> None:
+    """One payment's row is locked from a psql session; the others are recorded at once."""
     gateway = await stack.gateway(**QUICK)
     shop = await stack.shop(gateway)
     held, free = await shop.paid(capture="manual"), await shop.paid(capture="manual")

@@ -1,4 +1,4 @@
-"""Keys past their time are forgotten, and a cache without its lease asks the database."""
+"""Expired keys are purged, and a cache without its lease asks the database."""
 
 import asyncio
 import uuid
@@ -46,16 +46,16 @@ async def test_keys_are_kept_thirty_days_and_their_payments_for_ever(
     assert (await shop.payment(second["id"]))["status"] == "captured"
 
 
-async def test_a_key_whose_operation_is_open_or_watched_outlives_every_limit(
+async def test_a_key_whose_operation_is_open_or_watched_is_never_purged(
     shared_stack: Stack, shop: Shop
 ) -> None:
-    """The same key would charge again after it was forgotten."""
+    """If it were, a repeat under the same key would charge again."""
     states = ("in_flight", "unknown", "not_sent", "held", "approved")
     keys = {state: f"old {state} {uuid.uuid4()}" for state in (*states, "listed", "watched")}
     connection = await asyncpg.connect(shared_stack.dsn)
     for state, key in keys.items():
         payment = payment_uuid((await shop.paid(key=key))["id"])
-        if state == "watched":  # called absent, and looked for all the same
+        if state == "watched":  # called absent, but still watched
             await connection.execute(
                 "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account,"
                 "    purpose, since, until, next_look_at)"
@@ -64,7 +64,7 @@ async def test_a_key_whose_operation_is_open_or_watched_outlives_every_limit(
                 payment,
             )
         elif state == "listed":
-            # Far in the future: the gateway's own resolver has nothing to ask about it.
+            # Far in the future, so that the gateway's own resolver does not ask about it.
             await connection.execute(
                 "INSERT INTO unresolved_operations"
                 " (merchant_id, operation_id, payment_id, since, next_inquiry_at)"
@@ -101,9 +101,7 @@ async def test_a_key_whose_operation_is_open_or_watched_outlives_every_limit(
         await connection.close()
 
 
-async def test_a_purge_that_another_process_does_is_left_to_it(
-    shared_stack: Stack, shop: Shop
-) -> None:
+async def test_only_one_process_purges_at_a_time(shared_stack: Stack, shop: Shop) -> None:
     key = str(uuid.uuid4())
     await shop.paid(key=key)
     connection = await asyncpg.connect(shared_stack.dsn)
@@ -120,7 +118,7 @@ async def test_a_purge_that_another_process_does_is_left_to_it(
     await connection.close()
 
 
-async def test_a_cache_whose_lease_ran_out_asks_the_database(
+async def test_a_cache_whose_lease_has_expired_asks_the_database(
     shared_stack: Stack, shop: Shop
 ) -> None:
     pool = await asyncpg.create_pool(shared_stack.dsn, min_size=1, max_size=2)

@@ -1,4 +1,4 @@
-"""Months: their names and bounds, rows outside them, and statements that visit only their own."""
+"""Monthly partitions: names and bounds, rows outside them, statements that read few of them."""
 
 import asyncio
 import json
@@ -31,12 +31,12 @@ from harness import QUICK, Stack, new_database
         ("2026-12-31T23:30:00-05:00", 0, "2027-01-01"),
     ],
 )
-def test_months_begin_on_their_first_instant_in_utc(moment: str, months: int, start: str) -> None:
+def test_a_month_begins_at_its_first_instant_in_utc(moment: str, months: int, start: str) -> None:
     found = partitions.month_start(datetime.fromisoformat(moment), months)
     assert found == datetime.fromisoformat(f"{start}T00:00:00Z")
 
 
-async def test_a_year_s_turn_is_covered_without_gap_or_overlap(cluster: Cluster) -> None:
+async def test_the_turn_of_a_year_has_no_gap_and_no_overlap(cluster: Cluster) -> None:
     dsn = await new_database(cluster.dsn, None)
     await migrate.migrate(dsn)
     connection = await asyncpg.connect(dsn)
@@ -65,17 +65,17 @@ async def test_a_year_s_turn_is_covered_without_gap_or_overlap(cluster: Cluster)
         assert known.of(new.payment_id) == month
         assert await begin.submit(new)
         for table, value in (("payments", new.payment_id), ("operations", new.operation_id)):
-            lies_in = await connection.fetchval(
+            partition = await connection.fetchval(
                 f"SELECT tableoid::regclass::text FROM {table} WHERE id = $1", value
             )
-            assert lies_in == f"{table}{month or '_default'}"
-    # Two lie outside every month: nothing is lost, and it is said.
+            assert partition == f"{table}{month or '_default'}"
+    # Two rows are outside every month: nothing is lost, and `strays` counts them.
     assert await partitions.strays(connection) == {"payments": 2, "operations": 2, "events": 0}
     await begin.close()
     await connection.close()
 
 
-async def test_an_edited_migration_is_refused_and_a_new_one_rolls_back_whole(
+async def test_an_edited_migration_is_refused_and_a_failed_one_rolls_back(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dsn = await new_database(cluster.dsn, None)
@@ -98,7 +98,7 @@ async def test_an_edited_migration_is_refused_and_a_new_one_rolls_back_whole(
     await connection.close()
 
 
-async def test_migrating_and_making_months_disturbs_no_running_gateway(stack: Stack) -> None:
+async def test_migrating_and_making_months_does_not_disturb_a_gateway(stack: Stack) -> None:
     gateway = await stack.gateway(**QUICK)
     shop = await stack.shop(gateway)
     connection = await asyncpg.connect(stack.dsn)
@@ -121,7 +121,7 @@ async def test_migrating_and_making_months_disturbs_no_running_gateway(stack: St
     await shop.client.aclose()
 
 
-# Which months a statement visits -----------------------------------------------------------------
+# Which months a statement reads ------------------------------------------------------------------
 
 MONTHS = 12
 EACH = 250
@@ -129,9 +129,8 @@ EACH = 250
 
 @pytest.fixture(scope="module")
 async def a_year(cluster: Cluster) -> tuple[str, list[NewPayment]]:
-    """Thirteen months and more with 250 payments each, of five merchants, and their statistics.
-
-    Gives the DSN and one begun payment a month, oldest first.
+    """Return the DSN of a database with 13 months and more, and one begun payment a month, oldest
+    first. Each month has 250 payments of five merchants; statistics are up to date.
     """
     dsn = await new_database(cluster.dsn, None)
     await migrate.migrate(dsn)
@@ -167,7 +166,7 @@ async def a_year(cluster: Cluster) -> tuple[str, list[NewPayment]]:
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The parts of a plan that ran."""
+    """Yield the nodes of a plan that ran."""
     if plan.get("Actual Loops", 1) > 0:
         yield plan
     for part in plan.get("Plans", []):
@@ -175,7 +174,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def visited(lane: Lane, arguments: Any, variant: str = "") -> tuple[set[str], set[str]]:
-    """(tables of months that were looked at, those of them read from end to end)."""
+    """Return (monthly tables that were read, those of them read by sequential scan)."""
     answer = await lane.fetch(arguments, variant)
     ran = list(nodes(json.loads(answer[0][0])[0]["Plan"]))
     tables = {node["Relation Name"] for node in ran if "Relation Name" in node}
@@ -188,7 +187,7 @@ async def visited(lane: Lane, arguments: Any, variant: str = "") -> tuple[set[st
 
 
 def explaining(dsn: str, sql: str) -> Lane:
-    """A lane, session and all, that explains its statement while it runs it."""
+    """Return a lane, with its session settings, that runs its statement under EXPLAIN."""
     return Lane(
         dsn,
         "explain",
@@ -197,7 +196,7 @@ def explaining(dsn: str, sql: str) -> Lane:
     )
 
 
-async def test_group_statements_look_at_their_own_month_only(
+async def test_group_statements_read_only_their_own_month(
     a_year: tuple[str, list[NewPayment]],
 ) -> None:
     dsn, samples = a_year
@@ -226,15 +225,15 @@ async def test_group_statements_look_at_their_own_month_only(
         lane = explaining(dsn, sql)
         seen, whole = await visited(lane, arguments, variant)
         assert whole == set()
-        # Inserted rows name their parent, so a plan shows only what is looked up or changed.
+        # Inserted rows name their parent table, so a plan shows only reads and updates.
         assert seen <= {f"{table}{month}" for table in (*tables, "operations", "events")}
         assert {f"{table}{month}" for table in tables} <= seen
         await lane.close()
     await connection.close()
 
 
-async def test_pages_and_children_walk_few_months(a_year: tuple[str, list[NewPayment]]) -> None:
-    """Under a custom plan, as the pool's first executions and every pruned one have."""
+async def test_pages_and_children_read_few_months(a_year: tuple[str, list[NewPayment]]) -> None:
+    """Under a custom plan, which the pool's first executions and every pruned one have."""
     dsn, samples = a_year
     connection = await asyncpg.connect(dsn)
     newest, old = samples[-1], samples[3]
@@ -265,7 +264,7 @@ async def test_pages_and_children_walk_few_months(a_year: tuple[str, list[NewPay
         ids.lowest_id_at(old.payment.created_at),
         21,
     )
-    assert len(seen) == 1, "newest first, and it stops when the page is full"
+    assert len(seen) == 1, "it reads newest first and stops when the page is full"
     assert whole == set()
     seen, whole = await looked_at(
         "SELECT id FROM payments WHERE merchant_id = $1 AND mode = $2 AND id = $3",

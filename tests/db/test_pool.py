@@ -1,4 +1,4 @@
-"""Cold reads share a few connections: nobody waits while others go round again."""
+"""Reads share a few connections, and each reader gets its turn."""
 
 import asyncio
 
@@ -10,9 +10,9 @@ from easypay.observability.metrics import Instruments
 from harness import Stack
 
 
-async def test_the_pool_serves_in_the_order_of_asking(shared_stack: Stack) -> None:
+async def test_the_pool_serves_readers_in_order(shared_stack: Stack) -> None:
     """Readers arrive while others wait. asyncpg alone gives a free connection to whoever asks at
-    that moment, and whoever was woken for it goes back to the end of the line."""
+    that moment, and the reader that was woken for it goes back to the end of the queue."""
     pool = MeasuredPool(await open_pool(shared_stack.dsn, size=1), Instruments())
     served: list[int] = []
 
@@ -23,12 +23,12 @@ async def test_the_pool_serves_in_the_order_of_asking(shared_stack: Stack) -> No
     async with asyncio.timeout(30), asyncio.TaskGroup() as readers:
         for number in range(400):
             readers.create_task(read(number))
-            await asyncio.sleep(0)  # one more in every turn of the loop
+            await asyncio.sleep(0)  # one more reader in each turn of the loop
     await pool.close()
     assert served == sorted(served)
 
 
-async def test_a_statement_that_fails_gives_its_turn_back(shared_stack: Stack) -> None:
+async def test_a_failed_statement_releases_its_place(shared_stack: Stack) -> None:
     pool = MeasuredPool(await open_pool(shared_stack.dsn, size=1), Instruments())
     for _ in range(3):
         try:
@@ -36,7 +36,7 @@ async def test_a_statement_that_fails_gives_its_turn_back(shared_stack: Stack) -
         except asyncpg.UndefinedColumnError:
             pass
         else:
-            raise AssertionError("it has no such column")
+            raise AssertionError("the statement should have failed")
     reading = asyncio.create_task(pool.fetchval("SELECT pg_sleep(5)"))
     waiting = asyncio.create_task(pool.fetchval("SELECT 2"))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A database that vanishes without a word, hangs, refuses or only reads: every wait has a limit."""
+"""A database that vanishes, hangs, refuses or is read-only: every wait has a limit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,25 +24,25 @@ from easypay.payments import statements
 from harness import until
 
 SOON_S = 0.4
-"""A lane's limit in these tests."""
+"""The time limit of a lane in these tests."""
 SLACK_S = 3.0
-"""For a machine that has other things to do: far below what waiting for ever would be."""
+"""Tolerance for a busy machine, far below an endless wait."""
 
 
 # A peer that vanished ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after_commit", [False, True], ids=["before it arrives", "after commit"])
-async def test_a_statement_whose_peer_vanished_runs_over_a_new_connection(
+async def test_a_statement_whose_peer_vanished_is_retried_on_a_new_connection(
     proxy: CuttingProxy, connection: Any, after_commit: bool
 ) -> None:
-    """The connection was idle, or the commit's answer never came: the work is done once."""
+    """The connection was idle, or the commit's answer was lost: the work is done once."""
     begin = committer(statements.BEGIN, proxy.dsn, lanes=1, limit_s=SOON_S)
     await begin.submit(new_payment(ids.new_id()))
     assert proxy.vanish("easypay begin", after_commit=after_commit) == 1
     started = monotonic()
     new = new_payment(ids.new_id())
-    assert await begin.submit(new) is not after_commit, "the second time, the key is ours already"
+    assert await begin.submit(new) is not after_commit, "once committed, our key is found"
     assert SOON_S <= monotonic() - started < SOON_S + SLACK_S
     written = await connection.fetch("SELECT operation_id FROM idempotency_keys")
     assert [row[0] for row in written].count(new.operation_id) == 1
@@ -50,10 +50,9 @@ async def test_a_statement_whose_peer_vanished_runs_over_a_new_connection(
     await begin.close()
 
 
-async def test_a_statement_that_waits_inside_the_server_is_found_out_too(
+async def test_a_lost_peer_is_noticed_while_a_statement_waits_for_a_lock(
     proxy: CuttingProxy, connection: Any
 ) -> None:
-    """The peer vanishes in the middle of a statement that waits for a lock."""
     begin = committer(statements.BEGIN, proxy.dsn, lanes=1, limit_s=SOON_S)
     await begin.submit(new_payment(ids.new_id()))
     async with connection.transaction():
@@ -76,9 +75,7 @@ WAITING_LANES = (
 )
 
 
-async def test_a_server_that_takes_a_connection_and_says_nothing_is_left_again(
-    proxy: CuttingProxy,
-) -> None:
+async def test_connecting_to_a_silent_server_times_out(proxy: CuttingProxy) -> None:
     proxy.silent = True
     started = monotonic()
     with pytest.raises(CannotConnect, match="TimeoutError"):
@@ -86,10 +83,10 @@ async def test_a_server_that_takes_a_connection_and_says_nothing_is_left_again(
     assert monotonic() - started < SOON_S + SLACK_S
 
 
-async def test_a_host_that_swallows_everything_does_not_use_up_the_time_of_the_next(
+async def test_a_silent_host_does_not_use_up_the_time_of_the_next(
     proxy: CuttingProxy, tcp_database: str
 ) -> None:
-    """A lane and a pool with two hosts, the first of which has vanished; then they remember."""
+    """Two hosts, the first of which has vanished: the connector then remembers the good one."""
     proxy.silent = True
     here, there = urlsplit(proxy.dsn), urlsplit(tcp_database)
     both = urlunsplit(here._replace(netloc=f"{here.netloc},{there.netloc.rpartition('@')[2]}"))
@@ -98,13 +95,13 @@ async def test_a_host_that_swallows_everything_does_not_use_up_the_time_of_the_n
     first = await connector.connect(timeout=SOON_S)
     started = monotonic()
     second = await connector.connect(timeout=SOON_S)
-    assert monotonic() - started < SOON_S, "the good one is asked first now"
+    assert monotonic() - started < SOON_S, "the good host is now tried first"
     for opened in (first, second):
         assert await opened.fetchval("SELECT 1") == 1
         await opened.close()
 
 
-def test_hosts_may_stand_in_the_query_of_a_dsn() -> None:
+def test_a_dsn_may_list_hosts_in_its_query() -> None:
     dsn = "postgresql://u:p@/shop?host=/run/a,b.example&port=5433,5434&sslmode=require"
     split = one_host_each(dsn)
     assert len(split) == 2
@@ -116,7 +113,7 @@ def test_hosts_may_stand_in_the_query_of_a_dsn() -> None:
 
 
 async def test_a_pool_drops_connections_that_do_not_answer(proxy: CuttingProxy) -> None:
-    """Reads, transactions and their commits, and the goodbye."""
+    """In reads, in transactions and their commits, and when closing."""
     opened = await pool.open_pool(proxy.dsn, size=2, answer_within_s=SOON_S)
     assert await opened.fetchval("SELECT 1") == 1
     proxy.vanish("easypay pool")
@@ -124,11 +121,11 @@ async def test_a_pool_drops_connections_that_do_not_answer(proxy: CuttingProxy) 
     with pytest.raises(TimeoutError):
         await opened.fetchval("SELECT 2")
     assert monotonic() - started < SOON_S + SLACK_S
-    assert await opened.fetchval("SELECT 3") == 3, "over a new connection"
+    assert await opened.fetchval("SELECT 3") == 3, "on a new connection"
     with pytest.raises((TimeoutError, asyncpg.InterfaceError)):  # noqa: PT012
         async with opened.acquire() as connection, connection.transaction():
             await connection.execute("SELECT 4")
-            proxy.vanish("easypay pool")  # mid-transaction: its commit is never answered
+            proxy.vanish("easypay pool")  # in mid-transaction: its commit gets no answer
     assert await opened.fetchval("SELECT 5") == 5
     proxy.vanish("easypay pool")
     started = monotonic()
@@ -136,9 +133,7 @@ async def test_a_pool_drops_connections_that_do_not_answer(proxy: CuttingProxy) 
     assert monotonic() - started < SLACK_S
 
 
-async def test_a_client_does_not_wait_longer_for_the_pool_than_clients_wait(
-    proxy: CuttingProxy,
-) -> None:
+async def test_the_pool_refuses_waiting_clients_after_their_patience(proxy: CuttingProxy) -> None:
     opened = await pool.open_pool(proxy.dsn, size=1)
     theirs = MeasuredPool(opened, Instruments()).for_clients(SOON_S)
     proxy.vanish("easypay pool")
@@ -152,10 +147,10 @@ async def test_a_client_does_not_wait_longer_for_the_pool_than_clients_wait(
     await opened.close()
 
 
-async def test_callers_wait_no_longer_than_their_patience_and_what_queues_is_taken_out(
+async def test_callers_wait_no_longer_than_their_patience_and_their_queued_items_are_removed(
     proxy: CuttingProxy, connection: Any
 ) -> None:
-    """One group is under way when the peer vanishes, the others stand in the queue."""
+    """One group is running when the peer vanishes; the other items are queued."""
     left: list[Any] = []
     begin = committer(
         statements.BEGIN, proxy.dsn, lanes=1, size=2, limit_s=2 * SOON_S, patience_s=SOON_S
@@ -169,22 +164,22 @@ async def test_callers_wait_no_longer_than_their_patience_and_what_queues_is_tak
     assert SOON_S <= monotonic() - started < SOON_S + SLACK_S
     assert all(isinstance(answer, DatabaseUnavailable) for answer in answers), answers
     assert begin.waiting == 0
-    told = ["nothing was written" in str(answer) for answer in answers]
-    unsure = {item.operation_id for item, no in zip(new, told, strict=True) if not no}
-    assert len(unsure) == 2, "only what had left may be written"
+    unwritten = ["nothing was written" in str(answer) for answer in answers]
+    unsure = {item.operation_id for item, no in zip(new, unwritten, strict=True) if not no}
+    assert len(unsure) == 2, "only items already sent may have been written"
 
     async def ended() -> bool:
         return {item.operation_id for item in left} == unsure
 
-    await until(ended, within_s=3, what="somebody is told of the intents that nobody waits for")
+    await until(ended, within_s=3, what="on_left is called for each intent without a caller")
     keys = await connection.fetch("SELECT operation_id FROM idempotency_keys")
     assert {row[0] for row in keys} & {item.operation_id for item in new} == unsure
-    assert await begin.submit(new_payment(ids.new_id())), "and the work goes on"
+    assert await begin.submit(new_payment(ids.new_id())), "the committer still works"
     await begin.close()
 
 
-async def test_one_locked_row_holds_up_no_other_outcome(database: str, connection: Any) -> None:
-    """Groups fall apart; what met the lock is tried again alone, and recorded in the end."""
+async def test_a_locked_row_delays_no_other_outcome(database: str, connection: Any) -> None:
+    """Its group is split; the item that met the lock is retried alone, and finally recorded."""
     begin = committer(statements.BEGIN, database)
     record = committer(statements.RECORD_CHANGES, database, patience_s=60, limit_s=SOON_S)
     new = [new_payment(ids.new_id()) for _ in range(20)]
@@ -200,7 +195,7 @@ async def test_one_locked_row_holds_up_no_other_outcome(database: str, connectio
         async with asyncio.timeout(6):
             assert all(await asyncio.gather(*rest))
         assert not any(task.done() for task in locked)
-        # Both have met the lock by now, and are tried again: what comes now waits for neither.
+        # Both have met the lock by now and are retried; later items wait for neither.
         later = [new_payment(ids.new_id()) for _ in range(5)]
         await asyncio.gather(*map(begin.submit, later))
         async with asyncpg.create_pool(database, min_size=1, max_size=1) as other:
@@ -248,11 +243,11 @@ async def test_one_locked_row_holds_up_no_other_outcome(database: str, connectio
         (ValueError, Failure.OURS),
     ],
 )
-def test_an_error_means_gone_temporary_or_ours(error: type[Exception], meaning: Failure) -> None:
+def test_an_error_is_gone_temporary_or_ours(error: type[Exception], meaning: Failure) -> None:
     assert failure_of(error("a message")) is meaning
 
 
-async def test_a_row_that_finds_no_partition_may_find_one_later(database: str) -> None:
+async def test_a_row_without_a_partition_may_find_one_later(database: str) -> None:
     connection = await asyncpg.connect(database)
     await connection.execute("CREATE TABLE months (n int) PARTITION BY RANGE (n)")
     with pytest.raises(asyncpg.CheckViolationError) as caught:
@@ -264,7 +259,7 @@ async def test_a_row_that_finds_no_partition_may_find_one_later(database: str) -
 # Sessions ----------------------------------------------------------------------------------------
 
 
-async def test_every_session_waits_for_its_commits_whatever_the_server_would_have(
+async def test_every_session_waits_for_its_commits_whatever_the_server_s_default(
     database: str,
 ) -> None:
     admin = await asyncpg.connect(database)
@@ -282,7 +277,7 @@ async def test_every_session_waits_for_its_commits_whatever_the_server_would_hav
 
 @asynccontextmanager
 async def only_reading(database: str) -> AsyncIterator[None]:
-    """The database takes no writes in sessions that begin now."""
+    """Make new sessions on this database read-only, for the length of a block."""
     name = urlsplit(database).path.lstrip("/")
     admin = await asyncpg.connect(database)
     await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -294,18 +289,18 @@ async def only_reading(database: str) -> AsyncIterator[None]:
         await admin.close()
 
 
-async def test_a_pool_connects_only_to_a_server_that_takes_writes(database: str) -> None:
+async def test_a_pool_connects_only_to_a_writable_server(database: str) -> None:
     opened = await pool.open_pool(database, size=1)
     async with only_reading(database):
         with pytest.raises(DatabaseUnavailable):
             await pool.open_pool(database, size=1)
-        # One that was good before, and is told: it is not handed out again.
+        # A connection that was writable before is refused and dropped, not handed out again.
         async with opened.acquire() as connection:
-            told = connection.get_server_pid()
+            dropped = connection.get_server_pid()
             await connection.execute("SET default_transaction_read_only = on")
         with pytest.raises(CannotConnect):
             await opened.fetchval("SELECT 1")
-    assert await opened.fetchval("SELECT pg_backend_pid()") != told
+    assert await opened.fetchval("SELECT pg_backend_pid()") != dropped
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         await opened.execute("BEGIN READ ONLY; CREATE TABLE never (n int)")
     assert await opened.execute("CREATE TABLE written (n int)") == "CREATE TABLE"
@@ -327,7 +322,7 @@ async def readiness(dsn: str) -> AsyncIterator[Readiness]:
         await asyncio.gather(begin.close(), record.close(), opened.close())
 
 
-async def test_readiness_is_about_writing(database: str, connection: Any) -> None:
+async def test_readiness_requires_a_writable_database(database: str, connection: Any) -> None:
     async with readiness(database) as ready:
         assert await ready.why_not() is None
     async with only_reading(database), readiness_of_sessions_there(database) as ready:
@@ -340,7 +335,7 @@ async def test_readiness_is_about_writing(database: str, connection: Any) -> Non
 
 @asynccontextmanager
 async def readiness_of_sessions_there(dsn: str) -> AsyncIterator[Readiness]:
-    """As where a server turns read only under connections that were good: no new one is made."""
+    """Yield a readiness check whose existing connection stays when the server turns read-only."""
     bare = await asyncpg.create_pool(dsn, min_size=1, max_size=1)
     ready = Readiness(bare, [])
     try:
@@ -350,10 +345,10 @@ async def readiness_of_sessions_there(dsn: str) -> AsyncIterator[Readiness]:
         await bare.close()
 
 
-async def test_an_empty_group_writes_nothing_and_is_refused_where_nothing_can_be_written(
+async def test_an_empty_group_writes_nothing_and_fails_on_a_read_only_server(
     database: str, connection: Any
 ) -> None:
-    """So an idle lane finds out about its own server, over its own connection."""
+    """So an idle lane can check its own server over its own connection."""
     begin = committer(statements.BEGIN, database, lanes=1)
     assert await begin.why_not() is None
     assert await connection.fetchval("SELECT count(*) FROM idempotency_keys") == 0
@@ -366,7 +361,7 @@ async def test_an_empty_group_writes_nothing_and_is_refused_where_nothing_can_be
     await reading.close()
 
 
-async def test_a_disk_that_was_full_counts_until_something_is_written(
+async def test_a_full_disk_is_reported_until_a_write_succeeds(
     database: str, connection: Any
 ) -> None:
     begin = committer(statements.BEGIN, database, patience_s=SOON_S)
@@ -380,31 +375,31 @@ async def test_a_disk_that_was_full_counts_until_something_is_written(
     await begin.close()
 
 
-async def test_many_probes_are_one_look_and_one_write_at_most(database: str) -> None:
+async def test_concurrent_probes_share_one_check(database: str) -> None:
     counting = await asyncpg.connect(database)
-    looks = 0
+    checks = 0
 
     class Counting(pool.Pool):
         def acquire(self) -> Any:
-            nonlocal looks
-            looks += 1
+            nonlocal checks
+            checks += 1
             return super().acquire()
 
     opened = await asyncpg.create_pool(database, min_size=1, max_size=2)
     ready = Readiness(Counting(opened), [])
     assert await asyncio.gather(*(ready.why_not() for _ in range(200))) == [None] * 200
-    assert looks == 1
+    assert checks == 1
     written = await counting.fetchval("SELECT pg_current_wal_insert_lsn()")
     ready._good_until = 0.0
     assert await asyncio.gather(*(ready.why_not() for _ in range(200))) == [None] * 200
-    assert looks == 2
+    assert checks == 2
     more = await counting.fetchval("SELECT pg_current_wal_insert_lsn() - $1::pg_lsn", written)
-    assert more < 10_000, "the second look writes nothing"
+    assert more < 10_000, "the second check writes nothing"
     await opened.close()
     await counting.close()
 
 
-async def test_a_probe_waits_a_second_at_most(proxy: CuttingProxy) -> None:
+async def test_a_probe_waits_at_most_a_second(proxy: CuttingProxy) -> None:
     async with readiness(proxy.dsn) as ready:
         assert await ready.why_not() is None
         proxy.vanish()

@@ -1,5 +1,5 @@
-"""A database that vanishes, refuses, or cannot write: shops get 503 or 202 in good time, what the
-processor said is not forgotten, and what nobody waits for is not left standing."""
+"""A database that vanishes, refuses or cannot write: clients get 503 or 202 in time, no outcome
+is lost, and an intent that no client waits for is withdrawn."""
 
 import asyncio
 import os
@@ -23,11 +23,11 @@ HASTY = QUICK | {
 }
 PATIENCE_S = 1.0
 SLACK_S = 4.0
-"""For a machine that has other things to do."""
+"""Tolerance for a busy machine."""
 
 
 def refused(answer: httpx.Response) -> bool:
-    """503 and when to come again: the database's fault, and not a bug."""
+    """Return whether this is the 503 for an unavailable database, with a Retry-After."""
     return (
         answer.status_code == 503
         and answer.json()["code"] == "database_unavailable"
@@ -36,7 +36,7 @@ def refused(answer: httpx.Response) -> bool:
 
 
 async def gateway_over(stack: Stack, dsn: str, **settings: str) -> Gateway:
-    """A gateway that reaches the stack's database by another way."""
+    """Start a gateway that reaches the stack's database under this DSN."""
     return await stack.gateway(dsn=dsn, **HASTY | settings)
 
 
@@ -53,7 +53,7 @@ async def all_known(stack: Stack, shop: Shop) -> None:
 
 
 async def in_flight(stack: Stack, shop: Shop, key: str) -> "asyncio.Task[httpx.Response]":
-    """A charge that the processor has made, and whose answer is on its way."""
+    """Start a charge; return once the processor has made it, with its reply still on its way."""
     before = len(await stack.simulator.truth(login=shop.login))
     await stack.simulator.slow(shop.login, ms=300)
     task = asyncio.create_task(shop.pay(key=key))
@@ -65,7 +65,7 @@ async def in_flight(stack: Stack, shop: Shop, key: str) -> "asyncio.Task[httpx.R
     return task
 
 
-async def test_a_database_that_vanishes_holds_nobody_up_and_a_stop_says_what_it_leaves(
+async def test_a_vanished_database_delays_nobody_and_shutdown_logs_unrecorded_outcomes(
     stack: Stack, stack_proxy: CuttingProxy
 ) -> None:
     """Connections stay open and silent, and new ones are never answered."""
@@ -78,7 +78,7 @@ async def test_a_database_that_vanishes_holds_nobody_up_and_a_stop_says_what_it_
     proxy.silent = True
     started = time.monotonic()
     async with httpx.AsyncClient() as client:
-        begin, read, page, refund, told = await asyncio.gather(
+        begin, read, page, refund, response = await asyncio.gather(
             shop.pay(key="meanwhile"),
             shop.client.get(f"/payments/{known['id']}"),
             shop.client.get("/payments"),
@@ -88,30 +88,30 @@ async def test_a_database_that_vanishes_holds_nobody_up_and_a_stop_says_what_it_
         ready = await client.get(f"{gateway.url}/readyz")
     assert time.monotonic() - started < PATIENCE_S + SLACK_S
     assert all(map(refused, (begin, read, page, refund))), (begin.text, read.text, page.text)
-    assert (ready.status_code, told.status_code) == (503, 202)
-    assert told.json()["status"] == "processing"
+    assert (ready.status_code, response.status_code) == (503, 202)
+    assert response.json()["status"] == "processing"
 
     started = time.monotonic()
     assert await asyncio.to_thread(gateway.terminate) == 0
     assert time.monotonic() - started < 1.3 + SLACK_S
     (operation,) = await stack.fetch(
         "SELECT reference, state FROM operations WHERE payment_id = $1",
-        payment_uuid(told.json()["id"]),
+        payment_uuid(response.json()["id"]),
     )
     (row,) = await stack.simulator.truth(login=shop.login, invoice_number=operation["reference"])
     assert operation["state"] == "in_flight"
-    (said,) = [line for line in gateway.said().splitlines() if '"unrecorded: ' in line]
-    assert operation["reference"] in said
-    assert row["trans_id"] in said
+    (logged,) = [line for line in gateway.said().splitlines() if '"unrecorded: ' in line]
+    assert operation["reference"] in logged
+    assert row["trans_id"] in logged
 
     again = await stack.gateway(**HASTY)
     shop = shop.at(again.url)
     await all_known(stack, shop)
-    assert (await shop.payment(told.json()["id"]))["status"] == "captured"
+    assert (await shop.payment(response.json()["id"]))["status"] == "captured"
     assert await audit(stack, shop) == []
 
 
-async def test_an_idle_gateway_whose_database_vanished_does_not_use_up_its_grace(
+async def test_an_idle_gateway_without_its_database_stops_before_its_grace_ends(
     stack: Stack, stack_proxy: CuttingProxy
 ) -> None:
     proxy = stack_proxy
@@ -124,10 +124,10 @@ async def test_an_idle_gateway_whose_database_vanished_does_not_use_up_its_grace
     assert time.monotonic() - started < 1.3 + SLACK_S
 
 
-async def test_an_intent_that_was_written_for_nobody_is_withdrawn_and_its_key_begins_anew(
+async def test_an_intent_that_no_client_waits_for_is_withdrawn_and_its_key_can_pay(
     stack: Stack, stack_proxy: CuttingProxy
 ) -> None:
-    """The commit's answer is lost, no new connection comes about, and the client is sent away."""
+    """The commit's answer is lost, no new connection succeeds, and the client gets 503."""
     proxy = stack_proxy
     gateway = await gateway_over(stack, proxy.dsn, unknown_absent_after_s="600")
     shop = await stack.shop(gateway)
@@ -152,8 +152,8 @@ async def test_an_intent_that_was_written_for_nobody_is_withdrawn_and_its_key_be
     assert await audit(stack, shop) == []
 
 
-async def test_connections_that_are_refused_are_no_bug(stack: Stack, cluster: Cluster) -> None:
-    """The database lets nobody in; then the password is another; it comes back from both."""
+async def test_refused_connections_are_not_logged_as_a_bug(stack: Stack, cluster: Cluster) -> None:
+    """The database refuses all connections; then the password changes. It recovers from both."""
     admin = await asyncpg.connect(cluster.dsn)
     name = urlsplit(stack.dsn).path.lstrip("/")
     role = f"shop_{name}"
@@ -180,14 +180,14 @@ async def test_connections_that_are_refused_are_no_bug(stack: Stack, cluster: Cl
             shop.client.get("/idempotency-keys/none"),
         )
         assert all(map(refused, answers)), [answer.text for answer in answers]
-        assert (await charged).status_code == 202, "known, and kept"
+        assert (await charged).status_code == 202, "the outcome is kept in memory"
 
     async def pays(key: str) -> None:
         async def paid() -> bool:
             answers = [await shop.pay(key=each) for each in (key, f"charged {key}")]
             return [answer.status_code for answer in answers] == [201, 201]
 
-        await until(paid, what="the keys have their own outcomes once the database is back")
+        await until(paid, what="each key has its outcome once the database is back")
 
     try:
         await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -208,10 +208,8 @@ async def test_connections_that_are_refused_are_no_bug(stack: Stack, cluster: Cl
         await admin.close()
 
 
-async def test_a_decline_that_cannot_be_written_is_kept_until_it_can(
-    stack: Stack,
-) -> None:
-    """First the disk is full, then the row is locked: the decline never becomes something else."""
+async def test_a_decline_that_cannot_be_written_is_kept_until_it_can(stack: Stack) -> None:
+    """First the disk is full, then the row is locked: the decline stays a decline."""
     gateway = await stack.gateway(**HASTY)
     shop = await stack.shop(gateway)
     admin = await asyncpg.connect(stack.dsn)
@@ -226,11 +224,11 @@ async def test_a_decline_that_cannot_be_written_is_kept_until_it_can(
         return True
 
     await admin.execute(BROKEN.format(table="operations", event="UPDATE"))
-    told = await shop.pay(key="full", **declines)
-    assert (told.status_code, told.json()["status"]) == (202, "processing")
-    # A dead key of a process that could not record it either would be swept, and called absent.
+    response = await shop.pay(key="full", **declines)
+    assert (response.status_code, response.json()["status"]) == (202, "processing")
+    # If the process had died before recording it, the sweep would find it and call it absent.
     await admin.execute("DROP TRIGGER full_disk ON operations")
-    await until(lambda: declined("full"), what="the key's own reply is the decline")
+    await until(lambda: declined("full"), what="the key's reply is the decline")
 
     await stack.simulator.slow(shop.login, ms=400)
     paying = asyncio.create_task(shop.pay(key="locked", **declines))
@@ -242,14 +240,14 @@ async def test_a_decline_that_cannot_be_written_is_kept_until_it_can(
     async with admin.transaction():
         await admin.execute("SELECT 1 FROM operations WHERE id = $1 FOR UPDATE", operation)
         assert (await paying).status_code == 202
-        assert (await shop.pay(key="other")).status_code == 201, "nobody else waits"
+        assert (await shop.pay(key="other")).status_code == 201, "other payments do not wait"
     await until(lambda: declined("locked"))
     assert await audit(stack, shop) == []
     await admin.close()
 
 
-async def test_what_can_never_be_recorded_is_said_with_all_that_is_known(stack: Stack) -> None:
-    """A broken constraint is final: the client waits for an inquiry, and a person is told."""
+async def test_an_outcome_that_can_never_be_recorded_is_logged_in_full(stack: Stack) -> None:
+    """A violated constraint is final: an inquiry ends the payment; a critical line is logged."""
     gateway = await stack.gateway(**HASTY)
     shop = await stack.shop(gateway)
     admin = await asyncpg.connect(stack.dsn)
@@ -259,9 +257,9 @@ async def test_what_can_never_be_recorded_is_said_with_all_that_is_known(stack: 
     answer = await shop.pay()
     assert (answer.status_code, answer.json()["status"]) == (202, "processing")
     (row,) = await stack.simulator.truth(login=shop.login)
-    (said,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
-    assert row["invoice_number"] in said
-    assert row["trans_id"] in said
+    (logged,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
+    assert row["invoice_number"] in logged
+    assert row["trans_id"] in logged
     await admin.execute("ALTER TABLE payments DROP CONSTRAINT never")
     await all_known(stack, shop)
     assert (await shop.payment(answer.json()["id"]))["status"] == "captured"
@@ -269,9 +267,9 @@ async def test_what_can_never_be_recorded_is_said_with_all_that_is_known(stack: 
     await admin.close()
 
 
-async def test_a_begin_that_a_failover_lost_is_said_and_written_once_more(stack: Stack) -> None:
-    """An asynchronous standby was promoted that never had it: neither the charge nor its key may be
-    forgotten, or the shop's repeat would charge again."""
+async def test_an_intent_lost_in_a_failover_is_logged_and_written_again(stack: Stack) -> None:
+    """The promoted standby never had it. If the charge or its key were forgotten, the shop's repeat
+    would charge again."""
     gateway = await stack.gateway(**HASTY)
     shop = await stack.shop(gateway)
     charged = await in_flight(stack, shop, "lost")
@@ -283,13 +281,13 @@ async def test_a_begin_that_a_failover_lost_is_said_and_written_once_more(stack:
     assert (again.status_code, again.content) == (201, answer.content)
     (row,) = await stack.simulator.truth(login=shop.login)
     assert await audit(stack, shop) == []
-    (said,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
-    assert row["invoice_number"] in said
-    assert row["trans_id"] in said
+    (logged,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
+    assert row["invoice_number"] in logged
+    assert row["trans_id"] in logged
 
 
 async def test_a_process_that_slept_through_its_deadline_sends_nothing(stack: Stack) -> None:
-    """It is stopped between its begin and its call, for longer than a call may take."""
+    """It is stopped between begin and call, for longer than a call may take."""
     gateway = await stack.gateway(**QUICK | {"unknown_absent_after_s": "600"})
     shop = await stack.shop(gateway)
     await shop.paid()
@@ -308,7 +306,7 @@ async def test_a_process_that_slept_through_its_deadline_sends_nothing(stack: St
 
         await until(begins)
         os.kill(gateway.pid, signal.SIGSTOP)
-    await asyncio.sleep(float(QUICK["processor_deadline_s"]))  # what the process sleeps through
+    await asyncio.sleep(float(QUICK["processor_deadline_s"]))  # the process sleeps for so long
     os.kill(gateway.pid, signal.SIGCONT)
     answer = await paying
     assert (answer.status_code, answer.json()["code"]) == (503, "processor_unavailable")

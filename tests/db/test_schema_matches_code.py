@@ -1,4 +1,4 @@
-"""What the code says of the schema, and what the schema says: the same."""
+"""The code and the schema agree."""
 
 import asyncio
 import re
@@ -15,13 +15,13 @@ from easypay.payments.status import EDGES, Status
 from harness import Shop, Stack, migrated, new_database, until
 
 
-async def test_the_database_knows_the_same_edges(shared_stack: Stack) -> None:
+async def test_the_database_has_the_same_status_edges(shared_stack: Stack) -> None:
     rows = await shared_stack.fetch(
-        "SELECT pg_get_triggerdef(oid) AS said FROM pg_trigger"
+        "SELECT pg_get_triggerdef(oid) AS counts FROM pg_trigger"
         " WHERE tgname = 'payment_status_edge' AND tgrelid = 'payments'::regclass"
     )
     pairs = re.findall(
-        r"old\.status <> '(\w+)'::text\) OR \(new\.status <> '(\w+)'::text", rows[0]["said"]
+        r"old\.status <> '(\w+)'::text\) OR \(new\.status <> '(\w+)'::text", rows[0]["counts"]
     )
     assert {(Status(start), Status(end)) for start, end in pairs} == EDGES
 
@@ -44,7 +44,7 @@ async def test_types_and_structs_have_the_same_fields(
     assert tuple(row["attname"] for row in rows) == fields
 
 
-async def test_migrations_apply_once_however_many_try(cluster: Cluster) -> None:
+async def test_each_migration_is_applied_once_by_many_processes(cluster: Cluster) -> None:
     dsn = await new_database(cluster.dsn, None)
     applied = await asyncio.gather(*(migrate.migrate(dsn) for _ in range(4)))
     assert sorted(name for names in applied for name in names) == [n for n, _ in migrate.files()]
@@ -55,7 +55,7 @@ async def test_migrations_apply_once_however_many_try(cluster: Cluster) -> None:
         await migrate.migrate(dsn)
 
 
-async def test_months_are_made_ahead_once_by_many(cluster: Cluster) -> None:
+async def test_months_are_made_ahead_once_by_many_processes(cluster: Cluster) -> None:
     dsn = await new_database(cluster.dsn, None)
     await migrated(dsn)
     connections = [await asyncpg.connect(dsn) for _ in range(3)]
@@ -78,7 +78,7 @@ async def test_months_are_made_ahead_once_by_many(cluster: Cluster) -> None:
         await each.close()
 
 
-async def test_recording_an_outcome_touches_no_index(stack: Stack) -> None:
+async def test_recording_an_outcome_updates_no_index(stack: Stack) -> None:
     """Updates stay heap-only: pages have room for each row's second version."""
     gateway = await stack.gateway()
     shop: Shop = await stack.shop(gateway)
@@ -90,15 +90,15 @@ async def test_recording_an_outcome_touches_no_index(stack: Stack) -> None:
             "SELECT relname, n_tup_upd AS all, n_tup_hot_upd AS hot FROM pg_stat_user_tables"
             " WHERE relname ~ '^(payments|operations)_2' AND n_tup_upd > 0"
         )
-        said = {row["relname"]: (row["all"], row["hot"]) for row in rows}
-        return said if sum(n for n, _ in said.values()) >= 800 else None
+        counts = {row["relname"]: (row["all"], row["hot"]) for row in rows}
+        return counts if sum(n for n, _ in counts.values()) >= 800 else None
 
     for table, (updates, hot) in (await until(counted)).items():
         assert hot / updates >= 0.95, (table, updates, hot)
 
 
-async def test_hot_statements_find_rows_by_index_in_one_month(shared_stack: Stack) -> None:
-    """With the lanes' settings and a month's own tables, no plan reads a table through."""
+async def test_frequent_statements_use_an_index_in_one_month(shared_stack: Stack) -> None:
+    """With the lanes' settings and one month's tables, no plan has a sequential scan."""
     connection = await asyncpg.connect(
         shared_stack.dsn,
         server_settings={
