@@ -1,7 +1,7 @@
-"""Everything at once, by chance, with a processor that misbehaves: the money rules always hold.
+"""Random sequences of requests with a processor that misbehaves: the money rules always hold.
 
-Hypothesis drives the API of a real gateway and the simulator's faults; `audit` is the judge after
-the faults stop and every unknown has ended.
+Hypothesis drives the API of a real gateway and the simulator's faults. Once the faults stop and
+every unknown has ended, `audit` checks the result.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ amounts = st.integers(min_value=1, max_value=3000)
 
 
 class Loop:
-    """An event loop in a thread of its own: hypothesis is synchronous, the stack is not."""
+    """An event loop in its own thread, because hypothesis is synchronous and the stack is not."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -154,7 +154,7 @@ def machine(stack: Stack, gateway: Gateway, loop: Loop) -> type[RuleBasedStateMa
                 return not left
 
             try:
-                await until(resolved, what="every unknown ends once the faults have stopped")
+                await until(resolved, what="every unknown outcome ends after the faults")
             except AssertionError as error:
                 raise AssertionError(f"{error}: {left}") from None
             assert await audit(self.stack, self.shop) == []
@@ -165,7 +165,7 @@ def machine(stack: Stack, gateway: Gateway, loop: Loop) -> type[RuleBasedStateMa
 
 
 @pytest.mark.timeout(300)
-def test_money_adds_up_whatever_happens(shared_stack: Stack, gateway: Gateway) -> None:
+def test_the_money_rules_hold_after_any_requests(shared_stack: Stack, gateway: Gateway) -> None:
     loop = Loop()
     try:
         run_state_machine_as_test(
