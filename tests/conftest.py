@@ -1,4 +1,4 @@
-"""One PostgreSQL, one simulator and one gateway for the run; a shop of its own for every test.
+"""One PostgreSQL, one simulator and one gateway for the run; for every test, a shop of its own.
 
 Tests marked `over("simulated", "recorded")` run twice: over the simulator, and with a gateway
 whose processor is a player of recorded bodies.
@@ -31,7 +31,7 @@ from recorded.player import Player
 
 TEMPLATE = "easypay_template"
 
-# A run is repeatable; EASYPAY_HYPOTHESIS=random goes looking for new examples.
+# A run is repeatable; EASYPAY_HYPOTHESIS=random tries new examples.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.register_profile("random", deadline=None)
 settings.load_profile(os.environ.get("EASYPAY_HYPOTHESIS", "repeatable"))
@@ -39,7 +39,7 @@ settings.load_profile(os.environ.get("EASYPAY_HYPOTHESIS", "repeatable"))
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A PostgreSQL of the run's own, fsync on as in production."""
+    """Run a PostgreSQL for this run, with fsync on as in production."""
     with embedded.running(
         tmp_path_factory.mktemp("postgres"), settings={"max_connections": "300"}
     ) as running:
@@ -48,7 +48,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 async def template(cluster: Cluster) -> str:
-    """A migrated database that every stack copies."""
+    """Create a migrated database that every stack copies."""
     connection = await asyncpg.connect(cluster.dsn)
     await connection.execute(f"CREATE DATABASE {TEMPLATE}")
     await connection.close()
@@ -58,18 +58,17 @@ async def template(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simulator]:
-    """The simulator all stacks share; each shop has a login of its own there."""
+    """Run the simulator that all stacks share; each shop has its own login there."""
     async with simulating(tmp_path_factory.mktemp("simulator")) as running:
         yield running
 
 
-# The resolver is quick enough to watch.
 simulated = own_stack("session", **QUICK)
 
 
 @pytest.fixture(scope="session")
 def player() -> Iterator[Player]:
-    """The processor that says what was recorded; each shop has a login of its own there."""
+    """Run the processor that plays recorded replies; each shop has its own login there."""
     playing = Player()
     yield playing
     playing.stop()
@@ -79,7 +78,7 @@ def player() -> Iterator[Player]:
 async def recorded(
     cluster: Cluster, template: str, player: Player, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
-    """The same over recorded bodies, and quicker: no report lags there."""
+    """Run a stack over recorded replies. It is quicker, because no report lags there."""
     folder = tmp_path_factory.mktemp("recorded")
     async with stack_over(cluster, template, player, folder, **QUICKER) as stack:
         yield stack
@@ -93,7 +92,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def shared_stack(request: pytest.FixtureRequest) -> Stack:
-    """The stack for tests that break nothing."""
+    """Return the stack for tests that break nothing."""
     stack = request.getfixturevalue(getattr(request, "param", "simulated"))
     assert isinstance(stack, Stack)
     return stack
@@ -101,14 +100,13 @@ def shared_stack(request: pytest.FixtureRequest) -> Stack:
 
 @pytest.fixture
 def gateway(shared_stack: Stack) -> Gateway:
-    """The shared gateway."""
     return shared_stack.only_gateway
 
 
 @pytest.fixture
 async def second_gateway(shared_stack: Stack) -> AsyncIterator[Gateway]:
-    """Another process on the shared database, for one test. It resolves unknowns too, so it has
-    the first one's schedule, and it ends with the test."""
+    """Run another gateway on the shared database, for one test. It resolves unknowns too, so it
+    has the schedule of the first."""
     started = await shared_stack.gateway(**QUICK)
     yield started
     started.kill()
@@ -116,7 +114,7 @@ async def second_gateway(shared_stack: Stack) -> AsyncIterator[Gateway]:
 
 @pytest.fixture
 async def shop(shared_stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]:
-    """A merchant of this test's own, on the shared stack. Its faults end with it."""
+    """Create a merchant for this test on the shared stack; afterwards clear all faults."""
     made = await shared_stack.shop(gateway)
     yield made
     await shared_stack.simulator.clear_faults()
@@ -129,7 +127,7 @@ async def shop(shared_stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]:
 async def stack(
     cluster: Cluster, template: str, simulator: Simulator, tmp_path: Path
 ) -> AsyncIterator[Stack]:
-    """A stack of this test's own, for tests that kill and break: start gateways on it."""
+    """Create a stack for a test that kills or breaks things; the test starts the gateways."""
     async with stack_over(cluster, template, simulator, tmp_path) as made:
         yield made
     await simulator.clear_faults()

@@ -1,4 +1,4 @@
-"""One connection to a gateway, spoken to in bytes."""
+"""A connection to a gateway for sending and reading raw bytes."""
 
 import asyncio
 import json
@@ -10,28 +10,26 @@ from harness import Gateway
 
 
 class Line:
-    """A connection."""
-
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
     async def head(self) -> tuple[bytes, dict[bytes, bytes]]:
-        """The status line, and the headers by name."""
-        said = (await self.reader.readuntil(b"\r\n\r\n"))[:-4]
-        status, *lines = said.split(b"\r\n")
+        """Return the status line, and the headers by name."""
+        head = (await self.reader.readuntil(b"\r\n\r\n"))[:-4]
+        status, *lines = head.split(b"\r\n")
         return status, dict(line.split(b": ", 1) for line in lines)
 
     async def answer(self) -> tuple[bytes, dict[bytes, bytes], bytes]:
         status, headers = await self.head()
         return status, headers, await self.reader.readexactly(int(headers[b"content-length"]))
 
-    async def told(self) -> tuple[int, dict[str, Any]]:
-        """The status and the body of an answer in JSON."""
+    async def json_answer(self) -> tuple[int, dict[str, Any]]:
+        """Return the status and the JSON body of a response."""
         status, _, body = await self.answer()
         return int(status.split()[1]), json.loads(body)
 
     async def refused(self) -> tuple[int, str]:
-        """The status and code of a problem, after which the gateway closes."""
+        """Return the status and code of a problem after which the gateway closes the connection."""
         status, headers, body = await self.answer()
         assert headers[b"content-type"] == b"application/problem+json"
         assert headers[b"connection"] == b"close"
@@ -41,7 +39,7 @@ class Line:
 
 @asynccontextmanager
 async def dial(gateway: Gateway, *, host: str = "127.0.0.1") -> AsyncIterator[Line]:
-    """A connection, for 20 seconds at most."""
+    """Yield a connection, for at most 20 seconds."""
     reader, writer = await asyncio.open_connection(host, gateway.port)
     try:
         async with asyncio.timeout(20):
@@ -51,7 +49,7 @@ async def dial(gateway: Gateway, *, host: str = "127.0.0.1") -> AsyncIterator[Li
 
 
 def post(path: str, secret: str, body: bytes, *lines: str, key: str | None = None) -> bytes:
-    """A money POST under /api/v1. `lines` are more headers; without `key`, none is sent."""
+    """Return a money POST under /api/v1. `lines`: more headers. `key`: Idempotency-Key, if any."""
     head = [
         f"POST /api/v1{path} HTTP/1.1",
         "Host: shop",
@@ -66,6 +64,6 @@ def post(path: str, secret: str, body: bytes, *lines: str, key: str | None = Non
 
 
 def chunked(body: bytes, size: int = 7) -> bytes:
-    """The body in chunks."""
+    """Return the body in chunked encoding."""
     parts = [body[at : at + size] for at in range(0, len(body), size)]
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"

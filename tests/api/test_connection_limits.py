@@ -228,7 +228,7 @@ async def test_a_refusal_waits_for_the_answers_before_it(
         for_payment = post("/payments", shop.secret, payment, key="first")
         broken = post("/payments", shop.secret, b"zz\r\n", "Transfer-Encoding: chunked", key="two")
         line.writer.write(for_payment + broken)
-        status, paid = await line.told()
+        status, paid = await line.json_answer()
         assert (status, paid["status"]) == (201, "captured")
         assert await line.refused() == (400, "malformed_request")
     assert (await shop.client.get("/idempotency-keys/two")).status_code == 404

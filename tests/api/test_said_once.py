@@ -132,14 +132,14 @@ async def test_a_length_written_at_length_is_that_length(
     head = head.replace(b"Content-Length: 0", f"Content-Length: {length}".encode())
     async with dial(gateway) as line:
         line.writer.write(head + BODY + b"GET /livez HTTP/1.1\r\nHost: shop\r\n\r\n")
-        assert (await line.told())[0] == 201
+        assert (await line.json_answer())[0] == 201
         assert (await line.answer())[2] == b"alive\n"
 
 
 async def test_a_target_without_a_path_is_refused_in_words(gateway: Gateway) -> None:
     async with dial(gateway) as line:
         line.writer.write(b"GET http://shop HTTP/1.1\r\nHost: shop\r\n\r\n")
-        status, problem = await line.told()
+        status, problem = await line.json_answer()
     assert (status, problem["code"]) == (400, "malformed_request")
     assert "its target" in problem["detail"]
 
@@ -148,11 +148,11 @@ async def test_a_trailer_is_no_header(shared_stack: Stack, gateway: Gateway, sho
     body = chunked(BODY)[:-2] + b"Idempotency-Key: from-a-trailer\r\n\r\n"
     async with dial(gateway) as line:
         line.writer.write(post("/payments", shop.secret, body, "Transfer-Encoding: chunked"))
-        status, problem = await line.told()
+        status, problem = await line.json_answer()
         assert (status, problem["code"]) == (400, "idempotency_key_missing")
         more = ("Transfer-Encoding: chunked", "Idempotency-Key: mine")
         line.writer.write(post("/payments", shop.secret, body, *more))
-        status, _ = await line.told()
+        status, _ = await line.json_answer()
         assert status == 201
     assert (await shop.client.get("/idempotency-keys/mine")).status_code == 200
     assert await audit(shared_stack, shop) == []

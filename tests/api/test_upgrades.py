@@ -43,7 +43,7 @@ async def test_what_was_asked_is_done_whatever_upgrade_is_offered(
         line.writer.write(
             money("/payments", amount=2500, currency="USD", capture="manual", payment_method=card())
         )
-        status, held = await line.told()
+        status, held = await line.json_answer()
         assert (status, held["status"]) == (201, "authorized"), held
 
         waiting = "Expect: 100-continue"  # so that the head has been read when the body leaves
@@ -52,7 +52,7 @@ async def test_what_was_asked_is_done_whatever_upgrade_is_offered(
         line.writer.write(head + b"\r\n\r\n")
         assert (await line.head())[0] == b"HTTP/1.1 100 Continue"
         line.writer.write(body + GET)
-        status, captured = await line.told()
+        status, captured = await line.json_answer()
         assert (status, captured["captured_amount"]) == (201, 900), captured
         assert (await line.answer())[0] == b"HTTP/1.1 200 OK"
 
@@ -66,7 +66,7 @@ async def test_what_was_asked_is_done_whatever_upgrade_is_offered(
             line.writer.write(bytes([byte]))
             await line.writer.drain()
         line.writer.write(GET)
-        assert (await line.told())[1]["amount"] == 3
+        assert (await line.json_answer())[1]["amount"] == 3
         assert (await line.answer())[0] == b"HTTP/1.1 200 OK"
     assert (await shop.payment(held["id"]))["refunded_amount"] == 6
     assert await audit(shared_stack, shop) == []
@@ -80,7 +80,7 @@ async def test_a_body_that_is_garbage_does_nothing_behind_an_upgrade(
         path = f"/payments/{payment['id']}/refunds"
         for body in (b"garbage", b"", b"   "):
             line.writer.write(post(path, shop.secret, body, *H2C, key="garbage"))
-            status, problem = await line.told()
+            status, problem = await line.json_answer()
             assert (status, problem["code"]) == (400, "malformed_body")
         line.writer.write(GET)
         assert (await line.answer())[0] == b"HTTP/1.1 200 OK"

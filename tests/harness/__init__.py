@@ -1,7 +1,7 @@
-"""The stack a test drives from outside: PostgreSQL, the simulator, gateway processes, shops.
+"""The stack that tests drive from outside: PostgreSQL, the simulator, gateway processes, shops.
 
-Everything is real and runs as processes of its own. `audit` asks the database and the simulator's
-truth table whether the money rules hold; it is the judge of every test here.
+Everything is real and runs in processes of its own. `audit` checks the money rules in the
+database and in the simulator's truth table.
 """
 
 # ruff: noqa: F401 - what the tests import from here

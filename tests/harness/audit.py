@@ -1,4 +1,4 @@
-"""The judge: do the money rules hold, in our rows and at the processor?"""
+"""Check the money rules in our rows and in the processor's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from harness.shop import Shop
 from harness.stack import Stack
 
 _BY_PARENT = ("void", "capture")
-"""What has no transaction of its own at the processor."""
+"""Kinds that the processor stores in the transaction they act on."""
 _SUCCESS = {"1", "4"}
 _TABLES = ("payments", "operations", "idempotency_keys", "events", "late_charges")
 WIRE_TYPE = {
@@ -21,7 +21,7 @@ WIRE_TYPE = {
     "void": "voidTransaction",
     "refund": "refundTransaction",
 }
-"""A review leaves no row: what it decides is seen on the payment's own."""
+"""A review has no row of its own: its decision shows in the payment's row."""
 
 
 async def audit(
@@ -32,18 +32,17 @@ async def audit(
     truth: list[dict[str, Any]] | None = None,
     nobody_needed: bool = False,
 ) -> list[str]:
-    """Every broken money rule of one shop, in words; empty when all hold.
+    """Return every broken money rule of one shop, as text; empty if all hold.
 
-    `settled`: all outcomes should be known by now, so the processor's truth and ours must agree
-    row by row. Without it, only rules that hold at every commit are asked. `truth`: the
-    processor's rows, of a shop that has used more accounts than its own. `nobody_needed`: no late
-    charge may wait for a person, either.
+    `settled`: every outcome should be known, so the processor's rows and ours must agree. Otherwise
+    only the rules that hold at every commit are checked. `truth`: the processor's rows, for a shop
+    that has used several accounts. `nobody_needed`: no late charge may wait for a person.
     """
     payments, operations, keys, events, late_charges = await _rows(stack.dsn, shop)
     if truth is None:
         truth = await stack.simulator.truth(login=shop.login)
     operations.sort(key=lambda o: o["id"])
-    # What gives a late charge back is no part of a payment's life: no shop asked for it.
+    # An operation that gives a late charge back was asked for by no shop, so it has no key.
     asked_for = [o for o in operations if o["gives_back"] is None]
     wrong = _check_keys(keys, asked_for) + _check_events(operations, events)
     by_payment: dict[Any, list[Any]] = {row["id"]: [] for row in payments}
@@ -63,7 +62,7 @@ async def audit(
 
 
 async def _rows(dsn: str, shop: Shop) -> list[list[Any]]:
-    """All that the database has of a shop, table by table."""
+    """Return all rows of a shop, table by table."""
     connection = await asyncpg.connect(dsn)
     try:
         sql = "SELECT * FROM {} WHERE merchant_id = $1"
@@ -82,7 +81,7 @@ def _check_keys(keys: list[Any], asked_for: list[Any]) -> list[str]:
 
 
 def _check_events(operations: list[Any], events: list[Any]) -> list[str]:
-    """What has ended has an event; what gives a late charge back only if it was done."""
+    """Every ended operation has an event; one that gives a late charge back only if approved."""
     with_event = {event["operation_id"] for event in events}
     return [
         f"{o['kind']} {o['id']} has no event"
@@ -93,18 +92,18 @@ def _check_events(operations: list[Any], events: list[Any]) -> list[str]:
     ]
 
 
-def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]:
+def _check_payment(payment: Any, own: list[Any], *, settled: bool) -> list[str]:
     wrong: list[str] = []
     name = f"payment {payment['id']} ({payment['status']})"
-    creates = [o for o in mine if o["kind"] in ("sale", "authorize")]
+    creates = [o for o in own if o["kind"] in ("sale", "authorize")]
     if len(creates) != 1:
         return [f"{payment['id']} has {len(creates)} creating operations"]
-    given_back = [o for o in mine if o["kind"] == "refund" and o["state"] == "approved"]
+    given_back = [o for o in own if o["kind"] == "refund" and o["state"] == "approved"]
     refunded = sum(o["amount_minor"] for o in given_back if not o["voided"])
-    undone = [o for o in given_back if o["voided"]]
+    voiding = [o for o in given_back if o["voided"]]
     reserved = sum(
         o["amount_minor"]
-        for o in mine
+        for o in own
         if o["kind"] == "refund" and o["state"] in ("in_flight", "unknown", "not_sent", "held")
     )
     if refunded != payment["refunded_minor"]:
@@ -115,19 +114,19 @@ def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]
         )
     if refunded + reserved > payment["captured_minor"]:
         wrong.append(f"{name}: more refunded than captured")
-    approved = {o["kind"]: o for o in mine if o["state"] == "approved"}
+    approved = {o["kind"]: o for o in own if o["state"] == "approved"}
     if payment["status"] == "captured":
         taken = approved.get("sale") or approved.get("capture") or approved.get("approve")
         if taken is None or taken["amount_minor"] != payment["captured_minor"]:
             wrong.append(
                 f"{name}: captured {payment['captured_minor']} without an operation for it"
             )
-    undecided = any(o["state"] == "declined" for o in mine if o["kind"] in CREATES | REVIEWS)
-    if payment["status"] == "voided" and not ("void" in approved or undone or undecided):
+    undecided = any(o["state"] == "declined" for o in own if o["kind"] in CREATES | REVIEWS)
+    if payment["status"] == "voided" and not ("void" in approved or voiding or undecided):
         wrong.append(f"{name}: voided without a void")
-    if undone and (len(undone) > 1 or payment["status"] != "voided" or payment["captured_minor"]):
+    if voiding and (len(voiding) > 1 or payment["status"] != "voided" or payment["captured_minor"]):
         wrong.append(f"{name}: a refund voided it, and money is left, or it did so twice")
-    if any(o["voided"] for o in mine if o not in undone):
+    if any(o["voided"] for o in own if o not in voiding):
         wrong.append(f"{name}: something else than a refund says that it voided it")
     if payment["status"] in ("declined", "failed") and {"sale", "authorize"} & set(approved):
         wrong.append(f"{name}: its operation was approved")
@@ -139,14 +138,13 @@ def _check_payment(payment: Any, mine: list[Any], *, settled: bool) -> list[str]
 
 
 def one_done_of_two(truth: list[dict[str, Any]], operations: Sequence[Any]) -> dict[str, str]:
-    """Voids of one transaction (a whole refund before settlement is one), or captures of it for one
-    amount, of which the processor did one and our rows name another: by the reference of the one
-    done, that of the one named.
+    """Find voids of one transaction, or captures of it for one amount, where the processor did one
+    and our rows name another. Return the reference of the one named by that of the one done.
 
-    The details of a transaction do not say which request voided or captured it. So where one that
-    was called absent came late, and another of the same effect was open, an inquiry cannot tell the
-    two apart. It is one effect on either side all the same: a second one done there, or a second
-    one approved here, makes no such pair.
+    A full refund before settlement counts as a void. A transaction's details do not say which
+    request voided or captured it. If one request was called absent and came late while another with
+    the same effect was open, an inquiry cannot tell them apart. Both sides then have one effect. If
+    a second one was done there or approved here, it is not such a pair.
     """
     done = {row["invoice_number"] for row in truth if row["response_code"] in _SUCCESS}
     voids = {row["invoice_number"] for row in truth if row["type"] == WIRE_TYPE["void"]}
@@ -161,20 +159,19 @@ def one_done_of_two(truth: list[dict[str, Any]], operations: Sequence[Any]) -> d
             by_effect.setdefault(effect, []).append(operation)
     pairs: dict[str, str] = {}
     for alike in by_effect.values():
-        there = [o for o in alike if o["reference"] in done]
-        here = [o for o in alike if o["state"] == "approved"]
-        if len(there) != 1 or len(here) != 1 or there[0]["state"] != "absent":
+        at_processor = [o for o in alike if o["reference"] in done]
+        in_rows = [o for o in alike if o["state"] == "approved"]
+        if len(at_processor) != 1 or len(in_rows) != 1 or at_processor[0]["state"] != "absent":
             continue
-        if here[0]["reference"] not in done and '"inquiry"' in (here[0]["evidence"] or ""):
-            pairs[there[0]["reference"]] = here[0]["reference"]
+        if in_rows[0]["reference"] not in done and '"inquiry"' in (in_rows[0]["evidence"] or ""):
+            pairs[at_processor[0]["reference"]] = in_rows[0]["reference"]
     return pairs
 
 
 def _check_truth(
     truth: list[dict[str, Any]], references: dict[str, Any], late: set[Any], *, settled: bool
 ) -> list[str]:
-    """`late`: operations whose late charge came to its end; one that is not given back yet did
-    not."""
+    """`late`: operations whose late charge has ended, so not those still being given back."""
     wrong: list[str] = []
     pairs = one_done_of_two(truth, list(references.values()))
     done: dict[str, list[dict[str, Any]]] = {}
@@ -193,7 +190,7 @@ def _check_truth(
             wrong.append(f"the processor did {kind} {reference} {len(rows)} times")
             continue
         row = rows[0]
-        # Of a pair, the details do not say which request was done, nor so as what.
+        # Of a pair, the details do not say which request was done, nor its type.
         right_type = WIRE_TYPE["void" if operation["voided"] else kind]
         if row["type"] != right_type and reference not in pairs:
             wrong.append(f"{reference} is a {kind}, the processor did {row['type']}")
@@ -202,7 +199,7 @@ def _check_truth(
             wrong.append(f"{reference}: {operation['amount_minor']} asked, {minor} done")
         if taken_back and operation["state"] == "approved":
             wrong.append(f"{reference} is approved, but was taken back at once")
-        # What was held and then voided or left to expire took no money, whatever it says.
+        # A charge that was held and then voided or expired took no money, whatever its state.
         over = kind in CREATES and row["status"] in ("voided", "expired")
         over = over or operation["id"] in late or reference in pairs
         if settled and operation["state"] not in ("approved", "held") and not over:
@@ -218,14 +215,14 @@ def _check_truth(
 def _check_late(
     truth: list[dict[str, Any]], operations: list[Any], late: dict[Any, Any], events: list[Any]
 ) -> list[str]:
-    """Every late charge has its events, and what says it was given back is gone there, too."""
+    """Every late charge has its events, and one given back is gone at the processor, too."""
     wrong: list[str] = []
     by_id = {o["id"]: o for o in operations}
-    told = {(event["operation_id"], event["type"]) for event in events}
+    recorded = {(event["operation_id"], event["type"]) for event in events}
     for operation_id, row in late.items():
         operation = by_id[operation_id]
         name = f"late charge {operation['reference']}"
-        if (operation_id, "late_charge.found") not in told:
+        if (operation_id, "late_charge.found") not in recorded:
             wrong.append(f"{name} has no event")
         if row["state"] != "returned":
             continue
@@ -236,7 +233,7 @@ def _check_late(
         }
         if len(back) != 1:
             wrong.append(f"{name} was given back by {len(back)} operations")
-        if not all((o["id"], "late_charge.returned") in told for o in back.values()):
+        if not all((o["id"], "late_charge.returned") in recorded for o in back.values()):
             wrong.append(f"{name} was given back without an event")
         left = 0
         for done in truth:

@@ -1,4 +1,4 @@
-"""The programs that a test starts, each a process with its log in a file."""
+"""The programs that a test starts, each as a process that logs to a file."""
 
 import itertools
 import os
@@ -21,7 +21,7 @@ from recorded.player import Player
 ADMIN_KEY = "ep_admin_for_tests_only"
 ENCRYPTION_KEY = new_encryption_key()
 QUICK = {
-    # The resolver's schedule, fast enough for a test to watch it.
+    # The resolver's schedule, fast enough for tests.
     "unknown_first_inquiry_s": "0.2",
     "unknown_interval_s": "0.2",
     "unknown_pass_gap_s": "0.3",
@@ -47,18 +47,18 @@ _ports = itertools.cycle(random.sample(range(16_000, 32_000), 16_000))
 
 
 def free_port() -> int:
-    """A port that nobody has just now, and nobody else is given: below those that systems give to
-    clients, so no connection takes it before its server does, and each once."""
+    """Return a free port, a different one at each call. It is below the range that systems give to
+    clients, so no connection takes it before its server does."""
     for port in _ports:
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return port
-    raise AssertionError("a cycle does not end")
+    raise AssertionError("cycle() never ends")
 
 
 class Process:
-    """A child process with its log in a file."""
+    """A child process that logs to a file."""
 
     def __init__(self, arguments: list[str], env: dict[str, str], log: Path) -> None:
         self.log = log
@@ -76,17 +76,17 @@ class Process:
         return self.process.pid
 
     def said(self) -> str:
-        """Everything it wrote to its log."""
+        """Return the whole log."""
         return self.log.read_text(errors="replace")
 
     def kill(self) -> None:
-        """kill -9, and reap it."""
+        """Send SIGKILL and reap the process."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
 
     def terminate(self) -> int:
-        """SIGTERM, wait, and return its exit code."""
+        """Send SIGTERM, wait, and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -97,13 +97,13 @@ class Process:
 
 
 class Control:
-    """The simulator's control surface, from the event loop that makes this."""
+    """The simulator's control API. Create and use it in the same event loop."""
 
     def __init__(self, url: str) -> None:
         self.client = httpx.AsyncClient(base_url=f"{url}/simulator", timeout=30)
 
     async def truth(self, **filters: str) -> list[dict[str, Any]]:
-        """The truth table's rows, oldest first."""
+        """Return the truth table's rows, oldest first."""
         answer = await self.client.get("/transactions", params=filters)
         answer.raise_for_status()
         rows: list[dict[str, Any]] = answer.json()
@@ -115,11 +115,11 @@ class Control:
         return answer.json()
 
     async def fault(self, kind: str, login: str, **fields: Any) -> None:
-        """The next call of this account that it is for meets a fault."""
+        """Make the account's next matching call meet a fault."""
         await self.post("/faults", **{"kind": kind, "login": login, "count": 1, **fields})
 
     async def slow(self, login: str, *, ms: int) -> None:
-        """Every call of this account takes so long."""
+        """Delay every call of this account by `ms`."""
         await self.post("/faults", kind="latency", distribution="constant", ms=ms, login=login)
 
     async def clear_faults(self) -> None:
@@ -127,7 +127,7 @@ class Control:
 
 
 class Simulator(Process, Control):
-    """The other side of the wire, and its truth."""
+    """A simulator process and its control API."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.port = port or free_port()
@@ -161,7 +161,7 @@ class Simulator(Process, Control):
 
 @asynccontextmanager
 async def simulating(folder: Path) -> AsyncIterator[Simulator]:
-    """A simulator with its files in this folder. It ends with the block."""
+    """Run a simulator with its files in `folder`, for the length of the block."""
     running = Simulator(folder)
     try:
         yield await running.ready()

@@ -1,4 +1,4 @@
-"""A shop: what it pays with, what it asks of a gateway, and what it waits for."""
+"""A shop: its cards, its requests to a gateway, and waiting for a payment's status."""
 
 import json
 import uuid
@@ -14,11 +14,11 @@ from recorded.player import Player
 VISA = "4111111111111111"
 MASTERCARD = "5424000000000015"
 AMEX = "370000000000002"
-CVC = "907"  # not one of the simulator's triggers
+CVC = "907"  # triggers no special reply of the simulator
 
 
 def card(number: str = VISA, **over: Any) -> dict[str, Any]:
-    """A card payment method, as the API takes it."""
+    """Return a card payment method in the API's form."""
     details = {"number": number, "exp_month": 12, "exp_year": 2035, "cvc": CVC, **over}
     return {"type": "card", "card": details}
 
@@ -38,11 +38,11 @@ class Shop:
         )
 
     def at(self, url: str) -> "Shop":
-        """The same shop, talking to another gateway process."""
+        """Return the same shop as a client of another gateway process."""
         return Shop(self.merchant_id, self.secret, self.login, url)
 
     async def post(self, path: str, body: Any = None, *, key: str | None = None) -> httpx.Response:
-        """A money POST. A fresh Idempotency-Key unless one is given."""
+        """Send a money POST, with a new Idempotency-Key unless one is given."""
         headers = {"idempotency-key": key or str(uuid.uuid4())}
         return await self.client.post(path, json=body or {}, headers=headers)
 
@@ -54,7 +54,7 @@ class Shop:
         return await self.post("/payments", body, key=key)
 
     async def paid(self, amount: int = 2500, **over: Any) -> dict[str, Any]:
-        """A payment that must succeed."""
+        """Make a payment that must succeed."""
         answer = await self.pay(amount, **over)
         assert answer.status_code == 201, answer.text
         payment: dict[str, Any] = answer.json()
@@ -97,7 +97,7 @@ class Shop:
         return found
 
     async def all(self, path: str) -> list[dict[str, Any]]:
-        """Every row of a list, page by page."""
+        """Return every row of a list, page by page."""
         rows: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:
@@ -114,12 +114,12 @@ class Shop:
     ) -> dict[str, Any]:
         """Wait until a payment has one of these statuses."""
 
-        async def there() -> dict[str, Any] | None:
+        async def has_status() -> dict[str, Any] | None:
             found = await self.payment(payment_id)
             return found if found["status"] in statuses else None
 
         found: dict[str, Any] = await until(
-            there, within_s=within_s, what=f"{payment_id} becomes {' or '.join(statuses)}"
+            has_status, within_s=within_s, what=f"{payment_id} becomes {' or '.join(statuses)}"
         )
         return found
 
@@ -129,7 +129,7 @@ def _amount(amount: int | None) -> dict[str, int]:
 
 
 def payment_uuid(shown: str) -> uuid.UUID:
-    """The uuid inside `pay_…`."""
+    """Return the UUID in a `pay_…` id."""
     found = ids.parse(ids.PAYMENT, shown)
     assert found is not None
     return found
@@ -138,7 +138,7 @@ def payment_uuid(shown: str) -> uuid.UUID:
 async def mint_token(
     simulator: Simulator | Player, login: str, number: str = VISA
 ) -> dict[str, str]:
-    """What Accept.js would give the browser for this card, at this shop's processor account."""
+    """Return the token that Accept.js would give the browser for this card and account."""
     body = {
         "securePaymentContainerRequest": {
             "merchantAuthentication": {"name": login, "transactionKey": "simulated-key-1"},

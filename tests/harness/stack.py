@@ -1,4 +1,4 @@
-"""A database of its own, a processor, and the gateways that a test starts on them."""
+"""A database, a processor, and the gateways that a test starts on them."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -22,8 +22,7 @@ from recorded.player import Player
 
 
 class Stack:
-    """A database of its own, the simulator or a player in its place, and the gateways a test
-    starts."""
+    """A database of its own, a simulator or a player of recorded replies, and gateways."""
 
     def __init__(self, dsn: str, simulator: Simulator | Player, folder: Path) -> None:
         self.dsn = dsn
@@ -34,8 +33,8 @@ class Stack:
     async def gateway(
         self, *, port: int | None = None, dsn: str | None = None, **over: str
     ) -> Gateway:
-        """Start a gateway process on this stack's database and wait until it is ready. `dsn`: the
-        way by which it reaches the database."""
+        """Start a gateway on this stack's database and wait until it is ready. `dsn`: another way
+        to reach that database."""
         started = Gateway(self.folder, dsn or self.dsn, self.simulator, port=port, **over)
         self.processes.append(started)
         return await started.ready()
@@ -48,7 +47,7 @@ class Stack:
         raw_cards: bool = True,
         currencies: tuple[str, ...] = ("USD",),
     ) -> Shop:
-        """A new merchant whose processor login nobody else has."""
+        """Create a merchant with a processor login of its own."""
         login = f"t{uuid.uuid4().hex[:16]}"
         await self.simulator.post(
             "/accounts", login=login, transaction_key="simulated-key-1", currencies=list(currencies)
@@ -73,7 +72,7 @@ class Stack:
         return Shop(merchant.merchant_id, secret, login, gateway.url)
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
-        """Ask this stack's database."""
+        """Run a query on this stack's database."""
         connection = await asyncpg.connect(self.dsn)
         try:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
@@ -83,7 +82,7 @@ class Stack:
 
     @property
     def only_gateway(self) -> Gateway:
-        """The gateway that this stack was started with."""
+        """Return the gateway that this stack was started with."""
         (gateway, *_) = self.processes
         assert isinstance(gateway, Gateway)
         return gateway
@@ -92,7 +91,7 @@ class Stack:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill whatever this stack started and is still running."""
+        """Kill all processes that this stack started."""
         for process in self.processes:
             process.kill()
 
@@ -101,8 +100,8 @@ class Stack:
 async def stack_over(
     cluster: Cluster, template: str, processor: Simulator | Player, folder: Path, **settings: str
 ) -> AsyncIterator[Stack]:
-    """A stack on a database of its own, with a gateway where its settings are given. What it
-    started ends with the block."""
+    """Yield a stack on a new database, with a gateway if settings are given. Its processes end with
+    the block."""
     dsn = await new_database(cluster.dsn, template)
     with Stack(dsn, processor, folder) as stack:
         if settings:
@@ -111,7 +110,7 @@ async def stack_over(
 
 
 def own_stack(scope: Any = "module", **settings: str) -> Any:
-    """A fixture: a stack over the simulator, of the test file's own, with one gateway."""
+    """Return a fixture: a stack of the test file's own over the simulator, with one gateway."""
 
     @pytest.fixture(scope=scope)
     async def stack(
@@ -129,7 +128,7 @@ def own_stack(scope: Any = "module", **settings: str) -> Any:
 
 
 async def new_database(server_dsn: str, template: str | None) -> str:
-    """A database of its own on the server: a copy of the template, or empty. Returns its DSN."""
+    """Create a database on the server, as a copy of the template or empty. Return its DSN."""
     name = f"t_{uuid.uuid4().hex[:16]}"
     connection = await asyncpg.connect(server_dsn)
     try:
@@ -141,13 +140,13 @@ async def new_database(server_dsn: str, template: str | None) -> str:
 
 
 def with_database(dsn: str, name: str) -> str:
-    """The DSN with another database's name."""
+    """Return the DSN with the name of another database."""
     parts = urlsplit(dsn)
     return urlunsplit(parts._replace(path=f"/{name}"))
 
 
 async def migrated(dsn: str) -> None:
-    """The whole schema with this year's months."""
+    """Create the whole schema with its monthly partitions."""
     await migrate.migrate(dsn)
     connection = await asyncpg.connect(dsn)
     try:

@@ -1,4 +1,4 @@
-"""Waiting for a condition, never for a time."""
+"""Wait for conditions, never for a time."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Any
 async def until(
     condition: Callable[[], Awaitable[Any]], *, within_s: float = 20, what: str = ""
 ) -> Any:
-    """Wait until the condition gives something true, and return it."""
+    """Wait until the condition returns a true value, and return that."""
     ends = time.monotonic() + within_s
     while True:
         value = await condition()
