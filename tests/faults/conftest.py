@@ -1,4 +1,4 @@
-"""A stack whose time is driven."""
+"""Fixtures for a stack whose time is driven."""
 
 from collections.abc import AsyncIterator
 
@@ -14,7 +14,7 @@ from harness import Stack, simulating, stack_over
 async def driven_stack(
     cluster: Cluster, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
-    """A stack with a simulator of its own, whose clock may be moved."""
+    """Yield a stack with a simulator of its own, whose clock may be moved."""
     folder = tmp_path_factory.mktemp("absence")
     async with simulating(folder) as simulator:
         await simulator.post("/settings", auto_settle=False)
@@ -29,7 +29,7 @@ def driven_time(driven_stack: Stack) -> DrivenTime:
 
 @pytest.fixture
 async def case(driven_stack: Stack, driven_time: DrivenTime) -> AsyncIterator[DrivenShop]:
-    """A merchant of this test's own. Its faults end with it."""
+    """Create a merchant for this test; afterwards clear its faults."""
     shop = await driven_stack.shop(driven_stack.only_gateway)
     yield DrivenShop(driven_stack, driven_time, shop)
     await driven_stack.simulator.clear_faults()

@@ -1,4 +1,4 @@
-"""A shop on a stack whose time is driven: what it loses, and what becomes of it."""
+"""A shop on a stack whose time is driven, and its payments with lost replies."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from faults.driven_time import DrivenTime
 from harness import WIRE_TYPE, Shop, Stack, audit
 
 LATE: dict[str, Any] = {"delay_ms": 3_000_000, "by_clock": True}
-"""Long after its absence is believed, and before the second look of the watch."""
+"""Comes long after absence is believed and before the watch looks a second time."""
 HOURS = {"step_s": 300, "at_most_s": 3 * 3600}
 
 
@@ -16,23 +16,23 @@ class DrivenShop:
         self.time = time
         self.shop = shop
 
-    async def meets(self, fault: str, kind: str = "sale", **more: Any) -> None:
-        """The next such call of this shop meets the fault."""
+    async def inject(self, fault: str, kind: str = "sale", **more: Any) -> None:
+        """Make the shop's next call of this kind meet the fault."""
         kind = WIRE_TYPE[kind]
         await self.world.simulator.fault(fault, self.shop.login, transaction_type=kind, **more)
 
     async def lost(self, fault: str, **more: Any) -> str:
-        """The id of a sale of 25.00 that met a fault."""
-        await self.meets(fault, **more)
+        """Make a sale of 25.00 that meets the fault; return its id."""
+        await self.inject(fault, **more)
         answer = await self.shop.pay(2500)
         assert answer.status_code == 202, answer.text
         payment_id: str = answer.json()["id"]
         return payment_id
 
     async def lost_capture(self, fault: str, **more: Any) -> dict[str, Any]:
-        """An authorization of which a capture of 20.00 met a fault, and was called absent."""
+        """Return an authorization whose capture of 20.00 met a fault and was called absent."""
         held = await self.shop.paid(2500, capture="manual")
-        await self.meets(fault, "capture", **more)
+        await self.inject(fault, "capture", **more)
         assert (await self.shop.capture(held["id"], 2000)).status_code == 202
         await self.absent(held["id"], "capture")
         return held
@@ -46,14 +46,14 @@ class DrivenShop:
             rows = await self.world.fetch(sql, self.shop.merchant_id, operation["reference"])
             return bool(rows[0]["state"] == "absent")
 
-        await self.time.until(absent, step_s=400, at_most_s=4000, what="it is called absent")
+        await self.time.until(absent, step_s=400, at_most_s=4000, what=f"{kind} called absent")
         return operation
 
-    async def late_by_now(self) -> None:
-        """What is LATE has come, and the watch has looked for it in vain once."""
-        await self.time.passes(700)
+    async def pass_late_delay(self) -> None:
+        """Drive time until a LATE charge has come and the watch has looked once in vain."""
+        await self.time.advance(700)
         await self.time.settles()
-        await self.time.passes(1400)
+        await self.time.advance(1400)
 
     async def status(self, payment_id: str) -> str:
         found: str = (await self.shop.payment(payment_id))["status"]
@@ -62,10 +62,10 @@ class DrivenShop:
     async def becomes(self, payment_id: str, status: str, **limits: float) -> None:
         """Drive time until the payment has this status."""
 
-        async def there() -> bool:
+        async def has_status() -> bool:
             return await self.status(payment_id) == status
 
-        await self.time.until(there, **{**HOURS, **limits})
+        await self.time.until(has_status, **{**HOURS, **limits})
 
     async def operation(self, payment_id: str, kind: str) -> dict[str, Any]:
         rows = await self.shop.all(f"/payments/{payment_id}/operations")
@@ -90,7 +90,7 @@ class DrivenShop:
         return found
 
     async def net_charged(self) -> int:
-        """How many transactions of the shop hold or took money, by the processor's truth."""
+        """Return how many transactions of the shop hold or took money at the processor."""
         rows = await self.world.simulator.truth(login=self.shop.login)
         charges = (WIRE_TYPE["sale"], WIRE_TYPE["authorize"])
         given_up = ("voided", "expired", "declined")
@@ -101,7 +101,7 @@ class DrivenShop:
         return await self.net_charged() == 1
 
     async def captured_there(self) -> bool:
-        """Does the processor say that the authorization was captured?"""
+        """Return whether the processor says that the authorization was captured."""
         rows = await self.world.simulator.truth(login=self.shop.login)
         return any(row["status"] == "capturedPendingSettlement" for row in rows)
 

@@ -1,7 +1,7 @@
-"""Time that a test moves by itself: the database's clock and the simulator's, together.
+"""Time that a test moves by itself: the clocks of the database and the simulator, together.
 
-The gateway counts ages and due times by `db_now()`, so hours of watching pass in as long as its
-resolver takes to notice.
+The gateway counts ages and due times by `db_now()`, so hours pass as fast as its resolver notices
+them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ import asyncpg
 from harness import Simulator, Stack, until
 
 FAST = {
-    # The real schedule, by the database's clock, looked at twenty times a second.
+    # The production schedule by the database's clock, checked twenty times a second.
     "resolver_poll_s": "0.05",
     "processor_deadline_s": "0.5",
     "drain_s": "0.1",
@@ -20,15 +20,15 @@ FAST = {
 
 
 class DrivenTime:
-    """The two clocks of one stack, which has a simulator of its own."""
+    """The two clocks of a stack that has its own simulator."""
 
     def __init__(self, stack: Stack) -> None:
         assert isinstance(stack.simulator, Simulator)
         self._stack = stack
         self._shifted_s = 0.0
 
-    async def passes(self, seconds: float) -> None:
-        """So much time passes at once."""
+    async def advance(self, seconds: float) -> None:
+        """Move both clocks ahead at once."""
         self._shifted_s += seconds
         connection = await asyncpg.connect(self._stack.dsn)
         try:
@@ -48,9 +48,9 @@ class DrivenTime:
         at_most_s: float,
         what: str = "",
     ) -> Any:
-        """Let time pass in steps until the condition gives something true; return it.
+        """Move time in steps until the condition returns a true value; return that.
 
-        Between two steps the resolver has done all that was due.
+        Between two steps the resolver does all that is due.
         """
         passed = 0.0
         while True:
@@ -59,11 +59,11 @@ class DrivenTime:
             if value:
                 return value
             assert passed < at_most_s, f"not within {at_most_s} s of driven time: {what}"
-            await self.passes(step_s)
+            await self.advance(step_s)
             passed += step_s
 
     async def settles(self) -> None:
-        """Wait until nothing is due and nobody is at it."""
+        """Wait until nothing is due and no process works on an account."""
 
         async def quiet() -> bool:
             rows = await self._stack.fetch(

@@ -1,4 +1,4 @@
-"""Clients that do not give up: they repeat a request with its key until it is answered."""
+"""Clients that repeat each request with its key until it has a final response."""
 
 import asyncio
 import time
@@ -15,20 +15,20 @@ WAITS = frozenset({409, 503})
 PAUSE_S = 0.1
 
 
-class Storm:
-    """What the clients met on the way: statuses, and the names of lost connections."""
+class Load:
+    """Paying clients, with counts of the statuses and connection errors they met."""
 
     def __init__(self) -> None:
         self.met: Counter[str] = Counter()
         self.answered: dict[str, httpx.Response] = {}
-        """The last word on each key."""
+        """The final response to each key."""
 
     async def insist(
         self, key: str, ask: Callable[[str], Awaitable[httpx.Response]], *, within_s: float = 40
     ) -> httpx.Response:
-        """Repeat until the answer is final. A wait that is asked for must say for how long.
+        """Repeat until the response is final. A response that asks to wait must say for how long.
 
-        What is neither an outcome nor a wait is a bug, here and at once.
+        Any other status fails the test at once.
         """
         ends = time.monotonic() + within_s
         while True:
@@ -46,8 +46,8 @@ class Storm:
                 assert int(answer.headers["retry-after"]) >= 1, answer.text
             await asyncio.sleep(PAUSE_S)
 
-    async def blow(self, shop: Shop, *, clients: int, until_stopped: asyncio.Event) -> None:
-        """So many clients pay, one payment after another, until stopped."""
+    async def run(self, shop: Shop, *, clients: int, until_stopped: asyncio.Event) -> None:
+        """Let this many clients pay, one payment after another, until stopped."""
 
         async def client(number: int) -> None:
             while not until_stopped.is_set():
@@ -59,18 +59,17 @@ class Storm:
         await asyncio.gather(*(client(number) for number in range(clients)))
 
     async def reaches(self, count: int, *, within_s: float = 40) -> None:
-        """Wait until so many more requests are answered."""
+        """Wait until this many more requests are answered."""
         goal = len(self.answered) + count
 
-        async def there() -> bool:
+        async def enough() -> bool:
             return len(self.answered) >= goal
 
-        await until(there, within_s=within_s, what=f"{count} more answers, met: {self.met}")
+        await until(enough, within_s=within_s, what=f"{count} more answers, met: {self.met}")
 
 
 async def all_known(stack: Stack, shop: Shop, *, within_s: float = 15) -> None:
-    """Wait until no operation of the shop is open and nothing waits for an inquiry. What is held
-    for review is known to be."""
+    """Wait until no operation of the shop is open and nothing but a review waits for an inquiry."""
 
     async def known() -> bool:
         rows = await stack.fetch(

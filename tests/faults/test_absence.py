@@ -1,6 +1,6 @@
-"""What was called failed stays without a charge: when absence is believed, and what comes late.
+"""When absence is believed, and what happens to charges that come later.
 
-Time is driven: the database's clock and the simulator's go forward by steps.
+Time is driven: the clocks of the database and the simulator move forward in steps.
 """
 
 import asyncpg
@@ -20,11 +20,11 @@ KEY = "simulated-key-1"
 
 
 async def test_a_lagging_report_is_not_absence(case: DrivenShop) -> None:
-    """Ninety seconds behind, with newer payments that the lists do not show either."""
+    """Reports lag ninety seconds, and the lists miss newer payments, too."""
     await case.world.simulator.post("/settings", login=case.shop.login, reporting_lag_ms=90_000)
     lost = await case.lost("drop_reply")
     for _ in range(9):
-        await case.time.passes(10)
+        await case.time.advance(10)
         await case.shop.paid(100)
         await case.time.settles()
         assert await case.status(lost) in ("processing", "captured")
@@ -32,10 +32,10 @@ async def test_a_lagging_report_is_not_absence(case: DrivenShop) -> None:
     assert await case.audit() == []
 
 
-async def test_without_a_witness_absence_takes_a_quarter_of_an_hour(case: DrivenShop) -> None:
+async def test_without_a_witness_absence_takes_fifteen_minutes(case: DrivenShop) -> None:
     lost = await case.lost("reset_before")
     for _ in range(14):
-        await case.time.passes(60)
+        await case.time.advance(60)
         await case.time.settles()
         assert await case.status(lost) == "processing"
     await case.becomes(lost, "failed", step_s=60, at_most_s=600)
@@ -45,14 +45,14 @@ async def test_without_a_witness_absence_takes_a_quarter_of_an_hour(case: Driven
     assert await case.audit() == []
 
 
-async def test_a_newer_listed_charge_makes_absence_believed_within_two_minutes(
+async def test_a_newer_charge_in_the_lists_proves_absence_within_two_minutes(
     case: DrivenShop,
 ) -> None:
     lost = await case.lost("reset_before")
-    await case.time.passes(20)
+    await case.time.advance(20)
     await case.shop.paid(100)
     await case.time.settles()
-    await case.time.passes(15)  # less than half a minute between two looks
+    await case.time.advance(15)  # less than half a minute between two passes
     await case.time.settles()
     assert await case.status(lost) == "processing"
     await case.becomes(lost, "failed", step_s=15, at_most_s=90)
@@ -66,7 +66,7 @@ async def test_a_late_sale_is_given_back_and_the_payment_stays_failed(
     lost = await case.lost("late_charge", **LATE)
     sale = await case.absent(lost, "sale")
     assert await case.status(lost) == "failed"
-    await case.late_by_now()
+    await case.pass_late_delay()
     await until(case.charged, what="the charge comes")
     (broken,) = await case.audit()
     assert broken == f"{sale['reference']} is absent, but the processor did it"
@@ -86,11 +86,11 @@ async def test_a_late_sale_is_given_back_and_the_payment_stays_failed(
     assert await case.audit() == []
 
 
-async def test_a_late_authorization_is_let_go(case: DrivenShop) -> None:
-    await case.meets("late_charge", "authorize", **LATE)
+async def test_a_late_authorization_is_voided(case: DrivenShop) -> None:
+    await case.inject("late_charge", "authorize", **LATE)
     lost = (await case.shop.pay(2500, capture="manual")).json()["id"]
     await case.absent(lost, "authorize")
-    await case.late_by_now()
+    await case.pass_late_delay()
     await until(case.charged, what="the hold comes")
     assert (await case.late_charge_ends())["state"] == "returned"
     assert await case.net_charged() == 0
@@ -98,13 +98,13 @@ async def test_a_late_authorization_is_let_go(case: DrivenShop) -> None:
     assert await case.audit() == []
 
 
-async def test_whoever_wants_late_money_keeps_it(case: DrivenShop) -> None:
+async def test_a_late_charge_is_kept_if_the_merchant_wants_it(case: DrivenShop) -> None:
     connection = await asyncpg.connect(case.world.dsn)
     await admin.update_merchant(connection, case.shop.merchant_id, late_charges="keep")
     await connection.close()
     lost = await case.lost("late_charge", **LATE)
     await case.absent(lost, "sale")
-    await case.late_by_now()
+    await case.pass_late_delay()
     await until(case.charged, what="the charge comes")
     await case.becomes(lost, "captured")
     assert (await case.late_charge_ends())["state"] == "kept"
@@ -116,7 +116,7 @@ async def test_a_late_refund_corrects_the_amounts_or_waits_for_a_person(case: Dr
     fits, spent = await case.shop.paid(2500), await case.shop.paid(2500)
     await case.world.simulator.post("/settle")
     for payment in (fits, spent):
-        await case.meets("late_charge", "refund", **LATE)
+        await case.inject("late_charge", "refund", **LATE)
         answer = await case.shop.refund(payment["id"], 1000)
         assert answer.status_code == 202, answer.text
     await case.absent(fits["id"], "refund")
@@ -126,9 +126,9 @@ async def test_a_late_refund_corrects_the_amounts_or_waits_for_a_person(case: Dr
         rows = await case.world.simulator.truth(login=case.shop.login)
         return sum(row["type"] == "refundTransaction" for row in rows) == 2
 
-    await case.late_by_now()
+    await case.pass_late_delay()
     await until(came, what="the refunds come late")
-    await case.meets("reset_before", "refund")
+    await case.inject("reset_before", "refund")
     rest = await case.shop.refund(spent["id"])
     assert rest.status_code == 202, rest.text  # all 2500 are reserved by now
 
@@ -139,8 +139,8 @@ async def test_a_late_refund_corrects_the_amounts_or_waits_for_a_person(case: Dr
         )
         return [row["state"] for row in rows] if len(rows) == 2 else None
 
-    # At once: the rest may not be called absent before the watch looks.
-    await case.time.passes(2 * 3600)
+    # In one step, so that the rest is not called absent before the watch looks.
+    await case.time.advance(2 * 3600)
     ends = await case.time.until(states, step_s=300, at_most_s=3600)
     assert ends == ["corrected", "needs_person"]
     assert (await case.shop.payment(fits["id"]))["refunded_amount"] == 1000
@@ -156,7 +156,7 @@ async def test_a_late_refund_corrects_the_amounts_or_waits_for_a_person(case: Dr
 async def test_a_late_capture_corrects_the_payment(case: DrivenShop) -> None:
     held = await case.lost_capture("late_charge", **LATE)
     assert await case.status(held["id"]) == "authorized"
-    await case.late_by_now()
+    await case.pass_late_delay()
     await until(case.captured_there, what="the capture comes late")
     await case.becomes(held["id"], "captured")
     assert (await case.shop.payment(held["id"]))["captured_amount"] == 2000
@@ -165,7 +165,7 @@ async def test_a_late_capture_corrects_the_payment(case: DrivenShop) -> None:
 
 
 async def replace_account(case: DrivenShop) -> str:
-    """The merchant's payments go to another processor account from now on."""
+    """Send the merchant's payments to another processor account from now on."""
     login = f"n{case.shop.login[1:]}"
     await case.world.simulator.post("/accounts", login=login, transaction_key=KEY)
     connection = await asyncpg.connect(case.world.dsn)
@@ -183,7 +183,7 @@ async def replace_account(case: DrivenShop) -> str:
     return login
 
 
-async def test_a_lost_reply_is_asked_about_at_the_account_that_was_asked(case: DrivenShop) -> None:
+async def test_a_lost_reply_is_looked_up_at_the_account_that_was_charged(case: DrivenShop) -> None:
     lost = await case.lost("drop_reply")
     new_login = await replace_account(case)
 
@@ -208,7 +208,7 @@ async def test_a_lost_reply_is_asked_about_at_the_account_that_was_asked(case: D
 
 async def test_an_authorization_that_ran_out_is_expired(case: DrivenShop) -> None:
     held = await case.shop.paid(2500, capture="manual")
-    await case.time.passes(31 * 24 * 3600)
+    await case.time.advance(31 * 24 * 3600)
     answer = await case.shop.capture(held["id"])
     assert answer.status_code >= 400, answer.text
     await case.becomes(held["id"], "expired", step_s=3600, at_most_s=9000)

@@ -1,4 +1,4 @@
-"""The money rules stand in the database: whoever writes, the constraint by that name refuses."""
+"""The money rules are constraints in the database, so they hold for every writer."""
 
 import asyncio
 import uuid
@@ -12,7 +12,7 @@ from harness import Shop, Stack, audit, payment_uuid, until
 
 
 async def refused_by(stack: Stack, sql: str, *arguments: object) -> str | None:
-    """The name of the constraint that refuses the statement, or None. Nothing is kept."""
+    """Return the name of the constraint that refuses the statement, or None. Rolls it back."""
     connection = await asyncpg.connect(stack.dsn)
     transaction = connection.transaction()
     await transaction.start()
@@ -68,10 +68,10 @@ async def test_a_payment_refuses_amounts_that_cannot_be(
     assert await shop.payment(payment["id"]) == payment
 
 
-async def test_a_refund_within_what_was_captured_is_no_violation(
+async def test_a_refund_within_the_captured_amount_is_no_violation(
     shared_stack: Stack, shop: Shop
 ) -> None:
-    """So that the refusals above are the constraints' and not a mistake in the statement."""
+    """Proves that the refusals above come from the constraints, not from a bad statement."""
     payment = await shop.paid(2500)
     sql = "UPDATE payments SET {} WHERE merchant_id = $1 AND id = $2"
     for change in (
@@ -83,17 +83,15 @@ async def test_a_refund_within_what_was_captured_is_no_violation(
         assert await refused_by(shared_stack, sql.format(change), *arguments) is None
 
 
-async def test_every_status_edge_that_is_not_in_the_table_is_refused(
-    shared_stack: Stack, shop: Shop
-) -> None:
-    """All 81 pairs, written past the gateway: the database allows exactly the table's edges."""
+async def test_a_status_edge_outside_the_table_is_refused(shared_stack: Stack, shop: Shop) -> None:
+    """Writes all 81 pairs directly: the database allows exactly the table's edges."""
     payment_id = payment_uuid((await shop.paid(2500))["id"])
     connection = await asyncpg.connect(shared_stack.dsn)
     try:
         for start, end in product(Status, Status):
             outer = connection.transaction()
             await outer.start()
-            # Put it into its first status as only an owner of the table could.
+            # Set the first status as only the table's owner can.
             await connection.execute("SET LOCAL session_replication_role = replica")
             await connection.execute(_set_status(start), shop.merchant_id, payment_id)
             await connection.execute("SET LOCAL session_replication_role = origin")
@@ -129,7 +127,7 @@ def _set_status(status: Status) -> str:
         ("reply_body = NULL", "reply_is_whole"),
     ],
 )
-async def test_an_operation_refuses_what_cannot_be(
+async def test_an_operation_refuses_impossible_values(
     shared_stack: Stack, shop: Shop, change: str, constraint: str
 ) -> None:
     await shop.paid(2500)
@@ -157,11 +155,11 @@ async def test_a_key_stands_for_one_operation(shared_stack: Stack, shop: Shop) -
 
 
 @pytest.mark.parametrize("kind", ["capture", "refund"])
-async def test_a_payment_that_another_is_changing_is_waited_for(
+async def test_a_payment_that_another_session_is_changing_is_waited_for(
     shared_stack: Stack, shop: Shop, kind: str
 ) -> None:
-    """Begin and record each meet the row locked and, once let through, changed. Neither may lose
-    it: under some plans PostgreSQL 18 forgets a row of a partitioned table that just changed."""
+    """Begin and record each meet the row locked, and changed once unlocked. Neither may miss it: in
+    some plans PostgreSQL 18 loses a row of a partitioned table that has just changed."""
     held = await shop.paid(2500, capture="manual")
     if kind == "refund":
         await shop.capture(held["id"])
@@ -182,7 +180,7 @@ async def test_a_payment_that_another_is_changing_is_waited_for(
         )
         return transaction
 
-    async def somebody_waits() -> bool:
+    async def session_waits() -> bool:
         return bool(
             await connection.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -198,11 +196,11 @@ async def test_a_payment_that_another_is_changing_is_waited_for(
         first = await lock()
         ask = shop.capture if kind == "capture" else shop.refund
         asked = asyncio.create_task(ask(held["id"], 900))
-        await until(somebody_waits, what="begin waits for the row")
+        await until(session_waits, what="begin waits for the row")
         await first.commit()
         await until(charged)
         second = await lock()
-        await until(somebody_waits, what="record waits for the row")
+        await until(session_waits, what="record waits for the row")
         await second.commit()
         answer = await asked
     finally:

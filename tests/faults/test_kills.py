@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from persistent_clients import Storm, all_known
+from persistent_clients import Load, all_known
 
 from easypay import failpoints
 from harness import QUICK, Gateway, Shop, Stack, audit, free_port, payment_uuid, until
 
 BOUND_S = 15.0
-"""F1: within this time of a restart every outcome is known."""
+"""F1: every outcome is known within this time after a restart."""
 WIRE_TYPE = {
     "sale": "authCaptureTransaction",
     "capture": "priorAuthCaptureTransaction",
@@ -23,12 +23,12 @@ WIRE_TYPE = {
     "undo": "voidTransaction",
 }
 BUSY = QUICK | {"processor_deadline_s": "30"}
-"""A gateway that is to die leaves the other casualties alone: it sweeps none before 32 s."""
+"""A gateway that is to die sweeps nothing before 32 s, so it leaves the other requests alone."""
 
 
 @dataclass
-class Casualty:
-    """A request whose gateway died over it."""
+class KilledRequest:
+    """A request whose gateway was killed while it ran."""
 
     stack: Stack
     shop: Shop
@@ -48,7 +48,7 @@ class Casualty:
             await shop.client.aclose()
 
     async def done(self) -> int:
-        """How many times the processor did it."""
+        """Return how many times the processor did it."""
         truth = await self.stack.simulator.truth(login=self.shop.login)
         return sum(row["type"] == WIRE_TYPE[self.kind] for row in truth)
 
@@ -63,8 +63,8 @@ class Casualty:
         return dict(row)
 
 
-async def casualties(stack: Stack, failpoint_names: list[str]) -> list[Casualty]:
-    """A shop for each kind and name, with the payment it needs; its gateway is gone again."""
+async def killed_requests(stack: Stack, failpoint_names: list[str]) -> list[KilledRequest]:
+    """Return a request for each kind and failpoint, with the payment it needs; no gateway runs."""
     gateway = await stack.gateway(**BUSY)
     made = []
     for kind in ("refund", "sale", "capture", "undo"):
@@ -74,7 +74,7 @@ async def casualties(stack: Stack, failpoint_names: list[str]) -> list[Casualty]
             if kind != "sale":
                 capture = "manual" if kind == "capture" else "automatic"
                 payment_id = (await shop.paid(capture=capture))["id"]
-            made.append(Casualty(stack, shop, kind, name, f"{kind}-{name}", payment_id))
+            made.append(KilledRequest(stack, shop, kind, name, f"{kind}-{name}", payment_id))
         if kind == "refund":
             await stack.simulator.post("/settle")
     gateway.kill()
@@ -82,100 +82,100 @@ async def casualties(stack: Stack, failpoint_names: list[str]) -> list[Casualty]
 
 
 async def test_killed_at_any_point_a_request_happens_once_and_is_answered(stack: Stack) -> None:
-    fallen = await casualties(stack, sorted(failpoints.NAMES))
+    requests = await killed_requests(stack, sorted(failpoints.NAMES))
 
-    async def falls(casualty: Casualty) -> None:
-        gateway = await stack.gateway(failpoint=casualty.failpoint, **BUSY)
+    async def die(request: KilledRequest) -> None:
+        gateway = await stack.gateway(failpoint=request.failpoint, **BUSY)
         with pytest.raises(httpx.TransportError):
-            await casualty.ask(gateway)
-        assert gateway.process.wait(timeout=10) == -signal.SIGKILL, casualty
+            await request.ask(gateway)
+        assert gateway.process.wait(timeout=10) == -signal.SIGKILL, request
 
-    for name in sorted(failpoints.NAMES):  # four at a time: starting costs more than falling
-        await asyncio.gather(*(falls(each) for each in fallen if each.failpoint == name))
+    for name in sorted(failpoints.NAMES):  # four at a time, because starting is slow
+        await asyncio.gather(*(die(each) for each in requests if each.failpoint == name))
 
     gateway = await stack.gateway(**QUICK)
     restarted = time.monotonic()
 
-    async def recovers(casualty: Casualty) -> None:
-        first = await casualty.ask(gateway)
-        if casualty.failpoint == "after_record":
-            assert first.status_code == 201, casualty
+    async def recover(request: KilledRequest) -> None:
+        first = await request.ask(gateway)
+        if request.failpoint == "after_record":
+            assert first.status_code == 201, request
             assert first.headers["idempotency-replayed"] == "true"
         elif first.status_code == 409 and first.json()["code"] != "not_executed":
             assert first.json()["code"] == "request_in_progress"
             assert int(first.headers["retry-after"]) >= 1
 
         async def answered() -> httpx.Response | None:
-            answer = await casualty.ask(gateway)
+            answer = await request.ask(gateway)
             return None if "request_in_progress" in answer.text else answer
 
-        answer = await until(answered, within_s=BOUND_S, what=str(casualty))
+        answer = await until(answered, within_s=BOUND_S, what=str(request))
         assert time.monotonic() - restarted < BOUND_S
-        done = await casualty.done()
-        operation = await casualty.operation()
-        if casualty.failpoint in ("after_begin", "before_send"):
-            assert done == 0, casualty
-        elif casualty.failpoint != "mid_send":  # it may have been read, or not
-            assert done == 1, casualty
-        assert operation["state"] == ("approved" if done else "absent"), casualty
+        done = await request.done()
+        operation = await request.operation()
+        if request.failpoint in ("after_begin", "before_send"):
+            assert done == 0, request
+        elif request.failpoint != "mid_send":  # the processor may have read it
+            assert done == 1, request
+        assert operation["state"] == ("approved" if done else "absent"), request
         assert operation["attempt"] == 1
-        if casualty.kind == "capture" and not done:
+        if request.kind == "capture" and not done:
             assert (answer.status_code, answer.json()["code"]) == (409, "not_executed")
         else:
             assert answer.status_code == 201, answer.text
-            wanted = "captured" if casualty.kind in ("sale", "capture") else "succeeded"
+            wanted = "captured" if request.kind in ("sale", "capture") else "succeeded"
             wanted = wanted if done else "failed"
-            assert answer.json()["status"] == wanted, casualty
-        again = await casualty.ask(gateway)
+            assert answer.json()["status"] == wanted, request
+        again = await request.ask(gateway)
         assert again.content == answer.content
-        assert await casualty.done() == done
+        assert await request.done() == done
 
-    await asyncio.gather(*map(recovers, fallen))
-    for casualty in fallen:
-        await all_known(stack, casualty.shop)
-        assert await audit(stack, casualty.shop) == []
+    await asyncio.gather(*map(recover, requests))
+    for request in requests:
+        await all_known(stack, request.shop)
+        assert await audit(stack, request.shop) == []
 
 
-async def test_killed_between_the_processors_commit_and_its_reply(stack: Stack) -> None:
-    fallen = await casualties(stack, ["while it waits"])
-    for casualty in fallen:
+async def test_a_kill_before_the_processor_s_reply_loses_nothing(stack: Stack) -> None:
+    requests = await killed_requests(stack, ["while it waits"])
+    for request in requests:
         await stack.simulator.post(
             "/faults",
             kind="late_reply",
             delay_ms=20_000,
             count=1,
-            login=casualty.shop.login,
-            transaction_type=WIRE_TYPE[casualty.kind],
+            login=request.shop.login,
+            transaction_type=WIRE_TYPE[request.kind],
         )
     doomed = await stack.gateway(**BUSY)
-    waiting = [asyncio.create_task(casualty.ask(doomed)) for casualty in fallen]
+    waiting = [asyncio.create_task(request.ask(doomed)) for request in requests]
 
     async def committed() -> bool:
-        return all([await casualty.done() for casualty in fallen])
+        return all([await request.done() for request in requests])
 
-    await until(committed, what="the processor has done all of it")
+    await until(committed, what="the processor has done all of them")
     doomed.kill()
     lost = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(each, httpx.TransportError) for each in lost), lost
 
     gateway = await stack.gateway(**QUICK)
-    for casualty in fallen:
-        await all_known(stack, casualty.shop, within_s=BOUND_S)
-        answer = await casualty.ask(gateway)
+    for request in requests:
+        await all_known(stack, request.shop, within_s=BOUND_S)
+        answer = await request.ask(gateway)
         assert answer.status_code == 201, answer.text
         assert answer.headers["idempotency-replayed"] == "true"
-        operation = await casualty.operation()
+        operation = await request.operation()
         assert operation["state"] == "approved"
         assert '"source": "inquiry"' in operation["evidence"]
-        assert await casualty.done() == 1
-        assert await audit(stack, casualty.shop) == []
+        assert await request.done() == 1
+        assert await audit(stack, request.shop) == []
 
 
-async def test_a_process_that_comes_back_from_the_dead_overrules_nobody(stack: Stack) -> None:
-    """One stands still while it waits for its reply, and wakes when another has ended its work.
+async def test_a_suspended_process_that_resumes_overrules_no_outcome(stack: Stack) -> None:
+    """A process is stopped while it waits for a reply, and resumes after another ended its work.
 
-    Where the other believed the call absent, and the processor then did it, the shop was told that
-    the payment failed: it stays failed, and the money goes back.
+    If the other called the call absent and the processor then did it, the shop was told that the
+    payment failed: it stays failed, and the money is given back.
     """
     zombie = await stack.gateway(**BUSY)
     found, absent = await stack.shop(zombie), await stack.shop(zombie)
@@ -203,7 +203,7 @@ async def test_a_process_that_comes_back_from_the_dead_overrules_nobody(stack: S
         given_up = await absent.at(gateway.url).pay(key="absent")
         assert (adopted.status_code, adopted.json()["status"]) == (201, "captured")
         assert (given_up.status_code, given_up.json()["status"]) == (201, "failed")
-        assert not await charged(absent), "believed absent, as it was"
+        assert not await charged(absent), "not charged yet, so rightly called absent"
         await until(lambda: charged(absent))
     finally:
         os.kill(zombie.pid, signal.SIGCONT)
@@ -228,39 +228,37 @@ async def test_a_process_that_comes_back_from_the_dead_overrules_nobody(stack: S
     assert await audit(stack, found) == []
 
 
-async def test_killed_again_and_again_under_load_no_payment_is_lost_or_doubled(
-    stack: Stack,
-) -> None:
+async def test_repeated_kills_under_load_lose_and_double_no_payment(stack: Stack) -> None:
     port = free_port()
     gateway = await stack.gateway(port=port, **QUICK)
     shop = await stack.shop(gateway)
     await stack.simulator.post(
         "/faults", kind="latency", distribution="uniform", ms=30, login=shop.login
     )
-    storm, calm = Storm(), asyncio.Event()
-    blowing = asyncio.create_task(storm.blow(shop, clients=32, until_stopped=calm))
+    load, stopped = Load(), asyncio.Event()
+    running = asyncio.create_task(load.run(shop, clients=32, until_stopped=stopped))
     for _ in range(3):
-        await storm.reaches(100)
+        await load.reaches(100)
         gateway.kill()
         gateway = await stack.gateway(port=port, **QUICK)
-    await storm.reaches(100)
-    calm.set()
-    await blowing
+    await load.reaches(100)
+    stopped.set()
+    await running
 
-    lost = sum(count for met, count in storm.met.items() if not met.isdigit())
-    assert lost >= 3, storm.met
+    lost = sum(count for met, count in load.met.items() if not met.isdigit())
+    assert lost >= 3, load.met
     await all_known(stack, shop, within_s=BOUND_S)
     assert await audit(stack, shop) == []
-    # Every key, whatever it lived through, has one payment; and what was said of it is so.
+    # Every key has one payment, whose status agrees with the response.
     rows = await stack.fetch(
         "SELECT k.key, p.id, p.status FROM idempotency_keys k JOIN payments p"
         "    ON p.merchant_id = k.merchant_id AND p.id = k.payment_id"
         " WHERE k.merchant_id = $1",
         shop.merchant_id,
     )
-    assert {row["key"] for row in rows} == set(storm.answered)
+    assert {row["key"] for row in rows} == set(load.answered)
     status = {row["id"]: row["status"] for row in rows}
-    for answer in storm.answered.values():
+    for answer in load.answered.values():
         body = answer.json()
         now = status[payment_uuid(body["id"])]
         assert now == body["status"] or body["status"] == "processing", body

@@ -1,7 +1,7 @@
-"""After a day of everything that can happen, no card number and no card code is anywhere.
+"""No card number or card code is stored anywhere, after a day of everything that can happen.
 
-The numbers go in where they belong and everywhere they do not. Then every table, every file of
-the database, every log, the simulator's state and every answer is searched.
+Numbers are sent in every field, right or wrong. Then every table, every file of the database,
+every log, the simulator's state and every response is searched.
 """
 
 import asyncio
@@ -40,13 +40,13 @@ from harness import (
 CODES = {VISA: "913", MASTERCARD: "913", AMEX: "9137", "6011000000000012": "913"}
 NUMBERS = (*CODES, "4007000000027", "38000000000006")
 CODE = re.compile(rb'"(913|9137)"')
-"""A card code as a JSON value; as bare digits it would be found in any clock's milliseconds."""
+"""A card code as a JSON value. Bare digits would also match the milliseconds of a timestamp."""
 CODE_NAME = re.compile(r"cvc|cvv|card_?code|security_?code|pin", re.IGNORECASE)
 ALLOWED_NAMES = {"cvv_result", "cvv_word", "cvvresult", "cvvresultcode", "cardcoderesponse"}
 
 
 def spelled(number: str) -> list[str]:
-    """A number as people write it, alone and beside other digits."""
+    """Return the number as people write it, alone and beside other digits."""
     groups = [number[at : at + 4] for at in range(0, len(number), 4)]
     return [number, " ".join(groups), "-".join(groups), f"{number} 12/35", f"7 {number} 913"]
 
@@ -56,7 +56,7 @@ NEEDLES = [text.encode() for number in NUMBERS for text in spelled(number)[:3]]
 
 @dataclass
 class Day:
-    """What ran, and every answer that anybody was given."""
+    """What ran, and every response to anybody."""
 
     cluster: Cluster
     stack: Stack
@@ -66,23 +66,23 @@ class Day:
 
 
 @pytest.fixture(scope="module")
-def talkative(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A PostgreSQL that logs every statement: the worst that an operator could set."""
+def verbose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Run a PostgreSQL that logs every statement: an operator's worst setting."""
     settings = {"log_statement": "all", "log_min_duration_statement": "0"}
-    with embedded.running(tmp_path_factory.mktemp("talkative"), settings=settings) as cluster:
+    with embedded.running(tmp_path_factory.mktemp("verbose"), settings=settings) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
-async def day(talkative: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Day]:
-    """The whole run, once; the tests below search what it left behind."""
+async def day(verbose: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Day]:
+    """Run the whole day once; the tests below search what it left behind."""
     folder = tmp_path_factory.mktemp("day")
     simulator = await Simulator(folder).ready()
-    await migrated(talkative.dsn)
+    await migrated(verbose.dsn)
     try:
-        with Stack(talkative.dsn, simulator, folder) as stack:
+        with Stack(verbose.dsn, simulator, folder) as stack:
             gateway = await stack.gateway(**QUICK, log_level="DEBUG")
-            day = Day(talkative, stack, await stack.shop(gateway), folder)
+            day = Day(verbose, stack, await stack.shop(gateway), folder)
 
             async def keep(response: httpx.Response) -> None:
                 body = await response.aread()
@@ -107,7 +107,7 @@ async def day(talkative: Cluster, tmp_path_factory: pytest.TempPathFactory) -> A
 
 
 async def _good(day: Day) -> None:
-    """Every outcome a card can have."""
+    """Make every outcome that a card can have."""
     shop, simulator = day.shop, day.stack.simulator
     for number, code in CODES.items():
         await shop.paid(payment_method=card(number, cvc=code))
@@ -123,7 +123,7 @@ async def _good(day: Day) -> None:
 
 
 async def _faulty(day: Day) -> None:
-    """Every way in which an answer can fail to come."""
+    """Make a response fail in every way."""
     for kind, number in zip(
         ("drop_reply", "error_after", "truncate", "garbage", "reset_before", "busy", "late_reply"),
         NUMBERS * 2,
@@ -136,12 +136,12 @@ async def _faulty(day: Day) -> None:
         method = card(number, cvc=CODES.get(number, "913"))
         answer = await day.shop.pay(payment_method=method)
         assert answer.status_code == 202, (kind, answer.text)
-    for number in NUMBERS:  # a bug on the processor's side that repeats what it was sent
+    for number in NUMBERS:  # a processor bug that repeats the request
         await day.shop.pay(1, payment_method=card(number, cvc=CODES.get(number, "913")))
 
 
 async def _bad(day: Day) -> None:
-    """Card numbers in every place where none belongs: refused, and forgotten."""
+    """Send card numbers in every wrong place: refused, and not stored."""
     shop = day.shop
     bodies: list[dict[str, Any]] = []
     for text in (spelling for number in NUMBERS for spelling in spelled(number)):
@@ -212,7 +212,7 @@ _JSON = {"content-type": "application/json"}
 
 
 async def _killed(day: Day) -> None:
-    """A process that dies with a card in its memory."""
+    """Kill a process that has a card in its memory."""
     gateway = await day.stack.gateway(**QUICK, failpoint="after_reply")
     with pytest.raises(httpx.TransportError):
         await day.shop.at(gateway.url).pay(payment_method=card(AMEX, cvc="9137"))
@@ -220,12 +220,12 @@ async def _killed(day: Day) -> None:
 
 
 def found_in(data: bytes) -> list[str]:
-    """Which numbers stand in the bytes, by their last four digits: they are not printed here."""
+    """Return which numbers are in the bytes: only their last four digits, since this is printed."""
     return [f"…{needle[-4:].decode()}" for needle in NEEDLES if needle in data]
 
 
 def json_strings(value: Any) -> Iterator[tuple[str, str]]:
-    """Every (key, string) of a JSON value; a list's items have their list's key."""
+    """Yield every (key, string) of a JSON value; a list's items have the list's key."""
     pairs = value.items() if isinstance(value, dict) else (("", item) for item in value)
     for key, item in pairs:
         if isinstance(item, dict | list):
@@ -239,14 +239,14 @@ def assert_clean_json(where: str, value: Any) -> None:
     if not isinstance(value, dict | list):
         return
     for key, text in json_strings(value):
-        in_a_word = key == "cvv" and text in ("", *CvvMatch)  # the check, not the code
+        in_a_word = key == "cvv" and text in ("", *CvvMatch)  # the result, not the code
         named = CODE_NAME.search(key) and key.lower() not in ALLOWED_NAMES and not in_a_word
         assert not named, f"{where} has a member {key}"
         assert not contains_card_number(text), f"{where}: {key}"
         assert text not in CODES.values(), f"{where}: a card code in {key}"
 
 
-async def test_no_answer_repeats_a_card(day: Day) -> None:
+async def test_no_response_repeats_a_card(day: Day) -> None:
     assert len(day.bodies) > 500
     for url, data in day.bodies:
         assert found_in(data) == [], url[-40:]
@@ -262,7 +262,7 @@ async def test_no_table_holds_a_card(day: Day) -> None:
             "SELECT c.table_name, c.column_name, c.data_type FROM information_schema.columns c"
             "  JOIN information_schema.tables t USING (table_schema, table_name)"
             " WHERE t.table_schema = 'public' AND t.table_type = 'BASE TABLE'"
-            "   AND c.data_type <> 'xid8'"  # a transaction's number, which may be 913 by chance
+            "   AND c.data_type <> 'xid8'"  # a transaction number can be 913 by chance
         )
         assert len({column["table_name"] for column in columns}) >= 10
         seen = 0
@@ -270,24 +270,24 @@ async def test_no_table_holds_a_card(day: Day) -> None:
             assert not CODE_NAME.search(column) or column in ALLOWED_NAMES, (table, column)
             as_text = f"encode({column}, 'escape')" if kind == "bytea" else f"{column}::text"
             rows = await connection.fetch(
-                f"SELECT {as_text} AS said FROM {table} WHERE {column} IS NOT NULL"
+                f"SELECT {as_text} AS content FROM {table} WHERE {column} IS NOT NULL"
             )
             for row in rows:
                 seen += 1
-                said = row["said"]
-                assert found_in(said.encode()) == [], (table, column)
-                assert said not in CODES.values(), (table, column)
+                content = row["content"]
+                assert found_in(content.encode()) == [], (table, column)
+                assert content not in CODES.values(), (table, column)
                 if kind in ("text", "jsonb", "ARRAY"):
-                    assert not contains_card_number(said), (table, column)
+                    assert not contains_card_number(content), (table, column)
                 if kind == "jsonb":
-                    assert_clean_json(f"{table}.{column}", json.loads(said))
+                    assert_clean_json(f"{table}.{column}", json.loads(content))
         assert seen > 1000
     finally:
         await connection.close()
 
 
 async def test_no_file_of_the_database_holds_a_card(day: Day) -> None:
-    """Heap, indexes, write-ahead log and the server's own log, as bytes."""
+    """Searches heap, indexes, write-ahead log and the server log as bytes."""
     connection = await asyncpg.connect(day.stack.dsn)
     await connection.execute("CHECKPOINT")
     (marker,) = await connection.fetchrow("SELECT reference FROM operations LIMIT 1")
@@ -299,7 +299,7 @@ async def test_no_file_of_the_database_holds_a_card(day: Day) -> None:
             with_marker += marker.encode() in data
             assert found_in(data) == [], path.name
             assert not CODE.search(data), path.name
-    assert with_marker >= 2, "the search does find what is there: in the heap and in the log"
+    assert with_marker >= 2, "the search finds the marker in the heap and in the log"
 
 
 async def test_no_log_and_no_state_file_holds_a_card(day: Day) -> None:
@@ -315,7 +315,7 @@ async def test_no_log_and_no_state_file_holds_a_card(day: Day) -> None:
                 assert_clean_json(path.name, json.loads(line))
 
 
-def test_a_random_uuid_is_no_card_number() -> None:
+def test_a_random_uuid_is_not_taken_for_a_card_number() -> None:
     """One in 2,000 would look like one; merchants use them as keys and references."""
     assert not any(contains_card_number(str(uuid.uuid4())) for _ in range(20_000))
     assert not any(contains_card_number(uuid.uuid4().hex) for _ in range(20_000))
@@ -324,8 +324,8 @@ def test_a_random_uuid_is_no_card_number() -> None:
 @pytest.mark.parametrize(
     "number", ["4111111111111111\n", "\u0664" + "\u0661" * 15, "４" + "1" * 15]
 )
-async def test_only_plain_digits_are_a_card_number(shop: Shop, number: str) -> None:
-    """Other scripts' digits, and a line's end, are refused as a field, not met as a bug."""
+async def test_a_card_number_must_be_plain_digits(shop: Shop, number: str) -> None:
+    """Digits of other scripts and line ends are refused as a field error, not an error 500."""
     answer = await shop.pay(payment_method=card(number))
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
     assert contains_card_number(f"in a text: {number}")

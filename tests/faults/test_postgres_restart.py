@@ -1,4 +1,4 @@
-"""PostgreSQL goes away under load: what was acknowledged is there, and nothing happens twice."""
+"""PostgreSQL restarts under load: acknowledged payments are kept, and nothing happens twice."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from persistent_clients import ENDS, WAITS, Storm, all_known
+from persistent_clients import ENDS, WAITS, Load, all_known
 
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
@@ -34,7 +34,7 @@ OUR_SESSIONS = (
 
 @pytest.fixture(scope="module")
 def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A PostgreSQL that only these tests use, so that they may stop it. fsync is on."""
+    """Run a PostgreSQL for these tests only, so that they may stop it. fsync is on."""
     with embedded.running(tmp_path_factory.mktemp("own")) as cluster:
         yield cluster
 
@@ -67,23 +67,23 @@ async def shop(stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]:
 
 
 async def unrecorded(gateway: Gateway) -> int:
-    """How many outcomes the gateway says it keeps in memory."""
+    """Return how many outcomes the gateway keeps in memory, by its metrics."""
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
         text = (await client.get(f"{gateway.url}/metrics")).text
     (line,) = (line for line in text.splitlines() if line.startswith("easypay_outcomes_unrec"))
     return int(float(line.split()[1]))
 
 
-async def assert_nothing_lost(stack: Stack, shop: Shop, storm: Storm) -> None:
-    """Every acknowledged payment is as it was acknowledged; every key has one; the books agree."""
-    assert set(storm.met) <= {str(status) for status in ENDS | WAITS}, "a connection was lost"
+async def assert_nothing_lost(stack: Stack, shop: Shop, load: Load) -> None:
+    """Each acknowledged payment is as acknowledged, each key has one, and the audit is clean."""
+    assert set(load.met) <= {str(status) for status in ENDS | WAITS}, "a connection was lost"
     await all_known(stack, shop)
-    said = {key: answer.json() for key, answer in storm.answered.items()}
-    paid = {body["id"] for body in said.values()}
-    assert len(paid) == len(said)
+    bodies = {key: answer.json() for key, answer in load.answered.items()}
+    paid = {body["id"] for body in bodies.values()}
+    assert len(paid) == len(bodies)
     listed = {payment["id"]: payment for payment in await shop.all("/payments")}
-    for key, body in said.items():
-        if storm.answered[key].status_code == 201:
+    for key, body in bodies.items():
+        if load.answered[key].status_code == 201:
             assert listed[body["id"]] == body
         else:
             assert listed[body["id"]]["status"] in ("captured", "failed")
@@ -96,40 +96,39 @@ async def assert_nothing_lost(stack: Stack, shop: Shop, storm: Storm) -> None:
 async def test_restarts_under_load_lose_nothing(
     stack: Stack, own_cluster: Cluster, shop: Shop
 ) -> None:
-    """Once with a polite shutdown, once as a crash: sessions cut, recovery from the log."""
-    storm, calm = Storm(), asyncio.Event()
-    blowing = asyncio.create_task(storm.blow(shop, clients=CLIENTS, until_stopped=calm))
+    """Once as a fast shutdown, once as a crash: sessions are cut, and the log is recovered."""
+    load, stopped = Load(), asyncio.Event()
+    running = asyncio.create_task(load.run(shop, clients=CLIENTS, until_stopped=stopped))
     for farewell in (signal.SIGINT, signal.SIGQUIT):
-        await storm.reaches(200)
+        await load.reaches(200)
         own_cluster.process.send_signal(farewell)
         await asyncio.to_thread(own_cluster.process.wait)
-        own_cluster.restart()  # from this thread, which PostgreSQL is not to outlive
-    await storm.reaches(200)
-    calm.set()
-    await blowing
-    await assert_nothing_lost(stack, shop, storm)
+        own_cluster.restart()  # from this thread, because PostgreSQL ends with it
+    await load.reaches(200)
+    stopped.set()
+    await running
+    await assert_nothing_lost(stack, shop, load)
 
 
 async def test_sessions_cut_again_and_again_lose_nothing(stack: Stack, shop: Shop) -> None:
-    """`pg_terminate_backend` on every session of the gateway, in the midst of its commits."""
-    storm, calm = Storm(), asyncio.Event()
-    blowing = asyncio.create_task(storm.blow(shop, clients=CLIENTS, until_stopped=calm))
+    """Terminates every session of the gateway, repeatedly, amid its commits."""
+    load, stopped = Load(), asyncio.Event()
+    running = asyncio.create_task(load.run(shop, clients=CLIENTS, until_stopped=stopped))
     cut = 0
     for _ in range(8):
-        await storm.reaches(50)
+        await load.reaches(50)
         cut += (await stack.fetch(OUR_SESSIONS))[0][0]
-    await storm.reaches(50)
-    calm.set()
-    await blowing
+    await load.reaches(50)
+    stopped.set()
+    await running
     assert cut >= 8, "sessions were cut each time"
-    await assert_nothing_lost(stack, shop, storm)
+    await assert_nothing_lost(stack, shop, load)
 
 
 async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_back(
     stack: Stack, own_cluster: Cluster, gateway: Gateway, shop: Shop
 ) -> None:
-    """Its client is told 202 in good time and the outcome is kept; new requests are told to come
-    again."""
+    """The client gets 202 in time and the outcome is kept; new requests get 503."""
     await stack.simulator.clear_faults()
     await stack.simulator.slow(shop.login, ms=500)
     sent = asyncio.create_task(shop.pay(key="sent"))
@@ -148,9 +147,9 @@ async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_b
         assert refused.status_code == 503, refused.text
         assert int(refused.headers["retry-after"]) >= 1
         assert ready.status_code == 503
-        told = await sent
-        assert (told.status_code, told.json()["status"]) == (202, "processing")
-        assert int(told.headers["retry-after"]) >= 1
+        response = await sent
+        assert (response.status_code, response.json()["status"]) == (202, "processing")
+        assert int(response.headers["retry-after"]) >= 1
         assert time.monotonic() - asked < 10
         assert await unrecorded(gateway) == 1
     finally:
@@ -159,22 +158,22 @@ async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_b
     async def recorded() -> bool:
         return (await shop.pay(key="sent")).status_code == 201
 
-    await until(recorded, what="the key's reply is the outcome's own")
+    await until(recorded, what="the key's reply is the recorded outcome")
     answer = await shop.pay(key="sent")
     assert answer.headers["idempotency-replayed"] == "true"
     assert answer.json()["status"] == "captured"
     assert await shop.payment(answer.json()["id"]) == answer.json()
-    again = await Storm().insist("refused", lambda key: shop.pay(key=key))
+    again = await Load().insist("refused", lambda key: shop.pay(key=key))
     assert (again.status_code, again.json()["status"]) == (201, "captured")
     await all_known(stack, shop)
     assert await audit(stack, shop) == []
     assert await unrecorded(gateway) == 0
 
 
-async def test_a_database_that_only_reads_is_as_good_as_away(
+async def test_a_read_only_database_counts_as_unavailable(
     stack: Stack, own_cluster: Cluster, shop: Shop
 ) -> None:
-    """After a failover to a standby: every begin is refused with 503, and none is half done."""
+    """After a failover to a standby, every begin gets 503, and none is half done."""
     admin = await asyncpg.connect(own_cluster.dsn)
     try:
         await admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -189,8 +188,8 @@ async def test_a_database_that_only_reads_is_as_good_as_away(
         assert answer.status_code in (201, 503), answer.text
         if answer.status_code == 503:
             assert int(answer.headers["retry-after"]) >= 1
-    storm = Storm()
+    load = Load()
     await asyncio.gather(
-        *(storm.insist(f"stale-{n}", lambda key: shop.pay(key=key)) for n in range(5))
+        *(load.insist(f"stale-{n}", lambda key: shop.pay(key=key)) for n in range(5))
     )
-    await assert_nothing_lost(stack, shop, storm)
+    await assert_nothing_lost(stack, shop, load)

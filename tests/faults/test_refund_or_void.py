@@ -1,4 +1,4 @@
-"""A refund takes several questions before settlement. Each can go wrong; the money moves once."""
+"""Before settlement a refund takes several calls. Any of them can fail; the money moves once."""
 
 import asyncio
 import itertools
@@ -18,7 +18,7 @@ NEVER = {"error_before": {}, "busy": {}, "reset_before": {}}
 FAULTS: dict[str, dict[str, Any]] = {**LOST, **NEVER, "garbage": {}}
 
 
-# A stack of this file's own, so that nobody settles while a refund is on its way.
+# A stack of this file's own, so that no other test settles during a refund.
 patient = own_stack(**QUICK)
 
 
@@ -27,7 +27,7 @@ async def voids(stack: Stack, shop: Shop) -> int:
     return sum(row["type"] == "voidTransaction" for row in truth)
 
 
-async def test_an_answer_lost_at_any_step_leaves_one_effect_or_none(patient: Stack) -> None:
+async def test_a_reply_lost_at_any_step_leaves_one_effect_or_none(patient: Stack) -> None:
     async def one(step: str, fault: str) -> None:
         shop = await patient.shop(patient.only_gateway)
         payment = await shop.paid(2500)
@@ -61,8 +61,8 @@ async def test_an_answer_lost_at_any_step_leaves_one_effect_or_none(patient: Sta
     await asyncio.gather(*itertools.starmap(one, itertools.product(STEPS, FAULTS)))
 
 
-async def test_settled_between_the_look_and_the_void_it_is_refunded(patient: Stack) -> None:
-    """The void leaves, the batch closes, the void arrives: refused, and then it is a refund."""
+async def test_a_refund_is_made_if_the_batch_closes_before_the_void_arrives(patient: Stack) -> None:
+    """The void leaves, the batch closes, the void arrives and is refused: it becomes a refund."""
     shop = await patient.shop(patient.only_gateway)
     payment = await shop.paid(2500)
     fault = {"kind": "late_charge", "count": 1, "login": shop.login, **STEPS["void"]}
@@ -73,7 +73,7 @@ async def test_settled_between_the_look_and_the_void_it_is_refunded(patient: Sta
         faults = (await patient.simulator.client.get("/faults")).json()
         return not any(each["login"] == shop.login for each in faults)
 
-    await until(on_its_way, what="the void has left, and met its fault")
+    await until(on_its_way, what="the void has left and met its fault")
     assert (await patient.simulator.post("/settle"))["batches"]
     answer = await refunding
     assert (answer.status_code, answer.json()["status"]) == (201, "succeeded"), answer.text
@@ -89,10 +89,8 @@ async def test_settled_between_the_look_and_the_void_it_is_refunded(patient: Sta
     assert await audit(patient, shop) == []
 
 
-async def test_settled_while_the_void_s_answer_is_lost_it_is_one_or_the_other(
-    patient: Stack,
-) -> None:
-    """The void's answer is lost, before and after the batch closes: the truth decides."""
+async def test_a_void_with_a_lost_reply_is_recorded_as_the_processor_has_it(patient: Stack) -> None:
+    """The void's reply is lost; the void is done before or after the batch closes."""
 
     async def one(fault: str, *, delay_ms: int) -> Shop:
         shop = await patient.shop(patient.only_gateway)

@@ -1,4 +1,4 @@
-"""The resolver's chores stand by themselves: what fails, waits or is slow stops nothing else."""
+"""The resolver's chores are independent: one that fails, waits or is slow stops no other."""
 
 import asyncio
 import uuid
@@ -10,12 +10,12 @@ import httpx
 from easypay.payments import account_lease, resolver_rows
 from harness import QUICK, Shop, Stack, audit, own_stack, until
 
-# One gateway for the tests that leave it as it was.
+# One gateway for the tests that do not disturb it.
 quick = own_stack(**QUICK)
 
 
 async def lost(stack: Stack, shop: Shop, fault: str = "drop_reply", count: int = 1) -> list[str]:
-    """So many payments whose replies are lost; their ids."""
+    """Make this many payments whose replies are lost; return their ids."""
     await stack.simulator.post(
         "/faults", kind=fault, count=count, login=shop.login, method="createTransactionRequest"
     )
@@ -39,8 +39,8 @@ async def test_locks_on_the_resolvers_own_rows_stop_no_inquiry(quick: Stack) -> 
     assert await audit(quick, shop) == []
 
 
-async def test_a_lock_on_one_case_holds_up_no_other(quick: Stack) -> None:
-    """Of one account, and of another."""
+async def test_a_lock_on_one_case_delays_no_other(quick: Stack) -> None:
+    """Neither one of the same account nor one of another."""
     shop, other = await quick.shop(quick.only_gateway), await quick.shop(quick.only_gateway)
     stuck, free = await lost(quick, shop, count=2)
     (elsewhere,) = await lost(quick, other)
@@ -62,38 +62,36 @@ async def test_a_lock_on_one_case_holds_up_no_other(quick: Stack) -> None:
     assert await audit(quick, shop) == []
 
 
-async def being_asked_about(stack: Stack, shop: Shop) -> str:
-    """A payment whose reply is lost, and whose account somebody is slowly reading."""
+async def lost_with_a_slow_account(stack: Stack, shop: Shop) -> str:
+    """Return a payment whose reply was lost while its account's lists are read slowly."""
     await stack.simulator.post(
         "/faults", kind="latency", ms=5000, login=shop.login,
         method="getUnsettledTransactionListRequest",
     )  # fmt: skip
     (payment_id,) = await lost(stack, shop)
 
-    async def at_it() -> bool:
+    async def pass_runs() -> bool:
         return bool(await stack.fetch("SELECT FROM account_passes WHERE leased_until > db_now()"))
 
-    await until(at_it, what="a round is under way")
+    await until(pass_runs, what="an account pass is running")
     return payment_id
 
 
 async def test_a_slow_account_delays_no_other(quick: Stack) -> None:
     slow, prompt = await quick.shop(quick.only_gateway), await quick.shop(quick.only_gateway)
-    waits = await being_asked_about(quick, slow)
+    slow_payment = await lost_with_a_slow_account(quick, slow)
     for _ in range(3):
         (payment_id,) = await lost(quick, prompt)
         await prompt.becomes(payment_id, "captured", within_s=4)
     await quick.simulator.clear_faults()
-    await slow.becomes(waits, "captured", within_s=40)
+    await slow.becomes(slow_payment, "captured", within_s=40)
 
 
-async def test_what_a_killed_process_was_asking_about_is_soon_asked_by_another(
-    stack: Stack,
-) -> None:
-    """It had the account to itself for a while; then that ends, and nobody has to say so."""
+async def test_a_killed_process_s_inquiries_are_soon_made_by_another(stack: Stack) -> None:
+    """The killed process leased the account; the lease expires without any notice."""
     killed = await stack.gateway(**QUICK)
     shop = await stack.shop(killed)
-    payment_id = await being_asked_about(stack, shop)
+    payment_id = await lost_with_a_slow_account(stack, shop)
     killed.kill()
     await stack.simulator.clear_faults()
     another = await stack.gateway(**QUICK)
@@ -105,14 +103,14 @@ async def test_what_a_killed_process_was_asking_about_is_soon_asked_by_another(
     assert await audit(stack, shop) == []
 
 
-async def test_an_outage_leaves_no_queue_before_new_unknowns(quick: Stack) -> None:
-    """Hundreds that never left end by themselves, and one lost reply does not wait for them."""
+async def test_operations_never_sent_in_an_outage_do_not_delay_new_unknowns(quick: Stack) -> None:
+    """Over a hundred unsent payments end by themselves, and a lost reply does not wait for them."""
     shop = await quick.shop(quick.only_gateway)
     control = httpx.AsyncClient(
         base_url=quick.simulator.client.base_url,
         limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
     )
-    async with control:  # the one connection that the simulator keeps while it refuses
+    async with control:  # the simulator keeps this connection while it refuses
         fault = (await control.post("/faults", json={"kind": "refuse"})).json()["id"]
         answers = await asyncio.gather(*(shop.pay(100) for _ in range(120)))
         assert (await control.delete(f"/faults/{fault}")).status_code == 200
@@ -127,12 +125,12 @@ async def test_an_outage_leaves_no_queue_before_new_unknowns(quick: Stack) -> No
         )
         return bool(rows[0][0] == 120)
 
-    await until(ended, within_s=20, what="all that never left has failed")
+    await until(ended, within_s=20, what="every unsent payment has failed")
     assert await audit(quick, shop) == []
 
 
-async def test_an_operation_whose_gateway_clock_is_hours_off_is_found(stack: Stack) -> None:
-    """Its id says another hour than the database: the wide sweep goes both ways."""
+async def test_an_operation_of_a_gateway_whose_clock_is_hours_off_is_found(stack: Stack) -> None:
+    """Its id has another hour than the database's clock: the wide sweep covers both directions."""
     gateway = await stack.gateway(**QUICK)
     shop = await stack.shop(gateway)
     paid = await shop.paid(2500)
@@ -153,7 +151,7 @@ async def test_an_operation_whose_gateway_clock_is_hours_off_is_found(stack: Sta
             row["id"],
         )
         moved[shifted] = hours
-    restarted = await stack.gateway(**QUICK)  # each process begins with a wide sweep
+    restarted = await stack.gateway(**QUICK)  # each process starts with a wide sweep
 
     async def found() -> bool:
         rows = await stack.fetch(
@@ -167,8 +165,8 @@ async def test_an_operation_whose_gateway_clock_is_hours_off_is_found(stack: Sta
     assert paid["status"] == "captured"
 
 
-async def test_an_operation_and_its_payment_are_found_by_their_whole_keys(stack: Stack) -> None:
-    """On tables that nobody has analysed too: else 100,000 open operations take for ever."""
+async def test_operations_and_payments_are_found_by_their_whole_keys(stack: Stack) -> None:
+    """Even on tables without statistics; otherwise 100,000 open operations would take for ever."""
     ids = [[uuid.uuid4() for _ in range(5000)] for _ in range(3)]
     for sql, arguments in (
         (account_lease._FILL, ids),

@@ -1,4 +1,4 @@
-"""Twenty seeds in the suite; `make faults SEEDS=1000` runs as many as one likes."""
+"""Twenty seeds in the suite; `make faults SEEDS=1000` runs any number."""
 
 import subprocess
 import sys
@@ -17,9 +17,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 
 @pytest.mark.timeout(300)
-async def test_whatever_breaks_truth_rows_events_and_what_shops_were_told_agree(
-    tmp_path: Path,
-) -> None:
+async def test_truth_rows_events_and_responses_agree_whatever_breaks(tmp_path: Path) -> None:
     results: list[dict[str, Any]] = []
     begun = time.monotonic()
     await run_seeds(SEEDS, jobs=2, folder=tmp_path, on_result=results.append)
@@ -29,22 +27,22 @@ async def test_whatever_breaks_truth_rows_events_and_what_shops_were_told_agree(
     assert time.monotonic() - begun < 240
 
 
-def test_a_seed_plans_the_same_every_time() -> None:
+def test_a_seed_always_gives_the_same_plan() -> None:
     for seed in range(200):
         assert plan(seed) == plan(seed)
     assert len({str(plan(seed).bursts) for seed in range(200)}) == 200
 
 
 @pytest.mark.parametrize("name", sorted(mutations.BY_NAME))
-def test_a_mending_that_a_mutation_takes_out_is_there(name: str) -> None:
-    """So that a mutation never silently takes nothing out; what finds it is a run of its own."""
+def test_the_text_that_a_mutation_replaces_exists(name: str) -> None:
+    """Otherwise a mutation would silently change nothing; finding it takes a run of its own."""
     with mutations.mutated(SOURCE, name) as source:
         mutation = mutations.BY_NAME[name]
         assert mutation.new in (source / mutation.file).read_text()
 
 
 def test_a_shifted_clock_shifts_ids_too_and_follows_its_file(tmp_path: Path) -> None:
-    """In a process of its own, because nothing shifts it back."""
+    """In a process of its own, because the shift cannot be undone."""
     script = """
 import sys
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A deploy under load: whoever was let in gets an answer, and nothing is left unknown."""
+"""A deploy under load: every accepted request gets a response, and no outcome stays unknown."""
 
 import asyncio
 import os
@@ -44,8 +44,8 @@ class Worker(Gateway):
         stack.processes.append(self)
 
 
-class Rush:
-    """Clients on keep-alive connections that pay without a pause, until refused or told to stop."""
+class PayingClients:
+    """Clients on keep-alive connections that pay without a pause, until refused or stopped."""
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
@@ -73,20 +73,20 @@ class Rush:
                 self.met[str(answer.status_code)] += 1
 
     async def reaches(self, count: int) -> None:
-        """Wait until so many more requests are answered."""
+        """Wait until this many more requests are answered."""
         goal = len(self.answers) + count
 
-        async def there() -> bool:
+        async def enough() -> bool:
             return len(self.answers) >= goal
 
-        await until(there, within_s=30, what=f"{count} more answers, met: {self.met}")
+        await until(enough, within_s=30, what=f"{count} more answers, met: {self.met}")
 
     async def ends(self) -> None:
         await asyncio.gather(*self._clients)
 
 
 async def slow_shop(stack: Stack, gateway: Gateway) -> Shop:
-    """A shop whose processor takes 100 to 200 ms."""
+    """Return a shop whose processor takes 100 to 200 ms."""
     shop = await stack.shop(gateway)
     for distribution, ms in (("constant", 100), ("uniform", 100)):
         await stack.simulator.post(
@@ -95,14 +95,14 @@ async def slow_shop(stack: Stack, gateway: Gateway) -> Shop:
     return shop
 
 
-async def assert_every_answer_stands(stack: Stack, shop: Shop, rush: Rush) -> None:
-    """What was answered was done once; what was not answered was never begun; nothing is open."""
-    assert set(rush.met) == {"201"}, rush.met
-    assert len(await stack.simulator.truth(login=shop.login)) == len(rush.answers)
+async def assert_every_answer_stands(stack: Stack, shop: Shop, clients: PayingClients) -> None:
+    """Each answered request was done once, no other was begun, and no operation is open."""
+    assert set(clients.met) == {"201"}, clients.met
+    assert len(await stack.simulator.truth(login=shop.login)) == len(clients.answers)
     keys = await stack.fetch(
         "SELECT key FROM idempotency_keys WHERE merchant_id = $1", shop.merchant_id
     )
-    assert {row["key"] for row in keys} == set(rush.answers)
+    assert {row["key"] for row in keys} == set(clients.answers)
     unknown = await stack.fetch("SELECT 1 FROM unresolved_operations")
     assert unknown == []
     assert await audit(stack, shop) == []
@@ -111,38 +111,36 @@ async def assert_every_answer_stands(stack: Stack, shop: Shop, rush: Rush) -> No
 async def test_sigterm_with_a_hundred_charges_in_flight_loses_none(stack: Stack) -> None:
     gateway = await stack.gateway(**ORDINARY)
     shop = await slow_shop(stack, gateway)
-    rush = Rush(shop)
-    await rush.reaches(CLIENTS)
+    clients = PayingClients(shop)
+    await clients.reaches(CLIENTS)
     code = await asyncio.to_thread(gateway.terminate)
-    await rush.ends()
+    await clients.ends()
 
     assert code == 0
-    assert len(rush.refused) == CLIENTS, "in the end each was refused at the door"
-    await assert_every_answer_stands(stack, shop, rush)
+    assert len(clients.refused) == CLIENTS, "in the end each client was refused a connection"
+    await assert_every_answer_stands(stack, shop, clients)
 
 
-async def test_workers_that_are_replaced_one_by_one_refuse_nobody(stack: Stack) -> None:
-    """The supervisor holds the socket, so the door never shuts while workers come and go."""
+async def test_replacing_workers_one_by_one_refuses_no_client(stack: Stack) -> None:
+    """The supervisor holds the socket, so it stays open while workers come and go."""
     with listen("127.0.0.1", 0) as bound:
         first, second = Worker(stack, bound), Worker(stack, bound)
         await first.ready()
         shop = await slow_shop(stack, first)
-        rush = Rush(shop)
+        clients = PayingClients(shop)
         for leaving in (first, second):
-            await rush.reaches(CLIENTS)
+            await clients.reaches(CLIENTS)
             Worker(stack, bound)
             assert await asyncio.to_thread(leaving.terminate) == 0
-        await rush.reaches(2 * CLIENTS)
-        rush.stop = True
-        await rush.ends()
-        assert rush.refused == set()
-        await assert_every_answer_stands(stack, shop, rush)
+        await clients.reaches(2 * CLIENTS)
+        clients.stop = True
+        await clients.ends()
+        assert clients.refused == set()
+        await assert_every_answer_stands(stack, shop, clients)
 
 
-async def test_a_payment_under_way_is_recorded_whatever_becomes_of_its_client(
-    stack: Stack,
-) -> None:
-    """The client has left, and the time for stopping is over before the processor answers."""
+async def test_a_payment_in_flight_is_recorded_although_its_client_left(stack: Stack) -> None:
+    """The client has left, and the shutdown grace ends before the processor replies."""
     gateway = await stack.gateway(**ORDINARY, shutdown_grace_s="0.1")
     shop = await stack.shop(gateway)
     await stack.simulator.slow(shop.login, ms=1500)

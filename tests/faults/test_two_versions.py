@@ -1,5 +1,5 @@
-"""The gateway of before the newest migration and this one, side by side on this schema: an upgrade
-in which no request is lost and nothing happens twice."""
+"""The gateway from before the newest migration runs beside this one on this schema: an upgrade
+loses no request and does nothing twice."""
 
 import asyncio
 import io
@@ -32,9 +32,9 @@ OPTIONAL: dict[str, Any] = {
     "metadata": {"b": "2", "a": "1"},
     "stored_credential": {"initiator": "customer", "first": True},
 }
-"""Every optional field: a repeat at the other version must be recognised with all of them."""
+"""Every optional field: with all of them, the other version must recognise a repeat."""
 LOOK_BACK = 10
-"""Commits, of which the newest that can be imported is taken."""
+"""How many commits to try; the newest that can be imported is used."""
 IMPORT_ALL = """
 import importlib, pkgutil, easypay
 for module in pkgutil.walk_packages(easypay.__path__, "easypay."):
@@ -44,47 +44,47 @@ print(easypay.__file__)
 """
 CLIENTS = 8
 ANSWERS = 20
-"""How many are awaited while both run, while one is dead, and once it is back."""
+"""Responses to await while both run, while one is dead, and after its restart."""
 
 
 def git(*words: str) -> "subprocess.CompletedProcess[bytes]":
-    """Of this repository, whoever owns it and whatever hook we run in."""
+    """Run git in this repository, whoever owns it and whatever hook this runs in."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-c", "safe.directory=*", "-C", str(ROOT), *words]
     return subprocess.run(command, env=env, capture_output=True, timeout=30, check=False)
 
 
 def output(*words: str) -> bytes:
-    """What git says. Fails the test where it cannot."""
+    """Return git's output. Fails the test if git fails."""
     answer = git(*words)
     assert answer.returncode == 0, answer.stderr.decode()
     return answer.stdout
 
 
 def commit_before() -> str:
-    """The commit before the newest migration, which may not be committed yet. Skips the test only
-    where there is no history to take it from."""
+    """Return the commit before the newest migration, which may be uncommitted. Skips the test only
+    if there is no history."""
     if not (ROOT / ".git").exists():
-        pytest.skip("this is no clone: without history there is no gateway of before")
+        pytest.skip("not a git clone: without history there is no older gateway")
     if output("status", "--porcelain", "--", MIGRATIONS):
         return "HEAD"
-    # Where it was added: while it is worked on, later commits may change it.
+    # The commit that added it; later commits may change it during development.
     found = output("log", *ADDED, "--format=%H", "--", MIGRATIONS)
     newest = found.decode().strip()
     if git("cat-file", "-e", f"{newest}^1").returncode:
-        assert output("rev-parse", "--is-shallow-repository") == b"true\n", "nothing came before it"
+        assert output("rev-parse", "--is-shallow-repository") == b"true\n", "it has no parent"
         pytest.skip(f"a shallow clone that ends before the newest migration, {newest[:12]}")
     return f"{newest}^1"
 
 
 @pytest.fixture(scope="module")
-def source_of_before(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its source, which takes the place of ours in a process that has it in PYTHONPATH.
+def older_source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return its source folder, which replaces ours in a process with it in PYTHONPATH.
 
-    A commit in the middle of a change may not run by itself: then it is the one before that. A
-    package that the old source needs and that is not installed fails the test.
+    If a commit in the middle of a change cannot be imported, the one before is used. A missing
+    package that the old source needs fails the test.
     """
-    told = ""
+    error = ""
     commits = output("rev-list", "--first-parent", f"-n{LOOK_BACK}", commit_before()).decode()
     for commit in commits.split():
         folder = tmp_path_factory.mktemp("before")
@@ -101,23 +101,22 @@ def source_of_before(tmp_path_factory: pytest.TempPathFactory) -> str:
         if loaded.returncode == 0:
             assert loaded.stdout.startswith(str(folder)), loaded.stdout
             return str(folder / "src")
-        told = f"{commit[:12]}: {loaded.stderr[-500:]}"
-        missing = re.search(r"ModuleNotFoundError: No module named '(?!easypay)", told)
-        assert not missing, f"the gateway of before needs a package: {told}"
-    pytest.fail(f"none of {LOOK_BACK} commits before the newest migration can be imported: {told}")
+        error = f"{commit[:12]}: {loaded.stderr[-500:]}"
+        missing = re.search(r"ModuleNotFoundError: No module named '(?!easypay)", error)
+        assert not missing, f"the older gateway needs a package: {error}"
+    pytest.fail(f"none of {LOOK_BACK} commits before the newest migration can be imported: {error}")
 
 
 class Versions:
-    """The gateways `old` and `new`, each of which can be killed and started again."""
+    """The gateways `old` and `new`, each of which can be killed and restarted."""
 
-    def __init__(self, stack: Stack, source_of_before: str) -> None:
+    def __init__(self, stack: Stack, older_source: str) -> None:
         self._stack = stack
-        self._paths = {"old": source_of_before, "new": os.environ.get("PYTHONPATH", "")}
+        self._paths = {"old": older_source, "new": os.environ.get("PYTHONPATH", "")}
         self.running: dict[str, Gateway] = {}
 
     async def start(self, name: str) -> None:
-        """Raises AssertionError with its log where it does not start: a package that it needs may
-        be missing."""
+        """Start one. Raises AssertionError with its log if that fails, as without a package."""
         before, stack = self.running.get(name), self._stack
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", self._paths[name])
@@ -134,23 +133,23 @@ class Versions:
 
 
 @pytest.fixture
-async def versions(stack: Stack, source_of_before: str) -> Versions:
-    made = Versions(stack, source_of_before)
+async def versions(stack: Stack, older_source: str) -> Versions:
+    made = Versions(stack, older_source)
     await asyncio.gather(made.start("old"), made.start("new"))
     return made
 
 
 @pytest.fixture
 async def shops(stack: Stack, versions: Versions) -> AsyncIterator[tuple[Shop, Shop]]:
-    """One merchant, at the old gateway and at the new one."""
+    """Yield one merchant's shop at the old gateway and at the new one."""
     new = await stack.shop(versions.running["new"])
     old = new.at(versions.running["old"].url)
     yield old, new
     await asyncio.gather(old.client.aclose(), new.client.aclose())
 
 
-async def insists(ask: Callable[[Shop], Awaitable[httpx.Response]], *turns: Shop) -> httpx.Response:
-    """Ask these in turn, with the same key, until one has the last word."""
+async def insist(ask: Callable[[Shop], Awaitable[httpx.Response]], *turns: Shop) -> httpx.Response:
+    """Send to these shops in turn, with the same key, until one gives a final response."""
     async with asyncio.timeout(30):
         while True:
             for shop in turns:
@@ -163,18 +162,18 @@ async def insists(ask: Callable[[Shop], Awaitable[httpx.Response]], *turns: Shop
 
 
 async def twice(one: Shop, other: Shop, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Done at one version, repeated at the other with the same bytes for an answer."""
+    """Send at one version and repeat at the other: the responses must be the same bytes."""
     key = uuid.uuid4().hex
-    first = await insists(lambda at: at.post(path, body, key=key), one)
+    first = await insist(lambda at: at.post(path, body, key=key), one)
     again = await other.post(path, body, key=key)
     assert again.headers["idempotency-replayed"] == "true", again.text
     assert again.content == first.content
-    told: dict[str, Any] = first.json()
-    return told
+    result: dict[str, Any] = first.json()
+    return result
 
 
-async def lives(one: Shop, other: Shop, amount: int) -> None:
-    """Every kind of payment: begun at one version, gone on with at the other."""
+async def continue_at_other(one: Shop, other: Shop, amount: int) -> None:
+    """Run every kind of payment: begun at one version, continued at the other."""
     sale = {"amount": amount, "currency": "USD", "payment_method": card(), **OPTIONAL}
     hold = {**sale, "capture": "manual"}
     paid, taken, let_go = [
@@ -189,7 +188,7 @@ async def lives(one: Shop, other: Shop, amount: int) -> None:
 
 
 async def refunds_in_parts(one: Shop, other: Shop, payment: str) -> None:
-    """Of a settled payment of 1000: what one version gave back is not there for the other."""
+    """Refund a settled payment of 1000 in parts: neither version can refund what the other did."""
     path = f"/payments/{payment}/refunds"
     await twice(one, other, path, {"amount": 600})
     refused = await other.refund(payment, 600)
@@ -199,23 +198,23 @@ async def refunds_in_parts(one: Shop, other: Shop, payment: str) -> None:
 
 
 async def killed_in_turn(stack: Stack, versions: Versions, shops: tuple[Shop, Shop]) -> None:
-    """Clients pay at both, and go to the other where one is dead."""
+    """Let clients pay at both versions, and at the other one while one is dead."""
     stopped = asyncio.Event()
     answered: list[str] = []
 
     async def pays(amount: int, *turns: Shop) -> None:
         while not stopped.is_set():
             key = uuid.uuid4().hex
-            answer = await insists(lambda at, key=key: at.pay(amount, key=key), *turns)
+            answer = await insist(lambda at, key=key: at.pay(amount, key=key), *turns)
             answered.append(answer.json()["id"])
 
     async def more() -> None:
         goal = len(answered) + ANSWERS
 
-        async def there() -> bool:
+        async def enough() -> bool:
             return len(answered) >= goal
 
-        await until(there, what=f"{ANSWERS} more answers")
+        await until(enough, what=f"{ANSWERS} more answers")
 
     async def kills() -> None:
         for name in ("old", "new"):
@@ -233,18 +232,18 @@ async def killed_in_turn(stack: Stack, versions: Versions, shops: tuple[Shop, Sh
     assert len(set(answered)) == len(answered), "a payment of its own for each key"
 
 
-async def test_both_versions_share_a_schema_and_a_load(
+async def test_both_versions_share_a_schema_and_the_load(
     stack: Stack, versions: Versions, shops: tuple[Shop, Shop]
 ) -> None:
     old, new = shops
-    settled = [(await insists(lambda at: at.pay(1000, key="first"), old)).json()["id"]]
-    settled += [(await insists(lambda at: at.pay(1000, key="second"), new)).json()["id"]]
+    settled = [(await insist(lambda at: at.pay(1000, key="first"), old)).json()["id"]]
+    settled += [(await insist(lambda at: at.pay(1000, key="second"), new)).json()["id"]]
     await stack.simulator.post("/settle", login=old.login)
     await asyncio.gather(
         refunds_in_parts(old, new, settled[0]),
         refunds_in_parts(new, old, settled[1]),
-        *(lives(old, new, 1000 + number) for number in range(4)),
-        *(lives(new, old, 2000 + number) for number in range(4)),
+        *(continue_at_other(old, new, 1000 + number) for number in range(4)),
+        *(continue_at_other(new, old, 2000 + number) for number in range(4)),
     )
     for one, other in ((old, new), (new, old)):
         await stack.simulator.post("/faults", kind="drop_reply", count=1, login=old.login)

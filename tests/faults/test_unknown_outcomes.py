@@ -1,4 +1,4 @@
-"""The request left and no clear answer came: nothing is guessed, and proof ends it.
+"""Requests without a clear reply: the outcome is never guessed, only proven.
 
 Each case is a shop of its own whose processor login meets one fault, so all run at once.
 """
@@ -33,13 +33,13 @@ DONE: dict[str, dict[str, Any]] = {
     "error_after": {},
     "truncate": {},
     "garbage": {},
-    # The first inquiries find nothing: the charge comes after them, and is found all the same.
+    # The charge comes after the first inquiries, which find nothing; a later one must find it.
     "late_charge": {"delay_ms": DEADLINE_MS + 600},
 }
 NOT_DONE = ("error_before", "busy", "reset_before")
 
 AFTER = {
-    # kind: the payment's status, captured and refunded amounts when it was done, and when not
+    # kind: the payment's status, captured and refunded amounts if it was done, and if not
     "sale": (("captured", 2500, 0), ("failed", 0, 0)),
     "authorize": (("authorized", 0, 0), ("failed", 0, 0)),
     "capture": (("captured", 2000, 0), ("authorized", 0, 0)),
@@ -48,13 +48,13 @@ AFTER = {
 }
 
 
-# One gateway gives a late charge some time before it believes in absence.
+# Absence is believed later here, so that a late charge comes in time.
 patient = own_stack(**QUICK | {"unknown_absent_after_s": str(ABSENT_AFTER_S)})
 
 
 @dataclass
 class Case:
-    """One shop, one kind of operation, and what there is to do it to."""
+    """A shop, a kind of operation, and the payment to do it to."""
 
     stack: Stack
     shop: Shop
@@ -63,7 +63,7 @@ class Case:
     payment_id: str | None = None
 
     async def ask(self, *, key: str | None = None) -> httpx.Response:
-        """Send the operation. The same key, unless another is given."""
+        """Send the operation, with the same key unless another is given."""
         return await self.shop.ask(self.kind, self.payment_id, key=key or self.key)
 
     @property
@@ -71,18 +71,18 @@ class Case:
         assert self.payment_id is not None
         return self.payment_id
 
-    async def meets(self, fault: str, **more: Any) -> None:
-        """The next such call of this shop meets the fault."""
+    async def inject(self, fault: str, **more: Any) -> None:
+        """Make the shop's next call of this kind meet the fault."""
         kind = WIRE_TYPE[self.kind]
         await self.stack.simulator.fault(fault, self.shop.login, transaction_type=kind, **more)
 
     async def operation(self) -> dict[str, Any]:
-        """The operation under test, as the API shows it: the payment's first of its kind."""
+        """Return the operation under test from the API: the payment's first of its kind."""
         rows = await self.shop.all(f"/payments/{self.target}/operations")
         return next(row for row in rows if row["kind"] == self.kind)
 
     async def ends(self, within_s: float = 15) -> dict[str, Any]:
-        """Wait until the outcome is known; the operation then."""
+        """Wait until the outcome is known; return the operation."""
 
         async def ended() -> dict[str, Any] | None:
             found = await self.operation()
@@ -92,27 +92,27 @@ class Case:
         return found
 
     async def done(self, operation: dict[str, Any]) -> int:
-        """How many times the processor did it."""
+        """Return how many times the processor did it."""
         rows = await self.stack.simulator.truth(
             login=self.shop.login, invoice_number=operation["reference"]
         )
         return len(rows)
 
     async def unresolved(self) -> int:
-        """How many operations of this shop wait for an inquiry."""
+        """Return how many operations of this shop wait for an inquiry."""
         rows = await self.stack.fetch(
             "SELECT 1 FROM unresolved_operations WHERE merchant_id = $1", self.shop.merchant_id
         )
         return len(rows)
 
     async def figures(self) -> tuple[str, int, int]:
-        """The payment's status, captured and refunded amounts."""
+        """Return the payment's status, captured and refunded amounts."""
         payment = await self.shop.payment(self.target)
         return payment["status"], payment["captured_amount"], payment["refunded_amount"]
 
 
 async def prepared(stack: Stack, kinds: list[str]) -> list[Case]:
-    """One case per kind named, each with the payment it needs. Cases of a kind stand together."""
+    """Return a case for each of `kinds`, with the payment it needs; equal kinds are adjacent."""
     gateway = stack.only_gateway
 
     async def one(kind: str) -> Case:
@@ -131,7 +131,7 @@ async def prepared(stack: Stack, kinds: list[str]) -> list[Case]:
 
 
 def assert_accepted(case: Case, answer: httpx.Response) -> None:
-    """202 with everything a merchant needs to learn the rest."""
+    """The response is 202 with everything that a merchant needs to learn the outcome."""
     assert answer.status_code == 202, answer.text
     body = answer.json()
     if case.kind == "refund":
@@ -148,7 +148,7 @@ def assert_accepted(case: Case, answer: httpx.Response) -> None:
 
 
 async def assert_replays(case: Case, first: httpx.Response) -> None:
-    """The key gives the same answer, byte for byte, and the processor is not asked again."""
+    """The key gives the same response, byte for byte, and the processor is not called again."""
     again = await case.ask()
     assert (again.status_code, again.content) == (first.status_code, first.content)
     assert again.headers["idempotency-replayed"] == "true"
@@ -156,9 +156,9 @@ async def assert_replays(case: Case, first: httpx.Response) -> None:
     assert again.headers.get("retry-after") == first.headers.get("retry-after")
 
 
-async def test_what_was_done_without_a_clear_answer_is_found(patient: Stack) -> None:
+async def test_an_operation_that_was_done_without_a_clear_reply_is_found(patient: Stack) -> None:
     async def one(case: Case, fault: str) -> None:
-        await case.meets(fault, **DONE[fault])
+        await case.inject(fault, **DONE[fault])
         answer = await case.ask()
         assert_accepted(case, answer)
         assert (await case.operation())["evidence"]["finding"], (case.kind, fault)
@@ -182,11 +182,11 @@ async def test_what_was_done_without_a_clear_answer_is_found(patient: Stack) -> 
     await asyncio.gather(*map(one, cases, itertools.cycle(DONE)))
 
 
-async def test_what_was_not_done_ends_by_proof_of_absence(patient: Stack) -> None:
-    """HTTP 500, E00053 and a reset prove nothing at first. Absence, seen twice and late, does."""
+async def test_an_operation_that_was_not_done_ends_by_proof_of_absence(patient: Stack) -> None:
+    """HTTP 500, E00053 and a reset prove nothing. Absence does, found twice and late enough."""
 
     async def one(case: Case, fault: str) -> None:
-        await case.meets(fault)
+        await case.inject(fault)
         answer = await case.ask()
         assert_accepted(case, answer)
         before = await case.operation()
@@ -216,9 +216,9 @@ async def test_what_was_not_done_ends_by_proof_of_absence(patient: Stack) -> Non
     await asyncio.gather(*map(one, cases, itertools.cycle(NOT_DONE)))
 
 
-async def test_an_answer_within_the_deadline_is_an_answer(patient: Stack) -> None:
+async def test_a_slow_reply_within_the_deadline_counts(patient: Stack) -> None:
     async def one(case: Case) -> None:
-        await case.meets("late_reply", delay_ms=DEADLINE_MS * 0.4)
+        await case.inject("late_reply", delay_ms=DEADLINE_MS * 0.4)
         answer = await case.ask()
         assert answer.status_code == 201, answer.text
         assert await case.unresolved() == 0
@@ -227,14 +227,14 @@ async def test_an_answer_within_the_deadline_is_an_answer(patient: Stack) -> Non
     await asyncio.gather(*map(one, await prepared(patient, list(KINDS))))
 
 
-async def test_what_never_left_may_be_repeated_and_is_done_once(patient: Stack) -> None:
-    """Nobody listens: proven not sent. The same key tries again; unrepeated, it ends as absent."""
+async def test_an_unsent_operation_can_be_repeated_and_is_done_once(patient: Stack) -> None:
+    """The connection is refused, so it was not sent. Its key tries again, or it ends as absent."""
     cases = await prepared(patient, [kind for kind in KINDS for _ in range(2)])
     control = httpx.AsyncClient(
         base_url=patient.simulator.client.base_url,
         limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
     )
-    async with control:  # the one connection that the simulator keeps while it refuses
+    async with control:  # the simulator keeps this connection while it refuses
         fault = (await control.post("/faults", json={"kind": "refuse"})).json()["id"]
         answers = await asyncio.gather(*(case.ask() for case in cases))
         assert (await control.delete(f"/faults/{fault}")).status_code == 200
@@ -287,12 +287,12 @@ async def test_what_never_left_may_be_repeated_and_is_done_once(patient: Stack) 
         assert await audit(patient, case.shop) == []
 
 
-async def test_a_later_operation_asks_about_the_open_one_first(stack: Stack) -> None:
-    """No schedule helps here: only the later request itself can have made the inquiry."""
+async def test_a_later_operation_first_inquires_about_the_open_one(stack: Stack) -> None:
+    """No inquiry is scheduled here, so only the later request can have made one."""
     await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "600"})
 
     async def lost(case: Case) -> str:
-        await case.meets("drop_reply")
+        await case.inject("drop_reply")
         answer = await case.ask()
         assert_accepted(case, answer)
         return case.target
@@ -316,7 +316,7 @@ async def test_a_later_operation_asks_about_the_open_one_first(stack: Stack) -> 
         assert await case.figures() == ("voided", 0, 0)
 
     async def refund_after_refund(case: Case) -> None:
-        """900 of 2500 went back, unanswered: 1601 is too much, and so is known to be; 1600 not."""
+        """900 of 2500 were refunded without a reply: 1601 more is refused, and 1600 is not."""
         await lost(case)
         answer = await case.shop.refund(case.target, 1601)
         assert answer.json()["code"] == "amount_exceeds_captured", answer.text
@@ -335,7 +335,7 @@ async def test_a_later_operation_asks_about_the_open_one_first(stack: Stack) -> 
     steps = [step for steps in plan.values() for step in steps]
     await asyncio.gather(*(step(case) for step, case in zip(steps, cases, strict=True)))
 
-    # A refund needs a settled capture, and settling is everybody's: so this one goes alone.
+    # A refund needs a settled capture, and settling affects all cases, so it runs alone.
     (late,) = await prepared(stack, ["capture"])
     payment_id = await lost(late)
     await stack.simulator.post("/settle")
@@ -346,8 +346,8 @@ async def test_a_later_operation_asks_about_the_open_one_first(stack: Stack) -> 
         assert await audit(stack, case.shop) == []
 
 
-async def test_a_refund_whose_outcome_is_open_keeps_its_amount(stack: Stack) -> None:
-    """Open refunds and new ones never sum to more than was captured, whatever became of them."""
+async def test_a_refund_with_an_open_outcome_keeps_its_amount_reserved(stack: Stack) -> None:
+    """Open and new refunds never sum to more than was captured, whatever became of them."""
     await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "600"})
     cases = await prepared(stack, ["refund", "refund"])
 
@@ -358,9 +358,9 @@ async def test_a_refund_whose_outcome_is_open_keeps_its_amount(stack: Stack) -> 
         )
         return int(row[0])
 
-    # Which of the two happened is not known here; both must look the same.
+    # Whether the refund was done is unknown here, so both cases must look the same.
     for case, fault in zip(cases, ("reset_before", "drop_reply"), strict=True):
-        await case.meets(fault)
+        await case.inject(fault)
         assert_accepted(case, await case.ask())
         assert await reserved(case) == 900
         assert await audit(stack, case.shop, settled=False) == []
@@ -376,7 +376,7 @@ async def test_a_refund_whose_outcome_is_open_keeps_its_amount(stack: Stack) -> 
     ]
     assert truth == [["4.00"] * 4, ["9.00"] + ["4.00"] * 4]
 
-    # The absent one gives its reservation back; the other one is a refund.
+    # The absent one releases its reservation; the other one becomes a refund.
     await stack.fetch("UPDATE unresolved_operations SET next_inquiry_at = now()")
     for case, (state, refunded) in zip(cases, (("absent", 1600), ("approved", 2500)), strict=True):
         assert (await case.ends())["state"] == state
@@ -385,8 +385,8 @@ async def test_a_refund_whose_outcome_is_open_keeps_its_amount(stack: Stack) -> 
         assert await audit(stack, case.shop) == []
 
 
-async def test_many_unknowns_at_once_are_all_ended(patient: Stack) -> None:
-    """A minute in which the processor answers every second request into the void."""
+async def test_many_unknown_outcomes_at_once_are_all_resolved(patient: Stack) -> None:
+    """Each of three faults meets a fifth of the calls, so about half get no clear reply."""
     gateway = patient.only_gateway
     shop = await patient.shop(gateway)
     for fault in ("drop_reply", "error_after", "reset_before"):
@@ -404,8 +404,8 @@ async def test_many_unknowns_at_once_are_all_ended(patient: Stack) -> None:
     assert await audit(patient, shop) == []
 
 
-async def test_another_refund_asks_about_an_unknown_one_first(stack: Stack) -> None:
-    """There is room for both, and still the unknown one is asked about before the next leaves."""
+async def test_another_refund_first_inquires_about_an_unknown_one(stack: Stack) -> None:
+    """There is room for both; nevertheless the inquiry comes before the next refund is sent."""
     gateway = await stack.gateway(**{**QUICK, "unknown_first_inquiry_s": "600"})
     shop = await stack.shop(gateway)
     payment = await shop.paid(5000)
@@ -423,13 +423,13 @@ async def test_another_refund_asks_about_an_unknown_one_first(stack: Stack) -> N
 
 
 @pytest.mark.parametrize(("fault", "first"), [("drop_reply", ["9.00"]), ("reset_before", [])])
-async def test_the_rest_is_what_an_open_refund_leaves(
+async def test_a_refund_of_the_rest_leaves_out_an_open_refund(
     stack: Stack, fault: str, first: list[str]
 ) -> None:
-    """900 of 2500 may have gone back, and the rest is asked for: 1600 and never 2500."""
+    """900 of 2500 may have been refunded: the rest is 1600, never 2500."""
     await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "600"})
     (case,) = await prepared(stack, ["refund"])
-    await case.meets(fault)
+    await case.inject(fault)
     assert_accepted(case, await case.ask())
     rest = await case.shop.refund(case.target)
     assert (rest.status_code, rest.json()["amount"]) == (201, 1600), rest.text

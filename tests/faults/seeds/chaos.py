@@ -1,4 +1,4 @@
-"""What breaks: each kind of happening that is no shop's, done to the world."""
+"""What breaks: one function for each kind of happening that no shop causes."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ Breaks = Callable[[World, Shops, Happening], Awaitable[None]]
 
 
 async def _fault(world: World, shops: Shops, what: Happening) -> None:
-    await world.ground.simulator.post("/faults", **what.args)
+    await world.servers.simulator.post("/faults", **what.args)
 
 
 async def _kill(world: World, shops: Shops, what: Happening) -> None:
@@ -24,7 +24,7 @@ async def _kill(world: World, shops: Shops, what: Happening) -> None:
 
 
 async def _die_at(world: World, shops: Shops, what: Happening) -> None:
-    """kill -9 by its own hand, at an exact point of the first payment that comes to it."""
+    """Make the gateway send itself kill -9 at an exact point of its next payment."""
     gate = world.gates[what.args["gate"]]
     await gate.kill()
     await gate.start(failpoint=what.args["point"])
@@ -40,8 +40,8 @@ async def _terminate(world: World, shops: Shops, what: Happening) -> None:
 
 
 async def _suspend(world: World, shops: Shops, what: Happening) -> None:
-    """The machine sleeps in the middle of things and wakes up long after. Its monotonic clock
-    stood still, but here it must have gone on for as long as a call may take."""
+    """Let the machine sleep in mid-call and wake up long after. Its monotonic clock stood still,
+    but here it must have gone on for as long as a call may take."""
     await asyncio.sleep(0.01)
     gate = world.gates[what.args["gate"]]
     gate.send(signal.SIGSTOP)
@@ -50,7 +50,7 @@ async def _suspend(world: World, shops: Shops, what: Happening) -> None:
 
 
 async def wake(world: World, what: Happening) -> None:
-    """The other half of a suspension, once nobody else is in a call."""
+    """End a suspension, once no other gateway is in a call."""
     gate = world.gates[what.args["gate"]]
     await world.advance_clocks(what.args["for_s"])
     await world.work_is_taken_up()
@@ -78,7 +78,7 @@ async def _link(world: World, shops: Shops, what: Happening) -> None:
         case "silence":
             link.silence()
             await asyncio.sleep(what.args["for_s"])
-            link.cut()  # the peer is gone; what was on its way never comes
+            link.cut()  # the peer is gone, and data on its way is lost
         case "refuse":
             link.refuse()
             link.cut()
@@ -93,7 +93,7 @@ async def _link(world: World, shops: Shops, what: Happening) -> None:
 
 
 async def _lock(world: World, shops: Shops, what: Happening) -> None:
-    """Somebody's session sits on rows."""
+    """Hold row locks in another session."""
     connection = await asyncpg.connect(world.dsn)
     try:
         async with connection.transaction():
@@ -117,7 +117,7 @@ async def _account(world: World, shops: Shops, what: Happening) -> None:
 
 async def _lag(world: World, shops: Shops, what: Happening) -> None:
     for login in (login for logins in shops.logins for login in logins):
-        await world.ground.simulator.post(
+        await world.servers.simulator.post(
             "/settings", login=login, reporting_lag_ms=what.args["ms"]
         )
 
@@ -128,7 +128,7 @@ async def _settle(world: World, shops: Shops, what: Happening) -> None:
 
 
 async def _failover(world: World, shops: Shops, what: Happening) -> None:
-    """What was committed since the burst began is lost with the primary."""
+    """Fail over: whatever was committed since the burst began is lost with the primary."""
     await asyncio.sleep(what.args["after_s"])
     await world.fail_over()
     world.tell("failed over")
@@ -150,4 +150,4 @@ BREAKS: Final[dict[str, Breaks]] = {
     "failover": _failover,
 }
 AT_ONCE: Final = frozenset({"fault", "skew", "processor_skew", "lag", "die_at"})
-"""Done before the shops ask; all others happen while they do."""
+"""Done before the shops send requests; all others happen meanwhile."""

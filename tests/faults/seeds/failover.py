@@ -1,7 +1,7 @@
-"""A standby that takes over and has not heard of the last second.
+"""A standby that takes over without the last second of commits.
 
-A real one: it streams from the job's PostgreSQL. From the moment when it is told to follow nobody,
-what is committed is lost with the primary.
+It is a real one that streams from the job's PostgreSQL. Once it stops following the primary, new
+commits are lost with the primary.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Standby:
     async def start(self) -> "Standby":
         """Copy the primary's files under a backup, and follow it."""
         await self._copy()
-        # From this thread: the server ends with the one that started it.
+        # From this thread, because the server ends with the thread that started it.
         self._cluster = embedded.start(self._folder, settings=self._settings)
         return self
 
@@ -77,8 +77,8 @@ class Standby:
         for path in (home, *home.rglob("*")):
             binaries.give(path, identity)
 
-    async def hears_no_more(self) -> None:
-        """It has everything up to now, and nothing after."""
+    async def stop_following(self) -> None:
+        """Stop following the primary, with everything committed up to now."""
         primary = await asyncpg.connect(self._primary.tcp_dsn)
         standby = await asyncpg.connect(self.cluster.tcp_dsn)
 
@@ -99,7 +99,7 @@ class Standby:
             await standby.close()
 
     async def promote(self) -> None:
-        """The primary is gone; this is the one that writes now."""
+        """Promote the standby in place of the lost primary."""
         connection = await asyncpg.connect(self.cluster.tcp_dsn)
         try:
             assert await connection.fetchval("SELECT pg_promote(true, 30)")

@@ -1,4 +1,4 @@
-"""The judge: the processor's truth, our rows, events, replies and what shops were told agree."""
+"""The judge: the processor's records, our rows, events, replies and the shops' responses agree."""
 
 import asyncio
 import json
@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from easypay.payments.model import REVIEWS
 from easypay.payments.status import EDGES
-from faults.seeds.loss import lost_without_a_word, without_what_was_lost
+from faults.seeds.failover_loss import lost_without_a_log_line, without_what_was_lost
+from faults.seeds.intent_checks import intents_kept
 from faults.seeds.money import SUCCESS, Money, money_of
 from faults.seeds.shops import Attempt, Intent, Shops
-from faults.seeds.told import intents_kept
 from faults.seeds.world import World
 from harness import audit, one_done_of_two
 
@@ -27,14 +27,14 @@ _TABLES: Final = (
     "processor_logins",
 )
 _LOST_ACCOUNT: Final = frozenset({"16", "33", "E00040"})
-"""What another account than the one that took the payment says of it."""
+"""Codes of an account that did not take the payment."""
 
 _NOT_OURS: Final = ("_maintain_min_size",)
-"""Tracebacks of the driver's own pool, which tries to keep a connection while none can be had."""
+"""Tracebacks of the driver's own pool, which tries to reconnect while it cannot."""
 
 
 async def judge(world: World, shops: Shops) -> list[str]:
-    """Everything that is wrong, in words; empty when all agree."""
+    """Return everything that is wrong, as text; empty if all agree."""
     wrong = list(shops.bugs)
     wrong += await _replays(world, shops)
     for number in range(len(shops.merchants)):
@@ -48,7 +48,7 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     truth = [
         row
         for login in shops.logins[number]
-        for row in await world.ground.simulator.truth(login=login)
+        for row in await world.servers.simulator.truth(login=login)
     ]
 
     async def whole_truth(login: str) -> list[dict[str, Any]]:
@@ -60,14 +60,14 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
     }
     _keep(world, number, rows, truth)
     beyond: set[str] = set()
-    unsaid: list[str] = []
+    unlogged: list[str] = []
     if world.plan.has_failover:
-        unsaid = lost_without_a_word(world, shops, rows, truth)
+        unlogged = lost_without_a_log_line(world, shops, rows, truth)
         truth, beyond = without_what_was_lost(world, rows, truth)
     stack: Any = SimpleNamespace(dsn=world.dsn, simulator=SimpleNamespace(truth=whole_truth))
     shop: Any = SimpleNamespace(merchant_id=merchant_id, login="")
     audited = await audit(stack, shop)
-    wrong = unsaid + [
+    wrong = unlogged + [
         f"audit: {each}" for each in audited if not any(name in each for name in beyond)
     ]
     money = money_of(truth, rows["operations"])
@@ -78,21 +78,21 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
         wrong += _believed_too_early(rows, truth, world.settled_at, exact)
     wrong += _events(rows)
     wrong += _open(rows)
-    mine = [each for each in shops.intents.values() if each.shop == number]
-    wrong += intents_kept(mine, rows, money, world.lost_window)
+    own_intents = [each for each in shops.intents.values() if each.shop == number]
+    wrong += intents_kept(own_intents, rows, money, world.lost_window)
     return [f"shop {number}: {each}" for each in wrong]
 
 
 def _keep(world: World, number: int, rows: dict[str, list[Any]], truth: list[Any]) -> None:
-    """All that was judged, beside the logs."""
-    kept = {table: [dict(row) for row in each] for table, each in rows.items()}
-    text = json.dumps(kept | {"truth": truth}, indent=1, default=str)
+    """Write the judged rows and records beside the logs."""
+    content = {table: [dict(row) for row in each] for table, each in rows.items()}
+    text = json.dumps(content | {"truth": truth}, indent=1, default=str)
     (world.folder / f"shop-{number}.json").write_text(text)
 
 
 def _payments(rows: dict[str, list[Any]], money: dict[Any, list[Money]]) -> list[str]:
-    """Row by row: what we say of a payment is what the processor has. What is found late and held
-    for review waits for a person."""
+    """Compare each payment's row with the processor's charge. A late charge that is held for review
+    waits for a person."""
     wrong = []
     before_a_person = {
         row["payment_id"]
@@ -135,16 +135,16 @@ def _payments(rows: dict[str, list[Any]], money: dict[Any, list[Money]]) -> list
 
 
 def _late(rows: dict[str, list[Any]], truth: list[dict[str, Any]]) -> list[str]:
-    """A late charge happened, has an event, and an end: given back, kept, corrected, or a person
-    who is needed."""
+    """Each late charge happened, has an event, and was given back, kept, corrected or handed to a
+    person."""
     wrong = []
     done = {row["invoice_number"] for row in truth}
     references = {row["id"]: row["reference"] for row in rows["operations"]}
-    told = {each["operation_id"] for each in rows["events"] if each["type"] == "late_charge.found"}
+    found = {each["operation_id"] for each in rows["events"] if each["type"] == "late_charge.found"}
     done |= set(one_done_of_two(truth, rows["operations"]).values())
     for row in rows["late_charges"]:
         name = f"late {row['kind']} {row['operation_id']}"
-        if row["operation_id"] not in told:
+        if row["operation_id"] not in found:
             wrong.append(f"{name} has no event")
         if row["state"] == "returning":
             wrong.append(f"{name} is still being given back after everything")
@@ -159,8 +159,8 @@ def _believed_too_early(
     settled_at: list[datetime],
     gateways_tell_the_time: bool,
 ) -> list[str]:
-    """What the processor did in time was never called absent: reports lag ten minutes at most, and
-    proof takes longer, or a witness. Only what had just settled may be in no list for so long."""
+    """What the processor did in time was never called absent: proof needs a witness, or longer than
+    the ten minutes reports may lag. Only a newly settled charge can be in no list for so long."""
     wrong = []
     done_at: dict[str, datetime] = {}
     for row in truth:
@@ -180,8 +180,8 @@ def _believed_too_early(
             ),
             row["found_at"],
         )
-        # When it was called absent, at the latest. What settled until then was in no list for a
-        # time, and may have been missed.
+        # The latest moment it can have been called absent. A charge that settled before it was in
+        # no list for a while, and may have been missed.
         latest = absent if gateways_tell_the_time else row["found_at"]
         if any(at < each < latest for each in settled_at):
             continue
@@ -193,15 +193,15 @@ def _believed_too_early(
 
 
 def _events(rows: dict[str, list[Any]]) -> list[str]:
-    """Events tell each payment's way, step by step, to where it is."""
+    """Each event follows from the one before, and the last has the payment's status."""
     wrong = []
     by_payment: dict[Any, list[Any]] = {}
     for event in sorted(rows["events"], key=lambda each: each["written_by"]):
         by_payment.setdefault(event["payment_id"], []).append(event)
     for payment in rows["payments"]:
-        mine = by_payment.get(payment["id"], [])
+        own_events = by_payment.get(payment["id"], [])
         at = "processing"
-        for event in mine:
+        for event in own_events:
             if event["status"] != at and (at, event["status"]) not in EDGES:
                 wrong.append(
                     f"payment {payment['id']}: an event goes from {at} to {event['status']}"
@@ -213,7 +213,7 @@ def _events(rows: dict[str, list[Any]]) -> list[str]:
 
 
 def _open(rows: dict[str, list[Any]]) -> list[str]:
-    """Nothing waits for ever."""
+    """No operation stays open, and none went to an account that did not take the payment."""
     wrong = []
     for operation in rows["operations"]:
         if operation["state"] in ("in_flight", "unknown"):
@@ -230,20 +230,20 @@ def _open(rows: dict[str, list[Any]]) -> list[str]:
 
 
 async def _replays(world: World, shops: Shops) -> list[str]:
-    """Every key once more at both gateways: the same bytes for whoever was told an outcome."""
+    """Repeat each key at both gateways: a key with an outcome gets the same bytes from both."""
     wrong = []
 
     async def twice(intent: Intent, attempt: Attempt) -> None:
         got = [await shops.send(intent, attempt, gate, 20) for gate in (0, 1)]
         if any(answer is None for answer in got):
-            wrong.append(f"{attempt.key} gets no answer, though all is quiet")
+            wrong.append(f"{attempt.key} gets no response although no fault is left")
         elif got[0].status in (200, 201) and (got[0].status, got[0].body) != (  # type: ignore[union-attr]
             got[1].status,  # type: ignore[union-attr]
             got[1].body,  # type: ignore[union-attr]
         ):
             wrong.append(f"{attempt.key} is answered differently by two gateways")
 
-    for number in range(len(shops.merchants)):  # all at once is no quiet
+    for number in range(len(shops.merchants)):  # one shop at a time, to keep the load low
         await asyncio.gather(
             *(
                 twice(intent, each)
@@ -257,7 +257,7 @@ async def _replays(world: World, shops: Shops) -> list[str]:
 
 
 def _logs(world: World) -> list[str]:
-    """A gateway that met a bug says so with a traceback."""
+    """No gateway logged a traceback, as it would for a bug."""
     wrong = []
     for gate in world.gates:
         for line in gate.said().splitlines():

@@ -1,4 +1,4 @@
-"""Network links that can go bad: a TCP proxy before a server, with every way a line can fail."""
+"""A TCP proxy before a server, with every way in which a network link can fail."""
 
 import asyncio
 from contextlib import suppress
@@ -8,10 +8,10 @@ State = Literal["open", "silent", "refusing"]
 
 
 class Link:
-    """A line to `target`, at a port of its own.
+    """A link to `target`, with a port of its own.
 
-    `silent`: nothing passes and nobody is told, as when a peer is gone without a word. What was
-    sent meanwhile is delivered when the line is open again, unless it was cut.
+    `silent`: nothing passes and no connection is closed, as when a peer vanishes. Data sent
+    meanwhile is delivered once the link is mended, unless it was cut.
     """
 
     def __init__(self, name: str, host: str, port: int) -> None:
@@ -27,7 +27,7 @@ class Link:
         self._replies_to_lose = 0
 
     async def start(self, *, direct: bool = False) -> "Link":
-        """Listen. `direct`: nothing will happen to this line, so it is the server's own port."""
+        """Listen. `direct`: this link never fails, so use the server's own port."""
         if direct:
             self.port = self.target[1]
             return self
@@ -48,7 +48,7 @@ class Link:
         self._open.clear()
 
     def refuse(self) -> None:
-        """New connections are reset at once; those there are go on."""
+        """Reset new connections at once; open ones continue."""
         self.state = "refusing"
 
     def mend(self) -> None:
@@ -56,12 +56,12 @@ class Link:
         self._open.set()
 
     def cut(self) -> None:
-        """Reset every connection there is."""
+        """Reset every open connection."""
         for writer in list(self._writers):
             writer.transport.abort()
 
     def lose_replies(self, count: int) -> None:
-        """The next so many things the server says are thrown away, and their line is cut."""
+        """Drop the server's next `count` messages, and cut their connections."""
         self._replies_to_lose = count
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

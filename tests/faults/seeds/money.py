@@ -1,4 +1,4 @@
-"""What the processor's truth says of each payment of ours, in minor units."""
+"""The processor's charges for each of our payments, in minor units."""
 
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ _DEAD: Final = frozenset({"voided", "expired", "declined", "failedReview", "gene
 
 
 class Money:
-    """What the processor says of one charge of ours, in minor units."""
+    """One charge at the processor, in minor units."""
 
     def __init__(self, row: dict[str, Any]) -> None:
         self.trans_id = row["trans_id"]
@@ -21,24 +21,24 @@ class Money:
 
     @property
     def is_live(self) -> bool:
-        """Money is held or taken."""
+        """Return whether money is held or taken."""
         return self.status not in _DEAD
 
     @property
     def is_held(self) -> bool:
-        """A person at the processor decides; nothing is taken."""
+        """Return whether a person at the processor must decide; nothing is taken yet."""
         return self.status.startswith("FDS")
 
     @property
     def kept(self) -> int:
-        """What the shop has of it in the end; what is held counts, too."""
+        """Return what the shop has of it in the end, including what is held."""
         if not self.is_live:
             return 0
         return (self.captured or self.amount) - self.refunded
 
 
 def money_of(truth: list[dict[str, Any]], operations: list[Any]) -> dict[Any, list[Money]]:
-    """Charges by payment."""
+    """Return the charges by payment."""
     payment_of = {each["reference"]: each["payment_id"] for each in operations}
     charges: dict[str, Money] = {}
     found: dict[Any, list[Money]] = {}

@@ -1,4 +1,4 @@
-"""Mendings taken out, one at a time: a seed must find that each is missing."""
+"""Mutations that each remove one protection: a seed must find that it is missing."""
 
 import shutil
 import tempfile
@@ -11,14 +11,14 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Mutation:
-    """In `file`, below the source, `old` (there once) becomes `new`."""
+    """Replace `old` by `new` in `file`, relative to the source. `old` occurs exactly once."""
 
     name: str
     file: str
     old: str
     new: str
     finds: tuple[str, ...]
-    """What a seed says of it, one of these: other findings do not count."""
+    """Findings that count for this mutation; others do not."""
 
     def is_found_by(self, found: list[str]) -> bool:
         return any(words in each for each in found for words in self.finds)
@@ -30,14 +30,14 @@ _WRONG_ACCOUNT = "was asked of an account that did not take the payment"
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
     Mutation(
-        "watch_dropped",  # what is called absent is never looked for again
+        "watch_dropped",  # an absent operation is never looked for again
         "easypay/payments/account_pass.py",
         "        if absent:  # before it is called absent",
         "        if absent and not absent:  # before it is called absent",
         finds=(_NOT_TOLD,),
     ),
     Mutation(
-        "a_minute_is_enough",  # absence is believed a minute after the call, whatever is known
+        "a_minute_is_enough",  # absence is believed a minute after the call, without a witness
         "easypay/payments/absence_rules.py",
         "    if listed and misses_its_witness(call_ended_at, look):\n"
         "        return False\n"
@@ -61,14 +61,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         finds=(_NOT_TOLD, _EARLY, "after everything"),
     ),
     Mutation(
-        "late_charges_stay",  # they are noted, and nobody gives them back
+        "late_charges_stay",  # late charges are noted, but not given back
         "easypay/payments/watched_operations.py",
         "            done = await self._late.give_back_again(case, account)\n",
         "            done = False\n",
         finds=("is still being given back after everything",),
     ),
     Mutation(
-        "sweep_dropped",  # nobody finds what a process that died had in flight
+        "sweep_dropped",  # a dead process's operations in flight are never found
         "easypay/payments/resolver.py",
         '            ("sweep", self._sweep.step, self._poll_s),\n',
         "",
@@ -80,7 +80,7 @@ BY_NAME: Final = {each.name: each for each in MUTATIONS}
 
 @contextmanager
 def mutated(source: Path, name: str) -> Iterator[Path]:
-    """A copy of the source with one mending taken out, for the length of a block."""
+    """Yield a copy of the source with one protection removed."""
     mutation = BY_NAME[name]
     with tempfile.TemporaryDirectory(prefix="easypay-mutated-") as folder:
         copy = Path(folder) / "src"

@@ -1,7 +1,7 @@
 """What a seed decides: everything that will be done, and when, before anything is done.
 
-Times are driven seconds since the seed's begin. What happens within one burst happens at once;
-between bursts time is driven on.
+Times are driven seconds since the seed began. The happenings of one burst happen at once; between
+bursts, time is driven on.
 """
 
 import random
@@ -52,7 +52,7 @@ ODD_TEXTS: Final = (
 
 @dataclass
 class Happening:
-    """One thing that a shop does or that breaks."""
+    """One request of a shop, or one fault."""
 
     kind: str
     args: dict[str, Any] = field(default_factory=dict)
@@ -65,12 +65,12 @@ class Happening:
 class Burst:
     at_s: float
     breaks: list[Happening]
-    asks: list[Happening]
+    requests: list[Happening]
 
 
 @dataclass
 class Plan:
-    """One seed's whole course."""
+    """Everything that one seed does."""
 
     seed: int
     gateway_skews_ms: list[int]
@@ -80,9 +80,9 @@ class Plan:
     step_s: float
     growth: float
     cutoff_s: float
-    """The first of the processor's daily settlements."""
+    """When the processor settles first; it then settles daily."""
     has_failover: bool = False
-    """A slower class of seeds, with a standby of its own."""
+    """A slower kind of seed, with a standby of its own."""
 
     def breaks_link(self, gate: int, which: str) -> bool:
         """Does anything happen to this line of this gateway? The others need no proxy."""
@@ -101,7 +101,7 @@ class Plan:
         for burst in self.bursts:
             lines.append(f"  at {burst.at_s:.1f} s")
             lines += [f"    breaks: {each}" for each in burst.breaks]
-            lines += [f"    asks:   {each}" for each in burst.asks]
+            lines += [f"    asks:   {each}" for each in burst.requests]
         return lines
 
 
@@ -116,7 +116,7 @@ def plan(seed: int) -> Plan:
     skews = [round(rng.uniform(-skew, skew)) for _ in range(GATEWAYS)]
     processor_skew = _one_of(rng, ((0, 8), (2_000, 2), (60_000, 1)))
     lag = _one_of(rng, ((0, 4), (5_000, 1), (90_000, 3), (600_000, 3)))
-    made = _Maker(rng)
+    made = _PlanMaker(rng)
     bursts: list[Burst] = []
     at_s = 0.0
     for _ in range(rng.randint(4, 7)):
@@ -142,7 +142,7 @@ def plan(seed: int) -> Plan:
     return made_plan
 
 
-class _Maker:
+class _PlanMaker:
     """Deals out what happens; knows which payments have been ordered before."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -152,11 +152,11 @@ class _Maker:
 
     def burst(self, at_s: float) -> Burst:
         rng = self._rng
-        asks = [self._ask() for _ in range(rng.randint(2, 5))]
+        requests = [self._ask() for _ in range(rng.randint(2, 5))]
         if rng.random() < 0.5:
-            asks += self.looks()
+            requests += self.looks()
         kinds = {"charge": 0, "capture": 0, "void": 0, "refund": 0}
-        for each in asks:
+        for each in requests:
             wire = {"buy": "charge"}.get(each.kind, each.kind)
             if wire in kinds:
                 kinds[wire] += 1
@@ -166,7 +166,7 @@ class _Maker:
         ]
         if rng.random() < 0.55:
             breaks.append(self._break())
-        return Burst(at_s, breaks, asks)
+        return Burst(at_s, breaks, requests)
 
     def looks(self) -> list[Happening]:
         return [Happening("look", {"shop": shop, "gate": self._gate()}) for shop in range(SHOPS)]

@@ -1,4 +1,4 @@
-"""The command: many seeds over some jobs, with progress, to be interrupted and taken up again."""
+"""The command: runs many seeds in several jobs, shows progress, and can be continued."""
 
 import argparse
 import asyncio
@@ -21,12 +21,12 @@ from faults.seeds.plan import plan
 _ROOT: Final = Path(__file__).parents[3]
 _TESTS: Final = Path(__file__).parents[2]
 _MOST_PER_JOB: Final = 200
-"""Seeds before a job's PostgreSQL and simulator are made anew."""
+"""A job's PostgreSQL and simulator are replaced after this many seeds."""
 Seen = Callable[[dict[str, Any]], None]
 
 
 def commit() -> str:
-    """What is tested: the commit, and whether the tree differs from it."""
+    """Return the tested commit, with `-changed` if the tree differs from it."""
     head = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=_ROOT, capture_output=True, text=True
     ).stdout.strip()
@@ -49,9 +49,9 @@ async def run_seeds(
     keep: bool = False,
     stopped: asyncio.Event | None = None,
 ) -> None:
-    """Run every seed once, so many at a time, each job with servers of its own.
+    """Run every seed once, `jobs` at a time; each job has its own servers.
 
-    `on_result` gets each result as it comes. What failed keeps its folder below `folder`.
+    `on_result` gets each result as it comes. Failed seeds keep their folder below `folder`.
     """
     stopped = stopped or asyncio.Event()
     waiting = iter(list(seeds))
@@ -68,7 +68,7 @@ async def run_seeds(
                         return
                     on_result(result)
                     if result["verdict"] == "died":
-                        if number == 0:  # it cannot even begin, and nor will the next
+                        if number == 0:  # it cannot start, and the next would not either
                             stopped.set()
                         break
 
@@ -76,7 +76,7 @@ async def run_seeds(
 
 
 class _Worker:
-    """A job's process. Its servers lie in memory where that is possible, and end with it."""
+    """A job's process. Its servers' files are in memory if possible, and are removed with it."""
 
     def __init__(self, folder: Path, source: Path, keep: bool) -> None:
         self._folder = folder
@@ -100,13 +100,13 @@ class _Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,  # Ctrl-C is the runner's
+                start_new_session=True,  # only the runner gets Ctrl-C
                 limit=1 << 24,
             )
         return self
 
     async def run(self, seed: int, stopped: asyncio.Event) -> dict[str, Any] | None:
-        """One seed's result; None where the run was stopped meanwhile."""
+        """Return one seed's result; None if the run was stopped meanwhile."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{seed}\n".encode())
@@ -124,8 +124,8 @@ class _Worker:
         if text := line.result():
             result: dict[str, Any] = json.loads(text)
             return result
-        said = (self._place / "worker.log").read_text(errors="replace")[-2000:]
-        return {"seed": seed, "verdict": "died", "found": [f"the job died: {said}"], "took_s": 0}
+        log = (self._place / "worker.log").read_text(errors="replace")[-2000:]
+        return {"seed": seed, "verdict": "died", "found": [f"the job died: {log}"], "took_s": 0}
 
     async def __aexit__(self, *_: object) -> None:
         if self._process.stdin is not None:
@@ -139,11 +139,11 @@ class _Worker:
         shutil.rmtree(self._place, ignore_errors=True)
 
 
-# What people see ------------------------------------------------------------------------------
+# Output ---------------------------------------------------------------------------------------
 
 
 class _Progress:
-    """Counts, the rate, and when it will be over."""
+    """Print counts, the rate and the time left."""
 
     def __init__(self, total: int, file: Path, tested: str) -> None:
         self._total = total
@@ -182,9 +182,9 @@ def _done_before(file: Path, tested: str) -> set[int]:
 
 
 def _show_known(file: Path) -> None:
-    """What every run so far has found, by what it says."""
+    """Print what every run so far has found, by message."""
     if not file.exists():
-        print(f"nothing was run yet: {file} is not there")
+        print(f"nothing was run yet: {file} does not exist")
         return
     for line in file.read_text().splitlines():
         result = json.loads(line)
@@ -241,7 +241,7 @@ async def _run(args: argparse.Namespace, folder: Path, source: Path) -> int:
 
 
 def main() -> int:
-    """Status 0 where everything agreed (with --mutate: where a seed found it), else 1."""
+    """Return 0 if everything agreed (with --mutate: if a seed found the mutation), else 1."""
     parser = argparse.ArgumentParser(prog="faults.seeds", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")

@@ -1,7 +1,7 @@
-"""Shops: what each wants, what it asks, under which keys, and every answer it was given.
+"""Shops: what each wants, its requests and their keys, and every response it received.
 
-A shop is well behaved unless the plan calls it impatient: it repeats a request with the same key
-until it knows, and takes a new key only for what it was told has failed.
+A shop behaves well unless the plan calls it impatient: it repeats a request with the same key until
+it knows the outcome, and takes a new key only for what has failed.
 """
 
 import json
@@ -31,8 +31,8 @@ class Answer:
     status: int
     body: bytes
     gate: int
-    asked_at: float
-    told_at: float
+    sent_at: float
+    answered_at: float
 
     @property
     def json(self) -> dict[str, Any]:
@@ -41,24 +41,24 @@ class Answer:
 
     @property
     def problem(self) -> Row | None:
-        """What the table of problems says of it, if it is one."""
+        """Return its row in the table of problems, if it is a problem."""
         return None if self.status < 400 else PROBLEMS[self.json["code"]]
 
 
 @dataclass
 class Attempt:
-    """One idempotency key and all that was said about it."""
+    """One idempotency key and all responses to it."""
 
     key: str
     path: str
     body: bytes
     answers: list[Answer] = field(default_factory=list)
     lost: int = 0
-    """Requests whose answer never came."""
+    """Requests without a response."""
 
     @property
     def outcome(self) -> Answer | None:
-        """The first answer that says how it ended, with 2xx."""
+        """Return the first response with a final outcome and 2xx."""
         return next((each for each in self.answers if each.status in (200, 201)), None)
 
     @property
@@ -67,18 +67,18 @@ class Attempt:
 
     @property
     def problem(self) -> Row | None:
-        """The last word, where it is a problem, with what it tells a shop to do."""
+        """Return the last response's row in the table of problems, if it is a problem."""
         return None if self.last is None else self.last.problem
 
     @property
     def is_refused(self) -> bool:
-        """The last word is a problem that repeating will not change."""
+        """Return whether the last response is a problem that repeating will not change."""
         return self.problem is not None and self.problem.repeat != "same_key"
 
 
 @dataclass
 class Intent:
-    """What a shop wants once: one sale, one capture, one refund."""
+    """What a shop wants to happen once: one sale, one capture or one refund."""
 
     number: int
     kind: str
@@ -88,11 +88,11 @@ class Intent:
     attempts: list[Attempt] = field(default_factory=list)
     impatient_keys: int = 0
     payment: "Intent | None" = None
-    """Of a follow-up: the intent that made the payment."""
+    """For a follow-up: the intent that made the payment."""
 
     @property
     def payment_id(self) -> str | None:
-        """The newest payment that an attempt of this is known to have made."""
+        """Return the newest payment that an attempt of this intent is known to have made."""
         for attempt in reversed(self.attempts):
             for answer in reversed(attempt.answers):
                 if answer.status in (200, 201, 202):
@@ -102,7 +102,7 @@ class Intent:
 
 
 class Shops:
-    """The shops of one seed, their books, and their clients."""
+    """The shops of one seed, their intents and their clients."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -111,7 +111,7 @@ class Shops:
         self.logins: list[list[str]] = []
         self._secrets: list[str] = []
         self.bugs: list[str] = []
-        """Answers that no shop should ever see."""
+        """Responses that no shop should ever see."""
 
     async def open(self) -> None:
         connection = await asyncpg.connect(self._world.dsn)
@@ -129,9 +129,9 @@ class Shops:
             await connection.close()
 
     async def new_account(self, shop: int, connection: Any) -> None:
-        """Another login at the processor takes this shop's payments from now on."""
+        """Give this shop a new processor login, which takes its payments from now on."""
         login = f"s{uuid.uuid4().hex[:16]}"
-        simulator = self._world.ground.simulator
+        simulator = self._world.servers.simulator
         await simulator.post("/accounts", login=login, transaction_key="simulated-key-1")
         await simulator.post("/settings", login=login, **self.settings)
         await admin.set_processor_account(
@@ -148,10 +148,10 @@ class Shops:
     def settings(self) -> dict[str, Any]:
         return {"reporting_lag_ms": self._world.plan.reporting_lag_ms, "held_above": "900.00"}
 
-    # asking ----------------------------------------------------------------------------------
+    # requests --------------------------------------------------------------------------------
 
     async def ask(self, happening: Happening) -> None:
-        """Do what the plan says a shop does."""
+        """Do what the plan lets a shop do."""
         args = happening.args
         if happening.kind == "look":
             await self._look(args["shop"], args["gate"])
@@ -183,7 +183,7 @@ class Shops:
         return last.outcome is not None or last.is_refused
 
     async def _look(self, shop: int, gate: int) -> None:
-        """Go through the books: repeat what is open, ask again for what has failed."""
+        """Go through the intents: repeat open ones, send failed ones again with a new key."""
         for intent in [each for each in self.intents.values() if each.shop == shop]:
             last = intent.attempts[-1]
             if last.outcome is None and not last.is_refused:
@@ -193,10 +193,10 @@ class Shops:
                 await self._try(intent, gate)
 
     async def _has_failed(self, intent: Intent, gate: int) -> bool:
-        """Was the shop told that its last attempt came to nothing? Then a new key is right."""
+        """Return whether the shop knows that its last attempt failed, so it may take a new key."""
         last = intent.attempts[-1]
-        told = last.outcome
-        if told is not None and told.json["status"] == "failed":
+        outcome = last.outcome
+        if outcome is not None and outcome.json["status"] == "failed":
             return True
         if last.problem is not None and last.problem.repeat == "new_key":
             return True
@@ -223,10 +223,10 @@ class Shops:
     async def send(
         self, intent: Intent, attempt: Attempt, gate: int, patience_s: float = _CLIENT_PATIENCE_S
     ) -> Answer | None:
-        """One request, and its answer in the books; None where it was lost."""
+        """Send one request and record its response; return None if that was lost."""
         world = self._world
         world.is_calling()
-        asked_at = time.monotonic()
+        sent_at = time.monotonic()
         try:
             got = await world.client.post(
                 f"{world.gates[gate].url}/api/v1{attempt.path}",
@@ -242,16 +242,16 @@ class Shops:
             attempt.lost += 1
             world.tell(f"{intent.kind} {attempt.key} at {gate}: {type(error).__name__}")
             return None
-        answer = Answer(got.status_code, got.content, gate, asked_at, time.monotonic())
+        answer = Answer(got.status_code, got.content, gate, sent_at, time.monotonic())
         attempt.answers.append(answer)
-        told = answer.json.get("status") if answer.status < 300 else answer.json.get("code")
-        world.tell(f"{intent.kind} {attempt.key} at {gate}: {answer.status} {told}")
+        result = answer.json.get("status") if answer.status < 300 else answer.json.get("code")
+        world.tell(f"{intent.kind} {attempt.key} at {gate}: {answer.status} {result}")
         if answer.status == 500:
             self.bugs.append(f"{attempt.key} was answered 500: {answer.body.decode()[:300]}")
         return answer
 
     async def get(self, shop: int, path: str, gate: int) -> dict[str, Any] | None:
-        """Read something; None where the answer was lost or is a problem."""
+        """Read something; return None if the response was lost or is a problem."""
         try:
             got = await self._world.client.get(
                 f"{self._world.gates[gate].url}/api/v1{path}",

@@ -1,16 +1,16 @@
-"""One job: reads seeds from its input, one a line, and answers each with a line of JSON."""
+"""One job: reads one seed per line from its input, and writes one line of JSON for each."""
 
 import asyncio
 import json
 import sys
 from pathlib import Path
 
-from faults.seeds.ground import standing
-from faults.seeds.one import run_seed
+from faults.seeds.servers import running_servers
+from faults.seeds.single_seed import run_seed
 
 
 async def work(folder: Path, keep: bool) -> None:
-    """Until the input ends."""
+    """Run until the input ends."""
     seeds = asyncio.Queue[str]()
     loop = asyncio.get_running_loop()
 
@@ -21,10 +21,10 @@ async def work(folder: Path, keep: bool) -> None:
             loop.remove_reader(sys.stdin)
 
     loop.add_reader(sys.stdin, read)
-    async with standing(folder / "ground") as ground:
+    async with running_servers(folder / "servers") as servers:
         while line := await seeds.get():
             seed = int(line)
-            result = await run_seed(ground, seed, folder / f"seed-{seed}", keep=keep)
+            result = await run_seed(servers, seed, folder / f"seed-{seed}", keep=keep)
             print(json.dumps(result.as_dict()), flush=True)
 
 

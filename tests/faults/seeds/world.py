@@ -1,8 +1,8 @@
-"""One seed's world: a database, gateways behind links that can go bad, and time that is driven.
+"""One seed's world: a database, gateways behind links that can fail, and time that is driven.
 
 There are four kinds of clock: the database's, the simulator's, and each gateway's wall clock. All
-are ahead of the real time by the same amount, which only grows, and each gateway's and the
-simulator's is wrong by an error of its own.
+are ahead of the real time by the same amount, which only grows; those of the simulator and each
+gateway have an error of their own.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ import asyncpg
 import httpx
 
 from faults.seeds.failover import Standby
-from faults.seeds.ground import SERVER, Ground, at_port
 from faults.seeds.links import Link
 from faults.seeds.plan import Plan
+from faults.seeds.servers import SERVER, Servers, at_port
 from harness import ADMIN_KEY, ENCRYPTION_KEY, free_port, until, with_database
 
 DEADLINE_S: Final = 0.4
@@ -37,11 +37,11 @@ SETTINGS: Final = {
     "admin_key": ADMIN_KEY,
     "encryption_key": ENCRYPTION_KEY,
 }
-"""Real time is short where a call waits. All that is about age is as in production."""
+"""Calls have short real deadlines. Settings about age are as in production."""
 
 
 class Gate:
-    """A gateway: the process there is just now, its three links, and its wrong clock."""
+    """A gateway: its current process, its three links and its wrong clock."""
 
     def __init__(self, world: "World", number: int, skew_ms: int) -> None:
         self.number = number
@@ -49,12 +49,12 @@ class Gate:
         self.pid: int | None = None
         self.suspended = False
         self.is_armed = False
-        """It dies at a point of its next payment."""
+        """It will die at a point of its next payment."""
         self._world = world
         self._port = free_port()
         self.log = world.folder / f"gateway-{number}.log"
         self._clock_file = world.folder / f"clock-{number}"
-        cluster = world.ground.cluster
+        cluster = world.servers.cluster
         self.database = Link(f"database of {number}", "127.0.0.1", cluster.port)
         self.clients = Link(f"clients of {number}", "127.0.0.1", self._port)
         self.exits: list[int] = []
@@ -72,7 +72,7 @@ class Gate:
 
     @property
     def is_alive(self) -> bool:
-        return self.pid is not None and self._world.ground.nursery.is_alive(self.pid)
+        return self.pid is not None and self._world.servers.fork_server.is_alive(self.pid)
 
     def set_clock(self) -> None:
         wrong = self._world.ahead_ms + self.skew_ms
@@ -83,19 +83,19 @@ class Gate:
 
     async def start(self, **over: str) -> None:
         self.set_clock()
-        simulator = self._world.ground.simulator
+        simulator = self._world.servers.simulator
         wire = simulator.wire.replace(f":{simulator.port}/", f":{self._world.processor.port}/")
         settings = SETTINGS | {
             "database_url": at_port(self._world.dsn, self.database.port),
             "authorize_net_test_url": wire,
             "authorize_net_live_url": wire,
             "clock_file": str(self._clock_file),
-            # One looks often, so that time can be driven fast; both do the work.
+            # One polls often, so that time can be driven fast; both do the work.
             "resolver_poll_s": "0.3" if self.number else "0.05",
             **over,
         }
         self.is_armed = "failpoint" in over
-        self.pid = await self._world.ground.nursery.fork(settings, self._port, self.log)
+        self.pid = await self._world.servers.fork_server.fork(settings, self._port, self.log)
 
     async def ready(self) -> None:
         async def answers() -> bool:
@@ -117,18 +117,18 @@ class Gate:
                 os.kill(self.pid, number)
 
     async def kill(self) -> None:
-        """kill -9."""
+        """Send kill -9."""
         if self.pid is not None and self.is_alive:
             self.send(signal.SIGKILL)
-            await self._world.ground.nursery.end_of(self.pid)
+            await self._world.servers.fork_server.end_of(self.pid)
 
     async def terminate(self) -> int | None:
-        """SIGTERM, and its exit status; None where it did not end within its grace."""
+        """Send SIGTERM; return the exit status, or None if it did not end within its grace."""
         if self.pid is None or not self.is_alive:
             return 0
         self.send(signal.SIGTERM)
         try:
-            status = await asyncio.wait_for(self._world.ground.nursery.end_of(self.pid), 12)
+            status = await asyncio.wait_for(self._world.servers.fork_server.end_of(self.pid), 12)
         except TimeoutError:
             await self.kill()
             return None
@@ -137,27 +137,27 @@ class Gate:
 
 
 class World:
-    """What chaos breaks and shops talk to."""
+    """Everything that chaos breaks and that shops talk to."""
 
-    def __init__(self, ground: Ground, plan: Plan, folder: Path) -> None:
-        self.ground = ground
+    def __init__(self, servers: Servers, plan: Plan, folder: Path) -> None:
+        self.servers = servers
         self.plan = plan
         self.folder = folder
         self.ahead_ms = 0
         self.processor_skew_ms = plan.processor_skew_ms
-        # One for all: the URL is a part of what an account is, so every process must have the same.
-        self.processor = Link("processor", "127.0.0.1", ground.simulator.port)
+        # One link for all: its URL is part of an account, so every process must use the same.
+        self.processor = Link("processor", "127.0.0.1", servers.simulator.port)
         self.gates: list[Gate] = []
-        # A connection for each request: a gateway that ends waits a second for idle ones.
+        # A new connection per request, because a stopping gateway waits a second for idle ones.
         limits = httpx.Limits(max_keepalive_connections=0)
         self.client = httpx.AsyncClient(timeout=2, trust_env=False, limits=limits)
         self.story: list[str] = []
         self.standby: Standby | None = None
         self.lost_window = (math.inf, -math.inf)
-        """Between which monotonic moments what was committed was lost with the primary."""
+        """The monotonic times between which commits were lost with the primary."""
         self._begun = time.monotonic()
         self.settled_at: list[datetime] = []
-        """By the database's clock."""
+        """Times of settlement, by the database's clock."""
         self._cutoff_s = plan.cutoff_s
         self._name = ""
         self._database: Any = None
@@ -165,12 +165,12 @@ class World:
         self._busy_until = 0.0
 
     async def open(self) -> None:
-        await self.ground.start_over()
-        self._name = await self.ground.new_database()
-        self.dsn = with_database(self.ground.cluster.tcp_dsn, self._name)
+        await self.servers.start_over()
+        self._name = await self.servers.new_database()
+        self.dsn = with_database(self.servers.cluster.tcp_dsn, self._name)
         self._database = await asyncpg.connect(self.dsn)
         if self.plan.has_failover:
-            server = self.ground.cluster
+            server = self.servers.cluster
             self.standby = await Standby(server, self.folder / "standby", SERVER).start()
         await self.advance_clocks(0)
         processor_breaks = any(self.plan.breaks_link(gate, "processor") for gate in (0, 1))
@@ -193,16 +193,16 @@ class World:
             await self._database.close()
             if self.standby is not None:
                 await self.standby.stop()
-            await self.ground.drop_database(self._name)
+            await self.servers.drop_database(self._name)
 
     @property
     def processor_tells_the_time(self) -> bool:
-        """Its clock was about right all the time."""
+        """Return whether the processor's clock was nearly right all the time."""
         return max(map(abs, self._wrong("processor_skew", self.plan.processor_skew_ms))) <= 2_000
 
     @property
     def gateways_tell_the_time(self) -> bool:
-        """Every gateway's was."""
+        """Return whether every gateway's clock was nearly right all the time."""
         return max(map(abs, self._wrong("skew", *self.plan.gateway_skews_ms))) <= 2_000
 
     def _wrong(self, kind: str, *at_first: int) -> list[int]:
@@ -215,24 +215,24 @@ class World:
         return [*each_has, self.processor]
 
     def tell(self, what: str) -> None:
-        """A line of the seed's story: driven time, real time, what happened."""
+        """Add a line to the seed's story: driven time, real time, what happened."""
         real = time.monotonic() - self._begun
         self.story.append(f"{self.ahead_ms / 1000:10.1f} s  {real:6.2f} s  {what}")
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
-        """Ask the database itself, past every link."""
+        """Query the database directly, past every link."""
         async with self._one_at_a_time:
             rows: list[Any] = await self._database.fetch(sql, *arguments)
         return rows
 
     async def lose_from_now(self) -> None:
-        """Nobody follows the primary any more; what it commits will be lost."""
+        """Stop following the primary: what it commits from now on will be lost."""
         assert self.standby is not None
         self.lost_window = (time.monotonic(), math.inf)
-        await self.standby.hears_no_more()
+        await self.standby.stop_following()
 
     async def fail_over(self) -> None:
-        """The standby takes over; every link to the database leads to it."""
+        """Promote the standby, and lead every database link to it."""
         assert self.standby is not None
         self.lost_window = (self.lost_window[0], time.monotonic())
         for gate in self.gates:
@@ -250,7 +250,7 @@ class World:
     # time ------------------------------------------------------------------------------------
 
     async def advance_clocks(self, by_s: float) -> None:
-        """All clocks at once, each with its error."""
+        """Move all clocks, each with its own error."""
         self.ahead_ms += round(by_s * 1000)
         await self.fetch("UPDATE seeds.clock SET ahead = $1", timedelta(milliseconds=self.ahead_ms))
         await self.set_processor_clock()
@@ -259,16 +259,16 @@ class World:
 
     async def set_processor_clock(self) -> None:
         wrong = timedelta(milliseconds=self.ahead_ms + self.processor_skew_ms)
-        await self.ground.simulator.post("/clock", now=(datetime.now(UTC) + wrong).isoformat())
+        await self.servers.simulator.post("/clock", now=(datetime.now(UTC) + wrong).isoformat())
 
     async def settle(self) -> None:
-        """The processor's cut-off: batches are made of what has been captured."""
+        """Settle at the processor: what has been captured goes into batches."""
         self.settled_at.append((await self.fetch("SELECT db_now()"))[0][0])
-        await self.ground.simulator.post("/settle")
+        await self.servers.simulator.post("/settle")
 
     def is_calling(self) -> None:
-        """A client has just asked: for the length of a call no time may be skipped, for a call
-        that ends by its deadline would seem to have taken longer."""
+        """Note that a client has just sent a request. No time may be skipped while a call runs,
+        because a call that ends by its deadline would seem to have taken longer."""
         self._busy_until = time.monotonic() + DEADLINE_S + 0.15
 
     async def no_call_runs(self) -> None:
@@ -280,8 +280,8 @@ class World:
             await asyncio.sleep(0.02)
 
     async def drive_to(self, at_s: float) -> None:
-        """Advance to a moment, stopping wherever work falls due, but not more often than every
-        `step_s` of the plan, which grows by `growth` of what was driven, after an hour by all."""
+        """Advance to `at_s`, stopping whenever work is due, but at least `step_s` apart. This
+        minimum grows by `growth` of the driven time, and after an hour by all of it."""
         step_s, growth = self.plan.step_s, self.plan.growth
         begun_s = self.ahead_ms / 1000
         await self.no_call_runs()
@@ -299,15 +299,15 @@ class World:
                 await self.work_is_taken_up()
 
     async def _next_due_s(self) -> float | None:
-        """When the resolver has something to do, in seconds from now. Reviews, which it asks about
-        every five minutes for days, and authorizations, which expire after weeks, are no reason
-        to stop; they are seen when there is another."""
+        """Return the seconds until the resolver has work. Reviews, polled every five minutes for
+        days, and authorizations, which expire after weeks, do not count: they are handled along
+        with other work."""
         rows = await self.fetch(_NEXT_DUE)
         due: float | None = rows[0][0]
         return due
 
     async def work_is_taken_up(self, within_s: float = 0.4) -> None:
-        """Wait until nothing is due that somebody could take up, and nobody is at it."""
+        """Wait until no due work is left that a process could take, and none is at work."""
         ends = time.monotonic() + within_s
         while time.monotonic() < ends:
             await asyncio.sleep(0.015)
@@ -316,7 +316,7 @@ class World:
                 return
 
     async def is_idle(self) -> bool:
-        """Nothing is open, and nothing is watched any more; reviews may wait for ever."""
+        """Return whether no operation is open or watched; reviews and authorizations may remain."""
         return not (await self.fetch(_OPEN))[0][0]
 
 

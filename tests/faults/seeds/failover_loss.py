@@ -1,4 +1,4 @@
-"""What a standby that lost the last second lost, and who said so."""
+"""What a failover to a lagging standby lost, and whether a gateway logged it."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from faults.seeds.shops import Shops
 from faults.seeds.world import World
 
 
-def lost_without_a_word(
+def lost_without_a_log_line(
     world: World, shops: Shops, rows: dict[str, list[Any]], truth: list[dict[str, Any]]
 ) -> list[str]:
-    """A process that knows an outcome of what the failover lost says so, critically, with the
-    reference. It knows where its shop has had no answer before, and nothing killed it."""
+    """Each lost charge whose outcome a process knew must be in a critical line with its reference.
+    This is checked for charges without an earlier response, if nothing killed the process."""
     breaks = next(
         burst.breaks
         for burst in world.plan.bursts
@@ -20,10 +20,10 @@ def lost_without_a_word(
     if any(each.kind in ("kill", "die_at", "terminate", "suspend", "link") for each in breaks):
         return []
     known = {row["reference"] for row in rows["operations"]}
-    said = "".join(
+    critical_lines = "".join(
         line for gate in world.gates for line in gate.said().splitlines() if '"critical"' in line
     )
-    told = {
+    answered_amounts = {
         intent.amount
         for intent in shops.intents.values()
         for attempt in intent.attempts
@@ -34,17 +34,17 @@ def lost_without_a_word(
         for row in truth
         if row["type"] in ("authCaptureTransaction", "authOnlyTransaction")
         and row["invoice_number"] not in known
-        and row["invoice_number"] not in said
-        and parse_decimal(row["amount"], "USD").minor not in told
+        and row["invoice_number"] not in critical_lines
+        and parse_decimal(row["amount"], "USD").minor not in answered_amounts
     ]
 
 
 def without_what_was_lost(
     world: World, rows: dict[str, list[Any]], truth: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], set[str]]:
-    """A standby that lost the last second lost what began in it: no row of ours can explain it,
-    and people mend it by the processor's reports. What it concerns is taken out of `rows` and
-    left out of the truth that is returned, with the ids and references of it."""
+    """Take out everything that began in the lost second: no row explains it, and people correct it
+    from the processor's reports. Removes its payments from `rows`; returns the remaining truth,
+    and the ids and references of what was taken out."""
     known = {row["reference"] for row in rows["operations"]}
     lost = [row for row in truth if row["invoice_number"] not in known]
     for row in lost:
@@ -57,5 +57,5 @@ def without_what_was_lost(
     rows["payments"] = [row for row in rows["payments"] if row["id"] not in payments]
     for table in ("operations", "events", "idempotency_keys", "late_charges"):
         rows[table] = [row for row in rows[table] if row["payment_id"] not in payments]
-    kept = [row for row in truth if row["invoice_number"] in known - beyond]
-    return kept, beyond | {row["invoice_number"] for row in lost}
+    remaining = [row for row in truth if row["invoice_number"] in known - beyond]
+    return remaining, beyond | {row["invoice_number"] for row in lost}

@@ -1,4 +1,4 @@
-"""What a shop wants once happens once, and is what the shop was told."""
+"""Each intent of a shop happens at most once, and agrees with the responses to the shop."""
 
 import math
 from typing import Any
@@ -13,11 +13,11 @@ def intents_kept(
     money: dict[Any, list[Money]],
     lost_window: tuple[float, float],
 ) -> list[str]:
-    """What a shop wants once happens once, and is what the shop was told.
+    """Return what is wrong with the shops' intents.
 
-    An answer in `lost_window` came from a primary that no standby followed. It does not count, and
-    neither does how often the shop got what it wanted: the failover may have lost the key that
-    such an answer refused, and a repeat under that key is then a new request.
+    A response in `lost_window` came from a primary that no standby followed. It does not count, nor
+    does how often that intent was done: the failover may have lost the key that such a response
+    refused, and a repeat under that key is then a new request.
     """
     keys = {row["key"]: row for row in rows["idempotency_keys"]}
     operations = {row["id"]: row for row in rows["operations"]}
@@ -29,9 +29,9 @@ def intents_kept(
         for attempt in counted:
             row = keys.get(attempt.key)
             if row is None and lost_window[0] < math.inf:
-                continue  # lost, or what was lost concerns it
+                continue  # lost in the failover, or related to what was
             operation = operations[row["operation_id"]] if row else None
-            wrong += [f"{name}: {each}" for each in _told(attempt, operation)]
+            wrong += [f"{name}: {each}" for each in _key_broken(attempt, operation)]
         if len(counted) < len(intent.attempts):
             continue
         done = [keys[each.key] for each in intent.attempts if each.key in keys]
@@ -49,18 +49,18 @@ def intents_kept(
 
 
 def _answered_in(attempt: Attempt, window: tuple[float, float]) -> bool:
-    """Did an answer under this key come, or its request leave, between these moments?"""
+    """Return whether a response under this key came, or its request left, in the window."""
     begins, ends = window
-    return any(begins <= each.told_at and each.asked_at <= ends for each in attempt.answers)
+    return any(begins <= each.answered_at and each.sent_at <= ends for each in attempt.answers)
 
 
-def _told(attempt: Attempt, operation: Any) -> list[str]:
-    """One key: whoever was told an outcome is told it for ever, and it is what happened."""
+def _key_broken(attempt: Attempt, operation: Any) -> list[str]:
+    """For one key: every response after an outcome equals it, and the row agrees with it."""
     wrong = []
     outcome = attempt.outcome
     if outcome is None:
         return _kept_problem(attempt)
-    later = [each for each in attempt.answers if each.asked_at > outcome.told_at]
+    later = [each for each in attempt.answers if each.sent_at > outcome.answered_at]
     for answer in later:
         if (answer.status, answer.body) != (outcome.status, outcome.body) and answer.status not in (
             429,
@@ -76,18 +76,18 @@ def _told(attempt: Attempt, operation: Any) -> list[str]:
         return wrong
     if operation["reply_body"] != outcome.body:
         wrong.append(f"{attempt.key}: the reply we keep is not the one that was given")
-    told = outcome.json["status"]
+    status = outcome.json["status"]
     state = operation["state"]
-    good = told in ("captured", "authorized", "voided", "succeeded")
+    good = status in ("captured", "authorized", "voided", "succeeded")
     if good and state not in ("approved", "held"):
-        wrong.append(f"{attempt.key} was told {told}, and its operation is {state}")
-    if told == "declined" and state != "declined":
-        wrong.append(f"{attempt.key} was told {told}, and its operation is {state}")
+        wrong.append(f"{attempt.key} was answered {status}, but its operation is {state}")
+    if status == "declined" and state != "declined":
+        wrong.append(f"{attempt.key} was answered {status}, but its operation is {state}")
     return wrong
 
 
 def _kept_problem(attempt: Attempt) -> list[str]:
-    """A problem that is kept under its key is the answer to every later repeat."""
+    """A problem that is kept under its key is the response to every later repeat."""
     kept = next((each for each in attempt.answers if each.problem and each.problem.kept), None)
     if kept is None:
         return []
@@ -96,7 +96,7 @@ def _kept_problem(attempt: Attempt) -> list[str]:
         f"{attempt.key} was refused as {code}, which is kept, and later answered "
         f"{answer.status} {answer.body!r:.200}"
         for answer in attempt.answers
-        if answer.asked_at > kept.told_at
+        if answer.sent_at > kept.answered_at
         and answer.status not in (429, 503)
         and answer.json.get("code") != code
     ][:1]

@@ -1,4 +1,4 @@
-"""One seed from beginning to end: its course, the quiet after it, and the judgement."""
+"""Run one seed: its bursts, the quiet time after them, and the judgement."""
 
 import asyncio
 import shutil
@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from faults.seeds import chaos, judge
-from faults.seeds.ground import Ground
 from faults.seeds.plan import Burst, plan
+from faults.seeds.servers import Servers
 from faults.seeds.shops import Shops
 from faults.seeds.world import World
 
 WATCHED_H: Final = 76
-"""The longest watch is 72 hours, and what begins last has its batch behind it then."""
+"""The longest watch is 72 hours, and the last operation's batch has closed by then."""
 _LONGEST_S: Final = 60.0
 
 
 @dataclass
 class Result:
-    """What one seed came to. `found` is empty where everything agreed."""
+    """The result of one seed. `found` is empty if everything agreed."""
 
     seed: int
     verdict: str
@@ -33,12 +33,12 @@ class Result:
         return asdict(self)
 
 
-async def run_seed(ground: Ground, seed: int, folder: Path, *, keep: bool = False) -> Result:
-    """Run a seed. Its folder keeps plan, story and logs where something was found."""
+async def run_seed(servers: Servers, seed: int, folder: Path, *, keep: bool = False) -> Result:
+    """Run a seed. Its folder keeps plan, story and logs if something was found, or with `keep`."""
     begun = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     the_plan = plan(seed)
-    world = World(ground, the_plan, folder)
+    world = World(servers, the_plan, folder)
     shops = Shops(world)
     result = Result(seed, "clean")
     try:
@@ -66,7 +66,7 @@ async def run_seed(ground: Ground, seed: int, folder: Path, *, keep: bool = Fals
 
 
 async def _course(world: World, shops: Shops) -> None:
-    """Everything the plan says, burst by burst."""
+    """Do everything in the plan, burst by burst."""
     await world.open()
     await shops.open()
     for burst in world.plan.bursts:
@@ -86,7 +86,7 @@ async def _burst(world: World, shops: Shops, burst: Burst) -> None:
         for what in burst.breaks
         if what.kind not in chaos.AT_ONCE
     ]
-    await asyncio.gather(*breaking, *(shops.ask(what) for what in burst.asks))
+    await asyncio.gather(*breaking, *(shops.ask(what) for what in burst.requests))
     await world.no_call_runs()
     for what in burst.breaks:
         if what.kind == "suspend":
@@ -95,7 +95,7 @@ async def _burst(world: World, shops: Shops, burst: Burst) -> None:
 
 
 async def _all_alive(world: World) -> None:
-    """What died starts again, and what was to die and met no payment starts afresh."""
+    """Restart dead gateways, and those that were to die but met no payment."""
     for gate in world.gates:
         if gate.is_armed:
             await gate.kill()
@@ -105,12 +105,12 @@ async def _all_alive(world: World) -> None:
 
 
 async def _quiet(world: World) -> None:
-    """No more faults: time goes on until nothing can come any more."""
+    """End all faults and drive time until nothing more can happen."""
     world.tell("faults end")
     for link in world.links:
         link.mend()
     await _all_alive(world)
-    await world.ground.simulator.clear_faults()
+    await world.servers.simulator.clear_faults()
     await world.drive_to(world.ahead_ms / 1000 + WATCHED_H * 3600)
     for _ in range(5):
         if await world.is_idle():

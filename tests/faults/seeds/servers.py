@@ -1,4 +1,4 @@
-"""What all seeds of one job share: PostgreSQL, the simulator, the nursery, a database to copy."""
+"""What one job's seeds share: PostgreSQL, the simulator, the fork server, a template database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ import asyncpg
 
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
-from faults.seeds.nursery import Nursery
+from faults.seeds.fork_server import ForkServer
 from harness import Simulator, migrated, with_database
 
 TEMPLATE: Final = "seeds_template"
@@ -28,8 +28,8 @@ SERVER: Final = {
     "wal_keep_size": "256MB",
 }
 
-# The database's clock runs ahead by what this row says. Where the code has a function of its own
-# for it, that one is replaced; the plain now() of older code is shadowed by the search path.
+# The database's clock runs ahead by this row's value. If the code has db_now(), it is replaced;
+# otherwise the search path shadows now().
 _CLOCK: Final = """
     CREATE SCHEMA seeds;
     CREATE TABLE seeds.clock (ahead interval NOT NULL);
@@ -45,20 +45,20 @@ _CLOCK: Final = """
 """
 
 
-class Ground:
-    """One job's. Seeds stand on it one after another."""
+class Servers:
+    """The servers of one job, which runs seeds one after another."""
 
     def __init__(
-        self, cluster: Cluster, simulator: Simulator, nursery: Nursery, folder: Path
+        self, cluster: Cluster, simulator: Simulator, fork_server: ForkServer, folder: Path
     ) -> None:
         self.cluster = cluster
         self.simulator = simulator
-        self.nursery = nursery
+        self.fork_server = fork_server
         self.folder = folder
         self._made = 0
 
     async def new_database(self) -> str:
-        """A migrated database of the seed's own; its name."""
+        """Create a migrated database for a seed and return its name."""
         self._made += 1
         name = f"seed_{self._made}"
         connection = await asyncpg.connect(self.cluster.tcp_dsn)
@@ -81,32 +81,32 @@ class Ground:
             await connection.close()
 
     async def start_over(self) -> None:
-        """The simulator forgets the seed before: transactions, faults, and its moved clock."""
+        """Make the simulator forget the last seed: transactions, faults and its moved clock."""
         await self.simulator.clear_faults()
         await self.simulator.post("/clock", real=True)
         await self.simulator.post("/reset")
-        await self.simulator.post("/settings", auto_settle=False)  # a seed says when
+        await self.simulator.post("/settings", auto_settle=False)  # the seed decides when
 
 
 def at_port(dsn: str, port: int) -> str:
-    """The same database through a proxy at this port."""
+    """Return the DSN of the same database through a proxy at this port."""
     parts = urlsplit(dsn)
     login = parts.netloc.rpartition("@")[0]
     return urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}"))
 
 
 @asynccontextmanager
-async def standing(folder: Path) -> AsyncIterator[Ground]:
-    """Everything one job needs, for the length of a block."""
+async def running_servers(folder: Path) -> AsyncIterator[Servers]:
+    """Yield everything that one job needs."""
     folder.mkdir(parents=True, exist_ok=True)
     with embedded.running(folder / "postgres", settings=SERVER) as cluster:
-        nursery = Nursery()
+        fork_server = ForkServer()
         simulator = Simulator(folder)
         try:
-            await asyncio.gather(nursery.open(), simulator.ready(), _template(cluster))
-            yield Ground(cluster, simulator, nursery, folder)
+            await asyncio.gather(fork_server.open(), simulator.ready(), _template(cluster))
+            yield Servers(cluster, simulator, fork_server, folder)
         finally:
-            await nursery.close()
+            await fork_server.close()
             await simulator.client.aclose()
             simulator.kill()
 
@@ -114,7 +114,7 @@ async def standing(folder: Path) -> AsyncIterator[Ground]:
 async def _template(cluster: Cluster) -> None:
     connection = await asyncpg.connect(cluster.tcp_dsn)
     try:
-        # Every gateway makes a dozen connections, and each costs the password's derivation.
+        # Each gateway opens a dozen connections, and each one costs a password derivation.
         await connection.execute("SET scram_iterations = 1")
         await connection.execute(f"ALTER USER {embedded.USER} PASSWORD '{cluster.password}'")
         await connection.execute(f"CREATE DATABASE {TEMPLATE}")

@@ -1,5 +1,5 @@
-"""What else stands in the way of an end: a witness looked for twice, tokens, reviews, old payments,
-accounts that nobody can open. Time is driven."""
+"""More cases that delay an outcome: a witness needed twice, tokens, reviews, old payments,
+unusable accounts. Time is driven."""
 
 import uuid
 
@@ -14,12 +14,12 @@ from harness import ENCRYPTION_KEY, mint_token, until
 KEY = "simulated-key-1"
 
 
-async def test_a_witness_that_has_settled_is_seen_by_the_second_look_too(case: DrivenShop) -> None:
-    """The first look that counts came after the batch closed, and nothing newer is charged."""
+async def test_a_witness_that_has_settled_is_seen_by_the_second_pass_too(case: DrivenShop) -> None:
+    """The first pass that counts comes after the batch closed, and nothing newer is charged."""
     asking = {"login": case.shop.login, "method": "getUnsettledTransactionListRequest"}
     await case.world.simulator.post("/faults", kind="maintenance", **asking)
     lost = await case.lost("reset_before")
-    await case.time.passes(20)
+    await case.time.advance(20)
     await case.shop.paid(100)
     await case.world.simulator.post("/settle")
     await case.world.simulator.clear_faults()
@@ -28,10 +28,10 @@ async def test_a_witness_that_has_settled_is_seen_by_the_second_look_too(case: D
 
 
 async def test_a_late_sale_by_token_is_given_back(case: DrivenShop) -> None:
-    """Nobody here knows its card, which a refund must name."""
+    """A refund must name the card, but the gateway does not know a token's card."""
     token = await mint_token(case.world.simulator, case.shop.login)
     await case.world.simulator.post("/settings", login=case.shop.login, reporting_lag_ms=1_800_000)
-    await case.meets("drop_reply")
+    await case.inject("drop_reply")
     answer = await case.shop.pay(
         2500, payment_method={"type": "accept_token", "accept_token": token}
     )
@@ -59,16 +59,14 @@ async def test_an_approved_review_and_a_payment_of_an_older_version_expire_too(
         "UPDATE payments SET login_id = NULL WHERE merchant_id = $1 AND amount_minor = 900",
         case.shop.merchant_id,
     )
-    await case.time.passes(31 * 24 * 3600)
+    await case.time.advance(31 * 24 * 3600)
     for payment in (held, older):
         assert (await case.shop.capture(payment["id"])).status_code >= 400
         await case.becomes(payment["id"], "expired", step_s=3600, at_most_s=9000)
     assert await case.audit() == []
 
 
-async def test_an_account_that_cannot_be_opened_stops_nobody_and_can_be_set_again(
-    case: DrivenShop,
-) -> None:
+async def test_an_unusable_account_delays_no_other_and_can_be_replaced(case: DrivenShop) -> None:
     shop = await case.world.shop(case.world.only_gateway)
     other = DrivenShop(case.world, case.time, shop)
     lost = await case.lost("drop_reply")
@@ -93,8 +91,8 @@ async def test_an_account_that_cannot_be_opened_stops_nobody_and_can_be_set_agai
             code = answer.json().get("code")
             return key if (answer.status_code, code) == (503, "processor_unavailable") else None
 
-        key = await until(refused, what="nothing is sent, and the shop is told to repeat it")
-        assert await case.status(lost) == "processing"  # what needs no processor goes on
+        key = await until(refused, what="the payment gets 503, so it can be repeated")
+        assert await case.status(lost) == "processing"  # requests without the processor still work
         await admin.set_processor_account(
             connection, Vault(ENCRYPTION_KEY), AUTHORIZE_NET, case.shop.merchant_id, "test",
             {"login_id": case.shop.login, "transaction_key": KEY},
@@ -112,15 +110,15 @@ async def test_an_account_that_cannot_be_opened_stops_nobody_and_can_be_set_agai
     await shop.client.aclose()
 
 
-async def test_a_late_capture_waits_for_the_one_that_is_open(case: DrivenShop) -> None:
-    """And the account's lists are not read again and again meanwhile."""
+async def test_a_late_capture_waits_for_the_open_one(case: DrivenShop) -> None:
+    """Meanwhile the account's lists are not read again and again."""
     held = await case.lost_capture("late_charge", delay_ms=2500)
     await until(case.captured_there, what="the capture comes late")
     await case.world.fetch(
         "UPDATE payments SET active_operation = id WHERE merchant_id = $1", case.shop.merchant_id
     )
-    await case.time.passes(700)
-    await case.time.settles()  # nothing is due: it was looked at once, and waits
+    await case.time.advance(700)
+    await case.time.settles()  # nothing is due: it was checked once, and waits
     assert await case.status(held["id"]) == "authorized"
     await case.world.fetch(
         "UPDATE payments SET active_operation = NULL WHERE merchant_id = $1", case.shop.merchant_id
@@ -132,9 +130,9 @@ async def test_a_late_capture_waits_for_the_one_that_is_open(case: DrivenShop) -
 async def test_a_late_capture_and_an_open_one_for_less_do_not_wait_for_each_other(
     case: DrivenShop,
 ) -> None:
-    """An authorization is captured once: for another amount than the open one's, so not by that."""
+    """An authorization is captured once. The amount differs, so the open one did not do it."""
     held = await case.lost_capture("late_charge", delay_ms=1_500_000, by_clock=True)
-    await case.meets("reset_before", "capture")
+    await case.inject("reset_before", "capture")
     assert (await case.shop.capture(held["id"], 1500)).status_code == 202
 
     await case.becomes(held["id"], "captured")
@@ -142,23 +140,23 @@ async def test_a_late_capture_and_an_open_one_for_less_do_not_wait_for_each_othe
     assert await case.audit() == []
 
 
-async def test_an_absent_capture_is_not_asked_about_for_ever_once_another_was_made(
+async def test_an_absent_capture_is_not_watched_further_once_another_was_made(
     case: DrivenShop,
 ) -> None:
     held = await case.lost_capture("reset_before")
     assert (await case.shop.capture(held["id"], 1500)).json()["captured_amount"] == 1500
 
-    async def let_go() -> bool:
+    async def no_longer_watched() -> bool:
         return not await case.world.fetch(
             "SELECT 1 FROM watched_operations WHERE merchant_id = $1", case.shop.merchant_id
         )
 
-    await case.time.until(let_go, step_s=900, at_most_s=7200)
+    await case.time.until(no_longer_watched, step_s=900, at_most_s=7200)
     assert await case.audit() == []
 
 
-async def test_batches_are_asked_for_once_for_all_that_is_watched(case: DrivenShop) -> None:
-    """Also where no answer comes: a silent processor is not waited for once for each of them."""
+async def test_batches_are_requested_once_for_all_watched_operations(case: DrivenShop) -> None:
+    """This includes a silent processor: it is not waited for once per operation."""
     for _ in range(4):
         lost = await case.lost("reset_before")
     await case.absent(lost, "sale")
@@ -179,6 +177,6 @@ async def test_batches_are_asked_for_once_for_all_that_is_watched(case: DrivenSh
         return len(calls)
 
     before = await asked()
-    await case.time.passes(2 * 3600)
+    await case.time.advance(2 * 3600)
     await case.time.settles()
-    assert 1 <= await asked() - before <= 2  # is there a new one, and then the look itself
+    assert 1 <= await asked() - before <= 2  # one to look for a new batch, and one to read it

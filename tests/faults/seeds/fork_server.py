@@ -1,7 +1,7 @@
-"""Gateway processes in a fraction of their start: forked from one that has loaded the code.
+"""Start gateway processes fast, by forking one that has already loaded the code.
 
-Run as a program it reads orders, one JSON line each, and forks. What it forks is a gateway like
-any other: a process of its own with its own settings, that can be killed, stopped and told to end.
+Run as a program, it reads orders, one JSON line each, and forks. Each child is a gateway like any
+other: its own process and settings, that can be killed, stopped and terminated.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from typing import Any, Final
 _PR_SET_PDEATHSIG: Final = 1
 
 
-class Nursery:
-    """The one that forks, seen from the test."""
+class ForkServer:
+    """The forking process, as the test controls it."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
-        self._born: asyncio.Queue[int] = asyncio.Queue()
+        self._started: asyncio.Queue[int] = asyncio.Queue()
         self._ends: dict[int, asyncio.Future[int]] = {}
         self._reader: asyncio.Task[None] | None = None
 
-    async def open(self) -> "Nursery":
+    async def open(self) -> "ForkServer":
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "faults.seeds.nursery",
+            "faults.seeds.fork_server",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -40,15 +40,15 @@ class Nursery:
         return self
 
     async def fork(self, settings: dict[str, str], port: int, log: Path) -> int:
-        """A gateway's process id."""
+        """Fork a gateway and return its process id."""
         assert self._process is not None
         assert self._process.stdin is not None
         order = {"settings": settings, "port": port, "log": str(log)}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        return await self._born.get()
+        return await self._started.get()
 
     async def end_of(self, pid: int) -> int:
-        """Wait for a gateway's end: its exit status, or the signal that killed it as a negative."""
+        """Wait for a gateway's end; return its exit status, or minus the signal that killed it."""
         return await asyncio.shield(self._end(pid))
 
     def is_alive(self, pid: int) -> bool:
@@ -61,14 +61,14 @@ class Nursery:
         assert self._process is not None
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            said = json.loads(line)
-            if "born" in said:
-                self._born.put_nowait(said["born"])
+            message = json.loads(line)
+            if "started" in message:
+                self._started.put_nowait(message["started"])
             else:
-                self._end(said["ended"]).set_result(said["status"])
+                self._end(message["ended"]).set_result(message["status"])
 
     async def close(self) -> None:
-        """All that it forked ends with it."""
+        """Close the forking process; its children end with it."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             await self._process.wait()
@@ -76,11 +76,11 @@ class Nursery:
             await self._reader
 
 
-# The other side ------------------------------------------------------------------------------
+# In the forking process ----------------------------------------------------------------------
 
 
 def _serve(order: dict[str, Any], parent: int) -> None:
-    """In the child: become a gateway."""
+    """Become a gateway, in the child."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
@@ -126,7 +126,7 @@ def _reap() -> None:
 
 
 def main() -> None:
-    """Fork what is ordered until the orders end; then end all of it."""
+    """Fork as ordered until the input ends; then kill all children."""
     import easypay.server.app
     import easypay.server.serve  # noqa: F401 - loaded once, for all
 
@@ -161,7 +161,7 @@ def main() -> None:
                     signal.set_wakeup_fd(-1)
                     _serve(json.loads(line), parent)
                 children.add(pid)
-                _say(born=pid)
+                _say(started=pid)
     for pid in children:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Two that learn of one operation at the same time, one of them between the other's steps."""
+"""Two processes that learn of one operation at once: one acts between the other's steps."""
 
 import asyncio
 import uuid
@@ -26,11 +26,11 @@ from easypay.processors.base import Absent, Processors
 from harness import ENCRYPTION_KEY, QUICK, Shop, Stack, until
 
 RARELY = QUICK | {"resolver_poll_s": "3600", "not_sent_ends_after_s": "600"}
-"""A gateway whose own resolver stays out of the test."""
+"""Keeps the gateway's own resolver out of the test."""
 
 
-class Between:
-    """A pool that lets somebody else act after a query of one text."""
+class ActAfterQuery:
+    """A pool that calls `act` after each query that contains `text` and returns rows."""
 
     def __init__(self, pool: Pool, text: str, act: Callable[[], Awaitable[object]]) -> None:
         self._pool, self._text, self._act = pool, text, act
@@ -52,7 +52,7 @@ class Between:
 
 @asynccontextmanager
 async def parts(stack: Stack) -> AsyncIterator[tuple[Pool, Recorder, Processors]]:
-    """What a resolver is made of, in this process."""
+    """Yield the parts of a resolver, in this process."""
     pool = await open_pool(stack.dsn, size=4)
     committer = statements.group_committer(
         statements.RECORD_CHANGES,
@@ -72,7 +72,7 @@ async def parts(stack: Stack) -> AsyncIterator[tuple[Pool, Recorder, Processors]
 
 
 async def never_left(stack: Stack) -> tuple[Shop, uuid.UUID]:
-    """A shop whose payment was proven never sent, and its operation."""
+    """Return a shop whose payment was proven never sent, and its operation's id."""
     shop = await stack.shop(await stack.gateway(**RARELY))
     vault, wrong = Vault(ENCRYPTION_KEY), "no-such-key-here"
     connection = await asyncpg.connect(stack.dsn)
@@ -112,8 +112,8 @@ async def reopen(stack: Stack, shop: Shop, operation_id: uuid.UUID) -> None:
     await connection.close()
 
 
-async def test_what_is_repeated_while_it_is_being_ended_is_not_called_absent(stack: Stack) -> None:
-    """The same key came a moment after the operation was found not sent: it is under way."""
+async def test_an_operation_repeated_while_being_ended_is_not_called_absent(stack: Stack) -> None:
+    """Its key came again just after it was found not sent, so it is in flight."""
     shop, operation_id = await never_left(stack)
     await stack.fetch(
         "UPDATE unresolved_operations SET next_inquiry_at = db_now() WHERE merchant_id = $1",
@@ -121,7 +121,7 @@ async def test_what_is_repeated_while_it_is_being_ended_is_not_called_absent(sta
     )
     async with parts(stack) as (pool, recorder, processors):
         resolver = Resolver(
-            pool=Between(pool, "FROM claimed u", lambda: reopen(stack, shop, operation_id)),
+            pool=ActAfterQuery(pool, "FROM claimed u", lambda: reopen(stack, shop, operation_id)),
             recorder=recorder,
             processors=processors,
             directory=Directory(
@@ -140,10 +140,8 @@ async def test_what_is_repeated_while_it_is_being_ended_is_not_called_absent(sta
 
 
 @pytest.mark.parametrize("meanwhile", ["in_flight", "not_sent"])
-async def test_absence_of_a_first_try_says_nothing_of_what_came_after_it(
-    stack: Stack, meanwhile: str
-) -> None:
-    """Its case was read while the first try was open; that never left, and is repeated or not."""
+async def test_absence_of_a_first_try_does_not_end_a_second(stack: Stack, meanwhile: str) -> None:
+    """The case was read in the first try, which was never sent; it may have been repeated since."""
     shop, operation_id = await never_left(stack)
     async with parts(stack) as (pool, recorder, processors):
         late = LateCharges(pool=pool, recorder=recorder, processors=processors, call_deadline_s=1)
@@ -178,15 +176,15 @@ async def test_absence_of_a_first_try_says_nothing_of_what_came_after_it(
                 "SELECT account FROM unresolved_operations WHERE merchant_id = $1",
                 shop.merchant_id,
             )
-            assert kept["account"] is None  # it may have gone to another account
+            assert kept["account"] is None  # the second try may use another account
         operation, payment = (await resolver_rows.rows_of(pool, [case]))[case.id]
         absent = Ended(case, Absent(searched="all lists"), "absent")
         assert not await rounds.end(absent, operation, payment)
     assert await state_of(stack, shop) == meanwhile
 
 
-async def test_a_late_charge_is_given_back_once_by_two_that_see_to_it(stack: Stack) -> None:
-    """The lease of one had run out while it was at work, and another came."""
+async def test_a_late_charge_is_given_back_once_by_two_processes(stack: Stack) -> None:
+    """The first one's lease expired while it worked, and another started."""
     shop = await stack.shop(await stack.gateway(**RARELY))
     paid = await shop.paid(2500)
     await stack.fetch(
@@ -222,7 +220,7 @@ async def test_a_late_charge_is_given_back_once_by_two_that_see_to_it(stack: Sta
         )
         late = LateCharges(pool=pool, recorder=recorder, processors=processors, call_deadline_s=5)
         two = [asyncio.create_task(late.give_back_again(case, account)) for _ in range(2)]
-        await until(both_wait, what="both are about to begin it")
+        await until(both_wait, what="both are about to write the operation")
         await gate.close()
         await asyncio.gather(*two)
     rows = await stack.fetch(
