@@ -27,8 +27,8 @@ async def hasty(shared_stack: Stack) -> AsyncIterator[Gateway]:
     """A gateway whose limits are short enough to wait for."""
     started = await shared_stack.gateway(**HASTY)
     yield started
-    assert started.process.poll() is None, started.said()
-    assert "Traceback" not in started.said()
+    assert started.process.poll() is None, started.logs()
+    assert "Traceback" not in started.logs()
     started.kill()
 
 

@@ -139,10 +139,10 @@ async def test_a_trace_with_a_card_number_is_not_taken_over(stack: Stack) -> Non
             assert "traceparent" not in answer.headers
 
     async def written() -> bool:
-        return gateway.said().count('"route":"none"') >= 3
+        return gateway.logs().count('"route":"none"') >= 3
 
     await until(written, what="the lines of log are written")
-    assert VISA not in gateway.said()
+    assert VISA not in gateway.logs()
 
 
 ODD_TEXTS = {

@@ -83,7 +83,7 @@ async def test_a_gateway_starts_while_a_dump_locks_every_table(stack: Stack) -> 
         shop = await stack.shop(gateway)
         assert (await shop.pay()).status_code == 201
         assert f"payments_{last}" not in await attached(admin)
-        assert '"level": "critical"' in gateway.said()
+        assert '"level": "critical"' in gateway.logs()
     await partitions.ensure(admin, months_ahead=3)
     assert f"payments_{last}" in await attached(admin)
     await admin.close()

@@ -100,7 +100,7 @@ async def test_a_vanished_database_delays_nobody_and_shutdown_logs_unrecorded_ou
     )
     (row,) = await stack.simulator.truth(login=shop.login, invoice_number=operation["reference"])
     assert operation["state"] == "in_flight"
-    (logged,) = [line for line in gateway.said().splitlines() if '"unrecorded: ' in line]
+    (logged,) = [line for line in gateway.logs().splitlines() if '"unrecorded: ' in line]
     assert operation["reference"] in logged
     assert row["trans_id"] in logged
 
@@ -199,8 +199,8 @@ async def test_refused_connections_are_not_logged_as_a_bug(stack: Stack, cluster
         await admin.execute(f"ALTER ROLE {role} PASSWORD 'sesame'")
         await pays("password")
         assert await audit(stack, shop) == []
-        assert "met a bug" not in gateway.said()
-        assert "sesame" not in gateway.said()
+        assert "met a bug" not in gateway.logs()
+        assert "sesame" not in gateway.logs()
     finally:
         await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         gateway.kill()
@@ -257,7 +257,7 @@ async def test_an_outcome_that_can_never_be_recorded_is_logged_in_full(stack: St
     answer = await shop.pay()
     assert (answer.status_code, answer.json()["status"]) == (202, "processing")
     (row,) = await stack.simulator.truth(login=shop.login)
-    (logged,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
+    (logged,) = [line for line in gateway.logs().splitlines() if '"critical"' in line]
     assert row["invoice_number"] in logged
     assert row["trans_id"] in logged
     await admin.execute("ALTER TABLE payments DROP CONSTRAINT never")
@@ -281,7 +281,7 @@ async def test_an_intent_lost_in_a_failover_is_logged_and_written_again(stack: S
     assert (again.status_code, again.content) == (201, answer.content)
     (row,) = await stack.simulator.truth(login=shop.login)
     assert await audit(stack, shop) == []
-    (logged,) = [line for line in gateway.said().splitlines() if '"critical"' in line]
+    (logged,) = [line for line in gateway.logs().splitlines() if '"critical"' in line]
     assert row["invoice_number"] in logged
     assert row["trans_id"] in logged
 

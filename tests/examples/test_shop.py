@@ -50,7 +50,7 @@ class ExampleShop(Process):
 
     async def ready(self) -> "ExampleShop":
         async def answers() -> bool:
-            assert self.process.poll() is None, self.said()
+            assert self.process.poll() is None, self.logs()
             try:
                 return (await self.client.get("/")).status_code == 200
             except httpx.TransportError:

@@ -145,8 +145,8 @@ async def test_a_late_refund_corrects_the_amounts_or_waits_for_a_person(case: Dr
     assert ends == ["corrected", "needs_person"]
     assert (await case.shop.payment(fits["id"]))["refunded_amount"] == 1000
     gateway = case.world.only_gateway
-    assert f"operation {other['reference']} was called absent" in gateway.said()
-    assert "needs a person" in gateway.said()
+    assert f"operation {other['reference']} was called absent" in gateway.logs()
+    assert "needs a person" in gateway.logs()
     assert await counted(gateway.url, "easypay_late_charges_found_total") >= 2
     broken = f"{other['reference']} is absent, but the processor did it"
     assert broken in await case.audit(nobody_needed=True)

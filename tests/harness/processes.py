@@ -75,7 +75,7 @@ class Process:
     def pid(self) -> int:
         return self.process.pid
 
-    def said(self) -> str:
+    def logs(self) -> str:
         """Return the whole log."""
         return self.log.read_text(errors="replace")
 
@@ -149,7 +149,7 @@ class Simulator(Process, Control):
 
     async def ready(self) -> "Simulator":
         async def answers() -> bool:
-            assert self.process.poll() is None, self.said()
+            assert self.process.poll() is None, self.logs()
             try:
                 return (await self.client.get("/livez")).status_code == 200
             except httpx.TransportError:
@@ -202,7 +202,7 @@ class Gateway(Process):
         async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
 
             async def answers() -> bool:
-                assert self.process.poll() is None, self.said()
+                assert self.process.poll() is None, self.logs()
                 try:
                     return (await client.get("/readyz")).status_code == 200
                 except httpx.TransportError:

@@ -95,7 +95,7 @@ async def test_of_several_processes_one_listens_and_the_next_takes_over(stack: S
         await until(lambda: shows(1), what="the other listens instead")
         assert (await client.get("/readyz")).status_code == 404
     assert second.terminate() == 0
-    assert "cannot show metrics" not in second.said()
+    assert "cannot show metrics" not in second.logs()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ async def counted(url: str, name: str, **labels: str) -> float:
 
 def lines(gateway: Gateway) -> list[dict[str, object]]:
     """The canonical lines a gateway has written."""
-    said = gateway.said().splitlines()
+    said = gateway.logs().splitlines()
     return [line for line in map(json.loads, said) if line["logger"] == "easypay.request"]
 
 
@@ -94,7 +94,7 @@ async def test_late_charges_what_is_watched_and_a_wrong_clock_are_seen(stack: St
         assert await counted(gateway.url, "easypay_late_charges", state=state) == count
     assert await counted(gateway.url, "easypay_late_charges_found_total") == 0
     assert -91 < await counted(gateway.url, "easypay_clock_offset_seconds") < -89
-    said = [json.loads(line) for line in gateway.said().splitlines()]
+    said = [json.loads(line) for line in gateway.logs().splitlines()]
     (line,) = [each for each in said if "the clock of this host is" in each["message"]]
     assert line["level"] == "critical"
     assert "90 s behind the database's" in line["message"]
@@ -201,7 +201,7 @@ async def test_a_card_number_in_a_trace_is_masked_in_the_log(
     headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
     assert (await shop.client.get("/payments", headers=headers)).status_code == 200
     await until(lambda: _has_line(first))
-    assert VISA not in first.said()
+    assert VISA not in first.logs()
 
 
 async def _has_line(gateway: Gateway) -> bool:

@@ -73,7 +73,7 @@ async def test_the_numbers_of_a_bank_account_are_stored_nowhere(
         shop.merchant_id,
     )
     texts += [row["body"] for row in rows]
-    texts.append(gateway.said())
+    texts.append(gateway.logs())
     assert len(texts) > 12
     assert not any(number in text for number in (ACCOUNT, ROUTING) for text in texts)
     fingerprints = await shared_stack.fetch(

@@ -244,7 +244,7 @@ async def test_a_refused_account_keeps_nothing_and_the_same_key_is_taken_up_agai
         case.payment_id = case.payment_id or again.json()["id"]
         assert await case.figures() == DONE[case.line.kind][0], case.line
     assert await audit(shared_stack, shop) == []
-    log = shared_stack.processes[0].said()
+    log = shared_stack.processes[0].logs()
     assert f"the processor refuses the test account of merchant mer_{shop.merchant_id.hex}" in log
     assert shop.login not in log
 

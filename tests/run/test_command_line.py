@@ -100,7 +100,7 @@ async def test_a_gateway_says_which_migrations_its_database_lacks(cluster: Clust
 
 async def test_listening_is_the_last_line_of_a_start(stack: Stack) -> None:
     gateway = await stack.gateway()
-    last = json.loads(gateway.said().splitlines()[-1])
+    last = json.loads(gateway.logs().splitlines()[-1])
     assert last["message"] == f"listening on {gateway.url}"
 
 
@@ -164,8 +164,8 @@ async def test_up_on_a_database_of_ones_own(stack: Stack, tmp_path: Path) -> Non
     stack.processes.append(up)
 
     async def ready() -> bool:
-        assert up.process.poll() is None, up.said()
-        return "curl" in up.said()
+        assert up.process.poll() is None, up.logs()
+        return "curl" in up.logs()
 
     await until(ready, within_s=30)
     demo = json.loads((tmp_path / "data" / "demo.json").read_text())

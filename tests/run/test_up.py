@@ -35,11 +35,11 @@ class Up(Process):
 
     async def ready(self) -> "Up":
         async def answers() -> bool:
-            assert self.process.poll() is None, self.said()
+            assert self.process.poll() is None, self.logs()
             try:
                 async with httpx.AsyncClient() as client:
                     answer = await client.get(f"http://127.0.0.1:{self.port}/readyz")
-                return answer.status_code == 200 and "curl" in self.said()
+                return answer.status_code == 200 and "curl" in self.logs()
             except httpx.TransportError:
                 return False
 
@@ -69,20 +69,20 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
     assert mode & 0o077 == 0, "keys are for their owner's eyes"
     paid = await first.pay("order-1")
     assert (paid.status_code, paid.json()["status"]) == (201, "captured")
-    curl = next(line for line in first.said().splitlines() if line.startswith("curl"))
+    curl = next(line for line in first.logs().splitlines() if line.startswith("curl"))
     pasted = await asyncio.create_subprocess_shell(curl, stdout=asyncio.subprocess.PIPE)
     out, _ = await pasted.communicate()
     assert json.loads(out)["status"] == "captured"
     answers = await _pasted_from_the_readme(first)
     assert answers == ["captured", "declined", "settled", "succeeded", "fault-1", "processing"]
-    shown = re.search(r"http://127\.0\.0\.1:\d+/metrics", first.said())
-    assert shown, first.said()
+    shown = re.search(r"http://127\.0\.0\.1:\d+/metrics", first.logs())
+    assert shown, first.logs()
     async with httpx.AsyncClient() as client:
         assert 'outcome="approved"' in (await client.get(shown[0])).text
 
     children = psutil.Process(first.pid).children(recursive=True)
     assert len(children) >= 4
-    assert first.terminate() == 0, first.said()
+    assert first.terminate() == 0, first.logs()
     assert not [child for child in children if child.is_running()]
 
     second = await Up(tmp_path, port=first.port).ready()
@@ -145,8 +145,8 @@ async def test_credentials_of_the_sandbox_that_cannot_work_are_one_clear_line(
 ) -> None:
     up = Up(tmp_path, TEST_URL=simulator.wire, **env)
     assert await asyncio.to_thread(up.process.wait, 30) == 1
-    assert up.said().startswith(f"easypay: {said}")
-    assert up.said().count("\n") == 1
+    assert up.logs().startswith(f"easypay: {said}")
+    assert up.logs().count("\n") == 1
 
 
 async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
@@ -157,9 +157,9 @@ async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         up = Up(tmp_path, port=port)
         code = await asyncio.to_thread(up.process.wait, 30)
     assert code == 1
-    assert str(port) in up.said()
-    assert "--port" in up.said()
-    assert "Traceback" not in up.said()
+    assert str(port) in up.logs()
+    assert "--port" in up.logs()
+    assert "Traceback" not in up.logs()
 
 
 async def test_data_of_another_major_version_is_one_clear_line(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ async def test_data_of_another_major_version_is_one_clear_line(tmp_path: Path) -
     version.write_text("12\n")
     other = Up(tmp_path)
     code = await asyncio.to_thread(other.process.wait, 30)
-    said = other.said()
+    said = other.logs()
     assert code == 1
     assert "12" in said
     assert "Traceback" not in said

@@ -21,7 +21,7 @@ def lost_without_a_log_line(
         return []
     known = {row["reference"] for row in rows["operations"]}
     critical_lines = "".join(
-        line for gate in world.gates for line in gate.said().splitlines() if '"critical"' in line
+        line for gate in world.gates for line in gate.logs().splitlines() if '"critical"' in line
     )
     answered_amounts = {
         intent.amount

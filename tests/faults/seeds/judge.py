@@ -260,7 +260,7 @@ def _logs(world: World) -> list[str]:
     """No gateway logged a traceback, as it would for a bug."""
     wrong = []
     for gate in world.gates:
-        for line in gate.said().splitlines():
+        for line in gate.logs().splitlines():
             if "Traceback" not in line:
                 continue
             if any(each in line for each in _NOT_OURS):

@@ -99,7 +99,7 @@ class Gate:
 
     async def ready(self) -> None:
         async def answers() -> bool:
-            assert self.is_alive, f"gateway {self.number} ended: {self.said()[-2000:]}"
+            assert self.is_alive, f"gateway {self.number} ended: {self.logs()[-2000:]}"
             with suppress(httpx.TransportError):
                 answer = await self._world.client.get(f"http://127.0.0.1:{self._port}/readyz")
                 return answer.status_code == 200
@@ -107,7 +107,7 @@ class Gate:
 
         await until(answers, within_s=20, what=f"gateway {self.number} is ready")
 
-    def said(self) -> str:
+    def logs(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def send(self, number: signal.Signals) -> None:
