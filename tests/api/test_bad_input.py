@@ -123,11 +123,11 @@ async def test_a_bad_field_is_named(
     assert problem["request_id"] == answer.headers["request-id"]
     assert VISA not in answer.text
     await _nothing_is_left(shop, shared_stack)
-    # The key is not burned: the corrected request may use it.
+    # The key is still free: the corrected request may use it.
     assert (await shop.post("/payments", GOOD, key="bad")).status_code == 201
 
 
-async def test_texts_that_only_look_bad_side_by_side_are_taken(shop: Shop) -> None:
+async def test_texts_that_look_like_a_card_only_side_by_side_are_accepted(shop: Shop) -> None:
     half = VISA[:8]
     body = {**GOOD, "order_reference": half, "customer_reference": VISA[8:]}
     body |= {"metadata": {"note": "two\nlines", half: VISA[8:]}, "description": "soft\u00adhyphen"}
@@ -170,7 +170,7 @@ async def test_a_bad_body_is_refused(
     await _nothing_is_left(shop, shared_stack)
 
 
-async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(shop: Shop) -> None:
+async def test_a_body_without_a_length_is_refused_at_the_limit(shop: Shop) -> None:
     async def endless():  # type: ignore[no-untyped-def]
         yield b'{"x":"'
         for _ in range(40):
@@ -193,7 +193,7 @@ async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(shop: Shop) -> N
         ({"idempotency-key": VISA}, "idempotency_key_invalid"),
     ],
 )
-async def test_a_money_post_needs_a_usable_key(
+async def test_a_money_request_needs_a_valid_key(
     shop: Shop, shared_stack: Stack, headers: dict[str, str], code: str
 ) -> None:
     for path in ("/payments", "/payments/pay_0/capture", "/payments/pay_0/refunds"):
@@ -202,7 +202,7 @@ async def test_a_money_post_needs_a_usable_key(
     await _nothing_is_left(shop, shared_stack)
 
 
-async def test_raw_cards_are_refused_where_the_merchant_takes_tokens(
+async def test_card_numbers_are_refused_if_the_merchant_accepts_only_tokens(
     shared_stack: Stack, gateway: Any
 ) -> None:
     tokens_only = await shared_stack.shop(gateway, raw_cards=False)
@@ -228,13 +228,13 @@ async def test_raw_cards_are_refused_where_the_merchant_takes_tokens(
         "/payments?limit=1&limit=2",
     ],
 )
-async def test_bad_queries_are_named(shop: Shop, path: str) -> None:
+async def test_a_bad_query_parameter_is_named(shop: Shop, path: str) -> None:
     answer = await shop.client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
     assert answer.json()["errors"][0]["pointer"].startswith("?")
 
 
-async def test_unknown_paths_and_methods(shop: Shop) -> None:
+async def test_unknown_paths_and_methods_are_refused(shop: Shop) -> None:
     nowhere = await shop.client.get("/nothing")
     assert (nowhere.status_code, nowhere.json()["code"]) == (404, "not_found")
     wrong = await shop.client.delete("/payments")

@@ -1,4 +1,4 @@
-"""No client takes connections, memory or time without bound, and each learns why it is refused."""
+"""Each client's connections, memory and time are limited, and a refusal states its reason."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ def resident_kib(gateway: Gateway) -> int:
 
 
 async def pour(writer: asyncio.StreamWriter, parts: itertools.chain[bytes], most: int) -> int:
-    """Write until all is written or the other side has enough. Returns how much it took."""
+    """Write until all is written or the other side stops reading; return the bytes written."""
     sent = 0
     try:
         for part in parts:
@@ -77,7 +77,7 @@ ENDLESS |= {
 
 
 @pytest.mark.parametrize(("start", "more", "refused"), ENDLESS.values(), ids=ENDLESS)
-async def test_what_has_no_end_is_refused_at_its_limit(
+async def test_an_endless_part_of_a_request_is_refused_at_its_limit(
     gateway: Gateway, start: bytes, more: bytes, refused: tuple[int, str]
 ) -> None:
     async with dial(gateway) as line:
@@ -92,7 +92,7 @@ async def test_what_has_no_end_is_refused_at_its_limit(
 
 
 @pytest.mark.parametrize("in_pieces", [False, True])
-async def test_a_head_of_16_kib_is_read_and_a_larger_is_not(
+async def test_a_head_of_16_kib_is_accepted_and_a_larger_one_refused(
     gateway: Gateway, in_pieces: bool
 ) -> None:
     def head(size: int) -> bytes:
@@ -109,7 +109,7 @@ async def test_a_head_of_16_kib_is_read_and_a_larger_is_not(
             assert int((await line.answer())[0].split()[1]) == expected
 
 
-async def test_what_is_refused_takes_no_memory(gateway: Gateway) -> None:
+async def test_refused_input_takes_no_memory(gateway: Gateway) -> None:
     """20 MB in a header, in a body of known length, in chunks, in pipelined requests."""
     before = resident_kib(gateway)
     length = post("/payments", "none", b"")
@@ -132,7 +132,7 @@ async def test_what_is_refused_takes_no_memory(gateway: Gateway) -> None:
 
 
 async def test_thousands_of_pipelined_requests_are_answered_in_order(gateway: Gateway) -> None:
-    """One piece, of which only a part is read before its answers are."""
+    """All are sent at once, and only a part is read before the first answers are read."""
     async with dial(gateway) as line:
         nowhere = GET.replace(b"/livez", b"/nowhere")
         answering = asyncio.create_task(pour(line.writer, iter([(GET + nowhere) * 2000]), 10**9))
@@ -144,14 +144,14 @@ async def test_thousands_of_pipelined_requests_are_answered_in_order(gateway: Ga
         assert (await line.answer())[0] == b"HTTP/1.1 200 OK"
 
 
-async def test_connections_that_say_nothing_or_stop_halfway_end(
+async def test_silent_and_half_finished_connections_are_closed(
     hasty: Gateway, shop: Shop, shared_stack: Stack
 ) -> None:
     """All at once: silent, line ends only, half a head, a head without its body, half a body, half
-    a head after an answer; and a client that reads nothing. One that is idle may stay."""
+    a head after an answer, and a client that reads nothing. An idle connection stays open."""
     body = b'{"amount": 1}'
     whole = post("/payments/pay_0/refunds", shop.secret, body, key="half")
-    # 17 times 150 kB of documentation are more than the system keeps for a client.
+    # 17 times 150 kB of documentation exceed the system's socket buffers.
     stuck = b"GET /docs/payments HTTP/1.1\r\nHost: shop\r\n\r\n" * 100
     began = asyncio.get_running_loop().time()
 
@@ -215,10 +215,10 @@ async def open_connections(gateway: Gateway, *, to: int) -> bool:
     return any(row[1].endswith(local) and row[2].endswith(remote) for row in rows)
 
 
-async def test_a_refusal_waits_for_the_answers_before_it(
+async def test_a_refusal_follows_the_answers_to_earlier_requests(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
-    """A payment with garbage behind it is answered, and the garbage is not its answer."""
+    """A payment with garbage behind it gets its own answer, then the garbage is refused."""
     await shared_stack.simulator.slow(shop.login, ms=200)
     payment = (
         b'{"amount": 100, "currency": "USD", "payment_method": {"type": "card", "card": {"number":'
@@ -234,7 +234,7 @@ async def test_a_refusal_waits_for_the_answers_before_it(
     assert (await shop.client.get("/idempotency-keys/two")).status_code == 404
 
 
-def test_one_address_has_its_share_and_proxies_have_theirs() -> None:
+def test_connections_are_limited_per_address_but_not_for_proxies() -> None:
     clients = Clients(
         Limits(head_bytes=1, longest_s={Phase.HEAD: 1}),
         at_most=20,
@@ -265,7 +265,7 @@ def test_one_address_has_its_share_and_proxies_have_theirs() -> None:
     assert clients.refusal("127.0.0.1") == "total"
 
 
-async def test_a_process_has_no_more_connections_than_it_may(shared_stack: Stack) -> None:
+async def test_a_process_limits_its_connections(shared_stack: Stack) -> None:
     gateway = await shared_stack.gateway(max_connections="5")
     try:
         async with contextlib.AsyncExitStack() as lines:
@@ -290,16 +290,16 @@ async def test_a_process_has_no_more_connections_than_it_may(shared_stack: Stack
 
 
 async def closed(line: Line) -> bool:
-    """The connection ends without a word."""
+    """The connection closes without an answer."""
     try:
         return await line.reader.read() == b""
     except ConnectionError:
         return True
 
 
-async def test_at_the_limit_on_files_nothing_dies(hasty: Gateway) -> None:
-    """No file can be opened and no connection accepted for a while. The gateway then goes on
-    listening, and its gauges go on moving."""
+async def test_a_gateway_survives_running_out_of_file_descriptors(hasty: Gateway) -> None:
+    """For a while it can open no file and accept no connection. Then it still listens, and its
+    gauges still change."""
     soft, hard = resource.prlimit(hasty.pid, resource.RLIMIT_NOFILE)
     used = len(os.listdir(f"/proc/{hasty.pid}/fd"))
     resource.prlimit(hasty.pid, resource.RLIMIT_NOFILE, (used + 3, hard))
@@ -317,7 +317,7 @@ async def test_at_the_limit_on_files_nothing_dies(hasty: Gateway) -> None:
                 % ADMIN["authorization"].encode()
             )
             assert (await first[0].answer())[0] == b"HTTP/1.1 200 OK"
-            await asyncio.sleep(1.5)  # every gauge is read meanwhile, or is not
+            await asyncio.sleep(1.5)  # the gauges are read meanwhile
     finally:
         resource.prlimit(hasty.pid, resource.RLIMIT_NOFILE, (soft, hard))
     before = await looks_at_the_loop(hasty)
@@ -329,7 +329,7 @@ async def test_at_the_limit_on_files_nothing_dies(hasty: Gateway) -> None:
 
 
 async def looks_at_the_loop(gateway: Gateway) -> int:
-    """How often the vitals' task, and nobody else, has looked at the loop."""
+    """Return how many readings of the event loop the vitals task has made."""
     async with httpx.AsyncClient(base_url=gateway.url, headers=ADMIN) as client:
         text = (await client.get("/metrics")).text
     found = re.search(r"easypay_event_loop_lag_seconds_count ([0-9]+)", text)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 itself, byte by byte: what clients and balancers rely on without looking."""
+"""HTTP/1.1 byte by byte: what clients and load balancers rely on."""
 
 from harness import Gateway
 from raw import dial
@@ -26,17 +26,17 @@ async def test_a_head_request_is_answered_without_the_body(gateway: Gateway) -> 
         assert head_status == status
         assert head_headers.keys() == headers.keys()
         assert int(head_headers[b"content-length"]) == len(body)
-        assert (await line.answer())[2] == body  # the next answer begins where it should
+        assert (await line.answer())[2] == body  # the HEAD had no body
 
 
-async def test_requests_in_one_piece_are_answered_in_their_order(gateway: Gateway) -> None:
+async def test_pipelined_requests_are_answered_in_order(gateway: Gateway) -> None:
     async with dial(gateway) as line:
         line.writer.write(GET + GET.replace(b"/livez", b"/nowhere") + GET)
         statuses = [(await line.answer())[0] for _ in range(3)]
         assert statuses == [b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not Found", b"HTTP/1.1 200 OK"]
 
 
-async def test_a_client_that_wants_to_close_is_closed(gateway: Gateway) -> None:
+async def test_the_connection_closes_if_the_client_asks(gateway: Gateway) -> None:
     for request in (
         GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
         GET.replace(b"HTTP/1.1", b"HTTP/1.0"),
@@ -48,7 +48,7 @@ async def test_a_client_that_wants_to_close_is_closed(gateway: Gateway) -> None:
             assert await line.reader.read() == b""
 
 
-async def test_a_body_that_waits_to_be_asked_for_is_asked_for(gateway: Gateway) -> None:
+async def test_a_client_that_expects_100_continue_gets_it(gateway: Gateway) -> None:
     async with dial(gateway) as line:
         line.writer.write(
             b"POST /api/v1/payments HTTP/1.1\r\nHost: shop\r\nExpect: 100-continue\r\n"
@@ -61,7 +61,7 @@ async def test_a_body_that_waits_to_be_asked_for_is_asked_for(gateway: Gateway) 
         assert headers[b"www-authenticate"] == b"Bearer"
 
 
-async def test_what_is_no_http_is_refused_and_the_gateway_goes_on(gateway: Gateway) -> None:
+async def test_invalid_http_is_refused_and_the_gateway_still_serves(gateway: Gateway) -> None:
     async with dial(gateway) as line:
         line.writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS client\r\n\r\n")
         status, headers = await line.head()

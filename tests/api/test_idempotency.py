@@ -1,4 +1,4 @@
-"""However often and from wherever a request is repeated, it happens once."""
+"""A repeated request is done once, however often and from wherever it comes."""
 
 import asyncio
 import uuid
@@ -12,7 +12,7 @@ from harness import Gateway, Shop, Stack, audit, card, until
 pytestmark = pytest.mark.over("simulated", "recorded")
 
 
-async def test_a_replay_is_the_same_byte_for_byte(shared_stack: Stack, shop: Shop) -> None:
+async def test_a_replay_is_identical_byte_for_byte(shared_stack: Stack, shop: Shop) -> None:
     first = await shop.pay(key="order-1")
     again = await shop.pay(key='"order-1"')  # the structured form of the same key
     assert first.status_code == again.status_code == 201
@@ -23,7 +23,7 @@ async def test_a_replay_is_the_same_byte_for_byte(shared_stack: Stack, shop: Sho
     assert len(await shared_stack.simulator.truth(login=shop.login)) == 1
 
 
-async def test_every_money_post_replays(shared_stack: Stack, shop: Shop) -> None:
+async def test_every_money_request_is_replayed(shared_stack: Stack, shop: Shop) -> None:
     held = await shop.paid(capture="manual")
     first = await shop.capture(held["id"], 900, key="capture-1")
     assert (await shop.capture(held["id"], 900, key="capture-1")).content == first.content
@@ -37,7 +37,7 @@ async def test_every_money_post_replays(shared_stack: Stack, shop: Shop) -> None
     assert await audit(shared_stack, shop) == []
 
 
-async def test_the_same_key_for_another_request_is_refused(shop: Shop) -> None:
+async def test_a_key_used_for_another_request_is_refused(shop: Shop) -> None:
     payment = await shop.paid(100, key="one", capture="manual")
     for answer in (
         await shop.pay(101, key="one", capture="manual"),
@@ -49,7 +49,7 @@ async def test_the_same_key_for_another_request_is_refused(shop: Shop) -> None:
     assert (await shop.payment(payment["id"]))["status"] == "authorized"
 
 
-async def test_a_body_written_differently_is_the_same_request(shop: Shop) -> None:
+async def test_white_space_and_key_order_do_not_make_a_new_request(shop: Shop) -> None:
     plain = await shop.pay(100, key="spelling")
     text = (
         '{ "payment_method": {"card": {"cvc": "907", "exp_year": 2035, "exp_month": 12, '
@@ -64,7 +64,7 @@ async def test_a_body_written_differently_is_the_same_request(shop: Shop) -> Non
     assert spelled.content == plain.content
 
 
-async def test_keys_of_two_merchants_are_two_keys(
+async def test_two_merchants_may_use_the_same_key(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
     other = await shared_stack.shop(gateway)
@@ -73,8 +73,8 @@ async def test_keys_of_two_merchants_are_two_keys(
     assert await audit(shared_stack, shop) == await audit(shared_stack, other) == []
 
 
-async def test_a_crowd_with_one_key_pays_once(shared_stack: Stack, shop: Shop) -> None:
-    """64 at once: one effect; the others get the same bytes, or are told to wait."""
+async def test_simultaneous_requests_with_one_key_pay_once(shared_stack: Stack, shop: Shop) -> None:
+    """Of 64 at once, one pays; the others get the same bytes or are told to wait."""
     await shared_stack.simulator.slow(shop.login, ms=50)
     answers = await asyncio.gather(*(shop.pay(key="crowd") for _ in range(64)))
     statuses = Counter(answer.status_code for answer in answers)
@@ -91,7 +91,7 @@ async def test_a_crowd_with_one_key_pays_once(shared_stack: Stack, shop: Shop) -
     assert await audit(shared_stack, shop) == []
 
 
-async def test_a_crowd_with_one_key_for_one_refund_refunds_once(
+async def test_simultaneous_refunds_with_one_key_refund_once(
     shared_stack: Stack, shop: Shop
 ) -> None:
     payment = await shop.paid(5000)
@@ -105,7 +105,7 @@ async def test_a_crowd_with_one_key_for_one_refund_refunds_once(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_two_processes_and_one_key_pay_once(
+async def test_one_key_at_two_processes_pays_once(
     shared_stack: Stack, second_gateway: Gateway, shop: Shop
 ) -> None:
     second = shop.at(second_gateway.url)
@@ -120,7 +120,7 @@ async def test_two_processes_and_one_key_pay_once(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_what_became_of_a_key(shop: Shop) -> None:
+async def test_a_key_can_be_looked_up(shop: Shop) -> None:
     payment = await shop.paid(key="order/17")
     answer = await shop.client.get("/idempotency-keys/order/17")
     told: dict[str, Any] = answer.json()
@@ -133,7 +133,7 @@ async def test_what_became_of_a_key(shop: Shop) -> None:
 
 
 async def test_a_client_that_hangs_up_changes_nothing(shared_stack: Stack, shop: Shop) -> None:
-    """Cut off while the processor works: the payment is taken, and the retry learns it."""
+    """It hangs up while the processor works: the payment is taken, and the retry returns it."""
     await shared_stack.simulator.slow(shop.login, ms=300)
     hasty = asyncio.create_task(shop.pay(key="hasty"))
 
@@ -159,8 +159,8 @@ async def test_a_client_that_hangs_up_changes_nothing(shared_stack: Stack, shop:
     assert await audit(shared_stack, shop) == []
 
 
-async def test_a_repeat_with_keys_in_another_order_is_the_same(shop: Shop) -> None:
-    """Metadata's keys too, with other white space and other escapes."""
+async def test_key_order_at_any_depth_does_not_make_a_new_request(shop: Shop) -> None:
+    """This includes metadata's keys, white space and escapes."""
     first = await shop.pay(key="order", metadata={"a": "1", "b": "ä", "c": "/"})
     body = (
         '{"metadata" : {"c":"\\/","a":"1",\n"b":"\\u00e4"}, "payment_method":{"card":'
@@ -188,11 +188,11 @@ REFUSED_SINCE = {
 
 
 @pytest.mark.parametrize(("change", "code"), REFUSED_SINCE.values(), ids=REFUSED_SINCE)
-async def test_a_repeat_is_told_what_the_first_was_though_it_would_be_refused_now(
+async def test_a_repeat_gets_the_first_answer_even_if_it_would_be_refused_now(
     shared_stack: Stack, shop: Shop, change: str, code: str | None
 ) -> None:
-    """The money was taken; a refusal would have the shop ask for it in another way. What was never
-    sent is refused like a new request, and what still runs is in progress."""
+    """The money was taken; after a refusal the shop would charge it in another way. A request that
+    was never sent is refused like a new one, and one that still runs is in progress."""
     first = await shop.pay(key="first")
     held = await shop.paid(capture="manual")
     captured = await shop.capture(held["id"], 900, key="capture")

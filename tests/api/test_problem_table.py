@@ -1,5 +1,5 @@
-"""What the table of problems says of each is what happens: its status, its Retry-After, whether the
-answer is kept under the key, and what comes of a repeat with the same key or a new one."""
+"""Every problem behaves as the table says: its status, its Retry-After, whether the answer is kept
+under the key, and how a repeat with the same key or a new one ends."""
 
 import asyncio
 import uuid
@@ -25,7 +25,7 @@ ELSEWHERE: Final = {
     "overloaded": "a full queue; tests/db/test_group_commit.py",
     "database_unavailable": "a dead database; tests/db/test_group_commit.py",
     "processor_unavailable": "a test of its own, below",
-    "malformed_request": "raw bytes; tests/api/test_said_once.py",
+    "malformed_request": "raw bytes; tests/api/test_ambiguous_requests.py",
     "request_timeout": "raw bytes; tests/api/test_connection_limits.py",
     "head_too_large": "raw bytes; tests/api/test_connection_limits.py",
     "too_many_connections": "raw bytes; tests/api/test_connection_limits.py",
@@ -34,7 +34,7 @@ ELSEWHERE: Final = {
 
 
 class Tried:
-    """A request that is refused, and what must succeed once the advice is followed."""
+    """A refused request, and the request that must succeed once the advice is followed."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ async def raw(shop: Shop, key: str, content: bytes, kind: str = "application/jso
 
 
 class Provoke:
-    """One method for each problem: how a shop meets it."""
+    """One method for each problem, which provokes it as a shop would."""
 
     def __init__(self, shop: Shop, player: Player) -> None:
         self.shop = shop
@@ -131,7 +131,7 @@ class Provoke:
         return self._pays(lambda key: self.shop.pay(1, key=used))
 
     async def request_in_progress(self) -> Tried:
-        """The first request with the key is under way, and slow."""
+        """The first request with the key is still in progress, because it is slow."""
         first: list[asyncio.Task[httpx.Response]] = []
 
         async def ask(key: str) -> httpx.Response:
@@ -151,27 +151,27 @@ class Provoke:
 
         return Tried(ask, follow)
 
-    def _told(self, said: str) -> Tried:
-        """The processor says this to the next payment."""
+    def _answered(self, body: str) -> Tried:
+        """The processor answers the next payment with this recorded body."""
         order = uuid.uuid4().hex[:20]
-        self.player.tell(order, said, kind=SALE)
+        self.player.tell(order, body, kind=SALE)
         return self._pays(lambda key: self.shop.pay(key=key, order_reference=order))
 
     async def processor_rejected(self) -> Tried:
-        return self._told("refused_8")
+        return self._answered("refused_8")
 
     async def processor_not_set_up(self) -> Tried:
-        return self._told("refused_2001")
+        return self._answered("refused_2001")
 
     async def processor_not_ready(self) -> Tried:
-        return self._told("refused_901")
+        return self._answered("refused_901")
 
     async def processor_account_refused(self) -> Tried:
-        tried = self._told("refused_login")
+        tried = self._answered("refused_login")
         return Tried(tried.ask)
 
     async def processor_invalid_state(self) -> Tried:
-        """It settled a moment ago at the processor: too late to void, so it is refunded."""
+        """It has just settled at the processor: it is too late to void, so it is refunded."""
         payment = (await self.shop.paid())["id"]
         await self.player.post("/settle")
         return Tried(
@@ -187,7 +187,7 @@ class Provoke:
         )
 
     async def not_executed(self) -> Tried:
-        """A capture that began nothing, was not repeated in time, and was given up."""
+        """A capture that was never sent, was not repeated in time, and was abandoned."""
         payment = await self.shop.paid(capture="manual")
         self.player.tell(payment["processor"]["transaction_id"], "refused_login", kind=CAPTURE)
 
@@ -209,14 +209,14 @@ class Provoke:
 
 
 async def kept_reply(shop: Shop, key: str) -> int | None:
-    """The status that is kept under the key; None where there is none."""
+    """Return the status stored under the key; None if there is none."""
     use = await shop.client.get(f"/idempotency-keys/{key}")
     status: int | None = use.json()["reply_status"] if use.status_code == 200 else None
     return status
 
 
 @pytest.mark.parametrize("code", [code for code in PROBLEMS if code not in ELSEWHERE])
-async def test_what_the_table_says_is_what_happens(
+async def test_each_problem_behaves_as_the_table_says(
     shop: Shop, player: Player, shared_stack: Stack, code: str
 ) -> None:
     row, key = PROBLEMS[code], str(uuid.uuid4())
@@ -237,7 +237,7 @@ async def test_what_the_table_says_is_what_happens(
         assert again.content == answer.content
         assert again.headers["idempotency-replayed"] == "true"
         assert problem["payment_id"].startswith("pay_")
-    elif code != "request_in_progress":  # where what the first is told comes in a moment
+    elif code != "request_in_progress":  # whose first request ends in a moment
         assert await kept_reply(shop, key) is None
     match row.repeat:
         case "same_key":
@@ -246,12 +246,12 @@ async def test_what_the_table_says_is_what_happens(
             followed = await tried.follow(str(uuid.uuid4()))
         case "no":
             assert (await tried.ask(key)).json()["code"] == code
-            followed = await tried.follow(key)  # corrected: nothing was left under the key
+            followed = await tried.follow(key)  # corrected: nothing is stored under the key
     assert followed.status_code == 201, followed.text
 
 
 async def forbidden(shop: Shop, stack: Stack) -> Tried:
-    """A key that may only read, and then the shop's own."""
+    """Use a key that may only read; follow the advice with the shop's own key."""
     from asyncpg import connect
 
     from easypay.merchants import admin
@@ -270,8 +270,10 @@ async def forbidden(shop: Shop, stack: Stack) -> Tried:
     )
 
 
-async def test_a_processor_out_of_reach_keeps_nothing(shared_stack: Stack, shop: Shop) -> None:
-    """A gateway that cannot reach it; the same key then pays at one that can."""
+async def test_an_unreachable_processor_leaves_the_key_free(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    """The same key then pays at a gateway that can reach the processor."""
     row = PROBLEMS["processor_unavailable"]
     nowhere = f"http://127.0.0.1:{free_port()}/"
     lost: Gateway = await shared_stack.gateway(**QUICKER, authorize_net_test_url=nowhere)
@@ -281,12 +283,12 @@ async def test_a_processor_out_of_reach_keeps_nothing(shared_stack: Stack, shop:
         lost.kill()
     assert (answer.status_code, answer.json()["code"]) == (row.status, "processor_unavailable")
     assert answer.headers["retry-after"] == str(row.retry_after_s)
-    assert await kept_reply(shop, "again") in (None, 201)  # 201: given up meanwhile
+    assert await kept_reply(shop, "again") in (None, 201)  # 201: abandoned meanwhile
     assert (await shop.post("/payments", GOOD, key="again")).status_code == 201
 
 
 @pytest.mark.parametrize("error", problems(), ids=lambda error: error.code)
-def test_every_error_takes_its_facts_from_its_row_and_its_page_shows_them(
+def test_every_error_matches_its_row_and_its_page(
     error: type[errors.EasyPayError],
 ) -> None:
     row = PROBLEMS[error.code]
@@ -295,9 +297,9 @@ def test_every_error_takes_its_facts_from_its_row_and_its_page_shows_them(
     page = (problem_page(error.code) or b"").decode()
     assert "Kept under the key?" in page
     assert str(row.status) in page
-    assert row.kept <= (400 <= row.status < 500), "a kept 5xx is repeated for nothing"
+    assert row.kept <= (400 <= row.status < 500), "repeating a stored 5xx would be useless"
     assert (row.repeat == "same_key") == (row.retry_after_s is not None)
 
 
-def test_every_row_has_its_error() -> None:
+def test_every_row_has_an_error_class() -> None:
     assert {error.code for error in problems()} == set(PROBLEMS)

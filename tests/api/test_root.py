@@ -1,11 +1,11 @@
-"""What a person sees who opens the gateway's address in a browser."""
+"""The gateway's address, opened in a browser."""
 
 import httpx
 
 from harness import Gateway
 
 
-async def test_the_root_leads_to_the_documentation(gateway: Gateway) -> None:
+async def test_the_root_redirects_to_the_documentation(gateway: Gateway) -> None:
     async with httpx.AsyncClient(base_url=gateway.url, follow_redirects=True) as client:
         page = await client.get("/")
         assert (await client.head("/")).status_code == 200

@@ -1,6 +1,6 @@
-"""An offered upgrade changes nothing: the body is read, the answer comes, the connection goes on.
+"""An offered upgrade is ignored: the body is read and answered, and the connection stays open.
 
-A refund of 1 cent that lost its body would give all the money back.
+A refund of 1 cent that lost its body would refund the whole payment.
 """
 
 import json
@@ -26,10 +26,10 @@ OFFERS = {
 
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
 @pytest.mark.parametrize("in_chunks", [False, True], ids=["length", "chunked"])
-async def test_what_was_asked_is_done_whatever_upgrade_is_offered(
+async def test_a_request_that_offers_an_upgrade_is_done_as_sent(
     shared_stack: Stack, gateway: Gateway, shop: Shop, offer: tuple[str, ...], in_chunks: bool
 ) -> None:
-    """Whole in one packet, in two, byte by byte, and pipelined."""
+    """Sent in one packet, in two, byte by byte, and pipelined."""
 
     def money(path: str, *lines: str, **said: object) -> bytes:
         body = json.dumps(said).encode()
@@ -46,7 +46,7 @@ async def test_what_was_asked_is_done_whatever_upgrade_is_offered(
         status, held = await line.json_answer()
         assert (status, held["status"]) == (201, "authorized"), held
 
-        waiting = "Expect: 100-continue"  # so that the head has been read when the body leaves
+        waiting = "Expect: 100-continue"  # so that the head is read before the body is sent
         request = money(f"/payments/{held['id']}/capture", waiting, amount=900)
         head, _, body = request.partition(b"\r\n\r\n")
         line.writer.write(head + b"\r\n\r\n")
@@ -72,9 +72,7 @@ async def test_what_was_asked_is_done_whatever_upgrade_is_offered(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_a_body_that_is_garbage_does_nothing_behind_an_upgrade(
-    gateway: Gateway, shop: Shop
-) -> None:
+async def test_a_garbage_body_with_an_upgrade_does_nothing(gateway: Gateway, shop: Shop) -> None:
     payment = await shop.paid()
     async with dial(gateway) as line:
         path = f"/payments/{payment['id']}/refunds"
@@ -88,7 +86,7 @@ async def test_a_body_that_is_garbage_does_nothing_behind_an_upgrade(
 
 
 async def test_a_body_that_never_comes_does_nothing(gateway: Gateway, shop: Shop) -> None:
-    """The connection ends within the body: a refund without an amount is not what was sent."""
+    """The connection ends within the body: it must not count as a refund without an amount."""
     payment = await shop.paid()
     for offer in ((), H2C):
         async with dial(gateway) as line:

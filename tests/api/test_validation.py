@@ -1,4 +1,4 @@
-"""A bad body is answered with every bad field, in the API's words, and without its values."""
+"""A bad body is refused with every bad field, in the API's words, without quoting values."""
 
 import json
 import time
@@ -81,15 +81,14 @@ def refused(body: Any, kind: type = CreatePayment) -> ValidationFailed:
                                             "digits."),
     ],
 )  # fmt: skip
-def test_it_speaks_of_the_api(over: dict[str, Any], detail: str) -> None:
+def test_a_problem_uses_the_words_of_the_api(over: dict[str, Any], detail: str) -> None:
     error = refused({**GOOD, **over})
     assert [field.detail for field in error.fields] == [detail]
     assert error.detail == detail
 
 
-async def test_every_bad_field_is_named_at_once_rules_and_all(shop: Shop) -> None:
-    """What types and rules refuse together: one answer, and nothing that only seems wrong because
-    its neighbour is."""
+async def test_broken_types_and_rules_are_named_together(shop: Shop) -> None:
+    """One answer names both, and no field that only seems wrong because its neighbour is."""
     method = card("4111111111111112", exp_month="x", cvc="9999")
     body = {"amont": 1, "currency": "EUR", "payment_method": method, "customer_reference": "a",
             "customer": {"reference": "b" * 21, "email": "c"}, "description": VISA}  # fmt: skip
@@ -112,7 +111,7 @@ async def test_every_bad_field_is_named_at_once_rules_and_all(shop: Shop) -> Non
     assert "4111111111111112" not in answer.text
 
 
-async def test_admin_bodies_get_the_same_words(gateway: Gateway, shop: Shop) -> None:
+async def test_admin_bodies_are_refused_in_the_same_words(gateway: Gateway, shop: Shop) -> None:
     body = {"nmae": "x", "currencies": "USD", "allow_raw_cards": 1}
     answer = await shop.client.post(
         "/admin/merchants", json=body, headers={"authorization": f"Bearer {ADMIN_KEY}"}
@@ -137,8 +136,8 @@ junk = st.recursive(
 
 
 @given(number=st.integers(0, len(BODIES) - 1), data=st.data())
-def test_it_finds_something_exactly_where_the_types_do(number: int, data: st.DataObject) -> None:
-    """Some fields, at any depth, are taken away, added or replaced by anything."""
+def test_it_finds_a_problem_exactly_if_decoding_fails(number: int, data: st.DataObject) -> None:
+    """Some fields, at any depth, are removed, added or replaced by anything."""
     kind, good = BODIES[number]
     body = json.loads(json.dumps(good))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -173,7 +172,7 @@ def test_it_finds_something_exactly_where_the_types_do(number: int, data: st.Dat
         b'{"amount": "x", "b": "\xff"}',
     ],
 )
-def test_what_only_begins_like_json_is_malformed(body: bytes) -> None:
+def test_a_body_that_only_begins_as_json_is_malformed(body: bytes) -> None:
     assert isinstance(validation.refusal(body, CreatePayment), MalformedBody)
 
 
@@ -188,7 +187,7 @@ def test_what_only_begins_like_json_is_malformed(body: bytes) -> None:
         {**GOOD, "currency": [[]] * 9_000},
     ],
 )
-def test_a_large_bad_body_is_answered_quickly_and_briefly(body: dict[str, Any]) -> None:
+def test_the_refusal_of_a_large_bad_body_is_quick_and_short(body: dict[str, Any]) -> None:
     begun = time.process_time()
     error = refused(body)
     assert time.process_time() - begun < 0.25
@@ -196,7 +195,7 @@ def test_a_large_bad_body_is_answered_quickly_and_briefly(body: dict[str, Any]) 
     assert len(error.detail) < 4_000
 
 
-def test_no_value_and_no_card_number_is_quoted() -> None:
+def test_a_problem_quotes_no_value_and_no_card_number() -> None:
     error = refused({VISA: 1, "metadata": {VISA: 1}, "amount": VISA, "payment_method": card(4)})
     told = " ".join(f"{field.pointer} {field.detail}" for field in error.fields)
     assert VISA not in told
@@ -211,7 +210,7 @@ def test_no_value_and_no_card_number_is_quoted() -> None:
         (b"1e999", "Number out of range."),
     ],
 )
-async def test_what_is_no_json_is_told_in_plain_words(shop: Shop, value: bytes, said: str) -> None:
+async def test_invalid_json_gets_a_plain_explanation(shop: Shop, value: bytes, said: str) -> None:
     for body in (b'{"description": %b}' % value, b'{"amount": %b}' % value):
         headers = {"idempotency-key": "plain", "content-type": "application/json"}
         problem = (await shop.client.post("/payments", content=body, headers=headers)).json()

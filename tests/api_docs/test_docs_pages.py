@@ -1,4 +1,4 @@
-"""The pages under /docs: their links, and every example on them as a reader would try it."""
+"""The pages under /docs: their links, and every example, run as a reader would run it."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ PAGES |= {f"/problems/{code}": problem_page(code) for code in PROBLEMS}
 HTML = {path: page.decode() for path, page in PAGES.items() if page is not None}
 
 
-def test_every_link_leads_to_a_page_and_to_a_place_on_it() -> None:
+def test_every_link_leads_to_an_existing_page_and_anchor() -> None:
     places = {path: re.findall(r' id="([^"]+)"', html) for path, html in HTML.items()}
     for path, html in HTML.items():
         assert len(places[path]) == len(set(places[path])), path
@@ -45,7 +45,7 @@ def test_a_page_loads_nothing_and_runs_only_its_own_script() -> None:
         assert html.count("<script>") == html.count("<style>") == 1
 
 
-async def test_the_policy_allows_nothing_else(gateway: Gateway) -> None:
+async def test_the_content_security_policy_allows_nothing_else(gateway: Gateway) -> None:
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         for path in ("/docs", "/docs/payments", "/problems/not_settled"):
             page = await client.get(path)
@@ -56,7 +56,7 @@ async def test_the_policy_allows_nothing_else(gateway: Gateway) -> None:
         assert (await client.get("/docs/none")).status_code == 404
 
 
-# The guides, as a reader pastes them ---------------------------------------------------------
+# The guides, run as a reader would paste them ------------------------------------------------
 
 
 GUIDES_WITH_EXAMPLES = (
@@ -70,10 +70,10 @@ GUIDES_WITH_EXAMPLES = (
 
 
 @pytest.mark.parametrize("guide", GUIDES_WITH_EXAMPLES)
-async def test_the_examples_of_a_guide_do_what_it_says(
+async def test_the_examples_of_a_guide_work(
     guide: str, simulated: Stack, gateway: Gateway, shop: Shop, tmp_path: Path
 ) -> None:
-    """Every shell block succeeds, and the JSON after it is in the last reply."""
+    """Every shell block succeeds, and its last reply contains the JSON shown after it."""
     demo = {"api_url": gateway.url, "api_key": shop.secret, "admin_key": ADMIN_KEY}
     (tmp_path / ".easypay").mkdir()
     (tmp_path / ".easypay/demo.json").write_text(
@@ -102,7 +102,7 @@ async def test_the_examples_of_a_guide_do_what_it_says(
 
 
 def _blocks(guide: str) -> list[tuple[str, Any]]:
-    """Every shell block, with the JSON that stands after it and before the next."""
+    """Return every shell block with the JSON between it and the next."""
     found = re.findall(r"```(sh|json)\n(.*?)```", (GUIDES / f"{guide}.md").read_text(), re.DOTALL)
     return [
         (text, json.loads(after[1]) if after[0] == "json" else None)
@@ -157,7 +157,7 @@ async def _new_merchant(client: httpx.AsyncClient) -> dict[str, str]:
 
 
 def _requests() -> Iterator[tuple[str, str]]:
-    """Every request of a call: the call's id, and the line for the terminal."""
+    """Yield each example request: the operation's id and the curl command."""
     for html in HTML.values():
         for section in html.split('<section><h3 id="')[1:]:
             for text in re.findall(r"<pre><code>(curl .*?)</code>", section, re.DOTALL):
@@ -165,7 +165,7 @@ def _requests() -> Iterator[tuple[str, str]]:
 
 
 def _read(text: str, variables: dict[str, str]) -> tuple[str, str, dict[str, str], str]:
-    """What curl would send: method, path, headers and body."""
+    """Return what curl would send: method, path, headers and body."""
     for name in sorted(variables, key=len, reverse=True):
         text = text.replace(f"${name}", variables[name])
     words = iter(shlex.split(text.replace("\\\n", ""))[1:])
@@ -194,7 +194,7 @@ def _rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-async def test_the_test_cards_and_triggers_do_what_the_page_says(shop: Shop) -> None:
+async def test_the_test_cards_and_triggers_work_as_the_page_says(shop: Shop) -> None:
     for number, brand in _rows("Test cards"):
         number = number.strip("`")
         cvc = "1234" if brand == "`amex`" else "123"
@@ -217,7 +217,7 @@ async def test_the_test_cards_and_triggers_do_what_the_page_says(shop: Shop) -> 
         assert (paid["status"], found) == (status.strip("`"), expected), sent
 
 
-async def test_the_faults_do_what_the_page_says(simulated: Stack, shop: Shop) -> None:
+async def test_the_faults_work_as_the_page_says(simulated: Stack, shop: Shop) -> None:
     ends = []
     for fault, effect in _rows("Faults"):
         await simulated.simulator.post(

@@ -1,4 +1,4 @@
-"""The documentation is generated, valid, and what is checked in is current."""
+"""The OpenAPI document is valid, complete and up to date."""
 
 import json
 from pathlib import Path
@@ -31,11 +31,11 @@ def test_the_document_is_valid_and_complete() -> None:
     assert named == {route.operation_id for route in ROUTES}
 
 
-def test_the_checked_in_document_is_current() -> None:
+def test_the_checked_in_document_is_up_to_date() -> None:
     assert json.loads(CHECKED_IN.read_text()) == document()
 
 
-async def test_the_gateway_serves_it_and_every_call_is_on_a_page(gateway: Gateway) -> None:
+async def test_the_gateway_serves_it_and_a_page_for_every_call(gateway: Gateway) -> None:
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         assert (await client.get("/openapi.json")).json() == document()
         pages = [await client.get(f"/docs/{topic}") for topic in TOPICS]
@@ -63,14 +63,14 @@ def test_a_payment_method_is_exactly_one_of_the_three() -> None:
                 assert not one_of.is_valid({**given, **bodies[other].value["payment_method"]})
 
 
-def test_the_example_cursor_is_one_that_the_code_reads() -> None:
+def test_the_example_cursor_can_be_decoded() -> None:
     parameters = document()["paths"]["/api/v1/payments"]["get"]["parameters"]
     cursor = next(parameter for parameter in parameters if parameter["name"] == "cursor")
     assert CURSORS.read(cursor["example"], CALLER, "payments None None").version == 7
     assert Draft202012Validator(cursor["schema"]).is_valid(cursor["example"])
 
 
-def test_the_longest_key_is_what_the_document_and_the_guide_say() -> None:
+def test_the_document_and_the_guide_state_the_longest_key() -> None:
     assert check_key("k" * MAX_KEY) == "k" * MAX_KEY
     with pytest.raises(IdempotencyKeyInvalid, match=f"1 to {MAX_KEY} "):
         check_key("k" * (MAX_KEY + 1))

@@ -1,6 +1,6 @@
-"""The refusals that schemathesis must expect: rules of the API that no JSON schema can state.
+"""Refusals that schemathesis must expect: API rules that JSON schema cannot state.
 
-Each has its reason. Everything else that a schema allows must be accepted.
+Everything else that a schema allows must be accepted.
 """
 
 import re
@@ -33,13 +33,13 @@ FIELDS = {
 
 @schemathesis.hook
 def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
-    """Three currencies stand for all, since schemathesis tries each word of an enum."""
+    """Leave three currencies, because schemathesis tries every value of an enum."""
     raw_schema["components"]["schemas"]["Currency"]["enum"] = list(CURRENCIES)
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Every request is a new one: a good key is replaced by a fresh one."""
+    """Replace a valid key by a fresh one, so that every request is new."""
     key = (case.headers or {}).get("Idempotency-Key")
     if key and len(key) <= KEY_SCHEMA["maxLength"] and re.search(KEY_SCHEMA["pattern"], key):
         case.headers["Idempotency-Key"] = str(uuid.uuid4())
@@ -47,7 +47,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
-    """Whether the failure counts."""
+    """Return whether the failure counts."""
     if failure.code != "ST202":  # schema-valid request rejected
         return True
     problem = response.json()
@@ -60,9 +60,9 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
 def _is_expected(field: dict[str, str], body: Any) -> bool:
     if field["code"] in FIELDS or field["pointer"] in FIELDS:
         return True
-    if field["pointer"].startswith("#/credentials/"):  # each processor has fields of its own
+    if field["pointer"].startswith("#/credentials/"):  # the fields depend on the processor
         return True
     value = body
     for name in field["pointer"].split("/")[1:]:
         value = value.get(name) if isinstance(value, dict) else None
-    return isinstance(value, float)  # 2500.0 is an integer to JSON Schema, and never an amount here
+    return isinstance(value, float)  # JSON Schema counts 2500.0 as an integer; the API does not

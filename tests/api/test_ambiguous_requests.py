@@ -1,4 +1,4 @@
-"""What can be read in two ways is refused: nothing is done on a guess."""
+"""Ambiguous requests are refused: the gateway guesses nothing."""
 
 import json
 import uuid
@@ -48,7 +48,7 @@ async def test_a_header_that_must_be_single_is_named(
     await nothing_was_done(shared_stack, shop)
 
 
-async def test_headers_that_are_lists_may_have_several_lines(gateway: Gateway, shop: Shop) -> None:
+async def test_list_headers_may_have_several_lines(gateway: Gateway, shop: Shop) -> None:
     payment = await shop.paid()
     get = (
         f"GET /api/v1/payments/{payment['id']} HTTP/1.1\r\nHost: shop\r\n"
@@ -62,10 +62,10 @@ async def test_headers_that_are_lists_may_have_several_lines(gateway: Gateway, s
         assert headers[b"traceparent"].startswith(b"00-0af7651916cd43dd8448eb211c80319c-")
         status, headers, _ = await line.answer()
         assert status == b"HTTP/1.1 200 OK"
-        assert b"traceparent" not in headers  # of two, none
+        assert b"traceparent" not in headers  # ignored because there were two
 
 
-def test_every_header_that_is_read_must_be_single() -> None:
+def test_every_header_that_the_gateway_reads_must_be_single() -> None:
     assert {b"idempotency-key", b"authorization", b"content-type", b"if-match", b"host"} <= SINGLE
     assert SINGLE.isdisjoint({b"accept", b"via", b"forwarded", b"x-forwarded-for", b"connection"})
 
@@ -95,7 +95,7 @@ LENGTH = f"Content-Length: {len(BODY)}"
     ],
 )
 @pytest.mark.parametrize("upgrade", [(), ("Connection: upgrade", "Upgrade: h2c")])
-async def test_a_body_of_doubtful_length_is_refused(
+async def test_a_body_of_ambiguous_length_is_refused(
     shared_stack: Stack,
     gateway: Gateway,
     shop: Shop,
@@ -125,7 +125,7 @@ async def test_a_body_of_doubtful_length_is_refused(
     "length", [f"{'0' * 5_000}{len(BODY)}", f"{len(BODY)} ", f"\t{len(BODY)} \t"]
 )
 @pytest.mark.parametrize("upgrade", [(), ("Connection: upgrade", "Upgrade: h2c")])
-async def test_a_length_written_at_length_is_that_length(
+async def test_a_length_with_leading_zeros_is_accepted(
     gateway: Gateway, shop: Shop, length: str, upgrade: tuple[str, ...]
 ) -> None:
     head = post("/payments", shop.secret, b"", *upgrade, key="at-length")
@@ -136,7 +136,7 @@ async def test_a_length_written_at_length_is_that_length(
         assert (await line.answer())[2] == b"alive\n"
 
 
-async def test_a_target_without_a_path_is_refused_in_words(gateway: Gateway) -> None:
+async def test_a_target_without_a_path_gets_a_clear_problem(gateway: Gateway) -> None:
     async with dial(gateway) as line:
         line.writer.write(b"GET http://shop HTTP/1.1\r\nHost: shop\r\n\r\n")
         status, problem = await line.json_answer()
@@ -144,7 +144,7 @@ async def test_a_target_without_a_path_is_refused_in_words(gateway: Gateway) -> 
     assert "its target" in problem["detail"]
 
 
-async def test_a_trailer_is_no_header(shared_stack: Stack, gateway: Gateway, shop: Shop) -> None:
+async def test_a_trailer_is_not_a_header(shared_stack: Stack, gateway: Gateway, shop: Shop) -> None:
     body = chunked(BODY)[:-2] + b"Idempotency-Key: from-a-trailer\r\n\r\n"
     async with dial(gateway) as line:
         line.writer.write(post("/payments", shop.secret, body, "Transfer-Encoding: chunked"))
@@ -159,7 +159,7 @@ async def test_a_trailer_is_no_header(shared_stack: Stack, gateway: Gateway, sho
 
 
 def twice(body: dict[str, Any], *path: str, first: str = "1") -> str:
-    """The body with the key at `path` written a second time, before the one that stands there."""
+    """Return the body with the key at `path` twice: `first` before the one already there."""
     text = json.dumps(body)
     name = json.dumps(path[-1])
     at = 0
@@ -191,10 +191,10 @@ RICH = GOOD | {
         (twice(RICH, "metadata", first="{}"), "#/metadata"),
         (twice(RICH, "customer", "reference", first='"c"'), "#/customer/reference"),
         (twice(RICH, "capture", first='"manual"'), "#/capture"),
-        # What is written with escapes is the same key, and hides no colon.
+        # A key written with escapes is the same key.
         (twice(GOOD, "amount").replace('"amount"', '"amoun\\u0074"', 1), "#/amount"),
         (twice({**GOOD, "description": "::"}, "amount").replace("::", "\\u003a" * 2), "#/amount"),
-        # Optional fields that are null or left out are not to be counted for others.
+        # Null or omitted optional fields must not offset a doubled key.
         (twice({**GOOD, "payment_method": card(cvc=None)}, "amount"), "#/amount"),
         (twice(GOOD, "amount").replace(', "cvc": "907"', ""), "#/amount"),
         ('{"description": "a", "description": null, ' + json.dumps(GOOD)[1:], "#/description"),
@@ -216,7 +216,7 @@ async def test_a_key_given_twice_is_named(
     await nothing_was_done(shared_stack, shop)
 
 
-async def test_a_key_given_twice_is_named_where_one_of_the_two_is_wrong(shop: Shop) -> None:
+async def test_a_key_given_twice_is_named_even_if_one_of_them_is_invalid(shop: Shop) -> None:
     headers = {"idempotency-key": "twice", "content-type": "application/json"}
     for first, second in ((b"1.5", b"100"), (b"100", b"1.5")):
         body = BODY.replace(b'"amount": 2500', b'"amount": %b, "amount": %b' % (first, second))
@@ -228,7 +228,7 @@ async def test_a_key_given_twice_is_named_where_one_of_the_two_is_wrong(shop: Sh
     assert answer.status_code in (400, 422), answer.text
 
 
-async def test_a_refund_with_two_amounts_gives_nothing_back(shop: Shop) -> None:
+async def test_a_refund_with_two_amounts_is_refused(shop: Shop) -> None:
     payment = await shop.paid(2500)
     for text in ('{"amount": 1, "amount": 2500}', '{"amount": 1, "\\u0061mount": 2}'):
         for call in ("refunds", "capture"):
@@ -242,7 +242,7 @@ async def test_a_refund_with_two_amounts_gives_nothing_back(shop: Shop) -> None:
     assert (await shop.payment(payment["id"]))["refunded_amount"] == 0
 
 
-async def test_texts_full_of_colons_and_escapes_are_taken(shop: Shop) -> None:
+async def test_texts_full_of_colons_and_escapes_are_accepted(shop: Shop) -> None:
     answer = await shop.post("/payments", RICH)
     assert answer.status_code == 201, answer.text
     assert answer.json()["metadata"] == RICH["metadata"]
@@ -254,15 +254,15 @@ async def test_texts_full_of_colons_and_escapes_are_taken(shop: Shop) -> None:
 
 
 def structs_of(kind: Any) -> set[type[msgspec.Struct]]:
-    """A type's structs, however deep."""
+    """Return all structs within a type, at any depth."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         inner = [structs_of(field.type) for field in msgspec.structs.fields(kind)]
         return {kind}.union(*inner)
     return set().union(*(structs_of(part) for part in get_args(kind)))
 
 
-def test_what_is_written_anew_has_no_key_that_was_left_out() -> None:
-    """The quick look for doubled keys rests on it: a default is left out, or null."""
+def test_encoding_a_struct_writes_no_omitted_key() -> None:
+    """The quick check for doubled keys relies on it: defaults are omitted or null."""
     found = structs_of(CreatePayment)
     assert len(found) >= 9
     for kind in found:
@@ -272,8 +272,8 @@ def test_what_is_written_anew_has_no_key_that_was_left_out() -> None:
 
 
 @pytest.mark.parametrize("call", ["capture", "refunds"])
-async def test_no_money_moves_on_silence(shop: Shop, call: str) -> None:
-    """Not without a body, nor with an empty one; `{}` is all that is left."""
+async def test_no_money_moves_without_a_body(shop: Shop, call: str) -> None:
+    """No body and an empty one are refused; `{}` means the whole remaining amount."""
     payment = await shop.paid(capture="manual" if call == "capture" else "automatic")
     for content, content_type in ((None, None), (b"", "application/json"), (b" ", "text/plain")):
         headers = {"idempotency-key": "silence"} | (

@@ -1,4 +1,4 @@
-"""An answered request goes away by itself, without the garbage collector."""
+"""Requests leave no reference cycles, so that reference counting frees them at once."""
 
 import asyncio
 import gc
@@ -16,8 +16,8 @@ from easypay.server.protocol import HttpProtocol
 REQUEST = b"POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 2\r\n\r\n{}"
 
 
-async def test_an_answered_request_refers_to_nothing_that_refers_to_it() -> None:
-    """Else the collector stops every payment for tens of milliseconds, once in a thousand."""
+async def test_an_answered_request_leaves_no_reference_cycle() -> None:
+    """Collecting cycles would stop all payments for tens of milliseconds, once in a thousand."""
     asked: list[weakref.ref[Any]] = []
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
@@ -43,7 +43,7 @@ async def test_an_answered_request_refers_to_nothing_that_refers_to_it() -> None
         for _ in range(3):
             writer.write(REQUEST)
             await reader.readuntil(b"ok")
-        assert [each() is None for each in asked] == [True, True, False]  # the last is at hand
+        assert [each() is None for each in asked] == [True, True, False]  # the last is still in use
     finally:
         gc.enable()
         writer.close()

@@ -1,5 +1,5 @@
-"""What comes from outside is read in one way: bad numbers, times and texts are refused by name and
-never a 500; a text from the processor is stored whatever is in it."""
+"""Untrusted numbers, times and texts: a bad one from a client is refused with its field's name,
+never a 500; any text from the processor is stored."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
 LIMITS = ["", "0", "101", "-1", "0000000010000", "1e1", "1_0", " 5", "\u0665", "9" * 4000, "5\x00"]
 
 
-async def test_a_bad_limit_or_moment_is_named(shop: Shop) -> None:
+async def test_a_bad_limit_or_time_is_named(shop: Shop) -> None:
     payment = await shop.paid()
     lists = ["/payments", *(f"/payments/{payment['id']}/{x}" for x in ("events", "refunds"))]
     asked = [(path, "limit", value) for path in lists for value in LIMITS]
@@ -34,7 +34,7 @@ async def test_a_bad_limit_or_moment_is_named(shop: Shop) -> None:
             assert answer.status_code == 200, (name, text, answer.text)
 
 
-async def test_a_bad_admin_order_is_named_and_nothing_is_stored(
+async def test_a_bad_admin_request_is_named_and_stores_nothing(
     shop: Shop, gateway: Gateway
 ) -> None:
     merchant = f"/api/v1/admin/merchants/mer_{shop.merchant_id.hex}"
@@ -77,7 +77,7 @@ async def test_a_bad_admin_order_is_named_and_nothing_is_stored(
         assert used.status_code == 200, used.text
 
 
-async def test_credentials_are_kept_as_they_were_issued(shop: Shop, gateway: Gateway) -> None:
+async def test_credentials_are_stored_unchanged(shop: Shop, gateway: Gateway) -> None:
     path = f"/api/v1/admin/merchants/mer_{shop.merchant_id.hex}/accounts/test"
     async with httpx.AsyncClient(base_url=gateway.url, headers=ADMIN) as client:
         body = {"login_id": f"\ufeff{shop.login}\r\n", "transaction_key": " simulated-key-1\n"}
@@ -93,7 +93,7 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize("written", HIDDEN, ids=ascii)
-async def test_card_numbers_are_found_wherever_they_are_written(shop: Shop, written: str) -> None:
+async def test_card_numbers_are_refused_in_every_text_field(shop: Shop, written: str) -> None:
     good = {"amount": 100, "currency": "USD", "payment_method": card()}
     for more, pointer in (
         ({"metadata": {"a": written}}, "#/metadata/a"),
@@ -111,8 +111,8 @@ async def test_card_numbers_are_found_wherever_they_are_written(shop: Shop, writ
         assert (await shop.post("/payments", good, key=written)).status_code == 400
 
 
-async def test_refusals_quote_little_and_cost_little(gateway: Gateway) -> None:
-    """Without a key, too."""
+async def test_refusals_are_short_and_quick(gateway: Gateway) -> None:
+    """This holds without an API key, too."""
     root = gateway.url
     async with httpx.AsyncClient(base_url=root, timeout=10) as client:
         for pattern in ("4111111111111111x", "1.", "4111-", "4 ", "\u0664"):
@@ -130,7 +130,7 @@ async def test_refusals_quote_little_and_cost_little(gateway: Gateway) -> None:
             assert time.monotonic() - began < 2, pattern
 
 
-async def test_a_trace_with_a_card_number_is_not_taken_over(stack: Stack) -> None:
+async def test_a_trace_id_with_a_card_number_is_not_used(stack: Stack) -> None:
     gateway = await stack.gateway(**QUICK)
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         for trace in (VISA + "a" * 16, "0" * 16 + VISA, "a" + VISA + "1" * 15):
@@ -156,7 +156,7 @@ ODD_TEXTS = {
 
 
 class OddReplies:
-    """Stands where the processor stands, and approves with odd texts everywhere."""
+    """A processor that approves every payment, with odd texts in every field."""
 
     def __init__(self) -> None:
         self.text = self.wire = ""
@@ -196,7 +196,7 @@ class OddReplies:
             writer.close()
 
 
-async def test_an_approval_with_any_text_is_recorded(stack: Stack) -> None:
+async def test_an_approval_with_odd_texts_is_recorded(stack: Stack) -> None:
     odd = OddReplies()
     await odd.start()
     gateway = await stack.gateway(**QUICK, authorize_net_test_url=odd.wire)
