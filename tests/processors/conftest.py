@@ -1,4 +1,4 @@
-"""A simulator of these tests' own, so that its clock and settings disturb nobody else."""
+"""A simulator for these tests alone, because they change its clock and settings."""
 
 import itertools
 from collections.abc import AsyncIterator

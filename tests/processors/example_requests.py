@@ -1,4 +1,4 @@
-"""What these tests ask of a processor: a sale of 25.00 USD, what follows it, and inquiries."""
+"""Example requests: a sale of 25.00 USD, its follow-up operations, and inquiries."""
 
 from time import monotonic, time
 from typing import Any, Final
@@ -34,7 +34,7 @@ def soon() -> Deadline:
 
 
 def payment(account: Account, **over: Any) -> AuthorizeRequest:
-    """A sale under a reference of its own."""
+    """Return a sale with a new reference."""
     fields: dict[str, Any] = {
         "account": account,
         "reference": reference(new_id()),
@@ -70,7 +70,7 @@ def review(account: Account, held: str, approve: bool, **over: Any) -> ReviewReq
 
 
 def inquiry(account: Account, kind: str, name: str, **over: Any) -> InquiryRequest:
-    """After the operation with the reference `name`, which has just left."""
+    """Return an inquiry about the operation with the reference `name`, sent just now."""
     fields: dict[str, Any] = {
         "account": account,
         "kind": kind,

@@ -1,4 +1,4 @@
-"""What a call came to: asserted, and given back as the type it is."""
+"""Assert the type of an outcome, and return it as that type."""
 
 from typing import TypeVar
 

@@ -1,7 +1,7 @@
-"""The other side of the wire, played from recorded bodies in the order that a test says.
+"""A processor that answers with recorded bodies, in the order that a test gives.
 
-What a request decides is filled in: its `refId`, the invoice number of the last transaction asked
-for, and its amount. The ids stay as they were recorded.
+It fills in each request's `refId`, and the last transaction's invoice number and amount. The ids
+stay as recorded.
 """
 
 import json
@@ -16,23 +16,23 @@ from .reports import GONE, reporting
 
 RECORDED: Final[dict[str, Any]] = bodies.JSON
 LOST: Final = "lost"
-"""In place of a body's name: the request is read, and the connection closed without a word."""
+"""In place of a body's name: read the request, then close without an answer."""
 
 
 class Player:
-    """Answers each request with the next body; what it was asked is kept, in order."""
+    """Answers each request with the next body, and keeps the requests in order."""
 
     def __init__(self, *names: str) -> None:
         self.names = list(names)
         self.asked: list[str] = []
-        """Each request's transactionType, or its method where it has none."""
+        """Each request's transactionType, or its method if it has none."""
         self.requests: list[dict[str, Any]] = []
         self.unexpected: list[str] = []
-        """What was asked when there was nothing left to play."""
+        """Requests that came when no body was left."""
         self.invoice, self.amount = "", "0.00"
 
     def answer(self, method: str, fields: dict[str, Any]) -> object:
-        """The next body; GONE for a connection to close."""
+        """Return the next body, or GONE to close the connection."""
         transaction = fields.get("transactionRequest", {})
         self.asked.append(transaction.get("transactionType", method))
         self.requests.append(fields)
@@ -56,9 +56,9 @@ class Player:
 
 @asynccontextmanager
 async def playing(player: Player, *, whole: bool = True) -> AsyncIterator[Account]:
-    """An account whose processor is the player. Nothing may be asked beyond what it plays, and all
-    of that must be, unless it need not be played to its end (`whole=False`)."""
+    """Yield an account whose processor is the player. Every body must be used, unless `whole` is
+    false, and no further request may come."""
     async with reporting(player.answer) as account:
         yield account
-    assert not player.unexpected, f"nobody expected {player.unexpected}"
-    assert not whole or not player.names, f"never asked for: {player.names}; asked: {player.asked}"
+    assert not player.unexpected, f"unexpected: {player.unexpected}"
+    assert not whole or not player.names, f"not used: {player.names}; requests: {player.asked}"

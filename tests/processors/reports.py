@@ -1,5 +1,5 @@
-"""Reports as a test wants them: a server that answers each reporting call by its method and fields,
-and the books of a processor that such a server shows page by page."""
+"""Reports made by a test: a server that answers each reporting call by its method and fields, and a
+processor's books, which such a server shows page by page."""
 
 import asyncio
 import inspect
@@ -19,7 +19,7 @@ from .example_requests import authorize_net_account
 OK: Final = {"resultCode": "Ok", "message": [{"code": "I00001", "text": "Successful."}]}
 NONE: Final = {"resultCode": "Ok", "message": [{"code": "I00004", "text": "No records found."}]}
 GONE: Final = object()
-"""In place of an answer: the connection closes without a word."""
+"""In place of an answer: close the connection."""
 
 Answer = Callable[[str, dict[str, Any]], object]
 """May be a coroutine function."""
@@ -27,18 +27,18 @@ Answer = Callable[[str, dict[str, Any]], object]
 
 @asynccontextmanager
 async def reporting(answer: Answer) -> AsyncIterator[Account]:
-    """A server that answers each call by its method and fields, in JSON or with these bytes."""
+    """Serve reporting calls: `answer` returns JSON or bytes, by method and fields."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
                 ((method, fields),) = json.loads(await reader.readexactly(length)).items()
-                told = answer(method, fields)
-                told = await told if inspect.isawaitable(told) else told
-                if told is GONE:
+                data = answer(method, fields)
+                data = await data if inspect.isawaitable(data) else data
+                if data is GONE:
                     return
-                body = told if isinstance(told, bytes) else bodies.BOM + json.dumps(told).encode()
+                body = data if isinstance(data, bytes) else bodies.BOM + json.dumps(data).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -58,12 +58,12 @@ def line(number: int, name: str = "other", at: str = "2999-01-01T00:00:00Z") -> 
 
 
 def ago(seconds: float) -> str:
-    """That long before now, as the processor writes it."""
+    """Return the time so many seconds ago, as the processor writes it."""
     return datetime.fromtimestamp(time() - seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Listed(NamedTuple):
-    """A batch, and what it settled, newest first."""
+    """A batch and its transactions, newest first."""
 
     lines: list[dict[str, Any]]
     settled: str | None
@@ -71,9 +71,9 @@ class Listed(NamedTuple):
 
 
 class Books:
-    """What a processor would show. `asked` keeps each call in order: `held 1`, `unsettled 2`,
-    `batches`, `batch 7 1`, `details 60001`; `before` has what is done, or awaited, when
-    such a call (or any of `lists` or `details`) comes; where that gives GONE, no answer does."""
+    """A processor's books. `asked` lists the calls in order: `held 1`, `unsettled 2`, `batches`,
+    `batch 7 1`, `details 60001`. `before` maps a call (or `lists` or `details` for any such) to a
+    function, called or awaited before the answer; if it returns GONE, the connection closes."""
 
     def __init__(self) -> None:
         self.held: list[dict[str, Any]] = []
@@ -82,14 +82,14 @@ class Books:
         self.details: dict[str, dict[str, Any]] = {}
         self.before: dict[str, Callable[[], object]] = {}
         self.total: Callable[[str, int], int] = lambda _, total: total
-        """What a page claims as the length of its list."""
+        """The list length that a page claims."""
         self.asked: list[str] = []
         self.going: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
-        """How many calls went on at once, at most: of lists, and of details."""
+        """The most simultaneous calls, of lists and of details."""
 
     def charge(self, number: int, name: str, at: str | None = None) -> dict[str, Any]:
-        """A line for a list; its details are those of a sale of 25.00 that waits to settle."""
+        """Return a list's line; its details show a sale of 25.00 that is not settled yet."""
         self.details[str(number)] = {
             "transId": str(number),
             "transactionType": "authCaptureTransaction",
@@ -119,13 +119,13 @@ class Books:
         self.going[sort] += 1
         self.most[sort] = max(self.most[sort], self.going[sort])
         try:
-            told = self.before.get(call, self.before.get(sort, lambda: None))()
-            told = await told if inspect.isawaitable(told) else told
-            return GONE if told is GONE else self._told(call, page)
+            data = self.before.get(call, self.before.get(sort, lambda: None))()
+            data = await data if inspect.isawaitable(data) else data
+            return GONE if data is GONE else self._answer(call, page)
         finally:
             self.going[sort] -= 1
 
-    def _told(self, call: str, page: int) -> object:
+    def _answer(self, call: str, page: int) -> object:
         what, _, number = call.partition(" ")
         if what == "details":
             return {"transaction": self.details[number], "messages": OK}

@@ -1,4 +1,4 @@
-"""Whole calls over a real connection: whatever arrives, the money moves at most once."""
+"""Whole calls over a real connection: whatever answer arrives, the money moves at most once."""
 
 import json
 from collections.abc import Callable
@@ -25,11 +25,11 @@ from .test_messages import REFERENCE
 from .test_reply_fuzz import BOM, REFUND, places
 
 MOVED = ("refunded", "changed", "approved", "partial", "partial_open", "held", "review_approved")
-"""The bodies of which each says that something was done."""
+"""Bodies that say that something was done."""
 
 
 class SpoiltPlayer(Player):
-    """Plays bodies as they were spoilt on the way."""
+    """Plays bodies that were damaged on the way."""
 
     def __init__(self, played: list[tuple[str, Callable[[bytes], bytes]]]) -> None:
         super().__init__(*(name for name, _ in played))
@@ -45,7 +45,7 @@ class SpoiltPlayer(Player):
 
 
 def dropped(answer: Any, at: int) -> Any:
-    """Without one of its places: nothing is told that was not so."""
+    """Return the answer without one of its fields: it says less, but nothing false."""
     found = places(answer)
     *path, last = found[at % len(found)]
     parent = answer
@@ -57,7 +57,7 @@ def dropped(answer: Any, at: int) -> Any:
 
 @st.composite
 def spoiling(draw: Callable[..., Any]) -> Callable[[bytes], bytes]:
-    """A damage that hides things, and cannot turn a yes into a no or a no into a yes."""
+    """Draw damage that hides facts but cannot turn an approval into a refusal or the reverse."""
     number = draw(st.integers(0, 400))
     encoding = draw(st.sampled_from(["utf-8-sig", "utf-16", "utf-32", "cp037"]))
     damages: dict[str, Callable[[bytes], bytes]] = {
@@ -91,7 +91,7 @@ CALLS = settings(
 
 @CALLS
 @given(script(REFUNDED, SEEN, VOIDED, REFUNDED))
-async def test_money_is_returned_at_most_once_whatever_arrives(
+async def test_money_is_returned_at_most_once_whatever_answer_arrives(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]]
 ) -> None:
     player = SpoiltPlayer(played)
@@ -104,12 +104,12 @@ async def test_money_is_returned_at_most_once_whatever_arrives(
         assert isinstance(outcome, Approved | Unknown), (outcome, player.moved)
     elif isinstance(outcome, Approved):
         assert outcome.voided
-        assert "310" in (outcome.code or ""), "only what was voided before"
+        assert "310" in (outcome.code or ""), "only after an earlier void"
 
 
 @CALLS
 @given(script(AUTHORIZED, VOIDED), st.booleans())
-async def test_a_payment_is_never_said_to_be_refused_while_its_money_is_held(
+async def test_a_payment_whose_money_is_held_is_never_reported_as_refused(
     processor: AuthorizeNet,
     played: list[tuple[str, Callable[[bytes], bytes]]],
     captures: bool,
@@ -127,7 +127,7 @@ async def test_a_payment_is_never_said_to_be_refused_while_its_money_is_held(
         case Declined() | Rejected():
             assert not player.moved
         case HeldForReview():
-            # Without its code a part looks like what is held: it waits, and is asked about.
+            # Without its code a partial approval looks like a held payment: it stays open.
             assert first[0] in ("held", "partial_open")
         case Approved():
             assert player.moved
@@ -139,7 +139,7 @@ async def test_a_payment_is_never_said_to_be_refused_while_its_money_is_held(
     script(["review_approved", "review_ended", "review_declined", "refused_stored", LOST]),
     st.booleans(),
 )
-async def test_a_decision_is_never_reported_that_was_not_carried_out(
+async def test_a_decision_is_reported_only_if_it_was_carried_out(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]], approve: bool
 ) -> None:
     player = SpoiltPlayer(played)
@@ -184,7 +184,7 @@ async def test_a_capture_is_approved_only_for_its_own_amount(
     ),
     st.sampled_from(["sale", "refund", "capture", "void", "review"]),
 )
-async def test_an_inquiry_ends_in_a_finding_whatever_arrives(
+async def test_an_inquiry_returns_a_finding_whatever_answer_arrives(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]], kind: str
 ) -> None:
     player = SpoiltPlayer(played)

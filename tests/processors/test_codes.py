@@ -1,4 +1,4 @@
-"""Which codes prove what: an unclear one must never pass for a "no", nor anything for a "yes"."""
+"""What each code proves: an unclear code is never a refusal, and only approval is approval."""
 
 from pathlib import Path
 from typing import get_args
@@ -53,7 +53,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "processors" / "authorize_net.md"
         ("11", "1", "unknown"),
     ],
 )
-def test_the_two_codes_together_decide(
+def test_response_and_reason_codes_decide_together(
     response_code: str, reason: str | None, expected: str
 ) -> None:
     assert reason_meanings.verdict(response_code, reason) == expected
@@ -63,7 +63,7 @@ TRY_AGAIN = (*range(19, 24), 25, 26, *range(57, 64), 120, 121, 122, 180, 181, 26
 
 
 @pytest.mark.parametrize("reason", TRY_AGAIN)
-def test_a_broken_link_to_the_acquirer_leaves_it_open(reason: int) -> None:
+def test_a_broken_link_to_the_acquirer_leaves_the_outcome_unknown(reason: int) -> None:
     assert reason_meanings.verdict("3", str(reason)) == "unknown"
 
 
@@ -97,7 +97,7 @@ def test_only_response_code_1_approves() -> None:
         ([], "unknown"),
     ],
 )
-def test_a_failure_of_the_api_is_a_no_only_when_all_of_it_says_so(
+def test_an_api_failure_is_a_refusal_only_if_all_its_codes_are(
     found: list[str], expected: str
 ) -> None:
     assert reason_meanings.api_verdict(found) == expected
@@ -122,11 +122,11 @@ def test_a_failure_of_the_api_is_a_no_only_when_all_of_it_says_so(
         (None, "generic_decline"),
     ],
 )
-def test_decline_codes_are_ours(reason: str | None, word: str) -> None:
+def test_decline_codes_are_in_our_words(reason: str | None, word: str) -> None:
     assert reason_meanings.decline_code(reason) == word
 
 
-def test_every_decline_code_comes_with_advice() -> None:
+def test_every_decline_code_has_advice() -> None:
     words = {reason_meanings.decline_code(reason, rc) for reason in REASONS for rc in "23"}
     words |= {word for word, _ in message_codes.API_REJECTED.values()}
     assert words <= set(reason_meanings.RETRY_ADVICE)
@@ -146,9 +146,7 @@ def test_every_decline_code_has_its_problem_and_none_is_a_5xx() -> None:
         ("30", 409), ("901", 409),
     ],
 )  # fmt: skip
-def test_what_the_payment_does_not_allow_is_409_and_what_was_asked_wrongly_422(
-    reason: str, status: int
-) -> None:
+def test_a_conflict_with_the_payment_is_409_and_a_bad_request_422(reason: str, status: int) -> None:
     said = Rejected(
         code=reason, message="No.", decline_code=reason_meanings.decline_code(reason, "3")
     )
@@ -159,7 +157,7 @@ def test_what_the_payment_does_not_allow_is_409_and_what_was_asked_wrongly_422(
     assert refused_by_processor("void", Rejected(code="1", message="")).http_status == 422
 
 
-def test_every_no_says_whether_to_try_again() -> None:
+def test_every_refusal_says_whether_to_try_again() -> None:
     for reason in REASONS:
         for response_code in "23":
             if reason_meanings.verdict(response_code, reason) in ("declined", "rejected"):
@@ -171,7 +169,7 @@ def test_every_no_says_whether_to_try_again() -> None:
     ("reason", "advice"),
     [("2", "later"), ("4", "never"), ("8", "fix_data"), ("37", "fix_data"), ("254", "never")],
 )
-def test_a_card_to_be_kept_is_never_tried_again(reason: str, advice: str) -> None:
+def test_the_reason_decides_the_retry_advice(reason: str, advice: str) -> None:
     assert reason_meanings.retry(reason_meanings.decline_code(reason)) == advice
 
 
@@ -189,7 +187,7 @@ def test_a_card_to_be_kept_is_never_tried_again(reason: str, advice: str) -> Non
         ("4", "253", "held_for_review"),
     ],
 )
-def test_the_end_of_a_review_is_told_as_a_success(
+def test_the_result_of_a_review_arrives_as_a_success(
     response_code: str, reason: str | None, expected: str
 ) -> None:
     assert reason_meanings.end_of_review_verdict(response_code, reason) == expected
@@ -209,7 +207,7 @@ def test_every_top_level_code_has_one_meaning() -> None:
 LETTERS = [None, "", " ", "?", "y", "YY", 1, "5", "6", *"ABEGNPRSUWXYZM0123456789"]
 
 
-def test_letters_become_words_and_stay_beside_them() -> None:
+def test_avs_and_cvv_letters_become_words_and_are_kept() -> None:
     assert {*avs_and_cvv.AVS} == {*"ABEGNPRSUWXYZ"}
     assert {*avs_and_cvv.CVV} == {*"MNPSU"}
     for letter in LETTERS:

@@ -1,8 +1,7 @@
-"""The connector against the other side of the wire: the simulator, kept bodies in the shape that
-Authorize.Net's are known to have, and the real sandbox where EASYPAY_SANDBOX_LOGIN_ID and
-EASYPAY_SANDBOX_TRANSACTION_KEY are set.
+"""The connector against the simulator, against recorded bodies of Authorize.Net, and against the
+real sandbox if EASYPAY_SANDBOX_LOGIN_ID and EASYPAY_SANDBOX_TRANSACTION_KEY are set.
 
-`@plays` names the bodies that the recorded side answers with, in order.
+`@plays` names the recorded bodies, in the order of the answers.
 """
 
 import asyncio
@@ -58,7 +57,7 @@ from .outcomes import Kind, expect, expect_found
 from .player import Player, playing
 
 LISTS = ("nothing", "nothing", "no_batches")
-"""How the recorded side says that a reference is nowhere."""
+"""Recorded lists that do not contain the reference."""
 
 
 class Merchant:
@@ -76,21 +75,21 @@ class Merchant:
         self.account = account
         self.sandbox = sandbox
         self.patience_s = 30 if sandbox else 0
-        """For how long reporting may lag."""
+        """How long reporting may lag."""
         self.wire = wire
 
     def deadline(self) -> Deadline:
         return Deadline(monotonic() + 20)
 
     async def settle(self) -> None:
-        """Everything captured settles now. The sandbox does that once a day, so not there."""
+        """Settle everything captured. Skips on the sandbox, which settles once a day."""
         if self.sandbox:
             pytest.skip("the sandbox settles once a day")
         if self.wire is not None:
             await self.wire.post("/settle")
 
     async def hold_above(self, amount: str) -> None:
-        """From now on a filter holds what is dearer."""
+        """From now on, hold payments above this amount."""
         if self.sandbox:
             pytest.skip("the sandbox's filters are set by hand")
         if self.wire is not None:
@@ -120,7 +119,7 @@ class Merchant:
         return await self.processor.authorize(request, self.deadline())
 
     async def stored(self) -> StoredMethod:
-        """A new customer's card, as the processor keeps it."""
+        """Store a new customer's card at the processor."""
         if self.wire is None and not self.sandbox:
             return StoredMethod(customer_profile_id="900000001", payment_profile_id="910000001")
         card = {"cardNumber": VISA, "expirationDate": "2035-12"}
@@ -165,7 +164,7 @@ class Merchant:
         return await self.processor.refund_or_void(request, self.deadline())
 
     async def find(self, kind: type[Kind], request: RefundRequest) -> Kind:
-        """The outcome that an inquiry finds for this refund."""
+        """Return the outcome that an inquiry finds for this refund."""
         told = request.reference, request.amount_minor, request.transaction_id
         return expect_found(kind, await self.ask("refund", *told, request.captured_minor))
 
@@ -177,7 +176,7 @@ class Merchant:
         parent: str | None = None,
         captured_minor: int | None = None,
     ) -> Finding:
-        """Asks until there is a finding that is not "absent", as reporting may lag."""
+        """Inquire until the finding is not "absent", because reporting may lag."""
         until = monotonic() + self.patience_s
         request = inquiry(
             self.account,
@@ -199,7 +198,7 @@ Test = Callable[..., Awaitable[None]]
 
 
 def plays(*names: str) -> Callable[[Test], Test]:
-    """The bodies of the recorded side. `{}` in a name stands for the id of the test's variant."""
+    """Name the recorded bodies to play. `{}` stands for the id of the test's parameter."""
 
     def mark(test: Test) -> Test:
         test.__dict__["bodies"] = names
@@ -213,7 +212,7 @@ SIDES = ["simulator", "recorded", pytest.param("sandbox", marks=pytest.mark.sand
 
 @pytest.fixture(params=SIDES)
 def target(request: pytest.FixtureRequest) -> Account | Player:
-    """An account of a live side, or the player of a recorded one."""
+    """The account of a live processor, or a player of recorded bodies."""
     if request.param == "simulator":
         account = request.getfixturevalue("account")
         assert isinstance(account, Account)
@@ -242,7 +241,7 @@ async def merchant(
 
 
 def amount() -> int:
-    """One that a real account has not seen in the last minutes."""
+    """An amount that the sandbox account has not seen in the last minutes."""
     return random.randrange(1_00, 400_00)
 
 
@@ -276,7 +275,7 @@ async def test_capturing_more_than_was_authorized_is_rejected(merchant: Merchant
 
 
 @plays("approved", "refused_54")
-async def test_refunding_what_has_not_settled_is_rejected(merchant: Merchant) -> None:
+async def test_a_refund_before_settlement_is_rejected(merchant: Merchant) -> None:
     total = amount()
     request = merchant.refund(expect(Approved, await merchant.pay(total)), total)
     outcome = await merchant.processor.refund(request, merchant.deadline())
@@ -284,7 +283,7 @@ async def test_refunding_what_has_not_settled_is_rejected(merchant: Merchant) ->
 
 
 @plays("declined")
-async def test_a_decline(merchant: Merchant) -> None:
+async def test_an_issuers_decline_is_a_decline(merchant: Merchant) -> None:
     nobody = Address(postal_code="46282")
     outcome = expect(Declined, await merchant.pay(amount(), billing_address=nobody))
     assert (outcome.code, outcome.decline_code) == ("2", "generic_decline")
@@ -309,7 +308,7 @@ USED_NONCE = "eyJ0b2tlbiI6IjAiLCJ2IjoiMS4xIn0="
     ids=["6", "8", "cvc", "too-long", "nonce"],
 )
 @plays("refused_{}")
-async def test_what_can_not_be_taken_is_rejected(
+async def test_a_payment_method_that_cannot_be_charged_is_rejected(
     merchant: Merchant, method: Card | AcceptToken, code: str, word: str | None
 ) -> None:
     outcome = expect(Rejected, await merchant.pay(amount(), method=method))
@@ -320,7 +319,7 @@ async def test_what_can_not_be_taken_is_rejected(
 
 
 @plays("refused_login")
-async def test_wrong_credentials_leave_the_operation_as_one_never_sent(merchant: Merchant) -> None:
+async def test_an_operation_with_wrong_credentials_counts_as_never_sent(merchant: Merchant) -> None:
     wrong = authorize_net_account(merchant.account.url, "nobody", "nothing")
     outcome = expect(NotSent, await merchant.pay(amount(), account=wrong))
     assert outcome.account_refusal is not None
@@ -328,7 +327,7 @@ async def test_wrong_credentials_leave_the_operation_as_one_never_sent(merchant:
 
 
 @plays("approved", "nothing", "nothing", "no_batches")
-async def test_what_was_never_sent_is_absent(merchant: Merchant) -> None:
+async def test_an_operation_that_was_never_sent_is_absent(merchant: Merchant) -> None:
     assert await merchant.pay(amount())
     merchant.patience_s = 0
     finding = await merchant.ask("sale", reference(new_id()), 100)
@@ -354,14 +353,14 @@ async def test_a_bank_account_is_debited_and_found(merchant: Merchant) -> None:
 
 
 @plays("refused_9")
-async def test_a_bank_account_of_no_bank_is_rejected(merchant: Merchant) -> None:
+async def test_an_unknown_routing_number_is_rejected(merchant: Merchant) -> None:
     nowhere = msgspec.structs.replace(BANK, routing_number="121042883")
     outcome = expect(Rejected, await merchant.pay(amount(), method=nowhere))
     assert (outcome.code, outcome.decline_code) == ("9", "invalid_bank_account")
 
 
 @plays("approved_bank", "refunded")
-async def test_a_bank_account_gets_its_money_back(merchant: Merchant) -> None:
+async def test_a_bank_account_is_refunded(merchant: Merchant) -> None:
     sale = expect(Approved, await merchant.pay(20_00, method=BANK))
     await merchant.settle()
     request = merchant.refund(sale, 5_00, captured_minor=20_00, method_type="bank_account")
@@ -369,7 +368,7 @@ async def test_a_bank_account_gets_its_money_back(merchant: Merchant) -> None:
 
 
 @plays("approved_stored", "refunded", "nothing", "listed_refund", "details_refund")
-async def test_a_stored_method_is_charged_and_gets_its_money_back(merchant: Merchant) -> None:
+async def test_a_stored_method_is_charged_and_refunded(merchant: Merchant) -> None:
     stored, total = await merchant.stored(), amount()
     sale = expect(Approved, await merchant.pay(total, method=stored))
     assert (sale.card_brand, sale.card_last4) == ("visa", "1111")
@@ -381,14 +380,14 @@ async def test_a_stored_method_is_charged_and_gets_its_money_back(merchant: Merc
 
 
 @plays("refused_stored")
-async def test_a_stored_method_nobody_stored_is_rejected(merchant: Merchant) -> None:
+async def test_an_unknown_stored_method_is_rejected(merchant: Merchant) -> None:
     stored = StoredMethod(customer_profile_id="1", payment_profile_id="2")
     outcome = expect(Rejected, await merchant.pay(amount(), method=stored))
     assert (outcome.code, outcome.decline_code) == ("E00040", "stored_method_not_found")
 
 
 @plays("approved", "approved")
-async def test_a_card_on_file_is_charged_again_by_the_networks_own_id(merchant: Merchant) -> None:
+async def test_a_card_on_file_is_charged_again_by_the_networks_id(merchant: Merchant) -> None:
     total = amount()
     first = StoredCredential(initiator="customer", first=True, recurring=False)
     kept = expect(Approved, await merchant.pay(total, stored_credential=first))
@@ -405,7 +404,7 @@ async def test_a_card_on_file_is_charged_again_by_the_networks_own_id(merchant: 
 
 
 @plays("approved", "refused_54", "details_captured", "changed", *LISTS, "details_voided")
-async def test_the_whole_goes_back_before_settlement_and_is_found(merchant: Merchant) -> None:
+async def test_a_full_refund_before_settlement_is_done_and_found(merchant: Merchant) -> None:
     total = amount()
     sale = expect(Approved, await merchant.pay(total))
     request = merchant.refund(sale, total, captured_minor=total)
@@ -415,7 +414,7 @@ async def test_the_whole_goes_back_before_settlement_and_is_found(merchant: Merc
 
 
 @plays("approved", "refunded", "nothing", "listed_refund", "details_refund")
-async def test_the_whole_goes_back_after_settlement_and_is_found(merchant: Merchant) -> None:
+async def test_a_full_refund_after_settlement_is_done_and_found(merchant: Merchant) -> None:
     total = amount()
     sale = expect(Approved, await merchant.pay(total))
     await merchant.settle()
@@ -427,7 +426,7 @@ async def test_the_whole_goes_back_after_settlement_and_is_found(merchant: Merch
 
 
 @plays("approved", "refused_54", "details_captured")
-async def test_a_part_does_not_go_back_before_settlement(merchant: Merchant) -> None:
+async def test_a_partial_refund_before_settlement_is_rejected(merchant: Merchant) -> None:
     total = amount()
     sale = expect(Approved, await merchant.pay(total))
     request = merchant.refund(sale, total - 1, captured_minor=total)
@@ -436,7 +435,7 @@ async def test_a_part_does_not_go_back_before_settlement(merchant: Merchant) -> 
 
 
 @plays("approved", "changed", "voided_before")
-async def test_a_second_void_has_what_it_asks_for(merchant: Merchant) -> None:
+async def test_a_second_void_counts_as_success(merchant: Merchant) -> None:
     held = expect(Approved, await merchant.pay(amount(), capture=False))
     for code in ("1", "310"):
         outcome = expect(Approved, await merchant.void(held))
@@ -444,7 +443,7 @@ async def test_a_second_void_has_what_it_asks_for(merchant: Merchant) -> None:
 
 
 @plays("approved", "changed", "captured_before", "details_captured")
-async def test_a_second_capture_of_the_same_has_what_it_asks_for(merchant: Merchant) -> None:
+async def test_a_second_capture_of_the_same_amount_counts_as_success(merchant: Merchant) -> None:
     total = amount()
     held = expect(Approved, await merchant.pay(total, capture=False))
     for code in ("1", "311"):
@@ -453,7 +452,7 @@ async def test_a_second_capture_of_the_same_has_what_it_asks_for(merchant: Merch
 
 @plays("held", "details_held", "review_{}", "details_{}")
 @pytest.mark.parametrize("approve", [True, False], ids=["approved", "ended"])
-async def test_what_a_filter_holds_is_decided_on(merchant: Merchant, approve: bool) -> None:
+async def test_a_held_payment_can_be_decided(merchant: Merchant, approve: bool) -> None:
     await merchant.hold_above("20.00")
     held = expect(HeldForReview, await merchant.pay(25_00)).transaction_id
     finding = await merchant.ask("review", reference(new_id()), 25_00, held)

@@ -1,6 +1,6 @@
 """What every processor must satisfy. A new one adds a stand to `STANDS`.
 
-A stand is an account of its own at the other side of the wire, and what a test does to that side.
+A stand is an account of its own at a processor, and what a test does to that processor.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -49,10 +49,10 @@ class Stand(Protocol):
     """Fields of a payment that the issuer declines."""
 
     async def lose_next_reply(self) -> None:
-        """The next money call is done, and its reply is lost."""
+        """The next money call is executed, and its reply is lost."""
 
     async def settle(self) -> None:
-        """What was captured can be refunded from now on."""
+        """From now on, captured payments can be refunded."""
 
 
 class Simulated:
@@ -83,7 +83,7 @@ class AtBank:
         self._bank.lose_next = True
 
     async def settle(self) -> None:
-        """It refunds at any time."""
+        """Nothing to do: this bank refunds at any time."""
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ async def test_a_sale_is_approved_and_found_by_its_reference(
 async def test_a_hold_is_captured_in_part_and_found(processor: Processor, stand: Stand) -> None:
     held = await paid(processor, stand.account, capture=False)
     request = capture(stand.account, held, 20_00)
-    for _ in range(2):  # the second has what it asks for
+    for _ in range(2):  # the second counts as success
         assert isinstance(await processor.capture(request, soon()), Approved)
     asked = inquiry(
         stand.account,
@@ -178,13 +178,13 @@ async def test_a_hold_is_captured_in_part_and_found(processor: Processor, stand:
     assert isinstance(finding.outcome, Approved)
 
 
-async def test_more_than_was_held_is_not_captured(processor: Processor, stand: Stand) -> None:
+async def test_a_capture_above_the_hold_is_rejected(processor: Processor, stand: Stand) -> None:
     held = await paid(processor, stand.account, capture=False)
     outcome = await processor.capture(capture(stand.account, held, 900_00), soon())
     assert isinstance(outcome, Rejected), outcome
 
 
-async def test_a_hold_is_voided_and_a_second_void_has_what_it_asks_for(
+async def test_a_hold_is_voided_and_a_second_void_counts_as_success(
     processor: Processor, stand: Stand
 ) -> None:
     held = await paid(processor, stand.account, capture=False)
@@ -195,7 +195,7 @@ async def test_a_hold_is_voided_and_a_second_void_has_what_it_asks_for(
         assert outcome.transaction_id == held.transaction_id
 
 
-async def test_a_settled_sale_goes_back_in_part_and_is_found(
+async def test_a_settled_sale_is_refunded_in_part_and_found(
     processor: Processor, stand: Stand
 ) -> None:
     sale = await paid(processor, stand.account)
@@ -216,19 +216,17 @@ async def test_a_settled_sale_goes_back_in_part_and_is_found(
     assert finding.outcome.transaction_id == outcome.transaction_id
 
 
-async def test_all_of_a_sale_goes_back_before_settlement(
-    processor: Processor, stand: Stand
-) -> None:
+async def test_a_full_refund_before_settlement_is_done(processor: Processor, stand: Stand) -> None:
     sale = await paid(processor, stand.account)
     outcome = await processor.refund_or_void(refund(stand.account, sale, 25_00), soon())
     assert isinstance(outcome, Approved), outcome
 
 
-async def test_a_decline_is_the_issuers_and_a_bad_card_is_rejected(
+async def test_an_issuers_no_is_a_decline_and_a_bad_card_is_rejected(
     processor: Processor, stand: Stand
 ) -> None:
-    said_no = await processor.authorize(payment(stand.account, **stand.declined), soon())
-    assert isinstance(said_no, Declined), said_no
+    declined = await processor.authorize(payment(stand.account, **stand.declined), soon())
+    assert isinstance(declined, Declined), declined
     expired = Card(number=VISA, exp_month=1, exp_year=2020)
     refused = await processor.authorize(payment(stand.account, method=expired), soon())
     assert isinstance(refused, Rejected), refused
@@ -259,7 +257,7 @@ async def test_a_refused_connection_is_not_sent_and_proves_nothing_absent(
     assert isinstance(await processor.check_account(nowhere, soon()), AccountUnreachable)
 
 
-async def test_a_refused_account_is_not_sent_and_says_whose_fault_it_is(
+async def test_a_refused_account_is_not_sent_and_the_credentials_are_blamed(
     processor: Processor, stand: Stand
 ) -> None:
     *_, secret = stand.account.credentials
@@ -272,7 +270,7 @@ async def test_a_refused_account_is_not_sent_and_says_whose_fault_it_is(
     assert "wrong" not in repr(wrong)
 
 
-async def test_a_pass_finds_what_was_done_and_calls_absent_what_was_not(
+async def test_a_pass_finds_executed_operations_and_reports_others_absent(
     processor: Processor, stand: Stand
 ) -> None:
     done, never, witness = (reference(new_id()) for _ in range(3))

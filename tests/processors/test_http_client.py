@@ -1,5 +1,5 @@
-"""What each failure of the wire proves: never left, or unknown. Over plain TCP and TLS, on both
-event loops, against a server that counts every request it is sent."""
+"""What each network failure proves: never sent, or unknown. Over plain TCP and TLS, on both event
+loops, against a server that counts the requests it gets."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ class Peer:
         await self.writer.drain()
 
     async def gone(self) -> None:
-        """Returns once the client has closed."""
+        """Wait until the client has closed."""
         with contextlib.suppress(ConnectionError):
             while await self.reader.read(65536):
                 pass
@@ -74,7 +74,7 @@ Act = Callable[[Peer], Awaitable[None]]
 
 
 class Server:
-    """Plays one act on every connection and counts what it was sent."""
+    """Plays one act on every connection and counts the requests."""
 
     def __init__(self, act: Act, tls: bool, identity: str = "localhost") -> None:
         self.act = act
@@ -131,7 +131,7 @@ def trusting() -> ssl.SSLContext:
 async def serving(
     act: Act, tls: bool = False, identity: str = "localhost", **options: Any
 ) -> AsyncIterator[tuple[Server, HttpClient]]:
-    """A server, and a client with these options that trusts it."""
+    """Yield a server, and a client with these options that trusts it."""
     server = Server(act, tls, identity)
     await server.listen()
     client = HttpClient(**{"ssl_context": trusting(), **options})
@@ -171,11 +171,11 @@ def tls(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-# Acts that end unknown: each has seen the whole request.
+# Acts that end unknown: each reads the whole request first.
 
 
 def after_request(data: bytes, ending: str = "close") -> Act:
-    """Answers a request so, and then closes, resets, or waits until the client has gone."""
+    """Answer the request with `data`, then close, reset, or wait until the client closes."""
 
     async def act(peer: Peer) -> None:
         await peer.request()
@@ -241,7 +241,7 @@ async def test_once_sent_every_failure_is_unknown_and_is_not_sent_again(
 
 
 def each_time(data: bytes, *, bytewise: bool = False) -> Act:
-    """Answers every request so."""
+    """Answer every request with `data`."""
 
     async def act(peer: Peer) -> None:
         while True:
@@ -266,18 +266,18 @@ REPLIES = {
     "answers twice": (each_time(http() + http(b"the other")), 3),
     "babbles after": (after_request(http() + b"\x00\x01 and so on", "wait"), 3),
 }
-"""With how many connections three calls take."""
+"""The connections that three calls need."""
 
 
 @pytest.mark.parametrize(("act", "connections"), REPLIES.values(), ids=REPLIES)
 @on_each_loop
-async def test_a_whole_answer_is_a_reply_and_only_a_clean_connection_is_used_again(
+async def test_a_whole_answer_is_a_reply_and_only_a_clean_connection_is_reused(
     act: Act, connections: int, tls: bool
 ) -> None:
     async with serving(act, tls) as (server, client):
         for _ in range(3):
             assert await client.post(server.url, BODY, within(2)) == Reply(200, ANSWER)
-            while connections > 1 and client._open:  # let a close come through
+            while connections > 1 and client._open:  # let the close arrive
                 await asyncio.sleep(0)
         assert [request[-len(BODY) :] for request in server.requests] == [BODY] * 3
         assert server.connections == connections
@@ -331,7 +331,7 @@ async def test_the_request_is_well_formed() -> None:
         assert body == BODY
 
 
-# Never left.
+# Never sent.
 
 
 def unused_port() -> int:
@@ -342,7 +342,7 @@ def unused_port() -> int:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid", "a" * 64 + ".example"])
 @on_each_loop
-async def test_no_connection_means_never_left(host: str, tls: bool) -> None:
+async def test_no_connection_means_never_sent(host: str, tls: bool) -> None:
     client = HttpClient(ssl_context=trusting(), connect_timeout_s=0.5)
     url = f"{'https' if tls else 'http'}://{host}:{unused_port()}/"
     expect(NotSent, await client.post(url, BODY, within(2)))
@@ -356,8 +356,8 @@ async def test_no_connection_means_never_left(host: str, tls: bool) -> None:
     ids=["of unknown authority", "of another host"],
 )
 @on_each_loop
-async def test_a_certificate_that_proves_nothing_means_never_left(options: dict[str, Any]) -> None:
-    """Without a context the client trusts the system's authorities only."""
+async def test_an_untrusted_certificate_means_never_sent(options: dict[str, Any]) -> None:
+    """Without a context, the client trusts only the system's authorities."""
     async with serving(after_request(b""), True, **options) as (server, client):
         outcome = expect(NotSent, await client.post(server.url, BODY, within(2)))
         assert "CERTIFICATE_VERIFY_FAILED" in outcome.reason
@@ -383,7 +383,7 @@ async def reset_at_once(peer: Peer) -> None:
     ids=lambda act: act.__name__,
 )
 @on_each_loop
-async def test_a_failed_tls_handshake_means_never_left(act: Act) -> None:
+async def test_a_failed_tls_handshake_means_never_sent(act: Act) -> None:
     async with serving(act, connect_timeout_s=0.25) as (server, client):
         began = monotonic()
         url = server.url.replace("http:", "https:")
@@ -405,7 +405,7 @@ async def test_a_connection_closed_at_once_is_not_mistaken_for_an_answer(
 
 @pytest.mark.parametrize("left_s", [0.19, 0, -5])
 @on_each_loop
-async def test_a_call_with_no_time_left_is_not_begun(left_s: float) -> None:
+async def test_a_call_after_its_deadline_is_not_started(left_s: float) -> None:
     async with serving(keep_answering) as (server, client):
         expect(NotSent, await client.post(server.url, BODY, within(left_s)))
         assert server.connections == 0
@@ -428,8 +428,8 @@ async def test_a_refused_connection_is_tried_again(tls: bool) -> None:
 
 
 @on_each_loop
-async def test_a_close_that_only_the_kernel_has_seen_is_noticed_before_writing(tls: bool) -> None:
-    """The server hangs up behind each answer, and the event loop gets no turn to read that."""
+async def test_a_close_the_event_loop_has_not_read_is_noticed_before_writing(tls: bool) -> None:
+    """The server closes after each answer, and the event loop gets no turn to notice it."""
     listener = socket.create_server(("127.0.0.1", 0))
     hung_up = threading.Event()
     requests: list[bytes] = []
@@ -459,7 +459,7 @@ async def test_a_close_that_only_the_kernel_has_seen_is_noticed_before_writing(t
 
 
 @on_each_loop
-async def test_an_address_that_is_none_is_refused_loudly() -> None:
+async def test_an_invalid_address_is_refused() -> None:
     for url in ("ftp://host/", "http://", "host/path", "http://host/a b"):
         with pytest.raises(ValueError, match="not an http or https address"):
             await HttpClient().post(url, BODY, within(1))
@@ -469,7 +469,7 @@ async def test_an_address_that_is_none_is_refused_loudly() -> None:
 
 
 @on_each_loop
-async def test_no_more_connections_are_open_than_allowed(tls: bool) -> None:
+async def test_the_number_of_open_connections_is_limited(tls: bool) -> None:
     async with serving(keep_answering, tls, connections=3) as (server, client):
         posts = [client.post(server.url, BODY, within(5)) for _ in range(60)]
         assert await asyncio.gather(*posts) == [Reply(200, ANSWER)] * 60
@@ -478,7 +478,7 @@ async def test_no_more_connections_are_open_than_allowed(tls: bool) -> None:
 
 
 @on_each_loop
-async def test_waiting_for_a_connection_ends_in_time_as_never_left() -> None:
+async def test_waiting_for_a_connection_ends_at_the_deadline_as_never_sent() -> None:
     async with serving(stall, connections=1) as (server, client):
         first = asyncio.create_task(client.post(server.url, BODY, within(0.5)))
         await server.asked.wait()
@@ -493,7 +493,7 @@ async def first_stalls(peer: Peer) -> None:
 
 
 @on_each_loop
-async def test_a_failed_call_gives_its_slot_to_one_that_waits() -> None:
+async def test_a_failed_call_passes_its_slot_to_a_waiting_call() -> None:
     async with serving(first_stalls, connections=1) as (server, client):
         first = asyncio.create_task(client.post(server.url, BODY, within(0.6)))
         await server.asked.wait()
@@ -516,7 +516,7 @@ async def test_a_cancelled_caller_closes_its_connection_and_frees_its_slot(tls: 
 
 
 @on_each_loop
-async def test_cancelling_those_that_wait_loses_no_slot() -> None:
+async def test_cancelling_waiting_calls_loses_no_slot() -> None:
     release = asyncio.Event()
 
     async def answer_when_released(peer: Peer) -> None:
@@ -531,7 +531,7 @@ async def test_cancelling_those_that_wait_loses_no_slot() -> None:
         while len(server.requests) < 2:
             await asyncio.sleep(0)
         release.set()
-        for number, call in enumerate(calls):  # at every stage of being handed a connection
+        for number, call in enumerate(calls):  # at every stage of getting a connection
             if number % 2:
                 call.cancel()
             await asyncio.sleep(0)
@@ -543,7 +543,7 @@ async def test_cancelling_those_that_wait_loses_no_slot() -> None:
         after = [client.post(server.url, BODY, within(2)) for _ in range(10)]
         assert await asyncio.gather(*after) == [Reply(200, ANSWER)] * 10
         assert client._open <= 2
-        assert server.most_open <= 3  # one may still be on its way out
+        assert server.most_open <= 3  # one may still be closing
         await client.close()
         assert client._open == 0
 
@@ -560,7 +560,7 @@ async def test_another_host_takes_over_the_slot_of_an_idle_connection() -> None:
 
 
 @on_each_loop
-async def test_an_idle_connection_is_closed_before_the_other_side_tires_of_it() -> None:
+async def test_an_idle_connection_is_closed_before_the_server_closes_it() -> None:
     async with serving(after_request(http(), "wait"), idle_s=0.05) as (server, client):
         await client.post(server.url, BODY, within(2))
         await asyncio.wait_for(server.closed_by_client.wait(), 2)
@@ -568,7 +568,7 @@ async def test_an_idle_connection_is_closed_before_the_other_side_tires_of_it() 
 
 
 @on_each_loop
-async def test_closing_ends_what_is_in_flight_as_unknown_and_what_comes_later_as_never_left(
+async def test_closing_ends_calls_in_flight_as_unknown_and_later_ones_as_never_sent(
     tls: bool,
 ) -> None:
     async with serving(stall, tls, connections=1) as (server, client):

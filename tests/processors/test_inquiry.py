@@ -1,5 +1,5 @@
-"""A reply is lost; what became of the operation? The simulator's truth table is the judge, and a
-server that plays reports nobody's simulator would give shows what is not believed."""
+"""Inquiries after a lost reply. The simulator's truth table is the judge; a server that plays odd
+reports, which the simulator never gives, shows what the connector must not believe."""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,7 +37,7 @@ CARD = Card(number="4111111111111111", exp_month=12, exp_year=2035, cvc="900")
 
 
 class Shop:
-    """Every kind of operation on one account, each under a reference of its own."""
+    """Every kind of operation on one account, each with a new reference."""
 
     def __init__(self, processor: AuthorizeNet, account: Account, wire: Simulator) -> None:
         self.processor = processor
@@ -161,7 +161,7 @@ async def test_a_sale_that_settled_meanwhile_is_found_in_its_batch(till: Shop) -
     assert isinstance(await till.pay("sale", name), Unknown)
     await till.wire.post("/settle")
     assert approved(await till.ask("sale", name)).amount_minor == 25_00
-    # An older call's batches are listed by date, in spans the processor allows.
+    # For an older call, batches are listed by date, in spans the processor allows.
     assert approved(await till.ask("sale", name, ago_s=75 * 86_400)).amount_minor == 25_00
 
 
@@ -183,14 +183,14 @@ async def test_a_payment_held_for_review_is_found_held(till: Shop) -> None:
     assert seen.transaction_id == told.transaction_id
 
 
-async def test_a_capture_of_what_was_voided_is_found_rejected(till: Shop) -> None:
+async def test_a_capture_of_a_voided_payment_is_found_rejected(till: Shop) -> None:
     parent = await till.paid("authorize")
     await till.follow_up("void", reference(new_id()), parent)
     seen = expect_found(Rejected, await till.ask("capture", reference(new_id()), parent))
     assert seen.code == "voided"
 
 
-async def test_a_void_of_what_has_settled_is_found_rejected(till: Shop) -> None:
+async def test_a_void_of_a_settled_payment_is_found_rejected(till: Shop) -> None:
     parent = await till.settled_sale()
     told = expect(Rejected, await till.follow_up("void", reference(new_id()), parent))
     assert told.decline_code == "not_voidable"
@@ -198,7 +198,7 @@ async def test_a_void_of_what_has_settled_is_found_rejected(till: Shop) -> None:
 
 
 @pytest.mark.parametrize(("kind", "code"), [("void", "310"), ("capture", "311")])
-async def test_what_was_done_before_as_it_is_asked_is_done_and_not_done_twice(
+async def test_an_operation_done_before_counts_as_done_and_is_not_repeated(
     till: Shop, kind: str, code: str
 ) -> None:
     parent = await till.paid("authorize")
@@ -217,14 +217,14 @@ async def test_a_capture_done_before_for_another_amount_is_unknown(till: Shop) -
     assert again.code == "311"
 
 
-async def test_a_capture_of_another_amount_is_not_taken_for_ours(till: Shop) -> None:
+async def test_a_capture_of_another_amount_is_not_ours(till: Shop) -> None:
     parent = await till.paid("authorize")
     await till.follow_up("capture", reference(new_id()), parent, 10_00)
     finding = expect(Absent, await till.ask("capture", reference(new_id()), parent, 20_00))
     assert "captured for another amount" in finding.searched
 
 
-async def test_a_repeat_is_refused_as_a_duplicate_and_leads_to_the_original(till: Shop) -> None:
+async def test_a_repeat_is_refused_as_a_duplicate_and_finds_the_original(till: Shop) -> None:
     name = reference(new_id())
     first = expect(Approved, await till.pay("sale", name))
     again = expect(Unknown, await till.pay("sale", name))
@@ -261,7 +261,7 @@ async def test_a_refused_connection_is_not_sent(till: Shop) -> None:
     assert isinstance(await till.pay("sale", reference(new_id())), NotSent)
 
 
-# Reports that nobody's simulator gives.
+# Reports that the simulator never gives.
 
 NAME = "01J8Z0000000000000AB"
 AUTH_ONLY = {"transactionType": "authOnlyTransaction"}
@@ -349,7 +349,7 @@ def ours(page: int) -> object:
         ("refund", told("settledSuccessfully"), Inconclusive),
     ],
 )
-async def test_only_what_the_details_prove_is_believed(
+async def test_a_finding_needs_proof_in_the_details(
     processor: AuthorizeNet, kind: str, details: object, expected: type
 ) -> None:
     parent = "60000" if kind == "refund" else None
@@ -379,7 +379,7 @@ async def test_only_what_the_details_prove_is_believed(
         ("void", "couldNotVoid", Inconclusive),
     ],
 )
-async def test_a_parents_status_says_what_became_of_a_capture_or_void(
+async def test_the_parents_status_decides_the_finding_of_a_capture_or_void(
     processor: AuthorizeNet, kind: str, status: str, expected: type
 ) -> None:
     finding = await asked(processor, ours, told(status), kind, "60001")
@@ -388,7 +388,7 @@ async def test_a_parents_status_says_what_became_of_a_capture_or_void(
 
 
 def crowd(page: int, pages: int, total: int | None = None, **last: Any) -> object:
-    """Full pages of others' transactions; the last one ends with ours."""
+    """Return full pages of others' transactions; the last page ends with ours."""
     lines = [line(page * 1000 + number, **last) for number in range(1000)]
     if page == pages:
         lines = [*lines[:10], line(60_001, NAME)]
@@ -400,13 +400,13 @@ def crowd(page: int, pages: int, total: int | None = None, **last: Any) -> objec
 
 
 async def test_a_transaction_on_a_later_page_is_found(processor: AuthorizeNet) -> None:
-    for total in (None, 2011):  # whether the total is of the page or of the whole
+    for total in (None, 2011):  # the total may count the page or the whole list
         pages = partial(crowd, pages=3, total=total)
         finding = await asked(processor, pages, told("settledSuccessfully"))
         assert approved(finding).transaction_id == "60001"
 
 
-async def test_reading_stops_at_what_is_too_old(processor: AuthorizeNet) -> None:
+async def test_reading_stops_at_transactions_that_are_too_old(processor: AuthorizeNet) -> None:
     pages: list[int] = []
 
     def old(page: int) -> object:
@@ -430,7 +430,7 @@ async def test_a_list_that_is_not_newest_first_is_read_to_its_end(processor: Aut
 
 
 def behind_the_last(page: int, pages: int, total: int | None = None) -> object:
-    """Full pages of others' transactions, and no page after them."""
+    """Return full pages of others' transactions, and no page after them."""
     if page <= pages:
         return crowd(page, pages=9, total=total)
     said = {"code": "E00094", "text": "Paging Offset exceeds the maximum allowed value."}
@@ -438,7 +438,7 @@ def behind_the_last(page: int, pages: int, total: int | None = None) -> object:
 
 
 async def test_a_full_page_may_be_the_last(processor: AuthorizeNet) -> None:
-    for total in (None, 2000):  # whether the total is of the page or of the whole
+    for total in (None, 2000):  # the total may count the page or the whole list
         pages = partial(behind_the_last, pages=2, total=total)
         assert isinstance(await asked(processor, pages), Absent)
 
@@ -474,14 +474,14 @@ async def test_a_full_page_may_be_the_last(processor: AuthorizeNet) -> None:
         "endless",
     ],
 )
-async def test_half_a_list_proves_nobody_absent(
+async def test_half_a_list_proves_no_absence(
     processor: AuthorizeNet, unsettled: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_lists, "MAX_PAGES", 20)
     expect(Inconclusive, await asked(processor, unsettled, told("settledSuccessfully")))
 
 
-async def test_two_transactions_with_one_reference_settle_nothing(processor: AuthorizeNet) -> None:
+async def test_two_transactions_with_one_reference_prove_neither(processor: AuthorizeNet) -> None:
     def both(page: int) -> object:
         return {"transactions": [line(60_001, NAME), line(60_002, NAME)], "messages": OK}
 
@@ -489,7 +489,7 @@ async def test_two_transactions_with_one_reference_settle_nothing(processor: Aut
     assert "60001, 60002" in finding.reason
 
 
-async def test_a_reference_in_part_or_in_another_case_is_not_ours(processor: AuthorizeNet) -> None:
+async def test_a_reference_cut_or_in_another_case_is_not_ours(processor: AuthorizeNet) -> None:
     def near(page: int) -> object:
         names = (NAME.lower(), NAME[:-1], f" {NAME}", "", NAME + "X")
         return {

@@ -1,4 +1,4 @@
-"""Requests in the order the schema wants, and replies read for what they prove."""
+"""Requests in the schema's order, and what each reply proves."""
 
 import json
 from typing import Any
@@ -66,7 +66,7 @@ ORDER = {
 
 
 def disorder(name: str, value: object) -> list[str]:
-    """The keys of `value` and of all below it that the schema does not expect where they are."""
+    """Return the keys in `value`, at any depth, that are not where the schema expects them."""
     if isinstance(value, list):
         return [fault for item in value for fault in disorder(name, item)]
     if not isinstance(value, dict):
@@ -117,7 +117,7 @@ def sent(body: bytes) -> dict[str, Any]:
     return transaction
 
 
-def test_a_full_sale_in_the_schemas_order() -> None:
+def test_a_full_sale_is_in_the_schemas_order() -> None:
     transaction = sent(messages.authorization(sale()))
     assert transaction["transactionType"] == "authCaptureTransaction"
     assert transaction["amount"] == "12.50"
@@ -132,7 +132,7 @@ def test_a_full_sale_in_the_schemas_order() -> None:
     assert len(transaction["billTo"]) == 9
 
 
-def test_the_least_that_an_authorization_needs() -> None:
+def test_a_minimal_authorization_has_no_optional_fields() -> None:
     bare = AuthorizeRequest(
         account=ACCOUNT,
         reference=REFERENCE,
@@ -150,7 +150,7 @@ def test_the_least_that_an_authorization_needs() -> None:
     assert not {"poNumber", "customer", "billTo", "customerIP"} & set(transaction)
 
 
-def test_text_is_cut_to_what_the_processor_takes() -> None:
+def test_text_is_cut_to_the_processors_limits() -> None:
     long = "x" * 300
     address = Address(
         first_name=long,
@@ -174,12 +174,12 @@ def test_text_is_cut_to_what_the_processor_takes() -> None:
     )
     assert len(transaction["order"]["description"]) == 255
     assert "poNumber" not in transaction
-    assert transaction["customer"] == {"id": "x" * 20}, "half an e-mail address is another's"
+    assert transaction["customer"] == {"id": "x" * 20}, "half an address is another's"
     lengths = [len(value) for value in transaction["billTo"].values()]
     assert lengths == [50, 50, 50, 60, 40, 40, 20, 60, 25]
 
 
-def test_text_that_xml_cannot_hold_does_not_break_the_request() -> None:
+def test_characters_that_xml_forbids_do_not_break_the_request() -> None:
     transaction = sent(
         messages.authorization(sale(details=PaymentDetails(" ", "\x07", "a\x00b\ud800c\nd")))
     )
@@ -206,7 +206,7 @@ def test_capture_void_and_refund_name_their_parent() -> None:
     assert requests[-1]["payment"] == {"creditCard": mask}
 
 
-def test_a_stored_method_goes_without_what_its_profile_holds() -> None:
+def test_a_stored_method_is_sent_without_the_fields_its_profile_holds() -> None:
     stored = StoredMethod(customer_profile_id="9001", payment_profile_id="9101", cvc="987")
     transaction = sent(messages.authorization(sale(method=stored)))
     assert transaction["profile"] == {
@@ -279,7 +279,7 @@ FIRST = {"network_transaction_id": "NET 1", "original_amount_minor": 10_00}
         ),
     ],
 )
-def test_a_card_on_file_says_who_asks_and_by_what_right(
+def test_a_card_on_file_request_names_its_initiator_and_reason(
     initiator: Any,
     first: bool,
     recurring: bool,
@@ -295,7 +295,7 @@ def test_a_card_on_file_says_who_asks_and_by_what_right(
     assert (setting in transaction["transactionSettings"]["setting"]) == recurring
 
 
-def test_a_refund_names_where_the_money_came_from() -> None:
+def test_a_refund_names_the_card_or_account_that_paid() -> None:
     over = {"reference": REFERENCE, "card_last4": "6789", "method_type": "bank_account"}
     request = refund(ACCOUNT, "60001", **over)
     bank = sent(messages.refund(request))["payment"]["bankAccount"]
@@ -362,7 +362,7 @@ def read(answer: object, **fields: Any) -> Any:
     return replies.outcome(Reply(200, body), REFERENCE, currency="USD", **fields)
 
 
-def test_an_approval_is_read_whole() -> None:
+def test_every_field_of_an_approval_is_read() -> None:
     assert read(transaction("1", **APPROVAL)) == Approved(
         transaction_id="60001",
         auth_code="AB12CD",
@@ -398,7 +398,7 @@ def test_a_decline_is_a_decline_whatever_the_top_level_says(result_code: str) ->
     )
 
 
-def test_a_rejection_keeps_their_code_and_gives_our_word() -> None:
+def test_a_rejection_has_the_processors_code_and_our_word() -> None:
     answer = transaction("3", transId="0", **error("8", "The credit card has expired."))
     assert read(answer) == Rejected(
         code="8",
@@ -409,7 +409,7 @@ def test_a_rejection_keeps_their_code_and_gives_our_word() -> None:
 
 
 @pytest.mark.parametrize("code", ["252", "253"])
-def test_held_for_review(code: str) -> None:
+def test_a_payment_held_for_review_is_in_review(code: str) -> None:
     outcome = read(transaction("4", messages=[{"code": code, "description": "Thank you."}]))
     assert isinstance(outcome, HeldForReview)
     assert (outcome.transaction_id, outcome.code) == ("60001", code)
@@ -467,7 +467,7 @@ def test_held_for_review(code: str) -> None:
         b'{"transactionResponse": {"responseCode": "1", "transId": "\xff"}}',
     ],
 )
-def test_what_leaves_it_open_is_unknown(answer: object) -> None:
+def test_an_unclear_answer_is_unknown(answer: object) -> None:
     assert isinstance(read(answer), Unknown)
 
 
@@ -478,7 +478,7 @@ def test_any_other_status_is_unknown_even_with_an_answer(status: int) -> None:
 
 
 @pytest.mark.parametrize("code", ["E00003", "E00013", "E00059", "E00064", "E00114"])
-def test_what_was_refused_at_the_door_is_rejected(code: str) -> None:
+def test_a_request_refused_before_processing_is_rejected(code: str) -> None:
     for answer in (
         failure(code),
         failure(code, transactionResponse={"SupplementalDataQualificationIndicator": 0}),
@@ -490,7 +490,7 @@ def test_what_was_refused_at_the_door_is_rejected(code: str) -> None:
 
 
 @pytest.mark.parametrize("number", range(5, 12))
-def test_an_account_refused_at_the_door_is_as_if_never_sent(number: int) -> None:
+def test_a_request_of_a_refused_account_counts_as_never_sent(number: int) -> None:
     code = f"E{number:05}"
     for answer in (failure(code), failure(code, transactionResponse={}), failure(code, refId=None)):
         outcome = read(answer)
@@ -498,7 +498,7 @@ def test_an_account_refused_at_the_door_is_as_if_never_sent(number: int) -> None
         assert outcome.account_refusal == AccountRefusal(code=code, message=ANY)
 
 
-def test_reason_13_is_as_if_never_sent_unless_a_transaction_was_made() -> None:
+def test_reason_13_counts_as_never_sent_unless_it_names_a_transaction() -> None:
     said = {"errors": [{"errorCode": "13", "errorText": "The merchant login ID is invalid."}]}
     outcome = read(transaction("3", transId="0", **said))
     assert isinstance(outcome, NotSent)
@@ -517,7 +517,7 @@ def test_an_error_while_processing_is_never_sent_again(reason: int) -> None:
     assert isinstance(read(transaction("3", transId="0", **said)), Rejected)
 
 
-def test_a_partial_approval_says_how_much() -> None:
+def test_a_partial_approval_states_its_amount() -> None:
     prepaid = {"requestedAmount": "5.00", "approvedAmount": "1.23", "balanceOnCard": ""}
     assert read(transaction("1", prePaidCard=prepaid, **APPROVAL)).amount_minor == 123
 
@@ -531,7 +531,7 @@ def test_a_capture_or_void_of_another_transaction_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize("name", ["transId", "refTransID"])
-def test_voided_before_is_done_only_for_the_transaction_asked_for(name: str) -> None:
+def test_an_earlier_void_counts_as_done_only_for_the_same_transaction(name: str) -> None:
     said = [{"code": "310", "description": "This transaction has already been voided."}]
     answer = transaction("1", messages=said, transId="0")
     done = read(answer, kind="void", parent="60001")
@@ -562,12 +562,12 @@ def test_every_reply_gives_the_network_transaction_id() -> None:
         assert read(answer).network_transaction_id == "NET1"
 
 
-def test_a_profile_nobody_knows_is_a_stored_method_not_found() -> None:
+def test_an_unknown_profile_is_a_stored_method_not_found() -> None:
     assert read(failure("E00040")).decline_code == "stored_method_not_found"
     assert read(failure("E00040"), kind="refund").decline_code == "transaction_not_found"
 
 
-def test_what_the_network_gave_passes_through() -> None:
+def test_a_call_without_a_reply_keeps_its_outcome() -> None:
     for nothing in (NotSent(reason="refused"), Unknown(reason="reset")):
         assert replies.outcome(nothing, REFERENCE) == nothing
 
@@ -581,9 +581,7 @@ def test_what_the_network_gave_passes_through() -> None:
         ("transactionKey", "a-key'with-a-quote-in"),
     ],
 )
-def test_a_schema_error_that_quotes_a_secret_is_kept_without_it(
-    quote: str, field: str, secret: str
-) -> None:
+def test_a_secret_quoted_in_a_schema_error_is_removed(quote: str, field: str, secret: str) -> None:
     text = (
         f"The 'AnetApi/xml/v1/schema/AnetApiSchema.xsd:{field}' element is invalid - The value "
         f"{quote}{secret}{quote} is invalid according to its datatype 'String' - The actual "

@@ -1,6 +1,6 @@
-"""Whatever texts a reply holds, what is made of it can be stored and shown.
+"""Whatever texts a reply holds, its outcome can be stored and shown.
 
-And what we send is cut as the other side counts."""
+The texts we send are cut as the processor counts."""
 
 import json
 import time
@@ -30,7 +30,7 @@ odd = st.text(
 
 
 def storable(value: object) -> bool:
-    """Every text in it goes into text and jsonb columns, and onto the wire."""
+    """Assert that every text in it can be stored in text and jsonb columns and sent as UTF-8."""
     text = repr(value)
     assert "\\x00" not in text, text
     assert "\\ud8" not in text, text
@@ -40,7 +40,7 @@ def storable(value: object) -> bool:
 
 
 def filled(value: Any, text: str) -> Any:
-    """The same with a text in place of every text but those that say what happened."""
+    """Replace every text, except those that say what happened."""
     if isinstance(value, dict):
         kept = ("transId", "transactionStatus", "responseCode", "resultCode", "refId")
         return {k: v if k in kept else filled(v, text) for k, v in value.items()}
@@ -75,7 +75,7 @@ def test_an_outcome_of_odd_texts_can_be_stored(text: str, code: str) -> None:
 
 
 @given(odd, st.sampled_from([*range(3), 10**30, 10**4000, 1.5, None, True]))
-def test_evidence_of_odd_texts_can_be_stored(text: str, amount: object) -> None:
+def test_a_finding_of_odd_texts_can_be_stored(text: str, amount: object) -> None:
     told = filled(DETAILS, text)
     told["transaction"] |= {"authAmount": text, "settleAmount": amount, "requestedAmount": [text]}
     reply = Reply(200, json.dumps(told).encode())
@@ -94,7 +94,7 @@ def test_evidence_of_odd_texts_can_be_stored(text: str, amount: object) -> None:
 
 
 @given(odd, st.integers(1, 60))
-def test_a_text_is_cut_as_the_processor_counts(text: str, limit: int) -> None:
+def test_a_text_is_cut_by_the_processors_count(text: str, limit: int) -> None:
     cut = messages.text(text, limit)
     assert cut is None or (units(cut) <= limit and cut.isprintable())
     msgspec.json.encode(cut)

@@ -1,5 +1,5 @@
-"""A prepaid card is approved for less than the goods cost. Who wants the whole gets it, or gives
-the part back; nobody is left holding 1.23 of a stranger's money."""
+"""A prepaid card is approved for less than the goods cost. The gateway gives the part back and
+reports a decline, so that no part of the customer's money stays held."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ async def paid(processor: AuthorizeNet, account: Account) -> Outcome:
 
 
 @pytest.mark.parametrize("part", ["partial", "partial_open"])
-async def test_an_unwanted_part_is_given_back_and_is_a_decline(
+async def test_a_partial_approval_is_voided_and_is_a_decline(
     processor: AuthorizeNet, part: str
 ) -> None:
     player = Player(part, "changed")
@@ -64,7 +64,7 @@ async def test_a_part_that_may_still_be_held_is_unknown(
     assert "60198282518" in outcome.reason
 
 
-async def test_a_part_of_no_readable_amount_is_never_taken_for_the_whole(
+async def test_a_partial_approval_without_a_readable_amount_is_not_an_approval(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     response = {**RECORDED["partial_open"]["transactionResponse"]}
@@ -77,25 +77,25 @@ async def test_a_part_of_no_readable_amount_is_never_taken_for_the_whole(
 
 
 def details(status: str, authorized: object, **fields: object) -> dict[str, Any]:
-    told = RECORDED["details_captured"]
+    answer = RECORDED["details_captured"]
     found = {
-        **told["transaction"],
+        **answer["transaction"],
         "transactionStatus": status,
         "authAmount": authorized,
         "settleAmount": authorized if status != "voided" else 0,
     }
-    return {**told, "transaction": {**found, **fields}}
+    return {**answer, "transaction": {**found, **fields}}
 
 
 async def found(
     processor: AuthorizeNet,
     monkeypatch: pytest.MonkeyPatch,
-    told: dict[str, Any],
+    answer: dict[str, Any],
     *void: str,
 ) -> Finding:
-    """The sale's reply is lost, and the details say this of it."""
-    monkeypatch.setitem(RECORDED, "told", told)
-    async with playing(Player(LOST, "nothing", "listed", "told", *void)) as account:
+    """Lose a sale's reply, play these details, and return the inquiry's finding."""
+    monkeypatch.setitem(RECORDED, "answer", answer)
+    async with playing(Player(LOST, "nothing", "listed", "answer", *void)) as account:
         sale = payment(account)
         assert isinstance(await processor.authorize(sale, soon()), Unknown)
         asked = inquiry(account, "sale", sale.reference)
@@ -106,7 +106,7 @@ PENDING = "capturedPendingSettlement"
 
 
 @pytest.mark.parametrize("status", [PENDING, "authorizedPendingRelease"])
-async def test_a_part_found_later_is_given_back_then(
+async def test_a_part_found_later_is_voided_then(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     finding = await found(processor, monkeypatch, details(status, 1.23), "changed")
@@ -115,13 +115,13 @@ async def test_a_part_found_later_is_given_back_then(
 
 
 @pytest.mark.parametrize("void", [LOST, "refused_327", "refused_54"])
-async def test_a_part_found_later_whose_void_is_unclear_is_asked_about_again(
+async def test_a_part_found_later_whose_void_is_unclear_is_inconclusive(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, void: str
 ) -> None:
     expect(Inconclusive, await found(processor, monkeypatch, details(PENDING, 1.23), void))
 
 
-async def test_a_part_that_was_given_back_before_is_a_decline(
+async def test_a_part_that_was_voided_before_is_a_decline(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = expect_found(Declined, await found(processor, monkeypatch, details("voided", 1.23)))
@@ -129,7 +129,7 @@ async def test_a_part_that_was_given_back_before_is_a_decline(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "answer",
     [
         details(PENDING, 25.01),
         details(PENDING, 0),
@@ -145,13 +145,13 @@ async def test_a_part_that_was_given_back_before_is_a_decline(
         details("somethingNew", 1.23),
     ],
 )
-async def test_nothing_is_voided_that_is_not_surely_a_part_of_ours(
-    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+async def test_a_transaction_is_voided_only_if_it_is_surely_our_part(
+    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
 ) -> None:
-    expect(Inconclusive, await found(processor, monkeypatch, told))
+    expect(Inconclusive, await found(processor, monkeypatch, answer))
 
 
-async def test_a_part_that_is_held_is_only_held(
+async def test_a_part_that_a_filter_holds_is_reported_as_held(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = details("FDSPendingReview", 1.23)

@@ -1,5 +1,5 @@
-"""One walk through the processor's lists for all that is open on an account. The simulator's truth
-table is the judge, and books shown page by page make what no simulator would do."""
+"""One pass over the processor's lists for all open operations of an account. The simulator's truth
+table is the judge; books shown page by page make situations it never has."""
 
 import asyncio
 from time import monotonic, time
@@ -121,7 +121,7 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
     assert searched == "held for review, unsettled, 1 batch settled since the call"
     assert len(passed.batches) == 1
     ours = {one.reference for one in asked}
-    assert set(passed.listed) == rows.keys() - ours, "the known sales are the witnesses"
+    assert set(passed.listed) == rows.keys() - ours, "the known sales are witnesses"
 
 
 async def test_a_refund_made_as_a_void_is_found_by_its_payment(
@@ -146,10 +146,10 @@ async def test_a_refund_made_as_a_void_is_found_by_its_payment(
     assert "capturedPendingSettlement" in absent(passed.findings[untouched.reference])
 
 
-# The walk.
+# The order of the lists.
 
 
-async def test_each_list_is_begun_after_the_one_before_it_ended(processor: AuthorizeNet) -> None:
+async def test_each_list_is_started_after_the_one_before_it_ended(processor: AuthorizeNet) -> None:
     books = Books()
     books.batches = {
         "1": Listed([line(1)], ago(300)),
@@ -164,11 +164,11 @@ async def test_each_list_is_begun_after_the_one_before_it_ended(processor: Autho
 
 
 @pytest.mark.parametrize("when", ["unsettled 1", "batches"])
-async def test_what_settles_while_the_lists_are_read_is_found(
+async def test_a_payment_that_settles_while_the_lists_are_read_is_found(
     processor: AuthorizeNet, when: str
 ) -> None:
-    """It leaves the unsettled list just before that is read, and is in no batch until then, or
-    until the batches are asked for."""
+    """It leaves the unsettled list just before the list is read, and enters a batch at that moment
+    or when the batches are read."""
     books = Books()
     mine = name()
     moved = books.charge(60_001, mine)
@@ -185,7 +185,7 @@ async def test_what_settles_while_the_lists_are_read_is_found(
     assert books.lists_asked() == ["held 1", "unsettled 1", "batches", "batch 7 1"]
 
 
-async def test_thousands_are_found_in_one_walk_with_few_details_at_once(
+async def test_thousands_are_found_in_one_pass_with_few_details_at_once(
     processor: AuthorizeNet,
 ) -> None:
     books = Books()
@@ -220,7 +220,7 @@ async def test_thousands_are_found_in_one_walk_with_few_details_at_once(
     assert passed.listed == sorted(others, reverse=True)[:200]
 
 
-async def test_details_are_asked_for_while_the_next_page_is_read(processor: AuthorizeNet) -> None:
+async def test_details_are_read_while_the_next_page_is_read(processor: AuthorizeNet) -> None:
     books = Books()
     first, second = name(), name()
     books.unsettled = [line(number) for number in range(1, 2500)]
@@ -231,7 +231,7 @@ async def test_details_are_asked_for_while_the_next_page_is_read(processor: Auth
     books.before |= {
         "unsettled 2": known.wait,  # a page that waits until the first is found
         "unsettled 3": third_page.set,
-        "details 60002": third_page.wait,  # details that wait for the page after
+        "details 60002": third_page.wait,  # details that wait for the next page
     }
 
     async def on_found(which: str, finding: Finding) -> None:
@@ -242,7 +242,7 @@ async def test_details_are_asked_for_while_the_next_page_is_read(processor: Auth
     assert [found(passed.findings[one]) for one in (first, second)] == ["60001", "60002"]
 
 
-async def test_lists_are_read_as_deep_as_the_oldest_call_wanted(processor: AuthorizeNet) -> None:
+async def test_lists_are_read_back_to_the_oldest_open_call(processor: AuthorizeNet) -> None:
     books = Books()
     pages = [[line(n, at=ago(hours * HOUR)) for n in range(1000)] for hours in range(4)]
     books.unsettled = [one for page in pages for one in page]
@@ -260,7 +260,7 @@ async def test_lists_are_read_as_deep_as_the_oldest_call_wanted(processor: Autho
         ]
 
 
-async def test_a_list_without_an_end_is_given_up(
+async def test_an_endless_list_is_abandoned(
     processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_lists, "MAX_PAGES", 3)
@@ -270,7 +270,7 @@ async def test_a_list_without_an_end_is_given_up(
     assert "more than 3 pages" in undecided(passed.findings[mine])
 
 
-# What cannot be read proves nothing, and takes nothing away from what was found.
+# An unreadable list proves nothing, and earlier findings stay.
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ async def test_a_list_without_an_end_is_given_up(
         ("batch 6 1", 6),
     ],
 )
-async def test_a_list_that_fails_leaves_open_only_what_was_not_found_before(
+async def test_a_failing_list_leaves_only_calls_open_that_were_not_found_before(
     processor: AuthorizeNet, failing: str, asked: int
 ) -> None:
     books = Books()
@@ -312,7 +312,7 @@ async def test_a_list_that_fails_leaves_open_only_what_was_not_found_before(
     assert passed.batches == ({"7"} if failing == "batch 6 1" else frozenset())
 
 
-async def test_details_that_fail_leave_only_their_own_call_open(processor: AuthorizeNet) -> None:
+async def test_failing_details_leave_only_their_own_call_open(processor: AuthorizeNet) -> None:
     books = Books()
     one, other, never = name(), name(), name()
     books.unsettled = [books.charge(60_001, one), books.charge(60_002, other)]
@@ -324,10 +324,10 @@ async def test_details_that_fail_leave_only_their_own_call_open(processor: Autho
 
 
 @pytest.mark.parametrize("totals", [(2500, 2400, 2300), (2500, 2900, 2600)])
-async def test_a_list_that_shrinks_while_it_is_read_proves_nobody_absent(
+async def test_a_list_that_shrinks_while_it_is_read_proves_no_absence(
     processor: AuthorizeNet, totals: tuple[int, ...]
 ) -> None:
-    """Also one that grew first: what it lost since then may have moved past the next page."""
+    """Also if it grew first: lines it lost since may have moved ours before the next page."""
     books = Books()
     one, never = name(), name()
     books.unsettled = [line(number) for number in range(1, 2500)]
@@ -341,7 +341,7 @@ async def test_a_list_that_shrinks_while_it_is_read_proves_nobody_absent(
 
 
 async def test_a_list_that_only_grows_is_read_to_its_end(processor: AuthorizeNet) -> None:
-    """What comes anew pushes the rest back: some lines are met twice, and asked after once."""
+    """New lines push the rest back: some lines appear twice; their details are read once."""
     books = Books()
     one, never = name(), name()
     books.unsettled = [line(number) for number in range(1, 1500)]
@@ -354,7 +354,7 @@ async def test_a_list_that_only_grows_is_read_to_its_end(processor: AuthorizeNet
 
 
 @pytest.mark.parametrize("hanging", ["unsettled 2", "details 60001"])
-async def test_a_deadline_that_passes_leaves_open_what_is_not_known(
+async def test_calls_not_found_by_the_deadline_stay_open(
     processor: AuthorizeNet, hanging: str
 ) -> None:
     books = Books()
@@ -378,14 +378,14 @@ async def test_a_deadline_that_passes_leaves_open_what_is_not_known(
         assert undecided(passed.findings[never])
 
 
-async def test_nothing_is_begun_after_the_deadline(processor: AuthorizeNet) -> None:
+async def test_nothing_is_started_after_the_deadline(processor: AuthorizeNet) -> None:
     books = Books()
     passed = await looked(processor, books, [mine := name()], deadline=Deadline(monotonic()))
     assert undecided(passed.findings[mine])
     assert books.asked == []
 
 
-async def test_what_cannot_be_recorded_ends_the_pass(processor: AuthorizeNet) -> None:
+async def test_a_finding_that_cannot_be_recorded_ends_the_pass(processor: AuthorizeNet) -> None:
     books = Books()
     mine = name()
     books.unsettled = [books.charge(60_001, mine)]
@@ -398,7 +398,7 @@ async def test_what_cannot_be_recorded_ends_the_pass(processor: AuthorizeNet) ->
             await processor.look(wanted(account, [mine]), soon(), on_found=on_found)
 
 
-async def test_accounts_are_passed_over_independently(processor: AuthorizeNet) -> None:
+async def test_passes_of_two_accounts_are_independent(processor: AuthorizeNet) -> None:
     slow, quick = Books(), Books()
     one, other = name(), name()
     slow.unsettled = [slow.charge(60_001, one)]
@@ -416,7 +416,7 @@ async def test_accounts_are_passed_over_independently(processor: AuthorizeNet) -
 
 
 @pytest.mark.parametrize("second", ["same page", "later page", "another list"])
-async def test_two_transactions_with_one_reference_settle_nothing(
+async def test_two_transactions_with_one_reference_prove_nothing(
     processor: AuthorizeNet, second: str
 ) -> None:
     books = Books()
@@ -438,7 +438,7 @@ async def test_two_transactions_with_one_reference_settle_nothing(
 # Batches.
 
 
-async def test_a_batch_is_read_only_for_those_who_could_be_in_it_and_were_not_looked_for(
+async def test_a_batch_is_read_only_for_calls_that_may_be_in_it_and_were_not_searched(
     processor: AuthorizeNet,
 ) -> None:
     books = Books()
@@ -460,29 +460,29 @@ async def test_a_batch_is_read_only_for_those_who_could_be_in_it_and_were_not_lo
             return [call.split()[1] for call in books.asked if call.startswith("batch ")], passed
 
         read, passed = await batches_read({})
-        assert read == ["4", "3", "2"], "not the first: it settled before either call"
+        assert read == ["4", "3", "2"], "not the first batch: it settled before either call"
         assert passed.batches == {"2", "3", "4"}
         assert absent(passed.findings[old]).endswith("3 batches settled since the call")
         assert absent(passed.findings[new]).endswith("1 batch settled since the call")
 
-        # The new call cannot be in the second and the third: it was sent after they settled.
+        # The new call was sent after the second and third batches settled.
         read, passed = await batches_read({old: frozenset({"2", "3"})})
         assert read == ["4"]
         assert passed.batches == {"2", "3", "4"}
         assert absent(passed.findings[old]).endswith("3 batches settled since the call")
 
         read, passed = await batches_read({old: frozenset({"2", "3", "4"})})
-        assert read == ["4"], "the new call was not looked for there"
+        assert read == ["4"], "the new call was not searched there"
 
         read, _ = await batches_read({old: frozenset({"2", "3", "4"}), new: frozenset({"4"})})
         assert read == []
 
 
 @pytest.mark.parametrize("hidden_hours", [20, 3])
-async def test_a_call_of_some_hours_ago_is_not_missed_by_a_clock_that_is_off(
+async def test_a_call_some_hours_old_is_found_despite_clock_skew(
     processor: AuthorizeNet, hidden_hours: float
 ) -> None:
-    """The list without dates counts by their clock: for older calls it is asked with dates, too."""
+    """The list without dates uses the processor's clock: for older calls, dates are sent too."""
     books = Books()
     passed = await looked(processor, books, [mine := name()], ago_s=hidden_hours * HOUR)
     assert absent(passed.findings[mine])
@@ -499,7 +499,7 @@ async def test_a_call_of_some_hours_ago_is_not_missed_by_a_clock_that_is_off(
         (None, False, False),
     ],
 )
-async def test_only_a_closed_batch_is_remembered_and_an_open_one_proves_nobody_absent(
+async def test_only_a_closed_batch_is_remembered_and_an_open_one_proves_no_absence(
     processor: AuthorizeNet, state: str | None, remembered: bool, proves: bool
 ) -> None:
     books = Books()
@@ -510,7 +510,7 @@ async def test_only_a_closed_batch_is_remembered_and_an_open_one_proves_nobody_a
             *wanted(account, [early], ago_s=2 * HOUR).wanted,
             *wanted(account, [late]).wanted,
         ]
-        # An earlier pass may have seen it closed: what is open now is read again all the same.
+        # Even if an earlier pass saw it closed, an open batch is read again.
         searched = {} if remembered else {early: frozenset({"7"})}
         request = PassRequest(account=account, wanted=asked, searched=searched)
         passed = await processor.look(request, soon())
@@ -523,7 +523,7 @@ async def test_only_a_closed_batch_is_remembered_and_an_open_one_proves_nobody_a
     assert absent(passed.findings[late]), "it was sent after the batch had settled"
 
 
-async def test_a_batch_without_a_time_or_without_lines_is_not_passed_by(
+async def test_a_batch_without_a_time_or_without_lines_is_not_skipped(
     processor: AuthorizeNet,
 ) -> None:
     books = Books()
@@ -531,13 +531,13 @@ async def test_a_batch_without_a_time_or_without_lines_is_not_passed_by(
     passed = await looked(processor, books, [mine := name()])
     assert absent(passed.findings[mine])
     assert books.lists_asked()[-2:] == ["batch 7 1", "batch 8 1"]
-    assert passed.batches == {"7"}, "the transactions of the other are not reported yet"
+    assert passed.batches == {"7"}, "the other batch's transactions are not reported yet"
 
 
-# Witnesses, and what is asked.
+# Witnesses, and which calls are made.
 
 
-async def test_only_references_of_ours_that_were_not_wanted_are_witnesses(
+async def test_witnesses_are_references_of_ours_that_no_inquiry_wanted(
     processor: AuthorizeNet,
 ) -> None:
     books = Books()
@@ -550,13 +550,13 @@ async def test_only_references_of_ours_that_were_not_wanted_are_witnesses(
     assert passed.listed == [newer, older]
 
 
-async def test_a_pass_for_nothing_asks_nothing(processor: AuthorizeNet) -> None:
+async def test_a_pass_without_open_calls_reads_nothing(processor: AuthorizeNet) -> None:
     books = Books()
     passed = await looked(processor, books, [])
     assert (passed.findings, passed.pages, books.asked) == ({}, 0, [])
 
 
-async def test_a_kind_that_is_in_no_list_and_a_doubled_reference_are_mistakes(
+async def test_an_unlisted_kind_and_a_doubled_reference_are_refused(
     processor: AuthorizeNet, account: Account
 ) -> None:
     request = wanted(account, [one := name()])

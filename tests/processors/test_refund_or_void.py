@@ -1,4 +1,4 @@
-"""Money goes back once, by a refund or by a void, whatever the settlement does meanwhile."""
+"""Money is returned once, by a refund or a void, even if the payment settles meanwhile."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ async def returned(processor: AuthorizeNet, player: Player, **over: Any) -> Outc
 
 
 @pytest.mark.parametrize("refusal", ["refused_54", "refused_50"])
-async def test_a_whole_refund_of_what_has_not_settled_is_a_void(
+async def test_a_full_refund_before_settlement_is_a_void(
     processor: AuthorizeNet, refusal: str
 ) -> None:
     player = Player(refusal, "details_captured", "changed")
@@ -89,7 +89,7 @@ async def test_a_whole_refund_of_what_has_not_settled_is_a_void(
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
-async def test_no_more_is_asked_than_the_answers_allow(
+async def test_each_answer_decides_whether_another_request_is_sent(
     processor: AuthorizeNet, over: dict[str, Any], bodies: list[str], asked: list[str]
 ) -> None:
     player = Player(*bodies)
@@ -113,7 +113,7 @@ async def test_no_more_is_asked_than_the_answers_allow(
             assert isinstance(outcome, Rejected), outcome
             assert (outcome.code, outcome.not_settled, outcome.retry) == ("54", True, "later")
             assert outcome.decline_code is None
-        case "refused_login":  # each answer before it says that nothing moved
+        case "refused_login":  # the earlier answers say that nothing moved
             assert isinstance(outcome, NotSent), outcome
             assert outcome.account_refusal is not None
         case _:
@@ -142,7 +142,7 @@ async def test_after_an_unclear_void_the_inquiry_finds_it(processor: AuthorizeNe
         (None, [], Absent),
     ],
 )
-async def test_a_refund_not_found_is_a_void_only_of_a_payment_that_is_voided(
+async def test_a_missing_refund_counts_as_a_void_only_if_the_payment_is_voided(
     processor: AuthorizeNet, captured_minor: int | None, details: list[str], expected: type
 ) -> None:
     async with playing(Player(*LISTS, *details)) as account:
@@ -161,8 +161,8 @@ def about(refund: RefundRequest) -> InquiryRequest:
     )
 
 
-async def test_a_void_that_never_left_is_not_sent(processor: AuthorizeNet) -> None:
-    """Everything before it was a definite no, so the whole of it may be asked again."""
+async def test_a_refund_whose_void_is_not_sent_is_not_sent(processor: AuthorizeNet) -> None:
+    """Every earlier answer was a definite no, so the whole refund may be sent again."""
     nothing = NotSent(reason="refused")
     assert refund_or_void.after_void(request(_nowhere()), nothing) == nothing
 
@@ -175,7 +175,7 @@ async def test_a_void_that_never_left_is_not_sent(processor: AuthorizeNet) -> No
         Unknown(reason="reset"),
     ],
 )
-def test_an_answer_that_no_void_has_is_unknown(answer: Outcome) -> None:
+def test_an_answer_that_no_void_can_have_is_unknown(answer: Outcome) -> None:
     assert isinstance(refund_or_void.after_void(request(_nowhere()), answer), Unknown)
 
 
@@ -203,11 +203,11 @@ def _nowhere() -> Account:
     return authorize_net_account("http://127.0.0.1:1/", "a", "b")
 
 
-# The simulator keeps the books: what went back, and how often.
+# The simulator records what was returned, and how often.
 
 
 class Till:
-    """A sale on an account of its own, and what the simulator knows of it."""
+    """A sale on an account of its own, and the simulator's records of it."""
 
     def __init__(self, processor: AuthorizeNet, account: Account, wire: Simulator) -> None:
         self.processor = processor
@@ -219,7 +219,7 @@ class Till:
         return outcome.transaction_id
 
     async def moves(self) -> list[str]:
-        """What happened after the sale."""
+        """Return the transactions after the sale."""
         return [row["type"] for row in (await self.wire.truth(login=login_of(self.account)))[1:]]
 
 
@@ -228,7 +228,7 @@ def till(processor: AuthorizeNet, account: Account, wire: Simulator) -> Till:
     return Till(processor, account, wire)
 
 
-async def test_before_settlement_a_void_and_afterwards_a_refund(till: Till) -> None:
+async def test_a_full_refund_is_a_void_before_settlement_and_a_refund_after(till: Till) -> None:
     first = request(till.account, parent=await till.sale())
     outcome = expect(Approved, await till.processor.refund_or_void(first, soon()))
     assert outcome.voided
@@ -242,7 +242,7 @@ async def test_before_settlement_a_void_and_afterwards_a_refund(till: Till) -> N
     assert await till.moves() == [REFUND]
 
 
-async def test_a_part_of_what_has_not_settled_is_rejected_and_nothing_moves(till: Till) -> None:
+async def test_a_partial_refund_before_settlement_is_rejected_and_moves_nothing(till: Till) -> None:
     asked = request(till.account, parent=await till.sale(), amount_minor=10_00)
     outcome = expect(Rejected, await till.processor.refund_or_void(asked, soon()))
     assert outcome.not_settled

@@ -1,4 +1,4 @@
-"""Nothing the processor sends can raise, and no damage turns a reply into an approval."""
+"""No reply makes the parser raise, and no damage turns a reply into an approval."""
 
 import json
 from collections.abc import Callable
@@ -100,7 +100,7 @@ anything = st.recursive(
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path to everything inside."""
+    """Yield the path to every value inside."""
     steps: list[tuple[Any, Any]] = []
     if isinstance(value, dict):
         steps = list(value.items())
@@ -114,7 +114,7 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def damaged(draw: Callable[..., Any], originals: list[dict[str, Any]]) -> Any:
-    """A reply with up to three places dropped, replaced, wrapped or put in another order."""
+    """Draw a reply with up to three values dropped, replaced, wrapped or reordered."""
     answer = deepcopy(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(0, 3))):
         found = places(answer)
@@ -146,7 +146,7 @@ NUMBERS = [b"NaN", b"-Infinity", b"1e999", b"-0", b"1" * 5000, b"0.1e-99999", b"
 
 @st.composite
 def spoilt(draw: Callable[..., Any], data: bytes) -> bytes:
-    """Bytes as they may arrive: cut, changed, doubled, wrapped, or in another notation."""
+    """Draw damaged bytes: cut, changed, doubled, wrapped, or in another notation."""
     damage = [
         "whole",
         "whole",
@@ -180,7 +180,7 @@ def spoilt(draw: Callable[..., Any], data: bytes) -> bytes:
             depth = draw(st.sampled_from([20, 5000]))
             nested = draw(st.sampled_from([b'{"a":' * depth + b"1" + b"}" * depth, b"[" * depth]))
             return data.replace(b"{", b'{"x": ' + nested + b", ", 1)
-        case "twice":  # the whole object's keys a second time, the first time empty
+        case "twice":  # every key twice, empty the first time
             keys = [b"transactionResponse", b"transaction", b"messages", b"refId"]
             key = draw(st.sampled_from(keys))
             return data.replace(b"{", b'{"' + key + b'": {}, ', 1)
@@ -189,7 +189,7 @@ def spoilt(draw: Callable[..., Any], data: bytes) -> bytes:
 
 @st.composite
 def mangled(draw: Callable[..., Any], originals: list[dict[str, Any]]) -> bytes:
-    """A damaged reply's bytes, perhaps spoilt on the way or in another encoding."""
+    """Draw a damaged reply's bytes, perhaps damaged again or in another encoding."""
     text = json.dumps(draw(damaged(originals)), ensure_ascii=draw(st.booleans()))
     data: bytes = draw(spoilt(text.encode(draw(st.sampled_from(ENCODINGS)), "ignore")))
     return data
@@ -203,7 +203,7 @@ ASKED = [("authorize", None)] + [
 
 @settings(max_examples=800, deadline=None)
 @given(mangled(REPLIES), st.sampled_from(ASKED), st.sampled_from([200, 200, 200, 500]))
-def test_a_reply_gives_one_of_the_closed_set_and_what_its_code_says(
+def test_a_reply_gives_a_known_outcome_that_fits_its_code(
     body: bytes, asked: tuple[Any, str | None], status: int
 ) -> None:
     kind, parent = asked
@@ -233,7 +233,7 @@ def test_a_reply_gives_one_of_the_closed_set_and_what_its_code_says(
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
-def test_bytes_at_random_are_unknown_or_a_failure_of_the_api(body: bytes) -> None:
+def test_random_bytes_are_unknown_or_an_api_failure(body: bytes) -> None:
     for kind, parent in ASKED:
         outcome = replies.outcome(Reply(200, body), REFERENCE, kind=kind, parent=parent)
         assert not isinstance(outcome, Approved | NotSent)
@@ -247,7 +247,7 @@ def test_a_page_is_whole_or_unreadable(body: bytes) -> None:
     if isinstance(page, Page):
         lines = json.loads(body.decode("utf-8-sig")).get("transactions")
         named = [line for line in lines or [] if line["transId"] not in ("0", 0)]
-        assert len(page.items) == len(named), "a line passed over could have been the one"
+        assert len(page.items) == len(named), "a skipped line could have been ours"
 
 
 BATCH = {
@@ -272,7 +272,7 @@ def test_a_batch_list_is_whole_or_unreadable(body: bytes) -> None:
     st.sampled_from(["authorize", "sale", "refund", "capture", "void", "review"]),
     st.sampled_from(["USD", "JPY", "KWD"]),
 )
-def test_details_are_believed_only_when_the_amount_agrees(
+def test_details_are_believed_only_if_the_amount_agrees(
     body: bytes, kind: str, currency: str
 ) -> None:
     details = reporting.read_details(Reply(200, body), REFERENCE, "60001")

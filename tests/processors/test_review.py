@@ -1,4 +1,4 @@
-"""A filter holds a payment, and a person decides on it; here, or at the processor's own pages."""
+"""A filter holds a payment; a person decides on it by the gateway or at the processor's site."""
 
 import pytest
 
@@ -43,7 +43,7 @@ async def asked(processor: AuthorizeNet, account: Account, held: str = HELD) -> 
     ("approve", "body", "expected"),
     [
         (True, "review_approved", Approved),
-        (True, "review_declined", Declined),  # the issuer said no once it was asked
+        (True, "review_declined", Declined),  # the issuer declined afterwards
         (True, "held", HeldForReview),
         (True, "refused_stored", Rejected),
         (True, "refused_login", NotSent),
@@ -52,7 +52,7 @@ async def asked(processor: AuthorizeNet, account: Account, held: str = HELD) -> 
         (True, "voided_before", Unknown),
         (True, LOST, Unknown),
         (False, "review_ended", Declined),
-        (False, "review_approved", Declined),  # how the older answers tell of an end
+        (False, "review_approved", Declined),  # the older form of a decline
         (False, "review_declined", Declined),
         (False, "voided_before", Unknown),
         (False, "captured_before", Unknown),
@@ -60,7 +60,7 @@ async def asked(processor: AuthorizeNet, account: Account, held: str = HELD) -> 
         (False, LOST, Unknown),
     ],
 )
-async def test_what_came_of_a_decision(
+async def test_the_answer_to_a_decision_gives_the_outcome(
     processor: AuthorizeNet, approve: bool, body: str, expected: type
 ) -> None:
     player = Player(body)
@@ -98,7 +98,7 @@ async def test_a_decision_on_another_transaction_is_not_ours(
         (LOST, Inconclusive),
     ],
 )
-async def test_what_became_of_what_was_held(
+async def test_the_details_of_a_held_payment_give_its_outcome(
     processor: AuthorizeNet, body: str, expected: type
 ) -> None:
     player = Player(body)
@@ -125,7 +125,7 @@ async def held_at(
 @pytest.mark.parametrize("action", ["hold", "authAndHold"])
 @pytest.mark.parametrize("capture", [True, False])
 @pytest.mark.parametrize("lost", [True, False])
-async def test_a_decision_is_carried_out_and_found_again(
+async def test_a_decision_is_carried_out_and_found(
     processor: AuthorizeNet,
     account: Account,
     wire: Simulator,
@@ -143,14 +143,14 @@ async def test_a_decision_is_carried_out_and_found_again(
     assert isinstance(outcome, Unknown if lost else expected), outcome
 
     expect_found(expected, await asked(processor, account, held))
-    if approve:  # it can also be found as what it was from the start
+    if approve:  # it is also found as the original sale or authorization
         own = inquiry(account, "sale" if capture else "authorize", request.reference)
         expect_found(Approved, await processor.inquire(own, soon()))
     again = await decided(processor, account, not approve, held)
-    assert isinstance(again, Rejected), "what is no longer held cannot be decided again"
+    assert isinstance(again, Rejected), "a payment that is no longer held cannot be decided again"
 
 
-async def test_what_was_held_and_voided_meanwhile_is_found_ended(
+async def test_a_held_payment_voided_meanwhile_is_found_ended(
     processor: AuthorizeNet, account: Account, wire: Simulator
 ) -> None:
     _, held = await held_at(processor, account, wire, "authAndHold", True)

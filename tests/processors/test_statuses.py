@@ -1,4 +1,4 @@
-"""Every status Authorize.Net has, against every kind of operation: what is believed of it."""
+"""What every Authorize.Net status proves about every kind of operation."""
 
 from typing import Any
 
@@ -116,21 +116,21 @@ def test_the_table_knows_every_status_and_every_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settles", "comes_to"),
+    ("settles", "expected"),
     [("25.00", Found), ("24.99", Absent), ("30.00", Absent), ("0.00", Inconclusive),
      ("-24.99", Inconclusive), (None, Inconclusive), ("much", Inconclusive)],
 )  # fmt: skip
-def test_only_another_amount_that_was_really_captured_shows_a_capture_not_to_be_ours(
-    settles: str | None, comes_to: type
+def test_a_capture_is_not_ours_only_if_another_amount_was_captured(
+    settles: str | None, expected: type
 ) -> None:
     finding = found("capture", "capturedPendingSettlement", settle_amount=settles)
-    assert isinstance(finding, comes_to), finding
+    assert isinstance(finding, expected), finding
 
 
-# What each meaning comes to; the table alone says which meaning it is.
-COMES_TO: dict[str, type] = {
+# The finding for each meaning; the table says which status has which meaning.
+FINDINGS: dict[str, type] = {
     "done": Approved,
-    "part": Inconclusive,  # the whole amount, though a part was said
+    "part": Inconclusive,  # the whole amount, although the status says partial
     "held": HeldForReview,
     "declined": Declined,
     "gone": Rejected,
@@ -150,7 +150,7 @@ COMES_TO: dict[str, type] = {
 def test_each_status_is_judged_as_the_table_says(status: str, kind: Column) -> None:
     finding = found(kind, status)
     got = finding.outcome if isinstance(finding, Found) else finding
-    assert type(got) is COMES_TO[STATUSES[status][kind]], finding
+    assert type(got) is FINDINGS[STATUSES[status][kind]], finding
     if isinstance(got, Approved):
         assert got.voided == (kind == "payment")
         assert got.amount_minor == (None if kind == "void" else 25_00)
@@ -158,19 +158,19 @@ def test_each_status_is_judged_as_the_table_says(status: str, kind: Column) -> N
 
 @pytest.mark.parametrize("kind", COLUMNS)
 @pytest.mark.parametrize("status", ALL)
-def test_another_amount_is_never_believed(status: str, kind: Column) -> None:
+def test_a_transaction_of_another_amount_is_never_believed(status: str, kind: Column) -> None:
     finding = found(kind, status, auth_amount="26.00", settle_amount="26.00")
     if isinstance(finding, Found) and isinstance(finding.outcome, Approved):
         assert kind in ("void", "payment"), finding
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
-def test_a_status_nobody_knows_settles_nothing(kind: Column) -> None:
+def test_an_unknown_status_is_inconclusive(kind: Column) -> None:
     assert isinstance(found(kind, "somethingNew"), Inconclusive)
 
 
-def test_money_that_may_lie_there_is_never_absent() -> None:
-    """Absent lets a call be made again: of a payment or refund that exists it is never said."""
+def test_a_payment_or_refund_that_may_exist_is_never_absent() -> None:
+    """An absent call may be sent again, so one that exists must never count as absent."""
     for status in ALL:
         for kind in ("authorize", "sale", "refund"):
             assert not isinstance(found(kind, status), Absent), (kind, status)
@@ -179,18 +179,18 @@ def test_money_that_may_lie_there_is_never_absent() -> None:
 @pytest.mark.parametrize("status", ["voided", "expired", "failedReview", "declined"])
 @pytest.mark.parametrize("kind", ["authorize", "sale", "review"])
 @pytest.mark.parametrize("reason", ["252", "253", "254"])
-def test_what_was_held_and_came_to_nothing_was_declined_by_review(
+def test_a_held_payment_that_ended_was_declined_by_review(
     status: str, kind: str, reason: str
 ) -> None:
     seen = expect_found(Declined, found(kind, status, reason_code=reason, response_code="4"))
     assert (seen.code, seen.decline_code) == ("254", "fraud_suspected")
 
 
-def test_a_hold_is_known_by_its_filter_too() -> None:
+def test_a_held_payment_is_also_recognized_by_its_filter() -> None:
     expect_found(Declined, found("sale", "voided", filter_action="hold"))
     expect_found(Rejected, found("sale", "voided", filter_action="report"))
 
 
-def test_an_issuers_no_after_a_review_stays_the_issuers() -> None:
+def test_an_issuers_decline_after_a_review_stays_the_issuers() -> None:
     seen = expect_found(Declined, found("review", "declined", reason_code="4", response_code="2"))
     assert seen.decline_code == "pick_up_card"

@@ -1,5 +1,5 @@
-"""A void of what is on its way to settlement: what the simulator answers and what the connector's
-table says agree, for every status there is."""
+"""Voids before and during settlement: for every status, the simulator's answer agrees with the
+connector's table."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from .example_requests import payment, soon, void
 from .outcomes import expect
 
 VOIDED, TOO_LATE, NOT_FOUND = "voided", "327", "16"
-"""What a void of it gets."""
+"""The answer to a void of it."""
 ANSWERS = {
     "absent": {VOIDED},
     "impossible": {TOO_LATE, NOT_FOUND},
@@ -33,7 +33,7 @@ OF_CHARGES = [
 
 
 @pytest.mark.parametrize("status", OF_CHARGES)
-async def test_a_void_gets_what_the_table_says(
+async def test_a_void_gets_the_answer_in_the_table(
     processor: AuthorizeNet, account: Account, wire: Simulator, status: str
 ) -> None:
     sale = expect(Approved, await processor.authorize(payment(account), soon()))

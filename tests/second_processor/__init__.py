@@ -1,7 +1,7 @@
-"""A second processor, as small as one can be: a bank with its own truth, and a client for it.
+"""A second processor, as small as possible: a bank with its own records, and a client for it.
 
-`docs/adding-a-processor.md` walks through `client.py`. The package is installed for a test by an
-entry point in a directory of its own (`installation`), as anybody else's would be.
+`docs/adding-a-processor.md` explains `client.py`. `installation` installs the package for a test by
+an entry point in its own directory, as a third-party package would be.
 """
 
 import os
@@ -14,7 +14,7 @@ import pytest
 
 @contextmanager
 def installation(folder: Path) -> Iterator[None]:
-    """While this lasts, gateways that are started find the second processor."""
+    """Let gateways started within this context find the second processor."""
     about = folder / "second_processor-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Name: second-processor\nVersion: 1\n")

@@ -1,4 +1,4 @@
-"""The other side: an HTTP server that keeps what it did by reference, and can lose a reply."""
+"""The bank: an HTTP server that records each operation by reference, and can lose a reply."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ SECRET = "second-secret"
 
 
 class Bank:
-    """What was done, by shop and reference, and what is left of each charge."""
+    """Operations by shop and reference, and the remaining amount of each charge."""
 
     def __init__(self) -> None:
         self.done: dict[tuple[str, str], dict[str, Any]] = {}
@@ -20,7 +20,7 @@ class Bank:
         self.url = ""
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What comes of one request; done once for each reference."""
+        """Execute one request, once for each reference, and return the answer."""
         if asked["secret"] != SECRET:
             return {"result": "stranger", "code": "S1", "words": "The secret is wrong."}
         shop, call = asked["shop"], asked["call"]
@@ -78,7 +78,7 @@ class Bank:
 
 @contextmanager
 def serving(bank: Bank) -> Iterator[Bank]:
-    """The bank on a port of its own, at `bank.url`."""
+    """Serve the bank on a free port, at `bank.url`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -86,13 +86,13 @@ def serving(bank: Bank) -> Iterator[Bank]:
             reply = json.dumps(bank.answer(asked)).encode()
             if bank.lose_next and asked["call"] not in ("find", "newest", "hello"):
                 bank.lose_next = False
-                return  # the connection closes without a word
+                return  # the connection closes without an answer
             self.send_response(200)
             self.end_headers()
             self.wfile.write(reply)
 
         def log_message(self, *_: object) -> None:
-            """Nothing is logged."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

@@ -68,7 +68,7 @@ class SecondProcessor:
         return await self._follow_up(request, deadline, "refund", amount=request.amount_minor)
 
     async def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Outcome:
-        return await self.refund(request, deadline)  # it refunds before settlement, too
+        return await self.refund(request, deadline)  # the bank refunds before settlement, too
 
     async def review(self, request: ReviewRequest, deadline: Deadline) -> Outcome:
         return Rejected(code="no_reviews", message="Nothing is ever held for review.")
@@ -108,7 +108,7 @@ class SecondProcessor:
     async def closed_batches(
         self, account: Account, since_ms: int, now_ms: int, deadline: Deadline
     ) -> frozenset[str]:
-        return frozenset()  # it has none
+        return frozenset()  # the bank has no batches
 
     async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
         said = await self._ask(account, deadline, "hello")
@@ -156,7 +156,7 @@ class SecondProcessor:
             said: dict[str, Any] = reply.raise_for_status().json()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             return NotSent(reason=f"could not connect: {error}")
-        except (httpx.HTTPError, TimeoutError, ValueError) as error:  # bytes may have left
+        except (httpx.HTTPError, TimeoutError, ValueError) as error:  # it may have arrived
             return Unknown(reason=f"no clear answer: {type(error).__name__}")
         return said
 
