@@ -154,7 +154,7 @@ class Provoke:
     def _answered(self, body: str) -> Tried:
         """The processor answers the next payment with this recorded body."""
         order = uuid.uuid4().hex[:20]
-        self.player.tell(order, body, kind=SALE)
+        self.player.script(order, body, kind=SALE)
         return self._pays(lambda key: self.shop.pay(key=key, order_reference=order))
 
     async def processor_rejected(self) -> Tried:
@@ -189,7 +189,7 @@ class Provoke:
     async def not_executed(self) -> Tried:
         """A capture that was never sent, was not repeated in time, and was abandoned."""
         payment = await self.shop.paid(capture="manual")
-        self.player.tell(payment["processor"]["transaction_id"], "refused_login", kind=CAPTURE)
+        self.player.script(payment["processor"]["transaction_id"], "refused_login", kind=CAPTURE)
 
         async def ask(key: str) -> httpx.Response:
             if await kept_reply(self.shop, key) is None:

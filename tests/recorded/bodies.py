@@ -1,8 +1,8 @@
-"""The processor's answers, as they were published or, where nobody did, composed.
+"""The processor's answers: published ones, and composed ones where none was published.
 
-`bodies.json` holds each by name, with its source. Those that were published are written down field
-by field as they stand, but for names, addresses and ids: all are told of one payment, its refund
-and one card. Whoever plays a body puts in their place what belongs to the request that is answered.
+`bodies.json` holds each by name, with its source. Published bodies are unchanged except for names,
+addresses and ids: all bodies describe one payment, its refund and one card. A player replaces these
+by the values of the request it answers.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 BOM: Final = b"\xef\xbb\xbf"
 PAYMENT_ID: Final = "60198282518"
-"""The transaction that every recorded body speaks of."""
+"""The payment's transaction id in every recorded body."""
 REFUND_ID: Final = "60198282600"
-"""The refund of it."""
+"""The refund's transaction id in every recorded body."""
 ACCOUNT: Final = "XXXX1111"
 BRAND: Final = '"Visa"'
 
@@ -23,7 +23,7 @@ _ENTRIES: Final[dict[str, dict[str, Any]]] = json.loads(
 )
 SOURCES: Final = {name: entry["source"] for name, entry in _ENTRIES.items()}
 STATUS: Final = {name: entry.get("status", 200) for name, entry in _ENTRIES.items()}
-"""The HTTP status that a body comes with."""
+"""The HTTP status of each body."""
 JSON: Final[dict[str, Any]] = {n: e["body"] for n, e in _ENTRIES.items() if "body" in e}
 TEXT: Final[dict[str, str]] = {
     n: json.dumps(e["body"], separators=(",", ":")) if "body" in e else e["text"]
@@ -32,8 +32,8 @@ TEXT: Final[dict[str, str]] = {
 
 
 def filled(text: str, marks: Mapping[str, str]) -> bytes:
-    """A body with its marks filled in; every name of `marks` is replaced wherever it stands, in
-    their order. JSON gets the byte order mark that Authorize.Net's has."""
+    """Return a body in which each key of `marks` is replaced by its value, in order. JSON begins
+    with a byte order mark, as Authorize.Net's does."""
     for mark, value in marks.items():
         text = text.replace(mark, value)
     return (BOM if text.startswith("{") else b"") + text.encode()

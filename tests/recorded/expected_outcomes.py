@@ -1,4 +1,4 @@
-"""What each recorded body proves, as the answer to each kind of operation: one table."""
+"""The table of what each recorded body proves as the answer to each kind of operation."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -106,14 +106,14 @@ html_503             -       -                          unknown  unknown  unknow
 json_502             -       -                          unknown  unknown  unknown  unknown
 lost                 -       -                          unknown  unknown  unknown  unknown
 """
-"""The codes are what a merchant is shown; where nothing is proven they are here for the reader.
-`.` where a body is no answer to that."""
+"""A merchant sees these codes, except if nothing is proven. `.` means that the body is no answer to
+this kind of operation."""
 
 KINDS: Final = ("sale", "authorize", "capture", "void", "refund")
 
 
 class Line(NamedTuple):
-    """What a body proves of one kind of operation."""
+    """What a body proves about one kind of operation."""
 
     body: str
     kind: str

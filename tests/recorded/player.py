@@ -1,8 +1,8 @@
-"""A processor that only ever says what was recorded.
+"""A processor that answers with recorded bodies only.
 
-It chooses the body for the situation: by the request's kind and triggers, by what it said before of
-the transaction that is named, or because a test tells it. It has the face of `harness.Simulator`,
-so that a stack, a shop and `audit` work over either, and it keeps everything it was asked.
+It chooses the body by the request's kind and triggers, by the state of the named transaction, or
+because a test scripts it. It has the interface of `harness.Simulator`, so that a stack, a shop and
+`audit` work over either, and it keeps every request.
 """
 
 import itertools
@@ -16,9 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from recorded import bodies
-from recorded.player_state import Asked, Row, Rules, Told, Transaction
+from recorded.player_state import Play, Request, Row, Rules, Transaction
 from recorded.scenarios import (
     ACCOUNT_REFUSED,
+    ANSWERS,
     APPROVE,
     AUTHORIZATION,
     CAPTURE,
@@ -32,7 +33,6 @@ from recorded.scenarios import (
     LOST,
     MADE,
     REFUND,
-    SAID,
     SALE,
     SETTLES,
     TRY_OTHERWISE,
@@ -47,21 +47,21 @@ from recorded.scenarios import (
 )
 
 Filling = dict[str, str]
-FAULTS: Final = {"drop_reply": Told(LOST, done=True), "error_before": Told("html_500", done=False)}
-"""Those of the simulator's that the tests of both sides ask for."""
+FAULTS: Final = {"drop_reply": Play(LOST, done=True), "error_before": Play("html_500", done=False)}
+"""The simulator's faults that tests over both processors use."""
 
 
 class Player:
-    """One processor for many logins, on a port of its own, in threads of its own."""
+    """One processor for many logins, with its own port and threads."""
 
     def __init__(self) -> None:
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
         self._rules: dict[str, Rules] = {}
         self._transactions: dict[str, Transaction] = {}
         self._rows: list[Row] = []
         self._nonces: dict[str, str] = {}
-        """Minted and not used yet: the card number behind each."""
-        self._told: dict[str, list[Told]] = {}
+        """The card number of each nonce that is not used yet."""
+        self._scripted: dict[str, list[Play]] = {}
         self._ids = itertools.count(60_200_000_000)
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -73,17 +73,17 @@ class Player:
         self._server.shutdown()
         self._server.server_close()
 
-    # what tests tell it and ask it --------------------------------------------------------------
+    # for tests ------------------------------------------------------------------------------------
 
-    def tell(self, about: str, said: str, *, done: bool = False, kind: str | None = None) -> None:
-        """What to say next to a request about this: a purchase order number, the id of the
-        transaction it names, or `login method` in reporting. `kind`: only to such a one."""
-        assert said == LOST or said in bodies.TEXT, said
+    def script(self, about: str, body: str, *, done: bool = False, kind: str | None = None) -> None:
+        """Answer the next request (of this kind) about this with `body`. `about`: a purchase order
+        number, the id of the named transaction, or `login method` in reporting."""
+        assert body == LOST or body in bodies.TEXT, body
         with self._lock:
-            self._told.setdefault(about, []).append(Told(said, done, kind))
+            self._scripted.setdefault(about, []).append(Play(body, done, kind))
 
     async def post(self, path: str, **body: Any) -> Any:
-        """What the simulator's control surface is told, as far as a player can follow."""
+        """Follow the orders to the simulator's control API that a player supports."""
         with self._lock:
             match path:
                 case "/accounts":
@@ -98,10 +98,10 @@ class Player:
                 case "/settle":
                     self._settle()
                 case _:
-                    raise AssertionError(f"a player knows nothing of {path} {body}")
+                    raise AssertionError(f"a player does not support {path} {body}")
 
     async def slow(self, login: str, *, ms: int) -> None:
-        """Every call of this account takes so long."""
+        """Delay every answer to this account by `ms` milliseconds."""
         self._rules[login].delay_s = ms / 1000
 
     async def clear_faults(self) -> None:
@@ -110,7 +110,7 @@ class Player:
                 rules.delay_s, rules.faults = 0.0, []
 
     async def truth(self, *, login: str, invoice_number: str | None = None) -> list[dict[str, Any]]:
-        """What was done by its own account, oldest first, in the words that `audit` reads."""
+        """Return this account's transactions, oldest first, in the form that `audit` reads."""
         with self._lock:
             return [
                 {
@@ -125,32 +125,32 @@ class Player:
                 if row.of.login == login and invoice_number in (None, row.invoice)
             ]
 
-    def moves(self, login: str) -> list[Asked]:
-        """Every request of the gateway that can move money for a login, in order. It names an
-        operation twice; who did something at the processor's own pages does not."""
-        mine = [asked for asked in self.asked if asked.login == login and asked.kind]
+    def moves(self, login: str) -> list[Request]:
+        """Return the gateway's requests that can move money for a login, in order. They name the
+        operation twice; requests made at the processor's own site do not."""
+        mine = [asked for asked in self.requests if asked.login == login and asked.kind]
         return [asked for asked in mine if asked.ref_id == asked.invoice]
 
     def broken_rules(self, login: str) -> list[str]:
-        """In words, wherever a second request could have moved money for one operation: after any
-        answer but a refusal that leaves another way, or an approval in part that is voided; and
-        whatever was captured or voided twice."""
+        """Describe each second request that could have moved money for one operation, and each
+        second capture or void. A second request may follow a refusal that leaves another way, and a
+        void may follow a partial approval."""
         done = Counter((row.of.trans_id, row.kind) for row in self._rows if row.of.login == login)
         wrong = [
             f"{count} times {kind} of {trans_id}"
             for (trans_id, kind), count in done.items()
             if count > 1
         ]
-        last: dict[str, Asked] = {}
+        last: dict[str, Request] = {}
         for asked in self.moves(login):
             before = last.get(asked.invoice)
             last[asked.invoice] = asked
-            if before is None or before.said in ACCOUNT_REFUSED:
+            if before is None or before.body in ACCOUNT_REFUSED:
                 continue
-            if reason(before.said) in TRY_OTHERWISE:
+            if reason(before.body) in TRY_OTHERWISE:
                 continue
-            if not (approved_part(before.said) and asked.kind == VOID):
-                wrong.append(f"{asked.invoice}: {asked.kind} after {before.kind}: {before.said}")
+            if not (approved_part(before.body) and asked.kind == VOID):
+                wrong.append(f"{asked.invoice}: {asked.kind} after {before.kind}: {before.body}")
         return wrong
 
     def _settle(self) -> None:
@@ -160,58 +160,59 @@ class Player:
                 each.status = SETTLES[each.status]
                 self._rules[each.login].settled = True
 
-    # what it answers ----------------------------------------------------------------------------
+    # answers --------------------------------------------------------------------------------------
 
     def answer(self, request: dict[str, Any]) -> tuple[int, bytes | None, float]:
-        """Its HTTP status and body, None for a connection to close, and after how many seconds."""
+        """Return the HTTP status, the body (None: close the connection) and the delay in
+        seconds."""
         ((method, fields),) = request.items()
         login, ref_id = fields["merchantAuthentication"]["name"], fields.get("refId", "")
         with self._lock:
             reporting = _REPORTING.get(method)
             if reporting is None:
-                said, text, marks = self._money(login, method, fields)
+                body, text, marks = self._money(login, method, fields)
             else:
-                said, text, marks = reporting(self, login, fields)
-                if told := self._next_told(f"{login} {method}", login, method, ""):
-                    said, text = told.said, bodies.TEXT.get(told.said, "")
+                body, text, marks = reporting(self, login, fields)
+                if scripted := self._next(f"{login} {method}", login, method, ""):
+                    body, text = scripted.body, bodies.TEXT.get(scripted.body, "")
                 about = fields.get("transId", "")
-                self.asked.append(Asked(login, method, "", "", about, ref_id, said))
+                self.requests.append(Request(login, method, "", "", about, ref_id, body))
             delay_s = self._rules[login].delay_s if login in self._rules else 0.0
-        if said == LOST:
+        if body == LOST:
             return 0, None, delay_s
         marks = {"$refId": ref_id, **marks}
-        return bodies.STATUS[said], bodies.filled(text, marks), delay_s
+        return bodies.STATUS[body], bodies.filled(text, marks), delay_s
 
     def _money(self, login: str, method: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
-        """The body said to what can move money; and what it says is done, unless told otherwise."""
+        """Execute a money request, unless a test scripts otherwise; return the body."""
         request = fields.get("transactionRequest") or fields["heldTransactionRequest"]
         kind = request.get("transactionType") or request["action"]
         about = request.get("refTransId", "")
         ref_id = fields.get("refId", "")
         invoice = request.get("order", {}).get("invoiceNumber", ref_id)
-        asked = Asked(login, method, kind, invoice, about, ref_id)
-        said = usual = self._usual(asked, request)
+        asked = Request(login, method, kind, invoice, about, ref_id)
+        body = usual = self._usual(asked, request)
         done = does(usual)
-        if told := self._next_told(about or request.get("poNumber", ""), login, method, kind):
-            said, done = told.said, told.done
-            usual = said if response_code(said) in ("1", "4") else usual
-        self.asked.append(asked._replace(said=said))
-        of = self._do(asked, request, usual) if done else self._transactions.get(about)
+        if scripted := self._next(about or request.get("poNumber", ""), login, method, kind):
+            body, done = scripted.body, scripted.done
+            usual = body if response_code(body) in ("1", "4") else usual
+        self.requests.append(asked._replace(body=body))
+        of = self._execute(asked, request, usual) if done else self._transactions.get(about)
         marks = {bodies.PAYMENT_ID: str(next(self._ids))} if of is None else of.marks()
         if "amount" in request:
             marks["$amount"] = request["amount"]
-        return said, bodies.TEXT.get(said, ""), marks
+        return body, bodies.TEXT.get(body, ""), marks
 
-    def _usual(self, asked: Asked, request: dict[str, Any]) -> str:
-        """The body for the situation: by what became of the transaction that is named, else by
-        what Authorize.Net's sandbox, its filters and its own books would say."""
+    def _usual(self, asked: Request, request: dict[str, Any]) -> str:
+        """Choose the body by the state of the named transaction, else by the rules of
+        Authorize.Net's sandbox, its filters and its records."""
         if asked.kind not in (SALE, AUTHORIZATION):
             parent = self._transactions.get(asked.about)
             if parent is None or parent.login != asked.login:
                 return "refused_16"
-            said = SAID.get((asked.kind, parent.status), "refused_16")
-            early = said == "refused_54_2026"
-            return "refused_16_bank" if early and parent.brand == "eCheck" else said
+            body = ANSWERS.get((asked.kind, parent.status), "refused_16")
+            early = body == "refused_54_2026"
+            return "refused_16_bank" if early and parent.brand == "eCheck" else body
         rules, amount = self._rules[asked.login], Decimal(request["amount"])
         nonce = request["payment"].get("opaqueData", {}).get("dataValue")
         if request["currencyCode"] not in rules.currencies:
@@ -226,11 +227,11 @@ class Player:
             return "debited" if amount <= 100 else "declined_bank"
         return "approved"
 
-    def _do(self, asked: Asked, request: dict[str, Any], said: str) -> Transaction:
-        """What was asked is done as this body says, and stands in the books."""
-        code = response_code(said)
+    def _execute(self, asked: Request, request: dict[str, Any], body: str) -> Transaction:
+        """Execute the request as this body says, and record it."""
+        code = response_code(body)
         if asked.kind in MADE:
-            of = self._made(asked, request, said)
+            of = self._create(asked, request, body)
             amount = of.amount
         else:
             of = self._transactions[asked.about]
@@ -244,13 +245,12 @@ class Player:
             self._rows.append(Row(of, asked.kind, amount, asked.invoice, code))
         return of
 
-    def _made(self, asked: Asked, request: dict[str, Any], said: str) -> Transaction:
-        """A transaction of its own."""
-        amount = approved_part(said) or request["amount"]
-        code, status = response_code(said), MADE[asked.kind]
+    def _create(self, asked: Request, request: dict[str, Any], body: str) -> Transaction:
+        amount = approved_part(body) or request["amount"]
+        code, status = response_code(body), MADE[asked.kind]
         held = code == "4" and asked.kind != REFUND
         if held:
-            status = HELD if said == "held_252" else HELD_AUTHORIZED
+            status = HELD if body == "held_252" else HELD_AUTHORIZED
         account, name = self._account(request["payment"])
         of = Transaction(
             trans_id=str(next(self._ids)),
@@ -269,7 +269,7 @@ class Player:
         return of
 
     def _account(self, payment: dict[str, Any]) -> tuple[str, str]:
-        """How it names a card or bank account from now on, and its brand."""
+        """Return the masked card or bank account number, and its brand."""
         if "bankAccount" in payment:
             return f"XXXX{payment['bankAccount']['accountNumber'][-4:]}", "eCheck"
         if "opaqueData" in payment:
@@ -278,9 +278,9 @@ class Player:
             number = payment["creditCard"]["cardNumber"]
         return f"XXXX{number[-4:]}", brand(number) if len(number) > 4 else "Visa"
 
-    def _next_told(self, about: str, login: str, method: str, kind: str) -> Told | None:
-        """What a test said to say to this, once; else the fault that the login meets."""
-        waiting = self._told.get(about, [])
+    def _next(self, about: str, login: str, method: str, kind: str) -> Play | None:
+        """Take the answer that a test scripted for this request, else the login's next fault."""
+        waiting = self._scripted.get(about, [])
         if waiting and waiting[0].kind in (None, kind):
             return waiting.pop(0)
         faults = self._rules[login].faults if login in self._rules else []
@@ -290,14 +290,14 @@ class Player:
         faults.remove(found)
         return found[1]
 
-    # reporting ----------------------------------------------------------------------------------
+    # reporting ------------------------------------------------------------------------------------
 
     def _details(self, login: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
         of = self._transactions.get(fields["transId"])
         if of is None or of.login != login:
             return "unknown_id", bodies.TEXT["unknown_id"], {}
-        said = "details_ended" if of.held and of.status == VOIDED else DETAILS[of.status]
-        return said, bodies.TEXT[said], of.marks()
+        body = "details_ended" if of.held and of.status == VOIDED else DETAILS[of.status]
+        return body, bodies.TEXT[body], of.marks()
 
     def _unsettled(self, login: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
         if fields.get("status") == "pendingApproval":
@@ -305,22 +305,22 @@ class Player:
         return self._list(login, UNSETTLED | {VOIDED})
 
     def _batches(self, login: str, _: dict[str, Any]) -> tuple[str, str, Filling]:
-        said = "batches" if self._rules[login].settled else "no_batches"
-        return said, bodies.TEXT[said], {}
+        body = "batches" if self._rules[login].settled else "no_batches"
+        return body, bodies.TEXT[body], {}
 
     def _batch(self, login: str, _: dict[str, Any]) -> tuple[str, str, Filling]:
         return self._list(login, frozenset(SETTLES.values()))
 
     def _list(self, login: str, statuses: frozenset[str]) -> tuple[str, str, Filling]:
-        """The recorded list, with its line once for each transaction."""
+        """Return the recorded list, with its line repeated for each transaction."""
         found = [t for t in self._transactions.values() if t.login == login]
         found = [t for t in found if t.status in statuses]
         if not found:
             return "nothing", bodies.TEXT["nothing"], {}
         line = _compact(bodies.JSON["unsettled"]["transactions"][0])
         lines = ",".join(_fill(line, of.marks() | {bodies.PAYMENT_ID: of.trans_id}) for of in found)
-        whole = {**bodies.JSON["unsettled"], "transactions": "$lines"}
-        text = _compact({**whole, "totalNumInResultSet": len(found)})
+        page = {**bodies.JSON["unsettled"], "transactions": "$lines"}
+        text = _compact({**page, "totalNumInResultSet": len(found)})
         return "unsettled", text.replace('"$lines"', f"[{lines}]"), {}
 
     def _mint(self, login: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
@@ -330,10 +330,10 @@ class Player:
 
 
 def _authenticate(player: Player, login: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
-    """Each login's key is the one that the harness gives to all."""
+    """Check the key, which is the same for every login of the harness."""
     right = fields["merchantAuthentication"]["transactionKey"] == "simulated-key-1"
-    said = "bare_ok" if right and login in player._rules else "refused_login"
-    return said, bodies.TEXT[said], {}
+    body = "bare_ok" if right and login in player._rules else "refused_login"
+    return body, bodies.TEXT[body], {}
 
 
 _REPORTING: Final[dict[str, Callable[..., tuple[str, str, Filling]]]] = {
@@ -375,6 +375,6 @@ def _handler(player: Player) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(head.encode() + body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """`Player.asked` is the log."""
+            """`Player.requests` is the log."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""What a player remembers: what it said that it did, what it was asked, and what a test told it."""
+"""A player's state: its transactions, the requests it got, and the answers a test scripted."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -9,7 +9,7 @@ from recorded import bodies
 
 @dataclass
 class Transaction:
-    """What the processor has, going by what it said. Amounts are texts, as on the wire."""
+    """A transaction as the player's answers describe it. Amounts are texts, as on the wire."""
 
     trans_id: str
     login: str
@@ -25,7 +25,7 @@ class Transaction:
     """Whether a filter held it at first."""
 
     def marks(self) -> dict[str, str]:
-        """What is filled in where a body speaks of it. A refund's body names its parent too."""
+        """Return the values to fill into a body about it. A refund's body names its parent too."""
         return {
             bodies.PAYMENT_ID: self.parent or self.trans_id,
             bodies.REFUND_ID: self.trans_id,
@@ -39,30 +39,30 @@ class Transaction:
         }
 
 
-class Asked(NamedTuple):
-    """One request, and the body that was said to it. Empty: it does not name such a thing."""
+class Request(NamedTuple):
+    """One request, and the name of the body it got. A field the request lacks is empty."""
 
     login: str
     method: str
     kind: str
-    """The transactionType, or what is to become of a held transaction; empty in reporting."""
+    """The transactionType, or the decision on a held transaction; empty in reporting."""
     invoice: str
     about: str
-    """The transaction that it names."""
+    """The id of the transaction it names."""
     ref_id: str
-    said: str = ""
+    body: str = ""
 
 
-class Told(NamedTuple):
-    """What a test says to say next, and whether what was asked is done all the same."""
+class Play(NamedTuple):
+    """The body a test scripted, and whether the request is executed nevertheless."""
 
-    said: str
+    body: str
     done: bool
     kind: str | None = None
 
 
 class Row(NamedTuple):
-    """One line of the books."""
+    """One record of a transaction or of a change to it."""
 
     of: Transaction
     kind: str
@@ -73,12 +73,12 @@ class Row(NamedTuple):
 
 @dataclass
 class Rules:
-    """What a test has set for one login."""
+    """A test's settings for one login."""
 
     currencies: list[str]
     held_above: Decimal = Decimal("Infinity")
     held_as: str = "held"
     delay_s: float = 0.0
     settled: bool = False
-    faults: list[tuple[str | None, Told]] = field(default_factory=list)
-    """By method, None for any."""
+    faults: list[tuple[str | None, Play]] = field(default_factory=list)
+    """Each with the method it applies to, None for any."""

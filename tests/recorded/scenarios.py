@@ -1,11 +1,11 @@
-"""Which recorded body fits which situation: tables, and what can be read off a body."""
+"""Which recorded body fits which situation, and what a body says."""
 
 from typing import Any, Final
 
 from recorded import bodies
 
 LOST: Final = "lost"
-"""In place of a body: the request is read, and the connection closed without a word."""
+"""In place of a body: read the request, then close without an answer."""
 
 SALE: Final = "authCaptureTransaction"
 AUTHORIZATION: Final = "authOnlyTransaction"
@@ -13,7 +13,7 @@ CAPTURE: Final = "priorAuthCaptureTransaction"
 VOID: Final = "voidTransaction"
 REFUND: Final = "refundTransaction"
 APPROVE, DECLINE = "approve", "decline"
-"""What a person says of a held transaction."""
+"""The decisions on a held transaction."""
 
 AUTHORIZED: Final = "authorizedPendingCapture"
 CAPTURED: Final = "capturedPendingSettlement"
@@ -30,12 +30,12 @@ UNSETTLED: Final = frozenset({AUTHORIZED, CAPTURED, REFUNDING})
 SETTLES: Final = {CAPTURED: SETTLED, REFUNDING: REFUNDED}
 
 MADE: Final = {SALE: CAPTURED, AUTHORIZATION: AUTHORIZED, REFUND: REFUNDING}
-"""What becomes of a transaction of its own that is approved."""
+"""The status of a new transaction that is approved."""
 
 CHANGED: Final = {CAPTURE: CAPTURED, VOID: VOIDED, DECLINE: DECLINED}
-"""What becomes of the transaction that is named. One that is approved after a review is as made."""
+"""The new status of the named transaction; one approved in review gets the status in `MADE`."""
 
-SAID: Final = {
+ANSWERS: Final = {
     (CAPTURE, AUTHORIZED): "captured",
     (CAPTURE, CAPTURED): "captured_before",
     **{(VOID, status): "voided" for status in UNSETTLED | IN_REVIEW},
@@ -47,7 +47,7 @@ SAID: Final = {
     **{(APPROVE, status): "released" for status in IN_REVIEW},
     **{(DECLINE, status): "review_ended" for status in IN_REVIEW},
 }
-"""What is said to who asks this of a transaction of that status. Of any other, 16: not found."""
+"""The answer by request and status of the named transaction; otherwise 16, not found."""
 
 DETAILS: Final = {
     AUTHORIZED: "details_authorized",
@@ -62,39 +62,39 @@ DETAILS: Final = {
 }
 
 TRY_OTHERWISE: Final = frozenset({"16", "50", "54", "327"})
-"""Reasons of a refusal after which the same may be reached in another way."""
+"""Refusal reasons after which another kind of request may reach the same result."""
 ACCOUNT_REFUSED: Final = frozenset({"refused_login", "inactive"})
-"""Bodies that refuse the account before anything was begun: the same may be asked again."""
+"""Bodies that refuse the account before processing: the request may be sent again."""
 
 _BRANDS: Final = {"4": "Visa", "5": "MasterCard", "37": "AmericanExpress", "6": "Discover"}
 
 
 def brand(number: str) -> str:
-    """Their name for the brand of a card number."""
+    """Return the processor's name for a card number's brand."""
     return next(name for head, name in _BRANDS.items() if number.startswith(head))
 
 
-def response_code(said: str) -> str:
-    """1, 2, 3, 4 or 5; empty where a body tells of no transaction."""
-    return str(_response(said).get("responseCode", ""))
+def response_code(body: str) -> str:
+    """Return 1, 2, 3, 4 or 5; empty if the body names no transaction."""
+    return str(_response(body).get("responseCode", ""))
 
 
-def reason(said: str) -> str | None:
-    """The first error's code."""
-    return next((str(e["errorCode"]) for e in _response(said).get("errors", [])), None)
+def reason(body: str) -> str | None:
+    """Return the first error's code."""
+    return next((str(e["errorCode"]) for e in _response(body).get("errors", [])), None)
 
 
-def does(said: str) -> bool:
-    """Whether a body tells of something that was done now: approved, held or declined."""
-    return response_code(said) in ("1", "2", "4") and not said.endswith("_before")
+def does(body: str) -> bool:
+    """Return whether a body reports a new result: approved, held or declined."""
+    return response_code(body) in ("1", "2", "4") and not body.endswith("_before")
 
 
-def approved_part(said: str) -> str | None:
-    """What a body approves of the amount, where that is not the whole."""
-    amount = str(_response(said).get("prePaidCard", {}).get("approvedAmount", "$"))
+def approved_part(body: str) -> str | None:
+    """Return the approved amount if it is only a part, else None."""
+    amount = str(_response(body).get("prePaidCard", {}).get("approvedAmount", "$"))
     return None if amount.startswith("$") else amount
 
 
-def _response(said: str) -> dict[str, Any]:
-    found: dict[str, Any] = bodies.JSON.get(said, {}).get("transactionResponse", {})
+def _response(body: str) -> dict[str, Any]:
+    found: dict[str, Any] = bodies.JSON.get(body, {}).get("transactionResponse", {})
     return found

@@ -1,7 +1,7 @@
-"""Every recorded body, played to a whole gateway as the answer to whatever it may answer.
+"""Every recorded body, played to a whole gateway as the answer to each kind of operation.
 
-The table says what each proves; the payment, its operation, its events, its replay and the
-processor's books must all say the same. What proves nothing is answered 202 and ends by proof.
+The table says what each body proves; the payment, its operation, events and replay, and the
+processor's records must agree. A body that proves nothing gives 202; an inquiry decides later.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ from recorded.scenarios import (
 pytestmark = pytest.mark.over("recorded")
 
 NUMBERS: Final = itertools.count(1)
-"""Of the orders: the player is told what to say to each."""
+"""Numbers the orders; a body is scripted for each order."""
 
 TYPE: Final = dict(zip(KINDS, (SALE, AUTHORIZATION, CAPTURE, VOID, REFUND), strict=True))
 DONE: Final = {
-    # kind: the payment's status, captured and refunded amounts when it is done, and when not
+    # kind: the payment's status, captured and refunded amounts if it is done, and if not
     "sale": (("captured", 2500, 0), ("failed", 0, 0)),
     "authorize": (("authorized", 0, 0), ("failed", 0, 0)),
     "capture": (("captured", 2000, 0), ("authorized", 0, 0)),
@@ -42,7 +42,7 @@ DONE: Final = {
     "refund": (("captured", 2500, 900), ("captured", 2500, 0)),
 }
 IN_PART: Final = ("partial", "partial_open")
-"""Approved for less than was asked, which is voided before it is called a decline."""
+"""Partial approvals, which are voided and then reported as declines."""
 STATE: Final = {
     "done": "approved",
     "declined": "declined",
@@ -58,7 +58,7 @@ PROBLEM: Final = {
     "account_not_set_up": "processor_not_set_up",
     "processor_unavailable": "processor_not_ready",
 }
-"""By decline code, where it is not processor_rejected."""
+"""By decline code; any other is processor_rejected."""
 OPEN: Final = {
     "sale": "processing",
     "authorize": "processing",
@@ -66,7 +66,7 @@ OPEN: Final = {
     "void": "captured",
     "refund": "processing",
 }
-"""The status that is answered while the outcome is unknown: the payment's, or the refund's."""
+"""The status of the payment, or of the refund, while the outcome is unknown."""
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Case:
     shop: Shop
     line: Line
     done: bool
-    """Whether the processor does it, whatever it says."""
+    """Whether the processor executes it, whatever it answers."""
     number: int
     payment_id: str = ""
     transaction_id: str = ""
@@ -92,13 +92,13 @@ class Case:
         return await self.shop.ask(kind, self.payment_id, key=self.key, **over)
 
     async def answered_once(self) -> httpx.Response:
-        """Ask, and get the body."""
+        """Send the request, which gets the body as its answer."""
         about = self.transaction_id or f"order-{self.number}"
-        self.player.tell(about, self.line.body, done=self.done, kind=TYPE[self.line.kind])
+        self.player.script(about, self.line.body, done=self.done, kind=TYPE[self.line.kind])
         return await self.ask()
 
     async def answered(self) -> httpx.Response:
-        """The same, where a payment is made of it."""
+        """The same, and remember the payment it creates."""
         answer = await self.answered_once()
         if not self.payment_id:
             self.payment_id = answer.json().get("payment_id") or answer.json()["id"]
@@ -109,12 +109,12 @@ class Case:
         return payment["status"], payment["captured_amount"], payment["refunded_amount"]
 
     def moves(self, reference: str) -> list[str]:
-        """What the processor was asked for this operation that can move money."""
+        """Return the kinds of request that could move money for this operation."""
         return [a.kind for a in self.player.moves(self.shop.login) if a.invoice == reference]
 
 
 async def prepared(player: Player, shop: Shop, wanted: list[tuple[Line, bool]]) -> list[Case]:
-    """A case for each, with the payment it needs; those of a refund have settled."""
+    """Return a case for each, with the payment it needs, which has settled for a refund."""
 
     async def one(line: Line, done: bool) -> Case:
         case = Case(player, shop, line, done, next(NUMBERS))
@@ -131,7 +131,7 @@ async def prepared(player: Player, shop: Shop, wanted: list[tuple[Line, bool]]) 
     return cases + [await one(line, done) for line, done in wanted if line.kind != "refund"]
 
 
-class Kept(NamedTuple):
+class Stored(NamedTuple):
     """An operation's row, and the types of its events."""
 
     reference: str
@@ -142,8 +142,8 @@ class Kept(NamedTuple):
     events: list[str]
 
 
-async def kept(stack: Stack, shop: Shop) -> dict[tuple[uuid.UUID, str], Kept]:
-    """What the database keeps of every operation of a shop, by payment and kind."""
+async def stored(stack: Stack, shop: Shop) -> dict[tuple[uuid.UUID, str], Stored]:
+    """Return the stored operations of a shop, by payment and kind."""
     rows = await stack.fetch(
         "SELECT o.payment_id, o.kind, o.reference, o.state, o.processor_code, o.decline_code,"
         "       o.evidence->>'finding',"
@@ -152,16 +152,16 @@ async def kept(stack: Stack, shop: Shop) -> dict[tuple[uuid.UUID, str], Kept]:
         "  FROM operations o WHERE o.merchant_id = $1",
         shop.merchant_id,
     )
-    return {(row[0], row[1]): Kept(*row[2:]) for row in map(tuple, rows)}
+    return {(row[0], row[1]): Stored(*row[2:]) for row in map(tuple, rows)}
 
 
-def test_every_answer_to_what_moves_money_is_in_the_table() -> None:
+def test_every_answer_to_a_money_request_is_in_the_table() -> None:
     answers = {
         name
         for name, text in bodies.TEXT.items()
         if not text.startswith("{") or "transactionResponse" in text or '"E0' in text
     }
-    others = {"review_approved", "released", "unknown_id"}  # to a review, and to an inquiry
+    others = {"review_approved", "released", "unknown_id"}  # for reviews and inquiries
     known = {line.body for line in LINES} | others
     assert answers <= known, answers - known
     assert {line.body for line in LINES} - {LOST} <= set(bodies.TEXT)
@@ -169,8 +169,8 @@ def test_every_answer_to_what_moves_money_is_in_the_table() -> None:
 
 
 def expected(line: Line) -> tuple[int, str, str, str]:
-    """By what is proven of which kind: the answer's status, what it says (the status of the
-    payment or refund, or the problem's code), the payment's status afterwards, and the event."""
+    """Return the HTTP status, the status of the payment or refund (or the problem's code), the
+    payment's status afterwards, and the event."""
     status = DONE[line.kind][line.proves != "done"][0]
     creates, refund = line.kind in ("sale", "authorize"), line.kind == "refund"
     match line.proves:
@@ -190,30 +190,30 @@ def expected(line: Line) -> tuple[int, str, str, str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_a_body_proves_is_what_everybody_is_told(
+async def test_answers_rows_and_events_say_what_the_body_proves(
     player: Player, shared_stack: Stack, shop: Shop, kind: str
 ) -> None:
-    """Once each, and the same again for the same key."""
+    """Each once; a repeat with the same key gets the same answer."""
     wanted = [line for line in LINES if line.kind == kind and line.proves not in OPEN_STATES]
     takes = {line: line.proves in ("done", "held") or line.body in IN_PART for line in wanted}
     cases = await prepared(player, shop, list(takes.items()))
     answers = [await case.answered() for case in cases]
-    rows = await kept(shared_stack, shop)
+    rows = await stored(shared_stack, shop)
     for case, answer in zip(cases, answers, strict=True):
-        line, said = case.line, answer.json()
+        line, reply = case.line, answer.json()
         where = (line, answer.text)
         http_status, word, status, event = expected(line)
         assert answer.status_code == http_status, where
-        assert said["code" if http_status >= 400 else "status"] == word, where
+        assert reply["code" if http_status >= 400 else "status"] == word, where
         assert await case.figures() == (status, *DONE[kind][line.proves != "done"][1:]), where
         row = rows[payment_uuid(case.payment_id), kind]
         assert (row.state, row.events) == (STATE[line.proves], [event]), where
         assert (row.code, row.decline_code) == (line.code, line.decline_code), where
         if http_status >= 400:
-            shown = (said["processor_code"], said["decline_code"])
+            shown = (reply["processor_code"], reply["decline_code"])
             assert shown == (line.code, line.decline_code), where
         elif kind == "refund" or line.proves != "done":
-            shown = (said["processor"]["code"], said["decline_code"])
+            shown = (reply["processor"]["code"], reply["decline_code"])
             assert shown == (line.code, line.decline_code), where
 
         asked = case.moves(row.reference)
@@ -225,10 +225,10 @@ async def test_what_a_body_proves_is_what_everybody_is_told(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_a_refused_account_keeps_nothing_and_the_same_key_is_taken_up_again(
+async def test_a_refused_account_leaves_the_key_free_for_a_repeat(
     player: Player, shared_stack: Stack, shop: Shop
 ) -> None:
-    """502 to each kind of operation; once the account is right the key does it, once."""
+    """Each kind of operation gets 502; once the account works, the same key executes it once."""
     lines = [line for line in LINES if line.proves == "not_sent"]
     cases = await prepared(player, shop, [(line, False) for line in lines])
     for case in cases:
@@ -250,15 +250,15 @@ async def test_a_refused_account_keeps_nothing_and_the_same_key_is_taken_up_agai
 
 
 @pytest.mark.parametrize("done", [True, False], ids=["done", "never-done"])
-async def test_what_proves_nothing_is_left_open_and_ends_by_proof(
+async def test_a_body_that_proves_nothing_leaves_the_outcome_to_inquiries(
     player: Player, shared_stack: Stack, shop: Shop, done: bool
 ) -> None:
-    """All at once: each is 202, is asked about, and ends as the processor's books have it."""
+    """All at once: each gets 202, is inquired about, and ends as the processor's records say."""
     wanted: dict[str, list[Line]] = {}
     for line in LINES:
         if line.proves == "unknown":
             wanted.setdefault(line.body, []).append(line)
-    if not done:  # each inquiry is made many times until absence is believed: each body once
+    if not done:  # proving absence takes many inquiries: use each body once
         wanted = {b: [each[n % len(each)]] for n, (b, each) in enumerate(wanted.items())}
     lines = list(itertools.chain.from_iterable(wanted.values()))
     cases = await prepared(player, shop, [(line, done) for line in lines])
@@ -279,10 +279,10 @@ async def test_what_proves_nothing_is_left_open_and_ends_by_proof(
         return not left
 
     try:
-        await until(ended, what="everything is known")
+        await until(ended, what="every outcome is known")
     except AssertionError as error:
         raise AssertionError(f"{error}: {left}") from None
-    rows = await kept(shared_stack, shop)
+    rows = await stored(shared_stack, shop)
     for case, answer in zip(cases, answers, strict=True):
         kind = case.line.kind
         row = rows[payment_uuid(case.payment_id), kind]
@@ -304,47 +304,47 @@ NO_REPORT: Final = [
     (DETAILS, "details_wrapped"),
     (DETAILS, "unknown_id"),
     (LIST, "listed_wrapped"),
-    *((method, said) for method in (DETAILS, LIST) for said in ("html_500", "busy", LOST)),
-    *((method, said) for method in (DETAILS, LIST) for said in ("truncated", "elsewhere")),
+    *((method, body) for method in (DETAILS, LIST) for body in ("html_500", "busy", LOST)),
+    *((method, body) for method in (DETAILS, LIST) for body in ("truncated", "elsewhere")),
 ]
 SILENT: Final = 12
-"""So many inquiries take longer than the gateway needs to take two absences for proof."""
+"""So many inquiries take longer than the two absences that count as proof."""
 
 
-async def test_a_report_that_says_nothing_ends_nothing(
+async def test_a_report_that_proves_nothing_leaves_the_outcome_unknown(
     player: Player, shared_stack: Stack, gateway: Gateway
 ) -> None:
-    """For longer than it takes to believe in absence. The reference shows two reports inside their
-    XML roots: were one to come so, it is neither the payment nor its absence."""
+    """It lasts longer than proving absence takes. The API reference shows two reports inside their
+    XML roots: such a report proves neither the payment nor its absence."""
 
-    async def one(method: str, said: str) -> None:
+    async def one(method: str, body: str) -> None:
         shop = await shared_stack.shop(gateway)
         for _ in range(SILENT):
-            player.tell(f"{shop.login} {method}", said)
+            player.script(f"{shop.login} {method}", body)
         order = f"order-{next(NUMBERS)}"
-        player.tell(order, LOST, done=True)
+        player.script(order, LOST, done=True)
         first = await shop.pay(order_reference=order)
         assert (first.status_code, first.json()["status"]) == (202, "processing")
         after = await shop.becomes(first.json()["id"], "captured", "failed")
-        assert (after["status"], after["captured_amount"]) == ("captured", 2500), (method, said)
+        assert (after["status"], after["captured_amount"]) == ("captured", 2500), (method, body)
         (operation,) = await shop.all(f"/payments/{after['id']}/operations")
-        assert operation["evidence"]["inquiries"] == SILENT + 1, (method, said)
-        reports = [a.said for a in player.asked if (a.login, a.method) == (shop.login, method)]
-        assert reports[:SILENT] == [said] * SILENT
-        assert [asked.kind for asked in player.moves(shop.login)] == [SALE], (method, said)
+        assert operation["evidence"]["inquiries"] == SILENT + 1, (method, body)
+        reports = [a.body for a in player.requests if (a.login, a.method) == (shop.login, method)]
+        assert reports[:SILENT] == [body] * SILENT
+        assert [asked.kind for asked in player.moves(shop.login)] == [SALE], (method, body)
         assert await audit(shared_stack, shop) == []
 
     await asyncio.gather(*(one(*each) for each in NO_REPORT))
 
 
-async def test_the_brand_is_known_in_either_spelling(
+async def test_both_spellings_of_a_brand_are_known(
     player: Player, shared_stack: Stack, shop: Shop
 ) -> None:
-    """A token does not show its card; the answer does, and the reference writes Mastercard where
-    the schema has MasterCard."""
+    """Only the answer shows a token's card brand. The API reference writes Mastercard, the schema
+    MasterCard."""
     for body in ("authorized_mastercard", "captured_plain"):
         token = await mint_token(player, shop.login)
-        player.tell(body, body, done=True)
+        player.script(body, body, done=True)
         method = {"type": "accept_token", "accept_token": token}
         payment = await shop.paid(payment_method=method, order_reference=body)
         shown = payment["payment_method"]
@@ -352,8 +352,8 @@ async def test_the_brand_is_known_in_either_spelling(
     assert await audit(shared_stack, shop) == []
 
 
-async def test_the_player_tells_of_whoever_asks_twice(player: Player, shop: Shop) -> None:
-    """What every test here relies on when it is silent."""
+async def test_the_player_reports_a_repeated_money_request(player: Player, shop: Shop) -> None:
+    """The tests here rely on this check."""
     sale = {
         "transactionType": SALE,
         "amount": "25.00",
