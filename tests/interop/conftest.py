@@ -1,4 +1,4 @@
-"""A simulator of the suite's own, a process for each client, and a shop of each test's own."""
+"""The suite's own simulator, a process for each client, and a new shop for each test."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,7 +18,7 @@ RUN_TIMEOUT_S = 60
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test of each client waits for its installation, on a machine without it."""
+    """Give the first test of each client time to install the client."""
     for item in items:
         if "interop" in item.path.parts:
             item.add_marker(pytest.mark.timeout(environments.INSTALL_TIMEOUT_S + RUN_TIMEOUT_S))
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def target() -> Iterator[Process]:
-    """Settling is for all accounts at once, so this suite has a simulator that nobody shares."""
+    """Start a simulator for this suite alone, because settling affects all accounts."""
     process = Process("--seed", "1")
     yield process
     process.stop()
@@ -34,9 +34,9 @@ def target() -> Iterator[Process]:
 
 @pytest.fixture(scope="session")
 def processes(request: pytest.FixtureRequest) -> Iterator[Callable[[Client], ClientProcess]]:
-    """A client's process, started when it is first asked for. Skips where the client cannot run.
-    What went wrong is told to each test that asks, and not tried again: an installation that cannot
-    reach its index takes minutes to say so."""
+    """Return a client's process, started on first use. Skips if the client cannot run. A failure is
+    remembered and raised in each test, because an installation without network takes minutes to
+    fail."""
     started: dict[str, ClientProcess | Exception] = {}
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
@@ -71,7 +71,7 @@ def processes(request: pytest.FixtureRequest) -> Iterator[Callable[[Client], Cli
 def shop(
     request: pytest.FixtureRequest, processes: Callable[[Client], ClientProcess], target: Process
 ) -> SdkShop | PyAuthorizeShop:
-    """A new merchant with each client in turn."""
+    """A new merchant, once with each client."""
     kind = PyAuthorizeShop if request.param is PY_AUTHORIZE else SdkShop
     return kind(processes(request.param), target.merchant())
 
@@ -80,7 +80,7 @@ def shop(
 def sdk(
     request: pytest.FixtureRequest, processes: Callable[[Client], ClientProcess], target: Process
 ) -> SdkShop:
-    """The same with each official SDK: they have calls that Py-Authorize lacks."""
+    """A new merchant, once with each official SDK: they have calls that Py-Authorize lacks."""
     return SdkShop(processes(request.param), target.merchant())
 
 

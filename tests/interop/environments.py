@@ -1,7 +1,7 @@
 """The clients' environments: each pinned, hash-checked, and installed once under `.interop/`.
 
-Nothing of them is imported by this process: a client runs in its own interpreter. An environment
-is named after its lock, so that a new lock makes a new one and an old one is never half changed.
+This process imports no client: each runs in its own interpreter. An environment is named after its
+lock, so that a new lock makes a new environment and no old one is half changed.
 """
 
 import fcntl
@@ -21,23 +21,23 @@ INSTALL_TIMEOUT_S = 240
 
 
 class Unavailable(Exception):
-    """This client cannot run on this machine; the text says why, in one line."""
+    """The client cannot run on this machine; the message gives the reason in one line."""
 
 
 FAILURES = (Unavailable, RuntimeError, OSError, subprocess.SubprocessError)
-"""What comes of an installation that fails."""
+"""The errors of a failed installation."""
 
 
 @dataclass(frozen=True)
 class Client:
-    """One client nobody here wrote. `folder` holds its lock and the program that calls it."""
+    """A third-party client. `folder` holds its lock and the program that calls it."""
 
     name: str
     folder: str
     locks: tuple[str, ...]
-    """The files that say exactly what is installed; paths below this folder."""
+    """The lock files; paths below this folder."""
     runtime: Callable[[], str]
-    """The version of what runs it, as a new one needs a new environment. Raises Unavailable."""
+    """Return the interpreter's version; a new one needs a new environment. Raises Unavailable."""
     install: Callable[["Client", Path], None]
     command: Callable[["Client", Path], list[str]]
 
@@ -47,7 +47,7 @@ class Client:
 
 
 def ready(client: Client, say: Callable[[str], None]) -> Path:
-    """The client's environment, installed if it is not there yet. Raises Unavailable."""
+    """Return the client's environment; install it if it is missing. Raises Unavailable."""
     environment = HOME / f"{client.folder}-{_fingerprint(client)}"
     mark = environment / "installed"
     if mark.exists():
@@ -72,7 +72,7 @@ def _fingerprint(client: Client) -> str:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One installation at a time, also between two runs of the suite."""
+    """Allow one installation at a time, also across runs of the suite."""
     HOME.mkdir(exist_ok=True)
     with (HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -106,7 +106,7 @@ def _python_with_lxml_4() -> str:
 
 
 def _venv(client: Client, environment: Path) -> None:
-    """Both clients come as source only, so what builds them is installed first, pinned too."""
+    """Install the pinned build tools first, because both clients are source distributions."""
     python = environment / "bin" / "python"
     _run(sys.executable, "-m", "venv", environment)
     pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--require-hashes")

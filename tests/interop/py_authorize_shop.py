@@ -33,10 +33,10 @@ ADDRESS = {
 
 class PyAuthorizeShop(Shop):
     DELETED: Final[dict[str, str]] = {}
-    """Most deletions that went well give nothing back."""
+    """Most successful deletions return nothing."""
 
     def __init__(self, process: ClientProcess, merchant: Merchant) -> None:
-        """Its own tests compare with what the sandbox told in 2014."""
+        """Answer as the sandbox did in 2014: Py-Authorize's tests compare with those answers."""
         super().__init__(process, merchant)
         merchant.settings(payment_kind_told=False)
 
@@ -225,5 +225,5 @@ class PyAuthorizeShop(Shop):
         return found
 
     def authenticate(self) -> dict[str, Any]:
-        """The nearest thing that it has."""
+        """The nearest call that Py-Authorize has."""
         return answer(self.send("Customer.list"))

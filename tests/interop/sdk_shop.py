@@ -7,7 +7,7 @@ from interop.shop import Shop, answer, details, dig, many, outcome, texts
 
 
 def make(kind: str, /, **fields: Any) -> dict[str, Any]:
-    """One of the SDKs' objects with these fields, without those that are None."""
+    """Return an SDK object with these fields, except those that are None."""
     return {"class": kind, **{name: each for name, each in fields.items() if each is not None}}
 
 
@@ -32,7 +32,7 @@ def address(kind: str = "customerAddressType", **more: Any) -> dict[str, Any]:
 
 
 def settings(**named: str) -> dict[str, Any]:
-    """An ArrayOfSetting."""
+    """Return an ArrayOfSetting."""
     made = [
         make("settingType", settingName=name, settingValue=each) for name, each in named.items()
     ]
@@ -121,7 +121,7 @@ class SdkShop(Shop):
         return outcome(self.send("updateHeldTransaction", heldTransactionRequest=asked))
 
     def nonce(self) -> dict[str, Any]:
-        """A payment by a nonce: an SDK can play the browser, too, and fetch one."""
+        """Return a payment by a new nonce, which an SDK can fetch as a browser does."""
         token = make(
             "webCheckOutDataTypeToken",
             cardNumber="4111111111111111",

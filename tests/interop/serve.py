@@ -1,9 +1,9 @@
-"""Runs one Python client in its own interpreter, which has that client and no pytest.
+"""Run one Python client in its own interpreter, which has that client and no pytest.
 
     python serve.py python_sdk
 
-Each line of standard input is the JSON of one call; the line that answers it has what the client
-made of the reply, or how it failed.
+Each line of standard input is one call as JSON; the line printed for it has the reply as the client
+returned it, or the error.
 """
 
 import contextlib

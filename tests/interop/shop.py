@@ -1,4 +1,4 @@
-"""What the shops of all clients share: a client's process, an account, and what replies say."""
+"""Shared by the shops of all clients: the client's process, the account, reading replies."""
 
 import json
 import re
@@ -17,7 +17,7 @@ class ClientProcess:
         self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
     def call(self, **order: Any) -> Any:
-        """What the client made of the reply."""
+        """Return the reply as the client returned it."""
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._child.stdin.write(json.dumps(order) + "\n")
@@ -41,7 +41,7 @@ class Shop:
         self.key = merchant.credentials["transactionKey"]
 
     def call(self, method: str, fields: Any) -> Any:
-        """The reply as the client gives it, its names in lower_case."""
+        """Return the reply as the client returned it, with names in lower_case."""
         url = f"{self.merchant.process.url}/xml/v1/request.api"
         login = self.merchant.login
         return _snake(
@@ -59,7 +59,7 @@ def _snake(tree: Any) -> Any:
 
 
 def dig(tree: Any, *path: str | int) -> Any:
-    """The value at the path of keys and indexes; None where it ends. A lone item is its own [0]."""
+    """Return the value at a path of keys and indexes, or None. A single item counts as [0]."""
     for step in path:
         if isinstance(step, int):
             items = many(tree)
@@ -70,19 +70,19 @@ def dig(tree: Any, *path: str | int) -> Any:
 
 
 def many(found: Any) -> list[Any]:
-    """A list, whether there were several, one or none."""
+    """Return a list of several values, one or none."""
     if found is None or found == "":
         return []
     return found if isinstance(found, list) else [found]
 
 
 def texts(found: Any) -> list[str]:
-    """Several ids, one or none: the Node SDK gives numbers."""
+    """Return a list of ids as texts: the Node SDK returns numbers."""
     return [str(each) for each in many(found)]
 
 
 def answer(tree: Any) -> dict[str, Any]:
-    """How the call as a whole went, and the code that the client raised."""
+    """Return the result of the call, and the code that the client raised."""
     message = dig(tree, "messages", 0, "message", 0)
     return {
         "result": dig(tree, "messages", 0, "result_code"),
@@ -93,7 +93,7 @@ def answer(tree: Any) -> dict[str, Any]:
 
 
 def outcome(tree: Any) -> dict[str, Any]:
-    """How the transaction went: the transaction response, and its reason code as `reason`."""
+    """Return the transaction response, with its reason code as `reason`."""
     done = dig(tree, "transaction_response") or {}
     error = dig(done, "errors", 0)
     code = dig(error, "error", 0, "error_code") or dig(error, "error_code")
@@ -102,7 +102,7 @@ def outcome(tree: Any) -> dict[str, Any]:
 
 
 def details(tree: Any) -> dict[str, Any]:
-    """What the report says of one transaction."""
+    """Return the reported details of one transaction."""
     found = dig(tree, "transaction") or {}
     return {
         **found,

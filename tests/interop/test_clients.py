@@ -1,4 +1,4 @@
-"""What others' clients get from the simulator is what the real processor would have told them."""
+"""Third-party clients get the answers from the simulator that the real processor would give."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -15,17 +15,17 @@ APPROVED = {**OK, "response_code": "1", "reason": "1"}
 
 
 def refused(code: str) -> dict[str, str]:
-    """The processor would not take the transaction."""
+    """Return the outcome of a transaction that the processor refused."""
     return {"result": "Error", "code": "E00027", "response_code": "3", "reason": code}
 
 
 def error(code: str) -> dict[str, str]:
-    """The call itself was refused."""
+    """Return the result of a refused call."""
     return {"result": "Error", "code": code}
 
 
 def assert_says(found: Mapping[str, Any], **expected: Any) -> None:
-    """These facts, whatever else there is. Clients differ in whether a number stays a string."""
+    """Assert these fields and ignore others. Clients differ in whether a number stays a string."""
     assert {name: found.get(name) for name in expected} == expected, dict(found)
 
 
@@ -36,7 +36,7 @@ def money(found: Any) -> Decimal:
 # Payments ----------------------------------------------------------------------------------------
 
 
-def test_a_sale_with_everything_is_approved_and_kept(shop: Client) -> None:
+def test_a_sale_with_every_field_is_approved_and_stored(shop: Client) -> None:
     sale = shop.sale_with_everything()
     codes = {"avs_result_code": "Y", "cvv_result_code": "M"}
     assert_says(sale, **APPROVED, **codes, account_number="XXXX1111", account_type="Visa")
@@ -57,14 +57,14 @@ def test_a_sale_with_everything_is_approved_and_kept(shop: Client) -> None:
     assert money(details["auth_amount"]) == money(details["settle_amount"]) == Decimal("21.00")
 
 
-def test_the_reference_comes_back(sdk: SdkShop) -> None:
+def test_the_reference_is_returned(sdk: SdkShop) -> None:
     sale = sdk.charge("11.00", "once")
     declined = sdk.charge("10.00", "decline-1", zip_code="46282")
     duplicate = sdk.charge("11.00", "once")
     assert [each["ref_id"] for each in (sale, declined, duplicate)] == ["ref-1"] * 3
 
 
-def test_the_purchase_order_is_found_again(sdk: SdkShop) -> None:
+def test_the_purchase_order_is_in_the_details(sdk: SdkShop) -> None:
     sale = sdk.sale_with_everything()
     assert sdk.details(sale["trans_id"])["purchase_order"] == "PO-7"
 
@@ -76,7 +76,7 @@ def test_a_capture_takes_the_money_once(shop: Client) -> None:
     status, kind = "authorizedPendingCapture", "authOnlyTransaction"
     assert_says(shop.details(held), transaction_status=status, transaction_type=kind)
     assert_says(shop.capture(held), **APPROVED, trans_id=held, ref_trans_id=held)
-    # Nothing happens twice, and yet it looks like a success: integrators must read the 311.
+    # The second capture does nothing but looks like a success: integrators must read the 311.
     assert_says(shop.capture(held), **{**APPROVED, "reason": "311"})
     assert_says(shop.details(held), transaction_status="capturedPendingSettlement")
     assert [(row["type"], row["amount"]) for row in shop.merchant.truth()] == [
@@ -85,7 +85,7 @@ def test_a_capture_takes_the_money_once(shop: Client) -> None:
     ]
 
 
-def test_a_partial_capture_takes_what_it_says(shop: Client) -> None:
+def test_a_partial_capture_takes_its_amount(shop: Client) -> None:
     held = shop.authorize("50.00", "partial-1")["trans_id"]
     assert_says(shop.capture(held, "50.01"), **refused("47"))
     assert_says(shop.capture(held, "20.50"), **APPROVED, trans_id=held)
@@ -95,7 +95,7 @@ def test_a_partial_capture_takes_what_it_says(shop: Client) -> None:
     assert [row["amount"] for row in shop.merchant.truth()] == ["50.00", "20.50"]
 
 
-def test_a_void_is_done_once_and_only_to_what_is_there(shop: Client) -> None:
+def test_an_existing_transaction_is_voided_once(shop: Client) -> None:
     sale = shop.charge("12.00", "void-1")["trans_id"]
     assert_says(shop.void(sale), **APPROVED, trans_id=sale)
     assert_says(shop.void(sale), **{**APPROVED, "reason": "310"})
@@ -105,7 +105,7 @@ def test_a_void_is_done_once_and_only_to_what_is_there(shop: Client) -> None:
     assert types == ["authCaptureTransaction", "voidTransaction"]
 
 
-def test_refunds_wait_for_settlement_and_stay_within_what_was_taken(shop: Client) -> None:
+def test_refunds_wait_for_settlement_and_stay_within_the_charge(shop: Client) -> None:
     sale = shop.charge("40.00", "refund-1")["trans_id"]
     assert_says(shop.refund(sale, "10.00"), **refused("54"))
     shop.merchant.process.control("/settle")
@@ -136,7 +136,7 @@ def test_the_same_order_sent_twice_is_charged_once(shop: Client) -> None:
     assert len(shop.merchant.truth()) == 1
 
 
-def test_what_a_filter_holds_is_neither_approved_nor_declined(shop: Client) -> None:
+def test_a_held_payment_is_neither_approved_nor_declined(shop: Client) -> None:
     shop.merchant.settings(held_above="100.00")
     held = shop.charge("150.00", "held-1")
     assert_says(held, **OK, response_code="4", reason="253")
@@ -144,7 +144,7 @@ def test_what_a_filter_holds_is_neither_approved_nor_declined(shop: Client) -> N
     assert_says(details, transaction_status="FDSAuthorizedPendingReview")
 
 
-def test_a_merchant_decides_on_what_is_held(sdk: SdkShop) -> None:
+def test_a_merchant_decides_on_held_payments(sdk: SdkShop) -> None:
     sdk.merchant.settings(held_above="100.00")
     one = sdk.charge("150.00", "held-1")["trans_id"]
     other = sdk.charge("160.00", "held-2")["trans_id"]
@@ -175,7 +175,7 @@ def test_a_nonce_pays_once(sdk: SdkShop) -> None:
 # Customer profiles -------------------------------------------------------------------------------
 
 
-def test_a_customer_is_kept_changed_and_removed(shop: Client) -> None:
+def test_a_customer_is_stored_changed_and_deleted(shop: Client) -> None:
     created = shop.create_customer()
     customer = created["id"]
     assert_says(created, **OK)
@@ -204,7 +204,7 @@ def test_the_same_customer_twice_names_the_first(shop: Client) -> None:
     assert_says(shop.create_customer(), **error("E00039"), text=text)
 
 
-def test_payment_profiles_are_masked_and_keep_their_card(shop: Client) -> None:
+def test_payment_profiles_are_masked_and_keep_their_card_number(shop: Client) -> None:
     customer = shop.create_customer()["id"]
     added = shop.add_payment(customer)
     ids = (customer, added["id"])
@@ -219,7 +219,7 @@ def test_payment_profiles_are_masked_and_keep_their_card(shop: Client) -> None:
     assert_says(shop.delete_payment(*ids), **error("E00040"))
 
 
-def test_a_validation_speaks_the_old_delimited_language(sdk: SdkShop) -> None:
+def test_a_validation_answers_in_the_old_delimited_format(sdk: SdkShop) -> None:
     customer = sdk.create_customer()["id"]
     added = sdk.add_payment(customer)
     tested = added["direct"].replace('"', "").split(",")
@@ -231,7 +231,7 @@ def test_a_validation_speaks_the_old_delimited_language(sdk: SdkShop) -> None:
     assert len(live) >= 68
 
 
-def test_shipping_addresses_come_and_go(shop: Client) -> None:
+def test_shipping_addresses_are_added_changed_and_deleted(shop: Client) -> None:
     customer = shop.create_customer()["id"]
     added = shop.add_address(customer)
     ids = (customer, added["id"])
@@ -258,7 +258,7 @@ def test_a_customer_is_charged_without_the_card_being_sent_again(shop: Client) -
     ]
 
 
-def test_what_a_customer_paid_is_listed(sdk: SdkShop) -> None:
+def test_a_customers_payments_are_listed(sdk: SdkShop) -> None:
     customer = sdk.create_customer()["id"]
     charge = sdk.charge_customer(customer, sdk.add_payment(customer)["id"])
     reply = sdk.send("getTransactionListForCustomer", customerProfileId=customer)
@@ -266,7 +266,7 @@ def test_what_a_customer_paid_is_listed(sdk: SdkShop) -> None:
     assert paid["trans_id"] == charge["trans_id"]
 
 
-def test_a_sale_can_leave_a_customer_behind(sdk: SdkShop) -> None:
+def test_a_sale_can_create_a_customer(sdk: SdkShop) -> None:
     sold = make(
         "transactionRequestType",
         transactionType="authCaptureTransaction",
@@ -292,7 +292,7 @@ def test_a_sale_can_leave_a_customer_behind(sdk: SdkShop) -> None:
 # Subscriptions -----------------------------------------------------------------------------------
 
 
-def test_a_subscription_lives_until_it_is_cancelled(shop: Client) -> None:
+def test_a_subscription_is_active_until_it_is_cancelled(shop: Client) -> None:
     created = shop.subscribe()
     subscription = created["id"]
     assert_says(created, **OK)
@@ -380,21 +380,21 @@ def test_hosted_pages_get_a_token(sdk: SdkShop) -> None:
         assert len(page["token"]) > 20
 
 
-def test_wrong_credentials_open_nothing(shop: Client) -> None:
+def test_wrong_credentials_are_refused(shop: Client) -> None:
     shop.key = "not-the-key"
     assert_says(shop.authenticate(), **error("E00007"))
     assert_says(shop.charge("10.00", "key-1"), **error("E00007"), response_code=None)
     assert shop.merchant.truth() == []
 
 
-def test_right_credentials_are_told_so(sdk: SdkShop) -> None:
+def test_right_credentials_are_confirmed(sdk: SdkShop) -> None:
     assert_says(sdk.authenticate(), **OK)
 
 
-# What only Py-Authorize does ---------------------------------------------------------------------
+# Only Py-Authorize -------------------------------------------------------------------------------
 
 
-def test_py_authorize_raises_for_whatever_was_not_approved(py_authorize: PyAuthorizeShop) -> None:
+def test_py_authorize_raises_for_declines_and_errors(py_authorize: PyAuthorizeShop) -> None:
     shop = py_authorize
     shop.merchant.settings(held_above="100.00")
     sale = shop.charge("10.00", "once")
@@ -409,10 +409,10 @@ def test_py_authorize_raises_for_whatever_was_not_approved(py_authorize: PyAutho
     assert raised == [None, "2", "11", None, None, None, "E00007"]
 
 
-def test_py_authorize_compares_what_it_reads_with_what_it_sent(
+def test_py_authorize_reads_exactly_what_it_sent(
     py_authorize: PyAuthorizeShop,
 ) -> None:
-    """Its own suite asserts equality: an element more than was stored would fail there."""
+    """Its own suite asserts equality: an extra element would fail there."""
     shop = py_authorize
     customer = shop.create_customer()["id"]
     kept = shop.payment(customer, shop.add_payment(customer)["id"])["profile"]
@@ -430,14 +430,14 @@ def test_py_authorize_compares_what_it_reads_with_what_it_sent(
     }
 
 
-def test_a_mask_of_another_card_changes_nothing(py_authorize: PyAuthorizeShop) -> None:
+def test_an_update_with_another_cards_mask_changes_nothing(py_authorize: PyAuthorizeShop) -> None:
     customer = py_authorize.create_customer()["id"]
     payment = py_authorize.add_payment(customer)["id"]
     refused = py_authorize.update_payment(customer, payment, "Renton", mask="1111")
     assert_says(refused, result="Error")
 
 
-def test_a_customer_is_made_from_a_transaction_and_credited(
+def test_a_customer_is_created_from_a_transaction_and_credited(
     py_authorize: PyAuthorizeShop,
 ) -> None:
     shop = py_authorize
@@ -450,7 +450,7 @@ def test_a_customer_is_made_from_a_transaction_and_credited(
     assert_says(shop.charge_customer(customer, payment, "credit"), **APPROVED)
 
 
-def test_a_report_over_a_senseless_span_is_refused(py_authorize: PyAuthorizeShop) -> None:
+def test_a_report_over_an_invalid_period_is_refused(py_authorize: PyAuthorizeShop) -> None:
     half = py_authorize.send("Batch.list", {"start": "2026-01-01"})
     assert_says(answer(half), result="Error")
     no_number = py_authorize.send("Transaction.list", "Bad batch ID")

@@ -1,13 +1,12 @@
-"""Makes one call through Py-Authorize.
+"""Make one call through Py-Authorize.
 
-It raises AuthorizeResponseError for whatever was not approved, and renames all elements to
-lower_case.
+It raises AuthorizeResponseError for declines and errors, and renames all elements to lower_case.
 """
 
 import sys
 import xml.etree.ElementTree
 
-# It is older than Python 3.9, which dropped this second name of the same module.
+# It imports a module name that Python dropped in 3.9.
 sys.modules["xml.etree.cElementTree"] = xml.etree.ElementTree
 
 import authorize  # noqa: E402

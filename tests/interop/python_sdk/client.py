@@ -1,4 +1,4 @@
-"""Makes one call through the official Python SDK."""
+"""Make one call through the official Python SDK."""
 
 from authorizenet import apicontractsv1 as contracts
 from authorizenet import apicontrollers as controllers
@@ -9,13 +9,13 @@ def call(url, login, key, method, fields):
     auth = {"class": "merchantAuthenticationType", "name": login, "transactionKey": key}
     request = made({"class": f"{method}Request", "merchantAuthentication": auth, **fields})
     controller = getattr(controllers, f"{method}Controller")(request)
-    controller.setenvironment(url)  # the constructor has set the sandbox's
+    controller.setenvironment(url)  # the constructor sets the sandbox's URL
     controller.execute()
     return tree(controller.getresponse())
 
 
 def made(value):
-    """One of the SDK's objects: `class` names it."""
+    """Return an SDK object of the type named by `class`."""
     if isinstance(value, list):
         return [made(each) for each in value]
     if not isinstance(value, dict):
@@ -28,7 +28,7 @@ def made(value):
 
 
 def tree(element):
-    """An element as the SDK gives it: text, or a dict of its children."""
+    """Return an element as text, or as a dict of its children."""
     children = element.getchildren()
     if not children:
         return element.text or ""
