@@ -14,7 +14,7 @@ from harness import (
     ENCRYPTION_KEY,
     until,
 )
-from observability.test_what_is_seen import counted
+from observability.test_request_visibility import counted
 
 KEY = "simulated-key-1"
 

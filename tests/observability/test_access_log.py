@@ -1,4 +1,4 @@
-"""The request log outlives whoever reads it."""
+"""The request log survives the loss of its reader."""
 
 import io
 import json
@@ -21,7 +21,7 @@ def line(number: int) -> Line:
 
 
 class Broken(io.BytesIO):
-    """A pipe whose reader has gone, and comes back."""
+    """A pipe whose reader goes away and comes back."""
 
     is_open = False
 
@@ -31,7 +31,7 @@ class Broken(io.BytesIO):
         return super().write(data)  # type: ignore[arg-type]
 
 
-async def test_a_log_nobody_reads_does_not_pile_up_and_goes_on_when_it_is_read_again() -> None:
+async def test_an_unread_log_does_not_pile_up_and_resumes_when_it_is_read() -> None:
     out = Broken()
     log = AccessLog(out)
     log.write(line(1))
@@ -44,8 +44,8 @@ async def test_a_log_nobody_reads_does_not_pile_up_and_goes_on_when_it_is_read_a
     assert json.loads(written)["request_id"] == "req_2"
 
 
-def test_a_trace_of_our_own_is_never_taken_for_a_card_number() -> None:
-    """It has the form of a UUID. Of random digits, one in ten thousand would be, and whoever
-    searches the logs for card numbers would find it."""
+def test_our_own_trace_ids_never_look_like_a_card_number() -> None:
+    """It has the form of a UUID. Of random digits, one in ten thousand would look like a card
+    number, and a search of the logs for card numbers would find it."""
     for _ in range(50_000):
         assert not contains_card_number(accept(None, new_request_id()).trace_id.decode())

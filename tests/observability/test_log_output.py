@@ -1,4 +1,4 @@
-"""A log that nobody reads stops nobody, and says later what is missing in it."""
+"""A log that nobody reads blocks nothing, and later states how many lines are missing."""
 
 import asyncio
 import json
@@ -27,14 +27,14 @@ def socket_pair() -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("pair", [pipe_pair, socket_pair])
-async def test_what_finds_no_room_is_dropped_counted_and_said(pair: object) -> None:
-    """The reader comes back after far more lines than fit anywhere."""
+async def test_lines_without_room_are_dropped_counted_and_reported(pair: object) -> None:
+    """The reader comes back after far more lines than the buffers hold."""
     reading, writing = pair()  # type: ignore[operator]
     output = LogOutput(writing)
     lines = 4 * MOST_BYTES // len(LINE)
     for _ in range(lines):
         output.write(LINE)
-    assert os.get_blocking(writing), "whoever shares the descriptor finds it as it was"
+    assert os.get_blocking(writing), "the descriptor's flags must stay: others share it"
     os.set_blocking(reading, False)
     came = b""
 
@@ -58,7 +58,7 @@ async def test_what_finds_no_room_is_dropped_counted_and_said(pair: object) -> N
     os.close(writing)
 
 
-def test_a_reader_that_went_away_and_a_file_are_written_to_as_well_as_can_be(
+def test_a_closed_pipe_and_a_file_do_not_stop_the_log(
     tmp_path: Path,
 ) -> None:
     reading, writing = os.pipe()
@@ -73,7 +73,7 @@ def test_a_reader_that_went_away_and_a_file_are_written_to_as_well_as_can_be(
     assert (tmp_path / "log").read_bytes() == LINE * 3000
 
 
-def test_lines_of_many_threads_come_whole() -> None:
+def test_lines_of_many_threads_are_written_whole() -> None:
     reading, writing = os.pipe()
     output = LogOutput(writing)
     whole = 4 * 200 * 100
@@ -97,7 +97,7 @@ def test_lines_of_many_threads_come_whole() -> None:
     os.close(writing)
 
 
-async def test_a_gateway_whose_log_nobody_reads_goes_on_paying(
+async def test_a_gateway_whose_log_nobody_reads_still_takes_payments(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its standard error is a pipe that is full from the start."""

@@ -1,4 +1,4 @@
-"""The metrics' own door: no key, nothing else behind it, one process of a host at it."""
+"""The metrics listener: no key, only metrics, one listening process per host."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from harness import QUICK, Stack, free_port, until
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """A listener in this process, less patient than others."""
+    """A listener in this process, with short time limits."""
     monkeypatch.setattr(metrics_listener, "HEAD_WITHIN_S", 0.3)
     at = free_port()
     task = asyncio.create_task(MetricsListener(f"127.0.0.1:{at}", lambda: b"up 1\n").run())
@@ -26,7 +26,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
 
 async def said(port: int, *parts: bytes) -> bytes:
-    """All that comes back."""
+    """Return the whole answer."""
 
     async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         try:
@@ -34,7 +34,7 @@ async def said(port: int, *parts: bytes) -> bytes:
         except OSError:
             return None
 
-    reader, writer = await until(connected, what="somebody listens")
+    reader, writer = await until(connected, what="a process listens")
     try:
         for part in parts:
             writer.write(part)
@@ -45,7 +45,7 @@ async def said(port: int, *parts: bytes) -> bytes:
         writer.close()
 
 
-async def test_it_shows_metrics_and_nothing_else(port: int) -> None:
+async def test_the_listener_serves_only_metrics(port: int) -> None:
     whole = await said(port, b"GET /metrics HTTP/1.1\r\n", b"Host: x\r\n\r\n")
     assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close" in whole
@@ -56,10 +56,10 @@ async def test_it_shows_metrics_and_nothing_else(port: int) -> None:
     assert (await said(port, b"POST /metrics HTTP/1.1\r\n\r\n"))[9:12] == b"405"
 
 
-async def test_who_says_too_much_or_too_little_is_hung_up_on(port: int) -> None:
+async def test_a_client_that_sends_too_much_or_too_little_is_disconnected(port: int) -> None:
     assert await said(port, b"GET /metrics HTTP/1.1\r\nX: ", b"x" * 100_000) == b""
     assert await said(port, b"GET /metrics HTTP/1.1\r\n") == b"", "half a head"
-    assert await said(port) == b"", "not a word"
+    assert await said(port) == b"", "nothing"
     silent = await asyncio.gather(
         *(
             asyncio.open_connection("127.0.0.1", port)
@@ -73,7 +73,7 @@ async def test_who_says_too_much_or_too_little_is_hung_up_on(port: int) -> None:
     assert (await said(port, b"GET /metrics HTTP/1.1\r\n\r\n")).endswith(b"up 1\n")
 
 
-async def test_of_several_processes_one_listens_and_the_next_takes_over(stack: Stack) -> None:
+async def test_one_process_listens_and_another_takes_over(stack: Stack) -> None:
     address = f"127.0.0.1:{free_port()}"
     shared = str(stack.folder / "metrics")
     given = {**QUICK, "metrics_dir": shared, "metrics_listen": address}
@@ -90,7 +90,7 @@ async def test_of_several_processes_one_listens_and_the_next_takes_over(stack: S
                 return False
             return f"easypay_processes {processes}.0" in text and 'operation="sale"' in text
 
-        await until(lambda: shows(2), what="one of them listens, for both")
+        await until(lambda: shows(2), what="one process listens and reports both")
         first.kill()
         await until(lambda: shows(1), what="the other listens instead")
         assert (await client.get("/readyz")).status_code == 404
@@ -101,6 +101,6 @@ async def test_of_several_processes_one_listens_and_the_next_takes_over(stack: S
 @pytest.mark.parametrize(
     "address", ["9464", ":9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "::1:9464", "a:b"]
 )
-def test_an_address_that_is_none_is_refused_at_the_start(address: str) -> None:
+def test_an_invalid_address_is_refused_at_the_start(address: str) -> None:
     with pytest.raises(ValidationError, match="metrics_listen"):
         Settings(database_url="postgresql://x", encryption_key="x", metrics_listen=address)  # type: ignore[arg-type]

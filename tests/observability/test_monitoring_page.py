@@ -1,4 +1,4 @@
-"""docs/monitoring.md names every metric, label and option, and none that is not there."""
+"""docs/monitoring.md names every metric, label and option, and only existing ones."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def test_every_metric_has_a_row_with_its_labels_and_what_to_do(family: Family) -
     assert moves
 
 
-def test_the_page_names_no_metric_that_is_none() -> None:
+def test_the_page_names_only_existing_metrics() -> None:
     samples = set(FAMILIES)
     for family in FAMILIES.values():
         if family.kind == "histogram":
@@ -52,14 +52,14 @@ def test_queries_select_by_labels_and_bounds_that_exist() -> None:
     assert {float(bound) for bound in bounds} <= set(SECONDS)
 
 
-def test_its_options_exist() -> None:
+def test_the_options_on_the_page_exist() -> None:
     commands: Any = typer.main.get_command(app)
     known = [commands.commands[name].params for name in ("loadtest", "slo")]
     options = {option for params in known for each in params for option in each.opts}
     assert set(re.findall(r"`(--[a-z-]+)", PAGE)) <= options
 
 
-def test_the_fields_of_the_log_line_are_all_there_and_the_example_is_one() -> None:
+def test_the_page_has_every_log_field_and_a_real_example() -> None:
     section = PAGE[PAGE.index("## One line for each request") : PAGE.index("## In the headers")]
     rows = "\n".join(line for line in section.splitlines() if line.startswith("| `"))
     named = {
@@ -71,9 +71,9 @@ def test_the_fields_of_the_log_line_are_all_there_and_the_example_is_one() -> No
     assert set(json.loads(example[1])) <= named
 
 
-def test_the_targets_on_the_page_can_be_used(tmp_path: Path) -> None:
+def test_the_targets_on_the_page_are_valid(tmp_path: Path) -> None:
     found = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None
     path = tmp_path / "targets.yaml"
     path.write_text(found[1])
-    assert set(targets.load(path)) <= set(targets.load()), "those that come with EasyPay"
+    assert set(targets.load(path)) <= set(targets.load()), "targets of EasyPay's own"

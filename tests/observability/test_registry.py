@@ -1,4 +1,4 @@
-"""The metrics of many processes read as those of one, whoever is asked and whoever has died."""
+"""The metrics of many processes add up, whichever process answers and whichever has died."""
 
 import os
 import signal
@@ -66,13 +66,13 @@ def end(process: "subprocess.Popen[str]") -> None:
     process.stdout.close()
 
 
-def test_alone_a_process_shows_its_own() -> None:
+def test_a_single_process_shows_its_own_metrics() -> None:
     found = samples(registry_with_families(None))
     assert found["calls_total[/a]"] == 1
-    assert found["took_seconds_bucket[0.1]"] == 1, "a bound belongs to its bucket"
+    assert found["took_seconds_bucket[0.1]"] == 1, "a bucket includes its upper bound"
 
 
-def test_whoever_is_asked_adds_up_everyone(tmp_path: Path) -> None:
+def test_every_process_answers_with_the_sum_of_all(tmp_path: Path) -> None:
     others = [child(tmp_path, 10), child(tmp_path, 100)]
     try:
         found = samples(registry_with_families(tmp_path))
@@ -81,14 +81,14 @@ def test_whoever_is_asked_adds_up_everyone(tmp_path: Path) -> None:
             end(other)
     assert found["calls_total[/a]"] == 111
     assert found["open"] == 8, "a sum"
-    assert found["lag"] == 100, "the worst of all"
+    assert found["lag"] == 100, "the maximum"
     assert found["took_seconds_bucket[0.1]"] == 3
     assert found["took_seconds_bucket[1.0]"] == 3, "buckets are cumulative"
     assert found["took_seconds_bucket[+Inf]"] == found["took_seconds_count"] == 5
     assert found["took_seconds_sum"] == pytest.approx(10.2)
 
 
-def test_what_the_dead_counted_counts_and_what_they_showed_is_gone(tmp_path: Path) -> None:
+def test_counters_of_dead_processes_stay_and_their_gauges_go(tmp_path: Path) -> None:
     registry = registry_with_families(tmp_path)
     end(child(tmp_path, 10))
     found = samples(registry)
@@ -101,13 +101,13 @@ def test_files_do_not_pile_up_over_restarts(tmp_path: Path) -> None:
         end(child(tmp_path, 10))
     registry = registry_with_families(tmp_path)
     assert samples(registry)["calls_total[/a]"] == 41
-    assert len(list(tmp_path.glob("*.cells"))) == 1, "the dead were folded into one file"
+    assert len(list(tmp_path.glob("*.cells"))) == 1, "dead processes' files were merged"
 
 
-def test_a_process_killed_while_it_folds_the_dead_counts_none_of_them_twice(
+def test_a_process_killed_while_it_merges_files_counts_nothing_twice(
     tmp_path: Path,
 ) -> None:
-    """The folded file is in place, and those it holds are not deleted yet."""
+    """The merged file is in place, and the files it replaces are not deleted yet."""
     end(child(tmp_path, 10))
     kept = {path: path.read_bytes() for path in tmp_path.glob("*-*.*")}
     registry = registry_with_families(tmp_path)
@@ -119,7 +119,7 @@ def test_a_process_killed_while_it_folds_the_dead_counts_none_of_them_twice(
     assert not any(path.exists() for path in kept)
 
 
-def test_a_half_written_line_of_another_process_is_passed_over(tmp_path: Path) -> None:
+def test_a_half_written_line_of_another_process_is_skipped(tmp_path: Path) -> None:
     other = child(tmp_path, 10)
     try:
         index = next(tmp_path.glob(f"{other.pid}-*.index"))
@@ -130,7 +130,7 @@ def test_a_half_written_line_of_another_process_is_passed_over(tmp_path: Path) -
         end(other)
 
 
-def test_labels_without_bound_are_refused_loudly() -> None:
+def test_too_many_label_values_are_refused() -> None:
     calls = Registry().counter("calls_total", "calls", "route")
     for number in range((1 << 16) - 1):
         calls.add(str(number))
@@ -139,7 +139,7 @@ def test_labels_without_bound_are_refused_loudly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "said"),
+    ("sql", "name"),
     [
         ("SELECT 1", "SELECT"),
         ("SELECT a FROM payments WHERE id = $1", "SELECT payments"),
@@ -152,8 +152,8 @@ def test_labels_without_bound_are_refused_loudly() -> None:
         ("VACUUM", "OTHER"),
     ],
 )  # fmt: skip
-def test_statements_are_named_by_what_they_do(sql: str, said: str) -> None:
-    assert summary(sql) == said
+def test_statements_are_named_by_their_action_and_table(sql: str, name: str) -> None:
+    assert summary(sql) == name
 
 
 def test_the_process_that_asks_is_alive(tmp_path: Path) -> None:

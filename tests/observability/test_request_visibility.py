@@ -1,4 +1,4 @@
-"""What an operator sees of a request: metrics, one line of log, where its time went, its trace."""
+"""What an operator sees of a request: metrics, one log line, its timing, its trace."""
 
 import json
 import re
@@ -15,7 +15,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 async def counted(url: str, name: str, **labels: str) -> float:
-    """The sum of a metric's samples with these labels."""
+    """Return the sum of a metric's samples with these labels."""
     async with httpx.AsyncClient() as client:
         text = (await client.get(f"{url}/metrics", headers=KEY)).text
     return sum(
@@ -27,21 +27,21 @@ async def counted(url: str, name: str, **labels: str) -> float:
 
 
 def lines(gateway: Gateway) -> list[dict[str, object]]:
-    """The canonical lines a gateway has written."""
+    """Return the canonical log lines a gateway has written."""
     said = gateway.logs().splitlines()
     return [line for line in map(json.loads, said) if line["logger"] == "easypay.request"]
 
 
 @pytest.fixture
 async def watched(stack: Stack) -> tuple[Gateway, Gateway, Shop]:
-    """Two processes that share their metrics, and a shop at the first."""
+    """Two processes that share their metrics, and a shop at the first one."""
     shared = str(stack.folder / "metrics")
     first = await stack.gateway(**QUICK, metrics_dir=shared)
     second = await stack.gateway(**QUICK, metrics_dir=shared)
     return first, second, await stack.shop(first)
 
 
-async def test_two_processes_count_as_one_and_a_kill_loses_no_count(
+async def test_metrics_of_two_processes_add_up_and_a_kill_loses_none(
     stack: Stack, watched: tuple[Gateway, Gateway, Shop]
 ) -> None:
     first, second, shop = watched
@@ -67,8 +67,8 @@ async def test_two_processes_count_as_one_and_a_kill_loses_no_count(
     assert await counted(first.url, "easypay_cache_requests_total", cache="api_keys") >= 6
 
 
-async def test_late_charges_what_is_watched_and_a_wrong_clock_are_seen(stack: Stack) -> None:
-    """The clock that is wrong here is the database's, which a test can move."""
+async def test_late_charges_watched_operations_and_a_wrong_clock_are_shown(stack: Stack) -> None:
+    """The wrong clock is the database's, which a test can move."""
     await stack.fetch(
         "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account, purpose,"
         "    since, until, next_look_at)"
@@ -109,13 +109,13 @@ async def test_unknown_outcomes_show_their_number_and_age(stack: Stack) -> None:
     async def seen() -> bool:
         return await counted(gateway.url, "easypay_unknown_operations") == 1
 
-    await until(seen, what="the unknown is counted")
+    await until(seen, what="the unknown outcome is counted")
     assert await counted(gateway.url, "easypay_unknown_age_seconds") > 0
     unknown = {"operation": "sale", "outcome": "unknown"}
     assert await counted(gateway.url, "easypay_payment_operations_total", **unknown) == 1
 
 
-async def test_metrics_need_the_admin_key_wherever_a_request_is_from(
+async def test_metrics_need_the_admin_key_from_every_address(
     watched: tuple[Gateway, Gateway, Shop],
 ) -> None:
     url = f"{watched[0].url}/metrics"
@@ -130,7 +130,7 @@ async def test_metrics_need_the_admin_key_wherever_a_request_is_from(
             assert (await client.get(url, headers=headers | KEY)).status_code == 200
 
 
-async def test_no_label_holds_what_a_client_wrote(watched: tuple[Gateway, Gateway, Shop]) -> None:
+async def test_no_label_holds_text_from_a_client(watched: tuple[Gateway, Gateway, Shop]) -> None:
     first, _, shop = watched
     payment = (await shop.pay()).json()["id"]
     await shop.payment(payment)
@@ -144,12 +144,12 @@ async def test_no_label_holds_what_a_client_wrote(watched: tuple[Gateway, Gatewa
     assert await counted(first.url, "http_server_request_duration_seconds_count", **missed) == 1
 
 
-async def test_an_answer_says_where_its_time_went_and_only_to_its_owner(shop: Shop) -> None:
+async def test_an_answer_states_its_timing_to_its_merchant_only(shop: Shop) -> None:
     answer = await shop.pay()
-    said = dict(re.findall(r"(\w+);dur=([\d.]+)", answer.headers["server-timing"]))
-    assert list(said) == ["auth", "begin", "processor", "record", "total"]
-    parts = sum(float(ms) for name, ms in said.items() if name != "total")
-    assert 0 < parts <= float(said["total"])
+    times = dict(re.findall(r"(\w+);dur=([\d.]+)", answer.headers["server-timing"]))
+    assert list(times) == ["auth", "begin", "processor", "record", "total"]
+    parts = sum(float(ms) for name, ms in times.items() if name != "total")
+    assert 0 < parts <= float(times["total"])
     read = await shop.client.get(f"/payments/{answer.json()['id']}")
     assert re.fullmatch(r"auth;dur=[\d.]+, total;dur=[\d.]+", read.headers["server-timing"])
     stranger = await shop.client.get("/payments", headers={"authorization": "Bearer ep_test_x"})
@@ -157,7 +157,7 @@ async def test_an_answer_says_where_its_time_went_and_only_to_its_owner(shop: Sh
     assert "server-timing" not in stranger.headers
 
 
-async def test_one_line_for_each_request_joins_the_trace(
+async def test_each_request_logs_one_line_with_its_trace(
     watched: tuple[Gateway, Gateway, Shop],
 ) -> None:
     first, _, shop = watched
@@ -165,7 +165,7 @@ async def test_one_line_for_each_request_joins_the_trace(
     answer = await shop.client.get("/payments", headers=headers)
     ours = answer.headers["traceparent"]
     assert re.fullmatch(rf"00-{TRACE}-[0-9a-f]{{16}}-01", ours)
-    assert "b7ad6b7169203331" not in ours, "a span of our own"
+    assert "b7ad6b7169203331" not in ours, "the gateway makes its own span"
     paid = await shop.pay(key="order-1")
     await shop.pay(key="order-1")
 
@@ -187,7 +187,7 @@ async def test_one_line_for_each_request_joins_the_trace(
     ["", "00-abc", f"ff-{TRACE}-b7ad6b7169203331-01", f"00-{'0' * 32}-b7ad6b7169203331-01",
      f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE.upper()}-b7ad6b7169203331-01"],
 )  # fmt: skip
-async def test_a_trace_that_is_none_is_not_joined(shop: Shop, header: str) -> None:
+async def test_an_invalid_trace_header_is_ignored(shop: Shop, header: str) -> None:
     answer = await shop.client.get("/payments", headers={"traceparent": header})
     assert answer.status_code == 200
     assert "traceparent" not in answer.headers
@@ -209,7 +209,7 @@ async def _has_line(gateway: Gateway) -> bool:
 
 
 async def test_the_processor_gets_the_trace_of_the_payment(stack: Stack, tmp_path: Path) -> None:
-    """A listener in the processor's place sees our header on its request."""
+    """A listener in the processor's place records the trace header it gets."""
     import asyncio
 
     heads: list[bytes] = []
@@ -232,6 +232,6 @@ async def test_the_processor_gets_the_trace_of_the_payment(stack: Stack, tmp_pat
     }  # fmt: skip
     headers = {"idempotency-key": "t", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
     answer = await shop.client.post("/payments", json=body, headers=headers)
-    assert answer.status_code == 202, "nothing came back: the outcome is not known"
+    assert answer.status_code == 202, "without a reply the outcome is unknown"
     assert b"traceparent: 00-" + TRACE.encode() in heads[0]
     server.close()
