@@ -1,4 +1,4 @@
-"""The command line an operator types: merchants, accounts, keys, and a database of their own."""
+"""The operator's command line: merchants, accounts, keys, and their own database."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from harness import (
 
 
 class Operator:
-    """Types `easypay …` with the settings of a stack in the environment."""
+    """Runs `easypay …` with a stack's settings in the environment."""
 
     def __init__(self, stack: Stack) -> None:
         self._env = {
@@ -35,8 +35,8 @@ class Operator:
             "EASYPAY_AUTHORIZE_NET_TEST_URL": stack.simulator.wire,
         }
 
-    def types(self, *words: str, stdin: str = "", fails: bool = False) -> str:
-        told = subprocess.run(
+    def run(self, *words: str, stdin: str = "", fails: bool = False) -> str:
+        done = subprocess.run(
             [sys.executable, "-m", "easypay", *words],
             env=self._env,
             input=stdin,
@@ -45,42 +45,42 @@ class Operator:
             timeout=60,
             check=False,
         )
-        assert (told.returncode != 0) == fails, told.stdout + told.stderr
-        assert "Traceback" not in told.stderr
-        return told.stderr if fails else told.stdout
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr if fails else done.stdout
 
-    def asks(self, *words: str, stdin: str = "") -> Any:
-        return json.loads(self.types(*words, "--json", stdin=stdin))
+    def run_json(self, *words: str, stdin: str = "") -> Any:
+        return json.loads(self.run(*words, "--json", stdin=stdin))
 
 
-def test_a_key_file_of_another_encoding_is_one_clear_line() -> None:
+def test_a_key_file_in_another_encoding_gives_one_clear_line() -> None:
     words = ("merchant", "account", f"mer_{'0' * 32}", "--login-id", "easypay-sim")
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "easypay", *words],
         input="sim-secret-key-1\n".encode("utf-16"),
         capture_output=True,
         timeout=60,
         check=False,
     )
-    assert told.returncode == 1
-    assert told.stderr == b"easypay: standard input is not UTF-8 text\n"
+    assert done.returncode == 1
+    assert done.stderr == b"easypay: standard input is not UTF-8 text\n"
 
 
-def test_the_version_is_told() -> None:
-    told = subprocess.run(
+def test_the_version_is_printed() -> None:
+    done = subprocess.run(
         [sys.executable, "-m", "easypay", "--version"],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert told.stdout == f"easypay {version('easypay')}\n"
+    assert done.stdout == f"easypay {version('easypay')}\n"
 
 
-async def test_a_gateway_says_which_migrations_its_database_lacks(cluster: Cluster) -> None:
-    """One clear line, and it never says that it listens."""
+async def test_a_gateway_names_the_migrations_its_database_lacks(cluster: Cluster) -> None:
+    """It prints one clear line and never reports that it listens."""
     dsn = await new_database(cluster.dsn, template=None)
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "easypay", "serve", "--port", "0"],
         env={
             **os.environ,
@@ -92,37 +92,37 @@ async def test_a_gateway_says_which_migrations_its_database_lacks(cluster: Clust
         timeout=60,
         check=False,
     )
-    lines = [json.loads(line) for line in told.stderr.splitlines()]
-    assert told.returncode != 0
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode != 0
     assert lines[0]["message"].endswith(f"{files()[-1][0]}: run `easypay migrate`")
     assert not [line for line in lines if "listening" in line["message"]]
 
 
-async def test_listening_is_the_last_line_of_a_start(stack: Stack) -> None:
+async def test_a_start_ends_with_the_line_that_it_listens(stack: Stack) -> None:
     gateway = await stack.gateway()
     last = json.loads(gateway.logs().splitlines()[-1])
     assert last["message"] == f"listening on {gateway.url}"
 
 
-async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:
+async def test_an_operator_sets_up_a_merchant_who_pays(stack: Stack) -> None:
     gateway: Gateway = await stack.gateway()
     operator = Operator(stack)
-    made = operator.asks("merchant", "create", "Corner Shop", "--currency", "USD")
+    made = operator.run_json("merchant", "create", "Corner Shop", "--currency", "USD")
     merchant = made["id"]
-    assert "Corner Shop" in operator.types("merchant", "list")
-    operator.types("merchant", "update", merchant, "--allow-raw-cards")
+    assert "Corner Shop" in operator.run("merchant", "list")
+    operator.run("merchant", "update", merchant, "--allow-raw-cards")
     account = ("merchant", "account", merchant, "--login-id", "easypay-sim")
-    refused = operator.types(*account, stdin="another-key\n", fails=True)
+    refused = operator.run(*account, stdin="another-key\n", fails=True)
     assert "transaction_key is refused by the processor" in refused
     assert "E00007" in refused
-    nobody = operator.types(*account, "--processor", "nobody", stdin="another-key\n", fails=True)
+    nobody = operator.run(*account, "--processor", "nobody", stdin="another-key\n", fails=True)
     assert "processor must be one of: authorize_net" in nobody
     assert await stack.fetch("SELECT 1 FROM processor_accounts") == []
-    operator.types(*account, "--skip-check", stdin="another-key\n")
-    operator.types(*account, stdin="sim-secret-key-1\n")
-    key = operator.asks("key", "create", merchant, "--mode", "test")
+    operator.run(*account, "--skip-check", stdin="another-key\n")
+    operator.run(*account, stdin="sim-secret-key-1\n")
+    key = operator.run_json("key", "create", merchant, "--mode", "test")
     assert key["secret"].startswith("ep_test_sk_")
-    listed = operator.types("key", "list", merchant, "--json")
+    listed = operator.run("key", "list", merchant, "--json")
     assert key["secret"] not in listed
     assert key["key"]["id"] in listed
 
@@ -139,9 +139,9 @@ async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:
         return answer.status_code
 
     assert await pays(key["secret"]) == 201
-    heir = operator.asks("key", "rotate", merchant, key["key"]["id"])
+    heir = operator.run_json("key", "rotate", merchant, key["key"]["id"])
     assert await pays(key["secret"]) == await pays(heir["secret"]) == 201
-    operator.types("key", "revoke", merchant, key["key"]["id"])
+    operator.run("key", "revoke", merchant, key["key"]["id"])
 
     async def dead() -> bool:
         return await pays(key["secret"]) == 401
@@ -149,11 +149,11 @@ async def test_a_merchant_from_nothing_to_a_payment(stack: Stack) -> None:
     await until(dead, within_s=1.5)
     assert await pays(heir["secret"]) == 201
     nobody = merchant[:-1] + ("1" if merchant.endswith("0") else "0")
-    assert "there is no merchant" in operator.types("merchant", "show", nobody, fails=True)
-    assert operator.types("migrate").strip() == "Up to date."
+    assert "there is no merchant" in operator.run("merchant", "show", nobody, fails=True)
+    assert operator.run("migrate").strip() == "Up to date."
 
 
-async def test_up_on_a_database_of_ones_own(stack: Stack, tmp_path: Path) -> None:
+async def test_up_runs_on_an_existing_database(stack: Stack, tmp_path: Path) -> None:
     port = free_port()
     options = ["--data-dir", str(tmp_path / "data"), "--port", str(port)]
     up = Process(

@@ -1,6 +1,6 @@
-"""What a person ends by hand, typed as a person types it: `easypay operation`, `late-charges`.
+"""Operations resolved by hand with `easypay operation` and `easypay late-charges`.
 
-The gateway asks about nothing by itself here, but for what is being given back.
+Here the gateway makes no inquiries of its own, except about its refunds and voids.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ def shared_stack(world: Stack) -> Stack:
     return world
 
 
-class Told(NamedTuple):
+class Output(NamedTuple):
     code: int
     out: str
     err: str
@@ -55,19 +55,19 @@ def environment(world: Stack) -> dict[str, str]:
     }
 
 
-async def types(world: Stack, *words: str) -> Told:
-    """What `easypay …` says, and how it ends. The program runs here, which spares its start."""
+async def cli(world: Stack, *words: str) -> Output:
+    """Run `easypay …` in this process, which saves its start-up."""
 
     def run() -> Any:
         return CliRunner().invoke(app, words, env=environment(world))
 
     result = await asyncio.to_thread(run)
     assert isinstance(result.exception, SystemExit | None), result.exception
-    return Told(result.exit_code, result.stdout, result.stderr)
+    return Output(result.exit_code, result.stdout, result.stderr)
 
 
-async def types_in_a_shell(world: Stack, *words: str) -> Told:
-    """The same as a process of its own."""
+async def run_process(world: Stack, *words: str) -> Output:
+    """Run `easypay …` as a process of its own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -80,15 +80,15 @@ async def types_in_a_shell(world: Stack, *words: str) -> Told:
     )
     out, err = await process.communicate()
     assert process.returncode is not None
-    return Told(process.returncode, out.decode(), err.decode())
+    return Output(process.returncode, out.decode(), err.decode())
 
 
-async def resolves(world: Stack, reference: str, what: str, *more: str) -> Told:
+async def resolve(world: Stack, reference: str, what: str, *more: str) -> Output:
     because = ("--because", "case 4711", "--actor", "ada")
-    return await types(world, "operation", "resolve", reference, "--as", what, *because, *more)
+    return await cli(world, "operation", "resolve", reference, "--as", what, *because, *more)
 
 
-async def meets(world: Stack, shop: Shop, fault: str, kind: str, **more: Any) -> None:
+async def order_fault(world: Stack, shop: Shop, fault: str, kind: str, **more: Any) -> None:
     await world.simulator.post(
         "/faults", kind=fault, count=1, login=shop.login, transaction_type=WIRE_TYPE[kind], **more
     )
@@ -114,9 +114,9 @@ async def audited(world: Stack, reference: str) -> list[tuple[str, str, dict[str
     return [(row["actor"], row["action"], json.loads(row["detail"])) for row in rows]
 
 
-async def test_a_charge_that_the_processor_shows_is_adopted(world: Stack, shop: Shop) -> None:
+async def test_a_charge_found_at_the_processor_is_adopted(world: Stack, shop: Shop) -> None:
     other = await shop.paid(700)
-    await meets(world, shop, "drop_reply", "sale")
+    await order_fault(world, shop, "drop_reply", "sale")
     lost = (await shop.pay(2500)).json()["id"]
     reference = await reference_of(world, lost, "sale")
     (truth,) = await world.simulator.truth(login=shop.login, invoice_number=reference)
@@ -124,12 +124,12 @@ async def test_a_charge_that_the_processor_shows_is_adopted(world: Stack, shop: 
 
     (listed,) = [
         row
-        for row in (await types(world, "operation", "list", "--open", "--json")).data["data"]
+        for row in (await cli(world, "operation", "list", "--open", "--json")).data["data"]
         if row["reference"] == reference
     ]
     assert (listed["state"], listed["amount"], listed["payment_id"]) == ("unknown", 2500, lost)
 
-    wrong = await resolves(world, reference, *charged, other["processor"]["transaction_id"])
+    wrong = await resolve(world, reference, *charged, other["processor"]["transaction_id"])
     assert wrong.code == 1
     assert "its invoice number is" in wrong.err
     for table, column, other_value, why in (
@@ -142,14 +142,14 @@ async def test_a_charge_that_the_processor_shows_is_adopted(world: Stack, shop: 
         )
         change = f"UPDATE {table} SET {column} = {{}} {where}"
         await world.fetch(change.format(other_value), payment_uuid(lost))
-        refused = await resolves(world, reference, *charged, truth["trans_id"])
+        refused = await resolve(world, reference, *charged, truth["trans_id"])
         await world.fetch(change.format(f"'{row['kept']}'"), payment_uuid(lost))
         assert refused.code == 1
         assert why in refused.err
     assert await audited(world, reference) == []
     assert (await shop.payment(lost))["status"] == "processing"
 
-    done = await resolves(world, reference, *charged, truth["trans_id"], "--json")
+    done = await resolve(world, reference, *charged, truth["trans_id"], "--json")
     assert done.data["after"] == {
         "operation": "approved",
         "payment": "captured",
@@ -164,33 +164,33 @@ async def test_a_charge_that_the_processor_shows_is_adopted(world: Stack, shop: 
     assert "ada" in operation["evidence"]["finding"]
     assert await audit(world, shop) == []
 
-    shown = (await types(world, "operation", "show", reference.lower(), "--json")).data
+    shown = (await cli(world, "operation", "show", reference.lower(), "--json")).data
     assert shown["audit"][0]["actor"] == "ada"
     assert [event["type"] for event in shown["events"]] == ["payment.captured"]
-    plain = await types(world, "operation", "show", reference)
+    plain = await cli(world, "operation", "show", reference)
     assert "ada named it: case 4711" in plain.out
-    again = await resolves(world, reference, "absent")
+    again = await resolve(world, reference, "absent")
     assert (again.code, "is approved" in again.err) == (1, True)
     assert len(await audited(world, reference)) == 1
 
 
-async def test_an_absence_is_believed_and_watched_and_its_late_charge_given_back(
+async def test_the_late_charge_of_an_absent_operation_is_found_and_returned(
     world: Stack, shop: Shop
 ) -> None:
-    await meets(world, shop, "late_charge", "sale", delay_ms=1300)
+    await order_fault(world, shop, "late_charge", "sale", delay_ms=1300)
     lost = (await shop.pay(2500)).json()["id"]
     reference = await reference_of(world, lost, "sale")
-    both = await resolves(world, reference, "absent", "--transaction-id", "1")
-    typo = await types_in_a_shell(world, "operation", "show", "nonsense")
+    both = await resolve(world, reference, "absent", "--transaction-id", "1")
+    typo = await run_process(world, "operation", "show", "nonsense")
     assert (both.code, typo.code) == (2, 2)
     assert "neither a reference" in typo.err
 
-    done = await resolves(world, reference, "absent")
+    done = await resolve(world, reference, "absent")
     assert (done.code, "its payment is failed" in done.out) == (0, True), done.err
     assert (await shop.payment(lost))["status"] == "failed"
     (watched,) = [
         row
-        for row in (await types(world, "operation", "list", "--watched", "--json")).data["data"]
+        for row in (await cli(world, "operation", "list", "--watched", "--json")).data["data"]
         if row["reference"] == reference
     ]
     assert (watched["purpose"], watched["looks"]) == ("absent", 0)
@@ -198,8 +198,8 @@ async def test_an_absence_is_believed_and_watched_and_its_late_charge_given_back
     async def charge() -> list[dict[str, Any]]:
         return await world.simulator.truth(login=shop.login, invoice_number=reference)
 
-    (truth,) = await until(charge, what="the charge comes late")
-    found = await resolves(world, reference, "charged", "--transaction-id", truth["trans_id"])
+    (truth,) = await until(charge, what="the charge arrives late")
+    found = await resolve(world, reference, "charged", "--transaction-id", truth["trans_id"])
     assert (found.code, "late charge is returning" in found.out) == (0, True), found.err
 
     async def returned() -> bool:
@@ -208,69 +208,67 @@ async def test_an_absence_is_believed_and_watched_and_its_late_charge_given_back
         )
         return [row["state"] for row in rows] == ["returned"]
 
-    await until(returned, what="it is given back")
+    await until(returned, what="the charge is returned")
     (truth,) = await charge()
     assert truth["status"] == "voided"
     assert (await shop.payment(lost))["status"] == "failed"
     assert await audit(world, shop) == []
     assert [entry[2]["as"] for entry in await audited(world, reference)] == ["absent", "charged"]
 
-    closed = await types_in_a_shell(world, "late-charges", "close", reference, "--because", "done")
+    closed = await run_process(world, "late-charges", "close", reference, "--because", "done")
     assert (closed.code, "late charge is returned" in closed.err) == (1, True)
 
 
-async def test_a_capture_is_verified_by_the_transaction_it_changes(
-    world: Stack, shop: Shop
-) -> None:
+async def test_a_capture_is_verified_by_its_authorization(world: Stack, shop: Shop) -> None:
     held = await shop.paid(2500, capture="manual")
     parent = held["processor"]["transaction_id"]
-    await meets(world, shop, "reset_before", "capture")
+    await order_fault(world, shop, "reset_before", "capture")
     await shop.capture(held["id"])
     reference = await reference_of(world, held["id"], "capture")
-    other = await resolves(world, reference, "charged", "--transaction-id", "60000000001")
-    early = await resolves(world, reference, "charged", "--transaction-id", parent)
+    other = await resolve(world, reference, "charged", "--transaction-id", "60000000001")
+    early = await resolve(world, reference, "charged", "--transaction-id", parent)
     assert (other.code, parent in other.err) == (1, True)
     assert (early.code, "does not show it done" in early.err) == (1, True)
-    absent = await resolves(world, reference, "absent")
+    absent = await resolve(world, reference, "absent")
     assert absent.code == 0, absent.err
-    await meets(world, shop, "drop_reply", "capture")
+    await order_fault(world, shop, "drop_reply", "capture")
     second = await shop.capture(held["id"])
     assert second.status_code == 202, second.text
     (row,) = await world.fetch(
         "SELECT reference FROM operations WHERE payment_id = $1 AND state = 'unknown'",
         payment_uuid(held["id"]),
     )
-    done = await resolves(world, row["reference"], "charged", "--transaction-id", parent)
+    done = await resolve(world, row["reference"], "charged", "--transaction-id", parent)
     assert done.code == 0, done.err
     assert (await shop.payment(held["id"]))["status"] == "captured"
     assert await audit(world, shop) == []
 
 
-async def test_a_refund_is_verified_by_its_own_transaction_or_by_the_void_of_its_payment(
+async def test_a_refund_is_verified_by_its_transaction_or_its_payments_void(
     world: Stack, shop: Shop
 ) -> None:
     settled = await shop.paid(2500)
     await world.simulator.post("/settle", login=shop.login)
     fresh = await shop.paid(1300)
     for payment, lost in ((settled, "refund"), (fresh, "void")):
-        await meets(world, shop, "drop_reply", lost)
+        await order_fault(world, shop, "drop_reply", lost)
         answer = await shop.refund(payment["id"])
         assert answer.status_code == 202, answer.text
     references = [await reference_of(world, p["id"], "refund") for p in (settled, fresh)]
     (truth,) = await world.simulator.truth(login=shop.login, invoice_number=references[0])
     parents = [p["processor"]["transaction_id"] for p in (settled, fresh)]
 
-    wrong = await resolves(world, references[0], "charged", "--transaction-id", parents[0])
+    wrong = await resolve(world, references[0], "charged", "--transaction-id", parents[0])
     assert (wrong.code, f"transaction, {truth['trans_id']}" in wrong.err) == (1, True), wrong.err
     for reference, transaction in zip(references, (truth["trans_id"], parents[1]), strict=True):
-        done = await resolves(world, reference, "charged", "--transaction-id", transaction)
+        done = await resolve(world, reference, "charged", "--transaction-id", transaction)
         assert done.code == 0, done.err
     assert (await shop.payment(settled["id"]))["refunded_amount"] == 2500
     assert (await shop.payment(fresh["id"]))["status"] == "voided"
     assert await audit(world, shop) == []
 
 
-async def test_a_call_that_may_be_under_way_is_left_alone_and_a_late_charge_is_closed(
+async def test_a_call_that_may_be_in_progress_is_left_alone_and_a_late_charge_closed(
     world: Stack, shop: Shop
 ) -> None:
     await world.simulator.slow(shop.login, ms=900)
@@ -282,12 +280,12 @@ async def test_a_call_that_may_be_under_way_is_left_alone_and_a_late_charge_is_c
         )
         return rows[0]["reference"] if rows else None
 
-    reference = await until(begun, what="it is begun")
+    reference = await until(begun, what="the operation is begun")
     await world.fetch(
         "UPDATE operations SET begun_at = db_now() + interval '1 min' WHERE merchant_id = $1",
         shop.merchant_id,
     )
-    refused = await resolves(world, reference, "absent")
+    refused = await resolve(world, reference, "absent")
     assert refused.code == 1
     assert ("still be running" in refused.err) or ("is approved" in refused.err), refused.err
     assert (await paying).status_code == 201
@@ -300,13 +298,13 @@ async def test_a_call_that_may_be_under_way_is_left_alone_and_a_late_charge_is_c
         " WHERE merchant_id = $1",
         shop.merchant_id,
     )
-    needs = (await types(world, "late-charges", "list", "--open", "--json")).data["data"]
+    needs = (await cli(world, "late-charges", "list", "--open", "--json")).data["data"]
     assert reference in [row["reference"] for row in needs]
-    closed = await types(
+    closed = await cli(
         world, "late-charges", "close", reference, "--because", "paid back in cash", "--actor", "bo"
     )
     assert closed.code == 0, closed.err
     ((actor, action, detail),) = await audited(world, reference)
     assert (actor, action, detail["reason"]) == ("bo", "late_charge.close", "paid back in cash")
-    left = (await types(world, "late-charges", "list", "--open", "--json")).data["data"]
+    left = (await cli(world, "late-charges", "list", "--open", "--json")).data["data"]
     assert reference not in [row["reference"] for row in left]

@@ -1,4 +1,4 @@
-"""As root, as anybody, and where nothing may be written: it runs, or says why in one line."""
+"""As root, as a user, and in a read-only place: it runs, or states the reason in one line."""
 
 import os
 import subprocess
@@ -15,12 +15,12 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step do
 
 
 def reachable_by_others(path: Path) -> bool:
-    """May a user with no rights of their own get to this file?"""
+    """Return whether a user without special rights can reach this file."""
     return all(parent.stat().st_mode & 0o001 for parent in [path, *path.parents])
 
 
 @as_root
-async def test_where_the_databases_user_cannot_reach_the_cluster_goes_where_it_can(
+async def test_the_cluster_moves_if_the_databases_user_cannot_reach_it(
     tmp_path: Path,
 ) -> None:
     hidden = tmp_path / "hidden"
@@ -29,7 +29,7 @@ async def test_where_the_databases_user_cannot_reach_the_cluster_goes_where_it_c
     cluster = embedded.start(hidden / "data", identity=f"{NOBODY}:{NOBODY}")
     try:
         assert cluster.note is not None
-        assert str(hidden) in cluster.note, "the start-up says where and why"
+        assert str(hidden) in cluster.note, "the start-up prints where and why"
         assert hidden not in cluster.home.parents
         assert [parent.stat().st_mode for parent in (hidden, *hidden.parents)] == before
         connection = await asyncpg.connect(cluster.tcp_dsn)
@@ -40,7 +40,7 @@ async def test_where_the_databases_user_cannot_reach_the_cluster_goes_where_it_c
         cluster.stop()
     again = embedded.start(hidden / "data", identity=f"{NOBODY}:{NOBODY}")
     try:
-        assert again.home == cluster.home, "and it is found there again"
+        assert again.home == cluster.home, "the next start finds it there"
     finally:
         again.stop()
         subprocess.run(["rm", "-rf", str(cluster.home)], check=True)
@@ -60,7 +60,7 @@ async def test_root_keeps_its_files_in_a_user_namespace(tmp_path: Path) -> None:
         cluster.stop()
 
 
-def test_no_permission_to_write_is_one_clear_line(tmp_path: Path) -> None:
+def test_no_permission_to_write_gives_one_clear_line(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
     user = NOBODY if os.geteuid() == 0 else None

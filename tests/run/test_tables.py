@@ -1,4 +1,4 @@
-"""Tables in a terminal: however narrow it is, an id is whole, so that it can be copied."""
+"""Tables in a terminal show whole ids, which can be copied, however narrow it is."""
 
 import asyncio
 import fcntl
@@ -38,7 +38,7 @@ USUAL = "2026-11-30T03:12:07.481Z"
 
 @pytest.mark.parametrize("limit", [80, 60])
 @pytest.mark.parametrize("columns", TABLES, ids=lambda columns: columns.names[-1])
-def test_what_is_left_out_makes_room_for_whole_ids(columns: Columns, limit: int) -> None:
+def test_columns_are_left_out_to_make_room_for_whole_ids(columns: Columns, limit: int) -> None:
     cells = [{name: LONG.get(name, USUAL) for name in columns.names}]
     widths = column_widths(columns, cells, limit)
     kept = [name for name in columns.names if name not in columns.left_out_first]
@@ -47,13 +47,13 @@ def test_what_is_left_out_makes_room_for_whole_ids(columns: Columns, limit: int)
         assert widths[name] == max(len(name), len(LONG[name]))
     assert sum(widths.values()) + 3 * len(widths) + 1 <= limit or list(widths) == kept
     left_out = [name for name in columns.left_out_first if name not in widths]
-    assert left_out == list(columns.left_out_first[: len(left_out)]), "the least important first"
+    assert left_out == list(columns.left_out_first[: len(left_out)]), "least important first"
     everything = column_widths(columns, cells, None)
     assert everything == {name: max(len(name), len(cells[0][name])) for name in columns.names}
 
 
 async def typed_in_a_terminal(stack: Stack, width: int, *words: str) -> str:
-    """What `easypay …` shows in a terminal of so many columns."""
+    """Return what `easypay …` shows in a terminal of this width."""
     ours, its = os.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     env = {
@@ -79,11 +79,11 @@ def _everything(terminal: int) -> str:
         while True:
             try:
                 read += file.read(65_536)
-            except OSError:  # nobody has the other end any more
+            except OSError:  # the other end is closed
                 return read.decode()
 
 
-async def test_a_terminal_shows_whole_ids_and_says_what_it_left_out(
+async def test_a_terminal_shows_whole_ids_and_names_the_columns_left_out(
     shared_stack: Stack, shop: Shop
 ) -> None:
     merchant = ids.typed(ids.MERCHANT, shop.merchant_id)

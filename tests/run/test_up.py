@@ -1,4 +1,4 @@
-"""`easypay up` as a new user meets it: start, pay, stop, start again, die and come back."""
+"""`easypay up` for a new user: start, pay, stop, start again, and recover from a kill."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
         "database_url",
     }
     mode = stat.S_IMODE((first.data_dir / "demo.json").stat().st_mode)
-    assert mode & 0o077 == 0, "keys are for their owner's eyes"
+    assert mode & 0o077 == 0, "only the owner may read the keys"
     paid = await first.pay("order-1")
     assert (paid.status_code, paid.json()["status"]) == (201, "captured")
     curl = next(line for line in first.logs().splitlines() if line.startswith("curl"))
@@ -96,7 +96,7 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
     async def gone() -> bool:
         return not [child for child in children if child.is_running() and not _is_zombie(child)]
 
-    await until(gone, what="nothing outlives a killed up for long")
+    await until(gone, what="the processes of a killed up end")
     account = {"login": uuid.uuid4().hex[:20], "transaction_key": "sandbox-key-1"}
     await simulator.post("/accounts", **account)
     sandbox = {
@@ -107,13 +107,13 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
     third = await Up(tmp_path, port=first.port, **sandbox).ready()
     assert (await third.pay("order-1")).content == paid.content
     assert (await third.pay("order-2")).json()["status"] == "captured"
-    assert len(await simulator.truth(login=account["login"])) == 1, "it went to the sandbox"
+    assert len(await simulator.truth(login=account["login"])) == 1, "order-2 is in the sandbox"
     assert third.demo()["simulator_url"] is None
     assert third.terminate() == 0
 
 
 async def _pasted_from_the_readme(up: Up) -> list[str]:
-    """Run the commands of the README's section on paying, and say what each answered."""
+    """Run the commands of the README's section on paying; return each command's output."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     section = readme[readme.index("## Pay") : readme.index("## Why not call")]
     script = "\n".join(re.findall(r"^ {4}(.*)$", section, re.MULTILINE))
@@ -140,7 +140,7 @@ async def _pasted_from_the_readme(up: Up) -> list[str]:
         ),
     ],
 )
-async def test_credentials_of_the_sandbox_that_cannot_work_are_one_clear_line(
+async def test_unusable_sandbox_credentials_give_one_clear_line(
     tmp_path: Path, simulator: Simulator, env: dict[str, str], said: str
 ) -> None:
     up = Up(tmp_path, TEST_URL=simulator.wire, **env)
@@ -149,7 +149,7 @@ async def test_credentials_of_the_sandbox_that_cannot_work_are_one_clear_line(
     assert up.logs().count("\n") == 1
 
 
-async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+async def test_a_port_in_use_gives_one_clear_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -162,7 +162,7 @@ async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     assert "Traceback" not in up.logs()
 
 
-async def test_data_of_another_major_version_is_one_clear_line(tmp_path: Path) -> None:
+async def test_data_of_another_major_version_gives_one_clear_line(tmp_path: Path) -> None:
     up = await Up(tmp_path).ready()
     assert up.terminate() == 0
     (version,) = up.data_dir.glob("postgres/data/PG_VERSION")

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_wheel_holds_every_file_of_the_source(tmp_path: Path) -> None:
-    """A migration, page or script that is missing would show only on an operator's machine."""
+    """A missing migration, page or script would be noticed only on an operator's machine."""
     not_source = shutil.ignore_patterns("__pycache__", "*.egg-info")
     source = shutil.copytree(ROOT / "src", tmp_path / "src", ignore=not_source)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
