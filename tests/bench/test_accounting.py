@@ -1,4 +1,4 @@
-"""The benchmark's judge: it must see a payment that was taken twice, or not at all."""
+"""The benchmark's check must find a payment that was charged twice, or not at all."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def sold(reference: str, response_code: str = "1", amount_minor: int = 2500) -> 
     return Sold(SALE, response_code, reference, amount_minor)
 
 
-def test_nothing_is_wrong_where_both_sides_agree() -> None:
+def test_matching_records_give_no_complaint() -> None:
     assert compare([held("A"), held("B")], [sold("B"), sold("A")], replied=2) == []
 
 
@@ -38,7 +38,7 @@ def test_a_request_cut_off_at_the_end_may_have_become_a_payment() -> None:
         ([held("A"), held("B")], [sold("A"), sold("B")], "the gateway has 2"),
     ],
 )
-def test_money_that_does_not_add_up_is_seen(
+def test_money_that_does_not_add_up_is_reported(
     ours: list[Held], theirs: list[Sold], complaint: str
 ) -> None:
     wrong = compare(ours, theirs, replied=1)
@@ -46,13 +46,13 @@ def test_money_that_does_not_add_up_is_seen(
     assert any(complaint in each for each in wrong), wrong
 
 
-def test_many_complaints_are_counted_and_few_are_shown() -> None:
+def test_all_complaints_are_counted_and_a_few_are_shown() -> None:
     wrong = compare([held(str(number)) for number in range(20)], [], replied=20)
 
     assert wrong[-1] == "... and 15 more like it"
 
 
-def test_requests_differ_in_key_and_amount_and_not_in_length() -> None:
+def test_requests_differ_in_key_and_amount_but_not_in_length() -> None:
     made = orders("127.0.0.1:8000", "ep_test_x")
     first, second = made.request("a", 1), made.request("a", 999_999_999)
 
@@ -65,7 +65,7 @@ def test_requests_differ_in_key_and_amount_and_not_in_length() -> None:
     assert "ep_test_x" not in repr(made)
 
 
-def test_a_reply_is_whole_when_its_length_says_so() -> None:
+def test_a_reply_is_complete_at_its_content_length() -> None:
     reply = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
 
     assert reply_length(reply) == len(reply)
@@ -75,7 +75,7 @@ def test_a_reply_is_whole_when_its_length_says_so() -> None:
         reply_length(b"HTTP/1.1 201 Created\r\n\r\n")
 
 
-def test_server_timing_is_read_and_missed_when_missing() -> None:
+def test_server_timing_is_read_and_may_be_missing() -> None:
     head = b"HTTP/1.1 201 Created\r\nserver-timing: %s\r\n\r\n"
     told = b"begin;dur=1.5, processor;dur=300.25, record;dur=0.75"
 

@@ -1,7 +1,7 @@
-"""What each request costs the database, in things that can be counted whatever the machine does.
+"""What each request costs the database, in counts that do not depend on the machine.
 
-A statement more, a kilobyte of WAL more or a row more read per request is a change somebody must
-have wanted: then change the numbers here, with the reason.
+An extra statement, kilobyte of WAL or row read per request must be intended: then change the
+numbers here and state the reason.
 """
 
 import json
@@ -27,11 +27,11 @@ from harness import card, until
 
 TIMES = 20
 WAL_BYTES_PER_PAYMENT = 5_500
-"""A sale begun and recorded alone, two commits included; it was 4,700 when this was written."""
+"""For one sale alone, with its two commits. 4,700 were measured."""
 
 
 class Asker:
-    """A shop of the bench's own stack, and requests that cannot fail."""
+    """A shop of this stack, whose requests must succeed."""
 
     def __init__(self, stack: Stack, merchant: Merchant) -> None:
         self.stack = stack
@@ -64,11 +64,11 @@ def counting_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
     def enter() -> tuple[ExitStack, Stack]:
         leaving = ExitStack()
-        # Its chores would be counted, too.
+        # Its background jobs would be counted, too.
         seldom = {"resolver_poll_s": "3600"}
         return leaving, leaving.enter_context(own(tmp_path_factory.mktemp("own"), settings=seldom))
 
-    # It starts event loops of its own, which this thread may have running already.
+    # It starts event loops, and this thread may already run one.
     with ThreadPoolExecutor(1) as elsewhere:
         leaving, stack = elsewhere.submit(enter).result()
         yield stack
@@ -94,7 +94,7 @@ async def asker(counting_stack: Stack) -> AsyncIterator[Asker]:
 
 
 Prepared = Callable[[Asker], Awaitable[Callable[[], Awaitable[object]]]]
-"""Makes what one kind of request needs TIMES times, and gives what sends the next one."""
+"""Prepares for TIMES requests of one kind, and returns a function that sends the next one."""
 
 
 async def _taking(asker: Asker) -> Callable[[], Awaitable[object]]:
@@ -143,7 +143,7 @@ async def _listing(asker: Asker) -> Callable[[], Awaitable[object]]:
         pytest.param(_listing, 1, id="the first page"),
     ],
 )
-async def test_statements_per_request(
+async def test_each_request_takes_its_number_of_statements(
     asker: Asker, prepare: Prepared, statements_each: int
 ) -> None:
     act = await prepare(asker)
@@ -153,7 +153,7 @@ async def test_statements_per_request(
     ]
 
 
-async def test_wal_per_payment(asker: Asker) -> None:
+async def test_a_payment_writes_little_wal(asker: Asker) -> None:
     found = await counters.measure(asker.stack.database_url, asker.pay, payments=100)
     assert 1000 < found.wal_bytes <= WAL_BYTES_PER_PAYMENT
     assert found.statements_per_payment == 2
@@ -162,7 +162,7 @@ async def test_wal_per_payment(asker: Asker) -> None:
 
 @pytest.fixture(scope="module")
 async def crowded(asker: Asker) -> AsyncIterator[tuple[Any, PaymentKey]]:
-    """A connection as the lanes' are, a merchant with 3,000 payments, and one of them."""
+    """A connection set up like the lanes', a merchant with 3,000 payments, and one of them."""
     connection = await asyncpg.connect(
         asker.stack.database_url,
         server_settings={
@@ -184,7 +184,7 @@ async def crowded(asker: Asker) -> AsyncIterator[tuple[Any, PaymentKey]]:
             " ORDER BY ordinal_position"
         )
     )
-    # Copies of a real payment under other ids of the same month.
+    # Copies of a real payment with other ids of the same month.
     await connection.execute(
         f"INSERT INTO payments{month} (id, {columns})"
         " SELECT (left(p.id::text, 15) || right(gen_random_uuid()::text, 21))::uuid,"
@@ -201,17 +201,17 @@ async def crowded(asker: Asker) -> AsyncIterator[tuple[Any, PaymentKey]]:
     await connection.close()
 
 
-async def test_rows_touched_to_read_one(crowded: tuple[Any, PaymentKey]) -> None:
+async def test_reading_a_payment_touches_one_row(crowded: tuple[Any, PaymentKey]) -> None:
     connection, key = crowded
     month = _month(await _months(connection), key)
     arguments = statements.read_payments_arguments([key])
     sql = statements.in_months(statements.READ_PAYMENTS, month)
     touched, blocks = await _touched(connection, sql, *arguments)
     assert touched == 1
-    assert blocks <= 6, "an index of three levels, and the row"
+    assert blocks <= 6, "three index levels and the row"
 
 
-async def test_rows_touched_for_the_first_page(crowded: tuple[Any, PaymentKey]) -> None:
+async def test_the_first_page_touches_only_its_rows(crowded: tuple[Any, PaymentKey]) -> None:
     connection, key = crowded
     now = clock.now()
     floor = ids.lowest_id_at(partitions.month_start(now, -1))
@@ -219,7 +219,7 @@ async def test_rows_touched_for_the_first_page(crowded: tuple[Any, PaymentKey]) 
     touched, blocks = await _touched(
         connection, store.LIST_PAYMENTS, key.merchant_id, "test", below, floor, 21
     )
-    assert touched == 21, "newest first and no further"
+    assert touched == 21, "only the newest rows"
     assert blocks <= 40
 
 
@@ -234,7 +234,7 @@ def _month(months: partitions.Months, key: PaymentKey) -> str:
 
 
 async def _touched(connection: Any, sql: str, *arguments: object) -> tuple[int, int]:
-    """How many rows of payments a statement looks at, and how many blocks."""
+    """Return how many rows of payments and how many blocks a statement reads."""
     said = await connection.fetchval(
         f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON, COSTS OFF, TIMING OFF) {sql}", *arguments
     )

@@ -1,4 +1,4 @@
-"""The arithmetic behind the figures: a wrong percentile would make a slow gateway look fast."""
+"""The benchmark's arithmetic: a wrong percentile would make a slow gateway look fast."""
 
 import math
 import os
@@ -29,12 +29,12 @@ def test_a_percentile_is_not_moved_by_a_rounding_error() -> None:
 
 
 @pytest.mark.parametrize(("values", "share"), [([], 0.5), ([1.0], 1.1), ([1.0], -0.1)])
-def test_a_percentile_that_means_nothing_is_refused(values: list[float], share: float) -> None:
+def test_an_invalid_percentile_is_refused(values: list[float], share: float) -> None:
     with pytest.raises(ValueError, match=r"percentile|share"):
         percentile(values, share)
 
 
-def test_a_spread_sorts_for_itself_and_is_empty_for_nothing() -> None:
+def test_a_spread_sorts_its_values_and_may_be_empty() -> None:
     assert spread([3.0, 1.0, 2.0])["p50"] == 2
     assert spread([3.0, 1.0, 2.0])["max"] == 3
     assert spread([]) == {}
@@ -51,7 +51,7 @@ def test_the_median_run_is_one_of_the_runs() -> None:
     assert median_of([5.0]) == 0
 
 
-def test_a_bar_is_met_at_its_limit_and_missed_without_a_figure() -> None:
+def test_a_target_is_met_at_its_limit_and_missed_without_a_figure() -> None:
     assert Bar("rate", 2500, "/s", 2500, at_least=True).met
     assert not Bar("rate", 2499, "/s", 2500, at_least=True).met
     assert Bar("CPU", 250, "µs", 250).met
@@ -60,7 +60,7 @@ def test_a_bar_is_met_at_its_limit_and_missed_without_a_figure() -> None:
     assert Bar("CPU", 1, "µs", 250).wanted == "at most 250 µs"
 
 
-def test_all_bars_are_held_up() -> None:
+def test_every_target_is_checked() -> None:
     held = bars(
         payments_per_s=3100, gateway_us=251, postgres_us=130, simulator_us=90, own_p50_ms=2.1,
         metrics_us=4.9,
@@ -69,7 +69,7 @@ def test_all_bars_are_held_up() -> None:
     assert [bar.met for bar in held] == [True, False, True, True, False, True]
 
 
-def test_a_process_with_brackets_in_its_name_is_read_right() -> None:
+def test_a_process_with_brackets_in_its_name_is_read_correctly() -> None:
     line = "42 (post) gres: (x) S 7 42 42 0 -1 4194304 1 2 3 4 150 50 30 20 20 0 1 0 99 1 2"
 
     assert cpu.parse_stat(line) == cpu.Stat(parent=7, own_ticks=200, ended_children_ticks=50)
@@ -81,12 +81,12 @@ def test_time_between_two_readings_is_never_negative() -> None:
     assert cpu.spent(before, {"gateway": 1.5, "machine": 4.9}) == {"gateway": 0.5, "machine": 0.0}
 
 
-def test_the_time_of_this_process_is_what_it_says_itself() -> None:
+def test_the_cpu_time_read_for_this_process_is_its_own() -> None:
     used = os.times()
     assert cpu.process_s(os.getpid()) == pytest.approx(used.user + used.system, abs=0.1)
 
 
-def test_a_process_that_is_gone_has_used_nothing() -> None:
+def test_a_process_that_has_ended_counts_as_zero() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
 

@@ -1,5 +1,5 @@
-"""What `make bench` found, as it is printed, saved and told in docs/performance.md: every figure in
-its own column, and no run without everything taken for one."""
+"""The results of `make bench` as printed, saved and shown in docs/performance.md: every figure is
+in its own column, and no incomplete run is published."""
 
 import io
 import json
@@ -29,7 +29,7 @@ OPEN = {"rate": 500, "answered_per_s": 500.0, "lateness_ms": {}, "wrong": 1, "dr
 
 
 def spread(first: float) -> dict[str, float]:
-    """p50 to max, each one more than the last."""
+    """Return p50 to max, each one larger by 1."""
     return {name: first + number for number, name in enumerate(SHARES)}
 
 
@@ -75,7 +75,7 @@ WIDE = Wide(
 
 
 def rows(text: str, edge: str) -> list[list[str]]:
-    """The cells of every line that is a row of a table."""
+    """Return the cells of every table row."""
     lines = [line.strip() for line in text.splitlines()]
     return [
         [cell.strip() for cell in line.strip(edge).split(edge)]
@@ -84,7 +84,7 @@ def rows(text: str, edge: str) -> list[list[str]]:
     ]
 
 
-def test_the_page_tells_the_newest_result_that_has_everything(tmp_path: Path) -> None:
+def test_the_page_shows_the_newest_complete_result(tmp_path: Path) -> None:
     saved = report.save(findings(WIDE), tmp_path)
     (tmp_path / "20991231T000000Z-x.json").write_text(report.as_json(findings(None)))
     page = performance_page.page(tmp_path)
@@ -134,13 +134,13 @@ def test_the_page_tells_the_newest_result_that_has_everything(tmp_path: Path) ->
         assert row in told, row
 
 
-def test_without_a_result_that_has_everything_there_is_no_page(tmp_path: Path) -> None:
+def test_without_a_complete_result_there_is_no_page(tmp_path: Path) -> None:
     report.save(findings(None), tmp_path)
     with pytest.raises(FileNotFoundError, match="without --quick"):
         performance_page.page(tmp_path)
 
 
-def test_what_is_no_number_is_null_in_a_saved_result() -> None:
+def test_nan_is_null_in_a_saved_result() -> None:
     few = WIDE.open[:1]  # without the run with 10,000 connections
     wide = Wide(pgbench=WIDE.pgbench, pairs=WIDE.pairs, open=few, reads=[], grid=[])
     said = json.loads(report.as_json(findings(wide)))
@@ -148,7 +148,7 @@ def test_what_is_no_number_is_null_in_a_saved_result() -> None:
     assert idle["memory with 10,000 connections"] == (None, False)
 
 
-def test_the_tables_in_the_terminal() -> None:
+def test_the_terminals_tables_show_every_figure_in_its_column() -> None:
     shown = io.StringIO()
     report.show(findings(WIDE), Console(file=shown, width=120))
     told = rows(shown.getvalue(), "│")
@@ -170,7 +170,7 @@ def test_the_tables_in_the_terminal() -> None:
     assert "50,000 payments: each captured here and sold once there" in shown.getvalue()
 
 
-def test_the_page_and_the_picture_in_the_documentation_are_the_newest_result() -> None:
+def test_the_documentations_page_and_picture_show_the_newest_result() -> None:
     root = Path(__file__).parents[2]
     assert (root / performance_page.PAGE).read_text() == performance_page.page(
         root / performance_page.RESULTS

@@ -1,7 +1,7 @@
-"""A server in the gateway's place that misbehaves exactly as told (`python stand_in.py ORDER`).
+"""A server in the gateway's place, with ordered faults (`python stand_in.py ORDER`).
 
-It answers POSTs with 201 and GETs with 200, and remembers what it was sent: what the load test says
-of it can be held against what it says of itself.
+It answers POSTs with 201 and GETs with 200, and counts the requests it gets, so that a test can
+compare the load test's report with these counts.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class StandIn:
         return int(self.url.rpartition(":")[2])
 
     def said(self) -> dict[str, Any]:
-        """What it has seen so far: requests, keys, connections."""
+        """Return the counts so far: requests, keys, connections."""
         with urlopen(f"{self.url}/said", timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
@@ -37,10 +37,10 @@ class StandIn:
 
 @contextmanager
 def standing_in(**order: Any) -> Iterator[StandIn]:
-    """`stall_s` every `stall_every_s`: the whole process stands still. `delay_s`: each answer takes
-    so long. `wrong_every`, `lost_every`, `silent_every`, `garbage_every`, `unreadable_every`: each
-    n-th request meets a 500, a closed connection, silence, no HTTP, a body that is no JSON.
-    `last`: closes the door after so many requests. `timing`: the Server-Timing header to send."""
+    """Start the server. `stall_s` every `stall_every_s`: the process stalls. `delay_s`: delays all
+    answers. `wrong_every`, `lost_every`, `silent_every`, `garbage_every`, `unreadable_every`: each
+    n-th request gets a 500, a closed connection, silence, invalid HTTP, a body that is not JSON.
+    `last`: stop listening after so many requests. `timing`: the Server-Timing header to send."""
     process = subprocess.Popen(
         [sys.executable, __file__, json.dumps(order)], stdout=subprocess.PIPE, text=True
     )
@@ -55,7 +55,7 @@ def standing_in(**order: Any) -> Iterator[StandIn]:
 
 
 class Serving:
-    """What all connections share."""
+    """The state that all connections share."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
@@ -159,7 +159,7 @@ async def serve(order: dict[str, Any]) -> None:
         at = loop.time() + order["stall_every_s"]
         loop.call_at(at, serving.stall, at)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    await asyncio.sleep(100)  # bounded, whatever becomes of the test
+    await asyncio.sleep(100)  # bounded, even if the test does not end it
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every way in which a payment can be wrong has a sentence of its own, and good ones have none."""
+"""Each kind of wrong payment gives its own sentence, and a correct payment gives none."""
 
 from typing import Any
 
@@ -47,10 +47,10 @@ NOWHERE = {"processor": {"transaction_id": None}}
         (payment("failed", **NOWHERE), []),
         (payment(refunded_amount=1000), [row(), REFUND]),
         (payment(), [row(), REFUND | NO]),
-        (payment(refunded_amount=2500), [row(), VOID]),  # before the batch a void gives it back
+        (payment(refunded_amount=2500), [row(), VOID]),  # before settlement, a refund is a void
     ],
 )
-def test_what_agrees_is_not_accused(paid: Row, rows: list[Row]) -> None:
+def test_matching_payments_give_no_complaint(paid: Row, rows: list[Row]) -> None:
     assert compare([paid], rows, created=1) == []
 
 
@@ -80,7 +80,7 @@ def test_what_agrees_is_not_accused(paid: Row, rows: list[Row]) -> None:
         (payment("processing", **NOWHERE), [], "1 payments are still processing"),
     ],
 )
-def test_what_disagrees_is_said(paid: Row, rows: list[Row], said: str) -> None:
+def test_mismatches_are_reported(paid: Row, rows: list[Row], said: str) -> None:
     wrong = compare([paid], rows, created=1)
     assert any(said in each for each in wrong), wrong
 
@@ -89,8 +89,8 @@ def test_what_disagrees_is_said(paid: Row, rows: list[Row], said: str) -> None:
     ("created", "unanswered", "right"),
     [(2, 0, True), (1, 1, True), (0, 5, True), (1, 0, False), (3, 0, False), (3, 5, False)],
 )
-def test_as_many_payments_as_answers(created: int, unanswered: int, right: bool) -> None:
-    """A request without an answer may have made a payment; a payment answered for must be there."""
+def test_payments_must_match_answers(created: int, unanswered: int, right: bool) -> None:
+    """A request without an answer may have made a payment; an answered one must have."""
     both = [payment(), payment(id="pay_2", processor={"transaction_id": "60002"})]
     rows = [row(), row(trans_id="60002")]
     wrong = compare(both, rows, created=created, unanswered=unanswered)
@@ -98,17 +98,17 @@ def test_as_many_payments_as_answers(created: int, unanswered: int, right: bool)
     assert right or "payments were answered for, the gateway has 2" in wrong[0]
 
 
-def test_others_who_use_the_account_are_not_accused() -> None:
+def test_payments_of_other_users_of_the_account_are_ignored() -> None:
     rows = [row(), row(trans_id="60009")]
     assert compare([payment()], rows, created=1, ours_alone=False) == []
 
 
-def test_without_the_processors_truth_only_the_count_is_held_against_the_answers() -> None:
+def test_without_the_processors_records_only_the_count_is_checked() -> None:
     assert compare([payment()], None, created=1) == []
     assert compare([payment()], None, created=2) != []
 
 
-def test_a_thousand_wrongs_are_a_few_lines() -> None:
+def test_a_thousand_complaints_become_a_few_lines() -> None:
     lost = [payment(id=f"pay_{number}") for number in range(1000)]
     wrong = compare(lost, [], created=1000)
     assert len(wrong) == 6

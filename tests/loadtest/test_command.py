@@ -1,4 +1,4 @@
-"""`easypay loadtest` and `easypay slo` as they are typed, against the whole stack."""
+"""`easypay loadtest` and `easypay slo`, run against the whole stack."""
 
 import asyncio
 import json
@@ -21,25 +21,25 @@ EASY = "performance_targets: {api_response_time: {p99: '< 60s'}, errors: {rate: 
 HARD = "performance_targets: {api_response_time: {p50: '< 1us'}, errors: {rate: '< 1%'}}"
 
 
-class Told(NamedTuple):
+class Output(NamedTuple):
     status: int
     out: str
     err: str
 
 
-async def types(*words: str, **env: str) -> Told:
-    """A command in a process of its own."""
+async def cli(*words: str, **env: str) -> Output:
+    """Run a command in a process of its own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "easypay", *words,
         env={**os.environ, **env}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode is not None
-    return Told(process.returncode, out.decode(), err.decode())
+    return Output(process.returncode, out.decode(), err.decode())
 
 
-def typed(*words: str, **env: str) -> Result:
-    """A command that ends before it starts anything."""
+def invoke(*words: str, **env: str) -> Result:
+    """Run a command, in this process, that ends before it starts anything."""
     return CliRunner().invoke(app, list(words), env={"EASYPAY_API_KEY": None, **env})
 
 
@@ -47,7 +47,7 @@ def typed(*words: str, **env: str) -> Result:
 def here(
     shared_stack: Stack, gateway: Gateway, simulator: Simulator, tmp_path: Path
 ) -> Iterator[Path]:
-    """A directory with the file by which `easypay up` tells what runs, and two of targets."""
+    """A directory with the file in which `easypay up` records what runs, and two target files."""
     demo = {
         "api_url": gateway.url,
         "admin_key": ADMIN_KEY,
@@ -61,15 +61,15 @@ def here(
 
 
 async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -> None:
-    told = await types(
+    result = await cli(
         "loadtest", "--data-dir", str(here), "--rate", "50", "--duration", "3", "--warmup", "1",
         "--scenario", "create=3", "--scenario", "create_capture", "--scenario", "void",
         "--scenario", "refund", "--scenario", "get", "--scenario", "list",
         "--targets", str(here / "easy.yaml"),
         "--html", str(here / "report.html"), "--save", str(here / "all.json"), "--json",
     )  # fmt: skip
-    assert told.status == 0, told.out + told.err
-    said = json.loads(told.out)
+    assert result.status == 0, result.out + result.err
+    said = json.loads(result.out)
     assert said == json.loads((here / "all.json").read_text())
     [step] = said["steps"]
     assert step["due_rps"] == 50
@@ -77,7 +77,7 @@ async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -
     assert set(step["counts"]) == {"create", "capture", "void", "refund", "get", "list"}
     assert step["counts"]["create"] >= 150 / 2
     assert sum(step["statuses"].values()) == sum(step["counts"].values())
-    assert said["payments"] > step["counts"]["create"], "those of the warm-up are among them"
+    assert said["payments"] > step["counts"]["create"], "this includes the warm-up's payments"
     assert said["processor_asked"] is True
     assert said["wrong_accounts"] == []
     assert [verdict["met"] for verdict in said["verdicts"]] == [True, True]
@@ -89,7 +89,7 @@ async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -
     assert page.count("<svg") >= 5
     assert f"{said['payments']:,} payments, each accounted for here and at the processor" in page
     for secret in (VISA, "ep_test_", "ep_admin"):
-        assert secret not in page + told.out + told.err
+        assert secret not in page + result.out + result.err
 
 
 async def test_a_file_is_replayed_line_by_line(here: Path) -> None:
@@ -101,29 +101,27 @@ async def test_a_file_is_replayed_line_by_line(here: Path) -> None:
         {"method": "GET", "path": "/api/v1/payments?limit=5"},
     ]
     (here / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
-    told = await types(
+    result = await cli(
         "loadtest", "--data-dir", str(here), "--replay", str(here / "lines.jsonl"),
         "--rate", "15", "--duration", "1", "--warmup", "0", "--connections", "1",
         "--targets", str(here / "easy.yaml"), "--json",
     )  # fmt: skip
-    assert told.status == 0, told.out + told.err
-    said = json.loads(told.out)
+    assert result.status == 0, result.out + result.err
+    said = json.loads(result.out)
     assert said["steps"][0]["counts"] == {"pay": 5, "read": 5, "GET /api/v1/payments": 5}
-    assert said["payments"] == 5, "whatever the lines are called"
+    assert said["payments"] == 5, "whatever the lines' names"
 
 
-async def test_a_charge_that_the_processor_lost_is_status_3(
-    here: Path, simulator: Simulator
-) -> None:
-    """Midway the processor forgets this account's transactions: the gateway has payments that
-    no charge stands behind."""
+async def test_a_charge_the_processor_lost_gives_status_3(here: Path, simulator: Simulator) -> None:
+    """Midway the processor forgets this account's transactions, so the gateway has payments without
+    a charge."""
 
     async def logins() -> set[str]:
         return {each["login"] for each in (await simulator.client.get("/accounts")).json()}
 
     before = await logins()
     loading = asyncio.create_task(
-        types(
+        cli(
             "loadtest", "--data-dir", str(here), "--rate", "40", "--duration", "1.5",
             "--warmup", "0", "--targets", str(here / "hard.yaml"), "--json",
         )
@@ -137,23 +135,23 @@ async def test_a_charge_that_the_processor_lost_is_status_3(
         return None
 
     await simulator.post("/reset", login=await until(charged, what="the load begins"))
-    told = await loading
-    assert told.status == 3, "more than a missed target"
-    wrong = json.loads(told.out)["wrong_accounts"]
+    result = await loading
+    assert result.status == 3, "more than a missed target"
+    wrong = json.loads(result.out)["wrong_accounts"]
     assert any("0 charges at the processor" in each for each in wrong), wrong
 
 
-async def test_another_gateway_with_a_key_of_ones_own(
+async def test_a_load_test_runs_at_another_gateway_with_an_api_key(
     here: Path, gateway: Gateway, shop: Shop
 ) -> None:
-    """Nobody can ask its processor, and nobody claims to have."""
-    told = await types(
+    """Its processor cannot be asked, and the report says so."""
+    result = await cli(
         "loadtest", "--url", gateway.url, "--rate", "20", "--duration", "1", "--warmup", "0",
         "--targets", str(here / "hard.yaml"), EASYPAY_API_KEY=shop.secret,
     )  # fmt: skip
-    assert told.status == 1, told.out + told.err
-    assert "missed" in told.out
-    assert "20 payments, each accounted for here\n" in told.out
+    assert result.status == 1, result.out + result.err
+    assert "missed" in result.out
+    assert "20 payments, each accounted for here\n" in result.out
     assert len(await shop.all("/payments")) == 20
 
 
@@ -190,10 +188,10 @@ TEST_KEY = {"EASYPAY_API_KEY": "ep_test_x"}
         (["--url", "http://pay.example/proxy"], TEST_KEY, "write http://HOST:PORT"),
     ],
 )
-def test_what_makes_no_sense_is_one_line_and_status_2(
+def test_invalid_options_give_one_line_and_status_2(
     words: list[str], env: dict[str, str], said: str
 ) -> None:
-    result = typed("loadtest", *words, **env)
+    result = invoke("loadtest", *words, **env)
     assert result.exit_code == 2
     assert result.stderr.startswith("easypay: ")
     assert result.stderr.count("\n") == 1
@@ -214,17 +212,17 @@ def test_what_makes_no_sense_is_one_line_and_status_2(
 def test_a_line_that_cannot_be_replayed_is_named(tmp_path: Path, line: str, said: str) -> None:
     lines = tmp_path / "lines.jsonl"
     lines.write_text(line)
-    result = typed("loadtest", "--replay", str(lines))
+    result = invoke("loadtest", "--replay", str(lines))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert said in result.stderr
 
 
-async def test_slo_says_by_its_status_whether_a_promise_is_broken(here: Path, shop: Shop) -> None:
-    for _ in range(20):  # a median needs as many
+async def test_the_status_of_slo_says_whether_a_target_is_missed(here: Path, shop: Shop) -> None:
+    for _ in range(20):  # a median needs that many
         assert (await shop.client.get("/payments")).status_code == 200
     for name, status in (("easy", 0), ("hard", 1)):
         targets = str(here / f"{name}.yaml")
-        result = typed("slo", "--data-dir", str(here), "--targets", targets, "--json")
+        result = invoke("slo", "--data-dir", str(here), "--targets", targets, "--json")
         assert result.exit_code == status, result.output
         said = json.loads(result.stdout)
         assert said["missed"] is bool(status)
@@ -232,7 +230,7 @@ async def test_slo_says_by_its_status_whether_a_promise_is_broken(here: Path, sh
             "api_response_time",
             "errors",
         ]
-    shown = typed("slo", "--data-dir", str(here), "--targets", str(here / "hard.yaml"))
+    shown = invoke("slo", "--data-dir", str(here), "--targets", str(here / "hard.yaml"))
     assert shown.exit_code == 1
     assert "missed" in shown.output
     assert "/api/v1/payments" in shown.output
@@ -245,16 +243,16 @@ async def test_slo_does_not_judge_a_percentile_of_a_few_requests(here: Path, sho
     words = ("slo", "--data-dir", str(here), "--targets", str(tail), "--over", "0.3")
     few = re.compile(r"not judged: (\d+) of 1,000 requests needed")
     for more in ([], ["--json"]):
-        asking = asyncio.create_task(types(*words, *more))
+        asking = asyncio.create_task(cli(*words, *more))
         while not asking.done():
             await shop.client.get("/payments")
             await asyncio.sleep(0.1)
-        told = await asking
-        assert told.status == 0, told.out + told.err
-        found = few.search(told.out)
-        assert found, told.out
+        result = await asking
+        assert result.status == 0, result.out + result.err
+        found = few.search(result.out)
+        assert found, result.out
         assert 1 <= int(found[1]) < 1000
-    [p99, errors] = json.loads(told.out)["data"]
+    [p99, errors] = json.loads(result.out)["data"]
     assert (p99["met"], errors["met"]) == (None, True)
     assert p99["figure"] > 0
 
@@ -263,8 +261,10 @@ WRONG_KEY = "ep_test_sk_nobody"
 
 
 @pytest.mark.parametrize("command", ["slo", "loadtest"])
-def test_a_wrong_address_and_a_wrong_key_are_told_apart(command: str, gateway: Gateway) -> None:
-    """One line each, which says what to correct."""
+def test_a_wrong_address_and_a_wrong_key_give_different_errors(
+    command: str, gateway: Gateway
+) -> None:
+    """Each gives one line that says what to correct."""
     nobody = f"http://127.0.0.1:{free_port()}"
     key = {"slo": "EASYPAY_ADMIN_KEY", "loadtest": "EASYPAY_API_KEY"}[command]
     with standing_in() as other, standing_in(garbage_every=1) as no_http:
@@ -275,7 +275,7 @@ def test_a_wrong_address_and_a_wrong_key_are_told_apart(command: str, gateway: G
             (gateway.url, f"{gateway.url} refuses the "),
             ("https://pay.example", "write http://HOST:PORT"),
         ):
-            result = typed(command, "--url", url, **{key: WRONG_KEY})
+            result = invoke(command, "--url", url, **{key: WRONG_KEY})
             assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
             assert said in result.stderr
             assert (key in result.stderr) == (url == gateway.url)
@@ -290,7 +290,7 @@ def test_a_data_directory_of_another_gateway_is_named(command: str, here: Path) 
         ({"api_url": f"http://127.0.0.1:{free_port()}"}, "nothing listens at http://127.0.0.1:"),
     ):
         (here / "demo.json").write_text(json.dumps(demo | change))
-        result = typed(command, "--data-dir", str(here))
+        result = invoke(command, "--data-dir", str(here))
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
         assert said in result.stderr
 
@@ -302,9 +302,9 @@ async def enabled_runs(stack: Stack) -> set[str]:
     return {row["name"] for row in rows}
 
 
-async def test_no_load_test_leaves_a_merchant_that_works(here: Path, shared_stack: Stack) -> None:
-    """Ended by Ctrl-C and by SIGTERM it closes its own; after kill -9 the next one does, which
-    leaves the merchant of a run that goes on alone."""
+async def test_a_load_test_leaves_no_merchant_enabled(here: Path, shared_stack: Stack) -> None:
+    """Stopped by Ctrl-C or SIGTERM, it disables its own merchant. After kill -9 the next run does,
+    and leaves the merchant of a run still in progress alone."""
     assert await enabled_runs(shared_stack) == set()
 
     async def begun(count: int) -> list[asyncio.subprocess.Process]:

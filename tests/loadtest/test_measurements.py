@@ -1,4 +1,4 @@
-"""What the load test says of a server whose faults are known to the millisecond."""
+"""The load test's report on a server whose faults are known to the millisecond."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ def constant(rate: float, seconds: float) -> Schedule:
 
 
 def load(server: StandIn, schedule: Schedule, *, processes: int = 1, **over: Any) -> Tally:
-    """What the generators measured of it."""
+    """Return what the generators measured."""
     order = Order(
         host="127.0.0.1",
         port=server.port,
@@ -41,7 +41,7 @@ def load(server: StandIn, schedule: Schedule, *, processes: int = 1, **over: Any
 
 
 def whole_run(server: StandIn, schedule: Schedule, **over: Any) -> Result:
-    """A load test from beginning to end, without accounts: there is no gateway behind it."""
+    """Run a whole load test, without checking payments: there is no gateway behind it."""
     plan = {"connections": 16, "max_in_flight": 10_000, "warmup_s": 0.0, "accounting": False}
     return run(
         Gateway(url=server.url, api_key="ep_test_x"),
@@ -58,7 +58,7 @@ class Stalled(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stalled() -> Iterator[Stalled]:
-    """Servers that stand still for 400 ms every 2 s, under three loads at the same time."""
+    """Servers that stall for 400 ms every 2 s, under three loads at the same time."""
     stall = {"stall_s": 0.4, "stall_every_s": 2.0}
     with ExitStack() as stack, ThreadPoolExecutor() as threads:
         servers = [stack.enter_context(standing_in(**stall)) for _ in range(2)]
@@ -72,14 +72,14 @@ def stalled() -> Iterator[Stalled]:
 
 
 @pytest.mark.parametrize("processes", ["one", "two"])
-def test_a_stall_is_felt_by_everyone_who_came_during_it(stalled: Stalled, processes: str) -> None:
-    """A fifth of all requests is due while the server stands still, and those wait for 0 to 400 ms,
-    evenly. So the slowest tenth waits 200 ms or more, and the slowest hundredth 380 or more; the
-    queue that is left adds some. The stall itself is slept by the clock, so a busy machine adds to
-    these figures and takes nothing away: the upper bounds are wider than the lower ones."""
+def test_a_stall_delays_each_request_due_in_it(stalled: Stalled, processes: str) -> None:
+    """A fifth of all requests is due during a stall, and these wait evenly for 0 to 400 ms. So the
+    slowest tenth waits 200 ms or more, and the slowest hundredth 380 or more; the queue left behind
+    adds some. The clock times the stall, so a busy machine can only add to these figures: the upper
+    bounds are wider than the lower ones."""
     tally: Tally = getattr(stalled, processes)
     total = tally.total
-    assert tally.due == 1600, "the rate that was asked for, stall or no stall"
+    assert tally.due == 1600, "the rate asked for, despite the stalls"
     assert total.count == 1600
     assert (tally.wrong, tally.dropped) == ({}, 0)
     assert total.ms(50) < 60
@@ -87,21 +87,21 @@ def test_a_stall_is_felt_by_everyone_who_came_during_it(stalled: Stalled, proces
     assert 370 <= total.ms(99) <= 420
 
 
-def test_a_closed_model_would_have_hidden_it(stalled: Stalled) -> None:
-    """Four callers who wait for their answer before they ask again are held up once in each stall:
-    8 slow requests among some 2,500 answered in the good times. Nobody came during the stall, so
-    nobody waited: the percentiles say that all is well while a fifth of the day is lost. That is
-    coordinated omission, and why every other model here counts from when a request was due."""
+def test_a_closed_model_hides_the_stalls(stalled: Stalled) -> None:
+    """Four callers that wait for each answer before the next request are delayed once per stall: 8
+    slow requests among some 2,500. No other request is sent during a stall, so the percentiles look
+    good although a fifth of the time is lost. That is coordinated omission, and why every other
+    model here counts from when a request was due."""
     total = stalled.closed.total
     assert total.count > 1000
     assert total.ms(90) < 60
     assert total.ms(99) < 100
-    assert total.ms(100) >= 370, "the few who were caught"
+    assert total.ms(100) >= 370, "the few delayed requests"
 
 
-def test_no_request_is_measured_from_before_it_was_sent() -> None:
-    """The event loop's timers may fire a millisecond early. Were such a request counted from when
-    it was due, a server that takes 20 ms would be said to take 19."""
+def test_no_latency_starts_before_the_request_is_sent() -> None:
+    """The event loop's timers may fire a millisecond early. If such a request were counted from
+    when it was due, a server that takes 20 ms would show 19."""
     with standing_in(delay_s=0.02) as server:
         tally = load(server, constant(333, 1.0))
     assert tally.total.count == 333
@@ -124,13 +124,13 @@ def test_the_rate_is_the_one_asked_for(schedule: Schedule, starts: int) -> None:
     assert len(set(said["keys"])) == said["requests"], "a key twice would be a replay, and no load"
 
 
-def test_steps_climb_and_the_last_good_one_is_judged() -> None:
-    """The server takes 10 ms for each request of one connection: 100/s is all it can do."""
+def test_steps_rise_and_the_last_good_one_is_judged() -> None:
+    """The server takes 10 ms for each request of one connection: its limit is 100/s."""
     schedule = Schedule(model="steps", rate=40, to=280, step=120, seconds=1)
     with standing_in(delay_s=0.01) as server:
         result = whole_run(server, schedule, connections=1)
     rates = [step.asked_rps for step in result.steps]
-    assert rates == [40, 160], "past the knee nothing more is tried"
+    assert rates == [40, 160], "no step is tried past the limit"
     for step in result.steps:
         assert step.due_rps == pytest.approx(step.asked_rps, rel=0.01)
     assert result.knee_rps == 40
@@ -138,8 +138,8 @@ def test_steps_climb_and_the_last_good_one_is_judged() -> None:
     assert result.metrics["throughput.sustained_rps"] == pytest.approx(40, rel=0.1)
 
 
-def test_what_is_answered_when_the_time_is_over_does_not_count_as_rate() -> None:
-    """50/s can be served, 150/s are asked: the answers come, late, and the rate was 50."""
+def test_late_answers_do_not_count_in_the_rate() -> None:
+    """The server can answer 50/s and gets 150/s: all are answered, late, and the rate is 50."""
     with standing_in(delay_s=0.02) as server:
         result = whole_run(server, constant(150, 1.0), connections=1)
     [step] = result.steps
@@ -156,10 +156,10 @@ def test_the_warm_up_does_not_count_and_goes_before_the_rest() -> None:
     assert said["requests"] == 200
     assert tally.due == tally.total.count == 100
     assert sum(second.due for second in tally.seconds.values()) == 100
-    assert tally.payments["create"] == 200, "the accounts are of all payments"
+    assert tally.payments["create"] == 200, "all payments are checked, the warm-up's too"
 
 
-def test_what_cannot_be_started_is_dropped_and_said() -> None:
+def test_requests_that_cannot_be_started_are_dropped_and_reported() -> None:
     with standing_in(delay_s=0.5) as server:
         tally = load(server, constant(200, 1.0), max_in_flight=10)
         said = server.said()
@@ -169,7 +169,7 @@ def test_what_cannot_be_started_is_dropped_and_said() -> None:
     assert sum(second.dropped for second in tally.seconds.values()) == tally.dropped
 
 
-def test_whatever_goes_wrong_is_counted() -> None:
+def test_every_kind_of_fault_is_counted() -> None:
     faults = {"silent_every": 7, "lost_every": 11, "garbage_every": 13, "wrong_every": 17}
     with standing_in(**faults) as server:
         tally = load(server, constant(200, 0.5), answer_within_s=0.5)
@@ -187,15 +187,15 @@ def test_whatever_goes_wrong_is_counted() -> None:
     assert tally.payments["unanswered"] == cut + silent + refused, "each may have left a payment"
 
 
-def test_an_answer_that_nobody_can_read_is_wrong() -> None:
+def test_an_unreadable_answer_is_wrong() -> None:
     with standing_in(unreadable_every=10) as server:
         tally = load(server, constant(200, 0.5))
     assert tally.wrong == {"unreadable answer": 10}
 
 
-def test_a_gateway_that_goes_away_loses_no_request_from_the_count() -> None:
-    """From the 50th request on nobody listens. Everything due after it is wrong, and the run
-    ends when the time for an answer is over."""
+def test_the_requests_to_a_gateway_that_stops_are_all_counted() -> None:
+    """After the 50th request nothing listens. Every later request is wrong, and the run ends once
+    the time limit for an answer is over."""
     with standing_in(last=50) as server:
         tally = load(server, constant(200, 0.5), connections=1, answer_within_s=0.6)
     assert tally.due == 100
@@ -203,8 +203,8 @@ def test_a_gateway_that_goes_away_loses_no_request_from_the_count() -> None:
     assert sum(tally.wrong.values()) >= 50
 
 
-def test_a_generator_at_its_limit_says_so() -> None:
-    """No single process of Python starts 80,000 requests a second."""
+def test_a_generator_at_its_limit_reports_it() -> None:
+    """No single Python process starts 80,000 requests a second."""
     with standing_in() as server:
         result = whole_run(server, constant(80_000, 0.25), max_in_flight=500)
     [step] = result.steps
@@ -224,7 +224,7 @@ def test_a_thousand_connections_are_open_and_all_are_used() -> None:
     assert said["used"] == 1000
 
 
-def test_the_gateways_own_time_is_what_it_says_less_the_processors() -> None:
+def test_the_gateways_own_time_excludes_the_processors() -> None:
     with standing_in(timing="auth;dur=1.000, processor;dur=20.000, total;dur=27.000") as server:
         tally = load(server, constant(100, 0.5))
     assert tally.own.ms(50) == pytest.approx(7, rel=0.01)

@@ -1,4 +1,4 @@
-"""Whoever shares the work, the moments are those of one clock: even, complete, never too late."""
+"""However many processes share a schedule, requests are due evenly, completely, in time."""
 
 import math
 from itertools import pairwise
@@ -24,12 +24,12 @@ def schedules(draw: st.DrawFn) -> Schedule:
 
 def merged(schedule: Schedule, processes: int) -> list[float]:
     parts = [list(due(schedule, index=n, processes=processes)) for n in range(processes)]
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1, "everyone has the same to do"
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1, "the work is shared evenly"
     return sorted(moment for part in parts for moment in part)
 
 
 @given(schedules(), shares)
-def test_together_many_processes_are_one(schedule: Schedule, processes: int) -> None:
+def test_processes_share_one_schedule(schedule: Schedule, processes: int) -> None:
     assert merged(schedule, processes) == list(due(schedule, index=0, processes=1))
 
 
@@ -44,7 +44,7 @@ def test_nothing_is_due_before_the_start_or_after_the_end(
 
 
 @given(schedules())
-def test_at_every_moment_as_many_were_due_as_the_integral_of_the_rate(schedule: Schedule) -> None:
+def test_the_number_due_is_the_integral_of_the_rate(schedule: Schedule) -> None:
     slope = (schedule.to - schedule.rate) / schedule.seconds if schedule.model == "ramp" else 0.0
     moments = merged(schedule, 1)
     for number, at in enumerate(moments):
@@ -54,14 +54,14 @@ def test_at_every_moment_as_many_were_due_as_the_integral_of_the_rate(schedule: 
 
 
 @given(rates, st.floats(0.5, 200), st.integers(0, 12))
-def test_steps_climb_to_the_last_and_never_past_it(rate: float, step: float, more: int) -> None:
+def test_steps_rise_to_the_last_rate_and_never_above(rate: float, step: float, more: int) -> None:
     schedule = Schedule(model="steps", seconds=1, rate=rate, to=rate + more * step, step=step)
     assert len(schedule.steps) == more + 1
     assert schedule.steps[0] == rate
     assert schedule.steps[-1] <= schedule.to * (1 + 1e-9)
 
 
-def test_a_closed_model_has_no_moments() -> None:
+def test_a_closed_model_has_no_due_times() -> None:
     assert list(due(Schedule(model="closed", seconds=1), index=0, processes=1)) == []
 
 
@@ -78,7 +78,7 @@ def test_a_closed_model_has_no_moments() -> None:
         (Schedule(model="steps", seconds=1, rate=10, to=20, step=0), "--step"),
     ],
 )
-def test_what_would_never_end_or_begin_is_refused(schedule: Schedule, named: str) -> None:
+def test_a_schedule_that_never_begins_or_ends_is_refused(schedule: Schedule, named: str) -> None:
     problem = schedule.problem()
     assert problem is not None
     assert named in problem

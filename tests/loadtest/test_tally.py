@@ -1,4 +1,4 @@
-"""Figures survive being packed, sent and added up; percentiles are what sorting would give."""
+"""Tallies can be packed, sent and added; percentiles are those of the sorted list."""
 
 import math
 from time import perf_counter
@@ -41,7 +41,7 @@ def tally_of(told: list[tuple[str, float, float, bool]]) -> Tally:
 
 
 def seen(tally: Tally) -> dict[str, object]:
-    """Everything that can be read from a tally."""
+    """Return everything that can be read from a tally."""
     return {
         "calls": {name: (each.count, each.spread()) for name, each in tally.calls.items()},
         "own": (tally.own.count, tally.own.spread()),
@@ -61,7 +61,7 @@ def test_a_tally_arrives_as_it_was_sent(told: list[tuple[str, float, float, bool
 
 
 @given(calls, calls)
-def test_two_tallies_add_up_to_that_of_both(
+def test_the_sum_of_two_tallies_counts_both(
     one: list[tuple[str, float, float, bool]], other: list[tuple[str, float, float, bool]]
 ) -> None:
     both = decode(msgspec.msgpack.decode(msgspec.msgpack.encode(tally_of(one).encode())))
@@ -86,7 +86,7 @@ def test_percentiles_are_those_of_the_sorted_list(took_s: list[float]) -> None:
         assert found_ms == pytest.approx(exact_s * 1000, rel=0.001, abs=0.0011)
 
 
-def test_nothing_is_too_short_or_too_long_to_count() -> None:
+def test_no_time_is_too_short_or_too_long_to_count() -> None:
     histogram = Histogram()
     for seconds in (-0.001, 0.0, 3600.0):
         histogram.record(seconds)
@@ -95,17 +95,17 @@ def test_nothing_is_too_short_or_too_long_to_count() -> None:
     assert histogram.ms(100) == pytest.approx(3_600_000, rel=0.001)
 
 
-def test_a_percentile_on_a_boundary_is_the_last_below_it() -> None:
+def test_a_percentile_on_a_boundary_is_the_value_below_it() -> None:
     histogram = Histogram()
     for number in range(1, 1001):
         histogram.record(number / 1e6)
     assert [histogram.ms(share) for share in (50, 99, 99.9, 100)] == [0.5, 0.99, 0.999, 1.0]
 
 
-def test_a_glance_at_the_last_seconds_does_not_hold_up_the_generator() -> None:
-    """It is taken twice a second between two requests: what it costs is added to their latency.
-    20,000 answers spread over a second are far more distinct than real ones; the bound is for a
-    busy machine, the cost a tenth of it."""
+def test_reading_the_last_seconds_does_not_delay_the_generator() -> None:
+    """It runs twice a second between two requests, and its time is added to their latency. 20,000
+    answers spread over a second are far more distinct than real ones. The bound allows for a busy
+    machine; the real cost is a tenth of it."""
     tally = Tally()
     for number in range(20_000):
         tally.answered("create", 0.001 + number / 20_000, number / 7_000)

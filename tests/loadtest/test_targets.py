@@ -1,4 +1,4 @@
-"""A file of promises: what it may say, what is wrong with it by name, and how it is judged."""
+"""The targets file: what it may contain, how errors are named, how targets are checked."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_those_that_come_with_easypay_are_all_of_a_known_kind() -> None:
+def test_the_targets_that_come_with_easypay_are_valid() -> None:
     found = load()
     assert len(found) > 10
     assert Target("api_response_time", "p99", "<", 500.0, "ms") in found
@@ -34,7 +34,7 @@ def test_those_that_come_with_easypay_are_all_of_a_known_kind() -> None:
         (">=1.5", 1.5, ""),
     ],
 )
-def test_units(tmp_path: Path, text: str, limit: float, unit: str) -> None:
+def test_limits_are_read_in_their_units(tmp_path: Path, text: str, limit: float, unit: str) -> None:
     path = written(tmp_path, f'performance_targets: {{api_response_time: {{p50: "{text}"}}}}')
     [target] = load(path)
     assert target.limit == pytest.approx(limit)
@@ -57,7 +57,7 @@ def test_units(tmp_path: Path, text: str, limit: float, unit: str) -> None:
         ("performance_targets: {own_time: {p50: }}", "own_time.p50 is 'None'"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
+def test_an_error_in_the_file_is_named(tmp_path: Path, text: str, named: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(ValueError, match=r"targets\.yaml") as caught:
         load(path)
@@ -72,14 +72,14 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
         (">", 10.1, True), (">", 10, False), (">=", 10, True), (">=", 9.9, False),
     ],
 )  # fmt: skip
-def test_a_limit_is_inside_or_outside_as_its_sign_says(sign: str, figure: float, met: bool) -> None:
+def test_a_limit_itself_counts_as_its_sign_says(sign: str, figure: float, met: bool) -> None:
     target = Target("own_time", "p99", sign, 10.0, "ms")
     [verdict] = judge([target], {"own_time.p99": figure})
     assert verdict.met is met
 
 
 @pytest.mark.parametrize("figures", [{}, {"own_time.p99": math.nan}])
-def test_what_was_not_measured_is_neither_met_nor_missed(figures: dict[str, float]) -> None:
+def test_a_target_without_a_figure_is_neither_met_nor_missed(figures: dict[str, float]) -> None:
     [verdict] = judge([Target("own_time", "p99", "<", 10.0, "ms")], figures)
     assert verdict.met is None
     assert verdict.why
@@ -126,13 +126,13 @@ def test_the_gateways_metrics_become_figures() -> None:
     assert figures["api_response_time.p90"] == pytest.approx(150)
     assert figures["errors.rate"] == pytest.approx(2 / 107), "/readyz says 503 on purpose"
     assert figures["unknown_outcomes.oldest"] == 3000
-    assert math.isnan(figures["own_time.p99"]), "none was there"
+    assert math.isnan(figures["own_time.p99"]), "no request, so no figure"
     _, too_few = scrape.percentiles(scrape.parse(EXPOSED))
     assert "api_response_time.p90" not in too_few
     assert too_few["api_response_time.p95"] == (100, 200)
 
 
-def test_a_gateway_that_began_anew_does_not_count_backwards() -> None:
+def test_a_restarted_gateway_does_not_count_backwards() -> None:
     def reading(count: int) -> scrape.Reading:
         return scrape.parse(f"# TYPE calls counter\ncalls_total {count}\n")
 
