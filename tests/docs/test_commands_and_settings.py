@@ -1,4 +1,4 @@
-"""The commands, options and settings that the pages name exist."""
+"""Every command, option and setting that the pages name exists."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ SANDBOX = {"EASYPAY_SANDBOX_LOGIN_ID", "EASYPAY_SANDBOX_TRANSACTION_KEY"}
 
 
 def _commands(group: Any, *words: str) -> Iterator[tuple[tuple[str, ...], set[str]]]:
-    """Every command's words and options."""
+    """Yield the words and options of every command."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _commands(command, *words, name)
@@ -29,7 +29,7 @@ GROUPS = {words[0] for words in COMMANDS if len(words) > 1}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_is_one_and_takes_its_options(page: Path) -> None:
+def test_every_command_and_option_exists(page: Path) -> None:
     for first, second, rest in TYPED.findall(page.read_text("utf-8")):
         words = (first, second) if second and first in GROUPS else (first,)
         assert words in COMMANDS
@@ -37,6 +37,6 @@ def test_every_command_is_one_and_takes_its_options(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_setting_is_one(page: Path) -> None:
+def test_every_setting_exists(page: Path) -> None:
     known = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "settings.md").read_text(), re.M))
     assert set(re.findall(r"EASYPAY_[A-Z_]*[A-Z]", page.read_text("utf-8"))) <= known | SANDBOX

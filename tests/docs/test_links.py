@@ -1,4 +1,4 @@
-"""What the Markdown pages point to exists: files, headings, and paths written as code."""
+"""Every link target on the Markdown pages exists: files, headings, paths written as code."""
 
 import re
 from pathlib import Path
@@ -12,18 +12,18 @@ _PATH = re.compile(r"`((?:src|tests|docs|bench|tools)/[\w./-]+)`")
 
 
 def _prose(page: Path) -> str:
-    """The page without its blocks of code."""
+    """Return the page without its code blocks."""
     return re.sub(r"^```.*?^```|^ {4}.*?$", "", page.read_text("utf-8"), flags=re.M | re.S)
 
 
 def _anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 def _names(module: Path) -> set[str]:
-    """What a Python file defines."""
+    """Return the names a Python file defines."""
     return set(re.findall(r"^ *(?:async )?(?:def|class) (\w+)", module.read_text("utf-8"), re.M))
 
 
@@ -38,14 +38,14 @@ def _is_broken(page: Path, text: str, link: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_and_path_leads_somewhere(page: Path) -> None:
+def test_every_link_and_path_exists(page: Path) -> None:
     prose = _prose(page)
     links = [each for each in _LINK.findall(prose) if not re.match(r"[a-z]+:", each[1])]
     assert not [link for link in links if _is_broken(page, *link)]
     assert not [path for path in _PATH.findall(prose) if not (ROOT / path).exists()]
 
 
-def test_the_map_of_the_tests_has_every_directory() -> None:
+def test_the_map_of_the_tests_lists_every_directory() -> None:
     page = (ROOT / "tests" / "README.md").read_text("utf-8")
     directories = {test.parent.name for test in ROOT.glob("tests/*/test_*.py")}
     assert directories <= set(re.findall(r"\[(\w+)\]\(", page))

@@ -11,7 +11,7 @@ LEVELS = {"critical": "Critical", "error": "Error", "exception": "Error"}
 
 
 def _lines_of(module: Path) -> Iterator[tuple[str, str]]:
-    """The lines of log above warning in one module: the text, `…` for each value, and the level."""
+    """Yield each log message above warning in one module, `…` for values, and its level."""
     tree = ast.parse(module.read_text("utf-8"))
     loggers = {
         target.id
@@ -29,7 +29,7 @@ def _lines_of(module: Path) -> Iterator[tuple[str, str]]:
                 yield line, LEVELS[level]
 
 
-def test_every_critical_and_error_line_has_an_entry_that_names_its_level() -> None:
+def test_every_critical_and_error_message_has_an_entry_with_its_level() -> None:
     modules = (ROOT / "src" / "easypay").rglob("*.py")
     written = {line for module in modules for line in _lines_of(module)}
     assert len(written) > 20

@@ -1,4 +1,4 @@
-"""The example shop charges an order once, whatever its customer does and whatever happens to it.
+"""The example shop charges an order once, whatever its customer does and whatever fails.
 
 The test plays the browser: it mints a token as Accept.js does, and posts it as `page.js` does.
 """
@@ -27,7 +27,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples/shop"
 
 
 class ExampleShop(Process):
-    """The shop's process. Another one with the same folder has the same orders."""
+    """The shop's process. A new process with the same folder has the same orders."""
 
     def __init__(self, folder: Path, merchant: Shop, simulator: Simulator, api: str) -> None:
         port = free_port()
@@ -60,12 +60,12 @@ class ExampleShop(Process):
         return self
 
     async def order(self) -> str:
-        """The path of a new order."""
+        """Create an order and return its path."""
         path: str = (await self.client.post("/orders")).headers["location"]
         return path
 
     async def submit(self, order: str, *, attempt: int = 0) -> dict[str, Any]:
-        """Submit the order's page with a token of its own."""
+        """Submit the order's page with a new token."""
         token = await mint_token(self.simulator, self.merchant.login)
         answer = await self.client.post(
             f"{order}/pay",
@@ -80,7 +80,7 @@ class ExampleShop(Process):
         return shown
 
     async def pay(self, order: str, *, attempt: int = 0) -> dict[str, Any]:
-        """Submit the page, and wait for EasyPay's first reply."""
+        """Submit the page and wait for EasyPay's first reply."""
         await self.submit(order, attempt=attempt)
         return await self.shows(order, lambda shown: shown["status"] != "sending")
 
@@ -88,7 +88,7 @@ class ExampleShop(Process):
         return await self.shows(order, lambda shown: shown["status"] == status)
 
     async def shows(self, order: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait until the order is shown as wanted."""
+        """Wait until the order's page shows what is wanted."""
 
         async def there() -> dict[str, Any] | None:
             shown: dict[str, Any] = (await self.client.get(f"{order}/status")).json()
@@ -114,7 +114,7 @@ async def merchant(shared_stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]
 async def start(
     tmp_path: Path, shared_stack: Stack, gateway: Gateway, merchant: Shop
 ) -> AsyncIterator[Start]:
-    """Start the shop, again and again on the same orders."""
+    """Return a function that starts the shop, each time with the same orders."""
     started: list[ExampleShop] = []
 
     async def begin(api: str = gateway.url) -> ExampleShop:
@@ -129,7 +129,7 @@ async def start(
 
 
 async def fault(stack: Stack, merchant: Shop, **order: Any) -> None:
-    """Order a fault for this merchant's sales: tokens are minted over the same wire."""
+    """Order a fault for sales only: the shop mints tokens at the same address."""
     sale = "authCaptureTransaction"
     await stack.simulator.post("/faults", login=merchant.login, transaction_type=sale, **order)
 
@@ -147,7 +147,7 @@ async def test_a_double_click_is_charged_once(
     assert await audit(shared_stack, merchant) == []
 
 
-async def test_a_shop_that_is_killed_before_the_reply_charges_once(
+async def test_a_shop_killed_before_the_reply_charges_once(
     shared_stack: Stack, merchant: Shop, start: Start
 ) -> None:
     await fault(shared_stack, merchant, kind="latency", distribution="constant", ms=900)
@@ -203,7 +203,7 @@ async def test_after_a_decline_another_card_pays(
     declined = await shop.pay(order)
     assert (declined["status"], declined["payable"]) == ("declined", True)
     await shared_stack.simulator.post("/settings", login=merchant.login, cvv_reject=[])
-    late = await shop.pay(order)  # of the page as it was before the decline
+    late = await shop.pay(order)  # submits the page from before the decline
     assert late["status"] == "declined"
     paid = await shop.pay(order, attempt=declined["attempt"])
     assert paid["status"] == "captured"
@@ -221,7 +221,7 @@ async def test_a_token_the_processor_refuses_leaves_the_order_payable(start: Sta
     assert (await shop.pay(order, attempt=refused["attempt"]))["status"] == "captured"
 
 
-async def test_the_page_loads_accept_js_and_has_no_field_that_a_browser_would_send(
+async def test_the_page_loads_accept_js_and_sends_no_card_field(
     start: Start, merchant: Shop, shared_stack: Stack
 ) -> None:
     shop = await start()
