@@ -20,7 +20,7 @@ test: $(VENV)/.dev ## Run all tests (ARGS="tests/api -k refund")
 	@tests/interop/install-node
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## Format, lint, types, contracts of code and imports
+check: $(VENV)/.dev ## Check format, lint, types, code and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -34,17 +34,17 @@ format: $(VENV)/.dev ## Format the code
 bench: $(VENV)/.dev ## Measure payments per second and CPU per payment (ARGS="--help")
 	@PYTHON=$(BIN)/python exec bench/run $(ARGS)
 
-growth: $(VENV)/.dev ## Measure a million transactions in the simulator (ARGS="--transactions 50000")
+growth: $(VENV)/.dev ## Measure the simulator with a million transactions (ARGS="--transactions 50000")
 	@exec $(BIN)/python -m easypay_bench.growth $(ARGS)
 
 SEEDS := 100
 FIRST := 0
 JOBS := 2
 
-faults: $(VENV)/.dev ## Run shops, faults and kills by random seeds, and check every outcome (SEEDS=1000 ARGS="--replay 7")
+faults: $(VENV)/.dev ## Run shops, faults and kills by random seeds; check every outcome (SEEDS=1000 ARGS="--replay 7")
 	@PYTHONPATH=tests exec $(BIN)/python -m faults.seeds --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS) $(ARGS)
 
-wheel: $(VENV)/.run ## Build dist/easypay-*.whl, for pipx, uv or pip
+wheel: $(VENV)/.run ## Build dist/easypay-*.whl for pipx, uv or pip
 	@rm -rf build dist
 	@$(PIP) wheel --no-index --no-deps --no-build-isolation --wheel-dir dist .
 	@rm -rf build; echo "Built $$(ls dist/*.whl)"
@@ -53,26 +53,26 @@ wheel: $(VENV)/.run ## Build dist/easypay-*.whl, for pipx, uv or pip
 COMPILE := uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links --quiet
 
-recovery: $(VENV)/.dev ## Measure how soon lost replies are resolved (ARGS="--lost 100000")
+recovery: $(VENV)/.dev ## Measure how fast lost replies are resolved (ARGS="--lost 100000")
 	@exec $(BIN)/python -m easypay_bench.recovery $(ARGS)
 
-lock: ## Resolve the dependencies again (UP=--upgrade for newer ones)
+lock: ## Renew the dependency locks (UP=--upgrade for newer versions)
 	$(COMPILE) $(UP) --output-file requirements.lock
 	$(COMPILE) $(UP) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
-clean: ## Remove what was built; keep the data in .easypay
+clean: ## Remove build results; keep the data in .easypay
 	rm -rf $(VENV) .interop build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# `make run PYTHON=/path/to/python` chooses; else tools/python does.
+# PYTHON=/path/to/python sets the interpreter; otherwise tools/python chooses one.
 $(VENV)/bin/python:
 	@python="$(PYTHON)"; [ -n "$$python" ] || python=$$(tools/python); \
-	[ -n "$$python" ] || { echo "make: EasyPay needs Python 3.11 or newer, and none was found; set PYTHON=/path/to/python" >&2; exit 1; }; \
+	[ -n "$$python" ] || { echo "make: EasyPay needs Python 3.11 or newer, but none was found; set PYTHON=/path/to/python" >&2; exit 1; }; \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: EasyPay needs Python 3.11 or newer; $$python is older" >&2; exit 1; }; \
 	echo "Making $(VENV) with $$("$$python" --version), $$python"; \
 	"$$python" -m venv $(VENV) || { rm -rf $(VENV); echo "make: Python's venv module is incomplete; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
-# The locks hold everything, setuptools included, so nothing is fetched that is not pinned.
+# The locks pin everything, including setuptools, so that nothing unpinned is fetched.
 $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
 	@echo "Installing from requirements.lock"
 	@$(PIP) install --require-hashes -r requirements.lock

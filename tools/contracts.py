@@ -1,7 +1,7 @@
 """Check the contracts of the code that need its syntax tree; `make check` runs it.
 
-A function is at most 70 lines long. The branch of a `match` that takes everything raises or ends
-in `assert_never(...)`, so that a new kind of value cannot slip through it.
+A function is at most 70 lines long. A `match` branch that catches every value raises or ends in
+`assert_never(...)`, so that a new kind of value is not handled silently.
 
     python tools/contracts.py [directory]
 """
@@ -29,7 +29,7 @@ def violations(source: str) -> Iterator[tuple[int, str]]:
                 if not _refuses(node.body[-1]):
                     yield (
                         node.pattern.lineno,
-                        "the branch that takes everything must raise or end in assert_never(...)",
+                        "a catch-all match branch must raise or end in assert_never(...)",
                     )
 
 
