@@ -114,9 +114,9 @@ async def test_a_body_of_ambiguous_length_is_refused(
     )
     async with dial(gateway) as line:
         line.writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
-        status, _, said = await line.answer()
+        status, _, problem = await line.answer()
     assert status == b"HTTP/1.1 400 Bad Request"
-    code = json.loads(said)["code"]
+    code = json.loads(problem)["code"]
     assert code in ("malformed_request", "malformed_body")
     await nothing_was_done(shared_stack, shop)
 

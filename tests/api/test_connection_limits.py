@@ -164,9 +164,9 @@ async def test_silent_and_half_finished_connections_are_closed(
             while drip and not ending.done():
                 await asyncio.sleep(0.1)
                 line.writer.write(drip)
-            said = await ending
+            received = await ending
             assert 1.4 < asyncio.get_running_loop().time() - began < 6
-            return said
+            return received
 
     async def unread() -> None:
         with socket.create_connection(("127.0.0.1", hasty.port)) as one:
@@ -199,10 +199,10 @@ async def test_silent_and_half_finished_connections_are_closed(
         idle(),
     )
     assert ends[:2] == [b"", b""]
-    for said in ends[2:8]:
-        assert said is not None
-        assert said.startswith(b"HTTP/1.1 408 ")
-        assert b'"code":"request_timeout"' in said
+    for received in ends[2:8]:
+        assert received is not None
+        assert received.startswith(b"HTTP/1.1 408 ")
+        assert b'"code":"request_timeout"' in received
     used = await shop.at(hasty.url).client.get("/idempotency-keys/half")
     assert used.status_code == 404
 

@@ -10,8 +10,8 @@ async def test_an_answer_is_whole_in_the_first_read(gateway: Gateway) -> None:
     """Head and body are one write: the client wakes once."""
     async with dial(gateway) as line:
         line.writer.write(GET)
-        said = await line.reader.read(65_536)
-        head, body = said.split(b"\r\n\r\n", 1)
+        received = await line.reader.read(65_536)
+        head, body = received.split(b"\r\n\r\n", 1)
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert f"content-length: {len(body)}".encode() in head
         assert body

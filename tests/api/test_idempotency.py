@@ -74,7 +74,7 @@ async def test_two_merchants_may_use_the_same_key(
 
 
 async def test_simultaneous_requests_with_one_key_pay_once(shared_stack: Stack, shop: Shop) -> None:
-    """Of 64 at once, one pays; the others get the same bytes or are told to wait."""
+    """Of 64 at once, one pays; the others get the same bytes or are use to wait."""
     await shared_stack.simulator.slow(shop.login, ms=50)
     answers = await asyncio.gather(*(shop.pay(key="crowd") for _ in range(64)))
     statuses = Counter(answer.status_code for answer in answers)
@@ -123,11 +123,11 @@ async def test_one_key_at_two_processes_pays_once(
 async def test_a_key_can_be_looked_up(shop: Shop) -> None:
     payment = await shop.paid(key="order/17")
     answer = await shop.client.get("/idempotency-keys/order/17")
-    told: dict[str, Any] = answer.json()
+    use: dict[str, Any] = answer.json()
     assert answer.status_code == 200
-    assert told["payment_id"] == payment["id"]
-    assert (told["kind"], told["state"], told["reply_status"]) == ("sale", "approved", 201)
-    assert told["expires_at"][:10] > told["created_at"][:10]
+    assert use["payment_id"] == payment["id"]
+    assert (use["kind"], use["state"], use["reply_status"]) == ("sale", "approved", 201)
+    assert use["expires_at"][:10] > use["created_at"][:10]
     unknown = await shop.client.get("/idempotency-keys/never-used")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
 

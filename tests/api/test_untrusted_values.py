@@ -173,7 +173,7 @@ class OddReplies:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
                 ((_, fields),) = json.loads(await reader.readexactly(length)).items()
-                told = {
+                reply = {
                     "transactionResponse": {
                         "responseCode": "1",
                         "authCode": "@@",
@@ -188,7 +188,7 @@ class OddReplies:
                     "refId": fields["refId"],
                     "messages": {"resultCode": "Ok", "message": [{"code": "I00001", "text": "@@"}]},
                 }
-                body = json.dumps(told).replace("@@", self.text).encode()
+                body = json.dumps(reply).replace("@@", self.text).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

@@ -31,8 +31,8 @@ async def test_a_request_that_offers_an_upgrade_is_done_as_sent(
 ) -> None:
     """Sent in one packet, in two, byte by byte, and pipelined."""
 
-    def money(path: str, *lines: str, **said: object) -> bytes:
-        body = json.dumps(said).encode()
+    def money(path: str, *lines: str, **fields: object) -> bytes:
+        body = json.dumps(fields).encode()
         key = str(uuid.uuid4())
         if in_chunks:
             lines += ("Transfer-Encoding: chunked",)

@@ -197,12 +197,12 @@ def test_the_refusal_of_a_large_bad_body_is_quick_and_short(body: dict[str, Any]
 
 def test_a_problem_quotes_no_value_and_no_card_number() -> None:
     error = refused({VISA: 1, "metadata": {VISA: 1}, "amount": VISA, "payment_method": card(4)})
-    told = " ".join(f"{field.pointer} {field.detail}" for field in error.fields)
-    assert VISA not in told
+    text = " ".join(f"{field.pointer} {field.detail}" for field in error.fields)
+    assert VISA not in text
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "reason"),
     [
         (b'"\xff"', "it is not valid UTF-8."),
         (b'"\xed\xa0\x80"', "it is not valid UTF-8."),
@@ -210,8 +210,8 @@ def test_a_problem_quotes_no_value_and_no_card_number() -> None:
         (b"1e999", "Number out of range."),
     ],
 )
-async def test_invalid_json_gets_a_plain_explanation(shop: Shop, value: bytes, said: str) -> None:
+async def test_invalid_json_gets_a_plain_explanation(shop: Shop, value: bytes, reason: str) -> None:
     for body in (b'{"description": %b}' % value, b'{"amount": %b}' % value):
         headers = {"idempotency-key": "plain", "content-type": "application/json"}
         problem = (await shop.client.post("/payments", content=body, headers=headers)).json()
-        assert problem["detail"] == f"The body is not JSON: {said}", body[:40]
+        assert problem["detail"] == f"The body is not JSON: {reason}", body[:40]

@@ -32,12 +32,12 @@ async def test_schemathesis_finds_no_failure(stack: Stack) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
-        said, _ = await asyncio.wait_for(run.communicate(), LONGEST_S)
+        output, _ = await asyncio.wait_for(run.communicate(), LONGEST_S)
     finally:
         if run.returncode is None:
             run.kill()
             await run.wait()
     await shop.client.aclose()
-    assert run.returncode == 0, said.decode()
-    assert f"Tested: {len(ROUTES) - 1}" in said.decode()  # all but the document
+    assert run.returncode == 0, output.decode()
+    assert f"Tested: {len(ROUTES) - 1}" in output.decode()  # all but the document
     assert await audit(stack, shop, settled=False) == []

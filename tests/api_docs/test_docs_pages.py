@@ -95,9 +95,9 @@ async def test_the_examples_of_a_guide_work(
     assert run.returncode == 0, (out, err)
     assert statuses, "no request was sent"
     assert all(status[0] == "2" for status in statuses), (out, statuses)
-    for (_, expected), said in zip(blocks, out.decode().split("----"), strict=True):
+    for (_, expected), output in zip(blocks, out.decode().split("----"), strict=True):
         if expected is not None:
-            reply = json.loads(said.strip().splitlines()[-1])
+            reply = json.loads(output.strip().splitlines()[-1])
             assert {name: reply.get(name) for name in expected} == expected
 
 

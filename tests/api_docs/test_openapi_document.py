@@ -22,11 +22,11 @@ CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 def test_the_document_is_valid_and_complete() -> None:
-    said = document()
-    validate(said)
-    assert said["openapi"].startswith("3.1")
+    spec = document()
+    validate(spec)
+    assert spec["openapi"].startswith("3.1")
     named = {
-        operation["operationId"] for path in said["paths"].values() for operation in path.values()
+        operation["operationId"] for path in spec["paths"].values() for operation in path.values()
     }
     assert named == {route.operation_id for route in ROUTES}
 
@@ -79,23 +79,23 @@ def test_the_document_and_the_guide_state_the_longest_key() -> None:
 
 
 def test_every_call_has_examples_and_each_fits_its_schema() -> None:
-    said = document()
+    spec = document()
     checked = 0
-    for path, operations in said["paths"].items():
+    for path, operations in spec["paths"].items():
         for method, operation in operations.items():
             bodies = [operation["requestBody"]] if "requestBody" in operation else []
             for body in [*bodies, *operation["responses"].values()]:
                 if "$ref" in body:
-                    body = said["components"]["responses"][body["$ref"].rpartition("/")[2]]
+                    body = spec["components"]["responses"][body["$ref"].rpartition("/")[2]]
                 for media_type, content in body.get("content", {}).items():
                     if not media_type.endswith("json") or path == "/openapi.json":
                         continue
-                    schema = {**content["schema"], "components": said["components"]}
+                    schema = {**content["schema"], "components": spec["components"]}
                     examples = content.get("examples", {})
                     assert examples, (method, path, media_type)
                     for name, example in examples.items():
                         if "$ref" in example:
-                            example = said["components"]["examples"][
+                            example = spec["components"]["examples"][
                                 example["$ref"].rpartition("/")[2]
                             ]
                         problems = list(Draft202012Validator(schema).iter_errors(example["value"]))

@@ -77,8 +77,8 @@ def test_a_reply_is_complete_at_its_content_length() -> None:
 
 def test_server_timing_is_read_and_may_be_missing() -> None:
     head = b"HTTP/1.1 201 Created\r\nserver-timing: %s\r\n\r\n"
-    told = b"begin;dur=1.5, processor;dur=300.25, record;dur=0.75"
+    timing = b"begin;dur=1.5, processor;dur=300.25, record;dur=0.75"
 
-    assert timing_ms(head % told) == {"begin": 1.5, "processor": 300.25, "record": 0.75}
+    assert timing_ms(head % timing) == {"begin": 1.5, "processor": 300.25, "record": 0.75}
     with pytest.raises(LoadFailed):
         timing_ms(head % b"begin;dur=1.5")

@@ -46,8 +46,8 @@ class Asker:
         headers = {"idempotency-key": key or str(uuid.uuid4())}
         answer = await self.client.post(path, json=body, headers=headers)
         assert answer.status_code == 201, answer.text
-        said: dict[str, Any] = answer.json()
-        return said
+        reply: dict[str, Any] = answer.json()
+        return reply
 
     async def pay(self, capture: str = "automatic", key: str | None = None) -> str:
         body = {"amount": 2500, "currency": "USD", "capture": capture, "payment_method": card()}
@@ -235,16 +235,16 @@ def _month(months: partitions.Months, key: PaymentKey) -> str:
 
 async def _touched(connection: Any, sql: str, *arguments: object) -> tuple[int, int]:
     """Return how many rows of payments and how many blocks a statement reads."""
-    said = await connection.fetchval(
+    plan_json = await connection.fetchval(
         f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON, COSTS OFF, TIMING OFF) {sql}", *arguments
     )
-    plan = json.loads(said)[0]["Plan"]
+    plan = json.loads(plan_json)[0]["Plan"]
     rows = 0
     waiting = [plan]
     while waiting:
         node = waiting.pop()
         waiting += node.get("Plans", [])
         if node.get("Relation Name", "").startswith("payments"):
-            looked = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-            rows += round(looked * node["Actual Loops"])
+            read = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            rows += round(read * node["Actual Loops"])
     return rows, plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]

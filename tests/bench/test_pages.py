@@ -88,7 +88,7 @@ def test_the_page_shows_the_newest_complete_result(tmp_path: Path) -> None:
     saved = report.save(findings(WIDE), tmp_path)
     (tmp_path / "20991231T000000Z-x.json").write_text(report.as_json(findings(None)))
     page = performance_page.page(tmp_path)
-    told = rows(page, "|")
+    found = rows(page, "|")
     assert f"`bench/results/{saved.name}`" in page
     assert "**0.5** times pgbench's best rate (median of 1 pairs: 3,000 to 6,000)" in page
     assert "Python 3.11.7 (270 ns to make an object)" in page
@@ -131,7 +131,7 @@ def test_the_page_shows_the_newest_complete_result(tmp_path: Path) -> None:
         ["by id", "9,876", "55", "33", "11 ms"],
         ["300 ms", "256", "777", "301 ms", "333 ms", "222", "111"],
     ):
-        assert row in told, row
+        assert row in found, row
 
 
 def test_without_a_complete_result_there_is_no_page(tmp_path: Path) -> None:
@@ -143,15 +143,15 @@ def test_without_a_complete_result_there_is_no_page(tmp_path: Path) -> None:
 def test_nan_is_null_in_a_saved_result() -> None:
     few = WIDE.open[:1]  # without the run with 10,000 connections
     wide = Wide(pgbench=WIDE.pgbench, pairs=WIDE.pairs, open=few, reads=[], grid=[])
-    said = json.loads(report.as_json(findings(wide)))
-    idle = {bar["name"]: (bar["figure"], bar["met"]) for bar in said["bars"]}
+    saved = json.loads(report.as_json(findings(wide)))
+    idle = {bar["name"]: (bar["figure"], bar["met"]) for bar in saved["bars"]}
     assert idle["memory with 10,000 connections"] == (None, False)
 
 
 def test_the_terminals_tables_show_every_figure_in_its_column() -> None:
     shown = io.StringIO()
     report.show(findings(WIDE), Console(file=shown, width=120))
-    told = rows(shown.getvalue(), "│")
+    found = rows(shown.getvalue(), "│")
     for row in (
         ["payments sustained", "at least 3,000 /s", "4,321 /s", "met"],
         ["gateway", "185", "0.80"],
@@ -166,7 +166,7 @@ def test_the_terminals_tables_show_every_figure_in_its_column() -> None:
         ["by id", "9,876", "55", "33", "11.00"],
         ["300", "256", "777", "301.0", "333.0", "222", "111"],
     ):
-        assert row in told, row
+        assert row in found, row
     assert "50,000 payments: each captured here and sold once there" in shown.getvalue()
 
 

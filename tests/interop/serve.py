@@ -18,10 +18,10 @@ def main():
     for line in sys.stdin:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # a client may print
-                said = {"reply": client.call(**json.loads(line))}
+                result = {"reply": client.call(**json.loads(line))}
         except Exception:
-            said = {"failed": traceback.format_exc()}
-        print(json.dumps(said, default=str), flush=True)
+            result = {"failed": traceback.format_exc()}
+        print(json.dumps(result, default=str), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ class ClientProcess:
         self._child.stdin.flush()
         line = self._child.stdout.readline()
         assert line, f"{self.name} ended with status {self._child.wait(10)}"
-        said = json.loads(line)
-        assert "failed" not in said, f"{self.name}, {order['method']}:\n{said['failed']}"
-        return said["reply"]
+        result = json.loads(line)
+        assert "failed" not in result, f"{self.name}, {order['method']}:\n{result['failed']}"
+        return result["reply"]
 
     def stop(self) -> None:
         self._child.communicate(timeout=10)

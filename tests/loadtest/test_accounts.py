@@ -55,7 +55,7 @@ def test_matching_payments_give_no_complaint(paid: Row, rows: list[Row]) -> None
 
 
 @pytest.mark.parametrize(
-    ("paid", "rows", "said"),
+    ("paid", "rows", "complaint"),
     [
         (payment(), [row(), row()], "pay_1 is captured: 2 charges"),
         (payment(), [row(), row(trans_id="60009")], "charged 60009, which the gateway does not"),
@@ -80,9 +80,9 @@ def test_matching_payments_give_no_complaint(paid: Row, rows: list[Row]) -> None
         (payment("processing", **NOWHERE), [], "1 payments are still processing"),
     ],
 )
-def test_mismatches_are_reported(paid: Row, rows: list[Row], said: str) -> None:
+def test_mismatches_are_reported(paid: Row, rows: list[Row], complaint: str) -> None:
     wrong = compare([paid], rows, created=1)
-    assert any(said in each for each in wrong), wrong
+    assert any(complaint in each for each in wrong), wrong
 
 
 @pytest.mark.parametrize(

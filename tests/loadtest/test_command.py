@@ -69,25 +69,25 @@ async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -
         "--html", str(here / "report.html"), "--save", str(here / "all.json"), "--json",
     )  # fmt: skip
     assert result.status == 0, result.out + result.err
-    said = json.loads(result.out)
-    assert said == json.loads((here / "all.json").read_text())
-    [step] = said["steps"]
+    report = json.loads(result.out)
+    assert report == json.loads((here / "all.json").read_text())
+    [step] = report["steps"]
     assert step["due_rps"] == 50
     assert (step["wrong"], step["dropped"]) == ({}, 0)
     assert set(step["counts"]) == {"create", "capture", "void", "refund", "get", "list"}
     assert step["counts"]["create"] >= 150 / 2
     assert sum(step["statuses"].values()) == sum(step["counts"].values())
-    assert said["payments"] > step["counts"]["create"], "this includes the warm-up's payments"
-    assert said["processor_asked"] is True
-    assert said["wrong_accounts"] == []
-    assert [verdict["met"] for verdict in said["verdicts"]] == [True, True]
+    assert report["payments"] > step["counts"]["create"], "this includes the warm-up's payments"
+    assert report["processor_asked"] is True
+    assert report["wrong_accounts"] == []
+    assert [verdict["met"] for verdict in report["verdicts"]] == [True, True]
     assert 0 < step["own_ms"]["p50"] < step["total_ms"]["p50"] + 0.001
-    assert set(said["cpu_cores"]) >= {"gateway", "postgres", "simulator"}
+    assert set(report["cpu_cores"]) >= {"gateway", "postgres", "simulator"}
 
     page = (here / "report.html").read_text()
     assert not re.search(r"https?://|//\w|<script|<link|<img|<iframe|@import|url\(|\ssrc=", page)
     assert page.count("<svg") >= 5
-    assert f"{said['payments']:,} payments, each accounted for here and at the processor" in page
+    assert f"{report['payments']:,} payments, each accounted for here and at the processor" in page
     for secret in (VISA, "ep_test_", "ep_admin"):
         assert secret not in page + result.out + result.err
 
@@ -107,9 +107,9 @@ async def test_a_file_is_replayed_line_by_line(here: Path) -> None:
         "--targets", str(here / "easy.yaml"), "--json",
     )  # fmt: skip
     assert result.status == 0, result.out + result.err
-    said = json.loads(result.out)
-    assert said["steps"][0]["counts"] == {"pay": 5, "read": 5, "GET /api/v1/payments": 5}
-    assert said["payments"] == 5, "whatever the lines' names"
+    report = json.loads(result.out)
+    assert report["steps"][0]["counts"] == {"pay": 5, "read": 5, "GET /api/v1/payments": 5}
+    assert report["payments"] == 5, "whatever the lines' names"
 
 
 async def test_a_charge_the_processor_lost_gives_status_3(here: Path, simulator: Simulator) -> None:
@@ -160,7 +160,7 @@ TEST_KEY = {"EASYPAY_API_KEY": "ep_test_x"}
 
 
 @pytest.mark.parametrize(
-    ("words", "env", "said"),
+    ("words", "env", "text"),
     [
         (["--model", "sine"], {}, "--model must be one of constant, ramp, steps, closed"),
         (["--rate", "0"], {}, "--rate must be positive"),
@@ -189,17 +189,17 @@ TEST_KEY = {"EASYPAY_API_KEY": "ep_test_x"}
     ],
 )
 def test_invalid_options_give_one_line_and_status_2(
-    words: list[str], env: dict[str, str], said: str
+    words: list[str], env: dict[str, str], text: str
 ) -> None:
     result = invoke("loadtest", *words, **env)
     assert result.exit_code == 2
     assert result.stderr.startswith("easypay: ")
     assert result.stderr.count("\n") == 1
-    assert said in result.stderr
+    assert text in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "text"),
     [
         ("", "has no requests"),
         ('{"path": "/a"}\nnot json', "line 2"),
@@ -209,12 +209,12 @@ def test_invalid_options_give_one_line_and_status_2(
         ('{"path": "/a", "verb": "GET"}', "line 1"),
     ],
 )
-def test_a_line_that_cannot_be_replayed_is_named(tmp_path: Path, line: str, said: str) -> None:
+def test_a_line_that_cannot_be_replayed_is_named(tmp_path: Path, line: str, text: str) -> None:
     lines = tmp_path / "lines.jsonl"
     lines.write_text(line)
     result = invoke("loadtest", "--replay", str(lines))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert said in result.stderr
+    assert text in result.stderr
 
 
 async def test_the_status_of_slo_says_whether_a_target_is_missed(here: Path, shop: Shop) -> None:
@@ -224,9 +224,9 @@ async def test_the_status_of_slo_says_whether_a_target_is_missed(here: Path, sho
         targets = str(here / f"{name}.yaml")
         result = invoke("slo", "--data-dir", str(here), "--targets", targets, "--json")
         assert result.exit_code == status, result.output
-        said = json.loads(result.stdout)
-        assert said["missed"] is bool(status)
-        assert [each["target"]["section"] for each in said["data"]] == [
+        report = json.loads(result.stdout)
+        assert report["missed"] is bool(status)
+        assert [each["target"]["section"] for each in report["data"]] == [
             "api_response_time",
             "errors",
         ]
@@ -268,7 +268,7 @@ def test_a_wrong_address_and_a_wrong_key_give_different_errors(
     nobody = f"http://127.0.0.1:{free_port()}"
     key = {"slo": "EASYPAY_ADMIN_KEY", "loadtest": "EASYPAY_API_KEY"}[command]
     with standing_in() as other, standing_in(garbage_every=1) as no_http:
-        for url, said in (
+        for url, text in (
             (nobody, f"nothing listens at {nobody}: start the gateway there, or correct the addr"),
             (other.url, f"{other.url} answers, but not as an EasyPay gateway: correct the address"),
             (no_http.url, f"{no_http.url} answers, but not as an EasyPay gateway: correct the"),
@@ -277,7 +277,7 @@ def test_a_wrong_address_and_a_wrong_key_give_different_errors(
         ):
             result = invoke(command, "--url", url, **{key: WRONG_KEY})
             assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
-            assert said in result.stderr
+            assert text in result.stderr
             assert (key in result.stderr) == (url == gateway.url)
             assert WRONG_KEY not in result.stderr
 
@@ -285,14 +285,14 @@ def test_a_wrong_address_and_a_wrong_key_give_different_errors(
 @pytest.mark.parametrize("command", ["slo", "loadtest"])
 def test_a_data_directory_of_another_gateway_is_named(command: str, here: Path) -> None:
     demo = json.loads((here / "demo.json").read_text())
-    for change, said in (
+    for change, text in (
         ({"admin_key": "ep_admin_other"}, f"{here / 'demo.json'}: give the --data-dir of the gate"),
         ({"api_url": f"http://127.0.0.1:{free_port()}"}, "nothing listens at http://127.0.0.1:"),
     ):
         (here / "demo.json").write_text(json.dumps(demo | change))
         result = invoke(command, "--data-dir", str(here))
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
-        assert said in result.stderr
+        assert text in result.stderr
 
 
 async def enabled_runs(stack: Stack) -> set[str]:

@@ -63,12 +63,12 @@ def stalled() -> Iterator[Stalled]:
     with ExitStack() as stack, ThreadPoolExecutor() as threads:
         servers = [stack.enter_context(standing_in(**stall)) for _ in range(2)]
         servers.append(stack.enter_context(standing_in(**stall, delay_s=0.005)))
-        told = [
+        loads = [
             threads.submit(load, servers[0], constant(400, 4), connections=32),
             threads.submit(load, servers[1], constant(400, 4), connections=16, processes=2),
             threads.submit(load, servers[2], Schedule(model="closed", seconds=4), connections=4),
         ]
-        yield Stalled(*(each.result() for each in told))
+        yield Stalled(*(each.result() for each in loads))
 
 
 @pytest.mark.parametrize("processes", ["one", "two"])

@@ -19,9 +19,9 @@ calls = st.lists(
 )
 
 
-def tally_of(told: list[tuple[str, float, float, bool]]) -> Tally:
+def tally_of(requests: list[tuple[str, float, float, bool]]) -> Tally:
     tally = Tally()
-    for name, took_s, at_s, good in told:
+    for name, took_s, at_s, good in requests:
         tally.due += 1
         tally.second(at_s).due += 1
         tally.lateness.record(took_s / 10)
@@ -36,7 +36,7 @@ def tally_of(told: list[tuple[str, float, float, bool]]) -> Tally:
             tally.failed("status 500", at_s)
             tally.dropped += 1
             tally.second(at_s).dropped += 1
-    tally.cpu_s = float(len(told))
+    tally.cpu_s = float(len(requests))
     return tally
 
 
@@ -54,8 +54,8 @@ def seen(tally: Tally) -> dict[str, object]:
 
 
 @given(calls)
-def test_a_tally_arrives_as_it_was_sent(told: list[tuple[str, float, float, bool]]) -> None:
-    tally = tally_of(told)
+def test_a_tally_arrives_as_it_was_sent(requests: list[tuple[str, float, float, bool]]) -> None:
+    tally = tally_of(requests)
     sent = msgspec.msgpack.encode(tally.encode())
     assert seen(decode(msgspec.msgpack.decode(sent))) == seen(tally)
 

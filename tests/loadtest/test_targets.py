@@ -101,11 +101,11 @@ def test_a_percentile_of_too_few_is_neither_met_nor_missed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "unit", "said"),
+    ("figure", "unit", "text"),
     [(12.5, "ms", "12.5 ms"), (0.001, "%", "0.1 %"), (1000, "", "1,000"), (0.25, "ms", "0.25 ms")],
 )
-def test_figures_are_short(figure: float, unit: str, said: str) -> None:
-    assert shown(figure, unit) == said
+def test_figures_are_short(figure: float, unit: str, text: str) -> None:
+    assert shown(figure, unit) == text
 
 
 EXPOSED = """

@@ -38,7 +38,7 @@ async def test_lines_without_room_are_dropped_counted_and_reported(pair: object)
     os.set_blocking(reading, False)
     came = b""
 
-    async def said() -> bool:
+    async def complete() -> bool:
         nonlocal came
         try:
             while more := os.read(reading, 1 << 20):
@@ -47,12 +47,12 @@ async def test_lines_without_room_are_dropped_counted_and_reported(pair: object)
             pass
         return b"were dropped" in came
 
-    await until(said, within_s=5)
+    await until(complete, within_s=5)
     whole = came.splitlines(keepends=True)
-    (told,) = (json.loads(line) for line in whole if line != LINE)
-    assert told["message"].startswith(f"{lines - (len(whole) - 1)} lines were dropped")
+    (notice,) = (json.loads(line) for line in whole if line != LINE)
+    assert notice["message"].startswith(f"{lines - (len(whole) - 1)} lines were dropped")
     output.write(b"after\n")
-    await until(said, within_s=5)
+    await until(complete, within_s=5)
     assert came.endswith(b"after\n")
     os.close(reading)
     os.close(writing)

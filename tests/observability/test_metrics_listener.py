@@ -25,7 +25,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def said(port: int, *parts: bytes) -> bytes:
+async def fetch(port: int, *parts: bytes) -> bytes:
     """Return the whole answer."""
 
     async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
@@ -46,20 +46,20 @@ async def said(port: int, *parts: bytes) -> bytes:
 
 
 async def test_the_listener_serves_only_metrics(port: int) -> None:
-    whole = await said(port, b"GET /metrics HTTP/1.1\r\n", b"Host: x\r\n\r\n")
+    whole = await fetch(port, b"GET /metrics HTTP/1.1\r\n", b"Host: x\r\n\r\n")
     assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close" in whole
     assert whole.endswith(b"\r\n\r\nup 1\n")
-    assert (await said(port, b"HEAD /metrics HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
+    assert (await fetch(port, b"HEAD /metrics HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n")
     for path in (b"/", b"/api/v1/payments", b"/readyz", b"/metrics/x", b"//metrics"):
-        assert (await said(port, b"GET %b HTTP/1.1\r\n\r\n" % path))[9:12] == b"404"
-    assert (await said(port, b"POST /metrics HTTP/1.1\r\n\r\n"))[9:12] == b"405"
+        assert (await fetch(port, b"GET %b HTTP/1.1\r\n\r\n" % path))[9:12] == b"404"
+    assert (await fetch(port, b"POST /metrics HTTP/1.1\r\n\r\n"))[9:12] == b"405"
 
 
 async def test_a_client_that_sends_too_much_or_too_little_is_disconnected(port: int) -> None:
-    assert await said(port, b"GET /metrics HTTP/1.1\r\nX: ", b"x" * 100_000) == b""
-    assert await said(port, b"GET /metrics HTTP/1.1\r\n") == b"", "half a head"
-    assert await said(port) == b"", "nothing"
+    assert await fetch(port, b"GET /metrics HTTP/1.1\r\nX: ", b"x" * 100_000) == b""
+    assert await fetch(port, b"GET /metrics HTTP/1.1\r\n") == b"", "half a head"
+    assert await fetch(port) == b"", "nothing"
     silent = await asyncio.gather(
         *(
             asyncio.open_connection("127.0.0.1", port)
@@ -70,7 +70,7 @@ async def test_a_client_that_sends_too_much_or_too_little_is_disconnected(port: 
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
-    assert (await said(port, b"GET /metrics HTTP/1.1\r\n\r\n")).endswith(b"up 1\n")
+    assert (await fetch(port, b"GET /metrics HTTP/1.1\r\n\r\n")).endswith(b"up 1\n")
 
 
 async def test_one_process_listens_and_another_takes_over(stack: Stack) -> None:

@@ -147,11 +147,11 @@ def test_every_decline_code_has_its_problem_and_none_is_a_5xx() -> None:
     ],
 )  # fmt: skip
 def test_a_conflict_with_the_payment_is_409_and_a_bad_request_422(reason: str, status: int) -> None:
-    said = Rejected(
+    rejected = Rejected(
         code=reason, message="No.", decline_code=reason_meanings.decline_code(reason, "3")
     )
     for kind in ("sale", "capture", "void", "refund", "approve"):
-        problem = refused_by_processor(kind, said)
+        problem = refused_by_processor(kind, rejected)
         assert problem.http_status == status
         assert f"(code {reason})" in problem.detail
     assert refused_by_processor("void", Rejected(code="1", message="")).http_status == 422

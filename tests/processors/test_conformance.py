@@ -93,8 +93,8 @@ class Merchant:
         if self.sandbox:
             pytest.skip("the sandbox's filters are set by hand")
         if self.wire is not None:
-            said = {"login": login_of(self.account), "held_above": amount}
-            await self.wire.post("/settings", **said)
+            rule = {"login": login_of(self.account), "held_above": amount}
+            await self.wire.post("/settings", **rule)
 
     async def pay(self, amount_minor: int, capture: bool = True, **over: Any) -> Outcome:
         fields: dict[str, Any] = {
@@ -165,8 +165,8 @@ class Merchant:
 
     async def find(self, kind: type[Kind], request: RefundRequest) -> Kind:
         """Return the outcome that an inquiry finds for this refund."""
-        told = request.reference, request.amount_minor, request.transaction_id
-        return expect_found(kind, await self.ask("refund", *told, request.captured_minor))
+        about = request.reference, request.amount_minor, request.transaction_id
+        return expect_found(kind, await self.ask("refund", *about, request.captured_minor))
 
     async def ask(
         self,

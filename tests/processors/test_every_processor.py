@@ -276,15 +276,15 @@ async def test_a_pass_finds_executed_operations_and_reports_others_absent(
     done, never, witness = (reference(new_id()) for _ in range(3))
     for name in (done, witness):
         await paid(processor, stand.account, reference=name)
-    told: list[str] = []
+    reported: list[str] = []
 
     async def on_found(name: str, _: Found) -> None:
-        told.append(name)
+        reported.append(name)
 
     wanted = [inquiry(stand.account, "sale", name) for name in (done, never)]
     request = PassRequest(account=stand.account, wanted=wanted)
     passed = await processor.look(request, soon(), on_found=on_found)
     assert isinstance(passed.findings[done], Found), passed
     assert isinstance(passed.findings[never], Absent), passed
-    assert told == [done]
+    assert reported == [done]
     assert witness in passed.listed

@@ -178,9 +178,9 @@ async def test_a_payment_held_for_review_is_found_held(till: Shop) -> None:
     login = login_of(till.account)
     await till.wire.post("/settings", login=login, held_above="20.00")
     name = reference(new_id())
-    told = expect(HeldForReview, await till.pay("sale", name))
+    outcome = expect(HeldForReview, await till.pay("sale", name))
     seen = expect_found(HeldForReview, await till.ask("sale", name))
-    assert seen.transaction_id == told.transaction_id
+    assert seen.transaction_id == outcome.transaction_id
 
 
 async def test_a_capture_of_a_voided_payment_is_found_rejected(till: Shop) -> None:
@@ -192,8 +192,8 @@ async def test_a_capture_of_a_voided_payment_is_found_rejected(till: Shop) -> No
 
 async def test_a_void_of_a_settled_payment_is_found_rejected(till: Shop) -> None:
     parent = await till.settled_sale()
-    told = expect(Rejected, await till.follow_up("void", reference(new_id()), parent))
-    assert told.decline_code == "not_voidable"
+    outcome = expect(Rejected, await till.follow_up("void", reference(new_id()), parent))
+    assert outcome.decline_code == "not_voidable"
     expect_found(Rejected, await till.ask("void", reference(new_id()), parent))
 
 
@@ -268,7 +268,7 @@ AUTH_ONLY = {"transactionType": "authOnlyTransaction"}
 REFUND = {"transactionType": "refundTransaction"}
 
 
-def told(status: str, **fields: object) -> dict[str, Any]:
+def report(status: str, **fields: object) -> dict[str, Any]:
     found = {
         "transId": "60001",
         "transactionType": "authCaptureTransaction",
@@ -282,7 +282,7 @@ def told(status: str, **fields: object) -> dict[str, Any]:
     return {"transaction": {**found, **fields}, "messages": OK}
 
 
-async def asked(
+async def find(
     processor: AuthorizeNet,
     unsettled: Callable[[int], object],
     details: object = None,
@@ -308,52 +308,52 @@ def ours(page: int) -> object:
 @pytest.mark.parametrize(
     ("kind", "details", "expected"),
     [
-        ("sale", told("capturedPendingSettlement"), Approved),
-        ("sale", told("settledSuccessfully"), Approved),
-        ("sale", told("settledSuccessfully", settleAmount="25.00"), Approved),
-        ("sale", told("authorizedPendingCapture"), Inconclusive),
-        ("sale", told("capturedPendingSettlement", settleAmount=24.99), Inconclusive),
-        ("sale", told("capturedPendingSettlement", settleAmount=None), Inconclusive),
-        ("sale", told("capturedPendingSettlement", settleAmount=1e99), Inconclusive),
-        ("sale", told("capturedPendingSettlement", order={"invoiceNumber": "x"}), Inconclusive),
-        ("sale", told("capturedPendingSettlement", transId="60002"), Inconclusive),
-        ("sale", told("capturedPendingSettlement", **REFUND), Inconclusive),
-        ("sale", told("FDSPendingReview"), HeldForReview),
-        ("sale", told("FDSAuthorizedPendingReview"), HeldForReview),
-        ("sale", told("declined", responseCode=2, responseReasonCode=317), Declined),
-        ("sale", told("voided"), Rejected),
-        ("sale", told("expired"), Rejected),
-        ("sale", told("generalError", responseCode=3, responseReasonCode=6), Rejected),
-        ("sale", told("generalError", responseCode=3, responseReasonCode=19), Inconclusive),
-        ("sale", told("communicationError", responseCode=2, responseReasonCode=2), Declined),
-        ("sale", told("communicationError"), Inconclusive),
-        ("sale", told("updatingSettlement"), Inconclusive),
-        ("sale", told("settlementError"), Inconclusive),
-        ("sale", told("somethingNew"), Inconclusive),
+        ("sale", report("capturedPendingSettlement"), Approved),
+        ("sale", report("settledSuccessfully"), Approved),
+        ("sale", report("settledSuccessfully", settleAmount="25.00"), Approved),
+        ("sale", report("authorizedPendingCapture"), Inconclusive),
+        ("sale", report("capturedPendingSettlement", settleAmount=24.99), Inconclusive),
+        ("sale", report("capturedPendingSettlement", settleAmount=None), Inconclusive),
+        ("sale", report("capturedPendingSettlement", settleAmount=1e99), Inconclusive),
+        ("sale", report("capturedPendingSettlement", order={"invoiceNumber": "x"}), Inconclusive),
+        ("sale", report("capturedPendingSettlement", transId="60002"), Inconclusive),
+        ("sale", report("capturedPendingSettlement", **REFUND), Inconclusive),
+        ("sale", report("FDSPendingReview"), HeldForReview),
+        ("sale", report("FDSAuthorizedPendingReview"), HeldForReview),
+        ("sale", report("declined", responseCode=2, responseReasonCode=317), Declined),
+        ("sale", report("voided"), Rejected),
+        ("sale", report("expired"), Rejected),
+        ("sale", report("generalError", responseCode=3, responseReasonCode=6), Rejected),
+        ("sale", report("generalError", responseCode=3, responseReasonCode=19), Inconclusive),
+        ("sale", report("communicationError", responseCode=2, responseReasonCode=2), Declined),
+        ("sale", report("communicationError"), Inconclusive),
+        ("sale", report("updatingSettlement"), Inconclusive),
+        ("sale", report("settlementError"), Inconclusive),
+        ("sale", report("somethingNew"), Inconclusive),
         ("sale", {"messages": OK}, Inconclusive),
         ("sale", [], Inconclusive),
         ("sale", None, Inconclusive),
-        ("authorize", told("authorizedPendingCapture", **AUTH_ONLY), Approved),
-        ("authorize", told("capturedPendingSettlement", **AUTH_ONLY), Approved),
-        ("authorize", told("authorizedPendingCapture"), Inconclusive),
+        ("authorize", report("authorizedPendingCapture", **AUTH_ONLY), Approved),
+        ("authorize", report("capturedPendingSettlement", **AUTH_ONLY), Approved),
+        ("authorize", report("authorizedPendingCapture"), Inconclusive),
         (
             "refund",
-            told("refundPendingSettlement", **REFUND, settleAmount=-25),
+            report("refundPendingSettlement", **REFUND, settleAmount=-25),
             Approved,
         ),
         (
             "refund",
-            told("refundPendingSettlement", **REFUND, refTransId="7"),
+            report("refundPendingSettlement", **REFUND, refTransId="7"),
             Inconclusive,
         ),
-        ("refund", told("settledSuccessfully"), Inconclusive),
+        ("refund", report("settledSuccessfully"), Inconclusive),
     ],
 )
 async def test_a_finding_needs_proof_in_the_details(
     processor: AuthorizeNet, kind: str, details: object, expected: type
 ) -> None:
     parent = "60000" if kind == "refund" else None
-    finding = await asked(processor, ours, details, kind, parent)
+    finding = await find(processor, ours, details, kind, parent)
     got = finding.outcome if isinstance(finding, Found) else finding
     assert isinstance(got, expected), finding
 
@@ -382,7 +382,7 @@ async def test_a_finding_needs_proof_in_the_details(
 async def test_the_parents_status_decides_the_finding_of_a_capture_or_void(
     processor: AuthorizeNet, kind: str, status: str, expected: type
 ) -> None:
-    finding = await asked(processor, ours, told(status), kind, "60001")
+    finding = await find(processor, ours, report(status), kind, "60001")
     got = finding.outcome if isinstance(finding, Found) else finding
     assert isinstance(got, expected), finding
 
@@ -402,7 +402,7 @@ def crowd(page: int, pages: int, total: int | None = None, **last: Any) -> objec
 async def test_a_transaction_on_a_later_page_is_found(processor: AuthorizeNet) -> None:
     for total in (None, 2011):  # the total may count the page or the whole list
         pages = partial(crowd, pages=3, total=total)
-        finding = await asked(processor, pages, told("settledSuccessfully"))
+        finding = await find(processor, pages, report("settledSuccessfully"))
         assert approved(finding).transaction_id == "60001"
 
 
@@ -413,7 +413,7 @@ async def test_reading_stops_at_transactions_that_are_too_old(processor: Authori
         pages.append(page)
         return crowd(page, 3, at="2020-01-01T00:00:00Z")
 
-    assert isinstance(await asked(processor, old), Absent)
+    assert isinstance(await find(processor, old), Absent)
     assert pages == [1]
 
 
@@ -425,7 +425,7 @@ async def test_a_list_that_is_not_newest_first_is_read_to_its_end(processor: Aut
             answer["transactions"][-1]["submitTimeUTC"] = "2020-01-01T00:00:00Z"
         return answer
 
-    finding = await asked(processor, oldest_first, told("settledSuccessfully"))
+    finding = await find(processor, oldest_first, report("settledSuccessfully"))
     assert approved(finding).transaction_id == "60001"
 
 
@@ -433,14 +433,14 @@ def behind_the_last(page: int, pages: int, total: int | None = None) -> object:
     """Return full pages of others' transactions, and no page after them."""
     if page <= pages:
         return crowd(page, pages=9, total=total)
-    said = {"code": "E00094", "text": "Paging Offset exceeds the maximum allowed value."}
-    return {"messages": {"resultCode": "Error", "message": [said]}}
+    message = {"code": "E00094", "text": "Paging Offset exceeds the maximum allowed value."}
+    return {"messages": {"resultCode": "Error", "message": [message]}}
 
 
 async def test_a_full_page_may_be_the_last(processor: AuthorizeNet) -> None:
     for total in (None, 2000):  # the total may count the page or the whole list
         pages = partial(behind_the_last, pages=2, total=total)
-        assert isinstance(await asked(processor, pages), Absent)
+        assert isinstance(await find(processor, pages), Absent)
 
 
 @pytest.mark.parametrize(
@@ -478,14 +478,14 @@ async def test_half_a_list_proves_no_absence(
     processor: AuthorizeNet, unsettled: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_lists, "MAX_PAGES", 20)
-    expect(Inconclusive, await asked(processor, unsettled, told("settledSuccessfully")))
+    expect(Inconclusive, await find(processor, unsettled, report("settledSuccessfully")))
 
 
 async def test_two_transactions_with_one_reference_prove_neither(processor: AuthorizeNet) -> None:
     def both(page: int) -> object:
         return {"transactions": [line(60_001, NAME), line(60_002, NAME)], "messages": OK}
 
-    finding = expect(Inconclusive, await asked(processor, both, told("settledSuccessfully")))
+    finding = expect(Inconclusive, await find(processor, both, report("settledSuccessfully")))
     assert "60001, 60002" in finding.reason
 
 
@@ -497,4 +497,4 @@ async def test_a_reference_cut_or_in_another_case_is_not_ours(processor: Authori
             "messages": OK,
         }
 
-    assert isinstance(await asked(processor, near, told("settledSuccessfully")), Absent)
+    assert isinstance(await find(processor, near, report("settledSuccessfully")), Absent)

@@ -189,11 +189,11 @@ def test_characters_that_xml_forbids_do_not_break_the_request() -> None:
 
 
 def test_capture_void_and_refund_name_their_parent() -> None:
-    told = {"reference": REFERENCE}
+    ours = {"reference": REFERENCE}
     asked = (
-        messages.capture(capture(ACCOUNT, "60001", amount_minor=1000, **told)),
-        messages.void(void(ACCOUNT, "60001", **told)),
-        messages.refund(refund(ACCOUNT, "60001", amount_minor=5, **told)),
+        messages.capture(capture(ACCOUNT, "60001", amount_minor=1000, **ours)),
+        messages.void(void(ACCOUNT, "60001", **ours)),
+        messages.refund(refund(ACCOUNT, "60001", amount_minor=5, **ours)),
     )
     requests = [sent(each) for each in asked]
     names = ("transactionType", "amount", "refTransId")
@@ -499,22 +499,22 @@ def test_a_request_of_a_refused_account_counts_as_never_sent(number: int) -> Non
 
 
 def test_reason_13_counts_as_never_sent_unless_it_names_a_transaction() -> None:
-    said = {"errors": [{"errorCode": "13", "errorText": "The merchant login ID is invalid."}]}
-    outcome = read(transaction("3", transId="0", **said))
+    fields = {"errors": [{"errorCode": "13", "errorText": "The merchant login ID is invalid."}]}
+    outcome = read(transaction("3", transId="0", **fields))
     assert isinstance(outcome, NotSent)
     assert outcome.account_refusal is not None
     assert outcome.account_refusal.code == "13"
-    made = read(transaction("3", transId="60198237461", **said))
+    made = read(transaction("3", transId="60198237461", **fields))
     assert isinstance(made, Rejected)
-    assert isinstance(read(transaction("2", transId="0", **said)), Declined)
+    assert isinstance(read(transaction("2", transId="0", **fields)), Declined)
 
 
 @pytest.mark.parametrize("reason", [*range(19, 24), 25, 26, 52, *range(57, 64)])
 def test_an_error_while_processing_is_never_sent_again(reason: int) -> None:
-    said = {"errors": [{"errorCode": str(reason), "errorText": "An error occurred."}]}
-    assert isinstance(read(transaction("3", transId="0", **said)), Unknown)
-    said["errors"][0]["errorCode"] = "24"
-    assert isinstance(read(transaction("3", transId="0", **said)), Rejected)
+    fields = {"errors": [{"errorCode": str(reason), "errorText": "An error occurred."}]}
+    assert isinstance(read(transaction("3", transId="0", **fields)), Unknown)
+    fields["errors"][0]["errorCode"] = "24"
+    assert isinstance(read(transaction("3", transId="0", **fields)), Rejected)
 
 
 def test_a_partial_approval_states_its_amount() -> None:
@@ -532,8 +532,8 @@ def test_a_capture_or_void_of_another_transaction_is_not_ours() -> None:
 
 @pytest.mark.parametrize("name", ["transId", "refTransID"])
 def test_an_earlier_void_counts_as_done_only_for_the_same_transaction(name: str) -> None:
-    said = [{"code": "310", "description": "This transaction has already been voided."}]
-    answer = transaction("1", messages=said, transId="0")
+    texts = [{"code": "310", "description": "This transaction has already been voided."}]
+    answer = transaction("1", messages=texts, transId="0")
     done = read(answer, kind="void", parent="60001")
     assert isinstance(done, Approved)
     assert (done.transaction_id, done.code) == ("60001", "310")
@@ -541,14 +541,14 @@ def test_an_earlier_void_counts_as_done_only_for_the_same_transaction(name: str)
     assert isinstance(read(answer, kind="void", parent="60001"), Unknown)
     assert isinstance(read(answer, kind="void"), Unknown)
     for kind in ("authorize", "capture", "refund", "approve", "end"):
-        assert isinstance(read(transaction("1", messages=said), kind=kind), Unknown)
+        assert isinstance(read(transaction("1", messages=texts), kind=kind), Unknown)
 
 
 @pytest.mark.parametrize("kind", ["capture", "void", "refund", "approve", "end"])
 def test_only_an_authorization_can_be_approved_in_part(kind: str) -> None:
     for response_code in ("1", "4"):
-        said = [{"code": "295", "description": "Partially approved."}]
-        outcome = read(transaction(response_code, messages=said), kind=kind, parent="60001")
+        texts = [{"code": "295", "description": "Partially approved."}]
+        outcome = read(transaction(response_code, messages=texts), kind=kind, parent="60001")
         assert isinstance(outcome, Unknown)
         assert outcome.code == "295"
 

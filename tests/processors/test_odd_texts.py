@@ -51,7 +51,7 @@ def filled(value: Any, text: str) -> Any:
 
 @given(odd, st.sampled_from(["1", "2", "3", "4"]))
 def test_an_outcome_of_odd_texts_can_be_stored(text: str, code: str) -> None:
-    told = {
+    body = {
         "transactionResponse": {
             "responseCode": code,
             "transId": "60001",
@@ -67,7 +67,7 @@ def test_an_outcome_of_odd_texts_can_be_stored(text: str, code: str) -> None:
         },
         "messages": {"resultCode": text, "message": [{"code": text, "text": text}]},
     }
-    for answer in (told, {"messages": told["messages"]}):
+    for answer in (body, {"messages": body["messages"]}):
         reply = Reply(200, json.dumps(answer).encode())
         for kind in ("authorize", "capture", "void", "refund", "approve", "end"):
             outcome = replies.outcome(reply, REFERENCE, kind=kind, currency="USD", parent="60001")  # type: ignore[arg-type]
@@ -76,9 +76,9 @@ def test_an_outcome_of_odd_texts_can_be_stored(text: str, code: str) -> None:
 
 @given(odd, st.sampled_from([*range(3), 10**30, 10**4000, 1.5, None, True]))
 def test_a_finding_of_odd_texts_can_be_stored(text: str, amount: object) -> None:
-    told = filled(DETAILS, text)
-    told["transaction"] |= {"authAmount": text, "settleAmount": amount, "requestedAmount": [text]}
-    reply = Reply(200, json.dumps(told).encode())
+    body = filled(DETAILS, text)
+    body["transaction"] |= {"authAmount": text, "settleAmount": amount, "requestedAmount": [text]}
+    reply = Reply(200, json.dumps(body).encode())
     details = reporting.read_details(reply, REFERENCE, "60001")
     for kind in ("authorize", "sale", "refund", "capture", "void", "review"):
         request = InquiryRequest(
@@ -110,8 +110,8 @@ def test_no_emoji_is_cut_in_half() -> None:
 def test_a_large_reply_of_odd_texts_is_read_quickly() -> None:
     quotes = "The value '" * 370
     message = {"code": "E00003", "text": quotes}
-    told = {"messages": {"resultCode": "Error", "message": [message] * 1_800}}
-    reply = Reply(200, json.dumps(told).encode())
+    body = {"messages": {"resultCode": "Error", "message": [message] * 1_800}}
+    reply = Reply(200, json.dumps(body).encode())
     begun = time.process_time()
     assert replies.outcome(reply, REFERENCE)
     assert replies.account_check(reply, REFERENCE)
@@ -119,9 +119,9 @@ def test_a_large_reply_of_odd_texts_is_read_quickly() -> None:
 
 
 def test_a_quoted_value_is_never_repeated() -> None:
-    for said in ("The value 's3cret' is invalid", "The value &#39;s3cret&#39; is invalid - s3"):
+    for text in ("The value 's3cret' is invalid", "The value &#39;s3cret&#39; is invalid - s3"):
         assert (
-            wire.clean(f"E: {said}.") == f"E: The value is invalid{said.partition(' invalid')[2]}."
+            wire.clean(f"E: {text}.") == f"E: The value is invalid{text.partition(' invalid')[2]}."
         )
     assert wire.clean("The value 's3cret is not closed") == "The value 's3cret is not closed"
     assert wire.clean("E: The value '" + "s3cret" * 2_000 + "' is invalid") == "E:"
@@ -137,6 +137,6 @@ def test_no_field_of_an_approval_holds_a_card_number() -> None:
     assert number not in repr(replies.outcome(reply, REFERENCE))
     response |= {"authCode": "AB12CD", "networkTransId": "123456789012345"}
     reply = Reply(200, json.dumps({"transactionResponse": response}).encode())
-    said = repr(replies.outcome(reply, REFERENCE))
-    assert "AB12CD" in said
-    assert "123456789012345" in said
+    text = repr(replies.outcome(reply, REFERENCE))
+    assert "AB12CD" in text
+    assert "123456789012345" in text

@@ -44,7 +44,7 @@ def wanted(account: Account, names: list[str], ago_s: float = 0, **over: Any) ->
     return PassRequest(account=account, wanted=asked, **over)
 
 
-async def looked(
+async def search(
     processor: AuthorizeNet,
     books: Books,
     names: list[str],
@@ -101,10 +101,10 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
     never = inquiry(account, "sale", name())
     expect(Approved, await processor.authorize(payment(account), soon()))
 
-    told: dict[str, Finding] = {}
+    reported: dict[str, Finding] = {}
 
     async def on_found(which: str, finding: Finding) -> None:
-        told[which] = finding
+        reported[which] = finding
 
     asked = [never, settled, refunded, *sales, authorized]
     passed = await processor.look(
@@ -115,8 +115,8 @@ async def test_one_pass_ends_every_open_call_of_an_account_as_the_truth_is(
         row["invoice_number"]: row["trans_id"] for row in await wire.truth(login=login_of(account))
     }
     charged = {one.reference: rows[one.reference] for one in asked if one is not never}
-    assert {which: found(finding) for which, finding in told.items()} == charged
-    assert {**told, never.reference: passed.findings[never.reference]} == passed.findings
+    assert {which: found(finding) for which, finding in reported.items()} == charged
+    assert {**reported, never.reference: passed.findings[never.reference]} == passed.findings
     searched = absent(passed.findings[never.reference])
     assert searched == "held for review, unsettled, 1 batch settled since the call"
     assert len(passed.batches) == 1
@@ -155,7 +155,7 @@ async def test_each_list_is_started_after_the_one_before_it_ended(processor: Aut
         "1": Listed([line(1)], ago(300)),
         "2": Listed([line(2)], ago(100)),
     }
-    passed = await looked(processor, books, [mine := name()])
+    passed = await search(processor, books, [mine := name()])
     assert books.asked == ["held 1", "unsettled 1", "batches", "batch 2 1", "batch 1 1"]
     assert books.most["lists"] == 1
     searched = absent(passed.findings[mine])
@@ -180,7 +180,7 @@ async def test_a_payment_that_settles_while_the_lists_are_read_is_found(
         books.batches = {"7": Listed([moved], ago(0))}
 
     books.before[when] = settle
-    passed = await looked(processor, books, [mine])
+    passed = await search(processor, books, [mine])
     assert found(passed.findings[mine]) == "60001"
     assert books.lists_asked() == ["held 1", "unsettled 1", "batches", "batch 7 1"]
 
@@ -193,7 +193,7 @@ async def test_thousands_are_found_in_one_pass_with_few_details_at_once(
     others = [name() for _ in range(2000)]
     books.unsettled = [line(number, one) for number, one in enumerate(others, 1)]
     books.unsettled[500:500] = [books.charge(n, one) for n, one in enumerate(names, 60_001)]
-    told: list[str] = []
+    reported: list[str] = []
     sixteen = asyncio.Event()
 
     async def crowd() -> None:
@@ -204,7 +204,7 @@ async def test_thousands_are_found_in_one_pass_with_few_details_at_once(
     books.before["details"] = crowd
 
     async def on_found(which: str, finding: Finding) -> None:
-        told.append(which)
+        reported.append(which)
 
     async with reporting(books.answer) as account:
         deadline = Deadline(monotonic() + 30)
@@ -212,7 +212,7 @@ async def test_thousands_are_found_in_one_pass_with_few_details_at_once(
     assert [found(passed.findings[one]) for one in names] == [
         str(number) for number in range(60_001, 63_001)
     ]
-    assert sorted(told) == sorted(names)
+    assert sorted(reported) == sorted(names)
     assert books.lists_asked() == ["held 1", *(f"unsettled {page}" for page in range(1, 7))]
     assert passed.pages == 7
     assert len(books.asked) == 7 + 3000
@@ -249,7 +249,7 @@ async def test_lists_are_read_back_to_the_oldest_open_call(processor: AuthorizeN
     books.batches = {"7": Listed(list(books.unsettled), ago(0))}
     for hours, deep in ((0.1, 2), (1.1, 3)):
         books.asked.clear()
-        passed = await looked(processor, books, [mine := name()], ago_s=hours * HOUR)
+        passed = await search(processor, books, [mine := name()], ago_s=hours * HOUR)
         searched = absent(passed.findings[mine])
         assert searched.startswith(f"held for review, unsettled ({deep} pages), 1 batch ")
         assert books.lists_asked() == [
@@ -266,7 +266,7 @@ async def test_an_endless_list_is_abandoned(
     monkeypatch.setattr(account_lists, "MAX_PAGES", 3)
     books = Books()
     books.unsettled = [line(number) for number in range(1, 4001)]
-    passed = await looked(processor, books, [mine := name()])
+    passed = await search(processor, books, [mine := name()])
     assert "more than 3 pages" in undecided(passed.findings[mine])
 
 
@@ -298,7 +298,7 @@ async def test_a_failing_list_leaves_only_calls_open_that_were_not_found_before(
         "6": Listed([line(9)], ago(20)),
     }
     books.before[failing] = lambda: GONE
-    passed = await looked(processor, books, [held, early, late, settled, never])
+    passed = await search(processor, books, [held, early, late, settled, never])
     order = ["held 1", "unsettled 1", "unsettled 2", "batches", "batch 7 1", "batch 6 1"]
     assert books.lists_asked() == order[:asked]
     places = {held: 0, early: 1, late: 2, settled: 4, never: 9}
@@ -317,7 +317,7 @@ async def test_failing_details_leave_only_their_own_call_open(processor: Authori
     one, other, never = name(), name(), name()
     books.unsettled = [books.charge(60_001, one), books.charge(60_002, other)]
     books.before["details 60001"] = lambda: GONE
-    passed = await looked(processor, books, [one, other, never])
+    passed = await search(processor, books, [one, other, never])
     assert "found (unsettled), but details" in undecided(passed.findings[one])
     assert found(passed.findings[other]) == "60002"
     assert absent(passed.findings[never])
@@ -335,7 +335,7 @@ async def test_a_list_that_shrinks_while_it_is_read_proves_no_absence(
     books.total = lambda call, total: (
         totals[int(call[-1]) - 1] if call.startswith("unsettled") else total
     )
-    passed = await looked(processor, books, [one, never])
+    passed = await search(processor, books, [one, never])
     assert found(passed.findings[one]) == "60001"
     assert "shrank" in undecided(passed.findings[never])
 
@@ -347,7 +347,7 @@ async def test_a_list_that_only_grows_is_read_to_its_end(processor: AuthorizeNet
     books.unsettled = [line(number) for number in range(1, 1500)]
     books.unsettled[999] = books.charge(60_001, one)
     books.before["unsettled 2"] = lambda: books.unsettled.insert(0, line(9999))
-    passed = await looked(processor, books, [one, never])
+    passed = await search(processor, books, [one, never])
     assert found(passed.findings[one]) == "60001"
     assert absent(passed.findings[never])
     assert books.asked.count("details 60001") == 1
@@ -364,7 +364,7 @@ async def test_calls_not_found_by_the_deadline_stay_open(
     released = asyncio.Event()
     books.before[hanging] = released.wait
     begun = monotonic()
-    passed = await looked(
+    passed = await search(
         processor, books, [slow, quick, never], deadline=Deadline(monotonic() + 0.5)
     )
     released.set()
@@ -380,7 +380,7 @@ async def test_calls_not_found_by_the_deadline_stay_open(
 
 async def test_nothing_is_started_after_the_deadline(processor: AuthorizeNet) -> None:
     books = Books()
-    passed = await looked(processor, books, [mine := name()], deadline=Deadline(monotonic()))
+    passed = await search(processor, books, [mine := name()], deadline=Deadline(monotonic()))
     assert undecided(passed.findings[mine])
     assert books.asked == []
 
@@ -428,7 +428,7 @@ async def test_two_transactions_with_one_reference_prove_nothing(
         books.batches = {"7": Listed([twin], ago(0))}
     else:
         books.unsettled[1 if second == "same page" else 1200] = twin
-    passed = await looked(processor, books, [mine, never])
+    passed = await search(processor, books, [mine, never])
     assert "60001, 60002" in undecided(passed.findings[mine])
     assert absent(passed.findings[never])
     if second == "same page":
@@ -484,7 +484,7 @@ async def test_a_call_some_hours_old_is_found_despite_clock_skew(
 ) -> None:
     """The list without dates uses the processor's clock: for older calls, dates are sent too."""
     books = Books()
-    passed = await looked(processor, books, [mine := name()], ago_s=hidden_hours * HOUR)
+    passed = await search(processor, books, [mine := name()], ago_s=hidden_hours * HOUR)
     assert absent(passed.findings[mine])
     assert books.asked.count("batches") == (2 if hidden_hours > 6 else 1)
 
@@ -528,7 +528,7 @@ async def test_a_batch_without_a_time_or_without_lines_is_not_skipped(
 ) -> None:
     books = Books()
     books.batches = {"7": Listed([line(1)], None), "8": Listed([], ago(0))}
-    passed = await looked(processor, books, [mine := name()])
+    passed = await search(processor, books, [mine := name()])
     assert absent(passed.findings[mine])
     assert books.lists_asked()[-2:] == ["batch 7 1", "batch 8 1"]
     assert passed.batches == {"7"}, "the other batch's transactions are not reported yet"
@@ -546,13 +546,13 @@ async def test_witnesses_are_references_of_ours_that_no_inquiry_wanted(
     books.held = [line(1, newer)]
     books.unsettled = [line(n, one) for n, one in enumerate([*strangers, older, newer], 2)]
     books.unsettled.append(books.charge(60_001, mine))
-    passed = await looked(processor, books, [mine])
+    passed = await search(processor, books, [mine])
     assert passed.listed == [newer, older]
 
 
 async def test_a_pass_without_open_calls_reads_nothing(processor: AuthorizeNet) -> None:
     books = Books()
-    passed = await looked(processor, books, [])
+    passed = await search(processor, books, [])
     assert (passed.findings, passed.pages, books.asked) == ({}, 0, [])
 
 

@@ -291,11 +291,11 @@ def test_details_are_believed_only_if_the_amount_agrees(
     judge = evidence.judge if kind in ("capture", "void", "review") else evidence.judge_own
     finding = judge(request, details)
     assert isinstance(finding, (*get_args(Finding), evidence.ApprovedInPart))
-    told = json.loads(body.decode("utf-8-sig"))["transaction"]
-    amount = told.get("authAmount" if kind in ("authorize", "review") else "settleAmount")
+    shown = json.loads(body.decode("utf-8-sig"))["transaction"]
+    amount = shown.get("authAmount" if kind in ("authorize", "review") else "settleAmount")
     if isinstance(finding, evidence.ApprovedInPart):
-        assert 0 < float(told["authAmount"]) < 1250 * (1 if currency == "JPY" else 0.01)
-        assert told["order"]["invoiceNumber"] == REFERENCE
+        assert 0 < float(shown["authAmount"]) < 1250 * (1 if currency == "JPY" else 0.01)
+        assert shown["order"]["invoiceNumber"] == REFERENCE
     elif isinstance(finding, Found) and isinstance(finding.outcome, Approved) and kind != "void":
         assert currency == "USD"
         assert float(amount) == 12.5

@@ -57,7 +57,7 @@ TYPES = {"authorize": "authOnlyTransaction", "refund": "refundTransaction"}
 
 
 def details(status: str, kind: str, **over: Any) -> Details:
-    told = Details(
+    shown = Details(
         transaction_id="60001",
         answer=ProcessorAnswer(
             transaction_id="60001",
@@ -79,7 +79,7 @@ def details(status: str, kind: str, **over: Any) -> Details:
         filter_action=None,
     )
     code = over.pop("reason_code", "1")
-    return told._replace(answer=replace(told.answer, code=code), **over)
+    return shown._replace(answer=replace(shown.answer, code=code), **over)
 
 
 def inquiry(kind: str, **over: Any) -> InquiryRequest:
@@ -100,10 +100,10 @@ def found(kind: str, status: str, **over: Any) -> Finding:
     if kind == "payment":
         absent = Absent(searched="everywhere")
         return evidence.judge_voided_payment(inquiry("refund"), details(status, "sale"), absent)
-    told = details(status, kind, **over)
+    shown = details(status, kind, **over)
     if kind in ("capture", "void", "review"):
-        return evidence.judge(inquiry(kind), told)
-    finding = evidence.judge_own(inquiry(kind), told)
+        return evidence.judge(inquiry(kind), shown)
+    finding = evidence.judge_own(inquiry(kind), shown)
     assert not isinstance(finding, evidence.ApprovedInPart)
     return finding
 

@@ -29,9 +29,9 @@ def test_help_explains_each_option_and_has_a_valid_example(
     command = COMMANDS[path]
     for each in command.params:
         assert each.help, each.name
-    told = " ".join(command.help.split())
-    examples = re.findall(r"Example: `((?:[A-Z_]+=\S+ )*easypay [^`]+)`", told)
-    assert examples, told
+    text = " ".join(command.help.split())
+    examples = re.findall(r"Example: `((?:[A-Z_]+=\S+ )*easypay [^`]+)`", text)
+    assert examples, text
     for example in examples:
         words = shlex.split(re.sub(r" [<>] \S+", "", example))
         words = words[words.index("easypay") + 1 :]

@@ -69,7 +69,7 @@ def test_no_permission_to_write_gives_one_clear_line(tmp_path: Path) -> None:
     needed = [Path(sys.executable).resolve(), Path(easypay.__file__), Path(sys.prefix), closed]
     if user is not None and not all(map(reachable_by_others, needed)):
         pytest.skip("another user cannot reach this Python, this tree or the temporary directory")
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "easypay", "up", "--data-dir", str(closed / "data"), "--port", "0"],
         capture_output=True,
         text=True,
@@ -77,7 +77,7 @@ def test_no_permission_to_write_gives_one_clear_line(tmp_path: Path) -> None:
         user=user,
         check=False,
     )
-    assert told.returncode == 1
-    assert told.stderr.count("\n") == 1, told.stderr
-    assert "no permission to write" in told.stderr
-    assert "--data-dir" in told.stderr
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "no permission to write" in done.stderr
+    assert "--data-dir" in done.stderr

@@ -74,15 +74,15 @@ class SecondProcessor:
         return Rejected(code="no_reviews", message="Nothing is ever held for review.")
 
     async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
-        said = await self._ask(request.account, deadline, "find", reference=request.reference)
-        if isinstance(said, NotSent | Unknown):
-            return Inconclusive(reason=said.reason)
-        if said["result"] == "absent":
+        reply = await self._ask(request.account, deadline, "find", reference=request.reference)
+        if isinstance(reply, NotSent | Unknown):
+            return Inconclusive(reason=reply.reason)
+        if reply["result"] == "absent":
             return Absent(searched="its operations by reference")
-        outcome = _outcome(said)
+        outcome = _outcome(reply)
         if isinstance(outcome, NotSent | Unknown):
             return Inconclusive(reason=outcome.reason)
-        return Found(outcome=outcome, evidence=f"{request.reference} is {said['result']}")
+        return Found(outcome=outcome, evidence=f"{request.reference} is {reply['result']}")
 
     async def inquire_transaction(
         self, request: InquiryRequest, transaction_id: str, deadline: Deadline
@@ -111,12 +111,12 @@ class SecondProcessor:
         return frozenset()  # the bank has no batches
 
     async def check_account(self, account: Account, deadline: Deadline) -> AccountCheck:
-        said = await self._ask(account, deadline, "hello")
-        if isinstance(said, NotSent | Unknown):
-            return AccountUnreachable(reason=said.reason)
-        if said["result"] == "welcome":
+        reply = await self._ask(account, deadline, "hello")
+        if isinstance(reply, NotSent | Unknown):
+            return AccountUnreachable(reason=reply.reason)
+        if reply["result"] == "welcome":
             return AccountAccepted()
-        return AccountRefusal(code=said["code"], message=said["words"])
+        return AccountRefusal(code=reply["code"], message=reply["words"])
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -137,10 +137,10 @@ class SecondProcessor:
         call: str,
         **fields: Any,
     ) -> Outcome:
-        said = await self._ask(
+        reply = await self._ask(
             request.account, deadline, call, reference=request.reference, **fields
         )
-        return said if isinstance(said, NotSent | Unknown) else _outcome(said)
+        return reply if isinstance(reply, NotSent | Unknown) else _outcome(reply)
 
     async def _ask(
         self, account: Account, deadline: Deadline, call: str, **fields: Any
@@ -150,37 +150,37 @@ class SecondProcessor:
             return NotSent(reason="no time left to begin a call")
         try:
             async with asyncio.timeout(left_s):
-                reply = await self._http.post(
+                response = await self._http.post(
                     account.url, json={**account.credentials, "call": call, **fields}
                 )
-            said: dict[str, Any] = reply.raise_for_status().json()
+            reply: dict[str, Any] = response.raise_for_status().json()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             return NotSent(reason=f"could not connect: {error}")
         except (httpx.HTTPError, TimeoutError, ValueError) as error:  # it may have arrived
             return Unknown(reason=f"no clear answer: {type(error).__name__}")
-        return said
+        return reply
 
 
-def _outcome(said: dict[str, Any]) -> Outcome:
-    match said["result"]:
+def _outcome(reply: dict[str, Any]) -> Outcome:
+    match reply["result"]:
         case "approved":
             return Approved(
-                transaction_id=said["transaction"],
-                amount_minor=said["amount"],
+                transaction_id=reply["transaction"],
+                amount_minor=reply["amount"],
                 code="A1",
                 card_brand="visa",
-                card_last4=said["last4"],
+                card_last4=reply["last4"],
             )
         case "declined":
             return Declined(
-                decline_code="generic_decline", code=said["code"], message=said["words"]
+                decline_code="generic_decline", code=reply["code"], message=reply["words"]
             )
         case "refused":
-            return Rejected(code=said["code"], message=said["words"])
+            return Rejected(code=reply["code"], message=reply["words"])
         case "stranger":
-            refusal = AccountRefusal(code=said["code"], message=said["words"])
+            refusal = AccountRefusal(code=reply["code"], message=reply["words"])
             return NotSent(reason="the account was refused", account_refusal=refusal)
-    return Unknown(reason=f"it answered {said['result']!r}")
+    return Unknown(reason=f"it answered {reply['result']!r}")
 
 
 SECOND = Integration(
