@@ -1,4 +1,4 @@
-"""What each code proves: an unclear code is never a refusal, and only approval is approval."""
+"""What each code proves: an unclear code is neither a refusal nor an approval."""
 
 from pathlib import Path
 from typing import get_args
