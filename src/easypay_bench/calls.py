@@ -8,6 +8,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 PROBLEM: Final = "application/problem+json"
+MOST_BYTES: Final = 1 << 28
+"""No list of our own is longer; a server that is not ours may never end its answer."""
 
 
 class StackFailed(Exception):
@@ -33,7 +35,7 @@ def exchange(
         payload = None if body is None else json.dumps(body)
         connection.request(method, f"{parts.path}?{parts.query}", payload, headers)
         answer = connection.getresponse()
-        return answer.status, answer.headers.get_content_type(), answer.read()
+        return answer.status, answer.headers.get_content_type(), answer.read(MOST_BYTES)
     except ConnectionRefusedError:
         why = f"nothing listens at {origin}: start the gateway there, or correct the address"
     except socket.gaierror:
@@ -59,7 +61,13 @@ def call(
     status, media_type, content = exchange(method, url, body, bearer=bearer)
     if not 200 <= status < 300:
         raise refusal(url, status, media_type, content, key)
-    return json.loads(content) if content and media_type == "application/json" else None
+    if not content or media_type != "application/json":
+        return None
+    try:
+        return json.loads(content)
+    except ValueError:
+        parts = urlsplit(url)
+        raise StackFailed(_not_easypay(f"{parts.scheme}://{parts.netloc}")) from None
 
 
 def check_key(api_url: str, api_key: str, key: str) -> None:
@@ -83,8 +91,13 @@ def refusal(url: str, status: int, media_type: str, content: bytes, key: str) ->
         return StackFailed(_not_easypay(origin))
     if status == 401:
         return StackFailed(f"{origin} refuses {key}")
-    detail = json.loads(content).get("detail", "")
-    return StackFailed(f"{origin} answers {status}: {detail}")
+    try:
+        problem = json.loads(content)
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        return StackFailed(_not_easypay(origin))
+    return StackFailed(f"{origin} answers {status}: {problem.get('detail', '')}")
 
 
 def _not_easypay(origin: str) -> str:

@@ -29,7 +29,7 @@ from easypay.merchants.model import Caller
 from easypay.payments import store
 from easypay.payments.begin import Ask
 from easypay.payments.flows import Payments
-from easypay.payments.idempotency import Reply
+from easypay.payments.idempotency import Reply, first_reply
 from easypay.payments.model import Kind, Operation, Payment
 from easypay.payments.requests import (
     CapturePayment,
@@ -120,7 +120,7 @@ class PaymentsApi:
             check_payment(body, **rules)
         except ValidationFailed:
             # The body may have been valid when it was first sent: then that reply stands.
-            first = await self._payments.first_reply(ask)
+            first = await first_reply(self._pool, ask)
             if first is None:
                 raise
             return self._answer(first)

@@ -104,9 +104,12 @@ class Payments:
 
     async def get(self, caller: Caller, payment_id: UUID) -> Payment:
         """Return one of the caller's payments, in the key's mode. Raises NotFound."""
-        payment = await self._read.submit(_key(caller, payment_id))
+        return await self._find(_key(caller, payment_id))
+
+    async def _find(self, key: PaymentKey) -> Payment:
+        payment = await self._read.submit(key)
         if payment is None:
-            raise _no_payment(payment_id)
+            raise NotFound(f"there is no payment {ids.typed(ids.PAYMENT, key.payment_id)}")
         return payment
 
     async def create(self, ask: Ask, body: CreatePayment) -> Reply:
@@ -154,8 +157,10 @@ class Payments:
     async def _create(self, ask: Ask, body: CreatePayment) -> Reply:
         started = monotonic()
         caller = ask.caller
-        if caller.login is None and (first := await self.first_reply(ask)) is not None:
-            return first
+        if caller.login is None:
+            first = await idempotency.first_reply(self._pool, ask)
+            if first is not None:
+                return first
         processor = _login_of(caller).account.processor
         new = new_payment(ask, body, processor, self._card_fingerprint, clock.now())
         begun = Begun(new.operation, new.payment)
@@ -193,16 +198,9 @@ class Payments:
             reference=ids.reference(operation_id),
             at=clock.now(),
         )
-        earlier: Begun | Reply
         begun = await self._begin_follow_up(ask, intent)
-        if isinstance(begun, store.KeyUse):
-            earlier = await self._resume(ask, operation_id, begun)
-            if isinstance(earlier, Reply):
-                return earlier
-            begun = earlier
-        elif kind is Kind.REFUND and _others_open(begun):
-            # First ask about the other refunds with an unknown outcome.
-            await self._resolver.resolve_payment(_key(ask.caller, payment_id))
+        if isinstance(begun, Reply):
+            return begun
 
         def call(account: Account, deadline: Deadline) -> Awaitable[Outcome]:
             request = follow_up_request(account, begun.operation, begun.payment)
@@ -213,8 +211,8 @@ class Payments:
             await authorization_expiry.ask_soon(self._pool, begun.payment)
         return reply
 
-    async def _begin_follow_up(self, ask: Ask, intent: FollowUp) -> Begun | store.KeyUse:
-        """Commit the intent, or return what its key was used for before.
+    async def _begin_follow_up(self, ask: Ask, intent: FollowUp) -> Begun | Reply:
+        """Commit the intent, or return what its key leads to if it was used before.
 
         If the payment has an operation with an unknown outcome, ask the processor about it and try
         once more. Raises the reason if the payment does not allow the operation.
@@ -223,10 +221,13 @@ class Payments:
         for last_try in (False, True):
             begun = await (self._refund_the_rest(intent) if intent.whole else self._try(intent))
             if begun is not None:
+                if intent.kind is Kind.REFUND and _others_open(begun):
+                    # First ask about the other refunds with an unknown outcome.
+                    await self._resolver.resolve_payment(key)
                 return begun
             use = await idempotency.use_of(self._pool, ask)
             if use is not None:
-                return use
+                return await self._resume(ask, intent.operation_id, use)
             if last_try or not await self._resolver.resolve_payment(key):
                 break
         payment = await self.get(ask.caller, intent.payment_id)
@@ -248,15 +249,8 @@ class Payments:
     async def _refund_the_rest(self, intent: FollowUp) -> Begun | None:
         """Commit a refund without an amount: of all that no other refund has reserved."""
         key = PaymentKey(intent.merchant_id, intent.mode, intent.payment_id)
-        payment = await self._read.submit(key)
-        if payment is None:
-            raise _no_payment(intent.payment_id)
-        left = payment.refundable_minor
+        left = (await self._find(key)).refundable_minor
         return await self._try(replace(intent, asked_minor=left)) if left else None
-
-    async def first_reply(self, ask: Ask) -> Reply | None:
-        """Return the reply to the first request with this key: see `idempotency.first_reply`."""
-        return await idempotency.first_reply(self._pool, ask)
 
     async def _resume(
         self, ask: Ask, operation_id: UUID, use: store.KeyUse | None
@@ -364,7 +358,3 @@ def _key(caller: Caller, payment_id: UUID) -> PaymentKey:
 def _others_open(begun: Begun) -> bool:
     """Whether other refunds of the payment are open: more is reserved than this one's amount."""
     return begun.payment.refund_reserved_minor > begun.operation.amount_minor
-
-
-def _no_payment(payment_id: UUID) -> NotFound:
-    return NotFound(f"there is no payment {ids.typed(ids.PAYMENT, payment_id)}")

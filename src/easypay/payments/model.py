@@ -141,7 +141,9 @@ class PaymentKey(msgspec.Struct, frozen=True, gc=False):
     payment_id: UUID
 
 
-_COLUMN_OF: Final = {"code": "processor_code", "message": "processor_message"} | {
+_COLUMN_OF: Final = {
+    "code": "processor_code",
+    "message": "processor_message",
     "avs": "avs_word",
     "cvv": "cvv_word",
 }

@@ -215,7 +215,7 @@ def _given_back(
     return Change(
         operation=operation,
         at=at,
-        effect=msgspec.structs.replace(effect, next_inquiry_at=None),
+        effect=effect,
         payment=_unmoved(payment),
         answer=_answer(learned),
         event_id=ids.new_id() if approved else None,
