@@ -8,6 +8,7 @@ Whoever detaches a month must rename its tables: running gateways address them b
 """
 
 from bisect import bisect_right
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +22,8 @@ from easypay.errors import EasyPayError
 PARTITIONED: Final = ("payments", "operations", "events")
 
 _LOCK_TIMEOUT: Final = "2s"
+_DEADLOCKS: Final = 3
+"""How often a month is tried again at once after a deadlock."""
 
 # Each payment and operation is updated once, when its outcome is known, a whole group at a time.
 # Each page must have room for the second version of every row (an operation's holds the stored
@@ -94,7 +97,7 @@ async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = No
         if all(f"{table}_{suffix}" in present for table in PARTITIONED):
             continue
         try:
-            made += await _make_all(connection, suffix, bounds)
+            made += await _make_month(connection, suffix, bounds)
         except asyncpg.PostgresError as error:
             if failure_of(error) is Failure.GONE:
                 raise
@@ -104,6 +107,15 @@ async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = No
     if failed:
         raise MonthsMissing(f"partitions could not be made: {'; '.join(failed)}")
     return made
+
+
+async def _make_month(connection: Any, suffix: str, bounds: str) -> list[str]:
+    """Make what is missing of one month. Attaching a table and the statements of a running gateway
+    can wait for each other; the server then ends one of them, and nothing of it is left."""
+    for _ in range(_DEADLOCKS):
+        with suppress(asyncpg.DeadlockDetectedError):
+            return await _make_all(connection, suffix, bounds)
+    return await _make_all(connection, suffix, bounds)
 
 
 async def _make_all(connection: Any, suffix: str, bounds: str) -> list[str]:
