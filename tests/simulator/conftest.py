@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.durable import Durable
 from simulator.merchant_client import Merchant, Process
 from simulator.subscriber import Subscriber
 from simulator.webhook_receiver import SIGNATURE_KEY, Receiver, Rest
@@ -27,7 +28,7 @@ def shop(shared: Process) -> Iterator[Merchant]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Process]]:
-    """Start separate processes, for tests that set the clock, state file or seed."""
+    """Start separate processes, for tests that need several, or a seed."""
     started: list[Process] = []
 
     def begin(*arguments: str | Path) -> Process:
@@ -41,8 +42,19 @@ def start() -> Iterator[Callable[..., Process]]:
 
 
 @pytest.fixture
-def subscriber(start: Callable[..., Process]) -> Subscriber:
-    return Subscriber(start("--seed", "1"))
+def process(start: Callable[..., Process]) -> Process:
+    """A process of the test's own, whose clock it may set."""
+    return start("--seed", "1")
+
+
+@pytest.fixture
+def durable(start: Callable[..., Process], tmp_path: Path) -> Durable:
+    return Durable(start, tmp_path / "state.jsonl")
+
+
+@pytest.fixture
+def subscriber(process: Process) -> Subscriber:
+    return Subscriber(process)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from simulator.durable import Durable
 from simulator.merchant_client import Merchant, Process, card
 
 JANE = {"firstName": "Jane", "lastName": "Doe"}
@@ -47,10 +48,13 @@ def plan(
 class Subscriber:
     """A merchant's subscriptions, with a stopped clock."""
 
-    def __init__(self, process: Process, now: str = "2027-01-10T18:00:00Z") -> None:
-        self.process = process
+    def __init__(self, process: Process | Durable, now: str = "2027-01-10T18:00:00Z") -> None:
         self.shop: Merchant = process.merchant()
         self.drive(now)
+
+    @property
+    def process(self) -> Process:
+        return self.shop.process
 
     def drive(self, now: str) -> None:
         self.process.control("/clock", {"now": now, "stopped": True})

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,8 +56,7 @@ def run(process: Process, words: list[str]) -> httpx.Response:
     return process.client.request(method, url, content=body, headers=headers, auth=auth)
 
 
-def test_every_command_of_the_document_works(start: Callable[..., Process]) -> None:
-    process = start("--seed", "1")
+def test_every_command_of_the_document_works(process: Process) -> None:
     # The examples' transactions must exist; their notifications go to a closed port.
     examples = {
         "66417696055": lambda: paid(process, CARD),

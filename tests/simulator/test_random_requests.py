@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from simulator import xml_client
+from simulator.durable import Durable
 from simulator.merchant_client import WIRE, Merchant, Process, card_sale
 from simulator.random_workload import Workload
 
@@ -99,14 +100,10 @@ def test_the_state_after_random_requests_survives_kills(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_answered_sale_survives_a_kill_under_load(
-    start: Callable[..., Process], tmp_path: Path, seed: int
-) -> None:
+def test_every_answered_sale_survives_a_kill_under_load(durable: Durable, seed: int) -> None:
     """The process is killed during continuous requests. Then the state file is cut
     at several places, and all complete lines must be read."""
-    state = tmp_path / "state.jsonl"
-    process = start("--state-file", state)
-    shop = process.merchant()
+    process, shop = durable.process, durable.merchant()
     load = Workload(shop, seed)
     requests = []
     for count in range(400):
@@ -128,10 +125,10 @@ def test_every_answered_sale_survives_a_kill_under_load(
             pass
     told = approved(answers)
     assert len(told) > 50
-    whole = state.read_bytes()
+    whole = durable.file.read_bytes()
     for torn in (0, 1, 40, 400):
-        state.write_bytes(whole[: len(whole) - torn])
-        process = start("--state-file", state)
+        durable.file.write_bytes(whole[: len(whole) - torn])
+        process = durable.restart()
         rows = process.control("/transactions", method="GET")
         kept = {row["trans_id"] for row in rows}
         if torn == 0:
@@ -139,7 +136,7 @@ def test_every_answered_sale_survives_a_kill_under_load(
         else:
             assert kept  # only the incomplete line is lost
             assert len(kept) >= len(told) - 1 - torn // 40
-        assert Merchant(process, shop.login).charge()["responseCode"] == "1"
+        assert shop.charge()["responseCode"] == "1"
         process.kill()
 
 

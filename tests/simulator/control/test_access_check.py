@@ -9,12 +9,6 @@ import pytest
 
 from simulator.merchant_client import WIRE, Merchant, Process, reason
 
-
-@pytest.fixture
-def process(start: Callable[..., Process]) -> Process:
-    return start("--seed", "1")
-
-
 FOREIGN: list[dict[str, str]] = [
     {"Origin": "http://evil.example"},
     {"Origin": "null"},

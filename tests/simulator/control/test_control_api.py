@@ -3,12 +3,12 @@
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, Process, card_sale, reason
 
 
@@ -81,10 +81,7 @@ def test_replies_and_charges_can_be_late(shop: Merchant) -> None:
     assert shop.truth()[-1]["amount"] == "11.00"
 
 
-def test_a_late_charge_by_the_clock_is_made_when_the_clock_is_set_forward(
-    start: Callable[..., Process],
-) -> None:
-    process = start()
+def test_a_late_charge_by_the_clock_is_made_when_the_clock_is_set_forward(process: Process) -> None:
     shop = process.merchant()
     shop.fault("late_charge", count=1, delay_ms=3_600_000, by_clock=True)
     body = {"merchantAuthentication": shop.credentials, "transactionRequest": card_sale()}
@@ -99,8 +96,7 @@ def test_a_late_charge_by_the_clock_is_made_when_the_clock_is_set_forward(
         assert time.monotonic() < deadline, "the late charge never came"
 
 
-def test_connections_are_refused_until_the_fault_ends(start: Callable[..., Process]) -> None:
-    process = start()
+def test_connections_are_refused_until_the_fault_ends(process: Process) -> None:
     number = process.control("/faults", {"kind": "refuse"})["id"]
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{process.url}/simulator/livez")
@@ -173,8 +169,7 @@ def test_transactions_are_listed_by_invoice_and_newest(shop: Merchant) -> None:
     assert [row["invoice_number"] for row in newest] == ["b", "c"]
 
 
-def test_a_reset_clears_one_account_or_all(start: Callable[..., Process]) -> None:
-    process = start()
+def test_a_reset_clears_one_account_or_all(process: Process) -> None:
     one, other = process.merchant(), process.merchant()
     first = one.charge(invoice="x")
     other.charge(invoice="x")
@@ -190,10 +185,8 @@ def test_a_reset_clears_one_account_or_all(start: Callable[..., Process]) -> Non
     assert int(one.charge(invoice="x")["transId"]) > int(again["transId"])
 
 
-def test_all_state_survives_a_kill(start: Callable[..., Process], tmp_path: Path) -> None:
-    state = tmp_path / "state.jsonl"
-    process = start("--state-file", state)
-    shop = process.merchant(currencies=["CAD", "USD"])
+def test_all_state_survives_a_kill(durable: Durable) -> None:
+    process, shop = durable.process, durable.merchant(currencies=["CAD", "USD"])
     process.control("/clock", {"now": "2026-07-01T12:00:00Z", "stopped": True})
     shop.settings(held_above="900.00")
     card = {"cardNumber": VISA, "expirationDate": "122040", "cardCode": "987"}
@@ -211,11 +204,10 @@ def test_all_state_survives_a_kill(start: Callable[..., Process], tmp_path: Path
     before = shop.truth()
     details = [shop.details(row["trans_id"]) for row in before]
     process.kill()
-    with state.open("ab") as file:
+    with durable.file.open("ab") as file:
         file.write(b'["transaction",[1,"torn')
 
-    process = start("--state-file", state)
-    shop.process = process
+    process = durable.restart()
     assert shop.truth() == before
     assert [shop.details(row["trans_id"]) for row in before] == details
     assert process.control("/clock", method="GET")["now"] == "2026-07-01T12:00:00Z"
@@ -227,22 +219,17 @@ def test_all_state_survives_a_kill(start: Callable[..., Process], tmp_path: Path
     assert paid["accountNumber"] == "XXXX1111"
     assert shop.charge("902.00")["responseCode"] == "4"
     assert int(paid["transId"]) > max(int(row["trans_id"]) for row in before)
-    process.kill()
-
-    process = start("--state-file", state)
+    process = durable.restart()
     assert len(process.control("/transactions", method="GET")) == len(before) + 2
     process.control("/reset")
-    process.kill()
-    shop.process = start("--state-file", state)
+    durable.restart()
     assert shop.truth() == []
     assert shop.call("authenticateTestRequest")["messages"]["resultCode"] == "Ok"
     assert int(shop.charge()["transId"]) > int(paid["transId"]) + 1
 
 
-def test_the_state_file_has_no_card_number(start: Callable[..., Process], tmp_path: Path) -> None:
-    state = tmp_path / "state.jsonl"
-    process = start("--state-file", state)
-    shop = process.merchant()
+def test_the_state_file_has_no_card_number(durable: Durable) -> None:
+    shop = durable.merchant()
     shop.charge(code="987", invoice=VISA, billTo={"address": VISA})
     data = {
         "type": "TOKEN",
@@ -251,7 +238,7 @@ def test_the_state_file_has_no_card_number(start: Callable[..., Process], tmp_pa
     }
     shop.call("securePaymentContainerRequest", data=data)
     shop.charge(number="4222222222222", amount="27.00")
-    text = state.read_text()
+    text = durable.file.read_text()
     assert text.count("\n") >= 5
     for secret in (VISA, "4222222222222", '"987"'):
         assert secret not in text
@@ -268,7 +255,6 @@ def test_a_seed_makes_ids_and_codes_repeatable(start: Callable[..., Process]) ->
     assert first_charges("7") != first_charges("8")
 
 
-def test_sigterm_stops_it_with_status_0(start: Callable[..., Process]) -> None:
-    process = start()
+def test_sigterm_stops_it_with_status_0(process: Process) -> None:
     process.merchant().charge()
     assert process.stop() == 0

@@ -2,9 +2,7 @@
 
 import html
 import re
-from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +10,7 @@ import msgspec
 import pytest
 
 from authorizenet_simulator.hosted import page_settings
+from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, Process
 
 PAGE = "/payment/payment"
@@ -206,13 +205,9 @@ def test_a_page_needs_a_valid_token(shared: Process, browser: Browser) -> None:
     assert shared.client.post(PAGE, content=b"\xff\xfe=1").status_code == 400
 
 
-def test_a_token_expires_after_fifteen_minutes_and_survives_a_crash(
-    start: Callable[..., Process], tmp_path: Path
-) -> None:
-    file = tmp_path / "state.jsonl"
-    process = start("--state-file", file)
-    shop = process.merchant()
-    process.control("/clock", {"now": "2027-01-10T18:00:00Z", "stopped": True})
+def test_a_token_expires_after_fifteen_minutes_and_survives_a_crash(durable: Durable) -> None:
+    shop = durable.merchant()
+    durable.process.control("/clock", {"now": "2027-01-10T18:00:00Z", "stopped": True})
     card = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}}
     paid, open_still = (
         ask(
@@ -223,13 +218,13 @@ def test_a_token_expires_after_fifteen_minutes_and_survives_a_crash(
         )["token"]
         for n in range(2)
     )
-    browser = Browser(process)
+    browser = Browser(durable.process)
     browser.pay(browser.open(paid))
-    process.kill()
-    assert VISA.encode() not in file.read_bytes()
-    assert b"987654321" not in file.read_bytes()
-    process = start("--state-file", file)
-    shop, browser = Merchant(process, shop.login), Browser(process)
+    durable.process.kill()
+    assert VISA.encode() not in durable.file.read_bytes()
+    assert b"987654321" not in durable.file.read_bytes()
+    process = durable.restart()
+    browser = Browser(process)
     assert browser.open(paid).status_code == 410
     page = browser.open(open_still)
     assert page.status_code == 200

@@ -1,11 +1,10 @@
 """Every kind of credentials, devices and sessions; requests about the account."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from simulator.durable import Durable
 from simulator.merchant_client import Merchant, Process
 
 OTHERS: dict[str, Any] = {
@@ -96,8 +95,7 @@ def test_only_a_registered_and_enabled_device_may_log_in(shop: Merchant) -> None
     assert code(shop.call("mobileDeviceLoginRequest")) == "I00001"  # no device given
 
 
-def test_a_session_expires(start: Callable[..., Process]) -> None:
-    process = start("--seed", "1")
+def test_a_session_expires(process: Process) -> None:
     shop = process.merchant()
     token = session_of(shop)
     process.control("/clock", {"advance_s": 12 * 3600 - 60})
@@ -106,23 +104,18 @@ def test_a_session_expires(start: Callable[..., Process]) -> None:
     assert code(ask(shop, "authenticateTestRequest", {"sessionToken": token})) == "E00007"
 
 
-def test_devices_and_sessions_survive_a_kill_but_not_a_reset(
-    start: Callable[..., Process], tmp_path: Path
-) -> None:
-    state = tmp_path / "state.jsonl"
-    process = start("--state-file", state)
-    shop = process.merchant()
+def test_devices_and_sessions_survive_a_kill_but_not_a_reset(durable: Durable) -> None:
+    shop = durable.merchant()
     kept, ended = session_of(shop), session_of(shop)
     ask(shop, "logoutRequest", {"sessionToken": ended})
-    process.kill()
-    again = Merchant(start("--state-file", state), shop.login)
-    assert code(ask(again, "authenticateTestRequest", {"sessionToken": kept})) == "I00001"
-    assert code(ask(again, "authenticateTestRequest", {"sessionToken": ended})) == "E00007"
+    durable.restart()
+    assert code(ask(shop, "authenticateTestRequest", {"sessionToken": kept})) == "I00001"
+    assert code(ask(shop, "authenticateTestRequest", {"sessionToken": ended})) == "E00007"
     device = {**shop.credentials, "mobileDeviceId": "phone-1"}
-    assert code(ask(again, "mobileDeviceLoginRequest", device)) == "I00001"
-    again.process.control("/reset", {"login": shop.login})
-    assert code(ask(again, "authenticateTestRequest", {"sessionToken": kept})) == "E00007"
-    assert code(ask(again, "mobileDeviceLoginRequest", device)) == "E00054"
+    assert code(ask(shop, "mobileDeviceLoginRequest", device)) == "I00001"
+    shop.process.control("/reset", {"login": shop.login})
+    assert code(ask(shop, "authenticateTestRequest", {"sessionToken": kept})) == "E00007"
+    assert code(ask(shop, "mobileDeviceLoginRequest", device)) == "E00054"
 
 
 def test_updating_the_merchant_switches_test_mode(shop: Merchant) -> None:

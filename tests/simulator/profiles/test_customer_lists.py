@@ -1,11 +1,10 @@
 """The list of a customer's transactions of any status, also after a restart."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from simulator.customers import add_payment, charge, stored, through
-from simulator.merchant_client import Merchant, Process, card
+from simulator.durable import Durable
+from simulator.merchant_client import Merchant, card
 
 BANK = {
     "bankAccount": {
@@ -23,9 +22,8 @@ def listed(shop: Merchant, profile_id: str, **more: Any) -> list[str]:
     return [each["transId"] for each in answer.get("transactions", [])]
 
 
-def test_a_customers_charges_are_listed(start: Callable[..., Process], tmp_path: Path) -> None:
-    file = tmp_path / "state.jsonl"
-    shop = start("--state-file", file).merchant()
+def test_a_customers_charges_are_listed(durable: Durable) -> None:
+    shop = durable.merchant()
     ada, ada_card = stored(shop)
     bob, bob_card = stored(shop, "bob@example.com")
     added = add_payment(shop, ada, {"payment": card("5424000000000015")})
@@ -50,9 +48,8 @@ def test_a_customers_charges_are_listed(start: Callable[..., Process], tmp_path:
         "customerProfileId": bob,
         "customerPaymentProfileId": bob_card,
     }
-    shop.process.kill()
-    again = Merchant(start("--state-file", file), shop.login)
-    assert listed(again, ada) == ids[::-1]
+    durable.restart()
+    assert listed(shop, ada) == ids[::-1]
 
 
 def test_a_charge_of_a_stored_bank_account_shows_its_owner(shop: Merchant) -> None:

@@ -1,8 +1,6 @@
 """Customer profiles after a crash and a reset, and in the state file."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 from simulator.customers import (
     SHIP_TO,
@@ -13,17 +11,14 @@ from simulator.customers import (
     stored,
     through,
 )
-from simulator.merchant_client import VISA, Merchant, Process, card
+from simulator.durable import Durable
+from simulator.merchant_client import VISA, card
 
 MASTER = "5424000000000015"
 
 
-def test_profiles_survive_a_kill_and_have_no_card_number(
-    start: Callable[..., Process], tmp_path: Path
-) -> None:
-    state = tmp_path / "state.jsonl"
-    process = start("--state-file", state)
-    shop = process.merchant()
+def test_profiles_survive_a_kill_and_have_no_card_number(durable: Durable) -> None:
+    shop = durable.merchant()
     profile_id, payment_id = stored(
         shop,
         driversLicense={"number": "D1234567", "state": "WA", "dateOfBirth": "1980-02-03"},
@@ -40,13 +35,11 @@ def test_profiles_survive_a_kill_and_have_no_card_number(
     shop.call("deleteCustomerProfileRequest", customerProfileId=gone)
     before = profile_of(shop, profile_id, unmaskExpirationDate=True)
     sale = charge(shop, through(profile_id, payment_id, cardCode="901"))["transactionResponse"]
-    process.kill()
-    text = state.read_text()
+    durable.process.kill()
+    text = durable.file.read_text()
     for secret in (VISA, MASTER, "D1234567", "123456789", "1980-02-03", '"901"'):
         assert secret not in text
-
-    process = start("--state-file", state)
-    shop = Merchant(process, shop.login)
+    durable.restart()
     assert profile_of(shop, profile_id, unmaskExpirationDate=True) == before
     assert before["paymentProfiles"][0]["taxId"] == "XXXX6789"
     assert before["shipToList"][0]["country"] == "card XXXXXXXXXXXX1111"
@@ -57,12 +50,8 @@ def test_profiles_survive_a_kill_and_have_no_card_number(
     assert newer > gone > profile_id
 
 
-def test_a_reset_deletes_profiles_and_reuses_no_id(
-    start: Callable[..., Process], tmp_path: Path
-) -> None:
-    state = tmp_path / "state.jsonl"
-    process = start("--state-file", state)
-    one, other = process.merchant(), process.merchant()
+def test_a_reset_deletes_profiles_and_reuses_no_id(durable: Durable) -> None:
+    process, one, other = durable.process, durable.merchant(), durable.merchant()
     first, kept = stored(one), stored(other)
     process.control("/reset", {"login": one.login})
     assert one.call("getCustomerProfileIdsRequest")["ids"] == []
@@ -71,33 +60,27 @@ def test_a_reset_deletes_profiles_and_reuses_no_id(
     assert second > kept > first
     process.control("/reset")
     assert other.call("getCustomerProfileIdsRequest")["ids"] == []
-    process.kill()
-    process = start("--state-file", state)
-    third = stored(Merchant(process, one.login))
+    durable.restart()
+    third = stored(one)
     assert third[0] > second[0]
     assert third[1] > second[1]
 
 
-def test_an_older_state_file_still_has_the_card_and_customer_of_a_charge(
-    start: Callable[..., Process], tmp_path: Path
-) -> None:
+def test_an_older_state_file_still_has_the_card_and_customer_of_a_charge(durable: Durable) -> None:
     """In it a transaction has no `customer`, and its fingerprint and expiry are one string."""
-    state = tmp_path / "state.jsonl"
-    process = start("--state-file", state)
-    shop = process.merchant()
+    shop = durable.merchant()
     profile_id, payment_id = stored(shop)
     through_profile = charge(shop, through(profile_id, payment_id))["transactionResponse"]
     by_card = shop.charge(number=MASTER, customer={"id": "m-2"})
-    process.kill()
-    events = [json.loads(line) for line in state.read_text().splitlines()]
+    durable.process.kill()
+    events = [json.loads(line) for line in durable.file.read_text().splitlines()]
     for event in events:
         if event[0] == "transaction":
             del event[1][-1]
             details = json.loads(event[1][15])
             event[1][15] = json.dumps(details | {"i": "".join(details["i"])})
-    state.write_text("".join(json.dumps(event) + "\n" for event in events))
-
-    shop = Merchant(start("--state-file", state), shop.login)
+    durable.file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    durable.restart()
     paid = shop.call("getTransactionListForCustomerRequest", customerProfileId=profile_id)
     assert [each["transId"] for each in paid["transactions"]] == [through_profile["transId"]]
     method = "createCustomerProfileFromTransactionRequest"

@@ -1,11 +1,11 @@
 """Subscriptions (ARB): the payments as the clock advances."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from simulator.customers import message
-from simulator.merchant_client import Merchant, Process, card
+from simulator.durable import Durable
+from simulator.merchant_client import Process, card
 from simulator.subscriber import JANE, MASTERCARD, Subscriber, code, plan, stored
 
 
@@ -138,44 +138,31 @@ def test_a_cancelled_subscription_makes_no_more_payments(subscriber: Subscriber)
     assert subscriber.status(number) == "canceled"
 
 
-def test_a_kill_and_downtime_neither_lose_nor_repeat_a_payment(
-    start: Callable[..., Process], tmp_path: Path
-) -> None:
-    file = tmp_path / "state.jsonl"
-    before = Subscriber(start("--seed", "1", "--state-file", file))
-    number = before.create("2027-01-31", total=4)
-    before.drive("2027-03-01T18:00:00Z")
-    expected = before.payments(number), before.shop.truth()
+def test_a_kill_and_downtime_neither_lose_nor_repeat_a_payment(durable: Durable) -> None:
+    subscriber = Subscriber(durable)
+    number = subscriber.create("2027-01-31", total=4)
+    subscriber.drive("2027-03-01T18:00:00Z")
+    expected = subscriber.payments(number), subscriber.shop.truth()
     assert len(expected[1]) == 2
-    login = before.shop.login
-    before.process.kill()
-
-    process = start("--seed", "2", "--state-file", file)
-    after = Subscriber.__new__(Subscriber)
-    after.process, after.shop = process, Merchant(process, login)
-    assert (after.payments(number), after.shop.truth()) == expected
-    after.drive("2027-05-01T18:00:00Z")
-    assert [each["payNum"] for each in after.payments(number)] == [1, 2, 3, 4]
-    assert after.status(number) == "expired"
-    assert {row["status"] for row in after.shop.truth()} == {"settledSuccessfully"}
-    other = after.create("2027-06-01")
+    durable.restart()
+    assert (subscriber.payments(number), subscriber.shop.truth()) == expected
+    subscriber.drive("2027-05-01T18:00:00Z")
+    assert [each["payNum"] for each in subscriber.payments(number)] == [1, 2, 3, 4]
+    assert subscriber.status(number) == "expired"
+    assert {row["status"] for row in subscriber.shop.truth()} == {"settledSuccessfully"}
+    other = subscriber.create("2027-06-01")
     assert int(other) == int(number) + 1
-    assert b"4111111111111111" not in file.read_bytes()
+    assert b"4111111111111111" not in durable.file.read_bytes()
 
 
-def test_payments_due_during_downtime_are_made_at_their_due_times(
-    start: Callable[..., Process], tmp_path: Path
-) -> None:
-    file = tmp_path / "state.jsonl"
-    before = Subscriber(start("--state-file", file))
-    number = before.create("2027-01-11")
-    login = before.shop.login
-    before.process.kill()
+def test_payments_due_during_downtime_are_made_at_their_due_times(durable: Durable) -> None:
+    subscriber = Subscriber(durable)
+    shop, number = subscriber.shop, subscriber.create("2027-01-11")
+    durable.process.kill()
     moved = '["clock",0,1802000000000]\n'  # 2027-02-06, as if time had passed
-    with file.open("a") as state:
+    with durable.file.open("a") as state:
         state.write(moved)
-    process = start("--state-file", file)
-    shop = Merchant(process, login)
+    durable.restart()
     (row,) = shop.truth()
     assert (row["submitted_at"], row["status"]) == ("2027-01-11T10:00:00Z", "settledSuccessfully")
     batch = shop.details(row["trans_id"])["batch"]
@@ -183,12 +170,8 @@ def test_payments_due_during_downtime_are_made_at_their_due_times(
     assert shop.details(row["trans_id"])["subscription"]["id"] == int(number)
 
 
-def test_a_reset_deletes_subscriptions_and_reuses_no_id(
-    start: Callable[..., Process], tmp_path: Path
-) -> None:
-    file = tmp_path / "state.jsonl"
-    one = Subscriber(start("--state-file", file))
-    kept = Subscriber(one.process)
+def test_a_reset_deletes_subscriptions_and_reuses_no_id(durable: Durable) -> None:
+    one, kept = Subscriber(durable), Subscriber(durable)
     number, stays = one.create("2027-01-11"), kept.create("2027-01-11")
     one.process.control("/reset", {"login": one.shop.login})
     assert one.listed("subscriptionActive") == []
@@ -196,12 +179,9 @@ def test_a_reset_deletes_subscriptions_and_reuses_no_id(
     one.drive("2027-01-12T18:00:00Z")
     assert (one.shop.truth(), len(kept.shop.truth())) == ([], 1)
     one.process.control("/reset")
-    login = one.shop.login
     assert kept.listed("subscriptionActive") == []
-    one.process.kill()
-    again = Subscriber(start("--state-file", file))
-    again.shop.login = login
-    assert int(again.create("2027-02-01")) == int(stays) + 1 > int(number)
+    durable.restart()
+    assert int(one.create("2027-02-01")) == int(stays) + 1 > int(number)
 
 
 def test_a_clock_set_forward_by_centuries_answers_quickly(subscriber: Subscriber) -> None:
@@ -274,23 +254,19 @@ def test_a_payment_uses_the_profiles_current_payment_method(subscriber: Subscrib
     assert numbers == ["XXXX1111", "XXXX0015"]
 
 
-def test_a_payment_cut_off_the_state_file_is_made_again(
-    start: Callable[..., Process], tmp_path: Path
-) -> None:
-    file = tmp_path / "state.jsonl"
-    before = Subscriber(start("--state-file", file))
-    number = before.create("2027-01-11")
-    before.drive("2027-01-11T10:00:00Z")
-    lost = before.payments(number)
-    before.process.kill()
-    written = file.read_bytes()
+def test_a_payment_cut_off_the_state_file_is_made_again(durable: Durable) -> None:
+    subscriber = Subscriber(durable)
+    number = subscriber.create("2027-01-11")
+    subscriber.drive("2027-01-11T10:00:00Z")
+    lost = subscriber.payments(number)
+    durable.process.kill()
+    written = durable.file.read_bytes()
     assert written.splitlines()[-1].startswith(b'["subscription_charged"')
-    file.write_bytes(written[:-40])
-    shop = Merchant(start("--state-file", file), before.shop.login)
-    (row,) = shop.truth()
+    durable.file.write_bytes(written[:-40])
+    durable.restart()
+    (row,) = subscriber.shop.truth()
     assert (row["submitted_at"], row["trans_id"]) == ("2027-01-11T10:00:00Z", lost[0]["transId"])
-    answer = shop.call("ARBGetSubscriptionRequest", subscriptionId=number, includeTransactions=True)
-    assert answer["subscription"]["arbTransactions"] == lost
+    assert subscriber.payments(number) == lost
 
 
 def test_one_step_of_the_clock_has_the_effect_of_many(start: Callable[..., Process]) -> None:

@@ -1,9 +1,8 @@
 """eChecks: which are accepted, how they settle, and returns by the bank."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from simulator.durable import Durable
 from simulator.merchant_client import Merchant, Process, reason
 
 ACCOUNT = {"routingNumber": "121042882", "accountNumber": "12345678", "nameOnAccount": "Jane Doe"}
@@ -49,8 +48,7 @@ def test_the_account_can_limit_the_kinds_of_echeck(shop: Merchant) -> None:
     assert shop.charge("5.00", payment=bank())["responseCode"] == "1"
 
 
-def test_echecks_have_a_monthly_limit(start: Callable[..., Process]) -> None:
-    process = start()
+def test_echecks_have_a_monthly_limit(process: Process) -> None:
     shop = process.merchant()
     process.control("/clock", {"now": "2026-03-31T20:00:00Z", "stopped": True})
     shop.settings(echeck_monthly_limit="250.00")
@@ -95,10 +93,8 @@ def test_echecks_can_be_refunded_after_settlement(shop: Merchant) -> None:
     assert shop.status(unlinked["transId"]) == "underReview"
 
 
-def test_a_bank_can_return_a_settled_echeck(start: Callable[..., Process], tmp_path: Path) -> None:
-    file = tmp_path / "state.jsonl"
-    process = start("--state-file", file)
-    shop = process.merchant()
+def test_a_bank_can_return_a_settled_echeck(durable: Durable) -> None:
+    process, shop = durable.process, durable.merchant()
     paid, card = pay(shop), shop.charge("5.00")
     order = {"trans_id": paid["transId"], "code": "R02"}
     early = process.client.post("/simulator/returns", json=order)
@@ -107,19 +103,18 @@ def test_a_bank_can_return_a_settled_echeck(start: Callable[..., Process], tmp_p
     assert process.control("/returns", order)["status"] == "returnedItem"
     by_card = process.client.post("/simulator/returns", json={"trans_id": card["transId"]})
     assert by_card.status_code == 400
-    process.kill()
-    again = Merchant(start("--state-file", file), shop.login)
-    told = again.details(paid["transId"])
+    durable.restart()
+    told = shop.details(paid["transId"])
     assert told["transactionStatus"] == "returnedItem"
     (item,) = told["returnedItems"]
     assert (item["code"], item["description"]) == ("R02", "Account Closed")
     assert item["dateUTC"].endswith("Z")
     number = told["batch"]["batchId"]
-    (listed,) = again.call("getTransactionListRequest", batchId=number)["transactions"]
+    (listed,) = shop.call("getTransactionListRequest", batchId=number)["transactions"]
     assert listed["hasReturnedItems"] is True
-    (line,) = again.call("getBatchStatisticsRequest", batchId=number)["batch"]["statistics"]
+    (line,) = shop.call("getBatchStatisticsRequest", batchId=number)["batch"]["statistics"]
     assert (line["chargeCount"], line["returnedItemCount"]) == (1, 1)
     assert (line["chargeReturnedItemsAmount"], "refundReturnedItemsCount" in line) == (50.0, False)
-    assert reason(refund(again, paid["transId"], "1.00")) == "54"
-    assert "12345678" not in file.read_text()
-    assert "121042882" not in file.read_text()
+    assert reason(refund(shop, paid["transId"], "1.00")) == "54"
+    assert "12345678" not in durable.file.read_text()
+    assert "121042882" not in durable.file.read_text()

@@ -1,7 +1,5 @@
 """A transaction's life cycle: capture, void, refund, review, settlement, expiry, reports."""
 
-from collections.abc import Callable
-
 import pytest
 
 from simulator.merchant_client import Merchant, Process, card, reason
@@ -192,8 +190,7 @@ def test_the_unsettled_list_is_paged_and_sorted(shop: Merchant) -> None:
     }
 
 
-def test_reports_can_lag(start: Callable[..., Process]) -> None:
-    process = start()
+def test_reports_can_lag(process: Process) -> None:
     shop = process.merchant()
     process.control("/clock", {"advance_s": 0, "stopped": True})
     shop.settings(reporting_lag_ms=5000)
@@ -271,8 +268,7 @@ def test_batches_are_listed_with_statistics(shop: Merchant, shared: Process) -> 
             assert nothing.keys() <= {"totalNumInResultSet", "messages"}
 
 
-def test_the_clock_triggers_settlement_and_expiry(start: Callable[..., Process]) -> None:
-    process = start()
+def test_the_clock_triggers_settlement_and_expiry(process: Process) -> None:
     shop = process.merchant()
     process.control("/clock", {"now": "2026-07-01T22:59:00Z"})  # 3:59 pm Pacific
     sale, held = shop.charge("10.00"), shop.authorize()
@@ -295,8 +291,7 @@ def test_the_clock_triggers_settlement_and_expiry(start: Callable[..., Process])
     assert reason(shop.refund(sale["transId"], "1.00")) == "54"
 
 
-def test_duplicate_windows_and_nonces_end_by_the_clock(start: Callable[..., Process]) -> None:
-    process = start()
+def test_duplicate_windows_and_nonces_end_by_the_clock(process: Process) -> None:
     shop = process.merchant()
     card = {"cardNumber": "4111111111111111", "expirationDate": "122040"}
     data = {"type": "TOKEN", "id": "1", "token": card}

@@ -1,13 +1,12 @@
 """Payment methods other than plain cards, and the rules of a charge's optional parts."""
 
 from base64 import b64encode
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from simulator.merchant_client import VISA, Merchant, Process, reason
+from simulator.durable import Durable
+from simulator.merchant_client import VISA, Merchant, reason
 from simulator.spoiled_requests import elements, whole
 
 APPLE = "COMMON.APPLE.INAPP.PAYMENT"
@@ -97,12 +96,10 @@ def test_the_indicator_selects_the_cavv_result(
     assert shop.details(paid["transId"]).get("CAVVResponse", "") == expected
 
 
-def test_authentication_data_is_not_kept(start: Callable[..., Process], tmp_path: Path) -> None:
-    file = tmp_path / "state.jsonl"
-    kept = start("--state-file", file)
+def test_authentication_data_is_not_kept(durable: Durable) -> None:
     proof = {"authenticationIndicator": "05", "cardholderAuthenticationValue": CRYPTOGRAM}
-    assert kept.merchant().charge(cardholderAuthentication=proof)["responseCode"] == "1"
-    assert CRYPTOGRAM not in file.read_text()
+    assert durable.merchant().charge(cardholderAuthentication=proof)["responseCode"] == "1"
+    assert CRYPTOGRAM not in durable.file.read_text()
 
 
 def test_a_swiped_card_is_reported_as_card_present(shop: Merchant) -> None:

@@ -1,11 +1,10 @@
 """Prepaid cards that pay partly, and orders with several payments."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, Process, card, reason
 
 MASTERCARD = "5424000000000015"
@@ -146,13 +145,11 @@ def test_unknown_orders_are_rejected(shared: Process, shop: Merchant) -> None:
     assert reason(pay(shop, "1.00", split=own["splitTenderId"], refTransId="1")) == "297"
 
 
-def test_an_open_order_survives_a_kill(start: Callable[..., Process], tmp_path: Path) -> None:
-    process = start("--state-file", tmp_path / "state.jsonl")
-    shop = process.merchant()
+def test_an_open_order_survives_a_kill(durable: Durable) -> None:
+    shop = durable.merchant()
     first = pay(shop, "10.00", zip_code="46225")
-    process.kill()
-    again = Merchant(start("--state-file", tmp_path / "state.jsonl"), shop.login)
-    rest = pay(again, "8.77", split=first["splitTenderId"])
+    durable.restart()
+    rest = pay(shop, "8.77", split=first["splitTenderId"])
     assert rest["responseCode"] == "1"
-    assert again.status(first["transId"]) == "capturedPendingSettlement"
+    assert shop.status(first["transId"]) == "capturedPendingSettlement"
     assert len({first["transId"], rest["transId"], first["splitTenderId"]}) == 3

@@ -1,11 +1,9 @@
 """Every status can be set, and lists, batches and amounts then agree with it."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from simulator.merchant_client import Merchant, Process, reason
+from simulator.durable import Durable
+from simulator.merchant_client import Merchant, reason
 from simulator.schema_source import SCHEMA
 
 STATUSES: list[str] = SCHEMA["simple"]["transactionStatusEnum"]["enum"]
@@ -111,16 +109,14 @@ def test_invalid_status_changes_are_rejected(shop: Merchant) -> None:
     assert shop.status(sale) == "capturedPendingSettlement"
 
 
-def test_a_status_survives_a_kill(start: Callable[..., Process], tmp_path: Path) -> None:
-    file = tmp_path / "state.jsonl"
-    shop = start("--state-file", file).merchant()
+def test_a_status_survives_a_kill(durable: Durable) -> None:
+    shop = durable.merchant()
     ids = [shop.charge(f"{n}.00")["transId"] for n in (1, 2, 3)]
     put(shop, ids[0], "chargeback")
     put(shop, ids[1], "declined")
     put(shop, ids[2], "FDSPendingReview")
     batch = shop.details(ids[0])["batch"]
-    shop.process.kill()
-    again = Merchant(start("--state-file", file), shop.login)
-    assert [again.status(each) for each in ids] == ["chargeback", "declined", "FDSPendingReview"]
-    assert again.details(ids[0])["batch"] == batch
-    assert listed(again, status="pendingApproval") == [ids[2]]
+    durable.restart()
+    assert [shop.status(each) for each in ids] == ["chargeback", "declined", "FDSPendingReview"]
+    assert shop.details(ids[0])["batch"] == batch
+    assert listed(shop, status="pendingApproval") == [ids[2]]

@@ -1,7 +1,5 @@
 """Replies and reports of prepaid cards, eChecks and level-3 data are the same in XML."""
 
-from typing import Any
-
 from simulator.json_xml_pair import Twins
 from simulator.merchant_client import Process, card
 from simulator.spoiled_requests import elements, whole
@@ -19,8 +17,7 @@ BANK = {
 }
 
 
-def test_reports_have_the_same_data_in_both_formats(start: Any) -> None:
-    process: Process = start()
+def test_reports_have_the_same_data_in_both_formats(process: Process) -> None:
     process.control("/clock", {"now": "2026-05-04T12:00:00Z", "stopped": True})
     twins = Twins(process)
     twins.transact(

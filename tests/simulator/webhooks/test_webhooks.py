@@ -18,6 +18,7 @@ from authorizenet_simulator.state.webhooks import (
     WebhookSet,
 )
 from authorizenet_simulator.webhooks.deliveries import signature
+from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, Process, card_sale
 from simulator.webhook_receiver import EVERYTHING, SIGNATURE_KEY, Receiver, Rest, Told, eventually
 
@@ -219,8 +220,7 @@ def test_a_failed_delivery_is_retried_until_it_succeeds(
     assert [each["httpStatus"] for each in found["retryLog"]] == [500, 204, 200]
 
 
-def test_retries_follow_the_clock(start: Callable[..., Process], receiver: Receiver) -> None:
-    process = start()
+def test_retries_follow_the_clock(process: Process, receiver: Receiver) -> None:
     process.control("/clock", {"now": "2026-07-01T12:00:00Z", "stopped": True})
     shop = process.merchant(signature_key=SIGNATURE_KEY)
     rest = Rest(shop)
@@ -319,12 +319,8 @@ def test_a_certificate_is_verified(
         receiver.close()
 
 
-def test_undelivered_notifications_survive_a_kill(
-    start: Callable[..., Process], receiver: Receiver, tmp_path: Path
-) -> None:
-    state = tmp_path / "state.jsonl"
-    process = start("--state-file", state)
-    shop = process.merchant(signature_key=SIGNATURE_KEY)
+def test_undelivered_notifications_survive_a_kill(durable: Durable, receiver: Receiver) -> None:
+    shop = durable.merchant(signature_key=SIGNATURE_KEY)
     rest = Rest(shop)
     webhook = rest.listen(receiver.url)
     first = shop.charge()["transId"]
@@ -333,13 +329,13 @@ def test_undelivered_notifications_survive_a_kill(
     receiver.hanging.set()
     sent = {shop.charge(f"{n}.00", invoice=VISA)["transId"] for n in range(1, 21)}
     receiver.next()  # in flight, not answered
-    process.kill()
+    durable.process.kill()
     receiver.hanging.clear()
-    assert VISA not in state.read_text()
+    assert VISA not in durable.file.read_text()
     while not receiver.told.empty():
         receiver.told.get()
 
-    process = shop.process = start("--state-file", state)
+    process = durable.restart()
     rest = Rest(shop)
     assert rest.status(webhook) == "active"
     arrived: list[Told] = [receiver.next() for _ in range(20)]
@@ -351,8 +347,7 @@ def test_undelivered_notifications_survive_a_kill(
 
     process.control("/reset")
     assert rest.notifications() == []
-    process.kill()
-    shop.process = start("--state-file", state)
+    durable.restart()
     assert Rest(shop).notifications() == []
     assert Rest(shop).status(webhook) == "active"
 
