@@ -8,6 +8,7 @@ import msgspec
 from simulator import xml_client
 from simulator.customers import BILL_TO, SHIP_TO, add_payment, stored, through
 from simulator.merchant_client import BOM, VISA, WIRE, Merchant, card, card_sale
+from simulator.parts import MASTERCARD, PAYPAL, nonce
 from simulator.subscriber import plan
 
 Answer = dict[str, Any]
@@ -16,7 +17,6 @@ Case = tuple[Callable[[Merchant], Answer], str]
 RAISED: dict[str, Case] = {}
 START = "2040-02-01"
 """Start date of the table's subscriptions; it must be in the future."""
-PAYPAL = {"payPal": {"successUrl": "https://shop.example/ok", "cancelUrl": "https://shop.example/"}}
 
 
 def raises(code: str, text: str) -> Callable[[Callable[[Merchant], Answer]], None]:
@@ -188,13 +188,6 @@ RAISED["E00060"] = (
 entry("E00040", "The record cannot be found.", "getTransactionDetailsRequest", transId="1")
 
 
-def nonce(shop: Merchant) -> dict[str, str]:
-    token = {"cardNumber": VISA, "expirationDate": "122040"}
-    data = {"type": "TOKEN", "id": "11111111-2222-3333-4444-555555555555", "token": token}
-    found: dict[str, str] = shop.call("securePaymentContainerRequest", data=data)["opaqueData"]
-    return found
-
-
 @raises("E00114", "Invalid OTS Token.")
 def a_nonce_twice(shop: Merchant) -> Answer:
     payment = {"opaqueData": nonce(shop)}
@@ -298,7 +291,7 @@ RAISED["E00121"] = with_profile(**ALONE), "No default payment/shipping profile f
 
 @raises("E00051", "The original transaction was not issued for this payment profile.")
 def a_refund_to_somebody_else(shop: Merchant) -> Answer:
-    paid = shop.charge(number="5424000000000015")["transId"]
+    paid = shop.charge(number=MASTERCARD)["transId"]
     profile_id, payment_id = stored(shop)
     refund = {
         "transactionType": "refundTransaction",

@@ -26,6 +26,29 @@ def add_payment(
     return shop.call("createCustomerPaymentProfileRequest", **asked)
 
 
+def update_payment(
+    shop: Merchant, profile_id: str, payment_id: str, profile: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    """The answer to a request that changes a payment profile."""
+    changed = {**profile, "customerPaymentProfileId": payment_id}
+    asked = {"customerProfileId": profile_id, "paymentProfile": changed, **more}
+    return shop.call("updateCustomerPaymentProfileRequest", **asked)
+
+
+def add_address(
+    shop: Merchant, profile_id: str, address: dict[str, str] = SHIP_TO, **more: Any
+) -> dict[str, Any]:
+    """The answer to a request for one more shipping address."""
+    asked = {"customerProfileId": profile_id, "address": address, **more}
+    return shop.call("createCustomerShippingAddressRequest", **asked)
+
+
+def code(answer: dict[str, Any]) -> str:
+    """Return the code of the whole reply, or the first of several."""
+    found: str = answer["messages"]["message"][0]["code"]
+    return found
+
+
 def message(answer: dict[str, Any]) -> tuple[str, str]:
     """Return code and text of the whole reply."""
     (only,) = answer["messages"]["message"]

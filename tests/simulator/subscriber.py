@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from simulator.customers import code
 from simulator.durable import Durable
 from simulator.merchant_client import Merchant, Process, card
 
 JANE = {"firstName": "Jane", "lastName": "Doe"}
-MASTERCARD = "5424000000000015"
 
 
 def plan(
@@ -97,11 +97,6 @@ class Subscriber:
     def listed(self, search: str, **asked: Any) -> list[str]:
         answer = self.shop.call("ARBGetSubscriptionListRequest", searchType=search, **asked)
         return [str(each["id"]) for each in answer.get("subscriptionDetails", [])]
-
-
-def code(answer: dict[str, Any]) -> str:
-    found: str = answer["messages"]["message"][0]["code"]
-    return found
 
 
 def stored(shop: Merchant, bill_to: dict[str, str] = JANE, **pays: Any) -> dict[str, str]:

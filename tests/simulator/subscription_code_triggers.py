@@ -4,21 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from simulator.code_triggers import RAISED, START, Answer, raises
-from simulator.customers import SHIP_TO, stored
+from simulator.customers import add_address, stored
 from simulator.merchant_client import Merchant, card
+from simulator.parts import bank
 from simulator.subscriber import plan
 
 NOW = "2039-12-01T18:00:00Z"
 """The clock must be set to this before the first of these."""
 _DAY_BEFORE, _NEXT_DAY, _DAY_AFTER = "2039-11-30", "2039-12-02", "2039-12-03T18:00:00Z"
 _LATER = "2041-02-01"
-_BANK = {
-    "bankAccount": {
-        "routingNumber": "121042882",
-        "accountNumber": "12345678",
-        "nameOnAccount": "Ada",
-    }
-}
 _IN_USE = "is associated with an active or suspended subscription and cannot be deleted."
 
 
@@ -70,7 +64,7 @@ def not_taken(setting: str, value: Any, payment: dict[str, Any]) -> Callable[[Me
 
 
 RAISED["E00020"] = (
-    not_taken("echeck", False, _BANK),
+    not_taken("echeck", False, bank()),
     "The payment gateway account is not enabled for eCheck.Net subscriptions.",
 )
 RAISED["E00021"] = (
@@ -107,7 +101,7 @@ RAISED["E00034"] = (
     changed(paymentSchedule={"interval": {"length": 2, "unit": "months"}}),
     "The interval information cannot be changed.",
 )
-RAISED["E00036"] = changed(payment=_BANK), "The payment type cannot be changed."
+RAISED["E00036"] = changed(payment=bank()), "The payment type cannot be changed."
 RAISED["E00035"] = (
     lambda shop: shop.call("ARBGetSubscriptionStatusRequest", subscriptionId="1"),
     "The subscription cannot be found.",
@@ -158,9 +152,7 @@ def in_use(method: str, *names: str) -> Callable[[Merchant], Answer]:
     def delete(shop: Merchant) -> Answer:
         profile_id, payment_id = stored(shop)
         ids = {"customerProfileId": profile_id, "customerPaymentProfileId": payment_id}
-        ids |= shop.call(
-            "createCustomerShippingAddressRequest", customerProfileId=profile_id, address=SHIP_TO
-        )
+        ids |= add_address(shop, profile_id)
         used = {name: ids[name] for name in (*ids,) if name.startswith("customer")}
         create(shop, planned(profile=used))
         return shop.call(method, **{name: ids[name] for name in names})

@@ -14,8 +14,10 @@ from simulator.customers import (
     payment_of,
     profile_of,
     stored,
+    update_payment,
 )
 from simulator.merchant_client import WIRE, Merchant, card
+from simulator.parts import MASTERCARD, PAYPAL, bank
 from simulator.reply_schema_check import misfits_of_xml
 from simulator.subscriber import plan
 
@@ -147,21 +149,11 @@ def test_an_update_without_an_address_keeps_the_address_and_drops_the_customer_t
     profile_id = made["customerProfileId"]
     (payment_id,) = made["customerPaymentProfileIdList"]
     assert payment_of(shop, profile_id, payment_id)["customerType"] == "individual"
-    answer = shop.call(
-        "updateCustomerPaymentProfileRequest",
-        customerProfileId=profile_id,
-        paymentProfile={
-            "payment": card("4242424242424242"),
-            "customerPaymentProfileId": payment_id,
-        },
-    )
+    answer = update_payment(shop, profile_id, payment_id, {"payment": card("4242424242424242")})
     assert message(answer)[0] == "I00001"
     told = payment_of(shop, profile_id, payment_id)
     assert told["payment"]["creditCard"]["cardNumber"] == "XXXX4242"
     assert (told["billTo"], "customerType" in told) == (BILL_TO, False)
-
-
-BANK = {"routingNumber": "322271627", "accountNumber": "00987467838473", "nameOnAccount": "Rob"}
 
 
 @pytest.mark.parametrize(
@@ -180,14 +172,9 @@ def test_a_stored_payment_method_shows_its_kind_by_setting(
     shop.settings(payment_kind_told=kind_told)
     told = payment_of(shop, *stored(shop))["payment"]["creditCard"]
     assert told == {"cardNumber": "XXXX1111", "expirationDate": "XXXX", **card_type}
-    told = payment_of(shop, *stored(shop, "b@shop.example", payment={"bankAccount": BANK}))
-    assert told["payment"]["bankAccount"] == {
-        **account_type,
-        "routingNumber": "XXXX1627",
-        "accountNumber": "XXXX8473",
-        "nameOnAccount": "Rob",
-        "echeckType": "WEB",
-    }
+    told = payment_of(shop, *stored(shop, "b@shop.example", payment=bank()))["payment"]
+    masked = {"routingNumber": "XXXX2882", "accountNumber": "XXXX5678", "echeckType": "WEB"}
+    assert told == bank(**masked, **account_type)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +331,7 @@ def test_a_card_that_expires_before_the_subscription_is_rejected(
 
 def test_a_batch_has_flags_for_optional_values(shop: Merchant) -> None:
     """authnetjson, AuthnetJsonReportingTest.php, testGetSettledBatchListRequestSuccess."""
-    shop.charge("98.00", number="5424000000000015")
+    shop.charge("98.00", number=MASTERCARD)
     shop.process.control("/settle")
     (batch,) = shop.call("getSettledBatchListRequest", includeStatistics=True)["batchList"]
     assert [name for name in batch if name.startswith("settlement")] == [
@@ -369,9 +356,8 @@ def test_the_details_of_a_paypal_payment_have_an_address(
 ) -> None:
     """AuthorizeNet/sample-code-ruby, PayPalExpressCheckout/get-details.rb, prints address, city,
     state and country of shipTo."""
-    urls = {"successUrl": "https://shop.example/ok", "cancelUrl": "https://shop.example/no"}
     more = {} if sent is None else {"shipTo": sent}
-    begun = shop.charge(payment={"payPal": urls}, **more)
+    begun = shop.charge(payment=PAYPAL, **more)
     told = shop.transact(transactionType="getDetailsTransaction", refTransId=begun["transId"])
     assert told["secureAcceptance"]["PayerID"]
     if sent is None:

@@ -13,7 +13,8 @@ from authorizenet_simulator import dispatch
 from authorizenet_simulator.control.faults import Kind
 from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.wire import schema
-from simulator.merchant_client import BOM, WIRE, Process, card
+from simulator.merchant_client import BOM, WIRE, Process, card, card_sale
+from simulator.parts import bank
 
 DOCUMENT = Path(__file__).parents[2] / "docs/simulator.md"
 TEXT = DOCUMENT.read_text()
@@ -59,8 +60,8 @@ def run(process: Process, words: list[str]) -> httpx.Response:
 def test_every_command_of_the_document_works(process: Process) -> None:
     # The examples' transactions must exist; their notifications go to a closed port.
     examples = {
-        "66417696055": lambda: paid(process, CARD),
-        "66417696056": lambda: paid(process, BANK),
+        "66417696055": lambda: paid(process, card()),
+        "66417696056": lambda: paid(process, bank()),
         "127.0.0.1:8000": lambda: "127.0.0.1:9",
     }
     done = 0
@@ -77,26 +78,12 @@ def test_every_command_of_the_document_works(process: Process) -> None:
     assert done == len(re.findall(r"^ *curl ", TEXT, re.MULTILINE)) > 20
 
 
-CARD = card()
-BANK = {
-    "bankAccount": {
-        "routingNumber": "121042882",
-        "accountNumber": "12345678",
-        "nameOnAccount": "Jane",
-    }
-}
-
-
 def paid(process: Process, payment: dict[str, Any]) -> str:
     """Return the id of a settled sale."""
     body = {
         "createTransactionRequest": {
             "merchantAuthentication": {"name": "easypay-sim", "transactionKey": "sim-secret-key-1"},
-            "transactionRequest": {
-                "transactionType": "authCaptureTransaction",
-                "amount": "5.00",
-                "payment": payment,
-            },
+            "transactionRequest": card_sale("5.00") | {"payment": payment},
         }
     }
     answer = process.client.post(WIRE, json=body).content.removeprefix(BOM)

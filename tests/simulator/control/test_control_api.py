@@ -10,6 +10,7 @@ import pytest
 
 from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, Process, card_sale, reason
+from simulator.parts import nonce
 
 
 def test_a_charge_whose_reply_is_dropped_is_made(shop: Merchant) -> None:
@@ -189,9 +190,7 @@ def test_all_state_survives_a_kill(durable: Durable) -> None:
     process, shop = durable.process, durable.merchant(currencies=["CAD", "USD"])
     process.control("/clock", {"now": "2026-07-01T12:00:00Z", "stopped": True})
     shop.settings(held_above="900.00")
-    card = {"cardNumber": VISA, "expirationDate": "122040", "cardCode": "987"}
-    data = {"type": "TOKEN", "id": "1", "token": card}
-    nonce = shop.call("securePaymentContainerRequest", data=data)["opaqueData"]
+    token = nonce(shop, cardCode="987")
     settled = shop.charge("20.00")
     process.control("/settle")
     shop.refund(settled["transId"], "5.00")
@@ -215,7 +214,7 @@ def test_all_state_survives_a_kill(durable: Durable) -> None:
         "11"
     )
     assert reason(shop.refund(settled["transId"], "15.01")) == "55"
-    paid = shop.charge(payment={"opaqueData": nonce})
+    paid = shop.charge(payment={"opaqueData": token})
     assert paid["accountNumber"] == "XXXX1111"
     assert shop.charge("902.00")["responseCode"] == "4"
     assert int(paid["transId"]) > max(int(row["trans_id"]) for row in before)
@@ -231,12 +230,7 @@ def test_all_state_survives_a_kill(durable: Durable) -> None:
 def test_the_state_file_has_no_card_number(durable: Durable) -> None:
     shop = durable.merchant()
     shop.charge(code="987", invoice=VISA, billTo={"address": VISA})
-    data = {
-        "type": "TOKEN",
-        "id": "1",
-        "token": {"cardNumber": VISA, "expirationDate": "122040", "cardCode": "987"},
-    }
-    shop.call("securePaymentContainerRequest", data=data)
+    nonce(shop, cardCode="987")
     shop.charge(number="4222222222222", amount="27.00")
     text = durable.file.read_text()
     assert text.count("\n") >= 5

@@ -8,14 +8,10 @@ import httpx
 import pytest
 
 from simulator import xml_client
+from simulator.customers import code
 from simulator.merchant_client import Merchant, card_sale
 
 ALIVE = "authenticateTestRequest"
-
-
-def code(answer: dict[str, Any]) -> str:
-    found: str = answer["messages"]["message"][0]["code"]
-    return found
 
 
 def test_a_throttle_counts_each_method_separately(shop: Merchant) -> None:

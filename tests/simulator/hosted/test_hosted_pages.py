@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from authorizenet_simulator.hosted import page_settings
+from simulator.customers import code, stored
 from simulator.durable import Durable
-from simulator.merchant_client import VISA, Merchant, Process
+from simulator.merchant_client import VISA, Merchant, Process, card
+from simulator.parts import bank
 
 PAGE = "/payment/payment"
 
@@ -61,11 +63,6 @@ def ask(shop: Merchant, *settings: dict[str, str], **transaction: Any) -> dict[s
         transactionRequest=asked,
         hostedPaymentSettings={"setting": list(settings)},
     )
-
-
-def code(answer: dict[str, Any]) -> str:
-    found: str = answer["messages"]["message"][0]["code"]
-    return found
 
 
 def test_a_payer_pays_once_and_gets_a_link_to_the_shop(shop: Merchant, browser: Browser) -> None:
@@ -146,10 +143,9 @@ def test_without_a_receipt_the_browser_is_redirected(shop: Merchant, browser: Br
 def test_the_page_takes_a_bank_account_if_enabled(shop: Merchant, browser: Browser) -> None:
     both = {"showCreditCard": True, "showBankAccount": True}
     page = browser.open(ask(shop, setting("hostedPaymentPaymentOptions", both))["token"])
-    bank = {"routingNumber": "121042882", "accountNumber": "123456789", "nameOnAccount": "Jane"}
-    receipt = browser.submit(page, form=1, **bank)
-    assert "eCheck XXXX6789" in receipt.text
-    assert "123456789" not in receipt.text
+    receipt = browser.submit(page, form=1, **bank()["bankAccount"])
+    assert "eCheck XXXX5678" in receipt.text
+    assert "12345678" not in receipt.text
 
 
 def test_a_held_payment_cannot_be_paid_again(shop: Merchant, browser: Browser) -> None:
@@ -208,11 +204,10 @@ def test_a_page_needs_a_valid_token(shared: Process, browser: Browser) -> None:
 def test_a_token_expires_after_fifteen_minutes_and_survives_a_crash(durable: Durable) -> None:
     shop = durable.merchant()
     durable.process.control("/clock", {"now": "2027-01-10T18:00:00Z", "stopped": True})
-    card = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}}
     paid, open_still = (
         ask(
             shop,
-            payment=card,
+            payment=card(),
             order={"invoiceNumber": f"inv-{n}"},
             customer={"id": "c-1", "taxId": "987654321"},
         )["token"]
@@ -240,16 +235,8 @@ def test_a_token_expires_after_fifteen_minutes_and_survives_a_crash(durable: Dur
 
 
 def customer(shop: Merchant) -> str:
-    pays = {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}}
-    answer = shop.call(
-        "createCustomerProfileRequest",
-        profile={
-            "email": "jane@shop.example",
-            "paymentProfiles": {"billTo": {"firstName": "<i>Jane</i>"}, "payment": pays},
-        },
-    )
-    found: str = answer["customerProfileId"]
-    return found
+    profile_id, _ = stored(shop, billTo={"firstName": "<i>Jane</i>"})
+    return profile_id
 
 
 def manage(shop: Merchant, number: str, *settings: dict[str, str]) -> dict[str, Any]:

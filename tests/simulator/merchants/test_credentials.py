@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from simulator.customers import code
 from simulator.durable import Durable
 from simulator.merchant_client import Merchant, Process
 
@@ -15,11 +16,6 @@ OTHERS: dict[str, Any] = {
     "clientKey": "key",
     "sessionToken": "nobody's",
 }
-
-
-def code(answer: dict[str, Any]) -> str:
-    found: str = answer["messages"]["message"][0]["code"]
-    return found
 
 
 def ask(shop: Merchant, method: str, credentials: dict[str, Any], **body: Any) -> dict[str, Any]:

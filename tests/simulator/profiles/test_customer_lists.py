@@ -5,16 +5,7 @@ from typing import Any
 from simulator.customers import add_payment, charge, stored, through
 from simulator.durable import Durable
 from simulator.merchant_client import Merchant, card
-
-BANK = {
-    "bankAccount": {
-        "accountType": "savings",
-        "routingNumber": "121042882",
-        "accountNumber": "12345678",
-        "nameOnAccount": "Ada King",
-        "echeckType": "WEB",
-    }
-}
+from simulator.parts import MASTERCARD, bank
 
 
 def listed(shop: Merchant, profile_id: str, **more: Any) -> list[str]:
@@ -26,7 +17,7 @@ def test_a_customers_charges_are_listed(durable: Durable) -> None:
     shop = durable.merchant()
     ada, ada_card = stored(shop)
     bob, bob_card = stored(shop, "bob@example.com")
-    added = add_payment(shop, ada, {"payment": card("5424000000000015")})
+    added = add_payment(shop, ada, {"payment": card(MASTERCARD)})
     second = added["customerPaymentProfileId"]
     ids = []
     for amount, payment in (("1.00", ada_card), ("2.00", second), ("3.00", ada_card)):
@@ -53,13 +44,9 @@ def test_a_customers_charges_are_listed(durable: Durable) -> None:
 
 
 def test_a_charge_of_a_stored_bank_account_shows_its_owner(shop: Merchant) -> None:
-    profile_id, payment_id = stored(shop, payment=BANK)
+    kind = {"accountType": "savings", "echeckType": "WEB"}
+    profile_id, payment_id = stored(shop, payment=bank(**kind))
     answer = charge(shop, through(profile_id, payment_id))["transactionResponse"]
     assert (answer["responseCode"], answer["accountType"]) == ("1", "eCheck")
-    assert shop.details(answer["transId"])["payment"]["bankAccount"] == {
-        "accountType": "savings",
-        "routingNumber": "XXXX2882",
-        "accountNumber": "XXXX5678",
-        "nameOnAccount": "Ada King",
-        "echeckType": "WEB",
-    }
+    shown = bank(routingNumber="XXXX2882", accountNumber="XXXX5678", **kind)
+    assert shop.details(answer["transId"])["payment"] == shown

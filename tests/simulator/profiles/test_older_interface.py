@@ -1,11 +1,10 @@
 """The delimited text of createCustomerProfileTransactionRequest, as published clients parse it."""
 
-from typing import Any
-
 import pytest
 
-from simulator.customers import card, message, stored
-from simulator.merchant_client import Merchant
+from simulator.customers import code, message, stored
+from simulator.merchant_client import Merchant, card
+from simulator.parts import close
 
 
 def charge(
@@ -57,12 +56,6 @@ def test_the_merchants_fields_follow_field_68(shop: Merchant, extra: str, own: l
     assert charge(shop, extra=extra)[69:] == own
 
 
-def close(shop: Merchant, split: str, status: str) -> Any:
-    return message(
-        shop.call("updateSplitTenderGroupRequest", splitTenderId=split, splitTenderStatus=status)
-    )
-
-
 @pytest.mark.parametrize(
     ("wanted", "status"), [("completed", "capturedPendingSettlement"), ("voided", "voided")]
 )
@@ -76,13 +69,13 @@ def test_a_split_order_can_be_completed_or_voided(shop: Merchant, wanted: str, s
     assert (requested, balance) == ("50.00", "")
     rest = charge(shop, "48.77", f"x_split_tender_id={split}", zip_code="46225")
     assert (rest[1], rest[10], rest[53]) == ("1", "48.77", split)
-    assert close(shop, split, wanted) == ("I00001", "Successful.")
+    assert message(close(shop, split, wanted)) == ("I00001", "Successful.")
     assert {shop.status(each[7]) for each in (first, rest)} == {status}
 
 
 def test_a_settled_split_order_cannot_be_voided(shop: Merchant) -> None:
     first = charge(shop, "50", "x_allow_partial_auth=true", zip_code="46225")
-    assert close(shop, first[53], "completed")[0] == "I00001"
+    assert code(close(shop, first[53], "completed")) == "I00001"
     shop.process.control("/settle")
-    assert close(shop, first[53], "voided")[0] == "E00027"
+    assert code(close(shop, first[53], "voided")) == "E00027"
     assert shop.status(first[7]) == "settledSuccessfully"

@@ -9,6 +9,7 @@ from simulator.customers import (
     BILL_TO,
     NO_TRANSACTION,
     SHIP_TO,
+    add_address,
     add_payment,
     charge,
     message,
@@ -16,24 +17,17 @@ from simulator.customers import (
     profile_of,
     stored,
     through,
+    update_payment,
 )
 from simulator.merchant_client import VISA, Merchant, Process, card, card_sale, reason
+from simulator.parts import MASTERCARD, setting
 
-MASTERCARD = "5424000000000015"
 NOT_FOUND = ("E00040", "Customer Profile ID or Customer Payment Profile ID not found.")
-
-
-def with_address(shop: Merchant, profile_id: str) -> str:
-    answer = shop.call(
-        "createCustomerShippingAddressRequest", customerProfileId=profile_id, address=SHIP_TO
-    )
-    address_id: str = answer["customerAddressId"]
-    return address_id
 
 
 def test_the_stored_card_and_addresses_are_charged(shop: Merchant) -> None:
     profile_id, payment_id = stored(shop)
-    address_id = with_address(shop, profile_id)
+    address_id = add_address(shop, profile_id)["customerAddressId"]
     profile = {**through(profile_id, payment_id, cardCode="900"), "shippingProfileId": address_id}
     response = charge(shop, profile, order={"invoiceNumber": "p-1"})["transactionResponse"]
     assert (response["responseCode"], response["cvvResultCode"]) == ("1", "M")
@@ -65,12 +59,10 @@ def test_the_stored_address_activates_the_triggers(shop: Merchant, zip_code: str
 
 def test_a_repeated_charge_through_a_profile_is_a_duplicate(shop: Merchant) -> None:
     profile_id, payment_id = stored(shop)
-    window = {"setting": {"settingName": "duplicateWindow", "settingValue": "600"}}
     order = {"invoiceNumber": "p-2"}
     first = charge(shop, through(profile_id, payment_id), order=order)["transactionResponse"]
-    again = charge(shop, through(profile_id, payment_id), order=order, transactionSettings=window)[
-        "transactionResponse"
-    ]
+    repeated = {"order": order, **setting("duplicateWindow", "600")}
+    again = charge(shop, through(profile_id, payment_id), **repeated)["transactionResponse"]
     assert (reason(again), again["transId"]) == ("11", first["transId"])
     other = {"billTo": BILL_TO, "payment": card(MASTERCARD)}
     other_id = add_payment(shop, profile_id, other)["customerPaymentProfileId"]
@@ -99,7 +91,8 @@ def test_a_profile_without_a_payment_profile_charges_the_default(shop: Merchant)
 
 def test_a_card_can_be_charged_with_a_stored_shipping_address(shop: Merchant) -> None:
     profile_id, _ = stored(shop)
-    whole = {"customerProfileId": profile_id, "shippingProfileId": with_address(shop, profile_id)}
+    address_id = add_address(shop, profile_id)["customerAddressId"]
+    whole = {"customerProfileId": profile_id, "shippingProfileId": address_id}
     sent = card_sale("1.00")
     paid = shop.transact(**sent, profile=whole, billTo={"zip": "46201"})
     assert (paid["responseCode"], paid["avsResultCode"]) == ("1", "A")
@@ -215,12 +208,8 @@ def test_a_payment_method_that_fails_validation_is_not_stored(shop: Merchant) ->
     added = add_payment(shop, profile_id, wrong, validationMode="testMode")
     assert message(added) == ("E00027", "(TESTMODE) The credit card number is invalid.")
     assert "customerPaymentProfileId" not in added
-    changed = shop.call(
-        "updateCustomerPaymentProfileRequest",
-        customerProfileId=profile_id,
-        paymentProfile={"payment": card(expiry="2020-01"), "customerPaymentProfileId": payment_id},
-        validationMode="testMode",
-    )
+    old = {"payment": card(expiry="2020-01")}
+    changed = update_payment(shop, profile_id, payment_id, old, validationMode="testMode")
     assert message(changed) == ("E00027", "(TESTMODE) The credit card has expired.")
     kept = payment_of(shop, profile_id, payment_id, unmaskExpirationDate=True)
     assert kept["payment"]["creditCard"]["expirationDate"] == "2040-12"
@@ -233,12 +222,8 @@ def test_the_card_code_filter_applies_to_validation(shop: Merchant) -> None:
     profile_id, payment_id = stored(shop)
     both = {"customerProfileId": profile_id, "customerPaymentProfileId": payment_id}
     for code, expected in (("901", "E00027"), ("900", "I00001")):
-        answer = shop.call(
-            "validateCustomerPaymentProfileRequest",
-            **both,
-            cardCode=code,
-            validationMode="liveMode",
-        )
+        asked = {**both, "cardCode": code, "validationMode": "liveMode"}
+        answer = shop.call("validateCustomerPaymentProfileRequest", **asked)
         assert message(answer)[0] == expected
 
 

@@ -4,6 +4,7 @@ import json
 
 from simulator.customers import (
     SHIP_TO,
+    add_address,
     add_payment,
     charge,
     message,
@@ -13,8 +14,7 @@ from simulator.customers import (
 )
 from simulator.durable import Durable
 from simulator.merchant_client import VISA, card
-
-MASTER = "5424000000000015"
+from simulator.parts import MASTERCARD
 
 
 def test_profiles_survive_a_kill_and_have_no_card_number(durable: Durable) -> None:
@@ -24,20 +24,16 @@ def test_profiles_survive_a_kill_and_have_no_card_number(durable: Durable) -> No
         driversLicense={"number": "D1234567", "state": "WA", "dateOfBirth": "1980-02-03"},
         taxId="123456789",
     )
-    default = {"payment": card(MASTER), "defaultPaymentProfile": True}
+    default = {"payment": card(MASTERCARD), "defaultPaymentProfile": True}
     add_payment(shop, profile_id, default, validationMode="liveMode")
-    shop.call(
-        "createCustomerShippingAddressRequest",
-        customerProfileId=profile_id,
-        address={**SHIP_TO, "country": f"card {VISA}"},
-    )
+    add_address(shop, profile_id, {**SHIP_TO, "country": f"card {VISA}"})
     gone, _ = stored(shop, "gone@example.com")
     shop.call("deleteCustomerProfileRequest", customerProfileId=gone)
     before = profile_of(shop, profile_id, unmaskExpirationDate=True)
     sale = charge(shop, through(profile_id, payment_id, cardCode="901"))["transactionResponse"]
     durable.process.kill()
     text = durable.file.read_text()
-    for secret in (VISA, MASTER, "D1234567", "123456789", "1980-02-03", '"901"'):
+    for secret in (VISA, MASTERCARD, "D1234567", "123456789", "1980-02-03", '"901"'):
         assert secret not in text
     durable.restart()
     assert profile_of(shop, profile_id, unmaskExpirationDate=True) == before
@@ -71,7 +67,7 @@ def test_an_older_state_file_still_has_the_card_and_customer_of_a_charge(durable
     shop = durable.merchant()
     profile_id, payment_id = stored(shop)
     through_profile = charge(shop, through(profile_id, payment_id))["transactionResponse"]
-    by_card = shop.charge(number=MASTER, customer={"id": "m-2"})
+    by_card = shop.charge(number=MASTERCARD, customer={"id": "m-2"})
     durable.process.kill()
     events = [json.loads(line) for line in durable.file.read_text().splitlines()]
     for event in events:

@@ -10,6 +10,7 @@ from simulator.customers import (
     profile_of,
     stored,
     through,
+    update_payment,
 )
 from simulator.merchant_client import Merchant, Process, card
 
@@ -93,14 +94,7 @@ def test_cards_that_expire_in_a_month_are_listed(shop: Merchant) -> None:
     assert message(beyond) == ("I00004", "No records found.")
     assert beyond["totalNumInResultSet"] == 5
     shop.call("deleteCustomerProfileRequest", customerProfileId=ids[0][0])
-    shop.call(
-        "updateCustomerPaymentProfileRequest",
-        customerProfileId=ids[1][0],
-        paymentProfile={
-            "payment": card("XXXX1111", "2041-01"),
-            "customerPaymentProfileId": ids[1][1],
-        },
-    )
+    update_payment(shop, *ids[1], {"payment": card("XXXX1111", "2041-01")})
     assert page()["totalNumInResultSet"] == 3
     moved = page("2041-01")
     assert moved["totalNumInResultSet"] == 2

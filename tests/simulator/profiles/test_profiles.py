@@ -7,6 +7,7 @@ import pytest
 from simulator.customers import (
     BILL_TO,
     SHIP_TO,
+    add_address,
     add_payment,
     charge,
     message,
@@ -14,11 +15,13 @@ from simulator.customers import (
     profile_of,
     stored,
     through,
+    update_payment,
 )
 from simulator.merchant_client import Merchant, card
+from simulator.parts import MASTERCARD as MASTER
+from simulator.parts import bank
 
 GONE = ("E00040", "The record cannot be found.")
-MASTER = "5424000000000015"
 
 
 def test_a_profile_is_shown_in_the_order_of_the_schema(shop: Merchant) -> None:
@@ -181,14 +184,8 @@ def test_masked_values_in_an_update_are_kept(shop: Merchant) -> None:
 
     def update(payment: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
         sent = {"billTo": {**BILL_TO, "zip": "46282"}, "payment": payment, **more}
-        return shop.call(
-            "updateCustomerPaymentProfileRequest",
-            customerProfileId=profile_id,
-            paymentProfile={
-                **{key: value for key, value in sent.items() if value is not None},
-                "customerPaymentProfileId": payment_id,
-            },
-        )
+        given = {key: value for key, value in sent.items() if value is not None}
+        return update_payment(shop, profile_id, payment_id, given)
 
     def shown() -> dict[str, Any]:
         return payment_of(shop, profile_id, payment_id, unmaskExpirationDate=True)
@@ -218,31 +215,16 @@ def test_masked_values_in_an_update_are_kept(shop: Merchant) -> None:
 
 
 def test_a_bank_account_is_stored_masked(shop: Merchant) -> None:
-    bank = {
-        "accountType": "savings",
-        "routingNumber": "121042882",
-        "accountNumber": "123456789012",
-        "nameOnAccount": "Ada King",
-        "echeckType": "WEB",
-        "bankName": "First",
-    }
-    profile_id, payment_id = stored(shop, payment={"bankAccount": bank})
-    shown = {**bank, "routingNumber": "XXXX2882", "accountNumber": "XXXX9012"}
+    more = {"accountType": "savings", "echeckType": "WEB", "bankName": "First"}
+    profile_id, payment_id = stored(shop, payment=bank(accountNumber="123456789012", **more))
+    shown = bank(routingNumber="XXXX2882", accountNumber="XXXX9012", **more)
     told = payment_of(shop, profile_id, payment_id)["payment"]
-    assert told == {"bankAccount": shown}
-    assert list(told["bankAccount"]) == list(bank)
-    kept = shop.call(
-        "updateCustomerPaymentProfileRequest",
-        customerProfileId=profile_id,
-        paymentProfile={
-            "payment": {"bankAccount": {**shown, "bankName": "Second"}},
-            "customerPaymentProfileId": payment_id,
-        },
-    )
+    assert told == shown
+    assert list(told["bankAccount"]) == list(shown["bankAccount"])
+    shown["bankAccount"]["bankName"] = "Second"
+    kept = update_payment(shop, profile_id, payment_id, {"payment": shown})
     assert message(kept)[0] == "I00001"
-    assert payment_of(shop, profile_id, payment_id)["payment"]["bankAccount"]["bankName"] == (
-        "Second"
-    )
+    assert payment_of(shop, profile_id, payment_id)["payment"] == shown
     response = charge(shop, through(profile_id, payment_id))["transactionResponse"]
     assert (response["responseCode"], response["accountType"]) == ("1", "eCheck")
 
@@ -252,12 +234,7 @@ def test_shipping_addresses_are_added_changed_and_deleted(shop: Merchant) -> Non
     mine = {"customerProfileId": profile_id}
 
     def add(**address: str) -> dict[str, Any]:
-        return shop.call(
-            "createCustomerShippingAddressRequest",
-            **mine,
-            address={**SHIP_TO, **address},
-            defaultShippingAddress=True,
-        )
+        return add_address(shop, profile_id, {**SHIP_TO, **address}, defaultShippingAddress=True)
 
     made = add(phoneNumber="555-0100")
     address_id = made["customerAddressId"]
@@ -319,9 +296,5 @@ def test_a_profile_has_at_most_ten_payment_methods_and_a_hundred_addresses(shop:
         "createCustomerProfileRequest", profile={"email": "b@example.com", "shipToList": many[:100]}
     )
     assert len(full["customerShippingAddressIdList"]) == 100
-    one_more = shop.call(
-        "createCustomerShippingAddressRequest",
-        customerProfileId=full["customerProfileId"],
-        address={"address": "the last straw"},
-    )
+    one_more = add_address(shop, full["customerProfileId"], {"address": "the last straw"})
     assert message(one_more)[0] == "E00043"

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from simulator.customers import message
+from simulator.customers import code, message
 from simulator.merchant_client import Process, card
-from simulator.subscriber import JANE, MASTERCARD, Subscriber, code, plan, stored
+from simulator.parts import MASTERCARD, bank, nonce
+from simulator.subscriber import JANE, Subscriber, plan, stored
 
 
 def test_the_status_in_json_keeps_its_old_spelling(subscriber: Subscriber) -> None:
@@ -79,21 +80,18 @@ def test_the_limits_themselves_are_allowed(subscriber: Subscriber) -> None:
     subscriber.create("2027-02-01", total=37, invoice="to the day")
     subscriber.create("2027-02-01", payment=card(expiry="2027-02"), invoice="last month")
     subscriber.create("2027-02-01", trial=(2, "0.00"), total=3, invoice="trial")
-    bank = {"routingNumber": "121042882", "accountNumber": "123456789", "nameOnAccount": "Jane"}
-    number = subscriber.create("2027-01-11", payment={"bankAccount": bank}, invoice="bank")
+    number = subscriber.create("2027-01-11", payment=bank(), invoice="bank")
     subscriber.drive("2027-01-11T18:00:00Z")
     (row,) = [row for row in subscriber.shop.truth() if row["invoice_number"] == "bank"]
     told = subscriber.shop.details(row["trans_id"])
-    assert told["payment"]["bankAccount"]["accountNumber"] == "XXXX6789"
+    assert told["payment"]["bankAccount"]["accountNumber"] == "XXXX5678"
     assert subscriber.status(number) == "active"
 
 
 def test_a_nonce_is_accepted_for_one_subscription(subscriber: Subscriber) -> None:
-    token = {"cardNumber": MASTERCARD, "expirationDate": "122040", "cardCode": "900"}
-    data = {"type": "TOKEN", "id": "1", "token": token}
-    nonce = subscriber.shop.call("securePaymentContainerRequest", data=data)["opaqueData"]
-    number = subscriber.create("2027-01-11", payment={"opaqueData": nonce})
-    again = subscriber.ask(plan("2027-01-11", payment={"opaqueData": nonce}, invoice="2"))
+    payment = {"opaqueData": nonce(subscriber.shop, MASTERCARD, cardCode="900")}
+    number = subscriber.create("2027-01-11", payment=payment)
+    again = subscriber.ask(plan("2027-01-11", payment=payment, invoice="2"))
     assert code(again) == "E00114"
     subscriber.drive("2027-01-11T18:00:00Z")
     told = subscriber.shop.details(subscriber.payments(number)[0]["transId"])
@@ -124,8 +122,7 @@ def test_an_update_may_change_only_some_fields(subscriber: Subscriber) -> None:
     assert subscriber.update(number, paymentSchedule={"startDate": "2027-03-11"}) == "E00033"
     weekly = {"interval": {"length": 7, "unit": "days"}}
     assert subscriber.update(number, paymentSchedule=weekly) == "E00034"
-    bank = {"routingNumber": "121042882", "accountNumber": "123456789", "nameOnAccount": "Jane"}
-    assert subscriber.update(number, payment={"bankAccount": bank}) == "E00036"
+    assert subscriber.update(number, payment=bank()) == "E00036"
     assert subscriber.update(number, paymentSchedule={"totalOccurrences": 2}) == "E00013"
     same = {"startDate": "2027-01-11", "totalOccurrences": 3}
     changes = {"name": "Silver", "paymentSchedule": same, "amount": "12.00", "order": {}}

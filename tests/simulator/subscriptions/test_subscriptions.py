@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from simulator.customers import message
+from simulator.customers import code, message, update_payment
 from simulator.durable import Durable
 from simulator.merchant_client import Process, card
-from simulator.subscriber import JANE, MASTERCARD, Subscriber, code, plan, stored
+from simulator.parts import MASTERCARD
+from simulator.subscriber import JANE, Subscriber, plan, stored
 
 
 def test_a_year_in_one_step_pays_on_each_date_and_settles_in_between(
@@ -236,15 +237,8 @@ def test_a_payment_uses_the_profiles_current_payment_method(subscriber: Subscrib
     assert code(subscriber.ask(plan("2027-02-11", profile=nameless))) == "E00014"
 
     subscriber.drive("2027-01-12T18:00:00Z")
-    changed = shop.call(
-        "updateCustomerPaymentProfileRequest",
-        customerProfileId=ids["customerProfileId"],
-        paymentProfile={
-            "billTo": JANE,
-            "payment": card(MASTERCARD),
-            "customerPaymentProfileId": ids["customerPaymentProfileId"],
-        },
-    )
+    newer = {"billTo": JANE, "payment": card(MASTERCARD)}
+    changed = update_payment(shop, ids["customerProfileId"], ids["customerPaymentProfileId"], newer)
     assert code(changed) == "I00001"
     subscriber.drive("2027-02-12T18:00:00Z")
     numbers = [

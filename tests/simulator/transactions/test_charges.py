@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from simulator.customers import code
 from simulator.merchant_client import VISA, Merchant, Process, card_sale, reason
+from simulator.parts import nonce, setting
 
 
 @pytest.mark.parametrize(
@@ -119,16 +121,14 @@ def test_magnetic_stripe_data_is_accepted(shop: Merchant) -> None:
 
 
 def test_test_mode_records_nothing(shop: Merchant) -> None:
-    setting = {"settingName": "testRequest", "settingValue": "true"}
-    response = shop.charge(transactionSettings={"setting": [setting]})
+    response = shop.charge(**setting("testRequest"))
     assert response["messages"][0]["description"].startswith("(TESTMODE)")
     assert (response["transId"], response["authCode"]) == ("0", "000000")
     assert (response["testRequest"], shop.truth()) == ("1", [])
 
 
 def window(seconds: str) -> dict[str, Any]:
-    setting = {"settingName": "duplicateWindow", "settingValue": seconds}
-    return {"transactionSettings": {"setting": [setting]}}
+    return setting("duplicateWindow", seconds)
 
 
 def test_a_duplicate_shows_the_original_only_with_an_explicit_window(shop: Merchant) -> None:
@@ -194,39 +194,19 @@ def test_a_difference_in_other_fields_is_a_duplicate(shop: Merchant) -> None:
         assert reason(shop.charge(invoice="one", **other)) == "11", other
 
 
-def mint(shop: Merchant, number: str = VISA) -> dict[str, str]:
-    data = {
-        "type": "TOKEN",
-        "id": "11111111-2222-3333-4444-555555555555",
-        "token": {"cardNumber": number, "expirationDate": "122040", "cardCode": "900"},
-    }
-    answer = shop.call("securePaymentContainerRequest", data=data)
-    assert list(answer) == ["opaqueData", "messages"]
-    assert answer["opaqueData"]["dataDescriptor"] == "COMMON.ACCEPT.INAPP.PAYMENT"
-    found: dict[str, str] = answer["opaqueData"]
-    return found
-
-
-def pay_with(shop: Merchant, nonce: dict[str, str]) -> dict[str, Any]:
-    return shop.call(
-        "createTransactionRequest",
-        refId="nonce",
-        transactionRequest={
-            "transactionType": "authCaptureTransaction",
-            "amount": "10.00",
-            "payment": {"opaqueData": nonce},
-        },
-    )
+def pay_with(shop: Merchant, token: dict[str, str]) -> dict[str, Any]:
+    request = card_sale() | {"payment": {"opaqueData": token}}
+    return shop.call("createTransactionRequest", refId="nonce", transactionRequest=request)
 
 
 def test_a_nonce_can_be_used_once(shop: Merchant) -> None:
-    nonce = mint(shop)
-    response = pay_with(shop, nonce)["transactionResponse"]
+    token = nonce(shop, cardCode="900")
+    response = pay_with(shop, token)["transactionResponse"]
     assert (response["responseCode"], response["accountNumber"]) == ("1", "XXXX1111")
     assert response["cvvResultCode"] == "M"
-    garbage = pay_with(shop, {**nonce, "dataValue": "garbage"})["messages"]["message"]
+    garbage = pay_with(shop, {**token, "dataValue": "garbage"})["messages"]["message"]
     assert garbage == [{"code": "E00117", "text": "OTS Service Error 'Field validation error.'"}]
-    again = pay_with(shop, nonce)
+    again = pay_with(shop, token)
     assert again == {
         "transactionResponse": {"SupplementalDataQualificationIndicator": 0},
         "refId": "nonce",
@@ -240,26 +220,23 @@ def test_a_nonce_can_be_used_once(shop: Merchant) -> None:
 
 def test_nonces_of_the_samples_are_recognized(shop: Merchant) -> None:
     """Nonces of tutorials and old logs get another error than invalid text."""
-    nonce = mint(shop)
-    told = json.loads(b64decode(nonce["dataValue"]))
+    mine = nonce(shop)
+    told = json.loads(b64decode(mine["dataValue"]))
     assert told.keys() == {"code", "token", "v"}
     foreign = b64encode(json.dumps(told | {"token": "1" * 22}, separators=(",", ":")).encode())
     for value in (foreign.decode(), f"119{foreign.decode()}", "1" * 22):
-        answer = pay_with(shop, {**nonce, "dataValue": value})
-        assert answer["messages"]["message"][0]["code"] == "E00114"
+        assert code(pay_with(shop, {**mine, "dataValue": value})) == "E00114"
     for value in ("1" * 21, f"11{foreign.decode()}", foreign.decode()[:-1], "eyJhIjoiMSJ9"):
-        answer = pay_with(shop, {**nonce, "dataValue": value})
-        assert answer["messages"]["message"][0]["code"] == "E00117"
-    assert pay_with(shop, nonce)["transactionResponse"]["responseCode"] == "1"
+        assert code(pay_with(shop, {**mine, "dataValue": value})) == "E00117"
+    assert pay_with(shop, mine)["transactionResponse"]["responseCode"] == "1"
 
 
 def test_a_nonce_of_another_merchant_is_rejected(shared: Process, shop: Merchant) -> None:
-    nonce = mint(shop)
-    other = shared.merchant()
-    assert pay_with(other, nonce)["messages"]["message"] == [
+    mine = nonce(shop)
+    assert pay_with(shared.merchant(), mine)["messages"]["message"] == [
         {"code": "E00116", "text": "OTS Token access violation"}
     ]
-    assert pay_with(shop, nonce)["transactionResponse"]["responseCode"] == "1"
+    assert pay_with(shop, mine)["transactionResponse"]["responseCode"] == "1"
 
 
 def test_the_public_client_key_gets_a_nonce(shop: Merchant) -> None:

@@ -4,16 +4,9 @@ from typing import Any
 
 from simulator.durable import Durable
 from simulator.merchant_client import Merchant, Process, reason
+from simulator.parts import bank
 
-ACCOUNT = {"routingNumber": "121042882", "accountNumber": "12345678", "nameOnAccount": "Jane Doe"}
-MASKED = {"routingNumber": "XXXX2882", "accountNumber": "XXXX5678", "nameOnAccount": "Jane Doe"}
-ORDER = ("accountType", "routingNumber", "accountNumber", "nameOnAccount", "echeckType")
-
-
-def bank(**changes: str) -> dict[str, Any]:
-    said = {**ACCOUNT, **changes}
-    known = {name: said[name] for name in ORDER if name in said}
-    return {"bankAccount": known | {key: said[key] for key in said if key not in ORDER}}
+MASKED = {"routingNumber": "XXXX2882", "accountNumber": "XXXX5678"}
 
 
 def pay(shop: Merchant, amount: str = "50.00", **changes: str) -> dict[str, Any]:
@@ -26,15 +19,8 @@ def test_an_echeck_has_no_avs_or_card_code_result(shop: Merchant) -> None:
     assert (paid["authCode"], paid["avsResultCode"], paid["cvvResultCode"]) == ("", "P", "")
     assert (paid["cavvResultCode"], paid["accountNumber"]) == ("", "XXXX5678")
     assert (paid["accountType"], "networkTransId" in paid) == ("eCheck", False)
-    assert shop.details(paid["transId"])["payment"] == {
-        "bankAccount": {
-            "accountType": "checking",
-            "routingNumber": "XXXX2882",
-            "accountNumber": "XXXX5678",
-            "nameOnAccount": "Jane Doe",
-            "echeckType": "WEB",
-        }
-    }
+    shown = bank(**MASKED, echeckType="WEB", accountType="checking")
+    assert shop.details(paid["transId"])["payment"] == shown
 
 
 def test_the_account_can_limit_the_kinds_of_echeck(shop: Merchant) -> None:
@@ -75,7 +61,7 @@ def refund(shop: Merchant, trans_id: str, amount: str) -> dict[str, Any]:
     return shop.transact(
         transactionType="refundTransaction",
         amount=amount,
-        payment={"bankAccount": MASKED},
+        payment=bank(**MASKED),
         refTransId=trans_id,
     )
 

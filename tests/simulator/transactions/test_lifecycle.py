@@ -2,7 +2,9 @@
 
 import pytest
 
-from simulator.merchant_client import Merchant, Process, card, reason
+from simulator.customers import code
+from simulator.merchant_client import Merchant, Process, card, card_sale, reason
+from simulator.parts import nonce, review
 
 
 def test_a_partial_capture_keeps_the_id(shop: Merchant) -> None:
@@ -118,35 +120,29 @@ def test_an_unlinked_refund_needs_the_full_card_number(shop: Merchant) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "code", "status", "has_auth_code"),
+    ("action", "reason_code", "status", "has_auth_code"),
     [
         ("authAndHold", "253", "FDSAuthorizedPendingReview", True),
         ("hold", "252", "FDSPendingReview", False),
     ],
 )
 def test_a_held_charge_can_be_approved_or_declined(
-    shop: Merchant, action: str, code: str, status: str, has_auth_code: bool
+    shop: Merchant, action: str, reason_code: str, status: str, has_auth_code: bool
 ) -> None:
     shop.settings(held_above="900.00", held_action=action)
     assert shop.charge("900.00")["responseCode"] == "1"
     held = shop.charge("900.01")
-    assert (held["responseCode"], held["messages"][0]["code"]) == ("4", code)
+    assert (held["responseCode"], held["messages"][0]["code"]) == ("4", reason_code)
     assert bool(held["authCode"]) is has_auth_code
     assert shop.status(held["transId"]) == status
     listed = shop.call("getUnsettledTransactionListRequest", status="pendingApproval")
     assert [each["transId"] for each in listed["transactions"]] == [held["transId"]]
     assert shop.call("getUnsettledTransactionListRequest")["totalNumInResultSet"] == 2
-
-    def decide(action: str, trans_id: str) -> str:
-        asked = {"action": action, "refTransId": trans_id}
-        answer = shop.call("updateHeldTransactionRequest", heldTransactionRequest=asked)
-        return answer["messages"]["message"][0]["code"]
-
-    assert decide("approve", held["transId"]) == "I00001"
+    assert code(review(shop, "approve", held["transId"])) == "I00001"
     assert shop.status(held["transId"]) == "capturedPendingSettlement"
-    assert decide("approve", held["transId"]) == "E00040"
+    assert code(review(shop, "approve", held["transId"])) == "E00040"
     other = shop.charge("901.00")
-    decide("decline", other["transId"])
+    review(shop, "decline", other["transId"])
     assert shop.status(other["transId"]) == ("voided" if has_auth_code else "declined")
 
 
@@ -293,18 +289,13 @@ def test_the_clock_triggers_settlement_and_expiry(process: Process) -> None:
 
 def test_duplicate_windows_and_nonces_end_by_the_clock(process: Process) -> None:
     shop = process.merchant()
-    card = {"cardNumber": "4111111111111111", "expirationDate": "122040"}
-    data = {"type": "TOKEN", "id": "1", "token": card}
-    nonce = shop.call("securePaymentContainerRequest", data=data)["opaqueData"]
+    payment = {"opaqueData": nonce(shop)}
     shop.charge(invoice="a")
     process.control("/clock", {"advance_s": 119, "stopped": True})
     assert reason(shop.charge(invoice="a")) == "11"
     process.control("/clock", {"advance_s": 2})
     assert shop.charge(invoice="a")["responseCode"] == "1"
     process.control("/clock", {"advance_s": 780})
-    answer = shop.transaction(
-        transactionType="authCaptureTransaction", amount="1.00", payment={"opaqueData": nonce}
-    )
-    assert answer["messages"]["message"][0]["code"] == "E00114"
+    assert code(shop.transaction(**card_sale() | {"payment": payment})) == "E00114"
     assert process.control("/clock", method="GET")["stopped"] is True
     assert process.control("/clock", {"real": True})["real"] is True

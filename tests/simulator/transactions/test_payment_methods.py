@@ -7,6 +7,7 @@ import pytest
 
 from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, reason
+from simulator.parts import MASTERCARD, PAYPAL, bank
 from simulator.spoiled_requests import elements, whole
 
 APPLE = "COMMON.APPLE.INAPP.PAYMENT"
@@ -120,9 +121,8 @@ def test_a_swiped_card_is_reported_as_card_present(shop: Merchant) -> None:
 def test_the_account_can_limit_payment_methods(shop: Merchant) -> None:
     shop.settings(card_types=["Visa"], echeck=False, paypal=False)
     assert shop.charge()["responseCode"] == "1"
-    assert reason(shop.charge(number="5424000000000015")) == "17"
-    bank = {"routingNumber": "121042882", "accountNumber": "12345678", "nameOnAccount": "Jane"}
-    assert reason(shop.charge(kind="refundTransaction", payment={"bankAccount": bank})) == "18"
+    assert reason(shop.charge(number=MASTERCARD)) == "17"
+    assert reason(shop.charge(kind="refundTransaction", payment=bank())) == "18"
     merchant = shop.call("getMerchantDetailsRequest")
     assert merchant["paymentMethods"] == ["Visa"]
 
@@ -152,9 +152,6 @@ def test_a_missing_required_field_is_33(shop: Merchant) -> None:
 def test_an_expiry_far_in_the_future_is_handled(shop: Merchant, expiry: str) -> None:
     reply = shop.charge(expiry=expiry)
     assert reply["responseCode"] == ("1" if expiry == "9998-12" else "3")
-
-
-PAYPAL = {"payPal": {"successUrl": "https://shop.example/ok", "cancelUrl": "https://shop.example/"}}
 
 
 def test_paypal_must_be_enabled(shop: Merchant) -> None:

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from simulator.customers import code
 from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, Process, card, reason
+from simulator.parts import MASTERCARD, close, setting
 
-MASTERCARD = "5424000000000015"
-PARTIAL = {"setting": [{"settingName": "allowPartialAuth", "settingValue": "true"}]}
+PARTIAL = setting("allowPartialAuth")
 
 
 def pay(
@@ -32,7 +33,7 @@ def pay(
         **group,
         order={"invoiceNumber": invoice or f"order-{len(shop.truth())}"},
         billTo={"zip": zip_code},
-        transactionSettings=settings,
+        **settings,
     )
 
 
@@ -107,35 +108,27 @@ def test_a_partial_payment_leaves_the_order_open(shop: Merchant) -> None:
 
 def test_repeating_the_last_payment_is_a_duplicate(shop: Merchant) -> None:
     """Its reply was lost: it must be recognized although it has closed the order."""
-    told = {"setting": [{"settingName": "duplicateWindow", "settingValue": "600"}]}
     split = pay(shop, "10.00", zip_code="46225")["splitTenderId"]
     last = pay(shop, "8.77", split=split, invoice="last")
-    again = pay(shop, "8.77", split=split, invoice="last", settings=told)
+    window = setting("duplicateWindow", "600")
+    again = pay(shop, "8.77", split=split, invoice="last", settings=window)
     assert (reason(again), again["transId"]) == ("11", last["transId"])
-
-
-def close(shop: Merchant, split: str, status: str) -> str:
-    answer = shop.call(
-        "updateSplitTenderGroupRequest", splitTenderId=split, splitTenderStatus=status
-    )
-    code: str = answer["messages"]["message"][0]["code"]
-    return code
 
 
 def test_an_order_can_be_voided_or_completed_early(shared: Process, shop: Merchant) -> None:
     given_up = pay(shop, "10.00", zip_code="46225")
-    assert close(shared.merchant(), given_up["splitTenderId"], "voided") == "E00040"
-    assert close(shop, given_up["splitTenderId"], "held") == "I00001"
-    assert close(shop, given_up["splitTenderId"], "voided") == "I00001"
+    assert code(close(shared.merchant(), given_up["splitTenderId"], "voided")) == "E00040"
+    assert code(close(shop, given_up["splitTenderId"], "held")) == "I00001"
+    assert code(close(shop, given_up["splitTenderId"], "voided")) == "I00001"
     assert shop.status(given_up["transId"]) == "voided"
     assert reason(pay(shop, "8.77", split=given_up["splitTenderId"])) == "298"
-    assert close(shop, given_up["splitTenderId"], "voided") == "I00001"  # it was voided already
-    assert close(shop, given_up["splitTenderId"], "completed") == "E00027"
+    assert code(close(shop, given_up["splitTenderId"], "voided")) == "I00001"  # again
+    assert code(close(shop, given_up["splitTenderId"], "completed")) == "E00027"
     assert [row["type"] for row in shop.truth()] == ["authCaptureTransaction", "voidTransaction"]
     taken = pay(shop, "20.00", zip_code="46225")
-    assert close(shop, taken["splitTenderId"], "completed") == "I00001"
+    assert code(close(shop, taken["splitTenderId"], "completed")) == "I00001"
     assert shop.status(taken["transId"]) == "capturedPendingSettlement"
-    assert close(shop, "12", "voided") == "E00040"
+    assert code(close(shop, "12", "voided")) == "E00040"
 
 
 def test_unknown_orders_are_rejected(shared: Process, shop: Merchant) -> None:

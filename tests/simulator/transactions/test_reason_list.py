@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from authorizenet_simulator.wire.codes import REASONS
-from simulator.code_triggers import PAYPAL
 from simulator.merchant_client import Merchant, card, card_sale
+from simulator.parts import PAYPAL, bank, close, review, setting
 
 Response = dict[str, Any]
 Situation = Callable[[Merchant], Response]
@@ -44,16 +44,6 @@ def charged(
         return shop.charge(amount, **said)
 
     return charge
-
-
-def bank(**more: str) -> dict[str, Any]:
-    account = {
-        "accountType": "checking",
-        "routingNumber": "121042882",
-        "accountNumber": "12345678",
-        "nameOnAccount": "Ada",
-    } | more
-    return {"bankAccount": account}
 
 
 def opaque(descriptor: str, value: str) -> dict[str, Any]:
@@ -97,15 +87,9 @@ def twice(do: Situation) -> Situation:
     return again
 
 
-def setting(name: str, value: str = "true") -> dict[str, Any]:
-    return {"transactionSettings": {"setting": {"settingName": name, "settingValue": value}}}
-
-
 def reviewed(shop: Merchant) -> Response:
     shop.settings(held_above="5.00")
-    held = {"action": "decline", "refTransId": shop.charge()["transId"]}
-    answer = shop.call("updateHeldTransactionRequest", heldTransactionRequest=held)
-    found: Response = answer["transactionResponse"]
+    found: Response = review(shop, "decline", shop.charge()["transId"])["transactionResponse"]
     return found
 
 
@@ -117,9 +101,7 @@ def part_of(group: str | None = None, **more: str) -> Situation:
         if split is None:
             opened = shop.charge("9.00", billTo={"zip": "46225"}, **setting("allowPartialAuth"))
             split = opened["splitTenderId"]
-            shop.call(
-                "updateSplitTenderGroupRequest", splitTenderId=split, splitTenderStatus="voided"
-            )
+            close(shop, split, "voided")
         return shop.transact(**card_sale("1.00", **more, splitTenderId=split))
 
     return pay

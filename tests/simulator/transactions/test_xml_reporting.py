@@ -2,19 +2,11 @@
 
 from simulator.json_xml_pair import Twins
 from simulator.merchant_client import Process, card
+from simulator.parts import bank, setting
 from simulator.spoiled_requests import elements, whole
 
-PARTIAL = {"setting": [{"settingName": "allowPartialAuth", "settingValue": "true"}]}
 CARD = card()
-BANK = {
-    "bankAccount": {
-        "accountType": "checking",
-        "routingNumber": "121042882",
-        "accountNumber": "12345678",
-        "nameOnAccount": "Jane Doe",
-        "echeckType": "WEB",
-    }
-}
+BANK = bank(accountType="checking", echeckType="WEB")
 
 
 def test_reports_have_the_same_data_in_both_formats(process: Process) -> None:
@@ -26,7 +18,7 @@ def test_reports_have_the_same_data_in_both_formats(process: Process) -> None:
         amount="10.00",
         payment=CARD,
         billTo={"zip": "46226"},
-        transactionSettings=PARTIAL,
+        **setting("allowPartialAuth"),
     )
     twins.transact("echeck", transactionType="authCaptureTransaction", amount="9.00", payment=BANK)
     request = whole(elements("createTransactionRequest"))["transactionRequest"]

@@ -2,11 +2,10 @@
 
 import pytest
 
-from simulator.customers import stored
+from simulator.customers import add_payment, stored, update_payment
 from simulator.merchant_client import Merchant, Process, card, card_sale
+from simulator.parts import MASTERCARD
 from simulator.webhook_receiver import SIGNATURE_KEY, Receiver, Rest
-
-MASTERCARD = "5424000000000015"
 
 
 @pytest.fixture
@@ -50,9 +49,8 @@ def test_customer_profiles_send_notifications(shop: Merchant, receiver: Receiver
 def test_payment_profiles_send_notifications(shop: Merchant, receiver: Receiver) -> None:
     profile_id, _ = stored(shop)
     receiver.next()
-    added = {"customerProfileId": profile_id, "paymentProfile": {"payment": card(MASTERCARD)}}
-    answer = shop.call("createCustomerPaymentProfileRequest", **added)
-    payment_id = answer["customerPaymentProfileId"]
+    added = {"payment": card(MASTERCARD)}
+    payment_id = add_payment(shop, profile_id, added)["customerPaymentProfileId"]
     expected = {
         "customerProfileId": int(profile_id),
         "entityName": "customerPaymentProfile",
@@ -61,11 +59,8 @@ def test_payment_profiles_send_notifications(shop: Merchant, receiver: Receiver)
     }
     told = receiver.next()
     assert (told.event, told.payload) == ("customer.paymentProfile.created", expected)
-    shop.call("createCustomerPaymentProfileRequest", **added)  # a duplicate changes nothing
-    newer = {"payment": card(MASTERCARD, "2041-01"), "customerPaymentProfileId": payment_id}
-    shop.call(
-        "updateCustomerPaymentProfileRequest", customerProfileId=profile_id, paymentProfile=newer
-    )
+    add_payment(shop, profile_id, added)  # a duplicate changes nothing
+    update_payment(shop, profile_id, payment_id, {"payment": card(MASTERCARD, "2041-01")})
     told = receiver.next()
     assert (told.event, told.payload) == ("customer.paymentProfile.updated", expected)
     shop.call(

@@ -20,6 +20,7 @@ from authorizenet_simulator.state.webhooks import (
 from authorizenet_simulator.webhooks.deliveries import signature
 from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, Process, card_sale
+from simulator.parts import review, setting
 from simulator.webhook_receiver import EVERYTHING, SIGNATURE_KEY, Receiver, Rest, Told, eventually
 
 SALE = "net.authorize.payment.authcapture.created"
@@ -95,17 +96,14 @@ def test_every_step_of_a_payment_sends_one_notification(
     expect(("payment.refund.created", refund))
     held, lost = shop.charge("901.00")["transId"], shop.charge("902.00")["transId"]
     expect(("payment.fraud.held", held), ("payment.fraud.held", lost))
-    for action, trans_id in (("approve", held), ("decline", lost)):
-        wanted = {"action": action, "refTransId": trans_id}
-        shop.call("updateHeldTransactionRequest", heldTransactionRequest=wanted)
+    review(shop, "approve", held)
+    review(shop, "decline", lost)
     expect(("payment.fraud.approved", held), ("payment.fraud.declined", lost))
     # Declines, errors, repeated captures, tests and settlement send no notification.
     shop.charge(billTo={"zip": "46282"})
     shop.charge(number="4111111111111112")
     shop.capture(authorized)
-    shop.charge(
-        transactionSettings={"setting": [{"settingName": "testRequest", "settingValue": "1"}]}
-    )
+    shop.charge(**setting("testRequest", "1"))
     shop.process.control("/settle")
     last = shop.charge()["transId"]
     expect(("payment.authcapture.created", last))

@@ -8,6 +8,7 @@ import pytest
 
 from simulator.customers import BILL_TO, SHIP_TO, message, stored
 from simulator.merchant_client import Merchant, card
+from simulator.parts import bank
 from simulator.reply_schema_check import misfits_of_json, misfits_of_xml
 
 ANSWER: dict[str, Any] = {
@@ -120,8 +121,7 @@ def test_a_validation_is_reported_without_the_telephone_of_the_address(shop: Mer
 
 
 def test_a_short_account_number_is_masked_to_eight_characters(shop: Merchant) -> None:
-    bank = {"routingNumber": "121042882", "accountNumber": "12", "nameOnAccount": "Jane"}
-    paid = shop.charge(payment={"bankAccount": bank})
+    paid = shop.charge(payment=bank(accountNumber="12"))
     assert paid["accountNumber"] == "XXXXXX12"
     told = shop.details(paid["transId"])["payment"]["bankAccount"]
     assert told["accountNumber"] == "XXXXXX12"

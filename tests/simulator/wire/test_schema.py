@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from simulator.merchant_client import VISA, WIRE, Merchant, Process
+from simulator.parts import bank
 from simulator.schema_source import REQUESTS
 from simulator.spoiled_requests import elements, hostile, spoiled, whole
 
@@ -127,17 +128,7 @@ def test_no_text_in_any_element_breaks_a_charge(line: Line, shop: Merchant) -> N
     The request is valid, so that every part of it is processed and reported."""
     payments: list[dict[str, Any]] = [
         {"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12", "cardCode": "900"}},
-        {
-            "bankAccount": {
-                "accountType": "checking",
-                "routingNumber": "121042882",
-                "accountNumber": "12345678",
-                "nameOnAccount": "Jane",
-                "echeckType": "WEB",
-                "bankName": "Bank",
-                "checkNumber": "1",
-            }
-        },
+        bank(accountType="checking", echeckType="WEB", bankName="Bank", checkNumber="1"),
         {"trackData": {"track1": "%B4111111111111111^DOE/JANE^40121011000000000000?"}},
         {"payPal": {"successUrl": "https://a.example", "cancelUrl": "https://a.example"}},
     ]
