@@ -31,9 +31,13 @@ def create(shop: Merchant, subscription: dict[str, Any]) -> Answer:
     return shop.call("ARBCreateSubscriptionRequest", subscription=subscription)
 
 
+REFUSED: dict[str, dict[str, Any]] = {}
+"""By code: a subscription that is refused with it."""
+
+
 def refused(code: str, text: str, start: str = START, leave_out: str = "", **said: Any) -> None:
-    subscription = planned(start, leave_out, **said)
-    RAISED[code] = (lambda shop: create(shop, subscription), text)
+    REFUSED[code] = planned(start, leave_out, **said)
+    RAISED[code] = (lambda shop: create(shop, REFUSED[code]), text)
 
 
 refused("E00013", "Amount is invalid.", amount="1.005")

@@ -119,6 +119,7 @@ def test_an_invalid_clock_request_does_not_change_the_clock(process: Process) ->
         body = order if isinstance(order, str) else json.dumps(order)
         reply = process.client.post("/simulator/clock", content=body.encode())
         assert reply.status_code == 400, body[:80]
+        assert reply.json()["error"]
         assert process.control("/clock", method="GET") == before, body[:80]
 
 
@@ -148,6 +149,7 @@ ODD: list[tuple[str, str]] = [
             {"login": "a b"},
             {"login": "a\n"},
             {"login": ""},
+            {"login": "x" * 26},
             {"login": "é"},
             {"login": "\u200b"},
             {"transaction_key": "k\n"},
@@ -174,6 +176,14 @@ ODD: list[tuple[str, str]] = [
             {"kind": "wrong_content_type", "content_type": "a\r\nb: c"},
             {"kind": "wrong_content_type", "content_type": ""},
             {"kind": "nothing"},
+            {"kind": "throttle"},
+            {"kind": "busy", "rate": 2},
+            {"kind": "slow_body", "step_bytes": 0},
+            {"kind": "html", "status": 100},
+            {"kind": "error_after", "status": 200},
+            {"kind": "busy", "event_type": "net.authorize.payment.void.created"},
+            {"kind": "webhook_lose", "method": "createTransactionRequest"},
+            {"kind": "webhook_reorder"},
         )
     ),
     *(
@@ -186,6 +196,7 @@ ODD: list[tuple[str, str]] = [
             {"webhook_timeout_s": 0},
             {"max_amount": "1e300"},
             {"held_above": "NaN"},
+            {"held_above": "lots"},
             {"login": "nobody"},
             {"login": 7},
             {"nothing": 1},
@@ -209,10 +220,12 @@ def test_invalid_control_requests_are_rejected_and_change_nothing(process: Proce
     for path, body in ODD:
         reply = process.client.post(f"/simulator{path}", content=body.encode())
         assert reply.status_code == 400, (path, body[:80], reply.text)
+        assert reply.json()["error"]
     for limit in ("-1", "x", "1_0", "\u0661", "1" * 5000, "1e3", " 1"):
         for path in ("/transactions", "/calls", "/notifications"):
             reply = process.client.get(f"/simulator{path}", params={"limit": limit})
             assert reply.status_code == 400, (path, limit[:9])
+            assert reply.json()["error"]
     assert state() == before
 
 

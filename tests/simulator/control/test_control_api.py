@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, Process, card_sale, reason
 from simulator.parts import nonce
+from simulator.webhook_receiver import eventually
 
 
 def test_a_charge_whose_reply_is_dropped_is_made(shop: Merchant) -> None:
@@ -76,9 +77,7 @@ def test_replies_and_charges_can_be_late(shop: Merchant) -> None:
         impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})
     impatient.close()
     assert len(shop.truth()) == 1
-    deadline = time.monotonic() + 5
-    while len(shop.truth()) < 2:
-        assert time.monotonic() < deadline, "the late charge never came"
+    eventually(lambda: len(shop.truth()) == 2)
     assert shop.truth()[-1]["amount"] == "11.00"
 
 
@@ -92,9 +91,7 @@ def test_a_late_charge_by_the_clock_is_made_when_the_clock_is_set_forward(proces
     process.control("/clock", {"advance_s": 3_500})
     assert shop.truth() == []
     process.control("/clock", {"advance_s": 200})
-    deadline = time.monotonic() + 5
-    while not shop.truth():
-        assert time.monotonic() < deadline, "the late charge never came"
+    eventually(shop.truth)
 
 
 def test_connections_are_refused_until_the_fault_ends(process: Process) -> None:
@@ -107,14 +104,13 @@ def test_connections_are_refused_until_the_fault_ends(process: Process) -> None:
     process.control("/faults", {"kind": "refuse", "duration_ms": 800})
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{process.url}/simulator/livez")
-    deadline = time.monotonic() + 5
-    while True:
-        assert time.monotonic() < deadline, "connections are still refused"
-        try:
-            assert httpx.get(f"{process.url}/simulator/livez").json() == {"status": "ok"}
-            break
-        except httpx.ConnectError:
-            continue
+
+    def answers() -> bool:
+        with suppress(httpx.ConnectError):
+            return bool(httpx.get(f"{process.url}/simulator/livez").json() == {"status": "ok"})
+        return False
+
+    eventually(answers)
     assert process.control("/faults", method="GET") == []
 
 
@@ -135,28 +131,13 @@ def test_faults_match_by_probability_and_transaction_type(shop: Merchant) -> Non
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status"),
-    [
-        ("POST", "/faults", {"kind": "explode"}, 400),
-        ("POST", "/faults", {"kind": "busy", "count": 0}, 400),
-        ("POST", "/faults", {"kind": "busy", "probability": 2}, 400),
-        ("DELETE", "/faults/fault-0", None, 404),
-        ("POST", "/clock", {}, 400),
-        ("POST", "/clock", {"now": "yesterday"}, 400),
-        ("POST", "/accounts", {"login": "x" * 26, "transaction_key": "k"}, 400),
-        ("POST", "/settings", {"held_above": "lots"}, 400),
-        ("POST", "/settings", {"colour": "blue"}, 400),
-        ("POST", "/settings", {"login": "nobody", "held_above": "1.00"}, 400),
-        ("POST", "/reset", {"login": "nobody"}, 400),
-        ("GET", "/transactions?limit=-1", None, 400),
-        ("PUT", "/clock", {}, 405),
-        ("GET", "/nothing", None, 404),
-    ],
+    ("method", "path", "status"),
+    [("DELETE", "/faults/fault-0", 404), ("PUT", "/clock", 405), ("GET", "/nothing", 404)],
 )
-def test_invalid_control_requests_are_rejected(
-    shared: Process, method: str, path: str, body: Any, status: int
+def test_an_unknown_path_or_method_is_told(
+    shared: Process, method: str, path: str, status: int
 ) -> None:
-    reply = shared.client.request(method, f"/simulator{path}", json=body)
+    reply = shared.client.request(method, f"/simulator{path}")
     assert reply.status_code == status
     assert reply.json()["error"]
 
