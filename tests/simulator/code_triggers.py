@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from simulator import xml_client
-from simulator.customers import BILL_TO, SHIP_TO, add_payment, stored, through
+from simulator.customers import BILL_TO, SHIP_TO, add_payment, charge, stored, through
 from simulator.merchant_client import BOM, VISA, WIRE, Merchant, card, card_sale
 from simulator.parts import MASTERCARD, PAYPAL, nonce
 from simulator.subscriber import plan
@@ -44,8 +44,7 @@ def raw(shop: Merchant, content: bytes, kind: str = "application/json") -> Answe
 
 
 def posing_as(shop: Merchant, **credentials: str) -> Answer:
-    body = {"authenticateTestRequest": {"merchantAuthentication": credentials}}
-    return raw(shop, msgspec.json.encode(body))
+    return shop.call("authenticateTestRequest", merchantAuthentication=credentials)
 
 
 # The whole request ------------------------------------------------------------------------------
@@ -354,9 +353,7 @@ def stored_twice(shop: Merchant) -> Answer:
 
 def nobodys_card(shop: Merchant) -> Answer:
     profile_id, _ = stored(shop)
-    profile = through(profile_id, "1")
-    said = {"transactionType": "authCaptureTransaction", "amount": "1.00", "profile": profile}
-    return shop.transaction(**said)
+    return charge(shop, through(profile_id, "1"))
 
 
 def nobodys_address(shop: Merchant) -> Answer:

@@ -1,7 +1,6 @@
 """What the tests of published clients expect, and what they recorded, each with its source."""
 
 import base64
-import json
 from typing import Any
 
 import pytest
@@ -10,13 +9,15 @@ from simulator import xml_client
 from simulator.customers import (
     BILL_TO,
     NO_TRANSACTION,
+    charge,
     message,
     payment_of,
     profile_of,
     stored,
+    through,
     update_payment,
 )
-from simulator.merchant_client import WIRE, Merchant, card
+from simulator.merchant_client import Merchant, card
 from simulator.parts import MASTERCARD, PAYPAL, bank
 from simulator.reply_schema_check import misfits_of_xml
 from simulator.subscriber import plan
@@ -268,8 +269,7 @@ def test_an_error_has_the_lists_that_the_schema_requires(
     shop: Merchant, method: str, body: dict[str, Any], left: dict[str, Any]
 ) -> None:
     stranger = {"name": shop.login, "transactionKey": "another-key"}
-    whole = {method: {"merchantAuthentication": stranger, **body}}
-    answer = json.loads(shop.process.client.post(WIRE, json=whole).content)
+    answer = shop.call(method, merchantAuthentication=stranger, **body)
     assert message(answer)[0] == "E00007"
     del answer["messages"]
     assert answer == left
@@ -277,16 +277,14 @@ def test_an_error_has_the_lists_that_the_schema_requires(
 
 def test_an_unknown_profile_has_an_empty_transaction_response(shop: Merchant) -> None:
     """Recorded in JSON by aquaticpond's tests in 2022, can_handle_failure."""
-    sent = {"transactionType": "authCaptureTransaction", "amount": "100"}
-    profile = {"customerProfileId": "1", "paymentProfile": {"paymentProfileId": "1"}}
-    answer = shop.call("createTransactionRequest", transactionRequest=sent | {"profile": profile})
+    answer = charge(shop, through("1", "1"), "100")
     assert message(answer) == (
         "E00040",
         "Customer Profile ID or Customer Payment Profile ID not found.",
     )
     assert answer["transactionResponse"] == NO_TRANSACTION
     shop.settings(empty_transaction_response=[])
-    answer = shop.call("createTransactionRequest", transactionRequest=sent | {"profile": profile})
+    answer = charge(shop, through("1", "1"), "100")
     assert answer.keys() == {"messages"}
 
 
@@ -294,10 +292,8 @@ def test_the_status_of_a_subscription_in_xml_has_a_note(shop: Merchant) -> None:
     """AuthorizeNet/sdk-python, constants.py and ARBGetSubscriptionStatusController: it removes the
     root's note, with the space before it, and the Status element before it parses the rest."""
     made = shop.call("ARBCreateSubscriptionRequest", subscription=plan("2040-01-31"))
-    body = {
-        "merchantAuthentication": shop.credentials,
-        "subscriptionId": made["subscriptionId"],
-    }
+    number = made["subscriptionId"]
+    body = {"merchantAuthentication": shop.credentials, "subscriptionId": number}
     document = xml_client.document("ARBGetSubscriptionStatusRequest", body)
     text = xml_client.post(shop.process, document).decode("utf-8-sig")
     begin, end = text.index("<Status>"), text.index("</Status>") + len("</Status>")

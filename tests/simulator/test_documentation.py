@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import httpx
-import msgspec
 
 from authorizenet_simulator import dispatch
 from authorizenet_simulator.control.faults import Kind
 from authorizenet_simulator.state.settings import Settings
 from authorizenet_simulator.wire import schema
-from simulator.merchant_client import BOM, WIRE, Process, card, card_sale
+from simulator.merchant_client import BOM, Merchant, Process, card, card_sale
 from simulator.parts import bank
 
 DOCUMENT = Path(__file__).parents[2] / "docs/simulator.md"
@@ -80,15 +79,13 @@ def test_every_command_of_the_document_works(process: Process) -> None:
 
 def paid(process: Process, payment: dict[str, Any]) -> str:
     """Return the id of a settled sale."""
-    body = {
-        "createTransactionRequest": {
-            "merchantAuthentication": {"name": "easypay-sim", "transactionKey": "sim-secret-key-1"},
-            "transactionRequest": card_sale("5.00") | {"payment": payment},
-        }
-    }
-    answer = process.client.post(WIRE, json=body).content.removeprefix(BOM)
+    answer = Merchant(process, "easypay-sim").call(
+        "createTransactionRequest",
+        merchantAuthentication={"name": "easypay-sim", "transactionKey": "sim-secret-key-1"},
+        transactionRequest=card_sale("5.00") | {"payment": payment},
+    )
     process.control("/settle")
-    trans_id: str = msgspec.json.decode(answer)["transactionResponse"]["transId"]
+    trans_id: str = answer["transactionResponse"]["transId"]
     return trans_id
 
 

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from simulator import xml_client
+from simulator.customers import code
 from simulator.durable import Durable
 from simulator.merchant_client import WIRE, Merchant, Process, card_sale
+from simulator.parts import setting
 from simulator.random_workload import Workload
 
 _decode = msgspec.json.decode
@@ -25,8 +27,7 @@ def send(shop: Merchant, load: Workload) -> str:
     assert reply.status_code == 200, (method, body)
     answer = _decode(reply.content[3:])
     load.learn(answer)
-    code: str = answer["messages"]["message"][0]["code"]
-    return code
+    return code(answer)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -141,15 +142,8 @@ def test_every_answered_sale_survives_a_kill_under_load(durable: Durable, seed: 
 
 
 def sale(shop: Merchant) -> dict[str, Any]:
-    return {
-        "merchantAuthentication": shop.credentials,
-        "transactionRequest": card_sale(
-            "1.00",
-            transactionSettings={
-                "setting": {"settingName": "duplicateWindow", "settingValue": "0"}
-            },
-        ),
-    }
+    request = card_sale("1.00", **setting("duplicateWindow", "0"))
+    return {"merchantAuthentication": shop.credentials, "transactionRequest": request}
 
 
 def approved(answers: bytes) -> set[str]:

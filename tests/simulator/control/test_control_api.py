@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from simulator.durable import Durable
-from simulator.merchant_client import VISA, Merchant, Process, card_sale, reason
+from simulator.merchant_client import VISA, WIRE, Merchant, Process, card_sale, reason
 from simulator.parts import nonce
 from simulator.webhook_receiver import eventually
 
@@ -64,18 +64,20 @@ def test_a_busy_server_charges_nothing(shop: Merchant) -> None:
     assert shop.call("authenticateTestRequest")["messages"]["resultCode"] == "Ok"
 
 
+def time_out(shop: Merchant, amount: str = "10.00") -> None:
+    """Send a sale, and give up before its reply comes."""
+    body = {"merchantAuthentication": shop.credentials, "transactionRequest": card_sale(amount)}
+    with httpx.Client(base_url=shop.process.url, timeout=0.1) as impatient:
+        with pytest.raises(httpx.ReadTimeout):
+            impatient.post(WIRE, json={"createTransactionRequest": body})
+
+
 def test_replies_and_charges_can_be_late(shop: Merchant) -> None:
-    impatient = httpx.Client(base_url=shop.process.url, timeout=0.1)
-    body = {"merchantAuthentication": shop.credentials, "transactionRequest": card_sale()}
     shop.fault("late_reply", count=1, delay_ms=500)
-    with pytest.raises(httpx.ReadTimeout):
-        impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})
+    time_out(shop)
     assert len(shop.truth()) == 1
-    body["transactionRequest"]["amount"] = "11.00"  # type: ignore[index]
     shop.fault("late_charge", count=1, delay_ms=300)
-    with pytest.raises(httpx.ReadTimeout):
-        impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})
-    impatient.close()
+    time_out(shop, "11.00")
     assert len(shop.truth()) == 1
     eventually(lambda: len(shop.truth()) == 2)
     assert shop.truth()[-1]["amount"] == "11.00"
@@ -84,10 +86,7 @@ def test_replies_and_charges_can_be_late(shop: Merchant) -> None:
 def test_a_late_charge_by_the_clock_is_made_when_the_clock_is_set_forward(process: Process) -> None:
     shop = process.merchant()
     shop.fault("late_charge", count=1, delay_ms=3_600_000, by_clock=True)
-    body = {"merchantAuthentication": shop.credentials, "transactionRequest": card_sale()}
-    with httpx.Client(base_url=process.url, timeout=0.1) as impatient:
-        with pytest.raises(httpx.ReadTimeout):
-            impatient.post("/xml/v1/request.api", json={"createTransactionRequest": body})
+    time_out(shop)
     process.control("/clock", {"advance_s": 3_500})
     assert shop.truth() == []
     process.control("/clock", {"advance_s": 200})

@@ -9,7 +9,7 @@ import pytest
 
 from simulator import xml_client
 from simulator.customers import code
-from simulator.merchant_client import Merchant, card_sale
+from simulator.merchant_client import WIRE, Merchant, card_sale
 from simulator.webhook_receiver import eventually
 
 ALIVE = "authenticateTestRequest"
@@ -50,28 +50,19 @@ def test_a_slow_body_is_complete_in_the_end(shop: Merchant) -> None:
     assert time.monotonic() - begun > 0.1
     # A client with a time-out per read gets the whole body; one with a total time-out
     # disconnects, and the charge stands.
-    url, body = shop.process.url, charge_body(shop)
+    body = {"merchantAuthentication": shop.credentials, "transactionRequest": card_sale("4.00")}
     with (
-        httpx.Client(base_url=url) as client,
-        client.stream("POST", "/xml/v1/request.api", json=body) as reply,
+        httpx.Client(base_url=shop.process.url) as client,
+        client.stream("POST", WIRE, json={"createTransactionRequest": body}) as reply,
     ):
         first = next(reply.iter_raw())
         assert 0 < len(first) < int(reply.headers["content-length"])
     assert len(shop.truth()) == 2
 
 
-def charge_body(shop: Merchant) -> dict[str, Any]:
-    return {
-        "createTransactionRequest": {
-            "merchantAuthentication": shop.credentials,
-            "transactionRequest": card_sale("4.00"),
-        }
-    }
-
-
 def test_a_wrong_content_type_does_not_change_the_reply(shop: Merchant) -> None:
     shop.fault("wrong_content_type", count=1, content_type="text/html")
-    reply = shop.process.client.post("/xml/v1/request.api", json=charge_body(shop))
+    reply = shop.post("createTransactionRequest", transactionRequest=card_sale())
     assert (reply.status_code, reply.headers["content-type"]) == (200, "text/html")
     answer = json.loads(reply.content.decode("utf-8-sig"))
     assert answer["transactionResponse"]["responseCode"] == "1"
@@ -80,7 +71,7 @@ def test_a_wrong_content_type_does_not_change_the_reply(shop: Merchant) -> None:
 @pytest.mark.parametrize("status", [200, 403, 503])
 def test_a_page_of_the_cdn_means_that_nothing_was_executed(shop: Merchant, status: int) -> None:
     shop.fault("html", count=1, status=status)
-    reply = shop.process.client.post("/xml/v1/request.api", json=charge_body(shop))
+    reply = shop.post("createTransactionRequest", transactionRequest=card_sale())
     assert reply.status_code == status
     assert reply.headers["content-type"].startswith("text/html")
     assert reply.text.startswith("<!DOCTYPE html>")
@@ -118,8 +109,6 @@ def test_a_wrong_content_type_does_not_change_a_reply_in_xml(shop: Merchant) -> 
     shop.fault("slow_body", count=1, step_bytes=100)
     body = xml_client.document(ALIVE, {"merchantAuthentication": shop.credentials})
     for kind in ("text/plain", "text/xml; charset=utf-8"):
-        reply = shop.process.client.post(
-            "/xml/v1/request.api", content=body, headers={"content-type": "text/xml"}
-        )
+        reply = shop.process.client.post(WIRE, content=body, headers={"content-type": "text/xml"})
         assert reply.headers["content-type"] == kind
         assert xml_client.parse(reply.content).findtext("messages/resultCode") == "Ok"

@@ -243,22 +243,15 @@ def test_shipping_addresses_are_added_changed_and_deleted(shop: Merchant) -> Non
     assert message(again)[0] == "E00039"
     assert again["customerAddressId"] == address_id
     assert add(phoneNumber="555-0101")["customerAddressId"] > address_id
-    changed = shop.call(
-        "updateCustomerShippingAddressRequest",
-        **mine,
-        address={"city": "Oslo", "customerAddressId": address_id},
-        defaultShippingAddress=True,
-    )
+    oslo = {"city": "Oslo", "customerAddressId": address_id}
+    method = "updateCustomerShippingAddressRequest"
+    changed = shop.call(method, **mine, address=oslo, defaultShippingAddress=True)
     assert list(changed) == ["messages"]
     told = shop.call("getCustomerShippingAddressRequest", **mine)
     assert list(told) == ["defaultShippingAddress", "address", "messages"]
     assert told["defaultShippingAddress"] is True
-    assert told["address"] == {"city": "Oslo", "customerAddressId": address_id}
-    lost = shop.call(
-        "updateCustomerShippingAddressRequest",
-        **mine,
-        address={"city": "Oslo", "customerAddressId": "1"},
-    )
+    assert told["address"] == oslo
+    lost = shop.call(method, **mine, address={**oslo, "customerAddressId": "1"})
     assert message(lost) == ("E00040", "Cannot find the specified shipping address.")
     one = {**mine, "customerAddressId": address_id}
     assert message(shop.call("deleteCustomerShippingAddressRequest", **one))[0] == "I00001"

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from simulator.merchant_client import Merchant, Process, card_sale
 from simulator.schema_source import SCHEMA
 
@@ -239,13 +237,6 @@ def test_lists_sort_by_time_or_id_after_the_clock_went_back(process: Process) ->
 
     assert ordered("id") == ids
     assert ordered("submitTimeUTC") == [ids[1], ids[0], ids[2]]
-
-
-@pytest.mark.parametrize(("limit", "offset"), [(0, 1), (1001, 1), (1, 0), (1, 100_001)])
-def test_invalid_pages_are_rejected(shop: Merchant, limit: int, offset: int) -> None:
-    paging = {"limit": limit, "offset": offset}
-    answer = shop.call("getUnsettledTransactionListRequest", paging=paging)
-    assert answer["messages"]["message"][0]["code"] == "E00003"
 
 
 def test_the_merchants_details_are_reported(shared: Process) -> None:

@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -114,9 +115,8 @@ def test_a_held_payment_sends_notifications(shop: Merchant, rest: Rest, receiver
     rest.listen(receiver.url, "net.authorize.payment.fraud.held")
     shop.settings(held_above="900.00")
     shop.charge("899.00")
-    held = shop.call(
-        "createTransactionRequest", refId="order-18", transactionRequest=card_sale("950.00")
-    )["transactionResponse"]
+    request = {"refId": "order-18", "transactionRequest": card_sale("950.00")}
+    held = shop.call("createTransactionRequest", **request)["transactionResponse"]
     payload = receiver.next().payload
     assert payload["responseCode"] == 4
     assert payload["merchantReferenceId"] == "order-18"
@@ -273,19 +273,13 @@ def test_a_timeout_and_an_unreachable_server_are_logged(
     for url in (receiver.url, f"http://127.0.0.1:{port}/"):
         rest.listen(url)
     shop.charge()
-    logged = eventually(
-        lambda: (
-            [
-                found
-                for each in rest.notifications()
-                if (found := rest.ask("GET", f"notifications/{each['notificationId']}"))["retryLog"]
-            ][1:]
-            and [
-                rest.ask("GET", f"notifications/{each['notificationId']}")["retryLog"][0]
-                for each in rest.notifications()
-            ]
-        )
-    )
+
+    def first_attempts() -> list[Any]:
+        numbers = [each["notificationId"] for each in rest.notifications()]
+        logs = [rest.ask("GET", f"notifications/{number}")["retryLog"] for number in numbers]
+        return [log[0] for log in logs] if all(logs) else []
+
+    logged = eventually(first_attempts)
     assert [each["httpStatus"] for each in logged] == [0, 0]
     assert any("no answer within 0.05 s" in each["message"] for each in logged)
     assert any("refused" in each["message"].lower() for each in logged)

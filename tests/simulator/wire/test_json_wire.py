@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from simulator.merchant_client import BOM, VISA, WIRE, Merchant, Process
+from simulator.customers import code
+from simulator.merchant_client import BOM, VISA, WIRE, Merchant, Process, card
 
 NS = "AnetApi/xml/v1/schema/AnetApiSchema.xsd"
 UNREADABLE = (
@@ -107,32 +108,12 @@ def test_the_credentials_must_come_first(shared: Process) -> None:
     )
 
 
-def test_a_missing_element_is_e00003(shop: Merchant) -> None:
-    assert error(shop.call("getTransactionDetailsRequest")) == (
-        "E00003",
-        f"The element 'getTransactionDetailsRequest' in namespace '{NS}' has incomplete content."
-        f" List of possible elements expected: 'clientId, refId, transId' in namespace '{NS}'.",
-    )
-
-
-def test_an_element_after_the_last_has_no_list_of_expected_elements(shop: Merchant) -> None:
-    answer = shop.call("getTransactionDetailsRequest", transId="1", refId="late")
-    assert error(answer) == (
-        "E00003",
-        f"The element 'getTransactionDetailsRequest' in namespace '{NS}' has invalid child element"
-        f" 'refId' in namespace '{NS}'.",
-    )
-
-
 def test_order_and_choice_are_checked_at_every_level(shop: Merchant) -> None:
-    card = {"expirationDate": "2040-12", "cardNumber": VISA}
-    answer = shop.transaction(transactionType="x", payment={"creditCard": card})
+    turned = {"expirationDate": "2040-12", "cardNumber": VISA}
+    answer = shop.transaction(transactionType="x", payment={"creditCard": turned})
     assert "'creditCard'" in error(answer)[1]
     assert "List of possible elements expected: 'cardNumber'" in error(answer)[1]
-    both = {
-        "creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"},
-        "opaqueData": {"dataDescriptor": "a", "dataValue": "b"},
-    }
+    both = {**card(), "opaqueData": {"dataDescriptor": "a", "dataValue": "b"}}
     answer = shop.transaction(transactionType="x", payment=both)
     assert "invalid child element 'opaqueData'" in error(answer)[1]
     assert "List of possible elements expected: 'dataSource'" in error(answer)[1]
@@ -141,6 +122,17 @@ def test_order_and_choice_are_checked_at_every_level(shop: Merchant) -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
+        (  # an element is missing
+            {},
+            f"The element 'getTransactionDetailsRequest' in namespace '{NS}' has incomplete"
+            " content. List of possible elements expected: 'clientId, refId, transId' in namespace"
+            f" '{NS}'.",
+        ),
+        (  # after the last element no other is expected
+            {"transId": "1", "refId": "late"},
+            f"The element 'getTransactionDetailsRequest' in namespace '{NS}' has invalid child"
+            f" element 'refId' in namespace '{NS}'.",
+        ),
         (
             {"refId": "123456789012345678901", "transId": "1"},
             f"The '{NS}:refId' element is invalid - The value &#39;123456789012345678901&#39; is"
@@ -154,7 +146,7 @@ def test_order_and_choice_are_checked_at_every_level(shop: Merchant) -> None:
         ),
     ],
 )
-def test_each_facet_has_its_text(shop: Merchant, fields: dict[str, str], text: str) -> None:
+def test_each_mistake_has_its_text(shop: Merchant, fields: dict[str, str], text: str) -> None:
     assert error(shop.call("getTransactionDetailsRequest", **fields)) == ("E00003", text)
 
 
@@ -193,6 +185,8 @@ def test_types_and_bounds_are_checked(shop: Merchant) -> None:
     for paging, fragment in [
         ({"limit": 1001, "offset": 1}, "'Int' - The MaxInclusive constraint failed."),
         ({"limit": 0, "offset": 1}, "'Int' - The MinInclusive constraint failed."),
+        ({"limit": 1, "offset": 0}, "'Int' - The MinInclusive constraint failed."),
+        ({"limit": 1, "offset": 100_001}, "'Int' - The MaxInclusive constraint failed."),
         ({"limit": "ten", "offset": 1}, "The string &#39;ten&#39; is not a valid Int32 value."),
     ]:
         answer = shop.call("getUnsettledTransactionListRequest", paging=paging)
@@ -204,11 +198,9 @@ def test_types_and_bounds_are_checked(shop: Merchant) -> None:
     )
 
 
-def test_wrong_credentials_are_rejected(shared: Process, shop: Merchant) -> None:
+def test_wrong_credentials_are_rejected(shop: Merchant) -> None:
     def try_with(**credentials: str) -> str:
-        body = {"authenticateTestRequest": {"merchantAuthentication": credentials}}
-        answer = shared.client.post(WIRE, json=body).content.decode("utf-8-sig")
-        return json.loads(answer)["messages"]["message"][0]["code"]
+        return code(shop.call("authenticateTestRequest", merchantAuthentication=credentials))
 
     assert try_with(**shop.credentials) == "I00001"
     assert try_with(name="easypay-sim", transactionKey="sim-secret-key-1") == "I00001"
@@ -258,7 +250,7 @@ def test_a_list_may_be_sent_as_one_object(shop: Merchant) -> None:
         answer = shop.transaction(
             transactionType="authOnlyTransaction",
             amount="10.00",
-            payment={"creditCard": {"cardNumber": VISA, "expirationDate": "2040-12"}},
+            payment=card(),
             order={"invoiceNumber": f"items-{len(shop.truth())}"},
             lineItems={"lineItem": line_item},
         )
@@ -271,8 +263,7 @@ def test_a_list_may_be_sent_as_one_object(shop: Merchant) -> None:
 @pytest.mark.parametrize("depth", [2, 900, 100_000])
 def test_deeply_nested_lists_cause_no_server_error(shared: Process, depth: int) -> None:
     answer = raw(shared, b'{"isAliveRequest":{"refId":' + b"[" * depth + b"]" * depth + b"}}")
-    code = json.loads(answer.decode("utf-8-sig"))["messages"]["message"][0]["code"]
-    assert code == ("E00001" if depth > 1000 else "I00001")
+    assert code(json.loads(answer.decode("utf-8-sig"))) == ("E00001" if depth > 1000 else "I00001")
 
 
 def exchange(process: Process, sent: bytes) -> bytes:
