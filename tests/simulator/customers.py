@@ -87,3 +87,30 @@ def charge(
     return shop.transaction(
         transactionType="authCaptureTransaction", amount=amount, profile=profile, **after
     )
+
+
+class Older:
+    """A customer with a card, charged by createCustomerProfileTransactionRequest."""
+
+    def __init__(self, shop: Merchant, **payment: Any) -> None:
+        self.shop = shop
+        profile_id, payment_id = stored(shop, **payment)
+        self.ids = {"customerProfileId": profile_id, "customerPaymentProfileId": payment_id}
+
+    def send(self, name: str, extra: str | None = None, **fields: Any) -> dict[str, Any]:
+        options = {} if extra is None else {"extraOptions": extra}
+        return self.shop.call(
+            "createCustomerProfileTransactionRequest", transaction={name: fields}, **options
+        )
+
+    def sale(self, extra: str | None = None, invoice: str = "o-1") -> dict[str, Any]:
+        return self.send(
+            "profileTransAuthCapture",
+            extra,
+            amount="10.00",
+            tax={"amount": "1.25"},
+            lineItems=[{"itemId": "1", "name": "one", "quantity": "1", "unitPrice": "8.75"}],
+            **self.ids,
+            order={"invoiceNumber": invoice, "description": "d", "purchaseOrderNumber": "po-1"},
+            cardCode="900",
+        )

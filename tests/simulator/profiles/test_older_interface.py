@@ -2,8 +2,8 @@
 
 import pytest
 
-from simulator.customers import code, message, stored
-from simulator.merchant_client import Merchant, card
+from simulator.customers import Older, code, message
+from simulator.merchant_client import Merchant
 from simulator.parts import close
 
 
@@ -11,20 +11,8 @@ def charge(
     shop: Merchant, amount: str = "100", extra: str | None = None, *, zip_code: str = "98004"
 ) -> list[str]:
     """Return the fields of the reply; the first has index 1."""
-    profile_id, payment_id = stored(
-        shop, f"{len(shop.truth())}@shop.example", billTo={"zip": zip_code}, payment=card()
-    )
-    answer = shop.call(
-        "createCustomerProfileTransactionRequest",
-        transaction={
-            "profileTransAuthCapture": {
-                "amount": amount,
-                "customerProfileId": profile_id,
-                "customerPaymentProfileId": payment_id,
-            }
-        },
-        **({} if extra is None else {"extraOptions": extra}),
-    )
+    older = Older(shop, email=f"{len(shop.truth())}@shop.example", billTo={"zip": zip_code})
+    answer = older.send("profileTransAuthCapture", extra, amount=amount, **older.ids)
     assert message(answer) == ("I00001", "Successful."), answer
     delimiter = "$" if extra and "x_delim_char=$" in extra else ","
     return ["", *answer["directResponse"].split(delimiter)]
