@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 from easypay.processors.authorize_net.message_codes import ACCOUNT_REFUSED, API_REJECTED, Advice
-from easypay.processors.authorize_net.reason_texts import REASONS
+from easypay.processors.authorize_net.reason_texts import REASONS, codes_in
 from easypay.processors.base import Retry
 
 Verdict = Literal[
@@ -34,12 +34,7 @@ ACCOUNT_REFUSED_REASON: Final = "13"
 
 
 def _codes(spec: str) -> frozenset[str]:
-    """Expand `"2 19-21"` to the codes 2, 19, 20 and 21."""
-    codes: set[str] = set()
-    for part in spec.split():
-        first, _, last = part.partition("-")
-        codes.update(str(code) for code in range(int(first), int(last or first) + 1))
-    return frozenset(codes)
+    return frozenset(codes_in(spec))
 
 
 NOTHING_HAPPENED: Final = _codes("310 311")
