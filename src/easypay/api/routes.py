@@ -15,19 +15,20 @@ from easypay.payments import requests
 from easypay.payments.views import OperationView, PaymentView, RefundView
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One call. `handler` names a method of `api` ("payments", "admin" or "system")."""
+class Route(msgspec.Struct, frozen=True):
+    """One call."""
 
-    method: str
-    path: str
-    api: str
-    handler: str
+    call: str
+    """Its method and its path."""
+    operation_id: str
+    """Unique and stable: the call's name in generated clients. `admin_create_key` is the method
+    `create_key` of the handlers named "admin"; the others are "payments" and "system"."""
     summary: str
     description: str
     body: type | None = None
     body_required: bool = True
     """False if the request may come without a body, which counts as `{}`."""
-    replies: dict[int, type | None]
+    replies: dict[int, type | None] = msgspec.field(default_factory=lambda: {200: None})
     page_of: type | None = None
     """For lists: the type of the items in `data`."""
     query: tuple[str, ...] = ()
@@ -37,9 +38,20 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[type[EasyPayError], ...] = ()
 
     @property
-    def operation_id(self) -> str:
-        """Unique and stable: the call's name in generated clients."""
-        return f"{self.api}_{self.handler}"
+    def method(self) -> str:
+        return self.call.partition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        return self.call.partition(" ")[2]
+
+    @property
+    def api(self) -> str:
+        return self.operation_id.partition("_")[0]
+
+    @property
+    def handler(self) -> str:
+        return self.operation_id.partition("_")[2]
 
 
 _BODY: Final = (
@@ -76,7 +88,6 @@ _FOLLOW_UP: Final = (
 _READ: Final = (*_KEY, errors.NotFound, errors.DatabaseUnavailable)
 _ADMIN: Final = (errors.InvalidApiKey, errors.DatabaseUnavailable)
 _ONE: Final = "/api/v1/payments/{id}"
-_MERCHANT: Final = "/api/v1/admin/merchants/{id}"
 
 
 def _follow_up(
@@ -92,12 +103,10 @@ def _follow_up(
 ) -> Route:
     """Return a call that acts on a payment. `path` defaults to `/handler`."""
     return Route(
-        method="POST",
-        path=_ONE + (path or f"/{handler}"),
-        api="payments",
-        handler=handler,
-        summary=summary,
-        description=description,
+        f"POST {_ONE}{path or f'/{handler}'}",
+        f"payments_{handler}",
+        summary,
+        description,
         body=body,
         body_required=body_required,
         replies={201: view, 202: view},
@@ -110,12 +119,10 @@ def _follow_up(
 def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
     """Return a list call for something that belongs to a payment."""
     return Route(
-        method="GET",
-        path=f"{_ONE}/{handler}",
-        api="payments",
-        handler=handler,
-        summary=summary,
-        description=description,
+        f"GET {_ONE}/{handler}",
+        f"payments_{handler}",
+        summary,
+        description,
         replies={200: Page},
         page_of=view,
         query=("limit", "cursor"),
@@ -132,16 +139,12 @@ TOPICS: Final = (
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
-        method="POST",
-        path="/api/v1/payments",
-        api="payments",
-        handler="create",
-        summary="Take a payment",
-        description=(
-            "Takes the money at once (`capture: automatic`) or holds it (`capture: manual`). A "
-            "decline is 201 with `status: declined` and a `decline_code`. 202 means that the "
-            "outcome is not known yet: the payment is `processing`. Read it at its Location."
-        ),
+        "POST /api/v1/payments",
+        "payments_create",
+        "Take a payment",
+        "Takes the money at once (`capture: automatic`) or holds it (`capture: manual`). A "
+        "decline is 201 with `status: declined` and a `decline_code`. 202 means that the "
+        "outcome is not known yet: the payment is `processing`. Read it at its Location.",
         body=requests.CreatePayment,
         replies={201: PaymentView, 202: PaymentView},
         headers=("Idempotency-Key",),
@@ -149,12 +152,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=_MONEY,
     ),
     Route(
-        method="GET",
-        path="/api/v1/payments",
-        api="payments",
-        handler="list",
-        summary="List payments",
-        description="Newest first. Only payments of the key's merchant and mode.",
+        "GET /api/v1/payments",
+        "payments_list",
+        "List payments",
+        "Newest first. Only payments of the key's merchant and mode.",
         replies={200: Page},
         page_of=PaymentView,
         query=("limit", "cursor", "created_from", "created_to"),
@@ -162,12 +163,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(*_KEY, errors.ValidationFailed, errors.DatabaseUnavailable),
     ),
     Route(
-        method="GET",
-        path=_ONE,
-        api="payments",
-        handler="get",
-        summary="Read a payment",
-        description="Returns the version as an ETag. 304 if `If-None-Match` has the same ETag.",
+        "GET /api/v1/payments/{id}",
+        "payments_get",
+        "Read a payment",
+        "Returns the version as an ETag. 304 if `If-None-Match` has the same ETag.",
         replies={200: PaymentView, 304: None},
         headers=("If-None-Match",),
         scope="payments:read",
@@ -238,111 +237,91 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Every change of the payment, oldest first.",
     ),
     Route(
-        method="GET",
-        path="/api/v1/idempotency-keys/{key:path}",
-        api="payments",
-        handler="key",
-        summary="Look up an idempotency key",
-        description="The payment and operation that the key made, and the reply's status.",
+        "GET /api/v1/idempotency-keys/{key:path}",
+        "payments_key",
+        "Look up an idempotency key",
+        "The payment and operation that the key made, and the reply's status.",
         replies={200: payments.KeyView},
         scope="payments:read",
         errors=(*_READ, errors.IdempotencyKeyInvalid),
     ),
     Route(
-        method="POST",
-        path="/api/v1/admin/merchants",
-        api="admin",
-        handler="create_merchant",
-        summary="Create a merchant",
-        description="A new tenant. No other merchant can see its data.",
+        "POST /api/v1/admin/merchants",
+        "admin_create_merchant",
+        "Create a merchant",
+        "A new tenant. No other merchant can see its data.",
         body=admin.CreateMerchant,
         replies={201: admin.MerchantView},
         scope="admin",
         errors=(*_ADMIN, *_BODY),
     ),
     Route(
-        method="GET",
-        path="/api/v1/admin/merchants",
-        api="admin",
-        handler="list_merchants",
-        summary="List merchants",
-        description="All merchants, oldest first.",
+        "GET /api/v1/admin/merchants",
+        "admin_list_merchants",
+        "List merchants",
+        "All merchants, oldest first.",
         replies={200: Page},
         page_of=admin.MerchantView,
         scope="admin",
         errors=_ADMIN,
     ),
     Route(
-        method="GET",
-        path=_MERCHANT,
-        api="admin",
-        handler="get_merchant",
-        summary="Read a merchant",
-        description="The merchant's settings.",
+        "GET /api/v1/admin/merchants/{id}",
+        "admin_get_merchant",
+        "Read a merchant",
+        "The merchant's settings.",
         replies={200: admin.MerchantView},
         scope="admin",
         errors=(*_ADMIN, errors.NotFound),
     ),
     Route(
-        method="PATCH",
-        path=_MERCHANT,
-        api="admin",
-        handler="update_merchant",
-        summary="Change a merchant",
-        description="Changes the fields that are sent, in every process within a second.",
+        "PATCH /api/v1/admin/merchants/{id}",
+        "admin_update_merchant",
+        "Change a merchant",
+        "Changes the fields that are sent, in every process within a second.",
         body=admin.UpdateMerchant,
         replies={200: admin.MerchantView},
         scope="admin",
         errors=(*_ADMIN, *_BODY, errors.NotFound),
     ),
     Route(
-        method="PUT",
-        path=_MERCHANT + "/accounts/{mode}",
-        api="admin",
-        handler="set_account",
-        summary="Set a processor account",
-        description=(
-            "Saves the credentials of an account at a processor, for `test` or `live`, encrypted. "
-            "EasyPay first asks the processor whether it accepts them. 422: it refuses them. 503: "
-            "it cannot be asked. Nothing is saved in either case. `check: false` saves without "
-            "asking."
-        ),
+        "PUT /api/v1/admin/merchants/{id}/accounts/{mode}",
+        "admin_set_account",
+        "Set a processor account",
+        "Saves the credentials of an account at a processor, for `test` or `live`, encrypted. "
+        "EasyPay first asks the processor whether it accepts them. 422: it refuses them. 503: "
+        "it cannot be asked. Nothing is saved in either case. `check: false` saves without "
+        "asking.",
         body=admin.SetAccount,
         replies={204: None},
         scope="admin",
         errors=(*_ADMIN, *_BODY, errors.NotFound, errors.ProcessorUnavailable),
     ),
     Route(
-        method="POST",
-        path=_MERCHANT + "/keys",
-        api="admin",
-        handler="create_key",
-        summary="Create an API key",
-        description="The reply shows the secret. It cannot be shown again.",
+        "POST /api/v1/admin/merchants/{id}/keys",
+        "admin_create_key",
+        "Create an API key",
+        "The reply shows the secret. It cannot be shown again.",
         body=admin.CreateKey,
         replies={201: admin.NewKeyView},
         scope="admin",
         errors=(*_ADMIN, *_BODY, errors.NotFound),
     ),
     Route(
-        method="GET",
-        path=_MERCHANT + "/keys",
-        api="admin",
-        handler="list_keys",
-        summary="List a merchant's keys",
-        description="All keys, revoked ones too, without their secrets.",
+        "GET /api/v1/admin/merchants/{id}/keys",
+        "admin_list_keys",
+        "List a merchant's keys",
+        "All keys, revoked ones too, without their secrets.",
         replies={200: Page},
         page_of=admin.KeyView,
         scope="admin",
         errors=(*_ADMIN, errors.NotFound),
     ),
     Route(
-        method="POST",
-        path=_MERCHANT + "/keys/{key_id}/rotate",
-        api="admin",
-        handler="rotate_key",
-        summary="Rotate a key",
-        description="Creates a new key with the same scopes. The old key works for the overlap.",
+        "POST /api/v1/admin/merchants/{id}/keys/{key_id}/rotate",
+        "admin_rotate_key",
+        "Rotate a key",
+        "Creates a new key with the same scopes. The old key works for the overlap.",
         body=admin.RotateKey,
         body_required=False,
         replies={201: admin.NewKeyView},
@@ -350,84 +329,60 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(*_ADMIN, *_BODY, errors.NotFound),
     ),
     Route(
-        method="POST",
-        path=_MERCHANT + "/keys/{key_id}/revoke",
-        api="admin",
-        handler="revoke_key",
-        summary="Revoke a key",
-        description="The key stops working in every process within a second. Idempotent.",
+        "POST /api/v1/admin/merchants/{id}/keys/{key_id}/revoke",
+        "admin_revoke_key",
+        "Revoke a key",
+        "The key stops working in every process within a second. Idempotent.",
         replies={200: admin.KeyView},
         scope="admin",
         errors=(*_ADMIN, errors.NotFound),
     ),
     Route(
-        method="GET",
-        path="/livez",
-        api="system",
-        handler="livez",
-        summary="Is the process alive?",
-        description="Does not check the database or the processor.",
-        replies={200: None},
+        "GET /livez",
+        "system_livez",
+        "Is the process alive?",
+        "Does not check the database or the processor.",
     ),
     Route(
-        method="GET",
-        path="/readyz",
-        api="system",
-        handler="readyz",
-        summary="Should it get traffic?",
-        description="503 while the database is unreachable or the process is stopping.",
+        "GET /readyz",
+        "system_readyz",
+        "Should it get traffic?",
+        "503 while the database is unreachable or the process is stopping.",
         replies={200: None, 503: None},
     ),
     Route(
-        method="GET",
-        path="/metrics",
-        api="system",
-        handler="metrics",
-        summary="Metrics",
-        description=(
-            "In Prometheus' text format, for all processes of this host. The separate listener "
-            "(EASYPAY_METRICS_LISTEN) needs no key."
-        ),
-        replies={200: None},
+        "GET /metrics",
+        "system_metrics",
+        "Metrics",
+        "In Prometheus' text format, for all processes of this host. The separate listener "
+        "(EASYPAY_METRICS_LISTEN) needs no key.",
         scope="admin",
         errors=(errors.InvalidApiKey,),
     ),
     Route(
-        method="GET",
-        path="/openapi.json",
-        api="system",
-        handler="openapi",
-        summary="This API as OpenAPI 3.1",
-        description="Generated from the code.",
-        replies={200: None},
+        "GET /openapi.json",
+        "system_openapi",
+        "This API as OpenAPI 3.1",
+        "Generated from the code.",
     ),
     Route(
-        method="GET",
-        path="/docs",
-        api="system",
-        handler="docs",
-        summary="The documentation",
-        description="The start page. It loads nothing from elsewhere.",
-        replies={200: None},
+        "GET /docs",
+        "system_docs",
+        "The documentation",
+        "The start page. It loads nothing from elsewhere.",
     ),
     Route(
-        method="GET",
-        path="/docs/{page}",
-        api="system",
-        handler="topic",
-        summary="A page of the documentation",
-        description="The page of one topic.",
-        replies={200: None},
+        "GET /docs/{page}",
+        "system_topic",
+        "A page of the documentation",
+        "The page of one topic.",
         errors=(errors.NotFound,),
     ),
     Route(
-        method="GET",
-        path="/problems/{code}",
-        api="system",
-        handler="problem",
-        summary="What a problem means",
-        description="The page behind a problem's `type`.",
-        replies={200: None},
+        "GET /problems/{code}",
+        "system_problem",
+        "What a problem means",
+        "The page behind a problem's `type`.",
         errors=(errors.NotFound,),
     ),
 )
