@@ -62,6 +62,10 @@ class RequestTimeout(EasyPayError):
 
     code = "request_timeout"
 
+    @classmethod
+    def of(cls, part: str, limit_s: float) -> "RequestTimeout":
+        return cls(f"The request's {part} did not arrive completely within {limit_s:g} s.")
+
 
 class HeadTooLarge(EasyPayError):
     """The request line and headers are too large. Nothing was done."""
@@ -73,6 +77,10 @@ class TooManyConnections(EasyPayError):
     """The client's address has too many connections open."""
 
     code = "too_many_connections"
+
+    @classmethod
+    def of_address(cls) -> "TooManyConnections":
+        return cls("Too many connections are open from your address. Close some of them.")
 
 
 class MalformedBody(EasyPayError):

@@ -192,7 +192,7 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     ),
     "internal": Row(
         500, "Something went wrong on our side", False, "same_key", 1,
-        "The request met a bug in the gateway. It may or may not have been carried out.",
+        "A bug in the gateway stopped the request. It may or may not have been carried out.",
         f"{_AGAIN}: the answer tells what became of it. If the problem stays, give the operator "
         "the `request_id`.",
     ),

@@ -3,6 +3,7 @@ is lost, and an intent that no client waits for is withdrawn."""
 
 import asyncio
 import os
+import re
 import signal
 import time
 from typing import Any
@@ -199,7 +200,7 @@ async def test_refused_connections_are_not_logged_as_a_bug(stack: Stack, cluster
         await admin.execute(f"ALTER ROLE {role} PASSWORD 'sesame'")
         await pays("password")
         assert await audit(stack, shop) == []
-        assert "met a bug" not in gateway.logs()
+        assert not re.search(r"request \w+ failed", gateway.logs())
         assert "sesame" not in gateway.logs()
     finally:
         await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")

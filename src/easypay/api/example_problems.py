@@ -21,7 +21,8 @@ from easypay.api.examples import (
     Examples,
     example_id,
 )
-from easypay.api.http import MAX_BODY, Request, decode, encode
+from easypay.api.http import BUG, UNREACHABLE, Request, decode, encode, sent_twice, too_large
+from easypay.api.payments import NO_SUCH_KEY
 from easypay.errors import EasyPayError
 from easypay.payments.refusals import not_sent
 from easypay.payments.requests import CardBody, CardMethod, CreatePayment, check_payment
@@ -33,20 +34,17 @@ _OTHER: Final = ids.typed(ids.PAYMENT, example_id(ids.PAYMENT, "another"))
 # What is said where a refusal needs a database or a busy gateway to happen.
 _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
     errors.InvalidApiKey: "The key is unknown or was revoked.",
-    errors.AmountExceedsAuthorized: (f"15000 is more than the 12500 authorized on {PAYMENT_ID}."),
+    errors.AmountExceedsAuthorized: f"15000 is more than the 12500 authorized on {PAYMENT_ID}.",
     errors.AmountExceedsCaptured: (
         f"{PAYMENT_ID} has 1500 left to refund (2500 captured, 1000 refunded, 0 being refunded)."
     ),
     errors.PreconditionFailed: f"{PAYMENT_ID} is at version 3, not 2. Read it again.",
-    errors.BodyTooLarge: f"The body has more than {MAX_BODY} bytes. Send less metadata.",
+    errors.BodyTooLarge: too_large().detail,
     errors.IdempotencyKeyReused: (
         "This key belongs to another request, with another body or path. "
         "Use a new key for a new request."
     ),
-    errors.ProcessorUnavailable: (
-        "The request never left (connection refused): no money moved. Repeat it with the same "
-        "Idempotency-Key."
-    ),
+    errors.ProcessorUnavailable: not_sent("test", NotSent(reason="connection refused")).detail,
     errors.ProcessorAccountRefused: not_sent(
         "test", NotSent(reason="", account_refusal=AccountRefusal(code="E00007", message=""))
     ).detail,
@@ -54,29 +52,18 @@ _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
         "2048 requests are waiting for the database; nothing was written. "
         "Repeat the request with the same Idempotency-Key."
     ),
-    errors.DatabaseUnavailable: (
-        "The database cannot be reached. Repeat the request with the same Idempotency-Key: it "
-        "finds out what became of this one."
-    ),
-    errors.Internal: (
-        "The request met a bug. Nothing is lost: repeat it with the same Idempotency-Key to learn "
-        "what became of it."
-    ),
+    errors.DatabaseUnavailable: UNREACHABLE,
+    errors.Internal: BUG,
     errors.MethodNotAllowed: "/api/v1/payments takes GET, POST, not DELETE.",
-    errors.MalformedRequest: (
-        "The header idempotency-key was sent twice. Send it once: which of the two is meant "
-        "cannot be known. Nothing was done."
-    ),
-    errors.RequestTimeout: "The request's body was not whole in 20 s.",
+    errors.MalformedRequest: sent_twice("idempotency-key").detail,
+    errors.RequestTimeout: errors.RequestTimeout.of("body", 20).detail,
     errors.HeadTooLarge: "The request's head has more than 16384 bytes. Send fewer headers.",
-    errors.TooManyConnections: (
-        "Your address has as many connections open as one may have. Close some."
-    ),
+    errors.TooManyConnections: errors.TooManyConnections.of_address().detail,
 }
 
 _NOT_FOUND: Final = {
     "payments": f"there is no payment {_OTHER}",
-    "payments_key": "This key was never used, or longer ago than keys are kept.",
+    "payments_key": NO_SUCH_KEY,
     "admin": f"there is no merchant {MERCHANT_ID}",
     "admin_rotate_key": f"there is no key {KEY_ID}",
     "admin_revoke_key": f"there is no key {KEY_ID}",

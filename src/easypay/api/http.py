@@ -105,6 +105,24 @@ def invalid_query(name: str, detail: str) -> ValidationFailed:
     )
 
 
+def sent_twice(header: str) -> MalformedRequest:
+    """Return the error for a header that must be single."""
+    return MalformedRequest(
+        f"The header {header} was sent twice, and it is not clear which one counts. Send it once. "
+        "Nothing was done."
+    )
+
+
+UNREACHABLE: Final = (
+    "The database cannot be reached. Repeat the request with the same Idempotency-Key: it finds "
+    "out what became of this one."
+)
+BUG: Final = (
+    "A bug in the gateway stopped the request. Repeat it with the same Idempotency-Key to learn "
+    "what became of it."
+)
+
+
 class Endpoint:
     """The ASGI application of one route. `route` is its path template, a label of the metrics."""
 
@@ -167,10 +185,7 @@ class Endpoint:
         response: Response
         try:
             if repeated is not None:
-                raise MalformedRequest(
-                    f"The header {repeated.decode('latin-1')} was sent twice. Send it once: which "
-                    "of the two is meant cannot be known. Nothing was done."
-                )
+                raise sent_twice(repeated.decode("latin-1"))
             if b"transfer-encoding" in request.headers:
                 _check_coding(request.headers[b"transfer-encoding"])
             if self._takes_body:
@@ -189,17 +204,9 @@ def _problem_of(error: Exception, request_id: str) -> EasyPayError:
     """Log an unexpected exception; return DatabaseUnavailable, or Internal if it is a bug."""
     if is_passing(error):
         log.warning("request %s: database error: %s: %s", request_id, type(error).__name__, error)
-        return DatabaseUnavailable(
-            "The database cannot be reached. Repeat the request with the same "
-            "Idempotency-Key: it finds out what became of this one.",
-            retry_after_s=2,
-        )
+        return DatabaseUnavailable(UNREACHABLE)
     log.error("request %s failed", request_id, exc_info=error)
-    return Internal(
-        "The request met a bug. Nothing is lost: repeat it with the same "
-        "Idempotency-Key to learn what became of it.",
-        retry_after_s=1,
-    )
+    return Internal(BUG)
 
 
 def _server_timing(auth_s: float, spent: Spent | None, total_s: float) -> bytes:
@@ -266,7 +273,7 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     declared = headers.get(b"content-length")
     length = None if declared is None else _length(declared)
     if length is not None and length > MAX_BODY:
-        raise _too_large()
+        raise too_large()
     message = await receive()
     if message["type"] == "http.disconnect":
         raise _ClientLeft
@@ -274,7 +281,7 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     if message.get("more_body"):
         body = await _rest(receive, body)
     if len(body) > MAX_BODY:
-        raise _too_large()
+        raise too_large()
     if len(body) != length and (length is not None or _is_undeclared(headers, body)):
         raise MalformedRequest(
             f"The headers declare a body of {length or 0} bytes, but {len(body)} arrived. Nothing "
@@ -310,13 +317,13 @@ async def _rest(receive: Receive, first: bytes) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > MAX_BODY:
-            raise _too_large()
+            raise too_large()
         parts.append(part)
         more = message.get("more_body", False)
     return b"".join(parts)
 
 
-def _too_large() -> BodyTooLarge:
+def too_large() -> BodyTooLarge:
     return BodyTooLarge(f"The body has more than {MAX_BODY} bytes. Send less metadata.")
 
 

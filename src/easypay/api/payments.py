@@ -49,6 +49,7 @@ _void = msgspec.json.Decoder(VoidPayment)
 _refund = msgspec.json.Decoder(RefundPayment)
 _review = msgspec.json.Decoder(ReviewPayment)
 
+NO_SUCH_KEY: Final = "This key was never used, or so long ago that it is no longer stored."
 _LAST_ID: Final = UUID(int=(1 << 128) - 1)
 _FIRST_ID: Final = UUID(int=0)
 
@@ -218,7 +219,7 @@ class PaymentsApi:
         key = check_key(request.params["key"])
         use = await store.find_key(self._pool, caller.merchant_id, caller.mode, key)
         if use is None:
-            raise NotFound("This key was never used, or longer ago than keys are kept.")
+            raise NotFound(NO_SUCH_KEY)
         operation = use.operation
         view = KeyView(
             key=key,

@@ -95,8 +95,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._ignores_input = self._careful = True
         self._clients.turned_away[refused] += 1
         if refused == "address":
-            detail = "Your address has as many connections open as one may have. Close some."
-            transport.write(self._problem(TooManyConnections(detail, retry_after_s=1)))
+            transport.write(self._problem(TooManyConnections.of_address()))
             transport.close()
         else:
             transport.abort()
@@ -379,8 +378,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
             self.transport.abort()
         elif phase is Phase.BODY or "method" not in self.scope:
-            longest = self._clients.limits.longest_s[phase]
-            self._refuse(RequestTimeout(f"The request's {phase} was not whole in {longest:g} s."))
+            self._refuse(RequestTimeout.of(phase, self._clients.limits.longest_s[phase]))
         else:
             if phase is Phase.HEAD:
                 self._clients.turned_away["silent"] += 1
