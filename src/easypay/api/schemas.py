@@ -62,29 +62,29 @@ _DECLINE: Final = (
     "Why it was declined: `generic_decline`, `expired_card`, `cvc_mismatch` and so on. "
     "Null if nothing was declined."
 )
-_WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
-    # By field name, or by Schema.field where one schema differs.
-    "id": {"description": "The id. Ids sort by creation time."},
-    "payment_id": {"description": "The payment this belongs to."},
-    "operation_id": {"description": "The operation: one call to the processor."},
-    "merchant_id": {"description": "The merchant this belongs to."},
-    "amount": {"description": "Minor units of the currency: 2500 is USD 25.00."},
+_WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
+    # By field name, or by Schema.field where one schema differs. A text is a description.
+    "id": "The id. Ids sort by creation time.",
+    "payment_id": "The payment this belongs to.",
+    "operation_id": "The operation: one call to the processor.",
+    "merchant_id": "The merchant this belongs to.",
+    "amount": "Minor units of the currency: 2500 is USD 25.00.",
     "currency": _CURRENCY,
-    "captured_amount": {"description": "Captured so far, in minor units."},
-    "refunded_amount": {"description": "Refunded so far, in minor units."},
+    "captured_amount": "Captured so far, in minor units.",
+    "refunded_amount": "Refunded so far, in minor units.",
     "capture": {
         "description": "`automatic`: the money is taken at once. `manual`: it is held first.",
         "enum": ["automatic", "manual"],
     },
-    "payment_method": {"description": "The payment method to charge."},
-    "Payment.payment_method": {"description": "The payment method that was charged."},
-    "decline_code": {"description": _DECLINE},
-    "processor": {"description": "The processor's answer."},
-    "order_reference": {"description": "The merchant's order number."},
-    "customer_reference": {"description": "The merchant's id of the customer."},
-    "description": {"description": "What the customer bought."},
-    "statement_descriptor": {"description": "The text on the cardholder's statement."},
-    "metadata": {"description": "The merchant's own keys and values."},
+    "payment_method": "The payment method to charge.",
+    "Payment.payment_method": "The payment method that was charged.",
+    "decline_code": _DECLINE,
+    "processor": "The processor's answer.",
+    "order_reference": "The merchant's order number.",
+    "customer_reference": "The merchant's id of the customer.",
+    "description": "What the customer bought.",
+    "statement_descriptor": "The text on the cardholder's statement.",
+    "metadata": "The merchant's own keys and values.",
     "mode": {"description": "`test` or `live`; the two never mix.", "enum": list(MODES)},
     "version": {"description": "Grows with every change. `2` has the ETag `\"v2\"`.", "minimum": 1},
     "created_at": {"description": "When it was created.", "format": "date-time"},
@@ -96,103 +96,89 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "revoked_at": {"description": "When it was revoked, or null.", "format": "date-time"},
     "kind": {"description": "The kind of operation.", "enum": sorted(Kind)},
     "state": {"description": _STATES, "enum": list(REFUND_STATUS)},
-    "name": {"description": "A name for people: one printable line."},
-    "last4": {"description": "The last four digits."},
-    "scopes": {"description": f"What the key may do: {', '.join(SCOPES)}."},
-    "type": {"description": "The kind of payment method."},
-    "code": {"description": "A stable code for programs."},
-    "detail": {"description": "What is wrong and what to do, for people."},
+    "name": "A name for people: one printable line.",
+    "last4": "The last four digits.",
+    "scopes": f"What the key may do: {', '.join(SCOPES)}.",
+    "type": "The kind of payment method.",
+    "code": "A stable code for programs.",
+    "detail": "What is wrong and what to do, for people.",
     "currencies": {
         "description": "The ISO 4217 codes that the account accepts.",
         "items": {"$ref": REF + "Currency"},
         "minItems": 1,
         "maxItems": len(EXPONENT),
     },
-    "late_charges": {
-        "description": _line("""
-            How to treat a charge that the processor made although its payment is `failed` here.
-            `return`: refund it; the payment stays failed. `keep`: the payment takes the processor's
-            status.""")
-    },
-    "allow_raw_cards": {
-        "description": "Whether raw cards are accepted as well as tokens. Wider PCI DSS scope."
-    },
-    "disabled": {"description": "Whether all keys of the merchant are stopped."},
-    "exp_month": {"description": "The month of expiry, 1 to 12."},
-    "exp_year": {"description": "The year of expiry, four digits."},
+    "late_charges": _line("""
+        How to treat a charge that the processor made although its payment is `failed` here.
+        `return`: refund it; the payment stays failed. `keep`: the payment takes the processor's
+        status."""),
+    "allow_raw_cards": "Whether raw cards are accepted as well as tokens. Wider PCI DSS scope.",
+    "disabled": "Whether all keys of the merchant are stopped.",
+    "exp_month": "The month of expiry, 1 to 12.",
+    "exp_year": "The year of expiry, four digits.",
     "login_id": {"description": "The API login id, as issued.", "pattern": _CREDENTIAL % 25},
     "transaction_key": {"description": "Its key, as issued.", "pattern": _CREDENTIAL % 16},
-    "email": {"description": "The customer's e-mail address."},
-    "first_name": {"description": "Given name."},
-    "last_name": {"description": "Family name."},
-    "company": {"description": "Company."},
-    "city": {"description": "City."},
-    "country": {"description": "Country."},
-    "phone": {"description": "Telephone number."},
-    "postal_code": {"description": "Postal code; the address check reads it."},
-    "status": {"description": "The current status."},
-    "AcceptToken.data_descriptor": {"description": "`opaqueData.dataDescriptor`, as received."},
-    "AcceptToken.data_value": {"description": "`opaqueData.dataValue`, as received."},
-    "AcceptTokenMethod.accept_token": {"description": "The token."},
-    "ApiKey.last4": {"description": "The secret's last four characters."},
-    "BankAccount.account_number": {"description": "The account's number. Never stored or logged."},
-    "BankAccount.account_type": {"description": "The kind of account."},
-    "BankAccount.name_on_account": {"description": "The account holder's name."},
-    "BankAccount.routing_number": {"description": "The bank's ABA number. Never stored or logged."},
-    "BankAccountMethod.bank_account": {"description": "The bank account (eCheck)."},
+    "email": "The customer's e-mail address.",
+    "first_name": "Given name.",
+    "last_name": "Family name.",
+    "company": "Company.",
+    "city": "City.",
+    "country": "Country.",
+    "phone": "Telephone number.",
+    "postal_code": "Postal code; the address check reads it.",
+    "status": "The current status.",
+    "AcceptToken.data_descriptor": "`opaqueData.dataDescriptor`, as received.",
+    "AcceptToken.data_value": "`opaqueData.dataValue`, as received.",
+    "AcceptTokenMethod.accept_token": "The token.",
+    "ApiKey.last4": "The secret's last four characters.",
+    "BankAccount.account_number": "The account's number. Never stored or logged.",
+    "BankAccount.account_type": "The kind of account.",
+    "BankAccount.name_on_account": "The account holder's name.",
+    "BankAccount.routing_number": "The bank's ABA number. Never stored or logged.",
+    "BankAccountMethod.bank_account": "The bank account (eCheck).",
     "CreateMerchant.name": _NAME,
     "UpdateMerchant.name": _NAME,
     "CreateKey.name": _NAME,
     "BillingAddress.state": {"description": "State or province.", "enum": None},
-    "BillingAddress.line1": {"description": "Street and number; the address check reads it."},
-    "Card.cvc": {"description": "The card code. Never stored."},
-    "Card.number": {"description": "The card number, digits only. Never stored or logged."},
-    "CardMethod.card": {"description": "The card."},
-    "CreatePayment.billing_address": {"description": "The cardholder's billing address."},
-    "CreatePayment.currency": {"description": "ISO 4217, one that the account accepts."},
-    "CreatePayment.customer": {"description": "The customer who pays."},
-    "CreatePayment.stored_credential": {
-        "description": "For a card kept on file with the customer's consent."
-    },
-    "Customer.ip_address": {"description": "The customer's IPv4 or IPv6 address."},
-    "Event.status": {"description": "The payment's status after the event."},
-    "Event.type": {
-        "description": _line("""
-            What happened. `payment.` and the payment's new status, such as `payment.captured` and
-            `payment.expired`; `refund.succeeded` and `refund.failed`; `capture.failed`,
-            `void.failed`, `approve.failed` and `decline.failed`; `late_charge.found`, when the
-            processor made a charge whose payment is failed here, and `late_charge.returned`,
-            when that charge was refunded. New types may be added.""")
-    },
-    "IdempotencyKey.key": {"description": "The key, as it was sent."},
-    "IdempotencyKey.reply_status": {
-        "description": "The HTTP status of the stored reply; null while there is none."
-    },
-    "NewApiKey.key": {"description": "The key, without its secret."},
-    "NewApiKey.secret": {"description": "The bearer key. It is shown only once: store it safely."},
+    "BillingAddress.line1": "Street and number; the address check reads it.",
+    "Card.cvc": "The card code. Never stored.",
+    "Card.number": "The card number, digits only. Never stored or logged.",
+    "CardMethod.card": "The card.",
+    "CreatePayment.billing_address": "The cardholder's billing address.",
+    "CreatePayment.currency": "ISO 4217, one that the account accepts.",
+    "CreatePayment.customer": "The customer who pays.",
+    "CreatePayment.stored_credential": "For a card kept on file with the customer's consent.",
+    "Customer.ip_address": "The customer's IPv4 or IPv6 address.",
+    "Event.status": "The payment's status after the event.",
+    "Event.type": _line("""
+        What happened. `payment.` and the payment's new status, such as `payment.captured` and
+        `payment.expired`; `refund.succeeded` and `refund.failed`; `capture.failed`,
+        `void.failed`, `approve.failed` and `decline.failed`; `late_charge.found`, when the
+        processor made a charge whose payment is failed here, and `late_charge.returned`,
+        when that charge was refunded. New types may be added."""),
+    "IdempotencyKey.key": "The key, as it was sent.",
+    "IdempotencyKey.reply_status": "The HTTP status of the stored reply; null while there is none.",
+    "NewApiKey.key": "The key, without its secret.",
+    "NewApiKey.secret": "The bearer key. It is shown only once: store it safely.",
     "Operation.attempt": {"description": "1 for the first try, and so on.", "minimum": 1},
     "Operation.evidence": {
         "description": "Proof of an outcome that did not come as the call's own reply.",
         "type": ["object", "null"],
     },
-    "Operation.processor_ms": {"description": "The processor's response time in milliseconds."},
-    "Operation.reference": {
-        "description": "The 20 characters sent to the processor as the invoice number."
-    },
-    "PaymentMethod.type": {"description": "`card`, `accept_token` or `bank_account`."},
-    "PaymentMethod.brand": {
-        "description": _line("""
-            `visa`, `mastercard`, `amex`, `discover`, `jcb`, `diners`, `unionpay`, or `echeck` for
-            a bank account.""")
-    },
-    "Processor.name": {"description": "The processor's name."},
-    "Processor.auth_code": {"description": "The issuer's authorization code."},
-    "Processor.avs_result": {"description": "The address check's letter, as sent."},
+    "Operation.processor_ms": "The processor's response time in milliseconds.",
+    "Operation.reference": "The 20 characters sent to the processor as the invoice number.",
+    "PaymentMethod.type": "`card`, `accept_token` or `bank_account`.",
+    "PaymentMethod.brand": _line("""
+        `visa`, `mastercard`, `amex`, `discover`, `jcb`, `diners`, `unionpay`, or `echeck` for
+        a bank account."""),
+    "Processor.name": "The processor's name.",
+    "Processor.auth_code": "The issuer's authorization code.",
+    "Processor.avs_result": "The address check's letter, as sent.",
     "Processor.avs": {
         "description": "The address check's result, the same words for every processor.",
         "enum": [*AvsMatch, None],
     },
-    "Processor.cvv_result": {"description": "The card code check's letter, as sent."},
+    "Processor.cvv_result": "The card code check's letter, as sent.",
     "Processor.cvv": {
         "description": "The card code check's result, the same words for every processor.",
         "enum": [*CvvMatch, None],
@@ -201,63 +187,50 @@ _WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": _RETRY,
         "enum": [*get_args(Retry), None],
     },
-    "Processor.code": {"description": "The processor's code, as sent."},
-    "Processor.message": {"description": "The processor's message, as sent."},
-    "Processor.network_transaction_id": {
-        "description": _line("""
-            The card network's id. Keep the id of the first payment with a card on file: later
-            payments send it.""")
-    },
-    "Processor.transaction_id": {"description": "The processor's id."},
+    "Processor.code": "The processor's code, as sent.",
+    "Processor.message": "The processor's message, as sent.",
+    "Processor.network_transaction_id": _line("""
+        The card network's id. Keep the id of the first payment with a card on file: later
+        payments send it."""),
+    "Processor.transaction_id": "The processor's id.",
     "Problem.type": {
         "description": "The problem's page: /problems/ and the code.",
         "format": "uri-reference",
     },
-    "Problem.title": {"description": "The kind of problem, in a sentence."},
+    "Problem.title": "The kind of problem, in a sentence.",
     "Problem.status": {"description": "The HTTP status.", "minimum": 400, "maximum": 599},
-    "Problem.request_id": {"description": "Quote it when you ask for help."},
-    "Problem.errors": {"description": "Every bad field."},
-    "Problem.payment_id": {"description": "The payment concerned."},
-    "Problem.operation_id": {"description": "The operation concerned."},
-    "Problem.processor_code": {"description": "The processor's code, as sent."},
-    "Problem.processor_message": {"description": "The processor's message, as sent."},
-    "Problem.decline_code": {"description": "Why it was declined, if known."},
-    "BadField.pointer": {
-        "description": "A JSON pointer into the body (`#/amount`), or `?name` for the query."
-    },
-    "BadField.code": {"description": "A stable code: `missing`, `unknown_field`, `invalid`, ..."},
+    "Problem.request_id": "Quote it when you ask for help.",
+    "Problem.errors": "Every bad field.",
+    "Problem.payment_id": "The payment concerned.",
+    "Problem.operation_id": "The operation concerned.",
+    "Problem.processor_code": "The processor's code, as sent.",
+    "Problem.processor_message": "The processor's message, as sent.",
+    "Problem.decline_code": "Why it was declined, if known.",
+    "BadField.pointer": "A JSON pointer into the body (`#/amount`), or `?name` for the query.",
+    "BadField.code": "A stable code: `missing`, `unknown_field`, `invalid`, ...",
     "Refund.method": {
         "description": _line("""
-            How the money went back: `refund`, or `void` if the payment had not settled. Null until
-            the refund succeeds."""),
+        How the money went back: `refund`, or `void` if the payment had not settled. Null until
+        the refund succeeds."""),
         "enum": [*REFUND_METHODS, None],
     },
     "Refund.status": {
         "description": "`processing` until the outcome is known.",
         "enum": sorted(set(REFUND_STATUS.values())),
     },
-    "SetAccount.processor": {"description": "The processor that the account is at."},
-    "SetAccount.credentials": {
-        "description": _line("""
-            The account's credentials by name, for any processor. `login_id` and `transaction_key`
-            stand for those of `authorize_net`.""")
-    },
-    "SetAccount.check": {
-        "description": "Ask the processor first, and save only what it accepts."
-    },
-    "StoredCredential.initiator": {
-        "description": "The `customer`, if present; the `merchant`, if by agreement."
-    },
-    "StoredCredential.first": {
-        "description": "Whether the customer agrees to it with this payment."
-    },
-    "StoredCredential.recurring": {"description": "Whether it is part of a series."},
-    "StoredCredential.network_transaction_id": {
-        "description": "`processor.network_transaction_id` of the first payment."
-    },
-    "RotateKey.overlap_seconds": {"description": "How long the old key keeps working, in seconds."},
-    "Page.data": {"description": "The rows of this page."},
-    "Page.has_more": {"description": "Whether another page follows."},
+    "SetAccount.processor": "The processor that the account is at.",
+    "SetAccount.credentials": _line("""
+        The account's credentials by name, for any processor. `login_id` and `transaction_key`
+        stand for those of `authorize_net`."""),
+    "SetAccount.check": "Ask the processor first, and save only what it accepts.",
+    "StoredCredential.initiator": "The `customer`, if present; the `merchant`, if by agreement.",
+    "StoredCredential.first": "Whether the customer agrees to it with this payment.",
+    "StoredCredential.recurring": "Whether it is part of a series.",
+    "StoredCredential.network_transaction_id":
+        "`processor.network_transaction_id` of the first payment.",
+    "RotateKey.overlap_seconds": "How long the old key keeps working, in seconds.",
+    "Page.data": "The rows of this page.",
+    "Page.has_more": "Whether another page follows.",
 }  # fmt: skip
 _IDS: Final = {
     "Payment": "pay", "Refund": "re", "Operation": "op", "Event": "evt", "Merchant": "mer",
@@ -333,17 +306,23 @@ def _refined(name: str, schema: Schema) -> Schema:
     return schema
 
 
+def _words(name: str) -> Mapping[str, Any]:
+    words = _WORDS.get(name, {})
+    return {"description": words} if isinstance(words, str) else words
+
+
 def _field(owner: str, field: str, shape: Schema) -> Schema:
     """One field: nullability as a type, the words on it, and its format."""
     shape = _nullable(_typed(shape))
     if "discriminator" in shape:
         shape["oneOf"] = shape.pop("anyOf")
-    words = {**_WORDS.get(field, {}), **_WORDS.get(f"{owner}.{field}", {})}
+    its_own = _words(f"{owner}.{field}")
+    words = {**_words(field), **its_own}
     if "type" in words and "anyOf" in shape:
         del shape["anyOf"]
     own = shape.get("description")
     shape = {**shape, **{key: value for key, value in words.items() if value is not None}}
-    if own and "description" not in _WORDS.get(f"{owner}.{field}", {}):
+    if own and "description" not in its_own:
         shape["description"] = own
     if not _is(shape, "string"):
         for key in ("enum", "pattern"):

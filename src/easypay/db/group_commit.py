@@ -142,8 +142,7 @@ class GroupCommitter(Generic[Item, Result]):
         if self._limit is not None and len(self._waiting) >= self._limit:
             raise Overloaded(
                 f"{len(self._waiting)} requests are waiting for the database; nothing was written. "
-                "Repeat the request with the same Idempotency-Key.",
-                retry_after_s=1,
+                "Repeat the request with the same Idempotency-Key."
             )
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append(
@@ -384,7 +383,6 @@ def _refuse(entry: _Entry[Item, Result], *, written: bool) -> None:
         entry.future.set_exception(
             DatabaseUnavailable(
                 "The database does not answer in time. Repeat the request with the same "
-                f"Idempotency-Key: {what}",
-                retry_after_s=2,
+                f"Idempotency-Key: {what}"
             )
         )

@@ -37,6 +37,7 @@ _Number = Annotated[
     str,
     formatted_text("text of 12 to 19 digits, no spaces", r"^[0-9]{12,19}(?!\n)$", "Digits only."),
 ]
+_Cvc = Annotated[str, formatted_text("text of 3 or 4 digits", r"^[0-9]{3,4}(?!\n)$")]
 _RoutingNumber = Annotated[
     str,
     formatted_text("text of 9 digits", r"^[0-9]{9}(?!\n)$", "The bank's ABA number, nine digits."),
@@ -63,21 +64,23 @@ _IpAddress = Annotated[
 ]
 
 
-class CardBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class _Body(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A request's body or a part of it."""
+
+
+class CardBody(_Body, frozen=True):
     """A raw card, only if the merchant's settings allow it. Never stored, logged or queued."""
 
     number: _Number
     exp_month: Annotated[int, Meta(ge=1, le=12)]
     exp_year: Annotated[int, Meta(ge=2000, le=2099, description="Four digits.")]
-    cvc: Annotated[str, formatted_text("text of 3 or 4 digits", r"^[0-9]{3,4}(?!\n)$")] | None = (
-        None
-    )
+    cvc: _Cvc | None = None
 
     def __repr__(self) -> str:
         return "CardBody(***)"
 
 
-class AcceptTokenBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class AcceptTokenBody(_Body, frozen=True):
     """The token (`opaqueData`) from Accept.js. Valid for one payment, within 15 minutes."""
 
     data_descriptor: Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_CONTROL)]
@@ -87,7 +90,7 @@ class AcceptTokenBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fiel
         return "AcceptTokenBody(***)"
 
 
-class BankAccountBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class BankAccountBody(_Body, frozen=True):
     """A raw bank account (eCheck); needs the same setting as raw cards. Never stored or logged."""
 
     account_type: Literal["checking", "savings", "business_checking"]
@@ -99,43 +102,25 @@ class BankAccountBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fiel
         return "BankAccountBody(***)"
 
 
-class CardMethod(
-    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, tag="card", tag_field="type"
-):
+class CardMethod(_Body, frozen=True, tag="card", tag_field="type"):
     """A raw card."""
 
     card: CardBody
 
 
-class AcceptTokenMethod(
-    msgspec.Struct,
-    frozen=True,
-    gc=False,
-    forbid_unknown_fields=True,
-    tag="accept_token",
-    tag_field="type",
-):
+class AcceptTokenMethod(_Body, frozen=True, tag="accept_token", tag_field="type"):
     """An Accept.js token."""
 
     accept_token: AcceptTokenBody
 
 
-class BankAccountMethod(
-    msgspec.Struct,
-    frozen=True,
-    gc=False,
-    forbid_unknown_fields=True,
-    tag="bank_account",
-    tag_field="type",
-):
+class BankAccountMethod(_Body, frozen=True, tag="bank_account", tag_field="type"):
     """A US bank account (eCheck)."""
 
     bank_account: BankAccountBody
 
 
-class StoredCredentialBody(
-    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
-):
+class StoredCredentialBody(_Body, frozen=True, omit_defaults=True):
     """Tells the card networks that the card is kept on file, and who starts this payment."""
 
     initiator: Literal["customer", "merchant"]
@@ -144,9 +129,7 @@ class StoredCredentialBody(
     network_transaction_id: _NetworkId | None = None
 
 
-class Customer(
-    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
-):
+class Customer(_Body, frozen=True, omit_defaults=True):
     """The customer, as the merchant knows them."""
 
     reference: Annotated[str, free_text(20, "The merchant's id for the customer.")] | None = None
@@ -154,9 +137,7 @@ class Customer(
     ip_address: _IpAddress | None = None
 
 
-class BillingAddress(
-    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
-):
+class BillingAddress(_Body, frozen=True, omit_defaults=True):
     """The card's billing address. Street and postal code are used for the address check (AVS)."""
 
     first_name: Annotated[str, free_text(50, "")] | None = None
@@ -200,21 +181,21 @@ class CreatePayment(
     stored_credential: StoredCredentialBody | None = None
 
 
-class CapturePayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class CapturePayment(_Body, frozen=True):
     """Capture an amount, or without one all of it."""
 
     amount: Amount | UnsetType = UNSET
 
 
-class VoidPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class VoidPayment(_Body, frozen=True):
     """No fields: a void is always of the whole payment."""
 
 
-class ReviewPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class ReviewPayment(_Body, frozen=True):
     """No fields: the path is the decision."""
 
 
-class RefundPayment(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class RefundPayment(_Body, frozen=True):
     """Refund an amount, or without one the rest."""
 
     amount: Amount | UnsetType = UNSET
