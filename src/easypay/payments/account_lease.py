@@ -3,11 +3,11 @@
 Every function takes an asyncpg pool or connection.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from easypay.payments.resolver_rows import FRESH_LOOKS, JOINS, AccountWork, Case, Id
+from easypay.payments.resolver_rows import FRESH_LOOKS, JOINS, AccountWork, Case, Id, execute_on
 
 Runner = Any
 
@@ -51,27 +51,16 @@ NO_ACCOUNT: Final = bytes(32)
 """Stands for the account of operations whose merchant has none."""
 
 
-async def set_account(runner: Runner, operations: Iterable[Id], account: bytes) -> None:
+async def set_account(runner: Runner, operations: Collection[Id], account: bytes) -> None:
     """Set the account of operations whose payment does not store it."""
-    pairs = list(operations)
-    await runner.execute(
-        "UPDATE unresolved_operations SET account = $3 WHERE account IS NULL"
-        " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-        [merchant for merchant, _ in pairs],
-        [operation for _, operation in pairs],
-        account,
-    )
+    statement = "UPDATE unresolved_operations SET account = $3 WHERE account IS NULL AND"
+    await execute_on(runner, operations, statement, account)
 
 
 async def forget_account(runner: Runner, cases: Sequence[Case]) -> None:
     """Clear NO_ACCOUNT from operations, so that their account is looked up again."""
-    await runner.execute(
-        "UPDATE unresolved_operations SET account = NULL WHERE account = $3"
-        " AND (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-        [case.merchant_id for case in cases],
-        [case.operation_id for case in cases],
-        NO_ACCOUNT,
-    )
+    statement = "UPDATE unresolved_operations SET account = NULL WHERE account = $3 AND"
+    await execute_on(runner, [case.id for case in cases], statement, NO_ACCOUNT)
 
 
 _DUE: Final = f"""

@@ -5,7 +5,6 @@ merchants, so only the command line uses them.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -149,13 +148,18 @@ def case_of(known: Details) -> Case:
 # output for people and scripts --------------------------------------------------------------------
 
 
-class OpenView(msgspec.Struct, frozen=True):
-    """An operation that is unresolved or held for review."""
+class _Named(msgspec.Struct, frozen=True):
+    """The ids of an operation."""
 
     reference: str
     operation_id: str
     payment_id: str
     merchant_id: str
+
+
+class OpenView(_Named, frozen=True):
+    """An operation that is unresolved or held for review."""
+
     mode: str
     kind: str
     state: str
@@ -167,13 +171,9 @@ class OpenView(msgspec.Struct, frozen=True):
     last_finding: str | None
 
 
-class WatchedView(msgspec.Struct, frozen=True):
+class WatchedView(_Named, frozen=True):
     """An operation that is still watched although no request waits for it."""
 
-    reference: str
-    operation_id: str
-    payment_id: str
-    merchant_id: str
     purpose: str
     since: str
     until: str
@@ -182,13 +182,9 @@ class WatchedView(msgspec.Struct, frozen=True):
     last_finding: str | None
 
 
-class LateChargeView(msgspec.Struct, frozen=True):
+class LateChargeView(_Named, frozen=True):
     """An operation that was called absent and that the processor carried out after all."""
 
-    reference: str
-    operation_id: str
-    payment_id: str
-    merchant_id: str
     mode: str
     kind: str
     transaction_id: str
@@ -300,12 +296,18 @@ def _operation(row: Row) -> Operation:
     return operation_of(row[name] for name in _COLUMNS)
 
 
+def _ids(merchant_id: UUID, operation_id: UUID, payment_id: UUID) -> dict[str, str]:
+    return {
+        "reference": ids.reference(operation_id),
+        "operation_id": ids.typed(ids.OPERATION, operation_id),
+        "payment_id": ids.typed(ids.PAYMENT, payment_id),
+        "merchant_id": ids.typed(ids.MERCHANT, merchant_id),
+    }
+
+
 def _open(operation: Operation, row: Row, age_s: float) -> OpenView:
     return OpenView(
-        reference=operation.reference,
-        operation_id=ids.typed(ids.OPERATION, operation.id),
-        payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
-        merchant_id=ids.typed(ids.MERCHANT, operation.merchant_id),
+        **_ids(operation.merchant_id, operation.id, operation.payment_id),
         mode=operation.mode,
         kind=operation.kind,
         state=operation.state,
@@ -313,32 +315,26 @@ def _open(operation: Operation, row: Row, age_s: float) -> OpenView:
         currency=operation.currency,
         age_s=int(age_s),
         looks=row["inquiries"],
-        next_look_at=_when(row["next_inquiry_at"]),
+        next_look_at=rfc3339(row["next_inquiry_at"]),
         last_finding=row["last_finding"],
     )
 
 
 def _watched(operation: Operation, row: Row) -> WatchedView:
     return WatchedView(
-        reference=operation.reference,
-        operation_id=ids.typed(ids.OPERATION, operation.id),
-        payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
-        merchant_id=ids.typed(ids.MERCHANT, operation.merchant_id),
+        **_ids(operation.merchant_id, operation.id, operation.payment_id),
         purpose=row["purpose"],
-        since=_when(row["since"]),
-        until=_when(row["until"]),
+        since=rfc3339(row["since"]),
+        until=rfc3339(row["until"]),
         looks=row["looks"],
-        next_look_at=_when(row["next_look_at"]),
+        next_look_at=rfc3339(row["next_look_at"]),
         last_finding=row["last_finding"],
     )
 
 
 def _late(row: Row) -> LateChargeView:
     return LateChargeView(
-        reference=ids.reference(row["operation_id"]),
-        operation_id=ids.typed(ids.OPERATION, row["operation_id"]),
-        payment_id=ids.typed(ids.PAYMENT, row["payment_id"]),
-        merchant_id=ids.typed(ids.MERCHANT, row["merchant_id"]),
+        **_ids(row["merchant_id"], row["operation_id"], row["payment_id"]),
         mode=row["mode"],
         kind=row["kind"],
         transaction_id=row["transaction_id"],
@@ -347,10 +343,6 @@ def _late(row: Row) -> LateChargeView:
         state=row["state"],
         reason=row["reason"],
         evidence=row["evidence"],
-        found_at=_when(row["found_at"]),
-        changed_at=_when(row["changed_at"]),
+        found_at=rfc3339(row["found_at"]),
+        changed_at=rfc3339(row["changed_at"]),
     )
-
-
-def _when(moment: datetime) -> str:
-    return rfc3339(moment)

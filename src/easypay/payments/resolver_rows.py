@@ -3,7 +3,7 @@
 Every function takes an asyncpg pool or connection. All times are the database's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -111,17 +111,18 @@ JOINS: Final = """
  CROSS JOIN LATERAL (SELECT * FROM payments p WHERE p.merchant_id = u.merchant_id
                         AND p.mode = o.mode AND p.id = u.payment_id LIMIT 1) p
 """
-_OPEN: Final = f"""
+_OPEN_CASE: Final = f"""
 SELECT u.merchant_id, u.operation_id, u.payment_id, u.inquiries, u.held, u.absent_from,
-       u.absent_to, u.searched, NULL, u.since, NULL, {_JOINED}
+       u.absent_to, u.searched, NULL, u.since, NULL, {_JOINED}"""
+_OPEN: Final = f"""
+{_OPEN_CASE}
   FROM (SELECT * FROM unresolved_operations
          WHERE account = $1 AND NOT not_sent AND next_inquiry_at <= db_now()
            AND (inquiries >= {FRESH_LOOKS}) = $3
          ORDER BY inquiries, next_inquiry_at LIMIT $2) u {JOINS}
 """
 _OPEN_OF_PAYMENT: Final = f"""
-SELECT u.merchant_id, u.operation_id, u.payment_id, u.inquiries, u.held, u.absent_from,
-       u.absent_to, u.searched, NULL, u.since, NULL, {_JOINED}
+{_OPEN_CASE}
   FROM (SELECT * FROM unresolved_operations
          WHERE merchant_id = $1 AND payment_id = $2 AND NOT not_sent) u {JOINS}
 """
@@ -252,14 +253,22 @@ async def postpone(runner: Runner, missed: Sequence[Missed]) -> None:
 async def close(runner: Runner, cases: Sequence[Case]) -> None:
     """Remove cases from the lists that they came from."""
     for purpose, table in ((False, "unresolved_operations"), (True, "watched_operations")):
-        mine = [case for case in cases if (case.purpose is not None) == purpose]
+        mine = [case.id for case in cases if (case.purpose is not None) == purpose]
         if mine:
-            await runner.execute(
-                f"DELETE FROM {table} WHERE (merchant_id, operation_id) IN"
-                " (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-                [case.merchant_id for case in mine],
-                [case.operation_id for case in mine],
-            )
+            await execute_on(runner, mine, f"DELETE FROM {table} WHERE")
+
+
+async def execute_on(
+    runner: Runner, operations: Collection[Id], statement: str, *values: object
+) -> None:
+    """Execute a statement that ends in WHERE or AND on these operations. `values` are $3, …"""
+    await runner.execute(
+        f"{statement} (merchant_id, operation_id) IN"
+        " (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        [merchant for merchant, _ in operations],
+        [operation for _, operation in operations],
+        *values,
+    )
 
 
 _WATCH: Final = """
@@ -276,19 +285,19 @@ _WATCH: Final = """
 
 async def watch(
     runner: Runner,
-    cases: Sequence[tuple[UUID, UUID, UUID]],
+    cases: Sequence[Case],
     account: bytes,
     *,
     purpose: str,
     for_s: float,
     first_in_s: float,
 ) -> None:
-    """Watch operations (merchant, operation, payment) from now on, or change their watch."""
+    """Watch operations from now on, or change their watch."""
     await runner.execute(
         _WATCH,
-        [case[0] for case in cases],
-        [case[1] for case in cases],
-        [case[2] for case in cases],
+        [case.merchant_id for case in cases],
+        [case.operation_id for case in cases],
+        [case.payment_id for case in cases],
         account,
         purpose,
         for_s,
@@ -298,7 +307,7 @@ async def watch(
 
 # never sent --------------------------------------------------------------------------------------
 
-_CLAIM_NOT_SENT: Final = """
+_CLAIM_NOT_SENT: Final = f"""
     WITH due AS (
         SELECT merchant_id, operation_id FROM unresolved_operations
          WHERE not_sent AND next_inquiry_at <= db_now()
@@ -308,33 +317,26 @@ _CLAIM_NOT_SENT: Final = """
           FROM due WHERE u.merchant_id = due.merchant_id AND u.operation_id = due.operation_id
         RETURNING u.*
     )
-    SELECT u.merchant_id, u.operation_id, u.payment_id, u.inquiries, u.held, u.absent_from,
-           u.absent_to, u.searched, NULL, u.since, NULL,
+    {_OPEN_CASE} FROM claimed u {JOINS}
 """
 
 
 async def claim_not_sent(runner: Runner, limit: int) -> list[Case]:
     """Claim operations that were never sent and that nobody repeated in time."""
-    rows = await runner.fetch(f"{_CLAIM_NOT_SENT} {_JOINED} FROM claimed u {JOINS}", limit)
-    return [_case(row) for row in rows]
+    return [_case(row) for row in await runner.fetch(_CLAIM_NOT_SENT, limit)]
 
 
 async def not_sent(runner: Runner, cases: Sequence[Case]) -> None:
     """Mark operations as never sent: a gateway of an older version does not mark them."""
     if cases:
-        await runner.execute(
-            "UPDATE unresolved_operations SET not_sent = true WHERE (merchant_id, operation_id) IN"
-            " (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-            [case.merchant_id for case in cases],
-            [case.operation_id for case in cases],
-        )
+        statement = "UPDATE unresolved_operations SET not_sent = true WHERE"
+        await execute_on(runner, [case.id for case in cases], statement)
 
 
 async def ask_about(runner: Runner, cases: Sequence[Case]) -> None:
     """Make operations due for an inquiry that were restarted after they had not been sent."""
-    await runner.execute(
-        "UPDATE unresolved_operations SET not_sent = false, next_inquiry_at = db_now()"
-        " WHERE (merchant_id, operation_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-        [case.merchant_id for case in cases],
-        [case.operation_id for case in cases],
+    await execute_on(
+        runner,
+        [case.id for case in cases],
+        "UPDATE unresolved_operations SET not_sent = false, next_inquiry_at = db_now() WHERE",
     )

@@ -49,7 +49,7 @@ class Watching:
         """Watch operations that are about to be called absent."""
         await store.watch(
             self._pool,
-            [(case.merchant_id, case.operation_id, case.payment_id) for case in cases],
+            cases,
             account,
             purpose="absent",
             for_s=WATCH_S,
