@@ -194,7 +194,7 @@ def _create(
     """Create a profile with one payment method, and with the address if `sent` has one."""
     payment = _payment_of(ledger, method, shown, sent)
     ship_to = address_text(sent.get("shipTo"))
-    addresses = [Address(ledger.profiles.next_address, ship_to)] if ship_to else []
+    addresses = [Address(ledger.profiles.next.address, ship_to)] if ship_to else []
     return make(
         ledger,
         account.login,
@@ -210,7 +210,7 @@ def _create(
 def _payment_of(ledger: Ledger, method: PaymentMethod, shown: Tree, sent: Tree) -> PaymentProfile:
     details = payment_methods.without_card_numbers(msgspec.json.encode(shown).decode())
     return PaymentProfile(
-        ledger.profiles.next_payment,
+        ledger.profiles.next.payment,
         method,
         address_text(sent.get("billTo")),
         details if shown else "",
@@ -281,7 +281,7 @@ def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> 
         payload["customerPaymentProfileIdList"] = [str(duplicate.existing)]
         return Reply(payload, "Error", duplicate.code, duplicate.text)
     if ship_to:
-        address = Address(ledger.profiles.next_address, ship_to)
+        address = Address(ledger.profiles.next.address, ship_to)
         try:
             add_address(ledger, account.login, profile, address, default_address or None)
             address_id = address.address_id

@@ -101,7 +101,7 @@ def make(
     ascending order. Raises ApiError E00039."""
     check_identity(ledger, login, wanted)
     profile = Profile(
-        ledger.profiles.next_profile,
+        ledger.profiles.next.profile,
         *wanted,
         kind,
         payments,

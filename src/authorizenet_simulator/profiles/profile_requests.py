@@ -57,14 +57,14 @@ def _create(ledger: Ledger, account: Account, body: Tree, now: int, payload: Tre
     profile_creation.check_room(len(listed), len(addressed))
     payments: list[PaymentProfile] = []
     default_payment = 0
-    for payment_id, each in enumerate(listed, ledger.profiles.next_payment):
+    for payment_id, each in enumerate(listed, ledger.profiles.next.payment):
         payment = payment_profile(ledger, account, each, payment_id, now)
         profile_creation.check_payment(None, payments, payment)
         payments.append(payment)
         if is_true(each.get("defaultPaymentProfile")):
             default_payment = payment_id
     addresses: list[Address] = []
-    for address_id, each in enumerate(addressed, ledger.profiles.next_address):
+    for address_id, each in enumerate(addressed, ledger.profiles.next.address):
         _check_place(ledger, account, each)
         address = Address(address_id, address_text(each))
         profile_creation.check_address(None, addresses, address)
@@ -124,7 +124,7 @@ def create_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
     Raises ApiError E00040, E00042 and those of a payment method."""
     profile = find(ledger, account, body)
     sent = body["paymentProfile"]
-    payment = payment_profile(ledger, account, sent, ledger.profiles.next_payment, now)
+    payment = payment_profile(ledger, account, sent, ledger.profiles.next.payment, now)
     payload: Tree = {"customerProfileId": str(profile.profile_id)}
     try:
         profile_creation.check_payment(profile, [], payment)
@@ -180,7 +180,7 @@ def create_address(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
     Raises ApiError E00040, E00043."""
     profile = find(ledger, account, body)
     _check_place(ledger, account, body["address"])
-    address = Address(ledger.profiles.next_address, address_text(body["address"]))
+    address = Address(ledger.profiles.next.address, address_text(body["address"]))
     default = _default(body, "defaultShippingAddress")
     payload: Tree = {"customerProfileId": str(profile.profile_id)}
     try:

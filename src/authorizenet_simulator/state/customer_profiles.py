@@ -225,7 +225,8 @@ class Profiles(Store):
         self._shelves: dict[str, Shelf] = {}
         # The ranges are far apart, so that an id of the wrong kind is never found. They fit the
         # schema's 32 bits.
-        self._next = IdsGiven(900_000_001, 1_200_000_001, 1_500_000_001)
+        self.next = IdsGiven(900_000_001, 1_200_000_001, 1_500_000_001)
+        """The next ids; each is taken when an event with it is applied."""
         self.subscriptions_of: SubscriptionsOf = _no_subscriptions
 
     def shelf(self, login: str) -> Shelf:
@@ -234,20 +235,6 @@ class Profiles(Store):
 
     def find(self, login: str, profile_id: int) -> Profile | None:
         return self.shelf(login).profiles.get(profile_id)
-
-    # The next ids; each is taken when an event with it is applied.
-
-    @property
-    def next_profile(self) -> int:
-        return self._next.profile
-
-    @property
-    def next_payment(self) -> int:
-        return self._next.payment
-
-    @property
-    def next_address(self) -> int:
-        return self._next.address
 
     def apply(self, event: Event) -> None:
         match event:
@@ -283,17 +270,17 @@ class Profiles(Store):
                 if profile.default_address == address_id:
                     profile.default_address = 0
             case IdsGiven():
-                self._next = event
+                self.next = event
 
     def _used(
         self, profile: int, payments: Sequence[PaymentProfile], addresses: Sequence[Address]
     ) -> None:
         highest_payment = max((each.payment_id for each in payments), default=0)
         highest_address = max((each.address_id for each in addresses), default=0)
-        self._next = IdsGiven(
-            max(self._next.profile, profile + 1),
-            max(self._next.payment, highest_payment + 1),
-            max(self._next.address, highest_address + 1),
+        self.next = IdsGiven(
+            max(self.next.profile, profile + 1),
+            max(self.next.payment, highest_payment + 1),
+            max(self.next.address, highest_address + 1),
         )
 
     def _changed(self, event: ProfileChanged) -> None:
@@ -340,7 +327,7 @@ class Profiles(Store):
             self._shelves.clear()
 
     def snapshot(self) -> Iterator[Event]:
-        yield self._next
+        yield self.next
 
 
 def _default(current: int, number: int, wanted: bool | None) -> int:

@@ -65,9 +65,9 @@ def made(
         }
     )
     shown: Tree = {"customerType": customer["type"]} if "type" in customer else {}
-    payment = _stored(ledger.profiles.next_payment, method, sent, "", shown)
+    payment = _stored(ledger.profiles.next.payment, method, sent, "", shown)
     ship_to = profile_reader.address(sent.get("shipTo"))
-    addresses = [Address(ledger.profiles.next_address, ship_to)] if ship_to else []
+    addresses = [Address(ledger.profiles.next.address, ship_to)] if ship_to else []
     profile = profile_creation.make(ledger, account.login, wanted, [payment], addresses)
     return Payer(
         profile.profile_id, payment.payment_id, addresses[0].address_id if addresses else 0
@@ -98,7 +98,7 @@ def _with_address(
 ) -> Payer:
     before = profile.address(payer.address)
     ship_to = {**tree("" if before is None else before.ship_to), **sent["shipTo"]}
-    address_id = ledger.profiles.next_address if before is None else before.address_id
+    address_id = ledger.profiles.next.address if before is None else before.address_id
     address = Address(address_id, profile_reader.address(ship_to))
     ledger.do(AddressStored(account.login, profile.profile_id, address, None))
     return msgspec.structs.replace(payer, address=address_id)

@@ -123,17 +123,24 @@ def to_json(value: Any) -> str:
 
 def in_database(data_dir: Path, work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
     """Run `work(connection, vault)` on the database of the environment or the data directory."""
-    from easypay.command_line.data_dir import DataDirectory
     from easypay.merchants.vault import Vault
+
+    return with_access(
+        data_dir, lambda connection, access: work(connection, Vault(access.encryption_key))
+    )
+
+
+def with_access(data_dir: Path, work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
+    """Run `work(connection, access)` on the database of the environment or the data directory."""
+    from easypay.command_line.data_dir import DataDirectory
 
     async def run() -> Any:
         import asyncpg
 
         access = DataDirectory(data_dir).access()
-        vault = Vault(access.encryption_key)
         connection = await asyncpg.connect(access.database_url, timeout=10)
         try:
-            return await work(connection, vault)
+            return await work(connection, access)
         finally:
             await connection.close()
 

@@ -21,9 +21,9 @@ from easypay.command_line.console import (
     Wide,
     fail,
     new_group,
-    run_async,
     show,
     show_rows,
+    with_access,
 )
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ def show_operation(
     found = _run(data_dir, work)
     if as_json:
         show(True, found, "")
-        return
-    show_rows(False, _lines(found), _LINES, "")
+    else:
+        show_rows(False, _lines(found), _LINES, "")
 
 
 @operations.command("list")
@@ -220,21 +220,10 @@ def close_late_charge(
 
 def _run(data_dir: Path, work: Callable[[Any, "Access"], Awaitable[Any]]) -> Any:
     """Runs `work(connection, access)`; what is refused ends the program with status 1."""
-    from easypay.command_line.data_dir import DataDirectory
     from easypay.payments.manual_resolution import Refused
 
-    async def run() -> Any:
-        import asyncpg
-
-        access = DataDirectory(data_dir).access()
-        connection = await asyncpg.connect(access.database_url, timeout=10)
-        try:
-            return await work(connection, access)
-        finally:
-            await connection.close()
-
     try:
-        return run_async(run)
+        return with_access(data_dir, work)
     except Refused as refusal:
         fail(f"refused: {refusal}")
 
