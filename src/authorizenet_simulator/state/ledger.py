@@ -151,12 +151,6 @@ class Ledger(Books):
         self._do(events.Settled(at))
         return [self.batches[number] for number in range(before, self.next_batch)]
 
-    def mint(self, minted: events.NonceMinted) -> None:
-        self._do(minted)
-
-    def use_nonce(self, value: str) -> None:
-        self._do(events.NonceUsed(value))
-
     def reset(self, login: str) -> None:
         """Delete the transactions, duplicates and nonces of one account, or of all ('')."""
         self._do(events.Reset(login))
@@ -220,7 +214,7 @@ class Ledger(Books):
             self.webhooks.wake()
 
     def do(self, event: Event) -> None:
-        """Change one of the stores: write to the journal, apply, update the due times."""
+        """Change a nonce or a store: write to the journal, apply, update the due times."""
         self._do(event)
         self._update_due()
 

@@ -34,7 +34,7 @@ def issue(ledger: Ledger, account: Account, method: PaymentMethod, now: int) -> 
     code, token = secrets.token_hex(48).upper(), secrets.randbelow(10**_NUMBER_DIGITS)
     text = f'{{"code":"50_2_{code}","token":"{token:0{_NUMBER_DIGITS}d}","v":"1.1"}}'
     value = b64encode(text.encode()).decode()
-    ledger.mint(events.NonceMinted(value, account.login, now + LIFETIME_MS, method))
+    ledger.do(events.NonceMinted(value, account.login, now + LIFETIME_MS, method))
     return Reply({"opaqueData": {"dataDescriptor": DESCRIPTOR, "dataValue": value}})
 
 
@@ -48,7 +48,7 @@ def redeem(ledger: Ledger, account: Account, value: str, now: int) -> PaymentMet
         raise ApiError("E00114")
     if minted.login != account.login:
         raise ApiError("E00116")
-    ledger.use_nonce(value)
+    ledger.do(events.NonceUsed(value))
     return minted.method
 
 

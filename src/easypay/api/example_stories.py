@@ -4,17 +4,15 @@ import json
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
 
 from easypay import ids
 from easypay.api import payments
-from easypay.api.examples import AT, HOLD, MERCHANT_UUID, SALE, example_id
+from easypay.api.examples import AT, CALLER, HOLD, SALE, example_id
 from easypay.api.http import encode
 from easypay.clock import rfc3339
-from easypay.merchants.model import Caller
 from easypay.payments.begin import Ask, new_operation, new_payment
 from easypay.payments.model import Kind, Operation, Payment
 from easypay.payments.outcome_changes import Evidence, Learned, decide, payment_after
@@ -32,16 +30,6 @@ from easypay.processors.base import (
 )
 
 PROCESSOR: Final = "authorize_net"
-_CALLER: Final = Caller(
-    merchant_id=MERCHANT_UUID,
-    mode="test",
-    key_id=UUID(int=0),
-    scopes=frozenset(),
-    currencies=frozenset({"USD"}),
-    allow_raw_cards=True,
-    expires_at=None,
-    login=None,
-)
 
 
 def as_json(value: Any) -> Any:
@@ -61,7 +49,7 @@ class Told(msgspec.Struct, frozen=True):
 
 def _intent(body: CreatePayment, name: str = "first") -> tuple[Payment, Operation]:
     """A payment and its first operation as they stand when the processor is called."""
-    new = new_payment(Ask(_CALLER, name, bytes(32)), body, PROCESSOR, lambda number: bytes(32), AT)
+    new = new_payment(Ask(CALLER, name, bytes(32)), body, PROCESSOR, lambda number: bytes(32), AT)
     payment = replace(new.payment, id=example_id(ids.PAYMENT, name), active_operation=None)
     return payment, _operation(payment, new.operation.kind, body.amount, at=AT)
 
