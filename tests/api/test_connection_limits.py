@@ -27,7 +27,7 @@ async def hasty(shared_stack: Stack) -> AsyncIterator[Gateway]:
     """A gateway whose limits are short enough to wait for."""
     started = await shared_stack.gateway(**HASTY)
     yield started
-    assert started.process.poll() is None, started.logs()
+    assert started.running, started.logs()
     assert "Traceback" not in started.logs()
     started.kill()
 

@@ -49,14 +49,7 @@ class ExampleShop(Process):
         self.simulator = simulator
 
     async def ready(self) -> "ExampleShop":
-        async def answers() -> bool:
-            assert self.process.poll() is None, self.logs()
-            try:
-                return (await self.client.get("/")).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        await until(answers, what="the shop starts")
+        await self.serves(str(self.client.base_url))
         return self
 
     async def order(self) -> str:

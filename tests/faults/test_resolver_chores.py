@@ -161,7 +161,7 @@ async def test_an_operation_of_a_gateway_whose_clock_is_hours_off_is_found(stack
         return {row[0] for row in rows} == set(moved)
 
     await until(found, what="both are listed")
-    assert restarted.process.poll() is None
+    assert restarted.running
     assert paid["status"] == "captured"
 
 

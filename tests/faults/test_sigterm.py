@@ -1,47 +1,24 @@
 """A deploy under load: every accepted request gets a response, and no outcome stays unknown."""
 
 import asyncio
-import os
 import socket
-import subprocess
-import sys
 import uuid
 from collections import Counter
 
 import httpx
 
-from easypay.server.serve import listen, url_of
-from harness import ADMIN_KEY, ENCRYPTION_KEY, QUICK, Gateway, Shop, Stack, audit, until
+from easypay.server.serve import listen
+from harness import QUICK, Gateway, Shop, Stack, audit, until
 
 CLIENTS = 100
 ORDINARY = {name: value for name, value in QUICK.items() if name != "processor_deadline_s"}
 
 
-class Worker(Gateway):
-    """A gateway process on a listening socket that its supervisor holds."""
-
-    def __init__(self, stack: Stack, bound: socket.socket) -> None:
-        self.url = url_of(bound)
-        self.log = stack.folder / f"worker-{len(stack.processes)}.log"
-        settings = {
-            "database_url": stack.dsn,
-            "encryption_key": ENCRYPTION_KEY,
-            "admin_key": ADMIN_KEY,
-            "authorize_net_test_url": stack.simulator.wire,
-            "authorize_net_live_url": stack.simulator.wire,
-            **ORDINARY,
-        }
-        environment = {f"EASYPAY_{name.upper()}": value for name, value in settings.items()}
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "easypay", "serve", "--fd", str(bound.fileno())],
-                env={**os.environ, **environment},
-                stdout=out,
-                stderr=out,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[bound.fileno()],
-            )
-        stack.processes.append(self)
+def worker(stack: Stack, bound: socket.socket) -> Gateway:
+    """Start a gateway on a listening socket that its supervisor holds."""
+    started = Gateway(stack.folder, stack.dsn, stack.simulator, bound=bound, **ORDINARY)
+    stack.processes.append(started)
+    return started
 
 
 class PayingClients:
@@ -124,13 +101,13 @@ async def test_sigterm_with_a_hundred_charges_in_flight_loses_none(stack: Stack)
 async def test_replacing_workers_one_by_one_refuses_no_client(stack: Stack) -> None:
     """The supervisor holds the socket, so it stays open while workers come and go."""
     with listen("127.0.0.1", 0) as bound:
-        first, second = Worker(stack, bound), Worker(stack, bound)
+        first, second = worker(stack, bound), worker(stack, bound)
         await first.ready()
         shop = await slow_shop(stack, first)
         clients = PayingClients(shop)
         for leaving in (first, second):
             await clients.reaches(CLIENTS)
-            Worker(stack, bound)
+            worker(stack, bound)
             assert await asyncio.to_thread(leaving.terminate) == 0
         await clients.reaches(2 * CLIENTS)
         clients.stop = True

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,9 @@ def free_port() -> int:
 class Process:
     """A child process that logs to a file."""
 
-    def __init__(self, arguments: list[str], env: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: list[str], env: dict[str, str], log: Path, *, pass_fds: Sequence[int] = ()
+    ) -> None:
         self.log = log
         with log.open("ab") as out:
             self.process = subprocess.Popen(
@@ -69,11 +71,38 @@ class Process:
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
+                pass_fds=pass_fds,
             )
 
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    async def serves(self, url: str, *, within_s: float = 20) -> None:
+        """Wait until a GET of the address returns 200."""
+        async with httpx.AsyncClient(timeout=5) as client:
+
+            async def answers() -> bool:
+                assert self.running, self.logs()
+                try:
+                    return (await client.get(url)).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await until(answers, within_s=within_s, what=f"{url} answers")
+
+    async def logged(self, text: str, *, within_s: float = 30) -> None:
+        """Wait until the log has this text."""
+
+        async def is_there() -> bool:
+            assert self.running, self.logs()
+            return text in self.logs()
+
+        await until(is_there, within_s=within_s, what=f"the log has {text!r}")
 
     def logs(self) -> str:
         """Return the whole log."""
@@ -81,13 +110,13 @@ class Process:
 
     def kill(self) -> None:
         """Send SIGKILL and reap the process."""
-        if self.process.poll() is None:
+        if self.running:
             self.process.kill()
         self.process.wait()
 
     def terminate(self) -> int:
         """Send SIGTERM, wait, and return the exit code."""
-        if self.process.poll() is None:
+        if self.running:
             self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(timeout=30)
@@ -148,14 +177,7 @@ class Simulator(Process, Control):
         )
 
     async def ready(self) -> "Simulator":
-        async def answers() -> bool:
-            assert self.process.poll() is None, self.logs()
-            try:
-                return (await self.client.get("/livez")).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        await until(answers, what="the simulator starts")
+        await self.serves(f"{self.url}/simulator/livez")
         return self
 
 
@@ -180,9 +202,13 @@ class Gateway(Process):
         simulator: Simulator | Player,
         *,
         port: int | None = None,
+        bound: socket.socket | None = None,
         **over: str,
     ) -> None:
-        self.port = port or free_port()
+        """`bound`: a listening socket to serve, which other gateways may serve too."""
+        self.port = port or (bound.getsockname()[1] if bound else free_port())
+        fds = [bound.fileno()] if bound else []
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
         self.url = f"http://127.0.0.1:{self.port}"
         settings = {
             "database_url": dsn,
@@ -193,20 +219,12 @@ class Gateway(Process):
             **over,
         }
         super().__init__(
-            ["easypay", "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+            ["easypay", "serve", *(["--fd", str(fds[0])] if fds else address)],
             {f"EASYPAY_{name.upper()}": value for name, value in settings.items()},
             folder / f"gateway-{self.port}.log",
+            pass_fds=fds,
         )
 
     async def ready(self) -> "Gateway":
-        async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
-
-            async def answers() -> bool:
-                assert self.process.poll() is None, self.logs()
-                try:
-                    return (await client.get("/readyz")).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            await until(answers, what="the gateway starts")
+        await self.serves(f"{self.url}/readyz")
         return self

@@ -25,11 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def target() -> Iterator[Process]:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """Start a simulator for this suite alone, because settling affects all accounts."""
-    process = Process("--seed", "1")
+    process = Process(tmp_path_factory.mktemp("simulator") / "log", "--seed", "1")
     yield process
-    process.stop()
+    process.terminate()
 
 
 @pytest.fixture(scope="session")

@@ -163,11 +163,7 @@ async def test_up_runs_on_an_existing_database(stack: Stack, tmp_path: Path) -> 
     )
     stack.processes.append(up)
 
-    async def ready() -> bool:
-        assert up.process.poll() is None, up.logs()
-        return "curl" in up.logs()
-
-    await until(ready, within_s=30)
+    await up.logged("curl")
     demo = json.loads((tmp_path / "data" / "demo.json").read_text())
     assert demo["database_url"] == stack.dsn
     assert not (tmp_path / "data" / "postgres").exists()

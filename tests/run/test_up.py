@@ -34,16 +34,8 @@ class Up(Process):
         return found
 
     async def ready(self) -> "Up":
-        async def answers() -> bool:
-            assert self.process.poll() is None, self.logs()
-            try:
-                async with httpx.AsyncClient() as client:
-                    answer = await client.get(f"http://127.0.0.1:{self.port}/readyz")
-                return answer.status_code == 200 and "curl" in self.logs()
-            except httpx.TransportError:
-                return False
-
-        await until(answers, within_s=60, what="up is ready")
+        await self.serves(f"http://127.0.0.1:{self.port}/readyz", within_s=60)
+        await self.logged("curl")
         return self
 
     async def pay(self, key: str) -> httpx.Response:

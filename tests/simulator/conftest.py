@@ -12,11 +12,11 @@ from simulator.webhook_receiver import SIGNATURE_KEY, Receiver, Rest
 
 
 @pytest.fixture(scope="session")
-def shared() -> Iterator[Process]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """The process that tests share, each with its own merchant."""
-    process = Process("--seed", "1")
+    process = Process(tmp_path_factory.mktemp("simulator") / "log", "--seed", "1")
     yield process
-    process.stop()
+    process.terminate()
 
 
 @pytest.fixture
@@ -27,18 +27,18 @@ def shop(shared: Process) -> Iterator[Merchant]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Process]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Start separate processes, for tests that need several, or a seed."""
     started: list[Process] = []
 
     def begin(*arguments: str | Path) -> Process:
-        started.append(Process(*map(str, arguments)))
+        log = tmp_path / f"simulator-{len(started)}.log"
+        started.append(Process(log, *map(str, arguments)))
         return started[-1]
 
     yield begin
     for process in started:
-        if process.running:
-            process.stop()
+        process.terminate()
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
 """A simulator process, and a merchant's requests to it."""
 
 import itertools
-import signal
-import subprocess
-import sys
+import re
+import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 
+from harness import processes
 from simulator import reply_schema_check
 
 WIRE = "/xml/v1/request.api"
@@ -16,26 +17,18 @@ BOM = b"\xef\xbb\xbf"
 VISA = "4111111111111111"
 
 
-class Process:
+class Process(processes.Process):
     """A running simulator process."""
 
-    def __init__(self, *arguments: str) -> None:
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "authorizenet_simulator", "--port", "0", *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._child.stdout is not None
-        line = self._child.stdout.readline()
-        assert line.startswith("listening on http://127.0.0.1:"), line
-        self.url = line.split()[-1]
+    def __init__(self, log: Path, *arguments: str) -> None:
+        super().__init__(["authorizenet_simulator", "--port", "0", *arguments], {}, log)
+        while not (said := re.search(r"listening on (http://127\.0\.0\.1:\d+)\n", self.logs())):
+            assert self.running, self.logs()
+            time.sleep(0.01)
+        self.url = said[1]
         hooks = {"response": [reply_schema_check.look_at]}
         self.client = httpx.Client(base_url=self.url, timeout=5, event_hooks=hooks)
         self._logins = itertools.count(1)
-
-    @property
-    def running(self) -> bool:
-        return self._child.poll() is None
 
     def merchant(self, **account: Any) -> "Merchant":
         """Add an account and return its merchant."""
@@ -50,19 +43,12 @@ class Process:
         return reply.json()
 
     def kill(self) -> None:
-        """Kill the process with SIGKILL."""
-        self._child.kill()
-        self.wait()
-
-    def stop(self) -> int:
-        self._child.send_signal(signal.SIGTERM)
-        return self.wait()
-
-    def wait(self) -> int:
+        super().kill()
         self.client.close()
-        status = self._child.wait(10)
-        if self._child.stdout is not None:
-            self._child.stdout.close()
+
+    def terminate(self) -> int:
+        status = super().terminate()
+        self.client.close()
         return status
 
 

@@ -231,4 +231,4 @@ def test_a_seed_makes_ids_and_codes_repeatable(start: Callable[..., Process]) ->
 
 def test_sigterm_stops_it_with_status_0(process: Process) -> None:
     process.merchant().charge()
-    assert process.stop() == 0
+    assert process.terminate() == 0

@@ -42,12 +42,12 @@ NEVER_RAISED = {
 
 
 @pytest.fixture(scope="module")
-def process() -> Iterator[Process]:
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A separate process, whose clock these tests set."""
-    process = Process("--seed", "1")
+    process = Process(tmp_path_factory.mktemp("simulator") / "log", "--seed", "1")
     process.control("/clock", {"now": subscription_code_triggers.NOW, "stopped": True})
     yield process
-    process.stop()
+    process.terminate()
 
 
 @pytest.fixture
