@@ -27,6 +27,7 @@ from harness import (
     stack_over,
     with_database,
 )
+from json_server import serving
 from recorded.player import Player
 
 TEMPLATE = "easypay_template"
@@ -67,11 +68,11 @@ simulated = own_stack("session", **QUICK)
 
 
 @pytest.fixture(scope="session")
-def player() -> Iterator[Player]:
+async def player() -> AsyncIterator[Player]:
     """Run the processor that plays recorded replies; each shop has its own login there."""
-    playing = Player()
-    yield playing
-    playing.stop()
+    made = Player()
+    async with serving(made.answer) as made.wire:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from easypay import ids
 from easypay.db.embedded import Cluster
 from harness import ADMIN_KEY, QUICK, WIRE_TYPE, Gateway, Shop, Simulator, Stack, stack_over, until
 from second_processor import installation
-from second_processor.bank import SECRET, Bank, serving
+from second_processor.bank import SECRET, Bank, open_bank
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,11 @@ async def world(
 ) -> AsyncIterator[tuple[Stack, Bank]]:
     """Yield a stack whose gateway has both processors, and the second one's bank."""
     folder = tmp_path_factory.mktemp("two-processors")
-    with serving(Bank()) as bank, installation(folder):
+    async with open_bank() as bank:
         settings = QUICK | {"processor_urls": f"second.test={bank.url}"}
-        async with stack_over(cluster, template, simulator, folder, **settings) as stack:
-            yield stack, bank
+        with installation(folder):
+            async with stack_over(cluster, template, simulator, folder, **settings) as stack:
+                yield stack, bank
 
 
 @pytest.fixture

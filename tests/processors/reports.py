@@ -1,9 +1,7 @@
 """Reports made by a test: a server that answers each reporting call by its method and fields, and a
 processor's books, which such a server shows page by page."""
 
-import asyncio
 import inspect
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,14 +10,12 @@ from time import time
 from typing import Any, Final, NamedTuple
 
 from easypay.processors.base import Account
-from recorded import bodies
+from json_server import GONE, serving
 
 from .example_requests import authorize_net_account
 
 OK: Final = {"resultCode": "Ok", "message": [{"code": "I00001", "text": "Successful."}]}
 NONE: Final = {"resultCode": "Ok", "message": [{"code": "I00004", "text": "No records found."}]}
-GONE: Final = object()
-"""In place of an answer: close the connection."""
 
 Answer = Callable[[str, dict[str, Any]], object]
 """May be a coroutine function."""
@@ -27,30 +23,14 @@ Answer = Callable[[str, dict[str, Any]], object]
 
 @asynccontextmanager
 async def reporting(answer: Answer) -> AsyncIterator[Account]:
-    """Serve reporting calls: `answer` returns JSON or bytes, by method and fields."""
+    """Serve reporting calls: `answer` returns what `serving` takes, by method and fields."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-                ((method, fields),) = json.loads(await reader.readexactly(length)).items()
-                data = answer(method, fields)
-                data = await data if inspect.isawaitable(data) else data
-                if data is GONE:
-                    return
-                body = data if isinstance(data, bytes) else bodies.BOM + json.dumps(data).encode()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+    def by_method(request: dict[str, Any]) -> object:
+        ((method, fields),) = request.items()
+        return answer(method, fields)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        yield authorize_net_account(f"http://127.0.0.1:{port}/", "a", "b")
-    finally:
-        server.close()
+    async with serving(by_method) as url:
+        yield authorize_net_account(url, "a", "b")
 
 
 def line(number: int, name: str = "other", at: str = "2999-01-01T00:00:00Z") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 A stand is an account of its own at a processor, and what a test does to that processor.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Protocol
 
 import pytest
@@ -34,7 +34,7 @@ from easypay.processors.base import (
 )
 from easypay.processors.integration import ClientOptions, Integration
 from harness import Simulator
-from second_processor.bank import SECRET, Bank, serving
+from second_processor.bank import SECRET, Bank, open_bank
 from second_processor.client import SECOND
 
 from .example_requests import VISA, inquiry, login_of, payment, soon
@@ -87,8 +87,8 @@ class AtBank:
 
 
 @pytest.fixture(scope="module")
-def bank() -> Iterator[Bank]:
-    with serving(Bank()) as running:
+async def bank() -> AsyncIterator[Bank]:
+    async with open_bank() as running:
         yield running
 
 

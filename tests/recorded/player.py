@@ -5,16 +5,15 @@ because a test scripts it. It has the interface of `harness.Simulator`, so that 
 `audit` work over either, and it keeps every request.
 """
 
+import asyncio
 import itertools
 import json
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
+from json_server import GONE
 from recorded import bodies
 from recorded.player_state import Play, Request, Row, Rules, Transaction
 from recorded.scenarios import (
@@ -52,9 +51,11 @@ FAULTS: Final = {"drop_reply": Play(LOST, done=True), "error_before": Play("html
 
 
 class Player:
-    """One processor for many logins, with its own port and threads."""
+    """One processor for many logins."""
 
     def __init__(self) -> None:
+        self.wire = ""
+        """The address where `answer` is served."""
         self.requests: list[Request] = []
         self._rules: dict[str, Rules] = {}
         self._transactions: dict[str, Transaction] = {}
@@ -63,15 +64,6 @@ class Player:
         """The card number of each nonce that is not used yet."""
         self._scripted: dict[str, list[Play]] = {}
         self._ids = itertools.count(60_200_000_000)
-        self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self.wire = f"{self.url}/xml/v1/request.api"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     # for tests ------------------------------------------------------------------------------------
 
@@ -79,51 +71,47 @@ class Player:
         """Answer the next request (of this kind) about this with `body`. `about`: a purchase order
         number, the id of the named transaction, or `login method` in reporting."""
         assert body == LOST or body in bodies.TEXT, body
-        with self._lock:
-            self._scripted.setdefault(about, []).append(Play(body, done, kind))
+        self._scripted.setdefault(about, []).append(Play(body, done, kind))
 
     async def post(self, path: str, **body: Any) -> Any:
         """Follow the orders to the simulator's control API that a player supports."""
-        with self._lock:
-            match path:
-                case "/accounts":
-                    self._rules[body["login"]] = Rules(body["currencies"])
-                case "/settings":
-                    rules = self._rules[body["login"]]
-                    rules.held_above = Decimal(body["held_above"])
-                    rules.held_as = "held_252" if body["held_action"] == "hold" else "held"
-                case "/faults" if body["kind"] in FAULTS:
-                    fault = (body.get("method"), FAULTS[body["kind"]])
-                    self._rules[body["login"]].faults.append(fault)
-                case "/settle":
-                    self._settle()
-                case _:
-                    raise AssertionError(f"a player does not support {path} {body}")
+        match path:
+            case "/accounts":
+                self._rules[body["login"]] = Rules(body["currencies"])
+            case "/settings":
+                rules = self._rules[body["login"]]
+                rules.held_above = Decimal(body["held_above"])
+                rules.held_as = "held_252" if body["held_action"] == "hold" else "held"
+            case "/faults" if body["kind"] in FAULTS:
+                fault = (body.get("method"), FAULTS[body["kind"]])
+                self._rules[body["login"]].faults.append(fault)
+            case "/settle":
+                self._settle()
+            case _:
+                raise AssertionError(f"a player does not support {path} {body}")
 
     async def slow(self, login: str, *, ms: int) -> None:
         """Delay every answer to this account by `ms` milliseconds."""
         self._rules[login].delay_s = ms / 1000
 
     async def clear_faults(self) -> None:
-        with self._lock:
-            for rules in self._rules.values():
-                rules.delay_s, rules.faults = 0.0, []
+        for rules in self._rules.values():
+            rules.delay_s, rules.faults = 0.0, []
 
     async def truth(self, *, login: str, invoice_number: str | None = None) -> list[dict[str, Any]]:
         """Return this account's transactions, oldest first, in the form that `audit` reads."""
-        with self._lock:
-            return [
-                {
-                    "trans_id": row.of.trans_id,
-                    "type": row.kind,
-                    "amount": row.amount,
-                    "response_code": "2" if row.of.status == DECLINED else row.code,
-                    "invoice_number": row.invoice,
-                    "status": row.of.status,
-                }
-                for row in self._rows
-                if row.of.login == login and invoice_number in (None, row.invoice)
-            ]
+        return [
+            {
+                "trans_id": row.of.trans_id,
+                "type": row.kind,
+                "amount": row.amount,
+                "response_code": "2" if row.of.status == DECLINED else row.code,
+                "invoice_number": row.invoice,
+                "status": row.of.status,
+            }
+            for row in self._rows
+            if row.of.login == login and invoice_number in (None, row.invoice)
+        ]
 
     def moves(self, login: str) -> list[Request]:
         """Return the gateway's requests that can move money for a login, in order. They name the
@@ -162,26 +150,23 @@ class Player:
 
     # answers --------------------------------------------------------------------------------------
 
-    def answer(self, request: dict[str, Any]) -> tuple[int, bytes | None, float]:
-        """Return the HTTP status, the body (None: close the connection) and the delay in
-        seconds."""
+    async def answer(self, request: dict[str, Any]) -> object:
+        """Return the HTTP status and the body, or GONE, after the delay that a test asked for."""
         ((method, fields),) = request.items()
         login, ref_id = fields["merchantAuthentication"]["name"], fields.get("refId", "")
-        with self._lock:
-            reporting = _REPORTING.get(method)
-            if reporting is None:
-                body, text, marks = self._money(login, method, fields)
-            else:
-                body, text, marks = reporting(self, login, fields)
-                if scripted := self._next(f"{login} {method}", login, method, ""):
-                    body, text = scripted.body, bodies.TEXT.get(scripted.body, "")
-                about = fields.get("transId", "")
-                self.requests.append(Request(login, method, "", "", about, ref_id, body))
-            delay_s = self._rules[login].delay_s if login in self._rules else 0.0
+        reporting = _REPORTING.get(method)
+        if reporting is None:
+            body, text, marks = self._money(login, method, fields)
+        else:
+            body, text, marks = reporting(self, login, fields)
+            if scripted := self._next(f"{login} {method}", login, method, ""):
+                body, text = scripted.body, bodies.TEXT.get(scripted.body, "")
+            about = fields.get("transId", "")
+            self.requests.append(Request(login, method, "", "", about, ref_id, body))
+        await asyncio.sleep(self._rules[login].delay_s if login in self._rules else 0.0)
         if body == LOST:
-            return 0, None, delay_s
-        marks = {"$refId": ref_id, **marks}
-        return bodies.STATUS[body], bodies.filled(text, marks), delay_s
+            return GONE
+        return bodies.STATUS[body], bodies.filled(text, {"$refId": ref_id, **marks})
 
     def _money(self, login: str, method: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
         """Execute a money request, unless a test scripts otherwise; return the body."""
@@ -352,29 +337,3 @@ def _compact(value: object) -> str:
 
 def _fill(text: str, marks: Filling) -> str:
     return bodies.filled(text, marks).decode("utf-8-sig")
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
-
-
-def _handler(player: Player) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            status, body, delay_s = player.answer(request)
-            time.sleep(delay_s)
-            if body is None:
-                self.close_connection = True
-                return
-            head = f"HTTP/1.1 {status} Recorded\r\ncontent-length: {len(body)}\r\n\r\n"
-            self.wfile.write(head.encode() + body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """`Player.requests` is the log."""
-
-    return Handler

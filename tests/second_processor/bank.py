@@ -1,11 +1,11 @@
 """The bank: an HTTP server that records each operation by reference, and can lose a reply."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+
+from json_server import GONE, serving
 
 SECRET = "second-secret"
 
@@ -76,30 +76,17 @@ class Bank:
         return {"result": "approved", "transaction": transaction, "amount": amount, "last4": last4}
 
 
-@contextmanager
-def serving(bank: Bank) -> Iterator[Bank]:
-    """Serve the bank on a free port, at `bank.url`."""
+@asynccontextmanager
+async def open_bank() -> AsyncIterator[Bank]:
+    """Serve a bank at `bank.url`."""
+    bank = Bank()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            reply = json.dumps(bank.answer(asked)).encode()
-            if bank.lose_next and asked["call"] not in ("find", "newest", "hello"):
-                bank.lose_next = False
-                return  # the connection closes without an answer
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(reply)
+    def answer(asked: dict[str, Any]) -> object:
+        reply = bank.answer(asked)
+        if bank.lose_next and asked["call"] not in ("find", "newest", "hello"):
+            bank.lose_next = False
+            return GONE
+        return json.dumps(reply).encode()
 
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        bank.url = f"http://127.0.0.1:{server.server_port}/"
-        try:
-            yield bank
-        finally:
-            server.shutdown()
-            thread.join()
+    async with serving(answer) as bank.url:
+        yield bank
