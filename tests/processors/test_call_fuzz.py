@@ -20,7 +20,7 @@ from easypay.processors.base import (
 )
 
 from .example_requests import capture, inquiry, payment, review, soon
-from .player import LOST, Player, playing
+from .script import LOST, Script, playing
 from .test_messages import REFERENCE
 from .test_reply_fuzz import BOM, REFUND, places
 
@@ -28,7 +28,7 @@ MOVED = ("refunded", "changed", "approved", "partial", "partial_open", "held", "
 """Bodies that say that something was done."""
 
 
-class SpoiltPlayer(Player):
+class SpoiltScript(Script):
     """Plays bodies that were damaged on the way."""
 
     def __init__(self, played: list[tuple[str, Callable[[bytes], bytes]]]) -> None:
@@ -37,7 +37,7 @@ class SpoiltPlayer(Player):
         self.moved: list[str] = []
 
     def answer(self, method: str, fields: dict[str, Any]) -> object:
-        name = self.names[0] if self.names else ""
+        name = self.left[0] if self.left else ""
         body = super().answer(method, fields)
         if name in MOVED:
             self.moved.append(f"{self.asked[-1]}: {name}")
@@ -74,7 +74,7 @@ def spoiling(draw: Callable[..., Any]) -> Callable[[bytes], bytes]:
     return damages[draw(st.sampled_from(["whole", *damages]))]
 
 
-def script(*steps: list[str]) -> st.SearchStrategy[list[tuple[str, Callable[[bytes], bytes]]]]:
+def scripts(*steps: list[str]) -> st.SearchStrategy[list[tuple[str, Callable[[bytes], bytes]]]]:
     return st.tuples(*(st.tuples(st.sampled_from(names), spoiling()) for names in steps)).map(list)
 
 
@@ -90,32 +90,32 @@ CALLS = settings(
 
 
 @CALLS
-@given(script(REFUNDED, SEEN, VOIDED, REFUNDED))
+@given(scripts(REFUNDED, SEEN, VOIDED, REFUNDED))
 async def test_money_is_returned_at_most_once_whatever_answer_arrives(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]]
 ) -> None:
-    player = SpoiltPlayer(played)
-    async with playing(player, whole=False) as account:
+    script = SpoiltScript(played)
+    async with playing(script, whole=False) as account:
         request = msgspec.structs.replace(REFUND, account=account)
         outcome = await processor.refund_or_void(request, soon())
     assert isinstance(outcome, get_args(Outcome))
-    assert len(player.moved) <= 1, "the money went back twice"
-    if player.moved:
-        assert isinstance(outcome, Approved | Unknown), (outcome, player.moved)
+    assert len(script.moved) <= 1, "the money went back twice"
+    if script.moved:
+        assert isinstance(outcome, Approved | Unknown), (outcome, script.moved)
     elif isinstance(outcome, Approved):
         assert outcome.voided
         assert "310" in (outcome.code or ""), "only after an earlier void"
 
 
 @CALLS
-@given(script(AUTHORIZED, VOIDED), st.booleans())
+@given(scripts(AUTHORIZED, VOIDED), st.booleans())
 async def test_a_payment_whose_money_is_held_is_never_reported_as_refused(
     processor: AuthorizeNet,
     played: list[tuple[str, Callable[[bytes], bytes]]],
     captures: bool,
 ) -> None:
-    player = SpoiltPlayer(played)
-    async with playing(player, whole=False) as account:
+    script = SpoiltScript(played)
+    async with playing(script, whole=False) as account:
         request = payment(account, reference=REFERENCE, amount_minor=1250, capture=captures)
         outcome = await processor.authorize(request, soon())
     assert isinstance(outcome, get_args(Outcome))
@@ -125,25 +125,25 @@ async def test_a_payment_whose_money_is_held_is_never_reported_as_refused(
             assert first[0] in ("partial", "partial_open")
             assert rest[0][0] in ("changed", "voided_before"), "the part is still held"
         case Declined() | Rejected():
-            assert not player.moved
+            assert not script.moved
         case HeldForReview():
             # Without its code a partial approval looks like a held payment: it stays open.
             assert first[0] in ("held", "partial_open")
         case Approved():
-            assert player.moved
-            assert len(player.asked) == 1
+            assert script.moved
+            assert len(script.asked) == 1
 
 
 @CALLS
 @given(
-    script(["review_approved", "review_ended", "review_declined", "refused_stored", LOST]),
+    scripts(["review_approved", "review_ended", "review_declined", "refused_stored", LOST]),
     st.booleans(),
 )
 async def test_a_decision_is_reported_only_if_it_was_carried_out(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]], approve: bool
 ) -> None:
-    player = SpoiltPlayer(played)
-    async with playing(player, whole=False) as account:
+    script = SpoiltScript(played)
+    async with playing(script, whole=False) as account:
         request = review(account, "60198282518", approve, reference=REFERENCE)
         outcome = await processor.review(request, soon())
     assert isinstance(outcome, get_args(Outcome))
@@ -159,24 +159,24 @@ async def test_a_decision_is_reported_only_if_it_was_carried_out(
 
 
 @CALLS
-@given(script(["changed", "captured_before", "refused_47", LOST], SEEN))
+@given(scripts(["changed", "captured_before", "refused_47", LOST], SEEN))
 async def test_a_capture_is_approved_only_for_its_own_amount(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]]
 ) -> None:
-    player = SpoiltPlayer(played)
-    async with playing(player, whole=False) as account:
+    script = SpoiltScript(played)
+    async with playing(script, whole=False) as account:
         request = capture(account, "60198282518", reference=REFERENCE, amount_minor=1250)
         outcome = await processor.capture(request, soon())
     assert isinstance(outcome, get_args(Outcome))
     if isinstance(outcome, Approved):
         assert played[0][0] == "changed" or played[1][0] in ("details_captured", "details_settled")
-    if player.moved:
+    if script.moved:
         assert isinstance(outcome, Approved | Unknown)
 
 
 @CALLS
 @given(
-    script(
+    scripts(
         ["nothing", "listed"],
         ["nothing", "listed", *SEEN],
         ["no_batches", *SEEN, *VOIDED],
@@ -187,9 +187,9 @@ async def test_a_capture_is_approved_only_for_its_own_amount(
 async def test_an_inquiry_returns_a_finding_whatever_answer_arrives(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]], kind: str
 ) -> None:
-    player = SpoiltPlayer(played)
-    player.invoice, player.amount = REFERENCE, "12.50"
-    async with playing(player, whole=False) as account:
+    script = SpoiltScript(played)
+    script.invoice, script.amount = REFERENCE, "12.50"
+    async with playing(script, whole=False) as account:
         request = inquiry(
             account,
             kind,

@@ -16,10 +16,11 @@ from easypay.processors.base import (
     Outcome,
     Unknown,
 )
+from recorded.bodies import JSON
 
 from .example_requests import inquiry, payment, soon
 from .outcomes import expect, expect_found
-from .player import LOST, RECORDED, Player, playing
+from .script import LOST, Script, playing
 
 SALE, VOID, DETAILS = (
     "authCaptureTransaction",
@@ -36,8 +37,8 @@ async def paid(processor: AuthorizeNet, account: Account) -> Outcome:
 async def test_a_partial_approval_is_voided_and_is_a_decline(
     processor: AuthorizeNet, part: str
 ) -> None:
-    player = Player(part, "changed")
-    async with playing(player) as account:
+    script = Script(part, "changed")
+    async with playing(script) as account:
         outcome = await paid(processor, account)
     assert isinstance(outcome, Declined), outcome
     assert outcome.decline_code == "insufficient_funds"
@@ -45,8 +46,8 @@ async def test_a_partial_approval_is_voided_and_is_a_decline(
     assert outcome.transaction_id == "60198282518"
     assert (outcome.avs, outcome.cvv, outcome.card_last4) == ("full_match", "match", "1111")
     assert outcome.retry == "fix_data"
-    assert player.asked == [SALE, VOID]
-    sale, void = (each["transactionRequest"] for each in player.requests)
+    assert script.asked == [SALE, VOID]
+    sale, void = (each["transactionRequest"] for each in script.requests)
     assert void["refTransId"] == "60198282518"
     assert {"settingName": "allowPartialAuth", "settingValue": "false"} in sale[
         "transactionSettings"
@@ -58,26 +59,25 @@ async def test_a_partial_approval_is_voided_and_is_a_decline(
 async def test_a_part_that_may_still_be_held_is_unknown(
     processor: AuthorizeNet, part: str, void: str
 ) -> None:
-    async with playing(Player(part, void)) as account:
+    async with playing(Script(part, void)) as account:
         outcome = await paid(processor, account)
     assert isinstance(outcome, Unknown), outcome
     assert "60198282518" in outcome.reason
 
 
 async def test_a_partial_approval_without_a_readable_amount_is_not_an_approval(
-    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
+    processor: AuthorizeNet,
 ) -> None:
-    response = {**RECORDED["partial_open"]["transactionResponse"]}
+    response = {**JSON["partial_open"]["transactionResponse"]}
     del response["prePaidCard"]
-    body = {**RECORDED["partial_open"], "transactionResponse": response}
-    monkeypatch.setitem(RECORDED, "no_amount", body)
-    async with playing(Player("no_amount", "changed")) as account:
+    body = {**JSON["partial_open"], "transactionResponse": response}
+    async with playing(Script(body, "changed")) as account:
         outcome = await paid(processor, account)
     assert isinstance(outcome, Declined), outcome
 
 
 def details(status: str, authorized: object, **fields: object) -> dict[str, Any]:
-    answer = RECORDED["details_captured"]
+    answer = JSON["details_captured"]
     found = {
         **answer["transaction"],
         "transactionStatus": status,
@@ -87,15 +87,9 @@ def details(status: str, authorized: object, **fields: object) -> dict[str, Any]
     return {**answer, "transaction": {**found, **fields}}
 
 
-async def found(
-    processor: AuthorizeNet,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: dict[str, Any],
-    *void: str,
-) -> Finding:
+async def found(processor: AuthorizeNet, answer: dict[str, Any], *void: str) -> Finding:
     """Lose a sale's reply, play these details, and return the inquiry's finding."""
-    monkeypatch.setitem(RECORDED, "answer", answer)
-    async with playing(Player(LOST, "nothing", "listed", "answer", *void)) as account:
+    async with playing(Script(LOST, "nothing", "listed", answer, *void)) as account:
         sale = payment(account)
         assert isinstance(await processor.authorize(sale, soon()), Unknown)
         asked = inquiry(account, "sale", sale.reference)
@@ -106,25 +100,21 @@ PENDING = "capturedPendingSettlement"
 
 
 @pytest.mark.parametrize("status", [PENDING, "authorizedPendingRelease"])
-async def test_a_part_found_later_is_voided_then(
-    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, status: str
-) -> None:
-    finding = await found(processor, monkeypatch, details(status, 1.23), "changed")
+async def test_a_part_found_later_is_voided_then(processor: AuthorizeNet, status: str) -> None:
+    finding = await found(processor, details(status, 1.23), "changed")
     assert expect_found(Declined, finding).decline_code == "insufficient_funds"
     assert "voided" in expect(Found, finding).evidence
 
 
 @pytest.mark.parametrize("void", [LOST, "refused_327", "refused_54"])
 async def test_a_part_found_later_whose_void_is_unclear_is_inconclusive(
-    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, void: str
+    processor: AuthorizeNet, void: str
 ) -> None:
-    expect(Inconclusive, await found(processor, monkeypatch, details(PENDING, 1.23), void))
+    expect(Inconclusive, await found(processor, details(PENDING, 1.23), void))
 
 
-async def test_a_part_that_was_voided_before_is_a_decline(
-    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = expect_found(Declined, await found(processor, monkeypatch, details("voided", 1.23)))
+async def test_a_part_that_was_voided_before_is_a_decline(processor: AuthorizeNet) -> None:
+    seen = expect_found(Declined, await found(processor, details("voided", 1.23)))
     assert seen.decline_code == "insufficient_funds"
 
 
@@ -146,13 +136,11 @@ async def test_a_part_that_was_voided_before_is_a_decline(
     ],
 )
 async def test_a_transaction_is_voided_only_if_it_is_surely_our_part(
-    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+    processor: AuthorizeNet, answer: dict[str, Any]
 ) -> None:
-    expect(Inconclusive, await found(processor, monkeypatch, answer))
+    expect(Inconclusive, await found(processor, answer))
 
 
-async def test_a_part_that_a_filter_holds_is_reported_as_held(
-    processor: AuthorizeNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_part_that_a_filter_holds_is_reported_as_held(processor: AuthorizeNet) -> None:
     held = details("FDSPendingReview", 1.23)
-    expect_found(HeldForReview, await found(processor, monkeypatch, held))
+    expect_found(HeldForReview, await found(processor, held))

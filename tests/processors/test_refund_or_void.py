@@ -24,7 +24,7 @@ from harness import Simulator
 
 from .example_requests import authorize_net_account, inquiry, login_of, payment, refund, soon
 from .outcomes import expect, expect_found
-from .player import LOST, Player, playing
+from .script import LOST, Script, playing
 
 PARENT = "60198282518"
 DETAILS = "getTransactionDetailsRequest"
@@ -36,8 +36,8 @@ def request(account: Account, **over: Any) -> RefundRequest:
     return refund(account, **{"parent": PARENT, "captured_minor": 25_00, **over})
 
 
-async def returned(processor: AuthorizeNet, player: Player, **over: Any) -> Outcome:
-    async with playing(player) as account:
+async def returned(processor: AuthorizeNet, script: Script, **over: Any) -> Outcome:
+    async with playing(script) as account:
         return await processor.refund_or_void(request(account, **over), soon())
 
 
@@ -45,11 +45,11 @@ async def returned(processor: AuthorizeNet, player: Player, **over: Any) -> Outc
 async def test_a_full_refund_before_settlement_is_a_void(
     processor: AuthorizeNet, refusal: str
 ) -> None:
-    player = Player(refusal, "details_captured", "changed")
-    outcome = expect(Approved, await returned(processor, player))
+    script = Script(refusal, "details_captured", "changed")
+    outcome = expect(Approved, await returned(processor, script))
     assert (outcome.voided, outcome.amount_minor) == (True, 25_00)
-    assert player.asked == [REFUND, DETAILS, VOID]
-    asked, _, void = player.requests
+    assert script.asked == [REFUND, DETAILS, VOID]
+    asked, _, void = script.requests
     assert asked["transactionRequest"]["order"]["invoiceNumber"] == void["refId"]
 
 
@@ -92,9 +92,9 @@ async def test_a_full_refund_before_settlement_is_a_void(
 async def test_each_answer_decides_whether_another_request_is_sent(
     processor: AuthorizeNet, over: dict[str, Any], bodies: list[str], asked: list[str]
 ) -> None:
-    player = Player(*bodies)
-    outcome = await returned(processor, player, **over)
-    assert player.asked == asked
+    script = Script(*bodies)
+    outcome = await returned(processor, script, **over)
+    assert script.asked == asked
     match bodies[-1]:
         case "refunded" if asked[-1] == REFUND:
             assert isinstance(outcome, Approved), outcome
@@ -121,8 +121,8 @@ async def test_each_answer_decides_whether_another_request_is_sent(
 
 
 async def test_after_an_unclear_void_the_inquiry_finds_it(processor: AuthorizeNet) -> None:
-    player = Player("refused_54", "details_captured", LOST, *LISTS, "details_voided")
-    async with playing(player) as account:
+    script = Script("refused_54", "details_captured", LOST, *LISTS, "details_voided")
+    async with playing(script) as account:
         asked = request(account)
         assert isinstance(await processor.refund_or_void(asked, soon()), Unknown)
         finding = await processor.inquire(about(asked), soon())
@@ -145,7 +145,7 @@ async def test_after_an_unclear_void_the_inquiry_finds_it(processor: AuthorizeNe
 async def test_a_missing_refund_counts_as_a_void_only_if_the_payment_is_voided(
     processor: AuthorizeNet, captured_minor: int | None, details: list[str], expected: type
 ) -> None:
-    async with playing(Player(*LISTS, *details)) as account:
+    async with playing(Script(*LISTS, *details)) as account:
         asked = about(request(account, captured_minor=captured_minor))
         assert isinstance(await processor.inquire(asked, soon()), expected)
 

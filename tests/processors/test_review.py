@@ -22,7 +22,7 @@ from harness import Simulator
 
 from .example_requests import inquiry, login_of, payment, review, soon, void
 from .outcomes import expect, expect_found
-from .player import LOST, Player, playing
+from .script import LOST, Script, playing
 
 HELD = "60198282518"
 REVIEW = "updateHeldTransactionRequest"
@@ -63,12 +63,12 @@ async def asked(processor: AuthorizeNet, account: Account, held: str = HELD) -> 
 async def test_the_answer_to_a_decision_gives_the_outcome(
     processor: AuthorizeNet, approve: bool, body: str, expected: type
 ) -> None:
-    player = Player(body)
-    async with playing(player) as account:
+    script = Script(body)
+    async with playing(script) as account:
         outcome = await decided(processor, account, approve)
     assert isinstance(outcome, expected), outcome
-    (request,) = player.requests
-    assert player.asked == [REVIEW]
+    (request,) = script.requests
+    assert script.asked == [REVIEW]
     assert list(request) == ["merchantAuthentication", "refId", "heldTransactionRequest"]
     action = "approve" if approve else "decline"
     assert request["heldTransactionRequest"] == {"action": action, "refTransId": HELD}
@@ -82,7 +82,7 @@ async def test_the_answer_to_a_decision_gives_the_outcome(
 async def test_a_decision_on_another_transaction_is_not_ours(
     processor: AuthorizeNet, approve: bool
 ) -> None:
-    async with playing(Player("review_approved")) as account:
+    async with playing(Script("review_approved")) as account:
         outcome = await decided(processor, account, approve, held="60198282519")
     assert isinstance(outcome, Unknown), outcome
 
@@ -101,9 +101,9 @@ async def test_a_decision_on_another_transaction_is_not_ours(
 async def test_the_details_of_a_held_payment_give_its_outcome(
     processor: AuthorizeNet, body: str, expected: type
 ) -> None:
-    player = Player(body)
-    player.amount = "25.00"
-    async with playing(player) as account:
+    script = Script(body)
+    script.amount = "25.00"
+    async with playing(script) as account:
         finding = await asked(processor, account)
     got = finding.outcome if isinstance(finding, Found) else finding
     assert isinstance(got, expected), finding

@@ -7,23 +7,21 @@ stay as recorded.
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
 from easypay.processors.base import Account
+from json_server import GONE
 from recorded import bodies
+from recorded.scenarios import LOST
 
-from .reports import GONE, reporting
-
-RECORDED: Final[dict[str, Any]] = bodies.JSON
-LOST: Final = "lost"
-"""In place of a body's name: read the request, then close without an answer."""
+from .reports import reporting
 
 
-class Player:
-    """Answers each request with the next body, and keeps the requests in order."""
+class Script:
+    """Answers each request with the next body, given by its name or as JSON."""
 
-    def __init__(self, *names: str) -> None:
-        self.names = list(names)
+    def __init__(self, *answers: str | dict[str, Any]) -> None:
+        self.left = list(answers)
         self.asked: list[str] = []
         """Each request's transactionType, or its method if it has none."""
         self.requests: list[dict[str, Any]] = []
@@ -38,11 +36,11 @@ class Player:
         self.requests.append(fields)
         self.invoice = transaction.get("order", {}).get("invoiceNumber", self.invoice)
         self.amount = transaction.get("amount", self.amount)
-        if not self.names:
+        if not self.left:
             self.unexpected.append(self.asked[-1])
             return GONE
-        name = self.names.pop(0)
-        if name == LOST:
+        body = self.left.pop(0)
+        if body == LOST:
             return GONE
         marks = {
             '"$number"': self.amount,
@@ -51,14 +49,15 @@ class Player:
             "$invoice": self.invoice,
             "$amount": self.amount,
         }
-        return bodies.filled(json.dumps(RECORDED[name]), marks)
+        text = bodies.TEXT[body] if isinstance(body, str) else json.dumps(body)
+        return bodies.filled(text, marks)
 
 
 @asynccontextmanager
-async def playing(player: Player, *, whole: bool = True) -> AsyncIterator[Account]:
-    """Yield an account whose processor is the player. Every body must be used, unless `whole` is
-    false, and no further request may come."""
-    async with reporting(player.answer) as account:
+async def playing(script: Script, *, whole: bool = True) -> AsyncIterator[Account]:
+    """Yield an account whose processor follows the script. Every body must be used, unless `whole`
+    is false, and no further request may come."""
+    async with reporting(script.answer) as account:
         yield account
-    assert not player.unexpected, f"unexpected: {player.unexpected}"
-    assert not whole or not player.names, f"not used: {player.names}; requests: {player.asked}"
+    assert not script.unexpected, f"unexpected: {script.unexpected}"
+    assert not whole or not script.left, f"not used: {script.left}; requests: {script.asked}"
