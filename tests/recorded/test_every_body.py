@@ -183,10 +183,11 @@ def expected(line: Line) -> tuple[int, str, str, str]:
             return 201, "declined", "declined", "payment.declined"
         case "declined" if refund:
             return 201, "failed", status, "refund.failed"
-        case _:
+        case "declined" | "refused":
             event = "payment.failed" if creates else f"{line.kind}.failed"
             problem = PROBLEM.get(line.decline_code or "", "processor_rejected")
             return PROBLEMS[problem].status, problem, status, event
+    raise AssertionError(f"{line} leaves the outcome open")
 
 
 @pytest.mark.parametrize("kind", KINDS)
