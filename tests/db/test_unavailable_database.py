@@ -15,7 +15,17 @@ from cutting_proxy import CuttingProxy
 from row_builders import BROKEN
 
 from easypay.db.embedded import Cluster
-from harness import QUICK, Gateway, Shop, Stack, audit, payment_uuid, until, with_database
+from harness import (
+    QUICK,
+    Gateway,
+    Shop,
+    Stack,
+    all_known,
+    audit,
+    payment_uuid,
+    until,
+    with_database,
+)
 
 HASTY = QUICK | {
     "database_patience_s": "1.0",
@@ -39,18 +49,6 @@ def refused(answer: httpx.Response) -> bool:
 async def gateway_over(stack: Stack, dsn: str, **settings: str) -> Gateway:
     """Start a gateway that reaches the stack's database under this DSN."""
     return await stack.gateway(dsn=dsn, **HASTY | settings)
-
-
-async def all_known(stack: Stack, shop: Shop) -> None:
-    """Wait until no outcome is open."""
-
-    async def known() -> bool:
-        return not await stack.fetch(
-            "SELECT 1 FROM operations WHERE merchant_id = $1 AND state IN ('in_flight', 'unknown')",
-            shop.merchant_id,
-        )
-
-    await until(known, within_s=30)
 
 
 async def in_flight(stack: Stack, shop: Shop, key: str) -> "asyncio.Task[httpx.Response]":
@@ -107,7 +105,7 @@ async def test_a_vanished_database_delays_nobody_and_shutdown_logs_unrecorded_ou
 
     again = await stack.gateway(**HASTY)
     shop = shop.at(again.url)
-    await all_known(stack, shop)
+    await all_known(stack, shop, within_s=30)
     assert (await shop.payment(response.json()["id"]))["status"] == "captured"
     assert await audit(stack, shop) == []
 
@@ -262,7 +260,7 @@ async def test_an_outcome_that_can_never_be_recorded_is_logged_in_full(stack: St
     assert row["invoice_number"] in logged
     assert row["trans_id"] in logged
     await admin.execute("ALTER TABLE payments DROP CONSTRAINT never")
-    await all_known(stack, shop)
+    await all_known(stack, shop, within_s=30)
     assert (await shop.payment(answer.json()["id"]))["status"] == "captured"
     assert await audit(stack, shop) == []
     await admin.close()

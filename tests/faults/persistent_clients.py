@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from harness import Shop, Stack, until
+from harness import Shop, until
 
 ENDS = frozenset({200, 201, 202})
 WAITS = frozenset({409, 503})
@@ -66,19 +66,3 @@ class Load:
             return len(self.answered) >= goal
 
         await until(enough, within_s=within_s, what=f"{count} more answers, met: {self.met}")
-
-
-async def all_known(stack: Stack, shop: Shop, *, within_s: float = 15) -> None:
-    """Wait until no operation of the shop is open and nothing but a review waits for an inquiry."""
-
-    async def known() -> bool:
-        rows = await stack.fetch(
-            "SELECT (SELECT count(*) FROM operations WHERE merchant_id = $1"
-            "          AND state IN ('in_flight', 'unknown', 'not_sent'))"
-            "     + (SELECT count(*) FROM unresolved_operations WHERE merchant_id = $1"
-            "          AND NOT held)",
-            shop.merchant_id,
-        )
-        return bool(rows[0][0] == 0)
-
-    await until(known, within_s=within_s, what="every operation has an outcome")

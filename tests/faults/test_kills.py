@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from persistent_clients import Load, all_known
+from persistent_clients import Load
 
 from easypay import failpoints
-from harness import QUICK, Gateway, Shop, Stack, audit, free_port, payment_uuid, until
+from harness import QUICK, Gateway, Shop, Stack, all_known, audit, free_port, payment_uuid, until
 
 BOUND_S = 15.0
 """F1: every outcome is known within this time after a restart."""

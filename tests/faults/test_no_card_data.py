@@ -16,7 +16,6 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from persistent_clients import all_known
 
 from easypay.card_numbers import contains_card_number
 from easypay.db import embedded
@@ -31,6 +30,7 @@ from harness import (
     Shop,
     Simulator,
     Stack,
+    all_known,
     audit,
     card,
     migrated,

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from persistent_clients import ENDS, WAITS, Load, all_known
+from persistent_clients import ENDS, WAITS, Load
 
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
@@ -20,6 +20,7 @@ from harness import (
     Shop,
     Simulator,
     Stack,
+    all_known,
     audit,
     migrated,
     until,

@@ -4,9 +4,7 @@ import asyncio
 import itertools
 from typing import Any
 
-from persistent_clients import all_known
-
-from harness import QUICK, Shop, Stack, audit, own_stack, until
+from harness import QUICK, Shop, Stack, all_known, audit, own_stack, until
 
 STEPS: dict[str, dict[str, str]] = {
     "refund": {"transaction_type": "refundTransaction"},

@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
-from persistent_clients import ENDS, PAUSE_S, WAITS, all_known
+from persistent_clients import ENDS, PAUSE_S, WAITS
 
-from harness import QUICK, Gateway, Shop, Stack, audit, card, until
+from harness import QUICK, Gateway, Shop, Stack, all_known, audit, card, until
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = "src/easypay/db/migrations"

@@ -20,5 +20,13 @@ from harness.processes import (
     simulating,
 )
 from harness.shop import AMEX, CVC, MASTERCARD, VISA, Shop, card, mint_token, payment_uuid
-from harness.stack import Stack, migrated, new_database, own_stack, stack_over, with_database
+from harness.stack import (
+    Stack,
+    all_known,
+    migrated,
+    new_database,
+    own_stack,
+    stack_over,
+    with_database,
+)
 from harness.waiting import until

@@ -18,6 +18,7 @@ from easypay.merchants.vault import Vault
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from harness.processes import ENCRYPTION_KEY, Gateway, Process, Simulator
 from harness.shop import Shop
+from harness.waiting import until
 from recorded.player import Player
 
 
@@ -94,6 +95,24 @@ class Stack:
         """Kill all processes that this stack started."""
         for process in self.processes:
             process.kill()
+
+
+async def all_known(stack: Stack, shop: Shop, *, within_s: float = 15) -> None:
+    """Wait until no operation of the shop is open and nothing but a review waits for an inquiry."""
+    left: list[asyncpg.Record] = []
+
+    async def known() -> bool:
+        left[:] = await stack.fetch(
+            "SELECT o.id, o.kind, o.state, o.begun_at, u.* FROM operations o"
+            "  LEFT JOIN unresolved_operations u"
+            "         ON u.merchant_id = o.merchant_id AND u.operation_id = o.id"
+            " WHERE o.merchant_id = $1"
+            "   AND (o.state IN ('in_flight', 'unknown', 'not_sent') OR NOT u.held)",
+            shop.merchant_id,
+        )
+        return not left
+
+    await until(known, within_s=within_s, what=("open operations", left))
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 
 async def until(
-    condition: Callable[[], Awaitable[Any]], *, within_s: float = 20, what: str = ""
+    condition: Callable[[], Awaitable[Any]], *, within_s: float = 20, what: object = ""
 ) -> Any:
     """Wait until the condition returns a true value, and return that."""
     ends = time.monotonic() + within_s

@@ -8,13 +8,13 @@ import asyncio
 import itertools
 import uuid
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import httpx
 import pytest
 
 from easypay.problem_table import PROBLEMS
-from harness import VISA, Gateway, Shop, Stack, audit, mint_token, payment_uuid, until
+from harness import VISA, Gateway, Shop, Stack, all_known, audit, mint_token, payment_uuid
 from recorded import bodies
 from recorded.expected_outcomes import KINDS, LINES, Line
 from recorded.player import Player
@@ -267,22 +267,7 @@ async def test_a_body_that_proves_nothing_leaves_the_outcome_to_inquiries(
     for case, answer in zip(cases, answers, strict=True):
         assert answer.status_code == 202, (case.line, answer.text)
         assert answer.json()["status"] == OPEN[case.line.kind], case.line
-
-    left: list[Any] = []
-
-    async def ended() -> bool:
-        left[:] = await shared_stack.fetch(
-            "SELECT o.kind, u.last_finding FROM unresolved_operations u"
-            "  JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id"
-            " WHERE u.merchant_id = $1",
-            shop.merchant_id,
-        )
-        return not left
-
-    try:
-        await until(ended, what="every outcome is known")
-    except AssertionError as error:
-        raise AssertionError(f"{error}: {left}") from None
+    await all_known(shared_stack, shop, within_s=20)
     rows = await stored(shared_stack, shop)
     for case, answer in zip(cases, answers, strict=True):
         kind = case.line.kind
