@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from authorizenet_simulator.hosted import page_settings
+from simulator import xml_client
 from simulator.customers import code, stored
 from simulator.durable import Durable
 from simulator.merchant_client import VISA, Merchant, Process, card
@@ -304,3 +305,14 @@ def test_every_page_setting_of_the_schema_is_known() -> None:
     source = files("authorizenet_simulator").joinpath("data/schema.json").read_bytes()
     known = msgspec.json.decode(source)["simple"]["settingNameEnum"]["enum"]
     assert names == {name for name in known if name.startswith("hosted")}
+
+
+def test_a_page_can_be_asked_for_in_xml(shop: Merchant, browser: Browser) -> None:
+    back = {"settingName": "hostedPaymentReturnOptions", "settingValue": '{"url":"https://a.b"}'}
+    made = xml_client.call(
+        shop,
+        "getHostedPaymentPageRequest",
+        transactionRequest={"transactionType": "authCaptureTransaction", "amount": "5.00"},
+        hostedPaymentSettings={"setting": [back]},
+    )
+    assert "5.00" in browser.open(made.findtext("token", "")).text

@@ -66,17 +66,3 @@ def test_subscription_requests_in_xml_match_json(subscriber: Subscriber) -> None
     for expected in ("I00001", "I00002"):
         cancelled = xml_client.call(shop, "ARBCancelSubscriptionRequest", **one)
         assert cancelled.findtext("messages/message/code") == expected
-    asked = {"transactionType": "authCaptureTransaction", "amount": "5.00"}
-    back = {"settingName": "hostedPaymentReturnOptions", "settingValue": '{"url":"https://a.b"}'}
-    page = xml_client.call(
-        shop,
-        "getHostedPaymentPageRequest",
-        transactionRequest=asked,
-        hostedPaymentSettings={"setting": [back]},
-    )
-    assert (
-        "5.00"
-        in subscriber.process.client.post(
-            "/payment/payment", data={"token": page.findtext("token", "")}
-        ).text
-    )

@@ -1,6 +1,7 @@
 """Reports: every sent field is reported, and lists and counts match the transactions."""
 
 from typing import Any
+from unittest.mock import ANY
 
 from simulator.merchant_client import Merchant, Process, card_sale
 from simulator.schema_source import SCHEMA
@@ -17,111 +18,111 @@ ADDRESS = {
 }
 
 
+ITEM = {
+    "itemId": "1",
+    "name": "hat",
+    "quantity": "2.5000",
+    "unitPrice": "4.125",
+    "unitOfMeasure": "EA",
+    "taxRate": "0.08250",
+    "totalAmount": "10.31",
+}
+
+SENT = card_sale(
+    "10.31",
+    solution={"id": "AAA100302", "name": "Test Solution", "vendorName": "Vendor"},
+    order={"invoiceNumber": "i-1", "description": "two hats", "purchaserCode": "pc"},
+    lineItems={"lineItem": [ITEM]},
+    tax={"amount": "0.81", "name": "state", "description": "WA"},
+    duty={"amount": "1"},
+    shipping={"amount": "2.50"},
+    taxExempt=True,
+    poNumber="po-7",
+    customer={"type": "individual", "id": "c-1", "email": "jane@example.com"},
+    billTo={**ADDRESS, "phoneNumber": "425-555-0100"},
+    shipTo=ADDRESS,
+    customerIP="192.0.2.7",
+    employeeId="1234",
+    transactionSettings={"setting": [{"settingName": "recurringBilling", "settingValue": "true"}]},
+    surcharge={"amount": "0.10", "description": "card"},
+    merchantDescriptor="HATS*ONLINE",
+    tip={"amount": "1.00"},
+    processingOptions={"isSubsequentAuth": True},
+    subsequentAuthInformation={
+        "originalNetworkTransId": "0123456789ABCDE",
+        "originalAuthAmount": "9.99",
+        "reason": "resubmission",
+    },
+    otherTax={"nationalTaxAmount": "0.01", "alternateTaxId": "tax-1"},
+    shipFrom=ADDRESS,
+    authorizationIndicatorType={"authorizationIndicator": "final"},
+)
+
+REPORTED: dict[str, Any] = {
+    "order": {
+        "invoiceNumber": "i-1",
+        "description": "two hats",
+        "discountAmount": 0.0,
+        "taxIsAfterDiscount": False,
+        "purchaserCode": "pc",
+        "purchaseOrderNumber": "po-7",
+    },
+    "requestedAmount": 10.31,
+    "authAmount": 10.31,
+    "settleAmount": 10.31,
+    "tax": {"amount": 0.81, "name": "state", "description": "WA"},
+    "shipping": {"amount": 2.5},
+    "duty": {"amount": 1.0},
+    "lineItems": [
+        {
+            **ITEM,
+            "quantity": 2.5,
+            "unitPrice": 4.125,
+            "taxable": False,
+            "taxRate": 0.0825,
+            "totalAmount": 10.31,
+        }
+    ],
+    "taxExempt": True,
+    "taxExemptSpecified": True,
+    "payment": {
+        "creditCard": {"cardNumber": "XXXX1111", "expirationDate": "XXXX", "cardType": "Visa"}
+    },
+    "customer": SENT["customer"],
+    "billTo": SENT["billTo"],
+    "shipTo": ADDRESS,
+    "recurringBilling": True,
+    "customerIP": "192.0.2.7",
+    "product": "Card Not Present",
+    "marketType": "eCommerce",
+    "solution": SENT["solution"],
+    "surcharge": {"amount": 0.1, "description": "card"},
+    "employeeId": "1234",
+    "tip": {"amount": 1.0},
+    "otherTax": {"nationalTaxAmount": 0.01, "alternateTaxId": "tax-1"},
+    "shipFrom": ADDRESS,
+    "networkTransId": ANY,
+    "originalNetworkTransId": "0123456789ABCDE",
+    "originalAuthAmount": 9.99,
+    "authorizationIndicator": "final",
+}
+"""From the order on, in the order of the report."""
+
+
 def test_every_sent_field_is_reported(shop: Merchant) -> None:
     """Including level-2 and level-3 data, which accountants reconcile by."""
-    item = {
-        "itemId": "1",
-        "name": "hat",
-        "quantity": "2.5000",
-        "unitPrice": "4.125",
-        "unitOfMeasure": "EA",
-        "taxRate": "0.08250",
-        "totalAmount": "10.31",
-    }
     answer = shop.call(
-        "createTransactionRequest",
-        clientId="the-client",
-        refId="ref-1",
-        transactionRequest=card_sale(
-            "10.31",
-            solution={"id": "AAA100302", "name": "Test Solution", "vendorName": "Vendor"},
-            order={"invoiceNumber": "i-1", "description": "two hats", "purchaserCode": "pc"},
-            lineItems={"lineItem": [item]},
-            tax={"amount": "0.81", "name": "state", "description": "WA"},
-            duty={"amount": "1"},
-            shipping={"amount": "2.50"},
-            taxExempt=True,
-            poNumber="po-7",
-            customer={"type": "individual", "id": "c-1", "email": "jane@example.com"},
-            billTo={**ADDRESS, "phoneNumber": "425-555-0100"},
-            shipTo=ADDRESS,
-            customerIP="192.0.2.7",
-            employeeId="1234",
-            transactionSettings={
-                "setting": [{"settingName": "recurringBilling", "settingValue": "true"}]
-            },
-            surcharge={"amount": "0.10", "description": "card"},
-            merchantDescriptor="HATS*ONLINE",
-            tip={"amount": "1.00"},
-            processingOptions={"isSubsequentAuth": True},
-            subsequentAuthInformation={
-                "originalNetworkTransId": "0123456789ABCDE",
-                "originalAuthAmount": "9.99",
-                "reason": "resubmission",
-            },
-            otherTax={"nationalTaxAmount": "0.01", "alternateTaxId": "tax-1"},
-            shipFrom=ADDRESS,
-            authorizationIndicatorType={"authorizationIndicator": "final"},
-        ),
+        "createTransactionRequest", clientId="the-client", refId="ref-1", transactionRequest=SENT
     )
-    trans_id = answer["transactionResponse"]["transId"]
-    reply = shop.call("getTransactionDetailsRequest", transId=trans_id)
+    made = answer["transactionResponse"]
+    reply = shop.call("getTransactionDetailsRequest", transId=made["transId"])
     assert list(reply) == ["transaction", "clientId", "transrefId", "messages"]
     assert (reply["clientId"], reply["transrefId"]) == ("the-client", "ref-1")
     told = reply["transaction"]
-    expected: dict[str, Any] = {
-        "order": {
-            "invoiceNumber": "i-1",
-            "description": "two hats",
-            "discountAmount": 0.0,
-            "taxIsAfterDiscount": False,
-            "purchaserCode": "pc",
-            "purchaseOrderNumber": "po-7",
-        },
-        "requestedAmount": 10.31,
-        "authAmount": 10.31,
-        "settleAmount": 10.31,
-        "tax": {"amount": 0.81, "name": "state", "description": "WA"},
-        "shipping": {"amount": 2.5},
-        "duty": {"amount": 1.0},
-        "lineItems": [
-            {
-                "itemId": "1",
-                "name": "hat",
-                "quantity": 2.5,
-                "unitPrice": 4.125,
-                "taxable": False,
-                "unitOfMeasure": "EA",
-                "taxRate": 0.0825,
-                "totalAmount": 10.31,
-            }
-        ],
-        "taxExempt": True,
-        "taxExemptSpecified": True,
-        "payment": {
-            "creditCard": {"cardNumber": "XXXX1111", "expirationDate": "XXXX", "cardType": "Visa"}
-        },
-        "customer": {"type": "individual", "id": "c-1", "email": "jane@example.com"},
-        "billTo": {**ADDRESS, "phoneNumber": "425-555-0100"},
-        "shipTo": ADDRESS,
-        "recurringBilling": True,
-        "customerIP": "192.0.2.7",
-        "product": "Card Not Present",
-        "marketType": "eCommerce",
-        "solution": {"id": "AAA100302", "name": "Test Solution", "vendorName": "Vendor"},
-        "surcharge": {"amount": 0.1, "description": "card"},
-        "employeeId": "1234",
-        "tip": {"amount": 1.0},
-        "otherTax": {"nationalTaxAmount": 0.01, "alternateTaxId": "tax-1"},
-        "shipFrom": ADDRESS,
-        "networkTransId": answer["transactionResponse"]["networkTransId"],
-        "originalNetworkTransId": "0123456789ABCDE",
-        "originalAuthAmount": 9.99,
-        "authorizationIndicator": "final",
-    }
     names = list(told)
-    assert names[names.index("order") :] == list(expected)
-    assert {name: told[name] for name in expected} == expected
+    assert names[names.index("order") :] == list(REPORTED)
+    assert {name: told[name] for name in REPORTED} == REPORTED
+    assert told["networkTransId"] == made["networkTransId"]
 
 
 def test_declines_and_voids_are_reported(shop: Merchant) -> None:

@@ -65,8 +65,19 @@ def test_the_same_requests_have_the_same_effect_in_both_formats(start: Any) -> N
     # The cut-off must not be between the two.
     process.control("/clock", {"now": "2026-07-01T12:00:00Z", "stopped": True})
     twins = Twins(process, signature_key="00ff" * 32, currencies=["USD", "CAD"])
-    both, transact = twins.call, twins.transact
+    charge_in_every_way(twins)
+    hold_and_settle(twins, process)
+    ask_for_the_rest(twins)
+    rows = [
+        [(row["type"], row["amount"], row["status"], row["invoice_number"]) for row in shop.truth()]
+        for shop in (twins.json, twins.xml)
+    ]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 10
 
+
+def charge_in_every_way(twins: Twins) -> None:
+    both, transact = twins.call, twins.transact
     items = [{"itemId": str(n), "name": "hat", "quantity": "2", "unitPrice": "1.5"} for n in (1, 2)]
     address = {"firstName": "A & B", "lastName": "Müller", "zip": "46282"}
     transact("sale", **sale(order={"invoiceNumber": "1"}, lineItems={"lineItem": items}))
@@ -78,22 +89,13 @@ def test_the_same_requests_have_the_same_effect_in_both_formats(start: Any) -> N
     transact(**sale("0"))
     transact(**(sale() | {"amount": "12.5"}))  # no duplicate: it has no invoice number
     transact(**(sale() | {"amount": "12.5"}))
-    transact(
-        "echeck",
-        **(
-            sale("9")
-            | {
-                "payment": {
-                    "bankAccount": {
-                        "accountType": "checking",
-                        "routingNumber": "121042882",
-                        "accountNumber": "123456789",
-                        "nameOnAccount": "A B",
-                    }
-                }
-            }
-        ),
-    )
+    bank = {
+        "accountType": "checking",
+        "routingNumber": "121042882",
+        "accountNumber": "123456789",
+        "nameOnAccount": "A B",
+    }
+    transact("echeck", **(sale("9") | {"payment": {"bankAccount": bank}}))
     transact(transactionType="voidTransaction", refTransId="@echeck")
     both(
         "securePaymentContainerRequest",
@@ -103,6 +105,10 @@ def test_the_same_requests_have_the_same_effect_in_both_formats(start: Any) -> N
     opaque = {"dataDescriptor": "COMMON.ACCEPT.INAPP.PAYMENT", "dataValue": "@nonce"}
     transact(**(sale("7") | {"payment": {"opaqueData": opaque}}))
     transact(**(sale("7") | {"payment": {"opaqueData": opaque}}))  # E00114, without a payload
+
+
+def hold_and_settle(twins: Twins, process: Process) -> None:
+    both, transact = twins.call, twins.transact
     for shop in (twins.json, twins.xml):
         shop.settings(held_above="100.00")
     transact("held", **sale("250"))
@@ -126,10 +132,14 @@ def test_the_same_requests_have_the_same_effect_in_both_formats(start: Any) -> N
     transact(transactionType="refundTransaction", amount="12.50",
              payment=card("1111", "XXXX"),
              refTransId="@sale")  # fmt: skip
+
+
+def ask_for_the_rest(twins: Twins) -> None:
+    both = twins.call
     both("getMerchantDetailsRequest")
     both("updateMerchantDetailsRequest", isTestMode="true")
     both("getMerchantDetailsRequest")
-    transact(**sale("8"))
+    twins.transact(**sale("8"))
     both("authenticateTestRequest", refId="r-2")
     both("mobileDeviceRegistrationRequest", mobileDevice={"mobileDeviceId": "phone-1"})
     both("mobileDeviceLoginRequest")
@@ -140,12 +150,6 @@ def test_the_same_requests_have_the_same_effect_in_both_formats(start: Any) -> N
     both("decryptPaymentDataRequest", opaqueData={"dataDescriptor": "a", "dataValue": "b"})
     both("getAUJobSummaryRequest", month="2026-07")
     both("getAUJobDetailsRequest", month="2026-07")
-    rows = [
-        [(row["type"], row["amount"], row["status"], row["invoice_number"]) for row in shop.truth()]
-        for shop in (twins.json, twins.xml)
-    ]
-    assert rows[0] == rows[1]
-    assert len(rows[0]) > 10
 
 
 @settings(max_examples=300)
