@@ -67,8 +67,10 @@ class Bank:
             case "refund", {"open": True} if amount <= charge["taken"] - charge["returned"]:
                 charge["returned"] += amount
                 return self._approved(f"{transaction}r{charge['returned']}", amount, transaction)
-            case _:
+            case "void" | "capture" | "refund", _:
                 return {"result": "refused", "code": "R2", "words": f"No {call} is possible."}
+            case _:
+                raise AssertionError(f"unknown call: {call}")
         return self._approved(transaction, amount)
 
     def _approved(self, transaction: str, amount: int | None, of: str = "") -> dict[str, Any]:
