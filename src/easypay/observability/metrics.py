@@ -26,6 +26,7 @@ class Instruments:
         self._for_requests(self.registry)
         self._for_processor_calls(self.registry)
         self._for_database(self.registry)
+        self._for_feed(self.registry)
         self._for_unknown_outcomes(self.registry)
         self._for_processes(self.registry)
 
@@ -98,6 +99,16 @@ class Instruments:
         )
         self.cache = registry.counter(
             "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
+        )
+
+    def _for_feed(self, registry: Registry) -> None:
+        self.feed_events = registry.counter(
+            "easypay_feed_events_total", "Events that were given their place in the feed."
+        )
+        self.feed_behind = registry.histogram(
+            "easypay_feed_behind_seconds",
+            "How old the oldest event of a batch was when it got its place in the feed.",
+            bounds=SECONDS,
         )
 
     def _for_unknown_outcomes(self, registry: Registry) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
@@ -18,12 +19,14 @@ from easypay.api.routing import build_router
 from easypay.api.system import SystemApi
 from easypay.clock import monotonic
 from easypay.db import partitions
-from easypay.db.connections import Lane
+from easypay.db.connections import LOST, Lane
 from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
 from easypay.db.migrate import require_schema
 from easypay.db.pool import open_pool
 from easypay.db.readiness import Readiness
 from easypay.errors import EasyPayError
+from easypay.events.leader import FeedLeader
+from easypay.events.readers import Follower
 from easypay.hmac_sha256 import Digest, keyed_digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import digest_of
@@ -39,6 +42,7 @@ from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_st
 from easypay.payments.flows import Payments
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
+from easypay.payments.search_table import SEARCH
 from easypay.payments.statements import Item, Result, Statement
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.integration import ClientOptions, Integration
@@ -126,6 +130,7 @@ class Gateway:
         )
         self._processors = self._clients_of(integrations)
         resolver = self._build_flows(keyed_digest(vault.derive("card fingerprint")))
+        self._feed = self._build_feed()
         vitals = Vitals(
             self._instruments,
             pool=self._pool,
@@ -152,6 +157,7 @@ class Gateway:
                 for name, run in (
                     ("the API key watcher", self._directory.watch),
                     ("the resolver", resolver.run),
+                    ("the feed", self._feed.run),
                     ("the process metrics", vitals.run),
                 )
             ),
@@ -222,6 +228,23 @@ class Gateway:
         )
         return resolver
 
+    def _build_feed(self) -> FeedLeader:
+        dsn = self.settings.database_url.get_secret_value()
+        limit_s = self.settings.database_patience_s * _LANE_S_OF_PATIENCE
+        instruments = self._instruments
+
+        def watch(events: int, behind_s: float) -> None:
+            instruments.feed_events.add(by=events)
+            instruments.feed_behind.observe(behind_s)
+
+        return FeedLeader(
+            self._pool,
+            dsn,
+            [Follower(SEARCH, dsn, limit_s=limit_s)],
+            limit_s=limit_s,
+            watch=watch,
+        )
+
     def _build_apis(
         self, vault: Vault, integrations: Mapping[str, Integration]
     ) -> dict[str, object]:
@@ -264,6 +287,8 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks, timeout=min(_CLOSE_S, self._left_s()))
+        with suppress(*LOST):
+            await asyncio.wait_for(self._feed.stop(), min(_CLOSE_S, self._left_s()))
         left_s = self._left_s()
         await asyncio.gather(
             *(committer.close(min(CLOSE_WITHIN_S, left_s)) for committer in self._committers),

@@ -1,0 +1,1 @@
+"""The feed: what happened, in an order that every reader can follow."""

@@ -1,0 +1,156 @@
+"""One process at a time numbers the events of all merchants and lets the readers follow.
+
+Every gateway runs this; a lease says which one leads. A leader that was stopped and goes on does no
+harm: its statements find that the marks have moved, and write nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from easypay import clock, ids
+from easypay.clock import monotonic
+from easypay.db.connections import Connector, Lane
+from easypay.db.failures import is_passing
+from easypay.db.lease import Lease
+from easypay.events import numbering, summaries
+from easypay.events.numbering import Mark
+from easypay.events.readers import Follower, head
+
+log = logging.getLogger(__name__)
+
+POLL_S: Final = 0.075
+"""How often the present month is looked at. A look costs the same for one event and for a hundred."""
+_LEASE_S: Final = 5.0
+_TAKE_EVERY_S: Final = 1.0
+_ALL_MONTHS_EVERY_S: Final = 10.0
+_TRANSACTIONS: Final = 2_000
+_MOST: Final = 5_000
+_NO_LIMIT: Final = 1 << 61
+_AGAIN_S: Final = 1.0
+
+Watcher = Callable[[int, float], None]
+"""Called with how many events were numbered, and the age of the oldest in seconds."""
+
+
+class FeedLeader:
+    """Takes the lease, and leads while it has it."""
+
+    def __init__(
+        self, pool: Any, dsn: str, followers: Sequence[Follower], *, limit_s: float, watch: Watcher
+    ) -> None:
+        self._pool = pool
+        self._followers = followers
+        self._watch = watch
+        self._lease = Lease("feed", ids.new_id(), _LEASE_S)
+        self._lane = Lane(dsn, "feed", numbering.in_month, lookups=True, limit_s=limit_s)
+        self._connector = Connector(dsn)
+        self._marks: dict[str, Mark] = {}
+        self._steps: dict[str, int] = {}
+        self._head: int | None = None
+        """The newest number of the feed; None if another process may have given newer ones."""
+        self._summaries = summaries.Summaries(pool)
+
+    async def run(self) -> None:
+        """Run until cancelled. What the database refuses for a while is tried again."""
+        while True:
+            try:
+                if await self._lease.take(self._pool) is None:
+                    await asyncio.sleep(_TAKE_EVERY_S)
+                    continue
+                await self._lead()
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                log.warning("the feed waits for the database: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+            finally:
+                await self._forget()
+
+    async def stop(self) -> None:
+        """Give up the lease, so that another process leads at once."""
+        await self._lease.release(self._pool)
+
+    async def _forget(self) -> None:
+        self._marks.clear()
+        self._steps.clear()
+        self._head = None
+        await self._lane.close()
+        for follower in self._followers:
+            await follower.close()
+
+    async def _lead(self) -> None:
+        """Lead until another process has the lease."""
+        if await numbering.is_restored(self._pool):
+            await self._adopt()
+        renew_at = all_at = 0.0
+        while True:
+            now = monotonic()
+            if now >= renew_at:
+                if await self._lease.take(self._pool) is None:
+                    return
+                renew_at = now + _TAKE_EVERY_S
+                await self._summaries.make(_present())
+            if now >= all_at:
+                self._marks = {mark.month: mark for mark in await numbering.marks(self._pool)}
+                await self._number_months(tuple(self._marks))
+                all_at = now + _ALL_MONTHS_EVERY_S
+            more = await self._number_months(
+                [month for month in (_present(), "default") if month in self._marks]
+            )
+            await self._follow()
+            if not more:
+                await asyncio.sleep(max(0.0, now + POLL_S - monotonic()))
+
+    async def _adopt(self) -> None:
+        """Bring the feed of a restored database up to date, over a connection without time limits.
+
+        The lease may end meanwhile. Whoever takes it does the same, and one of the two is undone.
+        """
+        log.info("this database was restored: its events are compared with the feed")
+        connection = await self._connector.connect(
+            server_settings={"application_name": "easypay feed"}
+        )
+        try:
+            for mark in await numbering.marks(connection):
+                numbered = await numbering.adopt(connection, mark)
+                log.info("%s: %d events were not in the feed yet", mark.month, numbered)
+        finally:
+            connection.terminate()
+
+    async def _number_months(self, months: Sequence[str]) -> bool:
+        """Number what is new in these months. Returns whether one of them has more."""
+        return any([await self._number(month) for month in months])
+
+    async def _number(self, month: str) -> bool:
+        mark, step = self._marks[month], self._steps.get(month, _TRANSACTIONS)
+        most = _MOST if step > 1 else _NO_LIMIT  # one transaction may have made any number
+        done = await numbering.number(self._lane, mark, transactions=step, most=most)
+        if done.mark is None:
+            if done.events <= most:  # another process moved the mark
+                self._head = None
+                self._marks = {mark.month: mark for mark in await numbering.marks(self._pool)}
+                return False
+            self._steps[month] = max(1, step // 8)
+            return True
+        self._marks[month] = done.mark
+        if done.events:
+            self._watch(done.events, done.behind_s)
+            if self._head is not None:
+                self._head += done.events
+        full = done.mark.read_below - mark.read_below == step
+        # Long stretches hold nothing of this month: its first transaction is anything but 0.
+        self._steps[month] = step * 8 if full and not done.events else _TRANSACTIONS
+        return full
+
+    async def _follow(self) -> None:
+        if self._head is None:
+            self._head = await head(self._pool)
+        for follower in self._followers:
+            await follower.catch_up(self._pool, self._head)
+
+
+def _present() -> str:
+    """Return the suffix of this month's tables."""
+    return f"{clock.now():%Y_%m}"

@@ -1,0 +1,166 @@
+"""Gives every event its place in the feed, after its transaction has committed. SQL only.
+
+Ids are made before they commit, so a reader that follows ids misses what commits late. Here each
+event gets two numbers once it is committed: `seq` over all merchants, and `position` for its
+merchant and mode, 1, 2, 3 and so on. Neither changes afterwards, and nothing is ever put before
+what a reader has seen.
+
+Which events are new is told by their transactions. Each month's table has its own mark: all
+transactions below `read_below` have been read, except those that were still open then. So a
+transaction that stays open for an hour is found when it ends, without reading the hour again. The
+mark moves in the statement that numbers the events: either both are kept or neither.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+Runner = Any
+
+_EVERYTHING: Final = 1 << 61
+
+# What one statement sees is one snapshot: the events of every transaction that had ended, and
+# which were still open. Events of transactions above the snapshot are invisible, except in a
+# database that was restored from a dump: `until` leaves those out, too.
+#
+# If there are more events than fit, nothing is written, and the caller asks for fewer transactions.
+NUMBER_EVENTS: Final = """
+    WITH seen AS MATERIALIZED (
+        SELECT least(pg_snapshot_xmax(pg_current_snapshot())::text::bigint, $2::bigint + $4::bigint)
+            AS until
+    ), found AS MATERIALIZED (
+        SELECT e.merchant_id, e.mode, e.id, e.payment_id, e.created_at
+          FROM {events} e, seen
+         WHERE {new} AND e.written_by < seen.until::text::xid8
+         LIMIT $5::bigint + 1
+    ), counted AS MATERIALIZED (
+        SELECT count(*) AS events, min(created_at) AS oldest FROM found
+    ), moved AS (
+        UPDATE feed_months
+           SET read_below = until, version = version + 1, still_open = ARRAY(
+               SELECT x::text::bigint FROM pg_snapshot_xip(pg_current_snapshot()) AS x
+                WHERE x::text::bigint < until)
+          FROM seen, counted
+         WHERE month = $1 AND version = $6 AND events <= $5
+        RETURNING read_below, still_open, version
+    ), head AS (
+        UPDATE feed_head SET last_seq = last_seq + events FROM counted, moved
+         WHERE events > 0
+        RETURNING last_seq - events AS before
+    ), grouped AS (
+        SELECT merchant_id, mode, array_agg(id ORDER BY id) AS events,
+               array_agg(payment_id ORDER BY id) AS payments
+          FROM found GROUP BY merchant_id, mode
+    ), numbered AS (
+        INSERT INTO feed (seq, merchant_id, mode, position, event_id, payment_id)
+        SELECT head.before + row_number() OVER (ORDER BY each.id), g.merchant_id, g.mode,
+               coalesce(last.position, 0) + each.n, each.id, each.payment_id
+          FROM head CROSS JOIN grouped g
+          LEFT JOIN LATERAL (
+               SELECT f.position FROM feed f
+                WHERE f.merchant_id = g.merchant_id AND f.mode = g.mode
+                ORDER BY f.position DESC LIMIT 1) AS last ON true
+         CROSS JOIN LATERAL unnest(g.events, g.payments)
+               WITH ORDINALITY AS each(id, payment_id, n)
+    )
+    SELECT events, extract(epoch FROM db_now() - oldest)::float8,
+           moved.read_below, moved.still_open, moved.version
+      FROM counted LEFT JOIN moved ON true
+"""
+_NEW: Final = """
+               ((e.written_by::text::bigint >= $2 AND e.written_by::text::bigint < $2 + $4)
+                OR e.written_by::text::bigint = ANY ($3::bigint[]))"""
+
+# In a database that was restored from a dump, transactions have numbers of another server. Those
+# that are still to come here become ones that have long ended, so that none is read again when
+# this server's own numbers get there.
+_RESTORED: Final = """
+    SELECT EXISTS (SELECT FROM feed_months
+                    WHERE read_below > pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+"""
+_FORGET_TRANSACTIONS: Final = """
+    UPDATE {events} SET written_by = '3'
+     WHERE written_by::text::bigint >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+"""
+_NOT_IN_FEED: Final = """
+               $3::bigint[] IS NOT NULL AND NOT EXISTS (
+                   SELECT FROM feed f WHERE f.merchant_id = e.merchant_id AND f.event_id = e.id)"""
+
+_MONTHS: Final = "SELECT month, read_below, still_open, version FROM feed_months ORDER BY month"
+_ADD_MONTHS: Final = """
+    INSERT INTO feed_months (month)
+    SELECT substr(c.relname, length('events_') + 1)
+      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+     WHERE i.inhparent = 'events'::regclass
+    ON CONFLICT DO NOTHING
+"""
+_GONE_MONTHS: Final = """
+    DELETE FROM feed_months WHERE to_regclass('events_' || month) IS NULL
+"""
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """How far a month's events have been read: one row of `feed_months`."""
+
+    month: str
+    read_below: int
+    still_open: Sequence[int]
+    version: int
+
+
+class Numbered(msgspec.Struct, frozen=True, gc=False):
+    """What one statement did. `mark` is None if it wrote nothing: another process has moved the
+    mark, or there were more events than `most`."""
+
+    events: int
+    behind_s: float
+    """The age of the oldest of these events, in seconds by the database's clock; 0 if none."""
+    mark: Mark | None
+
+
+async def marks(runner: Runner) -> list[Mark]:
+    """Return the marks of all months, after making those of new months."""
+    await runner.execute(_ADD_MONTHS)
+    await runner.execute(_GONE_MONTHS)
+    return [Mark(*row) for row in await runner.fetch(_MONTHS)]
+
+
+def in_month(month: str) -> str:
+    """Return the statement for one month's table of events; for no month, one that finds none."""
+    table = f"events_{month}" if month else "(SELECT * FROM events_default WHERE false)"
+    return NUMBER_EVENTS.format(events=table, new=_NEW)
+
+
+async def number(lane: Any, mark: Mark, *, transactions: int, most: int) -> Numbered:
+    """Number the events of at most `transactions` transactions, if they are at most `most`.
+
+    `lane` runs `in_month` statements, as `db.connections.Lane` does.
+    """
+    arguments = (mark.month, mark.read_below, mark.still_open, transactions, most, mark.version)
+    (row,) = await lane.fetch(arguments, mark.month)
+    events, behind_s, read_below, still_open, version = row
+    moved = None if version is None else Mark(mark.month, read_below, still_open, version)
+    return Numbered(events, behind_s or 0.0, moved)
+
+
+async def is_restored(runner: Runner) -> bool:
+    """Whether the marks are of another server: the database was restored from a dump."""
+    restored: bool = await runner.fetchval(_RESTORED)
+    return restored
+
+
+async def adopt(connection: Any, mark: Mark) -> int:
+    """Number what a restored month's table holds and the feed does not, and set its mark anew.
+
+    Reads all of the month once. Returns how many events were numbered.
+    """
+    events = f"events_{mark.month}"
+    statement = NUMBER_EVENTS.format(events=events, new=_NOT_IN_FEED)
+    async with connection.transaction():
+        await connection.execute(_FORGET_TRANSACTIONS.format(events=events))
+        row = await connection.fetchrow(
+            statement, mark.month, 0, [], _EVERYTHING, _EVERYTHING, mark.version
+        )
+    numbered: int = row[0]
+    return numbered
