@@ -30,14 +30,14 @@ from easypay.processors.base import (
     RefundRequest,
     Rejected,
     Unknown,
-    VoidRequest,
 )
 from easypay.processors.integration import ClientOptions, Integration
 from harness import Simulator
 from second_processor.bank import SECRET, Bank, open_bank
 from second_processor.client import SECOND
 
-from .example_requests import VISA, inquiry, login_of, payment, soon
+from .example_requests import VISA, capture, inquiry, login_of, payment, refund, soon, void
+from .outcomes import expect, expect_found
 
 NOWHERE = "http://127.0.0.1:1/"
 
@@ -110,78 +110,48 @@ async def processor(stand: Stand) -> AsyncIterator[Processor]:
     await made.close()
 
 
-def capture(account: Account, held: Approved, amount_minor: int) -> CaptureRequest:
-    return CaptureRequest(
-        account=account,
-        reference=reference(new_id()),
-        transaction_id=held.transaction_id,
-        amount_minor=amount_minor,
-        currency="USD",
-    )
-
-
-def void(account: Account, of: Approved) -> VoidRequest:
-    name = reference(new_id())
-    return VoidRequest(account=account, reference=name, transaction_id=of.transaction_id)
-
-
-def refund(account: Account, sale: Approved, amount_minor: int) -> RefundRequest:
-    return RefundRequest(
-        account=account,
-        reference=reference(new_id()),
-        transaction_id=sale.transaction_id,
-        amount_minor=amount_minor,
-        currency="USD",
-        card_last4="1111",
-        captured_minor=25_00,
-    )
-
-
 async def paid(processor: Processor, account: Account, **over: Any) -> Approved:
-    outcome = await processor.authorize(payment(account, **over), soon())
-    assert isinstance(outcome, Approved), outcome
-    return outcome
+    return expect(Approved, await processor.authorize(payment(account, **over), soon()))
+
+
+async def found(processor: Processor, request: CaptureRequest | RefundRequest) -> Approved:
+    """Return the outcome that an inquiry finds for this operation."""
+    asked = inquiry(
+        request.account,
+        "capture" if isinstance(request, CaptureRequest) else "refund",
+        request.reference,
+        amount_minor=request.amount_minor,
+        transaction_id=request.transaction_id,
+    )
+    return expect_found(Approved, await processor.inquire(asked, soon()))
 
 
 async def test_a_sale_is_approved_and_found_by_its_reference(
     processor: Processor, stand: Stand
 ) -> None:
-    name = reference(new_id())
-    sale = await paid(processor, stand.account, reference=name)
+    sale = await paid(processor, stand.account, reference=(name := reference(new_id())))
     assert (sale.card_brand, sale.card_last4) == ("visa", "1111")
+    asked = inquiry(stand.account, "sale", name)
     for finding in (
-        await processor.inquire(inquiry(stand.account, "sale", name), soon()),
-        await processor.inquire_transaction(
-            inquiry(stand.account, "sale", name), sale.transaction_id, soon()
-        ),
+        await processor.inquire(asked, soon()),
+        await processor.inquire_transaction(asked, sale.transaction_id, soon()),
     ):
-        assert isinstance(finding, Found), finding
-        assert isinstance(finding.outcome, Approved)
-        assert finding.outcome.transaction_id == sale.transaction_id
-        assert finding.outcome.amount_minor == 25_00
+        seen = expect_found(Approved, finding)
+        assert (seen.transaction_id, seen.amount_minor) == (sale.transaction_id, 25_00)
 
 
 async def test_a_hold_is_captured_in_part_and_found(processor: Processor, stand: Stand) -> None:
     held = await paid(processor, stand.account, capture=False)
-    request = capture(stand.account, held, 20_00)
+    request = capture(stand.account, held.transaction_id, amount_minor=20_00)
     for _ in range(2):  # the second counts as success
-        assert isinstance(await processor.capture(request, soon()), Approved)
-    asked = inquiry(
-        stand.account,
-        "capture",
-        request.reference,
-        amount_minor=20_00,
-        transaction_id=held.transaction_id,
-    )
-    finding = await processor.inquire(asked, soon())
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
+        expect(Approved, await processor.capture(request, soon()))
+    await found(processor, request)
 
 
 async def test_a_capture_above_the_hold_is_rejected(processor: Processor, stand: Stand) -> None:
     held = await paid(processor, stand.account, capture=False)
-    outcome = await processor.capture(capture(stand.account, held, 900_00), soon())
-    assert isinstance(outcome, Rejected), outcome
+    request = capture(stand.account, held.transaction_id, amount_minor=900_00)
+    expect(Rejected, await processor.capture(request, soon()))
 
 
 async def test_a_hold_is_voided_and_a_second_void_counts_as_success(
@@ -189,9 +159,8 @@ async def test_a_hold_is_voided_and_a_second_void_counts_as_success(
 ) -> None:
     held = await paid(processor, stand.account, capture=False)
     for _ in range(2):
-        request = void(stand.account, held)
-        outcome = await processor.void(request, soon())
-        assert isinstance(outcome, Approved), outcome
+        request = void(stand.account, held.transaction_id)
+        outcome = expect(Approved, await processor.void(request, soon()))
         assert outcome.transaction_id == held.transaction_id
 
 
@@ -200,61 +169,46 @@ async def test_a_settled_sale_is_refunded_in_part_and_found(
 ) -> None:
     sale = await paid(processor, stand.account)
     await stand.settle()
-    request = refund(stand.account, sale, 10_00)
-    outcome = await processor.refund_or_void(request, soon())
-    assert isinstance(outcome, Approved), outcome
+    request = refund(stand.account, sale.transaction_id, amount_minor=10_00, captured_minor=25_00)
+    outcome = expect(Approved, await processor.refund_or_void(request, soon()))
     assert not outcome.voided
-    asked = inquiry(
-        stand.account,
-        "refund",
-        request.reference,
-        amount_minor=10_00,
-        transaction_id=sale.transaction_id,
-    )
-    finding = await processor.inquire(asked, soon())
-    assert isinstance(finding, Found), finding
-    assert finding.outcome.transaction_id == outcome.transaction_id
+    assert (await found(processor, request)).transaction_id == outcome.transaction_id
 
 
 async def test_a_full_refund_before_settlement_is_done(processor: Processor, stand: Stand) -> None:
     sale = await paid(processor, stand.account)
-    outcome = await processor.refund_or_void(refund(stand.account, sale, 25_00), soon())
-    assert isinstance(outcome, Approved), outcome
+    request = refund(stand.account, sale.transaction_id, captured_minor=25_00)
+    expect(Approved, await processor.refund_or_void(request, soon()))
 
 
 async def test_an_issuers_no_is_a_decline_and_a_bad_card_is_rejected(
     processor: Processor, stand: Stand
 ) -> None:
-    declined = await processor.authorize(payment(stand.account, **stand.declined), soon())
-    assert isinstance(declined, Declined), declined
+    expect(Declined, await processor.authorize(payment(stand.account, **stand.declined), soon()))
     expired = Card(number=VISA, exp_month=1, exp_year=2020)
-    refused = await processor.authorize(payment(stand.account, method=expired), soon())
-    assert isinstance(refused, Rejected), refused
-    assert VISA not in repr(refused)
+    outcome = await processor.authorize(payment(stand.account, method=expired), soon())
+    assert VISA not in repr(expect(Rejected, outcome))
 
 
 async def test_a_lost_reply_is_unknown_and_found_once(processor: Processor, stand: Stand) -> None:
     name = reference(new_id())
     await stand.lose_next_reply()
-    outcome = await processor.authorize(payment(stand.account, reference=name), soon())
-    assert isinstance(outcome, Unknown), outcome
+    expect(Unknown, await processor.authorize(payment(stand.account, reference=name), soon()))
     finding = await processor.inquire(inquiry(stand.account, "sale", name), soon())
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved)
+    expect_found(Approved, finding)
 
 
 async def test_a_refused_connection_is_not_sent_and_proves_nothing_absent(
     processor: Processor, stand: Stand
 ) -> None:
     nowhere = replace(stand.account, url=NOWHERE)
-    outcome = await processor.authorize(payment(nowhere), soon())
-    assert isinstance(outcome, NotSent), outcome
+    outcome = expect(NotSent, await processor.authorize(payment(nowhere), soon()))
     assert outcome.account_refusal is None
     asked = inquiry(nowhere, "sale", reference(new_id()))
-    assert isinstance(await processor.inquire(asked, soon()), Inconclusive)
+    expect(Inconclusive, await processor.inquire(asked, soon()))
     passed = await processor.look(PassRequest(account=nowhere, wanted=[asked]), soon())
-    assert isinstance(passed.findings[asked.reference], Inconclusive)
-    assert isinstance(await processor.check_account(nowhere, soon()), AccountUnreachable)
+    expect(Inconclusive, passed.findings[asked.reference])
+    expect(AccountUnreachable, await processor.check_account(nowhere, soon()))
 
 
 async def test_a_refused_account_is_not_sent_and_the_credentials_are_blamed(
@@ -262,11 +216,10 @@ async def test_a_refused_account_is_not_sent_and_the_credentials_are_blamed(
 ) -> None:
     *_, secret = stand.account.credentials
     wrong = replace(stand.account, credentials={**stand.account.credentials, secret: "wrong"})
-    outcome = await processor.authorize(payment(wrong), soon())
-    assert isinstance(outcome, NotSent), outcome
+    outcome = expect(NotSent, await processor.authorize(payment(wrong), soon()))
     assert outcome.account_refusal is not None
-    assert isinstance(await processor.check_account(wrong, soon()), AccountRefusal)
-    assert isinstance(await processor.check_account(stand.account, soon()), AccountAccepted)
+    expect(AccountRefusal, await processor.check_account(wrong, soon()))
+    expect(AccountAccepted, await processor.check_account(stand.account, soon()))
     assert "wrong" not in repr(wrong)
 
 
