@@ -141,8 +141,13 @@ def rows_of(kind: str, **over: Any) -> tuple[Operation, Payment]:
     return msgspec.structs.replace(operation, **over), payment
 
 
-def decided(kind: str, learned: Learned, **over: Any) -> Change:
-    return decide(*rows_of(kind, **over), learned, at=AT, first_inquiry_s=5)
+def decided(
+    kind: str, learned: Learned, *, payment: dict[str, Any] | None = None, **over: Any
+) -> Change:
+    """Return the change. `over` replaces fields of the operation, `payment` of the payment."""
+    operation, before = rows_of(kind, **over)
+    paid = msgspec.structs.replace(before, **payment or {})
+    return decide(operation, paid, learned, at=AT, first_inquiry_s=5, review_interval_s=300)
 
 
 def moved(change: Change) -> tuple[object, ...]:
@@ -201,9 +206,8 @@ def test_the_table_has_every_pair() -> None:
 
 @pytest.mark.parametrize("kind", ["authorize", "sale"])
 def test_money_found_after_absence_was_believed_counts(kind: str) -> None:
-    operation, payment = rows_of(kind, state=State.ABSENT)
-    failed = msgspec.structs.replace(payment, status=Status.FAILED, active_operation=None)
-    change = decide(operation, failed, PAID, at=AT, first_inquiry_s=5)
+    failed = {"status": Status.FAILED, "active_operation": None}
+    change = decided(kind, PAID, payment=failed, state=State.ABSENT)
     assert change.payment.status_to == ("captured" if kind == "sale" else "authorized")
     assert change.payment.authorized_minor == 2500
     assert change.effect.from_states == ("absent",), "only an absent operation is corrected"
@@ -227,6 +231,7 @@ sale      rejected declined   0    0    payment.declined
 sale      expired  expired    0    0    payment.expired
 sale      undone   voided     0    0    payment.voided
 """
+WAITING = {"status": Status.IN_REVIEW, "active_operation": None}
 UNDECIDED = Declined(decline_code="fraud_suspected", code="254", message="", retry="never")
 ENDS = LEARNED | {
     "expired": msgspec.structs.replace(UNDECIDED, undecided="expired"),
@@ -237,16 +242,17 @@ ENDS = LEARNED | {
 @pytest.mark.parametrize("row", [line.split() for line in REVIEWED.strip().splitlines()])
 def test_a_review_ends_as_the_table_says(row: list[str]) -> None:
     kind, what, status, authorized, captured, event = row
-    operation, payment = rows_of(kind, state=State.HELD, reply_status=201, reply_body=b"in review")
-    waiting = msgspec.structs.replace(
-        payment,
-        status=Status.IN_REVIEW,
-        active_operation=None,
-        answer=ProcessorAnswer(
-            transaction_id="600", auth_code="HELD01", avs_result="N", avs=AvsMatch.NO_MATCH
-        ),
+    stored = ProcessorAnswer(
+        transaction_id="600", auth_code="HELD01", avs_result="N", avs=AvsMatch.NO_MATCH
     )
-    change = decide(operation, waiting, ENDS[what], at=AT, first_inquiry_s=5)
+    change = decided(
+        kind,
+        ENDS[what],
+        payment=WAITING | {"answer": stored},
+        state=State.HELD,
+        reply_status=201,
+        reply_body=b"in review",
+    )
     assert change.payment.status_from == "in_review"
     assert moved(change) == (status, int(authorized), int(captured), 0, 0)
     assert change.event_type == event
@@ -262,17 +268,12 @@ def test_a_review_ends_as_the_table_says(row: list[str]) -> None:
 
 
 def test_a_held_operation_is_never_called_absent() -> None:
-    operation, payment = rows_of("sale", state=State.HELD)
-    waiting = msgspec.structs.replace(payment, status=Status.IN_REVIEW, active_operation=None)
     with pytest.raises(InvalidState):
-        decide(operation, waiting, LEARNED["absent"], at=AT, first_inquiry_s=5)
+        decided("sale", LEARNED["absent"], payment=WAITING, state=State.HELD)
 
 
 def test_a_held_operation_is_polled_seldom() -> None:
-    operation, payment = rows_of("sale")
-    change = decide(
-        operation, payment, LEARNED["held"], at=AT, first_inquiry_s=5, review_interval_s=300
-    )
+    change = decided("sale", LEARNED["held"])
     assert change.effect.next_inquiry_at == AT + timedelta(seconds=300)
 
 
@@ -283,14 +284,10 @@ def test_a_refund_found_to_be_a_void_after_absence_leaves_nothing_captured() -> 
 
 
 def test_an_approved_hold_is_authorized() -> None:
-    operation, payment = rows_of("approve")
-    manual = msgspec.structs.replace(payment, capture="manual")
-    change = decide(operation, manual, PAID, at=AT, first_inquiry_s=5)
+    change = decided("approve", PAID, payment={"capture": "manual"})
     assert moved(change) == ("authorized", 2500, 0, 0, 0)
 
 
 def test_an_outcome_the_status_table_forbids_is_refused() -> None:
-    operation, payment = rows_of("capture")
-    voided = msgspec.structs.replace(payment, status=Status.VOIDED)
     with pytest.raises(InvalidState):
-        decide(operation, voided, PAID, at=AT, first_inquiry_s=5)
+        decided("capture", PAID, payment={"status": Status.VOIDED})

@@ -159,41 +159,20 @@ def test_a_shop_without_raw_cards_gets_no_details_about_the_card() -> None:
     assert found == [("#/payment_method/type", "raw_cards_not_allowed")]
 
 
-TEXTS = {
-    "order_reference": "#/order_reference",
-    "customer_reference": "#/customer_reference",
-    "description": "#/description",
-    "statement_descriptor": "#/statement_descriptor",
-}
-
-
 @pytest.mark.parametrize(
     ("over", "pointer"),
-    [({name: f"x {VISA}"}, pointer) for name, pointer in TEXTS.items()]
-    + [
-        ({"customer": {"reference": VISA}}, "#/customer/reference"),
+    [
+        ({"order_reference": f"x {VISA}"}, "#/order_reference"),
         ({"customer": {"email": f"{VISA}@b.example"}}, "#/customer/email"),
-        *[
-            ({"billing_address": {name: VISA}}, f"#/billing_address/{name}")
-            for name in (
-                "first_name",
-                "last_name",
-                "company",
-                "line1",
-                "city",
-                "state",
-                "postal_code",
-                "country",
-                "phone",
-            )
-        ],
         ({"metadata": {"k": f"is {VISA}."}}, "#/metadata/k"),
         ({"metadata": {"a~/b": VISA}}, "#/metadata/a~0~1b"),
         ({"metadata": {VISA: "v"}}, "#/metadata"),
         ({"description": "3700-000000-00002"}, "#/description"),
     ],
 )
-def test_a_card_number_anywhere_in_a_text_is_refused(over: dict[str, Any], pointer: str) -> None:
+def test_a_card_number_within_a_text_is_refused_and_not_repeated(
+    over: dict[str, Any], pointer: str
+) -> None:
     with pytest.raises(ValidationFailed) as caught:
         check_payment(body(**over), currencies=frozenset({"USD"}), raw_cards=True, at=NOW)
     assert [(f.pointer, f.code) for f in caught.value.fields] == [(pointer, "card_number_in_text")]

@@ -16,3 +16,8 @@ def expect(kind: type[Kind], outcome: object) -> Kind:
 def expect_found(kind: type[Kind], finding: Finding) -> Kind:
     """Return the outcome that an inquiry found, which must be of this kind."""
     return expect(kind, expect(Found, finding).outcome)
+
+
+def shown_by(finding: Finding) -> object:
+    """Return the outcome that was found, or else the finding itself."""
+    return finding.outcome if isinstance(finding, Found) else finding

@@ -28,6 +28,7 @@ from easypay.processors.base import (
 )
 
 from .example_requests import authorize_net_account, capture, refund, void
+from .outcomes import expect
 
 ACCOUNT = authorize_net_account("https://example.test/", "login", "key")
 REFERENCE = "01J8Z0000000000000AB"
@@ -152,17 +153,7 @@ def test_a_minimal_authorization_has_no_optional_fields() -> None:
 
 def test_text_is_cut_to_the_processors_limits() -> None:
     long = "x" * 300
-    address = Address(
-        first_name=long,
-        last_name=long,
-        company=long,
-        line1=long,
-        city=long,
-        state=long,
-        postal_code=long,
-        country=long,
-        phone=long,
-    )
+    address = Address(**dict.fromkeys(Address.__struct_fields__, long))
     transaction = sent(
         messages.authorization(
             sale(
@@ -410,8 +401,8 @@ def test_a_rejection_has_the_processors_code_and_our_word() -> None:
 
 @pytest.mark.parametrize("code", ["252", "253"])
 def test_a_payment_held_for_review_is_in_review(code: str) -> None:
-    outcome = read(transaction("4", messages=[{"code": code, "description": "Thank you."}]))
-    assert isinstance(outcome, HeldForReview)
+    answer = transaction("4", messages=[{"code": code, "description": "Thank you."}])
+    outcome = expect(HeldForReview, read(answer))
     assert (outcome.transaction_id, outcome.code) == ("60001", code)
 
 
@@ -468,7 +459,7 @@ def test_a_payment_held_for_review_is_in_review(code: str) -> None:
     ],
 )
 def test_an_unclear_answer_is_unknown(answer: object) -> None:
-    assert isinstance(read(answer), Unknown)
+    expect(Unknown, read(answer))
 
 
 @pytest.mark.parametrize("status", [100, 201, 204, 301, 400, 403, 500, 502, 503, 504])
@@ -484,37 +475,30 @@ def test_a_request_refused_before_processing_is_rejected(code: str) -> None:
         failure(code, transactionResponse={"SupplementalDataQualificationIndicator": 0}),
         failure(code, refId=REFERENCE),
     ):
-        outcome = read(answer)
-        assert isinstance(outcome, Rejected)
-        assert outcome.code == code
+        assert expect(Rejected, read(answer)).code == code
 
 
 @pytest.mark.parametrize("number", range(5, 12))
 def test_a_request_of_a_refused_account_counts_as_never_sent(number: int) -> None:
     code = f"E{number:05}"
     for answer in (failure(code), failure(code, transactionResponse={}), failure(code, refId=None)):
-        outcome = read(answer)
-        assert isinstance(outcome, NotSent), outcome
+        outcome = expect(NotSent, read(answer))
         assert outcome.account_refusal == AccountRefusal(code=code, message=ANY)
 
 
 def test_reason_13_counts_as_never_sent_unless_it_names_a_transaction() -> None:
-    fields = {"errors": [{"errorCode": "13", "errorText": "The merchant login ID is invalid."}]}
-    outcome = read(transaction("3", transId="0", **fields))
-    assert isinstance(outcome, NotSent)
+    fields = error("13", "The merchant login ID is invalid.")
+    outcome = expect(NotSent, read(transaction("3", transId="0", **fields)))
     assert outcome.account_refusal is not None
     assert outcome.account_refusal.code == "13"
-    made = read(transaction("3", transId="60198237461", **fields))
-    assert isinstance(made, Rejected)
-    assert isinstance(read(transaction("2", transId="0", **fields)), Declined)
+    expect(Rejected, read(transaction("3", transId="60198237461", **fields)))
+    expect(Declined, read(transaction("2", transId="0", **fields)))
 
 
 @pytest.mark.parametrize("reason", [*range(19, 24), 25, 26, 52, *range(57, 64)])
 def test_an_error_while_processing_is_never_sent_again(reason: int) -> None:
-    fields = {"errors": [{"errorCode": str(reason), "errorText": "An error occurred."}]}
-    assert isinstance(read(transaction("3", transId="0", **fields)), Unknown)
-    fields["errors"][0]["errorCode"] = "24"
-    assert isinstance(read(transaction("3", transId="0", **fields)), Rejected)
+    expect(Unknown, read(transaction("3", transId="0", **error(str(reason)))))
+    expect(Rejected, read(transaction("3", transId="0", **error("24"))))
 
 
 def test_a_partial_approval_states_its_amount() -> None:
@@ -524,33 +508,31 @@ def test_a_partial_approval_states_its_amount() -> None:
 
 def test_a_capture_or_void_of_another_transaction_is_not_ours() -> None:
     answer = transaction("1", **APPROVAL)
-    assert isinstance(read(answer, parent="60001"), Approved)
-    assert isinstance(read(answer, parent="60002"), Unknown)
+    expect(Approved, read(answer, parent="60001"))
+    expect(Unknown, read(answer, parent="60002"))
     renumbered = transaction("1", refTransID="60002", **APPROVAL)
-    assert isinstance(read(renumbered, parent="60002"), Approved)
+    expect(Approved, read(renumbered, parent="60002"))
 
 
 @pytest.mark.parametrize("name", ["transId", "refTransID"])
 def test_an_earlier_void_counts_as_done_only_for_the_same_transaction(name: str) -> None:
     texts = [{"code": "310", "description": "This transaction has already been voided."}]
     answer = transaction("1", messages=texts, transId="0")
-    done = read(answer, kind="void", parent="60001")
-    assert isinstance(done, Approved)
+    done = expect(Approved, read(answer, kind="void", parent="60001"))
     assert (done.transaction_id, done.code) == ("60001", "310")
     answer["transactionResponse"][name] = "60002"
-    assert isinstance(read(answer, kind="void", parent="60001"), Unknown)
-    assert isinstance(read(answer, kind="void"), Unknown)
+    expect(Unknown, read(answer, kind="void", parent="60001"))
+    expect(Unknown, read(answer, kind="void"))
     for kind in ("authorize", "capture", "refund", "approve", "end"):
-        assert isinstance(read(transaction("1", messages=texts), kind=kind), Unknown)
+        expect(Unknown, read(transaction("1", messages=texts), kind=kind))
 
 
 @pytest.mark.parametrize("kind", ["capture", "void", "refund", "approve", "end"])
 def test_only_an_authorization_can_be_approved_in_part(kind: str) -> None:
     for response_code in ("1", "4"):
         texts = [{"code": "295", "description": "Partially approved."}]
-        outcome = read(transaction(response_code, messages=texts), kind=kind, parent="60001")
-        assert isinstance(outcome, Unknown)
-        assert outcome.code == "295"
+        answer = transaction(response_code, messages=texts)
+        assert expect(Unknown, read(answer, kind=kind, parent="60001")).code == "295"
 
 
 def test_every_reply_gives_the_network_transaction_id() -> None:
@@ -589,8 +571,7 @@ def test_a_secret_quoted_in_a_schema_error_is_removed(quote: str, field: str, se
     )
     answer = failure("E00003")
     answer["messages"]["message"][0]["text"] = text
-    outcome = read(answer)
-    assert isinstance(outcome, Rejected)
+    outcome = expect(Rejected, read(answer))
     assert secret not in outcome.message
     assert field in outcome.message
     assert outcome.message.endswith("MaxLength value.")

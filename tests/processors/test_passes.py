@@ -58,19 +58,17 @@ async def search(
 
 
 def found(finding: Finding) -> str:
-    assert isinstance(finding, Found), finding
-    assert isinstance(finding.outcome, Approved | HeldForReview), finding
-    return finding.outcome.transaction_id
+    outcome = expect(Found, finding).outcome
+    assert isinstance(outcome, Approved | HeldForReview), finding
+    return outcome.transaction_id
 
 
 def undecided(finding: Finding) -> str:
-    assert isinstance(finding, Inconclusive), finding
-    return finding.reason
+    return expect(Inconclusive, finding).reason
 
 
 def absent(finding: Finding) -> str:
-    assert isinstance(finding, Absent), finding
-    return finding.searched
+    return expect(Absent, finding).searched
 
 
 # Over the simulator.

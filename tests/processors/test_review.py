@@ -10,7 +10,6 @@ from easypay.processors.base import (
     AuthorizeRequest,
     Declined,
     Finding,
-    Found,
     HeldForReview,
     Inconclusive,
     NotSent,
@@ -21,7 +20,7 @@ from easypay.processors.base import (
 from harness import Simulator
 
 from .example_requests import inquiry, login_of, payment, review, soon, void
-from .outcomes import expect, expect_found
+from .outcomes import expect, expect_found, shown_by
 from .script import LOST, Script, playing
 
 HELD = "60198282518"
@@ -65,8 +64,7 @@ async def test_the_answer_to_a_decision_gives_the_outcome(
 ) -> None:
     script = Script(body)
     async with playing(script) as account:
-        outcome = await decided(processor, account, approve)
-    assert isinstance(outcome, expected), outcome
+        outcome = expect(expected, await decided(processor, account, approve))
     (request,) = script.requests
     assert script.asked == [REVIEW]
     assert list(request) == ["merchantAuthentication", "refId", "heldTransactionRequest"]
@@ -83,8 +81,7 @@ async def test_a_decision_on_another_transaction_is_not_ours(
     processor: AuthorizeNet, approve: bool
 ) -> None:
     async with playing(Script("review_approved")) as account:
-        outcome = await decided(processor, account, approve, held="60198282519")
-    assert isinstance(outcome, Unknown), outcome
+        expect(Unknown, await decided(processor, account, approve, held="60198282519"))
 
 
 @pytest.mark.parametrize(
@@ -105,8 +102,7 @@ async def test_the_details_of_a_held_payment_give_its_outcome(
     script.amount = "25.00"
     async with playing(script) as account:
         finding = await asked(processor, account)
-    got = finding.outcome if isinstance(finding, Found) else finding
-    assert isinstance(got, expected), finding
+    got = expect(expected, shown_by(finding))
     if isinstance(got, Declined):
         assert (got.code, got.decline_code, got.retry) == ("254", "fraud_suspected", "never")
 

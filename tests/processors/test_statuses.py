@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -22,8 +21,8 @@ from easypay.processors.base import (
     Rejected,
 )
 
-from .example_requests import authorize_net_account
-from .outcomes import expect_found
+from .example_requests import authorize_net_account, inquiry
+from .outcomes import expect, expect_found, shown_by
 
 ALL = [
     "authorizedPendingCapture",
@@ -82,28 +81,24 @@ def details(status: str, kind: str, **over: Any) -> Details:
     return shown._replace(answer=replace(shown.answer, code=code), **over)
 
 
-def inquiry(kind: str, **over: Any) -> InquiryRequest:
-    own = InquiryRequest(
-        account=authorize_net_account("https://example.test/", "a", "b"),
-        kind=kind,
-        reference=REFERENCE,
-        amount_minor=25_00,
-        currency="USD",
+def asked(kind: str) -> InquiryRequest:
+    return inquiry(
+        authorize_net_account("https://example.test/", "a", "b"),
+        kind,
+        REFERENCE,
         transaction_id={"refund": "60000", "sale": None, "authorize": None}.get(kind, "60001"),
-        sent_at_ms=0,
         captured_minor=25_00 if kind == "refund" else None,
     )
-    return msgspec.structs.replace(own, **over)
 
 
 def found(kind: str, status: str, **over: Any) -> Finding:
     if kind == "payment":
         absent = Absent(searched="everywhere")
-        return evidence.judge_voided_payment(inquiry("refund"), details(status, "sale"), absent)
+        return evidence.judge_voided_payment(asked("refund"), details(status, "sale"), absent)
     shown = details(status, kind, **over)
     if kind in ("capture", "void", "review"):
-        return evidence.judge(inquiry(kind), shown)
-    finding = evidence.judge_own(inquiry(kind), shown)
+        return evidence.judge(asked(kind), shown)
+    finding = evidence.judge_own(asked(kind), shown)
     assert not isinstance(finding, evidence.ApprovedInPart)
     return finding
 
@@ -123,8 +118,7 @@ def test_the_table_knows_every_status_and_every_kind() -> None:
 def test_a_capture_is_not_ours_only_if_another_amount_was_captured(
     settles: str | None, expected: type
 ) -> None:
-    finding = found("capture", "capturedPendingSettlement", settle_amount=settles)
-    assert isinstance(finding, expected), finding
+    expect(expected, found("capture", "capturedPendingSettlement", settle_amount=settles))
 
 
 # The finding for each meaning; the table says which status has which meaning.
@@ -149,7 +143,7 @@ FINDINGS: dict[str, type] = {
 @pytest.mark.parametrize("status", ALL)
 def test_each_status_is_judged_as_the_table_says(status: str, kind: Column) -> None:
     finding = found(kind, status)
-    got = finding.outcome if isinstance(finding, Found) else finding
+    got = shown_by(finding)
     assert type(got) is FINDINGS[STATUSES[status][kind]], finding
     if isinstance(got, Approved):
         assert got.voided == (kind == "payment")
