@@ -1,7 +1,6 @@
 """Ambiguous requests are refused: the gateway guesses nothing."""
 
 import json
-import uuid
 from typing import Any, get_args
 
 import msgspec
@@ -9,18 +8,11 @@ import pytest
 
 from easypay.api.repeated_fields import SINGLE
 from easypay.payments.requests import CreatePayment
-from harness import VISA, Gateway, Shop, Stack, audit, card
+from harness import VISA, Gateway, Shop, Stack, assert_nothing_was_done, audit, card
 from raw import chunked, dial, post
 
 GOOD: dict[str, Any] = {"amount": 2500, "currency": "USD", "payment_method": card()}
 BODY = json.dumps(GOOD).encode()
-
-
-async def nothing_was_done(stack: Stack, shop: Shop) -> None:
-    for table in ("payments", "operations", "idempotency_keys"):
-        rows = await stack.fetch(f"SELECT 1 FROM {table} WHERE merchant_id = $1", shop.merchant_id)
-        assert rows == [], table
-    assert await stack.simulator.truth(login=shop.login) == []
 
 
 @pytest.mark.parametrize(
@@ -45,7 +37,7 @@ async def test_a_header_that_must_be_single_is_named(
     assert headers[b"connection"] == b"close"
     assert problem["code"] == "malformed_request"
     assert lines[-1].partition(":")[0].lower() in problem["detail"]
-    await nothing_was_done(shared_stack, shop)
+    await assert_nothing_was_done(shared_stack, shop)
 
 
 async def test_list_headers_may_have_several_lines(gateway: Gateway, shop: Shop) -> None:
@@ -118,7 +110,7 @@ async def test_a_body_of_ambiguous_length_is_refused(
     assert status == b"HTTP/1.1 400 Bad Request"
     code = json.loads(problem)["code"]
     assert code in ("malformed_request", "malformed_body")
-    await nothing_was_done(shared_stack, shop)
+    await assert_nothing_was_done(shared_stack, shop)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +196,7 @@ RICH = GOOD | {
 async def test_a_key_given_twice_is_named(
     shared_stack: Stack, shop: Shop, text: str, pointer: str
 ) -> None:
-    headers = {"content-type": "application/json", "idempotency-key": "twice"}
-    answer = await shop.client.post("/payments", content=text, headers=headers)
+    answer = await shop.send("/payments", text)
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (422, "validation_failed"), answer.text
     assert (problem["errors"][0]["pointer"], problem["errors"][0]["code"]) == (
@@ -213,18 +204,17 @@ async def test_a_key_given_twice_is_named(
         "duplicate_key",
     )
     assert VISA not in answer.text
-    await nothing_was_done(shared_stack, shop)
+    await assert_nothing_was_done(shared_stack, shop)
 
 
 async def test_a_key_given_twice_is_named_even_if_one_of_them_is_invalid(shop: Shop) -> None:
-    headers = {"idempotency-key": "twice", "content-type": "application/json"}
     for first, second in ((b"1.5", b"100"), (b"100", b"1.5")):
         body = BODY.replace(b'"amount": 2500', b'"amount": %b, "amount": %b' % (first, second))
-        answer = await shop.client.post("/payments", content=body, headers=headers)
+        answer = await shop.send("/payments", body)
         errors = [(each["pointer"], each["code"]) for each in answer.json()["errors"]]
         assert (answer.status_code, errors) == (422, [("#/amount", "duplicate_key")])
     deep = b'{"x":' + b"[" * 960 + b"]" * 960 + b"}"
-    answer = await shop.client.post("/payments", content=deep, headers=headers)
+    answer = await shop.send("/payments", deep)
     assert answer.status_code in (400, 422), answer.text
 
 
@@ -232,11 +222,7 @@ async def test_a_refund_with_two_amounts_is_refused(shop: Shop) -> None:
     payment = await shop.paid(2500)
     for text in ('{"amount": 1, "amount": 2500}', '{"amount": 1, "\\u0061mount": 2}'):
         for call in ("refunds", "capture"):
-            answer = await shop.client.post(
-                f"/payments/{payment['id']}/{call}",
-                content=text,
-                headers={"content-type": "application/json", "idempotency-key": "two-amounts"},
-            )
+            answer = await shop.send(f"/payments/{payment['id']}/{call}", text)
             assert answer.status_code == 422
             assert answer.json()["errors"][0]["pointer"] == "#/amount"
     assert (await shop.payment(payment["id"]))["refunded_amount"] == 0
@@ -247,8 +233,7 @@ async def test_texts_full_of_colons_and_escapes_are_accepted(shop: Shop) -> None
     assert answer.status_code == 201, answer.text
     assert answer.json()["metadata"] == RICH["metadata"]
     text = json.dumps(RICH).replace(":null", "\\u003anull").replace("x:y", "\\u0078\\u003ay")
-    headers = {"content-type": "application/json", "idempotency-key": str(uuid.uuid4())}
-    answer = await shop.client.post("/payments", content=text, headers=headers)
+    answer = await shop.send("/payments", text)
     assert answer.status_code == 201, answer.text
     assert answer.json()["metadata"] == RICH["metadata"]
 

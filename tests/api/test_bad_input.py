@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness import VISA, Shop, Stack, card
+from harness import VISA, Shop, Stack, assert_nothing_was_done, card
 
 pytestmark = pytest.mark.over("simulated", "recorded")
 GOOD: dict[str, Any] = {"amount": 2500, "currency": "USD", "payment_method": card()}
@@ -122,7 +122,7 @@ async def test_a_bad_field_is_named(
     assert problem["status"] == 422
     assert problem["request_id"] == answer.headers["request-id"]
     assert VISA not in answer.text
-    await _nothing_is_left(shop, shared_stack)
+    await assert_nothing_was_done(shared_stack, shop)
     # The key is still free: the corrected request may use it.
     assert (await shop.post("/payments", GOOD, key="bad")).status_code == 201
 
@@ -164,10 +164,9 @@ async def test_every_bad_field_is_named_at_once(shop: Shop) -> None:
 async def test_a_bad_body_is_refused(
     shop: Shop, shared_stack: Stack, content: bytes, content_type: str, status: int, code: str
 ) -> None:
-    headers = {"content-type": content_type, "idempotency-key": "bad-body"}
-    answer = await shop.client.post("/payments", content=content, headers=headers)
+    answer = await shop.send("/payments", content, kind=content_type)
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    await _nothing_is_left(shop, shared_stack)
+    await assert_nothing_was_done(shared_stack, shop)
 
 
 async def test_a_body_without_a_length_is_refused_at_the_limit(shop: Shop) -> None:
@@ -176,11 +175,7 @@ async def test_a_body_without_a_length_is_refused_at_the_limit(shop: Shop) -> No
         for _ in range(40):
             yield b"y" * 4096
 
-    answer = await shop.client.post(
-        "/payments",
-        content=endless(),
-        headers={"content-type": "application/json", "idempotency-key": "endless"},
-    )
+    answer = await shop.send("/payments", endless())
     assert answer.status_code == 413
 
 
@@ -199,7 +194,7 @@ async def test_a_money_request_needs_a_valid_key(
     for path in ("/payments", "/payments/pay_0/capture", "/payments/pay_0/refunds"):
         answer = await shop.client.post(path, json=GOOD, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (400, code)
-    await _nothing_is_left(shop, shared_stack)
+    await assert_nothing_was_done(shared_stack, shop)
 
 
 async def test_card_numbers_are_refused_if_the_merchant_accepts_only_tokens(
@@ -211,7 +206,7 @@ async def test_card_numbers_are_refused_if_the_merchant_accepts_only_tokens(
     (error,) = answer.json()["errors"]
     assert error["code"] == "raw_cards_not_allowed"
     assert "`easypay merchant update mer_… --allow-raw-cards`" in error["detail"]
-    await _nothing_is_left(tokens_only, shared_stack)
+    await assert_nothing_was_done(shared_stack, tokens_only)
 
 
 @pytest.mark.parametrize(
@@ -240,10 +235,3 @@ async def test_unknown_paths_and_methods_are_refused(shop: Shop) -> None:
     wrong = await shop.client.delete("/payments")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "GET, HEAD, POST"
-
-
-async def _nothing_is_left(shop: Shop, stack: Stack) -> None:
-    for table in ("payments", "operations", "events", "idempotency_keys"):
-        rows = await stack.fetch(f"SELECT 1 FROM {table} WHERE merchant_id = $1", shop.merchant_id)
-        assert rows == [], table
-    assert await stack.simulator.truth(login=shop.login) == []

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from easypay.server.client_connections import Clients, Limits, Phase
-from harness import ADMIN_KEY, Gateway, Shop, Stack, until
+from harness import ADMIN_KEY, Gateway, Shop, Stack, counted, until
 from raw import Line, dial, post
 
 ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
@@ -275,16 +275,14 @@ async def test_a_process_limits_its_connections(shared_stack: Stack) -> None:
                 assert (await line.answer())[0] == b"HTTP/1.1 200 OK"
             async with dial(gateway) as sixth:
                 assert await closed(sixth)
-        async with httpx.AsyncClient(base_url=gateway.url, headers=ADMIN) as client:
 
-            async def counted() -> bool:
-                try:
-                    text = (await client.get("/metrics")).text
-                except httpx.TransportError:
-                    return False
-                return 'easypay_connections_turned_away_total{reason="total"} ' in text
+        async def is_counted() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                name = "easypay_connections_turned_away_total"
+                return await counted(gateway.url, name, reason="total") > 0
+            return False
 
-            await until(counted)
+        await until(is_counted)
     finally:
         gateway.kill()
 
@@ -320,18 +318,10 @@ async def test_a_gateway_survives_running_out_of_file_descriptors(hasty: Gateway
             await asyncio.sleep(1.5)  # the gauges are read meanwhile
     finally:
         resource.prlimit(hasty.pid, resource.RLIMIT_NOFILE, (soft, hard))
-    before = await looks_at_the_loop(hasty)
+    looks = "easypay_event_loop_lag_seconds_count"
+    before = await counted(hasty.url, looks)
 
     async def moves() -> bool:
-        return await looks_at_the_loop(hasty) > before
+        return await counted(hasty.url, looks) > before
 
     await until(moves)
-
-
-async def looks_at_the_loop(gateway: Gateway) -> int:
-    """Return how many readings of the event loop the vitals task has made."""
-    async with httpx.AsyncClient(base_url=gateway.url, headers=ADMIN) as client:
-        text = (await client.get("/metrics")).text
-    found = re.search(r"easypay_event_loop_lag_seconds_count ([0-9]+)", text)
-    assert found
-    return int(found[1])

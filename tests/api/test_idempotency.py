@@ -49,21 +49,6 @@ async def test_a_key_used_for_another_request_is_refused(shop: Shop) -> None:
     assert (await shop.payment(payment["id"]))["status"] == "authorized"
 
 
-async def test_white_space_and_key_order_do_not_make_a_new_request(shop: Shop) -> None:
-    plain = await shop.pay(100, key="spelling")
-    text = (
-        '{ "payment_method": {"card": {"cvc": "907", "exp_year": 2035, "exp_month": 12, '
-        '"number": "4111111111111111"}, "type": "card"}, "currency": "USD", "amount": 100, '
-        '"capture": "automatic" }'
-    )
-    spelled = await shop.client.post(
-        "/payments",
-        content=text,
-        headers={"idempotency-key": "spelling", "content-type": "application/json; charset=utf-8"},
-    )
-    assert spelled.content == plain.content
-
-
 async def test_two_merchants_may_use_the_same_key(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
@@ -137,14 +122,7 @@ async def test_a_client_that_hangs_up_changes_nothing(shared_stack: Stack, shop:
     await shared_stack.simulator.slow(shop.login, ms=300)
     hasty = asyncio.create_task(shop.pay(key="hasty"))
 
-    async def begun() -> bool:
-        return bool(
-            await shared_stack.fetch(
-                "SELECT 1 FROM idempotency_keys WHERE merchant_id = $1", shop.merchant_id
-            )
-        )
-
-    await until(begun)
+    await shop.begins("hasty")
     hasty.cancel()
     await asyncio.gather(hasty, return_exceptions=True)
 
@@ -159,16 +137,15 @@ async def test_a_client_that_hangs_up_changes_nothing(shared_stack: Stack, shop:
     assert await audit(shared_stack, shop) == []
 
 
-async def test_key_order_at_any_depth_does_not_make_a_new_request(shop: Shop) -> None:
-    """This includes metadata's keys, white space and escapes."""
+async def test_spelling_does_not_make_a_new_request(shop: Shop) -> None:
+    """White space, key order at any depth, escapes, a default and the content type's charset."""
     first = await shop.pay(key="order", metadata={"a": "1", "b": "ä", "c": "/"})
     body = (
         '{"metadata" : {"c":"\\/","a":"1",\n"b":"\\u00e4"}, "payment_method":{"card":'
         '{"exp_year":2035,"exp_month":12,"cvc":"907","number":"4111111111111111"},"type":"card"},\r\n'
-        '\t"currency":"USD","amount":2500}'
+        '\t"currency":"USD","amount":2500, "capture": "automatic" }'
     )
-    headers = {"idempotency-key": "order", "content-type": "application/json"}
-    again = await shop.client.post("/payments", content=body, headers=headers)
+    again = await shop.send("/payments", body, key="order", kind="application/json; charset=utf-8")
     assert again.content == first.content, again.text
     other = await shop.pay(key="order", metadata={"a": "1", "b": "ä", "c": "?"})
     assert other.json()["code"] == "idempotency_key_reused"
@@ -201,10 +178,7 @@ async def test_a_repeat_gets_the_first_answer_even_if_it_would_be_refused_now(
     await shared_stack.simulator.slow(shop.login, ms=600)
     running = asyncio.create_task(shop.pay(key="running"))
 
-    async def begun() -> bool:
-        return (await shop.client.get("/idempotency-keys/running")).status_code == 200
-
-    await until(begun)
+    await shop.begins("running")
     await shared_stack.fetch(change, shop.merchant_id)
 
     async def is_refused() -> bool:

@@ -45,11 +45,6 @@ class Tried:
         self.follow = follow or ask
 
 
-async def raw(shop: Shop, key: str, content: bytes, kind: str = "application/json") -> Any:
-    headers = {"content-type": kind, "idempotency-key": key}
-    return await shop.client.post("/payments", content=content, headers=headers)
-
-
 class Provoke:
     """One method for each problem, which provokes it as a shop would."""
 
@@ -61,13 +56,17 @@ class Provoke:
         return Tried(ask, lambda key: self.shop.post("/payments", GOOD, key=key))
 
     async def malformed_body(self) -> Tried:
-        return self._pays(lambda key: raw(self.shop, key, b'{"amount": 1'))
+        return self._pays(lambda key: self.shop.send("/payments", b'{"amount": 1', key=key))
 
     async def body_too_large(self) -> Tried:
-        return self._pays(lambda key: raw(self.shop, key, b'"' + b"x" * 70_000 + b'"'))
+        return self._pays(
+            lambda key: self.shop.send("/payments", b'"' + b"x" * 70_000 + b'"', key=key)
+        )
 
     async def unsupported_media_type(self) -> Tried:
-        return self._pays(lambda key: raw(self.shop, key, b"{}", "text/plain"))
+        return self._pays(
+            lambda key: self.shop.send("/payments", b"{}", key=key, kind="text/plain")
+        )
 
     async def validation_failed(self) -> Tried:
         return self._pays(lambda key: self.shop.post("/payments", {**GOOD, "amount": 0}, key=key))
@@ -79,12 +78,8 @@ class Provoke:
         return self._pays(lambda key: self.shop.post("/payments", GOOD, key="x" * 256))
 
     async def invalid_api_key(self) -> Tried:
-        headers = {"authorization": "Bearer no"}
-        return self._pays(
-            lambda key: self.shop.client.post(
-                "/payments", json=GOOD, headers=headers | {"idempotency-key": key}
-            )
-        )
+        stranger = Shop(self.shop.merchant_id, "no", self.shop.login, self.shop.url)
+        return self._pays(lambda key: stranger.post("/payments", GOOD, key=key))
 
     async def not_found(self) -> Tried:
         return self._pays(lambda key: self.shop.capture(f"pay_{uuid.uuid4().hex}", key=key))
@@ -138,11 +133,7 @@ class Provoke:
             await self.player.slow(self.shop.login, ms=400)
             first.append(asyncio.create_task(self.shop.post("/payments", GOOD, key=key)))
 
-            async def begun() -> bool:
-                use = await self.shop.client.get(f"/idempotency-keys/{key}")
-                return use.status_code == 200
-
-            await until(begun, what="the first request holds the key")
+            await self.shop.begins(key)
             return await self.shop.post("/payments", GOOD, key=key)
 
         async def follow(key: str) -> httpx.Response:
@@ -252,18 +243,7 @@ async def test_each_problem_behaves_as_the_table_says(
 
 async def forbidden(shop: Shop, stack: Stack) -> Tried:
     """Use a key that may only read; follow the advice with the shop's own key."""
-    from asyncpg import connect
-
-    from easypay.merchants import admin
-
-    connection = await connect(stack.dsn)
-    try:
-        _, secret = await admin.create_key(
-            connection, shop.merchant_id, mode="test", scopes=["payments:read"]
-        )
-    finally:
-        await connection.close()
-    reader = Shop(shop.merchant_id, secret, shop.login, stack.only_gateway.url)
+    reader = await stack.with_key(shop, scopes=["payments:read"])
     return Tried(
         lambda key: reader.post("/payments", GOOD, key=key),
         lambda key: shop.post("/payments", GOOD, key=key),

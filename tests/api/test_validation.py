@@ -212,6 +212,5 @@ def test_a_problem_quotes_no_value_and_no_card_number() -> None:
 )
 async def test_invalid_json_gets_a_plain_explanation(shop: Shop, value: bytes, reason: str) -> None:
     for body in (b'{"description": %b}' % value, b'{"amount": %b}' % value):
-        headers = {"idempotency-key": "plain", "content-type": "application/json"}
-        problem = (await shop.client.post("/payments", content=body, headers=headers)).json()
+        problem = (await shop.send("/payments", body)).json()
         assert problem["detail"] == f"The body is not JSON: {reason}", body[:40]

@@ -14,7 +14,7 @@ from easypay.db import migrate, partitions, pool
 from easypay.db.embedded import Cluster
 from easypay.payments import chores, statements
 from easypay.payments.chores import Chore, keep_doing
-from harness import QUICK, Stack, new_database, until
+from harness import QUICK, Stack, connected, held, new_database, until
 
 AHEAD = 3
 
@@ -24,9 +24,8 @@ async def bare(cluster: Cluster) -> AsyncIterator[tuple[str, Any]]:
     """Yield the DSN of a migrated database without monthly partitions, and a connection to it."""
     dsn = await new_database(cluster.dsn, None)
     await migrate.migrate(dsn)
-    connection = await asyncpg.connect(dsn)
-    yield dsn, connection
-    await connection.close()
+    async with connected(dsn) as connection:
+        yield dsn, connection
 
 
 def suffix(months: int) -> str:
@@ -71,23 +70,19 @@ async def test_a_start_without_the_present_month_fails_and_names_it(bare: tuple[
 
 async def test_a_gateway_starts_while_a_dump_locks_every_table(stack: Stack) -> None:
     """pg_dump reads the default partition for hours, so next month cannot be attached."""
-    admin = await asyncpg.connect(stack.dsn)
     last = suffix(3)
-    await admin.execute("".join(f"DROP TABLE {table}_{last};" for table in partitions.PARTITIONED))
-    dump = await asyncpg.connect(stack.dsn)
-    async with dump.transaction():
-        await dump.execute(
-            "LOCK TABLE payments, operations, events, idempotency_keys IN ACCESS SHARE MODE"
-        )
-        gateway = await stack.gateway(**QUICK)
-        shop = await stack.shop(gateway)
-        assert (await shop.pay()).status_code == 201
-        assert f"payments_{last}" not in await attached(admin)
-        assert '"level": "critical"' in gateway.logs()
-    await partitions.ensure(admin, months_ahead=3)
-    assert f"payments_{last}" in await attached(admin)
-    await admin.close()
-    await dump.close()
+    drops = [f"DROP TABLE {table}_{last};" for table in partitions.PARTITIONED]
+    dump = "LOCK TABLE payments, operations, events, idempotency_keys IN ACCESS SHARE MODE"
+    async with connected(stack.dsn) as admin:
+        await admin.execute("".join(drops))
+        async with held(stack.dsn, dump):
+            gateway = await stack.gateway(**QUICK)
+            shop = await stack.shop(gateway)
+            assert (await shop.pay()).status_code == 201
+            assert f"payments_{last}" not in await attached(admin)
+            assert '"level": "critical"' in gateway.logs()
+        await partitions.ensure(admin, months_ahead=3)
+        assert f"payments_{last}" in await attached(admin)
 
 
 async def test_the_database_s_clock_decides_the_month(bare: tuple[str, Any]) -> None:
@@ -162,9 +157,7 @@ async def test_a_chore_that_fails_does_not_stop_the_others(stack: Stack) -> None
     await stack.fetch("UPDATE idempotency_keys SET created_at = now() - interval '31 days'")
     opened = await pool.open_pool(stack.dsn, size=2)
     months = partitions.Months()
-    admin = await asyncpg.connect(stack.dsn)
-    async with admin.transaction():
-        await admin.execute("SELECT pg_advisory_xact_lock(hashtext('easypay partitions'))")
+    async with held(stack.dsn, "SELECT pg_advisory_xact_lock(hashtext('easypay partitions'))"):
         done: dict[str, str] = {}
         for chore in chores.chores(opened, months, months_ahead=40, key_days=30):
             try:
@@ -177,4 +170,3 @@ async def test_a_chore_that_fails_does_not_stop_the_others(stack: Stack) -> None
     assert months.of(ids.new_id()) == f"_{suffix(0)}"
     assert await stack.fetch("SELECT 1 FROM idempotency_keys WHERE key = 'old'") == []
     await opened.close()
-    await admin.close()

@@ -21,7 +21,7 @@ from easypay.errors import DatabaseUnavailable
 from easypay.observability.call_metrics import MeasuredPool
 from easypay.observability.metrics import Instruments
 from easypay.payments import statements
-from harness import until
+from harness import connected, held, until, until_locked
 
 SOON_S = 0.4
 """The time limit of a lane in these tests."""
@@ -55,24 +55,13 @@ async def test_a_lost_peer_is_noticed_while_a_statement_waits_for_a_lock(
 ) -> None:
     begin = committer(statements.BEGIN, proxy.dsn, lanes=1, limit_s=SOON_S)
     await begin.submit(new_payment(ids.new_id()))
-    async with connection.transaction():
-        await connection.execute("LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE")
+    async with held(proxy.server_dsn, "LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE"):
         task = asyncio.create_task(begin.submit(new_payment(ids.new_id())))
-
-        async def waits() -> bool:
-            return bool(await connection.fetchval(WAITING_LANES))
-
-        await until(waits, within_s=2)
+        await until_locked(proxy.server_dsn, "easypay begin")
         proxy.vanish("easypay begin")
     await task
     assert await connection.fetchval("SELECT count(*) FROM payments") == 2
     await begin.close()
-
-
-WAITING_LANES = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND application_name LIKE 'easypay begin%' AND wait_event_type = 'Lock'"
-)
 
 
 async def test_connecting_to_a_silent_server_times_out(proxy: CuttingProxy) -> None:
@@ -248,12 +237,11 @@ def test_an_error_is_gone_temporary_or_ours(error: type[Exception], meaning: Fai
 
 
 async def test_a_row_without_a_partition_may_find_one_later(database: str) -> None:
-    connection = await asyncpg.connect(database)
-    await connection.execute("CREATE TABLE months (n int) PARTITION BY RANGE (n)")
-    with pytest.raises(asyncpg.CheckViolationError) as caught:
-        await connection.execute("INSERT INTO months VALUES (1)")
-    assert failure_of(caught.value) is Failure.TEMPORARY
-    await connection.close()
+    async with connected(database) as connection:
+        await connection.execute("CREATE TABLE months (n int) PARTITION BY RANGE (n)")
+        with pytest.raises(asyncpg.CheckViolationError) as caught:
+            await connection.execute("INSERT INTO months VALUES (1)")
+        assert failure_of(caught.value) is Failure.TEMPORARY
 
 
 # Sessions ----------------------------------------------------------------------------------------
@@ -262,17 +250,17 @@ async def test_a_row_without_a_partition_may_find_one_later(database: str) -> No
 async def test_every_session_waits_for_its_commits_whatever_the_server_s_default(
     database: str,
 ) -> None:
-    admin = await asyncpg.connect(database)
     name = urlsplit(database).path.lstrip("/")
-    await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    assert await (await asyncpg.connect(database)).fetchval("SHOW synchronous_commit") == "off"
+    async with connected(database) as admin:
+        await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    async with connected(database) as usual:
+        assert await usual.fetchval("SHOW synchronous_commit") == "off"
     opened = await pool.open_pool(database, size=1)
     assert await opened.fetchval("SHOW synchronous_commit") == "on"
     lane = Lane(database, "begin 1", lambda _: "SHOW synchronous_commit", lookups=False)
     assert (await lane.fetch([]))[0][0] == "on"
     await lane.close()
     await opened.close()
-    await admin.close()
 
 
 @asynccontextmanager
@@ -353,12 +341,9 @@ async def test_an_empty_group_writes_nothing_and_fails_on_a_read_only_server(
     assert await begin.why_not() is None
     assert await connection.fetchval("SELECT count(*) FROM idempotency_keys") == 0
     await begin.close()
-    reading = await asyncpg.connect(
-        database, server_settings={"default_transaction_read_only": "on"}
-    )
-    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
-        await reading.fetch(statements.BEGIN_PAYMENTS, *statements.begin_payments_arguments([]))
-    await reading.close()
+    async with only_reading(database), connected(database) as reading:
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await reading.fetch(statements.BEGIN_PAYMENTS, *statements.begin_payments_arguments([]))
 
 
 async def test_a_full_disk_is_reported_until_a_write_succeeds(

@@ -1,8 +1,7 @@
 """Group commit on real PostgreSQL: no item may harm another of its group."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -20,40 +19,12 @@ from easypay.payments import statements
 from easypay.payments.begin import NewPayment
 from easypay.payments.model import PaymentKey, State
 from easypay.payments.status import Status
-from harness import QUICK, Gateway, Shop, Stack, audit, payment_uuid, until
+from harness import QUICK, Gateway, Shop, Stack, audit, held, payment_uuid, until, until_locked
 
 
 async def count(connection: Any, table: str) -> int:
     number: int = await connection.fetchval(f"SELECT count(*) FROM {table}")
     return number
-
-
-async def until_locked(connection: Any, name: str, lanes: int = 1) -> None:
-    """Wait until this many lanes of a committer wait for a lock."""
-
-    async def locked() -> bool:
-        number: int = await connection.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name LIKE $1 AND wait_event_type = 'Lock'",
-            f"easypay {name} %",
-        )
-        return number >= lanes
-
-    await until(locked, within_s=5)
-
-
-@asynccontextmanager
-async def held(dsn: str, sql: str, *arguments: object) -> AsyncIterator[None]:
-    """Hold the locks that this statement takes, to stop a group in the middle."""
-    connection = await asyncpg.connect(dsn)
-    transaction = connection.transaction()
-    await transaction.start()
-    await connection.execute(sql, *arguments)
-    try:
-        yield
-    finally:
-        await transaction.rollback()
-        await connection.close()
 
 
 KEYS_LOCKED = "LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE"
@@ -274,7 +245,7 @@ async def test_two_committers_on_the_same_rows_all_finish(
         tasks = [
             asyncio.create_task(record.submit(change)) for record in records for change in changes
         ]
-        await until_locked(connection, "record", lanes=2)
+        await until_locked(database, "easypay record", sessions=2)
     async with asyncio.timeout(15):
         results = await asyncio.gather(*tasks)
     assert sum(results) == 59, "one of the two recorded each, the warm-up the first"
@@ -304,7 +275,7 @@ async def test_a_cancelled_caller_cancels_no_work(
     assert await begin.submit(new_payment(merchant))
     async with held(database, KEYS_LOCKED):
         tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(4)]
-        await until_locked(connection, "begin")
+        await until_locked(database, "easypay begin")
         assert begin.waiting == 2
         running, queued = tasks[0], tasks[3]
         running.cancel()
@@ -332,7 +303,7 @@ async def test_a_full_queue_refuses_at_once_and_writes_nothing(
     assert await begin.submit(new_payment(merchant))
     async with held(database, KEYS_LOCKED):
         first = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(4)]
-        await until_locked(connection, "begin")
+        await until_locked(database, "easypay begin")
         more = [new_payment(merchant) for _ in range(20)]
         tasks = [asyncio.create_task(begin.submit(each)) for each in more]
         await asyncio.wait(tasks, timeout=0.01)  # every task has its turn
@@ -382,7 +353,7 @@ async def test_a_group_is_one_round_trip_and_each_lane_runs_one_at_a_time(
     trips, groups = proxy.answers.total(), begin.groups
     async with held(proxy.server_dsn, KEYS_LOCKED):
         tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(500)]
-        await until_locked(connection, "begin", lanes=2)
+        await until_locked(proxy.server_dsn, "easypay begin", sessions=2)
         assert begin.waiting == 500 - 2 * 64
         assert begin.groups - groups == 2, "two lanes, two groups"
     await asyncio.gather(*tasks)
@@ -467,7 +438,7 @@ async def test_a_connection_killed_before_its_commit_is_replaced(
     assert await begin.submit(new_payment(merchant))
     async with held(database, KEYS_LOCKED):
         tasks = [asyncio.create_task(begin.submit(new_payment(merchant))) for _ in range(8)]
-        await until_locked(connection, "begin")
+        await until_locked(database, "easypay begin")
         killed = await connection.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name LIKE 'easypay begin %'"
@@ -644,26 +615,11 @@ async def test_another_session_s_lock_delays_only_its_own_payment(stack: Stack) 
     """One payment's row is locked from a psql session; the others are recorded at once."""
     gateway = await stack.gateway(**QUICK)
     shop = await stack.shop(gateway)
-    held, free = await shop.paid(capture="manual"), await shop.paid(capture="manual")
-    session = await asyncpg.connect(stack.dsn)
-    async with session.transaction():
-        await session.execute(
-            "SELECT 1 FROM payments WHERE merchant_id = $1 AND id = $2 FOR UPDATE",
-            shop.merchant_id,
-            payment_uuid(held["id"]),
-        )
-        blocked = asyncio.create_task(shop.capture(held["id"]))
-
-        async def waits() -> bool:
-            return bool(
-                await stack.fetch(
-                    "SELECT 1 FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                )
-            )
-
-        await until(waits)
+    stuck, free = await shop.paid(capture="manual"), await shop.paid(capture="manual")
+    locks = "SELECT 1 FROM payments WHERE id = $1 FOR UPDATE"
+    async with held(stack.dsn, locks, payment_uuid(stuck["id"])):
+        blocked = asyncio.create_task(shop.capture(stuck["id"]))
+        await until_locked(stack.dsn)
         assert (await shop.capture(free["id"])).status_code == 201
         assert not blocked.done()
     assert (await blocked).status_code in (201, 202)
-    await session.close()

@@ -12,23 +12,18 @@ from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
 from easypay.payments.purge import purge_keys
 from easypay.processors.registry import installed
-from harness import ENCRYPTION_KEY, Shop, Stack, payment_uuid, until
+from harness import ENCRYPTION_KEY, Shop, Stack, held, payment_uuid, until
 
 
 async def test_keys_are_kept_thirty_days_and_their_payments_for_ever(
     shared_stack: Stack, shop: Shop
 ) -> None:
     old, young = str(uuid.uuid4()), str(uuid.uuid4())
-    first = await shop.paid(key=old)
-    second = await shop.paid(key=young)
+    payments = [await shop.paid(key=key) for key in (old, young)]
     connection = await asyncpg.connect(shared_stack.dsn)
     for key, age in ((old, timedelta(days=31)), (young, timedelta(days=29))):
         await connection.execute(
-            "UPDATE idempotency_keys SET created_at = now() - $3::interval"
-            " WHERE merchant_id = $1 AND key = $2",
-            shop.merchant_id,
-            key,
-            age,
+            "UPDATE idempotency_keys SET created_at = now() - $2::interval WHERE key = $1", key, age
         )
     pool = await open_pool(shared_stack.dsn, size=2)
     assert await purge_keys(pool, days=30) == 1
@@ -42,8 +37,8 @@ async def test_keys_are_kept_thirty_days_and_their_payments_for_ever(
     await connection.close()
     assert (await shop.client.get(f"/idempotency-keys/{old}")).status_code == 404
     assert (await shop.client.get(f"/idempotency-keys/{young}")).status_code == 200
-    assert (await shop.payment(first["id"]))["status"] == "captured"
-    assert (await shop.payment(second["id"]))["status"] == "captured"
+    for payment in payments:
+        assert (await shop.payment(payment["id"]))["status"] == "captured"
 
 
 async def test_a_key_whose_operation_is_open_or_watched_is_never_purged(
@@ -91,12 +86,10 @@ async def test_a_key_whose_operation_is_open_or_watched_is_never_purged(
         await connection.execute(
             "UPDATE operations SET state = 'approved' WHERE merchant_id = $1", shop.merchant_id
         )
-        await connection.execute(
-            "DELETE FROM unresolved_operations WHERE merchant_id = $1", shop.merchant_id
-        )
-        await connection.execute(
-            "DELETE FROM watched_operations WHERE merchant_id = $1", shop.merchant_id
-        )
+        for table in ("unresolved_operations", "watched_operations"):
+            await connection.execute(
+                f"DELETE FROM {table} WHERE merchant_id = $1", shop.merchant_id
+            )
         await pool.close()
         await connection.close()
 
@@ -104,18 +97,15 @@ async def test_a_key_whose_operation_is_open_or_watched_is_never_purged(
 async def test_only_one_process_purges_at_a_time(shared_stack: Stack, shop: Shop) -> None:
     key = str(uuid.uuid4())
     await shop.paid(key=key)
-    connection = await asyncpg.connect(shared_stack.dsn)
-    await connection.execute(
+    await shared_stack.fetch(
         "UPDATE idempotency_keys SET created_at = now() - interval '31 days' WHERE key = $1", key
     )
     pool = await open_pool(shared_stack.dsn, size=1)
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay purge'))")
+    async with held(shared_stack.dsn, "SELECT pg_advisory_xact_lock(hashtext('easypay purge'))"):
         async with asyncio.timeout(5):
             assert await purge_keys(pool, days=30) == 0
     assert await purge_keys(pool, days=30) >= 1
     await pool.close()
-    await connection.close()
 
 
 async def test_a_cache_whose_lease_has_expired_asks_the_database(

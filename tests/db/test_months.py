@@ -17,7 +17,7 @@ from easypay.db.embedded import Cluster
 from easypay.payments import statements, store
 from easypay.payments.begin import NewPayment
 from easypay.payments.model import PaymentKey
-from harness import QUICK, Stack, new_database
+from harness import QUICK, Stack, connected, new_database
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ async def test_an_edited_migration_is_refused_and_a_failed_one_rolls_back(
     real = migrate.files()
     edited = [(real[0][0], real[0][1] + "\n-- later\n"), *real[1:]]
     monkeypatch.setattr(migrate, "files", lambda: edited)
-    with pytest.raises(migrate.MigrationFailed, match="was changed after"):
+    with pytest.raises(migrate.MigrationFailed, match="was changed after it had been applied"):
         await migrate.migrate(dsn)
     broken = ("9998_broken.sql", "CREATE TABLE half (id int); SELECT 1/0;")
     monkeypatch.setattr(migrate, "files", lambda: [*real, broken])
@@ -93,9 +93,8 @@ async def test_an_edited_migration_is_refused_and_a_failed_one_rolls_back(
     monkeypatch.setattr(migrate, "files", lambda: [*real, good])
     applied = await asyncio.gather(*(migrate.migrate(dsn) for _ in range(4)))
     assert sorted(applied) == [[], [], [], ["9999_good.sql"]]
-    connection = await asyncpg.connect(dsn)
-    assert await connection.fetchval("SELECT to_regclass('half')") is None
-    await connection.close()
+    async with connected(dsn) as connection:
+        assert await connection.fetchval("SELECT to_regclass('half')") is None
 
 
 async def test_migrating_and_making_months_does_not_disturb_a_gateway(stack: Stack) -> None:

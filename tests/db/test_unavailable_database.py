@@ -22,8 +22,11 @@ from harness import (
     Stack,
     all_known,
     audit,
+    connected,
+    held,
     payment_uuid,
     until,
+    until_locked,
     with_database,
 )
 
@@ -56,11 +59,7 @@ async def in_flight(stack: Stack, shop: Shop, key: str) -> "asyncio.Task[httpx.R
     before = len(await stack.simulator.truth(login=shop.login))
     await stack.simulator.slow(shop.login, ms=300)
     task = asyncio.create_task(shop.pay(key=key))
-
-    async def charged() -> bool:
-        return len(await stack.simulator.truth(login=shop.login)) > before
-
-    await until(charged)
+    await stack.charges(shop, before + 1)
     return task
 
 
@@ -211,7 +210,6 @@ async def test_a_decline_that_cannot_be_written_is_kept_until_it_can(stack: Stac
     """First the disk is full, then the row is locked: the decline stays a decline."""
     gateway = await stack.gateway(**HASTY)
     shop = await stack.shop(gateway)
-    admin = await asyncpg.connect(stack.dsn)
     declines: dict[str, Any] = {"billing_address": {"postal_code": "46282"}}
 
     async def declined(key: str) -> bool:
@@ -222,11 +220,12 @@ async def test_a_decline_that_cannot_be_written_is_kept_until_it_can(stack: Stac
         assert answer.json()["status"] == "declined"
         return True
 
-    await admin.execute(BROKEN.format(table="operations", event="UPDATE"))
+    async with connected(stack.dsn) as admin:
+        await admin.execute(BROKEN.format(table="operations", event="UPDATE"))
     response = await shop.pay(key="full", **declines)
     assert (response.status_code, response.json()["status"]) == (202, "processing")
     # If the process had died before recording it, the sweep would find it and call it absent.
-    await admin.execute("DROP TRIGGER full_disk ON operations")
+    await stack.fetch("DROP TRIGGER full_disk ON operations")
     await until(lambda: declined("full"), what="the key's reply is the decline")
 
     await stack.simulator.slow(shop.login, ms=400)
@@ -236,34 +235,35 @@ async def test_a_decline_that_cannot_be_written_is_kept_until_it_can(stack: Stac
         return await stack.fetch("SELECT id FROM operations WHERE state = 'in_flight'")
 
     ((operation,),) = await until(begun)
-    async with admin.transaction():
-        await admin.execute("SELECT 1 FROM operations WHERE id = $1 FOR UPDATE", operation)
+    async with held(stack.dsn, "SELECT 1 FROM operations WHERE id = $1 FOR UPDATE", operation):
         assert (await paying).status_code == 202
         assert (await shop.pay(key="other")).status_code == 201, "other payments do not wait"
     await until(lambda: declined("locked"))
     assert await audit(stack, shop) == []
-    await admin.close()
+
+
+async def logs_in_full(stack: Stack, shop: Shop, gateway: Gateway) -> None:
+    """The shop's only charge is in the gateway's only critical line."""
+    (row,) = await stack.simulator.truth(login=shop.login)
+    (logged,) = [line for line in gateway.logs().splitlines() if '"critical"' in line]
+    assert row["invoice_number"] in logged
+    assert row["trans_id"] in logged
 
 
 async def test_an_outcome_that_can_never_be_recorded_is_logged_in_full(stack: Stack) -> None:
     """A violated constraint is final: an inquiry ends the payment; a critical line is logged."""
     gateway = await stack.gateway(**HASTY)
     shop = await stack.shop(gateway)
-    admin = await asyncpg.connect(stack.dsn)
-    await admin.execute(
+    await stack.fetch(
         "ALTER TABLE payments ADD CONSTRAINT never CHECK (status <> 'captured') NOT VALID"
     )
     answer = await shop.pay()
     assert (answer.status_code, answer.json()["status"]) == (202, "processing")
-    (row,) = await stack.simulator.truth(login=shop.login)
-    (logged,) = [line for line in gateway.logs().splitlines() if '"critical"' in line]
-    assert row["invoice_number"] in logged
-    assert row["trans_id"] in logged
-    await admin.execute("ALTER TABLE payments DROP CONSTRAINT never")
+    await logs_in_full(stack, shop, gateway)
+    await stack.fetch("ALTER TABLE payments DROP CONSTRAINT never")
     await all_known(stack, shop, within_s=30)
     assert (await shop.payment(answer.json()["id"]))["status"] == "captured"
     assert await audit(stack, shop) == []
-    await admin.close()
 
 
 async def test_an_intent_lost_in_a_failover_is_logged_and_written_again(stack: Stack) -> None:
@@ -278,11 +278,8 @@ async def test_an_intent_lost_in_a_failover_is_logged_and_written_again(stack: S
     assert (answer.status_code, answer.json()["status"]) == (201, "captured")
     again = await shop.pay(key="lost")
     assert (again.status_code, again.content) == (201, answer.content)
-    (row,) = await stack.simulator.truth(login=shop.login)
+    await logs_in_full(stack, shop, gateway)
     assert await audit(stack, shop) == []
-    (logged,) = [line for line in gateway.logs().splitlines() if '"critical"' in line]
-    assert row["invoice_number"] in logged
-    assert row["trans_id"] in logged
 
 
 async def test_a_process_that_slept_through_its_deadline_sends_nothing(stack: Stack) -> None:
@@ -290,20 +287,9 @@ async def test_a_process_that_slept_through_its_deadline_sends_nothing(stack: St
     gateway = await stack.gateway(**QUICK | {"unknown_absent_after_s": "600"})
     shop = await stack.shop(gateway)
     await shop.paid()
-    admin = await asyncpg.connect(stack.dsn)
-    async with admin.transaction():
-        await admin.execute("LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE")
+    async with held(stack.dsn, "LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE"):
         paying = asyncio.create_task(shop.pay(key="late"))
-
-        async def begins() -> bool:
-            return bool(
-                await stack.fetch(
-                    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
-                    " AND application_name LIKE 'easypay begin %' AND wait_event_type = 'Lock'"
-                )
-            )
-
-        await until(begins)
+        await until_locked(stack.dsn, "easypay begin ")
         os.kill(gateway.pid, signal.SIGSTOP)
     await asyncio.sleep(float(QUICK["processor_deadline_s"]))  # the process sleeps for so long
     os.kill(gateway.pid, signal.SIGCONT)
@@ -313,4 +299,3 @@ async def test_a_process_that_slept_through_its_deadline_sends_nothing(stack: St
     assert (await shop.pay(key="late")).status_code == 201
     assert len(await stack.simulator.truth(login=shop.login)) == 2
     assert await audit(stack, shop) == []
-    await admin.close()

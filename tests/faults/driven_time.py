@@ -7,8 +7,6 @@ them.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
-
 from harness import Simulator, Stack, until
 
 FAST = {
@@ -30,14 +28,7 @@ class DrivenTime:
     async def advance(self, seconds: float) -> None:
         """Move both clocks ahead at once."""
         self._shifted_s += seconds
-        connection = await asyncpg.connect(self._stack.dsn)
-        try:
-            await connection.execute(
-                "CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE"
-                f" PARALLEL SAFE RETURN now() + interval '{self._shifted_s} s'"
-            )
-        finally:
-            await connection.close()
+        await self._stack.move_clock(self._shifted_s)
         await self._stack.simulator.post("/clock", advance_s=seconds)
 
     async def until(
@@ -66,12 +57,12 @@ class DrivenTime:
         """Wait until nothing is due and no process works on an account."""
 
         async def quiet() -> bool:
-            rows = await self._stack.fetch(
+            due = await self._stack.value(
                 "SELECT (SELECT count(*) FROM unresolved_operations"
                 "         WHERE next_inquiry_at <= db_now())"
                 "     + (SELECT count(*) FROM watched_operations WHERE next_look_at <= db_now())"
                 "     + (SELECT count(*) FROM account_passes WHERE leased_until > db_now())"
             )
-            return bool(rows[0][0] == 0)
+            return bool(due == 0)
 
         await until(quiet, within_s=30, what="the resolver has nothing to do")

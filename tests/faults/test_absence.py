@@ -3,18 +3,11 @@
 Time is driven: the clocks of the database and the simulator move forward in steps.
 """
 
-import asyncpg
 import pytest
 
 from easypay.merchants import admin
-from easypay.merchants.vault import Vault
-from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from faults.driven_shop import LATE, DrivenShop
-from harness import (
-    ENCRYPTION_KEY,
-    until,
-)
-from observability.test_request_visibility import counted
+from harness import connected, counted, until
 
 KEY = "simulated-key-1"
 
@@ -99,9 +92,8 @@ async def test_a_late_authorization_is_voided(case: DrivenShop) -> None:
 
 
 async def test_a_late_charge_is_kept_if_the_merchant_wants_it(case: DrivenShop) -> None:
-    connection = await asyncpg.connect(case.world.dsn)
-    await admin.update_merchant(connection, case.shop.merchant_id, late_charges="keep")
-    await connection.close()
+    async with connected(case.world.dsn) as connection:
+        await admin.update_merchant(connection, case.shop.merchant_id, late_charges="keep")
     lost = await case.lost("late_charge", **LATE)
     await case.absent(lost, "sale")
     await case.pass_late_delay()
@@ -168,18 +160,7 @@ async def replace_account(case: DrivenShop) -> str:
     """Send the merchant's payments to another processor account from now on."""
     login = f"n{case.shop.login[1:]}"
     await case.world.simulator.post("/accounts", login=login, transaction_key=KEY)
-    connection = await asyncpg.connect(case.world.dsn)
-    try:
-        await admin.set_processor_account(
-            connection,
-            Vault(ENCRYPTION_KEY),
-            AUTHORIZE_NET,
-            case.shop.merchant_id,
-            "test",
-            {"login_id": login, "transaction_key": KEY},
-        )
-    finally:
-        await connection.close()
+    await case.world.set_account(case.shop, login=login)
     return login
 
 

@@ -3,13 +3,9 @@ unusable accounts. Time is driven."""
 
 import uuid
 
-import asyncpg
-
-from easypay.merchants import admin
-from easypay.merchants.vault import Vault, new_encryption_key
-from easypay.processors.authorize_net.integration import AUTHORIZE_NET
+from easypay.merchants.vault import new_encryption_key
 from faults.driven_shop import DrivenShop
-from harness import ENCRYPTION_KEY, mint_token, until
+from harness import mint_token, until
 
 KEY = "simulated-key-1"
 
@@ -71,34 +67,24 @@ async def test_an_unusable_account_delays_no_other_and_can_be_replaced(case: Dri
     other = DrivenShop(case.world, case.time, shop)
     lost = await case.lost("drop_reply")
 
-    connection = await asyncpg.connect(case.world.dsn)
-    try:
-        await admin.set_processor_account(
-            connection, Vault(new_encryption_key()), AUTHORIZE_NET, case.shop.merchant_id,
-            "test", {"login_id": case.shop.login, "transaction_key": KEY},
-        )  # fmt: skip
-        await connection.execute(
-            "WITH p AS (UPDATE payments SET login_id = NULL WHERE merchant_id = $1)"
-            " UPDATE unresolved_operations SET account = NULL WHERE merchant_id = $1",
-            case.shop.merchant_id,
-        )
-        free = await other.lost("drop_reply")
-        await other.becomes(free, "captured", step_s=20, at_most_s=200)
+    await case.world.set_account(case.shop, encryption_key=new_encryption_key())
+    await case.world.fetch(
+        "WITH p AS (UPDATE payments SET login_id = NULL WHERE merchant_id = $1)"
+        " UPDATE unresolved_operations SET account = NULL WHERE merchant_id = $1",
+        case.shop.merchant_id,
+    )
+    free = await other.lost("drop_reply")
+    await other.becomes(free, "captured", step_s=20, at_most_s=200)
 
-        async def refused() -> str | None:
-            key = str(uuid.uuid4())
-            answer = await case.shop.pay(1900, key=key)
-            code = answer.json().get("code")
-            return key if (answer.status_code, code) == (503, "processor_unavailable") else None
+    async def refused() -> str | None:
+        key = str(uuid.uuid4())
+        answer = await case.shop.pay(1900, key=key)
+        code = answer.json().get("code")
+        return key if (answer.status_code, code) == (503, "processor_unavailable") else None
 
-        key = await until(refused, what="the payment gets 503, so it can be repeated")
-        assert await case.status(lost) == "processing"  # requests without the processor still work
-        await admin.set_processor_account(
-            connection, Vault(ENCRYPTION_KEY), AUTHORIZE_NET, case.shop.merchant_id, "test",
-            {"login_id": case.shop.login, "transaction_key": KEY},
-        )  # fmt: skip
-    finally:
-        await connection.close()
+    key = await until(refused, what="the payment gets 503, so it can be repeated")
+    assert await case.status(lost) == "processing"  # requests without the processor still work
+    await case.world.set_account(case.shop)
     await case.becomes(lost, "captured", step_s=60, at_most_s=900)
 
     async def paid() -> bool:
@@ -162,11 +148,8 @@ async def test_batches_are_requested_once_for_all_watched_operations(case: Drive
     await case.absent(lost, "sale")
 
     async def looked_twice() -> bool:
-        rows = await case.world.fetch(
-            "SELECT count(*) FROM watched_operations WHERE merchant_id = $1 AND looks >= 2",
-            case.shop.merchant_id,
-        )
-        return bool(rows[0][0] == 4)
+        sql = "SELECT count(*) FROM watched_operations WHERE merchant_id = $1 AND looks >= 2"
+        return bool(await case.world.value(sql, case.shop.merchant_id) == 4)
 
     await case.time.until(looked_twice, step_s=1800, at_most_s=6 * 3600)
     asking = {"login": case.shop.login, "method": "getSettledBatchListRequest"}

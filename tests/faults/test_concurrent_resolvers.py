@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 
 from easypay.db.pool import Pool, open_pool
-from easypay.merchants import admin
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
 from easypay.payments import resolver_rows, statements, store
@@ -23,7 +22,7 @@ from easypay.payments.watched_operations import Watching
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from easypay.processors.authorize_net.processor import AuthorizeNet
 from easypay.processors.base import Absent, Processors
-from harness import ENCRYPTION_KEY, QUICK, Shop, Stack, until
+from harness import ENCRYPTION_KEY, QUICK, Shop, Stack, connected, until_locked
 
 RARELY = QUICK | {"resolver_poll_s": "3600", "not_sent_ends_after_s": "600"}
 """Keeps the gateway's own resolver out of the test."""
@@ -74,19 +73,7 @@ async def parts(stack: Stack) -> AsyncIterator[tuple[Pool, Recorder, Processors]
 async def never_left(stack: Stack) -> tuple[Shop, uuid.UUID]:
     """Return a shop whose payment was proven never sent, and its operation's id."""
     shop = await stack.shop(await stack.gateway(**RARELY))
-    vault, wrong = Vault(ENCRYPTION_KEY), "no-such-key-here"
-    connection = await asyncpg.connect(stack.dsn)
-    try:
-        await admin.set_processor_account(
-            connection,
-            vault,
-            AUTHORIZE_NET,
-            shop.merchant_id,
-            "test",
-            {"login_id": shop.login, "transaction_key": wrong},
-        )
-    finally:
-        await connection.close()
+    await stack.set_account(shop, transaction_key="no-such-key-here")
     answer = await shop.pay(2500)
     assert answer.status_code == 502, answer.text
     (row,) = await stack.fetch(
@@ -97,19 +84,15 @@ async def never_left(stack: Stack) -> tuple[Shop, uuid.UUID]:
 
 
 async def state_of(stack: Stack, shop: Shop) -> str:
-    (row,) = await stack.fetch(
-        "SELECT state FROM operations WHERE merchant_id = $1", shop.merchant_id
-    )
-    return str(row["state"])
+    sql = "SELECT state FROM operations WHERE merchant_id = $1"
+    return str(await stack.value(sql, shop.merchant_id))
 
 
 async def reopen(stack: Stack, shop: Shop, operation_id: uuid.UUID) -> None:
-    connection = await asyncpg.connect(stack.dsn)
-    (row,) = await connection.fetch(
-        "SELECT id FROM processor_logins WHERE merchant_id = $1", shop.merchant_id
-    )
-    assert await store.reopen(connection, shop.merchant_id, operation_id, row["id"])
-    await connection.close()
+    async with connected(stack.dsn) as connection:
+        sql = "SELECT id FROM processor_logins WHERE merchant_id = $1"
+        login = await connection.fetchval(sql, shop.merchant_id)
+        assert await store.reopen(connection, shop.merchant_id, operation_id, login)
 
 
 async def test_an_operation_repeated_while_being_ended_is_not_called_absent(stack: Stack) -> None:
@@ -159,10 +142,10 @@ async def test_absence_of_a_first_try_does_not_end_a_second(stack: Stack, meanwh
             " UPDATE unresolved_operations SET not_sent = false WHERE merchant_id = $1",
             shop.merchant_id,
         )
-        (row,) = await stack.fetch(
+        payment_id = await stack.value(
             "SELECT id FROM payments WHERE merchant_id = $1", shop.merchant_id
         )
-        (case,) = await resolver_rows.cases_of_payment(pool, shop.merchant_id, row["id"])
+        (case,) = await resolver_rows.cases_of_payment(pool, shop.merchant_id, payment_id)
         await pool.execute(
             "WITH o AS (UPDATE operations SET state = 'not_sent' WHERE merchant_id = $1)"
             " UPDATE unresolved_operations SET not_sent = true, account = $2"
@@ -172,11 +155,9 @@ async def test_absence_of_a_first_try_does_not_end_a_second(stack: Stack, meanwh
         )
         if meanwhile == "in_flight":
             await reopen(stack, shop, operation_id)
-            (kept,) = await stack.fetch(
-                "SELECT account FROM unresolved_operations WHERE merchant_id = $1",
-                shop.merchant_id,
-            )
-            assert kept["account"] is None  # the second try may use another account
+            sql = "SELECT account FROM unresolved_operations WHERE merchant_id = $1"
+            kept = await stack.value(sql, shop.merchant_id)
+            assert kept is None  # the second try may use another account
         operation, payment = (await resolver_rows.rows_of(pool, [case]))[case.id]
         absent = Ended(case, Absent(searched="all lists"), "absent")
         assert not await rounds.end(absent, operation, payment)
@@ -211,24 +192,16 @@ async def test_a_late_charge_is_given_back_once_by_two_processes(stack: Stack) -
         " SELECT pg_advisory_lock(77)"
     )
 
-    async def both_wait() -> bool:
-        return bool(await gate.fetchval("SELECT count(*) = 2 FROM pg_locks WHERE NOT granted"))
-
     async with parts(stack) as (pool, recorder, processors):
         (case,) = await resolver_rows.watched_cases(
             pool, resolver_rows.AccountWork(bytes(32), old=True), 9
         )
         late = LateCharges(pool=pool, recorder=recorder, processors=processors, call_deadline_s=5)
         two = [asyncio.create_task(late.give_back_again(case, account)) for _ in range(2)]
-        await until(both_wait, what="both are about to write the operation")
+        await until_locked(stack.dsn, sessions=2, what="both are about to write the operation")
         await gate.close()
         await asyncio.gather(*two)
-    rows = await stack.fetch(
-        "SELECT state FROM operations WHERE merchant_id = $1 AND gives_back IS NOT NULL",
-        shop.merchant_id,
-    )
-    assert [row["state"] for row in rows] == ["approved"]
-    (late_row,) = await stack.fetch(
-        "SELECT state FROM late_charges WHERE merchant_id = $1", shop.merchant_id
-    )
-    assert late_row["state"] == "returned"
+    given_back = "SELECT state FROM operations WHERE merchant_id = $1 AND gives_back IS NOT NULL"
+    assert await stack.value(given_back, shop.merchant_id) == "approved"
+    late_charge = "SELECT state FROM late_charges WHERE merchant_id = $1"
+    assert await stack.value(late_charge, shop.merchant_id) == "returned"

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from easypay.payments.status import EDGES, Status
-from harness import Shop, Stack, audit, payment_uuid, until
+from harness import Shop, Stack, audit, connected, held, payment_uuid, until_locked
 
 
 async def refused_by(stack: Stack, sql: str, *arguments: object) -> str | None:
@@ -86,8 +86,7 @@ async def test_a_refund_within_the_captured_amount_is_no_violation(
 async def test_a_status_edge_outside_the_table_is_refused(shared_stack: Stack, shop: Shop) -> None:
     """Writes all 81 pairs directly: the database allows exactly the table's edges."""
     payment_id = payment_uuid((await shop.paid(2500))["id"])
-    connection = await asyncpg.connect(shared_stack.dsn)
-    try:
+    async with connected(shared_stack.dsn) as connection:
         for start, end in product(Status, Status):
             outer = connection.transaction()
             await outer.start()
@@ -103,8 +102,6 @@ async def test_a_status_edge_outside_the_table_is_refused(shared_stack: Stack, s
             await outer.rollback()
             legal = start == end or (start, end) in EDGES
             assert refused == (None if legal else "payment_status_edge"), (start, end)
-    finally:
-        await connection.close()
 
 
 def _set_status(status: Status) -> str:
@@ -160,50 +157,21 @@ async def test_a_payment_that_another_session_is_changing_is_waited_for(
 ) -> None:
     """Begin and record each meet the row locked, and changed once unlocked. Neither may miss it: in
     some plans PostgreSQL 18 loses a row of a partitioned table that has just changed."""
-    held = await shop.paid(2500, capture="manual")
+    payment = await shop.paid(2500, capture="manual")
     if kind == "refund":
-        await shop.capture(held["id"])
+        await shop.capture(payment["id"])
         await shared_stack.simulator.post("/settle")
-    payment_id = payment_uuid(held["id"])
-    await shared_stack.simulator.post(
-        "/faults", kind="latency", distribution="constant", ms=200, login=shop.login
-    )
-    connection = await asyncpg.connect(shared_stack.dsn)
-
-    async def lock() -> asyncpg.transaction.Transaction:
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute(
-            "UPDATE payments SET version = version + 1 WHERE merchant_id = $1 AND id = $2",
-            shop.merchant_id,
-            payment_id,
-        )
-        return transaction
-
-    async def session_waits() -> bool:
-        return bool(
-            await connection.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND wait_event_type = 'Lock'"
-            )
-        )
-
-    async def charged() -> bool:
-        return len(await shared_stack.simulator.truth(login=shop.login)) == before + 1
-
+    await shared_stack.simulator.slow(shop.login, ms=200)
     before = len(await shared_stack.simulator.truth(login=shop.login))
-    try:
-        first = await lock()
+    changed = "UPDATE payments SET version = version + 1 WHERE id = $1"
+    payment_id = payment_uuid(payment["id"])
+    async with held(shared_stack.dsn, changed, payment_id):
         ask = shop.capture if kind == "capture" else shop.refund
-        asked = asyncio.create_task(ask(held["id"], 900))
-        await until(session_waits, what="begin waits for the row")
-        await first.commit()
-        await until(charged)
-        second = await lock()
-        await until(session_waits, what="record waits for the row")
-        await second.commit()
-        answer = await asked
-    finally:
-        await connection.close()
+        asked = asyncio.create_task(ask(payment["id"], 900))
+        await until_locked(shared_stack.dsn, what="begin waits for the row")
+    await shared_stack.charges(shop, before + 1)
+    async with held(shared_stack.dsn, changed, payment_id):
+        await until_locked(shared_stack.dsn, what="record waits for the row")
+    answer = await asked
     assert answer.status_code == 201, answer.text
     assert await audit(shared_stack, shop) == []

@@ -12,16 +12,11 @@ import pytest
 from persistent_clients import Load
 
 from easypay import failpoints
-from harness import QUICK, Gateway, Shop, Stack, all_known, audit, free_port, payment_uuid, until
+from harness import QUICK, WIRE_TYPE, Gateway, Shop, Stack, all_known, audit, free_port, payment_uuid, until
 
 BOUND_S = 15.0
 """F1: every outcome is known within this time after a restart."""
-WIRE_TYPE = {
-    "sale": "authCaptureTransaction",
-    "capture": "priorAuthCaptureTransaction",
-    "refund": "refundTransaction",
-    "undo": "voidTransaction",
-}
+TYPES = WIRE_TYPE | {"undo": WIRE_TYPE["void"]}
 BUSY = QUICK | {"processor_deadline_s": "30"}
 """A gateway that is to die sweeps nothing before 32 s, so it leaves the other requests alone."""
 
@@ -50,7 +45,7 @@ class KilledRequest:
     async def done(self) -> int:
         """Return how many times the processor did it."""
         truth = await self.stack.simulator.truth(login=self.shop.login)
-        return sum(row["type"] == WIRE_TYPE[self.kind] for row in truth)
+        return sum(row["type"] == TYPES[self.kind] for row in truth)
 
     async def operation(self) -> dict[str, Any]:
         (row,) = await self.stack.fetch(
@@ -139,13 +134,9 @@ async def test_killed_at_any_point_a_request_happens_once_and_is_answered(stack:
 async def test_a_kill_before_the_processor_s_reply_loses_nothing(stack: Stack) -> None:
     requests = await killed_requests(stack, ["while it waits"])
     for request in requests:
-        await stack.simulator.post(
-            "/faults",
-            kind="late_reply",
-            delay_ms=20_000,
-            count=1,
-            login=request.shop.login,
-            transaction_type=WIRE_TYPE[request.kind],
+        kind = TYPES[request.kind]
+        await stack.simulator.fault(
+            "late_reply", request.shop.login, delay_ms=20_000, transaction_type=kind
         )
     doomed = await stack.gateway(**BUSY)
     waiting = [asyncio.create_task(request.ask(doomed)) for request in requests]
@@ -179,21 +170,14 @@ async def test_a_suspended_process_that_resumes_overrules_no_outcome(stack: Stac
     """
     zombie = await stack.gateway(**BUSY)
     found, absent = await stack.shop(zombie), await stack.shop(zombie)
-    await stack.simulator.post(
-        "/faults", kind="late_reply", delay_ms=1500, count=1, login=found.login
-    )
-    await stack.simulator.post(
-        "/faults", kind="late_charge", delay_ms=8000, count=1, login=absent.login
-    )
+    await stack.simulator.fault("late_reply", found.login, delay_ms=1500)
+    await stack.simulator.fault("late_charge", absent.login, delay_ms=8000)
     waiting = [
         asyncio.create_task(found.pay(key="found")),
         asyncio.create_task(absent.pay(key="absent")),
     ]
 
-    async def charged(shop: Shop) -> bool:
-        return len(await stack.simulator.truth(login=shop.login)) == 1
-
-    await until(lambda: charged(found))
+    await stack.charges(found)
     os.kill(zombie.pid, signal.SIGSTOP)
     try:
         gateway = await stack.gateway(**QUICK)
@@ -203,8 +187,9 @@ async def test_a_suspended_process_that_resumes_overrules_no_outcome(stack: Stac
         given_up = await absent.at(gateway.url).pay(key="absent")
         assert (adopted.status_code, adopted.json()["status"]) == (201, "captured")
         assert (given_up.status_code, given_up.json()["status"]) == (201, "failed")
-        assert not await charged(absent), "not charged yet, so rightly called absent"
-        await until(lambda: charged(absent))
+        early = await stack.simulator.truth(login=absent.login)
+        assert early == [], "not charged yet, so rightly called absent"
+        await stack.charges(absent)
     finally:
         os.kill(zombie.pid, signal.SIGCONT)
     late, refused = await asyncio.gather(*waiting)

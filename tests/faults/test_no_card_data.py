@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
@@ -33,6 +32,7 @@ from harness import (
     all_known,
     audit,
     card,
+    connected,
     migrated,
     mint_token,
 )
@@ -129,10 +129,8 @@ async def _faulty(day: Day) -> None:
         NUMBERS * 2,
         strict=False,
     ):
-        await day.stack.simulator.post(
-            "/faults", kind=kind, count=1, delay_ms=1300, login=day.shop.login,
-            method="createTransactionRequest",
-        )  # fmt: skip
+        payments = "createTransactionRequest"
+        await day.stack.simulator.fault(kind, day.shop.login, delay_ms=1300, method=payments)
         method = card(number, cvc=CODES.get(number, "913"))
         answer = await day.shop.pay(payment_method=method)
         assert answer.status_code == 202, (kind, answer.text)
@@ -256,8 +254,7 @@ async def test_no_response_repeats_a_card(day: Day) -> None:
 
 
 async def test_no_table_holds_a_card(day: Day) -> None:
-    connection = await asyncpg.connect(day.stack.dsn)
-    try:
+    async with connected(day.stack.dsn) as connection:
         columns = await connection.fetch(
             "SELECT c.table_name, c.column_name, c.data_type FROM information_schema.columns c"
             "  JOIN information_schema.tables t USING (table_schema, table_name)"
@@ -282,16 +279,13 @@ async def test_no_table_holds_a_card(day: Day) -> None:
                 if kind == "jsonb":
                     assert_clean_json(f"{table}.{column}", json.loads(content))
         assert seen > 1000
-    finally:
-        await connection.close()
 
 
 async def test_no_file_of_the_database_holds_a_card(day: Day) -> None:
     """Searches heap, indexes, write-ahead log and the server log as bytes."""
-    connection = await asyncpg.connect(day.stack.dsn)
-    await connection.execute("CHECKPOINT")
-    (marker,) = await connection.fetchrow("SELECT reference FROM operations LIMIT 1")
-    await connection.close()
+    async with connected(day.stack.dsn) as connection:
+        await connection.execute("CHECKPOINT")
+        (marker,) = await connection.fetchrow("SELECT reference FROM operations LIMIT 1")
     with_marker = 0
     for path in sorted(day.cluster.home.rglob("*")):
         if path.is_file() and not path.is_socket():

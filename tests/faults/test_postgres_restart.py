@@ -14,7 +14,6 @@ from persistent_clients import ENDS, WAITS, Load
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
 from harness import (
-    ADMIN_KEY,
     QUICK,
     Gateway,
     Shop,
@@ -22,11 +21,13 @@ from harness import (
     Stack,
     all_known,
     audit,
+    counted,
     migrated,
     until,
 )
 
 CLIENTS = 32
+UNRECORDED = "easypay_outcomes_unrecorded"
 OUR_SESSIONS = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
     " WHERE application_name LIKE 'easypay%'"
@@ -65,14 +66,6 @@ async def shop(stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]:
     yield shop
     await stack.simulator.clear_faults()
     await shop.client.aclose()
-
-
-async def unrecorded(gateway: Gateway) -> int:
-    """Return how many outcomes the gateway keeps in memory, by its metrics."""
-    async with httpx.AsyncClient(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
-        text = (await client.get(f"{gateway.url}/metrics")).text
-    (line,) = (line for line in text.splitlines() if line.startswith("easypay_outcomes_unrec"))
-    return int(float(line.split()[1]))
 
 
 async def assert_nothing_lost(stack: Stack, shop: Shop, load: Load) -> None:
@@ -134,10 +127,7 @@ async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_b
     await stack.simulator.slow(shop.login, ms=500)
     sent = asyncio.create_task(shop.pay(key="sent"))
 
-    async def charged() -> bool:
-        return bool(await stack.simulator.truth(login=shop.login))
-
-    await until(charged)
+    await stack.charges(shop)
     own_cluster.process.send_signal(signal.SIGINT)
     await asyncio.to_thread(own_cluster.process.wait)
     try:
@@ -152,7 +142,7 @@ async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_b
         assert (response.status_code, response.json()["status"]) == (202, "processing")
         assert int(response.headers["retry-after"]) >= 1
         assert time.monotonic() - asked < 10
-        assert await unrecorded(gateway) == 1
+        assert await counted(gateway.url, UNRECORDED) == 1
     finally:
         own_cluster.restart()
 
@@ -168,7 +158,7 @@ async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_b
     assert (again.status_code, again.json()["status"]) == (201, "captured")
     await all_known(stack, shop)
     assert await audit(stack, shop) == []
-    assert await unrecorded(gateway) == 0
+    assert await counted(gateway.url, UNRECORDED) == 0
 
 
 async def test_a_read_only_database_counts_as_unavailable(

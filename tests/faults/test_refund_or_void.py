@@ -29,8 +29,7 @@ async def test_a_reply_lost_at_any_step_leaves_one_effect_or_none(patient: Stack
     async def one(step: str, fault: str) -> None:
         shop = await patient.shop(patient.only_gateway)
         payment = await shop.paid(2500)
-        where = {"kind": fault, "count": 1, "login": shop.login, **STEPS[step], **FAULTS[fault]}
-        await patient.simulator.post("/faults", **where)
+        await patient.simulator.fault(fault, shop.login, **STEPS[step], **FAULTS[fault])
         answer = await shop.refund(payment["id"], key="back")
         assert answer.status_code == 202, (step, fault, answer.text)
         assert (answer.json()["status"], answer.json()["method"]) == ("processing", None)
@@ -63,8 +62,7 @@ async def test_a_refund_is_made_if_the_batch_closes_before_the_void_arrives(pati
     """The void leaves, the batch closes, the void arrives and is refused: it becomes a refund."""
     shop = await patient.shop(patient.only_gateway)
     payment = await shop.paid(2500)
-    fault = {"kind": "late_charge", "count": 1, "login": shop.login, **STEPS["void"]}
-    await patient.simulator.post("/faults", delay_ms=400, **fault)
+    await patient.simulator.fault("late_charge", shop.login, delay_ms=400, **STEPS["void"])
     refunding = asyncio.create_task(shop.refund(payment["id"]))
 
     async def on_its_way() -> bool:
@@ -93,9 +91,7 @@ async def test_a_void_with_a_lost_reply_is_recorded_as_the_processor_has_it(pati
     async def one(fault: str, *, delay_ms: int) -> Shop:
         shop = await patient.shop(patient.only_gateway)
         payment = await shop.paid(2500)
-        await patient.simulator.post(
-            "/faults", kind=fault, delay_ms=delay_ms, count=1, login=shop.login, **STEPS["void"]
-        )
+        await patient.simulator.fault(fault, shop.login, delay_ms=delay_ms, **STEPS["void"])
         assert (await shop.refund(payment["id"])).status_code == 202
         return shop
 

@@ -4,11 +4,8 @@ import asyncio
 import uuid
 from itertools import pairwise
 
-import asyncpg
-import httpx
-
 from easypay.payments import account_lease, resolver_rows
-from harness import QUICK, Shop, Stack, audit, own_stack, until
+from harness import QUICK, Shop, Stack, audit, held, own_stack, payment_uuid, until
 
 # One gateway for the tests that do not disturb it.
 quick = own_stack(**QUICK)
@@ -16,9 +13,8 @@ quick = own_stack(**QUICK)
 
 async def lost(stack: Stack, shop: Shop, fault: str = "drop_reply", count: int = 1) -> list[str]:
     """Make this many payments whose replies are lost; return their ids."""
-    await stack.simulator.post(
-        "/faults", kind=fault, count=count, login=shop.login, method="createTransactionRequest"
-    )
+    payments = "createTransactionRequest"
+    await stack.simulator.fault(fault, shop.login, count=count, method=payments)
     answers = await asyncio.gather(*(shop.pay(2500) for _ in range(count)))
     assert {answer.status_code for answer in answers} == {202}
     return [answer.json()["id"] for answer in answers]
@@ -26,16 +22,12 @@ async def lost(stack: Stack, shop: Shop, fault: str = "drop_reply", count: int =
 
 async def test_locks_on_the_resolvers_own_rows_stop_no_inquiry(quick: Stack) -> None:
     shop = await quick.shop(quick.only_gateway)
-    connection = await asyncpg.connect(quick.dsn)
-    try:
-        async with connection.transaction():
-            await connection.execute("SELECT * FROM sweeps FOR UPDATE")
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay sweep'))")
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay expiry'))")
-            (payment_id,) = await lost(quick, shop)
-            await shop.becomes(payment_id, "captured")
-    finally:
-        await connection.close()
+    sweep, expiry = (
+        f"SELECT pg_advisory_xact_lock(hashtext('easypay {name}'))" for name in ("sweep", "expiry")
+    )
+    async with held(quick.dsn, f"SELECT * FROM sweeps FOR UPDATE; {sweep}; {expiry}"):
+        (payment_id,) = await lost(quick, shop)
+        await shop.becomes(payment_id, "captured")
     assert await audit(quick, shop) == []
 
 
@@ -44,30 +36,19 @@ async def test_a_lock_on_one_case_delays_no_other(quick: Stack) -> None:
     shop, other = await quick.shop(quick.only_gateway), await quick.shop(quick.only_gateway)
     stuck, free = await lost(quick, shop, count=2)
     (elsewhere,) = await lost(quick, other)
-    connection = await asyncpg.connect(quick.dsn)
-    try:
-        async with connection.transaction():
-            await connection.execute(
-                "SELECT * FROM payments WHERE merchant_id = $1 AND id = $2 FOR UPDATE",
-                shop.merchant_id,
-                uuid.UUID(stuck.removeprefix("pay_")),
-            )
-            await asyncio.gather(
-                shop.becomes(free, "captured"), other.becomes(elsewhere, "captured")
-            )
-            assert (await shop.payment(stuck))["status"] == "processing"
-    finally:
-        await connection.close()
+    async with held(
+        quick.dsn, "SELECT FROM payments WHERE id = $1 FOR UPDATE", payment_uuid(stuck)
+    ):
+        await asyncio.gather(shop.becomes(free, "captured"), other.becomes(elsewhere, "captured"))
+        assert (await shop.payment(stuck))["status"] == "processing"
     await shop.becomes(stuck, "captured", within_s=30)
     assert await audit(quick, shop) == []
 
 
 async def lost_with_a_slow_account(stack: Stack, shop: Shop) -> str:
     """Return a payment whose reply was lost while its account's lists are read slowly."""
-    await stack.simulator.post(
-        "/faults", kind="latency", ms=5000, login=shop.login,
-        method="getUnsettledTransactionListRequest",
-    )  # fmt: skip
+    lists = "getUnsettledTransactionListRequest"
+    await stack.simulator.post("/faults", kind="latency", ms=5000, login=shop.login, method=lists)
     (payment_id,) = await lost(stack, shop)
 
     async def pass_runs() -> bool:
@@ -95,10 +76,7 @@ async def test_a_killed_process_s_inquiries_are_soon_made_by_another(stack: Stac
     killed.kill()
     await stack.simulator.clear_faults()
     another = await stack.gateway(**QUICK)
-    await stack.fetch(
-        "CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE"
-        " PARALLEL SAFE RETURN now() + interval '18 s'"
-    )
+    await stack.move_clock(18)
     await shop.at(another.url).becomes(payment_id, "captured", within_s=5)
     assert await audit(stack, shop) == []
 
@@ -106,24 +84,15 @@ async def test_a_killed_process_s_inquiries_are_soon_made_by_another(stack: Stac
 async def test_operations_never_sent_in_an_outage_do_not_delay_new_unknowns(quick: Stack) -> None:
     """Over a hundred unsent payments end by themselves, and a lost reply does not wait for them."""
     shop = await quick.shop(quick.only_gateway)
-    control = httpx.AsyncClient(
-        base_url=quick.simulator.client.base_url,
-        limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
-    )
-    async with control:  # the simulator keeps this connection while it refuses
-        fault = (await control.post("/faults", json={"kind": "refuse"})).json()["id"]
+    async with quick.refusing():
         answers = await asyncio.gather(*(shop.pay(100) for _ in range(120)))
-        assert (await control.delete(f"/faults/{fault}")).status_code == 200
     assert {answer.status_code for answer in answers} == {503}
     (payment_id,) = await lost(quick, shop)
     await shop.becomes(payment_id, "captured", within_s=10)
 
     async def ended() -> bool:
-        rows = await quick.fetch(
-            "SELECT count(*) FROM payments WHERE merchant_id = $1 AND status = 'failed'",
-            shop.merchant_id,
-        )
-        return bool(rows[0][0] == 120)
+        failed = "SELECT count(*) = 120 FROM payments WHERE merchant_id = $1 AND status = 'failed'"
+        return bool(await quick.value(failed, shop.merchant_id))
 
     await until(ended, within_s=20, what="every unsent payment has failed")
     assert await audit(quick, shop) == []

@@ -34,7 +34,7 @@ class PayingClients:
 
     async def _client(self) -> None:
         """Only a connection that was never made is a refusal; every other error is a loss."""
-        shop = self.shop.at(str(self.shop.client.base_url).removesuffix("/api/v1/"))
+        shop = self.shop.at(self.shop.url)
         async with shop.client:
             while not self.stop:
                 key = str(uuid.uuid4())
@@ -124,10 +124,7 @@ async def test_a_payment_in_flight_is_recorded_although_its_client_left(stack: S
     hasty = asyncio.create_task(shop.pay())
     patient = asyncio.create_task(shop.pay())
 
-    async def both_are_sent() -> bool:
-        return len(await stack.simulator.truth(login=shop.login)) == 2
-
-    await until(both_are_sent)
+    await stack.charges(shop, 2)
     hasty.cancel()
     assert await asyncio.to_thread(gateway.terminate) == 0
     assert (await patient).status_code == 201

@@ -246,7 +246,7 @@ async def test_both_versions_share_a_schema_and_the_load(
         *(continue_at_other(new, old, 2000 + number) for number in range(4)),
     )
     for one, other in ((old, new), (new, old)):
-        await stack.simulator.post("/faults", kind="drop_reply", count=1, login=old.login)
+        await stack.simulator.fault("drop_reply", old.login)
         lost = await one.pay(2500)
         assert lost.status_code == 202, lost.text
         await other.becomes(lost.json()["id"], "captured")

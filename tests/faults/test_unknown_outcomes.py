@@ -230,14 +230,8 @@ async def test_a_slow_reply_within_the_deadline_counts(patient: Stack) -> None:
 async def test_an_unsent_operation_can_be_repeated_and_is_done_once(patient: Stack) -> None:
     """The connection is refused, so it was not sent. Its key tries again, or it ends as absent."""
     cases = await prepared(patient, [kind for kind in KINDS for _ in range(2)])
-    control = httpx.AsyncClient(
-        base_url=patient.simulator.client.base_url,
-        limits=httpx.Limits(max_connections=1, keepalive_expiry=None),
-    )
-    async with control:  # the simulator keeps this connection while it refuses
-        fault = (await control.post("/faults", json={"kind": "refuse"})).json()["id"]
+    async with patient.refusing():
         answers = await asyncio.gather(*(case.ask() for case in cases))
-        assert (await control.delete(f"/faults/{fault}")).status_code == 200
     for case, answer in zip(cases, answers, strict=True):
         assert answer.status_code == 503, answer.text
         assert answer.json()["code"] == "processor_unavailable"
@@ -352,11 +346,8 @@ async def test_a_refund_with_an_open_outcome_keeps_its_amount_reserved(stack: St
     cases = await prepared(stack, ["refund", "refund"])
 
     async def reserved(case: Case) -> int:
-        (row,) = await stack.fetch(
-            "SELECT refund_reserved_minor FROM payments WHERE merchant_id = $1",
-            case.shop.merchant_id,
-        )
-        return int(row[0])
+        sql = "SELECT refund_reserved_minor FROM payments WHERE merchant_id = $1"
+        return int(await stack.value(sql, case.shop.merchant_id))
 
     # Whether the refund was done is unknown here, so both cases must look the same.
     for case, fault in zip(cases, ("reset_before", "drop_reply"), strict=True):
@@ -410,9 +401,7 @@ async def test_another_refund_first_inquires_about_an_unknown_one(stack: Stack) 
     shop = await stack.shop(gateway)
     payment = await shop.paid(5000)
     await stack.simulator.post("/settle")
-    await stack.simulator.post(
-        "/faults", kind="drop_reply", count=1, login=shop.login, method="createTransactionRequest"
-    )
+    await stack.simulator.fault("drop_reply", shop.login, method="createTransactionRequest")
     unknown = await shop.refund(payment["id"], 1000)
     assert (unknown.status_code, unknown.json()["status"]) == (202, "processing")
     second = await shop.refund(payment["id"], 2000)

@@ -6,7 +6,9 @@ database and in the simulator's truth table.
 
 # ruff: noqa: F401 - what the tests import from here
 
-from harness.audit import WIRE_TYPE, audit, one_done_of_two
+from harness.audit import WIRE_TYPE, assert_nothing_was_done, audit, one_done_of_two
+from harness.commands import Output, run_easypay
+from harness.metrics import counted
 from harness.processes import (
     ADMIN_KEY,
     ENCRYPTION_KEY,
@@ -19,7 +21,8 @@ from harness.processes import (
     free_port,
     simulating,
 )
-from harness.shop import AMEX, CVC, MASTERCARD, VISA, Shop, card, mint_token, payment_uuid
+from harness.sessions import connected, held, until_locked
+from harness.shop import AMEX, CVC, MASTERCARD, VISA, Shop, card, mint_token, pay_at, payment_uuid
 from harness.stack import (
     Stack,
     all_known,

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import asyncpg
-
 from easypay.money import parse_decimal
 from easypay.payments.model import CREATES, REVIEWS
+from harness.sessions import connected
 from harness.shop import Shop
 from harness.stack import Stack
 
@@ -61,14 +60,18 @@ async def audit(
     return wrong + _check_late(truth, operations, late, events)
 
 
+async def assert_nothing_was_done(stack: Stack, shop: Shop) -> None:
+    """No request of the shop has left a row here or a transaction at the processor."""
+    payments, operations, keys, events, _ = await _rows(stack.dsn, shop)
+    assert payments == operations == keys == events == []
+    assert await stack.simulator.truth(login=shop.login) == []
+
+
 async def _rows(dsn: str, shop: Shop) -> list[list[Any]]:
     """Return all rows of a shop, table by table."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        sql = "SELECT * FROM {} WHERE merchant_id = $1"
+    sql = "SELECT * FROM {} WHERE merchant_id = $1"
+    async with connected(dsn) as connection:
         return [await connection.fetch(sql.format(t), shop.merchant_id) for t in _TABLES]
-    finally:
-        await connection.close()
 
 
 def _check_keys(keys: list[Any], asked_for: list[Any]) -> list[str]:

@@ -30,6 +30,7 @@ class Shop:
         self.merchant_id = merchant_id
         self.secret = secret
         self.login = login
+        self.url = url
         self.client = httpx.AsyncClient(
             base_url=f"{url}/api/v1",
             headers={"authorization": f"Bearer {secret}"},
@@ -45,6 +46,13 @@ class Shop:
         """Send a money POST, with a new Idempotency-Key unless one is given."""
         headers = {"idempotency-key": key or str(uuid.uuid4())}
         return await self.client.post(path, json=body or {}, headers=headers)
+
+    async def send(
+        self, path: str, content: Any, *, key: str | None = None, kind: str = "application/json"
+    ) -> httpx.Response:
+        """Send a money POST with these bytes or this text as its body."""
+        headers = {"content-type": kind, "idempotency-key": key or str(uuid.uuid4())}
+        return await self.client.post(path, content=content, headers=headers)
 
     async def pay(
         self, amount: int = 2500, *, key: str | None = None, **over: Any
@@ -109,6 +117,14 @@ class Shop:
             if cursor is None:
                 return rows
 
+    async def begins(self, key: str) -> None:
+        """Wait until a request with this key has begun."""
+
+        async def begun() -> bool:
+            return (await self.client.get(f"/idempotency-keys/{key}")).status_code == 200
+
+        await until(begun, what=f"{key} is in use")
+
     async def becomes(
         self, payment_id: str, *statuses: str, within_s: float = 20
     ) -> dict[str, Any]:
@@ -122,6 +138,13 @@ class Shop:
             has_status, within_s=within_s, what=f"{payment_id} becomes {' or '.join(statuses)}"
         )
         return found
+
+
+async def pay_at(url: str, secret: str, *, key: str | None = None) -> httpx.Response:
+    """Pay as a client who has only a gateway's address and an API key."""
+    shop = Shop(uuid.UUID(int=0), secret, "", url)
+    async with shop.client:
+        return await shop.pay(key=key)
 
 
 def _amount(amount: int | None) -> dict[str, int]:

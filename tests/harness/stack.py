@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import httpx
 import pytest
 
 from easypay import clock
@@ -17,6 +18,7 @@ from easypay.merchants import admin
 from easypay.merchants.vault import Vault
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from harness.processes import ENCRYPTION_KEY, Gateway, Process, Simulator
+from harness.sessions import connected
 from harness.shop import Shop
 from harness.waiting import until
 from recorded.player import Player
@@ -30,6 +32,11 @@ class Stack:
         self.simulator = simulator
         self.folder = folder
         self.processes: list[Process] = []
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the environment of a command on this stack's database."""
+        return {"EASYPAY_DATABASE_URL": self.dsn, "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY}
 
     async def gateway(
         self, *, port: int | None = None, dsn: str | None = None, **over: str
@@ -53,33 +60,78 @@ class Stack:
         await self.simulator.post(
             "/accounts", login=login, transaction_key="simulated-key-1", currencies=list(currencies)
         )
-        connection = await asyncpg.connect(self.dsn)
-        try:
+        async with connected(self.dsn) as connection:
             merchant = await admin.create_merchant(
                 connection, name=login, allow_raw_cards=raw_cards, currencies=currencies
             )
-            credentials = {"login_id": login, "transaction_key": "simulated-key-1"}
+            _, secret = await admin.create_key(connection, merchant.merchant_id, mode=mode)
+        shop = Shop(merchant.merchant_id, secret, login, gateway.url)
+        await self.set_account(shop, mode=mode)
+        return shop
+
+    async def set_account(
+        self,
+        shop: Shop,
+        *,
+        mode: str = "test",
+        login: str | None = None,
+        transaction_key: str = "simulated-key-1",
+        encryption_key: str = ENCRYPTION_KEY,
+    ) -> None:
+        """Send the shop's payments to this account at the processor from now on."""
+        credentials = {"login_id": login or shop.login, "transaction_key": transaction_key}
+        async with connected(self.dsn) as connection:
             await admin.set_processor_account(
                 connection,
-                Vault(ENCRYPTION_KEY),
+                Vault(encryption_key),
                 AUTHORIZE_NET,
-                merchant.merchant_id,
+                shop.merchant_id,
                 mode,
                 credentials,
             )
-            _, secret = await admin.create_key(connection, merchant.merchant_id, mode=mode)
-        finally:
-            await connection.close()
-        return Shop(merchant.merchant_id, secret, login, gateway.url)
+
+    async def with_key(self, shop: Shop, *, mode: str = "test", **of_key: Any) -> Shop:
+        """Return the shop as a client with another key of its merchant."""
+        async with connected(self.dsn) as connection:
+            _, secret = await admin.create_key(connection, shop.merchant_id, mode=mode, **of_key)
+        return Shop(shop.merchant_id, secret, shop.login, shop.url)
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """Run a query on this stack's database."""
-        connection = await asyncpg.connect(self.dsn)
-        try:
+        async with connected(self.dsn) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
             return rows
-        finally:
-            await connection.close()
+
+    async def value(self, sql: str, *arguments: object) -> Any:
+        """Run a query on this stack's database; return the first column of its only row."""
+        (row,) = await self.fetch(sql, *arguments)
+        return row[0]
+
+    async def move_clock(self, seconds: float) -> None:
+        """Let the database's clock be this far ahead of the host's."""
+        await self.fetch(
+            "CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE"
+            f" PARALLEL SAFE RETURN now() + interval '{seconds} s'"
+        )
+
+    @asynccontextmanager
+    async def refusing(self) -> AsyncIterator[None]:
+        """Let the simulator refuse every new connection, until the end of the block."""
+        limits = httpx.Limits(max_connections=1, keepalive_expiry=None)
+        async with httpx.AsyncClient(
+            base_url=f"{self.simulator.url}/simulator", limits=limits
+        ) as control:  # the simulator keeps this connection while it refuses
+            fault = (await control.post("/faults", json={"kind": "refuse"})).json()["id"]
+            yield
+            assert (await control.delete(f"/faults/{fault}")).status_code == 200
+
+    async def charges(self, shop: Shop, count: int = 1) -> None:
+        """Wait until the processor has this many transactions of the shop."""
+
+        async def done() -> bool:
+            return len(await self.simulator.truth(login=shop.login)) >= count
+
+        await until(done, what=f"the processor has {count} transactions of the shop")
 
     @property
     def only_gateway(self) -> Gateway:
@@ -149,12 +201,9 @@ def own_stack(scope: Any = "module", **settings: str) -> Any:
 async def new_database(server_dsn: str, template: str | None) -> str:
     """Create a database on the server, as a copy of the template or empty. Return its DSN."""
     name = f"t_{uuid.uuid4().hex[:16]}"
-    connection = await asyncpg.connect(server_dsn)
-    try:
-        source = f" TEMPLATE {template} STRATEGY FILE_COPY" if template else ""
+    source = f" TEMPLATE {template} STRATEGY FILE_COPY" if template else ""
+    async with connected(server_dsn) as connection:
         await connection.execute(f"CREATE DATABASE {name}{source}")
-    finally:
-        await connection.close()
     return with_database(server_dsn, name)
 
 
@@ -167,8 +216,5 @@ def with_database(dsn: str, name: str) -> str:
 async def migrated(dsn: str) -> None:
     """Create the whole schema with its monthly partitions."""
     await migrate.migrate(dsn)
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         await partitions.ensure(connection, at=clock.now(), months_ahead=3)
-    finally:
-        await connection.close()

@@ -2,40 +2,38 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from stand_in import standing_in
 from typer.testing import CliRunner, Result
 
 from easypay.command_line.main import app
-from harness import ADMIN_KEY, VISA, Gateway, Shop, Simulator, Stack, free_port, until
+from harness import (
+    ADMIN_KEY,
+    VISA,
+    Gateway,
+    Output,
+    Shop,
+    Simulator,
+    Stack,
+    free_port,
+    run_easypay,
+    until,
+)
 
 EASY = "performance_targets: {api_response_time: {p99: '< 60s'}, errors: {rate: '<= 100%'}}"
 HARD = "performance_targets: {api_response_time: {p50: '< 1us'}, errors: {rate: '< 1%'}}"
 
 
-class Output(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 async def cli(*words: str, **env: str) -> Output:
     """Run a command in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "easypay", *words,
-        env={**os.environ, **env}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 90)
-    assert process.returncode is not None
-    return Output(process.returncode, out.decode(), err.decode())
+    return await asyncio.to_thread(run_easypay, *words, **env)
 
 
 def invoke(*words: str, **env: str) -> Result:
@@ -68,7 +66,7 @@ async def test_a_mixed_load_is_measured_reported_and_accounted_for(here: Path) -
         "--targets", str(here / "easy.yaml"),
         "--html", str(here / "report.html"), "--save", str(here / "all.json"), "--json",
     )  # fmt: skip
-    assert result.status == 0, result.out + result.err
+    assert result.code == 0, result.out + result.err
     report = json.loads(result.out)
     assert report == json.loads((here / "all.json").read_text())
     [step] = report["steps"]
@@ -106,7 +104,7 @@ async def test_a_file_is_replayed_line_by_line(here: Path) -> None:
         "--rate", "15", "--duration", "1", "--warmup", "0", "--connections", "1",
         "--targets", str(here / "easy.yaml"), "--json",
     )  # fmt: skip
-    assert result.status == 0, result.out + result.err
+    assert result.code == 0, result.out + result.err
     report = json.loads(result.out)
     assert report["steps"][0]["counts"] == {"pay": 5, "read": 5, "GET /api/v1/payments": 5}
     assert report["payments"] == 5, "whatever the lines' names"
@@ -136,7 +134,7 @@ async def test_a_charge_the_processor_lost_gives_status_3(here: Path, simulator:
 
     await simulator.post("/reset", login=await until(charged, what="the load begins"))
     result = await loading
-    assert result.status == 3, "more than a missed target"
+    assert result.code == 3, "more than a missed target"
     wrong = json.loads(result.out)["wrong_accounts"]
     assert any("0 charges at the processor" in each for each in wrong), wrong
 
@@ -149,7 +147,7 @@ async def test_a_load_test_runs_at_another_gateway_with_an_api_key(
         "loadtest", "--url", gateway.url, "--rate", "20", "--duration", "1", "--warmup", "0",
         "--targets", str(here / "hard.yaml"), EASYPAY_API_KEY=shop.secret,
     )  # fmt: skip
-    assert result.status == 1, result.out + result.err
+    assert result.code == 1, result.out + result.err
     assert "missed" in result.out
     assert "20 payments, each accounted for here\n" in result.out
     assert len(await shop.all("/payments")) == 20
@@ -248,7 +246,7 @@ async def test_slo_does_not_judge_a_percentile_of_a_few_requests(here: Path, sho
             await shop.client.get("/payments")
             await asyncio.sleep(0.1)
         result = await asking
-        assert result.status == 0, result.out + result.err
+        assert result.code == 0, result.out + result.err
         found = few.search(result.out)
         assert found, result.out
         assert 1 <= int(found[1]) < 1000

@@ -6,24 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from harness import ADMIN_KEY, QUICK, VISA, Gateway, Shop, Stack, until
+from harness import ADMIN_KEY, QUICK, VISA, Gateway, Shop, Stack, counted, until
 
 KEY = {"authorization": f"Bearer {ADMIN_KEY}"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-
-
-async def counted(url: str, name: str, **labels: str) -> float:
-    """Return the sum of a metric's samples with these labels."""
-    async with httpx.AsyncClient() as client:
-        text = (await client.get(f"{url}/metrics", headers=KEY)).text
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def lines(gateway: Gateway) -> list[dict[str, object]]:
@@ -80,10 +67,7 @@ async def test_late_charges_watched_operations_and_a_wrong_clock_are_shown(stack
         "    'test', 'sale', '1', 100, 'USD', state, NULL, 'seen', now(), now()"
         " FROM unnest('{returning,needs_person,needs_person,returned,closed}'::text[]) AS s(state)"
     )
-    await stack.fetch(
-        "CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE"
-        " RETURN now() + interval '90 s'"
-    )
+    await stack.move_clock(90)
     gateway = await stack.gateway(**QUICK)
 
     async def told() -> bool:
@@ -103,7 +87,7 @@ async def test_late_charges_watched_operations_and_a_wrong_clock_are_shown(stack
 async def test_unknown_outcomes_show_their_number_and_age(stack: Stack) -> None:
     gateway = await stack.gateway(**QUICK | {"unknown_first_inquiry_s": "600"})
     shop = await stack.shop(gateway)
-    await stack.simulator.post("/faults", kind="drop_reply", count=1, login=shop.login)
+    await stack.simulator.fault("drop_reply", shop.login)
     assert (await shop.pay()).status_code == 202
 
     async def seen() -> bool:

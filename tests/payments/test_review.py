@@ -3,11 +3,10 @@
 import asyncio
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
-from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, payment_uuid, until
+from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, held, payment_uuid, until
 
 pytestmark = pytest.mark.over("simulated", "recorded")
 
@@ -196,13 +195,10 @@ async def test_a_review_sweep_that_another_process_prevented_is_repeated_soon(st
     await stack.fetch(
         "DELETE FROM unresolved_operations WHERE payment_id = $1", payment_uuid(dropped["id"])
     )
-    other = await asyncpg.connect(stack.dsn)
-    async with other.transaction():
-        await other.execute("SELECT pg_advisory_xact_lock(hashtext('easypay sweep'))")
+    async with held(stack.dsn, "SELECT pg_advisory_xact_lock(hashtext('easypay sweep'))"):
         successor = await stack.gateway(**QUICK)
         shop = shop.at(successor.url)
         await shop.becomes(kept["id"], "captured")  # its inquiry follows the attempted sweep
-    await other.close()
     await shop.becomes(dropped["id"], "captured")
     await wait_until_ended(stack, shop)
 

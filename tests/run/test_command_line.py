@@ -1,14 +1,9 @@
 """The operator's command line: merchants, accounts, keys, and their own database."""
 
 import json
-import os
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from easypay.db.embedded import Cluster
 from easypay.db.migrate import files
@@ -17,9 +12,10 @@ from harness import (
     Gateway,
     Process,
     Stack,
-    card,
     free_port,
     new_database,
+    pay_at,
+    run_easypay,
     until,
 )
 
@@ -28,26 +24,13 @@ class Operator:
     """Runs `easypay …` with a stack's settings in the environment."""
 
     def __init__(self, stack: Stack) -> None:
-        self._env = {
-            **os.environ,
-            "EASYPAY_DATABASE_URL": stack.dsn,
-            "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
-            "EASYPAY_AUTHORIZE_NET_TEST_URL": stack.simulator.wire,
-        }
+        self._env = stack.env | {"EASYPAY_AUTHORIZE_NET_TEST_URL": stack.simulator.wire}
 
     def run(self, *words: str, stdin: str = "", fails: bool = False) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "easypay", *words],
-            env=self._env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert (done.returncode != 0) == fails, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stderr if fails else done.stdout
+        done = run_easypay(*words, stdin=stdin.encode(), **self._env)
+        assert (done.code != 0) == fails, done.out + done.err
+        assert "Traceback" not in done.err
+        return done.err if fails else done.out
 
     def run_json(self, *words: str, stdin: str = "") -> Any:
         return json.loads(self.run(*words, "--json", stdin=stdin))
@@ -55,45 +38,22 @@ class Operator:
 
 def test_a_key_file_in_another_encoding_gives_one_clear_line() -> None:
     words = ("merchant", "account", f"mer_{'0' * 32}", "--login-id", "easypay-sim")
-    done = subprocess.run(
-        [sys.executable, "-m", "easypay", *words],
-        input="sim-secret-key-1\n".encode("utf-16"),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr == b"easypay: standard input is not UTF-8 text\n"
+    done = run_easypay(*words, stdin="sim-secret-key-1\n".encode("utf-16"))
+    assert done.code == 1
+    assert done.err == "easypay: standard input is not UTF-8 text\n"
 
 
 def test_the_version_is_printed() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "easypay", "--version"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout == f"easypay {version('easypay')}\n"
+    assert run_easypay("--version") == (0, f"easypay {version('easypay')}\n", "")
 
 
 async def test_a_gateway_names_the_migrations_its_database_lacks(cluster: Cluster) -> None:
     """It prints one clear line and never reports that it listens."""
     dsn = await new_database(cluster.dsn, template=None)
-    done = subprocess.run(
-        [sys.executable, "-m", "easypay", "serve", "--port", "0"],
-        env={
-            **os.environ,
-            "EASYPAY_DATABASE_URL": dsn,
-            "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert done.returncode != 0
+    settings = {"EASYPAY_DATABASE_URL": dsn, "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY}
+    done = run_easypay("serve", "--port", "0", **settings)
+    lines = [json.loads(line) for line in done.err.splitlines()]
+    assert done.code != 0
     assert lines[0]["message"].endswith(f"{files()[-1][0]}: run `easypay migrate`")
     assert not [line for line in lines if "listening" in line["message"]]
 
@@ -127,16 +87,7 @@ async def test_an_operator_sets_up_a_merchant_who_pays(stack: Stack) -> None:
     assert key["key"]["id"] in listed
 
     async def pays(secret: str) -> int:
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
-            answer = await client.post(
-                "/api/v1/payments",
-                headers={
-                    "authorization": f"Bearer {secret}",
-                    "idempotency-key": os.urandom(8).hex(),
-                },
-                json={"amount": 100, "currency": "USD", "payment_method": card()},
-            )
-        return answer.status_code
+        return (await pay_at(gateway.url, secret)).status_code
 
     assert await pays(key["secret"]) == 201
     heir = operator.run_json("key", "rotate", merchant, key["key"]["id"])
@@ -167,12 +118,6 @@ async def test_up_runs_on_an_existing_database(stack: Stack, tmp_path: Path) -> 
     demo = json.loads((tmp_path / "data" / "demo.json").read_text())
     assert demo["database_url"] == stack.dsn
     assert not (tmp_path / "data" / "postgres").exists()
-    async with httpx.AsyncClient(base_url=demo["api_url"]) as client:
-        answer = await client.post(
-            "/api/v1/payments",
-            headers={"authorization": f"Bearer {demo['api_key']}", "idempotency-key": "own"},
-            json={"amount": 100, "currency": "USD", "payment_method": card()},
-        )
-    assert answer.status_code == 201
+    assert (await pay_at(demo["api_url"], demo["api_key"])).status_code == 201
     assert len(await stack.fetch("SELECT 1 FROM payments")) == 1
     assert up.terminate() == 0

@@ -5,9 +5,7 @@ Here the gateway makes no inquiries of its own, except about its refunds and voi
 
 import asyncio
 import json
-import os
-import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,13 +13,14 @@ from typer.testing import CliRunner
 from easypay import ids
 from easypay.command_line.main import app
 from harness import (
-    ENCRYPTION_KEY,
     WIRE_TYPE,
+    Output,
     Shop,
     Stack,
     audit,
     own_stack,
     payment_uuid,
+    run_easypay,
     until,
 )
 
@@ -36,23 +35,8 @@ def shared_stack(world: Stack) -> Stack:
     return world
 
 
-class Output(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
 def environment(world: Stack) -> dict[str, str]:
-    return {
-        "EASYPAY_DATABASE_URL": world.dsn,
-        "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
-        "EASYPAY_PROCESSOR_DEADLINE_S": "1",
-    }
+    return world.env | {"EASYPAY_PROCESSOR_DEADLINE_S": "1"}
 
 
 async def cli(world: Stack, *words: str) -> Output:
@@ -67,20 +51,7 @@ async def cli(world: Stack, *words: str) -> Output:
 
 
 async def run_process(world: Stack, *words: str) -> Output:
-    """Run `easypay …` as a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "easypay",
-        *words,
-        env=os.environ | environment(world),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return Output(process.returncode, out.decode(), err.decode())
+    return await asyncio.to_thread(run_easypay, *words, **environment(world))
 
 
 async def resolve(world: Stack, reference: str, what: str, *more: str) -> Output:
@@ -89,9 +60,7 @@ async def resolve(world: Stack, reference: str, what: str, *more: str) -> Output
 
 
 async def order_fault(world: Stack, shop: Shop, fault: str, kind: str, **more: Any) -> None:
-    await world.simulator.post(
-        "/faults", kind=fault, count=1, login=shop.login, transaction_type=WIRE_TYPE[kind], **more
-    )
+    await world.simulator.fault(fault, shop.login, transaction_type=WIRE_TYPE[kind], **more)
 
 
 async def reference_of(world: Stack, payment_id: str, kind: str) -> str:

@@ -9,14 +9,13 @@ import termios
 import uuid
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from easypay import ids
 from easypay.command_line import merchants, operations
 from easypay.command_line.console import Columns, column_widths
 from easypay.merchants import admin
-from harness import ENCRYPTION_KEY, Shop, Stack
+from harness import Shop, Stack, connected
 
 TABLES = [
     merchants.MERCHANTS,
@@ -56,14 +55,8 @@ async def typed_in_a_terminal(stack: Stack, width: int, *words: str) -> str:
     """Return what `easypay …` shows in a terminal of this width."""
     ours, its = os.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    env = {
-        name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")
-    } | {
-        "EASYPAY_DATABASE_URL": stack.dsn,
-        "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
-        "TERM": "xterm",
-        "NO_COLOR": "1",
-    }
+    own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    env = own | stack.env | {"TERM": "xterm", "NO_COLOR": "1"}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "easypay", *words, env=env, stdin=its, stdout=its, stderr=its
     )
@@ -87,10 +80,9 @@ async def test_a_terminal_shows_whole_ids_and_names_the_columns_left_out(
     shared_stack: Stack, shop: Shop
 ) -> None:
     merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
-    connection = await asyncpg.connect(shared_stack.dsn)
-    await admin.update_merchant(connection, shop.merchant_id, name="[bold]Corner[/] :cat: Shop")
-    (key,) = await admin.list_keys(connection, shop.merchant_id)
-    await connection.close()
+    async with connected(shared_stack.dsn) as connection:
+        await admin.update_merchant(connection, shop.merchant_id, name="[bold]Corner[/] :cat: Shop")
+        (key,) = await admin.list_keys(connection, shop.merchant_id)
     narrow, usual, wide, keys = await asyncio.gather(
         typed_in_a_terminal(shared_stack, 60, "merchant", "show", merchant),
         typed_in_a_terminal(shared_stack, 80, "merchant", "show", merchant),
@@ -110,24 +102,15 @@ async def test_a_terminal_shows_whole_ids_and_names_the_columns_left_out(
 async def test_a_file_gets_every_column_however_long(
     shared_stack: Stack, shop: Shop, tmp_path: Path
 ) -> None:
-    connection = await asyncpg.connect(shared_stack.dsn)
     name = f"{uuid.uuid4().hex} {'and sons ' * 7}"
-    await admin.update_merchant(
-        connection,
-        shop.merchant_id,
-        name=name,
-        currencies=["USD", "CAD", "EUR", "GBP", "JPY", "AUD", "CHF", "NOK", "SEK", "DKK"],
-    )
-    await connection.close()
+    currencies = ["USD", "CAD", "EUR", "GBP", "JPY", "AUD", "CHF", "NOK", "SEK", "DKK"]
+    async with connected(shared_stack.dsn) as connection:
+        await admin.update_merchant(connection, shop.merchant_id, name=name, currencies=currencies)
     merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
     with (tmp_path / "out").open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "easypay", "merchant", "show", merchant, stdout=out,
-            env={
-                **os.environ,
-                "EASYPAY_DATABASE_URL": shared_stack.dsn,
-                "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
-            },
+            env=os.environ | shared_stack.env,
         )  # fmt: skip
         assert await process.wait() == 0
     lines = (tmp_path / "out").read_text().splitlines()

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from harness import Process, Simulator, card, free_port, until
+from harness import Process, Simulator, free_port, pay_at, until
 
 
 class Up(Process):
@@ -40,12 +40,7 @@ class Up(Process):
 
     async def pay(self, key: str) -> httpx.Response:
         demo = self.demo()
-        async with httpx.AsyncClient(timeout=30) as client:
-            return await client.post(
-                f"{demo['api_url']}/api/v1/payments",
-                headers={"authorization": f"Bearer {demo['api_key']}", "idempotency-key": key},
-                json={"amount": 2500, "currency": "USD", "payment_method": card()},
-            )
+        return await pay_at(demo["api_url"], demo["api_key"], key=key)
 
 
 async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulator) -> None:

@@ -3,16 +3,14 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
 from easypay import ids
 from easypay.command_line import demo_merchant as demo
 from easypay.merchants import admin
-from harness import ADMIN_KEY, ENCRYPTION_KEY, Gateway, Stack, until
+from harness import ADMIN_KEY, ENCRYPTION_KEY, Gateway, Stack, connected, held, until_locked
 
 
 @pytest.fixture
@@ -60,18 +58,10 @@ async def test_of_two_concurrent_requests_one_gets_the_name(
 ) -> None:
     """Without the lock, both would check the name before either had taken it."""
     name = f"twins {uuid.uuid4().hex}"
-    gate = await asyncpg.connect(shared_stack.dsn)
-    await gate.execute("BEGIN; LOCK TABLE merchants IN SHARE MODE")
-
-    async def waiting() -> Any:
-        return await gate.fetchval(
-            "SELECT count(*) = 2 FROM pg_locks JOIN pg_database d ON d.oid = database"
-            " WHERE datname = current_database() AND NOT granted"
-        )
-
-    two = [asyncio.create_task(api.post("/merchants", json={"name": name})) for _ in range(2)]
-    await until(waiting, what="one waits to insert, the other for the name lock")
-    await gate.close()
+    async with held(shared_stack.dsn, "LOCK TABLE merchants IN SHARE MODE"):
+        two = [asyncio.create_task(api.post("/merchants", json={"name": name})) for _ in range(2)]
+        waiting = "one waits to insert, the other for the name lock"
+        await until_locked(shared_stack.dsn, sessions=2, what=waiting)
     answers = await asyncio.gather(*two)
     assert sorted(answer.status_code for answer in answers) == [201, 422]
     rows = await shared_stack.fetch("SELECT 1 FROM merchants WHERE name = $1", name)
@@ -113,6 +103,5 @@ async def test_the_demo_merchant_is_found_again_without_its_saved_state(
     lost = await prepare({})
     assert lost["demo_merchant"] == first["demo_merchant"]
     assert lost["demo_api_key"] != first["demo_api_key"]
-    connection = await asyncpg.connect(shared_stack.dsn)
-    assert await admin.merchant_named(connection, demo.NAME.upper()) is not None
-    await connection.close()
+    async with connected(shared_stack.dsn) as connection:
+        assert await admin.merchant_named(connection, demo.NAME.upper()) is not None

@@ -5,16 +5,13 @@ import time
 import uuid
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
 from easypay import ids
 from easypay.api.routes import ROUTES
 from easypay.merchants import admin
-from easypay.merchants.vault import Vault
-from easypay.processors.authorize_net.integration import AUTHORIZE_NET
-from harness import ADMIN_KEY, ENCRYPTION_KEY, Gateway, Shop, Stack, until
+from harness import ADMIN_KEY, Gateway, Shop, Stack, connected, until
 
 pytestmark = pytest.mark.over("simulated", "recorded")
 OF_A_PAYMENT = [
@@ -49,21 +46,11 @@ async def test_another_merchants_payment_is_not_found(
 
 
 async def test_test_and_live_never_mix(shared_stack: Stack, gateway: Gateway, shop: Shop) -> None:
-    connection = await asyncpg.connect(shared_stack.dsn)
-    _, live_key = await admin.create_key(connection, shop.merchant_id, mode="live")
-    live = Shop(shop.merchant_id, live_key, shop.login, gateway.url)
-    assert live_key.startswith("ep_live_")
+    live = await shared_stack.with_key(shop, mode="live")
+    assert live.secret.startswith("ep_live_")
     refused = await live.pay()
     assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
-    await admin.set_processor_account(
-        connection,
-        Vault(ENCRYPTION_KEY),
-        AUTHORIZE_NET,
-        shop.merchant_id,
-        "live",
-        {"login_id": shop.login, "transaction_key": "simulated-key-1"},
-    )
-    await connection.close()
+    await shared_stack.set_account(shop, mode="live")
 
     async def takes_live() -> Any:
         answer = await live.pay(key="same")
@@ -82,20 +69,15 @@ async def test_scopes_are_enforced_on_every_route(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
     payment = (await shop.paid())["id"]
-    connection = await asyncpg.connect(shared_stack.dsn)
     scopes = ("payments:read", "payments:write", "refunds:write")
     for scope in scopes:
-        _, secret = await admin.create_key(
-            connection, shop.merchant_id, mode="test", scopes=[scope]
-        )
-        narrow = Shop(shop.merchant_id, secret, shop.login, gateway.url)
+        narrow = await shared_stack.with_key(shop, scopes=[scope])
         for route in ROUTES:
             if route.scope not in scopes:
                 continue
             path = route.path.removeprefix("/api/v1").replace("{id}", payment)
             answer = await narrow.client.request(route.method, path.replace("{key:path}", "none"))
             assert (answer.status_code == 403) == (route.scope != scope), (scope, route.path)
-    await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -153,13 +135,12 @@ async def test_a_revoked_key_stops_working_in_every_process_within_a_second(
 async def test_a_disabled_merchant_is_refused_until_it_is_enabled(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
-    connection = await asyncpg.connect(shared_stack.dsn)
     assert await _works(shop)
-    await admin.update_merchant(connection, shop.merchant_id, disabled=True)
-    await until(lambda: _fails(shop), within_s=1.5)
-    await admin.update_merchant(connection, shop.merchant_id, disabled=False)
-    await until(lambda: _works(shop), within_s=1.5)
-    await connection.close()
+    async with connected(shared_stack.dsn) as connection:
+        await admin.update_merchant(connection, shop.merchant_id, disabled=True)
+        await until(lambda: _fails(shop), within_s=1.5)
+        await admin.update_merchant(connection, shop.merchant_id, disabled=False)
+        await until(lambda: _works(shop), within_s=1.5)
 
 
 async def _works(shop: Shop) -> bool:

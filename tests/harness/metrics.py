@@ -1,0 +1,18 @@
+"""What a gateway's metrics count."""
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from harness.processes import ADMIN_KEY
+
+
+async def counted(url: str, name: str, **labels: str) -> float:
+    """Return the sum of a metric's samples with these labels."""
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
+        text = (await client.get(f"{url}/metrics")).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
