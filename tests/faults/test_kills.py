@@ -12,7 +12,18 @@ import pytest
 from persistent_clients import Load
 
 from easypay import failpoints
-from harness import QUICK, WIRE_TYPE, Gateway, Shop, Stack, all_known, audit, free_port, payment_uuid, until
+from harness import (
+    QUICK,
+    WIRE_TYPE,
+    Gateway,
+    Shop,
+    Stack,
+    all_known,
+    audit,
+    free_port,
+    payment_uuid,
+    until,
+)
 
 BOUND_S = 15.0
 """F1: every outcome is known within this time after a restart."""

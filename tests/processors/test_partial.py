@@ -1,7 +1,6 @@
 """A prepaid card is approved for less than the goods cost. The gateway gives the part back and
 reports a decline, so that no part of the customer's money stays held."""
 
-from copy import deepcopy
 from typing import Any
 
 import pytest

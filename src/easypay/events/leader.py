@@ -21,7 +21,7 @@ from easypay.events.readers import Follower, head
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.075
-"""How often the present month is looked at. A look costs the same for one event and for a hundred."""
+"""How often the present month is looked at. One event costs as much as a hundred."""
 _LEASE_S: Final = 5.0
 _TAKE_EVERY_S: Final = 1.0
 _ALL_MONTHS_EVERY_S: Final = 10.0
