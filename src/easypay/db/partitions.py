@@ -8,6 +8,7 @@ Whoever detaches a month must rename its tables: running gateways address them b
 """
 
 from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,18 +25,50 @@ PARTITIONED: Final = ("payments", "operations", "events")
 _LOCK_TIMEOUT: Final = "2s"
 _DEADLOCKS: Final = 3
 """How often a month is tried again at once after a deadlock."""
+_ATTACHING: Final = 10
+"""How often a filled month is tried to attach: to fill it again would take much longer."""
 
 # Each payment and operation is updated once, when its outcome is known, a whole group at a time.
 # Each page must have room for the second version of every row (an operation's holds the stored
 # reply and is four times as large). Then the new version stays on its page and no index changes (a
 # heap-only update). With PostgreSQL's default fill factor, half of the updates were not heap-only.
-_FILLFACTOR: Final = {"payments": 42, "operations": 15, "events": 100}
+FILLFACTOR: Final = {"payments": 42, "operations": 15, "events": 100}
+FULL: Final = 100
+"""The fill factor of a month that is over. Its rows are inserted in their last version; with the
+room for a second version they would take up to six times the space."""
+
+
+_ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtext('easypay partitions'))"
 
 
 def month_start(moment: datetime, months: int = 0) -> datetime:
     """Return the first instant (UTC) of the month that is `months` after the month of `moment`."""
     index = moment.astimezone(UTC).year * 12 + moment.astimezone(UTC).month - 1 + months
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
+
+
+def _bounds(month: datetime) -> str:
+    low, high = ids.lowest_id_at(month), ids.lowest_id_at(month_start(month, 1))
+    return f"FOR VALUES FROM ('{low}') TO ('{high}')"
+
+
+def suffix_of(month: datetime) -> str:
+    """Return how the tables of a month end: `2026_11`."""
+    return f"{month:%Y_%m}"
+
+
+def tables_of(month: datetime) -> dict[str, str]:
+    """Return the month's table of each of PARTITIONED: `{"payments": "payments_2026_11", ...}`."""
+    return {table: f"{table}_{suffix_of(month)}" for table in PARTITIONED}
+
+
+async def months_of(connection: Any) -> list[datetime]:
+    """Return the starts of the months that have at least one table, the oldest first."""
+    names = (name.split("_", 1)[1] for name in await attached(connection))
+    return [
+        datetime(int(suffix[:4]), int(suffix[5:]), 1, tzinfo=UTC)
+        for suffix in sorted(set(names) - {"default"})
+    ]
 
 
 class Months:
@@ -51,13 +84,13 @@ class Months:
 
     async def load(self, connection: Any) -> None:
         """Read which months are attached to all of PARTITIONED."""
-        attached = await _attached(connection)
+        present = await attached(connection)
         months = sorted(
             name.removeprefix("payments_")
-            for name in attached
+            for name in present
             if name.startswith("payments_") and name != "payments_default"
         )
-        whole = [m for m in months if all(f"{table}_{m}" in attached for table in PARTITIONED)]
+        whole = [m for m in months if all(f"{table}_{m}" in present for table in PARTITIONED)]
         starts = [datetime(int(m[:4]), int(m[5:]), 1, tzinfo=UTC) for m in whole]
         edges = [
             (ids.lowest_id_at(start).int, f"_{m}") for start, m in zip(starts, whole, strict=True)
@@ -71,6 +104,14 @@ class Months:
         """Return `_2026_11` for an id of that month; empty if it needs the parent table."""
         index = bisect_right(self._starts, value.int) - 1
         return self._suffixes[index] if index >= 0 else ""
+
+    def reach(self, at: datetime) -> datetime:
+        """Return the end of the months that follow `at` without a gap; `at` itself if its month is
+        missing."""
+        end = at
+        while self.of(ids.lowest_id_at(end)):
+            end = month_start(end, 1)
+        return end
 
 
 class MonthsMissing(EasyPayError):
@@ -87,10 +128,9 @@ async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = No
     at = at or await connection.fetchval("SELECT now()")
     wanted = [("default", "DEFAULT")]
     for month in (0, *range(1, months_ahead + 1), -1):  # the most urgent first
-        low, high = month_start(at, month), month_start(at, month + 1)
-        bounds = f"'{ids.lowest_id_at(low)}') TO ('{ids.lowest_id_at(high)}'"
-        wanted.append((f"{low:%Y_%m}", f"FOR VALUES FROM ({bounds})"))
-    present = await _attached(connection)
+        low = month_start(at, month)
+        wanted.append((suffix_of(low), _bounds(low)))
+    present = await attached(connection)
     made: list[str] = []
     failed: list[str] = []
     for suffix, bounds in wanted:
@@ -123,14 +163,87 @@ async def _make_all(connection: Any, suffix: str, bounds: str) -> list[str]:
     made: list[str] = []
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtext('easypay partitions'))")
-        present = await _attached(connection)
+        await connection.execute(_ONE_AT_A_TIME)
+        present = await attached(connection)
         for table in PARTITIONED:
             name = f"{table}_{suffix}"
             if name not in present:
                 await _make(connection, table, name, bounds)
                 made.append(name)
     return made
+
+
+Fill = Callable[[Mapping[str, str]], Awaitable[None]]
+"""Copies rows into new tables, given by the names of their parents."""
+
+
+async def make_closed_month(connection: Any, month: datetime, fill: Fill) -> None:
+    """Make a month that is over, with all its rows, in one transaction.
+
+    `fill` gets the tables' names and copies rows in their last version into them, through
+    `connection`; it may copy with FREEZE. The pages become full, indexes are built once at the
+    end, and nobody sees the tables before they are whole. Running payments are not held up.
+
+    The caller must not be in a transaction. Raises asyncpg.DuplicateTableError if tables of that
+    month exist, MonthsMissing if they could not be attached, and what `fill` raises; then nothing
+    of it is left.
+    """
+    low, high = month_start(month), month_start(month, 1)
+    names = tables_of(low)
+    async with connection.transaction():
+        for table, name in names.items():
+            # With this condition attaching does not need to read the rows.
+            await connection.execute(
+                f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS,"
+                f" CONSTRAINT in_month CHECK (id >= '{ids.lowest_id_at(low)}'"
+                f" AND id < '{ids.lowest_id_at(high)}')) WITH (fillfactor = {FULL})"
+            )
+        await fill(names)
+        for table, name in names.items():
+            await _build_indexes(connection, table, name)
+        await _attach_filled(connection, names, _bounds(low))
+
+
+async def _build_indexes(connection: Any, table: str, name: str) -> None:
+    """Build the indexes that the parent has."""
+    rows = await connection.fetch(
+        "SELECT pg_get_indexdef(i.indexrelid) AS index, pg_get_constraintdef(c.oid) AS constraint"
+        "  FROM pg_index i LEFT JOIN pg_constraint c"
+        "    ON c.conindid = i.indexrelid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u')"
+        " WHERE i.indrelid = $1::text::regclass",
+        table,
+    )
+    for index, constraint in rows:
+        if constraint is not None:
+            await connection.execute(f"ALTER TABLE {name} ADD {constraint}")
+        else:
+            unique = "UNIQUE " if index.startswith("CREATE UNIQUE") else ""
+            method = index[index.index(" USING ") :]
+            await connection.execute(f"CREATE {unique}INDEX ON {name}{method}")
+
+
+async def _attach_filled(connection: Any, names: Mapping[str, str], bounds: str) -> None:
+    """Attach filled tables. Statements of running gateways may have to end first."""
+    for tries_left in reversed(range(_ATTACHING)):
+        try:
+            async with connection.transaction():  # a savepoint: a failure leaves the rows
+                await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                await connection.execute(_ONE_AT_A_TIME)
+                for table, name in names.items():
+                    await connection.execute(
+                        f"ALTER TABLE {table} ATTACH PARTITION {name} {bounds}"
+                    )
+                    await connection.execute(f"ALTER TABLE {name} DROP CONSTRAINT in_month")
+        except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError) as error:
+            if not tries_left:
+                month = names[PARTITIONED[0]].removeprefix(f"{PARTITIONED[0]}_")
+                raise MonthsMissing(
+                    f"the tables of {month} could not be attached, because something holds a lock "
+                    f"on {', '.join(PARTITIONED)}: {error}. A dump or a long transaction does "
+                    "that. Try again when it has ended."
+                ) from error
+        else:
+            return
 
 
 async def has_present_month(connection: Any) -> bool:
@@ -144,7 +257,8 @@ async def has_present_month(connection: Any) -> bool:
     return found == len(PARTITIONED)
 
 
-async def _attached(connection: Any) -> set[str]:
+async def attached(connection: Any) -> set[str]:
+    """Return the names of all partitions, the default ones too."""
     rows = await connection.fetch(
         "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
         " JOIN pg_class p ON p.oid = i.inhparent WHERE p.relname = ANY ($1)",
@@ -156,7 +270,7 @@ async def _attached(connection: Any) -> set[str]:
 async def _make(connection: Any, table: str, name: str, bounds: str) -> None:
     await connection.execute(
         f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"
-        f" WITH (fillfactor = {_FILLFACTOR[table]})"
+        f" WITH (fillfactor = {FILLFACTOR[table]})"
     )
     await connection.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} {bounds}")
 
