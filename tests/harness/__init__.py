@@ -21,6 +21,7 @@ from harness.processes import (
     free_port,
     simulating,
 )
+from harness.seeded import seeded_template, seeded_with
 from harness.sessions import connected, held, until_locked
 from harness.shop import AMEX, CVC, MASTERCARD, VISA, Shop, card, mint_token, pay_at, payment_uuid
 from harness.stack import (

@@ -23,6 +23,18 @@ WIRE_TYPE = {
 """A review has no row of its own: its decision shows in the payment's row."""
 
 
+def check_rows(payments: list[Any], operations: list[Any], events: list[Any]) -> list[str]:
+    """Return every rule that rows of any shops break by themselves, whatever the processor has.
+    Outcomes may be unknown, and keys may be forgotten."""
+    by_payment: dict[Any, list[Any]] = {row["id"]: [] for row in payments}
+    for operation in sorted(operations, key=lambda o: o["id"]):
+        by_payment[operation["payment_id"]].append(operation)
+    wrong = _check_events(operations, events)
+    for payment in payments:
+        wrong += _check_payment(payment, by_payment[payment["id"]], settled=False)
+    return wrong
+
+
 async def audit(
     stack: Stack,
     shop: Shop,

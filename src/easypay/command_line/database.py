@@ -1,0 +1,374 @@
+"""`easypay db …`: what is in the database, and filling one for a trial.
+
+Exit status 0: done, or nothing is wrong. 1: refused, with the reason, or an alarm. 2: not typed
+right. 130: stopped by Ctrl-C.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from easypay.command_line.console import (
+    DATA_DIR,
+    DataDir,
+    Json,
+    fail,
+    new_group,
+    run_async,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    from easypay.db.month_report import MonthSize, Report
+    from easypay.db.table_sizes import TableSize
+    from easypay.seeding.plan import Plan
+    from easypay.seeding.run import Progress
+
+database = new_group("Look into the database, and fill one with realistic payments for a trial.")
+
+_STOPPED: Final = 130
+_EARLIEST: Final = datetime(2010, 1, 1, tzinfo=UTC)
+_TABLES: Final = ("payments", "operations", "events")
+
+
+def on_database(data_dir: Path, work: Callable[[str, Any], Awaitable[Any]]) -> Any:
+    """Run `work(url, connection)` on the database of the environment or the data directory."""
+
+    async def run() -> Any:
+        import asyncpg
+
+        from easypay.command_line.data_dir import DataDirectory
+
+        url = DataDirectory(data_dir).database_url()
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            return await work(url, connection)
+        finally:
+            await connection.close(timeout=5)
+
+    return run_async(run)
+
+
+# seed ------------------------------------------------------------------------------------------
+
+
+@database.command("seed")
+def seed(
+    payments: Annotated[int, typer.Option(min=1, max=10**9, help="How many payments.")] = 200_000,
+    months: Annotated[
+        int, typer.Option(min=1, max=240, help="Over how many months, up to now.")
+    ] = 36,
+    merchants: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Of how many merchants; one has a third.")
+    ] = 2_000,
+    number: Annotated[
+        int, typer.Option("--seed", help="The same number makes the same payments.")
+    ] = 1,
+    until: Annotated[
+        str | None, typer.Option(help="When the newest payment was made. Default: now.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that write. Default: the cores.")
+    ] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove everything that a seed made, and stop.")
+    ] = False,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Fill a database with realistic payments, for tests of speed and for trials.
+
+    Payments of every status, with their captures, refunds, voids, operations and events; keys and
+    replies of the last 30 days. All cards are test numbers. Nothing is sent to a processor, now or
+    later. It refuses a database with payments that no seed made.
+
+    Example: `easypay db seed --payments 10000000 --months 36`
+
+    Ctrl-C stops it; the same command goes on where it stopped. `--clear` removes what it made.
+    """
+    if clear:
+        _clear(data_dir, as_json)
+        return
+    end = None if until is None else _moment(until)
+
+    async def work(url: str, connection: Any) -> dict[str, Any]:
+        from easypay.seeding.plan import Plan
+
+        now = await connection.fetchval("SELECT now()")
+        wanted = Plan(payments, months, merchants, number, end or now)
+        return await _seed(url, connection, wanted, processes, as_json)
+
+    try:
+        done = on_database(data_dir, work)
+    except KeyboardInterrupt:
+        print(  # noqa: T201
+            "easypay: stopped. The months that were written are whole: repeat the command to go "
+            "on, or remove them with `easypay db seed --clear`",
+            file=sys.stderr,
+        )
+        sys.exit(_STOPPED)
+    print(to_json(done) if as_json else _seeded_text(done))  # noqa: T201
+
+
+def _moment(text: str) -> datetime:
+    """Return a moment in the past, in UTC."""
+    found = None
+    with suppress(ValueError):
+        found = datetime.fromisoformat(text)
+    if found is None or found.tzinfo is None or not _EARLIEST < found <= datetime.now(UTC):
+        raise typer.BadParameter(
+            "--until is a past moment with an offset, such as 2026-11-30T12:00:00Z"
+        )
+    return found.astimezone(UTC)
+
+
+async def _seed(
+    url: str, connection: Any, wanted: "Plan", processes: int | None, as_json: bool
+) -> dict[str, Any]:
+    from easypay import ids
+    from easypay.clock import stopwatch
+    from easypay.seeding import run
+    from easypay.seeding.shops import shops
+
+    started = stopwatch()
+    plan, there = await run.begin(connection, wanted)
+    if not there:
+        await _check_room(connection, plan)
+        with _bar(as_json) as show:
+            count = processes or run.processes_here()
+            await run.fill(url, connection, plan, run.Progress(show), processes=count)
+    biggest = shops(1, plan.seed)[0]
+    return {
+        "payments": plan.payments,
+        "months": plan.months,
+        "merchants": plan.merchants,
+        "seed": plan.seed,
+        "until": plan.until,
+        "already_there": there,
+        "seconds": round(stopwatch() - started, 1),
+        "bytes": await connection.fetchval("SELECT pg_database_size(current_database())"),
+        "biggest_merchant": ids.typed(ids.MERCHANT, _uuid(biggest.id)),
+    }
+
+
+def _uuid(value: bytes) -> Any:
+    from uuid import UUID
+
+    return UUID(bytes=value)
+
+
+async def _check_room(connection: Any, plan: "Plan") -> None:
+    """Fail if the disk is too small; warn if that cannot be known."""
+    from easypay.seeding import disk
+
+    needed = disk.needed(plan, await disk.wal_bytes(connection))
+    free = await disk.free(connection)
+    if free is None:
+        print(  # noqa: T201
+            f"easypay: this needs about {_size(needed)} on the database's disk. Whether it has "
+            "them cannot be seen from here.",
+            file=sys.stderr,
+        )
+    elif free < needed:
+        fail(
+            f"the database's disk is too small: {plan.payments:,} payments need about "
+            f"{_size(needed)}, and {_size(free)} are free. Make room, or seed fewer payments"
+        )
+
+
+@contextmanager
+def _bar(as_json: bool) -> Iterator[Callable[["Progress"], None]]:
+    """Show a progress bar in a terminal, and nothing for scripts."""
+    if as_json:
+        yield lambda progress: None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.TextColumn("{task.description:<10}"),
+        bars.BarColumn(bar_width=None),
+        bars.TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        bars.TextColumn("{task.fields[months]}"),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("payments", total=0, months="")
+
+        def show(progress: "Progress") -> None:
+            bar.update(
+                task,
+                description=progress.step,
+                total=progress.payments,
+                completed=progress.written,
+                months=f"{progress.months_done}/{progress.months} months",
+            )
+
+        yield show
+
+
+def _seeded_text(done: dict[str, Any]) -> str:
+    merchant = done["biggest_merchant"]
+    made = "were there already" if done["already_there"] else f"made in {done['seconds']:,.0f} s"
+    return (
+        f"{done['payments']:,} payments of {done['merchants']:,} merchants over {done['months']} "
+        f"months {made}; the database has {_size(done['bytes'])}.\n"
+        f"The biggest merchant is {merchant}. A key to read its payments:\n"
+        f"  easypay key create {merchant} --mode live"
+    )
+
+
+def _clear(data_dir: Path, as_json: bool) -> None:
+    from easypay.seeding import run
+
+    def step(what: str) -> None:
+        if not as_json:
+            print(f"removing {what}", file=sys.stderr)  # noqa: T201
+
+    removed = on_database(data_dir, lambda url, connection: run.clear(connection, step))
+    text = f"Removed {removed:,} seeded merchants and everything of theirs."
+    print(to_json({"merchants_removed": removed}) if as_json else text)  # noqa: T201
+
+
+# months and sizes ----------------------------------------------------------------------
+
+
+@database.command("partitions")
+def show_partitions(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
+    """Show the months that have tables: rows, sizes, how full, and how far ahead.
+
+    `full` is the share of the pages that rows take; months that are over should have about 1, the
+    present month has room for updates. Rows and `full` are estimates of the last vacuum.
+
+    Exit status 1 if a month is missing from the last one to those ahead
+    (EASYPAY_PARTITIONS_AHEAD_MONTHS), or if rows lie outside every month.
+
+    Example: `easypay db partitions`
+    """
+    from easypay.db.month_report import report
+
+    ahead = _months_ahead()
+    found: Report = on_database(
+        data_dir, lambda url, connection: report(connection, wanted_ahead=ahead)
+    )
+    if as_json:
+        print(to_json(found))  # noqa: T201
+    else:
+        _print_months(found)
+    if found.alarms:
+        sys.exit(1)
+
+
+def _months_ahead() -> int:
+    """Return how many months ahead there should be: the gateway's own setting."""
+    import os
+
+    from easypay.settings import Settings
+
+    default = Settings.model_fields["partitions_ahead_months"].default
+    text = os.environ.get("EASYPAY_PARTITIONS_AHEAD_MONTHS", str(default)).strip()
+    if not text.isdigit() or int(text) < 1:
+        fail("EASYPAY_PARTITIONS_AHEAD_MONTHS must be a number of months, at least 1")
+    return int(text)
+
+
+def _print_months(found: "Report") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("month")
+    for name in ("rows", "payments", "operations", "events", "full"):
+        table.add_column(name, justify="right")
+    for month in found.months:
+        table.add_row(*_month_cells(month), style="red" if _is_alarm(month, found) else None)
+    console = Console(markup=False, emoji=False, soft_wrap=True)
+    console.print(table)
+    console.print(
+        f"Payments have tables until {found.reach:%Y-%m-%d}, {found.horizon_days:.0f} days from "
+        f"now: {found.months_ahead} months ahead, {found.wanted_ahead} wanted.",
+        style="red" if found.months_ahead < found.wanted_ahead else None,
+    )
+    for alarm in found.alarms:
+        console.print(f"ALARM {alarm}", style="red")
+
+
+def _is_alarm(month: "MonthSize", found: "Report") -> bool:
+    return any(alarm.startswith(month.month) for alarm in found.alarms)
+
+
+def _month_cells(month: "MonthSize") -> tuple[str, ...]:
+    if len(month.missing) == len(_TABLES):
+        return month.month, *["missing"] * 4, ""
+    full = [month.full.get(table) for table in _TABLES]
+    known = [f"{each:.2f}" if each is not None else "-" for each in full]
+    return (
+        month.month,
+        f"{month.rows.get('payments', 0):,}",
+        *(_size(month.bytes[t]) if t in month.bytes else "missing" for t in _TABLES),
+        " ".join(known),
+    )
+
+
+@database.command("sizes")
+def show_sizes(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
+    """Show what is kept on disk, by table and index, and per payment.
+
+    All months of a table count together. The number of payments is an estimate of the last vacuum.
+
+    Example: `easypay db sizes`
+    """
+    from easypay.db.table_sizes import payments_in, sizes
+
+    found: list[TableSize] = on_database(data_dir, lambda url, connection: sizes(connection))
+    payments = payments_in(found)
+    if as_json:
+        lines = [{**_as_dict(size), "total": size.total} for size in found]
+        print(to_json({"payments": payments, "data": lines}))  # noqa: T201
+        return
+    _print_sizes(found, payments)
+
+
+def _as_dict(size: "TableSize") -> dict[str, Any]:
+    import msgspec
+
+    return msgspec.structs.asdict(size)
+
+
+def _print_sizes(found: "list[TableSize]", payments: int) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    for name in ("table or index", "rows", "size", "bytes per payment"):
+        table.add_column(name, justify="left" if name.startswith("table") else "right")
+
+    def line(name: str, rows: str, size: int) -> None:
+        each = f"{size / payments:,.1f}" if payments else "-"
+        table.add_row(name, rows, _size(size), each)
+
+    for size in found:
+        line(size.table, f"{size.rows:,}", size.total)
+        line("  rows", "", size.heap)
+        if size.toast > 8192:
+            line("  long values", "", size.toast)
+        for index, its in size.indexes.items():
+            line(f"  {index}", "", its)
+    line("everything", "", sum(size.total for size in found))
+    Console(markup=False, emoji=False).print(table)
+
+
+def _size(size: float) -> str:
+    """Return a size for people: `12.3 MB`, in powers of 1000 as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"

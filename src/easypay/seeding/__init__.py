@@ -1,0 +1,1 @@
+"""Realistic data for tests and trials: `easypay db seed`. Nothing here runs in a gateway."""
