@@ -50,6 +50,9 @@ async def test_the_turn_of_a_year_has_no_gap_and_no_overlap(cluster: Cluster) ->
     assert await partitions.ensure(connection, at=at, months_ahead=2) == []
     known = partitions.Months()
     await known.load(connection)
+    # As far as there is no gap: the metric of the months ahead.
+    assert known.reach(at) == datetime(2027, 3, 1, tzinfo=UTC)
+    assert known.reach(at + timedelta(days=365)) == at + timedelta(days=365)
     merchant = ids.new_id()
     edges = {
         at - timedelta(days=31): "_2026_11",

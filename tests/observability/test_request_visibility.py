@@ -78,6 +78,8 @@ async def test_late_charges_watched_operations_and_a_wrong_clock_are_shown(stack
         assert await counted(gateway.url, "easypay_late_charges", state=state) == count
     assert await counted(gateway.url, "easypay_late_charges_found_total") == 0
     assert -91 < await counted(gateway.url, "easypay_clock_offset_seconds") < -89
+    # Three months ahead, and what is left of this one.
+    assert 88 < await counted(gateway.url, "easypay_partition_horizon_days") < 124
     said = [json.loads(line) for line in gateway.logs().splitlines()]
     (line,) = [each for each in said if "the clock of this host is" in each["message"]]
     assert line["level"] == "critical"

@@ -97,6 +97,11 @@ class Instruments:
         self.pool = registry.gauge(
             "db_client_connection_count", "Connections of the pool.", "db_client_connection_state"
         )
+        self.horizon = registry.gauge(
+            "easypay_partition_horizon_days",
+            "How many days ahead payments have tables of their month, without a gap.",
+            merge="max",
+        )
         self.cache = registry.counter(
             "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
         )

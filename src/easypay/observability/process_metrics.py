@@ -42,6 +42,7 @@ WATCHED: Final = f"""
       FROM late_charges WHERE state IN ('returning', 'needs_person')
 """
 _WRONG_CLOCK_S: Final = 30.0
+_DAY_S: Final = 86_400.0
 _WARN_EVERY_S: Final = 60.0
 
 
@@ -59,6 +60,7 @@ class Vitals:
         open_requests: Callable[[], int],
         open_connections: Callable[[], int],
         turned_away: Callable[[], Mapping[str, int]],
+        months_reach: Callable[[datetime], datetime],
     ) -> None:
         self._instruments = instruments
         self._pool = pool
@@ -68,6 +70,7 @@ class Vitals:
         self._open_requests = open_requests
         self._open_connections = open_connections
         self._turned_away = turned_away
+        self._months_reach = months_reach
         self._warn_at = 0.0
 
     async def run(self) -> None:
@@ -115,6 +118,8 @@ class Vitals:
             before = clock.now()
             watched, returning, needs_person, there = await self._pool.fetchrow(WATCHED)
             self._compare_clocks(offset_s(before, there, clock.now()))
+            ahead = self._months_reach(there) - there
+            self._instruments.horizon.set(ahead.total_seconds() / _DAY_S)
         except (*LOST, OSError, asyncpg.PostgresError) as error:
             log.warning("cannot count the unknown outcomes: %s", error)
             return

@@ -140,6 +140,7 @@ class Gateway:
             open_requests=lambda: self.open_requests,
             open_connections=lambda: self.open_connections(),
             turned_away=lambda: self.turned_away,
+            months_reach=self._months.reach,
         )
 
         def metrics_text() -> bytes:
