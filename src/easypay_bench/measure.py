@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import asyncpg
 import msgspec
 
+from easypay.db.table_sizes import TableSize, sizes
 from easypay_bench import counters, cpu, load, machine, metrics_cost, report, scaling
 from easypay_bench import single_payment_latency as single
 from easypay_bench.accounting import account, settled
@@ -105,6 +106,7 @@ def everything(
         wrong=[*_bad_answers(loads), *found.wrong],
         metrics_us=metrics_us,
         wide=None if measured is None else measured.wide,
+        kept=_ask(stack, _kept),
     )
 
 
@@ -151,6 +153,12 @@ def _settle(stack: Stack, merchant: Merchant) -> None:
         await settled(connection, merchant)
 
     _ask(stack, wait)
+
+
+async def _kept(connection: counters.Connection) -> list[TableSize]:
+    """Return what is on disk. Without a vacuum dead rows of the run would count, too."""
+    await connection.execute("VACUUM (ANALYZE) payments, operations, events, idempotency_keys")
+    return await sizes(connection)
 
 
 async def _database(connection: counters.Connection) -> dict[str, str]:

@@ -52,6 +52,7 @@ def page(results: Path) -> str:
         _grid(wide["grid"]),
         "## Counted\n",
         _counted(found["counters"]),
+        *_kept(found),
         f"All {found['accounting']['payments']:,} payments of the run were captured once by the "
         "gateway and sold once at the processor.",
     ]
@@ -160,6 +161,27 @@ def _counted(counters: dict[str, Any]) -> str:
         f"{counters['hot_ratio']:.0%} of its updates touch no index. Tests check these counts; "
         "no test checks times.\n"
     )
+
+
+def _kept(found: dict[str, Any]) -> list[str]:
+    """Return the section on bytes per payment; results of older versions have none."""
+    if not found.get("kept"):
+        return []
+    payments = found["accounting"]["payments"]
+    lines = [
+        [name, _n(size / payments)]
+        for table in found["kept"]
+        for name, size in [(table["table"], table["heap"] + table["toast"]),
+                           *table["indexes"].items()]
+        if size >= payments
+    ]  # fmt: skip
+    return [
+        "## Kept on disk\n",
+        "Bytes per payment after the run, in the pages of the present month, which leave room for "
+        "updates. A month that is written when it is over takes about half "
+        "(`easypay db sizes`).\n",
+        _table(["table or index", "bytes"], lines),
+    ]
 
 
 def newest(results: Path) -> tuple[Path, dict[str, Any]]:

@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from easypay.db.table_sizes import TableSize
 from easypay_bench.counters import Counters
 from easypay_bench.load import Load
 from easypay_bench.performance_bars import Bar, bars, finite, median_of, per_payment_us, wide_bars
@@ -55,6 +56,8 @@ class Findings:
     metrics_us: float
     """What it costs to count one payment's request."""
     wide: Wide | None = None
+    kept: Sequence[TableSize] = ()
+    """What the run left on disk, by table."""
 
     @property
     def typical(self) -> Run:
@@ -109,6 +112,7 @@ def as_json(found: Findings) -> str:
         ],
         "accounting": {"payments": found.payments, "wrong": list(found.wrong)},
         "wide": None if found.wide is None else _wide_as_data(found.wide),
+        "kept": msgspec.to_builtins(found.kept),
     }
     return json.dumps(finite(data), indent=1) + "\n"
 
@@ -148,6 +152,8 @@ def show(found: Findings, console: Console) -> None:
     console.print(_cpu_table(run))
     console.print(_latency_table(found.unloaded, load))
     console.print(_counters_table(found))
+    if found.kept:
+        console.print(_kept_table(found))
     if found.wide is not None:
         for table in _wide_tables(found.wide):
             console.print(table)
@@ -232,6 +238,24 @@ def _counters_table(found: Findings) -> Table:
             ("updates without index work", f"{counted.hot_ratio:.1%}", f"{found.hot_ratio:.1%}"),
         ],
     )
+
+
+def _kept_table(found: Findings) -> Table:
+    return _table(
+        "Kept on disk: bytes per payment, in pages with room for updates",
+        ("table or index", "bytes"),
+        (
+            (name, f"{size / found.payments:,.0f}")
+            for table in found.kept
+            for name, size in kept_lines(table)
+            if size >= found.payments
+        ),
+    )
+
+
+def kept_lines(size: TableSize) -> list[tuple[str, int]]:
+    """Return the names and bytes of a table and its indexes."""
+    return [(size.table, size.heap + size.toast), *size.indexes.items()]
 
 
 def _wide_tables(measured: Wide) -> Iterable[Table]:

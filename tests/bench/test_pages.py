@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from easypay.db.table_sizes import TableSize
 from easypay_bench import performance_chart, performance_page, report
 from easypay_bench.counters import Counters
 from easypay_bench.load import Load
@@ -48,6 +49,7 @@ def findings(wide: Wide | None) -> Findings:
         wrong=[],
         metrics_us=3.5,
         wide=wide,
+        kept=[TableSize("payments", 50_000, 30_000_000, 0, {"payments_pkey": 4_000_000})],
     )
 
 
@@ -100,6 +102,8 @@ def test_the_page_shows_the_newest_complete_result(tmp_path: Path) -> None:
         ["memory with 10,000 connections", "at most 200 MiB", "181 MiB", "met"],
         ["share of pgbench's best rate", "at least 0.5", "0.5", "met"],
         ["16", "6,543", "98"],
+        ["payments", "600"],
+        ["payments_pkey", "80"],
         ["gateway", "185"],
         [
             "500/s",
