@@ -291,8 +291,8 @@ def _print_months(found: "Report") -> None:
     console = Console(markup=False, emoji=False, soft_wrap=True)
     console.print(table)
     console.print(
-        f"Payments have tables until {found.reach:%Y-%m-%d}, {found.horizon_days:.0f} days from "
-        f"now: {found.months_ahead} months ahead, {found.wanted_ahead} wanted.",
+        f"Tables until {found.reach:%Y-%m-%d}, for {found.horizon_days:.0f} days: "
+        f"{found.months_ahead} months ahead, {found.wanted_ahead} wanted.",
         style="red" if found.months_ahead < found.wanted_ahead else None,
     )
     for alarm in found.alarms:
