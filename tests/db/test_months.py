@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -111,10 +111,15 @@ async def test_migrating_and_making_months_does_not_disturb_a_gateway(stack: Sta
         while not stop.is_set():
             statuses.append((await shop.pay()).status_code)
 
+    async def without_rows(names: Mapping[str, str]) -> None:
+        pass
+
     trading = [asyncio.create_task(trade()) for _ in range(4)]
     for ahead in range(4, 10):
         assert await migrate.migrate(stack.dsn) == []
         assert await partitions.ensure(connection, at=clock.now(), months_ahead=ahead)
+        over = partitions.month_start(clock.now(), -ahead)
+        await partitions.make_closed_month(connection, over, without_rows)
     stop.set()
     await asyncio.gather(*trading)
     assert statuses

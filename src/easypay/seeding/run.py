@@ -18,7 +18,7 @@ from easypay.db import partitions
 from easypay.db.partitions import PARTITIONED
 from easypay.seeding import plan as plans
 from easypay.seeding.plan import CannotSeed, Plan
-from easypay.seeding.shops import CREATED_AT, HIGHEST, LOWEST, shops
+from easypay.seeding.shops import HIGHEST, LOWEST, shops
 from easypay.seeding.worker import Said, Start
 
 _LONGEST_LINE: Final = 1 << 20
@@ -90,7 +90,7 @@ async def _make_merchants(connection: Any, plan: Plan) -> None:
         [shop.name for shop in made],
         [" ".join(shop.currencies) for shop in made],
         [shop.tokens < 1 for shop in made],
-        CREATED_AT,
+        plan.month_starts()[0],
     )
 
 

@@ -4,7 +4,6 @@ Their ids lie side by side, in the first millisecond of 2020: no merchant of a r
 such an id, and all rows of a seed are found by a range of merchant ids.
 """
 
-from datetime import UTC, datetime
 from itertools import accumulate
 from random import Random
 from typing import Final
@@ -15,7 +14,6 @@ import msgspec
 LOWEST: Final = UUID("016f5e66-e800-7000-a5ee-d00000000000")
 HIGHEST: Final = UUID("016f5e66-e800-7000-a5ee-d0ffffffffff")
 """The bounds of the merchants' ids."""
-CREATED_AT: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
 _BIGGEST_SHARE: Final = 1 / 3
 _TAIL: Final = 1.05

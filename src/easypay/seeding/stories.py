@@ -104,7 +104,6 @@ _METADATA: Final = [
     for channel in ("web", "app", "phone")
     for n in (1017, 2204, 3390, 4815)
 ]
-_CODE_LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOW62: Final = (1 << 62) - 1
 _YEAR_US: Final = 365.2425 * DAY_US
 
@@ -220,7 +219,8 @@ class Teller:
         ).to_bytes(16, "big")
 
     def _letters(self, length: int) -> str:
-        return "".join(self._rng.choices(_CODE_LETTERS, k=length))
+        """Return random letters and digits."""
+        return self._rng.randbytes(length + 1 >> 1).hex().upper()[:length]
 
     def _create(self, told: Told, outcome: Outcome | None, *, reply_lost: bool = False) -> None:
         kind = "sale" if told.capture == "automatic" else "authorize"
