@@ -29,7 +29,7 @@ async def agree(stack: Stack) -> None:
         ((missing,),) = await stack.fetch(UNNUMBERED)
         return missing == 0 and not await stack.fetch(DIFFERENT)
 
-    await until(agreed, within_s=10, what="the feed and the search table are up to date")
+    await until(agreed, within_s=20, what="the feed and the search table are up to date")
     twice = "SELECT event_id FROM feed GROUP BY merchant_id, event_id HAVING count(*) > 1"
     assert await stack.fetch(twice) == []
 
@@ -70,3 +70,18 @@ async def test_another_gateway_leads_when_the_leader_is_killed(stack: Stack) -> 
     leader.kill()
     await lives(shop.at(second.url), "after")
     await agree(stack)
+
+
+async def test_a_transaction_with_very_many_events_is_numbered_too(stack: Stack) -> None:
+    """A bulk load writes more events at once than one statement numbers."""
+    await stack.fetch(
+        "INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,"
+        " amount_minor, currency, created_at)"
+        " SELECT gen_random_uuid(), lowest_id_at(now() + n * interval '1 ms'), gen_random_uuid(),"
+        " gen_random_uuid(), 'test', 'payment.captured', 'captured', 1, 'USD', now()"
+        " FROM generate_series(1, 12000) AS n"
+    )
+    await stack.gateway(**QUICK)
+    await agree(stack)
+    ((numbered,),) = await stack.fetch("SELECT count(*) FROM feed")
+    assert numbered == 12_000

@@ -27,7 +27,6 @@ _TAKE_EVERY_S: Final = 1.0
 _ALL_MONTHS_EVERY_S: Final = 10.0
 _TRANSACTIONS: Final = 2_000
 _MOST: Final = 5_000
-_NO_LIMIT: Final = 1 << 61
 _AGAIN_S: Final = 1.0
 
 Watcher = Callable[[int, float], None]
@@ -83,8 +82,9 @@ class FeedLeader:
     async def _lead(self) -> None:
         """Lead until another process has the lease."""
         if await numbering.is_restored(self._pool):
-            await self._adopt()
+            await self._adopt(await numbering.marks(self._pool), "this database was restored")
         renew_at = all_at = 0.0
+        behind: set[str] = set()
         while True:
             now = monotonic()
             if now >= renew_at:
@@ -93,45 +93,29 @@ class FeedLeader:
                 renew_at = now + _TAKE_EVERY_S
                 await self._summaries.make(_present())
             if now >= all_at:
-                self._marks = {mark.month: mark for mark in await numbering.marks(self._pool)}
-                await self._number_months(tuple(self._marks))
+                await self._read_marks()
+                behind = set(self._marks)
                 all_at = now + _ALL_MONTHS_EVERY_S
-            more = await self._number_months(
-                [month for month in (_present(), "default") if month in self._marks]
-            )
+            months = behind | ({_present(), "default"} & self._marks.keys())
+            behind = {month for month in months if await self._number(month)}
             await self._follow()
-            if not more:
+            if not behind:
                 await asyncio.sleep(max(0.0, now + POLL_S - monotonic()))
 
-    async def _adopt(self) -> None:
-        """Bring the feed of a restored database up to date, over a connection without time limits.
-
-        The lease may end meanwhile. Whoever takes it does the same, and one of the two is undone.
-        """
-        log.info("this database was restored: its events are compared with the feed")
-        connection = await self._connector.connect(
-            server_settings={"application_name": "easypay feed"}
-        )
-        try:
-            for mark in await numbering.marks(connection):
-                numbered = await numbering.adopt(connection, mark)
-                log.info("%s: %d events were not in the feed yet", mark.month, numbered)
-        finally:
-            connection.terminate()
-
-    async def _number_months(self, months: Sequence[str]) -> bool:
-        """Number what is new in these months. Returns whether one of them has more."""
-        return any([await self._number(month) for month in months])
+    async def _read_marks(self) -> None:
+        self._head = None
+        self._marks = {mark.month: mark for mark in await numbering.marks(self._pool)}
 
     async def _number(self, month: str) -> bool:
+        """Number what is new in a month. Returns whether there may be more."""
         mark, step = self._marks[month], self._steps.get(month, _TRANSACTIONS)
-        most = _MOST if step > 1 else _NO_LIMIT  # one transaction may have made any number
-        done = await numbering.number(self._lane, mark, transactions=step, most=most)
+        done = await numbering.number(self._lane, mark, transactions=step, most=_MOST)
         if done.mark is None:
-            if done.events <= most:  # another process moved the mark
-                self._head = None
-                self._marks = {mark.month: mark for mark in await numbering.marks(self._pool)}
+            if done.events <= _MOST:  # another process moved the mark
+                await self._read_marks()
                 return False
+            if step == 1:
+                await self._adopt([mark], "a transaction wrote very many events")
             self._steps[month] = max(1, step // 8)
             return True
         self._marks[month] = done.mark
@@ -143,6 +127,23 @@ class FeedLeader:
         # Long stretches hold nothing of this month: its first transaction is anything but 0.
         self._steps[month] = step * 8 if full and not done.events else _TRANSACTIONS
         return full
+
+    async def _adopt(self, marks: Sequence[Mark], why: str) -> None:
+        """Number all that the feed lacks of these months, over a connection without time limits.
+
+        The lease may end meanwhile. Whoever takes it does the same, and one of the two is undone.
+        """
+        log.info("%s: the feed is compared with the events of %d months", why, len(marks))
+        connection = await self._connector.connect(
+            server_settings={"application_name": "easypay feed"}
+        )
+        try:
+            for mark in marks:
+                numbered = await numbering.adopt(connection, mark)
+                log.info("%s: %d events were not in the feed yet", mark.month, numbered)
+        finally:
+            connection.terminate()
+        await self._read_marks()
 
     async def _follow(self) -> None:
         if self._head is None:
