@@ -13,7 +13,8 @@ MAX_FIELDS: Final = 20
 
 
 class FieldError:
-    """One bad field: a JSON pointer into the body (`#/amount`), a code, and what to do."""
+    """One bad field: a JSON pointer into the body (`#/amount`), `?name` of the query or a header's
+    name; a code, and what to do."""
 
     __slots__ = ("code", "detail", "pointer")
 
@@ -44,10 +45,13 @@ class EasyPayError(Exception):
         *,
         fields: tuple[FieldError, ...] = (),
         retry_after_s: int | None = None,
+        payment_id: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.fields = fields
+        self.payment_id = payment_id
+        """The payment that the refusal is about, as the API shows it."""
         self.retry_after_s = retry_after_s or PROBLEMS[self.code].retry_after_s
 
 
@@ -147,6 +151,12 @@ class NotSettled(EasyPayError):
     """The payment has not settled yet; until then only a full refund is possible."""
 
     code = "not_settled"
+
+
+class DuplicatePayment(EasyPayError):
+    """The payment looks like one made shortly before, and the merchant rejects duplicates."""
+
+    code = "duplicate_payment"
 
 
 class RequestInProgress(EasyPayError):

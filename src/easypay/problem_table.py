@@ -151,6 +151,15 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         "not 5xx, because the same key can never give another answer.",
         "If you still want it, send a new request with a new key.",
     ),
+    "duplicate_payment": Row(
+        409, "The payment looks like another one", False, "no", None,
+        "A payment with the same card or bank account, amount, currency and order reference began "
+        "shortly before, under another key. `payment_id` names it. The merchant's setting "
+        "`duplicates: reject` refuses the second one. Nothing was sent, and the key is unused.",
+        "If the customer wants both, send the request again with the header `Allow-Duplicate: "
+        "true`, with the same key. If the first payment is declined, fails or is voided, or when "
+        "the merchant's window has passed, the same request goes through without the header.",
+    ),
     "request_in_progress": Row(
         409, "Still in progress", False, "same_key", 1,
         "The first request with this key is still running, or another operation on the same "
@@ -176,7 +185,8 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     "validation_failed": Row(
         422, "The request has invalid fields", False, "no", None,
         "One or more fields are unknown, missing or wrong. `errors` points at each of them: "
-        "`pointer` is a JSON pointer into the body, or `?name` for a query parameter.",
+        "`pointer` is a JSON pointer into the body, `?name` for a query parameter, or the name of "
+        "a header.",
         _CORRECT,
     ),
     "idempotency_key_reused": Row(

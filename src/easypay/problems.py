@@ -10,7 +10,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 class BadField(msgspec.Struct, frozen=True):
-    """One bad field: a JSON pointer into the request, a stable code, and what to do."""
+    """One bad field: where it is in the request, a stable code, and what to do."""
 
     pointer: str
     code: str
@@ -46,7 +46,7 @@ def problem(error: EasyPayError, **more: Any) -> Problem:
         detail=error.detail,
         code=error.code,
         errors=[BadField(field.pointer, field.code, field.detail) for field in error.fields],
-        **more,
+        **{"payment_id": error.payment_id, **more},
     )
 
 

@@ -91,7 +91,8 @@ class Settings(BaseSettings):
         default=2,
         gt=0,
         description="Commits of one kind that may run at once, each on its own connection. A "
-        "process opens four times this many connections, and the pool",
+        "process opens four times this many connections, five times if merchants check duplicates, "
+        "and the pool",
     )
     max_queued: int = Field(
         default=2048,
@@ -267,5 +268,6 @@ class Settings(BaseSettings):
 
     @property
     def database_connections(self) -> int:
-        """How many database connections one process opens: four kinds of group, and the pool."""
-        return 4 * self.groups_in_flight + self.database_pool_size
+        """The most database connections that one process opens: five kinds of group, and the pool.
+        The fifth is opened when a merchant who checks duplicates takes a payment."""
+        return 5 * self.groups_in_flight + self.database_pool_size

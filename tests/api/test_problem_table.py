@@ -198,6 +198,9 @@ class Provoke:
     async def forbidden(self) -> Tried:
         raise AssertionError("needs a key of its own")
 
+    async def duplicate_payment(self) -> Tried:
+        raise AssertionError("needs a setting of the merchant")
+
 
 async def kept_reply(shop: Shop, key: str) -> int | None:
     """Return the status stored under the key; None if there is none."""
@@ -213,6 +216,8 @@ async def test_each_problem_behaves_as_the_table_says(
     row, key = PROBLEMS[code], str(uuid.uuid4())
     if code == "forbidden":
         tried = await forbidden(shop, shared_stack)
+    elif code == "duplicate_payment":
+        tried = await duplicate_payment(shop, shared_stack)
     else:
         tried = await getattr(Provoke(shop, player), code)()
     answer = await tried.ask(key)
@@ -247,6 +252,20 @@ async def forbidden(shop: Shop, stack: Stack) -> Tried:
     return Tried(
         lambda key: reader.post("/payments", GOOD, key=key),
         lambda key: shop.post("/payments", GOOD, key=key),
+    )
+
+
+async def duplicate_payment(shop: Shop, stack: Stack) -> Tried:
+    """Pay for an order that was paid under another key, and then say that it is wanted."""
+    sql = "UPDATE merchants SET duplicates = 'reject' WHERE merchant_id = $1"
+    await stack.fetch(sql, shop.merchant_id)
+    assert (await shop.post("/payments", GOOD)).status_code == 201
+    wanted = {"allow-duplicate": "true"}
+    return Tried(
+        lambda key: shop.post("/payments", GOOD, key=key),
+        lambda key: shop.client.post(
+            "/payments", json=GOOD, headers=wanted | {"idempotency-key": key}
+        ),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from easypay.db import migrate, partitions
 from easypay.db.embedded import Cluster
-from easypay.payments import statements, store
+from easypay.payments import duplicates, statements, store
 from easypay.payments.begin import FollowUp
 from easypay.payments.status import EDGES, Status
 from harness import Shop, Stack, migrated, new_database, until
@@ -32,6 +32,7 @@ async def test_the_database_has_the_same_status_edges(shared_stack: Stack) -> No
         ("payment_intent_2", statements.INTENT_FIELDS),
         ("follow_up_intent", FollowUp.__struct_fields__),
         ("recorded_change_3", statements.CHANGE_FIELDS),
+        ("duplicate_check", duplicates.CHECK_FIELDS),
     ],
 )
 async def test_types_and_structs_have_the_same_fields(

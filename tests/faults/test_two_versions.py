@@ -197,6 +197,25 @@ async def refunds_in_parts(one: Shop, other: Shop, payment: str) -> None:
     assert (await one.payment(payment))["refunded_amount"] == 1000
 
 
+async def duplicates_beside_the_old(stack: Stack, old: Shop, new: Shop) -> None:
+    """A merchant checks duplicates: a gateway from before does not, yet it takes the payments and
+    repeats what the new one said."""
+    sql = "UPDATE merchants SET duplicates = $2 WHERE merchant_id = $1"
+    await stack.fetch(sql, new.merchant_id, "flag")
+    first = (await insist(lambda at: at.pay(777), new)).json()["id"]
+
+    async def checks() -> bool:
+        answer = await insist(lambda at: at.pay(777), new)
+        return "possible_duplicate_of" in answer.json()
+
+    await until(checks, within_s=5, what="the new gateway has the setting")
+    assert first != (await insist(lambda at: at.pay(777), old)).json()["id"]
+    sale = {"amount": 777, "currency": "USD", "payment_method": card()}
+    assert "possible_duplicate_of" in await twice(new, old, "/payments", sale)
+    await twice(old, new, "/payments", sale)
+    await stack.fetch(sql, new.merchant_id, "off")
+
+
 async def killed_in_turn(stack: Stack, versions: Versions, shops: tuple[Shop, Shop]) -> None:
     """Let clients pay at both versions, and at the other one while one is dead."""
     stopped = asyncio.Event()
@@ -250,6 +269,7 @@ async def test_both_versions_share_a_schema_and_the_load(
         lost = await one.pay(2500)
         assert lost.status_code == 202, lost.text
         await other.becomes(lost.json()["id"], "captured")
+    await duplicates_beside_the_old(stack, old, new)
     await killed_in_turn(stack, versions, shops)
     await all_known(stack, new, within_s=25)
     assert await audit(stack, new) == []

@@ -92,8 +92,9 @@ async def test_a_terminal_shows_whole_ids_and_names_the_columns_left_out(
     for shown in (narrow, usual, wide, keys):
         assert merchant in shown
     assert ids.typed(ids.API_KEY, key.id) in keys
-    assert "Not shown: currencies, allow_raw_cards, disabled, created_at. --wide" in narrow
-    assert "Not shown: currencies, allow_raw_cards, created_at. --wide shows all" in usual
+    left_out = "currencies, allow_raw_cards, duplicates, disabled, created_at"
+    assert f"Not shown: {left_out}. --wide" in narrow
+    assert "Not shown: currencies, allow_raw_cards, duplicates, created_at. --wide" in usual
     for name in merchants.MERCHANTS.names:
         assert name in wide
     assert "[bold]Corner[/] :cat: Shop" in wide

@@ -14,7 +14,7 @@ from easypay.api.http import Request, Response, decode, encode
 from easypay.clock import rfc3339
 from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants import admin, credential_check
-from easypay.merchants.model import ApiKey, Merchant
+from easypay.merchants.model import LONGEST_WINDOW_S, ApiKey, Merchant
 from easypay.merchants.vault import Vault
 from easypay.processors.base import Processors
 from easypay.processors.integration import Integration
@@ -42,6 +42,8 @@ class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_raw_cards: bool | None = None
     disabled: bool | None = None
     late_charges: Literal["return", "keep"] | None = None
+    duplicates: Literal["off", "flag", "reject"] | None = None
+    duplicate_window_seconds: Annotated[int, Meta(ge=1, le=LONGEST_WINDOW_S)] | None = None
 
 
 class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,6 +109,8 @@ class MerchantView(msgspec.Struct, frozen=True):
     allow_raw_cards: bool
     disabled: bool
     late_charges: str
+    duplicates: str
+    duplicate_window_seconds: int
     created_at: str
     updated_at: str
 
@@ -141,6 +145,8 @@ def merchant_view(merchant: Merchant) -> MerchantView:
         allow_raw_cards=merchant.allow_raw_cards,
         disabled=merchant.disabled_at is not None,
         late_charges=merchant.late_charges,
+        duplicates=merchant.duplicates,
+        duplicate_window_seconds=merchant.duplicate_window_s,
         created_at=rfc3339(merchant.created_at),
         updated_at=rfc3339(merchant.updated_at),
     )
@@ -222,6 +228,8 @@ class AdminApi:
                 allow_raw_cards=body.allow_raw_cards,
                 disabled=body.disabled,
                 late_charges=body.late_charges,
+                duplicates=body.duplicates,
+                duplicate_window_s=body.duplicate_window_seconds,
             )
         return Response(200, encode(merchant_view(merchant)))
 

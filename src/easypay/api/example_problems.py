@@ -24,6 +24,8 @@ from easypay.api.examples import (
 from easypay.api.http import BUG, UNREACHABLE, Request, decode, encode, sent_twice, too_large
 from easypay.api.payments import NO_SUCH_KEY
 from easypay.errors import EasyPayError
+from easypay.merchants.model import DUPLICATE_WINDOW_S
+from easypay.payments.duplicates import duplicate_payment
 from easypay.payments.refusals import not_sent
 from easypay.payments.requests import CardBody, CardMethod, CreatePayment, check_payment
 from easypay.problems import problem
@@ -140,6 +142,8 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
         return error(f"The key has the scopes {has}; this needs {scope}.")
     if error is errors.InvalidApiKey and scope == "admin":
         return _raised(lambda: auth.require_admin(_request(), None))
+    if error is errors.DuplicatePayment:
+        return duplicate_payment(example_id(ids.PAYMENT, "another"), DUPLICATE_WINDOW_S)
     if error is errors.RequestInProgress:
         return error("The first request with this key is still running.")
     if error in _RAISERS:

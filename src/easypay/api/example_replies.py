@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, paging, payments
-from easypay.api.example_stories import PROCESSOR, as_json, stories
+from easypay.api import admin, duplicates, paging, payments
+from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
 from easypay.api.examples import (
     API_KEY_UUID,
     AT,
@@ -26,11 +26,13 @@ from easypay.api.examples import (
 )
 from easypay.clock import rfc3339
 from easypay.merchants.model import ApiKey, Merchant
+from easypay.payments.duplicate_report import Group, Member
 from easypay.payments.views import operation_view, payment_view, refund_view
 
 _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "payments_create": (
         ("captured", "Captured: the money is taken"),
+        ("flagged", "Captured, and it looks like an earlier payment"),
         ("authorized", "Authorized: the money is held until it is captured"),
         ("declined", "Declined: the issuer said no; an outcome, not an error"),
         ("in_review", "In review: a person at the processor decides"),
@@ -113,6 +115,10 @@ def _payment_reads() -> dict[tuple[str, int], Examples]:
             ),
             "last": Example("Nothing (more)", _page()),
         },
+        ("payments_duplicates", 200): {
+            "page": Example("One order, charged twice under two keys", _page(_twice(told))),
+            "last": Example("Nothing (more)", _page()),
+        },
         ("payments_get", 200): {
             "captured": Example(
                 "Captured, then refunded in part", as_json(payment_view(refund.payment))
@@ -145,8 +151,27 @@ def _payment_reads() -> dict[tuple[str, int], Examples]:
     }
 
 
+def _twice(told: Mapping[str, Told]) -> duplicates.DuplicateGroupView:
+    first, second = told["captured"].payment, told["flagged"].payment
+    return duplicates.group_view(
+        Group(
+            amount_minor=first.amount_minor,
+            currency=first.currency,
+            order_reference=first.details.order_reference,
+            method_type=first.method_type,
+            card_brand=first.card_brand,
+            card_last4=first.card_last4,
+            card_exp_month=first.card_exp_month,
+            card_exp_year=first.card_exp_year,
+            members=[Member(each.id, each.status, each.created_at) for each in (first, second)],
+        )
+    )
+
+
 def _administration() -> dict[tuple[str, int], Examples]:
-    merchant = Merchant(MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return")
+    merchant = Merchant(
+        MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return", "off", 120
+    )
     key = ApiKey(
         MERCHANT_UUID, API_KEY_UUID, "test", "checkout", "x7Qp",
         ["payments:read", "payments:write", "refunds:write"], AT, None, None,

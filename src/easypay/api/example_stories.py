@@ -195,6 +195,9 @@ def _create(told: _Stories) -> tuple[Payment, Payment, Payment]:
     sale = _intent(msgspec.convert(SALE, CreatePayment))
     hold = _intent(msgspec.convert(HOLD, CreatePayment))
     captured = told.tell("captured", sale, _YES)
+    again, operation = _intent(msgspec.convert(SALE, CreatePayment), "second")
+    again = replace(again, possible_duplicate_of=captured.id)
+    told.tell("flagged", (again, operation), replace(_YES, transaction_id="60198237466"))
     held = told.tell("authorized", hold, replace(_YES, transaction_id="60198237463"))
     told.tell("declined", _intent(msgspec.convert(SALE, CreatePayment), "second"), _NO)
     in_review = told.tell(

@@ -147,6 +147,10 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
     admin.UpdateMerchant: {
         "disable": Example("Stop all its keys", {"disabled": True}),
         "raw_cards": Example("Allow raw cards", {"allow_raw_cards": True}),
+        "duplicates": Example(
+            "Refuse the same purchase within five minutes",
+            {"duplicates": "reject", "duplicate_window_seconds": 300},
+        ),
     },
     admin.SetAccount: {
         "account": Example(

@@ -237,6 +237,7 @@ def problem_response(error: EasyPayError, request_id: str) -> Response:
         body=scrub(render(error, request_id=request_id).decode()).encode(),
         content_type=_PROBLEM,
         headers=headers,
+        payment_id=error.payment_id,
         problem=error.code,
     )
 

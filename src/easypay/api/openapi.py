@@ -90,6 +90,13 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         KEY_SCHEMA,
         None,  # an example would be copied, and then it is no new key
     ),
+    "Allow-Duplicate": (
+        "header",
+        "Take the payment even if it looks like another one. Any other value is refused. It is not "
+        "part of the request that a repeat must equal.",
+        {"type": "string", "enum": ["true"]},
+        None,
+    ),
     "If-Match": (
         "header",
         "Act only if the payment still has this ETag, else 412. `*` matches any version.",

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from easypay import clock, ids, inputs
 from easypay.api.auth import caller_of
+from easypay.api.duplicates import duplicates_page
 from easypay.api.http import Headers, Request, Response, decode, encode
 from easypay.api.idempotency import (
     canonical,
@@ -22,7 +23,7 @@ from easypay.api.idempotency import (
 from easypay.api.paging import Cursors, limit_of, moment_of, page_response
 from easypay.clock import rfc3339
 from easypay.db.partitions import month_start
-from easypay.errors import NotFound, PreconditionFailed, ValidationFailed
+from easypay.errors import FieldError, NotFound, PreconditionFailed, ValidationFailed
 from easypay.hmac_sha256 import Digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
@@ -106,6 +107,7 @@ class PaymentsApi:
     async def create(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:write")
         key = key_of(request)
+        allow_duplicate = _allows_duplicate(request)
         rules: Any = {
             "currencies": caller.currencies,
             "raw_cards": caller.allow_raw_cards,
@@ -116,7 +118,7 @@ class PaymentsApi:
         except ValidationFailed as refused:
             raise with_rules(refused, **rules) from None
         form = canonical_payment(request, body)
-        ask = Ask(caller, key, fingerprint(self._fingerprinting, request, form))
+        ask = Ask(caller, key, fingerprint(self._fingerprinting, request, form), allow_duplicate)
         try:
             check_payment(body, **rules)
         except ValidationFailed:
@@ -200,6 +202,10 @@ class PaymentsApi:
                 limit=limit + 1 - len(rows),
             )
         return self._page(request, rows, limit, payment_view, caller, scope)
+
+    async def duplicates(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, "payments:read")
+        return await duplicates_page(request, caller, self._pool, self._cursors)
 
     async def refunds(self, request: Request) -> Response:
         return await self._operations(request, Kind.REFUND, refund_view)
@@ -334,6 +340,20 @@ def _payment_id(request: Request) -> UUID:
     if payment_id is None:
         raise NotFound("there is no such payment")
     return payment_id
+
+
+def _allows_duplicate(request: Request) -> bool:
+    """Return whether the shop wants the payment even if it looks like another one.
+
+    Raises ValidationFailed if the header has another value: a typing error must not decide that.
+    """
+    value = request.headers.get(b"allow-duplicate")
+    if value is None:
+        return False
+    if value != b"true":
+        why = "Allow-Duplicate must be true. Leave the header out if a duplicate is not wanted."
+        raise ValidationFailed.of([FieldError("Allow-Duplicate", "invalid", why)])
+    return True
 
 
 def _none_if_unset(amount: int | UnsetType) -> int | None:

@@ -13,10 +13,10 @@ from easypay.errors import FieldError, ValidationFailed
 Headers = Sequence[tuple[bytes, bytes]]
 
 SINGLE: Final = frozenset(
-    b"authorization content-encoding content-length content-location content-range content-type "
-    b"date expect from host idempotency-key if-match if-modified-since if-none-match if-range "
-    b"if-unmodified-since max-forwards origin proxy-authorization range referer "
-    b"transfer-encoding user-agent".split()
+    b"allow-duplicate authorization content-encoding content-length content-location "
+    b"content-range content-type date expect from host idempotency-key if-match "
+    b"if-modified-since if-none-match if-range if-unmodified-since max-forwards origin "
+    b"proxy-authorization range referer transfer-encoding user-agent".split()
 )
 """Headers with a single value. The others are lists and may repeat (RFC 9110, 5.3)."""
 _TRACEPARENT: Final = b"traceparent"

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from easypay import errors
-from easypay.api import admin, payments
+from easypay.api import admin, duplicates, payments
 from easypay.api.paging import Page
 from easypay.errors import EasyPayError
 from easypay.payments import requests
@@ -147,9 +147,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "outcome is not known yet: the payment is `processing`. Read it at its Location.",
         body=requests.CreatePayment,
         replies={201: PaymentView, 202: PaymentView},
-        headers=("Idempotency-Key",),
+        headers=("Idempotency-Key", "Allow-Duplicate"),
         scope="payments:write",
-        errors=_MONEY,
+        errors=(*_MONEY, errors.DuplicatePayment),
     ),
     Route(
         "GET /api/v1/payments",
@@ -159,6 +159,23 @@ ROUTES: Final[tuple[Route, ...]] = (
         replies={200: Page},
         page_of=PaymentView,
         query=("limit", "cursor", "created_from", "created_to"),
+        scope="payments:read",
+        errors=(*_KEY, errors.ValidationFailed, errors.DatabaseUnavailable),
+    ),
+    Route(
+        "GET /api/v1/payments/duplicates",
+        "payments_duplicates",
+        "Find payments that look alike",
+        "Groups of payments with the same card or bank account, amount, currency and order "
+        "reference, each within the merchant's `duplicate_window_seconds` of the one before. "
+        "Oldest first, over a range of at most 31 days: by default the day before "
+        "`created_to`, or before now. Payments that took no money, and payments by token, are "
+        "left out. A page may have fewer groups than `limit`, or none, although more pages "
+        "follow: a request passes over at most 50,000 payments. A group that goes on after a "
+        "page begins the next one with its last payment.",
+        replies={200: Page},
+        page_of=duplicates.DuplicateGroupView,
+        query=duplicates.QUERY,
         scope="payments:read",
         errors=(*_KEY, errors.ValidationFailed, errors.DatabaseUnavailable),
     ),

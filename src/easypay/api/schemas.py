@@ -108,6 +108,16 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
         "minItems": 1,
         "maxItems": len(EXPONENT),
     },
+    "duplicates": _line("""
+        What to do with a payment that looks like one made shortly before. `off`: nothing. `flag`:
+        take it and show `possible_duplicate_of`. `reject`: 409 `duplicate_payment`, unless it has
+        `Allow-Duplicate: true`."""),
+    "duplicate_window_seconds": "How long a payment is compared with later ones, in seconds.",
+    "possible_duplicate_of": _line("""
+        The earlier payment that this one looked like when it began. Absent if there is none, or if
+        the merchant does not check."""),
+    "DuplicateGroup.payments": "At least two payments, oldest first.",
+    "AlikePayment.status": "The payment's present status.",
     "late_charges": _line("""
         How to treat a charge that the processor made although its payment is `failed` here.
         `return`: refund it; the payment stays failed. `keep`: the payment takes the processor's
@@ -206,7 +216,8 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "Problem.processor_code": "The processor's code, as sent.",
     "Problem.processor_message": "The processor's message, as sent.",
     "Problem.decline_code": "Why it was declined, if known.",
-    "BadField.pointer": "A JSON pointer into the body (`#/amount`), or `?name` for the query.",
+    "BadField.pointer": _line("""
+        A JSON pointer into the body (`#/amount`), `?name` for the query, or a header's name."""),
     "BadField.code": "A stable code: `missing`, `unknown_field`, `invalid`, ...",
     "Refund.method": {
         "description": _line("""
@@ -234,7 +245,8 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
 }  # fmt: skip
 _IDS: Final = {
     "Payment": "pay", "Refund": "re", "Operation": "op", "Event": "evt", "Merchant": "mer",
-    "ApiKey": "key", "payment_id": "pay", "operation_id": "op", "merchant_id": "mer",
+    "ApiKey": "key", "AlikePayment": "pay", "possible_duplicate_of": "pay", "payment_id": "pay",
+    "operation_id": "op", "merchant_id": "mer",
 }  # fmt: skip
 
 

@@ -36,8 +36,10 @@ KeyId = Annotated[str, typer.Argument(metavar="KEY", help="`key_…`")]
 _LONGEST_FILE: Final = 4096
 Mode = Annotated[str, typer.Option(help="test or live; the two never mix.")]
 MERCHANTS: Final = Columns(
-    ("id", "name", "currencies", "allow_raw_cards", "disabled", "created_at"),
-    left_out_first=("created_at", "allow_raw_cards", "currencies", "disabled", "name"),
+    ("id", "name", "currencies", "allow_raw_cards", "duplicates", "disabled", "created_at"),
+    left_out_first=(
+        *("created_at", "allow_raw_cards", "currencies", "duplicates", "disabled", "name"),
+    ),
 )
 KEYS: Final = Columns(
     ("id", "merchant_id", "mode", "name", "last4", "scopes", "expires_at", "revoked_at"),
@@ -144,6 +146,14 @@ def update_merchant(
         str | None,
         typer.Option(help="`return` or `keep` a charge that is found after its payment failed."),
     ] = None,
+    duplicates: Annotated[
+        str | None,
+        typer.Option(help="`off`, `flag` or `reject` payments that look like an earlier one."),
+    ] = None,
+    duplicate_window_s: Annotated[
+        int | None,
+        typer.Option(min=1, max=86_400, help="Seconds in which a payment counts as a duplicate."),
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -164,6 +174,8 @@ def update_merchant(
                 allow_raw_cards=allow_raw_cards,
                 disabled=disabled,
                 late_charges=late_charges,
+                duplicates=duplicates,
+                duplicate_window_s=duplicate_window_s,
             )
         )
 

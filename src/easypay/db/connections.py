@@ -129,7 +129,9 @@ class Lane:
     """One dedicated connection and its prepared statement, in as many variants as are needed.
 
     `sql` returns the statement's text for a variant; the variant "" must always work. `lookups` is
-    true if the statement finds rows by key, false if it only inserts. `limit_s` is how long an
+    true if the statement finds rows by key, false if it only inserts. `hash_joins`: it also joins
+    parts of its own group; then each look-up by key must be a subquery that gives one value, which
+    no hash join can serve. `limit_s` is how long an
     answer may take; the server cancels the statement somewhat earlier.
     """
 
@@ -140,6 +142,7 @@ class Lane:
         sql: Callable[[str], str],
         *,
         lookups: bool,
+        hash_joins: bool = False,
         limit_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self._connector = Connector(dsn)
@@ -148,6 +151,7 @@ class Lane:
         self._settings = {
             **SESSION,
             **(_LOOKUPS if lookups else {}),
+            **({"enable_hashjoin": "on"} if hash_joins else {}),
             "statement_timeout": str(int(limit_s * 750)),
             # By default 1.5 s: PostgreSQL reports deadlocks as such after 1 s.
             "lock_timeout": str(int(limit_s * 375)),

@@ -13,7 +13,16 @@ from uuid import UUID
 
 from easypay import clock, ids, inputs
 from easypay.errors import FieldError, NotFound, ValidationFailed
-from easypay.merchants.model import MODES, SCOPES, ApiKey, Merchant, digest_of, new_key
+from easypay.merchants.model import (
+    DUPLICATES,
+    LONGEST_WINDOW_S,
+    MODES,
+    SCOPES,
+    ApiKey,
+    Merchant,
+    digest_of,
+    new_key,
+)
 from easypay.merchants.vault import Vault, VaultError
 from easypay.money import EXPONENT
 from easypay.processors.integration import Integration
@@ -56,14 +65,15 @@ async def update_merchant(
     allow_raw_cards: bool | None = None,
     disabled: bool | None = None,
     late_charges: str | None = None,
+    duplicates: str | None = None,
+    duplicate_window_s: int | None = None,
 ) -> Merchant:
     """Change a merchant; omitted fields are left unchanged. A disabled merchant's keys do not work.
 
     Raises NotFound, or ValidationFailed as `create_merchant` does.
     """
     before = await get_merchant(connection, merchant_id)
-    if late_charges not in (None, "return", "keep"):
-        raise _invalid("late_charges", "late_charges must be return or keep.")
+    _check_choices(late_charges, duplicates, duplicate_window_s)
     new_name = None if name is None or name.strip() == before.name else name.strip()
     # What stays is not checked: a name from before these rules must not stop other changes.
     _check_merchant(new_name, before.currencies if currencies is None else currencies)
@@ -74,6 +84,8 @@ async def update_merchant(
             " disabled_at = CASE WHEN $5 THEN coalesce(disabled_at, now())"
             "                    WHEN NOT $5 THEN NULL ELSE disabled_at END,"
             " late_charges = coalesce($6, late_charges),"
+            " duplicates = coalesce($7, duplicates),"
+            " duplicate_window_s = coalesce($8, duplicate_window_s),"
             f" updated_at = now() WHERE merchant_id = $1 RETURNING {_MERCHANT}",
             merchant_id,
             new_name,
@@ -81,6 +93,8 @@ async def update_merchant(
             allow_raw_cards,
             disabled,
             late_charges,
+            duplicates,
+            duplicate_window_s,
         )
     return Merchant(*row)
 
@@ -307,6 +321,18 @@ def _check_merchant(name: str | None, currencies: Sequence[str]) -> None:
         errors.append(FieldError("#/currencies", "invalid", why))
     if errors:
         raise ValidationFailed.of(errors)
+
+
+def _check_choices(
+    late_charges: str | None, duplicates: str | None, duplicate_window_s: int | None
+) -> None:
+    if late_charges not in (None, "return", "keep"):
+        raise _invalid("late_charges", "late_charges must be return or keep.")
+    if duplicates not in (None, *DUPLICATES):
+        raise _invalid("duplicates", "duplicates must be off, flag or reject.")
+    if duplicate_window_s is not None and not 1 <= duplicate_window_s <= LONGEST_WINDOW_S:
+        why = f"duplicate_window_seconds must be 1 to {LONGEST_WINDOW_S}."
+        raise _invalid("duplicate_window_seconds", why)
 
 
 def _check_name(name: str) -> None:

@@ -32,6 +32,7 @@ _MOST_ENTRIES: Final = 10_000
 
 _FIND_CALLER: Final = """
     SELECT k.merchant_id, k.mode, k.id, k.scopes, m.currencies, m.allow_raw_cards, k.expires_at,
+           m.duplicates, m.duplicate_window_s,
            a.processor, a.credentials, a.updated_at AS saved_at,
            (SELECT version FROM configuration) AS version
       FROM api_keys k
@@ -196,6 +197,8 @@ class Directory:
             expires_at=row["expires_at"],
             login=login,
             login_unusable=unusable,
+            duplicates=row["duplicates"],
+            duplicate_window_s=row["duplicate_window_s"],
         )
         # The row was read together with its version: cache it only while that is the current one.
         if row["version"] == self._version and len(self._callers) < _MOST_ENTRIES:

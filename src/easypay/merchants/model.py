@@ -13,6 +13,9 @@ import msgspec
 from easypay.processors.base import Account
 
 MODES: Final = ("test", "live")
+DUPLICATES: Final = ("off", "flag", "reject")
+DUPLICATE_WINDOW_S: Final = 120
+LONGEST_WINDOW_S: Final = 86_400
 SCOPES: Final = ("payments:read", "payments:write", "refunds:write")
 
 KEY_PATTERN: Final = re.compile(r"ep_(test|live)_sk_[0-9A-Za-z]{8}_[0-9A-Za-z]{32}[0-9A-Za-z]{6}")
@@ -33,6 +36,9 @@ class Merchant(msgspec.Struct, frozen=True):
     disabled_at: datetime | None
     late_charges: str
     """`return` or `keep`: what to do with a charge found after its payment had failed."""
+    duplicates: str
+    """`off`, `flag` or `reject`: what to do with a payment that looks like an earlier one."""
+    duplicate_window_s: int
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -63,6 +69,8 @@ class Caller(msgspec.Struct, frozen=True):
     """The processor account that takes new payments in that mode; None until one is set."""
     login_unusable: str = ""
     """The reason why the account cannot be used; empty if it can, or if none is set."""
+    duplicates: str = "off"
+    duplicate_window_s: int = DUPLICATE_WINDOW_S
 
 
 class Login(msgspec.Struct, frozen=True):

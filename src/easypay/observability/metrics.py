@@ -69,6 +69,11 @@ class Instruments:
             "operation",
             "outcome",
         )
+        self.possible_duplicates = registry.counter(
+            "easypay_possible_duplicates_total",
+            "Payments that looked like an earlier one, by what became of them.",
+            "result",
+        )
         self.account_refused = registry.counter(
             "easypay_processor_account_refused_total",
             "Calls for which the processor refused a merchant's credentials or account.",

@@ -48,6 +48,8 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     caller: Caller
     key: str
     fingerprint: bytes
+    allow_duplicate: bool = False
+    """Take the payment even if it looks like another one. Not part of the fingerprint."""
 
 
 class NewPayment(msgspec.Struct, frozen=True, gc=False):
@@ -129,6 +131,7 @@ def new_payment(
         created_at=at,
         updated_at=at,
         login_id=None if caller.login is None else caller.login.id,
+        possible_duplicate_of=None,
         details=_details(body),
         answer=_NO_ANSWER,
     )

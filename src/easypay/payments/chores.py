@@ -11,12 +11,14 @@ from typing import Any, Final, NamedTuple
 
 from easypay.db import partitions
 from easypay.db.failures import is_passing
+from easypay.payments.duplicate_purge import purge_guards
 from easypay.payments.purge import purge_keys
 
 log = logging.getLogger(__name__)
 
 _AGAIN_S: Final = 60.0
 _HOUR_S: Final = 3600.0
+_GUARDS_S: Final = 600.0
 
 
 class Chore(NamedTuple):
@@ -74,10 +76,14 @@ def chores(
     async def forget_keys() -> None:
         await purge_keys(pool, days=key_days)
 
+    async def forget_guards() -> None:
+        await purge_guards(pool)
+
     return [
         Chore("making months ahead", make_months, _HOUR_S, 60),
         Chore("learning which months there are", learn_months, _HOUR_S, 30),
         Chore("looking for rows outside every month", look_for_strays, _HOUR_S, 60),
+        Chore("forgetting old duplicate guards", forget_guards, _GUARDS_S, 300),
         Chore("forgetting old keys", forget_keys, 24 * _HOUR_S, 4 * _HOUR_S),
     ]
 

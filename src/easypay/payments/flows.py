@@ -33,6 +33,7 @@ from easypay.payments.begin import (
     new_operation,
     new_payment,
 )
+from easypay.payments.duplicates import DuplicateChecks, checked_payment
 from easypay.payments.idempotency import Reply
 from easypay.payments.model import Kind, Operation, Payment, PaymentKey, Spent
 from easypay.payments.recorder import LOST_OPERATION, Recorder
@@ -75,6 +76,7 @@ class Payments:
         resolver: Resolver,
         processors: Processors,
         pool: Any,
+        duplicates: DuplicateChecks,
         login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
         card_fingerprint: Callable[[str], bytes],
         deadline_s: float,
@@ -87,6 +89,7 @@ class Payments:
         self._resolver = resolver
         self._processors = processors
         self._pool = pool
+        self._duplicates = duplicates
         self._login_of = login_of
         self._card_fingerprint = card_fingerprint
         self._deadline_s = deadline_s
@@ -116,6 +119,7 @@ class Payments:
         """Take a payment, or only authorize it if `capture` is manual. The body is validated.
 
         Raises the reason if the request is refused; a decline or an unknown outcome is a Reply.
+        A merchant may have the payment compared with its latest ones (`duplicates`).
         """
         return await self._run(self._create(ask, body))
 
@@ -163,8 +167,12 @@ class Payments:
                 return first
         processor = _login_of(caller).account.processor
         new = new_payment(ask, body, processor, self._card_fingerprint, clock.now())
+        checked = None if caller.duplicates == "off" else checked_payment(ask, new)
+        if checked is None:
+            claimed = await self._begin.submit(new)
+        else:
+            new, claimed = await self._duplicates.begin(ask, checked)
         begun = Begun(new.operation, new.payment)
-        claimed = await self._begin.submit(new)
         if not claimed:
             use = await idempotency.use_of(self._pool, ask)
             earlier = await self._resume(ask, new.operation.id, use)
@@ -176,7 +184,11 @@ class Payments:
             request = authorize_request(account, begun.operation, body)
             return self._processors[account.processor].authorize(request, deadline)
 
-        begin_again = partial(self._begin.submit, new) if claimed else None
+        begin_again: Callable[[], Awaitable[object]] | None = None
+        if claimed and checked is not None:
+            begin_again = partial(self._duplicates.begin_again, checked)
+        elif claimed:
+            begin_again = partial(self._begin.submit, new)
         return await self._call_and_record(caller, begun, authorize, started, begin_again)
 
     async def _follow(

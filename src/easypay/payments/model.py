@@ -83,6 +83,8 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     updated_at: datetime
     login_id: UUID | None
     """The processor account that took the payment; None means the merchant's current account."""
+    possible_duplicate_of: UUID | None
+    """The payment that this one looked like when it began, if the merchant checks that."""
     details: PaymentDetails
     answer: ProcessorAnswer
 

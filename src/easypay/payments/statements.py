@@ -38,11 +38,16 @@ def _p(columns: str) -> str:
 def in_months(sql: str, variant: str) -> str:
     """Return a group statement on the tables of single months instead of the parent tables.
 
-    `variant` is the payments' month and the operations', as `db.partitions.Months` names them:
-    `_2026_11 _2026_11`. Empty means the parents.
+    `variant` is the payments' month and a second one, as `db.partitions.Months` names them:
+    `_2026_11 _2026_11`. The second is the operations' month, or the month of earlier payments that
+    a new one is compared with. Empty means the parents.
     """
-    payments, _, operations = variant.partition(" ")
-    return sql.format(payments=f"payments{payments}", operations=f"operations{operations}")
+    first, _, second = variant.partition(" ")
+    return sql.format(
+        payments=f"payments{first}",
+        operations=f"operations{second}",
+        earlier_payments=f"payments{second}",
+    )
 
 
 # begin: claim the key, write the intent -------------------------------------------------------
@@ -58,6 +63,24 @@ INTENT_FIELDS: Final = (
 """The fields of payment_intent_2, in the order of `begin_payments_arguments`."""
 _DETAILS: Final = ", ".join(DETAIL_FIELDS)
 
+NEW_PAYMENT_COLUMNS: Final = f"""\
+merchant_id, id, mode, status, amount_minor, currency, capture,
+            active_operation, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
+            card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
+            created_at, updated_at, login_id"""
+NEW_PAYMENT_VALUES: Final = f"""\
+merchant_id, payment_id, mode, 'processing', amount_minor, currency, capture,
+            operation_id, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
+            card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
+            at, at, login_id"""
+"""A payment's columns, and their values from an intent."""
+INSERT_OPERATIONS: Final = """\
+INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
+            currency, reference, begun_at)
+        SELECT merchant_id, operation_id, payment_id, mode, kind, 'in_flight', amount_minor,
+            currency, reference, db_now()
+          FROM fresh"""
+
 BEGIN_PAYMENTS: Final = f"""
     WITH input AS (
         SELECT * FROM unnest($1::payment_intent_2[])
@@ -70,21 +93,11 @@ BEGIN_PAYMENTS: Final = f"""
     ), fresh AS (
         SELECT i.* FROM input i JOIN claimed USING (operation_id)
     ), new_payments AS (
-        INSERT INTO payments (merchant_id, id, mode, status, amount_minor, currency, capture,
-            active_operation, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
-            card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
-            created_at, updated_at, login_id)
-        SELECT merchant_id, payment_id, mode, 'processing', amount_minor, currency, capture,
-            operation_id, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
-            card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
-            at, at, login_id
+        INSERT INTO payments ({NEW_PAYMENT_COLUMNS})
+        SELECT {NEW_PAYMENT_VALUES}
           FROM fresh
     ), new_operations AS (
-        INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
-            currency, reference, begun_at)
-        SELECT merchant_id, operation_id, payment_id, mode, kind, 'in_flight', amount_minor,
-            currency, reference, db_now()
-          FROM fresh
+        {INSERT_OPERATIONS}
     )
     SELECT operation_id FROM claimed
 """
@@ -331,7 +344,9 @@ class Statement(Generic[Item, Result]):
     touches: Callable[[Item], Sequence[Hashable]]
     """Things that two items must not share if they run at the same time."""
     months: Callable[[Item], tuple[UUID, ...]]
-    """The ids whose months the statement names: the payment's, then the operation's."""
+    """Ids whose months the statement names, in the order of `in_months`: the payment's first."""
+    hash_joins: bool = False
+    """See `Lane`."""
 
 
 BEGIN: Final = Statement[NewPayment, bool](
@@ -381,6 +396,7 @@ def lane(
         f"{statement.name} {number}",
         lambda variant: in_months(statement.sql, variant),
         lookups=statement is not BEGIN,
+        hash_joins=statement.hash_joins,
         limit_s=limit_s,
     )
 

@@ -21,6 +21,7 @@ from easypay.clock import monotonic
 from easypay.db.failures import is_passing
 from easypay.payments import store
 from easypay.payments.begin import FollowUp, NewPayment
+from easypay.payments.duplicates import CheckedPayment
 from easypay.payments.model import Operation, Payment, PaymentKey, State
 from easypay.payments.outcome_changes import decide
 from easypay.payments.recorder import Recorded, Recorder
@@ -66,7 +67,7 @@ class UnrecordedOutcomes:
         self._set_gauge(len(self))
         self._begin(self._record(operation, payment, outcome, processor_us))
 
-    def withdraw(self, item: NewPayment | FollowUp) -> None:
+    def withdraw(self, item: NewPayment | CheckedPayment | FollowUp) -> None:
         """Withdraw an intent that may be written, whose caller was refused: it is never sent."""
         self._begin(self._withdraw(item.merchant_id, item.operation_id))
 

@@ -4,6 +4,7 @@ from operator import attrgetter
 from typing import Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
 from easypay import ids
@@ -60,6 +61,8 @@ class PaymentView(msgspec.Struct, frozen=True, gc=False):
     version: int
     created_at: str
     updated_at: str
+    possible_duplicate_of: str | UnsetType = UNSET
+    """Absent if the payment looks like no other, or if nobody checked."""
 
 
 class RefundView(msgspec.Struct, frozen=True, gc=False):
@@ -103,6 +106,7 @@ _metadata = msgspec.json.Decoder(dict[str, str])
 
 def payment_view(payment: Payment) -> PaymentView:
     """Return a payment as the API shows it."""
+    twin = payment.possible_duplicate_of
     return PaymentView(
         id=ids.typed(ids.PAYMENT, payment.id),
         status=payment.status,
@@ -126,6 +130,7 @@ def payment_view(payment: Payment) -> PaymentView:
         version=payment.version,
         created_at=rfc3339(payment.created_at),
         updated_at=rfc3339(payment.updated_at),
+        possible_duplicate_of=UNSET if twin is None else ids.typed(ids.PAYMENT, twin),
     )
 
 

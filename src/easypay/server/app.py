@@ -39,6 +39,7 @@ from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import Vitals
 from easypay.payments import statements
 from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_start
+from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
 from easypay.payments.flows import Payments
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
@@ -212,7 +213,8 @@ class Gateway:
         self._unrecorded = UnrecordedOutcomes(recorder, self._pool, self._instruments.kept.set)
         begin = self._committer(statements.BEGIN)
         follow_up = self._committer(statements.FOLLOW_UP)
-        begin.on_left = follow_up.on_left = self._unrecorded.withdraw
+        checked = self._committer(BEGIN_CHECKED, opened=False)
+        begin.on_left = follow_up.on_left = checked.on_left = self._unrecorded.withdraw
         self._readiness = Readiness(self._pool, [begin, record])
         self._payments = Payments(
             begin=begin,
@@ -223,6 +225,9 @@ class Gateway:
             resolver=resolver,
             processors=self._processors,
             pool=self._clients_pool,
+            duplicates=DuplicateChecks(
+                checked, self._clients_pool, self._instruments.possible_duplicates.add
+            ),
             login_of=self._directory.login,
             card_fingerprint=lambda number: card_digest(number.encode()),
             deadline_s=settings.processor_deadline_s,
@@ -307,7 +312,10 @@ class Gateway:
         *,
         bounded: bool = True,
         patience_s: float | None = None,
+        opened: bool = True,
     ) -> GroupCommitter[Item, Result]:
+        """Return the committer of a statement. `opened`: its lanes connect when the process starts,
+        not with the first item."""
         settings = self.settings
         dsn = settings.database_url.get_secret_value()
         limit_s = settings.database_patience_s * _LANE_S_OF_PATIENCE
@@ -315,7 +323,8 @@ class Gateway:
             statements.lane(statement, dsn, n + 1, limit_s=limit_s)
             for n in range(settings.groups_in_flight)
         ]
-        self._lanes += lanes
+        if opened:
+            self._lanes += lanes
         committer = statements.group_committer(
             statement,
             lanes,

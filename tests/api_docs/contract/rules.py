@@ -26,6 +26,7 @@ FIELDS = {
     "card_number_in_text": "a check digit and the brands' ranges, in any text",
     "name_taken": "another merchant has the name",
     "contradiction": "two fields together",
+    "range_too_long": "two parameters together",
     "unknown_processor": "which processors there are depends on what is installed",
     "refused_by_processor": "the processor is asked whether it accepts the credentials",
 }

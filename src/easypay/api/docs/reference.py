@@ -20,7 +20,8 @@ _VARIABLES: Final = {
 }
 _OBJECTS: Final = (
     "Payment", "PaymentMethod", "Processor", "Refund", "Operation", "Event", "IdempotencyKey",
-    "Merchant", "ApiKey", "NewApiKey", "Problem", "BadField", "Currency",
+    "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey", "Problem", "BadField",
+    "Currency",
 )  # fmt: skip
 _LONGEST_LINE: Final = 76
 _IDEMPOTENCY: Final = '-H "Idempotency-Key: $(date +%s)-$RANDOM"'
