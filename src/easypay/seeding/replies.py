@@ -88,6 +88,7 @@ def payment_at_first(told: Told) -> Payment:
         created_at=at(told.created_us),
         updated_at=at(told.created_us),
         login_id=UUID(bytes=told.shop.login_id),
+        possible_duplicate_of=None,
         details=PaymentDetails(
             told.order_reference,
             told.customer_reference,
