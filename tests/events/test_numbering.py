@@ -73,8 +73,8 @@ async def number_all(
 async def feed(connection: Any, merchant: UUID = MERCHANT, mode: str = "test") -> list[UUID]:
     """Return a merchant's events in their order, after checking that positions have no gap."""
     rows = await connection.fetch(
-        "SELECT position, event_id FROM feed WHERE merchant_id = $1 AND mode = $2"
-        " ORDER BY position",
+        "SELECT position, event_id FROM feed JOIN streams USING (stream)"
+        " WHERE merchant_id = $1 AND mode = $2 ORDER BY position",
         merchant,
         mode,
     )

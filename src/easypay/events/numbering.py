@@ -48,18 +48,30 @@ NUMBER_EVENTS: Final = """
         UPDATE feed_head SET last_seq = last_seq + events FROM counted, moved
          WHERE events > 0
         RETURNING last_seq - events AS before
-    ), grouped AS (
+    ), grouped AS MATERIALIZED (
         SELECT merchant_id, mode, array_agg(id ORDER BY id) AS events,
                array_agg(payment_id ORDER BY id) AS payments
           FROM found GROUP BY merchant_id, mode
+    ), begun AS (
+        INSERT INTO streams (merchant_id, mode)
+        SELECT merchant_id, mode FROM grouped g
+         WHERE NOT EXISTS (SELECT FROM streams s
+                            WHERE s.merchant_id = g.merchant_id AND s.mode = g.mode)
+        RETURNING stream, merchant_id, mode
     ), numbered AS (
-        INSERT INTO feed (seq, merchant_id, mode, position, event_id, payment_id)
-        SELECT head.before + row_number() OVER (ORDER BY each.id), g.merchant_id, g.mode,
+        INSERT INTO feed (seq, stream, position, event_id, payment_id)
+        SELECT head.before + row_number() OVER (ORDER BY each.id), s.stream,
                coalesce(last.position, 0) + each.n, each.id, each.payment_id
           FROM head CROSS JOIN grouped g
+         CROSS JOIN LATERAL (
+               (SELECT stream FROM streams
+                 WHERE merchant_id = g.merchant_id AND mode = g.mode LIMIT 1)
+               UNION ALL
+               SELECT stream FROM begun
+                WHERE merchant_id = g.merchant_id AND mode = g.mode
+               LIMIT 1) AS s
           LEFT JOIN LATERAL (
-               SELECT f.position FROM feed f
-                WHERE f.merchant_id = g.merchant_id AND f.mode = g.mode
+               SELECT f.position FROM feed f WHERE f.stream = s.stream
                 ORDER BY f.position DESC LIMIT 1) AS last ON true
          CROSS JOIN LATERAL unnest(g.events, g.payments)
                WITH ORDINALITY AS each(id, payment_id, n)
@@ -85,7 +97,7 @@ _FORGET_TRANSACTIONS: Final = """
 """
 _NOT_IN_FEED: Final = """
                $3::bigint[] IS NOT NULL AND NOT EXISTS (
-                   SELECT FROM feed f WHERE f.merchant_id = e.merchant_id AND f.event_id = e.id)"""
+                   SELECT FROM feed f WHERE f.event_id = e.id)"""
 
 _MONTHS: Final = "SELECT month, read_below, still_open, version FROM feed_months ORDER BY month"
 _ADD_MONTHS: Final = """

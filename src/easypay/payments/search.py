@@ -67,18 +67,46 @@ _CONDITIONS: Final[dict[str, tuple[str, _Fits]]] = {
     ),
 }
 
-_SEARCH_TABLE: Final = "payment_search"
+_RANGE: Final = "payment_id >= $3 AND payment_id < $4"
+_ROWS: Final = """
+    SELECT payment_id FROM payment_search
+     WHERE stream = $1 AND $2::text IS NOT NULL AND {range}{conditions}
+     ORDER BY payment_id {order} LIMIT $5
+"""
+# One index serves status and currency. With one of them alone, each value of the other is a part of
+# that index in the list's order: the first rows of every part are merged.
+_OF_EACH_STATUS: Final = """
+    SELECT payment_id FROM unnest({statuses}) AS each(status)
+     CROSS JOIN LATERAL ({rows}) AS found
+     ORDER BY payment_id {order} LIMIT $5
+"""
+_OF_EACH_CURRENCY: Final = """
+    WITH RECURSIVE each AS (
+        (SELECT currency FROM payment_search WHERE stream = $1 ORDER BY currency LIMIT 1)
+        UNION ALL
+        SELECT (SELECT currency FROM payment_search
+                 WHERE stream = $1 AND currency > each.currency ORDER BY currency LIMIT 1)
+          FROM each WHERE each.currency IS NOT NULL)
+    SELECT payment_id FROM each
+     CROSS JOIN LATERAL ({rows}) AS found
+     ORDER BY payment_id {order} LIMIT $5
+"""
+_SELECTIVE: Final = (
+    *("last4", "decline_code", "order_reference", "customer_reference"),
+    *("processor_transaction_id", "amount_from", "amount_to"),
+)
+"""Filters with an index of their own, which finds fewer rows than status or currency."""
+
 # A payment has no event while its outcome is unknown, so the search table does not have it.
-_UNKNOWN: Final = """(
-    SELECT DISTINCT p.merchant_id, p.mode, p.id AS payment_id, p.status, p.amount_minor, p.currency,
-           p.refunded_minor > 0 AS refunded, p.card_brand, p.card_last4, p.decline_code,
-           p.transaction_id, p.order_reference, p.customer_reference
-      FROM unresolved_operations u
-      JOIN payments p ON p.merchant_id = u.merchant_id AND p.id = u.payment_id
-     WHERE u.merchant_id = $1 AND p.mode = $2)"""
-_FIND: Final = """
-    SELECT payment_id FROM {source} AS s
-     WHERE merchant_id = $1 AND mode = $2 AND payment_id >= $3 AND payment_id < $4{conditions}
+_UNKNOWN: Final = """
+    SELECT payment_id FROM (
+        SELECT DISTINCT p.id AS payment_id, p.status, p.amount_minor, p.currency,
+               p.refunded_minor > 0 AS refunded, p.card_brand, p.card_last4, p.decline_code,
+               p.transaction_id, p.order_reference, p.customer_reference
+          FROM unresolved_operations u
+          JOIN payments p ON p.merchant_id = u.merchant_id AND p.id = u.payment_id
+         WHERE u.merchant_id = $1 AND p.mode = $2) AS s
+     WHERE {range}{conditions}
      ORDER BY payment_id {order} LIMIT $5
 """
 _BY_REFERENCE: Final = """
@@ -93,6 +121,13 @@ _READ: Final = f"""
 """
 
 
+async def stream_of(runner: Runner, merchant_id: UUID, mode: str) -> int | None:
+    """Return the number under which the search table has a merchant's payments of one mode. It
+    never changes. None before the first event."""
+    found: int | None = await runner.fetchval(_STREAM, merchant_id, mode)
+    return found
+
+
 async def find(
     runner: Runner,
     merchant_id: UUID,
@@ -105,8 +140,20 @@ async def find(
     oldest_first: bool = False,
 ) -> list[UUID]:
     """Return the ids of payments with `floor <= id < below` that fit, at most `limit`, in order."""
-    sql, more = _statement(filters, oldest_first)
-    rows = await runner.fetch(sql, merchant_id, mode, floor, below, limit, *more)
+    whose: tuple[Any, str] = (merchant_id, mode)
+    order = "ASC" if oldest_first else "DESC"
+    if filters.processor_reference is not None:
+        sql, more = _BY_REFERENCE, list(ids.reference_bounds(filters.processor_reference))
+    elif filters.status is Status.PROCESSING:
+        conditions, more = _conditions(filters)
+        sql = _UNKNOWN.format(range=_RANGE, conditions=conditions, order=order)
+    else:
+        stream = await stream_of(runner, merchant_id, mode)
+        if stream is None:
+            return []
+        whose = (stream, mode)
+        sql, more = _statement(filters, order)
+    rows = await runner.fetch(sql, *whose, floor, below, limit, *more)
     return [row[0] for row in rows]
 
 
@@ -130,16 +177,30 @@ def fits(payment: Payment, filters: Filters) -> bool:
     )
 
 
-def _statement(filters: Filters, oldest_first: bool) -> tuple[str, list[Any]]:
-    """Return the statement that finds ids, and its arguments from the sixth on."""
-    if filters.processor_reference is not None:
-        return _BY_REFERENCE, list(ids.reference_bounds(filters.processor_reference))
+def _conditions(filters: Filters) -> tuple[str, list[Any]]:
+    """Return the conditions on a row of the search table, and their arguments from $6 on."""
     conditions, arguments = "", []
     for name, (condition, _) in _CONDITIONS.items():
         wanted = getattr(filters, name)
         if wanted is not None:
             arguments.append(wanted)
             conditions += f" AND {condition.format(f'${len(arguments) + 5}')}"
-    source = _UNKNOWN if filters.status is Status.PROCESSING else _SEARCH_TABLE
-    order = "ASC" if oldest_first else "DESC"
-    return _FIND.format(source=source, conditions=conditions, order=order), arguments
+    return conditions, arguments
+
+
+def _statement(filters: Filters, order: str) -> tuple[str, list[Any]]:
+    """Return the statement that finds ids in the search table, and its arguments from $6 on."""
+    conditions, arguments = _conditions(filters)
+
+    def rows(more: str = "") -> str:
+        return _ROWS.format(range=_RANGE, conditions=conditions + more, order=order)
+
+    if all(getattr(filters, name) is None for name in _SELECTIVE):
+        if filters.status is not None and filters.currency is None:
+            each = rows(" AND currency = each.currency")
+            return _OF_EACH_CURRENCY.format(rows=each, order=order), arguments
+        if filters.currency is not None and filters.status is None:
+            each = rows(" AND status = each.status")
+            statuses = f"'{{{','.join(Status)}}}'::text[]"
+            return _OF_EACH_STATUS.format(rows=each, order=order, statuses=statuses), arguments
+    return rows(), arguments

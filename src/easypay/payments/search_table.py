@@ -14,21 +14,38 @@ _FILL: Final = """
          WHERE name = 'search' AND last_seq = $1::bigint
         RETURNING last_seq
     ), touched AS MATERIALIZED (
-        SELECT DISTINCT f.merchant_id, f.mode, f.payment_id
+        SELECT DISTINCT f.stream, f.payment_id
           FROM moved CROSS JOIN feed f
          WHERE f.seq > $1 AND f.seq <= $2
-    ), filled AS (
-        INSERT INTO payment_search AS s (merchant_id, mode, payment_id, version, status,
-            amount_minor, currency, refunded, card_brand, card_last4, decline_code,
-            transaction_id, order_reference, customer_reference)
-        SELECT p.merchant_id, p.mode, p.id, p.version, p.status, p.amount_minor, p.currency,
-               p.refunded_minor > 0, p.card_brand, p.card_last4, p.decline_code,
-               p.transaction_id, p.order_reference, p.customer_reference
+    ), present AS MATERIALIZED (
+        SELECT t.stream, p.*, old.version AS was
           FROM touched t
-          JOIN payments p
-            ON p.merchant_id = t.merchant_id AND p.mode = t.mode AND p.id = t.payment_id
-         ORDER BY p.merchant_id, p.mode, p.id
-        ON CONFLICT (merchant_id, mode, payment_id) DO UPDATE
+         CROSS JOIN LATERAL (SELECT * FROM streams s WHERE s.stream = t.stream LIMIT 1) AS s
+         CROSS JOIN LATERAL (
+               SELECT id, version, amount_minor, refunded_minor > 0 AS refunded, status, currency,
+                      card_brand, card_last4, decline_code, transaction_id, order_reference,
+                      customer_reference
+                 FROM payments
+                WHERE merchant_id = s.merchant_id AND mode = s.mode AND id = t.payment_id
+                LIMIT 1) AS p
+          LEFT JOIN LATERAL (
+               SELECT version FROM payment_search o
+                WHERE o.stream = t.stream AND o.payment_id = t.payment_id LIMIT 1) AS old ON true
+         ORDER BY t.stream, t.payment_id
+    ), filled AS (
+        INSERT INTO payment_search (stream, payment_id, version, amount_minor, refunded, status,
+            currency, card_brand, card_last4, decline_code, transaction_id, order_reference,
+            customer_reference)
+        SELECT stream, id, version, amount_minor, refunded, status, currency, card_brand,
+               card_last4, decline_code, transaction_id, order_reference, customer_reference
+          FROM present WHERE was IS NULL
+    ), changed AS (
+        INSERT INTO payment_search AS s (stream, payment_id, version, amount_minor, refunded,
+            status, currency, card_brand, card_last4, decline_code, transaction_id)
+        SELECT stream, id, version, amount_minor, refunded, status, currency, card_brand,
+               card_last4, decline_code, transaction_id
+          FROM present WHERE was < version
+        ON CONFLICT (stream, payment_id) DO UPDATE
            SET version = excluded.version, status = excluded.status, refunded = excluded.refunded,
                card_brand = excluded.card_brand, card_last4 = excluded.card_last4,
                decline_code = excluded.decline_code, transaction_id = excluded.transaction_id

@@ -18,16 +18,25 @@ CREATE TABLE feed_months (
     version     bigint   NOT NULL DEFAULT 1    -- fences a process that believes it still leads
 ) WITH (fillfactor = 50);
 
+-- A merchant's events in one mode, by a short number: the feed and the search table have one in every
+-- row and every index.
+CREATE TABLE streams (
+    stream       integer  PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    merchant_id  uuid     NOT NULL,
+    mode         text     NOT NULL,
+    -- Serves whoever has a merchant's key.
+    CONSTRAINT stream_once UNIQUE (merchant_id, mode)
+);
+
 -- Every event in an order that never changes, given after its transaction had committed.
 CREATE TABLE feed (
-    seq          bigint  PRIMARY KEY,      -- over all merchants: what a reader of everything follows
-    merchant_id  uuid    NOT NULL,
-    mode         text    NOT NULL,
-    position     bigint  NOT NULL,         -- 1, 2, 3, … for each merchant and mode
-    event_id     uuid    NOT NULL,
-    payment_id   uuid    NOT NULL,
-    -- Serves the cursor of a merchant's events, and the next position.
-    CONSTRAINT feed_position UNIQUE (merchant_id, mode, position)
+    seq          bigint   PRIMARY KEY,     -- over all streams: what a reader of everything follows
+    position     bigint   NOT NULL,        -- 1, 2, 3, … in its stream
+    stream       integer  NOT NULL,
+    event_id     uuid     NOT NULL,
+    payment_id   uuid     NOT NULL,
+    -- Serves the cursor of a stream, and the next position.
+    CONSTRAINT feed_position UNIQUE (stream, position)
 );
 
 CREATE TABLE feed_head (
@@ -47,34 +56,32 @@ INSERT INTO feed_readers (name) VALUES ('search');
 -- What lists can be filtered by. Filled from the feed, and made anew at will: no truth is kept here.
 -- The hot tables need no index for this, and their updates stay heap-only.
 CREATE TABLE payment_search (
-    merchant_id         uuid     NOT NULL,
-    mode                text     NOT NULL,
-    payment_id          uuid     NOT NULL,
+    stream              integer  NOT NULL,
     version             integer  NOT NULL,      -- the payment's: an older one never overwrites
-    status              text     NOT NULL,
+    payment_id          uuid     NOT NULL,
     amount_minor        bigint   NOT NULL,
-    currency            text     NOT NULL,
     refunded            boolean  NOT NULL,
-    card_brand          text,
-    card_last4          text,
-    decline_code        text,
-    transaction_id      text,
-    order_reference     text,
-    customer_reference  text,
-    PRIMARY KEY (merchant_id, mode, payment_id)
+    status              text     COLLATE "C" NOT NULL,
+    currency            text     COLLATE "C" NOT NULL,
+    card_brand          text     COLLATE "C",
+    card_last4          text     COLLATE "C",
+    decline_code        text     COLLATE "C",
+    transaction_id      text     COLLATE "C",
+    order_reference     text     COLLATE "C",
+    customer_reference  text     COLLATE "C",
+    PRIMARY KEY (stream, payment_id)
 );
--- Each serves the filter of its name, in the order of the list.
-CREATE INDEX payment_search_status ON payment_search (merchant_id, mode, status, payment_id);
-CREATE INDEX payment_search_currency ON payment_search (merchant_id, mode, currency, payment_id);
-CREATE INDEX payment_search_amount ON payment_search (merchant_id, mode, amount_minor, payment_id);
-CREATE INDEX payment_search_card ON payment_search (merchant_id, mode, card_last4, payment_id);
-CREATE INDEX payment_search_transaction ON payment_search (merchant_id, mode, transaction_id)
+-- Each serves the filter of its name, in the order of the list; the first serves status and currency,
+-- alone and together.
+CREATE INDEX payment_search_status ON payment_search (stream, currency, status, payment_id);
+CREATE INDEX payment_search_amount ON payment_search (stream, amount_minor, payment_id);
+CREATE INDEX payment_search_card ON payment_search (stream, card_last4, payment_id);
+CREATE INDEX payment_search_transaction ON payment_search (stream, transaction_id)
     WHERE transaction_id IS NOT NULL;
-CREATE INDEX payment_search_order ON payment_search (merchant_id, mode, order_reference, payment_id)
+CREATE INDEX payment_search_order ON payment_search (stream, order_reference, payment_id)
     WHERE order_reference IS NOT NULL;
-CREATE INDEX payment_search_customer
-    ON payment_search (merchant_id, mode, customer_reference, payment_id)
+CREATE INDEX payment_search_customer ON payment_search (stream, customer_reference, payment_id)
     WHERE customer_reference IS NOT NULL;
-CREATE INDEX payment_search_decline ON payment_search (merchant_id, mode, decline_code, payment_id)
+CREATE INDEX payment_search_decline ON payment_search (stream, decline_code, payment_id)
     WHERE decline_code IS NOT NULL;
-CREATE INDEX payment_search_refunded ON payment_search (merchant_id, mode, payment_id) WHERE refunded;
+CREATE INDEX payment_search_refunded ON payment_search (stream, payment_id) WHERE refunded;
