@@ -67,6 +67,7 @@ _CONDITIONS: Final[dict[str, tuple[str, _Fits]]] = {
     ),
 }
 
+_STREAM: Final = "SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2"
 _RANGE: Final = "payment_id >= $3 AND payment_id < $4"
 _ROWS: Final = """
     SELECT payment_id FROM payment_search
