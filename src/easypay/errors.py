@@ -123,6 +123,16 @@ class NotFound(EasyPayError):
     code = "not_found"
 
 
+class Archived(EasyPayError):
+    """The payment's month was archived. `archive` is where, in the operator's words."""
+
+    code = "archived"
+
+    def __init__(self, detail: str, *, archive: str | None = None) -> None:
+        super().__init__(detail)
+        self.archive = archive
+
+
 class MethodNotAllowed(EasyPayError):
     """The path exists, but does not allow the method."""
 

@@ -95,6 +95,14 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         "live), gets the same answer.",
         "Check the id, and that the key belongs to the same merchant and mode.",
     ),
+    "archived": Row(
+        410, "The payment is archived", False, "no", None,
+        "The payments of that month were moved out of the database. They are in the archive that "
+        "`archive` names. Archived payments are in no list and cannot change. Every id of such a "
+        "month gets this answer, whether or not there was a payment with it. Nothing was sent.",
+        "Ask the operator of the gateway for the archive, or to restore the month. After a restore "
+        "the same request works.",
+    ),
     "method_not_allowed": Row(
         405, "Method not allowed", False, "no", None,
         "The path does not allow this method. The `Allow` header lists those that it allows.",

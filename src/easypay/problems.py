@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from easypay.errors import EasyPayError
+from easypay.errors import Archived, EasyPayError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -32,6 +32,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     processor_code: str | None = None
     processor_message: str | None = None
     decline_code: str | None = None
+    archive: str | None = None
 
 
 _json = msgspec.json.Encoder()
@@ -46,6 +47,7 @@ def problem(error: EasyPayError, **more: Any) -> Problem:
         detail=error.detail,
         code=error.code,
         errors=[BadField(field.pointer, field.code, field.detail) for field in error.fields],
+        archive=error.archive if isinstance(error, Archived) else None,
         **{"payment_id": error.payment_id, **more},
     )
 

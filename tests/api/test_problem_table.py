@@ -21,6 +21,7 @@ pytestmark = pytest.mark.over("recorded")
 
 GOOD: Final[dict[str, Any]] = {"amount": 2500, "currency": "USD", "payment_method": card()}
 ELSEWHERE: Final = {
+    "archived": "an archived month; tests/api/test_archived_payments.py",
     "internal": "a bug; tests/api/test_http.py",
     "overloaded": "a full queue; tests/db/test_group_commit.py",
     "database_unavailable": "a dead database; tests/db/test_group_commit.py",

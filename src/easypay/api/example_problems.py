@@ -26,7 +26,7 @@ from easypay.api.payments import NO_SUCH_KEY
 from easypay.errors import EasyPayError
 from easypay.merchants.model import DUPLICATE_WINDOW_S
 from easypay.payments.duplicates import duplicate_payment
-from easypay.payments.refusals import not_sent
+from easypay.payments.refusals import archived, not_sent
 from easypay.payments.requests import CardBody, CardMethod, CreatePayment, check_payment
 from easypay.problems import problem
 from easypay.processors.base import AccountRefusal, NotSent
@@ -130,6 +130,8 @@ def _raised_for(operation_id: str, scope: str | None, error: type[EasyPayError])
     if error is errors.NotFound:
         api = operation_id.partition("_")[0]
         return error(_NOT_FOUND.get(operation_id, _NOT_FOUND[api]))
+    if error is errors.Archived:
+        return archived(example_id(ids.PAYMENT, "another"), "2026_01", "cold-storage")
     if error is errors.ProcessorUnavailable and operation_id == "admin_set_account":
         return error(
             "The processor could not be asked whether the credentials are right (connection "

@@ -80,12 +80,14 @@ _MONEY: Final = (
 _FOLLOW_UP: Final = (
     *_MONEY,
     errors.NotFound,
+    errors.Archived,
     errors.InvalidState,
     errors.PreconditionFailed,
     errors.ProcessorInvalidState,
     errors.NotExecuted,
 )
 _READ: Final = (*_KEY, errors.NotFound, errors.DatabaseUnavailable)
+_READ_ONE: Final = (*_READ, errors.Archived)
 _ADMIN: Final = (errors.InvalidApiKey, errors.DatabaseUnavailable)
 _ONE: Final = "/api/v1/payments/{id}"
 
@@ -127,7 +129,7 @@ def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
         page_of=view,
         query=("limit", "cursor"),
         scope="payments:read",
-        errors=(*_READ, errors.ValidationFailed),
+        errors=(*_READ_ONE, errors.ValidationFailed),
     )
 
 
@@ -187,7 +189,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         replies={200: PaymentView, 304: None},
         headers=("If-None-Match",),
         scope="payments:read",
-        errors=_READ,
+        errors=_READ_ONE,
     ),
     _follow_up(
         "capture",

@@ -216,6 +216,7 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "Problem.processor_code": "The processor's code, as sent.",
     "Problem.processor_message": "The processor's message, as sent.",
     "Problem.decline_code": "Why it was declined, if known.",
+    "Problem.archive": "Where an archived payment is, in the operator's words.",
     "BadField.pointer": _line("""
         A JSON pointer into the body (`#/amount`), `?name` for the query, or a header's name."""),
     "BadField.code": "A stable code: `missing`, `unknown_field`, `invalid`, ...",

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from easypay import clock, ids
 from easypay.clock import monotonic
+from easypay.db import archived_months
 from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import NotFound, ProcessorUnavailable, RequestInProgress, ValidationFailed
@@ -37,7 +38,7 @@ from easypay.payments.duplicates import DuplicateChecks, checked_payment
 from easypay.payments.idempotency import Reply
 from easypay.payments.model import Kind, Operation, Payment, PaymentKey, Spent
 from easypay.payments.recorder import LOST_OPERATION, Recorder
-from easypay.payments.refusals import not_sent, why_not
+from easypay.payments.refusals import archived, not_sent, why_not
 from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import Resolver
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes, provisional_reply
@@ -106,12 +107,15 @@ class Payments:
     # requests of merchants -------------------------------------------------------------------
 
     async def get(self, caller: Caller, payment_id: UUID) -> Payment:
-        """Return one of the caller's payments, in the key's mode. Raises NotFound."""
+        """Return one of the caller's payments, in the key's mode. Raises NotFound or Archived."""
         return await self._find(_key(caller, payment_id))
 
     async def _find(self, key: PaymentKey) -> Payment:
         payment = await self._read.submit(key)
         if payment is None:
+            month = await archived_months.of_id(self._pool, key.payment_id)
+            if month is not None:
+                raise archived(key.payment_id, month.month, month.label)
             raise NotFound(f"there is no payment {ids.typed(ids.PAYMENT, key.payment_id)}")
         return payment
 

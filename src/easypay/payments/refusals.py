@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from easypay import ids
 from easypay.errors import (
     AmountExceedsAuthorized,
     AmountExceedsCaptured,
+    Archived,
     EasyPayError,
     InvalidState,
     NotExecuted,
@@ -30,6 +32,15 @@ _NEEDS: Final = {
     "decline": ("in_review", "a payment in review can be declined"),
 }
 """By kind: the status that a payment must have, and the rule in words."""
+
+
+def archived(payment_id: UUID, month: str, archive: str) -> Archived:
+    """Return the refusal for an id whose month (`2026_01`) was archived, as `archive`."""
+    return Archived(
+        f"{ids.typed(ids.PAYMENT, payment_id)} is of {month.replace('_', '-')}. The payments of "
+        f"that month were archived ({archive}). Ask the operator for them.",
+        archive=archive,
+    )
 
 
 def why_not(payment: Payment, kind: str, amount: int | None, version: int | None) -> EasyPayError:
