@@ -15,6 +15,12 @@ from uuid_utils import UUID, uuid7
 from easypay import clock, ids
 
 NAMES: Final = frozenset({"after_begin", "before_send", "mid_send", "after_reply", "after_record"})
+ARCHIVE_NAMES: Final = (
+    *("archive_watches", "archive_begun", "archive_wrote_payments", "archive_wrote_operations"),
+    *("archive_wrote_events", "archive_manifest", "archive_detached", "archive_finished"),
+    *("archive_forgot", "restore_checked", "restore_loaded", "restore_attached"),
+)
+"""Points of `easypay db archive` and `restore-month`, in the order in which they are reached."""
 
 _armed: str | None = None
 
@@ -22,8 +28,9 @@ _armed: str | None = None
 def arm(name: str | None) -> None:
     """Kill this process when it reaches `name`. Raises ValueError for an unknown name."""
     global _armed
-    if name is not None and name not in NAMES:
-        raise ValueError(f"{name!r} is not a failpoint; use one of {', '.join(sorted(NAMES))}")
+    known = (*sorted(NAMES), *ARCHIVE_NAMES)
+    if name is not None and name not in known:
+        raise ValueError(f"{name!r} is not a failpoint; use one of {', '.join(known)}")
     _armed = name
 
 
