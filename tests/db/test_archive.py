@@ -585,11 +585,6 @@ async def test_the_feed_stays_and_search_rows_go_and_come_back(old: Old, tmp_pat
         return rows
 
     await old.connection.execute(feed._FILL.format(payments=old.payments))
-    await old.connection.execute(
-        "INSERT INTO merchants (merchant_id, name, currencies)"
-        " SELECT id, id::text, '{USD}' FROM unnest($1::uuid[]) id",
-        list(old_month.MERCHANTS),
-    )
     rows, numbered = await here("payment_search"), await here("feed")
     assert (len(rows), len(numbered)) == (60, 60)
     await old.archive(tmp_path / "a")

@@ -15,22 +15,21 @@ _BATCH: Final = 2_000
 _PAUSE_S: Final = 0.01
 _TRIES: Final = 120
 _TRY_EVERY_S: Final = 0.5
-_MODES: Final = ("test", "live")
 
 _DELETE: Final = """
-    DELETE FROM payment_search WHERE (merchant_id, mode, payment_id) IN (
-        SELECT merchant_id, mode, payment_id FROM payment_search
-         WHERE merchant_id = $1 AND mode = $2 AND payment_id >= $3 AND payment_id < $4
-         LIMIT $5)
+    DELETE FROM payment_search WHERE (stream, payment_id) IN (
+        SELECT stream, payment_id FROM payment_search
+         WHERE stream = $1 AND payment_id >= $2 AND payment_id < $3
+         LIMIT $4)
 """
 _FILL: Final = """
-    INSERT INTO payment_search (merchant_id, mode, payment_id, version, status, amount_minor,
-        currency, refunded, card_brand, card_last4, decline_code, transaction_id, order_reference,
+    INSERT INTO payment_search (stream, payment_id, version, status, amount_minor, currency,
+        refunded, card_brand, card_last4, decline_code, transaction_id, order_reference,
         customer_reference)
-    SELECT merchant_id, mode, id, version, status, amount_minor, currency, refunded_minor > 0,
+    SELECT s.stream, p.id, version, status, amount_minor, currency, refunded_minor > 0,
            card_brand, card_last4, decline_code, transaction_id, order_reference,
            customer_reference
-      FROM {payments} ORDER BY merchant_id, mode, id
+      FROM {payments} p JOIN streams s USING (merchant_id, mode) ORDER BY s.stream, p.id
     ON CONFLICT DO NOTHING
 """
 _BEHIND: Final = "SELECT name FROM feed_readers WHERE last_seq < $1 ORDER BY name"
@@ -63,12 +62,11 @@ async def wait_for_readers(connection: Any, seq: int) -> None:
 async def forget_search_rows(connection: Any, month: datetime) -> None:
     """Delete the month's rows of the search table, a few at a time. Safe to run again."""
     low, high = ids.lowest_id_at(month), ids.lowest_id_at(month_start(month, 1))
-    for row in await connection.fetch("SELECT merchant_id FROM merchants"):
-        for mode in _MODES:
-            deleted = _BATCH
-            while deleted == _BATCH:
-                deleted = await _delete(connection, row[0], mode, low, high)
-                await asyncio.sleep(_PAUSE_S if deleted else 0)
+    for (stream,) in await connection.fetch("SELECT stream FROM streams"):
+        deleted = _BATCH
+        while deleted == _BATCH:
+            deleted = await _delete(connection, stream, low, high)
+            await asyncio.sleep(_PAUSE_S if deleted else 0)
 
 
 async def _delete(connection: Any, *where: object) -> int:
