@@ -18,6 +18,7 @@ run: $(VENV)/.run ## Start database, simulator and gateway on this machine (ARGS
 
 test: $(VENV)/.dev ## Run all tests (ARGS="tests/api -k refund")
 	@tests/interop/install-node
+	@tests/install-servers
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev ## Check format, lint, types, code and import contracts

@@ -140,15 +140,17 @@ def start(
     settings: Mapping[str, str] | None = None,
     log_path: Path | None = None,
     identity: str | None = None,
+    programs: Path | None = None,
 ) -> Cluster:
     """Start the cluster of a data directory; create it if there is none.
 
     Returns when it answers: after about 0.2 s, or 1 s for a new cluster. `settings` override
     SETTINGS. `identity` overrides how root steps down (`namespace` or `UID:GID`).
+    `programs`: the directory of another PostgreSQL's programs.
 
     Raises ClusterError: another version's data, no permission, in use by another process.
     """
-    place = binaries.choose(data_dir.absolute(), identity)
+    place = binaries.choose(data_dir.absolute(), identity, programs)
     lock = _lock_home(place.home)
     try:
         plan = _Plan(
@@ -179,9 +181,14 @@ def start(
 
 
 @contextmanager
-def running(directory: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+def running(
+    directory: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    programs: Path | None = None,
+) -> Iterator[Cluster]:
     """Run a cluster for a block. The database `easypay` of a new cluster is empty."""
-    cluster = start(directory, settings=settings)
+    cluster = start(directory, settings=settings, programs=programs)
     try:
         yield cluster
     finally:

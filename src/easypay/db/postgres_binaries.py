@@ -57,8 +57,10 @@ class Place:
     note: str | None
 
 
-def choose(data_dir: Path, identity: str | None) -> Place:
+def choose(data_dir: Path, identity: str | None, programs: Path | None = None) -> Place:
     """Choose place, programs and identity for a data directory, and create the place.
+
+    `programs` is where the programs are, instead of those that `find` returns.
 
     Raises ClusterError: no PostgreSQL here, no permission, no user to step down to.
     """
@@ -68,8 +70,8 @@ def choose(data_dir: Path, identity: str | None) -> Place:
         data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         if pointer.exists():
             home = Path(pointer.read_text().strip())
-        tools = find()
-        identity = identity or _identity(home)
+        tools = find(programs)
+        identity = identity or identity_of(home)
         if not _make_home(home, identity):
             home = STATE_DIR / secrets.token_hex(6)
             if not _make_home(home, identity):
@@ -92,9 +94,10 @@ def choose(data_dir: Path, identity: str | None) -> Place:
     return Place(home, tools, identity, note)
 
 
-def find() -> Binaries:
-    """Return the package's binaries, else the newest PostgreSQL installed on this machine."""
-    for directory in _directories():
+def find(programs: Path | None = None) -> Binaries:
+    """Return the binaries in `programs`; if it is None the package's, else the newest PostgreSQL
+    installed on this machine. Raises ClusterError if there are none."""
+    for directory in _directories() if programs is None else (programs,):
         if not (directory / "initdb").exists() or not (directory / "postgres").exists():
             continue
         try:
@@ -168,7 +171,7 @@ def give(path: Path, identity: str) -> None:
         os.chown(path, int(user), int(group))
 
 
-def _identity(home: Path) -> str:
+def identity_of(home: Path) -> str:
     """Return as whom to run PostgreSQL. An existing cluster runs as its owner."""
     if os.geteuid() != 0:
         return _SAME
