@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from harness import Shop, until
+from harness import Shop, Stack, all_known, audit, until
 
 ENDS = frozenset({200, 201, 202})
 WAITS = frozenset({409, 503})
@@ -66,3 +66,22 @@ class Load:
             return len(self.answered) >= goal
 
         await until(enough, within_s=within_s, what=f"{count} more answers, met: {self.met}")
+
+
+async def assert_nothing_lost(stack: Stack, shop: Shop, load: Load) -> None:
+    """Each acknowledged payment is as acknowledged, each key has one, and the audit is clean."""
+    assert set(load.met) <= {str(status) for status in ENDS | WAITS}, "a connection was lost"
+    await all_known(stack, shop)
+    bodies = {key: answer.json() for key, answer in load.answered.items()}
+    paid = {body["id"] for body in bodies.values()}
+    assert len(paid) == len(bodies)
+    listed = {payment["id"]: payment for payment in await shop.all("/payments")}
+    for key, body in bodies.items():
+        if load.answered[key].status_code == 201:
+            assert listed[body["id"]] == body
+        else:
+            assert listed[body["id"]]["status"] in ("captured", "failed")
+    assert set(listed) == paid
+    truth = await stack.simulator.truth(login=shop.login)
+    assert len(truth) == sum(each["status"] == "captured" for each in listed.values())
+    assert await audit(stack, shop) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from persistent_clients import ENDS, WAITS, Load
+from persistent_clients import Load, assert_nothing_lost
 
 from easypay.db import embedded
 from easypay.db.embedded import Cluster
@@ -66,25 +66,6 @@ async def shop(stack: Stack, gateway: Gateway) -> AsyncIterator[Shop]:
     yield shop
     await stack.simulator.clear_faults()
     await shop.client.aclose()
-
-
-async def assert_nothing_lost(stack: Stack, shop: Shop, load: Load) -> None:
-    """Each acknowledged payment is as acknowledged, each key has one, and the audit is clean."""
-    assert set(load.met) <= {str(status) for status in ENDS | WAITS}, "a connection was lost"
-    await all_known(stack, shop)
-    bodies = {key: answer.json() for key, answer in load.answered.items()}
-    paid = {body["id"] for body in bodies.values()}
-    assert len(paid) == len(bodies)
-    listed = {payment["id"]: payment for payment in await shop.all("/payments")}
-    for key, body in bodies.items():
-        if load.answered[key].status_code == 201:
-            assert listed[body["id"]] == body
-        else:
-            assert listed[body["id"]]["status"] in ("captured", "failed")
-    assert set(listed) == paid
-    truth = await stack.simulator.truth(login=shop.login)
-    assert len(truth) == sum(each["status"] == "captured" for each in listed.values())
-    assert await audit(stack, shop) == []
 
 
 async def test_restarts_under_load_lose_nothing(

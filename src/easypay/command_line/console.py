@@ -135,10 +135,10 @@ def with_access(data_dir: Path, work: Callable[[Any, Any], Awaitable[Any]]) -> A
     from easypay.command_line.data_dir import DataDirectory
 
     async def run() -> Any:
-        import asyncpg
+        from easypay.db.connections import Connector
 
         access = DataDirectory(data_dir).access()
-        connection = await asyncpg.connect(access.database_url, timeout=10)
+        connection = await Connector(access.database_url).connect(timeout=10)
         try:
             return await work(connection, access)
         finally:

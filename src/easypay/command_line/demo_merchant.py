@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from easypay import ids
+from easypay.db.connections import Connector
 from easypay.errors import EasyPayError
 from easypay.merchants import admin
 from easypay.merchants.model import digest_of
@@ -30,7 +31,7 @@ async def prepare(
     name is used. What is missing is made.
     Returns `demo_merchant` and `demo_api_key`, to be saved. Raises EasyPayError.
     """
-    connection = await asyncpg.connect(database_url, timeout=10)
+    connection = await Connector(database_url).connect(timeout=10)
     try:
         merchant_id = await _existing(connection, saved)
         if merchant_id is None:

@@ -5,6 +5,8 @@ send a RESET at every release, which costs more than the statement. Plans are ge
 not for every group. Every hot statement is a lookup by key, so the session prefers index lookups:
 the plan is the same on an empty and a full database, and rows are locked in the order of the group.
 
+Behind a pooler such as PgBouncer a lane keeps its connection to the pooler only (pooler.py).
+
 A peer that vanished must hold nobody up, so every wait has a limit, and a connection that reaches
 its limit is dropped at once:
 
@@ -18,7 +20,7 @@ its limit is dropped at once:
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -26,6 +28,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from easypay.db.failures import CannotConnect, ConnectionLost, Failure, failure_of
+from easypay.db.pooler import APPLICATION_NAME, PooledConnection, is_pooled, through_pooler
 
 LOST = (
     ConnectionLost,
@@ -69,17 +72,24 @@ class Connector:
 
     def __init__(self, dsn: str) -> None:
         self._hosts = one_host_each(dsn)
+        self._poolers: set[str] = set()
 
     async def connect(
-        self, *_: Any, timeout: float = CONNECT_TIMEOUT_S, **more: Any
-    ) -> "asyncpg.Connection[asyncpg.Record]":
-        """Return a connection to a server that takes writes. Every failure raises CannotConnect."""
+        self,
+        *_: Any,
+        timeout: float = CONNECT_TIMEOUT_S,
+        server_settings: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> Any:
+        """Return a connection to a server that takes writes: a PooledConnection behind a pooler.
+
+        `server_settings` hold either way. Every failure raises CannotConnect.
+        """
         failed: list[str] = []
         for dsn in tuple(self._hosts):
             try:
-                connection = await asyncpg.connect(
-                    dsn, timeout=timeout, target_session_attrs="read-write", **more
-                )
+                async with asyncio.timeout(timeout):
+                    connection = await self._connect(dsn, dict(server_settings or {}), more)
             except Exception as error:  # noqa: BLE001 - every error is a reason
                 failed.append(f"{type(error).__name__}: {error}")
             else:
@@ -88,6 +98,41 @@ class Connector:
                 _keep_alive(connection)
                 return connection
         raise CannotConnect("; ".join(failed))
+
+    async def _connect(self, dsn: str, settings: dict[str, str], more: dict[str, Any]) -> Any:
+        """Find out whether a pooler stands there. What stood there last time is tried first."""
+        for pooled in (True, False) if dsn in self._poolers else (False, True):
+            try:
+                connection = await (_pooled if pooled else _direct)(dsn, settings, more)
+            except asyncpg.ProtocolViolationError:
+                if pooled:
+                    raise
+                continue  # PgBouncer refuses every setting: "unsupported startup parameter"
+            try:
+                if await is_pooled(connection) == pooled:
+                    (self._poolers.add if pooled else self._poolers.discard)(dsn)
+                    return connection
+            except BaseException:
+                connection.terminate()
+                raise
+            connection.terminate()
+        raise CannotConnect("what stands there changed meanwhile")
+
+
+async def _direct(dsn: str, settings: dict[str, str], more: dict[str, Any]) -> Any:
+    return await asyncpg.connect(
+        dsn, target_session_attrs="read-write", server_settings=settings, **more
+    )
+
+
+async def _pooled(dsn: str, settings: dict[str, str], more: dict[str, Any]) -> Any:
+    connection = await asyncpg.connect(
+        dsn,
+        server_settings={"application_name": APPLICATION_NAME, "client_encoding": "UTF8"},
+        **more | {"connection_class": PooledConnection, "statement_cache_size": 0},
+    )
+    connection.set_up(settings, more.get("command_timeout"))
+    return connection
 
 
 def one_host_each(dsn: str) -> list[str]:
@@ -158,7 +203,7 @@ class Lane:
             "application_name": f"easypay {name}",
             "plan_cache_mode": "force_generic_plan",
         }
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connection: Any = None
         self._statements: dict[str, Any] = {}
 
     async def fetch(self, arguments: Sequence[object], variant: str = "") -> list[asyncpg.Record]:
@@ -196,7 +241,11 @@ class Lane:
             self._connection = await self._connector.connect(server_settings=self._settings)
         if len(self._statements) >= _MOST_VARIANTS:
             self._statements.clear()
-        statement = await self._connection.prepare(self._sql(variant), timeout=self._limit_s)
+        if through_pooler(self._connection):
+            prepare: Any = self._connection.lane_statement
+        else:
+            prepare = self._connection.prepare
+        statement = await prepare(self._sql(variant), timeout=self._limit_s)
         self._statements[variant] = statement
         return statement
 

@@ -1,20 +1,44 @@
-"""Migrations: plain SQL files, forward only, applied in order of their names under one lock.
+"""Migrations: plain SQL files, forward only, applied in order of their names.
 
 A file runs in one transaction; one whose first line is `-- no-transaction` (for CREATE INDEX
 CONCURRENTLY) runs statement by statement. An applied file must not change: its checksum is stored.
 Every migration must leave a schema that the previous version of the gateway can still work with.
+
+One migrator at a time: a lock that ends with its transaction, so it also holds behind a pooler, and
+a migrator that was killed leaves nothing locked. Every file takes it anew and looks whether another
+migrator has applied the file meanwhile. During a file without a transaction, a second connection
+holds the lock in a transaction of its own.
 """
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import resources
+from typing import Any
 
 import asyncpg
 
+from easypay.clock import monotonic
 from easypay.db.connections import Connector
+from easypay.db.pooler import through_pooler
 from easypay.errors import EasyPayError
 
 _LOCK = 0x65617379  # "easy": one migrator at a time, in any process
+_LOCK_WITHIN_S = 1800.0
+_LOCK_AGAIN_S = 0.1
+_SESSION = {
+    "application_name": "easypay migrate",
+    # The holder of the lock has nothing to say while an index is built.
+    "idle_in_transaction_session_timeout": "0",
+}
 _NO_TRANSACTION = "-- no-transaction"
+_MIGRATIONS = """
+    CREATE TABLE IF NOT EXISTS migrations (
+        name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
+    )
+"""
+_NOTE = "INSERT INTO migrations (name, checksum) VALUES ($1, $2)"
 
 
 class MigrationFailed(EasyPayError):
@@ -50,48 +74,84 @@ async def migrate(dsn: str) -> list[str]:
     Raises MigrationFailed if an applied file was changed or a statement fails (then nothing of its
     file is left behind, unless it is marked `-- no-transaction`).
     """
-    connection = await Connector(dsn).connect(
-        timeout=10, server_settings={"application_name": "easypay migrate"}
-    )
+    connector = Connector(dsn)
+    connection = await _connect(connector)
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        await connection.execute("SET lock_timeout = '5s'")
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY,"
-            " checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-        )
-        applied = {
-            row["name"]: row["checksum"]
-            for row in await connection.fetch("SELECT name, checksum FROM migrations")
-        }
-        return [
-            name for name, sql in files() if await _apply(connection, name, sql, applied.get(name))
-        ]
+        async with _locked(connection):
+            await connection.execute(_MIGRATIONS)
+        return [name for name, sql in files() if await _apply(connector, connection, name, sql)]
     finally:
         await connection.close()
 
 
-async def _apply(
-    connection: "asyncpg.Connection[asyncpg.Record]", name: str, sql: str, applied: str | None
-) -> bool:
-    checksum = hashlib.sha256(sql.encode()).hexdigest()
-    if applied is not None:
-        if applied != checksum:
+async def _connect(connector: Connector) -> Any:
+    return await connector.connect(timeout=10, server_settings=_SESSION)
+
+
+@asynccontextmanager
+async def _locked(connection: Any) -> AsyncIterator[None]:
+    """Run a block in a transaction that has the lock. Raises MigrationFailed.
+
+    It tries again and again, each time in a new transaction: a statement that waits for the lock
+    would hold a snapshot, and CREATE INDEX CONCURRENTLY waits for every snapshot.
+    """
+    give_up_at = monotonic() + _LOCK_WITHIN_S
+    while True:
+        async with connection.transaction():
+            if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
+                # A simple query, which also ends the snapshot of the one before.
+                await connection.execute("SET LOCAL lock_timeout = '5s'")
+                yield
+                return
+        if monotonic() >= give_up_at:
             raise MigrationFailed(
-                f"{name} was changed after it had been applied. Restore it and put the change "
-                "into a new file."
+                f"another migration has been running for {_LOCK_WITHIN_S:.0f} s: see in"
+                " pg_stat_activity what `easypay migrate` waits for, and run this again"
             )
-        return False
-    note = "INSERT INTO migrations (name, checksum) VALUES ($1, $2)"
+        await asyncio.sleep(_LOCK_AGAIN_S)
+
+
+async def _apply(connector: Connector, connection: Any, name: str, sql: str) -> bool:
+    """Apply a file unless it is applied. Returns whether it was applied now."""
+    checksum = hashlib.sha256(sql.encode()).hexdigest()
+    if sql.startswith(_NO_TRANSACTION):
+        holder = await _connect(connector)
+        try:
+            async with _locked(holder):
+                if await _is_applied(connection, name, checksum):
+                    return False
+                await _run_singly(connection, name, sql)
+                await connection.execute(_NOTE, name, checksum)
+        finally:
+            await holder.close()
+        return True
+    async with _locked(connection):
+        if await _is_applied(connection, name, checksum):
+            return False
+        try:
+            await connection.execute(sql)
+            await connection.execute(_NOTE, name, checksum)
+        except asyncpg.PostgresError as error:
+            raise MigrationFailed(f"{name}: {error}") from error
+    return True
+
+
+async def _is_applied(connection: Any, name: str, checksum: str) -> bool:
+    applied = await connection.fetchval("SELECT checksum FROM migrations WHERE name = $1", name)
+    if applied not in (None, checksum):
+        raise MigrationFailed(
+            f"{name} was changed after it had been applied. Restore it and put the change "
+            "into a new file."
+        )
+    return applied is not None
+
+
+async def _run_singly(connection: Any, name: str, sql: str) -> None:
+    """Run each statement without a transaction around it, also behind a pooler."""
     try:
-        if sql.startswith(_NO_TRANSACTION):
-            for statement in filter(None, map(str.strip, sql.split(";\n"))):
-                await connection.execute(statement)
-            await connection.execute(note, name, checksum)
-        else:
-            async with connection.transaction():
-                await connection.execute(sql)
-                await connection.execute(note, name, checksum)
+        if not through_pooler(connection):  # there a setting would stay with the server's session
+            await connection.execute("SET lock_timeout = '5s'")
+        for statement in filter(None, map(str.strip, sql.split(";\n"))):
+            await asyncpg.Connection.execute(connection, statement)
     except asyncpg.PostgresError as error:
         raise MigrationFailed(f"{name}: {error}") from error
-    return True

@@ -14,6 +14,7 @@ import asyncpg
 
 from easypay.db.connections import CONNECT_TIMEOUT_S, LOST, SESSION, Connector
 from easypay.db.failures import Failure, failure_of
+from easypay.db.pooler import DropsOnCancel, through_pooler
 from easypay.errors import DatabaseUnavailable
 
 ACQUIRE_WITHIN_S: Final = 5.0
@@ -85,22 +86,13 @@ class Pool:
                 await self._pool.release(connection)
 
 
-class _DropsOnCancel(asyncpg.Connection):  # type: ignore[misc]
-    """A connection that is dropped when a statement is cancelled.
-
-    asyncpg asks the server to cancel, over another connection, and the next statement (such as a
-    ROLLBACK) waits until that is confirmed. A server that is gone confirms nothing, and one that is
-    there ends the statement at its own timeout.
-    """
-
-    __slots__ = ()
-
-    def _cancel_current_command(self, *_: Any) -> None:
-        self._loop.call_soon(self.terminate)
-
-
 def _only_reads(connection: Any) -> bool:
-    """Whether the server takes no writes, as it last reported by itself (since PostgreSQL 14)."""
+    """Whether the server takes no writes, as it last reported by itself (since PostgreSQL 14).
+
+    What a pooler reports may be old, so there each transaction looks itself.
+    """
+    if through_pooler(connection):
+        return False
     reported = connection.get_settings()
     return "on" in (
         getattr(reported, "default_transaction_read_only", "off"),
@@ -121,7 +113,7 @@ async def open_pool(dsn: str, *, size: int, answer_within_s: float = ANSWER_WITH
     pool = await asyncpg.create_pool(
         dsn,
         connect=Connector(dsn).connect,
-        connection_class=_DropsOnCancel,
+        connection_class=DropsOnCancel,
         min_size=0,  # nothing reconnects by itself while the database is away
         max_size=size,
         timeout=CONNECT_TIMEOUT_S,

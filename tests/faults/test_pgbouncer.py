@@ -1,0 +1,248 @@
+"""PgBouncer in transaction mode stands between: everything works as without it, and survives it.
+
+It is the real PgBouncer with the configuration of docs/pgbouncer.ini. It has fewer connections to
+the server than one gateway makes to it.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from persistent_clients import Load, assert_nothing_lost
+
+from easypay.db import embedded, migrate
+from easypay.db.connections import Connector, Lane
+from easypay.db.embedded import Cluster
+from easypay.db.failures import CannotConnect
+from easypay.db.lease import Lease, hold
+from easypay.db.pool import open_pool
+from easypay.db.pooler import PooledConnection, through_pooler
+from easypay.ids import new_id
+from harness import (
+    QUICK,
+    Gateway,
+    Shop,
+    Simulator,
+    Stack,
+    all_known,
+    audit,
+    migrated,
+    new_database,
+    until,
+)
+from harness.pooler import PgBouncer
+
+SERVER_CONNECTIONS = 3
+SWALLOWED = "jit, synchronous_commit, idle_in_transaction_session_timeout, statement_timeout"
+
+
+@pytest.fixture(scope="module")
+def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Run a PostgreSQL for these tests only, so that they may stop it. fsync is on."""
+    with embedded.running(tmp_path_factory.mktemp("behind")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+async def bouncer(own_cluster: Cluster) -> AsyncIterator[PgBouncer]:
+    running = PgBouncer(own_cluster, pool_size=SERVER_CONNECTIONS)
+    yield await running.start()
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+async def stack(
+    own_cluster: Cluster,
+    bouncer: PgBouncer,
+    simulator: Simulator,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Stack]:
+    await migrated(own_cluster.dsn)
+    folder: Path = tmp_path_factory.mktemp("bounced")
+    with Stack(own_cluster.dsn, simulator, folder) as stack:
+        for _ in range(2):
+            await stack.gateway(dsn=bouncer.dsn(own_cluster.dsn), **QUICK)
+        yield stack
+    await simulator.clear_faults()
+
+
+@pytest.fixture
+async def shops(stack: Stack) -> AsyncIterator[tuple[Shop, Shop]]:
+    """Yield one shop as a client of each of the two gateways."""
+    first, second = (each for each in stack.processes if isinstance(each, Gateway))
+    shop = await stack.shop(first)
+    other = shop.at(second.url)
+    yield shop, other
+    await stack.simulator.clear_faults()
+    for each in (shop, other):
+        await each.client.aclose()
+
+
+async def test_two_gateways_do_all_that_they_do_without_it(
+    stack: Stack, shops: tuple[Shop, Shop], own_cluster: Cluster
+) -> None:
+    one, other = shops
+    payments = await asyncio.gather(
+        *(shop.paid(capture="manual") for shop in shops for _ in range(20))
+    )
+    captured = await asyncio.gather(*(other.capture(each["id"]) for each in payments[:20]))
+    voided = await asyncio.gather(*(one.void(each["id"]) for each in payments[20:]))
+    assert {answer.status_code for answer in captured + voided} == {201}
+    undone = await asyncio.gather(*(one.refund(each["id"]) for each in payments[:5]))
+    assert {answer.json()["method"] for answer in undone} == {"void"}
+    await stack.simulator.fault("drop_reply", one.login)
+    lost = await one.pay(key="its reply is lost")
+    assert (lost.status_code, lost.json()["status"]) == (202, "processing")
+    await other.becomes(lost.json()["id"], "captured")
+    again = await other.pay(key="its reply is lost")
+    assert again.json()["id"] == lost.json()["id"]
+    sessions = await stack.fetch(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'easypay%'"
+    )
+    assert 0 < sessions[0][0] <= SERVER_CONNECTIONS
+    await all_known(stack, one)
+    assert await audit(stack, one) == []
+    numbered = "SELECT FROM feed_head WHERE last_seq >= $1"
+    await until(lambda: stack.fetch(numbered, len(payments)), what="the feed has the events")
+    for gateway in stack.processes:
+        assert "Traceback" not in gateway.logs()
+
+
+async def test_a_killed_pgbouncer_and_a_restarted_server_lose_nothing(
+    stack: Stack, shops: tuple[Shop, Shop], bouncer: PgBouncer, own_cluster: Cluster
+) -> None:
+    one = shops[0]
+    await stack.simulator.post(
+        "/faults", kind="latency", distribution="uniform", ms=20, login=one.login
+    )
+    load, stopped = Load(), asyncio.Event()
+    running = [
+        asyncio.create_task(load.run(shop, clients=8, until_stopped=stopped)) for shop in shops
+    ]
+    await load.reaches(40)
+    bouncer.kill()
+    await bouncer.start()
+    await load.reaches(40)
+    own_cluster.process.send_signal(signal.SIGINT)
+    await asyncio.to_thread(own_cluster.process.wait)
+    own_cluster.restart()
+    await load.reaches(40)
+    stopped.set()
+    await asyncio.gather(*running)
+    await assert_nothing_lost(stack, one, load)
+
+
+async def settings_of(runner: Any, *names: str) -> list[str]:
+    """Return the settings that a statement of this pool, connection or lane finds."""
+    return list((await runner.fetch(f"SELECT {', '.join(map(shown, names))}"))[0])
+
+
+def shown(name: str) -> str:
+    return f"current_setting('{name}')"
+
+
+async def test_every_transaction_brings_its_settings_whatever_the_session_has(
+    own_cluster: Cluster, bouncer: PgBouncer
+) -> None:
+    """A session that somebody else changed does not answer before the payment is on disk."""
+    dsn = bouncer.dsn(await new_database(own_cluster.dsn, None))
+    names = ("synchronous_commit", "jit", "statement_timeout", "lock_timeout", "plan_cache_mode")
+    careless = await asyncpg.connect(dsn, statement_cache_size=0)
+    await careless.execute("SET synchronous_commit = off; SET statement_timeout = '1h'")
+    pool = await open_pool(dsn, size=2)
+    lane = Lane(dsn, "begin 1", lambda _: f"SELECT {', '.join(map(shown, names))}", lookups=True)
+    for _ in range(3):  # first a new statement, then a known one
+        assert list((await lane.fetch([]))[0]) == [
+            "on",
+            "off",
+            "3s",
+            "1500ms",
+            "force_generic_plan",
+        ]
+        assert await settings_of(pool, *names) == ["on", "off", "10s", "0", "auto"]
+    async with pool.acquire() as connection, connection.transaction():
+        assert await settings_of(connection, "synchronous_commit") == ["on"]
+    assert await careless.fetchval("SHOW synchronous_commit") == "off", "the same session"
+    assert await careless.fetchval("SELECT count(*) FROM pg_prepared_statements") == 0
+    await lane.close()
+    await pool.close()
+    await careless.close()
+
+
+async def test_a_pooler_that_swallows_settings_is_noticed_all_the_same(
+    own_cluster: Cluster,
+) -> None:
+    lenient = PgBouncer(own_cluster, pool_size=2, ignore_startup_parameters=SWALLOWED)
+    await lenient.start()
+    try:
+        connector = Connector(lenient.dsn(own_cluster.dsn))
+        for _ in range(2):
+            connection = await connector.connect(server_settings={"synchronous_commit": "on"})
+            assert type(connection) is PooledConnection
+            await connection.close()
+    finally:
+        lenient.kill()
+    direct = await Connector(own_cluster.tcp_dsn).connect()
+    assert not through_pooler(direct)
+    await direct.close()
+
+
+async def test_a_server_that_only_reads_is_refused(
+    own_cluster: Cluster, bouncer: PgBouncer
+) -> None:
+    dsn = await new_database(own_cluster.dsn, None)
+    connection = await Connector(bouncer.dsn(dsn)).connect()
+    assert await connection.fetchval("SELECT 1") == 1
+    admin = await asyncpg.connect(own_cluster.dsn)
+    name = urlsplit(dsn).path[1:]
+    await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
+    )
+    await admin.close()
+    with pytest.raises(CannotConnect, match="only reads"):
+        await Connector(bouncer.dsn(dsn)).connect()
+    await connection.close()
+
+
+async def test_a_failed_statement_leaves_the_connection_usable(
+    own_cluster: Cluster, bouncer: PgBouncer
+) -> None:
+    dsn = bouncer.dsn(await new_database(own_cluster.dsn, None))
+    pool = await open_pool(dsn, size=1)
+    await pool.execute("CREATE TABLE kept (n int PRIMARY KEY)")
+    for number in (1, 1, 2):
+        try:
+            await pool.execute("INSERT INTO kept VALUES ($1)", number)
+        except asyncpg.UniqueViolationError:
+            assert number == 1
+    waiting = asyncio.create_task(pool.fetchval("SELECT pg_sleep(30)"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert [row[0] for row in await pool.fetch("SELECT n FROM kept ORDER BY n")] == [1, 2]
+    await pool.close()
+
+
+async def test_migrations_and_leases_work_through_it(
+    own_cluster: Cluster, bouncer: PgBouncer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = "-- no-transaction\nCREATE INDEX CONCURRENTLY by_day ON merchants (created_at);\n"
+    files = [*migrate.files(), ("9999_index.sql", index)]
+    monkeypatch.setattr(migrate, "files", lambda: files)
+    dsn = bouncer.dsn(await new_database(own_cluster.dsn, None))
+    applied = await asyncio.gather(migrate.migrate(dsn), migrate.migrate(dsn))
+    assert sorted(name for names in applied for name in names) == [name for name, _ in files]
+    pool = await open_pool(dsn, size=4)
+    mine, other = Lease("it", new_id(), 60), Lease("it", new_id(), 60)
+    assert [await mine.take(pool), await other.take(pool), await mine.take(pool)] == [1, None, 1]
+    async with pool.acquire() as connection, connection.transaction():
+        assert await hold(connection, "it", 1)
+        assert not await hold(connection, "it", 2)
+    await pool.close()
