@@ -20,10 +20,12 @@ from easypay.command_line.console import (
     fail,
     new_group,
     run_async,
+    show,
     to_json,
 )
 
 if TYPE_CHECKING:
+    from easypay.db.connection_budget import Budget
     from easypay.db.month_report import MonthSize, Report
     from easypay.db.table_sizes import TableSize
     from easypay.seeding.plan import Plan
@@ -40,12 +42,11 @@ def on_database(data_dir: Path, work: Callable[[str, Any], Awaitable[Any]]) -> A
     """Run `work(url, connection)` on the database of the environment or the data directory."""
 
     async def run() -> Any:
-        import asyncpg
-
         from easypay.command_line.data_dir import DataDirectory
+        from easypay.db.connections import Connector
 
         url = DataDirectory(data_dir).database_url()
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await Connector(url).connect(timeout=10)
         try:
             return await work(url, connection)
         finally:
@@ -139,9 +140,9 @@ async def _seed(
     plan, there = await run.begin(connection, wanted)
     if not there:
         await _check_room(connection, plan)
-        with _bar(as_json) as show:
+        with _bar(as_json) as progress:
             count = processes or run.processes_here()
-            await run.fill(url, connection, plan, run.Progress(show), processes=count)
+            await run.fill(url, connection, plan, run.Progress(progress), processes=count)
     biggest = shops(1, plan.seed)[0]
     return {
         "payments": plan.payments,
@@ -372,3 +373,67 @@ def _size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:,.1f} TB"
+
+
+# connections -----------------------------------------------------------------------------------
+
+
+@database.command("connections")
+def connections(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
+    """Show the server's connections: who uses them, and how many gateways have room.
+
+    It counts what one gateway needs from EASYPAY_GROUPS_IN_FLIGHT and EASYPAY_DATABASE_POOL_SIZE,
+    as they are set for this command.
+
+    Example: `easypay db connections --json`
+    """
+    from pydantic import SecretStr, ValidationError
+
+    from easypay.command_line.data_dir import DataDirectory, what_is_wrong
+    from easypay.db import connection_budget
+    from easypay.db.connections import Connector
+    from easypay.settings import Settings
+
+    async def count() -> "Budget":
+        access = DataDirectory(data_dir).access()
+        try:
+            settings = Settings(
+                database_url=SecretStr(access.database_url),
+                encryption_key=SecretStr(access.encryption_key),
+            )
+        except ValidationError as error:
+            fail(what_is_wrong(error))
+        connection = await Connector(access.database_url).connect(
+            timeout=10, server_settings={"application_name": "easypay db connections"}
+        )
+        try:
+            return await connection_budget.count(connection, settings.database_connections)
+        finally:
+            await connection.close(timeout=5)
+
+    budget = run_async(count)
+    show(as_json, _as_json(budget), _in_words(budget))
+
+
+def _as_json(budget: "Budget") -> dict[str, Any]:
+    import msgspec
+
+    computed = {"free": budget.free, "needed": budget.needed, "fit": budget.fit}
+    return {**msgspec.to_builtins(budget), **computed}
+
+
+def _in_words(budget: "Budget") -> str:
+    lines = [
+        f"{budget.allowed} connections for clients: {budget.easypay} used by EasyPay, "
+        f"{budget.others} by others, {budget.free} free."
+    ]
+    if budget.pooled:
+        lines.append("This is what a pooler uses of them; its own settings limit the gateways.")
+        return "\n".join(lines)
+    lines.append(
+        f"{budget.gateways} gateway processes run, with up to {budget.for_each} connections each: "
+        f"they and the others need up to {budget.needed}. {budget.fit} processes have room."
+    )
+    if budget.needed > budget.allowed:
+        lines.append("That is more than there are: see docs/operations.md, connections.")
+    return "\n".join(lines)

@@ -107,6 +107,13 @@ class Instruments:
             "How many days ahead payments have tables of their month, without a gap.",
             merge="max",
         )
+        self.connections = registry.gauge(
+            "easypay_database_connections",
+            "Connections to the database server: allowed to clients, used, and the most that the "
+            "running gateways and the other clients need.",
+            "what",
+            merge="max",
+        )
         self.cache = registry.counter(
             "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
         )

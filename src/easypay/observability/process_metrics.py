@@ -14,6 +14,7 @@ import asyncpg
 
 from easypay import clock
 from easypay.clock import monotonic
+from easypay.db import connection_budget
 from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
 from easypay.merchants.directory import Directory
@@ -61,6 +62,7 @@ class Vitals:
         open_connections: Callable[[], int],
         turned_away: Callable[[], Mapping[str, int]],
         months_reach: Callable[[datetime], datetime],
+        for_each: int,
     ) -> None:
         self._instruments = instruments
         self._pool = pool
@@ -71,6 +73,7 @@ class Vitals:
         self._open_connections = open_connections
         self._turned_away = turned_away
         self._months_reach = months_reach
+        self._for_each = for_each
         self._warn_at = 0.0
 
     async def run(self) -> None:
@@ -120,6 +123,7 @@ class Vitals:
             self._compare_clocks(offset_s(before, there, clock.now()))
             ahead = self._months_reach(there) - there
             self._instruments.horizon.set(ahead.total_seconds() / _DAY_S)
+            await self._count_connections()
         except (*LOST, OSError, asyncpg.PostgresError) as error:
             log.warning("cannot count the unknown outcomes: %s", error)
             return
@@ -129,6 +133,16 @@ class Vitals:
         self._instruments.watched.set(watched)
         self._instruments.late_charges.set(returning, "returning")
         self._instruments.late_charges.set(needs_person, "needs_person")
+
+    async def _count_connections(self) -> None:
+        async with self._pool.acquire() as connection:
+            budget = await connection_budget.count(connection, self._for_each)
+        gauge = self._instruments.connections
+        gauge.set(budget.allowed, "allowed")
+        gauge.set(budget.easypay, "easypay")
+        gauge.set(budget.others, "others")
+        if not budget.pooled:
+            gauge.set(budget.needed, "needed")
 
     def _compare_clocks(self, ahead_s: float) -> None:
         self._instruments.clock_offset.set(ahead_s)

@@ -18,7 +18,7 @@ from easypay.api.payments import PaymentsApi
 from easypay.api.routing import build_router
 from easypay.api.system import SystemApi
 from easypay.clock import monotonic
-from easypay.db import partitions
+from easypay.db import connection_budget, partitions
 from easypay.db.connections import LOST, Lane
 from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
 from easypay.db.migrate import require_schema
@@ -120,6 +120,7 @@ class Gateway:
         self._pool = MeasuredPool(pool, self._instruments)
         async with self._pool.acquire() as connection:
             await require_schema(connection)
+            await connection_budget.check_at_start(connection, settings.database_connections)
             await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
             await self._months.load(connection)
         self._clients_pool = self._pool.for_clients(settings.database_patience_s)
@@ -142,6 +143,7 @@ class Gateway:
             open_connections=lambda: self.open_connections(),
             turned_away=lambda: self.turned_away,
             months_reach=self._months.reach,
+            for_each=settings.database_connections,
         )
 
         def metrics_text() -> bytes:

@@ -1,0 +1,83 @@
+"""The connections that gateways need are checked against those that the server gives."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from easypay.db import connection_budget
+from easypay.db.connection_budget import LEADING, TooFewConnections
+from harness import ENCRYPTION_KEY, Gateway, Stack
+
+FOR_EACH = 5 * 2 + 3
+"""With the default settings: docs/operations.md says so."""
+
+
+async def test_what_a_gateway_needs_is_what_it_opens(shared_stack: Stack, connection: Any) -> None:
+    lanes = await shared_stack.fetch(
+        "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name ~ '^easypay (begin|follow-up|record|read) 1$'"
+    )
+    assert len(lanes) == 4
+    budget = await connection_budget.count(connection, FOR_EACH)
+    assert budget.allowed == 297, "300 without those that are reserved for superusers"
+    assert budget.gateways >= 1
+    assert budget.easypay >= 4
+    assert budget.others >= 1
+    assert budget.free == budget.allowed - budget.easypay - budget.others
+    assert budget.needed == budget.gateways * FOR_EACH + LEADING + budget.others
+    assert budget.fit == (budget.allowed - budget.others - LEADING) // FOR_EACH
+
+
+@pytest.mark.parametrize(("for_each", "warned"), [(FOR_EACH, []), (200, ["WARNING"])])
+async def test_a_start_warns_if_not_all_gateways_have_room(
+    shared_stack: Stack,
+    connection: Any,
+    caplog: pytest.LogCaptureFixture,
+    for_each: int,
+    warned: list[str],
+) -> None:
+    """One gateway runs: 200 for each of two are more than there are."""
+    caplog.set_level(logging.INFO)
+    await connection_budget.check_at_start(connection, for_each)
+    assert [record.levelname for record in caplog.records] == warned
+
+
+async def test_a_start_without_free_connections_is_refused_with_the_figures(
+    connection: Any,
+) -> None:
+    with pytest.raises(TooFewConnections, match=r"others use .* raise max_connections") as refused:
+        await connection_budget.check_at_start(connection, 400)
+    assert "the server gives clients 297 connections" in refused.value.detail
+
+
+async def test_a_gateway_that_needs_more_than_is_free_does_not_start(shared_stack: Stack) -> None:
+    started = Gateway(
+        shared_stack.folder, shared_stack.dsn, shared_stack.simulator, database_pool_size="400"
+    )
+    try:
+        assert await asyncio.to_thread(started.process.wait, 30) != 0
+    finally:
+        started.kill()
+    assert "too few connections to the database to start" in started.logs()
+
+
+async def test_a_command_shows_the_budget(shared_stack: Stack) -> None:
+    environment = {
+        "EASYPAY_DATABASE_URL": shared_stack.dsn,
+        "EASYPAY_ENCRYPTION_KEY": ENCRYPTION_KEY,
+        "EASYPAY_GROUPS_IN_FLIGHT": "5",
+    }
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "easypay", "db", "connections", "--json"),
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    shown, _ = await command.communicate()
+    budget = json.loads(shown)
+    assert (budget["allowed"], budget["for_each"], budget["pooled"]) == (297, 28, False)
+    assert budget["gateways"] >= 1
