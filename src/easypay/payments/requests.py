@@ -55,7 +55,9 @@ _Email = Annotated[
     str,
     formatted_text(
         "an email address, such as ada@example.com",
-        r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$",
+        # No control characters, as in every text: the document must say so, too.
+        r"^[^@\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]+"
+        r"@[^@\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]+$",
         max_length=255,
     ),
 ]
