@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(
         default=3,
         ge=2,
-        description="Connections for lists, the resolver and administration, per process",
+        description="Connections for replays, the resolver and administration, per process",
     )
     group_size: int = Field(default=64, gt=0, description="Maximum payments in one commit")
     groups_in_flight: int = Field(
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         gt=0,
         description="Commits of one kind that may run at once, each on its own connection. A "
         "process opens four times this many connections, five times if merchants check duplicates, "
-        "and the pool",
+        "and those of the pool and of reading",
     )
     max_queued: int = Field(
         default=2048,
@@ -111,6 +111,25 @@ class Settings(BaseSettings):
         gt=0,
         description="How long a client waits for a known outcome to be recorded. After it the "
         "client gets 202, and recording goes on in the background",
+    )
+
+    database_reading_connections: int = Field(
+        default=3,
+        ge=1,
+        description="Connections for lists, other reading and statistics, per process. So many "
+        "reading requests run at once. They never use the connections of payments",
+    )
+    reading_queue: int = Field(
+        default=64,
+        ge=0,
+        description="Maximum reading requests that wait for one of these connections, per "
+        "process. Further requests get 503",
+    )
+    reading_timeout_s: float = Field(
+        default=4.0,
+        gt=0,
+        description="Time limit for one reading statement. The database stops it after three "
+        "quarters of this time, and the client gets 503",
     )
 
     unknown_first_inquiry_s: float = Field(
@@ -268,6 +287,7 @@ class Settings(BaseSettings):
 
     @property
     def database_connections(self) -> int:
-        """The most database connections that one process opens: five kinds of group, and the pool.
-        The fifth is opened when a merchant who checks duplicates takes a payment."""
-        return 5 * self.groups_in_flight + self.database_pool_size
+        """The most database connections that one process opens: five kinds of group, the pool and
+        reading. The fifth kind is opened when a merchant who checks duplicates takes a payment."""
+        connections = self.database_pool_size + self.database_reading_connections
+        return 5 * self.groups_in_flight + connections

@@ -215,7 +215,7 @@ async def test_card_numbers_are_refused_if_the_merchant_accepts_only_tokens(
         "/payments?limit=0",
         "/payments?limit=101",
         "/payments?limit=ten",
-        "/payments?page=2",
+        "/payments?offset=2",
         "/payments?cursor=abc",
         "/payments?cursor=%00",
         "/payments?created_from=yesterday",

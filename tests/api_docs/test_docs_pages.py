@@ -119,10 +119,18 @@ async def test_every_request_on_the_pages_is_accepted(
 ) -> None:
     token = await mint_token(simulated.simulator, shop.login)
     await simulated.simulator.post("/settings", login=shop.login, held_above="500.00")
-    settled = (await shop.paid())["id"]
+    returned, settled = (await shop.paid())["id"], (await shop.paid())["id"]
     await simulated.simulator.post("/settle")
     await shop.pay(key=KEY)
-    variables = {"API": "", "KEY": shop.secret, "ADMIN_KEY": ADMIN_KEY, "PAYMENT": settled}
+    refund = (await shop.refund(returned)).json()["id"]
+    variables = {
+        "API": "",
+        "KEY": shop.secret,
+        "ADMIN_KEY": ADMIN_KEY,
+        "PAYMENT": settled,
+        "REFUND": refund,
+        "OPERATION": refund.replace("re_", "op_"),
+    }
     tried = 0
     async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         for operation, text in _requests():

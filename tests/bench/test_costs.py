@@ -18,7 +18,7 @@ import pytest
 
 from easypay import clock, ids
 from easypay.db import partitions
-from easypay.payments import statements, store
+from easypay.payments import lists, statements
 from easypay.payments.model import PaymentKey
 from easypay_bench import counters, scrape
 from easypay_bench.calls import call
@@ -119,10 +119,10 @@ async def _reading(asker: Asker) -> Callable[[], Awaitable[object]]:
     return lambda: asker.get(f"/payments/{payment}")
 
 
-async def _listing(asker: Asker) -> Callable[[], Awaitable[object]]:
+async def _listing(asker: Asker, path: str) -> Callable[[], Awaitable[object]]:
     for _ in range(25):
         await asker.pay()
-    return lambda: asker.get("/payments?limit=20")
+    return lambda: asker.get(path)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,17 @@ async def _listing(asker: Asker) -> Callable[[], Awaitable[object]]:
         ),
         pytest.param(_replaying, 3, id="replay: a begin that claims nothing, the key, its reply"),
         pytest.param(_reading, 1, id="read one"),
-        pytest.param(_listing, 1, id="the first page"),
+        pytest.param(lambda a: _listing(a, "/payments?limit=20"), 1, id="the first page"),
+        pytest.param(
+            lambda a: _listing(a, "/payments?limit=20&expand=refunds,operations"),
+            2,
+            id="a page with children: the page, all children",
+        ),
+        pytest.param(
+            lambda a: _listing(a, "/payments?page=2&size=5"),
+            3,
+            id="a numbered page: its place in the newest months and those before, its rows",
+        ),
     ],
 )
 async def test_each_request_takes_its_number_of_statements(
@@ -216,9 +226,9 @@ async def test_the_first_page_touches_only_its_rows(crowded: tuple[Any, PaymentK
     now = clock.now()
     floor = ids.lowest_id_at(partitions.month_start(now, -1))
     below = ids.lowest_id_at(now + timedelta(days=1))
-    touched, blocks = await _touched(
-        connection, store.LIST_PAYMENTS, key.merchant_id, "test", below, floor, 21
-    )
+    months, _ = (await _months(connection)).first(floor, below, count=2, newest_first=True)
+    sql = lists.page_sql(lists.PAYMENTS, months, newest_first=True)
+    touched, blocks = await _touched(connection, sql, key.merchant_id, "test", floor, below, 21)
     assert touched == 21, "only the newest rows"
     assert blocks <= 40
 

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
+from easypay import ids
 from easypay.db import migrate, partitions
 from easypay.db.embedded import Cluster
-from easypay.payments import duplicates, statements, store
+from easypay.payments import duplicates, statements
 from easypay.payments.begin import FollowUp
 from easypay.payments.status import EDGES, Status
 from harness import Shop, Stack, migrated, new_database, until
@@ -66,9 +67,9 @@ async def test_months_are_made_ahead_once_by_many_processes(cluster: Cluster) ->
     )
     months = partitions.Months()
     await months.load(connections[0])
-    assert months.of(store.ids.lowest_id_at(at)) == "_2029_12"
-    assert months.of(store.ids.lowest_id_at(datetime(2030, 1, 1, tzinfo=UTC))) == "_2030_01"
-    assert months.of(store.ids.lowest_id_at(datetime(2030, 2, 1, tzinfo=UTC))) == ""
+    assert months.of(ids.lowest_id_at(at)) == "_2029_12"
+    assert months.of(ids.lowest_id_at(datetime(2030, 1, 1, tzinfo=UTC))) == "_2030_01"
+    assert months.of(ids.lowest_id_at(datetime(2030, 2, 1, tzinfo=UTC))) == ""
     assert await partitions.strays(connections[0]) == dict.fromkeys(partitions.PARTITIONED, 0)
     for each in connections:
         await each.close()
@@ -106,7 +107,7 @@ async def test_frequent_statements_use_an_index_in_one_month(shared_stack: Stack
     )
     months = partitions.Months()
     await months.load(connection)
-    month = months.of(store.ids.new_id())
+    month = months.of(ids.new_id())
     assert month
     for sql, type_name, variant in (
         (statements.RECORD, "recorded_change_3", f"{month} {month}"),

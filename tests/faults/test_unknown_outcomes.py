@@ -136,7 +136,7 @@ def assert_accepted(case: Case, answer: httpx.Response) -> None:
     body = answer.json()
     if case.kind == "refund":
         assert body["status"] == "processing"
-        location = f"/api/v1/payments/{case.target}/refunds"
+        location = f"/api/v1/refunds/{body['id']}"
     else:
         case.payment_id = body["id"]
         location = f"/api/v1/payments/{body['id']}"

@@ -22,7 +22,7 @@ from easypay.api.examples import (
     example_id,
 )
 from easypay.api.http import BUG, UNREACHABLE, Request, decode, encode, sent_twice, too_large
-from easypay.api.payments import NO_SUCH_KEY
+from easypay.api.reading import NO_SUCH_KEY
 from easypay.errors import EasyPayError
 from easypay.merchants.model import DUPLICATE_WINDOW_S
 from easypay.payments.duplicates import duplicate_payment
@@ -65,6 +65,8 @@ _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
 
 _NOT_FOUND: Final = {
     "payments": f"there is no payment {_OTHER}",
+    "payments_get_refund": "there is no such refund",
+    "payments_get_operation": "there is no such operation",
     "payments_key": NO_SUCH_KEY,
     "admin": f"there is no merchant {MERCHANT_ID}",
     "admin_rotate_key": f"there is no key {KEY_ID}",

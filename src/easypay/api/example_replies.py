@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, duplicates, paging, payments
+from easypay.api import admin, duplicates, paging, reading
 from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
 from easypay.api.examples import (
     API_KEY_UUID,
@@ -24,9 +24,11 @@ from easypay.api.examples import (
     Example,
     Examples,
 )
+from easypay.api.numbered_pages import NumberedPage, Pagination
 from easypay.clock import rfc3339
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.payments.duplicate_report import Group, Member
+from easypay.payments.expansion import expanded
 from easypay.payments.views import operation_view, payment_view, refund_view
 
 _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -86,13 +88,50 @@ def _page(*data: Any, more: bool = False) -> Any:
 @cache
 def _reads() -> dict[tuple[str, int], Examples]:
     """Replies of the calls that move no money."""
-    return _payment_reads() | _administration()
+    return _payment_reads() | _reads_of_parts() | _administration()
 
 
 def _payment_reads() -> dict[tuple[str, int], Examples]:
     told = stories()
+    refund = told["refund"]
+    with_refunds = expanded(payment_view(refund.payment), [refund.operation], ["refunds"])
+    return {
+        ("payments_list", 200): {
+            "page": Example(
+                "Two payments, and more to come",
+                _page(
+                    payment_view(refund.payment), payment_view(told["declined"].payment), more=True
+                ),
+            ),
+            "last": Example("Nothing (more)", _page()),
+            "expanded": Example("With its refunds (`expand=refunds`)", _page(with_refunds)),
+            "numbered": Example(
+                "The second of two pages (`page=2&size=1`)",
+                as_json(
+                    NumberedPage(
+                        [payment_view(told["declined"].payment)], Pagination(2, 1, 2, 2, False)
+                    )
+                ),
+            ),
+        },
+        ("payments_get", 200): {
+            "captured": Example(
+                "Captured, then refunded in part", as_json(payment_view(refund.payment))
+            ),
+            "processing": Example(
+                "Its outcome is still unknown", as_json(payment_view(told["processing"].payment))
+            ),
+            "declined": Example("Declined", as_json(payment_view(told["declined"].payment))),
+            "expanded": Example("With its refunds (`expand=refunds`)", as_json(with_refunds)),
+        },
+    }
+
+
+def _reads_of_parts() -> dict[tuple[str, int], Examples]:
+    """Refunds, operations, events and keys."""
+    told = stories()
     sold, refund = told["captured"], told["refund"]
-    used = payments.KeyView(
+    used = reading.KeyView(
         key=KEY,
         payment_id=PAYMENT_ID,
         operation_id=ids.typed(ids.OPERATION, sold.operation.id),
@@ -106,27 +145,18 @@ def _payment_reads() -> dict[tuple[str, int], Examples]:
     no = told["never_happened"]
     lost = "No charge was found at the processor, with the evidence"
     return {
-        ("payments_list", 200): {
-            "page": Example(
-                "Two payments, and more to come",
-                _page(
-                    payment_view(refund.payment), payment_view(told["declined"].payment), more=True
-                ),
-            ),
-            "last": Example("Nothing (more)", _page()),
+        ("payments_list_refunds", 200): {
+            "page": Example("One refund", _page(refund_view(refund.operation, PROCESSOR)))
         },
         ("payments_duplicates", 200): {
             "page": Example("One order, charged twice under two keys", _page(_twice(told))),
             "last": Example("Nothing (more)", _page()),
         },
-        ("payments_get", 200): {
-            "captured": Example(
-                "Captured, then refunded in part", as_json(payment_view(refund.payment))
-            ),
-            "processing": Example(
-                "Its outcome is still unknown", as_json(payment_view(told["processing"].payment))
-            ),
-            "declined": Example("Declined", as_json(payment_view(told["declined"].payment))),
+        ("payments_get_refund", 200): {
+            "refund": Example("Refunded", as_json(refund_view(refund.operation, PROCESSOR)))
+        },
+        ("payments_get_operation", 200): {
+            "sale": Example("A sale", as_json(operation_view(sold.operation, PROCESSOR)))
         },
         ("payments_refunds", 200): {
             "page": Example("One refund", _page(refund_view(refund.operation, PROCESSOR)))

@@ -9,7 +9,6 @@ import msgspec
 from msgspec.structs import replace
 
 from easypay import ids
-from easypay.api import payments
 from easypay.api.examples import AT, CALLER, HOLD, SALE, example_id
 from easypay.api.http import encode
 from easypay.clock import rfc3339
@@ -17,7 +16,7 @@ from easypay.payments.begin import Ask, new_operation, new_payment
 from easypay.payments.model import Kind, Operation, Payment
 from easypay.payments.outcome_changes import Evidence, Learned, decide, payment_after
 from easypay.payments.requests import CreatePayment
-from easypay.payments.store import Happened
+from easypay.payments.views import event_view
 from easypay.processors.base import (
     Absent,
     Approved,
@@ -82,17 +81,12 @@ def _learn(
     )
     event = None
     if change.event_type is not None and change.event_id is not None:
-        happened = Happened(
-            id=example_id(ids.EVENT, change.event_type, at),
-            payment_id=payment.id,
-            operation_id=operation.id,
-            type=change.event_type,
-            status=change.payment.status_to,
-            amount_minor=operation.amount_minor,
-            currency=operation.currency,
-            created_at=at,
+        row = (
+            *(example_id(ids.EVENT, change.event_type, at), change.event_type, payment.id),
+            *(operation.id, change.payment.status_to, operation.amount_minor),
+            *(operation.currency, at),
         )
-        event = as_json(payments.event_view(happened))
+        event = as_json(event_view(row))
     after = payment
     if change.payment.moves_payment:
         after = payment_after(payment, change.payment, change.answer, at)

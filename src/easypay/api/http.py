@@ -98,10 +98,10 @@ class Observer(Protocol):
     ) -> None: ...
 
 
-def invalid_query(name: str, detail: str) -> ValidationFailed:
+def invalid_query(name: str, detail: str, *, code: str = "invalid") -> ValidationFailed:
     """Return the error for a bad query parameter."""
     return ValidationFailed(
-        f"query parameter {name}: {detail}", fields=(FieldError(f"?{name}", "invalid", detail),)
+        f"query parameter {name}: {detail}", fields=(FieldError(f"?{name}", code, detail),)
     )
 
 

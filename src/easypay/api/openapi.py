@@ -19,18 +19,22 @@ from easypay.api.examples import (
     KEY,
     KEY_ID,
     MERCHANT_ID,
+    OPERATION_ID,
     PAYMENT_ID,
+    REFUND_ID,
     Example,
     Examples,
     request_examples,
 )
 from easypay.api.http import JSON, encode
 from easypay.api.idempotency import KEY_RULE, MAX_KEY
-from easypay.api.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from easypay.api.numbered_pages import NumberedPage
+from easypay.api.paging import DEFAULT_LIMIT, MAX_LIMIT, ORDERS, Page
 from easypay.api.routes import ROUTES, TOPICS, Route
 from easypay.api.schemas import REF, Schema
 from easypay.errors import EasyPayError
 from easypay.merchants.model import MODES
+from easypay.payments.lists import MOST_COUNTED
 from easypay.problem_table import PROBLEMS
 from easypay.problems import MEDIA_TYPE
 
@@ -40,6 +44,8 @@ TAGS: Final[Mapping[str, str]] = {
     "Administration": "Merchants, their processor accounts and their keys.",
     "System": "Health, and this documentation.",
 }
+
+_TAG_OF: Final = {"payments": "Payments", "reading": "Payments", "admin": "Administration"}
 
 DESCRIPTION: Final = """\
 EasyPay takes payments through your own card processor account. The rules that all calls share are
@@ -62,6 +68,14 @@ _HEADERS: Final[Mapping[str, Any]] = {
     "Link": (
         'The next page, with `rel="next"` (RFC 8288). Absent on the last.',
         {"type": "string"},
+    ),
+    "X-Total-Count": ("Of a numbered page: how many rows there are.", {"type": "integer"}),
+    "X-Page": ("Of a numbered page: its number.", {"type": "integer"}),
+    "X-Size": ("Of a numbered page: how many rows a page has.", {"type": "integer"}),
+    "X-Total-Is-Estimate": (
+        "Of a numbered page: `true` if there are more rows than X-Total-Count says. Absent if the "
+        "count is exact.",
+        {"type": "string", "enum": ["true"]},
     ),
     "Idempotency-Replayed": (
         "`true` if this is the stored reply to an earlier request with the same key.",
@@ -121,15 +135,40 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"},
         CURSOR,
     ),
+    "order": (
+        "query",
+        "Whether the newest rows come first or the oldest.",
+        {"type": "string", "enum": list(ORDERS), "default": ORDERS[0]},
+        "oldest",
+    ),
+    "expand": (
+        "query",
+        "Show each payment with its first 20 `refunds` or `operations`; `refunds,operations` for "
+        "both.",
+        {"type": "string", "pattern": "^(refunds(,operations)?|operations(,refunds)?)$"},
+        "refunds",
+    ),
+    "query.page": (
+        "query",
+        "The page's number, from 1. `page` times `size` is at most 10000. Not with `cursor`.",
+        {"type": "integer", "minimum": 1, "maximum": MOST_COUNTED},
+        1,
+    ),
+    "size": (
+        "query",
+        "How many rows a numbered page has. Not with `limit` or `cursor`.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+        20,
+    ),
     "created_from": (
         "query",
-        "Only payments created at or after this time (RFC 3339).",
+        "Only rows created at or after this time (RFC 3339).",
         {"type": "string", **schemas.MOMENT},
         "2026-11-01T00:00:00Z",
     ),
     "created_to": (
         "query",
-        "Only payments created before this time (RFC 3339).",
+        "Only rows created before this time (RFC 3339).",
         {"type": "string", **schemas.MOMENT},
         "2026-12-01T00:00:00Z",
     ),
@@ -154,7 +193,19 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         {"type": "string", "pattern": "^pay_[0-9a-f]{32}$"},
         PAYMENT_ID,
     ),
-    "admin.id": (
+    "refunds.id": (
+        "path",
+        "The refund's id.",
+        {"type": "string", "pattern": "^re_[0-9a-f]{32}$"},
+        REFUND_ID,
+    ),
+    "operations.id": (
+        "path",
+        "The operation's id.",
+        {"type": "string", "pattern": "^op_[0-9a-f]{32}$"},
+        OPERATION_ID,
+    ),
+    "merchants.id": (
         "path",
         "The merchant's id.",
         {"type": "string", "pattern": "^mer_[0-9a-f]{32}$"},
@@ -236,12 +287,20 @@ def _components() -> dict[str, Schema]:
     types = [
         kind
         for route in ROUTES
-        for kind in (route.body, route.page_of, *route.replies.values())
+        for kind in (
+            *(route.body, route.page_of, *route.replies.values()),
+            NumberedPage if route.numbered else None,
+        )
         if kind is not None
     ]
     found = schemas.components(types)
     page = found.pop(Page.__name__)
     found |= {f"{name}Page": schemas.page_of(name, page) for name in pages}
+    numbered = found.pop(NumberedPage.__name__)
+    found |= {
+        f"Numbered{name}Page": schemas.page_of(name, numbered, prefix="Numbered")
+        for name in sorted(schemas.name_of(r.page_of) for r in ROUTES if r.numbered and r.page_of)
+    }
     return dict(sorted(found.items()))
 
 
@@ -249,7 +308,7 @@ def tag_of(route: Route) -> str:
     """The chapter that the call stands in."""
     if route.handler == "key":
         return "Idempotency"
-    return {"payments": "Payments", "admin": "Administration"}.get(route.api, "System")
+    return _TAG_OF.get(route.api, "System")
 
 
 def errors_of(route: Route) -> list[type[EasyPayError]]:
@@ -290,7 +349,11 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     ]
     found = []
     for name in (*in_path, *route.query, *route.headers):
-        key = f"{route.api}.{name}" if name == "id" else name
+        key = name
+        if name == "id":  # of what stands before it in the path
+            key = f"{route.path.partition('/{id}')[0].rpartition('/')[2]}.id"
+        elif name in route.query and f"query.{name}" in _PARAMETERS:
+            key = f"query.{name}"
         where, said, schema, example = _PARAMETERS[key]
         found.append(
             {
@@ -316,6 +379,8 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
         headers.append("ETag")
     if "cursor" in route.query:
         headers.append("Link")
+    if route.numbered:
+        headers += ["X-Total-Count", "X-Page", "X-Size", "X-Total-Is-Estimate"]
     reply: dict[str, Any] = {"description": _MEANINGS.get(status, ""), "headers": _headers(headers)}
     if status == 202:
         reply["headers"]["Retry-After"] = _header("Retry-After", 5)
@@ -323,6 +388,9 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
         name = f"{schemas.name_of(route.page_of)}Page" if route.page_of else schemas.name_of(kind)
         examples = reply_examples(route.operation_id, status)
         reply["content"] = _content(JSON.decode(), name, examples)
+    if route.numbered:
+        refs = [{"$ref": REF + name}, {"$ref": REF + f"Numbered{name}"}]
+        reply["content"][JSON.decode()]["schema"] = {"oneOf": refs}
     if (route.handler, status) in _SYSTEM:
         said, media, text = _SYSTEM[route.handler, status]
         schema = {"type": "object" if media == JSON.decode() else "string"}

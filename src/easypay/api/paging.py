@@ -14,6 +14,10 @@ from easypay import inputs
 from easypay.api.http import Request, Response, encode, invalid_query
 from easypay.merchants.model import Caller
 
+FIRST_ID: Final = UUID(int=0)
+CREATED: Final = ("created_from", "created_to")
+ORDERS: Final = ("newest", "oldest")
+EXPANDABLE: Final = ("refunds", "operations")
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
 _SIGNATURE: Final = 16
@@ -76,6 +80,32 @@ def moment_of(query: dict[str, str], name: str) -> datetime | None:
     if moment is None:
         raise invalid_query(name, "Use RFC 3339 with an offset, such as 2026-11-24T00:00:00Z.")
     return moment
+
+
+def time_bounds_of(query: dict[str, str]) -> tuple[datetime | None, datetime | None]:
+    """Return created_from and created_to."""
+    return moment_of(query, CREATED[0]), moment_of(query, CREATED[1])
+
+
+def newest_first_of(query: dict[str, str]) -> bool:
+    """Return whether the newest rows come first, as they do by default."""
+    order = query.get("order", ORDERS[0])
+    if order not in ORDERS:
+        raise invalid_query("order", f"Use {' or '.join(ORDERS)}.")
+    return order == ORDERS[0]
+
+
+def expand_of(query: dict[str, str]) -> tuple[str, ...]:
+    """Return what a payment is to be shown with."""
+    text = query.get("expand")
+    if text is None:
+        return ()
+    asked = tuple(text.split(","))
+    if not set(asked) <= set(EXPANDABLE) or len(set(asked)) < len(asked):
+        raise invalid_query(
+            "expand", f"Use {' or '.join(EXPANDABLE)}, or both with a comma between."
+        )
+    return asked
 
 
 def page_response(request: Request, data: list[Any], next_cursor: str | None) -> Response:

@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 
 from easypay import errors
-from easypay.api import admin, duplicates, payments
+from easypay.api import admin, duplicates, reading
 from easypay.api.paging import Page
 from easypay.errors import EasyPayError
 from easypay.payments import requests
-from easypay.payments.views import OperationView, PaymentView, RefundView
+from easypay.payments.views import EventView, OperationView, PaymentView, RefundView
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -31,8 +31,12 @@ class Route(msgspec.Struct, frozen=True):
     replies: dict[int, type | None] = msgspec.field(default_factory=lambda: {200: None})
     page_of: type | None = None
     """For lists: the type of the items in `data`."""
+    numbered: bool = False
+    """For lists: whether a page can be asked for by its number."""
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    handlers: str | None = None
+    """The handlers that have the method, if the operation id does not begin with their name."""
     scope: str | None = None
     """A key's scope, "admin", or None if no key is needed."""
     errors: tuple[type[EasyPayError], ...] = ()
@@ -47,7 +51,7 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def api(self) -> str:
-        return self.operation_id.partition("_")[0]
+        return self.handlers or self.operation_id.partition("_")[0]
 
     @property
     def handler(self) -> str:
@@ -86,8 +90,15 @@ _FOLLOW_UP: Final = (
     errors.ProcessorInvalidState,
     errors.NotExecuted,
 )
-_READ: Final = (*_KEY, errors.NotFound, errors.DatabaseUnavailable)
+_READ: Final = (
+    *_KEY,
+    errors.NotFound,
+    errors.ValidationFailed,
+    errors.Overloaded,
+    errors.DatabaseUnavailable,
+)
 _READ_ONE: Final = (*_READ, errors.Archived)
+_LIST: Final = (*_KEY, errors.ValidationFailed, errors.Overloaded, errors.DatabaseUnavailable)
 _ADMIN: Final = (errors.InvalidApiKey, errors.DatabaseUnavailable)
 _ONE: Final = "/api/v1/payments/{id}"
 
@@ -125,11 +136,12 @@ def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
         f"payments_{handler}",
         summary,
         description,
+        handlers="reading",
         replies={200: Page},
         page_of=view,
         query=("limit", "cursor"),
         scope="payments:read",
-        errors=(*_READ_ONE, errors.ValidationFailed),
+        errors=_READ_ONE,
     )
 
 
@@ -157,12 +169,20 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET /api/v1/payments",
         "payments_list",
         "List payments",
-        "Newest first. Only payments of the key's merchant and mode.",
+        "Newest first, or oldest first with `order=oldest`. Only payments of the key's merchant "
+        "and mode. Follow `next_cursor`: no payment is skipped or repeated while others arrive. "
+        "With `page` or `size` the reply has page numbers and a total instead; such pages end at "
+        "row 10000.",
+        handlers="reading",
         replies={200: Page},
         page_of=PaymentView,
-        query=("limit", "cursor", "created_from", "created_to"),
+        numbered=True,
+        query=(
+            *("limit", "cursor", "created_from", "created_to", "order", "expand"),
+            *("page", "size"),
+        ),
         scope="payments:read",
-        errors=(*_KEY, errors.ValidationFailed, errors.DatabaseUnavailable),
+        errors=_LIST,
     ),
     Route(
         "GET /api/v1/payments/duplicates",
@@ -175,18 +195,22 @@ ROUTES: Final[tuple[Route, ...]] = (
         "left out. A page may have fewer groups than `limit`, or none, although more pages "
         "follow: a request passes over at most 50,000 payments. A group that goes on after a "
         "page begins the next one with its last payment.",
+        handlers="reading",
         replies={200: Page},
         page_of=duplicates.DuplicateGroupView,
         query=duplicates.QUERY,
         scope="payments:read",
-        errors=(*_KEY, errors.ValidationFailed, errors.DatabaseUnavailable),
+        errors=_LIST,
     ),
     Route(
         "GET /api/v1/payments/{id}",
         "payments_get",
         "Read a payment",
-        "Returns the version as an ETag. 304 if `If-None-Match` has the same ETag.",
+        "Returns the version as an ETag. 304 if `If-None-Match` has the same ETag. With "
+        "`expand` there is no ETag, and never a 304.",
+        handlers="reading",
         replies={200: PaymentView, 304: None},
+        query=("expand",),
         headers=("If-None-Match",),
         scope="payments:read",
         errors=_READ_ONE,
@@ -250,17 +274,51 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Every call to the processor, oldest first.",
     ),
     _list_of(
-        payments.EventView,
+        EventView,
         "events",
         "List a payment's events",
         "Every change of the payment, oldest first.",
+    ),
+    Route(
+        "GET /api/v1/refunds",
+        "payments_list_refunds",
+        "List refunds",
+        "The refunds of all payments, newest first, or oldest first with `order=oldest`. Only "
+        "refunds of the key's merchant and mode.",
+        handlers="reading",
+        replies={200: Page},
+        page_of=RefundView,
+        query=("limit", "cursor", "created_from", "created_to", "order"),
+        scope="payments:read",
+        errors=_LIST,
+    ),
+    Route(
+        "GET /api/v1/refunds/{id}",
+        "payments_get_refund",
+        "Read a refund",
+        "The refund as it is now. The Location of a new refund leads here.",
+        handlers="reading",
+        replies={200: RefundView},
+        scope="payments:read",
+        errors=_READ,
+    ),
+    Route(
+        "GET /api/v1/operations/{id}",
+        "payments_get_operation",
+        "Read an operation",
+        "One call to the processor, with its outcome and evidence.",
+        handlers="reading",
+        replies={200: OperationView},
+        scope="payments:read",
+        errors=_READ,
     ),
     Route(
         "GET /api/v1/idempotency-keys/{key:path}",
         "payments_key",
         "Look up an idempotency key",
         "The payment and operation that the key made, and the reply's status.",
-        replies={200: payments.KeyView},
+        handlers="reading",
+        replies={200: reading.KeyView},
         scope="payments:read",
         errors=(*_READ, errors.IdempotencyKeyInvalid),
     ),

@@ -21,7 +21,7 @@ Schema = dict[str, Any]
 REF: Final = "#/components/schemas/"
 
 _NAMES: Final[Mapping[str, str]] = {
-    "easypay.api.payments.KeyView": "IdempotencyKey",
+    "easypay.api.reading.KeyView": "IdempotencyKey",
     "easypay.api.admin.KeyView": "ApiKey",
     "NewKeyView": "NewApiKey",
     "CardBody": "Card",
@@ -243,6 +243,22 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "RotateKey.overlap_seconds": "How long the old key keeps working, in seconds.",
     "Page.data": "The rows of this page.",
     "Page.has_more": "Whether another page follows.",
+    "Payment.refunds": "With `expand=refunds`: its oldest refunds. Absent otherwise.",
+    "Payment.operations": "With `expand=operations`: its oldest operations. Absent otherwise.",
+    "ExpandedRefunds.data": "The refunds, oldest first, 20 at most.",
+    "ExpandedRefunds.has_more":
+        "Whether there are more. They are in the list of the payment's refunds.",
+    "ExpandedOperations.data": "The operations, oldest first, 20 at most.",
+    "ExpandedOperations.has_more":
+        "Whether there are more. They are in the list of the payment's operations.",
+    "NumberedPage.data": "The rows of this page.",
+    "NumberedPage.pagination": "Which page this is, and how many there are.",
+    "Pagination.page": {"description": "The page's number, from 1.", "minimum": 1},
+    "Pagination.size": {"description": "How many rows a page has.", "minimum": 1},
+    "Pagination.total": "How many rows there are, counted up to 10000.",
+    "Pagination.pages": "How many pages can be asked for.",
+    "Pagination.total_is_estimate":
+        "False: `total` is exact. True: there are more rows than `total` says.",
 }  # fmt: skip
 _IDS: Final = {
     "Payment": "pay", "Refund": "re", "Operation": "op", "Event": "evt", "Merchant": "mer",
@@ -274,10 +290,14 @@ def name_of(kind: type) -> str:
     return _NAMES.get(full) or _public(kind.__name__)
 
 
-def page_of(name: str, page: Schema) -> Schema:
+def page_of(name: str, page: Schema, *, prefix: str = "") -> Schema:
     """The schema of a page whose `data` holds `name`, from the one of any page."""
     data = {**page["properties"]["data"], "items": {"$ref": REF + name}}
-    return {**page, "title": f"{name}Page", "properties": {**page["properties"], "data": data}}
+    return {
+        **page,
+        "title": f"{prefix}{name}Page",
+        "properties": {**page["properties"], "data": data},
+    }
 
 
 def _public(name: str) -> str:

@@ -19,6 +19,7 @@ _SECTIONS: Final = {
     "database_url": "Always needed, and the admin key",
     "authorize_net_test_url": "The processor",
     "database_pool_size": "The database",
+    "database_reading_connections": "Reading: lists, other look-ups, statistics",
     "unknown_first_inquiry_s": "Unknown outcomes and reviews",
     "idempotency_key_days": "Housekeeping",
     "cache_lease_s": "The process: cache, stop, metrics, log",

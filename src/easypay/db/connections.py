@@ -14,6 +14,7 @@ its limit is dropped at once:
     lane          1.5 s for a lock, 3 s for the statement, 4 s for its answer. A client waits
                   5 s for the database (settings), so a payment on a dead connection is repeated
                   over a new one while its client still waits.
+    reading       a lane for lists; its limits are settings (reading.py)
     pool          10 s for the statement, 12 s for its answer, 5 s for a free connection (pool.py)
     idle          the kernel probes an idle peer after 5 s, and gives up after 4 probes
 """
@@ -173,11 +174,12 @@ def _keep_alive(connection: Any) -> None:
 class Lane:
     """One dedicated connection and its prepared statement, in as many variants as are needed.
 
-    `sql` returns the statement's text for a variant; the variant "" must always work. `lookups` is
+    `sql` returns the statement's text for a variant. The variant "" is run if another one names a
+    table that is gone; if its text is empty, UndefinedTableError is raised instead. `lookups` is
     true if the statement finds rows by key, false if it only inserts. `hash_joins`: it also joins
     parts of its own group; then each look-up by key must be a subquery that gives one value, which
-    no hash join can serve. `limit_s` is how long an
-    answer may take; the server cancels the statement somewhat earlier.
+    no hash join can serve. `limit_s` is how long an answer may take; the server cancels the
+    statement somewhat earlier. `settings` are added to those of the session.
     """
 
     def __init__(
@@ -189,6 +191,7 @@ class Lane:
         lookups: bool,
         hash_joins: bool = False,
         limit_s: float = ANSWER_WITHIN_S,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._connector = Connector(dsn)
         self._sql = sql
@@ -202,6 +205,7 @@ class Lane:
             "lock_timeout": str(int(limit_s * 375)),
             "application_name": f"easypay {name}",
             "plan_cache_mode": "force_generic_plan",
+            **(settings or {}),
         }
         self._connection: Any = None
         self._statements: dict[str, Any] = {}
@@ -216,7 +220,7 @@ class Lane:
             statement = self._statements.get(variant) or await self._prepare(variant)
             rows: list[asyncpg.Record] = await statement.fetch(*arguments, timeout=self._limit_s)
         except asyncpg.UndefinedTableError:
-            if not variant:
+            if not variant or self._sql("") == "":
                 raise
             return await self.fetch(arguments)  # a month was detached: use the parent table
         except asyncio.CancelledError:

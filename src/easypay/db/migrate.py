@@ -1,7 +1,8 @@
 """Migrations: plain SQL files, forward only, applied in order of their names.
 
 A file runs in one transaction; one whose first line is `-- no-transaction` (for CREATE INDEX
-CONCURRENTLY) runs statement by statement. An applied file must not change: its checksum is stored.
+CONCURRENTLY) runs statement by statement. An index on the parent of many months is finished month
+by month afterwards (`month_indexes`). An applied file must not change: its checksum is stored.
 Every migration must leave a schema that the previous version of the gateway can still work with.
 
 One migrator at a time: a lock that ends with its transaction, so it also holds behind a pooler, and
@@ -20,6 +21,7 @@ from typing import Any
 import asyncpg
 
 from easypay.clock import monotonic
+from easypay.db import month_indexes
 from easypay.db.connections import Connector
 from easypay.db.pooler import through_pooler
 from easypay.errors import EasyPayError
@@ -79,7 +81,15 @@ async def migrate(dsn: str) -> list[str]:
     try:
         async with _locked(connection):
             await connection.execute(_MIGRATIONS)
-        return [name for name, sql in files() if await _apply(connector, connection, name, sql)]
+        made = [name for name, sql in files() if await _apply(connector, connection, name, sql)]
+        try:
+            await month_indexes.finish(connection)
+        except asyncpg.PostgresError as error:
+            raise MigrationFailed(
+                f"an index could not be built for every month: {error}. The gateways work without "
+                "it; some lists are slower. Run `easypay migrate` again: it goes on from there."
+            ) from error
+        return made
     finally:
         await connection.close()
 

@@ -113,6 +113,28 @@ class Months:
             end = month_start(end, 1)
         return end
 
+    def first(
+        self, floor: UUID, below: UUID, *, count: int, newest_first: bool
+    ) -> tuple[list[str], UUID]:
+        """Return the first `count` months of the ids `floor <= id < below`, in reading order, and
+        the id at which they end: the rest lies beyond it.
+
+        Fewer months if the range or the known months end there. No month at all if the first id
+        lies in none: then the whole range needs the parent table.
+        """
+        step = -1 if newest_first else 1
+        start = below.int - 1 if newest_first else floor.int
+        index = bisect_right(self._starts, start) - 1
+        found: list[str] = []
+        end = start + 1 if newest_first else start
+        while len(found) < count and 0 <= index < len(self._starts) and self._suffixes[index]:
+            if (newest_first and end <= floor.int) or (not newest_first and end >= below.int):
+                break
+            found.append(self._suffixes[index])
+            end = self._starts[index if newest_first else index + 1]
+            index += step
+        return found, UUID(int=end)
+
 
 class MonthsMissing(EasyPayError):
     """Some partitions could not be made; all others exist."""

@@ -1,4 +1,4 @@
-"""The small pool for cold reads, the resolver and administration: asyncpg's, with bounded waits.
+"""The small pool for replays, the resolver and administration: asyncpg's, with bounded waits.
 
 A connection whose answer does not come in time is dropped at once: asyncpg would ask the server to
 cancel, and wait for that. A connection to a server that no longer takes writes is replaced by one

@@ -160,11 +160,14 @@ _VERB: Final = re.compile(rf"{_LOCK}\b(INSERT|UPDATE|DELETE|SELECT)\b", re.IGNOR
 _TABLE: Final = re.compile(
     rf"(?:\b(?:FROM|INTO)|{_LOCK}\bUPDATE)\s+([a-z_]+)\b(?!\s*\()", re.IGNORECASE
 )
+_MONTH: Final = re.compile(r"_[0-9]{4}_[0-9]{2}\b")
 
 
 @lru_cache(512)
 def summary(sql: str) -> str:
-    """Return `SELECT payments`: the first verb that changes something, or SELECT, and its table."""
+    """Return `SELECT payments`: the first verb that changes something, or SELECT, and its table.
+    A month's table counts as its parent."""
+    sql = _MONTH.sub("", sql)
     verbs = list(_VERB.finditer(sql))
     changing = [verb for verb in verbs if verb[1].upper() != "SELECT"]
     if not verbs:

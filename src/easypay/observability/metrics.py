@@ -114,6 +114,9 @@ class Instruments:
             "what",
             merge="max",
         )
+        self.reading = registry.gauge(
+            "easypay_reading_statements", "Statements of lists and other reading.", "state"
+        )
         self.cache = registry.counter(
             "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
         )

@@ -17,6 +17,7 @@ from easypay.clock import monotonic
 from easypay.db import connection_budget
 from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
+from easypay.db.reading import Reading
 from easypay.merchants.directory import Directory
 from easypay.observability.metrics import Instruments
 from easypay.payments.resolver import Resolver
@@ -55,6 +56,7 @@ class Vitals:
         instruments: Instruments,
         *,
         pool: Any,
+        reading: Reading,
         committers: Sequence[GroupCommitter[Any, Any]],
         directory: Directory,
         resolver: Resolver,
@@ -66,6 +68,7 @@ class Vitals:
     ) -> None:
         self._instruments = instruments
         self._pool = pool
+        self._reading = reading
         self._committers = committers
         self._directory = directory
         self._resolver = resolver
@@ -107,6 +110,8 @@ class Vitals:
         idle = self._pool.get_idle_size()
         metrics.pool.set(idle, "idle")
         metrics.pool.set(self._pool.get_size() - idle, "used")
+        metrics.reading.set(self._reading.busy, "running")
+        metrics.reading.set(self._reading.waiting, "waiting")
         metrics.cache.set(self._directory.hits, "api_keys", "hit")
         metrics.cache.set(self._directory.misses, "api_keys", "miss")
         metrics.inconclusive.set(self._resolver.inconclusive)

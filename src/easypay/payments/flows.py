@@ -334,6 +334,7 @@ class Payments:
             status=recorded.reply_status,
             body=recorded.reply_body,
             payment_id=operation.payment_id,
+            operation_id=operation.id,
             spent=Spent(begun - started, answered - begun, monotonic() - answered),
         )
 

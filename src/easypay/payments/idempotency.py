@@ -22,6 +22,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     status: int
     body: bytes
     payment_id: UUID
+    operation_id: UUID
     replayed: bool = False
     spent: Spent | None = None
 
@@ -73,6 +74,7 @@ async def reply_or_operation(
             status=operation.reply_status,
             body=operation.reply_body,
             payment_id=operation.payment_id,
+            operation_id=operation.id,
             replayed=True,
         )
     if operation.state is State.NOT_SENT:

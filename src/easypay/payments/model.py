@@ -163,6 +163,8 @@ _PAYMENT_OWN: Final = Payment.__struct_fields__[:-2]
 _OPERATION_OWN: Final = Operation.__struct_fields__[:-1]
 PAYMENT_COLUMNS: Final = ", ".join((*_PAYMENT_OWN, *DETAIL_FIELDS, *map(column_of, PAYMENT_ANSWER)))
 OPERATION_COLUMNS: Final = ", ".join((*_OPERATION_OWN, *map(column_of, OPERATION_ANSWER)))
+OPERATION_VIEW_COLUMNS: Final = OPERATION_COLUMNS.replace("reply_body", "NULL::bytea AS reply_body")
+"""For `operation_of` too, but without the stored reply, which is most of the row."""
 
 _DETAILS_AT: Final = len(_PAYMENT_OWN)
 _PAYMENT_ANSWER_AT: Final = _DETAILS_AT + len(DETAIL_FIELDS)

@@ -3,13 +3,12 @@
 Every function takes an asyncpg pool or connection.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from easypay import ids
 from easypay.payments.model import (
     OPERATION_COLUMNS,
     PAYMENT_COLUMNS,
@@ -67,81 +66,6 @@ async def find_payment(runner: Runner, key: PaymentKey) -> Payment | None:
         key.payment_id,
     )
     return None if row is None else payment_of(row)
-
-
-LIST_PAYMENTS: Final = f"""
-    SELECT {PAYMENT_COLUMNS} FROM payments
-     WHERE merchant_id = $1 AND mode = $2 AND id < $3 AND id >= $4
-     ORDER BY id DESC
-     LIMIT $5
-"""
-
-
-async def list_payments(
-    runner: Runner, merchant_id: UUID, mode: str, *, below: UUID, floor: UUID, limit: int
-) -> list[Payment]:
-    """Return payments with `floor <= id < below`, newest first, at most `limit`."""
-    rows = await runner.fetch(LIST_PAYMENTS, merchant_id, mode, below, floor, limit)
-    return [payment_of(row) for row in rows]
-
-
-async def list_operations(
-    runner: Runner,
-    merchant_id: UUID,
-    payment_id: UUID,
-    *,
-    kind: str | None,
-    after: UUID,
-    limit: int,
-) -> list[Operation]:
-    """Return a payment's operations with ids above `after`, oldest first, at most `limit`."""
-    after = max(after, _earliest_child(payment_id))
-    rows = await runner.fetch(
-        f"SELECT {OPERATION_COLUMNS} FROM operations"
-        " WHERE merchant_id = $1 AND payment_id = $2 AND id > $3"
-        " AND ($4::text IS NULL OR kind = $4) ORDER BY id LIMIT $5",
-        merchant_id,
-        payment_id,
-        after,
-        kind,
-        limit,
-    )
-    return [operation_of(row) for row in rows]
-
-
-def _earliest_child(payment_id: UUID) -> UUID:
-    """Return a bound that skips older months. Clocks of two hosts differ by less than a day."""
-    return ids.lowest_id_at(ids.moment_of(payment_id) - timedelta(days=1))
-
-
-class Happened(msgspec.Struct, frozen=True, gc=False):
-    """One row of `events`."""
-
-    id: UUID
-    payment_id: UUID
-    operation_id: UUID
-    type: str
-    status: str
-    amount_minor: int
-    currency: str
-    created_at: datetime
-
-
-async def list_events(
-    runner: Runner, merchant_id: UUID, payment_id: UUID, *, after: UUID, limit: int
-) -> list[Happened]:
-    """Return a payment's events with ids above `after`, oldest first, at most `limit`."""
-    after = max(after, _earliest_child(payment_id))
-    rows = await runner.fetch(
-        "SELECT id, payment_id, operation_id, type, status, amount_minor, currency, created_at"
-        "  FROM events WHERE merchant_id = $1 AND payment_id = $2 AND id > $3"
-        " ORDER BY id LIMIT $4",
-        merchant_id,
-        payment_id,
-        after,
-        limit,
-    )
-    return [Happened(*row) for row in rows]
 
 
 _REOPEN: Final = f"""

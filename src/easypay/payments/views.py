@@ -1,7 +1,8 @@
 """Payments, refunds and operations as the API shows them."""
 
+from collections.abc import Iterable
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -9,7 +10,8 @@ from msgspec.structs import asdict
 
 from easypay import ids
 from easypay.clock import rfc3339
-from easypay.payments.model import OPERATION_ANSWER, Operation, Payment, State
+from easypay.payment_details import DETAIL_FIELDS
+from easypay.payments.model import OPERATION_ANSWER, Operation, Payment, State, column_of
 from easypay.payments.status import Status
 
 
@@ -63,6 +65,8 @@ class PaymentView(msgspec.Struct, frozen=True, gc=False):
     updated_at: str
     possible_duplicate_of: str | UnsetType = UNSET
     """Absent if the payment looks like no other, or if nobody checked."""
+    refunds: "ExpandedRefunds | UnsetType" = UNSET
+    operations: "ExpandedOperations | UnsetType" = UNSET
 
 
 class RefundView(msgspec.Struct, frozen=True, gc=False):
@@ -100,6 +104,33 @@ class OperationView(msgspec.Struct, frozen=True, gc=False):
     finished_at: str | None
 
 
+class ExpandedRefunds(msgspec.Struct, frozen=True, gc=False):
+    """A payment's oldest refunds. `has_more`: read the others in the list of its refunds."""
+
+    data: list[RefundView]
+    has_more: bool
+
+
+class ExpandedOperations(msgspec.Struct, frozen=True, gc=False):
+    """A payment's oldest operations. `has_more`: read the others in the list of its operations."""
+
+    data: list[OperationView]
+    has_more: bool
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """An event of a payment, with the payment's status after it."""
+
+    id: str
+    type: str
+    payment_id: str
+    operation_id: str
+    status: str
+    amount: int
+    currency: str
+    created_at: str
+
+
 _json = msgspec.json.Encoder()
 _metadata = msgspec.json.Decoder(dict[str, str])
 
@@ -131,6 +162,53 @@ def payment_view(payment: Payment) -> PaymentView:
         created_at=rfc3339(payment.created_at),
         updated_at=rfc3339(payment.updated_at),
         possible_duplicate_of=UNSET if twin is None else ids.typed(ids.PAYMENT, twin),
+    )
+
+
+_PROCESSOR_COLUMNS: Final = ("processor", *map(column_of, ProcessorView.__struct_fields__[1:]))
+PAYMENT_VIEW_COLUMNS: Final = ", ".join(
+    (
+        *("id", "status", "amount_minor", "currency", "captured_minor", "refunded_minor"),
+        *("capture", "decline_code", "mode", "version", "created_at", "updated_at", "metadata"),
+        *("method_type", "card_brand", "card_last4", "card_exp_month", "card_exp_year"),
+        *_PROCESSOR_COLUMNS,
+        *DETAIL_FIELDS,
+        "possible_duplicate_of",
+    )
+)
+"""The columns that a payment's view shows. Lists read no others."""
+_METHOD_AT: Final = 13
+_PROCESSOR_AT: Final = 18
+_DETAILS_AT: Final = _PROCESSOR_AT + len(_PROCESSOR_COLUMNS)
+
+
+def listed_payment_view(row: Iterable[Any]) -> PaymentView:
+    """Return `payment_view` of a row of PAYMENT_VIEW_COLUMNS, in half the time."""
+    own = tuple(row)
+    payment_id, status, amount, currency, captured, refunded, capture = own[:7]
+    decline_code, mode, version, created_at, updated_at, metadata = own[7:_METHOD_AT]
+    order, customer, description, descriptor, twin = own[_DETAILS_AT:]
+    return PaymentView(
+        f"pay_{payment_id.hex}",
+        status,
+        amount,
+        currency,
+        captured,
+        refunded,
+        capture,
+        PaymentMethodView(*own[_METHOD_AT:_PROCESSOR_AT]),
+        decline_code,
+        ProcessorView(*own[_PROCESSOR_AT:_DETAILS_AT]),
+        order,
+        customer,
+        description,
+        descriptor,
+        _metadata.decode(metadata) if metadata else {},
+        mode,
+        version,
+        rfc3339(created_at),
+        rfc3339(updated_at),
+        UNSET if twin is None else f"pay_{twin.hex}",
     )
 
 
@@ -190,6 +268,26 @@ def operation_view(operation: Operation, processor: str) -> OperationView:
         evidence=None if operation.evidence is None else msgspec.Raw(operation.evidence.encode()),
         begun_at=rfc3339(operation.begun_at),
         finished_at=None if operation.finished_at is None else rfc3339(operation.finished_at),
+    )
+
+
+EVENT_VIEW_COLUMNS: Final = (
+    "id, type, payment_id, operation_id, status, amount_minor, currency, created_at"
+)
+
+
+def event_view(row: Iterable[Any]) -> EventView:
+    """Return a row of EVENT_VIEW_COLUMNS as the API shows it."""
+    event_id, word, payment_id, operation_id, status, amount, currency, created_at = row
+    return EventView(
+        id=ids.typed(ids.EVENT, event_id),
+        type=word,
+        payment_id=ids.typed(ids.PAYMENT, payment_id),
+        operation_id=ids.typed(ids.OPERATION, operation_id),
+        status=status,
+        amount=amount,
+        currency=currency,
+        created_at=rfc3339(created_at),
     )
 
 

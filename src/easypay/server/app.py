@@ -15,6 +15,7 @@ from easypay.api.admin import AdminApi
 from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
+from easypay.api.reading import ReadingApi
 from easypay.api.routing import build_router
 from easypay.api.system import SystemApi
 from easypay.clock import monotonic
@@ -24,6 +25,7 @@ from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
 from easypay.db.migrate import require_schema
 from easypay.db.pool import open_pool
 from easypay.db.readiness import Readiness
+from easypay.db.reading import Reading
 from easypay.errors import EasyPayError
 from easypay.events.leader import FeedLeader
 from easypay.events.readers import Follower
@@ -33,7 +35,7 @@ from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Vault
 from easypay.observability import trace
 from easypay.observability.access_log import AccessLog
-from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor
+from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor, summary
 from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import Vitals
@@ -41,6 +43,7 @@ from easypay.payments import statements
 from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_start
 from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
 from easypay.payments.flows import Payments
+from easypay.payments.lists import Lists
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
 from easypay.payments.search_table import SEARCH
@@ -124,6 +127,7 @@ class Gateway:
             await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
             await self._months.load(connection)
         self._clients_pool = self._pool.for_clients(settings.database_patience_s)
+        self._reading = self._open_reading()
         self._directory = Directory(
             self._clients_pool,
             vault,
@@ -136,6 +140,7 @@ class Gateway:
         vitals = Vitals(
             self._instruments,
             pool=self._pool,
+            reading=self._reading,
             committers=self._committers,
             directory=self._directory,
             resolver=resolver,
@@ -172,6 +177,18 @@ class Gateway:
             run = kept_running("the metrics listener", listener.run)
             self._tasks.append(asyncio.create_task(run))
         _spare_the_collector()
+
+    def _open_reading(self) -> Reading:
+        """Return the connections for lists and other reading. Each connects when it is needed."""
+        settings = self.settings
+        return Reading(
+            settings.database_url.get_secret_value(),
+            connections=settings.database_reading_connections,
+            queue=settings.reading_queue,
+            limit_s=settings.reading_timeout_s,
+            patience_s=settings.database_patience_s,
+            watcher=self._watch_reading,
+        )
 
     def _clients_of(self, integrations: Mapping[str, Integration]) -> dict[str, MeasuredProcessor]:
         settings = self.settings
@@ -266,10 +283,16 @@ class Gateway:
                 payments=self._payments,
                 directory=self._directory,
                 pool=self._clients_pool,
-                cursors=Cursors(vault.derive("cursors")),
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
-                key_days=settings.idempotency_key_days,
                 unknown_retry_s=settings.unknown_first_inquiry_s,
+            ),
+            "reading": ReadingApi(
+                payments=self._payments,
+                directory=self._directory,
+                reading=self._reading,
+                lists=Lists(self._reading, self._months),
+                cursors=Cursors(vault.derive("cursors")),
+                key_days=settings.idempotency_key_days,
             ),
             "admin": AdminApi(
                 pool=self._clients_pool,
@@ -302,6 +325,7 @@ class Gateway:
             *(committer.close(min(CLOSE_WITHIN_S, left_s)) for committer in self._committers),
             *(processor.close() for processor in self._processors.values()),
             self._pool.close(min(_CLOSE_S, left_s)),
+            self._reading.close(min(_CLOSE_S, left_s)),
         )
 
     def _left_s(self) -> float:
@@ -344,6 +368,9 @@ class Gateway:
         instruments.group_size.observe(size, name)
         instruments.group_wait.observe(waited_s, name)
         instruments.database.observe(took_s, name)
+
+    def _watch_reading(self, sql: str, took_s: float) -> None:
+        self._instruments.database.observe(took_s, summary(sql))
 
     async def _why_not_ready(self) -> str | None:
         if self.draining:

@@ -14,15 +14,18 @@ from easypay.api.schemas import REF, Schema
 from easypay.problem_table import Row
 
 _VARIABLES: Final = {
-    ("Payments", "id"): "$PAYMENT",
-    ("Administration", "id"): "$MERCHANT",
-    ("Administration", "key_id"): "$KEY_ID",
+    "/payments/{id}": "/payments/$PAYMENT",
+    "/refunds/{id}": "/refunds/$REFUND",
+    "/operations/{id}": "/operations/$OPERATION",
+    "/merchants/{id}": "/merchants/$MERCHANT",
+    "/keys/{key_id}": "/keys/$KEY_ID",
 }
 _OBJECTS: Final = (
-    "Payment", "PaymentMethod", "Processor", "Refund", "Operation", "Event", "IdempotencyKey",
-    "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey", "Problem", "BadField",
-    "Currency",
-)  # fmt: skip
+    *("Payment", "PaymentMethod", "Processor", "Refund", "Operation", "Event"),
+    *("ExpandedRefunds", "ExpandedOperations", "NumberedPaymentPage", "Pagination"),
+    *("IdempotencyKey", "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey"),
+    *("Problem", "BadField", "Currency"),
+)
 _LONGEST_LINE: Final = 76
 _IDEMPOTENCY: Final = '-H "Idempotency-Key: $(date +%s)-$RANDOM"'
 
@@ -121,11 +124,11 @@ def _who(operation: dict[str, Any]) -> str:
 
 def _curl(method: str, path: str, operation: dict[str, Any], body: Any = None) -> str:
     """A line for a terminal, with the variables that the start page sets."""
+    for named, variable in _VARIABLES.items():
+        path = path.replace(named, variable)
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
-            name = parameter["name"]
-            value = _VARIABLES.get((operation["tags"][0], name), str(parameter["example"]))
-            path = path.replace(f"{{{name}}}", value)
+            path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
     said = "" if method == ("GET" if body is None else "POST") else f" -X {method}"
     parts = [f'curl -sS{said} "$API{path}"']
     scheme: dict[str, Any] = next(iter(operation["security"]), {})
@@ -169,11 +172,12 @@ def _parameters(parameters: list[dict[str, Any]]) -> str:
 
 def _reply(status: str, reply: dict[str, Any]) -> str:
     media: dict[str, Any] = next(iter(reply.get("content", {}).values()), {})
-    target = media.get("schema", {}).get("$ref", "").removeprefix(REF)
-    shown = target.removesuffix("Page")
-    what = f'<a href="/docs/objects#schema-{shown}">{shown}</a>' if shown else ""
-    if target != shown:
-        what = f"a page of {what}"
+    schema = media.get("schema", {})
+    what = ", or ".join(
+        _object(each["$ref"].removeprefix(REF))
+        for each in schema.get("oneOf", [schema])
+        if "$ref" in each
+    )
     headers = ", ".join(
         f"<code>{escape(name)}</code>" for name in reply.get("headers", {}) if name != "Request-Id"
     )
@@ -187,6 +191,12 @@ def _reply(status: str, reply: dict[str, Any]) -> str:
         for name, example in media.get("examples", {}).items()
     ]
     return "\n".join([head, *examples])
+
+
+def _object(name: str) -> str:
+    shown = name if name in _OBJECTS else name.removesuffix("Page")
+    link = f'<a href="/docs/objects#schema-{shown}">{shown}</a>'
+    return link if shown == name else f"a page of {link}"
 
 
 def _refusals(status: str, reply: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,318 @@
+"""Reading over HTTP: payments, refunds, operations and events, alone and in lists.
+
+Everything here reads through the connections for reading, except one payment by its id, which is
+read in a group with others. Nothing here waits for, or holds up, what money needs.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from easypay import clock, ids
+from easypay.api import numbered_pages
+from easypay.api.auth import caller_of
+from easypay.api.duplicates import duplicates_page
+from easypay.api.http import Request, Response, encode
+from easypay.api.idempotency import check_key
+from easypay.api.paging import (
+    CREATED,
+    FIRST_ID,
+    Cursors,
+    expand_of,
+    limit_of,
+    newest_first_of,
+    page_response,
+    time_bounds_of,
+)
+from easypay.api.payments import payment_id_of
+from easypay.clock import rfc3339
+from easypay.db.reading import Reading
+from easypay.errors import NotFound
+from easypay.merchants.directory import Directory
+from easypay.merchants.model import Caller
+from easypay.payments import expansion, store
+from easypay.payments.flows import Payments
+from easypay.payments.lists import (
+    EVENTS_OF_PAYMENT,
+    OPERATIONS_OF_PAYMENT,
+    PAYMENTS,
+    REFUNDS,
+    Lists,
+    Source,
+    Span,
+)
+from easypay.payments.model import Kind, Operation, Payment, operation_of
+from easypay.payments.views import (
+    EventView,
+    event_view,
+    listed_payment_view,
+    operation_view,
+    payment_view,
+    refund_view,
+)
+
+NO_SUCH_KEY: Final = "This key was never used, or so long ago that it is no longer stored."
+_CLOCKS_DIFFER: Final = timedelta(days=1)
+"""Clocks of two hosts differ by less. No row of a payment is older than the payment by more."""
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """The use of an idempotency key. `reply_status` is null until the request was answered."""
+
+    key: str
+    payment_id: str
+    operation_id: str
+    kind: str
+    state: str
+    reply_status: int | None
+    created_at: str
+    expires_at: str
+
+
+class ReadingApi:
+    """The handlers for what clients read."""
+
+    def __init__(
+        self,
+        *,
+        payments: Payments,
+        directory: Directory,
+        reading: Reading,
+        lists: Lists,
+        cursors: Cursors,
+        key_days: int,
+    ) -> None:
+        self._payments = payments
+        self._directory = directory
+        self._reading = reading
+        self._lists = lists
+        self._cursors = cursors
+        self._key_days = key_days
+
+    # payments --------------------------------------------------------------------------------
+
+    async def get(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, "payments:read")
+        expand = expand_of(request.query("expand")) if request.query_string else ()
+        payment = await self._payments.get(caller, payment_id_of(request))
+        if expand:
+            # No ETag: the children change without the payment's version.
+            (view,) = await self._expanded(caller, [payment_view(payment)], [payment.id], expand)
+            return Response(200, encode(view), cache_control=b"private, no-cache")
+        tag = f'"v{payment.version}"'.encode()
+        if _matches(request.headers.get(b"if-none-match"), tag):
+            return Response(304, headers=[(b"etag", tag)], cache_control=b"private, no-cache")
+        return Response(
+            200,
+            encode(payment_view(payment)),
+            headers=[(b"etag", tag)],
+            cache_control=b"private, no-cache",
+        )
+
+    async def list(self, request: Request) -> Response:
+        """List payments. Their order is that of their ids, so of their creation."""
+        caller = await caller_of(self._directory, request, "payments:read")
+        query = request.query(
+            "limit", "cursor", *CREATED, "order", "expand", "page", "size"
+        )  # fmt: skip
+        expand = expand_of(query)
+        span, scope = self._span(caller, query, "payments")
+        source = self._payments_matching(query)
+        if "page" in query or "size" in query:
+            page = await numbered_pages.read(query, source, span)
+            views = await self._payment_views(caller, page.rows, expand)
+            return numbered_pages.response(request, views, page)
+        limit = limit_of(query)
+        span = self._after_cursor(caller, query, span, scope)
+        rows = await source.rows(span, limit + 1)
+        views = await self._payment_views(caller, rows[:limit], expand)
+        return self._page(request, rows, limit, views, caller, scope)
+
+    async def duplicates(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, "payments:read")
+        return await duplicates_page(request, caller, self._reading, self._cursors)
+
+    def _payments_matching(self, query: dict[str, str]) -> Source:
+        """Return what finds a page's payments. Times are part of the span that it is given."""
+        return self._lists.source(PAYMENTS)
+
+    async def _payment_views(
+        self, caller: Caller, rows: Sequence[Any], expand: Sequence[str]
+    ) -> Sequence[Any]:
+        views = [listed_payment_view(row) for row in rows]
+        if not expand or not views:
+            return views
+        return await self._expanded(caller, views, [row["id"] for row in rows], expand)
+
+    async def _expanded(
+        self, caller: Caller, views: Sequence[Any], payments: Sequence[UUID], expand: Sequence[str]
+    ) -> Sequence[Any]:
+        """Add children to payments, with one statement for all of them."""
+        children = await self._lists.operations_of(
+            caller.merchant_id,
+            caller.mode,
+            payments,
+            kind=None if "operations" in expand else Kind.REFUND,
+            limit=expansion.LIMIT + 1,
+            since=earliest_child(min(payments)),
+            until=_newest(),
+        )
+        return [
+            expansion.expanded(view, children[payment], expand)
+            for view, payment in zip(views, payments, strict=True)
+        ]
+
+    # refunds and operations --------------------------------------------------------------------
+
+    async def list_refunds(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, "payments:read")
+        query = request.query("limit", "cursor", *CREATED, "order")
+        limit = limit_of(query)
+        span, scope = self._span(caller, query, "refunds")
+        span = self._after_cursor(caller, query, span, scope)
+        rows = await self._lists.page(REFUNDS, span, limit + 1)
+        refunds = [operation_of(row) for row in rows[:limit]]
+        processors = await self._lists.processors_of(
+            caller.merchant_id, caller.mode, {refund.payment_id for refund in refunds}
+        )
+        views = [refund_view(refund, processors[refund.payment_id]) for refund in refunds]
+        return self._page(request, rows, limit, views, caller, scope)
+
+    async def get_refund(self, request: Request) -> Response:
+        operation, payment = await self._operation(request, ids.REFUND, "refund")
+        if operation.kind is not Kind.REFUND:
+            raise NotFound(f"there is no refund {ids.typed(ids.REFUND, operation.id)}")
+        return _fresh(refund_view(operation, payment.processor))
+
+    async def get_operation(self, request: Request) -> Response:
+        operation, payment = await self._operation(request, ids.OPERATION, "operation")
+        return _fresh(operation_view(operation, payment.processor))
+
+    async def _operation(
+        self, request: Request, prefix: str, word: str
+    ) -> tuple[Operation, Payment]:
+        """Return one of the caller's operations and its payment. Raises NotFound."""
+        caller = await caller_of(self._directory, request, "payments:read")
+        request.query()
+        operation_id = ids.parse(prefix, request.params["id"])
+        operation = None
+        if operation_id is not None:
+            operation = await self._lists.operation(caller.merchant_id, caller.mode, operation_id)
+        if operation is None:
+            raise NotFound(f"there is no such {word}")
+        return operation, await self._payments.get(caller, operation.payment_id)
+
+    # what belongs to a payment -----------------------------------------------------------------
+
+    async def refunds(self, request: Request) -> Response:
+        return await self._operations_of_payment(request, Kind.REFUND, refund_view)
+
+    async def operations(self, request: Request) -> Response:
+        return await self._operations_of_payment(request, None, operation_view)
+
+    async def events(self, request: Request) -> Response:
+        caller, payment, span, limit, scope = await self._child_page(request, "events")
+        rows = await self._lists.page(EVENTS_OF_PAYMENT, span, limit + 1, payment.id)
+        views: list[EventView] = [event_view(row) for row in rows[:limit]]
+        return self._page(request, rows, limit, views, caller, scope)
+
+    async def _operations_of_payment(
+        self, request: Request, kind: Kind | None, view: Callable[[Operation, str], Any]
+    ) -> Response:
+        caller, payment, span, limit, scope = await self._child_page(request, kind or "operations")
+        rows = await self._lists.page(OPERATIONS_OF_PAYMENT, span, limit + 1, payment.id, kind)
+        views = [view(operation_of(row), payment.processor) for row in rows[:limit]]
+        return self._page(request, rows, limit, views, caller, scope)
+
+    async def _child_page(
+        self, request: Request, name: str
+    ) -> tuple[Caller, Payment, Span, int, str]:
+        caller = await caller_of(self._directory, request, "payments:read")
+        payment_id = payment_id_of(request)
+        query = request.query("limit", "cursor")
+        limit = limit_of(query)
+        payment = await self._payments.get(caller, payment_id)
+        scope = f"{name} {payment_id.hex}"
+        span = Span(
+            caller.merchant_id, caller.mode, earliest_child(payment_id), _newest(), False
+        )  # fmt: skip
+        return caller, payment, self._after_cursor(caller, query, span, scope), limit, scope
+
+    # keys --------------------------------------------------------------------------------------
+
+    async def key(self, request: Request) -> Response:
+        caller = await caller_of(self._directory, request, "payments:read")
+        key = check_key(request.params["key"])
+        use = await store.find_key(self._reading, caller.merchant_id, caller.mode, key)
+        if use is None:
+            raise NotFound(NO_SUCH_KEY)
+        operation = use.operation
+        view = KeyView(
+            key=key,
+            payment_id=ids.typed(ids.PAYMENT, operation.payment_id),
+            operation_id=ids.typed(ids.OPERATION, operation.id),
+            kind=operation.kind,
+            state=operation.state,
+            reply_status=operation.reply_status,
+            created_at=rfc3339(use.created_at),
+            expires_at=rfc3339(use.created_at + timedelta(days=self._key_days)),
+        )
+        return Response(200, encode(view))
+
+    # pages -------------------------------------------------------------------------------------
+
+    def _span(self, caller: Caller, query: dict[str, str], name: str) -> tuple[Span, str]:
+        """Return the rows that a list's filters leave, and the scope of its cursors."""
+        newest_first = newest_first_of(query)
+        since, until = time_bounds_of(query)
+        floor = FIRST_ID if since is None else ids.lowest_id_at(since)
+        below = _newest() if until is None else min(ids.lowest_id_at(until), _newest())
+        scope = f"{name} {query.get('created_from')} {query.get('created_to')}"
+        if not newest_first:
+            scope += " oldest"
+        return Span(caller.merchant_id, caller.mode, floor, below, newest_first), scope
+
+    def _after_cursor(self, caller: Caller, query: dict[str, str], span: Span, scope: str) -> Span:
+        """Return what is left after the page before."""
+        if "cursor" not in query:
+            return span
+        return span.continuing(self._cursors.read(query["cursor"], caller, scope))
+
+    def _page(
+        self,
+        request: Request,
+        rows: Sequence[Any],
+        limit: int,
+        views: Sequence[Any],
+        caller: Caller,
+        scope: str,
+    ) -> Response:
+        """Return a page. `rows` has one more than `limit` if there is another page."""
+        more = len(rows) > limit
+        last = self._cursors.write(rows[limit - 1]["id"], caller, scope) if more else None
+        return page_response(request, list(views), last)
+
+
+def earliest_child(payment_id: UUID) -> UUID:
+    """Return a bound below the ids of everything that belongs to a payment."""
+    return ids.lowest_id_at(ids.moment_of(payment_id) - _CLOCKS_DIFFER)
+
+
+def _newest() -> UUID:
+    """Return a bound above every id that a host has made by now."""
+    return ids.lowest_id_at(clock.now() + _CLOCKS_DIFFER)
+
+
+def _fresh(view: Any) -> Response:
+    return Response(200, encode(view), cache_control=b"private, no-cache")
+
+
+def _matches(header: bytes | None, tag: bytes) -> bool:
+    if header is None:
+        return False
+    return header.strip() == b"*" or tag in (
+        part.strip().removeprefix(b"W/") for part in header.split(b",")
+    )
