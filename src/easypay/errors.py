@@ -269,5 +269,15 @@ class DatabaseUnavailable(EasyPayError):
     code = "database_unavailable"
 
 
+class StatisticsNotReady(EasyPayError):
+    """The statistics are being counted for the first time, or anew."""
+
+    code = "statistics_not_ready"
+
+    @classmethod
+    def now(cls) -> "StatisticsNotReady":
+        return cls("The statistics are being counted. Ask again in some seconds.")
+
+
 class Internal(EasyPayError):
     """A bug. Safe to repeat with the same key."""

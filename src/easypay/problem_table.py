@@ -240,5 +240,11 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         "The database cannot be reached. The request may or may not have been carried out.",
         f"{_AGAIN}: the answer tells what became of it. A new key could take the money twice.",
     ),
+    "statistics_not_ready": Row(
+        503, "The statistics are being counted", False, "same_key", 10,
+        "The statistics are counted for the first time, or anew, from all that has happened. That "
+        "takes about a minute for a million payments. Payments are not affected.",
+        "Ask again after `Retry-After` seconds.",
+    ),
 }  # fmt: skip
 """By code."""

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+QUESTION_CONNECTIONS = 2
+"""Connections of one process for statistics and filtered lists: planned for what is asked."""
 SANDBOX_URL = "https://apitest.authorize.net/xml/v1/request.api"
 PRODUCTION_URL = "https://api.authorize.net/xml/v1/request.api"
 
@@ -287,7 +289,8 @@ class Settings(BaseSettings):
 
     @property
     def database_connections(self) -> int:
-        """The most database connections that one process opens: five kinds of group, the pool and
-        reading. The fifth kind is opened when a merchant who checks duplicates takes a payment."""
-        connections = self.database_pool_size + self.database_reading_connections
-        return 5 * self.groups_in_flight + connections
+        """The most database connections that one process opens: five kinds of group, the pool,
+        lists, and questions. The fifth kind is opened when a merchant who checks duplicates takes
+        a payment."""
+        reading = self.database_reading_connections + QUESTION_CONNECTIONS
+        return 5 * self.groups_in_flight + self.database_pool_size + reading

@@ -29,6 +29,7 @@ ELSEWHERE: Final = {
     "malformed_request": "raw bytes; tests/api/test_ambiguous_requests.py",
     "request_timeout": "raw bytes; tests/api/test_connection_limits.py",
     "head_too_large": "raw bytes; tests/api/test_connection_limits.py",
+    "statistics_not_ready": "a feed that begins; tests/payments/test_statistics.py",
     "too_many_connections": "raw bytes; tests/api/test_connection_limits.py",
 }
 """Not provoked in the table's test, and why."""

@@ -22,6 +22,7 @@ from easypay.processors.registry import DEFAULT, named
 
 _AT_MOST: Final = "At most {} characters of plain ASCII, as issued."
 _Text = Annotated[str, Meta(min_length=1, max_length=64)]
+_TimeZone = Annotated[str, Meta(min_length=1, max_length=64)]
 _Credential = Annotated[str, Meta(min_length=1, max_length=1024)]
 Scope = Literal["payments:read", "payments:write", "refunds:write"]
 
@@ -32,6 +33,7 @@ class CreateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     currencies: list[str] = msgspec.field(default_factory=lambda: ["USD"])
     allow_raw_cards: bool = False
+    time_zone: _TimeZone = "UTC"
 
 
 class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +44,7 @@ class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_raw_cards: bool | None = None
     disabled: bool | None = None
     late_charges: Literal["return", "keep"] | None = None
+    time_zone: _TimeZone | None = None
     duplicates: Literal["off", "flag", "reject"] | None = None
     duplicate_window_seconds: Annotated[int, Meta(ge=1, le=LONGEST_WINDOW_S)] | None = None
 
@@ -109,6 +112,7 @@ class MerchantView(msgspec.Struct, frozen=True):
     allow_raw_cards: bool
     disabled: bool
     late_charges: str
+    time_zone: str
     duplicates: str
     duplicate_window_seconds: int
     created_at: str
@@ -145,6 +149,7 @@ def merchant_view(merchant: Merchant) -> MerchantView:
         allow_raw_cards=merchant.allow_raw_cards,
         disabled=merchant.disabled_at is not None,
         late_charges=merchant.late_charges,
+        time_zone=merchant.time_zone,
         duplicates=merchant.duplicates,
         duplicate_window_seconds=merchant.duplicate_window_s,
         created_at=rfc3339(merchant.created_at),
@@ -201,6 +206,7 @@ class AdminApi:
                 name=body.name,
                 currencies=body.currencies,
                 allow_raw_cards=body.allow_raw_cards,
+                time_zone=body.time_zone,
             )
         return Response(201, encode(merchant_view(merchant)))
 
@@ -228,6 +234,7 @@ class AdminApi:
                 allow_raw_cards=body.allow_raw_cards,
                 disabled=body.disabled,
                 late_charges=body.late_charges,
+                time_zone=body.time_zone,
                 duplicates=body.duplicates,
                 duplicate_window_s=body.duplicate_window_seconds,
             )

@@ -60,6 +60,7 @@ _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
     errors.MalformedRequest: sent_twice("idempotency-key").detail,
     errors.RequestTimeout: errors.RequestTimeout.of("body", 20).detail,
     errors.HeadTooLarge: "The request's head has more than 16384 bytes. Send fewer headers.",
+    errors.StatisticsNotReady: errors.StatisticsNotReady.now().detail,
     errors.TooManyConnections: errors.TooManyConnections.of_address().detail,
 }
 

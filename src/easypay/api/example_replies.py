@@ -25,10 +25,12 @@ from easypay.api.examples import (
     Examples,
 )
 from easypay.api.numbered_pages import NumberedPage, Pagination
+from easypay.api.statistics import statistics_view
 from easypay.clock import rfc3339
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.payments.duplicate_report import Group, Member
 from easypay.payments.expansion import expanded
+from easypay.payments.statistics import Amounts, Bucket, Question, Statistics, Tally
 from easypay.payments.views import operation_view, payment_view, refund_view
 
 _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -88,7 +90,7 @@ def _page(*data: Any, more: bool = False) -> Any:
 @cache
 def _reads() -> dict[tuple[str, int], Examples]:
     """Replies of the calls that move no money."""
-    return _payment_reads() | _reads_of_parts() | _administration()
+    return _payment_reads() | _reads_of_parts() | _statistics() | _administration()
 
 
 def _payment_reads() -> dict[tuple[str, int], Examples]:
@@ -181,6 +183,31 @@ def _reads_of_parts() -> dict[tuple[str, int], Examples]:
     }
 
 
+def _statistics() -> dict[tuple[str, int], Examples]:
+    flows = {"sold": (110, 275_000), "refunded": (4, 10_000), "declined": (10, 25_000)}
+    now = {"captured": (110, 275_000), "declined": (10, 25_000)}
+    tally = Tally(
+        {name: Amounts(*each) for name, each in flows.items()}
+        | {f"now_{name}": Amounts(*each) for name, each in now.items()},
+        {"insufficient_funds": 7, "expired_card": 3},
+    )
+    days = [
+        AT.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=n) for n in (0, 1, 2)
+    ]
+    found = Statistics(
+        "UTC", [Bucket(days[0], days[1], {("USD", None): tally}), Bucket(days[1], days[2])]
+    )
+    question = Question(MERCHANT_UUID, "test", days[0], days[2], "day")
+    return {
+        ("statistics_read", 200): {
+            "days": Example(
+                "Two days; nothing happened on the second",
+                as_json(statistics_view(question, found)),
+            )
+        }
+    }
+
+
 def _twice(told: Mapping[str, Told]) -> duplicates.DuplicateGroupView:
     first, second = told["captured"].payment, told["flagged"].payment
     return duplicates.group_view(
@@ -200,7 +227,7 @@ def _twice(told: Mapping[str, Told]) -> duplicates.DuplicateGroupView:
 
 def _administration() -> dict[tuple[str, int], Examples]:
     merchant = Merchant(
-        MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return", "off", 120
+        MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return", "off", 120, "UTC"
     )
     key = ApiKey(
         MERCHANT_UUID, API_KEY_UUID, "test", "checkout", "x7Qp",

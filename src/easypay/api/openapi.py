@@ -32,9 +32,11 @@ from easypay.api.numbered_pages import NumberedPage
 from easypay.api.paging import DEFAULT_LIMIT, MAX_LIMIT, ORDERS, Page
 from easypay.api.routes import ROUTES, TOPICS, Route
 from easypay.api.schemas import REF, Schema
+from easypay.api.statistics import BY, INTERVALS
 from easypay.errors import EasyPayError
 from easypay.merchants.model import MODES
 from easypay.payments.lists import MOST_COUNTED
+from easypay.payments.statistics import MOST_BUCKETS
 from easypay.problem_table import PROBLEMS
 from easypay.problems import MEDIA_TYPE
 
@@ -45,7 +47,10 @@ TAGS: Final[Mapping[str, str]] = {
     "System": "Health, and this documentation.",
 }
 
-_TAG_OF: Final = {"payments": "Payments", "reading": "Payments", "admin": "Administration"}
+_TAG_OF: Final = {
+    **dict.fromkeys(("payments", "reading", "statistics"), "Payments"),
+    "admin": "Administration",
+}
 
 DESCRIPTION: Final = """\
 EasyPay takes payments through your own card processor account. The rules that all calls share are
@@ -171,6 +176,30 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "Only rows created before this time (RFC 3339).",
         {"type": "string", **schemas.MOMENT},
         "2026-12-01T00:00:00Z",
+    ),
+    "from": (
+        "query",
+        "The beginning (RFC 3339). By default 30 days before `to`.",
+        {"type": "string", **schemas.MOMENT},
+        "2026-11-01T00:00:00Z",
+    ),
+    "to": (
+        "query",
+        "The end, which does not belong to it (RFC 3339). By default now.",
+        {"type": "string", **schemas.MOMENT},
+        "2026-12-01T00:00:00Z",
+    ),
+    "interval": (
+        "query",
+        f"Split the time into these; at most {MOST_BUCKETS} parts.",
+        {"type": "string", "enum": list(INTERVALS), "default": "none"},
+        "day",
+    ),
+    "by": (
+        "query",
+        "Totals for each currency, or for each currency and card brand.",
+        {"type": "string", "enum": list(BY), "default": "currency"},
+        "brand",
     ),
     "key": ("path", "The idempotency key, percent-encoded.", KEY_SCHEMA, KEY),
     "mode": ("path", "The account's mode.", {"type": "string", "enum": list(MODES)}, "test"),

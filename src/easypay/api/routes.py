@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from easypay import errors
-from easypay.api import admin, duplicates, reading
+from easypay.api import admin, duplicates, reading, statistics
 from easypay.api.paging import Page
 from easypay.errors import EasyPayError
 from easypay.payments import requests
@@ -183,6 +183,23 @@ ROUTES: Final[tuple[Route, ...]] = (
         ),
         scope="payments:read",
         errors=_LIST,
+    ),
+    Route(
+        "GET /api/v1/payments/stats",
+        "statistics_read",
+        "Read statistics",
+        "Counts, amounts and rates by currency, exact up to the last payment. Flows are what "
+        "happened from `from` until `to`; statuses are what the payments created in that time are "
+        "now. Days, weeks (from Monday) and months are those of the merchant's `time_zone`.",
+        replies={200: statistics.StatisticsView},
+        query=("from", "to", "interval", "by"),
+        scope="payments:read",
+        errors=(
+            *_KEY,
+            errors.ValidationFailed,
+            errors.StatisticsNotReady,
+            errors.DatabaseUnavailable,
+        ),
     ),
     Route(
         "GET /api/v1/payments/duplicates",

@@ -122,6 +122,7 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
         How to treat a charge that the processor made although its payment is `failed` here.
         `return`: refund it; the payment stays failed. `keep`: the payment takes the processor's
         status."""),
+    "time_zone": "Whose days, weeks and months the statistics have: an IANA name, `Europe/Berlin`.",
     "allow_raw_cards": "Whether raw cards are accepted as well as tokens. Wider PCI DSS scope.",
     "disabled": "Whether all keys of the merchant are stopped.",
     "exp_month": "The month of expiry, 1 to 12.",
@@ -240,6 +241,14 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "StoredCredential.recurring": "Whether it is part of a series.",
     "StoredCredential.network_transaction_id":
         "`processor.network_transaction_id` of the first payment.",
+    "Bucket.from": {"description": "Its beginning.", "format": "date-time"},
+    "Bucket.to": {"description": "Its end: the next begins there.", "format": "date-time"},
+    "Statistics.from": {"description": "The beginning.", "format": "date-time"},
+    "Statistics.to": {"description": "The end; it is not part of it.", "format": "date-time"},
+    "Statistics.interval": "What the time is split into.",
+    "Bucket.totals": "For each currency, and brand if asked by brand. Empty if nothing happened.",
+    "Count.count": "How many.",
+    "Total.rates": "What share was approved, declined and given back.",
     "RotateKey.overlap_seconds": "How long the old key keeps working, in seconds.",
     "Page.data": "The rows of this page.",
     "Page.has_more": "Whether another page follows.",

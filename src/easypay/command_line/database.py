@@ -15,12 +15,15 @@ import typer
 
 from easypay.command_line.console import (
     DATA_DIR,
+    Columns,
     DataDir,
     Json,
+    Wide,
     fail,
     new_group,
     run_async,
     show,
+    show_rows,
     to_json,
 )
 
@@ -28,12 +31,18 @@ if TYPE_CHECKING:
     from easypay.db.connection_budget import Budget
     from easypay.db.month_report import MonthSize, Report
     from easypay.db.table_sizes import TableSize
+    from easypay.payments.statistics_check import Difference
     from easypay.seeding.plan import Plan
     from easypay.seeding.run import Progress
 
 database = new_group("Look into the database, and fill one with realistic payments for a trial.")
 
 _STOPPED: Final = 130
+DIFFERENCES: Final = Columns(
+    ("merchant_id", "mode", "grain", "start", "currency", "brand", "counter", "stored", "by_rows",
+     "stored_minor", "by_rows_minor"),
+    left_out_first=("stored_minor", "by_rows_minor", "brand"),
+)  # fmt: skip
 _EARLIEST: Final = datetime(2010, 1, 1, tzinfo=UTC)
 _TABLES: Final = ("payments", "operations", "events")
 
@@ -373,6 +382,45 @@ def _size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:,.1f} TB"
+
+
+# statistics --------------------------------------------------------------------------------------
+
+
+@database.command("verify-stats")
+def verify_stats(data_dir: DataDir = DATA_DIR, as_json: Json = False, wide: Wide = False) -> None:
+    """Count the statistics again from all payments and events, and show every difference.
+
+    It reads every payment, for about a minute for each million. Gateways may run: both sides are
+    read as of one moment.
+
+    Exit status 1 if there is a difference: `easypay db rebuild-stats` counts everything anew.
+
+    Example: `easypay db verify-stats`
+    """
+    from easypay.payments import statistics_check
+
+    found: list[Difference] = on_database(
+        data_dir, lambda _, connection: statistics_check.verify(connection)
+    )
+    right = "The statistics are what the payments and events say."
+    show_rows(as_json, found, DIFFERENCES, right, wide=wide)
+    sys.exit(1 if found else 0)
+
+
+@database.command("rebuild-stats")
+def rebuild_stats(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
+    """Count the statistics anew from all payments and events.
+
+    It takes about a minute for each million payments. Gateways may run. Until it ends, statistics
+    are the old ones, and lists with filters do not show what is new.
+
+    Example: `easypay db rebuild-stats`
+    """
+    from easypay.payments import statistics_check
+
+    on_database(data_dir, lambda _, connection: statistics_check.rebuild(connection))
+    show(as_json, {"rebuilt": True}, "The statistics are counted anew.")
 
 
 # connections -----------------------------------------------------------------------------------

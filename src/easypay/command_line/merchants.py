@@ -56,6 +56,9 @@ def create_merchant(
     allow_raw_cards: Annotated[
         bool, typer.Option("--allow-raw-cards", help="Accept card numbers, not only tokens.")
     ] = False,
+    time_zone: Annotated[
+        str, typer.Option(help="Whose days its statistics have, such as Europe/Berlin.")
+    ] = "UTC",
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -73,6 +76,7 @@ def create_merchant(
                 name=name,
                 currencies=tuple(currency or ("USD",)),
                 allow_raw_cards=allow_raw_cards,
+                time_zone=time_zone,
             )
         )
 
@@ -146,6 +150,9 @@ def update_merchant(
         str | None,
         typer.Option(help="`return` or `keep` a charge that is found after its payment failed."),
     ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Whose days its statistics have, such as Europe/Berlin.")
+    ] = None,
     duplicates: Annotated[
         str | None,
         typer.Option(help="`off`, `flag` or `reject` payments that look like an earlier one."),
@@ -174,6 +181,7 @@ def update_merchant(
                 allow_raw_cards=allow_raw_cards,
                 disabled=disabled,
                 late_charges=late_charges,
+                time_zone=time_zone,
                 duplicates=duplicates,
                 duplicate_window_s=duplicate_window_s,
             )

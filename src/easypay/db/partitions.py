@@ -23,6 +23,7 @@ from easypay.errors import EasyPayError
 PARTITIONED: Final = ("payments", "operations", "events")
 
 _LOCK_TIMEOUT: Final = "2s"
+_FEW: Final = 4
 _DEADLOCKS: Final = 3
 """How often a month is tried again at once after a deadlock."""
 _ATTACHING: Final = 10
@@ -104,6 +105,13 @@ class Months:
         """Return `_2026_11` for an id of that month; empty if it needs the parent table."""
         index = bisect_right(self._starts, value.int) - 1
         return self._suffixes[index] if index >= 0 else ""
+
+    def between(self, low: UUID, high: UUID) -> list[str] | None:
+        """Return the months (`_2026_11`) of all ids from `low` to `high`; None if they are more
+        than _FEW, or if some of it needs the parent table."""
+        first, last = (bisect_right(self._starts, each.int) - 1 for each in (low, high))
+        found = self._suffixes[first : last + 1] if first >= 0 else [""]
+        return None if "" in found or len(found) > _FEW else found
 
     def reach(self, at: datetime) -> datetime:
         """Return the end of the months that follow `at` without a gap; `at` itself if its month is

@@ -6,7 +6,7 @@ to the server that does.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -105,8 +105,15 @@ async def _leave_session(connection: Any) -> None:
     changes a session: advisory locks and settings end with their transaction."""
 
 
-async def open_pool(dsn: str, *, size: int, answer_within_s: float = ANSWER_WITHIN_S) -> Pool:
-    """Return a pool of at most `size` connections.
+async def open_pool(
+    dsn: str,
+    *,
+    size: int,
+    answer_within_s: float = ANSWER_WITHIN_S,
+    name: str = "pool",
+    settings: Mapping[str, str] | None = None,
+) -> Pool:
+    """Return a pool of at most `size` connections. `settings` are added to those of the session.
 
     Raises DatabaseUnavailable if no connection can be made.
     """
@@ -122,7 +129,8 @@ async def open_pool(dsn: str, *, size: int, answer_within_s: float = ANSWER_WITH
         server_settings={
             **SESSION,
             "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
-            "application_name": "easypay pool",
+            "application_name": f"easypay {name}",
+            **(settings or {}),
         },
     )
     try:

@@ -6,7 +6,7 @@ harm: its statements find that the marks have moved, and write nothing.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from easypay import clock, ids
@@ -31,17 +31,31 @@ _AGAIN_S: Final = 1.0
 
 Watcher = Callable[[int, float], None]
 """Called with how many events were numbered, and the age of the oldest in seconds."""
+Chore = Callable[[Any], Awaitable[None]]
+"""Called about once a second with the pool, between two looks at the feed: so it must be short."""
+
+
+async def _no_chore(_: Any) -> None:
+    pass
 
 
 class FeedLeader:
     """Takes the lease, and leads while it has it."""
 
     def __init__(
-        self, pool: Any, dsn: str, followers: Sequence[Follower], *, limit_s: float, watch: Watcher
+        self,
+        pool: Any,
+        dsn: str,
+        followers: Sequence[Follower],
+        *,
+        limit_s: float,
+        watch: Watcher,
+        chore: Chore = _no_chore,
     ) -> None:
         self._pool = pool
         self._followers = followers
         self._watch = watch
+        self._chore = chore
         self._lease = Lease("feed", ids.new_id(), _LEASE_S)
         self._lane = Lane(dsn, "feed", numbering.in_month, lookups=True, limit_s=limit_s)
         self._connector = Connector(dsn)
@@ -85,6 +99,7 @@ class FeedLeader:
             await self._adopt(await numbering.marks(self._pool), "this database was restored")
         renew_at = all_at = 0.0
         behind: set[str] = set()
+        caught_up = False
         while True:
             now = monotonic()
             if now >= renew_at:
@@ -92,12 +107,16 @@ class FeedLeader:
                     return
                 renew_at = now + _TAKE_EVERY_S
                 await self._summaries.make(_present())
+                await self._chore(self._pool)
             if now >= all_at:
                 await self._read_marks()
                 behind = set(self._marks)
                 all_at = now + _ALL_MONTHS_EVERY_S
             months = behind | ({_present(), "default"} & self._marks.keys())
             behind = {month for month in months if await self._number(month)}
+            if not behind and not caught_up:
+                await numbering.note_caught_up(self._pool)
+                caught_up = True
             await self._follow()
             if not behind:
                 await asyncio.sleep(max(0.0, now + POLL_S - monotonic()))

@@ -110,6 +110,7 @@ _ADD_MONTHS: Final = """
 _GONE_MONTHS: Final = """
     DELETE FROM feed_months WHERE to_regclass('events_' || month) IS NULL
 """
+_CAUGHT_UP: Final = "UPDATE feed_head SET caught_up = true WHERE NOT caught_up"
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
@@ -154,6 +155,11 @@ async def number(lane: Any, mark: Mark, *, transactions: int, most: int) -> Numb
     events, behind_s, read_below, still_open, version = row
     moved = None if version is None else Mark(mark.month, read_below, still_open, version)
     return Numbered(events, behind_s or 0.0, moved)
+
+
+async def note_caught_up(runner: Runner) -> None:
+    """Note that all months are read, so that only the newest events can have no number."""
+    await runner.execute(_CAUGHT_UP)
 
 
 async def is_restored(runner: Runner) -> bool:

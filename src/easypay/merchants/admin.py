@@ -39,19 +39,22 @@ async def create_merchant(
     name: str,
     currencies: Sequence[str] = ("USD",),
     allow_raw_cards: bool = False,
+    time_zone: str = "UTC",
 ) -> Merchant:
-    """Create a merchant. Raises ValidationFailed for an unknown currency, and for a name that is
-    blank or that another merchant has."""
+    """Create a merchant. Raises ValidationFailed for an unknown currency or time zone, and for a
+    name that is blank or that another merchant has."""
     _check_merchant(name, currencies)
+    await _check_time_zone(connection, time_zone)
     merchant_id = ids.new_id()
     async with _naming(connection, merchant_id, name):
         row = await connection.fetchrow(
-            "INSERT INTO merchants (merchant_id, name, currencies, allow_raw_cards)"
-            f" VALUES ($1, $2, $3, $4) RETURNING {_MERCHANT}",
+            "INSERT INTO merchants (merchant_id, name, currencies, allow_raw_cards, time_zone)"
+            f" VALUES ($1, $2, $3, $4, $5) RETURNING {_MERCHANT}",
             merchant_id,
             name.strip(),
             list(currencies),
             allow_raw_cards,
+            time_zone,
         )
     return Merchant(*row)
 
@@ -65,6 +68,7 @@ async def update_merchant(
     allow_raw_cards: bool | None = None,
     disabled: bool | None = None,
     late_charges: str | None = None,
+    time_zone: str | None = None,
     duplicates: str | None = None,
     duplicate_window_s: int | None = None,
 ) -> Merchant:
@@ -73,6 +77,8 @@ async def update_merchant(
     Raises NotFound, or ValidationFailed as `create_merchant` does.
     """
     before = await get_merchant(connection, merchant_id)
+    if time_zone is not None:
+        await _check_time_zone(connection, time_zone)
     _check_choices(late_charges, duplicates, duplicate_window_s)
     new_name = None if name is None or name.strip() == before.name else name.strip()
     # What stays is not checked: a name from before these rules must not stop other changes.
@@ -86,6 +92,7 @@ async def update_merchant(
             " late_charges = coalesce($6, late_charges),"
             " duplicates = coalesce($7, duplicates),"
             " duplicate_window_s = coalesce($8, duplicate_window_s),"
+            " time_zone = coalesce($9, time_zone),"
             f" updated_at = now() WHERE merchant_id = $1 RETURNING {_MERCHANT}",
             merchant_id,
             new_name,
@@ -95,6 +102,7 @@ async def update_merchant(
             late_charges,
             duplicates,
             duplicate_window_s,
+            time_zone,
         )
     return Merchant(*row)
 
@@ -306,6 +314,21 @@ async def _get_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
     if row is None:
         raise NotFound(f"there is no key {ids.typed(ids.API_KEY, key_id)}")
     return ApiKey(*row)
+
+
+async def _check_time_zone(runner: Runner, name: str) -> None:
+    """The database decides what a time zone is: it is what counts the days."""
+    known = name == "UTC" or (
+        "/" in name
+        and not name.startswith("posix/")
+        and await runner.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1)", name
+        )
+    )
+    if not known:
+        raise _invalid(
+            "time_zone", "time_zone must be UTC or a name such as Europe/Berlin (IANA time zones)."
+        )
 
 
 def _check_merchant(name: str | None, currencies: Sequence[str]) -> None:

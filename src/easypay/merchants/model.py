@@ -39,6 +39,8 @@ class Merchant(msgspec.Struct, frozen=True):
     duplicates: str
     """`off`, `flag` or `reject`: what to do with a payment that looks like an earlier one."""
     duplicate_window_s: int
+    time_zone: str
+    """Whose days, weeks and months the statistics have: `Europe/Berlin`."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):

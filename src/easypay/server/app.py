@@ -17,6 +17,7 @@ from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
 from easypay.api.reading import ReadingApi
 from easypay.api.routing import build_router
+from easypay.api.statistics import StatisticsApi
 from easypay.api.system import SystemApi
 from easypay.clock import monotonic
 from easypay.db import connection_budget, partitions
@@ -42,17 +43,18 @@ from easypay.observability.process_metrics import Vitals
 from easypay.payments import statements
 from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_start
 from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
+from easypay.payments.feed_fold import PAYMENTS
 from easypay.payments.flows import Payments
 from easypay.payments.lists import Lists
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
-from easypay.payments.search_table import SEARCH
+from easypay.payments.seals import Seals
 from easypay.payments.statements import Item, Result, Statement
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.integration import ClientOptions, Integration
 from easypay.processors.registry import installed
 from easypay.server.background import kept_running
-from easypay.settings import Settings
+from easypay.settings import QUESTION_CONNECTIONS, Settings
 
 _LANE_S_OF_PATIENCE: Final = 0.8
 """A lane gives up a connection while the clients of its items still wait."""
@@ -117,17 +119,7 @@ class Gateway:
         self._instruments = Instruments(settings.metrics_dir)
         log_lines = AccessLog(silent=not settings.request_log)
         self._observer = RequestObserver(self._instruments, log_lines)
-        pool = await open_pool(
-            settings.database_url.get_secret_value(), size=settings.database_pool_size
-        )
-        self._pool = MeasuredPool(pool, self._instruments)
-        async with self._pool.acquire() as connection:
-            await require_schema(connection)
-            await connection_budget.check_at_start(connection, settings.database_connections)
-            await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
-            await self._months.load(connection)
-        self._clients_pool = self._pool.for_clients(settings.database_patience_s)
-        self._reading = self._open_reading()
+        await self._open_database()
         self._directory = Directory(
             self._clients_pool,
             vault,
@@ -177,6 +169,28 @@ class Gateway:
             run = kept_running("the metrics listener", listener.run)
             self._tasks.append(asyncio.create_task(run))
         _spare_the_collector()
+
+    async def _open_database(self) -> None:
+        """Open the pools and look whether the database is as this version needs it."""
+        settings = self.settings
+        dsn = settings.database_url.get_secret_value()
+        pool = await open_pool(dsn, size=settings.database_pool_size)
+        self._pool = MeasuredPool(pool, self._instruments)
+        async with self._pool.acquire() as connection:
+            await require_schema(connection)
+            await connection_budget.check_at_start(connection, settings.database_connections)
+            await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
+            await self._months.load(connection)
+        self._clients_pool = self._pool.for_clients(settings.database_patience_s)
+        self._reading = self._open_reading()
+        self._questions_pool = await open_pool(
+            dsn,
+            size=QUESTION_CONNECTIONS,
+            name="questions",
+            settings={"plan_cache_mode": "force_custom_plan"},
+        )
+        questions = MeasuredPool(self._questions_pool, self._instruments)
+        self._questions = questions.for_clients(settings.database_patience_s)
 
     def _open_reading(self) -> Reading:
         """Return the connections for lists and other reading. Each connects when it is needed."""
@@ -265,9 +279,10 @@ class Gateway:
         return FeedLeader(
             self._pool,
             dsn,
-            [Follower(SEARCH, dsn, limit_s=limit_s)],
+            [Follower(PAYMENTS, dsn, limit_s=limit_s)],
             limit_s=limit_s,
             watch=watch,
+            chore=Seals().step,
         )
 
     def _build_apis(
@@ -285,6 +300,9 @@ class Gateway:
                 pool=self._clients_pool,
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
                 unknown_retry_s=settings.unknown_first_inquiry_s,
+            ),
+            "statistics": StatisticsApi(
+                directory=self._directory, pool=self._questions, months=self._months
             ),
             "reading": ReadingApi(
                 payments=self._payments,
@@ -326,6 +344,7 @@ class Gateway:
             *(processor.close() for processor in self._processors.values()),
             self._pool.close(min(_CLOSE_S, left_s)),
             self._reading.close(min(_CLOSE_S, left_s)),
+            self._questions_pool.close(min(_CLOSE_S, left_s)),
         )
 
     def _left_s(self) -> float:

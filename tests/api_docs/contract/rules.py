@@ -18,6 +18,9 @@ PROBLEMS = {
 }
 FIELDS = {
     "?cursor": "a cursor is signed for one key and one list",
+    "?from": "from is before to",
+    "?interval": "an answer has at most 400 parts",
+    "#/time_zone": "which time zones there are depends on the database",
     "invalid_card_number": "the check digit",
     "invalid_routing_number": "the check digit",
     "invalid_cvc": "its length depends on the card's brand",

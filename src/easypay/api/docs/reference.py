@@ -23,6 +23,7 @@ _VARIABLES: Final = {
 _OBJECTS: Final = (
     *("Payment", "PaymentMethod", "Processor", "Refund", "Operation", "Event"),
     *("ExpandedRefunds", "ExpandedOperations", "NumberedPaymentPage", "Pagination"),
+    *("Statistics", "Bucket", "Total", "Count", "Rates"),
     *("IdempotencyKey", "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey"),
     *("Problem", "BadField", "Currency"),
 )

@@ -1,0 +1,135 @@
+"""Folds the feed into the search table, by which lists are filtered, and into the statistics.
+
+Both are kept by one statement: it reads each payment once, and the row of the search table that it
+replaces tells as what the payment was counted. A payment's row is what the payment is now, whatever
+the event said, so the difference between the two rows is counted, whatever the order of events.
+
+Statements that move the mark see what the one before them wrote, so an older state never follows a
+newer one.
+"""
+
+from typing import Final
+
+from easypay.events.readers import Reader, Tables
+from easypay.payments.counters import (
+    ADD,
+    BRAND,
+    COLUMNS,
+    COUNTED_STATUS,
+    CREATED,
+    FLOW,
+    FLOW_MINOR,
+    PIVOT,
+    TOOK,
+    quarter_of,
+)
+
+# The mark's version is read by the statement's snapshot, and compared with the row as it is when
+# it is locked. If somebody changed the seals in between, nothing is written, and the caller asks
+# again: its next statement sees the new seals.
+#
+# Every look-up is by key, for each event: the lane joins in no other way.
+_FOLD: Final = f"""
+    WITH moved AS (
+        UPDATE feed_readers SET last_seq = $2::bigint
+         WHERE name = 'payments' AND last_seq = $1::bigint
+           AND version = (SELECT r.version FROM feed_readers r WHERE r.name = 'payments')
+           AND {{within}}
+        RETURNING last_seq
+    ), before AS (  -- the reader of the version before, which fills the search table alone
+        UPDATE feed_readers r SET last_seq = moved.last_seq FROM moved
+         WHERE r.name = 'search' AND r.last_seq < moved.last_seq
+    ), happened AS MATERIALIZED (
+        SELECT f.stream, p.merchant_id, p.mode, p.id AS payment_id, p.version, p.status,
+               p.amount_minor, p.currency, p.refunded_minor > 0 AS refunded, p.card_brand,
+               p.card_last4, p.decline_code, p.transaction_id, p.order_reference,
+               p.customer_reference,
+               s.counted_status AS was, {COUNTED_STATUS} AS becomes, {BRAND} AS brand,
+               {FLOW} AS flow, {FLOW_MINOR} AS flow_minor, {quarter_of("e.created_at")} AS at
+          FROM moved CROSS JOIN feed f
+          JOIN streams m ON m.stream = f.stream
+          JOIN {{events}} e ON e.merchant_id = m.merchant_id AND e.id = f.event_id
+          JOIN {{payments}} p
+            ON p.merchant_id = m.merchant_id AND p.mode = m.mode AND p.id = f.payment_id
+          LEFT JOIN payment_search s ON s.stream = f.stream AND s.payment_id = f.payment_id
+          {TOOK}
+         WHERE f.seq > $1 AND f.seq <= $2
+    ), touched AS MATERIALIZED (
+        SELECT DISTINCT ON (stream, payment_id) *,
+               {quarter_of(CREATED.format(id="payment_id"))} AS created
+          FROM happened
+         ORDER BY stream, payment_id
+    ), filled AS (
+        INSERT INTO payment_search AS s (stream, payment_id, version, status,
+            amount_minor, currency, refunded, card_brand, card_last4, decline_code,
+            transaction_id, order_reference, customer_reference, counted_status, counted_brand)
+        SELECT stream, payment_id, version, status, amount_minor, currency, refunded,
+               card_brand, card_last4, decline_code, transaction_id, order_reference,
+               customer_reference, becomes, brand
+          FROM touched
+        ON CONFLICT (stream, payment_id) DO UPDATE
+           SET version = excluded.version, status = excluded.status, refunded = excluded.refunded,
+               card_brand = excluded.card_brand, card_last4 = excluded.card_last4,
+               decline_code = excluded.decline_code, transaction_id = excluded.transaction_id,
+               counted_status = excluded.counted_status, counted_brand = excluded.counted_brand
+    ), changes AS (
+        SELECT merchant_id, mode, at AS start, currency, brand, flow AS counter, 1 AS n,
+               flow_minor AS minor,
+               CASE flow WHEN 'declined' THEN coalesce(decline_code, '') END AS code
+          FROM happened WHERE flow IS NOT NULL
+        UNION ALL
+        SELECT merchant_id, mode, created, currency, brand, 'now_' || becomes, 1, amount_minor, NULL
+          FROM touched WHERE becomes IS NOT NULL AND becomes IS DISTINCT FROM was
+        UNION ALL
+        SELECT merchant_id, mode, created, currency, brand, 'now_' || was, -1, -amount_minor, NULL
+          FROM touched WHERE was IS NOT NULL AND was IS DISTINCT FROM becomes
+    ), quarters AS MATERIALIZED (
+        SELECT merchant_id, mode, start, currency, brand, counter, code, sum(n) AS n,
+               sum(minor) AS minor
+          FROM changes
+         GROUP BY merchant_id, mode, start, currency, brand, counter, code
+    ), late AS MATERIALIZED (
+        SELECT q.*, q.start < z.months_until AS month_is_over,
+               local_start(d.day, z.time_zone) AS day_start,
+               local_start(date_trunc('month', d.day::timestamp)::date, z.time_zone) AS month_start
+          FROM quarters q JOIN statistics_seals z ON z.merchant_id = q.merchant_id
+         CROSS JOIN LATERAL (SELECT local_day(q.start, z.time_zone) OFFSET 0) AS d(day)
+         WHERE q.start < z.days_until
+    ), counts AS MATERIALIZED (
+        SELECT merchant_id, mode, 'q' AS grain, start, currency, brand, counter, code, n, minor
+          FROM quarters
+        UNION ALL
+        SELECT merchant_id, mode, over.grain, day_start, currency, over.brand, counter, code, n,
+               minor
+          FROM late CROSS JOIN LATERAL (VALUES ('d', brand), ('D', '')) AS over(grain, brand)
+        UNION ALL
+        SELECT merchant_id, mode, over.grain, month_start, currency, over.brand, counter, code, n,
+               minor
+          FROM late CROSS JOIN LATERAL (VALUES ('m', brand), ('M', '')) AS over(grain, brand)
+         WHERE month_is_over
+    ), counted AS (
+        INSERT INTO payment_counts AS c
+            (merchant_id, mode, grain, start, currency, brand, {", ".join(COLUMNS)})
+        SELECT merchant_id, mode, grain, start, currency, brand, {PIVOT}
+          FROM counts
+         GROUP BY merchant_id, mode, grain, start, currency, brand
+        ON CONFLICT (merchant_id, mode, grain, start, currency, brand) DO UPDATE SET {ADD}
+    ), declined AS (
+        INSERT INTO decline_counts AS c
+            (merchant_id, mode, grain, start, currency, brand, code, declines)
+        SELECT merchant_id, mode, grain, start, currency, brand, code, sum(n)
+          FROM counts WHERE code IS NOT NULL
+         GROUP BY merchant_id, mode, grain, start, currency, brand, code
+        ON CONFLICT (merchant_id, mode, grain, start, currency, brand, code)
+        DO UPDATE SET declines = c.declines + excluded.declines
+    )
+    SELECT last_seq FROM moved
+"""
+
+
+def _fold(tables: Tables) -> str:
+    return _FOLD.format(events=tables.events, payments=tables.payments, within=tables.within)
+
+
+PAYMENTS: Final = Reader("payments", _fold, most=2_000)
+"""The reader of the feed that keeps the search table and the statistics."""
