@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors
-from easypay.api import schemas
+from easypay.api import payment_filters, schemas
 from easypay.api.example_problems import problem_examples
 from easypay.api.example_replies import reply_examples
 from easypay.api.examples import (
@@ -37,6 +37,7 @@ from easypay.errors import EasyPayError
 from easypay.merchants.model import MODES
 from easypay.payments.lists import MOST_COUNTED
 from easypay.payments.statistics import MOST_BUCKETS
+from easypay.payments.status import BY_NAME
 from easypay.problem_table import PROBLEMS
 from easypay.problems import MEDIA_TYPE
 
@@ -164,6 +165,79 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "How many rows a numbered page has. Not with `limit` or `cursor`.",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
         20,
+    ),
+    "status": (
+        "query",
+        "Only payments with this status now.",
+        {"type": "string", "enum": list(BY_NAME)},
+        "declined",
+    ),
+    "currency": (
+        "query",
+        "Only payments in this currency.",
+        {"type": "string", "pattern": "^[A-Z]{3}$"},
+        "USD",
+    ),
+    "amount_from": (
+        "query",
+        "Only payments of at least this amount, in minor units.",
+        payment_filters.AMOUNT_SCHEMA,
+        1000,
+    ),
+    "amount_to": (
+        "query",
+        "Only payments of at most this amount, in minor units.",
+        payment_filters.AMOUNT_SCHEMA,
+        2500,
+    ),
+    "last4": (
+        "query",
+        "Only payments by a card or account that ends in these digits.",
+        {"type": "string", "pattern": "^[0-9]{4}$"},
+        "1111",
+    ),
+    "brand": (
+        "query",
+        "Only payments by a card of this brand. Best with `last4`: many cards are of one brand.",
+        payment_filters.TEXT_SCHEMA,
+        "visa",
+    ),
+    "decline_code": (
+        "query",
+        "Only payments that were declined with this code.",
+        payment_filters.TEXT_SCHEMA,
+        "insufficient_funds",
+    ),
+    "refunded": (
+        "query",
+        "`true`: only payments of which something was refunded. `false`: only the others.",
+        {"type": "boolean"},
+        True,
+    ),
+    "order_reference": (
+        "query",
+        "Only payments with exactly this order reference.",
+        payment_filters.TEXT_SCHEMA,
+        "order-1001",
+    ),
+    "customer_reference": (
+        "query",
+        "Only payments with exactly this customer reference.",
+        payment_filters.TEXT_SCHEMA,
+        "customer-77",
+    ),
+    "processor_transaction_id": (
+        "query",
+        "Only payments with this transaction id of the processor.",
+        payment_filters.TEXT_SCHEMA,
+        "60198282518",
+    ),
+    "processor_reference": (
+        "query",
+        "Only the payment with this operation: the 20 characters that the processor's portal shows "
+        "as invoice number.",
+        {"type": "string", "pattern": "^[0-9A-HJKMNP-TV-Z]{20}$"},
+        "01A22B4D3C8177A3AC34",
     ),
     "created_from": (
         "query",

@@ -1,5 +1,6 @@
 """The filters of `GET /payments`, read from the query and named in the cursor."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -11,10 +12,18 @@ from easypay.payments.status import BY_NAME
 
 _LARGEST_AMOUNT: Final = 999_999_999_999
 _MOST_TEXT: Final = 100
+AMOUNT_SCHEMA: Final = {"type": "integer", "minimum": 0, "maximum": _LARGEST_AMOUNT}
+_TEXT: Final = re.compile(rf"[^\x00-\x1f\x7f]{{1,{_MOST_TEXT}}}")
+TEXT_SCHEMA: Final = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": _MOST_TEXT,
+    "pattern": r"^[^\u0000-\u001f\u007f]*$",
+}
 
 
 def _text(text: str) -> str | None:
-    return text if 1 <= len(text) <= _MOST_TEXT and "\0" not in text else None
+    return text if _TEXT.fullmatch(text) else None
 
 
 def _last4(text: str) -> str | None:
@@ -41,7 +50,7 @@ def _reference(text: str) -> str | None:
     return text
 
 
-_ANY_TEXT: Final = f"Use 1 to {_MOST_TEXT} characters."
+_ANY_TEXT: Final = f"Use 1 to {_MOST_TEXT} characters without control characters."
 _MINOR_UNITS: Final = (
     f"Use a whole number of minor units (cents for USD), from 0 to {_LARGEST_AMOUNT}."
 )
@@ -72,8 +81,6 @@ def filters_of(query: Mapping[str, str]) -> Filters:
             found[name] = read(query[name])
             if found[name] is None:
                 raise invalid_query(name, hint)
-    if "brand" in found and "last4" not in found:
-        raise invalid_query("brand", "Send last4 with it: many cards are of one brand.")
     return Filters(**found)
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import clock, ids
-from easypay.api import numbered_pages
+from easypay.api import numbered_pages, payment_filters
 from easypay.api.auth import caller_of
 from easypay.api.duplicates import duplicates_page
 from easypay.api.http import Request, Response, encode
@@ -33,7 +33,7 @@ from easypay.db.reading import Reading
 from easypay.errors import NotFound
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
-from easypay.payments import expansion, store
+from easypay.payments import expansion, search, store
 from easypay.payments.flows import Payments
 from easypay.payments.lists import (
     EVENTS_OF_PAYMENT,
@@ -41,7 +41,6 @@ from easypay.payments.lists import (
     PAYMENTS,
     REFUNDS,
     Lists,
-    Source,
     Span,
 )
 from easypay.payments.model import Kind, Operation, Payment, operation_of
@@ -82,6 +81,7 @@ class ReadingApi:
         directory: Directory,
         reading: Reading,
         lists: Lists,
+        questions: Any,
         cursors: Cursors,
         key_days: int,
     ) -> None:
@@ -89,6 +89,7 @@ class ReadingApi:
         self._directory = directory
         self._reading = reading
         self._lists = lists
+        self._questions = questions
         self._cursors = cursors
         self._key_days = key_days
 
@@ -116,11 +117,15 @@ class ReadingApi:
         """List payments. Their order is that of their ids, so of their creation."""
         caller = await caller_of(self._directory, request, "payments:read")
         query = request.query(
-            "limit", "cursor", *CREATED, "order", "expand", "page", "size"
+            "limit", "cursor", *CREATED, "order", "expand", "page", "size", *payment_filters.NAMES
         )  # fmt: skip
         expand = expand_of(query)
+        filters = payment_filters.filters_of(query)
         span, scope = self._span(caller, query, "payments")
-        source = self._payments_matching(query)
+        source = self._lists.source(PAYMENTS)
+        if filters:
+            scope = f"{scope} {payment_filters.scope_of(query)}"
+            source = search.source(self._questions, self._lists, filters)
         if "page" in query or "size" in query:
             page = await numbered_pages.read(query, source, span)
             views = await self._payment_views(caller, page.rows, expand)
@@ -134,10 +139,6 @@ class ReadingApi:
     async def duplicates(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:read")
         return await duplicates_page(request, caller, self._reading, self._cursors)
-
-    def _payments_matching(self, query: dict[str, str]) -> Source:
-        """Return what finds a page's payments. Times are part of the span that it is given."""
-        return self._lists.source(PAYMENTS)
 
     async def _payment_views(
         self, caller: Caller, rows: Sequence[Any], expand: Sequence[str]

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from easypay import errors
-from easypay.api import admin, duplicates, reading, statistics
+from easypay.api import admin, duplicates, payment_filters, reading, statistics
 from easypay.api.paging import Page
 from easypay.errors import EasyPayError
 from easypay.payments import requests
@@ -172,7 +172,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Newest first, or oldest first with `order=oldest`. Only payments of the key's merchant "
         "and mode. Follow `next_cursor`: no payment is skipped or repeated while others arrive. "
         "With `page` or `size` the reply has page numbers and a total instead; such pages end at "
-        "row 10000.",
+        "row 10000. Filters can be combined. A list with filters is a fraction of a second behind; "
+        "one without, and each payment by its id, is exact.",
         handlers="reading",
         replies={200: Page},
         page_of=PaymentView,
@@ -180,6 +181,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(
             *("limit", "cursor", "created_from", "created_to", "order", "expand"),
             *("page", "size"),
+            *payment_filters.NAMES,
         ),
         scope="payments:read",
         errors=_LIST,

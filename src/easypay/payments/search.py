@@ -4,14 +4,15 @@ The search table follows the payments by a fraction of a second. So what it find
 the payments, and a payment that has changed meanwhile and fits no more is left out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
+from operator import eq, ge, le
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
 from easypay import ids
-from easypay.payments.model import PAYMENT_COLUMNS, Payment, payment_of
+from easypay.payments.lists import MOST_COUNTED, PAYMENTS, Counted, Lists, Rows, Source, Span
 from easypay.payments.status import Status
 
 Runner = Any
@@ -42,30 +43,21 @@ class Filters(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _NONE: Final = Filters()
 
-# For each filter, the condition on a row of the search table, and the same for a payment as read.
-_Fits = Callable[[Payment, Any], bool]
-_CONDITIONS: Final[dict[str, tuple[str, _Fits]]] = {
-    "status": ("status = {}", lambda p, wanted: p.status == wanted),
-    "currency": ("currency = {}", lambda p, wanted: p.currency == wanted),
-    "amount_from": ("amount_minor >= {}", lambda p, wanted: p.amount_minor >= wanted),
-    "amount_to": ("amount_minor <= {}", lambda p, wanted: p.amount_minor <= wanted),
-    "last4": ("card_last4 = {}", lambda p, wanted: p.card_last4 == wanted),
-    "brand": ("card_brand = {}", lambda p, wanted: p.card_brand == wanted),
-    "decline_code": ("decline_code = {}", lambda p, wanted: p.answer.decline_code == wanted),
-    "refunded": ("refunded = {}", lambda p, wanted: (p.refunded_minor > 0) == wanted),
-    "order_reference": (
-        "order_reference = {}",
-        lambda p, wanted: p.details.order_reference == wanted,
-    ),
-    "customer_reference": (
-        "customer_reference = {}",
-        lambda p, wanted: p.details.customer_reference == wanted,
-    ),
-    "processor_transaction_id": (
-        "transaction_id = {}",
-        lambda p, wanted: p.answer.transaction_id == wanted,
-    ),
+_CONDITIONS: Final = {
+    "status": ("status", "="),
+    "currency": ("currency", "="),
+    "amount_from": ("amount_minor", ">="),
+    "amount_to": ("amount_minor", "<="),
+    "last4": ("card_last4", "="),
+    "brand": ("card_brand", "="),
+    "decline_code": ("decline_code", "="),
+    "refunded": ("refunded", "="),
+    "order_reference": ("order_reference", "="),
+    "customer_reference": ("customer_reference", "="),
+    "processor_transaction_id": ("transaction_id", "="),
 }
+"""For each filter, the column of the search table and how it is compared."""
+_COMPARED: Final[dict[str, Callable[[Any, Any], bool]]] = {"=": eq, ">=": ge, "<=": le}
 
 _STREAM: Final = "SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2"
 _RANGE: Final = "payment_id >= $3 AND payment_id < $4"
@@ -116,80 +108,78 @@ _BY_REFERENCE: Final = """
        AND payment_id >= $3 AND payment_id < $4
      LIMIT $5
 """
-_READ: Final = f"""
-    SELECT {PAYMENT_COLUMNS} FROM payments
-     WHERE merchant_id = $1 AND mode = $2 AND id = ANY ($3::uuid[])
+_COUNT: Final = """
+    WITH found AS MATERIALIZED ({find})
+    SELECT (SELECT count(*) FROM found), (SELECT payment_id FROM found OFFSET {before} LIMIT 1)
 """
 
 
-async def stream_of(runner: Runner, merchant_id: UUID, mode: str) -> int | None:
-    """Return the number under which the search table has a merchant's payments of one mode. It
-    never changes. None before the first event."""
-    found: int | None = await runner.fetchval(_STREAM, merchant_id, mode)
-    return found
+def source(runner: Runner, lists: Lists, filters: Filters) -> Source:
+    """Return the payments that fit as the source of a list. `runner` plans for each question."""
+    return Source(partial(_rows, runner, lists, filters), partial(_count, runner, filters))
 
 
-async def find(
-    runner: Runner,
-    merchant_id: UUID,
-    mode: str,
-    filters: Filters,
-    *,
-    floor: UUID,
-    below: UUID,
-    limit: int,
-    oldest_first: bool = False,
-) -> list[UUID]:
-    """Return the ids of payments with `floor <= id < below` that fit, at most `limit`, in order."""
-    whose: tuple[Any, str] = (merchant_id, mode)
-    order = "ASC" if oldest_first else "DESC"
+async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limit: int) -> Rows:
+    """Return the first rows of a span that fit, at most `limit`."""
+    kept: list[Any] = []
+    while True:
+        wanted = limit - len(kept)
+        sql, arguments = await _statement(runner, filters, span, wanted)
+        found = [row[0] for row in await runner.fetch(sql, *arguments)]
+        rows = await lists.by_ids(PAYMENTS, span.merchant_id, span.mode, found)
+        kept += [rows[each] for each in found if each in rows and fits(rows[each], filters)]
+        if len(found) < wanted or len(kept) >= limit:
+            return kept
+        span = span.continuing(found[-1])
+
+
+async def _count(runner: Runner, filters: Filters, span: Span, position: int) -> Counted:
+    sql, arguments = await _statement(runner, filters, span, MOST_COUNTED + 1)
+    total, there = await runner.fetchrow(_COUNT.format(find=sql, before=position - 1), *arguments)
+    return Counted(min(total, MOST_COUNTED), total <= MOST_COUNTED, there)
+
+
+def fits(row: Mapping[str, Any], filters: Filters) -> bool:
+    """Whether a payment's row is what the filters ask for, apart from `processor_reference`."""
+    for name, (column, sign) in _CONDITIONS.items():
+        wanted = getattr(filters, name)
+        if wanted is not None:
+            has = row["refunded_minor"] > 0 if column == "refunded" else row[column]
+            if has is None or not _COMPARED[sign](has, wanted):
+                return False
+    return True
+
+
+async def _statement(
+    runner: Runner, filters: Filters, span: Span, limit: int
+) -> tuple[str, list[Any]]:
+    """Return the statement that finds the first ids of a span, and its arguments."""
+    whose: tuple[Any, str] = (span.merchant_id, span.mode)
+    order = "DESC" if span.newest_first else "ASC"
     if filters.processor_reference is not None:
         sql, more = _BY_REFERENCE, list(ids.reference_bounds(filters.processor_reference))
     elif filters.status is Status.PROCESSING:
         conditions, more = _conditions(filters)
         sql = _UNKNOWN.format(range=_RANGE, conditions=conditions, order=order)
     else:
-        stream = await stream_of(runner, merchant_id, mode)
-        if stream is None:
-            return []
-        whose = (stream, mode)
-        sql, more = _statement(filters, order)
-    rows = await runner.fetch(sql, *whose, floor, below, limit, *more)
-    return [row[0] for row in rows]
-
-
-async def read(
-    runner: Runner, merchant_id: UUID, mode: str, found: Sequence[UUID], filters: Filters
-) -> list[Payment]:
-    """Return these payments as they are now, in the order of `found`, without those that no longer
-    fit or whose month was archived."""
-    rows = await runner.fetch(_READ, merchant_id, mode, list(found))
-    payments = {payment.id: payment for payment in map(payment_of, rows)}
-    present = [payments[each] for each in found if each in payments]
-    return [payment for payment in present if fits(payment, filters)]
-
-
-def fits(payment: Payment, filters: Filters) -> bool:
-    """Whether a payment is what the filters ask for, apart from `processor_reference`."""
-    return all(
-        fit(payment, wanted)
-        for name, (_, fit) in _CONDITIONS.items()
-        if (wanted := getattr(filters, name)) is not None
-    )
+        stream = await runner.fetchval(_STREAM, span.merchant_id, span.mode)
+        whose = (-1 if stream is None else stream, span.mode)  # none before the first event
+        sql, more = _in_search_table(filters, order)
+    return sql, [*whose, span.floor, span.below, limit, *more]
 
 
 def _conditions(filters: Filters) -> tuple[str, list[Any]]:
     """Return the conditions on a row of the search table, and their arguments from $6 on."""
     conditions, arguments = "", []
-    for name, (condition, _) in _CONDITIONS.items():
+    for name, (column, sign) in _CONDITIONS.items():
         wanted = getattr(filters, name)
         if wanted is not None:
             arguments.append(wanted)
-            conditions += f" AND {condition.format(f'${len(arguments) + 5}')}"
+            conditions += f" AND {column} {sign} ${len(arguments) + 5}"
     return conditions, arguments
 
 
-def _statement(filters: Filters, order: str) -> tuple[str, list[Any]]:
+def _in_search_table(filters: Filters, order: str) -> tuple[str, list[Any]]:
     """Return the statement that finds ids in the search table, and its arguments from $6 on."""
     conditions, arguments = _conditions(filters)
 

@@ -309,6 +309,7 @@ class Gateway:
                 directory=self._directory,
                 reading=self._reading,
                 lists=Lists(self._reading, self._months),
+                questions=self._questions,
                 cursors=Cursors(vault.derive("cursors")),
                 key_days=settings.idempotency_key_days,
             ),
