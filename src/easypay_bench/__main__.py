@@ -1,8 +1,9 @@
 """The command behind `make bench`: measures a whole stack on this machine and prints the findings.
 
-    python -m easypay_bench                              # a new stack, about five minutes
+    python -m easypay_bench                              # a new stack, about six minutes
     python -m easypay_bench --quick                      # half a minute
     python -m easypay_bench --demo .easypay/demo.json    # the stack of `easypay up`
+    python -m easypay_bench yardstick                    # only the yardstick, without a gateway
 
 Times are printed and never judged. Exit status 1: money was wrong (an answer that was not 201, or a
 payment without exactly one sale at the processor). 2: nothing could be measured.
@@ -20,7 +21,14 @@ from typing import Any, Final
 from rich.console import Console
 
 from easypay.db.postgres_binaries import ClusterError
-from easypay_bench import measure, performance_chart, performance_page, report, scaling
+from easypay_bench import (
+    measure,
+    performance_chart,
+    performance_page,
+    report,
+    scaling,
+    yardstick_alone,
+)
 from easypay_bench.calls import StackFailed
 from easypay_bench.load import LoadFailed
 from easypay_bench.stack import attached, own
@@ -30,7 +38,11 @@ RESULTS: Final = Path("bench/results")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and exit with the status above."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["yardstick"]:
+        yardstick_alone.main(given[1:])
+        return
+    options = _parser().parse_args(given)
     # As with Ctrl-C, every started program is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(width=None if sys.stdout.isatty() else 100)

@@ -99,12 +99,31 @@ def bars(
     ]
 
 
-def wide_bars(
-    *, pgbench_ratio: float, own_p99_ms: float, idle_memory_mib: float, idle_p99_ms: float
-) -> list[Bar]:
-    """Return the targets beside the database alone, at a rate, and with many connections."""
+YARDSTICK_SHARES: Final[Mapping[int, float]] = {64: 0.5, 256: 0.38}
+"""Connections -> the least share of the yardstick's rate."""
+
+
+def ratio_bars(*, pgbench: float, yardstick: Mapping[int, float]) -> list[Bar]:
+    """Return the targets that can be compared across machines. `yardstick`: connections -> share;
+    a number of connections that was not measured is missed."""
     return [
-        Bar("share of pgbench's best rate", pgbench_ratio, "", 0.5, at_least=True),
+        Bar("share of pgbench's best rate", pgbench, "", 0.5, at_least=True),
+        *(
+            Bar(
+                f"share of the yardstick, {connections} connections",
+                yardstick.get(connections, math.nan),
+                "",
+                share,
+                at_least=True,
+            )
+            for connections, share in YARDSTICK_SHARES.items()
+        ),
+    ]
+
+
+def wide_bars(*, own_p99_ms: float, idle_memory_mib: float, idle_p99_ms: float) -> list[Bar]:
+    """Return the targets at a rate, and with many connections."""
+    return [
         Bar("own time p99, 500/s, processor at 50 ms", own_p99_ms, "ms", 10),
         Bar("memory with 10,000 connections", idle_memory_mib, "MiB", 200),
         Bar("p99 at 500/s with 10,000 connections", idle_p99_ms, "ms", 50),

@@ -36,6 +36,7 @@ def page(results: Path) -> str:
                 for each in wide["pgbench"]
             ),
         ),
+        *_yardstick(wide.get("yardstick", [])),
         "## CPU under load\n",
         f"{run['load']['connections']} connections, closed loop by {run['load']['generator']}: "
         f"{_n(run['payments_per_s'])} payments/s.\n",
@@ -97,6 +98,33 @@ def _pairs(wide: dict[str, Any]) -> str:
         f"turn with it, the gateway took **{_n(wide['ratio'])}** times pgbench's best rate "
         f"(median of {len(wide['pairs'])} pairs: {rates}).\n"
     )
+
+
+def _yardstick(compared: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the section; nothing for a result from before the yardstick."""
+    if not compared:
+        return []
+    return [
+        "## Beside the yardstick\n",
+        "The yardstick is the grouped SQL that the gateway had when the yardstick was made, and it "
+        "never changes. It runs over the gateway's own lanes and group commit, without HTTP and "
+        "without a processor. Yardstick and gateway run in turn; the share is the median of the "
+        "pairs. µs are CPU per payment of the yardstick.\n",
+        _table(
+            ["connections", "yardstick/s", "gateway/s", "share", "lowest", "highest", "Python µs",
+             "PostgreSQL µs"],
+            (
+                [
+                    str(each["connections"]),
+                    ", ".join(_n(pair["yardstick_per_s"]) for pair in each["pairs"]),
+                    ", ".join(_n(pair["gateway_per_s"]) for pair in each["pairs"]),
+                    f"**{_n(each['ratio'])}**",
+                    *(_n(each[name]) for name in ("lowest", "highest", "python_us", "postgres_us")),
+                ]
+                for each in compared
+            ),
+        ),
+    ]  # fmt: skip
 
 
 def _at_rates(runs: Iterable[dict[str, Any]]) -> str:

@@ -16,9 +16,18 @@ from rich.table import Table
 from easypay.db.table_sizes import TableSize
 from easypay_bench.counters import Counters
 from easypay_bench.load import Load
-from easypay_bench.performance_bars import Bar, bars, finite, median_of, per_payment_us, wide_bars
+from easypay_bench.performance_bars import (
+    Bar,
+    bars,
+    finite,
+    median_of,
+    per_payment_us,
+    ratio_bars,
+    wide_bars,
+)
 from easypay_bench.scaling import BAR_PROCESSOR_MS, BAR_RATE, IDLE, Wide
 from easypay_bench.single_payment_latency import Unloaded
+from easypay_bench.yardstick import Compared
 
 PARTS = ("gateway", "postgres", "simulator", "generator")
 
@@ -77,13 +86,16 @@ class Findings:
         if self.wide is not None:
             at_rate = self.wide.at(BAR_RATE, BAR_PROCESSOR_MS)
             idle = max(self.wide.open, key=lambda run: run.connections)
-            ratio, *others = wide_bars(
-                pgbench_ratio=self.wide.ratio,
+            ratios = ratio_bars(
+                pgbench=self.wide.ratio,
+                yardstick={each.connections: each.ratio for each in self.wide.yardstick},
+            )
+            others = wide_bars(
                 own_p99_ms=at_rate.own_ms["p99"],
                 idle_memory_mib=idle.memory_mib if idle.connections >= IDLE else math.nan,
                 idle_p99_ms=idle.total_ms["p99"] if idle.connections >= IDLE else math.nan,
             )
-            found = [ratio, *found, *others]  # the ratio is comparable across machines
+            found = [*ratios, *found, *others]
         return found
 
 
@@ -118,7 +130,16 @@ def as_json(found: Findings) -> str:
 
 
 def _wide_as_data(measured: Wide) -> dict[str, Any]:
-    return {**msgspec.to_builtins(measured), "ratio": measured.ratio}
+    yardstick = [
+        {
+            **msgspec.to_builtins(each),
+            "ratio": each.ratio,
+            "lowest": each.lowest,
+            "highest": each.highest,
+        }
+        for each in measured.yardstick
+    ]
+    return {**msgspec.to_builtins(measured), "ratio": measured.ratio, "yardstick": yardstick}
 
 
 def save(found: Findings, directory: Path) -> Path:
@@ -267,6 +288,7 @@ def _wide_tables(measured: Wide) -> Iterable[Table]:
             for rate in measured.pgbench
         ),
     )
+    yield _yardstick_table(measured.yardstick)
     shown = ("p50", "p95", "p99")
     yield _table(
         "At a rate, ms",
@@ -314,5 +336,25 @@ def _wide_tables(measured: Wide) -> Iterable[Table]:
                 f"{cell.postgres_us:.0f}",
             )
             for cell in measured.grid
+        ),
+    )  # fmt: skip
+
+
+def _yardstick_table(compared: Iterable[Compared]) -> Table:
+    return _table(
+        "The yardstick: the frozen SQL without HTTP and processor, and the gateway's share of it",
+        ("connections", "yardstick/s, gateway/s", "share", "lowest", "highest", "Python µs",
+         "PostgreSQL µs"),
+        (
+            (
+                str(each.connections),
+                ", ".join(
+                    f"{pair.yardstick_per_s:,.0f} {pair.gateway_per_s:,.0f}" for pair in each.pairs
+                ),
+                *(f"{share:.2f}" for share in (each.ratio, each.lowest, each.highest)),
+                f"{each.python_us:.0f}",
+                f"{each.postgres_us:.0f}",
+            )
+            for each in compared
         ),
     )  # fmt: skip

@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
-from easypay_bench import cpu, disk, load, pgbench
+from easypay_bench import cpu, disk, load, pgbench, yardstick
 from easypay_bench.calls import call
 from easypay_bench.load import Job, Load
 from easypay_bench.loadtest import fleet
@@ -102,6 +102,7 @@ class Wide(msgspec.Struct, frozen=True, kw_only=True):
 
     pgbench: list[pgbench.Rate]
     pairs: list[Pair]
+    yardstick: list[yardstick.Compared]
     open: list[OpenRun]
     reads: list[Read]
     grid: list[Cell]
@@ -154,8 +155,12 @@ def measure(
         say(f"pair {number + 1} of {plan.pairs}: the gateway, then pgbench with {best} clients")
         done, _ = closed(64, plan.pair_s)
         (rate,) = pgbench.measure(stack, seconds=plan.pair_s, clients=(best,))
-        pairs.append(Pair(done.replies / done.seconds, rate.payments_per_s))
+        pairs.append(Pair(_per_s(done), rate.payments_per_s))
 
+    def gateway_per_s(connections: int) -> float:
+        return _per_s(closed(connections, plan.pair_s)[0])
+
+    compared = _beside_the_yardstick(stack, plan, gateway_per_s, say)
     replied = unanswered = 0
     open_runs = []
     for rate_asked, processor_ms, connections in _open_plan(plan):
@@ -176,11 +181,38 @@ def measure(
                 done, spent = closed(connections, plan.grid_s)
             grid.append(_cell(done, spent, connections, processor_ms))
     return Measured(
-        Wide(pgbench=rates, pairs=pairs, open=open_runs, reads=reads, grid=grid),
+        Wide(
+            pgbench=rates, pairs=pairs, yardstick=compared, open=open_runs, reads=reads, grid=grid
+        ),
         loads,
         replied,
         unanswered,
     )
+
+
+def _per_s(done: Load) -> float:
+    return done.replies / done.seconds
+
+
+def _beside_the_yardstick(
+    stack: Stack, plan: Plan, gateway_per_s: Callable[[int], float], say: Callable[[str], None]
+) -> list[yardstick.Compared]:
+    groups = yardstick.groups_of(stack.gateway_settings)
+
+    def rate(in_flight: int) -> yardstick.Rate:
+        return yardstick.measure(
+            stack.database_url,
+            stack.postmaster_pid,
+            groups,
+            in_flight=in_flight,
+            seconds=plan.pair_s,
+        )
+
+    compared = []
+    for connections in yardstick.IN_FLIGHT:
+        say(f"{plan.pairs} pairs: the yardstick, then the gateway with {connections} connections")
+        compared.append(yardstick.compare(connections, plan.pairs, rate, gateway_per_s))
+    return compared
 
 
 async def _write_out(stack: Stack) -> None:
@@ -264,7 +296,7 @@ def _reads(
         spent = cpu.spent(before, meter.read())
         yield Read(
             name,
-            done.replies / done.seconds,
+            _per_s(done),
             per_payment_us(spent["gateway"], done.replies),
             per_payment_us(spent["postgres"], done.replies),
             done.latency_ms,
@@ -289,7 +321,7 @@ def _cell(done: Load, spent: dict[str, float], connections: int, processor_ms: i
     return Cell(
         connections=connections,
         processor_ms=processor_ms,
-        payments_per_s=done.replies / done.seconds,
+        payments_per_s=_per_s(done),
         gateway_us=per_payment_us(spent["gateway"], done.replies),
         postgres_us=per_payment_us(spent["postgres"], done.replies),
         p50_ms=done.latency_ms.get("p50", float("nan")),

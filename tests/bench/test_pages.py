@@ -17,6 +17,8 @@ from easypay_bench.pgbench import Rate
 from easypay_bench.report import Findings, Run
 from easypay_bench.scaling import Cell, OpenRun, Pair, Read, Wide
 from easypay_bench.single_payment_latency import Unloaded
+from easypay_bench.yardstick import Compared
+from easypay_bench.yardstick import Pair as YardstickPair
 
 MACHINE = {
     "at": "2026-11-24T08:13:22+00:00", "commit": "720c9f085681", "modified": False,
@@ -56,6 +58,15 @@ def findings(wide: Wide | None) -> Findings:
 WIDE = Wide(
     pgbench=[Rate(16, 6543.0, 98.0)],
     pairs=[Pair(3000.0, 6000.0)],
+    yardstick=[
+        Compared(
+            64,
+            [YardstickPair(8000.0, 4400.0), YardstickPair(9000.0, 3600.0)],
+            python_us=34.0,
+            postgres_us=67.0,
+        ),
+        Compared(256, [YardstickPair(15_000.0, 4500.0)], python_us=32.0, postgres_us=61.0),
+    ],
     open=[
         OpenRun(
             **OPEN, connections=64, processor_ms=50, own_ms=spread(4), total_ms=spread(54),
@@ -101,6 +112,10 @@ def test_the_page_shows_the_newest_complete_result(tmp_path: Path) -> None:
         ["own time p99, 500/s, processor at 50 ms", "at most 10 ms", "8 ms", "met"],
         ["memory with 10,000 connections", "at most 200 MiB", "181 MiB", "met"],
         ["share of pgbench's best rate", "at least 0.5", "0.5", "met"],
+        ["share of the yardstick, 64 connections", "at least 0.5", "0.475", "**missed**"],
+        ["share of the yardstick, 256 connections", "at least 0.38", "0.3", "**missed**"],
+        ["64", "8,000, 9,000", "4,400, 3,600", "**0.475**", "0.4", "0.55", "34", "67"],
+        ["256", "15,000", "4,500", "**0.3**", "0.3", "0.3", "32", "61"],
         ["16", "6,543", "98"],
         ["payments", "600"],
         ["payments_pkey", "80"],
@@ -146,10 +161,11 @@ def test_without_a_complete_result_there_is_no_page(tmp_path: Path) -> None:
 
 def test_nan_is_null_in_a_saved_result() -> None:
     few = WIDE.open[:1]  # without the run with 10,000 connections
-    wide = Wide(pgbench=WIDE.pgbench, pairs=WIDE.pairs, open=few, reads=[], grid=[])
+    wide = Wide(pgbench=WIDE.pgbench, pairs=WIDE.pairs, yardstick=[], open=few, reads=[], grid=[])
     saved = json.loads(report.as_json(findings(wide)))
     idle = {bar["name"]: (bar["figure"], bar["met"]) for bar in saved["bars"]}
     assert idle["memory with 10,000 connections"] == (None, False)
+    assert idle["share of the yardstick, 64 connections"] == (None, False)
 
 
 def test_the_terminals_tables_show_every_figure_in_its_column() -> None:
@@ -166,6 +182,8 @@ def test_the_terminals_tables_show_every_figure_in_its_column() -> None:
         ["WAL bytes", "4,700", "2,000"],
         ["updates without index work", "75.0%", "87.5%"],
         ["16", "6,543", "98"],
+        ["64", "8,000 4,400, 9,000 3,600", "0.48", "0.40", "0.55", "34", "67"],
+        ["256", "15,000 4,500", "0.30", "0.30", "0.30", "32", "61"],
         ["500/s", "64", "50", "4.00", "7.00", "8.00", "58.00", "0.50", "4.50", "81"],
         ["by id", "9,876", "55", "33", "11.00"],
         ["300", "256", "777", "301.0", "333.0", "222", "111"],
