@@ -37,7 +37,7 @@ def item(
 
 
 @pytest.fixture
-def begins(start: Callable[..., Any], database: str) -> Begins:
+async def begins(start: Callable[..., Any], database: str) -> Begins:
     """Return what begins a checked payment."""
     committer = start(BEGIN_CHECKED, database)
 

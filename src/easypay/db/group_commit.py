@@ -82,7 +82,8 @@ class GroupCommitter(Generic[Item, Result]):
     result per item, in order. `touches(item)` names what the item must not share with another that
     is running. `order(item)` sorts a group. A group holds items of one `variant(item)`, which picks
     the text of the statement. `limit` bounds the queue (None: unbounded).
-    `patience_s` is how long a caller waits before DatabaseUnavailable.
+    `patience_s` is how long a caller waits before DatabaseUnavailable. A committer is made inside
+    the event loop that it serves.
     """
 
     def __init__(
@@ -104,6 +105,8 @@ class GroupCommitter(Generic[Item, Result]):
         self.groups = 0
         self.on_left: Callable[[Item], None] = lambda _: None
         """Called with an item that may have been written after its caller had gone."""
+        # Kept, as until Python 3.12 each get_running_loop() asks the system for the process id.
+        self._loop = asyncio.get_running_loop()
         self._watcher = watcher
         self._lanes = list(lanes)
         self._free = list(lanes)
@@ -144,7 +147,7 @@ class GroupCommitter(Generic[Item, Result]):
                 f"{len(self._waiting)} requests are waiting for the database; nothing was written. "
                 "Repeat the request with the same Idempotency-Key."
             )
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append(
             _Entry(item, future, stopwatch(), self._touches(item), self._variant(item))
         )
@@ -206,11 +209,11 @@ class GroupCommitter(Generic[Item, Result]):
         idle = len(self._free) == len(self._lanes)
         if idle or small or len(self._waiting) >= self._size // 2:
             lane = self._free.pop()
-            task = asyncio.get_running_loop().create_task(self._work(lane))
+            task = self._loop.create_task(self._work(lane))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         elif self._impatience is None:
-            self._impatience = asyncio.get_running_loop().call_later(LONG_GROUP_S, self._look_again)
+            self._impatience = self._loop.call_later(LONG_GROUP_S, self._look_again)
 
     def _look_again(self) -> None:
         self._impatience = None
@@ -328,7 +331,7 @@ class GroupCommitter(Generic[Item, Result]):
         entry.alone = True
         entry.tries += 1
         self._postponed.add(entry)
-        task = asyncio.get_running_loop().create_task(self._retry(entry))
+        task = self._loop.create_task(self._retry(entry))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -342,8 +345,7 @@ class GroupCommitter(Generic[Item, Result]):
     # time limits of callers --------------------------------------------------------------------
 
     def _look_at_patience_in(self, after_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._patience = loop.call_later(after_s, self._look_at_patience)
+        self._patience = self._loop.call_later(after_s, self._look_at_patience)
 
     def _look_at_patience(self) -> None:
         """Refuse the items that are too old. One timer serves all: it is set for the oldest."""

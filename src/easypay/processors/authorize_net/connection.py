@@ -39,6 +39,7 @@ class Connection(asyncio.Protocol):
         "_body",
         "_complete",
         "_keep_alive",
+        "_loop",
         "_messages",
         "_owner",
         "_parser",
@@ -57,6 +58,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.idle_since = 0.0
         self._owner = owner
+        self._loop = asyncio.get_running_loop()  # asking for each call would cost a system call
         self._transport: asyncio.Transport | None = None
         self._reply: asyncio.Future[Reply | Unknown] | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -78,16 +80,15 @@ class Connection(asyncio.Protocol):
 
     async def exchange(self, data: bytes, left_s: float) -> Reply | Unknown:
         """Send once and wait for the reply. From its first line on, nothing is "not sent"."""
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Reply | Unknown] = loop.create_future()
+        reply: asyncio.Future[Reply | Unknown] = self._loop.create_future()
         self._reply = reply
         self._received = self._messages = 0
         self._complete = False
-        timer = loop.call_later(left_s, self.fail, "no complete answer in time")
+        timer = self._loop.call_later(left_s, self.fail, "no complete answer in time")
         cast(asyncio.Transport, self._transport).write(data)
         if self._owner.after_write is not None:
             # One turn of the loop later the bytes are in the kernel, on every event loop.
-            loop.call_soon(self._owner.after_write)
+            self._loop.call_soon(self._owner.after_write)
         try:
             return await reply
         finally:
