@@ -1,15 +1,21 @@
 """The request log survives the loss of its reader."""
 
-import io
+import asyncio
 import json
+import os
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from easypay.card_numbers import contains_card_number
 from easypay.ids import new_request_id
 from easypay.observability.access_log import AccessLog, Line
+from easypay.observability.log_output import LogOutput
 from easypay.observability.trace import accept
+from harness import until
 
 
 def line(number: int) -> Line:
@@ -20,28 +26,55 @@ def line(number: int) -> Line:
     )  # fmt: skip
 
 
-class Broken(io.BytesIO):
+async def lines_of(reading: int, count: int) -> list[str]:
+    """Return the request ids, else the messages, of the next lines."""
+    came = b""
+
+    async def complete() -> bool:
+        nonlocal came
+        with suppress(BlockingIOError):
+            came += os.read(reading, 1 << 20)
+        return came.count(b"\n") >= count
+
+    await until(complete, within_s=5)
+    lines = map(json.loads, came.splitlines())
+    return [line.get("request_id", line["message"]) for line in lines]
+
+
+async def test_an_unread_log_does_not_pile_up_and_resumes_when_it_is_read(tmp_path: Path) -> None:
     """A pipe whose reader goes away and comes back."""
-
-    is_open = False
-
-    def write(self, data: object) -> int:
-        if not self.is_open:
-            raise BrokenPipeError
-        return super().write(data)  # type: ignore[arg-type]
-
-
-async def test_an_unread_log_does_not_pile_up_and_resumes_when_it_is_read() -> None:
-    out = Broken()
-    log = AccessLog(out)
+    pipe = tmp_path / "log"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writing = os.open(pipe, os.O_WRONLY)
+    log = AccessLog(LogOutput(writing))
+    os.close(reading)
     log.write(line(1))
-    with pytest.raises(BrokenPipeError):
-        log.flush()
-    out.is_open = True
+    await asyncio.sleep(0)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     log.write(line(2))
-    log.flush()
-    [written] = out.getvalue().splitlines()
-    assert json.loads(written)["request_id"] == "req_2"
+    report, last = await lines_of(reading, 2)
+    assert report.startswith("1 lines were dropped")
+    assert last == "req_2"
+    os.close(reading)
+    os.close(writing)
+
+
+async def test_lines_of_one_turn_are_written_together_and_an_error_at_once() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    log = AccessLog(LogOutput(writing))
+    log.write(line(1))
+    log.write(line(2))
+    with pytest.raises(BlockingIOError):
+        os.read(reading, 1)
+    log.write(msgspec.structs.replace(line(3), level="error"))
+    at_once = os.read(reading, 1 << 16).splitlines()
+    assert [json.loads(each)["request_id"] for each in at_once] == ["req_1", "req_2", "req_3"]
+    log.write(line(4))
+    assert await lines_of(reading, 1) == ["req_4"]
+    os.close(reading)
+    os.close(writing)
 
 
 def test_our_own_trace_ids_never_look_like_a_card_number() -> None:

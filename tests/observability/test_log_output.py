@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from easypay.observability.log_output import MOST_BYTES, LogOutput
+from easypay.observability.log_output import MOST_BYTES, MOST_GATHERED_BYTES, LogOutput
 from harness import QUICK, Gateway, Stack, until
 
 LINE = b"x" * 1023 + b"\n"
@@ -95,6 +97,44 @@ def test_lines_of_many_threads_are_written_whole() -> None:
     assert set(came.splitlines()) == {b"0", b"1", b"2", b"3"}
     os.close(reading)
     os.close(writing)
+
+
+async def test_gathered_lines_keep_their_place_and_are_bounded() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    output = LogOutput(writing)
+    output.gather(b"first\n")
+    output.write(b"second\n")
+    assert os.read(reading, 100) == b"first\nsecond\n", "what is written at once comes after it"
+    for _ in range(MOST_GATHERED_BYTES // len(LINE) + 1):
+        output.gather(LINE)
+    came = os.read(reading, 2 * MOST_GATHERED_BYTES)
+    assert came.count(b"\n") > 1, "too many to wait for the end of the turn"
+    output.flush()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_lines_of_the_last_turn_are_written_when_the_process_ends() -> None:
+    """Whether it ends by itself or by an exception that nobody caught."""
+    program = """
+import asyncio, sys
+from easypay.observability import logs
+
+async def main():
+    logs.configure()
+    logs.standard_error().gather(b"gathered\\n")
+    if sys.argv[1] == "crash":
+        raise SystemError
+
+asyncio.run(main())
+"""
+    for how in ("end", "crash"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, how], capture_output=True, text=True, check=False
+        )
+        assert done.stderr.count("gathered\n") == 1, done.stderr
+        assert done.returncode == (1 if how == "crash" else 0)
 
 
 async def test_a_gateway_whose_log_nobody_reads_still_takes_payments(

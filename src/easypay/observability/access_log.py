@@ -1,13 +1,11 @@
 """The canonical log line: one JSON object per request, with all that is known about it.
 
 Its fields are a fixed list. None holds text from the client except the trace id, which `trace`
-accepts only if no card number can be in it. Lines are written together, once per turn of the event
-loop.
+accepts only if no card number can be in it. Lines are gathered over one turn of the event loop and
+written together, but those of level error are written at once.
 """
 
-import asyncio
 from datetime import datetime
-from typing import IO
 
 import msgspec
 
@@ -46,22 +44,15 @@ class Line(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
 class AccessLog:
     """Writes lines to standard error, or to `out`."""
 
-    def __init__(self, out: IO[bytes] | LogOutput | None = None, *, silent: bool = False) -> None:
+    def __init__(self, out: LogOutput | None = None, *, silent: bool = False) -> None:
         self._out = None if silent else out or standard_error()
-        self._waiting: list[bytes] = []
 
     def write(self, line: Line) -> None:
-        """Write a line at the end of this turn of the loop."""
+        """Write a line at the end of this turn of the loop, or now if it is an error."""
         if self._out is None:
             return
-        text = _encode(line)
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append(text)
-
-    def flush(self) -> None:
-        """Write the waiting lines."""
-        lines, self._waiting = self._waiting, []  # if writing fails they are lost, not kept
-        if self._out is not None and lines:
-            self._out.write(b"\n".join([*lines, b""]))
-            self._out.flush()
+        text = _encode(line) + b"\n"
+        if line.level == "error":
+            self._out.write(text)
+        else:
+            self._out.gather(text)

@@ -4,6 +4,10 @@ A full pipe or terminal takes no more until somebody reads. What it does not tak
 buffer, which is offered again a tenth of a second later. Lines that find no room are dropped,
 counted, and reported once lines get through again.
 
+Lines of which there are many (`gather`) are written together, once per turn of the event loop. The
+others are written at once, after those gathered before them, so lines stay in order. Gathered lines
+are in memory only: `kill -9` loses those of one turn. Every other end of the process writes them.
+
 Only this process may become non-blocking: O_NONBLOCK on the descriptor itself would hold for every
 process that shares it. So a pipe is opened a second time, and each send to a socket sets a flag.
 """
@@ -23,6 +27,7 @@ from typing import Final
 from easypay.clock import log_time, now
 
 MOST_BYTES: Final = 1 << 20
+MOST_GATHERED_BYTES: Final = 1 << 16
 _AGAIN_S: Final = 0.1
 
 
@@ -32,29 +37,52 @@ class LogOutput:
     def __init__(self, descriptor: int) -> None:
         self._write = _writer(descriptor)
         self._left = b""
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
         self._dropped = 0
         self._is_scheduled = False
         self._lock = threading.Lock()
 
-    def write(self, lines: bytes) -> int:
-        """Take lines, each with its end. Never blocks, never raises."""
+    def write(self, lines: bytes) -> None:
+        """Write lines now, each with its end. Never blocks, never raises."""
         with self._lock:
-            if self._left or self._dropped:
-                self._offer(b"")
-            fits = len(self._left) + len(lines) <= MOST_BYTES and not self._dropped
-            if fits or not self._left:
-                self._offer(lines)
-            else:
-                self._dropped += lines.count(b"\n")
-            if self._left:
-                self._schedule()
-        return len(lines)
+            self._take(b"".join([*self._gathered_lines(), lines]))
+
+    def gather(self, line: bytes) -> None:
+        """Write a line, with its end, at the end of this turn of the running loop; earlier if many
+        lines have been gathered. Never blocks."""
+        with self._lock:
+            if not self._gathered:
+                asyncio.get_running_loop().call_soon(self.flush)
+            self._gathered.append(line)
+            self._gathered_bytes += len(line)
+            if self._gathered_bytes > MOST_GATHERED_BYTES:
+                self._take(b"".join(self._gathered_lines()))
 
     def flush(self) -> None:
-        """Try to write what is left."""
+        """Write what was gathered, and try to write what is left."""
         with self._lock:
-            if self._left or self._dropped:
+            if self._gathered:
+                self._take(b"".join(self._gathered_lines()))
+            elif self._left or self._dropped:
                 self._offer(b"")
+
+    def _gathered_lines(self) -> list[bytes]:
+        lines, self._gathered = self._gathered, []
+        self._gathered_bytes = 0
+        return lines
+
+    def _take(self, lines: bytes) -> None:
+        """Write lines, or keep what finds no room now, or drop and count what never will."""
+        if self._left or self._dropped:
+            self._offer(b"")
+        fits = len(self._left) + len(lines) <= MOST_BYTES and not self._dropped
+        if fits or not self._left:
+            self._offer(lines)
+        else:
+            self._dropped += lines.count(b"\n")
+        if self._left:
+            self._schedule()
 
     def _offer(self, more: bytes) -> None:
         """Write what is left and then `more`; keep the rest."""
