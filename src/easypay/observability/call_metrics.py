@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from copy import copy
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -29,11 +29,16 @@ from easypay.processors.base import (
 )
 
 Result = TypeVar("Result", Outcome, Finding, Passed)
+Measured = Coroutine[Any, Any, Result]
 _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class MeasuredProcessor:
-    """A processor whose calls are timed and counted by outcome."""
+    """A processor whose calls are timed and counted by outcome.
+
+    Most methods return the coroutine of `_measured` instead of awaiting it: each coroutine between
+    a request and what it waits for costs whenever it goes on.
+    """
 
     def __init__(self, name: str, processor: Processor, instruments: Instruments) -> None:
         self._name = name
@@ -42,41 +47,39 @@ class MeasuredProcessor:
         self._operations = instruments.operations
         self._account_refused = instruments.account_refused
 
-    async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
+    def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Measured[Outcome]:
         operation = "sale" if request.capture else "authorize"
-        return await self._measured(operation, self._processor.authorize(request, deadline))
+        return self._measured(operation, self._processor.authorize(request, deadline))
 
-    async def capture(self, request: CaptureRequest, deadline: Deadline) -> Outcome:
-        return await self._measured("capture", self._processor.capture(request, deadline))
+    def capture(self, request: CaptureRequest, deadline: Deadline) -> Measured[Outcome]:
+        return self._measured("capture", self._processor.capture(request, deadline))
 
-    async def void(self, request: VoidRequest, deadline: Deadline) -> Outcome:
-        return await self._measured("void", self._processor.void(request, deadline))
+    def void(self, request: VoidRequest, deadline: Deadline) -> Measured[Outcome]:
+        return self._measured("void", self._processor.void(request, deadline))
 
-    async def refund(self, request: RefundRequest, deadline: Deadline) -> Outcome:
-        return await self._measured("refund", self._processor.refund(request, deadline))
+    def refund(self, request: RefundRequest, deadline: Deadline) -> Measured[Outcome]:
+        return self._measured("refund", self._processor.refund(request, deadline))
 
-    async def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Outcome:
-        return await self._measured("refund", self._processor.refund_or_void(request, deadline))
+    def refund_or_void(self, request: RefundRequest, deadline: Deadline) -> Measured[Outcome]:
+        return self._measured("refund", self._processor.refund_or_void(request, deadline))
 
-    async def review(self, request: ReviewRequest, deadline: Deadline) -> Outcome:
+    def review(self, request: ReviewRequest, deadline: Deadline) -> Measured[Outcome]:
         operation = "approve" if request.approve else "decline"
-        return await self._measured(operation, self._processor.review(request, deadline))
+        return self._measured(operation, self._processor.review(request, deadline))
 
-    async def inquire(self, request: InquiryRequest, deadline: Deadline) -> Finding:
-        return await self._measured("inquiry", self._processor.inquire(request, deadline))
+    def inquire(self, request: InquiryRequest, deadline: Deadline) -> Measured[Finding]:
+        return self._measured("inquiry", self._processor.inquire(request, deadline))
 
-    async def inquire_transaction(
+    def inquire_transaction(
         self, request: InquiryRequest, transaction_id: str, deadline: Deadline
-    ) -> Finding:
+    ) -> Measured[Finding]:
         asked = self._processor.inquire_transaction(request, transaction_id, deadline)
-        return await self._measured("inquiry", asked)
+        return self._measured("inquiry", asked)
 
-    async def look(
+    def look(
         self, request: PassRequest, deadline: Deadline, *, on_found: OnFound | None = None
-    ) -> Passed:
-        return await self._measured(
-            "pass", self._processor.look(request, deadline, on_found=on_found)
-        )
+    ) -> Measured[Passed]:
+        return self._measured("pass", self._processor.look(request, deadline, on_found=on_found))
 
     async def closed_batches(
         self, account: Account, since_ms: int, now_ms: int, deadline: Deadline

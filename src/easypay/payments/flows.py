@@ -54,6 +54,7 @@ from easypay.processors.base import (
 log = logging.getLogger(__name__)
 
 Call = Callable[[Account, Deadline], Awaitable[Outcome]]
+Flow = Coroutine[Any, Any, Reply]
 
 
 class Begun(NamedTuple):
@@ -119,40 +120,34 @@ class Payments:
             raise NotFound(f"there is no payment {ids.typed(ids.PAYMENT, key.payment_id)}")
         return payment
 
-    async def create(self, ask: Ask, body: CreatePayment) -> Reply:
+    def create(self, ask: Ask, body: CreatePayment) -> Flow:
         """Take a payment, or only authorize it if `capture` is manual. The body is validated.
 
         Raises the reason if the request is refused; a decline or an unknown outcome is a Reply.
         A merchant may have the payment compared with its latest ones (`duplicates`).
         """
-        return await self._run(self._create(ask, body))
+        return self._run(self._create(ask, body))
 
-    async def capture(
-        self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
-    ) -> Reply:
+    def capture(self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None) -> Flow:
         """Capture all (`amount` None) or part of an authorization. `version` is If-Match's."""
-        return await self._run(self._follow(ask, Kind.CAPTURE, payment_id, amount, version))
+        return self._run(self._follow(ask, Kind.CAPTURE, payment_id, amount, version))
 
-    async def void(self, ask: Ask, payment_id: UUID, version: int | None) -> Reply:
+    def void(self, ask: Ask, payment_id: UUID, version: int | None) -> Flow:
         """Void an authorization, or a capture that has not settled."""
-        return await self._run(self._follow(ask, Kind.VOID, payment_id, None, version))
+        return self._run(self._follow(ask, Kind.VOID, payment_id, None, version))
 
-    async def refund(
-        self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None
-    ) -> Reply:
+    def refund(self, ask: Ask, payment_id: UUID, amount: int | None, version: int | None) -> Flow:
         """Refund `amount`, or all that is left. Before settlement only a full refund, as a void."""
-        return await self._run(self._follow(ask, Kind.REFUND, payment_id, amount, version))
+        return self._run(self._follow(ask, Kind.REFUND, payment_id, amount, version))
 
-    async def review(
-        self, ask: Ask, payment_id: UUID, version: int | None, *, approve: bool
-    ) -> Reply:
+    def review(self, ask: Ask, payment_id: UUID, version: int | None, *, approve: bool) -> Flow:
         """Approve or decline a payment in review."""
         kind = Kind.APPROVE if approve else Kind.DECLINE
-        return await self._run(self._follow(ask, kind, payment_id, None, version))
+        return self._run(self._follow(ask, kind, payment_id, None, version))
 
     # begin, call, record ---------------------------------------------------------------------
 
-    async def _run(self, flow: Coroutine[Any, Any, Reply]) -> Reply:
+    async def _run(self, flow: Flow) -> Reply:
         """Run a flow and count it as running. Nobody cancels it: what was sent is recorded."""
         self._running += 1
         try:

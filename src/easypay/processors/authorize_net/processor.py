@@ -1,7 +1,7 @@
 """Authorize.Net as a `Processor`: which requests are sent, in which order. Decides nothing."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -172,10 +172,10 @@ class AuthorizeNet:
             return msgspec.structs.replace(finding.outcome, code=reason_meanings.ALREADY_CAPTURED)
         return unclear
 
-    async def _post(
+    def _post(
         self, account: Account, body: bytes, deadline: Deadline
-    ) -> Reply | NotSent | Unknown:
-        return await self._client.post(account.url, body, deadline)
+    ) -> Awaitable[Reply | NotSent | Unknown]:
+        return self._client.post(account.url, body, deadline)
 
     async def close(self) -> None:
         await self._client.close()
