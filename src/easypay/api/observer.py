@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from easypay import clock, ids
+from easypay import clock
 from easypay.api.http import Request, Response
 from easypay.observability.access_log import AccessLog, Line
 from easypay.observability.metrics import Instruments
 from easypay.observability.trace import Trace
 
 CLIENT_LEFT: Final = 499
+_CLIENT_LEFT: Final = Response(CLIENT_LEFT)
 _QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
 """Probed every few seconds by machines: counted, but logged only if they fail."""
 
@@ -24,9 +25,9 @@ class RequestObserver:
     def answered(
         self, route: str, request: Request, response: Response | None, took_s: float, trace: Trace
     ) -> None:
-        status = CLIENT_LEFT if response is None else response.status
+        answer = response or _CLIENT_LEFT
+        status, spent = answer.status, answer.spent
         self._requests.observe(took_s, request.method, route, str(status))
-        spent = None if response is None else response.spent
         if spent is not None:
             self._own_time.observe(took_s - spent.processor_s, route)
         if route in _QUIET and status < 400:
@@ -44,17 +45,17 @@ class RequestObserver:
                 route=route,
                 status=status,
                 duration_ms=_ms(took_s),
-                merchant_id=None if caller is None else ids.typed(ids.MERCHANT, caller.merchant_id),
-                key_id=None if caller is None else ids.typed(ids.API_KEY, caller.key_id),
+                merchant_id=None if caller is None else caller.merchant_text,
+                key_id=None if caller is None else caller.key_text,
                 mode=None if caller is None else caller.mode,
-                payment_id=None if response is None else response.payment_id,
-                problem=None if response is None else response.problem,
-                replayed=response is not None and response.replayed,
+                payment_id=answer.payment_id,
+                problem=answer.problem,
+                replayed=answer.replayed,
                 begin_ms=None if spent is None else _ms(spent.begin_s),
                 processor_ms=None if spent is None else _ms(spent.processor_s),
                 record_ms=None if spent is None else _ms(spent.record_s),
                 bytes_in=len(request.body),
-                bytes_out=0 if response is None else len(response.body),
+                bytes_out=len(answer.body),
             )
         )
 

@@ -5,11 +5,13 @@ import re
 import secrets
 import zlib
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from easypay import ids
 from easypay.processors.base import Account
 
 MODES: Final = ("test", "live")
@@ -57,7 +59,7 @@ class ApiKey(msgspec.Struct, frozen=True):
     revoked_at: datetime | None
 
 
-class Caller(msgspec.Struct, frozen=True):
+class Caller(msgspec.Struct, frozen=True, dict=True):
     """Who sends a request: a merchant in one mode, through one key, with that key's rights."""
 
     merchant_id: UUID
@@ -73,6 +75,16 @@ class Caller(msgspec.Struct, frozen=True):
     """The reason why the account cannot be used; empty if it can, or if none is set."""
     duplicates: str = "off"
     duplicate_window_s: int = DUPLICATE_WINDOW_S
+
+    @cached_property
+    def merchant_text(self) -> str:
+        """The merchant's id as the log shows it, made once for all requests of the key."""
+        return ids.typed(ids.MERCHANT, self.merchant_id)
+
+    @cached_property
+    def key_text(self) -> str:
+        """The key's id as the log shows it."""
+        return ids.typed(ids.API_KEY, self.key_id)
 
 
 class Login(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from easypay.payments.model import Kind, Operation, Payment, State
 from easypay.payments.requests import (
     AcceptTokenMethod,
     BankAccountMethod,
+    BillingAddress,
     CardMethod,
     CreatePayment,
 )
@@ -40,6 +41,7 @@ from easypay.processors.base import (
 
 _json = msgspec.json.Encoder()
 _NO_ANSWER = ProcessorAnswer()
+assert Address.__struct_fields__ == BillingAddress.__struct_fields__, "one is made from the other"
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -205,7 +207,7 @@ def authorize_request(
         details=_details(body),
         customer_email=None if customer is None else customer.email,
         customer_ip=None if customer is None else customer.ip_address,
-        billing_address=None if address is None else Address(**msgspec.structs.asdict(address)),
+        billing_address=None if address is None else Address(*msgspec.structs.astuple(address)),
         stored_credential=_stored_credential(body),
     )
 

@@ -368,7 +368,8 @@ def payment_after(
     payment: Payment, moved: PaymentEffect, answer: ProcessorAnswer, at: datetime
 ) -> Payment:
     """Return the payment as RECORD leaves it."""
-    after = msgspec.structs.replace(
+    described = moved.describes_payment
+    return msgspec.structs.replace(
         payment,
         status=moved.status_to,
         authorized_minor=moved.authorized_minor,
@@ -378,14 +379,9 @@ def payment_after(
         version=payment.version + 1,
         active_operation=None,
         updated_at=at,
-    )
-    if not moved.describes_payment:
-        return after
-    return msgspec.structs.replace(
-        after,
-        answer=answer,
-        card_brand=payment.card_brand or answer.card_brand,
-        card_last4=payment.card_last4 or answer.card_last4,
+        answer=answer if described else payment.answer,
+        card_brand=payment.card_brand or (answer.card_brand if described else None),
+        card_last4=payment.card_last4 or (answer.card_last4 if described else None),
     )
 
 

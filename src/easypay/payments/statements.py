@@ -354,8 +354,8 @@ BEGIN: Final = Statement[NewPayment, bool](
     BEGIN_PAYMENTS,
     begin_payments_arguments,
     begin_payments_results,
-    order=lambda new: (new.merchant_id, new.payment.mode, new.key),
-    touches=lambda new: ((new.merchant_id, new.payment.mode, new.key),),
+    order=lambda new: (new.payment.merchant_id, new.payment.mode, new.key),
+    touches=lambda new: ((new.payment.merchant_id, new.payment.mode, new.key),),
     months=lambda new: (),  # it only inserts
 )
 FOLLOW_UP: Final = Statement[FollowUp, Payment | None](

@@ -262,7 +262,7 @@ class StoredCredential(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reason: Literal["resubmission", "delayedCharge", "reauthorization", "noShow"] | None = None
 
 
-class Address(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Address(msgspec.Struct, frozen=True, gc=False):
     """A billing address. A field beyond the processor's limit is cut."""
 
     first_name: str | None = None

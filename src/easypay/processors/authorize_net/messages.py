@@ -316,5 +316,11 @@ assert tuple(_BILL_TO) == Address.__struct_fields__
 
 
 def _bill_to(address: Address) -> dict[str, str]:
-    values = zip(_BILL_TO.values(), msgspec.structs.astuple(address), strict=True)
+    texts = msgspec.structs.astuple(address)
+    values = zip(_BILL_TO.values(), texts, strict=True)
+    together = "".join(filter(None, texts))
+    if together.isascii() and together.isprintable():  # nearly always: what `text` does then
+        return {
+            name: cut for (name, most), value in values if value and (cut := value[:most].strip())
+        }
     return {name: cut for (name, most), value in values if value and (cut := text(value, most))}

@@ -120,7 +120,8 @@ def _approved(
     currency: str | None,
     parent: str | None,
 ) -> Approved | Unknown:
-    transaction_id = wire.identifier(response.get("transId"))
+    fields = _answer_fields(response, reason, message)
+    transaction_id = fields["transaction_id"]
     if transaction_id is None:
         return Unknown(reason="approved, but without a transaction id")
     if parent is not None and parent not in (
@@ -131,8 +132,6 @@ def _approved(
     amount = _prepaid_amount(response, currency)
     if isinstance(amount, Unknown):
         return amount
-    fields = _answer_fields(response, reason, message)
-    fields["transaction_id"] = transaction_id
     return Approved(amount_minor=amount, **fields)
 
 
