@@ -92,7 +92,9 @@ async def reopen(stack: Stack, shop: Shop, operation_id: uuid.UUID) -> None:
     async with connected(stack.dsn) as connection:
         sql = "SELECT id FROM processor_logins WHERE merchant_id = $1"
         login = await connection.fetchval(sql, shop.merchant_id)
-        assert await store.reopen(connection, shop.merchant_id, operation_id, login)
+        operation = await store.find_operation(connection, shop.merchant_id, operation_id)
+        assert operation is not None
+        assert await store.reopen(connection, operation, login)
 
 
 async def test_an_operation_repeated_while_being_ended_is_not_called_absent(stack: Stack) -> None:
@@ -104,7 +106,7 @@ async def test_an_operation_repeated_while_being_ended_is_not_called_absent(stac
     )
     async with parts(stack) as (pool, recorder, processors):
         resolver = Resolver(
-            pool=ActAfterQuery(pool, "FROM claimed u", lambda: reopen(stack, shop, operation_id)),
+            pool=ActAfterQuery(pool, "ORDER BY i.nth", lambda: reopen(stack, shop, operation_id)),
             recorder=recorder,
             processors=processors,
             directory=Directory(

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from itertools import pairwise
 
+from easypay import ids
 from easypay.payments import account_lease, resolver_rows
 from harness import QUICK, Shop, Stack, audit, held, own_stack, payment_uuid, until
 
@@ -136,14 +137,15 @@ async def test_an_operation_of_a_gateway_whose_clock_is_hours_off_is_found(stack
 
 async def test_operations_and_payments_are_found_by_their_whole_keys(stack: Stack) -> None:
     """Even on tables without statistics; otherwise 100,000 open operations would take for ever."""
-    ids = [[uuid.uuid4() for _ in range(5000)] for _ in range(3)]
+    many = [[ids.new_id() for _ in range(5000)] for _ in range(3)]
     for sql, arguments in (
-        (account_lease._FILL, ids),
-        (account_lease._WITHOUT_LOGIN, ids),
-        (resolver_rows._OPEN, [bytes(32), 20_000, False]),
-        (resolver_rows._WATCHED, [bytes(32), 20_000]),
+        (account_lease._FILL, many),
+        (account_lease._WITHOUT_LOGIN, many),
+        (resolver_rows._CASES_OPEN, many[:2]),
+        (resolver_rows._CASES_WATCHED, many[:2]),
     ):
-        plan = [row[0] for row in await stack.fetch(f"EXPLAIN {sql}", *arguments)]
+        joined = sql.format(joins=resolver_rows.joins(many[1], many[2]))
+        plan = [row[0] for row in await stack.fetch(f"EXPLAIN {joined}", *arguments)]
         below = [after for line, after in pairwise(plan) if " on payments_" in line]
         assert below
         assert all("(id = " in condition for condition in below), "\n".join(plan)

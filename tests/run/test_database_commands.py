@@ -125,3 +125,25 @@ async def test_a_missing_month_is_an_alarm_in_80_columns(dsn: str) -> None:
     assert (found["months_ahead"], found["wanted_ahead"]) == (2, 3)
     assert found["months"][-1]["missing"] == ["events"]
     assert len(found["alarms"]) == 1
+
+
+async def test_the_doctor_says_what_is_wrong_in_80_columns_and_by_its_exit_status(dsn: str) -> None:
+    status, out, complaints = await typed(dsn, "doctor")
+    assert (status, complaints) == (0, "")
+    assert "0 bad, 0 warnings" in out
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("CREATE INDEX twice ON operations (merchant_id, payment_id)")
+    status, out, _ = await typed(dsn, "doctor", "--json")
+    report = json.loads(out)
+    assert (status, report["level"]) == (1, "warn")
+    (warned,) = [each for each in report["data"] if each["level"] != "ok"]
+    assert warned["check"] == "duplicate index"
+    assert warned["mend"] == "psql -c 'DROP INDEX twice'"
+    await connection.execute("DROP INDEX payment_search_card")
+    await connection.close()
+    status, out, _ = await typed(dsn, "doctor")
+    assert status == 2
+    lines = out.splitlines()
+    assert any(line.startswith("bad   indexes  ") for line in lines)
+    assert any(line.startswith("      Mend: psql -c 'DROP INDEX twice'") for line in lines)
+    assert all(len(line) <= 80 for line in lines if "Mend:" not in line and "Hint:" not in line)

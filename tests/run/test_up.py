@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import stat
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,12 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
     assert shown, first.logs()
     async with httpx.AsyncClient() as client:
         assert 'outcome="approved"' in (await client.get(shown[0])).text
+    doctor = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "easypay", "db", "doctor", "--data-dir", str(first.data_dir)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    report, _ = await doctor.communicate()
+    assert doctor.returncode == 0, report.decode()
 
     children = psutil.Process(first.pid).children(recursive=True)
     assert len(children) >= 4

@@ -158,7 +158,7 @@ class ReadingApi:
             payments,
             kind=None if "operations" in expand else Kind.REFUND,
             limit=expansion.LIMIT + 1,
-            since=earliest_child(min(payments)),
+            since=store.earliest_child(min(payments)),
             until=_newest(),
         )
         return [
@@ -238,7 +238,7 @@ class ReadingApi:
         payment = await self._payments.get(caller, payment_id)
         scope = f"{name} {payment_id.hex}"
         span = Span(
-            caller.merchant_id, caller.mode, earliest_child(payment_id), _newest(), False
+            caller.merchant_id, caller.mode, store.earliest_child(payment_id), _newest(), False
         )  # fmt: skip
         return caller, payment, self._after_cursor(caller, query, span, scope), limit, scope
 
@@ -295,11 +295,6 @@ class ReadingApi:
         more = len(rows) > limit
         last = self._cursors.write(rows[limit - 1]["id"], caller, scope) if more else None
         return page_response(request, list(views), last)
-
-
-def earliest_child(payment_id: UUID) -> UUID:
-    """Return a bound below the ids of everything that belongs to a payment."""
-    return ids.lowest_id_at(ids.moment_of(payment_id) - _CLOCKS_DIFFER)
 
 
 def _newest() -> UUID:

@@ -1,7 +1,7 @@
 """`easypay db …`: what is in the database, and filling one for a trial.
 
 Exit status 0: done, or nothing is wrong. 1: refused, with the reason, or an alarm. 2: not typed
-right. 130: stopped by Ctrl-C.
+right; for `doctor`, something is bad. 130: stopped by Ctrl-C.
 """
 
 import sys
@@ -62,6 +62,29 @@ def on_database(data_dir: Path, work: Callable[[str, Any], Awaitable[Any]]) -> A
             await connection.close(timeout=5)
 
     return run_async(run)
+
+
+@database.command("doctor")
+def doctor(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
+    """Say what is wrong with the database, why it matters, and what mends it.
+
+    It looks at the schema, months and feed, sessions and locks, replication, settings, vacuum,
+    indexes and slow statements. It only reads, waits for no lock, and ends within a minute.
+
+    Exit status 0: all is well. 1: warnings. 2: something is bad, or could cost payments.
+
+    Example: `easypay db doctor`
+
+    It sees other users' sessions only as a superuser or a member of pg_monitor.
+    """
+    from easypay.command_line.doctor_report import report
+    from easypay.doctor.examine import examine
+    from easypay.doctor.findings import worst
+
+    ahead = _months_ahead()
+    found = on_database(data_dir, lambda url, connection: examine(connection, months_ahead=ahead))
+    report(found, as_json=as_json)
+    sys.exit(worst(found))
 
 
 # seed ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ Whoever detaches a month must rename its tables: running gateways address them b
 """
 
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -61,6 +61,19 @@ def suffix_of(month: datetime) -> str:
 def tables_of(month: datetime) -> dict[str, str]:
     """Return the month's table of each of PARTITIONED: `{"payments": "payments_2026_11", ...}`."""
     return {table: f"{table}_{suffix_of(month)}" for table in PARTITIONED}
+
+
+def within_months(column: str, values: Iterable[UUID]) -> str:
+    """Return the SQL condition that a column of ids lies in the months of these ids, at least one.
+
+    A statement on a parent table that says so is planned over those months alone, and locks only
+    their tables and indexes. The bounds are part of the text, not arguments: with arguments
+    PostgreSQL may choose a generic plan, which locks every month. Whole months keep the texts few.
+    """
+    known = list(values)
+    low, high = ids.moment_of(min(known)), ids.moment_of(max(known))
+    first, end = ids.lowest_id_at(month_start(low)), ids.lowest_id_at(month_start(high, 1))
+    return f"{column} >= '{first}' AND {column} < '{end}'"
 
 
 async def months_of(connection: Any) -> list[datetime]:

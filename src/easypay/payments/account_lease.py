@@ -7,14 +7,21 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from easypay.payments.resolver_rows import FRESH_LOOKS, JOINS, AccountWork, Case, Id, execute_on
+from easypay.payments.resolver_rows import (
+    FRESH_LOOKS,
+    AccountWork,
+    Case,
+    Id,
+    execute_on,
+    joins,
+)
 
 Runner = Any
 
-_FILL: Final = f"""
+_FILL: Final = """
     UPDATE unresolved_operations w SET account = l.account
       FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u(merchant_id, operation_id, payment_id)
-      {JOINS}
+      {joins}
       JOIN processor_logins l ON l.merchant_id = p.merchant_id AND l.id = p.login_id
      WHERE w.account IS NULL AND NOT w.not_sent
        AND w.merchant_id = u.merchant_id AND w.operation_id = u.operation_id
@@ -23,10 +30,10 @@ _UNFILLED: Final = """
     SELECT merchant_id, operation_id, payment_id FROM unresolved_operations
      WHERE account IS NULL AND NOT not_sent LIMIT $1
 """
-_WITHOUT_LOGIN: Final = f"""
+_WITHOUT_LOGIN: Final = """
     SELECT u.merchant_id, u.operation_id, o.mode, p.processor
       FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS u(merchant_id, operation_id, payment_id)
-      {JOINS}
+      {joins}
      WHERE NOT EXISTS (SELECT FROM processor_logins l
                         WHERE l.merchant_id = u.merchant_id AND l.id = p.login_id)
 """
@@ -42,9 +49,10 @@ async def fill_accounts(runner: Runner, limit: int) -> list[tuple[UUID, UUID, st
     if not unfilled:
         return []
     ids = [[row[n] for row in unfilled] for n in range(3)]
-    await runner.execute(_FILL, *ids)
+    joined = joins(ids[1], ids[2])
+    await runner.execute(_FILL.format(joins=joined), *ids)
     # Only these: there may be a hundred thousand more that have not had their turn.
-    return [tuple(row) for row in await runner.fetch(_WITHOUT_LOGIN, *ids)]
+    return [tuple(row) for row in await runner.fetch(_WITHOUT_LOGIN.format(joins=joined), *ids)]
 
 
 NO_ACCOUNT: Final = bytes(32)

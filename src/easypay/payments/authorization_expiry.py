@@ -32,6 +32,8 @@ _FOR_S: Final = 15 * 24 * 3600.0
 _LOOKS_BACK: Final = timedelta(days=30)
 """How far beyond the age limit the first sweep of a database goes back."""
 _SLICES_EACH: Final = 4
+_CLOSE: Final = timedelta(days=1)
+"""Ids that were made together differ by less, whatever the clocks."""
 
 _EXPIRE: Final = """
     WITH expired AS (
@@ -46,7 +48,8 @@ _EXPIRE: Final = """
       FROM expired
 """
 # An authorization that a reviewer approved keeps the state `held`. A payment of an older version
-# does not store its account: use the one saved last.
+# does not store its account: use the one saved last. A payment and its authorization are begun
+# together, so their ids lie close: the bounds leave other months alone.
 _SWEEP: Final = """
     INSERT INTO watched_operations
         (merchant_id, operation_id, payment_id, account, purpose, since, until, next_look_at)
@@ -60,7 +63,7 @@ _SWEEP: Final = """
            AND l.id = coalesce(p.login_id, l.id)
          ORDER BY l.saved_at DESC LIMIT 1) l
      WHERE o.id >= $1 AND o.id < $2 AND o.kind = 'authorize' AND o.state IN ('approved', 'held')
-       AND p.status = 'authorized'
+       AND p.status = 'authorized' AND p.id >= $4 AND p.id < $5
     ON CONFLICT DO NOTHING
 """
 _MOVE_ON: Final = """
@@ -78,7 +81,7 @@ _WATCH_NOW: Final = """
            AND l.id = coalesce($3, l.id)
          ORDER BY l.saved_at DESC LIMIT 1) l
      WHERE o.merchant_id = $1 AND o.payment_id = $2 AND o.kind = 'authorize'
-       AND o.state IN ('approved', 'held')
+       AND o.id >= $5 AND o.id < $6 AND o.state IN ('approved', 'held')
     ON CONFLICT (merchant_id, operation_id) DO UPDATE SET next_look_at = excluded.next_look_at
       WHERE watched_operations.purpose = 'expiry'
 """
@@ -148,7 +151,10 @@ class Sweep:
                 high = min(start + self._slice.length, ends)
                 with self._slice.adapted():
                     await connection.execute(
-                        _SWEEP, ids.lowest_id_at(start), ids.lowest_id_at(high), _FOR_S
+                        _SWEEP,
+                        *(ids.lowest_id_at(start), ids.lowest_id_at(high), _FOR_S),
+                        ids.lowest_id_at(start - _CLOSE),
+                        ids.lowest_id_at(high + _CLOSE),
                     )
                 start = high
                 if start >= ends:
@@ -159,8 +165,12 @@ class Sweep:
 async def ask_soon(pool: Any, payment: Any) -> None:
     """Make an inquiry due about an authorization whose capture the processor refused."""
     try:
+        begun = ids.moment_of(payment.id)
         await pool.execute(
-            _WATCH_NOW, payment.merchant_id, payment.id, payment.login_id, payment.processor
+            _WATCH_NOW,
+            *(payment.merchant_id, payment.id, payment.login_id, payment.processor),
+            ids.lowest_id_at(begun - _CLOSE),
+            ids.lowest_id_at(begun + _CLOSE),
         )
     except (*LOST, asyncpg.PostgresError) as error:  # the merchant still gets the reply
         log.warning("an authorization is not asked about: %s: %s", type(error).__name__, error)

@@ -79,9 +79,7 @@ async def reply_or_operation(
         )
     if operation.state is State.NOT_SENT:
         login = ask.caller.login
-        reopened = await store.reopen(
-            pool, operation.merchant_id, operation.id, None if login is None else login.id
-        )
+        reopened = await store.reopen(pool, operation, None if login is None else login.id)
         if reopened is not None:
             return reopened
     raise RequestInProgress("The first request with this key is still running.", retry_after_s=1)

@@ -20,7 +20,7 @@ from easypay.payments.model import (
     operation_of,
 )
 from easypay.payments.resolver_rows import Case
-from easypay.payments.store import Runner, find_payment
+from easypay.payments.store import Runner, earliest_child, find_payment
 from easypay.payments.views import OperationView, PaymentView, operation_view, payment_view
 
 Row = Any
@@ -99,10 +99,12 @@ async def gather(runner: Runner, operation: Operation) -> Details:
         gives_back=[operation_of(row) for row in back],
         events=await runner.fetch(
             "SELECT id, type, status, created_at FROM events"
-            " WHERE merchant_id = $1 AND payment_id = $2 AND operation_id = $3 ORDER BY id",
+            " WHERE merchant_id = $1 AND payment_id = $2 AND operation_id = $3 AND id >= $4"
+            " ORDER BY id",
             merchant_id,
             operation.payment_id,
             operation_id,
+            earliest_child(operation_id),
         ),
         audit=await runner.fetch(
             "SELECT at, actor, action, detail FROM audit_entries WHERE subject = $1 ORDER BY id",
@@ -260,14 +262,16 @@ _LIST_OPEN: Final = f"""
            u.inquiries, u.next_inquiry_at, u.last_finding,
            extract(epoch FROM db_now() - o.begun_at)::float8 AS age_s
       FROM (SELECT * FROM unresolved_operations ORDER BY since LIMIT $1) u
-      JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id
+      CROSS JOIN LATERAL (SELECT * FROM operations o
+        WHERE o.merchant_id = u.merchant_id AND o.id = u.operation_id LIMIT 1) o
      ORDER BY u.since
 """
 _LIST_WATCHED: Final = f"""
     SELECT {", ".join(f"o.{name}" for name in _COLUMNS)},
            u.purpose, u.since, u.until, u.looks, u.next_look_at, u.last_finding
       FROM (SELECT * FROM watched_operations ORDER BY since LIMIT $1) u
-      JOIN operations o ON o.merchant_id = u.merchant_id AND o.id = u.operation_id
+      CROSS JOIN LATERAL (SELECT * FROM operations o
+        WHERE o.merchant_id = u.merchant_id AND o.id = u.operation_id LIMIT 1) o
      ORDER BY u.since
 """
 _LIST_LATE: Final = "SELECT * FROM late_charges WHERE {} ORDER BY found_at DESC LIMIT $1"

@@ -3,13 +3,14 @@
 Every function takes an asyncpg pool or connection. All times are the database's.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 
+from easypay.db.partitions import within_months
 from easypay.payments.model import (
     KIND,
     OPERATION_COLUMNS,
@@ -105,67 +106,104 @@ _JOINED: Final = """
 """
 # Find each row by its whole key. If a table was never analysed, the planner would scan all of a
 # merchant's payments for every operation. LIMIT prevents that.
-JOINS: Final = """
+_JOINS: Final = """
  CROSS JOIN LATERAL (SELECT * FROM operations o
-                      WHERE o.merchant_id = u.merchant_id AND o.id = u.operation_id LIMIT 1) o
+                      WHERE o.merchant_id = u.merchant_id AND o.id = u.operation_id
+                        AND {operations} LIMIT 1) o
  CROSS JOIN LATERAL (SELECT * FROM payments p WHERE p.merchant_id = u.merchant_id
-                        AND p.mode = o.mode AND p.id = u.payment_id LIMIT 1) p
+                        AND p.mode = o.mode AND p.id = u.payment_id AND {payments} LIMIT 1) p
 """
+
+
+def joins(operations: Iterable[UUID], payments: Iterable[UUID]) -> str:
+    """Return the joins of rows `u` with their operations and payments, whose ids are these."""
+    return _JOINS.format(
+        operations=within_months("o.id", operations), payments=within_months("p.id", payments)
+    )
+
+
 _OPEN_CASE: Final = f"""
 SELECT u.merchant_id, u.operation_id, u.payment_id, u.inquiries, u.held, u.absent_from,
        u.absent_to, u.searched, NULL, u.since, NULL, {_JOINED}"""
 _OPEN: Final = f"""
-{_OPEN_CASE}
-  FROM (SELECT * FROM unresolved_operations
-         WHERE account = $1 AND NOT not_sent AND next_inquiry_at <= db_now()
-           AND (inquiries >= {FRESH_LOOKS}) = $3
-         ORDER BY inquiries, next_inquiry_at LIMIT $2) u {JOINS}
+    SELECT merchant_id, operation_id, payment_id FROM unresolved_operations
+     WHERE account = $1 AND NOT not_sent AND next_inquiry_at <= db_now()
+       AND (inquiries >= {FRESH_LOOKS}) = $3
+     ORDER BY inquiries, next_inquiry_at LIMIT $2
 """
-_OPEN_OF_PAYMENT: Final = f"""
-{_OPEN_CASE}
-  FROM (SELECT * FROM unresolved_operations
-         WHERE merchant_id = $1 AND payment_id = $2 AND NOT not_sent) u {JOINS}
+_OPEN_OF_PAYMENT: Final = """
+    SELECT merchant_id, operation_id, payment_id FROM unresolved_operations
+     WHERE merchant_id = $1 AND payment_id = $2 AND NOT not_sent
 """
-_WATCHED: Final = f"""
+_WATCHED: Final = """
+    SELECT merchant_id, operation_id, payment_id FROM watched_operations
+     WHERE account = $1 AND next_look_at <= db_now()
+     ORDER BY next_look_at LIMIT $2
+"""
+_NAMED_ROWS: Final = """
+  FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS i(merchant_id, operation_id, nth)
+  JOIN {table} u USING (merchant_id, operation_id)"""
+_CASES_OPEN: Final = f"""
+{_OPEN_CASE} {_NAMED_ROWS.format(table="unresolved_operations")} {{joins}}
+ WHERE NOT u.not_sent ORDER BY i.nth
+"""
+_CASES_WATCHED: Final = f"""
 SELECT u.merchant_id, u.operation_id, u.payment_id, u.looks, false, NULL, NULL, u.searched,
        u.purpose, u.since, u.until, {_JOINED}
-  FROM (SELECT * FROM watched_operations WHERE account = $1 AND next_look_at <= db_now()
-         ORDER BY next_look_at LIMIT $2) u {JOINS}
+  {_NAMED_ROWS.format(table="watched_operations")} {{joins}}
+ ORDER BY i.nth
 """
+
+
+async def _cases(runner: Runner, statement: str, found: Sequence[Any]) -> list[Case]:
+    """Return the cases of rows of a work list, in their order."""
+    if not found:
+        return []
+    merchants, operations, payments = zip(*found, strict=True)
+    sql = statement.format(joins=joins(operations, payments))
+    return [_case(row) for row in await runner.fetch(sql, merchants, operations)]
 
 
 async def open_cases(runner: Runner, work: AccountWork, limit: int) -> list[Case]:
     """Return the account's due open cases, new ones before repeats."""
-    return [_case(row) for row in await runner.fetch(_OPEN, work.account, limit, work.old)]
+    found = await runner.fetch(_OPEN, work.account, limit, work.old)
+    return await _cases(runner, _CASES_OPEN, found)
 
 
 async def watched_cases(runner: Runner, work: AccountWork, limit: int) -> list[Case]:
     """Return the account's due watched cases, oldest first. All of them are old work."""
     if not work.old:
         return []
-    return [_case(row) for row in await runner.fetch(_WATCHED, work.account, limit)]
+    return await _cases(runner, _CASES_WATCHED, await runner.fetch(_WATCHED, work.account, limit))
 
 
 async def cases_of_payment(runner: Runner, merchant_id: UUID, payment_id: UUID) -> list[Case]:
     """Return a payment's open operations, except those that were never sent."""
-    return [_case(row) for row in await runner.fetch(_OPEN_OF_PAYMENT, merchant_id, payment_id)]
+    found = await runner.fetch(_OPEN_OF_PAYMENT, merchant_id, payment_id)
+    return await _cases(runner, _CASES_OPEN, found)
 
 
 async def rows_of(runner: Runner, cases: Sequence[Case]) -> dict[Id, tuple[Operation, Payment]]:
     """Return each case's operation and payment, as they are now."""
+    if not cases:
+        return {}
     merchants = [case.merchant_id for case in cases]
+    operation_ids, payment_ids = zip(
+        *((case.operation_id, case.payment_id) for case in cases), strict=True
+    )
     operations = await runner.fetch(
         f"SELECT {OPERATION_COLUMNS} FROM operations WHERE (merchant_id, id) IN"
-        " (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+        f" (SELECT * FROM unnest($1::uuid[], $2::uuid[])) AND {within_months('id', operation_ids)}",
         merchants,
-        [case.operation_id for case in cases],
+        operation_ids,
     )
     payments = await runner.fetch(
         f"SELECT {PAYMENT_COLUMNS} FROM payments WHERE (merchant_id, mode, id) IN"
-        " (SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[]))",
+        " (SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[]))"
+        f" AND {within_months('id', payment_ids)}",
         merchants,
         [case.mode for case in cases],
-        [case.payment_id for case in cases],
+        payment_ids,
     )
     by_id = {(row["merchant_id"], row["id"]): payment_of(row) for row in payments}
     found = [operation_of(row) for row in operations]
@@ -220,7 +258,7 @@ _LOOK_AGAIN: Final = """
      WHERE u.merchant_id = i.merchant_id AND u.operation_id = i.operation_id
        AND u.purpose = i.purpose
 """
-_WATCHED_LONG_ENOUGH: Final = "DELETE FROM watched_operations WHERE next_look_at = 'infinity'"
+_WATCHED_LONG_ENOUGH: Final = "DELETE FROM watched_operations WHERE next_look_at = 'infinity' AND"
 _GROUP: Final = 2_000
 
 
@@ -247,7 +285,8 @@ async def postpone(runner: Runner, missed: Sequence[Missed]) -> None:
                 statement, msgspec.json.encode(rows[start : start + _GROUP]).decode()
             )
         if purpose and rows:
-            await runner.execute(_WATCHED_LONG_ENOUGH)
+            looked_for = [each.case.id for each in missed if each.case.purpose is not None]
+            await execute_on(runner, looked_for, _WATCHED_LONG_ENOUGH)
 
 
 async def close(runner: Runner, cases: Sequence[Case]) -> None:
@@ -307,23 +346,25 @@ async def watch(
 
 # never sent --------------------------------------------------------------------------------------
 
-_CLAIM_NOT_SENT: Final = f"""
+_CLAIM_NOT_SENT: Final = """
     WITH due AS (
         SELECT merchant_id, operation_id FROM unresolved_operations
          WHERE not_sent AND next_inquiry_at <= db_now()
          LIMIT $1 FOR UPDATE SKIP LOCKED
-    ), claimed AS (
-        UPDATE unresolved_operations u SET next_inquiry_at = db_now() + interval '30 s'
-          FROM due WHERE u.merchant_id = due.merchant_id AND u.operation_id = due.operation_id
-        RETURNING u.*
     )
-    {_OPEN_CASE} FROM claimed u {JOINS}
+    UPDATE unresolved_operations u SET next_inquiry_at = db_now() + interval '30 s'
+      FROM due WHERE u.merchant_id = due.merchant_id AND u.operation_id = due.operation_id
+    RETURNING u.merchant_id, u.operation_id, u.payment_id
+"""
+_CLAIMED: Final = f"""
+{_OPEN_CASE} {_NAMED_ROWS.format(table="unresolved_operations")} {{joins}}
+ ORDER BY i.nth
 """
 
 
 async def claim_not_sent(runner: Runner, limit: int) -> list[Case]:
     """Claim operations that were never sent and that nobody repeated in time."""
-    return [_case(row) for row in await runner.fetch(_CLAIM_NOT_SENT, limit)]
+    return await _cases(runner, _CLAIMED, await runner.fetch(_CLAIM_NOT_SENT, limit))
 
 
 async def not_sent(runner: Runner, cases: Sequence[Case]) -> None:

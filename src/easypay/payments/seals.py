@@ -39,11 +39,13 @@ _DUE: Final = """
              WHERE r.name = 'payments') <= $2
      LIMIT $1
 """
+# Whether the time zone changed is asked once, before any counts are read.
 _FORGET_COUNTS: Final = tuple(
     f"""
-    DELETE FROM {table} c USING merchants m, statistics_seals z
+    DELETE FROM {table} c
      WHERE c.merchant_id = $1 AND c.mode IN ('test', 'live') AND c.grain <> 'q'
-       AND m.merchant_id = $1 AND z.merchant_id = $1 AND z.time_zone <> m.time_zone
+       AND (SELECT z.time_zone <> m.time_zone FROM merchants m, statistics_seals z
+             WHERE m.merchant_id = $1 AND z.merchant_id = $1)
     """
     for table in ("payment_counts", "decline_counts")
 )

@@ -97,8 +97,10 @@ _UNKNOWN: Final = """
                p.refunded_minor > 0 AS refunded, p.card_brand, p.card_last4, p.decline_code,
                p.transaction_id, p.order_reference, p.customer_reference
           FROM unresolved_operations u
-          JOIN payments p ON p.merchant_id = u.merchant_id AND p.id = u.payment_id
-         WHERE u.merchant_id = $1 AND p.mode = $2) AS s
+         CROSS JOIN LATERAL (SELECT * FROM payments p
+                 WHERE p.merchant_id = u.merchant_id AND p.mode = $2 AND p.id = u.payment_id
+                 LIMIT 1) AS p  -- so that each is looked up by its key
+         WHERE u.merchant_id = $1) AS s
      WHERE {range}{conditions}
      ORDER BY payment_id {order} LIMIT $5
 """
@@ -171,9 +173,13 @@ async def _statement(
 def _conditions(filters: Filters) -> tuple[str, list[Any]]:
     """Return the conditions on a row of the search table, and their arguments from $6 on."""
     conditions, arguments = "", []
+    # Rows of one amount lie in the list's order in the index; those of a range must be sorted.
+    one_amount = filters.amount_from is not None and filters.amount_from == filters.amount_to
     for name, (column, sign) in _CONDITIONS.items():
         wanted = getattr(filters, name)
-        if wanted is not None:
+        if wanted is not None and not (one_amount and name == "amount_to"):
+            if one_amount and name == "amount_from":
+                sign = "="
             arguments.append(wanted)
             conditions += f" AND {column} {sign} ${len(arguments) + 5}"
     return conditions, arguments

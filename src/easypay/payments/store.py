@@ -3,12 +3,13 @@
 Every function takes an asyncpg pool or connection.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from easypay import ids
 from easypay.payments.model import (
     OPERATION_COLUMNS,
     PAYMENT_COLUMNS,
@@ -68,6 +69,11 @@ async def find_payment(runner: Runner, key: PaymentKey) -> Payment | None:
     return None if row is None else payment_of(row)
 
 
+def earliest_child(payment_id: UUID) -> UUID:
+    """Return a bound that skips older months. Clocks of two hosts differ by less than a day."""
+    return ids.lowest_id_at(ids.moment_of(payment_id) - timedelta(days=1))
+
+
 _REOPEN: Final = f"""
     WITH reopened AS (
         UPDATE operations SET state = 'in_flight', attempt = attempt + 1, begun_at = db_now()
@@ -79,6 +85,7 @@ _REOPEN: Final = f"""
                p.processor)
           FROM reopened r
          WHERE p.merchant_id = r.merchant_id AND p.mode = r.mode AND p.id = r.payment_id
+           AND p.id = $4  -- so that the months of other payments are left alone
            AND r.kind IN ('authorize', 'sale') AND p.login_id IS DISTINCT FROM $3
     ), unassigned AS (
         UPDATE unresolved_operations u SET account = NULL
@@ -88,15 +95,15 @@ _REOPEN: Final = f"""
 """
 
 
-async def reopen(
-    runner: Runner, merchant_id: UUID, operation_id: UUID, login_id: UUID | None
-) -> Operation | None:
+async def reopen(runner: Runner, operation: Operation, login_id: UUID | None) -> Operation | None:
     """Restart an operation that was proven never sent. None if another request was quicker.
 
     If it creates a payment, no account has seen that payment yet: it moves to `login_id`, the
     merchant's current account, and inquiries go there too.
     """
-    row = await runner.fetchrow(_REOPEN, merchant_id, operation_id, login_id)
+    row = await runner.fetchrow(
+        _REOPEN, operation.merchant_id, operation.id, login_id, operation.payment_id
+    )
     return None if row is None else operation_of(row)
 
 

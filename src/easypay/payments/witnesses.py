@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from easypay.db.partitions import within_months
+
 Runner = Any
 
 _MOST_WITNESSES: Final = 500
@@ -31,7 +33,7 @@ _LISTED: Final = """
       FROM processor_logins l
       CROSS JOIN unnest($2::uuid[], $3::uuid[]) AS r(low, high)
       JOIN operations o ON o.merchant_id = l.merchant_id AND o.id BETWEEN r.low AND r.high
-     WHERE l.account = $1 AND o.state = 'approved'
+     WHERE l.account = $1 AND {months} AND o.state = 'approved'
        AND o.kind IN ('authorize', 'sale', 'refund')
 """
 
@@ -55,7 +57,7 @@ async def newest_listed(
     """Return when the newest approved operation with an id within any of `bounds` began."""
     if not bounds:
         return None
-    found: datetime | None = await runner.fetchval(
-        _LISTED, account, [low for low, _ in bounds], [high for _, high in bounds]
-    )
+    lows, highs = zip(*bounds, strict=True)
+    sql = _LISTED.format(months=within_months("o.id", [*lows, *highs]))
+    found: datetime | None = await runner.fetchval(sql, account, lows, highs)
     return found

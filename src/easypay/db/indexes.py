@@ -1,0 +1,119 @@
+"""Every index of the schema, with what it serves.
+
+docs/database.md shows this table with sizes. Tests compare it with the schema, and each entry with
+the plans of the statements that it serves (tests/plans). `easypay db doctor` warns of indexes that
+are missing, and of unused ones that are not listed here.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+
+class Index(NamedTuple):
+    """What an index is for."""
+
+    table: str
+    serves: str
+    is_rule: bool = False
+    """It exists for its rule alone, that something appears once; no statement searches by it."""
+
+
+def _of(table: str, **serves: str) -> dict[str, Index]:
+    return {name: Index(table, text) for name, text in serves.items()}
+
+
+def _rule(table: str, **serves: str) -> dict[str, Index]:
+    return {name: Index(table, text, is_rule=True) for name, text in serves.items()}
+
+
+INDEXES: Final[Mapping[str, Index]] = {
+    **_of(
+        "payments",
+        payments_pkey="reads and writes by id; the list of a merchant and mode, newest first",
+    ),
+    **_of(
+        "operations",
+        operations_pkey="reads and writes by id; the way from the processor's reference to the row",
+        operations_of_payment="a payment's operations and refunds",
+        operations_refunds="a merchant's refunds",
+        operations_recent="the sweeps: operations of all merchants begun in a span of time",
+    ),
+    **_of(
+        "events",
+        events_of_payment="a payment's events",
+        events_pkey="the fold of the feed: an event by its id",
+        events_written="the feed: events of transactions that were not read yet",
+    ),
+    **_of(
+        "idempotency_keys",
+        idempotency_keys_pkey="the look-up of a key; a key is claimed once",
+        idempotency_keys_age="the daily purge of keys past their time",
+    ),
+    **_of(
+        "unresolved_operations",
+        unresolved_operations_pkey="the resolver: recording, postponing and closing an operation",
+        unresolved_operations_account="the resolver: what is due of one account",
+        unresolved_operations_due="the resolver: what was never sent and is due",
+    ),
+    **_of(
+        "watched_operations",
+        watched_operations_pkey="watching, postponing and closing an operation",
+        watched_operations_due="the resolver: what is due of one account",
+    ),
+    **_of("account_passes", account_passes_pkey="the lease of an account"),
+    **_of("leases", leases_pkey="taking and holding a lease"),
+    **_of(
+        "late_charges",
+        late_charges_pkey="the late charge of an operation",
+        late_charges_open="the list and the count of what is being given back or needs a person",
+    ),
+    **_of(
+        "feed",
+        feed_pkey="readers of everything, in order",
+        feed_position="the cursor of a stream of events, and the next position",
+    ),
+    **_of(
+        "streams",
+        streams_pkey="the fold of the feed: whose stream it is",
+        stream_once="the stream of a merchant and mode",
+    ),
+    **_rule("feed_months", feed_months_pkey="a month has one mark; a few hundred rows, read whole"),
+    **_rule("feed_head", feed_head_pkey="there is one row"),
+    **_rule("feed_readers", feed_readers_pkey="a reader has one mark; a few rows, read whole"),
+    **_of(
+        "payment_search",
+        payment_search_pkey="filling the search table; filters without an index of their own",
+        payment_search_status="the filters `status` and `currency`, alone and together",
+        payment_search_amount="the filters on the amount",
+        payment_search_card="the filter on the card's last four digits",
+        payment_search_transaction="the filter on the processor's transaction",
+        payment_search_order="the filter `order_reference`",
+        payment_search_customer="the filter `customer_reference`",
+        payment_search_decline="the filter on the decline code",
+        payment_search_refunded="the filter on refunds",
+    ),
+    **_of("payment_counts", payment_counts_pkey="statistics: the counts of a span"),
+    **_of("decline_counts", decline_counts_pkey="statistics: why payments were declined"),
+    **_of("statistics_seals", statistics_seals_pkey="until when days and months are added up"),
+    **_of("duplicate_guards", duplicate_guards_pkey="the begin of a payment that is compared"),
+    **_of("merchants", merchants_pkey="authentication, and all changes of a merchant"),
+    **_of(
+        "api_keys",
+        api_keys_digest="authentication: the digest of a bearer token finds its row",
+        api_keys_pkey="a merchant's keys",
+    ),
+    **_of("processor_accounts", processor_accounts_pkey="authentication: the account of a mode"),
+    **_of(
+        "processor_logins",
+        processor_logins_pkey="the account that took a payment",
+        processor_logins_account="the resolver: whose operations an account's lists prove",
+        login_once="the id under which an account is kept; an account is kept once",
+    ),
+    **_rule("configuration", configuration_pkey="there is one row"),
+    **_rule("sweeps", sweeps_pkey="there is one row"),
+    **_rule(
+        "archived_months", archived_months_pkey="a month is archived once; a few rows, read whole"
+    ),
+    **_rule("audit_entries", audit_entries_pkey="an entry has one row"),
+    **_rule("migrations", migrations_pkey="a migration is applied once"),
+}

@@ -1,0 +1,810 @@
+"""Every statement that a gateway runs regularly, with what it may cost on ten years of payments.
+
+A case calls the code that runs in production; its statements are looked at as they are sent. A new
+statement gets a row here, and a new index must be named by a row that uses it.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from row_builders import approved, begun, month, new_payment, refund_of
+
+from easypay import clock, ids
+from easypay.db import archived_months, month_report, partitions, table_sizes
+from easypay.db.connections import Lane
+from easypay.db.lease import Lease, hold
+from easypay.db.reading import Reading
+from easypay.events import numbering, readers, summaries
+from easypay.merchants import admin
+from easypay.merchants.directory import Directory
+from easypay.observability import process_metrics
+from easypay.payments import (
+    account_lease,
+    authorization_expiry,
+    duplicate_report,
+    feed_fold,
+    late_charges,
+    operation_details,
+    orphan_sweep,
+    purge,
+    resolver_rows,
+    search,
+    statements,
+    statistics,
+    store,
+    witnesses,
+)
+from easypay.payments.duplicate_purge import purge_guards
+from easypay.payments.duplicates import BEGIN_CHECKED, CheckedPayment
+from easypay.payments.lists import (
+    EVENTS_OF_PAYMENT,
+    OPERATIONS_OF_PAYMENT,
+    PAYMENTS,
+    REFUNDS,
+    Lists,
+    Span,
+)
+from easypay.payments.model import PaymentKey
+from easypay.payments.outcome_changes import decide
+from easypay.payments.resolver_rows import AccountWork, Missed
+from easypay.payments.seals import Seals
+from easypay.payments.search import Filters
+from easypay.payments.statements import Statement
+from easypay.payments.statistics import Question
+from easypay.payments.status import Status
+from easypay.processors.base import Unknown
+from easypay.processors.registry import installed
+from plans.explain import EXPLAINING, Explainer, Found, parents_of
+from plans.world import ACCOUNT, World
+
+FAST_LOCKS: Final = 16
+"""Locks that a backend takes in its own memory. More than these go through the table of locks that
+all backends share, so hot statements stay within."""
+PAGE: Final = 101
+"""Rows of the largest page of a list, and one more that says whether there is a next page."""
+SINCE: Final = 6
+"""Months from the last one to those that are made ahead."""
+GROUP: Final = 32
+"""Items of a group in these cases."""
+LATEST: Final = UUID(int=(1 << 128) - 1)
+EARLIEST: Final = UUID(int=0)
+
+Run = Callable[[World], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a piece of code may cost the database."""
+
+    name: str
+    run: Run
+    uses: tuple[str, ...] = ()
+    """Indexes that its plans must use, by their names on the parent tables."""
+    months: int = 2
+    """Months whose tables may be in its plans. UUIDs of the last days may lie in two."""
+    locks: int = 40
+    buffers: int = 60
+    """Pages of 8 KiB."""
+    sorts: int = PAGE
+    """The most rows that one step may sort."""
+    reads_whole: tuple[str, ...] = ()
+    """Tables that it may scan sequentially."""
+    because: str = ""
+    """Why it may read whole tables, all months, or sort much."""
+    measure: Callable[[World, "Case"], Awaitable[Found]] = field(
+        default=lambda world, case: world.explainer.explain(lambda: case.run(world))
+    )
+
+
+# hot statements ------------------------------------------------------------------------------
+
+
+def hot(
+    name: str,
+    statement: Statement[Any, Any],
+    items: Callable[[World], Awaitable[list[Any]]],
+    **bounds: Any,
+) -> Case:
+    """Return the case of a group statement, over a lane of its own as in production."""
+
+    async def measure(world: World, case: Case) -> Found:
+        lane = statements.lane(statement, world.dsn)
+        group = sorted(await items(world), key=statement.order)
+        variant = " ".join(map(month, statement.months(group[0])))
+        return await over(lane, lambda: lane.fetch(statement.arguments(group), variant))
+
+    return Case(name, _nothing, measure=measure, **bounds)
+
+
+async def _nothing(world: World) -> None:
+    raise AssertionError("the case measures by itself")
+
+
+async def over(lane: Lane, run: Callable[[], Awaitable[object]]) -> Found:
+    """Measure what runs over a lane."""
+    lane._settings = {**lane._settings, **EXPLAINING}
+    connection = lane._connection = await lane._connector.connect(server_settings=lane._settings)
+    try:
+        return await Explainer(connection, await parents_of(connection)).explain(run)
+    finally:
+        await lane.close()
+
+
+async def new_payments(world: World) -> list[Any]:
+    return [new_payment(world.merchant_id, mode=world.mode) for _ in range(GROUP)]
+
+
+async def refunds(world: World) -> list[Any]:
+    new = replace_payment(new_payment(world.merchant_id), world)
+    return [refund_of(new, 1, mode=world.mode, payment_id=world.payment.id)]
+
+
+def replace_payment(new: Any, world: World) -> Any:
+    return msgspec.structs.replace(new, payment=world.payment)
+
+
+async def outcomes(world: World) -> list[Any]:
+    """Return outcomes of payments begun just now: most approved, some unknown."""
+    made = [new_payment(world.merchant_id, mode=world.mode) for _ in range(GROUP)]
+    await world.connection.fetch(
+        statements.BEGIN_PAYMENTS, *statements.begin_payments_arguments(made)
+    )
+    changes = []
+    for n, new in enumerate(made):
+        payment, operation = await begun(world.connection, new)
+        if n % 4:
+            changes.append(approved(payment, operation))
+        else:
+            lost = Unknown(reason="no answer")
+            changes.append(decide(operation, payment, lost, at=clock.now(), first_inquiry_s=5))
+    return changes
+
+
+async def keys_of_payments(world: World) -> list[Any]:
+    rows = await world.connection.fetch(
+        "SELECT merchant_id, mode, id FROM payments WHERE id >= $1 AND id < $2 LIMIT $3",
+        ids.lowest_id_at(partitions.month_start(ids.moment_of(world.payment.id))),
+        ids.lowest_id_at(partitions.month_start(ids.moment_of(world.payment.id), 1)),
+        GROUP,
+    )
+    return [PaymentKey(*row) for row in rows]
+
+
+async def checked(world: World) -> list[Any]:
+    """Return payments that are compared: half are the first of their purchase, half the second."""
+    digests = await world.connection.fetch(
+        "SELECT digest FROM duplicate_guards WHERE merchant_id = $1 LIMIT $2",
+        world.merchant_id,
+        GROUP // 2,
+    )
+    made = [new_payment(world.merchant_id, mode=world.mode) for _ in range(GROUP)]
+    known = [row[0] for row in digests]
+    known += [ids.new_id().bytes * 2 for _ in range(GROUP - len(known))]
+    return [
+        CheckedPayment(new, digest, 120, False) for new, digest in zip(made, known, strict=True)
+    ]
+
+
+async def number_events(world: World, case: Case) -> Found:
+    """Measure how the feed's leader numbers the newest events of the present month."""
+    present = f"{clock.now():%Y_%m}"
+    lane = Lane(world.dsn, "feed", numbering.in_month, lookups=True)
+    (mark,) = [m for m in await numbering.marks(world.connection) if m.month == present]
+    return await over(lane, lambda: numbering.number(lane, mark, transactions=2_000, most=5_000))
+
+
+async def fill_search(world: World, case: Case) -> Found:
+    """Measure how the search table and the statistics follow the newest events."""
+    lane = Lane(
+        world.dsn,
+        "feed payments",
+        lambda month: feed_fold.PAYMENTS.sql(readers.tables_of(month)),
+        lookups=True,
+    )
+    last = await readers.head(world.connection)
+    await world.connection.execute("UPDATE feed_readers SET last_seq = $1", last - GROUP)
+    present = f"{clock.now():%Y_%m}"
+
+    async def fold() -> None:
+        assert await lane.fetch((last - GROUP, last), present)
+
+    return await over(lane, fold)
+
+
+HOT: Final = (
+    hot("begin payments", statements.BEGIN, new_payments,
+        locks=FAST_LOCKS, buffers=60 * GROUP),
+    hot("begin a refund, capture or void", statements.FOLLOW_UP, refunds,
+        uses=("payments_pkey", "idempotency_keys_pkey"), locks=FAST_LOCKS),
+    hot("record outcomes", statements.RECORD_CHANGES, outcomes,
+        uses=("payments_pkey", "unresolved_operations_pkey"), locks=FAST_LOCKS, buffers=60 * GROUP),
+    hot("read payments by id", statements.READ, keys_of_payments,
+        uses=("payments_pkey",), locks=FAST_LOCKS, buffers=8 * GROUP),
+    hot("begin payments that are checked for duplicates", BEGIN_CHECKED, checked,
+        uses=("duplicate_guards_pkey", "idempotency_keys_pkey", "payments_pkey"),
+        locks=FAST_LOCKS, buffers=80 * GROUP),
+)  # fmt: skip
+
+
+# by id, and what belongs to a payment ----------------------------------------------------------
+
+
+async def look_up_key(w: World) -> None:
+    assert await store.find_key(w.pool, w.merchant_id, w.mode, w.key)
+
+
+async def read_operation(w: World) -> None:
+    assert await store.find_operation(w.pool, w.merchant_id, w.operation.id)
+
+
+async def read_payment(w: World) -> None:
+    assert await store.find_payment(w.pool, PaymentKey(w.merchant_id, w.mode, w.payment.id))
+
+
+async def repeat_what_was_not_sent(w: World) -> None:
+    case = w.open[0]
+    await w.connection.execute(
+        "UPDATE operations SET state = 'not_sent' WHERE merchant_id = $1 AND id = $2", *case.id
+    )
+    operation = await store.find_operation(w.pool, *case.id)
+    assert operation is not None
+    assert await store.reopen(w.pool, operation, w.payment.login_id)
+
+
+async def look_for_an_absent_operation_now(w: World) -> None:
+    await store.look_now(w.pool, w.operation)
+
+
+BY_ID: Final = (
+    Case("look up an idempotency key", look_up_key,
+         uses=("idempotency_keys_pkey", "operations_pkey"), months=1, locks=12),
+    Case("read an operation", read_operation, uses=("operations_pkey",), months=1, locks=10),
+    Case("read a payment outside a group", read_payment,
+         uses=("payments_pkey",), months=1, locks=4),
+    Case("restart an operation that was never sent", repeat_what_was_not_sent,
+         uses=("operations_pkey", "payments_pkey", "unresolved_operations_pkey")),
+    Case("look for an absent operation now", look_for_an_absent_operation_now,
+         uses=("payments_pkey", "processor_logins_pkey", "watched_operations_pkey")),
+)  # fmt: skip
+
+
+# lists -----------------------------------------------------------------------------------------
+
+
+def listed(name: str, run: Callable[[World, Lists], Awaitable[object]], **bounds: Any) -> Case:
+    """Return the case of a list, over a connection for reading."""
+
+    async def measure(world: World, case: Case) -> Found:
+        reading = Reading(world.dsn, connections=1, queue=1, limit_s=5, patience_s=5)
+        lists = Lists(reading, world.months)
+        return await over(reading._lanes[0], lambda: run(world, lists))
+
+    return Case(name, _nothing, measure=measure, **bounds)
+
+
+def newest(w: World) -> UUID:
+    """Return the bound above all ids, as the API sets it."""
+    return ids.lowest_id_at(w.now + timedelta(days=1))
+
+
+def everything(w: World, *, newest_first: bool = True) -> Span:
+    return Span(w.merchant_id, w.mode, EARLIEST, newest(w), newest_first)
+
+
+def since_payment(w: World) -> Span:
+    return Span(w.merchant_id, w.mode, store.earliest_child(w.payment.id), newest(w), False)
+
+
+async def page_of_payments(w: World, lists: Lists) -> None:
+    assert len(await lists.page(PAYMENTS, everything(w), PAGE)) == PAGE
+
+
+async def page_of_old_payments(w: World, lists: Lists) -> None:
+    old = replace_span(everything(w), below=ids.lowest_id_at(w.now - timedelta(days=5 * 365)))
+    assert len(await lists.page(PAYMENTS, old, PAGE)) == PAGE
+
+
+def replace_span(span: Span, **changed: Any) -> Span:
+    return msgspec.structs.replace(span, **changed)
+
+
+async def count_payments(w: World, lists: Lists) -> None:
+    assert (await lists.count(PAYMENTS, everything(w), 1)).total
+
+
+async def page_of_refunds(w: World, lists: Lists) -> None:
+    assert await lists.page(REFUNDS, everything(w), PAGE)
+
+
+async def operations_of_one(w: World, lists: Lists) -> None:
+    assert await lists.page(OPERATIONS_OF_PAYMENT, since_payment(w), PAGE, w.payment.id, None)
+
+
+async def events_of_one(w: World, lists: Lists) -> None:
+    assert await lists.page(EVENTS_OF_PAYMENT, since_payment(w), PAGE, w.payment.id)
+
+
+async def operations_of_many(w: World, lists: Lists) -> None:
+    payments = [row["id"] for row in await lists.page(PAYMENTS, everything(w), PAGE)]
+    await lists.operations_of(
+        w.merchant_id, w.mode, payments, kind=None, limit=10,
+        since=store.earliest_child(min(payments)), until=newest(w),
+    )  # fmt: skip
+
+
+async def read_by_ids(w: World, lists: Lists) -> None:
+    payments = [row["id"] for row in await lists.page(PAYMENTS, everything(w), PAGE)]
+    assert await lists.by_ids(PAYMENTS, w.merchant_id, w.mode, payments)
+    assert await lists.operation(w.merchant_id, w.mode, w.operation.id)
+
+
+LISTS: Final = (
+    listed("list payments, newest first", page_of_payments, uses=("payments_pkey",), months=20,
+           locks=40, buffers=300),
+    listed("list payments of five years ago", page_of_old_payments, uses=("payments_pkey",),
+           months=20, locks=40, buffers=300),
+    listed("count payments", count_payments, uses=("payments_pkey",), months=200, locks=500,
+           buffers=12_000, because="it counts up to 10,000 rows, of any month"),
+    listed("list refunds", page_of_refunds, uses=("operations_refunds",), months=200, locks=900,
+           buffers=900, because="a merchant with few refunds has them in any month"),
+    listed("list a payment's operations", operations_of_one, uses=("operations_of_payment",),
+           months=SINCE, locks=60),
+    listed("list a payment's events", events_of_one, uses=("events_of_payment",), months=SINCE,
+           locks=60),
+    listed("list the operations of a page of payments", operations_of_many,
+           uses=("operations_of_payment",), months=20, locks=120, buffers=6_000),
+    listed("read payments and operations by their ids", read_by_ids,
+           uses=("payments_pkey",), months=20, locks=60, buffers=1_500),
+)  # fmt: skip
+
+
+# lists with filters ----------------------------------------------------------------------------
+
+
+def asked(name: str, run: Run, **bounds: Any) -> Case:
+    """Return the case of a question, over a connection that plans for each one."""
+    return Case(
+        name,
+        run,
+        measure=lambda world, case: world.questions_explainer.explain(lambda: case.run(world)),
+        **bounds,
+    )
+
+
+def filtered(name: str, index: str, filters: Callable[[World], Filters], **bounds: Any) -> Case:
+    """Return the case of a list with one filter: how the ids are found."""
+
+    async def run(w: World) -> None:
+        sql, arguments = await search._statement(w.questions, filters(w), everything(w), PAGE)
+        await w.questions.fetch(sql, *arguments)
+
+    return asked(f"filter payments by {name}", run, uses=(index,), **{"months": 0, **bounds})
+
+
+def _reference(w: World) -> Filters:
+    return Filters(processor_reference=w.operation.reference)
+
+
+FILTERS: Final = (
+    filtered("status", "payment_search_status", lambda w: Filters(status=Status.DECLINED),
+             sorts=20 * PAGE, because="it merges the first rows of each currency"),
+    filtered("currency", "payment_search_status", lambda w: Filters(currency=w.payment.currency),
+             sorts=20 * PAGE, buffers=600, because="it merges the first rows of each status"),
+    filtered("amount", "payment_search_amount",
+             lambda w: Filters(amount_from=w.payment.amount_minor,
+                               amount_to=w.payment.amount_minor)),
+    filtered("last four digits", "payment_search_card",
+             lambda w: Filters(last4=w.payment.card_last4)),
+    filtered("processor's transaction", "payment_search_transaction",
+             lambda w: Filters(processor_transaction_id=w.payment.answer.transaction_id)),
+    filtered("order reference", "payment_search_order",
+             lambda w: Filters(order_reference=w.payment.details.order_reference)),
+    filtered("customer reference", "payment_search_customer",
+             lambda w: Filters(customer_reference=w.customer)),
+    filtered("decline code", "payment_search_decline",
+             lambda w: Filters(decline_code="generic_decline")),
+    filtered("refunds", "payment_search_refunded", lambda w: Filters(refunded=True), buffers=150),
+    filtered("processor's reference", "operations_pkey", _reference, months=1),
+    filtered("an unknown outcome", "unresolved_operations_pkey",
+             lambda w: Filters(status=Status.PROCESSING), months=200, locks=500, buffers=20_000,
+             because="an unknown outcome may be of any month; an account has few"),
+)  # fmt: skip
+
+
+# statistics ------------------------------------------------------------------------------------
+
+
+async def ask_about_a_year(w: World) -> None:
+    today = w.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    question = Question(
+        w.merchant_id, w.mode, today - timedelta(days=365), today, "month", by_brand=True
+    )
+    await statistics.answer(w.questions, w.months, question)
+
+
+async def seal(w: World) -> None:
+    await w.connection.execute(
+        "UPDATE statistics_seals SET next_at = now() WHERE merchant_id = $1", w.merchant_id
+    )
+    await Seals().step(w.pool)
+
+
+async def find_archived(w: World) -> None:
+    await archived_months.of_id(w.pool, w.payment.id)
+
+
+STATISTICS: Final = (
+    asked("ask for the statistics of a year", ask_about_a_year,
+          uses=("payment_counts_pkey", "decline_counts_pkey", "statistics_seals_pkey"),
+          months=24, locks=150, buffers=15_000, sorts=20_000,
+          reads_whole=("feed_head", "feed_readers", "feed_months"),
+          because="a row each, and a row for each month"),
+    Case("seal a day that is over", seal, uses=("statistics_seals_pkey", "payment_counts_pkey"),
+         buffers=1_000, sorts=2_000,
+         reads_whole=("merchants", "statistics_seals", "feed_head", "feed_readers", "streams"),
+         because="it looks which merchants are due, every ten seconds"),
+    Case("look whether a month was archived", find_archived, reads_whole=("archived_months",),
+         because="a row for each archived month, after a read found nothing"),
+)  # fmt: skip
+
+
+# the feed --------------------------------------------------------------------------------------
+
+
+async def read_marks(w: World) -> None:
+    assert await numbering.marks(w.connection)
+    await numbering.is_restored(w.connection)
+
+
+async def summarise(w: World) -> None:
+    await summaries.Summaries(w.pool).make(f"{clock.now():%Y_%m}")
+
+
+async def read_head(w: World) -> None:
+    await readers.head(w.pool)
+    await w.pool.fetchval(readers._POSITIONS, "payments")
+
+
+async def lead(w: World) -> None:
+    lease = Lease("feed", ids.new_id(), 5)
+    token = await lease.take(w.pool)
+    assert token is not None
+    assert await hold(w.connection, "feed", token)
+    await lease.release(w.pool)
+
+
+FEED: Final = (
+    Case("number new events", _nothing, measure=number_events,
+         uses=("events_written", "feed_position", "stream_once"),
+         reads_whole=("feed_months", "feed_head"),
+         because="a row for each month, and one row"),
+    Case("fold events into the search table and the statistics", _nothing, measure=fill_search,
+         uses=("feed_pkey", "payment_search_pkey", "payments_pkey", "events_pkey", "streams_pkey",
+               "payment_counts_pkey", "decline_counts_pkey"), locks=80, buffers=150 * GROUP,
+         reads_whole=("feed_readers",), because="a row for each reader"),
+    Case("read how far the feed has come", read_head, reads_whole=("feed_head", "feed_readers"),
+         because="one row each"),
+    Case("look for new months of the feed", read_marks, reads_whole=("feed_months",), buffers=4000,
+         sorts=200, because="a row for each month, every ten seconds"),
+    Case("keep the newest events summarised", summarise, buffers=400),
+    Case("take the lease of the feed", lead, uses=("leases_pkey",)),
+)  # fmt: skip
+
+
+# the resolver ----------------------------------------------------------------------------------
+
+FRESH: Final = AccountWork(ACCOUNT, False)
+OLD: Final = AccountWork(ACCOUNT, True)
+
+
+async def find_due_accounts(w: World) -> None:
+    assert await account_lease.due(w.pool, 20)
+
+
+async def fill_accounts(w: World) -> None:
+    await account_lease.fill_accounts(w.pool, 1_000)
+
+
+async def lease_account(w: World) -> None:
+    holder = ids.new_id()
+    assert await account_lease.lease(w.pool, FRESH, holder, 30)
+    await account_lease.release(w.pool, FRESH, holder)
+
+
+async def read_open_cases(w: World) -> None:
+    assert await resolver_rows.open_cases(w.pool, FRESH, 200)
+
+
+async def read_watched_cases(w: World) -> None:
+    assert await resolver_rows.watched_cases(w.pool, OLD, 200)
+
+
+async def read_cases_of_payment(w: World) -> None:
+    case = w.open[0]
+    assert await resolver_rows.cases_of_payment(w.pool, case.merchant_id, case.payment_id)
+
+
+async def read_rows_of_cases(w: World) -> None:
+    assert await resolver_rows.rows_of(w.pool, w.open)
+
+
+async def postpone_cases(w: World) -> None:
+    await resolver_rows.postpone(w.pool, [Missed(case, 5.0, "not found") for case in w.open])
+
+
+async def postpone_watched(w: World) -> None:
+    await resolver_rows.postpone(w.pool, [Missed(case, 5.0, "not found") for case in w.watched])
+
+
+async def close_cases(w: World) -> None:
+    await resolver_rows.close(w.pool, [*w.open, *w.watched])
+
+
+async def watch_cases(w: World) -> None:
+    await resolver_rows.watch(w.pool, w.open, ACCOUNT, purpose="absent", for_s=60, first_in_s=10)
+
+
+async def end_what_was_not_sent(w: World) -> None:
+    assert await resolver_rows.claim_not_sent(w.pool, 100)
+    await resolver_rows.not_sent(w.pool, w.open)
+    await resolver_rows.ask_about(w.pool, w.open)
+
+
+async def find_witnesses(w: World) -> None:
+    after = ids.lowest_id_at(w.now - timedelta(hours=1))
+    await witnesses.newest_known(w.pool, ACCOUNT, after)
+    bounds = [ids.reference_bounds(case.reference) for case in w.open]
+    await witnesses.newest_listed(w.pool, ACCOUNT, bounds)
+
+
+async def sweep(w: World) -> None:
+    await w.connection.execute(
+        "UPDATE sweeps SET swept_below = lowest_id_at(now() - interval '1 minute')"
+    )
+    await orphan_sweep.Sweep(w.pool, abandoned_after_s=30, poll_s=1)._narrow(0)
+
+
+async def sweep_wide(w: World) -> None:
+    await orphan_sweep.Sweep(w.pool, abandoned_after_s=30, poll_s=1)._wide(0)
+
+
+async def sweep_old_authorizations(w: World) -> None:
+    await w.connection.execute(
+        "UPDATE sweeps SET authorizations_below = lowest_id_at(now() - interval '31 days')"
+    )
+    await authorization_expiry.Sweep(w.pool).step()
+
+
+async def expire(w: World) -> None:
+    await w.pool.execute(
+        authorization_expiry._EXPIRE,
+        *(w.merchant_id, w.mode, w.payment.id, w.now, ids.new_id(), w.operation.id),
+    )
+
+
+async def ask_soon(w: World) -> None:
+    await authorization_expiry.ask_soon(w.pool, w.payment)
+
+
+RESOLVER: Final = (
+    Case("find accounts with due work", find_due_accounts, buffers=600, sorts=6_000,
+         reads_whole=("unresolved_operations", "watched_operations", "account_passes"),
+         because="after a bad day all of it is due; it is grouped by account"),
+    Case("fill the accounts of new open operations", fill_accounts,
+         uses=("unresolved_operations_account", "operations_pkey", "payments_pkey"),
+         months=12, locks=80, buffers=6_000),
+    Case("lease an account", lease_account, uses=("account_passes_pkey",)),
+    Case("read an account's open operations", read_open_cases,
+         uses=("unresolved_operations_account", "operations_pkey", "payments_pkey"),
+         months=12, locks=80, buffers=3_000, sorts=3_000),
+    Case("read an account's watched operations", read_watched_cases,
+         uses=("watched_operations_due", "operations_pkey", "payments_pkey"),
+         months=12, locks=80, buffers=4_000, sorts=3_000),
+    Case("read a payment's open operations", read_cases_of_payment,
+         uses=("unresolved_operations_pkey", "operations_pkey", "payments_pkey"), buffers=100),
+    Case("read open operations with their payments", read_rows_of_cases,
+         uses=("operations_pkey", "payments_pkey"), months=12, locks=80, buffers=3_000),
+    Case("postpone open operations", postpone_cases,
+         uses=("unresolved_operations_pkey",), buffers=4_000),
+    Case("postpone watched operations", postpone_watched,
+         uses=("watched_operations_pkey",), buffers=4_000),
+    Case("close operations", close_cases,
+         uses=("unresolved_operations_pkey", "watched_operations_pkey"), buffers=2_000),
+    Case("watch operations", watch_cases, uses=("watched_operations_pkey",), buffers=4_000),
+    Case("end what was never sent", end_what_was_not_sent,
+         uses=("unresolved_operations_due", "operations_pkey"), months=12,
+         locks=80, buffers=12_000),
+    Case("find witnesses for an absence", find_witnesses,
+         uses=("processor_logins_account", "operations_pkey"), months=200, locks=500,
+         buffers=10_000, sorts=2_000,
+         because="a refund may be of a payment of any month; once in a pass that missed something"),
+    Case("sweep for lost processes", sweep, buffers=400,
+         reads_whole=("sweeps",), because="one row"),
+    Case("sweep widely for lost processes", sweep_wide, uses=("operations_recent",),
+         months=200, locks=500, buffers=1_000,
+         because="what is held may belong to a payment of any month; every ten minutes"),
+    Case("sweep for old authorizations", sweep_old_authorizations, buffers=2_000,
+         reads_whole=("sweeps",), because="one row"),
+    Case("expire an authorization", expire, uses=("payments_pkey",)),
+    Case("ask about an authorization soon", ask_soon, uses=("operations_of_payment",)),
+)  # fmt: skip
+
+
+# late charges ----------------------------------------------------------------------------------
+
+
+def _late(w: World) -> late_charges.LateCharges:
+    return late_charges.LateCharges(
+        pool=w.pool,
+        recorder=None,
+        processors={},
+        call_deadline_s=1,  # type: ignore[arg-type]
+    )
+
+
+async def begin_giving_back(w: World) -> None:
+    row = await w.connection.fetchrow(
+        "SELECT * FROM late_charges WHERE state = 'returning' LIMIT 1"
+    )
+    began = await w.pool.fetchval(
+        late_charges._BEGIN,
+        *(row["merchant_id"], row["operation_id"], ids.new_id(), "void", "x" * 20),
+        row["changed_at"],
+    )
+    assert began == 1
+    await w.pool.execute(late_charges._MOVE, row["merchant_id"], row["operation_id"], "returned",
+                         None, "returning")  # fmt: skip
+
+
+LATE: Final = (
+    Case("begin to give a late charge back", begin_giving_back,
+         uses=("operations_of_payment",), months=200, locks=500, buffers=1_000,
+         because="whether money has gone back must not depend on clocks"),
+)  # fmt: skip
+
+
+# merchants and keys ----------------------------------------------------------------------------
+
+
+def directory(w: World) -> Directory:
+    return Directory(w.pool, w.vault, installed({}), lease_s=1)
+
+
+async def authenticate(w: World) -> None:
+    caller = await directory(w).caller(w.secret)
+    assert caller.login is not None
+
+
+async def find_logins(w: World) -> None:
+    found = directory(w)
+    await found.current_login(w.merchant_id, w.mode, "authorize_net")
+    await w.pool.fetch("SELECT 1")
+    await found.login_of_account(bytes(32))
+    await found.login(w.merchant_id, ids.new_id())
+
+
+async def watch_configuration(w: World) -> None:
+    assert await w.pool.fetchval("SELECT version FROM configuration")
+
+
+async def list_keys(w: World) -> None:
+    assert await admin.list_keys(w.pool, w.merchant_id)
+
+
+async def list_merchants(w: World) -> None:
+    assert await admin.list_merchants(w.pool)
+
+
+MERCHANTS: Final = (
+    Case("authenticate a key", authenticate,
+         uses=("api_keys_digest", "merchants_pkey", "processor_accounts_pkey", "login_once"),
+         reads_whole=("configuration",), because="one row"),
+    Case("find processor accounts", find_logins,
+         uses=("processor_accounts_pkey", "processor_logins_account")),
+    Case("watch the configuration", watch_configuration, reads_whole=("configuration",),
+         because="one row"),
+    Case("list a merchant's keys", list_keys, uses=("api_keys_pkey",)),
+    Case("list merchants", list_merchants, reads_whole=("merchants",), buffers=100,
+         sorts=2_000, because="it returns all of them, for people only"),
+)  # fmt: skip
+
+
+# chores and metrics ----------------------------------------------------------------------------
+
+
+async def purge_old_keys(w: World) -> None:
+    limit = w.now - timedelta(days=30)
+    assert await purge._purge_between(w.pool, [limit, limit - timedelta(hours=1)])
+
+
+async def purge_old_guards(w: World) -> None:
+    assert await purge_guards(w.pool)
+
+
+async def look_at_months(w: World) -> None:
+    await partitions.Months().load(w.connection)
+    await partitions.has_present_month(w.connection)
+    await partitions.ensure(w.connection, months_ahead=3)
+
+
+async def look_for_strays(w: World) -> None:
+    await partitions.strays(w.connection)
+
+
+async def count_open_work(w: World) -> None:
+    await w.pool.fetchrow(process_metrics.WAITING)
+    await w.pool.fetchrow(process_metrics.WATCHED)
+
+
+async def find_duplicates(w: World) -> None:
+    await duplicate_report.find_groups(
+        w.pool, w.merchant_id, w.mode, start=ids.lowest_id_at(w.now - timedelta(days=2)),
+        end=LATEST, window_s=120, limit=100,
+    )  # fmt: skip
+
+
+CHORES: Final = (
+    Case("forget old keys", purge_old_keys,
+         uses=("idempotency_keys_age", "unresolved_operations_pkey", "watched_operations_pkey",
+               "operations_pkey"), months=200, locks=500, buffers=4_000,
+         because="an id carries the gateway's clock; a key must not be forgotten while its "
+                 "operation is open, however wrong that clock was"),
+    Case("forget old guards", purge_old_guards, buffers=25_000),
+    Case("look which months there are", look_at_months, buffers=3_000, sorts=500),
+    Case("look for rows outside every month", look_for_strays, months=1,
+         reads_whole=("payments", "operations", "events"),
+         because="the default months are empty unless something is wrong"),
+    Case("count open work for the metrics", count_open_work, uses=("late_charges_open",),
+         buffers=300, reads_whole=("unresolved_operations", "watched_operations"),
+         because="it counts them, at most 100,000"),
+    Case("find payments that look alike", find_duplicates, uses=("payments_pkey",), months=SINCE,
+         locks=500, buffers=3_000, sorts=50_000,
+         because="it compares up to 50,000 payments; from its sixth run on PostgreSQL plans it for "
+                 "any span, over all months"),
+)  # fmt: skip
+
+
+# by hand ---------------------------------------------------------------------------------------
+
+
+async def show_operation(w: World) -> None:
+    bounds = ids.reference_bounds(w.operation.reference)
+    operation = await operation_details.find(w.pool, *bounds)
+    assert operation is not None
+    await operation_details.gather(w.pool, operation)
+
+
+async def list_work(w: World) -> None:
+    assert await operation_details.list_open(w.pool, 100)
+    assert await operation_details.list_watched(w.pool, 100)
+    assert await operation_details.list_late_charges(w.pool, 100, only_open=True)
+
+
+async def report_months(w: World) -> None:
+    assert await month_report.report(w.connection, wanted_ahead=3)
+
+
+async def report_sizes(w: World) -> None:
+    assert await table_sizes.sizes(w.connection)
+
+
+BY_HAND: Final = (
+    Case("show an operation", show_operation,
+         uses=("operations_of_payment", "events_of_payment", "late_charges_pkey"),
+         months=200, locks=500, buffers=8_000, reads_whole=("audit_entries", "merchants"),
+         because="a person asks; whether money has gone back must not depend on clocks, and people "
+                 "write few audit entries"),
+    Case("list open, watched and late operations", list_work,
+         months=200, locks=800, buffers=2_000, sorts=4_000,
+         reads_whole=("unresolved_operations", "watched_operations", "late_charges"),
+         because="work lists are short, and people ask"),
+)  # fmt: skip
+
+CASES: Final = (
+    *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *RESOLVER, *LATE, *MERCHANTS, *CHORES,
+    *BY_HAND,
+)  # fmt: skip
