@@ -40,10 +40,10 @@ INDEXES: Final[Mapping[str, Index]] = {
     ),
     **_of(
         "events",
-        events_of_payment="a payment's events",
-        events_pkey="the fold of the feed: an event by its id",
+        events_of_payment="a payment's events; the fold of the feed: an event by its ids",
         events_written="the feed: events of transactions that were not read yet",
     ),
+    **_rule("events", events_pkey="an event is written once"),
     **_of(
         "idempotency_keys",
         idempotency_keys_pkey="the look-up of a key; a key is claimed once",

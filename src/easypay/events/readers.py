@@ -30,6 +30,10 @@ _WITHIN: Final = """NOT EXISTS (
                        OR event_id < '{low}' OR event_id >= '{high}'))"""
 
 
+_PLANNED_FOR: Final = 500
+_PLANNED_FOR_GOOD: Final = 1_000_000
+
+
 class Tables(msgspec.Struct, frozen=True):
     """What a reader's statement reads: the events and payments of some months, or of all.
 
@@ -78,6 +82,7 @@ class Follower:
             limit_s=limit_s,
         )
         self._position: int | None = None
+        self._planned_for = self._left = _PLANNED_FOR
 
     async def catch_up(self, runner: Runner, head: int) -> None:
         """Read up to the number `head`."""
@@ -85,10 +90,20 @@ class Follower:
             self._position = await runner.fetchval(_POSITIONS, self.name)
         while self._position < head:
             until = min(head, self._position + self._most)
+            await self._plan_anew(until - self._position)
             if not await self._read(self._position, until):
                 self._position = await runner.fetchval(_POSITIONS, self.name)
                 continue
             self._position = until
+
+    async def _plan_anew(self, events: int) -> None:
+        """Have the statement planned again after the first thousand events, then after the next two
+        thousand, and so on: among several indexes the right one shows only as the tables grow."""
+        self._left -= events
+        if self._left <= 0 and self._planned_for <= _PLANNED_FOR_GOOD:
+            await self._lane.close()
+            self._planned_for *= 2
+            self._left = self._planned_for
 
     async def _read(self, position: int, until: int) -> bool:
         """Whether the events after `position` were read, by this process and now."""

@@ -28,7 +28,8 @@ from easypay.payments.counters import (
 # it is locked. If somebody changed the seals in between, nothing is written, and the caller asks
 # again: its next statement sees the new seals.
 #
-# Every look-up is by key, for each event: the lane joins in no other way.
+# Every look-up is by key, for each event: the lane joins in no other way. A LIMIT keeps the whole
+# key in each of them: a plan that was made for empty tables has to serve full ones.
 _FOLD: Final = f"""
     WITH moved AS (
         UPDATE feed_readers SET last_seq = $2::bigint
@@ -47,11 +48,18 @@ _FOLD: Final = f"""
                s.counted_status AS was, {COUNTED_STATUS} AS becomes, {BRAND} AS brand,
                {FLOW} AS flow, {FLOW_MINOR} AS flow_minor, {quarter_of("e.created_at")} AS at
           FROM moved CROSS JOIN feed f
-          JOIN streams m ON m.stream = f.stream
-          JOIN {{events}} e ON e.merchant_id = m.merchant_id AND e.id = f.event_id
-          JOIN {{payments}} p
-            ON p.merchant_id = m.merchant_id AND p.mode = m.mode AND p.id = f.payment_id
-          LEFT JOIN payment_search s ON s.stream = f.stream AND s.payment_id = f.payment_id
+         CROSS JOIN LATERAL (SELECT * FROM streams WHERE stream = f.stream LIMIT 1) AS m
+         CROSS JOIN LATERAL (
+               SELECT * FROM {{events}} AS e
+                WHERE e.merchant_id = m.merchant_id AND e.payment_id = f.payment_id
+                  AND e.id = f.event_id LIMIT 1) AS e
+         CROSS JOIN LATERAL (
+               SELECT * FROM {{payments}} AS p
+                WHERE p.merchant_id = m.merchant_id AND p.mode = m.mode AND p.id = f.payment_id
+                LIMIT 1) AS p
+          LEFT JOIN LATERAL (
+               SELECT * FROM payment_search AS s
+                WHERE s.stream = f.stream AND s.payment_id = f.payment_id LIMIT 1) AS s ON true
           {TOOK}
          WHERE f.seq > $1 AND f.seq <= $2
     ), touched AS MATERIALIZED (
