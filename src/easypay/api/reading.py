@@ -1,7 +1,8 @@
 """Reading over HTTP: payments, refunds, operations and events, alone and in lists.
 
 Everything here reads through the connections for reading, except one payment by its id, which is
-read in a group with others. Nothing here waits for, or holds up, what money needs.
+read in a group with others, and lists with filters, which have a pool that plans each question.
+Nothing here waits for, or holds up, what money needs.
 """
 
 from collections.abc import Callable, Sequence

@@ -28,8 +28,6 @@ _WITHIN: Final = """NOT EXISTS (
                SELECT FROM feed WHERE seq > $1 AND seq <= $2
                   AND (payment_id < '{low}' OR payment_id >= '{high}'
                        OR event_id < '{low}' OR event_id >= '{high}'))"""
-
-
 _PLANNED_FOR: Final = 500
 _PLANNED_FOR_GOOD: Final = 1_000_000
 
@@ -85,20 +83,23 @@ class Follower:
         self._planned_for = self._left = _PLANNED_FOR
 
     async def catch_up(self, runner: Runner, head: int) -> None:
-        """Read up to the number `head`."""
+        """Read up to the number `head`. Stops early if nothing moves: the next look tries again."""
         if self._position is None:
             self._position = await runner.fetchval(_POSITIONS, self.name)
         while self._position < head:
             until = min(head, self._position + self._most)
             await self._plan_anew(until - self._position)
             if not await self._read(self._position, until):
+                before = self._position
                 self._position = await runner.fetchval(_POSITIONS, self.name)
+                if self._position == before:
+                    return
                 continue
             self._position = until
 
     async def _plan_anew(self, events: int) -> None:
-        """Have the statement planned again after the first thousand events, then after the next two
-        thousand, and so on: among several indexes the right one shows only as the tables grow."""
+        """Have the statement planned again after 500 events, then after 1,000 more, 2,000 more and
+        so on: among several indexes the right one shows only as the tables grow."""
         self._left -= events
         if self._left <= 0 and self._planned_for <= _PLANNED_FOR_GOOD:
             await self._lane.close()
