@@ -170,7 +170,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "payments_list",
         "List payments",
         "Newest first, or oldest first with `order=oldest`. Only payments of the key's merchant "
-        "and mode. Follow `next_cursor`: no payment is skipped or repeated while others arrive. "
+        "and mode. Follow `next_cursor`: newest first, no payment is skipped or repeated while "
+        "others arrive; oldest first, one that is being made then can be missed at the end. "
         "With `page` or `size` the reply has page numbers and a total instead; such pages end at "
         "row 10000. Filters can be combined. A list with filters is a fraction of a second behind; "
         "one without, and each payment by its id, is exact.",

@@ -453,8 +453,8 @@ def rebuild_stats(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
 def connections(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     """Show the server's connections: who uses them, and how many gateways have room.
 
-    It counts what one gateway needs from EASYPAY_GROUPS_IN_FLIGHT and EASYPAY_DATABASE_POOL_SIZE,
-    as they are set for this command.
+    It counts what one gateway needs from EASYPAY_GROUPS_IN_FLIGHT, EASYPAY_DATABASE_POOL_SIZE and
+    EASYPAY_DATABASE_READING_CONNECTIONS, as they are set for this command.
 
     Example: `easypay db connections --json`
     """
