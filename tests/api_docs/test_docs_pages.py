@@ -18,7 +18,7 @@ from easypay.api.docs.pages import GUIDES, problem_page, topic_page
 from easypay.api.examples import KEY
 from easypay.api.routes import TOPICS
 from easypay.problem_table import PROBLEMS
-from harness import ADMIN_KEY, Gateway, Shop, Stack, mint_token
+from harness import ADMIN_KEY, Gateway, Shop, Stack, mint_token, random_name
 
 PAGES = {f"/docs/{topic}".rstrip("/"): topic_page(topic) for topic in ("", *TOPICS)}
 PAGES |= {f"/problems/{code}": problem_page(code) for code in PROBLEMS}
@@ -155,9 +155,7 @@ async def test_every_request_on_the_pages_is_accepted(
 
 async def _new_merchant(client: httpx.AsyncClient) -> dict[str, str]:
     admin = {"authorization": f"Bearer {ADMIN_KEY}"}
-    made = await client.post(
-        "/api/v1/admin/merchants", json={"name": uuid.uuid4().hex}, headers=admin
-    )
+    made = await client.post("/api/v1/admin/merchants", json={"name": random_name()}, headers=admin)
     assert made.status_code == 201, made.text
     keys = f"/api/v1/admin/merchants/{made.json()['id']}/keys"
     key = await client.post(keys, json={"mode": "test"}, headers=admin)

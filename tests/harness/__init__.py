@@ -23,7 +23,18 @@ from harness.processes import (
 )
 from harness.seeded import seeded_template, seeded_with
 from harness.sessions import connected, held, until_locked
-from harness.shop import AMEX, CVC, MASTERCARD, VISA, Shop, card, mint_token, pay_at, payment_uuid
+from harness.shop import (
+    AMEX,
+    CVC,
+    MASTERCARD,
+    VISA,
+    Shop,
+    card,
+    mint_token,
+    pay_at,
+    payment_uuid,
+    random_name,
+)
 from harness.stack import (
     Stack,
     all_known,

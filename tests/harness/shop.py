@@ -1,6 +1,8 @@
 """A shop: its cards, its requests to a gateway, and waiting for a payment's status."""
 
 import json
+import secrets
+import string
 import uuid
 from typing import Any
 
@@ -15,6 +17,12 @@ VISA = "4111111111111111"
 MASTERCARD = "5424000000000015"
 AMEX = "370000000000002"
 CVC = "907"  # triggers no special reply of the simulator
+
+
+def random_name(length: int = 16) -> str:
+    """Return a name for a merchant or an account. It has only letters: now and then, digits look
+    like a card number, which names may not have."""
+    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(length))
 
 
 def card(number: str = VISA, **over: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from easypay.merchants.vault import Vault
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from harness.processes import ENCRYPTION_KEY, Gateway, Process, Simulator
 from harness.sessions import connected
-from harness.shop import Shop
+from harness.shop import Shop, random_name
 from harness.waiting import until
 from recorded.player import Player
 
@@ -56,7 +56,7 @@ class Stack:
         currencies: tuple[str, ...] = ("USD",),
     ) -> Shop:
         """Create a merchant with a processor login of its own."""
-        login = f"t{uuid.uuid4().hex[:16]}"
+        login = random_name()
         await self.simulator.post(
             "/accounts", login=login, transaction_key="simulated-key-1", currencies=list(currencies)
         )

@@ -755,7 +755,9 @@ CHORES: Final = (
          because="an id carries the gateway's clock; a key must not be forgotten while its "
                  "operation is open, however wrong that clock was"),
     Case("forget old guards", purge_old_guards, buffers=25_000),
-    Case("look which months there are", look_at_months, buffers=3_000, sorts=500),
+    Case("look which months there are", look_at_months, buffers=3_000, sorts=500,
+         reads_whole=("pg_inherits",),
+         because="all its rows are months, or their indexes: an index spares few pages"),
     Case("look for rows outside every month", look_for_strays, months=1,
          reads_whole=("payments", "operations", "events"),
          because="the default months are empty unless something is wrong"),

@@ -8,7 +8,6 @@ import signal
 import socket
 import stat
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from harness import Process, Simulator, free_port, pay_at, until
+from harness import Process, Simulator, free_port, pay_at, random_name, until
 
 
 class Up(Process):
@@ -91,7 +90,7 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
         return not [child for child in children if child.is_running() and not _is_zombie(child)]
 
     await until(gone, what="the processes of a killed up end")
-    account = {"login": uuid.uuid4().hex[:20], "transaction_key": "sandbox-key-1"}
+    account = {"login": random_name(), "transaction_key": "sandbox-key-1"}
     await simulator.post("/accounts", **account)
     sandbox = {
         "LOGIN_ID": account["login"],

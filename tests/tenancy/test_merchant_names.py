@@ -1,7 +1,6 @@
 """No two merchants share a name, ignoring case, even if both are created at once."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 
 import httpx
@@ -10,7 +9,16 @@ import pytest
 from easypay import ids
 from easypay.command_line import demo_merchant as demo
 from easypay.merchants import admin
-from harness import ADMIN_KEY, ENCRYPTION_KEY, Gateway, Stack, connected, held, until_locked
+from harness import (
+    ADMIN_KEY,
+    ENCRYPTION_KEY,
+    Gateway,
+    Stack,
+    connected,
+    held,
+    random_name,
+    until_locked,
+)
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def fields(answer: httpx.Response) -> list[tuple[str, str]]:
 
 
 async def test_a_taken_name_is_refused_with_the_id_of_its_merchant(api: httpx.AsyncClient) -> None:
-    name = f"Café {uuid.uuid4().hex}"
+    name = f"Café {random_name()}"
     first = (await api.post("/merchants", json={"name": f"  {name} "})).json()
     assert first["name"] == name
     for same in (name, name.upper(), f"\u2003{name.lower()}\u00a0"):
@@ -57,7 +65,7 @@ async def test_of_two_concurrent_requests_one_gets_the_name(
     shared_stack: Stack, api: httpx.AsyncClient
 ) -> None:
     """Without the lock, both would check the name before either had taken it."""
-    name = f"twins {uuid.uuid4().hex}"
+    name = f"twins {random_name()}"
     async with held(shared_stack.dsn, "LOCK TABLE merchants IN SHARE MODE"):
         two = [asyncio.create_task(api.post("/merchants", json={"name": name})) for _ in range(2)]
         waiting = "one waits to insert, the other for the name lock"
@@ -72,7 +80,7 @@ async def test_old_merchants_that_share_a_name_can_still_be_changed(
     shared_stack: Stack, api: httpx.AsyncClient
 ) -> None:
     """Such merchants date from versions that did not require distinct names."""
-    name, old = uuid.uuid4().hex, [ids.new_id(), ids.new_id()]
+    name, old = random_name(), [ids.new_id(), ids.new_id()]
     for each in old:
         await shared_stack.fetch(
             "INSERT INTO merchants (merchant_id, name, currencies) VALUES ($1, $2, '{USD}')",

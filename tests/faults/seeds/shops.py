@@ -19,7 +19,7 @@ from easypay.problem_table import PROBLEMS, Row
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from faults.seeds.plan import ODD_TEXTS, SHOPS, Happening
 from faults.seeds.world import World
-from harness import AMEX, ENCRYPTION_KEY, MASTERCARD, VISA, card
+from harness import AMEX, ENCRYPTION_KEY, MASTERCARD, VISA, card, random_name
 
 _CARDS: Final = (VISA, MASTERCARD, AMEX)
 _CLIENT_PATIENCE_S: Final = 1.2
@@ -130,7 +130,7 @@ class Shops:
 
     async def new_account(self, shop: int, connection: Any) -> None:
         """Give this shop a new processor login, which takes its payments from now on."""
-        login = f"s{uuid.uuid4().hex[:16]}"
+        login = random_name()
         simulator = self._world.servers.simulator
         await simulator.post("/accounts", login=login, transaction_key="simulated-key-1")
         await simulator.post("/settings", login=login, **self.settings)
