@@ -20,8 +20,9 @@ from easypay.events.readers import Follower, head
 
 log = logging.getLogger(__name__)
 
-POLL_S: Final = 0.075
-"""How often the present month is looked at. One event costs as much as a hundred."""
+POLL_S: Final = 0.11
+"""How often the present month is looked at. A look costs as much as a hundred events, and readers
+may be 200 ms behind."""
 _LEASE_S: Final = 5.0
 _TAKE_EVERY_S: Final = 1.0
 _ALL_MONTHS_EVERY_S: Final = 10.0

@@ -28,6 +28,9 @@ from easypay.payments.counters import (
 # it is locked. If somebody changed the seals in between, nothing is written, and the caller asks
 # again: its next statement sees the new seals.
 #
+# A new row is inserted without ON CONFLICT, and an old one is found again by its place: nobody else
+# writes this table while the mark is held, and its key has been looked up already.
+#
 # Every look-up is by key, for each event: the lane joins in no other way. A LIMIT keeps the whole
 # key in each of them: a plan that was made for empty tables has to serve full ones.
 _FOLD: Final = f"""
@@ -45,6 +48,7 @@ _FOLD: Final = f"""
                p.amount_minor, p.currency, p.refunded_minor > 0 AS refunded, p.card_brand,
                p.card_last4, p.decline_code, p.transaction_id, p.order_reference,
                p.customer_reference,
+               s.ctid AS row,
                s.counted_status AS was, {COUNTED_STATUS} AS becomes, {BRAND} AS brand,
                {FLOW} AS flow, {FLOW_MINOR} AS flow_minor, {quarter_of("e.created_at")} AS at
           FROM moved CROSS JOIN feed f
@@ -58,7 +62,7 @@ _FOLD: Final = f"""
                 WHERE p.merchant_id = m.merchant_id AND p.mode = m.mode AND p.id = f.payment_id
                 LIMIT 1) AS p
           LEFT JOIN LATERAL (
-               SELECT * FROM payment_search AS s
+               SELECT ctid, * FROM payment_search AS s
                 WHERE s.stream = f.stream AND s.payment_id = f.payment_id LIMIT 1) AS s ON true
           {TOOK}
          WHERE f.seq > $1 AND f.seq <= $2
@@ -68,18 +72,20 @@ _FOLD: Final = f"""
           FROM happened
          ORDER BY stream, payment_id
     ), filled AS (
-        INSERT INTO payment_search AS s (stream, payment_id, version, status,
+        INSERT INTO payment_search (stream, payment_id, version, status,
             amount_minor, currency, refunded, card_brand, card_last4, decline_code,
             transaction_id, order_reference, customer_reference, counted_status, counted_brand)
         SELECT stream, payment_id, version, status, amount_minor, currency, refunded,
                card_brand, card_last4, decline_code, transaction_id, order_reference,
                customer_reference, becomes, brand
-          FROM touched
-        ON CONFLICT (stream, payment_id) DO UPDATE
-           SET version = excluded.version, status = excluded.status, refunded = excluded.refunded,
-               card_brand = excluded.card_brand, card_last4 = excluded.card_last4,
-               decline_code = excluded.decline_code, transaction_id = excluded.transaction_id,
-               counted_status = excluded.counted_status, counted_brand = excluded.counted_brand
+          FROM touched WHERE row IS NULL
+    ), renewed AS (
+        UPDATE payment_search AS s
+           SET version = t.version, status = t.status, refunded = t.refunded,
+               card_brand = t.card_brand, card_last4 = t.card_last4,
+               decline_code = t.decline_code, transaction_id = t.transaction_id,
+               counted_status = t.becomes, counted_brand = t.brand
+          FROM touched AS t WHERE s.ctid = t.row
     ), changes AS (
         SELECT merchant_id, mode, at AS start, currency, brand, flow AS counter, 1 AS n,
                flow_minor AS minor,

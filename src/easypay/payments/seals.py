@@ -162,8 +162,15 @@ class Seals:
 
     async def step(self, pool: Any) -> None:
         """Seal for a fraction of a second, if it is time to look again."""
-        if monotonic() < self._look_at:
-            return
+        if not self.rests:
+            await self._seal(pool)
+
+    @property
+    def rests(self) -> bool:
+        """Whether all that was due is sealed, and it is not yet time to look again."""
+        return monotonic() < self._look_at
+
+    async def _seal(self, pool: Any) -> None:
         stop_at = monotonic() + _AT_ONCE_S
         due = await pool.fetch(_DUE, _MOST, FAR_BEHIND)
         async with pool.acquire() as connection:
