@@ -7,10 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench growth recovery faults plans wheel lock clean
+.PHONY: help run test check format bench bench-find growth recovery faults plans wheel lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-8s", $$2; $$1 = $$2 = ""; print }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-10s", $$2; $$1 = $$2 = ""; print }'
 
 run: $(VENV)/.run ## Start database, simulator and gateway on this machine (ARGS="--port 9000")
 	@echo "Other commands, in another terminal: $(BIN)/easypay --help"
@@ -34,6 +34,9 @@ format: $(VENV)/.dev ## Format the code
 
 bench: $(VENV)/.dev ## Measure payments per second and CPU per payment (ARGS="--help")
 	@PYTHON=$(BIN)/python exec bench/run $(ARGS)
+
+bench-find: $(VENV)/.dev ## Measure how fast payments are found among 10 million (ARGS="--data DIR --keep")
+	@exec $(BIN)/python -m easypay_bench.finding $(ARGS)
 
 growth: $(VENV)/.dev ## Measure the simulator with a million transactions (ARGS="--transactions 50000")
 	@exec $(BIN)/python -m easypay_bench.growth $(ARGS)

@@ -68,7 +68,7 @@ async def measure(
     """
     connection = await asyncpg.connect(dsn)
     try:
-        async with _counting(connection) as counts:
+        async with counting(connection) as counts:
             await _checkpoint(connection)
             warm_at = asyncio.get_running_loop().time() + warmup_s
             while asyncio.get_running_loop().time() < warm_at:
@@ -96,7 +96,7 @@ async def count_statements(
     """
     connection = await asyncpg.connect(dsn)
     try:
-        async with _counting(connection) as counts:
+        async with counting(connection) as counts:
             if not counts:
                 raise RuntimeError("the server does not count statements")
             await connection.execute("SELECT pg_stat_statements_reset()")
@@ -129,7 +129,7 @@ async def totals(connection: Connection) -> Totals:
 
 
 @asynccontextmanager
-async def _counting(connection: Connection) -> AsyncIterator[bool]:
+async def counting(connection: Connection) -> AsyncIterator[bool]:
     """Let pg_stat_statements count for the length of the block. Yields False if it cannot."""
     track = await connection.fetchval("SELECT current_setting('pg_stat_statements.track', true)")
     preloaded = await connection.fetchval("SELECT current_setting('shared_preload_libraries')")

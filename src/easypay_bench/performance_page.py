@@ -54,6 +54,7 @@ def page(results: Path) -> str:
         "## Counted\n",
         _counted(found["counters"]),
         *_kept(found),
+        *_found(results),
         f"All {found['accounting']['payments']:,} payments of the run were captured once by the "
         "gateway and sold once at the processor.",
     ]
@@ -210,6 +211,65 @@ def _kept(found: dict[str, Any]) -> list[str]:
         "(`easypay db sizes`).\n",
         _table(["table or index", "bytes"], lines),
     ]
+
+
+def _found(results: Path) -> list[str]:
+    """Return the section on finding payments, from the newest result of `make bench-find`."""
+    for path in sorted(results.glob("*-find.json"), reverse=True):
+        found: dict[str, Any] = json.loads(path.read_text())
+        if not found["quick"]:
+            return _finding(found, path.name)
+    return []
+
+
+def _finding(found: dict[str, Any], name: str) -> list[str]:
+    machine, big = found["machine"], found["databases"][0]["wanted"]
+    return [
+        "## Finding payments\n",
+        "Made by `make bench-find ARGS=--save`. "
+        f"{big['payments']:,} payments over {big['months']} months; {machine['cpu']}, "
+        f"{machine['cores']} cores, {machine['memory_mib']:,} MiB, PostgreSQL "
+        f"{found['server_version']} on {found['file_system']}; commit {machine['commit']}"
+        f"{' (modified)' if machine['modified'] else ''}, {machine['at'][:10]}, "
+        f"`bench/results/{name}`. Each question is asked for many merchants and values. Pages are "
+        "of 8 KiB. Rows and months say how many times more the same question takes and reads in a "
+        f"database with more rows, or as many over more months: {_sizes(found['databases'])}. The "
+        f"deep page begins after row {found['depth']:,}.\n",
+        _table(
+            ["question", "p50", "p99", "pages", "most pages", "rows: time", "pages",
+             "months: time", "pages"],
+            (
+                [
+                    each["name"],
+                    *(f"{_n(each['answers'][name])} ms" for name in ("p50_ms", "p99_ms")),
+                    *(_n(each["answers"][name]) for name in ("buffers", "most_buffers")),
+                    *(_n(each[name]) for name in ("by_rows", "pages_by_rows", "by_months",
+                                                  "pages_by_months")),
+                ]
+                for each in found["questions"]
+            ),
+        ),
+        _table(
+            ["bar", "wanted", "measured", ""],
+            (
+                [
+                    row["name"],
+                    row["wanted"],
+                    f"{_n(row['figure'])} {row['unit']}".strip(),
+                    "**missed**" if row["verdict"] == "missed" else row["verdict"],
+                ]
+                for row in found["rows"]
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def _sizes(made: Sequence[dict[str, Any]]) -> str:
+    big, small, few, many = (each["wanted"] for each in made)
+    return (
+        f"{big['payments']:,} and {small['payments']:,} rows; {many['months']} and "
+        f"{few['months']} months of {few['payments']:,} rows"
+    )
 
 
 def newest(results: Path) -> tuple[Path, dict[str, Any]]:

@@ -95,13 +95,30 @@ def own(
 
     `settings` are the gateway's (`{"GROUPS_IN_FLIGHT": "4"}`). Raises StackFailed, ClusterError.
     """
+    with embedded.running(
+        directory, settings={"shared_preload_libraries": "pg_stat_statements"}
+    ) as cluster:
+        asyncio.run(_prepare(cluster.dsn))
+        with on(
+            cluster, cluster.dsn, directory, workers=workers, settings=dict(settings or {})
+        ) as stack:
+            yield stack
+
+
+@contextmanager
+def on(
+    cluster: embedded.Cluster,
+    database_url: str,
+    directory: Path,
+    *,
+    workers: int = 1,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Stack]:
+    """Start a gateway and the simulator on a migrated database of a server that runs, and stop
+    them when the block ends. Their logs go to `directory`. Raises StackFailed."""
     admin_key = f"ep_admin_{secrets.token_urlsafe(24)}"
     settings = dict(settings or {})
     with ExitStack() as stack:
-        cluster = stack.enter_context(
-            embedded.running(directory, settings={"shared_preload_libraries": "pg_stat_statements"})
-        )
-        asyncio.run(_prepare(cluster.dsn))
         simulator = stack.enter_context(
             _program(
                 ["authorizenet_simulator", "--port", "0"],
@@ -112,7 +129,7 @@ def own(
         )
         simulator_url = _announced(simulator)
         environment = {
-            "EASYPAY_DATABASE_URL": cluster.dsn,
+            "EASYPAY_DATABASE_URL": database_url,
             "EASYPAY_ENCRYPTION_KEY": new_encryption_key(),
             "EASYPAY_ADMIN_KEY": admin_key,
             "EASYPAY_AUTHORIZE_NET_TEST_URL": simulator_url + PROCESSOR_PATH,
@@ -123,7 +140,7 @@ def own(
             api_url=api_url,
             admin_key=admin_key,
             simulator_url=simulator_url,
-            database_url=cluster.dsn,
+            database_url=database_url,
             gateway_pids=pids,
             simulator_pids=[simulator.pid],
             postmaster_pid=cluster.pid,
@@ -216,10 +233,15 @@ def _was_killed(name: str) -> bool:
 
 async def _prepare(dsn: str) -> None:
     await migrate.migrate(dsn)
+    await count_when_asked(dsn)
+
+
+async def count_when_asked(dsn: str) -> None:
+    """Have pg_stat_statements count only while `counters.counting` asks for it, on the whole
+    server. It costs nothing while times are measured."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-        # It counts only when `counters` asks, and costs nothing while times are measured.
         await connection.execute("ALTER SYSTEM SET pg_stat_statements.track = 'none'")
         await connection.execute("SELECT pg_reload_conf()")
     except (asyncpg.FeatureNotSupportedError, asyncpg.UndefinedFileError):

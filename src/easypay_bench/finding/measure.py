@@ -1,0 +1,168 @@
+"""All measurements of one run, one after another."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from easypay.db import embedded, migrate
+from easypay.payments.statements import BEGIN
+from easypay_bench import duplicates_cost, load, machine, stack
+from easypay_bench.finding import asking, databases, questions, under_load
+from easypay_bench.finding.asking import Asker, Make
+from easypay_bench.finding.bars import FEED_RATE, Check, Compared, Findings, growth
+from easypay_bench.finding.databases import Made, Say, Wanted
+
+SETTINGS: Final[Mapping[str, str]] = {"shared_preload_libraries": "pg_stat_statements"}
+_GUARDS: Final = "duplicate_guards"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How much to make and to measure."""
+
+    payments: int = 10_000_000
+    months: int = 36
+    fewer: int = 100_000
+    """Payments of the small database, over as many months."""
+    merchants: int = 500
+    few_months: int = 6
+    many_months: int = 120
+    payments_in_months: int = 200_000
+    merchants_in_months: int = 100
+    warm_up: int = 30
+    questions: int = 300
+    counted: int = 60
+    api_s: float = 5
+    feed_s: float = 10
+    feed_per_s: float = FEED_RATE
+    duplicates_s: float = 10
+    quick: bool = False
+
+
+def quick(payments: int) -> Plan:
+    """Return a plan that only shows that everything works."""
+    return Plan(
+        payments=payments, months=2, fewer=payments // 10, merchants=10, few_months=2,
+        many_months=6, payments_in_months=payments // 10, merchants_in_months=10, warm_up=2,
+        questions=6, counted=2, api_s=1, feed_s=1, feed_per_s=100, duplicates_s=0.5, quick=True,
+    )  # fmt: skip
+
+
+def everything(plan: Plan, directory: Path, say: Say) -> Findings:
+    """Make the databases in `directory`, or use those that are there, and measure.
+
+    Raises NotEnoughRoom, ClusterError, StackFailed, LoadFailed.
+    """
+    facts = machine.facts()
+    payments, room = databases.payments_that_fit(
+        plan.payments, plan.months, plan.merchants, directory
+    )
+    say(room)
+    with embedded.running(directory, settings=SETTINGS) as cluster:
+        made = asyncio.run(_databases(cluster.dsn, plan, payments, directory, say))
+        version, depth, compared = asyncio.run(_ask_all(made, plan, say))
+        with stack.on(cluster, made[0].dsn, directory) as running:
+            first_page = None
+            if load.choose("auto") == "wrk":
+                say("first page through the API")
+                first_page = under_load.first_page(running, made[0], seconds=plan.api_s)
+            else:
+                say("first page through the API: not measured, wrk is not installed")
+            say(f"the feed behind {plan.feed_per_s:,g} payments/s")
+            behind = under_load.behind(running, rate=plan.feed_per_s, seconds=plan.feed_s)
+        say("the duplicate check")
+        check = asyncio.run(_duplicates(cluster.dsn, plan.duplicates_s))
+    return Findings(
+        machine=facts,
+        server_version=version,
+        file_system=machine.file_system(directory.absolute()),
+        quick=plan.quick,
+        room=room,
+        depth=depth,
+        databases=made,
+        questions=compared,
+        first_page=first_page,
+        behind=behind,
+        check=check,
+    )
+
+
+async def _databases(
+    server_dsn: str, plan: Plan, payments: int, directory: Path, say: Say
+) -> list[Made]:
+    """Return the big database, the small one, and those of few and of many months."""
+    wanted = (
+        Wanted(payments, plan.months, plan.merchants),
+        Wanted(min(plan.fewer, payments), plan.months, plan.merchants),
+        Wanted(plan.payments_in_months, plan.few_months, plan.merchants_in_months),
+        Wanted(plan.payments_in_months, plan.many_months, plan.merchants_in_months),
+    )
+    await migrate.migrate(server_dsn)
+    await stack.count_when_asked(server_dsn)
+    return [await databases.ready(server_dsn, each, directory, say) for each in wanted]
+
+
+async def _ask_all(made: list[Made], plan: Plan, say: Say) -> tuple[str, int, list[Compared]]:
+    """Ask every question. Returns the server's version and how deep the deep pages began, too."""
+    found = []
+    async with asking.askers(made) as askers:
+        version = await askers[0].connection.fetchval("SHOW server_version")
+        await askers[0].connection.execute("CHECKPOINT")
+        for name, make, is_page in _questions():
+            compared = await _compare(name, make, is_page, askers, plan)
+            say(_line(compared))
+            found.append(compared)
+        depth = askers[0].examples.depth
+    return version, depth, found
+
+
+def _questions() -> Iterator[tuple[str, Make, bool]]:
+    """Yield each question's name, what makes one, and whether it is for a page."""
+    for name, parts in questions.PAGES.items():
+        yield name, partial(questions.page, parts), True
+    yield questions.DEEP, questions.deep_page, True
+    for name, kind in questions.STRETCHES.items():
+        yield name, partial(questions.stretch, kind), False
+
+
+async def _compare(
+    name: str, make: Make, is_page: bool, askers: list[Asker], plan: Plan
+) -> Compared:
+    """Ask one question of the databases: pages of all, statistics of the big one alone."""
+    asked = askers if is_page else askers[:1]
+    answers = await asking.times(asked, make, warm_up=plan.warm_up, questions=plan.questions)
+    await asking.count(asked, make, answers, questions=plan.counted)
+    if not is_page:
+        return Compared(name, is_page, answers[0], None, None, None, None)
+    big, small, few, many = answers
+    return Compared(
+        name,
+        is_page,
+        big,
+        growth(big.p50_ms, small.p50_ms),
+        growth(many.p50_ms, few.p50_ms),
+        growth(big.buffers, small.buffers),
+        growth(many.buffers, few.buffers),
+    )
+
+
+def _line(each: Compared) -> str:
+    answers = each.answers
+    pages = "" if answers.buffers is None else f", {answers.buffers:,.0f} pages of 8 KiB"
+    return f"{each.name}: p50 {answers.p50_ms:.2f} ms, p99 {answers.p99_ms:.2f} ms{pages}"
+
+
+async def _duplicates(server_dsn: str, seconds: float) -> Check:
+    """Measure the check in a database of its own, which is dropped afterwards."""
+    dsn = await databases.empty(server_dsn, "find_duplicates")
+    off, on = await duplicates_cost.measured(dsn, seconds)
+    await databases.drop(server_dsn, "find_duplicates")
+    more = {
+        size: max(0.0, on.usual_us(size) - off.usual_us(size))
+        for size in duplicates_cost.SIZES
+        if size > 1
+    }
+    return Check(more, _GUARDS in BEGIN.sql)
