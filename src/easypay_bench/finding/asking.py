@@ -16,6 +16,7 @@ from easypay.api.paging import DEFAULT_LIMIT
 from easypay.db.partitions import Months
 from easypay.db.pool import open_pool
 from easypay.db.reading import Reading
+from easypay.errors import DatabaseUnavailable
 from easypay.payments import search, statistics
 from easypay.payments.lists import PAYMENTS, Lists
 from easypay.payments.statistics import Question
@@ -43,6 +44,9 @@ class Answers(msgspec.Struct):
     """What one question took: milliseconds of database time, and pages of 8 KiB."""
 
     asked: int
+    """How often. Fewer than planned if it took too long in all."""
+    refused: int
+    """How many of them got no answer, because it took too long."""
     p50_ms: float
     p99_ms: float
     max_ms: float
@@ -63,6 +67,7 @@ class Asker:
         self.connection = connection
         self.spent_s = 0.0
         """Database time since it was last set to zero."""
+        self.refused = 0
         self.months = Months()
         self.reading: Reading
         self.pool: Any
@@ -96,18 +101,24 @@ class Asker:
         self.spent_s += took_s
 
     async def ask(self, asked: Asked) -> float:
-        """Ask, and return the seconds that the database took. Statistics count with the work on
-        their rows, since they are several statements in one transaction."""
+        """Ask, and return the seconds that the database took, also if it gave up. Statistics count
+        with the work on their rows, since they are several statements in one transaction."""
         self.spent_s = 0.0
+        began = perf_counter()
+        try:
+            await self._ask(asked)
+        except (DatabaseUnavailable, asyncpg.QueryCanceledError, TimeoutError):
+            self.refused += 1
+        return perf_counter() - began if isinstance(asked, Question) else self.spent_s
+
+    async def _ask(self, asked: Asked) -> None:
         if isinstance(asked, Question):
-            began = perf_counter()
             await statistics.of(self.pool, self.months, asked)
-            return perf_counter() - began
+            return
         source = self.lists.source(PAYMENTS)
         if asked.filters:
             source = search.source(self.questions, self.lists, asked.filters)
         await source.rows(asked.span, DEFAULT_LIMIT + 1)
-        return self.spent_s
 
 
 class _Timed:
@@ -128,9 +139,10 @@ class _Timed:
 
     async def _time(self, run: Any, *given: object) -> Any:
         began = perf_counter()
-        found = await run(*given)
-        self._spent(perf_counter() - began)
-        return found
+        try:
+            return await run(*given)
+        finally:
+            self._spent(perf_counter() - began)
 
 
 @asynccontextmanager
@@ -149,8 +161,9 @@ async def askers(databases: Sequence[Made]) -> AsyncIterator[list[Asker]]:
 
 
 Make = Callable[[Draw], Asked]
-
 _ROUNDS: Final = 3
+_MOST_S: Final = 5.0
+"""After so long in one round a question is asked no more: its figures miss their bar anyway."""
 
 
 async def times(
@@ -160,19 +173,26 @@ async def times(
     took_ms: list[list[float]] = [[] for _ in askers]
     draws = [Draw(asker.examples, 1) for asker in askers]
     for asker, draw in zip(askers, draws, strict=True):
-        for _ in range(warm_up):
-            await asker.ask(make(draw))
-    for turn in range(_ROUNDS):
-        share = questions * (turn + 1) // _ROUNDS - questions * turn // _ROUNDS
+        await _ask_many(asker, make, draw, warm_up)
+        asker.refused = 0
+    for _ in range(_ROUNDS):
         for asker, draw, took in zip(askers, draws, took_ms, strict=True):
-            took += [await asker.ask(make(draw)) * 1000 for _ in range(share)]
+            took += await _ask_many(asker, make, draw, max(1, questions // _ROUNDS))
     found = []
-    for each in took_ms:
+    for asker, each in zip(askers, took_ms, strict=True):
         each.sort()
-        found.append(
-            Answers(len(each), percentile(each, 0.5), percentile(each, 0.99), each[-1])
-        )  # fmt: skip
+        p50, p99 = percentile(each, 0.5), percentile(each, 0.99)
+        found.append(Answers(len(each), asker.refused, p50, p99, each[-1]))
     return found
+
+
+async def _ask_many(asker: Asker, make: Make, draw: Draw, questions: int) -> list[float]:
+    """Ask so many questions, fewer if they take long. Returns the milliseconds of each."""
+    took_ms: list[float] = []
+    ends_at = perf_counter() + _MOST_S
+    while len(took_ms) < questions and perf_counter() < ends_at:
+        took_ms.append(await asker.ask(make(draw)) * 1000)
+    return took_ms
 
 
 async def count(
@@ -190,7 +210,8 @@ async def _count(asker: Asker, make: Make, answers: Answers, questions: int) -> 
     pages: list[int] = []
     statements = 0
     await asker.ask(make(draw))  # sessions notice after a statement that they are to count
-    for _ in range(questions):
+    ends_at = perf_counter() + _MOST_S
+    while len(pages) < questions and (not pages or perf_counter() < ends_at):
         asked = make(draw)
         await asker.connection.execute(_RESET)
         await asker.ask(asked)
@@ -200,4 +221,4 @@ async def _count(asker: Asker, make: Make, answers: Answers, questions: int) -> 
         pages.append(buffers)
         statements += calls
     answers.buffers, answers.most_buffers = fmean(pages), max(pages)
-    answers.statements = float(statements) / questions
+    answers.statements = float(statements) / len(pages)

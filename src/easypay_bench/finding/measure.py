@@ -152,6 +152,8 @@ async def _compare(
 def _line(each: Compared) -> str:
     answers = each.answers
     pages = "" if answers.buffers is None else f", {answers.buffers:,.0f} pages of 8 KiB"
+    if answers.refused:
+        pages += f"; {answers.refused} of {answers.asked} took too long and got no answer"
     return f"{each.name}: p50 {answers.p50_ms:.2f} ms, p99 {answers.p99_ms:.2f} ms{pages}"
 
 

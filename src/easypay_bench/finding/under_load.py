@@ -126,6 +126,7 @@ async def _behind(dsn: str, order: Order) -> Behind:
         watched = _Watched()
         await watched.follow(connection, load_task, order)
         tally = await load_task
+        await _until_idle(connection)
     finally:
         await connection.close()
     ages_ms = sorted(watched.ages_ms)
@@ -142,10 +143,12 @@ async def _behind(dsn: str, order: Order) -> Behind:
 
 
 async def _until_idle(connection: Any) -> None:
-    """Wait until the feed has nothing left to do."""
-    async with asyncio.timeout(_UNTIL_IDLE_S):
-        while await connection.fetchval(_LEFT):  # noqa: ASYNC110 - nobody tells when it ends
-            await asyncio.sleep(_LOOK_EVERY_S)
+    """Wait until the feed has nothing left to do. Raises LoadFailed if it does not come to rest."""
+    ends_at = perf_counter() + _UNTIL_IDLE_S
+    while await connection.fetchval(_LEFT):
+        if perf_counter() > ends_at:
+            raise LoadFailed(f"the feed is still behind after {_UNTIL_IDLE_S:.0f} s without load")
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 class _Watched:
