@@ -34,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     merchants_in_months: int = 100
     warm_up: int = 30
     questions: int = 300
-    counted: int = 60
+    counted: int = 150
     api_s: float = 5
     feed_s: float = 10
     feed_per_s: float = FEED_RATE

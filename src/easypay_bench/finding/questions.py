@@ -25,7 +25,7 @@ _MISSING: Final = 0.15
 _ANY: Final = 0.25
 """Share of the questions for one of all possible values: many of them are rare."""
 _CURRENCIES: Final = ("USD", "EUR", "GBP", "CAD", "JPY", "SEK")
-_BRANDS: Final = ("visa", "mastercard", "american_express", "discover", "jcb")
+_BRANDS: Final = ("visa", "mastercard", "amex", "discover", "jcb")
 _CODES: Final = tuple(sorted({each.decline_code for each in DECLINES}))
 _QUARTER: Final = timedelta(minutes=15)
 _FIRST: Final = UUID(int=0)
