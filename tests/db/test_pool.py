@@ -3,11 +3,12 @@
 import asyncio
 
 import asyncpg
+import pytest
 
 from easypay.db.pool import open_pool
 from easypay.observability.call_metrics import MeasuredPool
 from easypay.observability.metrics import Instruments
-from harness import Stack
+from harness import Stack, until
 
 
 async def test_the_pool_serves_readers_in_order(shared_stack: Stack) -> None:
@@ -45,4 +46,26 @@ async def test_a_failed_statement_releases_its_place(shared_stack: Stack) -> Non
     await asyncio.wait((reading, waiting))
     async with asyncio.timeout(10):
         assert await pool.fetchval("SELECT 3") == 3
+    await pool.close()
+
+
+async def test_a_task_that_is_cancelled_in_a_transaction_ends(shared_stack: Stack) -> None:
+    """The connection is dropped, so the transaction cannot be rolled back. That error once hid the
+    cancellation, and a loop that repeats what fails went on."""
+    pool = await open_pool(shared_stack.dsn, size=1, name="cancelled")
+
+    async def work() -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT pg_sleep(60)")
+
+    async def sleeps() -> bool:
+        busy = "SELECT FROM pg_stat_activity WHERE application_name = $1 AND state = 'active'"
+        return bool(await shared_stack.fetch(busy, "easypay cancelled"))
+
+    working = asyncio.create_task(work())
+    await until(sleeps, what="the transaction runs")
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert await pool.fetchval("SELECT 1") == 1
     await pool.close()

@@ -55,14 +55,20 @@ class Pool:
         Raises TimeoutError if none is free in time, and CannotConnect.
         """
         connection = await self._take()
+        cancelled = _cancelled()
         try:
             yield connection
         except BaseException as error:
-            if not isinstance(error, Exception) or failure_of(error) is Failure.GONE:
+            ends = _cancelled() > cancelled
+            if ends or not isinstance(error, Exception) or failure_of(error) is Failure.GONE:
                 with suppress(AttributeError, *LOST):  # it may be closed or released already
                     connection.terminate()
             if isinstance(error, TimeoutError | asyncpg.ReadOnlySQLTransactionError):
                 await self._pool.expire_connections()  # the others lead to the same server
+            if ends and isinstance(error, Exception):
+                # A transaction could not be rolled back on a connection that was dropped. That
+                # error must not hide that the task has to end.
+                raise asyncio.CancelledError from error
             raise
         finally:
             with suppress(*LOST):
@@ -84,6 +90,12 @@ class Pool:
                     return connection
                 connection.terminate()
                 await self._pool.release(connection)
+
+
+def _cancelled() -> int:
+    """Return how often somebody wants this task to end."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _only_reads(connection: Any) -> bool:
