@@ -7,10 +7,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec import structs
 from statistics_oracle import edges, expected, local_start, told
-from statistics_world import BEGIN, World
+from statistics_world import BEGIN, CURRENCIES, World
 
-from easypay import ids
 from easypay.db.embedded import Cluster
 from easypay.errors import StatisticsNotReady, ValidationFailed
 from easypay.merchants import admin
@@ -255,20 +255,31 @@ async def test_what_is_refused(world: World) -> None:
         await is_exact(world, Question(merchant, "test", BEGIN, BEGIN + timedelta(days=1)))
 
 
-async def test_payments_of_a_stretch_are_counted_for_pages(world: World) -> None:
-    await lived(world)
+async def test_an_answer_has_so_many_totals_and_a_currency_of_its_own_has_fewer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lived(world, days=10)
     await world.number()
     await world.fold()
-    await lived(world, days=1, steps=20)
-    for merchant in world.merchants:
-        counted = await statistics.payments_created(
-            world.pool, world.months, merchant, "live", BEGIN, world.now
-        )
-        rows = (
-            "SELECT count(*) FROM payments WHERE merchant_id = $1 AND mode = 'live'"
-            " AND status <> 'processing' AND id < $2"
-        )
-        assert counted == await world.pool.fetchval(rows, merchant, ids.lowest_id_at(world.now))
+    merchant = next(iter(world.merchants))
+    whole = Question(merchant, "test", BEGIN, BEGIN + timedelta(days=11), "day", by_brand=True)
+    most = sum(len(bucket.tallies) for bucket in (await of(world, whole)).buckets) - 1
+    for counts in (statistics._COUNTS, statistics._ONLY_STATUSES):
+        for by_brand, text in [*counts.items()]:
+            bounded = text.replace(f"LIMIT {statistics.MOST_TOTALS + 1}", f"LIMIT {most + 1}")
+            monkeypatch.setitem(counts, by_brand, bounded)
+    monkeypatch.setattr(statistics, "MOST_TOTALS", most)
+    with pytest.raises(ValidationFailed, match=r"interval=week.*currency=USD"):
+        await of(world, whole)
+    found: dict[Any, Any] = {}
+    for currency in CURRENCIES:
+        found |= told(await of(world, structs.replace(whole, currency=currency)))
+    async with world.pool.acquire() as connection:
+        assert found == await expected(connection, whole, ZONES["a"])
+
+
+async def of(world: World, question: Question) -> statistics.Statistics:
+    return await statistics.of(world.pool, world.months, question)
 
 
 async def test_years_of_many_payments_are_few_rows(world: World) -> None:

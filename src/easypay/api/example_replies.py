@@ -30,7 +30,7 @@ from easypay.clock import rfc3339
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.payments.duplicate_report import Group, Member
 from easypay.payments.expansion import expanded
-from easypay.payments.statistics import Amounts, Bucket, Question, Statistics, Tally
+from easypay.payments.statistics import Bucket, Question, Statistics, nothing
 from easypay.payments.views import operation_view, payment_view, refund_view
 
 _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -186,11 +186,11 @@ def _reads_of_parts() -> dict[tuple[str, int], Examples]:
 def _statistics() -> dict[tuple[str, int], Examples]:
     flows = {"sold": (110, 275_000), "refunded": (4, 10_000), "declined": (10, 25_000)}
     now = {"captured": (110, 275_000), "declined": (10, 25_000)}
-    tally = Tally(
-        {name: Amounts(*each) for name, each in flows.items()}
-        | {f"now_{name}": Amounts(*each) for name, each in now.items()},
-        {"insufficient_funds": 7, "expired_card": 3},
-    )
+    tally = nothing()
+    for name, numbers in (flows | {f"now_{name}": each for name, each in now.items()}).items():
+        tally.add(name, *numbers)
+    for code, count in (("insufficient_funds", 7), ("expired_card", 3)):
+        tally.add_decline(code, count)
     days = [
         AT.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=n) for n in (0, 1, 2)
     ]

@@ -36,7 +36,7 @@ from easypay.api.statistics import BY, INTERVALS
 from easypay.errors import EasyPayError
 from easypay.merchants.model import MODES
 from easypay.payments.lists import MOST_COUNTED
-from easypay.payments.statistics import MOST_BUCKETS
+from easypay.payments.statistics import MOST_BUCKETS, MOST_TOTALS
 from easypay.payments.status import BY_NAME
 from easypay.problem_table import PROBLEMS
 from easypay.problems import MEDIA_TYPE
@@ -265,7 +265,8 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     ),
     "interval": (
         "query",
-        f"Split the time into these; at most {MOST_BUCKETS} parts.",
+        f"Split the time into these. An answer has at most {MOST_BUCKETS} parts, and at most "
+        f"{MOST_TOTALS} totals in them: one for each part, currency and brand.",
         {"type": "string", "enum": list(INTERVALS), "default": "none"},
         "day",
     ),

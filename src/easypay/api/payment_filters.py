@@ -84,6 +84,12 @@ def filters_of(query: Mapping[str, str]) -> Filters:
     return Filters(**found)
 
 
+def currency_of(query: Mapping[str, str]) -> str | None:
+    """Return the currency in a query, or None. Raises ValidationFailed if it cannot be read."""
+    found = filters_of({"currency": query["currency"]} if "currency" in query else {})
+    return found.currency
+
+
 def scope_of(query: Mapping[str, str]) -> str:
     """Return a text that is the same only for the same filters: a cursor is bound to it."""
     return urlencode([(name, query[name]) for name in NAMES if name in query])

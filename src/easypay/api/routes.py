@@ -195,7 +195,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "happened from `from` until `to`; statuses are what the payments created in that time are "
         "now. Days, weeks (from Monday) and months are those of the merchant's `time_zone`.",
         replies={200: statistics.StatisticsView},
-        query=("from", "to", "interval", "by"),
+        query=("from", "to", "interval", "by", "currency"),
         scope="payments:read",
         errors=(
             *_KEY,

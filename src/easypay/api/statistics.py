@@ -1,7 +1,9 @@
 """Statistics over HTTP: read the question, answer with counts, amounts and rates."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Annotated, Any, Final, get_args
 
 import msgspec
@@ -11,12 +13,13 @@ from easypay import clock
 from easypay.api.auth import caller_of
 from easypay.api.http import Request, Response, encode, invalid_query
 from easypay.api.paging import moment_of
+from easypay.api.payment_filters import currency_of
 from easypay.clock import rfc3339
 from easypay.db.partitions import Months
 from easypay.merchants.directory import Directory
 from easypay.payments import statistics
 from easypay.payments.counters import FLOWS, PROCESSING, STATUSES
-from easypay.payments.statistics import Amounts, Bucket, Group, Interval, Question, Tally
+from easypay.payments.statistics import Bucket, Group, Interval, Question, Tally
 
 INTERVALS: Final = get_args(Interval)
 BY: Final = ("currency", "brand")
@@ -24,14 +27,14 @@ _DEFAULT: Final = timedelta(days=30)
 _QUARTER: Final = timedelta(minutes=15)
 
 
-class CountView(msgspec.Struct, frozen=True):
+class CountView(msgspec.Struct, frozen=True, gc=False):
     """How many, and how much in the currency's minor units."""
 
     count: int
     amount: int
 
 
-class RatesView(msgspec.Struct, frozen=True):
+class RatesView(msgspec.Struct, frozen=True, gc=False):
     """Shares with four digits, from `0.0000`. Null if there is nothing to take a share of."""
 
     approval: Annotated[
@@ -43,7 +46,7 @@ class RatesView(msgspec.Struct, frozen=True):
     ]
 
 
-class TotalView(msgspec.Struct, frozen=True):
+class TotalView(msgspec.Struct, frozen=True, gc=False):
     """What happened in one currency, and with one brand if asked by brand."""
 
     currency: str
@@ -93,7 +96,7 @@ class StatisticsApi:
 
     async def read(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:read")
-        query = request.query("from", "to", "interval", "by")
+        query = request.query("from", "to", "interval", "by", "currency")
         since, until = _stretch(query)
         question = Question(
             caller.merchant_id,
@@ -102,6 +105,7 @@ class StatisticsApi:
             until,
             _choice(query, "interval", INTERVALS, "none"),
             by_brand=_choice(query, "by", BY, "currency") == "brand",
+            currency=currency_of(query),
         )
         found = await statistics.of(self._pool, self._months, question)
         response = Response(200, encode(statistics_view(question, found)))
@@ -131,7 +135,17 @@ def rate(part: int, whole: int) -> str | None:
     if whole == 0:
         return None
     ten_thousandths = (2 * 10_000 * part + whole) // (2 * whole)
+    if 0 <= ten_thousandths <= 10_000:
+        return _SHARES[ten_thousandths]
+    return _share(ten_thousandths)
+
+
+def _share(ten_thousandths: int) -> str:
     return f"{ten_thousandths // 10_000}.{ten_thousandths % 10_000:04d}"
+
+
+_SHARES: Final = tuple(map(_share, range(10_001)))
+"""Every share up to the whole."""
 
 
 def _stretch(query: dict[str, str]) -> tuple[datetime, datetime]:
@@ -154,50 +168,67 @@ def _choice(query: dict[str, str], name: str, choices: tuple[str, ...], default:
 
 
 def _sum(buckets: Iterable[Bucket]) -> dict[Group, Tally]:
-    found: dict[Group, Tally] = {}
+    each: dict[Group, list[Tally]] = defaultdict(list)
     for bucket in buckets:
         for group, tally in bucket.tallies.items():
-            into = found.setdefault(group, Tally())
-            for name, each in tally.counters.items():
-                into.add(name, each.count, each.minor)
+            each[group].append(tally)
+    found = {}
+    for group, tallies in each.items():
+        columns = zip(*(tally.numbers for tally in tallies), strict=True)
+        found[group] = whole = Tally([sum(filter(None, column)) for column in columns], {})
+        for tally in tallies:
             for code, count in tally.decline_codes.items():
-                into.add_decline(code, count)
+                whole.add_decline(code, count)
     return found
 
 
 def _totals(tallies: dict[Group, Tally]) -> list[TotalView]:
     return [
         _total(currency, brand or None, tally)
-        for (currency, brand), tally in sorted(
-            tallies.items(), key=lambda item: (item[0][0], item[0][1] or "")
-        )
+        for (currency, brand), tally in sorted(tallies.items(), key=_by_name)
     ]
 
 
+def _by_name(item: tuple[Group, Tally]) -> tuple[str, str]:
+    (currency, brand), _ = item
+    return currency, brand or ""
+
+
+_STATUSES: Final = (PROCESSING, *STATUSES)
+_FIRST_STATUS: Final = 2 * len(FLOWS)
+_COUNTS: Final = itemgetter(*(2 * FLOWS.index(n) for n in ("sold", "authorized", "declined")))
+_MINORS: Final = itemgetter(
+    *(2 * FLOWS.index(n) + 1 for n in ("refunded", "undone", "sold", "captured"))
+)
+
+
 def _total(currency: str, brand: str | None, tally: Tally) -> TotalView:
-    def of(*names: str) -> Amounts:
-        found = Amounts()
-        for name in names:
-            each = tally.counters.get(name, Amounts())
-            found.add(each.count, each.minor)
-        return found
-
-    def shown(names: Iterable[str], prefix: str = "") -> dict[str, CountView]:
-        each = {name: tally.counters.get(prefix + name) for name in names}
-        return {name: CountView(a.count, a.minor) for name, a in each.items() if a is not None}
-
-    approved, declined = of("sold", "authorized").count, of("declined").count
+    """Return a tally as it is shown. This runs for hundreds of them, so it does little for each."""
+    numbers, codes = tally.numbers, tally.decline_codes
+    sold, authorized, declined = _COUNTS(numbers)
+    refunded, undone, at_once, captured = _MINORS(numbers)
+    approved = (sold or 0) + (authorized or 0)
+    decided = approved + (declined or 0)
     return TotalView(
-        currency=currency,
-        brand=brand,
-        flows=shown(FLOWS),
-        statuses=shown((PROCESSING, *STATUSES), "now_"),
-        rates=RatesView(
-            approval=rate(approved, approved + declined),
-            decline=rate(declined, approved + declined),
-            refund=rate(of("refunded", "undone").minor, of("sold", "captured").minor),
+        currency,
+        brand,
+        _shown(FLOWS, numbers[:_FIRST_STATUS:2], numbers[1:_FIRST_STATUS:2]),
+        _shown(_STATUSES, numbers[_FIRST_STATUS::2], numbers[_FIRST_STATUS + 1 :: 2]),
+        RatesView(
+            rate(approved, decided),
+            rate(declined or 0, decided),
+            rate((refunded or 0) + (undone or 0), (at_once or 0) + (captured or 0)),
         ),
-        decline_codes={
-            code or "unknown": count for code, count in sorted(tally.decline_codes.items()) if count
-        },
+        {code or "unknown": count for code, count in sorted(codes.items()) if count},
     )
+
+
+def _shown(
+    names: Sequence[str], counts: list[int | None], minors: list[int | None]
+) -> dict[str, CountView]:
+    """Return the counters that are not zero."""
+    return {
+        name: CountView(count or 0, minor or 0)
+        for name, count, minor in zip(names, counts, minors, strict=True)
+        if count or minor
+    }

@@ -9,7 +9,7 @@ What remains at the two ends is less than a quarter of an hour: it is counted fr
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final, Literal
@@ -22,13 +22,16 @@ from easypay.db.partitions import Months
 from easypay.errors import FieldError, StatisticsNotReady, ValidationFailed
 from easypay.payments.counters import (
     BRAND,
+    COLUMNS,
     COUNTED_STATUS,
-    COUNTERS,
     FLOW,
     FLOW_MINOR,
+    FLOWS,
     PROCESSING,
     QUARTER_S,
+    STATUSES,
     TOOK,
+    each_column,
 )
 from easypay.payments.seals import FAR_BEHIND
 
@@ -36,6 +39,8 @@ Runner = Any
 Interval = Literal["none", "hour", "day", "week", "month"]
 
 MOST_BUCKETS: Final = 400
+MOST_TOTALS: Final = 400
+"""Totals of one answer: one for each bucket, currency and brand. Each costs about 10 µs."""
 MOST_AT_THE_EDGES: Final = 5_000
 """Events and payments that are read one by one for the ends of a stretch."""
 _SHORTEST: Final = {
@@ -59,31 +64,52 @@ class Question(msgspec.Struct, frozen=True):
     until: datetime
     interval: Interval = "none"
     by_brand: bool = False
+    currency: str | None = None
+    """Only this currency. None: all."""
+    only_statuses: bool = False
+    """Only how many payments of each status there are: no flows, amounts and decline codes."""
 
 
-class Amounts(msgspec.Struct):
+class Amounts(msgspec.Struct, frozen=True):
     """How many, and how much in minor units."""
 
-    count: int = 0
-    minor: int = 0
-
-    def add(self, count: int, minor: int) -> None:
-        self.count += count
-        self.minor += minor
+    count: int
+    minor: int
 
 
-class Tally(msgspec.Struct):
+COUNTED: Final = (*FLOWS, *(f"now_{status}" for status in (PROCESSING, *STATUSES)))
+"""What a tally counts: `counters.COUNTERS`, and the payments whose outcome is unknown."""
+_PLACES: Final = {name: 2 * number for number, name in enumerate(COUNTED)}
+
+
+class Tally(msgspec.Struct, gc=False):
     """What happened to the payments of one currency, and one brand if asked by brand."""
 
-    counters: dict[str, Amounts] = {}
-    """By counter: those of `counters.COUNTERS`, and `now_processing`. Those at zero are absent."""
-    decline_codes: dict[str, int] = {}
+    numbers: list[int | None]
+    """For each of COUNTED its count and its amount in minor units, as a row of the database has
+    them: None is zero. A year of days has hundreds of tallies, so nothing is made of them here."""
+    decline_codes: dict[str, int]
+
+    @property
+    def counters(self) -> dict[str, Amounts]:
+        """What was counted, by the names of COUNTED. Those at zero are absent."""
+        pairs = zip(COUNTED, self.numbers[::2], self.numbers[1::2], strict=True)
+        return {
+            name: Amounts(count or 0, minor or 0) for name, count, minor in pairs if count or minor
+        }
 
     def add(self, counter: str, count: int, minor: int) -> None:
-        self.counters.setdefault(counter, Amounts()).add(count, minor)
+        place = _PLACES[counter]
+        self.numbers[place] = (self.numbers[place] or 0) + count
+        self.numbers[place + 1] = (self.numbers[place + 1] or 0) + minor
 
     def add_decline(self, code: str, count: int) -> None:
         self.decline_codes[code] = self.decline_codes.get(code, 0) + count
+
+
+def nothing() -> Tally:
+    """Return a tally with zeros."""
+    return Tally([None] * (2 * len(COUNTED)), {})
 
 
 Group = tuple[str, str | None]
@@ -109,7 +135,10 @@ class Statistics(msgspec.Struct):
 
 # A look for events that are not numbered reads a block range index, never a whole month.
 _KNOWN: Final = """
-    SELECT z.*, set_config('enable_seqscan', 'off', true) FROM (
+    SELECT z.*, CASE WHEN date_trunc('month', first.day::timestamp) = first.day THEN first_day
+                     ELSE local_start((date_trunc('month', first.day::timestamp)
+                                       + interval '1 month')::date, zone) END AS first_month,
+           set_config('enable_seqscan', 'off', true) FROM (
         SELECT zone, ready, sealed,
                CASE WHEN local_start(local_day($2, zone), zone) = $2 THEN $2
                     ELSE local_start(local_day($2, zone) + 1, zone) END AS first_day,
@@ -138,13 +167,10 @@ _KNOWN: Final = """
                           FROM feed_head h, feed_readers r WHERE r.name = 'payments') AS ready
                   FROM merchants m
                   LEFT JOIN statistics_seals s ON s.merchant_id = m.merchant_id
-                 WHERE m.merchant_id = $1) AS merchant) AS z
+                 WHERE m.merchant_id = $1) AS merchant
+        OFFSET 0) AS z
+     CROSS JOIN LATERAL (SELECT local_day(first_day, zone) OFFSET 0) AS first(day)
 """.replace("{far}", str(FAR_BEHIND))
-_FIRST_MONTH: Final = """
-    SELECT CASE WHEN date_trunc('month', local_day($1, $2)::timestamp) = local_day($1, $2) THEN $1
-                ELSE local_start((date_trunc('month', local_day($1, $2)::timestamp)
-                                  + interval '1 month')::date, $2) END
-"""
 _NOT_FOLDED: Final = """
     SELECT f.event_id, f.payment_id
       FROM (SELECT stream, event_id, payment_id FROM feed
@@ -203,20 +229,34 @@ _PIECES: Final = """
            SELECT width_bucket(start, $6::timestamptz[]) - 1 AS bucket, * FROM {table} c
             WHERE c.merchant_id = $1 AND c.mode = $2 AND c.grain = piece.grain
               AND c.start >= piece.since AND c.start < piece.until
+              AND ($7::text IS NULL OR c.currency = $7)
            OFFSET 0) AS c
 """
-_COUNTS: Final = {
-    by_brand: "SELECT c.bucket, c.currency, "
-    + ("c.brand, " if by_brand else "NULL, ")
-    + ", ".join(f"sum(c.{name})::bigint, sum(c.{name}_minor)::bigint" for name in COUNTERS)
-    + _PIECES.format(table="payment_counts")
-    + " GROUP BY 1, 2, 3"
+
+
+def _counts(wanted: Collection[str], *, by_brand: bool) -> str:
+    """Return the statement that adds up these columns of payment_counts. Its numbers are those of
+    a tally, with nulls for the others."""
+    numbers = each_column(
+        lambda column: f"sum_bigint(c.{column})" if column in wanted else "NULL::bigint",
+        (column for name in COUNTED for column in (name, f"{name}_minor")),
+    )
+    return (
+        f"SELECT c.bucket, c.currency, {'c.brand' if by_brand else 'NULL'}, {numbers}"
+        f" {_PIECES.format(table='payment_counts')}"
+        f" GROUP BY 1, 2, 3 LIMIT {MOST_TOTALS + 1}"
+    )
+
+
+_COUNTS: Final = {by_brand: _counts(COLUMNS, by_brand=by_brand) for by_brand in (False, True)}
+_ONLY_STATUSES: Final = {
+    by_brand: _counts({f"now_{status}" for status in STATUSES}, by_brand=by_brand)
     for by_brand in (False, True)
 }
 _DECLINES: Final = {
     by_brand: "SELECT c.bucket, c.currency, "
     + ("c.brand" if by_brand else "NULL")
-    + ", c.code, sum(c.declines)::bigint"
+    + ", c.code, sum_bigint(c.declines)"
     + _PIECES.format(table="decline_counts")
     + " GROUP BY 1, 2, 3, 4"
     for by_brand in (False, True)
@@ -232,7 +272,7 @@ class _Known(msgspec.Struct, frozen=True):
     """None, like `last_month`, if nothing is sealed in the time zone of today."""
     last_month: datetime | None
     starts: Sequence[datetime]
-    first_month: datetime | None = None
+    first_month: datetime
 
 
 # the answer ------------------------------------------------------------------------------------
@@ -241,9 +281,9 @@ class _Known(msgspec.Struct, frozen=True):
 async def of(pool: Runner, months: Months, question: Question) -> Statistics:
     """Answer a question. Reads one snapshot.
 
-    Raises ValidationFailed if the answer has more than MOST_BUCKETS buckets, or if an end that lies
-    within a quarter of an hour has too many payments; StatisticsNotReady while the fold is far
-    behind.
+    Raises ValidationFailed if the answer has more than MOST_BUCKETS buckets or MOST_TOTALS totals,
+    or if an end that lies within a quarter of an hour has too many payments; StatisticsNotReady
+    while the fold is far behind.
     """
     _refuse_too_many(question)
     async with (
@@ -260,25 +300,9 @@ async def answer(connection: Any, months: Months, question: Question) -> Statist
     if len(edges) > MOST_BUCKETS + 1:
         raise _too_many(question)
     adding = _Answer(question, known, edges)
-    await _add_live(connection, months, adding)
     await _add_counts(connection, adding)
+    await _add_live(connection, months, adding)
     return adding.finished()
-
-
-async def payments_created(
-    pool: Runner, months: Months, merchant_id: UUID, mode: str, since: datetime, until: datetime
-) -> int:
-    """Return how many payments were created in `since <= time < until`: those that have an outcome,
-    and those whose outcome is unknown. One that is being processed right now counts as soon as it
-    is one of the two. Raises what `of` raises."""
-    found = await of(pool, months, Question(merchant_id, mode, since, until))
-    return sum(
-        amounts.count
-        for bucket in found.buckets
-        for tally in bucket.tallies.values()
-        for name, amounts in tally.counters.items()
-        if name.startswith("now_")
-    )
 
 
 class _Answer:
@@ -311,7 +335,14 @@ class _Answer:
 
     def tally_in(self, bucket: int, currency: str, brand: str | None) -> Tally:
         group = (currency, brand if self.question.by_brand else None)
-        return self._buckets[bucket].tallies.setdefault(group, Tally())
+        tallies = self._buckets[bucket].tallies
+        if group not in tallies:
+            tallies[group] = nothing()
+        return tallies[group]
+
+    def put(self, bucket: int, currency: str, brand: str | None, numbers: list[int | None]) -> None:
+        """Put a tally where none is."""
+        self._buckets[bucket].tallies[currency, brand] = Tally(numbers, {})
 
     def pieces(self) -> list[tuple[str, datetime, datetime]]:
         """Return the stretches to read: grain, from, until. Each row lies in one bucket."""
@@ -330,10 +361,7 @@ class _Answer:
     def finished(self) -> Statistics:
         for bucket in self._buckets:
             for group, tally in list(bucket.tallies.items()):
-                tally.counters = {
-                    name: each for name, each in tally.counters.items() if each.count or each.minor
-                }
-                if not tally.counters:
+                if not any(tally.numbers) or self.question.currency not in (None, group[0]):
                     del bucket.tallies[group]
         return Statistics(self.known.zone, self._buckets)
 
@@ -367,10 +395,10 @@ def _split(
 
 
 def _within(
-    since: datetime, until: datetime, low: datetime | None, high: datetime | None
+    since: datetime, until: datetime, low: datetime, high: datetime | None
 ) -> tuple[datetime, datetime] | None:
     """Return where two stretches overlap, if they do."""
-    if low is None or high is None:
+    if high is None:
         return None
     overlap = max(since, low), min(until, high)
     return overlap if overlap[0] < overlap[1] else None
@@ -380,36 +408,36 @@ async def _know(connection: Any, question: Question) -> _Known:
     row = await connection.fetchrow(
         _KNOWN, question.merchant_id, question.since, question.until, question.interval
     )
-    zone, ready, sealed, first_day, last_day, last_month, starts, _ = row
+    zone, ready, sealed, first_day, last_day, last_month, starts, first_month, _ = row
     if not ready:
         raise StatisticsNotReady.now()
-    known = _Known(
+    return _Known(
         zone,
         first_day,
         last_day if sealed else None,
         last_month if sealed else None,
         starts,
+        first_month,
     )
-    if known.last_month is None or known.last_month <= first_day:
-        return known
-    first_month = await connection.fetchval(_FIRST_MONTH, first_day, zone)
-    return msgspec.structs.replace(known, first_month=first_month)
 
 
 async def _add_counts(connection: Any, answer: _Answer) -> None:
-    """Add what the counters say."""
+    """Add what the counters say, before anything else is added."""
     pieces = answer.pieces()
     if not pieces:
         return
     question = answer.question
     stretches = map(list, zip(*pieces, strict=True))
-    arguments = (question.merchant_id, question.mode, *stretches, answer.starts)
-    for row in await connection.fetch(_COUNTS[question.by_brand], *arguments):
-        bucket, currency, brand, *sums = row
-        tally = answer.tally_in(bucket, currency, brand)
-        for number, name in enumerate(COUNTERS):
-            if sums[2 * number] is not None or sums[2 * number + 1] is not None:
-                tally.add(name, sums[2 * number] or 0, sums[2 * number + 1] or 0)
+    who = question.merchant_id, question.mode
+    arguments = (*who, *stretches, answer.starts, question.currency)
+    counts = _ONLY_STATUSES if question.only_statuses else _COUNTS
+    rows = await connection.fetch(counts[question.by_brand], *arguments)
+    if len(rows) > MOST_TOTALS:
+        raise _too_many_totals(question)
+    for row in rows:
+        answer.put(row[0], row[1], row[2], list(row[3:]))
+    if question.only_statuses:
+        return
     for row in await connection.fetch(_DECLINES[question.by_brand], *arguments):
         bucket, currency, brand, code, count = row
         answer.tally_in(bucket, currency, brand).add_decline(code, count)
@@ -427,19 +455,19 @@ async def _add_live(connection: Any, months: Months, answer: _Answer) -> None:
     at_ends = await _events_at_the_ends(connection, months, answer)
     if events or at_ends:
         both = events | at_ends
-        tables = _tables(months, [*both, *both.values()])
+        tables = tables_of(months, [*both, *both.values()])
         found = await connection.fetch(
             _DETAILS.format(**tables), *who, list(both), list(both.values())
         )
         _add_events(answer, found, not_folded=events.keys(), at_ends=at_ends.keys())
     for since, until in answer.ends:
         low, high = ids.lowest_id_at(since), ids.lowest_id_at(until)
-        sql = _EDGE_PAYMENTS.format(**_tables(months, [low, high]))
+        sql = _EDGE_PAYMENTS.format(**tables_of(months, [low, high]))
         rows = await connection.fetch(sql, *who, low, high, MOST_AT_THE_EDGES + 1)
         _refuse_busy(len(rows))
         _add_payments(answer, rows, lambda status: status not in (PROCESSING, "pending"))
     if unknown:
-        sql = _PAYMENTS.format(**_tables(months, unknown))
+        sql = _PAYMENTS.format(**tables_of(months, unknown))
         rows = await connection.fetch(sql, *who, unknown)
         _add_payments(answer, rows, lambda status: status == PROCESSING)
 
@@ -479,11 +507,11 @@ async def _events_at_the_ends(connection: Any, months: Months, answer: _Answer) 
     """Return the events in what is left at the two ends, each with its payment."""
     found: dict[UUID, UUID] = {}
     question = answer.question
-    for since, until in answer.ends:
+    for since, until in () if question.only_statuses else answer.ends:
         low = ids.lowest_id_at(since - _EDGE_MARGIN)
         high = ids.lowest_id_at(until + _EDGE_MARGIN)
         rows = await connection.fetch(
-            _EDGE_EVENTS.format(**_tables(months, [low, high])),
+            _EDGE_EVENTS.format(**tables_of(months, [low, high])),
             *(question.merchant_id, question.mode, low, high, since, until),
             MOST_AT_THE_EDGES + 1,
         )
@@ -505,7 +533,7 @@ def _behind(months: Months) -> str:
     return f"{events}{_UNKNOWN} LIMIT {FAR_BEHIND + 1}"
 
 
-def _tables(months: Months, named: Sequence[UUID]) -> dict[str, str]:
+def tables_of(months: Months, named: Sequence[UUID]) -> dict[str, str]:
     """Return the tables that hold what has these ids: of a few months, or of all."""
     few = months.between(min(named), max(named))
     if few is None:
@@ -534,12 +562,24 @@ def _refuse_too_many(question: Question) -> None:
 
 
 def _too_many(question: Question) -> ValidationFailed:
-    longer = {"hour": "day", "day": "week", "week": "month"}.get(question.interval, "none")
     return _refused(
         "interval",
-        f"The answer would have more than {MOST_BUCKETS} parts. Use interval={longer}, or ask for"
-        " a shorter time.",
+        f"The answer would have more than {MOST_BUCKETS} parts. Use interval={_longer(question)},"
+        " or ask for a shorter time.",
     )
+
+
+def _too_many_totals(question: Question) -> ValidationFailed:
+    return _refused(
+        "interval",
+        f"The answer would have more than {MOST_TOTALS} totals: one for each {question.interval}"
+        f" and each currency and brand in it. Use interval={_longer(question)}, ask for one"
+        " currency (currency=USD), or ask for a shorter time.",
+    )
+
+
+def _longer(question: Question) -> str:
+    return {"hour": "day", "day": "week", "week": "month"}.get(question.interval, "none")
 
 
 def _refuse_busy(found: int) -> None:
