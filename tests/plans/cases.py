@@ -36,6 +36,7 @@ from easypay.payments import (
     statements,
     statistics,
     store,
+    totals,
     witnesses,
 )
 from easypay.payments.duplicate_purge import purge_guards
@@ -426,6 +427,12 @@ async def ask_about_a_year(w: World) -> None:
     await statistics.answer(w.questions, w.months, question)
 
 
+async def total_of_all(w: World) -> None:
+    moved = "UPDATE sweeps SET swept_below = lowest_id_at(now() - interval '2 minutes')"
+    await w.connection.execute(moved)
+    assert await totals.read(w.questions, w.months, Filters(), everything(w))
+
+
 async def seal(w: World) -> None:
     await w.connection.execute(
         "UPDATE statistics_seals SET next_at = now() WHERE merchant_id = $1", w.merchant_id
@@ -442,6 +449,10 @@ STATISTICS: Final = (
           uses=("payment_counts_pkey", "decline_counts_pkey", "statistics_seals_pkey"),
           months=24, locks=150, buffers=15_000, sorts=20_000,
           reads_whole=("feed_head", "feed_readers", "feed_months"),
+          because="a row each, and a row for each month"),
+    asked("tell how many payments a long list has", total_of_all, uses=("payment_counts_pkey",),
+          months=24, locks=150, buffers=15_000, sorts=20_000,
+          reads_whole=("feed_head", "feed_readers", "feed_months", "sweeps", "archived_months"),
           because="a row each, and a row for each month"),
     Case("seal a day that is over", seal, uses=("statistics_seals_pkey", "payment_counts_pkey"),
          buffers=1_000, sorts=2_000,

@@ -4,7 +4,7 @@ A page shows what stands at its place now: rows that arrive push the others on. 
 see each row once follows the cursor instead.
 
 Each page costs the same: the total is counted, and the count passes the place where the page
-begins. It goes up to a limit, and pages end there, too.
+begins. It goes up to a limit, and pages end there, too. Beyond it the source may know the total.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ _TOGETHER: Final = "contradiction"
 
 
 class Pagination(msgspec.Struct, frozen=True):
-    """Which page this is, and how many there are.
+    """Which page this is, and how many can be asked for.
 
-    `total_is_estimate`: there are more than `total`, and so more than `pages`.
+    `total_is_estimate`: there are at least so many rows as `total` says.
     """
 
     page: int
@@ -68,8 +68,13 @@ async def read(query: dict[str, str], source: Source, span: Span) -> Found:
     rows: Rows = []
     if counted.starts_at is not None:
         rows = await source.rows(span.starting_with(counted.starts_at), size)
-    total = counted.total
-    return Found(rows, Pagination(page, size, total, -(-total // size), not counted.exact))
+    total, exact = counted.total, counted.exact
+    if not exact:
+        known = await source.total(span)
+        if known is not None:
+            total, exact = known if known.exact else (max(total, known.number), False)
+    pages = min(-(-total // size), MOST_COUNTED // size)
+    return Found(rows, Pagination(page, size, total, pages, not exact))
 
 
 def response(request: Request, views: Sequence[Any], found: Found) -> Response:

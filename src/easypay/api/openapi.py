@@ -79,8 +79,8 @@ _HEADERS: Final[Mapping[str, Any]] = {
     "X-Page": ("Of a numbered page: its number.", {"type": "integer"}),
     "X-Size": ("Of a numbered page: how many rows a page has.", {"type": "integer"}),
     "X-Total-Is-Estimate": (
-        "Of a numbered page: `true` if there are more rows than X-Total-Count says. Absent if the "
-        "count is exact.",
+        "Of a numbered page: `true` if there may be more rows than X-Total-Count says. Absent if "
+        "the count is exact.",
         {"type": "string", "enum": ["true"]},
     ),
     "Idempotency-Replayed": (

@@ -5,8 +5,10 @@ read in a group with others, and lists with filters, which have a pool that plan
 Nothing here waits for, or holds up, what money needs.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,11 +32,12 @@ from easypay.api.paging import (
 )
 from easypay.api.payments import payment_id_of
 from easypay.clock import rfc3339
+from easypay.db.partitions import Months
 from easypay.db.reading import Reading
 from easypay.errors import NotFound
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
-from easypay.payments import expansion, search, store
+from easypay.payments import expansion, search, store, totals
 from easypay.payments.flows import Payments
 from easypay.payments.lists import (
     EVENTS_OF_PAYMENT,
@@ -83,6 +86,7 @@ class ReadingApi:
         reading: Reading,
         lists: Lists,
         questions: Any,
+        months: Months,
         cursors: Cursors,
         key_days: int,
     ) -> None:
@@ -91,6 +95,7 @@ class ReadingApi:
         self._reading = reading
         self._lists = lists
         self._questions = questions
+        self._months = months
         self._cursors = cursors
         self._key_days = key_days
 
@@ -128,6 +133,8 @@ class ReadingApi:
             scope = f"{scope} {payment_filters.scope_of(query)}"
             source = search.source(self._questions, self._lists, filters)
         if "page" in query or "size" in query:
+            total = partial(totals.of, self._questions, self._months, filters)
+            source = dataclasses.replace(source, total=total)
             page = await numbered_pages.read(query, source, span)
             views = await self._payment_views(caller, page.rows, expand)
             return numbered_pages.response(request, views, page)

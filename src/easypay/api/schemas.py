@@ -264,10 +264,10 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "NumberedPage.pagination": "Which page this is, and how many there are.",
     "Pagination.page": {"description": "The page's number, from 1.", "minimum": 1},
     "Pagination.size": {"description": "How many rows a page has.", "minimum": 1},
-    "Pagination.total": "How many rows there are, counted up to 10000.",
+    "Pagination.total": "How many rows there are.",
     "Pagination.pages": "How many pages can be asked for.",
     "Pagination.total_is_estimate":
-        "False: `total` is exact. True: there are more rows than `total` says.",
+        "False: `total` is exact. True: there are at least so many rows.",
 }  # fmt: skip
 _IDS: Final = {
     "Payment": "pay", "Refund": "re", "Operation": "op", "Event": "evt", "Merchant": "mer",

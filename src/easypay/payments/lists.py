@@ -88,6 +88,17 @@ class Counted(NamedTuple):
     """The id of the row at the position that was asked for; None if there are not so many."""
 
 
+async def _never_known(span: Span) -> None:
+    return None
+
+
+class Total(NamedTuple):
+    """How many rows there are. If not `exact`, there are at least so many."""
+
+    number: int
+    exact: bool
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a list's rows come from: a whole table (`Lists.source`), or a search whose ids
@@ -97,6 +108,8 @@ class Source:
     """Returns the first rows of a span, in its order, at most so many."""
     count: Callable[[Span, int], Awaitable[Counted]]
     """Counts a span's rows and finds the one at a position, counted from 1."""
+    total: Callable[[Span], Awaitable["Total | None"]] = _never_known
+    """Tells how many rows a span has that are too many to be counted; None if nothing can tell."""
 
 
 _OWN: Final = "merchant_id = $1 AND mode = $2"

@@ -310,6 +310,7 @@ class Gateway:
                 reading=self._reading,
                 lists=Lists(self._reading, self._months),
                 questions=self._questions,
+                months=self._months,
                 cursors=Cursors(vault.derive("cursors")),
                 key_days=settings.idempotency_key_days,
             ),
