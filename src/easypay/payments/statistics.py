@@ -39,7 +39,7 @@ Runner = Any
 Interval = Literal["none", "hour", "day", "week", "month"]
 
 MOST_BUCKETS: Final = 400
-MOST_TOTALS: Final = 400
+MOST_TOTALS: Final = 800
 """Totals of one answer: one for each bucket, currency and brand. Each costs about 10 µs."""
 MOST_AT_THE_EDGES: Final = 5_000
 """Events and payments that are read one by one for the ends of a stretch."""
