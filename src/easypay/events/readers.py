@@ -81,9 +81,6 @@ class Follower:
             lambda month: reader.sql(tables_of(month)),
             lookups=True,
             limit_s=limit_s,
-            # What a crash takes back it takes back with its mark, so it is read again. The commits
-            # of payments need not share the disk with these.
-            settings={"synchronous_commit": "off"},
         )
         self._position: int | None = None
         self._planned_for = self._left = _PLANNED_FOR
