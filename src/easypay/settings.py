@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -132,6 +133,19 @@ class Settings(BaseSettings):
         gt=0,
         description="Time limit for one reading statement. The database stops it after three "
         "quarters of this time, and the client gets 503",
+    )
+
+    database_replica_url: SecretStr | None = Field(
+        default=None,
+        description="A streaming replica of the database, one server, as a postgresql:// URL. It "
+        "serves lists, statistics and exports, never what decides about money, nor one payment by "
+        "its id",
+    )
+    database_replica_lag_s: float = Field(
+        default=1.0,
+        ge=0.5,
+        description="How far the replica may be behind. While it is further behind, or cannot be "
+        "asked, the primary is read instead",
     )
 
     unknown_first_inquiry_s: float = Field(
@@ -261,6 +275,17 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in given.split(",") if part.strip())
         return given
 
+    @field_validator("database_replica_url")
+    @classmethod
+    def _is_one_server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        parts = urlsplit(value.get_secret_value())
+        hosts = parse_qs(parts.query).get("host", [""])[0]
+        if "," in parts.netloc.rpartition("@")[2] or "," in hosts:
+            raise ValueError("name one server: how far behind it is says nothing about another")
+        return value
+
     @field_validator("metrics_listen")
     @classmethod
     def _is_an_address(cls, value: str | None) -> str | None:
@@ -294,3 +319,11 @@ class Settings(BaseSettings):
         a payment."""
         reading = self.database_reading_connections + QUESTION_CONNECTIONS
         return 5 * self.groups_in_flight + self.database_pool_size + reading
+
+    @property
+    def replica_connections(self) -> int:
+        """The most connections to the read replica that one process opens: for lists, questions,
+        and the one that watches it. Those for reading the primary remain beside them."""
+        if self.database_replica_url is None:
+            return 0
+        return self.database_reading_connections + QUESTION_CONNECTIONS + 1

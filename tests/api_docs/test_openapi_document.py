@@ -66,7 +66,7 @@ def test_a_payment_method_is_exactly_one_of_the_three() -> None:
 def test_the_example_cursor_can_be_decoded() -> None:
     parameters = document()["paths"]["/api/v1/payments"]["get"]["parameters"]
     cursor = next(parameter for parameter in parameters if parameter["name"] == "cursor")
-    assert CURSORS.read(cursor["example"], CALLER, "payments None None").version == 7
+    assert CURSORS.read(cursor["example"], CALLER, "payments None None").last.version == 7
     assert Draft202012Validator(cursor["schema"]).is_valid(cursor["example"])
 
 

@@ -129,10 +129,10 @@ def caller(merchant: int = 1, mode: str = "test") -> Caller:
     )
 
 
-@given(uuids)
-def test_a_cursor_works_for_the_caller_it_was_made_for(last: UUID) -> None:
-    text = CURSORS.write(last, caller(), "payments None None")
-    assert CURSORS.read(text, caller(), "payments None None") == last
+@given(uuids, st.integers(0, 2**64 - 1))
+def test_a_cursor_works_for_the_caller_it_was_made_for(last: UUID, position: int) -> None:
+    text = CURSORS.write(last, caller(), "payments None None", position)
+    assert CURSORS.read(text, caller(), "payments None None") == (last, position)
     for who, scope in (
         (caller(2), "payments None None"),
         (caller(1, "live"), "payments None None"),
@@ -143,9 +143,9 @@ def test_a_cursor_works_for_the_caller_it_was_made_for(last: UUID) -> None:
             CURSORS.read(text, who, scope)
 
 
-@given(uuids, st.data())
-def test_a_forged_cursor_is_refused(last: UUID, data: st.DataObject) -> None:
-    text = CURSORS.write(last, caller(), "s")
+@given(uuids, st.sampled_from([0, 7]), st.data())
+def test_a_forged_cursor_is_refused(last: UUID, position: int, data: st.DataObject) -> None:
+    text = CURSORS.write(last, caller(), "s", position)
     raw = bytearray(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
     forged = base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode()

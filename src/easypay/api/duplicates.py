@@ -1,7 +1,7 @@
 """The list of payments that look alike: its query, its pages and its view."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -9,10 +9,12 @@ import msgspec
 from easypay import clock, ids
 from easypay.api.http import Request, Response
 from easypay.api.paging import Cursors, limit_of, moment_of, page_response
+from easypay.api.read_from import read_from
 from easypay.clock import rfc3339
 from easypay.errors import FieldError, ValidationFailed
 from easypay.merchants.model import Caller
 from easypay.payments.duplicate_report import Group, find_groups
+from easypay.payments.read_places import ReadPlace, ReadPlaces
 from easypay.payments.views import PaymentMethodView
 
 QUERY: Final = ("limit", "cursor", "created_from", "created_to")
@@ -40,7 +42,7 @@ class DuplicateGroupView(msgspec.Struct, frozen=True):
 
 
 async def duplicates_page(
-    request: Request, caller: Caller, pool: Any, cursors: Cursors
+    request: Request, caller: Caller, places: ReadPlaces, cursors: Cursors
 ) -> Response:
     """Return a page of groups. Raises ValidationFailed for a bad query."""
     query = request.query(*QUERY)
@@ -48,19 +50,27 @@ async def duplicates_page(
     since, until = _range_of(query)
     scope = f"duplicates {query.get('created_from')} {query.get('created_to')}"
     start, end = ids.lowest_id_at(since), ids.lowest_id_at(until)
+    after = None
     if "cursor" in query:
-        start = UUID(int=cursors.read(query["cursor"], caller, scope).int + 1)
-    found = await find_groups(
-        pool,
-        caller.merchant_id,
-        caller.mode,
-        start=start,
-        end=end,
-        window_s=caller.duplicate_window_s,
-        limit=limit,
-    )
-    after = None if found.after is None else cursors.write(found.after, caller, scope)
-    return page_response(request, [group_view(group) for group in found.groups], after)
+        last, after = cursors.read(query["cursor"], caller, scope)
+        start = UUID(int=last.int + 1)
+
+    async def ask(place: ReadPlace) -> Response:
+        found = await find_groups(
+            place.reading,
+            caller.merchant_id,
+            caller.mode,
+            start=start,
+            end=end,
+            window_s=caller.duplicate_window_s,
+            limit=limit,
+        )
+        cursor = None
+        if found.after is not None:
+            cursor = cursors.write(found.after, caller, scope, await places.position(place))
+        return page_response(request, [group_view(group) for group in found.groups], cursor)
+
+    return await read_from(places, request, ask, after=after)
 
 
 def _range_of(query: dict[str, str]) -> tuple[datetime, datetime]:

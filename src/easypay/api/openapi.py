@@ -83,6 +83,11 @@ _HEADERS: Final[Mapping[str, Any]] = {
         "the count is exact.",
         {"type": "string", "enum": ["true"]},
     ),
+    "Read-As-Of": (
+        "If the operator runs a read replica and the reply comes from it: everything that was "
+        "committed by this time is in it. Absent if the reply is exact.",
+        {"type": "string", "format": "date-time"},
+    ),
     "Idempotency-Replayed": (
         "`true` if this is the stored reply to an earlier request with the same key.",
         {"type": "string", "enum": ["true"]},
@@ -116,6 +121,13 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "part of the request that a repeat must equal.",
         {"type": "string", "enum": ["true"]},
         None,
+    ),
+    "Cache-Control": (
+        "header",
+        "`no-cache` asks for an exact reply, where the operator runs a read replica that may be a "
+        "second behind. Other values change nothing.",
+        {"type": "string"},
+        "no-cache",
     ),
     "If-Match": (
         "header",
@@ -483,6 +495,8 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
         headers.append("ETag")
     if "cursor" in route.query:
         headers.append("Link")
+    if "Cache-Control" in route.headers:
+        headers.append("Read-As-Of")
     if route.numbered:
         headers += ["X-Total-Count", "X-Page", "X-Size", "X-Total-Is-Estimate"]
     reply: dict[str, Any] = {"description": _MEANINGS.get(status, ""), "headers": _headers(headers)}

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hmac
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -21,6 +21,7 @@ EXPANDABLE: Final = ("refunds", "operations")
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
 _SIGNATURE: Final = 16
+_POSITION: Final = 8
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -31,33 +32,48 @@ class Page(msgspec.Struct, frozen=True):
     next_cursor: Annotated[str | None, msgspec.Meta(description="The next page's ?cursor=.")]
 
 
+class Continued(NamedTuple):
+    """What a cursor says about the page before."""
+
+    last: UUID
+    """The id of its last row."""
+    position: int
+    """How much of the database's log it has seen at most; 0 if the cursor does not say."""
+
+
 class Cursors:
-    """Makes and reads cursors. A cursor works only for the caller, list and filters it is from."""
+    """Makes and reads cursors. A cursor works only for the caller, list and filters it is from.
+
+    It is the last id, the position of the page if that is known, and a signature.
+    """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def read(self, text: str, caller: Caller, scope: str) -> UUID:
-        """Return the id in a cursor. Raises ValidationFailed for a cursor that is not ours."""
+    def read(self, text: str, caller: Caller, scope: str) -> Continued:
+        """Return what is in a cursor. Raises ValidationFailed for a cursor that is not ours."""
         try:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except (binascii.Error, ValueError):
             raw = b""
-        last, signature = raw[:16], raw[16:]
-        if len(last) != 16 or not hmac.compare_digest(signature, self._sign(last, caller, scope)):
+        said, signature = raw[:-_SIGNATURE], raw[-_SIGNATURE:]
+        if len(said) not in (16, 16 + _POSITION) or not hmac.compare_digest(
+            signature, self._sign(said, caller, scope)
+        ):
             raise invalid_query(
                 "cursor", "Use next_cursor of the previous page, with the same filters and key."
             )
-        return UUID(bytes=last)
+        return Continued(UUID(bytes=said[:16]), int.from_bytes(said[16:]))
 
-    def write(self, last: UUID, caller: Caller, scope: str) -> str:
+    def write(self, last: UUID, caller: Caller, scope: str, position: int = 0) -> str:
         """Return the cursor that continues after `last`."""
-        raw = last.bytes + self._sign(last.bytes, caller, scope)
+        said = last.bytes + (position.to_bytes(_POSITION) if position else b"")
+        raw = said + self._sign(said, caller, scope)
         return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
-    def _sign(self, last: bytes, caller: Caller, scope: str) -> bytes:
+    def _sign(self, said: bytes, caller: Caller, scope: str) -> bytes:
         signed = b"\x00".join(
-            (caller.merchant_id.bytes, caller.mode.encode(), scope.encode(), last)
+            (caller.merchant_id.bytes, caller.mode.encode(), scope.encode(), said)
         )
         return hmac.digest(self._key, signed, "sha256")[:_SIGNATURE]
 

@@ -3,6 +3,9 @@
 Everything here reads through the connections for reading, except one payment by its id, which is
 read in a group with others, and lists with filters, which have a pool that plans each question.
 Nothing here waits for, or holds up, what money needs.
+
+The lists of payments and of refunds may come from a read replica. What is named by its id, and what
+belongs to one payment, comes from the primary.
 """
 
 import dataclasses
@@ -31,9 +34,9 @@ from easypay.api.paging import (
     time_bounds_of,
 )
 from easypay.api.payments import payment_id_of
+from easypay.api.read_from import read_from
 from easypay.clock import rfc3339
 from easypay.db.partitions import Months
-from easypay.db.reading import Reading
 from easypay.errors import NotFound
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
@@ -45,9 +48,11 @@ from easypay.payments.lists import (
     PAYMENTS,
     REFUNDS,
     Lists,
+    Source,
     Span,
 )
 from easypay.payments.model import Kind, Operation, Payment, operation_of
+from easypay.payments.read_places import UNKNOWN, ReadPlace, ReadPlaces
 from easypay.payments.views import (
     EventView,
     event_view,
@@ -83,18 +88,14 @@ class ReadingApi:
         *,
         payments: Payments,
         directory: Directory,
-        reading: Reading,
-        lists: Lists,
-        questions: Any,
+        places: ReadPlaces,
         months: Months,
         cursors: Cursors,
         key_days: int,
     ) -> None:
         self._payments = payments
         self._directory = directory
-        self._reading = reading
-        self._lists = lists
-        self._questions = questions
+        self._places = places
         self._months = months
         self._cursors = cursors
         self._key_days = key_days
@@ -107,7 +108,9 @@ class ReadingApi:
         payment = await self._payments.get(caller, payment_id_of(request))
         if expand:
             # No ETag: the children change without the payment's version.
-            (view,) = await self._expanded(caller, [payment_view(payment)], [payment.id], expand)
+            lists = self._places.primary.lists
+            view, payment_ids = payment_view(payment), [payment.id]
+            (view,) = await self._expanded(lists, caller, [view], payment_ids, expand)
             return Response(200, encode(view), cache_control=b"private, no-cache")
         tag = f'"v{payment.version}"'.encode()
         if _matches(request.headers.get(b"if-none-match"), tag):
@@ -128,39 +131,56 @@ class ReadingApi:
         expand = expand_of(query)
         filters = payment_filters.filters_of(query)
         span, scope = self._span(caller, query, "payments")
-        source = self._lists.source(PAYMENTS)
         if filters:
             scope = f"{scope} {payment_filters.scope_of(query)}"
-            source = search.source(self._questions, self._lists, filters)
+
+        def source(place: ReadPlace) -> Source:
+            if filters:
+                return search.source(place.questions, place.lists, filters)
+            return place.lists.source(PAYMENTS)
+
         if "page" in query or "size" in query:
-            total = partial(totals.of, self._questions, self._months, filters)
-            source = dataclasses.replace(source, total=total)
-            page = await numbered_pages.read(query, source, span)
-            views = await self._payment_views(caller, page.rows, expand)
-            return numbered_pages.response(request, views, page)
+
+            async def ask_numbered(place: ReadPlace) -> Response:
+                total = partial(totals.of, place.questions, self._months, filters)
+                counted = dataclasses.replace(source(place), total=total)
+                page = await numbered_pages.read(query, counted, span)
+                views = await self._payment_views(place.lists, caller, page.rows, expand)
+                return numbered_pages.response(request, views, page)
+
+            return await read_from(self._places, request, ask_numbered)
         limit = limit_of(query)
-        span = self._after_cursor(caller, query, span, scope)
-        rows = await source.rows(span, limit + 1)
-        views = await self._payment_views(caller, rows[:limit], expand)
-        return self._page(request, rows, limit, views, caller, scope)
+        rest, after = self._after_cursor(caller, query, span, scope)
+
+        async def ask(place: ReadPlace) -> Response:
+            rows = await source(place).rows(rest, limit + 1)
+            views = await self._payment_views(place.lists, caller, rows[:limit], expand)
+            return await self._page(request, rows, limit, views, caller, scope, place)
+
+        return await read_from(self._places, request, ask, after=after)
 
     async def duplicates(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:read")
-        return await duplicates_page(request, caller, self._reading, self._cursors)
+        return await duplicates_page(request, caller, self._places, self._cursors)
 
     async def _payment_views(
-        self, caller: Caller, rows: Sequence[Any], expand: Sequence[str]
+        self, lists: Lists, caller: Caller, rows: Sequence[Any], expand: Sequence[str]
     ) -> Sequence[Any]:
         views = [listed_payment_view(row) for row in rows]
         if not expand or not views:
             return views
-        return await self._expanded(caller, views, [row["id"] for row in rows], expand)
+        return await self._expanded(lists, caller, views, [row["id"] for row in rows], expand)
 
     async def _expanded(
-        self, caller: Caller, views: Sequence[Any], payments: Sequence[UUID], expand: Sequence[str]
+        self,
+        lists: Lists,
+        caller: Caller,
+        views: Sequence[Any],
+        payments: Sequence[UUID],
+        expand: Sequence[str],
     ) -> Sequence[Any]:
         """Add children to payments, with one statement for all of them."""
-        children = await self._lists.operations_of(
+        children = await lists.operations_of(
             caller.merchant_id,
             caller.mode,
             payments,
@@ -181,14 +201,18 @@ class ReadingApi:
         query = request.query("limit", "cursor", *CREATED, "order")
         limit = limit_of(query)
         span, scope = self._span(caller, query, "refunds")
-        span = self._after_cursor(caller, query, span, scope)
-        rows = await self._lists.page(REFUNDS, span, limit + 1)
-        refunds = [operation_of(row) for row in rows[:limit]]
-        processors = await self._lists.processors_of(
-            caller.merchant_id, caller.mode, {refund.payment_id for refund in refunds}
-        )
-        views = [refund_view(refund, processors[refund.payment_id]) for refund in refunds]
-        return self._page(request, rows, limit, views, caller, scope)
+        rest, after = self._after_cursor(caller, query, span, scope)
+
+        async def ask(place: ReadPlace) -> Response:
+            rows = await place.lists.page(REFUNDS, rest, limit + 1)
+            refunds = [operation_of(row) for row in rows[:limit]]
+            processors = await place.lists.processors_of(
+                caller.merchant_id, caller.mode, {refund.payment_id for refund in refunds}
+            )
+            views = [refund_view(refund, processors[refund.payment_id]) for refund in refunds]
+            return await self._page(request, rows, limit, views, caller, scope, place)
+
+        return await read_from(self._places, request, ask, after=after)
 
     async def get_refund(self, request: Request) -> Response:
         operation, payment = await self._operation(request, ids.REFUND, "refund")
@@ -209,7 +233,8 @@ class ReadingApi:
         operation_id = ids.parse(prefix, request.params["id"])
         operation = None
         if operation_id is not None:
-            operation = await self._lists.operation(caller.merchant_id, caller.mode, operation_id)
+            lists = self._places.primary.lists
+            operation = await lists.operation(caller.merchant_id, caller.mode, operation_id)
         if operation is None:
             raise NotFound(f"there is no such {word}")
         return operation, await self._payments.get(caller, operation.payment_id)
@@ -224,17 +249,19 @@ class ReadingApi:
 
     async def events(self, request: Request) -> Response:
         caller, payment, span, limit, scope = await self._child_page(request, "events")
-        rows = await self._lists.page(EVENTS_OF_PAYMENT, span, limit + 1, payment.id)
+        lists = self._places.primary.lists
+        rows = await lists.page(EVENTS_OF_PAYMENT, span, limit + 1, payment.id)
         views: list[EventView] = [event_view(row) for row in rows[:limit]]
-        return self._page(request, rows, limit, views, caller, scope)
+        return await self._page(request, rows, limit, views, caller, scope)
 
     async def _operations_of_payment(
         self, request: Request, kind: Kind | None, view: Callable[[Operation, str], Any]
     ) -> Response:
         caller, payment, span, limit, scope = await self._child_page(request, kind or "operations")
-        rows = await self._lists.page(OPERATIONS_OF_PAYMENT, span, limit + 1, payment.id, kind)
+        lists = self._places.primary.lists
+        rows = await lists.page(OPERATIONS_OF_PAYMENT, span, limit + 1, payment.id, kind)
         views = [view(operation_of(row), payment.processor) for row in rows[:limit]]
-        return self._page(request, rows, limit, views, caller, scope)
+        return await self._page(request, rows, limit, views, caller, scope)
 
     async def _child_page(
         self, request: Request, name: str
@@ -248,14 +275,16 @@ class ReadingApi:
         span = Span(
             caller.merchant_id, caller.mode, store.earliest_child(payment_id), _newest(), False
         )  # fmt: skip
-        return caller, payment, self._after_cursor(caller, query, span, scope), limit, scope
+        rest, _ = self._after_cursor(caller, query, span, scope)
+        return caller, payment, rest, limit, scope
 
     # keys --------------------------------------------------------------------------------------
 
     async def key(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:read")
         key = check_key(request.params["key"])
-        use = await store.find_key(self._reading, caller.merchant_id, caller.mode, key)
+        reading = self._places.primary.reading
+        use = await store.find_key(reading, caller.merchant_id, caller.mode, key)
         if use is None:
             raise NotFound(NO_SUCH_KEY)
         operation = use.operation
@@ -284,13 +313,16 @@ class ReadingApi:
             scope += " oldest"
         return Span(caller.merchant_id, caller.mode, floor, below, newest_first), scope
 
-    def _after_cursor(self, caller: Caller, query: dict[str, str], span: Span, scope: str) -> Span:
-        """Return what is left after the page before."""
+    def _after_cursor(
+        self, caller: Caller, query: dict[str, str], span: Span, scope: str
+    ) -> tuple[Span, int | None]:
+        """Return what is left after the page before, and that page's position."""
         if "cursor" not in query:
-            return span
-        return span.continuing(self._cursors.read(query["cursor"], caller, scope))
+            return span, None
+        before = self._cursors.read(query["cursor"], caller, scope)
+        return span.continuing(before.last), before.position
 
-    def _page(
+    async def _page(
         self,
         request: Request,
         rows: Sequence[Any],
@@ -298,11 +330,15 @@ class ReadingApi:
         views: Sequence[Any],
         caller: Caller,
         scope: str,
+        place: ReadPlace | None = None,
     ) -> Response:
-        """Return a page. `rows` has one more than `limit` if there is another page."""
-        more = len(rows) > limit
-        last = self._cursors.write(rows[limit - 1]["id"], caller, scope) if more else None
-        return page_response(request, list(views), last)
+        """Return a page. `rows` has one more than `limit` if there is another page. `place`: where
+        it was read, if the next page may be read elsewhere."""
+        cursor = None
+        if len(rows) > limit:
+            position = UNKNOWN if place is None else await self._places.position(place)
+            cursor = self._cursors.write(rows[limit - 1]["id"], caller, scope, position)
+        return page_response(request, list(views), cursor)
 
 
 def _newest() -> UUID:

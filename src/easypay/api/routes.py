@@ -101,6 +101,8 @@ _READ_ONE: Final = (*_READ, errors.Archived)
 _LIST: Final = (*_KEY, errors.ValidationFailed, errors.Overloaded, errors.DatabaseUnavailable)
 _ADMIN: Final = (errors.InvalidApiKey, errors.DatabaseUnavailable)
 _ONE: Final = "/api/v1/payments/{id}"
+_MAY_LAG: Final = ("Cache-Control",)
+"""The request header of what may come from a read replica."""
 
 
 def _follow_up(
@@ -174,7 +176,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "others arrive; oldest first, one that is being made then can be missed at the end. "
         "With `page` or `size` the reply has page numbers and a total instead; such pages end at "
         "row 10000. Filters can be combined. A list with filters is a fraction of a second behind; "
-        "one without, and each payment by its id, is exact.",
+        "one without, and each payment by its id, is exact. A reply with `Read-As-Of` comes from a "
+        "read replica, and is complete up to that time.",
         handlers="reading",
         replies={200: Page},
         page_of=PaymentView,
@@ -184,6 +187,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             *("page", "size"),
             *payment_filters.NAMES,
         ),
+        headers=_MAY_LAG,
         scope="payments:read",
         errors=_LIST,
     ),
@@ -196,6 +200,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "now. Days, weeks (from Monday) and months are those of the merchant's `time_zone`.",
         replies={200: statistics.StatisticsView},
         query=("from", "to", "interval", "by", "currency"),
+        headers=_MAY_LAG,
         scope="payments:read",
         errors=(
             *_KEY,
@@ -219,6 +224,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         replies={200: Page},
         page_of=duplicates.DuplicateGroupView,
         query=duplicates.QUERY,
+        headers=_MAY_LAG,
         scope="payments:read",
         errors=_LIST,
     ),
@@ -309,6 +315,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         replies={200: Page},
         page_of=RefundView,
         query=("limit", "cursor", "created_from", "created_to", "order"),
+        headers=_MAY_LAG,
         scope="payments:read",
         errors=_LIST,
     ),

@@ -14,11 +14,13 @@ from easypay.api.auth import caller_of
 from easypay.api.http import Request, Response, encode, invalid_query
 from easypay.api.paging import moment_of
 from easypay.api.payment_filters import currency_of
+from easypay.api.read_from import read_from
 from easypay.clock import rfc3339
 from easypay.db.partitions import Months
 from easypay.merchants.directory import Directory
 from easypay.payments import statistics
 from easypay.payments.counters import FLOWS, PROCESSING, STATUSES
+from easypay.payments.read_places import ReadPlace, ReadPlaces
 from easypay.payments.statistics import Bucket, Group, Interval, Question, Tally
 
 INTERVALS: Final = get_args(Interval)
@@ -89,9 +91,9 @@ class StatisticsView(msgspec.Struct, frozen=True, rename={"since": "from", "unti
 class StatisticsApi:
     """The handler for statistics."""
 
-    def __init__(self, *, directory: Directory, pool: Any, months: Months) -> None:
+    def __init__(self, *, directory: Directory, places: ReadPlaces, months: Months) -> None:
         self._directory = directory
-        self._pool = pool
+        self._places = places
         self._months = months
 
     async def read(self, request: Request) -> Response:
@@ -107,10 +109,14 @@ class StatisticsApi:
             by_brand=_choice(query, "by", BY, "currency") == "brand",
             currency=currency_of(query),
         )
-        found = await statistics.of(self._pool, self._months, question)
-        response = Response(200, encode(statistics_view(question, found)))
-        response.cache_control = b"private, no-cache"
-        return response
+
+        async def ask(place: ReadPlace) -> Response:
+            found = await statistics.of(place.questions, self._months, question)
+            response = Response(200, encode(statistics_view(question, found)))
+            response.cache_control = b"private, no-cache"
+            return response
+
+        return await read_from(self._places, request, ask)
 
 
 def statistics_view(question: Question, found: statistics.Statistics) -> StatisticsView:

@@ -23,7 +23,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -64,14 +64,19 @@ _MOST_PATIENT_S: Final = 60.0
 _MOST_VARIANTS: Final = 32
 
 
+Wanted = Literal["read-write", "standby", "any"]
+"""Which server a connection must lead to: one that takes writes, a standby, or either."""
+
+
 class Connector:
-    """Makes connections to whichever host of a DSN takes writes.
+    """Makes connections to whichever host of a DSN takes writes, or is what else is `wanted`.
 
     Each host has its own time limit, so that one that swallows packets does not use up the time of
     all. The host that worked last time is tried first.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, wanted: Wanted = "read-write") -> None:
+        self._wanted = wanted
         self._hosts = one_host_each(dsn)
         self._poolers: set[str] = set()
 
@@ -82,7 +87,7 @@ class Connector:
         server_settings: Mapping[str, str] | None = None,
         **more: Any,
     ) -> Any:
-        """Return a connection to a server that takes writes: a PooledConnection behind a pooler.
+        """Return a connection to such a server: a PooledConnection behind a pooler.
 
         `server_settings` hold either way. Every failure raises CannotConnect.
         """
@@ -103,8 +108,13 @@ class Connector:
     async def _connect(self, dsn: str, settings: dict[str, str], more: dict[str, Any]) -> Any:
         """Find out whether a pooler stands there. What stood there last time is tried first."""
         for pooled in (True, False) if dsn in self._poolers else (False, True):
+            if pooled and self._wanted != "read-write":
+                raise CannotConnect("a pooler stands there: name the server itself")
             try:
-                connection = await (_pooled if pooled else _direct)(dsn, settings, more)
+                if pooled:
+                    connection = await _pooled(dsn, settings, more)
+                else:
+                    connection = await _direct(dsn, settings, more, self._wanted)
             except asyncpg.ProtocolViolationError:
                 if pooled:
                     raise
@@ -120,9 +130,12 @@ class Connector:
         raise CannotConnect("what stands there changed meanwhile")
 
 
-async def _direct(dsn: str, settings: dict[str, str], more: dict[str, Any]) -> Any:
+async def _direct(dsn: str, settings: dict[str, str], more: dict[str, Any], wanted: Wanted) -> Any:
     return await asyncpg.connect(
-        dsn, target_session_attrs="read-write", server_settings=settings, **more
+        dsn,
+        target_session_attrs=wanted,
+        server_settings=settings,
+        **more,
     )
 
 
@@ -179,7 +192,8 @@ class Lane:
     true if the statement finds rows by key, false if it only inserts. `hash_joins`: it also joins
     parts of its own group; then each look-up by key must be a subquery that gives one value, which
     no hash join can serve. `limit_s` is how long an answer may take; the server cancels the
-    statement somewhat earlier. `settings` are added to those of the session.
+    statement somewhat earlier. `settings` are added to those of the session. `wanted`: the kind of
+    server that it must lead to.
     """
 
     def __init__(
@@ -192,8 +206,9 @@ class Lane:
         hash_joins: bool = False,
         limit_s: float = ANSWER_WITHIN_S,
         settings: Mapping[str, str] | None = None,
+        wanted: Wanted = "read-write",
     ) -> None:
-        self._connector = Connector(dsn)
+        self._connector = Connector(dsn, wanted)
         self._sql = sql
         self._least_limit_s = self._limit_s = limit_s
         self._settings = {

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from easypay.db.connections import CONNECT_TIMEOUT_S, LOST, SESSION, Connector
+from easypay.db.connections import CONNECT_TIMEOUT_S, LOST, SESSION, Connector, Wanted
 from easypay.db.failures import Failure, failure_of
 from easypay.db.pooler import DropsOnCancel, through_pooler
 from easypay.errors import DatabaseUnavailable
@@ -26,8 +26,9 @@ _RELEASE_WITHIN_S: Final = 1.0
 class Pool:
     """asyncpg's pool with bounded waits. Each statement acquires a connection."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", wanted: Wanted = "read-write") -> None:
         self._pool = pool
+        self._wanted = wanted
         self.get_size = pool.get_size
         self.get_idle_size = pool.get_idle_size
         self.get_max_size = pool.get_max_size
@@ -50,7 +51,7 @@ class Pool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
-        """Give a block a connection to a server that takes writes.
+        """Give a block a connection to a server of the wanted kind.
 
         Raises TimeoutError if none is free in time, and CannotConnect.
         """
@@ -86,7 +87,7 @@ class Pool:
         async with asyncio.timeout(ACQUIRE_WITHIN_S):
             while True:
                 connection = await self._pool.acquire()
-                if not _only_reads(connection):
+                if self._wanted != "read-write" or not _only_reads(connection):
                     return connection
                 connection.terminate()
                 await self._pool.release(connection)
@@ -129,9 +130,30 @@ async def open_pool(
 
     Raises DatabaseUnavailable if no connection can be made.
     """
+    pool = await make_pool(
+        dsn, size=size, answer_within_s=answer_within_s, name=name, settings=settings
+    )
+    try:
+        async with pool.acquire():
+            return pool
+    except LOST as error:
+        await pool.close(within_s=0)
+        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+
+
+async def make_pool(
+    dsn: str,
+    *,
+    size: int,
+    answer_within_s: float = ANSWER_WITHIN_S,
+    name: str = "pool",
+    settings: Mapping[str, str] | None = None,
+    wanted: Wanted = "read-write",
+) -> Pool:
+    """Return a pool that has no connection yet. `wanted`: the kind of server to connect to."""
     pool = await asyncpg.create_pool(
         dsn,
-        connect=Connector(dsn).connect,
+        connect=Connector(dsn, wanted).connect,
         connection_class=DropsOnCancel,
         min_size=0,  # nothing reconnects by itself while the database is away
         max_size=size,
@@ -145,9 +167,4 @@ async def open_pool(
             **(settings or {}),
         },
     )
-    try:
-        async with pool.acquire():
-            return Pool(pool)
-    except LOST as error:
-        pool.terminate()
-        raise DatabaseUnavailable(f"cannot connect to the database: {error}") from error
+    return Pool(pool, wanted)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 from easypay.clock import stopwatch
-from easypay.db.connections import Lane
+from easypay.db.connections import Lane, Wanted
 from easypay.db.failures import ConnectionLost
 from easypay.errors import DatabaseUnavailable, Overloaded
 
@@ -41,6 +41,7 @@ class Reading:
 
     `connections` statements run at once and `queue` more may wait. `patience_s` is how long a
     caller waits in all, for its turn and the answer; `limit_s` how long the answer may take.
+    `wanted`: the kind of server that the connections must lead to.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Reading:
         limit_s: float,
         patience_s: float,
         watcher: Watcher = _nobody,
+        wanted: Wanted = "read-write",
     ) -> None:
         self._lanes = [
             Lane(
@@ -61,6 +63,7 @@ class Reading:
                 lookups=True,
                 limit_s=limit_s,
                 settings=_SESSION,
+                wanted=wanted,
             )
             for number in range(connections)
         ]

@@ -117,6 +117,19 @@ class Instruments:
         self.reading = registry.gauge(
             "easypay_reading_statements", "Statements of lists and other reading.", "state"
         )
+        self.reads = registry.counter(
+            "easypay_reads_total",
+            "Lists and statistics by where they were read, if there is a read replica.",
+            "place",
+        )
+        self.replica_lag = registry.gauge(
+            "easypay_replica_lag_seconds",
+            "Age of the latest moment that the read replica is known to have reached.",
+            merge="max",
+        )
+        self.replica_in_use = registry.gauge(
+            "easypay_replica_in_use", "Processes that read the read replica now."
+        )
         self.cache = registry.counter(
             "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
         )

@@ -17,9 +17,10 @@ from easypay.clock import monotonic
 from easypay.db import connection_budget
 from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
-from easypay.db.reading import Reading
+from easypay.db.replica import Replica
 from easypay.merchants.directory import Directory
 from easypay.observability.metrics import Instruments
+from easypay.payments.read_places import ReadPlaces
 from easypay.payments.resolver import Resolver
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ class Vitals:
         instruments: Instruments,
         *,
         pool: Any,
-        reading: Reading,
+        places: ReadPlaces,
+        replica: Replica | None,
         committers: Sequence[GroupCommitter[Any, Any]],
         directory: Directory,
         resolver: Resolver,
@@ -68,7 +70,8 @@ class Vitals:
     ) -> None:
         self._instruments = instruments
         self._pool = pool
-        self._reading = reading
+        self._places = places
+        self._replica = replica
         self._committers = committers
         self._directory = directory
         self._resolver = resolver
@@ -110,8 +113,12 @@ class Vitals:
         idle = self._pool.get_idle_size()
         metrics.pool.set(idle, "idle")
         metrics.pool.set(self._pool.get_size() - idle, "used")
-        metrics.reading.set(self._reading.busy, "running")
-        metrics.reading.set(self._reading.waiting, "waiting")
+        read = [place.reading for place in self._places.all]
+        metrics.reading.set(sum(each.busy for each in read), "running")
+        metrics.reading.set(sum(each.waiting for each in read), "waiting")
+        if self._replica is not None:
+            metrics.replica_lag.set(self._replica.lag_s)
+            metrics.replica_in_use.set(self._replica.usable)
         metrics.cache.set(self._directory.hits, "api_keys", "hit")
         metrics.cache.set(self._directory.misses, "api_keys", "miss")
         metrics.inconclusive.set(self._resolver.inconclusive)

@@ -21,12 +21,13 @@ from easypay.api.statistics import StatisticsApi
 from easypay.api.system import SystemApi
 from easypay.clock import monotonic
 from easypay.db import connection_budget, partitions
-from easypay.db.connections import LOST, Lane
+from easypay.db.connections import LOST, Lane, Wanted
 from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
 from easypay.db.migrate import require_schema
-from easypay.db.pool import open_pool
+from easypay.db.pool import make_pool, open_pool
 from easypay.db.readiness import Readiness
 from easypay.db.reading import Reading
+from easypay.db.replica import Replica
 from easypay.errors import EasyPayError
 from easypay.events.leader import FeedLeader
 from easypay.events.readers import Follower
@@ -46,6 +47,7 @@ from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
 from easypay.payments.feed_fold import PAYMENTS
 from easypay.payments.flows import Payments
 from easypay.payments.lists import Lists
+from easypay.payments.read_places import Name, ReadPlace, ReadPlaces
 from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
 from easypay.payments.seals import Seals
@@ -78,6 +80,7 @@ class Gateway:
         self._committers: list[GroupCommitter[Any, Any]] = []
         self._lanes: list[Lane] = []
         self._months = partitions.Months()
+        self._replica: Replica | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -132,7 +135,8 @@ class Gateway:
         vitals = Vitals(
             self._instruments,
             pool=self._pool,
-            reading=self._reading,
+            places=self._places,
+            replica=self._replica,
             committers=self._committers,
             directory=self._directory,
             resolver=resolver,
@@ -160,6 +164,7 @@ class Gateway:
                     ("the resolver", resolver.run),
                     ("the feed", self._feed.run),
                     ("the process metrics", vitals.run),
+                    *([("the watch of the replica", self._replica.run)] if self._replica else ()),
                 )
             ),
             *(asyncio.create_task(keep_doing(chore)) for chore in self._chores()),
@@ -182,26 +187,45 @@ class Gateway:
             await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
             await self._months.load(connection)
         self._clients_pool = self._pool.for_clients(settings.database_patience_s)
-        self._reading = self._open_reading()
-        self._questions_pool = await open_pool(
-            dsn,
-            size=QUESTION_CONNECTIONS,
-            name="questions",
-            settings={"plan_cache_mode": "force_custom_plan"},
-        )
-        questions = MeasuredPool(self._questions_pool, self._instruments)
-        self._questions = questions.for_clients(settings.database_patience_s)
+        primary = await self._read_place("primary", dsn)
+        replica = None
+        if settings.database_replica_url is not None:
+            replica_dsn = settings.database_replica_url.get_secret_value()
+            replica = await self._read_place("replica", replica_dsn)
+            self._replica = Replica(
+                replica_dsn, self._pool, limit_s=settings.database_replica_lag_s
+            )
+        self._places = ReadPlaces(primary, replica, self._replica, self._instruments.reads.add)
 
-    def _open_reading(self) -> Reading:
-        """Return the connections for lists and other reading. Each connects when it is needed."""
+    async def _read_place(self, name: Name, dsn: str) -> ReadPlace:
+        """Return the connections for lists and other reading of a server. Each connects when it is
+        needed."""
         settings = self.settings
-        return Reading(
-            settings.database_url.get_secret_value(),
+        wanted: Wanted = "read-write" if name == "primary" else "standby"
+        reading = Reading(
+            dsn,
             connections=settings.database_reading_connections,
             queue=settings.reading_queue,
             limit_s=settings.reading_timeout_s,
             patience_s=settings.database_patience_s,
             watcher=self._watch_reading,
+            wanted=wanted,
+        )
+        questions = await make_pool(
+            dsn,
+            size=QUESTION_CONNECTIONS,
+            name="questions",
+            settings={"plan_cache_mode": "force_custom_plan"},
+            wanted=wanted,
+        )
+        measured = MeasuredPool(questions, self._instruments)
+        return ReadPlace(
+            name=name,
+            dsn=dsn,
+            wanted=wanted,
+            reading=reading,
+            lists=Lists(reading, self._months),
+            questions=measured.for_clients(settings.database_patience_s),
         )
 
     def _clients_of(self, integrations: Mapping[str, Integration]) -> dict[str, MeasuredProcessor]:
@@ -302,14 +326,12 @@ class Gateway:
                 unknown_retry_s=settings.unknown_first_inquiry_s,
             ),
             "statistics": StatisticsApi(
-                directory=self._directory, pool=self._questions, months=self._months
+                directory=self._directory, places=self._places, months=self._months
             ),
             "reading": ReadingApi(
                 payments=self._payments,
                 directory=self._directory,
-                reading=self._reading,
-                lists=Lists(self._reading, self._months),
-                questions=self._questions,
+                places=self._places,
                 months=self._months,
                 cursors=Cursors(vault.derive("cursors")),
                 key_days=settings.idempotency_key_days,
@@ -345,8 +367,7 @@ class Gateway:
             *(committer.close(min(CLOSE_WITHIN_S, left_s)) for committer in self._committers),
             *(processor.close() for processor in self._processors.values()),
             self._pool.close(min(_CLOSE_S, left_s)),
-            self._reading.close(min(_CLOSE_S, left_s)),
-            self._questions_pool.close(min(_CLOSE_S, left_s)),
+            *(place.close(min(_CLOSE_S, left_s)) for place in self._places.all),
         )
 
     def _left_s(self) -> float:
