@@ -370,12 +370,12 @@ async def test_a_replica_that_was_promoted_is_left_out_until_it_follows_again(
 
 @asynccontextmanager
 async def watching(
-    dsn: str, replica_dsn: str, *, limit_s: float = 600
+    dsn: str, replica_dsn: str, *, limit_s: float = 600, for_each: int = 3
 ) -> AsyncIterator[tuple[ReadPlaces, Replica, list[str]]]:
     """Yield what chooses between two servers, and the places that it has chosen."""
     chosen: list[str] = []
     pool = await open_pool(dsn, size=1)
-    state = Replica(replica_dsn, pool, limit_s=limit_s)
+    state = Replica(replica_dsn, pool, limit_s=limit_s, for_each=for_each)
     primary, replica = (
         await _place("primary", dsn, "read-write"),
         await _place("replica", replica_dsn, "standby"),
@@ -433,6 +433,15 @@ async def test_another_database_and_a_primary_are_never_read(
             assert await places.read(_name_of) == "primary"
             assert chosen == ["primary"]
         assert len(caplog.records) == 1, "it is said once"
+
+
+async def test_too_few_connections_of_the_replica_are_told_and_it_is_read_all_the_same(
+    stack: Stack, replica: StreamingReplica, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watching(stack.dsn, replica.dsn(stack.dsn), for_each=90) as (places, state, _):
+        await _is_usable(state)
+        assert await places.read(_name_of) == "replica"
+    assert "the read replica has too few connections for all: it gives clients 97" in caplog.text
 
 
 async def test_a_reader_that_the_replicas_recovery_cancels_reads_the_primary(

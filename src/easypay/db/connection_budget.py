@@ -5,6 +5,9 @@ start: it refuses to start if its own connections are not free now, and warns if
 not give every gateway all of its connections at once. It counts gateways of other databases on the
 same server too, and takes each for as big as itself.
 
+A read replica has connections of its own, counted there. Too few of them stop nothing: what finds
+none is read from the primary.
+
 Behind a pooler the gateways' connections cost the server nothing; the pooler's settings are the
 limit then, and nothing is checked.
 """
@@ -19,6 +22,8 @@ from easypay.errors import EasyPayError
 
 log = logging.getLogger(__name__)
 
+WATCH: Final = "easypay replica watch"
+"""The session with which a gateway process watches the read replica."""
 LEADING: Final = 4
 """The most that the one process that leads the feed of events opens besides."""
 # A role that may not see others' sessions finds no type there; they count as clients.
@@ -26,7 +31,7 @@ _COUNT: Final = """
     SELECT current_setting('max_connections')::int
            - current_setting('superuser_reserved_connections')::int
            - coalesce(current_setting('reserved_connections', true)::int, 0),
-           count(*) FILTER (WHERE application_name = 'easypay begin 1'),
+           count(*) FILTER (WHERE application_name = $1),
            count(*) FILTER (WHERE application_name LIKE 'easypay %'),
            count(*) FILTER (WHERE coalesce(application_name, '') NOT LIKE 'easypay %')
       FROM pg_stat_activity
@@ -74,9 +79,10 @@ def _needed(gateways: int, for_each: int) -> int:
     return gateways * for_each + LEADING if gateways else 0
 
 
-async def count(connection: Any, for_each: int) -> Budget:
-    """Count the server's connections now. `for_each`: `settings.database_connections`."""
-    allowed, gateways, easypay, others = await connection.fetchrow(_COUNT)
+async def count(connection: Any, for_each: int, *, known_by: str = "easypay begin 1") -> Budget:
+    """Count the server's connections now. `for_each`: `settings.database_connections`. `known_by`:
+    the name of a session that each gateway process has once."""
+    allowed, gateways, easypay, others = await connection.fetchrow(_COUNT, known_by)
     return Budget(allowed, gateways, easypay, others, for_each, through_pooler(connection))
 
 
@@ -110,3 +116,17 @@ async def check_at_start(connection: Any, for_each: int) -> None:
         )
     if needed + budget.others > budget.allowed:
         log.warning("the database has too few connections for all: %s. %s", figures, advice)
+
+
+async def check_replica(connection: Any, for_each: int) -> None:
+    """Log a warning if a read replica cannot give every gateway process that reads it all of its
+    connections. `for_each`: `settings.replica_connections`."""
+    budget = await count(connection, for_each, known_by=WATCH)
+    needed = budget.gateways * for_each
+    if needed + budget.others > budget.allowed:
+        log.warning(
+            "the read replica has too few connections for all: it gives clients %d, others use %d, "
+            "and %d gateway processes need up to %d (%d each). Raise its max_connections, or lower "
+            "EASYPAY_DATABASE_READING_CONNECTIONS. Meanwhile some lists come from the primary",
+            *(budget.allowed, budget.others, budget.gateways, needed, for_each),
+        )

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from easypay.clock import monotonic
+from easypay.db import connection_budget
 from easypay.db.connections import LOST, Connector
 from easypay.db.migrate import SchemaMissing, require_schema
 from easypay.db.pooler import DropsOnCancel
@@ -110,12 +111,17 @@ class Progress:
 
 
 class Replica:
-    """Follows one replica. `primary` is a pool of connections to the server that takes writes."""
+    """Follows one replica. `primary` is a pool of connections to the server that takes writes.
 
-    def __init__(self, dsn: str, primary: Any, *, limit_s: float) -> None:
+    `limit_s`: how far it may be behind, in seconds. `for_each`: the most connections to it that one
+    process opens.
+    """
+
+    def __init__(self, dsn: str, primary: Any, *, limit_s: float, for_each: int) -> None:
         self._connector = Connector(dsn, "any")
         self._primary = primary
         self._limit_s = limit_s
+        self._for_each = for_each
         self._connection: Any = None
         self._connect_at = 0.0
         self._progress = Progress()
@@ -230,13 +236,14 @@ class Replica:
             timeout=_CONNECT_WITHIN_S,
             connection_class=DropsOnCancel,
             command_timeout=_CONNECT_WITHIN_S,
-            server_settings={"application_name": "easypay replica watch", "jit": "off"},
+            server_settings={"application_name": connection_budget.WATCH, "jit": "off"},
         )
         try:
             if await connection.fetchrow(_IDENTITY) != identity:
                 raise _Unfit("it is another system or database than the primary's")
             self._replayed = await self._ask_replica(connection)
             await require_schema(connection)
+            await connection_budget.check_replica(connection, self._for_each)
         except SchemaMissing as error:
             connection.terminate()
             raise _Unfit("it does not have the schema of this version yet") from error

@@ -193,7 +193,10 @@ class Gateway:
             replica_dsn = settings.database_replica_url.get_secret_value()
             replica = await self._read_place("replica", replica_dsn)
             self._replica = Replica(
-                replica_dsn, self._pool, limit_s=settings.database_replica_lag_s
+                replica_dsn,
+                self._pool,
+                limit_s=settings.database_replica_lag_s,
+                for_each=settings.replica_connections,
             )
         self._places = ReadPlaces(primary, replica, self._replica, self._instruments.reads.add)
 
