@@ -2,9 +2,11 @@
 silent, gone or promoted. Payments never notice."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import asyncpg
 import httpx
@@ -238,6 +240,56 @@ async def test_pages_from_both_servers_neither_skip_nor_repeat(
     assert AS_OF in fourth.headers, "it goes on where it began"
     pages = [first, *(each.json() for each in (second, third, fourth))]
     assert [row["id"] for page in pages for row in page["data"]] == everything
+
+
+async def test_pages_are_whole_while_payments_arrive_whichever_server_and_gateway_serves_each(
+    stack: Stack, waiting: Shop
+) -> None:
+    """Newest first: every payment that was acknowledged by the first page's time is there once. And
+    what the replica counts never shrinks."""
+    exact = itertools.cycle((False, False, True))
+    other = waiting.at(stack.only_gateway.url)
+    shops = itertools.cycle((waiting, other))
+    acknowledged: dict[str, datetime] = {}
+    stop = asyncio.Event()
+
+    async def pay() -> None:
+        while not stop.is_set():
+            payment = (await waiting.paid())["id"]
+            acknowledged[payment] = await stack.value("SELECT clock_timestamp()")
+
+    async def walk() -> None:
+        found: list[str] = []
+        known, cursor, as_of, places = set(acknowledged), "", None, set()
+        while cursor is not None:
+            path = f"/payments?limit=2{f'&cursor={cursor}' if cursor else ''}"
+            answer = await got(next(shops), path, **(EXACT if next(exact) else {}))
+            places.add(AS_OF in answer.headers)
+            if not found:
+                as_of = answer.headers.get(AS_OF)
+            found += [row["id"] for row in answer.json()["data"]]
+            cursor = answer.json()["next_cursor"]
+        if as_of is not None:
+            by = datetime.fromisoformat(as_of)
+            known = {each for each in known if acknowledged[each] < by}
+        assert len(found) == len(set(found)), "nothing is repeated"
+        assert known <= set(found), "nothing is skipped"
+        both.update(places)
+
+    both: set[bool] = set()
+    paying = [asyncio.create_task(pay()) for _ in range(2)]
+    sold = 0
+    for _ in range(5):
+        await walk()
+        answer = await got(other, "/payments/stats")
+        if AS_OF in answer.headers and answer.json()["totals"]:
+            now = answer.json()["totals"][0]["flows"]["sold"]["count"]
+            assert now >= sold
+            sold = now
+    stop.set()
+    await asyncio.gather(*paying)
+    assert both == {True, False}, "both servers were read"
+    await other.client.aclose()
 
 
 async def test_oldest_first_ends_for_now_and_goes_on_later(
