@@ -22,13 +22,19 @@ ARCHIVE_NAMES: Final = (
 )
 """Points of `easypay db archive` and `restore-month`, in the order in which they are reached."""
 
+COMPACT_NAMES: Final = (
+    *("compact_watches", "compact_copying", "compact_copied", "compact_indexed"),
+    *("compact_verified", "compact_swapped", "compact_dropped"),
+)
+"""Points of `easypay db compact`, in the order in which they are reached."""
+
 _armed: str | None = None
 
 
 def arm(name: str | None) -> None:
     """Kill this process when it reaches `name`. Raises ValueError for an unknown name."""
     global _armed
-    known = (*sorted(NAMES), *ARCHIVE_NAMES)
+    known = (*sorted(NAMES), *ARCHIVE_NAMES, *COMPACT_NAMES)
     if name is not None and name not in known:
         raise ValueError(f"{name!r} is not a failpoint; use one of {', '.join(known)}")
     _armed = name

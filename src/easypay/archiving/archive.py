@@ -126,7 +126,7 @@ async def archive(connection: Any, wish: Wish, progress: Progress) -> Done:
     database = await database_identity(connection)
     for _ in range(_ROUNDS):
         try:
-            await changes.watch(connection, wish.month)
+            await changes.watch(connection, changes.of_export(wish.month))
             reach("archive_watches")
             await _refuse_if(connection, wish)
             made = await _export(connection, wish, database, progress)
@@ -136,11 +136,11 @@ async def archive(connection: Any, wish: Wish, progress: Progress) -> Done:
         except detach.Changed:
             continue
         except Exception:
-            await changes.unwatch(connection, wish.month)
+            await changes.unwatch(connection, changes.of_export(wish.month))
             raise
         reach("archive_detached")
         return await _finish(connection, wish, made, resumed=False)
-    await changes.unwatch(connection, wish.month)
+    await changes.unwatch(connection, changes.of_export(wish.month))
     raise CannotArchive(
         f"payments of {suffix_of(wish.month)} changed during each of {_ROUNDS} exports. Try again "
         "when they are at rest"
@@ -270,7 +270,7 @@ async def _export_table(
     hashed = directory.sha256(path)
     found = read_back(path, wish.format, parent, columns, expected.rows, progress)
     if found != expected:
-        if await changes.happened(connection, wish.month):
+        if await changes.happened(connection, changes.of_export(wish.month)):
             raise detach.Changed
         raise NotVerified(
             f"{path} does not hold what {table} holds: {_difference(expected, found)}. Nothing was "

@@ -18,6 +18,8 @@ import msgspec
 from easypay import ids
 from easypay.archiving import changes, manifest
 from easypay.archiving.manifest import Manifest
+from easypay.db import compacted_months
+from easypay.db.lock_holders import long_holders
 from easypay.db.partitions import PARTITIONED, attached, month_start, suffix_of, tables_of
 from easypay.errors import EasyPayError
 
@@ -29,15 +31,6 @@ _PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 10.0
 _DEFAULTS: Final = tuple(f"{name}_default" for name in PARTITIONED)
 _CHANGED: Final = "easypay archive: the month has changed"
-
-# Whoever holds one of the tables for longer than this would only make payments wait in vain.
-_HOLDERS: Final = """
-    SELECT DISTINCT a.pid || coalesce(' (' || nullif(a.application_name, '') || ')', '')
-      FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-     WHERE l.relation = ANY ($1::text[]::regclass[]) AND l.granted AND a.pid <> pg_backend_pid()
-       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-       AND a.backend_type = 'client backend' AND a.xact_start < clock_timestamp() - interval '1 s'
-"""
 
 _IN_USE: Final = (
     asyncpg.LockNotAvailableError,
@@ -72,7 +65,7 @@ async def detach(connection: Any, month: datetime, made: Manifest) -> None:
     deadline = asyncio.get_running_loop().time() + _PATIENCE_S
     pause = _PAUSE_S
     while True:
-        holders = [row[0] for row in await connection.fetch(_HOLDERS, locked)]
+        holders = await long_holders(connection, locked)
         if not holders:
             try:
                 await _run(connection, script)
@@ -134,12 +127,13 @@ def _script(month: datetime, defaults: Sequence[str]) -> str:
         f"LOCK TABLE {parents} IN ACCESS EXCLUSIVE MODE",
         *_checks(suffix_of(month), low, high),
         *(f"ALTER TABLE {parent} DETACH PARTITION {name}" for parent, name in names.items()),
-        changes.drop_triggers_sql(list(names.values())),
+        changes.drop_triggers_sql(changes.of_export(month)),
         *(f"ALTER TABLE {name} RENAME TO archived_{name}" for name in names.values()),
         "INSERT INTO archived_months (month, low, high, label, manifest)"
         " SELECT * FROM jsonb_to_record(current_setting('easypay.archive')::jsonb)"
         " AS row(month text, low uuid, high uuid, label text, manifest jsonb)",
         f"DELETE FROM archive_changes WHERE month = '{suffix_of(month)}'",
+        compacted_months.forget_sql(suffix_of(month)),
         "COMMIT",
     ]
     return ";\n".join(steps)

@@ -31,7 +31,9 @@ class Obstacle(msgspec.Struct, frozen=True):
         return f"{self.count} {self.what}{example}"
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
+    """A condition on a month's table `m`."""
+
     code: str
     what: str
     condition: str
@@ -42,17 +44,17 @@ _CAPTURED_AT: Final = (
     "coalesce(settled_at, CASE capture WHEN 'manual' THEN updated_at ELSE created_at END)"
 )
 _PAYMENT_RULES: Final = (
-    _Rule(
+    Rule(
         "open_payments",
         "payments that are open: pending, processing, in review or authorized",
         "status IN ('pending', 'processing', 'in_review', 'authorized')",
     ),
-    _Rule(
+    Rule(
         "payments_in_use",
         "payments on which an operation is open",
         "active_operation IS NOT NULL OR refund_reserved_minor > 0",
     ),
-    _Rule(
+    Rule(
         "refundable_payments",
         f"payments that can still be refunded: captured less than {REFUNDABLE_DAYS} days ago, and "
         "not refunded in full",
@@ -64,23 +66,24 @@ _OF_EARLIER: Final = (
     "payment_id < $1 AND EXISTS (SELECT FROM payments p WHERE p.merchant_id = m.merchant_id"
     " AND p.mode = m.mode AND p.id = m.payment_id)"
 )
+OPEN_OPERATIONS: Final = Rule(
+    "open_operations",
+    "operations that are open: in flight, unknown, not sent or held for review",
+    # An operation that a reviewer has approved keeps the state `held`.
+    "state IN ('in_flight', 'unknown', 'not_sent') OR state = 'held' AND EXISTS (SELECT"
+    " FROM payments p WHERE p.merchant_id = m.merchant_id AND p.mode = m.mode"
+    " AND p.id = m.payment_id AND p.status = 'in_review')",
+)
 _OPERATION_RULES: Final = (
-    _Rule(
-        "open_operations",
-        "operations that are open: in flight, unknown, not sent or held for review",
-        # An operation that a reviewer has approved keeps the state `held`.
-        "state IN ('in_flight', 'unknown', 'not_sent') OR state = 'held' AND EXISTS (SELECT"
-        " FROM payments p WHERE p.merchant_id = m.merchant_id AND p.mode = m.mode"
-        " AND p.id = m.payment_id AND p.status = 'in_review')",
-    ),
-    _Rule(
+    OPEN_OPERATIONS,
+    Rule(
         "earlier_payments",
         "operations of payments of an earlier month that is not archived: archive that month first",
         _OF_EARLIER,
     ),
 )
 _EVENT_RULES: Final = (
-    _Rule(
+    Rule(
         "earlier_payments_events",
         "events of payments of an earlier month that is not archived: archive that month first",
         _OF_EARLIER,
@@ -118,7 +121,7 @@ async def find(connection: Any, month: datetime, *, key_days: int) -> list[Obsta
 
     An idempotency key gives its answer for `key_days`.
     """
-    low, high = ids.lowest_id_at(month), ids.lowest_id_at(month_start(month, 1))
+    low = ids.lowest_id_at(month)
     tables = tables_of(month)
     found: list[Obstacle] = []
     arguments: Sequence[object]
@@ -128,16 +131,30 @@ async def find(connection: Any, month: datetime, *, key_days: int) -> list[Obsta
         ("events", ids.EVENT, _EVENT_RULES),
     ):
         arguments = (low,) if any("$1" in rule.condition for rule in rules) else ()
-        found += await _in_table(connection, tables[parent], kind, rules, arguments)
-    for pointer in _POINTERS:
-        arguments = (low, high, key_days) if "$3" in pointer[-1] else (low, high)
-        found += await _pointing(connection, *pointer, arguments)
+        found += await in_table(connection, tables[parent], kind, rules, arguments)
+    found += await pointing_here(connection, month, key_days=key_days)
     return found + await _not_numbered(connection, month, tables["events"])
 
 
-async def _in_table(
-    connection: Any, table: str, kind: str, rules: Sequence[_Rule], arguments: Sequence[object]
+async def pointing_here(connection: Any, month: datetime, *, key_days: int) -> list[Obstacle]:
+    """Return what points to a payment or an operation of the month and is not over."""
+    low, high = ids.lowest_id_at(month), ids.lowest_id_at(month_start(month, 1))
+    found: list[Obstacle] = []
+    arguments: Sequence[object]
+    for pointer in _POINTERS:
+        arguments = (low, high, key_days) if "$3" in pointer[-1] else (low, high)
+        found += await _pointing(connection, *pointer, arguments)
+    return found
+
+
+async def in_table(
+    connection: Any,
+    table: str,
+    kind: str,
+    rules: Sequence[Rule],
+    arguments: Sequence[object] = (),
 ) -> list[Obstacle]:
+    """Return what stands in the way in one table of a month, which is read once."""
     counts = ", ".join(
         f"count(*) FILTER (WHERE {rule.condition}), min(id::text) FILTER (WHERE {rule.condition})"
         for rule in rules

@@ -74,15 +74,15 @@ def archive_month(
 
     Example: `easypay db archive 2026-01 --to /srv/archive/2026-01 --label cold-storage`
     """
-    start = _month(month)
-    chosen, key_days = _label(label, start), _key_days()
+    start = month_of(month)
+    chosen, kept_days = _label(label, start), key_days()
 
     async def work(connection: Any, progress: "Progress") -> "Done | Preview":
         from easypay.archiving import archive, parquet_files
 
         default = Format.PARQUET if parquet_files.is_installed() else Format.CSV
         wanted = file_format or default
-        wish = archive.Wish(start, to.absolute(), wanted, chosen, keep_tables, key_days)
+        wish = archive.Wish(start, to.absolute(), wanted, chosen, keep_tables, kept_days)
         if dry_run:
             return await archive.preview(connection, wish)
         return await archive.archive(connection, wish, progress)
@@ -120,7 +120,8 @@ def restore_month(
 # what was typed --------------------------------------------------------------------------------
 
 
-def _month(text: str) -> datetime:
+def month_of(text: str) -> datetime:
+    """Return the first instant of a month that was typed as 2026-01 or 2026_01."""
     found = _MONTH.fullmatch(text)
     if found is None:
         raise typer.BadParameter("MONTH is a year and a month, such as 2026-01")
@@ -137,7 +138,7 @@ def _label(given: str | None, month: datetime) -> str:
     return given
 
 
-def _key_days() -> int:
+def key_days() -> int:
     """Return how long idempotency keys give their answer: the gateway's own setting."""
     from easypay.settings import Settings
 
@@ -168,7 +169,7 @@ def _run(data_dir: Path, as_json: bool, work: Callable[[Any, "Progress"], Awaita
         connection = await asyncpg.connect(url, timeout=10)
         try:
             await session.prepare(connection)
-            with _bar(as_json) as progress:
+            with progress_bar(as_json) as progress:
                 return await work(connection, progress)
         except CannotArchive as error:
             if as_json and error.obstacles:
@@ -188,7 +189,7 @@ def _run(data_dir: Path, as_json: bool, work: Callable[[Any, "Progress"], Awaita
 
 
 @contextmanager
-def _bar(as_json: bool) -> Iterator["Progress"]:
+def progress_bar(as_json: bool) -> Iterator["Progress"]:
     """Show a progress bar in a terminal, and nothing for scripts."""
     if as_json or not sys.stderr.isatty():
         yield lambda what, done, total: None

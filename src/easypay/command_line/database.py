@@ -77,12 +77,16 @@ def doctor(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
 
     It sees other users' sessions only as a superuser or a member of pg_monitor.
     """
+    from easypay.command_line.archive import key_days
     from easypay.command_line.doctor_report import report
     from easypay.doctor.examine import examine
     from easypay.doctor.findings import worst
 
-    ahead = _months_ahead()
-    found = on_database(data_dir, lambda url, connection: examine(connection, months_ahead=ahead))
+    ahead, days = _months_ahead(), key_days()
+    found = on_database(
+        data_dir,
+        lambda url, connection: examine(connection, months_ahead=ahead, key_days=days),
+    )
     report(found, as_json=as_json)
     sys.exit(worst(found))
 
@@ -197,10 +201,11 @@ def _uuid(value: bytes) -> Any:
 
 async def _check_room(connection: Any, plan: "Plan") -> None:
     """Fail if the disk is too small; warn if that cannot be known."""
+    from easypay.db import server_disk
     from easypay.seeding import disk
 
-    needed = disk.needed(plan, await disk.wal_bytes(connection))
-    free = await disk.free(connection)
+    needed = disk.needed(plan, await server_disk.wal_bytes(connection))
+    free = await server_disk.free(connection)
     if free is None:
         print(  # noqa: T201
             f"easypay: this needs about {_size(needed)} on the database's disk. Whether it has "
@@ -277,6 +282,7 @@ def show_partitions(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None
 
     `full` is the share of the pages that rows take; months that are over should have about 1, the
     present month has room for updates. Rows and `full` are estimates of the last vacuum.
+    `compacted` is when the operations of a month were written anew (`easypay db compact`).
 
     Exit status 1 if a month is missing from the last one to those ahead
     (EASYPAY_PARTITIONS_AHEAD_MONTHS), or if rows lie outside every month.
@@ -317,7 +323,7 @@ def _print_months(found: "Report") -> None:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("month")
-    for name in ("rows", "payments", "operations", "events", "full"):
+    for name in ("rows", "payments", "operations", "events", "full", "compacted"):
         table.add_column(name, justify="right")
     for month in found.months:
         table.add_row(*_month_cells(month), style="red" if _is_alarm(month, found) else None)
@@ -338,7 +344,7 @@ def _is_alarm(month: "MonthSize", found: "Report") -> bool:
 
 def _month_cells(month: "MonthSize") -> tuple[str, ...]:
     if len(month.missing) == len(_TABLES):
-        return month.month, *["missing"] * 4, ""
+        return month.month, *["missing"] * 4, "", ""
     full = [month.full.get(table) for table in _TABLES]
     known = [f"{each:.2f}" if each is not None else "-" for each in full]
     return (
@@ -346,7 +352,16 @@ def _month_cells(month: "MonthSize") -> tuple[str, ...]:
         f"{month.rows.get('payments', 0):,}",
         *(_size(month.bytes[t]) if t in month.bytes else "missing" for t in _TABLES),
         " ".join(known),
+        _compacted(month),
     )
+
+
+def _compacted(month: "MonthSize") -> str:
+    """Return the day on which a month was compacted, and what that saved."""
+    done = month.compacted
+    if done is None:
+        return "-"
+    return f"{done.compacted_at:%Y-%m-%d}, saved {_size(done.bytes_before - done.bytes_after)}"
 
 
 @database.command("sizes")

@@ -114,6 +114,10 @@ INDEXES: Final[Mapping[str, Index]] = {
     **_rule(
         "archived_months", archived_months_pkey="a month is archived once; a few rows, read whole"
     ),
+    **_rule(
+        "compacted_months",
+        compacted_months_pkey="a month is compacted once; a row for each month, read whole",
+    ),
     **_rule("audit_entries", audit_entries_pkey="an entry has one row"),
     **_rule("migrations", migrations_pkey="a migration is applied once"),
 }

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from easypay.db import partitions
+from easypay.db import compacted_months, partitions
+from easypay.db.compacted_months import CompactedMonth
 from easypay.db.partitions import PARTITIONED, month_start, suffix_of, tables_of
 
 
@@ -24,6 +25,8 @@ class MonthSize(msgspec.Struct, frozen=True):
     """By table: the share of its pages that rows take. None: not known, or no rows."""
     missing: list[str]
     """Tables that the month should have."""
+    compacted: CompactedMonth | None
+    """When its operations were written anew, and what that saved."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -65,7 +68,8 @@ async def report(connection: Any, *, wanted_ahead: int) -> Report:
     reach = months.reach(now)
     due = [month_start(now, ahead) for ahead in range(-1, wanted_ahead + 1)]
     starts = set(await partitions.months_of(connection))
-    found = [_month(start, tables) for start in sorted(starts.union(due))]
+    compacted = {each.month: each for each in await compacted_months.every(connection)}
+    found = [_month(start, tables, compacted) for start in sorted(starts.union(due))]
     strays = await partitions.strays(connection)
     missing = [month for month in found if month.missing and month.begins in due]
     return Report(
@@ -79,7 +83,9 @@ async def report(connection: Any, *, wanted_ahead: int) -> Report:
     )
 
 
-def _month(start: datetime, tables: dict[str, Any]) -> MonthSize:
+def _month(
+    start: datetime, tables: dict[str, Any], compacted: dict[str, CompactedMonth]
+) -> MonthSize:
     names = tables_of(start)
     there = {table: tables[name] for table, name in names.items() if name in tables}
     return MonthSize(
@@ -93,6 +99,7 @@ def _month(start: datetime, tables: dict[str, Any]) -> MonthSize:
             for table, row in there.items()
         },
         missing=[table for table in names if table not in there],
+        compacted=compacted.get(suffix_of(start)),
     )
 
 

@@ -48,7 +48,8 @@ def month_start(moment: datetime, months: int = 0) -> datetime:
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
 
 
-def _bounds(month: datetime) -> str:
+def bounds_of(month: datetime) -> str:
+    """Return the bounds of a month's tables, as ATTACH PARTITION wants them."""
     low, high = ids.lowest_id_at(month), ids.lowest_id_at(month_start(month, 1))
     return f"FOR VALUES FROM ('{low}') TO ('{high}')"
 
@@ -172,7 +173,7 @@ async def ensure(connection: Any, *, months_ahead: int, at: datetime | None = No
     wanted = [("default", "DEFAULT")]
     for month in (0, *range(1, months_ahead + 1), -1):  # the most urgent first
         low = month_start(at, month)
-        wanted.append((suffix_of(low), _bounds(low)))
+        wanted.append((suffix_of(low), bounds_of(low)))
     present = await attached(connection)
     made: list[str] = []
     failed: list[str] = []
@@ -243,12 +244,12 @@ async def make_closed_month(connection: Any, month: datetime, fill: Fill) -> Non
             )
         await fill(names)
         for table, name in names.items():
-            await _build_indexes(connection, table, name)
-        await _attach_filled(connection, names, _bounds(low))
+            await build_indexes(connection, table, name)
+        await _attach_filled(connection, names, bounds_of(low))
 
 
-async def _build_indexes(connection: Any, table: str, name: str) -> None:
-    """Build the indexes that the parent has."""
+async def build_indexes(connection: Any, table: str, name: str) -> None:
+    """Build the indexes that the parent `table` has for `name`."""
     rows = await connection.fetch(
         "SELECT pg_get_indexdef(i.indexrelid) AS index, pg_get_constraintdef(c.oid) AS constraint"
         "  FROM pg_index i LEFT JOIN pg_constraint c"

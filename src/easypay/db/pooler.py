@@ -70,6 +70,8 @@ class PooledConnection(DropsOnCancel):
         """Run a statement. A BEGIN, also that of `transaction()`, brings the settings with it."""
         if self.is_in_transaction():
             return await self._plain("execute", query, *args, timeout=timeout)
+        if query.startswith("VACUUM"):  # refused in a transaction
+            return await self._plain("execute", query, timeout=timeout)
         if query.startswith("BEGIN"):
             return await self._begin(query.rstrip(";"), timeout)
         return await self._in_transaction("execute", query, *args, timeout=timeout)

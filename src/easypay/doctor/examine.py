@@ -18,11 +18,12 @@ _BEGIN: Final = f"""
 """
 
 
-def checks(months_ahead: int) -> dict[str, Check]:
+def checks(months_ahead: int, key_days: int = 30) -> dict[str, Check]:
     """Return every check by its name, in the order of the report."""
     return {
         "schema": months.schema,
         "months": months.months(months_ahead),
+        "old months": months.compaction(key_days),
         "feed": months.feed,
         "connections": sessions.connections,
         "transactions": sessions.transactions,
@@ -44,14 +45,18 @@ def checks(months_ahead: int) -> dict[str, Check]:
 
 
 async def examine(
-    connection: Any, *, months_ahead: int = 3, thresholds: Thresholds = THRESHOLDS
+    connection: Any,
+    *,
+    months_ahead: int = 3,
+    key_days: int = 30,
+    thresholds: Thresholds = THRESHOLDS,
 ) -> list[Finding]:
     """Return what all checks find. A check that cannot run is a warning, and stops no other.
 
     Raises the errors of a connection that is lost.
     """
     found: list[Finding] = []
-    for name, check in checks(months_ahead).items():
+    for name, check in checks(months_ahead, key_days).items():
         try:
             async with connection.transaction(readonly=True):
                 await connection.fetchrow(_BEGIN)

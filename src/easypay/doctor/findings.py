@@ -73,6 +73,8 @@ THRESHOLDS: Final[Thresholds] = {
     "age of transaction ids, share of what stops writes": Limits(0.2, 0.5),
     # months and feed
     "days until the months run out": Limits(35, 7),
+    "days that a month may wait to be compacted": Limits(7, _NEVER),
+    "month that waits to be compacted, bytes": Limits(8e6, _NEVER),
     "feed behind, seconds": Limits(10, 60),
     "reader of the feed behind, events": Limits(10_000, 200_000),
     # settings that only matter on a database of this size

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from easypay.db import migrate, month_report
-from easypay.doctor.findings import Finding, Level, Thresholds, level_of, span
+from easypay.doctor.findings import Finding, Level, Thresholds, level_of, size, span
 from easypay.errors import EasyPayError
 
 Check = Callable[[Any, Thresholds], Any]
@@ -30,6 +30,17 @@ _READERS: Final = """
 """
 _LEADER: Final = """
     SELECT EXISTS (SELECT FROM leases WHERE name = 'feed' AND leased_until > now())
+"""
+
+
+_NOT_COMPACTED: Final = """
+    SELECT right(c.relname, 7) AS month, pg_total_relation_size(c.oid) AS bytes
+      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+     WHERE i.inhparent = 'operations'::regclass AND c.relname ~ '^operations_[0-9]{4}_[0-9]{2}$'
+       AND NOT 'fillfactor=100' = ANY (coalesce(c.reloptions, '{}'))
+       AND to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month'
+           + make_interval(days => $1) < now()
+     ORDER BY 1
 """
 
 
@@ -67,6 +78,32 @@ def months(wanted_ahead: int) -> Check:
                 else Finding("months", Level.BAD, what, why, _MAKE_MONTHS)
             )
         return findings
+
+    return check
+
+
+def compaction(key_days: int) -> Check:
+    """Return the check of the months that are over. Keys give their answer for `key_days`."""
+
+    async def check(db: Any, limits: Thresholds) -> list[Finding]:
+        days = limits["days that a month may wait to be compacted"].warn
+        least = limits["month that waits to be compacted, bytes"].warn
+        rows = await db.fetch(_NOT_COMPACTED, key_days + int(days))
+        late = [row for row in rows if row["bytes"] >= least]
+        if not late:
+            return [Finding("old months", Level.OK, "every month that is due is compacted")]
+        shown = f"{len(late)} months could be compacted for {days:.0f} days and were not"
+        return [
+            Finding(
+                "old months",
+                Level.WARN,
+                f"{shown}, such as {late[0]['month']}: their operations take "
+                f"{size(sum(row['bytes'] for row in late))}",
+                "stored replies that nobody can ask for any more, and room for updates that do not "
+                "come, take about five times the space of the operations",
+                f"easypay db compact {late[0]['month']}, which says what keeps a month as it is",
+            )
+        ]
 
     return check
 

@@ -107,6 +107,14 @@ class Instruments:
             "How many days ahead payments have tables of their month, without a gap.",
             merge="max",
         )
+        self.compacted = registry.counter(
+            "easypay_compacted_months_total",
+            "Months whose operations were written anew, without replies.",
+        )
+        self.compaction_saved = registry.counter(
+            "easypay_compaction_saved_bytes_total",
+            "Bytes that compacted months no longer take in the database.",
+        )
         self.connections = registry.gauge(
             "easypay_database_connections",
             "Connections to the database server: allowed to clients, used, and the most that the "

@@ -20,6 +20,8 @@ from easypay.api.routing import build_router
 from easypay.api.statistics import StatisticsApi
 from easypay.api.system import SystemApi
 from easypay.clock import monotonic
+from easypay.compaction import run as compaction
+from easypay.compaction.compact import Done
 from easypay.db import connection_budget, partitions
 from easypay.db.connections import LOST, Lane, Wanted
 from easypay.db.group_commit import CLOSE_WITHIN_S, GroupCommitter
@@ -423,12 +425,25 @@ class Gateway:
         return await self._readiness.why_not()
 
     def _chores(self) -> list[Chore]:
-        return chores(
-            self._pool,
-            self._months,
-            months_ahead=self.settings.partitions_ahead_months,
-            key_days=self.settings.idempotency_key_days,
-        )
+        settings = self.settings
+        return [
+            *chores(
+                self._pool,
+                self._months,
+                months_ahead=settings.partitions_ahead_months,
+                key_days=settings.idempotency_key_days,
+            ),
+            compaction.chore(
+                self._pool,
+                settings.database_url.get_secret_value(),
+                key_days=settings.idempotency_key_days,
+                watcher=self._watch_compaction,
+            ),
+        ]
+
+    def _watch_compaction(self, done: Done) -> None:
+        self._instruments.compacted.add()
+        self._instruments.compaction_saved.add(by=done.bytes_before - done.bytes_after)
 
 
 def _spare_the_collector() -> None:

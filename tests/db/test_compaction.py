@@ -1,0 +1,559 @@
+"""Months that are over: their operations are written anew, and nothing else changes for anybody."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+import row_builders
+
+from easypay import ids
+from easypay.archiving import archive, restore
+from easypay.archiving.session import prepare
+from easypay.compaction import compact, copy, run, turn
+from easypay.compaction.due import due
+from easypay.db import compacted_months, month_report, partitions
+from easypay.db.embedded import Cluster
+from easypay.db.month_indexes import finish
+from easypay.doctor.examine import examine
+from easypay.doctor.findings import THRESHOLDS, Level, Limits
+from easypay.payments import statements, store
+from easypay.payments.model import PaymentKey
+from easypay.payments.outcome_changes import decide
+from easypay.processors.base import Approved
+from harness import connected, held, new_database, old_month, until, until_locked
+
+KEY_DAYS = 30
+MOST_BYTES = 1_638
+"""1.6 KiB for a payment, its operation and its event."""
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
+class Old(NamedTuple):
+    """A database with an old month of closed payments, whose operations have stored replies."""
+
+    dsn: str
+    connection: Any
+    month: datetime
+
+    @property
+    def suffix(self) -> str:
+        return partitions.suffix_of(self.month)
+
+    @property
+    def table(self) -> str:
+        return f"operations_{self.suffix}"
+
+    async def compact(
+        self, progress: copy.Progress = quiet, month: datetime | None = None
+    ) -> run.Report:
+        async with run.connected(self.dsn) as connection, connected(self.dsn) as lease:
+            return await run.run(
+                connection,
+                lease,
+                month=month or self.month,
+                key_days=KEY_DAYS,
+                progress=progress,
+            )
+
+    async def rows(self) -> list[str]:
+        """Return every operation of the month as text, without its reply."""
+        found = await self.connection.fetch(
+            'SELECT (jsonb_populate_record(o, \'{"reply_status": null, "reply_body": null}\'))'
+            "::text FROM operations o WHERE id >= $1 AND id < $2 ORDER BY id",
+            ids.lowest_id_at(self.month),
+            ids.lowest_id_at(partitions.month_start(self.month, 1)),
+        )
+        return [row[0] for row in found]
+
+    async def replies(self) -> int:
+        counted: int = await self.connection.fetchval(f"SELECT count(reply_body) FROM {self.table}")
+        return counted
+
+    async def indexes(self) -> list[str]:
+        found = await self.connection.fetch(
+            "SELECT indexdef FROM pg_indexes WHERE tablename = $1 ORDER BY 1", self.table
+        )
+        return [row[0] for row in found]
+
+    async def is_compacted(self) -> bool:
+        every = await compacted_months.every(self.connection)
+        return self.suffix in {each.month for each in every}
+
+    async def traces(self) -> tuple[list[str], int, int]:
+        """Return what a run must not leave: tables, triggers, notes."""
+        return (
+            await copy.leftovers(self.connection),
+            await self.connection.fetchval(
+                "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'compact%'"
+            ),
+            await self.connection.fetchval("SELECT count(*) FROM archive_changes"),
+        )
+
+    @property
+    def payment(self) -> Any:
+        return old_month.id_in(self.month, 0)
+
+    @property
+    def operation(self) -> Any:
+        return old_month.id_in(self.month, 10_000)
+
+
+NOTHING_LEFT: tuple[list[str], int, int] = ([], 0, 0)
+
+
+@pytest.fixture(scope="module")
+async def world(cluster: Cluster, template: str) -> str:
+    """Return the DSN of this file's database."""
+    return await new_database(cluster.dsn, template)
+
+
+MONTHS_AGO = count(9, 3)
+
+
+@pytest.fixture
+async def old(world: str) -> AsyncIterator[Old]:
+    """Yield an old month that no other test has."""
+    async with connected(world) as connection:
+        month = old_month.start(next(MONTHS_AGO))
+        await old_month.make_tables(connection, month)
+        await old_month.fill(connection, month)
+        await old_month.number_events(connection)
+        yield Old(world, connection, month)
+
+
+def meanwhile(work: Callable[[], Any]) -> None:
+    """Run a coroutine to its end in another thread, while this one stands still."""
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    thread.join()
+
+
+# what it saves -----------------------------------------------------------------------------------
+
+
+async def as_a_gateway(dsn: str, month: datetime, payments: int) -> None:
+    """Write sales as a gateway does, in groups: begin and record, with replies and keys."""
+    begin, record = (
+        row_builders.committer(statement, dsn)
+        for statement in (statements.BEGIN, statements.RECORD_CHANGES)
+    )
+    merchants = [ids.new_id() for _ in range(20)]
+    step = timedelta(days=27) / payments
+
+    async def sale(n: int) -> None:
+        at = month + n * step
+        new = row_builders.new_payment(
+            merchants[n * n % 20],
+            at=at,
+            metadata=f'{{"order":"{n}"}}',
+            **dict.fromkeys(
+                ("authorized_minor", "captured_minor", "refunded_minor", "refund_reserved_minor"),
+                0,
+            ),
+            version=1,
+        )
+        outcome = Approved(
+            transaction_id=f"{60_000_000_000 + n}",
+            auth_code="ABC123",
+            avs_result="Y",
+            cvv_result="M",
+            network_transaction_id=f"0TN7Z5IE1YQBS5B4P1H4{n}",
+            code="1",
+            message="This transaction has been approved.",
+        )
+        change = decide(
+            new.operation, new.payment, outcome, at=at, first_inquiry_s=5, processor_us=51_234
+        )
+        await begin.submit(new)
+        await record.submit(msgspec.structs.replace(change, event_id=row_builders.id_at(at)))
+
+    for first in range(0, payments, 500):
+        await asyncio.gather(*(sale(n) for n in range(first, min(first + 500, payments))))
+    await begin.close()
+    await record.close()
+
+
+async def test_a_payment_its_operation_and_its_event_take_little(
+    cluster: Cluster, template: str
+) -> None:
+    """Rows as gateways leave them: operations on pages filled to 15%, with replies."""
+    dsn = await new_database(cluster.dsn, template)
+    payments = 4_000
+    async with connected(dsn) as connection:
+        old = Old(dsn, connection, old_month.start(2))
+        await partitions.ensure(connection, at=old.month, months_ahead=1)
+        await as_a_gateway(dsn, old.month, payments)
+        await connection.execute("UPDATE idempotency_keys SET created_at = now() - interval '40 d'")
+
+        async def bytes_each() -> float:
+            total: int = await connection.fetchval(
+                "SELECT sum(pg_total_relation_size(name::regclass))::bigint"
+                " FROM unnest($1::text[]) AS name",
+                list(partitions.tables_of(old.month).values()),
+            )
+            return total / payments
+
+        before = await bytes_each()
+        rows, indexes = await old.rows(), await old.indexes()
+        lowered = {
+            **THRESHOLDS,
+            "month that waits to be compacted, bytes": Limits(1e6, float("inf")),
+            "days that a month may wait to be compacted": Limits(0, float("inf")),
+        }
+        found = await examine(connection, key_days=0, thresholds=lowered)
+        (finding,) = [each for each in found if each.check == "old months"]
+        assert (finding.level, finding.mend[:26]) == (
+            Level.WARN,
+            f"easypay db compact {old.suffix}",
+        )
+
+        report = await old.compact()
+        (done,) = report.compacted
+        assert (done.month, done.operations) == (old.suffix, payments)
+        assert done.bytes_after < 0.25 * done.bytes_before
+        assert await bytes_each() < MOST_BYTES < before
+        assert (await old.rows(), await old.indexes()) == (rows, indexes)
+        assert await old.replies() == 0
+        assert await old.traces() == NOTHING_LEFT
+        assert await finish(connection) == []
+        months = (await month_report.report(connection, wanted_ahead=3)).months
+        (shown,) = [each for each in months if each.month == old.suffix]
+        assert shown.compacted is not None
+        assert shown.compacted.bytes_after == shown.bytes["operations"] == done.bytes_after
+        assert shown.full["operations"] is not None
+        assert shown.full["operations"] > 0.9
+        found = await examine(connection, key_days=0, thresholds=lowered)
+        assert old.suffix not in str([each for each in found if each.check == "old months"])
+        # Vacuum has nothing to do in it, and it is vacuumed like any table again.
+        assert await connection.fetchrow(
+            "SELECT relallvisible = relpages, reloptions::text FROM pg_class WHERE relname = $1",
+            old.table,
+        ) == (True, "{fillfactor=100}")
+
+
+# nobody notices ----------------------------------------------------------------------------------
+
+
+async def test_every_value_but_the_reply_stays(old: Old) -> None:
+    before, indexes = await old.rows(), await old.indexes()
+    assert await old.replies() > 0
+    report = await old.compact()
+    assert report.stay == []
+    assert (await old.rows(), await old.indexes(), await old.replies()) == (before, indexes, 0)
+    assert await old.traces() == NOTHING_LEFT
+    again = await old.compact()
+    assert "compacted already" in again.stay[0].why
+
+
+async def test_prepared_statements_on_kept_connections_go_on(old: Old) -> None:
+    """A look-up by id and a list, on the month's own table and on the parent, generic plans."""
+    merchant = old_month.MERCHANTS[0]
+    asked = [
+        (f"SELECT id, state FROM {table} WHERE merchant_id = $1 AND {condition}", value)
+        for table in (old.table, "operations")
+        for condition, value in (
+            ("id = $2", old.operation),
+            ("payment_id = $2 ORDER BY id LIMIT 5", old.payment),
+        )
+    ]
+    async with connected(old.dsn) as kept:
+        await kept.execute("SET plan_cache_mode = force_generic_plan")
+        prepared = [(await kept.prepare(text), value) for text, value in asked]
+
+        async def read() -> list[Any]:
+            return [await statement.fetch(merchant, value) for statement, value in prepared]
+
+        before = await read()
+        assert all(len(rows) == 1 for rows in before)
+        reads = 0
+        compaction = asyncio.create_task(old.compact())
+        while not compaction.done():
+            assert await read() == before
+            reads += 1
+        assert (await compaction).stay == []
+        assert await read() == before
+        assert reads > 5
+
+
+async def test_a_snapshot_from_before_the_copy_misses_nothing(old: Old) -> None:
+    """Such as a dump's: it has not read the month yet when the copy is made."""
+    async with connected(old.dsn) as dump:
+        transaction = dump.transaction(isolation="repeatable_read")
+        await transaction.start()
+        await dump.fetchval("SELECT count(*) FROM merchants")
+        steps: list[str] = []
+        compaction = asyncio.create_task(old.compact(lambda what, *_: steps.append(what)))
+
+        async def compared() -> bool:
+            return any(step.startswith("comparing") for step in steps)
+
+        await until(compared, what="the copy is made")
+        assert await dump.fetchval(f"SELECT count(*) FROM {old.table}") == len(await old.rows())
+        assert not await old.is_compacted()
+        await transaction.rollback()
+        assert (await compaction).stay == []
+        assert await dump.fetchval(f"SELECT count(*) FROM {old.table}") == len(await old.rows())
+
+
+async def test_payments_wait_for_the_swap_no_longer_than_its_limit(old: Old) -> None:
+    """A reader of the month stands in the way, so the swap gives up its locks again and again."""
+    async with held(old.dsn, f"LOCK TABLE {old.table} IN ACCESS SHARE MODE"):
+        compaction = asyncio.create_task(old.compact())
+        await until_locked(old.dsn, "easypay compaction", what="the swap waits")
+        async with connected(old.dsn) as payer:
+            await payer.execute("SET lock_timeout = '1s'")
+            for _ in range(20):
+                await payer.execute("INSERT INTO operations SELECT * FROM operations WHERE false")
+                assert await payer.fetchval(f"SELECT count(*) FROM {old.table}") > 0
+        assert not await old.is_compacted()
+    assert (await compaction).stay == []
+
+
+# changes meanwhile -------------------------------------------------------------------------------
+
+
+async def approve_late(old: Old) -> None:
+    """Change an operation of the month."""
+    async with connected(old.dsn) as connection:
+        await connection.execute(
+            f"UPDATE {old.table} SET state = 'approved', transaction_id = '77'"
+            " WHERE merchant_id = $1 AND id = $2",
+            old_month.MERCHANTS[0],
+            old.operation,
+        )
+
+
+async def test_a_change_during_the_copy_is_not_lost(old: Old) -> None:
+    changed = []
+
+    def change(what: str, *_: int) -> None:
+        if what.startswith("building") and not changed:
+            changed.append(what)
+            meanwhile(lambda: approve_late(old))
+
+    report = await old.compact(change)
+    assert (report.stay, len(changed)) == ([], 1)
+    find = f"SELECT transaction_id FROM {old.table} WHERE id = $1"
+    assert await old.connection.fetchval(find, old.operation) == "77"
+    assert await old.traces() == NOTHING_LEFT
+
+
+async def test_a_month_that_changes_all_the_time_stays(old: Old) -> None:
+    before = await old.rows()
+
+    def change(what: str, *_: int) -> None:
+        if what.startswith("building"):
+            meanwhile(lambda: approve_late(old))
+
+    report = await old.compact(change)
+    assert "changed during each of 3 copies" in report.stay[0].why
+    assert await old.replies() > 0
+    assert len(await old.rows()) == len(before)
+    assert await old.traces() == NOTHING_LEFT
+
+
+async def test_an_absent_operation_is_corrected_after_the_compaction(old: Old) -> None:
+    """A charge that is found late, or by a person, months after it was called absent. The
+    statement was prepared on the old table, over the same connection."""
+    number, merchant = 3, old_month.MERCHANTS[1]
+    payment_id, operation_id = (old_month.id_in(old.month, n) for n in (number, number + 10_000))
+    await old.connection.execute(
+        "UPDATE operations SET state = 'absent' WHERE merchant_id = $1 AND id = $2",
+        *(merchant, operation_id),
+    )
+    operation = await store.find_operation(old.connection, merchant, operation_id)
+    assert operation is not None
+    key = PaymentKey(merchant, operation.mode, payment_id)
+    payment = await store.find_payment(old.connection, key)
+    assert payment is not None
+    record = row_builders.committer(statements.RECORD_CHANGES, old.dsn, lanes=1)
+    late = row_builders.approved(payment, operation)
+    wrong_try = msgspec.structs.replace(operation, attempt=9)
+    assert not await record.submit(msgspec.structs.replace(late, operation=wrong_try))
+    assert (await old.compact()).stay == []
+    assert await record.submit(late)
+    await record.close()
+    corrected = await store.find_operation(old.connection, merchant, operation_id)
+    assert corrected is not None
+    assert (corrected.state, corrected.reply_status) == ("approved", 201)
+
+
+async def test_an_index_that_is_added_during_the_copy_does_not_make_payments_wait(
+    old: Old,
+) -> None:
+    """Attaching a table without the new index would build it while everybody waits."""
+    added = []
+
+    async def add() -> None:
+        async with connected(old.dsn) as connection:
+            await connection.execute("CREATE INDEX tried ON ONLY operations (merchant_id, mode)")
+
+    def during(what: str, *_: int) -> None:
+        if what.startswith("swapping"):
+            added.append(what)
+            if len(added) == 1:
+                meanwhile(add)
+
+    report = await old.compact(during)
+    assert (report.stay, len(added)) == ([], 2)
+    assert f"tried_{old.suffix}" in str(await old.indexes())
+    await old.connection.execute("DROP INDEX tried")
+
+
+async def test_an_index_of_the_month_alone_is_not_lost_unseen(old: Old) -> None:
+    await old.connection.execute(f"CREATE INDEX mine ON {old.table} (mode)")
+    assert "drop mine first" in (await old.compact()).stay[0].why
+    await old.connection.execute("DROP INDEX mine")
+    assert (await old.compact()).stay == []
+
+
+# what keeps a month as it is ---------------------------------------------------------------------
+
+POINTER = "'{merchant}', '{operation}', '{payment}'"
+OBSTACLES = {
+    "open_operations": "UPDATE operations SET state = 'unknown' WHERE id = '{operation}'",
+    "unresolved": (
+        "INSERT INTO unresolved_operations (merchant_id, operation_id, payment_id, since,"
+        f" next_inquiry_at) VALUES ({POINTER}, now(), now())"
+    ),
+    "watched": (
+        "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account, purpose,"
+        f" since, until, next_look_at) VALUES ({POINTER}, '', 'absent', now(), now(), now())"
+    ),
+    "open_late_charges": (
+        "INSERT INTO late_charges (merchant_id, operation_id, payment_id, mode, kind,"
+        " transaction_id, amount_minor, currency, state, evidence, found_at, changed_at)"
+        f" VALUES ({POINTER}, 'test', 'sale', '1', 1, 'USD', 'needs_person', '', now(), now())"
+    ),
+    "live_keys": (
+        "INSERT INTO idempotency_keys (merchant_id, operation_id, payment_id, mode, key,"
+        f" fingerprint, created_at) VALUES ({POINTER}, 'test', 'k', sha256('x'),"
+        " now() - interval '29 days')"
+    ),
+}
+
+
+async def test_what_is_open_or_can_be_replayed_keeps_the_month(old: Old) -> None:
+    for code, statement in OBSTACLES.items():
+        transaction = old.connection.transaction()
+        await transaction.start()
+        await old.connection.execute(
+            statement.format(
+                merchant=old_month.MERCHANTS[0], operation=old.operation, payment=old.payment
+            )
+        )
+        found = await compact.obstacles(old.connection, old.month, key_days=KEY_DAYS)
+        await transaction.rollback()
+        assert [(each.code, each.count) for each in found] == [(code, 1)]
+    await old.connection.execute(
+        OBSTACLES["live_keys"].format(
+            merchant=old_month.MERCHANTS[0], operation=old.operation, payment=old.payment
+        )
+    )
+    replies = await old.replies()
+    (stays,) = (await old.compact()).stay
+    assert stays.in_the_way[0].code == "live_keys"
+    assert "1 idempotency keys that still give an answer, such as op_" in stays.why
+    assert (await old.replies(), await old.traces()) == (replies, NOTHING_LEFT)
+    await old.connection.execute("UPDATE idempotency_keys SET created_at = now() - interval '31 d'")
+    assert (await old.compact()).stay == []
+    assert await old.connection.fetchval("SELECT count(*) FROM idempotency_keys") == 0
+
+
+async def test_a_month_is_due_when_its_keys_are_gone(old: Old) -> None:
+    month, present = old.month, old_month.start(0)
+    assert month in await due(old.connection, key_days=KEY_DAYS)
+    assert old_month.start(1) not in await due(old.connection, key_days=KEY_DAYS)
+    for early in (present, old_month.start(1)):
+        (stays,) = (await old.compact(month=early)).stay
+        assert "can be compacted from" in stays.why
+    (stays,) = (await old.compact(month=old_month.start(200))).stay
+    assert "has no tables" in stays.why
+
+
+async def test_a_disk_without_room_is_refused_with_the_size(
+    old: Old, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = await copy.bytes_needed(old.connection, old.table)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096))
+    (stays,) = (await old.compact()).stay
+    assert "the database's disk is too small" in stays.why
+    monkeypatch.undo()
+    (done,) = (await old.compact()).compacted
+    assert 0.5 * done.bytes_after < needed < 4 * done.bytes_after
+
+
+# one at a time -----------------------------------------------------------------------------------
+
+
+async def test_of_two_at_once_one_does_it(old: Old) -> None:
+    both = await asyncio.gather(old.compact(), old.compact(), return_exceptions=True)
+    assert sorted(type(each).__name__ for each in both) == ["AnotherRuns", "Report"]
+    assert await old.is_compacted()
+
+
+async def test_who_lost_the_lease_changes_nothing(old: Old) -> None:
+    """It was stopped for a minute. Another took over, and the first one goes on."""
+
+    async def take_over() -> None:
+        async with connected(old.dsn) as connection:
+            await connection.execute(
+                "UPDATE leases SET token = token + 1, holder = $2 WHERE name = $1",
+                turn.NAME,
+                ids.new_id(),
+            )
+
+    def lose(what: str, *_: int) -> None:
+        if what.startswith("swapping"):
+            meanwhile(take_over)
+
+    with pytest.raises(turn.LeaseLost):
+        await old.compact(lose)
+    await old.connection.execute("UPDATE leases SET leased_until = now()")
+    assert not await old.is_compacted()
+    assert await old.replies() > 0
+    assert (await old.compact()).stay == []
+
+
+async def test_an_archive_command_goes_first(old: Old, tmp_path: Path) -> None:
+    async with connected(old.dsn) as archiving:
+        await prepare(archiving)
+        (stays,) = (await old.compact()).stay
+        assert "db archive" in stays.why
+        assert not await old.is_compacted()
+    assert (await old.compact()).stay == []
+    async with connected(old.dsn) as archiving:
+        await prepare(archiving)
+        wish = archive.Wish(old.month, tmp_path / "a", "csv", "cold", keep_tables=False)
+        await archive.archive(archiving, wish, quiet)
+        assert not await old.is_compacted()
+        await restore.restore(archiving, tmp_path / "a", quiet)
+    before = await old.connection.fetchval("SELECT $1::text::regclass::oid", old.table)
+    (done,) = (await old.compact()).compacted
+    assert done.bytes_before == done.bytes_after  # a restored month has full pages
+    assert await old.connection.fetchval("SELECT $1::text::regclass::oid", old.table) == before
+    assert await old.traces() == NOTHING_LEFT
+
+
+async def test_a_run_cleans_up_after_one_that_was_killed(old: Old) -> None:
+    await old.connection.execute(
+        "CREATE TABLE compacting_operations_2001_01_1 ();"
+        " CREATE TABLE compacted_operations_2001_01_2 ();"
+        " CREATE TABLE compacted_operations_of_mine ();"
+        " INSERT INTO archive_changes (month) VALUES ('compact operations_2001_01'), ('2001_01')"
+    )
+    assert (await old.compact()).stay == []
+    assert await copy.leftovers(old.connection) == []
+    await old.connection.execute("DROP TABLE compacted_operations_of_mine")
+    assert await old.connection.execute("DELETE FROM archive_changes") == "DELETE 1"
