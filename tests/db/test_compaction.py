@@ -28,7 +28,18 @@ from easypay.payments import statements, store
 from easypay.payments.model import PaymentKey
 from easypay.payments.outcome_changes import decide
 from easypay.processors.base import Approved
-from harness import connected, held, new_database, old_month, until, until_locked
+from harness import (
+    Stack,
+    audit,
+    connected,
+    counted,
+    held,
+    new_database,
+    old_month,
+    run_easypay,
+    until,
+    until_locked,
+)
 
 KEY_DAYS = 30
 MOST_BYTES = 1_638
@@ -471,6 +482,19 @@ async def test_what_is_open_or_can_be_replayed_keeps_the_month(old: Old) -> None
     assert await old.connection.fetchval("SELECT count(*) FROM idempotency_keys") == 0
 
 
+async def test_a_key_of_a_later_operation_is_left_alone(old: Old) -> None:
+    """A refund of an old payment, begun months later: its key does not point to the old month,
+    however old both are."""
+    later = ids.lowest_id_at(partitions.month_start(old.month, 1))
+    statement = OBSTACLES["live_keys"].format(
+        merchant=old_month.MERCHANTS[0], operation=later, payment=old.payment
+    )
+    await old.connection.execute(statement.replace("'k'", "'of a refund'").replace("29", "40"))
+    assert (await old.compact()).stay == []
+    kept = "DELETE FROM idempotency_keys WHERE key = 'of a refund'"
+    assert await old.connection.execute(kept) == "DELETE 1"
+
+
 async def test_a_month_is_due_when_its_keys_are_gone(old: Old) -> None:
     month, present = old.month, old_month.start(0)
     assert month in await due(old.connection, key_days=KEY_DAYS)
@@ -557,3 +581,56 @@ async def test_a_run_cleans_up_after_one_that_was_killed(old: Old) -> None:
     assert await copy.leftovers(old.connection) == []
     await old.connection.execute("DROP TABLE compacted_operations_of_mine")
     assert await old.connection.execute("DELETE FROM archive_changes") == "DELETE 1"
+
+
+async def test_refunds_of_an_old_payment_go_on_before_during_and_after(stack: Stack) -> None:
+    """Real gateways: one takes the payments, and another, 65 days later, compacts their month by
+    itself and gives money back meanwhile."""
+    first = await stack.gateway()
+    shop = await stack.shop(first)
+    month = old_month.start(0)
+    payments = [await shop.paid() for _ in range(3)]
+    assert (await shop.refund(payments[0]["id"])).status_code == 201
+    first.kill()
+    ahead_s = 65 * 86_400
+    clock = stack.folder / "clock"
+    clock.write_bytes((ahead_s * 1000).to_bytes(8, "little", signed=True))
+    await stack.move_clock(ahead_s)
+    table = partitions.tables_of(month)["operations"]
+    async with held(stack.dsn, f"LOCK TABLE {table} IN ACCESS SHARE MODE"):
+        second = await stack.gateway(clock_file=str(clock))
+        shop = shop.at(second.url)
+
+        async def copied() -> Any:
+            return await stack.value(
+                "SELECT count(*) FROM pg_class WHERE relname ~ '^compacting_operations'"
+            )
+
+        await until(copied, what="the month is copied")
+        assert (await shop.refund(payments[1]["id"])).status_code == 201
+        assert len(await shop.all(f"/payments/{payments[1]['id']}/operations")) == 2
+
+    async def compacted() -> Any:
+        return await stack.fetch(
+            "SELECT FROM compacted_months WHERE month = $1", partitions.suffix_of(month)
+        )
+
+    await until(compacted, what=("the month is compacted", second.logs))
+    assert await stack.value(f"SELECT count(reply_body) FROM {table}") == 0
+    assert (await shop.refund(payments[2]["id"])).status_code == 201
+    for payment in payments:
+        kinds = [each["kind"] for each in await shop.all(f"/payments/{payment['id']}/operations")]
+        assert sorted(kinds) == ["refund", "sale"]
+        assert (await shop.payment(payment["id"]))["refunded_amount"] == 0  # undone by a void
+    (sale,) = [
+        each["id"]
+        for each in await shop.all(f"/payments/{payments[2]['id']}/operations")
+        if each["kind"] == "sale"
+    ]
+    assert (await shop.client.get(f"/operations/{sale}")).status_code == 200
+    shown = await asyncio.to_thread(run_easypay, "operation", "show", sale, "--json", **stack.env)
+    assert (shown.code, sale in shown.out) == (0, True)
+    await second.logged(f"compacted {partitions.suffix_of(month)}: 4 operations")
+    assert await counted(second.url, "easypay_compacted_months_total") >= 1
+    wrong = [each for each in await audit(stack, shop) if " keys but " not in each]
+    assert wrong == []  # the keys of the first day were purged, as they are after 30 days

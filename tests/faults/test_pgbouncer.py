@@ -15,7 +15,8 @@ import asyncpg
 import pytest
 from persistent_clients import Load, assert_nothing_lost
 
-from easypay.db import embedded, migrate
+from easypay.compaction import run as compaction
+from easypay.db import embedded, migrate, partitions
 from easypay.db.connections import Connector, Lane
 from easypay.db.embedded import Cluster
 from easypay.db.failures import CannotConnect
@@ -31,8 +32,10 @@ from harness import (
     Stack,
     all_known,
     audit,
+    connected,
     migrated,
     new_database,
+    old_month,
     until,
 )
 from harness.pooler import PgBouncer
@@ -111,6 +114,22 @@ async def test_two_gateways_do_all_that_they_do_without_it(
     await until(lambda: stack.fetch(numbered, len(payments)), what="the feed has the events")
     for gateway in stack.processes:
         assert "Traceback" not in gateway.logs()
+
+
+async def test_an_old_month_is_compacted_through_it(stack: Stack, bouncer: PgBouncer) -> None:
+    """Its lease, its settings and its locks hold for transactions, not for sessions."""
+    month = old_month.start()
+    async with connected(stack.dsn) as connection:
+        await old_month.make_tables(connection, month)
+        await old_month.fill(connection, month)
+    dsn = bouncer.dsn(stack.dsn)
+    async with compaction.connected(dsn) as working, compaction.connected(dsn) as lease:
+        report = await compaction.run(
+            working, lease, month=month, key_days=30, progress=lambda *_: None
+        )
+    assert (report.stay, report.compacted[0].operations) == ([], 60)
+    table = partitions.tables_of(month)["operations"]
+    assert await stack.value(f"SELECT count(*) FROM {table} WHERE reply_body IS NULL") == 60
 
 
 async def test_a_killed_pgbouncer_and_a_restarted_server_lose_nothing(

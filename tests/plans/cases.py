@@ -14,6 +14,7 @@ import msgspec
 from row_builders import approved, begun, month, new_payment, refund_of
 
 from easypay import clock, ids
+from easypay.compaction.due import due
 from easypay.db import archived_months, month_report, partitions, table_sizes
 from easypay.db.connections import Lane
 from easypay.db.lease import Lease, hold
@@ -743,6 +744,10 @@ async def look_at_months(w: World) -> None:
     await partitions.ensure(w.connection, months_ahead=3)
 
 
+async def look_for_old_months(w: World) -> None:
+    await due(w.connection, key_days=30)
+
+
 async def look_for_strays(w: World) -> None:
     await partitions.strays(w.connection)
 
@@ -769,6 +774,9 @@ CHORES: Final = (
     Case("look which months there are", look_at_months, buffers=3_000, sorts=500,
          reads_whole=("pg_inherits",),
          because="all its rows are months, or their indexes: an index spares few pages"),
+    Case("look which months can be compacted", look_for_old_months, buffers=3_000, sorts=500,
+         reads_whole=("pg_inherits", "compacted_months"),
+         because="a row for each month, once a day"),
     Case("look for rows outside every month", look_for_strays, months=1,
          reads_whole=("payments", "operations", "events"),
          because="the default months are empty unless something is wrong"),

@@ -89,9 +89,8 @@ _EVENT_RULES: Final = (
         _OF_EARLIER,
     ),
 )
-_POINTS_HERE: Final = (
-    "(payment_id >= $1 AND payment_id < $2 OR operation_id >= $1 AND operation_id < $2)"
-)
+OPERATION_HERE: Final = "operation_id >= $1 AND operation_id < $2"
+POINTS_HERE: Final = f"(payment_id >= $1 AND payment_id < $2 OR {OPERATION_HERE})"
 _POINTERS: Final = (
     ("unresolved_operations", "unresolved", "operations that EasyPay still asks about", "true"),
     ("watched_operations", "watched", "operations that are still watched", "true"),
@@ -136,14 +135,17 @@ async def find(connection: Any, month: datetime, *, key_days: int) -> list[Obsta
     return found + await _not_numbered(connection, month, tables["events"])
 
 
-async def pointing_here(connection: Any, month: datetime, *, key_days: int) -> list[Obstacle]:
-    """Return what points to a payment or an operation of the month and is not over."""
+async def pointing_here(
+    connection: Any, month: datetime, *, key_days: int, here: str = POINTS_HERE
+) -> list[Obstacle]:
+    """Return what points to the month and is not over. `here` is POINTS_HERE, or OPERATION_HERE:
+    a refund of today points to an old payment, but not to an old operation."""
     low, high = ids.lowest_id_at(month), ids.lowest_id_at(month_start(month, 1))
     found: list[Obstacle] = []
     arguments: Sequence[object]
     for pointer in _POINTERS:
         arguments = (low, high, key_days) if "$3" in pointer[-1] else (low, high)
-        found += await _pointing(connection, *pointer, arguments)
+        found += await _pointing(connection, *pointer, arguments, here)
     return found
 
 
@@ -168,24 +170,31 @@ async def in_table(
 
 
 async def _pointing(
-    connection: Any, table: str, code: str, what: str, condition: str, arguments: Sequence[object]
+    connection: Any,
+    table: str,
+    code: str,
+    what: str,
+    condition: str,
+    arguments: Sequence[object],
+    here: str,
 ) -> list[Obstacle]:
     count, example = await connection.fetchrow(
-        f"SELECT count(*), min(operation_id::text) FROM {table}"
-        f" WHERE {_POINTS_HERE} AND {condition}",
+        f"SELECT count(*), min(operation_id::text) FROM {table} WHERE {here} AND {condition}",
         *arguments,
     )
     return [Obstacle(code, what, count, _typed(ids.OPERATION, example))] if count else []
 
 
-async def forget_expired_keys(connection: Any, month: datetime, *, key_days: int) -> None:
-    """Delete keys of the month that give no answer any more.
+async def forget_expired_keys(
+    connection: Any, month: datetime, *, key_days: int, here: str = POINTS_HERE
+) -> None:
+    """Delete keys of the month that give no answer any more. `here` is as in `pointing_here`.
 
     The daily purge leaves those of operations that a reviewer has approved. A repeat under such a
     key would look for an operation that is not there.
     """
     await connection.execute(
-        f"DELETE FROM idempotency_keys WHERE {_POINTS_HERE}"
+        f"DELETE FROM idempotency_keys WHERE {here}"
         " AND created_at <= db_now() - make_interval(days => $3)",
         ids.lowest_id_at(month),
         ids.lowest_id_at(month_start(month, 1)),

@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from easypay.archiving import changes
-from easypay.archiving.obstacles import Obstacle, forget_expired_keys
+from easypay.archiving.obstacles import OPERATION_HERE, Obstacle, forget_expired_keys
 from easypay.archiving.session import now
 from easypay.compaction import copy as copying
 from easypay.compaction.copy import Copy, InUse, NotVerified, Progress
@@ -84,7 +84,7 @@ async def compact(
             reach("compact_watches")
             if found := await obstacles(connection, month, key_days=key_days):
                 raise CannotCompact.because(suffix_of(month), found)
-            await forget_expired_keys(connection, month, key_days=key_days)
+            await forget_expired_keys(connection, month, key_days=key_days, here=OPERATION_HERE)
             return await _compact(connection, copy, progress)
         except Changed:
             await _tidy(connection, copy)

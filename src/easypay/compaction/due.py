@@ -11,7 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from easypay import ids
-from easypay.archiving.obstacles import OPEN_OPERATIONS, Obstacle, in_table, pointing_here
+from easypay.archiving.obstacles import (
+    OPEN_OPERATIONS,
+    OPERATION_HERE,
+    Obstacle,
+    in_table,
+    pointing_here,
+)
 from easypay.archiving.session import now
 from easypay.db import compacted_months, partitions
 from easypay.db.partitions import month_start, suffix_of
@@ -49,5 +55,5 @@ async def obstacles(connection: Any, month: datetime, *, key_days: int) -> list[
     """Return what keeps the month as it is. Reads its operations and all keys once."""
     return [
         *await in_table(connection, table_of(month), ids.OPERATION, (OPEN_OPERATIONS,)),
-        *await pointing_here(connection, month, key_days=key_days),
+        *await pointing_here(connection, month, key_days=key_days, here=OPERATION_HERE),
     ]

@@ -85,6 +85,13 @@ def chore(pool: Any, dsn: str, *, key_days: int, watcher: Watcher) -> Chore:
     """Return the chore of a gateway. Of all gateways one does it; on a day on which no month is due
     it only looks."""
 
+    def tell(done: Done) -> None:
+        log.info(
+            "compacted %s: %d operations, %d bytes before, %d now",
+            *(done.month, done.operations, done.bytes_before, done.bytes_after),
+        )
+        watcher(done)
+
     async def compact_months() -> None:
         async with pool.acquire() as looking:
             wanted = await due(looking, key_days=key_days) or await copying.leftovers(looking)
@@ -98,15 +105,10 @@ def chore(pool: Any, dsn: str, *, key_days: int, watcher: Watcher) -> Chore:
                     month=None,
                     key_days=key_days,
                     progress=lambda what, done, total: None,
-                    watcher=watcher,
+                    watcher=tell,
                 )
         except turn.AnotherRuns:
             return
-        for done in report.compacted:
-            log.info(
-                "compacted %s: %d operations, %d bytes before, %d now",
-                *(done.month, done.operations, done.bytes_before, done.bytes_after),
-            )
         for stays in report.stay:
             log.info("not compacted, tried again tomorrow: %s", stays.why)
 
