@@ -76,8 +76,8 @@ async def compact(
     Raises CannotCompact, InUse, NotVerified, CannotWatch, LeaseLost and the database's errors.
     Whatever it raises, nothing is lost, and it may be called again.
     """
-    await _check_month(connection, month, key_days=key_days)
     for _ in range(_ROUNDS):
+        await _check_month(connection, month, key_days=key_days)
         copy = await copying.plan(connection, month, token)
         try:
             await changes.watch(connection, copying.watch_of(copy.source))
