@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_complete",
+        "_ends_at",
         "_keep_alive",
         "_loop",
         "_messages",
@@ -47,6 +48,8 @@ class Connection(asyncio.Protocol):
         "_received",
         "_reply",
         "_status",
+        "_timer",
+        "_timer_at",
         "_transport",
         "closed",
         "idle_since",
@@ -61,6 +64,10 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()  # asking for each call would cost a system call
         self._transport: asyncio.Transport | None = None
         self._reply: asyncio.Future[Reply | Unknown] | None = None
+        self._ends_at = 0.0
+        """When the time of the request ends, as the loop's clock shows it."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._parser = httptools.HttpResponseParser(self)
         self._poll = select.poll()
         self._body: list[bytes] = []
@@ -84,7 +91,9 @@ class Connection(asyncio.Protocol):
         self._reply = reply
         self._received = self._messages = 0
         self._complete = False
-        timer = self._loop.call_later(left_s, self.fail, "no complete answer in time")
+        self._ends_at = self._loop.time() + left_s
+        if self._timer is None or self._ends_at < self._timer_at:
+            self._look_at_time_in(left_s)
         cast(asyncio.Transport, self._transport).write(data)
         if self._owner.after_write is not None:
             # One turn of the loop later the bytes are in the kernel, on every event loop.
@@ -92,7 +101,6 @@ class Connection(asyncio.Protocol):
         try:
             return await reply
         finally:
-            timer.cancel()
             if self._reply is reply:  # the caller was cancelled: the reply may still come
                 self._reply = None
                 self.discard()
@@ -109,9 +117,29 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
         self._owner.connection_gone(self)
+
+    def _look_at_time_in(self, after_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._loop.time() + after_s
+        self._timer = self._loop.call_later(after_s, self._look_at_time)
+
+    def _look_at_time(self) -> None:
+        """End the request if its time is over. One timer serves many requests: after it was set,
+        earlier ones may have been answered, and a later one has more time."""
+        self._timer = None
+        if self._reply is None:
+            return
+        left_s = self._ends_at - self._loop.time()
+        if left_s > 0:
+            self._look_at_time_in(left_s)
+        else:
+            self.fail("no complete answer in time")
 
     # Called by the event loop.
 
