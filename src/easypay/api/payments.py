@@ -35,6 +35,7 @@ from easypay.payments.requests import (
 
 PATH: Final = "/api/v1/payments"
 REFUNDS_PATH: Final = "/api/v1/refunds"
+_DAY: Final = timedelta(days=1)
 _create = msgspec.json.Decoder(CreatePayment)
 _capture = msgspec.json.Decoder(CapturePayment)
 _void = msgspec.json.Decoder(VoidPayment)
@@ -68,7 +69,7 @@ class PaymentsApi:
         rules: Any = {
             "currencies": caller.currencies,
             "raw_cards": caller.allow_raw_cards,
-            "at": clock.now() - timedelta(days=1),
+            "at": clock.now() - _DAY,
         }
         try:
             body = decode(request, _create, check_repeated_keys=False)

@@ -15,7 +15,7 @@ from easypay.observability.logs import standard_error
 _encode = msgspec.json.Encoder().encode
 
 
-class Line(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One request. `route` is the template, never the path. Times are milliseconds."""
 
     time: datetime

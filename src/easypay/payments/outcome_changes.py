@@ -142,16 +142,6 @@ def decide(
     if isinstance(learned, HeldForReview) and operation.kind not in CREATES:
         learned = Unknown(reason="held for review; only an inquiry can resolve it")
     match learned:
-        case Unknown():
-            again_at = at + timedelta(seconds=first_inquiry_s)
-            return _still_open(
-                operation, payment, State.UNKNOWN, learned.reason, at, again_at, processor_us
-            )
-        case NotSent():
-            again_at = at + timedelta(seconds=not_sent_s)
-            return _still_open(
-                operation, payment, State.NOT_SENT, learned.reason, at, again_at, processor_us
-            )
         case Approved() | Declined() | Rejected() | HeldForReview() | Absent():
             held = isinstance(learned, HeldForReview)
             effect = OperationEffect(
@@ -166,6 +156,16 @@ def decide(
             if operation.gives_back is not None:
                 return _given_back(operation, payment, learned, at, effect)
             return _ended(operation, payment, learned, at, effect)
+        case Unknown():
+            again_at = at + timedelta(seconds=first_inquiry_s)
+            return _still_open(
+                operation, payment, State.UNKNOWN, learned.reason, at, again_at, processor_us
+            )
+        case NotSent():
+            again_at = at + timedelta(seconds=not_sent_s)
+            return _still_open(
+                operation, payment, State.NOT_SENT, learned.reason, at, again_at, processor_us
+            )
         case _:
             assert_never(learned)
 

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from msgspec.structs import asdict
 
 from easypay import ids
 from easypay.clock import rfc3339
@@ -137,31 +136,35 @@ _metadata = msgspec.json.Decoder(dict[str, str])
 
 def payment_view(payment: Payment) -> PaymentView:
     """Return a payment as the API shows it."""
-    twin = payment.possible_duplicate_of
+    details, answer, twin = payment.details, payment.answer, payment.possible_duplicate_of
+    # By position, as in `listed_payment_view`: twenty names would take longer than all the rest.
     return PaymentView(
-        id=ids.typed(ids.PAYMENT, payment.id),
-        status=payment.status,
-        amount=payment.amount_minor,
-        currency=payment.currency,
-        captured_amount=payment.captured_minor,
-        refunded_amount=payment.refunded_minor,
-        capture=payment.capture,
-        payment_method=PaymentMethodView(
+        ids.typed(ids.PAYMENT, payment.id),
+        payment.status,
+        payment.amount_minor,
+        payment.currency,
+        payment.captured_minor,
+        payment.refunded_minor,
+        payment.capture,
+        PaymentMethodView(
             payment.method_type,
             payment.card_brand,
             payment.card_last4,
             payment.card_exp_month,
             payment.card_exp_year,
         ),
-        decline_code=payment.answer.decline_code,
-        processor=ProcessorView(payment.processor, *_payment_answer(payment.answer)),
-        **asdict(payment.details),
-        metadata=_metadata.decode(payment.metadata) if payment.metadata else {},
-        mode=payment.mode,
-        version=payment.version,
-        created_at=rfc3339(payment.created_at),
-        updated_at=rfc3339(payment.updated_at),
-        possible_duplicate_of=UNSET if twin is None else ids.typed(ids.PAYMENT, twin),
+        answer.decline_code,
+        ProcessorView(payment.processor, *_payment_answer(answer)),
+        details.order_reference,
+        details.customer_reference,
+        details.description,
+        details.statement_descriptor,
+        _metadata.decode(payment.metadata) if payment.metadata else {},
+        payment.mode,
+        payment.version,
+        rfc3339(payment.created_at),
+        rfc3339(payment.updated_at),
+        UNSET if twin is None else ids.typed(ids.PAYMENT, twin),
     )
 
 
