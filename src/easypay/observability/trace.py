@@ -2,7 +2,9 @@
 
 import re
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from easypay.card_numbers import hides_card_number
 
@@ -13,7 +15,7 @@ _NO_TRACE: Final = b"0" * 32
 _NO_SPAN: Final = b"0" * 16
 
 
-class Trace(NamedTuple):
+class Trace(msgspec.Struct, frozen=True, gc=False):
     """A trace, and our span in it. `given`: the client started it, not we."""
 
     trace_id: bytes

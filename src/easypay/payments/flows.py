@@ -8,10 +8,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 from msgspec.structs import replace
 
 from easypay import clock, ids
@@ -57,7 +58,7 @@ Call = Callable[[Account, Deadline], Awaitable[Outcome]]
 Flow = Coroutine[Any, Any, Reply]
 
 
-class Begun(NamedTuple):
+class Begun(msgspec.Struct, frozen=True, gc=False):
     """An operation that may be sent, because its intent is committed."""
 
     operation: Operation
@@ -283,7 +284,7 @@ class Payments:
         started: float,
         begin_again: Callable[[], Awaitable[object]] | None = None,
     ) -> Reply:
-        operation, payment = intent
+        operation, payment = intent.operation, intent.payment
         reach("after_begin")
         begun = monotonic()
         reach("before_send")

@@ -400,13 +400,10 @@ OnFound = Callable[[str, Finding], Awaitable[None]]
 """Awaited during a pass, with a reference and its `Found`."""
 
 
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True, gc=False):
     """A moment on the monotonic clock by which an answer is needed."""
 
-    __slots__ = ("at",)
-
-    def __init__(self, at: float) -> None:
-        self.at = at
+    at: float
 
     def left(self, now: float) -> float:
         """Return the seconds left at `now` (same clock); negative once it has passed."""

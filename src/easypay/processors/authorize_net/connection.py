@@ -7,14 +7,15 @@ afterwards the reply is either complete or unknown.
 import asyncio
 import select
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
+import msgspec
 
 from easypay.processors.base import Unknown
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A complete HTTP reply. The body is as received, byte order mark included."""
 
     status: int
