@@ -403,6 +403,28 @@ async def test_a_connection_closed_at_once_is_not_mistaken_for_an_answer(
         assert client._open == 0
 
 
+async def answers_then_stalls(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(http())
+    await peer.request()
+    await peer.gone()
+
+
+@pytest.mark.parametrize(("first_s", "second_s"), [(1, 1.3), (60, 0.5)])
+@on_each_loop
+async def test_each_call_of_a_connection_has_its_own_time(first_s: float, second_s: float) -> None:
+    """One timer serves all calls of a connection, whether the later one has more time or less."""
+    async with serving(answers_then_stalls) as (server, client):
+        assert await client.post(server.url, BODY, within(first_s)) == Reply(200, ANSWER)
+        begun = monotonic()
+        unknown = expect(Unknown, await client.post(server.url, BODY, within(second_s)))
+        assert monotonic() - begun > second_s - 0.05, (
+            "the first call's timer did not end the second"
+        )
+        assert unknown.reason == "no complete answer in time"
+        assert server.connections == 1
+
+
 @pytest.mark.parametrize("left_s", [0.19, 0, -5])
 @on_each_loop
 async def test_a_call_after_its_deadline_is_not_started(left_s: float) -> None:
