@@ -139,6 +139,12 @@ class MethodNotAllowed(EasyPayError):
     code = "method_not_allowed"
 
 
+class NotAcceptable(EasyPayError):
+    """The answer has none of the media types that Accept names."""
+
+    code = "not_acceptable"
+
+
 class InvalidState(EasyPayError):
     """The payment is not in a state that allows this."""
 
@@ -255,6 +261,12 @@ class ProcessorUnavailable(EasyPayError):
     """The request is proven never sent. Safe to repeat with the same key."""
 
     code = "processor_unavailable"
+
+
+class TooManyExports(EasyPayError):
+    """As many exports of the merchant are running as may."""
+
+    code = "too_many_exports"
 
 
 class Overloaded(EasyPayError):

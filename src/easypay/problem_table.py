@@ -108,6 +108,12 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         "The path does not allow this method. The `Allow` header lists those that it allows.",
         "Correct the method.",
     ),
+    "not_acceptable": Row(
+        406, "No such format", False, "no", None,
+        "The `Accept` header names no format that this call can give. `detail` lists those that it "
+        "can.",
+        "Send one of them as `Accept`, or no such header.",
+    ),
     "invalid_state": Row(
         409, "The payment does not allow this now", False, "no", None,
         "The payment's status does not allow this. An authorized payment can be captured or "
@@ -234,6 +240,12 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         503, "Too busy just now", False, "same_key", 1,
         "Too many requests are waiting. Nothing was written.",
         f"{_AGAIN}. Wait longer each time.",
+    ),
+    "too_many_exports": Row(
+        429, "Too many exports at once", False, "same_key", 10,
+        "As many exports of the merchant are running as may, in all gateway processes together.",
+        "Wait until one has ended, and repeat the request. Export a month at a time, one after "
+        "another.",
     ),
     "database_unavailable": Row(
         503, "The database cannot be reached", False, "same_key", 2,

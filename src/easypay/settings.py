@@ -148,6 +148,37 @@ class Settings(BaseSettings):
         "asked, the primary is read instead",
     )
 
+    exports: int = Field(
+        default=4,
+        ge=0,
+        description="Exports of payments that may run at once, per process, each over a connection "
+        "of its own. Further ones get 503. 0 turns them off",
+    )
+    exports_per_merchant: int = Field(
+        default=2,
+        ge=1,
+        description="Exports of one merchant that may run at once, in all processes together. "
+        "Further ones get 429",
+    )
+    export_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="Time limit for one export. After it the export is cut off. While it runs, "
+        "PostgreSQL keeps every row version that was replaced since it began",
+    )
+    export_stall_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long the client of an export may read nothing before it is cut off",
+    )
+    export_share: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="The part of the time that an export works while payments are written. Alone, "
+        "it uses all of it",
+    )
+
     unknown_first_inquiry_s: float = Field(
         default=5.0,
         ge=0,
@@ -315,9 +346,9 @@ class Settings(BaseSettings):
     @property
     def database_connections(self) -> int:
         """The most database connections that one process opens: five kinds of group, the pool,
-        lists, and questions. The fifth kind is opened when a merchant who checks duplicates takes
-        a payment."""
-        reading = self.database_reading_connections + QUESTION_CONNECTIONS
+        lists, questions, and exports while they run. The fifth kind is opened when a merchant who
+        checks duplicates takes a payment."""
+        reading = self.database_reading_connections + QUESTION_CONNECTIONS + self.exports
         return 5 * self.groups_in_flight + self.database_pool_size + reading
 
     @property

@@ -30,6 +30,8 @@ ELSEWHERE: Final = {
     "request_timeout": "raw bytes; tests/api/test_connection_limits.py",
     "head_too_large": "raw bytes; tests/api/test_connection_limits.py",
     "statistics_not_ready": "a feed that begins; tests/payments/test_statistics.py",
+    "not_acceptable": "a GET; tests/api/test_export.py",
+    "too_many_exports": "exports that run; tests/api/test_export.py",
     "too_many_connections": "raw bytes; tests/api/test_connection_limits.py",
 }
 """Not provoked in the table's test, and why."""

@@ -17,6 +17,7 @@ import pytest
 from easypay.api.docs.pages import GUIDES, problem_page, topic_page
 from easypay.api.examples import KEY
 from easypay.api.routes import TOPICS
+from easypay.merchants.model import SCOPES
 from easypay.problem_table import PROBLEMS
 from harness import ADMIN_KEY, Gateway, Shop, Stack, mint_token, random_name
 
@@ -123,9 +124,11 @@ async def test_every_request_on_the_pages_is_accepted(
     await simulated.simulator.post("/settle")
     await shop.pay(key=KEY)
     refund = (await shop.refund(returned)).json()["id"]
+    exporter = await simulated.with_key(shop, scopes=SCOPES)
+    await exporter.client.aclose()
     variables = {
         "API": "",
-        "KEY": shop.secret,
+        "KEY": exporter.secret,
         "ADMIN_KEY": ADMIN_KEY,
         "PAYMENT": settled,
         "REFUND": refund,

@@ -69,7 +69,7 @@ async def test_scopes_are_enforced_on_every_route(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
     payment = (await shop.paid())["id"]
-    scopes = ("payments:read", "payments:write", "refunds:write")
+    scopes = ("payments:read", "payments:write", "refunds:write", "payments:export")
     for scope in scopes:
         narrow = await shared_stack.with_key(shop, scopes=[scope])
         for route in ROUTES:

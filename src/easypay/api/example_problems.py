@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors, ids
-from easypay.api import auth, idempotency, paging
+from easypay.api import auth, exports, idempotency, paging
 from easypay.api.example_stories import stories
 from easypay.api.examples import (
     AT,
@@ -62,6 +62,10 @@ _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
     errors.HeadTooLarge: "The request's head has more than 16384 bytes. Send fewer headers.",
     errors.StatisticsNotReady: errors.StatisticsNotReady.now().detail,
     errors.TooManyConnections: errors.TooManyConnections.of_address().detail,
+    errors.TooManyExports: (
+        "2 exports of this merchant are running, and no more may. Nothing was read. Repeat the "
+        "request when one of them has ended."
+    ),
 }
 
 _NOT_FOUND: Final = {
@@ -207,6 +211,7 @@ def _request(body: bytes = b"", headers: Mapping[bytes, bytes] | None = None) ->
 
 _ANY: Final = msgspec.json.Decoder(dict[str, Any])
 _RAISERS: Final[Mapping[type[EasyPayError], Callable[[], object]]] = {
+    errors.NotAcceptable: lambda: exports.accepted("application/xml"),
     errors.MalformedBody: lambda: decode(_request(b'{"amount": 2500,}'), _ANY),
     errors.UnsupportedMediaType: lambda: decode(_request(b"amount=2500", {}), _ANY),
     errors.IdempotencyKeyMissing: lambda: idempotency.key_of(_request()),

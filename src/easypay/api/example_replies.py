@@ -4,6 +4,8 @@ Money replies go through `decide` (`example_stories`) and all others through the
 they cannot drift from what is sent.
 """
 
+import csv
+import io
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
@@ -24,9 +26,12 @@ from easypay.api.examples import (
     Example,
     Examples,
 )
+from easypay.api.http import encode
 from easypay.api.numbered_pages import NumberedPage, Pagination
 from easypay.api.statistics import statistics_view
 from easypay.clock import rfc3339
+from easypay.exporting.columns import COLUMNS
+from easypay.exporting.statement import Format, end_of, head_of
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.payments.duplicate_report import Group, Member
 from easypay.payments.expansion import expanded
@@ -206,6 +211,26 @@ def _statistics() -> dict[tuple[str, int], Examples]:
             )
         }
     }
+
+
+def export_examples() -> dict[Format, str]:
+    """An export with one payment, in each format that the API gives."""
+    payment = as_json(payment_view(stories()["captured"].payment))
+    cells = io.StringIO()
+    csv.writer(cells, lineterminator="\n").writerow(_cell(payment, each.field) for each in COLUMNS)
+    lines = {Format.CSV: cells.getvalue(), Format.JSONL: f"{encode(payment).decode()}\n"}
+    return {
+        format: f"{head_of(format).decode()}{line}{end_of(format, 1).decode()}"
+        for format, line in lines.items()
+    }
+
+
+def _cell(payment: Any, field: str) -> Any:
+    """Return a field of a payment, in CSV."""
+    value = payment
+    for name in field.split("."):
+        value = value.get(name)
+    return None if value == {} else value
 
 
 def _twice(told: Mapping[str, Told]) -> duplicates.DuplicateGroupView:

@@ -11,9 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors
-from easypay.api import payment_filters, schemas
+from easypay.api import exports, payment_filters, schemas
 from easypay.api.example_problems import problem_examples
-from easypay.api.example_replies import reply_examples
+from easypay.api.example_replies import export_examples, reply_examples
 from easypay.api.examples import (
     CURSOR,
     KEY,
@@ -49,7 +49,7 @@ TAGS: Final[Mapping[str, str]] = {
 }
 
 _TAG_OF: Final = {
-    **dict.fromkeys(("payments", "reading", "statistics"), "Payments"),
+    **dict.fromkeys(("payments", "reading", "statistics", "exports"), "Payments"),
     "admin": "Administration",
 }
 
@@ -509,6 +509,15 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
     if route.numbered:
         refs = [{"$ref": REF + name}, {"$ref": REF + f"Numbered{name}"}]
         reply["content"][JSON.decode()]["schema"] = {"oneOf": refs}
+    if route.streams:
+        reply["description"] = "The payments, and a last line with their number."
+        reply["content"] = {
+            exports.MEDIA_TYPES[format]: {
+                "schema": {"type": "string"},
+                "examples": {"one": {"summary": "One payment", "value": text}},
+            }
+            for format, text in export_examples().items()
+        }
     if (route.handler, status) in _SYSTEM:
         said, media, text = _SYSTEM[route.handler, status]
         schema = {"type": "object" if media == JSON.decode() else "string"}

@@ -3,16 +3,17 @@
 import base64
 import binascii
 import hmac
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
 
-from easypay import inputs
+from easypay import clock, ids, inputs
 from easypay.api.http import Request, Response, encode, invalid_query
 from easypay.merchants.model import Caller
+from easypay.payments.lists import Span
 
 FIRST_ID: Final = UUID(int=0)
 CREATED: Final = ("created_from", "created_to")
@@ -22,6 +23,8 @@ DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
 _SIGNATURE: Final = 16
 _POSITION: Final = 8
+_CLOCKS_DIFFER: Final = timedelta(days=1)
+"""Clocks of two hosts differ by less. No row of a payment is older than the payment by more."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -109,6 +112,26 @@ def newest_first_of(query: dict[str, str]) -> bool:
     if order not in ORDERS:
         raise invalid_query("order", f"Use {' or '.join(ORDERS)}.")
     return order == ORDERS[0]
+
+
+def newest_id() -> UUID:
+    """Return a bound above every id that a host has made by now."""
+    return ids.lowest_id_at(clock.now() + _CLOCKS_DIFFER)
+
+
+def span_of(caller: Caller, query: dict[str, str], name: str) -> tuple[Span, str]:
+    """Return the rows that a list's times and order leave, and the scope of its cursors."""
+    span = span_between(caller.merchant_id, caller.mode, query)
+    scope = f"{name} {query.get('created_from')} {query.get('created_to')}"
+    return span, scope if span.newest_first else f"{scope} oldest"
+
+
+def span_between(merchant_id: UUID, mode: str, query: dict[str, str]) -> Span:
+    """Return the rows that a list's times and order leave."""
+    since, until = time_bounds_of(query)
+    floor = FIRST_ID if since is None else ids.lowest_id_at(since)
+    below = newest_id() if until is None else min(ids.lowest_id_at(until), newest_id())
+    return Span(merchant_id, mode, floor, below, newest_first_of(query))
 
 
 def expand_of(query: dict[str, str]) -> tuple[str, ...]:

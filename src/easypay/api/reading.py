@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from easypay import clock, ids
+from easypay import ids
 from easypay.api import numbered_pages, payment_filters
 from easypay.api.auth import caller_of
 from easypay.api.duplicates import duplicates_page
@@ -25,13 +25,12 @@ from easypay.api.http import Request, Response, encode
 from easypay.api.idempotency import check_key
 from easypay.api.paging import (
     CREATED,
-    FIRST_ID,
     Cursors,
     expand_of,
     limit_of,
-    newest_first_of,
+    newest_id,
     page_response,
-    time_bounds_of,
+    span_of,
 )
 from easypay.api.payments import payment_id_of
 from easypay.api.read_from import read_from
@@ -63,8 +62,6 @@ from easypay.payments.views import (
 )
 
 NO_SUCH_KEY: Final = "This key was never used, or so long ago that it is no longer stored."
-_CLOCKS_DIFFER: Final = timedelta(days=1)
-"""Clocks of two hosts differ by less. No row of a payment is older than the payment by more."""
 
 
 class KeyView(msgspec.Struct, frozen=True):
@@ -130,7 +127,7 @@ class ReadingApi:
         )  # fmt: skip
         expand = expand_of(query)
         filters = payment_filters.filters_of(query)
-        span, scope = self._span(caller, query, "payments")
+        span, scope = span_of(caller, query, "payments")
         if filters:
             scope = f"{scope} {payment_filters.scope_of(query)}"
 
@@ -187,7 +184,7 @@ class ReadingApi:
             kind=None if "operations" in expand else Kind.REFUND,
             limit=expansion.LIMIT + 1,
             since=store.earliest_child(min(payments)),
-            until=_newest(),
+            until=newest_id(),
         )
         return [
             expansion.expanded(view, children[payment], expand)
@@ -200,7 +197,7 @@ class ReadingApi:
         caller = await caller_of(self._directory, request, "payments:read")
         query = request.query("limit", "cursor", *CREATED, "order")
         limit = limit_of(query)
-        span, scope = self._span(caller, query, "refunds")
+        span, scope = span_of(caller, query, "refunds")
         rest, after = self._after_cursor(caller, query, span, scope)
 
         async def ask(place: ReadPlace) -> Response:
@@ -273,7 +270,7 @@ class ReadingApi:
         payment = await self._payments.get(caller, payment_id)
         scope = f"{name} {payment_id.hex}"
         span = Span(
-            caller.merchant_id, caller.mode, store.earliest_child(payment_id), _newest(), False
+            caller.merchant_id, caller.mode, store.earliest_child(payment_id), newest_id(), False
         )  # fmt: skip
         rest, _ = self._after_cursor(caller, query, span, scope)
         return caller, payment, rest, limit, scope
@@ -302,17 +299,6 @@ class ReadingApi:
 
     # pages -------------------------------------------------------------------------------------
 
-    def _span(self, caller: Caller, query: dict[str, str], name: str) -> tuple[Span, str]:
-        """Return the rows that a list's filters leave, and the scope of its cursors."""
-        newest_first = newest_first_of(query)
-        since, until = time_bounds_of(query)
-        floor = FIRST_ID if since is None else ids.lowest_id_at(since)
-        below = _newest() if until is None else min(ids.lowest_id_at(until), _newest())
-        scope = f"{name} {query.get('created_from')} {query.get('created_to')}"
-        if not newest_first:
-            scope += " oldest"
-        return Span(caller.merchant_id, caller.mode, floor, below, newest_first), scope
-
     def _after_cursor(
         self, caller: Caller, query: dict[str, str], span: Span, scope: str
     ) -> tuple[Span, int | None]:
@@ -339,11 +325,6 @@ class ReadingApi:
             position = UNKNOWN if place is None else await self._places.position(place)
             cursor = self._cursors.write(rows[limit - 1]["id"], caller, scope, position)
         return page_response(request, list(views), cursor)
-
-
-def _newest() -> UUID:
-    """Return a bound above every id that a host has made by now."""
-    return ids.lowest_id_at(clock.now() + _CLOCKS_DIFFER)
 
 
 def _fresh(view: Any) -> Response:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from easypay import errors
-from easypay.api import admin, duplicates, payment_filters, reading, statistics
+from easypay.api import admin, duplicates, exports, payment_filters, reading, statistics
 from easypay.api.paging import Page
 from easypay.errors import EasyPayError
 from easypay.payments import requests
@@ -37,6 +37,8 @@ class Route(msgspec.Struct, frozen=True):
     headers: tuple[str, ...] = ()
     handlers: str | None = None
     """The handlers that have the method, if the operation id does not begin with their name."""
+    streams: bool = False
+    """Whether the answer leaves in pieces, in one of the formats of `exports.MEDIA_TYPES`."""
     scope: str | None = None
     """A key's scope, "admin", or None if no key is needed."""
     errors: tuple[type[EasyPayError], ...] = ()
@@ -227,6 +229,28 @@ ROUTES: Final[tuple[Route, ...]] = (
         headers=_MAY_LAG,
         scope="payments:read",
         errors=_LIST,
+    ),
+    Route(
+        "GET /api/v1/payments/export",
+        "payments_export",
+        "Export payments",
+        "All payments that fit, from one snapshot, as CSV (`Accept: text/csv`) or as one JSON "
+        "object per line (`Accept: application/jsonl`). It takes the filters and the order of the "
+        "list of payments, and is exact. The last line says how many payments there are; without "
+        "it the file was cut off. The key needs the scope `payments:export`, which no key has "
+        "unless it was asked for. If too many exports of the merchant are running: 429.",
+        handlers="exports",
+        query=exports.QUERY,
+        streams=True,
+        scope="payments:export",
+        errors=(
+            *_KEY,
+            errors.NotAcceptable,
+            errors.ValidationFailed,
+            errors.TooManyExports,
+            errors.Overloaded,
+            errors.DatabaseUnavailable,
+        ),
     ),
     Route(
         "GET /api/v1/payments/{id}",

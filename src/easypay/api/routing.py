@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Scope
 
 from easypay.api.http import Endpoint, Handler, Observer, Request, Response, problem_response
 from easypay.api.routes import ROUTES
+from easypay.api.streaming import StreamingEndpoint
 from easypay.card_numbers import quoted
 from easypay.errors import MethodNotAllowed, NotFound
 
@@ -35,7 +36,8 @@ def build_router(
         methods.setdefault(route.path, []).append(route.method)
         handler: Handler = getattr(apis[route.api], route.handler)
         takes_body = route.method in ("POST", "PUT", "PATCH")
-        endpoint = Endpoint(handler, route=route.path, takes_body=takes_body, **how)
+        kind = StreamingEndpoint if route.streams else Endpoint
+        endpoint: ASGIApp = kind(handler, route=route.path, takes_body=takes_body, **how)
         routes.append(Route(route.path, endpoint, methods=[route.method], name=route.operation_id))
         if "{" not in route.path:
             plain[route.method, route.path] = endpoint

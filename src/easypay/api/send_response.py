@@ -1,11 +1,12 @@
 """The seam between the API and the server: a response leaves whole, in one write.
 
 `easypay.server.protocol` puts a function into each request's ASGI extensions, and `send_response`
-calls it. docs/decisions/0015 has the reason and the measurements.
+calls it. docs/decisions/0015 has the reason and the measurements. Only a streamed answer goes
+another way (`easypay.api.streaming`).
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 from starlette.types import Scope
 
@@ -25,3 +26,10 @@ def send_response(
     """
     send: SendWhole = scope["extensions"][EXTENSION]["send"]
     return send(status, header_lines, body, closes)
+
+
+def cut(extensions: Mapping[str, Any]) -> Awaitable[None]:
+    """End the connection of a request whose answer has begun and cannot be finished. What was
+    written and not yet sent is dropped. `extensions` are those that came with the request."""
+    send: SendWhole = extensions[EXTENSION]["send"]
+    return send(0, b"", b"", True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from easypay.command_line import archive, compact, database, merchants, operations
+from easypay.command_line import archive, compact, database, export, merchants, operations
 from easypay.command_line.console import DATA_DIR, DataDir, Json, fail, new_group, run_async, show
 from easypay_bench import commands
 
@@ -48,6 +48,7 @@ app.add_typer(database.database, name="db")
 database.database.command("archive")(archive.archive_month)
 database.database.command("restore-month")(archive.restore_month)
 database.database.command("compact")(compact.compact_months)
+app.command()(export.export)
 app.command()(commands.loadtest)
 app.command()(commands.slo)
 

@@ -282,7 +282,8 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="payments:read, payments:write or refunds:write; may repeat. Default: all three."
+            help="payments:read, payments:write, refunds:write or payments:export; may repeat. "
+            "Default: the first three."
         ),
     ] = None,
     expires_in_days: Annotated[
@@ -299,7 +300,7 @@ def create_key(
 
     from easypay import clock
     from easypay.merchants import admin
-    from easypay.merchants.model import SCOPES
+    from easypay.merchants.model import USUAL_SCOPES
 
     expires = None if expires_in_days is None else clock.now() + timedelta(days=expires_in_days)
 
@@ -309,7 +310,7 @@ def create_key(
             _merchant(merchant),
             mode=mode,
             name=name,
-            scopes=scope or SCOPES,
+            scopes=scope or USUAL_SCOPES,
             expires_at=expires,
         )
 

@@ -18,6 +18,7 @@ from easypay.merchants.model import (
     LONGEST_WINDOW_S,
     MODES,
     SCOPES,
+    USUAL_SCOPES,
     ApiKey,
     Merchant,
     digest_of,
@@ -219,7 +220,7 @@ async def create_key(
     *,
     mode: str,
     name: str = "default",
-    scopes: Sequence[str] = SCOPES,
+    scopes: Sequence[str] = USUAL_SCOPES,
     expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
     """Create a key. Return it with its secret, which is shown only now and never stored.

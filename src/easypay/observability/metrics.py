@@ -26,6 +26,7 @@ class Instruments:
         self._for_requests(self.registry)
         self._for_processor_calls(self.registry)
         self._for_database(self.registry)
+        self._for_exports(self.registry)
         self._for_feed(self.registry)
         self._for_unknown_outcomes(self.registry)
         self._for_processes(self.registry)
@@ -140,6 +141,17 @@ class Instruments:
         )
         self.cache = registry.counter(
             "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
+        )
+
+    def _for_exports(self, registry: Registry) -> None:
+        self.exports_running = registry.gauge("easypay_exports_running", "Exports that run now.")
+        self.exports = registry.counter(
+            "easypay_exports_total",
+            "Exports that ended: whole, cut by the gateway, or left by their client.",
+            "result",
+        )
+        self.export_rows = registry.counter(
+            "easypay_export_rows_total", "Payments that were exported."
         )
 
     def _for_feed(self, registry: Registry) -> None:

@@ -12,6 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from easypay import failpoints
 from easypay.api.admin import AdminApi
+from easypay.api.exports import ExportsApi
+from easypay.api.exports import Limits as ExportLimits
 from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
@@ -83,6 +85,7 @@ class Gateway:
         self._lanes: list[Lane] = []
         self._months = partitions.Months()
         self._replica: Replica | None = None
+        self._exports: ExportsApi | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -100,6 +103,8 @@ class Gateway:
         """Turn readiness off, and have each response close its connection."""
         if not self.draining:
             self.draining = True
+            if self._exports is not None:
+                self._exports.stop()
             self._stop_by = monotonic() + self.settings.drain_s + self.settings.shutdown_grace_s
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -321,6 +326,7 @@ class Gateway:
         settings = self.settings
         admin_key = settings.admin_key
         admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
+        self._exports = self._build_exports()
 
         return {
             "payments": PaymentsApi(
@@ -341,6 +347,7 @@ class Gateway:
                 cursors=Cursors(vault.derive("cursors")),
                 key_days=settings.idempotency_key_days,
             ),
+            "exports": self._exports,
             "admin": AdminApi(
                 pool=self._clients_pool,
                 vault=vault,
@@ -354,6 +361,27 @@ class Gateway:
                 admin_digest=admin_digest,
             ),
         }
+
+    def _build_exports(self) -> ExportsApi:
+        settings, instruments = self.settings, self._instruments
+
+        def ended(how: str, rows: int) -> None:
+            instruments.exports.add(how)
+            instruments.export_rows.add(by=rows)
+
+        return ExportsApi(
+            directory=self._directory,
+            dsn=settings.database_url.get_secret_value(),
+            limits=ExportLimits(
+                at_once=settings.exports,
+                of_merchant=settings.exports_per_merchant,
+                longest_s=settings.export_timeout_s,
+                stall_s=settings.export_stall_s,
+                share=settings.export_share,
+            ),
+            running=instruments.exports_running.set,
+            ended=ended,
+        )
 
     async def _stop(self) -> None:
         """Stop the flows first, each within its limits, then what they use. What the database does

@@ -210,6 +210,11 @@ class HttpProtocol(HttpToolsProtocol):
         current = self._current
         return current is not None and not (current.response_complete or current.disconnected)
 
+    def _is_streaming(self) -> bool:
+        """Whether an answer is being sent in pieces. It has a time limit for each piece itself."""
+        current = self._current
+        return current is not None and current.response_started and not current.response_complete
+
     def _head_too_large(self) -> EasyPayError:
         most = self._clients.limits.head_bytes
         return HeadTooLarge(f"The request's head has more than {most} bytes. Send fewer headers.")
@@ -250,12 +255,15 @@ class HttpProtocol(HttpToolsProtocol):
         # The extension and the cycle refer to each other. If they stayed so, each request would
         # wait for the garbage collector, which then stops all payments for tens of milliseconds.
         cycle.scope.pop("extensions", None)
+        if cycle.response_started:  # in pieces: see `easypay.api.send_response.cut`
+            cycle.disconnected = True
+            self._reset()
+            return
         flow = self.flow
         if flow.write_paused and not cycle.disconnected:
             await flow.drain()
         if cycle.disconnected:
             return
-        assert not cycle.response_started, "a request has one answer"
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
         if closes or cycle.more_body:  # the unread rest must not be parsed as a request
@@ -353,7 +361,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Called once a second: end what takes too long. `now` is the time of `Clients`."""
         phase, current = self._phase, self._current
         if phase is not Phase.LINGERING:
-            if self.transport.get_write_buffer_size():
+            if self.transport.get_write_buffer_size() and not self._is_streaming():
                 phase = Phase.UNREAD
             elif self._is_answering():
                 assert current is not None
@@ -369,14 +377,18 @@ class HttpProtocol(HttpToolsProtocol):
         if now - self._since >= self._clients.limits.longest_s[phase]:
             self._end(phase)
 
+    def _reset(self) -> None:
+        """Close at once, and drop what was written: the system would offer it for minutes."""
+        if not self.transport.is_closing():
+            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+            self.transport.abort()
+
     def _end(self, phase: Phase) -> None:
         if phase is Phase.LINGERING:
             self.transport.abort()
         elif phase is Phase.UNREAD:
             self._clients.turned_away["unread"] += 1
-            # A reset also drops what was written; the system would offer it for minutes.
-            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
-            self.transport.abort()
+            self._reset()
         elif phase is Phase.BODY or "method" not in self.scope:
             self._refuse(RequestTimeout.of(phase, self._clients.limits.longest_s[phase]))
         else:

@@ -1,0 +1,1 @@
+"""The export of payments: any filter, from one snapshot, streamed."""
