@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from easypay.api.exports import MEDIA_TYPES, accepted
+from easypay.errors import NotAcceptable
 from easypay.exporting.columns import COLUMNS, NAMES
+from easypay.exporting.statement import Format
 from easypay.payments.search import Filters
-from harness import AMEX, MASTERCARD, VISA, Shop, Stack, card, until
+from harness import AMEX, MASTERCARD, VISA, Gateway, Shop, Stack, card, payment_uuid, until
+from raw import dial
 
 CSV = {"accept": "text/csv"}
 JSONL = {"accept": "application/jsonl"}
@@ -30,7 +34,7 @@ async def exported(shop: Shop, **query: Any) -> list[dict[str, Any]]:
     """Return the payments of an export, which must be whole."""
     answer = await shop.client.get("/payments/export", params=query, headers=JSONL)
     assert answer.status_code == 200, answer.text
-    *lines, last = [json.loads(line) for line in answer.text.splitlines()]
+    *lines, last = [json.loads(line) for line in answer.text.rstrip("\n").split("\n")]
     assert last == {"rows": len(lines)}
     return lines
 
@@ -121,3 +125,109 @@ async def test_every_filter_exports_what_the_list_has(exporter: Shop) -> None:
     assert answer.headers["content-type"].startswith("text/csv")
     assert answer.headers["content-disposition"].endswith('.csv"')
     assert rows_of(answer.text) == [flat(payment) for payment in payments]
+
+
+async def test_a_text_that_a_spreadsheet_would_run_is_made_harmless_and_no_other_is_changed(
+    shared_stack: Stack, exporter: Shop
+) -> None:
+    texts = [
+        "=HYPERLINK(\"http://x\")", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "＋1",
+        "１=1", "'=1", " =1", "plain", "", "a=1", 'said "yes", and left', "two\nlines\r\n;",
+        "Zoë 🦊 \\.", "\\.", "NULL", "\u2028\x01",
+    ]  # fmt: skip
+    for text in texts:
+        payment = payment_uuid((await exporter.paid())["id"])
+        await shared_stack.fetch(
+            "UPDATE payments SET description = $2, customer_reference = $2 WHERE id = $1",
+            payment,
+            text,
+        )
+    harmful = texts[:9]
+    answer = await exporter.client.get("/payments/export?order=oldest", headers=CSV)
+    expected = [f"'{text}" if text in harmful else text for text in texts]
+    assert [row["description"] for row in rows_of(answer.text)] == expected
+    assert [row["customer_reference"] for row in rows_of(answer.text)] == expected
+    assert [row["description"] for row in await exported(exporter, order="oldest")] == texts
+
+
+async def test_only_a_key_with_the_scope_exports_and_only_what_is_its_own(
+    shared_stack: Stack, exporter: Shop, shop: Shop
+) -> None:
+    refused = await shop.client.get("/payments/export", headers=CSV)
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    await shop.paid()
+    other = await shared_stack.shop(shared_stack.only_gateway)
+    stranger = await shared_stack.with_key(other, scopes=["payments:export"])
+    live = await shared_stack.with_key(shop, mode="live", scopes=["payments:export"])
+
+    async def known() -> bool:
+        return (await live.client.get("/payments/export")).status_code == 200
+
+    await until(known)
+    for one in (stranger, live):
+        assert await exported(one) == []
+        answer = await one.client.get("/payments/export", headers=CSV)
+        assert rows_of(answer.text) == []
+        await one.client.aclose()
+    await other.client.aclose()
+    assert len(await exported(exporter)) == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("*/*", Format.CSV),
+        ("text/*", Format.CSV),
+        ("application/*;q=0.5", Format.JSONL),
+        ("application/jsonl", Format.JSONL),
+        ("Application/JSONL; q=0.9, text/csv; q=0.1", Format.JSONL),
+        ("text/csv;q=0, */*", Format.JSONL),
+        ("text/html, application/xhtml+xml, */*;q=0.8", Format.CSV),
+        ("application/json", None),
+        ("text/csv;q=0", None),
+        ("text/csv;q=no", None),
+        ("", None),
+    ],
+)
+def test_accept_chooses_the_format(accept: str, expected: Format | None) -> None:
+    if expected is None:
+        with pytest.raises(NotAcceptable) as refused:
+            accepted(accept)
+        assert all(each in refused.value.detail for each in MEDIA_TYPES.values())
+    else:
+        assert accepted(accept) is expected
+
+
+async def test_what_is_not_an_export_is_refused_before_it_begins(exporter: Shop) -> None:
+    wrong = {
+        406: {"headers": {"accept": "application/vnd.apache.parquet"}},
+        422: {"params": {"limit": 5}},
+    }
+    for status, how in wrong.items():
+        answer = await exporter.client.get("/payments/export", **how)  # type: ignore[arg-type]
+        assert answer.status_code == status, answer.text
+    answer = await exporter.client.get("/payments/export?status=paid")
+    assert answer.json()["errors"][0]["pointer"] == "?status"
+    answer = await exporter.client.post("/payments/export", json={})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+    head = await exporter.client.head("/payments/export", headers=JSONL)
+    assert (head.status_code, head.headers["content-type"]) == (200, "application/jsonl")
+    assert head.content == b""
+    assert await exported(exporter) == []
+
+
+async def test_a_client_of_http_1_0_is_told_that_it_cannot_have_it(
+    exporter: Shop, gateway: Gateway
+) -> None:
+    async with dial(gateway) as line:
+        line.writer.write(asked(exporter, "HTTP/1.0"))
+        status, problem = await line.json_answer()
+    assert (status, problem["code"]) == (400, "malformed_request")
+
+
+def asked(shop: Shop, version: str = "HTTP/1.1") -> bytes:
+    """Return the head of a request for all payments."""
+    return (
+        f"GET /api/v1/payments/export {version}\r\nHost: shop\r\n"
+        f"Authorization: Bearer {shop.secret}\r\nAccept: application/jsonl\r\n\r\n"
+    ).encode()
