@@ -8,6 +8,7 @@ While a snapshot is held, PostgreSQL keeps every row version that has been repla
 export has a time limit, which the server keeps too.
 """
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -20,6 +21,8 @@ from easypay.exporting import statement
 from easypay.payments.lists import Span
 
 _CONNECT_S: Final = 5.0
+_ANSWER_S: Final = 4.0
+_CLOSE_S: Final = 1.0
 _SLACK_S: Final = 5.0
 """The server ends what the export should have ended itself so long ago."""
 _SESSION: Final = {
@@ -66,7 +69,10 @@ class Snapshot:
 
     @classmethod
     async def open(cls, dsn: str, *, limit_s: float) -> "Snapshot":
-        """Connect and take the snapshot. It lives for at most `limit_s`. Raises CannotConnect."""
+        """Connect and take the snapshot. It lives for at most `limit_s`.
+
+        Raises CannotConnect, or TimeoutError if the server does not answer.
+        """
         most_ms = str(int((limit_s + _SLACK_S) * 1000))
         connection = await Connector(dsn).connect(
             timeout=_CONNECT_S,
@@ -81,17 +87,19 @@ class Snapshot:
         )
         try:
             found = cls(connection)
-            await found._transaction.start()
-            # Here, because a pooled connection looks first whether the server takes writes.
-            await connection.execute("SET TRANSACTION READ ONLY")
+            async with asyncio.timeout(_ANSWER_S):
+                await found._transaction.start()
+                # Here, because a pooled connection looks first whether the server takes writes.
+                await connection.execute("SET TRANSACTION READ ONLY")
         except BaseException:
             connection.terminate()
             raise
         return found
 
     async def claim(self, merchant_id: UUID, at_most: int) -> bool:
-        """Whether this is one of at most so many exports of the merchant."""
-        return await self.connection.fetchval(_CLAIM, str(merchant_id), at_most) is not None
+        """Whether this is one of at most so many exports of the merchant. Raises TimeoutError."""
+        async with asyncio.timeout(_ANSWER_S):
+            return await self.connection.fetchval(_CLAIM, str(merchant_id), at_most) is not None
 
     async def parts(self, span: Span) -> list[tuple[str, Span]]:
         """Return the tables that have the rows of a span, in its order, each with its part.
@@ -130,8 +138,9 @@ class Snapshot:
     async def close(self) -> None:
         """End the snapshot and the connection, or drop it if the server does not answer."""
         try:
-            await self._transaction.rollback()
-            await self.connection.close(timeout=1.0)
+            async with asyncio.timeout(_CLOSE_S):
+                await self._transaction.rollback()
+                await self.connection.close()
         except Exception:  # noqa: BLE001 - nothing was written, so nothing can be lost
             self.cut()
 
