@@ -104,7 +104,9 @@ class ExportsApi:
 
     async def _begin(self, caller: Caller, wish: Wish) -> "_Export":
         """Take the snapshot, as long as there is room."""
-        if self._count >= self._limits.at_once or self._stopping:
+        if self._stopping:
+            raise Overloaded("The gateway stops. Nothing was read. Repeat the request.")
+        if self._count >= self._limits.at_once:
             raise Overloaded(
                 f"{self._count} exports are running here, and no more may. Nothing was read. "
                 f"{_NOT_MORE}",
