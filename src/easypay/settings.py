@@ -354,7 +354,8 @@ class Settings(BaseSettings):
     @property
     def replica_connections(self) -> int:
         """The most connections to the read replica that one process opens: for lists, questions,
-        and the one that watches it. Those for reading the primary remain beside them."""
+        exports while they run, and the one that watches it. Those for reading the primary remain
+        beside them."""
         if self.database_replica_url is None:
             return 0
-        return self.database_reading_connections + QUESTION_CONNECTIONS + 1
+        return self.database_reading_connections + QUESTION_CONNECTIONS + self.exports + 1

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
 from easypay.api.paging import Cursors
@@ -218,6 +219,29 @@ async def test_what_has_an_id_and_what_decides_is_exact_while_lists_are_behind(
     assert totals.keys() == {"authorized"}
     exact = (await got(shop, "/payments/stats", **EXACT)).json()["totals"][0]["flows"]
     assert exact.keys() == {"authorized", "captured", "sold", "undone"}
+
+
+async def test_an_export_comes_from_the_replica_and_is_whole(
+    stack: Stack, replica: StreamingReplica, waiting: Shop
+) -> None:
+    shop = await stack.with_key(waiting, scopes=["payments:write", "payments:export"])
+    old = await shop.paid()
+    await replica.caught_up()
+    await replica.pause()
+    new = await shop.paid()
+
+    async def exported(**headers: str) -> tuple[bool, list[str]]:
+        answer = await got(shop, "/payments/export", accept="application/jsonl", **headers)
+        *payments, last = map(msgspec.json.decode, answer.text.splitlines())
+        assert last == {"rows": len(payments)}
+        return AS_OF in answer.headers, [each["id"] for each in payments]
+
+    assert await exported() == (True, [old["id"]])
+    assert await exported(**EXACT) == (False, [new["id"], old["id"]])
+    await replica.resume()
+    replica.freeze()
+    assert await exported() == (False, [new["id"], old["id"]]), "the primary takes over"
+    await shop.client.aclose()
 
 
 async def test_pages_from_both_servers_neither_skip_nor_repeat(

@@ -17,15 +17,18 @@ from easypay.api import payment_filters
 from easypay.api.auth import caller_of
 from easypay.api.http import Request, Response
 from easypay.api.paging import CREATED, span_between
+from easypay.api.read_from import read_from
 from easypay.api.streaming import Cut, Streamed, Write
 from easypay.clock import stopwatch
 from easypay.db.failures import is_passing
-from easypay.errors import NotAcceptable, Overloaded, TooManyExports
+from easypay.errors import EasyPayError, NotAcceptable, Overloaded, TooManyExports
+from easypay.exporting.pace import IsBusy
 from easypay.exporting.run import Progress, TookTooLong, run
-from easypay.exporting.snapshot import Snapshot
+from easypay.exporting.snapshot import BUSY, Snapshot
 from easypay.exporting.statement import Format, Wish
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
+from easypay.payments.read_places import ReadPlace, ReadPlaces
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +66,13 @@ class ExportsApi:
         self,
         *,
         directory: Directory,
-        dsn: str,
+        places: ReadPlaces,
         limits: Limits,
         running: Callable[[float], None],
         ended: Callable[[str, int], None],
     ) -> None:
         self._directory = directory
-        self._dsn = dsn
+        self._places = places
         self._limits = limits
         self._running = running
         self._ended = ended
@@ -85,16 +88,20 @@ class ExportsApi:
         wish = Wish(
             span, filters, accepted(request.headers.get(b"accept", b"*/*").decode("latin-1"))
         )
-        answer = Streamed(
-            200,
-            content_type=_CONTENT_TYPES[wish.format],
-            headers=_headers(wish.format, clock.now()),
-            stall_s=self._limits.stall_s,
-        )
-        if request.method != "HEAD":
-            export = await self._begin(caller, wish)
-            answer.write, answer.close = export.write, export.close
-        return answer
+
+        async def ask(place: ReadPlace) -> Response:
+            answer = Streamed(
+                200,
+                content_type=_CONTENT_TYPES[wish.format],
+                headers=_headers(wish.format, clock.now()),
+                stall_s=self._limits.stall_s,
+            )
+            if request.method != "HEAD":
+                export = await self._begin(caller, wish, place)
+                answer.write, answer.close = export.write, export.close
+            return answer
+
+        return await read_from(self._places, request, ask)
 
     def stop(self) -> None:
         """End all exports: their clients see that they were cut. No new one begins."""
@@ -102,8 +109,8 @@ class ExportsApi:
         for task in self._tasks:
             task.cancel()
 
-    async def _begin(self, caller: Caller, wish: Wish) -> "_Export":
-        """Take the snapshot, as long as there is room."""
+    async def _begin(self, caller: Caller, wish: Wish, place: ReadPlace) -> "_Export":
+        """Take the snapshot, as long as there is room. It stays on its server to the end."""
         if self._stopping:
             raise Overloaded("The gateway stops. Nothing was read. Repeat the request.")
         if self._count >= self._limits.at_once:
@@ -115,7 +122,9 @@ class ExportsApi:
         self._add(1)
         snapshot = None
         try:
-            snapshot = await Snapshot.open(self._dsn, limit_s=self._limits.longest_s)
+            snapshot = await Snapshot.open(
+                place.dsn, wanted=place.wanted, limit_s=self._limits.longest_s
+            )
             if not await snapshot.claim(caller.merchant_id, self._limits.of_merchant):
                 raise TooManyExports(
                     f"{self._limits.of_merchant} exports of this merchant are running, and no more "
@@ -126,7 +135,23 @@ class ExportsApi:
             if snapshot is not None:
                 snapshot.cut()
             raise
-        return _Export(self, snapshot, caller, wish)
+        is_busy = snapshot.payments_are_written
+        return _Export(
+            self,
+            snapshot,
+            caller,
+            wish,
+            is_busy if place is self._places.primary else self._payments_are_written,
+        )
+
+    async def _payments_are_written(self) -> bool:
+        """The same, for an export that reads the replica: this process's time is shared, too."""
+        try:
+            return bool(await self._places.primary.reading.fetchval(BUSY))
+        except Exception as error:
+            if not is_passing(error) and not isinstance(error, EasyPayError):
+                raise
+            return True
 
     def _add(self, change: int) -> None:
         self._count += change
@@ -143,6 +168,7 @@ class ExportsApi:
                 export.wish,
                 write,
                 share=self._limits.share,
+                is_busy=export.is_busy,
                 limit_s=self._limits.longest_s,
                 watch=export.watch,
             )
@@ -179,8 +205,11 @@ class ExportsApi:
 class _Export:
     """An export that has its snapshot. It is closed in any case."""
 
-    def __init__(self, api: ExportsApi, snapshot: Snapshot, caller: Caller, wish: Wish) -> None:
+    def __init__(
+        self, api: ExportsApi, snapshot: Snapshot, caller: Caller, wish: Wish, is_busy: IsBusy
+    ) -> None:
         self.snapshot = snapshot
+        self.is_busy = is_busy
         self.caller = caller
         self.wish = wish
         self.progress = Progress()

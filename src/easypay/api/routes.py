@@ -241,6 +241,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "unless it was asked for. If too many exports of the merchant are running: 429.",
         handlers="exports",
         query=exports.QUERY,
+        headers=_MAY_LAG,
         streams=True,
         scope="payments:export",
         errors=(

@@ -11,6 +11,8 @@ from typing import Final
 
 from easypay.clock import stopwatch
 
+IsBusy = Callable[[], Awaitable[bool]]
+"""Tells whether payments are written now."""
 ROWS_ALONE: Final = 10_000
 ROWS_BESIDE: Final = 1_000
 """Rows of one turn: about 50 ms of work, and 5 ms beside payments."""
@@ -20,9 +22,9 @@ _LONGEST_REST_S: Final = 2.0
 
 class Pace:
     """The pace of one export. `share` is the part of the time that it may work beside payments,
-    from 0 to 1; `is_busy` tells whether payments are written now."""
+    from 0 to 1."""
 
-    def __init__(self, share: float, is_busy: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, share: float, is_busy: IsBusy) -> None:
         self._share = share
         self._is_busy = is_busy
         self._busy = False

@@ -8,7 +8,7 @@ import msgspec
 
 from easypay.clock import stopwatch
 from easypay.errors import EasyPayError
-from easypay.exporting.pace import Pace
+from easypay.exporting.pace import IsBusy, Pace
 from easypay.exporting.snapshot import Snapshot
 from easypay.exporting.statement import COPY_OPTIONS, Wish, end_of, head_of, rows_sql, where_of
 from easypay.payments.lists import Span
@@ -45,16 +45,19 @@ async def run(
     *,
     share: float,
     limit_s: float,
+    is_busy: IsBusy | None = None,
     watch: Watcher = _nobody,
 ) -> Progress:
     """Write everything that fits, and a last line with the number of rows.
 
-    `share`: the part of the time that it works while payments are written. Raises TookTooLong after
-    `limit_s`, what `sink` raises, and what the database raises; then the last line is missing.
+    `share`: the part of the time that it works while payments are written. `is_busy` tells whether
+    they are; by default the snapshot's server is asked. Raises TookTooLong after `limit_s`, what
+    `sink` raises, and what the database raises; then the last line is missing.
     """
     try:
         async with asyncio.timeout(limit_s) as limit:
-            return await _run(snapshot, wish, sink, share, watch)
+            pace = Pace(share, is_busy or snapshot.payments_are_written)
+            return await _run(snapshot, wish, sink, pace, watch)
     except TimeoutError:
         if not limit.expired():
             raise
@@ -65,10 +68,7 @@ async def run(
         ) from None
 
 
-async def _run(
-    snapshot: Snapshot, wish: Wish, sink: Sink, share: float, watch: Watcher
-) -> Progress:
-    pace = Pace(share, snapshot.payments_are_written)
+async def _run(snapshot: Snapshot, wish: Wish, sink: Sink, pace: Pace, watch: Watcher) -> Progress:
     meter = _Meter(sink)
     where = await where_of(snapshot.connection, wish)
     parts = await snapshot.parts(wish.span)

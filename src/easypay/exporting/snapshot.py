@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from easypay import ids
-from easypay.db.connections import SESSION, Connector
+from easypay.db.connections import SESSION, Connector, Wanted
 from easypay.db.partitions import attached, month_start
 from easypay.db.pooler import DropsOnCancel
 from easypay.exporting import statement
@@ -42,7 +42,7 @@ _SESSION: Final = {
 _DEFAULT: Final = "payments_default"
 
 # One lock for each export that a merchant may run at once, whichever gateway runs it. It ends with
-# the transaction, so a gateway that dies keeps none.
+# the transaction, so a gateway that dies keeps none. A replica has locks of its own.
 _CLAIM: Final = """
     SELECT slot FROM generate_series(1, $2) AS slot
      WHERE pg_try_advisory_xact_lock(hashtextextended('easypay export ' || $1 || ' ' || slot, 0))
@@ -50,7 +50,7 @@ _CLAIM: Final = """
 """
 # Whether payments are written now, by any gateway. Behind a pooler sessions cannot be told apart.
 _FORGET: Final = "SELECT pg_stat_clear_snapshot()"
-_BUSY: Final = """
+BUSY: Final = """
     SELECT EXISTS (
         SELECT FROM pg_stat_activity
          WHERE application_name ~ '^easypay (begin|follow-up|record|pooled)'
@@ -68,13 +68,14 @@ class Snapshot:
         self._transaction = connection.transaction(isolation="repeatable_read")
 
     @classmethod
-    async def open(cls, dsn: str, *, limit_s: float) -> "Snapshot":
-        """Connect and take the snapshot. It lives for at most `limit_s`.
+    async def open(cls, dsn: str, *, limit_s: float, wanted: Wanted = "read-write") -> "Snapshot":
+        """Connect and take the snapshot. It lives for at most `limit_s`. `wanted`: the kind of
+        server, as for a `Connector`.
 
         Raises CannotConnect, or TimeoutError if the server does not answer.
         """
         most_ms = str(int((limit_s + _SLACK_S) * 1000))
-        connection = await Connector(dsn).connect(
+        connection = await Connector(dsn, wanted).connect(
             timeout=_CONNECT_S,
             connection_class=DropsOnCancel,
             statement_cache_size=0,
@@ -133,7 +134,7 @@ class Snapshot:
     async def payments_are_written(self) -> bool:
         """Whether a gateway has written payments within the last 0.3 s."""
         await self.connection.execute(_FORGET)
-        return bool(await self.connection.fetchval(_BUSY))
+        return bool(await self.connection.fetchval(BUSY))
 
     async def close(self) -> None:
         """End the snapshot and the connection, or drop it if the server does not answer."""

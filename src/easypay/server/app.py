@@ -371,7 +371,7 @@ class Gateway:
 
         return ExportsApi(
             directory=self._directory,
-            dsn=settings.database_url.get_secret_value(),
+            places=self._places,
             limits=ExportLimits(
                 at_once=settings.exports,
                 of_merchant=settings.exports_per_merchant,
