@@ -112,8 +112,33 @@ async def test_two_gateways_do_all_that_they_do_without_it(
     assert await audit(stack, one) == []
     numbered = "SELECT FROM feed_head WHERE last_seq >= $1"
     await until(lambda: stack.fetch(numbered, len(payments)), what="the feed has the events")
+    await everything_is_read(stack, other, payments=len(payments) + 1)
     for gateway in stack.processes:
         assert "Traceback" not in gateway.logs()
+
+
+async def everything_is_read(stack: Stack, shop: Shop, payments: int) -> None:
+    """Lists of every kind, statistics, duplicates and exports, each with its own connections."""
+    reader = await stack.with_key(shop, scopes=["payments:read", "payments:export"])
+
+    async def got(path: str) -> Any:
+        answer = await reader.client.get(path, headers={"accept": "*/*"})
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    assert len((await got("/payments?limit=100")).json()["data"]) == payments
+    numbered = (await got("/payments?page=1&size=5")).json()["pagination"]
+    assert (numbered["total"], numbered["total_is_estimate"]) == (payments, False)
+    (total,) = (await got("/payments/stats")).json()["totals"]
+    assert sum(each["count"] for each in total["statuses"].values()) == payments
+    assert (await got("/payments/export")).text.splitlines()[-1].startswith(f"rows,{payments},")
+
+    async def is_filtered() -> bool:
+        found = (await got("/payments?status=voided&limit=100")).json()["data"]
+        return len(found) == total["statuses"]["voided"]["count"]
+
+    await until(is_filtered, what="the search table has every voided payment")
+    await reader.client.aclose()
 
 
 async def test_an_old_month_is_compacted_through_it(stack: Stack, bouncer: PgBouncer) -> None:

@@ -26,7 +26,9 @@ APPLICATION_NAME: Final = "easypay pooled"
 """One name for all: PgBouncer sets it on the server whenever it changes, in a round trip."""
 _WHO: Final = "SELECT pg_backend_pid()"
 _TAKES_WRITES: Final = (
-    "DO $$ BEGIN IF current_setting('transaction_read_only')::bool THEN"
+    # Not `transaction_read_only`: a transaction may ask for that itself.
+    "DO $$ BEGIN"
+    " IF pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool THEN"
     " RAISE read_only_sql_transaction USING MESSAGE = 'the server behind the pooler only reads';"
     " END IF; END $$"
 )
