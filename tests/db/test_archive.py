@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import shutil
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -16,7 +17,7 @@ import pytest
 import row_builders
 
 from easypay import ids
-from easypay.archiving import archive, detach, directory, feed, manifest, obstacles, parquet_files
+from easypay.archiving import archive, detach, directory, feed, manifest, obstacles
 from easypay.archiving import restore as restoring
 from easypay.archiving.session import AnotherRuns, prepare
 from easypay.clock import monotonic
@@ -27,10 +28,7 @@ from easypay.payments import statements
 from harness import new_database, old_month, until
 
 TABLES = partitions.PARTITIONED
-needs_parquet = pytest.mark.skipif(
-    not parquet_files.is_installed(), reason="pyarrow, the extra `parquet`, is not installed"
-)
-FORMATS = ["csv", pytest.param("parquet", marks=needs_parquet)]
+FORMATS = ["csv", "parquet"]
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -564,8 +562,10 @@ async def test_a_disk_that_fills_up_leaves_the_month_and_room_for_others(
     await again.connection.close()
 
 
-@pytest.mark.skipif(parquet_files.is_installed(), reason="pyarrow is installed")
-async def test_parquet_without_its_extra_names_the_extra(old: Old, tmp_path: Path) -> None:
+async def test_parquet_without_its_extra_names_the_extra(
+    old: Old, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(archive.ParquetMissing, match=r"easypay\[parquet\]"):
         await old.archive(tmp_path / "a", format="parquet")
 

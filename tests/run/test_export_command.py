@@ -1,7 +1,6 @@
 """`easypay export`: a file that is whole, or none."""
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -52,7 +51,6 @@ def test_it_writes_every_format(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["p.csv", "p.jsonl"]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
 def test_a_parquet_file_has_types_and_exact_texts(
     shared_stack: Stack, sold: tuple[list[str], list[dict[str, Any]]], tmp_path: Path
 ) -> None:
