@@ -4,6 +4,7 @@ Tests marked `over("simulated", "recorded")` run twice: over the simulator, and 
 whose processor is a player of recorded bodies.
 """
 
+import compileall
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -32,11 +33,19 @@ from json_server import serving
 from recorded.player import Player
 
 TEMPLATE = "easypay_template"
+SOURCES = Path(__file__).parents[1] / "src"
 
 # A run is repeatable; EASYPAY_HYPOTHESIS=random tries new examples.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.register_profile("random", deadline=None)
 settings.load_profile(os.environ.get("EASYPAY_HYPOTHESIS", "repeatable"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the sources once. Some machines forbid Python to keep what it has compiled, and then
+    each of the hundreds of processes that tests start would compile all it imports."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(SOURCES, quiet=2)
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,9 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 
-from harness import QUICK, Gateway, Shop, Stack, until
+from harness import QUICK, Gateway, Shop, Stack, http_client, until
 
 
 @pytest.fixture
@@ -110,7 +109,7 @@ async def test_the_location_of_a_refund_leads_to_it(
     assert location == f"/api/v1/refunds/{answer.json()['id']}"
     again = await shop.refund(payment, 100, key="back")
     assert again.headers["location"] == location
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with http_client(base_url=gateway.url) as client:
         found = await client.get(location, headers={"authorization": f"Bearer {shop.secret}"})
     assert found.json() == answer.json()
 

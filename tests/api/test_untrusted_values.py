@@ -5,12 +5,22 @@ import json
 import time
 from typing import Any
 
-import httpx
 import pytest
 
 from core.test_inputs import NO_MOMENTS
 from easypay.card_numbers import contains_card_number
-from harness import ADMIN_KEY, QUICK, VISA, Gateway, Shop, Stack, card, payment_uuid, until
+from harness import (
+    ADMIN_KEY,
+    QUICK,
+    VISA,
+    Gateway,
+    Shop,
+    Stack,
+    card,
+    http_client,
+    payment_uuid,
+    until,
+)
 from json_server import serving
 
 ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
@@ -38,7 +48,7 @@ async def test_a_bad_admin_request_is_named_and_stores_nothing(
     shop: Shop, gateway: Gateway
 ) -> None:
     merchant = f"/api/v1/admin/merchants/mer_{shop.merchant_id.hex}"
-    async with httpx.AsyncClient(base_url=gateway.url, headers=ADMIN, timeout=10) as client:
+    async with http_client(base_url=gateway.url, headers=ADMIN, timeout=10) as client:
         kept = (await client.get(f"{merchant}/keys")).json()
         orders: list[tuple[str, str, dict[str, Any], str]] = [
             ("POST", f"{merchant}/keys", {"mode": "test", "expires_at": text}, "#/expires_at")
@@ -79,7 +89,7 @@ async def test_a_bad_admin_request_is_named_and_stores_nothing(
 
 async def test_credentials_are_stored_unchanged(shop: Shop, gateway: Gateway) -> None:
     path = f"/api/v1/admin/merchants/mer_{shop.merchant_id.hex}/accounts/test"
-    async with httpx.AsyncClient(base_url=gateway.url, headers=ADMIN) as client:
+    async with http_client(base_url=gateway.url, headers=ADMIN) as client:
         body = {"login_id": f"\ufeff{shop.login}\r\n", "transaction_key": " simulated-key-1\n"}
         answer = await client.put(path, json=body)
         assert answer.status_code == 204, answer.text
@@ -114,7 +124,7 @@ async def test_card_numbers_are_refused_in_every_text_field(shop: Shop, written:
 async def test_refusals_are_short_and_quick(gateway: Gateway) -> None:
     """This holds without an API key, too."""
     root = gateway.url
-    async with httpx.AsyncClient(base_url=root, timeout=10) as client:
+    async with http_client(base_url=root, timeout=10) as client:
         for pattern in ("4111111111111111x", "1.", "4111-", "4 ", "\u0664"):
             text = (pattern * 12_000)[: 12_000 if pattern.isascii() else 2_000]
             began = time.monotonic()
@@ -132,7 +142,7 @@ async def test_refusals_are_short_and_quick(gateway: Gateway) -> None:
 
 async def test_a_trace_id_with_a_card_number_is_not_used(stack: Stack) -> None:
     gateway = await stack.gateway(**QUICK)
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with http_client(base_url=gateway.url) as client:
         for trace in (VISA + "a" * 16, "0" * 16 + VISA, "a" + VISA + "1" * 15):
             headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
             answer = await client.get("/nowhere", headers=headers)

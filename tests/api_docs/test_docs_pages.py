@@ -19,7 +19,7 @@ from easypay.api.examples import KEY
 from easypay.api.routes import TOPICS
 from easypay.merchants.model import SCOPES
 from easypay.problem_table import PROBLEMS
-from harness import ADMIN_KEY, Gateway, Shop, Stack, mint_token, random_name
+from harness import ADMIN_KEY, Gateway, Shop, Stack, http_client, mint_token, random_name
 
 PAGES = {f"/docs/{topic}".rstrip("/"): topic_page(topic) for topic in ("", *TOPICS)}
 PAGES |= {f"/problems/{code}": problem_page(code) for code in PROBLEMS}
@@ -47,7 +47,7 @@ def test_a_page_loads_nothing_and_runs_only_its_own_script() -> None:
 
 
 async def test_the_content_security_policy_allows_nothing_else(gateway: Gateway) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with http_client(base_url=gateway.url) as client:
         for path in ("/docs", "/docs/payments", "/problems/not_settled"):
             page = await client.get(path)
             policy = page.headers["content-security-policy"]
@@ -135,7 +135,7 @@ async def test_every_request_on_the_pages_is_accepted(
         "OPERATION": refund.replace("re_", "op_"),
     }
     tried = 0
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with http_client(base_url=gateway.url, timeout=30) as client:
         for operation, text in _requests():
             if operation in ("payments_capture", "payments_void"):
                 variables["PAYMENT"] = (await shop.paid(12_500, capture="manual"))["id"]

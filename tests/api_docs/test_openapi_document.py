@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
@@ -16,7 +15,7 @@ from easypay.api.routes import ROUTES, TOPICS
 from easypay.errors import IdempotencyKeyInvalid
 from easypay.payments.requests import CreatePayment
 from easypay.problem_table import PROBLEMS
-from harness import Gateway
+from harness import Gateway, http_client
 
 CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
 
@@ -36,7 +35,7 @@ def test_the_checked_in_document_is_up_to_date() -> None:
 
 
 async def test_the_gateway_serves_it_and_a_page_for_every_call(gateway: Gateway) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with http_client(base_url=gateway.url) as client:
         assert (await client.get("/openapi.json")).json() == document()
         pages = [await client.get(f"/docs/{topic}") for topic in TOPICS]
         assert {page.headers["content-type"] for page in pages} == {"text/html; charset=utf-8"}

@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 
 from easypay import clock, ids
@@ -23,7 +22,7 @@ from easypay.payments.model import PaymentKey
 from easypay_bench import counters, scrape
 from easypay_bench.calls import call
 from easypay_bench.stack import Merchant, Stack, own, shop
-from harness import card, until
+from harness import card, http_client, until
 
 TIMES = 20
 WAL_BYTES_PER_PAYMENT = 5_500
@@ -36,7 +35,7 @@ class Asker:
     def __init__(self, stack: Stack, merchant: Merchant) -> None:
         self.stack = stack
         self.merchant = merchant
-        self.client = httpx.AsyncClient(
+        self.client = http_client(
             base_url=f"{stack.api_url}/api/v1",
             headers={"authorization": f"Bearer {merchant.api_key}"},
             timeout=30,

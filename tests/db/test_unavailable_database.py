@@ -24,6 +24,7 @@ from harness import (
     audit,
     connected,
     held,
+    http_client,
     payment_uuid,
     until,
     until_locked,
@@ -75,7 +76,7 @@ async def test_a_vanished_database_delays_nobody_and_shutdown_logs_unrecorded_ou
     proxy.vanish()
     proxy.silent = True
     started = time.monotonic()
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         begin, read, page, refund, response = await asyncio.gather(
             shop.pay(key="meanwhile"),
             shop.client.get(f"/payments/{known['id']}"),

@@ -19,6 +19,7 @@ from harness import (
     Stack,
     audit,
     free_port,
+    http_client,
     mint_token,
     until,
 )
@@ -44,7 +45,7 @@ class ExampleShop(Process):
             },
             folder / "shop.log",
         )
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        self.client = http_client(base_url=f"http://127.0.0.1:{port}", timeout=30)
         self.merchant = merchant
         self.simulator = simulator
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
-import httpx
 import pytest
 from persistent_clients import Load, assert_nothing_lost
 
@@ -22,6 +21,7 @@ from harness import (
     all_known,
     audit,
     counted,
+    http_client,
     migrated,
     until,
 )
@@ -114,7 +114,7 @@ async def test_a_charge_made_while_the_database_is_away_is_recorded_when_it_is_b
     try:
         asked = time.monotonic()
         refused, ready = await asyncio.gather(
-            shop.pay(key="refused"), httpx.AsyncClient().get(f"{gateway.url}/readyz")
+            shop.pay(key="refused"), http_client().get(f"{gateway.url}/readyz")
         )
         assert refused.status_code == 503, refused.text
         assert int(refused.headers["retry-after"]) >= 1

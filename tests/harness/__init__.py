@@ -8,6 +8,7 @@ database and in the simulator's truth table.
 
 from harness.audit import WIRE_TYPE, assert_nothing_was_done, audit, one_done_of_two
 from harness.commands import Output, run_easypay
+from harness.http import TRUSTS_NOBODY, http_client
 from harness.metrics import counted
 from harness.processes import (
     ADMIN_KEY,

@@ -1,14 +1,14 @@
 """What a gateway's metrics count."""
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness.http import http_client
 from harness.processes import ADMIN_KEY
 
 
 async def counted(url: str, name: str, **labels: str) -> float:
     """Return the sum of a metric's samples with these labels."""
-    async with httpx.AsyncClient(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
+    async with http_client(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
         text = (await client.get(f"{url}/metrics")).text
     return sum(
         sample.value

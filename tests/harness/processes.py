@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from easypay.merchants.vault import new_encryption_key
+from harness.http import http_client
 from harness.waiting import until
 from recorded.player import Player
 
@@ -84,7 +85,7 @@ class Process:
 
     async def serves(self, url: str, *, within_s: float = 20) -> None:
         """Wait until a GET of the address returns 200."""
-        async with httpx.AsyncClient(timeout=5) as client:
+        async with http_client(timeout=5) as client:
 
             async def answers() -> bool:
                 assert self.running, self.logs()
@@ -129,7 +130,7 @@ class Control:
     """The simulator's control API. Create and use it in the same event loop."""
 
     def __init__(self, url: str) -> None:
-        self.client = httpx.AsyncClient(base_url=f"{url}/simulator", timeout=30)
+        self.client = http_client(base_url=f"{url}/simulator", timeout=30)
 
     async def truth(self, **filters: str) -> list[dict[str, Any]]:
         """Return the truth table's rows, oldest first."""

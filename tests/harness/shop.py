@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from easypay import ids
+from harness.http import http_client
 from harness.processes import Simulator
 from harness.waiting import until
 from recorded.player import Player
@@ -39,7 +40,7 @@ class Shop:
         self.secret = secret
         self.login = login
         self.url = url
-        self.client = httpx.AsyncClient(
+        self.client = http_client(
             base_url=f"{url}/api/v1",
             headers={"authorization": f"Bearer {secret}"},
             timeout=30,
@@ -180,7 +181,7 @@ async def mint_token(
             },
         }
     }
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.post(simulator.wire, json=body)
     opaque = json.loads(answer.content.decode("utf-8-sig"))["opaqueData"]
     return {"data_descriptor": opaque["dataDescriptor"], "data_value": opaque["dataValue"]}

@@ -17,6 +17,7 @@ from easypay.db.embedded import Cluster
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
+from harness.http import http_client
 from harness.processes import ENCRYPTION_KEY, Gateway, Process, Simulator
 from harness.sessions import connected
 from harness.shop import Shop, random_name
@@ -118,7 +119,7 @@ class Stack:
     async def refusing(self) -> AsyncIterator[None]:
         """Let the simulator refuse every new connection, until the end of the block."""
         limits = httpx.Limits(max_connections=1, keepalive_expiry=None)
-        async with httpx.AsyncClient(
+        async with http_client(
             base_url=f"{self.simulator.url}/simulator", limits=limits
         ) as control:  # the simulator keeps this connection while it refuses
             fault = (await control.post("/faults", json={"kind": "refuse"})).json()["id"]

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from easypay.observability.log_output import MOST_BYTES, MOST_GATHERED_BYTES, LogOutput
-from harness import QUICK, Gateway, Stack, until
+from harness import QUICK, Gateway, Stack, http_client, until
 
 LINE = b"x" * 1023 + b"\n"
 
@@ -151,7 +151,7 @@ async def test_a_gateway_whose_log_nobody_reads_still_takes_payments(
     gateway = Gateway(stack.folder, stack.dsn, stack.simulator, **QUICK)
     monkeypatch.undo()
     stack.processes.append(gateway)
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=5) as client:
+    async with http_client(base_url=gateway.url, timeout=5) as client:
 
         async def answers() -> bool:
             try:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from easypay.observability import metrics_listener
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.settings import Settings
-from harness import QUICK, Stack, free_port, until
+from harness import QUICK, Stack, free_port, http_client, until
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ async def test_one_process_listens_and_another_takes_over(stack: Stack) -> None:
     second = await stack.gateway(**given)
     shop = await stack.shop(second)
     assert (await shop.pay()).status_code == 201
-    async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+    async with http_client(base_url=f"http://{address}") as client:
 
         async def shows(processes: int) -> bool:
             try:

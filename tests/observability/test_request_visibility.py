@@ -4,10 +4,9 @@ import json
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 
-from harness import ADMIN_KEY, QUICK, VISA, Gateway, Shop, Stack, counted, until
+from harness import ADMIN_KEY, QUICK, VISA, Gateway, Shop, Stack, counted, http_client, until
 
 KEY = {"authorization": f"Bearer {ADMIN_KEY}"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -105,7 +104,7 @@ async def test_metrics_need_the_admin_key_from_every_address(
     watched: tuple[Gateway, Gateway, Shop],
 ) -> None:
     url = f"{watched[0].url}/metrics"
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         for headers in (
             {},
             {"via": "1.1 proxy"},
@@ -122,7 +121,7 @@ async def test_no_label_holds_text_from_a_client(watched: tuple[Gateway, Gateway
     await shop.payment(payment)
     await shop.client.get(f"/no/such/{VISA}")
     await shop.client.request("DELETE", f"/payments/{payment}")
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         text = (await client.get(f"{first.url}/metrics", headers=KEY)).text
     assert payment not in text
     assert VISA not in text

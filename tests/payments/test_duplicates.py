@@ -23,6 +23,7 @@ from harness import (
     Stack,
     audit,
     card,
+    http_client,
     mint_token,
     payment_uuid,
     until,
@@ -206,7 +207,7 @@ async def test_a_payment_counts_while_its_outcome_is_open(
 
 async def told(gateway: Gateway) -> dict[str, int]:
     """Return the gateway's count of possible duplicates, by what became of them."""
-    async with httpx.AsyncClient(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as operator:
+    async with http_client(headers={"authorization": f"Bearer {ADMIN_KEY}"}) as operator:
         text = (await operator.get(f"{gateway.url}/metrics")).text
     found = re.findall(r'^easypay_possible_duplicates_total{result="(\w+)"} (\d+)', text, re.M)
     return {"allowed": 0, "flagged": 0, "rejected": 0} | {name: int(n) for name, n in found}
@@ -285,7 +286,7 @@ async def test_the_setting_is_changed_and_shown_by_the_admin_api(
     assert "possible_duplicate_of" not in (await pay(shop)).json()
     guards = "SELECT FROM duplicate_guards WHERE merchant_id = $1"
     assert await shared_stack.fetch(guards, shop.merchant_id) == []
-    async with httpx.AsyncClient(headers=headers) as operator:
+    async with http_client(headers=headers) as operator:
         before = (await operator.get(path)).json()
         assert (before["duplicates"], before["duplicate_window_seconds"]) == ("off", 120)
         for bad in ({"duplicates": "warn"}, {"duplicate_window_seconds": 0},

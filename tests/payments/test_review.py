@@ -3,10 +3,20 @@
 import asyncio
 from typing import Any
 
-import httpx
 import pytest
 
-from harness import QUICK, Gateway, Shop, Simulator, Stack, audit, held, payment_uuid, until
+from harness import (
+    QUICK,
+    Gateway,
+    Shop,
+    Simulator,
+    Stack,
+    audit,
+    held,
+    http_client,
+    payment_uuid,
+    until,
+)
 
 pytestmark = pytest.mark.over("simulated", "recorded")
 
@@ -26,7 +36,7 @@ async def send_as_person(stack: Stack, shop: Shop, root: str, **body: Any) -> No
             **body,
         }
     }
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.post(stack.simulator.wire, json=request)
     assert b'"resultCode":"Ok"' in answer.content, answer.text
 

@@ -14,7 +14,17 @@ import httpx
 import pytest
 
 from easypay.problem_table import PROBLEMS
-from harness import VISA, Gateway, Shop, Stack, all_known, audit, mint_token, payment_uuid
+from harness import (
+    VISA,
+    Gateway,
+    Shop,
+    Stack,
+    all_known,
+    audit,
+    http_client,
+    mint_token,
+    payment_uuid,
+)
 from recorded import bodies
 from recorded.expected_outcomes import KINDS, LINES, Line
 from recorded.player import Player
@@ -355,7 +365,7 @@ async def test_the_player_reports_a_repeated_money_request(player: Player, shop:
         }
     }
     await player.post("/accounts", login=f"{shop.login}-twice", currencies=["USD"])
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         for wrong in ([], [f"A: {SALE} after {SALE}: approved"]):
             answer = await client.post(player.wire, json=body)
             assert b"This transaction has been approved." in answer.content

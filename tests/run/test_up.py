@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from harness import Process, Simulator, free_port, pay_at, random_name, until
+from harness import Process, Simulator, free_port, http_client, pay_at, random_name, until
 
 
 class Up(Process):
@@ -64,7 +64,7 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
     assert answers == ["captured", "declined", "settled", "succeeded", "fault-1", "processing"]
     shown = re.search(r"http://127\.0\.0\.1:\d+/metrics", first.logs())
     assert shown, first.logs()
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         assert 'outcome="approved"' in (await client.get(shown[0])).text
     doctor = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "easypay", "db", "doctor", "--data-dir", str(first.data_dir)),

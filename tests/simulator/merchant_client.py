@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from harness import processes
+from harness import TRUSTS_NOBODY, processes
 from simulator import reply_schema_check
 
 WIRE = "/xml/v1/request.api"
@@ -27,7 +27,9 @@ class Process(processes.Process):
             time.sleep(0.01)
         self.url = said[1]
         hooks = {"response": [reply_schema_check.look_at]}
-        self.client = httpx.Client(base_url=self.url, timeout=5, event_hooks=hooks)
+        self.client = httpx.Client(
+            base_url=self.url, timeout=5, event_hooks=hooks, verify=TRUSTS_NOBODY
+        )
         self._logins = itertools.count(1)
 
     def merchant(self, **account: Any) -> "Merchant":

@@ -16,6 +16,7 @@ from harness import (
     Stack,
     connected,
     held,
+    http_client,
     random_name,
     until_locked,
 )
@@ -24,7 +25,7 @@ from harness import (
 @pytest.fixture
 async def api(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"authorization": f"Bearer {ADMIN_KEY}"}
-    async with httpx.AsyncClient(
+    async with http_client(
         base_url=f"{gateway.url}/api/v1/admin", headers=headers, timeout=20
     ) as client:
         yield client

@@ -5,13 +5,12 @@ import time
 import uuid
 from typing import Any
 
-import httpx
 import pytest
 
 from easypay import ids
 from easypay.api.routes import ROUTES
 from easypay.merchants import admin
-from harness import ADMIN_KEY, Gateway, Shop, Stack, connected, until
+from harness import ADMIN_KEY, Gateway, Shop, Stack, connected, http_client, until
 
 pytestmark = pytest.mark.over("simulated", "recorded")
 OF_A_PAYMENT = [
@@ -85,7 +84,7 @@ async def test_scopes_are_enforced_on_every_route(
 )
 async def test_every_route_requires_a_valid_key(gateway: Gateway, header: str | None) -> None:
     headers = {} if header is None else {"authorization": header}
-    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+    async with http_client(base_url=gateway.url, headers=headers) as client:
         for route in ROUTES:
             if route.scope is not None:
                 path = route.path.replace("{key:path}", "k")
@@ -109,7 +108,7 @@ async def test_a_revoked_key_stops_working_in_every_process_within_a_second(
     shops = [shop, shop.at(second_gateway.url)]
     for each in shops:
         await until(lambda each=each: _works(each))  # both caches are warm
-    async with httpx.AsyncClient(
+    async with http_client(
         base_url=f"{gateway.url}/api/v1/admin", headers={"authorization": f"Bearer {ADMIN_KEY}"}
     ) as client:
         merchant = ids.typed(ids.MERCHANT, shop.merchant_id)

@@ -22,7 +22,7 @@ from faults.seeds.failover import Standby
 from faults.seeds.links import Link
 from faults.seeds.plan import Plan
 from faults.seeds.servers import SERVER, Servers, at_port
-from harness import ADMIN_KEY, ENCRYPTION_KEY, free_port, until, with_database
+from harness import ADMIN_KEY, ENCRYPTION_KEY, free_port, http_client, until, with_database
 
 DEADLINE_S: Final = 0.4
 DAY_S: Final = 86_400
@@ -150,7 +150,7 @@ class World:
         self.gates: list[Gate] = []
         # A new connection per request, because a stopping gateway waits a second for idle ones.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self.client = httpx.AsyncClient(timeout=2, trust_env=False, limits=limits)
+        self.client = http_client(timeout=2, limits=limits)
         self.story: list[str] = []
         self.standby: Standby | None = None
         self.lost_window = (math.inf, -math.inf)
