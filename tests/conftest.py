@@ -6,6 +6,7 @@ whose processor is a player of recorded bodies.
 
 import compileall
 import os
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -33,7 +34,10 @@ from json_server import serving
 from recorded.player import Player
 
 TEMPLATE = "easypay_template"
-SOURCES = Path(__file__).parents[1] / "src"
+HERE = Path(__file__).parent
+SOURCES = HERE.parent / "src"
+SMALL = {HERE / name for name in ("core", "docs", "processors", "simulator")}
+"""Directories of many small files. They come last, so that both processes end together."""
 
 # A run is repeatable; EASYPAY_HYPOTHESIS=random tries new examples.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -46,6 +50,41 @@ def pytest_configure(config: pytest.Config) -> None:
     each of the hundreds of processes that tests start would compile all it imports."""
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(SOURCES, quiet=2)
+
+
+def _side(item: pytest.Item) -> str | None:
+    """Return which shared stack the test needs, if any."""
+    if "shared_stack" not in getattr(item, "fixturenames", ()):
+        return None
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("shared_stack", "simulated") if callspec else "simulated"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files: what has a stack of its own; what shares both stacks, then only one; what
+    is small. So the shared gateways run for a part of the time only, and none waits at the end."""
+    for item in items:
+        if side := _side(item):
+            _needed[item.path].add(side)
+
+    def turn(item: pytest.Item) -> tuple[int, int]:
+        shared = len(_needed[item.path])
+        return (1, -shared) if shared else (2 if SMALL & {*item.path.parents} else 0, 0)
+
+    items.sort(key=turn)
+
+
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Stop the shared gateways that the next file does not need: an idle one takes a twentieth of
+    a core, because tests let it poll often."""
+    if nextitem is not None:
+        for side, stack in _shared.items():
+            if side not in _needed[nextitem.path]:
+                stack.rest()
+
+
+_needed: defaultdict[Path, set[str]] = defaultdict(set)
+_shared: dict[str, Stack] = {}
 
 
 @pytest.fixture(scope="session")
@@ -110,8 +149,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def shared_stack(request: pytest.FixtureRequest) -> Stack:
     """Return the stack for tests that break nothing."""
-    stack = request.getfixturevalue(getattr(request, "param", "simulated"))
+    side = getattr(request, "param", "simulated")
+    stack = request.getfixturevalue(side)
     assert isinstance(stack, Stack)
+    _shared[side] = stack
+    stack.wake()
     return stack
 
 

@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import httpx
 
@@ -65,14 +67,21 @@ class Process:
         self, arguments: list[str], env: dict[str, str], log: Path, *, pass_fds: Sequence[int] = ()
     ) -> None:
         self.log = log
-        with log.open("ab") as out:
+        self._arguments = arguments
+        self._env = env
+        self._pass_fds = pass_fds
+        self.start()
+
+    def start(self) -> None:
+        """Start the program. After its end it may be started again."""
+        with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                env={**os.environ, **env},
+                [sys.executable, "-m", *self._arguments],
+                env={**os.environ, **self._env},
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
-                pass_fds=pass_fds,
+                pass_fds=self._pass_fds,
             )
 
     @property
@@ -229,3 +238,13 @@ class Gateway(Process):
     async def ready(self) -> "Gateway":
         await self.serves(f"{self.url}/readyz")
         return self
+
+    def wait(self, *, within_s: float = 20) -> None:
+        """Wait until it is ready, without an event loop."""
+        ends = time.monotonic() + within_s
+        while True:
+            assert self.running, self.logs()
+            with suppress(OSError), urlopen(f"{self.url}/readyz", timeout=5):
+                return
+            assert time.monotonic() < ends, self.logs()
+            time.sleep(0.02)

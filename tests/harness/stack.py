@@ -33,6 +33,7 @@ class Stack:
         self.simulator = simulator
         self.folder = folder
         self.processes: list[Process] = []
+        self._rests = False
 
     @property
     def env(self) -> dict[str, str]:
@@ -140,6 +141,19 @@ class Stack:
         (gateway, *_) = self.processes
         assert isinstance(gateway, Gateway)
         return gateway
+
+    def rest(self) -> None:
+        """Stop the gateway that this stack was started with, until `wake`."""
+        if not self._rests:
+            assert self.only_gateway.terminate() == 0, self.only_gateway.logs()
+            self._rests = True
+
+    def wake(self) -> None:
+        """Start that gateway again if it rests: at the same address, with the same settings."""
+        if self._rests:
+            self._rests = False
+            self.only_gateway.start()
+            self.only_gateway.wait()
 
     def __enter__(self) -> "Stack":
         return self
