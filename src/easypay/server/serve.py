@@ -8,6 +8,7 @@ requests in flight for at most `shutdown_grace_s`, and exits 0. A second signal 
 import asyncio
 import logging
 import resource
+import select
 import signal
 import socket
 from collections import Counter
@@ -34,6 +35,8 @@ SPARE_FILES = 128
 LINGER_S = 2.0
 BACKLOG_S = 0.1
 """How long connections are accepted from the kernel's queue before the socket closes."""
+LONGEST_BACKLOG_S = 1.0
+"""How much longer if connections still wait there, because the machine is busy."""
 _logger = logging.getLogger("easypay.server.serve")
 
 
@@ -113,6 +116,7 @@ class Server(uvicorn.Server):
             for bound in sockets or []:
                 bound.listen(0)
             await asyncio.sleep(BACKLOG_S)
+            await _until_accepted(sockets or [])
         for server in self.servers:
             server.close()
         # uvicorn closes a connection at once if its first request has not been read yet.
@@ -125,6 +129,18 @@ class Server(uvicorn.Server):
         until = loop.time() + at_most_s
         while loop.time() < until and self.server_state.connections and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+
+async def _until_accepted(sockets: list[socket.socket]) -> None:
+    """Wait, with a limit, until no connection waits in the kernel's queue: each turn of the loop
+    accepts those that do. After a time alone, a busy machine may not have taken that turn yet."""
+    waiting = select.poll()
+    for bound in sockets:
+        waiting.register(bound, select.POLLIN)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LONGEST_BACKLOG_S
+    while loop.time() < until and waiting.poll(0):  # noqa: ASYNC110
+        await asyncio.sleep(0)
 
 
 def listen(host: str, port: int) -> socket.socket:
