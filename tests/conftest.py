@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 from easypay.db import embedded
-from easypay.db.embedded import Cluster
+from easypay.db.embedded import USER, Cluster
 from harness import (
     QUICK,
     QUICKER,
@@ -98,8 +98,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 async def template(cluster: Cluster) -> str:
-    """Create a migrated database that every stack copies."""
+    """Create a migrated database that every stack copies. A session then takes 2 ms of CPU less,
+    because a password's 4,096 rounds of hashing become one."""
     connection = await asyncpg.connect(cluster.dsn)
+    await connection.execute("SET scram_iterations = 1")
+    await connection.execute(f"ALTER ROLE {USER} PASSWORD '{cluster.password}'")
     await connection.execute(f"CREATE DATABASE {TEMPLATE}")
     await connection.close()
     await migrated(with_database(cluster.dsn, TEMPLATE))

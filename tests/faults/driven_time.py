@@ -25,11 +25,18 @@ class DrivenTime:
         self._stack = stack
         self._shifted_s = 0.0
 
-    async def advance(self, seconds: float) -> None:
-        """Move both clocks ahead at once."""
+    async def advance(
+        self, seconds: float, *, once: Callable[[], Awaitable[Any]] | None = None
+    ) -> None:
+        """Move both clocks ahead. `once`: the gateway's follows the simulator's when this holds,
+        so that the processor has done something before the gateway can inquire."""
         self._shifted_s += seconds
-        await self._stack.move_clock(self._shifted_s)
+        if once is None:
+            await self._stack.move_clock(self._shifted_s)
         await self._stack.simulator.post("/clock", advance_s=seconds)
+        if once is not None:
+            await until(once, what="the processor has done what was due")
+            await self._stack.move_clock(self._shifted_s)
 
     async def until(
         self,

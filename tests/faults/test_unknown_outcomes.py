@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from faults.driven_time import DrivenTime
 from harness import (
     QUICK,
     WIRE_TYPE,
@@ -24,8 +25,6 @@ from harness import (
 
 KINDS = ("sale", "authorize", "capture", "void", "refund")
 DEADLINE_MS = 1000
-ABSENT_AFTER_S = 3.0
-"""Longer than QUICK's: a charge that comes late must still come before absence is believed."""
 
 DONE: dict[str, dict[str, Any]] = {
     "drop_reply": {},
@@ -33,9 +32,8 @@ DONE: dict[str, dict[str, Any]] = {
     "error_after": {},
     "truncate": {},
     "garbage": {},
-    # The charge comes after the first inquiries, which find nothing; a later one must find it.
-    "late_charge": {"delay_ms": DEADLINE_MS + 600},
 }
+LATE_S = 60
 NOT_DONE = ("error_before", "busy", "reset_before")
 
 AFTER = {
@@ -48,8 +46,7 @@ AFTER = {
 }
 
 
-# Absence is believed later here, so that a late charge comes in time.
-patient = own_stack(**QUICK | {"unknown_absent_after_s": str(ABSENT_AFTER_S)})
+patient = own_stack(**QUICK)
 
 
 @dataclass
@@ -156,30 +153,62 @@ async def assert_replays(case: Case, first: httpx.Response) -> None:
     assert again.headers.get("retry-after") == first.headers.get("retry-after")
 
 
+async def assert_unclear(case: Case, fault: str) -> httpx.Response:
+    """The fault's reply leaves the outcome unknown, and the key gives the same response again."""
+    await case.inject(fault, **DONE.get(fault, {"delay_ms": LATE_S * 1000, "by_clock": True}))
+    answer = await case.ask()
+    assert_accepted(case, answer)
+    assert (await case.operation())["evidence"]["finding"], (case.kind, fault)
+    await assert_replays(case, answer)
+    return answer
+
+
+async def assert_found(case: Case, fault: str, answer: httpx.Response) -> dict[str, Any]:
+    """An inquiry finds that it was done, once. Returns what the operation says about it."""
+    operation = await case.ends()
+    assert operation["state"] == "approved", (case.kind, fault, operation)
+    evidence: dict[str, Any] = operation["evidence"]
+    assert evidence["source"] == "inquiry"
+    assert evidence["finding"].startswith("found: ")
+    assert operation["processor"]["transaction_id"] in evidence["finding"]
+    assert await case.done(operation) == 1, (case.kind, fault)
+    assert await case.figures() == AFTER[case.kind][0]
+    await assert_replays(case, answer)
+    assert await case.unresolved() == 0
+    assert await audit(case.stack, case.shop) == []
+    return evidence
+
+
 async def test_an_operation_that_was_done_without_a_clear_reply_is_found(patient: Stack) -> None:
     async def one(case: Case, fault: str) -> None:
-        await case.inject(fault, **DONE[fault])
-        answer = await case.ask()
-        assert_accepted(case, answer)
-        assert (await case.operation())["evidence"]["finding"], (case.kind, fault)
-        await assert_replays(case, answer)
-
-        operation = await case.ends()
-        assert operation["state"] == "approved", (case.kind, fault, operation)
-        evidence = operation["evidence"]
-        assert evidence["source"] == "inquiry"
-        assert evidence["finding"].startswith("found: ")
-        assert operation["processor"]["transaction_id"] in evidence["finding"]
-        if fault == "late_charge":
-            assert evidence["inquiries"] >= 2
-        assert await case.done(operation) == 1, (case.kind, fault)
-        assert await case.figures() == AFTER[case.kind][0]
-        await assert_replays(case, answer)
-        assert await case.unresolved() == 0
-        assert await audit(patient, case.shop) == []
+        await assert_found(case, fault, await assert_unclear(case, fault))
 
     cases = await prepared(patient, [kind for kind in KINDS for _ in DONE])
     await asyncio.gather(*map(one, cases, itertools.cycle(DONE)))
+
+
+async def test_what_is_done_after_the_first_inquiry_is_found_by_a_later_one(
+    driven_stack: Stack, driven_time: DrivenTime
+) -> None:
+    """The first inquiry finds nothing, since the charge has not come yet. That is no absence."""
+    fault = "late_charge"
+    cases = await prepared(driven_stack, list(KINDS))
+    answers = [await assert_unclear(case, fault) for case in cases]
+    await driven_time.advance(10)
+    await driven_time.settles()
+    early = [await case.operation() for case in cases]
+    assert [each["state"] for each in early] == ["unknown"] * len(KINDS)
+    inquired = await driven_stack.fetch("SELECT inquiries FROM unresolved_operations")
+    assert len(inquired) == len(KINDS)
+    assert all(row["inquiries"] >= 1 for row in inquired)
+    assert [await case.done(each) for case, each in zip(cases, early, strict=True)] == [0] * 5
+
+    async def all_done() -> bool:
+        return all([await case.done(each) for case, each in zip(cases, early, strict=True)])
+
+    await driven_time.advance(LATE_S, once=all_done)
+    for case, answer in zip(cases, answers, strict=True):
+        assert (await assert_found(case, fault, answer))["inquiries"] >= 2
 
 
 async def test_an_operation_that_was_not_done_ends_by_proof_of_absence(patient: Stack) -> None:
@@ -227,10 +256,12 @@ async def test_a_slow_reply_within_the_deadline_counts(patient: Stack) -> None:
     await asyncio.gather(*map(one, await prepared(patient, list(KINDS))))
 
 
-async def test_an_unsent_operation_can_be_repeated_and_is_done_once(patient: Stack) -> None:
-    """The connection is refused, so it was not sent. Its key tries again, or it ends as absent."""
-    cases = await prepared(patient, [kind for kind in KINDS for _ in range(2)])
-    async with patient.refusing():
+async def test_an_unsent_operation_can_be_repeated_and_is_done_once(stack: Stack) -> None:
+    """The connection is refused, so it was not sent. Its key tries again, or it ends as absent once
+    the time for that is over."""
+    await stack.gateway(**QUICK | {"not_sent_ends_after_s": "600"})
+    cases = await prepared(stack, [kind for kind in KINDS for _ in range(2)])
+    async with stack.refusing():
         answers = await asyncio.gather(*(case.ask() for case in cases))
     for case, answer in zip(cases, answers, strict=True):
         assert answer.status_code == 503, answer.text
@@ -267,10 +298,9 @@ async def test_an_unsent_operation_can_be_repeated_and_is_done_once(patient: Sta
             assert (answer.status_code, answer.json()["status"]) == (201, "failed")
 
     twos = {kind: [case for case in cases if case.kind == kind] for kind in KINDS}
-    await asyncio.gather(
-        *(repeated(pair[0]) for pair in twos.values()),
-        *(given_up(pair[1]) for pair in twos.values()),
-    )
+    await asyncio.gather(*(repeated(pair[0]) for pair in twos.values()))
+    await stack.move_clock(601)
+    await asyncio.gather(*(given_up(pair[1]) for pair in twos.values()))
 
     async def listed() -> bool:
         # A repeated case stays on the list until the resolver next looks at it.
@@ -278,7 +308,7 @@ async def test_an_unsent_operation_can_be_repeated_and_is_done_once(patient: Sta
 
     await until(listed, within_s=40, what="nothing waits for an inquiry")
     for case in cases:
-        assert await audit(patient, case.shop) == []
+        assert await audit(stack, case.shop) == []
 
 
 async def test_a_later_operation_first_inquires_about_the_open_one(stack: Stack) -> None:

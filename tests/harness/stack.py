@@ -67,8 +67,8 @@ class Stack:
                 connection, name=login, allow_raw_cards=raw_cards, currencies=currencies
             )
             _, secret = await admin.create_key(connection, merchant.merchant_id, mode=mode)
-        shop = Shop(merchant.merchant_id, secret, login, gateway.url)
-        await self.set_account(shop, mode=mode)
+            shop = Shop(merchant.merchant_id, secret, login, gateway.url)
+            await _set_account(connection, shop, mode, ENCRYPTION_KEY, login_id=login)
         return shop
 
     async def set_account(
@@ -83,14 +83,7 @@ class Stack:
         """Send the shop's payments to this account at the processor from now on."""
         credentials = {"login_id": login or shop.login, "transaction_key": transaction_key}
         async with connected(self.dsn) as connection:
-            await admin.set_processor_account(
-                connection,
-                Vault(encryption_key),
-                AUTHORIZE_NET,
-                shop.merchant_id,
-                mode,
-                credentials,
-            )
+            await _set_account(connection, shop, mode, encryption_key, **credentials)
 
     async def with_key(self, shop: Shop, *, mode: str = "test", **of_key: Any) -> Shop:
         """Return the shop as a client with another key of its merchant."""
@@ -162,6 +155,22 @@ class Stack:
         """Kill all processes that this stack started."""
         for process in self.processes:
             process.kill()
+
+
+async def _set_account(
+    connection: Any,
+    shop: Shop,
+    mode: str,
+    encryption_key: str,
+    *,
+    login_id: str,
+    transaction_key: str = "simulated-key-1",
+) -> None:
+    credentials = {"login_id": login_id, "transaction_key": transaction_key}
+    vault = Vault(encryption_key)
+    await admin.set_processor_account(
+        connection, vault, AUTHORIZE_NET, shop.merchant_id, mode, credentials
+    )
 
 
 async def all_known(stack: Stack, shop: Shop, *, within_s: float = 15) -> None:
