@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,16 +13,20 @@ import pytest
 from persistent_clients import Load
 
 from easypay import failpoints
+from easypay.db.embedded import Cluster
 from harness import (
     QUICK,
     WIRE_TYPE,
     Gateway,
     Shop,
+    Simulator,
     Stack,
     all_known,
     audit,
     free_port,
     payment_uuid,
+    simulating,
+    stack_over,
     until,
 )
 
@@ -30,6 +35,10 @@ BOUND_S = 15.0
 TYPES = WIRE_TYPE | {"undo": WIRE_TYPE["void"]}
 BUSY = QUICK | {"processor_deadline_s": "30"}
 """A gateway that is to die sweeps nothing before 32 s, so it leaves the other requests alone."""
+
+
+LATE_S = 120
+"""Delay of a late charge by the simulator's clock: longer than a test runs."""
 
 
 @dataclass
@@ -173,16 +182,25 @@ async def test_a_kill_before_the_processor_s_reply_loses_nothing(stack: Stack) -
         assert await audit(stack, request.shop) == []
 
 
-async def test_a_suspended_process_that_resumes_overrules_no_outcome(stack: Stack) -> None:
+async def test_a_suspended_process_that_resumes_overrules_no_outcome(
+    cluster: Cluster, template: str, tmp_path: Path
+) -> None:
     """A process is stopped while it waits for a reply, and resumes after another ended its work.
 
     If the other called the call absent and the processor then did it, the shop was told that the
-    payment failed: it stays failed, and the money is given back.
+    payment failed: it stays failed, and the money is given back. The simulator is the test's own,
+    so that its clock says when the late charge comes.
     """
+    async with simulating(tmp_path) as simulator:
+        async with stack_over(cluster, template, simulator, tmp_path) as stack:
+            await _suspended(stack, simulator)
+
+
+async def _suspended(stack: Stack, simulator: Simulator) -> None:
     zombie = await stack.gateway(**BUSY)
     found, absent = await stack.shop(zombie), await stack.shop(zombie)
     await stack.simulator.fault("late_reply", found.login, delay_ms=1500)
-    await stack.simulator.fault("late_charge", absent.login, delay_ms=8000)
+    await stack.simulator.fault("late_charge", absent.login, delay_ms=LATE_S * 1000, by_clock=True)
     waiting = [
         asyncio.create_task(found.pay(key="found")),
         asyncio.create_task(absent.pay(key="absent")),
@@ -200,6 +218,7 @@ async def test_a_suspended_process_that_resumes_overrules_no_outcome(stack: Stac
         assert (given_up.status_code, given_up.json()["status"]) == (201, "failed")
         early = await stack.simulator.truth(login=absent.login)
         assert early == [], "not charged yet, so rightly called absent"
+        await simulator.post("/clock", advance_s=LATE_S)
         await stack.charges(absent)
     finally:
         os.kill(zombie.pid, signal.SIGCONT)

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from harness import ENCRYPTION_KEY, Shop, Stack
+from harness import ENCRYPTION_KEY, Shop, Stack, until
 
 
 async def easypay(stack: Stack, *words: str) -> tuple[int, str]:
@@ -30,6 +30,8 @@ async def test_a_wrong_counter_is_shown_and_counted_anew(stack: Stack) -> None:
     gateway = await stack.gateway()
     shop: Shop = await stack.shop(gateway)
     await shop.paid(2500)
+    counted = "SELECT FROM payment_counts WHERE merchant_id = $1"
+    await until(lambda: stack.fetch(counted, shop.merchant_id), what="the payment is counted")
     gateway.kill()
     await stack.fetch(
         "INSERT INTO payment_counts (merchant_id, mode, grain, start, currency, brand, sold)"
