@@ -81,6 +81,6 @@ def test_a_replica_is_one_server(url: str) -> None:
 
 def test_connections_to_the_replica_are_counted_apart_from_those_to_the_primary() -> None:
     without, with_one = _settings(None), _settings("postgresql://u:p%2C@a:1/d")
-    assert (without.replica_connections, with_one.replica_connections) == (0, 6)
+    assert (without.replica_connections, with_one.replica_connections) == (0, 10)
     assert without.database_connections == with_one.database_connections
     assert _settings("").database_replica_url is None
