@@ -603,7 +603,16 @@ async def ask_soon(w: World) -> None:
     await authorization_expiry.ask_soon(w.pool, w.payment)
 
 
+async def count_open_work(w: World) -> None:
+    await w.pool.fetchrow(process_metrics.WAITING)
+    await w.pool.fetchrow(process_metrics.WATCHED)
+
+
 RESOLVER: Final = (
+    # First: what the others write and take back leaves pages that this one reads.
+    Case("count open work for the metrics", count_open_work, uses=("late_charges_open",),
+         buffers=300, reads_whole=("unresolved_operations", "watched_operations"),
+         because="it counts them, at most 100,000"),
     Case("find accounts with due work", find_due_accounts, buffers=600, sorts=6_000,
          reads_whole=("unresolved_operations", "watched_operations", "account_passes"),
          because="after a bad day all of it is due; it is grouped by account"),
@@ -752,11 +761,6 @@ async def look_for_strays(w: World) -> None:
     await partitions.strays(w.connection)
 
 
-async def count_open_work(w: World) -> None:
-    await w.pool.fetchrow(process_metrics.WAITING)
-    await w.pool.fetchrow(process_metrics.WATCHED)
-
-
 async def find_duplicates(w: World) -> None:
     await duplicate_report.find_groups(
         w.pool, w.merchant_id, w.mode, start=ids.lowest_id_at(w.now - timedelta(days=2)),
@@ -780,9 +784,6 @@ CHORES: Final = (
     Case("look for rows outside every month", look_for_strays, months=1,
          reads_whole=("payments", "operations", "events"),
          because="the default months are empty unless something is wrong"),
-    Case("count open work for the metrics", count_open_work, uses=("late_charges_open",),
-         buffers=300, reads_whole=("unresolved_operations", "watched_operations"),
-         because="it counts them, at most 100,000"),
     Case("find payments that look alike", find_duplicates, uses=("payments_pkey",), months=SINCE,
          locks=500, buffers=3_000, sorts=50_000,
          because="it compares up to 50,000 payments; from its sixth run on PostgreSQL plans it for "
