@@ -550,6 +550,80 @@ async def test_who_lost_the_lease_changes_nothing(old: Old) -> None:
     assert (await old.compact()).stay == []
 
 
+async def test_who_lost_the_lease_leaves_the_watch_of_its_successor(old: Old) -> None:
+    """The first is stopped in its copy for longer than its lease, and goes on while the second
+    copies. A change after that is still noticed."""
+    copies, goes_on = threading.Event(), threading.Event()
+    ended: list[object] = []
+
+    def stand_still(what: str, *_: int) -> None:
+        if what.startswith("copying") and not copies.is_set():
+            copies.set()
+            goes_on.wait(60)
+
+    async def first() -> None:
+        try:
+            ended.append(await old.compact(stand_still))
+        except Exception as error:
+            ended.append(error)
+
+    stopped = threading.Thread(target=lambda: asyncio.run(first()))
+    stopped.start()
+    assert await asyncio.to_thread(copies.wait, 60)
+    await old.connection.execute("UPDATE leases SET leased_until = now()")
+    seen: list[str] = []
+
+    def change(what: str, *_: int) -> None:
+        if what.startswith("building") and not seen:
+            seen.append(what)
+            goes_on.set()
+            stopped.join()
+            meanwhile(lambda: approve_late(old))
+
+    report = await old.compact(change)
+    assert [type(each) for each in ended] == [turn.LeaseLost]
+    assert (report.stay, len(seen)) == ([], 1)
+    find = f"SELECT transaction_id FROM {old.table} WHERE id = $1"
+    assert await old.connection.fetchval(find, old.operation) == "77"
+    assert await old.traces() == NOTHING_LEFT
+
+
+async def test_who_lost_the_lease_cleans_nothing_up(old: Old) -> None:
+    """It was stopped before it cleaned up what others have left."""
+    table = f"compacting_{old.table}_7"
+    await old.connection.execute(
+        f"CREATE TABLE {table} (); INSERT INTO archive_changes VALUES ('compact {old.table} 7')"
+    )
+    async with run.connected(old.dsn) as connection:
+        with pytest.raises(turn.LeaseLost):
+            await copy.clean(connection, 0)
+    assert table in await copy.leftovers(old.connection)
+    assert await old.connection.fetchval("SELECT count(*) FROM archive_changes") == 1
+    assert (await old.compact()).stay == []
+    assert await old.traces() == NOTHING_LEFT
+
+
+async def test_a_column_that_a_migration_adds_just_now_is_copied(
+    cluster: Cluster, template: str
+) -> None:
+    dsn = await new_database(cluster.dsn, template)
+    async with connected(dsn) as connection, connected(dsn) as migrating:
+        old = Old(dsn, connection, old_month.start())
+        await old_month.make_tables(connection, old.month)
+        await old_month.fill(connection, old.month)
+        transaction = migrating.transaction()
+        await transaction.start()
+        await migrating.execute(
+            "INSERT INTO migrations (name, checksum) VALUES ('9999_more', 'x');"
+            f"ALTER TABLE operations ADD COLUMN more int; UPDATE {old.table} SET more = 7"
+        )
+        compaction = asyncio.create_task(old.compact())
+        await until_locked(dsn, "easypay compaction", what="the compaction waits for the migration")
+        await transaction.commit()
+        assert (await compaction).stay == []
+        assert await connection.fetchval(f"SELECT count(*) FROM {old.table} WHERE more = 7") == 60
+
+
 async def test_an_archive_command_goes_first(old: Old, tmp_path: Path) -> None:
     async with connected(old.dsn) as archiving:
         await prepare(archiving)

@@ -78,18 +78,20 @@ async def compact(
     """
     for _ in range(_ROUNDS):
         await _check_month(connection, month, key_days=key_days)
-        copy = await copying.plan(connection, month, token)
         try:
-            await changes.watch(connection, copying.watch_of(copy.source))
+            await changes.watch(connection, copying.watch_of(month, token))
             reach("compact_watches")
+            copy = await copying.plan(connection, month, token)
             if found := await obstacles(connection, month, key_days=key_days):
                 raise CannotCompact.because(suffix_of(month), found)
             await forget_expired_keys(connection, month, key_days=key_days, here=OPERATION_HERE)
             return await _compact(connection, copy, progress)
-        except Changed:
-            await _tidy(connection, copy)
+        except (Changed, asyncpg.UndefinedTableError):
+            # Who archived the month or took over the lease has dropped a table: the next round says
+            # so.
+            await _tidy(connection, month, token)
         except BaseException:
-            await _tidy(connection, copy)
+            await _tidy(connection, month, token)
             raise
     raise CannotCompact(
         f"operations of {suffix_of(month)} changed during each of {_ROUNDS} copies. Try again when "
@@ -119,7 +121,7 @@ async def _compact(connection: Any, copy: Copy, progress: Progress) -> Done:
     if await _is_compact(connection, copy.source):
         rows = await connection.fetchval(f"SELECT count(*) FROM {copy.source}")
         await compacted_months.note(connection, suffix, rows, before, before)
-        await changes.unwatch(connection, copying.watch_of(copy.source))
+        await changes.unwatch(connection, copy.watch)
         return Done(suffix, rows, before, before)
     await _check_disk(connection, copy.source)
     try:
@@ -138,14 +140,14 @@ async def _compact(connection: Any, copy: Copy, progress: Progress) -> Done:
     return Done(suffix, copy.rows, before, after)
 
 
-async def _tidy(connection: Any, copy: Copy) -> None:
-    """Remove the triggers and the new table, if they are still there. What cannot be removed is
+async def _tidy(connection: Any, month: datetime, token: int) -> None:
+    """Remove this run's trigger and new table, if they are still there. What cannot be removed is
     left to the next run."""
     if connection.is_closed():
         return
     with suppress(*LOST, asyncpg.PostgresError):
-        await changes.unwatch(connection, copying.watch_of(copy.source))
-        await copying.drop(connection, copy.target)
+        await changes.unwatch(connection, copying.watch_of(month, token))
+        await copying.drop(connection, copying.target_of(month, token))
 
 
 async def _bytes(connection: Any, table: str) -> int:

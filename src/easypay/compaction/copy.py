@@ -3,12 +3,13 @@
 Nobody waits for it. Each slice of pages is a short transaction, so vacuum is not held back. What
 changes in the old table meanwhile is noted by a trigger, and then the copy is made again.
 
-The table's name ends in the token of the lease: a process that lost its lease and goes on can only
-touch its own table, which its successor has dropped.
+The names of the table, of the trigger and of its notes end in the token of the lease: a process
+that lost its lease and goes on can only touch its own, which its successor has dropped.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -44,7 +45,9 @@ _LEFTOVERS: Final = r"""
      WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND NOT relispartition
        AND relname ~ '^compact(ing|ed)_operations_\d{4}_\d{2}_\d+$' ORDER BY 1
 """
-_WATCHED: Final = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = $1"
+_WATCHED: Final = """
+    SELECT tgname, tgrelid::regclass::text FROM pg_trigger WHERE starts_with(tgname, $1)
+"""
 _COPY: Final = """
     WITH source AS MATERIALIZED (
         SELECT {columns} FROM {source} WHERE ctid >= '({first},0)' AND ctid < '({end},0)'
@@ -85,6 +88,8 @@ class Copy(NamedTuple):
     source_oid: int
     columns: str
     """Of operations, without the stored reply; for a statement."""
+    migrations: str
+    """Which migrations there were when the columns were read."""
     rows: int = 0
     digest: int = 0
 
@@ -94,7 +99,11 @@ class Copy(NamedTuple):
 
     @property
     def target(self) -> str:
-        return f"compacting_{self.source}_{self.token}"
+        return target_of(self.month, self.token)
+
+    @property
+    def watch(self) -> Watch:
+        return watch_of(self.month, self.token)
 
     @property
     def retired(self) -> str:
@@ -102,17 +111,34 @@ class Copy(NamedTuple):
         return f"compacted_{self.source}_{self.token}"
 
 
-def watch_of(source: str) -> Watch:
-    """Return what is watched while a table of operations is copied."""
-    return Watch(_TRIGGER, f"compact {source}", [source], WRITERS_WAIT)
+def target_of(month: datetime, token: int) -> str:
+    """Return the name that the new table has until the swap."""
+    return f"compacting_{table_of(month)}_{token}"
+
+
+def watch_of(month: datetime, token: int) -> Watch:
+    """Return what is watched while the operations of a month are copied."""
+    source = table_of(month)
+    return Watch(f"{_TRIGGER}_{token}", f"compact {source} {token}", [source], WRITERS_WAIT)
+
+
+async def migrations(connection: Any) -> str:
+    """Return a digest of the names of all migrations that the database has."""
+    found: str = await connection.fetchval(
+        "SELECT md5(string_agg(name, ',' ORDER BY name)) FROM migrations"
+    )
+    return found
 
 
 async def plan(connection: Any, month: datetime, token: int) -> Copy:
-    """Return what is to be copied."""
+    """Return what is to be copied. Call it once the table is watched: making the trigger waits for
+    a migration that is changing the table."""
     source = table_of(month)
+    present = await migrations(connection)
     oid = await connection.fetchval("SELECT $1::text::regclass::oid", source)
     names = [column.name for column in await columns_of(connection, TABLE)]
-    return Copy(month, token, oid, ", ".join(name for name in names if name not in REPLY))
+    columns = ", ".join(name for name in names if name not in REPLY)
+    return Copy(month, token, oid, columns, present)
 
 
 async def leftovers(runner: Any) -> list[str]:
@@ -120,22 +146,33 @@ async def leftovers(runner: Any) -> list[str]:
     return [row[0] for row in await runner.fetch(_LEFTOVERS)]
 
 
-async def clean(connection: Any) -> None:
-    """Drop what runs that were killed have left. What is in use stays for the next time."""
+async def clean(connection: Any, token: int) -> None:
+    """Drop what runs that were killed have left. What is in use stays for the next time.
+
+    Raises LeaseLost: a successor's table and trigger look the same.
+    """
     for table in await leftovers(connection):
-        await drop(connection, table)
-    for (table,) in await connection.fetch(_WATCHED, _TRIGGER):
-        try:
-            async with connection.transaction():
-                await connection.execute(f"SET LOCAL lock_timeout = '{WRITERS_WAIT}'")
-                await connection.execute(f"DROP TRIGGER IF EXISTS {_TRIGGER} ON {table}")
-        except asyncpg.LockNotAvailableError:
-            continue  # it only notes changes that nobody asks for
-    await connection.execute("DELETE FROM archive_changes WHERE starts_with(month, 'compact ')")
+        async with _under_lease(connection, token, "2s"):
+            await connection.execute(f"DROP TABLE IF EXISTS {table}")
+    for trigger, table in await connection.fetch(_WATCHED, _TRIGGER):
+        async with _under_lease(connection, token, WRITERS_WAIT):
+            await connection.execute(f"DROP TRIGGER IF EXISTS {trigger} ON {table}")
+    async with _under_lease(connection, token, WRITERS_WAIT):
+        await connection.execute("DELETE FROM archive_changes WHERE starts_with(month, 'compact ')")
+
+
+@asynccontextmanager
+async def _under_lease(connection: Any, token: int, lock_timeout: str) -> AsyncIterator[None]:
+    """Run a block in a transaction under the lease. If a lock is not free, nothing is done."""
+    with suppress(asyncpg.LockNotAvailableError):
+        async with connection.transaction():
+            await must_hold(connection, token)
+            await connection.execute(f"SET LOCAL lock_timeout = '{lock_timeout}'")
+            yield
 
 
 async def drop(connection: Any, table: str) -> None:
-    """Drop a table that nobody needs, unless somebody still reads it."""
+    """Drop a table of one's own that nobody needs, unless somebody still reads it."""
     try:
         async with connection.transaction():
             await connection.execute("SET LOCAL lock_timeout = '2s'")

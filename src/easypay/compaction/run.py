@@ -67,7 +67,7 @@ async def run(
     """
     report = Report([], [])
     async with turn.taken(runner) as token:
-        await copying.clean(connection)
+        await copying.clean(connection, token)
         months = await due(connection, key_days=key_days) if month is None else [month]
         for each in months:
             try:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import asyncpg
 
 from easypay.compaction import turn
-from easypay.compaction.copy import WRITERS_WAIT, Copy, InUse, watch_of
+from easypay.compaction.copy import WRITERS_WAIT, Copy, InUse
 from easypay.compaction.due import TABLE
 from easypay.db import compacted_months
 from easypay.db.lock_holders import long_holders
@@ -58,7 +58,7 @@ async def swap(connection: Any, copy: Copy, *, bytes_before: int, bytes_after: i
     script = ";\n".join(
         (
             *_locks(locked),
-            *_checks(copy, await _migrations(connection)),
+            *_checks(copy),
             *await _exchange(connection, copy),
             compacted_months.note_sql(suffix_of(copy.month), copy.rows, bytes_before, bytes_after),
         )
@@ -112,14 +112,7 @@ def _locks(tables: Sequence[str]) -> list[str]:
     ]
 
 
-async def _migrations(connection: Any) -> str:
-    found: str = await connection.fetchval(
-        "SELECT md5(string_agg(name, ',' ORDER BY name)) FROM migrations"
-    )
-    return found
-
-
-def _checks(copy: Copy, migrations: str) -> list[str]:
+def _checks(copy: Copy) -> list[str]:
     """Return statements that fail if something has changed since the copy began. All are short."""
     conditions = (
         (
@@ -131,9 +124,9 @@ def _checks(copy: Copy, migrations: str) -> list[str]:
         (
             _CHANGED,
             f"'{copy.source}'::regclass::oid <> {copy.source_oid}"
-            f" OR EXISTS (SELECT FROM archive_changes WHERE month = '{watch_of(copy.source).note}')"
+            f" OR EXISTS (SELECT FROM archive_changes WHERE month = '{copy.watch.note}')"
             " OR (SELECT md5(string_agg(name, ',' ORDER BY name)) FROM migrations)"
-            f" <> '{migrations}'",
+            f" <> '{copy.migrations}'",
         ),
     )
     return [f"SELECT refuse('{code}') WHERE {condition}" for code, condition in conditions]
@@ -170,5 +163,5 @@ async def _exchange(connection: Any, copy: Copy) -> list[str]:
         f"ALTER TABLE {TABLE} ATTACH PARTITION {copy.source} {bounds_of(copy.month)}",
         f"ALTER TABLE {copy.source} DROP CONSTRAINT in_month",
         f"ALTER TABLE {copy.source} RESET (autovacuum_enabled)",
-        f"DELETE FROM archive_changes WHERE month = '{watch_of(copy.source).note}'",
+        f"DELETE FROM archive_changes WHERE month = '{copy.watch.note}'",
     ]
