@@ -24,7 +24,9 @@ from easypay.clock import monotonic
 from easypay.db import archived_months, migrate, partitions
 from easypay.db.embedded import Cluster
 from easypay.events import numbering
-from easypay.payments import statements
+from easypay.events.readers import Follower, head
+from easypay.payments import statements, statistics_check
+from easypay.payments.feed_fold import PAYMENTS
 from harness import new_database, old_month, until
 
 TABLES = partitions.PARTITIONED
@@ -597,3 +599,42 @@ async def test_the_feed_stays_and_search_rows_go_and_come_back(old: Old, tmp_pat
     arguments = (mark.month, mark.read_below, [], 1 << 40, 1 << 40, mark.version)
     await old.connection.fetch(numbering.in_month(old.suffix), *arguments)
     assert await here("feed") == numbered
+
+
+async def test_statistics_keep_what_a_payment_of_the_month_did_later(
+    cluster: Cluster, template: str, tmp_path: Path
+) -> None:
+    """Its refund in the next month was counted by the brand of its card, which only the payment
+    tells: while that is away, the count is neither called wrong nor counted anew."""
+    dsn = await new_database(cluster.dsn, template)
+    connection = await asyncpg.connect(dsn)
+    old = Old(dsn, connection, old_month.start())
+    await old_month.make_tables(connection, old.month)
+    await old_month.fill(connection, old.month)
+    await connection.execute("UPDATE payments SET card_brand = 'visa'")
+    next_month = partitions.month_start(old.month, 1)
+    await connection.execute(
+        "INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,"
+        " amount_minor, currency, created_at) SELECT merchant_id, $2, id, $2, mode,"
+        " 'refund.succeeded', status, refunded_minor, currency, $3 FROM payments WHERE id = $1",
+        *(old_month.id_in(old.month, 1), old_month.id_in(next_month, 1), next_month),
+    )
+    for mark in await numbering.marks(connection):
+        await numbering.adopt(connection, mark)
+    follower = Follower(PAYMENTS, dsn, limit_s=30)
+    await follower.catch_up(connection, await head(connection))
+    await follower.close()
+    refunded = "SELECT brand, refunded FROM payment_counts WHERE refunded > 0"
+    counted = await connection.fetch(refunded)
+    assert [tuple(row) for row in counted] == [("visa", 1)]
+    await prepare(connection)
+    await old.archive(tmp_path / "a")
+    assert await statistics_check.verify(connection) == []
+    await statistics_check.rebuild(connection)
+    assert await connection.fetch(refunded) == counted
+    await restoring.restore(connection, tmp_path / "a", quiet)
+    assert await statistics_check.verify(connection) == []
+    await connection.execute("UPDATE payment_counts SET refunded = 2 WHERE refunded > 0")
+    (found,) = await statistics_check.verify(connection)
+    assert (found.stored, found.by_rows) == (2, 1)
+    await connection.close()

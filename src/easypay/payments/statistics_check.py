@@ -51,11 +51,18 @@ class Difference(msgspec.Struct, frozen=True):
     by_rows_minor: int
 
 
-# Months that were archived have their counts and no rows.
+# Months that were archived have their counts and no rows. So has a quarter of an hour in which
+# something happened to a payment of such a month, for instance its refund in the month after:
+# what it was counted as, only the payment tells.
 _HAS_ARCHIVE: Final = "SELECT to_regclass('archived_months') IS NOT NULL"
 _KEPT: Final = "true"
-_NOT_ARCHIVED: Final = """NOT EXISTS (SELECT FROM archived_months a
-                   WHERE lowest_id_at({start}) >= a.low AND lowest_id_at({start}) < a.high)"""
+_NOT_ARCHIVED: Final = f"""NOT EXISTS (SELECT FROM archived_months a
+                        WHERE lowest_id_at({{of}}.start) >= a.low
+                          AND lowest_id_at({{of}}.start) < a.high)
+       AND NOT EXISTS (SELECT FROM archived_months a
+                         JOIN events e ON e.payment_id >= a.low AND e.payment_id < a.high
+                        WHERE e.merchant_id = {{of}}.merchant_id AND e.mode = {{of}}.mode
+                          AND {quarter_of("e.created_at")} = {{of}}.start)"""
 
 _MONTHS: Final = """
     SELECT substr(c.relname, length('events_') + 1)
@@ -134,7 +141,7 @@ _COMPARED: Final = """
 """
 _QUARTERS: Final = "WITH {behind}, recount AS MATERIALIZED ({recount})" + _COMPARED.format(
     grain="'q'",
-    stored=f"SELECT * FROM ({_STORED}) AS c WHERE grain = 'q' AND {{kept}}",
+    stored=f"SELECT * FROM ({_STORED}) AS c WHERE grain = 'q' AND {{kept_counts}}",
     by_rows=_BY_ROWS,
 )
 _SEALS: Final = """
@@ -243,7 +250,7 @@ async def _parts(connection: Connection) -> dict[str, str]:
     months: Sequence[str] = [row[0] for row in await connection.fetch(_MONTHS)]
     archive = await connection.fetchval(_HAS_ARCHIVE)
     kept, kept_counts = (
-        _NOT_ARCHIVED.format(start=start) if archive else _KEPT for start in ("start", "c.start")
+        _NOT_ARCHIVED.format(of=rows) if archive else _KEPT for rows in ("each", "c")
     )
     return {
         "behind": _BEHIND.format(
