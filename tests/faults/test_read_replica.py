@@ -21,7 +21,7 @@ from easypay.db.embedded import Cluster
 from easypay.db.partitions import Months
 from easypay.db.pool import make_pool, open_pool
 from easypay.db.reading import Reading
-from easypay.db.replica import Replica
+from easypay.db.replica import PRIMARY_POSITION, Replica
 from easypay.errors import ValidationFailed
 from easypay.merchants.model import Caller
 from easypay.merchants.vault import Vault
@@ -33,6 +33,7 @@ from harness import (
     Shop,
     Simulator,
     Stack,
+    connected,
     counted,
     migrated,
     new_database,
@@ -600,6 +601,39 @@ async def test_readers_of_a_silent_replica_are_told_and_it_must_prove_itself_aga
         assert before is not None
         assert state.as_of is not None
         assert state.as_of > before
+
+
+async def test_a_replica_that_came_back_older_is_not_read_on_the_proof_of_before(
+    stack: Stack, replica: StreamingReplica
+) -> None:
+    """It crashed, started again from its last restart point, and has not replayed the rest. The
+    primary cannot be asked at that time, so nothing new is known."""
+    async with connected(stack.dsn) as primary, connected(replica.dsn(stack.dsn)) as standby:
+        await primary.execute("CREATE TABLE seen (n int); CHECKPOINT")
+        await replica.caught_up()
+        await standby.execute("CHECKPOINT")
+    async with watching(stack.dsn, replica.dsn(stack.dsn)) as (places, state, chosen):
+
+        async def count(place: ReadPlace) -> int:
+            return int(await place.reading.fetchval("SELECT count(*) FROM seen"))
+
+        async with connected(stack.dsn) as primary:
+            await primary.execute("INSERT INTO seen VALUES (1)")
+            written = await primary.fetchval(PRIMARY_POSITION)
+        await replica.caught_up()
+
+        async def is_proven() -> bool:
+            return state.usable and state.replayed >= written
+
+        await until(is_proven, what="the replica is proven to have it")
+        assert (await places.read(count), chosen[-1]) == (1, "replica")
+        async with state._primary.acquire(), replica.set(recovery_min_apply_delay="1h"):
+            replica.kill()
+            replica.restart()
+            assert await count(places.all[1]) == 0
+            assert (await places.read(count), chosen[-1]) == (1, "primary")
+    async with connected(stack.dsn) as primary:
+        await primary.execute("DROP TABLE seen")
 
 
 async def _sleeps_on_the_replica(place: ReadPlace) -> str:

@@ -3,9 +3,11 @@
 Five times a second the primary is asked how far its log is on disk, and then the replica how much
 of that log it has replayed. What the primary had at some moment, the replica has once it has
 replayed as much: every payment that was committed by then. That moment is *reached*, and until
-`limit_s` after it the replica may be read. So a replica that is behind, silent, gone or cut off is
-left out by itself: nothing new is known about it. (The time of the transaction that it replayed
-last says nothing: with an idle primary it is old although nothing is missing.)
+`limit_s` after it the replica may be read, as long as the connection over which it was asked lasts:
+a server that crashes cuts it before it starts again, maybe with less than it had. So a replica that
+is behind, silent, gone or cut off is left out by itself: nothing new is known about it. (The time
+of the transaction that it replayed last says nothing: with an idle primary it is old although
+nothing is missing.)
 
 A server that is no standby of this primary is left out, too: one that was promoted, one of
 another system or database, one whose log the primary does not have.
@@ -135,7 +137,11 @@ class Replica:
     def usable(self) -> bool:
         """Whether it is known to have everything that was committed `limit_s` ago."""
         reached = self._progress.reached
-        return reached is not None and monotonic() - reached.at <= self._limit_s
+        return (
+            reached is not None
+            and not self._connection.is_closed()
+            and monotonic() - reached.at <= self._limit_s
+        )
 
     @property
     def lag_s(self) -> float:
@@ -167,8 +173,10 @@ class Replica:
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Run a block that reads the replica. Raises ReplicaLost in it once the replica is left out
-        because it is silent, gone or no replica; a reader does not find that out for seconds."""
+        because it is silent, gone or no replica; a reader does not find that out for seconds. Also
+        raises it at the end if the server may have started again while it was read."""
         limit = asyncio.timeout(None)
+        connection = self._connection
         try:
             async with limit:
                 self._readers.add(limit)
@@ -176,6 +184,8 @@ class Replica:
                     yield
                 finally:
                     self._readers.discard(limit)
+            if connection is not self._connection or connection is None or connection.is_closed():
+                raise ReplicaLost("the read replica went away while it was read")
         except TimeoutError:
             if limit.expired():
                 raise ReplicaLost("the read replica was left out while it was read") from None
@@ -218,7 +228,11 @@ class Replica:
     async def _look(self) -> None:
         if self._connection is None:
             await self._connect()
-        sample = await self._ask_primary()
+        try:
+            sample = await self._ask_primary()
+        except _PrimaryAway:
+            await self._ask_replica(self._connection)  # what is known of it holds while it answers
+            raise
         if self._replayed > sample.lsn:
             raise _Unfit("it has replayed a log that the primary does not have")
         replayed = await self._ask_replica(self._connection)
