@@ -141,8 +141,26 @@ async def everything_is_read(stack: Stack, shop: Shop, payments: int) -> None:
     await reader.client.aclose()
 
 
-async def test_an_old_month_is_compacted_through_it(stack: Stack, bouncer: PgBouncer) -> None:
-    """Its lease, its settings and its locks hold for transactions, not for sessions."""
+async def test_an_old_month_is_compacted_through_it(
+    stack: Stack, bouncer: PgBouncer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease, its settings and its locks hold for transactions, not for sessions. And whenever
+    the process might be stopped, it holds no lock for which payments would wait."""
+    plain = PooledConnection._plain
+    waited: list[bool] = []
+
+    async def stops(self: Any, method: str, query: str, *args: Any, **options: Any) -> Any:
+        if query == "COMMIT":
+            async with connected(stack.dsn) as payer:
+                await payer.execute("SET lock_timeout = '1s'")
+                try:
+                    await payer.execute("INSERT INTO operations SELECT FROM operations WHERE false")
+                    waited.append(False)
+                except asyncpg.LockNotAvailableError:
+                    waited.append(True)
+        return await plain(self, method, query, *args, **options)
+
+    monkeypatch.setattr(PooledConnection, "_plain", stops)
     month = old_month.start()
     async with connected(stack.dsn) as connection:
         await old_month.make_tables(connection, month)
@@ -153,6 +171,7 @@ async def test_an_old_month_is_compacted_through_it(stack: Stack, bouncer: PgBou
             working, lease, month=month, key_days=30, progress=lambda *_: None
         )
     assert (report.stay, report.compacted[0].operations) == ([], 60)
+    assert (len(waited) > 5, any(waited)) == (True, False)
     table = partitions.tables_of(month)["operations"]
     assert await stack.value(f"SELECT count(*) FROM {table} WHERE reply_body IS NULL") == 60
 

@@ -20,6 +20,7 @@ from easypay.compaction.due import TABLE
 from easypay.db import compacted_months
 from easypay.db.lock_holders import long_holders
 from easypay.db.partitions import attached, bounds_of, suffix_of
+from easypay.db.pooler import through_pooler
 
 _WORK: Final = "500ms"
 """The time limit of each of the other statements, which only change the catalog."""
@@ -85,8 +86,9 @@ async def swap(connection: Any, copy: Copy, *, bytes_before: int, bytes_after: i
 
 async def _run(connection: Any, script: str) -> None:
     """Run the script: one message without BEGIN is one transaction."""
+    send = connection.one_message if through_pooler(connection) else connection.execute
     try:
-        await connection.execute(script)
+        await send(script)
     except asyncpg.UndefinedTableError as error:
         raise Changed from error
     except asyncpg.CheckViolationError as error:

@@ -78,6 +78,11 @@ class PooledConnection(DropsOnCancel):
             return await self._begin(query.rstrip(";"), timeout)
         return await self._in_transaction("execute", query, *args, timeout=timeout)
 
+    async def one_message(self, script: str) -> Any:
+        """Run statements that bring their own settings as one message, which is one transaction: no
+        lock of it outlasts the message, whatever becomes of this process."""
+        return await self._plain("execute", script)
+
     async def executemany(self, *args: Any, **options: Any) -> Any:
         """Run a statement once for each of its arguments, all of them or none."""
         return await self._in_transaction("executemany", *args, **options)
