@@ -36,6 +36,7 @@ from harness import (
     migrated,
     new_database,
     old_month,
+    run_easypay,
     until,
 )
 from harness.pooler import PgBouncer
@@ -174,6 +175,21 @@ async def test_an_old_month_is_compacted_through_it(
     assert (len(waited) > 5, any(waited)) == (True, False)
     table = partitions.tables_of(month)["operations"]
     assert await stack.value(f"SELECT count(*) FROM {table} WHERE reply_body IS NULL") == 60
+
+
+async def test_an_archive_command_is_refused_and_leaves_nothing_behind(
+    stack: Stack, bouncer: PgBouncer, tmp_path: Path
+) -> None:
+    """Its lock would stay with PgBouncer's connection, and stop all later ones and compactions."""
+    to = str(tmp_path / "archive")
+    environment = {**stack.env, "EASYPAY_DATABASE_URL": bouncer.dsn(stack.dsn)}
+    month = f"{old_month.start(1):%Y-%m}"
+    found = await asyncio.to_thread(
+        run_easypay, "db", "archive", month, "--to", to, "--label", "x", **environment
+    )
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    assert await stack.value(locks) == 0
+    assert (found.code, "connect to PostgreSQL itself" in found.err) == (1, True), found
 
 
 async def test_a_killed_pgbouncer_and_a_restarted_server_lose_nothing(

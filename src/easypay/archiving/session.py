@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
+from easypay.db.pooler import is_pooled
 from easypay.errors import EasyPayError
 
 _SETTINGS: Final = (
@@ -19,6 +20,10 @@ _DATABASE: Final = (
 )
 
 
+class BehindPooler(EasyPayError):
+    """A pooler in transaction mode gives each transaction another session."""
+
+
 class AnotherRuns(EasyPayError):
     """Another archive or restore command runs on this database."""
 
@@ -26,8 +31,15 @@ class AnotherRuns(EasyPayError):
 async def prepare(connection: Any) -> None:
     """Set what the other modules rely on, and make sure that no other command runs.
 
-    The lock ends with the connection. Raises AnotherRuns.
+    The lock ends with the connection. Behind a pooler it would not: it would stay with the pooler's
+    connection, and stop every later command. Raises BehindPooler, which changes nothing, or
+    AnotherRuns.
     """
+    if await is_pooled(connection):
+        raise BehindPooler(
+            "a pooler such as PgBouncer stands before the database, and this command needs a "
+            "session of its own: connect to PostgreSQL itself (EASYPAY_DATABASE_URL)"
+        )
     for setting in _SETTINGS:
         await connection.execute(setting)
     if not await connection.fetchval(_ONLY_ONE):
