@@ -5,6 +5,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+import pytest
+
+from easypay.command_line.console import run_async
 from easypay.db.embedded import Cluster
 from easypay.db.migrate import files
 from harness import (
@@ -121,3 +125,24 @@ async def test_up_runs_on_an_existing_database(stack: Stack, tmp_path: Path) -> 
     assert (await pay_at(demo["api_url"], demo["api_key"])).status_code == 201
     assert len(await stack.fetch("SELECT 1 FROM payments")) == 1
     assert up.terminate() == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.InternalClientError("cannot switch to state 15"),
+    ],
+)
+def test_a_connection_that_was_cut_meanwhile_is_one_clear_line(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by a server that ended the transaction of a command that was stopped (Ctrl-Z)."""
+
+    async def work() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_async(work)
+    assert ended.value.code == 1
+    assert "connection to the database was lost" in capsys.readouterr().err

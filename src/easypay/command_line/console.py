@@ -166,6 +166,11 @@ def run_async(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         fail("the database has no EasyPay schema yet: run `easypay migrate`")
     except (OSError, ValueError, asyncpg.PostgresError) as error:
         fail(f"cannot use the database (is it running?): {error or 'no answer'}")
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        fail(
+            f"the connection to the database was lost ({error}), maybe because this command was "
+            "stopped for a while. Look what it has done, and run it again"
+        )
 
 
 def _cell(value: Any) -> str:
