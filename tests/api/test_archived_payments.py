@@ -1,5 +1,6 @@
 """A payment whose month was archived: every call says where it is, and nothing is sent."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,17 @@ async def give_to(connection: Any, merchant: UUID) -> None:
         )
 
 
+async def refund_in(connection: Any, month: datetime, merchant: UUID) -> None:
+    """Write a refund of this month for the first payment of the old one."""
+    refund, payment = old_month.id_in(month, 5), old_month.id_in(old_month.start(), 0)
+    await connection.execute(
+        "INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,"
+        " currency, reference, voided, begun_at, finished_at)"
+        " VALUES ($1, $2, $3, 'test', 'refund', 'approved', 100, 'USD', $4, false, $5, $5)",
+        *(merchant, refund, payment, ids.reference(refund), month),
+    )
+
+
 async def test_an_archived_payment_says_where_it_is_until_it_is_restored(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -37,11 +49,15 @@ async def test_an_archived_payment_says_where_it_is_until_it_is_restored(
     shop = await stack.shop(gateway)
     await give_to(connection, shop.merchant_id)
     payment = ids.typed(ids.PAYMENT, old_month.id_in(month, 0))
+    await refund_in(connection, old_month.start(old_month.AGE_MONTHS - 1), shop.merchant_id)
+    no_refunds = {"data": [], "has_more": False, "next_cursor": None}
+    (refund,) = (await shop.client.get("/refunds")).json()["data"]
+    assert refund["payment_id"] == payment
     path = f"/payments/{payment}"
     read = [path, f"{path}/operations", f"{path}/events", f"{path}/refunds"]
     before = [(await shop.client.get(each)).json() for each in read]
     assert before[0]["id"] == payment
-    assert len(before[1]["data"]) == 1
+    assert len(before[1]["data"]) == 2
 
     await session.prepare(connection)
     wish = archive.Wish(month, tmp_path / "a", "csv", "tape 7, shelf B", keep_tables=False)
@@ -60,6 +76,8 @@ async def test_an_archived_payment_says_where_it_is_until_it_is_restored(
     assert await connection.fetchval("SELECT count(*) FROM idempotency_keys") == 0
     listed = (await shop.client.get("/payments")).json()["data"]
     assert listed == []
+    # It lies in the month after that of its payment.
+    assert (await shop.client.get("/refunds")).json() == no_refunds
     never = ids.typed(ids.PAYMENT, old_month.id_in(old_month.start(3), 0))
     assert (await shop.client.get(f"/payments/{never}")).status_code == 404
 

@@ -206,7 +206,13 @@ class ReadingApi:
             processors = await place.lists.processors_of(
                 caller.merchant_id, caller.mode, {refund.payment_id for refund in refunds}
             )
-            views = [refund_view(refund, processors[refund.payment_id]) for refund in refunds]
+            # A payment of an earlier month can be archived when its refund is not: then both are
+            # in no list.
+            views = [
+                refund_view(refund, processors[refund.payment_id])
+                for refund in refunds
+                if refund.payment_id in processors
+            ]
             return await self._page(request, rows, limit, views, caller, scope, place)
 
         return await read_from(self._places, request, ask, after=after)
