@@ -23,7 +23,7 @@ from easypay.clock import stopwatch
 from easypay.db.failures import is_passing
 from easypay.errors import EasyPayError, NotAcceptable, Overloaded, TooManyExports
 from easypay.exporting.pace import IsBusy
-from easypay.exporting.run import Progress, TookTooLong, run
+from easypay.exporting.run import MonthTakenOut, Progress, TookTooLong, run
 from easypay.exporting.snapshot import BUSY, Snapshot
 from easypay.exporting.statement import Format, Wish
 from easypay.merchants.directory import Directory
@@ -172,7 +172,7 @@ class ExportsApi:
                 limit_s=self._limits.longest_s,
                 watch=export.watch,
             )
-        except TookTooLong as error:
+        except (TookTooLong, MonthTakenOut) as error:
             raise Cut(error.detail) from error
         except asyncio.CancelledError:
             if self._stopping:
@@ -226,6 +226,9 @@ class _Export:
             await self._api._run(self, write)
         except Cut as cut:
             self._how, self._why = "cut", str(cut)
+            raise
+        except Exception as error:
+            self._how, self._why = "cut", f"a fault: {type(error).__name__}"
             raise
         self._how, self._why = "whole", ""
 

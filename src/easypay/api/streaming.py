@@ -66,6 +66,7 @@ class StreamingEndpoint:
             try:
                 return await _stream(response, begin, receive, send, partial(cut, whole))
             finally:
+                scope["extensions"] = answered  # a cut takes it out
                 if response.close is not None:
                     await response.close()
 
@@ -74,7 +75,7 @@ class StreamingEndpoint:
                 scope["extensions"] = whole
                 await send_response(scope, *parts)
 
-        scope["extensions"] = {EXTENSION: {"send": answer}}
+        scope["extensions"] = answered = {EXTENSION: {"send": answer}}
         try:
             await Endpoint(handle, **self._how)(scope, receive, send)
         finally:

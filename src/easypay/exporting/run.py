@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from easypay.clock import stopwatch
@@ -34,6 +35,10 @@ class TookTooLong(EasyPayError):
     """The export reached its time limit and was cut off."""
 
 
+class MonthTakenOut(EasyPayError):
+    """A month that the export had not read yet was taken out of the database."""
+
+
 def _nobody(progress: Progress) -> None:
     pass
 
@@ -51,13 +56,18 @@ async def run(
     """Write everything that fits, and a last line with the number of rows.
 
     `share`: the part of the time that it works while payments are written. `is_busy` tells whether
-    they are; by default the snapshot's server is asked. Raises TookTooLong after `limit_s`, what
-    `sink` raises, and what the database raises; then the last line is missing.
+    they are; by default the snapshot's server is asked. Raises TookTooLong after `limit_s`,
+    MonthTakenOut, what `sink` raises, and what the database raises; then the last line is missing.
     """
     try:
         async with asyncio.timeout(limit_s) as limit:
             pace = Pace(share, is_busy or snapshot.payments_are_written)
             return await _run(snapshot, wish, sink, pace, watch)
+    except asyncpg.UndefinedTableError as error:
+        raise MonthTakenOut(
+            "A month was archived before the export had read it, so the export was cut off. Repeat "
+            "it: it will be without that month."
+        ) from error
     except TimeoutError:
         if not limit.expired():
             raise

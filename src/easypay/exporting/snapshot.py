@@ -150,7 +150,13 @@ class Snapshot:
         self.connection.terminate()
 
     async def _has_rows(self, table: str, span: Span) -> bool:
-        return await self.edge(table, span, 1) is not None
+        """Whether a table has rows of a span. Its lock is given back: to take a month out, or to
+        make one, PostgreSQL locks the default partition."""
+        inner = self.connection.transaction()
+        await inner.start()
+        found = await self.edge(table, span, 1) is not None
+        await inner.rollback()
+        return found
 
 
 def _bounds(table: str) -> tuple[UUID, UUID]:
