@@ -1,13 +1,13 @@
 """A payment whose month was archived: every call says where it is, and nothing is sent."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from easypay import ids
+from easypay import clock, ids
 from easypay.archiving import archive, restore, session
 from harness import QUICK, Stack, old_month
 
@@ -78,6 +78,10 @@ async def test_an_archived_payment_says_where_it_is_until_it_is_restored(
     assert listed == []
     # It lies in the month after that of its payment.
     assert (await shop.client.get("/refunds")).json() == no_refunds
+    # The ends of this stretch are counted from the month's own tables, which are gone.
+    seven_past = clock.rfc3339(month + timedelta(minutes=7))
+    asked = await shop.client.get("/payments/stats", params={"from": seven_past})
+    assert asked.status_code == 200, asked.text
     never = ids.typed(ids.PAYMENT, old_month.id_in(old_month.start(3), 0))
     assert (await shop.client.get(f"/payments/{never}")).status_code == 404
 

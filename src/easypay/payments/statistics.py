@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, Final, Literal
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from easypay import clock, ids
@@ -286,6 +287,16 @@ async def of(pool: Runner, months: Months, question: Question) -> Statistics:
     while the fold is far behind.
     """
     _refuse_too_many(question)
+    try:
+        return await _of(pool, months, question)
+    except asyncpg.UndefinedTableError:  # a month was taken out, and `months` still has it
+        present = Months()
+        async with pool.acquire() as connection:
+            await present.load(connection)
+        return await _of(pool, present, question)
+
+
+async def _of(pool: Runner, months: Months, question: Question) -> Statistics:
     async with (
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
