@@ -139,6 +139,12 @@ async def test_a_payment_whose_outcome_is_unknown_is_found_as_processing(stack: 
     assert await listed(shop, {"status": "processing"}) == lost
     assert await listed(shop, {"status": "processing", "order_reference": "lost"}) == lost
     assert await listed(shop, {"status": "processing", "amount_from": 2000}) == []
+    # The search table has it once there is an outcome; an export reads the payments themselves.
+    assert await listed(shop, {"order_reference": "lost"}) == []
+    exporter = await stack.with_key(shop, scopes=["payments:export"])
+    export = await exporter.client.get("/payments/export?order_reference=lost")
+    assert export.text.splitlines()[-1].startswith("rows,1,")
+    await exporter.client.aclose()
 
 
 @pytest.mark.parametrize(
