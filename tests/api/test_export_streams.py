@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -78,8 +78,8 @@ class Reader:
 
 
 @asynccontextmanager
-async def exporting(gateway: Gateway, shop: Shop) -> AsyncIterator[Reader]:
-    """Ask for all payments of a shop."""
+async def exporting(gateway: Gateway, shop: Shop, more: bytes = b"") -> AsyncIterator[Reader]:
+    """Ask for all payments of a shop. `more`: further lines of the request's head."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
     bound.setblocking(False)
@@ -89,8 +89,8 @@ async def exporting(gateway: Gateway, shop: Shop) -> AsyncIterator[Reader]:
         async with asyncio.timeout(60):
             writer.write(
                 b"GET /api/v1/payments/export HTTP/1.1\r\nHost: shop\r\n"
-                b"Accept: application/jsonl\r\nAuthorization: Bearer %b\r\n\r\n"
-                % shop.secret.encode()
+                b"Accept: application/jsonl\r\nAuthorization: Bearer %b\r\n%b\r\n"
+                % (shop.secret.encode(), more)
             )
             yield Reader(reader, writer)
     finally:
@@ -222,6 +222,22 @@ async def test_a_month_that_was_not_read_yet_can_be_taken_out_and_the_export_say
     await gateway.logged("cut (A month was archived before the export had read it")
     await runs(stack, 0)
     assert "Traceback" not in gateway.logs()
+
+
+async def test_a_request_that_is_refused_while_its_export_is_sent_is_cut(
+    stack: Stack, exporter: Shop
+) -> None:
+    """The export begins before the body has come, and nothing is written into it."""
+    async with exporting(stack.only_gateway, exporter, b"Content-Length: 9000000\r\n") as client:
+        assert await client.head() == 200
+        await runs(stack, 1)
+        client.writer.write(bytes(9_000_000))
+        read = bytearray()
+        with suppress(ConnectionError):
+            while data := await client.reader.read(64 * 1024):
+                read += data
+    assert b"HTTP/1.1" not in read
+    await runs(stack, 0)
 
 
 async def test_an_export_that_takes_too_long_is_cut_and_gives_its_snapshot_back(

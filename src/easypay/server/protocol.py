@@ -324,7 +324,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._send_problem(error)
 
     def _send_problem(self, error: EasyPayError) -> None:
-        if not self.transport.is_closing():
+        current = self._current
+        if current is not None and current.response_started and not current.response_complete:
+            self._reset()  # an answer is being sent in pieces: nothing may come among them
+        elif not self.transport.is_closing():
             self.transport.write(self._problem(error))
             self._linger()
 
