@@ -644,6 +644,27 @@ async def test_an_archive_command_goes_first(old: Old, tmp_path: Path) -> None:
     assert await old.traces() == NOTHING_LEFT
 
 
+async def test_a_month_that_is_archived_during_the_copy_stays(old: Old, tmp_path: Path) -> None:
+    """The copy has nothing to take the place of; that is no fault."""
+
+    async def archive_it() -> None:
+        async with connected(old.dsn) as archiving:
+            await prepare(archiving)
+            wish = archive.Wish(old.month, tmp_path / "a", "csv", "cold", keep_tables=False)
+            await archive.archive(archiving, wish, quiet)
+
+    def change(what: str, *_: int) -> None:
+        if what.startswith("building"):
+            meanwhile(archive_it)
+
+    (stays,) = (await old.compact(change)).stay
+    assert "the database has no tables of" in stays.why
+    assert await old.traces() == NOTHING_LEFT
+    async with connected(old.dsn) as archiving:
+        await prepare(archiving)
+        await restore.restore(archiving, tmp_path / "a", quiet)
+
+
 async def test_a_run_cleans_up_after_one_that_was_killed(old: Old) -> None:
     await old.connection.execute(
         "CREATE TABLE compacting_operations_2001_01_1 ();"

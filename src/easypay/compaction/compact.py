@@ -147,6 +147,7 @@ async def _tidy(connection: Any, month: datetime, token: int) -> None:
         return
     with suppress(*LOST, asyncpg.PostgresError):
         await changes.unwatch(connection, copying.watch_of(month, token))
+    with suppress(*LOST, asyncpg.PostgresError):
         await copying.drop(connection, copying.target_of(month, token))
 
 
