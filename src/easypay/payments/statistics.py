@@ -197,8 +197,12 @@ _UNKNOWN: Final = """
     UNION ALL
     SELECT DISTINCT NULL::uuid, payment_id FROM unresolved_operations WHERE merchant_id = $1
 """
-_SEARCH_ROW: Final = """LEFT JOIN payment_search s ON s.payment_id = p.id AND s.stream = (
-                SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2)"""
+# LIMIT: a look-up by key for each payment, whatever the planner believes of a big merchant's rows.
+_SEARCH_ROW: Final = """LEFT JOIN LATERAL (
+               SELECT r.counted_status, r.counted_brand FROM payment_search r
+                WHERE r.payment_id = p.id AND r.stream = (
+                      SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2)
+                LIMIT 1) AS s ON true"""
 _DETAILS: Final = f"""
     SELECT e.id, p.id, e.created_at, {FLOW}, {FLOW_MINOR}, p.currency, {BRAND},
            CASE e.type WHEN 'payment.declined' THEN coalesce(p.decline_code, '') END,
