@@ -139,11 +139,23 @@ async def test_a_payment_whose_outcome_is_unknown_is_found_as_processing(stack: 
     assert await listed(shop, {"status": "processing"}) == lost
     assert await listed(shop, {"status": "processing", "order_reference": "lost"}) == lost
     assert await listed(shop, {"status": "processing", "amount_from": 2000}) == []
-    # The search table has it once there is an outcome; an export reads the payments themselves.
-    assert await listed(shop, {"order_reference": "lost"}) == []
+    other = await shop.paid(order_reference="lost")
+
+    async def are_found() -> bool:
+        return await listed(shop, {"order_reference": "lost"}) == [other["id"], *lost]
+
+    await until(are_found, what="the search table has the other one")
+    oldest = {"order_reference": "lost", "order": "oldest"}
+    assert await listed(shop, oldest) == [*lost, other["id"]]
+    for filters in ({"currency": "USD"}, {"last4": "1111"}, {"last4": "1111", "brand": "visa"}):
+        assert await listed(shop, filters) == [other["id"], *lost], filters
+    assert await listed(shop, {"order_reference": "lost", "status": "captured"}) == [other["id"]]
+    page = (await shop.client.get("/payments?order_reference=lost&page=2&size=1")).json()
+    assert [each["id"] for each in page["data"]] == lost
+    assert (page["pagination"]["total"], page["pagination"]["total_is_estimate"]) == (2, False)
     exporter = await stack.with_key(shop, scopes=["payments:export"])
     export = await exporter.client.get("/payments/export?order_reference=lost")
-    assert export.text.splitlines()[-1].startswith("rows,1,")
+    assert export.text.splitlines()[-1].startswith("rows,2,")
     await exporter.client.aclose()
 
 

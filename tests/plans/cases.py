@@ -381,7 +381,7 @@ def filtered(name: str, index: str, filters: Callable[[World], Filters], **bound
     """Return the case of a list with one filter: how the ids are found."""
 
     async def run(w: World) -> None:
-        sql, arguments = await search._statement(w.questions, filters(w), everything(w), PAGE)
+        sql, arguments, _ = await search.statement(w.questions, filters(w), everything(w), PAGE)
         await w.questions.fetch(sql, *arguments)
 
     return asked(f"filter payments by {name}", run, uses=(index,), **{"months": 0, **bounds})
@@ -400,7 +400,10 @@ FILTERS: Final = (
              lambda w: Filters(amount_from=w.payment.amount_minor,
                                amount_to=w.payment.amount_minor)),
     filtered("last four digits", "payment_search_card",
-             lambda w: Filters(last4=w.payment.card_last4)),
+             lambda w: Filters(last4=w.payment.card_last4),
+             sorts=20 * PAGE, because="it merges the first rows of each brand"),
+    filtered("last four digits and brand", "payment_search_card",
+             lambda w: Filters(last4=w.payment.card_last4, brand="jcb")),
     filtered("processor's transaction", "payment_search_transaction",
              lambda w: Filters(processor_transaction_id=w.payment.answer.transaction_id)),
     filtered("order reference", "payment_search_order",

@@ -1,13 +1,16 @@
 """Finds payments by what they are. The search table gives their ids, and `payments` the rest.
 
 The search table follows the payments by a fraction of a second. So what it finds is read again from
-the payments, and a payment that has changed meanwhile and fits no more is left out.
+the payments, and a payment that has changed meanwhile and fits no more is left out. A payment whose
+outcome is unknown is not in it yet: such payments are few, and are found by the list of open
+operations.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import eq, ge, le
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -59,7 +62,11 @@ _CONDITIONS: Final = {
 """For each filter, the column of the search table and how it is compared."""
 _COMPARED: Final[dict[str, Callable[[Any, Any], bool]]] = {"=": eq, ">=": ge, "<=": le}
 
-_STREAM: Final = "SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2"
+_STREAM: Final = """
+    SELECT (SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2),
+           (SELECT operation_id FROM unresolved_operations
+             WHERE merchant_id = $1 ORDER BY operation_id LIMIT 1) IS NOT NULL
+"""
 _RANGE: Final = "payment_id >= $3 AND payment_id < $4"
 _ROWS: Final = """
     SELECT payment_id FROM payment_search
@@ -84,6 +91,21 @@ _OF_EACH_CURRENCY: Final = """
      CROSS JOIN LATERAL ({rows}) AS found
      ORDER BY payment_id {order} LIMIT $5
 """
+# Nor without a brand the rows of one card number's last digits; accounts have no brand.
+_OF_EACH_BRAND: Final = """
+    WITH RECURSIVE each AS (
+        (SELECT card_brand FROM payment_search
+          WHERE stream = $1 AND card_last4 = {last4} ORDER BY card_brand LIMIT 1)
+        UNION ALL
+        SELECT (SELECT card_brand FROM payment_search
+                 WHERE stream = $1 AND card_last4 = {last4} AND card_brand > each.card_brand
+                 ORDER BY card_brand LIMIT 1)
+          FROM each WHERE each.card_brand IS NOT NULL)
+    SELECT payment_id FROM (
+        SELECT payment_id FROM each CROSS JOIN LATERAL ({of_brand}) AS found
+        UNION ALL ({of_none})) AS all_of_them
+     ORDER BY payment_id {order} LIMIT $5
+"""
 _SELECTIVE: Final = (
     *("last4", "decline_code", "order_reference", "customer_reference"),
     *("processor_transaction_id", "amount_from", "amount_to"),
@@ -104,6 +126,17 @@ _UNKNOWN: Final = """
      WHERE {range}{conditions}
      ORDER BY payment_id {order} LIMIT $5
 """
+_OPEN: Final = """
+    SELECT DISTINCT payment_id FROM unresolved_operations
+     WHERE merchant_id = $1 AND payment_id >= $2 AND payment_id < $3
+     ORDER BY payment_id DESC LIMIT $4
+"""
+_WITH_OTHERS: Final = """
+    SELECT payment_id FROM (({searched}) UNION SELECT unnest({others}::uuid[])) AS found
+     ORDER BY payment_id {order} LIMIT $5
+"""
+_MOST_UNKNOWN: Final = 1_000
+"""The newest of a merchant's payments whose outcome is unknown that are looked at for a filter."""
 _BY_REFERENCE: Final = """
     SELECT payment_id FROM operations
      WHERE merchant_id = $1 AND mode = $2 AND id BETWEEN $6 AND $7
@@ -118,7 +151,7 @@ _COUNT: Final = """
 
 def source(runner: Runner, lists: Lists, filters: Filters) -> Source:
     """Return the payments that fit as the source of a list. `runner` plans for each question."""
-    return Source(partial(_rows, runner, lists, filters), partial(_count, runner, filters))
+    return Source(partial(_rows, runner, lists, filters), partial(_count, runner, lists, filters))
 
 
 async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limit: int) -> Rows:
@@ -126,7 +159,7 @@ async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limi
     kept: list[Any] = []
     while True:
         wanted = limit - len(kept)
-        sql, arguments = await _statement(runner, filters, span, wanted)
+        sql, arguments = await _question(runner, lists, filters, span, wanted)
         found = [row[0] for row in await runner.fetch(sql, *arguments)]
         rows = await lists.by_ids(PAYMENTS, span.merchant_id, span.mode, found)
         kept += [rows[each] for each in found if each in rows and fits(rows[each], filters)]
@@ -135,8 +168,10 @@ async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limi
         span = span.continuing(found[-1])
 
 
-async def _count(runner: Runner, filters: Filters, span: Span, position: int) -> Counted:
-    sql, arguments = await _statement(runner, filters, span, MOST_COUNTED + 1)
+async def _count(
+    runner: Runner, lists: Lists, filters: Filters, span: Span, position: int
+) -> Counted:
+    sql, arguments = await _question(runner, lists, filters, span, MOST_COUNTED + 1)
     total, there = await runner.fetchrow(_COUNT.format(find=sql, before=position - 1), *arguments)
     return Counted(min(total, MOST_COUNTED), total <= MOST_COUNTED, there)
 
@@ -152,22 +187,44 @@ def fits(row: Mapping[str, Any], filters: Filters) -> bool:
     return True
 
 
-async def _statement(
-    runner: Runner, filters: Filters, span: Span, limit: int
+async def _question(
+    runner: Runner, lists: Lists, filters: Filters, span: Span, limit: int
 ) -> tuple[str, list[Any]]:
     """Return the statement that finds the first ids of a span, and its arguments."""
+    sql, arguments, some_unknown = await statement(runner, filters, span, limit)
+    if some_unknown:
+        order = "DESC" if span.newest_first else "ASC"
+        sql = _WITH_OTHERS.format(searched=sql, others=f"${len(arguments) + 1}", order=order)
+        arguments.append(await _unknown(runner, lists, filters, span))
+    return sql, arguments
+
+
+async def _unknown(runner: Runner, lists: Lists, filters: Filters, span: Span) -> list[UUID]:
+    """Return the payments of a span that fit, among those whose outcome is unknown."""
+    found = await runner.fetch(_OPEN, span.merchant_id, span.floor, span.below, _MOST_UNKNOWN)
+    rows = await lists.by_ids(PAYMENTS, span.merchant_id, span.mode, [row[0] for row in found])
+    return [payment_id for payment_id, row in rows.items() if fits(row, filters)]
+
+
+async def statement(
+    runner: Runner, filters: Filters, span: Span, limit: int
+) -> tuple[str, list[Any], bool]:
+    """Return the statement that finds the first ids of a span, its arguments, and whether payments
+    whose outcome is unknown may fit besides."""
     whose: tuple[Any, str] = (span.merchant_id, span.mode)
     order = "DESC" if span.newest_first else "ASC"
+    some_unknown = False
     if filters.processor_reference is not None:
         sql, more = _BY_REFERENCE, list(ids.reference_bounds(filters.processor_reference))
     elif filters.status is Status.PROCESSING:
         conditions, more = _conditions(filters)
         sql = _UNKNOWN.format(range=_RANGE, conditions=conditions, order=order)
     else:
-        stream = await runner.fetchval(_STREAM, span.merchant_id, span.mode)
+        stream, some_unknown = await runner.fetchrow(_STREAM, span.merchant_id, span.mode)
         whose = (-1 if stream is None else stream, span.mode)  # none before the first event
         sql, more = _in_search_table(filters, order)
-    return sql, [*whose, span.floor, span.below, limit, *more]
+    arguments = [*whose, span.floor, span.below, limit, *more]
+    return sql, arguments, some_unknown and filters.status is None
 
 
 def _conditions(filters: Filters) -> tuple[str, list[Any]]:
@@ -192,6 +249,14 @@ def _in_search_table(filters: Filters, order: str) -> tuple[str, list[Any]]:
     def rows(more: str = "") -> str:
         return _ROWS.format(range=_RANGE, conditions=conditions + more, order=order)
 
+    if filters.last4 is not None and filters.brand is None:
+        of_each = _OF_EACH_BRAND.format(
+            last4=f"${arguments.index(filters.last4) + 6}",
+            of_brand=rows(" AND card_brand = each.card_brand"),
+            of_none=rows(" AND card_brand IS NULL"),
+            order=order,
+        )
+        return of_each, arguments
     if all(getattr(filters, name) is None for name in _SELECTIVE):
         if filters.status is not None and filters.currency is None:
             each = rows(" AND currency = each.currency")

@@ -5,10 +5,11 @@ Lists count their rows up to a limit. Beyond it the counters know the total if a
 nothing but status, currency, brand and time. This is how the total agrees with the list:
 
 - Payments whose events are not folded yet are added. A filtered list shows them a moment later.
-- A list without filters also shows payments without an outcome, which no counter has. If the call
-  has ended, the payment is in `unresolved_operations`. If it still runs, the payment is among the
-  newest rows: the sweep found every call below `swept_below` that had ended without an outcome.
-  (Only a call of a host whose clock is minutes behind can be missing, until it ends.)
+- Lists also show payments without an outcome, which no counter has. If the call has ended, the
+  payment is in `unresolved_operations`, and statistics count it. If it still runs, only a list
+  without filters shows the payment, and it is among the newest rows: the sweep found every call
+  below `swept_below` that had ended without an outcome. (Only a call of a host whose clock is
+  minutes behind can be missing, until it ends.)
 - The counters of archived months stay, but their payments are in no list, so they are left out.
 """
 
@@ -102,7 +103,7 @@ async def read(connection: Any, months: Months, filters: Filters, span: Span) ->
 
 
 def _filtered(tallies: Tallies, filters: Filters) -> Total:
-    statuses = STATUSES if filters.status is None else (filters.status,)
+    statuses = (*STATUSES, PROCESSING) if filters.status is None else (filters.status,)
     if filters.brand is None:
         return Total(_sum(tallies, statuses), True)
     # A payment is counted by the brand that was known first. One that was counted without a brand
