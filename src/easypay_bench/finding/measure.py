@@ -11,7 +11,7 @@ import msgspec
 from easypay.db import embedded, migrate
 from easypay.payments.statements import BEGIN
 from easypay_bench import duplicates_cost, load, machine, stack
-from easypay_bench.finding import asking, databases, questions, under_load
+from easypay_bench.finding import asking, databases, exporting, questions, under_load
 from easypay_bench.finding.asking import Asker, Make
 from easypay_bench.finding.bars import FEED_RATE, Check, Compared, Findings, growth
 from easypay_bench.finding.databases import Made, Say, Wanted
@@ -38,6 +38,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     api_s: float = 5
     feed_s: float = 10
     feed_per_s: float = FEED_RATE
+    export_pairs: int = 5
+    export_s: float = 5
     duplicates_s: float = 10
     quick: bool = False
 
@@ -47,7 +49,8 @@ def quick(payments: int) -> Plan:
     return Plan(
         payments=payments, months=2, fewer=payments // 10, merchants=10, few_months=2,
         many_months=6, payments_in_months=payments // 10, merchants_in_months=10, warm_up=2,
-        questions=6, counted=2, api_s=1, feed_s=1, feed_per_s=100, duplicates_s=0.5, quick=True,
+        questions=6, counted=2, api_s=1, feed_s=1, feed_per_s=100, export_pairs=1,
+        export_s=1, duplicates_s=0.5, quick=True,
     )  # fmt: skip
 
 
@@ -73,6 +76,11 @@ def everything(plan: Plan, directory: Path, say: Say) -> Findings:
                 say("first page through the API: not measured, wrk is not installed")
             say(f"the feed behind {plan.feed_per_s:,g} payments/s")
             behind = under_load.behind(running, rate=plan.feed_per_s, seconds=plan.feed_s)
+            say("an export, alone and beside payments")
+            with under_load.key(running.database_url, made[0], "payments:export") as secret:
+                exported = exporting.measured(
+                    running, secret, pairs=plan.export_pairs, seconds=plan.export_s
+                )
         say("the duplicate check")
         check = asyncio.run(_duplicates(cluster.dsn, plan.duplicates_s))
     return Findings(
@@ -86,6 +94,7 @@ def everything(plan: Plan, directory: Path, say: Say) -> Findings:
         questions=compared,
         first_page=first_page,
         behind=behind,
+        exported=exported,
         check=check,
     )
 

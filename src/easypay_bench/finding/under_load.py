@@ -2,6 +2,8 @@
 the statistics are behind while payments arrive."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final
 from uuid import UUID
@@ -62,14 +64,11 @@ class Behind(msgspec.Struct, frozen=True):
 
 def first_page(stack: Stack, made: Made, *, seconds: float) -> FirstPage:
     """GET the first page again and again, by wrk. Raises LoadFailed if it is not installed."""
-    key_id, secret = asyncio.run(_key(stack.database_url, made))
-    try:
+    with key(stack.database_url, made, "payments:read") as secret:
         path = ["/api/v1/payments"]
         done = load.run_reads(
             stack.host, stack.port, secret, path, connections=CONNECTIONS, seconds=seconds
         )
-    finally:
-        asyncio.run(_revoke(stack.database_url, made, key_id))
     return FirstPage(
         done.replies / done.seconds, done.latency_ms.get("p99", 0.0), sum(done.wrong.values())
     )
@@ -80,11 +79,21 @@ def biggest(made: Made) -> UUID:
     return UUID(bytes=shops(made.wanted.merchants, 1)[0].id)
 
 
-async def _key(dsn: str, made: Made) -> tuple[UUID, str]:
+@contextmanager
+def key(dsn: str, made: Made, scope: str) -> Iterator[str]:
+    """Yield a key of the biggest merchant. It is revoked when the block ends."""
+    key_id, secret = asyncio.run(_key(dsn, made, scope))
+    try:
+        yield secret
+    finally:
+        asyncio.run(_revoke(dsn, made, key_id))
+
+
+async def _key(dsn: str, made: Made, scope: str) -> tuple[UUID, str]:
     connection = await asyncpg.connect(dsn)
     try:
         key, secret = await admin.create_key(
-            connection, biggest(made), mode="live", name="bench-find", scopes=["payments:read"]
+            connection, biggest(made), mode="live", name="bench-find", scopes=[scope]
         )
         return key.id, secret
     finally:
