@@ -73,8 +73,6 @@ async def test_an_unusable_account_delays_no_other_and_can_be_replaced(case: Dri
         " UPDATE unresolved_operations SET account = NULL WHERE merchant_id = $1",
         case.shop.merchant_id,
     )
-    free = await other.lost("drop_reply")
-    await other.becomes(free, "captured", step_s=20, at_most_s=200)
 
     async def refused() -> str | None:
         key = str(uuid.uuid4())
@@ -82,7 +80,10 @@ async def test_an_unusable_account_delays_no_other_and_can_be_replaced(case: Dri
         code = answer.json().get("code")
         return key if (answer.status_code, code) == (503, "processor_unavailable") else None
 
+    # The gateway keeps an account for a moment, in which hours can pass here.
     key = await until(refused, what="the payment gets 503, so it can be repeated")
+    free = await other.lost("drop_reply")
+    await other.becomes(free, "captured", step_s=20, at_most_s=200)
     assert await case.status(lost) == "processing"  # requests without the processor still work
     await case.world.set_account(case.shop)
     await case.becomes(lost, "captured", step_s=60, at_most_s=900)

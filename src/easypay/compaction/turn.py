@@ -21,6 +21,12 @@ _LEASE_S: Final = 60.0
 _PROLONG_S: Final = 15.0
 
 
+_LOST: Final = (
+    "the lease of the compaction was lost, because the database did not answer for a minute. The "
+    "month is as it was; run the command again"
+)
+
+
 class AnotherRuns(EasyPayError):
     """Another process compacts months of this database."""
 
@@ -28,11 +34,8 @@ class AnotherRuns(EasyPayError):
 class LeaseLost(EasyPayError):
     """Another process has taken over meanwhile."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the lease of the compaction was lost, because the database did not answer for a "
-            "minute. The month is as it was; run the command again"
-        )
+    def __init__(self, detail: str = _LOST) -> None:
+        super().__init__(detail)
 
 
 @asynccontextmanager

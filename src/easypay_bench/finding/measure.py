@@ -120,6 +120,9 @@ async def _ask_all(made: list[Made], plan: Plan, say: Say) -> tuple[str, int, li
     async with asking.askers(made) as askers:
         version = await askers[0].connection.fetchval("SHOW server_version")
         await askers[0].connection.execute("CHECKPOINT")
+        say("reading what questions need into memory, as on a server that has run for a while")
+        for asker in askers:
+            await asking.warm(asker.connection)
         for name, make, is_page in _questions():
             compared = await _compare(name, make, is_page, askers, plan)
             say(_line(compared))
