@@ -231,10 +231,11 @@ def _finding(found: dict[str, Any], name: str) -> list[str]:
         f"{machine['cores']} cores, {machine['memory_mib']:,} MiB, PostgreSQL "
         f"{found['server_version']} on {found['file_system']}; commit {machine['commit']}"
         f"{' (modified)' if machine['modified'] else ''}, {machine['at'][:10]}, "
-        f"`bench/results/{name}`. Each question is asked for many merchants and values. Pages are "
-        "of 8 KiB. Rows and months say how many times more the same question takes and reads in a "
-        f"database with more rows, or as many over more months: {_sizes(found['databases'])}. The "
-        f"deep page begins after row {found['depth']:,}.\n",
+        f"`bench/results/{name}`. Each question is asked for many merchants and values, after "
+        "the tables and indexes that it needs were read into memory; from a cold disk it takes "
+        "longer. Pages are of 8 KiB. Rows and months say how many times more the same question "
+        "takes and reads in a database with more rows, or as many over more months: "
+        f"{_sizes(found['databases'])}. The deep page begins after row {found['depth']:,}.\n",
         _table(
             ["question", "p50", "p99", "pages", "most pages", "rows: time", "pages",
              "months: time", "pages"],
