@@ -19,6 +19,7 @@ from raw import dial
 
 CSV = {"accept": "text/csv"}
 JSONL = {"accept": "application/jsonl"}
+STATUSES = ("captured", "authorized", "declined", "voided", "failed")
 SCOPES = ["payments:read", "payments:write", "refunds:write", "payments:export"]
 
 
@@ -82,9 +83,11 @@ async def sell(shop: Shop) -> list[dict[str, Any]]:
     payments = await shop.all("/payments")
 
     async def all_found() -> bool:
-        return await shop.all("/payments?amount_from=0") == payments
+        # One that has changed since its row was written is in no list.
+        found = [await shop.all("/payments", status=status) for status in STATUSES]
+        return sum(map(len, found)) == len(payments)
 
-    await until(all_found, within_s=10, what="the search table has every payment")
+    await until(all_found, within_s=10, what="the search table has every payment as it is")
     return payments
 
 
@@ -97,7 +100,7 @@ async def test_every_filter_exports_what_the_list_has(exporter: Shop) -> None:
     questions: list[dict[str, Any]] = [
         {},
         {"order": "oldest"},
-        *({"status": each} for each in ("captured", "authorized", "declined", "voided", "failed")),
+        *({"status": each} for each in STATUSES),
         {"currency": "USD"},
         {"currency": "EUR"},
         {"amount_from": 700, "amount_to": 1500},

@@ -113,12 +113,13 @@ class Shop:
         found: dict[str, Any] = answer.json()
         return found
 
-    async def all(self, path: str) -> list[dict[str, Any]]:
+    async def all(self, path: str, **filters: Any) -> list[dict[str, Any]]:
         """Return every row of a list, page by page."""
+        assert "?" not in path, "httpx would drop it for the parameters"
         rows: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:
-            params = {"limit": "100"} | ({"cursor": cursor} if cursor else {})
+            params = filters | {"limit": "100"} | ({"cursor": cursor} if cursor else {})
             answer = await self.client.get(path, params=params)
             assert answer.status_code == 200, answer.text
             rows += answer.json()["data"]
