@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     export_stall_s: float = Field(
         default=30.0,
         gt=0,
-        description="How long the client of an export may read nothing before it is cut off",
+        description="How long the client of an export may take to read 64 KiB before it is cut off",
     )
     export_share: float = Field(
         default=0.1,

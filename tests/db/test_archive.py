@@ -223,7 +223,6 @@ async def test_values_that_a_reader_of_csv_could_confuse_differ(old: Old, tmp_pa
 
 # what must stay ----------------------------------------------------------------------------------
 
-POINTER = "'{merchant}', '{operation}', '{payment}'"
 OBSTACLES = {
     "open_payments": (
         "UPDATE payments SET status = 'authorized', captured_minor = 0 WHERE id = '{payment}'"
@@ -232,24 +231,7 @@ OBSTACLES = {
     "refundable_payments": (
         "UPDATE payments SET settled_at = db_now() - interval '179 days' WHERE id = '{payment}'"
     ),
-    "open_operations": "UPDATE operations SET state = 'unknown' WHERE id = '{operation}'",
-    "unresolved": (
-        "INSERT INTO unresolved_operations (merchant_id, operation_id, payment_id, since,"
-        f" next_inquiry_at) VALUES ({POINTER}, now(), now())"
-    ),
-    "watched": (
-        "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account, purpose,"
-        f" since, until, next_look_at) VALUES ({POINTER}, '', 'absent', now(), now(), now())"
-    ),
-    "open_late_charges": (
-        "INSERT INTO late_charges (merchant_id, operation_id, payment_id, mode, kind,"
-        " transaction_id, amount_minor, currency, state, evidence, found_at, changed_at)"
-        f" VALUES ({POINTER}, 'test', 'sale', '1', 1, 'USD', 'needs_person', '', now(), now())"
-    ),
-    "live_keys": (
-        "INSERT INTO idempotency_keys (merchant_id, operation_id, payment_id, mode, key,"
-        f" fingerprint, created_at) VALUES ({POINTER}, 'test', 'k', sha256(''), now())"
-    ),
+    **old_month.OPEN_WORK,
     "not_in_feed": "UPDATE feed_months SET read_below = 3",
 }
 

@@ -431,32 +431,9 @@ async def test_an_index_of_the_month_alone_is_not_lost_unseen(old: Old) -> None:
 
 # what keeps a month as it is ---------------------------------------------------------------------
 
-POINTER = "'{merchant}', '{operation}', '{payment}'"
-OBSTACLES = {
-    "open_operations": "UPDATE operations SET state = 'unknown' WHERE id = '{operation}'",
-    "unresolved": (
-        "INSERT INTO unresolved_operations (merchant_id, operation_id, payment_id, since,"
-        f" next_inquiry_at) VALUES ({POINTER}, now(), now())"
-    ),
-    "watched": (
-        "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account, purpose,"
-        f" since, until, next_look_at) VALUES ({POINTER}, '', 'absent', now(), now(), now())"
-    ),
-    "open_late_charges": (
-        "INSERT INTO late_charges (merchant_id, operation_id, payment_id, mode, kind,"
-        " transaction_id, amount_minor, currency, state, evidence, found_at, changed_at)"
-        f" VALUES ({POINTER}, 'test', 'sale', '1', 1, 'USD', 'needs_person', '', now(), now())"
-    ),
-    "live_keys": (
-        "INSERT INTO idempotency_keys (merchant_id, operation_id, payment_id, mode, key,"
-        f" fingerprint, created_at) VALUES ({POINTER}, 'test', 'k', sha256('x'),"
-        " now() - interval '29 days')"
-    ),
-}
-
 
 async def test_what_is_open_or_can_be_replayed_keeps_the_month(old: Old) -> None:
-    for code, statement in OBSTACLES.items():
+    for code, statement in old_month.OPEN_WORK.items():
         transaction = old.connection.transaction()
         await transaction.start()
         await old.connection.execute(
@@ -468,7 +445,7 @@ async def test_what_is_open_or_can_be_replayed_keeps_the_month(old: Old) -> None
         await transaction.rollback()
         assert [(each.code, each.count) for each in found] == [(code, 1)]
     await old.connection.execute(
-        OBSTACLES["live_keys"].format(
+        old_month.OPEN_WORK["live_keys"].format(
             merchant=old_month.MERCHANTS[0], operation=old.operation, payment=old.payment
         )
     )
@@ -486,7 +463,7 @@ async def test_a_key_of_a_later_operation_is_left_alone(old: Old) -> None:
     """A refund of an old payment, begun months later: its key does not point to the old month,
     however old both are."""
     later = ids.lowest_id_at(partitions.month_start(old.month, 1))
-    statement = OBSTACLES["live_keys"].format(
+    statement = old_month.OPEN_WORK["live_keys"].format(
         merchant=old_month.MERCHANTS[0], operation=later, payment=old.payment
     )
     await old.connection.execute(statement.replace("'k'", "'of a refund'").replace("29", "40"))

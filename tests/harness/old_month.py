@@ -117,3 +117,28 @@ async def number_events(connection: Any) -> None:
     for mark in await numbering.marks(connection):
         await numbering.adopt(connection, mark)
     await connection.execute("UPDATE feed_readers SET last_seq = (SELECT last_seq FROM feed_head)")
+
+
+_POINTER: Final = "'{merchant}', '{operation}', '{payment}'"
+OPEN_WORK: Final = {
+    "open_operations": "UPDATE operations SET state = 'unknown' WHERE id = '{operation}'",
+    "unresolved": (
+        "INSERT INTO unresolved_operations (merchant_id, operation_id, payment_id, since,"
+        f" next_inquiry_at) VALUES ({_POINTER}, now(), now())"
+    ),
+    "watched": (
+        "INSERT INTO watched_operations (merchant_id, operation_id, payment_id, account, purpose,"
+        f" since, until, next_look_at) VALUES ({_POINTER}, '', 'absent', now(), now(), now())"
+    ),
+    "open_late_charges": (
+        "INSERT INTO late_charges (merchant_id, operation_id, payment_id, mode, kind,"
+        " transaction_id, amount_minor, currency, state, evidence, found_at, changed_at)"
+        f" VALUES ({_POINTER}, 'test', 'sale', '1', 1, 'USD', 'needs_person', '', now(), now())"
+    ),
+    "live_keys": (
+        "INSERT INTO idempotency_keys (merchant_id, operation_id, payment_id, mode, key,"
+        f" fingerprint, created_at) VALUES ({_POINTER}, 'test', 'k', sha256('x'),"
+        " now() - interval '29 days')"
+    ),
+}
+"""What keeps an old month as it is: one statement for each kind, with places for ids."""

@@ -54,7 +54,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Of one merchant, in all processes together."""
     longest_s: float
     stall_s: float
-    """How long a client may read nothing."""
+    """How long a client may take to read a piece of 64 KiB."""
     share: float
 
 

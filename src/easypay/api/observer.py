@@ -34,7 +34,7 @@ class RequestObserver:
             return
         caller = request.caller
         self._log.write(
-            Line(  # by position: twenty names would take longer than the line's JSON
+            Line(  # by position, which is faster than by name: every request comes here
                 clock.now(),
                 "error" if status >= 500 else "info",
                 "easypay.request",

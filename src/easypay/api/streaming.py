@@ -163,4 +163,6 @@ class _Pipe:
             async with asyncio.timeout(self._stall_s):
                 await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
-            raise Cut(f"the client read nothing for {self._stall_s:g} s") from None
+            raise Cut(
+                f"the client took more than {self._stall_s:g} s to read {_CHUNK:,} bytes"
+            ) from None

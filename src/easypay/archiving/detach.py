@@ -6,9 +6,9 @@ the locks held, whatever becomes of this process. Payments wait for at most `_PA
 requests for a payment of the month itself for both waits together, which is less than two seconds.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,24 +19,15 @@ from easypay import ids
 from easypay.archiving import changes, manifest
 from easypay.archiving.manifest import Manifest
 from easypay.db import compacted_months
-from easypay.db.lock_holders import long_holders
+from easypay.db.lock_holders import StillHeld, when_free
 from easypay.db.partitions import PARTITIONED, attached, month_start, suffix_of, tables_of
 from easypay.errors import EasyPayError
 
 # Long enough for PostgreSQL to end an automatic vacuum of the month, which it does after a second.
 _MONTH_WAIT: Final = "1200ms"
 _PARENTS_WAIT: Final = "500ms"
-_PATIENCE_S: Final = 600.0
-_PAUSE_S: Final = 1.0
-_LONGEST_PAUSE_S: Final = 10.0
 _DEFAULTS: Final = tuple(f"{name}_default" for name in PARTITIONED)
 _CHANGED: Final = "easypay archive: the month has changed"
-
-_IN_USE: Final = (
-    asyncpg.LockNotAvailableError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.QueryCanceledError,
-)
 
 
 class Changed(Exception):
@@ -62,25 +53,14 @@ async def detach(connection: Any, month: datetime, made: Manifest) -> None:
     defaults = [name for name in _DEFAULTS if name in await attached(connection)]
     script = _script(month, defaults)
     locked = [*tables_of(month).values(), *PARTITIONED, *defaults]
-    deadline = asyncio.get_running_loop().time() + _PATIENCE_S
-    pause = _PAUSE_S
-    while True:
-        holders = await long_holders(connection, locked)
-        if not holders:
-            try:
-                await _run(connection, script)
-            except _IN_USE:
-                holders = ["a transaction"]
-            else:
-                return
-        if asyncio.get_running_loop().time() > deadline:
-            raise CannotDetach(
-                f"the month's tables could not be detached: {', '.join(holders)} holds a lock on "
-                "them. A dump or a long transaction does that. Run the command again when it has "
-                "ended; nothing was taken out of the database"
-            )
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_S)
+    try:
+        await when_free(connection, locked, partial(_run, connection, script))
+    except StillHeld as held:
+        raise CannotDetach(
+            f"the month's tables could not be detached: {held} holds a lock on them. A dump or a "
+            "long transaction does that. Run the command again when it has ended; nothing was "
+            "taken out of the database"
+        ) from None
 
 
 async def _run(connection: Any, script: str) -> None:

@@ -112,9 +112,9 @@ def _format(given: Format | None, to: str) -> Format:
         raise typer.BadParameter(f"--format is one of {', '.join(Format)}")
     chosen = given or Format(ending)
     if chosen is Format.PARQUET:
-        from importlib.util import find_spec
+        from easypay.archiving.parquet_files import is_installed
 
-        if find_spec("pyarrow") is None:
+        if not is_installed():
             fail("Parquet files need pyarrow: install easypay[parquet], or use --format csv")
         if to == _STANDARD_OUTPUT:
             raise typer.BadParameter("--format parquet needs a file")

@@ -24,6 +24,8 @@ Watcher = Callable[[Done], None]
 """Called with each month that was compacted."""
 _DAY_S: Final = 24 * 3600.0
 _LIMIT_S: Final = 12 * 3600.0
+_ANSWER_WITHIN_S: Final = 2 * 3600.0
+"""The longest statement builds an index of a month. A silent server holds nobody for longer."""
 
 
 class Stays(msgspec.Struct, frozen=True):
@@ -44,7 +46,9 @@ class Report(msgspec.Struct, frozen=True):
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Any]:
     """Yield the connection that compacts."""
-    connection = await Connector(dsn).connect(timeout=10, server_settings=SETTINGS)
+    connection = await Connector(dsn).connect(
+        timeout=10, command_timeout=_ANSWER_WITHIN_S, server_settings=SETTINGS
+    )
     try:
         yield connection
     finally:

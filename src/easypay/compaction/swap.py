@@ -8,8 +8,8 @@ writes half of a swap, and prepared statements that name the month's table find 
 are planned anew by its name.
 """
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -18,23 +18,15 @@ from easypay.compaction import turn
 from easypay.compaction.copy import WRITERS_WAIT, Copy, InUse
 from easypay.compaction.due import TABLE
 from easypay.db import compacted_months
-from easypay.db.lock_holders import long_holders
+from easypay.db.lock_holders import StillHeld, when_free
 from easypay.db.partitions import attached, bounds_of, suffix_of
 from easypay.db.pooler import through_pooler
 
 _WORK: Final = "500ms"
 """The time limit of each of the other statements, which only change the catalog."""
-_PATIENCE_S: Final = 600.0
-_PAUSE_S: Final = 1.0
-_LONGEST_PAUSE_S: Final = 10.0
 _CHANGED: Final = "easypay compaction: the month has changed"
 _LOST: Final = "easypay compaction: the lease is lost"
 _ARCHIVE: Final = "easypay compaction: an archive command runs"
-_IN_USE: Final = (
-    asyncpg.LockNotAvailableError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.QueryCanceledError,
-)
 # What stands after USING tells indexes of one table apart.
 _INDEXES: Final = """
     SELECT split_part(pg_get_indexdef(i.indexrelid), ' USING ', 2) AS what, c.relname AS name
@@ -64,24 +56,13 @@ async def swap(connection: Any, copy: Copy, *, bytes_before: int, bytes_after: i
             compacted_months.note_sql(suffix_of(copy.month), copy.rows, bytes_before, bytes_after),
         )
     )
-    deadline = asyncio.get_running_loop().time() + _PATIENCE_S
-    pause = _PAUSE_S
-    while True:
-        holders = await long_holders(connection, locked)
-        if not holders:
-            try:
-                await _run(connection, script)
-            except _IN_USE:
-                holders = ["a transaction"]
-            else:
-                return
-        if asyncio.get_running_loop().time() > deadline:
-            raise InUse(
-                f"{suffix_of(copy.month)} was not compacted: {', '.join(holders)} holds a lock on "
-                "its operations. A dump or a long transaction does that. It is tried again"
-            )
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_S)
+    try:
+        await when_free(connection, locked, partial(_run, connection, script))
+    except StillHeld as held:
+        raise InUse(
+            f"{suffix_of(copy.month)} was not compacted: {held} holds a lock on its operations. A "
+            "dump or a long transaction does that. It is tried again"
+        ) from None
 
 
 async def _run(connection: Any, script: str) -> None:

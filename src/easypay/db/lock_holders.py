@@ -1,7 +1,23 @@
-"""Who holds a lock on a table for long: waiting for it would only make payments wait in vain."""
+"""Taking locks that payments need, without making payments wait for somebody else's.
 
-from collections.abc import Sequence
+Who waits for a lock makes all who come later wait, too. So a lock is asked for only when nobody has
+held it for long, and only for a moment; otherwise it is tried again later.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
+
+import asyncpg
+
+_PATIENCE_S: Final = 600.0
+_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 10.0
+_IN_USE: Final = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+)
 
 _HOLDERS: Final = """
     SELECT DISTINCT a.pid || coalesce(' (' || nullif(a.application_name, '') || ')', '')
@@ -16,3 +32,29 @@ async def long_holders(connection: Any, tables: Sequence[str]) -> list[str]:
     """Return the clients whose transaction is older than a second and holds one of the tables, as
     `4711 (pg_dump)`."""
     return [row[0] for row in await connection.fetch(_HOLDERS, tables)]
+
+
+class StillHeld(Exception):
+    """The locks were not free for ten minutes. The message names who holds them."""
+
+
+async def when_free(
+    connection: Any, tables: Sequence[str], work: Callable[[], Awaitable[None]]
+) -> None:
+    """Run `work`, which locks the tables with short time limits, as often as it takes to get them.
+
+    Raises StillHeld after ten minutes, and what `work` raises.
+    """
+    deadline = asyncio.get_running_loop().time() + _PATIENCE_S
+    pause = _PAUSE_S
+    while True:
+        holders = await long_holders(connection, tables)
+        if not holders:
+            try:
+                return await work()
+            except _IN_USE:
+                holders = ["a transaction"]
+        if asyncio.get_running_loop().time() > deadline:
+            raise StillHeld(", ".join(holders))
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)

@@ -13,7 +13,7 @@ import msgspec
 from easypay import ids
 from easypay.exporting import columns
 from easypay.payments.lists import Span
-from easypay.payments.search import Filters
+from easypay.payments.search import CONDITIONS, Filters
 
 
 class Format(StrEnum):
@@ -33,17 +33,8 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 _CONDITIONS: Final[Mapping[str, str]] = {
-    "status": "status = {}",
-    "currency": "currency = {}",
-    "amount_from": "amount_minor >= {}",
-    "amount_to": "amount_minor <= {}",
-    "last4": "card_last4 = {}",
-    "brand": "card_brand = {}",
-    "decline_code": "decline_code = {}",
+    **{name: f"{column} {sign} {{}}" for name, (column, sign) in CONDITIONS.items()},
     "refunded": "(refunded_minor > 0) = {}",
-    "order_reference": "order_reference = {}",
-    "customer_reference": "customer_reference = {}",
-    "processor_transaction_id": "transaction_id = {}",
     "processor_reference": "id = ANY (ARRAY(SELECT payment_id FROM operations WHERE {}))",
 }
 """For each filter its condition on a payment; `{}` is the value."""

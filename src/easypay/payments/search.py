@@ -46,7 +46,7 @@ class Filters(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _NONE: Final = Filters()
 
-_CONDITIONS: Final = {
+CONDITIONS: Final = {
     "status": ("status", "="),
     "currency": ("currency", "="),
     "amount_from": ("amount_minor", ">="),
@@ -59,7 +59,8 @@ _CONDITIONS: Final = {
     "customer_reference": ("customer_reference", "="),
     "processor_transaction_id": ("transaction_id", "="),
 }
-"""For each filter, the column of the search table and how it is compared."""
+"""For each filter but `processor_reference`, the column and how it is compared. The columns of the
+search table are those of `payments`, but for `refunded`."""
 _COMPARED: Final[dict[str, Callable[[Any, Any], bool]]] = {"=": eq, ">=": ge, "<=": le}
 
 _STREAM: Final = """
@@ -136,7 +137,9 @@ _WITH_OTHERS: Final = """
      ORDER BY payment_id {order} LIMIT $5
 """
 _MOST_UNKNOWN: Final = 1_000
-"""The newest of a merchant's payments whose outcome is unknown that are looked at for a filter."""
+"""So many of a merchant's payments whose outcome is unknown are looked at for a filter, the newest.
+If there are more, a list may lack some, and its total says that it is an estimate; the list of
+`status=processing` has all of them."""
 _BY_REFERENCE: Final = """
     SELECT payment_id FROM operations
      WHERE merchant_id = $1 AND mode = $2 AND id BETWEEN $6 AND $7
@@ -159,7 +162,7 @@ async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limi
     kept: list[Any] = []
     while True:
         wanted = limit - len(kept)
-        sql, arguments = await _question(runner, lists, filters, span, wanted)
+        sql, arguments, _ = await _question(runner, lists, filters, span, wanted)
         found = [row[0] for row in await runner.fetch(sql, *arguments)]
         rows = await lists.by_ids(PAYMENTS, span.merchant_id, span.mode, found)
         kept += [rows[each] for each in found if each in rows and fits(rows[each], filters)]
@@ -171,14 +174,14 @@ async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limi
 async def _count(
     runner: Runner, lists: Lists, filters: Filters, span: Span, position: int
 ) -> Counted:
-    sql, arguments = await _question(runner, lists, filters, span, MOST_COUNTED + 1)
+    sql, arguments, all_there = await _question(runner, lists, filters, span, MOST_COUNTED + 1)
     total, there = await runner.fetchrow(_COUNT.format(find=sql, before=position - 1), *arguments)
-    return Counted(min(total, MOST_COUNTED), total <= MOST_COUNTED, there)
+    return Counted(min(total, MOST_COUNTED), all_there and total <= MOST_COUNTED, there)
 
 
 def fits(row: Mapping[str, Any], filters: Filters) -> bool:
     """Whether a payment's row is what the filters ask for, apart from `processor_reference`."""
-    for name, (column, sign) in _CONDITIONS.items():
+    for name, (column, sign) in CONDITIONS.items():
         wanted = getattr(filters, name)
         if wanted is not None:
             has = row["refunded_minor"] > 0 if column == "refunded" else row[column]
@@ -189,21 +192,28 @@ def fits(row: Mapping[str, Any], filters: Filters) -> bool:
 
 async def _question(
     runner: Runner, lists: Lists, filters: Filters, span: Span, limit: int
-) -> tuple[str, list[Any]]:
-    """Return the statement that finds the first ids of a span, and its arguments."""
+) -> tuple[str, list[Any], bool]:
+    """Return the statement that finds the first ids of a span, its arguments, and whether it finds
+    every payment whose outcome is unknown."""
     sql, arguments, some_unknown = await statement(runner, filters, span, limit)
-    if some_unknown:
-        order = "DESC" if span.newest_first else "ASC"
-        sql = _WITH_OTHERS.format(searched=sql, others=f"${len(arguments) + 1}", order=order)
-        arguments.append(await _unknown(runner, lists, filters, span))
-    return sql, arguments
+    if not some_unknown:
+        return sql, arguments, True
+    order = "DESC" if span.newest_first else "ASC"
+    sql = _WITH_OTHERS.format(searched=sql, others=f"${len(arguments) + 1}", order=order)
+    unknown, all_there = await _unknown(runner, lists, filters, span)
+    return sql, [*arguments, unknown], all_there
 
 
-async def _unknown(runner: Runner, lists: Lists, filters: Filters, span: Span) -> list[UUID]:
-    """Return the payments of a span that fit, among those whose outcome is unknown."""
-    found = await runner.fetch(_OPEN, span.merchant_id, span.floor, span.below, _MOST_UNKNOWN)
-    rows = await lists.by_ids(PAYMENTS, span.merchant_id, span.mode, [row[0] for row in found])
-    return [payment_id for payment_id, row in rows.items() if fits(row, filters)]
+async def _unknown(
+    runner: Runner, lists: Lists, filters: Filters, span: Span
+) -> tuple[list[UUID], bool]:
+    """Return the payments of a span that fit, among those whose outcome is unknown, and whether all
+    of those were looked at."""
+    found = await runner.fetch(_OPEN, span.merchant_id, span.floor, span.below, _MOST_UNKNOWN + 1)
+    looked_at = [row[0] for row in found[:_MOST_UNKNOWN]]
+    rows = await lists.by_ids(PAYMENTS, span.merchant_id, span.mode, looked_at)
+    fitting = [payment_id for payment_id, row in rows.items() if fits(row, filters)]
+    return fitting, len(found) <= _MOST_UNKNOWN
 
 
 async def statement(
@@ -232,7 +242,7 @@ def _conditions(filters: Filters) -> tuple[str, list[Any]]:
     conditions, arguments = "", []
     # Rows of one amount lie in the list's order in the index; those of a range must be sorted.
     one_amount = filters.amount_from is not None and filters.amount_from == filters.amount_to
-    for name, (column, sign) in _CONDITIONS.items():
+    for name, (column, sign) in CONDITIONS.items():
         wanted = getattr(filters, name)
         if wanted is not None and not (one_amount and name == "amount_to"):
             if one_amount and name == "amount_from":

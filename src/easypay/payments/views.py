@@ -137,7 +137,7 @@ _metadata = msgspec.json.Decoder(dict[str, str])
 def payment_view(payment: Payment) -> PaymentView:
     """Return a payment as the API shows it."""
     details, answer, twin = payment.details, payment.answer, payment.possible_duplicate_of
-    # By position, as in `listed_payment_view`: twenty names would take longer than all the rest.
+    # By position, as in `listed_payment_view`: faster than by name, and every payment comes here.
     return PaymentView(
         ids.typed(ids.PAYMENT, payment.id),
         payment.status,
