@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness import QUICK, Gateway, Shop, Stack, http_client, until
+from harness.metrics import counted
 
 
 @pytest.fixture
@@ -252,7 +253,10 @@ async def test_money_moves_while_every_reading_connection_is_stuck(
     )
     os.kill(backend, signal.SIGSTOP)
     try:
-        lists = [asyncio.create_task(shop.client.get("/payments")) for _ in range(3)]
+        lists = [  # different ones: those who ask the same share a read
+            asyncio.create_task(shop.client.get("/payments", params={"limit": limit}))
+            for limit in (1, 2, 3)
+        ]
         done, _ = await asyncio.wait(lists, return_when=asyncio.FIRST_COMPLETED)
         refused = done.pop().result()
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
@@ -277,3 +281,47 @@ async def test_money_moves_while_every_reading_connection_is_stuck(
         os.kill(backend, signal.SIGCONT)
     answers = await asyncio.gather(*lists)
     assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
+
+
+# Shared reads -----------------------------------------------------------------------------------
+
+
+async def test_a_list_shows_what_was_paid_before_it_was_asked_for_however_many_ask(
+    shop: Shop,
+) -> None:
+    """Clients who ask at the same time share a read. None of them may be shown an older state."""
+    paid: list[str] = []
+    ended = asyncio.Event()
+
+    async def ask() -> int:
+        asked = 0
+        while not ended.is_set():
+            before = paid[-1:]
+            page = await _get(shop, "/payments", limit="50")
+            assert not before or before[0] in _ids(page)
+            asked += 1
+        return asked
+
+    askers = [asyncio.create_task(ask()) for _ in range(16)]
+    for _ in range(20):
+        paid.append((await shop.paid())["id"])
+    ended.set()
+    assert min(await asyncio.gather(*askers)) > 0
+
+    async def is_counted() -> bool:
+        return await counted(shop.url, "easypay_shared_reads_total") > 0
+
+    await until(is_counted, what="the metrics count shared reads")
+
+
+async def test_shops_that_ask_the_same_at_once_get_each_their_own(
+    simulated: Stack, gateway: Gateway, shop: Shop
+) -> None:
+    other = await simulated.shop(gateway)
+    ids = {each: (await each.paid())["id"] for each in (shop, other)}
+
+    async def ask(each: Shop) -> None:
+        for _ in range(20):
+            assert _ids(await _get(each, "/payments")) == [ids[each]]
+
+    await asyncio.gather(*(ask(each) for each in (shop, other) for _ in range(8)))

@@ -101,7 +101,7 @@ class ExportsApi:
                 answer.write, answer.close = export.write, export.close
             return answer
 
-        return await read_from(self._places, request, ask)
+        return await read_from(self._places, request, ask, share=False)
 
     def stop(self) -> None:
         """End all exports: their clients see that they were cut. No new one begins."""

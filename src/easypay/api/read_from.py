@@ -5,6 +5,8 @@
 """
 
 from collections.abc import Awaitable, Callable
+from copy import copy
+from functools import partial
 from typing import Final
 
 from easypay.api.http import Request, Response
@@ -20,10 +22,13 @@ async def read_from(
     ask: Callable[[ReadPlace], Awaitable[Response]],
     *,
     after: int | None = None,
+    share: bool = True,
 ) -> Response:
     """Return the response of `ask` for the place to read, with its header if that is the replica.
 
-    `after`: the position in the request's cursor, if it has one. Raises what `ask` raises.
+    `after`: the position in the request's cursor, if it has one. `share`: whether clients of the
+    merchant who ask the same at the same time may get one response; a stream has only one reader.
+    Raises what `ask` raises.
     """
 
     async def answer(place: ReadPlace) -> Response:
@@ -33,7 +38,15 @@ async def read_from(
             response.headers = [*response.headers, (READ_AS_OF, rfc3339(as_of).encode())]
         return response
 
-    return await places.read(answer, exact=_wants_exact(request), after=after)
+    exact = _wants_exact(request)
+    read = partial(places.read, answer, exact=exact, after=after)
+    if not share:
+        return await read()
+    caller = request.caller
+    assert caller is not None, "whoever reads a list has been recognised by a key"
+    # Besides the merchant's own rows, an answer depends on its question only.
+    question = (caller.merchant_id, caller.mode, request.path, request.query_string, exact)
+    return copy(await places.shared.read(question, read))
 
 
 def _wants_exact(request: Request) -> bool:

@@ -131,6 +131,10 @@ class Instruments:
             "Lists and statistics by where they were read, if there is a read replica.",
             "place",
         )
+        self.shared_reads = registry.counter(
+            "easypay_shared_reads_total",
+            "Answers that came from the read of another client, who asked the same just then.",
+        )
         self.replica_lag = registry.gauge(
             "easypay_replica_lag_seconds",
             "Age of the latest moment that the read replica is known to have reached.",

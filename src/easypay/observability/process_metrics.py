@@ -116,6 +116,7 @@ class Vitals:
         read = [place.reading for place in self._places.all]
         metrics.reading.set(sum(each.busy for each in read), "running")
         metrics.reading.set(sum(each.waiting for each in read), "waiting")
+        metrics.shared_reads.set(self._places.shared.shared)
         if self._replica is not None:
             metrics.replica_lag.set(self._replica.lag_s)
             metrics.replica_in_use.set(self._replica.usable)

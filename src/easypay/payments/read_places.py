@@ -26,6 +26,7 @@ from easypay.db.connections import Wanted
 from easypay.db.failures import Failure, failure_of
 from easypay.db.reading import Reading
 from easypay.db.replica import PRIMARY_POSITION, REPLICA_POSITION, Replica, ReplicaLost
+from easypay.db.shared_reads import SharedReads
 from easypay.errors import EasyPayError
 from easypay.payments.lists import Lists
 
@@ -78,6 +79,7 @@ class ReadPlaces:
         assert (replica is None) == (state is None)
         self.primary = primary
         self.replica = replica
+        self.shared = SharedReads()
         self._state = state
         self._watch = watch
         self._warn_at = 0.0
