@@ -116,8 +116,12 @@ def question_rows(each: Compared) -> Iterator[Row]:
 
 def other_rows(found: Findings) -> Iterator[Row]:
     """Yield the rows that are not about one question."""
-    per_s = None if found.first_page is None else found.first_page.per_s
-    yield _row("first page through the API", per_s, "/s", API_PER_S, least=True)
+    page = found.first_page
+    for clients, per_s in (
+        ("the same for all clients", None if page is None else page.per_s),
+        ("another for each", None if page is None else page.different_per_s),
+    ):
+        yield _row(f"first page through the API, {clients}", per_s, "/s", API_PER_S, least=True)
     for size, us in found.check.on_us.items():
         yield _row(f"duplicate check on, groups of {size}", us, "µs", CHECK_US)
     yield _row("duplicate check off", float(found.check.off_mentions_it), "statements", 0)

@@ -44,7 +44,11 @@ class FirstPage(msgspec.Struct, frozen=True):
     """The first page of the biggest merchant, over connections that stay open."""
 
     per_s: float
+    """All clients ask for the same, so that many share a read."""
     p99_ms: float
+    different_per_s: float
+    """Each request asks for another list, so that none is shared."""
+    different_p99_ms: float
     wrong: int
 
 
@@ -64,13 +68,21 @@ class Behind(msgspec.Struct, frozen=True):
 
 def first_page(stack: Stack, made: Made, *, seconds: float) -> FirstPage:
     """GET the first page again and again, by wrk. Raises LoadFailed if it is not installed."""
+    same = ["/api/v1/payments"]
+    different = [f"{same[0]}?created_to=2999-01-01T00:00:00.{n:03}Z" for n in range(1_000)]
     with key(stack.database_url, made, "payments:read") as secret:
-        path = ["/api/v1/payments"]
-        done = load.run_reads(
-            stack.host, stack.port, secret, path, connections=CONNECTIONS, seconds=seconds
+        shared, alone = (
+            load.run_reads(
+                stack.host, stack.port, secret, paths, connections=CONNECTIONS, seconds=seconds
+            )
+            for paths in (same, different)
         )
     return FirstPage(
-        done.replies / done.seconds, done.latency_ms.get("p99", 0.0), sum(done.wrong.values())
+        per_s=shared.replies / shared.seconds,
+        p99_ms=shared.latency_ms.get("p99", 0.0),
+        different_per_s=alone.replies / alone.seconds,
+        different_p99_ms=alone.latency_ms.get("p99", 0.0),
+        wrong=sum(shared.wrong.values()) + sum(alone.wrong.values()),
     )
 
 
