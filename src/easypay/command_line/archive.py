@@ -21,6 +21,7 @@ from easypay.command_line.console import (
     DataDir,
     Json,
     fail,
+    progress_bar,
     run_async,
     to_json,
 )
@@ -169,7 +170,7 @@ def _run(data_dir: Path, as_json: bool, work: Callable[[Any, "Progress"], Awaita
         connection = await asyncpg.connect(url, timeout=10)
         try:
             await session.prepare(connection)
-            with progress_bar(as_json) as progress:
+            with shown_steps(as_json) as progress:
                 return await work(connection, progress)
         except CannotArchive as error:
             if as_json and error.obstacles:
@@ -189,27 +190,11 @@ def _run(data_dir: Path, as_json: bool, work: Callable[[Any, "Progress"], Awaita
 
 
 @contextmanager
-def progress_bar(as_json: bool) -> Iterator["Progress"]:
-    """Show a progress bar in a terminal, and nothing for scripts."""
-    if as_json or not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.TextColumn("{task.completed:,.0f}"),
-        bars.TimeElapsedColumn(),
-    )
-    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-
-        yield show
+def shown_steps(as_json: bool) -> Iterator["Progress"]:
+    """Show step by step how far a command is: in a terminal, and nothing for scripts."""
+    wanted = not as_json and sys.stderr.isatty()
+    with progress_bar(wanted, "starting", "{task.completed:,.0f}", remaining=False) as renew:
+        yield lambda what, done, total: renew(description=what, completed=done, total=total or None)
 
 
 # what is said ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from easypay.command_line.archive import key_days, month_of, progress_bar
+from easypay.command_line.archive import key_days, month_of, shown_steps
 from easypay.command_line.console import DATA_DIR, DataDir, Json, run_async, to_json
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def compact_months(
 
         url = DataDirectory(data_dir).database_url()
         async with connected(url) as connection, connected(url) as lease:
-            with progress_bar(as_json) as progress:
+            with shown_steps(as_json) as progress:
                 return await run(connection, lease, month=wanted, key_days=days, progress=progress)
 
     try:

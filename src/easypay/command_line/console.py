@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, NoReturn
 
@@ -49,6 +51,37 @@ def fail(line: str) -> NoReturn:
 def show(as_json: bool, value: Any, text: str) -> None:
     """Print a result: the API's JSON for scripts, a sentence for people."""
     print(to_json(value) if as_json else text)  # noqa: T201
+
+
+@contextmanager
+def progress_bar(
+    wanted: bool,
+    description: str,
+    *texts: str,
+    remaining: bool = True,
+    total: float | None = None,
+    **fields: Any,
+) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on standard error, or nothing. Yields what renews it.
+
+    It takes `description`, `completed`, `total` and `fields`, which `texts` may show: those are
+    templates such as "{task.fields[rows]:,} rows". At its end stands the time that remains, or the
+    time that it took so far.
+    """
+    if not wanted:
+        yield lambda **_: None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(bar_width=None),
+        *map(bars.TextColumn, texts),
+        bars.TimeRemainingColumn() if remaining else bars.TimeElapsedColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
+        yield partial(bar.update, bar.add_task(description, total=total, **fields))
 
 
 def show_rows(

@@ -21,6 +21,7 @@ from easypay.command_line.console import (
     Wide,
     fail,
     new_group,
+    progress_bar,
     run_async,
     show,
     show_rows,
@@ -176,7 +177,7 @@ async def _seed(
     plan, there = await run.begin(connection, wanted)
     if not there:
         await _check_room(connection, plan)
-        with _bar(as_json) as progress:
+        with _shown_progress(as_json) as progress:
             count = processes or run.processes_here()
             await run.fill(url, connection, plan, run.Progress(progress), processes=count)
     biggest = shops(1, plan.seed)[0]
@@ -220,34 +221,17 @@ async def _check_room(connection: Any, plan: "Plan") -> None:
 
 
 @contextmanager
-def _bar(as_json: bool) -> Iterator[Callable[["Progress"], None]]:
-    """Show a progress bar in a terminal, and nothing for scripts."""
-    if as_json:
-        yield lambda progress: None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.TextColumn("{task.description:<10}"),
-        bars.BarColumn(bar_width=None),
-        bars.TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
-        bars.TextColumn("{task.fields[months]}"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("payments", total=0, months="")
-
-        def show(progress: "Progress") -> None:
-            bar.update(
-                task,
-                description=progress.step,
-                total=progress.payments,
-                completed=progress.written,
-                months=f"{progress.months_done}/{progress.months} months",
-            )
-
-        yield show
+def _shown_progress(as_json: bool) -> Iterator[Callable[["Progress"], None]]:
+    """Show how far a seed is: in a terminal, and nothing for scripts."""
+    texts = ("{task.completed:,.0f} of {task.total:,.0f}", "{task.fields[months]}")
+    wanted = not as_json and sys.stderr.isatty()
+    with progress_bar(wanted, "payments", *texts, total=0, months="") as renew:
+        yield lambda progress: renew(
+            description=f"{progress.step:<10}",
+            total=progress.payments,
+            completed=progress.written,
+            months=f"{progress.months_done}/{progress.months} months",
+        )
 
 
 def _seeded_text(done: dict[str, Any]) -> str:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from easypay.command_line.console import DATA_DIR, DataDir, Json, fail, run_async, to_json
+from easypay.command_line.console import (
+    DATA_DIR,
+    DataDir,
+    Json,
+    fail,
+    progress_bar,
+    run_async,
+    to_json,
+)
 from easypay.exporting.statement import Format
 
 if TYPE_CHECKING:
@@ -166,7 +174,7 @@ def _run(
         snapshot = await Snapshot.open(DataDirectory(data_dir).database_url(), limit_s=longest_s)
         try:
             await get_merchant(snapshot.connection, wish.span.merchant_id)
-            with _bar(progress, ids.typed(ids.MERCHANT, wish.span.merchant_id)) as watch:
+            with _shown_progress(progress, ids.typed(ids.MERCHANT, wish.span.merchant_id)) as watch:
 
                 async def export(sink: "Sink") -> "Progress":
                     return await run(
@@ -188,31 +196,13 @@ def _run(
 
 
 @contextmanager
-def _bar(wanted: bool, merchant: str) -> "Iterator[Watcher]":
-    """Show a progress bar on standard error, if it is wanted."""
-    if not wanted:
-        yield lambda progress: None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(bar_width=None),
-        bars.TextColumn("{task.fields[rows]:,} payments"),
-        bars.TextColumn("{task.fields[months]}"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(merchant, total=None, rows=0, months="")
-
-        def show(progress: "Progress") -> None:
-            bar.update(
-                task,
-                total=progress.months,
-                completed=progress.months_done,
-                rows=progress.rows,
-                months=f"{progress.months_done:.0f}/{progress.months} months",
-            )
-
-        yield show
+def _shown_progress(wanted: bool, merchant: str) -> "Iterator[Watcher]":
+    """Show how far an export is, if that is wanted."""
+    texts = ("{task.fields[rows]:,} payments", "{task.fields[months]}")
+    with progress_bar(wanted, merchant, *texts, rows=0, months="") as renew:
+        yield lambda progress: renew(
+            total=progress.months,
+            completed=progress.months_done,
+            rows=progress.rows,
+            months=f"{progress.months_done:.0f}/{progress.months} months",
+        )
