@@ -1,9 +1,12 @@
-"""Map requests to their endpoints: a router built from the table of routes."""
+"""Map requests to their endpoints: a tree of paths, built from the table of routes.
+
+Starlette's router tries the routes one after another, with a regular expression for each: 25 µs for
+a payment by its id. Here a path is looked up part by part.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Scope
 
 from easypay.api.http import Endpoint, Handler, Observer, Request, Response, problem_response
@@ -12,14 +15,68 @@ from easypay.api.streaming import StreamingEndpoint
 from easypay.card_numbers import quoted
 from easypay.errors import MethodNotAllowed, NotFound
 
+_REST: Final = ":path"
+"""Marks a parameter that takes all that is left of a path, with its slashes."""
+
+
+class Place:
+    """Where a path leads to, and the places below it."""
+
+    __slots__ = ("below", "endpoints", "other_methods", "parameter", "rest")
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, ASGIApp] = {}
+        self.other_methods: ASGIApp | None = None
+        """Answers all methods that are not in `endpoints`."""
+        self.below: dict[str, Place] = {}
+        self.parameter: tuple[str, Place] | None = None
+        self.rest: tuple[str, Place] | None = None
+
+    def at(self, path: str) -> "Place":
+        """Return the place of a route's path, such as `/payments/{id}`, and make it if needed."""
+        place = self
+        for part in path.split("/")[1:]:
+            name = part[1:-1] if part.startswith("{") else None
+            if name is None:
+                place = place.below.setdefault(part, Place())
+                continue
+            which = "rest" if name.endswith(_REST) else "parameter"
+            there = getattr(place, which) or (name.removesuffix(_REST), Place())
+            assert there[0] == name.removesuffix(_REST), "one place has one name for its parameter"
+            setattr(place, which, there)
+            place = there[1]
+        return place
+
+    def find(self, parts: list[str], parameters: dict[str, str], at: int = 1) -> "Place | None":
+        """Return the place of a path's parts from `at` on, and fill in its parameters.
+
+        A name goes before a parameter, and a parameter is never empty.
+        """
+        if at == len(parts):
+            return self if self.endpoints else None
+        part = parts[at]
+        below = self.below.get(part)
+        if below is not None and (found := below.find(parts, parameters, at + 1)) is not None:
+            return found
+        if self.parameter is not None and part:
+            name, below = self.parameter
+            if (found := below.find(parts, parameters, at + 1)) is not None:
+                parameters[name] = part
+                return found
+        if self.rest is not None:
+            name, below = self.rest
+            parameters[name] = "/".join(parts[at:])
+            return below
+        return None
+
 
 def build_router(
     apis: dict[str, Any], is_draining: Callable[[], bool], observer: Observer
 ) -> Callable[[Scope], ASGIApp]:
-    """Return a function from an ASGI scope to its endpoint, built from ROUTES.
+    """Return a function from an ASGI scope to its endpoint, built from ROUTES. It puts the path's
+    parameters into the scope.
 
-    `apis`: the objects whose methods the table names. A path without parameters is looked up in a
-    dict; the other paths are matched one after another.
+    `apis`: the objects whose methods the table names.
     """
     how: dict[str, Any] = {"is_draining": is_draining, "observer": observer}
 
@@ -30,28 +87,62 @@ def build_router(
         return Response(307, headers=[(b"location", b"/docs")])
 
     root = Endpoint(to_docs, route="/", takes_body=False, **how)
-    routes, plain = [Route("/", root, methods=["GET"])], {}
-    methods = {"/": ["GET"]}
+    endpoints: list[tuple[str, str, ASGIApp]] = [("GET", "/", root)]
     for route in ROUTES:
-        methods.setdefault(route.path, []).append(route.method)
         handler: Handler = getattr(apis[route.api], route.handler)
         takes_body = route.method in ("POST", "PUT", "PATCH")
         kind = StreamingEndpoint if route.streams else Endpoint
-        endpoint: ASGIApp = kind(handler, route=route.path, takes_body=takes_body, **how)
-        routes.append(Route(route.path, endpoint, methods=[route.method], name=route.operation_id))
-        if "{" not in route.path:
-            plain[route.method, route.path] = endpoint
-    for path, taken in methods.items():  # last: all other methods of the path
-        refused = Endpoint(_refusing(taken), route="none", takes_body=False, **how)
-        routes.append(Route(path, refused))
+        endpoint = kind(handler, route=route.path, takes_body=takes_body, **how)
+        endpoints.append((route.method, route.path, endpoint))
     unmatched = Endpoint(no_route, route="none", takes_body=False, **how)
-    router = Router(routes=routes, redirect_slashes=False, default=unmatched)
-    return lambda scope: plain.get((scope["method"], scope["path"]), router)
+    return lookup(
+        endpoints,
+        unmatched,
+        lambda methods: Endpoint(_refusing(methods), route="none", takes_body=False, **how),
+    )
+
+
+def lookup(
+    endpoints: list[tuple[str, str, ASGIApp]],
+    unmatched: ASGIApp,
+    refusing: Callable[[list[str]], ASGIApp],
+) -> Callable[[Scope], ASGIApp]:
+    """Return the function from a scope to its endpoint. A path with GET has HEAD, too.
+
+    `endpoints`: method, path and endpoint of each. `refusing` makes the one for a path's other
+    methods.
+    """
+    top, places = Place(), {}
+    plain: dict[tuple[str, str], ASGIApp] = {}
+    for method, path, endpoint in endpoints:
+        places[path] = top.at(path)
+        for served in (method, "HEAD") if method == "GET" else (method,):
+            places[path].endpoints[served] = endpoint
+            if "{" not in path:
+                plain[served, path] = endpoint
+    for place in places.values():
+        place.other_methods = refusing(sorted(place.endpoints))
+
+    def endpoint_of(scope: Scope) -> ASGIApp:
+        method, path = scope["method"], scope["path"]
+        endpoint = plain.get((method, path))
+        if endpoint is not None:
+            return endpoint
+        parameters: dict[str, str] = {}
+        place = top.find(path.split("/"), parameters)
+        if place is None:
+            return unmatched
+        scope["path_params"] = parameters
+        endpoint = place.endpoints.get(method, place.other_methods)
+        assert endpoint is not None
+        return endpoint
+
+    return endpoint_of
 
 
 def _refusing(methods: list[str]) -> Handler:
-    """Return a handler that refuses other methods. A path with GET has HEAD too."""
-    allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
+    """Return a handler that refuses all methods but these."""
+    allowed = ", ".join(methods)
 
     async def refuse(request: Request) -> Response:
         refused = MethodNotAllowed(f"{quoted(request.path)} takes {allowed}, not {request.method}.")
