@@ -142,6 +142,12 @@ async def test_a_span_is_cut_where_its_times_say(
     assert await read.page(PAYMENTS, Span(SPARSE, "test", made[3], made[3]), 100) == []
 
 
+def _literal(argument: object) -> str:
+    if isinstance(argument, list):
+        return f"'{{{','.join(map(str, argument))}}}'"
+    return str(argument) if isinstance(argument, int) else f"'{argument}'"
+
+
 async def _plan(dsn: str, sql: str, *arguments: object) -> tuple[dict[str, Any], float, int]:
     """Return a statement's plan as a reading connection has it, its planning time in milliseconds
     once it is prepared, and how many locks on tables and indexes it takes."""
@@ -159,9 +165,7 @@ async def _plan(dsn: str, sql: str, *arguments: object) -> tuple[dict[str, Any],
             " (SELECT oid FROM pg_class WHERE relname ~ '^(payments|operations)')"
         )
         await connection.execute(f"PREPARE page AS {sql}")
-        values = ", ".join(
-            str(each) if isinstance(each, int) else f"'{each}'" for each in arguments
-        )
+        values = ", ".join(map(_literal, arguments))
         for _ in range(2):  # the first makes the plan
             text = await connection.fetchval(
                 f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE page({values})"
@@ -248,6 +252,50 @@ async def test_operations_of_many_payments_are_one_statement(
         }
 
 
+@pytest.mark.parametrize(
+    ("months", "tables"),
+    [
+        ((3,), 1),
+        ((3, 4), 2),
+        ((3, 5, 6), 12),
+        ((40, 41, 45, 46), 12),
+        ((0, 30, 60, 119), 0),
+    ],
+)
+async def test_rows_by_their_ids_are_one_statement_that_looks_each_of_them_up(
+    read: Lists,
+    reading: Counting,
+    ten_years: tuple[str, Any],
+    months: tuple[int, ...],
+    tables: int,
+) -> None:
+    """However the ids are spread, no month is looked into for the id of another one."""
+    wanted = [payment for month in months for payment in ten_years[1][BUSY][40 * month :][:5]]
+    stranger = ten_years[1][SPARSE][months[0]]
+    found = await read.by_ids(PAYMENTS, BUSY, "test", [*wanted, stranger])
+    assert sorted(found) == sorted(wanted)
+    ((sql, arguments),) = reading.ran
+    assert sql.count("FROM payments_") == tables
+    plan, planning_ms, _ = await _plan(ten_years[0], sql, *arguments)
+    assert planning_ms < 5
+    looked_up = len(wanted) + 1
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 4 * looked_up
+
+
+async def test_few_different_statements_read_any_rows_by_their_ids(
+    read: Lists, reading: Counting, ten_years: tuple[str, Any]
+) -> None:
+    """A connection keeps them prepared; planning one takes longer than running it."""
+    made = ten_years[1][SPARSE]
+    for start in range(MONTHS):
+        for count in (3, 7, 40):
+            wanted = made[start : start + count]
+            assert set(await read.by_ids(PAYMENTS, SPARSE, "test", wanted)) == set(wanted)
+    asked = {sql for sql, _ in reading.ran}
+    neighbours = [sql for sql in asked if sql.count("FROM payments_") in (1, 2)]
+    assert len(asked) - len(neighbours) <= 2 * MONTHS / 12 + 3
+
+
 async def test_a_month_that_was_detached_is_read_through_the_parent(
     read: Lists, reading: Counting, ten_years: tuple[str, Any]
 ) -> None:
@@ -259,6 +307,7 @@ async def test_a_month_that_was_detached_is_read_through_the_parent(
     try:
         rows = await read.page(PAYMENTS, span_of(SPARSE), 20)
         assert ids_of(rows) == made[:20]
+        assert set(await read.by_ids(PAYMENTS, SPARSE, "test", made[:4])) == set(made[:4])
     finally:
         await connection.execute(f"ALTER TABLE elsewhere RENAME TO {name}")
         await connection.close()

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from cutting_proxy import CuttingProxy
 
+from easypay.db import connections
 from easypay.db.reading import Reading
 from easypay.errors import DatabaseUnavailable, Overloaded
 from harness import until
@@ -100,3 +101,17 @@ async def test_nothing_is_connected_until_somebody_reads(database: str, connecti
         assert await connection.fetchval(count) == before
         await reading.fetchval("SELECT 1")
         assert await connection.fetchval(count) == before + 1
+
+
+async def test_a_connection_keeps_its_newest_statements_prepared_and_no_more_than_fit(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_MOST_SQL", 100)
+    prepared = "SELECT array_agg(statement) FROM pg_prepared_statements"
+    async with opened(database, connections=1) as reading:
+        for number in range(30):
+            assert await reading.fetchval(f"SELECT {number:02} + $1::int", 1) == number + 1
+        kept = await reading.fetchval(prepared)
+        assert "SELECT 29 + $1::int" in kept
+        assert sum(map(len, kept)) <= 100 + len(prepared)
+        assert await reading.fetchval("SELECT 00 + $1::int", 5) == 5, "it is prepared again"

@@ -61,7 +61,9 @@ ANSWER_WITHIN_S: Final = 4.0
 """A lane's time limit for an answer. It doubles each time in a row that it is reached, so that
 commits that hang because a synchronous standby is away do not fill the server with connections."""
 _MOST_PATIENT_S: Final = 60.0
-_MOST_VARIANTS: Final = 32
+_MOST_SQL: Final = 250_000
+"""How many characters of statements a lane keeps prepared. PostgreSQL needs about 140 times as
+many bytes: 35 MB for each connection at most."""
 
 
 Wanted = Literal["read-write", "standby", "any"]
@@ -224,6 +226,7 @@ class Lane:
         }
         self._connection: Any = None
         self._statements: dict[str, Any] = {}
+        self._kept_sql = 0
 
     async def fetch(self, arguments: Sequence[object], variant: str = "") -> list[asyncpg.Record]:
         """Run the statement once, in a transaction of its own: one round trip, one commit.
@@ -258,20 +261,25 @@ class Lane:
     async def _prepare(self, variant: str) -> Any:
         if self._connection is None:
             self._connection = await self._connector.connect(server_settings=self._settings)
-        if len(self._statements) >= _MOST_VARIANTS:
-            self._statements.clear()
+        sql = self._sql(variant)
+        while self._statements and self._kept_sql + len(sql) > _MOST_SQL:
+            oldest = next(iter(self._statements))
+            self._kept_sql -= len(self._sql(oldest))
+            del self._statements[oldest]
         if through_pooler(self._connection):
             prepare: Any = self._connection.lane_statement
         else:
             prepare = self._connection.prepare
-        statement = await prepare(self._sql(variant), timeout=self._limit_s)
+        statement = await prepare(sql, timeout=self._limit_s)
         self._statements[variant] = statement
+        self._kept_sql += len(sql)
         return statement
 
     async def close(self, within_s: float = 1.0) -> None:
         """Close the connection, or drop it if the server does not answer."""
         connection, self._connection = self._connection, None
         self._statements.clear()
+        self._kept_sql = 0
         if connection is not None:
             try:
                 await connection.close(timeout=min(within_s, 1.0))
@@ -281,5 +289,6 @@ class Lane:
     def _discard(self) -> None:
         connection, self._connection = self._connection, None
         self._statements.clear()
+        self._kept_sql = 0
         if connection is not None:
             connection.terminate()

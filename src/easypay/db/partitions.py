@@ -8,7 +8,7 @@ Whoever detaches a month must rename its tables: running gateways address them b
 """
 
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,6 +23,7 @@ from easypay.errors import EasyPayError
 PARTITIONED: Final = ("payments", "operations", "events")
 
 _LOCK_TIMEOUT: Final = "2s"
+_YEAR: Final = 12
 _FEW: Final = 4
 _DEADLOCKS: Final = 3
 """How often a month is tried again at once after a deadlock."""
@@ -86,6 +87,11 @@ async def months_of(connection: Any) -> list[datetime]:
     ]
 
 
+def _number(suffix: str) -> int:
+    """Return the months of `_2026_11` since the year 0."""
+    return 12 * int(suffix[1:5]) + int(suffix[6:]) - 1
+
+
 class Months:
     """Which month's partitions an id lies in, for statements that name them directly.
 
@@ -119,6 +125,24 @@ class Months:
         """Return `_2026_11` for an id of that month; empty if it needs the parent table."""
         index = bisect_right(self._starts, value.int) - 1
         return self._suffixes[index] if index >= 0 else ""
+
+    def window(self, months: Collection[str]) -> list[str]:
+        """Return the months to name in a statement that reads rows of these: no others if they are
+        at most two neighbours, or else the year from January or July on that has them all. None if
+        there is no such year, or one of them needs the parent table.
+
+        So there are few different statements, and a connection has most of them prepared.
+        """
+        if "" in months or not months:
+            return []
+        numbers = [_number(each) for each in months]
+        first, last = min(numbers), max(numbers)
+        if last - first > 1:
+            first -= first % 6
+            if last - first >= _YEAR:
+                return []
+            last = first + _YEAR - 1
+        return [each for each in self._suffixes if each and first <= _number(each) <= last]
 
     def between(self, low: UUID, high: UUID) -> list[str] | None:
         """Return the months (`_2026_11`) of all ids from `low` to `high`; None if they are more

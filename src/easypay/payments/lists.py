@@ -161,10 +161,20 @@ def count_sql(table: Table, months: Sequence[str], *, newest_first: bool) -> str
 
 
 def rows_sql(table: Table, months: Sequence[str]) -> str:
-    """Return the statement that reads rows by their ids ($3)."""
+    """Return the statement that reads rows by their ids.
+
+    Its arguments are merchant, mode, and the ids of each of the months; all ids if there are none
+    to name. Then each id is looked up by itself: only so does PostgreSQL look into its month alone.
+    """
+    if not months:
+        return (
+            f"SELECT found.* FROM unnest($3::uuid[]) AS wanted(id) CROSS JOIN LATERAL"
+            f" (SELECT {table.columns} FROM {table.name} AS t"
+            f" WHERE {table.where} AND t.id = wanted.id LIMIT 1) AS found"
+        )
     return " UNION ALL ".join(
-        f"SELECT {table.columns} FROM {table.name}{month} WHERE {table.where} AND id = ANY ($3)"
-        for month in months or [""]
+        f"SELECT {table.columns} FROM {table.name}{month} WHERE {table.where} AND id = ANY (${n})"
+        for n, month in enumerate(months, start=3)
     )
 
 
@@ -249,12 +259,18 @@ class Lists:
         """Return rows by their ids, in one statement. Ids that lead to none are left out."""
         if not wanted:
             return {}
-        rows = await self._on_months(
-            lambda names: rows_sql(table, names),
-            (table,),
-            self._named({self._months.of(each) for each in wanted}),
-            *(merchant_id, mode, list(wanted)),
-        )
+        of_month: defaultdict[str, list[UUID]] = defaultdict(list)
+        for each in wanted:
+            of_month[self._months.of(each)].append(each)
+        named = self._months.window(of_month)
+        by_month = [of_month[month] for month in named] or [list(wanted)]
+        text_of, key = partial(rows_sql, table), (table,)
+        try:
+            rows = await self._fetch(text_of, key, named, merchant_id, mode, *by_month)
+        except asyncpg.UndefinedTableError:  # a month was detached just now
+            if not named:
+                raise
+            rows = await self._fetch(text_of, key, [], merchant_id, mode, list(wanted))
         return {row["id"]: row for row in rows}
 
     async def operation(self, merchant_id: UUID, mode: str, operation_id: UUID) -> Operation | None:
@@ -297,10 +313,6 @@ class Lists:
             found[operation.payment_id].append(operation)
         return found
 
-    def _named(self, months: set[str]) -> list[str]:
-        """Return the months to name, or none if they are too many or one is not known."""
-        return [] if "" in months or len(months) > _MOST_BY_NAME else sorted(months)
-
     async def _on_months(
         self,
         text_of: Callable[[Sequence[str]], str],
@@ -312,15 +324,24 @@ class Lists:
 
         If a month was detached just now, its table is gone: then the parents are read.
         """
+        try:
+            return await self._fetch(text_of, key, months, *arguments)
+        except asyncpg.UndefinedTableError:
+            if not months:
+                raise
+            return await self._fetch(text_of, key, [], *arguments)
+
+    async def _fetch(
+        self,
+        text_of: Callable[[Sequence[str]], str],
+        key: tuple[object, ...],
+        months: Sequence[str],
+        *arguments: Any,
+    ) -> Rows:
         full_key = (*key, *months)
         text = self._texts.get(full_key)
         if text is None:
             if len(self._texts) >= _MOST_TEXTS:
                 self._texts.clear()
             text = self._texts[full_key] = text_of(months)
-        try:
-            return await self._reading.fetch(text, *arguments)
-        except asyncpg.UndefinedTableError:
-            if not months:
-                raise
-            return await self._on_months(text_of, key, [], *arguments)
+        return await self._reading.fetch(text, *arguments)
