@@ -35,8 +35,16 @@ async def test_a_late_sale_by_token_is_given_back(case: DrivenShop) -> None:
     lost = answer.json()["id"]
     await case.absent(lost, "sale")
     assert await case.net_charged() == 1
+    read = await case.shop.client.get(f"/payments/{lost}")
+    assert read.json()["payment_method"]["last4"] is None
     row = await case.late_charge_ends()
     assert (row["state"], row["reason"]) == ("returned", None)
+    # The payment shows the card now, so a client's copy of it is out of date.
+    changed = await case.shop.client.get(
+        f"/payments/{lost}", headers={"if-none-match": read.headers["etag"]}
+    )
+    assert changed.status_code == 200
+    assert changed.json()["payment_method"]["last4"] == "1111"
     assert await case.net_charged() == 0
     assert await case.audit() == []
 

@@ -80,6 +80,22 @@ async def test_payments_are_followed_up_at_the_processor_that_took_them(
     assert WIRE_TYPE["capture"] in [row["type"] for row in truth]
 
 
+async def test_a_payment_begun_again_at_another_processor_is_another_version(
+    world: tuple[Stack, Bank], shop: Shop
+) -> None:
+    """A copy that a client read in between must not count as the payment of now."""
+    stack, _ = world
+    async with stack.refusing():
+        assert (await shop.pay(1300, key="again")).status_code == 503
+    (before,) = await shop.all("/payments")
+    assert before["processor"]["name"] == "authorize_net"
+    await move_to_second(shop)
+    again = await shop.pay(1300, key="again")
+    assert (again.status_code, again.json()["processor"]["name"]) == (201, "second")
+    assert again.json()["version"] == before["version"] + 2
+    assert await shop.payment(before["id"]) == again.json()
+
+
 async def test_a_lost_reply_of_the_second_processor_is_found_and_charged_once(
     world: tuple[Stack, Bank], shop: Shop
 ) -> None:

@@ -56,7 +56,8 @@ _FOUND: Final = """
     SELECT count(*) FROM late
 """
 _CARD: Final = """
-    UPDATE payments SET card_last4 = $4, card_brand = coalesce(card_brand, $5)
+    UPDATE payments
+       SET card_last4 = $4, card_brand = coalesce(card_brand, $5), version = version + 1
      WHERE merchant_id = $1 AND mode = $2 AND id = $3 AND card_last4 IS NULL
 """
 _MOVE: Final = """

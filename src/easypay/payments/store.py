@@ -80,7 +80,7 @@ _REOPEN: Final = f"""
          WHERE merchant_id = $1 AND id = $2 AND state = 'not_sent'
         RETURNING {OPERATION_COLUMNS}
     ), moved AS (
-        UPDATE payments p SET login_id = $3, processor = coalesce(
+        UPDATE payments p SET login_id = $3, version = p.version + 1, processor = coalesce(
                (SELECT processor FROM processor_logins WHERE merchant_id = $1 AND id = $3),
                p.processor)
           FROM reopened r
