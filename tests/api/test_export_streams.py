@@ -3,11 +3,15 @@
 import asyncio
 import json
 import socket
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import brotli
 import pytest
+import zstandard
 
 from easypay.api.paging import FIRST_ID, newest_id
 from easypay.db import partitions
@@ -66,15 +70,49 @@ class Reader:
         head = await self.reader.readuntil(b"\r\n\r\n")
         return int(head.split()[1])
 
-    async def rest(self) -> tuple[list[bytes], bool]:
-        """Read to the end. Return the lines, and whether HTTP says that this is all."""
+    async def piece(self) -> bytes:
+        """Return the next chunk; the last one is empty."""
+        size = int(await self.reader.readuntil(b"\r\n"), 16)
+        return (await self.reader.readexactly(size + 2))[:-2]
+
+    async def body(self) -> tuple[bytes, bool]:
+        """Read to the end. Return the bytes, and whether HTTP says that this is all."""
         body = bytearray()
         try:
-            while size := int(await self.reader.readuntil(b"\r\n"), 16):
-                body += (await self.reader.readexactly(size + 2))[:-2]
+            while piece := await self.piece():
+                body += piece
         except (asyncio.IncompleteReadError, ConnectionError):
-            return bytes(body).splitlines(), False
-        return bytes(body).splitlines(), True
+            return bytes(body), False
+        return bytes(body), True
+
+    async def rest(self) -> tuple[list[bytes], bool]:
+        """The same, as lines."""
+        body, whole = await self.body()
+        return body.splitlines(), whole
+
+
+class Decoder:
+    """Reads a compressed body as it comes."""
+
+    def __init__(self, coding: str) -> None:
+        self._codec: Any = {
+            "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+            "gzip": lambda: zlib.decompressobj(31),
+            "br": brotli.Decompressor,
+        }[coding]()
+
+    def read(self, data: bytes) -> bytes:
+        if not isinstance(self._codec, brotli.Decompressor):
+            return bytes(self._codec.decompress(data))
+        parts = [self._codec.process(data)]  # it gives what it has in parts
+        while part := self._codec.process(b""):
+            parts.append(part)
+        return b"".join(parts)
+
+    def is_over(self) -> bool:
+        """Return whether the end of the body has come."""
+        finished = getattr(self._codec, "is_finished", None)
+        return bool(finished() if finished else self._codec.eof)
 
 
 @asynccontextmanager
@@ -202,6 +240,37 @@ async def test_a_client_that_does_not_read_is_cut_and_so_is_every_export_of_a_ga
         assert await asyncio.to_thread(gateway.terminate) == 0
         assert_cut(await client.rest())
     await runs(stack, 0)
+
+
+@pytest.mark.parametrize("coding", ["zstd", "br", "gzip"])
+async def test_a_compressed_export_is_whole_or_has_no_end(
+    stack: Stack, exporter: Shop, coding: str
+) -> None:
+    """Each piece can be read when it arrives. Then its gateway stops, and nobody takes it for
+    whole. Once more, to its end."""
+    line = f"Accept-Encoding: identity;q=0.1, {coding}\r\n".encode()
+    gateway = await stack.gateway(**QUICK, export_share="1")
+    async with exporting(gateway, exporter, line) as client:
+        assert await client.head() == 200
+        decoder = Decoder(coding)
+        first = decoder.read(await client.piece())
+        assert first.startswith(b'{"id":')
+        assert len(first) >= 64 * 1024, "all that was compressed so far"
+        assert await asyncio.to_thread(gateway.terminate) == 0
+        rest, whole = await client.body()
+        decoder.read(rest)
+        assert not whole
+        assert not decoder.is_over()
+    async with exporting(stack.only_gateway, exporter, line) as client:
+        assert await client.head() == 200
+        body, whole = await client.body()
+    assert whole
+    decoder = Decoder(coding)
+    lines = decoder.read(body).splitlines()
+    assert decoder.is_over()
+    assert json.loads(lines[-1]) == {"rows": PAYMENTS} == {"rows": len(lines) - 1}
+    logged = [each for each in stack.only_gateway.logs().splitlines() if f'"{coding}"' in each]
+    assert json.loads(logged[-1])["bytes_out"] == len(body) < PAYMENTS * 200
 
 
 async def test_a_month_that_was_not_read_yet_can_be_taken_out_and_the_export_says_so(

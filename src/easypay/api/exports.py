@@ -280,5 +280,5 @@ def _headers(format: Format, now: datetime) -> list[tuple[bytes, bytes]]:
     name = f"payments-{now:%Y%m%dT%H%M%SZ}.{format}"
     return [
         (b"content-disposition", f'attachment; filename="{name}"'.encode()),
-        (b"vary", b"Accept"),
+        (b"vary", b"Accept, Accept-Encoding"),
     ]

@@ -41,6 +41,8 @@ MAX_BODY: Final = 64 * 1024
 JSON: Final = b"application/json"
 _PROBLEM: Final = MEDIA_TYPE.encode()
 _LONGEST_LENGTH: Final = 20
+_WITHOUT_BODY: Final = frozenset({204, 304})
+"""These have no body and no Content-Length (RFC 9110, 8.6)."""
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
@@ -85,6 +87,10 @@ class Response(msgspec.Struct, gc=False):
     payment_id: str | None = None
     problem: str | None = None
     replayed: bool = False
+    coding: str | None = None
+    """The content coding of the body, if it is compressed."""
+    sent: int | None = None
+    """Bytes of a body that left in pieces. None: `body` is all of it."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -244,15 +250,21 @@ def problem_response(error: EasyPayError, request_id: str) -> Response:
 
 def _lines(response: Response, request_id: str) -> bytes:
     """Return the header lines that every response has, then the response's own."""
-    lines = (
-        b"content-type: %b\r\ncontent-length: %d\r\ncache-control: %b\r\n"
-        b"x-content-type-options: nosniff\r\nrequest-id: %b\r\n"
-    ) % (
-        response.content_type,
-        len(response.body),
-        response.cache_control,
-        request_id.encode(),
-    )
+    if response.status in _WITHOUT_BODY:
+        lines = b"cache-control: %b\r\nrequest-id: %b\r\n" % (
+            response.cache_control,
+            request_id.encode(),
+        )
+    else:
+        lines = (
+            b"content-type: %b\r\ncontent-length: %d\r\ncache-control: %b\r\n"
+            b"x-content-type-options: nosniff\r\nrequest-id: %b\r\n"
+        ) % (
+            response.content_type,
+            len(response.body),
+            response.cache_control,
+            request_id.encode(),
+        )
     for name, value in response.headers:
         if b"\n" in value or b"\r" in value:
             raise ValueError(f"the header {name!r} would end early")

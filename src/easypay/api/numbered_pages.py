@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay.api import paging
+from easypay.api.conditional import PRIVATE
 from easypay.api.http import Request, Response, encode, invalid_query
 from easypay.inputs import whole_number
 from easypay.payments.lists import MOST_COUNTED, Rows, Source, Span
@@ -81,7 +82,7 @@ def response(request: Request, views: Sequence[Any], found: Found) -> Response:
     """Return the page, with its numbers in headers, too."""
     place = found.pagination
     answer = Response(200, encode(NumberedPage(list(views), place)))
-    answer.cache_control = b"private, no-cache"
+    answer.cache_control = PRIVATE
     answer.headers = [
         (b"x-total-count", b"%d" % place.total),
         (b"x-page", b"%d" % place.page),

@@ -20,6 +20,7 @@ class RequestObserver:
     def __init__(self, instruments: Instruments, log: AccessLog) -> None:
         self._requests = instruments.requests
         self._own_time = instruments.own_time
+        self._read_bytes = instruments.read_bytes
         self._log = log
 
     def answered(
@@ -30,6 +31,11 @@ class RequestObserver:
         self._requests.observe(took_s, request.method, route, str(status))
         if spent is not None:
             self._own_time.observe(took_s - spent.processor_s, route)
+        bytes_out = len(answer.body) if answer.sent is None else answer.sent
+        if request.method == "HEAD":
+            bytes_out = 0
+        elif request.method == "GET":
+            self._read_bytes.add(answer.coding or "identity", by=bytes_out)
         if route in _QUIET and status < 400:
             return
         caller = request.caller
@@ -55,7 +61,8 @@ class RequestObserver:
                 processor_ms=None if spent is None else _ms(spent.processor_s),
                 record_ms=None if spent is None else _ms(spent.record_s),
                 bytes_in=len(request.body),
-                bytes_out=len(answer.body),
+                bytes_out=bytes_out,
+                coding=answer.coding,
             )
         )
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors
-from easypay.api import exports, payment_filters, schemas
+from easypay.api import conditional, exports, payment_filters, schemas
+from easypay.api.doc_files import STYLE
 from easypay.api.example_problems import problem_examples
 from easypay.api.example_replies import export_examples, reply_examples
 from easypay.api.examples import (
@@ -59,7 +60,7 @@ on the gateway's own pages: [payments](/docs/payments), [idempotency](/docs/idem
 [errors](/docs/errors), [conventions](/docs/conventions) and [testing](/docs/testing).
 """
 
-ETAG: Final = r'^"v[1-9][0-9]{0,8}"$'
+VERSION_TAG: Final = f"^{conditional.VERSION_TAG}$"
 _HEADERS: Final[Mapping[str, Any]] = {
     "Request-Id": ("The id of this request. Quote it when you ask for help.", {"type": "string"}),
     "Location": (
@@ -68,8 +69,9 @@ _HEADERS: Final[Mapping[str, Any]] = {
     ),
     "Retry-After": ("Seconds to wait before asking again.", {"type": "integer", "minimum": 1}),
     "ETag": (
-        'The payment\'s `version` after a `v`, in quotes: `"v2"`.',
-        {"type": "string", "pattern": ETAG},
+        "Changes with the body, and with its coding. Of a payment: its `version` after a `v`, in "
+        'quotes: `"v2"`.',
+        {"type": "string", "pattern": f"^{conditional.ANY_TAG}$"},
     ),
     "Link": (
         'The next page, with `rel="next"` (RFC 8288). Absent on the last.',
@@ -132,12 +134,13 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     "If-Match": (
         "header",
         "Act only if the payment still has this ETag, else 412. `*` matches any version.",
-        {"type": "string", "pattern": rf"{ETAG}|^\*$"},
+        {"type": "string", "pattern": rf"{VERSION_TAG}|^\*$"},
         '"v2"',
     ),
     "If-None-Match": (
         "header",
-        "Answer 304 if the payment still has this ETag, or one of several with commas between.",
+        "Answer 304 if it still has this ETag, or one of several with commas between. `*` matches "
+        "any.",
         {"type": "string"},
         '"v2"',
     ),
@@ -291,6 +294,12 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     "key": ("path", "The idempotency key, percent-encoded.", KEY_SCHEMA, KEY),
     "mode": ("path", "The account's mode.", {"type": "string", "enum": list(MODES)}, "test"),
     "page": ("path", "The page's topic.", {"type": "string", "enum": list(TOPICS)}, "payments"),
+    "file": (
+        "path",
+        "The file's name, as the pages have it.",
+        {"type": "string", "pattern": r"^[a-z]+-[0-9a-f]{16}\.(css|js)$"},
+        STYLE.name,
+    ),
     "code": (
         "path",
         "A problem's code.",
@@ -335,7 +344,7 @@ _MEANINGS: Final = {
     201: "Created: the outcome is in `status`.",
     202: "Accepted: the outcome is not known yet. Read the Location.",
     204: "Saved.",
-    304: "Not modified: the payment still has that ETag.",
+    304: "Not modified: it still has that ETag.",
 }
 _SYSTEM: Final[Mapping[tuple[str, int], tuple[str, str, str]]] = {
     # (handler, status): (meaning, media type, example)
@@ -345,6 +354,7 @@ _SYSTEM: Final[Mapping[tuple[str, int], tuple[str, str, str]]] = {
     ("openapi", 200): ("This document.", JSON.decode(), ""),
     ("docs", 200): ("The start page.", "text/html", ""),
     ("topic", 200): ("The page.", "text/html", ""),
+    ("asset", 200): ("The file.", "text/css", ""),
     ("problem", 200): ("The problem's page.", "text/html", ""),
 }
 
@@ -493,11 +503,11 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
         headers.append("Retry-After")
     if "If-None-Match" in route.headers:
         headers.append("ETag")
-    if "cursor" in route.query:
-        headers.append("Link")
     if "Cache-Control" in route.headers:
         headers.append("Read-As-Of")
-    if route.numbered:
+    if "cursor" in route.query and kind is not None:
+        headers.append("Link")
+    if route.numbered and kind is not None:
         headers += ["X-Total-Count", "X-Page", "X-Size", "X-Total-Is-Estimate"]
     reply: dict[str, Any] = {"description": _MEANINGS.get(status, ""), "headers": _headers(headers)}
     if status == 202:
@@ -506,7 +516,7 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
         name = f"{schemas.name_of(route.page_of)}Page" if route.page_of else schemas.name_of(kind)
         examples = reply_examples(route.operation_id, status)
         reply["content"] = _content(JSON.decode(), name, examples)
-    if route.numbered:
+    if route.numbered and kind is not None:
         refs = [{"$ref": REF + name}, {"$ref": REF + f"Numbered{name}"}]
         reply["content"][JSON.decode()]["schema"] = {"oneOf": refs}
     if route.streams:

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import clock, ids, inputs
+from easypay.api.conditional import PRIVATE
 from easypay.api.http import Request, Response, encode, invalid_query
 from easypay.merchants.model import Caller
 from easypay.payments.lists import Span
@@ -150,7 +151,7 @@ def expand_of(query: dict[str, str]) -> tuple[str, ...]:
 def page_response(request: Request, data: list[Any], next_cursor: str | None) -> Response:
     """Return a page, with the next page's address in a Link header (RFC 8288)."""
     response = Response(200, encode(Page(data, next_cursor is not None, next_cursor)))
-    response.cache_control = b"private, no-cache"
+    response.cache_control = PRIVATE
     if next_cursor is not None:
         others = [
             part

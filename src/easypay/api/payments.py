@@ -8,8 +8,9 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from easypay import clock, ids, inputs
+from easypay import clock, ids
 from easypay.api.auth import caller_of
+from easypay.api.conditional import version_of
 from easypay.api.http import Headers, Request, Response, decode
 from easypay.api.idempotency import (
     canonical,
@@ -194,7 +195,7 @@ def _expected_version(request: Request) -> int | None:
     tag = request.headers.get(b"if-match")
     if tag is None or tag == b"*":
         return None
-    version = inputs.whole_number(tag[2:-1].decode("latin-1"), 0, 999_999_999)
-    if tag[:2] != b'"v' or tag[-1:] != b'"' or version is None:
+    version = version_of(tag)
+    if version is None:
         raise PreconditionFailed('Send the payment\'s ETag, such as "v2", as you received it.')
     return version

@@ -20,6 +20,7 @@ import msgspec
 from easypay import ids
 from easypay.api import numbered_pages, payment_filters
 from easypay.api.auth import caller_of
+from easypay.api.conditional import PRIVATE, held_tag, not_modified, version_tag
 from easypay.api.duplicates import duplicates_page
 from easypay.api.http import Request, Response, encode
 from easypay.api.idempotency import check_key
@@ -104,20 +105,19 @@ class ReadingApi:
         expand = expand_of(request.query("expand")) if request.query_string else ()
         payment = await self._payments.get(caller, payment_id_of(request))
         if expand:
-            # No ETag: the children change without the payment's version.
             lists = self._places.primary.lists
             view, payment_ids = payment_view(payment), [payment.id]
             (view,) = await self._expanded(lists, caller, [view], payment_ids, expand)
-            return Response(200, encode(view), cache_control=b"private, no-cache")
-        tag = f'"v{payment.version}"'.encode()
-        if _matches(request.headers.get(b"if-none-match"), tag):
-            return Response(304, headers=[(b"etag", tag)], cache_control=b"private, no-cache")
-        return Response(
-            200,
-            encode(payment_view(payment)),
-            headers=[(b"etag", tag)],
-            cache_control=b"private, no-cache",
-        )
+            body = encode(view)
+            # The children change without the payment's version.
+            tag = version_tag(payment.version, body)
+            return Response(200, body, headers=[(b"etag", tag)], cache_control=PRIVATE)
+        tag = version_tag(payment.version)
+        held = held_tag(request, tag)
+        if held is not None:
+            return not_modified(held)
+        body = encode(payment_view(payment))
+        return Response(200, body, headers=[(b"etag", tag)], cache_control=PRIVATE)
 
     async def list(self, request: Request) -> Response:
         """List payments. Their order is that of their ids, so of their creation."""
@@ -334,12 +334,4 @@ class ReadingApi:
 
 
 def _fresh(view: Any) -> Response:
-    return Response(200, encode(view), cache_control=b"private, no-cache")
-
-
-def _matches(header: bytes | None, tag: bytes) -> bool:
-    if header is None:
-        return False
-    return header.strip() == b"*" or tag in (
-        part.strip().removeprefix(b"W/") for part in header.split(b",")
-    )
+    return Response(200, encode(view), cache_control=PRIVATE)

@@ -103,8 +103,12 @@ _READ_ONE: Final = (*_READ, errors.Archived)
 _LIST: Final = (*_KEY, errors.ValidationFailed, errors.Overloaded, errors.DatabaseUnavailable)
 _ADMIN: Final = (errors.InvalidApiKey, errors.DatabaseUnavailable)
 _ONE: Final = "/api/v1/payments/{id}"
+_UNCHANGED: Final = ("If-None-Match",)
+"""The request header of what has an ETag."""
 _MAY_LAG: Final = ("Cache-Control",)
 """The request header of what may come from a read replica."""
+_LISTED: Final = (*_MAY_LAG, *_UNCHANGED)
+_ETAGGED: Final[dict[int, type | None]] = {200: None, 304: None}
 
 
 def _follow_up(
@@ -141,9 +145,10 @@ def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
         summary,
         description,
         handlers="reading",
-        replies={200: Page},
+        replies={200: Page, 304: None},
         page_of=view,
         query=("limit", "cursor"),
+        headers=_UNCHANGED,
         scope="payments:read",
         errors=_READ_ONE,
     )
@@ -181,7 +186,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "one without, and each payment by its id, is exact. A reply with `Read-As-Of` comes from a "
         "read replica, and is complete up to that time.",
         handlers="reading",
-        replies={200: Page},
+        replies={200: Page, 304: None},
         page_of=PaymentView,
         numbered=True,
         query=(
@@ -189,7 +194,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             *("page", "size"),
             *payment_filters.NAMES,
         ),
-        headers=_MAY_LAG,
+        headers=_LISTED,
         scope="payments:read",
         errors=_LIST,
     ),
@@ -200,9 +205,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Counts, amounts and rates by currency, exact up to the last payment. Flows are what "
         "happened from `from` until `to`; statuses are what the payments created in that time are "
         "now. Days, weeks (from Monday) and months are those of the merchant's `time_zone`.",
-        replies={200: statistics.StatisticsView},
+        replies={200: statistics.StatisticsView, 304: None},
         query=("from", "to", "interval", "by", "currency"),
-        headers=_MAY_LAG,
+        headers=_LISTED,
         scope="payments:read",
         errors=(
             *_KEY,
@@ -223,10 +228,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         "follow: a request passes over at most 50,000 payments. A group that goes on after a "
         "page begins the next one with its last payment.",
         handlers="reading",
-        replies={200: Page},
+        replies={200: Page, 304: None},
         page_of=duplicates.DuplicateGroupView,
         query=duplicates.QUERY,
-        headers=_MAY_LAG,
+        headers=_LISTED,
         scope="payments:read",
         errors=_LIST,
     ),
@@ -258,11 +263,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         "payments_get",
         "Read a payment",
         "Returns the version as an ETag. 304 if `If-None-Match` has the same ETag. With "
-        "`expand` there is no ETag, and never a 304.",
+        "`expand` the ETag also changes with what is shown beside the payment.",
         handlers="reading",
         replies={200: PaymentView, 304: None},
         query=("expand",),
-        headers=("If-None-Match",),
+        headers=_UNCHANGED,
         scope="payments:read",
         errors=_READ_ONE,
     ),
@@ -337,10 +342,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The refunds of all payments, newest first, or oldest first with `order=oldest`. Only "
         "refunds of the key's merchant and mode.",
         handlers="reading",
-        replies={200: Page},
+        replies={200: Page, 304: None},
         page_of=RefundView,
         query=("limit", "cursor", "created_from", "created_to", "order"),
-        headers=_MAY_LAG,
+        headers=_LISTED,
         scope="payments:read",
         errors=_LIST,
     ),
@@ -350,7 +355,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Read a refund",
         "The refund as it is now. The Location of a new refund leads here.",
         handlers="reading",
-        replies={200: RefundView},
+        replies={200: RefundView, 304: None},
+        headers=_UNCHANGED,
         scope="payments:read",
         errors=_READ,
     ),
@@ -360,7 +366,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Read an operation",
         "One call to the processor, with its outcome and evidence.",
         handlers="reading",
-        replies={200: OperationView},
+        replies={200: OperationView, 304: None},
+        headers=_UNCHANGED,
         scope="payments:read",
         errors=_READ,
     ),
@@ -493,18 +500,33 @@ ROUTES: Final[tuple[Route, ...]] = (
         "system_openapi",
         "This API as OpenAPI 3.1",
         "Generated from the code.",
+        replies=_ETAGGED,
+        headers=_UNCHANGED,
     ),
     Route(
         "GET /docs",
         "system_docs",
         "The documentation",
         "The start page. It loads nothing from elsewhere.",
+        replies=_ETAGGED,
+        headers=_UNCHANGED,
     ),
     Route(
         "GET /docs/{page}",
         "system_topic",
         "A page of the documentation",
         "The page of one topic.",
+        replies=_ETAGGED,
+        headers=_UNCHANGED,
+        errors=(errors.NotFound,),
+    ),
+    Route(
+        "GET /docs/assets/{file}",
+        "system_asset",
+        "The style or the script of the documentation",
+        "Its name changes with its content, so it can be kept for ever.",
+        replies=_ETAGGED,
+        headers=_UNCHANGED,
         errors=(errors.NotFound,),
     ),
     Route(
@@ -512,6 +534,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         "system_problem",
         "What a problem means",
         "The page behind a problem's `type`.",
+        replies=_ETAGGED,
+        headers=_UNCHANGED,
         errors=(errors.NotFound,),
     ),
 )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Scope
 
+from easypay.api.conditional import ReadEndpoint
 from easypay.api.http import Endpoint, Handler, Observer, Request, Response, problem_response
 from easypay.api.routes import ROUTES
 from easypay.api.streaming import StreamingEndpoint
@@ -91,7 +92,8 @@ def build_router(
     for route in ROUTES:
         handler: Handler = getattr(apis[route.api], route.handler)
         takes_body = route.method in ("POST", "PUT", "PATCH")
-        kind = StreamingEndpoint if route.streams else Endpoint
+        reads = ReadEndpoint if route.method == "GET" else Endpoint
+        kind = StreamingEndpoint if route.streams else reads
         endpoint = kind(handler, route=route.path, takes_body=takes_body, **how)
         endpoints.append((route.method, route.path, endpoint))
     unmatched = Endpoint(no_route, route="none", takes_body=False, **how)

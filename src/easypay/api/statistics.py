@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from easypay import clock
 from easypay.api.auth import caller_of
+from easypay.api.conditional import PRIVATE
 from easypay.api.http import Request, Response, encode, invalid_query
 from easypay.api.paging import moment_of
 from easypay.api.payment_filters import currency_of
@@ -113,7 +114,7 @@ class StatisticsApi:
         async def ask(place: ReadPlace) -> Response:
             found = await statistics.of(place.questions, self._months, question)
             response = Response(200, encode(statistics_view(question, found)))
-            response.cache_control = b"private, no-cache"
+            response.cache_control = PRIVATE
             return response
 
         return await read_from(self._places, request, ask)

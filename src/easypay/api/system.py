@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property
 
 from easypay.api.auth import require_admin
+from easypay.api.conditional import BRIEFLY, FOR_EVER
+from easypay.api.doc_files import DOC_FILES
 from easypay.api.http import Request, Response
 from easypay.errors import NotFound
 from easypay.observability.metric_registry import CONTENT_TYPE
@@ -41,7 +43,7 @@ class SystemApi:
         return Response(200, self._metrics(), CONTENT_TYPE)
 
     async def openapi(self, request: Request) -> Response:
-        return Response(200, self._openapi, cache_control=b"public, max-age=300")
+        return Response(200, self._openapi, cache_control=BRIEFLY)
 
     async def docs(self, request: Request) -> Response:
         from easypay.api.docs.pages import topic_page
@@ -52,6 +54,12 @@ class SystemApi:
         from easypay.api.docs.pages import topic_page
 
         return _page(topic_page(request.params["page"]))
+
+    async def asset(self, request: Request) -> Response:
+        file = DOC_FILES.get(request.params["file"])
+        if file is None:
+            raise NotFound("there is no such file; another version of the gateway may have it")
+        return Response(200, file.content, file.content_type, cache_control=FOR_EVER)
 
     async def problem(self, request: Request) -> Response:
         from easypay.api.docs.pages import problem_page
@@ -72,4 +80,4 @@ def _page(html: bytes | None) -> Response:
     if html is None:
         raise NotFound("there is no such page; see /docs")
     headers = [(b"content-security-policy", POLICY)]
-    return Response(200, html, HTML, headers, cache_control=b"public, max-age=300")
+    return Response(200, html, HTML, headers, cache_control=BRIEFLY)

@@ -39,6 +39,7 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     record_ms: float | None = None
     bytes_in: int = 0
     bytes_out: int = 0
+    coding: str | None = None
 
 
 class AccessLog:

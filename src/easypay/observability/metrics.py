@@ -46,6 +46,11 @@ class Instruments:
             "http_route",
             bounds=SECONDS,
         )
+        self.read_bytes = registry.counter(
+            "easypay_read_bytes_total",
+            "Bytes of the bodies sent for GET requests, by content coding.",
+            "coding",
+        )
         self.open_requests = registry.gauge("easypay_open_requests", "Requests in flight.")
         self.open_connections = registry.gauge(
             "easypay_open_connections", "Open client connections."

@@ -2,13 +2,11 @@
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import sha256
 from html import escape
-from pathlib import Path
 from typing import Any, Final
 
+from easypay.api.doc_files import SCRIPT, STYLE
 from easypay.api.schemas import REF, Schema
 
 _TOKEN: Final = re.compile(
@@ -18,29 +16,22 @@ _TOKEN: Final = re.compile(
 _CODE: Final = re.compile(r"`([^`]+)`")
 _STRONG: Final = re.compile(r"\*\*([^*]+)\*\*")
 
-_FOLDER: Final = Path(__file__).parent
-_STYLE: Final = (_FOLDER / "style.css").read_text(encoding="utf-8")
-_SCRIPT: Final = (_FOLDER / "script.js").read_text(encoding="utf-8")
-
-
-def _hash_of(text: str) -> str:
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-
-
 POLICY: Final = (
-    f"default-src 'none'; style-src {_hash_of(_STYLE)}; script-src {_hash_of(_SCRIPT)}; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-).encode()
+    b"default-src 'none'; style-src 'self'; script-src 'self'; "
+    b"img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 """The Content-Security-Policy of every page: nothing but its own style and script."""
 
 
 def page(title: str, body: str) -> bytes:
-    """A whole page. It loads nothing, and is complete without its script."""
+    """A whole page. It loads its style and its script, and is complete without them."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)} · EasyPay</title><link rel="icon" href="data:,">'
-        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n<script>{_SCRIPT}</script>"
+        f'<link rel="stylesheet" href="{STYLE.path}" integrity="{STYLE.digest}">'
+        f'<script src="{SCRIPT.path}" integrity="{SCRIPT.digest}" defer></script></head>\n'
+        f"<body>\n{body}\n"
         "</body></html>\n"
     ).encode()
 

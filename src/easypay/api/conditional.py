@@ -1,0 +1,141 @@
+"""What leaves for a GET: entity tags, 304 for what the client has already, and compression.
+
+`ReadEndpoint` finishes the answers of handlers. An answer that may not be stored (`no-store`:
+errors, secrets, administration) passes as it is: it gets no tag, and it is never compressed, so
+that its size says nothing about its content. docs/decisions/0030 has the reasons.
+
+A tag is strong: it belongs to the bytes. So the compressed form has one of its own.
+
+    "v2"                            version 2 of a payment
+    "v2-gzip"                       the same, compressed
+    "v2.kUfcY1Mj2nVvJq0y3b5L8w"     version 2 with its children, by a digest of the body
+    "kUfcY1Mj2nVvJq0y3b5L8w"        anything else, by a digest of the body
+"""
+
+import re
+from base64 import urlsafe_b64encode
+from functools import lru_cache
+from hashlib import sha256
+from typing import Final
+
+from msgspec.structs import replace
+from starlette.types import Receive
+
+from easypay import inputs
+from easypay.api.compression import CODINGS, IDENTITY, accepted, compressed, compressed_once
+from easypay.api.http import Endpoint, Request, Response
+from easypay.api.read_from import READ_AS_OF
+
+NO_STORE: Final = b"no-store"
+PRIVATE: Final = b"private, no-cache"
+"""A client may keep its own copy, and asks before it uses it."""
+BRIEFLY: Final = b"public, max-age=300"
+"""For pages that are the same for everyone and can change with the next version."""
+FOR_EVER: Final = b"public, max-age=31536000, immutable"
+"""For files whose name changes with their content."""
+
+DIGEST: Final = r"[A-Za-z0-9_-]{22}"
+CODING: Final = rf"-({'|'.join(coding.decode() for coding in CODINGS)})"
+VERSION_TAG: Final = rf'"v[1-9][0-9]{{0,8}}(\.{DIGEST})?({CODING})?"'
+ANY_TAG: Final = rf'"(v[1-9][0-9]{{0,8}}(\.{DIGEST})?|{DIGEST})({CODING})?"'
+
+_DIGEST_BYTES: Final = 16
+_LONGEST_VERSION: Final = 999_999_999
+_TAGS: Final = re.compile(rb'"[\x21\x23-\x7e\x80-\xff]*"')
+_VERSION: Final = re.compile(rf'"v([0-9]{{1,9}})(?:\.{DIGEST})?(?:{CODING})?"'.encode())
+_KEPT_BY_304: Final = frozenset({READ_AS_OF})
+
+
+def version_tag(version: int, body: bytes | None = None) -> bytes:
+    """Return the tag of a payment. `body`: if it shows more than the version says."""
+    if body is None:
+        return b'"v%d"' % version
+    return b'"v%d.%b"' % (version, _digest(body))
+
+
+def version_of(tag: bytes) -> int | None:
+    """Return the version in a payment's tag, whatever form of the payment the tag is of."""
+    found = _VERSION.fullmatch(tag)
+    return None if found is None else inputs.whole_number(found[1].decode(), 0, _LONGEST_VERSION)
+
+
+def held_tag(request: Request, tag: bytes) -> bytes | None:
+    """Return the tag under which the client has a representation already; None if it has none.
+
+    `tag` is of the body as it is. The client's counts in any coding that the client still takes.
+    """
+    header = request.headers.get(b"if-none-match")
+    if header is None:
+        return None
+    accept = accepted(request.headers.get(b"accept-encoding"))
+    if header.strip() == b"*":
+        return _coded(tag, IDENTITY if IDENTITY in accept.takes else accept.best)
+    good = {_coded(tag, coding) for coding in accept.takes}
+    # Weak comparison (RFC 9110, 8.8.3.2): the W/ before a tag says nothing here.
+    return next((each for each in _TAGS.findall(header) if each in good), None)
+
+
+def not_modified(tag: bytes) -> Response:
+    """Return the answer for a client that has the representation with this tag."""
+    return Response(304, headers=[(b"etag", tag)], cache_control=PRIVATE)
+
+
+class ReadEndpoint(Endpoint):
+    """The ASGI application of a route that is read. A tag that the handler has set is of the body
+    as it is."""
+
+    async def _answer(
+        self, request: Request, receive: Receive, repeated: bytes | None
+    ) -> Response | None:
+        response = await super()._answer(request, receive, repeated)
+        if response is None or response.cache_control == NO_STORE:
+            return response
+        return _finished(request, response)
+
+
+def _finished(request: Request, response: Response) -> Response:
+    """Return the answer with tag and Vary: without its body if the client has it, or compressed.
+
+    The handler's answer stays as it is: it may be shared with other requests.
+    """
+    is_public = response.cache_control.startswith(b"public")
+    # A client that has several keys must not take one's list for the other's.
+    vary = (b"vary", b"Accept-Encoding" if is_public else b"Authorization, Accept-Encoding")
+    if response.status != 200:
+        return replace(response, headers=[*response.headers, vary])
+    headers = dict(response.headers)
+    tag = headers.pop(b"etag", None) or _tag_of(response.body, is_public)
+    held = held_tag(request, tag)
+    if held is not None:
+        kept = [each for each in headers.items() if each[0] in _KEPT_BY_304]
+        return replace(response, status=304, body=b"", headers=[(b"etag", held), vary, *kept])
+    coding = accepted(request.headers.get(b"accept-encoding")).coding_for(len(response.body))
+    lines = [*headers.items(), (b"etag", _coded(tag, coding)), vary]
+    if coding == IDENTITY:
+        return replace(response, headers=lines)
+    compress = compressed_once if is_public else compressed
+    return replace(
+        response,
+        body=compress(response.body, coding),
+        headers=[*lines, (b"content-encoding", coding)],
+        coding=coding.decode(),
+    )
+
+
+def _coded(tag: bytes, coding: bytes) -> bytes:
+    """Return the tag of the same content in a coding."""
+    return tag if coding == IDENTITY else b'%b-%b"' % (tag[:-1], coding)
+
+
+def _tag_of(body: bytes, is_public: bool) -> bytes:
+    return _kept_tag(body) if is_public else b'"%b"' % _digest(body)
+
+
+@lru_cache(maxsize=64)
+def _kept_tag(body: bytes) -> bytes:
+    return b'"%b"' % _digest(body)
+
+
+def _digest(body: bytes) -> bytes:
+    """Return the first 128 bits of a SHA-256: enough that nobody finds two bodies with one."""
+    return urlsafe_b64encode(sha256(body).digest()[:_DIGEST_BYTES]).rstrip(b"=")
