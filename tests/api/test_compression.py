@@ -1,5 +1,6 @@
 """Answers are compressed as the client asks, and only those that may be."""
 
+import asyncio
 import gzip
 import json
 import uuid
@@ -144,6 +145,26 @@ async def test_a_list_arrives_whole_in_every_coding(gateway: Gateway, listed: Sh
             assert _lasting(of_head) == _lasting(headers)
             assert (await line.answer())[2] == plain.content, "the HEAD had no body"
     assert len(tags) == 1 + len(CODINGS)
+
+
+async def test_clients_who_share_a_read_get_each_their_coding(listed: Shop) -> None:
+    """They ask at the same time; some have a copy, some ask for the head."""
+    path = "/payments?limit=100"
+    plain = await listed.client.get(path, headers={"accept-encoding": "identity"})
+
+    async def asks(n: int) -> None:
+        name = ("zstd", "gzip", "br", "identity")[n % 4]
+        headers = {"accept-encoding": name}
+        if n % 3 == 0:
+            headers["if-none-match"] = plain.headers["etag"]
+        method = "HEAD" if n % 5 == 0 else "GET"
+        answer = await listed.client.request(method, path, headers=headers)
+        assert answer.status_code == (304 if n % 3 == 0 else 200)
+        if answer.status_code == 200:
+            assert answer.headers.get("content-encoding", "identity") == name
+            assert answer.content == (b"" if method == "HEAD" else plain.content)
+
+    await asyncio.gather(*(asks(n) for n in range(60)))
 
 
 async def test_what_clients_send_as_accept_encoding_never_fails(

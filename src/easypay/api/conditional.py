@@ -14,7 +14,8 @@ A tag is strong: it belongs to the bytes. So the compressed form has one of its 
 
 import re
 from base64 import urlsafe_b64encode
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Final
 
@@ -43,6 +44,7 @@ _DIGEST_BYTES: Final = 16
 _LONGEST_VERSION: Final = 999_999_999
 _TAGS: Final = re.compile(rb'"[\x21\x23-\x7e\x80-\xff]*"')
 _VERSION: Final = re.compile(rf'"v([0-9]{{1,9}})(?:\.{DIGEST})?(?:{CODING})?"'.encode())
+_TAG: Final = b"etag"
 _KEPT_BY_304: Final = frozenset({READ_AS_OF})
 
 
@@ -104,7 +106,7 @@ def _finished(request: Request, response: Response) -> Response:
     if response.status != 200:
         return replace(response, headers=[*response.headers, vary])
     headers = dict(response.headers)
-    tag = headers.pop(b"etag", None) or _tag_of(response.body, is_public)
+    tag = headers.pop(b"etag", None) or _made(response, _TAG, _kept_tag if is_public else _tag_of)
     held = held_tag(request, tag)
     if held is not None:
         kept = [each for each in headers.items() if each[0] in _KEPT_BY_304]
@@ -113,10 +115,10 @@ def _finished(request: Request, response: Response) -> Response:
     lines = [*headers.items(), (b"etag", _coded(tag, coding)), vary]
     if coding == IDENTITY:
         return replace(response, headers=lines)
-    compress = compressed_once if is_public else compressed
+    compress = partial(compressed_once if is_public else compressed, coding=coding)
     return replace(
         response,
-        body=compress(response.body, coding),
+        body=_made(response, coding, compress),
         headers=[*lines, (b"content-encoding", coding)],
         coding=coding.decode(),
     )
@@ -127,13 +129,21 @@ def _coded(tag: bytes, coding: bytes) -> bytes:
     return tag if coding == IDENTITY else b'%b-%b"' % (tag[:-1], coding)
 
 
-def _tag_of(body: bytes, is_public: bool) -> bytes:
-    return _kept_tag(body) if is_public else b'"%b"' % _digest(body)
+def _made(response: Response, form: bytes, make: Callable[[bytes], bytes]) -> bytes:
+    """Return a form of the body. Of answers that share a body the first one makes it."""
+    forms = response.forms
+    if forms is None:
+        return make(response.body)
+    if form not in forms:
+        forms[form] = make(response.body)
+    return forms[form]
 
 
-@lru_cache(maxsize=64)
-def _kept_tag(body: bytes) -> bytes:
+def _tag_of(body: bytes) -> bytes:
     return b'"%b"' % _digest(body)
+
+
+_kept_tag = lru_cache(maxsize=64)(_tag_of)
 
 
 def _digest(body: bytes) -> bytes:

@@ -89,6 +89,9 @@ class Response(msgspec.Struct, gc=False):
     replayed: bool = False
     coding: str | None = None
     """The content coding of the body, if it is compressed."""
+    forms: dict[bytes, bytes] | None = None
+    """What was made of the body already: its tag, its compressed forms. Answers that share a body
+    share them."""
     sent: int | None = None
     """Bytes of a body that left in pieces. None: `body` is all of it."""
 

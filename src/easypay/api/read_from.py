@@ -34,6 +34,7 @@ async def read_from(
     async def answer(place: ReadPlace) -> Response:
         as_of = places.as_of(place)  # asked before reading: what is read is no older
         response = await ask(place)
+        response.forms = {}
         if as_of is not None:
             response.headers = [*response.headers, (READ_AS_OF, rfc3339(as_of).encode())]
         return response
