@@ -22,7 +22,6 @@ from typing import Final
 from msgspec.structs import replace
 from starlette.types import Receive
 
-from easypay import inputs
 from easypay.api.compression import CODINGS, IDENTITY, accepted, compressed, compressed_once
 from easypay.api.http import Endpoint, Request, Response
 from easypay.api.read_from import READ_AS_OF
@@ -41,9 +40,8 @@ VERSION_TAG: Final = rf'"v[1-9][0-9]{{0,8}}(\.{DIGEST})?({CODING})?"'
 ANY_TAG: Final = rf'"(v[1-9][0-9]{{0,8}}(\.{DIGEST})?|{DIGEST})({CODING})?"'
 
 _DIGEST_BYTES: Final = 16
-_LONGEST_VERSION: Final = 999_999_999
 _TAGS: Final = re.compile(rb'"[\x21\x23-\x7e\x80-\xff]*"')
-_VERSION: Final = re.compile(rf'"v([0-9]{{1,9}})(?:\.{DIGEST})?(?:{CODING})?"'.encode())
+_VERSION: Final = re.compile(rf'"v(0|[1-9][0-9]{{0,8}})(?:\.{DIGEST})?(?:{CODING})?"'.encode())
 _TAG: Final = b"etag"
 _KEPT_BY_304: Final = frozenset({READ_AS_OF})
 
@@ -58,7 +56,7 @@ def version_tag(version: int, body: bytes | None = None) -> bytes:
 def version_of(tag: bytes) -> int | None:
     """Return the version in a payment's tag, whatever form of the payment the tag is of."""
     found = _VERSION.fullmatch(tag)
-    return None if found is None else inputs.whole_number(found[1].decode(), 0, _LONGEST_VERSION)
+    return None if found is None else int(found[1])
 
 
 def held_tag(request: Request, tag: bytes) -> bytes | None:
