@@ -16,6 +16,7 @@ from easypay import ids
 from easypay.api import admin
 from easypay.api.paging import Cursors
 from easypay.merchants.model import Caller
+from easypay.payment_details import DETAIL_EXAMPLES
 from easypay.payments.requests import (
     CapturePayment,
     CreatePayment,
@@ -97,9 +98,7 @@ HOLD: Final = {
         "postal_code": "98004",
         "country": "US",
     },
-    "order_reference": "order-1002",
-    "description": "Two engines",
-    "statement_descriptor": "EXAMPLE SHOP",
+    **DETAIL_EXAMPLES,
     "metadata": {"cart": "c_5512"},
 }
 SALE: Final = {

@@ -11,6 +11,7 @@ import msgspec
 
 from easypay.merchants.model import MODES, SCOPES
 from easypay.money import EXPONENT
+from easypay.payment_details import DETAIL_DESCRIPTIONS
 from easypay.payments.model import Kind
 from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
@@ -80,10 +81,7 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "Payment.payment_method": "The payment method that was charged.",
     "decline_code": _DECLINE,
     "processor": "The processor's answer.",
-    "order_reference": "The merchant's order number.",
-    "customer_reference": "The merchant's id of the customer.",
-    "description": "What the customer bought.",
-    "statement_descriptor": "The text on the cardholder's statement.",
+    **DETAIL_DESCRIPTIONS,
     "metadata": "The merchant's own keys and values.",
     "mode": {"description": "`test` or `live`; the two never mix.", "enum": list(MODES)},
     "version": {"description": "Grows with every change. `2` has the ETag `\"v2\"`.", "minimum": 1},

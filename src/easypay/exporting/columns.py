@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
+from easypay.payment_details import DETAIL_FIELDS
+
 
 class Kind(Enum):
     """What a value is, and so how it is written."""
@@ -70,7 +72,7 @@ COLUMNS: Final[Sequence[Column]] = (
     Column("processor.avs", "avs_word", Kind.TEXT, nullable=True),
     Column("processor.cvv", "cvv_word", Kind.TEXT, nullable=True),
     *_texts("processor.", "retry", "network_transaction_id"),
-    *_texts("", "order_reference", "customer_reference", "description", "statement_descriptor"),
+    *_texts("", *DETAIL_FIELDS),
     Column("metadata", "metadata", Kind.OBJECT, nullable=True),
     Column("mode", "mode", Kind.WORD),
     Column("version", "version", Kind.NUMBER),

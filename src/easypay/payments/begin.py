@@ -192,9 +192,12 @@ def new_operation(
 
 
 def authorize_request(
-    account: Account, operation: Operation, body: CreatePayment
+    account: Account, operation: Operation, payment: Payment, body: CreatePayment
 ) -> AuthorizeRequest:
-    """Return the request to the processor. It holds the card, so keep it only for the call."""
+    """Return the request to the processor. It holds the card, so keep it only for the call.
+
+    `payment` is the one that `body` asks for, as it was begun.
+    """
     address = body.billing_address
     customer = body.customer
     return AuthorizeRequest(
@@ -204,7 +207,7 @@ def authorize_request(
         currency=body.currency,
         capture=operation.kind is Kind.SALE,
         method=_method(body),
-        details=_details(body),
+        details=payment.details,
         customer_email=None if customer is None else customer.email,
         customer_ip=None if customer is None else customer.ip_address,
         billing_address=None if address is None else Address(*msgspec.structs.astuple(address)),

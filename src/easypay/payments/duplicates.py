@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from easypay import ids
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import DuplicatePayment
+from easypay.payment_details import INTENT_TYPE
 from easypay.payments import idempotency
 from easypay.payments.begin import Ask, NewPayment
 from easypay.payments.statements import (
@@ -100,7 +101,7 @@ CHECK_FIELDS: Final = ("digest", "window_s", "refuses")
 # statements, and finds the other's key. All guards are taken first, then all keys, each in order.
 BEGIN_CHECKED_PAYMENTS: Final = f"""
     WITH input AS (
-        SELECT * FROM unnest($1::payment_intent_2[], $2::duplicate_check[])
+        SELECT * FROM unnest($1::{INTENT_TYPE}[], $2::duplicate_check[])
     ), guarded AS (
         INSERT INTO duplicate_guards AS g
             (merchant_id, mode, digest, payment_ids, begun_at, until)

@@ -181,7 +181,7 @@ class Payments:
             begun = earlier
 
         def authorize(account: Account, deadline: Deadline) -> Awaitable[Outcome]:
-            request = authorize_request(account, begun.operation, body)
+            request = authorize_request(account, begun.operation, begun.payment, body)
             return self._processors[account.processor].authorize(request, deadline)
 
         begin_again: Callable[[], Awaitable[object]] | None = None

@@ -17,7 +17,7 @@ from easypay.payment_details import (
     DETAIL_FIELDS,
     NO_CONTROL,
     PaymentDetails,
-    details_of,
+    detail_values,
     formatted_text,
     free_text,
 )
@@ -332,7 +332,7 @@ def _check_bank_account(account: BankAccountBody) -> list[FieldError]:
 
 def _all_free_text(body: CreatePayment) -> str:
     """Join all free text. The separator has two characters, which ends any card number."""
-    parts = list(msgspec.structs.astuple(details_of(body)))
+    parts = list(detail_values(body))
     if body.customer is not None:
         parts += msgspec.structs.astuple(body.customer)
     if body.billing_address is not None:

@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 
 from easypay.db.connections import ANSWER_WITHIN_S, Lane
 from easypay.db.group_commit import GroupCommitter
-from easypay.payment_details import DETAIL_FIELDS
+from easypay.payment_details import DETAIL_FIELDS, INTENT_TYPE
 from easypay.payments.begin import FollowUp, NewPayment
 from easypay.payments.model import (
     OPERATION_ANSWER,
@@ -60,7 +60,7 @@ INTENT_FIELDS: Final = (
     *DETAIL_FIELDS,
     *("customer", "billing_address", "metadata", "reference", "at", "login_id"),
 )
-"""The fields of payment_intent_2, in the order of `begin_payments_arguments`."""
+"""The fields of INTENT_TYPE, in the order of `begin_payments_arguments`."""
 _DETAILS: Final = ", ".join(DETAIL_FIELDS)
 
 NEW_PAYMENT_COLUMNS: Final = f"""\
@@ -83,7 +83,7 @@ INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_m
 
 BEGIN_PAYMENTS: Final = f"""
     WITH input AS (
-        SELECT * FROM unnest($1::payment_intent_2[])
+        SELECT * FROM unnest($1::{INTENT_TYPE}[])
     ), claimed AS (
         INSERT INTO idempotency_keys
             (merchant_id, mode, key, fingerprint, operation_id, payment_id, created_at)

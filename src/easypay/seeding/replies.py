@@ -11,7 +11,6 @@ from uuid import UUID
 import msgspec
 
 from easypay.clock import rfc3339
-from easypay.payment_details import PaymentDetails
 from easypay.payments.begin import new_operation
 from easypay.payments.model import CREATES, KIND, Kind, Operation, Payment, State
 from easypay.payments.outcome_changes import Learned, decide, payment_after
@@ -89,12 +88,7 @@ def payment_at_first(told: Told) -> Payment:
         updated_at=at(told.created_us),
         login_id=UUID(bytes=told.shop.login_id),
         possible_duplicate_of=None,
-        details=PaymentDetails(
-            told.order_reference,
-            told.customer_reference,
-            told.description,
-            told.shop.descriptor,
-        ),
+        details=told.details,
         answer=ProcessorAnswer(),
     )
 

@@ -9,10 +9,12 @@ from typing import Final
 from uuid import UUID
 
 from asyncpg.pgproto.pgproto import UUID as DriverUUID
+from msgspec.structs import astuple
 
 from easypay import ids
 from easypay.db import binary_copy as field
 from easypay.db.binary_copy import FALSE, NULL, TRUE
+from easypay.payment_details import DETAIL_FIELDS
 from easypay.payments.outcome_changes import REVIEW_INTERVAL_S
 from easypay.processors.base import Absent, Approved, Declined, HeldForReview, Rejected
 from easypay.seeding.replies import evidence_of, replies
@@ -24,7 +26,8 @@ PAYMENTS: Final = (
     *("card_brand", "card_last4", "card_exp_month", "card_exp_year", "card_fingerprint"),
     *("decline_code", "processor", "transaction_id", "network_transaction_id", "auth_code"),
     *("avs_result", "cvv_result", "avs_word", "cvv_word", "processor_code", "processor_message"),
-    *("retry", "order_reference", "customer_reference", "description", "statement_descriptor"),
+    "retry",
+    *DETAIL_FIELDS,
     *("customer", "billing_address", "metadata", "created_at", "updated_at", "login_id"),
 )
 OPERATIONS: Final = (
@@ -211,10 +214,7 @@ class _Payment:
                 _texts[checks[2]],
                 _texts[checks[3]],
                 *answer[3:],
-                field.text(told.order_reference),
-                field.text(told.customer_reference),
-                _texts[told.description],
-                _texts[told.shop.descriptor],
+                *map(field.text, astuple(told.details)),
                 field.jsonb(told.customer),
                 field.jsonb(told.address),
                 field.jsonb(told.metadata),

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from easypay.money import EXPONENT
+from easypay.payment_details import DETAIL_EXAMPLES, DETAIL_FIELDS, PaymentDetails
 from easypay.processors.base import Absent, Approved, Declined, HeldForReview, Rejected
 from easypay.seeding import answers
 from easypay.seeding.answers import Checks
@@ -68,9 +69,7 @@ class Told(msgspec.Struct, gc=False):
     fingerprint: bytes | None
     checks: Checks
     network_id: str | None
-    order_reference: str
-    customer_reference: str | None
-    description: str | None
+    details: PaymentDetails
     customer: bytes | None
     address: bytes | None
     metadata: bytes | None
@@ -85,6 +84,8 @@ _CARDS: Final = (
 """Brands and last digits of numbers that processors publish for tests."""
 _CARDS_SUMS: Final = (30, 40, 50, 55, 60, 75, 85, 90, 96, 100)
 _DESCRIPTIONS: Final = ("Gift card", "Online order", "Monthly plan", "Deposit", "Repair", "Tickets")
+_NEWER_TEXTS: Final = tuple(DETAIL_EXAMPLES.get(name) for name in DETAIL_FIELDS[4:])
+"""Texts that were added to payments later: each is the example of its field."""
 _STREETS: Final = ("Main St", "Oak Ave", "Park Rd", "Mill Lane", "Station St", "High St")
 _CITIES: Final = (
     *(("Springfield", "62701", "US"), ("Portland", "97201", "US"), ("Bellevue", "98004", "US")),
@@ -180,9 +181,13 @@ class Teller:
                 bisect(answers.CHECKS_SUMS, draw() * answers.CHECKS_SUMS[-1])
             ],
             network_id=None if bank else self._letters(23),
-            order_reference=f"{day.start_us // DAY_US}-{shop.number}-{number}",
-            customer_reference=f"c-{customer}" if knows else None,
-            description=_DESCRIPTIONS[customer % 6] if draw() < 0.2 else None,
+            details=PaymentDetails(
+                f"{day.start_us // DAY_US}-{shop.number}-{number}",
+                f"c-{customer}" if knows else None,
+                _DESCRIPTIONS[customer % 6] if draw() < 0.2 else None,
+                shop.descriptor,
+                *_NEWER_TEXTS,
+            ),
             customer=(
                 b'{"reference":"c-%d","email":"customer%d@example.com"}' % (customer, customer)
                 if knows
