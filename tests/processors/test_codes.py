@@ -7,7 +7,7 @@ import pytest
 
 from easypay.payments.refusals import REFUSALS, refused_by_processor
 from easypay.problem_table import PROBLEMS
-from easypay.processors.authorize_net import avs_and_cvv, docs_page, message_codes, reason_meanings
+from easypay.processors.authorize_net import docs_page, message_codes, reason_meanings, replies
 from easypay.processors.authorize_net.reason_texts import REASONS
 from easypay.processors.base import Rejected, Retry
 
@@ -208,15 +208,15 @@ LETTERS = [None, "", " ", "?", "y", "YY", 1, "5", "6", *"ABEGNPRSUWXYZM012345678
 
 
 def test_avs_and_cvv_letters_become_words_and_are_kept() -> None:
-    assert {*avs_and_cvv.AVS} == {*"ABEGNPRSUWXYZ"}
-    assert {*avs_and_cvv.CVV} == {*"MNPSU"}
+    assert {*replies.AVS} == {*"ABEGNPRSUWXYZ"}
+    assert {*replies.CVV} == {*"MNPSU"}
     for letter in LETTERS:
-        read = avs_and_cvv.read(letter, letter)
+        read = replies.checks_of(letter, letter)
         raw = letter.strip() or None if isinstance(letter, str) and len(letter) == 1 else None
         assert read["avs_result"] == read["cvv_result"] == raw
-        assert read["avs"] == avs_and_cvv.AVS.get(raw or "")
-        assert read["cvv"] == avs_and_cvv.CVV.get(raw or "")
-    assert avs_and_cvv.read("W", "S") == {
+        assert read["avs"] == replies.AVS.get(raw or "")
+        assert read["cvv"] == replies.CVV.get(raw or "")
+    assert replies.checks_of("W", "S") == {
         "avs_result": "W",
         "cvv_result": "S",
         "avs": "postal_code_only",

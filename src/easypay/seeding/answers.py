@@ -7,7 +7,6 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from easypay.payments.outcome_changes import Evidence
-from easypay.processors.authorize_net import avs_and_cvv
 from easypay.processors.authorize_net.reason_meanings import (
     NOT_REFUNDABLE,
     REVIEW_DECLINED,
@@ -15,6 +14,7 @@ from easypay.processors.authorize_net.reason_meanings import (
     retry,
 )
 from easypay.processors.authorize_net.reason_texts import REASONS
+from easypay.processors.authorize_net.replies import checks_of
 from easypay.processors.base import (
     Absent,
     Approved,
@@ -65,7 +65,7 @@ class Checks(NamedTuple):
 
 
 def _checks(avs: str | None, cvv: str | None) -> Checks:
-    read = avs_and_cvv.read(avs, cvv)
+    read = checks_of(avs, cvv)
     return Checks(read["avs_result"], read["cvv_result"], read["avs"], read["cvv"])
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from easypay.processors.authorize_net import avs_and_cvv
+from easypay.processors.authorize_net import replies
 from easypay.processors.authorize_net.message_codes import ACCOUNT_REFUSED, API_REJECTED, TEXTS
 from easypay.processors.authorize_net.reason_meanings import (
     RETRY,
@@ -100,8 +100,8 @@ def _statuses() -> list[str]:
 def _checks() -> list[str]:
     lines: list[str] = []
     for name, words in (
-        ("AVS (address): `avs_result`, `avs`", avs_and_cvv.AVS),
-        ("CVV (card code): `cvv_result`, `cvv`", avs_and_cvv.CVV),
+        ("AVS (address): `avs_result`, `avs`", replies.AVS),
+        ("CVV (card code): `cvv_result`, `cvv`", replies.CVV),
     ):
         lines += [f"### {name}", "", "| theirs | ours |", "| --- | --- |"]
         lines += [f"| {letter} | {word} |" for letter, word in words.items()]

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple, assert_never, cast
 import msgspec
 from msgspec.structs import asdict
 
-from easypay.processors.authorize_net import partial_approvals, reason_meanings, statuses, wire
+from easypay.processors.authorize_net import reason_meanings, replies, statuses, wire
 from easypay.processors.authorize_net.reporting import Details
 from easypay.processors.base import (
     Absent,
@@ -138,7 +138,7 @@ def _part(request: InquiryRequest, details: Details) -> Finding | ApprovedInPart
     if meaning == "gone":
         if _was_held(details):
             return None
-        outcome = partial_approvals.declined(approved, request.currency)
+        outcome = replies.partial_decline(approved, request.currency)
         return Found(outcome=outcome, evidence=evidence)
     if details.invoice_number != request.reference:
         return None  # only what carries our reference may be voided

@@ -9,7 +9,6 @@ from easypay import ids
 from easypay.processors.authorize_net import (
     account_lists,
     messages,
-    partial_approvals,
     reason_meanings,
     refund_or_void,
     replies,
@@ -65,7 +64,7 @@ class AuthorizeNet:
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
         reply = await self._post(request.account, messages.authorization(request), deadline)
         outcome = replies.outcome(reply, request.reference, currency=request.currency)
-        if not isinstance(outcome, Approved) or not partial_approvals.falls_short(
+        if not isinstance(outcome, Approved) or not replies.falls_short(
             outcome, request.amount_minor
         ):
             return outcome
@@ -74,7 +73,7 @@ class AuthorizeNet:
             reference=request.reference,
             transaction_id=outcome.transaction_id,
         )
-        return partial_approvals.after_void(
+        return replies.after_partial_void(
             outcome, await self.void(void, deadline), request.currency
         )
 

@@ -3,9 +3,13 @@
 Nothing in a reply can raise: what cannot be read is unknown, because money may have moved.
 """
 
-from typing import Any, Literal, assert_never
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypedDict, assert_never
 
-from easypay.processors.authorize_net import avs_and_cvv, reason_meanings, wire
+from msgspec.structs import asdict
+
+from easypay.money import Money
+from easypay.processors.authorize_net import reason_meanings, wire
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.message_codes import API_REJECTED
 from easypay.processors.base import (
@@ -14,12 +18,15 @@ from easypay.processors.base import (
     AccountRefusal,
     AccountUnreachable,
     Approved,
+    AvsMatch,
+    CvvMatch,
     Declined,
     HeldForReview,
     NotSent,
     Outcome,
     Rejected,
     Unknown,
+    answer_of,
 )
 
 Kind = Literal["authorize", "capture", "void", "refund", "approve", "end"]
@@ -249,7 +256,7 @@ def _answer_fields(
         "network_transaction_id": wire.network_id(response.get("networkTransId")),
         "card_brand": brand,
         "card_last4": last4,
-        **avs_and_cvv.read(response.get("avsResultCode"), response.get("cvvResultCode")),
+        **checks_of(response.get("avsResultCode"), response.get("cvvResultCode")),
     }
 
 
@@ -263,3 +270,94 @@ def _prepaid_amount(response: dict[str, Any], currency: str | None) -> int | Unk
     if amount is None or amount <= 0:
         return Unknown(reason="approved for an unreadable amount")
     return amount
+
+
+# the issuer's checks ----------------------------------------------------------------------------
+
+# A letter that we do not know has no word; the letter itself is kept.
+AVS: Final[Mapping[str, AvsMatch]] = {
+    "A": AvsMatch.ADDRESS_ONLY,
+    "B": AvsMatch.NOT_PROVIDED,
+    "E": AvsMatch.ERROR,
+    "G": AvsMatch.INTERNATIONAL,
+    "N": AvsMatch.NO_MATCH,
+    "P": AvsMatch.NOT_APPLICABLE,
+    "R": AvsMatch.RETRY,
+    "S": AvsMatch.NOT_SUPPORTED,
+    "U": AvsMatch.UNAVAILABLE,
+    "W": AvsMatch.POSTAL_CODE_ONLY,
+    "X": AvsMatch.FULL_MATCH,
+    "Y": AvsMatch.FULL_MATCH,
+    "Z": AvsMatch.POSTAL_CODE_ONLY,
+}
+
+CVV: Final[Mapping[str, CvvMatch]] = {
+    "M": CvvMatch.MATCH,
+    "N": CvvMatch.NO_MATCH,
+    "P": CvvMatch.NOT_PROCESSED,
+    "S": CvvMatch.SHOULD_HAVE_BEEN_PRESENT,
+    "U": CvvMatch.UNAVAILABLE,
+}
+
+
+class Checks(TypedDict):
+    """The fields of a `ProcessorAnswer` about the checks."""
+
+    avs_result: str | None
+    cvv_result: str | None
+    avs: AvsMatch | None
+    cvv: CvvMatch | None
+
+
+def checks_of(avs: object, cvv: object) -> Checks:
+    """Return the two results, as received and in our words. They may be anything."""
+    avs_result, cvv_result = wire.letter(avs), wire.letter(cvv)
+    return {
+        "avs_result": avs_result,
+        "cvv_result": cvv_result,
+        "avs": AVS.get(avs_result) if avs_result else None,
+        "cvv": CVV.get(cvv_result) if cvv_result else None,
+    }
+
+
+# less than was asked ----------------------------------------------------------------------------
+
+# A prepaid card may be approved for its balance only. A payment is all or nothing, so that part is
+# voided, and the payment is declined only once the void is certain.
+
+
+def falls_short(outcome: Outcome, amount_minor: int) -> bool:
+    """Return whether an authorization or sale of `amount_minor` was approved for less. A reply
+    that says "partially" without an amount counts."""
+    if not isinstance(outcome, Approved):
+        return False
+    if outcome.amount_minor is None:
+        return outcome.code == reason_meanings.PARTIAL
+    return outcome.amount_minor < amount_minor
+
+
+def after_partial_void(approved: Approved, voided: Outcome, currency: str) -> Declined | Unknown:
+    """Return the outcome of a partial approval, given the outcome of its void."""
+    if not isinstance(voided, Approved):
+        why = getattr(voided, "reason", None) or getattr(voided, "message", "")
+        return Unknown(
+            reason=f"approved in part as {approved.transaction_id}; its void: "
+            f"{type(voided).__name__} {why}"[:255],
+            code=approved.code,
+        )
+    return partial_decline(approved, currency)
+
+
+def partial_decline(approved: Approved, currency: str) -> Declined:
+    """Return the decline, once no money is held any more."""
+    part = "a part of the amount"
+    if approved.amount_minor is not None:
+        part = f"only {Money(approved.amount_minor, currency).decimal_string()} {currency}"
+    fields = asdict(answer_of(approved)) | {
+        "auth_code": None,
+        "decline_code": "insufficient_funds",
+        "code": approved.code or reason_meanings.PARTIAL,
+        "message": f"The card was approved for {part}, which was released.",
+        "retry": reason_meanings.retry("insufficient_funds"),
+    }
+    return Declined(**fields)

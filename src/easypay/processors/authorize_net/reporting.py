@@ -9,9 +9,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from easypay.processors.authorize_net import avs_and_cvv, wire
+from easypay.processors.authorize_net import wire
 from easypay.processors.authorize_net.connection import Reply
 from easypay.processors.authorize_net.messages import authentication
+from easypay.processors.authorize_net.replies import checks_of
 from easypay.processors.base import Account, NotSent, ProcessorAnswer, Unknown
 
 PAGE_SIZE: Final = 1000
@@ -195,7 +196,7 @@ def read_details(
             network_transaction_id=wire.network_id(found.get("networkTransId")),
             card_brand=brand,
             card_last4=last4,
-            **avs_and_cvv.read(found.get("AVSResponse"), found.get("cardCodeResponse")),
+            **checks_of(found.get("AVSResponse"), found.get("cardCodeResponse")),
         ),
         parent_id=wire.identifier(found.get("refTransId")),
         status=status,

@@ -10,7 +10,6 @@ from typing import Final
 from easypay.processors.authorize_net import (
     evidence,
     messages,
-    partial_approvals,
     replies,
     reporting,
     wire,
@@ -112,7 +111,7 @@ class Transactions:
             kind="void",
             parent=void.transaction_id,
         )
-        outcome = partial_approvals.after_void(part.approved, voided, request.currency)
+        outcome = replies.after_partial_void(part.approved, voided, request.currency)
         if isinstance(outcome, Unknown):
             return Inconclusive(reason=outcome.reason)
         return Found(outcome=outcome, evidence=f"{part.evidence}; voided")
