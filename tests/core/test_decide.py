@@ -11,9 +11,8 @@ from easypay import ids
 from easypay.errors import InvalidState
 from easypay.payment_details import NO_DETAILS
 from easypay.payments.begin import new_operation
-from easypay.payments.model import Kind, Operation, Payment, State
+from easypay.payments.model import Kind, Operation, Payment, State, Status
 from easypay.payments.outcome_changes import Change, Learned, decide
-from easypay.payments.status import Status
 from easypay.processors.base import (
     Absent,
     Approved,

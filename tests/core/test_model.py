@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from easypay.errors import InvalidState
-from easypay.payments.status import EDGES, TRANSITIONS, Event, Status, advance, diagram
+from easypay.payments.model import EDGES, TRANSITIONS, Event, Status, advance, diagram
 
 # The table once more, by hand: (status, event) -> status. Any other pair must be refused.
 LEGAL = """
@@ -67,6 +67,6 @@ def test_no_path_of_statuses_is_a_cycle() -> None:
 
 def test_the_diagram_in_the_docs_matches_the_table() -> None:
     page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text("utf-8")
-    assert f"```mermaid\n{diagram()}\n```\n" in page, "paste the output of `status.diagram()`"
+    assert f"```mermaid\n{diagram()}\n```\n" in page, "paste the output of `model.diagram()`"
     drawn = re.findall(r"^    (\w+) --> (\w+): ([\w ]+)$", page, re.MULTILINE)
     assert {(start, event.replace(" ", "_")): end for start, end, event in drawn} == TABLE

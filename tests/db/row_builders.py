@@ -15,10 +15,9 @@ from easypay.db.group_commit import GroupCommitter
 from easypay.payment_details import NO_DETAILS
 from easypay.payments import statements, store
 from easypay.payments.begin import FollowUp, NewPayment, new_operation
-from easypay.payments.model import Kind, Operation, Payment, PaymentKey
+from easypay.payments.model import Kind, Operation, Payment, PaymentKey, Status
 from easypay.payments.outcome_changes import Change, decide
 from easypay.payments.statements import Statement
-from easypay.payments.status import Status
 from easypay.processors.base import Approved, ProcessorAnswer
 
 FINGERPRINT = bytes(32)

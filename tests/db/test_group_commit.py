@@ -17,8 +17,7 @@ from easypay.clock import monotonic
 from easypay.errors import DatabaseUnavailable, Overloaded
 from easypay.payments import statements
 from easypay.payments.begin import NewPayment
-from easypay.payments.model import PaymentKey, State
-from easypay.payments.status import Status
+from easypay.payments.model import PaymentKey, State, Status
 from harness import QUICK, Gateway, Shop, Stack, audit, held, payment_uuid, until, until_locked
 
 

@@ -12,7 +12,7 @@ from easypay.db import migrate, partitions
 from easypay.db.embedded import Cluster
 from easypay.payments import duplicates, statements
 from easypay.payments.begin import FollowUp
-from easypay.payments.status import EDGES, Status
+from easypay.payments.model import EDGES, Status
 from harness import Shop, Stack, migrated, new_database, until
 
 

@@ -16,8 +16,8 @@ from easypay.payments import resolver_rows, statements, store
 from easypay.payments.absence_rules import Schedule
 from easypay.payments.account_pass import AccountPass, Ended, Times
 from easypay.payments.late_charges import LateCharges
-from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
+from easypay.payments.statements import Recorder
 from easypay.payments.watched_operations import Watching
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from easypay.processors.authorize_net.processor import AuthorizeNet

@@ -7,7 +7,7 @@ from itertools import product
 import asyncpg
 import pytest
 
-from easypay.payments.status import EDGES, Status
+from easypay.payments.model import EDGES, Status
 from harness import Shop, Stack, audit, connected, held, payment_uuid, until_locked
 
 

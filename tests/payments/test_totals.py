@@ -19,8 +19,8 @@ from easypay.db.partitions import Months
 from easypay.db.reading import Reading
 from easypay.payments import lists, search, totals
 from easypay.payments.lists import PAYMENTS, Lists, Span, Total
+from easypay.payments.model import Status
 from easypay.payments.search import Filters
-from easypay.payments.status import Status
 from harness import QUICK, Shop, Stack, card, new_database, until
 
 EACH = [

@@ -50,14 +50,13 @@ from easypay.payments.lists import (
     Lists,
     Span,
 )
-from easypay.payments.model import PaymentKey
+from easypay.payments.model import PaymentKey, Status
 from easypay.payments.outcome_changes import decide
 from easypay.payments.resolver_rows import AccountWork, Missed
 from easypay.payments.seals import Seals
 from easypay.payments.search import Filters
 from easypay.payments.statements import Statement
 from easypay.payments.statistics import Question
-from easypay.payments.status import Status
 from easypay.processors.base import Unknown
 from easypay.processors.registry import installed
 from plans.explain import EXPLAINING, Explainer, Found, parents_of

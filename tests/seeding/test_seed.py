@@ -22,11 +22,11 @@ from easypay.payments.model import (
     PAYMENT_COLUMNS,
     Operation,
     Payment,
+    Status,
     operation_of,
     payment_of,
 )
 from easypay.payments.outcome_changes import decide, payment_after
-from easypay.payments.status import Status
 from easypay.seeding import replies, run
 from easypay.seeding.days import unix_us
 from easypay.seeding.plan import CannotSeed, Plan

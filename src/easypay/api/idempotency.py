@@ -1,7 +1,7 @@
 """The Idempotency-Key header, and the fingerprint of the request it was used for.
 
-The statements in `payments/statements.py` claim a key; `payments/idempotency.py` decides what
-follows if it was used before.
+The statements in `payments/statements.py` claim a key; `payments/flows.py` decides what follows if
+it was used before (`reply_or_operation`), and `payments/purge.py` deletes old keys.
 """
 
 from operator import attrgetter

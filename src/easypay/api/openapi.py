@@ -37,8 +37,8 @@ from easypay.api.statistics import BY, INTERVALS
 from easypay.errors import EasyPayError
 from easypay.merchants.model import MODES
 from easypay.payments.lists import MOST_COUNTED
+from easypay.payments.model import STATUS
 from easypay.payments.statistics import MOST_BUCKETS, MOST_TOTALS
-from easypay.payments.status import BY_NAME
 from easypay.problem_table import PROBLEMS
 from easypay.problems import MEDIA_TYPE
 
@@ -184,7 +184,7 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     "status": (
         "query",
         "Only payments with this status now.",
-        {"type": "string", "enum": list(BY_NAME)},
+        {"type": "string", "enum": list(STATUS)},
         "declined",
     ),
     "currency": (

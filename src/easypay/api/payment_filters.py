@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from easypay import ids, inputs
 from easypay.api.http import invalid_query
+from easypay.payments.model import STATUS
 from easypay.payments.search import Filters
-from easypay.payments.status import BY_NAME
 
 _LARGEST_AMOUNT: Final = 999_999_999_999
 _MOST_TEXT: Final = 100
@@ -55,7 +55,7 @@ _MINOR_UNITS: Final = (
     f"Use a whole number of minor units (cents for USD), from 0 to {_LARGEST_AMOUNT}."
 )
 _READ: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
-    "status": (BY_NAME.get, f"Use one of: {', '.join(BY_NAME)}."),
+    "status": (STATUS.get, f"Use one of: {', '.join(STATUS)}."),
     "currency": (_currency, "Use three capital letters, such as USD."),
     "amount_from": (_amount, _MINOR_UNITS),
     "amount_to": (_amount, _MINOR_UNITS),

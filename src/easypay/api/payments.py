@@ -22,8 +22,7 @@ from easypay.errors import FieldError, NotFound, PreconditionFailed, ValidationF
 from easypay.hmac_sha256 import Digest
 from easypay.merchants.directory import Directory
 from easypay.payments.begin import Ask
-from easypay.payments.flows import Payments
-from easypay.payments.idempotency import Reply, first_reply
+from easypay.payments.flows import Payments, Reply, first_reply
 from easypay.payments.requests import (
     CapturePayment,
     CreatePayment,

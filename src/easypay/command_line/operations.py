@@ -239,7 +239,7 @@ async def _hand(connection: Any, access: "Access", actor: str) -> AsyncIterator[
     from easypay.merchants.vault import Vault
     from easypay.payments import statements
     from easypay.payments.manual_resolution import ByHand
-    from easypay.payments.recorder import Recorder
+    from easypay.payments.statements import Recorder
     from easypay.processors.integration import ClientOptions
     from easypay.processors.registry import installed
     from easypay.settings import Settings

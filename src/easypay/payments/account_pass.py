@@ -25,8 +25,8 @@ from easypay.payments.inquiries import LISTED, OPEN, request_of, without_decisio
 from easypay.payments.late_charges import LateCharges
 from easypay.payments.model import Operation, Payment
 from easypay.payments.outcome_changes import Evidence, Learned
-from easypay.payments.recorder import Recorder
 from easypay.payments.resolver_rows import AccountWork, Case, Missed
+from easypay.payments.statements import Recorder
 from easypay.payments.watched_operations import Watching
 from easypay.processors.base import (
     Absent,

@@ -14,7 +14,7 @@ from easypay import ids
 from easypay.card_numbers import brand_of
 from easypay.merchants.model import Caller
 from easypay.payment_details import PaymentDetails, details_of
-from easypay.payments.model import Kind, Operation, Payment, State
+from easypay.payments.model import Kind, Operation, Payment, State, Status
 from easypay.payments.requests import (
     AcceptTokenMethod,
     BankAccountMethod,
@@ -22,7 +22,6 @@ from easypay.payments.requests import (
     CardMethod,
     CreatePayment,
 )
-from easypay.payments.status import Status
 from easypay.processors.base import (
     AcceptToken,
     Account,

@@ -23,8 +23,9 @@ from easypay import ids
 from easypay.db.group_commit import GroupCommitter
 from easypay.errors import DuplicatePayment
 from easypay.payment_details import INTENT_TYPE
-from easypay.payments import idempotency
+from easypay.payments import store
 from easypay.payments.begin import Ask, NewPayment
+from easypay.payments.model import Status
 from easypay.payments.statements import (
     INSERT_OPERATIONS,
     NEW_PAYMENT_COLUMNS,
@@ -32,7 +33,6 @@ from easypay.payments.statements import (
     Statement,
     begin_payments_arguments,
 )
-from easypay.payments.status import Status
 
 ENDED_WITHOUT_MONEY: Final = (Status.DECLINED, Status.FAILED, Status.VOIDED, Status.EXPIRED)
 """Payments with these statuses are nobody's duplicate, and nobody is theirs."""
@@ -225,7 +225,9 @@ class DuplicateChecks:
                 new = replace(new, payment=replace(new.payment, possible_duplicate_of=twin))
             return new, True
         # The payment with the same key may be the one it looks like: then it is a repeat.
-        if twin is not None and await idempotency.use_of(self._pool, ask) is None:
+        caller = ask.caller
+        key = (caller.merchant_id, caller.mode, ask.key)
+        if twin is not None and await store.find_key(self._pool, *key) is None:
             self._count("rejected")
             raise duplicate_payment(twin, checked.window_s)
         return new, False

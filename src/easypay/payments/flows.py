@@ -1,7 +1,8 @@
 """Begin, call, record: how a payment is created, captured, voided, refunded and reviewed.
 
 Each flow makes two short commits with a network call between them. It holds no connection, lock or
-transaction during the call, and responds once the outcome is committed.
+transaction during the call, and responds once the outcome is committed. A key that was used before
+leads to the first reply, or to an operation to resume (`reply_or_operation`).
 """
 
 import asyncio
@@ -20,11 +21,17 @@ from easypay.clock import monotonic
 from easypay.db import archived_months
 from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
-from easypay.errors import NotFound, ProcessorUnavailable, RequestInProgress, ValidationFailed
+from easypay.errors import (
+    IdempotencyKeyReused,
+    NotFound,
+    ProcessorUnavailable,
+    RequestInProgress,
+    ValidationFailed,
+)
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller, Login
 from easypay.merchants.vault import VaultError
-from easypay.payments import authorization_expiry, idempotency, store
+from easypay.payments import authorization_expiry, store
 from easypay.payments.account_alarms import AccountAlarm
 from easypay.payments.begin import (
     Ask,
@@ -36,12 +43,11 @@ from easypay.payments.begin import (
     new_payment,
 )
 from easypay.payments.duplicates import DuplicateChecks, checked_payment
-from easypay.payments.idempotency import Reply
-from easypay.payments.model import Kind, Operation, Payment, PaymentKey, Spent
-from easypay.payments.recorder import LOST_OPERATION, Recorder
+from easypay.payments.model import Kind, Operation, Payment, PaymentKey, Spent, State
 from easypay.payments.refusals import archived, not_sent, why_not
 from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import Resolver
+from easypay.payments.statements import LOST_OPERATION, Recorder
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes, provisional_reply
 from easypay.processors.base import (
     Account,
@@ -55,6 +61,19 @@ from easypay.processors.base import (
 log = logging.getLogger(__name__)
 
 Call = Callable[[Account, Deadline], Awaitable[Outcome]]
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The reply to the merchant. `spent` is None for a replay, which does nothing."""
+
+    status: int
+    body: bytes
+    payment_id: UUID
+    operation_id: UUID
+    replayed: bool = False
+    spent: Spent | None = None
+
+
 Flow = Coroutine[Any, Any, Reply]
 
 
@@ -162,7 +181,7 @@ class Payments:
         started = monotonic()
         caller = ask.caller
         if caller.login is None:
-            first = await idempotency.first_reply(self._pool, ask)
+            first = await first_reply(self._pool, ask)
             if first is not None:
                 return first
         processor = _login_of(caller).account.processor
@@ -174,7 +193,7 @@ class Payments:
             new, claimed = await self._duplicates.begin(ask, checked)
         begun = Begun(new.operation, new.payment)
         if not claimed:
-            use = await idempotency.use_of(self._pool, ask)
+            use = await _use_of(self._pool, ask)
             earlier = await self._resume(ask, new.operation.id, use)
             if isinstance(earlier, Reply):
                 return earlier
@@ -237,7 +256,7 @@ class Payments:
                     # First ask about the other refunds with an unknown outcome.
                     await self._resolver.resolve_payment(key)
                 return begun
-            use = await idempotency.use_of(self._pool, ask)
+            use = await _use_of(self._pool, ask)
             if use is not None:
                 return await self._resume(ask, intent.operation_id, use)
             if last_try or not await self._resolver.resolve_payment(key):
@@ -267,8 +286,8 @@ class Payments:
     async def _resume(
         self, ask: Ask, operation_id: UUID, use: store.KeyUse | None
     ) -> Begun | Reply:
-        """Return the reply or operation of a used key: see `idempotency.reply_or_operation`."""
-        earlier = await idempotency.reply_or_operation(self._pool, ask, operation_id, use)
+        """Return the reply of a used key, or its operation to resume: see `reply_or_operation`."""
+        earlier = await reply_or_operation(self._pool, ask, operation_id, use)
         if isinstance(earlier, Reply):
             return earlier
         key = PaymentKey(earlier.merchant_id, earlier.mode, earlier.payment_id)
@@ -371,3 +390,64 @@ def _key(caller: Caller, payment_id: UUID) -> PaymentKey:
 def _others_open(begun: Begun) -> bool:
     """Whether other refunds of the payment are open: more is reserved than this one's amount."""
     return begun.payment.refund_reserved_minor > begun.operation.amount_minor
+
+
+# a key that was used before -----------------------------------------------------------------------
+
+
+async def _use_of(pool: Any, ask: Ask) -> store.KeyUse | None:
+    """Return what the request's key was used for, or None."""
+    return await store.find_key(pool, ask.caller.merchant_id, ask.caller.mode, ask.key)
+
+
+async def first_reply(pool: Any, ask: Ask) -> Reply | None:
+    """Return the reply to the first request with this key, if this one would be refused today.
+
+    None if the refusal stands: the key is unused, or belongs to another request, or its operation
+    was never sent and would be sent now. Raises RequestInProgress.
+    """
+    use = await _use_of(pool, ask)
+    if use is None or use.fingerprint != ask.fingerprint:
+        return None
+    if use.operation.reply_status is None and use.operation.state is State.NOT_SENT:
+        return None
+    reply = await reply_or_operation(pool, ask, ids.new_id(), use)
+    assert isinstance(reply, Reply), "an operation that was not sent is excluded above"
+    return reply
+
+
+async def reply_or_operation(
+    pool: Any, ask: Ask, operation_id: UUID, use: store.KeyUse | None
+) -> Reply | Operation:
+    """Return the stored reply of a used key, or the operation to resume.
+
+    The operation is our own (`operation_id`) if its begin committed but the answer was lost, or one
+    that was proven never sent and is restarted.
+
+    Raises IdempotencyKeyReused if the key belongs to another request, and RequestInProgress while
+    the first request is running.
+    """
+    if use is None:
+        raise RequestInProgress("The key was released just now. Try again.", retry_after_s=1)
+    operation = use.operation
+    if use.fingerprint != ask.fingerprint:
+        raise IdempotencyKeyReused(
+            "This key belongs to another request, with another body or path. "
+            "Use a new key for a new request."
+        )
+    if operation.id == operation_id:
+        return operation
+    if operation.reply_status is not None and operation.reply_body is not None:
+        return Reply(
+            status=operation.reply_status,
+            body=operation.reply_body,
+            payment_id=operation.payment_id,
+            operation_id=operation.id,
+            replayed=True,
+        )
+    if operation.state is State.NOT_SENT:
+        login = ask.caller.login
+        reopened = await store.reopen(pool, operation, None if login is None else login.id)
+        if reopened is not None:
+            return reopened
+    raise RequestInProgress("The first request with this key is still running.", retry_after_s=1)

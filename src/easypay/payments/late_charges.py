@@ -23,8 +23,8 @@ from easypay.errors import InvalidState
 from easypay.payments import store
 from easypay.payments.model import CREATES, Operation, Payment, PaymentKey
 from easypay.payments.outcome_changes import Evidence, Learned
-from easypay.payments.recorder import Recorder
 from easypay.payments.resolver_rows import Case
+from easypay.payments.statements import Recorder
 from easypay.processors.base import (
     Account,
     Approved,

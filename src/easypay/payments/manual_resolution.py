@@ -26,8 +26,8 @@ from easypay.payments.inquiries import LISTED, OPEN, request_of, without_decisio
 from easypay.payments.late_charges import LateCharges
 from easypay.payments.operation_details import Details
 from easypay.payments.outcome_changes import Evidence, Learned
-from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import SENT_MARGIN_S
+from easypay.payments.statements import Recorder
 from easypay.payments.watched_operations import Watching
 from easypay.processors.base import (
     Absent,

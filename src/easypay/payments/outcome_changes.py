@@ -1,6 +1,6 @@
 """What a learned outcome changes, as data for `statements.RECORD`. Pure.
 
-`recorder` calls `decide` for every outcome, whatever its source. A change holds its effect on the
+`Recorder` calls `decide` for every outcome, whatever its source. A change holds its effect on the
 operation (`OperationEffect`) and on the payment (`PaymentEffect`), and the processor's answer.
 """
 
@@ -13,9 +13,18 @@ import msgspec
 from easypay import ids
 from easypay.clock import rfc3339
 from easypay.errors import EasyPayError
-from easypay.payments.model import CREATES, REVIEWS, Kind, Operation, Payment, State
+from easypay.payments.model import (
+    CREATES,
+    REVIEWS,
+    Event,
+    Kind,
+    Operation,
+    Payment,
+    State,
+    Status,
+    advance,
+)
 from easypay.payments.refusals import refusal_of
-from easypay.payments.status import Event, Status, advance
 from easypay.payments.views import REFUND_STATUS, body_of, payment_view, refund_view
 from easypay.problems import render
 from easypay.processors.base import (

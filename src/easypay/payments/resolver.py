@@ -35,8 +35,8 @@ from easypay.payments.late_charges import LateCharges
 from easypay.payments.model import PaymentKey
 from easypay.payments.orphan_sweep import Sweep
 from easypay.payments.outcome_changes import Evidence
-from easypay.payments.recorder import Recorder
 from easypay.payments.resolver_rows import AccountWork, Case
+from easypay.payments.statements import Recorder
 from easypay.payments.watched_operations import Watching
 from easypay.processors.base import Absent, Account, Deadline, Found, HeldForReview, Processors
 

@@ -16,14 +16,15 @@ from easypay.payments.model import (
     OPERATION_COLUMNS,
     PAYMENT_COLUMNS,
     STATE,
+    STATUS,
     Kind,
     Operation,
     Payment,
     State,
+    Status,
     operation_of,
     payment_of,
 )
-from easypay.payments.status import BY_NAME, Status
 
 Runner = Any
 Id = tuple[UUID, UUID]
@@ -71,7 +72,7 @@ class Case(msgspec.Struct, frozen=True, gc=False):
 
 _NAMED: Final = {
     Case.__struct_fields__.index(field): by_name
-    for field, by_name in (("kind", KIND), ("state", STATE), ("status", BY_NAME))
+    for field, by_name in (("kind", KIND), ("state", STATE), ("status", STATUS))
 }
 
 

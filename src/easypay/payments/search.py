@@ -16,7 +16,7 @@ import msgspec
 
 from easypay import ids
 from easypay.payments.lists import MOST_COUNTED, PAYMENTS, Counted, Lists, Rows, Source, Span
-from easypay.payments.status import Status
+from easypay.payments.model import Status
 
 Runner = Any
 

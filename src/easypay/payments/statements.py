@@ -1,34 +1,53 @@
-"""The SQL of the hot path: one statement for a group, one round trip, one commit.
+"""Begin and record: the SQL of the hot path, and the one door for outcomes, `Recorder.record`.
 
-A group is sent as one array of rows of a composite type: that costs client and server half of what
-one array per column does. A statement names the tables of its group's month, so it is planned once
-and costs the same however many months exist (docs/decisions/0005, 0007).
+One statement for a group, one round trip, one commit. A group is sent as one array of rows of a
+composite type: that costs client and server half of what one array per column does. A statement
+names the tables of its group's month, so it is planned once and costs the same however many months
+exist (docs/decisions/0005, 0007).
 A `Statement` says how its items are grouped; `group_committer` runs one.
 """
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import asyncpg
+import msgspec
 from msgspec.structs import astuple
 
+from easypay import clock, ids
 from easypay.db.connections import ANSWER_WITHIN_S, Lane
 from easypay.db.group_commit import GroupCommitter
 from easypay.payment_details import DETAIL_FIELDS, INTENT_TYPE
+from easypay.payments import store
 from easypay.payments.begin import FollowUp, NewPayment
 from easypay.payments.model import (
     OPERATION_ANSWER,
     PAYMENT_ANSWER,
     PAYMENT_COLUMNS,
+    Operation,
     Payment,
     PaymentKey,
+    State,
     column_of,
     payment_of,
 )
-from easypay.payments.outcome_changes import OPEN, Change, OperationEffect, PaymentEffect
-from easypay.processors.base import ProcessorAnswer
+from easypay.payments.outcome_changes import (
+    NOT_SENT_S,
+    OPEN,
+    REVIEW_INTERVAL_S,
+    Change,
+    Evidence,
+    Learned,
+    OperationEffect,
+    PaymentEffect,
+    decide,
+)
+from easypay.processors.base import Approved, ProcessorAnswer
+
+log = logging.getLogger(__name__)
 
 
 def _p(columns: str) -> str:
@@ -303,6 +322,112 @@ def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Seque
     """Return for each item whether it was recorded; False if another outcome had been before."""
     recorded = {row[0] for row in rows}
     return [item.operation.id in recorded for item in items]
+
+
+# the one door -----------------------------------------------------------------------------------
+
+
+LOST_OPERATION: Final = "lost"
+"""The reported state of an operation that is no longer in the database."""
+
+
+class Recorded(msgspec.Struct, frozen=True, gc=False):
+    """An operation's stored reply. `reply_status` is None if it has none yet or was not sent."""
+
+    state: str
+    reply_status: int | None
+    reply_body: bytes | None
+
+
+class Recorder:
+    """The one door: every outcome of every operation is recorded here, whatever its source.
+
+    The same outcome may be recorded again, even at the same time: the row decides which was first.
+    """
+
+    def __init__(
+        self,
+        committer: GroupCommitter[Change, bool],
+        pool: Any,
+        *,
+        first_inquiry_s: float,
+        review_interval_s: float = REVIEW_INTERVAL_S,
+        not_sent_s: float = NOT_SENT_S,
+    ) -> None:
+        self._committer = committer
+        self._pool = pool
+        self._first_inquiry_s = first_inquiry_s
+        self._review_interval_s = review_interval_s
+        self._not_sent_s = not_sent_s
+
+    async def record(
+        self,
+        operation: Operation,
+        payment: Payment,
+        learned: Learned,
+        *,
+        processor_us: int | None = None,
+        evidence: Evidence | None = None,
+    ) -> Recorded:
+        """Commit an outcome with everything that follows from it (`decide`). Return the stored
+        reply: this outcome's, or an earlier one's.
+
+        `operation` and `payment` are as they were when the operation began. `evidence` says why
+        we believe an outcome that is not the call's own reply.
+        """
+        change = decide(
+            operation,
+            payment,
+            learned,
+            at=clock.now(),
+            first_inquiry_s=self._first_inquiry_s,
+            review_interval_s=self._review_interval_s,
+            not_sent_s=self._not_sent_s,
+            processor_us=processor_us,
+            evidence=evidence,
+        )
+        if await self._committer.submit(change):
+            effect = change.effect
+            return Recorded(effect.state, effect.reply_status, effect.reply_body)
+        return await self._after_another(operation, learned)
+
+    async def _after_another(self, operation: Operation, learned: Learned) -> Recorded:
+        """Return what was recorded before us: that stands. If it says absent but the money moved,
+        the operation is looked for again and handled as a late charge."""
+        current = await store.find_operation(self._pool, operation.merchant_id, operation.id)
+        if current is None:
+            return _lost(operation, learned)
+        if current.state is State.ABSENT and isinstance(learned, Approved):
+            log.critical(
+                "operation %s was called absent, and the processor approved it as %s",
+                current.reference,
+                learned.transaction_id,
+            )
+            await store.look_now(self._pool, current)
+        elif current.state is not State.APPROVED and isinstance(learned, Approved):
+            log.critical(
+                "operation %s is %s, but the processor approved it as %s: needs a person",
+                operation.reference,
+                current.state,
+                learned.transaction_id,
+            )
+        return Recorded(current.state, current.reply_status, current.reply_body)
+
+
+def _lost(operation: Operation, learned: Learned) -> Recorded:
+    """Log an outcome whose committed operation is no longer in the database, because a standby
+    without it took over. The processor's answer must not be lost with it."""
+    log.critical(
+        "operation %s of %s is not in the database any more; the processor said %s, transaction "
+        "%s, amount %d %s: needs a person",
+        operation.reference,
+        ids.typed(ids.PAYMENT, operation.payment_id),
+        type(learned).__name__.lower(),
+        getattr(learned, "transaction_id", None),
+        operation.amount_minor,
+        operation.currency,
+    )
+    return Recorded(LOST_OPERATION, None, None)
 
 
 # reads by id -----------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ from easypay.errors import StatisticsNotReady, ValidationFailed
 from easypay.payments import statistics
 from easypay.payments.counters import PROCESSING, STATUSES
 from easypay.payments.lists import MOST_COUNTED, Span, Total
+from easypay.payments.model import Status
 from easypay.payments.search import Filters
 from easypay.payments.statistics import Group, Question, Tally
-from easypay.payments.status import Status
 
 Runner = Any
 Tallies = Sequence[tuple[Group, Tally]]

@@ -24,7 +24,7 @@ from easypay.payments.begin import FollowUp, NewPayment
 from easypay.payments.duplicates import CheckedPayment
 from easypay.payments.model import Operation, Payment, PaymentKey, State
 from easypay.payments.outcome_changes import decide
-from easypay.payments.recorder import Recorded, Recorder
+from easypay.payments.statements import Recorded, Recorder
 from easypay.processors.base import NotSent, Outcome, Unknown
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,7 @@ from msgspec import UNSET, UnsetType
 from easypay import ids
 from easypay.clock import rfc3339
 from easypay.payment_details import DETAIL_FIELDS, detail_values
-from easypay.payments.model import OPERATION_ANSWER, Operation, Payment, State, column_of
-from easypay.payments.status import Status
+from easypay.payments.model import OPERATION_ANSWER, Operation, Payment, State, Status, column_of
 
 
 class PaymentMethodView(msgspec.Struct, frozen=True, gc=False):

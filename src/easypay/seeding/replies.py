@@ -12,9 +12,8 @@ import msgspec
 
 from easypay.clock import rfc3339
 from easypay.payments.begin import new_operation
-from easypay.payments.model import CREATES, KIND, Kind, Operation, Payment, State
+from easypay.payments.model import CREATES, KIND, Kind, Operation, Payment, State, Status
 from easypay.payments.outcome_changes import Learned, decide, payment_after
-from easypay.payments.status import Status
 from easypay.processors.base import Absent, Declined, ProcessorAnswer, Rejected, Unknown
 from easypay.seeding import answers
 from easypay.seeding.stories import Outcome, Step, Told

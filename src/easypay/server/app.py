@@ -52,10 +52,9 @@ from easypay.payments.feed_fold import PAYMENTS
 from easypay.payments.flows import Payments
 from easypay.payments.lists import Lists
 from easypay.payments.read_places import Name, ReadPlace, ReadPlaces
-from easypay.payments.recorder import Recorder
 from easypay.payments.resolver import Resolver
 from easypay.payments.seals import Seals
-from easypay.payments.statements import Item, Result, Statement
+from easypay.payments.statements import Item, Recorder, Result, Statement
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.integration import ClientOptions, Integration
 from easypay.processors.registry import installed

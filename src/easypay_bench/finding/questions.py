@@ -13,9 +13,9 @@ import msgspec
 
 from easypay import clock, ids
 from easypay.payments.lists import Span
+from easypay.payments.model import Status
 from easypay.payments.search import Filters
 from easypay.payments.statistics import Interval, Question
-from easypay.payments.status import Status
 from easypay.seeding.answers import DECLINES
 from easypay_bench.finding.examples import Examples, Payment, Shop
 

@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Final
 
-from easypay.payments.model import REVIEWS
-from easypay.payments.status import EDGES
+from easypay.payments.model import EDGES, REVIEWS
 from faults.seeds.failover_loss import lost_without_a_log_line, without_what_was_lost
 from faults.seeds.intent_checks import intents_kept
 from faults.seeds.money import SUCCESS, Money, money_of
