@@ -15,7 +15,7 @@ from row_builders import new_payment
 from easypay import clock, ids
 from easypay.db import partitions
 from easypay.db.pool import open_pool
-from easypay.payment_details import NO_DETAILS
+from easypay.payment_details import INTENT_TYPE, NO_DETAILS
 from easypay.payments import statements
 from easypay.payments.duplicate_purge import purge_guards
 from easypay.payments.duplicate_report import find_groups
@@ -161,7 +161,7 @@ async def test_each_look_up_is_by_key_on_tables_of_two_months(connection: Any) -
     for name in ("seqscan", "mergejoin"):
         await connection.execute(f"SET enable_{name} = off")
     sql = statements.in_months(BEGIN_CHECKED_PAYMENTS, f"{now} {before}")
-    sql = sql.replace("$1", "'{}'::payment_intent_2[]").replace("$2", "'{}'::duplicate_check[]")
+    sql = sql.replace("$1", f"'{{}}'::{INTENT_TYPE}[]").replace("$2", "'{}'::duplicate_check[]")
     plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN (COSTS OFF) {sql}"))
     looked_up = re.findall(r"using (\w+)_pkey.*\n.*(?:\(id = e\.id\)|\(key = \w+\.key\))\)", plan)
     assert sorted(looked_up) == sorted(["idempotency_keys", f"payments{now}", f"payments{before}"])

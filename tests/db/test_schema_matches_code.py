@@ -10,6 +10,7 @@ import pytest
 from easypay import ids
 from easypay.db import migrate, partitions
 from easypay.db.embedded import Cluster
+from easypay.payment_details import INTENT_TYPE
 from easypay.payments import duplicates, statements
 from easypay.payments.begin import FollowUp
 from easypay.payments.model import EDGES, Status
@@ -30,7 +31,7 @@ async def test_the_database_has_the_same_status_edges(shared_stack: Stack) -> No
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("payment_intent_2", statements.INTENT_FIELDS),
+        (INTENT_TYPE, statements.INTENT_FIELDS),
         ("follow_up_intent", FollowUp.__struct_fields__),
         ("recorded_change_3", statements.CHANGE_FIELDS),
         ("duplicate_check", duplicates.CHECK_FIELDS),

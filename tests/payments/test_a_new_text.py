@@ -12,47 +12,44 @@ from typing import Any
 import pytest
 
 from easypay.db import migrate
+from easypay.payment_details import DETAIL_FIELDS, INTENT_TYPE
 from harness import QUICK, Simulator, Stack, new_database, run_easypay
 
 SOURCES = Path(__file__).parents[2] / "src"
 NAME, NOTE = "invoice_note", "Thank you, {Ada}"
 
-DETAILS = (
-    "    statement_descriptor: StatementDescriptor | None = None\n",
-    "    {name}: Annotated[str, free_text(80, 'A line for the invoice.', example='Thank you')]"
-    " | None = None\n",
+LAST = DETAIL_FIELDS[-1]
+FIELD = (
+    f"    {NAME}: Annotated[str, free_text(80, 'A line for the invoice.', example='Thank you')]"
+    " | None = None\n"
 )
-TYPE = ('"payment_intent_2"', '"payment_intent_next"')
-VIEW = ("    statement_descriptor: str | None\n", "    {name}: str | None\n")
-MESSAGE = (
-    "    if descriptor := text(details.statement_descriptor, 255):\n",
-    "    if note := text(details.{name}, 80):\n"
-    "        fields = [{{'name': 'note', 'value': note}}]\n"
-    "        transaction['userFields'] = {{'userField': fields}}\n",
-)
-"""(a line, what the edit adds after it, or puts in its place if it is a name; before it in the
-message, whose keys have the order of the processor's schema)."""
+SENT = f"""\
+    if note := text(details.{NAME}, 80):
+        fields = [{{"name": "note", "value": note}}]
+        transaction["userFields"] = {{"userField": fields}}
+"""
 
 
 def edited(folder: Path) -> Path:
     """Return our sources with the four edits."""
-    shutil.copytree(SOURCES / "easypay", folder / "easypay", dirs_exist_ok=True)
     easypay = folder / "easypay"
+    shutil.copytree(SOURCES / "easypay", easypay)
 
     def edit(file: str, old: str, new: str) -> None:
-        text = (easypay / file).read_text("utf-8")
-        assert text.count(old) == 1, (file, old)
-        (easypay / file).write_text(text.replace(old, new.format(name=NAME)), "utf-8")
+        text, found = re.subn(old, new, (easypay / file).read_text("utf-8"), flags=re.M | re.S)
+        assert found == 1, (file, old)
+        (easypay / file).write_text(text, "utf-8")
 
-    edit("payment_details.py", DETAILS[0], DETAILS[0] + DETAILS[1])
-    edit("payment_details.py", *TYPE)
-    edit("payments/views.py", VIEW[0], VIEW[0] + VIEW[1])
-    message, added = MESSAGE
-    edit("processors/authorize_net/messages.py", message, added + message)
+    edit("payment_details.py", rf"^    {LAST}: .*?= None\n", rf"\g<0>{FIELD}")
+    edit("payment_details.py", f'"{INTENT_TYPE}"', '"payment_intent_next"')
+    edit("payments/views.py", rf"^    {LAST}: str \| None\n", rf"\g<0>    {NAME}: str | None\n")
+    # The message's keys have the order of the processor's schema.
+    before = r"^    if descriptor := "
+    edit("processors/authorize_net/messages.py", before, rf"{SENT}\g<0>")
     migrations = easypay / "db" / "migrations"
-    newest = "".join(path.read_text("utf-8") for path in sorted(migrations.glob("*.sql")))
-    fields = re.findall(r"^CREATE TYPE payment_intent_2 AS \((.*?)^\)", newest, re.M | re.S)[0]
-    fields = re.sub(r"(statement_descriptor +text,\n)", rf"\1    {NAME} text,\n", fields)
+    written = "".join(path.read_text("utf-8") for path in sorted(migrations.glob("*.sql")))
+    (fields,) = re.findall(rf"^CREATE TYPE {INTENT_TYPE} AS \((.*?)^\)", written, re.M | re.S)
+    fields = re.sub(rf"^ +{LAST} +text,\n", rf"\g<0>    {NAME} text,\n", fields, flags=re.M)
     (migrations / "9999_a_new_text.sql").write_text(
         f"ALTER TABLE payments ADD COLUMN {NAME} text;\n"
         f"CREATE TYPE payment_intent_next AS ({fields});\n"
@@ -74,8 +71,8 @@ async def stack(
 
 
 async def test_a_new_text_needs_four_edits(stack: Stack) -> None:
-    older = len(migrate.files())
-    assert await stack.value("SELECT count(*) FROM migrations") == older + 1
+    count = "SELECT count(*) FROM migrations"
+    assert await stack.value(count) == len(migrate.files()) + 1
     # A seed has it, and an export of the seed.
     words = ("--payments", "20", "--months", "1", "--merchants", "1", "--json")
     seeded = await asyncio.to_thread(run_easypay, "db", "seed", *words, **stack.env)
