@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from easypay.errors import ValidationFailed
 from easypay.money import EXPONENT, MAX_MINOR
+from easypay.payment_details import DETAIL_FIELDS
 from easypay.payments.requests import (
     BankAccountMethod,
     BillingAddress,
@@ -214,7 +215,7 @@ def test_card_and_token_never_show_in_a_repr() -> None:
 
 # Every text field of a request, by its pointer. Add new ones here.
 TEXTS = {
-    "#/order_reference", "#/customer_reference", "#/description", "#/statement_descriptor",
+    *(f"#/{name}" for name in DETAIL_FIELDS),
     *(f"#/customer/{name}" for name in Customer.__struct_fields__),
     *(f"#/billing_address/{name}" for name in BillingAddress.__struct_fields__),
     "#/payment_method/bank_account/name_on_account",
