@@ -5,7 +5,7 @@ A gateway reads nothing else from the environment. `data_dir.Environment` has th
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
@@ -28,6 +28,15 @@ def host_and_port(text: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536):
         raise ValueError("the port is a number from 1 to 65535")
     return name, int(port)
+
+
+def resolver_address(text: str) -> tuple[str, int]:
+    """`10.0.0.2`, `10.0.0.2:5353`, `::1` or `[::1]:5353`; the port is 53. Raises ValueError."""
+    try:
+        return str(ip_address(text)), 53
+    except ValueError:
+        host, port = host_and_port(text)
+        return str(ip_address(host)), port
 
 
 def addresses(named: Iterable[str]) -> dict[str, str]:
@@ -82,6 +91,23 @@ class Settings(BaseSettings):
     )
     processor_connections: int = Field(
         default=1024, gt=0, description="Maximum open connections to each processor, per process"
+    )
+    processor_connection_age_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="How old a connection to a processor may become before a new one takes its "
+        "place, while requests go on",
+    )
+    processor_resolver: str | None = Field(
+        default=None,
+        description="DNS resolver for the processors' names, as an IP address or `address:port`. "
+        "If unset, those of `/etc/resolv.conf`. `/etc/hosts` comes first",
+    )
+    processor_dns_stale_s: float = Field(
+        default=600.0,
+        ge=0,
+        description="How long a processor's addresses may be used beyond their time to live "
+        "(TTL), while the resolver fails",
     )
 
     database_pool_size: int = Field(
@@ -317,6 +343,14 @@ class Settings(BaseSettings):
             raise ValueError("name one server: how far behind it is says nothing about another")
         return value
 
+    @field_validator("processor_resolver")
+    @classmethod
+    def _is_an_ip_address(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        resolver_address(value)
+        return value
+
     @field_validator("metrics_listen")
     @classmethod
     def _is_an_address(cls, value: str | None) -> str | None:
@@ -342,6 +376,13 @@ class Settings(BaseSettings):
             "authorize_net.live": self.authorize_net_live_url,
             **addresses(self.processor_urls),
         }
+
+    @property
+    def resolver(self) -> tuple[str, int] | None:
+        """Address and port of the resolver that is set."""
+        return (
+            None if self.processor_resolver is None else resolver_address(self.processor_resolver)
+        )
 
     @property
     def database_connections(self) -> int:

@@ -258,7 +258,11 @@ async def _hand(connection: Any, access: "Access", actor: str) -> AsyncIterator[
         statements.RECORD_CHANGES, [lane], month_of=months.of, size=1, limit=None, patience_s=30.0
     )
     integrations = installed(settings.processor_addresses)
-    options = ClientOptions(connect_timeout_s=settings.processor_connect_timeout_s)
+    options = ClientOptions(
+        connect_timeout_s=settings.processor_connect_timeout_s,
+        resolver=settings.resolver,
+        dns_stale_s=settings.processor_dns_stale_s,
+    )
     processors = {name: each.make(options) for name, each in integrations.items()}
     try:
         await lane.open()

@@ -27,6 +27,7 @@ from easypay.processors.base import (
     ReviewRequest,
     VoidRequest,
 )
+from easypay.processors.integration import ConnectionFigures, ReportsConnections
 
 Result = TypeVar("Result", Outcome, Finding, Passed)
 Measured = Coroutine[Any, Any, Result]
@@ -91,6 +92,12 @@ class MeasuredProcessor:
 
     async def close(self) -> None:
         await self._processor.close()
+
+    def connection_figures(self) -> ConnectionFigures | None:
+        """Return what its client says of its connections; None if it says nothing."""
+        if isinstance(self._processor, ReportsConnections):
+            return self._processor.connection_figures()
+        return None
 
     async def _measured(self, operation: str, call: Awaitable[Result]) -> Result:
         begun = stopwatch()

@@ -86,6 +86,41 @@ class Instruments:
             "code",
         )
 
+        self.processor_connections = registry.gauge(
+            "easypay_processor_connections",
+            "Open connections to a processor.",
+            "processor",
+            "state",
+        )
+        self.processor_connection_age = registry.gauge(
+            "easypay_processor_connection_age_seconds",
+            "Age of the oldest open connection to a processor.",
+            "processor",
+            merge="max",
+        )
+        self.processor_connections_made = registry.counter(
+            "easypay_processor_connections_made_total",
+            "Connections to a processor that were opened, took the place of one, or failed.",
+            "processor",
+            "result",
+        )
+        self.processor_reuses = registry.counter(
+            "easypay_processor_connection_reuses_total",
+            "Requests to a processor over a connection that had carried one before.",
+            "processor",
+        )
+        self.dns_lookups = registry.counter(
+            "easypay_dns_lookups_total",
+            "Questions to DNS for a processor's addresses.",
+            "processor",
+            "result",
+        )
+        self.dns_stale = registry.counter(
+            "easypay_dns_stale_total",
+            "How often a processor's addresses were used beyond their time to live.",
+            "processor",
+        )
+
     def _for_database(self, registry: Registry) -> None:
         self.database = registry.histogram(
             "db_client_operation_duration_seconds",

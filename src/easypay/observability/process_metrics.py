@@ -19,9 +19,11 @@ from easypay.db.connections import LOST
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.replica import Replica
 from easypay.merchants.directory import Directory
+from easypay.observability.call_metrics import MeasuredProcessor
 from easypay.observability.metrics import Instruments
 from easypay.payments.read_places import ReadPlaces
 from easypay.payments.resolver import Resolver
+from easypay.processors.integration import ConnectionFigures
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class Vitals:
         committers: Sequence[GroupCommitter[Any, Any]],
         directory: Directory,
         resolver: Resolver,
+        processors: Mapping[str, MeasuredProcessor],
         open_requests: Callable[[], int],
         open_connections: Callable[[], int],
         turned_away: Callable[[], Mapping[str, int]],
@@ -75,6 +78,7 @@ class Vitals:
         self._committers = committers
         self._directory = directory
         self._resolver = resolver
+        self._processors = processors
         self._open_requests = open_requests
         self._open_connections = open_connections
         self._turned_away = turned_away
@@ -120,6 +124,9 @@ class Vitals:
         if self._replica is not None:
             metrics.replica_lag.set(self._replica.lag_s)
             metrics.replica_in_use.set(self._replica.usable)
+        for name, processor in self._processors.items():
+            if (figures := processor.connection_figures()) is not None:
+                self._copy(name, figures)
         metrics.cache.set(self._directory.hits, "api_keys", "hit")
         metrics.cache.set(self._directory.misses, "api_keys", "miss")
         metrics.inconclusive.set(self._resolver.inconclusive)
@@ -127,6 +134,20 @@ class Vitals:
         metrics.process_cpu.set(time.process_time())
         metrics.process_memory.set(resident_bytes())
         metrics.processes.set(1)
+
+    def _copy(self, processor: str, figures: ConnectionFigures) -> None:
+        metrics = self._instruments
+        metrics.processor_connections.set(figures.idle, processor, "idle")
+        metrics.processor_connections.set(figures.used, processor, "used")
+        metrics.processor_connection_age.set(figures.oldest_s, processor)
+        made = metrics.processor_connections_made
+        made.set(figures.opened - figures.replaced, processor, "opened")
+        made.set(figures.replaced, processor, "replaced")
+        made.set(figures.failed, processor, "failed")
+        metrics.processor_reuses.set(figures.reused, processor)
+        for result, count in figures.lookups.items():
+            metrics.dns_lookups.set(count, processor, result)
+        metrics.dns_stale.set(figures.stale, processor)
 
     async def _count_open_work(self) -> None:
         try:

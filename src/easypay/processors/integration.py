@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -16,11 +16,44 @@ from easypay.processors.base import Account, Processor
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
+class ConnectionFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client's connections are doing, and what they have done since it was made."""
+
+    idle: int
+    used: int
+    oldest_s: float
+    """Age of the oldest open connection; 0 if there is none."""
+    opened: int
+    failed: int
+    """Connections that could not be made. Nothing was sent over them."""
+    replaced: int
+    """Those among the opened ones that took the place of an old one."""
+    reused: int
+    """Requests that were sent over a connection that had carried one before."""
+    lookups: Mapping[str, int]
+    """Questions to DNS by result: `found`, `absent` (DNS has no address), `failed`."""
+    stale: int
+    """How often addresses were used beyond their time to live."""
+
+
+@runtime_checkable
+class ReportsConnections(Protocol):
+    """A processor's client may have this method; the metrics show what it returns."""
+
+    def connection_figures(self) -> ConnectionFigures: ...
+
+
 class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a processor's client is made with."""
 
     connect_timeout_s: float = 1.0
     max_connections: int = 1024
+    connection_age_s: float = 600.0
+    """How old a connection may become before another takes its place."""
+    resolver: tuple[str, int] | None = None
+    """Address and port of the DNS resolver; None: those of the system."""
+    dns_stale_s: float = 600.0
+    """How long addresses may be used beyond their time to live, while the resolver fails."""
     more_headers: Callable[[], bytes] = bytes
     """Headers to add to every request, such as `b"Traceparent: …\\r\\n"`."""
     after_write: Callable[[], None] | None = None

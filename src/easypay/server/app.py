@@ -146,6 +146,7 @@ class Gateway:
             committers=self._committers,
             directory=self._directory,
             resolver=resolver,
+            processors=self._processors,
             open_requests=lambda: self.open_requests,
             open_connections=lambda: self.open_connections(),
             turned_away=lambda: self.turned_away,
@@ -242,6 +243,9 @@ class Gateway:
         options = ClientOptions(
             connect_timeout_s=settings.processor_connect_timeout_s,
             max_connections=settings.processor_connections,
+            connection_age_s=settings.processor_connection_age_s,
+            resolver=settings.resolver,
+            dns_stale_s=settings.processor_dns_stale_s,
             after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
             more_headers=trace.outbound,
         )

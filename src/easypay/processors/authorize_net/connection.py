@@ -52,15 +52,23 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_timer_at",
         "_transport",
+        "address",
         "closed",
         "idle_since",
         "key",
+        "opened_at",
+        "retired",
+        "uses",
     )
 
     def __init__(self, owner: Owner, key: object) -> None:
         self.key = key
         self.closed = False
-        self.idle_since = 0.0
+        self.idle_since = self.opened_at = 0.0
+        self.address = ""
+        self.uses = 0
+        self.retired = False
+        """Another took its place: it ends with the request that it carries."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()  # asking for each call would cost a system call
         self._transport: asyncio.Transport | None = None
@@ -90,6 +98,7 @@ class Connection(asyncio.Protocol):
         """Send once and wait for the reply. From its first line on, nothing is "not sent"."""
         reply: asyncio.Future[Reply | Unknown] = self._loop.create_future()
         self._reply = reply
+        self.uses += 1
         self._received = self._messages = 0
         self._complete = False
         self._ends_at = self._loop.time() + left_s
@@ -200,7 +209,7 @@ class Connection(asyncio.Protocol):
         self._body.clear()
         if reply is not None and not reply.done():
             reply.set_result(Reply(self._status, body))
-        if self._keep_alive and self._messages == 1 and not self.closed:
+        if self._keep_alive and self._messages == 1 and not self.closed and not self.retired:
             self._owner.connection_free(self)
         else:
             self.discard()

@@ -8,12 +8,12 @@ It owns the connections to the processor. Every call returns one of three values
 
 `NotSent` is made only before the first write. A connection returns to the pool only after one
 clean, complete reply to the one request it carried, so a late or duplicate reply can never be
-taken for the reply to another request.
+taken for the reply to another request. A connection that has become old, or leads to an address
+that the host no longer has, is replaced (`renewal.py`).
 """
 
 import asyncio
 import random
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -21,13 +21,20 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from easypay.clock import monotonic
+from easypay.processors import happy_eyeballs
 from easypay.processors.authorize_net.connection import Connection, Reply
+from easypay.processors.authorize_net.renewal import AGE_S, CHECK_EVERY_S, renew
 from easypay.processors.base import Deadline, NotSent, Unknown
+from easypay.processors.host_names import HostNames, NoAddress
+from easypay.processors.integration import ConnectionFigures
 
 LEAST_TIME_S: Final = 0.2
 """A call with less time left is not started: its reply could not be awaited."""
 
 MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
+READ_TICKETS_S: Final = 0.05
+"""A TLS connection that replaces another rests so long: while its session tickets are unread, it
+looks as if the other side had closed it."""
 RETRY_PAUSES_S: Final = (0.02, 0.1)
 """Before the second and third attempt to connect; each is multiplied by 0.5 to 1.5, at random."""
 
@@ -35,13 +42,14 @@ RETRY_PAUSES_S: Final = (0.02, 0.1)
 class _Pool:
     """The connections to one (scheme, host, port). The most recently used is the last."""
 
-    __slots__ = ("host", "idle", "port", "tls")
+    __slots__ = ("host", "idle", "port", "renewal", "tls")
 
     def __init__(self, host: str, port: int, tls: bool) -> None:
         self.host = host
         self.port = port
         self.tls = tls
         self.idle: deque[Connection] = deque()
+        self.renewal: asyncio.Task[None] | None = None
 
 
 class _Refused(NamedTuple):
@@ -54,8 +62,10 @@ class HttpClient:
     """POSTs JSON over pooled connections. One instance serves one process and its event loop.
 
     `connections`: the most open at once, over all hosts; a call beyond it waits for one, at most
-    half of its time. `after_write`: called once a request has been written, where a test can kill
-    the process. `more_headers`: returns whole lines (the trace) for the request about to be sent.
+    half of its time; while one is replaced, both are open. `names`: where hosts are looked up.
+    `age_s`: after it a connection is replaced. `after_write`: called once a request has been
+    written, where a test can kill the process. `more_headers`: returns whole lines (the trace) for
+    the request about to be sent.
     Times are seconds.
     """
 
@@ -65,6 +75,9 @@ class HttpClient:
         connections: int = 1024,
         connect_timeout_s: float = 1.0,
         idle_s: float = 15.0,
+        age_s: float = AGE_S,
+        check_every_s: float = CHECK_EVERY_S,
+        names: HostNames | None = None,
         max_reply_bytes: int = MAX_REPLY_BYTES,
         ssl_context: ssl.SSLContext | None = None,
         after_write: Callable[[], None] | None = None,
@@ -76,11 +89,15 @@ class HttpClient:
         self._limit = connections
         self._connect_timeout_s = connect_timeout_s
         self._idle_s = idle_s
+        self._age_s = age_s
+        self._check_every_s = check_every_s
+        self._names = HostNames() if names is None else names
         self._ssl_context = ssl_context
         self._pools: dict[tuple[str, str, int], _Pool] = {}
         self._targets: dict[str, tuple[_Pool, bytes]] = {}
         self._connections: set[Connection] = set()
         self._open = 0
+        self._opened = self._refused = self._replaced = self._reused = 0
         self._waiting: deque[tuple[_Pool, asyncio.Future[Connection | NotSent | None]]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -128,7 +145,27 @@ class HttpClient:
         self._waiting.clear()
         for connection in tuple(self._connections):
             connection.fail("the client was closed")
+        for pool in self._pools.values():
+            if pool.renewal is not None:
+                pool.renewal.cancel()
+        await self._names.close()
         await asyncio.sleep(0)  # the transports close in the next turn of the loop
+
+    def figures(self) -> ConnectionFigures:
+        """Return what the metrics show of the connections and the lookups."""
+        idle = sum(not each.closed for pool in self._pools.values() for each in pool.idle)
+        opened_at = [each.opened_at for each in self._connections if each.opened_at]
+        return ConnectionFigures(
+            idle=idle,
+            used=max(0, self._open - idle),
+            oldest_s=monotonic() - min(opened_at) if opened_at else 0.0,
+            opened=self._opened,
+            failed=self._refused,
+            replaced=self._replaced,
+            reused=self._reused + sum(max(0, each.uses - 1) for each in self._connections),
+            lookups=self._names.lookups,
+            stale=self._names.stale,
+        )
 
     def connection_free(self, connection: Connection) -> None:
         """Give a clean connection to the first waiting call, else to the pool."""
@@ -158,6 +195,7 @@ class HttpClient:
     def connection_gone(self, connection: Connection) -> None:
         """Called once for each connection that closes."""
         self._connections.discard(connection)
+        self._reused += max(0, connection.uses - 1)
         self._free_slot()
 
     def _add_target(self, url: str) -> tuple[_Pool, bytes]:
@@ -226,40 +264,89 @@ class HttpClient:
         connection = Connection(self, pool)
         self._connections.add(connection)
         time_s = min(self._connect_timeout_s, deadline.left(monotonic()) - LEAST_TIME_S)
-        if pool.tls and self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()
+        failure: _Refused | NotSent
         try:
             async with asyncio.timeout(max(time_s, 0)):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: connection,
-                    pool.host,
-                    pool.port,
-                    ssl=self._ssl_context if pool.tls else None,
-                    server_hostname=pool.host if pool.tls else None,
-                )
+                await self._open_to(pool, connection)
         except TimeoutError:
-            connection.discard()
-            return NotSent(reason="connecting took too long")
+            failure = NotSent(reason="connecting took too long")
         except (ssl.SSLError, ssl.CertificateError) as error:
-            connection.discard()
-            return NotSent(reason=f"TLS failed: {getattr(error, 'reason', None)}")
-        except (socket.gaierror, UnicodeError) as error:
-            connection.discard()
-            return NotSent(reason=f"no address: {error}")
+            failure = NotSent(reason=f"TLS failed: {getattr(error, 'reason', None)}")
+        except NoAddress as error:
+            failure = NotSent(reason=f"no address: {error}")
         except OSError as error:
-            connection.discard()
-            return _Refused(f"could not connect: {type(error).__name__}: {error}")
+            failure = _Refused(f"could not connect: {type(error).__name__}: {error}")
         except BaseException:
             connection.discard()
             raise
-        # A new TLS connection may have session tickets to read, so only a plain one is checked.
-        if connection.closed or not (pool.tls or connection.usable()):
-            connection.discard()
-            return _Refused("the new connection was closed before anything was sent")
-        return connection
+        else:
+            # A new TLS connection may have session tickets to read, so only a plain one is checked.
+            if not connection.closed and (pool.tls or connection.usable()):
+                self._opened += 1
+                connection.opened_at = monotonic()
+                if pool.renewal is None:
+                    self._keep_renewed(pool)
+                return connection
+            failure = _Refused("the new connection was closed before anything was sent")
+        self._refused += 1
+        if connection.address:
+            self._names.try_last(connection.address)
+        connection.discard()
+        return failure
+
+    async def _open_to(self, pool: _Pool, connection: Connection) -> None:
+        """Connect to the first address that accepts. TLS checks the certificate for the name."""
+        if pool.tls and self._ssl_context is None:
+            self._ssl_context = ssl.create_default_context()
+        sock, connection.address = await happy_eyeballs.connect(self._names, pool.host, pool.port)
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection,
+            sock=sock,
+            ssl=self._ssl_context if pool.tls else None,
+            server_hostname=pool.host if pool.tls else None,
+        )
+
+    def _keep_renewed(self, pool: _Pool) -> None:
+        """Look after the pool's connections for as long as it has any."""
+
+        def ended(_: object) -> None:
+            pool.renewal = None
+
+        pool.renewal = asyncio.create_task(
+            renew(
+                lambda: self._names.addresses(pool.host),
+                lambda: [each for each in self._connections if each.key is pool],
+                self._replace,
+                age_s=self._age_s,
+                check_every_s=self._check_every_s,
+            )
+        )
+        pool.renewal.add_done_callback(ended)
+
+    async def _replace(self, old: Connection) -> bool:
+        """Open a connection and let the old one carry no further request. Return False, and leave
+        the old one as it was, if none can be opened."""
+        pool = old.key
+        assert isinstance(pool, _Pool)
+        self._open += 1  # one beyond the limit, until the old one is closed
+        deadline = Deadline(monotonic() + self._connect_timeout_s + LEAST_TIME_S)
+        new = await self._connect(pool, deadline)
+        if not isinstance(new, Connection):
+            return False
+        if pool.tls:
+            await asyncio.sleep(READ_TICKETS_S)
+        self._replaced += 1
+        old.retired = True
+        if old in pool.idle:
+            new.idle_since = old.idle_since  # it is closed as soon as the old one would have been
+            pool.idle[pool.idle.index(old)] = new
+            old.discard()
+        else:
+            self.connection_free(new)
+        return True
 
     def _free_slot(self) -> None:
-        while self._waiting:
+        while self._waiting and self._open <= self._limit:
             _, waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)

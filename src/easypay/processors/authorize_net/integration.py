@@ -12,10 +12,13 @@ _BOTH: Final = ("login_id", "transaction_key")
 def _make(options: ClientOptions) -> Processor:
     # `easypay up` reads this table, but sends nothing: it starts sooner without the client.
     from easypay.processors.authorize_net.processor import AuthorizeNet
+    from easypay.processors.host_names import HostNames
 
     return AuthorizeNet(
         connect_timeout_s=options.connect_timeout_s,
         max_connections=options.max_connections,
+        connection_age_s=options.connection_age_s,
+        names=HostNames(resolver=options.resolver, stale_s=options.dns_stale_s),
         after_write=options.after_write,
         more_headers=options.more_headers,
     )

@@ -38,6 +38,8 @@ from easypay.processors.base import (
     Unknown,
     VoidRequest,
 )
+from easypay.processors.host_names import HostNames
+from easypay.processors.integration import ConnectionFigures
 
 
 class AuthorizeNet:
@@ -49,6 +51,8 @@ class AuthorizeNet:
         *,
         connect_timeout_s: float = 1.0,
         max_connections: int = 1024,
+        connection_age_s: float = 600.0,
+        names: HostNames | None = None,
         after_write: Callable[[], None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         more_headers: Callable[[], bytes] = bytes,
@@ -56,6 +60,8 @@ class AuthorizeNet:
         self._client = HttpClient(
             connect_timeout_s=connect_timeout_s,
             connections=max_connections,
+            age_s=connection_age_s,
+            names=names,
             after_write=after_write,
             ssl_context=ssl_context,
             more_headers=more_headers,
@@ -175,6 +181,10 @@ class AuthorizeNet:
         self, account: Account, body: bytes, deadline: Deadline
     ) -> Awaitable[Reply | NotSent | Unknown]:
         return self._client.post(account.url, body, deadline)
+
+    def connection_figures(self) -> ConnectionFigures:
+        """Return what the metrics show of the connections."""
+        return self._client.figures()
 
     async def close(self) -> None:
         await self._client.close()
