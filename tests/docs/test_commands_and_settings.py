@@ -11,7 +11,12 @@ import typer.main
 from easypay.command_line.main import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests" / "README.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "deploy" / "cdn" / "README.md",
+    ROOT / "tests" / "README.md",
+]
 TYPED = re.compile(r"\beasypay ([a-z-]+)(?: ([a-z-]+))?([^`#|&\n]*)")
 SANDBOX = {"EASYPAY_SANDBOX_LOGIN_ID", "EASYPAY_SANDBOX_TRANSACTION_KEY"}
 
@@ -28,7 +33,7 @@ COMMANDS = dict(_commands(typer.main.get_command(app)))
 GROUPS = {words[0] for words in COMMANDS if len(words) > 1}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_and_option_exists(page: Path) -> None:
     for first, second, rest in TYPED.findall(page.read_text("utf-8")):
         words = (first, second) if second and first in GROUPS else (first,)
@@ -36,7 +41,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
         assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= COMMANDS[words], (words, rest)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_setting_exists(page: Path) -> None:
     known = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "settings.md").read_text(), re.M))
     assert set(re.findall(r"EASYPAY_[A-Z_]*[A-Z]", page.read_text("utf-8"))) <= known | SANDBOX

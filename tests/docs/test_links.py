@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/**/*.md")})
+PAGES = sorted(
+    {*ROOT.glob("*.md")}.union(
+        *(ROOT.glob(f"{each}/**/*.md") for each in ("docs", "deploy", "tests"))
+    )
+)
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
-_PATH = re.compile(r"`((?:src|tests|docs|bench|tools)/[\w./-]+)`")
+_PATH = re.compile(r"`((?:src|tests|docs|deploy|bench|tools)/[\w./-]+)`")
 
 
 def _prose(page: Path) -> str:
