@@ -44,6 +44,11 @@ _EVENT = """
 """
 
 
+def and_read(variant: str) -> str:
+    """Return the statement that numbers and folds the events of a month, `<month> read`."""
+    return numbering.and_read(variant.removesuffix(" read"), PAYMENTS)
+
+
 class Life:
     """One payment, as the database has it."""
 
@@ -111,6 +116,7 @@ class World:
         self.lives: list[Life] = []
         self.months = Months()
         self._lane = Lane(dsn, "feed", numbering.in_month, lookups=True)
+        self._at_once = Lane(dsn, "feed at once", and_read, lookups=True)
         self._follower = Follower(PAYMENTS, dsn, limit_s=30)
         self._late: list[tuple[Any, Any]] = []
 
@@ -128,6 +134,7 @@ class World:
     async def close(self) -> None:
         await self.commit()
         await self._lane.close()
+        await self._at_once.close()
         await self._follower.close()
 
     async def passes(self, time: timedelta) -> None:
@@ -189,6 +196,27 @@ class World:
         for mark in await numbering.marks(self.pool):
             done = await numbering.number(self._lane, mark, transactions=1 << 40, most=1 << 40)
             assert done.mark is not None
+
+    async def number_and_fold(self, read_to: int | None = None) -> bool:
+        """Give every committed event its number, and fold it in the same statement if everything
+        before it is folded. Returns whether all were folded."""
+        marks = {mark.month: mark for mark in await numbering.marks(self.pool)}
+        done = await numbering.number(
+            self._at_once,
+            marks["default"],
+            transactions=1 << 40,
+            most=1 << 40,
+            read_to=await self.folded() if read_to is None else read_to,
+        )
+        assert done.mark is not None
+        return done.read or done.events == 0
+
+    async def folded(self) -> int:
+        """Return the number of the last event that was folded."""
+        folded: int = await self.pool.fetchval(
+            "SELECT last_seq FROM feed_readers WHERE name = 'payments'"
+        )
+        return folded
 
     async def fold(self) -> None:
         await self._follower.catch_up(self.pool, await head(self.pool))

@@ -77,6 +77,7 @@ def any_question(world: World) -> Question:
 @pytest.mark.parametrize("world", range(3), indirect=True)
 async def test_any_question_is_answered_exactly_at_any_moment(world: World) -> None:
     steps = [world.number, world.fold, world.seal, world.commit, world.happens_late]
+    steps.append(world.number_and_fold)
     for _ in range(40):
         for _ in range(world.chance.randrange(12)):
             await world.happens()

@@ -96,6 +96,7 @@ async def have_ended(world: World) -> None:
 async def test_a_total_agrees_with_the_rows_at_any_moment(world: World) -> None:
     chance = world.chance
     steps = [world.number, world.fold, world.seal, world.commit, world.happens_late]
+    steps.append(world.number_and_fold)
     for turn in range(16):
         for _ in range(12):
             await world.happens()

@@ -198,6 +198,25 @@ async def number_events(world: World, case: Case) -> Found:
     return await over(lane, lambda: numbering.number(lane, mark, transactions=2_000, most=5_000))
 
 
+async def number_and_fold(world: World, case: Case) -> Found:
+    """Measure the same with the fold in the same statement, as nearly always."""
+    present = f"{clock.now():%Y_%m}"
+    lane = Lane(
+        world.dsn,
+        "feed",
+        lambda variant: numbering.and_read(present, feed_fold.PAYMENTS),
+        lookups=True,
+    )
+    (mark,) = [m for m in await numbering.marks(world.connection) if m.month == present]
+    last = await readers.head(world.connection)
+
+    async def run() -> None:
+        done = await numbering.number(lane, mark, transactions=2_000, most=5_000, read_to=last)
+        assert done.read or not done.events
+
+    return await over(lane, run)
+
+
 async def fill_search(world: World, case: Case) -> Found:
     """Measure how the search table and the statistics follow the newest events."""
     lane = Lane(
@@ -496,6 +515,11 @@ FEED: Final = (
          uses=("events_written", "feed_position", "stream_once"),
          reads_whole=("feed_months", "feed_head"),
          because="a row for each month, and one row"),
+    Case("number new events and fold them at once", _nothing, measure=number_and_fold,
+         uses=("events_written", "feed_position", "stream_once", "payment_search_pkey",
+               "payments_pkey", "statistics_seals_newest"), locks=80, buffers=150 * GROUP,
+         reads_whole=("feed_months", "feed_head", "feed_readers"),
+         because="a row for each month, one row, and a row for each reader"),
     Case("fold events into the search table and the statistics", _nothing, measure=fill_search,
          uses=("feed_pkey", "payment_search_pkey", "payments_pkey", "events_of_payment",
                "streams_pkey",

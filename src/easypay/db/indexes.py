@@ -94,7 +94,11 @@ INDEXES: Final[Mapping[str, Index]] = {
     ),
     **_of("payment_counts", payment_counts_pkey="statistics: the counts of a span"),
     **_of("decline_counts", decline_counts_pkey="statistics: why payments were declined"),
-    **_of("statistics_seals", statistics_seals_pkey="until when days and months are added up"),
+    **_of(
+        "statistics_seals",
+        statistics_seals_pkey="until when days and months are added up",
+        statistics_seals_newest="the fold of the feed: whether anything is older than a sealed day",
+    ),
     **_of("duplicate_guards", duplicate_guards_pkey="the begin of a payment that is compared"),
     **_of("merchants", merchants_pkey="authentication, and all changes of a merchant"),
     **_of(

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+import asyncpg
+
 from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.db.connections import Connector, Lane
@@ -16,13 +18,13 @@ from easypay.db.failures import is_passing
 from easypay.db.lease import Lease
 from easypay.events import numbering, summaries
 from easypay.events.numbering import Mark
-from easypay.events.readers import Follower, head
+from easypay.events.readers import Follower, PlanAge, head
 
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.11
 """How often the present month is looked at. A look costs as much as a hundred events, and readers
-may be 200 ms behind."""
+may be 200 ms behind. Rows outside every month are looked for once a second."""
 _LEASE_S: Final = 5.0
 _TAKE_EVERY_S: Final = 1.0
 _ALL_MONTHS_EVERY_S: Final = 10.0
@@ -47,23 +49,26 @@ class FeedLeader:
         self,
         pool: Any,
         dsn: str,
-        followers: Sequence[Follower],
+        follower: Follower,
         *,
         limit_s: float,
         watch: Watcher,
         chore: Chore = _no_chore,
     ) -> None:
         self._pool = pool
-        self._followers = followers
+        self._follower = follower
         self._watch = watch
         self._chore = chore
         self._lease = Lease("feed", ids.new_id(), _LEASE_S)
-        self._lane = Lane(dsn, "feed", numbering.in_month, lookups=True, limit_s=limit_s)
+        self._lane = Lane(dsn, "feed", self._statement, lookups=True, limit_s=limit_s)
+        self._plan = PlanAge()
         self._connector = Connector(dsn)
         self._marks: dict[str, Mark] = {}
         self._steps: dict[str, int] = {}
         self._head: int | None = None
         """The newest number of the feed; None if another process may have given newer ones."""
+        self._follows_in = ""
+        """The month whose new events the follower reads in the statement that numbers them."""
         self._summaries = summaries.Summaries(pool)
 
     async def run(self) -> None:
@@ -91,8 +96,15 @@ class FeedLeader:
         self._steps.clear()
         self._head = None
         await self._lane.close()
-        for follower in self._followers:
-            await follower.close()
+        await self._follower.close()
+
+    def _statement(self, variant: str) -> str:
+        """Return a statement by its variant: a month, perhaps followed by `read`. For a month that
+        is gone there is none."""
+        month, _, read = variant.partition(" ")
+        if read:
+            return numbering.and_read(month, self._follower.reader)
+        return numbering.in_month(month) if month else ""
 
     async def _lead(self) -> None:
         """Lead until another process has the lease."""
@@ -103,7 +115,9 @@ class FeedLeader:
         caught_up = False
         while True:
             now = monotonic()
+            looked_at = {_present()}
             if now >= renew_at:
+                looked_at.add("default")
                 if await self._lease.take(self._pool) is None:
                     return
                 renew_at = now + _TAKE_EVERY_S
@@ -111,9 +125,10 @@ class FeedLeader:
                 await self._chore(self._pool)
             if now >= all_at:
                 await self._read_marks()
+                self._follows_in = _present()
                 behind = set(self._marks)
                 all_at = now + _ALL_MONTHS_EVERY_S
-            months = behind | ({_present(), "default"} & self._marks.keys())
+            months = behind | (looked_at & self._marks.keys())
             behind = {month for month in months if await self._number(month)}
             if not behind and not caught_up:
                 await numbering.note_caught_up(self._pool)
@@ -129,7 +144,20 @@ class FeedLeader:
     async def _number(self, month: str) -> bool:
         """Number what is new in a month. Returns whether there may be more."""
         mark, step = self._marks[month], self._steps.get(month, _TRANSACTIONS)
-        done = await numbering.number(self._lane, mark, transactions=step, most=_MOST)
+        # A reader that is behind follows by itself, in as large steps as it can take.
+        follows = month == self._follows_in and self._head == self._follower.position
+        try:
+            done = await numbering.number(
+                self._lane,
+                mark,
+                transactions=step,
+                most=_MOST,
+                read_to=self._follower.position if follows else None,
+            )
+        except asyncpg.UndefinedTableError:  # this month was taken out, or the one before
+            await self._read_marks()
+            self._follows_in = ""
+            return False
         if done.mark is None:
             if done.events <= _MOST:  # another process moved the mark
                 await self._read_marks()
@@ -143,6 +171,10 @@ class FeedLeader:
             self._watch(done.events, done.behind_s)
             if self._head is not None:
                 self._head += done.events
+            if done.read:
+                self._follower.position = self._head
+            if self._plan.is_over(done.events):
+                await self._lane.close()
         full = done.mark.read_below - mark.read_below == step
         # Long stretches hold nothing of this month: its first transaction is anything but 0.
         self._steps[month] = step * 8 if full and not done.events else _TRANSACTIONS
@@ -168,8 +200,7 @@ class FeedLeader:
     async def _follow(self) -> None:
         if self._head is None:
             self._head = await head(self._pool)
-        for follower in self._followers:
-            await follower.catch_up(self._pool, self._head)
+        await self._follower.catch_up(self._pool, self._head)
 
 
 def _present() -> str:

@@ -9,12 +9,17 @@ Which events are new is told by their transactions. Each month's table has its o
 transactions below `read_below` have been read, except those that were still open then. So a
 transaction that stays open for an hour is found when it ends, without reading the hour again. The
 mark moves in the statement that numbers the events: either both are kept or neither.
+
+If the reader of the feed has read all that came before, it reads the new events in the same
+statement: what it needs of them was just found, and is not looked up again.
 """
 
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+
+from easypay.events.readers import Reader, tables_of
 
 Runner = Any
 
@@ -30,7 +35,8 @@ NUMBER_EVENTS: Final = """
         SELECT least(pg_snapshot_xmax(pg_current_snapshot())::text::bigint, $2::bigint + $4::bigint)
             AS until
     ), found AS MATERIALIZED (
-        SELECT e.merchant_id, e.mode, e.id, e.payment_id, e.created_at
+        SELECT e.merchant_id, e.mode, e.id AS event_id, e.payment_id, e.type, e.status,
+               e.amount_minor, e.created_at
           FROM {events} e, seen
          WHERE {new} AND e.written_by < seen.until::text::xid8
          LIMIT $5::bigint + 1
@@ -47,39 +53,51 @@ NUMBER_EVENTS: Final = """
     ), head AS (
         UPDATE feed_head SET last_seq = last_seq + events FROM counted, moved
          WHERE events > 0
-        RETURNING last_seq - events AS before
+        RETURNING last_seq - events AS before, last_seq
     ), grouped AS MATERIALIZED (
-        SELECT merchant_id, mode, array_agg(id ORDER BY id) AS events,
-               array_agg(payment_id ORDER BY id) AS payments
-          FROM found GROUP BY merchant_id, mode
+        SELECT (SELECT stream FROM streams
+                 WHERE merchant_id = g.merchant_id AND mode = g.mode LIMIT 1) AS stream, g.*
+          FROM (SELECT merchant_id, mode, array_agg(event_id ORDER BY event_id) AS events,
+                       array_agg(payment_id ORDER BY event_id) AS payments{kept}
+                  FROM found GROUP BY merchant_id, mode) AS g
     ), begun AS (
         INSERT INTO streams (merchant_id, mode)
-        SELECT merchant_id, mode FROM grouped g
-         WHERE NOT EXISTS (SELECT FROM streams s
-                            WHERE s.merchant_id = g.merchant_id AND s.mode = g.mode)
+        SELECT merchant_id, mode FROM grouped WHERE stream IS NULL
         RETURNING stream, merchant_id, mode
-    ), numbered AS (
-        INSERT INTO feed (seq, stream, position, event_id, payment_id)
-        SELECT head.before + row_number() OVER (ORDER BY each.id), s.stream,
-               coalesce(last.position, 0) + each.n, each.id, each.payment_id
+    ), placed AS {materialized} (
+        SELECT head.before + row_number() OVER (ORDER BY each.event_id) AS seq, s.stream,
+               coalesce(last.position, 0) + each.n AS position, g.merchant_id, g.mode, each.*
           FROM head CROSS JOIN grouped g
-         CROSS JOIN LATERAL (
-               (SELECT stream FROM streams
-                 WHERE merchant_id = g.merchant_id AND mode = g.mode LIMIT 1)
-               UNION ALL
-               SELECT stream FROM begun
-                WHERE merchant_id = g.merchant_id AND mode = g.mode
-               LIMIT 1) AS s
+         CROSS JOIN LATERAL (SELECT coalesce(g.stream, (
+               SELECT b.stream FROM begun b
+                WHERE b.merchant_id = g.merchant_id AND b.mode = g.mode)) AS stream) AS s
           LEFT JOIN LATERAL (
                SELECT f.position FROM feed f WHERE f.stream = s.stream
                 ORDER BY f.position DESC LIMIT 1) AS last ON true
-         CROSS JOIN LATERAL unnest(g.events, g.payments)
-               WITH ORDINALITY AS each(id, payment_id, n)
-    )
+         CROSS JOIN LATERAL unnest(g.events, g.payments{unnested})
+               WITH ORDINALITY AS each(event_id, payment_id{names}, n)
+    ), numbered AS (
+        INSERT INTO feed (seq, stream, position, event_id, payment_id)
+        SELECT seq, stream, position, event_id, payment_id FROM placed
+    ){reading}
     SELECT events, extract(epoch FROM db_now() - oldest)::float8,
-           moved.read_below, moved.still_open, moved.version
+           moved.read_below, moved.still_open, moved.version, {is_read}
       FROM counted LEFT JOIN moved ON true
 """
+_ALONE: Final = dict.fromkeys(("kept", "unnested", "names", "reading"), "") | {
+    "materialized": "NOT MATERIALIZED",
+    "is_read": "false",
+}
+"""What fills the gaps of NUMBER_EVENTS if nobody reads the events in the same statement."""
+_KEPT: Final = ("type", "status", "amount_minor", "created_at")
+"""What a reader gets of an event besides its ids."""
+_READ_AT_ONCE: Final = {
+    "materialized": "MATERIALIZED",
+    "kept": "".join(f", array_agg({name} ORDER BY event_id) AS {name}_of" for name in _KEPT),
+    "unnested": "".join(f", g.{name}_of" for name in _KEPT),
+    "names": "".join(f", {name}" for name in _KEPT),
+    "is_read": "EXISTS (SELECT FROM taken)",
+}
 _NEW: Final = """
                ((e.written_by::text::bigint >= $2 AND e.written_by::text::bigint < $2 + $4)
                 OR e.written_by::text::bigint = ANY ($3::bigint[]))"""
@@ -124,12 +142,13 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
 
 class Numbered(msgspec.Struct, frozen=True, gc=False):
     """What one statement did. `mark` is None if it wrote nothing: another process has moved the
-    mark, or there were more events than `most`."""
+    mark, or there were more events than `most`. `read`: the reader has read the events, too."""
 
     events: int
     behind_s: float
     """The age of the oldest of these events, in seconds by the database's clock; 0 if none."""
     mark: Mark | None
+    read: bool = False
 
 
 async def marks(runner: Runner) -> list[Mark]:
@@ -142,19 +161,34 @@ async def marks(runner: Runner) -> list[Mark]:
 def in_month(month: str) -> str:
     """Return the statement for one month's table of events; for no month, one that finds none."""
     table = f"events_{month}" if month else "(SELECT * FROM events_default WHERE false)"
-    return NUMBER_EVENTS.format(events=table, new=_NEW)
+    return NUMBER_EVENTS.format(events=table, new=_NEW, **_ALONE)
 
 
-async def number(lane: Any, mark: Mark, *, transactions: int, most: int) -> Numbered:
+def and_read(month: str, reader: Reader) -> str:
+    """Return the statement that numbers a month's events and has a reader read them, too, if the
+    last one that it has read is the last one that had a number, `$7`."""
+    reading = reader.sql_at_once(tables_of("" if month == "default" else month))
+    return NUMBER_EVENTS.format(
+        events=f"events_{month}", new=_NEW, reading=reading, **_READ_AT_ONCE
+    )
+
+
+async def number(
+    lane: Any, mark: Mark, *, transactions: int, most: int, read_to: int | None = None
+) -> Numbered:
     """Number the events of at most `transactions` transactions, if they are at most `most`.
 
-    `lane` runs `in_month` statements, as `db.connections.Lane` does.
+    `lane` runs `in_month` statements, as `db.connections.Lane` does. With `read_to`, up to which
+    the reader has read, it runs the `and_read` statement of the variant `<month> read`.
     """
     arguments = (mark.month, mark.read_below, mark.still_open, transactions, most, mark.version)
-    (row,) = await lane.fetch(arguments, mark.month)
-    events, behind_s, read_below, still_open, version = row
+    if read_to is None:
+        (row,) = await lane.fetch(arguments, mark.month)
+    else:
+        (row,) = await lane.fetch((*arguments, read_to), f"{mark.month} read")
+    events, behind_s, read_below, still_open, version, read = row
     moved = None if version is None else Mark(mark.month, read_below, still_open, version)
-    return Numbered(events, behind_s or 0.0, moved)
+    return Numbered(events, behind_s or 0.0, moved, read)
 
 
 async def note_caught_up(runner: Runner) -> None:
@@ -174,7 +208,7 @@ async def adopt(connection: Any, mark: Mark) -> int:
     Reads all of the month once. Returns how many events were numbered.
     """
     events = f"events_{mark.month}"
-    statement = NUMBER_EVENTS.format(events=events, new=_NOT_IN_FEED)
+    statement = NUMBER_EVENTS.format(events=events, new=_NOT_IN_FEED, **_ALONE)
     async with connection.transaction():
         await connection.execute(_FORGET_TRANSACTIONS.format(events=events))
         row = await connection.fetchrow(

@@ -24,48 +24,25 @@ from easypay.payments.counters import (
     quarter_of,
 )
 
-# The mark's version is read by the statement's snapshot, and compared with the row as it is when
-# it is locked. If somebody changed the seals in between, nothing is written, and the caller asks
-# again: its next statement sees the new seals.
-#
 # A new row is inserted without ON CONFLICT, and an old one is found again by its place: nobody else
 # writes this table while the mark is held, and its key has been looked up already.
-#
-# Every look-up is by key, for each event: the lane joins in no other way. A LIMIT keeps the whole
-# key in each of them: a plan that was made for empty tables has to serve full ones.
-_FOLD: Final = f"""
-    WITH moved AS (
-        UPDATE feed_readers SET last_seq = $2::bigint
-         WHERE name = 'payments' AND last_seq = $1::bigint
-           AND version = (SELECT r.version FROM feed_readers r WHERE r.name = 'payments')
-           AND {{within}}
-        RETURNING last_seq
-    ), before AS (  -- the reader of the version before, which fills the search table alone
-        UPDATE feed_readers r SET last_seq = moved.last_seq FROM moved
-         WHERE r.name = 'search' AND r.last_seq < moved.last_seq
-    ), happened AS MATERIALIZED (
-        SELECT f.stream, p.merchant_id, p.mode, p.id AS payment_id, p.version, p.status,
+_FOLD: Final = f"""happened AS MATERIALIZED (
+        SELECT e.stream, p.merchant_id, p.mode, p.id AS payment_id, p.version, p.status,
                p.amount_minor, p.currency, p.refunded_minor > 0 AS refunded, p.card_brand,
                p.card_last4, p.decline_code, p.transaction_id, p.order_reference,
                p.customer_reference,
                s.ctid AS row,
                s.counted_status AS was, {COUNTED_STATUS} AS becomes, {BRAND} AS brand,
                {FLOW} AS flow, {FLOW_MINOR} AS flow_minor, {quarter_of("e.created_at")} AS at
-          FROM moved CROSS JOIN feed f
-         CROSS JOIN LATERAL (SELECT * FROM streams WHERE stream = f.stream LIMIT 1) AS m
-         CROSS JOIN LATERAL (
-               SELECT * FROM {{events}} AS e
-                WHERE e.merchant_id = m.merchant_id AND e.payment_id = f.payment_id
-                  AND e.id = f.event_id LIMIT 1) AS e
+          FROM happening e
          CROSS JOIN LATERAL (
                SELECT * FROM {{payments}} AS p
-                WHERE p.merchant_id = m.merchant_id AND p.mode = m.mode AND p.id = f.payment_id
+                WHERE p.merchant_id = e.merchant_id AND p.mode = e.mode AND p.id = e.payment_id
                 LIMIT 1) AS p
           LEFT JOIN LATERAL (
                SELECT ctid, * FROM payment_search AS s
-                WHERE s.stream = f.stream AND s.payment_id = f.payment_id LIMIT 1) AS s ON true
+                WHERE s.stream = e.stream AND s.payment_id = e.payment_id LIMIT 1) AS s ON true
           {TOOK}
-         WHERE f.seq > $1 AND f.seq <= $2
     ), touched AS MATERIALIZED (
         SELECT DISTINCT ON (stream, payment_id) *,
                {quarter_of(CREATED.format(id="payment_id"))} AS created
@@ -108,7 +85,7 @@ _FOLD: Final = f"""
                local_start(date_trunc('month', d.day::timestamp)::date, z.time_zone) AS month_start
           FROM quarters q JOIN statistics_seals z ON z.merchant_id = q.merchant_id
          CROSS JOIN LATERAL (SELECT local_day(q.start, z.time_zone) OFFSET 0) AS d(day)
-         WHERE q.start < z.days_until
+         WHERE q.start < z.days_until AND q.start < (SELECT max(days_until) FROM statistics_seals)
     ), counts AS MATERIALIZED (
         SELECT merchant_id, mode, 'q' AS grain, start, currency, brand, counter, code, n, minor
           FROM quarters
@@ -121,7 +98,7 @@ _FOLD: Final = f"""
                minor
           FROM late CROSS JOIN LATERAL (VALUES ('m', brand), ('M', '')) AS over(grain, brand)
          WHERE month_is_over
-    ), counted AS (
+    ), summed AS (
         INSERT INTO payment_counts AS c
             (merchant_id, mode, grain, start, currency, brand, {", ".join(COLUMNS)})
         SELECT merchant_id, mode, grain, start, currency, brand, {PIVOT}
@@ -136,13 +113,11 @@ _FOLD: Final = f"""
          GROUP BY merchant_id, mode, grain, start, currency, brand, code
         ON CONFLICT (merchant_id, mode, grain, start, currency, brand, code)
         DO UPDATE SET declines = c.declines + excluded.declines
-    )
-    SELECT last_seq FROM moved
-"""
+    )"""
 
 
 def _fold(tables: Tables) -> str:
-    return _FOLD.format(events=tables.events, payments=tables.payments, within=tables.within)
+    return _FOLD.format(events=tables.events, payments=tables.payments)
 
 
 PAYMENTS: Final = Reader("payments", _fold, most=2_000)

@@ -316,7 +316,7 @@ class Gateway:
         return FeedLeader(
             self._pool,
             dsn,
-            [Follower(PAYMENTS, dsn, limit_s=limit_s)],
+            Follower(PAYMENTS, dsn, limit_s=limit_s),
             limit_s=limit_s,
             watch=watch,
             chore=Seals().step,

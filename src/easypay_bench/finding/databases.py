@@ -231,7 +231,7 @@ async def _feed(dsn: str, connection: Any, say: Say) -> int:
     leader = FeedLeader(
         pool,
         dsn,
-        [Follower(PAYMENTS, dsn, limit_s=_LIMIT_S)],
+        Follower(PAYMENTS, dsn, limit_s=_LIMIT_S),
         limit_s=_LIMIT_S,
         watch=lambda events, behind_s: None,
     )
