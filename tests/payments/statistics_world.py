@@ -145,20 +145,26 @@ class World:
             f" PARALLEL SAFE RETURN '{self.now.isoformat()}'::timestamptz"
         )
 
+    async def begins(self, runner: Any = None) -> Life:
+        """Make a payment that has no outcome yet."""
+        chance = self.chance
+        life = Life(
+            chance.choice([*self.merchants]), chance.choice(("test", "live")), self.now, chance
+        )
+        self.lives.append(life)
+        await (runner or self.pool).execute(
+            _PAYMENT,
+            *(life.merchant_id, life.id, life.mode, life.amount, life.currency),
+            *(life.capture, life.brand, self.now),
+        )
+        return life
+
     async def happens(self, runner: Any = None) -> None:
-        """Make a payment, or let something happen to one."""
+        """Make a payment and let it have an outcome, or let something happen to one."""
         runner = runner or self.pool
         chance = self.chance
         if not self.lives or chance.random() < 0.5:
-            life = Life(
-                chance.choice([*self.merchants]), chance.choice(("test", "live")), self.now, chance
-            )
-            self.lives.append(life)
-            await runner.execute(
-                _PAYMENT,
-                *(life.merchant_id, life.id, life.mode, life.amount, life.currency),
-                *(life.capture, life.brand, self.now),
-            )
+            life = await self.begins(runner)
         else:
             life = chance.choice(self.lives[-60:])
         event = life.next_event(chance)

@@ -34,6 +34,7 @@ from easypay.payments import (
     purge,
     resolver_rows,
     search,
+    search_of_unknown,
     statements,
     statistics,
     store,
@@ -399,7 +400,7 @@ def filtered(name: str, index: str, filters: Callable[[World], Filters], **bound
     """Return the case of a list with one filter: how the ids are found."""
 
     async def run(w: World) -> None:
-        sql, arguments, _ = await search.statement(w.questions, filters(w), everything(w), PAGE)
+        sql, arguments = await search.statement(w.questions, filters(w), everything(w), PAGE)
         await w.questions.fetch(sql, *arguments)
 
     return asked(f"filter payments by {name}", run, uses=(index,), **{"months": 0, **bounds})
@@ -432,9 +433,9 @@ FILTERS: Final = (
              lambda w: Filters(decline_code="generic_decline")),
     filtered("refunds", "payment_search_refunded", lambda w: Filters(refunded=True), buffers=150),
     filtered("processor's reference", "operations_pkey", _reference, months=1),
-    filtered("an unknown outcome", "unresolved_operations_pkey",
-             lambda w: Filters(status=Status.PROCESSING), months=200, locks=500, buffers=20_000,
-             because="an unknown outcome may be of any month; an account has few"),
+    filtered("an unknown outcome", "payment_search_status",
+             lambda w: Filters(status=Status.PROCESSING),
+             sorts=20 * PAGE, because="it merges the first rows of each currency"),
 )  # fmt: skip
 
 
@@ -510,6 +511,10 @@ async def lead(w: World) -> None:
     await lease.release(w.pool)
 
 
+async def search_unknown(w: World) -> None:
+    await search_of_unknown.take(w.pool)
+
+
 FEED: Final = (
     Case("number new events", _nothing, measure=number_events,
          uses=("events_written", "feed_position", "stream_once"),
@@ -525,6 +530,10 @@ FEED: Final = (
                "streams_pkey",
                "payment_counts_pkey", "decline_counts_pkey"), locks=80, buffers=150 * GROUP,
          reads_whole=("feed_readers",), because="a row for each reader"),
+    Case("bring payments whose outcome is unknown into the search table", search_unknown,
+         uses=("payments_pkey", "stream_once"), months=200, locks=500, buffers=60_000,
+         reads_whole=("payments_to_search", "feed_readers"), sorts=1_000,
+         because="an unknown outcome may be of any month; what waits is read whole and is gone"),
     Case("read how far the feed has come", read_head, reads_whole=("feed_head", "feed_readers"),
          because="one row each"),
     Case("look for new months of the feed", read_marks, reads_whole=("feed_months",), buffers=4000,

@@ -35,7 +35,9 @@ _AGAIN_S: Final = 1.0
 Watcher = Callable[[int, float], None]
 """Called with how many events were numbered, and the age of the oldest in seconds."""
 Chore = Callable[[Any], Awaitable[None]]
-"""Called about once a second with the pool, between two looks at the feed: so it must be short."""
+"""Called with the pool between two looks at the feed, so it must be short: `chore` about once a
+second, `each_look` at each of them. A process that does not lead calls `each_look`, too, once a
+second: the leader may be of a version that does not know it."""
 
 
 async def _no_chore(_: Any) -> None:
@@ -53,11 +55,13 @@ class FeedLeader:
         *,
         limit_s: float,
         watch: Watcher,
+        each_look: Chore = _no_chore,
         chore: Chore = _no_chore,
     ) -> None:
         self._pool = pool
         self._follower = follower
         self._watch = watch
+        self._each_look = each_look
         self._chore = chore
         self._lease = Lease("feed", ids.new_id(), _LEASE_S)
         self._lane = Lane(dsn, "feed", self._statement, lookups=True, limit_s=limit_s)
@@ -76,6 +80,7 @@ class FeedLeader:
         while True:
             try:
                 if await self._lease.take(self._pool) is None:
+                    await self._each_look(self._pool)
                     await asyncio.sleep(_TAKE_EVERY_S)
                     continue
                 await self._lead()
@@ -134,6 +139,7 @@ class FeedLeader:
                 await numbering.note_caught_up(self._pool)
                 caught_up = True
             await self._follow()
+            await self._each_look(self._pool)
             if not behind:
                 await asyncio.sleep(max(0.0, now + POLL_S - monotonic()))
 

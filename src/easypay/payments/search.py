@@ -1,16 +1,14 @@
 """Finds payments by what they are. The search table gives their ids, and `payments` the rest.
 
 The search table follows the payments by a fraction of a second. So what it finds is read again from
-the payments, and a payment that has changed meanwhile and fits no more is left out. A payment whose
-outcome is unknown is not in it yet: such payments are few, and are found by the list of open
-operations.
+the payments, and a payment that has changed meanwhile and fits no more is left out. A payment is in
+it once its outcome is known, or known to be unknown.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import eq, ge, le
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -63,11 +61,7 @@ CONDITIONS: Final = {
 search table are those of `payments`, but for `refunded`."""
 _COMPARED: Final[dict[str, Callable[[Any, Any], bool]]] = {"=": eq, ">=": ge, "<=": le}
 
-_STREAM: Final = """
-    SELECT (SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2),
-           (SELECT operation_id FROM unresolved_operations
-             WHERE merchant_id = $1 ORDER BY operation_id LIMIT 1) IS NOT NULL
-"""
+_STREAM: Final = "SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2"
 _RANGE: Final = "payment_id >= $3 AND payment_id < $4"
 _ROWS: Final = """
     SELECT payment_id FROM payment_search
@@ -113,33 +107,6 @@ _SELECTIVE: Final = (
 )
 """Filters with an index of their own, which finds fewer rows than status or currency."""
 
-# A payment has no event while its outcome is unknown, so the search table does not have it.
-_UNKNOWN: Final = """
-    SELECT payment_id FROM (
-        SELECT DISTINCT p.id AS payment_id, p.status, p.amount_minor, p.currency,
-               p.refunded_minor > 0 AS refunded, p.card_brand, p.card_last4, p.decline_code,
-               p.transaction_id, p.order_reference, p.customer_reference
-          FROM unresolved_operations u
-         CROSS JOIN LATERAL (SELECT * FROM payments p
-                 WHERE p.merchant_id = u.merchant_id AND p.mode = $2 AND p.id = u.payment_id
-                 LIMIT 1) AS p  -- so that each is looked up by its key
-         WHERE u.merchant_id = $1) AS s
-     WHERE {range}{conditions}
-     ORDER BY payment_id {order} LIMIT $5
-"""
-_OPEN: Final = """
-    SELECT DISTINCT payment_id FROM unresolved_operations
-     WHERE merchant_id = $1 AND payment_id >= $2 AND payment_id < $3
-     ORDER BY payment_id DESC LIMIT $4
-"""
-_WITH_OTHERS: Final = """
-    SELECT payment_id FROM (({searched}) UNION SELECT unnest({others}::uuid[])) AS found
-     ORDER BY payment_id {order} LIMIT $5
-"""
-_MOST_UNKNOWN: Final = 1_000
-"""So many of a merchant's payments whose outcome is unknown are looked at for a filter, the newest.
-If there are more, a list may lack some, and its total says that it is an estimate; the list of
-`status=processing` has all of them."""
 _BY_REFERENCE: Final = """
     SELECT payment_id FROM operations
      WHERE merchant_id = $1 AND mode = $2 AND id BETWEEN $6 AND $7
@@ -154,7 +121,7 @@ _COUNT: Final = """
 
 def source(runner: Runner, lists: Lists, filters: Filters) -> Source:
     """Return the payments that fit as the source of a list. `runner` plans for each question."""
-    return Source(partial(_rows, runner, lists, filters), partial(_count, runner, lists, filters))
+    return Source(partial(_rows, runner, lists, filters), partial(_count, runner, filters))
 
 
 async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limit: int) -> Rows:
@@ -162,7 +129,7 @@ async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limi
     kept: list[Any] = []
     while True:
         wanted = limit - len(kept)
-        sql, arguments, _ = await _question(runner, lists, filters, span, wanted)
+        sql, arguments = await statement(runner, filters, span, wanted)
         found = [row[0] for row in await runner.fetch(sql, *arguments)]
         rows = await lists.by_ids(PAYMENTS, span.merchant_id, span.mode, found)
         kept += [rows[each] for each in found if each in rows and fits(rows[each], filters)]
@@ -171,12 +138,10 @@ async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limi
         span = span.continuing(found[-1])
 
 
-async def _count(
-    runner: Runner, lists: Lists, filters: Filters, span: Span, position: int
-) -> Counted:
-    sql, arguments, all_there = await _question(runner, lists, filters, span, MOST_COUNTED + 1)
+async def _count(runner: Runner, filters: Filters, span: Span, position: int) -> Counted:
+    sql, arguments = await statement(runner, filters, span, MOST_COUNTED + 1)
     total, there = await runner.fetchrow(_COUNT.format(find=sql, before=position - 1), *arguments)
-    return Counted(min(total, MOST_COUNTED), all_there and total <= MOST_COUNTED, there)
+    return Counted(min(total, MOST_COUNTED), total <= MOST_COUNTED, there)
 
 
 def fits(row: Mapping[str, Any], filters: Filters) -> bool:
@@ -190,51 +155,18 @@ def fits(row: Mapping[str, Any], filters: Filters) -> bool:
     return True
 
 
-async def _question(
-    runner: Runner, lists: Lists, filters: Filters, span: Span, limit: int
-) -> tuple[str, list[Any], bool]:
-    """Return the statement that finds the first ids of a span, its arguments, and whether it finds
-    every payment whose outcome is unknown."""
-    sql, arguments, some_unknown = await statement(runner, filters, span, limit)
-    if not some_unknown:
-        return sql, arguments, True
-    order = "DESC" if span.newest_first else "ASC"
-    sql = _WITH_OTHERS.format(searched=sql, others=f"${len(arguments) + 1}", order=order)
-    unknown, all_there = await _unknown(runner, lists, filters, span)
-    return sql, [*arguments, unknown], all_there
-
-
-async def _unknown(
-    runner: Runner, lists: Lists, filters: Filters, span: Span
-) -> tuple[list[UUID], bool]:
-    """Return the payments of a span that fit, among those whose outcome is unknown, and whether all
-    of those were looked at."""
-    found = await runner.fetch(_OPEN, span.merchant_id, span.floor, span.below, _MOST_UNKNOWN + 1)
-    looked_at = [row[0] for row in found[:_MOST_UNKNOWN]]
-    rows = await lists.by_ids(PAYMENTS, span.merchant_id, span.mode, looked_at)
-    fitting = [payment_id for payment_id, row in rows.items() if fits(row, filters)]
-    return fitting, len(found) <= _MOST_UNKNOWN
-
-
 async def statement(
     runner: Runner, filters: Filters, span: Span, limit: int
-) -> tuple[str, list[Any], bool]:
-    """Return the statement that finds the first ids of a span, its arguments, and whether payments
-    whose outcome is unknown may fit besides."""
+) -> tuple[str, list[Any]]:
+    """Return the statement that finds the first ids of a span, and its arguments."""
     whose: tuple[Any, str] = (span.merchant_id, span.mode)
-    order = "DESC" if span.newest_first else "ASC"
-    some_unknown = False
     if filters.processor_reference is not None:
         sql, more = _BY_REFERENCE, list(ids.reference_bounds(filters.processor_reference))
-    elif filters.status is Status.PROCESSING:
-        conditions, more = _conditions(filters)
-        sql = _UNKNOWN.format(range=_RANGE, conditions=conditions, order=order)
     else:
-        stream, some_unknown = await runner.fetchrow(_STREAM, span.merchant_id, span.mode)
-        whose = (-1 if stream is None else stream, span.mode)  # none before the first event
-        sql, more = _in_search_table(filters, order)
-    arguments = [*whose, span.floor, span.below, limit, *more]
-    return sql, arguments, some_unknown and filters.status is None
+        stream = await runner.fetchval(_STREAM, *whose)
+        whose = (-1 if stream is None else stream, span.mode)  # none before the first payment
+        sql, more = _in_search_table(filters, "DESC" if span.newest_first else "ASC")
+    return sql, [*whose, span.floor, span.below, limit, *more]
 
 
 def _conditions(filters: Filters) -> tuple[str, list[Any]]:

@@ -28,6 +28,7 @@ from easypay.payments.counters import (
     quarter_of,
 )
 from easypay.payments.seals import PERIODS, STOP_FOLDS
+from easypay.payments.search_of_unknown import NOTE_ALL
 
 Connection = Any
 
@@ -240,6 +241,7 @@ async def rebuild(connection: Connection) -> None:
         for setting in _NO_HURRY:
             await connection.execute(setting)
         await connection.execute(STOP_FOLDS)
+        await connection.execute(NOTE_ALL)
         parts = await _parts(connection)
         for statement in (_SEARCH, *_ANEW):
             await connection.execute(statement.format(**parts))

@@ -45,7 +45,7 @@ from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor, 
 from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import Vitals
-from easypay.payments import statements
+from easypay.payments import search_of_unknown, statements
 from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_start
 from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
 from easypay.payments.feed_fold import PAYMENTS
@@ -319,6 +319,7 @@ class Gateway:
             Follower(PAYMENTS, dsn, limit_s=limit_s),
             limit_s=limit_s,
             watch=watch,
+            each_look=search_of_unknown.take,
             chore=Seals().step,
         )
 

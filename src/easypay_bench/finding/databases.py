@@ -22,7 +22,7 @@ from easypay.db import migrate
 from easypay.db.pool import open_pool
 from easypay.events.leader import FeedLeader
 from easypay.events.readers import Follower
-from easypay.payments import seals
+from easypay.payments import seals, search_of_unknown
 from easypay.payments.chores import make_months_at_start
 from easypay.payments.feed_fold import PAYMENTS
 from easypay.seeding import disk, plan, run
@@ -234,6 +234,7 @@ async def _feed(dsn: str, connection: Any, say: Say) -> int:
         Follower(PAYMENTS, dsn, limit_s=_LIMIT_S),
         limit_s=_LIMIT_S,
         watch=lambda events, behind_s: None,
+        each_look=search_of_unknown.take,
     )
     task = asyncio.create_task(leader.run())
     tell = _Seldom(say)
