@@ -33,7 +33,8 @@ def quarter_of(moment: str) -> str:
 
 
 CREATED: Final = (
-    "to_timestamp(('x' || substr(replace({id}::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0)"
+    "('1970-01-01Z'::timestamptz + ('x' || encode(substr(uuid_send({id}), 1, 6), 'hex'))"
+    "::bit(48)::bigint * interval '1 ms')"
 )
 """When a payment was created: the moment in its id."""
 
@@ -73,11 +74,11 @@ def each_column(template: Callable[[str], str], names: Iterable[str] = COLUMNS) 
 SUMS: Final = each_column(lambda column: f"sum(c.{column})::bigint AS {column}")
 """The sums over rows `c` of payment_counts."""
 PIVOT: Final = ", ".join(
-    f"nullif(sum(n) FILTER (WHERE counter = '{name}'), 0)::bigint, "
-    f"nullif(sum(minor) FILTER (WHERE counter = '{name}'), 0)::bigint"
+    f"nullif(sum_bigint(n) FILTER (WHERE counter = '{name}'), 0), "
+    f"nullif(sum_bigint(minor) FILTER (WHERE counter = '{name}'), 0)"
     for name in COUNTERS
 )
-"""COLUMNS out of rows (counter, n, minor)."""
+"""COLUMNS out of rows (counter, n, minor), whose numbers are bigint."""
 ADD: Final = each_column(
     lambda column: (
         f"{column} = CASE WHEN excluded.{column} IS NULL THEN c.{column}"

@@ -62,7 +62,7 @@ _FOLD: Final = f"""happened AS MATERIALIZED (
                card_brand = t.card_brand, card_last4 = t.card_last4,
                decline_code = t.decline_code, transaction_id = t.transaction_id,
                counted_status = t.becomes, counted_brand = t.brand
-          FROM touched AS t WHERE s.ctid = t.row
+          FROM touched AS t WHERE t.row IS NOT NULL AND s.ctid = t.row
     ), changes AS (
         SELECT merchant_id, mode, at AS start, currency, brand, flow AS counter, 1 AS n,
                flow_minor AS minor,
@@ -75,8 +75,8 @@ _FOLD: Final = f"""happened AS MATERIALIZED (
         SELECT merchant_id, mode, created, currency, brand, 'now_' || was, -1, -amount_minor, NULL
           FROM touched WHERE was IS NOT NULL AND was IS DISTINCT FROM becomes
     ), quarters AS MATERIALIZED (
-        SELECT merchant_id, mode, start, currency, brand, counter, code, sum(n) AS n,
-               sum(minor) AS minor
+        SELECT merchant_id, mode, start, currency, brand, counter, code, sum_bigint(n) AS n,
+               sum_bigint(minor) AS minor
           FROM changes
          GROUP BY merchant_id, mode, start, currency, brand, counter, code
     ), late AS MATERIALIZED (
@@ -108,7 +108,7 @@ _FOLD: Final = f"""happened AS MATERIALIZED (
     ), declined AS (
         INSERT INTO decline_counts AS c
             (merchant_id, mode, grain, start, currency, brand, code, declines)
-        SELECT merchant_id, mode, grain, start, currency, brand, code, sum(n)
+        SELECT merchant_id, mode, grain, start, currency, brand, code, sum_bigint(n)
           FROM counts WHERE code IS NOT NULL
          GROUP BY merchant_id, mode, grain, start, currency, brand, code
         ON CONFLICT (merchant_id, mode, grain, start, currency, brand, code)
