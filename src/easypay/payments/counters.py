@@ -38,13 +38,14 @@ CREATED: Final = (
 )
 """When a payment was created: the moment in its id."""
 
-# Of a payment that is captured by hand, only its earlier events tell what a void undid.
-TOOK: Final = """LEFT JOIN LATERAL (
-               SELECT c.amount_minor FROM {events} c
-                WHERE e.type = 'payment.voided' AND p.capture = 'manual'
-                  AND c.merchant_id = e.merchant_id AND c.payment_id = e.payment_id
-                  AND c.type = 'payment.captured'
-                LIMIT 1) AS took ON true"""
+# Of a payment that is captured by hand, only its earlier events tell what a void undid. They are
+# looked up for such an event alone: a join would begin a search for every event.
+TOOK: Final = """CROSS JOIN LATERAL (
+               SELECT CASE WHEN e.type = 'payment.voided' AND p.capture = 'manual' THEN (
+                      SELECT c.amount_minor FROM {events} c
+                       WHERE c.merchant_id = e.merchant_id AND c.payment_id = e.payment_id
+                         AND c.type = 'payment.captured'
+                       LIMIT 1) END AS amount_minor) AS took"""
 FLOW: Final = """CASE e.type
                WHEN 'payment.captured' THEN
                     CASE p.capture WHEN 'automatic' THEN 'sold' ELSE 'captured' END
