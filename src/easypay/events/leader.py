@@ -73,6 +73,8 @@ class FeedLeader:
         """The newest number of the feed; None if another process may have given newer ones."""
         self._follows_in = ""
         """The month whose new events the follower reads in the statement that numbers them."""
+        self._is_busy = False
+        """Whether the last look at that month found new events."""
         self._summaries = summaries.Summaries(pool)
 
     async def run(self) -> None:
@@ -150,8 +152,11 @@ class FeedLeader:
     async def _number(self, month: str) -> bool:
         """Number what is new in a month. Returns whether there may be more."""
         mark, step = self._marks[month], self._steps.get(month, _TRANSACTIONS)
-        # A reader that is behind follows by itself, in as large steps as it can take.
-        follows = month == self._follows_in and self._head == self._follower.position
+        # A reader that is behind follows by itself, in as large steps as it can take. So it does
+        # after a look that found nothing: the statement for both takes longer to find nothing.
+        follows = (
+            self._is_busy and month == self._follows_in and self._head == self._follower.position
+        )
         try:
             done = await numbering.number(
                 self._lane,
@@ -173,6 +178,8 @@ class FeedLeader:
             self._steps[month] = max(1, step // 8)
             return True
         self._marks[month] = done.mark
+        if month == self._follows_in:
+            self._is_busy = done.events > 0
         if done.events:
             self._watch(done.events, done.behind_s)
             if self._head is not None:
