@@ -159,6 +159,24 @@ class World:
         )
         return life
 
+    async def takes(self, merchant_id: UUID, mode: str, at: datetime, capture: str) -> Life:
+        """Make a payment that is processed."""
+        life = Life(merchant_id, mode, at, self.chance)
+        life.capture = capture
+        await self.pool.execute(
+            _PAYMENT,
+            *(life.merchant_id, life.id, life.mode, life.amount, life.currency),
+            *(life.capture, life.brand, at),
+        )
+        return life
+
+    async def moves(self, life: Life, status: str) -> None:
+        """Let a payment have this status from now on."""
+        life.status = status
+        life.authorized = life.amount
+        life.captured = life.amount if status == "captured" else 0
+        await self.tell(self.pool, life, (f"payment.{status}", life.amount))
+
     async def happens(self, runner: Any = None) -> None:
         """Make a payment and let it have an outcome, or let something happen to one."""
         runner = runner or self.pool
@@ -170,6 +188,10 @@ class World:
         event = life.next_event(chance)
         if event is None:
             return
+        await self.tell(runner, life, event)
+
+    async def tell(self, runner: Any, life: Life, event: tuple[str, int]) -> None:
+        """Write what a payment is now, and what happened to it."""
         await runner.execute(
             _MOVE,
             *(life.merchant_id, life.mode, life.id, life.status),
@@ -177,7 +199,7 @@ class World:
         )
         await runner.execute(
             _EVENT,
-            *(life.merchant_id, id_at(self.now, chance), life.id, life.mode, event[0]),
+            *(life.merchant_id, id_at(self.now, self.chance), life.id, life.mode, event[0]),
             *(life.status, event[1], life.currency, self.now),
         )
 

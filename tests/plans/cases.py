@@ -58,6 +58,7 @@ from easypay.payments.seals import Seals
 from easypay.payments.search import Filters
 from easypay.payments.statements import Statement
 from easypay.payments.statistics import Question
+from easypay.payments.statistics_sql import SETTINGS
 from easypay.processors.base import Unknown
 from easypay.processors.registry import installed
 from plans.explain import EXPLAINING, Explainer, Found, parents_of
@@ -447,12 +448,14 @@ async def ask_about_a_year(w: World) -> None:
     question = Question(
         w.merchant_id, w.mode, today - timedelta(days=365), today, "month", by_brand=True
     )
+    await w.questions.execute(SETTINGS)
     await statistics.answer(w.questions, w.months, question)
 
 
 async def total_of_all(w: World) -> None:
     moved = "UPDATE sweeps SET swept_below = lowest_id_at(now() - interval '2 minutes')"
     await w.connection.execute(moved)
+    await w.questions.execute(SETTINGS)
     assert await totals.read(w.questions, w.months, Filters(), everything(w))
 
 

@@ -151,6 +151,10 @@ class Months:
         found = self._suffixes[first : last + 1] if first >= 0 else [""]
         return None if "" in found or len(found) > _FEW else found
 
+    def from_to(self, first: str, last: str) -> list[str]:
+        """Return the months that are known from one to another, both included, in their order."""
+        return [month for month in self._suffixes if month and first <= month <= last]
+
     def reach(self, at: datetime) -> datetime:
         """Return the end of the months that follow `at` without a gap; `at` itself if its month is
         missing."""

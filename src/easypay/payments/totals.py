@@ -67,10 +67,7 @@ async def of(pool: Runner, months: Months, filters: Filters, span: Span) -> Tota
     if not are_counted(filters):
         return None
     try:
-        async with (
-            pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with statistics.snapshot(pool) as connection:
             return await read(connection, months, filters, span)
     except (StatisticsNotReady, ValidationFailed):
         return None
