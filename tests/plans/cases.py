@@ -411,6 +411,14 @@ def _reference(w: World) -> Filters:
     return Filters(processor_reference=w.operation.reference)
 
 
+def _card_and_amounts(w: World) -> Filters:
+    amount = w.payment.amount_minor
+    return Filters(
+        last4=w.payment.card_last4, brand=w.payment.card_brand,
+        amount_from=amount * 98 // 100, amount_to=amount * 102 // 100,
+    )  # fmt: skip
+
+
 FILTERS: Final = (
     filtered("status", "payment_search_status", lambda w: Filters(status=Status.DECLINED),
              sorts=20 * PAGE, because="it merges the first rows of each currency"),
@@ -424,6 +432,7 @@ FILTERS: Final = (
              sorts=20 * PAGE, because="it merges the first rows of each brand"),
     filtered("last four digits and brand", "payment_search_card",
              lambda w: Filters(last4=w.payment.card_last4, brand="jcb")),
+    filtered("card and amounts", "payment_search_card", _card_and_amounts, buffers=60),
     filtered("processor's transaction", "payment_search_transaction",
              lambda w: Filters(processor_transaction_id=w.payment.answer.transaction_id)),
     filtered("order reference", "payment_search_order",
