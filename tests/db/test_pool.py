@@ -69,3 +69,14 @@ async def test_a_task_that_is_cancelled_in_a_transaction_ends(shared_stack: Stac
         await working
     assert await pool.fetchval("SELECT 1") == 1
     await pool.close()
+
+
+async def test_a_long_statement_stays_prepared(shared_stack: Stack) -> None:
+    """A question of statistics can be one, and planning it takes longer than running it."""
+    pool = await open_pool(shared_stack.dsn, size=1)
+    long = f"SELECT {', '.join(['1'] * 1_500)}{' ' * 15_000} -- long"
+    for _ in range(2):
+        await pool.fetchval(long)
+    kept = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '% -- long'"
+    assert await pool.fetchval(kept) == 1
+    await pool.close()

@@ -160,6 +160,10 @@ async def make_pool(
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=answer_within_s,
         reset=_leave_session,
+        # Statements stay prepared, the last 100 of each connection. By default asyncpg forgets them
+        # after five minutes, and those of more than 15 KiB at once.
+        max_cached_statement_lifetime=0,
+        max_cacheable_statement_size=0,
         server_settings={
             **SESSION,
             "statement_timeout": str(int(STATEMENT_TIMEOUT_S * 1000)),
