@@ -36,8 +36,15 @@ CODES: Final = "codes"
 MOST_AT_THE_EDGES: Final = 5_000
 """Events, and payments, that are read one by one for the two ends of a stretch."""
 
-# A look for events that are not numbered reads a block range index, never a whole month.
-SETTINGS: Final = "SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan"
+# A look for events that are not numbered reads a block range index, never a whole month. And a plan
+# for any values takes everything for a few rows, which it would sort instead of hashing them.
+SETTINGS: Final = "; ".join(
+    (
+        "SET LOCAL plan_cache_mode = force_generic_plan",
+        "SET LOCAL enable_seqscan = off",
+        "SET LOCAL enable_sort = off",
+    )
+)
 
 # what is looked at first -----------------------------------------------------------------------
 
