@@ -143,21 +143,21 @@ def _questions() -> Iterator[tuple[str, Make, bool]]:
 async def _compare(
     name: str, make: Make, is_page: bool, askers: list[Asker], plan: Plan
 ) -> Compared:
-    """Ask one question of the databases: pages of all, statistics of the big one alone."""
-    asked = askers if is_page else askers[:1]
+    """Ask one question of the databases: pages of all, statistics not of the small one. They read
+    counters, of which it has too few for a comparison."""
+    big, small, few, many = askers
+    asked = [big, few, many, small] if is_page else [big, few, many]
     answers = await asking.times(asked, make, warm_up=plan.warm_up, questions=plan.questions)
     await asking.count(asked, make, answers, questions=plan.counted)
-    if not is_page:
-        return Compared(name, is_page, answers[0], None, None, None, None)
-    big, small, few, many = answers
+    of_big, of_few, of_many, *of_small = answers
     return Compared(
         name,
         is_page,
-        big,
-        growth(big.p50_ms, small.p50_ms),
-        growth(many.p50_ms, few.p50_ms),
-        growth(big.buffers, small.buffers),
-        growth(many.buffers, few.buffers),
+        of_big,
+        growth(of_big.p50_ms, of_small[0].p50_ms) if of_small else None,
+        growth(of_many.p50_ms, of_few.p50_ms),
+        growth(of_big.buffers, of_small[0].buffers) if of_small else None,
+        growth(of_many.buffers, of_few.buffers),
     )
 
 
