@@ -296,6 +296,26 @@ async def test_few_different_statements_read_any_rows_by_their_ids(
     assert len(asked) - len(neighbours) <= 2 * MONTHS / 12 + 3
 
 
+async def test_the_number_of_a_merchants_stream_is_looked_up_once_a_minute(
+    read: Lists,
+    reading: Counting,
+    ten_years: tuple[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await read.stream(SMALL, "test") is None, "it has none before its first payment is found"
+    connection = await asyncpg.connect(ten_years[0])
+    add = "INSERT INTO streams (merchant_id, mode) VALUES ($1, $2) RETURNING stream"
+    made = await connection.fetchval(add, SMALL, "test")
+    assert [await read.stream(SMALL, "test") for _ in range(3)] == [made] * 3
+    assert len(reading.ran) == 2
+    assert await read.stream(SMALL, "live") is None
+    await connection.execute("DELETE FROM streams")  # as a failover that loses commits does
+    later = lists.monotonic() + 60
+    monkeypatch.setattr(lists, "monotonic", lambda: later)
+    assert await read.stream(SMALL, "test") is None
+    await connection.close()
+
+
 async def test_a_month_that_was_detached_is_read_through_the_parent(
     read: Lists, reading: Counting, ten_years: tuple[str, Any]
 ) -> None:

@@ -401,7 +401,8 @@ def filtered(name: str, index: str, filters: Callable[[World], Filters], **bound
     """Return the case of a list with one filter: how the ids are found."""
 
     async def run(w: World) -> None:
-        sql, arguments = await search.statement(w.questions, filters(w), everything(w), PAGE)
+        lists = Lists(w.questions, w.months)
+        sql, arguments = await search.statement(lists, filters(w), everything(w), PAGE)
         await w.questions.fetch(sql, *arguments)
 
     return asked(f"filter payments by {name}", run, uses=(index,), **{"months": 0, **bounds})

@@ -17,6 +17,7 @@ import asyncpg
 import msgspec
 from msgspec.structs import replace
 
+from easypay.clock import monotonic
 from easypay.db.partitions import Months
 from easypay.db.reading import Reading
 from easypay.payments.model import OPERATION_VIEW_COLUMNS, Operation, operation_of
@@ -28,6 +29,9 @@ MOST_COUNTED: Final = 10_000
 """Totals are exact up to here. Counting costs about 0.1 ms for each thousand rows."""
 _MOST_BY_NAME: Final = sum(WIDTHS)
 _MOST_TEXTS: Final = 1000
+_STREAM_S: Final = 60.0
+_MOST_STREAMS: Final = 10_000
+STREAM: Final = "SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2"
 
 Rows = list[asyncpg.Record]
 
@@ -198,6 +202,7 @@ class Lists:
         self._reading = reading
         self._months = months
         self._texts: dict[tuple[object, ...], str] = {}
+        self._streams: dict[tuple[UUID, str], tuple[int, float]] = {}
 
     async def page(self, table: Table, span: Span, limit: int, *more: object) -> Rows:
         """Return the first `limit` rows of a span, in at most three statements.
@@ -272,6 +277,20 @@ class Lists:
                 raise
             rows = await self._fetch(text_of, key, [], merchant_id, mode, list(wanted))
         return {row["id"]: row for row in rows}
+
+    async def stream(self, merchant_id: UUID, mode: str) -> int | None:
+        """Return the number that a merchant's payments have in the search table, or None before the
+        first of them. It never changes, but a failover can lose it; so it is kept for a minute.
+        """
+        key = merchant_id, mode
+        stream, until = self._streams.get(key, (None, 0.0))
+        if monotonic() >= until:
+            stream = await self._reading.fetchval(STREAM, *key)
+            if len(self._streams) >= _MOST_STREAMS:
+                self._streams.clear()
+            if stream is not None:
+                self._streams[key] = stream, monotonic() + _STREAM_S
+        return stream
 
     async def operation(self, merchant_id: UUID, mode: str, operation_id: UUID) -> Operation | None:
         """Return one operation, without its stored reply, or None."""

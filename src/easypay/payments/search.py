@@ -61,7 +61,6 @@ CONDITIONS: Final = {
 search table are those of `payments`, but for `refunded`."""
 _COMPARED: Final[dict[str, Callable[[Any, Any], bool]]] = {"=": eq, ">=": ge, "<=": le}
 
-_STREAM: Final = "SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2"
 _RANGE: Final = "payment_id >= $3 AND payment_id < $4"
 _ROWS: Final = """
     SELECT payment_id FROM payment_search
@@ -121,7 +120,7 @@ _COUNT: Final = """
 
 def source(runner: Runner, lists: Lists, filters: Filters) -> Source:
     """Return the payments that fit as the source of a list. `runner` plans for each question."""
-    return Source(partial(_rows, runner, lists, filters), partial(_count, runner, filters))
+    return Source(partial(_rows, runner, lists, filters), partial(_count, runner, lists, filters))
 
 
 async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limit: int) -> Rows:
@@ -129,7 +128,7 @@ async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limi
     kept: list[Any] = []
     while True:
         wanted = limit - len(kept)
-        sql, arguments = await statement(runner, filters, span, wanted)
+        sql, arguments = await statement(lists, filters, span, wanted)
         found = [row[0] for row in await runner.fetch(sql, *arguments)]
         rows = await lists.by_ids(PAYMENTS, span.merchant_id, span.mode, found)
         kept += [rows[each] for each in found if each in rows and fits(rows[each], filters)]
@@ -138,8 +137,10 @@ async def _rows(runner: Runner, lists: Lists, filters: Filters, span: Span, limi
         span = span.continuing(found[-1])
 
 
-async def _count(runner: Runner, filters: Filters, span: Span, position: int) -> Counted:
-    sql, arguments = await statement(runner, filters, span, MOST_COUNTED + 1)
+async def _count(
+    runner: Runner, lists: Lists, filters: Filters, span: Span, position: int
+) -> Counted:
+    sql, arguments = await statement(lists, filters, span, MOST_COUNTED + 1)
     total, there = await runner.fetchrow(_COUNT.format(find=sql, before=position - 1), *arguments)
     return Counted(min(total, MOST_COUNTED), total <= MOST_COUNTED, there)
 
@@ -156,14 +157,14 @@ def fits(row: Mapping[str, Any], filters: Filters) -> bool:
 
 
 async def statement(
-    runner: Runner, filters: Filters, span: Span, limit: int
+    lists: Lists, filters: Filters, span: Span, limit: int
 ) -> tuple[str, list[Any]]:
     """Return the statement that finds the first ids of a span, and its arguments."""
     whose: tuple[Any, str] = (span.merchant_id, span.mode)
     if filters.processor_reference is not None:
         sql, more = _BY_REFERENCE, list(ids.reference_bounds(filters.processor_reference))
     else:
-        stream = await runner.fetchval(_STREAM, *whose)
+        stream = await lists.stream(*whose)
         whose = (-1 if stream is None else stream, span.mode)  # none before the first payment
         sql, more = _in_search_table(filters, "DESC" if span.newest_first else "ASC")
     return sql, [*whose, span.floor, span.below, limit, *more]
