@@ -13,9 +13,9 @@ from row_builders import BROKEN, approved, begun, committer, new_payment
 
 from easypay import ids
 from easypay.clock import monotonic
-from easypay.db import pool
+from easypay.db import connections, pool
 from easypay.db.connections import Connector, Lane, one_host_each
-from easypay.db.failures import CannotConnect, Failure, failure_of
+from easypay.db.failures import CannotConnect, ConnectionLost, Failure, failure_of
 from easypay.db.readiness import Readiness
 from easypay.errors import DatabaseUnavailable
 from easypay.observability.call_metrics import MeasuredPool
@@ -62,6 +62,27 @@ async def test_a_lost_peer_is_noticed_while_a_statement_waits_for_a_lock(
     await task
     assert await connection.fetchval("SELECT count(*) FROM payments") == 2
     await begin.close()
+
+
+async def test_letting_go_of_a_statement_whose_peer_vanished_is_not_waited_for(
+    proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg tells the server to close a statement, and sets no limit to the answer."""
+    monkeypatch.setattr(connections, "_MOST_SQL", 20)
+    close = asyncpg.Connection._cleanup_stmts
+
+    async def vanishing(connection: Any) -> None:
+        assert proxy.vanish("easypay kept") == 1
+        await close(connection)
+
+    monkeypatch.setattr(asyncpg.Connection, "_cleanup_stmts", vanishing)
+    lane = Lane(proxy.dsn, "kept", lambda sql: sql, lookups=True, limit_s=SOON_S)
+    await lane.fetch([], "SELECT 1 AS the_first")
+    async with asyncio.timeout(SOON_S + SLACK_S):
+        with pytest.raises(ConnectionLost):
+            await lane.fetch([], "SELECT 2 AS the_second")
+    assert [row[0] for row in await lane.fetch([], "SELECT 3 AS the_third")] == [3]
+    await lane.close()
 
 
 async def test_connecting_to_a_silent_server_times_out(proxy: CuttingProxy) -> None:

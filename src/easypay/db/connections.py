@@ -270,7 +270,9 @@ class Lane:
             prepare: Any = self._connection.lane_statement
         else:
             prepare = self._connection.prepare
-        statement = await prepare(sql, timeout=self._limit_s)
+        # The limit holds for letting go of a statement, too: asyncpg sets none for that.
+        async with asyncio.timeout(self._limit_s):
+            statement = await prepare(sql, timeout=self._limit_s)
         self._statements[variant] = statement
         self._kept_sql += len(sql)
         return statement
