@@ -110,6 +110,23 @@ async def test_an_error_reaches_all_who_shared_it_and_nobody_else() -> None:
     assert await shared.read("list", table.read) == 0
 
 
+async def test_no_more_wait_than_may() -> None:
+    """A client who has left waits on, so nothing else would limit them while a read is stuck."""
+    table, shared = Table(), SharedReads(most=3)
+    first = await _asking(shared, table.read)
+    others = [await _asking(shared, table.read) for _ in range(3)]
+    with pytest.raises(Overloaded, match="3 requests wait"):
+        await shared.read("list", table.read)
+    others.pop().cancel()
+    await asyncio.sleep(0)
+    others.append(await _asking(shared, table.read))
+    for _ in range(2):
+        table.may_end.release()
+    assert await asyncio.gather(first, *others) == [0, 0, 0, 0]
+    table.may_end.release()
+    assert await shared.read("list", table.read) == 0
+
+
 async def test_a_caller_who_leaves_takes_nothing_from_the_others() -> None:
     table, shared = Table(), SharedReads()
     first = await _asking(shared, table.read)
