@@ -16,9 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
+from easypay.api.compression import CODINGS, compressed_once
 from easypay.api.doc_files import DOC_FILES
 from easypay.api.docs.pages import GUIDES, problem_page, topic_page
 from easypay.api.examples import KEY
+from easypay.api.openapi import openapi_json
 from easypay.api.routes import TOPICS
 from easypay.merchants.model import SCOPES
 from easypay.problem_table import PROBLEMS
@@ -28,6 +30,19 @@ PAGES = {f"/docs/{topic}".rstrip("/"): topic_page(topic) for topic in ("", *TOPI
 PAGES |= {f"/problems/{code}": problem_page(code) for code in PROBLEMS}
 FILES = {file.path: file.digest for file in DOC_FILES.values()}
 HTML = {path: page.decode() for path, page in PAGES.items() if page is not None}
+
+
+def test_each_page_is_compressed_once_in_each_coding() -> None:
+    """Also if somebody reads all of them in all codings again and again: it takes milliseconds."""
+    files = [file.content for file in DOC_FILES.values()]
+    bodies = [*(html.encode() for html in HTML.values()), *files, openapi_json()]
+    missed = []
+    for _ in range(2):
+        for body in bodies:
+            for coding in CODINGS:
+                compressed_once(body, coding)
+        missed.append(compressed_once.cache_info().misses)
+    assert missed[0] == missed[1]
 
 
 def test_every_link_leads_to_an_existing_page_and_anchor() -> None:

@@ -32,7 +32,8 @@ _GZIP_FORMAT: Final = 31
 """zlib's window bits for the largest window, with the head and the end of gzip around it."""
 _BROTLI_WINDOW: Final = 18
 """Bits: a running export keeps a few times 256 KiB for brotli, not its usual 4 MiB."""
-_MOST_KEPT: Final = 64
+_MOST_KEPT: Final = 256
+"""More than there are pages of the documentation in all codings."""
 
 
 class Accepted(NamedTuple):
