@@ -123,12 +123,12 @@ def sent_twice(header: str) -> MalformedRequest:
 
 
 UNREACHABLE: Final = (
-    "The database cannot be reached. Repeat the request with the same Idempotency-Key: it finds "
-    "out what became of this one."
+    "The database cannot be reached. Repeat the request, with the same Idempotency-Key if it has "
+    "one: it finds out what became of this one."
 )
 BUG: Final = (
-    "A bug in the gateway stopped the request. Repeat it with the same Idempotency-Key to learn "
-    "what became of it."
+    "A bug in the gateway stopped the request. Repeat it, with the same Idempotency-Key if it has "
+    "one, to learn what became of it."
 )
 
 

@@ -384,7 +384,7 @@ def _refuse(entry: _Entry[Item, Result], *, written: bool) -> None:
         )
         entry.future.set_exception(
             DatabaseUnavailable(
-                "The database does not answer in time. Repeat the request with the same "
-                f"Idempotency-Key: {what}"
+                "The database does not answer in time. Repeat the request, with the same "
+                f"Idempotency-Key if it has one: {what}"
             )
         )
