@@ -128,8 +128,8 @@ class Months:
 
     def window(self, months: Collection[str]) -> list[str]:
         """Return the months to name in a statement that reads rows of these: no others if they are
-        at most two neighbours, or else the year from January or July on that has them all. None if
-        there is no such year, or one of them needs the parent table.
+        at most two neighbours, or else the year from January or July on that has them all. Nothing
+        if there is no such year, or one of them needs the parent table.
 
         So there are few different statements, and a connection has most of them prepared.
         """
