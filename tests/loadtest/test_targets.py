@@ -1,11 +1,14 @@
 """The targets file: what it may contain, how errors are named, how targets are checked."""
 
+import io
 import math
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from easypay_bench import scrape
+from easypay_bench.loadtest.terminal_output import verdicts
 from easypay_bench.targets import Target, judge, load, needed, shown
 
 
@@ -138,3 +141,13 @@ def test_a_restarted_gateway_does_not_count_backwards() -> None:
 
     assert scrape.total(scrape.between(reading(5), reading(8)), "calls_total") == 3
     assert scrape.total(scrape.between(reading(100), reading(8)), "calls_total") == 8
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_narrow_table_of_targets_cuts_no_word(width: int) -> None:
+    target = Target("database_queries", "batch_operations", "<", 100.0, "ms")
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(verdicts(judge([target], {target.key: 17.8}, {target.key: (63, 200)})))
+    printed = console.export_text()
+    assert target.key in printed
+    assert "…" not in printed

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import struct
 import sys
 import termios
@@ -98,6 +99,16 @@ async def test_a_terminal_shows_whole_ids_and_names_the_columns_left_out(
     for name in merchants.MERCHANTS.names:
         assert name in wide
     assert "[bold]Corner[/] :cat: Shop" in wide
+
+
+async def test_a_narrow_terminal_cuts_no_figure(shared_stack: Stack) -> None:
+    sizes, months = await asyncio.gather(
+        typed_in_a_terminal(shared_stack, 60, "db", "sizes"),
+        typed_in_a_terminal(shared_stack, 60, "db", "partitions"),
+    )
+    assert "payment_search_customer" in sizes
+    assert re.search(r"^ 20\d\d_\d\d +\d", months, re.MULTILINE)
+    assert "…" not in sizes + months
 
 
 async def test_a_file_gets_every_column_however_long(

@@ -20,6 +20,8 @@ Wide = Annotated[
 ]
 _LONGEST_WORD: Final = 40
 """Characters. A table may break a longer word; the longest id has 37."""
+NO_LIMIT: Final = 1000
+"""The width for a table of figures: a narrow terminal breaks its lines, but no cell is cut."""
 
 
 class Columns(NamedTuple):

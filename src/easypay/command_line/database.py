@@ -15,6 +15,7 @@ import typer
 
 from easypay.command_line.console import (
     DATA_DIR,
+    NO_LIMIT,
     Columns,
     DataDir,
     Json,
@@ -67,7 +68,7 @@ def on_database(data_dir: Path, work: Callable[[str, Any], Awaitable[Any]]) -> A
 
 @database.command("doctor")
 def doctor(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
-    """Say what is wrong with the database, why it matters, and what mends it.
+    """Say what is wrong with the database, why it matters, and how to repair it.
 
     It looks at the schema, months and feed, sessions and locks, replication, settings, vacuum,
     indexes and slow statements. It only reads, waits for no lock, and ends within a minute.
@@ -119,7 +120,7 @@ def seed(
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Fill a database with realistic payments, for tests of speed and for trials.
+    """Fill a database with realistic payments, to try EasyPay or to measure its speed.
 
     Payments of every status, with their captures, refunds, voids, operations and events; keys and
     replies of the last 30 days. All cards are test numbers. Nothing is sent to a processor, now or
@@ -266,7 +267,7 @@ def show_partitions(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None
 
     `full` is the share of the pages that rows take; months that are over should have about 1, the
     present month has room for updates. Rows and `full` are estimates of the last vacuum.
-    `compacted` is when the operations of a month were written anew (`easypay db compact`).
+    `compacted` is when the operations of a month were rewritten (`easypay db compact`).
 
     Exit status 1 if a month is missing from the last one to those ahead
     (EASYPAY_PARTITIONS_AHEAD_MONTHS), or if rows lie outside every month.
@@ -311,7 +312,7 @@ def _print_months(found: "Report") -> None:
         table.add_column(name, justify="right")
     for month in found.months:
         table.add_row(*_month_cells(month), style="red" if _is_alarm(month, found) else None)
-    console = Console(markup=False, emoji=False, soft_wrap=True)
+    console = Console(width=NO_LIMIT, markup=False, emoji=False, soft_wrap=True)
     console.print(table)
     console.print(
         f"Tables until {found.reach:%Y-%m-%d}, for {found.horizon_days:.0f} days: "
@@ -394,7 +395,7 @@ def _print_sizes(found: "list[TableSize]", payments: int) -> None:
         for index, its in size.indexes.items():
             line(f"  {index}", "", its)
     line("everything", "", sum(size.total for size in found))
-    Console(markup=False, emoji=False).print(table)
+    Console(width=NO_LIMIT, markup=False, emoji=False).print(table)
 
 
 def _size(size: float) -> str:
@@ -416,7 +417,7 @@ def verify_stats(data_dir: DataDir = DATA_DIR, as_json: Json = False, wide: Wide
     It reads every payment, for about a minute for each million. Gateways may run: both sides are
     read as of one moment.
 
-    Exit status 1 if there is a difference: `easypay db rebuild-stats` counts everything anew.
+    Exit status 1 if there is a difference: `easypay db rebuild-stats` counts everything again.
 
     Example: `easypay db verify-stats`
     """
@@ -432,7 +433,7 @@ def verify_stats(data_dir: DataDir = DATA_DIR, as_json: Json = False, wide: Wide
 
 @database.command("rebuild-stats")
 def rebuild_stats(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
-    """Count the statistics anew from all payments and events.
+    """Count the statistics again from all payments and events.
 
     It takes about a minute for each million payments. Gateways may run. Until it ends, statistics
     are the old ones, and lists with filters do not show what is new.
@@ -442,7 +443,7 @@ def rebuild_stats(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     from easypay.payments import statistics_check
 
     on_database(data_dir, lambda _, connection: statistics_check.rebuild(connection))
-    show(as_json, {"rebuilt": True}, "The statistics are counted anew.")
+    show(as_json, {"rebuilt": True}, "The statistics were counted again.")
 
 
 # connections -----------------------------------------------------------------------------------
@@ -501,8 +502,8 @@ def _in_words(budget: "Budget") -> str:
         lines.append("This is what a pooler uses of them; its own settings limit the gateways.")
         return "\n".join(lines)
     lines.append(
-        f"{budget.gateways} gateway processes run, with up to {budget.for_each} connections each: "
-        f"they and the others need up to {budget.needed}. {budget.fit} processes have room."
+        f"Gateway processes: {budget.gateways}, with up to {budget.for_each} connections each. "
+        f"They and the others need up to {budget.needed}. There is room for {budget.fit} processes."
     )
     if budget.needed > budget.allowed:
         lines.append("That is more than there are: see docs/operations.md, connections.")

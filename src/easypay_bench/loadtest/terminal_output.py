@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from easypay_bench.loadtest.fleet import Progress
 from easypay_bench.loadtest.run import Result, Step
@@ -94,7 +94,9 @@ def show(result: Result, console: Console) -> None:
 
 def verdicts(judged: Sequence[Verdict], title: str | None = None) -> Table:
     """Return a table of each target beside its measurement."""
-    table = Table("target", "wanted", "measured", "", title=title, title_justify="left")
+    name = Column("target", no_wrap=True, overflow="fold")  # the last to be made narrow
+    others = [Column(head, overflow="fold") for head in ("wanted", "measured", "")]
+    table = Table(name, *others, title=title, title_justify="left")
     for verdict in judged:
         words = {True: "[green]met[/]", False: "[red]missed[/]", None: f"[dim]{verdict.why}[/]"}
         table.add_row(
