@@ -282,7 +282,7 @@ class DatabaseUnavailable(EasyPayError):
 
 
 class StatisticsNotReady(EasyPayError):
-    """The statistics are being counted for the first time, or anew."""
+    """The statistics are being counted for the first time, or again."""
 
     code = "statistics_not_ready"
 

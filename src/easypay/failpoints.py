@@ -48,7 +48,7 @@ def reach(name: str) -> None:
 
 def shift_clock(file: Path) -> None:
     """Shift this process's wall clock and ids from now on by the milliseconds in the file's first
-    8 bytes (signed, little-endian), which are read anew each time. The monotonic clock is not
+    8 bytes (signed, little-endian), which are read again each time. The monotonic clock is not
     shifted."""
     true_now = clock.now
     with file.open("rb") as opened:

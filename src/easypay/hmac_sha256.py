@@ -1,7 +1,7 @@
 """HMAC-SHA-256 of many messages under one key: the key's two blocks are hashed once (RFC 2104).
 
-The digests are those of `hmac.digest`, which sets the algorithm up anew for every message and takes
-more than twice as long for messages of our size.
+The digests are those of `hmac.digest`, which sets the algorithm up again for every message. For
+messages of our size that takes more than twice as long.
 """
 
 import hashlib

@@ -254,7 +254,7 @@ PROBLEMS: Final[Mapping[str, Row]] = {
     ),
     "statistics_not_ready": Row(
         503, "The statistics are being counted", False, "same_key", 10,
-        "The statistics are counted for the first time, or anew, from all that has happened. That "
+        "The statistics are counted for the first time, or again, from all that has happened. That "
         "takes about a minute for a million payments. Payments are not affected.",
         "Ask again after `Retry-After` seconds.",
     ),

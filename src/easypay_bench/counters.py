@@ -1,7 +1,7 @@
 """What a payment costs the database in countable units, whatever the machine does.
 
 Statements, WAL and heap-only updates per payment are the same on a quiet and on a busy machine, so
-a test can check them. Times cannot be checked so.
+a test can check them. Times are not.
 """
 
 import asyncio

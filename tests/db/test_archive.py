@@ -587,7 +587,7 @@ async def test_statistics_keep_what_a_payment_of_the_month_did_later(
     cluster: Cluster, template: str, tmp_path: Path
 ) -> None:
     """Its refund in the next month was counted by the brand of its card, which only the payment
-    tells: while that is away, the count is neither called wrong nor counted anew."""
+    tells: while that is away, the count is neither called wrong nor counted again."""
     dsn = await new_database(cluster.dsn, template)
     connection = await asyncpg.connect(dsn)
     old = Old(dsn, connection, old_month.start())

@@ -1,4 +1,4 @@
-"""Months that are over: their operations are written anew, and nothing else changes for anybody."""
+"""Months that are over: their operations are rewritten, and nothing else changes for anybody."""
 
 import asyncio
 import os

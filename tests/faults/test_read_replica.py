@@ -425,7 +425,7 @@ async def test_a_replica_that_is_killed_delays_nobody_and_is_read_when_it_is_bac
 async def test_a_replica_that_is_silent_costs_a_reader_less_than_a_second(
     replica: StreamingReplica, shop: Shop
 ) -> None:
-    """Its connections stay open and nothing answers. The first readers meet it and start anew."""
+    """Its connections stay open and nothing answers. The first readers meet it and start over."""
     replica.freeze()
     begun = time.monotonic()
     await asyncio.gather(*(got(shop, path) for path in LISTS))

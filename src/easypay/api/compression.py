@@ -25,7 +25,7 @@ LEAST: Final = 1024
 _MOST_NAMED: Final = 32
 """How many entries of a header are read. Browsers send four."""
 _LONGEST_KEPT: Final = 100
-"""A longer header is read anew each time, so that clients cannot fill the memory with them."""
+"""A longer header is read again each time, so that clients cannot fill the memory with them."""
 _ALIASES: Final[Mapping[bytes, bytes]] = {b"x-gzip": GZIP}
 _WEIGHT: Final = re.compile(rb"[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 _GZIP_FORMAT: Final = 31
@@ -102,7 +102,7 @@ _zstd = zstandard.ZstdCompressor(level=1)  # kept: a new one costs a tenth more
 _LEVELS: Final[Mapping[bytes, Callable[[bytes], bytes]]] = {
     ZSTD: _zstd.compress,
     GZIP: lambda body: isal_zlib.compress(body, 1, _GZIP_FORMAT),
-    # Quality 1 needs so much memory that the system gives and takes it anew at each call.
+    # Quality 1 needs so much memory that the system gives and takes it again at each call.
     BROTLI: lambda body: brotli.compress(body, quality=0, lgwin=_BROTLI_WINDOW),
 }
 """For what is sent once: a page of 100 payments takes at most 150 µs."""

@@ -4,7 +4,7 @@
     compare → write the manifest → detach, if nothing has changed → drop the tables
 
 Until the detach the database has everything; after it the directory has. A run that was interrupted
-is repeated with the same command: before the detach it begins anew, afterwards it finishes.
+is repeated with the same command: before the detach it starts over, afterwards it finishes.
 """
 
 import errno

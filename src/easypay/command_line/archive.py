@@ -183,7 +183,7 @@ def _run(data_dir: Path, as_json: bool, work: Callable[[Any, "Progress"], Awaita
         return run_async(run)
     except KeyboardInterrupt:
         print(  # noqa: T201
-            "easypay: stopped. Nothing is lost: run the same command again to finish or begin anew",
+            "easypay: stopped. Nothing is lost: run the same command again to finish or start over",
             file=sys.stderr,
         )
         sys.exit(_STOPPED)

@@ -27,14 +27,14 @@ def compact_months(
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Write the operations of months that are over anew: full pages, no stored replies.
+    """Rewrite the operations of months that are over: full pages, no stored replies.
 
     A gateway does it by itself, once a day. A month is due when its last idempotency key gives no
     answer any more (EASYPAY_IDEMPOTENCY_KEY_DAYS after its end), and stays as it is while an
     operation of it is open, watched or being given back. Gateways may run meanwhile. It needs room
     for the new table on the database's disk.
 
-    If it is interrupted, run it again: it cleans up and begins anew.
+    If it is interrupted, run it again: it cleans up and starts over.
 
     Example: `easypay db compact 2026-01`
     """

@@ -119,7 +119,7 @@ def serve(
 
 @app.command()
 def migrate(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
-    """Bring the database to this version's schema. Running gateways of the last version go on.
+    """Bring the database to this version's schema. Gateways of the version before keep running.
 
     Example: `EASYPAY_DATABASE_URL=postgresql://… easypay migrate`
     """

@@ -164,7 +164,7 @@ def update_merchant(
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """Change a merchant. What you leave out stays as it is. Gateways follow within a second.
+    """Change a merchant. Omitted options are left unchanged. Gateways apply it within a second.
 
     Example: `easypay merchant update mer_… --currency USD --currency CAD --no-allow-raw-cards`
     """

@@ -80,7 +80,7 @@ def resolve(
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
-    """End an operation whose outcome is unknown, or say of an absent one that it was charged.
+    """End an operation whose outcome is unknown, or correct an absent one that was charged.
 
     With `--as charged` EasyPay asks the processor first: the transaction must carry the reference,
     the amount and the card. For a capture, a void or a review, name the transaction that it

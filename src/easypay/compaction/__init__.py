@@ -1,4 +1,4 @@
-"""Months that are over: their operations are written anew with full pages and no stored replies.
+"""Months that are over: their operations are rewritten with full pages and no stored replies.
 
     due → compact → copy → swap
 

@@ -24,11 +24,11 @@ from easypay.db.partitions import month_start, suffix_of
 
 TABLE: Final = "operations"
 """Payments of a month that is over still change (refunds, captures, voids), and pages of events are
-full from the start. So only operations are written anew (docs/decisions/0026)."""
+full from the start. So only operations are rewritten (docs/decisions/0026)."""
 
 
 def table_of(month: datetime) -> str:
-    """Return the table that is written anew: `operations_2026_11`."""
+    """Return the table that is rewritten: `operations_2026_11`."""
     return f"{TABLE}_{suffix_of(month)}"
 
 

@@ -5,7 +5,7 @@ anything has changed since the copy began, and swaps. It is one message to the s
 stop half way with the locks held, whatever becomes of this process. Every lock is waited for at
 most 200 ms: payments wait no longer than that, and then it is tried again later. Nobody reads or
 writes half of a swap, and prepared statements that name the month's table find the new one: they
-are planned anew by its name.
+are planned again by its name.
 """
 
 from collections.abc import Sequence

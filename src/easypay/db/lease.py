@@ -70,7 +70,7 @@ class Lease(msgspec.Struct, frozen=True):
         """Take the lease, or prolong it. Return its token, or None if another process has it.
 
         The token stays the same for as long as the holder prolongs in time. It grows by one when
-        the holder changes or an own lease had ended: then begin anew, for another may have had it.
+        the holder changes or an own lease had ended: then start over, for another may have had it.
         """
         token: int | None = await runner.fetchval(_TAKE, self.name, self.holder, self.for_s)
         return token

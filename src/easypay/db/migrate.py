@@ -6,8 +6,8 @@ by month afterwards (`month_indexes`). An applied file must not change: its chec
 Every migration must leave a schema that the previous version of the gateway can still work with.
 
 One migrator at a time: a lock that ends with its transaction, so it also holds behind a pooler, and
-a migrator that was killed leaves nothing locked. Every file takes it anew and looks whether another
-migrator has applied the file meanwhile. During a file without a transaction, a second connection
+a migrator that was killed leaves nothing locked. It is taken again for every file, which another
+migrator may have applied meanwhile. During a file without a transaction, a second connection
 holds the lock in a transaction of its own.
 """
 

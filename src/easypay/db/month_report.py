@@ -26,7 +26,7 @@ class MonthSize(msgspec.Struct, frozen=True):
     missing: list[str]
     """Tables that the month should have."""
     compacted: CompactedMonth | None
-    """When its operations were written anew, and what that saved."""
+    """When its operations were rewritten, and what that saved."""
 
 
 class Report(msgspec.Struct, frozen=True):

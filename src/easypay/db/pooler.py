@@ -2,7 +2,7 @@
 
 There each transaction gets whichever connection to the server is free. Nothing may be left behind
 in a session: no setting, no prepared statement, no advisory lock. So every statement runs in a
-transaction that brings its own settings, and is parsed and planned anew:
+transaction that brings its own settings, and is parsed and planned again:
 
     directly      the statement                             1 round trip, settings of the session
     pooled lane   BEGIN and settings, statement, COMMIT     3 round trips

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 0.2
 _CONNECT_WITHIN_S: Final = 1.0
 _ANSWER_WITHIN_S: Final = 0.5
-"""A replica that is silent for so long is left out, and whoever reads from it starts anew."""
+"""A replica that is silent for so long is left out, and whoever reads from it starts over."""
 _AGAIN_S: Final = 1.0
 """The pause before a replica that was left out is connected to again."""
 _MOST_SAMPLES: Final = 512

@@ -8,7 +8,7 @@ import asyncpg
 
 
 async def wal_bytes(connection: Any) -> int:
-    """Return how much write-ahead log the server keeps in the ordinary case."""
+    """Return how much write-ahead log the server normally keeps."""
     found: int = await connection.fetchval("SELECT pg_size_bytes(current_setting('max_wal_size'))")
     return found
 

@@ -203,7 +203,7 @@ async def is_restored(runner: Runner) -> bool:
 
 
 async def adopt(connection: Any, mark: Mark) -> int:
-    """Number what a restored month's table holds and the feed does not, and set its mark anew.
+    """Number what a restored month's table holds and the feed does not, and set its mark again.
 
     Reads all of the month once. Returns how many events were numbered.
     """

@@ -150,7 +150,7 @@ class Instruments:
         )
         self.compacted = registry.counter(
             "easypay_compacted_months_total",
-            "Months whose operations were written anew, without replies.",
+            "Months whose operations were rewritten, without replies.",
         )
         self.compaction_saved = registry.counter(
             "easypay_compaction_saved_bytes_total",

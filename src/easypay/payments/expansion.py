@@ -21,7 +21,7 @@ LIMIT: Final = 20
 def expanded(
     view: PaymentView, operations: Sequence[Operation], expand: Sequence[str]
 ) -> PaymentView:
-    """Return a payment with what `expand` names.
+    """Return a payment with the lists that `expand` names.
 
     `operations`: the payment's first LIMIT + 1 operations, oldest first; only its refunds if
     operations are not to be shown.

@@ -4,7 +4,7 @@ few rows.
 Quarters of an hour serve every time zone. When a merchant's day is over, its quarters are added up
 once into rows of the grain `d`, and a month's days into rows of `m`: the day is sealed. `D` and `M`
 are the same over all brands. From then on the fold adds what comes late to those rows too. A
-merchant whose time zone changes is sealed anew.
+merchant whose time zone changes is sealed again.
 
 Each merchant is sealed in one transaction, which first raises the version of the fold's mark. So no
 fold runs meanwhile, and one that began before and waited for the mark writes nothing: it would not

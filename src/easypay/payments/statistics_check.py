@@ -1,10 +1,10 @@
-"""Counts again from the rows of payments and events: to find what is wrong, and to start anew.
+"""Counts again from the rows of payments and events: to find what is wrong, and to start over.
 
 What is compared is what the fold has read so far. So both sides are read in one snapshot, without
 the events that are not folded yet, and the payments that these touch are taken as they are counted.
 
 This reads every payment and event, for about a minute for every million payments, over a
-connection of its own. A check disturbs nobody. While statistics are counted anew, the feed waits;
+connection of its own. A check disturbs nobody. While statistics are counted again, the feed waits;
 questions are answered by the old ones until that ends.
 """
 
@@ -164,7 +164,7 @@ _SEALED: Final = _COMPARED.format(
                 GROUP BY 1, 2, 3) AS c""",
 )
 
-# counting anew -----------------------------------------------------------------------------------
+# counting again -----------------------------------------------------------------------------------
 
 _SEARCH: Final = f"""
     WITH {{behind}}
@@ -233,9 +233,9 @@ async def verify(connection: Connection) -> list[Difference]:
 
 
 async def rebuild(connection: Connection) -> None:
-    """Count everything anew, and fill in what the search table lacks, in one transaction.
+    """Count everything again, and fill in what the search table lacks, in one transaction.
 
-    Gateways may run. Their feed waits until it ends, and its leader seals days and months anew.
+    Gateways may run. Their feed waits until it ends, and its leader seals days and months again.
     """
     async with connection.transaction():
         for setting in _NO_HURRY:
