@@ -21,9 +21,9 @@ from easypay.clock import monotonic, rfc3339
 from easypay.payments import absence_rules, account_lease, witnesses
 from easypay.payments import resolver_rows as store
 from easypay.payments.absence_rules import Look, Schedule
-from easypay.payments.inquiries import LISTED, OPEN, request_of, without_decision
+from easypay.payments.inquiries import LISTED, MAYBE_SENT, request_of, without_decision
 from easypay.payments.late_charges import LateCharges
-from easypay.payments.model import Operation, Payment
+from easypay.payments.model import Operation, Payment, State
 from easypay.payments.outcome_changes import Evidence, Learned
 from easypay.payments.resolver_rows import AccountWork, Case, Missed
 from easypay.payments.statements import Recorder
@@ -119,10 +119,12 @@ class AccountPass:
             if key == account_lease.NO_ACCOUNT:  # the merchant may have one by the next look
                 await account_lease.forget_account(self._pool, open_cases)
             return
-        states = (*OPEN, "not_sent", "held")
+        states = (*MAYBE_SENT, State.NOT_SENT, State.HELD)
         await store.close(self._pool, [case for case in open_cases if case.state not in states])
-        await store.not_sent(self._pool, [case for case in open_cases if case.state == "not_sent"])
-        asked = [case for case in open_cases if case.state in (*OPEN, "held")]
+        await store.not_sent(
+            self._pool, [case for case in open_cases if case.state is State.NOT_SENT]
+        )
+        asked = [case for case in open_cases if case.state in (*MAYBE_SENT, State.HELD)]
         watched, others = await self._watching.due(watched, account)
         wanted: list[Case] = []
         parents: list[Case] = []
@@ -380,20 +382,20 @@ class AccountPass:
                 again = self._watching.not_learned(case, f"not dealt with yet: {ended.why}")
                 await store.postpone(self._pool, [again])
             return over
-        if operation.state == "not_sent" or operation.begun_at != case.begun_at:
+        if operation.state is State.NOT_SENT or operation.begun_at != case.begun_at:
             return False  # restarted since the case was read: nothing is known about that call
-        if operation.state not in (*OPEN, "held"):
+        if operation.state not in (*MAYBE_SENT, State.HELD):
             return True
         evidence = Evidence(
             source="inquiry", finding=ended.why, inquiries=case.looks + 1, at=rfc3339(clock.now())
         )
         recorded = await self._recorder.record(operation, payment, ended.learned, evidence=evidence)
-        if recorded.state in (*OPEN, "not_sent"):
+        if recorded.state in (*MAYBE_SENT, State.NOT_SENT):
             return False  # a request with the same key restarted it meanwhile
         if operation.gives_back is not None:
             await self._late.returned(operation, recorded.state, ended.learned)
         log.info("operation %s is %s: %s", operation.reference, recorded.state, ended.why)
-        return recorded.state != "held"  # a held case stays on the list until its review ends
+        return recorded.state != State.HELD  # a held case stays on the list until its review ends
 
 
 def _id_from(moment: datetime) -> UUID:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from easypay.payments.model import CREATES, REVIEWS
+from easypay.payments.model import CREATES, REVIEWS, Kind, State
 from easypay.payments.resolver_rows import Case
 from easypay.processors.base import (
     Absent,
@@ -13,10 +13,10 @@ from easypay.processors.base import (
     InquiryRequest,
 )
 
-LISTED: Final = CREATES | {"refund"}
+LISTED: Final = CREATES | {Kind.REFUND}
 """Kinds of operation that are transactions of their own."""
 
-OPEN: Final = frozenset({"in_flight", "unknown"})
+MAYBE_SENT: Final = frozenset({State.IN_FLIGHT, State.UNKNOWN})
 """States of an operation that may have been carried out, with an unknown outcome."""
 
 

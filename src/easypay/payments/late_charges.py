@@ -12,6 +12,7 @@ an event, and a critical log line.
 
 import logging
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,10 +22,10 @@ from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
 from easypay.errors import InvalidState
 from easypay.payments import store
-from easypay.payments.model import CREATES, Operation, Payment, PaymentKey
+from easypay.payments.model import CREATES, Kind, Operation, Payment, PaymentKey, State, Status
 from easypay.payments.outcome_changes import Evidence, Learned
 from easypay.payments.resolver_rows import Case
-from easypay.payments.statements import Recorder
+from easypay.payments.statements import EndState, Recorder
 from easypay.processors.base import (
     Account,
     Approved,
@@ -37,6 +38,18 @@ from easypay.processors.base import (
 )
 
 log = logging.getLogger(__name__)
+
+
+class LateState(StrEnum):
+    """What became of a late charge."""
+
+    RETURNING = "returning"
+    RETURNED = "returned"
+    KEPT = "kept"
+    CORRECTED = "corrected"  # the payment was made to say what happened
+    NEEDS_PERSON = "needs_person"
+    CLOSED = "closed"  # by a person
+
 
 _WATCH_RETURN_S: Final = 200 * 24 * 3600.0
 """Longer than the 180 days in which a refund is possible."""
@@ -109,7 +122,7 @@ class LateCharges:
         self, operation: Operation, payment: Payment, learned: Learned, evidence: str
     ) -> bool:
         """Handle a found operation that was called absent. Returns whether its watch may end."""
-        if operation.state != "absent":
+        if operation.state is not State.ABSENT:
             return True
         if isinstance(learned, HeldForReview):
             await self._needs_person(
@@ -130,7 +143,7 @@ class LateCharges:
         if preference == "keep":
             return await self._correct(operation, payment, learned, evidence)
         if await self._note(
-            operation, payment, learned.transaction_id, "returning", None, evidence
+            operation, payment, learned.transaction_id, LateState.RETURNING, None, evidence
         ):
             log.critical(
                 "late charge: operation %s was called absent, and the processor has charged it as "
@@ -163,14 +176,14 @@ class LateCharges:
         self, operation: Operation, payment: Payment, learned: Approved, evidence: str
     ) -> bool:
         """Correct the rows to what happened, if the money rules allow it."""
-        seen_on_payment = operation.kind != "refund" or learned.voided
+        seen_on_payment = operation.kind is not Kind.REFUND or learned.voided
         if operation.kind not in CREATES:
             if payment.active_operation is not None:
                 return False  # the active operation goes first
             if seen_on_payment and not can_explain(operation.kind, payment.status):
                 return True  # a later operation has done the same, and perhaps not this one
         # Note it first: if the process dies after the correction, nothing would note it later.
-        state = "kept" if operation.kind in CREATES else "corrected"
+        state = LateState.KEPT if operation.kind in CREATES else LateState.CORRECTED
         await self._note(operation, payment, learned.transaction_id, state, None, evidence)
         why = Evidence(source="inquiry", finding=f"late: {evidence}", at=rfc3339(clock.now()))
         try:
@@ -178,11 +191,11 @@ class LateCharges:
         except (InvalidState, asyncpg.CheckViolationError) as error:
             reason = f"the payment has moved on: {error}"
             await self._move(
-                operation.merchant_id, operation.id, "needs_person", reason, were=state
+                operation.merchant_id, operation.id, LateState.NEEDS_PERSON, reason, were=state
             )
             _log_needs_person(operation, learned.transaction_id, reason)
             return True
-        if recorded.state == "absent":
+        if recorded.state == State.ABSENT:
             return False  # another process is working on it
         log.critical(
             "late charge: operation %s was called absent, and the processor did it as %s; the "
@@ -200,7 +213,8 @@ class LateCharges:
         reason: str,
         evidence: str,
     ) -> None:
-        if await self._note(operation, payment, transaction_id, "needs_person", reason, evidence):
+        state = LateState.NEEDS_PERSON
+        if await self._note(operation, payment, transaction_id, state, reason, evidence):
             _log_needs_person(operation, transaction_id, reason)
 
     async def _note(
@@ -208,7 +222,7 @@ class LateCharges:
         operation: Operation,
         payment: Payment,
         transaction_id: str,
-        state: str,
+        state: LateState,
         reason: str | None,
         evidence: str,
     ) -> bool:
@@ -246,7 +260,7 @@ class LateCharges:
             case.merchant_id,
             case.operation_id,
         )
-        if row is None or row["state"] != "returning":
+        if row is None or row["state"] != LateState.RETURNING:
             return True
         payment = await store.find_payment(
             self._pool, PaymentKey(case.merchant_id, case.mode, case.payment_id)
@@ -272,13 +286,13 @@ class LateCharges:
         outcome = await self._send(operation, payment, account, deadline)
         recorded = await self._recorder.record(operation, payment, outcome)
         await self.returned(operation, recorded.state, outcome)
-        return recorded.state == "approved"
+        return recorded.state == State.APPROVED
 
     async def _send(
         self, operation: Operation, payment: Payment, account: Account, deadline: Deadline
     ) -> Outcome:
         assert operation.parent_transaction_id is not None
-        if operation.kind == "void":
+        if operation.kind is Kind.VOID:
             return await self._processors[account.processor].void(
                 VoidRequest(
                     account=account,
@@ -287,6 +301,7 @@ class LateCharges:
                 ),
                 deadline,
             )
+        assert operation.kind is Kind.REFUND, operation.kind
         return await self._processors[account.processor].refund_or_void(
             RefundRequest(
                 account=account,
@@ -300,19 +315,23 @@ class LateCharges:
             deadline,
         )
 
-    async def returned(self, operation: Operation, state: str, outcome: Learned) -> None:
+    async def returned(self, operation: Operation, state: EndState, outcome: Learned) -> None:
         """Update a late charge after the operation that gives it back has ended."""
         assert operation.gives_back is not None
-        if state == "approved":
-            await self._move(operation.merchant_id, operation.gives_back, "returned", None)
+        if state == State.APPROVED:
+            await self._move(operation.merchant_id, operation.gives_back, LateState.RETURNED, None)
             log.warning("late charge given back by operation %s", operation.reference)
-        elif state in ("rejected", "declined") and not getattr(outcome, "not_settled", False):
+        elif state in (State.REJECTED, State.DECLINED) and not getattr(
+            outcome, "not_settled", False
+        ):
             refused = getattr(outcome, "message", "") or "see the operation"
-            if operation.kind == "void":
+            if operation.kind is Kind.VOID:
                 reason = f"it cannot be voided any more: {refused}"
             else:
                 reason = f"the refund was refused: {refused}"
-            await self._move(operation.merchant_id, operation.gives_back, "needs_person", reason)
+            await self._move(
+                operation.merchant_id, operation.gives_back, LateState.NEEDS_PERSON, reason
+            )
             log.critical(
                 "late charge: giving it back by operation %s was refused (%s); needs a person",
                 operation.reference,
@@ -328,16 +347,16 @@ class LateCharges:
             case.operation_id,
         )
         if done:
-            await self._move(case.merchant_id, case.operation_id, "returned", None)
+            await self._move(case.merchant_id, case.operation_id, LateState.RETURNED, None)
 
     async def _move(
         self,
         merchant_id: UUID,
         operation_id: UUID,
-        state: str,
+        state: LateState,
         reason: str | None,
         *,
-        were: str = "returning",
+        were: LateState = LateState.RETURNING,
     ) -> None:
         await self._pool.execute(_MOVE, merchant_id, operation_id, state, reason, were)
 
@@ -356,29 +375,29 @@ def _doubt(payment: Payment, learned: Approved) -> str | None:
     """Return why a charge with our reference may still not be this payment's, or None."""
     if payment.card_last4 and learned.card_last4 and payment.card_last4 != learned.card_last4:
         return f"its card ends in {learned.card_last4}, not {payment.card_last4}"
-    if payment.status != "failed":
+    if payment.status is not Status.FAILED:
         return f"the payment is {payment.status}"
     return None
 
 
-_BEGINS_AT: Final[Mapping[str, tuple[str, ...]]] = {
-    "capture": ("authorized",),
-    "void": ("authorized", "captured", "in_review"),
-    "refund": ("captured",),  # that was done by a void
-    "approve": ("in_review",),
-    "decline": ("in_review",),
+_BEGINS_AT: Final[Mapping[Kind, tuple[Status, ...]]] = {
+    Kind.CAPTURE: (Status.AUTHORIZED,),
+    Kind.VOID: (Status.AUTHORIZED, Status.CAPTURED, Status.IN_REVIEW),
+    Kind.REFUND: (Status.CAPTURED,),  # that was done by a void
+    Kind.APPROVE: (Status.IN_REVIEW,),
+    Kind.DECLINE: (Status.IN_REVIEW,),
 }
 
 
-def can_explain(kind: str, status: str) -> bool:
+def can_explain(kind: Kind, status: Status) -> bool:
     """Whether the payment has the status in which such an operation begins. If not, a later
     operation has changed it."""
     return status in _BEGINS_AT[kind]
 
 
-def _return_kind(kind: str, payment: Payment) -> str:
+def _return_kind(kind: Kind, payment: Payment) -> Kind:
     """Return how to give a charge back. An authorization is voided; a sale is refunded, which is a
     void before settlement. A bank account's sale is only voided: once settled, a person decides."""
-    if kind == "authorize" or payment.method_type == "bank_account":
-        return "void"
-    return "refund"
+    assert kind in CREATES, f"a late {kind} corrects the payment and is not given back"
+    by_void = kind is Kind.AUTHORIZE or payment.method_type == "bank_account"
+    return Kind.VOID if by_void else Kind.REFUND

@@ -22,8 +22,9 @@ from easypay.merchants.model import Login
 from easypay.merchants.vault import VaultError
 from easypay.payments import operation_details, resolver_rows
 from easypay.payments.audit_log import write_down
-from easypay.payments.inquiries import LISTED, OPEN, request_of, without_decision
-from easypay.payments.late_charges import LateCharges
+from easypay.payments.inquiries import LISTED, MAYBE_SENT, request_of, without_decision
+from easypay.payments.late_charges import LateCharges, LateState
+from easypay.payments.model import Kind, State
 from easypay.payments.operation_details import Details
 from easypay.payments.outcome_changes import Evidence, Learned
 from easypay.payments.resolver import SENT_MARGIN_S
@@ -156,7 +157,7 @@ class ByHand:
         If the operation had been called absent, it is handled like any late charge.
         """
         before = await find(self._connection, text)
-        late = before.operation.state == "absent"
+        late = before.operation.state is State.ABSENT
         if late and before.late is not None:
             raise Refused(
                 f"its late charge {before.late['transaction_id']} is known already and is "
@@ -174,17 +175,17 @@ class ByHand:
 
     def _must_be_open(self, before: Details) -> None:
         state = before.operation.state
-        if state == "in_flight" and before.age_s <= self._call_s:
+        if state is State.IN_FLIGHT and before.age_s <= self._call_s:
             raise Refused(
                 f"its call may still be running: it began {before.age_s:.0f} s ago; try again when "
                 f"it is {self._call_s:.0f} s old"
             )
-        if state == "absent":
+        if state is State.ABSENT:
             raise Refused(
                 "the operation is absent already, and the payment shows it; if the processor has "
                 "charged it after all, use --as charged --transaction-id …"
             )
-        if state not in OPEN:
+        if state not in MAYBE_SENT:
             raise Refused(_ENDED[state])
 
     # the account ---------------------------------------------------------------------------------
@@ -241,17 +242,17 @@ class ByHand:
             finding = without_decision(case, await processor.inquire(request, deadline))
         match finding:
             case Found(outcome=Approved() as outcome):
-                if operation.kind == "decline":
+                if operation.kind is Kind.DECLINE:
                     raise Refused(f"the payment was approved, not declined: {finding.evidence}")
                 if own:
                     _must_be_of_card(before, outcome)
-                elif operation.kind == "refund" and not outcome.voided:
+                elif operation.kind is Kind.REFUND and not outcome.voided:
                     raise Refused(
                         f"{transaction_id} is the payment itself; use the refund's transaction, "
                         f"{outcome.transaction_id}"
                     )
                 return outcome, finding.evidence
-            case Found(outcome=Declined() as declined) if operation.kind == "decline":
+            case Found(outcome=Declined() as declined) if operation.kind is Kind.DECLINE:
                 return declined, finding.evidence
             case Found():
                 word = type(finding.outcome).__name__
@@ -304,7 +305,7 @@ class ByHand:
         after = await operation_details.gather(
             self._connection, await self._reload(before.operation)
         )
-        if after.late is None and after.operation.state == "absent":
+        if after.late is None and after.operation.state is State.ABSENT:
             raise Refused(
                 "nothing was changed: another operation on the payment is running, or a later one "
                 "has done the same"
@@ -342,9 +343,11 @@ async def close_late_charge(connection: Any, text: str, because: str, actor: str
     if before.late is None:
         raise Refused("no late charge of this operation is known")
     operation, state = before.operation, before.late["state"]
-    if state not in ("needs_person", "returning"):
+    if state not in (LateState.NEEDS_PERSON, LateState.RETURNING):
         raise Refused(f"its late charge is {state}: nothing is left to do")
-    busy = [each.reference for each in before.gives_back if each.state in (*OPEN, "not_sent")]
+    busy = [
+        each.reference for each in before.gives_back if each.state in (*MAYBE_SENT, State.NOT_SENT)
+    ]
     if busy:
         raise Refused(f"operation {busy[0]} is giving it back: wait until that operation has ended")
     async with connection.transaction():

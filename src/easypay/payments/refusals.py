@@ -1,7 +1,7 @@
 """Refusals in words: our own, before the processor is asked, and the processor's. Pure."""
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 from uuid import UUID
 
 from easypay import ids
@@ -22,16 +22,17 @@ from easypay.errors import (
     ProcessorUnavailable,
     RequestInProgress,
 )
-from easypay.payments.model import CREATES, Kind, Operation, Payment
+from easypay.payments.model import CREATES, Kind, Operation, Payment, Status
 from easypay.processors.base import Absent, Declined, HeldForReview, NotSent, Rejected
 
 _NEEDS: Final = {
-    "capture": ("authorized", "an authorized payment can be captured"),
-    "refund": ("captured", "a captured payment can be refunded"),
-    "approve": ("in_review", "a payment in review can be approved"),
-    "decline": ("in_review", "a payment in review can be declined"),
+    Kind.CAPTURE: (Status.AUTHORIZED, "an authorized payment can be captured"),
+    Kind.REFUND: (Status.CAPTURED, "a captured payment can be refunded"),
+    Kind.APPROVE: (Status.IN_REVIEW, "a payment in review can be approved"),
+    Kind.DECLINE: (Status.IN_REVIEW, "a payment in review can be declined"),
 }
 """By kind: the status that a payment must have, and the rule in words."""
+_VOIDABLE: Final = (Status.AUTHORIZED, Status.CAPTURED, Status.IN_REVIEW)
 
 
 def archived(payment_id: UUID, month: str, archive: str) -> Archived:
@@ -43,7 +44,7 @@ def archived(payment_id: UUID, month: str, archive: str) -> Archived:
     )
 
 
-def why_not(payment: Payment, kind: str, amount: int | None, version: int | None) -> EasyPayError:
+def why_not(payment: Payment, kind: Kind, amount: int | None, version: int | None) -> EasyPayError:
     """Return which condition of BEGIN_FOLLOW_UPS is not met. `version` is If-Match's."""
     shown = ids.typed(ids.PAYMENT, payment.id)
     if payment.active_operation is not None:
@@ -57,22 +58,30 @@ def why_not(payment: Payment, kind: str, amount: int | None, version: int | None
         )
     if kind in _NEEDS and payment.status != _NEEDS[kind][0]:
         return InvalidState(f"{shown} is {payment.status}; only {_NEEDS[kind][1]}.")
-    if kind == "capture":
-        return AmountExceedsAuthorized(
-            f"{amount} is more than the {payment.authorized_minor} authorized on {shown}."
-        )
-    if kind == "refund":
-        return AmountExceedsCaptured(
-            f"{shown} has {payment.refundable_minor} left to refund "
-            f"({payment.captured_minor} captured, {payment.refunded_minor} refunded, "
-            f"{payment.refund_reserved_minor} being refunded)."
-        )
-    if kind == "void" and payment.status not in ("authorized", "captured", "in_review"):
-        return InvalidState(f"{shown} is {payment.status} and cannot be voided.")
-    if kind == "void" and payment.refund_reserved_minor:
-        return RequestInProgress(f"A refund of {shown} is in progress.", retry_after_s=2)
-    if payment.settled_at is not None or payment.refunded_minor:
-        return InvalidState(f"{shown} has settled or was refunded: refund it instead.")
+    match kind:
+        case Kind.CAPTURE:
+            return AmountExceedsAuthorized(
+                f"{amount} is more than the {payment.authorized_minor} authorized on {shown}."
+            )
+        case Kind.REFUND:
+            return AmountExceedsCaptured(
+                f"{shown} has {payment.refundable_minor} left to refund "
+                f"({payment.captured_minor} captured, {payment.refunded_minor} refunded, "
+                f"{payment.refund_reserved_minor} being refunded)."
+            )
+        case Kind.VOID:
+            if payment.status not in _VOIDABLE:
+                return InvalidState(f"{shown} is {payment.status} and cannot be voided.")
+            if payment.refund_reserved_minor:
+                return RequestInProgress(f"A refund of {shown} is in progress.", retry_after_s=2)
+            if payment.settled_at is not None or payment.refunded_minor:
+                return InvalidState(f"{shown} has settled or was refunded: refund it instead.")
+        case Kind.APPROVE | Kind.DECLINE:
+            pass
+        case Kind.AUTHORIZE | Kind.SALE:
+            raise AssertionError(f"{kind} begins a payment and follows none")
+        case _:
+            assert_never(kind)
     return RequestInProgress(f"{shown} changed just now. Try again.", retry_after_s=1)
 
 
@@ -122,10 +131,10 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
 """By our decline code. 422 if the request must change, 409 if the payment, the account or the
 moment does not allow it. Never 5xx: a client would repeat a key that is used up."""
 
-_CREATED: Final = {"sale": "payment", "authorize": "authorization"}
+_CREATED: Final[Mapping[str, str]] = {Kind.SALE: "payment", Kind.AUTHORIZE: "authorization"}
 
 
-def refused_by_processor(kind: str, no: Rejected | Declined) -> EasyPayError:
+def refused_by_processor(kind: Kind, no: Rejected | Declined) -> EasyPayError:
     """Return the problem for an operation of this kind that the processor refused."""
     error, do = REFUSALS.get(no.decline_code or "", _OTHER)
     why = f"{no.message.rstrip('.')} (code {no.code})" if no.message else f"code {no.code}"

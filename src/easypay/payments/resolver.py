@@ -30,9 +30,9 @@ from easypay.payments import account_lease, authorization_expiry
 from easypay.payments import resolver_rows as store
 from easypay.payments.absence_rules import Schedule
 from easypay.payments.account_pass import AccountPass, Ended, Times
-from easypay.payments.inquiries import OPEN, request_of, without_decision
+from easypay.payments.inquiries import MAYBE_SENT, request_of, without_decision
 from easypay.payments.late_charges import LateCharges
-from easypay.payments.model import PaymentKey
+from easypay.payments.model import PaymentKey, State
 from easypay.payments.orphan_sweep import Sweep
 from easypay.payments.outcome_changes import Evidence
 from easypay.payments.resolver_rows import AccountWork, Case
@@ -214,15 +214,15 @@ class Resolver:
             over: list[Case] = []
             again: list[Case] = []
             for case in claimed:
-                if case.state == "not_sent":
+                if case.state is State.NOT_SENT:
                     due.append(case)
                 else:  # repeated meanwhile
-                    (again if case.state in OPEN else over).append(case)
+                    (again if case.state in MAYBE_SENT else over).append(case)
             await store.close(self._pool, over)
             await store.ask_about(self._pool, again)
             rows = await store.rows_of(self._pool, due)
             # An operation repeated since the claim may be under way: it is no longer proven unsent.
-            due = [case for case in due if rows[case.id][0].state == "not_sent"]
+            due = [case for case in due if rows[case.id][0].state is State.NOT_SENT]
             learned = Absent(searched="nothing: the request never left this gateway")
             evidence = Evidence(
                 source="inquiry",
@@ -272,9 +272,9 @@ class Resolver:
         return ended
 
     async def _ask_now(self, case: Case) -> bool:
-        if case.state == "not_sent":
+        if case.state is State.NOT_SENT:
             return False  # no inquiry is needed; it ends by itself
-        if case.state not in (*OPEN, "held"):
+        if case.state not in (*MAYBE_SENT, State.HELD):
             await store.close(self._pool, [case])
             return True
         if case.held and case.active_operation is not None:

@@ -10,7 +10,7 @@ A `Statement` says how its items are grouped; `group_committer` runs one.
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -329,12 +329,13 @@ def record_results(items: Sequence[Change], rows: list[asyncpg.Record]) -> Seque
 
 LOST_OPERATION: Final = "lost"
 """The reported state of an operation that is no longer in the database."""
+EndState = State | Literal["lost"]
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
     """An operation's stored reply. `reply_status` is None if it has none yet or was not sent."""
 
-    state: str
+    state: EndState
     reply_status: int | None
     reply_body: bytes | None
 

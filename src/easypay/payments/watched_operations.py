@@ -18,7 +18,7 @@ from easypay.clock import monotonic
 from easypay.payments import authorization_expiry
 from easypay.payments import resolver_rows as store
 from easypay.payments.late_charges import LateCharges, can_explain
-from easypay.payments.model import CREATES
+from easypay.payments.model import CREATES, Kind
 from easypay.payments.resolver_rows import Case, Missed
 from easypay.processors.base import Account, Deadline, Processors
 
@@ -153,7 +153,7 @@ class Watching:
 
 def _is_overtaken(case: Case) -> bool:
     """Whether a later operation has changed the transaction that this one would have changed."""
-    changes = case.kind != "refund" and case.kind not in CREATES
+    changes = case.kind is not Kind.REFUND and case.kind not in CREATES
     return changes and not can_explain(case.kind, case.status)
 
 
