@@ -29,7 +29,7 @@ from easypay_bench import (
     scaling,
     yardstick_alone,
 )
-from easypay_bench.calls import StackFailed
+from easypay_bench.http_calls import StackFailed
 from easypay_bench.load import LoadFailed
 from easypay_bench.stack import attached, own
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import asyncpg
 
-from easypay_bench.calls import call
+from easypay_bench.http_calls import call
 from easypay_bench.stack import Merchant, Stack
 
 SALE: Final = "authCaptureTransaction"

@@ -116,7 +116,7 @@ def _load(
     console: "Console",
 ) -> "Result":
     from easypay_bench import targets
-    from easypay_bench.calls import StackFailed
+    from easypay_bench.http_calls import StackFailed
     from easypay_bench.load import LoadFailed
     from easypay_bench.loadtest import run, terminal_output
 
@@ -181,7 +181,7 @@ def slo(
     import msgspec
 
     from easypay_bench import scrape, targets
-    from easypay_bench.calls import StackFailed
+    from easypay_bench.http_calls import StackFailed
     from easypay_bench.loadtest import terminal_output
 
     try:
@@ -265,7 +265,7 @@ def _reading(url: str, admin_key: str, over: float, key: str) -> "Reading":
 @contextmanager
 def _gateway(data_dir: Path, url: str | None) -> "Iterator[Gateway]":
     """Yield the gateway to test, with a temporary merchant if we may make one."""
-    from easypay_bench.calls import check_key
+    from easypay_bench.http_calls import check_key
     from easypay_bench.loadtest.run import Gateway
     from easypay_bench.stack import attached, shop
 

@@ -29,7 +29,7 @@ from easypay.payments.begin import Ask, new_payment
 from easypay.payments.outcome_changes import decide
 from easypay.payments.requests import CreatePayment
 from easypay.processors.base import Approved
-from easypay_bench.calls import StackFailed
+from easypay_bench.http_calls import StackFailed
 from easypay_bench.loadtest.scenarios import ADDRESS, CARD
 from easypay_bench.stack import Stack
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from easypay_bench import calls
+from easypay_bench import http_calls
 from easypay_bench import stack as stacks
 from easypay_bench.stack import Merchant, Stack
 
@@ -61,16 +61,16 @@ async def _fill(stack: Stack, login: str, key: str, transactions: int) -> None:
     """Create sales on an account, spread over the past as on a busy day."""
     clock = f"{stack.simulator_url}/simulator/clock"
     span_s = transactions / _A_DAY * 86_400
-    await asyncio.to_thread(calls.call, "POST", clock, {"advance_s": -span_s})
+    await asyncio.to_thread(http_calls.call, "POST", clock, {"advance_s": -span_s})
     for start in range(0, transactions, _CHUNK):
         count = min(_CHUNK, transactions - start)
         sales = (("", _sale(login, key, number)) for number in range(start, start + count))
         await _post_all(stack.simulator_url + stacks.PROCESSOR_PATH, "", sales)
         await asyncio.to_thread(
-            calls.call, "POST", clock, {"advance_s": span_s * count / transactions}
+            http_calls.call, "POST", clock, {"advance_s": span_s * count / transactions}
         )
         _say(f"\r{start + count:,} of {transactions:,} transactions on the books")
-    await asyncio.to_thread(calls.call, "POST", clock, {"real": True})
+    await asyncio.to_thread(http_calls.call, "POST", clock, {"real": True})
     _say("\n")
 
 
@@ -116,11 +116,13 @@ async def _pay(stack: Stack, merchant: Merchant, count: int, name: str) -> list[
 
 def _fault(stack: Stack, kind: str, login: str) -> None:
     url = f"{stack.simulator_url}/simulator/faults"
-    calls.call("POST", url, {"kind": kind, "login": login, "method": "createTransactionRequest"})
+    http_calls.call(
+        "POST", url, {"kind": kind, "login": login, "method": "createTransactionRequest"}
+    )
 
 
 def _no_faults(stack: Stack) -> None:
-    calls.call("DELETE", f"{stack.simulator_url}/simulator/faults")
+    http_calls.call("DELETE", f"{stack.simulator_url}/simulator/faults")
 
 
 async def _open(connection: Any, merchant: Merchant) -> int:
@@ -134,7 +136,7 @@ async def _ended(connection: Any, merchant: Merchant, since: float, what: str) -
     """Wait until the merchant has nothing open; return the seconds since `since`."""
     while left := await _open(connection, merchant):
         if time.monotonic() - since > _LIMIT_S:
-            raise calls.StackFailed(f"{left} of {what} are still open after {_LIMIT_S:.0f} s")
+            raise http_calls.StackFailed(f"{left} of {what} are still open after {_LIMIT_S:.0f} s")
         await asyncio.sleep(0.5)
     return time.monotonic() - since
 

@@ -15,7 +15,7 @@ import msgspec
 import psutil  # type: ignore[import-untyped]
 
 from easypay_bench import cpu, disk, load, pgbench, yardstick
-from easypay_bench.calls import call
+from easypay_bench.http_calls import call
 from easypay_bench.load import Job, Load
 from easypay_bench.loadtest import fleet
 from easypay_bench.loadtest.schedule import Schedule

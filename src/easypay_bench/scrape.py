@@ -7,7 +7,7 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from easypay_bench.calls import exchange, refusal
+from easypay_bench.http_calls import exchange, refusal
 from easypay_bench.targets import needed
 
 Labels = frozenset[tuple[str, str]]

@@ -32,7 +32,7 @@ from easypay import ids
 from easypay.db import embedded, migrate, postgres_binaries
 from easypay.merchants.vault import new_encryption_key
 from easypay_bench import cpu
-from easypay_bench.calls import StackFailed, call
+from easypay_bench.http_calls import StackFailed, call
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 20.0

@@ -25,7 +25,7 @@ from easypay.db.group_commit import GroupCommitter
 from easypay.payments.statements import Statement, group_committer, in_months
 from easypay.settings import Settings
 from easypay_bench import cpu
-from easypay_bench.calls import StackFailed
+from easypay_bench.http_calls import StackFailed
 from easypay_bench.performance_bars import per_payment_us
 from easypay_bench.yardstick_statements import BEGIN, RECORD, Row, begin_row, record_row
 

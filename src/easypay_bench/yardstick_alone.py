@@ -17,7 +17,7 @@ from rich.table import Table
 from easypay.db import embedded, migrate, partitions
 from easypay.db.postgres_binaries import ClusterError
 from easypay_bench import yardstick
-from easypay_bench.calls import StackFailed
+from easypay_bench.http_calls import StackFailed
 
 
 def main(arguments: Sequence[str]) -> None:

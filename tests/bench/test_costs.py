@@ -20,7 +20,7 @@ from easypay.db import partitions
 from easypay.payments import lists, statements
 from easypay.payments.model import PaymentKey
 from easypay_bench import counters, scrape
-from easypay_bench.calls import call
+from easypay_bench.http_calls import call
 from easypay_bench.stack import Merchant, Stack, own, shop
 from harness import card, http_client, until
 

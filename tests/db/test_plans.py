@@ -8,7 +8,7 @@ import pytest
 
 from easypay.db.embedded import Cluster
 from easypay.db.indexes import INDEXES
-from plans import page, usual_indexes
+from plans import database_page, usual_indexes
 from plans.cases import CASES, FAST_LOCKS, HOT, Case
 from plans.judge import what_is_wrong
 from plans.world import World, look_at, seeded_world
@@ -67,7 +67,7 @@ async def test_the_usual_indexes_cost_more_and_end_heap_only_updates(world: Worl
 
 
 def test_the_page_lists_every_table_index_and_statement() -> None:
-    listed = page.named(page.PAGE.read_text("utf-8"))
+    listed = database_page.named(database_page.PAGE.read_text("utf-8"))
     renew = "run `make plans`"
     assert listed["indexes"] == set(INDEXES), renew
     assert listed["tables"] == {index.table for index in INDEXES.values()} | NO_INDEX, renew

@@ -14,7 +14,7 @@ import asyncpg
 
 from easypay.db import embedded
 from harness import migrated, with_database
-from plans import page
+from plans import database_page
 from plans.cases import CASES
 from plans.judge import what_is_wrong
 from plans.world import look_at, seeded_world
@@ -43,7 +43,7 @@ async def measure(server_dsn: str, payments: int, months: int, *, keep: bool) ->
             flush=True,
         )
     if not keep:
-        await page.write(world.connection, measured, payments, months)
+        await database_page.write(world.connection, measured, payments, months)
     await world.close()
     return fine
 

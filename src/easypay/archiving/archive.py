@@ -17,7 +17,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from easypay import ids
-from easypay.archiving import changes, csv_files, detach, directory, feed, manifest, parquet_files
+from easypay.archiving import (
+    csv_files,
+    detach,
+    directory,
+    feed,
+    manifest,
+    parquet_files,
+    row_changes,
+)
 from easypay.archiving.contents import Column, Contents, Measured, Tally, columns_of, measure
 from easypay.archiving.manifest import Manifest, TableFile
 from easypay.archiving.obstacles import Obstacle, find, forget_expired_keys
@@ -114,8 +122,8 @@ def require_format(name: str) -> None:
 async def archive(connection: Any, wish: Wish, progress: Progress) -> Done:
     """Archive a month, or finish doing so. `connection` is prepared by `session.prepare`.
 
-    Raises CannotArchive, NotVerified, the errors of `directory`, `changes`, `detach` and `feed`,
-    and the database's. In every case nothing is lost, and the command may be repeated.
+    Raises CannotArchive, NotVerified, the errors of `directory`, `row_changes`, `detach` and
+    `feed`, and the database's. In every case nothing is lost, and the command may be repeated.
     """
     earlier = await archived_months.named(connection, suffix_of(wish.month))
     if earlier is not None:
@@ -126,7 +134,7 @@ async def archive(connection: Any, wish: Wish, progress: Progress) -> Done:
     database = await database_identity(connection)
     for _ in range(_ROUNDS):
         try:
-            await changes.watch(connection, changes.of_export(wish.month))
+            await row_changes.watch(connection, row_changes.of_export(wish.month))
             reach("archive_watches")
             await _refuse_if(connection, wish)
             made = await _export(connection, wish, database, progress)
@@ -136,11 +144,11 @@ async def archive(connection: Any, wish: Wish, progress: Progress) -> Done:
         except detach.Changed:
             continue
         except Exception:
-            await changes.unwatch(connection, changes.of_export(wish.month))
+            await row_changes.unwatch(connection, row_changes.of_export(wish.month))
             raise
         reach("archive_detached")
         return await _finish(connection, wish, made, resumed=False)
-    await changes.unwatch(connection, changes.of_export(wish.month))
+    await row_changes.unwatch(connection, row_changes.of_export(wish.month))
     raise CannotArchive(
         f"payments of {suffix_of(wish.month)} changed during each of {_ROUNDS} exports. Try again "
         "when they are at rest"
@@ -270,7 +278,7 @@ async def _export_table(
     hashed = directory.sha256(path)
     found = read_back(path, wish.format, parent, columns, expected.rows, progress)
     if found != expected:
-        if await changes.happened(connection, changes.of_export(wish.month)):
+        if await row_changes.happened(connection, row_changes.of_export(wish.month)):
             raise detach.Changed
         raise NotVerified(
             f"{path} does not hold what {table} holds: {_difference(expected, found)}. Nothing was "

@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from easypay import ids
-from easypay.archiving import changes, manifest
+from easypay.archiving import manifest, row_changes
 from easypay.archiving.manifest import Manifest
 from easypay.db import compacted_months
 from easypay.db.lock_holders import StillHeld, when_free
@@ -107,7 +107,7 @@ def _script(month: datetime, defaults: Sequence[str]) -> str:
         f"LOCK TABLE {parents} IN ACCESS EXCLUSIVE MODE",
         *_checks(suffix_of(month), low, high),
         *(f"ALTER TABLE {parent} DETACH PARTITION {name}" for parent, name in names.items()),
-        changes.drop_triggers_sql(changes.of_export(month)),
+        row_changes.drop_triggers_sql(row_changes.of_export(month)),
         *(f"ALTER TABLE {name} RENAME TO archived_{name}" for name in names.values()),
         "INSERT INTO archived_months (month, low, high, label, manifest)"
         " SELECT * FROM jsonb_to_record(current_setting('easypay.archive')::jsonb)"

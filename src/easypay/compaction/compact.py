@@ -14,7 +14,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from easypay.archiving import changes
+from easypay.archiving import row_changes
 from easypay.archiving.obstacles import OPERATION_HERE, Obstacle, forget_expired_keys
 from easypay.archiving.session import now
 from easypay.compaction import copy as copying
@@ -55,7 +55,7 @@ class CannotCompact(EasyPayError):
         return error
 
 
-NOT_NOW: Final = (CannotCompact, InUse, NotVerified, changes.CannotWatch)
+NOT_NOW: Final = (CannotCompact, InUse, NotVerified, row_changes.CannotWatch)
 """Why one month stays as it is, while the next one may be compacted."""
 
 
@@ -79,7 +79,7 @@ async def compact(
     for _ in range(_ROUNDS):
         await _check_month(connection, month, key_days=key_days)
         try:
-            await changes.watch(connection, copying.watch_of(month, token))
+            await row_changes.watch(connection, copying.watch_of(month, token))
             reach("compact_watches")
             copy = await copying.plan(connection, month, token)
             if found := await obstacles(connection, month, key_days=key_days):
@@ -121,7 +121,7 @@ async def _compact(connection: Any, copy: Copy, progress: Progress) -> Done:
     if await _is_compact(connection, copy.source):
         rows = await connection.fetchval(f"SELECT count(*) FROM {copy.source}")
         await compacted_months.note(connection, suffix, rows, before, before)
-        await changes.unwatch(connection, copy.watch)
+        await row_changes.unwatch(connection, copy.watch)
         return Done(suffix, rows, before, before)
     await _check_disk(connection, copy.source)
     try:
@@ -146,7 +146,7 @@ async def _tidy(connection: Any, month: datetime, token: int) -> None:
     if connection.is_closed():
         return
     with suppress(*LOST, asyncpg.PostgresError):
-        await changes.unwatch(connection, copying.watch_of(month, token))
+        await row_changes.unwatch(connection, copying.watch_of(month, token))
     with suppress(*LOST, asyncpg.PostgresError):
         await copying.drop(connection, copying.target_of(month, token))
 

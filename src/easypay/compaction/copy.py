@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from easypay import ids
-from easypay.archiving.changes import Watch
 from easypay.archiving.contents import columns_of
+from easypay.archiving.row_changes import Watch
 from easypay.compaction.due import TABLE, table_of
 from easypay.compaction.turn import must_hold
 from easypay.db.lock_holders import long_holders

@@ -5,7 +5,7 @@ event gets two numbers once it is committed: `seq` over all merchants, and `posi
 merchant and mode, 1, 2, 3 and so on. Neither changes afterwards, and nothing is ever put before
 what a reader has seen.
 
-Which events are new is told by their transactions. Each month's table has its own mark: all
+New events are found by their transactions. Each month's table has its own mark: all
 transactions below `read_below` have been read, except those that were still open then. So a
 transaction that stays open for an hour is found when it ends, without reading the hour again. The
 mark moves in the statement that numbers the events: either both are kept or neither.

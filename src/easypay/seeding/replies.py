@@ -15,7 +15,7 @@ from easypay.payments.begin import new_operation
 from easypay.payments.model import CREATES, KIND, Kind, Operation, Payment, State, Status
 from easypay.payments.outcome_changes import Learned, decide, payment_after
 from easypay.processors.base import Absent, Declined, ProcessorAnswer, Rejected, Unknown
-from easypay.seeding import answers
+from easypay.seeding import processor_answers as answers
 from easypay.seeding.stories import Outcome, Step, Told
 
 Reply = tuple[int, bytes]

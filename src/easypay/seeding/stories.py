@@ -16,9 +16,9 @@ import msgspec
 from easypay.money import EXPONENT
 from easypay.payment_details import DETAIL_EXAMPLES, DETAIL_FIELDS, PaymentDetails
 from easypay.processors.base import Absent, Approved, Declined, HeldForReview, Rejected
-from easypay.seeding import answers
-from easypay.seeding.answers import Checks
+from easypay.seeding import processor_answers as answers
 from easypay.seeding.days import DAY_US, Day, moments
+from easypay.seeding.processor_answers import Checks
 from easypay.seeding.shops import Shop
 
 Outcome = Approved | Declined | Rejected | HeldForReview | Absent

@@ -25,9 +25,9 @@ from rich.console import Console
 
 from easypay.db.postgres_binaries import ClusterError
 from easypay.errors import EasyPayError
-from easypay_bench.calls import StackFailed
 from easypay_bench.finding import measure, report
 from easypay_bench.finding.databases import NotEnoughRoom
+from easypay_bench.http_calls import StackFailed
 from easypay_bench.load import LoadFailed
 
 QUICK: Final = 100_000

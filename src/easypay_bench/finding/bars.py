@@ -6,9 +6,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from easypay_bench.finding.asking import Answers
 from easypay_bench.finding.databases import Made
 from easypay_bench.finding.exporting import Exported
+from easypay_bench.finding.timed_reads import Answers
 from easypay_bench.finding.under_load import Behind, FirstPage
 
 PAGE_MS: Final = 3.0

@@ -11,10 +11,10 @@ import msgspec
 from easypay.db import embedded, migrate
 from easypay.payments.statements import BEGIN
 from easypay_bench import duplicates_cost, load, machine, stack
-from easypay_bench.finding import asking, databases, exporting, questions, under_load
-from easypay_bench.finding.asking import Asker, Make
+from easypay_bench.finding import databases, exporting, questions, timed_reads, under_load
 from easypay_bench.finding.bars import FEED_RATE, Check, Compared, Findings, growth
 from easypay_bench.finding.databases import Made, Say, Wanted
+from easypay_bench.finding.timed_reads import Asker, Make
 
 SETTINGS: Final[Mapping[str, str]] = {"shared_preload_libraries": "pg_stat_statements"}
 _GUARDS: Final = "duplicate_guards"
@@ -117,12 +117,12 @@ async def _databases(
 async def _ask_all(made: list[Made], plan: Plan, say: Say) -> tuple[str, int, list[Compared]]:
     """Ask every question. Returns the server's version and how deep the deep pages began, too."""
     found = []
-    async with asking.askers(made) as askers:
+    async with timed_reads.askers(made) as askers:
         version = await askers[0].connection.fetchval("SHOW server_version")
         await askers[0].connection.execute("CHECKPOINT")
         say("reading what questions need into memory, as on a server that has run for a while")
         for asker in askers:
-            await asking.warm(asker.connection)
+            await timed_reads.warm(asker.connection)
         for name, make, is_page in _questions():
             compared = await _compare(name, make, is_page, askers, plan)
             say(_line(compared))
@@ -147,8 +147,8 @@ async def _compare(
     counters, of which it has too few for a comparison."""
     big, small, few, many = askers
     asked = [big, few, many, small] if is_page else [big, few, many]
-    answers = await asking.times(asked, make, warm_up=plan.warm_up, questions=plan.questions)
-    await asking.count(asked, make, answers, questions=plan.counted)
+    answers = await timed_reads.times(asked, make, warm_up=plan.warm_up, questions=plan.questions)
+    await timed_reads.count(asked, make, answers, questions=plan.counted)
     of_big, of_few, of_many, *of_small = answers
     return Compared(
         name,

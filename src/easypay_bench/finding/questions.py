@@ -16,7 +16,7 @@ from easypay.payments.lists import Span
 from easypay.payments.model import Status
 from easypay.payments.search import Filters
 from easypay.payments.statistics import Interval, Question
-from easypay.seeding.answers import DECLINES
+from easypay.seeding.processor_answers import DECLINES
 from easypay_bench.finding.examples import Examples, Payment, Shop
 
 _OF_THE_BIGGEST: Final = 0.5

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from easypay_bench.calls import call
+from easypay_bench.http_calls import call
 from easypay_bench.loadtest.histograms import Tally
 
 END_WITHIN_S: Final = 90.0

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from easypay_bench import cpu, machine, scrape, targets
-from easypay_bench.calls import StackFailed
+from easypay_bench.http_calls import StackFailed
 from easypay_bench.loadtest import accounts, fleet
 from easypay_bench.loadtest.histograms import Second, Tally
 from easypay_bench.loadtest.scenarios import Line

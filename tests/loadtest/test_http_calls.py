@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from easypay_bench import calls
+from easypay_bench import http_calls
 
 
 @contextmanager
@@ -38,8 +38,8 @@ def answering(status: int, media_type: str, body: bytes) -> Iterator[str]:
     [
         (200, "application/json", b"{"),
         (200, "application/json", b"\xff"),
-        (500, calls.PROBLEM, b"<html>"),
-        (500, calls.PROBLEM, b"[1]"),
+        (500, http_calls.PROBLEM, b"<html>"),
+        (500, http_calls.PROBLEM, b"[1]"),
         (404, "text/html", b"{}"),
     ],
 )
@@ -47,12 +47,12 @@ def test_an_answer_that_no_gateway_gives_is_told_as_such(
     status: int, media_type: str, body: bytes
 ) -> None:
     with answering(status, media_type, body) as url:
-        with pytest.raises(calls.StackFailed, match="not as an EasyPay gateway"):
-            calls.call("GET", f"{url}/api/v1/admin/merchants")
+        with pytest.raises(http_calls.StackFailed, match="not as an EasyPay gateway"):
+            http_calls.call("GET", f"{url}/api/v1/admin/merchants")
 
 
 def test_a_body_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MOST_BYTES", 10)
+    monkeypatch.setattr(http_calls, "MOST_BYTES", 10)
     with answering(200, "application/json", b'"' + b"x" * 1000 + b'"') as url:
-        with pytest.raises(calls.StackFailed, match="not as an EasyPay gateway"):
-            calls.call("GET", url)
+        with pytest.raises(http_calls.StackFailed, match="not as an EasyPay gateway"):
+            http_calls.call("GET", url)
