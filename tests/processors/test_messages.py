@@ -260,7 +260,7 @@ FIRST = {"network_transaction_id": "NET 1", "original_amount_minor": 10_00}
             "merchant",
             False,
             False,
-            {**FIRST, "reason": "noShow"},
+            {**FIRST, "reason": "no_show"},
             "isSubsequentAuth",
             {
                 "originalNetworkTransId": "NET 1",

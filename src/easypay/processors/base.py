@@ -259,7 +259,7 @@ class StoredCredential(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     recurring: bool
     network_transaction_id: str | None = None
     original_amount_minor: int | None = None
-    reason: Literal["resubmission", "delayedCharge", "reauthorization", "noShow"] | None = None
+    reason: Literal["resubmission", "delayed_charge", "reauthorization", "no_show"] | None = None
 
 
 class Address(msgspec.Struct, frozen=True, gc=False):

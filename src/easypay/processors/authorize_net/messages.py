@@ -233,6 +233,13 @@ _ACCOUNT_TYPES: Final = {
     "savings": "savings",
     "business_checking": "businessChecking",
 }
+_REASONS: Final = {
+    "resubmission": "resubmission",
+    "delayed_charge": "delayedCharge",
+    "reauthorization": "reauthorization",
+    "no_show": "noShow",
+}
+"""Why a merchant charges a card on file."""
 
 
 def _bank_account(account: BankAccount) -> dict[str, str]:
@@ -265,7 +272,7 @@ def _stored_credential(credential: StoredCredential, currency: str) -> dict[str,
         amount = Money(credential.original_amount_minor, currency).decimal_string()
         original["originalAuthAmount"] = amount
     if credential.reason:
-        original["reason"] = credential.reason
+        original["reason"] = _REASONS[credential.reason]
     if original:
         elements["subsequentAuthInformation"] = original
     return elements
