@@ -19,15 +19,15 @@ DURATION: Final = "http_server_request_duration_seconds"
 OWN: Final = "easypay_own_time_seconds"
 DATABASE: Final = "db_client_operation_duration_seconds"
 PROCESSOR: Final = "easypay_processor_call_duration_seconds"
-_SHARES: Final = (("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))
+SHARES: Final = (("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99))
 _STATEMENTS: Final = (
     ("simple_queries", ("read",)),
     ("complex_queries", ("SELECT payments", "SELECT operations", "SELECT events")),
     ("batch_operations", ("begin", "follow-up", "record")),
 )
 PERCENTILES: Final[Sequence[tuple[str, str, float, Mapping[str, Sequence[str]]]]] = (
-    *((f"api_response_time.{name}", DURATION, share, {}) for name, share in _SHARES),
-    *((f"own_time.{name}", OWN, share, {}) for name, share in _SHARES),
+    *((f"api_response_time.{name}", DURATION, share, {}) for name, share in SHARES),
+    *((f"own_time.{name}", OWN, share, {}) for name, share in SHARES),
     *(
         (f"database_queries.{name}", DATABASE, 0.95, {"db_query_summary": statements})
         for name, statements in _STATEMENTS

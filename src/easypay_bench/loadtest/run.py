@@ -69,6 +69,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     total_ms: dict[str, float]
     own_ms: dict[str, float]
+    own_count: int
+    """Answers that told the gateway's own time."""
     processor_ms: dict[str, float]
     lateness_ms: dict[str, float]
     statuses: dict[str, int]
@@ -166,7 +168,7 @@ def run(
         cpu_cores=meter.cores(),
         cpu_by_second=meter.by_second,
         metrics=figures,
-        verdicts=targets.judge(promised, figures),
+        verdicts=targets.judge(promised, figures, _too_few(steps, knee, before, after)),
         payments=payments,
         processor_asked=plan.accounting and gateway.simulator_url is not None,
         wrong_accounts=wrong,
@@ -246,6 +248,7 @@ def _step(tally: Tally, plan: Plan, rate: float) -> Step:
         counts=counts,
         total_ms=whole.spread(),
         own_ms=tally.own.spread(),
+        own_count=tally.own.count,
         processor_ms=tally.processor.spread(),
         lateness_ms=lateness,
         statuses=dict(tally.statuses),
@@ -294,6 +297,28 @@ def _figures(
             found["throughput.sustained_rps"] = judged.answered_rps
     if plan.connections >= 1000:
         found["throughput.concurrent_users"] = plan.connections
+    return found
+
+
+def _too_few(
+    steps: list[Step],
+    knee: float | None,
+    before: scrape.Reading | None,
+    after: scrape.Reading | None,
+) -> dict[str, tuple[int, int]]:
+    """Return the percentiles of too few requests, with how many there were and are needed."""
+    found: dict[str, tuple[int, int]] = {}
+    if before is not None and after is not None:
+        _, found = scrape.percentiles(scrape.between(before, after))
+    judged = _last_good(steps, knee)
+    for section, had in (
+        ("api_response_time", sum(judged.counts.values())),
+        ("own_time", judged.own_count),
+    ):
+        for name, share in scrape.SHARES:
+            found.pop(f"{section}.{name}", None)
+            if had < targets.needed(share):
+                found[f"{section}.{name}"] = had, targets.needed(share)
     return found
 
 
