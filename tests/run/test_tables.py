@@ -84,15 +84,19 @@ async def test_a_terminal_shows_whole_ids_and_names_the_columns_left_out(
     async with connected(shared_stack.dsn) as connection:
         await admin.update_merchant(connection, shop.merchant_id, name="[bold]Corner[/] :cat: Shop")
         (key,) = await admin.list_keys(connection, shop.merchant_id)
-    narrow, usual, wide, keys = await asyncio.gather(
+    narrow, usual, wide, keys, all_keys = await asyncio.gather(
         typed_in_a_terminal(shared_stack, 60, "merchant", "show", merchant),
         typed_in_a_terminal(shared_stack, 80, "merchant", "show", merchant),
         typed_in_a_terminal(shared_stack, 60, "merchant", "show", merchant, "--wide"),
         typed_in_a_terminal(shared_stack, 60, "key", "list", merchant),
+        typed_in_a_terminal(shared_stack, 80, "key", "list"),
     )
-    for shown in (narrow, usual, wide, keys):
+    for shown in (narrow, usual, wide, all_keys):
         assert merchant in shown
-    assert ids.typed(ids.API_KEY, key.id) in keys
+    for shown in (keys, all_keys):
+        assert ids.typed(ids.API_KEY, key.id) in shown
+    assert re.search(r"\btest\b", keys), "its mode fits, since the merchant is known"
+    assert "Not shown: last4, scopes, expires_at, revoked_at. --wide" in keys
     left_out = "currencies, allow_raw_cards, duplicates, disabled, created_at"
     assert f"Not shown: {left_out}. --wide" in narrow
     assert "Not shown: currencies, allow_raw_cards, duplicates, created_at. --wide" in usual

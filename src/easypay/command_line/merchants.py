@@ -42,9 +42,10 @@ MERCHANTS: Final = Columns(
     ),
 )
 KEYS: Final = Columns(
-    ("id", "merchant_id", "mode", "name", "last4", "scopes", "expires_at", "revoked_at"),
-    left_out_first=("last4", "scopes", "expires_at", "name", "revoked_at", "mode"),
+    ("id", "mode", "name", "last4", "scopes", "expires_at", "revoked_at"),
+    left_out_first=("scopes", "expires_at", "last4", "revoked_at", "name", "mode"),
 )
+KEYS_OF_ALL: Final = Columns(("id", "merchant_id", *KEYS.names[1:]), KEYS.left_out_first)
 
 
 @merchants.command("create")
@@ -380,7 +381,8 @@ def list_keys(
             await admin.get_merchant(connection, wanted)
         return [key_view(each) for each in await admin.list_keys(connection, wanted)]
 
-    show_rows(as_json, in_database(data_dir, work), KEYS, "No keys yet.", wide=wide)
+    columns = KEYS_OF_ALL if merchant is None else KEYS
+    show_rows(as_json, in_database(data_dir, work), columns, "No keys yet.", wide=wide)
 
 
 def _show_secret(as_json: bool, made: Any, did: str) -> None:
