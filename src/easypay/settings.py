@@ -256,6 +256,12 @@ class Settings(BaseSettings):
         description="Maximum age of a cached API key or merchant: a revoked key stops working "
         "within this time",
     )
+    cache_near_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=0,
+        description="Memory for answers that may be some time old, per process. 0 turns the caches "
+        "off: then every answer is as new as can be",
+    )
     drain_s: float = Field(
         default=0.5,
         ge=0,

@@ -14,7 +14,7 @@ from easypay.api.http import Request, Response, decode, encode
 from easypay.clock import rfc3339
 from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants import admin, credential_check
-from easypay.merchants.model import LONGEST_WINDOW_S, ApiKey, Merchant
+from easypay.merchants.model import LONGEST_WINDOW_S, MOST_STALENESS_MS, ApiKey, Merchant
 from easypay.merchants.vault import Vault
 from easypay.processors.base import Processors
 from easypay.processors.integration import Integration
@@ -47,6 +47,7 @@ class UpdateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time_zone: _TimeZone | None = None
     duplicates: Literal["off", "flag", "reject"] | None = None
     duplicate_window_seconds: Annotated[int, Meta(ge=1, le=LONGEST_WINDOW_S)] | None = None
+    read_staleness_ms: Annotated[int, Meta(ge=0, le=MOST_STALENESS_MS)] | None = None
 
 
 class SetAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,6 +116,7 @@ class MerchantView(msgspec.Struct, frozen=True):
     time_zone: str
     duplicates: str
     duplicate_window_seconds: int
+    read_staleness_ms: int
     created_at: str
     updated_at: str
 
@@ -152,6 +154,7 @@ def merchant_view(merchant: Merchant) -> MerchantView:
         time_zone=merchant.time_zone,
         duplicates=merchant.duplicates,
         duplicate_window_seconds=merchant.duplicate_window_s,
+        read_staleness_ms=merchant.read_staleness_ms,
         created_at=rfc3339(merchant.created_at),
         updated_at=rfc3339(merchant.updated_at),
     )
@@ -237,6 +240,7 @@ class AdminApi:
                 time_zone=body.time_zone,
                 duplicates=body.duplicates,
                 duplicate_window_s=body.duplicate_window_seconds,
+                read_staleness_ms=body.read_staleness_ms,
             )
         return Response(200, encode(merchant_view(merchant)))
 

@@ -43,7 +43,7 @@ _DIGEST_BYTES: Final = 16
 _TAGS: Final = re.compile(rb'"[\x21\x23-\x7e\x80-\xff]*"')
 _VERSION: Final = re.compile(rf'"v(0|[1-9][0-9]{{0,8}})(?:\.{DIGEST})?(?:{CODING})?"'.encode())
 _TAG: Final = b"etag"
-_KEPT_BY_304: Final = frozenset({READ_AS_OF})
+_KEPT_BY_304: Final = frozenset({READ_AS_OF, b"age"})
 
 
 def version_tag(version: int, body: bytes | None = None) -> bytes:

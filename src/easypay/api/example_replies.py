@@ -252,8 +252,9 @@ def _twice(told: Mapping[str, Told]) -> duplicates.DuplicateGroupView:
 
 def _administration() -> dict[tuple[str, int], Examples]:
     merchant = Merchant(
-        MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return", "off", 120, "UTC"
-    )
+        MERCHANT_UUID, "Example Shop", ["USD"], False, AT, AT, None, "return", "off", 120, "UTC",
+        0,
+    )  # fmt: skip
     key = ApiKey(
         MERCHANT_UUID, API_KEY_UUID, "test", "checkout", "x7Qp",
         ["payments:read", "payments:write", "refunds:write"], AT, None, None,

@@ -90,6 +90,10 @@ _HEADERS: Final[Mapping[str, Any]] = {
         "committed by this time is in it. Absent if the reply is exact.",
         {"type": "string", "format": "date-time"},
     ),
+    "Age": (
+        "How many seconds ago the answer was read. Absent if it was read for this request.",
+        {"type": "integer", "minimum": 0},
+    ),
     "Idempotency-Replayed": (
         "`true` if this is the stored reply to an earlier request with the same key.",
         {"type": "string", "enum": ["true"]},
@@ -101,6 +105,9 @@ _HEADERS: Final[Mapping[str, Any]] = {
     ),
     "WWW-Authenticate": ("The expected kind of key.", {"type": "string", "enum": ["Bearer"]}),
 }
+
+_ON_THE_PRIMARY: Final = ("payments_get",)
+"""Reads that never come from a read replica, although they take Cache-Control."""
 
 KEY_SCHEMA: Final = {
     "type": "string",
@@ -126,10 +133,11 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
     ),
     "Cache-Control": (
         "header",
-        "`no-cache` asks for an exact reply, where the operator runs a read replica that may be a "
-        "second behind. Other values change nothing.",
+        "`max-age=N` allows an answer that was read at most N seconds ago, which is faster. "
+        "`no-cache` asks for an exact one, also where the operator runs a read replica that may be "
+        "a second behind. Other values change nothing.",
         {"type": "string"},
-        "no-cache",
+        "max-age=2",
     ),
     "If-Match": (
         "header",
@@ -503,7 +511,9 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
         headers.append("Retry-After")
     if "If-None-Match" in route.headers:
         headers.append("ETag")
-    if "Cache-Control" in route.headers:
+    if "Cache-Control" in route.headers and not route.streams:
+        headers.append("Age")
+    if "Cache-Control" in route.headers and route.operation_id not in _ON_THE_PRIMARY:
         headers.append("Read-As-Of")
     if "cursor" in route.query and kind is not None:
         headers.append("Link")

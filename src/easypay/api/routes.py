@@ -105,9 +105,9 @@ _ADMIN: Final = (errors.InvalidApiKey, errors.DatabaseUnavailable)
 _ONE: Final = "/api/v1/payments/{id}"
 _UNCHANGED: Final = ("If-None-Match",)
 """The request header of what has an ETag."""
-_MAY_LAG: Final = ("Cache-Control",)
-"""The request header of what may come from a read replica."""
-_LISTED: Final = (*_MAY_LAG, *_UNCHANGED)
+_MAY_BE_OLD: Final = ("Cache-Control",)
+"""The request header of what may come from the caches or from a read replica."""
+_LISTED: Final = (*_MAY_BE_OLD, *_UNCHANGED)
 _ETAGGED: Final[dict[int, type | None]] = {200: None, 304: None}
 
 
@@ -246,7 +246,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "unless it was asked for. If too many exports of the merchant are running: 429.",
         handlers="exports",
         query=exports.QUERY,
-        headers=_MAY_LAG,
+        headers=_MAY_BE_OLD,
         streams=True,
         scope="payments:export",
         errors=(
@@ -267,7 +267,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         handlers="reading",
         replies={200: PaymentView, 304: None},
         query=("expand",),
-        headers=_UNCHANGED,
+        headers=_LISTED,
         scope="payments:read",
         errors=_READ_ONE,
     ),

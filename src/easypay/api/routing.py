@@ -72,12 +72,16 @@ class Place:
 
 
 def build_router(
-    apis: dict[str, Any], is_draining: Callable[[], bool], observer: Observer
+    apis: dict[str, Any],
+    is_draining: Callable[[], bool],
+    observer: Observer,
+    before: Callable[[str, Handler], Handler] = lambda _, handler: handler,
 ) -> Callable[[Scope], ASGIApp]:
     """Return a function from an ASGI scope to its endpoint, built from ROUTES. It puts the path's
     parameters into the scope.
 
-    `apis`: the objects whose methods the table names.
+    `apis`: the objects whose methods the table names. `before` may put something before a handler,
+    which it is told as `reading.list`.
     """
     how: dict[str, Any] = {"is_draining": is_draining, "observer": observer}
 
@@ -91,6 +95,7 @@ def build_router(
     endpoints: list[tuple[str, str, ASGIApp]] = [("GET", "/", root)]
     for route in ROUTES:
         handler: Handler = getattr(apis[route.api], route.handler)
+        handler = before(f"{route.api}.{route.handler}", handler)
         takes_body = route.method in ("POST", "PUT", "PATCH")
         reads = ReadEndpoint if route.method == "GET" else Endpoint
         kind = StreamingEndpoint if route.streams else reads

@@ -111,6 +111,9 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
         take it and show `possible_duplicate_of`. `reject`: 409 `duplicate_payment`, unless it has
         `Allow-Duplicate: true`."""),
     "duplicate_window_seconds": "How long a payment is compared with later ones, in seconds.",
+    "read_staleness_ms": _line("""
+        How old the answer to a read may be if the request does not say, in milliseconds. 0: as new
+        as can be. `Cache-Control` of a request comes first."""),
     "possible_duplicate_of": _line("""
         The earlier payment that this one looked like when it began. Absent if there is none, or if
         the merchant does not check."""),

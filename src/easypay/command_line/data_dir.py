@@ -153,6 +153,15 @@ class DataDirectory:
         url = Environment().database_url
         return url.get_secret_value() if url else self._saved(self.demo_path, "database_url")
 
+    def gateway(self, url: str | None) -> tuple[str, str]:
+        """Return a gateway's address and its admin key: the given address and the environment's
+        key, or those of the stack that runs here. Raises LookupError, in one line."""
+        key = Environment().admin_key
+        return (
+            url or self._saved(self.demo_path, "api_url"),
+            key.get_secret_value() if key else self._saved(self.demo_path, "admin_key"),
+        )
+
     def processor_addresses(self) -> dict[str, str]:
         """Return the addresses that replace the processors' own, by `name.mode`: the environment's,
         and the simulator's if one runs here."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from easypay.command_line import archive, compact, database, export, merchants, operations
+from easypay.command_line import archive, cache, compact, database, export, merchants, operations
 from easypay.command_line.console import DATA_DIR, DataDir, Json, fail, new_group, run_async, show
 from easypay_bench import commands
 
@@ -45,6 +45,7 @@ app.add_typer(merchants.keys, name="key")
 app.add_typer(operations.operations, name="operation")
 app.add_typer(operations.late_charges, name="late-charges")
 app.add_typer(database.database, name="db")
+app.add_typer(cache.caches, name="cache")
 database.database.command("archive")(archive.archive_month)
 database.database.command("restore-month")(archive.restore_month)
 database.database.command("compact")(compact.compact_months)

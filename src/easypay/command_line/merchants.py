@@ -162,6 +162,10 @@ def update_merchant(
         int | None,
         typer.Option(min=1, max=86_400, help="Seconds in which a payment counts as a duplicate."),
     ] = None,
+    read_staleness_ms: Annotated[
+        int | None,
+        typer.Option(min=0, max=60_000, help="How old answers to reads may be, in milliseconds."),
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     as_json: Json = False,
 ) -> None:
@@ -185,6 +189,7 @@ def update_merchant(
                 time_zone=time_zone,
                 duplicates=duplicates,
                 duplicate_window_s=duplicate_window_s,
+                read_staleness_ms=read_staleness_ms,
             )
         )
 

@@ -17,6 +17,7 @@ from easypay.merchants.model import (
     DUPLICATES,
     LONGEST_WINDOW_S,
     MODES,
+    MOST_STALENESS_MS,
     SCOPES,
     USUAL_SCOPES,
     ApiKey,
@@ -72,6 +73,7 @@ async def update_merchant(
     time_zone: str | None = None,
     duplicates: str | None = None,
     duplicate_window_s: int | None = None,
+    read_staleness_ms: int | None = None,
 ) -> Merchant:
     """Change a merchant; omitted fields are left unchanged. A disabled merchant's keys do not work.
 
@@ -81,6 +83,7 @@ async def update_merchant(
     if time_zone is not None:
         await _check_time_zone(connection, time_zone)
     _check_choices(late_charges, duplicates, duplicate_window_s)
+    _check_staleness(read_staleness_ms)
     new_name = None if name is None or name.strip() == before.name else name.strip()
     # What stays is not checked: a name from before these rules must not stop other changes.
     _check_merchant(new_name, before.currencies if currencies is None else currencies)
@@ -94,6 +97,7 @@ async def update_merchant(
             " duplicates = coalesce($7, duplicates),"
             " duplicate_window_s = coalesce($8, duplicate_window_s),"
             " time_zone = coalesce($9, time_zone),"
+            " read_staleness_ms = coalesce($10, read_staleness_ms),"
             f" updated_at = now() WHERE merchant_id = $1 RETURNING {_MERCHANT}",
             merchant_id,
             new_name,
@@ -104,6 +108,7 @@ async def update_merchant(
             duplicates,
             duplicate_window_s,
             time_zone,
+            read_staleness_ms,
         )
     return Merchant(*row)
 
@@ -357,6 +362,12 @@ def _check_choices(
     if duplicate_window_s is not None and not 1 <= duplicate_window_s <= LONGEST_WINDOW_S:
         why = f"duplicate_window_seconds must be 1 to {LONGEST_WINDOW_S}."
         raise _invalid("duplicate_window_seconds", why)
+
+
+def _check_staleness(read_staleness_ms: int | None) -> None:
+    if read_staleness_ms is not None and not 0 <= read_staleness_ms <= MOST_STALENESS_MS:
+        why = f"read_staleness_ms must be 0 to {MOST_STALENESS_MS}."
+        raise _invalid("read_staleness_ms", why)
 
 
 def _check_name(name: str) -> None:

@@ -32,7 +32,7 @@ _MOST_ENTRIES: Final = 10_000
 
 _FIND_CALLER: Final = """
     SELECT k.merchant_id, k.mode, k.id, k.scopes, m.currencies, m.allow_raw_cards, k.expires_at,
-           m.duplicates, m.duplicate_window_s,
+           m.duplicates, m.duplicate_window_s, m.read_staleness_ms,
            a.processor, a.credentials, a.updated_at AS saved_at,
            (SELECT version FROM configuration) AS version
       FROM api_keys k
@@ -199,6 +199,7 @@ class Directory:
             login_unusable=unusable,
             duplicates=row["duplicates"],
             duplicate_window_s=row["duplicate_window_s"],
+            read_staleness_ms=row["read_staleness_ms"],
         )
         # The row was read together with its version: cache it only while that is the current one.
         if row["version"] == self._version and len(self._callers) < _MOST_ENTRIES:

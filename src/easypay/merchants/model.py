@@ -18,6 +18,7 @@ MODES: Final = ("test", "live")
 DUPLICATES: Final = ("off", "flag", "reject")
 DUPLICATE_WINDOW_S: Final = 120
 LONGEST_WINDOW_S: Final = 86_400
+MOST_STALENESS_MS: Final = 60_000
 USUAL_SCOPES: Final = ("payments:read", "payments:write", "refunds:write")
 """The scopes of a key if none are named."""
 SCOPES: Final = (*USUAL_SCOPES, "payments:export")
@@ -46,6 +47,8 @@ class Merchant(msgspec.Struct, frozen=True):
     duplicate_window_s: int
     time_zone: str
     """Whose days, weeks and months the statistics have: `Europe/Berlin`."""
+    read_staleness_ms: int
+    """How old an answer to a read may be unless the request says so."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -78,6 +81,7 @@ class Caller(msgspec.Struct, frozen=True, dict=True):
     """The reason why the account cannot be used; empty if it can, or if none is set."""
     duplicates: str = "off"
     duplicate_window_s: int = DUPLICATE_WINDOW_S
+    read_staleness_ms: int = 0
 
     @cached_property
     def merchant_text(self) -> str:

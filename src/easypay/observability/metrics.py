@@ -184,7 +184,13 @@ class Instruments:
             "easypay_replica_in_use", "Processes that read the read replica now."
         )
         self.cache = registry.counter(
-            "easypay_cache_requests_total", "Look-ups in a near cache.", "cache", "result"
+            "easypay_cache_requests_total", "Look-ups in the caches.", "cache", "result"
+        )
+        self.cache_bytes = registry.gauge(
+            "easypay_cache_near_bytes", "Bytes of answers that processes keep."
+        )
+        self.cache_entries = registry.gauge(
+            "easypay_cache_near_entries", "Answers that processes keep."
         )
 
     def _for_exports(self, registry: Registry) -> None:

@@ -70,6 +70,7 @@ class Vitals:
         turned_away: Callable[[], Mapping[str, int]],
         months_reach: Callable[[datetime], datetime],
         for_each: int,
+        more: Callable[[], None] = lambda: None,
     ) -> None:
         self._instruments = instruments
         self._pool = pool
@@ -84,6 +85,7 @@ class Vitals:
         self._turned_away = turned_away
         self._months_reach = months_reach
         self._for_each = for_each
+        self._more = more
         self._warn_at = 0.0
 
     async def run(self) -> None:
@@ -134,6 +136,7 @@ class Vitals:
         metrics.process_cpu.set(time.process_time())
         metrics.process_memory.set(resident_bytes())
         metrics.processes.set(1)
+        self._more()
 
     def _copy(self, processor: str, figures: ConnectionFigures) -> None:
         metrics = self._instruments

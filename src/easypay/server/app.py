@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from easypay import failpoints
 from easypay.api.admin import AdminApi
+from easypay.api.cached_reads import CachedReads
 from easypay.api.exports import ExportsApi
 from easypay.api.exports import Limits as ExportLimits
 from easypay.api.observer import RequestObserver
@@ -21,6 +22,7 @@ from easypay.api.reading import ReadingApi
 from easypay.api.routing import build_router
 from easypay.api.statistics import StatisticsApi
 from easypay.api.system import SystemApi
+from easypay.cache.caches import Caches
 from easypay.clock import monotonic
 from easypay.compaction import run as compaction
 from easypay.compaction.compact import Done
@@ -58,6 +60,7 @@ from easypay.payments.statements import Item, Recorder, Result, Statement
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
 from easypay.processors.integration import ClientOptions, Integration
 from easypay.processors.registry import installed
+from easypay.server import caching
 from easypay.server.background import kept_running
 from easypay.settings import QUESTION_CONNECTIONS, Settings
 
@@ -135,6 +138,7 @@ class Gateway:
             integrations,
             lease_s=settings.cache_lease_s,
         )
+        self._caches = Caches(settings.cache_near_bytes)
         self._processors = self._clients_of(integrations)
         resolver = self._build_flows(keyed_digest(vault.derive("card fingerprint")))
         self._feed = self._build_feed()
@@ -152,6 +156,7 @@ class Gateway:
             turned_away=lambda: self.turned_away,
             months_reach=self._months.reach,
             for_each=settings.database_connections,
+            more=lambda: caching.copy_counts(self._caches, self._instruments),
         )
 
         def metrics_text() -> bytes:
@@ -160,7 +165,8 @@ class Gateway:
 
         self._metrics_text = metrics_text
         apis = self._build_apis(vault, integrations)
-        self._answerer = build_router(apis, lambda: self.draining, self._observer)
+        cached = CachedReads(self._caches, self._directory, settings.database_replica_lag_s)
+        self._answerer = build_router(apis, lambda: self.draining, self._observer, cached.before)
         for lane in self._lanes:
             await lane.open()
         self._tasks = [
@@ -258,8 +264,11 @@ class Gateway:
         """Build what takes payments. Return the resolver, which clears up unknown outcomes."""
         settings = self.settings
         record = self._committer(
-            statements.RECORD_CHANGES, bounded=False, patience_s=settings.record_patience_s
+            caching.told_after(statements.RECORD_CHANGES, self._caches),
+            bounded=False,
+            patience_s=settings.record_patience_s,
         )
+        record.on_left = lambda change: caching.drop_changed(self._caches, [change])
         recorder = Recorder(
             record,
             self._pool,
