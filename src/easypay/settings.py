@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 QUESTION_CONNECTIONS = 2
 """Connections of one process for statistics and filtered lists: planned for what is asked."""
+_CACHE_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "sentinel", "cluster")
 SANDBOX_URL = "https://apitest.authorize.net/xml/v1/request.api"
 PRODUCTION_URL = "https://api.authorize.net/xml/v1/request.api"
 
@@ -262,6 +263,13 @@ class Settings(BaseSettings):
         description="Memory for answers that may be some time old, per process. 0 turns the caches "
         "off: then every answer is as new as can be",
     )
+    cache_url: SecretStr | None = Field(
+        default=None,
+        description="A Valkey or Redis (7 or newer) that all gateways share: `redis://`, "
+        "`rediss://`, `unix:///path`, `sentinel://host,host/name` or `cluster://host,host`. It "
+        "holds answers that may be some time old, never keys or settings. If it fails, answers "
+        "come from the database",
+    )
     drain_s: float = Field(
         default=0.5,
         ge=0,
@@ -355,6 +363,15 @@ class Settings(BaseSettings):
         if not value:
             return None
         resolver_address(value)
+        return value
+
+    @field_validator("cache_url")
+    @classmethod
+    def _names_a_cache(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if value.get_secret_value().partition("://")[0] not in _CACHE_SCHEMES:
+            raise ValueError(f"begin with one of {', '.join(_CACHE_SCHEMES)}, then ://")
         return value
 
     @field_validator("metrics_listen")

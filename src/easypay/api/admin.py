@@ -1,6 +1,6 @@
 """Administration over HTTP: merchants, processor accounts and keys, under the admin key."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, get_args
 from uuid import UUID
@@ -183,7 +183,10 @@ _rotate_key = msgspec.json.Decoder(RotateKey)
 
 
 class AdminApi:
-    """The handlers for administration. Without an `admin_digest`, every call is refused."""
+    """The handlers for administration. Without an `admin_digest`, every call is refused.
+
+    `on_change` is called with a merchant whose settings have changed.
+    """
 
     def __init__(
         self,
@@ -193,12 +196,14 @@ class AdminApi:
         admin_digest: bytes | None,
         integrations: Mapping[str, Integration],
         processors: Processors,
+        on_change: Callable[[UUID], None] = lambda _: None,
     ) -> None:
         self._pool = pool
         self._vault = vault
         self._integrations = integrations
         self._processors = processors
         self._admin_digest = admin_digest
+        self._on_change = on_change
 
     async def create_merchant(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
@@ -242,6 +247,7 @@ class AdminApi:
                 duplicate_window_s=body.duplicate_window_seconds,
                 read_staleness_ms=body.read_staleness_ms,
             )
+        self._on_change(merchant_id)
         return Response(200, encode(merchant_view(merchant)))
 
     async def set_account(self, request: Request) -> Response:

@@ -14,13 +14,13 @@ during a flight, its waiters get what it read, and it is not kept.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
 
-from easypay.cache.names import LIFE_S, UNTOLD_S, Answer, Kind, is_of_merchant
+from easypay.cache.names import LIFE_S, UNTOLD_S, Answer, Kind, is_of_merchant, payment_name
 from easypay.cache.near import Entry, NearCache
 from easypay.clock import monotonic
 
@@ -51,10 +51,24 @@ Load = Callable[[], Awaitable[Loaded]]
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
-    """What the shared cache has under a name. `held` has to be given back to `fill`."""
+    """What the shared cache has under a name."""
 
     entry: Entry | None
     held: bytes | None
+    """To be given to `fill`; None if there is nothing to fill."""
+    told: bool = False
+    """Whether this process will be told if the value changes after this."""
+
+
+class PaymentRef(Protocol):
+    """Anything that belongs to a payment: an operation."""
+
+    @property
+    def merchant_id(self) -> UUID: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def payment_id(self) -> UUID: ...
 
 
 class Shared(Protocol):
@@ -68,6 +82,9 @@ class Shared(Protocol):
 
     def forget(self, name: str) -> None:
         """Drop a name everywhere, soon."""
+
+    def forget_payments(self, changed: Sequence[PaymentRef]) -> None:
+        """Drop payments everywhere, soon. Cheap, for it is called after each commit."""
 
     def forget_merchant(self, merchant_id: UUID) -> None:
         """Drop everything of a merchant everywhere, soon."""
@@ -154,21 +171,16 @@ class Caches:
         return None if entry is None else Read(entry.value, monotonic() - entry.read_at, True)
 
     async def set(self, name: str, loaded: Loaded, read_at: float) -> None:
-        """Keep what was read from the database at `read_at`, by the monotonic clock. If anything
-        has changed since, another process may have told of it before: so use it right after."""
-        entry = _entry(loaded, read_at)
-        if self._shared is not None:
-            found = await self._shared.look_up(name)
-            if found.held is not None:
-                await self._shared.fill(name, found.held, entry)
-        self._near.put(name, entry)
+        """Keep what was read from the database at `read_at`, by the monotonic clock, in this
+        process and for a second: nobody tells of what changed while it was read."""
+        self._near.put(name, _entry(loaded, read_at, told=False))
 
     def _near_entry(self, kind: Kind, name: str, within_s: float, now: float) -> Entry | None:
         entry = self._near.get(name, now)
         if entry is None:
             return None
         age_s = now - entry.read_at
-        if age_s <= within_s and (age_s <= UNTOLD_S or self._hears()):
+        if age_s <= within_s and (age_s <= UNTOLD_S or (entry.told and self._hears())):
             return entry
         self.counts[kind.name, "stale"] += 1
         return None
@@ -194,10 +206,10 @@ class Caches:
 
     async def _fly(self, flight: _Flight, kind: Kind, name: str, load: Load) -> Entry:
         """Look into the shared cache, then into the database."""
-        held = None
+        held, told = None, self._hears()
         if self._shared is not None:
             found = await self._shared.look_up(name)
-            held = found.held
+            held, told = found.held, found.told
             entry = self._fresh(found.entry, flight.within_s)
             if entry is not None:
                 self.counts[kind.name, "shared"] += 1
@@ -205,7 +217,7 @@ class Caches:
                 return entry
         self.counts[kind.name, "miss"] += 1
         read_at = monotonic()
-        entry = _entry(await load(), read_at)
+        entry = _entry(await load(), read_at, told=told)
         self._keep(flight, name, entry)
         if self._shared is not None and held is not None and not flight.changed:
             await self._shared.fill(name, held, entry)
@@ -222,6 +234,14 @@ class Caches:
         self.drop(name)
         if self._shared is not None:
             self._shared.forget(name)
+
+    def payments_changed(self, changed: Sequence[PaymentRef]) -> None:
+        """Forget payments, here and everywhere. Does next to nothing if nothing is cached."""
+        if self._near or self._flights:
+            for each in changed:
+                self.drop(payment_name(each.merchant_id, each.mode, each.payment_id))
+        if self._shared is not None:
+            self._shared.forget_payments(changed)
 
     def delete_merchant(self, merchant_id: UUID) -> None:
         """Forget everything of a merchant, here and everywhere."""
@@ -248,17 +268,12 @@ class Caches:
         for flight in self._flights.values():
             flight.changed = True
 
-    @property
-    def holds_nothing(self) -> bool:
-        """Whether nobody has anything from this process that a change could make old."""
-        return self._shared is None and not self._near and not self._flights
-
     def failed(self, name: str) -> None:
         """Count that the shared cache could not answer, or answered what is not a value."""
         self.counts[name.partition(":")[0], "error"] += 1
 
 
-def _entry(loaded: Loaded, read_at: float) -> Entry:
+def _entry(loaded: Loaded, read_at: float, *, told: bool) -> Entry:
     life_s = LIFE_S * random.uniform(_SHORTEST_SHARE, 1.0)  # noqa: S311 - not a secret
     if loaded.value is None:
         return Entry(None, 0, read_at, read_at + UNTOLD_S, 0)
@@ -268,6 +283,7 @@ def _entry(loaded: Loaded, read_at: float) -> Entry:
         read_at - loaded.older_by_s,
         read_at + life_s,
         _size(loaded.value),
+        told,
     )
 
 

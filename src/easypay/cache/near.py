@@ -23,6 +23,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """The same clock: from then on the entry is gone."""
     size: int
     """Of the value, in bytes."""
+    told: bool = False
+    """Whether this process is told if it changes, while it hears of changes at all."""
 
 
 class NearCache:

@@ -1,8 +1,8 @@
 """`easypay up`: start a whole stack, and stop it on Ctrl-C.
 
-Order of start: ports, simulator and database, schema, demo merchant, gateways. Order of stop: the
-gateways drain, then the simulator, then the database. If this process is killed, the kernel ends
-its children (Linux), and the next start ends those that are left.
+Order of start: ports, simulator, shared cache and database, schema, demo merchant, gateways. Order
+of stop: the gateways drain, then the simulator, the shared cache and the database. If this process
+is killed, the kernel ends its children (Linux), and the next start ends those that are left.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import asyncpg
 import msgspec
@@ -24,6 +25,7 @@ from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from easypay.cache import embedded as embedded_cache
 from easypay.command_line import child_processes, demo_merchant
 from easypay.command_line.child_processes import Child
 from easypay.command_line.data_dir import (
@@ -47,6 +49,8 @@ SIMULATOR_KEY: Final = "sim-secret-key-1"
 READY_WITHIN_S: Final = 60.0
 _ACCOUNT: Final = ("EASYPAY_AUTHORIZE_NET_LOGIN_ID", "EASYPAY_AUTHORIZE_NET_TRANSACTION_KEY")
 _CHECK_DATABASE_EVERY_S: Final = 0.25
+_LONGEST_SOCKET_PATH: Final = 100
+"""Bytes. Systems allow 103 to 107."""
 _CARD: Final = (
     '{"amount":2500,"currency":"USD","payment_method":{"type":"card","card":'
     '{"number":"4111111111111111","exp_month":12,"exp_year":2030,"cvc":"900"}}}'
@@ -117,6 +121,8 @@ class Stack:
         self._cluster: Cluster | None = None
         self._watch: asyncio.Task[None] | None = None
         self._simulator: Child | None = None
+        self._cache: Child | None = None
+        self._cache_url: str | None = None
         self._gateways: list[Child] = []
         self._metrics_address = ""
 
@@ -157,6 +163,7 @@ class Stack:
             raise StartError(what_is_wrong(error)) from None
         self._metrics_address = settings.metrics_listen or _free_address()
         self._patience_s = settings.drain_s + settings.shutdown_grace_s + 10
+        await self._start_cache()
         local_url, public_url = self._start_database(settings.database_connections)
         try:
             applied = await migrate(local_url)
@@ -174,6 +181,7 @@ class Stack:
             "EASYPAY_METRICS_LISTEN": self._metrics_address,
             "EASYPAY_ADMIN_KEY": admin_key,
             "EASYPAY_AUTHORIZE_NET_TEST_URL": processor_url,
+            **({"EASYPAY_CACHE_URL": self._cache_url} if self._cache_url else {}),
         }
         await self._start_gateways({**os.environ, **gateway_environment})
         if simulator_url:
@@ -199,6 +207,8 @@ class Stack:
         await asyncio.gather(*(gateway.stop(self._patience_s) for gateway in self._gateways))
         if self._simulator is not None:
             await self._simulator.stop(5)
+        if self._cache is not None:
+            await self._cache.stop(5)
         if self._cluster is not None:
             self._cluster.stop()
         if self._listener is not None:
@@ -256,6 +266,23 @@ class Stack:
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, child_processes.LONGEST_DELAY_S)
 
+    async def _start_cache(self) -> None:
+        """Start the shared cache, unless the environment names one. EASYPAY_CACHE_URL may be empty:
+        then there is none."""
+        if "EASYPAY_CACHE_URL" in os.environ:
+            return
+        socket_path = self._directory.path / "cache.sock"
+        program = embedded_cache.binary()
+        if program is None:
+            self.say("no shared cache: this machine has no valkey-server and no redis-server")
+        elif len(str(socket_path)) > _LONGEST_SOCKET_PATH:
+            self.say(f"no shared cache: the path {socket_path} is too long for a socket")
+        else:
+            command = embedded_cache.command(program, socket=socket_path)
+            self._cache = self._child("cache", command, {**os.environ})
+            await self._cache.start()
+            self._cache_url = f"unix://{quote(str(socket_path))}"
+
     async def _start_simulator(self) -> str:
         options = self._options
         # The simulator binds by itself. This picks a port, or checks it for a clear error.
@@ -292,7 +319,8 @@ class Stack:
         )
 
     def _remember(self) -> None:
-        everyone = [child for child in (self._simulator, *self._gateways) if child is not None]
+        children = (self._simulator, self._cache, *self._gateways)
+        everyone = [child for child in children if child is not None]
         pids = [child.pid for child in everyone if child.pid is not None]
         child_processes.remember(self._directory.children_path, pids)
 
@@ -319,6 +347,7 @@ class Stack:
             "Processor": reach["simulator_url"] or "the Authorize.Net sandbox",
             "Metrics": f"http://{self._metrics_address}/metrics",
             "Database": self._where_the_database_is(),
+            "Cache": self._where_the_cache_is(),
             "Data, logs": str(self._directory.path),
         }
         for name, value in rows.items():
@@ -333,6 +362,11 @@ class Stack:
         out(curl_line(reach["api_url"], reach["api_key"]), markup=False)
         out()
         sys.stdout.flush()
+
+    def _where_the_cache_is(self) -> str:
+        if self._cache_url:
+            return self._cache_url.removeprefix("unix://")
+        return "EASYPAY_CACHE_URL" if os.environ.get("EASYPAY_CACHE_URL") else "none shared"
 
     def _where_the_database_is(self) -> str:
         if self._cluster is None:

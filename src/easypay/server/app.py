@@ -113,7 +113,7 @@ class Gateway:
         await receive()
         try:
             await self._start()
-        except (EasyPayError, asyncpg.PostgresError, OSError) as error:
+        except (EasyPayError, asyncpg.PostgresError, OSError, caching.BadCacheUrl) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -139,6 +139,7 @@ class Gateway:
             lease_s=settings.cache_lease_s,
         )
         self._caches = Caches(settings.cache_near_bytes)
+        shared = caching.shared_cache(settings, self._caches, vault, self._pool)
         self._processors = self._clients_of(integrations)
         resolver = self._build_flows(keyed_digest(vault.derive("card fingerprint")))
         self._feed = self._build_feed()
@@ -178,6 +179,7 @@ class Gateway:
                     ("the feed", self._feed.run),
                     ("the process metrics", vitals.run),
                     *([("the watch of the replica", self._replica.run)] if self._replica else ()),
+                    *([("the shared cache", shared.run)] if shared else ()),
                 )
             ),
             *(asyncio.create_task(keep_doing(chore)) for chore in self._chores()),
@@ -367,6 +369,7 @@ class Gateway:
                 admin_digest=admin_digest,
                 integrations=integrations,
                 processors=self._processors,
+                on_change=self._caches.delete_merchant,
             ),
             "system": SystemApi(
                 is_ready=self._why_not_ready,

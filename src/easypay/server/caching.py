@@ -1,20 +1,42 @@
 """What connects the caches of a process: who is told of a change, and what counts.
 
-`told_after` is called by the committer of outcomes, right after a group has committed. A payment
-that is not in the caches costs it one look into a dict; with nothing in the caches, one look for
-the whole group.
+`told_after` is called by the committer of outcomes, right after a group has committed, for the
+whole group. Without a shared cache, and with nothing cached here, that is all it does.
 """
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 
 from easypay.cache.caches import Caches
-from easypay.cache.names import payment_name
+from easypay.cache.shared import SharedCache, shared_by
+from easypay.cache.url import parse
+from easypay.hmac_sha256 import keyed_digest
+from easypay.merchants.vault import Vault
 from easypay.observability.metrics import Instruments
 from easypay.payments.outcome_changes import Change
 from easypay.payments.statements import Statement
+from easypay.settings import Settings
+
+
+class BadCacheUrl(Exception):
+    """EASYPAY_CACHE_URL cannot be understood. The message is one line, without the URL."""
+
+
+def shared_cache(settings: Settings, caches: Caches, vault: Vault, pool: Any) -> SharedCache | None:
+    """Return the shared cache of the settings, connected to the near cache; None without one.
+
+    Raises BadCacheUrl.
+    """
+    if settings.cache_url is None or not caches.is_on:
+        return None
+    try:
+        url = parse(settings.cache_url.get_secret_value())
+    except ValueError as error:
+        raise BadCacheUrl(f"EASYPAY_CACHE_URL: {error}") from None
+    return shared_by(url, caches, pool, keyed_digest(vault.derive("shared cache")))
 
 
 def told_after(statement: Statement[Change, bool], caches: Caches) -> Statement[Change, bool]:
@@ -30,11 +52,7 @@ def told_after(statement: Statement[Change, bool], caches: Caches) -> Statement[
 
 def drop_changed(caches: Caches, changes: Sequence[Change]) -> None:
     """Drop the payments of these changes from the caches."""
-    if caches.holds_nothing:
-        return
-    for change in changes:
-        operation = change.operation
-        caches.delete(payment_name(operation.merchant_id, operation.mode, operation.payment_id))
+    caches.payments_changed([change.operation for change in changes])
 
 
 def copy_counts(caches: Caches, instruments: Instruments) -> None:

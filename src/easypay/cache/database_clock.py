@@ -1,0 +1,66 @@
+"""What the database's clock says now, so that the age of a value is the same in every process.
+
+The database is asked once a second. It read its clock at some moment between question and answer,
+so what it says is known to within that time. `earliest` takes the one end and `latest` the other:
+an age that is computed from both is never less than it is.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import asyncpg
+
+from easypay.clock import monotonic
+from easypay.db.connections import LOST
+
+_ASK_EVERY_S: Final = 1.0
+_ASK_WITHIN_S: Final = 1.0
+_KNOWN_FOR_S: Final = 10.0
+_NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_MICRO: Final = 1_000_000
+
+
+class DatabaseClock:
+    """All times of the database are microseconds since 1970."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._asked_at = self._answered_at = 0.0
+        self._said = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the database has said lately what its clock is."""
+        return self._said > 0 and monotonic() - self._answered_at <= _KNOWN_FOR_S
+
+    def earliest(self, at: float) -> int:
+        """Return the least that the database's clock can have shown at a moment of ours."""
+        return self._said + int((at - self._answered_at) * _MICRO)
+
+    def latest(self, at: float) -> int:
+        """Return the most that the database's clock can have shown at a moment of ours."""
+        return self._said + int((at - self._asked_at) * _MICRO) + 1
+
+    def earliest_now(self) -> int:
+        """Return the least that the database's clock can show now."""
+        return self.earliest(monotonic())
+
+    def latest_now(self) -> int:
+        """Return the most that the database's clock can show now."""
+        return self.latest(monotonic())
+
+    async def run(self) -> None:
+        """Ask again and again, until cancelled."""
+        while True:
+            try:
+                await self.ask()
+            except (*LOST, asyncpg.PostgresError):
+                pass  # what is known is known for some seconds more
+            await asyncio.sleep(_ASK_EVERY_S)
+
+    async def ask(self) -> None:
+        """Ask the database once. Raises its errors."""
+        asked_at = monotonic()
+        async with asyncio.timeout(_ASK_WITHIN_S):
+            said = await self._pool.fetchval(_NOW)
+        self._asked_at, self._answered_at, self._said = asked_at, monotonic(), said

@@ -1,0 +1,123 @@
+"""A shared cache of several servers: a cluster, and a primary that sentinels replace."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from easypay.cache.url import Address, parse
+from harness.cached_processes import Rows, processes
+from harness.valkey import joined, running, sentinel
+from harness.waiting import until
+
+
+async def test_a_cluster_has_each_value_on_one_server(
+    tmp_path: Path, database: Any, rows: Rows
+) -> None:
+    clustered = ("--cluster-enabled", "yes", "--dir", str(tmp_path), "--cluster-config-file")
+    with (
+        running(tmp_path, *clustered, "one.conf") as one,
+        running(tmp_path, *clustered, "two.conf") as two,
+    ):
+        await joined(one, two)
+        async with processes(2, f"cluster://{one.address}", database) as (here, there):
+            merchant = uuid.uuid4()
+            names = [rows.name(merchant) for _ in range(40)]
+            for name in names:
+                assert await here.body(rows, name) == await there.body(rows, name)
+            assert (here.queries, there.queries) == (40, 0)
+            assert len(await one.keys()) > 5
+            assert len(await two.keys()) > 5
+            for name in names:
+                rows.versions[name] = 2
+                here.caches.delete(name)
+            await here.told()
+
+            async def all_new() -> bool:
+                return not any(name in there.caches._near for name in names)
+
+            await until(all_new, within_s=2)
+            for name in names:
+                assert await there.body(rows, name) == rows.body(name)
+            # One of the two is lost: its values come from the database.
+            two.kill()
+            for name in names:
+                for each in (here, there):
+                    assert await each.body(rows, name) == rows.body(name)
+
+
+async def test_a_promoted_replica_brings_back_nothing(
+    tmp_path: Path, database: Any, rows: Rows
+) -> None:
+    """The replica has a value that changes while it is being promoted."""
+    with running(tmp_path, "--repl-diskless-sync-delay", "0") as primary:
+        replica_of = ("--replicaof", f"127.0.0.1 {primary.port}")
+        with running(tmp_path, *replica_of) as replica:
+
+            async def follows() -> bool:
+                return b"master_link_status:up" in await replica.ask("INFO", "replication")
+
+            await until(follows, within_s=10)
+            process, port = sentinel(tmp_path, primary)
+            try:
+                url = f"sentinel://127.0.0.1:{port}/easypay"
+                async with processes(2, url, database) as both:
+                    name = rows.name()
+                    for each in both:
+                        await each.read(rows, name)
+
+                    async def replicated() -> bool:
+                        return any(name.encode() in key for key in await replica.keys())
+
+                    await until(replicated, within_s=5)
+                    primary.kill()
+                    rows.versions[name] = 2
+                    both[0].caches.delete(name)
+
+                    async def promoted() -> bool:
+                        return (await replica.ask("ROLE"))[0] == b"master"
+
+                    await until(promoted, within_s=15)
+                    for each in both:
+                        await each.hears()
+                        assert await each.body(rows, name) == rows.body(name)
+            finally:
+                process.kill()
+                process.wait()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "addresses"),
+    [
+        ("redis://cache.test", "single", [Address("cache.test", 6379)]),
+        ("rediss://u:p%40ss@cache.test:7000/2", "single", [Address("cache.test", 7000)]),
+        ("unix:///run/cache.sock", "single", [Address(path="/run/cache.sock")]),
+        (
+            "cluster://a.test,b.test:7001",
+            "cluster",
+            [Address("a.test", 6379), Address("b.test", 7001)],
+        ),
+        ("sentinel://a.test,[::1]:9/m", "sentinel", [Address("a.test", 26379), Address("::1", 9)]),
+    ],
+)
+def test_an_address_is_read(text: str, kind: str, addresses: list[Address]) -> None:
+    url = parse(text)
+    assert (url.kind, list(url.addresses)) == (kind, addresses)
+
+
+def test_the_login_is_read_too() -> None:
+    url = parse("rediss://shop:p%40ss@cache.test:7000/2")
+    assert url.login() == ("shop", "p@ss")
+    assert (url.tls, url.database) == (True, 2)
+    assert parse("redis://:secret@cache.test").login() == ("default", "secret")
+    assert parse("redis://cache.test").login() == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://a.test", "redis://", "redis://a.test,b.test", "redis://a.test/x", "sentinel://a.test"],
+)
+def test_an_address_that_says_too_little_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse(text)
