@@ -14,6 +14,8 @@ import msgspec
 from row_builders import approved, begun, month, new_payment, refund_of
 
 from easypay import clock, ids
+from easypay.cache.caches import Caches
+from easypay.cache.feed_follower import FeedFollower
 from easypay.compaction.due import due
 from easypay.db import archived_months, month_report, partitions, table_sizes
 from easypay.db.connections import Lane
@@ -529,6 +531,11 @@ async def summarise(w: World) -> None:
 async def read_head(w: World) -> None:
     await readers.head(w.pool)
     await w.pool.fetchval(readers._POSITIONS, "payments")
+    follower = FeedFollower(w.pool, Caches(1024))
+    await follower.look()
+    assert follower._last_seq is not None
+    follower._last_seq -= 50
+    await follower.look()
 
 
 async def lead(w: World) -> None:
@@ -562,8 +569,9 @@ FEED: Final = (
          uses=("payments_pkey", "stream_once"), months=200, locks=500, buffers=60_000,
          reads_whole=("payments_to_search", "feed_readers"), sorts=1_000,
          because="an unknown outcome may be of any month; what waits is read whole and is gone"),
-    Case("read how far the feed has come", read_head, reads_whole=("feed_head", "feed_readers"),
-         because="one row each"),
+    Case("read how far the feed has come", read_head, uses=("feed_pkey",), buffers=300,
+         reads_whole=("feed_head", "feed_readers", "feed_months", "streams"),
+         because="a few rows each"),
     Case("look for new months of the feed", read_marks, reads_whole=("feed_months",), buffers=4000,
          sorts=200, because="a row for each month, every ten seconds"),
     Case("keep the newest events summarised", summarise, buffers=400),

@@ -170,12 +170,12 @@ async def test_data_of_another_major_version_gives_one_clear_line(tmp_path: Path
 
 async def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
     up = await Up(tmp_path).ready()
-    workers = [p for p in psutil.Process(up.pid).children() if "serve" in _line(p)]
+    workers = [p for p in psutil.Process(up.pid).children() if " serve " in _line(p)]
     assert len(workers) == 2
     os.kill(workers[0].pid, signal.SIGKILL)
 
     async def replaced() -> Any:
-        now = [p for p in psutil.Process(up.pid).children() if "serve" in _line(p)]
+        now = [p for p in psutil.Process(up.pid).children() if " serve " in _line(p)]
         return len(now) == 2 and workers[0].pid not in {p.pid for p in now}
 
     await until(replaced, what="the supervisor starts another worker")

@@ -110,6 +110,8 @@ class Caches:
         self._flights: dict[str, _Flight] = {}
         self._shared: Shared | None = None
         self._hears: Callable[[], bool] = lambda: False
+        self.wanted_at = -LIFE_S
+        """When somebody last read who allows more than a second, by the monotonic clock."""
         self.counts: Counter[tuple[str, str]] = Counter()
         """Look-ups by kind and result: hit, shared, miss, stale, error."""
 
@@ -141,6 +143,8 @@ class Caches:
         """
         while True:
             asked_at = monotonic()
+            if within_s > UNTOLD_S:
+                self.wanted_at = asked_at
             entry = self._near_entry(kind, name, within_s, asked_at)
             if entry is not None:
                 self.counts[kind.name, "hit"] += 1

@@ -139,7 +139,7 @@ class Gateway:
             lease_s=settings.cache_lease_s,
         )
         self._caches = Caches(settings.cache_near_bytes)
-        shared = caching.shared_cache(settings, self._caches, vault, self._pool)
+        teller = caching.what_tells(settings, self._caches, vault, self._pool)
         self._processors = self._clients_of(integrations)
         resolver = self._build_flows(keyed_digest(vault.derive("card fingerprint")))
         self._feed = self._build_feed()
@@ -179,7 +179,7 @@ class Gateway:
                     ("the feed", self._feed.run),
                     ("the process metrics", vitals.run),
                     *([("the watch of the replica", self._replica.run)] if self._replica else ()),
-                    *([("the shared cache", shared.run)] if shared else ()),
+                    *([("what tells the caches", teller.run)] if teller else ()),
                 )
             ),
             *(asyncio.create_task(keep_doing(chore)) for chore in self._chores()),

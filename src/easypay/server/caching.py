@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from easypay.cache.caches import Caches
+from easypay.cache.feed_follower import FeedFollower
 from easypay.cache.shared import SharedCache, shared_by
 from easypay.cache.url import parse
 from easypay.hmac_sha256 import keyed_digest
@@ -25,13 +26,18 @@ class BadCacheUrl(Exception):
     """EASYPAY_CACHE_URL cannot be understood. The message is one line, without the URL."""
 
 
-def shared_cache(settings: Settings, caches: Caches, vault: Vault, pool: Any) -> SharedCache | None:
-    """Return the shared cache of the settings, connected to the near cache; None without one.
+def what_tells(
+    settings: Settings, caches: Caches, vault: Vault, pool: Any
+) -> SharedCache | FeedFollower | None:
+    """Return what tells the caches of changes elsewhere, connected to them: the shared cache, or
+    without one the feed. None if nothing is cached. It has to run.
 
     Raises BadCacheUrl.
     """
-    if settings.cache_url is None or not caches.is_on:
+    if not caches.is_on:
         return None
+    if settings.cache_url is None:
+        return FeedFollower(pool, caches)
     try:
         url = parse(settings.cache_url.get_secret_value())
     except ValueError as error:
