@@ -51,7 +51,7 @@ class Process:
         async def does() -> bool:
             return self.shared.is_usable
 
-        await until(does, within_s=5, what="the shared cache is in use")
+        await until(does, within_s=15, what="the shared cache is in use")
 
     async def told(self) -> None:
         """Wait until what has changed here is told to the shared cache."""

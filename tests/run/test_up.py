@@ -62,6 +62,7 @@ async def test_start_pay_stop_and_start_again(tmp_path: Path, simulator: Simulat
     assert json.loads(out)["status"] == "captured"
     answers = await _pasted_from_the_readme(first)
     assert answers == ["captured", "declined", "settled", "succeeded", "fault-1", "processing"]
+    await _both_workers_share(first, paid.json()["id"])
     shown = re.search(r"http://127\.0\.0\.1:\d+/metrics", first.logs())
     assert shown, first.logs()
     async with http_client() as client:
@@ -181,6 +182,27 @@ async def test_a_dead_worker_is_replaced(tmp_path: Path) -> None:
     await until(replaced, what="the supervisor starts another worker")
     assert (await up.pay("after")).status_code == 201
     assert up.terminate() == 0
+
+
+async def _both_workers_share(up: Up, payment_id: str) -> None:
+    """Wait until one worker answers what the other has read, as `easypay cache stats` tells."""
+    demo = up.demo()
+    headers = {"authorization": f"Bearer {demo['api_key']}", "cache-control": "max-age=60"}
+    command = ("cache", "stats", "--json", "--data-dir", str(up.data_dir))
+
+    async def shared() -> bool:
+        for _ in range(20):
+            async with http_client(base_url=demo["api_url"], headers=headers) as client:
+                answer = await client.get(f"/api/v1/payments/{payment_id}")
+                assert answer.json()["status"] == "captured"
+        stats = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "easypay", *command), stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await stats.communicate()
+        rows = {row["cache"]: row for row in json.loads(out)["data"]}
+        return bool(rows["payment"]["shared"])
+
+    await until(shared, what="the workers share what they have read")
 
 
 def _line(process: psutil.Process) -> str:

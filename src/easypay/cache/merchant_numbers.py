@@ -37,7 +37,8 @@ class MerchantNumbers:
         self._clock = clock
         self._settles_us = int(settles_s * 1_000_000)
         self._numbers: OrderedDict[str, bytes] = OrderedDict()
-        self._without: set[UUID] = set()
+        self.without: set[UUID] = set()
+        """Merchants of whom nothing is cached. Only to be believed while changes are heard of."""
         self._changes = 0
 
     async def of(self, merchant: str) -> bytes | None:
@@ -49,11 +50,6 @@ class MerchantNumbers:
         made_us = int(number[:16], 16)
         age_us = self._clock.earliest_now() - made_us
         return number if age_us >= self._settles_us else None
-
-    def has_none(self, merchant_id: UUID) -> bool:
-        """Whether it is known that nothing of a merchant is cached. Only while changes are heard
-        of: ask `hears` before."""
-        return merchant_id in self._without
 
     async def now(self, merchants: Sequence[str]) -> dict[str, bytes]:
         """Return the numbers of those merchants who have one. Raises CacheUnavailable."""
@@ -88,7 +84,7 @@ class MerchantNumbers:
         """Forget a number that was made or deleted. Whether values of the merchant may be here."""
         self._changes += 1
         try:
-            self._without.discard(UUID(merchant))
+            self.without.discard(UUID(merchant))
         except ValueError:
             return False
         full = len(self._numbers) >= _MOST
@@ -98,7 +94,7 @@ class MerchantNumbers:
         """Forget all numbers."""
         self._changes += 1
         self._numbers.clear()
-        self._without.clear()
+        self.without.clear()
 
     async def _ask(self, merchant: str) -> bytes:
         link = self.link_of(f"merchant:{merchant}")
@@ -111,17 +107,17 @@ class MerchantNumbers:
         if before == self._changes:
             self._remember(merchant, number)
         else:
-            self._without.discard(UUID(merchant))
+            self.without.discard(UUID(merchant))
         return bytes(number)
 
     def _remember(self, merchant: str, number: Any) -> None:
         if _is_number(number):
             self._numbers[merchant] = number
-            self._without.discard(UUID(merchant))
+            self.without.discard(UUID(merchant))
             if len(self._numbers) > _MOST:
                 self._numbers.popitem(last=False)
-        elif number is None and len(self._without) < _MOST:
-            self._without.add(UUID(merchant))
+        elif number is None and len(self.without) < _MOST:
+            self.without.add(UUID(merchant))
 
 
 def merchant_key(link: Link, merchant: str) -> bytes:

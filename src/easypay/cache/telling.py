@@ -117,8 +117,9 @@ class Telling:
     def _gathered(self) -> None:
         self._timer = None
         if self._servers.hears:
-            has_none = self._numbers.has_none
-            self._changed = deque(each for each in self._changed if not has_none(each.merchant_id))
+            without = self._numbers.without
+            left = [each for each in self._changed if each.merchant_id not in without]
+            self._changed = deque(left)
         if self._changed:
             self._due.set()
 
@@ -144,23 +145,33 @@ class Telling:
         of: dict[str, list[str]] = {}
         for name in names:
             of.setdefault(name.split(":", 2)[1], []).append(name)
+        refs: dict[UUID, list[PaymentRef]] = {}
         for each in changed:
-            name = payment_name(each.merchant_id, each.mode, each.payment_id)
-            of.setdefault(each.merchant_id.hex, []).append(name)
-        numbers = await self._numbers.now(list(of))
-        keys: dict[Link, list[bytes]] = {}
+            refs.setdefault(each.merchant_id, []).append(each)
+        numbers = await self._numbers.now([*of, *(merchant_id.hex for merchant_id in refs)])
+        for merchant_id, those in refs.items():
+            if merchant_id.hex in numbers:
+                of.setdefault(merchant_id.hex, []).extend(
+                    payment_name(merchant_id, each.mode, each.payment_id) for each in those
+                )
         for merchant, number in numbers.items():
-            for name in of[merchant]:
-                link = self._numbers.link_of(name)
-                key = b"%b%b:{%b}" % (link.prefix, number, name.encode())
-                keys.setdefault(link, []).append(key)
-        for link, those in keys.items():
-            for start in range(0, len(those), _AT_ONCE):
-                await self._delete(link, those[start : start + _AT_ONCE])
-        # Somebody may have read a value here just before it was deleted there.
-        for merchant in numbers:
+            for link, here in self._by_link(of[merchant]).items():
+                before = b"%b%b:{" % (link.prefix, number)
+                keys = [b"%b%b}" % (before, name.encode()) for name in here]
+                for start in range(0, len(keys), _AT_ONCE):
+                    await self._delete(link, keys[start : start + _AT_ONCE])
+            # Somebody may have read a value here just before it was deleted there.
             for name in of[merchant]:
                 self._drop(name)
+
+    def _by_link(self, names: list[str]) -> dict[Link, list[str]]:
+        """Return the names that each server has."""
+        if not self._servers.is_cluster:
+            return {self._numbers.link_of(names[0]): names}
+        found: dict[Link, list[str]] = {}
+        for name in names:
+            found.setdefault(self._numbers.link_of(name), []).append(name)
+        return found
 
     async def _delete(self, link: Link, keys: list[bytes]) -> None:
         """Delete keys of one server. One of a cluster takes only keys that belong together."""
