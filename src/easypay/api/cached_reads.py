@@ -142,6 +142,7 @@ def _response(answer: Answer, read: Read) -> Response:
         answer.content_type,
         [*answer.headers, *age],
         answer.cache_control,
+        forms=read.forms,
     )
 
 

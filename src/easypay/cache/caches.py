@@ -15,7 +15,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -45,6 +45,8 @@ class Read(msgspec.Struct, frozen=True, gc=False):
     age_s: float
     cached: bool
     """Whether somebody else's query found it, before this reader asked."""
+    forms: dict[bytes, bytes]
+    """What was made of it already, for all who read it here."""
 
 
 Load = Callable[[], Awaitable[Loaded]]
@@ -148,7 +150,7 @@ class Caches:
             entry = self._near_entry(kind, name, within_s, asked_at)
             if entry is not None:
                 self.counts[kind.name, "hit"] += 1
-                return Read(entry.value, asked_at - entry.read_at, True)
+                return _read(entry, asked_at - entry.read_at, True)
             flight = self._flights.get(name)
             joins = (
                 flight is not None
@@ -161,10 +163,10 @@ class Caches:
             entry = await asyncio.shield(flight.task)
             age_s = monotonic() - entry.read_at
             if not joins:
-                return Read(entry.value, age_s, entry.read_at < flight.began)
+                return _read(entry, age_s, entry.read_at < flight.began)
             if asked_at - entry.read_at <= within_s:
                 self.counts[kind.name, "hit"] += 1
-                return Read(entry.value, age_s, True)
+                return _read(entry, age_s, True)
 
     async def get(self, kind: Kind, name: str, within_s: float) -> Read | None:
         """Return a value that was read at most `within_s` ago from the caches, or None."""
@@ -172,7 +174,7 @@ class Caches:
         entry = self._near_entry(kind, name, within_s, now)
         if entry is None and self._shared is not None:
             entry = self._fresh((await self._shared.look_up(name)).entry, within_s)
-        return None if entry is None else Read(entry.value, monotonic() - entry.read_at, True)
+        return None if entry is None else _read(entry, monotonic() - entry.read_at, True)
 
     async def set(self, name: str, loaded: Loaded, read_at: float) -> None:
         """Keep what was read from the database at `read_at`, by the monotonic clock, in this
@@ -277,6 +279,10 @@ class Caches:
         self.counts[name.partition(":")[0], "error"] += 1
 
 
+def _read(entry: Entry, age_s: float, cached: bool) -> Read:
+    return Read(entry.value, age_s, cached, entry.forms)
+
+
 def _entry(loaded: Loaded, read_at: float, *, told: bool) -> Entry:
     life_s = LIFE_S * random.uniform(_SHORTEST_SHARE, 1.0)  # noqa: S311 - not a secret
     if loaded.value is None:
@@ -291,5 +297,7 @@ def _entry(loaded: Loaded, read_at: float, *, told: bool) -> Entry:
     )
 
 
-def _size(answer: Any) -> int:
-    return len(answer.body) + sum(len(name) + len(value) + 120 for name, value in answer.headers)
+def _size(answer: Answer) -> int:
+    """Return the bytes of an answer. Its compressed forms together take less than itself."""
+    headers = sum(len(name) + len(value) + 120 for name, value in answer.headers)
+    return 2 * len(answer.body) + headers

@@ -25,6 +25,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """Of the value, in bytes."""
     told: bool = False
     """Whether this process is told if it changes, while it hears of changes at all."""
+    forms: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    """What was made of the value for clients: its tag, its compressed forms."""
 
 
 class NearCache:
