@@ -318,6 +318,31 @@ async def test_answers_out_of_order_are_noticed_and_harm_nobody(
         await process.hears()
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [b">0\r\n", b">2\r\n+invalidate\r\n:1\r\n", b">1\r\n+invalidate\r\n", b"+OK\r\n", b"*-5\r\n"],
+)
+async def test_a_message_that_makes_no_sense_ends_the_connection(
+    sent: bytes, valkey: Valkey, database: Any, rows: Rows
+) -> None:
+    name = rows.name()
+    async with proxied(valkey) as proxy, processes(1, proxy.url, database) as (process,):
+
+        async def and_more(data: bytes) -> bytes:
+            proxy.answer = _unchanged
+            return data + sent
+
+        proxy.answer = and_more
+        assert await process.body(rows, name) == rows.body(name)
+
+        async def anew() -> bool:
+            return proxy.connections == 2
+
+        await until(anew, within_s=5, what="it connects anew")
+        await process.hears()
+        assert await process.body(rows, name) == rows.body(name)
+
+
 @pytest.mark.parametrize("fault", ["away", "silent", "garbage", "full"])
 async def test_a_fault_makes_reads_slower_and_nothing_else(
     fault: str, tmp_path: Any, database: Any, rows: Rows

@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
                     future, self.known_at = self._waiting.popleft()
                     if not future.done():
                         future.set_result(answer)
-        except (hiredis.HiredisError, ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - nothing that it sends may stop this process
             self.drop(f"what it answered is not the protocol: {error}")
             return
         if self._reader.len() > _MOST_BUFFERED:
