@@ -26,6 +26,7 @@ class Instruments:
         self._for_requests(self.registry)
         self._for_processor_calls(self.registry)
         self._for_database(self.registry)
+        self._for_caches(self.registry)
         self._for_exports(self.registry)
         self._for_feed(self.registry)
         self._for_unknown_outcomes(self.registry)
@@ -183,6 +184,8 @@ class Instruments:
         self.replica_in_use = registry.gauge(
             "easypay_replica_in_use", "Processes that read the read replica now."
         )
+
+    def _for_caches(self, registry: Registry) -> None:
         self.cache = registry.counter(
             "easypay_cache_requests_total", "Look-ups in the caches.", "cache", "result"
         )
