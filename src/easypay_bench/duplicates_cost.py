@@ -26,6 +26,7 @@ from easypay import clock
 from easypay.db import embedded, migrate, partitions
 from easypay.db.connections import Lane
 from easypay.merchants.model import Caller
+from easypay.mode import Mode
 from easypay.payments import statements
 from easypay.payments.begin import Ask, new_payment
 from easypay.payments.duplicates import BEGIN_CHECKED, CheckedPayment, checked_payment
@@ -56,7 +57,7 @@ class Side:
 
 def _group(merchant_id: UUID, size: int, at: float) -> list[CheckedPayment]:
     caller = Caller(
-        merchant_id, "test", merchant_id, frozenset(), frozenset(), True, None, None,
+        merchant_id, Mode.TEST, merchant_id, frozenset(), frozenset(), True, None, None,
         duplicates="reject",
     )  # fmt: skip
     made = []

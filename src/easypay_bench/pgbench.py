@@ -24,6 +24,7 @@ import msgspec
 from easypay import clock, ids
 from easypay.db import partitions, postgres_binaries
 from easypay.merchants.model import Caller
+from easypay.mode import Mode
 from easypay.payments import statements
 from easypay.payments.begin import Ask, new_payment
 from easypay.payments.outcome_changes import decide
@@ -164,7 +165,7 @@ def _rows(merchant_id: UUID) -> tuple[str, str]:
     at = clock.now()
     caller = Caller(
         merchant_id=merchant_id,
-        mode="test",
+        mode=Mode.TEST,
         key_id=uuid4(),
         scopes=frozenset(),
         currencies=frozenset({"USD"}),

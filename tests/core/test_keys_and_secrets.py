@@ -15,13 +15,13 @@ from easypay.api.paging import Cursors
 from easypay.errors import EasyPayError, MalformedBody, UnsupportedMediaType, ValidationFailed
 from easypay.merchants.model import (
     KEY_PATTERN,
-    MODES,
     Caller,
     digest_of,
     is_well_formed,
     new_key,
 )
 from easypay.merchants.vault import Vault, VaultError, new_encryption_key
+from easypay.mode import Mode
 from easypay.problems import render
 
 uuids = st.integers(0, (1 << 128) - 1).map(lambda value: UUID(int=value))
@@ -31,7 +31,7 @@ VAULT = Vault(new_encryption_key())
 # API keys --------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from(MODES), st.data())
+@given(st.sampled_from(Mode), st.data())
 def test_one_wrong_character_in_a_key_is_noticed(mode: str, data: st.DataObject) -> None:
     key = new_key(mode)
     assert KEY_PATTERN.fullmatch(key)
@@ -62,7 +62,7 @@ processors = st.sampled_from(["authorize_net", "second"])
 @given(
     uuids,
     uuids,
-    st.sampled_from(MODES),
+    st.sampled_from(Mode),
     processors,
     st.dictionaries(st.text(), st.text(), max_size=3),
 )

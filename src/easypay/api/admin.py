@@ -16,6 +16,7 @@ from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants import admin, credential_check
 from easypay.merchants.model import LONGEST_WINDOW_S, MOST_STALENESS_MS, ApiKey, Merchant
 from easypay.merchants.vault import Vault
+from easypay.mode import MODE
 from easypay.processors.base import Processors
 from easypay.processors.integration import Integration
 from easypay.processors.registry import DEFAULT, named
@@ -253,11 +254,12 @@ class AdminApi:
     async def set_account(self, request: Request) -> Response:
         require_admin(request, self._admin_digest)
         body = decode(request, _set_account)
-        merchant_id, mode = _id(request, ids.MERCHANT, "id"), request.params["mode"]
+        merchant_id = _id(request, ids.MERCHANT, "id")
+        mode = admin.mode_of(request.params["mode"])
         integration = named(self._integrations, body.processor)
         given, within = body.given()
         credentials = integration.read_credentials(given, within=within)
-        if body.check and mode in integration.urls:
+        if body.check:
             await admin.get_merchant(self._pool, merchant_id)
             await credential_check.check(
                 self._processors[integration.name],
@@ -276,7 +278,7 @@ class AdminApi:
         key, secret = await admin.create_key(
             self._pool,
             _id(request, ids.MERCHANT, "id"),
-            mode=body.mode,
+            mode=MODE[body.mode],
             name=body.name,
             scopes=body.scopes,
             expires_at=_expires_at(body.expires_at),

@@ -25,6 +25,7 @@ from easypay.api.http import BUG, UNREACHABLE, Request, decode, encode, sent_twi
 from easypay.api.reading import NO_SUCH_KEY
 from easypay.errors import EasyPayError
 from easypay.merchants.model import DUPLICATE_WINDOW_S
+from easypay.mode import Mode
 from easypay.payments.duplicates import duplicate_payment
 from easypay.payments.refusals import archived, not_sent
 from easypay.payments.requests import CardBody, CardMethod, CreatePayment, check_payment
@@ -46,9 +47,9 @@ _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
         "This key belongs to another request, with another body or path. "
         "Use a new key for a new request."
     ),
-    errors.ProcessorUnavailable: not_sent("test", NotSent(reason="connection refused")).detail,
+    errors.ProcessorUnavailable: not_sent(Mode.TEST, NotSent(reason="connection refused")).detail,
     errors.ProcessorAccountRefused: not_sent(
-        "test", NotSent(reason="", account_refusal=AccountRefusal(code="E00007", message=""))
+        Mode.TEST, NotSent(reason="", account_refusal=AccountRefusal(code="E00007", message=""))
     ).detail,
     errors.Overloaded: (
         "2048 requests are waiting for the database; nothing was written. "

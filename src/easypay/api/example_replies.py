@@ -33,6 +33,7 @@ from easypay.clock import rfc3339
 from easypay.exporting.columns import COLUMNS
 from easypay.exporting.statement import Format, end_of, head_of
 from easypay.merchants.model import ApiKey, Merchant
+from easypay.mode import Mode
 from easypay.payments.duplicate_report import Group, Member
 from easypay.payments.expansion import expanded
 from easypay.payments.statistics import Bucket, Question, Statistics, nothing
@@ -202,7 +203,7 @@ def _statistics() -> dict[tuple[str, int], Examples]:
     found = Statistics(
         "UTC", [Bucket(days[0], days[1], {("USD", None): tally}), Bucket(days[1], days[2])]
     )
-    question = Question(MERCHANT_UUID, "test", days[0], days[2], "day")
+    question = Question(MERCHANT_UUID, Mode.TEST, days[0], days[2], "day")
     return {
         ("statistics_read", 200): {
             "days": Example(
@@ -256,7 +257,7 @@ def _administration() -> dict[tuple[str, int], Examples]:
         0,
     )  # fmt: skip
     key = ApiKey(
-        MERCHANT_UUID, API_KEY_UUID, "test", "checkout", "x7Qp",
+        MERCHANT_UUID, API_KEY_UUID, Mode.TEST, "checkout", "x7Qp",
         ["payments:read", "payments:write", "refunds:write"], AT, None, None,
     )  # fmt: skip
     secret = admin.NewKeyView(admin.key_view(key), "ep_test_sk_<8 characters>_<38 more>")

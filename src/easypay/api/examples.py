@@ -16,6 +16,7 @@ from easypay import ids
 from easypay.api import admin
 from easypay.api.paging import Cursors
 from easypay.merchants.model import Caller
+from easypay.mode import Mode
 from easypay.payment_details import DETAIL_EXAMPLES
 from easypay.payments.requests import (
     CapturePayment,
@@ -55,7 +56,7 @@ REFUND_ID: Final = ids.typed(ids.REFUND, example_id(ids.OPERATION, "refund"))
 KEY_ID: Final = ids.typed(ids.API_KEY, API_KEY_UUID)
 REQUEST_ID: Final = f"req_{example_id('req', 'first').hex}"
 CALLER: Final = Caller(
-    MERCHANT_UUID, "test", API_KEY_UUID, frozenset(), frozenset(), False, None, None
+    MERCHANT_UUID, Mode.TEST, API_KEY_UUID, frozenset(), frozenset(), False, None, None
 )
 CURSORS: Final = Cursors(b"the examples' key")
 CURSOR: Final = CURSORS.write(example_id(ids.PAYMENT, "first"), CALLER, "payments None None")

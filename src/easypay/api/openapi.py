@@ -35,7 +35,7 @@ from easypay.api.routes import ROUTES, TOPICS, Route
 from easypay.api.schemas import REF, Schema
 from easypay.api.statistics import BY, INTERVALS
 from easypay.errors import EasyPayError
-from easypay.merchants.model import MODES
+from easypay.mode import Mode
 from easypay.payments.lists import MOST_COUNTED
 from easypay.payments.model import STATUS
 from easypay.payments.statistics import MOST_BUCKETS, MOST_TOTALS
@@ -300,7 +300,7 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "brand",
     ),
     "key": ("path", "The idempotency key, percent-encoded.", KEY_SCHEMA, KEY),
-    "mode": ("path", "The account's mode.", {"type": "string", "enum": list(MODES)}, "test"),
+    "mode": ("path", "The account's mode.", {"type": "string", "enum": list(Mode)}, "test"),
     "page": ("path", "The page's topic.", {"type": "string", "enum": list(TOPICS)}, "payments"),
     "file": (
         "path",

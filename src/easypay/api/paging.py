@@ -14,6 +14,7 @@ from easypay import clock, ids, inputs
 from easypay.api.conditional import PRIVATE
 from easypay.api.http import Request, Response, encode, invalid_query
 from easypay.merchants.model import Caller
+from easypay.mode import Mode
 from easypay.payments.lists import Span
 
 FIRST_ID: Final = UUID(int=0)
@@ -127,7 +128,7 @@ def span_of(caller: Caller, query: dict[str, str], name: str) -> tuple[Span, str
     return span, scope if span.newest_first else f"{scope} oldest"
 
 
-def span_between(merchant_id: UUID, mode: str, query: dict[str, str]) -> Span:
+def span_between(merchant_id: UUID, mode: Mode, query: dict[str, str]) -> Span:
     """Return the rows that a list's times and order leave."""
     since, until = time_bounds_of(query)
     floor = FIRST_ID if since is None else ids.lowest_id_at(since)

@@ -9,7 +9,8 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from easypay.merchants.model import MODES, SCOPES
+from easypay.merchants.model import SCOPES
+from easypay.mode import Mode
 from easypay.money import EXPONENT
 from easypay.payment_details import DETAIL_DESCRIPTIONS
 from easypay.payments.model import Kind
@@ -83,7 +84,7 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "processor": "The processor's answer.",
     **DETAIL_DESCRIPTIONS,
     "metadata": "The merchant's own keys and values.",
-    "mode": {"description": "`test` or `live`; the two never mix.", "enum": list(MODES)},
+    "mode": {"description": "`test` or `live`; the two never mix.", "enum": list(Mode)},
     "version": {"description": "Grows with every change. `2` has the ETag `\"v2\"`.", "minimum": 1},
     "created_at": {"description": "When it was created.", "format": "date-time"},
     "updated_at": {"description": "When it last changed.", "format": "date-time"},

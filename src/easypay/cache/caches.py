@@ -23,6 +23,7 @@ import msgspec
 from easypay.cache.names import LIFE_S, UNTOLD_S, Answer, Kind, is_of_merchant, payment_name
 from easypay.cache.near import Entry, NearCache
 from easypay.clock import monotonic
+from easypay.mode import Mode
 
 _SHORTEST_SHARE: Final = 0.8
 """Lives are drawn between this share of LIFE_S and all of it, so that they do not end together."""
@@ -68,7 +69,7 @@ class PaymentRef(Protocol):
     @property
     def merchant_id(self) -> UUID: ...
     @property
-    def mode(self) -> str: ...
+    def mode(self) -> Mode: ...
     @property
     def payment_id(self) -> UUID: ...
 

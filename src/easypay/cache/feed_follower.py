@@ -15,7 +15,6 @@ used for more than a second.
 import asyncio
 from collections import deque
 from typing import Any, Final
-from uuid import UUID
 
 import asyncpg
 
@@ -24,6 +23,7 @@ from easypay.cache.caches import Caches
 from easypay.cache.names import UNTOLD_S, payment_name
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
+from easypay.mode import MODE
 
 _LOOK_EVERY_S: Final = 0.1
 _WANTED_FOR_S: Final = 10.0
@@ -84,13 +84,10 @@ class FeedFollower:
             self._caches.drop_all()  # a restored database, or very much
         elif before is not None and last_seq > before:
             for merchant_id, mode, payment_id in await self._pool.fetch(CHANGED, before, last_seq):
-                self._drop(merchant_id, mode, payment_id)
+                self._caches.drop(payment_name(merchant_id, MODE[mode], payment_id))
         self._last_seq = last_seq
         while self._looks and read_below is not None and self._looks[0][1] < read_below:
             self._heard_until, _ = self._looks.popleft()
         self._looks.append((looked_at, first_to_come))
         if len(self._looks) > _MOST:
             self._looks.popleft()
-
-    def _drop(self, merchant_id: UUID, mode: str, payment_id: UUID) -> None:
-        self._caches.drop(payment_name(merchant_id, mode, payment_id))

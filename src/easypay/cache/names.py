@@ -6,6 +6,8 @@ from uuid import UUID
 
 import msgspec
 
+from easypay.mode import Mode
+
 LIFE_S: Final = 60.0
 """The longest that anything is kept, in seconds. Lives are shortened at random by up to a fifth."""
 UNTOLD_S: Final = 1.0
@@ -40,12 +42,12 @@ DUPLICATES: Final = Kind("duplicates")
 KINDS: Final = (PAYMENT, PAYMENTS, REFUNDS, STATISTICS, DUPLICATES)
 
 
-def name_of(kind: Kind, merchant_id: UUID, mode: str, item: str) -> str:
+def name_of(kind: Kind, merchant_id: UUID, mode: Mode, item: str) -> str:
     """Return the name of a value. `item` says which one of this merchant, mode and kind."""
     return f"{kind.name}:{merchant_id.hex}:{mode}:{item}"
 
 
-def payment_name(merchant_id: UUID, mode: str, payment_id: UUID) -> str:
+def payment_name(merchant_id: UUID, mode: Mode, payment_id: UUID) -> str:
     """Return the name of a payment."""
     return f"payment:{merchant_id.hex}:{mode}:{payment_id.hex}"
 

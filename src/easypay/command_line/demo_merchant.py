@@ -12,6 +12,7 @@ from easypay.errors import EasyPayError
 from easypay.merchants import admin
 from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Vault
+from easypay.mode import Mode
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 
 NAME: Final = "Demo shop"
@@ -44,12 +45,12 @@ async def prepare(
             Vault(encryption_key),
             AUTHORIZE_NET,
             merchant_id,
-            "test",
+            Mode.TEST,
             {"login_id": login_id, "transaction_key": transaction_key},
         )
         secret = saved.get("demo_api_key", "")
         if not await _works(connection, merchant_id, secret):
-            _, secret = await admin.create_key(connection, merchant_id, mode="test", name="demo")
+            _, secret = await admin.create_key(connection, merchant_id, mode=Mode.TEST, name="demo")
     finally:
         await connection.close()
     return {"demo_merchant": ids.typed(ids.MERCHANT, merchant_id), "demo_api_key": secret}

@@ -136,15 +136,15 @@ def _wish(merchant: str, mode: str, given: dict[str, str], format: Format) -> "W
     from easypay.api.paging import span_between
     from easypay.errors import ValidationFailed
     from easypay.exporting.statement import Wish
-    from easypay.merchants.model import MODES
+    from easypay.mode import MODE, Mode
 
     merchant_id = ids.parse(ids.MERCHANT, merchant)
     if merchant_id is None:
         raise typer.BadParameter(f"{merchant!r} is not a merchant id (mer_…)")
-    if mode not in MODES:
-        raise typer.BadParameter(f"--mode is {' or '.join(MODES)}")
+    if mode not in MODE:
+        raise typer.BadParameter(f"--mode is {' or '.join(Mode)}")
     try:
-        span = span_between(merchant_id, mode, given)
+        span = span_between(merchant_id, MODE[mode], given)
         return Wish(span, payment_filters.filters_of(given), format)
     except ValidationFailed as error:
         (field,) = error.fields

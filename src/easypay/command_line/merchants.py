@@ -231,13 +231,13 @@ def set_account(
     given = {account_field: login_id, **dict(zip(secrets, _secrets(secrets), strict=True))}
 
     async def work(connection: Any, vault: Any) -> None:
-        merchant_id = _merchant(merchant)
+        merchant_id, in_mode = _merchant(merchant), admin.mode_of(mode)
         credentials = integration.read_credentials(given)
         await admin.get_merchant(connection, merchant_id)
-        if not skip_check and mode in integration.urls:
-            await _check(integration, integration.account(mode, credentials))
+        if not skip_check:
+            await _check(integration, integration.account(in_mode, credentials))
         await admin.set_processor_account(
-            connection, vault, integration, merchant_id, mode, credentials
+            connection, vault, integration, merchant_id, in_mode, credentials
         )
 
     in_database(data_dir, work)
@@ -314,7 +314,7 @@ def create_key(
         return await admin.create_key(
             connection,
             _merchant(merchant),
-            mode=mode,
+            mode=admin.mode_of(mode),
             name=name,
             scopes=scope or USUAL_SCOPES,
             expires_at=expires,

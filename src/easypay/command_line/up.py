@@ -40,6 +40,7 @@ from easypay.db.migrate import migrate
 from easypay.db.postgres_binaries import ClusterError
 from easypay.errors import EasyPayError, ProcessorUnavailable, ValidationFailed
 from easypay.merchants import credential_check
+from easypay.mode import Mode
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from easypay.server.serve import listen, url_of
 from easypay.settings import SANDBOX_URL, Settings
@@ -229,7 +230,7 @@ class Stack:
             credentials = AUTHORIZE_NET.read_credentials(
                 {"login_id": login, "transaction_key": key}
             )
-            account = AUTHORIZE_NET.account("test", credentials, url)
+            account = AUTHORIZE_NET.account(Mode.TEST, credentials, url)
             await credential_check.check_alone(AUTHORIZE_NET, account)
         except ValidationFailed as error:
             raise StartError(f"correct {' or '.join(_ACCOUNT)}: {error.detail}") from None

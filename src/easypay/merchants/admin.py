@@ -16,7 +16,6 @@ from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants.model import (
     DUPLICATES,
     LONGEST_WINDOW_S,
-    MODES,
     MOST_STALENESS_MS,
     SCOPES,
     USUAL_SCOPES,
@@ -26,6 +25,7 @@ from easypay.merchants.model import (
     new_key,
 )
 from easypay.merchants.vault import Vault, VaultError
+from easypay.mode import MODE, Mode
 from easypay.money import EXPONENT
 from easypay.processors.integration import Integration
 
@@ -168,14 +168,13 @@ async def set_processor_account(
     vault: Vault,
     integration: Integration,
     merchant_id: UUID,
-    mode: str,
+    mode: Mode,
     credentials: Mapping[str, str],
 ) -> None:
     """Store (or replace) the account of one mode and its processor, encrypted.
 
     Raises NotFound for the merchant, ValidationFailed for values that the processor cannot take.
     """
-    _check_mode(mode)
     credentials = integration.read_credentials(credentials)
     await get_merchant(runner, merchant_id)
     sealed = vault.seal(credentials, merchant_id, mode, integration.name)
@@ -211,7 +210,7 @@ async def set_processor_account(
 
 
 def _login_in(
-    vault: Vault, sealed: bytes, merchant_id: UUID, mode: str, integration: Integration
+    vault: Vault, sealed: bytes, merchant_id: UUID, mode: Mode, integration: Integration
 ) -> str | None:
     try:
         return vault.open(sealed, merchant_id, mode, integration.name)[integration.account_field]
@@ -223,7 +222,7 @@ async def create_key(
     runner: Runner,
     merchant_id: UUID,
     *,
-    mode: str,
+    mode: Mode,
     name: str = "default",
     scopes: Sequence[str] = USUAL_SCOPES,
     expires_at: datetime | None = None,
@@ -232,7 +231,6 @@ async def create_key(
 
     Raises NotFound for the merchant, ValidationFailed for an unknown mode or scope.
     """
-    _check_mode(mode)
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
         raise _invalid("scopes", f"scopes must be at least one of {', '.join(SCOPES)}.")
@@ -256,7 +254,7 @@ async def create_key(
         list(scopes),
         expires_at,
     )
-    return ApiKey(*row), secret
+    return _key_of(row), secret
 
 
 async def rotate_key(
@@ -288,7 +286,7 @@ async def rotate_key(
     )
     if row is None:
         raise NotFound("that key was revoked just now; create a new one")
-    return ApiKey(*row), secret
+    return _key_of(row), secret
 
 
 async def revoke_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
@@ -300,7 +298,7 @@ async def revoke_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
         merchant_id,
         key_id,
     )
-    return ApiKey(*row)
+    return _key_of(row)
 
 
 async def list_keys(runner: Runner, merchant_id: UUID | None = None) -> list[ApiKey]:
@@ -310,7 +308,7 @@ async def list_keys(runner: Runner, merchant_id: UUID | None = None) -> list[Api
         " ORDER BY merchant_id, id",
         merchant_id,
     )
-    return [ApiKey(*row) for row in rows]
+    return [_key_of(row) for row in rows]
 
 
 async def _get_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
@@ -319,7 +317,7 @@ async def _get_key(runner: Runner, merchant_id: UUID, key_id: UUID) -> ApiKey:
     )
     if row is None:
         raise NotFound(f"there is no key {ids.typed(ids.API_KEY, key_id)}")
-    return ApiKey(*row)
+    return _key_of(row)
 
 
 async def _check_time_zone(runner: Runner, name: str) -> None:
@@ -375,9 +373,16 @@ def _check_name(name: str) -> None:
         raise ValidationFailed.of([FieldError("#/name", *wrong)])
 
 
-def _check_mode(mode: str) -> None:
-    if mode not in MODES:
+def _key_of(row: Any) -> ApiKey:
+    merchant_id, key_id, mode, *others = row
+    return ApiKey(merchant_id, key_id, MODE[mode], *others)
+
+
+def mode_of(text: str) -> Mode:
+    """Return the mode of this name. Raises ValidationFailed."""
+    if text not in MODE:
         raise _invalid("mode", "mode must be test or live.")
+    return MODE[text]
 
 
 def _invalid(field: str, detail: str) -> ValidationFailed:

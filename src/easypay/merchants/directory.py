@@ -22,6 +22,7 @@ from easypay.errors import InvalidApiKey
 from easypay.hmac_sha256 import keyed_digest
 from easypay.merchants.model import Caller, Login, digest_of, is_well_formed
 from easypay.merchants.vault import Vault, VaultError
+from easypay.mode import MODE, Mode
 from easypay.processors.base import Account
 from easypay.processors.integration import Integration
 from easypay.processors.registry import DEFAULT
@@ -119,7 +120,7 @@ class Directory:
             raise InvalidApiKey("The key has expired.")
         return caller
 
-    async def current_login(self, merchant_id: UUID, mode: str, processor: str) -> Login | None:
+    async def current_login(self, merchant_id: UUID, mode: Mode, processor: str) -> Login | None:
         """Return the account that takes a merchant's new payments, read now. None if there is none,
         or it is at another processor."""
         row = await self._pool.fetchrow(_FIND_CURRENT, merchant_id, mode, processor)
@@ -137,7 +138,7 @@ class Directory:
         row = await self._pool.fetchrow(_FIND_LOGIN, merchant_id, login_id)
         if row is None:
             return None
-        account = self._open(row, merchant_id, row["mode"], url=row["url"])
+        account = self._open(row, merchant_id, MODE[row["mode"]], url=row["url"])
         login = Login(login_id, row["account"], account)
         if version == self._version and len(self._logins) < _MOST_ENTRIES:
             self._logins[key] = login
@@ -183,13 +184,13 @@ class Directory:
         login, unusable = None, ""
         if row["credentials"] is not None:
             try:
-                login = await self._stored_login(row["merchant_id"], row["mode"], row)
+                login = await self._stored_login(row["merchant_id"], MODE[row["mode"]], row)
             except VaultError as error:  # requests that need no processor still work
                 log.critical("the account of merchant %s: %s", row["merchant_id"], error)
                 unusable = str(error)
         caller = Caller(
             merchant_id=row["merchant_id"],
-            mode=row["mode"],
+            mode=MODE[row["mode"]],
             key_id=row["id"],
             scopes=frozenset(row["scopes"]),
             currencies=frozenset(row["currencies"]),
@@ -206,7 +207,7 @@ class Directory:
             self._callers[key] = caller
         return caller
 
-    async def _stored_login(self, merchant_id: UUID, mode: str, row: Any) -> Login:
+    async def _stored_login(self, merchant_id: UUID, mode: Mode, row: Any) -> Login:
         """Return an account of `processor_accounts` with the id that payments store.
 
         An account has its row in `processor_logins` before it takes a payment, so that no change
@@ -225,7 +226,7 @@ class Directory:
             )
         return Login(login_id, digest, account)
 
-    def _open(self, row: Any, merchant_id: UUID, mode: str, *, url: str | None = None) -> Account:
+    def _open(self, row: Any, merchant_id: UUID, mode: Mode, *, url: str | None = None) -> Account:
         name = row["processor"]
         integration = self._integrations.get(name)
         if integration is None:

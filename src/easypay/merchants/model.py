@@ -12,9 +12,9 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
+from easypay.mode import Mode
 from easypay.processors.base import Account
 
-MODES: Final = ("test", "live")
 DUPLICATES: Final = ("off", "flag", "reject")
 DUPLICATE_WINDOW_S: Final = 120
 LONGEST_WINDOW_S: Final = 86_400
@@ -56,7 +56,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
     merchant_id: UUID
     id: UUID
-    mode: str
+    mode: Mode
     name: str
     last4: str
     scopes: list[str]
@@ -69,7 +69,7 @@ class Caller(msgspec.Struct, frozen=True, dict=True):
     """Who sends a request: a merchant in one mode, through one key, with that key's rights."""
 
     merchant_id: UUID
-    mode: str
+    mode: Mode
     key_id: UUID
     scopes: frozenset[str]
     currencies: frozenset[str]
@@ -103,7 +103,7 @@ class Login(msgspec.Struct, frozen=True):
     account: Account
 
 
-def new_key(mode: str) -> str:
+def new_key(mode: Mode) -> str:
     """Return a new bearer key: `ep_test_sk_<8>_<32 random characters><6 characters of CRC-32>`.
 
     The checksum lets a scanner or a support engineer tell a mistyped key from a revoked one.

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from easypay.errors import EasyPayError
+from easypay.mode import Mode
 
 _VERSION: Final = b"\x01"
 _NONCE_BYTES: Final = 12
@@ -44,14 +45,14 @@ class Vault:
         return hmac.digest(self._key, f"easypay {purpose}".encode(), "sha256")
 
     def seal(
-        self, credentials: Mapping[str, str], merchant_id: UUID, mode: str, processor: str
+        self, credentials: Mapping[str, str], merchant_id: UUID, mode: Mode, processor: str
     ) -> bytes:
         """Encrypt for one merchant, mode and processor; no other can decrypt it."""
         nonce = os.urandom(_NONCE_BYTES)
         plain, context = msgspec.json.encode(credentials), _context(merchant_id, mode, processor)
         return _VERSION + nonce + self._cipher.encrypt(nonce, plain, context)
 
-    def open(self, sealed: bytes, merchant_id: UUID, mode: str, processor: str) -> dict[str, str]:
+    def open(self, sealed: bytes, merchant_id: UUID, mode: Mode, processor: str) -> dict[str, str]:
         """Decrypt. Raises VaultError if the key, the merchant, the mode or the processor is another
         one."""
         nonce, box = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
@@ -70,7 +71,7 @@ def new_encryption_key() -> str:
     return base64.b64encode(os.urandom(32)).decode()
 
 
-def _context(merchant_id: UUID, mode: str, processor: str) -> bytes:
+def _context(merchant_id: UUID, mode: Mode, processor: str) -> bytes:
     """Credentials for Authorize.Net are bound as they were when it was the only processor. So a
     gateway of that time opens those, and no others: it would send them to Authorize.Net."""
     bound_to = "" if processor == "authorize_net" else processor

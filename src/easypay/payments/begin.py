@@ -13,6 +13,7 @@ import msgspec
 from easypay import ids
 from easypay.card_numbers import brand_of
 from easypay.merchants.model import Caller
+from easypay.mode import Mode
 from easypay.payment_details import PaymentDetails, details_of
 from easypay.payments.model import Kind, Operation, Payment, State, Status
 from easypay.payments.requests import (
@@ -82,7 +83,7 @@ class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A capture, void, refund or review to begin. Field order is follow_up_intent's."""
 
     merchant_id: UUID
-    mode: str
+    mode: Mode
     key: str
     fingerprint: bytes
     payment_id: UUID

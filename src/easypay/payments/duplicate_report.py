@@ -15,6 +15,7 @@ import msgspec
 
 from easypay import ids
 from easypay.errors import ValidationFailed
+from easypay.mode import Mode
 from easypay.payments.duplicates import ENDED_SQL
 
 MOST_PASSED: Final = 50_000
@@ -87,7 +88,7 @@ class Found(NamedTuple):
 async def find_groups(
     runner: Any,
     merchant_id: UUID,
-    mode: str,
+    mode: Mode,
     *,
     start: UUID,
     end: UUID,

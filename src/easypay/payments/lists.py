@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from easypay.clock import monotonic
 from easypay.db.partitions import Months
 from easypay.db.reading import Reading
+from easypay.mode import Mode
 from easypay.payments.model import OPERATION_VIEW_COLUMNS, Operation, operation_of
 from easypay.payments.views import EVENT_VIEW_COLUMNS, PAYMENT_VIEW_COLUMNS
 
@@ -40,7 +41,7 @@ class Span(msgspec.Struct, frozen=True):
     """Which rows of a merchant and mode a list has, by their ids: `floor <= id < below`."""
 
     merchant_id: UUID
-    mode: str
+    mode: Mode
     floor: UUID
     below: UUID
     newest_first: bool = True
@@ -259,7 +260,7 @@ class Lists:
             span = span.after(edge)
 
     async def by_ids(
-        self, table: Table, merchant_id: UUID, mode: str, wanted: Collection[UUID]
+        self, table: Table, merchant_id: UUID, mode: Mode, wanted: Collection[UUID]
     ) -> dict[UUID, asyncpg.Record]:
         """Return rows by their ids, in one statement. Ids that lead to none are left out."""
         if not wanted:
@@ -278,7 +279,7 @@ class Lists:
             rows = await self._fetch(text_of, key, [], merchant_id, mode, list(wanted))
         return {row["id"]: row for row in rows}
 
-    async def stream(self, merchant_id: UUID, mode: str) -> int | None:
+    async def stream(self, merchant_id: UUID, mode: Mode) -> int | None:
         """Return the number that a merchant's payments have in the search table, or None before the
         first of them. It never changes, but a failover can lose it; so it is kept for a minute.
         """
@@ -292,13 +293,15 @@ class Lists:
                 self._streams[key] = stream, monotonic() + _STREAM_S
         return stream
 
-    async def operation(self, merchant_id: UUID, mode: str, operation_id: UUID) -> Operation | None:
+    async def operation(
+        self, merchant_id: UUID, mode: Mode, operation_id: UUID
+    ) -> Operation | None:
         """Return one operation, without its stored reply, or None."""
         rows = await self.by_ids(_OPERATIONS, merchant_id, mode, [operation_id])
         return operation_of(rows[operation_id]) if rows else None
 
     async def processors_of(
-        self, merchant_id: UUID, mode: str, payments: Collection[UUID]
+        self, merchant_id: UUID, mode: Mode, payments: Collection[UUID]
     ) -> dict[UUID, str]:
         """Return the names of the processors that took these payments, in one statement."""
         rows = await self.by_ids(_PROCESSORS, merchant_id, mode, payments)
@@ -307,7 +310,7 @@ class Lists:
     async def operations_of(
         self,
         merchant_id: UUID,
-        mode: str,
+        mode: Mode,
         payments: Sequence[UUID],
         *,
         kind: str | None,

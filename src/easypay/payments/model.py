@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from easypay.errors import InvalidState
+from easypay.mode import MODE, Mode
 from easypay.payment_details import DETAIL_FIELDS, PaymentDetails
 from easypay.processors.base import ProcessorAnswer
 
@@ -140,7 +141,7 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
 
     merchant_id: UUID
     id: UUID
-    mode: str
+    mode: Mode
     status: Status
     amount_minor: int
     authorized_minor: int
@@ -186,7 +187,7 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     merchant_id: UUID
     id: UUID
     payment_id: UUID
-    mode: str
+    mode: Mode
     kind: Kind
     state: State
     attempt: int
@@ -219,7 +220,7 @@ class PaymentKey(msgspec.Struct, frozen=True, gc=False):
     """Identifies a payment."""
 
     merchant_id: UUID
-    mode: str
+    mode: Mode
     payment_id: UUID
 
 
@@ -250,6 +251,8 @@ _DETAILS_AT: Final = len(_PAYMENT_OWN)
 _PAYMENT_ANSWER_AT: Final = _DETAILS_AT + len(DETAIL_FIELDS)
 _OPERATION_ANSWER_AT: Final = len(_OPERATION_OWN)
 _STATUS_AT: Final = _PAYMENT_OWN.index("status")
+_MODE_AT: Final = _PAYMENT_OWN.index("mode")
+_MODE_OF_OPERATION_AT: Final = _OPERATION_OWN.index("mode")
 _KIND_AT: Final = _OPERATION_OWN.index("kind")
 _STATE_AT: Final = _OPERATION_OWN.index("state")
 
@@ -261,7 +264,7 @@ def payment_of(row: Iterable[Any]) -> Payment:
         PaymentDetails(*own[_DETAILS_AT:_PAYMENT_ANSWER_AT]),
         ProcessorAnswer(*own[_PAYMENT_ANSWER_AT:]),
     )
-    own[_STATUS_AT] = STATUS[own[_STATUS_AT]]
+    own[_MODE_AT], own[_STATUS_AT] = MODE[own[_MODE_AT]], STATUS[own[_STATUS_AT]]
     return Payment(*own)
 
 
@@ -269,5 +272,6 @@ def operation_of(row: Iterable[Any]) -> Operation:
     """Return the operation in a row of OPERATION_COLUMNS."""
     own = list(row)
     own[_OPERATION_ANSWER_AT:] = (ProcessorAnswer(*own[_OPERATION_ANSWER_AT:]),)
+    own[_MODE_OF_OPERATION_AT] = MODE[own[_MODE_OF_OPERATION_AT]]
     own[_KIND_AT], own[_STATE_AT] = KIND[own[_KIND_AT]], STATE[own[_STATE_AT]]
     return Operation(*own)

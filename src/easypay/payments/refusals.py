@@ -22,6 +22,7 @@ from easypay.errors import (
     ProcessorUnavailable,
     RequestInProgress,
 )
+from easypay.mode import Mode
 from easypay.payments.model import CREATES, Kind, Operation, Payment, Status
 from easypay.processors.base import Absent, Declined, HeldForReview, NotSent, Rejected
 
@@ -175,7 +176,7 @@ def refusal_of(
     return None
 
 
-def not_sent(mode: str, outcome: NotSent) -> EasyPayError:
+def not_sent(mode: Mode, outcome: NotSent) -> EasyPayError:
     """Return the problem for a request that was not sent: nothing is stored under the key."""
     if outcome.account_refusal is None:
         return ProcessorUnavailable(

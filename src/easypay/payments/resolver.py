@@ -26,6 +26,7 @@ from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import VaultError
+from easypay.mode import MODE, Mode
 from easypay.payments import account_lease, authorization_expiry
 from easypay.payments import resolver_rows as store
 from easypay.payments.absence_rules import Schedule
@@ -155,9 +156,9 @@ class Resolver:
     async def _fill_accounts(self) -> None:
         """Set the account of open operations. Payments of older versions have the current one."""
         unknown = await account_lease.fill_accounts(self._pool, _FILL)
-        by_account: dict[tuple[UUID, str, str], list[store.Id]] = defaultdict(list)
+        by_account: dict[tuple[UUID, Mode, str], list[store.Id]] = defaultdict(list)
         for merchant_id, operation_id, mode, processor in unknown:
-            by_account[merchant_id, mode, processor].append((merchant_id, operation_id))
+            by_account[merchant_id, MODE[mode], processor].append((merchant_id, operation_id))
         for of, operations in by_account.items():
             try:
                 login = await self._directory.current_login(*of)

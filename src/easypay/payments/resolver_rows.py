@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from easypay.db.partitions import within_months
+from easypay.mode import MODE, Mode
 from easypay.payments.model import (
     KIND,
     OPERATION_COLUMNS,
@@ -49,7 +50,7 @@ class Case(msgspec.Struct, frozen=True, gc=False):
     """Why it is watched: absent, return or expiry. None if it is open."""
     since: datetime
     until: datetime | None
-    mode: str
+    mode: Mode
     kind: Kind
     state: State
     reference: str
@@ -72,7 +73,12 @@ class Case(msgspec.Struct, frozen=True, gc=False):
 
 _NAMED: Final = {
     Case.__struct_fields__.index(field): by_name
-    for field, by_name in (("kind", KIND), ("state", STATE), ("status", STATUS))
+    for field, by_name in (
+        ("mode", MODE),
+        ("kind", KIND),
+        ("state", STATE),
+        ("status", STATUS),
+    )
 }
 
 

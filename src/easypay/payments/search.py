@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay import ids
+from easypay.mode import Mode
 from easypay.payments.lists import MOST_COUNTED, PAYMENTS, Counted, Lists, Rows, Source, Span
 from easypay.payments.model import Status
 
@@ -160,11 +161,11 @@ async def statement(
     lists: Lists, filters: Filters, span: Span, limit: int
 ) -> tuple[str, list[Any]]:
     """Return the statement that finds the first ids of a span, and its arguments."""
-    whose: tuple[Any, str] = (span.merchant_id, span.mode)
+    whose: tuple[Any, Mode] = (span.merchant_id, span.mode)
     if filters.processor_reference is not None:
         sql, more = _BY_REFERENCE, list(ids.reference_bounds(filters.processor_reference))
     else:
-        stream = await lists.stream(*whose)
+        stream = await lists.stream(span.merchant_id, span.mode)
         whose = (-1 if stream is None else stream, span.mode)  # none before the first payment
         sql, more = _in_search_table(filters, "DESC" if span.newest_first else "ASC")
     return sql, [*whose, span.floor, span.below, limit, *more]

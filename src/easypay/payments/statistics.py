@@ -29,6 +29,7 @@ import msgspec
 from easypay import clock, ids
 from easypay.db.partitions import Months
 from easypay.errors import FieldError, StatisticsNotReady, ValidationFailed
+from easypay.mode import Mode
 from easypay.payments import statistics_sql
 from easypay.payments.counters import QUARTER_S, STATUSES
 from easypay.payments.seals import FAR_BEHIND
@@ -66,7 +67,7 @@ class Question(msgspec.Struct, frozen=True):
     """What is asked about one merchant and mode: `since <= time < until`, both in UTC."""
 
     merchant_id: UUID
-    mode: str
+    mode: Mode
     since: datetime
     until: datetime
     interval: Interval = "none"

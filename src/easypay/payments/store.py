@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
+from easypay.mode import Mode
 from easypay.payments.model import (
     OPERATION_COLUMNS,
     PAYMENT_COLUMNS,
@@ -32,7 +33,7 @@ class KeyUse(msgspec.Struct, frozen=True, gc=False):
     operation: Operation
 
 
-async def find_key(runner: Runner, merchant_id: UUID, mode: str, key: str) -> KeyUse | None:
+async def find_key(runner: Runner, merchant_id: UUID, mode: Mode, key: str) -> KeyUse | None:
     """Return the operation that used a key, with its stored reply, or None."""
     claimed = await runner.fetchrow(
         "SELECT fingerprint, created_at, operation_id FROM idempotency_keys"

@@ -11,6 +11,7 @@ import msgspec
 
 from easypay import inputs
 from easypay.errors import FieldError, ValidationFailed
+from easypay.mode import Mode
 from easypay.processors.base import Account, Processor
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -77,7 +78,7 @@ class Integration(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r} is not a processor's name")
-        if len(self.credentials) < 2 or self.urls.keys() != {"test", "live"}:
+        if len(self.credentials) < 2 or self.urls.keys() != set(Mode):
             raise ValueError(f"{self.name}: it has two credentials or more, and test and live URLs")
 
     @property
@@ -85,7 +86,9 @@ class Integration(msgspec.Struct, frozen=True, kw_only=True):
         """The credential that names the account."""
         return next(iter(self.credentials))
 
-    def account(self, mode: str, credentials: Mapping[str, str], url: str | None = None) -> Account:
+    def account(
+        self, mode: Mode, credentials: Mapping[str, str], url: str | None = None
+    ) -> Account:
         """An account at the address of its mode, or at the one that it was used at before."""
         return Account(
             processor=self.name, url=url or self.urls[mode], credentials=dict(credentials)

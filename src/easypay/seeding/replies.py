@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from easypay.clock import rfc3339
+from easypay.mode import MODE
 from easypay.payments.begin import new_operation
 from easypay.payments.model import CREATES, KIND, Kind, Operation, Payment, State, Status
 from easypay.payments.outcome_changes import Learned, decide, payment_after
@@ -64,7 +65,7 @@ def payment_at_first(told: Told) -> Payment:
     return Payment(
         merchant_id=UUID(bytes=told.shop.id),
         id=UUID(bytes=told.id),
-        mode=told.mode,
+        mode=MODE[told.mode],
         status=Status.PROCESSING,
         amount_minor=told.amount_minor,
         authorized_minor=0,

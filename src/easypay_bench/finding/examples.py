@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
+from easypay.mode import Mode
 from easypay.seeding.shops import shops
 from easypay_bench.finding.databases import Made, moments
 
@@ -67,7 +68,7 @@ class Shop(msgspec.Struct, frozen=True):
     """A merchant in one mode, with some of its payments and operations' references."""
 
     merchant_id: UUID
-    mode: str
+    mode: Mode
     payments: list[Payment]
     references: list[str]
 
@@ -92,7 +93,7 @@ async def look_up(connection: Any, made: Made) -> Examples:
     for rank in _RANKS:
         if rank < len(seeded):
             merchant_id = UUID(bytes=seeded[rank].id)
-            for mode in ("live", "test") if rank == 0 else ("live",):
+            for mode in (Mode.LIVE, Mode.TEST) if rank == 0 else (Mode.LIVE,):
                 many = _OF_BIGGEST if rank == 0 else _OF_OTHERS
                 found.append(await _shop(connection, made, merchant_id, mode, many, rng))
     depth, deep = await _deep(connection, found[0])
@@ -100,7 +101,7 @@ async def look_up(connection: Any, made: Made) -> Examples:
 
 
 async def _shop(
-    connection: Any, made: Made, merchant_id: UUID, mode: str, many: int, rng: Random
+    connection: Any, made: Made, merchant_id: UUID, mode: Mode, many: int, rng: Random
 ) -> Shop:
     drawn = moments(made, [rng.random() for _ in range(many)])
     lows = [ids.lowest_id_at(moment) for moment in drawn]

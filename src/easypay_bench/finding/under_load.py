@@ -13,6 +13,7 @@ import msgspec
 
 from easypay import clock, ids
 from easypay.merchants import admin
+from easypay.mode import Mode
 from easypay.seeding.shops import shops
 from easypay_bench import cpu, load
 from easypay_bench.finding.databases import Made
@@ -105,7 +106,7 @@ async def _key(dsn: str, made: Made, scope: str) -> tuple[UUID, str]:
     connection = await asyncpg.connect(dsn)
     try:
         key, secret = await admin.create_key(
-            connection, biggest(made), mode="live", name="bench-find", scopes=[scope]
+            connection, biggest(made), mode=Mode.LIVE, name="bench-find", scopes=[scope]
         )
         return key.id, secret
     finally:
