@@ -29,7 +29,7 @@ class Finding(msgspec.Struct, frozen=True):
     why: str = ""
     """Why it matters. Empty if all is well."""
     mend: str = ""
-    """The command that mends it, or what to do."""
+    """The command that repairs it, or what to do."""
 
 
 class Limits(NamedTuple):
