@@ -115,6 +115,20 @@ async def test_what_changed_while_it_was_read_is_not_kept(caches: Caches) -> Non
     assert found.value == answer("read 2")
 
 
+async def test_an_overtaken_query_cannot_bring_back_the_past(caches: Caches) -> None:
+    """Another query has taken its name, so the change does not find it."""
+    slow, quick = Database(waits=True), Database(waits=True)
+    first = asyncio.create_task(caches.get_or_set(PAYMENT, NAME, 60, slow.load))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(caches.get_or_set(PAYMENT, NAME, 0.5, quick.load))
+    await asyncio.sleep(0)
+    caches.delete(NAME)
+    for database, reader in ((quick, second), (slow, first)):
+        database.may_go_on.set()
+        await reader
+    assert await caches.get(PAYMENT, NAME, 60) is None
+
+
 async def test_who_hears_of_no_changes_keeps_nothing_for_more_than_a_second() -> None:
     caches = Caches(1024 * 1024)
     database = Database()

@@ -199,6 +199,10 @@ class Caches:
 
     def _take_off(self, kind: Kind, name: str, within_s: float, load: Load) -> _Flight:
         flight = _Flight(within_s)
+        overtaken = self._flights.get(name)
+        if overtaken is not None:
+            # Nobody finds it by its name any more to say that the value has changed.
+            overtaken.changed = True
         flight.task = asyncio.create_task(self._fly(flight, kind, name, load))
         self._flights[name] = flight
 
