@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from easypay.cache.connection import CacheUnavailable
+from easypay.cache.connection import CacheUnavailable, connect
 from easypay.cache.url import Address, parse
 from harness.cached_processes import Rows, processes
-from harness.valkey import joined, running, sentinel
+from harness.valkey import joined, proxied, running, sentinel
 from harness.waiting import until
 
 
@@ -47,6 +47,41 @@ async def test_a_cluster_has_each_value_on_one_server(
             for name in names:
                 for each in (here, there):
                     assert await each.body(rows, name) == rows.body(name)
+
+
+async def test_a_cluster_whose_servers_have_all_moved_is_found_again(
+    tmp_path: Path, database: Any, rows: Rows
+) -> None:
+    """Only what the URL names has stayed: here a proxy, as a name in DNS would be."""
+    clustered = ("--cluster-enabled", "yes", "--dir", str(tmp_path), "--cluster-config-file")
+    with (
+        running(tmp_path, *clustered, "old.conf") as old,
+        running(tmp_path, *clustered, "new.conf") as new,
+    ):
+        await joined(old)
+        await joined(new)
+        async with proxied(old) as proxy:
+            url = f"cluster://127.0.0.1:{proxy.port}"
+            async with processes(1, url, database) as (here,):
+                assert await here.body(rows, rows.name())
+                proxy.leads_to(new)
+                old.kill()
+
+                async def is_left() -> bool:
+                    return not here.shared.hears
+
+                await until(is_left, within_s=5)
+                await here.hears()
+                name = rows.name()
+                await here.body(rows, name)
+                assert any(name.encode() in key for key in await new.keys())
+
+
+@pytest.mark.parametrize("address", [Address("a" * 64 + ".test", 6379), Address("\0.test", 1)])
+async def test_an_address_that_cannot_be_one_is_an_unavailable_server(address: Address) -> None:
+    """A sentinel or a cluster may name anything: that must not end the task that connects."""
+    with pytest.raises(CacheUnavailable):
+        await connect(parse("redis://a.test"), address, lambda _: None, 1)
 
 
 async def test_a_promoted_replica_brings_back_nothing(
@@ -116,6 +151,21 @@ def test_the_login_is_read_too() -> None:
     assert (url.tls, url.database) == (True, 2)
     assert parse("redis://:secret@cache.test").login() == ("default", "secret")
     assert parse("redis://cache.test").login() == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis://shop:hunter2?x@a.test",
+        "cluster://shop:hunter2/x@a.test",
+        "sentinel://shop:hunter2/x@a.test/m",
+    ],
+)
+def test_a_refusal_does_not_quote_the_password(text: str) -> None:
+    with pytest.raises(ValueError, match="%2F") as refused:
+        parse(text)
+    assert "hunter2" not in str(refused.value)
+    assert refused.value.__cause__ is None
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,10 @@ class Proxy:
                 await writer.drain()
         writer.close()
 
+    def leads_to(self, server: Valkey) -> None:
+        """Lead new connections to another server."""
+        self._to = server.port
+
     def cut(self) -> None:
         """Cut every connection."""
         for task in self._tasks:

@@ -129,6 +129,7 @@ async def connect(
                 _, made = await loop.create_connection(
                     lambda: Connection(invalidated), address.host, address.port, ssl=url.context()
                 )
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError, OverflowError) as error:
+        # A sentinel or a cluster may have named a host or a port that cannot be one.
         raise CacheUnavailable(f"{address}: {error or 'no answer'}") from error
     return made

@@ -139,6 +139,8 @@ class _Cluster:
             self._keep([at for _, _, at in ranges])
             self._ranges = [(low, high, self._links[at][0]) for low, high, at in ranges]
             return
+        # All of them are gone, maybe for good: whoever the URL names may know others.
+        self._keep([*known, *self._url.addresses])
 
     def _keep(self, addresses: Any) -> None:
         """Connect to these servers, and leave all others."""

@@ -100,8 +100,15 @@ def parse(text: str) -> CacheUrl:
 def _addresses(hosts: str, usual_port: int) -> tuple[Address, ...]:
     found = []
     for each in hosts.split(","):
-        parts = urlsplit(f"//{each}")
-        if not parts.hostname:
+        try:
+            parts = urlsplit(f"//{each}")
+            host, port = parts.hostname, parts.port or usual_port
+        except ValueError:
+            # Python's message quotes the port: part of a password, if that has a bare / or ?.
+            raise ValueError(
+                "a host or a port is not one; in a password write / as %2F and ? as %3F"
+            ) from None
+        if not host:
             raise ValueError("it names no host")
-        found.append(Address(parts.hostname, parts.port or usual_port))
+        found.append(Address(host, port))
     return tuple(found)
