@@ -471,3 +471,33 @@ async def test_a_flushed_server_is_filled_again(
     for each in pair:
         assert await each.body(rows, name) == rows.body(name)
     assert (one.queries, two.queries) == (2, 0)
+
+
+class SetBack:
+    """A database whose clock can be set back."""
+
+    def __init__(self) -> None:
+        self.by_s = 0.0
+
+    async def fetchval(self, sql: str) -> int:
+        return int((time.time() - self.by_s) * 1_000_000)
+
+
+async def test_nothing_is_counted_as_younger_after_the_databases_clock_was_set_back(
+    valkey: Valkey, rows: Rows
+) -> None:
+    database = SetBack()
+    async with processes(2, valkey.url, database) as (here, there):
+        name = rows.name()
+        await here.read(rows, name)
+        read_at = monotonic()
+        rows.versions[name] = 2  # and nobody is told
+        database.by_s = 1.5
+
+        async def notice() -> bool:
+            return not (here.shared.is_usable or there.shared.is_usable)
+
+        await until(notice, within_s=5)
+        while monotonic() - read_at < 3:  # the clock has gone beyond what it showed then
+            await asyncio.sleep(0.05)
+        assert await there.body(rows, name, within_s=2) == rows.body(name)

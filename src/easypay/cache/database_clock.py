@@ -3,6 +3,8 @@
 The database is asked once a second. It read its clock at some moment between question and answer,
 so what it says is known to within that time. `earliest` takes the one end and `latest` the other:
 an age that is computed from both is never less than it is.
+
+Unless the clock is set back: then ages are not known until all values of the later clock have ended.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from easypay.cache.names import LIFE_S
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
 
@@ -18,6 +21,10 @@ _ASK_WITHIN_S: Final = 1.0
 _KNOWN_FOR_S: Final = 10.0
 _NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _MICRO: Final = 1_000_000
+_STEP_US: Final = 100_000
+"""By how much the clock must have been set back to count. Less is a clock that is being slowed."""
+_UNSURE_FOR_S: Final = LIFE_S + _KNOWN_FOR_S
+"""After that no value lives whose time is of the later clock, whoever stored it."""
 
 
 class DatabaseClock:
@@ -27,11 +34,15 @@ class DatabaseClock:
         self._pool = pool
         self._asked_at = self._answered_at = 0.0
         self._said = 0
+        self._unsure_until = 0.0
 
     @property
     def is_known(self) -> bool:
-        """Whether the database has said lately what its clock is."""
-        return self._said > 0 and monotonic() - self._answered_at <= _KNOWN_FOR_S
+        """Whether the database has said lately what its clock is, and ages can be counted by it."""
+        now = monotonic()
+        return (
+            self._said > 0 and now - self._answered_at <= _KNOWN_FOR_S and now >= self._unsure_until
+        )
 
     def earliest(self, at: float) -> int:
         """Return the least that the database's clock can have shown at a moment of ours."""
@@ -63,4 +74,6 @@ class DatabaseClock:
         asked_at = monotonic()
         async with asyncio.timeout(_ASK_WITHIN_S):
             said = await self._pool.fetchval(_NOW)
+        if self._said and self.earliest(asked_at) - said > _STEP_US:
+            self._unsure_until = monotonic() + _UNSURE_FOR_S
         self._asked_at, self._answered_at, self._said = asked_at, monotonic(), said
