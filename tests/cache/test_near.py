@@ -1,11 +1,18 @@
 """The near cache is bounded in bytes, and an older value never replaces a newer one."""
 
 import os
+import tracemalloc
+from base64 import b64encode
 
 import psutil
 
+from easypay.api.compression import CODINGS
+from easypay.api.conditional import _finished
+from easypay.api.http import Request, Response
+from easypay.cache.caches import size_of
 from easypay.cache.names import Answer
 from easypay.cache.near import Entry, NearCache
+from easypay.clock import monotonic
 
 MIB = 1024 * 1024
 
@@ -35,8 +42,28 @@ def test_what_it_counts_is_at_least_what_it_takes() -> None:
     assert took < near.bytes * 1.2
 
 
+def test_what_is_made_of_an_answer_is_counted_too() -> None:
+    """Clients ask for every coding of what hardly becomes smaller, and the answers came from the
+    shared cache as well as from the database."""
+    near, now = NearCache(4 * MIB), monotonic()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(4_000):
+        body = b64encode(os.urandom(900))
+        answer = Answer(body, [(b"etag", b'"v%d"' % number)], b"application/json", b"private")
+        kept = Entry(answer, 1, now, now + 60, size_of(answer), told=True)
+        near.put(f"payment:{number:032x}:test:{number:032x}", kept)
+        for coding in CODINGS:
+            request = Request("GET", "/", {}, {b"accept-encoding": coding}, b"", b"", "r")
+            sent = _finished(request, Response(200, body, forms=kept.forms))
+            assert sent.coding == coding.decode()
+    took = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert took <= near.bytes * 1.02 <= near.most_bytes * 1.02
+
+
 def test_what_was_used_longest_ago_leaves_first() -> None:
-    near = NearCache(6_000)
+    near = NearCache(7_000)
     for name in ("a", "b", "c", "d"):
         near.put(name, entry())
     near.get("a", 1.0)

@@ -128,13 +128,19 @@ def _coded(tag: bytes, coding: bytes) -> bytes:
 
 
 def _made(response: Response, form: bytes, make: Callable[[bytes], bytes]) -> bytes:
-    """Return a form of the body. Of answers that share a body the first one makes it."""
+    """Return a form of the body. Of answers that share a body the first one makes it.
+
+    All forms that are kept take no more than the body: the near cache counts on that.
+    """
     forms = response.forms
     if forms is None:
         return make(response.body)
-    if form not in forms:
-        forms[form] = make(response.body)
-    return forms[form]
+    made = forms.get(form)
+    if made is None:
+        made = make(response.body)
+        if sum(map(len, forms.values())) + len(made) <= len(response.body):
+            forms[form] = made
+    return made
 
 
 def _tag_of(body: bytes) -> bytes:

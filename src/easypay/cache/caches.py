@@ -297,12 +297,12 @@ def _entry(loaded: Loaded, read_at: float, *, told: bool) -> Entry:
         loaded.version,
         read_at - loaded.older_by_s,
         read_at + life_s,
-        _size(loaded.value),
+        size_of(loaded.value),
         told,
     )
 
 
-def _size(answer: Answer) -> int:
-    """Return the bytes of an answer. Its compressed forms together take less than itself."""
+def size_of(answer: Answer) -> int:
+    """Return the bytes of an answer. What is kept of its forms takes no more than itself."""
     headers = sum(len(name) + len(value) + 120 for name, value in answer.headers)
     return 2 * len(answer.body) + headers

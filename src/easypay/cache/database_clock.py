@@ -4,7 +4,8 @@ The database is asked once a second. It read its clock at some moment between qu
 so what it says is known to within that time. `earliest` takes the one end and `latest` the other:
 an age that is computed from both is never less than it is.
 
-Unless the clock is set back: then ages are not known until all values of the later clock have ended.
+Unless the clock is set back: then ages are not known until all values of the later clock have
+ended.
 """
 
 import asyncio

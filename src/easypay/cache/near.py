@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-_OVERHEAD: Final = 600
+_OVERHEAD: Final = 850
 """Bytes that an entry takes beside its value and its name: measured, and rounded up."""
 
 

@@ -28,7 +28,7 @@ from uuid import UUID
 import hiredis
 import msgspec
 
-from easypay.cache.caches import Caches, Found, PaymentRef
+from easypay.cache.caches import Caches, Found, PaymentRef, size_of
 from easypay.cache.connection import CacheUnavailable
 from easypay.cache.database_clock import DatabaseClock
 from easypay.cache.link import PREFIX, Link
@@ -172,9 +172,8 @@ class SharedCache:
         age_s = (self._clock.latest(now) - value.read_at_us) / 1_000_000
         if age_s < 0:  # the database's clock was set back: nobody knows how old it is
             return None
-        return Entry(
-            value.answer, value.version, now - age_s, now - age_s + LIFE_S, len(stored), told=True
-        )
+        read_at, size = now - age_s, size_of(value.answer)
+        return Entry(value.answer, value.version, read_at, read_at + LIFE_S, size, told=True)
 
     def _signature(self, name: str, stored: bytes) -> bytes:
         return self._digest(name.encode() + b"\0" + stored)[:_SIGNATURE]
