@@ -10,7 +10,7 @@ import pytest
 from easypay.cache.connection import CacheUnavailable, connect
 from easypay.cache.url import Address, parse
 from harness.cached_processes import Rows, processes
-from harness.valkey import joined, proxied, running, sentinel
+from harness.valkey import Valkey, joined, proxied, running, sentinel
 from harness.waiting import until
 
 
@@ -124,6 +124,49 @@ async def test_a_promoted_replica_brings_back_nothing(
             finally:
                 process.kill()
                 process.wait()
+
+
+async def test_a_primary_that_comes_back_brings_back_nothing(
+    tmp_path: Path, database: Any, rows: Rows
+) -> None:
+    """Its replica was the primary meanwhile, and both have kept what was there before."""
+    options = ("--repl-diskless-sync-delay", "0", "--dir", str(tmp_path))
+    with running(tmp_path, *options) as first, running(tmp_path, *options) as second:
+        await follows(second, first)
+        async with proxied(first) as proxy, processes(2, proxy.url, database) as both:
+
+            async def takes_over(new: Valkey, old: Valkey) -> None:
+                await new.ask("REPLICAOF", "NO", "ONE")
+                await follows(old, new)
+                proxy.leads_to(new)
+                proxy.cut()
+
+                async def is_left() -> bool:
+                    return not any(each.shared.hears for each in both)
+
+                await until(is_left, within_s=5)
+                for each in both:
+                    await each.hears()
+
+            name = rows.name()
+            await both[0].read(rows, name)
+            await takes_over(second, first)
+            rows.versions[name] = 2
+            both[0].caches.delete(name)
+            await both[0].told()
+            await takes_over(first, second)
+            for each in both:
+                assert await each.body(rows, name) == rows.body(name)
+
+
+async def follows(replica: Valkey, primary: Valkey) -> None:
+    """Make a server the replica of another, and wait until it has all that is there."""
+    await replica.ask("REPLICAOF", "127.0.0.1", primary.port)
+
+    async def is_up() -> bool:
+        return b"master_link_status:up" in await replica.ask("INFO", "replication")
+
+    await until(is_up, within_s=10)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 Four times a second it is asked for an echo. While an echo is at most a second old, every change
 that the server made before that echo was asked for is known here. A server that is silent for a
 second is left, and connected to anew; so is one that echoes something else.
+
+With the echo it is asked which reign it is in: its replication id, which is a new one whenever it
+becomes the primary again. What it had from an earlier reign may have changed under another server.
 """
 
 import asyncio
@@ -29,6 +32,8 @@ _CONNECT_WITHIN_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 2.0
 _WARN_EVERY_S: Final = 60.0
+_OF_PREFIX: Final = 8
+"""Letters of the run's id and of the reign's in a key."""
 _LEAVE_AFTER: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS")
 """Refusals of a server that is not the primary any more, or not yet."""
 
@@ -52,8 +57,9 @@ class Link:
         self._is_away = False
         self._warn_at = 0.0
         self.prefix = PREFIX
-        """What this server's keys begin with: another server, or this one after a restart, finds
-        none of them. So what was changed while it was away is never found."""
+        """What this server's keys begin with: another server, or this one after a restart or when
+        it is the primary again, finds none of them. So nothing is found that changed meanwhile."""
+        self._reign = b"", b""
 
     @property
     def hears(self) -> bool:
@@ -118,11 +124,11 @@ class Link:
         connection = await connect(self._url, address, self._invalidated, _CONNECT_WITHIN_S)
         try:
             async with asyncio.timeout(_CONNECT_WITHIN_S):
-                run_id = await _greet(connection, self._url)
+                self._reign = await _greet(connection, self._url)
         except (TimeoutError, CacheUnavailable) as error:
             connection.drop("it was not greeted")
             raise CacheUnavailable(f"{address}: {error or 'no answer'}") from error
-        self.prefix = b"%b%b:" % (PREFIX, run_id)
+        self.prefix = b"%b%b%b:" % (PREFIX, *(part[:_OF_PREFIX] for part in self._reign))
         self._on_fresh()
         self._connection = connection
         if self._is_away:
@@ -137,13 +143,17 @@ class Link:
             said = secrets.token_bytes(8)
             try:
                 async with asyncio.timeout(SILENT_S):
-                    echo = await connection.send("ECHO", said)
+                    asked = connection.send("ECHO", said), connection.send("INFO", "replication")
+                    echo, info = [await answer for answer in asked]
             except TimeoutError:
                 connection.drop("it is silent")
                 raise CacheUnavailable("it is silent") from None
             if echo != said:
                 connection.drop("its answers are out of order")
                 raise CacheUnavailable("it answered another question than the one asked")
+            if _said(info, b"master_replid") != self._reign[1]:
+                connection.drop("its reign has ended")
+                raise CacheUnavailable("it has become the primary, or a replica, anew")
             await asyncio.sleep(_ECHO_EVERY_S)
 
     def _left(self, why: str) -> None:
@@ -156,8 +166,9 @@ class Link:
         self._is_away = True
 
 
-async def _greet(connection: Connection, url: CacheUrl) -> bytes:
-    """Log in, and ask to be told of changes. Return what tells this run of the server from others.
+async def _greet(connection: Connection, url: CacheUrl) -> tuple[bytes, bytes]:
+    """Log in, and ask to be told of changes. Return what tells this run of the server from others,
+    and its reign from earlier ones.
 
     Raises CacheUnavailable if the server refuses, or is a replica.
     """
@@ -168,24 +179,24 @@ async def _greet(connection: Connection, url: CacheUrl) -> bytes:
         ("CLIENT", "TRACKING", "ON", "BCAST", "NOLOOP", "PREFIX", PREFIX),
         ("ROLE",),
         ("INFO", "server"),
+        ("INFO", "replication"),
     ]
     answers = [await answer for answer in [connection.send(*words) for words in commands]]
     for words, answer in zip(commands, answers, strict=True):
         if isinstance(answer, hiredis.ReplyError):
             raise CacheUnavailable(f"{words[0]!r} was refused: {answer}")
-    *_, role, info = answers
+    *_, role, server, replication = answers
     if not isinstance(role, list) or not role or role[0] != b"master":
         raise CacheUnavailable("it is a replica")
-    for line in _bytes(info).splitlines():
-        name, _, value = line.partition(b":")
-        if name == b"run_id":
-            return value.strip()[:16]
-    raise CacheUnavailable("it does not say which run it is")
+    return _said(server, b"run_id"), _said(replication, b"master_replid")
 
 
-def _bytes(answer: Any) -> bytes:
-    if isinstance(answer, bytes):
-        return answer
-    if isinstance(answer, str):  # a verbatim string
-        return answer.encode()
-    raise CacheUnavailable("it answered another question than the one asked")
+def _said(info: Any, wanted: bytes) -> bytes:
+    """Return a line of what INFO answered. Raises CacheUnavailable if it is not there."""
+    text = info.encode() if isinstance(info, str) else info  # a verbatim string
+    if isinstance(text, bytes):
+        for line in text.splitlines():
+            name, _, value = line.partition(b":")
+            if name == wanted and value.strip():
+                return value.strip()
+    raise CacheUnavailable(f"INFO does not say its {wanted.decode()}")

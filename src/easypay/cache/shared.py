@@ -7,8 +7,8 @@ one small script compares and stores. However slow a reader is, it cannot bring 
 value that is too old for a reader is replaced in the same way; then the value itself is the token.
 What nobody has asked for has no place, and deleting it does nothing.
 
-    easypay:<run of the server>:<number of the merchant>:{<name>}    a token or a value
-    easypay:<run of the server>:{merchant:<id>}                      that number
+    easypay:<run and reign of the server>:<number of the merchant>:{<name>}    a token or a value
+    easypay:<run and reign of the server>:{merchant:<id>}                      that number
 
 What is within the braces decides which server of a cluster has the key.
 
