@@ -501,3 +501,42 @@ async def test_nothing_is_counted_as_younger_after_the_databases_clock_was_set_b
         while monotonic() - read_at < 3:  # the clock has gone beyond what it showed then
             await asyncio.sleep(0.05)
         assert await there.body(rows, name, within_s=2) == rows.body(name)
+
+
+async def test_a_number_that_is_dropped_while_it_is_asked_for_is_not_used(
+    valkey: Valkey, database: Any, rows: Rows
+) -> None:
+    """The answer and the news that it is gone, as a full server drops it, come together."""
+    held = b""
+
+    async def together(data: bytes) -> bytes:
+        nonlocal held
+        held += data
+        if b"invalidate" not in held:
+            return b""
+        ready, held = held, b""
+        proxy.answer = as_it_is
+        return ready
+
+    async def as_it_is(data: bytes) -> bytes:
+        return data
+
+    async with (
+        proxied(valkey) as proxy,
+        processes(1, valkey.url, database) as (here,),
+        processes(1, proxy.url, database) as (there,),
+    ):
+        name = rows.name()
+        await here.read(rows, name)
+        merchant = name.split(":")[1].encode()
+        (number,) = [key for key in await valkey.keys() if b"{merchant:" + merchant in key]
+        await asyncio.sleep(0.1)
+        proxy.answer = together
+        reading = asyncio.create_task(there.read(rows, name))
+        await asyncio.sleep(0.005)
+        await valkey.ask("UNLINK", number)
+        await reading
+        rows.versions[name] = 2
+        here.caches.delete(name)
+        await asyncio.sleep(1.1)
+        assert await there.body(rows, name) == rows.body(name)

@@ -47,6 +47,8 @@ class MerchantNumbers:
         number = self._numbers.get(merchant) if self._servers.hears else None
         if number is None:
             number = await self._ask(merchant)
+        if number is None:
+            return None
         made_us = int(number[:16], 16)
         age_us = self._clock.earliest_now() - made_us
         return number if age_us >= self._settles_us else None
@@ -96,7 +98,7 @@ class MerchantNumbers:
         self._numbers.clear()
         self.without.clear()
 
-    async def _ask(self, merchant: str) -> bytes:
+    async def _ask(self, merchant: str) -> bytes | None:
         link = self.link_of(f"merchant:{merchant}")
         key = merchant_key(link, merchant)
         made = f"{self._clock.latest_now():016x}{secrets.token_hex(8)}"
@@ -104,10 +106,11 @@ class MerchantNumbers:
         _, number = await link.ask(("SET", key, made, "NX", "EX", _LIFE_S), ("GET", key))
         if not _is_number(number):
             raise CacheUnavailable("the merchant has no number")
-        if before == self._changes:
-            self._remember(merchant, number)
-        else:
+        if before != self._changes:
+            # Maybe this number was deleted, and then nobody would be told of a change under it.
             self.without.discard(UUID(merchant))
+            return None
+        self._remember(merchant, number)
         return bytes(number)
 
     def _remember(self, merchant: str, number: Any) -> None:
