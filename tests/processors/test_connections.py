@@ -284,6 +284,36 @@ async def test_a_connection_that_is_in_use_when_it_is_replaced_gets_its_reply_fi
 
 
 @on_each_loop
+async def test_addresses_that_keep_changing_open_one_connection_beyond_the_limit() -> None:
+    """Although every request is slow, so that each connection is in use when it is replaced."""
+    release = asyncio.Event()
+
+    async def answer_when_released(peer: Peer) -> None:
+        await peer.request()
+        await release.wait()
+        await peer.send(http())
+        await peer.gone()
+
+    async with world() as here:
+        for address in (FOUR, OTHER_FOUR):
+            await here.serve(address, answer_when_released)
+        client = here.client(check_every_s=0.02, connections=2)
+        calls, most = [], 0
+        for turn in range(8):
+            here.dns.set(NAME, Records(((FOUR, OTHER_FOUR)[turn % 2],), ttl=0))
+            calls += [asyncio.create_task(client.post(here.url(), BODY, within(5))) for _ in "12"]
+            for _ in range(5):
+                await asyncio.sleep(0.02)
+                most = max(most, client._open)
+        assert most == 3
+        release.set()
+        outcomes = await asyncio.gather(*calls)
+        assert outcomes.count(OK) >= 3, "what was sent is answered on its connection"
+        assert client.figures().replaced > 0
+        await until(lambda: client._open <= 2)
+
+
+@on_each_loop
 async def test_without_a_resolver_connections_and_old_addresses_go_on() -> None:
     async with world() as here:
         server = await here.serve(FOUR)

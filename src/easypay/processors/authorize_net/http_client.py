@@ -35,6 +35,9 @@ MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
 READ_TICKETS_S: Final = 0.05
 """A TLS connection that replaces another rests so long: while its session tickets are unread, it
 looks as if the other side had closed it."""
+BEYOND_LIMIT_S: Final = 0.1
+"""How often it is looked whether a replaced connection has ended, which had no place any more: no
+other one is replaced until then."""
 RETRY_PAUSES_S: Final = (0.02, 0.1)
 """Before the second and third attempt to connect; each is multiplied by 0.5 to 1.5, at random."""
 
@@ -343,6 +346,8 @@ class HttpClient:
             old.discard()
         else:
             self.connection_free(new)
+            while self._open > self._limit and not old.closed:  # noqa: ASYNC110 - seldom, so no event
+                await asyncio.sleep(BEYOND_LIMIT_S)
         return True
 
     def _free_slot(self) -> None:
