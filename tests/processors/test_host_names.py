@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any
 
+import dns.asyncresolver
 import pytest
 
 from dns_server import DnsServer, Records, Way, dns_serving
@@ -110,6 +112,36 @@ async def test_an_answer_that_there_is_no_such_name_is_believed() -> None:
         assert len(server.asked) == asked, "for a second nobody asks again"
 
 
+async def test_a_name_without_an_address_is_asked_for_again_after_a_second() -> None:
+    """A resolver that starts may answer so, without an error: no payment can be made meanwhile."""
+    async with resolving() as (server, names, clock):
+        server.set(NAME)
+        with pytest.raises(NoAddress, match="DNS has none"):
+            await found(names)
+        server.set(NAME, Records((FOUR,)))
+        clock.ahead_s += 1.1
+        assert await found(names) == (FOUR,)
+        clock.ahead_s += 30
+        await found(names)
+        assert server.asked.count(f"AAAA {NAME}") == 2, "no IPv6 is believed for longer"
+
+
+@pytest.mark.parametrize(
+    "text", [b"nameserver a-name\n", b"# caf\xe9\n", b"nameserver 127.0.0.1\nsearch a..b\n"]
+)
+async def test_a_bad_resolv_conf_is_a_resolver_that_does_not_answer(
+    text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_bytes(text)
+    configured = partial(dns.asyncresolver.Resolver, str(file))
+    monkeypatch.setattr(dns.asyncresolver, "Resolver", configured)
+    names = HostNames()
+    with pytest.raises(NoAddress, match="no resolver answered"):
+        await found(names)
+    assert names.lookups == {"failed": 2}
+
+
 async def test_a_failing_resolver_is_asked_once_a_second() -> None:
     async with resolving() as (server, names, clock):
         server.set(NAME, Records(way="servfail"), Records(way="servfail"))
@@ -200,6 +232,20 @@ async def test_addresses_and_the_hosts_file_need_no_dns(tmp_path: Path) -> None:
         hosts.unlink()
         assert (await names.addresses("localhost")).all == ("127.0.0.1", "::1")
         assert server.asked == []
+
+
+async def test_a_huge_hosts_file_costs_a_moment(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    blocked = "".join(f"0.0.0.0 tracker{n}.example\n" for n in range(100_000))
+    many = "".join(f"10.1.{n // 250}.{n % 250} many\n" for n in range(5_000))
+    hosts.write_bytes(
+        b"\xff\x00 # \x0c 10.9.9.9 shop\n" + f"{blocked}10.1.1.1 shop\n{many}".encode()
+    )
+    names = HostNames(hosts_file=hosts)
+    begun = process_time()
+    assert (await names.addresses("shop")).all == ("10.1.1.1",)
+    assert len((await names.addresses("many")).all) == 5_000
+    assert process_time() - begun < 0.4
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 64 + ".example", "nobody.invalid"])

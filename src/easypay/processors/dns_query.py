@@ -32,7 +32,10 @@ async def query(host: str, record: str, server: tuple[str, int] | None) -> Answe
     `server`: the resolver's address and port; None: those of /etc/resolv.conf, with its search
     domains. Takes `LOOKUP_S` at most. Raises LookupFailed.
     """
-    resolver = _resolver(server)
+    try:
+        resolver = _resolver(server)
+    except (dns.exception.DNSException, OSError, ValueError) as error:
+        raise LookupFailed(f"/etc/resolv.conf cannot be used: {error}") from error
     problem: Exception | None = None
     for one_s, all_s in ATTEMPTS_S:
         resolver.timeout, resolver.lifetime = one_s, all_s

@@ -102,6 +102,7 @@ class HostNames:
             found.append(known.addresses if known is not None else ())
         if not any(found):
             failed = len(answers) < len(FAMILIES)
+            self._ask_again_soon(host, answers)
             raise NoAddress(
                 f"{'no resolver answered for' if failed else 'DNS has none for'} {host}"
             )
@@ -159,6 +160,13 @@ class HostNames:
             return None
         return known if self._now() < known.fresh_until + self._stale_s else None
 
+    def _ask_again_soon(self, host: str, answers: dict[AddressFamily, _Known]) -> None:
+        """Believe that a host has no address at all for no longer than `RETRY_S`."""
+        soon = self._now() + RETRY_S
+        for family, known in answers.items():
+            if soon < known.fresh_until:
+                self._known[host, family] = known._replace(fresh_until=soon)
+
     def _lookup(self, host: str, family: AddressFamily) -> asyncio.Task[_Known | None]:
         """Return the lookup that is running for this name, or begin one."""
         key = host, family
@@ -203,12 +211,14 @@ class HostNames:
         try:
             found = self._hosts_file.stat()
             if (version := (found.st_mtime_ns, found.st_size)) != self._hosts_version:
+                self._hosts, self._hosts_version = {}, version
+            if host not in self._hosts:
                 text = self._hosts_file.read_text(errors="replace")
-                self._hosts, self._hosts_version = _read_hosts(text), version
+                self._hosts[host] = _addresses_in(text, host.lower())
         except OSError:
             self._hosts, self._hosts_version = {}, None
         local = host == "localhost" or host.endswith(".localhost")
-        return self._hosts.get(host.lower(), _LOOPBACK if local else ())
+        return self._hosts.get(host) or (_LOOPBACK if local else ())
 
     def _ordered(self, groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
         """Return one address of each group in turn; those that failed lately come last."""
@@ -230,15 +240,16 @@ def family_of(address: str) -> AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _read_hosts(text: str) -> dict[str, tuple[str, ...]]:
-    """Return every name of a hosts file, in lower case, with its addresses."""
-    found: dict[str, tuple[str, ...]] = {}
-    for line in text.splitlines():
-        address, *names = line.partition("#")[0].split() or [""]
-        for name in names:
-            key = name.lower()
-            found[key] = tuple(dict.fromkeys((*found.get(key, ()), *_literal(address))))
-    return {name: addresses for name, addresses in found.items() if addresses}
+def _addresses_in(hosts_file: str, name: str) -> tuple[str, ...]:
+    """Return the addresses of one name, given in lower case. Lines without it are only skimmed:
+    a list of blocked names has 200,000, and payments wait meanwhile."""
+    found: dict[str, None] = {}
+    for line in hosts_file.split("\n"):
+        if name in line.lower():
+            address, *names = line.partition("#")[0].split() or [""]
+            if name in (each.lower() for each in names):
+                found.update(dict.fromkeys(_literal(address)))
+    return tuple(found)
 
 
 def _literal(text: str) -> tuple[str, ...]:
