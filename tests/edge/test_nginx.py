@@ -267,6 +267,48 @@ async def test_a_gateway_that_dies_mid_request_charges_once(
             nginx.kill()
 
 
+async def test_gateways_that_restart_one_after_another_refuse_nothing(tmp_path: Path) -> None:
+    """nginx leaves out who failed lately; the second must not find that nobody is left."""
+    posts = 0
+    connections: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal posts
+        connections.append(writer)
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                posts += head.startswith(b"POST")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async def asked(client: httpx.AsyncClient) -> set[int]:
+        answers = [await client.post("/api/v1/payments") for _ in range(6)]
+        answers += [await client.get("/api/v1/payments") for _ in range(6)]
+        return {each.status_code for each in answers}
+
+    servers = [await asyncio.start_server(answer, "127.0.0.1", 0) for _ in range(2)]
+    ports = [each.sockets[0].getsockname()[1] for each in servers]
+    nginx = Nginx(tmp_path / "nginx", *(f"127.0.0.1:{port}" for port in ports))
+    try:
+        await nginx.ready()
+        async with nginx.client("a-key") as client:
+            for which, port in enumerate(ports):
+                servers[which].close()
+                for writer in connections:
+                    writer.close()
+                assert await asked(client) == {200}
+                servers[which] = await asyncio.start_server(answer, "127.0.0.1", port)
+            assert await asked(client) == {200}
+            assert posts == 3 * 6
+            for server in servers:
+                server.close()
+            for writer in connections:
+                writer.close()
+            assert await asked(client) == {502}
+    finally:
+        nginx.kill()
+
+
 async def test_the_gateway_is_told_the_clients_address_and_not_what_the_client_says(
     tmp_path: Path,
 ) -> None:

@@ -18,7 +18,7 @@ from harness.waiting import until
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "cdn" / "nginx.conf"
 HOST = "pay.example.com"
-GATEWAYS = "        server 127.0.0.1:8000;\n        server 127.0.0.1:8001;\n"
+GATEWAYS = ("127.0.0.1:8000", "127.0.0.1:8001")
 _SPOOL = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -60,7 +60,8 @@ class Nginx:
             "/etc/ssl/pay.example.com.pem": str(pem),
             "/etc/ssl/private/pay.example.com.key": str(pem),
             "listen 443": f"listen 127.0.0.1:{self.port}",
-            GATEWAYS: "".join(f"        server {each};\n" for each in gateways),
+            _servers(GATEWAYS): _servers(gateways),
+            _servers(GATEWAYS, " backup max_fails=0"): _servers(gateways, " backup max_fails=0"),
             "http {\n": f"http {{\n{spools}",
         }.items():
             assert before in text, before
@@ -116,6 +117,10 @@ class Nginx:
         """End it."""
         self._process.terminate()
         self._process.wait(10)
+
+
+def _servers(gateways: tuple[str, ...], how: str = "") -> str:
+    return "".join(f"        server {each}{how};\n" for each in gateways)
 
 
 async def _with_name(request: httpx.Request) -> None:
