@@ -8,6 +8,9 @@ import pytest
 from rich.console import Console
 
 from easypay_bench import scrape
+from easypay_bench.loadtest import run
+from easypay_bench.loadtest.histograms import Histogram, Tally
+from easypay_bench.loadtest.schedule import Schedule
 from easypay_bench.loadtest.terminal_output import verdicts
 from easypay_bench.targets import Target, judge, load, needed, shown
 
@@ -133,6 +136,38 @@ def test_the_gateways_metrics_become_figures() -> None:
     _, too_few = scrape.percentiles(scrape.parse(EXPOSED))
     assert "api_response_time.p90" not in too_few
     assert too_few["api_response_time.p95"] == (100, 200)
+
+
+def _step(answers: int, own: int) -> run.Step:
+    """A stretch with so many answers, of which some told the gateway's own time."""
+    tally = Tally()
+    tally.calls["get"] = Histogram({1000: answers})
+    tally.own = Histogram({500: own} if own else None)
+    plan = run.Plan(
+        schedule=Schedule(model="constant", seconds=10),
+        weights={},
+        connections=1,
+        max_in_flight=1,
+    )
+    return run._step(tally, plan, 10)
+
+
+def test_each_percentile_of_a_load_test_is_judged_by_the_requests_that_it_is_of() -> None:
+    too_few = run._too_few([_step(1000, 150)], None, None, None)
+    assert too_few == {
+        "api_response_time.p99.9": (1000, 10_000),
+        "own_time.p95": (150, 200),
+        "own_time.p99": (150, 1000),
+        "own_time.p99.9": (150, 10_000),
+    }
+
+
+def test_a_figure_of_the_gateway_is_judged_by_the_gateways_count() -> None:
+    """Answers that do not tell the gateway's own time leave the figure of its metrics."""
+    buckets = "".join(f'{scrape.OWN}_bucket{{le="{le}"}} 5000\n' for le in ("0.1", "+Inf"))
+    after = scrape.parse(f"# TYPE {scrape.OWN} histogram\n{buckets}")
+    too_few = run._too_few([_step(20_000, 0)], None, {}, after)
+    assert not [key for key in too_few if key.startswith("own_time.")]
 
 
 def test_a_restarted_gateway_does_not_count_backwards() -> None:

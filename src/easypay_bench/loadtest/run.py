@@ -15,7 +15,7 @@ import msgspec
 from easypay_bench import cpu, machine, scrape, targets
 from easypay_bench.http_calls import StackFailed
 from easypay_bench.loadtest import accounts, fleet
-from easypay_bench.loadtest.histograms import Second, Tally
+from easypay_bench.loadtest.histograms import SHARES, Second, Tally
 from easypay_bench.loadtest.scenarios import Line
 from easypay_bench.loadtest.schedule import Schedule
 from easypay_bench.loadtest.worker import Order
@@ -311,14 +311,14 @@ def _too_few(
     if before is not None and after is not None:
         _, found = scrape.percentiles(scrape.between(before, after))
     judged = _last_good(steps, knee)
-    for section, had in (
-        ("api_response_time", sum(judged.counts.values())),
-        ("own_time", judged.own_count),
+    for section, spread, had in (
+        ("api_response_time", judged.total_ms, sum(judged.counts.values())),
+        ("own_time", judged.own_ms, judged.own_count),
     ):
-        for name, share in scrape.SHARES:
+        for name in spread.keys() - {"max"}:  # these figures are the client's, see `_figures`
             found.pop(f"{section}.{name}", None)
-            if had < targets.needed(share):
-                found[f"{section}.{name}"] = had, targets.needed(share)
+            if had < (least := targets.needed(SHARES[name] / 100)):
+                found[f"{section}.{name}"] = had, least
     return found
 
 
