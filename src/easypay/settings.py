@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 QUESTION_CONNECTIONS = 2
@@ -38,6 +38,18 @@ def resolver_address(text: str) -> tuple[str, int]:
     except ValueError:
         host, port = host_and_port(text)
         return str(ip_address(host)), port
+
+
+def web_address(text: str) -> str:
+    """Return an address to which payments can be sent. Raises ValueError."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bad port, or half a bracket
+        good = False
+    if not (good and text.isascii() and " " not in text):
+        raise ValueError(f"{text!r} is no address: use https://host/path or https://host:port/path")
+    return text
 
 
 def addresses(named: Iterable[str]) -> dict[str, str]:
@@ -382,6 +394,12 @@ class Settings(BaseSettings):
         host_and_port(value)
         return value
 
+    @field_validator("authorize_net_test_url", "authorize_net_live_url")
+    @classmethod
+    def _leads_to_a_host(cls, value: str, info: ValidationInfo) -> str:
+        default = PRODUCTION_URL if info.field_name == "authorize_net_live_url" else SANDBOX_URL
+        return web_address(value or default)
+
     @field_validator("processor_urls")
     @classmethod
     def _are_named_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -389,6 +407,7 @@ class Settings(BaseSettings):
             name, equals, url = each.partition("=")
             if not equals or "." not in name or not url.startswith(("http://", "https://")):
                 raise ValueError("use name.mode=URL, such as other.test=https://test.example/")
+            web_address(url)
         return value
 
     @property
