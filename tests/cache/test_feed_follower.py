@@ -58,7 +58,7 @@ async def test_nothing_is_heard_while_the_feed_stands_still(
 
         async def heard() -> bool:
             await follower.look()
-            return follower.hears
+            return follower.hears()
 
         await until(heard, what="the feed is heard")
         async with connected(shared_stack.dsn) as other, other.transaction():
@@ -66,7 +66,7 @@ async def test_nothing_is_heard_while_the_feed_stands_still(
 
             async def deaf() -> bool:
                 await follower.look()
-                return not follower.hears
+                return not follower.hears()
 
             await until(deaf, within_s=5, what="the proof has grown old")
         await until(heard, what="the feed is heard again")

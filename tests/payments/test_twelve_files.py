@@ -42,6 +42,7 @@ async def test_a_payment_meets_only_the_files_that_the_code_tour_names(
     settings = {
         "EASYPAY_AUTHORIZE_NET_TEST_URL": shared_stack.simulator.wire,
         "EASYPAY_REQUEST_LOG": "false",
+        "PYTHONPATH": os.pathsep.join(sys.path),
     }
     gateway = await asyncio.create_subprocess_exec(
         *(sys.executable, str(HERE / "traced_payment.py"), shop.secret),

@@ -13,15 +13,12 @@ import asyncio
 import json
 import sys
 import uuid
-from collections import Counter
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import easypay
-from easypay.api.send_response import EXTENSION
-from easypay.server.app import build_app
-from easypay.settings import Settings
+from harness.gateway_inside import ask, calls_of, gateway_inside
 
 HERE = str(Path(easypay.__file__).parent) + "/"
 BODY = {
@@ -64,69 +61,30 @@ class Trace:
 async def pay(app: Any, secret: str) -> int:
     """POST a payment and return the status of the answer."""
     body = json.dumps(BODY).encode()
-    statuses: list[int] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body}
-
-    async def answer(status: int, *_: object) -> None:
-        statuses.append(status)
-
     headers = {
         "authorization": f"Bearer {secret}",
         "content-type": "application/json",
         "content-length": str(len(body)),
         "idempotency-key": str(uuid.uuid4()),
     }
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/api/v1/payments",
-        "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        "extensions": {EXTENSION: {"send": answer}},
-    }
-    await app(scope, receive, None)
-    (status,) = statuses
+    status, _, _ = await ask(app, "POST", "/api/v1/payments", headers, body)
     return status
 
 
 async def run(secret: str, payments: int) -> dict[str, Any]:
-    app = build_app(Settings())
-    messages: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-    started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def send(message: dict[str, str]) -> None:
-        if message["type"] == "lifespan.startup.complete":
-            started.set_result(None)
-        elif message["type"] == "lifespan.startup.failed":
-            raise SystemExit(message["message"])
-
-    life = asyncio.create_task(app({"type": "lifespan"}, messages.get, send))
-    messages.put_nowait({"type": "lifespan.startup"})
-    await asyncio.wait({started, life}, return_when=asyncio.FIRST_COMPLETED)
-    statuses, counts = [await pay(app, secret)], []
-    for _ in range(payments):
-        seen: Counter[str] = Counter()
-
-        def count(frame: Any, event: str, arg: Any, seen: Counter[str] = seen) -> None:
-            seen[event] += 1
-
-        sys.setprofile(count)
+    async with gateway_inside() as app:
+        statuses, counts = [await pay(app, secret)], []
+        for _ in range(payments):
+            status, calls, _ = await calls_of(lambda: pay(app, secret))
+            statuses.append(status)
+            counts.append(calls)
+        traced.set(True)
+        trace = Trace()
+        sys.setprofile(trace)
         try:
             statuses.append(await pay(app, secret))
         finally:
             sys.setprofile(None)
-        counts.append(seen["call"] + seen["c_call"])
-    traced.set(True)
-    trace = Trace()
-    sys.setprofile(trace)
-    try:
-        statuses.append(await pay(app, secret))
-    finally:
-        sys.setprofile(None)
-    messages.put_nowait({"type": "lifespan.shutdown"})
-    await life
     return {
         "statuses": sorted(set(statuses)),
         "files": sorted(trace.files),

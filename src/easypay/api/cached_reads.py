@@ -8,11 +8,11 @@ request. Without leave these handlers are not even asked.
 
 import hashlib
 import re
+from functools import lru_cache, partial
 from typing import Final
 
 import msgspec
 
-from easypay import ids
 from easypay.api.auth import caller_of
 from easypay.api.http import Handler, Request, Response
 from easypay.api.payments import payment_id_of
@@ -27,8 +27,8 @@ from easypay.cache.names import (
     STATISTICS,
     Answer,
     Kind,
+    name_by_id,
     name_of,
-    payment_name,
 )
 from easypay.errors import NotFound
 from easypay.merchants.directory import Directory
@@ -44,6 +44,8 @@ _CACHED: Final = {
 """The handlers that the caches stand before, and what they answer."""
 _LEFT_OUT: Final = (b"if-none-match",)
 """Headers that ask for something of one client: a value is read without them."""
+_LONGEST_KEPT: Final = 100
+"""Bytes. A longer Cache-Control is read again each time, so that clients cannot fill the memory."""
 _VERSION: Final = re.compile(rb'"v(\d+)')
 
 
@@ -51,7 +53,15 @@ def leave_s(request: Request, caller: Caller) -> float:
     """Return how old the answer to this request may be, in seconds; 0: as new as can be."""
     said = request.headers.get(b"cache-control")
     allowed = None
-    for part in () if said is None else said.lower().split(b","):
+    if said is not None:
+        allowed = _known_leave(said) if len(said) <= _LONGEST_KEPT else _leave_in(said)
+    return caller.read_staleness_ms / 1000 if allowed is None else allowed
+
+
+def _leave_in(said: bytes) -> float | None:
+    """Return how old Cache-Control lets an answer be, in seconds; None if it says nothing."""
+    allowed = None
+    for part in said.lower().split(b","):
         directive, _, value = part.strip().partition(b"=")
         if directive in (b"no-cache", b"no-store"):
             return 0.0
@@ -60,7 +70,10 @@ def leave_s(request: Request, caller: Caller) -> float:
             # More than the longest life is as good as that. Nonsense allows nothing.
             number = min(int(seconds[:9]), LIFE_S) if seconds.isdigit() else 0.0
             allowed = number if allowed is None else min(allowed, number)
-    return caller.read_staleness_ms / 1000 if allowed is None else allowed
+    return allowed
+
+
+_known_leave = lru_cache(maxsize=256)(_leave_in)
 
 
 class CachedReads:
@@ -83,20 +96,23 @@ class CachedReads:
             name = _name(kind, request, caller) if within_s > 0 else None
             if name is None:
                 return await handler(request)
-
-            async def load() -> Loaded:
-                try:
-                    return self._loaded(await handler(_alone(request)))
-                except NotFound:
-                    return Loaded(None)
-
-            found = await self._caches.get_or_set(kind, name, within_s, load)
+            found = self._caches.near(kind, name, within_s)
+            if found is None:
+                if kind is PAYMENT:
+                    payment_id_of(request)  # raises NotFound if it is no id
+                load = partial(self._load, handler, request)
+                found = await self._caches.get_or_set(kind, name, within_s, load)
             if found.value is None:
-                payment_id = ids.typed(ids.PAYMENT, payment_id_of(request))
-                raise NotFound(f"there is no payment {payment_id}")
+                raise NotFound(f"there is no payment {request.params['id']}")
             return _response(found.value, found)
 
         return read
+
+    async def _load(self, handler: Handler, request: Request) -> Loaded:
+        try:
+            return self._loaded(await handler(_alone(request)))
+        except NotFound:
+            return Loaded(None)
 
     def _loaded(self, response: Response) -> Loaded:
         tag = _header(response.headers, b"etag")
@@ -114,7 +130,8 @@ def _name(kind: Kind, request: Request, caller: Caller) -> str | None:
     if kind is PAYMENT:
         if request.query_string:
             return None
-        return payment_name(caller.merchant_id, caller.mode, payment_id_of(request))
+        # Not parsed yet: a text that is no id names nothing in this process.
+        return name_by_id(caller.merchant_id, caller.mode, request.params["id"])
     if b"cursor=" in request.query_string:
         return None
     # What the answer depends on beside the merchant and the mode.
@@ -135,14 +152,11 @@ def _alone(request: Request) -> Request:
 
 def _response(answer: Answer, read: Read) -> Response:
     """Return what this client gets. Whether it has that already is looked at later."""
-    age = [(b"age", b"%d" % read.age_s)] if read.cached else []
+    headers = answer.headers
+    if read.cached:
+        headers = [*headers, (b"age", b"%d" % read.age_s)]
     return Response(
-        200,
-        answer.body,
-        answer.content_type,
-        [*answer.headers, *age],
-        answer.cache_control,
-        forms=read.forms,
+        200, answer.body, answer.content_type, headers, answer.cache_control, forms=read.forms
     )
 
 

@@ -20,10 +20,9 @@ from hashlib import sha256
 from typing import Final
 
 from msgspec.structs import replace
-from starlette.types import Receive
 
 from easypay.api.compression import CODINGS, IDENTITY, accepted, compressed, compressed_once
-from easypay.api.http import Endpoint, Request, Response
+from easypay.api.http import Endpoint, Headers, Request, Response
 from easypay.api.read_from import READ_AS_OF
 
 NO_STORE: Final = b"no-store"
@@ -43,6 +42,9 @@ _DIGEST_BYTES: Final = 16
 _TAGS: Final = re.compile(rb'"[\x21\x23-\x7e\x80-\xff]*"')
 _VERSION: Final = re.compile(rf'"v(0|[1-9][0-9]{{0,8}})(?:\.{DIGEST})?(?:{CODING})?"'.encode())
 _TAG: Final = b"etag"
+_VARY_PUBLIC: Final = (b"vary", b"Accept-Encoding")
+_VARY: Final = (b"vary", b"Authorization, Accept-Encoding")
+"""A client that has several keys must not take one's list for the other's."""
 _KEPT_BY_304: Final = frozenset({READ_AS_OF, b"age"})
 
 
@@ -68,6 +70,8 @@ def held_tag(request: Request, tag: bytes) -> bytes | None:
     if header is None:
         return None
     accept = accepted(request.headers.get(b"accept-encoding"))
+    if header == tag and IDENTITY in accept.takes:  # as a client sends it that got the body as is
+        return tag
     if header.strip() == b"*":
         return _coded(tag, IDENTITY if IDENTITY in accept.takes else accept.best)
     good = {_coded(tag, coding) for coding in accept.takes}
@@ -84,33 +88,35 @@ class ReadEndpoint(Endpoint):
     """The ASGI application of a route that is read. A tag that the handler has set is of the body
     as it is."""
 
-    async def _answer(
-        self, request: Request, receive: Receive, repeated: bytes | None
-    ) -> Response | None:
-        response = await super()._answer(request, receive, repeated)
-        if response is None or response.cache_control == NO_STORE:
+    @staticmethod
+    def finish(request: Request, response: Response) -> Response:
+        """Return the answer with tag and Vary: without its body if the client has it, or
+        compressed. One that may not be stored is returned as it is.
+
+        The handler's answer stays as it is: it may be shared with other requests.
+        """
+        if response.cache_control == NO_STORE:
             return response
-        return _finished(request, response)
+        is_public = response.cache_control.startswith(b"public")
+        vary = _VARY_PUBLIC if is_public else _VARY
+        if response.status != 200:
+            return replace(response, headers=[*response.headers, vary])
+        headers = dict(response.headers)
+        tag = headers.pop(_TAG, None) or _made(response, _TAG, _kept_tag if is_public else _tag_of)
+        held = held_tag(request, tag)
+        if held is None:
+            return _whole(request, response, tag, [*headers.items(), vary], is_public)
+        lines = [(_TAG, held), vary]
+        lines += [each for each in headers.items() if each[0] in _KEPT_BY_304]
+        return replace(response, status=304, body=b"", headers=lines)
 
 
-def _finished(request: Request, response: Response) -> Response:
-    """Return the answer with tag and Vary: without its body if the client has it, or compressed.
-
-    The handler's answer stays as it is: it may be shared with other requests.
-    """
-    is_public = response.cache_control.startswith(b"public")
-    # A client that has several keys must not take one's list for the other's.
-    vary = (b"vary", b"Accept-Encoding" if is_public else b"Authorization, Accept-Encoding")
-    if response.status != 200:
-        return replace(response, headers=[*response.headers, vary])
-    headers = dict(response.headers)
-    tag = headers.pop(b"etag", None) or _made(response, _TAG, _kept_tag if is_public else _tag_of)
-    held = held_tag(request, tag)
-    if held is not None:
-        kept = [each for each in headers.items() if each[0] in _KEPT_BY_304]
-        return replace(response, status=304, body=b"", headers=[(b"etag", held), vary, *kept])
+def _whole(
+    request: Request, response: Response, tag: bytes, others: Headers, is_public: bool
+) -> Response:
+    """Return the answer for a client that does not have it."""
     coding = accepted(request.headers.get(b"accept-encoding")).coding_for(len(response.body))
-    lines = [*headers.items(), (b"etag", _coded(tag, coding)), vary]
+    lines = [*others, (_TAG, _coded(tag, coding))]
     if coding == IDENTITY:
         return replace(response, headers=lines)
     compress = partial(compressed_once if is_public else compressed, coding=coding)

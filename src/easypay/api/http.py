@@ -135,6 +135,9 @@ BUG: Final = (
 class Endpoint:
     """The ASGI application of one route. `route` is its path template, a label of the metrics."""
 
+    finish: Callable[[Request, Response], Response] | None = None
+    """Returns what is sent instead of the handler's response; None: that is sent as it is."""
+
     def __init__(
         self,
         handler: Handler,
@@ -200,6 +203,8 @@ class Endpoint:
             if self._takes_body:
                 request.body = await _read_body(request.headers, receive)
             response = await self._handler(request)
+            if self.finish is not None:
+                response = self.finish(request, response)
         except EasyPayError as error:
             response = problem_response(error, request.id)
         except _ClientLeft:

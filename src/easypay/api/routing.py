@@ -121,12 +121,18 @@ def lookup(
     """
     top, places = Place(), {}
     plain: dict[tuple[str, str], ASGIApp] = {}
+    by_last: dict[tuple[str, str], tuple[ASGIApp, str, Place]] = {}
+    """By the path above, if its only parameter is its last part: so most reads are found at once.
+    With the parameter's name, and the place above."""
     for method, path, endpoint in endpoints:
         places[path] = top.at(path)
         for served in (method, "HEAD") if method == "GET" else (method,):
             places[path].endpoints[served] = endpoint
+            above, _, last = path.rpartition("/")
             if "{" not in path:
                 plain[served, path] = endpoint
+            elif "{" not in above and not last.endswith(f"{_REST}}}"):
+                by_last[served, above] = endpoint, last[1:-1], top.at(above)
     for place in places.values():
         place.other_methods = refusing(sorted(place.endpoints))
 
@@ -135,6 +141,11 @@ def lookup(
         endpoint = plain.get((method, path))
         if endpoint is not None:
             return endpoint
+        above, _, last = path.rpartition("/")
+        found = by_last.get((method, above))
+        if found is not None and last and last not in found[2].below:
+            scope["path_params"] = {found[1]: last}
+            return found[0]
         parameters: dict[str, str] = {}
         place = top.find(path.split("/"), parameters)
         if place is None:

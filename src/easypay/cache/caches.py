@@ -139,6 +139,18 @@ class Caches:
 
     # reading -----------------------------------------------------------------------------------
 
+    def near(self, kind: Kind, name: str, within_s: float) -> Read | None:
+        """Return a value that was read at most `within_s` ago, if this process has it. None: ask
+        `get_or_set`, which looks here again."""
+        now = monotonic()
+        entry = self._near.get(name, now)
+        if entry is None or not self._is_good(entry, now - entry.read_at, within_s):
+            return None
+        if within_s > UNTOLD_S:
+            self.wanted_at = now
+        self.counts[kind.name, "hit"] += 1
+        return Read(entry.value, now - entry.read_at, True, entry.forms)
+
     async def get_or_set(self, kind: Kind, name: str, within_s: float, load: Load) -> Read:
         """Return a value that was read at most `within_s` ago, or what `load` returns.
 
@@ -186,11 +198,13 @@ class Caches:
         entry = self._near.get(name, now)
         if entry is None:
             return None
-        age_s = now - entry.read_at
-        if age_s <= within_s and (age_s <= UNTOLD_S or (entry.told and self._hears())):
+        if self._is_good(entry, now - entry.read_at, within_s):
             return entry
         self.counts[kind.name, "stale"] += 1
         return None
+
+    def _is_good(self, entry: Entry, age_s: float, within_s: float) -> bool:
+        return age_s <= within_s and (age_s <= UNTOLD_S or (entry.told and self._hears()))
 
     def _fresh(self, entry: Entry | None, within_s: float) -> Entry | None:
         if entry is None or monotonic() - entry.read_at > within_s:

@@ -23,6 +23,7 @@ _MOST_WAITING: Final = 2_000
 _MOST_BUFFERED: Final = 8 * 1024 * 1024
 """Bytes of one answer that has not come whole."""
 _NOT_WHOLE: Final = object()
+_NEVER: Final = float("-inf")
 
 Word = bytes | str | int | float
 Invalidated = Callable[[Sequence[bytes] | None], None]
@@ -42,8 +43,9 @@ class Connection(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOT_WHOLE)
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._loop = asyncio.get_running_loop()
-        self.known_at = 0.0
-        """When the newest command that was answered was sent: everything before has been told."""
+        self.known_at = _NEVER
+        """When the newest command that was answered was sent: everything before has been told. Long
+        ago once the connection has ended."""
 
     @property
     def is_open(self) -> bool:
@@ -107,6 +109,7 @@ class Connection(asyncio.Protocol):
             self._invalidated(message[1])
 
     def _fail(self, why: str) -> None:
+        self.known_at = _NEVER
         while self._waiting:
             future, _ = self._waiting.popleft()
             if not future.done():

@@ -55,9 +55,8 @@ class FeedFollower:
         self._looks: deque[tuple[float, int]] = deque()
         """When it looked, and the first transaction that had no number then."""
         self._heard_until = 0.0
-        caches.connect(None, lambda: self.hears)
+        caches.connect(None, self.hears)
 
-    @property
     def hears(self) -> bool:
         """Whether every change up to a second ago is known here."""
         return monotonic() - self._heard_until <= UNTOLD_S

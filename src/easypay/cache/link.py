@@ -61,15 +61,10 @@ class Link:
         it is the primary again, finds none of them. So nothing is found that changed meanwhile."""
         self._reign = b"", b""
 
-    @property
     def hears(self) -> bool:
-        """Whether every change up to a second ago is known here."""
+        """Whether every change up to a second ago is known here. Each hit asks this."""
         connection = self._connection
-        return (
-            connection is not None
-            and connection.is_open
-            and monotonic() - connection.known_at <= SILENT_S
-        )
+        return connection is not None and monotonic() - connection.known_at <= SILENT_S
 
     @property
     def answers(self) -> bool:
@@ -77,7 +72,7 @@ class Link:
         connection = self._connection
         return (
             connection is not None
-            and self.hears
+            and self.hears()
             and monotonic() - connection.waits_since <= ANSWER_WITHIN_S
         )
 

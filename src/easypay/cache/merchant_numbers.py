@@ -44,7 +44,7 @@ class MerchantNumbers:
     async def of(self, merchant: str) -> bytes | None:
         """Return the number of a merchant, after making one if there is none. None if it may not be
         used yet. Raises CacheUnavailable."""
-        number = self._numbers.get(merchant) if self._servers.hears else None
+        number = self._numbers.get(merchant) if self._servers.hears() else None
         if number is None:
             number = await self._ask(merchant)
         if number is None:
@@ -58,7 +58,7 @@ class MerchantNumbers:
         numbers: dict[str, bytes] = {}
         asked: dict[Link, list[str]] = {}
         for merchant in dict.fromkeys(merchants):
-            known = self._numbers.get(merchant) if self._servers.hears else None
+            known = self._numbers.get(merchant) if self._servers.hears() else None
             if known is None:
                 asked.setdefault(self.link_of(f"merchant:{merchant}"), []).append(merchant)
             else:

@@ -52,6 +52,13 @@ def payment_name(merchant_id: UUID, mode: Mode, payment_id: UUID) -> str:
     return f"payment:{merchant_id.hex}:{mode}:{payment_id.hex}"
 
 
+def name_by_id(merchant_id: UUID, mode: str, typed_id: str) -> str:
+    """Return the name of a payment by its id as clients write it (`pay_…`). Of a text that is no
+    id of a payment the name is none that `payment_name` returns."""
+    digits = typed_id[4:] if typed_id[:4] == "pay_" else ""
+    return f"payment:{merchant_id.hex}:{mode}:{digits}"
+
+
 def is_of_merchant(name: str, merchant_id: UUID) -> bool:
     """Whether a name belongs to this merchant, in either mode."""
     return name.split(":", 2)[1] == merchant_id.hex

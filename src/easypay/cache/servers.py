@@ -21,7 +21,6 @@ _FIND_WITHIN_S: Final = 1.0
 class Servers(Protocol):
     """The servers of one shared cache."""
 
-    @property
     def hears(self) -> bool:
         """Whether every change up to a second ago is known here."""
 
@@ -54,10 +53,7 @@ class _One:
         self._url = url
         find = self._ask_sentinels if url.kind == "sentinel" else self._the_only
         self._link = Link(url, find, invalidated, on_fresh)
-
-    @property
-    def hears(self) -> bool:
-        return self._link.hears
+        self.hears = self._link.hears
 
     def link_of(self, name: bytes) -> Link | None:
         return self._link
@@ -107,9 +103,8 @@ class _Cluster:
         self._links: dict[Address, tuple[Link, asyncio.Task[None]]] = {}
         self._ranges: list[tuple[int, int, Link]] = []
 
-    @property
     def hears(self) -> bool:
-        return bool(self._ranges) and all(link.hears for _, _, link in self._ranges)
+        return bool(self._ranges) and all(link.hears() for _, _, link in self._ranges)
 
     def link_of(self, name: bytes) -> Link | None:
         slot = crc_hqx(name, 0) % _SLOTS

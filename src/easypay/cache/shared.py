@@ -83,18 +83,15 @@ class SharedCache:
         self._clock = clock
         self._digest = digest
         self._servers = servers_of(url, self._invalidated, self._forget_all_here)
+        self.hears = self._servers.hears
+        """Whether every change up to a second ago is known here."""
         self._numbers = MerchantNumbers(self._servers, clock, settles_s)
         self.telling = Telling(self._servers, self._numbers, caches.drop)
 
     @property
-    def hears(self) -> bool:
-        """Whether every change up to a second ago is known here."""
-        return self._servers.hears
-
-    @property
     def is_usable(self) -> bool:
         """Whether values can be looked up and stored now."""
-        return self._servers.hears and self._clock.is_known
+        return self.hears() and self._clock.is_known
 
     async def run(self) -> None:
         """Stay connected and tell of changes, until cancelled."""
@@ -230,5 +227,5 @@ def shared_by(
 ) -> SharedCache:
     """Return the shared cache of some near caches, connected to them. It has to run."""
     shared = SharedCache(url, caches, DatabaseClock(pool), digest, settles_s)
-    caches.connect(shared, lambda: shared.hears)
+    caches.connect(shared, shared.hears)
     return shared

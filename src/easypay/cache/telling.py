@@ -116,7 +116,7 @@ class Telling:
 
     def _gathered(self) -> None:
         self._timer = None
-        if self._servers.hears:
+        if self._servers.hears():
             without = self._numbers.without
             left = [each for each in self._changed if each.merchant_id not in without]
             self._changed = deque(left)
