@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench bench-find growth recovery faults plans wheel lock clean
+.PHONY: help run test check format bench bench-find bench-cache growth recovery faults plans wheel lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-10s", $$2; $$1 = $$2 = ""; print }'
@@ -37,6 +37,9 @@ bench: $(VENV)/.dev ## Measure payments per second and CPU per payment (ARGS="--
 
 bench-find: $(VENV)/.dev ## Measure how fast payments are found among 10 million (ARGS="--data DIR --keep")
 	@exec $(BIN)/python -m easypay_bench.finding $(ARGS)
+
+bench-cache: $(VENV)/.dev ## Measure what the caches save, with and without Valkey (ARGS="--help")
+	@exec $(BIN)/python -m easypay_bench.caching $(ARGS)
 
 growth: $(VENV)/.dev ## Measure the simulator with a million transactions (ARGS="--transactions 50000")
 	@exec $(BIN)/python -m easypay_bench.growth $(ARGS)

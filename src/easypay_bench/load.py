@@ -71,14 +71,27 @@ def run(generator: str, job: Job, on_start: Callable[[], None] = lambda: None) -
 
 
 def run_reads(
-    host: str, port: int, api_key: str, paths: Sequence[str], *, connections: int, seconds: float
+    host: str,
+    port: int,
+    api_key: str,
+    paths: Sequence[str],
+    *,
+    connections: int,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
 ) -> Load:
-    """GET the paths in turn by wrk. Raises LoadFailed if wrk is not installed."""
+    """GET the paths in turn by wrk, with these headers. Raises LoadFailed if wrk is not
+    installed."""
     choose("wrk")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
         listed.write("\n".join(paths))
         listed.flush()
-        environment = {"EASYPAY_BENCH_PATHS": listed.name, "EASYPAY_BENCH_KEY": api_key}
+        lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
+        environment = {
+            "EASYPAY_BENCH_PATHS": listed.name,
+            "EASYPAY_BENCH_KEY": api_key,
+            "EASYPAY_BENCH_HEADERS": "\n".join(lines),
+        }
         return _wrk("reads.lua", host, port, connections, seconds, environment)
 
 

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 RESULTS: Final = Path("bench/results")
@@ -55,6 +56,7 @@ def page(results: Path) -> str:
         _counted(found["counters"]),
         *_kept(found),
         *_found(results),
+        *_cached(results),
         f"All {found['accounting']['payments']:,} payments of the run were captured once by the "
         "gateway and sold once at the processor.",
     ]
@@ -215,11 +217,66 @@ def _kept(found: dict[str, Any]) -> list[str]:
 
 def _found(results: Path) -> list[str]:
     """Return the section on finding payments, from the newest result of `make bench-find`."""
-    for path in sorted(results.glob("*-find.json"), reverse=True):
+    found = _newest_whole(results, "*-find.json")
+    return [] if found is None else _finding(*found)
+
+
+def _cached(results: Path) -> list[str]:
+    """Return the section on caches, from the newest result of `make bench-cache`."""
+    found = _newest_whole(results, "*-cache.json")
+    return [] if found is None else _caching(*found)
+
+
+def _newest_whole(results: Path, names: str) -> tuple[dict[str, Any], str] | None:
+    """Return the newest result that was made without --quick, and its file's name."""
+    for path in sorted(results.glob(names), reverse=True):
         found: dict[str, Any] = json.loads(path.read_text())
         if not found["quick"]:
-            return _finding(found, path.name)
-    return []
+            return found, path.name
+    return None
+
+
+def _caching(found: dict[str, Any], name: str) -> list[str]:
+    machine, setups = found["machine"], found["setups"]
+    return [
+        "## Caches\n",
+        f"Made by `make bench-cache ARGS=--save`. {machine['cpu']}, {machine['cores']} cores, "
+        f"Python {machine['python']}; commit {machine['commit']}"
+        f"{' (modified)' if machine['modified'] else ''}, {machine['at'][:10]}, "
+        f"`bench/results/{name}`. {found['connections']} connections, closed loop by wrk, "
+        f"{found['seconds']:g} s for each kind of reads in turn; medians of "
+        f"{max(len(rounds) for each in setups for rounds in each['rounds'].values())} rounds. "
+        "Leave is `Cache-Control: max-age=60`.\n",
+        _table(
+            ["reads", "shared cache", "per second", "gateway µs", "PostgreSQL µs"],
+            (
+                [
+                    kind,
+                    setup["name"],
+                    *(
+                        _n(median(each[figure] for each in rounds))
+                        for figure in ("per_s", "gateway_us", "postgres_us")
+                    ),
+                ]
+                for setup in setups
+                for kind, rounds in setup["rounds"].items()
+            ),
+        ),
+        "Ratios are of rounds that followed each other; the median is between lowest and highest "
+        "with 95 %.\n",
+        _table(
+            ["bar", "wanted", "measured", "lowest", "highest", ""],
+            (
+                [
+                    row["name"],
+                    row["wanted"],
+                    *(_n(row[figure]) for figure in ("figure", "lowest", "highest")),
+                    "met" if row["met"] else "**missed**",
+                ]
+                for row in found["rows"]
+            ),
+        ),
+    ]
 
 
 def _finding(found: dict[str, Any], name: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""What the caches save: `make bench-cache`."""

@@ -1,0 +1,92 @@
+"""The findings of a run: as tables for people, and as JSON for comparison."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from easypay_bench.caching.bars import Findings, rows
+from easypay_bench.performance_bars import finite
+from easypay_bench.performance_page import PAGE, RESULTS, page
+
+__all__ = ["PAGE", "RESULTS", "as_json", "save", "show"]
+
+
+def as_data(found: Findings) -> dict[str, Any]:
+    """Return the findings and their rows as plain data."""
+    data = msgspec.to_builtins(found)
+    data["rows"] = msgspec.to_builtins(list(rows(found)))
+    found_data: dict[str, Any] = finite(data)
+    return found_data
+
+
+def as_json(found: Findings) -> str:
+    """Return the findings as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(as_data(found)), indent=1).decode() + "\n"
+
+
+def save(found: Findings) -> Iterator[Path]:
+    """Write the findings to a file with a name of its own, and renew the page of figures. Yields
+    what was written."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    moment = datetime.fromisoformat(found.machine["at"]).strftime("%Y%m%dT%H%M%SZ")
+    path = RESULTS / f"{moment}-{found.machine['commit'] or 'unknown'}-cache.json"
+    path.write_text(as_json(found))
+    yield path
+    PAGE.write_text(page(RESULTS))
+    yield PAGE
+
+
+def show(found: Findings, console: Console) -> None:
+    """Print the tables."""
+    for setup in found.setups:
+        console.print(
+            _table(
+                f"Reads, {setup.name}: medians of {found.seconds:g} s each",
+                ("what", "per second", "gateway µs", "PostgreSQL µs", "wrong"),
+                [
+                    (
+                        name,
+                        f"{median(each.per_s for each in rounds):,.0f}",
+                        f"{median(each.gateway_us for each in rounds):.1f}",
+                        f"{median(each.postgres_us for each in rounds):.1f}",
+                        str(sum(each.wrong for each in rounds)),
+                    )
+                    for name, rounds in setup.rounds.items()
+                ],
+            )
+        )
+    console.print(
+        _table(
+            "Bars",
+            ("what", "wanted", "here", "between", ""),
+            [
+                (
+                    row.name,
+                    row.wanted,
+                    f"{row.figure:.3g} {row.unit}",
+                    f"{row.lowest:.3g} and {row.highest:.3g}",
+                    "[green]met[/]" if row.met else "[red]missed[/]",
+                )
+                for row in rows(found)
+            ],
+        )
+    )
+    console.print(
+        "Ratios of rounds that followed each other; the median is between the two with 95 %.",
+        style="dim",
+    )
+
+
+def _table(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(head):
+        table.add_column(name, no_wrap=number == 0)
+    for line in lines:
+        table.add_row(*line)
+    return table
