@@ -61,6 +61,16 @@ async def in_use(shop: Shop) -> None:
     await until(is_used, what="the gateway uses the shared cache")
 
 
+@pytest.fixture(scope="module")
+async def shops(both: tuple[Stack, Gateway, Gateway]) -> tuple[Shop, Shop]:
+    """One merchant at both gateways, which use the shared cache for it."""
+    stack, one, two = both
+    here = await stack.shop(one)
+    there = here.at(two.url)
+    await asyncio.gather(in_use(here), in_use(there))
+    return here, there
+
+
 async def late_by(here: Shop, there: Shop) -> float:
     """Return how long after a commit somebody asked the other gateway and still got what was
     before it, in seconds. The gateway that recorded it never answers so."""
@@ -78,18 +88,15 @@ async def late_by(here: Shop, there: Shop) -> float:
 
 
 async def test_a_recorded_outcome_is_everywhere_within_50_ms(
-    both: tuple[Stack, Gateway, Gateway], valkey: Valkey
+    shops: tuple[Shop, Shop], valkey: Valkey
 ) -> None:
-    stack, one, two = both
-    here = await stack.shop(one)
-    there = here.at(two.url)
-    await asyncio.gather(in_use(here), in_use(there))
+    here, there = shops
     # A busy machine makes rounds slower, never quicker: so one of them has to be quick enough.
     slowest: list[float] = []
     while not slowest or (min(slowest) >= 0.05 and len(slowest) < 8):
         slowest.append(max([await late_by(here, there) for _ in range(15)]))
     assert min(slowest) < 0.05, slowest
-    shared = await counted(two.url, "easypay_cache_requests_total", result="shared")
+    shared = await counted(there.url, "easypay_cache_requests_total", result="shared")
     assert shared > 0
     # Nothing that could be forged or leaked is there: no key, no account, only answers.
     kinds = {key.rpartition(b"{")[2].partition(b":")[0] for key in await valkey.keys()}
@@ -101,13 +108,10 @@ async def test_a_recorded_outcome_is_everywhere_within_50_ms(
 
 
 async def test_without_the_shared_cache_clients_notice_nothing(
-    both: tuple[Stack, Gateway, Gateway], valkey: Valkey
+    shops: tuple[Shop, Shop], valkey: Valkey
 ) -> None:
     """It is killed under load, comes back empty, and stands still."""
-    stack, one, two = both
-    here = await stack.shop(one)
-    there = here.at(two.url)
-    await asyncio.gather(in_use(here), in_use(there))
+    here, there = shops
     stop = asyncio.Event()
     statuses: list[Any] = []
 
@@ -122,7 +126,7 @@ async def test_without_the_shared_cache_clients_notice_nothing(
             found = await payment(there, paid["id"], **{"cache-control": "max-age=1"})
             statuses.append(found.json()["status"])
 
-    shops = [asyncio.create_task(shopping()) for _ in range(5)]
+    clients = [asyncio.create_task(shopping()) for _ in range(5)]
     await asyncio.sleep(0.5)
     valkey.kill()
     await asyncio.sleep(0.5)
@@ -131,6 +135,6 @@ async def test_without_the_shared_cache_clients_notice_nothing(
     with valkey.stopped():
         await asyncio.sleep(1.3)
     stop.set()
-    await asyncio.gather(*shops)
+    await asyncio.gather(*clients)
     assert set(statuses) == {"captured"}
     await asyncio.gather(in_use(here), in_use(there))
