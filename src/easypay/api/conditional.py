@@ -45,7 +45,7 @@ _TAG: Final = b"etag"
 _VARY_PUBLIC: Final = (b"vary", b"Accept-Encoding")
 _VARY: Final = (b"vary", b"Authorization, Accept-Encoding")
 """A client that has several keys must not take one's list for the other's."""
-_KEPT_BY_304: Final = frozenset({READ_AS_OF, b"age"})
+_KEPT_BY_304: Final = frozenset({READ_AS_OF, b"age", b"vary"})
 
 
 def version_tag(version: int, body: bytes | None = None) -> bytes:
@@ -101,14 +101,18 @@ class ReadEndpoint(Endpoint):
         vary = _VARY_PUBLIC if is_public else _VARY
         if response.status != 200:
             return replace(response, headers=[*response.headers, vary])
-        headers = dict(response.headers)
-        tag = headers.pop(_TAG, None) or _made(response, _TAG, _kept_tag if is_public else _tag_of)
+        tag, others = b"", [vary]
+        for each in response.headers:
+            if each[0] == _TAG:
+                tag = each[1]
+            else:
+                others.append(each)
+        tag = tag or _made(response, _TAG, _kept_tag if is_public else _tag_of)
         held = held_tag(request, tag)
         if held is None:
-            return _whole(request, response, tag, [*headers.items(), vary], is_public)
-        lines = [(_TAG, held), vary]
-        lines += [each for each in headers.items() if each[0] in _KEPT_BY_304]
-        return replace(response, status=304, body=b"", headers=lines)
+            return _whole(request, response, tag, others, is_public)
+        lines = [each for each in others if each[0] in _KEPT_BY_304]
+        return replace(response, status=304, body=b"", headers=[(_TAG, held), *lines])
 
 
 def _whole(

@@ -179,9 +179,7 @@ class Endpoint:
                 total_s = stopwatch() - started
                 lines = _lines(response, request.id)
                 if request.caller is not None:
-                    lines += b"server-timing: %b\r\n" % _server_timing(
-                        request.auth_s, response.spent, total_s
-                    )
+                    lines += _server_timing(request.auth_s, response.spent, total_s)
                 if trace.given:
                     lines += b"traceparent: %b\r\n" % trace.header
                 # If this request can be read in two ways, so can the bytes after it.
@@ -224,11 +222,15 @@ def _problem_of(error: Exception, request_id: str) -> EasyPayError:
 
 
 def _server_timing(auth_s: float, spent: Spent | None, total_s: float) -> bytes:
-    """Return the Server-Timing value, in milliseconds (https://www.w3.org/TR/server-timing/)."""
+    """Return the Server-Timing line, in milliseconds (https://www.w3.org/TR/server-timing/)."""
     if spent is None:
-        return b"auth;dur=%.3f, total;dur=%.3f" % (auth_s * 1000, total_s * 1000)
+        return b"server-timing: auth;dur=%.3f, total;dur=%.3f\r\n" % (
+            auth_s * 1000,
+            total_s * 1000,
+        )
     return (
-        b"auth;dur=%.3f, begin;dur=%.3f, processor;dur=%.3f, record;dur=%.3f, total;dur=%.3f"
+        b"server-timing: auth;dur=%.3f, begin;dur=%.3f, processor;dur=%.3f, "
+        b"record;dur=%.3f, total;dur=%.3f\r\n"
     ) % (
         auth_s * 1000,
         spent.begin_s * 1000,

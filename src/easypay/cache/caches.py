@@ -144,12 +144,15 @@ class Caches:
         `get_or_set`, which looks here again."""
         now = monotonic()
         entry = self._near.get(name, now)
-        if entry is None or not self._is_good(entry, now - entry.read_at, within_s):
+        if entry is None:
+            return None
+        age_s = now - entry.read_at
+        if not self._is_good(entry, age_s, within_s):
             return None
         if within_s > UNTOLD_S:
             self.wanted_at = now
         self.counts[kind.name, "hit"] += 1
-        return Read(entry.value, now - entry.read_at, True, entry.forms)
+        return Read(entry.value, age_s, True, entry.forms)
 
     async def get_or_set(self, kind: Kind, name: str, within_s: float, load: Load) -> Read:
         """Return a value that was read at most `within_s` ago, or what `load` returns.
