@@ -35,7 +35,9 @@ async def both(
 ) -> AsyncIterator[tuple[Stack, Gateway, Gateway]]:
     folder = tmp_path_factory.mktemp("stack")
     async with stack_over(cluster, template, simulator, folder) as stack:
-        one, two = [await stack.gateway(**QUICK, cache_url=valkey.url) for _ in range(2)]
+        one, two = await asyncio.gather(
+            *(stack.gateway(**QUICK, cache_url=valkey.url) for _ in range(2))
+        )
         yield stack, one, two
         assert '"level": "error"' not in one.logs() + two.logs()
 
