@@ -7,7 +7,7 @@ from base64 import b64encode
 import psutil
 
 from easypay.api.compression import CODINGS
-from easypay.api.conditional import _finished
+from easypay.api.conditional import PRIVATE, ReadEndpoint
 from easypay.api.http import Request, Response
 from easypay.cache.caches import size_of
 from easypay.cache.names import Answer
@@ -55,7 +55,8 @@ def test_what_is_made_of_an_answer_is_counted_too() -> None:
         near.put(f"payment:{number:032x}:test:{number:032x}", kept)
         for coding in CODINGS:
             request = Request("GET", "/", {}, {b"accept-encoding": coding}, b"", b"", "r")
-            sent = _finished(request, Response(200, body, forms=kept.forms))
+            answered = Response(200, body, cache_control=PRIVATE, forms=kept.forms)
+            sent = ReadEndpoint.finish(request, answered)
             assert sent.coding == coding.decode()
     took = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

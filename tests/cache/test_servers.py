@@ -68,7 +68,7 @@ async def test_a_cluster_whose_servers_have_all_moved_is_found_again(
                 old.kill()
 
                 async def is_left() -> bool:
-                    return not here.shared.hears
+                    return not here.shared.hears()
 
                 await until(is_left, within_s=5)
                 await here.hears()
@@ -142,7 +142,7 @@ async def test_a_primary_that_comes_back_brings_back_nothing(
                 proxy.cut()
 
                 async def is_left() -> bool:
-                    return not any(each.shared.hears for each in both)
+                    return not any(each.shared.hears() for each in both)
 
                 await until(is_left, within_s=5)
                 for each in both:
