@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from easypay.db import partitions
 from easypay.db.failures import is_passing
+from easypay.errors import EasyPayError
 from easypay.payments.duplicate_purge import purge_guards
 from easypay.payments.purge import purge_keys
 
@@ -44,7 +45,7 @@ async def keep_doing(chore: Chore) -> None:
                 chore.name,
                 type(error).__name__,
                 error,
-                exc_info=None if is_passing(error) else error,
+                exc_info=None if is_passing(error) or isinstance(error, EasyPayError) else error,
             )
         else:
             await asyncio.sleep(chore.every_s)
