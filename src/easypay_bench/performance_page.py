@@ -3,7 +3,8 @@ easypay_bench.performance_page` prints it."""
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -17,6 +18,20 @@ Made by `make bench ARGS=--save`; do not edit. The gateway, PostgreSQL with fsyn
 and the load generator share one machine and compete for its CPU. Times depend on that machine:
 compare ratios, or runs on one machine, not figures across machines.
 """
+
+
+def save(machine: Mapping[str, Any], kind: str, text: str) -> Iterator[Path]:
+    """Write a run's findings to a file with a name of its own, and renew the page of figures.
+
+    Yields what was written. `kind` is the end of the name, such as `find`.
+    """
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    moment = datetime.fromisoformat(machine["at"]).strftime("%Y%m%dT%H%M%SZ")
+    path = RESULTS / f"{moment}-{machine['commit'] or 'unknown'}-{kind}.json"
+    path.write_text(text)
+    yield path
+    PAGE.write_text(page(RESULTS))
+    yield PAGE
 
 
 def page(results: Path) -> str:

@@ -22,6 +22,7 @@ from easypay.db.postgres_binaries import ClusterError
 from easypay_bench.caching import measure, report
 from easypay_bench.http_calls import StackFailed
 from easypay_bench.load import LoadFailed
+from easypay_bench.performance_page import PAGE, RESULTS
 
 CANNOT: Final = 2
 
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--json", type=Path, metavar="FILE", help="also write the findings to this file")
     option(
         "--save", action="store_true",
-        help=f"also write them under {report.RESULTS}, and renew {report.PAGE}",
+        help=f"also write them under {RESULTS}, and renew {PAGE}",
     )  # fmt: skip
     return parser
 

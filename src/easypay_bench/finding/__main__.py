@@ -29,6 +29,7 @@ from easypay_bench.finding import measure, report
 from easypay_bench.finding.databases import NotEnoughRoom
 from easypay_bench.http_calls import StackFailed
 from easypay_bench.load import LoadFailed
+from easypay_bench.performance_page import PAGE, RESULTS
 
 QUICK: Final = 100_000
 CANNOT: Final = 2
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--json", type=Path, metavar="FILE", help="also write the findings to this file")
     option(
         "--save", action="store_true",
-        help=f"also write them under {report.RESULTS}, and renew {report.PAGE}",
+        help=f"also write them under {RESULTS}, and renew {PAGE}",
     )  # fmt: skip
     return parser
 

@@ -1,7 +1,6 @@
 """The findings of a run: as tables for people, and as JSON for comparison."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from easypay_bench import performance_page
 from easypay_bench.finding.bars import Findings, Row, other_rows, question_rows, rows
 from easypay_bench.performance_bars import finite
-from easypay_bench.performance_page import PAGE, RESULTS, page
-
-__all__ = ["PAGE", "RESULTS", "as_json", "save", "show"]
 
 
 def as_data(found: Findings) -> dict[str, Any]:
@@ -32,15 +29,8 @@ def as_json(found: Findings) -> str:
 
 
 def save(found: Findings) -> Iterator[Path]:
-    """Write the findings to a file with a name of its own, and renew the page of figures. Yields
-    what was written."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    moment = datetime.fromisoformat(found.machine["at"]).strftime("%Y%m%dT%H%M%SZ")
-    path = RESULTS / f"{moment}-{found.machine['commit'] or 'unknown'}-find.json"
-    path.write_text(as_json(found))
-    yield path
-    PAGE.write_text(page(RESULTS))
-    yield PAGE
+    """Write the findings to a file, and renew the page of figures. Yields what was written."""
+    return performance_page.save(found.machine, "find", as_json(found))
 
 
 def show(found: Findings, console: Console) -> None:
