@@ -3,11 +3,12 @@ looked up."""
 
 from typing import Final, NamedTuple
 
-import dns.asyncbackend
 import dns.asyncresolver
 import dns.exception
 import dns.nameserver
 import dns.resolver
+
+from easypay.processors.dns_bounds import BoundedBackend
 
 ATTEMPTS_S: Final = ((0.4, 1.2), (2.0, 4.0))
 """How long one server may take, and all of them together. First short, in case a packet was lost;
@@ -29,6 +30,7 @@ class LookupFailed(Exception):
 async def query(host: str, record: str, server: tuple[str, int] | None) -> Answer:
     """Ask for a host's records (`A` or `AAAA`), over TCP if the answer is too long for UDP.
 
+    Of a long answer only the first records are taken (`dns_bounds`).
     `server`: the resolver's address and port; None: those of /etc/resolv.conf, with its search
     domains. Takes `LOOKUP_S` at most. Raises LookupFailed.
     """
@@ -45,7 +47,7 @@ async def query(host: str, record: str, server: tuple[str, int] | None) -> Answe
                 record,
                 raise_on_no_answer=False,
                 search=True,
-                backend=dns.asyncbackend.get_backend("asyncio"),
+                backend=BoundedBackend(),
             )
         except dns.resolver.NXDOMAIN:
             return Answer((), 0)
