@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import hiredis
 
+from easypay.cache.announced import Announced
 from easypay.cache.url import Address, CacheUrl
 from easypay.clock import monotonic
 
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._invalidated = invalidated
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_NOT_WHOLE)
+        self._announced = Announced()
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._loop = asyncio.get_running_loop()
         self.known_at = _NEVER
@@ -82,6 +84,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The event loop calls this with what has come."""
         try:
+            self._announced.check(data)
             self._reader.feed(data)
             while (answer := self._reader.gets()) is not _NOT_WHOLE:
                 if isinstance(answer, hiredis.PushNotification):
