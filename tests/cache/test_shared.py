@@ -136,6 +136,27 @@ async def test_a_merchant_is_forgotten_by_its_number(pair: list[Process], rows: 
     assert two.queries == queries
 
 
+async def test_who_stops_has_told_what_it_changed(
+    pair: list[Process], rows: Rows, valkey: Valkey
+) -> None:
+    """Changes gather for 10 ms: a process that stops within them tells what it has."""
+    stops, stays = pair
+    name = rows.name()
+    for each in pair:
+        await each.read(rows, name)
+    rows.versions[name] = 2
+    stops.caches.payments_changed([Changed(name)])
+    assert not stops.shared.telling.is_done
+    assert await stops.shared.telling.all_told(within_s=1)
+    stops.task.cancel()
+    assert await stays.body(rows, name) == rows.body(name)
+    with valkey.stopped():
+        stays.caches.delete(name)
+        began = monotonic()
+        assert not await stays.shared.telling.all_told(within_s=0.2)
+        assert monotonic() - began < 1
+
+
 async def test_what_is_not_cached_costs_the_server_nothing(
     pair: list[Process], rows: Rows, valkey: Valkey
 ) -> None:

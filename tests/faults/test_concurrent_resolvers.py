@@ -16,12 +16,13 @@ from easypay.payments import resolver_rows, statements, store
 from easypay.payments.absence_rules import Schedule
 from easypay.payments.account_pass import AccountPass, Ended, Times
 from easypay.payments.late_charges import LateCharges
+from easypay.payments.model import PaymentKey
 from easypay.payments.resolver import Resolver
 from easypay.payments.statements import Recorder
 from easypay.payments.watched_operations import Watching
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from easypay.processors.authorize_net.processor import AuthorizeNet
-from easypay.processors.base import Absent, Processors
+from easypay.processors.base import Absent, Approved, Processors
 from harness import ENCRYPTION_KEY, QUICK, Shop, Stack, connected, until_locked
 
 RARELY = QUICK | {"resolver_poll_s": "3600", "not_sent_ends_after_s": "600"}
@@ -207,3 +208,28 @@ async def test_a_late_charge_is_given_back_once_by_two_processes(stack: Stack) -
     assert await stack.value(given_back, shop.merchant_id) == "approved"
     late_charge = "SELECT state FROM late_charges WHERE merchant_id = $1"
     assert await stack.value(late_charge, shop.merchant_id) == "returned"
+
+
+async def test_a_card_that_a_late_charge_shows_is_told_to_the_caches(stack: Stack) -> None:
+    """The payment changes without an outcome being recorded."""
+    shop, operation_id = await never_left(stack)
+    (row,) = await stack.fetch(
+        "WITH o AS (UPDATE operations SET state = 'absent' WHERE merchant_id = $1)"
+        " UPDATE payments SET status = 'failed', card_last4 = NULL WHERE merchant_id = $1"
+        " RETURNING id",
+        shop.merchant_id,
+    )
+    told: list[PaymentKey] = []
+    async with parts(stack) as (pool, recorder, processors):
+        recorder.changed = told.append
+        late = LateCharges(pool=pool, recorder=recorder, processors=processors, call_deadline_s=1)
+        key = PaymentKey(shop.merchant_id, "test", row["id"])
+        payment = await store.find_payment(pool, key)
+        operation = await store.find_operation(pool, key.merchant_id, operation_id)
+        assert payment is not None
+        assert operation is not None
+        charge = Approved(transaction_id="60001", card_last4="1111")
+        assert not await late.found(operation, payment, charge, "seen")
+        changed = await store.find_payment(pool, key)
+    assert changed is not None
+    assert (changed.card_last4, told) == ("1111", [key])

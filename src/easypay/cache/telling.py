@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
@@ -53,12 +54,27 @@ class Telling:
         self._merchants: set[str] = set()
         self._now: tuple[set[str], Sequence[PaymentRef]] = set(), ()
         """What is being deleted now."""
+        self._is_telling = False
+        self._round = asyncio.Event()
+        """Set whenever something was told, or could not be."""
 
     @property
     def is_done(self) -> bool:
         """Whether everything has been told."""
-        left = self._changed or self._names or self._merchants
-        return not left and not self._now[0] and not self._now[1]
+        return not (self._is_telling or self._changed or self._names or self._merchants)
+
+    async def all_told(self, within_s: float) -> bool:
+        """Tell what is left, without gathering, and return whether that is done. Waits so many
+        seconds at most, and only while the shared cache answers."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._gathered()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not self.is_done and self._servers.hears():
+                    self._round.clear()
+                    await self._round.wait()
+        return self.is_done
 
     def payments(self, changed: Sequence[PaymentRef]) -> None:
         """Delete payments, soon."""
@@ -101,6 +117,7 @@ class Telling:
             changed, self._changed = self._changed, deque()
             self._merchants, self._names = set(), set()
             self._now = names, changed
+            self._is_telling = True
             try:
                 await self._forget_merchants(merchants)
                 await self._forget_names(names, changed)
@@ -109,11 +126,15 @@ class Telling:
                 self._names |= names
                 self._changed.extendleft(reversed(changed))
                 self._bound()
-                self._now = set(), ()
+                self._ended()
                 await asyncio.sleep(_AGAIN_S)
                 self._due.set()
             else:
-                self._now = set(), ()
+                self._ended()
+
+    def _ended(self) -> None:
+        self._now, self._is_telling = (set(), ()), False
+        self._round.set()
 
     def _gathered(self) -> None:
         self._timer = None

@@ -161,6 +161,7 @@ class LateCharges:
                 learned.card_last4,
                 learned.card_brand,
             )
+            self._recorder.changed(PaymentKey(payment.merchant_id, payment.mode, payment.id))
         # The watch goes on, to give the charge back. Its first step is due at once.
         await self._pool.execute(
             "UPDATE watched_operations SET purpose = 'return', next_look_at = db_now(),"

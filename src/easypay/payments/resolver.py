@@ -99,7 +99,9 @@ class Resolver:
             recorder=recorder,
             processors=processors,
             late=late,
-            watching=Watching(pool=pool, processors=processors, late=late),
+            watching=Watching(
+                pool=pool, processors=processors, late=late, changed=recorder.changed
+            ),
             schedule=Schedule(call_s=call_s, gap_s=gap_s, absent_after_s=absent_after_s),
             times=Times(
                 interval_s=interval_s,

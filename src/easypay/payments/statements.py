@@ -354,8 +354,11 @@ class Recorder:
         first_inquiry_s: float,
         review_interval_s: float = REVIEW_INTERVAL_S,
         not_sent_s: float = NOT_SENT_S,
+        changed: Callable[[PaymentKey], None] = lambda _: None,
     ) -> None:
         self._committer = committer
+        self.changed = changed
+        """To be called after a payment was changed beside an outcome: it is cached."""
         self._pool = pool
         self._first_inquiry_s = first_inquiry_s
         self._review_interval_s = review_interval_s

@@ -10,7 +10,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from easypay.clock import monotonic
 from easypay.payments import authorization_expiry
 from easypay.payments import resolver_rows as store
 from easypay.payments.late_charges import LateCharges, can_explain
-from easypay.payments.model import CREATES, Kind
+from easypay.payments.model import CREATES, Kind, PaymentKey
 from easypay.payments.resolver_rows import Case, Missed
 from easypay.processors.base import Account, Deadline, Processors
 
@@ -40,10 +40,18 @@ _QUESTION_S: Final = 20.0
 class Watching:
     """Schedules watched operations and does what is due."""
 
-    def __init__(self, *, pool: Any, processors: Processors, late: LateCharges) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        processors: Processors,
+        late: LateCharges,
+        changed: Callable[[PaymentKey], None] = lambda _: None,
+    ) -> None:
         self._pool = pool
         self._processors = processors
         self._late = late
+        self._changed = changed
 
     async def begin(self, account: bytes, cases: Sequence[Case]) -> None:
         """Watch operations that are about to be called absent."""
@@ -131,6 +139,8 @@ class Watching:
                 self._pool, self._processors[account.processor], case, account
             )
             again = self.missed(case, "still authorized", [])
+            if done:
+                self._changed(PaymentKey(case.merchant_id, case.mode, case.payment_id))
         if done:
             await store.close(self._pool, [case])
         return None if done else again

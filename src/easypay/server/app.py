@@ -23,6 +23,8 @@ from easypay.api.routing import build_router
 from easypay.api.statistics import StatisticsApi
 from easypay.api.system import SystemApi
 from easypay.cache.caches import Caches
+from easypay.cache.feed_follower import FeedFollower
+from easypay.cache.shared import SharedCache
 from easypay.clock import monotonic
 from easypay.compaction import run as compaction
 from easypay.compaction.compact import Done
@@ -67,6 +69,8 @@ from easypay.settings import QUESTION_CONNECTIONS, Settings
 _LANE_S_OF_PATIENCE: Final = 0.8
 """A lane gives up a connection while the clients of its items still wait."""
 _CLOSE_S: Final = 1.0
+_TELL_S: Final = 1.0
+"""How long a stop waits until the shared cache knows of the last changes."""
 """The longest that a stop waits for the background tasks, and for the pool to close."""
 
 
@@ -88,6 +92,8 @@ class Gateway:
         self._months = partitions.Months()
         self._replica: Replica | None = None
         self._exports: ExportsApi | None = None
+        self._teller: SharedCache | FeedFollower | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -139,7 +145,7 @@ class Gateway:
             lease_s=settings.cache_lease_s,
         )
         self._caches = Caches(settings.cache_near_bytes)
-        teller = caching.what_tells(settings, self._caches, vault, self._pool)
+        self._teller = caching.what_tells(settings, self._caches, vault, self._pool)
         self._processors = self._clients_of(integrations)
         resolver = self._build_flows(keyed_digest(vault.derive("card fingerprint")))
         self._feed = self._build_feed()
@@ -179,11 +185,13 @@ class Gateway:
                     ("the feed", self._feed.run),
                     ("the process metrics", vitals.run),
                     *([("the watch of the replica", self._replica.run)] if self._replica else ()),
-                    *([("what tells the caches", teller.run)] if teller else ()),
                 )
             ),
             *(asyncio.create_task(keep_doing(chore)) for chore in self._chores()),
         ]
+        if self._teller is not None:
+            run = kept_running("what tells the caches", self._teller.run)
+            self._telling = asyncio.create_task(run)
         if settings.metrics_listen:
             listener = MetricsListener(settings.metrics_listen, metrics_text)
             run = kept_running("the metrics listener", listener.run)
@@ -277,6 +285,7 @@ class Gateway:
             first_inquiry_s=settings.unknown_first_inquiry_s,
             review_interval_s=settings.review_interval_s,
             not_sent_s=settings.not_sent_ends_after_s,
+            changed=lambda key: self._caches.payments_changed([key]),
         )
         resolver = Resolver(
             pool=self._pool,
@@ -409,6 +418,11 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks, timeout=min(_CLOSE_S, self._left_s()))
+        if self._telling is not None:
+            # Nothing more is recorded: what the other processes do not know yet is the rest.
+            await caching.all_told(self._teller, min(_TELL_S, self._left_s()))
+            self._telling.cancel()
+            await asyncio.wait([self._telling], timeout=min(_CLOSE_S, self._left_s()))
         with suppress(*LOST):
             await asyncio.wait_for(self._feed.stop(), min(_CLOSE_S, self._left_s()))
         left_s = self._left_s()

@@ -5,6 +5,7 @@ whole group. Without a shared cache, and with nothing cached here, that is all i
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from easypay.observability.metrics import Instruments
 from easypay.payments.outcome_changes import Change
 from easypay.payments.statements import Statement
 from easypay.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class BadCacheUrl(Exception):
@@ -43,6 +46,15 @@ def what_tells(
     except ValueError as error:
         raise BadCacheUrl(f"EASYPAY_CACHE_URL: {error}") from None
     return shared_by(url, caches, pool, keyed_digest(vault.derive("shared cache")))
+
+
+async def all_told(teller: SharedCache | FeedFollower | None, within_s: float) -> None:
+    """Wait until the shared cache knows of every change, or so many seconds."""
+    if isinstance(teller, SharedCache) and not await teller.telling.all_told(within_s):
+        log.warning(
+            "the shared cache was not told of the last changes: for up to a minute, clients who "
+            "allow that may get from other gateways what was before"
+        )
 
 
 def told_after(statement: Statement[Change, bool], caches: Caches) -> Statement[Change, bool]:
