@@ -4,8 +4,12 @@ import re
 from typing import Any
 
 import pytest
+from msgspec import defstruct
+from msgspec.json import schema_components
 
 from easypay.api.conditional import ANY_TAG, VERSION_TAG, version_of
+from easypay.payments import views
+from easypay.payments.views import PAYMENT_FORM
 from harness import Gateway, Shop, Stack, http_client, payment_uuid
 from harness.many_payments import copies_of
 from raw import dial
@@ -14,15 +18,40 @@ LONG = {f"key{n}": "v" * 300 for n in range(5)}
 """Metadata that makes a payment long enough to be compressed."""
 
 
+def today(tags: str) -> str:
+    """Return tags with the form that a payment has today, after `v2`."""
+    return tags.replace("v2", f"v2.{PAYMENT_FORM}")
+
+
+def test_the_form_of_a_payment_is_that_of_all_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field that an upgrade adds changes the tag of a payment that did not change. The lists of
+    children have digests."""
+    shown = str(schema_components([views.PaymentView], ref_template="{name}"))
+    parts = set(re.findall(r"'(\w+View)'", shown))
+    assert parts == {
+        "PaymentView",
+        "PaymentMethodView",
+        "ProcessorView",
+        "RefundView",
+        "OperationView",
+    }
+    longer = defstruct("PaymentView", [("added", int, 0)], bases=(views.PaymentView,))
+    usual = views.form_of(views.PaymentView)
+    assert views.form_of(longer) != usual
+    monkeypatch.setattr(views, "__version__", "0.0.1")
+    assert views.form_of(views.PaymentView) != usual
+
+
 def test_the_version_is_read_from_the_tag_of_every_form() -> None:
     digest = "kUfcY1Mj2nVvJq0y3b5L8w"
-    for tag in ("v2", "v2-gzip", "v2-br", "v2-zstd", f"v2.{digest}", f"v2.{digest}-zstd"):
+    for tag in ("v2", "v2-gzip", "v2-br", "v2-zstd", f"v2.{digest}", f"v2.{digest}-zstd",
+                "v2.3f9a1c", "v2.3f9a1c-br"):  # fmt: skip
         assert version_of(f'"{tag}"'.encode()) == 2
         assert re.fullmatch(VERSION_TAG, f'"{tag}"')
         assert re.fullmatch(ANY_TAG, f'"{tag}"')
     for wrong in (
         "v2", 'W/"v2"', '"v2-deflate"', '"v2-"', '"v2."', '"v-1"', '"v02"', '"2"', '"v2" ', "*", "",
-        f'"{digest}"', f'"v2-gzip.{digest}"', '"v1234567890"', '"v2", "v3"', '"v²"',
+        f'"{digest}"', f'"v2-gzip.{digest}"', '"v1234567890"', '"v2", "v3"', '"v²"', '"v2.3f9a1"',
     ):  # fmt: skip
         assert version_of(wrong.encode()) is None, wrong
 
@@ -48,6 +77,7 @@ async def test_a_copy_of_a_payment_is_good_in_the_coding_it_came_in(shop: Shop) 
         ('"v2', None, 200, '"v2"'),
         ('"v22", "xv2", "*"', None, 200, '"v2"'),
     ):
+        had, now = today(had), today(now)
         headers = {"if-none-match": had, "accept-encoding": "identity"}
         request = shop.client.build_request("GET", path, headers=headers)
         if takes is None:
@@ -174,7 +204,7 @@ async def test_nobody_learns_of_a_foreign_payment_by_its_version(stack_of_two: A
     for had in ('"v2"', '"v2-gzip"', "*", 'W/"v2"', '"v1", "v2"'):
         for query in ("", "?expand=refunds"):
             answer = await other.client.get(
-                f"/payments/{ours['id']}{query}", headers={"if-none-match": had}
+                f"/payments/{ours['id']}{query}", headers={"if-none-match": today(had)}
             )
             assert answer.status_code == 404, had
             assert "etag" not in answer.headers
@@ -184,7 +214,7 @@ async def test_nobody_learns_of_a_foreign_payment_by_its_version(stack_of_two: A
     assert foreign.status_code == 200
     wrong_key = await other.client.get(
         f"/payments/{theirs['id']}",
-        headers={"if-none-match": '"v2"', "authorization": "Bearer ep_test_sk_no"},
+        headers={"if-none-match": today('"v2"'), "authorization": "Bearer ep_test_sk_no"},
     )
     assert wrong_key.status_code == 401
 
@@ -205,7 +235,7 @@ async def test_a_thousand_tags_are_read_and_more_than_a_head_holds_are_refused(
         (many, 200),
         (f'{many}, "v2"', 304),
         ('"' * 8000, 200),
-        ('"v2" ' * 1500, 304),
+        ('"v2" ' * 600, 304),
         ('W/"' * 2500, 200),
         ("," * 8000 + '"v2"', 304),
         (f'{many}, {many}, {many}, "v2"', 431),
@@ -213,7 +243,7 @@ async def test_a_thousand_tags_are_read_and_more_than_a_head_holds_are_refused(
         async with dial(gateway) as line:
             line.writer.write(
                 f"GET /api/v1{path} HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {shop.secret}"
-                f"\r\nIf-None-Match: {had}\r\n\r\n".encode()
+                f"\r\nIf-None-Match: {today(had)}\r\n\r\n".encode()
             )
             assert int((await line.head())[0].split()[1]) == status, had[:20]
     async with dial(gateway) as line:  # twice: it is not clear which one counts

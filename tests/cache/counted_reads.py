@@ -17,12 +17,13 @@ from collections import Counter
 from functools import partial
 from typing import Any, Final
 
+from easypay.api.conditional import version_tag
 from easypay.clock import stopwatch
 from harness.gateway_inside import ask, calls_of, gateway_inside
 
 ROUNDS: Final = 15
 OLD: Final = {"cache-control": "max-age=60"}
-TAG: Final = {"if-none-match": '"v2"'}
+TAG: Final = {"if-none-match": version_tag(2).decode()}
 REQUESTS: Final[dict[str, tuple[int, dict[str, str]]]] = {
     "304 with leave": (304, OLD | TAG),
     "200 with leave": (200, OLD),

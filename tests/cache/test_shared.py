@@ -206,6 +206,31 @@ async def test_a_forged_value_is_not_taken(
         assert await two.body(rows, mine) == rows.body(mine)
 
 
+async def test_two_versions_of_the_gateway_share_a_server_and_no_value(
+    valkey: Valkey, database: Any, rows: Rows
+) -> None:
+    """During an upgrade: each reads only what its own has stored, and either deletes both's."""
+    async with processes(2, valkey.url, database) as (here, also_here):
+        newer = Process(valkey.url, database, form="with one more field")
+        await newer.hears()
+        name = rows.name()
+        for each in (here, newer, here, newer):
+            assert await each.body(rows, name) == rows.body(name)
+            each.caches.drop_all()
+        assert (here.queries, newer.queries) == (2, 2)
+        assert newer.count("error") == here.count("error") == 0
+        # What is there now is the newer one's.
+        assert await newer.body(rows, name) == rows.body(name)
+        assert await also_here.body(rows, name) == rows.body(name)
+        assert (newer.queries, also_here.queries) == (2, 1)
+        rows.versions[name] = 2
+        newer.caches.payments_changed([Changed(name)])
+        await newer.told()
+        for each in (here, also_here, newer):
+            assert await each.body(rows, name) == rows.body(name)
+        newer.task.cancel()
+
+
 async def test_who_changes_a_value_never_reads_what_it_was(pair: list[Process], rows: Rows) -> None:
     """Right after the change, before the shared cache knows of it."""
     one, two = pair

@@ -28,6 +28,7 @@ class Process:
             database,
             more.get("digest", DIGEST),
             settles_s=more.get("settles_s", -1.0),
+            form=more.get("form", ""),
         )
         self.queries = 0
         self.task = asyncio.create_task(self.shared.run())

@@ -6,8 +6,9 @@ that its size says nothing about its content. docs/decisions/0030 has the reason
 
 A tag is strong: it belongs to the bytes. So the compressed form has one of its own.
 
-    "v2"                            version 2 of a payment
-    "v2-gzip"                       the same, compressed
+    "v2.3f9a1c"                     version 2 of a payment, in the form that this EasyPay gives it
+    "v2.3f9a1c-gzip"                the same, compressed
+    "v2"                            what clients may send in If-Match: any form of version 2
     "v2.kUfcY1Mj2nVvJq0y3b5L8w"     version 2 with its children, by a digest of the body
     "kUfcY1Mj2nVvJq0y3b5L8w"        anything else, by a digest of the body
 """
@@ -24,6 +25,7 @@ from msgspec.structs import replace
 from easypay.api.compression import CODINGS, IDENTITY, accepted, compressed, compressed_once
 from easypay.api.http import Endpoint, Headers, Request, Response
 from easypay.api.read_from import READ_AS_OF
+from easypay.payments.views import PAYMENT_FORM
 
 NO_STORE: Final = b"no-store"
 PRIVATE: Final = b"private, no-cache"
@@ -35,12 +37,14 @@ FOR_EVER: Final = b"public, max-age=31536000, immutable"
 
 DIGEST: Final = r"[A-Za-z0-9_-]{22}"
 CODING: Final = rf"-({'|'.join(coding.decode() for coding in CODINGS)})"
-VERSION_TAG: Final = rf'"v[1-9][0-9]{{0,8}}(\.{DIGEST})?({CODING})?"'
-ANY_TAG: Final = rf'"(v[1-9][0-9]{{0,8}}(\.{DIGEST})?|{DIGEST})({CODING})?"'
+FORM: Final = rf"(?:[0-9a-f]{{6}}|{DIGEST})"
+VERSION_TAG: Final = rf'"v[1-9][0-9]{{0,8}}(\.{FORM})?({CODING})?"'
+ANY_TAG: Final = rf'"(v[1-9][0-9]{{0,8}}(\.{FORM})?|{DIGEST})({CODING})?"'
 
 _DIGEST_BYTES: Final = 16
+_PAYMENT_FORM: Final = PAYMENT_FORM.encode()
 _TAGS: Final = re.compile(rb'"[\x21\x23-\x7e\x80-\xff]*"')
-_VERSION: Final = re.compile(rf'"v(0|[1-9][0-9]{{0,8}})(?:\.{DIGEST})?(?:{CODING})?"'.encode())
+_VERSION: Final = re.compile(rf'"v(0|[1-9][0-9]{{0,8}})(?:\.{FORM})?(?:{CODING})?"'.encode())
 _TAG: Final = b"etag"
 _VARY_PUBLIC: Final = (b"vary", b"Accept-Encoding")
 _VARY: Final = (b"vary", b"Authorization, Accept-Encoding")
@@ -51,7 +55,7 @@ _KEPT_BY_304: Final = frozenset({READ_AS_OF, b"age", b"vary"})
 def version_tag(version: int, body: bytes | None = None) -> bytes:
     """Return the tag of a payment. `body`: if it shows more than the version says."""
     if body is None:
-        return b'"v%d"' % version
+        return b'"v%d.%b"' % (version, _PAYMENT_FORM)
     return b'"v%d.%b"' % (version, _digest(body))
 
 

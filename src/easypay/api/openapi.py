@@ -69,8 +69,8 @@ _HEADERS: Final[Mapping[str, Any]] = {
     ),
     "Retry-After": ("Seconds to wait before asking again.", {"type": "integer", "minimum": 1}),
     "ETag": (
-        "Changes with the body, and with its coding. Of a payment: its `version` after a `v`, in "
-        'quotes: `"v2"`.',
+        "Changes with the body, and with its coding. Of a payment: its `version` after a `v`, and "
+        'the form in which it is shown: `"v2.3f9a1c"`.',
         {"type": "string", "pattern": f"^{conditional.ANY_TAG}$"},
     ),
     "Link": (

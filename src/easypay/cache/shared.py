@@ -12,12 +12,16 @@ What nobody has asked for has no place, and deleting it does nothing.
 
 What is within the braces decides which server of a cluster has the key.
 
+A value says in which form it is: gateways of two versions may share a server, and each reads only
+what its own has stored. Either deletes both.
+
 A value is signed together with its name. So nothing that this gateway did not store under that name
 is ever taken for it: another's answer, half an answer, somebody's forgery. It carries the time at
 which the database was read, by the database's clock.
 """
 
 import asyncio
+import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
@@ -43,6 +47,7 @@ from easypay.hmac_sha256 import Digest
 
 _TOKEN: Final = b"T"
 _VALUE: Final = b"V"
+_FORM: Final = 4
 _SIGNATURE: Final = 16
 _TOKEN_MS: Final = 5_000
 """A reader who takes longer to read the database stores nothing."""
@@ -69,7 +74,8 @@ _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
 class SharedCache:
-    """What `Caches` calls `Shared`. `digest` signs; every gateway must have the same."""
+    """What `Caches` calls `Shared`. `digest` signs; every gateway must have the same. `form`
+    differs between versions of the gateway that answer differently."""
 
     def __init__(
         self,
@@ -78,7 +84,9 @@ class SharedCache:
         clock: DatabaseClock,
         digest: Digest,
         settles_s: float = SETTLES_S,
+        form: str = "",
     ) -> None:
+        self._begins = _VALUE + _form_of(form)
         self._caches = caches
         self._clock = clock
         self._digest = digest
@@ -128,6 +136,8 @@ class SharedCache:
             return Found(None, None, told=True)
         if self.telling.has_changed(name):
             return _NOTHING
+        if there[:1] == _VALUE and not there.startswith(self._begins):
+            return Found(None, there, told=True)  # another version of the gateway stored it
         entry = self._opened(name, there)
         if entry is None:
             self._caches.failed(name)
@@ -154,17 +164,20 @@ class SharedCache:
 
     def _sealed(self, name: str, entry: Entry) -> bytes:
         stored = _encode(_Stored(self._clock.earliest(entry.read_at), entry.version, entry.value))
-        return _VALUE + self._signature(name, stored) + stored
+        return self._begins + self._signature(name, stored) + stored
 
     def _opened(self, name: str, blob: bytes) -> Entry | None:
         """Return the entry in what was stored, or None if we did not store it under this name."""
-        signature, stored = blob[1 : 1 + _SIGNATURE], blob[1 + _SIGNATURE :]
-        if blob[:1] != _VALUE or not hmac.compare_digest(signature, self._signature(name, stored)):
+        at = len(self._begins)
+        signature, stored = blob[at : at + _SIGNATURE], blob[at + _SIGNATURE :]
+        if blob[:at] != self._begins or not hmac.compare_digest(
+            signature, self._signature(name, stored)
+        ):
             return None
         try:
             value = _decode(stored)
         except (msgspec.DecodeError, msgspec.ValidationError):
-            return None  # another version of the gateway stored it
+            return None
         now = monotonic()
         age_s = (self._clock.latest(now) - value.read_at_us) / 1_000_000
         if age_s < 0:  # the database's clock was set back: nobody knows how old it is
@@ -173,7 +186,7 @@ class SharedCache:
         return Entry(value.answer, value.version, read_at, read_at + LIFE_S, size, told=True)
 
     def _signature(self, name: str, stored: bytes) -> bytes:
-        return self._digest(name.encode() + b"\0" + stored)[:_SIGNATURE]
+        return self._digest(b"%b\0%b%b" % (name.encode(), self._begins, stored))[:_SIGNATURE]
 
     async def _place(self, name: str) -> tuple[Link, bytes] | None:
         """Return the server and the key of a name; None if the merchant's number is too new.
@@ -222,10 +235,21 @@ class SharedCache:
         self.telling.merchant(merchant_id)
 
 
+def _form_of(form: str) -> bytes:
+    """Return the form of a stored value: of what is in it, and of how it is stored."""
+    said = [form, *_Stored.__struct_fields__, *Answer.__struct_fields__]
+    return hashlib.blake2b("\n".join(said).encode(), digest_size=_FORM).digest()
+
+
 def shared_by(
-    url: CacheUrl, caches: Caches, pool: Any, digest: Digest, settles_s: float = SETTLES_S
+    url: CacheUrl,
+    caches: Caches,
+    pool: Any,
+    digest: Digest,
+    settles_s: float = SETTLES_S,
+    form: str = "",
 ) -> SharedCache:
     """Return the shared cache of some near caches, connected to them. It has to run."""
-    shared = SharedCache(url, caches, DatabaseClock(pool), digest, settles_s)
+    shared = SharedCache(url, caches, DatabaseClock(pool), digest, settles_s, form)
     caches.connect(shared, shared.hears)
     return shared

@@ -20,6 +20,7 @@ from easypay.merchants.vault import Vault
 from easypay.observability.metrics import Instruments
 from easypay.payments.outcome_changes import Change
 from easypay.payments.statements import Statement
+from easypay.payments.views import ANSWERS_FORM
 from easypay.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ def what_tells(
         url = parse(settings.cache_url.get_secret_value())
     except ValueError as error:
         raise BadCacheUrl(f"EASYPAY_CACHE_URL: {error}") from None
-    return shared_by(url, caches, pool, keyed_digest(vault.derive("shared cache")))
+    digest = keyed_digest(vault.derive("shared cache"))
+    return shared_by(url, caches, pool, digest, form=ANSWERS_FORM)
 
 
 async def all_told(teller: SharedCache | FeedFollower | None, within_s: float) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay.api.compression import CODINGS, compressed
+from easypay.api.conditional import version_tag
 from easypay.cache import embedded
 from easypay_bench import compressing, cpu, load, machine, stack
 from easypay_bench.caching.bars import Findings, Round, Setup
@@ -30,7 +31,7 @@ from easypay_bench.stack import Merchant, Stack
 
 CONNECTIONS: Final = 16
 LEAVE: Final[Mapping[str, str]] = {"Cache-Control": "max-age=60"}
-_TAG: Final[Mapping[str, str]] = {"If-None-Match": '"v2"'}
+_TAG: Final[Mapping[str, str]] = {"If-None-Match": version_tag(2).decode()}
 """Every payment that was taken at once has this version."""
 _DIFFERENT: Final = 1_000
 _IDS: Final = 100
