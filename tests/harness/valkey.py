@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,7 +28,7 @@ class Valkey:
         self._log = folder / f"valkey-{self.port}.log"
         program = embedded.binary()
         assert program is not None, "there is no Valkey for this machine"
-        self._command = [*embedded.command(program, port=self.port), *more]
+        self._command = [*embedded.command(program, port=self.port), "--dir", str(folder), *more]
         self.start()
 
     def start(self) -> None:
@@ -178,10 +179,11 @@ async def _as_it_is(data: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def proxied(server: Valkey) -> AsyncIterator[Proxy]:
-    """Run a proxy before a server for the length of the block."""
+async def proxied(server: Valkey, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
+    """Run a proxy before a server for the length of the block. `tls`: it ends that there, for the
+    server of the wheel was built without it."""
     proxy = Proxy(server.port)
-    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, ssl=tls)
     proxy.port = listener.sockets[0].getsockname()[1]
     try:
         yield proxy

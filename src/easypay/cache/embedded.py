@@ -10,6 +10,9 @@ from typing import Final
 
 MEMORY: Final = "64mb"
 """Beyond it the server drops what was used longest ago."""
+_NO_FILE: Final = "easypay-keeps-nothing.rdb"
+"""Without a name of our own it would load what another server has left as /dump.rdb, or not start
+because it cannot read that."""
 _ON_THE_SYSTEM: Final = ("valkey-server", "redis-server")
 
 
@@ -51,6 +54,7 @@ def command(
         "maxmemory-policy": "allkeys-lru",
         "daemonize": "no",
         "dir": "/",
+        "dbfilename": _NO_FILE,
     }
     if socket is not None:
         words |= {"unixsocket": str(socket), "unixsocketperm": "700"}
