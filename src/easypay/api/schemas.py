@@ -85,7 +85,7 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     **DETAIL_DESCRIPTIONS,
     "metadata": "The merchant's own keys and values.",
     "mode": {"description": "`test` or `live`; the two never mix.", "enum": list(Mode)},
-    "version": {"description": "Grows with every change. The ETag begins with it: `\"v2.`", "minimum": 1},
+    "version": {"description": "Grows with every change. The ETag begins with it.", "minimum": 1},
     "created_at": {"description": "When it was created.", "format": "date-time"},
     "updated_at": {"description": "When it last changed.", "format": "date-time"},
     "begun_at": {"description": "When the call started.", "format": "date-time"},

@@ -9,6 +9,7 @@ might be an answer to another command.
 """
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
@@ -135,6 +136,16 @@ async def connect(
                 _, made = await loop.create_connection(
                     lambda: Connection(invalidated), address.host, address.port, ssl=url.context()
                 )
+    except ssl.SSLCertVerificationError as error:
+        raise CacheUnavailable(
+            f"{address}: its certificate is refused ({error.verify_message}): name the host as the "
+            "certificate does, and the authority that signed it by ?ca=/path in EASYPAY_CACHE_URL"
+        ) from error
+    except ssl.SSLError as error:
+        raise CacheUnavailable(
+            f"{address}: no connection with TLS ({error.reason or error}): if the server has none, "
+            "EASYPAY_CACHE_URL begins with redis://, or has no tls=true"
+        ) from error
     except (OSError, TimeoutError, ValueError, OverflowError) as error:
         # A sentinel or a cluster may have named a host or a port that cannot be one.
         raise CacheUnavailable(f"{address}: {error or 'no answer'}") from error

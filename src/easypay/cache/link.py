@@ -36,6 +36,16 @@ _OF_PREFIX: Final = 8
 """Letters of the run's id and of the reign's in a key."""
 _LEAVE_AFTER: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS")
 """Refusals of a server that is not the primary any more, or not yet."""
+_LOGIN: Final = (
+    "correct user and password in EASYPAY_CACHE_URL (redis://user:password@host; write %, /, ?, # "
+    "and @ in them as %25, %2F, %3F, %23, %40)"
+)
+_ADVICE: Final = {
+    "WRONGPASS": _LOGIN,
+    "NOAUTH": _LOGIN,
+    "ERR AUTH": _LOGIN,
+    "NOPERM": "let the user run the commands that docs/caching.md lists, on the keys easypay:*",
+}
 
 
 class Link:
@@ -55,6 +65,8 @@ class Link:
         self._on_fresh = on_fresh
         self._connection: Connection | None = None
         self._is_away = False
+        self.why_away = ""
+        """Why there is no connection, in words for the log."""
         self._warn_at = 0.0
         self.prefix = PREFIX
         """What this server's keys begin with: another server, or this one after a restart or when
@@ -122,7 +134,9 @@ class Link:
                 self._reign = await _greet(connection, self._url)
         except (TimeoutError, CacheUnavailable) as error:
             connection.drop("it was not greeted")
-            raise CacheUnavailable(f"{address}: {error or 'no answer'}") from error
+            raise CacheUnavailable(
+                f"{address}: {error or 'no answer'}{'' if self._url.tls else _maybe_tls(error)}"
+            ) from error
         self.prefix = b"%b%b%b:" % (PREFIX, *(part[:_OF_PREFIX] for part in self._reign))
         self._on_fresh()
         self._connection = connection
@@ -158,7 +172,7 @@ class Link:
         if not self._is_away or monotonic() >= self._warn_at:
             log.warning("the shared cache is left out; answers come from the database: %s", why)
             self._warn_at = monotonic() + _WARN_EVERY_S
-        self._is_away = True
+        self._is_away, self.why_away = True, why
 
 
 async def _greet(connection: Connection, url: CacheUrl) -> tuple[bytes, bytes]:
@@ -179,11 +193,25 @@ async def _greet(connection: Connection, url: CacheUrl) -> tuple[bytes, bytes]:
     answers = [await answer for answer in [connection.send(*words) for words in commands]]
     for words, answer in zip(commands, answers, strict=True):
         if isinstance(answer, hiredis.ReplyError):
-            raise CacheUnavailable(f"{words[0]!r} was refused: {answer}")
+            raise CacheUnavailable(f"{words[0]!r} was refused ({answer}){_advice(str(answer))}")
     *_, role, server, replication = answers
     if not isinstance(role, list) or not role or role[0] != b"master":
         raise CacheUnavailable("it is a replica")
     return _said(server, b"run_id"), _said(replication, b"master_replid")
+
+
+def _maybe_tls(error: Exception) -> str:
+    """Return what may be wrong with a server that hangs up on a greeting without TLS."""
+    hangs_up = "not the protocol" in str(error) or "was lost" in str(error)
+    return ": if the server wants TLS, write rediss:// or tls=true" if hangs_up else ""
+
+
+def _advice(refusal: str) -> str:
+    """Return what to do about a refusal: the end of a sentence, or nothing."""
+    for begins, what in _ADVICE.items():
+        if refusal.startswith(begins):
+            return f": {what}"
+    return ""
 
 
 def _said(info: Any, wanted: bytes) -> bytes:

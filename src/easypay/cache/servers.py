@@ -31,6 +31,10 @@ class Servers(Protocol):
     def link_of(self, name: bytes) -> Link | None:
         """Return the connection to the server that has a name; None if it is not known."""
 
+    @property
+    def why_away(self) -> str:
+        """Why a server cannot be reached, in words; empty if none was tried in vain."""
+
     async def run(self) -> None:
         """Stay connected, until cancelled."""
 
@@ -54,6 +58,10 @@ class _One:
         find = self._ask_sentinels if url.kind == "sentinel" else self._the_only
         self._link = Link(url, find, invalidated, on_fresh)
         self.hears = self._link.hears
+
+    @property
+    def why_away(self) -> str:
+        return self._link.why_away
 
     def link_of(self, name: bytes) -> Link | None:
         return self._link
@@ -105,6 +113,10 @@ class _Cluster:
 
     def hears(self) -> bool:
         return bool(self._ranges) and all(link.hears() for _, _, link in self._ranges)
+
+    @property
+    def why_away(self) -> str:
+        return next((link.why_away for link, _ in self._links.values() if link.why_away), "")
 
     def link_of(self, name: bytes) -> Link | None:
         slot = crc_hqx(name, 0) % _SLOTS

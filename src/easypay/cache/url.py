@@ -6,10 +6,12 @@
     cluster://[user:password@]host[:port],host…         a cluster, found from any of these
 
 `valkey` may stand for `redis`. `?tls=true` with the last two; `?sentinel_password=…` if the
-sentinels have a password of their own.
+sentinels have a password of their own. With TLS the certificate must be for the host that is named;
+`?ca=/path` is a file with the authorities that may have signed it, instead of the system's.
 """
 
 import ssl
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -44,6 +46,8 @@ class CacheUrl(msgspec.Struct, frozen=True):
     database: int = 0
     primary_name: str = ""
     sentinel_password: str = ""
+    ca: str = ""
+    """A file with the certificates of authorities; empty: those of the system."""
 
     def login(self, password: str | None = None) -> tuple[str, ...]:
         """Return the words of AUTH, or nothing if there is no password."""
@@ -51,8 +55,17 @@ class CacheUrl(msgspec.Struct, frozen=True):
         return (self.user or _USUAL_USER, given) if given else ()
 
     def context(self) -> ssl.SSLContext | None:
-        """Return how a connection is encrypted; None: not at all."""
-        return ssl.create_default_context() if self.tls else None
+        """Return how a connection is encrypted; None: not at all. Raises OSError."""
+        return _context(self.ca) if self.tls else None
+
+
+@lru_cache(maxsize=8)
+def _context(ca: str) -> ssl.SSLContext:
+    """Return how a certificate is checked. It takes 20 ms to read the system's authorities."""
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except OSError as error:
+        raise OSError(f"EASYPAY_CACHE_URL: the file of ?ca={ca} cannot be used: {error}") from error
 
 
 def parse(text: str) -> CacheUrl:
@@ -66,6 +79,7 @@ def parse(text: str) -> CacheUrl:
     login, _, hosts = netloc.rpartition("@")
     user, _, password = login.partition(":")
     user, password = unquote(user), unquote(password)
+    ca = query.get("ca", "")
     if scheme == "unix":
         return CacheUrl(
             "single", (Address(path=unquote(path)),), user, query.get("password", ""), False
@@ -77,10 +91,10 @@ def parse(text: str) -> CacheUrl:
         (address, *others) = _addresses(hosts, _PORT)
         if others:
             raise ValueError("name one server, or use sentinel:// or cluster://")
-        return CacheUrl("single", (address,), user, password, _SINGLE[scheme], int(database))
+        return CacheUrl("single", (address,), user, password, _SINGLE[scheme], int(database), ca=ca)
     tls = query.get("tls", "").lower() in ("1", "true", "yes")
     if scheme == "cluster":
-        return CacheUrl("cluster", _addresses(hosts, _PORT), user, password, tls)
+        return CacheUrl("cluster", _addresses(hosts, _PORT), user, password, tls, ca=ca)
     if scheme == "sentinel":
         name = path.strip("/")
         if not name:
@@ -93,6 +107,7 @@ def parse(text: str) -> CacheUrl:
             tls,
             primary_name=name,
             sentinel_password=query.get("sentinel_password", ""),
+            ca=ca,
         )
     raise ValueError("it begins with redis://, rediss://, unix://, sentinel:// or cluster://")
 

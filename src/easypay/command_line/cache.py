@@ -1,4 +1,4 @@
-"""`easypay cache …`: what the caches of the running gateways do."""
+"""`easypay cache …`: what the caches of the running gateways do, and how to empty them."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -12,12 +12,17 @@ from easypay.command_line.console import (
     Json,
     Wide,
     fail,
+    in_database,
     new_group,
+    show,
     show_rows,
 )
+from easypay.command_line.merchants import MerchantId, merchant_of
+from easypay.command_line.operations import Actor, actor_of
 
 caches = new_group("What the caches of the running gateways do.")
 COUNTS: Final = Columns(("cache", "hit", "shared", "miss", "stale", "error", "share"))
+_FORGET_WITHIN_S: Final = 5.0
 _REQUESTS: Final = "easypay_cache_requests_total"
 
 
@@ -39,6 +44,50 @@ def cache_stats(
     Example: `easypay cache stats --url http://127.0.0.1:8000 --json`
     """
     show_rows(as_json, _read(url, data_dir), COUNTS, "Nothing was looked up yet.", wide=wide)
+
+
+@caches.command("forget")
+def forget(
+    merchant: MerchantId,
+    actor: Actor = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Forget everything that is cached of a merchant: in the shared cache, and in every gateway
+    that uses it, at once. The next readers ask the database. Nothing else is lost.
+
+    It is for a merchant whose rows somebody has changed by hand. Needs EASYPAY_CACHE_URL, or a
+    running `easypay up`. It is written into the audit entries.
+
+    Example: `easypay cache forget mer_…`
+    """
+    from easypay.cache.connection import CacheUnavailable
+    from easypay.cache.forgetting import forget_merchant
+    from easypay.cache.url import parse
+    from easypay.command_line.data_dir import DataDirectory
+    from easypay.merchants import admin
+    from easypay.payments.audit_log import write_down
+
+    who, merchant_id = actor_of(actor), merchant_of(merchant)
+    try:
+        url = parse(DataDirectory(data_dir).cache_url())
+    except LookupError as error:
+        fail(str(error))
+    except ValueError as error:
+        fail(f"EASYPAY_CACHE_URL: {error}")
+
+    async def work(connection: Any, _: Any) -> Any:
+        await admin.get_merchant(connection, merchant_id)
+        try:
+            was_cached = await forget_merchant(url, merchant_id, _FORGET_WITHIN_S)
+        except CacheUnavailable as error:
+            fail(f"nothing is forgotten, the shared cache does not answer: {error}")
+        await write_down(connection, who, "cache_forgotten", merchant, {"was_cached": was_cached})
+        return {"merchant_id": merchant, "was_cached": was_cached}
+
+    done = in_database(data_dir, work)
+    said = f"Forgot what was cached of {merchant}."
+    show(as_json, done, said if done["was_cached"] else f"Nothing was cached of {merchant}.")
 
 
 def _read(url: str | None, data_dir: Path) -> list[Any]:

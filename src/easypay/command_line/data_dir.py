@@ -13,6 +13,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +34,7 @@ class Environment(BaseSettings):
     )
 
     database_url: SecretStr | None = None
+    cache_url: SecretStr | None = None
     encryption_key: SecretStr | None = None
     admin_key: SecretStr | None = None
     authorize_net_login_id: str | None = Field(
@@ -61,6 +63,7 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.demo_path = self.path / "demo.json"
+        self.cache_socket = self.path / "cache.sock"
         self.children_path = self.path / "children.json"
         self._secrets_path = self.path / "secrets.json"
         self._lock: IO[str] | None = None
@@ -152,6 +155,21 @@ class DataDirectory:
         """Return the database, as `access` does, for work without a key."""
         url = Environment().database_url
         return url.get_secret_value() if url else self._saved(self.demo_path, "database_url")
+
+    def cache_url(self) -> str:
+        """Return the shared cache: the environment's, else that of the stack that runs here.
+
+        Raises LookupError, in one line, if there is none.
+        """
+        url = Environment().cache_url
+        if url is not None and url.get_secret_value():
+            return url.get_secret_value()
+        if url is None and self.cache_socket.is_socket():
+            return f"unix://{quote(str(self.cache_socket))}"
+        raise LookupError(
+            "no shared cache known: set EASYPAY_CACHE_URL as the gateways have it. Without one "
+            "every gateway has only its own cache, and keeps nothing for longer than a minute"
+        )
 
     def gateway(self, url: str | None) -> tuple[str, str]:
         """Return a gateway's address and its admin key: the given address and the environment's

@@ -125,7 +125,7 @@ def show_merchant(
     from easypay.merchants import admin
 
     async def work(connection: Any, _: Any) -> Any:
-        return merchant_view(await admin.get_merchant(connection, _merchant(merchant)))
+        return merchant_view(await admin.get_merchant(connection, merchant_of(merchant)))
 
     found = in_database(data_dir, work)
     if as_json:
@@ -180,7 +180,7 @@ def update_merchant(
         return merchant_view(
             await admin.update_merchant(
                 connection,
-                _merchant(merchant),
+                merchant_of(merchant),
                 name=name,
                 currencies=currency or None,
                 allow_raw_cards=allow_raw_cards,
@@ -231,7 +231,7 @@ def set_account(
     given = {account_field: login_id, **dict(zip(secrets, _secrets(secrets), strict=True))}
 
     async def work(connection: Any, vault: Any) -> None:
-        merchant_id, in_mode = _merchant(merchant), admin.mode_of(mode)
+        merchant_id, in_mode = merchant_of(merchant), admin.mode_of(mode)
         credentials = integration.read_credentials(given)
         await admin.get_merchant(connection, merchant_id)
         if not skip_check:
@@ -313,7 +313,7 @@ def create_key(
     async def work(connection: Any, _: Any) -> Any:
         return await admin.create_key(
             connection,
-            _merchant(merchant),
+            merchant_of(merchant),
             mode=admin.mode_of(mode),
             name=name,
             scopes=scope or USUAL_SCOPES,
@@ -342,7 +342,7 @@ def rotate_key(
 
     async def work(connection: Any, _: Any) -> Any:
         return await admin.rotate_key(
-            connection, _merchant(merchant), _key(key), overlap_s=overlap_s
+            connection, merchant_of(merchant), _key(key), overlap_s=overlap_s
         )
 
     _show_secret(as_json, in_database(data_dir, work), f"{key} has the successor")
@@ -360,7 +360,7 @@ def revoke_key(
     from easypay.merchants import admin
 
     async def work(connection: Any, _: Any) -> Any:
-        return key_view(await admin.revoke_key(connection, _merchant(merchant), _key(key)))
+        return key_view(await admin.revoke_key(connection, merchant_of(merchant), _key(key)))
 
     revoked = in_database(data_dir, work)
     show(as_json, revoked, f"Revoked {revoked.id}.")
@@ -381,7 +381,7 @@ def list_keys(
     from easypay.merchants import admin
 
     async def work(connection: Any, _: Any) -> Any:
-        wanted = None if merchant is None else _merchant(merchant)
+        wanted = None if merchant is None else merchant_of(merchant)
         if wanted is not None:
             await admin.get_merchant(connection, wanted)
         return [key_view(each) for each in await admin.list_keys(connection, wanted)]
@@ -401,7 +401,8 @@ def _show_secret(as_json: bool, made: Any, did: str) -> None:
     )
 
 
-def _merchant(text: str) -> UUID:
+def merchant_of(text: str) -> UUID:
+    """Return the id that a person typed, or end the command with what is wrong."""
     from easypay import ids
 
     return ids.parse(ids.MERCHANT, text) or fail(f"{text!r} is not a merchant id (mer_…)")

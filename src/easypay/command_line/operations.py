@@ -101,7 +101,7 @@ def resolve(
         raise typer.BadParameter("--transaction-id goes with --as charged, and only with it")
     if transaction_id is not None and not manual_resolution.is_transaction_id(transaction_id):
         raise typer.BadParameter("a transaction id is a number of at most 20 digits")
-    who = _actor(actor)
+    who = actor_of(actor)
 
     async def work(connection: Any, access: "Access") -> "Done":
         async with _hand(connection, access, who) as hand:
@@ -206,7 +206,7 @@ def close_late_charge(
 
     _must_name_operation(reference)
     _must_be_reason(because)
-    who = _actor(actor)
+    who = actor_of(actor)
 
     async def work(connection: Any, _: "Access") -> "Done":
         return await manual_resolution.close_late_charge(connection, reference, because, who)
@@ -304,7 +304,8 @@ def _must_be_reason(text: str) -> None:
         raise typer.BadParameter(f"--because: {wrong}")
 
 
-def _actor(given: str | None) -> str:
+def actor_of(given: str | None) -> str:
+    """Return who does it: as given, or the user of this shell. Raises typer.BadParameter."""
     from easypay.payments.manual_resolution import wrong_actor
 
     if given is None:

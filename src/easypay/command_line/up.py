@@ -272,7 +272,7 @@ class Stack:
         then there is none."""
         if "EASYPAY_CACHE_URL" in os.environ:
             return
-        socket_path = self._directory.path / "cache.sock"
+        socket_path = self._directory.cache_socket
         program = embedded_cache.binary()
         if program is None:
             self.say("no shared cache: this machine has no valkey-server and no redis-server")
