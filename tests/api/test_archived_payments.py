@@ -1,19 +1,33 @@
 """A payment whose month was archived: every call says where it is, and nothing is sent."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import pytest
 
 from easypay import clock, ids
 from easypay.archiving import archive, restore, session
-from harness import QUICK, Stack, old_month
+from easypay.cache.forgetting import forget_merchant
+from easypay.cache.url import parse
+from harness import QUICK, Stack, old_month, until
+from harness.valkey import Valkey, running
 
 
 def quiet(what: str, done: int, total: int) -> None:
     """Show no progress."""
+
+
+OLD = {"cache-control": "max-age=60"}
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    with running(tmp_path) as server:
+        yield server
 
 
 async def give_to(connection: Any, merchant: UUID) -> None:
@@ -38,14 +52,16 @@ async def refund_in(connection: Any, month: datetime, merchant: UUID) -> None:
 
 
 async def test_an_archived_payment_says_where_it_is_until_it_is_restored(
-    stack: Stack, tmp_path: Path
+    stack: Stack, tmp_path: Path, valkey: Valkey
 ) -> None:
     connection = await asyncpg.connect(stack.dsn)
     month = old_month.start()
     await old_month.make_tables(connection, month)
     await old_month.fill(connection, month)
     await old_month.number_events(connection)
-    gateway = await stack.gateway(**QUICK)  # it knows the month's tables by name
+    gateway = await stack.gateway(
+        **QUICK, cache_url=valkey.url
+    )  # it knows the month's tables by name
     shop = await stack.shop(gateway)
     await give_to(connection, shop.merchant_id)
     payment = ids.typed(ids.PAYMENT, old_month.id_in(month, 0))
@@ -58,6 +74,16 @@ async def test_an_archived_payment_says_where_it_is_until_it_is_restored(
     before = [(await shop.client.get(each)).json() for each in read]
     assert before[0]["id"] == payment
     assert len(before[1]["data"]) == 2
+
+    async def in_both_layers() -> bool:
+        await shop.client.get(path, headers=OLD)
+        keys = [key for key in await valkey.keys() if b"{payment:" in key]
+        return any([await is_value(key) for key in keys])
+
+    async def is_value(key: bytes) -> bool:
+        return (await valkey.ask("GET", key) or b"").startswith(b"V")
+
+    await until(in_both_layers, what="it is in the shared cache")
 
     await session.prepare(connection)
     wish = archive.Wish(month, tmp_path / "a", "csv", "tape 7, shelf B", keep_tables=False)
@@ -85,7 +111,18 @@ async def test_an_archived_payment_says_where_it_is_until_it_is_restored(
     never = ids.typed(ids.PAYMENT, old_month.id_in(old_month.start(3), 0))
     assert (await shop.client.get(f"/payments/{never}")).status_code == 404
 
+    # What was cached may be told to those who allow it, until it is forgotten; a 410 is not kept.
+    assert (await shop.client.get(path, headers=OLD)).json() == before[0]
+    url = parse(valkey.url)
+    assert await forget_merchant(url, shop.merchant_id, within_s=5)
+
+    async def is_gone() -> bool:
+        return (await shop.client.get(path, headers=OLD)).status_code == 410
+
+    await until(is_gone, within_s=2, what="the gateway has forgotten it")
+    assert (await shop.client.get(path, headers=OLD)).status_code == 410
     await restore.restore(connection, tmp_path / "a", quiet)
+    assert (await shop.client.get(path, headers=OLD)).json() == before[0]
     assert [(await shop.client.get(each)).json() for each in read] == before
     await connection.close()
     await shop.client.aclose()

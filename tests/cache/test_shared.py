@@ -530,9 +530,45 @@ class SetBack:
 
     def __init__(self) -> None:
         self.by_s = 0.0
+        self.timeline = "00000001"
 
-    async def fetchval(self, sql: str) -> int:
-        return int((time.time() - self.by_s) * 1_000_000)
+    async def fetchrow(self, sql: str) -> tuple[int, str]:
+        return int((time.time() - self.by_s) * 1_000_000), self.timeline
+
+
+async def test_what_was_read_from_a_replaced_database_server_is_not_told(
+    valkey: Valkey, rows: Rows
+) -> None:
+    """The promoted server lacks the newest commits. One process notices before the other."""
+    slow, quick = SetBack(), SetBack()
+    async with (
+        processes(1, valkey.url, slow) as (late,),
+        processes(1, valkey.url, quick) as (first,),
+    ):
+        name, other = rows.name(), rows.name()
+        rows.versions[name] = 2
+        for each in (first, late, first):
+            await each.read(rows, name)
+        await late.read(rows, other)
+        assert name in first.caches._near
+        rows.versions[name] = 1  # the change was lost with the server
+        quick.timeline = "00000002"
+
+        async def noticed() -> bool:
+            return name not in first.caches._near
+
+        await until(noticed, within_s=3, what="the first process has noticed")
+        assert await first.body(rows, name) == rows.body(name)
+        queries = first.queries
+        await first.read(rows, other)
+        assert first.queries == queries + 1
+        slow.timeline = "00000002"
+
+        async def both() -> bool:
+            return await late.body(rows, name) == rows.body(name)
+
+        await until(both, within_s=3, what="the other process has noticed")
+        assert first.count("error") == late.count("error") == 0
 
 
 async def test_nothing_is_counted_as_younger_after_the_databases_clock_was_set_back(

@@ -20,6 +20,7 @@ import asyncpg
 
 from easypay import clock
 from easypay.cache.caches import Caches
+from easypay.cache.database_clock import TIMELINE
 from easypay.cache.names import UNTOLD_S, payment_name
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
@@ -33,8 +34,8 @@ _MOST: Final = 5_000
 _LOOK_WITHIN_S: Final = 1.0
 
 # What it returns is one snapshot: what has its place by now, and what had it by an earlier look.
-LOOK: Final = """
-    SELECT h.last_seq, m.read_below,
+LOOK: Final = f"""
+    SELECT {TIMELINE} AS timeline, h.last_seq, m.read_below,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS first_to_come
       FROM feed_head h LEFT JOIN feed_months m ON m.month = $1
 """
@@ -52,6 +53,7 @@ class FeedFollower:
         self._pool = pool
         self._caches = caches
         self._last_seq: int | None = None
+        self._timeline = ""
         self._looks: deque[tuple[float, int]] = deque()
         """When it looked, and the first transaction that had no number then."""
         self._heard_until = 0.0
@@ -75,11 +77,15 @@ class FeedFollower:
     async def look(self) -> None:
         """Read what is new, once. Raises the database's errors."""
         looked_at = monotonic()
-        last_seq, read_below, first_to_come = await self._pool.fetchrow(
+        timeline, last_seq, read_below, first_to_come = await self._pool.fetchrow(
             LOOK, f"{clock.now():%Y_%m}"
         )
         before = self._last_seq
-        if before is not None and not before <= last_seq <= before + _MOST:
+        if timeline != self._timeline:  # another server: it may lack what was read from the other
+            self._caches.drop_all()
+            self._looks.clear()
+            self._timeline = timeline
+        elif before is not None and not before <= last_seq <= before + _MOST:
             self._caches.drop_all()  # a restored database, or very much
         elif before is not None and last_seq > before:
             for merchant_id, mode, payment_id in await self._pool.fetch(CHANGED, before, last_seq):

@@ -65,6 +65,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A value as it is stored, after its signature."""
 
     read_at_us: int
+    timeline: str
     version: int
     answer: Answer
 
@@ -138,8 +139,10 @@ class SharedCache:
             return _NOTHING
         if there[:1] == _VALUE and not there.startswith(self._begins):
             return Found(None, there, told=True)  # another version of the gateway stored it
-        entry = self._opened(name, there)
-        if entry is None:
+        try:
+            entry = self._opened(name, there)
+        except ValueError:
+            entry = None
             self._caches.failed(name)
         return Found(entry, there, told=True)
 
@@ -163,20 +166,22 @@ class SharedCache:
             self._caches.failed(name)
 
     def _sealed(self, name: str, entry: Entry) -> bytes:
-        stored = _encode(_Stored(self._clock.earliest(entry.read_at), entry.version, entry.value))
+        read_at_us, timeline = self._clock.earliest(entry.read_at), self._clock.timeline
+        stored = _encode(_Stored(read_at_us, timeline, entry.version, entry.value))
         return self._begins + self._signature(name, stored) + stored
 
     def _opened(self, name: str, blob: bytes) -> Entry | None:
-        """Return the entry in what was stored, or None if we did not store it under this name."""
+        """Return the entry in what was stored; None if nobody may use it any more.
+
+        Raises ValueError if we did not store it under this name.
+        """
         at = len(self._begins)
         signature, stored = blob[at : at + _SIGNATURE], blob[at + _SIGNATURE :]
-        if blob[:at] != self._begins or not hmac.compare_digest(
-            signature, self._signature(name, stored)
-        ):
-            return None
-        try:
-            value = _decode(stored)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        signed = hmac.compare_digest(signature, self._signature(name, stored))
+        if blob[:at] != self._begins or not signed:
+            raise ValueError("it is not signed for this name")
+        value = _decode(stored)  # its errors are ValueErrors
+        if value.timeline != self._clock.timeline:  # read from a server that was replaced
             return None
         now = monotonic()
         age_s = (self._clock.latest(now) - value.read_at_us) / 1_000_000
@@ -250,6 +255,7 @@ def shared_by(
     form: str = "",
 ) -> SharedCache:
     """Return the shared cache of some near caches, connected to them. It has to run."""
-    shared = SharedCache(url, caches, DatabaseClock(pool), digest, settles_s, form)
+    clock = DatabaseClock(pool, on_failover=caches.drop_all)
+    shared = SharedCache(url, caches, clock, digest, settles_s, form)
     caches.connect(shared, shared.hears)
     return shared
