@@ -52,6 +52,11 @@ class Orders:
         return (self.template % (series, number, amount, series, number)).encode()
 
 
+def body_of(**over: Any) -> dict[str, Any]:
+    """Return the body of one payment, for requests that are sent one by one."""
+    return {**_BODY, "amount": LOWEST_MINOR, "order_reference": "one", **over}
+
+
 def orders(host: str, api_key: str) -> Orders:
     """Return the requests for a gateway at `host` (`127.0.0.1:8000`), with unused keys."""
     # Letters only: digits next to digits could look like a card number, and be refused.

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from easypay_bench.performance_bars import percentile
+
 RESULTS: Final = Path("bench/results")
 PAGE: Final = Path("docs/performance.md")
 _INTRODUCTION: Final = """\
@@ -277,6 +279,7 @@ def _caching(found: dict[str, Any], name: str) -> list[str]:
                 for kind, rounds in setup["rounds"].items()
             ),
         ),
+        *_known_elsewhere(setups),
         "Ratios are of rounds that followed each other; the median is between lowest and highest "
         "with 95 %.\n",
         _table(
@@ -289,6 +292,28 @@ def _caching(found: dict[str, Any], name: str) -> list[str]:
                     "met" if row["met"] else "**missed**",
                 ]
                 for row in found["rows"]
+            ),
+        ),
+    ]
+
+
+def _known_elsewhere(setups: Sequence[dict[str, Any]]) -> list[str]:
+    """Return how soon changes are known to another gateway. Older results do not say it."""
+    timed = [each for each in setups if each.get("late_ms")]
+    if not timed:
+        return []
+    return [
+        "Captures at one gateway, until another that has the payment cached answers what is new: "
+        "from just before the commit until that answer has come.\n",
+        _table(
+            ["what tells", "changes", "p50", "p99", "last"],
+            (
+                [
+                    "Valkey" if each["name"] == "with Valkey" else "the feed of events",
+                    str(len(each["late_ms"])),
+                    *(f"{_n(percentile(each['late_ms'], share))} ms" for share in (0.5, 0.99, 1)),
+                ]
+                for each in timed
             ),
         ),
     ]

@@ -57,6 +57,8 @@ class Stack:
     """Where its data is, or a directory beside it: on the disk that its commits wait for."""
     gateway_settings: Mapping[str, str] = field(default_factory=dict)
     """The gateway's environment, as far as not default, if the bench started it."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """All of it."""
 
     @property
     def host(self) -> str:
@@ -146,7 +148,16 @@ def on(
             postmaster_pid=cluster.pid,
             directory=directory,
             gateway_settings=settings,
+            environment=environment,
         )
+
+
+@contextmanager
+def another_gateway(stack: Stack) -> Iterator[str]:
+    """Start one more gateway beside that of a stack which the bench started, with its settings.
+    Yield its address. Raises StackFailed."""
+    with _gateway(1, stack.environment, stack.directory) as (url, _):
+        yield url
 
 
 def attached(demo: Path) -> Stack:

@@ -32,7 +32,7 @@ def test_every_kind_of_reads_is_answered(written: Any) -> None:
 
 def test_every_bar_has_a_figure(written: Any) -> None:
     _, found = written
-    assert len(found["rows"]) == 5
+    assert len(found["rows"]) == 6
     for row in found["rows"]:
         assert 0 < row["lowest"] <= row["figure"] <= row["highest"], row
 

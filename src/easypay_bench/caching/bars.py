@@ -8,8 +8,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from easypay_bench.compressing import BAR_US
+from easypay_bench.performance_bars import percentile
 
+SHARED: Final = "with Valkey"
+"""The setup with a shared cache."""
 _SURE: Final = 0.95
+_KNOWN_WITHIN_MS: Final = 50.0
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -28,6 +32,8 @@ class Setup(msgspec.Struct, frozen=True):
     name: str
     rounds: dict[str, list[Round]]
     """By kind. Rounds with the same number were measured one after another."""
+    late_ms: list[float] = msgspec.field(default_factory=list)
+    """After how many milliseconds each change was known to another gateway, in rising order."""
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +102,13 @@ def rows(found: Findings) -> Iterator[Row]:
     for setup in found.setups:
         for ratio in _RATIOS:
             yield _row(ratio, setup)
+        if setup.name == SHARED:
+            late = percentile(setup.late_ms, 0.99)
+            yield Row(
+                "a change is known to another gateway: p99, with Valkey",
+                f"at most {_KNOWN_WITHIN_MS:g} ms", late, late, late, "ms",
+                late <= _KNOWN_WITHIN_MS,
+            )  # fmt: skip
     slowest = max(found.compression_us.values())
     yield Row(
         "compression of a page of 100, the slowest coding",

@@ -22,7 +22,8 @@ from easypay.api.compression import CODINGS, compressed
 from easypay.api.conditional import version_tag
 from easypay.cache import embedded
 from easypay_bench import compressing, cpu, load, machine, stack
-from easypay_bench.caching.bars import Findings, Round, Setup
+from easypay_bench.caching import told
+from easypay_bench.caching.bars import SHARED, Findings, Round, Setup
 from easypay_bench.http_calls import StackFailed, call
 from easypay_bench.load import Job, LoadFailed
 from easypay_bench.payment_request import PATH, orders
@@ -45,6 +46,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     pairs: int = 9
     seconds: float = 1
+    changes: int = 200
+    """How many are timed until another gateway knows of them."""
     pay_s: float = 3
     """How long payments are taken that are read afterwards."""
     alone: bool = True
@@ -52,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     quick: bool = False
 
 
-QUICK: Final = Plan(pairs=1, pay_s=1, alone=False, quick=True)
+QUICK: Final = Plan(pairs=1, changes=4, pay_s=1, alone=False, quick=True)
 """Shows only that everything works."""
 
 
@@ -70,13 +73,13 @@ def everything(plan: Plan, say: Any) -> Findings:
     setups = []
     if plan.alone:
         say("without a shared cache")
-        setups.append(Setup("alone", _measured(plan, {}, say)))
+        setups.append(_measured("alone", plan, {}, say))
     with _valkey() as url:
         if url is None:
             say("with Valkey: not measured, there is no server for this machine")
         else:
             say("with Valkey")
-            setups.append(Setup("with Valkey", _measured(plan, {"cache_url": url}, say)))
+            setups.append(_measured(SHARED, plan, {"cache_url": url}, say))
     say("compression")
     page = compressing.page()
     return Findings(
@@ -119,8 +122,8 @@ def _valkey() -> Iterator[str | None]:
             process.wait()
 
 
-def _measured(plan: Plan, settings: Mapping[str, str], say: Any) -> dict[str, list[Round]]:
-    """Return the rounds of each kind."""
+def _measured(name: str, plan: Plan, settings: Mapping[str, str], say: Any) -> Setup:
+    """Return the rounds of each kind, and how soon changes are known elsewhere."""
     with (
         tempfile.TemporaryDirectory(prefix="easypay-cache-") as folder,
         stack.own(Path(folder), settings=settings) as running,
@@ -132,12 +135,24 @@ def _measured(plan: Plan, settings: Mapping[str, str], say: Any) -> dict[str, li
                 _checked(running, merchant, name, each)
         _are_kept(running, merchant, reads)
         if plan.quick:
-            return _all_at_once(running, merchant, reads, plan.seconds)
-        found: dict[str, list[Round]] = {name: [] for name in reads}
-        for pair in range(plan.pairs):
-            for name in reads if pair % 2 == 0 else reversed(reads):
-                found[name].append(_round(running, merchant, reads[name], plan.seconds))
-            say(f"round {pair + 1} of {plan.pairs}")
+            found = _all_at_once(running, merchant, reads, plan.seconds)
+        else:
+            found = _in_turn(running, merchant, reads, plan, say)
+        say(f"{plan.changes} changes")
+        with stack.another_gateway(running) as second:
+            late = told.late_ms(running.api_url, second, merchant.api_key, plan.changes)
+    return Setup(name, found, late)
+
+
+def _in_turn(
+    running: Stack, merchant: Merchant, reads: Mapping[str, Read], plan: Plan, say: Any
+) -> dict[str, list[Round]]:
+    """Return the rounds of each kind."""
+    found: dict[str, list[Round]] = {name: [] for name in reads}
+    for pair in range(plan.pairs):
+        for name in reads if pair % 2 == 0 else reversed([*reads]):
+            found[name].append(_round(running, merchant, reads[name], plan.seconds))
+        say(f"round {pair + 1} of {plan.pairs}")
     return found
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from easypay_bench import performance_page
 from easypay_bench.caching.bars import Findings, rows
-from easypay_bench.performance_bars import finite
+from easypay_bench.performance_bars import finite, percentile
 
 
 def as_data(found: Findings) -> dict[str, Any]:
@@ -51,6 +51,20 @@ def show(found: Findings, console: Console) -> None:
                 ],
             )
         )
+    console.print(
+        _table(
+            "Changes: known to another gateway after",
+            ("what tells", "changes", "p50 ms", "p99 ms", "last ms"),
+            [
+                (
+                    setup.name,
+                    str(len(setup.late_ms)),
+                    *(f"{percentile(setup.late_ms, share):.1f}" for share in (0.5, 0.99, 1)),
+                )
+                for setup in found.setups
+            ],
+        )
+    )
     console.print(
         _table(
             "Bars",
