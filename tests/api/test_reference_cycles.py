@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from easypay.api.repeats import Repeats
 from easypay.api.send_response import EXTENSION
 from easypay.server.client_connections import Clients, Limits, Phase
 from easypay.server.protocol import HttpProtocol
@@ -34,6 +35,7 @@ async def test_an_answered_request_leaves_no_reference_cycle() -> None:
         server_state=ServerState(),
         app_state={},
         clients=Clients(limits, at_most=10, per_address=10, trusted=()),
+        repeats=Repeats(0, lambda: False),
     )
     loop = asyncio.get_running_loop()
     server = await loop.create_server(protocol, "127.0.0.1", 0)

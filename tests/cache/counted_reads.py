@@ -5,8 +5,8 @@ garbage collector. Settings come from the environment, as for `easypay serve`.
 
     python counted_reads.py KEY [--list]
 
-Writes JSON: the fewest calls for each request of `REQUESTS`, and for a payment. With --list also
-which functions were called.
+Writes JSON: the fewest calls for each request of `REQUESTS`, and for a payment; and for bytes that
+come again, from their arrival to the answer. With --list also which functions were called.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from typing import Any, Final
 from easypay.api.conditional import version_tag
 from easypay.clock import stopwatch
 from harness.gateway_inside import ask, calls_of, gateway_inside
+from harness.wire_inside import Wire
 
 ROUNDS: Final = 15
 OLD: Final = {"cache-control": "max-age=60"}
@@ -30,6 +31,9 @@ REQUESTS: Final[dict[str, tuple[int, dict[str, str]]]] = {
     "304 without leave": (304, TAG),
     "200 without leave": (200, {}),
 }
+LISTED: Final = ("livez", "304 with leave", "livez, from its bytes", "304 again, from its bytes")
+OTHERS: Final = ("C ", "asyncio/", "python3", "harness/", "cache/counted_reads")
+LIVEZ: Final = b"GET /livez HTTP/1.1\r\nhost: shop\r\n\r\n"
 BODY: Final = {
     "amount": 2500,
     "currency": "USD",
@@ -60,6 +64,30 @@ async def fewest(once: Any, wanted: int) -> tuple[int, Counter[str]]:
     return min(found, key=lambda each: each[0])
 
 
+def again(path: str, secret: str) -> bytes:
+    """Return the bytes of a request that a client of the caches sends again and again."""
+    lines = (f"GET {path} HTTP/1.1", "host: shop", f"authorization: Bearer {secret}")
+    more = (f"{name}: {value}" for name, value in (OLD | TAG).items())
+    return "\r\n".join((*lines, *more)).encode() + b"\r\n\r\n"
+
+
+async def on_the_wire(app: Any, packet: bytes, wanted: int) -> tuple[int, Counter[str]]:
+    """Return the fewest calls for bytes that have come before over the same connection: those of
+    the gateway and of uvicorn, not of the loop that drives them here."""
+    wire = Wire(app)
+
+    async def once() -> tuple[int, bytes, bytes]:
+        answer = await wire.ask(packet)
+        return int(answer.split()[1]), answer, b""
+
+    for _ in range(3):
+        status, lines, _ = await once()
+        assert status == wanted, lines
+    _, seen = await fewest(once, wanted)
+    own = Counter({each: count for each, count in seen.items() if not each.startswith(OTHERS)})
+    return own.total(), own
+
+
 async def is_kept(app: Any, path: str, headers: dict[str, str]) -> None:
     """Wait until the payment is in the near cache, and may be older than a second there."""
     until = stopwatch() + 20
@@ -82,6 +110,8 @@ async def run(secret: str) -> dict[str, tuple[int, Counter[str]]]:
         found = {"livez": await fewest(partial(ask, app, "GET", "/livez", {}), 200)}
         for name, (wanted, headers) in REQUESTS.items():
             found[name] = await fewest(partial(ask, app, "GET", path, key | headers), wanted)
+        found["livez, from its bytes"] = await on_the_wire(app, LIVEZ, 200)
+        found["304 again, from its bytes"] = await on_the_wire(app, again(path, secret), 304)
         found["payment"] = await fewest(partial(pay, app, key), 201)
     return found
 
@@ -89,7 +119,7 @@ async def run(secret: str) -> dict[str, tuple[int, Counter[str]]]:
 if __name__ == "__main__":
     counted = asyncio.run(run(sys.argv[1]))
     if "--list" in sys.argv:
-        for name in ("livez", "304 with leave"):
+        for name in LISTED:
             sys.stderr.write(f"{name}\n")
             for function, count in counted[name][1].most_common():
                 sys.stderr.write(f"  {count:3} {function}\n")

@@ -44,4 +44,6 @@ async def test_a_hit_takes_few_calls_and_never_asks_the_shared_cache(
         # A hit is one more look into a dict of this process, and a line in the log.
         assert found["304 with leave"] <= found["livez"] + MORE_THAN_LIVEZ, found
         assert found["304 with leave"] * 4 < found["304 without leave"], found
+        # The same bytes again are not even read.
+        assert found["304 again, from its bytes"] < found["livez, from its bytes"], found
     assert with_valkey["304 with leave"] == alone["304 with leave"]

@@ -8,6 +8,7 @@ request. Without leave these handlers are not even asked.
 
 import hashlib
 import re
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Final
 
@@ -97,6 +98,11 @@ class CachedReads:
             if name is None:
                 return await handler(request)
             found = self._caches.near(kind, name, within_s)
+            if found is not None and found.value is not None:
+                response = _response(found.value, found)
+                if request.auth_s == 0:  # the directory knew the caller by the header as it is
+                    response.still = self._still(request, caller, kind, name, within_s, found.value)
+                return response
             if found is None:
                 if kind is PAYMENT:
                     payment_id_of(request)  # raises NotFound if it is no id
@@ -108,6 +114,34 @@ class CachedReads:
 
         return read
 
+    def _still(
+        self,
+        request: Request,
+        caller: Caller,
+        kind: Kind,
+        name: str,
+        within_s: float,
+        answer: Answer,
+    ) -> Callable[[], float | None]:
+        """Return a function that returns how old an answer is now, in seconds, if the same request
+        may get it again: while the key and its merchant's settings are as they were, and the near
+        cache would give this answer. It returns None if that is not so, or nobody can say it."""
+        authorization = request.headers[b"authorization"]
+        # An answer has a list of its own. To hold the answer would be to hold its body, and more
+        # memory than is allowed when the near cache has dropped it.
+        headers = answer.headers
+        known, near = self._directory.known, self._caches.near
+
+        def age_s() -> float | None:
+            if known(authorization) is not caller:
+                return None
+            found = near(kind, name, within_s)
+            if found is None or found.value is None or found.value.headers is not headers:
+                return None
+            return found.age_s
+
+        return age_s
+
     async def _load(self, handler: Handler, request: Request) -> Loaded:
         try:
             return self._loaded(await handler(_alone(request)))
@@ -118,7 +152,7 @@ class CachedReads:
         tag = _header(response.headers, b"etag")
         version = _VERSION.match(tag) if tag is not None else None
         answer = Answer(
-            response.body, response.headers, response.content_type, response.cache_control
+            response.body, list(response.headers), response.content_type, response.cache_control
         )
         behind_s = self._replica_lag_s if _header(response.headers, READ_AS_OF) else 0.0
         return Loaded(answer, int(version[1]) if version else 0, behind_s)

@@ -92,11 +92,18 @@ class Response(msgspec.Struct, gc=False):
     forms: dict[bytes, bytes] | None = None
     """What was made of the body already: its tag, its compressed forms. Answers that share a body
     share them."""
+    still: Callable[[], float | None] | None = None
+    """For an answer from the caches: returns how old it is now, in seconds; None if the same
+    request must not get it any more."""
     sent: int | None = None
     """Bytes of a body that left in pieces. None: `body` is all of it."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+Keep = Callable[[Scope, str, Request, Response], None]
+"""Keeps an answer for when the same request comes again. Called with the scope and the route."""
 
 
 class Observer(Protocol):
@@ -146,12 +153,14 @@ class Endpoint:
         takes_body: bool,
         is_draining: Callable[[], bool],
         observer: Observer,
+        keep: Keep | None = None,
     ) -> None:
         self._handler = handler
         self._route = route
         self._takes_body = takes_body
         self._is_draining = is_draining
         self._observer = observer
+        self._keep = keep
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = stopwatch()
@@ -177,14 +186,16 @@ class Endpoint:
             response = await self._answer(request, receive, repeated)
             if response is not None:
                 total_s = stopwatch() - started
-                lines = _lines(response, request.id)
+                lines = header_lines(response, request.id)
                 if request.caller is not None:
-                    lines += _server_timing(request.auth_s, response.spent, total_s)
+                    lines += server_timing(request.auth_s, response.spent, total_s)
                 if trace.given:
                     lines += b"traceparent: %b\r\n" % trace.header
                 # If this request can be read in two ways, so can the bytes after it.
                 closes = self._is_draining() or response.problem == MalformedRequest.code
                 await send_response(scope, response.status, lines, response.body, closes)
+                if response.still is not None and self._keep is not None:
+                    self._keep(scope, self._route, request, response)
         finally:  # also if the client left or the task was cancelled
             self._observer.answered(self._route, request, response, stopwatch() - started, trace)
 
@@ -221,7 +232,7 @@ def _problem_of(error: Exception, request_id: str) -> EasyPayError:
     return Internal(BUG)
 
 
-def _server_timing(auth_s: float, spent: Spent | None, total_s: float) -> bytes:
+def server_timing(auth_s: float, spent: Spent | None, total_s: float) -> bytes:
     """Return the Server-Timing line, in milliseconds (https://www.w3.org/TR/server-timing/)."""
     if spent is None:
         return b"server-timing: auth;dur=%.3f, total;dur=%.3f\r\n" % (
@@ -258,7 +269,7 @@ def problem_response(error: EasyPayError, request_id: str) -> Response:
     )
 
 
-def _lines(response: Response, request_id: str) -> bytes:
+def header_lines(response: Response, request_id: str) -> bytes:
     """Return the header lines that every response has, then the response's own."""
     if response.status in _WITHOUT_BODY:
         lines = b"cache-control: %b\r\nrequest-id: %b\r\n" % (

@@ -4,7 +4,8 @@ from typing import Final
 
 from easypay import clock
 from easypay.api.http import Request, Response
-from easypay.observability.access_log import AccessLog, Line
+from easypay.api.repeats import Logged
+from easypay.observability.access_log import AccessLog, Line, LineAgain
 from easypay.observability.metrics import Instruments
 from easypay.observability.trace import Trace
 
@@ -65,6 +66,40 @@ class RequestObserver:
                 coding=answer.coding,
             )
         )
+
+    def again(self, route: str, request: Request, response: Response) -> Logged:
+        """Return a function that counts and logs a GET each time it is answered in the same way."""
+        caller = request.caller
+        status, bytes_out, coding = response.status, len(response.body), response.coding
+        labels = request.method, route, str(status)
+        observe, add, write = self._requests.observe, self._read_bytes.add, self._log.write_again
+        line = LineAgain(
+            Line(
+                time=clock.now(),
+                level="info",
+                logger="easypay.request",
+                message=f"{request.method} {route} {status}",
+                request_id="",
+                trace_id="",
+                method=request.method,
+                route=route,
+                status=status,
+                duration_ms=0,
+                merchant_id=None if caller is None else caller.merchant_text,
+                key_id=None if caller is None else caller.key_text,
+                mode=None if caller is None else caller.mode,
+                bytes_out=bytes_out,
+                coding=coding,
+            )
+        )
+
+        def logged(request_id: bytes, took_s: float) -> None:
+            observe(took_s, *labels)
+            if bytes_out:
+                add(coding or "identity", by=bytes_out)
+            write(line, request_id, took_s * 1000)
+
+        return logged
 
 
 def _ms(seconds: float) -> float:

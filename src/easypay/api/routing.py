@@ -10,7 +10,15 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Scope
 
 from easypay.api.conditional import ReadEndpoint
-from easypay.api.http import Endpoint, Handler, Observer, Request, Response, problem_response
+from easypay.api.http import (
+    Endpoint,
+    Handler,
+    Keep,
+    Observer,
+    Request,
+    Response,
+    problem_response,
+)
 from easypay.api.routes import ROUTES
 from easypay.api.streaming import StreamingEndpoint
 from easypay.card_numbers import quoted
@@ -76,14 +84,15 @@ def build_router(
     is_draining: Callable[[], bool],
     observer: Observer,
     before: Callable[[str, Handler], Handler] = lambda _, handler: handler,
+    keep: Keep | None = None,
 ) -> Callable[[Scope], ASGIApp]:
     """Return a function from an ASGI scope to its endpoint, built from ROUTES. It puts the path's
     parameters into the scope.
 
     `apis`: the objects whose methods the table names. `before` may put something before a handler,
-    which it is told as `reading.list`.
+    which it is told as `reading.list`. `keep` is told of answers that may be given again.
     """
-    how: dict[str, Any] = {"is_draining": is_draining, "observer": observer}
+    how: dict[str, Any] = {"is_draining": is_draining, "observer": observer, "keep": keep}
 
     async def no_route(request: Request) -> Response:
         raise NotFound(f"there is no {quoted(request.path)}; see /docs for the paths")

@@ -185,7 +185,10 @@ class Caches:
                 return _read(entry, age_s, True)
 
     async def get(self, kind: Kind, name: str, within_s: float) -> Read | None:
-        """Return a value that was read at most `within_s` ago from the caches, or None."""
+        """Return a value that was read at most `within_s` ago from the caches, or None.
+
+        Reads of the API use `near` and `get_or_set`, which fill the caches, too.
+        """
         now = monotonic()
         entry = self._near_entry(kind, name, within_s, now)
         if entry is None and self._shared is not None:
@@ -194,7 +197,10 @@ class Caches:
 
     async def set(self, name: str, loaded: Loaded, read_at: float) -> None:
         """Keep what was read from the database at `read_at`, by the monotonic clock, in this
-        process and for a second: nobody tells of what changed while it was read."""
+        process and for a second: nobody tells of what changed while it was read.
+
+        Reads of the API use `get_or_set`, which keeps values for longer.
+        """
         self._near.put(name, _entry(loaded, read_at, told=False))
 
     def _near_entry(self, kind: Kind, name: str, within_s: float, now: float) -> Entry | None:

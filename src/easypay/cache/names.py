@@ -20,6 +20,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     body: bytes
     headers: list[tuple[bytes, bytes]]
+    """No other answer has this list, so an answer can be recognised by it."""
     content_type: bytes
     cache_control: bytes
 

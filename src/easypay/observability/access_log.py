@@ -6,13 +6,22 @@ written together, but those of level error are written at once.
 """
 
 from datetime import datetime
+from typing import Any, Final
 
 import msgspec
 
+from easypay.clock import now
 from easypay.observability.log_output import LogOutput
 from easypay.observability.logs import standard_error
 
 _encode = msgspec.json.Encoder().encode
+_BLANKS: Final = {
+    "time": b"%b",
+    "request_id": b'"%b"',
+    "trace_id": b'"%b"',
+    "duration_ms": b"%.3f",
+}
+"""What differs from one request to the next that is the same, in the order of a line's fields."""
 
 
 class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -42,6 +51,21 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     coding: str | None = None
 
 
+class LineAgain:
+    """A line that is written for many requests: only the time, the ids and the duration differ.
+    It is encoded once."""
+
+    def __init__(self, line: Line) -> None:
+        blanks: dict[str, Any] = {name: msgspec.Raw(form) for name, form in _BLANKS.items()}
+        text = _encode(msgspec.structs.replace(line, **blanks))
+        assert text.count(b"%") == len(_BLANKS), "nothing in it looks like a blank"
+        self._form = text + b"\n"
+
+    def filled(self, request_id: bytes, duration_ms: float) -> bytes:
+        """Return the line of one request, now. Its trace is a new one, named by its id's digits."""
+        return self._form % (_encode(now()), request_id, request_id[-32:], duration_ms)
+
+
 class AccessLog:
     """Writes lines to standard error, or to `out`."""
 
@@ -57,3 +81,8 @@ class AccessLog:
             self._out.write(text)
         else:
             self._out.gather(text)
+
+    def write_again(self, line: LineAgain, request_id: bytes, duration_ms: float) -> None:
+        """Write the same line for another request, at the end of this turn of the loop."""
+        if self._out is not None:
+            self._out.gather(line.filled(request_id, duration_ms))

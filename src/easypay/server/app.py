@@ -5,6 +5,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -19,6 +20,7 @@ from easypay.api.observer import RequestObserver
 from easypay.api.paging import Cursors
 from easypay.api.payments import PaymentsApi
 from easypay.api.reading import ReadingApi
+from easypay.api.repeats import Repeats
 from easypay.api.routing import build_router
 from easypay.api.statistics import StatisticsApi
 from easypay.api.system import SystemApi
@@ -68,6 +70,8 @@ from easypay.settings import QUESTION_CONNECTIONS, Settings
 
 _LANE_S_OF_PATIENCE: Final = 0.8
 """A lane gives up a connection while the clients of its items still wait."""
+_OF_NEAR_BYTES: Final = 8
+"""Requests that come again may take this part of the near cache's bytes, beside it."""
 _CLOSE_S: Final = 1.0
 _TELL_S: Final = 1.0
 """How long a stop waits until the shared cache knows of the last changes."""
@@ -84,6 +88,8 @@ class Gateway:
         self.open_connections: Callable[[], int] = lambda: 0
         self.turned_away: Counter[str] = Counter()
         """The server sets both."""
+        self.repeats = Repeats(settings.cache_near_bytes // _OF_NEAR_BYTES, lambda: self.draining)
+        """Answers that the server may give again by itself."""
         self._stop_by = 0.0
         self._answerer: Any = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -139,10 +145,7 @@ class Gateway:
         self._observer = RequestObserver(self._instruments, log_lines)
         await self._open_database()
         self._directory = Directory(
-            self._clients_pool,
-            vault,
-            integrations,
-            lease_s=settings.cache_lease_s,
+            self._clients_pool, vault, integrations, lease_s=settings.cache_lease_s
         )
         self._caches = Caches(settings.cache_near_bytes)
         self._teller = caching.what_tells(settings, self._caches, vault, self._pool)
@@ -173,7 +176,10 @@ class Gateway:
         self._metrics_text = metrics_text
         apis = self._build_apis(vault, integrations)
         cached = CachedReads(self._caches, self._directory, settings.database_replica_lag_s)
-        self._answerer = build_router(apis, lambda: self.draining, self._observer, cached.before)
+        keep = partial(self.repeats.keep, self._observer)
+        self._answerer = build_router(
+            apis, lambda: self.draining, self._observer, cached.before, keep
+        )
         for lane in self._lanes:
             await lane.open()
         self._tasks = [

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from easypay import ids
+from easypay.api.repeats import PACKET, Repeats
 from easypay.api.send_response import EXTENSION
 from easypay.errors import (
     BodyTooLarge,
@@ -41,6 +42,8 @@ from easypay.server.upgrades import past_upgrade
 SLICE_BYTES: Final = 4096
 """The parser is fed at most this much at once, so a limit is exceeded by at most as much."""
 _PARSER_STOPS: Final = (httptools.HttpParserUpgrade, httptools.HttpParserError)
+_G: Final = ord("G")
+"""No method but GET begins with it."""
 _RESET: Final = pack("ii", 1, 0)
 MAX_BODY_ON_WIRE: Final = 512 * 1024
 """A chunked body with its sizes, extensions and trailers; eight times the largest body."""
@@ -59,9 +62,10 @@ _TRAILERS: Final = _Dropped()
 class HttpProtocol(HttpToolsProtocol):
     """One client connection. Its requests are never cancelled, whatever happens to it."""
 
-    def __init__(self, *arguments: Any, clients: Clients, **more: Any) -> None:
+    def __init__(self, *arguments: Any, clients: Clients, repeats: Repeats, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._clients = clients
+        self._repeats = repeats
         self._address: str | None = None
         """The address it is counted under; None if it was not admitted."""
         self.scope = cast(Any, {"method": ""})  # waiting for a head, of which nothing has come
@@ -119,12 +123,37 @@ class HttpProtocol(HttpToolsProtocol):
         if self._careful or len(data) > SLICE_BYTES:
             self._feed_in_slices(memoryview(data))
             return
+        is_get = data[0] == _G
+        if is_get and data in self._repeats.kept and self._answer_again(data):
+            return
         try:
             self.parser.feed_data(data)
         except _PARSER_STOPS as stop:
             self._go_on_after(stop, data)
+            is_get = False
         if "method" not in self.scope or (self.cycle is not None and self.cycle.more_body):
             self._watch(len(data))
+        elif is_get and not self.pipeline:
+            # One request and nothing else.
+            self.scope[PACKET] = data  # type: ignore[typeddict-unknown-key]
+
+    def _answer_again(self, data: bytes) -> bool:
+        """Answer a request whose bytes are known, if the answer may be given again and can be
+        written now. The first request of a connection never comes here."""
+        current = self._current
+        if current is None or not current.response_complete or self.flow.write_paused:
+            return False
+        again = self._repeats.answer(data)
+        if again is None:
+            return False
+        status, lines, body = again
+        parts = [STATUS_LINE[status]]
+        for line in self.server_state.default_headers:
+            parts.append(b"%b: %b\r\n" % line)
+        parts += (lines, b"\r\n", body)
+        self.transport.write(b"".join(parts))
+        self._since = self._clients.now + SWEEP_S  # it is not idle
+        return True
 
     def _feed_in_slices(self, data: memoryview) -> None:
         if self._held is not None:

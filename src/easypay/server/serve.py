@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import uvicorn
 
+from easypay.api.repeats import Repeats
 from easypay.observability import logs
 from easypay.server.background import kept_running
 from easypay.server.client_connections import Clients, Limits, Phase
@@ -46,6 +47,7 @@ class Gateway(Protocol):
     open_requests: int
     open_connections: Callable[[], int]
     turned_away: Counter[str]
+    repeats: Repeats
 
     def begin_drain(self) -> None: ...
 
@@ -212,7 +214,7 @@ def serve(
     config = uvicorn.Config(
         gateway,
         loop="uvloop",
-        http=partial(HttpProtocol, clients=clients),  # type: ignore[arg-type]
+        http=partial(HttpProtocol, clients=clients, repeats=gateway.repeats),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         interface="asgi3",
