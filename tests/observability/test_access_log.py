@@ -12,7 +12,7 @@ import pytest
 
 from easypay.card_numbers import contains_card_number
 from easypay.ids import new_request_id
-from easypay.observability.access_log import AccessLog, Line
+from easypay.observability.access_log import AccessLog, Line, LineAgain
 from easypay.observability.log_output import LogOutput
 from easypay.observability.trace import accept
 from harness import until
@@ -82,3 +82,22 @@ def test_our_own_trace_ids_never_look_like_a_card_number() -> None:
     number, and a search of the logs for card numbers would find it."""
     for _ in range(50_000):
         assert not contains_card_number(accept(None, new_request_id()).trace_id.decode())
+
+
+async def test_a_line_that_is_written_again_differs_only_in_what_is_its_own() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    log = AccessLog(LogOutput(writing))
+    first = msgspec.structs.replace(line(1), coding="gzip", bytes_out=99, merchant_id="mer_1")
+    digits = "01a22d3fa96d75e3b87e46089c5729e9"
+    before = datetime.now(UTC)
+    log.write(first)
+    log.write_again(LineAgain(first), f"req_{digits}".encode(), 0.0126)
+    with pytest.raises(BlockingIOError):
+        os.read(reading, 1)
+    await asyncio.sleep(0)
+    whole, again = (json.loads(each) for each in os.read(reading, 1 << 16).splitlines())
+    own = {"request_id": f"req_{digits}", "trace_id": digits, "duration_ms": 0.013}
+    assert before <= datetime.fromisoformat(again["time"]) <= datetime.now(UTC)
+    assert again == whole | own | {"time": again["time"]}
+    assert list(again) == list(whole), "in the same order"

@@ -187,7 +187,7 @@ class Caches:
     async def get(self, kind: Kind, name: str, within_s: float) -> Read | None:
         """Return a value that was read at most `within_s` ago from the caches, or None.
 
-        Reads of the API use `near` and `get_or_set`, which fill the caches, too.
+        The gateway does not use this itself: `get_or_set` also fills the caches.
         """
         now = monotonic()
         entry = self._near_entry(kind, name, within_s, now)
@@ -199,7 +199,7 @@ class Caches:
         """Keep what was read from the database at `read_at`, by the monotonic clock, in this
         process and for a second: nobody tells of what changed while it was read.
 
-        Reads of the API use `get_or_set`, which keeps values for longer.
+        The gateway does not use this itself: what `get_or_set` reads is kept for longer.
         """
         self._near.put(name, _entry(loaded, read_at, told=False))
 

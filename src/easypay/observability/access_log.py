@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from easypay.clock import now
+from easypay import clock
 from easypay.observability.log_output import LogOutput
 from easypay.observability.logs import standard_error
 
@@ -63,7 +63,7 @@ class LineAgain:
 
     def filled(self, request_id: bytes, duration_ms: float) -> bytes:
         """Return the line of one request, now. Its trace is a new one, named by its id's digits."""
-        return self._form % (_encode(now()), request_id, request_id[-32:], duration_ms)
+        return self._form % (_encode(clock.now()), request_id, request_id[-32:], duration_ms)
 
 
 class AccessLog:
