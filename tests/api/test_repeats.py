@@ -155,3 +155,13 @@ async def test_bytes_with_more_than_one_request_are_not_kept() -> None:
     await wire.ask(packet()[20:])
     assert not app.repeats.kept
     assert PACKET not in wire.protocol.scope
+
+
+async def test_every_answer_has_the_date_of_its_second() -> None:
+    app = App()
+    wires = Wire(app), Wire(app)
+    for date in (b"Mon, 30 Nov 2026 16:00:00 GMT", b"Mon, 30 Nov 2026 16:00:01 GMT"):
+        for wire in wires:
+            wire.protocol.server_state.default_headers = [(b"date", date)]
+            for path in ("/", "/", f"/{date[-6:-4].decode()}"):
+                assert b"\r\ndate: %b\r\n" % date in await wire.ask(packet(path=path))

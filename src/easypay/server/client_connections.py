@@ -62,6 +62,8 @@ class Clients:
         self.limits = limits
         self.turned_away: Counter[str] = Counter()
         """Connections refused, or ended for what their client did, by reason."""
+        self.server_lines: tuple[object, bytes] = None, b""
+        """The header lines of all answers, and the list that they were made of."""
         self.now = 0.0
         """Seconds, advanced by the sweep: time in which the process is suspended does not count."""
         self._at_most = at_most

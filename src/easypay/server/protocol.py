@@ -147,11 +147,9 @@ class HttpProtocol(HttpToolsProtocol):
         if again is None:
             return False
         status, lines, body = again
-        parts = [STATUS_LINE[status]]
-        for line in self.server_state.default_headers:
-            parts.append(b"%b: %b\r\n" % line)
-        parts += (lines, b"\r\n", body)
-        self.transport.write(b"".join(parts))
+        self.transport.write(
+            b"".join((STATUS_LINE[status], self._server_lines(), lines, b"\r\n", body))
+        )
         self._since = self._clients.now + SWEEP_S  # it is not idle
         return True
 
@@ -297,19 +295,28 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.waiting_for_100_continue = False
         if closes or cycle.more_body:  # the unread rest must not be parsed as a request
             cycle.keep_alive = False
-        parts = [STATUS_LINE[status]]
-        for line in cycle.default_headers:
-            parts.append(b"%b: %b\r\n" % line)
-        parts += (lines, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-        if cycle.scope["method"] != "HEAD":
-            parts.append(body)
-        cycle.transport.write(b"".join(parts))
+        ends = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        if cycle.scope["method"] == "HEAD":
+            body = b""
+        cycle.transport.write(
+            b"".join((STATUS_LINE[status], self._server_lines(), lines, ends, body))
+        )
         cycle.message_event.set()
         if cycle.more_body:
             self._linger()
         elif not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
+
+    def _server_lines(self) -> bytes:
+        """Return the header lines that the server adds to every answer: Date. They are made once
+        for all connections; uvicorn makes a new list of headers each second."""
+        headers = self.server_state.default_headers
+        made_of, lines = self._clients.server_lines
+        if made_of is not headers:
+            lines = b"".join([b"%b: %b\r\n" % line for line in headers])
+            self._clients.server_lines = headers, lines
+        return lines
 
     def on_response_complete(self) -> None:
         """Start the next request. Unlike uvicorn's this sets no timer: the sweep ends idle ones."""
@@ -363,7 +370,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _problem(self, error: EasyPayError) -> bytes:
         request_id = ids.new_request_id()
         body = render(error, request_id=request_id)
-        lines = [b"%b: %b\r\n" % line for line in self.server_state.default_headers]
+        lines = [self._server_lines()]
         if error.retry_after_s is not None:
             lines.append(b"retry-after: %d\r\n" % error.retry_after_s)
         return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n" % (
