@@ -140,3 +140,25 @@ async def test_without_the_shared_cache_clients_notice_nothing(
     await asyncio.gather(*clients)
     assert set(statuses) == {"captured"}
     await asyncio.gather(in_use(here), in_use(there))
+
+
+async def test_a_poll_shows_the_change_within_a_second_after_the_shared_cache_fell_silent(
+    shops: tuple[Shop, Shop], valkey: Valkey
+) -> None:
+    """The same bytes each time, and an answer that is older than may be without being told."""
+    here, there = shops
+    paid = await here.paid(capture="manual")
+
+    async def is_old() -> bool:
+        found = await payment(there, paid["id"], **OLD)
+        assert found.json()["status"] == "authorized"
+        return int(found.headers.get("age", 0)) >= 1
+
+    await until(is_old, what="the other gateway keeps the payment for longer than a second")
+    with valkey.stopped():
+        silent_at = asked_at = time.perf_counter()
+        assert (await here.capture(paid["id"])).status_code == 201
+        while (await payment(there, paid["id"], **OLD)).json()["status"] != "captured":
+            assert asked_at - silent_at <= 1.0
+            asked_at = time.perf_counter()
+    await asyncio.gather(in_use(here), in_use(there))
