@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from easypay.api.conditional import version_tag
 from easypay.merchants import admin
 from harness.metrics import counted
 from harness.processes import Gateway
@@ -21,7 +22,7 @@ OLDER: Final = "Cache-Control: max-age=60"
 OLD: Final = "Cache-Control: max-age=1"
 """For more, the gateway would follow the feed, and drop the payment once more when its own event
 gets its place."""
-TAG: Final = 'If-None-Match: "v2"'
+TAG: Final = f"If-None-Match: {version_tag(2).decode()}"
 PAYMENT: Final = {
     "amount": 2500,
     "currency": "USD",
