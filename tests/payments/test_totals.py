@@ -192,7 +192,7 @@ async def test_a_page_says_whether_its_total_is_exact(
     async def page(filters: Filters) -> numbered_pages.Pagination:
         source = several.source(PAYMENTS)
         if filters:
-            source = search.source(world.pool, several, filters)
+            source = search.source(several, filters)
         total = partial(totals.of, world.pool, world.months, filters)
         source = dataclasses.replace(source, total=total)
         return (await numbered_pages.read({"page": "1", "size": "3"}, source, of)).pagination

@@ -366,6 +366,15 @@ async def read_by_ids(w: World, lists: Lists) -> None:
     assert await lists.operation(w.merchant_id, w.mode, w.operation.id)
 
 
+async def read_few_by_ids(w: World, lists: Lists) -> None:
+    spread = [
+        (await lists.page(PAYMENTS, replace_span(everything(w), below=below), 1))[0]["id"]
+        for below in (ids.lowest_id_at(w.now - timedelta(days=150 * n)) for n in range(21))
+    ]
+    rows_of_page = await lists.by_ids(PAYMENTS, w.merchant_id, w.mode, spread)
+    assert len(rows_of_page) == len(spread)
+
+
 LISTS: Final = (
     listed("list payments, newest first", page_of_payments, uses=("payments_pkey",), months=20,
            locks=40, buffers=300),
@@ -381,6 +390,9 @@ LISTS: Final = (
            locks=60),
     listed("list the operations of a page of payments", operations_of_many,
            uses=("operations_of_payment",), months=20, locks=120, buffers=6_000),
+    listed("read a page of payments of ten years by their ids", read_few_by_ids,
+           uses=("payments_pkey",), months=45, locks=250, buffers=300,
+           because="PostgreSQL locks every month of a parent table, but opens those of the ids"),
     listed("read payments and operations by their ids", read_by_ids,
            uses=("payments_pkey",), months=20, locks=60, buffers=1_500),
 )  # fmt: skip
@@ -400,18 +412,21 @@ def asked(name: str, run: Run, **bounds: Any) -> Case:
 
 
 def filtered(name: str, index: str, filters: Callable[[World], Filters], **bounds: Any) -> Case:
-    """Return the case of a list with one filter: how the ids are found."""
+    """Return the case of a list with filters: how the ids are found."""
 
-    async def run(w: World) -> None:
-        lists = Lists(w.questions, w.months)
+    async def run(w: World, lists: Lists) -> None:
         sql, arguments = await search.statement(lists, filters(w), everything(w), PAGE)
-        await w.questions.fetch(sql, *arguments)
+        await lists.fetch(sql, *arguments)
 
-    return asked(f"filter payments by {name}", run, uses=(index,), **{"months": 0, **bounds})
+    return listed(f"filter payments by {name}", run, uses=(index,), **{"months": 0, **bounds})
 
 
 def _reference(w: World) -> Filters:
     return Filters(processor_reference=w.operation.reference)
+
+
+def _few_amounts(w: World) -> Filters:
+    return Filters(amount_from=w.payment.amount_minor, amount_to=w.payment.amount_minor + 5)
 
 
 def _card_and_amounts(w: World) -> Filters:
@@ -430,6 +445,13 @@ FILTERS: Final = (
     filtered("amount", "payment_search_amount",
              lambda w: Filters(amount_from=w.payment.amount_minor,
                                amount_to=w.payment.amount_minor)),
+    filtered("many amounts", "payment_search_pkey", lambda w: Filters(amount_from=1),
+             buffers=2_500, because="it looks through the first rows of the list"),
+    filtered("few amounts", "payment_search_amount", _few_amounts, buffers=5_000, sorts=10_000,
+             because="they are found among all rows of the amounts, and sorted"),
+    filtered("decline code and amounts", "payment_search_decline",
+             lambda w: msgspec.structs.replace(_few_amounts(w), decline_code="generic_decline"),
+             buffers=5_000, sorts=2_000, because="few rows have both, and they are looked for"),
     filtered("last four digits", "payment_search_card",
              lambda w: Filters(last4=w.payment.card_last4),
              sorts=20 * PAGE, because="it merges the first rows of each brand"),

@@ -1,7 +1,7 @@
 """Reading over HTTP: payments, refunds, operations and events, alone and in lists.
 
 Everything here reads through the connections for reading, except one payment by its id, which is
-read in a group with others, and lists with filters, which have a pool that plans each question.
+read in a group with others, and the totals of long lists, which come from the statistics.
 Nothing here waits for, or holds up, what money needs.
 
 The lists of payments and of refunds may come from a read replica. What is named by its id, and what
@@ -133,7 +133,7 @@ class ReadingApi:
 
         def source(place: ReadPlace) -> Source:
             if filters:
-                return search.source(place.questions, place.lists, filters)
+                return search.source(place.lists, filters)
             return place.lists.source(PAYMENTS)
 
         if "page" in query or "size" in query:

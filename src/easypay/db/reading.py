@@ -24,6 +24,7 @@ _STATEMENT_SHARE: Final = 0.75
 """The part of the time limit after which the server itself ends a statement: see `Lane`."""
 _SESSION: Final = {
     "enable_bitmapscan": "off",
+    "enable_sort": "off",  # an index gives the order wherever one can
     "max_parallel_workers_per_gather": "0",  # one core for each connection, and rows in order
 }
 

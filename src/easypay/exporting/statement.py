@@ -13,7 +13,8 @@ import msgspec
 from easypay import ids
 from easypay.exporting import columns
 from easypay.payments.lists import Span
-from easypay.payments.search import CONDITIONS, Filters
+from easypay.payments.search import Filters
+from easypay.payments.search_sql import CONDITIONS
 
 
 class Format(StrEnum):

@@ -26,6 +26,8 @@ from easypay.payments.views import EVENT_VIEW_COLUMNS, PAYMENT_VIEW_COLUMNS
 
 WIDTHS: Final = (2, 12)
 """How many months the first statements of a page read. The statement after them reads the rest."""
+FEW: Final = 24
+"""Rows of any months that are read by their ids as `few_rows_sql` does. A usual page has 21."""
 MOST_COUNTED: Final = 10_000
 """Totals are exact up to here. Counting costs about 0.1 ms for each thousand rows."""
 _MOST_BY_NAME: Final = sum(WIDTHS)
@@ -183,6 +185,18 @@ def rows_sql(table: Table, months: Sequence[str]) -> str:
     )
 
 
+def few_rows_sql(table: Table) -> str:
+    """Return the statement that reads at most FEW rows by their ids, of any months.
+
+    Its arguments are merchant, mode and FEW ids, some of them twice if there are fewer. With each
+    id as an argument of its own PostgreSQL knows the months when the statement begins, and opens no
+    others: it takes half of what `rows_sql` does through the parent. But it looks for every id in
+    each of them, so this is for few ids.
+    """
+    wanted = ", ".join(f"${place}" for place in range(3, 3 + FEW))
+    return f"SELECT {table.columns} FROM {table.name} WHERE {table.where} AND id IN ({wanted})"
+
+
 def children_sql(months: Sequence[str]) -> str:
     """Return the statement that reads the oldest operations of each of several payments.
 
@@ -269,15 +283,28 @@ class Lists:
         for each in wanted:
             of_month[self._months.of(each)].append(each)
         named = self._months.window(of_month)
-        by_month = [of_month[month] for month in named] or [list(wanted)]
-        text_of, key = partial(rows_sql, table), (table,)
         try:
-            rows = await self._fetch(text_of, key, named, merchant_id, mode, *by_month)
+            if named:
+                by_month = [of_month[month] for month in named]
+                text_of = partial(rows_sql, table)
+                rows = await self._fetch(text_of, (table,), named, merchant_id, mode, *by_month)
+            else:
+                rows = await self._of_any_month(table, merchant_id, mode, list(wanted))
         except asyncpg.UndefinedTableError:  # a month was detached just now
             if not named:
                 raise
-            rows = await self._fetch(text_of, key, [], merchant_id, mode, list(wanted))
+            rows = await self._of_any_month(table, merchant_id, mode, list(wanted))
         return {row["id"]: row for row in rows}
+
+    async def _of_any_month(
+        self, table: Table, merchant_id: UUID, mode: Mode, wanted: list[UUID]
+    ) -> Rows:
+        """Read rows by their ids through the parent table."""
+        if len(wanted) > FEW:
+            text_of = partial(rows_sql, table)
+            return await self._fetch(text_of, (table,), [], merchant_id, mode, wanted)
+        padded = wanted + wanted[-1:] * (FEW - len(wanted))
+        return await self._reading.fetch(few_rows_sql(table), merchant_id, mode, *padded)
 
     async def stream(self, merchant_id: UUID, mode: Mode) -> int | None:
         """Return the number that a merchant's payments have in the search table, or None before the
@@ -292,6 +319,17 @@ class Lists:
             if stream is not None:
                 self._streams[key] = stream, monotonic() + _STREAM_S
         return stream
+
+    async def fetch(self, sql: str, *arguments: object) -> Rows:
+        """Run a statement that finds rows for a list, over the connections of lists. A connection
+        plans each text once, for any values."""
+        return await self._reading.fetch(sql, *arguments)
+
+    def month_of(self, low: UUID, high: UUID) -> str:
+        """Return the month of all ids from `low` to `high`, as its tables' names end; empty if they
+        need the parent table."""
+        first, last = self._months.of(low), self._months.of(high)
+        return first if first == last else ""
 
     async def operation(
         self, merchant_id: UUID, mode: Mode, operation_id: UUID

@@ -50,7 +50,7 @@ class ReadPlace:
     reading: Reading
     lists: Lists
     questions: Any
-    """The pool that plans each statement for its values: statistics and filtered lists."""
+    """The pool for statistics, which need several statements in one transaction."""
 
     async def position(self) -> int:
         """Return how much of the log a statement that has ended here could have seen at most."""

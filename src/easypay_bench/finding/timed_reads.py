@@ -133,7 +133,7 @@ class Asker:
             return
         source = self.lists.source(PAYMENTS)
         if asked.filters:
-            source = search.source(self.questions, self.lists, asked.filters)
+            source = search.source(self.lists, asked.filters)
         await source.rows(asked.span, DEFAULT_LIMIT + 1)
 
 
