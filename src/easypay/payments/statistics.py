@@ -7,16 +7,16 @@ question about ten years reads about as many rows as one about a day.
 `of` splits the stretch into buckets, and each bucket into months, days and quarters of an hour.
 What remains at the two ends is less than a quarter of an hour: it is counted from the rows.
 
-    look            time zone, seals, what is not folded, what is unknown     always
-    sums            counters, payments of the ends, unknown outcomes          always
-    events_of_ends  events of the ends                                        if there are ends
-    changes         events that are not folded, and those of the ends         if there are any
+    look     time zone, seals, what is not folded or unknown, events of the ends    always
+    sums     counters, payments of the ends, unknown outcomes                       always
+    changes  events that are not folded                                             if there are any
+    changes  events of the ends, those of one month at a time                       if there are any
 
 Everything is added up by the database, so an answer costs Python by its totals.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -28,12 +28,14 @@ import msgspec
 
 from easypay import clock, ids
 from easypay.db.partitions import Months
+from easypay.db.pooler import through_pooler
 from easypay.errors import FieldError, StatisticsNotReady, ValidationFailed
 from easypay.mode import Mode
 from easypay.payments import statistics_sql
 from easypay.payments.counters import QUARTER_S, STATUSES
 from easypay.payments.seals import FAR_BEHIND
 from easypay.payments.statistics_sql import ALL, CODES, COUNTED, MOST_AT_THE_EDGES
+from easypay.payments.store import earliest_child
 
 Runner = Any
 Interval = Literal["none", "hour", "day", "week", "month"]
@@ -52,11 +54,9 @@ _EDGE_MARGIN: Final = timedelta(minutes=5)
 _QUARTER: Final = timedelta(seconds=QUARTER_S)
 _DAY: Final = timedelta(days=1)
 _JUST_BELOW_A_MILLISECOND: Final = timedelta(microseconds=999)
-_FEW: Final = 4
 _MANY: Final = 24
-"""So many months are named in a statement: few if each look-up goes through them, many if it goes
-into one of them."""
-_BEGIN: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {statistics_sql.SETTINGS}"
+"""So many months are named in a statement, at most."""
+_BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}"
 _OF_THE_ENDS: Final = frozenset(f"now_{status}" for status in STATUSES)
 _KNOWN: Final = 8
 """Columns of the first statement that are about the merchant."""
@@ -182,8 +182,10 @@ async def snapshot(pool: Runner) -> AsyncIterator[Any]:
     """Give a block a connection in a transaction whose statements all see the same, and are planned
     once (`statistics_sql.SETTINGS`). It begins with one round trip."""
     async with pool.acquire() as connection:
+        pooled = through_pooler(connection)
+        settings = statistics_sql.PLANNED_ANEW if pooled else statistics_sql.SETTINGS
         try:
-            await connection.execute(_BEGIN)
+            await connection.execute(_BEGIN.format(settings))
             yield connection
         except BaseException:
             if connection.is_in_transaction():
@@ -199,19 +201,16 @@ async def answer(connection: Any, months: Months, question: Question) -> Statist
     known = _known(look)
     if len(known.starts) >= MOST_BUCKETS:
         raise _too_many(question)
-    not_folded, unknown = _found(look)
+    not_folded, unknown, at_the_ends = _found(look)
+    _refuse_busy(len(at_the_ends))
     adding = _Answer(question, known)
     rows = await connection.fetch(*asked.sums(adding, unknown))
     if sum(row[0] == ALL for row in rows) > MOST_TOTALS:
         raise _too_many_totals(question)
     _refuse_busy(sum(row[5][0] for row in rows if row[0] in _OF_THE_ENDS))
     adding.add(rows)
-    at_the_ends: dict[UUID, UUID] = {}
-    if adding.ends and not question.only_statuses:
-        at_the_ends = dict(await connection.fetch(*asked.events_of(adding.ends)))
-        _refuse_busy(len(at_the_ends))
-    if not_folded or at_the_ends:
-        adding.add(await connection.fetch(*asked.changes(adding, not_folded, at_the_ends)))
+    for events in asked.together(not_folded, at_the_ends):
+        adding.add(await connection.fetch(*asked.changes(adding, events, not_folded)))
     return adding.finished()
 
 
@@ -233,27 +232,36 @@ class _Asked:
         near = {self._months.of(ids.lowest_id_at(now + _DAY * days)) for days in (-1, 0, 1)}
         names = (*sorted(name.removeprefix("_") for name in near if name), "default")
         stretch = question.since, question.until
-        return (
-            statistics_sql.look(names),
-            *(*self._who, *stretch, question.interval, *map(_first_id, stretch)),
-        )
-
-    def events_of(self, ends: Iterable[tuple[datetime, datetime]]) -> tuple[Any, ...]:
-        """Return the statement for the events of the ends, each with its payment."""
-        months: list[tuple[str, ...]] = []
+        ends = [] if question.only_statuses else _ends(question)
         bounds: list[UUID | datetime] = []
         for since, until in ends:
             low, high = _first_id(since - _EDGE_MARGIN), _first_id(until + _EDGE_MARGIN)
-            months.append(_months_of(self._months, (low, high), _FEW))
             bounds += [low, high, since, until]
-        return statistics_sql.events_of_ends(months), *self._who, *bounds
+        return (
+            statistics_sql.look(names, len(ends)),
+            *(*self._who, *stretch, question.interval, *map(_first_id, stretch), *bounds),
+        )
+
+    def together(
+        self, not_folded: dict[UUID, UUID], at_the_ends: dict[UUID, UUID]
+    ) -> Iterator[dict[UUID, UUID]]:
+        """Yield the events that one statement reads, each with its payment: all that are not
+        folded, because a payment's status changes only once; and of the others those of one month,
+        so that the months between the two ends are not opened."""
+        if not_folded:
+            yield not_folded
+        of_month: defaultdict[str, dict[UUID, UUID]] = defaultdict(dict)
+        for event, payment in at_the_ends.items():
+            if event not in not_folded:
+                of_month[self._months.of(event)][event] = payment
+        yield from of_month.values()
 
     def sums(self, adding: "_Answer", unknown: Collection[UUID]) -> tuple[Any, ...]:
         """Return the statement that adds up."""
         question = self._question
         pieces = [list(column) for column in zip(*adding.pieces(), strict=True)] or [[], [], []]
         bounds = [_first_id(moment) for end in adding.ends for moment in end]
-        in_months = _by_month(self._months, unknown, _MANY)
+        in_months = _by_month(self._months, unknown)
         sql = statistics_sql.sums(
             by_brand=question.by_brand,
             only_statuses=question.only_statuses,
@@ -264,24 +272,16 @@ class _Asked:
         return sql, *common, *bounds, *in_months.values()
 
     def changes(
-        self, adding: "_Answer", not_folded: dict[UUID, UUID], at_the_ends: dict[UUID, UUID]
+        self, adding: "_Answer", read: dict[UUID, UUID], not_folded: Container[UUID]
     ) -> tuple[Any, ...]:
         """Return the statement for events that are not counted, each with its payment."""
-        question, both = self._question, not_folded | at_the_ends
-        months = self._months
-        events, payments = (_months_of(months, each, _MANY) for each in (both, both.values()))
-        sql = statistics_sql.changes(
-            by_brand=question.by_brand,
-            events=events,
-            payments=payments,
-            between=_between(months, both),
-        )
+        question, payments = self._question, read.values()
+        latest = _first_id(ids.moment_of(max(read)) + _EDGE_MARGIN)
         return (
-            sql,
+            statistics_sql.changes(by_brand=question.by_brand),
             *(*self._who, adding.starts, question.currency, question.since, question.until),
-            *([*both], [*both.values()], [event in not_folded for event in both]),
-            _places(months, both, events),
-            _places(months, both.values(), payments),
+            *([*read], [*payments], [event in not_folded for event in read]),
+            *(min(read), latest, earliest_child(min(payments)), max(payments)),
         )
 
 
@@ -299,13 +299,17 @@ def _known(look: Any) -> _Known:
     )
 
 
-def _found(look: Any) -> tuple[dict[UUID, UUID], Sequence[UUID]]:
-    """Return the events that are not folded, each with its payment, and the payments whose outcome
-    is unknown."""
-    events, payments, unknown = look[_KNOWN:]
+def _found(look: Any) -> tuple[dict[UUID, UUID], Sequence[UUID], dict[UUID, UUID]]:
+    """Return the events that are not folded, each with its payment; the payments whose outcome is
+    unknown; and the events of the ends, each with its payment."""
+    events, payments, unknown, at_the_ends, their_payments = look[_KNOWN:]
     if max(len(events or ()), len(unknown or ())) > FAR_BEHIND:
         raise StatisticsNotReady.now()
-    return dict(zip(events or (), payments or (), strict=True)), unknown or ()
+    return (
+        dict(zip(events or (), payments or (), strict=True)),
+        unknown or (),
+        dict(zip(at_the_ends or (), their_payments or (), strict=True)),
+    )
 
 
 def _ends(question: Question) -> list[tuple[datetime, datetime]]:
@@ -417,33 +421,15 @@ def tables_of(months: Months, named: Sequence[UUID]) -> dict[str, str]:
     }
 
 
-def _by_month(months: Months, named: Iterable[UUID], most: int) -> dict[str, list[UUID]]:
-    """Return the ids of each month. If there are more months than `most`, all ids are those of the
+def _by_month(months: Months, named: Iterable[UUID]) -> dict[str, list[UUID]]:
+    """Return the ids of each month. If there are more months than _MANY, all ids are those of the
     parent table, whose month is empty."""
     found: dict[str, list[UUID]] = defaultdict(list)
     for each in named:
         found[months.of(each)].append(each)
-    if "" in found or len(found) > most:
+    if "" in found or len(found) > _MANY:
         return {"": [each for month in found.values() for each in month]}
     return dict(sorted(found.items()))
-
-
-def _months_of(months: Months, named: Iterable[UUID], most: int) -> tuple[str, ...]:
-    return tuple(_by_month(months, named, most))
-
-
-def _between(months: Months, events: dict[UUID, UUID]) -> tuple[str, ...]:
-    """Return all months from each payment to its event; the parent table if there are many."""
-    found: set[str] = set()
-    for first, last in {(months.of(events[each]), months.of(each)) for each in events}:
-        found.update(months.from_to(first, last) if first and last else [""])
-    return ("",) if "" in found or len(found) > _MANY else tuple(sorted(found))
-
-
-def _places(months: Months, named: Iterable[UUID], of: Sequence[str]) -> list[int]:
-    """Return the place of each id's month among those that are named."""
-    places = {month: place for place, month in enumerate(of)}
-    return [places.get(months.of(each), 0) for each in named]
 
 
 def _first_id(moment: datetime) -> UUID:

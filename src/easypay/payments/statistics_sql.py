@@ -3,7 +3,8 @@ events that are not folded yet.
 
 Their plans do not depend on values: every part finds its rows by a key or a range of one, whatever
 the planner believes. A LIMIT or OFFSET 0 keeps it so. So each is planned once for a connection
-(SETTINGS). Those that name months' tables have a text for each combination of months.
+(SETTINGS). Behind a pooler, where every statement is planned each time, it is planned for its
+values: then PostgreSQL looks at no other months than those between the bounds of the ids.
 
 Those that count return rows of one shape: what was counted, bucket, currency, brand, decline codes,
 numbers. The numbers of ALL are those of a tally, and of CODES the declines of each code; of any
@@ -38,13 +39,18 @@ MOST_AT_THE_EDGES: Final = 5_000
 
 # A look for events that are not numbered reads a block range index, never a whole month. And a plan
 # for any values takes everything for a few rows, which it would sort instead of hashing them.
+_PLANNED_ONCE: Final = "SET LOCAL plan_cache_mode = force_generic_plan"
 SETTINGS: Final = "; ".join(
     (
-        "SET LOCAL plan_cache_mode = force_generic_plan",
+        _PLANNED_ONCE,
         "SET LOCAL enable_seqscan = off",
         "SET LOCAL enable_sort = off",
     )
 )
+PLANNED_ANEW: Final = SETTINGS.replace(
+    _PLANNED_ONCE, "SET LOCAL plan_cache_mode = force_custom_plan"
+)
+"""SETTINGS behind a pooler."""
 
 # what is looked at first -----------------------------------------------------------------------
 
@@ -53,7 +59,7 @@ _LOOK: Final = """
     SELECT z.*, CASE WHEN date_trunc('month', first.day::timestamp) = first.day THEN first_day
                      ELSE local_start((date_trunc('month', first.day::timestamp)
                                        + interval '1 month')::date, zone) END AS first_month,
-           late.events, late.payments, unknown.payments
+           late.events, late.payments, unknown.payments, at_ends.events, at_ends.payments
       FROM (
         SELECT zone, ready, sealed,
                CASE WHEN local_start(local_day($3, zone), zone) = $3 THEN $3
@@ -94,6 +100,9 @@ _LOOK: Final = """
                SELECT DISTINCT payment_id FROM unresolved_operations
                 WHERE merchant_id = $1 AND payment_id >= $6 AND payment_id < $7
                 LIMIT {far} + 1) AS unknown) AS unknown
+     CROSS JOIN LATERAL (
+           SELECT array_agg(id) AS events, array_agg(payment_id) AS payments
+             FROM ({ends}) AS of_ends WHERE z.ready) AS at_ends
 """
 _NOT_FOLDED: Final = """
     SELECT f.event_id AS id, f.payment_id
@@ -116,36 +125,37 @@ _NOT_NUMBERED: Final = """
             OFFSET 0) AS n
      WHERE n.merchant_id = $1 AND n.mode = $2
 """
+# The bounds of the ids are arguments, so PostgreSQL knows the months when the statement begins, and
+# opens no others. One text does for all months: planning one for each took longer than running it.
 _OF_AN_END: Final = """
-    SELECT id, payment_id FROM {events} e
-     WHERE merchant_id = $1 AND mode = $2 AND id >= ${low} AND id < ${high}
-       AND created_at >= ${since} AND created_at < ${until}
-     LIMIT {most} + 1
+    SELECT id, payment_id FROM (
+        SELECT id, payment_id FROM events e
+         WHERE merchant_id = $1 AND mode = $2 AND id >= ${low} AND id < ${high}
+           AND created_at >= ${since} AND created_at < ${until}
+         LIMIT {most} + 1) AS of_end
 """
+_NONE: Final = "SELECT NULL::uuid AS id, NULL::uuid AS payment_id WHERE false"
 _BOUNDS: Final = ("low", "high", "since", "until")
 
 
 @lru_cache(maxsize=64)
-def look(near: Sequence[str]) -> str:
+def look(near: Sequence[str], ends: int) -> str:
     """Return the statement that is run first. Its one row has what is known of the merchant's time
-    zone and seals, the events that are not folded, and the payments whose outcome is unknown.
+    zone and seals, the events that are not folded, the payments whose outcome is unknown, and the
+    events of the ends.
 
-    `near`: the months that may have events without a number.
+    `near`: the months that may have events without a number. From $8 on the arguments are for each
+    end its bounds: two ids and two moments.
     """
     late = _NOT_FOLDED + "".join(_NOT_NUMBERED.format(month=month) for month in near)
-    return _LOOK.format(far=FAR_BEHIND, late=late)
-
-
-def events_of_ends(ends: Sequence[Sequence[str]]) -> str:
-    """Return the statement for the events of the ends, which lie in these months. Its arguments are
-    merchant, mode, and for each end its bounds: two ids and two moments."""
-    parts = []
-    for end, months in enumerate(ends):
-        places = {name: 3 + 4 * end + place for place, name in enumerate(_BOUNDS)}
-        parts.append(
-            _OF_AN_END.format(events=_tables("events", months), most=MOST_AT_THE_EDGES, **places)
+    of_ends = [
+        _OF_AN_END.format(
+            most=MOST_AT_THE_EDGES,
+            **{name: 8 + 4 * end + place for place, name in enumerate(_BOUNDS)},
         )
-    return _all_of(parts)
+        for end in range(ends)
+    ]
+    return _LOOK.format(far=FAR_BEHIND, late=late, ends=" UNION ALL ".join(of_ends) or _NONE)
 
 
 # what is added up ------------------------------------------------------------------------------
@@ -256,20 +266,27 @@ def sums(*, by_brand: bool, only_statuses: bool, ends: int, unknown: Sequence[st
 # what changes it -------------------------------------------------------------------------------
 
 # $1 merchant, $2 mode, $3 starts of the buckets, $4 currency or null, $5 and $6 the stretch, $7 to
-# $9 the events, their payments, and whether they are not folded yet; $10 and $11 the month of each,
-# as its place among those that are named: a look-up goes into that one alone
+# $9 the events, their payments, and whether they are not folded yet; $10 and $11 the bounds of the
+# events' ids, $12 and $13 those of the payments': as in _OF_AN_END they say which months are read
 _CHANGES: Final = f"""
     WITH happened AS MATERIALIZED (
         SELECT i.is_new, e.created_at AS at, {FLOW} AS flow, {FLOW_MINOR} AS flow_minor,
                p.id AS payment_id, {CREATED.format(id="p.id")} AS created, p.amount_minor,
                p.currency, {{brand}} AS brand, {COUNTED_STATUS} AS becomes, s.counted_status AS was,
                CASE e.type WHEN 'payment.declined' THEN coalesce(p.decline_code, '') END AS code
-          FROM unnest($7::uuid[], $8::uuid[], $9::boolean[], $10::int[], $11::int[])
-                 AS i(event_id, payment_id, is_new, event_in, payment_in)
-         CROSS JOIN LATERAL ({{event}} LIMIT 1) AS e
-         CROSS JOIN LATERAL ({{payment}} LIMIT 1) AS p
+          FROM unnest($7::uuid[], $8::uuid[], $9::boolean[]) AS i(event_id, payment_id, is_new)
+         CROSS JOIN LATERAL (
+               SELECT * FROM events
+                WHERE merchant_id = $1 AND payment_id = i.payment_id AND id = i.event_id
+                  AND id >= $10 AND id <= $11
+                LIMIT 1) AS e
+         CROSS JOIN LATERAL (
+               SELECT * FROM payments
+                WHERE merchant_id = $1 AND mode = $2 AND id = i.payment_id
+                  AND id >= $12 AND id <= $13
+                LIMIT 1) AS p
           {{search_row}}
-          {TOOK}
+          {TOOK.format(events="(SELECT * FROM events WHERE id >= $12 AND id <= $11)")}
     ), touched AS (
         SELECT DISTINCT ON (payment_id) * FROM happened
          WHERE is_new AND becomes IS DISTINCT FROM was AND created >= $5 AND created < $6
@@ -291,48 +308,14 @@ _CHANGES: Final = f"""
 """
 
 
-_EVENT: Final = """
-    SELECT * FROM events{month} WHERE merchant_id = $1 AND payment_id = i.payment_id
-       AND id = i.event_id AND {here}"""
-_PAYMENT: Final = """
-    SELECT * FROM payments{month} WHERE merchant_id = $1 AND mode = $2 AND id = i.payment_id
-       AND {here}"""
-
-
-@lru_cache(maxsize=256)
-def changes(
-    *, by_brand: bool, events: Sequence[str], payments: Sequence[str], between: Sequence[str]
-) -> str:
+@lru_cache(maxsize=2)
+def changes(*, by_brand: bool) -> str:
     """Return the statement for events that the counters do not have: those that are not folded, and
-    those of the ends.
-
-    `events` and `payments`: the months in which they and their payments lie. `between`: all months
-    from each payment to its event, in which it may have been captured.
-    """
+    those of the ends. What a payment took is among the events from the payment on."""
     return _CHANGES.format(
         brand=BRAND if by_brand else "NULL::text",
         search_row=_SEARCH_ROW.format(wanted="true" if by_brand else "i.is_new"),
-        event=_in_its_month(_EVENT, events, "i.event_in"),
-        payment=_in_its_month(_PAYMENT, payments, "i.payment_in"),
-        events=_tables("events", between),
     )
-
-
-def _in_its_month(look_up: str, months: Sequence[str], place: str) -> str:
-    if months == ("",):
-        return look_up.format(month="", here="true")
-    return " UNION ALL ".join(
-        look_up.format(month=month, here=f"{place} = {number}")
-        for number, month in enumerate(months)
-    )
-
-
-def _tables(table: str, months: Iterable[str]) -> str:
-    """Return the tables of these months as one; empty is the parent."""
-    each = [f"{table}{month}" for month in months]
-    if len(each) == 1:
-        return each[0]
-    return "(" + " UNION ALL ".join(f"SELECT * FROM {name}" for name in each) + ")"
 
 
 def _all_of(statements: Iterable[str]) -> str:
