@@ -402,7 +402,7 @@ LISTS: Final = (
 
 
 def asked(name: str, run: Run, **bounds: Any) -> Case:
-    """Return the case of a question, over a connection that plans for each one."""
+    """Return the case of a question, over a connection as those of the statistics."""
     return Case(
         name,
         run,

@@ -161,7 +161,7 @@ class World:
     pool: Any
     explainer: Explainer
     questions: Any
-    """A session as those of the pool for questions: it plans for each one."""
+    """A session as those of the pool for questions."""
     questions_explainer: Explainer
     months: Months
     vault: Vault
@@ -214,9 +214,7 @@ async def look_at(dsn: str) -> World:
     """Return a filled database with a session that explains."""
     session = {**SESSION, "statement_timeout": "10000", **EXPLAINING}
     connection = await asyncpg.connect(dsn, server_settings=session)
-    questions = await asyncpg.connect(
-        dsn, server_settings={**session, "plan_cache_mode": "force_custom_plan"}
-    )
+    questions = await asyncpg.connect(dsn, server_settings=session)
     vault = Vault(ENCRYPTION_KEY)
     merchant_id = await connection.fetchval(
         "SELECT merchant_id FROM payments GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"

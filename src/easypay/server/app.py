@@ -247,7 +247,6 @@ class Gateway:
             dsn,
             size=QUESTION_CONNECTIONS,
             name="questions",
-            settings={"plan_cache_mode": "force_custom_plan"},
             wanted=wanted,
         )
         measured = MeasuredPool(questions, self._instruments)

@@ -87,7 +87,6 @@ class Asker:
         self.months = Months()
         self.reading: Reading
         self.pool: Any
-        self.questions: _Timed
         self.lists: Lists
 
     async def open(self) -> None:
@@ -100,13 +99,7 @@ class Asker:
             patience_s=usual["database_patience_s"],
             watcher=lambda sql, took_s: self.spent(took_s),
         )
-        self.pool = await open_pool(
-            self.made.dsn,
-            size=QUESTION_CONNECTIONS,
-            name="questions",
-            settings={"plan_cache_mode": "force_custom_plan"},
-        )
-        self.questions = _Timed(self.pool, self.spent)
+        self.pool = await open_pool(self.made.dsn, size=QUESTION_CONNECTIONS, name="questions")
         await self.months.load(self.connection)
         self.lists = Lists(self.reading, self.months)
 
@@ -135,30 +128,6 @@ class Asker:
         if asked.filters:
             source = search.source(self.lists, asked.filters)
         await source.rows(asked.span, DEFAULT_LIMIT + 1)
-
-
-class _Timed:
-    """A pool whose statements are timed."""
-
-    def __init__(self, pool: Any, spent: Callable[[float], None]) -> None:
-        self._pool = pool
-        self._spent = spent
-
-    async def fetch(self, sql: str, *arguments: object) -> Any:
-        return await self._time(self._pool.fetch, sql, *arguments)
-
-    async def fetchrow(self, sql: str, *arguments: object) -> Any:
-        return await self._time(self._pool.fetchrow, sql, *arguments)
-
-    async def fetchval(self, sql: str, *arguments: object) -> Any:
-        return await self._time(self._pool.fetchval, sql, *arguments)
-
-    async def _time(self, run: Any, *given: object) -> Any:
-        began = perf_counter()
-        try:
-            return await run(*given)
-        finally:
-            self._spent(perf_counter() - began)
 
 
 @asynccontextmanager
