@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 QUESTION_CONNECTIONS = 2
-"""Connections of one process for statistics and filtered lists: planned for what is asked."""
+"""Connections of one process for statistics, which need a transaction of their own."""
 _CACHE_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "sentinel", "cluster")
 SANDBOX_URL = "https://apitest.authorize.net/xml/v1/request.api"
 PRODUCTION_URL = "https://api.authorize.net/xml/v1/request.api"

@@ -9,7 +9,7 @@ the months' tables, so a connection plans each of them once, and they lock few t
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -185,6 +185,7 @@ def rows_sql(table: Table, months: Sequence[str]) -> str:
     )
 
 
+@lru_cache(maxsize=16)
 def few_rows_sql(table: Table) -> str:
     """Return the statement that reads at most FEW rows by their ids, of any months.
 
