@@ -133,9 +133,11 @@ _OF_AMOUNTS: Final = """
      ORDER BY payment_id {order} LIMIT $5
 """
 BY_REFERENCE: Final = """
-    SELECT payment_id FROM operations{month}
-     WHERE merchant_id = $1 AND mode = $2 AND id BETWEEN $6 AND $7
-       AND payment_id >= $3 AND payment_id < $4
+    SELECT payment_id FROM (
+        SELECT payment_id FROM operations{month}
+         WHERE merchant_id = $1 AND mode = $2 AND id BETWEEN $6 AND $7
+        OFFSET 0) AS o
+     WHERE payment_id >= $3 AND payment_id < $4
      LIMIT $5
 """
 COUNT: Final = """
