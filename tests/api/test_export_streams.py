@@ -37,11 +37,11 @@ from harness.metrics import counted
 PAYMENTS = 60_000
 """About 50 MB as JSON lines: far more than sockets hold."""
 MOST_GROWTH = 64 << 20
-EXPORTS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'easypay export'"
-READS = """
+OURS = "a.datname = current_database() AND a.application_name = 'easypay export'"
+EXPORTS = f"SELECT count(*) FROM pg_stat_activity a WHERE {OURS}"
+READS = f"""
     SELECT FROM pg_locks JOIN pg_stat_activity a USING (pid)
-     WHERE a.application_name = 'easypay export'
-       AND relation::regclass::text ~ '^payments_2[0-9_]+$'
+     WHERE {OURS} AND relation::regclass::text ~ '^payments_2[0-9_]+$'
 """
 
 stack = own_stack(**QUICK, export_share="1", exports="3")
@@ -217,10 +217,7 @@ async def test_an_export_whose_database_connection_is_lost_is_cut(
     async with exporting(stack.only_gateway, exporter) as client:
         assert await client.head() == 200
         await runs(stack, 1)
-        await stack.fetch(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'easypay export'"
-        )
+        await stack.fetch(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity a WHERE {OURS}")
         assert_cut(await client.rest())
     await runs(stack, 0)
 

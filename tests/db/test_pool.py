@@ -59,7 +59,10 @@ async def test_a_task_that_is_cancelled_in_a_transaction_ends(shared_stack: Stac
             await connection.execute("SELECT pg_sleep(60)")
 
     async def sleeps() -> bool:
-        busy = "SELECT FROM pg_stat_activity WHERE application_name = $1 AND state = 'active'"
+        busy = (
+            "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = $1 AND state = 'active'"
+        )
         return bool(await shared_stack.fetch(busy, "easypay cancelled"))
 
     working = asyncio.create_task(work())

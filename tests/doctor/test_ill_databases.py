@@ -12,7 +12,7 @@ from easypay.db import embedded, partitions
 from easypay.doctor.examine import checks, examine
 from easypay.doctor.findings import THRESHOLDS, Finding, Level, Limits, worst
 from easypay.doctor.statements import kind_of
-from harness import migrated, until
+from harness import migrated, until, until_locked
 
 AT_ONCE = {
     **THRESHOLDS,
@@ -146,13 +146,7 @@ async def test_who_blocks_whom(connection: Any, dsn: str, other: Any) -> None:
         await other.execute("LOCK TABLE merchants IN ACCESS EXCLUSIVE MODE")
         blocked = waiting.fetchval("SELECT count(*) FROM merchants")
         task = asyncio.create_task(blocked)
-
-        async def waits() -> bool:
-            return bool(
-                await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            )
-
-        await until(waits, what="a session waits")
+        await until_locked(dsn, what="a session waits")
         finding = of(await examine(connection, thresholds=AT_ONCE), "lock waits")
         pid = await other.fetchval("SELECT pg_backend_pid()")
     assert (finding.level, finding.figure.split(", ")[1]) == (Level.WARN, f"behind pid {pid}")

@@ -1,10 +1,11 @@
 """A full refund before settlement: one request, for which the gateway sends a void."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
-from harness import Shop, Stack, audit
+from harness import Shop, Stack, all_known, audit
 
 pytestmark = pytest.mark.over("simulated", "recorded")
 
@@ -128,26 +129,38 @@ async def test_concurrent_partial_refunds_reserve_nothing(shared_stack: Stack, s
 async def test_concurrent_refund_void_and_capture_have_one_effect(
     shared_stack: Stack, shop: Shop
 ) -> None:
-    """Three people act at once. Whoever comes first, the money is returned once."""
+    """Three people act at once. Whoever comes first, the money is returned once. On a busy machine
+    a call may need longer than the gateway's one second: then an answer is 202, or 503 if no time
+    was left to begin the call. What happened is known later."""
     await shared_stack.simulator.slow(shop.login, ms=20)
 
-    async def one(capture: str) -> str:
+    async def one(capture: str) -> tuple[str, int, int]:
+        """Return the payment, how many were told that they gave it back, how many cannot know."""
         payment = await shop.paid(2500, capture=capture)
         requests = [shop.refund, shop.void, shop.capture] * 3
         answers = await asyncio.gather(*(ask(payment["id"]) for ask in requests))
-        assert {answer.status_code for answer in answers} <= {201, 409}, answers
-        given_back = [
-            answer
+        codes = Counter(
+            answer.status_code
             for ask, answer in zip(requests, answers, strict=True)
-            if ask != shop.capture and answer.status_code == 201
-        ]
-        after = await shop.payment(payment["id"])
-        assert len(given_back) == (after["status"] == "voided")
-        return str(after["status"])
+            if ask != shop.capture or answer.status_code not in (201, 409)
+        )
+        assert codes.keys() <= {201, 202, 409, 503}, [answer.text for answer in answers]
+        return payment["id"], codes[201], codes[202] + codes[503]
 
-    ends = await asyncio.gather(*(one(kind) for kind in ("automatic", "manual") for _ in range(12)))
-    assert "voided" in ends
+    asked = await asyncio.gather(
+        *(one(kind) for kind in ("automatic", "manual") for _ in range(12))
+    )
+    await all_known(shared_stack, shop)
+    voided = 0
+    for payment_id, told, unsure in asked:
+        operations = await shop.all(f"/payments/{payment_id}/operations")
+        given_back = [each for each in operations if each["kind"] in ("refund", "void")]
+        count = sum(each["state"] == "approved" for each in given_back)
+        assert count == ((await shop.payment(payment_id))["status"] == "voided"), operations
+        assert told <= count <= told + unsure, operations
+        voided += count
+    assert voided
     truth = await shared_stack.simulator.truth(login=shop.login)
     voids = [row["trans_id"] for row in truth if row["type"] == "voidTransaction"]
-    assert len(voids) == len(set(voids)) == ends.count("voided")
+    assert len(voids) == len(set(voids)) == voided
     assert await audit(shared_stack, shop) == []
