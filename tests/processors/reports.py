@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from easypay.processors.base import Account
 from json_server import GONE, serving
+from recorded.player import Player
 
 from .example_requests import authorize_net_account
 
@@ -31,6 +32,16 @@ async def reporting(answer: Answer) -> AsyncIterator[Account]:
 
     async with serving(by_method) as url:
         yield authorize_net_account(url, "a", "b")
+
+
+@asynccontextmanager
+async def playing(player: Player, *, whole: bool = True) -> AsyncIterator[Account]:
+    """Yield an account whose processor plays a list. Every body must be used, unless `whole` is
+    false, and no further request may come."""
+    async with serving(player.answer) as url:
+        yield authorize_net_account(url, "a", "b")
+    assert len(player.asked) <= len(player.listed), f"more than expected: {player.asked}"
+    assert not whole or not player.left, f"not used: {player.left}; requests: {player.asked}"
 
 
 def line(number: int, name: str = "other", at: str = "2999-01-01T00:00:00Z") -> dict[str, Any]:

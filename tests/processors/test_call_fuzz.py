@@ -18,9 +18,11 @@ from easypay.processors.base import (
     Rejected,
     Unknown,
 )
+from recorded.player import Player
+from recorded.scenarios import LOST
 
 from .example_requests import capture, inquiry, payment, review, soon
-from .script import LOST, Script, playing
+from .reports import playing
 from .test_messages import REFERENCE
 from .test_reply_fuzz import BOM, REFUND, places
 
@@ -28,7 +30,7 @@ MOVED = ("refunded", "changed", "approved", "partial", "partial_open", "held", "
 """Bodies that say that something was done."""
 
 
-class SpoiltScript(Script):
+class SpoiltPlayer(Player):
     """Plays bodies that were damaged on the way."""
 
     def __init__(self, played: list[tuple[str, Callable[[bytes], bytes]]]) -> None:
@@ -36,12 +38,14 @@ class SpoiltScript(Script):
         self.spoil = [spoil for _, spoil in played]
         self.moved: list[str] = []
 
-    def answer(self, method: str, fields: dict[str, Any]) -> object:
+    async def answer(self, request: dict[str, Any]) -> object:
         name = self.left[0] if self.left else ""
-        body = super().answer(method, fields)
+        data = await super().answer(request)
         if name in MOVED:
             self.moved.append(f"{self.asked[-1]}: {name}")
-        return self.spoil[len(self.asked) - 1](body) if isinstance(body, bytes) else body
+        if isinstance(data, tuple):
+            return data[0], self.spoil[len(self.asked) - 1](data[1])
+        return data
 
 
 def dropped(answer: Any, at: int) -> Any:
@@ -94,14 +98,14 @@ CALLS = settings(
 async def test_money_is_returned_at_most_once_whatever_answer_arrives(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]]
 ) -> None:
-    script = SpoiltScript(played)
-    async with playing(script, whole=False) as account:
+    player = SpoiltPlayer(played)
+    async with playing(player, whole=False) as account:
         request = msgspec.structs.replace(REFUND, account=account)
         outcome = await processor.refund_or_void(request, soon())
     assert isinstance(outcome, get_args(Outcome))
-    assert len(script.moved) <= 1, "the money went back twice"
-    if script.moved:
-        assert isinstance(outcome, Approved | Unknown), (outcome, script.moved)
+    assert len(player.moved) <= 1, "the money went back twice"
+    if player.moved:
+        assert isinstance(outcome, Approved | Unknown), (outcome, player.moved)
     elif isinstance(outcome, Approved):
         assert outcome.voided
         assert "310" in (outcome.code or ""), "only after an earlier void"
@@ -114,8 +118,8 @@ async def test_a_payment_whose_money_is_held_is_never_reported_as_refused(
     played: list[tuple[str, Callable[[bytes], bytes]]],
     captures: bool,
 ) -> None:
-    script = SpoiltScript(played)
-    async with playing(script, whole=False) as account:
+    player = SpoiltPlayer(played)
+    async with playing(player, whole=False) as account:
         request = payment(account, reference=REFERENCE, amount_minor=1250, capture=captures)
         outcome = await processor.authorize(request, soon())
     assert isinstance(outcome, get_args(Outcome))
@@ -125,13 +129,13 @@ async def test_a_payment_whose_money_is_held_is_never_reported_as_refused(
             assert first[0] in ("partial", "partial_open")
             assert rest[0][0] in ("changed", "voided_before"), "the part is still held"
         case Declined() | Rejected():
-            assert not script.moved
+            assert not player.moved
         case HeldForReview():
             # Without its code a partial approval looks like a held payment: it stays open.
             assert first[0] in ("held", "partial_open")
         case Approved():
-            assert script.moved
-            assert len(script.asked) == 1
+            assert player.moved
+            assert len(player.asked) == 1
 
 
 @CALLS
@@ -142,8 +146,8 @@ async def test_a_payment_whose_money_is_held_is_never_reported_as_refused(
 async def test_a_decision_is_reported_only_if_it_was_carried_out(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]], approve: bool
 ) -> None:
-    script = SpoiltScript(played)
-    async with playing(script, whole=False) as account:
+    player = SpoiltPlayer(played)
+    async with playing(player, whole=False) as account:
         request = review(account, "60198282518", approve, reference=REFERENCE)
         outcome = await processor.review(request, soon())
     assert isinstance(outcome, get_args(Outcome))
@@ -163,14 +167,14 @@ async def test_a_decision_is_reported_only_if_it_was_carried_out(
 async def test_a_capture_is_approved_only_for_its_own_amount(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]]
 ) -> None:
-    script = SpoiltScript(played)
-    async with playing(script, whole=False) as account:
+    player = SpoiltPlayer(played)
+    async with playing(player, whole=False) as account:
         request = capture(account, "60198282518", reference=REFERENCE, amount_minor=1250)
         outcome = await processor.capture(request, soon())
     assert isinstance(outcome, get_args(Outcome))
     if isinstance(outcome, Approved):
         assert played[0][0] == "changed" or played[1][0] in ("details_captured", "details_settled")
-    if script.moved:
+    if player.moved:
         assert isinstance(outcome, Approved | Unknown)
 
 
@@ -187,9 +191,9 @@ async def test_a_capture_is_approved_only_for_its_own_amount(
 async def test_an_inquiry_returns_a_finding_whatever_answer_arrives(
     processor: AuthorizeNet, played: list[tuple[str, Callable[[bytes], bytes]]], kind: str
 ) -> None:
-    script = SpoiltScript(played)
-    script.invoice, script.amount = REFERENCE, "12.50"
-    async with playing(script, whole=False) as account:
+    player = SpoiltPlayer(played)
+    player.invoice, player.amount = REFERENCE, "12.50"
+    async with playing(player, whole=False) as account:
         request = inquiry(
             account,
             kind,

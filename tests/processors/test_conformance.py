@@ -41,6 +41,7 @@ from easypay.processors.base import (
 )
 from easypay.settings import SANDBOX_URL
 from harness import Simulator
+from recorded.player import Player
 
 from .example_requests import (
     VISA,
@@ -54,7 +55,7 @@ from .example_requests import (
     void,
 )
 from .outcomes import Kind, expect, expect_found
-from .script import Script, playing
+from .reports import playing
 
 LISTS = ("nothing", "nothing", "no_batches")
 """Recorded lists that do not contain the reference."""
@@ -211,15 +212,15 @@ SIDES = ["simulator", "recorded", pytest.param("sandbox", marks=pytest.mark.sand
 
 
 @pytest.fixture(params=SIDES)
-def target(request: pytest.FixtureRequest) -> Account | Script:
-    """The account of a live processor, or a script of recorded bodies."""
+def target(request: pytest.FixtureRequest) -> Account | Player:
+    """The account of a live processor, or a player of recorded bodies."""
     if request.param == "simulator":
         account = request.getfixturevalue("account")
         assert isinstance(account, Account)
         return account
     if request.param == "recorded":
         variant = request.node.callspec.id.removeprefix("recorded-")
-        return Script(*(name.format(variant) for name in request.function.bodies))
+        return Player(*(name.format(variant) for name in request.function.bodies))
     login = os.environ.get("EASYPAY_SANDBOX_LOGIN_ID")
     key = os.environ.get("EASYPAY_SANDBOX_TRANSACTION_KEY")
     if not login or not key:
@@ -229,9 +230,9 @@ def target(request: pytest.FixtureRequest) -> Account | Script:
 
 @pytest.fixture
 async def merchant(
-    processor: AuthorizeNet, target: Account | Script, wire: Simulator
+    processor: AuthorizeNet, target: Account | Player, wire: Simulator
 ) -> AsyncIterator[Merchant]:
-    if isinstance(target, Script):
+    if isinstance(target, Player):
         async with playing(target) as account:
             yield Merchant(processor, account)
     elif target.url == SANDBOX_URL:

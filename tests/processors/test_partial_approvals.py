@@ -17,10 +17,12 @@ from easypay.processors.base import (
     Unknown,
 )
 from recorded.bodies import JSON
+from recorded.player import Player
+from recorded.scenarios import LOST
 
 from .example_requests import inquiry, payment, soon
 from .outcomes import expect, expect_found
-from .script import LOST, Script, playing
+from .reports import playing
 
 SALE, VOID = "authCaptureTransaction", "voidTransaction"
 
@@ -33,16 +35,16 @@ async def paid(processor: AuthorizeNet, account: Account) -> Outcome:
 async def test_a_partial_approval_is_voided_and_is_a_decline(
     processor: AuthorizeNet, part: str
 ) -> None:
-    script = Script(part, "changed")
-    async with playing(script) as account:
+    player = Player(part, "changed")
+    async with playing(player) as account:
         outcome = expect(Declined, await paid(processor, account))
     assert outcome.decline_code == "insufficient_funds"
     assert "1.23 USD" in outcome.message
     assert outcome.transaction_id == "60198282518"
     assert (outcome.avs, outcome.cvv, outcome.card_last4) == ("full_match", "match", "1111")
     assert outcome.retry == "fix_data"
-    assert script.asked == [SALE, VOID]
-    sale, void = (each["transactionRequest"] for each in script.requests)
+    assert player.asked == [SALE, VOID]
+    sale, void = (each.request for each in player.requests)
     assert void["refTransId"] == "60198282518"
     assert {"settingName": "allowPartialAuth", "settingValue": "false"} in sale[
         "transactionSettings"
@@ -54,7 +56,7 @@ async def test_a_partial_approval_is_voided_and_is_a_decline(
 async def test_a_part_that_may_still_be_held_is_unknown(
     processor: AuthorizeNet, part: str, void: str
 ) -> None:
-    async with playing(Script(part, void)) as account:
+    async with playing(Player(part, void)) as account:
         outcome = expect(Unknown, await paid(processor, account))
     assert "60198282518" in outcome.reason
 
@@ -65,7 +67,7 @@ async def test_a_partial_approval_without_a_readable_amount_is_not_an_approval(
     response = {**JSON["partial_open"]["transactionResponse"]}
     del response["prePaidCard"]
     body = {**JSON["partial_open"], "transactionResponse": response}
-    async with playing(Script(body, "changed")) as account:
+    async with playing(Player(body, "changed")) as account:
         outcome = await paid(processor, account)
     assert isinstance(outcome, Declined), outcome
 
@@ -83,7 +85,7 @@ def details(status: str, authorized: object, **fields: object) -> dict[str, Any]
 
 async def found(processor: AuthorizeNet, answer: dict[str, Any], *void: str) -> Finding:
     """Lose a sale's reply, play these details, and return the inquiry's finding."""
-    async with playing(Script(LOST, "nothing", "listed", answer, *void)) as account:
+    async with playing(Player(LOST, "nothing", "listed", answer, *void)) as account:
         sale = payment(account)
         assert isinstance(await processor.authorize(sale, soon()), Unknown)
         asked = inquiry(account, "sale", sale.reference)

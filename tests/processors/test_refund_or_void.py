@@ -22,10 +22,12 @@ from easypay.processors.base import (
     Unknown,
 )
 from harness import Simulator
+from recorded.player import Player
+from recorded.scenarios import LOST
 
 from .example_requests import authorize_net_account, inquiry, login_of, payment, refund, soon
 from .outcomes import expect, expect_found
-from .script import LOST, Script, playing
+from .reports import playing
 
 PARENT = "60198282518"
 DETAILS = "getTransactionDetailsRequest"
@@ -40,8 +42,8 @@ def request(account: Account, **over: Any) -> RefundRequest:
     return refund(account, **{"parent": PARENT, "captured_minor": 25_00, **over})
 
 
-async def returned(processor: AuthorizeNet, script: Script, **over: Any) -> Outcome:
-    async with playing(script) as account:
+async def returned(processor: AuthorizeNet, player: Player, **over: Any) -> Outcome:
+    async with playing(player) as account:
         return await processor.refund_or_void(request(account, **over), soon())
 
 
@@ -49,12 +51,12 @@ async def returned(processor: AuthorizeNet, script: Script, **over: Any) -> Outc
 async def test_a_full_refund_before_settlement_is_a_void(
     processor: AuthorizeNet, refusal: str
 ) -> None:
-    script = Script(refusal, "details_captured", "changed")
-    outcome = expect(Approved, await returned(processor, script))
+    player = Player(refusal, "details_captured", "changed")
+    outcome = expect(Approved, await returned(processor, player))
     assert (outcome.voided, outcome.amount_minor) == (True, 25_00)
-    assert script.asked == [REFUND, DETAILS, VOID]
-    asked, _, void = script.requests
-    assert asked["transactionRequest"]["order"]["invoiceNumber"] == void["refId"]
+    assert player.asked == [REFUND, DETAILS, VOID]
+    asked, _, void = player.requests
+    assert asked.invoice == void.ref_id
 
 
 REFUNDED = Approved, {"voided": False}
@@ -97,17 +99,17 @@ async def test_each_answer_decides_whether_another_request_is_sent(
     bodies: list[str],
     expected: tuple[type, dict[str, Any]],
 ) -> None:
-    script = Script(*bodies)
-    outcome = await returned(processor, script, **over)
-    assert script.asked == [REFUND, DETAILS, VOID, REFUND][: len(bodies)]
+    player = Player(*bodies)
+    outcome = await returned(processor, player, **over)
+    assert player.asked == [REFUND, DETAILS, VOID, REFUND][: len(bodies)]
     kind, fields = expected
     assert isinstance(outcome, kind), outcome
     assert {name: getattr(outcome, name) for name in fields} == fields
 
 
 async def test_after_an_unclear_void_the_inquiry_finds_it(processor: AuthorizeNet) -> None:
-    script = Script("refused_54", "details_captured", LOST, *LISTS, "details_voided")
-    async with playing(script) as account:
+    player = Player("refused_54", "details_captured", LOST, *LISTS, "details_voided")
+    async with playing(player) as account:
         asked = request(account)
         assert isinstance(await processor.refund_or_void(asked, soon()), Unknown)
         finding = await processor.inquire(about(asked), soon())
@@ -130,7 +132,7 @@ async def test_after_an_unclear_void_the_inquiry_finds_it(processor: AuthorizeNe
 async def test_a_missing_refund_counts_as_a_void_only_if_the_payment_is_voided(
     processor: AuthorizeNet, captured_minor: int | None, details: list[str], expected: type
 ) -> None:
-    async with playing(Script(*LISTS, *details)) as account:
+    async with playing(Player(*LISTS, *details)) as account:
         asked = about(request(account, captured_minor=captured_minor))
         assert isinstance(await processor.inquire(asked, soon()), expected)
 

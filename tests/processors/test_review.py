@@ -18,10 +18,12 @@ from easypay.processors.base import (
     Unknown,
 )
 from harness import Simulator
+from recorded.player import Player
+from recorded.scenarios import LOST
 
 from .example_requests import inquiry, login_of, payment, review, soon, void
 from .outcomes import expect, expect_found, shown_by
-from .script import LOST, Script, playing
+from .reports import playing
 
 HELD = "60198282518"
 REVIEW = "updateHeldTransactionRequest"
@@ -62,14 +64,14 @@ async def asked(processor: AuthorizeNet, account: Account, held: str = HELD) -> 
 async def test_the_answer_to_a_decision_gives_the_outcome(
     processor: AuthorizeNet, approve: bool, body: str, expected: type
 ) -> None:
-    script = Script(body)
-    async with playing(script) as account:
+    player = Player(body)
+    async with playing(player) as account:
         outcome = expect(expected, await decided(processor, account, approve))
-    (request,) = script.requests
-    assert script.asked == [REVIEW]
-    assert list(request) == ["merchantAuthentication", "refId", "heldTransactionRequest"]
+    (request,) = player.requests
+    assert request.method == REVIEW
+    assert list(request.fields) == ["merchantAuthentication", "refId", "heldTransactionRequest"]
     action = "approve" if approve else "decline"
-    assert request["heldTransactionRequest"] == {"action": action, "refTransId": HELD}
+    assert request.request == {"action": action, "refTransId": HELD}
     if isinstance(outcome, Declined):
         assert outcome.transaction_id == HELD
         if body != "review_declined":
@@ -80,7 +82,7 @@ async def test_the_answer_to_a_decision_gives_the_outcome(
 async def test_a_decision_on_another_transaction_is_not_ours(
     processor: AuthorizeNet, approve: bool
 ) -> None:
-    async with playing(Script("review_approved")) as account:
+    async with playing(Player("review_approved")) as account:
         expect(Unknown, await decided(processor, account, approve, held="60198282519"))
 
 
@@ -98,9 +100,9 @@ async def test_a_decision_on_another_transaction_is_not_ours(
 async def test_the_details_of_a_held_payment_give_its_outcome(
     processor: AuthorizeNet, body: str, expected: type
 ) -> None:
-    script = Script(body)
-    script.amount = "25.00"
-    async with playing(script) as account:
+    player = Player(body)
+    player.amount = "25.00"
+    async with playing(player) as account:
         finding = await asked(processor, account)
     got = expect(expected, shown_by(finding))
     if isinstance(got, Declined):

@@ -1,8 +1,8 @@
 """A processor that answers with recorded bodies only.
 
 It chooses the body by the request's kind and triggers, by the state of the named transaction, or
-because a test scripts it. It has the interface of `harness.Simulator`, so that a stack, a shop and
-`audit` work over either, and it keeps every request.
+because a test scripts it; or it plays a list. It has the interface of `harness.Simulator`, so that
+a stack, a shop and `audit` work over either, and it keeps every request.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from json_server import GONE
 from recorded import bodies
-from recorded.player_state import Play, Request, Row, Rules, Transaction
+from recorded.player_state import Play, Request, Row, Rules, Transaction, read
 from recorded.scenarios import (
     ACCOUNT_REFUSED,
     ANSWERS,
@@ -48,12 +48,16 @@ from recorded.scenarios import (
 Filling = dict[str, str]
 FAULTS: Final = {"drop_reply": Play(LOST, done=True), "error_before": Play("html_500", done=False)}
 """The simulator's faults that tests over both processors use."""
+PLAYABLE: Final = {**bodies.TEXT, LOST: ""}
+"""What a test may script or list: the bodies' texts by their names."""
 
 
 class Player:
-    """One processor for many logins."""
+    """One processor for many logins. With a list of bodies, by name or as JSON, it plays only them,
+    each about the last invoice number and amount that it got. Ids stay as recorded."""
 
-    def __init__(self) -> None:
+    def __init__(self, *listed: str | dict[str, Any]) -> None:
+        assert all(isinstance(body, dict) or body in PLAYABLE for body in listed), listed
         self.wire = ""
         """The address where `answer` is served."""
         self.requests: list[Request] = []
@@ -64,13 +68,15 @@ class Player:
         """The card number of each nonce that is not used yet."""
         self._scripted: dict[str, list[Play]] = {}
         self._ids = itertools.count(60_200_000_000)
+        self.listed = listed
+        self.invoice, self.amount = "", "0.00"
 
     # for tests ------------------------------------------------------------------------------------
 
     def script(self, about: str, body: str, *, done: bool = False, kind: str | None = None) -> None:
         """Answer the next request (of this kind) about this with `body`. `about`: a purchase order
         number, the id of the named transaction, or `login method` in reporting."""
-        assert body == LOST or body in bodies.TEXT, body
+        assert body in PLAYABLE, body
         self._scripted.setdefault(about, []).append(Play(body, done, kind))
 
     async def post(self, path: str, **body: Any) -> Any:
@@ -113,6 +119,16 @@ class Player:
             if row.of.login == login and invoice_number in (None, row.invoice)
         ]
 
+    @property
+    def left(self) -> tuple[str | dict[str, Any], ...]:
+        """The bodies of the list that were not played yet."""
+        return self.listed[len(self.requests) :]
+
+    @property
+    def asked(self) -> list[str]:
+        """Each request's kind, or its method in reporting."""
+        return [asked.kind or asked.method for asked in self.requests]
+
     def moves(self, login: str) -> list[Request]:
         """Return the gateway's requests that can move money for a login, in order. They name the
         operation twice; requests made at the processor's own site do not."""
@@ -153,40 +169,44 @@ class Player:
     async def answer(self, request: dict[str, Any]) -> object:
         """Return the HTTP status and the body, or GONE, after the delay that a test asked for."""
         ((method, fields),) = request.items()
-        login, ref_id = fields["merchantAuthentication"]["name"], fields.get("refId", "")
-        reporting = _REPORTING.get(method)
-        if reporting is None:
-            body, text, marks = self._money(login, method, fields)
-        else:
+        asked = read(method, fields)
+        login = asked.login
+        if self.listed:
+            body, text, marks = self._next_of_list(asked)
+        elif reporting := _REPORTING.get(method):
             body, text, marks = reporting(self, login, fields)
             if scripted := self._next(f"{login} {method}", login, method, ""):
-                body, text = scripted.body, bodies.TEXT.get(scripted.body, "")
-            about = fields.get("transId", "")
-            self.requests.append(Request(login, method, "", "", about, ref_id, body))
+                body, text = scripted.body, PLAYABLE[scripted.body]
+        else:
+            body, text, marks = self._money(asked)
+        self.requests.append(asked._replace(body=body))
         await asyncio.sleep(self._rules[login].delay_s if login in self._rules else 0.0)
         if body == LOST:
             return GONE
-        return bodies.STATUS[body], bodies.filled(text, {"$refId": ref_id, **marks})
+        return bodies.STATUS.get(body, 200), bodies.filled(text, {"$refId": asked.ref_id, **marks})
 
-    def _money(self, login: str, method: str, fields: dict[str, Any]) -> tuple[str, str, Filling]:
+    def _next_of_list(self, asked: Request) -> tuple[str, str, Filling]:
+        self.invoice = asked.request.get("order", {}).get("invoiceNumber", self.invoice)
+        self.amount = asked.request.get("amount", self.amount)
+        body = self.left[0] if self.left else LOST
+        amounts = dict.fromkeys(('"$number"', '"$settled"', "$amount"), self.amount)
+        name, text = ("", json.dumps(body)) if isinstance(body, dict) else (body, PLAYABLE[body])
+        return name, text, {"$invoice": self.invoice, **amounts}
+
+    def _money(self, asked: Request) -> tuple[str, str, Filling]:
         """Execute a money request, unless a test scripts otherwise; return the body."""
-        request = fields.get("transactionRequest") or fields["heldTransactionRequest"]
-        kind = request.get("transactionType") or request["action"]
-        about = request.get("refTransId", "")
-        ref_id = fields.get("refId", "")
-        invoice = request.get("order", {}).get("invoiceNumber", ref_id)
-        asked = Request(login, method, kind, invoice, about, ref_id)
+        request = asked.request
         body = usual = self._usual(asked, request)
         done = does(usual)
-        if scripted := self._next(about or request.get("poNumber", ""), login, method, kind):
+        about = asked.about or request.get("poNumber", "")
+        if scripted := self._next(about, asked.login, asked.method, asked.kind):
             body, done = scripted.body, scripted.done
             usual = body if response_code(body) in ("1", "4") else usual
-        self.requests.append(asked._replace(body=body))
-        of = self._execute(asked, request, usual) if done else self._transactions.get(about)
+        of = self._execute(asked, request, usual) if done else self._transactions.get(asked.about)
         marks = {bodies.PAYMENT_ID: str(next(self._ids))} if of is None else of.marks()
         if "amount" in request:
             marks["$amount"] = request["amount"]
-        return body, bodies.TEXT.get(body, ""), marks
+        return body, PLAYABLE[body], marks
 
     def _usual(self, asked: Request, request: dict[str, Any]) -> str:
         """Choose the body by the state of the named transaction, else by the rules of

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recorded import bodies
 
@@ -50,7 +50,26 @@ class Request(NamedTuple):
     about: str
     """The id of the transaction it names."""
     ref_id: str
+    request: dict[str, Any]
+    """What is to be done with money; empty in reporting."""
+    fields: dict[str, Any]
+    """The whole request."""
     body: str = ""
+
+
+def read(method: str, fields: dict[str, Any]) -> Request:
+    request = fields.get("transactionRequest") or fields.get("heldTransactionRequest") or {}
+    ref_id = fields.get("refId", "")
+    return Request(
+        login=fields["merchantAuthentication"]["name"],
+        method=method,
+        kind=request.get("transactionType") or request.get("action", ""),
+        invoice=request.get("order", {}).get("invoiceNumber", ref_id),
+        about=request.get("refTransId") or fields.get("transId", ""),
+        ref_id=ref_id,
+        request=request,
+        fields=fields,
+    )
 
 
 class Play(NamedTuple):
