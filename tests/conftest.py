@@ -6,6 +6,7 @@ whose processor is a player of recorded bodies.
 
 import compileall
 import os
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -38,6 +39,10 @@ HERE = Path(__file__).parent
 SOURCES = HERE.parent / "src"
 SMALL = {HERE / name for name in ("core", "docs", "processors", "simulator")}
 """Directories of many small files. They come last, so that both processes end together."""
+
+# pytest keeps the tests that it has compiled, also where the machine forbids Python to keep what it
+# compiles: it takes each process five seconds.
+sys.dont_write_bytecode = False
 
 # A run is repeatable; EASYPAY_HYPOTHESIS=random tries new examples.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

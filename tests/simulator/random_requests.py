@@ -1,6 +1,7 @@
 """Request bodies generated from the schema: the smallest one, and any that it allows."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ ANY_TEXT = st.one_of(
     st.sampled_from("\t\n\r&<>\"']"),
 )
 DIGITS = "0123456789"
-PATTERNS = {
+PATTERNS: dict[str | None, st.SearchStrategy[str]] = {
     "[0-9]+": st.sampled_from(DIGITS),
     "[0-9a-zA-Z]+": st.sampled_from(DIGITS + "aZ"),
     "[0-9a-zA-Z\\s]+": st.sampled_from(DIGITS + "aZ "),
@@ -35,7 +36,13 @@ def leaves(spec: Any) -> st.SearchStrategy[str]:
         return OTHER_LEAVES[rules["base"]]
     least = rules.get("length", rules.get("minLength", 1 if "pattern" in rules else 0))
     most = rules.get("length", min(rules.get("maxLength", least + 8), least + 8))
-    text = st.text(PATTERNS.get(rules.get("pattern"), ANY_TEXT), min_size=least, max_size=most)
+    return texts(rules.get("pattern"), least, most)
+
+
+@cache
+def texts(pattern: str | None, least: int, most: int) -> st.SearchStrategy[str]:
+    """Generate texts of so many UTF-16 code units. A new strategy of texts costs milliseconds."""
+    text = st.text(PATTERNS.get(pattern, ANY_TEXT), min_size=least, max_size=most)
     return text.map(lambda each: each if units(each) <= most else in_one_place(each))
 
 
