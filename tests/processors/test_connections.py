@@ -289,10 +289,10 @@ async def test_addresses_that_keep_changing_open_one_connection_beyond_the_limit
     release = asyncio.Event()
 
     async def answer_when_released(peer: Peer) -> None:
-        await peer.request()
-        await release.wait()
-        await peer.send(http())
-        await peer.gone()
+        while True:
+            await peer.request()
+            await release.wait()
+            await peer.send(http())
 
     async with world() as here:
         for address in (FOUR, OTHER_FOUR):
