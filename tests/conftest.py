@@ -38,10 +38,10 @@ TEMPLATE = "easypay_template"
 HERE = Path(__file__).parent
 SOURCES = HERE.parent / "src"
 SMALL = {HERE / name for name in ("core", "docs", "processors", "simulator")}
-"""Directories of many small files. They come last, so that both processes end together."""
+"""Directories of many small files. They come last, so that all processes end together."""
 
-# pytest keeps the tests that it has compiled, also where the machine forbids Python to keep what it
-# compiles: it takes each process five seconds.
+# pytest keeps what it has compiled of the tests, also where the machine forbids Python to do so:
+# otherwise it takes each process six seconds of every run.
 sys.dont_write_bytecode = False
 
 # A run is repeatable; EASYPAY_HYPOTHESIS=random tries new examples.
