@@ -26,7 +26,6 @@ from harness import (
     Stack,
     migrated,
     own_stack,
-    seeded_template,
     simulating,
     stack_over,
     with_database,
@@ -112,12 +111,6 @@ async def template(cluster: Cluster) -> str:
     await connection.close()
     await migrated(with_database(cluster.dsn, TEMPLATE))
     return TEMPLATE
-
-
-@pytest.fixture(scope="session")
-async def seeded(cluster: Cluster, template: str) -> str:
-    """Create a database with 200,000 payments over 36 months, for tests that copy it."""
-    return await seeded_template(cluster.dsn, template, f"{TEMPLATE}_seeded")
 
 
 @pytest.fixture(scope="session")
