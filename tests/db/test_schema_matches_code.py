@@ -19,13 +19,15 @@ from harness import Shop, Stack, migrated, new_database, until
 
 async def test_the_database_has_the_same_status_edges(shared_stack: Stack) -> None:
     rows = await shared_stack.fetch(
-        "SELECT pg_get_triggerdef(oid) AS counts FROM pg_trigger"
-        " WHERE tgname = 'payment_status_edge' AND tgrelid = 'payments'::regclass"
+        "SELECT pg_get_triggerdef(oid) AS edges, length(tgqual::text) AS stored FROM pg_trigger"
+        " WHERE tgname = 'payment_status_edge'"
     )
-    pairs = re.findall(
-        r"old\.status <> '(\w+)'::text\) OR \(new\.status <> '(\w+)'::text", rows[0]["counts"]
-    )
-    assert {(Status(start), Status(end)) for start, end in pairs} == EDGES
+    assert len(rows) > 1  # of the table and of its months
+    for row in rows:
+        pairs = re.findall(r"(\w+)>(\w+)", row["edges"])
+        assert {(Status(start), Status(end)) for start, end in pairs} == EDGES
+        # PostgreSQL reads and plans the condition again for each statement that records outcomes.
+        assert row["stored"] < 4000
 
 
 @pytest.mark.parametrize(
