@@ -28,6 +28,9 @@ may be 200 ms behind. Rows outside every month are looked for once a second."""
 _LEASE_S: Final = 5.0
 _TAKE_EVERY_S: Final = 1.0
 _ALL_MONTHS_EVERY_S: Final = 10.0
+_SUMMARISE_AFTER: Final = 1_000
+"""How many events fill about one range of the block range index. Each look reads all rows that are
+in no summary yet."""
 _TRANSACTIONS: Final = 2_000
 _MOST: Final = 5_000
 _AGAIN_S: Final = 1.0
@@ -76,6 +79,8 @@ class FeedLeader:
         self._is_busy = False
         """Whether the last look at that month found new events."""
         self._summaries = summaries.Summaries(pool)
+        self._not_summarised = 0
+        """About how many events were numbered since the newest summary was made."""
 
     async def run(self) -> None:
         """Run until cancelled. What the database refuses for a while is tried again."""
@@ -128,8 +133,10 @@ class FeedLeader:
                 if await self._lease.take(self._pool) is None:
                     return
                 renew_at = now + _TAKE_EVERY_S
-                await self._summaries.make(_present())
                 await self._chore(self._pool)
+            if now >= all_at or self._not_summarised >= _SUMMARISE_AFTER:
+                more = await self._summaries.make(_present())
+                self._not_summarised = _SUMMARISE_AFTER if more else 0
             if now >= all_at:
                 await self._read_marks()
                 self._follows_in = _present()
@@ -182,6 +189,7 @@ class FeedLeader:
             self._is_busy = done.events > 0
         if done.events:
             self._watch(done.events, done.behind_s)
+            self._not_summarised += done.events
             if self._head is not None:
                 self._head += done.events
             if done.read:

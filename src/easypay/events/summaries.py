@@ -35,19 +35,23 @@ class Summaries:
         self._pool = pool
         self._done: dict[str, int] = {}
 
-    async def make(self, month: str) -> None:
-        """Summarise the full ranges of a month's events that are not yet, a few at a time. Does
-        nothing while a vacuum or a change of the table is at work."""
+    async def make(self, month: str) -> bool:
+        """Summarise the full ranges of a month's events that are not yet, a few at a time. Returns
+        whether more are left. Does nothing while a vacuum or a change of the table is at work."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.fetchval(_LOCK_TIMEOUT)
             found = await connection.fetchrow(_PAGES, month)
             if found is None:
-                return
+                return False
             index, pages = found
             first = self._done.get(month, 0)
-            last = min(pages // RANGE_PAGES - 1, first // RANGE_PAGES + _MOST_RANGES) * RANGE_PAGES
+            newest = (pages // RANGE_PAGES - 1) * RANGE_PAGES
+            last = min(newest, first + _MOST_RANGES * RANGE_PAGES)
             if last < first:
-                return
+                return False
             with suppress(asyncpg.LockNotAvailableError):
                 await connection.fetchval(_SUMMARISE, index, first, last, RANGE_PAGES)
                 self._done[month] = last + RANGE_PAGES
+                more: bool = last < newest
+                return more
+        return False
