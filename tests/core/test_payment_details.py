@@ -33,6 +33,7 @@ SPECIAL = {
 FILTERS = {
     *("api/openapi.py", "api/payment_filters.py", "archiving/feed.py", "command_line/export.py"),
     *("db/indexes.py", "payments/feed_fold.py", "payments/search.py"),
+    "payments/search_sql.py",
     *("payments/search_of_unknown.py", "payments/statistics_check.py"),
 }
 """Where a field by which lists can be filtered is named: it has a column of the search table."""
