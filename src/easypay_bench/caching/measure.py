@@ -131,8 +131,8 @@ def _measured(name: str, plan: Plan, settings: Mapping[str, str], say: Any) -> S
     ):
         reads = _reads(running, merchant, plan.pay_s)
         if not plan.quick:
-            for name, each in reads.items():
-                _checked(running, merchant, name, each)
+            for what, read in reads.items():
+                _checked(running, merchant, what, read)
         _are_kept(running, merchant, reads)
         if plan.quick:
             found = _all_at_once(running, merchant, reads, plan.seconds)
