@@ -362,9 +362,8 @@ def test_the_work_grows_linearly_with_the_length(pattern: str) -> None:
             nonlocal calls
             calls += 1
 
-        began = time.process_time()
-        scrub(text)
-        took = time.process_time() - began
+        # The least of three: the collector may walk all objects of the test process meanwhile.
+        took = min(_cpu_s(text) for _ in range(3))
         sys.setprofile(count)
         try:
             contains_card_number(text)
@@ -378,6 +377,12 @@ def test_the_work_grows_linearly_with_the_length(pattern: str) -> None:
     _, quick = cost(10_000)
     _, slow = cost(40_000)
     assert slow < 10 * quick + 0.05
+
+
+def _cpu_s(text: str) -> float:
+    began = time.process_time()
+    scrub(text)
+    return time.process_time() - began
 
 
 def test_a_megabyte_of_digits_is_searched_quickly() -> None:
