@@ -3,13 +3,25 @@
 import asyncio
 import gc
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from easypay.command_line import archive, cache, compact, database, export, merchants, operations
+from easypay.command_line import (
+    archive,
+    cache,
+    compact,
+    database,
+    export,
+    jobs,
+    merchants,
+    operations,
+)
 from easypay.command_line.console import DATA_DIR, DataDir, Json, fail, new_group, run_async, show
 from easypay_bench import commands
+
+if TYPE_CHECKING:
+    from easypay.settings import Settings
 
 app = new_group(
     "EasyPay: a payment gateway that you run yourself.\n\n"
@@ -44,6 +56,7 @@ app.add_typer(merchants.merchants, name="merchant")
 app.add_typer(merchants.keys, name="key")
 app.add_typer(operations.operations, name="operation")
 app.add_typer(operations.late_charges, name="late-charges")
+app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(database.database, name="db")
 app.add_typer(cache.caches, name="cache")
 database.database.command("archive")(archive.archive_month)
@@ -98,24 +111,33 @@ def serve(
     """
     import socket
 
-    from pydantic import ValidationError
-
-    from easypay.command_line.data_dir import what_is_wrong
     from easypay.server.serve import listen
     from easypay.server.serve import serve as run
-    from easypay.settings import Settings
 
-    if log_level not in ("debug", "info", "warning", "error"):
-        fail("--log-level is debug, info, warning or error")
-    try:
-        settings = Settings()  # type: ignore[call-arg]  # from the environment
-    except ValidationError as error:
-        fail(what_is_wrong(error))
+    _check_log_level(log_level)
+    settings = _settings()
     try:
         bound = listen(host, port) if fd is None else socket.socket(fileno=fd)
     except (OSError, OverflowError) as error:
         fail(f"cannot listen on {host}:{port}: {error} (choose another --port)")
     run(settings, bound, shared=fd is not None, log_level=log_level)
+
+
+@app.command()
+def worker(
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run one worker process: it does what must happen later. Its settings are EASYPAY_* variables.
+
+    Run as many as you like, on any host. SIGTERM drains it: it finishes what it has claimed and
+    gives back the rest. If it is killed, another worker does its work when its leases end.
+
+    Example: `EASYPAY_DATABASE_URL=postgresql://… easypay worker`
+    """
+    from easypay.worker.process import work
+
+    _check_log_level(log_level)
+    sys.exit(work(_settings(), log_level=log_level))
 
 
 @app.command()
@@ -133,6 +155,24 @@ def migrate(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
         fail(str(error))
     names = run_async(lambda: apply(database_url))
     show(as_json, {"applied": names}, f"Applied {', '.join(names)}." if names else "Up to date.")
+
+
+def _check_log_level(log_level: str) -> None:
+    if log_level not in ("debug", "info", "warning", "error"):
+        fail("--log-level is debug, info, warning or error")
+
+
+def _settings() -> "Settings":
+    """Return the settings of the environment. What is wrong with them ends the program."""
+    from pydantic import ValidationError
+
+    from easypay.command_line.data_dir import what_is_wrong
+    from easypay.settings import Settings
+
+    try:
+        return Settings()  # type: ignore[call-arg]  # from the environment
+    except ValidationError as error:
+        fail(what_is_wrong(error))
 
 
 @app.command()

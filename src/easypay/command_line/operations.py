@@ -96,7 +96,7 @@ def resolve(
     from easypay.payments import manual_resolution
 
     _must_name_operation(reference)
-    _must_be_reason(because)
+    must_be_reason(because)
     if (as_what is As.CHARGED) != (transaction_id is not None):
         raise typer.BadParameter("--transaction-id goes with --as charged, and only with it")
     if transaction_id is not None and not manual_resolution.is_transaction_id(transaction_id):
@@ -205,7 +205,7 @@ def close_late_charge(
     from easypay.payments import manual_resolution
 
     _must_name_operation(reference)
-    _must_be_reason(because)
+    must_be_reason(because)
     who = actor_of(actor)
 
     async def work(connection: Any, _: "Access") -> "Done":
@@ -297,7 +297,8 @@ def _must_name_operation(text: str) -> None:
         raise typer.BadParameter(f"{text!r} is neither a reference (20 characters) nor op_…")
 
 
-def _must_be_reason(text: str) -> None:
+def must_be_reason(text: str) -> None:
+    """Refuse a reason that says nothing, or too much. Raises BadParameter."""
     from easypay.payments.manual_resolution import wrong_reason
 
     if wrong := wrong_reason(text):

@@ -1,8 +1,9 @@
 """`easypay up`: start a whole stack, and stop it on Ctrl-C.
 
-Order of start: ports, simulator, shared cache and database, schema, demo merchant, gateways. Order
-of stop: the gateways drain, then the simulator, the shared cache and the database. If this process
-is killed, the kernel ends its children (Linux), and the next start ends those that are left.
+Order of start: ports, simulator, shared cache and database, schema, demo merchant, gateways, a
+worker. Order of stop: gateways and worker drain, then the simulator, the shared cache and the
+database. If this process is killed, the kernel ends its children (Linux), and the next start ends
+those that are left.
 """
 
 import asyncio
@@ -125,6 +126,7 @@ class Stack:
         self._cache: Child | None = None
         self._cache_url: str | None = None
         self._gateways: list[Child] = []
+        self._worker: Child | None = None
         self._metrics_address = ""
 
     def say(self, line: str) -> None:
@@ -185,6 +187,7 @@ class Stack:
             **({"EASYPAY_CACHE_URL": self._cache_url} if self._cache_url else {}),
         }
         await self._start_gateways({**os.environ, **gateway_environment})
+        await self._start_worker({**os.environ, **gateway_environment})
         if simulator_url:
             await self._await_ready(self._simulator, f"{simulator_url}/simulator/livez")
         await self._await_ready(self._gateways[0], f"{api_url}/readyz")
@@ -205,7 +208,8 @@ class Stack:
             self._watch.cancel()
         if self._listener is not None:
             self._listener.close()
-        await asyncio.gather(*(gateway.stop(self._patience_s) for gateway in self._gateways))
+        drained = [*self._gateways, *([self._worker] if self._worker else [])]
+        await asyncio.gather(*(child.stop(self._patience_s) for child in drained))
         if self._simulator is not None:
             await self._simulator.stop(5)
         if self._cache is not None:
@@ -218,8 +222,9 @@ class Stack:
 
     def hurry(self) -> None:
         """Do not wait for requests in flight: a second signal came."""
-        for gateway in self._gateways:
-            gateway.signal(signal.SIGTERM)
+        for child in (*self._gateways, self._worker):
+            if child is not None:
+                child.signal(signal.SIGTERM)
 
     async def _check_account(self, url: str, login: str, key: str) -> None:
         """Raise StartError if a variable is missing, or the sandbox refuses the credentials."""
@@ -306,6 +311,11 @@ class Stack:
             self._gateways.append(gateway)
             await gateway.start()
 
+    async def _start_worker(self, environment: dict[str, str]) -> None:
+        program = [sys.executable, "-m", "easypay", "worker"]
+        self._worker = self._child("worker-1", program, environment)
+        await self._worker.start()
+
     def _child(
         self, name: str, program: list[str], environment: dict[str, str], **more: Any
     ) -> Child:
@@ -320,7 +330,7 @@ class Stack:
         )
 
     def _remember(self) -> None:
-        children = (self._simulator, self._cache, *self._gateways)
+        children = (self._simulator, self._cache, *self._gateways, self._worker)
         everyone = [child for child in children if child is not None]
         pids = [child.pid for child in everyone if child.pid is not None]
         child_processes.remember(self._directory.children_path, pids)

@@ -29,6 +29,7 @@ class Instruments:
         self._for_caches(self.registry)
         self._for_exports(self.registry)
         self._for_feed(self.registry)
+        self._for_work(self.registry)
         self._for_unknown_outcomes(self.registry)
         self._for_processes(self.registry)
 
@@ -215,6 +216,27 @@ class Instruments:
             "easypay_feed_behind_seconds",
             "How old the oldest event of a batch was when it got its place in the feed.",
             bounds=SECONDS,
+        )
+
+    def _for_work(self, registry: Registry) -> None:
+        self.work_rows = registry.gauge(
+            "easypay_work_rows",
+            "Rows of a work list: due now (ready), claimed or due later (waiting), parked.",
+            "list",
+            "state",
+            merge="max",
+        )
+        self.work_age = registry.gauge(
+            "easypay_work_age_seconds",
+            "How long the oldest row of a work list has been due.",
+            "list",
+            merge="max",
+        )
+        self.work_ended = registry.counter(
+            "easypay_work_ended_total",
+            "Pieces of work by how they ended: done, later, parked, or lost to another worker.",
+            "list",
+            "how",
         )
 
     def _for_unknown_outcomes(self, registry: Registry) -> None:

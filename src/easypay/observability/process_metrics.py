@@ -133,8 +133,7 @@ class Vitals:
         metrics.cache.set(self._directory.misses, "api_keys", "miss")
         metrics.inconclusive.set(self._resolver.inconclusive)
         metrics.found_late.set(self._resolver.found_late)
-        metrics.process_cpu.set(time.process_time())
-        metrics.process_memory.set(resident_bytes())
+        read_process(metrics)
         metrics.processes.set(1)
         self._more()
 
@@ -190,6 +189,12 @@ class Vitals:
                 abs(ahead_s),
                 "ahead of" if ahead_s > 0 else "behind",
             )
+
+
+def read_process(metrics: Instruments) -> None:
+    """Read what every kind of process has: its CPU time and its memory."""
+    metrics.process_cpu.set(time.process_time())
+    metrics.process_memory.set(resident_bytes())
 
 
 def offset_s(before: datetime, there: datetime, after: datetime) -> float:

@@ -1,0 +1,158 @@
+"""One worker process: a loop for each work list, and a stop that loses no work.
+
+On SIGTERM or SIGINT the loops claim nothing more. What is claimed is finished within
+`shutdown_grace_s`, the rest is given back, due at once, and the process exits 0. A second signal
+gives back at once. After a `kill -9` the leases end, and other workers claim the work.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+from functools import partial
+
+import asyncpg
+
+from easypay import failpoints
+from easypay.db.connections import LOST
+from easypay.db.migrate import require_schema
+from easypay.db.pool import open_pool
+from easypay.errors import EasyPayError
+from easypay.merchants.directory import Directory
+from easypay.merchants.vault import Vault
+from easypay.observability import logs, trace
+from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor
+from easypay.observability.metrics import Instruments
+from easypay.observability.metrics_listener import MetricsListener
+from easypay.observability.process_metrics import read_process
+from easypay.processors.integration import ClientOptions
+from easypay.processors.registry import installed
+from easypay.server.background import kept_running
+from easypay.settings import Settings
+from easypay.worker import depths
+from easypay.worker.registry import LISTS, Listed, Loop, Parts
+
+log = logging.getLogger(__name__)
+
+WORKERS_POOL = 4
+_CLOSE_S = 1.0
+
+
+def work(settings: Settings, *, log_level: str = "info", lists: Sequence[Listed] = LISTS) -> int:
+    """Work on every list until a signal. Returns the exit status."""
+    import uvloop
+
+    logs.configure(log_level.upper())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(settings, lists))
+
+
+async def _run(settings: Settings, lists: Sequence[Listed]) -> int:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, on_signal)
+    try:
+        parts = await _parts(settings)
+    except (EasyPayError, asyncpg.PostgresError, OSError, ValueError) as error:
+        log.critical("the worker cannot start: %s", error)
+        return 1
+    loops, tasks = _start(parts, lists)
+    names = ", ".join(listed.name for listed in lists) or "nothing: there is no work list yet"
+    log.info("working on %s", names)
+    await stop.wait()
+    log.info("draining: finishing what is claimed")
+    draining = asyncio.create_task(_drain(loops, settings.shutdown_grace_s))
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        await _drain(loops, 0.0)
+        await draining
+    hurried.cancel()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=_CLOSE_S)
+    await asyncio.gather(
+        *(processor.close() for processor in parts.processors.values()),
+        parts.pool.close(_CLOSE_S),
+        return_exceptions=True,
+    )
+    return 0
+
+
+async def _drain(loops: Sequence[Loop], within_s: float) -> bool:
+    await asyncio.gather(*(each.stop(within_s) for each in loops))
+    return True
+
+
+async def _parts(settings: Settings) -> Parts:
+    """Return what the loops are made of. Raises the database's errors and SchemaMismatch."""
+    failpoints.arm(settings.failpoint)
+    if settings.clock_file is not None:
+        failpoints.shift_clock(settings.clock_file)
+    instruments = Instruments(settings.metrics_dir)
+    dsn = settings.database_url.get_secret_value()
+    pool = MeasuredPool(await open_pool(dsn, size=WORKERS_POOL, name="worker pool"), instruments)
+    try:
+        async with pool.acquire() as connection:
+            await require_schema(connection)
+    except (*LOST, EasyPayError):
+        await pool.close(0)
+        raise
+    vault = Vault(settings.encryption_key.get_secret_value())
+    integrations = installed(settings.processor_addresses)
+    options = ClientOptions(
+        connect_timeout_s=settings.processor_connect_timeout_s,
+        max_connections=settings.processor_connections,
+        connection_age_s=settings.processor_connection_age_s,
+        resolver=settings.resolver,
+        dns_stale_s=settings.processor_dns_stale_s,
+        more_headers=trace.outbound,
+    )
+    return Parts(
+        settings=settings,
+        pool=pool,
+        instruments=instruments,
+        vault=vault,
+        directory=Directory(
+            pool.for_clients(settings.database_patience_s),
+            vault,
+            integrations,
+            lease_s=settings.cache_lease_s,
+        ),
+        processors={
+            name: MeasuredProcessor(name, each.make(options), instruments)
+            for name, each in integrations.items()
+        },
+    )
+
+
+def _start(parts: Parts, lists: Sequence[Listed]) -> tuple[list[Loop], list[asyncio.Task[None]]]:
+    """Start every loop, and what measures them."""
+    settings, instruments = parts.settings, parts.instruments
+
+    def watcher(name: str) -> partial[None]:
+        return partial(instruments.work_ended.add, name)
+
+    loops = {listed.name: listed.make(parts, watcher(listed.name)) for listed in lists}
+
+    async def count_depths() -> None:
+        await depths.watch(parts.pool, lists, instruments)
+
+    def metrics_text() -> bytes:
+        read_process(instruments)
+        return instruments.registry.text()
+
+    runs = {
+        **{f"the work on {name}": loop.run for name, loop in loops.items()},
+        "the API key watcher": parts.directory.watch,
+        "the depths of the work lists": count_depths,
+    }
+    if settings.metrics_listen:
+        runs["the metrics listener"] = MetricsListener(settings.metrics_listen, metrics_text).run
+    tasks = [asyncio.create_task(kept_running(name, run)) for name, run in runs.items()]
+    return list(loops.values()), tasks

@@ -1,0 +1,51 @@
+"""Every work list, by name: the table it is, and the loop that works on it.
+
+A new list is one line in LISTS. Then `easypay worker` works on it, `easypay jobs` shows what is
+parked in it, and the metrics have its depth and age.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+from easypay.db.work_list import WorkList
+from easypay.db.work_loop import EndWatcher
+from easypay.merchants.directory import Directory
+from easypay.merchants.vault import Vault
+from easypay.observability.metrics import Instruments
+from easypay.settings import Settings
+
+
+class Parts(NamedTuple):
+    """What a loop can be made of: the parts of one worker process."""
+
+    settings: Settings
+    pool: Any
+    instruments: Instruments
+    vault: Vault
+    directory: Directory
+    processors: Mapping[str, Any]
+
+
+class Loop(Protocol):
+    """What works on a list, such as `db.work_loop.WorkLoop`."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+    def wake(self) -> None:
+        """Look at the list now."""
+
+    async def stop(self, within_s: float) -> None:
+        """Claim nothing more, finish what is claimed within so many seconds, give back the rest."""
+
+
+class Listed(NamedTuple):
+    """A work list by its name for people. `make` returns its loop; the second argument must be told
+    how each piece of work ended."""
+
+    name: str
+    work_list: WorkList
+    make: Callable[[Parts, EndWatcher], Loop]
+
+
+LISTS: Final[tuple[Listed, ...]] = ()
