@@ -96,6 +96,7 @@ GUIDES_WITH_EXAMPLES = (
     "README",
     "administration",
     "conventions",
+    "events",
     "idempotency",
     "payments",
     "testing",

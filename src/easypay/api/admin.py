@@ -25,7 +25,9 @@ _AT_MOST: Final = "At most {} characters of plain ASCII, as issued."
 _Text = Annotated[str, Meta(min_length=1, max_length=64)]
 _TimeZone = Annotated[str, Meta(min_length=1, max_length=64)]
 _Credential = Annotated[str, Meta(min_length=1, max_length=1024)]
-Scope = Literal["payments:read", "payments:write", "refunds:write", "payments:export"]
+Scope = Literal[
+    "payments:read", "payments:write", "refunds:write", "payments:export", "events:read"
+]
 
 
 class CreateMerchant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

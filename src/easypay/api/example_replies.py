@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, duplicates, paging, reading
+from easypay.api import admin, duplicates, events, paging, reading
 from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
 from easypay.api.examples import (
     API_KEY_UUID,
@@ -35,6 +35,7 @@ from easypay.exporting.statement import Format, end_of, head_of
 from easypay.merchants.model import ApiKey, Merchant
 from easypay.mode import Mode
 from easypay.payments.duplicate_report import Group, Member
+from easypay.payments.event_objects import API_VERSION, FeedEventView
 from easypay.payments.expansion import expanded
 from easypay.payments.statistics import Bucket, Question, Statistics, nothing
 from easypay.payments.views import operation_view, payment_view, refund_view
@@ -96,7 +97,7 @@ def _page(*data: Any, more: bool = False) -> Any:
 @cache
 def _reads() -> dict[tuple[str, int], Examples]:
     """Replies of the calls that move no money."""
-    return _payment_reads() | _reads_of_parts() | _statistics() | _administration()
+    return _payment_reads() | _reads_of_parts() | _feed() | _statistics() | _administration()
 
 
 def _payment_reads() -> dict[tuple[str, int], Examples]:
@@ -186,6 +187,28 @@ def _reads_of_parts() -> dict[tuple[str, int], Examples]:
             "answered": Example("It made a payment, and 201 was answered", as_json(used)),
             "running": Example("Still running", as_json(running)),
         },
+    }
+
+
+def _feed() -> dict[tuple[str, int], Examples]:
+    """The merchant's events, each with its payment."""
+    told = stories()
+    found = [
+        FeedEventView(
+            **msgspec.json.decode(encode(each.event)),
+            api_version=API_VERSION,
+            mode=Mode.TEST,
+            data=payment_view(each.payment),
+        )
+        for each in (told["captured"], told["refund"])
+    ]
+    return {
+        ("events_list", 200): {
+            "page": Example(
+                "Captured, then refunded", as_json(events.EventPage(found, False, CURSOR))
+            ),
+            "none": Example("Nothing new", as_json(events.EventPage([], False, CURSOR))),
+        }
     }
 
 

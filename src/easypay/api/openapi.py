@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay import errors
-from easypay.api import conditional, exports, payment_filters, schemas
+from easypay.api import conditional, events, exports, payment_filters, schemas
 from easypay.api.doc_files import STYLE
 from easypay.api.example_problems import problem_examples
 from easypay.api.example_replies import export_examples, reply_examples
@@ -44,6 +44,7 @@ from easypay.problems import MEDIA_TYPE
 
 TAGS: Final[Mapping[str, str]] = {
     "Payments": "Take, hold, capture, void and refund payments, and read what happened.",
+    "Events": "All that happens, in an order that never changes.",
     "Idempotency": "Find the payment that a request made when its answer was lost.",
     "Administration": "Merchants, their processor accounts and their keys.",
     "System": "Health, and this documentation.",
@@ -52,6 +53,7 @@ TAGS: Final[Mapping[str, str]] = {
 _TAG_OF: Final = {
     **dict.fromkeys(("payments", "reading", "statistics", "exports"), "Payments"),
     "admin": "Administration",
+    "events": "Events",
 }
 
 DESCRIPTION: Final = """\
@@ -103,6 +105,10 @@ _HEADERS: Final[Mapping[str, Any]] = {
         "processor.",
         {"type": "string"},
     ),
+    "Preference-Applied": (
+        "`wait=N`: the request was ready to wait so many seconds for an event.",
+        {"type": "string"},
+    ),
     "WWW-Authenticate": ("The expected kind of key.", {"type": "string", "enum": ["Bearer"]}),
 }
 
@@ -151,6 +157,27 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "any.",
         {"type": "string"},
         '"v2"',
+    ),
+    "Prefer": (
+        "header",
+        f"`wait=N`: if there is no event yet, wait for one, at most N seconds and at most "
+        f"{events.LONGEST_WAIT_S} (RFC 7240).",
+        {"type": "string"},
+        "wait=0",
+    ),
+    "after": (
+        "query",
+        "`next_cursor` of the page before; `latest`: only what happens from now on. By default "
+        "all events. Good only with the keys of the same merchant and mode.",
+        {"type": "string", "pattern": "^(latest|[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{54})$"},
+        events.LATEST,
+    ),
+    "types": (
+        "query",
+        f"Only events of these types, up to {events.MOST_TYPES} with commas between. A page may "
+        "then be short, or empty, although `has_more` is true.",
+        {"type": "string", "pattern": events.TYPES_PATTERN},
+        "payment.captured,refund.succeeded",
     ),
     "limit": (
         "query",
@@ -509,6 +536,8 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
         headers += ["Location", "Idempotency-Replayed", "Server-Timing"]
     if status == 202:
         headers.append("Retry-After")
+    if "Prefer" in route.headers:
+        headers.append("Preference-Applied")
     if "If-None-Match" in route.headers:
         headers.append("ETag")
     if "Cache-Control" in route.headers and not route.streams:

@@ -55,7 +55,7 @@ class Cursors:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def read(self, text: str, caller: Caller, scope: str) -> Continued:
+    def read(self, text: str, caller: Caller, scope: str, *, name: str = "cursor") -> Continued:
         """Return what is in a cursor. Raises ValidationFailed for a cursor that is not ours."""
         try:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -66,7 +66,7 @@ class Cursors:
             signature, self._sign(said, caller, scope)
         ):
             raise invalid_query(
-                "cursor", "Use next_cursor of the previous page, with the same filters and key."
+                name, "Use next_cursor of the previous page, with the same filters and key."
             )
         return Continued(UUID(bytes=said[:16]), int.from_bytes(said[16:]))
 

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from easypay import errors
-from easypay.api import admin, duplicates, exports, payment_filters, reading, statistics
+from easypay.api import admin, duplicates, events, exports, payment_filters, reading, statistics
 from easypay.api.paging import Page
 from easypay.errors import EasyPayError
 from easypay.payments import requests
@@ -155,8 +155,8 @@ def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
 
 
 TOPICS: Final = (
-    "payments", "idempotency", "errors", "conventions", "testing", "administration", "objects",
-    "system",
+    "payments", "events", "idempotency", "errors", "conventions", "testing", "administration",
+    "objects", "system",
 )  # fmt: skip
 """The pages under /docs, in the order of their navigation."""
 
@@ -334,6 +334,20 @@ ROUTES: Final[tuple[Route, ...]] = (
         "events",
         "List a payment's events",
         "Every change of the payment, oldest first.",
+    ),
+    Route(
+        "GET /api/v1/events",
+        "events_list",
+        "List events",
+        "All that happened to the payments of the key's merchant and mode, oldest first, each with "
+        "the payment as it was then. The order never changes, and nothing is put before what was "
+        "shown: ask again with `next_cursor` as `after` for what came later. An event may come "
+        "twice, with the same id. `Prefer: wait=30` waits for an event if there is none.",
+        replies={200: events.EventPage},
+        query=events.QUERY,
+        headers=("Prefer",),
+        scope="events:read",
+        errors=_LIST,
     ),
     Route(
         "GET /api/v1/refunds",

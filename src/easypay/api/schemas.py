@@ -169,6 +169,13 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
         `void.failed`, `approve.failed` and `decline.failed`; `late_charge.found`, when the
         processor made a charge whose payment is failed here, and `late_charge.returned`,
         when that charge was refunded. New types may be added."""),
+    "FeedEvent.api_version": "The version of the API whose objects the event has.",
+    "FeedEvent.data": "The payment as it was after this event; null if its month was archived.",
+    "FeedEvent.status": "The payment's status after the event.",
+    "FeedEvent.type": "What happened, as in the events of a payment.",
+    "EventPage.data": "Events, oldest first.",
+    "EventPage.has_more": "Whether there are more events already.",
+    "EventPage.next_cursor": "The next page's `?after=`. It is never null.",
     "IdempotencyKey.key": "The key, as it was sent.",
     "IdempotencyKey.reply_status": "The HTTP status of the stored reply; null while there is none.",
     "NewApiKey.key": "The key, without its secret.",

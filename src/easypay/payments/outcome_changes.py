@@ -42,7 +42,8 @@ from easypay.processors.base import (
 
 _json = msgspec.json.Encoder()
 _NOTHING: Final = ProcessorAnswer()
-_ABSENT: Final = ProcessorAnswer(message="No charge was found at the processor.")
+ABSENT_ANSWER: Final = ProcessorAnswer(message="No charge was found at the processor.")
+"""What a payment has for an answer if the processor never received it."""
 
 REVIEW_INTERVAL_S: Final = 300.0
 NOT_SENT_S: Final = 60.0
@@ -300,7 +301,7 @@ def _from_states(operation: Operation) -> tuple[State, ...]:
 
 def _answer(learned: Conclusive) -> ProcessorAnswer:
     if isinstance(learned, Absent):
-        return _ABSENT
+        return ABSENT_ANSWER
     if isinstance(learned, Declined) and learned.undecided is not None:
         return msgspec.structs.replace(answer_of(learned), decline_code=None, retry=None)
     return answer_of(learned)

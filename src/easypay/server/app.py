@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from easypay import failpoints
 from easypay.api.admin import AdminApi
 from easypay.api.cached_reads import CachedReads
+from easypay.api.events import EventsApi
 from easypay.api.exports import ExportsApi
 from easypay.api.exports import Limits as ExportLimits
 from easypay.api.observer import RequestObserver
@@ -100,6 +101,7 @@ class Gateway:
         self._exports: ExportsApi | None = None
         self._teller: SharedCache | FeedFollower | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._events: EventsApi | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -119,6 +121,8 @@ class Gateway:
             self.draining = True
             if self._exports is not None:
                 self._exports.stop()
+            if self._events is not None:
+                self._events.stop()
             self._stop_by = monotonic() + self.settings.drain_s + self.settings.shutdown_grace_s
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -356,6 +360,11 @@ class Gateway:
         admin_key = settings.admin_key
         admin_digest = None if admin_key is None else digest_of(admin_key.get_secret_value())
         self._exports = self._build_exports()
+        self._events = EventsApi(
+            directory=self._directory,
+            reading=self._places.primary.reading,
+            cursors=Cursors(vault.derive("cursors")),
+        )
 
         return {
             "payments": PaymentsApi(
@@ -377,6 +386,7 @@ class Gateway:
                 key_days=settings.idempotency_key_days,
             ),
             "exports": self._exports,
+            "events": self._events,
             "admin": AdminApi(
                 pool=self._clients_pool,
                 vault=vault,
