@@ -12,8 +12,10 @@ from easypay.command_line import (
     cache,
     compact,
     database,
+    events,
     export,
     jobs,
+    logs,
     merchants,
     operations,
 )
@@ -57,6 +59,8 @@ app.add_typer(merchants.keys, name="key")
 app.add_typer(operations.operations, name="operation")
 app.add_typer(operations.late_charges, name="late-charges")
 app.add_typer(jobs.jobs, name="jobs")
+app.add_typer(events.events, name="events")
+app.add_typer(logs.logs, name="logs")
 app.add_typer(database.database, name="db")
 app.add_typer(cache.caches, name="cache")
 database.database.command("archive")(archive.archive_month)

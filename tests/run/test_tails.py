@@ -1,0 +1,98 @@
+"""`easypay events tail` and `easypay logs tail`."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness import Gateway, Shop, Stack, until
+from harness.commands import run_easypay
+
+
+async def tail(stack: Stack, *words: str) -> Any:
+    done = await asyncio.to_thread(run_easypay, "events", "tail", *words, **stack.env)
+    assert done.code == 0, done.err
+    return [json.loads(line) if "--json" in words else line for line in done.out.splitlines()]
+
+
+async def test_the_newest_events_are_shown_and_followed(
+    shared_stack: Stack, gateway: Gateway, shop: Shop
+) -> None:
+    merchant = f"mer_{shop.merchant_id.hex}"
+    paid = [await shop.paid(1000 + n) for n in range(3)]
+
+    async def numbered() -> bool:
+        count = await shared_stack.value(
+            "SELECT count(*) FROM feed JOIN streams USING (stream) WHERE merchant_id = $1",
+            shop.merchant_id,
+        )
+        return bool(count == 3)
+
+    await until(numbered)
+    shown = await tail(shared_stack, "--merchant", merchant, "--json")
+    assert [line["event"]["data"] for line in shown] == paid
+    assert all(line["merchant_id"] == merchant for line in shown)
+    (last,) = await tail(shared_stack, "--merchant", merchant, "--lines", "1")
+    assert f"{paid[2]['id']} test {merchant}" in last
+    assert "1002 USD" in last
+    after = await tail(
+        shared_stack, "--merchant", merchant, "--after", str(shown[1]["number"]), "--json"
+    )
+    assert after == shown[2:]
+    assert await tail(shared_stack, "--merchant", merchant, "--types", "refund.failed") == []
+    following = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "easypay", "events", "tail", "--follow", "--lines", "1",
+        "--merchant", merchant, env=os.environ | shared_stack.env, stdout=-1,
+    )  # fmt: skip
+    try:
+        assert following.stdout is not None
+        await following.stdout.readline()
+        new = await shop.paid()
+        line = await asyncio.wait_for(following.stdout.readline(), 20)
+        assert new["id"].encode() in line
+    finally:
+        following.kill()
+        await following.wait()
+
+
+def test_a_merchant_that_is_none_is_refused(shared_stack: Stack) -> None:
+    done = run_easypay("events", "tail", "--merchant", "7", **shared_stack.env)
+    assert (done.code, "mer_" in done.err) == (2, True)
+
+
+def test_logs_are_shown_together_by_time_and_filtered(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+
+    def line(second: int, level: str, **more: str) -> str:
+        time = f"2026-11-30T12:00:{second:02}Z"
+        return json.dumps({"time": time, "level": level, "message": f"said {second}", **more})
+
+    one = [line(1, "info", request_id="req_1"), line(4, "error"), "no JSON"]
+    two = [line(2, "warning", request_id="req_1"), line(3, "info")]
+    (folder / "gateway-1.log").write_text("\n".join(one) + "\n")
+    (folder / "worker-1.log").write_text("\n".join(two) + "\nnot whole")
+
+    def shown(*words: str) -> list[str]:
+        done = run_easypay("logs", "tail", "--data-dir", str(tmp_path), *words)
+        assert done.code == 0, done.err
+        return done.out.splitlines()
+
+    assert shown() == [
+        "2026-11-30T12:00:01Z gateway-1 info said 1 request_id=req_1",
+        "2026-11-30T12:00:02Z worker-1 warning said 2 request_id=req_1",
+        "2026-11-30T12:00:03Z worker-1 info said 3",
+        "2026-11-30T12:00:04Z gateway-1 error said 4",
+        "gateway-1: no JSON",
+    ]
+    assert [each.split()[1] for each in shown("--level", "warning")] == ["worker-1", "gateway-1"]
+    assert [each.split()[-2] for each in shown("--request-id", "req_1")] == ["1", "2"]
+    assert len(shown("--lines", "1", "--program", "worker-1")) == 1
+    (as_json,) = map(json.loads, shown("--json", "--level", "error"))
+    assert (as_json["program"], as_json["message"]) == ("gateway-1", "said 4")
+    none = run_easypay("logs", "tail", "--data-dir", str(tmp_path / "none"))
+    assert (none.code, "--data-dir" in none.err) == (1, True)
+    wrong = run_easypay("logs", "tail", "--data-dir", str(tmp_path), "--level", "loud")
+    assert wrong.code == 2
