@@ -21,7 +21,8 @@ from easypay.db import archived_months, month_report, partitions, table_sizes
 from easypay.db.connections import Lane
 from easypay.db.lease import Lease, hold
 from easypay.db.reading import Reading
-from easypay.events import numbering, readers, summaries
+from easypay.events import numbering, pages, readers, summaries
+from easypay.events.pages import FeedPage
 from easypay.merchants import admin
 from easypay.merchants.directory import Directory
 from easypay.observability import process_metrics
@@ -45,6 +46,7 @@ from easypay.payments import (
 )
 from easypay.payments.duplicate_purge import purge_guards
 from easypay.payments.duplicates import BEGIN_CHECKED, CheckedPayment
+from easypay.payments.event_objects import objects_of
 from easypay.payments.lists import (
     EVENTS_OF_PAYMENT,
     OPERATIONS_OF_PAYMENT,
@@ -373,6 +375,43 @@ async def read_few_by_ids(w: World, lists: Lists) -> None:
     ]
     rows_of_page = await lists.by_ids(PAYMENTS, w.merchant_id, w.mode, spread)
     assert len(rows_of_page) == len(spread)
+
+
+async def page_of_the_feed(w: World, reading: Any) -> FeedPage:
+    """The merchant's newest events, as a client that follows them reads them."""
+    stream = await pages.stream_of(reading, w.merchant_id, w.mode)
+    assert stream is not None
+    last = await pages.newest(reading, stream)
+    place = await pages.checked(reading, stream, last)
+    before = msgspec.structs.replace(place, position=place.position - PAGE)
+    page = await pages.read(reading, w.merchant_id, stream, before, limit=PAGE)
+    assert len(page.events) == PAGE
+    return page
+
+
+async def events_with_payments(w: World, reading: Any) -> None:
+    page = await page_of_the_feed(w, reading)
+    assert all(view.data for view in await objects_of(reading, page.events))
+
+
+def read(name: str, run: Callable[[World, Any], Awaitable[object]], **bounds: Any) -> Case:
+    """Return the case of something else that is read over a connection for reading."""
+
+    async def measure(world: World, case: Case) -> Found:
+        reading = Reading(world.dsn, connections=1, queue=1, limit_s=5, patience_s=5)
+        return await over(reading._lanes[0], lambda: run(world, reading))
+
+    return Case(name, _nothing, measure=measure, **bounds)
+
+
+EVENT_PAGES: Final = (
+    read("read a page of a merchant's events", page_of_the_feed,
+         uses=("feed_position", "stream_once", "events_of_payment"), months=SINCE, locks=60,
+         buffers=600),
+    read("show a page of events with their payments", events_with_payments,
+         uses=("payments_pkey", "events_of_payment"), months=SINCE, locks=120, buffers=1_500,
+         sorts=1_000, because="it sorts all events of the page's payments"),
+)  # fmt: skip
 
 
 LISTS: Final = (
@@ -922,6 +961,6 @@ BY_HAND: Final = (
 )  # fmt: skip
 
 CASES: Final = (
-    *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *RESOLVER, *LATE, *MERCHANTS, *CHORES,
-    *BY_HAND,
+    *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *EVENT_PAGES, *RESOLVER, *LATE, *MERCHANTS,
+    *CHORES, *BY_HAND,
 )  # fmt: skip
