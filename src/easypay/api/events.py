@@ -70,8 +70,12 @@ class Arrivals:
         return not self._stopped and self._count < MOST_WAITING and mine < MOST_WAITING_OF_MERCHANT
 
     def expect(self, stream: int) -> asyncio.Event:
-        """Return what is set when the stream may have new events. Give it to `leave` afterwards."""
+        """Return what is set when the stream may have new events. Give it to `leave` afterwards.
+
+        It is set at first: what arrived since the caller's last read was told to nobody.
+        """
         arrived = asyncio.Event()
+        arrived.set()
         self._waiting.setdefault(stream, set()).add(arrived)
         self._count += 1
         if self._look is None:
@@ -202,6 +206,8 @@ class EventsApi:
                 page = await self._read(caller, stream, page.after, limit, types)
                 if page.events or not self._arrivals.may_go_on:
                     break
+                if page.more:  # none of the wanted types among those looked at
+                    arrived.set()
         finally:
             self._arrivals.leave(stream, arrived)
         return page

@@ -114,7 +114,8 @@ async def objects_of(runner: Runner, events: Sequence[FeedEvent]) -> list[FeedEv
         return []
     keys = list(dict.fromkeys((e.merchant_id, e.mode, e.payment_id) for e in events))
     merchants, modes, payments = (list(column) for column in zip(*keys, strict=True))
-    children = (earliest_child(min(payments)), ids.lowest_id_at(clock.now()), events[-1].id)
+    newest = max(ids.lowest_id_at(clock.now()), *(event.id for event in events))
+    children = (earliest_child(min(payments)), newest)
     rows = await runner.fetch(
         _HISTORY.format(
             columns=_COLUMNS,
