@@ -14,7 +14,9 @@ from uuid_utils import UUID, uuid7
 
 from easypay import clock, ids
 
-NAMES: Final = frozenset({"after_begin", "before_send", "mid_send", "after_reply", "after_record"})
+NAMES: Final = frozenset(
+    {"after_begin", "before_send", "mid_send", "after_reply", "after_record", "webhook_sent"}
+)
 ARCHIVE_NAMES: Final = (
     *("archive_watches", "archive_begun", "archive_wrote_payments", "archive_wrote_operations"),
     *("archive_wrote_events", "archive_manifest", "archive_detached", "archive_finished"),

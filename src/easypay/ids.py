@@ -18,6 +18,8 @@ REFUND: Final = "re"
 EVENT: Final = "evt"
 MERCHANT: Final = "mer"
 API_KEY: Final = "key"
+ENDPOINT: Final = "whe"
+ATTEMPT: Final = "wha"
 
 REFERENCE_LENGTH: Final = 20
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -100,6 +100,21 @@ INDEXES: Final[Mapping[str, Index]] = {
         statistics_seals_newest="the fold of the feed: whether anything is older than a sealed day",
     ),
     **_of("duplicate_guards", duplicate_guards_pkey="the begin of a payment that is compared"),
+    **_of(
+        "webhook_endpoints",
+        webhook_endpoints_pkey="a merchant's endpoints; the endpoint of a delivery",
+    ),
+    **_of(
+        "webhook_deliveries",
+        webhook_deliveries_pkey="finishing, postponing and parking a delivery",
+        webhook_deliveries_due="a claim: which endpoints have something, and the oldest of each",
+        webhook_deliveries_order="a claim: whether an earlier event of the payment still waits",
+    ),
+    **_of(
+        "webhook_attempts",
+        webhook_attempts_pkey="the attempts at an endpoint, newest first",
+        webhook_attempts_age="the daily purge of old attempts",
+    ),
     **_of("merchants", merchants_pkey="authentication, and all changes of a merchant"),
     **_of(
         "api_keys",

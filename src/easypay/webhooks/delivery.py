@@ -1,0 +1,339 @@
+"""The loop that delivers: claims what is due, sends each message, and records what became of it.
+
+Every endpoint has a bound of messages in flight, so one that hangs takes the place of no other; one
+that does not answer is tried with one message at a time. Nothing is held in the database while a
+message is under way. Attempts are recorded in groups: while one group is written the next gathers.
+
+A worker that dies has left its claims to the lease: another sends these messages again. So a
+message arrives at least once, and the receiver knows a repetition by its id.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from easypay import clock, failpoints, ids
+from easypay.card_numbers import quoted
+from easypay.clock import monotonic
+from easypay.db import work_list
+from easypay.db.connections import Lane
+from easypay.db.failures import is_passing
+from easypay.merchants.vault import Vault, VaultError
+from easypay.webhooks import endpoints, queue
+from easypay.webhooks.fan_out import FanOut
+from easypay.webhooks.http_sender import Answer, HttpSender, NoAnswer
+from easypay.webhooks.messages import Objects, body_of, message_id, objects_of, read_events
+from easypay.webhooks.model import Delivery, next_try_s
+from easypay.webhooks.queue import DELIVERIES, Told
+from easypay.webhooks.signing import headers
+
+log = logging.getLogger(__name__)
+
+LIMIT_S: Final = 15.0
+"""How long an endpoint has to answer."""
+POLL_S: Final = 0.05
+IDLE_POLL_S: Final = 1.0
+_BUSY_FOR_S: Final = 60.0
+"""How long after the last delivery the lists are still looked at every `POLL_S`."""
+_AGAIN_S: Final = 1.0
+_OF_EACH: Final = 16
+_MOST: Final = 1_000
+_OF_GROUP: Final = 500
+_MOST_SILENT: Final = 10_000
+_MOST_ANSWER: Final = 1024
+"""Characters of an answer's body that are kept."""
+_LOOK_S: Final = 0.02
+_LEAST_PAUSE_S: Final = 1
+_MOST_PAUSE_S: Final = 300
+_SLOW_DOWN: Final = frozenset({429, 502, 503, 504})
+_GONE: Final = 410
+
+Watcher = Callable[[str, float], None]
+"""Called with the outcome of each attempt and, for a first one, how long after its event it was
+begun, in seconds; else -1."""
+
+
+class Deliverer:
+    """Delivers for one worker process. `of_each`: the most messages in flight to one endpoint,
+    `most`: to all together."""
+
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        dsn: str,
+        vault: Vault,
+        sender: HttpSender,
+        limit_s: float = 4.0,
+        of_each: int = _OF_EACH,
+        most: int = _MOST,
+        watch: Watcher = lambda *_: None,
+    ) -> None:
+        self._pool = pool
+        self._vault = vault
+        self._sender = sender
+        self._of_each = of_each
+        self._most = most
+        self._watch = watch
+        self._fan_out = FanOut(pool, dsn, limit_s=limit_s)
+        self._claims = Lane(
+            dsn, "webhook claims", lambda _: queue.CLAIM, lookups=True, limit_s=limit_s
+        )
+        self._records = Lane(
+            dsn, "webhook records", lambda _: queue.RECORD, lookups=True, limit_s=limit_s
+        )
+        self._events = Lane(dsn, "webhook events", read_events, lookups=True, limit_s=limit_s)
+        self._in_flight: Counter[UUID] = Counter()
+        self._silent: set[UUID] = set()
+        """Endpoints that did not answer last time."""
+        self._not_before: dict[UUID, float] = {}
+        """Endpoints that asked for a pause, and when it ends."""
+        self._told: list[Told] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._work = asyncio.Event()
+        self._recordable = asyncio.Event()
+        self._busy_until = 0.0
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Run until cancelled. What the database refuses for a while is tried again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again_and_again(self._follow))
+            group.create_task(self._again_and_again(self._claim))
+            group.create_task(self._again_and_again(self._record))
+
+    def wake(self) -> None:
+        """Let the lists be looked at now."""
+        self._busy_until = monotonic() + _BUSY_FOR_S
+        self._work.set()
+
+    async def stop(self, within_s: float) -> None:
+        """Claim nothing more, let what is under way end in this time, and give back the rest."""
+        self._stopping = True
+        ends = monotonic() + within_s
+        while (self._tasks or self._told) and monotonic() < ends:  # noqa: ASYNC110 - once in a life
+            await asyncio.sleep(_LOOK_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._sender.close()
+        for each in (self._fan_out, self._claims, self._records, self._events):
+            await each.close()
+
+    async def _again_and_again(self, step: Callable[[], Any]) -> None:
+        while True:
+            try:
+                await step()
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                log.warning("webhooks wait for the database: %s", error)
+                await asyncio.sleep(_AGAIN_S)
+
+    def _poll_s(self) -> float:
+        return POLL_S if monotonic() < self._busy_until else IDLE_POLL_S
+
+    async def _follow(self) -> None:
+        """Fan out what is new in the feed."""
+        made = await self._fan_out.step()
+        if made:
+            self.wake()
+        if made is None:
+            await asyncio.sleep(self._poll_s())
+
+    async def _claim(self) -> None:
+        """Claim what is due, and begin to send it."""
+        self._work.clear()
+        room = self._most - self._in_flight.total()
+        claimed: list[Delivery] = []
+        if room > 0 and not self._stopping:
+            claimed = await queue.claim(
+                self._claims, self._rooms(), of_each=self._of_each, most=room
+            )
+        if claimed:
+            self._busy_until = monotonic() + _BUSY_FOR_S
+            for delivery in claimed:
+                self._in_flight[delivery.endpoint_id] += 1
+            month = f"{clock.now():%Y_%m}"
+            try:
+                objects = await objects_of(self._events, month, claimed)
+            except BaseException:
+                for delivery in claimed:
+                    self._ended(delivery)
+                raise
+            for delivery in claimed:
+                task = asyncio.create_task(self._deliver(delivery, objects))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            return
+        try:
+            async with asyncio.timeout(self._poll_s()):
+                await self._work.wait()
+        except TimeoutError:
+            pass
+
+    def _rooms(self) -> dict[UUID, int]:
+        """Return how many more messages each endpoint may get that may not get `of_each`."""
+        now = monotonic()
+        self._not_before = {each: at for each, at in self._not_before.items() if at > now}
+        rooms = {each: self._of_each - n for each, n in self._in_flight.items()}
+        for each in self._silent:
+            rooms[each] = 1 - self._in_flight[each]
+        return rooms | dict.fromkeys(self._not_before, 0)
+
+    async def _deliver(self, delivery: Delivery, objects: Objects) -> None:
+        """Make one attempt."""
+        told: Told | None = None
+        try:
+            if monotonic() + LIMIT_S < delivery.held_until:
+                told = await self._attempt(delivery, objects)
+            # Otherwise this process was stopped meanwhile: another claims it when the lease ends.
+        except asyncio.CancelledError:
+            if self._stopping:
+                later = [(queue.key_of(delivery), delivery.attempt, 0.0, None)]
+                await work_list.postpone(self._pool, DELIVERIES, later)
+            raise
+        except Exception:
+            log.exception("webhook %s could not be sent", message_id(delivery.event_id))
+        finally:
+            self._ended(delivery)
+        if told is not None:
+            self._told.append(told)
+            self._recordable.set()
+
+    def _ended(self, delivery: Delivery) -> None:
+        self._in_flight[delivery.endpoint_id] -= 1
+        if not self._in_flight[delivery.endpoint_id]:
+            del self._in_flight[delivery.endpoint_id]
+
+    async def _attempt(self, delivery: Delivery, objects: Objects) -> Told:
+        if delivery.data is not None:
+            data: msgspec.Raw | None = msgspec.Raw(delivery.data.encode())
+        else:
+            data = objects.get((delivery.merchant_id, delivery.event_id))
+        sent_at, started = clock.now(), monotonic()
+        if data is None:
+            why = "the event is in a month that was archived"
+            return self._failed(delivery, sent_at, started, why, parked=True)
+        try:
+            secrets = [
+                endpoints.open_secret(
+                    self._vault,
+                    each,
+                    delivery.merchant_id,
+                    delivery.mode,
+                    delivery.endpoint_id,
+                )
+                for each in delivery.secrets
+            ]
+        except VaultError:
+            why = "the endpoint's secret was sealed under another EASYPAY_ENCRYPTION_KEY"
+            return self._failed(delivery, sent_at, started, why)
+        body = body_of(delivery, data)
+        signed = headers(secrets, message_id(delivery.event_id), int(sent_at.timestamp()), body)
+        try:
+            answer = await self._sender.post(delivery.url, signed, body, limit_s=LIMIT_S)
+        except NoAnswer as error:
+            if len(self._silent) >= _MOST_SILENT:
+                self._silent.clear()
+            self._silent.add(delivery.endpoint_id)
+            return self._failed(delivery, sent_at, started, str(error))
+        self._silent.discard(delivery.endpoint_id)
+        failpoints.reach("webhook_sent")
+        if 200 <= answer.status < 300:
+            return Told(
+                delivery,
+                ids.new_id(),
+                sent_at,
+                _ms_since(started),
+                "delivered",
+                status=answer.status,
+                answer=_text(answer.body),
+            )
+        self._heed(delivery, answer)
+        why = f"the endpoint answered {answer.status}"
+        return self._failed(delivery, sent_at, started, why, answer)
+
+    def _heed(self, delivery: Delivery, answer: Answer) -> None:
+        """Send an endpoint nothing for a while if it is overloaded."""
+        if answer.status in _SLOW_DOWN:
+            pause_s = min(max(answer.retry_after_s or 0, _LEAST_PAUSE_S), _MOST_PAUSE_S)
+            self._not_before[delivery.endpoint_id] = monotonic() + pause_s
+
+    def _failed(
+        self,
+        delivery: Delivery,
+        sent_at: Any,
+        started: float,
+        why: str,
+        answer: Answer | None = None,
+        *,
+        parked: bool = False,
+    ) -> Told:
+        after_s = None if answer is None else answer.retry_after_s
+        gone = answer is not None and answer.status == _GONE
+        again_s = None if parked or gone else next_try_s(delivery.failures + 1, after_s)
+        return Told(
+            delivery,
+            ids.new_id(),
+            sent_at,
+            _ms_since(started),
+            "parked" if again_s is None else "failed",
+            again_s=again_s,
+            status=None if answer is None else answer.status,
+            reason=why,
+            answer="" if answer is None else _text(answer.body),
+        )
+
+    async def _record(self) -> None:
+        """Write down a group of attempts: those that ended while the last group was written."""
+        await self._recordable.wait()
+        group = self._told[:_OF_GROUP]
+        if group:
+            recorded = await queue.record(self._records, group)
+            del self._told[: len(group)]
+            for told in group:
+                if told.id in recorded.ids:
+                    first = told.delivery.failures == 0
+                    behind_s = (
+                        told.sent_at - ids.moment_of(told.delivery.event_id)
+                    ).total_seconds()
+                    self._watch(told.outcome, behind_s if first else -1.0)
+            await self._disable(group, recorded)
+        if not self._told:
+            self._recordable.clear()
+        self._work.set()
+
+    async def _disable(self, group: Sequence[Told], recorded: queue.Recorded) -> None:
+        """Disable endpoints that are gone, or that have failed for too long."""
+        reasons = dict.fromkeys(recorded.dead, "every attempt failed for five days")
+        for told in group:
+            if told.status == _GONE and told.id in recorded.ids:
+                d = told.delivery
+                reasons[d.merchant_id, d.mode, d.endpoint_id] = "it answered 410 Gone"
+        for (merchant_id, mode, endpoint_id), reason in reasons.items():
+            if await endpoints.disable(self._pool, merchant_id, mode, endpoint_id, reason):
+                log.error(
+                    "webhook endpoint %s of merchant %s was disabled: %s",
+                    ids.typed(ids.ENDPOINT, endpoint_id),
+                    ids.typed(ids.MERCHANT, merchant_id),
+                    reason,
+                )
+
+
+def _ms_since(started: float) -> int:
+    return int((monotonic() - started) * 1000)
+
+
+def _text(body: bytes) -> str:
+    """Return the beginning of an answer as it may be stored: without card numbers, NUL, and bytes
+    that are no text."""
+    return quoted(body.decode("utf-8", "replace").replace("\0", ""), _MOST_ANSWER)

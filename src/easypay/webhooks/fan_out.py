@@ -1,0 +1,103 @@
+"""The fan-out: follows the feed and writes what each endpoint is to be told.
+
+It is one statement that moves its mark in `feed_readers` and writes the rows of
+`webhook_deliveries`, so each event is fanned out exactly once, whichever worker does it and dies
+when. It reads only the streams of merchants that have an endpoint. While nobody has one it has no
+mark and does nothing.
+
+The tables of this month and the last are read first; if an event lies in another month, all are.
+"""
+
+from typing import Any, Final
+
+from easypay import clock
+from easypay.db.connections import Lane
+from easypay.events.readers import tables_of
+from easypay.webhooks.endpoints import READER
+
+MOST: Final = 2_000
+"""Events of the feed that one statement passes over."""
+
+_MARK: Final = """
+    SELECT r.last_seq, h.last_seq FROM feed_head h, feed_readers r WHERE r.name = $1
+"""
+# The caller has read `$2` from a statement that was over, so this one sees every endpoint that was
+# there before the event `$2`. An event behind one that has failed waits for the same moment, so a
+# claim does not look at it again and again.
+_FAN_OUT: Final = """
+    WITH wanted AS MATERIALIZED (
+        SELECT s.stream, e.merchant_id, e.mode, e.id AS endpoint_id, e.types, e.after_seq
+          FROM webhook_endpoints e
+         CROSS JOIN LATERAL (SELECT stream FROM streams
+                WHERE merchant_id = e.merchant_id AND mode = e.mode LIMIT 1) AS s
+         WHERE e.state <> 'disabled'
+    ), happened AS MATERIALIZED (
+        SELECT f.seq, f.stream, f.event_id, f.payment_id
+          FROM (SELECT DISTINCT stream FROM wanted OFFSET 0) AS w
+          JOIN (SELECT * FROM feed WHERE seq > $1 AND seq <= $2 OFFSET 0) AS f USING (stream)
+    ), taken AS (
+        UPDATE feed_readers SET last_seq = $2::bigint
+         WHERE name = '{name}' AND last_seq = $1::bigint
+           AND NOT EXISTS (SELECT FROM happened WHERE {outside})
+        RETURNING last_seq
+    ), written AS (
+        INSERT INTO webhook_deliveries (merchant_id, endpoint_id, event_id, mode, payment_id, seq,
+            type, due_at)
+        SELECT w.merchant_id, w.endpoint_id, h.event_id, w.mode, h.payment_id, h.seq, e.type,
+               greatest(db_now(), (
+                   SELECT d.due_at FROM webhook_deliveries d
+                    WHERE d.endpoint_id = w.endpoint_id AND d.payment_id = h.payment_id
+                      AND d.parked_at IS NULL AND d.reason IS NOT NULL
+                    ORDER BY d.seq DESC LIMIT 1))
+          FROM taken CROSS JOIN happened h
+          JOIN wanted w ON w.stream = h.stream AND h.seq > w.after_seq
+         CROSS JOIN LATERAL (SELECT * FROM {events} AS e
+                WHERE e.merchant_id = w.merchant_id AND e.payment_id = h.payment_id
+                  AND e.id = h.event_id LIMIT 1) AS e
+         WHERE cardinality(w.types) = 0 OR e.type = ANY (w.types)
+        ON CONFLICT DO NOTHING
+        RETURNING endpoint_id
+    )
+    SELECT last_seq, (SELECT count(*) FROM written) FROM taken
+"""
+
+
+def statement(month: str) -> str:
+    """Return the statement for the tables of a month (`2026_11`) and the one before; for all if it
+    is empty. `$1`: the mark; `$2`: up to which number of the feed."""
+    tables = tables_of(month)
+    return _FAN_OUT.format(name=READER, events=tables.events, outside=tables.outside)
+
+
+class FanOut:
+    """Follows the feed for one worker, over a connection of its own."""
+
+    def __init__(self, pool: Any, dsn: str, *, limit_s: float) -> None:
+        self._pool = pool
+        # Plans are made anew: how many streams are wanted decides whether the feed is read through
+        # them or whole.
+        self._lane = Lane(
+            dsn,
+            "webhooks",
+            statement,
+            lookups=False,
+            limit_s=limit_s,
+            settings={"plan_cache_mode": "force_custom_plan"},
+        )
+
+    async def step(self) -> int | None:
+        """Fan out what is new, up to `MOST` events of the feed. Return how many deliveries that
+        made; None if nothing was new."""
+        found = await self._pool.fetchrow(_MARK, READER)
+        if found is None or found[0] >= found[1]:
+            return None
+        mark, head = found
+        until = min(head, mark + MOST)
+        for month in (f"{clock.now():%Y_%m}", ""):
+            if rows := await self._lane.fetch((mark, until), month):
+                return int(rows[0][1])
+        return 0  # another worker was quicker
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._lane.close()

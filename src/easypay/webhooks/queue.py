@@ -1,0 +1,204 @@
+"""The work list of deliveries: claimed fairly, and finished, postponed or parked in groups.
+
+A claim takes the oldest due rows of each endpoint by itself, so an endpoint with a million rows
+takes no turn from another. A row is due if it is not parked, its time has come, and no earlier
+event of its payment is still to be delivered to that endpoint. The claim moves its time to the end
+of a lease and counts an attempt; whatever is written about it afterwards is written only if that
+number is still the same. So a worker that was stopped for a minute records nothing about what
+another has claimed since.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from easypay.clock import monotonic
+from easypay.db.work_list import Key, WorkList
+from easypay.mode import MODE, Mode
+from easypay.webhooks.model import DISABLE_AFTER_S, Delivery
+
+DELIVERIES: Final = WorkList(
+    "webhook_deliveries",
+    (("merchant_id", "uuid"), ("endpoint_id", "uuid"), ("event_id", "uuid")),
+    ("payment_id", "type"),
+)
+LEASE_S: Final = 40.0
+"""How long a claim holds. An attempt is not begun if it could last longer than the lease."""
+
+# $3: the most rows of one endpoint; $1 and $2: endpoints for which it is another number. $4: the
+# lease in seconds. $5: the most rows in all. Endpoints are found one by one through the index, each
+# by one look-up, and come in a random order, so none is always last.
+CLAIM: Final = """
+    WITH RECURSIVE endpoint AS (
+        (SELECT merchant_id, endpoint_id FROM webhook_deliveries WHERE parked_at IS NULL
+          ORDER BY endpoint_id LIMIT 1)
+        UNION ALL
+        SELECT next.merchant_id, next.endpoint_id
+          FROM endpoint e CROSS JOIN LATERAL (
+               SELECT w.merchant_id, w.endpoint_id FROM webhook_deliveries w
+                WHERE w.parked_at IS NULL AND w.endpoint_id > e.endpoint_id
+                ORDER BY w.endpoint_id LIMIT 1) AS next
+    ), turn AS MATERIALIZED (
+        SELECT e.merchant_id, e.id AS endpoint_id, e.url, e.secret,
+               CASE WHEN e.old_secret_until > db_now() THEN e.old_secret END AS old_secret,
+               coalesce((SELECT b.most FROM unnest($1::uuid[], $2::int[]) AS b(endpoint_id, most)
+                          WHERE b.endpoint_id = e.id), $3::int) AS most
+          FROM endpoint AS found
+         CROSS JOIN LATERAL (SELECT * FROM webhook_endpoints
+                WHERE merchant_id = found.merchant_id AND id = found.endpoint_id LIMIT 1) AS e
+         WHERE e.state = 'enabled'
+         ORDER BY random()
+    ), picked AS MATERIALIZED (
+        SELECT p.event_id, turn.*
+          FROM turn CROSS JOIN LATERAL (
+            SELECT w.event_id
+              FROM webhook_deliveries w
+             WHERE w.endpoint_id = turn.endpoint_id AND w.parked_at IS NULL
+               AND w.due_at <= db_now()
+               AND NOT EXISTS (
+                   SELECT FROM webhook_deliveries earlier
+                    WHERE earlier.endpoint_id = w.endpoint_id AND earlier.parked_at IS NULL
+                      AND earlier.payment_id = w.payment_id AND earlier.seq < w.seq)
+             ORDER BY w.due_at LIMIT greatest(turn.most, 0)
+               FOR UPDATE SKIP LOCKED) AS p
+         LIMIT $5::bigint
+    )
+    UPDATE webhook_deliveries w
+       SET attempt = w.attempt + 1, due_at = db_now() + make_interval(secs => $4)
+      FROM picked p
+     WHERE w.merchant_id = p.merchant_id AND w.endpoint_id = p.endpoint_id
+       AND w.event_id = p.event_id
+    RETURNING w.merchant_id, w.endpoint_id, w.event_id, w.mode, w.payment_id, w.type, w.data,
+        w.attempt, w.failures, w.created_at, p.url, p.secret, p.old_secret
+"""
+
+# `held` are those whose number is still the one that was claimed. Those of the same payment that
+# wait behind one follow it: at once, or at the time of its next attempt.
+RECORD: Final = """
+    WITH told AS MATERIALIZED (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::text[],
+            $6::float8[], $7::text[], $8::uuid[], $9::timestamptz[], $10::int[], $11::int[],
+            $12::text[], $13::text[])
+            AS t(merchant_id, endpoint_id, event_id, attempt, outcome, again_s, reason, id,
+                 sent_at, took_ms, status, answer, url)
+    ), held AS MATERIALIZED (
+        SELECT t.*, w.payment_id, w.seq, w.type, w.failures
+          FROM told t JOIN webhook_deliveries w
+         USING (merchant_id, endpoint_id, event_id, attempt)
+         WHERE w.parked_at IS NULL
+         ORDER BY merchant_id, endpoint_id, event_id
+           FOR UPDATE OF w
+    ), finished AS (
+        DELETE FROM webhook_deliveries w USING held h
+         WHERE h.outcome = 'delivered' AND w.merchant_id = h.merchant_id
+           AND w.endpoint_id = h.endpoint_id AND w.event_id = h.event_id
+    ), put_off AS (
+        UPDATE webhook_deliveries w
+           SET reason = h.reason, failures = w.failures + 1,
+               due_at = db_now() + make_interval(secs => coalesce(h.again_s, 0)),
+               parked_at = CASE h.outcome WHEN 'parked' THEN db_now() END
+          FROM held h
+         WHERE h.outcome <> 'delivered' AND w.merchant_id = h.merchant_id
+           AND w.endpoint_id = h.endpoint_id AND w.event_id = h.event_id
+    ), followed AS (
+        UPDATE webhook_deliveries w
+           SET due_at = db_now() + make_interval(secs => coalesce(h.again_s, 0))
+          FROM held h
+         WHERE w.endpoint_id = h.endpoint_id AND w.payment_id = h.payment_id AND w.seq > h.seq
+           AND w.parked_at IS NULL AND w.attempt = 0
+           AND (h.outcome = 'failed' OR w.due_at > db_now())
+    ), better AS (
+        UPDATE webhook_endpoints e SET failing_since = NULL
+         WHERE failing_since IS NOT NULL AND EXISTS (SELECT FROM held h
+               WHERE h.outcome = 'delivered' AND h.merchant_id = e.merchant_id
+                 AND h.endpoint_id = e.id)
+    ), worse AS (
+        UPDATE webhook_endpoints e SET failing_since = db_now()
+         WHERE failing_since IS NULL
+           AND EXISTS (SELECT FROM held h WHERE h.outcome <> 'delivered'
+                  AND h.merchant_id = e.merchant_id AND h.endpoint_id = e.id)
+           AND NOT EXISTS (SELECT FROM held h WHERE h.outcome = 'delivered'
+                  AND h.merchant_id = e.merchant_id AND h.endpoint_id = e.id)
+    ), logged AS (
+        INSERT INTO webhook_attempts (id, merchant_id, endpoint_id, event_id, type, attempt,
+            outcome, url, sent_at, took_ms, status, reason, answer)
+        SELECT id, merchant_id, endpoint_id, event_id, type, failures + 1, outcome, url, sent_at,
+               took_ms, status, reason, answer
+          FROM held
+    )
+    SELECT h.id, e.id, e.merchant_id, e.mode, h.outcome <> 'delivered'
+               AND e.failing_since < db_now() - make_interval(secs => $14::float8)
+      FROM held h LEFT JOIN webhook_endpoints e
+        ON e.merchant_id = h.merchant_id AND e.id = h.endpoint_id
+"""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What became of one attempt."""
+
+    delivery: Delivery
+    id: UUID
+    """Of the attempt in the log."""
+    sent_at: Any
+    """When it was begun: a datetime in UTC."""
+    took_ms: int
+    outcome: str
+    """`delivered`; `failed`: it is tried again; or `parked`: it is not."""
+    again_s: float | None = None
+    """After a failure: how long until the next attempt, in seconds."""
+    status: int | None = None
+    reason: str | None = None
+    answer: str = ""
+
+
+async def claim(
+    lane: Any, most_of: Mapping[UUID, int], *, of_each: int, most: int, lease_s: float = LEASE_S
+) -> list[Delivery]:
+    """Claim what is due: at most `of_each` of each endpoint, of those in `most_of` at most so many,
+    and at most `most` in all. `lane` runs CLAIM."""
+    held_until = monotonic() + lease_s
+    rows = await lane.fetch((list(most_of), list(most_of.values()), of_each, lease_s, most))
+    return [_delivery(row, held_until) for row in rows]
+
+
+class Recorded(NamedTuple):
+    """What a group of attempts led to."""
+
+    ids: set[UUID]
+    """Those that were still this worker's; the others were not written down."""
+    dead: set[tuple[UUID, Mode, UUID]]
+    """Endpoints that have failed for too long: merchant, mode and id."""
+
+
+async def record(lane: Any, told: Sequence[Told]) -> Recorded:
+    """Write down what became of attempts, in one statement. `lane` runs RECORD."""
+    columns = zip(
+        *(
+            (
+                *key_of(each.delivery),
+                *(each.delivery.attempt, each.outcome, each.again_s, each.reason, each.id),
+                *(each.sent_at, each.took_ms, each.status, each.answer, each.delivery.url),
+            )
+            for each in told
+        ),
+        strict=True,
+    )
+    rows = await lane.fetch((*map(list, columns), float(DISABLE_AFTER_S)))
+    return Recorded(
+        {row[0] for row in rows}, {(row[2], MODE[row[3]], row[1]) for row in rows if row[4]}
+    )
+
+
+def key_of(delivery: Delivery) -> Key:
+    """Return a delivery's key in the work list."""
+    return delivery.merchant_id, delivery.endpoint_id, delivery.event_id
+
+
+def _delivery(row: Any, held_until: float) -> Delivery:
+    merchant_id, endpoint_id, event_id, mode, *others, secret, old_secret = row
+    secrets = (secret,) if old_secret is None else (secret, old_secret)
+    return Delivery(  # type: ignore[call-arg]  # mypy cannot count `*`
+        merchant_id, endpoint_id, event_id, MODE[mode], *others, secrets, held_until
+    )

@@ -1,0 +1,106 @@
+"""Send events again: one, or all of a span of time. They keep their ids and their order."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from easypay import ids
+from easypay.errors import FieldError, NotFound, ValidationFailed
+from easypay.webhooks.model import Endpoint
+
+Runner = Any
+MOST: Final = 100_000
+"""Events of the feed that one call looks at."""
+_AT_ONCE: Final = 1_000
+_SLACK: Final = timedelta(hours=1)
+"""Events of the feed are in the order of their commits, so their times are out of order by less."""
+
+_STREAM: Final = "SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2"
+_NEWEST: Final = "SELECT coalesce(max(position), 0) FROM feed WHERE stream = $1"
+_AT: Final = """
+    SELECT event_id FROM feed WHERE stream = $1 AND position >= $2 ORDER BY position LIMIT 1
+"""
+# What waits after a failure, or is parked, is tried at once. What is due anyway stays as it is.
+_INTO: Final = """
+        INSERT INTO webhook_deliveries AS w (merchant_id, endpoint_id, event_id, mode, payment_id,
+            seq, type, due_at)
+        SELECT $1, $2, f.event_id, $3, f.payment_id, f.seq, e.type, db_now()
+          FROM found f
+         CROSS JOIN LATERAL (SELECT * FROM events AS e WHERE e.merchant_id = $1
+                AND e.payment_id = f.payment_id AND e.id = f.event_id LIMIT 1) AS e
+         WHERE cardinality($4::text[]) = 0 OR e.type = ANY ($4)
+        ON CONFLICT (merchant_id, endpoint_id, event_id) DO UPDATE
+           SET due_at = db_now(), failures = 0, parked_at = NULL
+         WHERE w.parked_at IS NOT NULL OR w.failures > 0
+        RETURNING 1"""
+_PAGE: Final = f"""
+    WITH page AS MATERIALIZED (
+        SELECT * FROM feed WHERE stream = $5 AND position >= $6 ORDER BY position LIMIT $7
+    ), found AS MATERIALIZED (
+        SELECT * FROM page WHERE event_id >= $8 AND event_id < $9
+    ), written AS ({_INTO})
+    SELECT max(position), min(event_id::text)::uuid, count(*), (SELECT count(*) FROM written)
+      FROM page
+"""
+_ONE: Final = f"""
+    WITH found AS MATERIALIZED (
+        SELECT id AS event_id, payment_id, 0 AS seq FROM events
+         WHERE merchant_id = $1 AND id = $5 AND mode = $3
+    ), written AS ({_INTO})
+    SELECT count(*) FROM found
+"""
+
+
+async def redeliver_one(runner: Runner, endpoint: Endpoint, event_id: UUID) -> None:
+    """Let an endpoint be sent an event again, before later events of its payment that still wait.
+
+    Raises NotFound if the merchant has no such event, or its month was archived.
+    """
+    found = await runner.fetchval(
+        _ONE, endpoint.merchant_id, endpoint.id, endpoint.mode, [], event_id
+    )
+    if not found:
+        raise NotFound(f"there is no event {ids.typed(ids.EVENT, event_id)}")
+
+
+async def redeliver(runner: Runner, endpoint: Endpoint, *, since: datetime, until: datetime) -> int:
+    """Let an endpoint be sent all events of its types again that happened from `since` until
+    `until`, oldest first. Return how many.
+
+    Raises ValidationFailed if there are too many; those up to the limit were taken. Safe to repeat.
+    """
+    stream = await runner.fetchval(_STREAM, endpoint.merchant_id, endpoint.mode)
+    if stream is None or since >= until:
+        return 0
+    low, high = ids.lowest_id_at(since), ids.lowest_id_at(until)
+    beyond = ids.lowest_id_at(until + _SLACK)
+    position = await _first_position(runner, stream, ids.lowest_id_at(since - _SLACK))
+    count: int = 0
+    looked_at = 0
+    while looked_at < MOST:
+        last, oldest, of_page, written = await runner.fetchrow(
+            _PAGE,
+            *(endpoint.merchant_id, endpoint.id, endpoint.mode, endpoint.types),
+            *(stream, position, _AT_ONCE, low, high),
+        )
+        count += written
+        looked_at += of_page
+        if of_page < _AT_ONCE or oldest >= beyond:
+            return count
+        position = last + 1
+    why = f"The span has more than {MOST} events; {count} are sent again. Ask for a shorter one."
+    raise ValidationFailed.of([FieldError("#/until", "range_too_long", why)])
+
+
+async def _first_position(runner: Runner, stream: int, low: UUID) -> int:
+    """Return the first position in a stream with an event not older than `low`."""
+    first = 1
+    behind: int = await runner.fetchval(_NEWEST, stream) + 1
+    while first < behind:
+        middle = (first + behind) // 2
+        event_id = await runner.fetchval(_AT, stream, middle)
+        if event_id is not None and event_id < low:
+            first = middle + 1
+        else:
+            behind = middle
+    return first

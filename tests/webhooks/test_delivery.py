@@ -1,0 +1,369 @@
+"""Every event reaches every endpoint that wants it: at least once, in order, whoever else fails."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from easypay import clock, ids
+from easypay.db.connections import Lane
+from easypay.db.embedded import Cluster
+from easypay.db.pool import Pool, open_pool
+from easypay.events import numbering
+from easypay.merchants import admin
+from easypay.merchants.vault import Vault
+from easypay.mode import Mode
+from easypay.webhooks import endpoints, log, redelivery
+from easypay.webhooks.addresses import AllowedNames, networks
+from easypay.webhooks.delivery import Deliverer
+from easypay.webhooks.http_sender import HttpSender
+from easypay.webhooks.model import Endpoint
+from harness import new_database, until
+from harness.processes import ENCRYPTION_KEY
+from harness.shop import random_name
+from webhooks.receiver import Got, Receiver, receiving
+
+LOOPBACK = networks(["127.0.0.0/8", "::1/128"])
+INSERT = """
+    INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status, amount_minor,
+        currency, created_at)
+    SELECT $1, id, $2, id, 'test', $4, 'captured', 100, 'USD', now()
+      FROM unnest($3::uuid[]) AS id
+"""
+
+
+class Bench:
+    """A database with a merchant, whose events a test writes, and workers that deliver them."""
+
+    def __init__(self, dsn: str, pool: Pool, receiver: Receiver, merchant_id: UUID) -> None:
+        self.dsn = dsn
+        self.pool = pool
+        self.receiver = receiver
+        self.merchant_id = merchant_id
+        self.vault = Vault(ENCRYPTION_KEY)
+        self.feed = Lane(dsn, "feed", numbering.in_month, lookups=True)
+
+    async def endpoint(self, path: str = "/", **more: Any) -> tuple[Endpoint, str]:
+        """Create an endpoint at the receiver."""
+        async with self.pool.acquire() as connection:
+            return await endpoints.create(
+                connection,
+                self.vault,
+                self.merchant_id,
+                Mode.TEST,
+                url=self.receiver.url + path,
+                private=LOOPBACK,
+                **more,
+            )
+
+    async def happen(
+        self, count: int = 1, *, payment: UUID | None = None, kind: str = "payment.captured"
+    ) -> list[str]:
+        """Let events of one payment happen. Return their ids as messages have them."""
+        made = [ids.new_id() for _ in range(count)]
+        await self.pool.execute(INSERT, self.merchant_id, payment or made[0], made, kind)
+        for mark in await numbering.marks(self.pool):
+            done = await numbering.number(self.feed, mark, transactions=1 << 40, most=1 << 40)
+            assert done.mark is not None
+        return [ids.typed(ids.EVENT, each) for each in made]
+
+    @asynccontextmanager
+    async def working(self, **more: Any) -> AsyncIterator[Deliverer]:
+        """Run a worker for the length of a block."""
+        worker = Deliverer(
+            pool=self.pool,
+            dsn=self.dsn,
+            vault=self.vault,
+            sender=HttpSender(AllowedNames(LOOPBACK)),
+            **more,
+        )
+        task = asyncio.create_task(worker.run())
+        worker.wake()
+        try:
+            yield worker
+        finally:
+            await worker.stop(1.0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await worker.close()
+
+    async def arrived(self, count: int, path: str = "/") -> list[Got]:
+        """Wait until so many messages have arrived at a path, and are recorded."""
+
+        async def enough() -> bool:
+            return len(self.receiver.of(path)) >= count
+
+        await until(enough, what=("messages", self.receiver.got))
+        return self.receiver.of(path)
+
+    async def left(self, count: int = 0) -> None:
+        """Wait until everything is fanned out and so many deliveries are left."""
+
+        async def so() -> bool:
+            behind = await self.pool.fetchval(
+                "SELECT h.last_seq - r.last_seq FROM feed_head h, feed_readers r"
+                " WHERE name = 'webhooks'"
+            )
+            found = await self.pool.fetchval("SELECT count(*) FROM webhook_deliveries")
+            return bool(found == count and not behind)
+
+        await until(so, what="deliveries left")
+
+    async def due_now(self) -> None:
+        """Let the time pass until everything is due."""
+        await self.pool.execute("UPDATE webhook_deliveries SET due_at = now()")
+
+    async def attempts(self, endpoint: Endpoint) -> list[log.Attempt]:
+        """Return what the log has of an endpoint, oldest first."""
+        found = await log.attempts(
+            self.pool, self.merchant_id, endpoint.id, below=UUID(int=(1 << 128) - 1), limit=1000
+        )
+        return found[::-1]
+
+
+@pytest.fixture(scope="module")
+async def database(cluster: Cluster, template: str) -> str:
+    return await new_database(cluster.dsn, template)
+
+
+@pytest.fixture
+async def bench(database: str) -> AsyncIterator[Bench]:
+    pool = await open_pool(database, size=3)
+    async with receiving() as receiver:
+        async with pool.acquire() as connection:
+            merchant = await admin.create_merchant(connection, name=random_name())
+        made = Bench(database, pool, receiver, merchant.merchant_id)
+        yield made
+        await pool.execute("DELETE FROM webhook_endpoints")
+        await pool.execute("DELETE FROM webhook_deliveries")
+        await made.feed.close()
+        await pool.close()
+
+
+async def test_an_event_reaches_each_endpoint_that_wants_it(bench: Bench) -> None:
+    before = await bench.happen()
+    await bench.endpoint("/all")
+    await bench.endpoint("/refunds", types=["refund.succeeded"])
+    (captured,) = await bench.happen()
+    (refunded,) = await bench.happen(kind="refund.succeeded")
+    async with bench.working():
+        await bench.left()
+    assert [got.id for got in bench.receiver.of("/refunds")] == [refunded]
+    assert sorted(got.id for got in bench.receiver.of("/all")) == [captured, refunded]
+    assert before[0] not in [got.id for got in bench.receiver.got]
+    message = bench.receiver.of("/refunds")[0].json
+    assert (message["type"], message["id"]) == ("refund.succeeded", refunded)
+    assert message["data"]["amount"] == 100
+
+
+async def test_a_failed_event_holds_back_its_payments_later_ones_only(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    payment = ids.new_id()
+    first, second, third = await bench.happen(3, payment=payment)
+    (other,) = await bench.happen()
+    bench.receiver.answer = lambda got: 500 if got.id == first else 200
+    async with bench.working():
+        await bench.left(3)
+        assert {got.id for got in bench.receiver.got} == {first, other}
+        await bench.happen(payment=payment)
+        await bench.left(4)
+        due = await bench.pool.fetch("SELECT due_at > now() AS later FROM webhook_deliveries")
+        assert all(row["later"] for row in due)  # so no claim looks at them again and again
+        bench.receiver.answer = lambda _: 200
+        await bench.due_now()
+        await bench.left()
+    order = [got.id for got in bench.receiver.got if got.id != other]
+    assert order[:4] == [first, first, second, third]
+    assert len(order) == 5
+    one, *_, again = [a for a in await bench.attempts(endpoint) if message(a) == first]
+    assert (one.outcome, one.status, one.reason) == ("failed", 500, "the endpoint answered 500")
+    assert (one.attempt, again.attempt, again.outcome) == (1, 2, "delivered")
+
+
+def message(attempt: log.Attempt) -> str:
+    return ids.typed(ids.EVENT, attempt.event_id)
+
+
+async def test_after_ten_failures_an_event_is_parked_and_the_next_one_goes(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    first, second = await bench.happen(2, payment=ids.new_id())
+    bench.receiver.answer = lambda got: 500 if got.id == first else 200
+    async with bench.working() as worker:
+        for tries in range(1, 11):
+            await bench.arrived(tries)
+            await until(lambda n=tries: count_of(bench, endpoint, n), what="recorded")
+            await bench.due_now()
+            worker.wake()
+        await bench.left(1)
+        assert [got.id for got in bench.receiver.got] == [first] * 10 + [second]
+        assert await bench.pool.fetchval("SELECT parked_at IS NOT NULL FROM webhook_deliveries")
+        bench.receiver.answer = lambda _: 200
+        await redelivery.redeliver_one(bench.pool, endpoint, UUID(first[4:]))
+        worker.wake()
+        await bench.left()
+    assert bench.receiver.got[-1].id == first
+
+
+async def count_of(bench: Bench, endpoint: Endpoint, least: int) -> bool:
+    return len(await bench.attempts(endpoint)) >= least
+
+
+async def test_an_endpoint_that_hangs_holds_up_no_other(bench: Bench) -> None:
+    hangs = asyncio.Event()
+
+    async def answer(got: Got) -> int:
+        if got.path == "/hangs":
+            await hangs.wait()
+        return 200
+
+    bench.receiver.answer = answer
+    await bench.endpoint("/hangs")
+    await bench.endpoint("/works")
+    for _ in range(10):
+        await bench.happen(10, payment=ids.new_id())
+    made = [(await bench.happen())[0] for _ in range(20)]
+    async with bench.working(of_each=4):
+        got = await bench.arrived(120, "/works")
+        assert {each.id for each in got} >= set(made)
+        assert len(bench.receiver.of("/hangs")) == 4
+        hangs.set()
+        await bench.left()
+    assert len(bench.receiver.of("/hangs")) == 120
+
+
+async def test_gone_disables_an_endpoint_and_tells_the_others(bench: Bench) -> None:
+    gone, _ = await bench.endpoint("/gone")
+    await bench.endpoint("/told", types=["webhook_endpoint.disabled"])
+    bench.receiver.answer = lambda got: 410 if got.path == "/gone" else 200
+    await bench.happen()
+    async with bench.working():
+        (told,) = await bench.arrived(1, "/told")
+        assert told.json["type"] == "webhook_endpoint.disabled"
+        assert told.json["data"]["endpoint_id"] == ids.typed(ids.ENDPOINT, gone.id)
+        await bench.happen()
+        await bench.left(1)
+        after = await endpoints.get(bench.pool, bench.merchant_id, Mode.TEST, gone.id)
+        assert (after.state, after.reason) == ("disabled", "it answered 410 Gone")
+        assert len(bench.receiver.of("/gone")) == 1
+
+
+async def test_an_endpoint_that_failed_for_five_days_is_disabled(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    bench.receiver.answer = lambda _: 500
+    await bench.pool.execute("UPDATE webhook_endpoints SET failing_since = now() - interval '6 d'")
+    await bench.happen()
+
+    async def disabled() -> bool:
+        found = await endpoints.get(bench.pool, bench.merchant_id, Mode.TEST, endpoint.id)
+        return found.state == "disabled"
+
+    async with bench.working():
+        await until(disabled)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_is_honoured(bench: Bench, status: int) -> None:
+    await bench.endpoint()
+    bench.receiver.answer = lambda _: (status, b"Retry-After: 600\r\n", b"slow down")
+    await bench.happen()
+    async with bench.working() as worker:
+        await bench.arrived(1)
+        await bench.left(1)
+        wait_s = await until(
+            lambda: bench.pool.fetchval(
+                "SELECT extract(epoch FROM due_at - now())::float8 FROM webhook_deliveries"
+                " WHERE reason IS NOT NULL"
+            )
+        )
+        assert 590 < wait_s <= 600
+        await bench.happen()
+        worker.wake()
+        await bench.left(2)
+        assert len(bench.receiver.got) == 1  # nothing at all is sent to it for a while
+
+
+async def test_a_pause_keeps_what_happens_and_sends_it_afterwards(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    await endpoints.update(bench.pool, bench.merchant_id, Mode.TEST, endpoint.id, paused=True)
+    (event,) = await bench.happen()
+    async with bench.working():
+        await bench.left(1)
+        await endpoints.update(bench.pool, bench.merchant_id, Mode.TEST, endpoint.id, paused=False)
+        await bench.left()
+    assert [got.id for got in bench.receiver.got] == [event]
+
+
+async def test_a_redirect_is_a_failure_and_an_answer_is_kept_in_part(bench: Bench) -> None:
+    endpoint, secret = await bench.endpoint()
+    bench.receiver.answer = lambda _: (
+        302,
+        b"Location: http://127.0.0.1:1/\r\n",
+        b"4111111111111111" + b"x" * 998 + b"4111111111111111" + b"x" * 5000,
+    )
+    await bench.happen()
+    async with bench.working():
+        await until(lambda: count_of(bench, endpoint, 1))
+    (attempt,) = await bench.attempts(endpoint)
+    assert (attempt.status, attempt.outcome) == (302, "failed")
+    assert 1000 < len(attempt.answer) <= 1024
+    assert "41111111" not in attempt.answer
+    assert secret not in str(attempt)
+
+
+async def test_a_worker_that_was_stopped_records_nothing(bench: Bench) -> None:
+    """Its claim has ended, and another has delivered meanwhile."""
+    from easypay.webhooks import queue
+
+    endpoint, _ = await bench.endpoint()
+    await bench.happen()
+    held = asyncio.Event()
+
+    async def answer(got: Got) -> int:
+        if len(bench.receiver.got) == 1:
+            await held.wait()
+        return 200
+
+    bench.receiver.answer = answer
+    async with bench.working():
+        await bench.arrived(1)
+        await bench.due_now()  # the lease has ended
+        await bench.arrived(2)
+        await bench.left()
+        held.set()
+    assert [each.outcome for each in await bench.attempts(endpoint)] == ["delivered"]
+    assert queue.LEASE_S > 15
+
+
+async def test_events_of_a_span_are_sent_again_in_their_order(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    await bench.happen()
+    async with bench.working():
+        await bench.left()
+        since = clock.now()
+        made = await bench.happen(4, payment=ids.new_id())
+        await bench.left()
+        assert len(bench.receiver.got) == 5
+        again = await redelivery.redeliver(bench.pool, endpoint, since=since, until=clock.now())
+        assert again == 4
+        await bench.left()
+    assert [got.id for got in bench.receiver.got[5:]] == made
+
+
+async def test_without_endpoints_nothing_is_read(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    async with bench.pool.acquire() as connection:
+        await endpoints.delete(connection, bench.merchant_id, Mode.TEST, endpoint.id)
+    assert (
+        await bench.pool.fetchval("SELECT count(*) FROM feed_readers WHERE name = 'webhooks'") == 0
+    )
+
+
+async def test_two_workers_deliver_each_event_once(bench: Bench) -> None:
+    await bench.endpoint()
+    async with bench.working(), bench.working():
+        made = [each for _ in range(10) for each in await bench.happen(5, payment=ids.new_id())]
+        await bench.left()
+    assert sorted(got.id for got in bench.receiver.got) == sorted(made)
