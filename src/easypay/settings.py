@@ -341,6 +341,12 @@ class Settings(BaseSettings):
         description="Networks of your own proxies, separated by commas, such as `10.0.0.0/8`",
     )
 
+    webhook_private_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="Private networks to which webhooks may be sent, separated by commas, such as "
+        "`10.1.0.0/16`. Without it they are sent to public addresses only",
+    )
+
     failpoint: str | None = Field(
         default=None,
         description="For tests only: kill this process at a named point of a payment",
@@ -351,7 +357,7 @@ class Settings(BaseSettings):
         "milliseconds",
     )
 
-    @field_validator("trusted_proxies", "processor_urls", mode="before")
+    @field_validator("trusted_proxies", "processor_urls", "webhook_private_networks", mode="before")
     @classmethod
     def _separated_by_commas(cls, given: Any) -> Any:
         if isinstance(given, str):

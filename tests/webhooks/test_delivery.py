@@ -88,7 +88,6 @@ class Bench:
             await worker.stop(1.0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await worker.close()
 
     async def arrived(self, count: int, path: str = "/") -> list[Got]:
         """Wait until so many messages have arrived at a path, and are recorded."""

@@ -184,6 +184,10 @@ class Stack:
             "EASYPAY_METRICS_LISTEN": self._metrics_address,
             "EASYPAY_ADMIN_KEY": admin_key,
             "EASYPAY_AUTHORIZE_NET_TEST_URL": processor_url,
+            # A shop that is being written runs on this machine, and so does `easypay listen`.
+            "EASYPAY_WEBHOOK_PRIVATE_NETWORKS": os.environ.get(
+                "EASYPAY_WEBHOOK_PRIVATE_NETWORKS", "127.0.0.0/8,::1/128"
+            ),
             **({"EASYPAY_CACHE_URL": self._cache_url} if self._cache_url else {}),
         }
         await self._start_gateways({**os.environ, **gateway_environment})

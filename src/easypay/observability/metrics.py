@@ -239,6 +239,12 @@ class Instruments:
             "how",
         )
 
+        self.webhook_delay = registry.histogram(
+            "easypay_webhook_delay_seconds",
+            "How long after its event the first attempt to deliver a webhook began.",
+            bounds=SECONDS,
+        )
+
     def _for_unknown_outcomes(self, registry: Registry) -> None:
         self.unknown = registry.gauge(
             "easypay_unknown_operations", "Operations with an unknown outcome.", merge="max"

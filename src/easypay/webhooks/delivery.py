@@ -25,6 +25,7 @@ from easypay.db.connections import Lane
 from easypay.db.failures import is_passing
 from easypay.merchants.vault import Vault, VaultError
 from easypay.webhooks import endpoints, queue
+from easypay.webhooks import log as attempt_log
 from easypay.webhooks.fan_out import FanOut
 from easypay.webhooks.http_sender import Answer, HttpSender, NoAnswer
 from easypay.webhooks.messages import Objects, body_of, message_id, objects_of, read_events
@@ -53,9 +54,11 @@ _MOST_PAUSE_S: Final = 300
 _SLOW_DOWN: Final = frozenset({429, 502, 503, 504})
 _GONE: Final = 410
 
-Watcher = Callable[[str, float], None]
-"""Called with the outcome of each attempt and, for a first one, how long after its event it was
-begun, in seconds; else -1."""
+Watcher = Callable[[str, float | None], None]
+"""Called with how each attempt ended (`done`, `later`, `parked`, or `lost` to another worker) and,
+for a first one, how long after its event it was begun, in seconds."""
+_HOW: Final = {"delivered": "done", "failed": "later", "parked": "parked"}
+_PURGE_EVERY_S: Final = 3600.0
 
 
 class Deliverer:
@@ -102,10 +105,17 @@ class Deliverer:
 
     async def run(self) -> None:
         """Run until cancelled. What the database refuses for a while is tried again."""
+        try:
+            await self._run()
+        finally:
+            await self._close()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._again_and_again(self._follow))
             group.create_task(self._again_and_again(self._claim))
             group.create_task(self._again_and_again(self._record))
+            group.create_task(self._again_and_again(self._purge))
 
     def wake(self) -> None:
         """Let the lists be looked at now."""
@@ -122,7 +132,7 @@ class Deliverer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         """Close the connections."""
         await self._sender.close()
         for each in (self._fan_out, self._claims, self._records, self._events):
@@ -301,16 +311,23 @@ class Deliverer:
             recorded = await queue.record(self._records, group)
             del self._told[: len(group)]
             for told in group:
-                if told.id in recorded.ids:
-                    first = told.delivery.failures == 0
-                    behind_s = (
-                        told.sent_at - ids.moment_of(told.delivery.event_id)
-                    ).total_seconds()
-                    self._watch(told.outcome, behind_s if first else -1.0)
+                self._count(told, lost=told.id not in recorded.ids)
             await self._disable(group, recorded)
         if not self._told:
             self._recordable.clear()
         self._work.set()
+
+    def _count(self, told: Told, *, lost: bool) -> None:
+        behind = told.sent_at - ids.moment_of(told.delivery.event_id)
+        first = not lost and told.delivery.attempt == 1
+        how = "lost" if lost else _HOW[told.outcome]
+        self._watch(how, behind.total_seconds() if first else None)
+
+    async def _purge(self) -> None:
+        """Delete what is too old, once an hour."""
+        if deleted := await attempt_log.purge(self._pool):
+            log.info("deleted %d old rows of webhooks", deleted)
+        await asyncio.sleep(_PURGE_EVERY_S)
 
     async def _disable(self, group: Sequence[Told], recorded: queue.Recorded) -> None:
         """Disable endpoints that are gone, or that have failed for too long."""

@@ -13,6 +13,10 @@ from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
 from easypay.observability.metrics import Instruments
 from easypay.settings import Settings
+from easypay.webhooks.addresses import AllowedNames
+from easypay.webhooks.delivery import Deliverer
+from easypay.webhooks.http_sender import HttpSender
+from easypay.webhooks.queue import DELIVERIES
 
 
 class Parts(NamedTuple):
@@ -48,4 +52,22 @@ class Listed(NamedTuple):
     make: Callable[[Parts, EndWatcher], Loop]
 
 
-LISTS: Final[tuple[Listed, ...]] = ()
+def _deliveries(parts: Parts, ended: EndWatcher) -> Loop:
+    settings, delay = parts.settings, parts.instruments.webhook_delay
+    names = AllowedNames(settings.webhook_private_networks, resolver=settings.resolver)
+
+    def watch(how: str, first_after_s: float | None) -> None:
+        ended(how)
+        if first_after_s is not None:
+            delay.observe(first_after_s)
+
+    return Deliverer(
+        pool=parts.pool,
+        dsn=settings.database_url.get_secret_value(),
+        vault=parts.vault,
+        sender=HttpSender(names),
+        watch=watch,
+    )
+
+
+LISTS: Final[tuple[Listed, ...]] = (Listed("webhooks", DELIVERIES, _deliveries),)
