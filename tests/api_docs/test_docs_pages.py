@@ -19,7 +19,7 @@ import pytest
 from easypay.api.compression import CODINGS, compressed_once
 from easypay.api.doc_files import DOC_FILES
 from easypay.api.docs.pages import GUIDES, problem_page, topic_page
-from easypay.api.examples import KEY
+from easypay.api.examples import EVENT_ID, KEY
 from easypay.api.openapi import openapi_json
 from easypay.api.routes import TOPICS
 from easypay.merchants.model import SCOPES
@@ -100,6 +100,7 @@ GUIDES_WITH_EXAMPLES = (
     "idempotency",
     "payments",
     "testing",
+    "webhooks",
 )
 
 
@@ -167,6 +168,7 @@ async def test_every_request_on_the_pages_is_accepted(
         "REFUND": refund,
         "OPERATION": refund.replace("re_", "op_"),
     }
+    event = (await shop.all(f"/payments/{settled}/events"))[0]["id"]
     tried = 0
     async with http_client(base_url=gateway.url, timeout=30) as client:
         for operation, text in _requests():
@@ -178,6 +180,9 @@ async def test_every_request_on_the_pages_is_accepted(
                 variables["PAYMENT"] = settled
             elif operation.startswith("admin_"):
                 variables |= await _new_merchant(client)
+            elif operation.startswith("webhooks_"):
+                variables["ENDPOINT"] = await _new_endpoint(client, exporter.secret)
+                text = text.replace(EVENT_ID, event)
             method, path, headers, body = _read(text, variables)
             if "data_value" in body:
                 given = json.loads(body)
@@ -187,6 +192,15 @@ async def test_every_request_on_the_pages_is_accepted(
             assert answer.status_code < 300, (operation, text, answer.text)
             tried += 1
     assert tried > 35
+
+
+async def _new_endpoint(client: httpx.AsyncClient, secret: str) -> str:
+    """Make the only endpoint: a merchant can have twenty."""
+    path, headers = "/api/v1/webhook-endpoints", {"authorization": f"Bearer {secret}"}
+    for each in (await client.get(path, headers=headers)).json()["data"]:
+        await client.delete(f"{path}/{each['id']}", headers=headers)
+    made = await client.post(path, json={"url": "https://shop.example/"}, headers=headers)
+    return str(made.json()["endpoint"]["id"])
 
 
 async def _new_merchant(client: httpx.AsyncClient) -> dict[str, str]:

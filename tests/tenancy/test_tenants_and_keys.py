@@ -10,6 +10,7 @@ import pytest
 from easypay import ids
 from easypay.api.routes import ROUTES
 from easypay.merchants import admin
+from easypay.merchants.model import SCOPES
 from harness import ADMIN_KEY, Gateway, Shop, Stack, connected, http_client, until
 
 pytestmark = pytest.mark.over("simulated", "recorded")
@@ -68,11 +69,10 @@ async def test_scopes_are_enforced_on_every_route(
     shared_stack: Stack, gateway: Gateway, shop: Shop
 ) -> None:
     payment = (await shop.paid())["id"]
-    scopes = ("payments:read", "payments:write", "refunds:write", "payments:export")
-    for scope in scopes:
+    for scope in SCOPES:
         narrow = await shared_stack.with_key(shop, scopes=[scope])
         for route in ROUTES:
-            if route.scope not in scopes:
+            if route.scope not in SCOPES:
                 continue
             path = route.path.removeprefix("/api/v1").replace("{id}", payment)
             answer = await narrow.client.request(route.method, path.replace("{key:path}", "none"))

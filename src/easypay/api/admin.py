@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -14,7 +14,13 @@ from easypay.api.http import Request, Response, decode, encode
 from easypay.clock import rfc3339
 from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants import admin, credential_check
-from easypay.merchants.model import LONGEST_WINDOW_S, MOST_STALENESS_MS, ApiKey, Merchant
+from easypay.merchants.model import (
+    LONGEST_WINDOW_S,
+    MOST_STALENESS_MS,
+    USUAL_SCOPES,
+    ApiKey,
+    Merchant,
+)
 from easypay.merchants.vault import Vault
 from easypay.mode import MODE
 from easypay.processors.base import Processors
@@ -26,7 +32,12 @@ _Text = Annotated[str, Meta(min_length=1, max_length=64)]
 _TimeZone = Annotated[str, Meta(min_length=1, max_length=64)]
 _Credential = Annotated[str, Meta(min_length=1, max_length=1024)]
 Scope = Literal[
-    "payments:read", "payments:write", "refunds:write", "payments:export", "events:read"
+    "payments:read",
+    "payments:write",
+    "refunds:write",
+    "payments:export",
+    "events:read",
+    "webhooks:manage",
 ]
 
 
@@ -87,7 +98,7 @@ class CreateKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["test", "live"]
     name: Annotated[str, Meta(min_length=1, max_length=100)] = "default"
     scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: list(get_args(Scope))
+        default_factory=lambda: list(USUAL_SCOPES)
     )
     expires_at: (
         Annotated[

@@ -12,6 +12,7 @@ from easypay.api import auth, exports, idempotency, paging
 from easypay.api.example_stories import stories
 from easypay.api.examples import (
     AT,
+    ENDPOINT_ID,
     KEY_ID,
     MERCHANT_ID,
     PAYMENT_ID,
@@ -77,6 +78,7 @@ _NOT_FOUND: Final = {
     "admin": f"there is no merchant {MERCHANT_ID}",
     "admin_rotate_key": f"there is no key {KEY_ID}",
     "admin_revoke_key": f"there is no key {KEY_ID}",
+    "webhooks": f"there is no webhook endpoint {ENDPOINT_ID}",
     "system": "there is no such page; see /docs",
 }
 _STORED: Final[Mapping[type[EasyPayError], str]] = {
@@ -106,6 +108,11 @@ _BAD_BODIES: Final[Mapping[str, tuple[tuple[str, str, bytes], ...]]] = {
     "payments_approve": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
     "payments_decline": (("unknown_field", "An unknown field", b'{"amount": 100}'),),
     "payments_refund": (("amount", "A fraction", b'{"amount": 10.5}'),),
+    "webhooks_create": (("url", "No address", b'{"description": "shop"}'),),
+    "webhooks_update": (("types", "Not a list", b'{"types": "payment.captured"}'),),
+    "webhooks_rotate_secret": (("overlap", "A negative time", b'{"overlap_seconds": -1}'),),
+    "webhooks_send_test": (("unknown_field", "An unknown field", b'{"type": "refund"}'),),
+    "webhooks_redeliver": (("unknown_field", "An unknown field", b'{"event": "evt_1"}'),),
     "admin_create_merchant": (("name", "An empty name", b'{"name": ""}'),),
     "admin_update_merchant": (("name", "An empty name", b'{"name": ""}'),),
     "admin_set_account": (("unknown_field", "An unknown field", b'{"login": "5KP3u95bQpv"}'),),

@@ -14,17 +14,21 @@ from typing import Any, Final
 import msgspec
 
 from easypay import ids
-from easypay.api import admin, duplicates, events, paging, reading
+from easypay.api import admin, duplicates, events, paging, reading, webhooks
 from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
 from easypay.api.examples import (
     API_KEY_UUID,
     AT,
     CURSOR,
+    ENDPOINT_UUID,
+    EVENT_ID,
+    EVENT_UUID,
     KEY,
     MERCHANT_UUID,
     PAYMENT_ID,
     Example,
     Examples,
+    example_id,
 )
 from easypay.api.http import encode
 from easypay.api.numbered_pages import NumberedPage, Pagination
@@ -39,6 +43,7 @@ from easypay.payments.event_objects import API_VERSION, FeedEventView
 from easypay.payments.expansion import expanded
 from easypay.payments.statistics import Bucket, Question, Statistics, nothing
 from easypay.payments.views import operation_view, payment_view, refund_view
+from easypay.webhooks.model import Attempt, Endpoint
 
 _REPLIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "payments_create": (
@@ -97,7 +102,14 @@ def _page(*data: Any, more: bool = False) -> Any:
 @cache
 def _reads() -> dict[tuple[str, int], Examples]:
     """Replies of the calls that move no money."""
-    return _payment_reads() | _reads_of_parts() | _feed() | _statistics() | _administration()
+    return (
+        _payment_reads()
+        | _reads_of_parts()
+        | _feed()
+        | _statistics()
+        | _webhooks()
+        | _administration()
+    )
 
 
 def _payment_reads() -> dict[tuple[str, int], Examples]:
@@ -272,6 +284,50 @@ def _twice(told: Mapping[str, Told]) -> duplicates.DuplicateGroupView:
             members=[Member(each.id, each.status, each.created_at) for each in (first, second)],
         )
     )
+
+
+def _webhooks() -> dict[tuple[str, int], Examples]:
+    endpoint = Endpoint(
+        MERCHANT_UUID, Mode.TEST, ENDPOINT_UUID, "https://shop.example/easypay", "The web shop",
+        [], "enabled", None, None, None, AT, AT,
+    )  # fmt: skip
+    change = msgspec.structs.replace
+    shown = webhooks.endpoint_view(endpoint)
+    until = AT + timedelta(hours=1)
+    rotated = webhooks.endpoint_view(change(endpoint, old_secret_until=until))
+    paused = webhooks.endpoint_view(change(endpoint, state="paused"))
+    failed = Attempt(
+        example_id(ids.ATTEMPT, "first"), MERCHANT_UUID, ENDPOINT_UUID, EVENT_UUID,
+        "payment.captured", 1, "failed", endpoint.url, AT, 38, 500, "the endpoint answered 500",
+        "Internal Server Error",
+    )  # fmt: skip
+    delivered = change(
+        failed,
+        id=example_id(ids.ATTEMPT, "second", AT + timedelta(seconds=5)),
+        attempt=2,
+        outcome="delivered",
+        sent_at=AT + timedelta(seconds=5),
+        status=200,
+        reason=None,
+        answer="ok",
+    )
+    secret = "whsec_<44 characters>"  # noqa: S105
+    made = as_json(webhooks.NewEndpointView(shown, secret))
+    renewed = as_json(webhooks.NewEndpointView(rotated, secret))
+    attempts = _page(*map(webhooks.attempt_view, (delivered, failed)))
+    sent = as_json(webhooks.TestSentView(EVENT_ID))
+    return {
+        ("webhooks_create", 201): {"endpoint": Example("The endpoint and its secret", made)},
+        ("webhooks_list_endpoints", 200): {"page": Example("One endpoint", _page(shown))},
+        ("webhooks_get", 200): {"endpoint": Example("The endpoint", as_json(shown))},
+        ("webhooks_update", 200): {"paused": Example("Paused", as_json(paused))},
+        ("webhooks_rotate_secret", 201): {"secret": Example("The new secret", renewed)},
+        ("webhooks_send_test", 202): {"event": Example("The event that is sent", sent)},
+        ("webhooks_deliveries", 200): {"page": Example("A failure, then a success", attempts)},
+        ("webhooks_redeliver", 202): {
+            "count": Example("How many are sent", as_json(webhooks.RedeliveryView(12)))
+        },
+    }
 
 
 def _administration() -> dict[tuple[str, int], Examples]:

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from easypay import ids
-from easypay.api import admin
+from easypay.api import admin, webhooks
 from easypay.api.paging import Cursors
 from easypay.merchants.model import Caller
 from easypay.mode import Mode
@@ -50,6 +50,10 @@ def example_id(kind: str, name: str, at: datetime = AT) -> UUID:
 PAYMENT_ID: Final = ids.typed(ids.PAYMENT, example_id(ids.PAYMENT, "first"))
 MERCHANT_UUID: Final = example_id(ids.MERCHANT, "shop")
 MERCHANT_ID: Final = ids.typed(ids.MERCHANT, MERCHANT_UUID)
+ENDPOINT_UUID: Final = example_id(ids.ENDPOINT, "shop")
+ENDPOINT_ID: Final = ids.typed(ids.ENDPOINT, ENDPOINT_UUID)
+EVENT_UUID: Final = example_id(ids.EVENT, "payment.captured")
+EVENT_ID: Final = ids.typed(ids.EVENT, EVENT_UUID)
 API_KEY_UUID: Final = example_id(ids.API_KEY, "checkout")
 OPERATION_ID: Final = ids.typed(ids.OPERATION, example_id(ids.OPERATION, "first"))
 REFUND_ID: Final = ids.typed(ids.REFUND, example_id(ids.OPERATION, "refund"))
@@ -141,6 +145,34 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         "part": Example("Part of it", {"amount": 1_000}),
         "rest": Example("All that is left", {}),
     },
+    webhooks.CreateEndpoint: {
+        "some": Example(
+            "Some types",
+            {
+                "url": "https://shop.example/easypay",
+                "types": ["payment.captured", "payment.failed", "refund.succeeded"],
+            },
+        ),
+        "all": Example(
+            "Every type", {"url": "https://shop.example/easypay", "description": "The web shop"}
+        ),
+    },
+    webhooks.UpdateEndpoint: {
+        "pause": Example("Let events wait", {"paused": True}),
+        "resume": Example("Send what has waited", {"paused": False}),
+        "types": Example("Other types", {"types": ["payment.captured"]}),
+    },
+    webhooks.RotateSecret: {
+        "hour": Example("Both secrets sign for an hour", {"overlap_seconds": 3_600})
+    },
+    webhooks.SendTest: {"test": Example("No fields", {})},
+    webhooks.Redeliver: {
+        "one": Example("One event", {"event_id": EVENT_ID}),
+        "since": Example("All since a time", {"since": "2026-11-24T00:00:00Z"}),
+        "span": Example(
+            "A span of time", {"since": "2026-11-24T00:00:00Z", "until": "2026-11-24T06:00:00Z"}
+        ),
+    },
     admin.CreateMerchant: {
         "merchant": Example(
             "A shop that takes tokens only", {"name": "Example Shop", "currencies": ["USD"]}
@@ -165,7 +197,9 @@ _REQUESTS: Final[Mapping[type, Examples]] = {
         ),
     },
     admin.CreateKey: {
-        "checkout": Example("A test key with every scope", {"mode": "test", "name": "checkout"}),
+        "checkout": Example(
+            "A test key with the usual scopes", {"mode": "test", "name": "checkout"}
+        ),
         "reports": Example(
             "Read only, for a year",
             {

@@ -17,6 +17,7 @@ from easypay.api.example_problems import problem_examples
 from easypay.api.example_replies import export_examples, reply_examples
 from easypay.api.examples import (
     CURSOR,
+    ENDPOINT_ID,
     KEY,
     KEY_ID,
     MERCHANT_ID,
@@ -46,6 +47,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Payments": "Take, hold, capture, void and refund payments, and read what happened.",
     "Events": "All that happens, in an order that never changes.",
     "Idempotency": "Find the payment that a request made when its answer was lost.",
+    "Webhooks": "Be told of events: endpoints, deliveries, and sending again.",
     "Administration": "Merchants, their processor accounts and their keys.",
     "System": "Health, and this documentation.",
 }
@@ -54,6 +56,7 @@ _TAG_OF: Final = {
     **dict.fromkeys(("payments", "reading", "statistics", "exports"), "Payments"),
     "admin": "Administration",
     "events": "Events",
+    "webhooks": "Webhooks",
 }
 
 DESCRIPTION: Final = """\
@@ -364,6 +367,12 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "The operation's id.",
         {"type": "string", "pattern": "^op_[0-9a-f]{32}$"},
         OPERATION_ID,
+    ),
+    "webhook-endpoints.id": (
+        "path",
+        "The endpoint's id.",
+        {"type": "string", "pattern": "^whe_[0-9a-f]{32}$"},
+        ENDPOINT_ID,
     ),
     "merchants.id": (
         "path",

@@ -8,7 +8,16 @@ from typing import Final
 import msgspec
 
 from easypay import errors
-from easypay.api import admin, duplicates, events, exports, payment_filters, reading, statistics
+from easypay.api import (
+    admin,
+    duplicates,
+    events,
+    exports,
+    payment_filters,
+    reading,
+    statistics,
+    webhooks,
+)
 from easypay.api.paging import Page
 from easypay.errors import EasyPayError
 from easypay.payments import requests
@@ -108,6 +117,8 @@ _UNCHANGED: Final = ("If-None-Match",)
 _MAY_BE_OLD: Final = ("Cache-Control",)
 """The request header of what may come from the caches or from a read replica."""
 _LISTED: Final = (*_MAY_BE_OLD, *_UNCHANGED)
+_WEBHOOKS: Final = (*_KEY, errors.DatabaseUnavailable)
+_ENDPOINT: Final = "/api/v1/webhook-endpoints/{id}"
 _ETAGGED: Final[dict[int, type | None]] = {200: None, 304: None}
 
 
@@ -155,7 +166,8 @@ def _list_of(view: type, handler: str, summary: str, description: str) -> Route:
 
 
 TOPICS: Final = (
-    "payments", "events", "idempotency", "errors", "conventions", "testing", "administration",
+    "payments", "events", "webhooks", "idempotency", "errors", "conventions", "testing",
+    "administration",
     "objects", "system",
 )  # fmt: skip
 """The pages under /docs, in the order of their navigation."""
@@ -394,6 +406,101 @@ ROUTES: Final[tuple[Route, ...]] = (
         replies={200: reading.KeyView},
         scope="payments:read",
         errors=(*_READ, errors.IdempotencyKeyInvalid),
+    ),
+    Route(
+        "POST /api/v1/webhook-endpoints",
+        "webhooks_create",
+        "Create a webhook endpoint",
+        "An address that is told of events from now on, of all types or of some. The reply shows "
+        "the secret with which messages are signed. It cannot be shown again.",
+        body=webhooks.CreateEndpoint,
+        replies={201: webhooks.NewEndpointView},
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, *_BODY),
+    ),
+    Route(
+        "GET /api/v1/webhook-endpoints",
+        "webhooks_list_endpoints",
+        "List webhook endpoints",
+        "All endpoints of the key's merchant and mode, oldest first, without their secrets.",
+        replies={200: Page},
+        page_of=webhooks.EndpointView,
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, errors.ValidationFailed),
+    ),
+    Route(
+        f"GET {_ENDPOINT}",
+        "webhooks_get",
+        "Read a webhook endpoint",
+        "Its state, and since when it has been failing.",
+        replies={200: webhooks.EndpointView},
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, errors.NotFound),
+    ),
+    Route(
+        f"PATCH {_ENDPOINT}",
+        "webhooks_update",
+        "Change or pause a webhook endpoint",
+        "Changes the fields that are sent. `paused: true` lets events wait; `paused: false` sends "
+        "what has waited, and enables an endpoint that was disabled.",
+        body=webhooks.UpdateEndpoint,
+        replies={200: webhooks.EndpointView},
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, *_BODY, errors.NotFound),
+    ),
+    Route(
+        f"DELETE {_ENDPOINT}",
+        "webhooks_delete",
+        "Delete a webhook endpoint",
+        "Nothing more is sent to it, not even what was waiting.",
+        replies={204: None},
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, errors.NotFound),
+    ),
+    Route(
+        f"POST {_ENDPOINT}/rotate-secret",
+        "webhooks_rotate_secret",
+        "Rotate a webhook secret",
+        "Creates a new secret. Until the overlap ends messages carry a signature of each secret.",
+        body=webhooks.RotateSecret,
+        body_required=False,
+        replies={201: webhooks.NewEndpointView},
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, *_BODY, errors.NotFound),
+    ),
+    Route(
+        f"POST {_ENDPOINT}/test",
+        "webhooks_send_test",
+        "Send a test event",
+        "Sends an event of type `webhook.test`, whatever types the endpoint wants. What became of "
+        "it is in the list of deliveries.",
+        body=webhooks.SendTest,
+        body_required=False,
+        replies={202: webhooks.TestSentView},
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, *_BODY, errors.NotFound),
+    ),
+    Route(
+        f"GET {_ENDPOINT}/deliveries",
+        "webhooks_deliveries",
+        "List deliveries",
+        "Every attempt of the last 30 days with what the endpoint answered, newest first.",
+        replies={200: Page},
+        page_of=webhooks.AttemptView,
+        query=("limit", "cursor"),
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, errors.NotFound, errors.ValidationFailed),
+    ),
+    Route(
+        f"POST {_ENDPOINT}/redeliver",
+        "webhooks_redeliver",
+        "Send events again",
+        "One event by its `event_id`, or all of the endpoint's types from `since` until `until`. "
+        "They keep their ids, so a receiver that remembers ids does nothing twice.",
+        body=webhooks.Redeliver,
+        replies={202: webhooks.RedeliveryView},
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, *_BODY, errors.NotFound),
     ),
     Route(
         "POST /api/v1/admin/merchants",

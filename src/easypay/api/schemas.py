@@ -17,6 +17,7 @@ from easypay.payments.model import Kind
 from easypay.payments.views import REFUND_METHODS, REFUND_STATUS
 from easypay.problems import Problem
 from easypay.processors.base import AvsMatch, CvvMatch, Retry
+from easypay.webhooks.model import TYPES
 
 Schema = dict[str, Any]
 
@@ -97,6 +98,39 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
     "state": {"description": _STATES, "enum": list(REFUND_STATUS)},
     "name": "A name for people: one printable line.",
     "last4": "The last four digits.",
+    "endpoint": "The endpoint.",
+    "event_id": "The event's id; messages about it have it as `webhook-id`.",
+    "events": "How many events are sent again.",
+    "types": {
+        "description": "The types of events that are wanted; empty: every type.",
+        "items": {"type": "string", "enum": list(TYPES)},
+    },
+    "description": "For people: one printable line.",
+    "paused": "Whether events wait.",
+    "since": {"description": "The start of a span of time (RFC 3339).", **MOMENT},
+    "until": {"description": "The end of the span, which does not belong to it.", **MOMENT},
+    "failing_since": {"description": "The first failure since a success.", "format": "date-time"},
+    "old_secret_until": {
+        "description": "Until when messages are also signed with the secret before.",
+        "format": "date-time",
+    },
+    "Endpoint.state": {
+        "description": _line("""
+            `enabled`; `paused`: events wait; `disabled`: it answered 410 or failed for five days,
+            and gets nothing until `paused: false`."""),
+        "enum": ["enabled", "paused", "disabled"],
+    },
+    "Endpoint.reason": "Why it was disabled.",
+    "Attempt.type": "The event's type.",
+    "Attempt.attempt": "1 for the first attempt.",
+    "Attempt.outcome": "`failed`: it is tried again. `parked`: it is not.",
+    "Attempt.status": "The HTTP status of the answer; null if none came.",
+    "Attempt.reason": "Why it failed.",
+    "Attempt.url": "The address at that time.",
+    "url": "The address to which messages are sent.",
+    "sent_at": {"description": "When the attempt began.", "format": "date-time"},
+    "took_ms": "Until the answer, in milliseconds.",
+    "answer": "The beginning of the answer's body.",
     "scopes": f"What the key may do: {', '.join(SCOPES)}.",
     "type": "The kind of payment method.",
     "code": "A stable code for programs.",
@@ -281,7 +315,8 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
 _IDS: Final = {
     "Payment": "pay", "Refund": "re", "Operation": "op", "Event": "evt", "Merchant": "mer",
     "ApiKey": "key", "AlikePayment": "pay", "possible_duplicate_of": "pay", "payment_id": "pay",
-    "operation_id": "op", "merchant_id": "mer",
+    "operation_id": "op", "merchant_id": "mer", "Endpoint": "whe", "Attempt": "wha",
+    "event_id": "evt",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from easypay.command_line import (
     logs,
     merchants,
     operations,
+    webhooks,
 )
 from easypay.command_line.console import DATA_DIR, DataDir, Json, fail, new_group, run_async, show
 from easypay_bench import commands
@@ -57,6 +58,7 @@ def common_options(
 app.add_typer(merchants.merchants, name="merchant")
 app.add_typer(merchants.keys, name="key")
 app.add_typer(operations.operations, name="operation")
+app.add_typer(webhooks.webhooks, name="webhook")
 app.add_typer(operations.late_charges, name="late-charges")
 app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(events.events, name="events")

@@ -288,8 +288,8 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="payments:read, payments:write, refunds:write, payments:export or events:read; "
-            "may repeat. "
+            help="payments:read, payments:write, refunds:write, payments:export, events:read or "
+            "webhooks:manage; may repeat. "
             "Default: the first three."
         ),
     ] = None,

@@ -24,6 +24,7 @@ _SECTIONS: Final = {
     "idempotency_key_days": "Housekeeping",
     "cache_lease_s": "The process: cache, stop, metrics, log",
     "max_head_bytes": "Limits on clients",
+    "webhook_private_networks": "Webhooks",
     "failpoint": "For tests only",
 }
 """The first setting of each section, in the order of the class, and the section's title."""

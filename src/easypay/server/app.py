@@ -25,6 +25,7 @@ from easypay.api.repeats import Repeats
 from easypay.api.routing import build_router
 from easypay.api.statistics import StatisticsApi
 from easypay.api.system import SystemApi
+from easypay.api.webhooks import WebhooksApi
 from easypay.cache.caches import Caches
 from easypay.cache.feed_follower import FeedFollower
 from easypay.cache.shared import SharedCache
@@ -394,6 +395,13 @@ class Gateway:
                 integrations=integrations,
                 processors=self._processors,
                 on_change=self._caches.delete_merchant,
+            ),
+            "webhooks": WebhooksApi(
+                directory=self._directory,
+                pool=self._clients_pool,
+                vault=vault,
+                cursors=Cursors(vault.derive("cursors")),
+                private=settings.webhook_private_networks,
             ),
             "system": SystemApi(
                 is_ready=self._why_not_ready,

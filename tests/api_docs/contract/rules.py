@@ -24,6 +24,8 @@ FIELDS = {
     "invalid_card_number": "the check digit",
     "invalid_routing_number": "the check digit",
     "invalid_cvc": "its length depends on the card's brand",
+    "#/url": "its host leads to a public address, and is no number in disguise",
+    "too_many": "how many endpoints there are already",
     "expired_card": "depends on today",
     "in_the_past": "depends on today",
     "card_number_in_text": "a check digit and the brands' ranges, in any text",

@@ -17,6 +17,7 @@ _VARIABLES: Final = {
     "/payments/{id}": "/payments/$PAYMENT",
     "/refunds/{id}": "/refunds/$REFUND",
     "/operations/{id}": "/operations/$OPERATION",
+    "/webhook-endpoints/{id}": "/webhook-endpoints/$ENDPOINT",
     "/merchants/{id}": "/merchants/$MERCHANT",
     "/keys/{key_id}": "/keys/$KEY_ID",
 }
@@ -25,6 +26,7 @@ _OBJECTS: Final = (
     *("ExpandedRefunds", "ExpandedOperations", "NumberedPaymentPage", "Pagination"),
     *("Statistics", "Bucket", "Total", "Count", "Rates"),
     *("IdempotencyKey", "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey"),
+    *("Endpoint", "NewEndpoint", "Attempt", "TestSent", "Redelivery"),
     *("Problem", "BadField", "Currency"),
 )
 _LONGEST_LINE: Final = 76

@@ -1,0 +1,178 @@
+"""Payments of a real gateway, and workers that are killed between sending and recording."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from easypay import ids
+from harness import QUICK, Shop, Stack, until
+from harness.commands import run_easypay
+from webhooks.receiver import Receiver, receiving
+
+
+@pytest.fixture
+def start(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Start workers; kill those that are left after the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(**settings: str) -> "subprocess.Popen[bytes]":
+        environment = {
+            **os.environ,
+            **stack.env,
+            "EASYPAY_WEBHOOK_PRIVATE_NETWORKS": "127.0.0.0/8",
+            **settings,
+        }
+        program = [sys.executable, "-m", "easypay", "worker"]
+        with (tmp_path / f"worker-{len(started)}.log").open("wb") as log:
+            started.append(subprocess.Popen(program, stdout=log, stderr=log, env=environment))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as made:
+        yield made
+
+
+@pytest.fixture
+async def shop(stack: Stack) -> AsyncIterator[Shop]:
+    gateway = await stack.gateway(**QUICK)
+    made = await stack.shop(gateway)
+    yield made
+    await made.client.aclose()
+
+
+async def none_left(stack: Stack) -> None:
+    async def so() -> bool:
+        return bool(
+            await stack.value(
+                "SELECT NOT EXISTS (SELECT FROM webhook_deliveries) AND last_seq = ("
+                " SELECT last_seq FROM feed_readers WHERE name = 'webhooks')"
+                " AND last_seq = (SELECT count(*) FROM events) FROM feed_head"
+            )
+        )
+
+    await until(so, what="everything is delivered")
+
+
+async def events_of(shop: Shop, payments: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the ids of each payment's events, in their order."""
+    return {
+        payment["id"]: [e["id"] for e in await shop.all(f"/payments/{payment['id']}/events")]
+        for payment in payments
+    }
+
+
+async def test_a_killed_worker_loses_no_event_and_keeps_the_order(
+    stack: Stack, shop: Shop, receiver: Receiver, start: Callable[..., Any]
+) -> None:
+    merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
+    made = run_easypay("webhook", "create", merchant, receiver.url, "--json", **stack.env).data
+    payments = [await shop.paid(capture="manual") for _ in range(4)]
+    for payment in payments:
+        await shop.capture(payment["id"])
+    killed = start(EASYPAY_FAILPOINT="webhook_sent")
+    assert await until(lambda: gone(killed)) == -signal.SIGKILL
+    assert receiver.got
+    await stack.fetch("UPDATE webhook_deliveries SET due_at = now()")  # its leases end
+    worker = start()
+    await none_left(stack)
+    expected = await events_of(shop, payments)
+    for payment, events in expected.items():
+        arrived = [got.id for got in receiver.got if got.json["data"]["payment_id"] == payment]
+        assert list(dict.fromkeys(arrived)) == events
+    endpoint = made["endpoint"]["id"]
+    listed = run_easypay("webhook", "deliveries", endpoint, "--json", **stack.env).data["data"]
+    assert sorted(row["event_id"] for row in listed) == sorted(
+        event for events in expected.values() for event in events
+    )
+    worker.send_signal(signal.SIGTERM)
+    assert await until(lambda: gone(worker), what="the worker drains") == 0
+
+
+async def gone(process: "subprocess.Popen[bytes]") -> int | None:
+    """Return the exit status once the process has ended (0 is told as "0")."""
+    status = process.poll()
+    return Status(status) if status is not None else None
+
+
+class Status(int):
+    """An exit status; also 0 is a true value."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+async def test_a_worker_that_sleeps_for_longer_than_its_lease_records_nothing(
+    stack: Stack, shop: Shop, receiver: Receiver, start: Callable[..., Any]
+) -> None:
+    merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
+    run_easypay("webhook", "create", merchant, receiver.url, "--json", **stack.env)
+    sleeper = start()
+
+    def stop(_: Any) -> int:
+        if len(receiver.got) == 1:
+            sleeper.send_signal(signal.SIGSTOP)
+        return 200
+
+    receiver.answer = stop
+    await shop.paid()
+    await until(lambda: arrived(receiver, 1))
+    await stack.fetch("UPDATE webhook_deliveries SET due_at = now()")
+    start()
+    await none_left(stack)
+    assert len({got.id for got in receiver.got}) == 1
+    sleeper.send_signal(signal.SIGCONT)
+    sleeper.send_signal(signal.SIGTERM)
+    assert await until(lambda: gone(sleeper)) == 0
+    assert await stack.value("SELECT count(*) FROM webhook_attempts") == 1
+
+
+async def arrived(receiver: Receiver, count: int) -> bool:
+    return len(receiver.got) >= count
+
+
+async def test_the_commands_look_after_an_endpoint(
+    stack: Stack, shop: Shop, receiver: Receiver, start: Callable[..., Any]
+) -> None:
+    merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
+
+    def webhook(*words: str) -> Any:
+        return run_easypay("webhook", *words, "--json", **stack.env).data
+
+    endpoint = webhook("create", merchant, receiver.url, "--type", "refund.failed")["endpoint"][
+        "id"
+    ]
+    start()
+    event = webhook("test", endpoint)["event_id"]
+    await until(lambda: arrived(receiver, 1))
+    assert receiver.got[0].json["type"] == "webhook.test"
+    assert receiver.got[0].id == event
+    assert webhook("pause", endpoint)["state"] == "paused"
+    assert webhook("resume", endpoint)["state"] == "enabled"
+    assert webhook("rotate-secret", endpoint)["secret"].startswith("whsec_")
+    assert webhook("update", endpoint, "--type", "payment.captured")["types"] == [
+        "payment.captured"
+    ]
+    assert [row["id"] for row in webhook("list")["data"]] == [endpoint]
+    await shop.paid()
+    await until(lambda: arrived(receiver, 2))
+    first = receiver.got[1].id
+    assert webhook("redeliver", endpoint, "--event", first) == {"events": 1}
+    await until(lambda: arrived(receiver, 3))
+    assert receiver.got[2].id == first
+    webhook("delete", endpoint)
+    refused = run_easypay("webhook", "test", endpoint, **stack.env)
+    assert refused.code == 1
+    assert "there is no webhook endpoint" in refused.err
