@@ -90,8 +90,9 @@ async def test_a_killed_worker_loses_no_event_and_keeps_the_order(
     await none_left(stack)
     expected = await events_of(shop, payments)
     for payment, events in expected.items():
-        arrived = [got.id for got in receiver.got if got.json["data"]["payment_id"] == payment]
-        assert list(dict.fromkeys(arrived)) == events
+        arrived = [got for got in receiver.got if got.json["payment_id"] == payment]
+        assert list(dict.fromkeys(got.id for got in arrived)) == events
+        assert [got.json["data"]["status"] for got in arrived[-2:]] == ["authorized", "captured"]
     endpoint = made["endpoint"]["id"]
     listed = run_easypay("webhook", "deliveries", endpoint, "--json", **stack.env).data["data"]
     assert sorted(row["event_id"] for row in listed) == sorted(

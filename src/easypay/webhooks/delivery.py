@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
-
 from easypay import clock, failpoints, ids
 from easypay.card_numbers import quoted
 from easypay.clock import monotonic
@@ -28,7 +26,7 @@ from easypay.webhooks import endpoints, queue
 from easypay.webhooks import log as attempt_log
 from easypay.webhooks.fan_out import FanOut
 from easypay.webhooks.http_sender import Answer, HttpSender, NoAnswer
-from easypay.webhooks.messages import Objects, body_of, message_id, objects_of, read_events
+from easypay.webhooks.messages import Views, body_of, message_id, read_events, views_of
 from easypay.webhooks.model import Delivery, next_try_s
 from easypay.webhooks.queue import DELIVERIES, Told
 from easypay.webhooks.signing import headers
@@ -174,13 +172,13 @@ class Deliverer:
                 self._in_flight[delivery.endpoint_id] += 1
             month = f"{clock.now():%Y_%m}"
             try:
-                objects = await objects_of(self._events, month, claimed)
+                views = await views_of(self._events, self._pool, month, claimed)
             except BaseException:
                 for delivery in claimed:
                     self._ended(delivery)
                 raise
             for delivery in claimed:
-                task = asyncio.create_task(self._deliver(delivery, objects))
+                task = asyncio.create_task(self._deliver(delivery, views))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             return
@@ -199,12 +197,12 @@ class Deliverer:
             rooms[each] = 1 - self._in_flight[each]
         return rooms | dict.fromkeys(self._not_before, 0)
 
-    async def _deliver(self, delivery: Delivery, objects: Objects) -> None:
+    async def _deliver(self, delivery: Delivery, views: Views) -> None:
         """Make one attempt."""
         told: Told | None = None
         try:
             if monotonic() + LIMIT_S < delivery.held_until:
-                told = await self._attempt(delivery, objects)
+                told = await self._attempt(delivery, views)
             # Otherwise this process was stopped meanwhile: another claims it when the lease ends.
         except asyncio.CancelledError:
             if self._stopping:
@@ -224,13 +222,10 @@ class Deliverer:
         if not self._in_flight[delivery.endpoint_id]:
             del self._in_flight[delivery.endpoint_id]
 
-    async def _attempt(self, delivery: Delivery, objects: Objects) -> Told:
-        if delivery.data is not None:
-            data: msgspec.Raw | None = msgspec.Raw(delivery.data.encode())
-        else:
-            data = objects.get((delivery.merchant_id, delivery.event_id))
+    async def _attempt(self, delivery: Delivery, views: Views) -> Told:
+        view = views.get((delivery.merchant_id, delivery.event_id))
         sent_at, started = clock.now(), monotonic()
-        if data is None:
+        if view is None and delivery.data is None:
             why = "the event is in a month that was archived"
             return self._failed(delivery, sent_at, started, why, parked=True)
         try:
@@ -247,7 +242,7 @@ class Deliverer:
         except VaultError:
             why = "the endpoint's secret was sealed under another EASYPAY_ENCRYPTION_KEY"
             return self._failed(delivery, sent_at, started, why)
-        body = body_of(delivery, data)
+        body = body_of(delivery, view)
         signed = headers(secrets, message_id(delivery.event_id), int(sent_at.timestamp()), body)
         try:
             answer = await self._sender.post(delivery.url, signed, body, limit_s=LIMIT_S)

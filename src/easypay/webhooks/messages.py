@@ -1,6 +1,6 @@
-"""The message that tells of an event: its type, its time and its object, as JSON.
+"""The message that tells of an event: its type, its time and its payment after it, as JSON.
 
-`objects_of` is the one place that knows what the object is. The body of an event is the same at
+It has the fields that `GET /events` shows, and `timestamp`. The body about an event is the same at
 every attempt and for every endpoint; only the time of the attempt and the signature differ.
 """
 
@@ -12,37 +12,50 @@ import msgspec
 
 from easypay import ids
 from easypay.clock import rfc3339
+from easypay.events.pages import FeedEvent
 from easypay.events.readers import tables_of
-from easypay.payments.views import EVENT_VIEW_COLUMNS, event_view
+from easypay.payments.event_objects import API_VERSION, FeedEventView, objects_of
 from easypay.webhooks.model import Delivery
 
 MOST_BYTES: Final = 20_000
-"""Bytes of a message's body. What is longer carries only the ids, to be read from the API."""
+"""Bytes of a message's body. If it would be longer, `data` is null, and the payment is to be read
+from the API."""
 
 EventKey = tuple[UUID, UUID]
 """Merchant and event."""
-Objects = Mapping[EventKey, msgspec.Raw]
+Views = Mapping[EventKey, FeedEventView]
 
 
-class Message(msgspec.Struct, frozen=True):
-    """The body of a webhook."""
+class PaymentMessage(msgspec.Struct, frozen=True, gc=False):
+    """The body of a message about a payment. `data` is the payment after the event."""
 
     type: str
     timestamp: str
-    """When it happened."""
     id: str
+    api_version: str
+    mode: str
+    payment_id: str
+    operation_id: str
+    status: str
+    amount: int
+    currency: str
     data: Any
 
 
-class _Thin(msgspec.Struct, frozen=True):
-    """The object of an event that is too large to be sent."""
+class OtherMessage(msgspec.Struct, frozen=True, gc=False):
+    """The body of a message that is about no payment."""
 
-    payment_id: str
-    too_large: bool = True
+    type: str
+    timestamp: str
+    id: str
+    api_version: str
+    mode: str
+    data: msgspec.Raw
 
 
+_COLUMNS: Final = ", ".join(f"e.{name}" for name in FeedEvent.__struct_fields__[1:])
 _READ: Final = f"""
-    SELECT e.merchant_id, {", ".join(f"e.{name}" for name in EVENT_VIEW_COLUMNS.split(", "))}
+    SELECT {_COLUMNS}
       FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS t(merchant_id, payment_id, event_id)
      CROSS JOIN LATERAL (SELECT * FROM {{events}} AS e
             WHERE e.merchant_id = t.merchant_id AND e.payment_id = t.payment_id
@@ -56,14 +69,13 @@ def read_events(month: str) -> str:
     return _READ.format(events=tables_of(month).events)
 
 
-async def objects_of(lane: Any, month: str, deliveries: Sequence[Delivery]) -> Objects:
-    """Return the objects of the events by their keys, for a whole group in one statement, or two
-    if one is older than last month. An event of a month that was archived has none.
+async def views_of(lane: Any, pool: Any, month: str, deliveries: Sequence[Delivery]) -> Views:
+    """Return the events with their payments, by their keys: a few statements for a whole group.
 
-    `lane` runs `read_events`.
+    `lane` runs `read_events`. An event of a month that was archived is missing.
     """
-    found: dict[EventKey, msgspec.Raw] = {}
     wanted = {(each.merchant_id, each.event_id): each for each in deliveries if each.data is None}
+    found: dict[EventKey, FeedEvent] = {}
     for variant in (month, ""):
         missing = [each for key, each in wanted.items() if key not in found]
         if not missing:
@@ -76,24 +88,45 @@ async def objects_of(lane: Any, month: str, deliveries: Sequence[Delivery]) -> O
             ),
             variant,
         )
-        for merchant_id, *row in rows:
-            found[merchant_id, row[0]] = msgspec.Raw(msgspec.json.encode(event_view(row)))
-    return found
+        # The place in the stream is not shown.
+        events = (FeedEvent(0, *row) for row in rows)
+        found |= {(event.merchant_id, event.id): event for event in events}
+    keys = sorted(found, key=lambda key: key[1])
+    views = await objects_of(pool, [found[key] for key in keys])
+    return dict(zip(keys, views, strict=True))
 
 
-def body_of(delivery: Delivery, data: msgspec.Raw) -> bytes:
-    """Return the body of the message about an event, at most `MOST_BYTES` long."""
-    message = Message(
-        delivery.type,
-        rfc3339(ids.moment_of(delivery.event_id)),
-        message_id(delivery.event_id),
-        data,
+def body_of(delivery: Delivery, view: FeedEventView | None) -> bytes:
+    """Return the body of the message about an event, at most `MOST_BYTES` long. `view` is the
+    event; None if the message is about no payment."""
+    if view is None:
+        return msgspec.json.encode(
+            OtherMessage(
+                type=delivery.type,
+                timestamp=rfc3339(ids.moment_of(delivery.event_id)),
+                id=message_id(delivery.event_id),
+                api_version=API_VERSION,
+                mode=delivery.mode,
+                data=msgspec.Raw((delivery.data or "null").encode()),
+            )
+        )
+    message = PaymentMessage(
+        type=view.type,
+        timestamp=view.created_at,
+        id=view.id,
+        api_version=view.api_version,
+        mode=view.mode,
+        payment_id=view.payment_id,
+        operation_id=view.operation_id,
+        status=view.status,
+        amount=view.amount,
+        currency=view.currency,
+        data=view.data,
     )
     body = msgspec.json.encode(message)
     if len(body) <= MOST_BYTES:
         return body
-    thin = _Thin(ids.typed(ids.PAYMENT, delivery.payment_id))
-    return msgspec.json.encode(msgspec.structs.replace(message, data=thin))
+    return msgspec.json.encode(msgspec.structs.replace(message, data=None))
 
 
 def message_id(event_id: UUID) -> str:
