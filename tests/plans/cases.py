@@ -65,6 +65,9 @@ from easypay.payments.statistics import Question
 from easypay.payments.statistics_sql import SETTINGS
 from easypay.processors.base import Unknown
 from easypay.processors.registry import installed
+from easypay.webhooks import endpoints, fan_out
+from easypay.webhooks import log as webhook_log
+from easypay.webhooks import queue as webhook_queue
 from plans.explain import EXPLAINING, Explainer, Found, parents_of
 from plans.world import ACCOUNT, World
 
@@ -960,7 +963,119 @@ BY_HAND: Final = (
          because="work lists are short, and people ask"),
 )  # fmt: skip
 
+# webhooks --------------------------------------------------------------------------------------
+
+
+_FILL: Final = """
+    INSERT INTO webhook_endpoints (merchant_id, mode, id, url, secret, after_seq)
+    SELECT merchant_id, 'test', gen_random_uuid(), 'https://shop.example/', '', 0
+      FROM (SELECT unnest($1::uuid[]) AS merchant_id) AS m, generate_series(1, 10)
+"""
+_FILL_DELIVERIES: Final = """
+    INSERT INTO webhook_deliveries (merchant_id, endpoint_id, event_id, mode, payment_id, seq, type,
+        due_at)
+    SELECT merchant_id, id, gen_random_uuid(), mode, gen_random_uuid(), n, 'payment.captured',
+           now() + make_interval(secs => n % 100 - 20)
+      FROM webhook_endpoints, generate_series(1, 1000) AS n
+"""
+_FILL_ATTEMPTS: Final = """
+    INSERT INTO webhook_attempts (id, merchant_id, endpoint_id, event_id, type, attempt, outcome,
+        url, sent_at, took_ms, answer)
+    SELECT lowest_id_at(now() - make_interval(secs => 1000 * (1001 - n))), merchant_id, id,
+           gen_random_uuid(), 'payment.captured', 1, 'delivered', url,
+           now() - make_interval(days => CASE WHEN n < 3 THEN 40 ELSE 1 END), 5, repeat('x', 200)
+      FROM generate_series(1, 1000) AS n, webhook_endpoints
+"""
+
+
+async def webhook_rows(w: World) -> None:
+    """Give three merchants ten endpoints each, with a thousand deliveries and attempts."""
+    if await w.connection.fetchval("SELECT EXISTS (SELECT FROM webhook_endpoints)"):
+        return
+    others = await w.connection.fetch(
+        "SELECT merchant_id FROM merchants WHERE merchant_id <> $1 LIMIT 2", w.merchant_id
+    )
+    await w.connection.execute(_FILL, [w.merchant_id, *(row[0] for row in others)])
+    await w.connection.execute(_FILL_DELIVERIES)
+    await w.connection.execute(_FILL_ATTEMPTS)
+    for table in ("webhook_endpoints", "webhook_deliveries", "webhook_attempts"):
+        await w.connection.execute(f"ANALYZE {table}")
+
+
+def webhook_lane(w: World, sql: Callable[[str], str], *, custom: bool = False) -> Lane:
+    settings = {"plan_cache_mode": "force_custom_plan"} if custom else None
+    return Lane(w.dsn, "plans", sql, lookups=not custom, settings=settings)
+
+
+async def fan_out_events(w: World, _: Case) -> Found:
+    await webhook_rows(w)
+    head = await readers.head(w.pool)
+    await w.connection.execute(
+        "INSERT INTO feed_readers (name, last_seq) VALUES ('webhooks', $1)"
+        " ON CONFLICT (name) DO UPDATE SET last_seq = excluded.last_seq",
+        head - 50,
+    )
+    lane = webhook_lane(w, fan_out.statement, custom=True)
+    found = await over(lane, lambda: lane.fetch((head - 50, head)))
+    await w.connection.execute("DELETE FROM feed_readers WHERE name = 'webhooks'")
+    return found
+
+
+async def claim_deliveries(w: World, _: Case) -> Found:
+    await webhook_rows(w)
+    lane = webhook_lane(w, lambda _: webhook_queue.CLAIM)
+    return await over(lane, lambda: webhook_queue.claim(lane, {}, of_each=4, most=100))
+
+
+async def record_attempts(w: World, _: Case) -> Found:
+    await webhook_rows(w)
+    claims = webhook_lane(w, lambda _: webhook_queue.CLAIM)
+    claimed = await webhook_queue.claim(claims, {}, of_each=4, most=GROUP)
+    await claims.close()
+    told = [
+        webhook_queue.Told(each, ids.new_id(), clock.now(), 5, how, again_s=5.0)
+        for each, how in zip(claimed, ["delivered", "failed"] * GROUP, strict=False)
+    ]
+    lane = webhook_lane(w, lambda _: webhook_queue.RECORD)
+    return await over(lane, lambda: webhook_queue.record(lane, told))
+
+
+async def list_attempts(w: World) -> None:
+    await webhook_rows(w)
+    (endpoint, *_) = await endpoints.list_all(w.pool, w.merchant_id)
+    await endpoints.get(w.pool, w.merchant_id, endpoint.mode, endpoint.id)
+    assert await webhook_log.attempts(w.pool, w.merchant_id, endpoint.id, below=LATEST, limit=PAGE)
+
+
+async def purge_attempts(w: World) -> None:
+    await webhook_rows(w)
+    assert await webhook_log.purge(w.pool)
+
+
+WEBHOOKS: Final = (
+    Case("fan out events to webhook endpoints", _nothing, measure=fan_out_events,
+         uses=("stream_once", "feed_pkey", "events_of_payment"), months=200, locks=1_000,
+         buffers=20_000, sorts=1_000,
+         reads_whole=("webhook_endpoints", "feed_readers", "feed_head", "streams"),
+         because="a few endpoints, and a row for each reader; the events may be of any month"),
+    Case("claim webhook deliveries", _nothing, measure=claim_deliveries,
+         uses=("webhook_deliveries_due", "webhook_deliveries_order", "webhook_endpoints_pkey",
+               "webhook_deliveries_pkey"),
+         buffers=6_000),
+    Case("record webhook attempts", _nothing, measure=record_attempts,
+         uses=("webhook_deliveries_pkey", "webhook_deliveries_order"), buffers=3_000,
+         reads_whole=("webhook_endpoints",), because="a few endpoints"),
+    Case("list the attempts at a webhook endpoint", list_attempts,
+         uses=("webhook_attempts_pkey",), buffers=300,
+         reads_whole=("webhook_endpoints",), because="a few endpoints"),
+    Case("purge old webhook attempts", purge_attempts, uses=("webhook_attempts_age",),
+         buffers=9_000, sorts=5_000,
+         reads_whole=("webhook_deliveries", "webhook_endpoints"),
+         because="what is left is few, and the purge runs once an hour"),
+)  # fmt: skip
+
+
 CASES: Final = (
     *HOT, *BY_ID, *LISTS, *FILTERS, *STATISTICS, *FEED, *EVENT_PAGES, *RESOLVER, *LATE, *MERCHANTS,
-    *CHORES, *BY_HAND,
+    *CHORES, *BY_HAND, *WEBHOOKS,
 )  # fmt: skip
