@@ -29,9 +29,9 @@ beyond them is found."""
 _MOST_BYTES: Final = 64 * 1024
 """Bytes of an answer, with its head, that are read. What is longer ends with its connection."""
 _IDLE_S: Final = 10.0
-_MOST_IDLE: Final = 8
-"""Idle connections that are kept for one host."""
-_MOST_HOSTS: Final = 1000
+_MOST_IDLE: Final = 64
+"""Idle connections that are kept for one host: several endpoints may be there."""
+_MOST_IDLE_OF_ALL: Final = 1000
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -159,6 +159,7 @@ class HttpSender:
         self._names = names
         self._ssl_context = ssl_context
         self._idle: dict[_Target, deque[_Wire]] = {}
+        self._idle_count = 0
 
     async def post(
         self, url: str, headers: Iterable[tuple[str, str]], body: bytes, *, limit_s: float
@@ -192,12 +193,16 @@ class HttpSender:
             for wire in wires:
                 wire.close()
         self._idle.clear()
+        self._idle_count = 0
         await self._names.close()
 
     def _take(self, target: _Target) -> _Wire | None:
         wires = self._idle.get(target)
         while wires:
             wire = wires.pop()
+            self._idle_count -= 1
+            if not wires:
+                del self._idle[target]
             fresh = monotonic() - wire.idle_since < _IDLE_S
             if (
                 fresh
@@ -212,17 +217,24 @@ class HttpSender:
         answer = await wire.exchange(data)
         if wire.keep and not wire.closed:
             wire.idle_since = monotonic()
-            if len(self._idle) >= _MOST_HOSTS and target not in self._idle:
-                self._drop_oldest_host()
             wires = self._idle.setdefault(target, deque())
             wires.append(wire)
+            self._idle_count += 1
             if len(wires) > _MOST_IDLE:
-                wires.popleft().close()
+                self._drop(wires)
+            elif self._idle_count > _MOST_IDLE_OF_ALL:
+                self._drop_oldest_host()
         return answer
 
+    def _drop(self, wires: deque[_Wire]) -> None:
+        """Close the oldest connection of a host."""
+        wires.popleft().close()
+        self._idle_count -= 1
+
     def _drop_oldest_host(self) -> None:
-        for wire in self._idle.pop(next(iter(self._idle))):
-            wire.close()
+        wires = self._idle.pop(next(iter(self._idle)))
+        while wires:
+            self._drop(wires)
 
     async def _connect(self, target: _Target) -> _Wire:
         """Connect to an allowed address. TLS checks the certificate for the name."""
