@@ -22,6 +22,7 @@ from plans.cases import (
     MERCHANTS,
     RESOLVER,
     STATISTICS,
+    WEBHOOKS,
     Case,
 )
 from plans.explain import Found
@@ -40,6 +41,7 @@ SECTIONS: Final = {
     "The resolver": (*RESOLVER, *LATE),
     "Merchants and keys": MERCHANTS,
     "Chores and metrics": CHORES,
+    "Webhooks": WEBHOOKS,
     "By hand": BY_HAND,
 }
 _FIRST: Final = ("payments", "operations", "events")
