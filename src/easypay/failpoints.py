@@ -1,4 +1,5 @@
-"""Faults for tests: the process dies at a named point of the flow, or its wall clock is wrong.
+"""Faults for tests: the process dies at a named point of the flow or is stopped there as if it
+were suspended, or its wall clock is wrong.
 
 Disarmed in production: `reach` is then one comparison, and the clock is the system's.
 """
@@ -17,6 +18,8 @@ from easypay import clock, ids
 NAMES: Final = frozenset(
     {"after_begin", "before_send", "mid_send", "after_reply", "after_record", "webhook_sent"}
 )
+QUEUE_NAMES: Final = ("queue_claimed",)
+"""Points of a worker that sends queued payments, beside NAMES, which it reaches too."""
 ARCHIVE_NAMES: Final = (
     *("archive_watches", "archive_begun", "archive_wrote_payments", "archive_wrote_operations"),
     *("archive_wrote_events", "archive_manifest", "archive_detached", "archive_finished"),
@@ -31,20 +34,32 @@ COMPACT_NAMES: Final = (
 """Points of `easypay db compact`, in the order in which they are reached."""
 
 _armed: str | None = None
+_stops = False
 
 
 def arm(name: str | None) -> None:
-    """Kill this process when it reaches `name`. Raises ValueError for an unknown name."""
-    global _armed
-    known = (*sorted(NAMES), *ARCHIVE_NAMES, *COMPACT_NAMES)
-    if name is not None and name not in known:
+    """Kill this process when it reaches `name`; with ` stops` behind the name, stop it there once
+    (SIGSTOP). Raises ValueError for an unknown name."""
+    global _armed, _stops
+    known = (*sorted(NAMES), *QUEUE_NAMES, *ARCHIVE_NAMES, *COMPACT_NAMES)
+    point = None if name is None else name.removesuffix(" stops")
+    if point is not None and point not in known:
         raise ValueError(f"{name!r} is not a failpoint; use one of {', '.join(known)}")
-    _armed = name
+    _armed, _stops = point, point != name
 
 
 def reach(name: str) -> None:
-    """Mark a point of the flow: the process dies here if the point is armed."""
+    """Mark a point of the flow: the process dies or is stopped here if the point is armed."""
     if _armed == name:
+        _fall()
+
+
+def _fall() -> None:
+    global _armed
+    if _stops:
+        _armed = None
+        os.kill(os.getpid(), signal.SIGSTOP)
+    else:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

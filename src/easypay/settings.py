@@ -133,8 +133,8 @@ class Settings(BaseSettings):
         default=2,
         gt=0,
         description="Commits of one kind that may run at once, each on its own connection. A "
-        "process opens four times this many connections, five times if merchants check duplicates, "
-        "and those of the pool and of reading",
+        "process opens four times this many connections, as many again if merchants check "
+        "duplicates and if payments are queued, and those of the pool and of reading",
     )
     max_queued: int = Field(
         default=2048,
@@ -434,11 +434,11 @@ class Settings(BaseSettings):
 
     @property
     def database_connections(self) -> int:
-        """The most database connections that one process opens: five kinds of group, the pool,
+        """The most database connections that one process opens: six kinds of group, the pool,
         lists, questions, and exports while they run. The fifth kind is opened when a merchant who
-        checks duplicates takes a payment."""
+        checks duplicates takes a payment, and the sixth when a payment is queued."""
         reading = self.database_reading_connections + QUESTION_CONNECTIONS + self.exports
-        return 5 * self.groups_in_flight + self.database_pool_size + reading
+        return 6 * self.groups_in_flight + self.database_pool_size + reading
 
     @property
     def replica_connections(self) -> int:

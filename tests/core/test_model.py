@@ -13,11 +13,13 @@ from easypay.payments.model import EDGES, TRANSITIONS, Event, Status, advance, d
 LEGAL = """
     pending    sent             processing
     pending    failed           failed
+    pending    cancelled        voided
     processing authorized       authorized
     processing captured         captured
     processing declined         declined
     processing failed           failed
     processing held_for_review  in_review
+    processing cancelled        voided
     in_review  authorized       authorized
     in_review  captured         captured
     in_review  declined         declined

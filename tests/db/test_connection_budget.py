@@ -13,7 +13,7 @@ from easypay.db import connection_budget
 from easypay.db.connection_budget import LEADING, TooFewConnections
 from harness import ENCRYPTION_KEY, Gateway, Stack
 
-FOR_EACH = 5 * 2 + 3
+FOR_EACH = 6 * 2 + 3
 """With the default settings: docs/operations.md says so."""
 
 

@@ -19,6 +19,7 @@ from harness.processes import (
     Gateway,
     Process,
     Simulator,
+    Worker,
     free_port,
     simulating,
 )
@@ -34,6 +35,7 @@ from harness.shop import (
     mint_token,
     pay_at,
     payment_uuid,
+    queued_payment,
     random_name,
 )
 from harness.stack import (

@@ -12,7 +12,10 @@ from harness.stack import Stack
 _BY_PARENT = ("void", "capture")
 """Kinds that the processor stores in the transaction they act on."""
 _SUCCESS = {"1", "4"}
-_TABLES = ("payments", "operations", "idempotency_keys", "events", "late_charges")
+_TABLES = (
+    *("payments", "operations", "idempotency_keys", "events", "late_charges"),
+    "queued_operations",
+)
 WIRE_TYPE = {
     "sale": "authCaptureTransaction",
     "authorize": "authOnlyTransaction",
@@ -49,13 +52,14 @@ async def audit(
     only the rules that hold at every commit are checked. `truth`: the processor's rows, for a shop
     that has used several accounts. `nobody_needed`: no late charge may wait for a person.
     """
-    payments, operations, keys, events, late_charges = await _rows(stack.dsn, shop)
+    payments, operations, keys, events, late_charges, queue = await _rows(stack.dsn, shop)
     if truth is None:
         truth = await stack.simulator.truth(login=shop.login)
     operations.sort(key=lambda o: o["id"])
     # An operation that gives a late charge back was asked for by no shop, so it has no key.
     asked_for = [o for o in operations if o["gives_back"] is None]
     wrong = _check_keys(keys, asked_for) + _check_events(operations, events)
+    wrong += _check_queue(operations, queue, settled=settled)
     by_payment: dict[Any, list[Any]] = {row["id"]: [] for row in payments}
     for operation in operations:
         if operation["payment_id"] not in by_payment:
@@ -74,8 +78,8 @@ async def audit(
 
 async def assert_nothing_was_done(stack: Stack, shop: Shop) -> None:
     """No request of the shop has left a row here or a transaction at the processor."""
-    payments, operations, keys, events, _ = await _rows(stack.dsn, shop)
-    assert payments == operations == keys == events == []
+    payments, operations, keys, events, _, queue = await _rows(stack.dsn, shop)
+    assert payments == operations == keys == events == queue == []
     assert await stack.simulator.truth(login=shop.login) == []
 
 
@@ -96,15 +100,32 @@ def _check_keys(keys: list[Any], asked_for: list[Any]) -> list[str]:
 
 
 def _check_events(operations: list[Any], events: list[Any]) -> list[str]:
-    """Every ended operation has an event; one that gives a late charge back only if approved."""
+    """Every ended operation has an event; one that gives a late charge back only if approved. What
+    a void ended in the queue shares the void's."""
     with_event = {event["operation_id"] for event in events}
+    voided = {event["payment_id"] for event in events if event["type"] == "payment.voided"}
     return [
         f"{o['kind']} {o['id']} has no event"
         for o in operations
-        if o["state"] not in ("in_flight", "unknown", "not_sent")
+        if o["state"] not in ("queued", "in_flight", "unknown", "not_sent")
         and (o["gives_back"] is None or o["state"] == "approved")
+        and not (o["state"] == "cancelled" and o["payment_id"] in voided)
         and o["id"] not in with_event
     ]
+
+
+def _check_queue(operations: list[Any], queue: list[Any], *, settled: bool) -> list[str]:
+    """Whatever is queued is on the list, or nobody would ever send it; in the end none is."""
+    listed = {row["operation_id"] for row in queue}
+    wrong = [
+        f"{o['kind']} {o['id']} is queued and not on the list"
+        for o in operations
+        if o["state"] == "queued" and o["id"] not in listed
+    ]
+    if settled:
+        wrong += [f"{o['kind']} {o['id']} is queued" for o in operations if o["state"] == "queued"]
+        wrong += [f"operation {each} is still on the list" for each in listed]
+    return wrong
 
 
 def _check_payment(payment: Any, own: list[Any], *, settled: bool) -> list[str]:
@@ -136,6 +157,11 @@ def _check_payment(payment: Any, own: list[Any], *, settled: bool) -> list[str]:
             wrong.append(
                 f"{name}: captured {payment['captured_minor']} without an operation for it"
             )
+    unsent = any(o["state"] == "cancelled" for o in creates)
+    if payment["status"] == "pending" and creates[0]["state"] != "queued":
+        wrong.append(f"{name}: its operation is {creates[0]['state']}")
+    if unsent and payment["status"] not in ("failed", "voided"):
+        wrong.append(f"{name}: it ended in the queue")
     undecided = any(o["state"] == "declined" for o in own if o["kind"] in CREATES | REVIEWS)
     if payment["status"] == "voided" and not ("void" in approved or voiding or undecided):
         wrong.append(f"{name}: voided without a void")
@@ -147,7 +173,7 @@ def _check_payment(payment: Any, own: list[Any], *, settled: bool) -> list[str]:
         wrong.append(f"{name}: its operation was approved")
     if settled and payment["active_operation"] is not None:
         wrong.append(f"{name}: still held by {payment['active_operation']}")
-    if settled and payment["status"] == "processing":
+    if settled and payment["status"] in ("pending", "processing"):
         wrong.append(f"{name}: outcome still unknown")
     return wrong
 
@@ -219,7 +245,12 @@ def _check_truth(
         over = over or operation["id"] in late or reference in pairs
         if settled and operation["state"] not in ("approved", "held") and not over:
             wrong.append(f"{reference} is {operation['state']}, but the processor did it")
+    unsent = {o["payment_id"] for o in references.values() if o["state"] == "cancelled"}
     for reference, operation in references.items():
+        if operation["state"] in ("queued", "cancelled") and reference in done:
+            wrong.append(f"{reference} is {operation['state']}, but the processor did it")
+        if operation["kind"] == "void" and operation["payment_id"] in unsent:
+            continue  # it ended a payment that had not been sent
         by_review = operation["kind"] in REVIEWS
         explained = reference in done or reference in pairs.values()
         if operation["state"] == "approved" and not explained and not by_review:

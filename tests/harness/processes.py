@@ -202,6 +202,27 @@ async def simulating(folder: Path) -> AsyncIterator[Simulator]:
         running.kill()
 
 
+_workers = itertools.count(1)
+
+
+class Worker(Process):
+    """One worker process."""
+
+    def __init__(self, folder: Path, dsn: str, simulator: Simulator | Player, **over: str) -> None:
+        settings = {
+            "database_url": dsn,
+            "encryption_key": ENCRYPTION_KEY,
+            "authorize_net_test_url": simulator.wire,
+            "authorize_net_live_url": simulator.wire,
+            **over,
+        }
+        super().__init__(
+            ["easypay", "worker"],
+            {f"EASYPAY_{name.upper()}": value for name, value in settings.items()},
+            folder / f"worker-{next(_workers)}.log",
+        )
+
+
 class Gateway(Process):
     """One gateway process."""
 

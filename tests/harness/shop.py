@@ -51,9 +51,13 @@ class Shop:
         """Return the same shop as a client of another gateway process."""
         return Shop(self.merchant_id, self.secret, self.login, url)
 
-    async def post(self, path: str, body: Any = None, *, key: str | None = None) -> httpx.Response:
-        """Send a money POST, with a new Idempotency-Key unless one is given."""
+    async def post(
+        self, path: str, body: Any = None, *, key: str | None = None, queue: bool = False
+    ) -> httpx.Response:
+        """Send a money POST, with a new Idempotency-Key unless one is given. `queue`: let it be
+        answered at once and sent by a worker."""
         headers = {"idempotency-key": key or str(uuid.uuid4())}
+        headers |= {"prefer": "respond-async"} if queue else {}
         return await self.client.post(path, json=body or {}, headers=headers)
 
     async def send(
@@ -148,6 +152,20 @@ class Shop:
             has_status, within_s=within_s, what=f"{payment_id} becomes {' or '.join(statuses)}"
         )
         return found
+
+
+async def queued_payment(
+    stack: Any, shop: Shop, *, key: str | None = None, amount: int = 2500, **over: Any
+) -> httpx.Response:
+    """POST /payments with a new token, to be queued."""
+    token = await mint_token(stack.simulator, shop.login)
+    body = {
+        "amount": amount,
+        "currency": "USD",
+        "payment_method": {"type": "accept_token", "accept_token": token},
+        **over,
+    }
+    return await shop.post("/payments", body, key=key, queue=True)
 
 
 async def pay_at(url: str, secret: str, *, key: str | None = None) -> httpx.Response:

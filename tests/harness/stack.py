@@ -18,7 +18,7 @@ from easypay.merchants import admin
 from easypay.merchants.vault import Vault
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 from harness.http import http_client
-from harness.processes import ENCRYPTION_KEY, Gateway, Process, Simulator
+from harness.processes import ENCRYPTION_KEY, Gateway, Process, Simulator, Worker
 from harness.sessions import connected
 from harness.shop import Shop, random_name
 from harness.waiting import until
@@ -48,6 +48,12 @@ class Stack:
         started = Gateway(self.folder, dsn or self.dsn, self.simulator, port=port, **over)
         self.processes.append(started)
         return await started.ready()
+
+    def worker(self, **over: str) -> Worker:
+        """Start a worker on this stack's database."""
+        started = Worker(self.folder, self.dsn, self.simulator, **over)
+        self.processes.append(started)
+        return started
 
     async def shop(
         self,

@@ -35,6 +35,7 @@ from easypay.api.paging import DEFAULT_LIMIT, MAX_LIMIT, ORDERS, Page
 from easypay.api.routes import ROUTES, TOPICS, Route
 from easypay.api.schemas import REF, Schema
 from easypay.api.statistics import BY, INTERVALS
+from easypay.api.waiting import LONGEST_S, WAIT_PATTERN
 from easypay.errors import EasyPayError
 from easypay.mode import Mode
 from easypay.payments.lists import MOST_COUNTED
@@ -69,7 +70,7 @@ VERSION_TAG: Final = f"^{conditional.VERSION_TAG}$"
 _HEADERS: Final[Mapping[str, Any]] = {
     "Request-Id": ("The id of this request. Quote it when you ask for help.", {"type": "string"}),
     "Location": (
-        "The address of the payment or refund.",
+        "The address of the payment or refund, or of the operation if that is queued.",
         {"type": "string", "format": "uri-reference"},
     ),
     "Retry-After": ("Seconds to wait before asking again.", {"type": "integer", "minimum": 1}),
@@ -109,7 +110,8 @@ _HEADERS: Final[Mapping[str, Any]] = {
         {"type": "string"},
     ),
     "Preference-Applied": (
-        "`wait=N`: the request was ready to wait so many seconds for an event.",
+        "`wait=N`: the request was ready to wait so many seconds for an event. `respond-async`: the "
+        "request was accepted, and will be sent later.",
         {"type": "string"},
     ),
     "WWW-Authenticate": ("The expected kind of key.", {"type": "string", "enum": ["Bearer"]}),
@@ -147,6 +149,13 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "a second behind. Other values change nothing.",
         {"type": "string"},
         "max-age=2",
+    ),
+    "Idempotency-Key.Prefer": (
+        "header",
+        "`respond-async`: accept the request at once with 202, and let a worker send it. Any other "
+        "preference is ignored.",
+        {"type": "string"},
+        "respond-async",
     ),
     "If-Match": (
         "header",
@@ -199,6 +208,13 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "Whether the newest rows come first or the oldest.",
         {"type": "string", "enum": list(ORDERS), "default": ORDERS[0]},
         "oldest",
+    ),
+    "wait": (
+        "query",
+        f"Wait up to so many seconds, at most {LONGEST_S}, until the payment is no longer "
+        "`pending`.",
+        {"type": "string", "pattern": WAIT_PATTERN},
+        "10",
     ),
     "expand": (
         "query",
@@ -524,6 +540,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
             key = f"{route.path.partition('/{id}')[0].rpartition('/')[2]}.id"
         elif name in route.query and f"query.{name}" in _PARAMETERS:
             key = f"query.{name}"
+        elif "Idempotency-Key" in route.headers and f"Idempotency-Key.{name}" in _PARAMETERS:
+            key = f"Idempotency-Key.{name}"  # of the calls that move money
         where, said, schema, example = _PARAMETERS[key]
         found.append(
             {
@@ -545,7 +563,7 @@ def _reply(route: Route, status: int, kind: type | None) -> dict[str, Any]:
         headers += ["Location", "Idempotency-Replayed", "Server-Timing"]
     if status == 202:
         headers.append("Retry-After")
-    if "Prefer" in route.headers:
+    if "Prefer" in route.headers and (not money or status == 202):
         headers.append("Preference-Applied")
     if "If-None-Match" in route.headers:
         headers.append("ETag")

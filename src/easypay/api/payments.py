@@ -23,6 +23,8 @@ from easypay.hmac_sha256 import Digest
 from easypay.merchants.directory import Directory
 from easypay.payments.begin import Ask
 from easypay.payments.flows import Payments, Reply, first_reply
+from easypay.payments.model import CREATES, Kind
+from easypay.payments.queueing import Queueing
 from easypay.payments.requests import (
     CapturePayment,
     CreatePayment,
@@ -35,6 +37,8 @@ from easypay.payments.requests import (
 
 PATH: Final = "/api/v1/payments"
 REFUNDS_PATH: Final = "/api/v1/refunds"
+OPERATIONS_PATH: Final = "/api/v1/operations"
+_APPLIED: Final = (b"preference-applied", b"respond-async")
 _DAY: Final = timedelta(days=1)
 _create = msgspec.json.Decoder(CreatePayment)
 _capture = msgspec.json.Decoder(CapturePayment)
@@ -50,6 +54,7 @@ class PaymentsApi:
         self,
         *,
         payments: Payments,
+        queueing: Queueing,
         directory: Directory,
         pool: Any,
         fingerprinting: Digest,
@@ -57,6 +62,7 @@ class PaymentsApi:
     ) -> None:
         """`unknown_retry_s`: the Retry-After of a 202; by then the resolver has inquired once."""
         self._payments = payments
+        self._queueing = queueing
         self._directory = directory
         self._pool = pool
         self._fingerprinting = fingerprinting
@@ -85,20 +91,29 @@ class PaymentsApi:
             if first is None:
                 raise
             return self._answer(first)
+        if _responds_async(request):
+            queued = await self._queueing.create(ask, body)
+            if queued is not None:
+                return self._answer(queued, applied=True)
         return self._answer(await self._payments.create(ask, body))
 
     async def capture(self, request: Request) -> Response:
         ask, payment_id, body = await self._money(
             request, "payments:write", _capture, may_be_empty=False
         )
-        reply = await self._payments.capture(
-            ask, payment_id, _none_if_unset(body.amount), _expected_version(request)
-        )
-        return self._answer(reply)
+        amount, version = _none_if_unset(body.amount), _expected_version(request)
+        queued = await self._queued(request, ask, Kind.CAPTURE, payment_id, amount, version)
+        if queued is not None:
+            return queued
+        return self._answer(await self._payments.capture(ask, payment_id, amount, version))
 
     async def void(self, request: Request) -> Response:
         ask, payment_id, _ = await self._money(request, "payments:write", _void)
-        return self._answer(await self._payments.void(ask, payment_id, _expected_version(request)))
+        version = _expected_version(request)
+        queued = await self._queued(request, ask, Kind.VOID, payment_id, None, version)
+        if queued is not None:
+            return queued
+        return self._answer(await self._payments.void(ask, payment_id, version))
 
     async def approve(self, request: Request) -> Response:
         return await self._reviewed(request, approve=True)
@@ -109,27 +124,55 @@ class PaymentsApi:
     async def _reviewed(self, request: Request, *, approve: bool) -> Response:
         ask, payment_id, _ = await self._money(request, "payments:write", _review)
         version = _expected_version(request)
+        kind = Kind.APPROVE if approve else Kind.DECLINE
+        queued = await self._queued(request, ask, kind, payment_id, None, version)
+        if queued is not None:
+            return queued
         return self._answer(await self._payments.review(ask, payment_id, version, approve=approve))
 
     async def refund(self, request: Request) -> Response:
         ask, payment_id, body = await self._money(
             request, "refunds:write", _refund, may_be_empty=False
         )
-        reply = await self._payments.refund(
-            ask, payment_id, _none_if_unset(body.amount), _expected_version(request)
-        )
+        amount, version = _none_if_unset(body.amount), _expected_version(request)
+        queued = await self._queued(request, ask, Kind.REFUND, payment_id, amount, version)
+        if queued is not None:
+            return queued
+        reply = await self._payments.refund(ask, payment_id, amount, version)
         return self._answer(reply, refund=True)
 
-    def _answer(self, reply: Reply, *, refund: bool = False) -> Response:
+    async def _queued(
+        self,
+        request: Request,
+        ask: Ask,
+        kind: Kind,
+        payment_id: UUID,
+        amount: int | None,
+        version: int | None,
+    ) -> Response | None:
+        """Queue an operation of a payment if the request prefers that. None if it runs at once."""
+        if not _responds_async(request):
+            return None
+        reply = await self._queueing.follow(ask, kind, payment_id, amount, version)
+        if reply is None:
+            return None
+        return self._answer(reply, refund=kind is Kind.REFUND, applied=True)
+
+    def _answer(self, reply: Reply, *, refund: bool = False, applied: bool = False) -> Response:
+        """`applied`: the request preferred to be answered before the outcome is known."""
         payment_id = ids.typed(ids.PAYMENT, reply.payment_id)
         headers: Headers = []
         if reply.status < 300:
             location = f"{PATH}/{payment_id}"
             if refund:
                 location = f"{REFUNDS_PATH}/{ids.typed(ids.REFUND, reply.operation_id)}"
+            elif reply.queued is not None and reply.queued not in CREATES:
+                location = f"{OPERATIONS_PATH}/{ids.typed(ids.OPERATION, reply.operation_id)}"
             headers.append((b"location", location.encode()))
         if reply.status == 202:
             headers.append((b"retry-after", self._unknown_retry_s))
+        if applied and reply.queued is not None:
+            headers.append(_APPLIED)
         if reply.replayed:
             headers.append((b"idempotency-replayed", b"true"))
         problem = reply.status >= 400
@@ -183,6 +226,16 @@ def _allows_duplicate(request: Request) -> bool:
         why = "Allow-Duplicate must be true. Leave the header out if a duplicate is not wanted."
         raise ValidationFailed.of([FieldError("Allow-Duplicate", "invalid", why)])
     return True
+
+
+def _responds_async(request: Request) -> bool:
+    """Whether the request prefers an answer before its outcome is known (RFC 7240, 4.1). What else
+    Prefer says is no business of these calls."""
+    value = request.headers.get(b"prefer")
+    if value is None:
+        return False
+    preferences = value.lower().split(b",")
+    return any(each.partition(b";")[0].strip() == b"respond-async" for each in preferences)
 
 
 def _none_if_unset(amount: int | UnsetType) -> int | None:

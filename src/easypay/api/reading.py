@@ -35,6 +35,7 @@ from easypay.api.paging import (
 )
 from easypay.api.payments import payment_id_of
 from easypay.api.read_from import read_from
+from easypay.api.waiting import Waiting, wait_of
 from easypay.clock import rfc3339
 from easypay.db.partitions import Months
 from easypay.errors import NotFound
@@ -90,6 +91,7 @@ class ReadingApi:
         months: Months,
         cursors: Cursors,
         key_days: int,
+        is_draining: Callable[[], bool],
     ) -> None:
         self._payments = payments
         self._directory = directory
@@ -97,13 +99,19 @@ class ReadingApi:
         self._months = months
         self._cursors = cursors
         self._key_days = key_days
+        self._waiting = Waiting(is_draining)
 
     # payments --------------------------------------------------------------------------------
 
     async def get(self, request: Request) -> Response:
         caller = await caller_of(self._directory, request, "payments:read")
-        expand = expand_of(request.query("expand")) if request.query_string else ()
-        payment = await self._payments.get(caller, payment_id_of(request))
+        query = request.query("expand", "wait") if request.query_string else {}
+        expand, wait_s = expand_of(query) if query else (), wait_of(query)
+        payment_id = payment_id_of(request)
+        payment = await self._payments.get(caller, payment_id)
+        if wait_s:
+            read = partial(self._payments.get, caller, payment_id)
+            payment = await self._waiting.until_sent(payment, wait_s, read)
         if expand:
             lists = self._places.primary.lists
             view, payment_ids = payment_view(payment), [payment.id]

@@ -142,7 +142,7 @@ def _follow_up(
         body=body,
         body_required=body_required,
         replies={201: view, 202: view},
-        headers=("Idempotency-Key", "If-Match"),
+        headers=("Idempotency-Key", "If-Match", "Prefer"),
         scope=scope,
         errors=(*_FOLLOW_UP, *more),
     )
@@ -179,10 +179,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Take a payment",
         "Takes the money at once (`capture: automatic`) or holds it (`capture: manual`). A "
         "decline is 201 with `status: declined` and a `decline_code`. 202 means that the "
-        "outcome is not known yet: the payment is `processing`. Read it at its Location.",
+        "outcome is not known yet: the payment is `processing`. Read it at its Location. With "
+        "`Prefer: respond-async` a payment by token is accepted at once with 202, and is `pending` "
+        "until a worker sends it.",
         body=requests.CreatePayment,
         replies={201: PaymentView, 202: PaymentView},
-        headers=("Idempotency-Key", "Allow-Duplicate"),
+        headers=("Idempotency-Key", "Allow-Duplicate", "Prefer"),
         scope="payments:write",
         errors=(*_MONEY, errors.DuplicatePayment),
     ),
@@ -278,7 +280,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "`expand` the ETag also changes with what is shown beside the payment.",
         handlers="reading",
         replies={200: PaymentView, 304: None},
-        query=("expand",),
+        query=("expand", "wait"),
         headers=_LISTED,
         scope="payments:read",
         errors=_READ_ONE,

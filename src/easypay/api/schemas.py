@@ -47,9 +47,10 @@ processor decides. `voided`: released or undone. `expired`: the hold ran out. `p
 not sent yet.""")
 
 _STATES: Final = _line("""
-`in_flight`: sent, waiting for the answer. `approved`, `declined`, `rejected`, `held`: the
-processor's answer. `unknown`: sent, and no clear answer yet. `not_sent`: it never left the gateway;
-the same Idempotency-Key sends it again. `absent`: the processor confirms it never received it.""")
+`queued`: accepted, and sent soon. `in_flight`: sent, waiting for the answer. `approved`,
+`declined`, `rejected`, `held`: the processor's answer. `unknown`: sent, and no clear answer yet.
+`not_sent`: it never left the gateway; the same Idempotency-Key sends it again. `absent`: the
+processor confirms it never received it. `cancelled`: it ended before it was sent.""")
 
 _RETRY: Final = _line("""
 Whether to try again after a decline or rejection. `later`: the same request may work another time.

@@ -68,9 +68,9 @@ _OF_EARLIER: Final = (
 )
 OPEN_OPERATIONS: Final = Rule(
     "open_operations",
-    "operations that are open: in flight, unknown, not sent or held for review",
+    "operations that are open: queued, in flight, unknown, not sent or held for review",
     # An operation that a reviewer has approved keeps the state `held`.
-    "state IN ('in_flight', 'unknown', 'not_sent') OR state = 'held' AND EXISTS (SELECT"
+    "state IN ('queued', 'in_flight', 'unknown', 'not_sent') OR state = 'held' AND EXISTS (SELECT"
     " FROM payments p WHERE p.merchant_id = m.merchant_id AND p.mode = m.mode"
     " AND p.id = m.payment_id AND p.status = 'in_review')",
 )

@@ -101,7 +101,7 @@ async def check_at_start(connection: Any, for_each: int) -> None:
     figures = (
         f"the server gives clients {budget.allowed} connections, others use {budget.others}, and "
         f"{gateways} gateway processes need up to {needed} ({for_each} each: "
-        "5 x EASYPAY_GROUPS_IN_FLIGHT + EASYPAY_DATABASE_POOL_SIZE + "
+        "6 x EASYPAY_GROUPS_IN_FLIGHT + EASYPAY_DATABASE_POOL_SIZE + "
         "EASYPAY_DATABASE_READING_CONNECTIONS + EASYPAY_EXPORTS + 2 for statistics;"
         f" and {LEADING} for the one that leads the feed)"
     )

@@ -60,6 +60,12 @@ INDEXES: Final[Mapping[str, Index]] = {
         watched_operations_pkey="watching, postponing and closing an operation",
         watched_operations_due="the resolver: what is due of one account",
     ),
+    **_of(
+        "queued_operations",
+        queued_operations_pkey="the end of a queued operation, and repeats of its request",
+        queued_operations_due="workers: what is due, oldest first",
+        queued_operations_of_payment="workers: whether an earlier operation of the payment waits",
+    ),
     **_of("account_passes", account_passes_pkey="the lease of an account"),
     **_of("leases", leases_pkey="taking and holding a lease"),
     **_of(

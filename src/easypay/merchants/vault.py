@@ -66,6 +66,31 @@ class Vault:
         return msgspec.json.decode(plain, type=dict[str, str])
 
 
+class Box:
+    """Seals bytes that are kept for a short time, under a key derived for one purpose. What is
+    sealed for one context opens for no other."""
+
+    def __init__(self, key: bytes) -> None:
+        """Take a key of `Vault.derive`."""
+        self._cipher = AESGCM(key)
+
+    def seal(self, plain: bytes, context: bytes) -> bytes:
+        """Encrypt."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return _VERSION + nonce + self._cipher.encrypt(nonce, plain, context)
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        """Decrypt. Raises VaultError if the key or the context is another one."""
+        nonce, box = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        try:
+            return self._cipher.decrypt(nonce, box, context)
+        except InvalidTag:
+            raise VaultError(
+                "What was sealed cannot be opened: EASYPAY_ENCRYPTION_KEY is another one than "
+                "that of the process that sealed it. Give all processes the same key."
+            ) from None
+
+
 def new_encryption_key() -> str:
     """Return 32 random bytes in base64."""
     return base64.b64encode(os.urandom(32)).decode()

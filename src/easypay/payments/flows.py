@@ -31,7 +31,7 @@ from easypay.errors import (
 from easypay.failpoints import reach
 from easypay.merchants.model import Caller, Login
 from easypay.merchants.vault import VaultError
-from easypay.payments import authorization_expiry, store
+from easypay.payments import authorization_expiry, queue_rows, store
 from easypay.payments.account_alarms import AccountAlarm
 from easypay.payments.begin import (
     Ask,
@@ -43,12 +43,23 @@ from easypay.payments.begin import (
     new_payment,
 )
 from easypay.payments.duplicates import DuplicateChecks, checked_payment
-from easypay.payments.model import Kind, Operation, Payment, PaymentKey, Spent, State
+from easypay.payments.model import (
+    Event,
+    Kind,
+    Operation,
+    Payment,
+    PaymentKey,
+    Spent,
+    State,
+    Status,
+    advance,
+)
 from easypay.payments.refusals import archived, not_sent, why_not
 from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import Resolver
 from easypay.payments.statements import LOST_OPERATION, Recorder
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes, provisional_reply
+from easypay.payments.views import body_of, payment_view, refund_view
 from easypay.processors.base import (
     Account,
     Deadline,
@@ -72,6 +83,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     operation_id: UUID
     replayed: bool = False
     spent: Spent | None = None
+    queued: Kind | None = None
+    """The kind of the operation, if it is queued and has no reply of its own yet."""
 
 
 Flow = Coroutine[Any, Any, Reply]
@@ -184,7 +197,7 @@ class Payments:
             first = await first_reply(self._pool, ask)
             if first is not None:
                 return first
-        processor = _login_of(caller).account.processor
+        processor = login_of(caller).account.processor
         new = new_payment(ask, body, processor, self._card_fingerprint, clock.now())
         checked = None if caller.duplicates == "off" else checked_payment(ask, new)
         if checked is None:
@@ -259,6 +272,10 @@ class Payments:
             use = await _use_of(self._pool, ask)
             if use is not None:
                 return await self._resume(ask, intent.operation_id, use)
+            if intent.kind is Kind.VOID:
+                cancelled = await cancel_queued(self._pool, ask, intent)
+                if cancelled is not None:
+                    return cancelled
             if last_try or not await self._resolver.resolve_payment(key):
                 break
         payment = await self.get(ask.caller, intent.payment_id)
@@ -368,7 +385,9 @@ class Payments:
         return login.account
 
 
-def _login_of(caller: Caller) -> Login:
+def login_of(caller: Caller) -> Login:
+    """Return the account that takes the caller's new payments. Raises the reason if there is none,
+    or it cannot be used."""
     if caller.login_unusable:
         raise ProcessorUnavailable(
             f"The {caller.mode} processor account of this merchant cannot be used. "
@@ -416,6 +435,65 @@ async def first_reply(pool: Any, ask: Ask) -> Reply | None:
     return reply
 
 
+# queued operations --------------------------------------------------------------------------------
+
+
+async def present_state(pool: Any, operation: Operation) -> Reply:
+    """Return the answer to a request whose operation is queued or being sent by a worker: 202 with
+    its payment or refund as it is now."""
+    key = PaymentKey(operation.merchant_id, operation.mode, operation.payment_id)
+    payment = await store.find_payment(pool, key)
+    assert payment is not None, "an operation and its payment are written together"
+    refund = operation.kind is Kind.REFUND
+    return Reply(
+        status=202,
+        body=body_of(
+            refund_view(operation, payment.processor) if refund else payment_view(payment)
+        ),
+        payment_id=payment.id,
+        operation_id=operation.id,
+        queued=operation.kind,
+    )
+
+
+async def cancel_queued(pool: Any, ask: Ask, intent: FollowUp) -> Reply | None:
+    """Void a payment that was accepted and not sent: it ends without a call. None if there is no
+    such payment, or it is being sent."""
+    key = _key(ask.caller, intent.payment_id)
+    payment = await store.find_payment(pool, key)
+    if payment is None or payment.active_operation is None:
+        return None
+    if payment.status not in (Status.PENDING, Status.PROCESSING):
+        return None
+    if intent.expected_version not in (None, payment.version):
+        return None
+    after = replace(
+        payment,
+        status=advance(payment.status, Event.CANCELLED),
+        version=payment.version + 1,
+        active_operation=None,
+        updated_at=intent.at,
+    )
+    amount = payment.amount_minor
+    what = queue_rows.Cancelled(
+        payment=payment,
+        void=new_operation(payment, intent.operation_id, Kind.VOID, amount, intent.at),
+        key=ask.key,
+        fingerprint=ask.fingerprint,
+        reply=body_of(payment_view(after)),
+        event_id=ids.new_id(),
+        at=intent.at,
+    )
+    try:
+        if not await queue_rows.cancel(pool, what):
+            return None
+    except (asyncpg.UniqueViolationError, asyncpg.CheckViolationError):
+        return None  # the key was used, or a worker was quicker: what follows finds that out
+    return Reply(
+        status=201, body=what.reply, payment_id=payment.id, operation_id=intent.operation_id
+    )
+
+
 async def reply_or_operation(
     pool: Any, ask: Ask, operation_id: UUID, use: store.KeyUse | None
 ) -> Reply | Operation:
@@ -423,6 +501,8 @@ async def reply_or_operation(
 
     The operation is our own (`operation_id`) if its begin committed but the answer was lost, or one
     that was proven never sent and is restarted.
+
+    A queued operation has no reply of its own yet: the answer is its present state.
 
     Raises IdempotencyKeyReused if the key belongs to another request, and RequestInProgress while
     the first request is running.
@@ -450,4 +530,6 @@ async def reply_or_operation(
         reopened = await store.reopen(pool, operation, None if login is None else login.id)
         if reopened is not None:
             return reopened
+    if operation.state is State.QUEUED or await queue_rows.is_queued(pool, operation):
+        return await present_state(pool, operation)
     raise RequestInProgress("The first request with this key is still running.", retry_after_s=1)

@@ -49,6 +49,7 @@ class Kind(StrEnum):
 class State(StrEnum):
     """What is known about an operation's outcome."""
 
+    QUEUED = "queued"  # accepted; a worker will send it
     IN_FLIGHT = "in_flight"
     UNKNOWN = "unknown"
     NOT_SENT = "not_sent"
@@ -57,6 +58,7 @@ class State(StrEnum):
     REJECTED = "rejected"
     HELD = "held"
     ABSENT = "absent"
+    CANCELLED = "cancelled"  # ended while it was queued: nothing was sent
 
 
 STATUS: Final = {status.value: status for status in Status}
@@ -85,6 +87,7 @@ class Event(StrEnum):
     HELD_FOR_REVIEW = "held_for_review"
     VOIDED = "voided"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"  # by a void, before anything was sent
     FOUND_AUTHORIZED = "found_authorized"  # authorized, although it had been recorded as absent
     FOUND_CAPTURED = "found_captured"  # captured, although it had been recorded as absent
 
@@ -92,11 +95,13 @@ class Event(StrEnum):
 TRANSITIONS: Final[Mapping[tuple[str, Event], Status]] = {
     (Status.PENDING, Event.SENT): Status.PROCESSING,
     (Status.PENDING, Event.FAILED): Status.FAILED,
+    (Status.PENDING, Event.CANCELLED): Status.VOIDED,
     (Status.PROCESSING, Event.AUTHORIZED): Status.AUTHORIZED,
     (Status.PROCESSING, Event.CAPTURED): Status.CAPTURED,  # a sale
     (Status.PROCESSING, Event.DECLINED): Status.DECLINED,
     (Status.PROCESSING, Event.FAILED): Status.FAILED,
     (Status.PROCESSING, Event.HELD_FOR_REVIEW): Status.IN_REVIEW,
+    (Status.PROCESSING, Event.CANCELLED): Status.VOIDED,  # queued again, because nothing had left
     (Status.IN_REVIEW, Event.AUTHORIZED): Status.AUTHORIZED,
     (Status.IN_REVIEW, Event.CAPTURED): Status.CAPTURED,
     (Status.IN_REVIEW, Event.DECLINED): Status.DECLINED,

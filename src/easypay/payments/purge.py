@@ -33,7 +33,8 @@ _DELETE: Final = """
                               AND w.purpose <> 'expiry')
            AND NOT EXISTS (SELECT FROM operations o
                             WHERE o.merchant_id = k.merchant_id AND o.id = k.operation_id
-                              AND o.state IN ('in_flight', 'unknown', 'not_sent', 'held'))
+                              AND o.state IN ('queued', 'in_flight', 'unknown', 'not_sent',
+                                               'held'))
          LIMIT $3))
 """
 _OLDER: Final = "SELECT EXISTS (SELECT FROM idempotency_keys WHERE created_at < $1)"

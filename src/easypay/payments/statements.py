@@ -87,18 +87,30 @@ merchant_id, id, mode, status, amount_minor, currency, capture,
             active_operation, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
             card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
             created_at, updated_at, login_id"""
-NEW_PAYMENT_VALUES: Final = f"""\
-merchant_id, payment_id, mode, 'processing', amount_minor, currency, capture,
+"""A payment's columns; `new_payment_values` are their values from an intent."""
+
+
+def new_payment_values(status: str) -> str:
+    """Return the values of NEW_PAYMENT_COLUMNS of a payment that begins with this status."""
+    return f"""\
+merchant_id, payment_id, mode, '{status}', amount_minor, currency, capture,
             operation_id, method_type, card_brand, card_last4, card_exp_month, card_exp_year,
             card_fingerprint, processor, {_DETAILS}, customer, billing_address, metadata,
             at, at, login_id"""
-"""A payment's columns, and their values from an intent."""
-INSERT_OPERATIONS: Final = """\
+
+
+def insert_operations(state: str) -> str:
+    """Return the insert of the operations of `fresh` intents, in this state."""
+    return f"""\
 INSERT INTO operations (merchant_id, id, payment_id, mode, kind, state, amount_minor,
             currency, reference, begun_at)
-        SELECT merchant_id, operation_id, payment_id, mode, kind, 'in_flight', amount_minor,
+        SELECT merchant_id, operation_id, payment_id, mode, kind, '{state}', amount_minor,
             currency, reference, db_now()
           FROM fresh"""
+
+
+NEW_PAYMENT_VALUES: Final = new_payment_values("processing")
+INSERT_OPERATIONS: Final = insert_operations("in_flight")
 
 BEGIN_PAYMENTS: Final = f"""
     WITH input AS (
@@ -149,6 +161,22 @@ def begin_payments_results(
     return [item.operation_id in claimed for item in items]
 
 
+FOLLOW_UP_ALLOWED: Final = """\
+AND CASE i.kind
+               WHEN 'capture' THEN p.status = 'authorized'
+                   AND coalesce(i.asked_minor, p.authorized_minor) <= p.authorized_minor
+               WHEN 'void' THEN p.status IN ('authorized', 'captured', 'in_review')
+                   AND p.refunded_minor + p.refund_reserved_minor = 0 AND p.settled_at IS NULL
+               WHEN 'approve' THEN p.status = 'in_review'
+               WHEN 'decline' THEN p.status = 'in_review'
+               WHEN 'refund' THEN p.status = 'captured'
+                   AND p.refunded_minor + p.refund_reserved_minor + i.asked_minor
+                       <= p.captured_minor
+                   AND (NOT i.whole OR p.refunded_minor + p.refund_reserved_minor + i.asked_minor
+                       = p.captured_minor)
+               END"""
+"""Whether a payment `p` allows the follow-up `i` by its status and its amounts."""
+
 # One UPDATE both checks the conditions and takes the payment (or reserves the refund). The key is
 # claimed only if it succeeds, so a refusal uses up no key. If two processes claim one key, one gets
 # a unique violation: its group runs again as single statements, and finds the other's key.
@@ -166,19 +194,7 @@ BEGIN_FOLLOW_UPS: Final = f"""
            AND (i.expected_version IS NULL OR p.version = i.expected_version)
            AND NOT EXISTS (SELECT FROM idempotency_keys k WHERE k.merchant_id = i.merchant_id
                               AND k.mode = i.mode AND k.key = i.key)
-           AND CASE i.kind
-               WHEN 'capture' THEN p.status = 'authorized'
-                   AND coalesce(i.asked_minor, p.authorized_minor) <= p.authorized_minor
-               WHEN 'void' THEN p.status IN ('authorized', 'captured', 'in_review')
-                   AND p.refunded_minor + p.refund_reserved_minor = 0 AND p.settled_at IS NULL
-               WHEN 'approve' THEN p.status = 'in_review'
-               WHEN 'decline' THEN p.status = 'in_review'
-               WHEN 'refund' THEN p.status = 'captured'
-                   AND p.refunded_minor + p.refund_reserved_minor + i.asked_minor
-                       <= p.captured_minor
-                   AND (NOT i.whole OR p.refunded_minor + p.refund_reserved_minor + i.asked_minor
-                       = p.captured_minor)
-               END
+           {FOLLOW_UP_ALLOWED}
         RETURNING i.operation_id, i.key, i.fingerprint, i.kind, i.asked_minor, i.reference, i.at,
             {_p(PAYMENT_COLUMNS)}
     ), claimed AS (
@@ -394,6 +410,11 @@ class Recorder:
             effect = change.effect
             return Recorded(effect.state, effect.reply_status, effect.reply_body)
         return await self._after_another(operation, learned)
+
+    async def end_queued(self, change: Change) -> bool:
+        """Commit the end of an operation that was queued and not sent (`queue_endings`). False if
+        it is no longer queued: then nothing is changed."""
+        return await self._committer.submit(change)
 
     async def _after_another(self, operation: Operation, learned: Learned) -> Recorded:
         """Return what was recorded before us: that stands. If it says absent but the money moved,

@@ -70,7 +70,8 @@ class PaymentView(msgspec.Struct, frozen=True, gc=False):
 
 
 class RefundView(msgspec.Struct, frozen=True, gc=False):
-    """A refund: `processing` until its outcome is known, then `succeeded` or `failed`."""
+    """A refund: `pending` while it is queued, `processing` until its outcome is known, then
+    `succeeded` or `failed`."""
 
     id: str
     payment_id: str
@@ -225,6 +226,7 @@ def listed_payment_view(row: Iterable[Any]) -> PaymentView:
 
 
 REFUND_STATUS: Final = {
+    State.QUEUED: "pending",
     State.IN_FLIGHT: "processing",
     State.UNKNOWN: "processing",
     State.NOT_SENT: "processing",
@@ -233,6 +235,7 @@ REFUND_STATUS: Final = {
     State.DECLINED: "failed",
     State.REJECTED: "failed",
     State.ABSENT: "failed",
+    State.CANCELLED: "failed",
 }
 
 

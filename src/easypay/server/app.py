@@ -46,19 +46,20 @@ from easypay.events.readers import Follower
 from easypay.hmac_sha256 import Digest, keyed_digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import digest_of
-from easypay.merchants.vault import Vault
+from easypay.merchants.vault import Box, Vault
 from easypay.observability import trace
 from easypay.observability.access_log import AccessLog
 from easypay.observability.call_metrics import MeasuredPool, MeasuredProcessor, summary
 from easypay.observability.metrics import Instruments
 from easypay.observability.metrics_listener import MetricsListener
 from easypay.observability.process_metrics import Vitals
-from easypay.payments import search_of_unknown, statements
+from easypay.payments import queue_rows, search_of_unknown, statements
 from easypay.payments.chores import Chore, chores, keep_doing, make_months_at_start
 from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
 from easypay.payments.feed_fold import PAYMENTS
 from easypay.payments.flows import Payments
 from easypay.payments.lists import Lists
+from easypay.payments.queueing import QUEUE_KEY, Queueing
 from easypay.payments.read_places import Name, ReadPlace, ReadPlaces
 from easypay.payments.resolver import Resolver
 from easypay.payments.seals import Seals
@@ -155,7 +156,9 @@ class Gateway:
         self._caches = Caches(settings.cache_near_bytes)
         self._teller = caching.what_tells(settings, self._caches, vault, self._pool)
         self._processors = self._clients_of(integrations)
-        resolver = self._build_flows(keyed_digest(vault.derive("card fingerprint")))
+        resolver = self._build_flows(
+            keyed_digest(vault.derive("card fingerprint")), Box(vault.derive(QUEUE_KEY))
+        )
         self._feed = self._build_feed()
         vitals = Vitals(
             self._instruments,
@@ -280,7 +283,7 @@ class Gateway:
             for name, integration in integrations.items()
         }
 
-    def _build_flows(self, card_digest: Digest) -> Resolver:
+    def _build_flows(self, card_digest: Digest, queue_box: Box) -> Resolver:
         """Build what takes payments. Return the resolver, which clears up unknown outcomes."""
         settings = self.settings
         record = self._committer(
@@ -332,6 +335,13 @@ class Gateway:
             card_fingerprint=lambda number: card_digest(number.encode()),
             deadline_s=settings.processor_deadline_s,
         )
+        self._queueing = Queueing(
+            committer=self._committer(queue_rows.ENQUEUE, opened=False),
+            payments=self._payments,
+            pool=self._clients_pool,
+            box=queue_box,
+            card_fingerprint=lambda number: card_digest(number.encode()),
+        )
         return resolver
 
     def _build_feed(self) -> FeedLeader:
@@ -370,6 +380,7 @@ class Gateway:
         return {
             "payments": PaymentsApi(
                 payments=self._payments,
+                queueing=self._queueing,
                 directory=self._directory,
                 pool=self._clients_pool,
                 fingerprinting=keyed_digest(vault.derive("request fingerprint")),
@@ -385,6 +396,7 @@ class Gateway:
                 months=self._months,
                 cursors=Cursors(vault.derive("cursors")),
                 key_days=settings.idempotency_key_days,
+                is_draining=lambda: self.draining,
             ),
             "exports": self._exports,
             "events": self._events,

@@ -111,6 +111,7 @@ async def _parts(settings: Settings) -> Parts:
         connection_age_s=settings.processor_connection_age_s,
         resolver=settings.resolver,
         dns_stale_s=settings.processor_dns_stale_s,
+        after_write=(lambda: failpoints.reach("mid_send")) if settings.failpoint else None,
         more_headers=trace.outbound,
     )
     return Parts(

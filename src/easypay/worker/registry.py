@@ -12,11 +12,13 @@ from easypay.db.work_loop import EndWatcher
 from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
 from easypay.observability.metrics import Instruments
+from easypay.payments.queue_rows import QUEUED
 from easypay.settings import Settings
 from easypay.webhooks.addresses import AllowedNames
 from easypay.webhooks.delivery import Deliverer
 from easypay.webhooks.http_sender import HttpSender
 from easypay.webhooks.queue import DELIVERIES
+from easypay.worker.queued_payments import QueuedPayments
 
 
 class Parts(NamedTuple):
@@ -70,4 +72,7 @@ def _deliveries(parts: Parts, ended: EndWatcher) -> Loop:
     )
 
 
-LISTS: Final[tuple[Listed, ...]] = (Listed("webhooks", DELIVERIES, _deliveries),)
+LISTS: Final[tuple[Listed, ...]] = (
+    Listed("webhooks", DELIVERIES, _deliveries),
+    Listed("queued payments", QUEUED, QueuedPayments),
+)

@@ -1,0 +1,334 @@
+"""Sends what was queued: claim, begin, call, record. Any number of these may run, on any host.
+
+A claim is a lease of rows and permits nothing. The begin commits that the operation is in flight,
+and only one worker ever gets that. From then on the operation is like that of any request: if this
+process dies, its lease ends, and the next worker hands the operation over to the resolver, which
+asks the processor. It is not sent a second time.
+Just before the bytes leave, the client looks at the clock once more: a worker that was stopped and
+goes on later sends nothing.
+
+If it is proven that nothing left, the operation is queued again and waits for its next attempt. It
+is given up when its token has expired.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from easypay import clock, ids
+from easypay.clock import monotonic
+from easypay.db import work_list
+from easypay.db.connections import LOST, Lane
+from easypay.db.group_commit import GroupCommitter
+from easypay.db.work_list import Work, backoff_s
+from easypay.errors import EasyPayError, RequestInProgress
+from easypay.failpoints import reach
+from easypay.merchants.model import Login
+from easypay.merchants.vault import Box, VaultError
+from easypay.payments import authorization_expiry, queue_endings, queue_rows, store
+from easypay.payments.account_alarms import AccountAlarm
+from easypay.payments.begin import FollowUp, authorize_request, follow_up_request
+from easypay.payments.model import CREATES, KIND, Kind, Operation, Payment, PaymentKey, State
+from easypay.payments.outcome_changes import Change
+from easypay.payments.queue_rows import QUEUED, QueuedWork, Rows, Turn
+from easypay.payments.queueing import open_request
+from easypay.payments.refusals import why_not
+from easypay.payments.requests import CreatePayment
+from easypay.payments.resolver import SENT_MARGIN_S
+from easypay.payments.statements import Recorder
+from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
+from easypay.processors.base import Account, Deadline, NotSent, Outcome, Processors, follow_up
+
+log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 256
+"""How many operations one worker has claimed at a time."""
+_LEAST_LEASE_S: Final = 30.0
+"""A claim lasts twice as long as a call, and at least so long."""
+_BUSY_S: Final = 0.05
+_IDLE_S: Final = 1.0
+_STAYS_BUSY_S: Final = 2.0
+_AGAIN_S: Final = 2.0
+"""When to look again at an operation that another worker began and did not end."""
+_PAUSE_S: Final = 1.0
+"""After a failed claim."""
+
+
+class QueueWorker:
+    """One process's part in sending what is queued. `ended` is called with `done`, `later` or
+    `lost` (another worker has claimed it) at the end of each claim."""
+
+    def __init__(
+        self,
+        *,
+        lane: Lane,
+        pool: Any,
+        begin: GroupCommitter[Turn, Rows | None],
+        begin_follow_up: GroupCommitter[FollowUp, Rows | None],
+        leave: GroupCommitter[queue_rows.Leaving, bool],
+        recorder: Recorder,
+        unrecorded: UnrecordedOutcomes,
+        processors: Processors,
+        login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
+        box: Box,
+        deadline_s: float,
+        ended: Callable[[str], None] = lambda _: None,
+        at_once: int = AT_ONCE,
+    ) -> None:
+        self._lane = lane
+        self._pool = pool
+        self._begin = begin
+        self._begin_follow_up = begin_follow_up
+        self._leave = leave
+        self._recorder = recorder
+        self._unrecorded = unrecorded
+        self._processors = processors
+        self._login_of = login_of
+        self._box = box
+        self._deadline_s = deadline_s
+        self._call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
+        self._ended = ended
+        self._at_once = at_once
+        self._lease_s = max(_LEAST_LEASE_S, 2 * deadline_s)
+        self._account_alarm = AccountAlarm()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._woken = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Look at the list now: something was queued in this process, or has ended."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Claim and send until `stop` or until cancelled."""
+        busy_until = 0.0
+        while not self._stopping:
+            self._woken.clear()
+            try:
+                claimed = await self._claim()
+            except (*LOST, asyncpg.PostgresError) as error:
+                log.warning("queued operations cannot be claimed: %s", error)
+                await self._rest(_PAUSE_S)
+                continue
+            if claimed:
+                busy_until = monotonic() + _STAYS_BUSY_S
+            else:
+                busy = self._tasks or monotonic() < busy_until
+                await self._rest(_BUSY_S if busy else _IDLE_S)
+
+    async def stop(self, within_s: float) -> None:
+        """Claim no more, and wait for what is claimed. What is not done in time is left to its
+        lease, or if it was begun to the resolver."""
+        self._stopping = True
+        self.wake()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _rest(self, most_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), most_s)
+
+    async def _claim(self) -> bool:
+        """Claim as many as there is room for, and begin with them. False if there were none."""
+        while len(self._tasks) > self._at_once * 3 // 4:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        room = self._at_once - len(self._tasks)
+        claimed = await work_list.claim(self._lane, QUEUED, most=room, lease_s=self._lease_s)
+        for work in claimed:
+            task = asyncio.create_task(self._do(work))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return bool(claimed)
+
+    # one operation -------------------------------------------------------------------------------
+
+    async def _do(self, work: Work) -> None:
+        item = QueuedWork(*work.key, *work.payload)
+        reach("queue_claimed")
+        try:
+            if KIND[item.kind] in CREATES:
+                await self._send_payment(work, item)
+            else:
+                await self._send_follow_up(work, item)
+        except Exception as error:
+            # Whatever it was: before the begin it is tried again, after it the resolver asks.
+            log.warning(
+                "queued operation %s is tried again later: %s: %s",
+                *(ids.reference(item.operation_id), type(error).__name__, error),
+                exc_info=not isinstance(error, (*LOST, asyncpg.PostgresError, EasyPayError)),
+            )
+            with suppress(*LOST, asyncpg.PostgresError):
+                await self._later(work, f"{type(error).__name__}: {error}")
+
+    async def _send_payment(self, work: Work, item: QueuedWork) -> None:
+        started = monotonic()
+        assert item.sealed is not None, "a new payment is queued with its request"
+        try:
+            body = open_request(self._box, item.sealed, item.operation_id)
+        except VaultError as error:
+            await self._not_begun(work, item, why=str(error))
+            return
+        turn = Turn(
+            item.merchant_id, item.operation_id, item.payment_id, item.mode, self._deadline_s
+        )
+        begun = await self._begin.submit(turn)
+        if begun is None:
+            await self._not_begun(work, item)
+            return
+        await self._call_and_record(work, begun, started, body)
+
+    async def _send_follow_up(self, work: Work, item: QueuedWork) -> None:
+        started = monotonic()
+        asked = item.asked_minor
+        if item.whole:
+            payment = await store.find_payment(self._pool, _payment_key(item))
+            asked = None if payment is None else payment.refundable_minor
+        begun = None
+        if asked != 0:
+            intent = FollowUp(
+                merchant_id=item.merchant_id,
+                mode=item.mode,
+                key="",  # it was claimed with the acceptance
+                fingerprint=b"",
+                payment_id=item.payment_id,
+                operation_id=item.operation_id,
+                kind=KIND[item.kind],
+                asked_minor=asked,
+                whole=item.whole,
+                expected_version=item.expected_version,
+                reference=ids.reference(item.operation_id),
+                at=clock.now(),
+            )
+            begun = await self._begin_follow_up.submit(intent)
+        if begun is None:
+            await self._not_begun(work, item)
+            return
+        await self._call_and_record(work, begun, started, None)
+        if KIND[item.kind] is Kind.CAPTURE:  # if it failed, the authorization may have expired
+            operation = await store.find_operation(self._pool, *work.key)
+            if operation is not None and (operation.reply_status or 0) >= 400:
+                await authorization_expiry.ask_soon(self._pool, begun[1])
+
+    async def _call_and_record(
+        self, work: Work, begun: Rows, started: float, body: CreatePayment | None
+    ) -> None:
+        operation, payment = begun
+        reach("after_begin")
+        account = await self._account_of(payment)
+        sent = monotonic()
+        reach("before_send")
+        outcome: Outcome
+        if account is None:
+            outcome = NotSent(reason="the processor account that took the payment cannot be used")
+        else:
+            deadline = Deadline(min(started + self._deadline_s, work.held_until))
+            outcome = await self._call(account, begun, body, deadline)
+        reach("after_reply")
+        processor_us = int((monotonic() - sent) * 1e6)
+        if isinstance(outcome, NotSent) and await self._again(work, operation, outcome):
+            self._ended("later")
+            return
+        try:
+            await self._recorder.record(operation, payment, outcome, processor_us=processor_us)
+        except Exception as error:  # noqa: BLE001 - whatever it is, keep the outcome
+            self._unrecorded.keep(operation, payment, outcome, processor_us, error)
+            return
+        reach("after_record")
+        await self._leave.submit(_leaving(operation))
+        self._ended("done")
+        self.wake()  # the payment's next operation may wait for this one
+
+    def _call(
+        self, account: Account, begun: Rows, body: CreatePayment | None, deadline: Deadline
+    ) -> Awaitable[Outcome]:
+        operation, payment = begun
+        processor = self._processors[account.processor]
+        if body is not None:
+            return processor.authorize(
+                authorize_request(account, operation, payment, body), deadline
+            )
+        return follow_up(processor, follow_up_request(account, operation, payment), deadline)
+
+    async def _again(self, work: Work, operation: Operation, outcome: NotSent) -> bool:
+        """Queue again what never left. False if it was ended meanwhile."""
+        if outcome.account_refusal is not None:
+            self._account_alarm.refused(operation, outcome.account_refusal)
+        return await queue_rows.queue_again(
+            self._pool, operation, _backoff_s(work.attempt), outcome.reason
+        )
+
+    async def _account_of(self, payment: Payment) -> Account | None:
+        """Return the account that took the payment. None if it cannot be used."""
+        if payment.login_id is None:
+            return None
+        try:
+            login = await self._login_of(payment.merchant_id, payment.login_id)
+        except (*LOST, asyncpg.PostgresError, VaultError) as error:
+            log.error("the account of payment %s cannot be read: %s", payment.id, error)
+            return None
+        if login is None or login.account.processor != payment.processor:
+            return None
+        return login.account
+
+    # what did not begin --------------------------------------------------------------------------
+
+    async def _not_begun(self, work: Work, item: QueuedWork, why: str | None = None) -> None:
+        """End an operation that cannot be sent any more, or look at it again later."""
+        operation = await store.find_operation(self._pool, *work.key)
+        payment = await store.find_payment(self._pool, _payment_key(item))
+        assert operation is not None, "it was written with the row"
+        assert payment is not None, "it was written with its operation"
+        if operation.state is not State.QUEUED:
+            if not await self._leave.submit(_leaving(operation)):
+                # The worker that began it is dead or stopped. It ends, or is queued again.
+                await queue_rows.hand_over(self._pool, operation, self._call_s)
+                await self._later(work, None, _AGAIN_S)
+            return
+        change = await self._end_of(operation, payment, item, why)
+        if change is None:
+            busy = payment.active_operation not in (None, operation.id)
+            await self._later(work, why, _BUSY_S if busy and work.attempt < 10 else None)
+        elif await self._recorder.end_queued(change):
+            await self._leave.submit(_leaving(operation))
+            self._ended("done")
+            self.wake()
+
+    async def _end_of(
+        self, operation: Operation, payment: Payment, item: QueuedWork, why: str | None
+    ) -> Change | None:
+        """Return the end of a queued operation. None if it can still be sent."""
+        needs_s = self._deadline_s if operation.kind in CREATES else 0.0
+        if await queue_rows.is_too_late(self._pool, operation, needs_s):
+            return queue_endings.expired(operation, payment, why, clock.now())
+        if operation.kind in CREATES:
+            return None
+        amount = None if item.whole else item.asked_minor
+        refusal = why_not(payment, operation.kind, amount, item.expected_version)
+        if isinstance(refusal, RequestInProgress):
+            return None
+        return queue_endings.refused(operation, payment, refusal, clock.now())
+
+    async def _later(self, work: Work, why: str | None, delay_s: float | None = None) -> None:
+        delay_s = _backoff_s(work.attempt) if delay_s is None else delay_s
+        later = [(work.key, work.attempt, delay_s, why)]
+        self._ended("later" if await work_list.postpone(self._pool, QUEUED, later) else "lost")
+
+
+def _backoff_s(attempt: int) -> float:
+    return backoff_s(attempt, first=0.5, factor=2.0, most=15.0)
+
+
+def _payment_key(item: QueuedWork) -> PaymentKey:
+    return PaymentKey(item.merchant_id, item.mode, item.payment_id)
+
+
+def _leaving(operation: Operation) -> queue_rows.Leaving:
+    return queue_rows.Leaving(operation.merchant_id, operation.id)

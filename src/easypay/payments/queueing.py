@@ -1,0 +1,177 @@
+"""Accepts money requests that are sent later, by a worker (`queue_worker`).
+
+A request is checked as if it were sent at once, its key is claimed, and its operation is queued, in
+one commit. From then on it happens, or ends with a reason. Only what may be stored is accepted: a
+payment by token, or an operation of a payment. A card or bank account never is.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from easypay import clock, ids
+from easypay.db.group_commit import GroupCommitter
+from easypay.errors import FieldError, NotFound, ValidationFailed
+from easypay.merchants.vault import Box
+from easypay.payments import queue_rows, store
+from easypay.payments.begin import Ask, FollowUp, new_payment
+from easypay.payments.flows import (
+    Payments,
+    Reply,
+    cancel_queued,
+    first_reply,
+    login_of,
+    present_state,
+    reply_or_operation,
+)
+from easypay.payments.model import Kind, Operation, Payment, State, Status
+from easypay.payments.queue_rows import QueuedPayment
+from easypay.payments.refusals import why_not
+from easypay.payments.requests import AcceptTokenMethod, CreatePayment
+from easypay.payments.views import body_of, payment_view
+
+TOKEN_LIVES_S: Final = 900.0
+"""An Accept.js token is dead 15 minutes after it was made, and it was made before it came here."""
+QUEUE_KEY: Final = "queued requests"
+"""The purpose of the key under which queued requests are sealed (`Vault.derive`)."""
+_OVER: Final = (Status.DECLINED, Status.FAILED, Status.VOIDED, Status.EXPIRED)
+"""Statuses of payments that allow nothing any more."""
+
+_json: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(CreatePayment)
+
+_NOT_QUEUED: Final = FieldError(
+    "#/payment_method/type",
+    "cannot_be_queued",
+    "payment_method.type must be accept_token with Prefer: respond-async: a card or bank account "
+    "is never stored, so it cannot wait in a queue. Send a token, or leave the header out.",
+)
+
+
+def seal_request(box: Box, body: CreatePayment, operation_id: UUID) -> bytes:
+    """Return a payment's request as its row keeps it: encrypted, and bound to its operation."""
+    return box.seal(_json.encode(body), operation_id.bytes)
+
+
+def open_request(box: Box, sealed: bytes, operation_id: UUID) -> CreatePayment:
+    """Return the request of a queued payment. Raises VaultError."""
+    return _decoder.decode(box.open(sealed, operation_id.bytes))
+
+
+class Queueing:
+    """The acceptance of requests. One per process.
+
+    Each method returns None if the request must run at once after all: its operation was begun by
+    an earlier request, and proven never sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        committer: GroupCommitter[QueuedPayment, bool],
+        payments: Payments,
+        pool: Any,
+        box: Box,
+        card_fingerprint: Callable[[str], bytes],
+    ) -> None:
+        self._committer = committer
+        self._payments = payments
+        self._pool = pool
+        self._box = box
+        self._card_fingerprint = card_fingerprint
+
+    async def create(self, ask: Ask, body: CreatePayment) -> Reply | None:
+        """Accept a payment: 202, `pending`. The body is validated.
+
+        Raises ValidationFailed for a card or bank account, before anything is written.
+        """
+        if not isinstance(body.payment_method, AcceptTokenMethod):
+            # The same request without the header may have been answered: then that stands.
+            first = await first_reply(self._pool, ask)
+            if first is None:
+                raise ValidationFailed.of([_NOT_QUEUED])
+            return first
+        if ask.caller.login is None:
+            first = await first_reply(self._pool, ask)
+            if first is not None:
+                return first
+        processor = login_of(ask.caller).account.processor
+        new = new_payment(ask, body, processor, self._card_fingerprint, clock.now())
+        payment = msgspec.structs.replace(new.payment, status=Status.PENDING)
+        operation = msgspec.structs.replace(new.operation, state=State.QUEUED)
+        item = QueuedPayment(
+            msgspec.structs.replace(new, payment=payment, operation=operation),
+            seal_request(self._box, body, operation.id),
+            TOKEN_LIVES_S,
+            ids.new_id(),
+        )
+        if await self._committer.submit(item):
+            return accepted(operation, payment)
+        return await self._earlier(ask, operation.id)
+
+    async def follow(
+        self, ask: Ask, kind: Kind, payment_id: UUID, amount: int | None, version: int | None
+    ) -> Reply | None:
+        """Accept an operation of a payment. What the payment allows is decided when it is sent.
+
+        Raises the reason if the payment can never allow it again. A void of a payment that was not
+        sent is done at once.
+        """
+        operation_id = ids.new_id()
+        intent = FollowUp(
+            merchant_id=ask.caller.merchant_id,
+            mode=ask.caller.mode,
+            key=ask.key,
+            fingerprint=ask.fingerprint,
+            payment_id=payment_id,
+            operation_id=operation_id,
+            kind=kind,
+            asked_minor=amount,
+            whole=kind is Kind.REFUND and amount is None,
+            expected_version=version,
+            reference=ids.reference(operation_id),
+            at=clock.now(),
+        )
+        use = await store.find_key(self._pool, intent.merchant_id, intent.mode, ask.key)
+        if use is not None:
+            return await self._earlier(ask, operation_id)
+        payment = await self._payments.get(ask.caller, payment_id)
+        if kind is Kind.VOID:
+            cancelled = await cancel_queued(self._pool, ask, intent)
+            if cancelled is not None:
+                return cancelled
+        over = payment.status in _OVER and payment.active_operation is None
+        if over or version not in (None, payment.version):
+            raise why_not(payment, kind, amount, version)
+        if not await queue_rows.enqueue_follow_up(self._pool, intent):
+            return await self._earlier(ask, operation_id)
+        operation = await store.find_operation(self._pool, intent.merchant_id, operation_id)
+        if operation is None:
+            raise NotFound(f"there is no payment {ids.typed(ids.PAYMENT, payment_id)}")
+        return await present_state(self._pool, operation)
+
+    async def _earlier(self, ask: Ask, operation_id: UUID) -> Reply | None:
+        """Return the answer to an earlier request with this key. Raises IdempotencyKeyReused."""
+        use = await store.find_key(self._pool, ask.caller.merchant_id, ask.caller.mode, ask.key)
+        if use is not None and use.fingerprint == ask.fingerprint:
+            operation = use.operation
+            if operation.reply_status is None:
+                if operation.state is State.NOT_SENT:
+                    return None
+                return await present_state(self._pool, operation)
+        reply = await reply_or_operation(self._pool, ask, operation_id, use)
+        assert isinstance(reply, Reply), "an operation without a reply is handled above"
+        return reply
+
+
+def accepted(operation: Operation, payment: Payment) -> Reply:
+    """Return the answer to a payment that was accepted just now."""
+    return Reply(
+        status=202,
+        body=body_of(payment_view(payment)),
+        payment_id=payment.id,
+        operation_id=operation.id,
+        queued=operation.kind,
+    )

@@ -1,0 +1,112 @@
+"""Composes the loop that sends queued payments, from the parts of a worker process."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from easypay.cache.caches import Caches
+from easypay.db import partitions
+from easypay.db.connections import Lane
+from easypay.db.group_commit import GroupCommitter
+from easypay.db.work_list import work_lane
+from easypay.db.work_loop import EndWatcher
+from easypay.merchants.vault import Box
+from easypay.payments import queue_rows, statements
+from easypay.payments.queue_worker import QueueWorker
+from easypay.payments.queueing import QUEUE_KEY
+from easypay.payments.statements import Recorder, Statement
+from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
+from easypay.server import caching
+from easypay.settings import Settings
+
+_MONTHS_EVERY_S: Final = 600.0
+_CLOSE_S: Final = 1.0
+
+
+class QueuedPayments:
+    """The loop, with the connections that it needs. Its `run` may be called again if it failed."""
+
+    def __init__(self, parts: Any, ended: EndWatcher) -> None:
+        settings: Settings = parts.settings
+        self._pool = parts.pool
+        self._settings = settings
+        self._months = partitions.Months()
+        self._committers: list[GroupCommitter[Any, Any]] = []
+        self._caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
+        self._tell = caching.what_tells(settings, self._caches, parts.vault, parts.pool)
+        dsn = settings.database_url.get_secret_value()
+        self._lane = work_lane(dsn, queue_rows.QUEUED)
+        recorder = Recorder(
+            self._committer(
+                caching.told_after(statements.RECORD_CHANGES, self._caches),
+                patience_s=settings.record_patience_s,
+            ),
+            parts.pool,
+            first_inquiry_s=settings.unknown_first_inquiry_s,
+            review_interval_s=settings.review_interval_s,
+            not_sent_s=settings.not_sent_ends_after_s,
+        )
+        self._unrecorded = UnrecordedOutcomes(recorder, parts.pool)
+        self._worker = QueueWorker(
+            lane=self._lane,
+            pool=parts.pool,
+            begin=self._committer(queue_rows.BEGIN_QUEUED),
+            begin_follow_up=self._committer(queue_rows.BEGIN_QUEUED_FOLLOW_UP),
+            leave=self._committer(queue_rows.LEAVE),
+            recorder=recorder,
+            unrecorded=self._unrecorded,
+            processors=parts.processors,
+            login_of=parts.directory.login,
+            box=Box(parts.vault.derive(QUEUE_KEY)),
+            deadline_s=settings.processor_deadline_s,
+            ended=ended,
+        )
+
+    async def run(self) -> None:
+        """Send until `stop`, then wait to be cancelled."""
+        async with self._pool.acquire() as connection:
+            await self._months.load(connection)
+        tasks: list[Callable[[], Awaitable[None]]] = [self._worker.run, self._load_months]
+        if self._tell is not None:
+            tasks.append(self._tell.run)
+        async with asyncio.TaskGroup() as group:
+            for each in tasks:
+                group.create_task(each())  # type: ignore[arg-type]  # all are coroutine functions
+
+    def wake(self) -> None:
+        """Look at the list now."""
+        self._worker.wake()
+
+    async def stop(self, within_s: float) -> None:
+        """Claim nothing more, and end what is claimed within so many seconds."""
+        await self._worker.stop(within_s)
+        await self._unrecorded.drain(0.0)
+        await asyncio.gather(
+            self._lane.close(_CLOSE_S), *(each.close(_CLOSE_S) for each in self._committers)
+        )
+
+    async def _load_months(self) -> None:
+        while True:
+            await asyncio.sleep(_MONTHS_EVERY_S)
+            async with self._pool.acquire() as connection:
+                await self._months.load(connection)
+
+    def _committer(
+        self, statement: Statement[Any, Any], *, patience_s: float | None = None
+    ) -> GroupCommitter[Any, Any]:
+        settings = self._settings
+        patience_s = patience_s or settings.database_patience_s
+        dsn = settings.database_url.get_secret_value()
+        lanes: Sequence[Lane] = [
+            statements.lane(statement, dsn, n + 1) for n in range(settings.groups_in_flight)
+        ]
+        committer: GroupCommitter[Any, Any] = statements.group_committer(
+            statement,
+            lanes,
+            month_of=self._months.of,
+            size=settings.group_size,
+            limit=None,  # no more than what is claimed can wait
+            patience_s=patience_s,
+        )
+        self._committers.append(committer)
+        return committer

@@ -1,0 +1,307 @@
+"""Requests that are answered at once and sent by a worker: each happens once, or says why not.
+
+The gateway of these tests has no worker beside it unless the test starts one: so a test sees the
+queue as long as it likes.
+"""
+
+import asyncio
+import signal
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from harness import (
+    QUICK,
+    Shop,
+    Stack,
+    Worker,
+    all_known,
+    assert_nothing_was_done,
+    audit,
+    card,
+    mint_token,
+    own_stack,
+    queued_payment,
+    until,
+)
+
+stack = own_stack(**QUICK)
+
+
+@pytest.fixture
+async def shop(stack: Stack) -> AsyncIterator[Shop]:
+    made = await stack.shop(stack.only_gateway)
+    yield made
+    await made.client.aclose()
+
+
+@pytest.fixture(scope="module")
+async def one_worker(stack: Stack) -> Worker:
+    """Start a worker, which takes longer than a test."""
+    started = stack.worker(**QUICK)
+    await started.logged("working on")
+    started.process.send_signal(signal.SIGSTOP)
+    return started
+
+
+@pytest.fixture
+def worker(one_worker: Worker) -> Iterator[Callable[[], Worker]]:
+    """Return a function that lets the worker run until the end of the test."""
+
+    def start() -> Worker:
+        one_worker.process.send_signal(signal.SIGCONT)
+        return one_worker
+
+    yield start
+    one_worker.process.send_signal(signal.SIGSTOP)
+
+
+async def judged(stack: Stack, shop: Shop) -> None:
+    """Wait until everything of the shop has ended, and judge it."""
+    await until(lambda: _queue_is_empty(stack, shop), what="the queue is empty")
+    await all_known(stack, shop)
+    assert await audit(stack, shop) == []
+
+
+async def _queue_is_empty(stack: Stack, shop: Shop) -> bool:
+    sql = "SELECT count(*) FROM queued_operations WHERE merchant_id = $1"
+    return await stack.value(sql, shop.merchant_id) == 0
+
+
+async def test_a_payment_is_accepted_at_once_and_sent_by_a_worker(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    answer = await queued_payment(stack, shop, key="order-1", order_reference="order-1")
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["preference-applied"] == "respond-async"
+    payment = answer.json()
+    assert (payment["status"], payment["version"]) == ("pending", 1)
+    assert answer.headers["location"] == f"/api/v1/payments/{payment['id']}"
+    assert int(answer.headers["retry-after"]) >= 1
+    assert await shop.payment(payment["id"]) == payment
+    assert await stack.simulator.truth(login=shop.login) == []
+    (operation,) = await shop.all(f"/payments/{payment['id']}/operations")
+    assert (operation["kind"], operation["state"]) == ("sale", "queued")
+
+    async def listed() -> bool:
+        return [each["id"] for each in await shop.all("/payments", status="pending")] == [
+            payment["id"]
+        ]
+
+    await until(listed, what="the list of pending payments has it")
+    assert await audit(stack, shop, settled=False) == []
+
+    worker()
+    paid = await shop.becomes(payment["id"], "captured")
+    assert paid["payment_method"]["last4"] == "1111"
+    events = await shop.all(f"/payments/{payment['id']}/events")
+    assert [event["type"] for event in events] == ["payment.pending", "payment.captured"]
+    assert len(await stack.simulator.truth(login=shop.login)) == 1
+    await judged(stack, shop)
+
+
+async def test_a_repeat_gives_the_present_state(stack: Stack, shop: Shop, worker: Any) -> None:
+    token = await mint_token(stack.simulator, shop.login)
+    method = {"type": "accept_token", "accept_token": token}
+    body = {"amount": 2500, "currency": "USD", "payment_method": method}
+
+    async def repeat(**over: Any) -> Any:
+        return await shop.post("/payments", body | over, key="order-2", queue=True)
+
+    first = await repeat()
+    again = await repeat()
+    assert (again.status_code, again.content) == (202, first.content)
+    plain = await shop.post("/payments", body, key="order-2")
+    assert (plain.status_code, plain.content) == (202, first.content)
+    assert "preference-applied" not in plain.headers
+    other = await repeat(amount=2600)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+    worker()
+    await shop.becomes(first.json()["id"], "captured")
+    done = await repeat()
+    assert (done.status_code, done.json()["status"]) == (201, "captured")
+    assert done.headers["idempotency-replayed"] == "true"
+    assert len(await stack.simulator.truth(login=shop.login)) == 1
+    await judged(stack, shop)
+
+
+async def test_a_card_number_or_a_bank_account_never_waits(stack: Stack, shop: Shop) -> None:
+    bank = {
+        "account_type": "checking",
+        "routing_number": "121042882",
+        "account_number": "123456789",
+        "name_on_account": "Ada",
+    }
+    for method in (card(), {"type": "bank_account", "bank_account": bank}):
+        body = {"amount": 2500, "currency": "USD", "payment_method": method}
+        refused = await shop.post("/payments", body, queue=True)
+        assert refused.status_code == 422
+        (field,) = refused.json()["errors"]
+        assert field["pointer"] == "#/payment_method/type"
+        assert field["code"] == "cannot_be_queued"
+    await assert_nothing_was_done(stack, shop)
+
+
+async def test_the_token_is_stored_sealed_and_deleted_with_the_work(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    token = await mint_token(stack.simulator, shop.login)
+    method = {"type": "accept_token", "accept_token": token}
+    body = {"amount": 2500, "currency": "USD", "payment_method": method}
+    accepted = await shop.post("/payments", body, queue=True)
+    assert accepted.status_code == 202
+    (row,) = await stack.fetch(
+        "SELECT sealed, q::text AS shown FROM queued_operations q WHERE merchant_id = $1",
+        shop.merchant_id,
+    )
+    assert token["data_value"].encode() not in row["sealed"]
+    assert token["data_value"] not in row["shown"]
+    worker()
+    await shop.becomes(accepted.json()["id"], "captured")
+    await judged(stack, shop)
+
+
+async def test_operations_of_a_payment_wait_for_it_in_order(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    held = (await queued_payment(stack, shop, capture="manual")).json()["id"]
+    captured = await shop.post(f"/payments/{held}/capture", {"amount": 1000}, queue=True)
+    voided = await shop.post(f"/payments/{held}/refunds", {}, queue=True)
+    assert (captured.status_code, voided.status_code) == (202, 202)
+    assert captured.json()["status"] == "pending"
+    operation = captured.headers["location"]
+    assert operation.startswith("/api/v1/operations/op_")
+    assert voided.json()["status"] == "pending"
+    assert voided.headers["location"] == f"/api/v1/refunds/{voided.json()['id']}"
+    worker()
+    await shop.becomes(held, "voided")  # the refund was made before the payment had settled
+    shown = (await shop.client.get(f"{shop.url}{operation}")).json()
+    assert (shown["state"], shown["amount"]) == ("approved", 1000)
+    kinds = [(o["kind"], o["state"]) for o in await shop.all(f"/payments/{held}/operations")]
+    assert kinds == [("authorize", "approved"), ("capture", "approved"), ("refund", "approved")]
+    await judged(stack, shop)
+
+
+async def test_a_capture_behind_a_declined_authorization_fails_clearly(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    over = {"capture": "manual", "billing_address": {"postal_code": "46282"}}
+    declined = (await queued_payment(stack, shop, **over)).json()["id"]
+    path = f"/payments/{declined}/capture"
+    assert (await shop.post(path, key="capture", queue=True)).status_code == 202
+    worker()
+    await shop.becomes(declined, "declined")
+
+    async def ended() -> Any:
+        answer = await shop.post(path, key="capture", queue=True)
+        return answer if answer.status_code != 202 else None
+
+    answer = await until(ended, what="the capture has ended")
+    assert (answer.status_code, answer.json()["code"]) == (409, "invalid_state")
+    assert "declined" in answer.json()["detail"]
+    events = await shop.all(f"/payments/{declined}/events")
+    types = [event["type"] for event in events]
+    assert types == ["payment.pending", "payment.declined", "capture.failed"]
+    at_once = await shop.post(path, queue=True)
+    assert (at_once.status_code, at_once.json()["code"]) == (409, "invalid_state")
+    await judged(stack, shop)
+
+
+@pytest.mark.parametrize("queue", [False, True])
+async def test_a_void_ends_what_was_not_sent_without_a_call(
+    stack: Stack, shop: Shop, worker: Any, queue: bool
+) -> None:
+    payment = (await queued_payment(stack, shop, key="order-5")).json()["id"]
+    capture = await shop.post(f"/payments/{payment}/capture", key="behind", queue=True)
+    assert capture.status_code == 202
+    voided = await shop.post(f"/payments/{payment}/void", key="void", queue=queue)
+    assert (voided.status_code, voided.json()["status"]) == (201, "voided")
+    again = await shop.post(f"/payments/{payment}/void", key="void", queue=queue)
+    assert (again.status_code, again.content) == (201, voided.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert (await shop.payment(payment)) == voided.json()
+    worker()
+    await judged(stack, shop)
+    assert await stack.simulator.truth(login=shop.login) == []
+    kinds = [(o["kind"], o["state"]) for o in await shop.all(f"/payments/{payment}/operations")]
+    assert kinds == [("sale", "cancelled"), ("capture", "cancelled"), ("void", "approved")]
+
+
+async def test_a_void_and_a_worker_at_once_agree(stack: Stack, shop: Shop, worker: Any) -> None:
+    """Whoever is first decides. No payment is both sent and cancelled."""
+    worker()
+    payments = [(await queued_payment(stack, shop)).json()["id"] for _ in range(12)]
+    answers = await asyncio.gather(*(shop.void(payment) for payment in payments))
+    assert {answer.status_code for answer in answers} <= {201, 409}, [a.text for a in answers]
+    await judged(stack, shop)
+
+
+async def test_a_token_that_expires_in_the_queue_is_not_sent(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    payment = (await queued_payment(stack, shop, key="order-6")).json()["id"]
+    await stack.fetch(
+        "UPDATE queued_operations SET expires_at = db_now() + interval '0.5 s'"
+        " WHERE merchant_id = $1",
+        shop.merchant_id,
+    )  # less than a call may take
+    worker()
+    failed = await shop.becomes(payment, "failed")
+    assert failed["decline_code"] == "expired_payment_token"
+    assert failed["processor"]["message"].startswith("The token expired")
+    assert await stack.simulator.truth(login=shop.login) == []
+    await judged(stack, shop)
+
+
+async def test_nothing_that_never_left_is_lost(stack: Stack, shop: Shop, worker: Any) -> None:
+    payment = (await queued_payment(stack, shop)).json()["id"]
+    async with stack.refusing():
+        running = worker()
+        await stack_until(stack, shop, "attempt >= 2 AND reason IS NOT NULL")
+        assert running.running
+    await shop.becomes(payment, "captured")
+    (operation,) = await shop.all(f"/payments/{payment}/operations")
+    assert operation["attempt"] >= 2
+    assert len(await stack.simulator.truth(login=shop.login)) == 1
+    await judged(stack, shop)
+
+
+async def stack_until(stack: Stack, shop: Shop, condition: str) -> None:
+    """Wait until the shop's only row in the queue fits."""
+    sql = f"SELECT count(*) FROM queued_operations WHERE merchant_id = $1 AND {condition}"
+
+    async def fits() -> bool:
+        return await stack.value(sql, shop.merchant_id) == 1
+
+    await until(fits, what=condition)
+
+
+async def test_two_workers_send_everything_once(stack: Stack, shop: Shop, worker: Any) -> None:
+    keys = [str(uuid.uuid4()) for _ in range(60)]
+    worker()
+    other = stack.worker(**QUICK)
+    await other.logged("working on")
+    answers = await asyncio.gather(*(queued_payment(stack, shop, key=key) for key in keys))
+    assert {answer.status_code for answer in answers} == {202}
+    await judged(stack, shop)
+    assert len(await stack.simulator.truth(login=shop.login)) == 60
+    assert {p["status"] for p in await shop.all("/payments")} == {"captured"}
+    assert other.terminate() == 0, other.logs()
+
+
+async def test_a_read_waits_until_the_payment_is_not_pending(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    payment = (await queued_payment(stack, shop)).json()["id"]
+    early = await shop.client.get(f"/payments/{payment}", params={"wait": "0.2"})
+    assert (early.status_code, early.json()["status"]) == (200, "pending")
+    waiting = asyncio.create_task(shop.client.get(f"/payments/{payment}", params={"wait": "10"}))
+    worker()
+    assert (await waiting).json()["status"] in ("processing", "captured")
+    for bad in ("-1", "61", "long", "nan"):
+        refused = await shop.client.get(f"/payments/{payment}", params={"wait": bad})
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    await judged(stack, shop)
