@@ -133,8 +133,8 @@ class Settings(BaseSettings):
         default=2,
         gt=0,
         description="Commits of one kind that may run at once, each on its own connection. A "
-        "process opens four times this many connections, as many again if merchants check "
-        "duplicates and if payments are queued, and those of the pool and of reading",
+        "process opens four times this many connections, five times if merchants check duplicates, "
+        "once more if payments are queued, and those of the pool and of reading",
     )
     max_queued: int = Field(
         default=2048,

@@ -91,6 +91,8 @@ async def test_a_payment_is_accepted_at_once_and_sent_by_a_worker(
         ]
 
     await until(listed, what="the list of pending payments has it")
+    page = await shop.client.get("/payments", params={"page": "1", "size": "1"})
+    assert page.headers["x-total-count"] == "1"
     assert await audit(stack, shop, settled=False) == []
 
     worker()

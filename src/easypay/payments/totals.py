@@ -42,11 +42,26 @@ _SWEPT_BELOW: Final = "SELECT greatest(swept_below, $1) FROM sweeps"
 # The counted rows are a range of the primary key, and end at the limit.
 _RUNNING: Final = """
     SELECT count(*) FILTER (WHERE status = 'processing' AND id NOT IN (
-               SELECT payment_id FROM unresolved_operations WHERE merchant_id = $1)),
+               SELECT payment_id FROM unresolved_operations WHERE merchant_id = $1)
+               AND id NOT IN (
+               SELECT payment_id FROM queued_operations
+                WHERE merchant_id = $1 AND kind IN ('authorize', 'sale'))),
            count(*)
       FROM (SELECT id, status FROM {payments} p
              WHERE merchant_id = $1 AND mode = $2 AND id >= $3 AND id < $4
              LIMIT $5) AS newest
+"""
+# A queued payment may be older than what the last sweep looked at.
+_QUEUED: Final = """
+    SELECT count(*) FROM (
+        SELECT payment_id FROM queued_operations
+         WHERE merchant_id = $1 AND mode = $2 AND kind IN ('authorize', 'sale')
+           AND payment_id >= $3 AND payment_id < $4
+         LIMIT $5) AS q
+     WHERE NOT EXISTS (SELECT FROM unresolved_operations u
+                        WHERE u.merchant_id = $1 AND u.payment_id = q.payment_id)
+       AND (SELECT p.status IN ('pending', 'processing') FROM payments p
+             WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = q.payment_id)
 """
 
 
@@ -94,9 +109,12 @@ async def read(connection: Any, months: Months, filters: Filters, span: Span) ->
     if filters:
         return _filtered(tallies, filters)
     running = await _running(connection, months, span)
-    if running is None:
+    queued: int = await connection.fetchval(
+        _QUEUED, *(span.merchant_id, span.mode, span.floor, span.below, MOST_COUNTED + 1)
+    )
+    if running is None or queued > MOST_COUNTED:
         return None
-    return Total(_sum(tallies, (*STATUSES, PROCESSING)) + running, True)
+    return Total(_sum(tallies, (*STATUSES, PROCESSING)) + running + queued, True)
 
 
 def _filtered(tallies: Tallies, filters: Filters) -> Total:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from easypay.cache.caches import Caches
+from easypay.clock import monotonic
 from easypay.db import partitions
 from easypay.db.connections import Lane
 from easypay.db.group_commit import GroupCommitter
@@ -79,8 +80,9 @@ class QueuedPayments:
 
     async def stop(self, within_s: float) -> None:
         """Claim nothing more, and end what is claimed within so many seconds."""
+        give_up_at = monotonic() + within_s
         await self._worker.stop(within_s)
-        await self._unrecorded.drain(0.0)
+        await self._unrecorded.drain(give_up_at)
         await asyncio.gather(
             self._lane.close(_CLOSE_S), *(each.close(_CLOSE_S) for each in self._committers)
         )

@@ -27,6 +27,7 @@ FIELDS = {
     "#/url": "its host leads to a public address, and is no number in disguise",
     "too_many": "how many endpoints there are already",
     "expired_card": "depends on today",
+    "cannot_be_queued": "a field and the header Prefer together",
     "in_the_past": "depends on today",
     "card_number_in_text": "a check digit and the brands' ranges, in any text",
     "name_taken": "another merchant has the name",
