@@ -99,7 +99,8 @@ async def test_a_payment_is_accepted_at_once_and_sent_by_a_worker(
     paid = await shop.becomes(payment["id"], "captured")
     assert paid["payment_method"]["last4"] == "1111"
     events = await shop.all(f"/payments/{payment['id']}/events")
-    assert [event["type"] for event in events] == ["payment.pending", "payment.captured"]
+    types = ["payment.pending", "payment.processing", "payment.captured"]
+    assert [event["type"] for event in events] == types
     assert len(await stack.simulator.truth(login=shop.login)) == 1
     await judged(stack, shop)
 
@@ -206,7 +207,10 @@ async def test_a_capture_behind_a_declined_authorization_fails_clearly(
     assert "declined" in answer.json()["detail"]
     events = await shop.all(f"/payments/{declined}/events")
     types = [event["type"] for event in events]
-    assert types == ["payment.pending", "payment.declined", "capture.failed"]
+    assert types == [
+        *("payment.pending", "payment.processing", "payment.declined"),
+        "capture.failed",
+    ]
     at_once = await shop.post(path, queue=True)
     assert (at_once.status_code, at_once.json()["code"]) == (409, "invalid_state")
     await judged(stack, shop)
@@ -306,4 +310,24 @@ async def test_a_read_waits_until_the_payment_is_not_pending(
     for bad in ("-1", "61", "long", "nan"):
         refused = await shop.client.get(f"/payments/{payment}", params={"wait": bad})
         assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    await judged(stack, shop)
+
+
+async def test_each_event_shows_the_payment_as_reads_did(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    reader = await stack.with_key(shop, scopes=("events:read", "payments:read"))
+    accepted = (await queued_payment(stack, shop)).json()
+    worker()
+    captured = await shop.becomes(accepted["id"], "captured")
+
+    async def told() -> Any:
+        found = (await reader.client.get("/events")).json()["data"]
+        return found if len(found) == 3 else None
+
+    pending, processing, last = await until(told, what="three events")
+    assert pending["data"] == accepted
+    assert (processing["data"]["status"], processing["data"]["version"]) == ("processing", 2)
+    assert last["data"] == captured
+    await reader.client.aclose()
     await judged(stack, shop)

@@ -110,8 +110,8 @@ _HEADERS: Final[Mapping[str, Any]] = {
         {"type": "string"},
     ),
     "Preference-Applied": (
-        "`wait=N`: the request was ready to wait so many seconds for an event. `respond-async`: the "
-        "request was accepted, and will be sent later.",
+        "`wait=N`: the request was ready to wait so many seconds for an event. `respond-async`: "
+        "the request was accepted, and will be sent later.",
         {"type": "string"},
     ),
     "WWW-Authenticate": ("The expected kind of key.", {"type": "string", "enum": ["Bearer"]}),

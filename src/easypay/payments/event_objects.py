@@ -39,6 +39,8 @@ Runner = Any
 
 API_VERSION: Final = "v1"
 """The version of the API whose objects an event has."""
+_UNANSWERED: Final = frozenset({Status.PENDING, Status.PROCESSING})
+"""What a queued payment is before its outcome. A token's card is not known yet."""
 _MOST_EVENTS: Final = 10_000
 """Of one payment."""
 _UNDECIDED: Final = frozenset({Status.PENDING, Status.PROCESSING, Status.IN_REVIEW, Status.FAILED})
@@ -176,6 +178,9 @@ def views_after(
     version = present.version - sum(moves)  # others raised it before the first event
     answers = _answers(present, history, replies)
     status, captured, refunded, updated_at = Status.PROCESSING, 0, 0, present.created_at
+    unread = present.payment_method
+    if unread.type == "accept_token":
+        unread = msgspec.structs.replace(unread, brand=None, last4=None)
     views = {}
     for each, moved, answer in zip(history, moves, answers, strict=True):
         status = STATUS[each.status]
@@ -192,6 +197,7 @@ def views_after(
             updated_at=updated_at,
             decline_code=answer.decline_code,
             processor=answer.processor,
+            payment_method=unread if status in _UNANSWERED else present.payment_method,
         )
     return views
 
@@ -236,7 +242,8 @@ def _took_over(history: Sequence[Happened]) -> list[bool]:
     for each in history:
         creates = each.operation_id == history[0].operation_id
         by_merchant = each.type == "payment.voided" and not creates
-        took.append(each.type.startswith("payment.") and before in _UNDECIDED and not by_merchant)
+        answered = each.type.startswith("payment.") and each.status not in _UNANSWERED
+        took.append(answered and before in _UNDECIDED and not by_merchant)
         before = STATUS[each.status]
     return took
 

@@ -51,7 +51,8 @@ def refused(
     at: datetime,
     finding: str | None = None,
 ) -> Change:
-    """Return the end of an operation that its payment does not allow. It never held the payment."""
+    """Return the end of an operation that its payment does not allow. It never held the payment,
+    which only gets a new version, as with any refusal."""
     assert operation.kind not in CREATES, "a new payment depends on no other"
     body = render(
         refusal,
@@ -63,7 +64,7 @@ def refused(
         at=at,
         effect=_effect(finding or refusal.detail, refusal.http_status, body, at),
         payment=PaymentEffect(
-            moves_payment=False,
+            moves_payment=True,
             status_from=payment.status,
             status_to=payment.status,
             authorized_minor=payment.authorized_minor,

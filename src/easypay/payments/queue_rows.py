@@ -194,13 +194,15 @@ async def enqueue_follow_up(runner: Runner, intent: FollowUp) -> bool:
 
 
 class Turn(msgspec.Struct, frozen=True, gc=False):
-    """A queued payment whose turn it is. `needs_s`: how long the call may take."""
+    """A queued payment whose turn it is. `needs_s`: how long the call may take. `event_id` is that
+    of its event `payment.processing`."""
 
     merchant_id: UUID
     operation_id: UUID
     payment_id: UUID
     mode: Mode
     needs_s: float
+    event_id: UUID
 
 
 Rows = tuple[Operation, Payment]
@@ -222,8 +224,9 @@ _ROWS: Final = f"{_named('o', _OPERATION)}, {_named('p', _PAYMENT)}"
 
 BEGIN_QUEUED_PAYMENTS: Final = f"""
     WITH input AS (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::float8[])
-            AS i(merchant_id, operation_id, payment_id, mode, needs_s)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::float8[],
+                             $6::uuid[])
+            AS i(merchant_id, operation_id, payment_id, mode, needs_s, event_id)
     ), begun AS (
         UPDATE {{operations}} o SET state = 'in_flight', begun_at = db_now()
           FROM input i JOIN queued_operations q
@@ -231,7 +234,7 @@ BEGIN_QUEUED_PAYMENTS: Final = f"""
          WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
            AND o.payment_id = i.payment_id AND o.state = 'queued'
            AND q.expires_at > db_now() + make_interval(secs => i.needs_s)
-        RETURNING {_returned("o", _OPERATION)}
+        RETURNING i.event_id, {_returned("o", _OPERATION)}
     ), moved AS (
         UPDATE {{payments}} p
            SET status = 'processing', version = p.version + 1, updated_at = db_now()
@@ -239,6 +242,12 @@ BEGIN_QUEUED_PAYMENTS: Final = f"""
          WHERE p.merchant_id = o_merchant_id AND p.mode = o_mode AND p.id = o_payment_id
            AND p.active_operation = o_id AND p.status IN ('pending', 'processing')
         RETURNING {_returned("p", _PAYMENT)}
+    ), happened AS (
+        INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
+            amount_minor, currency, created_at)
+        SELECT o_merchant_id, event_id, o_payment_id, o_id, o_mode, 'payment.processing',
+            'processing', o_amount_minor, o_currency, db_now()
+          FROM begun
     )
     SELECT {_ROWS} FROM begun JOIN moved
         ON p_merchant_id = o_merchant_id AND p_id = o_payment_id

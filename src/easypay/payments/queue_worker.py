@@ -177,7 +177,8 @@ class QueueWorker:
             await self._not_begun(work, item, why=str(error))
             return
         turn = Turn(
-            item.merchant_id, item.operation_id, item.payment_id, item.mode, self._deadline_s
+            *(item.merchant_id, item.operation_id, item.payment_id, item.mode),
+            *(self._deadline_s, ids.new_id()),
         )
         begun = await self._begin.submit(turn)
         if begun is None:
