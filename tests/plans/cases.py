@@ -17,7 +17,7 @@ from easypay import clock, ids
 from easypay.cache.caches import Caches
 from easypay.cache.feed_follower import FeedFollower
 from easypay.compaction.due import due
-from easypay.db import archived_months, month_report, partitions, table_sizes
+from easypay.db import archived_months, month_report, partitions, table_sizes, work_list
 from easypay.db.connections import Lane
 from easypay.db.lease import Lease, hold
 from easypay.db.reading import Reading
@@ -35,6 +35,7 @@ from easypay.payments import (
     operation_details,
     orphan_sweep,
     purge,
+    queue_rows,
     resolver_rows,
     search,
     search_of_unknown,
@@ -658,6 +659,17 @@ async def fill_accounts(w: World) -> None:
     await account_lease.fill_accounts(w.pool, 1_000)
 
 
+async def claim_queued(w: World) -> None:
+    await work_list.claim(w.pool, queue_rows.QUEUED, most=GROUP, lease_s=30)
+
+
+async def leave_the_queue(w: World) -> None:
+    operation_id = ids.new_id()
+    month = w.months.of(operation_id)
+    sql = statements.in_months(queue_rows.LEAVE_LIST, f"{month} {month}")
+    await w.pool.fetch(sql, [w.merchant_id], [operation_id])
+
+
 async def lease_account(w: World) -> None:
     holder = ids.new_id()
     assert await account_lease.lease(w.pool, FRESH, holder, 30)
@@ -755,6 +767,10 @@ RESOLVER: Final = (
     Case("fill the accounts of new open operations", fill_accounts,
          uses=("unresolved_operations_account", "operations_pkey", "payments_pkey"),
          months=12, locks=80, buffers=6_000),
+    Case("claim queued operations", claim_queued,
+         uses=("queued_operations_due", "queued_operations_of_payment")),
+    Case("take operations off the queue", leave_the_queue,
+         uses=("queued_operations_pkey", "operations_pkey")),
     Case("lease an account", lease_account, uses=("account_passes_pkey",)),
     Case("read an account's open operations", read_open_cases,
          uses=("unresolved_operations_account", "operations_pkey", "payments_pkey"),

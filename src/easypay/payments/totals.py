@@ -21,7 +21,7 @@ from uuid import UUID
 import asyncpg
 
 from easypay import ids
-from easypay.db.partitions import Months
+from easypay.db.partitions import Months, within_months
 from easypay.errors import StatisticsNotReady, ValidationFailed
 from easypay.payments import statistics
 from easypay.payments.counters import PROCESSING, STATUSES
@@ -53,15 +53,20 @@ _RUNNING: Final = """
 """
 # A queued payment may be older than what the last sweep looked at.
 _QUEUED: Final = """
-    SELECT count(*) FROM (
-        SELECT payment_id FROM queued_operations
-         WHERE merchant_id = $1 AND mode = $2 AND kind IN ('authorize', 'sale')
-           AND payment_id >= $3 AND payment_id < $4
-         LIMIT $5) AS q
-     WHERE NOT EXISTS (SELECT FROM unresolved_operations u
-                        WHERE u.merchant_id = $1 AND u.payment_id = q.payment_id)
-       AND (SELECT p.status IN ('pending', 'processing') FROM payments p
-             WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = q.payment_id)
+    SELECT payment_id FROM queued_operations q
+     WHERE merchant_id = $1 AND mode = $2 AND kind IN ('authorize', 'sale')
+       AND payment_id >= $3 AND payment_id < $4
+       AND NOT EXISTS (SELECT FROM unresolved_operations u
+                        WHERE u.merchant_id = $1 AND u.operation_id = q.operation_id)
+     LIMIT $5
+"""
+_WITHOUT_OUTCOME: Final = """
+    SELECT count(*) FROM unnest($3::uuid[]) AS i(payment_id)
+     CROSS JOIN LATERAL (
+           SELECT p.status FROM payments p
+            WHERE p.merchant_id = $1 AND p.mode = $2 AND p.id = i.payment_id AND {within}
+            LIMIT 1) AS p
+     WHERE p.status IN ('pending', 'processing')
 """
 
 
@@ -109,10 +114,8 @@ async def read(connection: Any, months: Months, filters: Filters, span: Span) ->
     if filters:
         return _filtered(tallies, filters)
     running = await _running(connection, months, span)
-    queued: int = await connection.fetchval(
-        _QUEUED, *(span.merchant_id, span.mode, span.floor, span.below, MOST_COUNTED + 1)
-    )
-    if running is None or queued > MOST_COUNTED:
+    queued = await _queued(connection, span)
+    if running is None or queued is None:
         return None
     return Total(_sum(tallies, (*STATUSES, PROCESSING)) + running + queued, True)
 
@@ -141,6 +144,19 @@ async def _running(connection: Any, months: Months, span: Span) -> int | None:
         sql, *(span.merchant_id, span.mode, low, span.below, MOST_COUNTED + 1)
     )
     return running if looked_at <= MOST_COUNTED else None
+
+
+async def _queued(connection: Any, span: Span) -> int | None:
+    """Return how many payments of a span are queued; None if they are too many."""
+    rows = await connection.fetch(
+        _QUEUED, *(span.merchant_id, span.mode, span.floor, span.below, MOST_COUNTED + 1)
+    )
+    payments = [row[0] for row in rows]
+    if not payments or len(payments) > MOST_COUNTED:
+        return None if payments else 0
+    sql = _WITHOUT_OUTCOME.format(within=within_months("p.id", payments))
+    count: int = await connection.fetchval(sql, span.merchant_id, span.mode, payments)
+    return count
 
 
 def _sum(tallies: Tallies, statuses: Iterable[str]) -> int:
