@@ -43,7 +43,7 @@ from easypay.db.replica import Replica
 from easypay.errors import EasyPayError
 from easypay.events.leader import FeedLeader
 from easypay.events.readers import Follower
-from easypay.hmac_sha256 import Digest, keyed_digest
+from easypay.hmac_sha256 import keyed_digest
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import digest_of
 from easypay.merchants.vault import Box, Vault
@@ -156,9 +156,7 @@ class Gateway:
         self._caches = Caches(settings.cache_near_bytes)
         self._teller = caching.what_tells(settings, self._caches, vault, self._pool)
         self._processors = self._clients_of(integrations)
-        resolver = self._build_flows(
-            keyed_digest(vault.derive("card fingerprint")), Box(vault.derive(QUEUE_KEY))
-        )
+        resolver = self._build_flows(vault)
         self._feed = self._build_feed()
         vitals = Vitals(
             self._instruments,
@@ -283,9 +281,10 @@ class Gateway:
             for name, integration in integrations.items()
         }
 
-    def _build_flows(self, card_digest: Digest, queue_box: Box) -> Resolver:
+    def _build_flows(self, vault: Vault) -> Resolver:
         """Build what takes payments. Return the resolver, which clears up unknown outcomes."""
         settings = self.settings
+        card_digest = keyed_digest(vault.derive("card fingerprint"))
         record = self._committer(
             caching.told_after(statements.RECORD_CHANGES, self._caches),
             bounded=False,
@@ -339,7 +338,7 @@ class Gateway:
             committer=self._committer(queue_rows.ENQUEUE, opened=False),
             payments=self._payments,
             pool=self._clients_pool,
-            box=queue_box,
+            box=Box(vault.derive(QUEUE_KEY)),
             card_fingerprint=lambda number: card_digest(number.encode()),
         )
         return resolver
