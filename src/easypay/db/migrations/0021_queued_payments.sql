@@ -5,22 +5,24 @@
 
 -- Two more states: accepted and waiting to be sent; ended while it waited, so that nothing was sent.
 -- What stands there was let in by the narrower rule, so nothing is looked through.
-ALTER TABLE operations DROP CONSTRAINT operation_state;
-ALTER TABLE operations ADD CONSTRAINT operation_state CHECK (state IN ('in_flight', 'unknown', 'not_sent',
-    'approved', 'declined', 'rejected', 'held', 'absent', 'queued', 'cancelled')) NOT VALID;
+-- Words are one array, as one value is read faster than many.
+ALTER TABLE operations
+    DROP CONSTRAINT operation_state,
+    ADD CONSTRAINT operation_state CHECK (state = ANY ('{in_flight, unknown, not_sent, approved,
+        declined, rejected, held, absent, queued, cancelled}')) NOT VALID;
 
 -- Two more edges: a payment that was never sent is voided without a call. It is `processing` if a worker
 -- tried to send it and nothing left.
-DROP TRIGGER payment_status_edge ON payments;
-CREATE TRIGGER payment_status_edge BEFORE UPDATE OF status ON payments FOR EACH ROW
-    WHEN (OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (
-        ('pending', 'processing'), ('pending', 'failed'), ('pending', 'voided'),
-        ('processing', 'authorized'), ('processing', 'captured'), ('processing', 'declined'),
-        ('processing', 'failed'), ('processing', 'in_review'), ('processing', 'voided'),
-        ('in_review', 'authorized'), ('in_review', 'captured'),
-        ('in_review', 'declined'), ('in_review', 'voided'), ('in_review', 'expired'),
-        ('authorized', 'captured'), ('authorized', 'voided'), ('authorized', 'expired'),
-        ('captured', 'voided'), ('failed', 'authorized'), ('failed', 'captured')))
+CREATE OR REPLACE TRIGGER payment_status_edge BEFORE UPDATE OF status ON payments FOR EACH ROW
+    WHEN (OLD.status <> NEW.status AND OLD.status || '>' || NEW.status <> ALL ('{
+        pending>processing, pending>failed, pending>voided,
+        processing>authorized, processing>captured, processing>declined, processing>failed,
+        processing>in_review, processing>voided,
+        in_review>authorized, in_review>captured, in_review>declined, in_review>voided,
+        in_review>expired,
+        authorized>captured, authorized>voided, authorized>expired,
+        captured>voided,
+        failed>authorized, failed>captured}'))
     EXECUTE FUNCTION refuse_status();
 
 -- The work that is left: one row for each operation from its acceptance until a worker is done with it.
