@@ -235,7 +235,7 @@ def _check_truth(
         right_type = WIRE_TYPE["void" if operation["voided"] else kind]
         if row["type"] != right_type and reference not in pairs:
             wrong.append(f"{reference} is a {kind}, the processor did {row['type']}")
-        minor = parse_decimal(row["amount"], "USD").minor
+        minor = parse_decimal(row["amount"], operation["currency"]).minor
         if kind != "void" and minor != operation["amount_minor"] and not taken_back:
             wrong.append(f"{reference}: {operation['amount_minor']} asked, {minor} done")
         if taken_back and operation["state"] == "approved":
