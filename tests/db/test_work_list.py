@@ -168,6 +168,8 @@ async def test_a_row_is_ready_only_when_the_earlier_ones_of_its_shop_are_done_or
     (two,) = await work_list.claim(pool, IN_ORDER, most=9, lease_s=60)
     assert two.key == ("a", 2)
     await work_list.park(pool, IN_ORDER, [(two.key, two.attempt, "gone")])
+    depth = await work_list.depth(pool, IN_ORDER)
+    assert (depth.ready, depth.waiting, depth.parked) == (1, 1, 1)
     (three,) = await work_list.claim(pool, IN_ORDER, most=9, lease_s=60)
     assert three.key == ("a", 3)
 

@@ -13,7 +13,7 @@ from easypay.db import work_list
 from easypay.db.embedded import Cluster
 from easypay.db.pool import Pool, open_pool
 from easypay.db.work_list import WorkList
-from easypay.worker import jobs
+from easypay.worker import jobs, registry
 from easypay.worker.registry import Listed
 from harness import new_database
 
@@ -58,6 +58,10 @@ async def test_parked_jobs_are_retried_or_dropped_and_it_is_written_down(pool: P
         ("ada", "job.drop", f"letters/{second.hex}", '{"because": "their server is back"}'),
     }
     assert [job.job for job in await jobs.list_parked(pool, LISTS, 10)] == [third.hex]
+    every = await jobs.depths(pool, registry.LISTS)
+    assert {(each.ready, each.waiting, each.parked, each.oldest_s) for each in every} == {
+        (0, 0, 0, 0.0)
+    }
 
 
 async def test_nothing_is_changed_if_it_cannot_be_written_down(pool: Pool) -> None:

@@ -55,13 +55,16 @@ class WorkList(msgspec.Struct, frozen=True):
 
     `key` are the columns of its primary key with their SQL types, `payload` those that a claim
     returns as well. `ready` is one more condition of a claim, over the alias `w`, such as that
-    there is no earlier row of the same payment.
+    there is no earlier row of the same payment. A row that does not fulfil it waits, although its
+    time has come. `counted` is the same condition for counting the whole list at once, in which a
+    window function is quicker than a look-up for each row; if it is empty, `ready` is used.
     """
 
     table: str
     key: tuple[tuple[str, str], ...]
     payload: tuple[str, ...] = ()
     ready: str = "true"
+    counted: str = ""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -92,8 +95,9 @@ class Parked(msgspec.Struct, frozen=True):
 
 
 class Depth(msgspec.Struct, frozen=True):
-    """How much is in a list: due now, claimed or due later, and parked. `oldest_s` is how long the
-    oldest that is due has waited, in seconds; 0 if nothing is due."""
+    """How much is in a list: what can be claimed now; what is claimed, due later or not ready; and
+    what is parked. `oldest_s` is how long the oldest that can be claimed has waited, in seconds; 0
+    if there is none."""
 
     ready: int
     waiting: int
@@ -167,13 +171,16 @@ _DROP: Final = (
     DELETE FROM {table} w USING chosen WHERE {same_as_chosen} RETURNING {w_key}
 """
 )
+# OFFSET 0: the condition is looked at once for each row that is due, not once for each figure.
 _DEPTH: Final = """
-    SELECT count(*) FILTER (WHERE parked_at IS NULL AND due_at <= db_now()),
-           count(*) FILTER (WHERE parked_at IS NULL AND due_at > db_now()),
+    SELECT count(*) FILTER (WHERE is_ready),
+           count(*) FILTER (WHERE parked_at IS NULL AND NOT is_ready),
            count(*) FILTER (WHERE parked_at IS NOT NULL),
-           coalesce(extract(epoch FROM db_now() - min(due_at)
-                   FILTER (WHERE parked_at IS NULL AND due_at <= db_now())), 0)::float8
-      FROM {table}
+           coalesce(extract(epoch FROM db_now() - min(due_at) FILTER (WHERE is_ready)), 0)::float8
+      FROM (SELECT w.due_at, w.parked_at,
+                   CASE WHEN w.parked_at IS NULL AND w.due_at <= db_now() THEN {counted}
+                        ELSE false END AS is_ready
+              FROM {table} w OFFSET 0) AS listed
 """
 _STATEMENTS: Final[dict[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
     "claim": (_CLAIM, ()),
@@ -203,6 +210,7 @@ def _sql(work_list: WorkList, name: str) -> str:
     return template.format(
         table=work_list.table,
         ready=work_list.ready,
+        counted=work_list.counted or work_list.ready,
         w_key=", ".join(f"w.{key}" for key in keys),
         payload="".join(f", w.{column}" for column in work_list.payload),
         arrays=", ".join(f"${n}::{sql_type}[]" for n, (_, sql_type) in enumerate(given, 1)),

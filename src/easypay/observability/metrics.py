@@ -221,14 +221,14 @@ class Instruments:
     def _for_work(self, registry: Registry) -> None:
         self.work_rows = registry.gauge(
             "easypay_work_rows",
-            "Rows of a work list: due now (ready), claimed or due later (waiting), parked.",
+            "Rows of a work list: ready to be claimed, waiting for their turn or time, parked.",
             "list",
             "state",
             merge="max",
         )
         self.work_age = registry.gauge(
             "easypay_work_age_seconds",
-            "How long the oldest row of a work list has been due.",
+            "How long the oldest row of a work list that is ready has been due.",
             "list",
             merge="max",
         )

@@ -49,6 +49,7 @@ QUEUED: Final = WorkList(
     ),
     ready="NOT EXISTS (SELECT FROM queued_operations e WHERE e.merchant_id = w.merchant_id"
     " AND e.payment_id = w.payment_id AND e.place < w.place)",
+    counted="w.place = min(w.place) OVER (PARTITION BY w.merchant_id, w.payment_id)",
 )
 """The work list. Of each payment, the operation that was accepted first is done first."""
 

@@ -23,7 +23,12 @@ DELIVERIES: Final = WorkList(
     "webhook_deliveries",
     (("merchant_id", "uuid"), ("endpoint_id", "uuid"), ("event_id", "uuid")),
     ("payment_id", "type"),
+    counted="(w.merchant_id, w.endpoint_id) IN"
+    " (SELECT e.merchant_id, e.id FROM webhook_endpoints e WHERE e.state = 'enabled')"
+    " AND w.seq = min(w.seq)"
+    " OVER (PARTITION BY w.endpoint_id, w.payment_id, w.parked_at IS NULL)",
 )
+"""The work list. Its claim is CLAIM: it takes turns among endpoints, under the same condition."""
 LEASE_S: Final = 40.0
 """How long a claim holds. An attempt is not begun if it could last longer than the lease."""
 
