@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from easypay import ids
 from easypay.api.compression import CODINGS, compressed_once
 from easypay.api.doc_files import DOC_FILES
 from easypay.api.docs.pages import GUIDES, problem_page, topic_page
@@ -183,6 +184,7 @@ async def test_every_request_on_the_pages_is_accepted(
             elif operation.startswith("webhooks_"):
                 variables["ENDPOINT"] = await _new_endpoint(client, exporter.secret)
                 text = text.replace(EVENT_ID, event)
+                variables["ATTEMPT_ID"] = await _new_attempt(simulated, shop, variables["ENDPOINT"])
             method, path, headers, body = _read(text, variables)
             if "data_value" in body:
                 given = json.loads(body)
@@ -201,6 +203,18 @@ async def _new_endpoint(client: httpx.AsyncClient, secret: str) -> str:
         await client.delete(f"{path}/{each['id']}", headers=headers)
     made = await client.post(path, json={"url": "https://shop.example/"}, headers=headers)
     return str(made.json()["endpoint"]["id"])
+
+
+async def _new_attempt(stack: Stack, shop: Shop, endpoint: str) -> str:
+    """Write down an attempt to deliver a test event."""
+    attempt = ids.new_id()
+    await stack.fetch(
+        "INSERT INTO webhook_attempts (id, merchant_id, endpoint_id, event_id, type, attempt,"
+        " outcome, url, sent_at, took_ms, answer)"
+        " VALUES ($1, $2, $3, $1, 'webhook.test', 1, 'failed', '', now(), 1, '')",
+        *(attempt, shop.merchant_id, ids.parse(ids.ENDPOINT, endpoint)),
+    )
+    return ids.typed(ids.ATTEMPT, attempt)
 
 
 async def _new_merchant(client: httpx.AsyncClient) -> dict[str, str]:

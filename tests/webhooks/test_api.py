@@ -80,6 +80,7 @@ async def test_another_merchants_endpoint_is_not_found(
         assert (await client.get("/webhook-endpoints")).json()["data"] == []
         for method, more in (
             *(("GET", ""), ("DELETE", ""), ("GET", "/deliveries")),
+            ("GET", f"/deliveries/wha_{'0' * 32}"),
             *(("POST", "/rotate-secret"), ("POST", "/test")),
         ):
             assert (await client.request(method, path + more)).status_code == 404

@@ -95,6 +95,9 @@ async def test_a_killed_worker_loses_no_event_and_keeps_the_order(
         assert [got.json["data"]["status"] for got in arrived[-2:]] == ["authorized", "captured"]
     endpoint = made["endpoint"]["id"]
     listed = run_easypay("webhook", "deliveries", endpoint, "--json", **stack.env).data["data"]
+    one = run_easypay("webhook", "delivery", endpoint, listed[0]["id"], "--json", **stack.env).data
+    assert one["delivery"] == listed[0]
+    assert one["request"]["body"].encode() in [got.body for got in receiver.got]
     assert sorted(row["event_id"] for row in listed) == sorted(
         event for events in expected.values() for event in events
     )

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from easypay import clock, ids
+from easypay.db import work_list
 from easypay.db.connections import Lane
 from easypay.db.embedded import Cluster
 from easypay.db.pool import Pool, open_pool
@@ -16,11 +17,12 @@ from easypay.events import numbering
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault
 from easypay.mode import Mode
-from easypay.webhooks import endpoints, log, redelivery
+from easypay.webhooks import endpoints, log, redelivery, sent_requests
 from easypay.webhooks.addresses import AllowedNames, networks
 from easypay.webhooks.delivery import Deliverer
 from easypay.webhooks.http_sender import HttpSender
-from easypay.webhooks.model import Endpoint
+from easypay.webhooks.model import DISABLED, Endpoint
+from easypay.webhooks.queue import DELIVERIES
 from harness import new_database, until
 from harness.processes import ENCRYPTION_KEY
 from harness.shop import random_name
@@ -366,3 +368,64 @@ async def test_two_workers_deliver_each_event_once(bench: Bench) -> None:
         made = [each for _ in range(10) for each in await bench.happen(5, payment=ids.new_id())]
         await bench.left()
     assert sorted(got.id for got in bench.receiver.got) == sorted(made)
+
+
+async def test_what_cannot_be_sent_is_not_counted_as_ready(bench: Bench) -> None:
+    """Behind an earlier event of its payment, or of an endpoint that is paused."""
+
+    async def depth() -> tuple[int, int, int]:
+        found = await work_list.depth(bench.pool, DELIVERIES)
+        assert (found.oldest_s > 0) == (found.ready > 0)
+        return found.ready, found.waiting, found.parked
+
+    endpoint, _ = await bench.endpoint()
+    await bench.happen(3, payment=ids.new_id())
+    await bench.happen()
+    bench.receiver.answer = lambda _: 500
+    async with bench.working():
+        await bench.left(4)
+        await until(lambda: count_of(bench, endpoint, 2))
+    await bench.due_now()
+    assert await depth() == (2, 2, 0)
+    await endpoints.update(bench.pool, bench.merchant_id, Mode.TEST, endpoint.id, paused=True)
+    assert await depth() == (0, 4, 0)
+    await endpoints.update(bench.pool, bench.merchant_id, Mode.TEST, endpoint.id, paused=False)
+    await bench.pool.execute("UPDATE webhook_deliveries SET parked_at = now() WHERE failures = 1")
+    assert await depth() == (1, 1, 2)
+
+
+async def test_the_log_shows_what_was_sent_byte_for_byte(bench: Bench) -> None:
+    """The body is made again from the event; a secret is not needed and not shown."""
+    endpoint, secret = await bench.endpoint()
+    await bench.happen()
+    await endpoints.send_test(bench.pool, endpoint)
+    async with bench.working():
+        await bench.left()
+    for attempt, got in zip(
+        sorted(await bench.attempts(endpoint), key=lambda attempt: attempt.event_id),
+        sorted(bench.receiver.got, key=lambda got: got.id),
+        strict=True,
+    ):
+        sent = await sent_requests.sent_request(bench.pool, endpoint, attempt)
+        assert sent.body == got.body.decode()
+        for name, value in sent.headers.items():
+            assert got.headers[name.lower()] == value
+        assert "signature" not in str(sent)
+        assert secret not in str(sent)
+
+
+async def test_what_was_told_of_another_endpoint_is_shown_until_it_is_delivered(
+    bench: Bench,
+) -> None:
+    told, _ = await bench.endpoint("/told", types=[DISABLED])
+    gone, _ = await bench.endpoint("/gone", types=["payment.captured"])
+    bench.receiver.answer = lambda got: 410 if got.path == "/gone" else 500
+    await bench.happen()
+    async with bench.working():
+        await until(lambda: count_of(bench, told, 1))
+    (attempt,) = await bench.attempts(told)
+    shown = await sent_requests.sent_request(bench.pool, told, attempt)
+    assert shown.body is not None
+    assert ids.typed(ids.ENDPOINT, gone.id) in shown.body
+    await bench.pool.execute("DELETE FROM webhook_deliveries")
+    assert (await sent_requests.sent_request(bench.pool, told, attempt)).body is None

@@ -78,6 +78,7 @@ _NOT_FOUND: Final = {
     "admin": f"there is no merchant {MERCHANT_ID}",
     "admin_rotate_key": f"there is no key {KEY_ID}",
     "admin_revoke_key": f"there is no key {KEY_ID}",
+    "webhooks_delivery": "there is no such delivery",
     "webhooks": f"there is no webhook endpoint {ENDPOINT_ID}",
     "system": "there is no such page; see /docs",
 }

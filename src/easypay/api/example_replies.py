@@ -19,6 +19,7 @@ from easypay.api.example_stories import PROCESSOR, Told, as_json, stories
 from easypay.api.examples import (
     API_KEY_UUID,
     AT,
+    ATTEMPT_UUID,
     CURSOR,
     ENDPOINT_UUID,
     EVENT_ID,
@@ -297,7 +298,7 @@ def _webhooks() -> dict[tuple[str, int], Examples]:
     rotated = webhooks.endpoint_view(change(endpoint, old_secret_until=until))
     paused = webhooks.endpoint_view(change(endpoint, state="paused"))
     failed = Attempt(
-        example_id(ids.ATTEMPT, "first"), MERCHANT_UUID, ENDPOINT_UUID, EVENT_UUID,
+        ATTEMPT_UUID, MERCHANT_UUID, ENDPOINT_UUID, EVENT_UUID,
         "payment.captured", 1, "failed", endpoint.url, AT, 38, 500, "the endpoint answered 500",
         "Internal Server Error",
     )  # fmt: skip
@@ -316,6 +317,13 @@ def _webhooks() -> dict[tuple[str, int], Examples]:
     renewed = as_json(webhooks.NewEndpointView(rotated, secret))
     attempts = _page(*map(webhooks.attempt_view, (delivered, failed)))
     sent = as_json(webhooks.TestSentView(EVENT_ID))
+    told = {
+        "Content-Type": "application/json",
+        "webhook-id": EVENT_ID,
+        "webhook-timestamp": str(int(AT.timestamp())),
+    }
+    request = webhooks.SentRequestView(told, '{"type":"payment.captured",…}')
+    shown_failure = webhooks.DeliveryView(webhooks.attempt_view(failed), request)
     return {
         ("webhooks_create", 201): {"endpoint": Example("The endpoint and its secret", made)},
         ("webhooks_list_endpoints", 200): {"page": Example("One endpoint", _page(shown))},
@@ -324,6 +332,7 @@ def _webhooks() -> dict[tuple[str, int], Examples]:
         ("webhooks_rotate_secret", 201): {"secret": Example("The new secret", renewed)},
         ("webhooks_send_test", 202): {"event": Example("The event that is sent", sent)},
         ("webhooks_deliveries", 200): {"page": Example("A failure, then a success", attempts)},
+        ("webhooks_delivery", 200): {"delivery": Example("A failure", as_json(shown_failure))},
         ("webhooks_redeliver", 202): {
             "count": Example("How many are sent", as_json(webhooks.RedeliveryView(12)))
         },

@@ -16,6 +16,7 @@ from easypay.api.doc_files import STYLE
 from easypay.api.example_problems import problem_examples
 from easypay.api.example_replies import export_examples, reply_examples
 from easypay.api.examples import (
+    ATTEMPT_ID,
     CURSOR,
     ENDPOINT_ID,
     KEY,
@@ -365,6 +366,12 @@ _PARAMETERS: Final[Mapping[str, tuple[str, str, Schema, Any]]] = {
         "The key's id, not its secret.",
         {"type": "string", "pattern": "^key_[0-9a-f]{32}$"},
         KEY_ID,
+    ),
+    "attempt_id": (
+        "path",
+        "The delivery's id.",
+        {"type": "string", "pattern": "^wha_[0-9a-f]{32}$"},
+        ATTEMPT_ID,
     ),
     "payments.id": (
         "path",

@@ -494,6 +494,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(*_WEBHOOKS, errors.NotFound, errors.ValidationFailed),
     ),
     Route(
+        f"GET {_ENDPOINT}/deliveries/{{attempt_id}}",
+        "webhooks_delivery",
+        "Read a delivery",
+        "One attempt with what was sent and what the endpoint answered. The request is made again "
+        "from the event, so it has no signature.",
+        replies={200: webhooks.DeliveryView},
+        scope=webhooks.SCOPE,
+        errors=(*_WEBHOOKS, errors.NotFound),
+    ),
+    Route(
         f"POST {_ENDPOINT}/redeliver",
         "webhooks_redeliver",
         "Send events again",

@@ -122,6 +122,12 @@ _WORDS: Final[Mapping[str, str | Mapping[str, Any]]] = {
         "enum": ["enabled", "paused", "disabled"],
     },
     "Endpoint.reason": "Why it was disabled.",
+    "Delivery.delivery": "The attempt, and what the endpoint answered.",
+    "Delivery.request": "What was sent.",
+    "SentRequest.headers": "The headers, without the signature.",
+    "SentRequest.body": _line("""
+        The body as it was sent. Null if it is not known any more: the event's month was archived,
+        or the event is `webhook_endpoint.disabled` and was delivered."""),
     "Attempt.type": "The event's type.",
     "Attempt.attempt": "1 for the first attempt.",
     "Attempt.outcome": "`failed`: it is tried again. `parked`: it is not.",

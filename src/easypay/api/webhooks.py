@@ -17,7 +17,7 @@ from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants.directory import Directory
 from easypay.merchants.model import Caller
 from easypay.merchants.vault import Vault
-from easypay.webhooks import endpoints, log, redelivery
+from easypay.webhooks import endpoints, log, redelivery, sent_requests
 from easypay.webhooks.addresses import MOST_CHARACTERS, Network
 from easypay.webhooks.model import TYPES, Attempt, Endpoint
 
@@ -101,6 +101,20 @@ class AttemptView(msgspec.Struct, frozen=True):
     answer: str
 
 
+class SentRequestView(msgspec.Struct, frozen=True):
+    """What an attempt sent, without its signature."""
+
+    headers: dict[str, str]
+    body: str | None
+
+
+class DeliveryView(msgspec.Struct, frozen=True):
+    """One attempt with its request and its answer."""
+
+    delivery: AttemptView
+    request: SentRequestView
+
+
 class TestSentView(msgspec.Struct, frozen=True):
     """The test event that will be sent."""
 
@@ -145,6 +159,12 @@ def attempt_view(attempt: Attempt) -> AttemptView:
         reason=attempt.reason,
         answer=attempt.answer,
     )
+
+
+async def delivery_view(runner: Any, endpoint: Endpoint, attempt: Attempt) -> DeliveryView:
+    """Return an attempt with its request, as the API and the command line show it."""
+    sent = await sent_requests.sent_request(runner, endpoint, attempt)
+    return DeliveryView(attempt_view(attempt), SentRequestView(sent.headers, sent.body))
 
 
 _create = msgspec.json.Decoder(CreateEndpoint)
@@ -253,6 +273,15 @@ class WebhooksApi:
         more = len(found) > limit
         cursor = self._cursors.write(found[limit - 1].id, caller, scope) if more else None
         return page_response(request, [attempt_view(each) for each in found[:limit]], cursor)
+
+    async def delivery(self, request: Request) -> Response:
+        _, endpoint = await self._endpoint(request)
+        request.query()
+        attempt_id = ids.parse(ids.ATTEMPT, request.params["attempt_id"])
+        if attempt_id is None:
+            raise NotFound("there is no such delivery")
+        attempt = await log.attempt(self._pool, endpoint, attempt_id)
+        return Response(200, encode(await delivery_view(self._pool, endpoint, attempt)))
 
     async def redeliver(self, request: Request) -> Response:
         _, endpoint = await self._endpoint(request)

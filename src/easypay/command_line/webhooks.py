@@ -39,8 +39,8 @@ ENDPOINTS: Final = Columns(
     left_out_first=("description", "types", "failing_since", "mode"),
 )
 ATTEMPTS: Final = Columns(
-    ("sent_at", "event_id", "type", "attempt", "outcome", "status", "took_ms", "reason"),
-    left_out_first=("took_ms", "attempt", "reason", "type"),
+    ("id", "sent_at", "event_id", "type", "attempt", "outcome", "status", "took_ms", "reason"),
+    left_out_first=("took_ms", "attempt", "id", "reason", "type"),
 )
 
 
@@ -232,6 +232,40 @@ def list_deliveries(
 
     rows = _on_endpoint(data_dir, endpoint, work)
     show_rows(as_json, rows, ATTEMPTS, "Nothing was sent in the last 30 days.", wide=wide)
+
+
+@webhooks.command("delivery")
+def show_delivery(
+    endpoint: EndpointId,
+    delivery: Annotated[str, typer.Argument(metavar="DELIVERY", help="`wha_…`")],
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> None:
+    """Show what an attempt sent, and what the endpoint answered.
+
+    The request is made again from the event, so it has no signature.
+
+    Example: `easypay webhook delivery whe_… wha_…`
+    """
+    from easypay import ids
+    from easypay.api.webhooks import delivery_view
+    from easypay.webhooks import log
+
+    attempt_id = ids.parse(ids.ATTEMPT, delivery)
+    if attempt_id is None:
+        fail(f"{delivery!r} is no delivery's id: they begin with {ids.ATTEMPT}_")
+
+    async def work(connection: Any, _: Any, found: "Endpoint") -> Any:
+        attempt = await log.attempt(connection, found, attempt_id)
+        return await delivery_view(connection, found, attempt)
+
+    shown = _on_endpoint(data_dir, endpoint, work)
+    sent, said = shown.request, shown.delivery
+    lines = [f"POST {said.url} at {said.sent_at}, answered after {said.took_ms} ms"]
+    lines += [f"{name}: {value}" for name, value in sent.headers.items()]
+    lines += ["", sent.body or "(the body is not known any more)", ""]
+    lines += [str(said.status or said.reason), said.answer]
+    show(as_json, shown, "\n".join(lines).rstrip())
 
 
 @webhooks.command("redeliver")

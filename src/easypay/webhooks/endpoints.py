@@ -16,7 +16,14 @@ from easypay.errors import FieldError, NotFound, ValidationFailed
 from easypay.merchants.vault import Vault
 from easypay.mode import MODE, Mode
 from easypay.webhooks.addresses import Network, wrong_url
-from easypay.webhooks.model import DISABLED, MOST_ENDPOINTS, TEST, TYPES, Endpoint
+from easypay.webhooks.model import (
+    DISABLED,
+    MOST_ENDPOINTS,
+    TEST,
+    TYPES,
+    Endpoint,
+    object_of_test,
+)
 from easypay.webhooks.signing import new_secret
 
 Runner = Any
@@ -205,12 +212,11 @@ async def disable(
 async def send_test(runner: Runner, endpoint: Endpoint) -> UUID:
     """Let an endpoint be sent a test event. Return the event's id."""
     event_id = ids.new_id()
-    data = {"endpoint_id": ids.typed(ids.ENDPOINT, endpoint.id), "test": True}
     await runner.execute(
         "INSERT INTO webhook_deliveries (merchant_id, endpoint_id, event_id, mode, payment_id, seq,"
         " type, data, due_at) VALUES ($1, $2, $3, $4, $3, 0, $5, $6, db_now())",
         *(endpoint.merchant_id, endpoint.id, event_id, endpoint.mode),
-        *(TEST, msgspec.json.encode(data).decode()),
+        *(TEST, object_of_test(ids.typed(ids.ENDPOINT, endpoint.id))),
     )
     return event_id
 

@@ -3,7 +3,8 @@
 from typing import Any, Final
 from uuid import UUID
 
-from easypay.webhooks.model import Attempt
+from easypay.errors import NotFound
+from easypay.webhooks.model import Attempt, Endpoint
 
 Runner = Any
 KEEP_DAYS: Final = 30
@@ -39,6 +40,20 @@ async def attempts(
         limit,
     )
     return [Attempt(*row) for row in rows]
+
+
+async def attempt(runner: Runner, endpoint: Endpoint, attempt_id: UUID) -> Attempt:
+    """Return one attempt of an endpoint. Raises NotFound."""
+    row = await runner.fetchrow(
+        f"SELECT {_COLUMNS} FROM webhook_attempts WHERE merchant_id = $1 AND endpoint_id = $2"
+        " AND id = $3",
+        endpoint.merchant_id,
+        endpoint.id,
+        attempt_id,
+    )
+    if row is None:
+        raise NotFound("there is no such delivery")
+    return Attempt(*row)
 
 
 async def purge(runner: Runner, *, keep_days: int = KEEP_DAYS) -> int:

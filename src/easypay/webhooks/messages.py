@@ -53,6 +53,22 @@ class OtherMessage(msgspec.Struct, frozen=True, gc=False):
     data: msgspec.Raw
 
 
+class ShownEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event as `GET /events` shows it, whose payment is kept as it is written there."""
+
+    id: str
+    type: str
+    api_version: str
+    mode: str
+    payment_id: str
+    operation_id: str
+    status: str
+    amount: int
+    currency: str
+    created_at: str
+    data: msgspec.Raw
+
+
 _COLUMNS: Final = ", ".join(f"e.{name}" for name in FeedEvent.__struct_fields__[1:])
 _READ: Final = f"""
     SELECT {_COLUMNS}
@@ -100,28 +116,39 @@ def body_of(delivery: Delivery, view: FeedEventView | None) -> bytes:
     """Return the body of the message about an event, at most `MOST_BYTES` long. `view` is the
     event; None if the message is about no payment."""
     if view is None:
-        return msgspec.json.encode(
-            OtherMessage(
-                type=delivery.type,
-                timestamp=rfc3339(ids.moment_of(delivery.event_id)),
-                id=message_id(delivery.event_id),
-                api_version=API_VERSION,
-                mode=delivery.mode,
-                data=msgspec.Raw((delivery.data or "null").encode()),
-            )
+        data = delivery.data or "null"
+        return other_body(delivery.type, delivery.event_id, delivery.mode, data)
+    return payment_body(view)
+
+
+def other_body(event_type: str, event_id: UUID, mode: str, data: str) -> bytes:
+    """Return the body of a message that is about no payment. `data` is its object as JSON."""
+    return msgspec.json.encode(
+        OtherMessage(
+            type=event_type,
+            timestamp=rfc3339(ids.moment_of(event_id)),
+            id=message_id(event_id),
+            api_version=API_VERSION,
+            mode=mode,
+            data=msgspec.Raw(data.encode()),
         )
+    )
+
+
+def payment_body(event: FeedEventView | ShownEvent) -> bytes:
+    """Return the body of the message about an event of a payment, at most `MOST_BYTES` long."""
     message = PaymentMessage(
-        type=view.type,
-        timestamp=view.created_at,
-        id=view.id,
-        api_version=view.api_version,
-        mode=view.mode,
-        payment_id=view.payment_id,
-        operation_id=view.operation_id,
-        status=view.status,
-        amount=view.amount,
-        currency=view.currency,
-        data=view.data,
+        type=event.type,
+        timestamp=event.created_at,
+        id=event.id,
+        api_version=event.api_version,
+        mode=event.mode,
+        payment_id=event.payment_id,
+        operation_id=event.operation_id,
+        status=event.status,
+        amount=event.amount,
+        currency=event.currency,
+        data=event.data,
     )
     body = msgspec.json.encode(message)
     if len(body) <= MOST_BYTES:

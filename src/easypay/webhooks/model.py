@@ -25,7 +25,6 @@ PAYMENT_TYPES: Final = (
     "void.failed",
     "approve.failed",
     "decline.failed",
-    "refund.pending",
     "refund.succeeded",
     "refund.failed",
     "late_charge.found",
@@ -104,6 +103,11 @@ class Attempt(msgspec.Struct, frozen=True):
     status: int | None
     reason: str | None
     answer: str
+
+
+def object_of_test(endpoint_id: str) -> str:
+    """Return the object of a test event as JSON. `endpoint_id`: as the API shows it."""
+    return msgspec.json.encode({"endpoint_id": endpoint_id, "test": True}).decode()
 
 
 def next_try_s(failures: int, retry_after_s: int | None = None) -> float | None:

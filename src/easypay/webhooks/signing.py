@@ -19,6 +19,15 @@ def new_secret() -> str:
     return _PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
+def is_secret(text: str) -> bool:
+    """Whether this is a secret: `whsec_` and 24 to 64 bytes in base64, as the standard says."""
+    try:
+        key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+    except ValueError:
+        return False
+    return text.startswith(_PREFIX) and 24 <= len(key) <= 64
+
+
 def signature(secret: str, message_id: str, timestamp_s: int, body: bytes) -> str:
     """Return one signature: `v1,…`. `timestamp_s`: seconds since 1970."""
     key = base64.b64decode(secret.removeprefix(_PREFIX))

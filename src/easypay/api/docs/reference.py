@@ -20,13 +20,14 @@ _VARIABLES: Final = {
     "/webhook-endpoints/{id}": "/webhook-endpoints/$ENDPOINT",
     "/merchants/{id}": "/merchants/$MERCHANT",
     "/keys/{key_id}": "/keys/$KEY_ID",
+    "/deliveries/{attempt_id}": "/deliveries/$ATTEMPT_ID",
 }
 _OBJECTS: Final = (
     *("Payment", "PaymentMethod", "Processor", "Refund", "Operation", "Event"),
     *("ExpandedRefunds", "ExpandedOperations", "NumberedPaymentPage", "Pagination"),
     *("Statistics", "Bucket", "Total", "Count", "Rates"),
     *("IdempotencyKey", "DuplicateGroup", "AlikePayment", "Merchant", "ApiKey", "NewApiKey"),
-    *("Endpoint", "NewEndpoint", "Attempt", "TestSent", "Redelivery"),
+    *("Endpoint", "NewEndpoint", "Attempt", "Delivery", "SentRequest", "TestSent", "Redelivery"),
     *("Problem", "BadField", "Currency"),
 )
 _LONGEST_LINE: Final = 76
