@@ -317,6 +317,13 @@ async def test_a_month_that_is_not_over_or_not_there_is_refused(old: Old, tmp_pa
     assert not (tmp_path / "a").exists()
 
 
+def test_who_waits_for_a_reader_is_told_what_moves_it() -> None:
+    behind = feed.why_behind(["payments", "webhooks"], 7)
+    assert "`easypay serve` and `easypay worker`" in behind
+    assert "`easypay serve`" not in feed.why_behind(["webhooks"], 7)
+    assert "worker" not in feed.why_behind(["payments"], 7)
+
+
 async def test_a_preview_changes_nothing(old: Old, tmp_path: Path) -> None:
     before = await old.rows()
     seen = await archive.preview(

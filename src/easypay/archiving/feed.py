@@ -32,6 +32,8 @@ _FILL: Final = """
       FROM {payments} p JOIN streams s USING (merchant_id, mode) ORDER BY s.stream, p.id
     ON CONFLICT DO NOTHING
 """
+_OF_WORKERS: Final = "webhooks"
+"""The reader of the feed that a worker moves. Gateways move the others."""
 _BEHIND: Final = "SELECT name FROM feed_readers WHERE last_seq < $1 ORDER BY name"
 
 
@@ -53,9 +55,16 @@ async def wait_for_readers(connection: Any, seq: int) -> None:
             return
         if tries_left:
             await asyncio.sleep(_TRY_EVERY_S)
-    raise ReadersBehind(
-        f"{', '.join(behind)} has not read the feed up to {seq}, so it may still need events of "
-        "this month. A running gateway lets it follow; run the command again afterwards"
+    raise ReadersBehind(why_behind(behind, seq))
+
+
+def why_behind(behind: list[str], seq: int) -> str:
+    """Return which readers are behind, and what lets them follow."""
+    programs = {"easypay worker" if name == _OF_WORKERS else "easypay serve" for name in behind}
+    start = " and ".join(f"`{program}`" for program in sorted(programs))
+    return (
+        f"not read up to event {seq} of the feed: {', '.join(behind)}. So events of this month may "
+        f"still be needed. Let {start} run for a while, then run the command again"
     )
 
 
