@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 QUESTION_CONNECTIONS = 2
+WORKER_POOL_SIZE = 4
 """Connections of one process for statistics, which need a transaction of their own."""
 _CACHE_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "sentinel", "cluster")
 SANDBOX_URL = "https://apitest.authorize.net/xml/v1/request.api"
@@ -439,6 +440,12 @@ class Settings(BaseSettings):
         checks duplicates takes a payment, and the sixth when a payment is queued."""
         reading = self.database_reading_connections + QUESTION_CONNECTIONS + self.exports
         return 6 * self.groups_in_flight + self.database_pool_size + reading
+
+    @property
+    def worker_connections(self) -> int:
+        """The most database connections that one worker opens: its pool, four for webhooks, one
+        that claims queued payments, and four kinds of group once one is sent."""
+        return WORKER_POOL_SIZE + 4 + 1 + 4 * self.groups_in_flight
 
     @property
     def replica_connections(self) -> int:

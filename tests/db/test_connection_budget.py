@@ -8,13 +8,16 @@ import sys
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from easypay.db import connection_budget
 from easypay.db.connection_budget import LEADING, TooFewConnections
-from harness import ENCRYPTION_KEY, Gateway, Stack
+from easypay.settings import Settings
+from harness import ENCRYPTION_KEY, Gateway, Stack, until
 
 FOR_EACH = 6 * 2 + 3
 """With the default settings: docs/operations.md says so."""
+FOR_WORKER = 4 + 4 + 1 + 4 * 2
 
 
 async def test_what_a_gateway_needs_is_what_it_opens(shared_stack: Stack, connection: Any) -> None:
@@ -31,6 +34,32 @@ async def test_what_a_gateway_needs_is_what_it_opens(shared_stack: Stack, connec
     assert budget.free == budget.allowed - budget.easypay - budget.others
     assert budget.needed == budget.gateways * FOR_EACH + LEADING + budget.others
     assert budget.fit == (budget.allowed - budget.others - LEADING) // FOR_EACH
+
+
+async def test_workers_are_counted_too(stack: Stack, connection: Any) -> None:
+    before = await connection_budget.count(connection, FOR_EACH, FOR_WORKER)
+    worker = stack.worker()
+    await worker.logged("working on")
+
+    async def counted() -> connection_budget.Budget | None:
+        now = await connection_budget.count(connection, FOR_EACH, FOR_WORKER)
+        return now if now.workers > before.workers else None
+
+    budget = await until(counted, what="the worker is counted")
+    of_workers = budget.workers * FOR_WORKER
+    assert budget.needed == (
+        budget.gateways * FOR_EACH + min(1, budget.gateways) * LEADING + of_workers + budget.others
+    )
+    assert budget.fit == (budget.allowed - of_workers - budget.others - LEADING) // FOR_EACH
+    opened = await stack.fetch(
+        "SELECT FROM pg_stat_activity WHERE application_name LIKE 'easypay w%'"
+        " AND datname = current_database()"
+    )
+    assert len(opened) <= FOR_WORKER
+    settings = Settings(
+        database_url=SecretStr("postgresql://"), encryption_key=SecretStr(ENCRYPTION_KEY)
+    )
+    assert settings.worker_connections == FOR_WORKER
 
 
 @pytest.mark.parametrize(("for_each", "warned"), [(FOR_EACH, []), (200, ["WARNING"])])

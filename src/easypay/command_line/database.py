@@ -453,8 +453,9 @@ def rebuild_stats(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
 def connections(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
     """Show the server's connections: who uses them, and how many gateways have room.
 
-    It counts what one gateway needs from EASYPAY_GROUPS_IN_FLIGHT, EASYPAY_DATABASE_POOL_SIZE and
-    EASYPAY_DATABASE_READING_CONNECTIONS, as they are set for this command.
+    It counts what one gateway or worker needs from EASYPAY_GROUPS_IN_FLIGHT,
+    EASYPAY_DATABASE_POOL_SIZE and EASYPAY_DATABASE_READING_CONNECTIONS, as they are set for this
+    command.
 
     Example: `easypay db connections --json`
     """
@@ -478,7 +479,9 @@ def connections(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> None:
             timeout=10, server_settings={"application_name": "easypay db connections"}
         )
         try:
-            return await connection_budget.count(connection, settings.database_connections)
+            return await connection_budget.count(
+                connection, settings.database_connections, settings.worker_connections
+            )
         finally:
             await connection.close(timeout=5)
 
@@ -503,7 +506,8 @@ def _in_words(budget: "Budget") -> str:
         return "\n".join(lines)
     lines.append(
         f"Gateway processes: {budget.gateways}, with up to {budget.for_each} connections each. "
-        f"They and the others need up to {budget.needed}. There is room for {budget.fit} processes."
+        f"Workers: {budget.workers}, with up to {budget.for_worker}. They and the others need up "
+        f"to {budget.needed}. There is room for {budget.fit} gateway processes."
     )
     if budget.needed > budget.allowed:
         lines.append("That is more than there are: see docs/operations.md, connections.")

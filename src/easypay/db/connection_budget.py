@@ -1,9 +1,10 @@
-"""The connections that all gateways need, checked against those that the server gives.
+"""The connections that all gateways and workers need, checked against those of the server.
 
 A gateway that finds no connection cannot record what it has charged. So each one checks at its
 start: it refuses to start if its own connections are not free now, and warns if the server could
 not give every gateway all of its connections at once. It counts gateways of other databases on the
-same server too, and takes each for as big as itself.
+same server too, and takes each for one with its own settings. Workers
+are counted in the same way.
 
 A read replica has connections of its own, counted there. Too few of them stop nothing: what finds
 none is read from the primary.
@@ -26,6 +27,8 @@ WATCH: Final = "easypay replica watch"
 """The session with which a gateway process watches the read replica."""
 LEADING: Final = 4
 """The most that the one process that leads the feed of events opens besides."""
+WORKER: Final = "easypay webhook claims"
+"""A session that each worker has once."""
 # A role that may not see others' sessions finds no type there; they count as clients.
 _COUNT: Final = """
     SELECT current_setting('max_connections')::int
@@ -33,7 +36,8 @@ _COUNT: Final = """
            - coalesce(current_setting('reserved_connections', true)::int, 0),
            count(*) FILTER (WHERE application_name = $1),
            count(*) FILTER (WHERE application_name LIKE 'easypay %'),
-           count(*) FILTER (WHERE coalesce(application_name, '') NOT LIKE 'easypay %')
+           count(*) FILTER (WHERE coalesce(application_name, '') NOT LIKE 'easypay %'),
+           count(*) FILTER (WHERE application_name = $2)
       FROM pg_stat_activity
      WHERE backend_type = 'client backend' OR (backend_type IS NULL AND datid IS NOT NULL)
 """
@@ -59,6 +63,10 @@ class Budget(msgspec.Struct, frozen=True):
     pooled: bool
     """Whether we count through a pooler: then gateways do not show here, only the pooler's
     connections."""
+    workers: int = 0
+    """Worker processes that are connected now."""
+    for_worker: int = 0
+    """The most that one worker process makes, with the settings at hand."""
 
     @property
     def free(self) -> int:
@@ -66,33 +74,43 @@ class Budget(msgspec.Struct, frozen=True):
 
     @property
     def needed(self) -> int:
-        """The most that the gateways and the other clients of now use together."""
-        return _needed(self.gateways, self.for_each) + self.others
+        """The most that the gateways, workers and other clients of now use together."""
+        return _needed(self.gateways, self.for_each) + self.of_workers + self.others
+
+    @property
+    def of_workers(self) -> int:
+        """The most that the workers of now use."""
+        return self.workers * self.for_worker
 
     @property
     def fit(self) -> int:
-        """How many gateway processes have room beside the other clients of now."""
-        return max(0, self.allowed - self.others - LEADING) // self.for_each
+        """How many gateway processes have room beside the workers and other clients of now."""
+        return max(0, self.allowed - self.of_workers - self.others - LEADING) // self.for_each
 
 
 def _needed(gateways: int, for_each: int) -> int:
     return gateways * for_each + LEADING if gateways else 0
 
 
-async def count(connection: Any, for_each: int, *, known_by: str = "easypay begin 1") -> Budget:
-    """Count the server's connections now. `for_each`: `settings.database_connections`. `known_by`:
-    the name of a session that each gateway process has once."""
-    allowed, gateways, easypay, others = await connection.fetchrow(_COUNT, known_by)
-    return Budget(allowed, gateways, easypay, others, for_each, through_pooler(connection))
+async def count(
+    connection: Any, for_each: int, for_worker: int = 0, *, known_by: str = "easypay begin 1"
+) -> Budget:
+    """Count the server's connections now. `for_each`: `settings.database_connections`.
+    `for_worker`: `settings.worker_connections`. `known_by`: the name of a session that each gateway
+    process has once."""
+    counted = await connection.fetchrow(_COUNT, known_by, WORKER)
+    allowed, gateways, easypay, others, workers = counted
+    pooled = through_pooler(connection)
+    return Budget(allowed, gateways, easypay, others, for_each, pooled, workers, for_worker)
 
 
-async def check_at_start(connection: Any, for_each: int) -> None:
+async def check_at_start(connection: Any, for_each: int, for_worker: int = 0) -> None:
     """Check the budget for one more gateway process, which has only this connection yet.
 
     Raises TooFewConnections if the others that it needs are not free. Logs a warning if they are,
-    but the server could not give every gateway all of its connections.
+    but the server could not give every gateway and worker all of its connections.
     """
-    budget = await count(connection, for_each)
+    budget = await count(connection, for_each, for_worker)
     if budget.pooled:
         log.info("the database is reached through a pooler: each transaction brings its settings")
         return
@@ -103,7 +121,8 @@ async def check_at_start(connection: Any, for_each: int) -> None:
         f"{gateways} gateway processes need up to {needed} ({for_each} each: "
         "6 x EASYPAY_GROUPS_IN_FLIGHT + EASYPAY_DATABASE_POOL_SIZE + "
         "EASYPAY_DATABASE_READING_CONNECTIONS + EASYPAY_EXPORTS + 2 for statistics;"
-        f" and {LEADING} for the one that leads the feed)"
+        f" and {LEADING} for the one that leads the feed), and {budget.workers} workers up to "
+        f"{budget.of_workers}"
     )
     advice = (
         "raise max_connections, lower these settings, run fewer processes, or put PgBouncer "
@@ -114,7 +133,7 @@ async def check_at_start(connection: Any, for_each: int) -> None:
             f"too few connections to the database to start: {budget.free} are free. Now {figures}."
             f" Do one of these: {advice}"
         )
-    if needed + budget.others > budget.allowed:
+    if needed + budget.of_workers + budget.others > budget.allowed:
         log.warning("the database has too few connections for all: %s. %s", figures, advice)
 
 

@@ -69,7 +69,7 @@ class Vitals:
         open_connections: Callable[[], int],
         turned_away: Callable[[], Mapping[str, int]],
         months_reach: Callable[[datetime], datetime],
-        for_each: int,
+        needed_by: tuple[int, int],
         more: Callable[[], None] = lambda: None,
     ) -> None:
         self._instruments = instruments
@@ -84,7 +84,8 @@ class Vitals:
         self._open_connections = open_connections
         self._turned_away = turned_away
         self._months_reach = months_reach
-        self._for_each = for_each
+        self._needed_by = needed_by
+        """The most connections to the database of one gateway, and of one worker."""
         self._more = more
         self._warn_at = 0.0
 
@@ -172,7 +173,7 @@ class Vitals:
 
     async def _count_connections(self) -> None:
         async with self._pool.acquire() as connection:
-            budget = await connection_budget.count(connection, self._for_each)
+            budget = await connection_budget.count(connection, *self._needed_by)
         gauge = self._instruments.connections
         gauge.set(budget.allowed, "allowed")
         gauge.set(budget.easypay, "easypay")

@@ -171,7 +171,7 @@ class Gateway:
             open_connections=lambda: self.open_connections(),
             turned_away=lambda: self.turned_away,
             months_reach=self._months.reach,
-            for_each=settings.database_connections,
+            needed_by=(settings.database_connections, settings.worker_connections),
             more=lambda: caching.copy_counts(self._caches, self._instruments),
         )
 
@@ -218,7 +218,9 @@ class Gateway:
         self._pool = MeasuredPool(pool, self._instruments)
         async with self._pool.acquire() as connection:
             await require_schema(connection)
-            await connection_budget.check_at_start(connection, settings.database_connections)
+            await connection_budget.check_at_start(
+                connection, settings.database_connections, settings.worker_connections
+            )
             await make_months_at_start(connection, months_ahead=settings.partitions_ahead_months)
             await self._months.load(connection)
         self._clients_pool = self._pool.for_clients(settings.database_patience_s)

@@ -28,13 +28,12 @@ from easypay.observability.process_metrics import read_process
 from easypay.processors.integration import ClientOptions
 from easypay.processors.registry import installed
 from easypay.server.background import kept_running
-from easypay.settings import Settings
+from easypay.settings import WORKER_POOL_SIZE, Settings
 from easypay.worker import depths
 from easypay.worker.registry import LISTS, Listed, Loop, Parts
 
 log = logging.getLogger(__name__)
 
-WORKERS_POOL = 4
 _CLOSE_S = 1.0
 
 
@@ -96,7 +95,9 @@ async def _parts(settings: Settings) -> Parts:
         failpoints.shift_clock(settings.clock_file)
     instruments = Instruments(settings.metrics_dir)
     dsn = settings.database_url.get_secret_value()
-    pool = MeasuredPool(await open_pool(dsn, size=WORKERS_POOL, name="worker pool"), instruments)
+    pool = MeasuredPool(
+        await open_pool(dsn, size=WORKER_POOL_SIZE, name="worker pool"), instruments
+    )
     try:
         async with pool.acquire() as connection:
             await require_schema(connection)
