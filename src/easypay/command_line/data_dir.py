@@ -180,6 +180,17 @@ class DataDirectory:
             key.get_secret_value() if key else self._saved(self.demo_path, "admin_key"),
         )
 
+    def demo(self, name: str) -> str:
+        """Return how to reach the stack that runs here: `api_url`, `api_key` and so on.
+
+        Raises LookupError, in one line, if there is none.
+        """
+        return self._saved(self.demo_path, name, variable=False)
+
+    def demo_merchant(self) -> str:
+        """Return the id of the demo merchant. Raises LookupError, in one line, if there is none."""
+        return self._saved(self._secrets_path, "demo_merchant", variable=False)
+
     def processor_addresses(self) -> dict[str, str]:
         """Return the addresses that replace the processors' own, by `name.mode`: the environment's,
         and the simulator's if one runs here."""
@@ -199,13 +210,15 @@ class DataDirectory:
                     found["authorize_net.test"] = f"{simulator}/xml/v1/request.api"
         return found
 
-    def _saved(self, path: Path, name: str) -> str:
+    def _saved(self, path: Path, name: str, *, variable: bool = True) -> str:
+        """Return what a file says. `variable`: an environment variable could say it, too."""
         try:
             return str(json.loads(path.read_text())[name])
         except (OSError, ValueError, KeyError):
+            instead = f", or set EASYPAY_{name.upper()}" if variable else ""
             raise LookupError(
                 f"no {name.replace('_', ' ')} known: run `easypay up` first (nothing usable in "
-                f"{path}), or set EASYPAY_{name.upper()}"
+                f"{path}){instead}"
             ) from None
 
 

@@ -10,12 +10,14 @@ from easypay import ids
 from easypay.db.connections import Connector
 from easypay.errors import EasyPayError
 from easypay.merchants import admin
-from easypay.merchants.model import digest_of
+from easypay.merchants.model import USUAL_SCOPES, digest_of
 from easypay.merchants.vault import Vault
 from easypay.mode import Mode
 from easypay.processors.authorize_net.integration import AUTHORIZE_NET
 
 NAME: Final = "Demo shop"
+SCOPES: Final = (*USUAL_SCOPES, "events:read", "webhooks:manage")
+"""What the key may do: all that a shop which is being written needs."""
 
 
 async def prepare(
@@ -50,7 +52,9 @@ async def prepare(
         )
         secret = saved.get("demo_api_key", "")
         if not await _works(connection, merchant_id, secret):
-            _, secret = await admin.create_key(connection, merchant_id, mode=Mode.TEST, name="demo")
+            _, secret = await admin.create_key(
+                connection, merchant_id, mode=Mode.TEST, name="demo", scopes=SCOPES
+            )
     finally:
         await connection.close()
     return {"demo_merchant": ids.typed(ids.MERCHANT, merchant_id), "demo_api_key": secret}
@@ -72,8 +76,10 @@ async def _works(
     return bool(
         await connection.fetchval(
             "SELECT true FROM api_keys WHERE digest = $1 AND merchant_id = $2 AND mode = 'test'"
+            " AND scopes @> $3::text[]"
             " AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
             digest_of(secret),
             merchant_id,
+            list(SCOPES),
         )
     )

@@ -15,9 +15,11 @@ from easypay.command_line import (
     events,
     export,
     jobs,
+    listen,
     logs,
     merchants,
     operations,
+    trigger,
     webhooks,
 )
 from easypay.command_line.console import DATA_DIR, DataDir, Json, fail, new_group, run_async, show
@@ -69,6 +71,8 @@ database.database.command("archive")(archive.archive_month)
 database.database.command("restore-month")(archive.restore_month)
 database.database.command("compact")(compact.compact_months)
 app.command()(export.export)
+app.command()(listen.listen)
+app.command()(trigger.trigger)
 app.command()(commands.loadtest)
 app.command()(commands.slo)
 

@@ -388,3 +388,13 @@ async def ask_about(runner: Runner, cases: Sequence[Case]) -> None:
         [case.id for case in cases],
         "UPDATE unresolved_operations SET not_sent = false, next_inquiry_at = db_now() WHERE",
     )
+
+
+async def look_now(runner: Runner, merchant_id: UUID, payment_id: UUID) -> None:
+    """Let the absent operations of a payment that are watched be looked for now, not later."""
+    await runner.execute(
+        "UPDATE watched_operations SET next_look_at = db_now()"
+        " WHERE merchant_id = $1 AND payment_id = $2 AND purpose = 'absent'",
+        merchant_id,
+        payment_id,
+    )

@@ -1,0 +1,187 @@
+"""How each type of event comes about: a real payment at the simulator, and what is done to it.
+
+A story makes its event happen and returns the payment's id; None if the event is about no payment.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from easypay.command_line.trial_shop import CHOOSING_CARD, TrialShop
+from easypay.webhooks.model import DISABLED
+
+COMES_WITHIN_S: Final = 30.0
+"""How long after its story an event comes at most: the resolver's first question is after 5 s."""
+_ABSENT_WITHIN_S: Final = 180.0
+_LATE_MS: Final = 90_000.0
+"""How late a late charge comes: after its payment has failed."""
+_WITNESS_AFTER_S: Final = 1.0
+
+
+class Story(NamedTuple):
+    """How to let a type of event happen. `told` says it to a person."""
+
+    type: str
+    told: str
+    tell: Callable[[TrialShop, "Stage"], str | None]
+
+
+class Stage(NamedTuple):
+    """What a story can do beside paying. `hurry` lets the resolver look now at what it watches of a
+    payment; `disable_endpoint` makes a webhook endpoint that is disabled, and deletes it."""
+
+    hurry: Callable[[str], None]
+    disable_endpoint: Callable[[], None]
+    late_ms: float = _LATE_MS
+
+
+def _authorized(shop: TrialShop) -> Any:
+    return shop.pay(capture="manual")
+
+
+def _held(shop: TrialShop) -> Any:
+    return shop.pay(25_300, card=CHOOSING_CARD)
+
+
+def _settled(shop: TrialShop) -> Any:
+    payment = shop.pay()
+    shop.control("/settle")
+    return payment
+
+
+def _captured(shop: TrialShop, _: Stage) -> str:
+    return _id(shop.pay())
+
+
+def _authorize(shop: TrialShop, _: Stage) -> str:
+    return _id(_authorized(shop))
+
+
+def _declined(shop: TrialShop, _: Stage) -> str:
+    return _id(shop.pay(billing_address={"postal_code": "46282"}))
+
+
+def _failed(shop: TrialShop, _: Stage) -> str:
+    problem = shop.pay(1_700, card=CHOOSING_CARD, refused=True)
+    return str(problem["payment_id"])
+
+
+def _voided(shop: TrialShop, _: Stage) -> str:
+    payment = _authorized(shop)
+    shop.post(f"/payments/{payment['id']}/void", {})
+    return _id(payment)
+
+
+def _in_review(shop: TrialShop, _: Stage) -> str:
+    return _id(_held(shop))
+
+
+def _expired(shop: TrialShop, _: Stage) -> str:
+    payment = _authorized(shop)
+    shop.set_status(payment, "expired")
+    shop.post(f"/payments/{payment['id']}/capture", {}, refused=True)
+    return _id(payment)
+
+
+def _void_failed(shop: TrialShop, _: Stage) -> str:
+    payment = shop.pay()
+    shop.set_status(payment, "updatingSettlement")
+    shop.post(f"/payments/{payment['id']}/void", {}, refused=True)
+    return _id(payment)
+
+
+def _approve_failed(shop: TrialShop, _: Stage) -> str:
+    return _too_late(shop, "approve")
+
+
+def _decline_failed(shop: TrialShop, _: Stage) -> str:
+    return _too_late(shop, "decline")
+
+
+def _too_late(shop: TrialShop, decision: str) -> str:
+    payment = _held(shop)
+    shop.set_status(payment, "capturedPendingSettlement")
+    shop.post(f"/payments/{payment['id']}/{decision}", {}, refused=True)
+    return _id(payment)
+
+
+def _queued(shop: TrialShop, _: Stage) -> str:
+    return _id(shop.pay(queue=True))
+
+
+def _refunded(shop: TrialShop, _: Stage) -> str:
+    payment = _settled(shop)
+    shop.post(f"/payments/{payment['id']}/refunds", {"amount": 1000})
+    return _id(payment)
+
+
+def _refund_failed(shop: TrialShop, _: Stage) -> str:
+    payment = shop.pay()
+    shop.post(f"/payments/{payment['id']}/refunds", {"amount": 1000}, refused=True)
+    return _id(payment)
+
+
+def _unknown(shop: TrialShop, _: Stage) -> str:
+    shop.fault("drop_reply")
+    return _id(shop.pay())
+
+
+def _late_charge(shop: TrialShop, stage: Stage) -> str:
+    shop.fault("late_charge", delay_ms=stage.late_ms)
+    comes_at = time.monotonic() + stage.late_ms / 1000
+    payment = shop.pay()
+    time.sleep(_WITNESS_AFTER_S)
+    shop.pay()  # a newer charge in the lists shows that they are up to date
+    shop.has(payment["id"], "payment.failed", within_s=_ABSENT_WITHIN_S)
+    time.sleep(max(0.0, comes_at + _WITNESS_AFTER_S - time.monotonic()))
+    stage.hurry(payment["id"])
+    return _id(payment)
+
+
+def _endpoint_disabled(_: TrialShop, stage: Stage) -> None:
+    stage.disable_endpoint()
+
+
+def _id(payment: Any) -> str:
+    return str(payment["id"])
+
+
+_LATE: Final = "the charge comes after its payment failed, and is given back; takes two minutes"
+STORIES: Final = {
+    "payment.pending": Story("payment.pending", "a payment is queued", _queued),
+    "payment.processing": Story("payment.processing", "a queued payment begins", _queued),
+    "payment.in_review": Story("payment.in_review", "a fraud filter holds a payment", _in_review),
+    "payment.authorized": Story("payment.authorized", "an amount is held", _authorize),
+    "payment.captured": Story("payment.captured", "a payment is taken", _captured),
+    "payment.declined": Story("payment.declined", "the bank declines", _declined),
+    "payment.failed": Story("payment.failed", "the processor refuses the payment", _failed),
+    "payment.voided": Story("payment.voided", "an authorization is voided", _voided),
+    "payment.expired": Story(
+        "payment.expired", "an authorization has run out: its capture is refused", _expired
+    ),
+    "capture.failed": Story(
+        "capture.failed", "the capture of an authorization that has run out is refused", _expired
+    ),
+    "void.failed": Story("void.failed", "a void comes while its batch is settled", _void_failed),
+    "approve.failed": Story(
+        "approve.failed", "a review ended before it was approved", _approve_failed
+    ),
+    "decline.failed": Story(
+        "decline.failed", "a review ended before it was declined", _decline_failed
+    ),
+    "refund.succeeded": Story("refund.succeeded", "a part of a payment is refunded", _refunded),
+    "refund.failed": Story(
+        "refund.failed", "a part is refunded before settlement, which is refused", _refund_failed
+    ),
+    "late_charge.found": Story("late_charge.found", _LATE, _late_charge),
+    "late_charge.returned": Story("late_charge.returned", _LATE, _late_charge),
+    DISABLED: Story(
+        DISABLED, "another endpoint is disabled; only endpoints are told of it", _endpoint_disabled
+    ),
+    "held": Story("payment.in_review", "the same as payment.in_review", _in_review),
+    "unknown": Story(
+        "payment.captured", "the reply is lost; the resolver finds the charge", _unknown
+    ),
+    "late_charge": Story("late_charge.returned", "the same as late_charge.returned", _late_charge),
+}
+"""By the word that `easypay trigger` takes."""
