@@ -3,8 +3,13 @@
 One rule makes it safe: save the request and its Idempotency-Key before sending it, and whenever
 no outcome came back, send the same request with the same key. A double click, a lost reply and
 a `kill -9` then all end in one charge.
+
+EasyPay tells of each change by webhook. The shop believes only what is signed with its secret, and
+asks for itself if it is told nothing.
 """
 
+import base64
+import hmac
 import html
 import http.client
 import json
@@ -44,10 +49,13 @@ CLIENT_KEY = os.environ.get(  # public; this one is the simulator's
 )
 DATABASE = os.environ.get("SHOP_DATABASE", "shop.sqlite3")
 PORT = int(os.environ.get("SHOP_PORT", "8080"))
+WEBHOOK_SECRET = os.environ.get("SHOP_WEBHOOK_SECRET", "")  # whsec_…; empty: no webhooks
 
 TIMEOUT_S = 30
 POLL_S = 1
-MOST_BYTES = 16_384
+POLL_TOLD_S = 60  # with webhooks: for what EasyPay could not tell
+MOST_BYTES = 65_536
+TOO_OLD_S = 300
 HERE = Path(__file__).parent
 PRICE = (2500, "USD")  # minor units: 25.00 USD
 
@@ -145,7 +153,7 @@ def settle(order: Order) -> None:
 
 
 def record(order: Order, payment: dict[str, Any]) -> None:
-    """Save a payment as EasyPay shows it. The handler of a webhook will call this too."""
+    """Save a payment as EasyPay shows it, in a reply or in a webhook."""
     sql(
         "UPDATE orders SET status = ?, payment_id = ?, version = ?"
         " WHERE id = ? AND attempt = ? AND version < ?",
@@ -156,6 +164,33 @@ def record(order: Order, payment: dict[str, Any]) -> None:
         order["attempt"],
         payment["version"],
     )
+
+
+def verify(headers: Any, body: bytes) -> bool:
+    """Whether a message is from EasyPay: signed with our secret, within the last minutes."""
+    key = base64.b64decode(WEBHOOK_SECRET.removeprefix("whsec_"))
+    sent_at = headers.get("webhook-timestamp", "")
+    if not key or not sent_at.isdecimal() or abs(time.time() - int(sent_at)) > TOO_OLD_S:
+        return False
+    signed = f"{headers.get('webhook-id', '')}.{sent_at}.".encode() + body
+    wanted = "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    given = headers.get("webhook-signature", "").encode().split(b" ")
+    return any(hmac.compare_digest(wanted.encode(), each) for each in given)
+
+
+NEWS: set[str] = set()
+"""Orders that `follow` is to ask about now."""
+
+
+def told(event: dict[str, Any]) -> None:
+    """Save what an event says of a payment. A message that comes twice, or late, changes nothing:
+    `record` ignores a version that is not newer."""
+    payment = event.get("data") or {}  # none: the message would be too long
+    order = find(str(payment.get("order_reference")))
+    if order and order["payment_id"] == payment["id"]:
+        record(order, payment)
+    elif order and order["status"] in UNFINISHED:  # the reply with this payment has not come yet
+        NEWS.add(order["id"])
 
 
 def call(method: str, path: str, body: str | None = None, key: str = "") -> tuple[int, Any]:
@@ -180,15 +215,24 @@ def call(method: str, path: str, body: str | None = None, key: str = "") -> tupl
 def follow() -> None:
     """Finish unfinished orders, including those that an earlier process left when it was killed.
 
-    Once EasyPay sends webhooks, their handler calls `record` and this loop can run less often. It
-    stays necessary: it repeats requests whose replies were lost.
+    It repeats requests whose replies were lost. Otherwise it is needed only if no webhook comes: it
+    asks once a second without webhooks, and once a minute with them.
     """
+    asked_all = -float("inf")
     while True:
         try:
-            for order in sql(
+            orders = sql(
                 f"SELECT * FROM orders WHERE status IN {UNFINISHED} ORDER BY random() LIMIT 100"
-            ):
-                settle(order)
+            )
+            pause_s = POLL_TOLD_S if WEBHOOK_SECRET else POLL_S
+            every = time.monotonic() - asked_all >= pause_s
+            if every:
+                asked_all = time.monotonic()
+            for order in orders:
+                if every or order["status"] == "sending" or order["id"] in NEWS:
+                    if order["status"] != "sending":
+                        NEWS.discard(order["id"])
+                    settle(order)
         except (sqlite3.Error, KeyError) as error:  # also a reply that is no payment
             print(f"asked again later: {error!r}", file=sys.stderr)
         time.sleep(POLL_S)
@@ -228,6 +272,8 @@ class Shop(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         match self.path.split("/")[1:]:
+            case ["easypay"]:
+                self.webhook()
             case ["orders"]:
                 self.answer(303, "text/plain", "", location=f"/orders/{new_order()}")
             case ["orders", order_id, "pay"] if order := find(order_id):
@@ -246,6 +292,15 @@ class Shop(BaseHTTPRequestHandler):
                 self.show(current(order))
             case _:
                 self.answer(404, "text/plain", "There is no such page.")
+
+    def webhook(self) -> None:
+        """A message of EasyPay. Any answer but 2xx, and it comes again."""
+        body = self.body()
+        if not verify(self.headers, body):
+            self.answer(400, "text/plain", "The signature is wrong.")
+            return
+        told(json.loads(body))
+        self.answer(200, "text/plain", "Thank you.")
 
     def show(self, order: Order) -> None:
         told = {"status": order["status"], "attempt": order["attempt"]}

@@ -4,6 +4,8 @@ The test plays the browser: it mints a token as Accept.js does, and posts it as 
 """
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from easypay.webhooks.signing import headers, new_secret
 from harness import (
     Gateway,
     Process,
@@ -30,7 +33,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples/shop"
 class ExampleShop(Process):
     """The shop's process. A new process with the same folder has the same orders."""
 
-    def __init__(self, folder: Path, merchant: Shop, simulator: Simulator, api: str) -> None:
+    def __init__(
+        self, folder: Path, merchant: Shop, simulator: Simulator, api: str, secret: str
+    ) -> None:
         port = free_port()
         super().__init__(
             ["shop"],
@@ -42,6 +47,7 @@ class ExampleShop(Process):
                 "ACCEPT_LOGIN_ID": merchant.login,
                 "SHOP_DATABASE": str(folder / "shop.sqlite3"),
                 "SHOP_PORT": str(port),
+                "SHOP_WEBHOOK_SECRET": secret,
             },
             folder / "shop.log",
         )
@@ -111,9 +117,9 @@ async def start(
     """Return a function that starts the shop, each time with the same orders."""
     started: list[ExampleShop] = []
 
-    async def begin(api: str = gateway.url) -> ExampleShop:
+    async def begin(api: str = gateway.url, secret: str = "") -> ExampleShop:
         assert isinstance(shared_stack.simulator, Simulator)
-        started.append(ExampleShop(tmp_path, merchant, shared_stack.simulator, api))
+        started.append(ExampleShop(tmp_path, merchant, shared_stack.simulator, api, secret))
         return await started[-1].ready()
 
     yield begin
@@ -184,6 +190,54 @@ async def test_a_lost_reply_shows_processing_until_the_outcome_is_known(
     await fault(shared_stack, merchant, kind="drop_reply", count=1)
     shown = await shop.pay(order)
     assert (shown["status"], shown["payable"]) == ("processing", False)
+    await shop.becomes(order, "captured")
+    assert len(await shared_stack.simulator.truth(login=merchant.login)) == 1
+
+
+async def test_a_webhook_tells_the_outcome_and_only_with_a_right_signature(
+    shared_stack: Stack, merchant: Shop, start: Start
+) -> None:
+    """The shop asks once a minute only, so what it knows sooner it was told."""
+    secret = new_secret()
+    shop = await start(secret=secret)
+    order = await shop.order()
+    await fault(shared_stack, merchant, kind="drop_reply", count=1)
+    shown = await shop.pay(order)
+    assert shown["status"] == "processing"
+    (payment,) = (await merchant.client.get("/payments")).json()["data"]
+    paid = await merchant.becomes(payment["id"], "captured")
+
+    async def send(payment: dict[str, Any], *, sent_at: float, signed_with: str = secret) -> int:
+        body = json.dumps({"type": f"payment.{payment['status']}", "data": payment}).encode()
+        signed = headers([signed_with], "evt_1", int(sent_at), body)
+        return (await shop.client.post("/easypay", content=body, headers=signed)).status_code
+
+    now = time.time()
+    assert await send(paid, sent_at=now, signed_with=new_secret()) == 400
+    assert await send(paid, sent_at=now - 3600) == 400
+    assert (await shop.client.post("/easypay", content=b"{}")).status_code == 400
+    assert (await shop.client.get(f"{order}/status")).json()["status"] == "processing"
+    assert await send(paid, sent_at=now) == 200
+    assert (await shop.client.get(f"{order}/status")).json()["status"] == "captured"
+    assert await send(paid | {"status": "processing", "version": 1}, sent_at=now) == 200  # late
+    assert (await shop.client.get(f"{order}/status")).json()["status"] == "captured"
+
+
+async def test_a_webhook_that_overtakes_the_reply_lets_the_shop_ask(
+    shared_stack: Stack, merchant: Shop, start: Start
+) -> None:
+    """It comes while the order is being sent: the payment's id is not known yet."""
+    secret = new_secret()
+    shop = await start(secret=secret)
+    order = await shop.order()
+    await fault(shared_stack, merchant, kind="late_reply", delay_ms=700, count=1)
+    submitted = asyncio.create_task(shop.submit(order))
+    await shared_stack.charges(merchant)
+    event = {"order_reference": order.rpartition("/")[2], "id": "pay_1", "status": "captured"}
+    body = json.dumps({"type": "payment.captured", "data": event}).encode()
+    signed = headers([secret], "evt_1", int(time.time()), body)
+    assert (await shop.client.post("/easypay", content=body, headers=signed)).status_code == 200
+    await submitted
     await shop.becomes(order, "captured")
     assert len(await shared_stack.simulator.truth(login=merchant.login)) == 1
 
