@@ -7,8 +7,9 @@ or waited for: it is faster to read, and stops while the machine sleeps.
 """
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -18,12 +19,22 @@ monotonic = (
     else time.monotonic
 )
 stopwatch = time.perf_counter
+_STEP: Final = timedelta(milliseconds=2)
 _encode = msgspec.json.Encoder().encode
 
 
 def now() -> datetime:
     """Return the current time in UTC."""
     return datetime.now(UTC)
+
+
+def now_after(moment: datetime) -> datetime:
+    """Return the current time, but at least two milliseconds after `moment`.
+
+    `moment` was stored by a process whose clock may be ahead of this one's. What is dated with
+    this, and gets its id from it (`ids.new_id_from`), sorts after what was dated then.
+    """
+    return max(now(), moment + _STEP)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -269,6 +269,20 @@ class TooManyExports(EasyPayError):
     code = "too_many_exports"
 
 
+class TooManyQueued(EasyPayError):
+    """As many requests of the merchant are queued as may be. Nothing was written."""
+
+    code = "too_many_queued"
+
+    @classmethod
+    def of(cls, most: int) -> "TooManyQueued":
+        return cls(
+            f"{most} of your requests are queued, as many as may be; nothing was written. Repeat "
+            "the request with the same Idempotency-Key when some were sent, or send it without "
+            "Prefer: respond-async."
+        )
+
+
 class Overloaded(EasyPayError):
     """Too many requests are waiting; nothing was written."""
 

@@ -37,6 +37,17 @@ def new_id() -> UUID:
     return DriverUUID(uuid7().bytes)  # type: ignore[no-any-return]
 
 
+def new_id_from(moment: datetime) -> UUID:
+    """Return a new UUIDv7 that is not of an earlier millisecond than `moment`, even if that is
+    still to come by this host's clock."""
+    made = new_id()
+    first = _milliseconds(moment)
+    if made.int >> 80 >= first:
+        return made
+    later = first << 80 | made.int & (1 << 80) - 1
+    return DriverUUID(later.to_bytes(16, "big"))  # type: ignore[no-any-return]
+
+
 def new_request_id() -> str:
     """Return a new request id for answers and logs: `req_` and 32 hexadecimal digits."""
     return "req_" + uuid7().hex

@@ -247,6 +247,13 @@ PROBLEMS: Final[Mapping[str, Row]] = {
         "Wait until one has ended, and repeat the request. Export a month at a time, one after "
         "another.",
     ),
+    "too_many_queued": Row(
+        429, "Too many requests are queued", False, "same_key", 5,
+        "As many requests of the merchant wait to be sent as may (`Prefer: respond-async`). "
+        "Nothing was written.",
+        f"{_AGAIN}, or without `Prefer: respond-async`. A repeat of a request that was accepted "
+        "before is answered all the same.",
+    ),
     "database_unavailable": Row(
         503, "The database cannot be reached", False, "same_key", 2,
         "The database cannot be reached. The request may or may not have been carried out.",

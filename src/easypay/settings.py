@@ -143,6 +143,22 @@ class Settings(BaseSettings):
         description="Maximum requests that wait for a commit, per kind and process. Further "
         "requests get 503",
     )
+    queue_limit: int = Field(
+        default=100_000,
+        gt=0,
+        description="About how many requests with `Prefer: respond-async` may wait to be sent, of "
+        "all merchants together. Further ones get 503",
+    )
+    queue_limit_per_merchant: int = Field(
+        default=20_000,
+        gt=0,
+        description="About how many of them may be one merchant's. Further ones get 429",
+    )
+    queue_poll_s: float = Field(
+        default=1.0,
+        gt=0,
+        description="How often a worker without work looks for queued payments",
+    )
     database_patience_s: float = Field(
         default=5.0,
         gt=0,

@@ -107,3 +107,18 @@ def test_time_zones_do_not_move_a_bound() -> None:
     utc = datetime(2026, 12, 31, 23, 30, tzinfo=UTC)
     elsewhere = datetime.fromisoformat("2027-01-01T05:00:00+05:30")
     assert ids.lowest_id_at(utc) == ids.lowest_id_at(elsewhere)
+
+
+@given(st.integers(-3_600_000, 3_600_000))
+def test_what_is_dated_after_a_moment_sorts_after_what_was_made_then(ahead_ms: int) -> None:
+    """However far ahead the clock was that dated it."""
+    updated_at = clock.now() + timedelta(milliseconds=ahead_ms)
+    earlier = ids.new_id_from(updated_at)
+    at = clock.now_after(updated_at)
+    later = ids.new_id_from(at)
+    assert updated_at < at
+    if ahead_ms > 0:
+        assert earlier < later
+    assert ids.lowest_id_at(at) <= later
+    assert (later.version, later.variant) == (7, earlier.variant)
+    assert ids.new_id_from(at) != later

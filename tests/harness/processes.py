@@ -32,6 +32,7 @@ QUICK = {
     "not_sent_ends_after_s": "1.5",
     "review_interval_s": "0.3",
     "resolver_poll_s": "0.1",
+    "queue_poll_s": "0.05",
     "processor_deadline_s": "1.0",
     "drain_s": "0.3",
 }

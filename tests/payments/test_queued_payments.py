@@ -8,6 +8,7 @@ import asyncio
 import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ from harness import (
     until,
 )
 
-stack = own_stack(**QUICK)
+MOST, MOST_OF_MERCHANT = 1000, 100
+
+stack = own_stack(**QUICK, queue_limit=str(MOST), queue_limit_per_merchant=str(MOST_OF_MERCHANT))
 
 
 @pytest.fixture
@@ -38,9 +41,30 @@ async def shop(stack: Stack) -> AsyncIterator[Shop]:
 
 
 @pytest.fixture(scope="module")
-async def one_worker(stack: Stack) -> Worker:
+def clock_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file by which the worker's clock is shifted."""
+    file = tmp_path_factory.mktemp("clock") / "clock"
+    file.write_bytes(bytes(8))
+    return file
+
+
+@pytest.fixture
+def behind(clock_file: Path) -> Iterator[None]:
+    """Let the worker's clock be two seconds behind."""
+
+    def shift(ms: int) -> None:
+        with clock_file.open("r+b") as file:
+            file.write(ms.to_bytes(8, "little", signed=True))
+
+    shift(-2000)
+    yield
+    shift(0)
+
+
+@pytest.fixture(scope="module")
+async def one_worker(stack: Stack, clock_file: Path) -> Worker:
     """Start a worker, which takes longer than a test."""
-    started = stack.worker(**QUICK)
+    started = stack.worker(**QUICK, clock_file=str(clock_file))
     await started.logged("working on")
     started.process.send_signal(signal.SIGSTOP)
     return started
@@ -331,3 +355,129 @@ async def test_each_event_shows_the_payment_as_reads_did(
     assert last["data"] == captured
     await reader.client.aclose()
     await judged(stack, shop)
+
+
+@pytest.mark.usefixtures("behind")
+async def test_a_clock_that_is_behind_disturbs_no_order(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    """Events are in the order in which they happened, and each shows the payment as it was."""
+    reader = await stack.with_key(shop, scopes=("events:read", "payments:read"))
+    held = (await queued_payment(stack, shop, capture="manual")).json()
+    path = f"/payments/{held['id']}/capture"
+    assert (await shop.post(path, {"amount": 1000}, queue=True)).status_code == 202
+    worker()
+    captured = await shop.becomes(held["id"], "captured")
+
+    async def told() -> Any:
+        found = (await reader.client.get("/events")).json()["data"]
+        return found if len(found) == 4 else None
+
+    events = await until(told, what="four events")
+    types = ["payment.pending", "payment.processing", "payment.authorized", "payment.captured"]
+    assert [event["type"] for event in events] == types
+    assert [event["data"]["version"] for event in events] == [1, 2, 3, 4]
+    assert (events[0]["data"], events[-1]["data"]) == (held, captured)
+    own = await shop.all(f"/payments/{held['id']}/events")
+    assert [event["type"] for event in own] == types
+    await reader.client.aclose()
+    await judged(stack, shop)
+
+
+@pytest.mark.parametrize("queue", [False, True])
+async def test_a_void_that_ends_what_waits_is_seen_at_once(
+    stack: Stack, shop: Shop, queue: bool
+) -> None:
+    """Also by those who allow an old answer, and before the feed has told of it."""
+    old = {"cache-control": "max-age=60"}
+    for _ in range(5):
+        payment = (await queued_payment(stack, shop)).json()["id"]
+        seen = await shop.client.get(f"/payments/{payment}", headers=old)
+        assert seen.json()["status"] == "pending"
+        assert (await shop.post(f"/payments/{payment}/void", queue=queue)).status_code == 201
+        seen = await shop.client.get(f"/payments/{payment}", headers=old)
+        assert seen.json()["status"] == "voided"
+
+
+async def fill(stack: Stack, merchant_id: uuid.UUID, rows: int) -> None:
+    """Fill the queue with rows that are never due."""
+    await stack.fetch(
+        "INSERT INTO queued_operations (merchant_id, operation_id, payment_id, mode, kind,"
+        " expires_at, due_at) SELECT $1, gen_random_uuid(), gen_random_uuid(), 'test', 'sale',"
+        " 'infinity', 'infinity' FROM generate_series(1, $2)",
+        merchant_id,
+        rows,
+    )
+
+
+async def test_the_length_of_the_queue_is_bounded(stack: Stack, shop: Shop, worker: Any) -> None:
+    token = await mint_token(stack.simulator, shop.login)
+    method = {"type": "accept_token", "accept_token": token}
+    body = {"amount": 2500, "currency": "USD", "payment_method": method}
+    first = await shop.post("/payments", body, key="order", queue=True)
+    assert first.status_code == 202
+    payment = first.json()["id"]
+    other = await stack.shop(stack.only_gateway)
+    full = {
+        (429, "too_many_queued"): (shop.merchant_id, MOST_OF_MERCHANT),
+        (503, "overloaded"): (uuid.uuid4(), MOST),
+    }
+    for refusal, (merchant_id, rows) in full.items():
+        await fill(stack, merchant_id, rows)
+
+        async def refused(refusal: Any = refusal) -> Any:
+            answer = await queued_payment(stack, shop)
+            if answer.status_code == 202:
+                assert (await shop.void(answer.json()["id"])).status_code == 201
+                return None
+            return answer if (answer.status_code, answer.json()["code"]) == refusal else None
+
+        answer = await until(refused, what="the queue is full")
+        assert int(answer.headers["retry-after"]) >= 1
+        capture = await shop.post(f"/payments/{payment}/capture", queue=True)
+        assert (capture.status_code, capture.json()["code"]) == refusal
+        again = await shop.post("/payments", body, key="order", queue=True)
+        assert (again.status_code, again.content) == (202, first.content)
+        at_once = await shop.paid()
+        assert at_once["status"] == "captured"
+        elsewhere = await queued_payment(stack, other)
+        assert elsewhere.status_code == (202 if refusal[0] == 429 else 503)
+        await stack.fetch("DELETE FROM queued_operations WHERE due_at = 'infinity'")
+
+    voided = await shop.post(f"/payments/{payment}/void", queue=True)
+    assert voided.status_code == 201
+
+    async def accepts() -> bool:
+        return (await queued_payment(stack, shop)).status_code == 202
+
+    await until(accepts, what="there is room again")
+    worker()
+    await judged(stack, shop)
+    await judged(stack, other)
+    await other.client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("prefer", "queued"),
+    [
+        (["respond-async"], True),
+        (["wait=5", "Respond-Async"], True),
+        (['return=minimal, respond-async; because="I am in a hurry"'], True),
+        (['note="do, respond-async, please"'], False),
+        (["respond-asynchronously, wait=5"], False),
+        ([""], False),
+    ],
+)
+async def test_the_preference_may_be_spelled_in_every_allowed_way(
+    stack: Stack, shop: Shop, prefer: list[str], queued: bool
+) -> None:
+    token = await mint_token(stack.simulator, shop.login)
+    method = {"type": "accept_token", "accept_token": token}
+    headers = [("idempotency-key", "order"), *(("prefer", each) for each in prefer)]
+    body = {"amount": 2500, "currency": "USD", "payment_method": method}
+    answer = await shop.client.post("/payments", json=body, headers=headers)
+    assert (answer.status_code == 202) == queued, answer.text
+    assert ("preference-applied" in answer.headers) == queued
+    if queued:
+        assert (await shop.void(answer.json()["id"])).status_code == 201
+    assert await audit(stack, shop) == []

@@ -64,6 +64,7 @@ _DETAILS: Final[Mapping[type[EasyPayError], str]] = {
     errors.HeadTooLarge: "The request's head has more than 16384 bytes. Send fewer headers.",
     errors.StatisticsNotReady: errors.StatisticsNotReady.now().detail,
     errors.TooManyConnections: errors.TooManyConnections.of_address().detail,
+    errors.TooManyQueued: errors.TooManyQueued.of(20_000).detail,
     errors.TooManyExports: (
         "2 exports of this merchant are running, and no more may. Nothing was read. Repeat the "
         "request when one of them has ended."

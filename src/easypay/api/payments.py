@@ -1,5 +1,6 @@
 """Payments over HTTP: translate between requests, flows and responses."""
 
+import re
 from datetime import timedelta
 from math import ceil
 from typing import Any, Final
@@ -39,6 +40,7 @@ PATH: Final = "/api/v1/payments"
 REFUNDS_PATH: Final = "/api/v1/refunds"
 OPERATIONS_PATH: Final = "/api/v1/operations"
 _APPLIED: Final = (b"preference-applied", b"respond-async")
+_QUOTED: Final = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"')
 _DAY: Final = timedelta(days=1)
 _create = msgspec.json.Decoder(CreatePayment)
 _capture = msgspec.json.Decoder(CapturePayment)
@@ -234,6 +236,8 @@ def _responds_async(request: Request) -> bool:
     value = request.headers.get(b"prefer")
     if value is None:
         return False
+    if b'"' in value:
+        value = _QUOTED.sub(b'""', value)  # a comma in it ends nothing
     preferences = value.lower().split(b",")
     return any(each.partition(b";")[0].strip() == b"respond-async" for each in preferences)
 

@@ -88,6 +88,7 @@ _MONEY: Final = (
     errors.ProcessorNotReady,
     errors.ProcessorAccountRefused,
     errors.ProcessorUnavailable,
+    errors.TooManyQueued,
     errors.Overloaded,
     errors.DatabaseUnavailable,
     errors.Internal,

@@ -8,6 +8,7 @@ leads to the first reply, or to an operation to resume (`reply_or_operation`).
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -273,7 +274,7 @@ class Payments:
             if use is not None:
                 return await self._resume(ask, intent.operation_id, use)
             if intent.kind is Kind.VOID:
-                cancelled = await cancel_queued(self._pool, ask, intent)
+                cancelled = await self.cancel_queued(ask, intent)
                 if cancelled is not None:
                     return cancelled
             if last_try or not await self._resolver.resolve_payment(key):
@@ -281,6 +282,28 @@ class Payments:
         payment = await self.get(ask.caller, intent.payment_id)
         amount = None if intent.whole else intent.asked_minor
         raise why_not(payment, intent.kind, amount, intent.expected_version)
+
+    async def cancel_queued(self, ask: Ask, intent: FollowUp) -> Reply | None:
+        """Void a payment that was accepted and not sent: it ends without a call. None if there is
+        no such payment, or it is being sent."""
+        key = _key(ask.caller, intent.payment_id)
+        payment = await store.find_payment(self._pool, key)
+        if payment is None or payment.active_operation is None:
+            return None
+        if payment.status not in (Status.PENDING, Status.PROCESSING):
+            return None
+        if intent.expected_version not in (None, payment.version):
+            return None
+        what = _cancelled(payment, ask, intent, clock.now_after(payment.updated_at))
+        try:
+            if not await queue_rows.cancel(self._pool, what):
+                return None
+        except (asyncpg.UniqueViolationError, asyncpg.CheckViolationError):
+            return None  # the key was used, or a worker was quicker: what follows finds that out
+        self._recorder.changed(key)
+        return Reply(
+            status=201, body=what.reply, payment_id=payment.id, operation_id=intent.operation_id
+        )
 
     async def _try(self, intent: FollowUp) -> Begun | None:
         """Commit the intent, or return None if the payment or the key does not allow it."""
@@ -456,41 +479,23 @@ async def present_state(pool: Any, operation: Operation) -> Reply:
     )
 
 
-async def cancel_queued(pool: Any, ask: Ask, intent: FollowUp) -> Reply | None:
-    """Void a payment that was accepted and not sent: it ends without a call. None if there is no
-    such payment, or it is being sent."""
-    key = _key(ask.caller, intent.payment_id)
-    payment = await store.find_payment(pool, key)
-    if payment is None or payment.active_operation is None:
-        return None
-    if payment.status not in (Status.PENDING, Status.PROCESSING):
-        return None
-    if intent.expected_version not in (None, payment.version):
-        return None
+def _cancelled(payment: Payment, ask: Ask, intent: FollowUp, at: datetime) -> queue_rows.Cancelled:
+    """Return what the void of a payment writes that was not sent."""
     after = replace(
         payment,
         status=advance(payment.status, Event.CANCELLED),
         version=payment.version + 1,
         active_operation=None,
-        updated_at=intent.at,
+        updated_at=at,
     )
-    amount = payment.amount_minor
-    what = queue_rows.Cancelled(
+    return queue_rows.Cancelled(
         payment=payment,
-        void=new_operation(payment, intent.operation_id, Kind.VOID, amount, intent.at),
+        void=new_operation(payment, intent.operation_id, Kind.VOID, payment.amount_minor, at),
         key=ask.key,
         fingerprint=ask.fingerprint,
         reply=body_of(payment_view(after)),
-        event_id=ids.new_id(),
-        at=intent.at,
-    )
-    try:
-        if not await queue_rows.cancel(pool, what):
-            return None
-    except (asyncpg.UniqueViolationError, asyncpg.CheckViolationError):
-        return None  # the key was used, or a worker was quicker: what follows finds that out
-    return Reply(
-        status=201, body=what.reply, payment_id=payment.id, operation_id=intent.operation_id
+        event_id=ids.new_id_from(at),
+        at=at,
     )
 
 

@@ -228,7 +228,7 @@ def _given_back(
         effect=effect,
         payment=_unmoved(payment),
         answer=_answer(learned),
-        event_id=ids.new_id() if approved else None,
+        event_id=ids.new_id_from(at) if approved else None,
         event_type="late_charge.returned" if approved else None,
     )
 
@@ -275,7 +275,7 @@ def _ended(
         ),
         payment=moved,
         answer=answer,
-        event_id=ids.new_id(),
+        event_id=ids.new_id_from(at),
         event_type=_event_name(operation, effect.state, status),
     )
 

@@ -70,7 +70,7 @@ def refused(
             authorized_minor=payment.authorized_minor,
             captured_minor=payment.captured_minor,
         ),
-        event_id=ids.new_id(),
+        event_id=ids.new_id_from(at),
         event_type=f"{'refund' if operation.kind is Kind.REFUND else operation.kind}.failed",
     )
 
@@ -91,7 +91,7 @@ def _failed(operation: Operation, payment: Payment, finding: str, at: datetime) 
         effect=_effect(finding, 201, body, at),
         payment=moved,
         answer=_EXPIRED,
-        event_id=ids.new_id(),
+        event_id=ids.new_id_from(at),
         event_type="payment.failed",
     )
 

@@ -17,6 +17,7 @@ import asyncpg
 import msgspec
 from msgspec.structs import astuple
 
+from easypay import clock, ids
 from easypay.db.work_list import WorkList
 from easypay.mode import Mode
 from easypay.payment_details import INTENT_TYPE
@@ -196,7 +197,8 @@ async def enqueue_follow_up(runner: Runner, intent: FollowUp) -> bool:
 
 class Turn(msgspec.Struct, frozen=True, gc=False):
     """A queued payment whose turn it is. `needs_s`: how long the call may take. `event_id` is that
-    of its event `payment.processing`."""
+    of its event `payment.processing`, which happens `at`: after the payment's `payment.pending`,
+    however much ahead the clock was that dated it."""
 
     merchant_id: UUID
     operation_id: UUID
@@ -204,6 +206,16 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
     mode: Mode
     needs_s: float
     event_id: UUID
+    at: datetime
+
+
+def turn_of(item: QueuedWork, needs_s: float) -> Turn:
+    """Return the turn of a payment that was claimed."""
+    at = clock.now_after(ids.moment_of(item.payment_id))
+    return Turn(
+        *(item.merchant_id, item.operation_id, item.payment_id, item.mode, needs_s),
+        *(ids.new_id_from(at), at),
+    )
 
 
 Rows = tuple[Operation, Payment]
@@ -226,8 +238,8 @@ _ROWS: Final = f"{_named('o', _OPERATION)}, {_named('p', _PAYMENT)}"
 BEGIN_QUEUED_PAYMENTS: Final = f"""
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::float8[],
-                             $6::uuid[])
-            AS i(merchant_id, operation_id, payment_id, mode, needs_s, event_id)
+                             $6::uuid[], $7::timestamptz[])
+            AS i(merchant_id, operation_id, payment_id, mode, needs_s, event_id, at)
     ), begun AS (
         UPDATE {{operations}} o SET state = 'in_flight', begun_at = db_now()
           FROM input i JOIN queued_operations q
@@ -235,10 +247,11 @@ BEGIN_QUEUED_PAYMENTS: Final = f"""
          WHERE o.merchant_id = i.merchant_id AND o.id = i.operation_id
            AND o.payment_id = i.payment_id AND o.state = 'queued'
            AND q.expires_at > db_now() + make_interval(secs => i.needs_s)
-        RETURNING i.event_id, {_returned("o", _OPERATION)}
+        RETURNING i.event_id, i.at, {_returned("o", _OPERATION)}
     ), moved AS (
         UPDATE {{payments}} p
-           SET status = 'processing', version = p.version + 1, updated_at = db_now()
+           SET status = 'processing', version = p.version + 1,
+               updated_at = greatest(p.updated_at, at)
           FROM begun
          WHERE p.merchant_id = o_merchant_id AND p.mode = o_mode AND p.id = o_payment_id
            AND p.active_operation = o_id AND p.status IN ('pending', 'processing')
@@ -247,8 +260,8 @@ BEGIN_QUEUED_PAYMENTS: Final = f"""
         INSERT INTO events (merchant_id, id, payment_id, operation_id, mode, type, status,
             amount_minor, currency, created_at)
         SELECT o_merchant_id, event_id, o_payment_id, o_id, o_mode, 'payment.processing',
-            'processing', o_amount_minor, o_currency, db_now()
-          FROM begun
+            'processing', o_amount_minor, o_currency, p_updated_at
+          FROM begun JOIN moved ON p_merchant_id = o_merchant_id AND p_id = o_payment_id
     )
     SELECT {_ROWS} FROM begun JOIN moved
         ON p_merchant_id = o_merchant_id AND p_id = o_payment_id
@@ -331,6 +344,26 @@ BEGIN_QUEUED_FOLLOW_UP: Final = Statement[FollowUp, Rows | None](
     touches=lambda item: (item.payment_id,),
     months=lambda item: (item.payment_id, item.operation_id),
 )
+
+
+_BEGUN_BY: Final = f"""
+    SELECT {", ".join(f"o.{each}" for each in _OPERATION)},
+           {", ".join(f"p.{each}" for each in _PAYMENT)}
+      FROM operations o JOIN payments p
+        ON p.merchant_id = o.merchant_id AND p.mode = o.mode AND p.id = $3
+     WHERE o.merchant_id = $1 AND o.id = $2 AND o.payment_id = $3 AND o.state = 'in_flight'
+       AND EXISTS (SELECT FROM events
+                    WHERE merchant_id = $1 AND payment_id = $3 AND id = $4)
+"""
+
+
+async def begun_by(runner: Runner, turn: Turn) -> Rows | None:
+    """Return the operation and payment that this very turn has begun: the connection was lost after
+    the commit, and the turn that was repeated did nothing. None if it did not begin."""
+    row = await runner.fetchrow(
+        _BEGUN_BY, turn.merchant_id, turn.operation_id, turn.payment_id, turn.event_id
+    )
+    return None if row is None else _rows_of(row)
 
 
 # queue again: proven that nothing left ------------------------------------------------------------

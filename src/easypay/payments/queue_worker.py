@@ -42,7 +42,20 @@ from easypay.payments.requests import CreatePayment
 from easypay.payments.resolver import SENT_MARGIN_S
 from easypay.payments.statements import Recorder
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
-from easypay.processors.base import Account, Deadline, NotSent, Outcome, Processors, follow_up
+from easypay.processors.base import (
+    Absent,
+    Account,
+    Deadline,
+    Finding,
+    Inconclusive,
+    InquiryRequest,
+    NotSent,
+    Outcome,
+    Processors,
+    Rejected,
+    Unknown,
+    follow_up,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +64,19 @@ AT_ONCE: Final = 256
 _LEAST_LEASE_S: Final = 30.0
 """A claim lasts twice as long as a call, and at least so long."""
 _BUSY_S: Final = 0.05
-_IDLE_S: Final = 1.0
 _STAYS_BUSY_S: Final = 2.0
 _AGAIN_S: Final = 2.0
 """When to look again at an operation that another worker began and did not end."""
+_MOST_LOOKING: Final = 4
+"""Questions at a time whether a refused token was used by the same payment. Beyond that, the
+resolver asks, which reads the processor's lists once for many."""
 _PAUSE_S: Final = 1.0
 """After a failed claim."""
 
 
 class QueueWorker:
-    """One process's part in sending what is queued. `ended` is called with `done`, `later` or
+    """One process's part in sending what is queued. Without work it looks for some every `poll_s`
+    seconds. `ended` is called with `done`, `later` or
     `lost` (another worker has claimed it) at the end of each claim."""
 
     def __init__(
@@ -77,6 +93,7 @@ class QueueWorker:
         login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
         box: Box,
         deadline_s: float,
+        poll_s: float = 1.0,
         ended: Callable[[str], None] = lambda _: None,
         at_once: int = AT_ONCE,
     ) -> None:
@@ -91,12 +108,14 @@ class QueueWorker:
         self._login_of = login_of
         self._box = box
         self._deadline_s = deadline_s
+        self._poll_s = poll_s
         self._call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._ended = ended
         self._at_once = at_once
         self._lease_s = max(_LEAST_LEASE_S, 2 * deadline_s)
         self._account_alarm = AccountAlarm()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._looking = 0
+        self._tasks: dict[asyncio.Task[None], Work] = {}
         self._woken = asyncio.Event()
         self._stopping = False
 
@@ -119,18 +138,22 @@ class QueueWorker:
                 busy_until = monotonic() + _STAYS_BUSY_S
             else:
                 busy = self._tasks or monotonic() < busy_until
-                await self._rest(_BUSY_S if busy else _IDLE_S)
+                await self._rest(min(_BUSY_S, self._poll_s) if busy else self._poll_s)
 
     async def stop(self, within_s: float) -> None:
-        """Claim no more, and wait for what is claimed. What is not done in time is left to its
-        lease, or if it was begun to the resolver."""
+        """Claim no more, and wait for what is claimed. What is not done in time is given back. If
+        it was begun, whoever claims it then hands it over to the resolver."""
         self._stopping = True
         self.wake()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
-        for task in self._tasks:
+        left = dict(self._tasks)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
+        given_back = [(work.key, work.attempt, 0.0, None) for work in left.values()]
+        with suppress(*LOST, asyncpg.PostgresError):
+            await work_list.postpone(self._pool, QUEUED, given_back)
 
     async def _rest(self, most_s: float) -> None:
         with suppress(TimeoutError):
@@ -144,8 +167,8 @@ class QueueWorker:
         claimed = await work_list.claim(self._lane, QUEUED, most=room, lease_s=self._lease_s)
         for work in claimed:
             task = asyncio.create_task(self._do(work))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = work
+            task.add_done_callback(self._tasks.pop)
         return bool(claimed)
 
     # one operation -------------------------------------------------------------------------------
@@ -176,11 +199,8 @@ class QueueWorker:
         except VaultError as error:
             await self._not_begun(work, item, why=str(error))
             return
-        turn = Turn(
-            *(item.merchant_id, item.operation_id, item.payment_id, item.mode),
-            *(self._deadline_s, ids.new_id()),
-        )
-        begun = await self._begin.submit(turn)
+        turn = queue_rows.turn_of(item, self._deadline_s)
+        begun = await self._begin.submit(turn) or await queue_rows.begun_by(self._pool, turn)
         if begun is None:
             await self._not_begun(work, item)
             return
@@ -192,23 +212,24 @@ class QueueWorker:
         if item.whole:
             payment = await store.find_payment(self._pool, _payment_key(item))
             asked = None if payment is None else payment.refundable_minor
-        begun = None
-        if asked != 0:
-            intent = FollowUp(
-                merchant_id=item.merchant_id,
-                mode=item.mode,
-                key="",  # it was claimed with the acceptance
-                fingerprint=b"",
-                payment_id=item.payment_id,
-                operation_id=item.operation_id,
-                kind=KIND[item.kind],
-                asked_minor=asked,
-                whole=item.whole,
-                expected_version=item.expected_version,
-                reference=ids.reference(item.operation_id),
-                at=clock.now(),
-            )
-            begun = await self._begin_follow_up.submit(intent)
+        if asked == 0:
+            await self._not_begun(work, item)
+            return
+        intent = FollowUp(
+            merchant_id=item.merchant_id,
+            mode=item.mode,
+            key="",  # it was claimed with the acceptance
+            fingerprint=b"",
+            payment_id=item.payment_id,
+            operation_id=item.operation_id,
+            kind=KIND[item.kind],
+            asked_minor=asked,
+            whole=item.whole,
+            expected_version=item.expected_version,
+            reference=ids.reference(item.operation_id),
+            at=clock.now(),
+        )
+        begun = await self._begin_follow_up.submit(intent)
         if begun is None:
             await self._not_begun(work, item)
             return
@@ -232,6 +253,8 @@ class QueueWorker:
         else:
             deadline = Deadline(min(started + self._deadline_s, work.held_until))
             outcome = await self._call(account, begun, body, deadline)
+            if body is not None and isinstance(outcome, Rejected):
+                outcome = await self._unless_used_here(account, begun, outcome)
         reach("after_reply")
         processor_us = int((monotonic() - sent) * 1e6)
         if isinstance(outcome, NotSent) and await self._again(work, operation, outcome):
@@ -257,6 +280,38 @@ class QueueWorker:
                 authorize_request(account, operation, payment, body), deadline
             )
         return follow_up(processor, follow_up_request(account, operation, payment), deadline)
+
+    async def _unless_used_here(
+        self, account: Account, begun: Rows, refusal: Rejected
+    ) -> Rejected | Unknown:
+        """Return a refusal, unless the token may have been used by this very operation: if it was
+        begun and sent before, and then a standby took over that knew nothing of the begin."""
+        if refusal.decline_code != "invalid_payment_token":
+            return refusal
+        operation, payment = begun
+        finding: Finding = Inconclusive(reason="many tokens are refused just now")
+        if self._looking < _MOST_LOOKING:
+            self._looking += 1
+            try:
+                finding = await self._processors[account.processor].inquire(
+                    InquiryRequest(
+                        account=account,
+                        kind=operation.kind,
+                        reference=operation.reference,
+                        amount_minor=operation.amount_minor,
+                        currency=operation.currency,
+                        transaction_id=None,
+                        sent_at_ms=int(payment.created_at.timestamp() * 1000),
+                    ),
+                    Deadline(monotonic() + self._deadline_s),
+                )
+            finally:
+                self._looking -= 1
+        if isinstance(finding, Absent):
+            return refusal
+        return Unknown(
+            reason=f"{refusal.message} It may have been used by this payment.", code=refusal.code
+        )
 
     async def _again(self, work: Work, operation: Operation, outcome: NotSent) -> bool:
         """Queue again what never left. False if it was ended meanwhile."""
@@ -306,16 +361,17 @@ class QueueWorker:
         self, operation: Operation, payment: Payment, item: QueuedWork, why: str | None
     ) -> Change | None:
         """Return the end of a queued operation. None if it can still be sent."""
+        at = clock.now_after(payment.updated_at)
         needs_s = self._deadline_s if operation.kind in CREATES else 0.0
         if await queue_rows.is_too_late(self._pool, operation, needs_s):
-            return queue_endings.expired(operation, payment, why, clock.now())
+            return queue_endings.expired(operation, payment, why, at)
         if operation.kind in CREATES:
             return None
         amount = None if item.whole else item.asked_minor
         refusal = why_not(payment, operation.kind, amount, item.expected_version)
         if isinstance(refusal, RequestInProgress):
             return None
-        return queue_endings.refused(operation, payment, refusal, clock.now())
+        return queue_endings.refused(operation, payment, refusal, at)
 
     async def _later(self, work: Work, why: str | None, delay_s: float | None = None) -> None:
         delay_s = _backoff_s(work.attempt) if delay_s is None else delay_s

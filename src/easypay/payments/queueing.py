@@ -13,20 +13,26 @@ import msgspec
 
 from easypay import clock, ids
 from easypay.db.group_commit import GroupCommitter
-from easypay.errors import FieldError, NotFound, ValidationFailed
+from easypay.errors import (
+    FieldError,
+    NotFound,
+    Overloaded,
+    TooManyQueued,
+    ValidationFailed,
+)
 from easypay.merchants.vault import Box
 from easypay.payments import queue_rows, store
 from easypay.payments.begin import Ask, FollowUp, new_payment
 from easypay.payments.flows import (
     Payments,
     Reply,
-    cancel_queued,
     first_reply,
     login_of,
     present_state,
     reply_or_operation,
 )
 from easypay.payments.model import Kind, Operation, Payment, State, Status
+from easypay.payments.queue_room import QueueRoom
 from easypay.payments.queue_rows import QueuedPayment
 from easypay.payments.refusals import why_not
 from easypay.payments.requests import AcceptTokenMethod, CreatePayment
@@ -75,7 +81,9 @@ class Queueing:
         pool: Any,
         box: Box,
         card_fingerprint: Callable[[str], bytes],
+        room: QueueRoom,
     ) -> None:
+        self._room = room
         self._committer = committer
         self._payments = payments
         self._pool = pool
@@ -85,7 +93,8 @@ class Queueing:
     async def create(self, ask: Ask, body: CreatePayment) -> Reply | None:
         """Accept a payment: 202, `pending`. The body is validated.
 
-        Raises ValidationFailed for a card or bank account, before anything is written.
+        Raises ValidationFailed for a card or bank account, and Overloaded or TooManyQueued if the
+        queue is full, before anything is written.
         """
         if not isinstance(body.payment_method, AcceptTokenMethod):
             # The same request without the header may have been answered: then that stands.
@@ -107,8 +116,20 @@ class Queueing:
             TOKEN_LIVES_S,
             ids.new_id(),
         )
-        if await self._committer.submit(item):
-            return accepted(operation, payment)
+        merchant_id, accepted = ask.caller.merchant_id, False
+        try:
+            await self._room.take(merchant_id)
+        except (Overloaded, TooManyQueued):
+            if await store.find_key(self._pool, merchant_id, ask.caller.mode, ask.key) is None:
+                raise
+            return await self._earlier(ask, operation.id)
+        try:
+            accepted = await self._committer.submit(item)
+        finally:
+            if not accepted:
+                self._room.give_back(merchant_id)
+        if accepted:
+            return accepted_reply(operation, payment)
         return await self._earlier(ask, operation.id)
 
     async def follow(
@@ -116,8 +137,8 @@ class Queueing:
     ) -> Reply | None:
         """Accept an operation of a payment. What the payment allows is decided when it is sent.
 
-        Raises the reason if the payment can never allow it again. A void of a payment that was not
-        sent is done at once.
+        Raises the reason if the payment can never allow it again, and Overloaded or TooManyQueued
+        if the queue is full. A void of a payment that was not sent is done at once, all the same.
         """
         operation_id = ids.new_id()
         intent = FollowUp(
@@ -139,13 +160,23 @@ class Queueing:
             return await self._earlier(ask, operation_id)
         payment = await self._payments.get(ask.caller, payment_id)
         if kind is Kind.VOID:
-            cancelled = await cancel_queued(self._pool, ask, intent)
+            cancelled = await self._payments.cancel_queued(ask, intent)
             if cancelled is not None:
                 return cancelled
-        over = payment.status in _OVER and payment.active_operation is None
-        if over or version not in (None, payment.version):
-            raise why_not(payment, kind, amount, version)
-        if not await queue_rows.enqueue_follow_up(self._pool, intent):
+        changed = version not in (None, payment.version)
+        if changed or (payment.status in _OVER and payment.active_operation is None):
+            # If it has changed, waiting for what is in progress does not help.
+            raise why_not(
+                msgspec.structs.replace(payment, active_operation=None), kind, amount, version
+            )
+        await self._room.take(intent.merchant_id)
+        accepted = False
+        try:
+            accepted = await queue_rows.enqueue_follow_up(self._pool, intent)
+        finally:
+            if not accepted:
+                self._room.give_back(intent.merchant_id)
+        if not accepted:
             return await self._earlier(ask, operation_id)
         operation = await store.find_operation(self._pool, intent.merchant_id, operation_id)
         if operation is None:
@@ -166,7 +197,7 @@ class Queueing:
         return reply
 
 
-def accepted(operation: Operation, payment: Payment) -> Reply:
+def accepted_reply(operation: Operation, payment: Payment) -> Reply:
     """Return the answer to a payment that was accepted just now."""
     return Reply(
         status=202,

@@ -399,7 +399,7 @@ class Recorder:
             operation,
             payment,
             learned,
-            at=clock.now(),
+            at=clock.now_after(payment.updated_at),
             first_inquiry_s=self._first_inquiry_s,
             review_interval_s=self._review_interval_s,
             not_sent_s=self._not_sent_s,
@@ -429,6 +429,12 @@ class Recorder:
                 learned.transaction_id,
             )
             await store.look_now(self._pool, current)
+        elif current.state is State.QUEUED and isinstance(learned, Approved):
+            log.warning(
+                "operation %s was approved as %s and is queued, as a standby without its begin "
+                "took over: it is sent again, which the processor refuses, and found then",
+                *(operation.reference, learned.transaction_id),
+            )
         elif current.state is not State.APPROVED and isinstance(learned, Approved):
             log.critical(
                 "operation %s is %s, but the processor approved it as %s: needs a person",

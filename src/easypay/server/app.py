@@ -59,6 +59,7 @@ from easypay.payments.duplicates import BEGIN_CHECKED, DuplicateChecks
 from easypay.payments.feed_fold import PAYMENTS
 from easypay.payments.flows import Payments
 from easypay.payments.lists import Lists
+from easypay.payments.queue_room import QueueRoom
 from easypay.payments.queueing import QUEUE_KEY, Queueing
 from easypay.payments.read_places import Name, ReadPlace, ReadPlaces
 from easypay.payments.resolver import Resolver
@@ -288,11 +289,11 @@ class Gateway:
         settings = self.settings
         card_digest = keyed_digest(vault.derive("card fingerprint"))
         record = self._committer(
-            caching.told_after(statements.RECORD_CHANGES, self._caches),
+            caching.told_after(statements.RECORD_CHANGES, self._caches, caching.changed_by),
             bounded=False,
             patience_s=settings.record_patience_s,
         )
-        record.on_left = lambda change: caching.drop_changed(self._caches, [change])
+        record.on_left = lambda change: self._caches.payments_changed([change.operation])
         recorder = Recorder(
             record,
             self._pool,
@@ -342,6 +343,11 @@ class Gateway:
             pool=self._clients_pool,
             box=Box(vault.derive(QUEUE_KEY)),
             card_fingerprint=lambda number: card_digest(number.encode()),
+            room=QueueRoom(
+                self._clients_pool,
+                most=settings.queue_limit,
+                most_of_merchant=settings.queue_limit_per_merchant,
+            ),
         )
         return resolver
 

@@ -1,17 +1,18 @@
 """What connects the caches of a process: who is told of a change, and what counts.
 
-`told_after` is called by the committer of outcomes, right after a group has committed, for the
-whole group. Without a shared cache, and with nothing cached here, that is all it does.
+What `told_after` adds is called by the committer of outcomes, and of queued payments that begin,
+right after a group has committed, for the whole group. Without a shared cache, and with nothing
+cached here, that is all it does.
 """
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
 
-from easypay.cache.caches import Caches
+from easypay.cache.caches import Caches, PaymentRef
 from easypay.cache.feed_follower import FeedFollower
 from easypay.cache.shared import SharedCache, shared_by
 from easypay.cache.url import parse
@@ -19,7 +20,7 @@ from easypay.hmac_sha256 import keyed_digest
 from easypay.merchants.vault import Vault
 from easypay.observability.metrics import Instruments
 from easypay.payments.outcome_changes import Change
-from easypay.payments.statements import Statement
+from easypay.payments.statements import Item, Result, Statement
 from easypay.payments.views import ANSWERS_FORM
 from easypay.settings import Settings
 
@@ -59,20 +60,24 @@ async def all_told(teller: SharedCache | FeedFollower | None, within_s: float) -
         )
 
 
-def told_after(statement: Statement[Change, bool], caches: Caches) -> Statement[Change, bool]:
-    """Return the statement that records outcomes, which drops those payments from the caches."""
+def told_after(
+    statement: Statement[Item, Result],
+    caches: Caches,
+    payments_of: Callable[[Sequence[Item]], Sequence[PaymentRef]],
+) -> Statement[Item, Result]:
+    """Return a statement that changes payments, which drops them from the caches."""
     results = statement.results
 
-    def tell(items: Sequence[Change], rows: list[asyncpg.Record]) -> Sequence[bool]:
-        drop_changed(caches, items)
+    def tell(items: Sequence[Item], rows: list[asyncpg.Record]) -> Sequence[Result]:
+        caches.payments_changed(payments_of(items))
         return results(items, rows)
 
     return dataclasses.replace(statement, results=tell)
 
 
-def drop_changed(caches: Caches, changes: Sequence[Change]) -> None:
-    """Drop the payments of these changes from the caches."""
-    caches.payments_changed([change.operation for change in changes])
+def changed_by(changes: Sequence[Change]) -> Sequence[PaymentRef]:
+    """Return what names the payments of recorded outcomes."""
+    return [change.operation for change in changes]
 
 
 def copy_counts(caches: Caches, instruments: Instruments) -> None:

@@ -39,7 +39,7 @@ class QueuedPayments:
         self._lane = work_lane(dsn, queue_rows.QUEUED)
         recorder = Recorder(
             self._committer(
-                caching.told_after(statements.RECORD_CHANGES, self._caches),
+                caching.told_after(statements.RECORD_CHANGES, self._caches, caching.changed_by),
                 patience_s=settings.record_patience_s,
             ),
             parts.pool,
@@ -51,7 +51,9 @@ class QueuedPayments:
         self._worker = QueueWorker(
             lane=self._lane,
             pool=parts.pool,
-            begin=self._committer(queue_rows.BEGIN_QUEUED),
+            begin=self._committer(
+                caching.told_after(queue_rows.BEGIN_QUEUED, self._caches, lambda turns: turns)
+            ),
             begin_follow_up=self._committer(queue_rows.BEGIN_QUEUED_FOLLOW_UP),
             leave=self._committer(queue_rows.LEAVE),
             recorder=recorder,
@@ -60,6 +62,7 @@ class QueuedPayments:
             login_of=parts.directory.login,
             box=Box(parts.vault.derive(QUEUE_KEY)),
             deadline_s=settings.processor_deadline_s,
+            poll_s=settings.queue_poll_s,
             ended=ended,
         )
 
