@@ -36,6 +36,7 @@ from harness import (
     migrated,
     new_database,
     old_month,
+    queued_payment,
     run_easypay,
     until,
 )
@@ -215,6 +216,35 @@ async def test_a_killed_pgbouncer_and_a_restarted_server_lose_nothing(
     stopped.set()
     await asyncio.gather(*running)
     await assert_nothing_lost(stack, one, load)
+
+
+async def test_queued_payments_are_sent_through_it_and_survive_its_end(
+    stack: Stack, shops: tuple[Shop, Shop], bouncer: PgBouncer
+) -> None:
+    """What a worker has claimed or begun when the connections break goes on when they are back."""
+    one = shops[0]
+    await stack.simulator.post(
+        "/faults", kind="latency", distribution="uniform", ms=20, login=one.login
+    )
+    worker = stack.worker(dsn=bouncer.dsn(stack.dsn), **QUICK)
+    answers = await asyncio.gather(
+        *(queued_payment(stack, shop) for shop in shops for _ in range(30))
+    )
+    assert {answer.status_code for answer in answers} == {202}
+    await stack.charges(one, 5)
+    bouncer.kill()
+    await bouncer.start()
+    held = (await queued_payment(stack, one, capture="manual")).json()["id"]
+    captured = await one.post(f"/payments/{held}/capture", {"amount": 1000}, queue=True)
+    assert captured.status_code == 202, captured.text
+    await stack.fetch("UPDATE queued_operations SET due_at = db_now() WHERE due_at > db_now()")
+    await one.becomes(held, "captured")
+    left = "SELECT NOT EXISTS (SELECT FROM queued_operations)"
+    await until(lambda: stack.value(left), what="the queue is empty")
+    await all_known(stack, one)
+    assert await audit(stack, one) == []
+    assert worker.terminate() == 0, worker.logs()
+    assert "Traceback" not in worker.logs()
 
 
 async def settings_of(runner: Any, *names: str) -> list[str]:

@@ -2,32 +2,121 @@
 ends. The simulator's own records are the judge."""
 
 import asyncio
+import itertools
 import os
 import signal
+from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
+
+import pytest
 
 from easypay import failpoints
+from faults.seeds.fork_server import ForkServer
 from harness import (
+    ENCRYPTION_KEY,
     QUICK,
+    Gateway,
     Shop,
     Stack,
-    Worker,
     all_known,
     audit,
+    own_stack,
+    payment_uuid,
     queued_payment,
     until,
 )
 
-PATIENT = QUICK | {"processor_deadline_s": "120"}
-"""Of a gateway that sweeps nothing while a test runs."""
+DEADLINE_S = 0.5
+OF_WORKERS = QUICK | {"processor_deadline_s": str(DEADLINE_S)}
+POINTS = [*failpoints.QUEUE_NAMES, *sorted(failpoints.NAMES - {"webhook_sent"})]
+
+stack = own_stack(**OF_WORKERS)
 
 
-async def booted(stack: Stack, **over: str) -> Worker:
-    """Start a worker and stop it as soon as it works, before there is anything to do."""
-    worker = stack.worker(**(QUICK | over))
-    await worker.logged("working on")
-    worker.process.send_signal(signal.SIGSTOP)
-    return worker
+class Worker:
+    """A worker that is a fork of a process which has loaded the code."""
+
+    def __init__(self, server: ForkServer, pid: int, log: Any) -> None:
+        self._server = server
+        self.pid = pid
+        self._log = log
+
+    def logs(self) -> str:
+        return str(self._log.read_text()) if self._log.exists() else ""
+
+    async def works(self) -> bool:
+        assert self._server.is_alive(self.pid), self.logs()
+        return "working on" in self.logs()
+
+    async def is_stopped(self) -> bool:
+        """Whether the process is stopped by a signal."""
+        with open(f"/proc/{self.pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "T"
+
+    def send(self, which: signal.Signals) -> None:
+        os.kill(self.pid, which)
+
+    async def ends(self) -> int:
+        """Wait for its end, and return its exit status, or minus the signal that killed it."""
+        return await asyncio.wait_for(self._server.end_of(self.pid), 20)
+
+    async def stop(self) -> None:
+        """Stop it for good, if it runs."""
+        if self._server.is_alive(self.pid):
+            self.send(signal.SIGKILL)
+            await self.ends()
+
+
+class Workers:
+    """Starts workers on a stack's database."""
+
+    def __init__(self, server: ForkServer, stack: Stack) -> None:
+        self._server = server
+        self._stack = stack
+        self.started: list[Worker] = []
+
+    async def start(self, **over: str) -> Worker:
+        """Start a worker, and wait until it works, or is stopped or dead by its failpoint."""
+        wire = self._stack.simulator.wire
+        settings = {
+            "database_url": self._stack.dsn,
+            "encryption_key": ENCRYPTION_KEY,
+            "authorize_net_test_url": wire,
+            "authorize_net_live_url": wire,
+            **OF_WORKERS,
+            **over,
+        }
+        log = self._stack.folder / f"forked-{next(_numbers)}.log"
+        worker = Worker(self._server, await self._server.fork(settings, None, log), log)
+        self.started.append(worker)
+        if "failpoint" not in over:
+            await until(worker.works, what="the worker works")
+        return worker
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+async def fork_server() -> AsyncIterator[ForkServer]:
+    server = await ForkServer().open()
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+async def workers(fork_server: ForkServer, stack: Stack) -> AsyncIterator[Workers]:
+    made = Workers(fork_server, stack)
+    yield made
+    for worker in made.started:
+        await worker.stop()
+    await stack.simulator.clear_faults()
+
+
+@pytest.fixture
+def gateway(stack: Stack) -> Gateway:
+    return stack.only_gateway
 
 
 async def leases_end(stack: Stack) -> None:
@@ -35,26 +124,12 @@ async def leases_end(stack: Stack) -> None:
     await stack.fetch("UPDATE queued_operations SET due_at = db_now()")
 
 
-def go_on(worker: Worker) -> None:
-    worker.process.send_signal(signal.SIGCONT)
-
-
-async def is_stopped(worker: Worker) -> bool:
-    """Whether the process is stopped by a signal."""
-    with open(f"/proc/{worker.pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] == "T"
-
-
-async def in_the_queue(stack: Stack, shop: Shop) -> int:
-    sql = "SELECT count(*) FROM queued_operations WHERE merchant_id = $1"
-    return int(await stack.value(sql, shop.merchant_id))
-
-
 async def judged(stack: Stack, shop: Shop) -> int:
     """Wait until all has ended and judge it. Return how often the processor took money."""
+    sql = "SELECT count(*) FROM queued_operations WHERE merchant_id = $1"
 
     async def empty() -> bool:
-        return await in_the_queue(stack, shop) == 0
+        return await stack.value(sql, shop.merchant_id) == 0
 
     await until(empty, what="the queue is empty")
     await all_known(stack, shop)
@@ -63,29 +138,19 @@ async def judged(stack: Stack, shop: Shop) -> int:
     return sum(row["type"] == "authCaptureTransaction" for row in truth)
 
 
-async def dies(worker: Worker) -> None:
-    async def dead() -> bool:
-        return not worker.running
-
-    await until(dead, what="the worker dies")
-    assert worker.process.wait() == -signal.SIGKILL, worker.logs()
-
-
-async def test_a_worker_killed_at_any_point_sends_a_payment_at_most_once(stack: Stack) -> None:
-    gateway = await stack.gateway(**QUICK)
-    points = [*failpoints.QUEUE_NAMES, *sorted(failpoints.NAMES)]
-    workers = await asyncio.gather(*(booted(stack, failpoint=point) for point in points))
-    last = await booted(stack)
-    shops = [await stack.shop(gateway) for _ in points]
+async def test_a_worker_killed_at_any_point_sends_a_payment_at_most_once(
+    stack: Stack, gateway: Gateway, workers: Workers
+) -> None:
+    shops = [await stack.shop(gateway) for _ in POINTS]
     payments = []
-    for shop, worker in zip(shops, workers, strict=True):
+    for point, shop in zip(POINTS, shops, strict=True):
         payments.append((await queued_payment(stack, shop, key="order")).json()["id"])
-        go_on(worker)
-        await dies(worker)
+        worker = await workers.start(failpoint=point)
+        assert await worker.ends() == -signal.SIGKILL, worker.logs()
 
     await leases_end(stack)
-    go_on(last)
-    for point, shop, payment in zip(points, shops, payments, strict=True):
+    await workers.start()
+    for point, shop, payment in zip(POINTS, shops, payments, strict=True):
         done = await judged(stack, shop)
         found = await shop.payment(payment)
         assert found["status"] == ("captured" if done else "failed"), point
@@ -95,11 +160,11 @@ async def test_a_worker_killed_at_any_point_sends_a_payment_at_most_once(stack: 
             assert done == 1, point
         operations = await shop.all(f"/payments/{payment}/operations")
         assert [o["attempt"] for o in operations] == [1], point
-        answer = await shop.post("/payments", await _body(stack, shop, payment), key="order")
+        answer = await shop.post("/payments", await _body(shop, payment), key="order")
         assert answer.status_code == 422  # another token is another request: the key is taken
 
 
-async def _body(stack: Stack, shop: Shop, payment: str) -> dict[str, object]:
+async def _body(shop: Shop, payment: str) -> dict[str, object]:
     found = await shop.payment(payment)
     token = {"data_descriptor": "COMMON.ACCEPT.INAPP.PAYMENT", "data_value": "another"}
     method = {"type": "accept_token", "accept_token": token}
@@ -107,62 +172,85 @@ async def _body(stack: Stack, shop: Shop, payment: str) -> dict[str, object]:
 
 
 async def test_a_worker_stopped_for_longer_than_its_lease_sends_nothing_afterwards(
-    stack: Stack,
+    stack: Stack, gateway: Gateway, workers: Workers
 ) -> None:
     """Another worker does its work. If it had begun, only it knows that nothing left: it says so
-    when it goes on, and the payment is sent then."""
-    gateway = await stack.gateway(**PATIENT)
-    names = ("queue_claimed", "before_send")
-    first, second, other = await asyncio.gather(
-        *(booted(stack, failpoint=f"{name} stops") for name in names), booted(stack)
-    )
+    when it goes on, and the payment is sent then. No gateway sweeps meanwhile."""
     claimed, begun = await stack.shop(gateway), await stack.shop(gateway)
-    payments = []
-    for shop, worker in ((claimed, first), (begun, second)):
-        payments.append((await queued_payment(stack, shop)).json()["id"])
-        go_on(worker)
-        await until(partial(is_stopped, worker), what="the worker is stopped")
+    stopped = []
+    for shop, point in ((claimed, "queue_claimed"), (begun, "before_send")):
+        assert (await queued_payment(stack, shop)).status_code == 202
+        stopped.append(await workers.start(failpoint=f"{point} stops"))
+        await until(stopped[-1].is_stopped, what="the worker is stopped")
+        gateway.process.send_signal(signal.SIGSTOP if shop is begun else signal.SIGCONT)
     await leases_end(stack)
-    go_on(other)
-    await claimed.becomes(payments[0], "captured")
-    await _claimed_again(stack, begun)
-    assert (await begun.payment(payments[1]))["status"] == "processing"
-    await asyncio.sleep(float(QUICK["processor_deadline_s"]))  # until its deadline has passed
-    go_on(first)
-    go_on(second)
-    await begun.becomes(payments[1], "captured")
+    other = await workers.start()
+    status = "SELECT status FROM payments WHERE merchant_id = $1"
+
+    async def is_captured(shop: Shop) -> bool:
+        return await stack.value(status, shop.merchant_id) == "captured"
+
+    await until(partial(is_captured, claimed), what="the other worker has sent it")
+    sql = "SELECT attempt >= 2 FROM queued_operations WHERE merchant_id = $1"
+    await until(partial(stack.value, sql, begun.merchant_id), what="it is claimed again")
+    assert await stack.value(status, begun.merchant_id) == "processing"
+    late = "SELECT begun_at < db_now() - $2 * interval '1 s' FROM operations WHERE merchant_id = $1"
+    passed = partial(stack.value, late, begun.merchant_id, DEADLINE_S)
+    await until(passed, what="the deadline of its call has passed")
+    for worker in stopped:
+        worker.send(signal.SIGCONT)
+    await until(partial(is_captured, begun), what="it is sent")
+    gateway.process.send_signal(signal.SIGCONT)
     assert await judged(stack, claimed) == await judged(stack, begun) == 1
-    for worker in (first, second, other):
-        assert worker.terminate() == 0, worker.logs()
+    for worker in (*stopped, other):
+        worker.send(signal.SIGTERM)
+        assert await worker.ends() == 0, worker.logs()
 
 
-async def _claimed_again(stack: Stack, shop: Shop) -> None:
-    sql = "SELECT attempt FROM queued_operations WHERE merchant_id = $1"
-
-    async def again() -> bool:
-        return int(await stack.value(sql, shop.merchant_id)) >= 2
-
-    await until(again, what="another worker has claimed it")
-
-
-async def test_a_worker_stopped_during_its_call_overrules_no_outcome(stack: Stack) -> None:
-    gateway = await stack.gateway(**QUICK)
+async def test_a_worker_stopped_during_its_call_overrules_no_outcome(
+    stack: Stack, gateway: Gateway, workers: Workers
+) -> None:
     shop = await stack.shop(gateway)
     await stack.simulator.fault("late_reply", shop.login, delay_ms=1500)
-    worker = await booted(stack, processor_deadline_s="30")
     payment = (await queued_payment(stack, shop)).json()["id"]
-    go_on(worker)
+    worker = await workers.start(processor_deadline_s="30")
     await stack.charges(shop)
-    os.kill(worker.pid, signal.SIGSTOP)
+    worker.send(signal.SIGSTOP)
     await shop.becomes(payment, "captured")  # the resolver has found it
-    go_on(worker)
+    worker.send(signal.SIGCONT)
+    assert await judged(stack, shop) == 1
+
+
+async def test_what_was_sent_and_a_standby_does_not_know_is_not_charged_again(
+    stack: Stack, gateway: Gateway, workers: Workers
+) -> None:
+    """The worker dies with the reply; the database fails over to a standby that has the acceptance
+    and not the begin. So another worker sends again. The token was used: that tells nothing."""
+    shop = await stack.shop(gateway)
+    payment = (await queued_payment(stack, shop)).json()["id"]
+    worker = await workers.start(failpoint="after_reply")
+    assert await worker.ends() == -signal.SIGKILL, worker.logs()
+    payment_id = payment_uuid(payment)
+    await stack.fetch("ALTER TABLE payments DISABLE TRIGGER USER")
+    await stack.fetch(
+        "WITH o AS (UPDATE operations SET state = 'queued' WHERE payment_id = $1),"
+        " e AS (DELETE FROM events WHERE payment_id = $1 AND type = 'payment.processing'"
+        "       RETURNING id),"
+        " f AS (DELETE FROM feed USING e WHERE event_id = e.id)"
+        " UPDATE payments SET status = 'pending', version = 1 WHERE id = $1",
+        payment_id,
+    )
+    await stack.fetch("ALTER TABLE payments ENABLE TRIGGER USER")
+    await leases_end(stack)
+    await workers.start()
+    paid = await shop.becomes(payment, "captured", "failed")
+    assert paid["status"] == "captured"
     assert await judged(stack, shop) == 1
 
 
 async def test_kills_of_workers_and_gateways_under_load_lose_and_double_nothing(
-    stack: Stack,
+    stack: Stack, gateway: Gateway, workers: Workers
 ) -> None:
-    gateway = await stack.gateway(**QUICK)
     shop = await stack.shop(gateway)
     await stack.simulator.post(
         "/faults", kind="latency", distribution="uniform", ms=30, login=shop.login
@@ -178,15 +266,16 @@ async def test_kills_of_workers_and_gateways_under_load_lose_and_double_nothing(
 
     async def kill_workers() -> None:
         for _ in range(2):
-            worker = stack.worker(**QUICK)
+            worker = await workers.start()
             taken = len(await stack.simulator.truth(login=shop.login))
             await stack.charges(shop, taken + 3)
-            worker.kill()
+            worker.send(signal.SIGKILL)
+            await worker.ends()
             await leases_end(stack)
         stopped.set()
 
     await asyncio.gather(client(), client(), kill_workers())
-    stack.worker(**QUICK)
+    await workers.start()
     done = await judged(stack, shop)
     payments = {p["id"]: p["status"] for p in await shop.all("/payments")}
     assert payments.keys() == accepted

@@ -49,9 +49,9 @@ class Stack:
         self.processes.append(started)
         return await started.ready()
 
-    def worker(self, **over: str) -> Worker:
-        """Start a worker on this stack's database."""
-        started = Worker(self.folder, self.dsn, self.simulator, **over)
+    def worker(self, *, dsn: str | None = None, **over: str) -> Worker:
+        """Start a worker on this stack's database. `dsn`: another way to reach it."""
+        started = Worker(self.folder, dsn or self.dsn, self.simulator, **over)
         self.processes.append(started)
         return started
 

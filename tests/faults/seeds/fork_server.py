@@ -1,6 +1,6 @@
-"""Start gateway processes fast, by forking one that has already loaded the code.
+"""Start gateways and workers fast, by forking a process that has already loaded the code.
 
-Run as a program, it reads orders, one JSON line each, and forks. Each child is a gateway like any
+Run as a program, it reads orders, one JSON line each, and forks. Each child is a process like any
 other: its own process and settings, that can be killed, stopped and terminated.
 """
 
@@ -39,8 +39,8 @@ class ForkServer:
         self._reader = asyncio.create_task(self._read())
         return self
 
-    async def fork(self, settings: dict[str, str], port: int, log: Path) -> int:
-        """Fork a gateway and return its process id."""
+    async def fork(self, settings: dict[str, str], port: int | None, log: Path) -> int:
+        """Fork a gateway, or a worker if there is no port, and return its process id."""
         assert self._process is not None
         assert self._process.stdin is not None
         order = {"settings": settings, "port": port, "log": str(log)}
@@ -48,7 +48,7 @@ class ForkServer:
         return await self._started.get()
 
     async def end_of(self, pid: int) -> int:
-        """Wait for a gateway's end; return its exit status, or minus the signal that killed it."""
+        """Wait for a child's end; return its exit status, or minus the signal that killed it."""
         return await asyncio.shield(self._end(pid))
 
     def is_alive(self, pid: int) -> bool:
@@ -80,7 +80,7 @@ class ForkServer:
 
 
 def _serve(order: dict[str, Any], parent: int) -> None:
-    """Become a gateway, in the child."""
+    """Become a gateway or a worker, in the child."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
@@ -95,11 +95,16 @@ def _serve(order: dict[str, Any], parent: int) -> None:
     )
     from easypay.server.serve import listen, serve
     from easypay.settings import Settings
+    from easypay.worker.process import work
 
     status = 1
     try:
-        serve(Settings(), listen("127.0.0.1", order["port"]))  # type: ignore[call-arg]
-        status = 0
+        settings = Settings()  # type: ignore[call-arg]
+        if order["port"] is None:
+            status = work(settings)
+        else:
+            serve(settings, listen("127.0.0.1", order["port"]))
+            status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:
@@ -128,7 +133,8 @@ def _reap() -> None:
 def main() -> None:
     """Fork as ordered until the input ends; then kill all children."""
     import easypay.server.app
-    import easypay.server.serve  # noqa: F401 - loaded once, for all
+    import easypay.server.serve
+    import easypay.worker.process  # noqa: F401 - loaded once, for all
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: None)
