@@ -2,19 +2,15 @@
 ends. The simulator's own records are the judge."""
 
 import asyncio
-import itertools
-import os
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
 
 import pytest
 
 from easypay import failpoints
 from faults.seeds.fork_server import ForkServer
 from harness import (
-    ENCRYPTION_KEY,
     QUICK,
     Gateway,
     Shop,
@@ -26,6 +22,7 @@ from harness import (
     queued_payment,
     until,
 )
+from harness.forked import ForkedWorkers, forked_workers
 
 DEADLINE_S = 0.5
 OF_WORKERS = QUICK | {"processor_deadline_s": str(DEADLINE_S)}
@@ -34,83 +31,10 @@ POINTS = [*failpoints.QUEUE_NAMES, *sorted(failpoints.NAMES - {"webhook_sent"})]
 stack = own_stack(**OF_WORKERS)
 
 
-class Worker:
-    """A worker that is a fork of a process which has loaded the code."""
-
-    def __init__(self, server: ForkServer, pid: int, log: Any) -> None:
-        self._server = server
-        self.pid = pid
-        self._log = log
-
-    def logs(self) -> str:
-        return str(self._log.read_text()) if self._log.exists() else ""
-
-    async def works(self) -> bool:
-        assert self._server.is_alive(self.pid), self.logs()
-        return "working on" in self.logs()
-
-    async def is_stopped(self) -> bool:
-        """Whether the process is stopped by a signal."""
-        with open(f"/proc/{self.pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "T"
-
-    def send(self, which: signal.Signals) -> None:
-        os.kill(self.pid, which)
-
-    async def ends(self) -> int:
-        """Wait for its end, and return its exit status, or minus the signal that killed it."""
-        return await asyncio.wait_for(self._server.end_of(self.pid), 20)
-
-    async def stop(self) -> None:
-        """Stop it for good, if it runs."""
-        if self._server.is_alive(self.pid):
-            self.send(signal.SIGKILL)
-            await self.ends()
-
-
-class Workers:
-    """Starts workers on a stack's database."""
-
-    def __init__(self, server: ForkServer, stack: Stack) -> None:
-        self._server = server
-        self._stack = stack
-        self.started: list[Worker] = []
-
-    async def start(self, **over: str) -> Worker:
-        """Start a worker, and wait until it works, or is stopped or dead by its failpoint."""
-        wire = self._stack.simulator.wire
-        settings = {
-            "database_url": self._stack.dsn,
-            "encryption_key": ENCRYPTION_KEY,
-            "authorize_net_test_url": wire,
-            "authorize_net_live_url": wire,
-            **OF_WORKERS,
-            **over,
-        }
-        log = self._stack.folder / f"forked-{next(_numbers)}.log"
-        worker = Worker(self._server, await self._server.fork(settings, None, log), log)
-        self.started.append(worker)
-        if "failpoint" not in over:
-            await until(worker.works, what="the worker works")
-        return worker
-
-
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-async def fork_server() -> AsyncIterator[ForkServer]:
-    server = await ForkServer().open()
-    yield server
-    await server.close()
-
-
 @pytest.fixture
-async def workers(fork_server: ForkServer, stack: Stack) -> AsyncIterator[Workers]:
-    made = Workers(fork_server, stack)
-    yield made
-    for worker in made.started:
-        await worker.stop()
+async def workers(fork_server: ForkServer, stack: Stack) -> AsyncIterator[ForkedWorkers]:
+    async with forked_workers(fork_server, stack, **OF_WORKERS) as workers:
+        yield workers
     await stack.simulator.clear_faults()
 
 
@@ -139,7 +63,7 @@ async def judged(stack: Stack, shop: Shop) -> int:
 
 
 async def test_a_worker_killed_at_any_point_sends_a_payment_at_most_once(
-    stack: Stack, gateway: Gateway, workers: Workers
+    stack: Stack, gateway: Gateway, workers: ForkedWorkers
 ) -> None:
     shops = [await stack.shop(gateway) for _ in POINTS]
     payments = []
@@ -172,7 +96,7 @@ async def _body(shop: Shop, payment: str) -> dict[str, object]:
 
 
 async def test_a_worker_stopped_for_longer_than_its_lease_sends_nothing_afterwards(
-    stack: Stack, gateway: Gateway, workers: Workers
+    stack: Stack, gateway: Gateway, workers: ForkedWorkers
 ) -> None:
     """Another worker does its work. If it had begun, only it knows that nothing left: it says so
     when it goes on, and the payment is sent then. No gateway sweeps meanwhile."""
@@ -208,7 +132,7 @@ async def test_a_worker_stopped_for_longer_than_its_lease_sends_nothing_afterwar
 
 
 async def test_a_worker_stopped_during_its_call_overrules_no_outcome(
-    stack: Stack, gateway: Gateway, workers: Workers
+    stack: Stack, gateway: Gateway, workers: ForkedWorkers
 ) -> None:
     shop = await stack.shop(gateway)
     await stack.simulator.fault("late_reply", shop.login, delay_ms=1500)
@@ -222,7 +146,7 @@ async def test_a_worker_stopped_during_its_call_overrules_no_outcome(
 
 
 async def test_what_was_sent_and_a_standby_does_not_know_is_not_charged_again(
-    stack: Stack, gateway: Gateway, workers: Workers
+    stack: Stack, gateway: Gateway, workers: ForkedWorkers
 ) -> None:
     """The worker dies with the reply; the database fails over to a standby that has the acceptance
     and not the begin. So another worker sends again. The token was used: that tells nothing."""
@@ -249,7 +173,7 @@ async def test_what_was_sent_and_a_standby_does_not_know_is_not_charged_again(
 
 
 async def test_kills_of_workers_and_gateways_under_load_lose_and_double_nothing(
-    stack: Stack, gateway: Gateway, workers: Workers
+    stack: Stack, gateway: Gateway, workers: ForkedWorkers
 ) -> None:
     shop = await stack.shop(gateway)
     await stack.simulator.post(

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from faults.seeds.fork_server import ForkServer
 from harness import (
     QUICK,
     Shop,
     Stack,
-    Worker,
     all_known,
     assert_nothing_was_done,
     audit,
@@ -27,6 +27,7 @@ from harness import (
     queued_payment,
     until,
 )
+from harness.forked import ForkedWorker, ForkedWorkers, forked_workers
 
 MOST, MOST_OF_MERCHANT = 1000, 100
 
@@ -62,24 +63,28 @@ def behind(clock_file: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-async def one_worker(stack: Stack, clock_file: Path) -> Worker:
-    """Start a worker, which takes longer than a test."""
-    started = stack.worker(**QUICK, clock_file=str(clock_file))
-    await started.logged("working on")
-    started.process.send_signal(signal.SIGSTOP)
+async def workers(fork_server: ForkServer, stack: Stack) -> AsyncIterator[ForkedWorkers]:
+    async with forked_workers(fork_server, stack, **QUICK) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
+async def one_worker(workers: ForkedWorkers, clock_file: Path) -> ForkedWorker:
+    started = await workers.start(clock_file=str(clock_file))
+    started.send(signal.SIGSTOP)
     return started
 
 
 @pytest.fixture
-def worker(one_worker: Worker) -> Iterator[Callable[[], Worker]]:
+def worker(one_worker: ForkedWorker) -> Iterator[Callable[[], ForkedWorker]]:
     """Return a function that lets the worker run until the end of the test."""
 
-    def start() -> Worker:
-        one_worker.process.send_signal(signal.SIGCONT)
+    def start() -> ForkedWorker:
+        one_worker.send(signal.SIGCONT)
         return one_worker
 
     yield start
-    one_worker.process.send_signal(signal.SIGSTOP)
+    one_worker.send(signal.SIGSTOP)
 
 
 async def judged(stack: Stack, shop: Shop) -> None:
@@ -291,7 +296,7 @@ async def test_nothing_that_never_left_is_lost(stack: Stack, shop: Shop, worker:
     async with stack.refusing():
         running = worker()
         await stack_until(stack, shop, "attempt >= 2 AND reason IS NOT NULL")
-        assert running.running
+        assert running.is_alive
     await shop.becomes(payment, "captured")
     (operation,) = await shop.all(f"/payments/{payment}/operations")
     assert operation["attempt"] >= 2
@@ -309,17 +314,19 @@ async def stack_until(stack: Stack, shop: Shop, condition: str) -> None:
     await until(fits, what=condition)
 
 
-async def test_two_workers_send_everything_once(stack: Stack, shop: Shop, worker: Any) -> None:
+async def test_two_workers_send_everything_once(
+    stack: Stack, shop: Shop, worker: Any, workers: ForkedWorkers
+) -> None:
     keys = [str(uuid.uuid4()) for _ in range(60)]
     worker()
-    other = stack.worker(**QUICK)
-    await other.logged("working on")
+    other = await workers.start()
     answers = await asyncio.gather(*(queued_payment(stack, shop, key=key) for key in keys))
     assert {answer.status_code for answer in answers} == {202}
     await judged(stack, shop)
     assert len(await stack.simulator.truth(login=shop.login)) == 60
     assert {p["status"] for p in await shop.all("/payments")} == {"captured"}
-    assert other.terminate() == 0, other.logs()
+    other.send(signal.SIGTERM)
+    assert await other.ends() == 0, other.logs()
 
 
 async def test_a_read_waits_until_the_payment_is_not_pending(
