@@ -145,6 +145,24 @@ async def test_a_worker_stopped_during_its_call_overrules_no_outcome(
     assert await judged(stack, shop) == 1
 
 
+async def test_a_worker_that_has_to_stop_gives_back_what_it_has_not_done(
+    stack: Stack, gateway: Gateway, workers: ForkedWorkers
+) -> None:
+    shop = await stack.shop(gateway)
+    await stack.simulator.slow(shop.login, ms=1000)
+    payment = (await queued_payment(stack, shop)).json()["id"]
+    worker = await workers.start(shutdown_grace_s="0.1", processor_deadline_s="20")
+    await shop.becomes(payment, "processing")
+    worker.send(signal.SIGTERM)
+    assert await worker.ends() == 0, worker.logs()
+    due = "SELECT due_at <= db_now() FROM queued_operations WHERE merchant_id = $1"
+    assert await stack.value(due, shop.merchant_id), "its lease would last for 40 seconds"
+    await stack.simulator.clear_faults()
+    await workers.start()
+    done = await judged(stack, shop)
+    assert (await shop.payment(payment))["status"] == ("captured" if done else "failed")
+
+
 async def test_what_was_sent_and_a_standby_does_not_know_is_not_charged_again(
     stack: Stack, gateway: Gateway, workers: ForkedWorkers
 ) -> None:

@@ -291,6 +291,22 @@ async def test_a_token_that_expires_in_the_queue_is_not_sent(
     await judged(stack, shop)
 
 
+async def test_a_token_that_another_payment_has_used_fails_clearly(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    """The processor is asked whether this payment has used it, and has not."""
+    token = await mint_token(stack.simulator, shop.login)
+    method = {"type": "accept_token", "accept_token": token}
+    body = {"amount": 2500, "currency": "USD", "payment_method": method}
+    one, other = [(await shop.post("/payments", body, queue=True)).json()["id"] for _ in range(2)]
+    worker()
+    ended = [await shop.becomes(each, "captured", "failed") for each in (one, other)]
+    assert {each["status"] for each in ended} == {"captured", "failed"}
+    assert {each["decline_code"] for each in ended} == {None, "invalid_payment_token"}
+    assert len(await stack.simulator.truth(login=shop.login)) == 1
+    await judged(stack, shop)
+
+
 async def test_nothing_that_never_left_is_lost(stack: Stack, shop: Shop, worker: Any) -> None:
     payment = (await queued_payment(stack, shop)).json()["id"]
     async with stack.refusing():

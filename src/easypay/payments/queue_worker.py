@@ -70,6 +70,7 @@ _AGAIN_S: Final = 2.0
 _MOST_LOOKING: Final = 4
 """Questions at a time whether a refused token was used by the same payment. Beyond that, the
 resolver asks, which reads the processor's lists once for many."""
+_GIVE_BACK_WITHIN_S: Final = 1.0
 _PAUSE_S: Final = 1.0
 """After a failed claim."""
 
@@ -152,8 +153,9 @@ class QueueWorker:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         given_back = [(work.key, work.attempt, 0.0, None) for work in left.values()]
-        with suppress(*LOST, asyncpg.PostgresError):
-            await work_list.postpone(self._pool, QUEUED, given_back)
+        with suppress(*LOST, asyncpg.PostgresError, TimeoutError):
+            async with asyncio.timeout(_GIVE_BACK_WITHIN_S):
+                await work_list.postpone(self._pool, QUEUED, given_back)
 
     async def _rest(self, most_s: float) -> None:
         with suppress(TimeoutError):
