@@ -48,6 +48,14 @@ async def leases_end(stack: Stack) -> None:
     await stack.fetch("UPDATE queued_operations SET due_at = db_now()")
 
 
+async def time_passes(stack: Stack) -> None:
+    """Let every claim and every call that has begun be over, as if minutes had passed."""
+    await leases_end(stack)
+    await stack.fetch(
+        "UPDATE operations SET begun_at = begun_at - interval '2 minutes' WHERE state = 'in_flight'"
+    )
+
+
 async def judged(stack: Stack, shop: Shop) -> int:
     """Wait until all has ended and judge it. Return how often the processor took money."""
     sql = "SELECT count(*) FROM queued_operations WHERE merchant_id = $1"
@@ -72,7 +80,7 @@ async def test_a_worker_killed_at_any_point_sends_a_payment_at_most_once(
         worker = await workers.start(failpoint=point)
         assert await worker.ends() == -signal.SIGKILL, worker.logs()
 
-    await leases_end(stack)
+    await time_passes(stack)
     await workers.start()
     for point, shop, payment in zip(POINTS, shops, payments, strict=True):
         done = await judged(stack, shop)
@@ -135,11 +143,12 @@ async def test_a_worker_stopped_during_its_call_overrules_no_outcome(
     stack: Stack, gateway: Gateway, workers: ForkedWorkers
 ) -> None:
     shop = await stack.shop(gateway)
-    await stack.simulator.fault("late_reply", shop.login, delay_ms=1500)
+    await stack.simulator.fault("late_reply", shop.login, delay_ms=800)
     payment = (await queued_payment(stack, shop)).json()["id"]
     worker = await workers.start(processor_deadline_s="30")
     await stack.charges(shop)
     worker.send(signal.SIGSTOP)
+    await time_passes(stack)
     await shop.becomes(payment, "captured")  # the resolver has found it
     worker.send(signal.SIGCONT)
     assert await judged(stack, shop) == 1
@@ -158,6 +167,7 @@ async def test_a_worker_that_has_to_stop_gives_back_what_it_has_not_done(
     due = "SELECT due_at <= db_now() FROM queued_operations WHERE merchant_id = $1"
     assert await stack.value(due, shop.merchant_id), "its lease would last for 40 seconds"
     await stack.simulator.clear_faults()
+    await time_passes(stack)
     await workers.start()
     done = await judged(stack, shop)
     assert (await shop.payment(payment))["status"] == ("captured" if done else "failed")
@@ -213,7 +223,7 @@ async def test_kills_of_workers_and_gateways_under_load_lose_and_double_nothing(
             await stack.charges(shop, taken + 3)
             worker.send(signal.SIGKILL)
             await worker.ends()
-            await leases_end(stack)
+            await time_passes(stack)
         stopped.set()
 
     await asyncio.gather(client(), client(), kill_workers())
