@@ -118,6 +118,10 @@ async def test_an_operation_is_found_by_the_number_that_the_processor_shows(
     wanted = payments[5]["id"]
     (operation, *_) = (await shop.client.get(f"/payments/{wanted}/operations")).json()["data"]
     assert await listed(shop, {"processor_reference": operation["reference"]}) == [wanted]
+    for more, total in (({}, 1), ({"amount_to": 1}, 0), ({"last4": "9999", "status": "voided"}, 0)):
+        query = {"processor_reference": operation["reference"], "page": 1, **more}
+        page = (await shop.client.get("/payments", params=query)).json()
+        assert (len(page["data"]), page["pagination"]["total"]) == (total, total), more
     mistyped = await shop.client.get("/payments?processor_reference=abc")
     assert mistyped.json()["errors"][0]["pointer"] == "?processor_reference"
 
