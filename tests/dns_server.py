@@ -10,7 +10,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 
-Way = Literal["answer", "nxdomain", "servfail", "silent", "garbage", "truncated", "wrong id"]
+Way = Literal["answer", "nxdomain", "servfail", "silent", "garbage", "truncated", "wrong id", "cut"]
 
 
 class Records(NamedTuple):
@@ -19,7 +19,7 @@ class Records(NamedTuple):
     addresses: tuple[str, ...] = ()
     ttl: int = 60
     way: Way = "answer"
-    """`truncated`: the addresses come only over TCP."""
+    """`truncated`: the addresses come only over TCP. `cut`: it ends within the first of many."""
 
 
 class DnsServer(asyncio.DatagramProtocol):
@@ -83,7 +83,11 @@ class DnsServer(asyncio.DatagramProtocol):
             reply.answer.append(found)
         if way == "wrong id":
             reply.id ^= 1
-        return reply.to_wire()
+        wire = reply.to_wire()
+        if way == "cut":
+            first = reply.question[0].rdtype.to_bytes(2) + b"\x00\x01\x00\x00\x00\x3c\x00\x04"
+            wire = wire[:6] + b"\x00\x64" + wire[8:] + b"\xc0\x0c" + first
+        return wire
 
     def close(self) -> None:
         for task in self._tasks:

@@ -52,7 +52,15 @@ def test_long_data_is_cut_too() -> None:
     wire = answer("TXT", *(" ".join([one] * 20 + [f'"{n}"']) for n in range(12)))
     read = dns.message.from_wire(first_records(wire))
     assert 0 < sum(len(each) for each in read.answer) < 12
-    assert dns.message.from_wire(first_records(answer("TXT", " ".join([one] * 100)))).answer == []
+
+
+def test_an_answer_of_which_nothing_can_be_kept_does_not_say_that_there_is_no_address() -> None:
+    one = '"' + "x" * 200 + '"'
+    assert first_records(answer("TXT", " ".join([one] * 100))) == b""
+    many = answer("A", *MANY[:100])
+    end_of_question = len(dns.message.make_query(NAME, "A").to_wire())
+    for cut in range(end_of_question + 16):
+        assert first_records(many[:cut]) == b""
 
 
 def test_whatever_comes_costs_little_and_raises_nothing() -> None:

@@ -65,7 +65,7 @@ async def test_a_thousand_callers_cost_one_lookup() -> None:
         assert names.lookups == {"found": 1, "absent": 1}
 
 
-@pytest.mark.parametrize("way", ["servfail", "garbage", "silent", "wrong id"])
+@pytest.mark.parametrize("way", ["servfail", "garbage", "silent", "wrong id", "cut"])
 async def test_while_the_resolver_fails_the_last_answer_is_used_for_a_limited_time(
     way: Way,
 ) -> None:

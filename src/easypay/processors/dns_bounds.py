@@ -25,7 +25,7 @@ _POINTER: Final = 0xC0
 
 def first_records(wire: bytes) -> bytes:
     """Return an answer without what is too much: the first records if there are many, and nothing
-    if it is not an answer to one question."""
+    if it is not an answer to one question, or not one of its records can be kept."""
     try:
         number, flags, questions, answers, authorities, more = _HEADER.unpack_from(wire)
         if questions > 1:
@@ -43,6 +43,8 @@ def first_records(wire: bytes) -> bytes:
                 break
             kept, ends = kept + 1, at
     except (struct.error, IndexError):
+        return b""
+    if answers and not kept:  # what is left would say that there is no address
         return b""
     return _HEADER.pack(number, flags, questions, kept, 0, 0) + wire[_HEADER.size : ends]
 
@@ -121,11 +123,11 @@ class _Stream(_Socket):
         return found
 
     async def _exactly(self, count: int) -> bytes:
-        """Return so many bytes, fewer at the end of the connection."""
+        """Return so many bytes. Raises EOFError if the connection ends before."""
         found = b""
         while len(found) < count:
             received = await self._inner.recv(count - len(found), None)
             if not received:
-                break
+                raise EOFError("the answer ends too early")
             found += received
         return found
