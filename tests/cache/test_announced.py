@@ -4,6 +4,7 @@ makes that list."""
 import asyncio
 import random
 import time
+from contextlib import suppress
 
 import hiredis
 import pytest
@@ -62,3 +63,36 @@ async def test_thirteen_bytes_do_not_stop_the_process(sent: bytes) -> None:
             await connection.send("ECHO", "x")
         assert time.process_time() - began < 0.1
         assert not connection.is_open
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [
+        (b"*1000\r\n" + b"*0\r\n" * 1000, "more than 100,000 elements"),
+        (b"$4000000\r\n" + b"x" * 4_000_000 + b"\r\n", "too long"),
+    ],
+    ids=["lists", "strings"],
+)
+async def test_an_answer_that_does_not_end_is_left_before_it_takes_much_memory(
+    block: bytes, why: str
+) -> None:
+    sent = 0
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"*10000\r\n")
+        with suppress(ConnectionError):
+            while sent < 100_000_000:
+                writer.write(block)
+                await writer.drain()
+                sent += len(block)
+        writer.close()
+
+    async with await asyncio.start_server(flood, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = parse(f"redis://127.0.0.1:{port}")
+        connection = await connect(url, url.addresses[0], lambda _: None, 2)
+        with pytest.raises(CacheUnavailable, match=why):
+            await asyncio.wait_for(connection.send("ECHO", "x"), 20)
+        assert not connection.is_open
+    assert sent < 40_000_000

@@ -8,21 +8,30 @@ before it gets them. Only the first line of each element is read; the bytes of s
 from typing import Final
 
 MOST: Final = 100_000
-"""Elements of one list. Whoever has changed so many keys at once makes us forget all of them."""
+"""Elements of one answer, those of lists within lists too. Whoever has changed so many keys at once
+makes us forget all of them."""
 _LONGEST_LINE: Final = 64 * 1024
 """Bytes of a line that has not come whole."""
 _STRINGS: Final = frozenset(b"$=!")
 """What comes before the length of a string, in bytes: it follows, and ends with CR and LF."""
 _COUNTED: Final = _STRINGS | frozenset(b"*~%>|")
 """And before the number of elements: of a list, set, map, push, attributes."""
+_PAIRS: Final = frozenset(b"%|")
+"""Each of their elements is two."""
+_BESIDE: Final = ord("|")
+"""Attributes: what they belong to follows them."""
 
 
 class Announced:
     """Reads along with what one connection brings."""
 
-    __slots__ = ("_begun", "_skip")
+    __slots__ = ("_all", "_begun", "_left", "_skip")
 
     def __init__(self) -> None:
+        self._all = 0
+        """Elements that the answer has announced by now."""
+        self._left = 0
+        """Elements of it that are still to come."""
         self._skip = 0
         """Bytes of a string that are still to come."""
         self._begun = b""
@@ -45,11 +54,19 @@ class Announced:
             kind = data[at]
             number = int(data[at + 1 : line_end]) if kind in _COUNTED else 0
             at = line_end + 2
-            if kind not in _STRINGS:
-                if number > MOST:
-                    raise ValueError(f"it announces a list of more than {MOST:,} elements")
-            elif number >= 0:  # -1: there is no string
-                at += number + 2
+            if self._left == 0:
+                self._left, self._all = 1, 0
+            if kind != _BESIDE:
+                self._left -= 1
+            if kind in _STRINGS:
+                if number >= 0:  # -1: there is no string
+                    at += number + 2
+            elif number > 0:
+                more = 2 * number if kind in _PAIRS else number
+                self._left += more
+                self._all += more
+                if self._all > MOST:
+                    raise ValueError(f"it announces lists of more than {MOST:,} elements")
         self._skip = max(0, at - end)
         self._begun = data[at:]
         if len(self._begun) > _LONGEST_LINE:

@@ -44,6 +44,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_NOT_WHOLE)
         self._announced = Announced()
+        self._unfinished = 0
+        """Bytes of the answer that is coming, at most: what came since the last one was whole."""
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._loop = asyncio.get_running_loop()
         self.known_at = _NEVER
@@ -87,7 +89,9 @@ class Connection(asyncio.Protocol):
         try:
             self._announced.check(data)
             self._reader.feed(data)
+            self._unfinished += len(data)
             while (answer := self._reader.gets()) is not _NOT_WHOLE:
+                self._unfinished = self._reader.len()
                 if isinstance(answer, hiredis.PushNotification):
                     self._pushed(answer)
                 elif not self._waiting:
@@ -100,7 +104,7 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - nothing that it sends may stop this process
             self.drop(f"what it answered is not the protocol: {error}")
             return
-        if self._reader.len() > _MOST_BUFFERED:
+        if self._unfinished > _MOST_BUFFERED:
             self.drop("its answer is too long")
 
     def connection_lost(self, exc: Exception | None) -> None:
