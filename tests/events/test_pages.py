@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from easypay import ids
+from easypay import clock, ids
 from easypay.db.connections import Lane
 from easypay.db.embedded import Cluster
 from easypay.db.pool import Pool, open_pool
@@ -131,6 +132,30 @@ async def test_after_a_failover_that_lost_events_a_reader_misses_none_of_the_new
     assert reader.got[-5:] == new
     await reader.follow()
     assert reader.got[-5:] == new, "each is told again at most once"
+
+
+@pytest.mark.parametrize("new_ones", [0, 2])
+async def test_after_a_restore_of_an_old_dump_nothing_is_told_again_and_again(
+    pool: Pool, lane: Lane, new_ones: int
+) -> None:
+    """All that the dump has is much older than the reader's last event. Whether it looks before
+    there is a new event or after, it goes on from there."""
+    reader = Reader(pool)
+    old = [ids.lowest_id_at(clock.now() - timedelta(days=1, seconds=n)) for n in (3, 2, 1)]
+    await pool.execute(INSERT, MERCHANT, old, "payment.captured")
+    await number(lane, pool)
+    lost = await write(pool, 3)
+    await number(lane, pool)
+    await reader.follow()
+    assert reader.got == [*old, *lost]
+    await pool.execute("DELETE FROM events WHERE id = ANY($1)", lost)
+    await pool.execute("DELETE FROM feed WHERE event_id = ANY($1)", lost)
+    await pool.execute("UPDATE feed_head SET last_seq = 3")
+    new = await write(pool, new_ones)
+    await number(lane, pool)
+    for _ in range(3):
+        await reader.follow()
+        assert reader.got == [*old, *lost, *new]
 
 
 async def test_the_newest_place_skips_what_there_is(pool: Pool, lane: Lane) -> None:

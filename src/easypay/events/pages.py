@@ -29,8 +29,8 @@ _HEAD: Final = """
     SELECT position, event_id FROM feed WHERE stream = $1 ORDER BY position DESC LIMIT 1
 """
 _AT: Final = """
-    SELECT (SELECT event_id FROM feed WHERE stream = $1 AND position = $2),
-           (SELECT position FROM feed WHERE stream = $1 ORDER BY position DESC LIMIT 1)
+    SELECT (SELECT event_id FROM feed WHERE stream = $1 AND position = $2), position, event_id
+      FROM feed WHERE stream = $1 ORDER BY position DESC LIMIT 1
 """
 _BEFORE: Final = f"""
     SELECT min(position) FROM (
@@ -103,12 +103,20 @@ async def checked(runner: Runner, stream: int, place: Place) -> Place:
     """Return the place from which a reader misses nothing: its own, unless the feed went back."""
     if place.position == 0:
         return place
-    there, last = tuple(await runner.fetchrow(_AT, stream, place.position))
-    if there == place.event_id or (there is None and place.position <= (last or 0)):
+    row = await runner.fetchrow(_AT, stream, place.position)
+    if row is None:
+        return Place()
+    there, *newest = tuple(row)
+    last = Place(*newest)
+    if there == place.event_id or (there is None and place.position <= last.position):
         return place
     since = ids.lowest_id_at(ids.moment_of(place.event_id) - _GOES_BACK)
     first = await runner.fetchval(_BEFORE, stream, place.position, since)
-    return Place(min(last or 0, place.position)) if first is None else Place(first - 1)
+    if first is not None:
+        return Place(first - 1)
+    # All that is left up to there is older. The place has an event's id again: the next look would
+    # take any other for a feed that went back once more.
+    return last if there is None else Place(place.position, there)
 
 
 async def read(
