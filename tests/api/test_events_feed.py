@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from easypay.api.events import MOST_WAITING_OF_MERCHANT
 from easypay.clock import monotonic
 from harness import Gateway, Shop, Stack, until
 
@@ -166,6 +167,103 @@ async def test_a_reader_can_wait_for_the_next_event(feed_shop: Shop) -> None:
     assert nothing["data"] == []
     assert monotonic() - begun >= 0.5
     assert (await page(feed_shop, after=nothing["next_cursor"]))["data"] == [], "it looked at it"
+
+
+async def test_the_feed_may_go_back_while_a_client_waits(
+    shared_stack: Stack, feed_shop: Shop
+) -> None:
+    """As after a failover to a standby that lagged: new events get the places of lost ones."""
+    for _ in range(5):
+        await feed_shop.paid()
+    await all_events(feed_shop, 5)
+    latest = (await page(feed_shop, after="latest"))["next_cursor"]
+    waiting = asyncio.create_task(page(feed_shop, after=latest, prefer="wait=30"))
+    await asyncio.sleep(0.3)
+    await shared_stack.fetch(
+        "DELETE FROM feed WHERE position > 2"
+        " AND stream = (SELECT stream FROM streams WHERE merchant_id = $1)",
+        feed_shop.merchant_id,
+    )
+    new = {each.json()["id"] for each in await asyncio.gather(*(feed_shop.pay() for _ in range(4)))}
+    told: set[str] = set()
+    got = await waiting
+
+    async def all_told() -> bool:
+        nonlocal got
+        told.update(event["payment_id"] for event in got["data"])
+        got = await page(feed_shop, after=got["next_cursor"])
+        return new <= told
+
+    await until(all_told, what="the client has all new events")
+
+
+async def test_a_stream_may_get_another_number(shared_stack: Stack, feed_shop: Shop) -> None:
+    """As after a failover to a standby that lacked a new merchant's first event."""
+    await feed_shop.paid()
+    await all_events(feed_shop, 1)
+    latest = (await page(feed_shop, after="latest"))["next_cursor"]
+    whose = feed_shop.merchant_id
+    await shared_stack.fetch(
+        "DELETE FROM feed WHERE stream = (SELECT stream FROM streams WHERE merchant_id = $1)", whose
+    )
+    await shared_stack.fetch("DELETE FROM streams WHERE merchant_id = $1", whose)
+    new = [(await feed_shop.paid())["id"] for _ in range(2)]
+    assert [event["payment_id"] for event in await all_events(feed_shop, 2)] == new
+    assert [event["payment_id"] for event in (await page(feed_shop, after=latest))["data"]] == new
+
+
+async def test_those_who_wait_are_all_answered_and_take_no_turn_from_others(stack: Stack) -> None:
+    """Eight wait, and only two reading requests may wait for their turn."""
+    few = {"reading_queue": "2", "database_reading_connections": "1"}
+    gateway = await stack.gateway(**few)
+    shop = await stack.with_key(await stack.shop(gateway), scopes=SCOPES)
+    await shop.paid()
+    await all_events(shop, 1)
+    latest = (await page(shop, after="latest"))["next_cursor"]
+
+    async def come_to_wait(wait_s: int) -> "list[asyncio.Task[Any]]":
+        tasks = []
+        for _ in range(8):  # one by one: each reads once before it waits
+            waits = asyncio.create_task(page(shop, after=latest, prefer=f"wait={wait_s}"))
+            tasks.append(waits)
+            await asyncio.sleep(0.1)
+        return tasks
+
+    for got in await asyncio.gather(*await come_to_wait(1)):
+        assert got["data"] == []
+        assert got["headers"]["preference-applied"] == "wait=1"
+    waiting = await come_to_wait(20)
+    paid = await shop.paid()
+    for got in await asyncio.gather(*waiting):
+        assert [event["payment_id"] for event in got["data"]] == [paid["id"]]
+    latest = (await page(shop, after="latest"))["next_cursor"]
+    waiting = await come_to_wait(20)
+    stopping = asyncio.create_task(asyncio.to_thread(gateway.terminate))
+    for got in await asyncio.gather(*waiting):
+        assert got["data"] == []
+    assert await stopping == 0
+    await shop.client.aclose()
+
+
+async def test_whoever_left_takes_no_place_among_those_who_wait(feed_shop: Shop) -> None:
+    await feed_shop.paid()
+    await all_events(feed_shop, 1)
+    latest = (await page(feed_shop, after="latest"))["next_cursor"]
+    leaving: list[asyncio.Task[Any]] = []
+    while not any(each.done() for each in leaving):  # then nobody else may wait
+        waits = page(feed_shop, after=latest, prefer="wait=30")
+        leaving.append(asyncio.create_task(waits))
+        await asyncio.sleep(0.05)
+    assert len(leaving) > MOST_WAITING_OF_MERCHANT
+    for each in leaving:
+        each.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+
+    async def may_wait() -> bool:
+        got = await page(feed_shop, after=latest, prefer="wait=1")
+        return "preference-applied" in got["headers"]
+
+    await until(may_wait, within_s=10, what="their places are free")
 
 
 async def test_whoever_waits_is_answered_when_the_gateway_drains(stack: Stack) -> None:

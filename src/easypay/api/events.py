@@ -2,19 +2,19 @@
 
 A client keeps the cursor of the last page and asks for what came after it. If nothing did, it may
 wait for it: `Prefer: wait=30`. All who wait in one process share one look at the feed, ten times a
-second while anybody waits.
+second while anybody waits. They read only when there is something new, and few of them at a time,
+so those who read other things get their turn.
 """
 
 import asyncio
 import re
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
 from easypay.api.auth import caller_of
-from easypay.api.http import Request, Response, encode, invalid_query
+from easypay.api.http import ClientLeft, Request, Response, encode, invalid_query
 from easypay.api.paging import Cursors, limit_of
 from easypay.clock import monotonic
 from easypay.db.connections import LOST
@@ -107,7 +107,7 @@ class Arrivals:
                 arrived.set()
 
     async def _watch(self) -> None:
-        """Look at the feed while anybody waits. If it cannot be read, all look for themselves."""
+        """Look at the feed while anybody waits. If it cannot be read, nobody waits on."""
         try:
             seen = await self._reading.fetchval(_HEAD)
             self._tell(list(self._waiting))  # of what came before this first look
@@ -124,14 +124,16 @@ class Arrivals:
 
 
 class EventsApi:
-    """The handler of the merchant's feed."""
+    """The handler of the merchant's feed. Of those that wait, `at_once` read at the same time."""
 
-    def __init__(self, *, directory: Directory, reading: Any, cursors: Cursors) -> None:
+    def __init__(
+        self, *, directory: Directory, reading: Any, cursors: Cursors, at_once: int
+    ) -> None:
         self._directory = directory
         self._reading = reading
         self._cursors = cursors
         self._arrivals = Arrivals(reading)
-        self._streams: dict[tuple[UUID, str], int] = {}
+        self._turns = asyncio.Semaphore(at_once)
 
     def stop(self) -> None:
         """Answer those that wait: the process drains."""
@@ -148,39 +150,40 @@ class EventsApi:
         waits = wait_s > 0 and stream is not None and self._arrivals.may_wait(stream)
         if waits and not page.events and not page.more:
             assert stream is not None
-            page = await self._awaited(caller, stream, page.after, limit, types, wait_s)
-        views = await objects_of(self._reading, page.events)
+            gone = asyncio.create_task(request.left())
+            try:
+                page, views = await self._awaited(caller, stream, page, limit, types, wait_s, gone)
+            finally:
+                gone.cancel()
+        else:
+            views = await objects_of(self._reading, page.events)
         cursor = self._cursors.write(page.after.event_id, caller, _SCOPE, page.after.position)
-        response = Response(200, encode(EventPage(views, page.more, cursor)))
+        response = Response(200, encode(EventPage(list(views), page.more, cursor)))
         if waits:
             response.headers = [(b"preference-applied", b"wait=%d" % wait_s)]
         return response
 
     async def _stream(self, caller: Caller) -> int | None:
-        key = caller.merchant_id, caller.mode
-        if key not in self._streams:
-            stream = await pages.stream_of(self._reading, *key)
-            if stream is None:
-                return None
-            self._streams[key] = stream
-        return self._streams[key]
+        # It is not remembered: a failover can take back a new stream, which gets another number.
+        return await pages.stream_of(self._reading, caller.merchant_id, caller.mode)
 
     async def _place(self, caller: Caller, query: dict[str, str], stream: int | None) -> Place:
-        """Return where to read on. Raises ValidationFailed for a cursor that is not ours."""
+        """Return how far the client has come. Raises ValidationFailed for a cursor that is not
+        ours."""
         after = query.get("after")
         if after is None or (after == LATEST and stream is None):
             return Place()
         if after == LATEST:
             return await pages.newest(self._reading, stream or 0)
         event_id, position = self._cursors.read(after, caller, _SCOPE, name="after")
-        place = Place(position, event_id)
-        return place if stream is None else await pages.checked(self._reading, stream, place)
+        return Place(position, event_id)
 
     async def _read(
         self, caller: Caller, stream: int | None, place: Place, limit: int, types: frozenset[str]
     ) -> FeedPage:
         if stream is None:
             return FeedPage([], place, more=False)
+        place = await pages.checked(self._reading, stream, place)
         return await pages.read(
             self._reading, caller.merchant_id, stream, place, limit=limit, types=types
         )
@@ -189,28 +192,42 @@ class EventsApi:
         self,
         caller: Caller,
         stream: int,
-        place: Place,
+        page: FeedPage,
         limit: int,
         types: frozenset[str],
         wait_s: int,
-    ) -> FeedPage:
-        """Return the first page that has an event, or what there is when the time has passed."""
+        gone: "asyncio.Task[None]",
+    ) -> tuple[FeedPage, Sequence[FeedEventView]]:
+        """Return the first page that has an event; without one if the time has passed, or if this
+        process can tell nobody of new ones any more. Raises ClientLeft once `gone` has ended."""
         give_up_at = monotonic() + wait_s
         arrived = self._arrivals.expect(stream)
-        page = FeedPage([], place, more=False)
+        gone.add_done_callback(lambda _: arrived.set())
+        views: Sequence[FeedEventView] = ()
         try:
-            while (left_s := give_up_at - monotonic()) > 0:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(arrived.wait(), left_s)
-                arrived.clear()
-                page = await self._read(caller, stream, page.after, limit, types)
-                if page.events or not self._arrivals.may_go_on:
+            while not page.events and (left_s := give_up_at - monotonic()) > 0:
+                try:
+                    async with asyncio.timeout(left_s):
+                        await arrived.wait()
+                        await self._turns.acquire()
+                except TimeoutError:
                     break
+                try:
+                    if gone.done():
+                        raise ClientLeft
+                    if not self._arrivals.may_go_on:
+                        break
+                    arrived.clear()
+                    stream_now = await self._stream(caller)
+                    page = await self._read(caller, stream_now, page.after, limit, types)
+                    views = await objects_of(self._reading, page.events)
+                finally:
+                    self._turns.release()
                 if page.more:  # none of the wanted types among those looked at
                     arrived.set()
         finally:
             self._arrivals.leave(stream, arrived)
-        return page
+        return page, views
 
 
 def types_of(query: dict[str, str]) -> frozenset[str]:

@@ -61,6 +61,13 @@ class Request(msgspec.Struct, gc=False):
     caller: Caller | None = None
     """The caller of the request's key, once it is known."""
     auth_s: float = 0.0
+    receive: Receive | None = None
+
+    async def left(self) -> None:
+        """Return when the client has left. For requests without a body."""
+        assert self.receive is not None, "the request came from a client"
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     def query(self, *allowed: str) -> dict[str, str]:
         """Return the query parameters. Raises ValidationFailed for an unknown or repeated one."""
@@ -180,6 +187,7 @@ class Endpoint:
             query_string=scope["query_string"],
             body=b"",
             id=request_id,
+            receive=receive,
         )
         response: Response | None = None
         try:
@@ -216,7 +224,7 @@ class Endpoint:
                 response = self.finish(request, response)
         except EasyPayError as error:
             response = problem_response(error, request.id)
-        except _ClientLeft:
+        except ClientLeft:
             return None
         except Exception as error:  # noqa: BLE001 - the request is answered, and it is logged
             response = problem_response(_problem_of(error, request.id), request.id)
@@ -293,7 +301,7 @@ def header_lines(response: Response, request_id: str) -> bytes:
     return lines
 
 
-class _ClientLeft(Exception):
+class ClientLeft(Exception):
     """The client left before its request was complete: nothing was done."""
 
 
@@ -310,7 +318,7 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         raise too_large()
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise _ClientLeft
+        raise ClientLeft
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
         body = await _rest(receive, body)
@@ -347,7 +355,7 @@ async def _rest(receive: Receive, first: bytes) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _ClientLeft
+            raise ClientLeft
         part = message.get("body", b"")
         size += len(part)
         if size > MAX_BODY:

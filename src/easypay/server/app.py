@@ -382,6 +382,7 @@ class Gateway:
             directory=self._directory,
             reading=self._places.primary.reading,
             cursors=Cursors(vault.derive("cursors")),
+            at_once=settings.database_reading_connections,
         )
 
         return {
