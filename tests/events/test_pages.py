@@ -100,6 +100,23 @@ async def test_what_commits_late_comes_later_and_is_not_missed(
     assert reader.got == [*first, *held, *second]
 
 
+async def test_of_two_events_the_one_that_committed_first_comes_first(
+    pool: Pool, lane: Lane
+) -> None:
+    """Whatever the clocks of the hosts say that made their ids."""
+    early, late = ids.new_id(), ids.new_id()
+    for each in (late, early):
+        await pool.execute(INSERT, MERCHANT, [each], "payment.captured")
+    await number(lane, pool)
+    reader = Reader(pool)
+    await reader.follow()
+    assert reader.got == [late, early]
+    assert [row[0] for row in await pool.fetch("SELECT event_id FROM feed ORDER BY seq")] == [
+        late,
+        early,
+    ]
+
+
 async def test_types_are_found_however_far_apart_they_are(pool: Pool, lane: Lane) -> None:
     wanted = []
     for _ in range(3):

@@ -2,16 +2,20 @@
 
 from typing import Any
 
+import msgspec
+
 from easypay import ids
 from easypay.db.embedded import Cluster
 from easypay.db.pool import open_pool
 from easypay.events.pages import FeedEvent
 from easypay.payments.event_objects import (
+    _LATER,
     Answer,
     Happened,
     objects_of,
     views_after,
 )
+from easypay.payments.model import EDGES, STATUS, Status
 from easypay.payments.views import PAYMENT_VIEW_COLUMNS, ProcessorView, listed_payment_view
 from harness import with_database
 
@@ -114,6 +118,33 @@ def test_a_payment_that_was_found_charged_had_failed_because_no_charge_was_found
     assert views[0].processor.message == "No charge was found at the processor."
     assert views[0].processor.transaction_id is None
     assert views[2].processor.message == "Approved"
+
+
+def test_clocks_that_differ_change_nothing() -> None:
+    """The hosts that made the events had clocks so wrong that the ids are in the wrong order."""
+    right = happened(
+        ("payment.pending", "pending", 2500, "create"),
+        ("payment.processing", "processing", 2500, "create"),
+        ("payment.in_review", "in_review", 2500, "create"),
+        ("payment.authorized", "authorized", 2500, "approve"),
+        ("payment.captured", "captured", 2000, "capture"),
+        ("refund.succeeded", "voided", 2000, "refund"),
+    )
+    now = payment(6, "voided", 0, "Approved")
+    expected = list(views_after(now, right, {}).values())
+    assert [view.status for view in expected] == [each.status for each in right]
+    assert [view.version for view in expected] == [1, 2, 3, 4, 5, 6]
+    wrong = [
+        msgspec.structs.replace(each, id=other.id)
+        for each, other in zip(right, reversed(right), strict=True)
+    ]
+    assert list(views_after(now, wrong[::-1], {}).values()) == expected
+
+
+def test_every_change_of_a_status_goes_forward() -> None:
+    assert set(_LATER) == set(Status)
+    for before, after in EDGES:
+        assert _LATER[STATUS[before]] < _LATER[after]
 
 
 def test_a_void_by_the_merchant_leaves_the_answer_of_the_hold() -> None:

@@ -10,6 +10,9 @@ transactions below `read_below` have been read, except those that were still ope
 transaction that stays open for an hour is found when it ends, without reading the hour again. The
 mark moves in the statement that numbers the events: either both are kept or neither.
 
+What one look finds is put in the order of its transactions, since the clocks in ids differ: of two
+events of a payment, the transaction of the second begins after that of the first has ended.
+
 If the reader of the feed has read all that came before, it reads the new events in the same
 statement: what it needs of them was just found, and is not looked up again.
 """
@@ -36,7 +39,7 @@ NUMBER_EVENTS: Final = """
             AS until
     ), found AS MATERIALIZED (
         SELECT e.merchant_id, e.mode, e.id AS event_id, e.payment_id, e.type, e.status,
-               e.amount_minor, e.created_at
+               e.amount_minor, e.created_at, {turn} AS turn
           FROM {events} e, seen
          WHERE {new} AND e.written_by < seen.until::text::xid8
          LIMIT $5::bigint + 1
@@ -57,15 +60,16 @@ NUMBER_EVENTS: Final = """
     ), grouped AS MATERIALIZED (
         SELECT (SELECT stream FROM streams
                  WHERE merchant_id = g.merchant_id AND mode = g.mode LIMIT 1) AS stream, g.*
-          FROM (SELECT merchant_id, mode, array_agg(event_id ORDER BY event_id) AS events,
-                       array_agg(payment_id ORDER BY event_id) AS payments{kept}
+          FROM (SELECT merchant_id, mode, array_agg(event_id ORDER BY turn, event_id) AS events,
+                       array_agg(payment_id ORDER BY turn, event_id) AS payments,
+                       array_agg(turn ORDER BY turn, event_id) AS turns{kept}
                   FROM found GROUP BY merchant_id, mode) AS g
     ), begun AS (
         INSERT INTO streams (merchant_id, mode)
         SELECT merchant_id, mode FROM grouped WHERE stream IS NULL
         RETURNING stream, merchant_id, mode
     ), placed AS {materialized} (
-        SELECT head.before + row_number() OVER (ORDER BY each.event_id) AS seq, s.stream,
+        SELECT head.before + row_number() OVER (ORDER BY each.turn, each.event_id) AS seq, s.stream,
                coalesce(last.position, 0) + each.n AS position, g.merchant_id, g.mode, each.*
           FROM head CROSS JOIN grouped g
          CROSS JOIN LATERAL (SELECT coalesce(g.stream, (
@@ -74,8 +78,8 @@ NUMBER_EVENTS: Final = """
           LEFT JOIN LATERAL (
                SELECT f.position FROM feed f WHERE f.stream = s.stream
                 ORDER BY f.position DESC LIMIT 1) AS last ON true
-         CROSS JOIN LATERAL unnest(g.events, g.payments{unnested})
-               WITH ORDINALITY AS each(event_id, payment_id{names}, n)
+         CROSS JOIN LATERAL unnest(g.events, g.payments, g.turns{unnested})
+               WITH ORDINALITY AS each(event_id, payment_id, turn{names}, n)
     ), numbered AS (
         INSERT INTO feed (seq, stream, position, event_id, payment_id)
         SELECT seq, stream, position, event_id, payment_id FROM placed
@@ -93,11 +97,14 @@ _KEPT: Final = ("type", "status", "amount_minor", "created_at")
 """What a reader gets of an event besides its ids."""
 _READ_AT_ONCE: Final = {
     "materialized": "MATERIALIZED",
-    "kept": "".join(f", array_agg({name} ORDER BY event_id) AS {name}_of" for name in _KEPT),
+    "kept": "".join(f", array_agg({name} ORDER BY turn, event_id) AS {name}_of" for name in _KEPT),
     "unnested": "".join(f", g.{name}_of" for name in _KEPT),
     "names": "".join(f", {name}" for name in _KEPT),
     "is_read": "EXISTS (SELECT FROM taken)",
 }
+_TURN: Final = "e.written_by"
+_NO_TURN: Final = "'3'::xid8"
+"""In a database that was restored the transactions of events say nothing about their order."""
 _NEW: Final = """
                ((e.written_by::text::bigint >= $2 AND e.written_by::text::bigint < $2 + $4)
                 OR e.written_by::text::bigint = ANY ($3::bigint[]))"""
@@ -161,7 +168,7 @@ async def marks(runner: Runner) -> list[Mark]:
 def in_month(month: str) -> str:
     """Return the statement for one month's table of events; for no month, one that finds none."""
     table = f"events_{month}" if month else "(SELECT * FROM events_default WHERE false)"
-    return NUMBER_EVENTS.format(events=table, new=_NEW, **_ALONE)
+    return NUMBER_EVENTS.format(events=table, new=_NEW, turn=_TURN, **_ALONE)
 
 
 def and_read(month: str, reader: Reader) -> str:
@@ -169,7 +176,7 @@ def and_read(month: str, reader: Reader) -> str:
     last one that it has read is the last one that had a number, `$7`."""
     reading = reader.sql_at_once(tables_of("" if month == "default" else month))
     return NUMBER_EVENTS.format(
-        events=f"events_{month}", new=_NEW, reading=reading, **_READ_AT_ONCE
+        events=f"events_{month}", new=_NEW, turn=_TURN, reading=reading, **_READ_AT_ONCE
     )
 
 
@@ -208,7 +215,7 @@ async def adopt(connection: Any, mark: Mark) -> int:
     Reads all of the month once. Returns how many events were numbered.
     """
     events = f"events_{mark.month}"
-    statement = NUMBER_EVENTS.format(events=events, new=_NOT_IN_FEED, **_ALONE)
+    statement = NUMBER_EVENTS.format(events=events, new=_NOT_IN_FEED, turn=_NO_TURN, **_ALONE)
     async with connection.transaction():
         await connection.execute(_FORGET_TRANSACTIONS.format(events=events))
         row = await connection.fetchrow(

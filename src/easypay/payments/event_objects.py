@@ -2,8 +2,8 @@
 
 Nothing is written for this: a payment's row has its present state, its events say how it got there.
 Most columns are fixed when a payment begins. The others follow from the events up to this one, in
-the order of their ids: status, amounts, version and time of the last change; so does whose answer
-the payment had. The row has the last of these answers. There was an earlier one only if the payment
+their order: status, amounts, version and time of the last change; so does whose answer the payment
+had. The row has the last of these answers. There was an earlier one only if the payment
 was in review, or had failed and was found charged:
 
 - the answer that came with a hold is in the reply that was stored for the merchant's key. If the
@@ -11,8 +11,10 @@ was in review, or had failed and was found charged:
   the transaction's id is known; the other fields of `processor` are null;
 - a payment that was found charged had failed because no charge was found.
 
-Two refunds of one payment that end within the same moment at two gateways may be in another order
-here than they were committed.
+Events have no number within their payment, and the clocks in ids differ. But a payment never comes
+back to a status, so most of the order is that of the statuses; only events within one status are in
+the order of their ids. So two refunds of one payment that end within the same moment at two
+gateways may be in another order here than they were committed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,6 +43,18 @@ API_VERSION: Final = "v1"
 """The version of the API whose objects an event has."""
 _UNANSWERED: Final = frozenset({Status.PENDING, Status.PROCESSING})
 """What a queued payment is before its outcome. A token's card is not known yet."""
+_LATER: Final = {
+    Status.PENDING: 0,
+    Status.PROCESSING: 1,
+    Status.IN_REVIEW: 2,
+    Status.FAILED: 3,
+    Status.AUTHORIZED: 4,
+    Status.CAPTURED: 5,
+    Status.DECLINED: 6,
+    Status.VOIDED: 6,
+    Status.EXPIRED: 6,
+}
+"""Statuses in an order in which every change of a payment goes forward."""
 _MOST_EVENTS: Final = 10_000
 """Of one payment."""
 _UNDECIDED: Final = frozenset({Status.PENDING, Status.PROCESSING, Status.IN_REVIEW, Status.FAILED})
@@ -171,9 +185,10 @@ def views_after(
 ) -> dict[UUID, PaymentView]:
     """Return the payment as it was after each of its events, by the event's id. Pure.
 
-    `present` is the payment now, `history` all of its events by id, `replies` the answers that
-    came with holds, by operation.
+    `present` is the payment now, `history` all of its events, `replies` the answers that came with
+    holds, by operation.
     """
+    history = sorted(history, key=_place)
     moves = [not each.type.startswith("late_charge.") for each in history]
     version = present.version - sum(moves)  # others raised it before the first event
     answers = _answers(present, history, replies)
@@ -200,6 +215,11 @@ def views_after(
             payment_method=unread if status in _UNANSWERED else present.payment_method,
         )
     return views
+
+
+def _place(event: Happened) -> tuple[int, bool, UUID]:
+    """Return what says which of two events of a payment was earlier."""
+    return _LATER[STATUS[event.status]], event.type != f"payment.{event.status}", event.id
 
 
 def _amounts(event: Happened, captured: int, refunded: int) -> tuple[int, int]:
