@@ -17,7 +17,7 @@ from easypay.events import numbering
 from easypay.merchants import admin
 from easypay.merchants.vault import Vault
 from easypay.mode import Mode
-from easypay.webhooks import endpoints, log, redelivery, sent_requests
+from easypay.webhooks import delivery, endpoints, log, redelivery, sent_requests
 from easypay.webhooks.addresses import AllowedNames, networks
 from easypay.webhooks.delivery import Deliverer
 from easypay.webhooks.http_sender import HttpSender
@@ -429,3 +429,31 @@ async def test_what_was_told_of_another_endpoint_is_shown_until_it_is_delivered(
     assert ids.typed(ids.ENDPOINT, gone.id) in shown.body
     await bench.pool.execute("DELETE FROM webhook_deliveries")
     assert (await sent_requests.sent_request(bench.pool, told, attempt)).body is None
+
+
+async def test_a_stop_gives_back_what_is_under_way_and_waits_for_no_dead_database(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = asyncio.Event()
+
+    async def answer(_: Got) -> int:
+        await hangs.wait()
+        return 204
+
+    bench.receiver.answer = answer
+    await bench.endpoint("/hangs")
+    async with bench.working() as worker:
+        for _ in range(8):
+            await bench.happen()
+        await bench.arrived(8, "/hangs")
+        given_back: list[int] = []
+
+        async def never_ends(_: Any, __: Any, later: list[Any]) -> None:
+            given_back.append(len(later))
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(work_list, "postpone", never_ends)
+        monkeypatch.setattr(delivery, "_GIVE_BACK_S", 0.1)
+        await asyncio.wait_for(worker.stop(0.0), 5)
+        assert given_back == [8]
+        hangs.set()

@@ -70,7 +70,8 @@ _AGAIN_S: Final = 2.0
 _MOST_LOOKING: Final = 4
 """Questions at a time whether a refused token was used by the same payment. Beyond that, the
 resolver asks, which reads the processor's lists once for many."""
-_GIVE_BACK_WITHIN_S: Final = 1.0
+_GIVE_BACK_S: Final = 1.0
+"""How long a worker that stops tries to give back what it did not do."""
 _PAUSE_S: Final = 1.0
 """After a failed claim."""
 
@@ -117,6 +118,7 @@ class QueueWorker:
         self._account_alarm = AccountAlarm()
         self._looking = 0
         self._tasks: dict[asyncio.Task[None], Work] = {}
+        self._claiming = asyncio.Lock()
         self._woken = asyncio.Event()
         self._stopping = False
 
@@ -142,20 +144,24 @@ class QueueWorker:
                 await self._rest(min(_BUSY_S, self._poll_s) if busy else self._poll_s)
 
     async def stop(self, within_s: float) -> None:
-        """Claim no more, and wait for what is claimed. What is not done in time is given back. If
-        it was begun, whoever claims it then hands it over to the resolver."""
+        """Claim no more, and wait for what is claimed. Give back what is not done in time: the next
+        worker sends it, or if it was begun hands it over to the resolver."""
         self._stopping = True
         self.wake()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                async with self._claiming:
+                    pass  # what was just being claimed is under way, too
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
         left = dict(self._tasks)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        given_back = [(work.key, work.attempt, 0.0, None) for work in left.values()]
+        back = [(w.key, w.attempt, 0.0, None) for task, w in left.items() if task.cancelled()]
         with suppress(*LOST, asyncpg.PostgresError, TimeoutError):
-            async with asyncio.timeout(_GIVE_BACK_WITHIN_S):
-                await work_list.postpone(self._pool, QUEUED, given_back)
+            async with asyncio.timeout(_GIVE_BACK_S):
+                await work_list.postpone(self._pool, QUEUED, back)
 
     async def _rest(self, most_s: float) -> None:
         with suppress(TimeoutError):
@@ -165,12 +171,15 @@ class QueueWorker:
         """Claim as many as there is room for, and begin with them. False if there were none."""
         while len(self._tasks) > self._at_once * 3 // 4:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        room = self._at_once - len(self._tasks)
-        claimed = await work_list.claim(self._lane, QUEUED, most=room, lease_s=self._lease_s)
-        for work in claimed:
-            task = asyncio.create_task(self._do(work))
-            self._tasks[task] = work
-            task.add_done_callback(self._tasks.pop)
+        async with self._claiming:
+            if self._stopping:
+                return False
+            room = self._at_once - len(self._tasks)
+            claimed = await work_list.claim(self._lane, QUEUED, most=room, lease_s=self._lease_s)
+            for work in claimed:
+                task = asyncio.create_task(self._do(work))
+                self._tasks[task] = work
+                task.add_done_callback(self._tasks.pop)
         return bool(claimed)
 
     # one operation -------------------------------------------------------------------------------

@@ -12,14 +12,17 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
+
+import asyncpg
 
 from easypay import clock, failpoints, ids
 from easypay.card_numbers import quoted
 from easypay.clock import monotonic
 from easypay.db import work_list
-from easypay.db.connections import Lane
+from easypay.db.connections import LOST, Lane
 from easypay.db.failures import is_passing
 from easypay.merchants.vault import Vault, VaultError
 from easypay.webhooks import endpoints, queue
@@ -47,6 +50,8 @@ _MOST_SILENT: Final = 10_000
 _MOST_ANSWER: Final = 1024
 """Characters of an answer's body that are kept."""
 _LOOK_S: Final = 0.02
+_GIVE_BACK_S: Final = 3.0
+"""How long a worker that stops tries to give back what it did not deliver."""
 _LEAST_PAUSE_S: Final = 1
 _MOST_PAUSE_S: Final = 300
 _SLOW_DOWN: Final = frozenset({429, 502, 503, 504})
@@ -95,7 +100,7 @@ class Deliverer:
         self._not_before: dict[UUID, float] = {}
         """Endpoints that asked for a pause, and when it ends."""
         self._told: list[Told] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Delivery] = {}
         self._work = asyncio.Event()
         self._recordable = asyncio.Event()
         self._busy_until = 0.0
@@ -126,9 +131,18 @@ class Deliverer:
         ends = monotonic() + within_s
         while (self._tasks or self._told) and monotonic() < ends:  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(_LOOK_S)
-        for task in self._tasks:
+        left = dict(self._tasks)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
+        back = [
+            (queue.key_of(each), each.attempt, 0.0, None)
+            for task, each in left.items()
+            if task.cancelled()
+        ]
+        with suppress(*LOST, asyncpg.PostgresError):
+            async with asyncio.timeout(_GIVE_BACK_S):
+                await work_list.postpone(self._pool, DELIVERIES, back)
 
     async def _close(self) -> None:
         """Close the connections."""
@@ -179,8 +193,8 @@ class Deliverer:
                 raise
             for delivery in claimed:
                 task = asyncio.create_task(self._deliver(delivery, views))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks[task] = delivery
+                task.add_done_callback(self._tasks.pop)
             return
         try:
             async with asyncio.timeout(self._poll_s()):
@@ -204,11 +218,6 @@ class Deliverer:
             if monotonic() + LIMIT_S < delivery.held_until:
                 told = await self._attempt(delivery, views)
             # Otherwise this process was stopped meanwhile: another claims it when the lease ends.
-        except asyncio.CancelledError:
-            if self._stopping:
-                later = [(queue.key_of(delivery), delivery.attempt, 0.0, None)]
-                await work_list.postpone(self._pool, DELIVERIES, later)
-            raise
         except Exception:
             log.exception("webhook %s could not be sent", message_id(delivery.event_id))
         finally:
