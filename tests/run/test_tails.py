@@ -57,6 +57,21 @@ async def test_the_newest_events_are_shown_and_followed(
         await following.wait()
 
 
+async def test_whoever_closes_the_pipe_ends_the_tail(shared_stack: Stack, shop: Shop) -> None:
+    await shop.paid()
+    reads, writes = os.pipe()
+    following = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "easypay", "events", "tail", "--follow", "--lines", "1",
+        env=os.environ | shared_stack.env, stdout=writes, stderr=-1,
+    )  # fmt: skip
+    os.close(writes)
+    assert await asyncio.to_thread(os.read, reads, 1)
+    os.close(reads)
+    await shop.paid()
+    _, err = await asyncio.wait_for(following.communicate(), 20)
+    assert err == b""
+
+
 def test_a_merchant_that_is_none_is_refused(shared_stack: Stack) -> None:
     done = run_easypay("events", "tail", "--merchant", "7", **shared_stack.env)
     assert (done.code, "mer_" in done.err) == (2, True)
@@ -74,6 +89,8 @@ def test_logs_are_shown_together_by_time_and_filtered(tmp_path: Path) -> None:
     two = [line(2, "warning", request_id="req_1"), line(3, "info")]
     (folder / "gateway-1.log").write_text("\n".join(one) + "\n")
     (folder / "worker-1.log").write_text("\n".join(two) + "\nnot whole")
+    three = ["2026-11-30 12:00:02.500 UTC [7] ERROR:  it said", "\tmore"]
+    (folder / "postgres.log").write_text("\n".join(three) + "\n")
 
     def shown(*words: str) -> list[str]:
         done = run_easypay("logs", "tail", "--data-dir", str(tmp_path), *words)
@@ -83,6 +100,8 @@ def test_logs_are_shown_together_by_time_and_filtered(tmp_path: Path) -> None:
     assert shown() == [
         "2026-11-30T12:00:01Z gateway-1 info said 1 request_id=req_1",
         "2026-11-30T12:00:02Z worker-1 warning said 2 request_id=req_1",
+        "postgres: 2026-11-30 12:00:02.500 UTC [7] ERROR:  it said",
+        "postgres: \tmore",
         "2026-11-30T12:00:03Z worker-1 info said 3",
         "2026-11-30T12:00:04Z gateway-1 error said 4",
         "gateway-1: no JSON",

@@ -199,6 +199,8 @@ def run_async(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         fail(str(error))
     except asyncpg.UndefinedTableError:
         fail("the database has no EasyPay schema yet: run `easypay migrate`")
+    except BrokenPipeError:
+        raise  # whoever read what is printed has enough: typer ends the program
     except (OSError, ValueError, asyncpg.PostgresError) as error:
         fail(f"cannot use the database (is it running?): {error or 'no answer'}")
     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:

@@ -1,6 +1,7 @@
 """`easypay logs tail`: the logs of a running `easypay up`, together and filtered."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ logs = new_group("Read the logs of `easypay up`.")
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _EVERY_S: Final = 0.2
 _FIRST: Final = ("time", "level", "logger", "message")
+_POSTGRES: Final = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d\.\d{3}) UTC ")
+"""How PostgreSQL's lines begin, when `easypay up` runs it."""
 _MOST_BYTES: Final = 32 << 20
 """How much of the end of each log is read at first."""
 Line = tuple[str, str, dict[str, Any] | None]
@@ -48,10 +51,8 @@ def tail(
     if level is not None and level not in LEVELS:
         raise typer.BadParameter(f"--level is one of {', '.join(LEVELS)}")
     folder = data_dir / "log"
-    files = {path.stem: LogFile(path) for path in sorted(folder.glob("*.log"))}
-    if program is not None:
-        files = {name: file for name, file in files.items() if name == program}
-    if not files:
+    logged = Logs(folder, program)
+    if not logged.files:
         which = f"of {program} " if program else ""
         fail(f"there is no log {which}in {folder}: give --data-dir as you gave it to `easypay up`")
 
@@ -64,7 +65,7 @@ def tail(
         return level is None or _rank(fields) >= LEVELS.index(level)
 
     try:
-        _show(files, wanted, lines, follow=follow, as_json=as_json)
+        _show(logged, wanted, lines, follow=follow, as_json=as_json)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -97,36 +98,58 @@ class LogFile:
             yield line.decode("utf-8", "replace")
 
 
+class Logs:
+    """The logs in a folder, of all programs or of one, also of those that are started later."""
+
+    def __init__(self, folder: Path, program: str | None) -> None:
+        self._folder = folder
+        self._program = program
+        self.files: dict[str, LogFile] = {}
+        self._look()
+
+    def new_lines(self) -> list[Line]:
+        """Return all new lines by their times. A line without one stays with the line before it."""
+        self._look()
+        timed: list[tuple[str, Line]] = []
+        for name, file in self.files.items():
+            at = ""
+            for text in file.new_lines():
+                fields = _fields(text)
+                at = _time(text, fields) or at
+                timed.append((at, (name, text, fields)))
+        timed.sort(key=lambda each: each[0])
+        return [line for _, line in timed]
+
+    def _look(self) -> None:
+        for path in sorted(self._folder.glob("*.log")):
+            if path.stem not in self.files and self._program in (None, path.stem):
+                self.files[path.stem] = LogFile(path)
+
+
 def _show(
-    files: dict[str, LogFile],
+    logged: Logs,
     wanted: Callable[[Line], bool],
     lines: int,
     *,
     follow: bool,
     as_json: bool,
 ) -> None:
-    found = [line for line in _in_order(files) if wanted(line)]
+    found = [line for line in logged.new_lines() if wanted(line)]
     for line in found[max(0, len(found) - lines) :]:
         _print(line, as_json=as_json)
     while follow:
         time.sleep(_EVERY_S)
-        for line in _in_order(files):
+        for line in logged.new_lines():
             if wanted(line):
                 _print(line, as_json=as_json)
 
 
-def _in_order(files: dict[str, LogFile]) -> list[Line]:
-    """Return all new lines by their times. A line without one stays with the line before it."""
-    timed: list[tuple[str, Line]] = []
-    for name, file in files.items():
-        at = ""
-        for text in file.new_lines():
-            fields = _fields(text)
-            if fields is not None:
-                at = str(fields["time"])
-            timed.append((at, (name, text, fields)))
-    timed.sort(key=lambda each: each[0])
-    return [line for _, line in timed]
+def _time(text: str, fields: dict[str, Any] | None) -> str:
+    """Return when a line was written, as EasyPay's lines say it; empty if it does not say so."""
+    if fields is not None:
+        return str(fields["time"]).removesuffix("Z")
+    found = _POSTGRES.match(text)
+    return f"{found[1]}T{found[2]}" if found else ""
 
 
 def _fields(text: str) -> dict[str, Any] | None:
