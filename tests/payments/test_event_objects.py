@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from easypay import ids
 from easypay.db.embedded import Cluster
@@ -17,7 +18,7 @@ from easypay.payments.event_objects import (
 )
 from easypay.payments.model import EDGES, STATUS, Status
 from easypay.payments.views import PAYMENT_VIEW_COLUMNS, ProcessorView, listed_payment_view
-from harness import with_database
+from harness import seeded_template, with_database
 
 LATEST = """
     SELECT DISTINCT ON (e.payment_id) 0, e.merchant_id, e.mode, e.id, e.payment_id,
@@ -35,10 +36,16 @@ HELD = Answer(
 )
 
 
+@pytest.fixture
+async def seeded(cluster: Cluster, template: str) -> str:
+    name = f"seeded_{ids.new_id().hex[-12:]}"
+    return await seeded_template(cluster.dsn, template, name, payments=60_000)
+
+
 async def test_the_last_event_of_a_payment_leaves_it_as_its_row_says(
     cluster: Cluster, seeded: str
 ) -> None:
-    """For two thousand payments over 36 months, each by a few statements of a group."""
+    """For more than a thousand payments over 36 months, each by a few statements of a group."""
     pool = await open_pool(with_database(cluster.dsn, seeded), size=1)
     try:
         events = [FeedEvent(*row) for row in await pool.fetch(LATEST)]
