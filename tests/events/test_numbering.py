@@ -14,7 +14,7 @@ from easypay.db.connections import Lane
 from easypay.db.embedded import Cluster
 from easypay.events import numbering
 from easypay.events.numbering import Mark
-from harness import new_database
+from harness import new_database, until
 
 MERCHANT = ids.new_id()
 INSERT = """
@@ -207,3 +207,38 @@ async def test_a_restored_database_goes_on_where_the_dump_ended(
     assert await feed(connection) == [*written, *unread, *new]
     ahead = "SELECT count(*) FROM events WHERE written_by > pg_current_xact_id()"
     assert await connection.fetchval(ahead) == 0
+
+
+async def test_news_is_whatever_ended_and_was_not_read(database: str, connection: Any) -> None:
+    """The server's other databases end transactions as well, so quiet is waited for."""
+    lane = Lane(
+        database,
+        "feed",
+        lambda name: numbering.IS_ANY_NEW if name == numbering.PEEK else numbering.in_month(name),
+        lookups=True,
+    )
+    marks = {mark.month: mark for mark in await numbering.marks(connection)}
+
+    async def nothing_new() -> bool:
+        mark = marks[present()]
+        done = await numbering.number(lane, mark, transactions=1 << 40, most=1 << 40)
+        assert done.mark is not None
+        marks[present()] = done.mark
+        return not await numbering.is_any_new(lane, done.mark)
+
+    await until(nothing_new, what="a look that finds nothing is no news itself")
+    await write(connection)
+    assert await numbering.is_any_new(lane, marks[present()])
+
+    slow = await asyncpg.connect(database)
+    transaction = slow.transaction()
+    await transaction.start()
+    await write(slow)
+    number = await slow.fetchval("SELECT pg_current_xact_id()::text::bigint")
+    await write(connection)
+    beyond = Mark(present(), 1 << 60, [number], 1)
+    assert not await numbering.is_any_new(lane, beyond), "it is still open"
+    await transaction.commit()
+    assert await numbering.is_any_new(lane, beyond)
+    await slow.close()
+    await lane.close()

@@ -91,6 +91,11 @@ class Arrivals:
             del self._waiting[stream]
 
     @property
+    def somebody_waits(self) -> bool:
+        """Whether anybody waits."""
+        return self._count > 0
+
+    @property
     def may_go_on(self) -> bool:
         """Whether those that wait may wait on: the process does not drain, and the feed is
         watched."""
@@ -134,6 +139,11 @@ class EventsApi:
         self._cursors = cursors
         self._arrivals = Arrivals(reading)
         self._turns = asyncio.Semaphore(at_once)
+
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether a request waits for an event."""
+        return self._arrivals.somebody_waits
 
     def stop(self) -> None:
         """Answer those that wait: the process drains."""

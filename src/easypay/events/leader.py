@@ -18,13 +18,17 @@ from easypay.db.failures import is_passing
 from easypay.db.lease import Lease
 from easypay.events import numbering, summaries
 from easypay.events.numbering import Mark
-from easypay.events.readers import Follower, PlanAge, head
+from easypay.events.readers import Follower, PlanAge, any_of, head
 
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.11
 """How often the present month is looked at. A look costs as much as a hundred events, and readers
 may be 200 ms behind. Rows outside every month are looked for once a second."""
+AWAITED_POLL_S: Final = 0.035
+"""How often it is looked at while somebody waits for events and there are new ones."""
+_PEEK_S: Final = 0.015
+"""How often it is asked then whether anything was committed. That costs a twentieth of a look."""
 _LEASE_S: Final = 5.0
 _TAKE_EVERY_S: Final = 1.0
 _ALL_MONTHS_EVERY_S: Final = 10.0
@@ -60,12 +64,20 @@ class FeedLeader:
         watch: Watcher,
         each_look: Chore = _no_chore,
         chore: Chore = _no_chore,
+        impatient: Sequence[str] = (),
+        somebody_waits: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`impatient`: readers that want each event soon, if they are there. `somebody_waits`:
+        whether a client of this process waits for an event."""
         self._pool = pool
         self._follower = follower
         self._watch = watch
         self._each_look = each_look
         self._chore = chore
+        self._impatient = impatient
+        self._somebody_waits = somebody_waits
+        self._is_awaited = False
+        """Whether an impatient reader is there."""
         self._lease = Lease("feed", ids.new_id(), _LEASE_S)
         self._lane = Lane(dsn, "feed", self._statement, lookups=True, limit_s=limit_s)
         self._plan = PlanAge()
@@ -113,6 +125,8 @@ class FeedLeader:
     def _statement(self, variant: str) -> str:
         """Return a statement by its variant: a month, perhaps followed by `read`. For a month that
         is gone there is none."""
+        if variant == numbering.PEEK:
+            return numbering.IS_ANY_NEW
         month, _, read = variant.partition(" ")
         if read:
             return numbering.and_read(month, self._follower.reader)
@@ -133,6 +147,7 @@ class FeedLeader:
                 if await self._lease.take(self._pool) is None:
                     return
                 renew_at = now + _TAKE_EVERY_S
+                self._is_awaited = await any_of(self._pool, self._impatient)
                 await self._chore(self._pool)
             if now >= all_at or self._not_summarised >= _SUMMARISE_AFTER:
                 more = await self._summaries.make(_present())
@@ -150,7 +165,20 @@ class FeedLeader:
             await self._follow()
             await self._each_look(self._pool)
             if not behind:
-                await asyncio.sleep(max(0.0, now + POLL_S - monotonic()))
+                await self._rest(now)
+
+    async def _rest(self, looked_at: float) -> None:
+        """Wait until the next look is due. If somebody waits for events it is due as soon as
+        anything was committed, whoever committed it."""
+        ends = looked_at + POLL_S
+        mark = self._marks.get(_present())
+        if mark is not None and (self._is_awaited or self._somebody_waits()):
+            await asyncio.sleep(max(0.0, looked_at + AWAITED_POLL_S - monotonic()))
+            while monotonic() + _PEEK_S < ends:
+                if await numbering.is_any_new(self._lane, mark):
+                    return
+                await asyncio.sleep(_PEEK_S)
+        await asyncio.sleep(max(0.0, ends - monotonic()))
 
     async def _read_marks(self) -> None:
         self._head = None

@@ -124,6 +124,17 @@ _NOT_IN_FEED: Final = """
                $3::bigint[] IS NOT NULL AND NOT EXISTS (
                    SELECT FROM feed f WHERE f.event_id = e.id)"""
 
+# A look that numbers nothing is itself the transaction `read_below`, so that is no news.
+IS_ANY_NEW: Final = """
+    SELECT pg_snapshot_xmax(s)::text::bigint > $1::bigint + 1
+        OR NOT $2::bigint[] <@ ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(s) AS x)
+      FROM pg_current_snapshot() AS s
+"""
+"""Whether a transaction has ended that the mark `$1` with those still open `$2` does not cover.
+Reads no table."""
+PEEK: Final = "peek"
+"""The variant of a lane that runs IS_ANY_NEW."""
+
 _MONTHS: Final = "SELECT month, read_below, still_open, version FROM feed_months ORDER BY month"
 _ADD_MONTHS: Final = """
     INSERT INTO feed_months (month)
@@ -196,6 +207,15 @@ async def number(
     events, behind_s, read_below, still_open, version, read = row
     moved = None if version is None else Mark(mark.month, read_below, still_open, version)
     return Numbered(events, behind_s or 0.0, moved, read)
+
+
+async def is_any_new(lane: Any, mark: Mark) -> bool:
+    """Whether any transaction has ended that the mark does not cover, whatever it wrote.
+
+    `lane` runs IS_ANY_NEW as its variant PEEK.
+    """
+    ((new,),) = await lane.fetch((mark.read_below, mark.still_open), PEEK)
+    return bool(new)
 
 
 async def note_caught_up(runner: Runner) -> None:

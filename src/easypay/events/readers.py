@@ -11,7 +11,7 @@ events there are. So a reader's statement is first run on the tables of this mon
 does nothing if an event or its payment lies in another month; then it is run on all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from easypay.db.partitions import month_start
 Runner = Any
 
 _POSITIONS: Final = "SELECT last_seq FROM feed_readers WHERE name = $1"
+_ANY_OF: Final = "SELECT EXISTS (SELECT FROM feed_readers WHERE name = ANY ($1::text[]))"
 _HEAD: Final = "SELECT last_seq FROM feed_head"
 _OUTSIDE: Final = """payment_id < '{low}' OR payment_id >= '{high}'
                        OR event_id < '{low}' OR event_id >= '{high}'"""
@@ -186,6 +187,12 @@ class Follower:
         """Forget where it was, and close the connection."""
         self.position = None
         await self._lane.close()
+
+
+async def any_of(runner: Runner, names: Sequence[str]) -> bool:
+    """Whether the feed has any of these readers."""
+    found: bool = await runner.fetchval(_ANY_OF, list(names))
+    return found
 
 
 async def head(runner: Runner) -> int:

@@ -71,6 +71,7 @@ from easypay.processors.registry import installed
 from easypay.server import caching
 from easypay.server.background import kept_running
 from easypay.settings import QUESTION_CONNECTIONS, Settings
+from easypay.webhooks.endpoints import READER as WEBHOOKS
 
 _LANE_S_OF_PATIENCE: Final = 0.8
 """A lane gives up a connection while the clients of its items still wait."""
@@ -368,6 +369,8 @@ class Gateway:
             watch=watch,
             each_look=search_of_unknown.take,
             chore=Seals().step,
+            impatient=(WEBHOOKS,),
+            somebody_waits=lambda: self._events is not None and self._events.somebody_waits,
         )
 
     def _build_apis(
