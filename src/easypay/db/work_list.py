@@ -39,6 +39,7 @@ from typing import Any, Final
 import msgspec
 
 from easypay.clock import monotonic
+from easypay.db.claim_window import WHOLE, ClaimWindow, Span
 from easypay.db.connections import Lane
 
 Runner = Any
@@ -110,7 +111,8 @@ class Depth(msgspec.Struct, frozen=True):
 _CLAIM: Final = """
     WITH due AS MATERIALIZED (
         SELECT {w_key}, w.due_at FROM {table} w
-         WHERE w.parked_at IS NULL AND w.due_at <= db_now() AND ({ready})
+         WHERE w.parked_at IS NULL AND w.due_at <= db_now() - make_interval(secs => $4::float8)
+           AND w.due_at > db_now() - make_interval(secs => $3::float8) AND ({ready})
          ORDER BY w.due_at LIMIT $1::bigint FOR UPDATE OF w SKIP LOCKED
     )
     UPDATE {table} w
@@ -234,6 +236,12 @@ def work_lane(dsn: str, work_list: WorkList, *, limit_s: float = 4.0) -> Lane:
     )
 
 
+def claim_sql(work_list: WorkList) -> str:
+    """Return the statement of a claim, to be explained: `$1` the most rows, `$2` the lease, `$3`
+    and `$4` a span."""
+    return _sql(work_list, "claim")
+
+
 async def _run(runner: Runner, work_list: WorkList, name: str, *arguments: object) -> Any:
     if isinstance(runner, Lane):
         return await runner.fetch(arguments, name)
@@ -250,10 +258,12 @@ async def _end(
     return {tuple(row) for row in await _run(runner, work_list, name, *columns)}
 
 
-async def claim(runner: Runner, work_list: WorkList, *, most: int, lease_s: float) -> list[Work]:
+async def claim(
+    runner: Runner, work_list: WorkList, *, most: int, lease_s: float, span: Span = WHOLE
+) -> list[Work]:
     """Claim at most `most` rows for `lease_s` seconds, those first that have been due longest."""
     held_until = monotonic() + lease_s
-    rows = await _run(runner, work_list, "claim", most, lease_s)
+    rows = await _run(runner, work_list, "claim", most, lease_s, span.newer_s, span.older_s)
     n, m = len(work_list.key), len(work_list.payload)
     claimed = []
     for row in rows:
@@ -262,6 +272,19 @@ async def claim(runner: Runner, work_list: WorkList, *, most: int, lease_s: floa
         claimed.append(Work(values[:n], values[n : n + m], attempt, due_at, created_at, held_until))
     claimed.sort(key=lambda work: (work.due_at, work.key))
     return claimed
+
+
+async def claim_next(
+    runner: Runner, work_list: WorkList, window: ClaimWindow, *, most: int, lease_s: float
+) -> list[Work]:
+    """Claim as `claim` does, where this process has not yet found everything."""
+    for span in window.spans():
+        began = monotonic()
+        found = await claim(runner, work_list, most=most, lease_s=lease_s, span=span)
+        window.looked(span, began, len(found), most)
+        if found:
+            return found
+    return []
 
 
 async def finish(

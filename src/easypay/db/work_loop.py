@@ -18,6 +18,7 @@ import msgspec
 
 from easypay.clock import monotonic
 from easypay.db import work_list
+from easypay.db.claim_window import ClaimWindow
 from easypay.db.failures import is_passing
 from easypay.db.work_list import Work, WorkList, backoff_s
 
@@ -94,6 +95,7 @@ class WorkLoop:
         self._lease_s = lease_s
         self._schedule = schedule
         self._ended = ended
+        self._window = ClaimWindow()
         self._claims = work_list.work_lane(dsn, listed)
         self._writes = work_list.work_lane(dsn, listed)
         self._running: set[asyncio.Task[None]] = set()
@@ -141,8 +143,8 @@ class WorkLoop:
             found: list[Work] = []
             if free >= max(1, self._at_once // 4):  # a claim of few costs as much as one of many
                 try:
-                    found = await work_list.claim(
-                        self._claims, self._list, most=free, lease_s=self._lease_s
+                    found = await work_list.claim_next(
+                        self._claims, self._list, self._window, most=free, lease_s=self._lease_s
                     )
                 except Exception as error:
                     if not is_passing(error):

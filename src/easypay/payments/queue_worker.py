@@ -23,6 +23,7 @@ import asyncpg
 from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.db import work_list
+from easypay.db.claim_window import ClaimWindow
 from easypay.db.connections import LOST, Lane
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import Work, backoff_s
@@ -100,6 +101,7 @@ class QueueWorker:
         at_once: int = AT_ONCE,
     ) -> None:
         self._lane = lane
+        self._window = ClaimWindow()
         self._pool = pool
         self._begin = begin
         self._begin_follow_up = begin_follow_up
@@ -175,7 +177,9 @@ class QueueWorker:
             if self._stopping:
                 return False
             room = self._at_once - len(self._tasks)
-            claimed = await work_list.claim(self._lane, QUEUED, most=room, lease_s=self._lease_s)
+            claimed = await work_list.claim_next(
+                self._lane, QUEUED, self._window, most=room, lease_s=self._lease_s
+            )
             for work in claimed:
                 task = asyncio.create_task(self._do(work))
                 self._tasks[task] = work
