@@ -18,6 +18,7 @@ from easypay.cache.caches import Caches
 from easypay.cache.feed_follower import FeedFollower
 from easypay.compaction.due import due
 from easypay.db import archived_months, month_report, partitions, table_sizes, work_list
+from easypay.db.claim_window import EVER_S
 from easypay.db.connections import Lane
 from easypay.db.lease import Lease, hold
 from easypay.db.reading import Reading
@@ -69,6 +70,7 @@ from easypay.processors.registry import installed
 from easypay.webhooks import endpoints, fan_out
 from easypay.webhooks import log as webhook_log
 from easypay.webhooks import queue as webhook_queue
+from easypay.webhooks.model import Back
 from plans.explain import EXPLAINING, Explainer, Found, parents_of
 from plans.world import ACCOUNT, World
 
@@ -1044,6 +1046,16 @@ async def claim_deliveries(w: World, _: Case) -> Found:
     return await over(lane, lambda: webhook_queue.claim(lane, {}, of_each=4, most=100))
 
 
+async def claim_recent_deliveries(w: World, _: Case) -> Found:
+    await webhook_rows(w)
+    lane = webhook_lane(w, webhook_queue.claim_statement)
+    only = [
+        Back(each.merchant_id, each.id, EVER_S)
+        for each in await endpoints.list_all(w.pool, w.merchant_id)
+    ]
+    return await over(lane, lambda: webhook_queue.claim(lane, {}, of_each=4, most=100, only=only))
+
+
 async def record_attempts(w: World, _: Case) -> Found:
     await webhook_rows(w)
     claims = webhook_lane(w, lambda _: webhook_queue.CLAIM)
@@ -1075,6 +1087,10 @@ WEBHOOKS: Final = (
          sorts=1_000, reads_whole=("webhook_endpoints", "feed_readers", "streams"),
          because="a few endpoints, and a row for each reader"),
     Case("claim webhook deliveries", _nothing, measure=claim_deliveries,
+         uses=("webhook_deliveries_due", "webhook_deliveries_order", "webhook_endpoints_pkey",
+               "webhook_deliveries_pkey"),
+         buffers=6_000),
+    Case("claim the deliveries of some endpoints", _nothing, measure=claim_recent_deliveries,
          uses=("webhook_deliveries_due", "webhook_deliveries_order", "webhook_endpoints_pkey",
                "webhook_deliveries_pkey"),
          buffers=6_000),

@@ -196,7 +196,8 @@ async def test_after_ten_failures_an_event_is_parked_and_the_next_one_goes(bench
         for tries in range(1, 11):
             await bench.arrived(tries)
             await until(lambda n=tries: count_of(bench, endpoint, n), what="recorded")
-            await bench.due_now()
+            if tries < 10:  # afterwards the second event may be under way already
+                await bench.due_now()
             worker.wake()
         await bench.left(1)
         assert [got.id for got in bench.receiver.got] == [first] * 10 + [second]

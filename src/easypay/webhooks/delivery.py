@@ -32,13 +32,17 @@ from easypay.webhooks.http_sender import Answer, HttpSender, NoAnswer
 from easypay.webhooks.messages import Views, body_of, message_id, read_events, views_of
 from easypay.webhooks.model import Delivery, next_try_s
 from easypay.webhooks.queue import DELIVERIES, Told
+from easypay.webhooks.recent import Recent
 from easypay.webhooks.signing import headers
 
 log = logging.getLogger(__name__)
 
 LIMIT_S: Final = 15.0
 """How long an endpoint has to answer."""
+FOLLOW_S: Final = 0.02
+"""How often it is asked whether the feed has new events, while there is something to deliver."""
 POLL_S: Final = 0.05
+"""How often the list is looked at then. What is fanned out here is looked for at once."""
 IDLE_POLL_S: Final = 1.0
 _BUSY_FOR_S: Final = 60.0
 """How long after the last delivery the lists are still looked at every `POLL_S`."""
@@ -86,14 +90,15 @@ class Deliverer:
         self._of_each = of_each
         self._most = most
         self._watch = watch
-        self._fan_out = FanOut(pool, dsn, limit_s=limit_s)
+        self._fan_out = FanOut(dsn, limit_s=limit_s)
         self._claims = Lane(
-            dsn, "webhook claims", lambda _: queue.CLAIM, lookups=True, limit_s=limit_s
+            dsn, "webhook claims", queue.claim_statement, lookups=True, limit_s=limit_s
         )
         self._records = Lane(
             dsn, "webhook records", lambda _: queue.RECORD, lookups=True, limit_s=limit_s
         )
         self._events = Lane(dsn, "webhook events", read_events, lookups=True, limit_s=limit_s)
+        self._recent = Recent()
         self._in_flight: Counter[UUID] = Counter()
         self._silent: set[UUID] = set()
         """Endpoints that did not answer last time."""
@@ -160,16 +165,17 @@ class Deliverer:
                 log.warning("webhooks wait for the database: %s", error)
                 await asyncio.sleep(_AGAIN_S)
 
-    def _poll_s(self) -> float:
-        return POLL_S if monotonic() < self._busy_until else IDLE_POLL_S
+    def _poll_s(self, busy_s: float) -> float:
+        return busy_s if monotonic() < self._busy_until else IDLE_POLL_S
 
     async def _follow(self) -> None:
         """Fan out what is new in the feed."""
         made = await self._fan_out.step()
         if made:
+            self._recent.note(made)
             self.wake()
         if made is None:
-            await asyncio.sleep(self._poll_s())
+            await asyncio.sleep(self._poll_s(FOLLOW_S))
 
     async def _claim(self) -> None:
         """Claim what is due, and begin to send it."""
@@ -177,9 +183,7 @@ class Deliverer:
         room = self._most - self._in_flight.total()
         claimed: list[Delivery] = []
         if room > 0 and not self._stopping:
-            claimed = await queue.claim(
-                self._claims, self._rooms(), of_each=self._of_each, most=room
-            )
+            claimed = await self._claim_next(room)
         if claimed:
             self._busy_until = monotonic() + _BUSY_FOR_S
             for delivery in claimed:
@@ -190,6 +194,7 @@ class Deliverer:
             except BaseException:
                 for delivery in claimed:
                     self._ended(delivery)
+                    self._recent.over(delivery)
                 raise
             for delivery in claimed:
                 task = asyncio.create_task(self._deliver(delivery, views))
@@ -197,10 +202,23 @@ class Deliverer:
                 task.add_done_callback(self._tasks.pop)
             return
         try:
-            async with asyncio.timeout(self._poll_s()):
+            async with asyncio.timeout(self._poll_s(POLL_S)):
                 await self._work.wait()
         except TimeoutError:
             pass
+
+    async def _claim_next(self, most: int) -> list[Delivery]:
+        """Claim of the endpoints that had something lately, or now and then of all."""
+        only, rooms, began = self._recent.next(), self._rooms(), monotonic()
+        if only == []:
+            return []
+        claimed = await queue.claim(
+            self._claims, rooms, of_each=self._of_each, most=most, only=only
+        )
+        self._recent.claimed(
+            only, began, claimed, rooms, self._of_each, cut_off=len(claimed) >= most
+        )
+        return claimed
 
     def _rooms(self) -> dict[UUID, int]:
         """Return how many more messages each endpoint may get that may not get `of_each`."""
@@ -222,6 +240,8 @@ class Deliverer:
             log.exception("webhook %s could not be sent", message_id(delivery.event_id))
         finally:
             self._ended(delivery)
+            if told is None:
+                self._recent.over(delivery)
         if told is not None:
             self._told.append(told)
             self._recordable.set()
@@ -315,6 +335,7 @@ class Deliverer:
             recorded = await queue.record(self._records, group)
             del self._told[: len(group)]
             for told in group:
+                self._recent.over(told.delivery)
                 self._count(told, lost=told.id not in recorded.ids)
             await self._disable(group, recorded)
         if not self._told:

@@ -8,7 +8,8 @@ mark and does nothing.
 The tables of this month and the last are read first; if an event lies in another month, all are.
 """
 
-from typing import Any, Final
+from typing import Final
+from uuid import UUID
 
 from easypay import clock
 from easypay.db.connections import Lane
@@ -18,8 +19,10 @@ from easypay.webhooks.endpoints import READER
 MOST: Final = 2_000
 """Events of the feed that one statement passes over."""
 
-_MARK: Final = """
-    SELECT r.last_seq, h.last_seq FROM feed_head h, feed_readers r WHERE r.name = $1
+_MARK: Final = "mark"
+"""The variant of the lane's statement that reads the mark and the end of the feed."""
+_READ_MARK: Final = f"""
+    SELECT r.last_seq, h.last_seq FROM feed_head h, feed_readers r WHERE r.name = '{READER}'
 """
 # The caller has read `$2` from a statement that was over, so this one sees every endpoint that was
 # there before the event `$2`. An event behind one that has failed waits for the same moment, so a
@@ -56,9 +59,10 @@ _FAN_OUT: Final = """
                   AND e.id = h.event_id LIMIT 1) AS e
          WHERE cardinality(w.types) = 0 OR e.type = ANY (w.types)
         ON CONFLICT DO NOTHING
-        RETURNING endpoint_id
+        RETURNING merchant_id, endpoint_id
     )
-    SELECT last_seq, (SELECT count(*) FROM written) FROM taken
+    SELECT w.merchant_id, w.endpoint_id
+      FROM taken LEFT JOIN (SELECT DISTINCT * FROM written) AS w ON true
 """
 
 
@@ -72,31 +76,30 @@ def statement(month: str) -> str:
 class FanOut:
     """Follows the feed for one worker, over a connection of its own."""
 
-    def __init__(self, pool: Any, dsn: str, *, limit_s: float) -> None:
-        self._pool = pool
+    def __init__(self, dsn: str, *, limit_s: float) -> None:
         # Plans are made anew: how many streams are wanted decides whether the feed is read through
         # them or whole.
         self._lane = Lane(
             dsn,
             "webhooks",
-            statement,
+            lambda variant: _READ_MARK if variant == _MARK else statement(variant),
             lookups=False,
             limit_s=limit_s,
             settings={"plan_cache_mode": "force_custom_plan"},
         )
 
-    async def step(self) -> int | None:
-        """Fan out what is new, up to `MOST` events of the feed. Return how many deliveries that
-        made; None if nothing was new."""
-        found = await self._pool.fetchrow(_MARK, READER)
-        if found is None or found[0] >= found[1]:
+    async def step(self) -> list[tuple[UUID, UUID]] | None:
+        """Fan out what is new, up to `MOST` events of the feed. Return the merchants and ids of
+        the endpoints for which that made deliveries; None if nothing was new."""
+        found = await self._lane.fetch((), _MARK)
+        if not found or found[0][0] >= found[0][1]:
             return None
-        mark, head = found
+        mark, head = found[0]
         until = min(head, mark + MOST)
         for month in (f"{clock.now():%Y_%m}", ""):
             if rows := await self._lane.fetch((mark, until), month):
-                return int(rows[0][1])
-        return 0  # another worker was quicker
+                return [(row[0], row[1]) for row in rows if row[0] is not None]
+        return []  # another worker was quicker
 
     async def close(self) -> None:
         """Close the connection."""

@@ -2,7 +2,7 @@
 
 import random
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -85,6 +85,14 @@ class Delivery(msgspec.Struct, frozen=True):
     """Sealed; the present one first."""
     held_until: float
     """A time of `clock.monotonic` before which no other worker can claim it."""
+
+
+class Back(NamedTuple):
+    """How many seconds back a claim looks for one endpoint's deliveries."""
+
+    merchant_id: UUID
+    endpoint_id: UUID
+    back_s: float
 
 
 class Attempt(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ import msgspec
 from easypay.clock import monotonic
 from easypay.db.work_list import Key, WorkList
 from easypay.mode import MODE, Mode
-from easypay.webhooks.model import DISABLE_AFTER_S, Delivery
+from easypay.webhooks.model import DISABLE_AFTER_S, Back, Delivery
 
 DELIVERIES: Final = WorkList(
     "webhook_deliveries",
@@ -33,23 +33,16 @@ LEASE_S: Final = 40.0
 """How long a claim holds. An attempt is not begun if it could last longer than the lease."""
 
 # $3: the most rows of one endpoint; $1 and $2: endpoints for which it is another number. $4: the
-# lease in seconds. $5: the most rows in all. Endpoints are found one by one through the index, each
-# by one look-up, and come in a random order, so none is always last.
-CLAIM: Final = """
+# lease in seconds. $5: the most rows in all. Endpoints come in a random order, so none is always
+# last.
+_CLAIM: Final = """
     WITH RECURSIVE endpoint AS (
-        (SELECT merchant_id, endpoint_id FROM webhook_deliveries WHERE parked_at IS NULL
-          ORDER BY endpoint_id LIMIT 1)
-        UNION ALL
-        SELECT next.merchant_id, next.endpoint_id
-          FROM endpoint e CROSS JOIN LATERAL (
-               SELECT w.merchant_id, w.endpoint_id FROM webhook_deliveries w
-                WHERE w.parked_at IS NULL AND w.endpoint_id > e.endpoint_id
-                ORDER BY w.endpoint_id LIMIT 1) AS next
+        {endpoints}
     ), turn AS MATERIALIZED (
         SELECT e.merchant_id, e.id AS endpoint_id, e.url, e.secret,
                CASE WHEN e.old_secret_until > db_now() THEN e.old_secret END AS old_secret,
                coalesce((SELECT b.most FROM unnest($1::uuid[], $2::int[]) AS b(endpoint_id, most)
-                          WHERE b.endpoint_id = e.id), $3::int) AS most
+                          WHERE b.endpoint_id = e.id), $3::int) AS most{back}
           FROM endpoint AS found
          CROSS JOIN LATERAL (SELECT * FROM webhook_endpoints
                 WHERE merchant_id = found.merchant_id AND id = found.endpoint_id LIMIT 1) AS e
@@ -61,7 +54,7 @@ CLAIM: Final = """
             SELECT w.event_id
               FROM webhook_deliveries w
              WHERE w.endpoint_id = turn.endpoint_id AND w.parked_at IS NULL
-               AND w.due_at <= db_now()
+               AND w.due_at <= db_now(){window}
                AND NOT EXISTS (
                    SELECT FROM webhook_deliveries earlier
                     WHERE earlier.endpoint_id = w.endpoint_id AND earlier.parked_at IS NULL
@@ -78,6 +71,35 @@ CLAIM: Final = """
     RETURNING w.merchant_id, w.endpoint_id, w.event_id, w.mode, w.payment_id, w.type, w.data,
         w.attempt, w.failures, w.created_at, p.url, p.secret, p.old_secret
 """
+# Endpoints are found one by one through the index, each by one look-up.
+CLAIM: Final = _CLAIM.format(
+    endpoints="""(SELECT merchant_id, endpoint_id FROM webhook_deliveries WHERE parked_at IS NULL
+          ORDER BY endpoint_id LIMIT 1)
+        UNION ALL
+        SELECT next.merchant_id, next.endpoint_id
+          FROM endpoint e CROSS JOIN LATERAL (
+               SELECT w.merchant_id, w.endpoint_id FROM webhook_deliveries w
+                WHERE w.parked_at IS NULL AND w.endpoint_id > e.endpoint_id
+                ORDER BY w.endpoint_id LIMIT 1) AS next""",
+    window="",
+    back="",
+)
+# $6, $7: merchants and endpoints; $8: how many seconds back to look for each.
+CLAIM_RECENT: Final = _CLAIM.format(
+    endpoints="""SELECT merchant_id, endpoint_id, back_s
+          FROM unnest($6::uuid[], $7::uuid[], $8::float8[])
+               AS given(merchant_id, endpoint_id, back_s)""",
+    window="""
+               AND w.due_at > db_now() - make_interval(secs => turn.back_s)""",
+    back=", found.back_s",
+)
+RECENT: Final = "recent"
+
+
+def claim_statement(variant: str) -> str:
+    """Return what a lane for claims runs: CLAIM_RECENT as RECENT, else CLAIM."""
+    return CLAIM_RECENT if variant == RECENT else CLAIM
+
 
 # `held` are those whose number is still the one that was claimed. Those of the same payment that
 # wait behind one follow it: at once, or at the time of its next attempt.
@@ -159,12 +181,26 @@ class Told(msgspec.Struct, frozen=True):
 
 
 async def claim(
-    lane: Any, most_of: Mapping[UUID, int], *, of_each: int, most: int, lease_s: float = LEASE_S
+    lane: Any,
+    most_of: Mapping[UUID, int],
+    *,
+    of_each: int,
+    most: int,
+    lease_s: float = LEASE_S,
+    only: Sequence[Back] | None = None,
 ) -> list[Delivery]:
     """Claim what is due: at most `of_each` of each endpoint, of those in `most_of` at most so many,
-    and at most `most` in all. `lane` runs CLAIM."""
+    and at most `most` in all; `only` of these endpoints, and only what became due not so long ago.
+
+    `lane` runs `claim_statement`.
+    """
     held_until = monotonic() + lease_s
-    rows = await lane.fetch((list(most_of), list(most_of.values()), of_each, lease_s, most))
+    arguments = (list(most_of), list(most_of.values()), of_each, lease_s, most)
+    if only is None:
+        rows = await lane.fetch(arguments)
+    else:
+        columns = [list(column) for column in zip(*only, strict=True)] or [[], [], []]
+        rows = await lane.fetch((*arguments, *columns), RECENT)
     return [_delivery(row, held_until) for row in rows]
 
 

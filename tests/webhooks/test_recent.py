@@ -1,0 +1,78 @@
+"""A claim looks back as far as there can be something for an endpoint, and seldom further."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from easypay import clock, ids
+from easypay.clock import monotonic
+from easypay.db.claim_window import EVER_S
+from easypay.mode import Mode
+from easypay.webhooks.model import Delivery
+from easypay.webhooks.recent import Recent
+
+MERCHANT, ENDPOINT = ids.new_id(), ids.new_id()
+OF_EACH = 16
+
+
+def delivery(age_s: float = 0.0) -> Delivery:
+    made = clock.now() - timedelta(seconds=age_s)
+    new: Any = ids.new_id
+    return Delivery(
+        MERCHANT, ENDPOINT, new(), Mode.TEST, new(), "payment.captured", None, 1, 0, made, "", (),
+        monotonic() + 40,
+    )  # fmt: skip
+
+
+def claimed(
+    recent: Recent, *found: Delivery, whole: bool = False, rooms: dict[UUID, int] | None = None
+) -> None:
+    asked = None if whole else recent.next()
+    assert whole or asked is not None
+    recent.claimed(asked, monotonic(), found, rooms or {}, OF_EACH, cut_off=False)
+
+
+def back_s(recent: Recent) -> float:
+    """Return how far back the next claim looks for the endpoint."""
+    asked = recent.next()
+    assert asked is not None
+    (back,) = asked
+    assert (back.merchant_id, back.endpoint_id) == (MERCHANT, ENDPOINT)
+    return back.back_s
+
+
+def test_the_first_claim_is_of_everything() -> None:
+    assert Recent().next() is None
+
+
+def test_where_nothing_is_left_only_what_is_new_is_looked_for() -> None:
+    recent = Recent()
+    recent.note([(MERCHANT, ENDPOINT)])
+    claimed(recent, whole=True)
+    assert back_s(recent) < 5
+
+
+def test_an_endpoint_that_was_just_fanned_out_to_is_looked_through() -> None:
+    recent = Recent()
+    claimed(recent, whole=True)
+    assert recent.next() == []
+    recent.note([(MERCHANT, ENDPOINT)])
+    assert back_s(recent) == EVER_S
+    claimed(recent)
+    assert back_s(recent) < 5
+
+
+def test_an_endpoint_of_which_as_many_came_as_were_asked_for_may_have_more() -> None:
+    recent = Recent()
+    claimed(recent, delivery(600), delivery(600), whole=True, rooms={ENDPOINT: 2})
+    assert back_s(recent) == EVER_S
+
+
+def test_what_waits_behind_a_delivery_under_way_is_found_after_it() -> None:
+    recent, old = Recent(), delivery(600)
+    claimed(recent, old, whole=True)
+    assert back_s(recent) > 600
+    recent.over(old)
+    assert back_s(recent) > 600, "the next event of its payment may be as old"
+    claimed(recent)
+    assert back_s(recent) < 5
