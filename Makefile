@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench bench-find bench-cache growth recovery faults plans wheel lock clean
+.PHONY: help run test check format bench bench-find bench-cache bench-work growth recovery faults plans wheel lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-10s", $$2; $$1 = $$2 = ""; print }'
@@ -40,6 +40,9 @@ bench-find: $(VENV)/.dev ## Measure how fast payments are found among 10 million
 
 bench-cache: $(VENV)/.dev ## Measure what the caches save, with and without Valkey (ARGS="--help")
 	@exec $(BIN)/python -m easypay_bench.caching $(ARGS)
+
+bench-work: $(VENV)/.dev ## Measure queued payments, the feed and webhooks (ARGS="--help")
+	@exec $(BIN)/python -m easypay_bench.work $(ARGS)
 
 growth: $(VENV)/.dev ## Measure the simulator with a million transactions (ARGS="--transactions 50000")
 	@exec $(BIN)/python -m easypay_bench.growth $(ARGS)

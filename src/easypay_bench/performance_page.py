@@ -74,6 +74,7 @@ def page(results: Path) -> str:
         *_kept(found),
         *_found(results),
         *_cached(results),
+        *_worked(results),
         f"All {found['accounting']['payments']:,} payments of the run were captured once by the "
         "gateway and sold once at the processor.",
     ]
@@ -244,6 +245,12 @@ def _cached(results: Path) -> list[str]:
     return [] if found is None else _caching(*found)
 
 
+def _worked(results: Path) -> list[str]:
+    """Return the section on work lists, from the newest result of `make bench-work`."""
+    found = _newest_whole(results, "*-work.json")
+    return [] if found is None else _working(*found)
+
+
 def _newest_whole(results: Path, names: str) -> tuple[dict[str, Any], str] | None:
     """Return the newest result that was made without --quick, and its file's name."""
     for path in sorted(results.glob(names), reverse=True):
@@ -282,19 +289,69 @@ def _caching(found: dict[str, Any], name: str) -> list[str]:
         *_known_elsewhere(setups),
         "Ratios are of rounds that followed each other; the median is between lowest and highest "
         "with 95 %.\n",
+        _bars_between(found["rows"]),
+    ]
+
+
+def _working(found: dict[str, Any], name: str) -> list[str]:
+    machine = found["machine"]
+    compared = (
+        f" The ordinary path is compared with commit {found['base']}." if found["base"] else ""
+    )
+    return [
+        "## Queued payments, events and webhooks\n",
+        f"Made by `make bench-work ARGS=--save`. {machine['cpu']}, {machine['cores']} cores, "
+        f"Python {machine['python']}; commit {machine['commit']}"
+        f"{' (modified)' if machine['modified'] else ''}, {machine['at'][:10]}, "
+        f"`bench/results/{name}`. One gateway, one worker, and receivers that answer at once. "
+        f"Times count from just before the commit.{compared}\n",
         _table(
-            ["bar", "wanted", "measured", "lowest", "highest", ""],
+            ["feed of events", "events/s", "p50", "p99", "looks/s", "PostgreSQL µs per event"],
             (
                 [
-                    row["name"],
-                    row["wanted"],
-                    *(_n(row[figure]) for figure in ("figure", "lowest", "highest")),
-                    "met" if row["met"] else "**missed**",
+                    who,
+                    _n(run["events"] / run["seconds"]),
+                    *(f"{_n(run['late_ms'][share])} ms" for share in ("p50", "p99")),
+                    _n(run["looks"] / run["seconds"]),
+                    _n(run["cpu_s"] * 1e6 / run["events"]),
                 ]
-                for row in found["rows"]
+                for who, run in found["feed"].items()
             ),
         ),
+        _table(
+            ["webhooks", "per second", "p50", "p99", "worker µs", "PostgreSQL µs", "receivers µs"],
+            (
+                [
+                    kind,
+                    _n(told["per_s"]),
+                    *(f"{_n(told['late_ms'][share])} ms" for share in ("p50", "p99")),
+                    *(_n(told[part]) for part in ("worker_us", "postgres_us", "receivers_us")),
+                ]
+                for kind, rounds in (
+                    ("that had waited", found["fast"]),
+                    ("at a rate", found["at_rate"]),
+                    ("while one endpoint hangs", found["one_hangs"]),
+                )
+                for told in rounds
+            ),
+        ),
+        _bars_between(found["rows"]),
     ]
+
+
+def _bars_between(rows: Iterable[dict[str, Any]]) -> str:
+    return _table(
+        ["bar", "wanted", "measured", "lowest", "highest", ""],
+        (
+            [
+                row["name"],
+                row["wanted"],
+                *(_n(row[figure]) for figure in ("figure", "lowest", "highest")),
+                "met" if row["met"] else "**missed**",
+            ]
+            for row in rows
+        ),
+    )
 
 
 def _known_elsewhere(setups: Sequence[dict[str, Any]]) -> list[str]:

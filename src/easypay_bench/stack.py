@@ -160,6 +160,14 @@ def another_gateway(stack: Stack) -> Iterator[str]:
         yield url
 
 
+@contextmanager
+def worker(stack: Stack) -> Iterator[int]:
+    """Start a worker beside a stack which the bench started, with its settings. Yield its process
+    id. It stops when the block ends, after what it has claimed."""
+    with _program(["easypay", "worker"], stack.environment, stack.directory / "worker.log") as made:
+        yield made.pid
+
+
 def attached(demo: Path) -> Stack:
     """Return the stack that `easypay up` runs, described by its `demo.json`.
 
@@ -187,16 +195,19 @@ def attached(demo: Path) -> Stack:
 
 
 @contextmanager
-def shop(stack: Stack, key: str = "the admin key") -> Iterator[Merchant]:
+def shop(
+    stack: Stack, key: str = "the admin key", *, scopes: Sequence[str] = ()
+) -> Iterator[Merchant]:
     """Yield a merchant with a key and an unused processor account. Raises StackFailed.
 
     The merchant is disabled when the block ends, and so are those of killed runs; their payments
-    stay on record. `key`: as in `call`.
+    stay on record. `key`: as in `call`. `scopes`: of its API key, if not the usual ones.
     """
     login, transaction_key = f"bench-{secrets.token_hex(7)}", secrets.token_hex(8)
     api = f"{stack.api_url}/api/v1/admin/merchants"
     ask = partial(call, bearer=stack.admin_key, key=key)
     name = _run_name()
+    wanted = {"mode": "test", **({"scopes": list(scopes)} if scopes else {})}
 
     def disable(matches: Callable[[str], bool]) -> None:
         for each in ask("GET", api)["data"]:
@@ -210,7 +221,7 @@ def shop(stack: Stack, key: str = "the admin key") -> Iterator[Merchant]:
         made = ask("POST", api, {"name": name, "allow_raw_cards": True})
         account = {"login_id": login, "transaction_key": transaction_key}
         ask("PUT", f"{api}/{made['id']}/accounts/test", account)
-        secret = ask("POST", f"{api}/{made['id']}/keys", {"mode": "test"})["secret"]
+        secret = ask("POST", f"{api}/{made['id']}/keys", wanted)["secret"]
         merchant_id = ids.parse(ids.MERCHANT, made["id"])
         assert merchant_id is not None
         yield Merchant(merchant_id, secret, login, transaction_key)

@@ -36,7 +36,7 @@ def show(found: Findings, console: Console) -> None:
     """Print the tables."""
     for setup in found.setups:
         console.print(
-            _table(
+            table(
                 f"Reads, {setup.name}: medians of {found.seconds:g} s each",
                 ("what", "per second", "gateway µs", "PostgreSQL µs", "wrong"),
                 [
@@ -52,7 +52,7 @@ def show(found: Findings, console: Console) -> None:
             )
         )
     console.print(
-        _table(
+        table(
             "Changes: known to another gateway after",
             ("what tells", "changes", "p50 ms", "p99 ms", "last ms"),
             [
@@ -66,7 +66,7 @@ def show(found: Findings, console: Console) -> None:
         )
     )
     console.print(
-        _table(
+        table(
             "Bars",
             ("what", "wanted", "here", "between", ""),
             [
@@ -87,7 +87,8 @@ def show(found: Findings, console: Console) -> None:
     )
 
 
-def _table(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+def table(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+    """Return a table for the terminal."""
     table = Table(title=title, title_justify="left")
     for number, name in enumerate(head):
         table.add_column(name, no_wrap=number == 0)

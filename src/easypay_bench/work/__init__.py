@@ -1,0 +1,1 @@
+"""What work that is left costs and how soon it is done: `make bench-work`."""

@@ -1,0 +1,100 @@
+"""The command behind `make bench-work`: what work that is left costs, and how soon it is done.
+
+    python -m easypay_bench.work                          # five minutes
+    python -m easypay_bench.work --quick                  # only whether it works
+    python -m easypay_bench.work --only feed webhooks     # some of it
+    python -m easypay_bench.work --base main --pairs 7    # also the ordinary path beside a commit
+    python -m easypay_bench.work --snapshot-s 600         # a snapshot that is held for ten minutes
+
+It needs no server: it starts a gateway, workers and receivers with all that they need. Times are
+printed and never judged: the exit status is 0 if everything could be measured, and 2 if not.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import msgspec
+from rich.console import Console
+
+from easypay.db.postgres_binaries import ClusterError
+from easypay_bench.http_calls import StackFailed
+from easypay_bench.load import LoadFailed
+from easypay_bench.performance_page import PAGE, RESULTS
+from easypay_bench.work import measure, report
+
+CANNOT: Final = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and exit with the status above."""
+    options = _parser().parse_args(arguments)
+    # As with Ctrl-C, every started program is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    began = perf_counter()
+
+    def say(line: str) -> None:
+        minutes, seconds = divmod(int(perf_counter() - began), 60)
+        console.print(f"{minutes:3}:{seconds:02}  {line}", style="dim", highlight=False)
+
+    try:
+        found = measure.everything(_plan(options), say)
+    except (StackFailed, LoadFailed, ClusterError) as error:
+        sys.stderr.write(f"bench-work: {error}\n")
+        sys.exit(CANNOT)
+    report.show(found, console)
+    if options.json:
+        options.json.write_text(report.as_json(found))
+    if options.save:
+        for path in report.save(found):
+            console.print(f"written: {path}", highlight=False)
+
+
+def _plan(options: argparse.Namespace) -> measure.Plan:
+    plan = measure.QUICK if options.quick else measure.Plan()
+    given = {
+        "parts": None if options.only is None else tuple(options.only),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "snapshot_s": options.snapshot_s,
+        "feed_rate": options.feed_rate,
+        "base": options.base,
+        "pairs": options.pairs,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return msgspec.structs.replace(plan, **chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="make bench-work", description="Work lists, the feed, webhooks and queued payments."
+    )
+    option, default = parser.add_argument, measure.Plan()
+    option("--only", nargs="*", choices=measure.PARTS, help="measure only these (default: all)")
+    option("--rounds", type=int, help=f"rounds of each kind (default: {default.rounds})")
+    option("--seconds", type=float, help=f"of each load (default: {default.seconds:g})")
+    option(
+        "--feed-rate", type=float, metavar="N", help=f"events/s (default: {default.feed_rate:g})"
+    )
+    option(
+        "--snapshot-s", type=float, metavar="S",
+        help=f"how long a snapshot is held (default: {default.snapshot_s:g})",
+    )  # fmt: skip
+    option("--base", metavar="COMMIT", help="compare the ordinary path with that of a commit")
+    option("--pairs", type=int, help=f"how often to compare it (default: {default.pairs})")
+    option("--quick", action="store_true", help="one short round: does it work?")
+    option("--json", type=Path, metavar="FILE", help="also write the findings to this file")
+    option(
+        "--save", action="store_true",
+        help=f"also write them under {RESULTS}, and renew {PAGE}",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""What is wanted of work that is left, and whether it is so. Measures nothing."""
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+
+from easypay_bench.caching.bars import interval
+from easypay_bench.performance_bars import percentile
+from easypay_bench.work.feed import FeedRun
+from easypay_bench.work.ordinary import Pair
+
+NO_ENDPOINT: Final = "nobody waits"
+ENDPOINT: Final = "a merchant has an endpoint"
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """As many payments sent by requests that wait, and from the queue by a worker, per second."""
+
+    waiting_per_s: float
+    queued_per_s: float
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries during one load."""
+
+    deliveries: int
+    per_s: float
+    late_ms: list[float] = []
+    """How old each event was when its message came for the first time, in rising order."""
+    repeats: int = 0
+    worker_us: float = 0.0
+    """CPU of the worker for each delivery; then of PostgreSQL and of the receivers."""
+    postgres_us: float = 0.0
+    receivers_us: float = 0.0
+
+
+class Burst(msgspec.Struct, frozen=True):
+    """What a worker does that finds a queue: per second, and the pages that a claim reads."""
+
+    queued_per_s: float
+    deliveries_per_s: float
+    queue_pages: int
+    webhook_pages: int
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The same burst before a snapshot was opened and while it is held."""
+
+    held_s: float
+    before: Burst
+    after: Burst
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that one run measured. What was left out is empty or None."""
+
+    work: bool = True
+    machine: dict[str, Any]
+    quick: bool
+    drained: list[Drained] = []
+    accepted_ms: dict[str, float] = {}
+    accepted_rate: float = 0.0
+    feed: dict[str, FeedRun] = {}
+    """By who waits for events."""
+    fast: list[Told] = []
+    at_rate: list[Told] = []
+    one_hangs: list[Told] = []
+    snapshot: Snapshot | None = None
+    base: str = ""
+    ordinary: list[Pair] = []
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table: the median of the rounds, and between what it is."""
+
+    name: str
+    wanted: str
+    figure: float
+    lowest: float
+    highest: float
+    unit: str
+    met: bool
+
+
+def rows(found: Findings) -> Iterator[Row]:
+    """Yield a row for everything that was measured."""
+    if found.drained:
+        shares = [each.queued_per_s / each.waiting_per_s for each in found.drained]
+        yield _least("queued payments: share of the rate of those that wait", shares, 0.9, "")
+    if found.accepted_ms:
+        name = f"202 for a queued payment at {found.accepted_rate:g}/s: p99"
+        yield _most(name, [found.accepted_ms["p99"]], 15, "ms")
+    if run := found.feed.get(ENDPOINT):
+        name = f"feed behind, {run.events / run.seconds:,.0f} events/s: p99"
+        yield _most(name, [percentile(run.late_ms, 0.99)], 50, "ms")
+    if found.fast:
+        yield _least("deliveries to all endpoints", [each.per_s for each in found.fast], 2000, "/s")
+    if found.at_rate:
+        late = [percentile(each.late_ms, 0.99) for each in found.at_rate]
+        yield _most("first attempt after the commit: p99", late, 100, "ms")
+        if found.one_hangs:
+            hung = [percentile(each.late_ms, 0.99) for each in found.one_hangs]
+            ratios = [b / a for a, b in zip(late, hung, strict=True)]
+            yield _most("the same while one endpoint hangs, times that", ratios, 1.25, "times")
+    yield from _beside_snapshot(found.snapshot)
+    yield from _beside_base(found.ordinary)
+
+
+def _beside_snapshot(held: Snapshot | None) -> Iterator[Row]:
+    if held is not None:
+        for name in ("queued", "deliveries"):
+            share = getattr(held.after, f"{name}_per_s") / getattr(held.before, f"{name}_per_s")
+            yield _least(f"{name}: share of the rate beside a snapshot", [share], 0.9, "")
+
+
+def _beside_base(pairs: Sequence[Pair]) -> Iterator[Row]:
+    if not pairs:
+        return
+    yield _least("payments/s, times before", [p.now.per_s / p.before.per_s for p in pairs], 0.98,
+                 "times")  # fmt: skip
+    for name, of in (
+        ("gateway CPU", lambda cost: cost.gateway_us),
+        ("PostgreSQL CPU", lambda cost: cost.postgres_us),
+        ("WAL", lambda cost: cost.wal_bytes),
+    ):
+        each: Callable[[Any], float] = of
+        ratios = [each(pair.now) / each(pair.before) for pair in pairs]
+        yield _most(f"{name} of a payment, times before", ratios, 1.02, "times")
+
+
+def _least(name: str, values: Sequence[float], limit: float, unit: str) -> Row:
+    figure = median(values)
+    wanted = f"at least {limit:,g} {unit}".strip()
+    return Row(name, wanted, figure, *interval(values), unit, figure >= limit)
+
+
+def _most(name: str, values: Sequence[float], limit: float, unit: str) -> Row:
+    figure = median(values)
+    wanted = f"at most {limit:,g} {unit}".strip()
+    return Row(name, wanted, figure, *interval(values), unit, figure <= limit)

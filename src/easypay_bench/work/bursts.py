@@ -1,0 +1,130 @@
+"""A worker that finds queues: how fast it empties them, before and beside a snapshot."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from easypay.db import work_list
+from easypay.db.claim_window import LATE_S
+from easypay.payments.queue_rows import QUEUED
+from easypay.webhooks import queue as webhook_queue
+from easypay_bench import stack as stacks
+from easypay_bench.stack import Merchant, Stack
+from easypay_bench.work.bars import Burst, Snapshot
+from easypay_bench.work.programs import Receivers, asked, mint, pay
+
+_ENDS_S: Final = 120.0
+_PAUSE_S: Final = 0.1
+"""Beside a snapshot this question reads all rows that are gone."""
+EVENTS: Final = 3
+"""Of a queued payment that succeeds: it is pending, is sent, and is captured."""
+_EMPTY: Final = """
+    SELECT NOT EXISTS (SELECT FROM queued_operations)
+       AND NOT EXISTS (SELECT FROM webhook_deliveries)
+"""
+RATE: Final = """
+    SELECT count(*)::float8 / extract(epoch FROM max(finished_at) - min(begun_at))::float8
+      FROM (SELECT * FROM operations WHERE merchant_id = $1 ORDER BY id DESC LIMIT $2) AS o
+"""
+"""Operations per second among a merchant's last ones: from the first begin to the last end."""
+_SAW: Final = "SELECT count(*) FROM payments"
+
+
+async def value(dsn: str, sql: str, *arguments: object) -> Any:
+    """Return the first value that a statement gives, over a connection of its own."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(sql, *arguments)
+    finally:
+        await connection.close()
+
+
+async def emptied(stack: Stack) -> None:
+    """Wait until both lists are empty. Raises LoadFailed."""
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        await asked(
+            lambda: connection.fetchval(_EMPTY),
+            _ENDS_S,
+            "a worker did not empty its lists",
+            _PAUSE_S,
+        )
+    finally:
+        await connection.close()
+
+
+async def beside_snapshot(
+    stack: Stack,
+    merchant: Merchant,
+    receivers: Receivers,
+    *,
+    payments: int,
+    rate: float,
+    held_s: float,
+    say: Callable[[str], None],
+) -> Snapshot:
+    """Measure a burst, hold a snapshot open for `held_s` seconds under a load of queued payments,
+    and measure the burst again while it is held. The merchant has an endpoint."""
+    before = await _burst(stack, merchant, receivers, payments)
+    holder = await asyncpg.connect(stack.database_url)
+    try:
+        await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await holder.fetchval(_SAW)
+        say(f"a snapshot is held for {held_s:g} s")
+        tokens = await mint(stack, merchant, int(rate * held_s))
+        with stacks.worker(stack):
+            count = len(tokens)
+            await pay(stack, [merchant], count, rate=rate, tokens=tokens, queued=True)
+            await receivers.until(count * EVENTS)
+        await receivers.take()
+        after = await _burst(stack, merchant, receivers, payments)
+    finally:
+        with suppress(asyncpg.PostgresError):
+            await holder.execute("ROLLBACK")
+        await holder.close()
+    return Snapshot(held_s, before, after)
+
+
+async def _burst(stack: Stack, merchant: Merchant, receivers: Receivers, payments: int) -> Burst:
+    """Queue payments while no worker runs, and let one empty both lists."""
+    tokens = await mint(stack, merchant, payments)
+    await pay(stack, [merchant], payments, tokens=tokens, queued=True)
+    pages = await _pages(stack)
+    with stacks.worker(stack):
+        await receivers.until(payments * EVENTS)
+        await emptied(stack)
+    came = await receivers.take()
+    return Burst(
+        await value(stack.database_url, RATE, merchant.id, payments),
+        len(came.late_ms) / came.seconds,
+        *pages,
+    )
+
+
+async def _pages(stack: Stack) -> Sequence[int]:
+    """Return how many pages one claim reads from each list. Nothing is claimed."""
+    connection: Any = await asyncpg.connect(stack.database_url)
+    try:
+        return [
+            await _pages_of(connection, work_list.claim_sql(QUEUED), 100, 60.0, LATE_S, 0.0),
+            await _pages_of(connection, webhook_queue.CLAIM, [], [], 16, 40.0, 1000),
+        ]
+    finally:
+        await connection.close()
+
+
+async def _pages_of(connection: Any, sql: str, *arguments: object) -> int:
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off;"
+                                 " SET LOCAL enable_mergejoin = off")  # fmt: skip
+        text = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}",
+                                         *arguments)  # fmt: skip
+    finally:
+        await transaction.rollback()
+    plan = msgspec.json.decode(text)[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -1,0 +1,112 @@
+"""The findings of a run: as tables for people, and as JSON for comparison."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from easypay_bench import performance_page
+from easypay_bench.caching.report import table
+from easypay_bench.performance_bars import finite, per_payment_us, percentile, spread
+from easypay_bench.work.bars import Findings, Told, rows
+
+
+def as_data(found: Findings) -> dict[str, Any]:
+    """Return the findings and their rows as plain data, with spreads in place of single times."""
+    data = msgspec.to_builtins(found)
+    for run in data["feed"].values():
+        run["late_ms"] = spread(run["late_ms"])
+    for name in ("fast", "at_rate", "one_hangs"):
+        for told in data[name]:
+            told["late_ms"] = spread(told["late_ms"])
+    data["rows"] = msgspec.to_builtins(list(rows(found)))
+    found_data: dict[str, Any] = finite(data)
+    return found_data
+
+
+def as_json(found: Findings) -> str:
+    """Return the findings as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(as_data(found)), indent=1).decode() + "\n"
+
+
+def save(found: Findings) -> Iterator[Path]:
+    """Write the findings to a file, and renew the page of figures. Yields what was written."""
+    return performance_page.save(found.machine, "work", as_json(found))
+
+
+def show(found: Findings, console: Console) -> None:
+    """Print the tables."""
+    if found.feed:
+        console.print(
+            table(
+                "The feed of events",
+                ("who waits", "events/s", "p50 ms", "p99 ms", "looks/s", "ms per look", "event µs"),
+                [
+                    (
+                        who,
+                        f"{run.events / run.seconds:,.0f}",
+                        *(f"{percentile(run.late_ms, share):.0f}" for share in (0.5, 0.99)),
+                        f"{run.looks / run.seconds:.1f}",
+                        f"{run.cpu_s * 1000 / max(1, run.looks):.2f}",
+                        f"{per_payment_us(run.cpu_s, run.events):.1f}",
+                    )
+                    for who, run in found.feed.items()
+                ],
+            )
+        )
+    told = {"waited": found.fast, "at a rate": found.at_rate, "one hangs": found.one_hangs}
+    if found.fast:
+        console.print(
+            table(
+                "Deliveries of webhooks, by round",
+                ("what", "count", "per second", "p50 ms", "p99 ms", "worker µs", "PostgreSQL µs",
+                 "receivers µs", "repeats"),
+                [_line(name, each) for name, all_ in told.items() for each in all_],
+            )
+        )  # fmt: skip
+    if (held := found.snapshot) is not None:
+        console.print(
+            table(
+                f"Beside a snapshot that was held for {held.held_s:g} s",
+                ("when", "queued/s", "deliveries/s", "pages of a claim", "of webhooks"),
+                [
+                    (
+                        when,
+                        f"{burst.queued_per_s:,.0f}",
+                        f"{burst.deliveries_per_s:,.0f}",
+                        str(burst.queue_pages),
+                        str(burst.webhook_pages),
+                    )
+                    for when, burst in (("before", held.before), ("beside it", held.after))
+                ],
+            )
+        )
+    console.print(
+        table(
+            "Bars",
+            ("what", "wanted", "here", "between", ""),
+            [
+                (
+                    row.name,
+                    row.wanted,
+                    f"{row.figure:.3g} {row.unit}",
+                    f"{row.lowest:.3g} and {row.highest:.3g}",
+                    "[green]met[/]" if row.met else "[red]missed[/]",
+                )
+                for row in rows(found)
+            ],
+        )
+    )
+
+
+def _line(name: str, told: Told) -> tuple[str, ...]:
+    return (
+        name,
+        str(told.deliveries),
+        f"{told.per_s:,.0f}",
+        *(f"{percentile(told.late_ms, share):.0f}" for share in (0.5, 0.99)),
+        *(f"{us:.0f}" for us in (told.worker_us, told.postgres_us, told.receivers_us)),
+        str(told.repeats),
+    )

@@ -1,0 +1,68 @@
+"""`make bench-work` measures everything that it names. No time is checked."""
+
+import json
+from typing import Any
+
+import pytest
+
+from easypay_bench import performance_page
+from easypay_bench.work import __main__ as command
+from easypay_bench.work.bars import Burst as Emptied
+from easypay_bench.work.bars import Findings, Snapshot, rows
+from easypay_bench.work.ordinary import Cost, Pair
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a small run writes."""
+    folder = tmp_path_factory.mktemp("work")
+    result = folder / "20261130T101500Z-abc-work.json"
+    command.main(["--quick", "--only", "accept", "feed", "webhooks", "--json", str(result)])
+    return folder, json.loads(result.read_text())
+
+
+def test_every_event_is_seen_and_every_webhook_comes(written: Any) -> None:
+    _, found = written
+    for who, run in found["feed"].items():
+        assert run["events"] == 40, who
+        assert run["looks"] > 0, who
+        assert run["late_ms"]["p50"] > 0, who
+    assert [told["deliveries"] for told in found["fast"]] == [60]
+    assert [told["deliveries"] for told in found["at_rate"]] == [40]
+    (hung,) = found["one_hangs"]
+    assert 26 < hung["deliveries"] <= 40, "those of the other endpoints, and some that hang"
+
+
+def test_every_bar_has_a_figure(written: Any) -> None:
+    _, found = written
+    assert len(found["rows"]) == 5
+    for row in found["rows"]:
+        assert 0 < row["lowest"] <= row["figure"] <= row["highest"], row
+
+
+def test_the_page_of_figures_shows_the_newest_run_that_was_not_small(written: Any) -> None:
+    folder, found = written
+    assert performance_page._worked(folder) == []
+    (folder / "20261130T101600Z-abd-work.json").write_text(json.dumps({**found, "quick": False}))
+    section = "\n".join(performance_page._worked(folder))
+    for row in found["rows"]:
+        assert f"| {row['name']} | {row['wanted']} |" in section
+
+
+def test_what_is_compared_is_compared_the_right_way_round() -> None:
+    before, now = Cost(1000, 100, 50, 4000, 2), Cost(900, 105, 50, 4000, 2)
+    found = Findings(
+        machine={},
+        quick=True,
+        ordinary=[Pair(before, now)],
+        snapshot=Snapshot(60, Emptied(1000, 2000, 10, 20), Emptied(950, 1000, 10, 20)),
+    )
+    figures = {row.name: (row.figure, row.met) for row in rows(found)}
+    assert figures == {
+        "queued: share of the rate beside a snapshot": (0.95, True),
+        "deliveries: share of the rate beside a snapshot": (0.5, False),
+        "payments/s, times before": (0.9, False),
+        "gateway CPU of a payment, times before": (1.05, False),
+        "PostgreSQL CPU of a payment, times before": (1.0, True),
+        "WAL of a payment, times before": (1.0, True),
+    }
