@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 
@@ -131,4 +132,27 @@ async def test_a_cache_whose_lease_has_expired_asks_the_database(
 
     await until(asks, within_s=2)
     assert monotonic() - stopped <= 0.3 + 0.2, "no entry outlives its lease"
+    await pool.close()
+
+
+async def test_those_who_need_an_account_at_the_same_time_share_one_query(
+    shared_stack: Stack, shop: Shop
+) -> None:
+    """A worker begins with hundreds of operations, before it knows any account."""
+    await shop.paid()
+    ((login_id,),) = await shared_stack.fetch(
+        "SELECT id FROM processor_logins WHERE merchant_id = $1", shop.merchant_id
+    )
+    queries: list[str] = []
+
+    async def note(connection: Any) -> None:
+        connection.add_query_logger(lambda record: queries.append(record.query))
+
+    pool = await asyncpg.create_pool(shared_stack.dsn, min_size=1, max_size=2, init=note)
+    directory = Directory(pool, Vault(ENCRYPTION_KEY), installed({}), lease_s=1)
+    found = await asyncio.gather(*(directory.login(shop.merchant_id, login_id) for _ in range(50)))
+    assert len(found) == 50
+    assert {login is found[0] for login in found} == {True}
+    assert len([each for each in queries if "processor_logins" in each]) == 1
+    assert await directory.login(shop.merchant_id, login_id) is not found[0], "it has no lease"
     await pool.close()

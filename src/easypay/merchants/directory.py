@@ -95,6 +95,7 @@ class Directory:
         """By the Authorization header as it usually is: `Bearer <key>`."""
         self._pending: dict[str, asyncio.Task[Caller]] = {}
         self._logins: dict[tuple[UUID, UUID], Login] = {}
+        self._pending_logins: dict[tuple[UUID, UUID], asyncio.Task[Login | None]] = {}
         self._digest = keyed_digest(vault.derive("processor account"))
         self.hits = 0
         self.misses = 0
@@ -141,11 +142,20 @@ class Directory:
     async def login(self, merchant_id: UUID, login_id: UUID) -> Login | None:
         """Return the account that took a payment, with the newest key saved for it.
 
-        None if the merchant never had it. Raises VaultError if its key cannot be opened.
+        None if the merchant never had it. Raises VaultError if its key cannot be opened. Those who
+        miss at the same time share one query.
         """
         key = (merchant_id, login_id)
         if monotonic() < self._leased_until and (found := self._logins.get(key)) is not None:
             return found
+        pending = self._pending_logins.get(key)
+        if pending is None:
+            pending = asyncio.create_task(self._read_login(merchant_id, login_id))
+            self._pending_logins[key] = pending
+            pending.add_done_callback(lambda _: self._pending_logins.pop(key, None))
+        return await asyncio.shield(pending)
+
+    async def _read_login(self, merchant_id: UUID, login_id: UUID) -> Login | None:
         version = self._version
         row = await self._pool.fetchrow(_FIND_LOGIN, merchant_id, login_id)
         if row is None:
@@ -153,7 +163,7 @@ class Directory:
         account = self._open(row, merchant_id, MODE[row["mode"]], url=row["url"])
         login = Login(login_id, row["account"], account)
         if version == self._version and len(self._logins) < _MOST_ENTRIES:
-            self._logins[key] = login
+            self._logins[merchant_id, login_id] = login
         return login
 
     async def login_of_account(self, digest: bytes) -> Login | None:
