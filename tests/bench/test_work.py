@@ -55,7 +55,7 @@ def test_what_is_compared_is_compared_the_right_way_round() -> None:
         machine={},
         quick=True,
         ordinary=[Pair(before, now)],
-        snapshot=Snapshot(60, Emptied(1000, 2000, 10, 20), Emptied(950, 1000, 10, 20)),
+        snapshot=Snapshot(60, Emptied(1000, 2000, 1, 2, 3, 4), Emptied(950, 1000, 1, 2, 3, 4)),
     )
     figures = {row.name: (row.figure, row.met) for row in rows(found)}
     assert figures == {

@@ -16,10 +16,16 @@ ENDPOINT: Final = "a merchant has an endpoint"
 
 
 class Drained(msgspec.Struct, frozen=True):
-    """As many payments sent by requests that wait, and from the queue by a worker, per second."""
+    """As many payments sent by requests that wait, and from the queue by a worker: how many per
+    second, and the CPU for each of the process that sends them and of PostgreSQL. What acceptance
+    costs is not in it."""
 
     waiting_per_s: float
     queued_per_s: float
+    gateway_us: float = 0.0
+    waiting_postgres_us: float = 0.0
+    worker_us: float = 0.0
+    queued_postgres_us: float = 0.0
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,12 +43,16 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Burst(msgspec.Struct, frozen=True):
-    """What a worker does that finds a queue: per second, and the pages that a claim reads."""
+    """What a worker does that finds a queue, per second; and the pages that a claim reads while
+    there is nothing to be claimed, for queued payments and for webhooks: of what is recent, as most
+    claims are, and of all."""
 
     queued_per_s: float
     deliveries_per_s: float
     queue_pages: int
+    queue_pages_of_all: int
     webhook_pages: int
+    webhook_pages_of_all: int
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from easypay.db import work_list
-from easypay.db.claim_window import LATE_S
+from easypay.db.claim_window import EVER_S, LATE_S
 from easypay.payments.queue_rows import QUEUED
 from easypay.webhooks import queue as webhook_queue
 from easypay_bench import stack as stacks
@@ -25,11 +25,16 @@ _EMPTY: Final = """
     SELECT NOT EXISTS (SELECT FROM queued_operations)
        AND NOT EXISTS (SELECT FROM webhook_deliveries)
 """
+_BEGUN: Final = (
+    "SELECT EXISTS (SELECT FROM queued_operations WHERE merchant_id = $1 AND attempt > 0)"
+)
 RATE: Final = """
     SELECT count(*)::float8 / extract(epoch FROM max(finished_at) - min(begun_at))::float8
       FROM (SELECT * FROM operations WHERE merchant_id = $1 ORDER BY id DESC LIMIT $2) AS o
 """
 """Operations per second among a merchant's last ones: from the first begin to the last end."""
+_ENDPOINT: Final = "SELECT id FROM webhook_endpoints WHERE merchant_id = $1"
+_RECENT_S: Final = 2.0
 _SAW: Final = "SELECT count(*) FROM payments"
 
 
@@ -51,6 +56,17 @@ async def emptied(stack: Stack) -> None:
             _ENDS_S,
             "a worker did not empty its lists",
             _PAUSE_S,
+        )
+    finally:
+        await connection.close()
+
+
+async def begun(stack: Stack, merchant: Merchant) -> None:
+    """Wait until a worker has begun with a merchant's newest operations. Raises LoadFailed."""
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        await asked(
+            lambda: connection.fetchval(_BEGUN, merchant.id), _ENDS_S, "no worker began to send"
         )
     finally:
         await connection.close()
@@ -91,8 +107,8 @@ async def beside_snapshot(
 async def _burst(stack: Stack, merchant: Merchant, receivers: Receivers, payments: int) -> Burst:
     """Queue payments while no worker runs, and let one empty both lists."""
     tokens = await mint(stack, merchant, payments)
+    pages = await _pages(stack, merchant)
     await pay(stack, [merchant], payments, tokens=tokens, queued=True)
-    pages = await _pages(stack)
     with stacks.worker(stack):
         await receivers.until(payments * EVENTS)
         await emptied(stack)
@@ -104,13 +120,18 @@ async def _burst(stack: Stack, merchant: Merchant, receivers: Receivers, payment
     )
 
 
-async def _pages(stack: Stack) -> Sequence[int]:
-    """Return how many pages one claim reads from each list. Nothing is claimed."""
+async def _pages(stack: Stack, merchant: Merchant) -> Sequence[int]:
+    """Return how many pages one claim reads from each list: of what is recent, and of all."""
     connection: Any = await asyncpg.connect(stack.database_url)
+    queued, webhooks = work_list.claim_sql(QUEUED), ([], [], 16, 40.0, 1000)
     try:
+        endpoint = await connection.fetchval(_ENDPOINT, merchant.id)
+        recent = ([merchant.id], [endpoint], [_RECENT_S])
         return [
-            await _pages_of(connection, work_list.claim_sql(QUEUED), 100, 60.0, LATE_S, 0.0),
-            await _pages_of(connection, webhook_queue.CLAIM, [], [], 16, 40.0, 1000),
+            await _pages_of(connection, queued, 100, 60.0, LATE_S, 0.0),
+            await _pages_of(connection, queued, 100, 60.0, EVER_S, 0.0),
+            await _pages_of(connection, webhook_queue.CLAIM_RECENT, *webhooks, *recent),
+            await _pages_of(connection, webhook_queue.CLAIM, *webhooks),
         ]
     finally:
         await connection.close()
@@ -120,10 +141,10 @@ async def _pages_of(connection: Any, sql: str, *arguments: object) -> int:
     transaction = connection.transaction()
     await transaction.start()
     try:
-        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off;"
-                                 " SET LOCAL enable_mergejoin = off")  # fmt: skip
-        text = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}",
-                                         *arguments)  # fmt: skip
+        for joins in ("seqscan", "hashjoin", "mergejoin"):  # as in a lane
+            await connection.execute(f"SET LOCAL enable_{joins} = off")
+        explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"
+        text = await connection.fetchval(explained, *arguments)
     finally:
         await transaction.rollback()
     plan = msgspec.json.decode(text)[0]["Plan"]

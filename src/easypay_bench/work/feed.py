@@ -20,7 +20,8 @@ _PAUSE_S: Final = 0.004
 _NEW: Final = "SELECT seq, event_id FROM feed WHERE seq > $1 ORDER BY seq LIMIT 10000"
 _HEAD: Final = "SELECT last_seq FROM feed_head"
 _LOOKS: Final = "SELECT sum(version)::bigint FROM feed_months"
-_BACKENDS: Final = "SELECT pid FROM pg_stat_activity WHERE application_name = 'easypay feed'"
+_BACKENDS: Final = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'easypay feed%'"
+_METER_S: Final = 0.1
 
 
 class FeedRun(msgspec.Struct, kw_only=True):
@@ -33,31 +34,31 @@ class FeedRun(msgspec.Struct, kw_only=True):
     looks: int = 0
     """How often the leader's statement ran. It counts its runs itself."""
     cpu_s: float = 0.0
-    """CPU of PostgreSQL in the leader's connections."""
+    """CPU of PostgreSQL in the leader's connections and those of its reader."""
 
 
 @asynccontextmanager
 async def watched(dsn: str) -> AsyncIterator[FeedRun]:
     """Measure the feed during the block. What it yields is filled when the block has ended."""
     run = FeedRun()
-    asking, reading = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+    asking, reading, metering = [await asyncpg.connect(dsn) for _ in range(3)]
     try:
-        pids = [row[0] for row in await asking.fetch(_BACKENDS)]
         head, looks = await asking.fetchval(_HEAD), await asking.fetchval(_LOOKS)
-        used_s, began = sum(map(cpu.process_s, pids)), perf_counter()
+        began = perf_counter()
+        meter = asyncio.create_task(_meter(metering, run))
         reader = asyncio.create_task(_read(reading, head, run))
         try:
             yield run
         finally:
             reader.cancel()
-            await asyncio.wait([reader])
+            meter.cancel()
+            await asyncio.wait([reader, meter])
         run.seconds = perf_counter() - began
-        run.cpu_s = sum(map(cpu.process_s, pids)) - used_s
         run.looks = await asking.fetchval(_LOOKS) - looks
         run.events = len(run.late_ms)
         run.late_ms.sort()
     finally:
-        await asyncio.gather(asking.close(), reading.close())
+        await asyncio.gather(*(each.close() for each in (asking, reading, metering)))
 
 
 async def _read(connection: Any, after: int, run: FeedRun) -> None:
@@ -70,3 +71,16 @@ async def _read(connection: Any, after: int, run: FeedRun) -> None:
         if rows:
             after = rows[-1][0]
         await asyncio.sleep(_PAUSE_S)
+
+
+async def _meter(connection: Any, run: FeedRun) -> None:
+    """Add up the CPU of the leader's backends. They change: a plan that is too old is made anew
+    over a new connection."""
+    statement = await connection.prepare(_BACKENDS)
+    before: dict[int, float] = {}
+    while True:
+        now = {pid: cpu.process_s(pid) for (pid,) in await statement.fetch()}
+        if before:
+            run.cpu_s += sum(max(0.0, used - before.get(pid, 0.0)) for pid, used in now.items())
+        before |= now
+        await asyncio.sleep(_METER_S)

@@ -19,7 +19,7 @@ from easypay_bench.performance_bars import per_payment_us, percentile
 from easypay_bench.stack import Merchant, Stack
 from easypay_bench.work import feed, ordinary
 from easypay_bench.work.bars import ENDPOINT, NO_ENDPOINT, Drained, Findings, Told
-from easypay_bench.work.bursts import RATE, beside_snapshot, emptied, value
+from easypay_bench.work.bursts import RATE, begun, beside_snapshot, emptied, value
 from easypay_bench.work.programs import Came, Receivers, mint, pay, receivers
 
 PARTS: Final = ("queue", "accept", "feed", "webhooks", "snapshot")
@@ -30,7 +30,6 @@ _SETTINGS: Final = {"webhook_private_networks": "127.0.0.0/8"}
 _NOTICED_S: Final = 1.2
 """After so long the leader of the feed knows whether anybody has an endpoint."""
 _LAST_EVENTS_S: Final = 0.3
-_WORKER_STARTS_S: Final = 1.5
 Say = Callable[[str], None]
 
 
@@ -144,21 +143,39 @@ def _forget_endpoints(stack: Stack, merchant: Merchant) -> str:
 async def _drained(stack: Stack, merchant: Merchant, plan: Plan, say: Say) -> Drained:
     """Return how fast as many payments are sent by requests that wait and from the queue."""
     tokens, count = await mint(stack, merchant, 2 * plan.payments), plan.payments
+    meter = stack.meter()
+    before = meter.read()
     await pay(stack, [merchant], count, tokens=tokens)
-    waiting = await value(stack.database_url, RATE, merchant.id, count)
+    waiting = cpu.spent(before, meter.read())
+    waiting_per_s = await value(stack.database_url, RATE, merchant.id, count)
     await pay(stack, [merchant], count, tokens=tokens, queued=True)
-    with stacks.worker(stack):
+    with stacks.worker(stack) as pid:
+        await begun(stack, merchant)
+        meter = cpu.Meter(
+            {"worker": cpu.processes([pid]), "postgres": stack.meter().parts["postgres"]}
+        )
+        before = meter.read()
         await emptied(stack)
-    queued = await value(stack.database_url, RATE, merchant.id, count)
-    say(f"{waiting:,.0f} payments/s by requests that wait, {queued:,.0f} from the queue")
-    return Drained(waiting, queued)
+        queued = cpu.spent(before, meter.read())
+    queued_per_s = await value(stack.database_url, RATE, merchant.id, count)
+    say(f"{waiting_per_s:,.0f} payments/s by requests that wait, {queued_per_s:,.0f} queued")
+    return Drained(
+        waiting_per_s,
+        queued_per_s,
+        per_payment_us(waiting["gateway"], count),
+        per_payment_us(waiting["postgres"], count),
+        per_payment_us(queued["worker"], count),
+        per_payment_us(queued["postgres"], count),
+    )
 
 
 async def _accepted(stack: Stack, merchant: Merchant, plan: Plan) -> dict[str, float]:
     """Return how long a 202 takes while a worker sends what is queued."""
     count = int(plan.accept_rate * plan.seconds)
-    tokens = await mint(stack, merchant, count)
+    tokens = await mint(stack, merchant, count + 1)
     with stacks.worker(stack):
+        await pay(stack, [merchant], 1, tokens=tokens, queued=True)
+        await emptied(stack)
         sent = await pay(
             stack, [merchant], count, rate=plan.accept_rate, tokens=tokens, queued=True
         )
@@ -232,7 +249,10 @@ async def _at_rate(
     count = int(plan.event_rate * plan.seconds)
     of_hanging = 0 if hangs is None else len(range(hangs, count, len(merchants)))
     with stacks.worker(stack) as pid:
-        await asyncio.sleep(_WORKER_STARTS_S)
+        # Once it has delivered something, the worker has started and looks often.
+        await pay(stack, list(merchants), len(merchants))
+        await got.until(len(merchants) - (hangs is not None))
+        await got.take()
         meter = _meter(stack, got, pid)
         before = meter.read()
         await pay(stack, list(merchants), count, rate=plan.event_rate)

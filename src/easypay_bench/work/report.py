@@ -38,6 +38,22 @@ def save(found: Findings) -> Iterator[Path]:
 
 def show(found: Findings, console: Console) -> None:
     """Print the tables."""
+    if found.drained:
+        console.print(
+            table(
+                "Payments by token, by round",
+                ("per second", "gateway µs", "PostgreSQL µs", "queued: per second", "worker µs",
+                 "PostgreSQL µs"),
+                [
+                    (
+                        *(f"{n:,.0f}" for n in (each.waiting_per_s, each.gateway_us)),
+                        *(f"{n:,.0f}" for n in (each.waiting_postgres_us, each.queued_per_s)),
+                        *(f"{n:,.0f}" for n in (each.worker_us, each.queued_postgres_us)),
+                    )
+                    for each in found.drained
+                ],
+            )
+        )  # fmt: skip
     if found.feed:
         console.print(
             table(
@@ -70,14 +86,16 @@ def show(found: Findings, console: Console) -> None:
         console.print(
             table(
                 f"Beside a snapshot that was held for {held.held_s:g} s",
-                ("when", "queued/s", "deliveries/s", "pages of a claim", "of webhooks"),
+                (
+                    *("when", "queued/s", "deliveries/s", "pages of a claim", "of all"),
+                    *("webhooks: pages", "of all"),
+                ),
                 [
                     (
                         when,
                         f"{burst.queued_per_s:,.0f}",
                         f"{burst.deliveries_per_s:,.0f}",
-                        str(burst.queue_pages),
-                        str(burst.webhook_pages),
+                        *(str(pages) for pages in msgspec.structs.astuple(burst)[2:]),
                     )
                     for when, burst in (("before", held.before), ("beside it", held.after))
                 ],
