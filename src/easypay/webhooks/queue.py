@@ -55,10 +55,10 @@ _CLAIM: Final = """
               FROM webhook_deliveries w
              WHERE w.endpoint_id = turn.endpoint_id AND w.parked_at IS NULL
                AND w.due_at <= db_now(){window}
-               AND NOT EXISTS (
-                   SELECT FROM webhook_deliveries earlier
-                    WHERE earlier.endpoint_id = w.endpoint_id AND earlier.parked_at IS NULL
-                      AND earlier.payment_id = w.payment_id AND earlier.seq < w.seq)
+               AND (SELECT earlier.seq FROM webhook_deliveries earlier
+                     WHERE earlier.endpoint_id = w.endpoint_id AND earlier.parked_at IS NULL
+                       AND earlier.payment_id = w.payment_id AND earlier.seq < w.seq
+                     ORDER BY earlier.seq LIMIT 1) IS NULL
              ORDER BY w.due_at LIMIT greatest(turn.most, 0)
                FOR UPDATE SKIP LOCKED) AS p
          LIMIT $5::bigint
@@ -101,6 +101,10 @@ def claim_statement(variant: str) -> str:
     return CLAIM_RECENT if variant == RECENT else CLAIM
 
 
+# Every look-up is by its whole key, however small the table was when the plan was made: LIMIT and
+# OFFSET 0 keep the look-ups apart. Otherwise, once very many rows are gone and a long transaction
+# keeps them, each would walk over all rows of an endpoint.
+#
 # `held` are those whose number is still the one that was claimed. Those of the same payment that
 # wait behind one follow it: at once, or at the time of its next attempt.
 RECORD: Final = """
@@ -112,11 +116,21 @@ RECORD: Final = """
                  sent_at, took_ms, status, answer, url)
     ), held AS MATERIALIZED (
         SELECT t.*, w.payment_id, w.seq, w.type, w.failures
-          FROM told t JOIN webhook_deliveries w
-         USING (merchant_id, endpoint_id, event_id, attempt)
-         WHERE w.parked_at IS NULL
-         ORDER BY merchant_id, endpoint_id, event_id
-           FOR UPDATE OF w
+          FROM (SELECT * FROM told ORDER BY merchant_id, endpoint_id, event_id) AS t
+         CROSS JOIN LATERAL (
+               SELECT * FROM webhook_deliveries d
+                WHERE d.merchant_id = t.merchant_id AND d.endpoint_id = t.endpoint_id
+                  AND d.event_id = t.event_id
+                LIMIT 1 FOR UPDATE) AS w
+         WHERE w.attempt = t.attempt AND w.parked_at IS NULL
+    ), behind AS MATERIALIZED (
+        SELECT later.*, h.again_s
+          FROM held h CROSS JOIN LATERAL (
+               SELECT w.merchant_id, w.endpoint_id, w.event_id FROM webhook_deliveries w
+                WHERE w.endpoint_id = h.endpoint_id AND w.payment_id = h.payment_id
+                  AND w.seq > h.seq AND w.parked_at IS NULL AND w.attempt = 0
+                  AND (h.outcome = 'failed' OR w.due_at > db_now())
+                ORDER BY w.seq OFFSET 0) AS later
     ), finished AS (
         DELETE FROM webhook_deliveries w USING held h
          WHERE h.outcome = 'delivered' AND w.merchant_id = h.merchant_id
@@ -132,10 +146,9 @@ RECORD: Final = """
     ), followed AS (
         UPDATE webhook_deliveries w
            SET due_at = db_now() + make_interval(secs => coalesce(h.again_s, 0))
-          FROM held h
-         WHERE w.endpoint_id = h.endpoint_id AND w.payment_id = h.payment_id AND w.seq > h.seq
-           AND w.parked_at IS NULL AND w.attempt = 0
-           AND (h.outcome = 'failed' OR w.due_at > db_now())
+          FROM behind h
+         WHERE w.merchant_id = h.merchant_id AND w.endpoint_id = h.endpoint_id
+           AND w.event_id = h.event_id AND w.attempt = 0
     ), better AS (
         UPDATE webhook_endpoints e SET failing_since = NULL
          WHERE failing_since IS NOT NULL AND EXISTS (SELECT FROM held h
