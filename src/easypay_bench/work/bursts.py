@@ -123,7 +123,8 @@ async def _burst(stack: Stack, merchant: Merchant, receivers: Receivers, payment
 async def _pages(stack: Stack, merchant: Merchant) -> Sequence[int]:
     """Return how many pages one claim reads from each list: of what is recent, and of all."""
     connection: Any = await asyncpg.connect(stack.database_url)
-    queued, webhooks = work_list.claim_sql(QUEUED), ([], [], 16, 40.0, 1000)
+    queued = work_list.claim_sql(QUEUED)
+    webhooks: tuple[Any, ...] = ([], [], 16, 40.0, 1000)
     try:
         endpoint = await connection.fetchval(_ENDPOINT, merchant.id)
         recent = ([merchant.id], [endpoint], [_RECENT_S])
