@@ -17,7 +17,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a small run writes."""
     folder = tmp_path_factory.mktemp("work")
     result = folder / "20261130T101500Z-abc-work.json"
-    command.main(["--quick", "--only", "accept", "feed", "webhooks", "--json", str(result)])
+    command.main(["--quick", "--only", "feed", "webhooks", "--json", str(result)])
     return folder, json.loads(result.read_text())
 
 
@@ -35,7 +35,7 @@ def test_every_event_is_seen_and_every_webhook_comes(written: Any) -> None:
 
 def test_every_bar_has_a_figure(written: Any) -> None:
     _, found = written
-    assert len(found["rows"]) == 5
+    assert len(found["rows"]) == 4
     for row in found["rows"]:
         assert 0 < row["lowest"] <= row["figure"] <= row["highest"], row
 

@@ -38,6 +38,27 @@ def save(found: Findings) -> Iterator[Path]:
 
 def show(found: Findings, console: Console) -> None:
     """Print the tables."""
+    _show_queue_and_feed(found, console)
+    _show_webhooks(found, console)
+    console.print(
+        table(
+            "Bars",
+            ("what", "wanted", "here", "between", ""),
+            [
+                (
+                    row.name,
+                    row.wanted,
+                    f"{row.figure:.3g} {row.unit}",
+                    f"{row.lowest:.3g} and {row.highest:.3g}",
+                    "[green]met[/]" if row.met else "[red]missed[/]",
+                )
+                for row in rows(found)
+            ],
+        )
+    )
+
+
+def _show_queue_and_feed(found: Findings, console: Console) -> None:
     if found.drained:
         console.print(
             table(
@@ -72,6 +93,9 @@ def show(found: Findings, console: Console) -> None:
                 ],
             )
         )
+
+
+def _show_webhooks(found: Findings, console: Console) -> None:
     told = {"waited": found.fast, "at a rate": found.at_rate, "one hangs": found.one_hangs}
     if found.fast:
         console.print(
@@ -101,22 +125,6 @@ def show(found: Findings, console: Console) -> None:
                 ],
             )
         )
-    console.print(
-        table(
-            "Bars",
-            ("what", "wanted", "here", "between", ""),
-            [
-                (
-                    row.name,
-                    row.wanted,
-                    f"{row.figure:.3g} {row.unit}",
-                    f"{row.lowest:.3g} and {row.highest:.3g}",
-                    "[green]met[/]" if row.met else "[red]missed[/]",
-                )
-                for row in rows(found)
-            ],
-        )
-    )
 
 
 def _line(name: str, told: Told) -> tuple[str, ...]:
