@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from easypay import clock, ids
@@ -15,13 +17,14 @@ from easypay.db.embedded import Cluster
 from easypay.db.pool import Pool, open_pool
 from easypay.events import numbering
 from easypay.merchants import admin
-from easypay.merchants.vault import Vault
+from easypay.merchants.vault import Vault, new_encryption_key
 from easypay.mode import Mode
-from easypay.webhooks import delivery, endpoints, log, redelivery, sent_requests
+from easypay.webhooks import delivery, endpoints, log, queue, redelivery, sent_requests
 from easypay.webhooks.addresses import AllowedNames, networks
 from easypay.webhooks.delivery import Deliverer
+from easypay.webhooks.fan_out import FanOut
 from easypay.webhooks.http_sender import HttpSender
-from easypay.webhooks.model import DISABLED, Endpoint
+from easypay.webhooks.model import DISABLED, MOST_ENDPOINTS, Delivery, Endpoint
 from easypay.webhooks.queue import DELIVERIES
 from harness import new_database, until
 from harness.processes import ENCRYPTION_KEY
@@ -71,6 +74,10 @@ class Bench:
             done = await numbering.number(self.feed, mark, transactions=1 << 40, most=1 << 40)
             assert done.mark is not None
         return [ids.typed(ids.EVENT, each) for each in made]
+
+    def lane(self, sql: str) -> Lane:
+        """Return a connection for one statement, as a worker has it."""
+        return Lane(self.dsn, "test", lambda _: sql, lookups=True)
 
     @asynccontextmanager
     async def working(self, **more: Any) -> AsyncIterator[Deliverer]:
@@ -317,8 +324,6 @@ async def test_a_redirect_is_a_failure_and_an_answer_is_kept_in_part(bench: Benc
 
 async def test_a_worker_that_was_stopped_records_nothing(bench: Bench) -> None:
     """Its claim has ended, and another has delivered meanwhile."""
-    from easypay.webhooks import queue
-
     endpoint, _ = await bench.endpoint()
     await bench.happen()
     held = asyncio.Event()
@@ -352,6 +357,35 @@ async def test_events_of_a_span_are_sent_again_in_their_order(bench: Bench) -> N
         assert again == 4
         await bench.left()
     assert [got.id for got in bench.receiver.got[5:]] == made
+
+
+async def claimed(bench: Bench) -> list[Delivery]:
+    """Fan out what happened, and claim it as a worker does."""
+    fan_out, lane = FanOut(bench.pool, bench.dsn, limit_s=4.0), bench.lane(queue.CLAIM)
+    while await fan_out.step() is not None:
+        pass
+    found = await queue.claim(lane, {}, of_each=16, most=1000)
+    await fan_out.close()
+    await lane.close()
+    return found
+
+
+async def test_a_failure_is_recorded_once_though_the_answer_was_lost(bench: Bench) -> None:
+    """The database committed the group, and the worker does not know: it repeats the group."""
+    endpoint, _ = await bench.endpoint()
+    await bench.happen()
+    await bench.happen()
+    one, two = await claimed(bench)
+    group = [
+        queue.Told(one, ids.new_id(), clock.now(), 5, "failed", again_s=5.0, reason="no"),
+        queue.Told(two, ids.new_id(), clock.now(), 5, "delivered", status=200),
+    ]
+    lane = bench.lane(queue.RECORD)
+    assert len((await queue.record(lane, group)).ids) == 2
+    assert (await queue.record(lane, group)).ids == set()
+    await lane.close()
+    assert await bench.pool.fetchval("SELECT failures FROM webhook_deliveries") == 1
+    assert len(await bench.attempts(endpoint)) == 2
 
 
 async def test_without_endpoints_nothing_is_read(bench: Bench) -> None:

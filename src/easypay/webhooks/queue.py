@@ -5,7 +5,8 @@ takes no turn from another. A row is due if it is not parked, its time has come,
 event of its payment is still to be delivered to that endpoint. The claim moves its time to the end
 of a lease and counts an attempt; whatever is written about it afterwards is written only if that
 number is still the same. So a worker that was stopped for a minute records nothing about what
-another has claimed since.
+another has claimed since. Nor does one record a failure twice, if the database's answer was lost:
+the failures before it are a part of what must be the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -105,24 +106,25 @@ def claim_statement(variant: str) -> str:
 # OFFSET 0 keep the look-ups apart. Otherwise, once very many rows are gone and a long transaction
 # keeps them, each would walk over all rows of an endpoint.
 #
-# `held` are those whose number is still the one that was claimed. Those of the same payment that
-# wait behind one follow it: at once, or at the time of its next attempt.
+# `held` are those whose number is still the one that was claimed, with as many failures as then: an
+# attempt that is recorded already has one more. Those of the same payment that wait behind one
+# follow it: at once, or at the time of its next attempt.
 RECORD: Final = """
     WITH told AS MATERIALIZED (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::text[],
             $6::float8[], $7::text[], $8::uuid[], $9::timestamptz[], $10::int[], $11::int[],
-            $12::text[], $13::text[])
+            $12::text[], $13::text[], $14::int[])
             AS t(merchant_id, endpoint_id, event_id, attempt, outcome, again_s, reason, id,
-                 sent_at, took_ms, status, answer, url)
+                 sent_at, took_ms, status, answer, url, failures)
     ), held AS MATERIALIZED (
-        SELECT t.*, w.payment_id, w.seq, w.type, w.failures
+        SELECT t.*, w.payment_id, w.seq, w.type
           FROM (SELECT * FROM told ORDER BY merchant_id, endpoint_id, event_id) AS t
          CROSS JOIN LATERAL (
                SELECT * FROM webhook_deliveries d
                 WHERE d.merchant_id = t.merchant_id AND d.endpoint_id = t.endpoint_id
                   AND d.event_id = t.event_id
                 LIMIT 1 FOR UPDATE) AS w
-         WHERE w.attempt = t.attempt AND w.parked_at IS NULL
+         WHERE w.attempt = t.attempt AND w.failures = t.failures AND w.parked_at IS NULL
     ), behind AS MATERIALIZED (
         SELECT later.*, h.again_s
           FROM held h CROSS JOIN LATERAL (
@@ -149,18 +151,17 @@ RECORD: Final = """
           FROM behind h
          WHERE w.merchant_id = h.merchant_id AND w.endpoint_id = h.endpoint_id
            AND w.event_id = h.event_id AND w.attempt = 0
+    ), concerned AS MATERIALIZED (
+        SELECT merchant_id, endpoint_id, bool_or(outcome = 'delivered') AS any_delivered
+          FROM held GROUP BY merchant_id, endpoint_id ORDER BY merchant_id, endpoint_id
     ), better AS (
-        UPDATE webhook_endpoints e SET failing_since = NULL
-         WHERE failing_since IS NOT NULL AND EXISTS (SELECT FROM held h
-               WHERE h.outcome = 'delivered' AND h.merchant_id = e.merchant_id
-                 AND h.endpoint_id = e.id)
+        UPDATE webhook_endpoints e SET failing_since = NULL FROM concerned c
+         WHERE c.any_delivered AND e.merchant_id = c.merchant_id AND e.id = c.endpoint_id
+           AND e.failing_since IS NOT NULL
     ), worse AS (
-        UPDATE webhook_endpoints e SET failing_since = db_now()
-         WHERE failing_since IS NULL
-           AND EXISTS (SELECT FROM held h WHERE h.outcome <> 'delivered'
-                  AND h.merchant_id = e.merchant_id AND h.endpoint_id = e.id)
-           AND NOT EXISTS (SELECT FROM held h WHERE h.outcome = 'delivered'
-                  AND h.merchant_id = e.merchant_id AND h.endpoint_id = e.id)
+        UPDATE webhook_endpoints e SET failing_since = db_now() FROM concerned c
+         WHERE NOT c.any_delivered AND e.merchant_id = c.merchant_id AND e.id = c.endpoint_id
+           AND e.failing_since IS NULL
     ), logged AS (
         INSERT INTO webhook_attempts (id, merchant_id, endpoint_id, event_id, type, attempt,
             outcome, url, sent_at, took_ms, status, reason, answer)
@@ -169,7 +170,7 @@ RECORD: Final = """
           FROM held
     )
     SELECT h.id, e.id, e.merchant_id, e.mode, h.outcome <> 'delivered'
-               AND e.failing_since < db_now() - make_interval(secs => $14::float8)
+               AND e.failing_since < db_now() - make_interval(secs => $15::float8)
       FROM held h LEFT JOIN webhook_endpoints e
         ON e.merchant_id = h.merchant_id AND e.id = h.endpoint_id
 """
@@ -234,6 +235,7 @@ async def record(lane: Any, told: Sequence[Told]) -> Recorded:
                 *key_of(each.delivery),
                 *(each.delivery.attempt, each.outcome, each.again_s, each.reason, each.id),
                 *(each.sent_at, each.took_ms, each.status, each.answer, each.delivery.url),
+                each.delivery.failures,
             )
             for each in told
         ),
