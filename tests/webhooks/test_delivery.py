@@ -388,6 +388,22 @@ async def test_a_failure_is_recorded_once_though_the_answer_was_lost(bench: Benc
     assert len(await bench.attempts(endpoint)) == 2
 
 
+async def test_a_backlog_that_takes_too_long_is_fanned_out_in_parts(bench: Bench) -> None:
+    for _ in range(MOST_ENDPOINTS):
+        await bench.endpoint()
+    await bench.happen(500, payment=ids.new_id())
+    fan_out = FanOut(bench.pool, bench.dsn, limit_s=0.2)
+    made, failures = 0, 0
+    while made < 500 * MOST_ENDPOINTS:
+        try:
+            made += await fan_out.step() or 0
+        except asyncpg.QueryCanceledError:
+            failures += 1
+            assert failures < 20
+    await fan_out.close()
+    assert failures
+
+
 async def test_without_endpoints_nothing_is_read(bench: Bench) -> None:
     endpoint, _ = await bench.endpoint()
     async with bench.pool.acquire() as connection:

@@ -87,6 +87,9 @@ class FanOut:
             limit_s=limit_s,
             settings={"plan_cache_mode": "force_custom_plan"},
         )
+        self._most = MOST
+        """Fewer after a failure: a statement that was too long for its time limit would be so
+        each time, and nobody would be told of anything."""
 
     async def step(self) -> list[tuple[UUID, UUID]] | None:
         """Fan out what is new, up to `MOST` events of the feed. Return the merchants and ids of
@@ -95,10 +98,15 @@ class FanOut:
         if not found or found[0][0] >= found[0][1]:
             return None
         mark, head = found[0]
-        until = min(head, mark + MOST)
-        for month in (f"{clock.now():%Y_%m}", ""):
-            if rows := await self._lane.fetch((mark, until), month):
-                return [(row[0], row[1]) for row in rows if row[0] is not None]
+        until = min(head, mark + self._most)
+        try:
+            for month in (f"{clock.now():%Y_%m}", ""):
+                if rows := await self._lane.fetch((mark, until), month):
+                    self._most = min(MOST, self._most + self._most // 8 + 1)
+                    return [(row[0], row[1]) for row in rows if row[0] is not None]
+        except Exception:
+            self._most = max(1, self._most // 2)
+            raise
         return []  # another worker was quicker
 
     async def close(self) -> None:
