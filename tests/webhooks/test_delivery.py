@@ -404,6 +404,35 @@ async def test_a_backlog_that_takes_too_long_is_fanned_out_in_parts(bench: Bench
     assert failures
 
 
+async def test_events_sent_again_one_by_one_keep_their_order(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    payment, made = ids.new_id(), []
+    for _ in range(3):
+        made += await bench.happen(payment=payment)
+        await asyncio.sleep(0.002)
+    async with bench.working():
+        await bench.left()
+        async with bench.pool.acquire() as connection, connection.transaction():
+            for event in reversed(made):
+                await redelivery.redeliver_one(connection, endpoint, UUID(event[4:]))
+        await bench.left()
+    assert [got.id for got in bench.receiver.got[3:]] == made
+
+
+async def test_a_span_that_is_not_fanned_out_yet_overtakes_nothing(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    payment = ids.new_id()
+    (first,) = await bench.happen(payment=payment)
+    await asyncio.sleep(0.002)
+    since = clock.now()
+    (second,) = await bench.happen(payment=payment)
+    later = since + timedelta(hours=1)
+    assert await redelivery.redeliver(bench.pool, endpoint, since=since, until=later) == 0
+    async with bench.working():
+        await bench.left()
+    assert [got.id for got in bench.receiver.got] == [first, second]
+
+
 async def test_without_endpoints_nothing_is_read(bench: Bench) -> None:
     endpoint, _ = await bench.endpoint()
     async with bench.pool.acquire() as connection:

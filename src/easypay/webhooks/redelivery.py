@@ -6,6 +6,7 @@ from uuid import UUID
 
 from easypay import ids
 from easypay.errors import FieldError, NotFound, ValidationFailed
+from easypay.webhooks.endpoints import READER
 from easypay.webhooks.model import Endpoint
 
 Runner = Any
@@ -16,6 +17,11 @@ _SLACK: Final = timedelta(hours=1)
 """Events of the feed are in the order of their commits, so their times are out of order by less."""
 
 _STREAM: Final = "SELECT stream FROM streams WHERE merchant_id = $1 AND mode = $2"
+# What the fan-out has not read yet, it will write itself, in its order.
+_FANNED_OUT: Final = """
+    SELECT greatest(e.after_seq, (SELECT last_seq FROM feed_readers WHERE name = $3))
+      FROM webhook_endpoints e WHERE e.merchant_id = $1 AND e.id = $2
+"""
 _NEWEST: Final = "SELECT coalesce(max(position), 0) FROM feed WHERE stream = $1"
 _AT: Final = """
     SELECT event_id FROM feed WHERE stream = $1 AND position >= $2 ORDER BY position LIMIT 1
@@ -37,14 +43,14 @@ _PAGE: Final = f"""
     WITH page AS MATERIALIZED (
         SELECT * FROM feed WHERE stream = $5 AND position >= $6 ORDER BY position LIMIT $7
     ), found AS MATERIALIZED (
-        SELECT * FROM page WHERE event_id >= $8 AND event_id < $9
+        SELECT * FROM page WHERE event_id >= $8 AND event_id < $9 AND seq <= $10
     ), written AS ({_INTO})
     SELECT max(position), min(event_id::text)::uuid, count(*), (SELECT count(*) FROM written)
       FROM page
 """
 _ONE: Final = f"""
     WITH found AS MATERIALIZED (
-        SELECT id AS event_id, payment_id, 0 AS seq FROM events
+        SELECT id AS event_id, payment_id, $6::bigint AS seq FROM events
          WHERE merchant_id = $1 AND id = $5 AND mode = $3
     ), written AS ({_INTO})
     SELECT count(*) FROM found
@@ -56,8 +62,10 @@ async def redeliver_one(runner: Runner, endpoint: Endpoint, event_id: UUID) -> N
 
     Raises NotFound if the merchant has no such event, or its month was archived.
     """
+    # Below every number of the feed; of two events a millisecond apart, the later one is greater.
+    seq = (event_id.int >> 66) - (1 << 62)
     found = await runner.fetchval(
-        _ONE, endpoint.merchant_id, endpoint.id, endpoint.mode, [], event_id
+        _ONE, endpoint.merchant_id, endpoint.id, endpoint.mode, [], event_id, seq
     )
     if not found:
         raise NotFound(f"there is no event {ids.typed(ids.EVENT, event_id)}")
@@ -74,6 +82,7 @@ async def redeliver(runner: Runner, endpoint: Endpoint, *, since: datetime, unti
         return 0
     low, high = ids.lowest_id_at(since), ids.lowest_id_at(until)
     beyond = ids.lowest_id_at(until + _SLACK)
+    fanned_out = await runner.fetchval(_FANNED_OUT, endpoint.merchant_id, endpoint.id, READER)
     position = await _first_position(runner, stream, ids.lowest_id_at(since - _SLACK))
     count: int = 0
     looked_at = 0
@@ -81,7 +90,7 @@ async def redeliver(runner: Runner, endpoint: Endpoint, *, since: datetime, unti
         last, oldest, of_page, written = await runner.fetchrow(
             _PAGE,
             *(endpoint.merchant_id, endpoint.id, endpoint.mode, endpoint.types),
-            *(stream, position, _AT_ONCE, low, high),
+            *(stream, position, _AT_ONCE, low, high, fanned_out),
         )
         count += written
         looked_at += of_page
