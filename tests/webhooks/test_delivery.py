@@ -388,6 +388,42 @@ async def test_a_failure_is_recorded_once_though_the_answer_was_lost(bench: Benc
     assert len(await bench.attempts(endpoint)) == 2
 
 
+async def test_the_purge_deletes_what_nobody_waits_for(bench: Bench) -> None:
+    """However much there is before it that is kept."""
+    paused, _ = await bench.endpoint("/paused")
+    enabled, _ = await bench.endpoint("/enabled")
+    await endpoints.update(bench.pool, bench.merchant_id, Mode.TEST, paused.id, paused=True)
+    insert = """
+        INSERT INTO webhook_deliveries (merchant_id, endpoint_id, event_id, mode, payment_id, seq,
+            type, due_at, created_at, parked_at)
+        SELECT $1, $2, gen_random_uuid(), 'test', gen_random_uuid(), 0, 'webhook.test', now(),
+               now() - interval '40 d', now() - make_interval(days => $4)
+          FROM generate_series(1, $3)
+    """
+    kept = ((paused.id, 6_000, None), (enabled.id, 1, 20))
+    for endpoint_id, count, parked_days in (*kept, (enabled.id, 3, 40), (ids.new_id(), 2, None)):
+        await bench.pool.execute(insert, bench.merchant_id, endpoint_id, count, parked_days)
+    assert await log.purge(bench.pool) == 5
+    assert await bench.pool.fetchval("SELECT count(*) FROM webhook_deliveries") == 6_001
+
+
+async def test_what_waits_for_a_paused_endpoint_is_not_due(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    await bench.happen()
+    async with bench.working() as worker:
+        await bench.left()
+        await endpoints.update(bench.pool, bench.merchant_id, Mode.TEST, endpoint.id, paused=True)
+        await bench.happen()
+        worker.wake()
+        await bench.left(1)
+    await bench.pool.execute("UPDATE webhook_deliveries SET due_at = now() - interval '1 h'")
+    assert await work_list.depth(bench.pool, queue.DELIVERIES) == work_list.Depth(0, 1, 0, 0.0)
+    await endpoints.update(bench.pool, bench.merchant_id, Mode.TEST, endpoint.id, paused=False)
+    depth = await work_list.depth(bench.pool, queue.DELIVERIES)
+    assert depth.ready == 1
+    assert depth.oldest_s >= 3600
+
+
 async def test_a_backlog_that_takes_too_long_is_fanned_out_in_parts(bench: Bench) -> None:
     for _ in range(MOST_ENDPOINTS):
         await bench.endpoint()

@@ -17,13 +17,17 @@ _PURGE: Final = """
         SELECT ctid FROM webhook_attempts
          WHERE sent_at < db_now() - make_interval(days => $1) LIMIT $2))
 """
+# A row without an endpoint was written while that was deleted: nobody will ever claim it.
 _PURGE_DELIVERIES: Final = """
-    DELETE FROM webhook_deliveries w WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM webhook_deliveries
-         WHERE created_at < db_now() - make_interval(days => $1) LIMIT $2))
-       AND (w.parked_at IS NOT NULL OR NOT EXISTS (
-           SELECT FROM webhook_endpoints e WHERE e.merchant_id = w.merchant_id
-              AND e.id = w.endpoint_id AND e.state <> 'disabled'))
+    DELETE FROM webhook_deliveries WHERE ctid = ANY (ARRAY(
+        SELECT w.ctid FROM webhook_deliveries w
+          LEFT JOIN webhook_endpoints e ON e.merchant_id = w.merchant_id AND e.id = w.endpoint_id
+         WHERE e.id IS NULL OR (
+               w.created_at < db_now() - make_interval(days => $1)
+               AND (w.parked_at < db_now() - make_interval(days => $1)
+                    OR e.state = 'disabled'
+                       AND e.updated_at < db_now() - make_interval(days => $1)))
+         LIMIT $2))
 """
 
 
