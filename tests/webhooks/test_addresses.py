@@ -7,7 +7,7 @@ import pytest
 
 from dns_server import DnsServer, Records, dns_serving
 from easypay.webhooks.addresses import AllowedNames, is_allowed, networks, wrong_url
-from easypay.webhooks.http_sender import HttpSender, NoAnswer, retry_after_s
+from easypay.webhooks.http_sender import KEPT_BYTES, HttpSender, NoAnswer, retry_after_s
 from webhooks.receiver import receiving
 
 PRIVATE = (
@@ -16,6 +16,7 @@ PRIVATE = (
     *("::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "::10.0.0.1"),
     *("224.0.0.1", "ff02::1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "2001:db8::1"),
     *("fec0::1", "2001::1", "240.0.0.1", "fe80::1%eth0", "no address"),
+    *("::ffff:0:10.0.0.1", "::ffff:0:127.0.0.1", "400::1", "4000::1", "5f00::1", "fe00::1"),
 )
 PUBLIC = ("8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808")
 
@@ -47,6 +48,7 @@ def test_an_operator_can_allow_a_network() -> None:
         *("https://user:word@shop.example/", "ftp://shop.example/", "//shop.example", "shop"),
         *("https://shop.example:0/", "https://shop.example:99999/", "https://sh op.example/"),
         *("https://shop.example/\r\nX: y", "https://shöp.example/", "https://shop.example/#part"),
+        *("https://shop.example/4111111111111111",),
         *("https://", "https://.example/", "https://-a.example/", "https://shop.example\\@x/", ""),
         *(
             "https://[fe80::1%25eth0]/",
@@ -85,7 +87,9 @@ async def test_a_name_that_leads_to_a_private_address_is_refused(dns: DnsServer)
         sender = HttpSender(AllowedNames(resolver=dns.address))
         for host in ("inside.example", "localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "127.1"):
             await refused(sender, f"http://{host}:{port}/")
-        assert "not a public address" in await refused(sender, f"http://inside.example:{port}/")
+        told = await refused(sender, f"http://inside.example:{port}/")
+        assert "not a public address" in told
+        assert "127" not in told  # a merchant reads it, and is not told of the operator's network
         assert receiver.got == []
         await sender.close()
 
@@ -124,7 +128,7 @@ async def test_an_endless_answer_is_cut_off() -> None:
     port = server.sockets[0].getsockname()[1]
     sender = HttpSender(AllowedNames(networks(["127.0.0.0/8"])))
     answer = await sender.post(f"http://127.0.0.1:{port}/", [], b"{}", limit_s=5)
-    assert (answer.status, len(answer.body)) == (200, 1200)
+    assert (answer.status, len(answer.body)) == (200, KEPT_BYTES)
     await sender.close()
     server.close()
 
@@ -154,3 +158,36 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     assert retry_after_s(b"Wed, 21 Oct 2015 07:28:00 GMT") == 0
     for nonsense in (None, b"soon", b"-1", b"1e9", b"99999999999999"):
         assert retry_after_s(nonsense) is None
+
+
+async def answered(*parts: bytes) -> tuple[int, bytes]:
+    """Return what is made of an answer that ends with its connection."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    sender = HttpSender(AllowedNames(networks(["127.0.0.0/8"])))
+    port = server.sockets[0].getsockname()[1]
+    try:
+        answer = await sender.post(f"http://127.0.0.1:{port}/", [], b"{}", limit_s=5)
+        return answer.status, answer.body
+    finally:
+        await sender.close()
+        server.close()
+
+
+async def test_an_answer_may_end_with_its_connection() -> None:
+    """Servers that send no length close instead (RFC 9112, section 6.3)."""
+    assert await answered(b"HTTP/1.0 200 OK\r\n\r\n", b"done") == (200, b"done")
+    assert await answered(b"HTTP/1.1 410 Gone\r\n\r\n") == (410, b"")
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    assert await answered(early + b"HTTP/1.1 202 OK\r\n\r\n") == (202, b"")
+    for cut_off in (b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nA: b\r\n", early):
+        with pytest.raises(NoAnswer):
+            await answered(cut_off)

@@ -1,6 +1,7 @@
 """Payments of a real gateway, and workers that are killed between sending and recording."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -180,3 +181,20 @@ async def test_the_commands_look_after_an_endpoint(
     refused = run_easypay("webhook", "test", endpoint, **stack.env)
     assert refused.code == 1
     assert "there is no webhook endpoint" in refused.err
+
+
+async def test_a_worker_raises_its_limit_of_open_files(
+    stack: Stack, start: Callable[..., Any]
+) -> None:
+    """Each message in flight and each idle connection needs one; a shell often allows 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        worker = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    async def raised() -> bool:
+        return resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)[0] == min(hard, 65_536)
+
+    await until(raised, what="the limit is raised")

@@ -257,6 +257,12 @@ async def test_gone_disables_an_endpoint_and_tells_the_others(bench: Bench) -> N
         after = await endpoints.get(bench.pool, bench.merchant_id, Mode.TEST, gone.id)
         assert (after.state, after.reason) == ("disabled", "it answered 410 Gone")
         assert len(bench.receiver.of("/gone")) == 1
+        # What it was still to be told has waited, the first event, too.
+        bench.receiver.answer = lambda _: 200
+        await endpoints.update(bench.pool, bench.merchant_id, Mode.TEST, gone.id, paused=False)
+        await bench.due_now()
+        await bench.left()
+        assert len(bench.receiver.of("/gone")) == 2
 
 
 async def test_an_endpoint_that_failed_for_five_days_is_disabled(bench: Bench) -> None:
@@ -424,6 +430,24 @@ async def test_what_waits_for_a_paused_endpoint_is_not_due(bench: Bench) -> None
     assert depth.oldest_s >= 3600
 
 
+async def test_a_worker_with_another_key_uses_up_no_attempt(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint, _ = await bench.endpoint()
+    (event,) = await bench.happen()
+    right, bench.vault = bench.vault, Vault(new_encryption_key())
+    async with bench.working():
+        await until(lambda: bench.pool.fetchval("SELECT max(attempt) = 1 FROM webhook_deliveries"))
+        await bench.left(1)
+    assert "EASYPAY_ENCRYPTION_KEY" in caplog.text
+    assert await bench.attempts(endpoint) == []
+    bench.vault = right
+    await bench.due_now()
+    async with bench.working():
+        await bench.left()
+    assert [got.id for got in bench.receiver.got] == [event]
+
+
 async def test_a_backlog_that_takes_too_long_is_fanned_out_in_parts(bench: Bench) -> None:
     for _ in range(MOST_ENDPOINTS):
         await bench.endpoint()
@@ -438,6 +462,26 @@ async def test_a_backlog_that_takes_too_long_is_fanned_out_in_parts(bench: Bench
             assert failures < 20
     await fan_out.close()
     assert failures
+
+
+async def test_a_stop_waits_for_what_is_being_claimed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, begun = queue.claim, asyncio.Event()
+
+    async def slow(*arguments: Any, **more: Any) -> list[Delivery]:
+        found = await claim(*arguments, **more)
+        if found:
+            begun.set()
+            await asyncio.sleep(0.2)
+        return found
+
+    monkeypatch.setattr(queue, "claim", slow)
+    await bench.endpoint()
+    await bench.happen()
+    async with bench.working():
+        await begun.wait()
+    await bench.left()
 
 
 async def test_events_sent_again_one_by_one_keep_their_order(bench: Bench) -> None:

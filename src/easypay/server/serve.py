@@ -7,7 +7,6 @@ requests in flight for at most `shutdown_grace_s`, and exits 0. A second signal 
 
 import asyncio
 import logging
-import resource
 import select
 import signal
 import socket
@@ -23,6 +22,7 @@ from easypay.api.repeats import Repeats
 from easypay.observability import logs
 from easypay.server.background import kept_running
 from easypay.server.client_connections import Clients, Limits, Phase
+from easypay.server.open_files import SPARE_FILES, allow_files
 from easypay.server.protocol import HttpProtocol
 from easypay.settings import Settings
 
@@ -30,9 +30,6 @@ KEEP_ALIVE_S = 75
 FIRST_REQUEST_S = 1.0
 """How long a stop waits for requests on accepted connections that have sent nothing yet."""
 BACKLOG = 2048
-MOST_FILES = 65_536
-SPARE_FILES = 128
-"""Reserved for files other than connections."""
 LINGER_S = 2.0
 BACKLOG_S = 0.1
 """How long connections are accepted from the kernel's queue before the socket closes."""
@@ -159,16 +156,6 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _allow_files() -> int:
-    """Raise the limit of open files (often 1,024 in a shell) as far as allowed; return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
-    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
-
-
 def _clients(settings: Settings, files: int) -> Clients:
     """Limit the connections so that files are left: a process that can open none does nothing
     well, and uvloop stops listening for good. If files are few, the processor gets half."""
@@ -207,7 +194,7 @@ def serve(
     """
     from easypay.server.app import build_app
 
-    clients = _clients(settings, _allow_files())
+    clients = _clients(settings, allow_files())
     logs.configure(log_level.upper())
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     gateway: Gateway = build_app(settings)

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 from urllib.parse import urlsplit
 
+from easypay.card_numbers import contains_card_number
 from easypay.processors.host_names import Addresses, HostNames, NoAddress
 
 MOST_CHARACTERS: Final = 2000
@@ -26,12 +27,13 @@ _NOT_PUBLIC: Final = tuple(
     map(
         ipaddress.ip_network,
         (
-            *("192.88.99.0/24", "64:ff9b:1::/48", "2001::/23", "2002::/16", "3fff::/20"),
-            *("5f00::/16", "fec0::/10", "::/96"),
+            *("192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20"),
+            *("::/3", "4000::/2", "8000::/1"),
         ),
     )
 )
-"""Beside what `is_global` refuses: tunnels that lead anywhere, and what nobody should use."""
+"""Beside what `is_global` refuses: tunnels that lead anywhere, what nobody should use, and all of
+IPv6 but 2000::/3, where the public addresses are: translators map the rest to private ones."""
 
 Network = IPv4Network | IPv6Network
 
@@ -83,9 +85,10 @@ class AllowedNames(HostNames):
         found = await super().addresses(host)
         allowed = tuple(each for each in found.all if is_allowed(each, self.private))
         if not allowed:
+            # A merchant reads this: it does not say what the operator's own DNS knows.
             raise NotAllowed(
-                f"{host} leads to {found.all[0]}, which is not a public address. Webhooks are sent "
-                "to public addresses only."
+                f"{host} leads to what is not a public address. Webhooks are sent to public "
+                "addresses only."
             )
         return Addresses(allowed, found.answered)
 
@@ -110,6 +113,8 @@ def wrong_url(text: str, *, live: bool, private: Iterable[Network] = ()) -> str 
         return "url must begin with https:// in live mode."
     if parts.username is not None or parts.password is not None:
         return "url must not contain a login: check the signature instead."
+    if contains_card_number(text):
+        return "url must not contain a card number."
     if parts.fragment:
         return "url must not have a fragment (#…): it would not be sent."
     if port == 0:

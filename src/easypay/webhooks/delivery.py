@@ -48,7 +48,8 @@ _BUSY_FOR_S: Final = 60.0
 """How long after the last delivery the lists are still looked at every `POLL_S`."""
 _AGAIN_S: Final = 1.0
 _OF_EACH: Final = 16
-_MOST: Final = 1_000
+MOST: Final = 1_000
+"""Messages in flight."""
 _OF_GROUP: Final = 500
 _MOST_SILENT: Final = 10_000
 _MOST_ANSWER: Final = 1024
@@ -66,6 +67,7 @@ Watcher = Callable[[str, float | None], None]
 for a first one, how long after its event it was begun, in seconds."""
 _HOW: Final = {"delivered": "done", "failed": "later", "parked": "parked"}
 _PURGE_EVERY_S: Final = 3600.0
+_WARN_EVERY_S: Final = 60.0
 
 
 class Deliverer:
@@ -81,7 +83,7 @@ class Deliverer:
         sender: HttpSender,
         limit_s: float = 4.0,
         of_each: int = _OF_EACH,
-        most: int = _MOST,
+        most: int = MOST,
         watch: Watcher = lambda *_: None,
     ) -> None:
         self._pool = pool
@@ -109,6 +111,8 @@ class Deliverer:
         self._work = asyncio.Event()
         self._recordable = asyncio.Event()
         self._busy_until = 0.0
+        self._warn_at = 0.0
+        self._claiming = False
         self._stopping = False
 
     async def run(self) -> None:
@@ -134,7 +138,7 @@ class Deliverer:
         """Claim nothing more, let what is under way end in this time, and give back the rest."""
         self._stopping = True
         ends = monotonic() + within_s
-        while (self._tasks or self._told) and monotonic() < ends:  # noqa: ASYNC110 - once in a life
+        while (self._claiming or self._tasks or self._told) and monotonic() < ends:  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(_LOOK_S)
         left = dict(self._tasks)
         for task in left:
@@ -180,27 +184,12 @@ class Deliverer:
     async def _claim(self) -> None:
         """Claim what is due, and begin to send it."""
         self._work.clear()
-        room = self._most - self._in_flight.total()
-        claimed: list[Delivery] = []
-        if room > 0 and not self._stopping:
-            claimed = await self._claim_next(room)
-        if claimed:
-            self._busy_until = monotonic() + _BUSY_FOR_S
-            for delivery in claimed:
-                self._in_flight[delivery.endpoint_id] += 1
-            month = f"{clock.now():%Y_%m}"
-            try:
-                views = await views_of(self._events, self._pool, month, claimed)
-            except BaseException:
-                for delivery in claimed:
-                    self._ended(delivery)
-                    self._recent.over(delivery)
-                raise
-            for delivery in claimed:
-                task = asyncio.create_task(self._deliver(delivery, views))
-                self._tasks[task] = delivery
-                task.add_done_callback(self._tasks.pop)
-            return
+        self._claiming = not self._stopping
+        try:
+            if self._claiming and await self._begin():
+                return
+        finally:
+            self._claiming = False
         try:
             async with asyncio.timeout(self._poll_s(POLL_S)):
                 await self._work.wait()
@@ -219,6 +208,31 @@ class Deliverer:
             only, began, claimed, rooms, self._of_each, cut_off=len(claimed) >= most
         )
         return claimed
+
+    async def _begin(self) -> bool:
+        """Claim as much as there is room for, and begin to send it. Whether there was anything."""
+        room = self._most - self._in_flight.total()
+        if room <= 0:
+            return False
+        claimed = await self._claim_next(room)
+        if not claimed:
+            return False
+        self._busy_until = monotonic() + _BUSY_FOR_S
+        for delivery in claimed:
+            self._in_flight[delivery.endpoint_id] += 1
+        month = f"{clock.now():%Y_%m}"
+        try:
+            views = await views_of(self._events, self._pool, month, claimed)
+        except BaseException:
+            for delivery in claimed:
+                self._ended(delivery)
+                self._recent.over(delivery)
+            raise
+        for delivery in claimed:
+            task = asyncio.create_task(self._deliver(delivery, views))
+            self._tasks[task] = delivery
+            task.add_done_callback(self._tasks.pop)
+        return True
 
     def _rooms(self) -> dict[UUID, int]:
         """Return how many more messages each endpoint may get that may not get `of_each`."""
@@ -251,26 +265,32 @@ class Deliverer:
         if not self._in_flight[delivery.endpoint_id]:
             del self._in_flight[delivery.endpoint_id]
 
-    async def _attempt(self, delivery: Delivery, views: Views) -> Told:
+    def _secrets_of(self, delivery: Delivery) -> list[str]:
+        """Return the secrets that can be opened. If there is none, the merchant's server is not at
+        fault: nothing is counted, and the event is tried again when its lease has ended."""
+        d = delivery
+        opened = []
+        for each in d.secrets:
+            with suppress(VaultError):
+                opened.append(
+                    endpoints.open_secret(self._vault, each, d.merchant_id, d.mode, d.endpoint_id)
+                )
+        if not opened and monotonic() >= self._warn_at:
+            self._warn_at = monotonic() + _WARN_EVERY_S
+            log.error(
+                "webhooks to %s wait: its secret was sealed under another EASYPAY_ENCRYPTION_KEY",
+                ids.typed(ids.ENDPOINT, d.endpoint_id),
+            )
+        return opened
+
+    async def _attempt(self, delivery: Delivery, views: Views) -> Told | None:
         view = views.get((delivery.merchant_id, delivery.event_id))
         sent_at, started = clock.now(), monotonic()
         if view is None and delivery.data is None:
             why = "the event is in a month that was archived"
             return self._failed(delivery, sent_at, started, why, parked=True)
-        try:
-            secrets = [
-                endpoints.open_secret(
-                    self._vault,
-                    each,
-                    delivery.merchant_id,
-                    delivery.mode,
-                    delivery.endpoint_id,
-                )
-                for each in delivery.secrets
-            ]
-        except VaultError:
-            why = "the endpoint's secret was sealed under another EASYPAY_ENCRYPTION_KEY"
-            return self._failed(delivery, sent_at, started, why)
+        if not (secrets := self._secrets_of(delivery)):
+            return None
         body = body_of(delivery, view)
         signed = headers(secrets, message_id(delivery.event_id), int(sent_at.timestamp()), body)
         try:
@@ -313,8 +333,7 @@ class Deliverer:
         parked: bool = False,
     ) -> Told:
         after_s = None if answer is None else answer.retry_after_s
-        gone = answer is not None and answer.status == _GONE
-        again_s = None if parked or gone else next_try_s(delivery.failures + 1, after_s)
+        again_s = None if parked else next_try_s(delivery.failures + 1, after_s)
         return Told(
             delivery,
             ids.new_id(),
@@ -378,4 +397,4 @@ def _ms_since(started: float) -> int:
 def _text(body: bytes) -> str:
     """Return the beginning of an answer as it may be stored: without card numbers, NUL, and bytes
     that are no text."""
-    return quoted(body.decode("utf-8", "replace").replace("\0", ""), _MOST_ANSWER)
+    return quoted(body.decode("utf-8", "replace").replace("\0", "\ufffd"), _MOST_ANSWER)

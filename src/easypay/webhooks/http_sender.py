@@ -23,15 +23,14 @@ from easypay.processors import happy_eyeballs
 from easypay.processors.host_names import NoAddress
 from easypay.webhooks.addresses import AllowedNames, is_allowed
 
-KEPT_BYTES: Final = 1200
-"""Bytes of an answer's body that are returned: more than are kept, so that a card number which ends
-beyond them is found."""
+KEPT_BYTES: Final = 4400
+"""Bytes of an answer's body that are returned: more than the characters that are kept can have, so
+that a card number which ends beyond them is found."""
 _MOST_BYTES: Final = 64 * 1024
 """Bytes of an answer, with its head, that are read. What is longer ends with its connection."""
 _IDLE_S: Final = 10.0
 _MOST_IDLE: Final = 64
 """Idle connections that are kept for one host: several endpoints may be there."""
-_MOST_IDLE_OF_ALL: Final = 1000
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -119,6 +118,10 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if self._waiter is not None and self._status:
+            self.keep = False  # an answer may end with its connection (RFC 9112, section 6.3)
+            self._succeed()
+            return
         how = "" if exc is None else f": {type(exc).__name__}"
         self._fail(f"the connection was closed before an answer{how}")
 
@@ -153,10 +156,20 @@ class _Wire(asyncio.Protocol):
 
 
 class HttpSender:
-    """POSTs JSON to the servers of merchants. One instance serves one process and its loop."""
+    """POSTs JSON to the servers of merchants. One instance serves one process and its loop.
 
-    def __init__(self, names: AllowedNames, *, ssl_context: ssl.SSLContext | None = None) -> None:
+    It keeps at most `most_idle` connections open beside those that carry a message.
+    """
+
+    def __init__(
+        self,
+        names: AllowedNames,
+        *,
+        most_idle: int = 1000,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self._names = names
+        self._most_idle = most_idle
         self._ssl_context = ssl_context
         self._idle: dict[_Target, deque[_Wire]] = {}
         self._idle_count = 0
@@ -222,7 +235,7 @@ class HttpSender:
             self._idle_count += 1
             if len(wires) > _MOST_IDLE:
                 self._drop(wires)
-            elif self._idle_count > _MOST_IDLE_OF_ALL:
+            elif self._idle_count > self._most_idle:
                 self._drop_oldest_host()
         return answer
 
@@ -242,7 +255,7 @@ class HttpSender:
         address = str(sock.getpeername()[0])
         if not is_allowed(address, self._names.private):
             sock.close()
-            raise NoAddress(f"{target.host} leads to {address}, which is not allowed")
+            raise NoAddress(f"{target.host} leads to what is not a public address")
         tls = target.scheme == "https"
         if tls and self._ssl_context is None:
             self._ssl_context = ssl.create_default_context()

@@ -13,9 +13,10 @@ from easypay.merchants.directory import Directory
 from easypay.merchants.vault import Vault
 from easypay.observability.metrics import Instruments
 from easypay.payments.queue_rows import QUEUED
+from easypay.server.open_files import SPARE_FILES, allow_files
 from easypay.settings import Settings
 from easypay.webhooks.addresses import AllowedNames
-from easypay.webhooks.delivery import Deliverer
+from easypay.webhooks.delivery import MOST, Deliverer
 from easypay.webhooks.http_sender import HttpSender
 from easypay.webhooks.queue import DELIVERIES
 from easypay.worker.queued_payments import QueuedPayments
@@ -57,6 +58,8 @@ class Listed(NamedTuple):
 def _deliveries(parts: Parts, ended: EndWatcher) -> Loop:
     settings, delay = parts.settings, parts.instruments.webhook_delay
     names = AllowedNames(settings.webhook_private_networks, resolver=settings.resolver)
+    # In flight or idle, each connection needs a file. A third is left for everything else.
+    most = max(1, min(MOST, (allow_files() - SPARE_FILES) // 3))
 
     def watch(how: str, first_after_s: float | None) -> None:
         ended(how)
@@ -67,7 +70,8 @@ def _deliveries(parts: Parts, ended: EndWatcher) -> Loop:
         pool=parts.pool,
         dsn=settings.database_url.get_secret_value(),
         vault=parts.vault,
-        sender=HttpSender(names),
+        sender=HttpSender(names, most_idle=most),
+        most=most,
         watch=watch,
     )
 
