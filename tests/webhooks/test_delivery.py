@@ -484,6 +484,21 @@ async def test_a_stop_waits_for_what_is_being_claimed(
     await bench.left()
 
 
+async def test_a_card_number_at_the_end_of_an_answer_is_not_kept(bench: Bench) -> None:
+    endpoint, _ = await bench.endpoint()
+    number = b"4111111111111111"
+    bodies = [("é" * (size // 2)).encode() + b"\0" * (size % 2) + number for size in (1188, 1189)]
+    bodies += [b"\0" * size + number for size in (1188, 4388)]
+    for body in bodies:
+        bench.receiver.answer = lambda _, text=body: (200, b"", text)
+        await bench.happen()
+        async with bench.working():
+            await bench.left()
+    for attempt in await bench.attempts(endpoint):
+        assert "41111111" not in attempt.answer
+        assert len(attempt.answer) <= 1024
+
+
 async def test_events_sent_again_one_by_one_keep_their_order(bench: Bench) -> None:
     endpoint, _ = await bench.endpoint()
     payment, made = ids.new_id(), []
