@@ -53,10 +53,10 @@ def is_in_range(at: datetime) -> bool:
     return at.tzinfo is not None and EARLIEST <= at < LATEST
 
 
-def wrong_name(text: str) -> tuple[str, str] | None:
+def wrong_name(text: str, most: int = 100) -> tuple[str, str] | None:
     """Return why a text is not a valid name, as a code and a sentence, or None."""
-    if not 1 <= len(text) <= 100:
-        return "invalid", "name must have 1 to 100 characters."
+    if not 1 <= len(text) <= most:
+        return "invalid", f"name must have 1 to {most} characters."
     if _UNPRINTED.search(text) or any(unicodedata.category(each) == "Cf" for each in text):
         return "invalid", "name must be one line without control or invisible characters."
     if all(unicodedata.category(each)[0] in "ZC" for each in text):

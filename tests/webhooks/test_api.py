@@ -60,6 +60,8 @@ async def test_an_endpoint_is_made_changed_and_deleted(shared_stack: Stack, hook
         {"url": URL, "types": ["payment.paid"]},
         {"url": URL, "description": "two\nlines"},
         {"url": URL, "description": "4111111111111111"},
+        {"url": URL, "description": "x" * 150 + "\0"},
+        {"url": URL, "description": "x" * 150 + " 4111111111111111"},
         {"types": []},
     ],
 )

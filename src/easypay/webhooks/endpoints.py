@@ -275,12 +275,12 @@ def _check(
     if types is not None and (unknown := sorted(set(types) - set(TYPES))):
         why = f"types must be of: {', '.join(TYPES)}. There is no {unknown[0][:60]!r}."
         errors.append(FieldError("#/types", "invalid", why))
-    if description and inputs.wrong_name(description[:100]) is not None:
-        why = "description must be one line without control characters or card numbers."
-        errors.append(FieldError("#/description", "invalid", why))
-    elif description and len(description) > MOST_DESCRIPTION:
+    if description and len(description) > MOST_DESCRIPTION:
         why = f"description must have at most {MOST_DESCRIPTION} characters."
         errors.append(FieldError("#/description", "too_long", why))
+    elif description and inputs.wrong_name(description, MOST_DESCRIPTION) is not None:
+        why = "description must be one line without control characters or card numbers."
+        errors.append(FieldError("#/description", "invalid", why))
     if errors:
         raise ValidationFailed.of(errors)
 
