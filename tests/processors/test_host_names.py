@@ -12,6 +12,7 @@ import dns.asyncresolver
 import pytest
 
 from dns_server import DnsServer, Records, Way, dns_serving
+from easypay.processors import host_names
 from easypay.processors.host_names import HostNames, NoAddress
 
 NAME = "pay.example"
@@ -63,6 +64,20 @@ async def test_a_thousand_callers_cost_one_lookup() -> None:
         await asyncio.gather(*(found(names) for _ in range(1000)))
         assert sorted(server.asked) == [f"A {NAME}", f"AAAA {NAME}"]
         assert names.lookups == {"found": 1, "absent": 1}
+
+
+async def test_only_so_many_names_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merchants choose the hosts of their webhooks, again and again."""
+    monkeypatch.setattr(host_names, "MOST_NAMES", 10)
+    async with resolving() as (server, names, _):
+        for n in range(50):
+            server.set(f"shop{n}.example", Records((FOUR,)))
+            await names.addresses(f"shop{n}.example")
+        assert len(server.asked) == 100
+        await names.addresses("shop49.example")
+        assert len(server.asked) == 100
+        await names.addresses("shop0.example")
+        assert len(server.asked) == 102
 
 
 @pytest.mark.parametrize("way", ["servfail", "garbage", "silent", "wrong id", "cut"])

@@ -30,6 +30,8 @@ RETRY_S: Final = 1.0
 WARN_EVERY_S: Final = 60.0
 MAX_TTL_S: Final = 86_400.0
 MAX_ABSENT_S: Final = 60.0
+MOST_NAMES: Final = 10_000
+"""How many names are remembered, twice as many families: merchants choose some of them."""
 TRIED_LAST_S: Final = 60.0
 """How long an address to which a connection failed is tried after all others."""
 _RECORDS: Final = {socket.AF_INET6: "AAAA", socket.AF_INET: "A"}
@@ -172,8 +174,18 @@ class HostNames:
         key = host, family
         task = self._tasks.get(key)
         if task is None or task.done():
+            if len(self._tasks) > 2 * MOST_NAMES:
+                self._forget_oldest()
             task = self._tasks[key] = asyncio.create_task(self._ask(host, family))
         return task
+
+    def _forget_oldest(self) -> None:
+        """Forget the names that were looked up first; who still needs one looks it up again."""
+        for key in list(self._tasks)[:MOST_NAMES]:
+            if self._tasks[key].done():
+                del self._tasks[key]
+                self._known.pop(key, None)
+                self._retry_at.pop(key, None)
 
     async def _ask(self, host: str, family: AddressFamily) -> _Known | None:
         """Ask DNS and remember the answer. Return None if the lookup failed."""
@@ -213,6 +225,8 @@ class HostNames:
             if (version := (found.st_mtime_ns, found.st_size)) != self._hosts_version:
                 self._hosts, self._hosts_version = {}, version
             if host not in self._hosts:
+                if len(self._hosts) >= MOST_NAMES:
+                    self._hosts.clear()
                 text = self._hosts_file.read_text(errors="replace")
                 self._hosts[host] = _addresses_in(text, host.lower())
         except OSError:
