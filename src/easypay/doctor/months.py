@@ -135,14 +135,16 @@ async def feed(db: Any, limits: Thresholds) -> list[Finding]:
         )
     for row in await db.fetch(_READERS):
         level = level_of(row["behind"], limits["reader of the feed behind, events"])
+        webhooks = row["name"] == "webhooks"
         if level:
             found.append(
                 Finding(
                     "feed",
                     level,
                     f"reader {row['name']} is {row['behind']:,} events behind",
-                    "what it fills shows an old state",
-                    "it catches up by itself while a gateway runs; look for its errors in the log",
+                    "merchants are told late" if webhooks else "what it fills shows an old state",
+                    f"it catches up by itself while a {'worker' if webhooks else 'gateway'} runs; "
+                    "look for its errors in the log",
                 )
             )
     return found or [Finding("feed", Level.OK, shown)]
