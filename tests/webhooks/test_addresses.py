@@ -48,7 +48,9 @@ def test_an_operator_can_allow_a_network() -> None:
         *("https://user:word@shop.example/", "ftp://shop.example/", "//shop.example", "shop"),
         *("https://shop.example:0/", "https://shop.example:99999/", "https://sh op.example/"),
         *("https://shop.example/\r\nX: y", "https://shöp.example/", "https://shop.example/#part"),
-        *("https://shop.example/4111111111111111",),
+        *("https://shop.example/4111111111111111", "https://[v1.x]/", "https://[8.8.8.8]/"),
+        *("https://a[2001:4860:4860::8888]b/", "https://[2001:4860:4860::8888]b:443/"),
+        *("https://shop.example:/", "https://shop.example:0443/"),
         *("https://", "https://.example/", "https://-a.example/", "https://shop.example\\@x/", ""),
         *(
             "https://[fe80::1%25eth0]/",
@@ -62,7 +64,11 @@ def test_a_bad_url_is_refused(url: str) -> None:
 
 
 def test_a_good_url_is_taken() -> None:
-    for url in ("https://shop.example/hooks?a=b", "https://8.8.8.8:8443/", "https://localhost/"):
+    for url in (
+        *("https://shop.example/hooks?a=b", "https://8.8.8.8:8443/", "https://localhost/"),
+        *("https://Shop.Example:443", "https://[2001:4860:4860::8888]:8443/"),
+        "https://[2001:4860:4860::8888]?a",
+    ):
         assert wrong_url(url, live=True) is None
     assert wrong_url("http://shop.example/", live=False) is None
     assert wrong_url("http://shop.example/", live=True) is not None

@@ -119,6 +119,9 @@ def wrong_url(text: str, *, live: bool, private: Iterable[Network] = ()) -> str 
         return "url must not have a fragment (#…): it would not be sent."
     if port == 0:
         return "url has no such port: use 1 to 65535."
+    name = f"[{host}]" if ":" in host else host
+    if parts.netloc.lower() not in (name, f"{name}:{port}"):  # `[v1.x]`, `a:`, `a:0443`
+        return "url must have a host name, or an IP address in its usual form."
     if _is_literal(host):
         if not is_allowed(host, private):
             return "url must lead to a public address. Webhooks are not sent to private ones."
