@@ -77,7 +77,7 @@ class Bench:
 
     def lane(self, sql: str) -> Lane:
         """Return a connection for one statement, as a worker has it."""
-        return Lane(self.dsn, "test", lambda _: sql, lookups=True)
+        return Lane(self.dsn, "test", lambda _: sql, lookups=True, settings=queue.LANE_SETTINGS)
 
     @asynccontextmanager
     async def working(self, **more: Any) -> AsyncIterator[Deliverer]:
@@ -526,6 +526,25 @@ async def test_a_span_that_is_not_fanned_out_yet_overtakes_nothing(bench: Bench)
     async with bench.working():
         await bench.left()
     assert [got.id for got in bench.receiver.got] == [first, second]
+
+
+async def test_a_plan_of_an_empty_table_serves_a_long_list(bench: Bench) -> None:
+    """A worker that was started in a quiet hour meets 20,000 deliveries that wait."""
+    endpoint, _ = await bench.endpoint()
+    fan_out, lane = FanOut(bench.pool, bench.dsn, limit_s=4.0), bench.lane(queue.CLAIM)
+    await bench.pool.execute("ANALYZE webhook_deliveries")
+    await queue.claim(lane, {}, of_each=500, most=500)
+    await bench.pool.execute(
+        "INSERT INTO webhook_deliveries (merchant_id, endpoint_id, event_id, mode, payment_id, seq,"
+        " type, due_at) SELECT $1, $2, gen_random_uuid(), 'test', gen_random_uuid(), 1,"
+        " 'payment.captured', now() FROM generate_series(1, 20000)",
+        *(bench.merchant_id, endpoint.id),
+    )
+    assert len(await queue.claim(lane, {}, of_each=500, most=500)) == 500
+    await bench.happen(1_000)
+    assert await fan_out.step() == 1_000
+    await fan_out.close()
+    await lane.close()
 
 
 async def test_without_endpoints_nothing_is_read(bench: Bench) -> None:

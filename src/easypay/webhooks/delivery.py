@@ -94,7 +94,12 @@ class Deliverer:
         self._watch = watch
         self._fan_out = FanOut(dsn, limit_s=limit_s)
         self._claims = Lane(
-            dsn, "webhook claims", queue.claim_statement, lookups=True, limit_s=limit_s
+            dsn,
+            "webhook claims",
+            queue.claim_statement,
+            lookups=True,
+            limit_s=limit_s,
+            settings=queue.LANE_SETTINGS,
         )
         self._records = Lane(
             dsn, "webhook records", lambda _: queue.RECORD, lookups=True, limit_s=limit_s

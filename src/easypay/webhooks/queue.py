@@ -30,6 +30,10 @@ DELIVERIES: Final = WorkList(
     " OVER (PARTITION BY w.endpoint_id, w.payment_id, w.parked_at IS NULL)",
 )
 """The work list. Its claim is CLAIM: it takes turns among endpoints, under the same condition."""
+LANE_SETTINGS: Final = {"enable_sort": "off"}
+"""Of the connection that claims. A payment's rows are asked for in their order, which
+one index has. If sorting them were as good, a plan of an empty table would read all rows of the
+endpoint for each of them, and there may be a million."""
 LEASE_S: Final = 40.0
 """How long a claim holds. An attempt is not begun if it could last longer than the lease."""
 
