@@ -17,7 +17,7 @@ FOUND_BY = re.compile(r"Index Cond: \((.*)\)$")
 
 @pytest.mark.parametrize(
     ("sql", "given"),
-    [(queue.CLAIM_RECENT, 8), (queue.CLAIM, 5), (queue.RECORD, 14)],
+    [(queue.CLAIM_RECENT, 8), (queue.CLAIM, 5), (queue.RECORD, 15)],
     ids=["claim recent", "claim", "record"],
 )
 async def test_a_plan_for_an_empty_list_looks_up_whole_keys(
