@@ -1,6 +1,7 @@
 """Composes the loop that sends queued payments, from the parts of a worker process."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from easypay.cache.caches import Caches
 from easypay.clock import monotonic
 from easypay.db import partitions
 from easypay.db.connections import Lane
+from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import work_lane
 from easypay.db.work_loop import EndWatcher
@@ -21,7 +23,10 @@ from easypay.server import caching
 from easypay.settings import Settings
 
 _MONTHS_EVERY_S: Final = 600.0
+_AGAIN_S: Final = 1.0
 _CLOSE_S: Final = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class QueuedPayments:
@@ -68,8 +73,8 @@ class QueuedPayments:
 
     async def run(self) -> None:
         """Send until `stop`, then wait to be cancelled."""
-        async with self._pool.acquire() as connection:
-            await self._months.load(connection)
+        while not await self._know_months():  # noqa: ASYNC110 - nobody could set an event
+            await asyncio.sleep(_AGAIN_S)
         tasks: list[Callable[[], Awaitable[None]]] = [self._worker.run, self._load_months]
         if self._tell is not None:
             tasks.append(self._tell.run)
@@ -93,8 +98,19 @@ class QueuedPayments:
     async def _load_months(self) -> None:
         while True:
             await asyncio.sleep(_MONTHS_EVERY_S)
+            await self._know_months()
+
+    async def _know_months(self) -> bool:
+        """Read which months have tables. False if the database cannot say now."""
+        try:
             async with self._pool.acquire() as connection:
                 await self._months.load(connection)
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            log.warning("queued payments wait for the database: %s", error)
+            return False
+        return True
 
     def _committer(
         self, statement: Statement[Any, Any], *, patience_s: float | None = None
