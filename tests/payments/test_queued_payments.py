@@ -307,6 +307,28 @@ async def test_a_token_that_another_payment_has_used_fails_clearly(
     await judged(stack, shop)
 
 
+async def test_a_request_that_cannot_be_read_holds_up_no_other_and_ends(
+    stack: Stack, shop: Shop, worker: Any
+) -> None:
+    poisoned = (await queued_payment(stack, shop)).json()["id"]
+    sealed = "UPDATE queued_operations SET sealed = $2 WHERE merchant_id = $1"
+    await stack.fetch(sealed, shop.merchant_id, b"1")  # nothing that could be decrypted
+    others = [(await queued_payment(stack, shop)).json()["id"] for _ in range(5)]
+    worker()
+    for each in others:
+        await shop.becomes(each, "captured")
+    await stack_until(stack, shop, "reason IS NOT NULL")
+    await stack.fetch(
+        "UPDATE queued_operations SET expires_at = db_now(), due_at = db_now()"
+        " WHERE merchant_id = $1",
+        shop.merchant_id,
+    )
+    failed = await shop.becomes(poisoned, "failed")
+    assert failed["decline_code"] == "expired_payment_token"
+    assert len(await stack.simulator.truth(login=shop.login)) == 5
+    await judged(stack, shop)
+
+
 async def test_nothing_that_never_left_is_lost(stack: Stack, shop: Shop, worker: Any) -> None:
     payment = (await queued_payment(stack, shop)).json()["id"]
     async with stack.refusing():

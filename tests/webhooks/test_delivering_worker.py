@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from easypay import ids
-from harness import QUICK, Shop, Stack, until
+from harness import QUICK, Shop, Stack, payment_uuid, until
 from harness.commands import run_easypay
 from webhooks.receiver import Receiver, receiving
 
@@ -146,6 +146,35 @@ async def test_a_worker_that_sleeps_for_longer_than_its_lease_records_nothing(
 
 async def arrived(receiver: Receiver, count: int) -> bool:
     return len(receiver.got) >= count
+
+
+async def test_an_event_that_cannot_be_read_holds_up_no_other_payment(
+    stack: Stack, shop: Shop, receiver: Receiver, start: Callable[..., Any]
+) -> None:
+    merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
+    run_easypay("webhook", "create", merchant, receiver.url, "--json", **stack.env)
+    payments = [await shop.paid(capture="manual") for _ in range(4)]
+    broken = payments[1]
+    for payment in payments:
+        await shop.capture(payment["id"])
+    sql = "UPDATE payments SET metadata = $2 WHERE id = $1"
+    await stack.fetch(sql, payment_uuid(broken["id"]), "[1]")
+    start()
+    await until(lambda: arrived(receiver, 6), what="all others have arrived")
+    expected = await events_of(shop, payments[:1] + payments[2:])
+    for payment, events in expected.items():
+        assert [g.id for g in receiver.got if g.json["payment_id"] == payment] == events
+
+    async def failed() -> bool:
+        rows = await stack.fetch("SELECT reason FROM webhook_deliveries WHERE failures = 1")
+        return [row["reason"] for row in rows] == ["EasyPay could not send it: ValidationError"]
+
+    await until(failed, what="the failure is recorded")
+    await stack.fetch(sql, payment_uuid(broken["id"]), None)
+    await stack.fetch("UPDATE webhook_deliveries SET due_at = now()")
+    await none_left(stack)
+    statuses = [g.json["status"] for g in receiver.got if g.json["payment_id"] == broken["id"]]
+    assert statuses == ["authorized", "captured"]
 
 
 async def test_the_commands_look_after_an_endpoint(

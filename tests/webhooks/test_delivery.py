@@ -1,6 +1,7 @@
 """Every event reaches every endpoint that wants it: at least once, in order, whoever else fails."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from easypay import clock, ids
 from easypay.db import work_list
@@ -214,6 +216,59 @@ async def test_after_ten_failures_an_event_is_parked_and_the_next_one_goes(bench
         worker.wake()
         await bench.left()
     assert bench.receiver.got[-1].id == first
+
+
+async def test_what_a_bug_stops_is_parked_in_the_end_and_holds_up_no_other(bench: Bench) -> None:
+    poisoned, _ = await bench.endpoint("/poisoned")
+    await bench.endpoint("/works")
+    sql = "UPDATE webhook_endpoints SET secret = $2 WHERE id = $1"
+    await bench.pool.execute(sql, poisoned.id, b"1")  # nothing that could be decrypted
+    await bench.happen()
+    async with bench.working() as worker:
+        await bench.arrived(1, "/works")
+        for tries in range(1, 11):
+            await until(lambda n=tries: count_of(bench, poisoned, n), what="recorded")
+            await bench.due_now()
+            worker.wake()
+        await bench.left(1)
+    assert bench.receiver.of("/poisoned") == []
+    attempts = await bench.attempts(poisoned)
+    assert [each.outcome for each in attempts] == ["failed"] * 9 + ["parked"]
+    assert attempts[0].reason.startswith("EasyPay could not send it: ")
+
+
+async def test_a_repeated_message_has_its_id_a_new_time_and_two_signatures(bench: Bench) -> None:
+    """While a secret is being replaced, the message verifies with the old one and the new one."""
+    endpoint, old = await bench.endpoint()
+    (event,) = await bench.happen()
+    bench.receiver.answer = lambda got: 500 if len(bench.receiver.got) == 1 else 200
+    arrived_at: list[float] = []
+    async with bench.working() as worker:
+        (first,) = await bench.arrived(1)
+        arrived_at.append(time.time())
+        await until(lambda: count_of(bench, endpoint, 1), what="recorded")
+        key = (bench.vault, bench.merchant_id, Mode.TEST, endpoint.id)
+        _, new = await endpoints.rotate_secret(bench.pool, *key)
+        await until(lambda: later_than(int(first.headers["webhook-timestamp"])))
+        await bench.due_now()
+        worker.wake()
+        _, second = await bench.arrived(2)
+        arrived_at.append(time.time())
+        await bench.left()
+    assert first.id == second.id == event
+    assert first.body == second.body
+    stamps = [int(got.headers["webhook-timestamp"]) for got in (first, second)]
+    assert stamps[0] < stamps[1]
+    assert all(abs(at - stamp) < 5 for at, stamp in zip(arrived_at, stamps, strict=True))
+    Webhook(old).verify(first.body, first.headers)
+    for secret in (old, new):
+        Webhook(secret).verify(second.body, second.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(new).verify(first.body, first.headers)
+
+
+async def later_than(second: int) -> bool:
+    return time.time() >= second + 1
 
 
 async def count_of(bench: Bench, endpoint: Endpoint, least: int) -> bool:

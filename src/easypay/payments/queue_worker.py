@@ -197,14 +197,17 @@ class QueueWorker:
             else:
                 await self._send_follow_up(work, item)
         except Exception as error:
-            # Whatever it was: before the begin it is tried again, after it the resolver asks.
+            # Whatever it was: before the begin it is tried again until it is too late, after it the
+            # resolver asks.
+            why = f"{type(error).__name__}: {error}"
+            expected = isinstance(error, (*LOST, asyncpg.PostgresError, EasyPayError))
             log.warning(
-                "queued operation %s is tried again later: %s: %s",
-                *(ids.reference(item.operation_id), type(error).__name__, error),
-                exc_info=not isinstance(error, (*LOST, asyncpg.PostgresError, EasyPayError)),
+                "queued operation %s is tried again later: %s",
+                *(ids.reference(item.operation_id), why),
+                exc_info=not expected,
             )
-            with suppress(*LOST, asyncpg.PostgresError):
-                await self._later(work, f"{type(error).__name__}: {error}")
+            with suppress(*LOST, asyncpg.PostgresError, EasyPayError):
+                await (self._later(work, why) if expected else self._not_begun(work, item, why))
 
     async def _send_payment(self, work: Work, item: QueuedWork) -> None:
         started = monotonic()

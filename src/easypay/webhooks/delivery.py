@@ -25,11 +25,19 @@ from easypay.db import work_list
 from easypay.db.connections import LOST, Lane
 from easypay.db.failures import is_passing
 from easypay.merchants.vault import Vault, VaultError
+from easypay.payments.event_objects import FeedEventView
 from easypay.webhooks import endpoints, queue
 from easypay.webhooks import log as attempt_log
 from easypay.webhooks.fan_out import FanOut
 from easypay.webhooks.http_sender import Answer, HttpSender, NoAnswer
-from easypay.webhooks.messages import Views, body_of, message_id, read_events, views_of
+from easypay.webhooks.messages import (
+    EventKey,
+    Views,
+    body_of,
+    message_id,
+    read_events,
+    views_of,
+)
 from easypay.webhooks.model import Delivery, next_try_s
 from easypay.webhooks.queue import DELIVERIES, Told
 from easypay.webhooks.recent import Recent
@@ -225,19 +233,45 @@ class Deliverer:
         self._busy_until = monotonic() + _BUSY_FOR_S
         for delivery in claimed:
             self._in_flight[delivery.endpoint_id] += 1
-        month = f"{clock.now():%Y_%m}"
         try:
-            views = await views_of(self._events, self._pool, month, claimed)
+            views, unreadable = await self._read(claimed)
         except BaseException:
             for delivery in claimed:
                 self._ended(delivery)
                 self._recent.over(delivery)
             raise
+        for delivery, error in unreadable:
+            self._broke(delivery, error)
+            self._ended(delivery)
+        broken = {id(delivery) for delivery, _ in unreadable}
         for delivery in claimed:
+            if id(delivery) in broken:
+                continue
             task = asyncio.create_task(self._deliver(delivery, views))
             self._tasks[task] = delivery
             task.add_done_callback(self._tasks.pop)
         return True
+
+    async def _read(
+        self, claimed: Sequence[Delivery]
+    ) -> tuple[Views, list[tuple[Delivery, Exception]]]:
+        """Read the events of a group, and find those that cannot be read: they fail alone."""
+        month = f"{clock.now():%Y_%m}"
+        try:
+            return await views_of(self._events, self._pool, month, claimed), []
+        except Exception as error:
+            if is_passing(error):
+                raise
+        views: dict[EventKey, FeedEventView] = {}
+        unreadable: list[tuple[Delivery, Exception]] = []
+        for delivery in claimed:
+            try:
+                views |= await views_of(self._events, self._pool, month, [delivery])
+            except Exception as error:
+                if is_passing(error):
+                    raise
+                unreadable.append((delivery, error))
+        return views, unreadable
 
     def _rooms(self) -> dict[UUID, int]:
         """Return how many more messages each endpoint may get that may not get `of_each`."""
@@ -255,15 +289,25 @@ class Deliverer:
             if monotonic() + LIMIT_S < delivery.held_until:
                 told = await self._attempt(delivery, views)
             # Otherwise this process was stopped meanwhile: another claims it when the lease ends.
-        except Exception:
-            log.exception("webhook %s could not be sent", message_id(delivery.event_id))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it counts as a failure
+            self._broke(delivery, error)
         finally:
             self._ended(delivery)
             if told is None:
                 self._recent.over(delivery)
         if told is not None:
-            self._told.append(told)
-            self._recordable.set()
+            self._tell(told)
+
+    def _broke(self, delivery: Delivery, error: Exception) -> None:
+        """Let an attempt count as failed that a bug has stopped, so that it is parked one day."""
+        log.error("webhook %s could not be sent", message_id(delivery.event_id), exc_info=error)
+        why = f"EasyPay could not send it: {type(error).__name__}"
+        self._tell(self._failed(delivery, clock.now(), monotonic(), why))
+
+    def _tell(self, told: Told) -> None:
+        """Let this be recorded with the next group."""
+        self._told.append(told)
+        self._recordable.set()
 
     def _ended(self, delivery: Delivery) -> None:
         self._in_flight[delivery.endpoint_id] -= 1
