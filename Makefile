@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check format bench bench-find bench-cache bench-work growth recovery faults plans wheel lock clean
+.PHONY: help run test check format bench bench-find bench-cache bench-work growth recovery faults kills plans wheel lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-10s", $$2; $$1 = $$2 = ""; print }'
@@ -53,6 +53,11 @@ JOBS := 2
 
 faults: $(VENV)/.dev ## Run shops, faults and kills by random seeds; check every outcome (SEEDS=1000 ARGS="--replay 7")
 	@PYTHONPATH=tests exec $(BIN)/python -m faults.seeds --seeds $(SEEDS) --first $(FIRST) --jobs $(JOBS) $(ARGS)
+
+ROUNDS := 100
+
+kills: $(VENV)/.dev ## Kill gateways, workers and PostgreSQL at random under load; check that all happened once (ROUNDS=500 ARGS="--replay 7")
+	@PYTHONPATH=tests exec $(BIN)/python -m faults.kills --rounds $(ROUNDS) --first $(FIRST) --jobs $(JOBS) $(ARGS)
 
 plans: $(VENV)/.dev ## Measure every statement on 200,000 payments over 120 months; renew docs/database.md (ARGS="--keep")
 	@PYTHONPATH=tests:tests/db exec $(BIN)/python -m plans $(ARGS)

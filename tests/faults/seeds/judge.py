@@ -70,12 +70,12 @@ async def _one_shop(world: World, shops: Shops, number: int) -> list[str]:
         f"audit: {each}" for each in audited if not any(name in each for name in beyond)
     ]
     money = money_of(truth, rows["operations"])
-    wrong += _payments(rows, money)
+    wrong += payments_agree(rows, money)
     wrong += _late(rows, truth)
     if world.processor_tells_the_time:
         exact = world.gateways_tell_the_time
         wrong += _believed_too_early(rows, truth, world.settled_at, exact)
-    wrong += _events(rows)
+    wrong += events_follow(rows)
     wrong += _open(rows)
     own_intents = [each for each in shops.intents.values() if each.shop == number]
     wrong += intents_kept(own_intents, rows, money, world.lost_window)
@@ -89,7 +89,7 @@ def _keep(world: World, number: int, rows: dict[str, list[Any]], truth: list[Any
     (world.folder / f"shop-{number}.json").write_text(text)
 
 
-def _payments(rows: dict[str, list[Any]], money: dict[Any, list[Money]]) -> list[str]:
+def payments_agree(rows: dict[str, list[Any]], money: dict[Any, list[Money]]) -> list[str]:
     """Compare each payment's row with the processor's charge. A late charge that is held for review
     waits for a person."""
     wrong = []
@@ -191,7 +191,7 @@ def _believed_too_early(
     return wrong
 
 
-def _events(rows: dict[str, list[Any]]) -> list[str]:
+def events_follow(rows: dict[str, list[Any]]) -> list[str]:
     """Each event follows from the one before, and the last has the payment's status."""
     wrong = []
     by_payment: dict[Any, list[Any]] = {}
@@ -199,7 +199,8 @@ def _events(rows: dict[str, list[Any]]) -> list[str]:
         by_payment.setdefault(event["payment_id"], []).append(event)
     for payment in rows["payments"]:
         own_events = by_payment.get(payment["id"], [])
-        at = "processing"
+        is_queued = bool(own_events) and own_events[0]["status"] == "pending"
+        at = "pending" if is_queued else "processing"
         for event in own_events:
             if event["status"] != at and (at, event["status"]) not in EDGES:
                 wrong.append(

@@ -48,8 +48,10 @@ async def run_seeds(
     source: Path = _ROOT / "src",
     keep: bool = False,
     stopped: asyncio.Event | None = None,
+    module: str = "faults.seeds.worker",
 ) -> None:
-    """Run every seed once, `jobs` at a time; each job has its own servers.
+    """Run every seed once, `jobs` at a time; each job is a process that runs `module` and has its
+    own servers.
 
     `on_result` gets each result as it comes. Failed seeds keep their folder below `folder`.
     """
@@ -58,7 +60,7 @@ async def run_seeds(
 
     async def job() -> None:
         while not stopped.is_set():
-            async with _Worker(folder, source, keep) as worker:
+            async with _Worker(folder, source, keep, module) as worker:
                 for number in range(_MOST_PER_JOB):
                     seed = None if stopped.is_set() else next(waiting, None)
                     if seed is None:
@@ -78,8 +80,9 @@ async def run_seeds(
 class _Worker:
     """A job's process. Its servers' files are in memory if possible, and are removed with it."""
 
-    def __init__(self, folder: Path, source: Path, keep: bool) -> None:
+    def __init__(self, folder: Path, source: Path, keep: bool, module: str) -> None:
         self._folder = folder
+        self._module = module
         self._source = source
         self._keep = keep
         shm = Path("/dev/shm")
@@ -88,12 +91,13 @@ class _Worker:
         )
 
     async def __aenter__(self) -> "_Worker":
-        path = os.pathsep.join([str(self._source), str(_TESTS)])
+        others = [each for each in [os.environ.get("PYTHONPATH")] if each]
+        path = os.pathsep.join([str(self._source), str(_TESTS), *others])
         with (self._place / "worker.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "faults.seeds.worker",
+                self._module,
                 str(self._place),
                 *(["keep"] if self._keep else []),
                 stdin=subprocess.PIPE,
@@ -142,10 +146,11 @@ class _Worker:
 # Output ---------------------------------------------------------------------------------------
 
 
-class _Progress:
-    """Print counts, the rate and the time left."""
+class Progress:
+    """Print counts, the rate and the time left. `what`: what a number stands for."""
 
-    def __init__(self, total: int, file: Path, tested: str) -> None:
+    def __init__(self, total: int, file: Path, tested: str, what: str = "seed") -> None:
+        self._what = what
         self._total = total
         self._file = file
         self._tested = tested
@@ -160,7 +165,7 @@ class _Progress:
             file.write(json.dumps(result) + "\n")
         if result["verdict"] != "clean":
             self.failures.append(result)
-            print(f"seed {result['seed']}: {result['verdict']} after {result['took_s']} s")
+            print(f"{self._what} {result['seed']}: {result['verdict']} after {result['took_s']} s")
             for each in result["found"]:
                 print(f"    {each[:300]}")
         passed_s = time.monotonic() - self._begun
@@ -168,7 +173,7 @@ class _Progress:
         left_s = (self._total - self.done) / rate
         if self.done % 10 == 0 or self.done == self._total or result["verdict"] != "clean":
             print(
-                f"{self.done}/{self._total} seeds, {rate * 60:.0f} a minute, "
+                f"{self.done}/{self._total} {self._what}s, {rate * 60:.0f} a minute, "
                 f"{len(self.failures)} found something, {left_s / 60:.1f} min left",
                 flush=True,
             )
@@ -206,7 +211,7 @@ async def _run(args: argparse.Namespace, folder: Path, source: Path) -> int:
         if skipped := [seed for seed in seeds if seed in before]:
             print(f"{len(skipped)} seeds are done on {tested}; --again runs them again")
         seeds = [seed for seed in seeds if seed not in before]
-    progress = _Progress(len(seeds), file, tested)
+    progress = Progress(len(seeds), file, tested)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
