@@ -18,6 +18,7 @@ from uuid import UUID
 
 from easypay import clock, ids
 from easypay.clock import monotonic, rfc3339
+from easypay.db.failures import is_passing
 from easypay.payments import absence_rules, account_lease, witnesses
 from easypay.payments import resolver_rows as store
 from easypay.payments.absence_rules import Look, Schedule
@@ -343,9 +344,13 @@ class AccountPass:
             if group:
                 try:
                     await self._write_group(key, group)
-                except Exception:
+                except Exception as error:
                     # The cases stay on their lists, and the next round finds them again.
-                    log.exception("%d outcomes could not be recorded", len(group))
+                    log.error(
+                        "%d outcomes could not be recorded: %s: %s",
+                        *(len(group), type(error).__name__, error),
+                        exc_info=not is_passing(error),
+                    )
 
     async def _write_group(self, key: bytes, group: Sequence[Ended]) -> None:
         absent = [
