@@ -73,6 +73,8 @@ async def run_round(world: World, seed: int, folder: Path, *, keep: bool = False
     if shop is not None:
         result.counts = _counts(shop)
         story.tell(f"counts: {result.counts}")
+    for note in (note for member in world.members.values() for note in member.notes):
+        story.tell(note)
     if result.found or keep:
         _write(world, folder, [*the_plan.lines(), "", *story.lines, "", *result.found])
     else:
@@ -120,7 +122,7 @@ async def _course(world: World, shop: RoundShop, the_plan: Plan, story: Story) -
 
 async def ended(world: World, shop: RoundShop, story: Story, *, early: bool = True) -> None:
     """Wait until nothing of the shop is left to do. `early`: leases of the dead end now."""
-    ends, ending_at = monotonic() + _ENDS_WITHIN_S, 0.0
+    ends, ending_at, tell_at = monotonic() + _ENDS_WITHIN_S, 0.0, 0.0
     await world.all_alive()
     while True:
         shop.follows()
@@ -129,6 +131,9 @@ async def ended(world: World, shop: RoundShop, story: Story, *, early: bool = Tr
         if not what and len(shop.follower.got) >= await _events(world, shop):
             break
         assert monotonic() < ends, f"not over within {_ENDS_WITHIN_S:g} s: {', '.join(what)}"
+        if monotonic() >= tell_at:
+            story.tell(f"left: {', '.join(what)}")
+            tell_at = monotonic() + 2
         if early and monotonic() >= ending_at:
             await world.leases_end()
             ending_at = monotonic() + 0.5

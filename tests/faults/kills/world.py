@@ -21,7 +21,7 @@ from easypay.db import embedded
 from easypay.db.embedded import Cluster
 from easypay.db.postgres_binaries import ClusterError
 from faults.kills.plan import MEMBERS
-from faults.seeds.fork_server import ForkServer
+from faults.seeds.fork_server import FORKED, ForkServer
 from harness import (
     ADMIN_KEY,
     ENCRYPTION_KEY,
@@ -57,6 +57,8 @@ _ALWAYS: Final = {
     "webhook_private_networks": "127.0.0.0/8",
 }
 _STARTS_S: Final = 20.0
+_RUNS_S: Final = 4.0
+"""How long a forked process may take until it runs."""
 
 
 class Member:
@@ -75,7 +77,11 @@ class Member:
         self._port = free_port()
         self._log = world.folder / f"{name}.log"
         self._read_from = 0
-        self._launches = 0
+        self._launches = self._forks = 0
+        self.notes: list[str] = []
+        """What happened to the tool's own fork, for the story."""
+        self._ends: list[int] = []
+        """How its starts ended that did not succeed."""
 
     @property
     def is_gateway(self) -> bool:
@@ -101,12 +107,28 @@ class Member:
         """Start it and wait until it works. While PostgreSQL is away it cannot, so it is started
         again, as a supervisor would."""
         ends = monotonic() + _STARTS_S
-        while True:
-            await self._launch(failpoint)
-            if await self._works(ends):
-                return
-            assert monotonic() < ends, f"{self.name} does not start: {self.logs()[-2000:]}"
+        while not await self._started(failpoint, ends):
+            assert monotonic() < ends, f"{self.name} does not start: {await self._abort()}"
             await asyncio.sleep(0.1)
+
+    async def _started(self, failpoint: str | None, ends: float) -> bool:
+        await self._launch(failpoint)
+        runs_by = monotonic() + _RUNS_S
+        while self.is_alive and self._whole_log().count(FORKED) == self._forks:
+            if monotonic() > runs_by:
+                where = Path(f"/proc/{self.pid}/wchan").read_text()
+                self.notes.append(f"{self.name} was forked and did not run ({where}); killed")
+                await self.kill()
+                return False
+            await asyncio.sleep(0.01)
+        return await self._works(ends)
+
+    async def _abort(self) -> str:
+        """Let it write down where it is, and end it. Return its log and how its starts ended."""
+        assert self.pid is not None
+        self.send(signal.SIGABRT)
+        status = await asyncio.wait_for(self._world.fork_server.end_of(self.pid), 5)
+        return f"{self._ends} {status} {self.logs()[-3000:]}"
 
     async def _launch(self, failpoint: str | None) -> None:
         self.armed = failpoint
@@ -119,7 +141,8 @@ class Member:
             **({"failpoint": failpoint} if failpoint else {}),
         }
         port = self._port if self.is_gateway else None
-        self._launches = self._whole_log().count("working on")
+        log = self._whole_log()
+        self._launches, self._forks = log.count("working on"), log.count(FORKED)
         self.pid = await self._world.fork_server.fork(settings, port, self._log)
 
     async def _works(self, ends: float) -> bool:
@@ -136,6 +159,7 @@ class Member:
             if not self.is_alive:
                 assert self.pid is not None
                 status = await self._world.fork_server.end_of(self.pid)
+                self._ends.append(status)
                 return self.armed is not None and status == -signal.SIGKILL
             await asyncio.sleep(0.02)
         return False
@@ -184,6 +208,8 @@ class Member:
         """Let `logs` begin here."""
         self._read_from = len(self._whole_log())
         self.unexpected.clear()
+        self._ends.clear()
+        self.notes.clear()
 
     def logs(self) -> str:
         """Return what it has logged since the mark."""

@@ -6,6 +6,7 @@ other: its own process and settings, that can be killed, stopped and terminated.
 
 import asyncio
 import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -16,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+FORKED: Final = "forked\n"
+"""The first line of each process in its log."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -88,6 +91,8 @@ def _serve(order: dict[str, Any], parent: int) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
+    os.write(log, FORKED.encode())
+    faulthandler.enable()  # SIGABRT shows where it is
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ.update(
