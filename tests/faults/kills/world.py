@@ -342,12 +342,16 @@ class World:
         return found[0]
 
     async def leases_end(self) -> None:
-        """Let every claim end now, as if its lease had passed."""
+        """Let every claim and every pass over an account's lists end now, as if its lease had
+        passed."""
         for table in ("queued_operations", "webhook_deliveries"):
             await self.fetch(
                 f"UPDATE {table} SET due_at = db_now()"
                 " WHERE due_at > db_now() AND parked_at IS NULL"
             )
+        await self.fetch(
+            "UPDATE account_passes SET leased_until = db_now() WHERE leased_until > db_now()"
+        )
 
     async def all_alive(self) -> None:
         """End everything that is broken: all processes run, and nothing is set to fail."""
