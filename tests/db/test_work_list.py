@@ -211,7 +211,7 @@ async def test_a_worker_that_was_stopped_beyond_its_lease_and_goes_on_writes_not
         os.path.dirname(__file__),
         stdin=-1,
         stdout=-1,
-        env={**os.environ},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert worker.stdout is not None
     assert worker.stdin is not None

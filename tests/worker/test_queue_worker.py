@@ -42,7 +42,7 @@ class Rows:
         self.claims = 0
         self.answers = asyncio.Event()
         self.answers.set()
-        monkeypatch.setattr(work_list, "claim", self._claim)
+        monkeypatch.setattr(work_list, "claim_next", self._claim)
         monkeypatch.setattr(work_list, "postpone", self._postpone)
 
     async def _claim(self, *_: Any, most: int, lease_s: float) -> list[Work]:

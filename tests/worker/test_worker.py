@@ -174,13 +174,18 @@ async def test_a_stop_finishes_what_is_claimed_and_gives_back_the_rest(
     assert await attempts(pool, slow) == 1
 
 
+async def is_working(log: Path) -> bool:
+    return "working on" in log.read_text()
+
+
 async def test_work_of_killed_workers_is_done_by_others(
-    pool: Pool, start: Callable[..., Any]
+    pool: Pool, start: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Of three workers one is killed and one is stopped beyond its lease, then continued."""
     letters = await write(pool, *["hangs"] * 4)
     first, second = start(), start()
     await until(lambda: pool.fetchval("SELECT count(*) >= 4 FROM sent"))
+    await until(lambda: is_working(tmp_path / "worker-1.log"), what="the second has begun")
     first.kill()
     second.send_signal(signal.SIGSTOP)
     await pool.execute("UPDATE letters SET words = ''")

@@ -7,7 +7,8 @@ event is signed as a worker signs it, and has the same body.
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -112,12 +113,13 @@ def _listen(
 
     for each in (signal.SIGINT, signal.SIGTERM):  # a shell may have SIGINT ignored
         signal.signal(each, signal.default_int_handler)
-    _say(
+    began = partial(
+        _say,
         as_json,
         {"forward_to": forward_to, "secret": secret},
         f"Listening at {url}. Ctrl-C ends it. The secret for checking signatures:\n{secret}",
     )
-    for event in _events(url, key, types):
+    for event in _events(url, key, types, began):
         body = payment_body(event)
         done = None if forward_to is None else forward(forward_to, secret, event.id, body)
         line = {"event_id": event.id, "type": event.type, "payment_id": event.payment_id}
@@ -166,8 +168,10 @@ def forward(url: str, secret: str, event_id: str, body: bytes) -> Forwarded:
     return Forwarded(status, int((time.monotonic() - started) * 1000), reason)
 
 
-def _events(url: str, key: str, types: str | None) -> "Iterator[ShownEvent]":
-    """Yield what happens from now on. Tries again while the gateway does not answer."""
+def _events(
+    url: str, key: str, types: str | None, began: Callable[[], None]
+) -> "Iterator[ShownEvent]":
+    """Yield what happens once `began` was called. Tries again while the gateway does not answer."""
     import msgspec
 
     from easypay.webhooks.messages import ShownEvent
@@ -200,6 +204,8 @@ def _events(url: str, key: str, types: str | None) -> "Iterator[ShownEvent]":
             fail(f"the gateway refuses: {_detail(answer.body)}")
         reached = True
         page = decoder.decode(answer.body)
+        if after == "latest":
+            began()  # only now: whoever reads it may pay at once, and is told of that
         yield from page.data
         after = page.next_cursor
 

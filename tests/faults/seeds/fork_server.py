@@ -20,6 +20,8 @@ from typing import Any, Final
 FORKED: Final = "forked\n"
 """The first line of each process in its log."""
 _PR_SET_PDEATHSIG: Final = 1
+_FORKS_WITHIN_S: Final = 60.0
+"""Loading the code takes a second; much longer on a machine that is busy."""
 
 
 class ForkServer:
@@ -38,6 +40,7 @@ class ForkServer:
             "faults.seeds.fork_server",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         self._reader = asyncio.create_task(self._read())
         return self
@@ -48,7 +51,7 @@ class ForkServer:
         assert self._process.stdin is not None
         order = {"settings": settings, "port": port, "log": str(log)}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        return await self._started.get()
+        return await asyncio.wait_for(self._started.get(), _FORKS_WITHIN_S)
 
     async def end_of(self, pid: int) -> int:
         """Wait for a child's end; return its exit status, or minus the signal that killed it."""
