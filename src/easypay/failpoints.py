@@ -15,9 +15,9 @@ from uuid_utils import UUID, uuid7
 
 from easypay import clock, ids
 
-NAMES: Final = frozenset(
-    {"after_begin", "before_send", "mid_send", "after_reply", "after_record", "webhook_sent"}
-)
+NAMES: Final = frozenset({"after_begin", "before_send", "mid_send", "after_reply", "after_record"})
+WEBHOOK_NAMES: Final = ("webhook_sent",)
+"""Points of a worker that delivers webhooks."""
 QUEUE_NAMES: Final = ("queue_claimed",)
 """Points of a worker that sends queued payments, beside NAMES, which it reaches too."""
 ARCHIVE_NAMES: Final = (
@@ -41,7 +41,7 @@ def arm(name: str | None) -> None:
     """Kill this process when it reaches `name`; with ` stops` behind the name, stop it there once
     (SIGSTOP). Raises ValueError for an unknown name."""
     global _armed, _stops
-    known = (*sorted(NAMES), *QUEUE_NAMES, *ARCHIVE_NAMES, *COMPACT_NAMES)
+    known = (*sorted(NAMES), *QUEUE_NAMES, *WEBHOOK_NAMES, *ARCHIVE_NAMES, *COMPACT_NAMES)
     point = None if name is None else name.removesuffix(" stops")
     if point is not None and point not in known:
         raise ValueError(f"{name!r} is not a failpoint; use one of {', '.join(known)}")

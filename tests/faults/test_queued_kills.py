@@ -26,7 +26,7 @@ from harness.forked import ForkedWorkers, forked_workers
 
 DEADLINE_S = 0.5
 OF_WORKERS = QUICK | {"processor_deadline_s": str(DEADLINE_S)}
-POINTS = [*failpoints.QUEUE_NAMES, *sorted(failpoints.NAMES - {"webhook_sent"})]
+POINTS = [*failpoints.QUEUE_NAMES, *sorted(failpoints.NAMES)]
 
 stack = own_stack(**OF_WORKERS)
 

@@ -14,6 +14,7 @@ from plans.cases import (
     BY_HAND,
     BY_ID,
     CHORES,
+    EVENT_PAGES,
     FEED,
     FILTERS,
     HOT,
@@ -41,6 +42,7 @@ SECTIONS: Final = {
     "The resolver": (*RESOLVER, *LATE),
     "Merchants and keys": MERCHANTS,
     "Chores and metrics": CHORES,
+    "Events": EVENT_PAGES,
     "Webhooks": WEBHOOKS,
     "By hand": BY_HAND,
 }

@@ -14,7 +14,7 @@ from harness import WIRE_TYPE
 MEMBERS: Final = ("gateway-0", "gateway-1", "worker-0", "worker-1")
 POINTS: Final = {
     "gateway": ("after_begin", "before_send", "mid_send", "after_reply", "after_record"),
-    "worker": (*failpoints.QUEUE_NAMES, *sorted(failpoints.NAMES)),
+    "worker": (*failpoints.QUEUE_NAMES, *failpoints.WEBHOOK_NAMES, *sorted(failpoints.NAMES)),
 }
 """Where a process can be made to die."""
 PATHS: Final = ("/all", "/too", "/money")
