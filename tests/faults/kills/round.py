@@ -15,7 +15,7 @@ from faults.kills.world import World
 from faults.seeds.single_seed import Result
 
 _LONGEST_S: Final = 120.0
-_ENDS_WITHIN_S: Final = 45.0
+_ENDS_WITHIN_S: Final = 100.0
 _ORDER_PAUSE_S: Final = 0.02
 
 _LEFT: Final = """
