@@ -14,7 +14,7 @@ from faults.seeds.run import run_seeds
 ROUNDS = range(5)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(180)
 async def test_what_was_accepted_happens_once_whatever_is_killed(tmp_path: Path) -> None:
     results: list[dict[str, Any]] = []
     await run_seeds(ROUNDS, jobs=1, folder=tmp_path, on_result=results.append, module=JOB)
@@ -23,7 +23,7 @@ async def test_what_was_accepted_happens_once_whatever_is_killed(tmp_path: Path)
     assert [each["seed"] for each in results] == list(ROUNDS)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(120)
 async def test_workers_that_were_stopped_at_any_point_charge_and_record_nothing_twice(
     tmp_path: Path,
 ) -> None:
