@@ -98,6 +98,28 @@ class FollowUp(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     at: datetime
 
 
+def new_follow_up(
+    ask: Ask, kind: Kind, payment_id: UUID, amount: int | None, version: int | None, at: datetime
+) -> FollowUp:
+    """Return the operation that a request asks for, under a new id. A refund without an amount, in
+    minor units, is of all that is left. `version`: the only one of the payment that it accepts."""
+    operation_id = ids.new_id()
+    return FollowUp(
+        merchant_id=ask.caller.merchant_id,
+        mode=ask.caller.mode,
+        key=ask.key,
+        fingerprint=ask.fingerprint,
+        payment_id=payment_id,
+        operation_id=operation_id,
+        kind=kind,
+        asked_minor=amount,
+        whole=kind is Kind.REFUND and amount is None,
+        expected_version=version,
+        reference=ids.reference(operation_id),
+        at=at,
+    )
+
+
 def new_payment(
     ask: Ask,
     body: CreatePayment,

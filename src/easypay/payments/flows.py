@@ -40,6 +40,7 @@ from easypay.payments.begin import (
     NewPayment,
     authorize_request,
     follow_up_request,
+    new_follow_up,
     new_operation,
     new_payment,
 )
@@ -228,21 +229,7 @@ class Payments:
         self, ask: Ask, kind: Kind, payment_id: UUID, amount: int | None, version: int | None
     ) -> Reply:
         started = monotonic()
-        operation_id = ids.new_id()
-        intent = FollowUp(
-            merchant_id=ask.caller.merchant_id,
-            mode=ask.caller.mode,
-            key=ask.key,
-            fingerprint=ask.fingerprint,
-            payment_id=payment_id,
-            operation_id=operation_id,
-            kind=kind,
-            asked_minor=amount,
-            whole=kind is Kind.REFUND and amount is None,
-            expected_version=version,
-            reference=ids.reference(operation_id),
-            at=clock.now(),
-        )
+        intent = new_follow_up(ask, kind, payment_id, amount, version, clock.now())
         begun = await self._begin_follow_up(ask, intent)
         if isinstance(begun, Reply):
             return begun

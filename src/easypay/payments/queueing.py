@@ -22,7 +22,7 @@ from easypay.errors import (
 )
 from easypay.merchants.vault import Box
 from easypay.payments import queue_rows, store
-from easypay.payments.begin import Ask, FollowUp, new_payment
+from easypay.payments.begin import Ask, new_follow_up, new_payment
 from easypay.payments.flows import (
     Payments,
     Reply,
@@ -140,24 +140,10 @@ class Queueing:
         Raises the reason if the payment can never allow it again, and Overloaded or TooManyQueued
         if the queue is full. A void of a payment that was not sent is done at once, all the same.
         """
-        operation_id = ids.new_id()
-        intent = FollowUp(
-            merchant_id=ask.caller.merchant_id,
-            mode=ask.caller.mode,
-            key=ask.key,
-            fingerprint=ask.fingerprint,
-            payment_id=payment_id,
-            operation_id=operation_id,
-            kind=kind,
-            asked_minor=amount,
-            whole=kind is Kind.REFUND and amount is None,
-            expected_version=version,
-            reference=ids.reference(operation_id),
-            at=clock.now(),
-        )
+        intent = new_follow_up(ask, kind, payment_id, amount, version, clock.now())
         use = await store.find_key(self._pool, intent.merchant_id, intent.mode, ask.key)
         if use is not None:
-            return await self._earlier(ask, operation_id)
+            return await self._earlier(ask, intent.operation_id)
         payment = await self._payments.get(ask.caller, payment_id)
         if kind is Kind.VOID:
             cancelled = await self._payments.cancel_queued(ask, intent)
@@ -177,8 +163,8 @@ class Queueing:
             if not accepted:
                 self._room.give_back(intent.merchant_id)
         if not accepted:
-            return await self._earlier(ask, operation_id)
-        operation = await store.find_operation(self._pool, intent.merchant_id, operation_id)
+            return await self._earlier(ask, intent.operation_id)
+        operation = await store.find_operation(self._pool, intent.merchant_id, intent.operation_id)
         if operation is None:
             raise NotFound(f"there is no payment {ids.typed(ids.PAYMENT, payment_id)}")
         return await present_state(self._pool, operation)
