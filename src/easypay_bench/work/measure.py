@@ -67,12 +67,13 @@ def everything(plan: Plan, say: Say) -> Findings:
     with tempfile.TemporaryDirectory(prefix="easypay-work-") as name:
         folder = Path(name)
         found = Findings(machine=facts, quick=plan.quick, base=plan.base)
+        # First what can be wrong at once: nobody wants to learn it after minutes.
+        base = ordinary.sources(plan.base, folder) if plan.base else None
         if plan.parts:
             with stacks.own(folder, settings=_SETTINGS) as stack:
                 found = asyncio.run(_on(stack, plan, say, found))
-        if plan.base:
+        if base is not None:
             say(f"the ordinary path beside {plan.base}")
-            base = ordinary.sources(plan.base, folder)
             pairs = ordinary.pairs(base, plan.pairs, plan.pair_s, folder, say)
             found = msgspec.structs.replace(found, ordinary=pairs)
     return found
