@@ -149,6 +149,13 @@ class Control:
         rows: list[dict[str, Any]] = answer.json()
         return rows
 
+    async def profiles(self, login: str) -> list[dict[str, Any]]:
+        """Return the account's customer profiles with their payment methods, oldest first."""
+        answer = await self.client.get("/profiles", params={"login": login})
+        answer.raise_for_status()
+        rows: list[dict[str, Any]] = answer.json()
+        return rows
+
     async def post(self, path: str, **body: Any) -> Any:
         answer = await self.client.post(path, json=body)
         assert answer.status_code < 300, answer.text

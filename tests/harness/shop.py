@@ -187,12 +187,16 @@ def payment_uuid(shown: str) -> uuid.UUID:
 
 
 async def mint_token(
-    simulator: Simulator | Player, login: str, number: str = VISA
+    simulator: Simulator | Player,
+    login: str,
+    number: str = VISA,
+    *,
+    transaction_key: str = "simulated-key-1",
 ) -> dict[str, str]:
     """Return the token that Accept.js would give the browser for this card and account."""
     body = {
         "securePaymentContainerRequest": {
-            "merchantAuthentication": {"name": login, "transactionKey": "simulated-key-1"},
+            "merchantAuthentication": {"name": login, "transactionKey": transaction_key},
             "data": {
                 "type": "TOKEN",
                 "id": str(uuid.uuid4()),

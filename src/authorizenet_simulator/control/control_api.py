@@ -8,19 +8,17 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from authorizenet_simulator.control import manual_controls
+from authorizenet_simulator.control import manual_controls, truth
 from authorizenet_simulator.control.faults import Fault, Faults
 from authorizenet_simulator.control.recorded_calls import Calls
 from authorizenet_simulator.state import clock
 from authorizenet_simulator.state.ledger import Ledger
 from authorizenet_simulator.state.settings import Settings
-from authorizenet_simulator.state.transactions import Action, Txn
 from authorizenet_simulator.state.webhooks import Notification
 from authorizenet_simulator.wire import amounts
 
 Answer = tuple[int, Iterator[bytes]]
 """HTTP status and the body in chunks."""
-_CHUNK_ROWS: Final = 1000
 _MAX_ADVANCE_S: Final = 1000 * 366 * 86_400.0
 _encode = msgspec.json.Encoder().encode
 
@@ -83,6 +81,7 @@ class Control:
         self._routes: dict[tuple[str, str], Callable[[_Request], Awaitable[Answer]]] = {
             ("GET", "/livez"): self._livez,
             ("GET", "/transactions"): self._transactions,
+            ("GET", "/profiles"): self._profiles,
             ("GET", "/accounts"): self._accounts,
             ("POST", "/accounts"): self._add_account,
             ("GET", "/settings"): self._settings,
@@ -135,7 +134,17 @@ class Control:
             ]
         count = _limit(request, len(rows))
         rows = rows[len(rows) - min(count, len(rows)) :]
-        return 200, _array(rows[:])
+        return 200, truth.array(map(truth.transaction, rows[:]))
+
+    async def _profiles(self, request: "_Request") -> Answer:
+        """List the customer profiles of one account or of all, oldest first, hidden ones too."""
+        login = request.get("login")
+        shelves = self._ledger.profiles.shelves().items()
+        chosen = [each for each in shelves if login is None or each[0] == login]
+        rows = [
+            truth.profile(name, each) for name, shelf in chosen for each in shelf.profiles.values()
+        ]
+        return 200, truth.array(iter(rows))
 
     async def _calls(self, request: "_Request") -> Answer:
         """List the newest calls, masked, newest first."""
@@ -347,37 +356,6 @@ def _is_amount(text: str) -> bool:
         return (amounts.parse(text) or 0) > 0
     except ValueError:
         return False
-
-
-def _row(row: Txn | Action) -> bytes:
-    """Encode one transaction; a capture or void has the id of the original."""
-    if isinstance(row, Txn):
-        txn, ref = row, row.ref
-        response_code = row.response_code
-    else:
-        txn, ref = row.txn, row.txn.trans_id
-        response_code = 1
-    return _encode(
-        {
-            "trans_id": str(txn.trans_id),
-            "ref_trans_id": str(ref) if ref else None,
-            "type": row.type,
-            "amount": amounts.text(row.amount),
-            "response_code": str(response_code),
-            "invoice_number": row.invoice,
-            "status": txn.status,
-            "login": txn.login,
-            "submitted_at": clock.utc_text(row.at),
-        }
-    )
-
-
-def _array(rows: list[Txn | Action]) -> Iterator[bytes]:
-    yield b"["
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        chunk = b",\n".join(map(_row, rows[start : start + _CHUNK_ROWS]))
-        yield chunk if start == 0 else b",\n" + chunk
-    yield b"]"
 
 
 def _json(value: Any) -> Answer:

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from authorizenet_simulator.profiles import visibility
 from authorizenet_simulator.profiles.profile_creation import (
     Duplicate,
     Identity,
@@ -16,7 +17,7 @@ from authorizenet_simulator.profiles.profile_creation import (
 from authorizenet_simulator.profiles.profile_queries import default_payment
 from authorizenet_simulator.profiles.profile_reader import address as address_text
 from authorizenet_simulator.profiles.profile_reader import is_true, number, tree
-from authorizenet_simulator.state import payment_methods
+from authorizenet_simulator.state import payment_methods, statuses
 from authorizenet_simulator.state.accounts import Account
 from authorizenet_simulator.state.customer_profiles import Address, PaymentProfile, Profile
 from authorizenet_simulator.state.ledger import Ledger
@@ -57,19 +58,21 @@ def use(request: TransactionRequest, sent: Tree) -> None:
         if payment_sent is not None or "shippingProfileId" in sent:
             raise ApiError("E00040", NOT_FOUND)
         return
-    profile = request.ledger.profiles.find(request.account.login, number(sent["customerProfileId"]))
+    ledger, account = request.ledger, request.account
+    profile = visibility.profile(ledger, account, number(sent["customerProfileId"]))
     if profile is None:
         raise ApiError("E00040", NOT_FOUND)
     request.customer = profile.profile_id
     shown: Tree = {"customerProfileId": str(profile.profile_id)}
     if payment_sent is not None:
-        payment = profile.payment(number(payment_sent["paymentProfileId"]))
+        payment_id = number(payment_sent["paymentProfileId"])
+        payment = visibility.payment(ledger, account, profile, payment_id)
         if payment is None:
             raise ApiError("E00040", NOT_FOUND)
         _put_payment(request, profile, payment, payment_sent.get("cardCode"))
         shown["customerPaymentProfileId"] = str(payment.payment_id)
     elif "payment" not in request.tree and request.tree["transactionType"] in (*_CHARGES, REFUND):
-        payment = default_payment(profile)
+        payment = default_payment(ledger, account, profile)
         _put_payment(request, profile, payment, None)
         shown["customerPaymentProfileId"] = str(payment.payment_id)
     if "shippingProfileId" in sent:
@@ -214,6 +217,7 @@ def _payment_of(ledger: Ledger, method: PaymentMethod, shown: Tree, sent: Tree) 
         method,
         address_text(sent.get("billTo")),
         details if shown else "",
+        ledger.clock.now_ms(),
     )
 
 
@@ -233,7 +237,7 @@ def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> 
         raise ApiError("E00099")
     if txn.type not in _CHARGES:
         raise ApiError("E00100")
-    if txn.response_code not in (1, 4):
+    if txn.response_code not in (1, 4) or txn.status == statuses.VOIDED:
         raise ApiError("E00101")
     sent = tree(txn.details)
     fingerprint, expiry = charged(sent)
@@ -263,7 +267,7 @@ def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> 
             default_address=default_address,
         )
         return Reply({**_ids_of(made), "validationDirectResponseList": []})
-    profile = ledger.profiles.find(account.login, number(body["customerProfileId"]))
+    profile = visibility.profile(ledger, account, number(body["customerProfileId"]))
     if profile is None:
         raise ApiError("E00040")
     payment = _payment_of(ledger, _storable(method), shown, sent)
@@ -278,7 +282,8 @@ def from_transaction(ledger: Ledger, account: Account, body: Tree, now: int) -> 
     try:
         add_payment(ledger, account.login, profile, payment, default_payment or None)
     except Duplicate as duplicate:
-        payload["customerPaymentProfileIdList"] = [str(duplicate.existing)]
+        told = ledger.settings_of(account).duplicate_ids_told
+        payload["customerPaymentProfileIdList"] = [str(duplicate.existing)] if told else []
         return Reply(payload, "Error", duplicate.code, duplicate.text)
     if ship_to:
         address = Address(ledger.profiles.next.address, ship_to)

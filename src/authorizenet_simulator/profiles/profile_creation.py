@@ -59,6 +59,8 @@ def check_identity(ledger: Ledger, login: str, wanted: Identity, own: int = 0) -
     """Raise ApiError E00039 if a profile other than `own` has the same identity."""
     existing = ledger.profiles.shelf(login).by_identity.get(wanted, own)
     if existing != own:
+        if not ledger.settings_of(ledger.accounts[login]).duplicate_ids_told:
+            raise ApiError("E00039")
         raise ApiError("E00039", f"A duplicate record with ID {existing} already exists.")
 
 
@@ -108,6 +110,7 @@ def make(
         addresses,
         default_payment,
         default_address,
+        ledger.clock.now_ms(),
     )
     ledger.do(ProfileMade(login, profile))
     profile_notifications.customer(ledger, login, profile, "created")

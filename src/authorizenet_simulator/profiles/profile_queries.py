@@ -3,6 +3,7 @@
 from itertools import islice
 from typing import Final
 
+from authorizenet_simulator.profiles import visibility
 from authorizenet_simulator.profiles.profile_reader import is_true, number, tree
 from authorizenet_simulator.state import payment_methods
 from authorizenet_simulator.state.accounts import Account
@@ -16,23 +17,25 @@ from authorizenet_simulator.wire.replies import NOTHING_FOUND, ApiError, Reply, 
 
 def find(ledger: Ledger, account: Account, body: Tree) -> Profile:
     """Return the account's profile with the id in `body`. Raises ApiError E00040."""
-    profile = ledger.profiles.find(account.login, number(body.get("customerProfileId")))
+    profile = visibility.profile(ledger, account, number(body.get("customerProfileId")))
     if profile is None:
         raise ApiError("E00040")
     return profile
 
 
-def find_payment(profile: Profile, payment_id: str | None) -> PaymentProfile:
+def find_payment(
+    ledger: Ledger, account: Account, profile: Profile, payment_id: str | None
+) -> PaymentProfile:
     """Return the payment profile. Raises ApiError E00040 if there is none."""
-    payment = profile.payment(number(payment_id))
+    payment = visibility.payment(ledger, account, profile, number(payment_id))
     if payment is None:
         raise ApiError("E00040")
     return payment
 
 
-def default_payment(profile: Profile) -> PaymentProfile:
+def default_payment(ledger: Ledger, account: Account, profile: Profile) -> PaymentProfile:
     """Return the default payment profile. Raises ApiError E00121 if there is none."""
-    payment = profile.payment(profile.default_payment)
+    payment = visibility.payment(ledger, account, profile, profile.default_payment)
     if payment is None:
         raise ApiError("E00121")
     return payment
@@ -58,9 +61,11 @@ def get(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
             found = shelf.by_merchant_id.get(merchant_id, ())
         else:
             found = shelf.by_email.get(email, ())
-        if not found:
+        newest = (visibility.profile(ledger, account, each) for each in reversed(found))
+        known = next(filter(None, newest), None)
+        if known is None:
             raise ApiError("E00040")
-        profile = shelf.profiles[found[-1]]
+        profile = known
     named = {
         "merchantCustomerId": profile.merchant_customer_id,
         "description": profile.description,
@@ -68,10 +73,9 @@ def get(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     }
     result: Tree = {key: value for key, value in named.items() if value}
     result["customerProfileId"] = str(profile.profile_id)
-    if profile.payments:
+    if payments := visibility.payments(ledger, account, profile):
         result["paymentProfiles"] = [
-            _payment_profile(ledger, account, profile, payment, body)
-            for payment in profile.payments
+            _payment_profile(ledger, account, profile, payment, body) for payment in payments
         ]
     if profile.addresses:
         result["shipToList"] = [_address(address) for address in profile.addresses]
@@ -93,9 +97,9 @@ def get_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply
     E00121."""
     profile = find(ledger, account, body)
     if "customerPaymentProfileId" in body:
-        payment = find_payment(profile, body["customerPaymentProfileId"])
+        payment = find_payment(ledger, account, profile, body["customerPaymentProfileId"])
     else:
-        payment = default_payment(profile)
+        payment = default_payment(ledger, account, profile)
     result = _payment_profile(ledger, account, profile, payment, body, alone=True)
     subscriptions = ledger.profiles.subscriptions_of(profile.profile_id, payment.payment_id, 0)
     if subscriptions:
@@ -235,7 +239,7 @@ def nonce(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     """getCustomerPaymentProfileNonceRequest: issue a nonce for a stored payment method.
     Raises ApiError E00040."""
     profile = find(ledger, account, body)
-    payment = find_payment(profile, body["customerPaymentProfileId"])
+    payment = find_payment(ledger, account, profile, body["customerPaymentProfileId"])
     return accept_nonces.issue(ledger, account, payment.method, now)
 
 

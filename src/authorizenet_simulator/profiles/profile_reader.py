@@ -74,7 +74,8 @@ def payment_profile(
     bill_to = address(sent.get("billTo"))
     if before is not None and "billTo" not in sent:
         bill_to = before.bill_to
-    return PaymentProfile(payment_id, method, bill_to, _text(shown))
+    made_at = now if before is None else before.made_at
+    return PaymentProfile(payment_id, method, bill_to, _text(shown), made_at)
 
 
 _AS_SENT: Final[tuple[str, ...]] = ("customerType", "excludeFromAccountUpdater")

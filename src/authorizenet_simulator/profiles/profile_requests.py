@@ -129,7 +129,10 @@ def create_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
     try:
         profile_creation.check_payment(profile, [], payment)
     except Duplicate as duplicate:
-        payload["customerPaymentProfileId"] = str(duplicate.existing)
+        if not ledger.settings_of(account).duplicate_ids_told:
+            payload = {}
+        else:
+            payload["customerPaymentProfileId"] = str(duplicate.existing)
         return Reply(payload, "Error", duplicate.code, duplicate.text)
     profile_creation.check_room(len(profile.payments) + 1, 0)
     customer, mode = Identity(*profile.identity), body.get("validationMode", "none")
@@ -150,7 +153,7 @@ def update_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
     method."""
     profile = find(ledger, account, body)
     sent = body["paymentProfile"]
-    before = find_payment(profile, sent.get("customerPaymentProfileId"))
+    before = find_payment(ledger, account, profile, sent.get("customerPaymentProfileId"))
     payment = payment_profile(ledger, account, sent, before.payment_id, now, before)
     profile_creation.check_payment(profile, [], payment)
     customer, mode = Identity(*profile.identity), body.get("validationMode", "none")
@@ -167,7 +170,7 @@ def update_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Re
 def delete_payment(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     """deleteCustomerPaymentProfileRequest. Raises ApiError E00040, E00105."""
     profile = find(ledger, account, body)
-    payment = find_payment(profile, body["customerPaymentProfileId"])
+    payment = find_payment(ledger, account, profile, body["customerPaymentProfileId"])
     if ledger.profiles.subscriptions_of(profile.profile_id, payment.payment_id, 0):
         raise ApiError("E00105")
     ledger.do(PaymentDeleted(account.login, profile.profile_id, payment.payment_id))

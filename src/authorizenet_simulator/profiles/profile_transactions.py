@@ -6,7 +6,7 @@ Each is converted to a transactionRequest; only the reply has the older, delimit
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from authorizenet_simulator.profiles import profile_charges
+from authorizenet_simulator.profiles import profile_charges, visibility
 from authorizenet_simulator.profiles.profile_reader import number
 from authorizenet_simulator.profiles.profile_validation import NO_ADDRESS
 from authorizenet_simulator.state.accounts import Account
@@ -131,7 +131,8 @@ def _use_profile(request: TransactionRequest, sent: Tree) -> None:
     if "customerProfileId" not in sent:
         return
     named: Tree = {"customerProfileId": sent["customerProfileId"]}
-    profile = request.ledger.profiles.find(request.account.login, number(sent["customerProfileId"]))
+    profile_id = number(sent["customerProfileId"])
+    profile = visibility.profile(request.ledger, request.account, profile_id)
     if profile is None:
         raise ApiError("E00040", profile_charges.NOT_FOUND)
     if address_id := sent.get("customerShippingAddressId"):

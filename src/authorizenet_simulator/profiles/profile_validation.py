@@ -4,6 +4,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from authorizenet_simulator.profiles import visibility
 from authorizenet_simulator.profiles.profile_charges import NOT_FOUND, without_contact
 from authorizenet_simulator.profiles.profile_creation import Identity
 from authorizenet_simulator.profiles.profile_reader import number, tree
@@ -113,8 +114,11 @@ def _authorize_and_void(
 
 def validate_request(ledger: Ledger, account: Account, body: Tree, now: int) -> Reply:
     """validateCustomerPaymentProfileRequest. Raises ApiError E00040 for unknown ids."""
-    profile = ledger.profiles.find(account.login, number(body["customerProfileId"]))
-    payment = None if profile is None else profile.payment(number(body["customerPaymentProfileId"]))
+    profile = visibility.profile(ledger, account, number(body["customerProfileId"]))
+    payment_id = number(body["customerPaymentProfileId"])
+    payment = None
+    if profile is not None:
+        payment = visibility.payment(ledger, account, profile, payment_id)
     if profile is None or payment is None:
         raise ApiError("E00040", NOT_FOUND)
     ship_to = None

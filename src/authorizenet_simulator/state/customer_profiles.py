@@ -25,6 +25,8 @@ class PaymentProfile(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """JSON of the address; '' if there is none."""
     details: str
     """JSON of other shown fields: customer type, bank account, masked licence; '' for none."""
+    made_at: int = 0
+    """When it was created (Unix milliseconds); 0 if that is not known."""
 
 
 class Address(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -47,6 +49,8 @@ class Profile(msgspec.Struct, gc=False, array_like=True):
     addresses: list[Address]
     default_payment: int = 0
     default_address: int = 0
+    made_at: int = 0
+    """When it was created (Unix milliseconds); 0 if that is not known."""
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -232,6 +236,10 @@ class Profiles(Store):
     def shelf(self, login: str) -> Shelf:
         """Return the merchant's shelf for reading; empty for a merchant without profiles."""
         return self._shelves.get(login, _EMPTY)
+
+    def shelves(self) -> dict[str, Shelf]:
+        """Return every merchant's shelf by login, for reading."""
+        return self._shelves
 
     def find(self, login: str, profile_id: int) -> Profile | None:
         return self.shelf(login).profiles.get(profile_id)

@@ -74,6 +74,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reporting_lag_ms: Annotated[int, msgspec.Meta(ge=0, le=366 * 86_400_000)] = 0
     """How long a new transaction is hidden from details and the unsettled list, and a new batch
     from all reports about batches."""
+    profile_lag_ms: Annotated[int, msgspec.Meta(ge=0, le=366 * 86_400_000)] = 0
+    """How long a new customer profile or payment profile is unknown (E00040) to every request but
+    the check for duplicates."""
+    duplicate_ids_told: bool = True
+    """False: E00039 for a customer or payment profile names no id."""
     webhook_retry_s: list[Annotated[float, msgspec.Meta(ge=0, le=1e9)]] = msgspec.field(
         default_factory=lambda: [180.0] * 3 + [28_800.0] * 3 + [172_800.0] * 4
     )

@@ -7,6 +7,7 @@ from authorizenet_simulator.profiles import (
     profile_notifications,
     profile_queries,
     profile_reader,
+    visibility,
 )
 from authorizenet_simulator.profiles.profile_reader import number, tree
 from authorizenet_simulator.state import payment_methods
@@ -38,12 +39,13 @@ def payment_method_of(ledger: Ledger, subscription: Subscription) -> PaymentMeth
 
 def named(ledger: Ledger, account: Account, sent: Tree) -> Payer:
     """Return the payment profile given in a request. Raises ApiError E00014, E00040."""
-    profile = ledger.profiles.find(account.login, number(sent["customerProfileId"]))
+    profile = visibility.profile(ledger, account, number(sent["customerProfileId"]))
     if profile is None:
         raise ApiError("E00040")
     if "customerPaymentProfileId" not in sent:
         raise ApiError("E00014", "Customer Payment Profile ID is required.")
-    payment = profile_queries.find_payment(profile, sent["customerPaymentProfileId"])
+    payment_id = sent["customerPaymentProfileId"]
+    payment = profile_queries.find_payment(ledger, account, profile, payment_id)
     address = 0
     if "customerAddressId" in sent:
         address = number(sent["customerAddressId"])
