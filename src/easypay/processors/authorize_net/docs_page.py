@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from easypay.processors.authorize_net import replies
+from easypay.processors.authorize_net import replies, vault_codes
 from easypay.processors.authorize_net.message_codes import ACCOUNT_REFUSED, API_REJECTED, TEXTS
 from easypay.processors.authorize_net.reason_meanings import (
     RETRY,
@@ -19,6 +19,7 @@ from easypay.processors.authorize_net.reason_meanings import (
 )
 from easypay.processors.authorize_net.reason_texts import REASONS
 from easypay.processors.authorize_net.statuses import COLUMNS, MEANINGS, STATUSES
+from easypay.processors.customer_vault import VAULT_WORDS
 
 BEGIN: Final = "<!-- made by `python -m easypay.processors.authorize_net.docs_page`: begin -->"
 END: Final = "<!-- end -->"
@@ -26,7 +27,7 @@ END: Final = "<!-- end -->"
 
 def table() -> str:
     """Return the tables in Markdown."""
-    return "\n".join([*_reasons(), *_api_codes(), *_statuses(), *_checks()])
+    return "\n".join([*_reasons(), *_api_codes(), *_vault(), *_statuses(), *_checks()])
 
 
 def _reasons() -> list[str]:
@@ -77,6 +78,35 @@ def _api_codes() -> list[str]:
         else:
             lines.append(f"| {code} | {text} | unknown | | | |")
     return [*lines, "| any other, or none | | unknown | | | |", ""]
+
+
+def _vault() -> list[str]:
+    lines = [
+        "### In the customer vault, by top-level code",
+        "",
+        "A code of the table above that is rejected or refuses our account means the same here.",
+        "These mean something else. Any other is unknown.",
+        "",
+        "| code | their text | in a call to | outcome | our `word` | try again | `retry` |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    rows = [(code, "any", *meaning) for code, meaning in vault_codes.REFUSED.items()]
+    rows += [
+        (code, _words(call), *meaning) for (code, call), meaning in vault_codes.BY_CALL.items()
+    ]
+    for code, call, word, advice in sorted(rows):
+        text = f"{code} | {TEXTS[code]} | {call}"
+        lines.append(f"| {text} | refused | {word} | {advice} | {RETRY[advice]} |")
+    checks = ", ".join(sorted(map(_words, vault_codes.CHECKS)))
+    special = (
+        (vault_codes.NOT_FOUND, "delete", "done: it was gone"),
+        (vault_codes.DUPLICATE, "store, store from transaction", "looked for, and adopted"),
+        (vault_codes.UNSUCCESSFUL, checks, "refused, by the reason beside it"),
+    )
+    lines += [f"| {code} | {TEXTS[code]} | {call} | {what} | | | |" for code, call, what in special]
+    lines += ["", "| word | meaning |", "| --- | --- |"]
+    lines += [f"| {word} | {text} |" for word, text in VAULT_WORDS.items()]
+    return [*lines, ""]
 
 
 def _statuses() -> list[str]:

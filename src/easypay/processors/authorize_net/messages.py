@@ -49,7 +49,7 @@ def authorization(request: AuthorizeRequest) -> bytes:
         "amount": Money(request.amount_minor, request.currency).decimal_string(),
         "currencyCode": request.currency,
     }
-    name, method = _method(request.method)
+    name, method = method_element(request.method)
     transaction[name] = method
     details = request.details
     transaction["order"] = {"invoiceNumber": request.reference}
@@ -60,7 +60,7 @@ def authorization(request: AuthorizeRequest) -> bytes:
     if not isinstance(request.method, StoredMethod):  # it has its own; sending both is E00091
         if customer := _customer(request):
             transaction["customer"] = customer
-        if request.billing_address and (bill_to := _bill_to(request.billing_address)):
+        if request.billing_address and (bill_to := bill_to_element(request.billing_address)):
             transaction["billTo"] = bill_to
     if customer_ip := text(request.customer_ip, 45):
         transaction["customerIP"] = customer_ip
@@ -201,7 +201,7 @@ def _create_transaction(account: Account, reference: str, transaction: dict[str,
     )
 
 
-def _method(method: Method) -> tuple[str, dict[str, object]]:
+def method_element(method: Method) -> tuple[str, dict[str, object]]:
     """Return the name of the payment method's element, and its content."""
     if isinstance(method, Card):
         card = {
@@ -281,7 +281,7 @@ def _stored_credential(credential: StoredCredential, currency: str) -> dict[str,
 def _refunded_to(request: RefundRequest) -> tuple[str, dict[str, object]]:
     """Return the card or bank account to refund to, masked as in Authorize.Net's reporting."""
     if request.customer_profile_id and request.payment_profile_id:
-        return _method(
+        return method_element(
             StoredMethod(
                 customer_profile_id=request.customer_profile_id,
                 payment_profile_id=request.payment_profile_id,
@@ -322,7 +322,8 @@ _BILL_TO: Final = {
 assert tuple(_BILL_TO) == Address.__struct_fields__
 
 
-def _bill_to(address: Address) -> dict[str, str]:
+def bill_to_element(address: Address) -> dict[str, str]:
+    """Return the content of `billTo`, without empty fields."""
     texts = msgspec.structs.astuple(address)
     values = zip(_BILL_TO.values(), texts, strict=True)
     together = "".join(filter(None, texts))

@@ -15,6 +15,7 @@ from easypay.processors.authorize_net import (
     reporting,
 )
 from easypay.processors.authorize_net.connection import Reply
+from easypay.processors.authorize_net.customer_vault import AuthorizeNetVault
 from easypay.processors.authorize_net.http_client import HttpClient
 from easypay.processors.authorize_net.inquiry import inquire
 from easypay.processors.authorize_net.transaction_inquiry import Transactions
@@ -66,6 +67,8 @@ class AuthorizeNet:
             ssl_context=ssl_context,
             more_headers=more_headers,
         )
+        self.vault = AuthorizeNetVault(self._client)
+        """Customers' stored payment methods."""
 
     async def authorize(self, request: AuthorizeRequest, deadline: Deadline) -> Outcome:
         reply = await self._post(request.account, messages.authorization(request), deadline)
