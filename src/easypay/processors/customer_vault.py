@@ -39,7 +39,7 @@ VAULT_WORDS: Final[Mapping[str, str]] = {
     "the last minute may still come.",
     "method_not_found": "The processor does not know the payment method. One that was stored "
     "within the last minute may still come.",
-    "card_declined": "The payment method was declined when it was checked, so it was not stored.",
+    "card_declined": "The payment method was declined when it was checked. Nothing was stored.",
     "duplicate_method": "The payment method is stored already, and which stored method it is "
     "cannot be told.",
     "transaction_voided": "The transaction was voided, so its payment method cannot be stored.",
