@@ -17,7 +17,7 @@ from easypay.processors.authorize_net.message_codes import ACCOUNT_REFUSED, API_
 from easypay.processors.authorize_net.reason_meanings import RETRY_ADVICE
 from easypay.processors.authorize_net.vault_codes import Call
 from easypay.processors.authorize_net.vault_replies import Answer, Created, Duplicate
-from easypay.processors.base import Account
+from easypay.processors.base import AcceptToken, Account
 from easypay.processors.customer_vault import (
     VAULT_WORDS,
     ChangeAnswer,
@@ -40,7 +40,7 @@ from .reports import OK, reporting
 from .scripted_server import Act, after_request, http, serving, stall, within
 from .test_messages import ACCOUNT
 from .test_reply_fuzz import mangled
-from .vault_requests import store, store_from, update, visa
+from .vault_requests import BANK, store, store_from, update, visa
 
 IDS = MethodIds("900000001", "1200000001")
 PROFILE_ID, PAYMENT_ID = IDS.customer_profile_id, IDS.payment_profile_id
@@ -184,7 +184,7 @@ def test_every_code_has_one_meaning_in_every_call(call: Call) -> None:
 @pytest.mark.parametrize("code", ["E00001", "E00049", "E00053", "E00104", "E00062", "E99999", ""])
 @pytest.mark.parametrize("call", CHANGES)
 def test_a_failure_inside_the_processor_proves_nothing(call: Call, code: str) -> None:
-    for codes in ([code], ["E00040", code], ["E00007", code], ["E00039", code]):
+    for codes in ([code], *([known, code] for known in ("E00040", "E00007", "E00039", "E00027"))):
         expect(VaultUnknown, judged(call, error(*codes)))
 
 
@@ -239,7 +239,12 @@ def test_a_check_that_passed_and_failed_is_unknown() -> None:
         },
         {"customerProfileId": "0", "customerPaymentProfileId": PAYMENT_ID, "messages": OK},
         {"customerProfileId": PROFILE_ID, "customerPaymentProfileId": "x1", "messages": OK},
-        {"refId": "other", "customerProfileId": PROFILE_ID, "messages": OK},
+        {
+            "refId": "other",
+            "customerProfileId": PROFILE_ID,
+            "customerPaymentProfileId": PAYMENT_ID,
+            "messages": OK,
+        },
         {},
     ],
 )
@@ -287,18 +292,45 @@ async def test_a_profile_of_another_reference_is_never_adopted(vault: AuthorizeN
     async with scripted(NAMED, shown_profile(reference="r-2")) as (_, account):
         answer = await vault.store(store(account, reference="r-1"), soon())
     assert "another reference" in expect(VaultUnknown, answer).reason
+    async with scripted(shown_profile()) as (_, account):
+        answer = await vault.show_profile(account, "900000002", soon())
+    assert "another profile" in expect(VaultUnknown, answer).reason
+
+
+TOKEN = AcceptToken(descriptor="d", value="v")
+
+
+async def test_a_token_whose_duplicate_names_no_id_is_not_guessed(vault: AuthorizeNetVault) -> None:
+    for methods, expected in (
+        ([shown_card()], Stored),
+        ([shown_card(), shown_card("7")], VaultRefused),
+    ):
+        async with scripted(duplicate(told=False), shown_profile(*methods)) as (_, account):
+            request = store(account, customer_profile_id=PROFILE_ID, method=TOKEN)
+            expect(expected, await vault.store(request, soon()))
+
+
+async def test_an_invalid_token_is_refused_if_nothing_can_have_been_stored(
+    vault: AuthorizeNetVault,
+) -> None:
+    for methods, expected in (([], VaultRefused), ([shown_card()], VaultUnknown)):
+        async with scripted(NAMED, shown_profile(*methods), error("E00114")) as (_, account):
+            request = store(account, reference="r-1", method=TOKEN)
+            expect(expected, await vault.store(request, soon()))
 
 
 async def test_a_renewed_card_gets_its_new_expiry(vault: AuthorizeNetVault) -> None:
     old = shown_profile(shown_card(expires="2026-01", defaultPaymentProfile=True))
     done = {"messages": OK}
     async with scripted(duplicate(), old, done) as (script, account):
-        request = store(account, customer_profile_id=PROFILE_ID, validate=True)
+        card = visa(cvc="900")
+        request = store(account, customer_profile_id=PROFILE_ID, method=card, validate=True)
         stored = expect(Stored, await vault.store(request, soon())).method
     assert (stored.exp_month, stored.exp_year) == (12, 2035)
     method, fields = script.asked[-1]
     assert method == "updateCustomerPaymentProfileRequest"
-    assert fields["paymentProfile"]["payment"]["creditCard"]["expirationDate"] == "2035-12"
+    card_sent = {"cardNumber": VISA, "expirationDate": "2035-12"}
+    assert fields["paymentProfile"]["payment"] == {"creditCard": card_sent}
     assert fields["paymentProfile"]["defaultPaymentProfile"] is True
     assert fields["validationMode"] == "none"
 
@@ -382,6 +414,36 @@ def test_a_card_code_is_sent_only_to_be_checked() -> None:
         request = store(ACCOUNT, method=visa(cvc="900"), validate=validate)
         data = vault_messages.encode(vault_messages.new_profile(request), ACCOUNT, "r")
         assert (b'"cardCode"' in data) == validate
+
+
+@pytest.mark.parametrize(
+    ("method", "mode"), [(visa(), "liveMode"), (TOKEN, "liveMode"), (BANK, "testMode")]
+)
+def test_a_check_asks_the_issuer_if_there_is_one(method: Any, mode: str) -> None:
+    for validate, expected in ((False, "none"), (True, mode)):
+        request = store(ACCOUNT, method=method, validate=validate)
+        for message in (
+            vault_messages.new_profile(request),
+            vault_messages.new_method(request, PROFILE_ID),
+        ):
+            assert message.fields["validationMode"] == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "brand", "seen"),
+    [
+        ("XXXX1111", "American Express", ("card", "1111", "amex")),
+        ("XXXX6789", "eCheck", ("bank_account", "6789", None)),
+        ("98004-1234", "Visa", ("card", None, None)),
+        ("", "", ("card", None, None)),
+    ],
+)
+def test_a_check_tells_what_was_stored(number: str, brand: str, seen: tuple[object, ...]) -> None:
+    direct = ",".join(["1", "1", "1", "Approved.", *[""] * 46, number, brand, *[""] * 16])
+    for quote in ("", '"'):
+        text = ",".join(f"{quote}{each}{quote}" for each in direct.split(","))
+        made = expect(Created, judged("store", {**CREATED, "validationDirectResponseList": [text]}))
+        assert (made.shown.type, made.shown.last4, made.shown.brand) == seen
 
 
 def test_long_texts_are_cut_and_a_long_address_of_mail_is_left_out() -> None:
