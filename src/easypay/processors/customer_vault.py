@@ -74,7 +74,11 @@ class VaultedMethod(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 class StoreRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Store a card, token or bank account: in `customer_profile_id`, or in a new profile with
-    `reference` if that is None."""
+    `reference` if that is None.
+
+    Repeat a lost creation with the same fields. With another email or description the processor
+    may make a second profile.
+    """
 
     account: Account
     reference: str
