@@ -230,15 +230,15 @@ async def test_a_creation_that_is_carried_out_late_makes_one_profile(
     vault: AuthorizeNetVault, account: Account, books: Books
 ) -> None:
     request = store(account)
-    await books.fault("late_charge", NEW_PROFILE, delay_ms=700)
-    expect(VaultUnknown, await vault.store(request, Deadline(monotonic() + 0.4)))
+    await books.fault("late_charge", NEW_PROFILE, delay_ms=1500)
     expect(NoProfile, await vault.find_profile(account, request.reference, soon()))
+    expect(VaultUnknown, await vault.store(request, Deadline(monotonic() + 1)))
     await until(books.profiles, what="the late creation")
     assert expect(Stored, await vault.store(request, soon())).existed
     await books.fault("late_reply", NEW_METHOD, delay_ms=60_000)
     add = store(account, customer_profile_id=(await books.profiles())[0]["customer_profile_id"])
     add = replace(add, method=visa(number=MASTERCARD))
-    expect(VaultUnknown, await vault.store(add, Deadline(monotonic() + 0.4)))
+    expect(VaultUnknown, await vault.store(add, Deadline(monotonic() + 1)))
     assert expect(Stored, await vault.store(add, soon())).existed
     assert await books.methods() == ["1111 2035-12", f"{MASTERCARD[-4:]} 2035-12"]
 
