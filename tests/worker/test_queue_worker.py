@@ -1,110 +1,161 @@
-"""A worker of queued payments that stops: it claims nothing more, and gives back what it has."""
+"""A worker of queued payments: how it stops, and whose payments it sends first."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from easypay import clock, ids
-from easypay.db import work_list
-from easypay.db.work_list import Work
-from easypay.payments.queue_worker import QueueWorker
-from harness import until
+from easypay.settings import Settings
+from easypay.worker.process import parts_of
+from easypay.worker.queued_payments import QueuedPayments
+from harness import (
+    QUICK,
+    Shop,
+    Stack,
+    all_known,
+    audit,
+    held,
+    own_stack,
+    queued_payment,
+    until,
+    until_locked,
+)
+from harness.processes import ENCRYPTION_KEY
 
 AT_ONCE = 8
+SLOW_MS = 150
 
-
-class Waiting(QueueWorker):
-    """Each operation takes until `may_end`."""
-
-    def __init__(self) -> None:
-        nothing: dict[str, Any] = dict.fromkeys(
-            ("lane", "pool", "begin", "begin_follow_up", "leave", "recorder", "unrecorded",
-             "processors", "login_of", "box")
-        )  # fmt: skip
-        super().__init__(**nothing, deadline_s=1.0, at_once=AT_ONCE)
-        self.may_end = asyncio.Event()
-        self.began: list[Work] = []
-        self.ended_well: list[Work] = []
-
-    async def _do(self, work: Work) -> None:
-        self.began.append(work)
-        await self.may_end.wait()
-        self.ended_well.append(work)
-
-
-class Rows:
-    """Stands for the work list: it always has more."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.given_back: list[Any] = []
-        self.claims = 0
-        self.answers = asyncio.Event()
-        self.answers.set()
-        monkeypatch.setattr(work_list, "claim_next", self._claim)
-        monkeypatch.setattr(work_list, "postpone", self._postpone)
-
-    async def _claim(self, *_: Any, most: int, lease_s: float) -> list[Work]:
-        self.claims += 1
-        await self.answers.wait()
-        now = clock.now()
-        return [Work((ids.new_id(),), (), 1, now, now, lease_s) for _ in range(most)]
-
-    async def _postpone(self, _: Any, __: Any, later: list[Any]) -> set[Any]:
-        self.given_back += later
-        return set()
+stack = own_stack(**QUICK)
+NO_CLAIMS = "LOCK TABLE queued_operations IN EXCLUSIVE MODE"
 
 
 @pytest.fixture
-def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
-    return Rows(monkeypatch)
+async def shop(stack: Stack) -> AsyncIterator[Shop]:
+    made = await stack.shop(stack.only_gateway)
+    yield made
+    await stack.simulator.clear_faults()
+    await made.client.aclose()
 
 
-async def stopped(
-    worker: Waiting, within_s: float, meanwhile: Callable[[], Awaitable[None]]
-) -> None:
-    stopping = asyncio.create_task(worker.stop(within_s))
-    await meanwhile()
-    await asyncio.wait_for(stopping, 5)
+Working = Callable[[], Any]
 
 
-async def test_a_full_worker_claims_nothing_more_when_it_stops(rows: Rows) -> None:
-    worker = Waiting()
-    running = asyncio.create_task(worker.run())
-    await until(lambda: _is(len(worker.began) == AT_ONCE))
+@pytest.fixture
+def working(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Working:
+    """Return a block in which a worker of few operations at a time sends what is queued."""
+    wire = stack.simulator.wire
+    environment = {
+        "database_url": stack.dsn,
+        "encryption_key": ENCRYPTION_KEY,
+        "authorize_net_test_url": wire,
+        "authorize_net_live_url": wire,
+        **QUICK,
+        "processor_deadline_s": "5.0",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(f"EASYPAY_{name.upper()}", value)
 
-    async def let_end() -> None:
-        await asyncio.sleep(0.01)
-        worker.may_end.set()
-
-    await stopped(worker, 3.0, let_end)
-    await asyncio.wait_for(running, 5)
-    assert rows.claims == 1
-    assert worker.began == worker.ended_well
-    assert rows.given_back == []
-
-
-async def test_what_is_being_claimed_when_it_stops_is_done_or_given_back(rows: Rows) -> None:
-    for within_s in (3.0, 0.2):
-        worker = Waiting()
-        rows.answers.clear()
-        rows.given_back.clear()
+    @asynccontextmanager
+    async def block() -> AsyncIterator[QueuedPayments]:
+        parts = await parts_of(Settings())  # type: ignore[call-arg]  # from the environment
+        worker = QueuedPayments(parts, lambda _: None, at_once=AT_ONCE)
         running = asyncio.create_task(worker.run())
-        await asyncio.sleep(0.01)
+        try:
+            yield worker
+        finally:
+            await worker.stop(5.0)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            for each in parts.processors.values():
+                await each.close()
+            await parts.pool.close(1.0)
 
-        async def answer(worker: Waiting = worker, ends: bool = within_s > 1) -> None:
-            await asyncio.sleep(0.01)
-            rows.answers.set()
-            if ends:
-                worker.may_end.set()
-
-        await stopped(worker, within_s, answer)
-        await asyncio.wait_for(running, 5)
-        assert len(worker.began) == AT_ONCE
-        back = [] if within_s > 1 else worker.began
-        assert rows.given_back == [(work.key, 1, 0.0, None) for work in back]
+    return block
 
 
-async def _is(true: bool) -> bool:
-    return true
+async def queue(stack: Stack, shop: Shop, count: int) -> None:
+    answers = await asyncio.gather(*(queued_payment(stack, shop) for _ in range(count)))
+    assert {each.status_code for each in answers} == {202}
+
+
+async def rows(stack: Stack, shop: Shop, condition: str = "true") -> int:
+    sql = f"SELECT count(*) FROM queued_operations WHERE merchant_id = $1 AND {condition}"
+    found: int = await stack.value(sql, shop.merchant_id)
+    return found
+
+
+async def sent(shop: Shop) -> int:
+    return len(await shop.all("/payments", status="captured"))
+
+
+async def judged(stack: Stack, *shops: Shop) -> None:
+    """Wait until everything of the shops has ended, and judge it."""
+    for shop in shops:
+
+        async def empty(shop: Shop = shop) -> bool:
+            return await rows(stack, shop) == 0
+
+        await until(empty, what="the queue is empty")
+        await all_known(stack, shop)
+        assert await audit(stack, shop) == []
+
+
+async def test_a_full_worker_that_stops_claims_nothing_more_and_ends_what_it_has(
+    stack: Stack, shop: Shop, working: Working
+) -> None:
+    await stack.simulator.slow(shop.login, ms=SLOW_MS)
+    await queue(stack, shop, AT_ONCE + 4)
+
+    async def full() -> bool:
+        return await rows(stack, shop, "attempt = 1") == AT_ONCE
+
+    async with working() as worker:
+        await until(full, what="as many are claimed as may be")
+        await worker.stop(5.0)
+    assert await rows(stack, shop) == await rows(stack, shop, "attempt = 0") == 4
+    assert len(await stack.simulator.truth(login=shop.login)) == AT_ONCE
+    async with working():
+        await judged(stack, shop)
+
+
+@pytest.mark.parametrize("within_s", [5.0, 0.05])
+async def test_what_is_being_claimed_when_a_worker_stops_is_done_or_given_back(
+    stack: Stack, shop: Shop, working: Working, within_s: float
+) -> None:
+    """The claim waits for a lock when the worker is told to stop."""
+    await stack.simulator.slow(shop.login, ms=SLOW_MS)
+    await queue(stack, shop, 3)
+    async with working() as worker:
+        async with held(stack.dsn, NO_CLAIMS):
+            await until_locked(stack.dsn, "easypay work", what="a claim waits")
+            stopping = asyncio.create_task(worker.stop(within_s))
+            await asyncio.sleep(0)  # so that it has begun to stop
+        await stopping
+    if within_s > 1:
+        assert await rows(stack, shop) == 0
+        assert len(await stack.simulator.truth(login=shop.login)) == 3
+    else:
+        assert await rows(stack, shop) == await rows(stack, shop, "due_at <= db_now()") == 3
+    async with working():
+        await judged(stack, shop)
+
+
+async def test_a_merchants_only_payment_does_not_wait_for_anothers_backlog(
+    stack: Stack, shop: Shop, working: Working
+) -> None:
+    for_many = 10 * AT_ONCE
+    other = await stack.shop(stack.only_gateway)
+    await stack.simulator.slow(shop.login, ms=SLOW_MS)
+    await queue(stack, shop, for_many)
+    await queue(stack, other, 1)
+
+    async def is_sent() -> bool:
+        return await rows(stack, other) == 0
+
+    async with working():
+        await until(is_sent, what="the other merchant's payment is sent")
+        assert await rows(stack, shop) > for_many // 2
+        await judged(stack, shop, other)
+    await other.client.aclose()

@@ -31,7 +31,7 @@ and an index on (due_at) WHERE parked_at IS NULL. Keep the table small: no repli
 """
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -222,15 +222,19 @@ def _sql(work_list: WorkList, name: str) -> str:
     )
 
 
-def work_lane(dsn: str, work_list: WorkList, *, limit_s: float = 4.0) -> Lane:
-    """Return a connection for a list that is busy: each statement is prepared once.
+def work_lane(
+    dsn: str, work_list: WorkList, *, limit_s: float = 4.0, more: Mapping[str, str] | None = None
+) -> Lane:
+    """Return a connection for a list that is busy: each statement is prepared once. `more` are
+    statements of the list's own, by name.
 
     One task at a time may use it.
     """
+    own = more or {}
     return Lane(
         dsn,
         f"work {work_list.table}",
-        lambda name: _sql(work_list, name) if name else "",
+        lambda name: own[name] if name in own else _sql(work_list, name) if name else "",
         lookups=True,
         limit_s=limit_s,
     )
@@ -264,6 +268,11 @@ async def claim(
     """Claim at most `most` rows for `lease_s` seconds, those first that have been due longest."""
     held_until = monotonic() + lease_s
     rows = await _run(runner, work_list, "claim", most, lease_s, span.newer_s, span.older_s)
+    return claimed_rows(work_list, rows, held_until)
+
+
+def claimed_rows(work_list: WorkList, rows: Sequence[Any], held_until: float) -> list[Work]:
+    """Return what a claim has returned, those first that have been due longest."""
     n, m = len(work_list.key), len(work_list.payload)
     claimed = []
     for row in rows:

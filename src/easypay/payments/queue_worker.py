@@ -23,7 +23,6 @@ import asyncpg
 from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.db import work_list
-from easypay.db.claim_window import ClaimWindow
 from easypay.db.connections import LOST, Lane
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import Work, backoff_s
@@ -36,6 +35,7 @@ from easypay.payments.account_alarms import AccountAlarm
 from easypay.payments.begin import FollowUp, authorize_request, follow_up_request
 from easypay.payments.model import CREATES, KIND, Kind, Operation, Payment, PaymentKey, State
 from easypay.payments.outcome_changes import Change
+from easypay.payments.queue_claims import QueueClaims
 from easypay.payments.queue_rows import QUEUED, QueuedWork, Rows, Turn
 from easypay.payments.queueing import open_request
 from easypay.payments.refusals import why_not
@@ -100,8 +100,6 @@ class QueueWorker:
         ended: Callable[[str], None] = lambda _: None,
         at_once: int = AT_ONCE,
     ) -> None:
-        self._lane = lane
-        self._window = ClaimWindow()
         self._pool = pool
         self._begin = begin
         self._begin_follow_up = begin_follow_up
@@ -116,7 +114,8 @@ class QueueWorker:
         self._call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._ended = ended
         self._at_once = at_once
-        self._lease_s = max(_LEAST_LEASE_S, 2 * deadline_s)
+        lease_s = max(_LEAST_LEASE_S, 2 * deadline_s)
+        self._claims = QueueClaims(lane, at_once=at_once, lease_s=lease_s)
         self._account_alarm = AccountAlarm()
         self._looking = 0
         self._tasks: dict[asyncio.Task[None], Work] = {}
@@ -177,9 +176,7 @@ class QueueWorker:
             if self._stopping:
                 return False
             room = self._at_once - len(self._tasks)
-            claimed = await work_list.claim_next(
-                self._lane, QUEUED, self._window, most=room, lease_s=self._lease_s
-            )
+            claimed = await self._claims.next(room, self._tasks.values())
             for work in claimed:
                 task = asyncio.create_task(self._do(work))
                 self._tasks[task] = work

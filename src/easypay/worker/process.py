@@ -56,7 +56,7 @@ async def _run(settings: Settings, lists: Sequence[Listed]) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, on_signal)
     try:
-        parts = await _parts(settings)
+        parts = await parts_of(settings)
     except (EasyPayError, asyncpg.PostgresError, OSError, ValueError) as error:
         log.critical("the worker cannot start: %s", error)
         return 1
@@ -88,7 +88,7 @@ async def _drain(loops: Sequence[Loop], within_s: float) -> bool:
     return True
 
 
-async def _parts(settings: Settings) -> Parts:
+async def parts_of(settings: Settings) -> Parts:
     """Return what the loops are made of. Raises the database's errors and SchemaMismatch."""
     failpoints.arm(settings.failpoint)
     if settings.clock_file is not None:

@@ -14,8 +14,8 @@ from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import work_lane
 from easypay.db.work_loop import EndWatcher
 from easypay.merchants.vault import Box
-from easypay.payments import queue_rows, statements
-from easypay.payments.queue_worker import QueueWorker
+from easypay.payments import queue_claims, queue_rows, statements
+from easypay.payments.queue_worker import AT_ONCE, QueueWorker
 from easypay.payments.queueing import QUEUE_KEY
 from easypay.payments.statements import Recorder, Statement
 from easypay.payments.unrecorded_outcomes import UnrecordedOutcomes
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class QueuedPayments:
     """The loop, with the connections that it needs. Its `run` may be called again if it failed."""
 
-    def __init__(self, parts: Any, ended: EndWatcher) -> None:
+    def __init__(self, parts: Any, ended: EndWatcher, *, at_once: int = AT_ONCE) -> None:
         settings: Settings = parts.settings
         self._pool = parts.pool
         self._settings = settings
@@ -41,7 +41,7 @@ class QueuedPayments:
         self._caches = Caches(settings.cache_near_bytes if settings.cache_url else 0)
         self._tell = caching.what_tells(settings, self._caches, parts.vault, parts.pool)
         dsn = settings.database_url.get_secret_value()
-        self._lane = work_lane(dsn, queue_rows.QUEUED)
+        self._lane = work_lane(dsn, queue_rows.QUEUED, more=queue_claims.STATEMENTS)
         recorder = Recorder(
             self._committer(
                 caching.told_after(statements.RECORD_CHANGES, self._caches, caching.changed_by),
@@ -69,6 +69,7 @@ class QueuedPayments:
             deadline_s=settings.processor_deadline_s,
             poll_s=settings.queue_poll_s,
             ended=ended,
+            at_once=at_once,
         )
 
     async def run(self) -> None:
