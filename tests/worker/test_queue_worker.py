@@ -1,15 +1,10 @@
 """A worker of queued payments: how it stops, and whose payments it sends first."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
-from easypay.settings import Settings
-from easypay.worker.process import parts_of
-from easypay.worker.queued_payments import QueuedPayments
 from harness import (
     QUICK,
     Shop,
@@ -22,9 +17,8 @@ from harness import (
     until,
     until_locked,
 )
-from harness.processes import ENCRYPTION_KEY
+from harness.worker_inside import AT_ONCE, queue_worker_inside
 
-AT_ONCE = 8
 SLOW_MS = 150
 
 stack = own_stack(**QUICK)
@@ -37,42 +31,6 @@ async def shop(stack: Stack) -> AsyncIterator[Shop]:
     yield made
     await stack.simulator.clear_faults()
     await made.client.aclose()
-
-
-Working = Callable[[], Any]
-
-
-@pytest.fixture
-def working(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Working:
-    """Return a block in which a worker of few operations at a time sends what is queued."""
-    wire = stack.simulator.wire
-    environment = {
-        "database_url": stack.dsn,
-        "encryption_key": ENCRYPTION_KEY,
-        "authorize_net_test_url": wire,
-        "authorize_net_live_url": wire,
-        **QUICK,
-        "processor_deadline_s": "5.0",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(f"EASYPAY_{name.upper()}", value)
-
-    @asynccontextmanager
-    async def block() -> AsyncIterator[QueuedPayments]:
-        parts = await parts_of(Settings())  # type: ignore[call-arg]  # from the environment
-        worker = QueuedPayments(parts, lambda _: None, at_once=AT_ONCE)
-        running = asyncio.create_task(worker.run())
-        try:
-            yield worker
-        finally:
-            await worker.stop(5.0)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            for each in parts.processors.values():
-                await each.close()
-            await parts.pool.close(1.0)
-
-    return block
 
 
 async def queue(stack: Stack, shop: Shop, count: int) -> None:
@@ -103,7 +61,7 @@ async def judged(stack: Stack, *shops: Shop) -> None:
 
 
 async def test_a_full_worker_that_stops_claims_nothing_more_and_ends_what_it_has(
-    stack: Stack, shop: Shop, working: Working
+    stack: Stack, shop: Shop
 ) -> None:
     await stack.simulator.slow(shop.login, ms=SLOW_MS)
     await queue(stack, shop, AT_ONCE + 4)
@@ -111,23 +69,23 @@ async def test_a_full_worker_that_stops_claims_nothing_more_and_ends_what_it_has
     async def full() -> bool:
         return await rows(stack, shop, "attempt = 1") == AT_ONCE
 
-    async with working() as worker:
+    async with queue_worker_inside(stack) as worker:
         await until(full, what="as many are claimed as may be")
         await worker.stop(5.0)
     assert await rows(stack, shop) == await rows(stack, shop, "attempt = 0") == 4
     assert len(await stack.simulator.truth(login=shop.login)) == AT_ONCE
-    async with working():
+    async with queue_worker_inside(stack):
         await judged(stack, shop)
 
 
 @pytest.mark.parametrize("within_s", [5.0, 0.05])
 async def test_what_is_being_claimed_when_a_worker_stops_is_done_or_given_back(
-    stack: Stack, shop: Shop, working: Working, within_s: float
+    stack: Stack, shop: Shop, within_s: float
 ) -> None:
     """The claim waits for a lock when the worker is told to stop."""
     await stack.simulator.slow(shop.login, ms=SLOW_MS)
     await queue(stack, shop, 3)
-    async with working() as worker:
+    async with queue_worker_inside(stack) as worker:
         async with held(stack.dsn, NO_CLAIMS):
             await until_locked(stack.dsn, "easypay work", what="a claim waits")
             stopping = asyncio.create_task(worker.stop(within_s))
@@ -138,12 +96,12 @@ async def test_what_is_being_claimed_when_a_worker_stops_is_done_or_given_back(
         assert len(await stack.simulator.truth(login=shop.login)) == 3
     else:
         assert await rows(stack, shop) == await rows(stack, shop, "due_at <= db_now()") == 3
-    async with working():
+    async with queue_worker_inside(stack):
         await judged(stack, shop)
 
 
 async def test_a_merchants_only_payment_does_not_wait_for_anothers_backlog(
-    stack: Stack, shop: Shop, working: Working
+    stack: Stack, shop: Shop
 ) -> None:
     for_many = 10 * AT_ONCE
     other = await stack.shop(stack.only_gateway)
@@ -154,8 +112,20 @@ async def test_a_merchants_only_payment_does_not_wait_for_anothers_backlog(
     async def is_sent() -> bool:
         return await rows(stack, other) == 0
 
-    async with working():
+    async with queue_worker_inside(stack):
         await until(is_sent, what="the other merchant's payment is sent")
         assert await rows(stack, shop) > for_many // 2
         await judged(stack, shop, other)
     await other.client.aclose()
+
+
+async def test_a_database_clock_that_was_set_back_holds_up_nothing(
+    stack: Stack, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What became due an hour ahead is due once the worker looks for such rows."""
+    monkeypatch.setattr("easypay.worker.queued_payments._CLOCK_EVERY_S", 0.1)
+    await stack.move_clock(3600)
+    await queue(stack, shop, 1)
+    await stack.move_clock(0)
+    async with queue_worker_inside(stack):
+        await judged(stack, shop)

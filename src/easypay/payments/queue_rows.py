@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from easypay import clock, ids
-from easypay.db.work_list import WorkList
+from easypay.db.work_list import Work, WorkList
 from easypay.mode import Mode
 from easypay.payment_details import INTENT_TYPE
 from easypay.payments.begin import FollowUp, NewPayment
@@ -366,6 +366,24 @@ async def begun_by(runner: Runner, turn: Turn) -> Rows | None:
     return None if row is None else _rows_of(row)
 
 
+_BEGUN_SINCE_CLAIM: Final = f"""
+    SELECT {", ".join(f"o.{each}" for each in _OPERATION)} FROM operations o
+     WHERE o.merchant_id = $1 AND o.id = $2 AND o.state = 'in_flight'
+       AND EXISTS (SELECT FROM queued_operations
+                    WHERE merchant_id = $1 AND operation_id = $2 AND attempt = $3)
+"""
+
+
+async def in_flight_under(runner: Runner, work: Work) -> Operation | None:
+    """Return the operation if it is in flight and nobody else has claimed it since.
+
+    If it was queued when it was claimed, then it was begun by whoever claimed it, or by a worker
+    that was so late that it sends nothing.
+    """
+    row = await runner.fetchrow(_BEGUN_SINCE_CLAIM, *work.key, work.attempt)
+    return None if row is None else operation_of(row)
+
+
 # queue again: proven that nothing left ------------------------------------------------------------
 
 # The next attempt has another number, so nobody who learns something about this one records it.
@@ -457,6 +475,19 @@ async def hand_over(runner: Runner, operation: Operation, call_s: float) -> None
     """Let the resolver ask about an operation that a worker began and did not end, if its call is
     over: if it began more than `call_s` seconds ago."""
     await runner.execute(_HAND_OVER, operation.merchant_id, operation.id, call_s)
+
+
+_NOT_AFTER_ALL: Final = """
+    UPDATE queued_operations SET due_at = db_now()
+     WHERE parked_at IS NULL AND due_at > db_now() + make_interval(secs => $1)
+"""
+
+
+async def mind_the_clock(runner: Runner, longest_s: float) -> int:
+    """Make due what is due only in more than `longest_s` seconds, which must be longer than any
+    claim and any pause: the database's clock was set back. Returns how many rows."""
+    done: str = await runner.execute(_NOT_AFTER_ALL, longest_s)
+    return int(done.rpartition(" ")[2])
 
 
 async def is_too_late(runner: Runner, operation: Operation, needs_s: float) -> bool:

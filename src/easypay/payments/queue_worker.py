@@ -4,6 +4,8 @@ A claim is a lease of rows and permits nothing. The begin commits that the opera
 and only one worker ever gets that. From then on the operation is like that of any request: if this
 process dies, its lease ends, and the next worker hands the operation over to the resolver, which
 asks the processor. It is not sent a second time.
+If the database does not say whether a begin was committed, the worker asks until it knows: nobody
+else knows that nothing was sent.
 Just before the bytes leave, the client looks at the clock once more: a worker that was stopped and
 goes on later sends nothing.
 
@@ -15,7 +17,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -24,6 +27,7 @@ from easypay import clock, ids
 from easypay.clock import monotonic
 from easypay.db import work_list
 from easypay.db.connections import LOST, Lane
+from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import Work, backoff_s
 from easypay.errors import EasyPayError, RequestInProgress
@@ -75,11 +79,22 @@ _GIVE_BACK_S: Final = 1.0
 """How long a worker that stops tries to give back what it did not do."""
 _PAUSE_S: Final = 1.0
 """After a failed claim."""
+_LEAST_CALL_S: Final = 1.0
+"""A call is not begun in the last second of its time: its outcome would likely be unknown."""
+_ASK_AGAIN_S: Final = 0.25
+"""How soon a question is repeated that the database did not answer."""
+
+T = TypeVar("T")
+
+
+class _TakenBack(Exception):
+    """An operation was begun and not sent. It is queued again, or another worker has it."""
 
 
 class QueueWorker:
     """One process's part in sending what is queued. Without work it looks for some every `poll_s`
-    seconds. `ended` is called with `done`, `later` or
+    seconds. `settles_s`: how long a begin may still be repeated and committed after its caller was
+    refused. `ended` is called with `done`, `later` or
     `lost` (another worker has claimed it) at the end of each claim."""
 
     def __init__(
@@ -96,6 +111,7 @@ class QueueWorker:
         login_of: Callable[[UUID, UUID], Awaitable[Login | None]],
         box: Box,
         deadline_s: float,
+        settles_s: float = 10.0,
         poll_s: float = 1.0,
         ended: Callable[[str], None] = lambda _: None,
         at_once: int = AT_ONCE,
@@ -110,6 +126,7 @@ class QueueWorker:
         self._login_of = login_of
         self._box = box
         self._deadline_s = deadline_s
+        self._settles_s = settles_s
         self._poll_s = poll_s
         self._call_s = deadline_s + min(SENT_MARGIN_S, deadline_s)
         self._ended = ended
@@ -193,6 +210,8 @@ class QueueWorker:
                 await self._send_payment(work, item)
             else:
                 await self._send_follow_up(work, item)
+        except _TakenBack:
+            self._ended("later")
         except Exception as error:
             # Whatever it was: before the begin it is tried again until it is too late, after it the
             # resolver asks.
@@ -215,7 +234,12 @@ class QueueWorker:
             await self._not_begun(work, item, why=str(error))
             return
         turn = queue_rows.turn_of(item, self._deadline_s)
-        begun = await self._begin.submit(turn) or await queue_rows.begun_by(self._pool, turn)
+        find = partial(queue_rows.begun_by, self._pool, turn)
+
+        async def begin() -> Rows | None:
+            return await self._begin.submit(turn) or await find()
+
+        begun = await self._answer_to(work, begin, find)
         if begun is None:
             await self._not_begun(work, item)
             return
@@ -223,6 +247,11 @@ class QueueWorker:
 
     async def _send_follow_up(self, work: Work, item: QueuedWork) -> None:
         started = monotonic()
+        if work.attempt > 1:  # another worker may have begun it and sent it
+            operation = await store.find_operation(self._pool, *work.key)
+            if operation is None or operation.state is not State.QUEUED:
+                await self._not_begun(work, item)
+                return
         asked = item.asked_minor
         if item.whole:
             payment = await store.find_payment(self._pool, _payment_key(item))
@@ -244,7 +273,15 @@ class QueueWorker:
             reference=ids.reference(item.operation_id),
             at=clock.now(),
         )
-        begun = await self._begin_follow_up.submit(intent)
+        find = partial(queue_rows.in_flight_under, self._pool, work)
+
+        async def begin() -> Rows | None:
+            begun = await self._begin_follow_up.submit(intent)
+            if begun is None and (unsent := await find()) is not None:
+                raise await self._taken_back(unsent, "the answer to its begin was lost")
+            return begun
+
+        begun = await self._answer_to(work, begin, find)
         if begun is None:
             await self._not_begun(work, item)
             return
@@ -253,6 +290,41 @@ class QueueWorker:
             operation = await store.find_operation(self._pool, *work.key)
             if operation is not None and (operation.reply_status or 0) >= 400:
                 await authorization_expiry.ask_soon(self._pool, begun[1])
+
+    async def _answer_to(
+        self,
+        work: Work,
+        begin: Callable[[], Awaitable[Rows | None]],
+        find: Callable[[], Awaitable[Rows | Operation | None]],
+    ) -> Rows | None:
+        """Return what a begin has led to. It takes effect once, so it is repeated if its answer is
+        missing, for as long as the claim holds. After that, raises _TakenBack if it was committed,
+        and else the last error: then the operation is still queued."""
+        while True:
+            try:
+                return await begin()
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                last = error
+            if not work.still_held():
+                break
+            await asyncio.sleep(_ASK_AGAIN_S)
+        if (found := await _until_answered(find)) is None:
+            # The database is there again, and may still carry out what it was sent before.
+            await asyncio.sleep(self._settles_s)
+            found = await _until_answered(find)
+        if found is None:
+            raise last
+        operation = found if isinstance(found, Operation) else found[0]
+        raise await self._taken_back(operation, f"{type(last).__name__}: {last}")
+
+    async def _taken_back(self, operation: Operation, why: str) -> _TakenBack:
+        """Queue an operation again that this worker has begun, but did not send. Returns what to
+        raise."""
+        log.warning("queued operation %s was begun and not sent: %s", operation.reference, why)
+        await _until_answered(partial(queue_rows.queue_again, self._pool, operation, 0.0, why))
+        return _TakenBack()
 
     async def _call_and_record(
         self, work: Work, begun: Rows, started: float, body: CreatePayment | None
@@ -263,10 +335,12 @@ class QueueWorker:
         sent = monotonic()
         reach("before_send")
         outcome: Outcome
+        deadline = Deadline(min(started + self._deadline_s, work.held_until))
         if account is None:
             outcome = NotSent(reason="the processor account that took the payment cannot be used")
+        elif deadline.left(sent) < min(_LEAST_CALL_S, self._deadline_s / 4):
+            outcome = NotSent(reason="the database took too long: no time was left for the call")
         else:
-            deadline = Deadline(min(started + self._deadline_s, work.held_until))
             outcome = await self._call(account, begun, body, deadline)
             if body is not None and isinstance(outcome, Rejected):
                 outcome = await self._unless_used_here(account, begun, outcome)
@@ -332,9 +406,8 @@ class QueueWorker:
         """Queue again what never left. False if it was ended meanwhile."""
         if outcome.account_refusal is not None:
             self._account_alarm.refused(operation, outcome.account_refusal)
-        return await queue_rows.queue_again(
-            self._pool, operation, _backoff_s(work.attempt), outcome.reason
-        )
+        again = partial(queue_rows.queue_again, self._pool, operation)
+        return await _until_answered(partial(again, _backoff_s(work.attempt), outcome.reason))
 
     async def _account_of(self, payment: Payment) -> Account | None:
         """Return the account that took the payment. None if it cannot be used."""
@@ -392,6 +465,17 @@ class QueueWorker:
         delay_s = _backoff_s(work.attempt) if delay_s is None else delay_s
         later = [(work.key, work.attempt, delay_s, why)]
         self._ended("later" if await work_list.postpone(self._pool, QUEUED, later) else "lost")
+
+
+async def _until_answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask the database until it answers: for as long as it is away, or until this worker stops."""
+    while True:
+        try:
+            return await ask()
+        except Exception as error:
+            if not is_passing(error):
+                raise
+        await asyncio.sleep(_ASK_AGAIN_S)
 
 
 def _backoff_s(attempt: int) -> float:

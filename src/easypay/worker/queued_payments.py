@@ -8,7 +8,7 @@ from typing import Any, Final
 from easypay.cache.caches import Caches
 from easypay.clock import monotonic
 from easypay.db import partitions
-from easypay.db.connections import Lane
+from easypay.db.connections import ANSWER_WITHIN_S, Lane
 from easypay.db.failures import is_passing
 from easypay.db.group_commit import GroupCommitter
 from easypay.db.work_list import work_lane
@@ -23,6 +23,9 @@ from easypay.server import caching
 from easypay.settings import Settings
 
 _MONTHS_EVERY_S: Final = 600.0
+_CLOCK_EVERY_S: Final = 60.0
+_LONGEST_PAUSE_S: Final = 600.0
+"""Longer than claims and pauses of queued operations are: half a minute, or twice a call's time."""
 _AGAIN_S: Final = 1.0
 _CLOSE_S: Final = 1.0
 
@@ -67,6 +70,7 @@ class QueuedPayments:
             login_of=parts.directory.login,
             box=Box(parts.vault.derive(QUEUE_KEY)),
             deadline_s=settings.processor_deadline_s,
+            settles_s=settings.database_patience_s + ANSWER_WITHIN_S,
             poll_s=settings.queue_poll_s,
             ended=ended,
             at_once=at_once,
@@ -76,7 +80,9 @@ class QueuedPayments:
         """Send until `stop`, then wait to be cancelled."""
         while not await self._know_months():  # noqa: ASYNC110 - nobody could set an event
             await asyncio.sleep(_AGAIN_S)
-        tasks: list[Callable[[], Awaitable[None]]] = [self._worker.run, self._load_months]
+        tasks: list[Callable[[], Awaitable[None]]] = [
+            *(self._worker.run, self._load_months, self._mind_the_clock)
+        ]
         if self._tell is not None:
             tasks.append(self._tell.run)
         async with asyncio.TaskGroup() as group:
@@ -100,6 +106,23 @@ class QueuedPayments:
         while True:
             await asyncio.sleep(_MONTHS_EVERY_S)
             await self._know_months()
+
+    async def _mind_the_clock(self) -> None:
+        """Let nothing wait for an hour that has come already, if the database's clock is set
+        back."""
+        longest_s = max(_LONGEST_PAUSE_S, 4 * self._settings.processor_deadline_s)
+        while True:
+            await asyncio.sleep(_CLOCK_EVERY_S)
+            try:
+                if count := await queue_rows.mind_the_clock(self._pool, longest_s):
+                    log.warning(
+                        "%d queued operations were due in the far future, and are due now: the "
+                        "database's clock was set back",
+                        count,
+                    )
+            except Exception as error:
+                if not is_passing(error):
+                    raise
 
     async def _know_months(self) -> bool:
         """Read which months have tables. False if the database cannot say now."""
