@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from easypay import ids
 from faults.seeds.fork_server import ForkServer
 from harness import (
     QUICK,
@@ -380,6 +381,44 @@ async def test_a_read_waits_until_the_payment_is_not_pending(
         refused = await shop.client.get(f"/payments/{payment}", params={"wait": bad})
         assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
     await judged(stack, shop)
+
+
+async def test_a_client_that_leaves_waits_no_more(stack: Stack, shop: Shop) -> None:
+    """Its place among those that wait is free at once, and the log has its request."""
+    payment = (await queued_payment(stack, shop)).json()["id"]
+    leaves = shop.client.get(f"/payments/{payment}", params={"wait": "30"})
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(leaves, 0.3)
+    merchant = ids.typed(ids.MERCHANT, shop.merchant_id)
+
+    async def is_logged() -> bool:
+        lines = stack.only_gateway.logs().splitlines()
+        return any(merchant in line and '"status":499' in line for line in lines)
+
+    await until(is_logged, within_s=5, what="the request has ended")
+    assert (await shop.void(payment)).status_code == 201
+
+
+async def test_a_word_that_only_a_newer_version_knows_is_no_bug(stack: Stack, shop: Shop) -> None:
+    paid = await shop.paid()
+    (operation,) = await shop.all(f"/payments/{paid['id']}/operations")
+    number = ids.parse(ids.OPERATION, operation["id"])
+    checked = "ALTER TABLE operations {} CONSTRAINT operation_state{}"
+    (rule,) = await stack.fetch(
+        "SELECT pg_get_constraintdef(oid) AS rule FROM pg_constraint"
+        " WHERE conname = 'operation_state' AND conrelid = 'operations'::regclass"
+    )
+    await stack.fetch(checked.format("DROP", ""))
+    state = "UPDATE operations SET state = $2 WHERE id = $1"
+    await stack.fetch(state, number, "waits_for_ghosts")
+    for path in (f"/operations/{operation['id']}", f"/payments/{paid['id']}/operations"):
+        answer = await shop.client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert "waits_for_ghosts" in answer.json()["detail"]
+        assert int(answer.headers["retry-after"]) >= 1
+    await stack.fetch(state, number, "approved")
+    await stack.fetch(checked.format("ADD", f" {rule['rule']}"))
+    assert (await shop.client.get(f"/operations/{operation['id']}")).status_code == 200
 
 
 async def test_each_event_shows_the_payment_as_reads_did(

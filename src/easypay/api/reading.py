@@ -111,7 +111,7 @@ class ReadingApi:
         payment = await self._payments.get(caller, payment_id)
         if wait_s:
             read = partial(self._payments.get, caller, payment_id)
-            payment = await self._waiting.until_sent(payment, wait_s, read)
+            payment = await self._waiting.until_sent(payment, wait_s, read, request.left)
         if expand:
             lists = self._places.primary.lists
             view, payment_ids = payment_view(payment), [payment.id]

@@ -2,14 +2,15 @@
 
 For a waiting client the payment is read again and again, in groups with all others who read one.
 Every wait has an end, only so many clients wait at a time, and a gateway that stops answers them.
+A client that leaves gives its place to another at once.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
-from easypay.api.http import invalid_query
+from easypay.api.http import ClientLeft, invalid_query
 from easypay.clock import monotonic
 from easypay.payments.model import Payment, Status
 
@@ -40,21 +41,30 @@ class Waiting:
         self._count = 0
 
     async def until_sent(
-        self, payment: Payment, wait_s: float, read: Callable[[], Awaitable[Payment]]
+        self,
+        payment: Payment,
+        wait_s: float,
+        read: Callable[[], Awaitable[Payment]],
+        left: Callable[[], Coroutine[Any, Any, None]],
     ) -> Payment:
-        """Return the payment once it is not pending, or as it is after `wait_s` seconds."""
+        """Return the payment once it is not pending, or as it is after `wait_s` seconds. Raises
+        ClientLeft if `left`, which returns once the client has left, does so first."""
         if payment.status is not Status.PENDING or self._count >= MOST_WAITING:
             return payment
         ends, pause_s = monotonic() + wait_s, _FIRST_S
         self._count += 1
+        gone = asyncio.create_task(left())
         try:
             while payment.status is Status.PENDING and not self._is_draining():
                 left_s = ends - monotonic()
                 if left_s <= 0:
                     break
-                await asyncio.sleep(min(pause_s, left_s))
+                await asyncio.wait({gone}, timeout=min(pause_s, left_s))
+                if gone.done():
+                    raise ClientLeft
                 pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
                 payment = await read()
         finally:
+            gone.cancel()
             self._count -= 1
         return payment

@@ -124,7 +124,8 @@ _answer: Final = msgspec.json.Decoder(Answer)
 
 async def objects_of(runner: Runner, events: Sequence[FeedEvent]) -> list[FeedEventView]:
     """Return each event with its payment as it was after it, in one statement for all; in two if
-    one of the payments was in review. `data` is None if the payment was archived meanwhile.
+    one of the payments was in review. `data` is None if the payment was archived meanwhile, or has
+    a status that only a newer version knows.
     """
     if not events:
         return []
@@ -159,9 +160,19 @@ async def objects_of(runner: Runner, events: Sequence[FeedEvent]) -> list[FeedEv
     views = {
         event_id: view
         for n, history in histories.items()
-        for event_id, view in views_after(present[n], history, replies).items()
+        for event_id, view in _known(present[n], history, replies).items()
     }
     return [_view(event, views.get(event.id)) for event in events]
+
+
+def _known(
+    present: PaymentView, history: Sequence[Happened], replies: dict[UUID, Answer]
+) -> dict[UUID, PaymentView]:
+    """Return `views_after`; nothing if a status is one that only a newer version knows."""
+    try:
+        return views_after(present, history, replies)
+    except KeyError:
+        return {}
 
 
 def _holds(history: Iterable[Happened]) -> list[UUID]:

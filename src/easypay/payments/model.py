@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from easypay.errors import InvalidState
+from easypay.errors import DatabaseUnavailable, InvalidState
 from easypay.mode import MODE, Mode
 from easypay.payment_details import DETAIL_FIELDS, PaymentDetails
 from easypay.processors.base import ProcessorAnswer
@@ -262,21 +262,39 @@ _KIND_AT: Final = _OPERATION_OWN.index("kind")
 _STATE_AT: Final = _OPERATION_OWN.index("state")
 
 
+def _unknown_word(what: str, word: str) -> DatabaseUnavailable:
+    """Return the error for a word that only a newer version knows. During an upgrade the next
+    request may meet a gateway that does."""
+    return DatabaseUnavailable(
+        f"The {what} is {word!r}, which this version of EasyPay does not know: a newer one wrote "
+        "it. Nothing was done. Repeat the request; upgrade all gateways and workers."
+    )
+
+
 def payment_of(row: Iterable[Any]) -> Payment:
-    """Return the payment in a row of PAYMENT_COLUMNS."""
+    """Return the payment in a row of PAYMENT_COLUMNS. Raises DatabaseUnavailable for
+    a word that only a newer version knows."""
     own = list(row)
     own[_DETAILS_AT:] = (
         PaymentDetails(*own[_DETAILS_AT:_PAYMENT_ANSWER_AT]),
         ProcessorAnswer(*own[_PAYMENT_ANSWER_AT:]),
     )
-    own[_MODE_AT], own[_STATUS_AT] = MODE[own[_MODE_AT]], STATUS[own[_STATUS_AT]]
+    try:
+        own[_MODE_AT], own[_STATUS_AT] = MODE[own[_MODE_AT]], STATUS[own[_STATUS_AT]]
+    except KeyError:
+        raise _unknown_word("payment's status", own[_STATUS_AT]) from None
     return Payment(*own)
 
 
 def operation_of(row: Iterable[Any]) -> Operation:
-    """Return the operation in a row of OPERATION_COLUMNS."""
+    """Return the operation in a row of OPERATION_COLUMNS. Raises DatabaseUnavailable for
+    a word that only a newer version knows."""
     own = list(row)
     own[_OPERATION_ANSWER_AT:] = (ProcessorAnswer(*own[_OPERATION_ANSWER_AT:]),)
     own[_MODE_OF_OPERATION_AT] = MODE[own[_MODE_OF_OPERATION_AT]]
-    own[_KIND_AT], own[_STATE_AT] = KIND[own[_KIND_AT]], STATE[own[_STATE_AT]]
+    try:
+        own[_KIND_AT], own[_STATE_AT] = KIND[own[_KIND_AT]], STATE[own[_STATE_AT]]
+    except KeyError:
+        words = f"{own[_KIND_AT]} {own[_STATE_AT]}"
+        raise _unknown_word("operation's kind and state", words) from None
     return Operation(*own)
